@@ -1,0 +1,60 @@
+# `make run` and `make test` need Python >= 3.10, a C++17 compiler and PyPI; they set everything else up in .venv.
+#
+#   PYTHON=python3.12            the interpreter of the environment
+#   TORCH="torch==2.11.0"        another torch (CUDA or CPU); any in the range of pyproject.toml
+#   TORCH_INDEX=https://...      the index to take that torch from
+
+PYTHON ?= python3
+CXX ?= c++
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+TRITON ?= triton==3.9.0
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/*.cpp csrc/cpu/*.h csrc/tests/*.cpp csrc/tests/*.h)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format bench sanitize clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(VENV)/built ## the environment and the compiled module, made once
+
+run: setup ## the main job: FedAvg against FedSAM on real digits, with a table and a plot
+	$(BIN)/fedfast run examples/quickstart.yaml
+
+test: setup ## all tests
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 tests
+
+lint: setup ## ruff, mypy, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+
+format: setup ## what lint would ask for, done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+bench: setup ## throughput of the operations, ratios to a plain copy and to torch; rows in bench/results
+	$(BIN)/python -m pytest -q bench
+
+sanitize: ## the C++ voice under ASan+UBSan and TSan
+	$(MAKE) -C csrc sanitize CXX=$(CXX)
+
+clean: ## remove the environment and what was built
+	rm -rf $(VENV) build *.egg-info fedfast/_fedfast*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/built: pyproject.toml constraints.txt setup.py $(CPP)
+	@command -v $(PYTHON) >/dev/null || { echo "fedfast needs Python >= 3.10 and found no $(PYTHON) (PYTHON=... names another)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "fedfast needs Python >= 3.10; $(PYTHON) is $$($(PYTHON) --version) (PYTHON=... names another)"; exit 1; }
+	@command -v $(CXX) >/dev/null || { echo "fedfast compiles a C++17 module and found no $(CXX). Install one: Debian/Ubuntu 'apt-get install g++', Fedora 'dnf install gcc-c++', macOS 'xcode-select --install' (CXX=... names another)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) "$(TORCH)" $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	@$(BIN)/python -c 'import triton' 2>/dev/null || [ "$$(uname -sm)" != "Linux x86_64" ] || $(PIP) "$(TRITON)"
+	$(PIP) -c constraints.txt setuptools wheel pybind11
+	CXX=$(CXX) $(PIP) -c constraints.txt --no-build-isolation -e ".[test,lint]"
+	@touch $@

@@ -1,0 +1,98 @@
+// A norm pass over the (stretched) direction, then an apply pass; with the norm given, the second
+// alone.
+#include <cmath>
+
+#include "cpu/direction.h"
+#include "cpu/isa.h"
+#include "cpu/passes.h"
+
+namespace fedfast {
+namespace {
+
+// a *= t with t = |w| + eta.
+template <typename T>
+FEDFAST_CLONES void stretch_once(T* a, const T* w, T eta, int64_t n) {
+  FEDFAST_INDEPENDENT
+  for (int64_t i = 0; i < n; ++i) a[i] = (std::abs(w[i]) + eta) * a[i];
+}
+
+// a *= t^2, rounded as (t t) a.
+template <typename T>
+FEDFAST_CLONES void stretch_twice(T* a, const T* w, T eta, int64_t n) {
+  FEDFAST_INDEPENDENT
+  for (int64_t i = 0; i < n; ++i) {
+    const T t = std::abs(w[i]) + eta;
+    a[i] = t * t * a[i];
+  }
+}
+
+template <typename T>
+FEDFAST_CLONES void ascend(const T* a, const T* w, T scale, T* out, int64_t n) {
+  FEDFAST_INDEPENDENT
+  for (int64_t i = 0; i < n; ++i) out[i] = w[i] + scale * a[i];
+}
+
+template <typename T>
+bool stretched(const Perturb<T>& p, const Piece& piece) {
+  if (!p.adaptive || p.segments.count == 0) return p.adaptive;
+  return piece.segment != kPadding && p.segments.is_weight[piece.segment];
+}
+
+template <typename T>
+double block_squares(const Perturb<T>& p, int64_t k, const Piece& piece) {
+  const Direction<T> direction(p.terms, k);
+  const bool stretch = stretched(p, piece);
+  alignas(64) T a[kStrip];
+  double sum = 0;
+  strips(piece.start, piece.stop, [&](int64_t i, int64_t n) {
+    combine(direction, i, n, a);
+    if (stretch) stretch_once(a, p.w.row(k) + i, p.stretch, n);
+    sum += sum_squares(a, n);
+  });
+  return sum;
+}
+
+// rho / (norm + eps) - alpha, in float64 until the end; padding between layers is not moved.
+template <typename T>
+T scale_of(const Perturb<T>& p, int64_t k, const Piece& piece, double norm) {
+  if (p.layers > 1 && piece.segment == kPadding) return 0;
+  const double rho = p.rho[k * p.layers + (p.layers > 1 ? piece.segment : 0)];
+  return static_cast<T>(rho / (norm + p.eps) - static_cast<double>(p.alpha[k]));
+}
+
+template <typename T>
+void apply_block(const Perturb<T>& p, int64_t k, const Piece& piece, double norm) {
+  const Direction<T> direction(p.terms, k);
+  const bool stretch = stretched(p, piece);
+  const T scale = scale_of(p, k, piece, norm);
+  alignas(64) T a[kStrip];
+  strips(piece.start, piece.stop, [&](int64_t i, int64_t n) {
+    const T* w = p.w.row(k) + i;
+    combine(direction, i, n, a);
+    if (stretch) stretch_twice(a, w, p.stretch, n);
+    ascend(a, w, scale, p.out.row(k) + i, n);
+  });
+}
+
+}  // namespace
+
+template <typename T>
+void perturb(const Shape& shape, const Perturb<T>& p) {
+  const bool layered = p.segments.count > 0 && (p.layers > 1 || p.adaptive);
+  const auto pieces = layered ? cut_segments(p.segments, shape.size) : cut_row(shape.size);
+  const auto apply = [&](int64_t k, const Piece& piece, double norm) {
+    apply_block(p, k, piece, norm);
+  };
+  if (p.norm != nullptr) {
+    return each_piece(shape, {0, shape.clients}, pieces.size(), false,
+                      [&](int64_t k, int64_t i) { apply(k, pieces[i], p.norm[k]); });
+  }
+  norm_then_apply(
+      shape, pieces, sizeof(T) * (p.terms.count + 2),
+      [&](int64_t k, const Piece& piece) { return block_squares(p, k, piece); }, apply);
+}
+
+template void perturb(const Shape&, const Perturb<float>&);
+template void perturb(const Shape&, const Perturb<double>&);
+
+}  // namespace fedfast

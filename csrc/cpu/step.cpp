@@ -1,0 +1,117 @@
+// One pass over a client's row; with clipping a pass before it that takes the norm of the same,
+// equally rounded d.
+#include "cpu/direction.h"
+#include "cpu/isa.h"
+#include "cpu/passes.h"
+
+namespace fedfast {
+namespace {
+
+// The scalars of one client.
+template <typename T>
+struct Rates {
+  T eta, lam, decay, momentum, shrink;
+};
+
+template <typename T>
+FEDFAST_CLONES void pull(T* d, const T* w, const T* w_ref, T lam, int64_t n) {
+  FEDFAST_INDEPENDENT
+  for (int64_t i = 0; i < n; ++i) d[i] = d[i] + lam * (w[i] - w_ref[i]);
+}
+
+template <typename T>
+FEDFAST_CLONES void descend(const T* d, const T* w, const Rates<T>& r, T* out, int64_t n) {
+  FEDFAST_INDEPENDENT
+  for (int64_t i = 0; i < n; ++i) out[i] = w[i] - r.eta * (r.shrink * d[i] + r.decay * w[i]);
+}
+
+template <typename T>
+FEDFAST_CLONES void descend_momentum(const T* d, const T* w, const Rates<T>& r, T* m, T* out,
+                                     int64_t n) {
+  FEDFAST_INDEPENDENT
+  for (int64_t i = 0; i < n; ++i) {
+    const T x = w[i];
+    const T v = r.momentum * m[i] + (r.shrink * d[i] + r.decay * x);
+    m[i] = v;
+    out[i] = x - r.eta * v;
+  }
+}
+
+template <typename T>
+FEDFAST_CLONES void descend_nesterov(const T* d, const T* w, const Rates<T>& r, T* m, T* out,
+                                     int64_t n) {
+  FEDFAST_INDEPENDENT
+  for (int64_t i = 0; i < n; ++i) {
+    const T x = w[i];
+    const T v = r.shrink * d[i] + r.decay * x;
+    const T next = r.momentum * m[i] + v;
+    m[i] = next;
+    out[i] = x - r.eta * (v + r.momentum * next);
+  }
+}
+
+// d on one strip of client k.
+template <typename T>
+void correct(const Step<T>& p, const Direction<T>& direction, int64_t k, int64_t i, int64_t n,
+             T* d) {
+  combine(direction, i, n, d);
+  if (p.w_ref) pull(d, p.w.row(k) + i, p.w_ref.row(k) + i, p.lam[k], n);
+}
+
+template <typename T>
+double block_squares(const Step<T>& p, int64_t k, const Piece& piece) {
+  const Direction<T> direction(p.terms, k);
+  alignas(64) T d[kStrip];
+  double sum = 0;
+  strips(piece.start, piece.stop, [&](int64_t i, int64_t n) {
+    correct(p, direction, k, i, n, d);
+    sum += sum_squares(d, n);
+  });
+  return sum;
+}
+
+template <typename T>
+void apply_block(const Step<T>& p, int64_t k, const Piece& piece, T shrink) {
+  const Direction<T> direction(p.terms, k);
+  const Rates<T> rates{p.eta[k], p.lam[k], p.weight_decay[k], p.momentum[k], shrink};
+  const auto descend_with_m = p.nesterov ? descend_nesterov<T> : descend_momentum<T>;
+  alignas(64) T d[kStrip];
+  strips(piece.start, piece.stop, [&](int64_t i, int64_t n) {
+    correct(p, direction, k, i, n, d);
+    const T* w = p.w.row(k) + i;
+    T* out = p.out.row(k) + i;
+    if (p.m) {
+      descend_with_m(d, w, rates, p.m.row(k) + i, out, n);
+    } else {
+      descend(d, w, rates, out, n);
+    }
+  });
+}
+
+// min(1, clip / (norm + 1e-6)); NaN stays NaN, as torch.clamp has it.
+inline double shrink_to(double clip, double norm) {
+  const double ratio = clip / (norm + 1e-6);
+  return ratio > 1 ? 1 : ratio;
+}
+
+}  // namespace
+
+template <typename T>
+void step(const Shape& shape, const Step<T>& p) {
+  const std::vector<Piece> pieces = cut_row(shape.size);
+  if (p.clip_norm == nullptr) {
+    return each_piece(shape, {0, shape.clients}, pieces.size(), false,
+                      [&](int64_t k, int64_t i) { apply_block(p, k, pieces[i], T{1}); });
+  }
+  norm_then_apply(
+      shape, pieces, sizeof(T) * (p.terms.count + 3),
+      [&](int64_t k, const Piece& piece) { return block_squares(p, k, piece); },
+      [&](int64_t k, const Piece& piece, double norm) {
+        apply_block(p, k, piece, static_cast<T>(shrink_to(p.clip_norm[k], norm)));
+      });
+}
+
+template void step(const Shape&, const Step<float>&);
+template void step(const Shape&, const Step<double>&);
+
+}  // namespace fedfast

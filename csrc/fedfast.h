@@ -1,0 +1,131 @@
+// The native operations: what each takes and in which shape. Their meaning is kernels/reference.py.
+//
+// Letters: K clients, S elements of a row, L segments, J terms. Results depend neither on
+// `threads`, nor on K, nor on how rows are aligned or strided: norms and sums are added over fixed
+// blocks of a row in a fixed order.
+#pragma once
+
+#include <cstdint>
+
+namespace fedfast {
+
+constexpr int kMaxTerms = 8;
+constexpr int kStatColumns = 5;  // XX, XY, YY, ABS_XY, NONFINITE
+
+// [K, S]: row k starts `stride` elements after row k - 1; stride 0 is one row shared by all
+// clients.
+template <typename T>
+struct Bank {
+  T* data = nullptr;
+  int64_t stride = 0;
+
+  T* row(int64_t k) const { return data + k * stride; }
+  explicit operator bool() const { return data != nullptr; }
+};
+
+// a = sum_j c_j d_j, added in the order given.
+template <typename T>
+struct Terms {
+  int count = 0;               // J, 1 .. kMaxTerms
+  Bank<const T> d[kMaxTerms];  // [K, S] each
+  const T* c[kMaxTerms] = {};  // [K] each
+};
+
+// Ascending, disjoint pieces of a row; what lies between them is padding.
+struct Segments {
+  int64_t count = 0;                // L; 0 when the operation does not work layer by layer
+  const int32_t* offset = nullptr;  // [L]
+  const int32_t* length = nullptr;  // [L]
+  const bool* is_weight = nullptr;  // [L]
+};
+
+struct Shape {
+  int64_t clients = 0;  // K
+  int64_t size = 0;     // S
+  int threads = 1;
+};
+
+// out = w + (rho / (|t a| + eps) - alpha) t^2 a, with t = |w| + stretch on weights when `adaptive`,
+// else 1.
+template <typename T>
+struct Perturb {
+  Bank<const T> w;           // [K, S]
+  Terms<T> terms;            // a
+  const T* rho = nullptr;    // [K, layers]
+  int64_t layers = 1;        // 1, or L: then padding is not moved
+  const T* alpha = nullptr;  // [K]
+  double eps = 0;
+  bool adaptive = false;
+  T stretch = 0;
+  const T* norm = nullptr;  // [K], |t a| if known
+  Segments segments;
+  Bank<T> out;  // [K, S]; may be w or a term
+};
+
+// d = sum_j c_j d_j + lam (w - w_ref), shrunk to norm clip; v = d + decay w, momentum; out = w -
+// eta v.
+template <typename T>
+struct Step {
+  Bank<const T> w;                  // [K, S]
+  Terms<T> terms;                   // gradient and corrections
+  const T* eta = nullptr;           // [K]
+  Bank<const T> w_ref;              // [K, S] or none
+  const T* lam = nullptr;           // [K]
+  const T* weight_decay = nullptr;  // [K]
+  const T* clip_norm = nullptr;     // [K] or none
+  const T* momentum = nullptr;      // [K]
+  bool nesterov = false;
+  Bank<T> m;    // [K, S] or none, updated in place
+  Bank<T> out;  // [K, S]; may be w, m or a term
+};
+
+// Sums over segments of a = x - x_ref and b = y - y_ref, formed in float64.
+template <typename T>
+struct Stats {
+  Bank<const T> x, y, x_ref, y_ref;  // [K, S]; all but x may be absent
+  Segments segments;
+  double* out = nullptr;  // [K, L, kStatColumns]
+};
+
+enum class Rule { none, average, momentum, adam, yogi, adagrad };
+
+struct Server {
+  Rule rule = Rule::none;
+  double lr = 0, beta1 = 0, beta2 = 0, tau = 0;
+};
+
+// acc (+)= sum_k weights_k (rows_k - base_k) client after client; then out = w + server rule(acc).
+template <typename T>
+struct Aggregate {
+  Bank<const T> rows, base;    // [K, S]
+  const T* weights = nullptr;  // [K]
+  double* acc = nullptr;       // [S]
+  bool first = true;           // overwrite acc
+  Server server;
+  const T* w = nullptr;          // [S], with a rule
+  T *m = nullptr, *v = nullptr;  // [S], moments the rule uses, updated in place
+  T* out = nullptr;              // [S], may be w
+  double* squares = nullptr;     // [K + 1]: |rows_k - base_k|^2, then |acc|^2 with a rule
+};
+
+// out = a x + b y.
+template <typename T>
+struct Mix {
+  Bank<const T> x, y;                  // [K, S]
+  const T *a = nullptr, *b = nullptr;  // [K]
+  Bank<T> out;                         // [K, S]; may be x or y
+};
+
+// Each is compiled for float and double.
+template <typename T>
+void perturb(const Shape& shape, const Perturb<T>& p);
+template <typename T>
+void step(const Shape& shape, const Step<T>& p);
+template <typename T>
+void stats(const Shape& shape, const Stats<T>& p);
+template <typename T>
+void aggregate(const Shape& shape, const Aggregate<T>& p);
+template <typename T>
+void mix(const Shape& shape, const Mix<T>& p);
+
+}  // namespace fedfast

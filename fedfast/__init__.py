@@ -1,0 +1,70 @@
+"""fedfast: sharpness-aware federated learning, simulated many clients at once.
+
+>>> import fedfast
+>>> data = fedfast.data.load("digits")
+>>> clients = fedfast.data.dirichlet(data.train, clients=50, alpha=0.3, seed=0)
+>>> model = fedfast.models.build("mlp", input_shape=(1, 8, 8), classes=10)
+>>> sim = fedfast.Simulation(model, clients, "fedsam", test=data.test, rounds=2)
+>>> len(sim.run(progress=False))
+2
+
+Names are loaded when first used, so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import algorithms, data, kernels, models
+    from .algorithms import ASAM, SAM, SGD
+    from .data import FederatedData
+    from .history import History, Row
+    from .layout import FlatLayout
+    from .schedule import Schedule
+    from .simulation import Simulation
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ASAM": "algorithms",
+    "SAM": "algorithms",
+    "SGD": "algorithms",
+    "FederatedData": "data",
+    "FlatLayout": "layout",
+    "History": "history",
+    "Row": "history",
+    "Schedule": "schedule",
+    "Simulation": "simulation",
+}
+_ROOMS = ("algorithms", "data", "kernels", "models")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module 'fedfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*_ROOMS, *_HOME, "__version__"])
+
+
+__all__ = [
+    "ASAM",
+    "SAM",
+    "SGD",
+    "FederatedData",
+    "FlatLayout",
+    "History",
+    "Row",
+    "Schedule",
+    "Simulation",
+    "algorithms",
+    "data",
+    "kernels",
+    "models",
+]

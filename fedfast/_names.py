@@ -1,0 +1,18 @@
+"""One way to say that a name is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
+    """The error to raise when `name` is not one of the `known` names of a `kind` of thing.
+
+    >>> print(unknown("model", "mpl", ["cnn", "mlp"]))
+    model: unknown name 'mpl'; did you mean 'mlp'? known: cnn, mlp
+    """
+    names = sorted(known)
+    nearest = get_close_matches(str(name).lower(), names, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return ValueError(f"{kind}: unknown name {name!r}; {hint}known: {', '.join(names)}")

@@ -1,0 +1,56 @@
+"""The command line. Nothing heavy is imported before a command needs it: `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import version
+
+# command -> (where it is, what --help says). A new command is a line here and a module with main().
+COMMANDS = {
+    "run": ("fedfast.cli.run", "train the algorithms of a config file and keep the results"),
+}
+
+HELP = """\
+fedfast: sharpness-aware federated learning, simulated many clients at once
+
+usage: fedfast COMMAND ...
+
+commands
+{commands}
+
+  fedfast COMMAND --help    how to use a command
+  fedfast --version         the version
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit status is 0, 1 (failed), 2 (wrong use) or 130 (Ctrl-C)."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS)) + 2
+        about = [f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items()]
+        print(HELP.format(commands="\n".join(about)), end="")
+        return 0 if args else 2
+    if args[0] in ("-V", "--version"):
+        print(f"fedfast {version('fedfast')}")
+        return 0
+    if args[0] not in COMMANDS:
+        near = get_close_matches(args[0], COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return fail(f"unknown command {args[0]!r}{hint} (commands: {', '.join(COMMANDS)})")
+    command: Callable[[list[str]], int] = import_module(COMMANDS[args[0]][0]).main
+    try:
+        return command(args[1:])
+    except BrokenPipeError:  # `fedfast ... | head` closed our output: nobody is left to tell
+        sys.stdout = None  # type: ignore[assignment]
+        return 1
+
+
+def fail(message: str, status: int = 2) -> int:
+    """Says what is wrong on stderr, and gives the exit status."""
+    for line in message.splitlines():
+        print(f"fedfast: {line}", file=sys.stderr)
+    return status

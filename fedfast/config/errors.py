@@ -1,0 +1,96 @@
+"""Turns pydantic's list of errors into lines: place, field, expected, found, nearest name."""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from .fields import Loc, at
+from .reading import Where
+from .schema import PARTITIONS, AlgorithmSection, DataSection, ModelSection, RunConfig
+
+
+def known_below(above: Loc, raw: dict[str, Any]) -> list[str]:
+    """The names that may stand below the path `above` in the file."""
+    if not above:
+        return list(RunConfig.model_fields)
+    if above == ("partition",):
+        kind = PARTITIONS.get(str(at(raw, ("partition", "name"))))
+        return list((kind or PARTITIONS["dirichlet"]).model_fields)
+    if above[0] == "algorithms" and len(above) == 1:
+        return list(raw.get("algorithms") or {})
+    tops: dict[str, type[BaseModel]] = {
+        "data": DataSection,
+        "model": ModelSection,
+        "algorithms": AlgorithmSection,
+    }
+    return list(tops[above[0]].model_fields) if above[0] in tops else []
+
+
+def unknown(name: str, known: Collection[str]) -> str:
+    """`unknown field; nearest: alpha (known: ...)`."""
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    listed = ", ".join(known)
+    return f"unknown field{f', nearest: {near[0]}' if near else ''} (known here: {listed})"
+
+
+def explain(
+    error: ValidationError, path: Path, raw: dict[str, Any], where: Where, flags: dict[Loc, str]
+) -> str:
+    """One line per error, each complete in itself."""
+    lines = []
+    for detail in error.errors(include_url=False):
+        loc = _loc(detail)
+        what = _what(detail, loc, raw)
+        if loc in flags:  # came from the command line, where the flag is the place
+            lines.append(f"{flags[loc]}: {what}")
+        else:
+            lines.append(f"{_place(loc, path, where)}: {'.'.join(loc)}: {what}")
+    return "\n".join(lines)
+
+
+def _what(detail: ErrorDetails, loc: Loc, raw: dict[str, Any]) -> str:
+    kind, found = detail["type"], detail["input"]
+    context = cast(dict[str, Any], detail.get("ctx", {}))
+    if kind == "extra_forbidden":
+        return unknown(loc[-1], known_below(loc[:-1], raw))
+    if kind in ("missing", "union_tag_not_found"):
+        return "needed, but not given"
+    if kind == "union_tag_invalid":
+        near = get_close_matches(str(context["tag"]), PARTITIONS, n=1, cutoff=0.4)
+        hint = f", nearest: {near[0]}" if near else ""
+        return f"expected one of {', '.join(PARTITIONS)}, found {context['tag']!r}{hint}"
+    if kind == "literal_error":
+        return f"expected {context['expected']}, found {found!r}"
+    if kind == "string_pattern_mismatch":
+        label = "a label of letters, digits, _, + and -"
+        wanted = label if loc[0] == "algorithms" else RunConfig.model_fields[loc[0]].description
+        return f"expected {wanted}, found {found!r}"
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return f"expected a mapping, found {found!r}"
+    return f"expected {_expected(detail['msg'])}, found {found!r}"
+
+
+def _expected(message: str) -> str:
+    plain = message.removeprefix("Input should be ").removeprefix("Input should ")
+    plain = plain.replace("valid ", "").replace("a integer", "an integer")
+    return f"a number {plain}" if plain.startswith(("greater", "less")) else plain
+
+
+def _loc(detail: ErrorDetails) -> Loc:
+    parts = [str(part) for part in detail["loc"]]
+    if parts[0] == "partition":
+        if len(parts) > 1 and parts[1] in PARTITIONS:
+            del parts[1]  # pydantic names the chosen kind; the file has no such level
+        if detail["type"].startswith("union_tag"):
+            parts.append("name")
+    return tuple(part for part in parts if part != "[key]")
+
+
+def _place(loc: Loc, path: Path, where: Where) -> str:
+    while loc and loc not in where:  # a missing field is reported where its section stands
+        loc = loc[:-1]
+    return f"{path}:{where[loc]}" if loc else f"{path}"

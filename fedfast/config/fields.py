@@ -1,0 +1,195 @@
+"""The fields one file has: those of the schema, and those its model and algorithms bring along."""
+
+import dataclasses
+import inspect
+import types
+from collections.abc import Collection
+from copy import deepcopy
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from .schema import PARTITIONS, DataSection, Dirichlet, ModelSection, RunConfig
+
+Loc = tuple[str, ...]
+
+
+class Needed:
+    """Stands for the value of a field that has no default."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One field: where it stands, the kind of value, one sentence, the value now."""
+
+    loc: Loc
+    metavar: str
+    help: str
+    default: Any
+
+    def copy(self) -> Any:
+        """A default of its own for each use: lists are mutable."""
+        return "(needed)" if isinstance(self.default, Needed) else deepcopy(self.default)
+
+
+def leaves(raw: dict[str, Any]) -> list[Leaf]:
+    """Every field of the file `raw`, in the order of the schema: sections first, as files have."""
+    kind = PARTITIONS.get(str(at(raw, ("partition", "name"))), Dirichlet)
+    algorithms = at(raw, ("algorithms",))
+    labels = algorithms if isinstance(algorithms, dict) else {}
+    model = raw["model"] if isinstance(raw.get("model"), dict) else {}
+    return [
+        *_of_model(DataSection, ("data",), raw),
+        *_of_model(kind, ("partition",), raw),
+        *_of_model(ModelSection, ("model",), raw),
+        *_extras(("model",), {k: v for k, v in model.items() if k != "name"}),
+        *(leaf for label in labels for leaf in _of_algorithm(str(label), raw)),
+        *_of_model(RunConfig, (), raw),
+    ]
+
+
+def kept(section: str, name: str) -> Collection[str]:
+    """The options that stay when the section's `name` changes to `name`."""
+    return set(PARTITIONS[name].model_fields) - {"name"} if name in PARTITIONS else ()
+
+
+def is_open(loc: Loc, raw: dict[str, Any]) -> bool:
+    """Whether a model or an algorithm of the file decides which keys stand below `loc`."""
+    depth = {"model": 1, "algorithms": 2}.get(loc[0], len(loc) + 1)
+    if len(loc) < depth or (depth == 2 and loc[1] not in (at(raw, loc[:1]) or ())):
+        return False
+    return len(loc) == depth or isinstance(at(raw, loc), dict)
+
+
+def expand(raw: dict[str, Any]) -> dict[str, Any]:
+    """`raw` with each algorithm's parts (a local optimizer) written out: flags reach inside."""
+    algorithms = at(raw, ("algorithms",))
+    if not isinstance(algorithms, dict):
+        return raw
+    labels = {}
+    for label, given in algorithms.items():
+        own = given if isinstance(given, dict) else {}
+        parts = {k: v for k, v in _known(str(label), own).items() if isinstance(v, dict)}
+        labels[label] = {**own, **parts} if parts else given
+    return {**raw, "algorithms": labels}
+
+
+def title(loc: Loc, raw: dict[str, Any]) -> str:
+    """What a section is, for the help text."""
+    if not loc:
+        return "One run."
+    if len(loc) == 1:
+        return str(RunConfig.model_fields[loc[0]].description)
+    return _about(loc, raw) if len(loc) == 2 else ""
+
+
+def _about(loc: Loc, raw: dict[str, Any]) -> str:
+    """The first line an algorithm says about itself."""
+    from fedfast import algorithms
+
+    given = at(raw, loc)
+    name = given.get("name", loc[1]) if isinstance(given, dict) else loc[1]
+    try:
+        return (inspect.getdoc(type(algorithms.by_name(name))) or "").split("\n")[0]
+    except (ValueError, TypeError):
+        return ""
+
+
+def at(raw: Any, loc: Loc) -> Any:
+    """The value at `loc`, None where there is none."""
+    for part in loc:
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return raw
+
+
+def plain(found: Any) -> bool:
+    """Whether YAML can hold the value and give it back."""
+    if isinstance(found, list | tuple):
+        return all(plain(item) for item in found)
+    return found is None or isinstance(found, bool | int | float | str)
+
+
+def parameters(name: str, **given: Any) -> dict[str, Any]:
+    """The parameters of the algorithm `name` and their values, those that YAML can hold.
+
+    Raises what `algorithms.by_name` raises for an unknown name or a bad value.
+    """
+    from fedfast import algorithms
+
+    return _values(algorithms.by_name(name, **given))
+
+
+def _values(made: Any) -> dict[str, Any]:
+    found = {f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.init}
+    for key, part in found.items():
+        if dataclasses.is_dataclass(part) and hasattr(part, "name"):
+            found[key] = {"name": part.name, **_values(part)}
+        elif isinstance(part, tuple):
+            found[key] = list(part)
+    return {key: value for key, value in found.items() if isinstance(value, dict) or plain(value)}
+
+
+def _known(label: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The algorithm's parameters; what is wrong with them is said later, when it is made."""
+    name = str(given.get("name", label))
+    options = {str(key): value for key, value in given.items() if key != "name"}
+    for attempt in (options, {}):
+        try:
+            return parameters(name, **attempt)
+        except (ValueError, TypeError):
+            continue
+    return {}
+
+
+def _of_algorithm(label: str, raw: dict[str, Any]) -> list[Leaf]:
+    loc = ("algorithms", label)
+    given = at(raw, loc)
+    given = given if isinstance(given, dict) else {}
+    head = Leaf((*loc, "name"), "STR", "algorithm", given.get("name", label))
+    every = {**_known(label, given), **given}
+    return [head, *_extras(loc, {k: v for k, v in every.items() if k != "name"})]
+
+
+def _extras(loc: Loc, found: Any) -> list[Leaf]:
+    """Fields known only by their values, also those within values."""
+    made: list[Leaf] = []
+    for key, value in found.items() if isinstance(found, dict) else ():
+        here = (*loc, str(key))
+        inside = isinstance(value, dict) and value
+        made += _extras(here, value) if inside else [Leaf(here, _kind_of(value), "", value)]
+    return made
+
+
+def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, Any]) -> list[Leaf]:
+    made = []
+    for name, field in model.model_fields.items():
+        if not above and name in ("data", "partition", "model", "algorithms"):
+            continue
+        found = at(raw, above)
+        default = Needed() if field.is_required() else field.default
+        if isinstance(found, dict) and name in found:
+            default = found[name]
+        kind = _metavar(field.annotation)
+        if above == ("partition",) and name == "name":
+            kind = "{" + ",".join(PARTITIONS) + "}"
+        made.append(Leaf((*above, name), kind, field.description or "", default))
+    return made
+
+
+def _metavar(kind: Any) -> str:
+    """INT, FLOAT, `{a,b}`, and `|null` where null may stand."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _metavar(get_args(kind)[0])
+    if origin is Literal:
+        return "{" + ",".join(map(str, get_args(kind))) + "}"
+    if origin in (Union, types.UnionType):
+        return "|".join(_metavar(part) for part in get_args(kind))
+    return "null" if kind is type(None) else kind.__name__.upper() if inspect.isclass(kind) else "?"
+
+
+def _kind_of(found: Any) -> str:
+    """The metavar of a field known only by its value."""
+    if isinstance(found, list | tuple) and found:
+        return _kind_of(found[0])
+    return {bool: "{true,false}", int: "INT", float: "FLOAT", str: "STR"}.get(type(found), "VALUE")

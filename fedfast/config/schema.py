@@ -1,0 +1,148 @@
+"""What a configuration file may say: every field, its type, its bounds and one sentence about it.
+
+The descriptions are the help texts of `fedfast run CONFIG --help`, so they speak to its reader.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<label>.pt) and a flag
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Section(BaseModel):
+    """A mapping of the file: unknown keys and wrong types are refused, never guessed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class OpenSection(Section):
+    """A section whose further keys belong to the named model or algorithm, which checks them."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    def options(self) -> dict[str, Any]:
+        """The further keys, as keyword arguments."""
+        return dict(self.model_extra or {})
+
+
+class DataSection(Section):
+    """Which data set."""
+
+    name: str = Field(description="data set: digits needs no files, the others are read from root")
+    root: str = Field("data", description="folder that holds the data sets")
+
+
+class Dirichlet(Section):
+    """Label skew: every client draws its own class proportions."""
+
+    name: Literal["dirichlet"] = Field(description="how samples are dealt to clients")
+    clients: Count = Field(description="number of clients in the population")
+    alpha: Positive = Field(description="concentration: small = few classes per client")
+    min_size: int = Field(1, ge=0, description="samples every client has at least")
+    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
+
+
+class IID(Section):
+    """Every client draws from the same distribution."""
+
+    name: Literal["iid"] = Field(description="how samples are dealt to clients")
+    clients: Count = Field(description="number of clients in the population")
+    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
+
+
+class Shards(Section):
+    """Every client holds a fixed number of classes."""
+
+    name: Literal["shards"] = Field(description="how samples are dealt to clients")
+    clients: Count = Field(description="number of clients in the population")
+    classes_per_client: Count = Field(description="number of classes each client holds")
+    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
+
+
+PARTITIONS: dict[str, type[Section]] = {"dirichlet": Dirichlet, "iid": IID, "shards": Shards}
+Partition = Annotated[Dirichlet | IID | Shards, Field(discriminator="name")]
+
+
+class ModelSection(OpenSection):
+    """Which architecture; its own options stand beside the name."""
+
+    name: str = Field(description="architecture, as known to fedfast.models")
+
+
+class AlgorithmSection(OpenSection):
+    """One algorithm; its own parameters stand beside the name."""
+
+    name: str = Field(description="algorithm, as known to fedfast.algorithms")
+
+
+class RunConfig(Section):
+    """One run: the same data, initial weights, cohorts and batches under each algorithm."""
+
+    data: DataSection = Field(description="which data set")
+    partition: Partition = Field(description="how the training samples are dealt to clients")
+    model: ModelSection = Field(description="which architecture")
+    algorithms: dict[Annotated[str, Field(pattern=LABEL)], AlgorithmSection] = Field(
+        min_length=1, description="label -> parameters; `name` inside where the label differs"
+    )
+
+    rounds: Count = Field(description="communication rounds")
+    participation: float = Field(
+        1.0, gt=0, le=1, description="share of the clients that trains in each round"
+    )
+    local_epochs: Count = Field(1, description="passes over its own data a client makes per round")
+    batch_size: Count | None = Field(32, description="samples per local step; null = all")
+    lr: Positive = Field(0.1, description="local learning rate of round 1")
+    lr_decay: Positive = Field(1.0, description="factor on lr after each round")
+    server_lr: Positive = Field(1.0, description="server learning rate")
+    weight_decay: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="L2 factor of the local steps"
+    )
+    clip_norm: Positive | None = Field(
+        None, description="largest norm of a local gradient; null = no clipping"
+    )
+    aggregation: Literal["samples", "uniform"] = Field(
+        "samples", description="client weights: by their number of samples, or all equal"
+    )
+    eval_every: Count = Field(1, description="rounds from one test of the global model to the next")
+    seed: Seed = Field(0, description="seed of weights, cohorts, batches and partition")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N"
+    )
+    dtype: Literal["float32", "float64"] = Field("float32", description="type of the weights")
+    threads: Count | None = Field(None, description="CPU threads; null = all cores")
+    backend: Literal["auto", "native", "triton", "reference"] = Field(
+        "auto", description="which implementation of the operations"
+    )
+    chunk: Count | None = Field(None, description="clients trained together; null = what fits")
+    on_divergence: Literal["stop", "continue"] = Field(
+        "stop", description="when a client's weights are no longer finite: stop, or go on without"
+    )
+    empty_clients: Literal["skip", "refuse"] = Field(
+        "skip", description="clients without samples: skip them, or refuse to run"
+    )
+    out: str | None = Field(
+        None, min_length=1, description="run folder; null = runs/<name of the config file>"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_algorithms(cls, raw: Any) -> Any:
+        """`fedsam: {rho: 0.1}` and `fedsam:` mean the algorithm of that name."""
+        algorithms = raw.get("algorithms") if isinstance(raw, dict) else None
+        if not isinstance(algorithms, dict):
+            return raw
+        named = {
+            label: {"name": label, **(given or {})} if isinstance(given, dict | None) else given
+            for label, given in algorithms.items()
+        }
+        return {**raw, "algorithms": named}
+
+    def partition_options(self) -> dict[str, Any]:
+        """Keyword arguments for `fedfast.data.partition`, the seed filled in."""
+        options = self.partition.model_dump(exclude={"name"})
+        return options | {"seed": self.seed if options["seed"] is None else options["seed"]}

@@ -1,0 +1,20 @@
+"""Data: readers, partitions over clients, and the bank that holds every client's samples."""
+
+from .federated import FederatedData
+from .idx import read_idx
+from .load import Data, load
+from .partition import dirichlet, iid, partition, shards
+from .samples import Samples, as_samples
+
+__all__ = [
+    "Data",
+    "FederatedData",
+    "Samples",
+    "as_samples",
+    "dirichlet",
+    "iid",
+    "load",
+    "partition",
+    "read_idx",
+    "shards",
+]

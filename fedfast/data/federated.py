@@ -1,0 +1,175 @@
+"""`FederatedData`: all clients' samples in one bank, so that a batch of K clients is one gather."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from .samples import Samples, as_samples, check_values, unchecked
+
+
+@dataclass(frozen=True, eq=False)
+class FederatedData:
+    """One bank of samples and who owns which.
+
+    x        [n, ...] inputs, y [n] int64 labels: the bank
+    order    [m] int64: rows of the bank, client after client
+    offsets  [N + 1] int64: client i owns order[offsets[i]:offsets[i + 1]], perhaps nothing
+    sizes    [N] int64 numpy: samples of each client
+    test     None, or each client's own test part (which may be empty)
+    """
+
+    x: Tensor
+    y: Tensor
+    order: Tensor
+    offsets: Tensor
+    sizes: np.ndarray
+    test: list[Samples] | None = None
+
+    @classmethod
+    def from_arrays(
+        cls, xs: Sequence[Any], ys: Sequence[Any], test: Sequence[Any] | None = None
+    ) -> FederatedData:
+        """One (x, y) per client, of unequal sizes; `test` gives each client its own test part.
+
+        xs, ys  one `[n_i, ...]` and `[n_i]` per client, as `as_samples` takes them; n_i may be 0
+        Raises ValueError naming the client whose shape, dtype, length or values do not fit.
+        """
+        if len(xs) == 0 or len(xs) != len(ys):
+            raise ValueError(f"ys: expected one per client; got {len(ys)} for {len(xs)} xs")
+        parts = [unchecked(pair, f"client {i}") for i, pair in enumerate(zip(xs, ys, strict=True))]
+        bank = Samples(*_joined(parts))
+        sizes = np.array([len(part) for part in parts], dtype=np.int64)
+        try:
+            check_values(bank, "bank")
+        except ValueError:
+            for i, part in enumerate(parts):
+                check_values(part, f"client {i}")
+            raise
+        return cls._of(bank, np.arange(len(bank)), sizes).with_test(test)
+
+    @classmethod
+    def from_index(
+        cls, samples: Any, indices: Sequence[ArrayLike], test: Sequence[Any] | None = None
+    ) -> FederatedData:
+        """Clients that share one bank: `indices[i]` are the rows of `samples` that client i owns.
+
+        A row may belong to several clients or to none. Raises ValueError naming the client.
+        """
+        bank = as_samples(samples, "samples")
+        if len(indices) == 0:
+            raise ValueError("indices: expected at least one client; got none")
+        rows = [_rows(i, index, len(bank)) for i, index in enumerate(indices)]
+        sizes = np.array([row.size for row in rows], dtype=np.int64)
+        return cls._of(bank, np.concatenate(rows), sizes).with_test(test)
+
+    @classmethod
+    def _of(cls, bank: Samples, order: np.ndarray, sizes: np.ndarray) -> FederatedData:
+        if order.size == 0:
+            raise ValueError(
+                f"xs: expected at least one sample; all {sizes.size} clients are empty"
+            )
+        offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+        device = bank.x.device
+        order_on = torch.from_numpy(order.astype(np.int64)).to(device)
+        return cls(bank.x, bank.y.to(device), order_on, offsets.to(device), sizes)
+
+    def with_test(self, test: Sequence[Any] | None) -> FederatedData:
+        """The same data with one test part per client, as `from_arrays` takes them."""
+        if test is None:
+            return self
+        if len(test) != self.num_clients:
+            raise ValueError(f"test: expected one per client, {self.num_clients}; got {len(test)}")
+        parts = [unchecked(part, f"test[{i}]") for i, part in enumerate(test)]
+        for i, part in enumerate(parts):
+            if part.x.shape[1:] != self.x.shape[1:]:
+                raise ValueError(
+                    f"test[{i}].x: expected shape [n, {_shape(self.x)}]; got {list(part.x.shape)}"
+                )
+            check_values(part, f"test[{i}]")
+        return replace(self, test=parts)
+
+    @property
+    def num_clients(self) -> int:
+        """N."""
+        return int(self.sizes.size)
+
+    @property
+    def classes(self) -> int:
+        """One more than the largest label, in the bank or in any client's test part."""
+        parts = [self.y, *(part.y for part in self.test or [] if len(part))]
+        return 1 + max(int(y.max()) for y in parts)
+
+    def client(self, i: int) -> Samples:
+        """The samples of client `i`, in its own order (the order `Schedule` indexes): a copy."""
+        if not 0 <= i < self.num_clients:
+            raise ValueError(f"i: expected 0 <= i < {self.num_clients}; got {i}")
+        rows = self.order[int(self.offsets[i]) : int(self.offsets[i + 1])]
+        return Samples(self.x[rows], self.y[rows])
+
+    def rows(self, clients: Tensor | np.ndarray, index: Tensor) -> Tensor:
+        """Rows of the bank for `index` `[K, T, B]` into the samples of `clients` `[K]`: same shape.
+
+        The result lies where `order` does. Unchecked: `Schedule.check` has seen the indices, and
+        the clients must have samples.
+        """
+        device = self.order.device
+        first = self.offsets[torch.as_tensor(clients, device=device)]
+        return self.order[first.view(-1, *[1] * (index.ndim - 1)) + index.to(device)]
+
+    def label_counts(self) -> np.ndarray:
+        """How many samples of each class each client has: int64 `[N, classes]`."""
+        owner = np.repeat(np.arange(self.num_clients), self.sizes)
+        flat = owner * self.classes + self.y[self.order].cpu().numpy()
+        counts = np.bincount(flat, minlength=self.num_clients * self.classes)
+        return counts.reshape(self.num_clients, self.classes)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> FederatedData:
+        """The same data on `device`, inputs as `dtype` (None keeps theirs)."""
+        dtype = dtype or self.x.dtype
+        test = self.test and [Samples(s.x.to(device, dtype), s.y.to(device)) for s in self.test]
+        return replace(
+            self,
+            x=self.x.to(device, dtype),
+            y=self.y.to(device),
+            order=self.order.to(device),
+            offsets=self.offsets.to(device),
+            test=test,
+        )
+
+
+def _shape(x: Tensor) -> str:
+    return ", ".join(map(str, x.shape[1:]))
+
+
+def _joined(parts: list[Samples]) -> tuple[Tensor, Tensor]:
+    """All parts as one bank, or the ValueError that names the client that does not fit."""
+    first = parts[0].x
+    for i, part in enumerate(parts):
+        if part.x.shape[1:] != first.shape[1:] or part.x.dtype != first.dtype:
+            raise ValueError(
+                f"client {i}.x: expected shape [n, {_shape(first)}] and {first.dtype} as client 0; "
+                f"got {list(part.x.shape)} and {part.x.dtype}"
+            )
+    return torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
+
+
+def _rows(i: int, index: ArrayLike, n: int) -> np.ndarray:
+    rows = np.asarray(index)
+    if rows.ndim != 1:
+        raise ValueError(f"indices[{i}]: expected shape [n_i]; got {list(rows.shape)}")
+    if rows.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if rows.dtype.kind not in "iu":
+        raise TypeError(f"indices[{i}]: expected integers; got dtype {rows.dtype}")
+    if rows.min() < 0 or rows.max() >= n:
+        raise ValueError(
+            f"indices[{i}]: client {i}: expected rows in [0, {n}); got {rows.min()}..{rows.max()}"
+        )
+    return rows.astype(np.int64)

@@ -1,0 +1,109 @@
+"""`Samples`: labelled inputs as two tensors, and the one door by which users' data comes in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """x `[n, ...]` floats, y `[n]` int64 class labels. Made by `as_samples`, which checks them."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return self.y.shape[0]
+
+
+def as_samples(obj: Any, name: str = "samples") -> Samples:
+    """Samples, a pair (x, y) of tensors or arrays, or a map-style torch Dataset: checked Samples.
+
+    x  floats are kept as they are; uint8 (images) becomes float32 `x / 255`; others are refused
+    y  integers >= 0, any width, `[n]`
+    A Dataset of (x_i, y_i) is read once, item by item. Raises TypeError/ValueError naming `name`,
+    and the first offending sample where a value is not finite or a label negative.
+    """
+    samples = unchecked(obj, name)
+    if len(samples) == 0:
+        raise ValueError(f"{name}: expected at least one sample; got none")
+    check_values(samples, name)
+    return samples
+
+
+def unchecked(obj: Any, name: str) -> Samples:
+    """As `as_samples` but checks types and shapes only: values are not read, n may be 0."""
+    x, y = _pair(obj, name)
+    x, y = _inputs(_tensor(x, f"{name}.x"), f"{name}.x"), _tensor(y, f"{name}.y")
+    if x.ndim < 2:
+        raise ValueError(f"{name}.x: expected shape [n, ...features]; got {list(x.shape)}")
+    if y.shape != x.shape[:1]:
+        raise ValueError(
+            f"{name}.y: expected shape [{x.shape[0]}], one label per row of x; got {list(y.shape)}"
+        )
+    # An empty list of labels arrives as floats: it has no wrong values.
+    if y.numel() and (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool):
+        raise TypeError(f"{name}.y: expected integer class labels; got {y.dtype}")
+    return Samples(x, y.to(torch.int64))
+
+
+def check_values(samples: Samples, name: str) -> None:
+    """Raise ValueError at the first sample with a NaN, an infinite value or a negative label."""
+    if not bool(samples.x.isfinite().all()):
+        i = int(samples.x.flatten(1).isfinite().all(1).logical_not().nonzero()[0])
+        raise ValueError(f"{name}.x: expected finite values; sample {i} has a NaN or infinite one")
+    if len(samples) and int(samples.y.min()) < 0:
+        i = int((samples.y < 0).nonzero()[0])
+        raise ValueError(f"{name}.y: expected labels >= 0; sample {i} has {int(samples.y[i])}")
+
+
+def _pair(obj: Any, name: str) -> tuple[Any, Any]:
+    if isinstance(obj, Samples):
+        return obj.x, obj.y
+    if isinstance(obj, (tuple, list)) and len(obj) == 2:
+        return obj[0], obj[1]
+    sized = hasattr(obj, "__getitem__") and hasattr(obj, "__len__")
+    if not sized or isinstance(obj, (tuple, list, dict, str, Tensor, np.ndarray)):
+        raise TypeError(
+            f"{name}: expected Samples, a pair (x, y) or a map-style Dataset; "
+            f"got {type(obj).__name__}"
+        )
+    if len(obj) == 0:
+        raise ValueError(f"{name}: expected at least one sample; got an empty Dataset")
+    return _stack(obj, name)
+
+
+def _stack(dataset: Any, name: str) -> tuple[Tensor, Tensor]:
+    """Every item of a Dataset, once."""
+    items = [dataset[i] for i in range(len(dataset))]
+    xs = [_tensor(item[0], f"{name}[{i}][0]") for i, item in enumerate(items)]
+    for i, x in enumerate(xs):
+        if x.shape != xs[0].shape:
+            raise ValueError(
+                f"{name}[{i}][0]: expected the shape of item 0, {list(xs[0].shape)}; "
+                f"got {list(x.shape)}"
+            )
+    return torch.stack(xs), torch.tensor([int(item[1]) for item in items])
+
+
+def _tensor(value: Any, name: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, np.ndarray):
+        array = np.ascontiguousarray(value)
+        # torch warns when it shares memory that numpy holds read-only.
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
+    raise TypeError(f"{name}: expected a tensor or an array; got {type(value).__name__}")
+
+
+def _inputs(x: Tensor, name: str) -> Tensor:
+    if x.dtype == torch.uint8:
+        return x.to(torch.float32) / 255
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: expected floats, or uint8 images; got {x.dtype}")
+    return x

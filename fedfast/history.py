@@ -1,0 +1,144 @@
+"""What a run leaves behind: one `Row` per round, and `History`, the list of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Row:
+    """One round, seen after it. Where a round was not tested, accuracy and loss are nan."""
+
+    round: int  # completed rounds, this one included
+    accuracy: float = math.nan  # of the global model on the test set, 0 to 1
+    loss: float = math.nan  # of the global model on the test set
+    train_loss: float = math.nan  # mean over the cohort's local steps
+    lr: float = math.nan  # local learning rate of this round
+    clients: int = 0  # that trained
+    samples: int = 0  # that those clients hold
+    update_norm: float = math.nan  # of the step the global model made
+    seconds: float = math.nan  # wall clock
+    clients_per_second: float = math.nan
+    status: str = "ok"  # or what went wrong: "diverged: client 7 non-finite"
+
+
+FIELDS = tuple(field.name for field in fields(Row))
+_READ = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Row)}
+
+
+class History:
+    """The rows of one algorithm's run, oldest first; behaves like a list of them."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self.rows = list(rows)
+
+    def append(self, row: Row) -> None:
+        """Adds the newest round."""
+        self.rows.append(row)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice) -> History: ...
+    def __getitem__(self, at: int | slice) -> Row | History:
+        return History(self.rows[at]) if isinstance(at, slice) else self.rows[at]
+
+    def __repr__(self) -> str:
+        return f"History({len(self)} rounds{f', last {self.rows[-1]}' if self.rows else ''})"
+
+    def column(self, name: str) -> list[Any]:
+        """One field over all rounds."""
+        if name not in FIELDS:
+            raise ValueError(f"name: expected one of {', '.join(FIELDS)}, found {name!r}")
+        return [getattr(row, name) for row in self.rows]
+
+    def last(self) -> Row:
+        """The newest row. Raises ValueError where there is none."""
+        if not self.rows:
+            raise ValueError("history: expected at least one round, found none")
+        return self.rows[-1]
+
+    def tested(self) -> History:
+        """The rows in which the global model was tested."""
+        return History(row for row in self.rows if not math.isnan(row.accuracy))
+
+    def best(self) -> Row:
+        """The row of the highest accuracy, the first of equals. Raises ValueError without any."""
+        rows = self.tested()
+        if not rows:
+            raise ValueError("history: expected a tested round, found none: give a test set")
+        return max(rows, key=lambda row: row.accuracy)
+
+    def to_csv(self, path: str | Path) -> None:
+        """Writes a header and one line per round; `from_csv` reads exactly the same rows back."""
+        text = line(FIELDS) + "".join(line(astuple(row)) for row in self.rows)
+        Path(path).write_text(text, encoding="utf-8", newline="")
+
+    @classmethod
+    def from_csv(cls, path: str | Path) -> History:
+        """Reads what `to_csv` wrote, or a run folder's file where it holds one algorithm."""
+        found = read_runs(path)
+        if len(found) > 1:
+            raise ValueError(
+                f"{path}: expected one algorithm, found {', '.join(found)}: use read_runs"
+            )
+        return next(iter(found.values()), cls())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A DataFrame with one line per round, indexed by `round`."""
+        import pandas as pd
+
+        columns = {name: self.column(name) for name in FIELDS}
+        return pd.DataFrame(columns).set_index("round")
+
+    def plot(self, path: str | Path | None = None, label: str = "run") -> Any:
+        """Accuracy and loss per round: the matplotlib Figure, also written to `path` if given."""
+        from .report.plots import curves
+
+        return curves({label: self}, path)
+
+
+def line(values: Iterable[Any]) -> str:
+    """One CSV line. Floats are written by `repr`, which `float` reads back exactly."""
+    buffer = io.StringIO()
+    texts = [repr(value) if isinstance(value, float) else value for value in values]
+    csv.writer(buffer, lineterminator="\n").writerow(texts)
+    return buffer.getvalue()
+
+
+def read_runs(path: str | Path) -> dict[str, History]:
+    """Algorithm label -> History from a run folder's `history.csv`.
+
+    A last line without its end (the process was killed while writing) is left out. A file without
+    an `algorithm` column is one run, labelled with the file's name.
+    """
+    path = Path(path)
+    with path.open(encoding="utf-8", newline="") as file:
+        text = file.read()
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+    missing = [name for name in FIELDS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(f"{path}: expected columns {', '.join(FIELDS)}, lacks {missing}")
+    runs: dict[str, History] = {}
+    for number, cells in enumerate(reader, start=2):
+        try:
+            row = Row(**{name: _READ[name](cells[name]) for name in FIELDS})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}:{number}: not a row of a history: {error}") from error
+        runs.setdefault(cells.get("algorithm", path.stem), History()).append(row)
+    return runs

@@ -1,0 +1,226 @@
+"""`FlatLayout`: the tensors of a module laid out in one padded row, and `[K, S]` banks of such rows.
+
+    | trained parameters | pad | frozen parameters, float buffers | pad |
+    0                    trained                                  stride
+
+Every tensor starts at a multiple of 32 elements, both regions end at a multiple of 64. The optimizer's operations act on
+`row[:trained]`; what is only carried (running statistics, frozen weights) lies behind it and is averaged, never stepped.
+Padding is zero and stays zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from .kernels import Segments
+
+ALIGN_TENSOR = 32
+ALIGN_ROW = 64
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one tensor lies: `row[offset : offset + length]`, of `shape`; `dtype` is the module's own."""
+
+    name: str
+    shape: torch.Size
+    dtype: torch.dtype
+    offset: int
+    trained: bool
+
+    @property
+    def length(self) -> int:
+        """Number of elements."""
+        return self.shape.numel()
+
+    @property
+    def stop(self) -> int:
+        """One past the last element."""
+        return self.offset + self.length
+
+
+@dataclass(frozen=True, eq=False)
+class FlatLayout:
+    """The map between a module's named tensors and one row; make it with `FlatLayout.of(module)`.
+
+    slots    the tensors in row order: trained parameters first, then what is carried
+    aliases  names that share another tensor (tied weights) -> the name that holds it
+    aside    names of non-float buffers (BatchNorm's counter): not in the row, kept as the module has them
+    trained  end of the trained region, a multiple of 64
+    stride   `S`, elements per row, a multiple of 64
+    dtype    of the row
+    """
+
+    slots: tuple[Slot, ...]
+    aliases: Mapping[str, str]
+    aside: tuple[str, ...]
+    trained: int
+    stride: int
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, module: nn.Module, dtype: torch.dtype | None = None) -> FlatLayout:
+        """Lay out a module.
+
+        dtype  of the row; by default the widest of the module's tensors, so that every value survives the round trip
+        Raises ValueError for what a row cannot hold: complex or 8-bit floats, integer parameters, parameters without
+        values (lazy or meta), tensors that overlap in memory without being the same tensor.
+        """
+        named, aliases = _unique(module)
+        inside = {name: t for name, t in named.items() if t.is_floating_point()}
+        _check(module, named, inside)
+        dtype = _widest(inside.values()) if dtype is None else dtype
+        if dtype not in FLOATS:
+            raise ValueError(f"dtype: a row holds one of {[str(d) for d in FLOATS]}; got {dtype}")
+        learns = {name for name, p in module.named_parameters() if p.requires_grad}
+        first, trained = _place({n: t for n, t in inside.items() if n in learns}, 0, True)
+        rest, stride = _place({n: t for n, t in inside.items() if n not in learns}, trained, False)
+        aside = tuple(name for name in named if name not in inside)
+        return cls((*first, *rest), aliases, aside, trained, stride, dtype)
+
+    @property
+    def parameters(self) -> int:
+        """`P`, how many trained scalars the row holds (padding not counted)."""
+        return sum(slot.length for slot in self.slots if slot.trained)
+
+    def segments(self, device: torch.device | str = "cpu") -> Segments:
+        """The trained tensors as a segment table for operations on `row[:trained]`."""
+        return _segments(self, torch.device(device))
+
+    def bank(self, clients: int, device: torch.device | str = "cpu", full: bool = True) -> Tensor:
+        """Zeros `[clients, stride]`, or `[clients, trained]` if not `full`."""
+        width = self.stride if full else self.trained
+        return torch.zeros(clients, width, dtype=self.dtype, device=device)
+
+    def views(self, rows: Tensor, trained_only: bool = False) -> dict[str, Tensor]:
+        """Name -> view, without a copy. rows: `[S]` -> tensors of their own shape; `[K, S]` -> `[K, *shape]`.
+
+        A row or bank cut at `trained` serves with `trained_only`.
+        """
+        width = self.trained if trained_only else self.stride
+        if rows.shape[-1] < width or rows.ndim not in (1, 2):
+            raise ValueError(f"rows: expected [S] or [K, S] with S = {width}; got {list(rows.shape)}")
+        lead = rows.shape[:-1]
+        return {
+            slot.name: rows[..., slot.offset : slot.stop].view(lead + slot.shape)
+            for slot in self.slots
+            if slot.trained or not trained_only
+        }
+
+    def flatten(self, module: nn.Module, device: torch.device | str = "cpu") -> Tensor:
+        """A module's tensors as a new row `[S]`; raises ValueError if names or shapes are not this layout's."""
+        row = self.bank(1, device)[0]
+        tensors = _unique(module)[0]
+        for slot, view in zip(self.slots, self.views(row).values(), strict=True):
+            source = tensors.get(slot.name)
+            if source is None or source.shape != slot.shape:
+                found = "nothing" if source is None else list(source.shape)
+                raise ValueError(f"module: expected {slot.name} {list(slot.shape)}; got {found}")
+            view.copy_(source.detach())
+        return row
+
+    def state_dict(self, row: Tensor, module: nn.Module) -> dict[str, Tensor]:
+        """A `state_dict` for `module` with the row's values: own dtypes, tied names and non-float buffers included.
+
+        row: `[S]`. The tensors are copies; entries that are not tensors of the layout come from the module.
+        """
+        views = self.views(row)
+        own = {slot.name: slot.dtype for slot in self.slots}
+        result = {}
+        for name, value in module.state_dict().items():
+            held = self.aliases.get(name, name)
+            if held in views:
+                result[name] = views[held].to(device=value.device, dtype=own[held], copy=True)
+            else:
+                result[name] = value.clone() if isinstance(value, Tensor) else value
+        return result
+
+
+@lru_cache(maxsize=64)
+def _segments(layout: FlatLayout, device: torch.device) -> Segments:
+    slots = [slot for slot in layout.slots if slot.trained]
+    return Segments.of(
+        [s.offset for s in slots], [s.length for s in slots], ["weight" in s.name for s in slots], device
+    )
+
+
+def _named(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+def _unique(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors under their first name, and the other names they go by."""
+    first: dict[int, str] = {}
+    tensors: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    for name, tensor in _named(module):
+        if id(tensor) in first:
+            aliases[name] = first[id(tensor)]
+        else:
+            first[id(tensor)] = name
+            tensors[name] = tensor
+    return tensors, aliases
+
+
+def _place(
+    tensors: Mapping[str, Tensor], start: int, trained: bool
+) -> tuple[tuple[Slot, ...], int]:
+    """Slots one after another from `start`, and the aligned end of their region."""
+    slots, offset = [], start
+    for name, t in tensors.items():
+        slots.append(Slot(name, t.shape, t.dtype, offset, trained))
+        offset = _up(offset + t.numel(), ALIGN_TENSOR)
+    return tuple(slots), _up(offset, ALIGN_ROW)
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _widest(tensors: Iterator[Tensor] | object) -> torch.dtype:
+    dtypes = list(dict.fromkeys(t.dtype for t in tensors))  # type: ignore[attr-defined]
+    widest = dtypes[0] if dtypes else torch.float32
+    for dtype in dtypes[1:]:
+        widest = torch.promote_types(widest, dtype)
+    return widest
+
+
+def _check(module: nn.Module, named: Mapping[str, Tensor], inside: Mapping[str, Tensor]) -> None:
+    parameters = dict(module.named_parameters())
+    for name, t in named.items():
+        if isinstance(t, nn.parameter.UninitializedTensorMixin) or t.is_meta:
+            raise ValueError(f"module: {name} has no values yet; run one batch through a lazy module first")
+        if t.is_complex():
+            raise ValueError(f"module: {name} is {t.dtype}; a row holds real numbers")
+        if name in inside and t.dtype not in FLOATS:
+            raise ValueError(f"module: {name} is {t.dtype}; a row holds 16-, 32- or 64-bit floats")
+        if name in parameters and name not in inside:
+            raise ValueError(f"module: parameter {name} is {t.dtype}; only floats can be trained")
+    _check_overlap(inside)
+
+
+def _check_overlap(tensors: Mapping[str, Tensor]) -> None:
+    """Two tensors on the same memory would move together in the module and apart in the row."""
+    spans = sorted(
+        (t.data_ptr(), t.data_ptr() + t.element_size() * _reach(t), name)
+        for name, t in tensors.items()
+        if t.numel()
+    )
+    for (_, stop, left), (start, _, right) in zip(spans, spans[1:], strict=False):
+        if start < stop:
+            raise ValueError(
+                f"module: {left} and {right} share memory without being the same tensor; "
+                "tie them by assigning one Parameter to both names"
+            )
+
+
+def _reach(t: Tensor) -> int:
+    """Elements from the first to one past the last, whatever the strides."""
+    return 1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True))

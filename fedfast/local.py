@@ -1,0 +1,145 @@
+"""The client loop: K clients' local steps over the run's few live buffers.
+
+    source = the global row (first step: read in place, no broadcast copy), then w
+    g = gradient(source);  [w_adv = ascent(source, g);  g = gradient(w_adv)];  w = step(source, direction)
+
+Clients come with their step counts descending, so those still training at any step are a prefix of every buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import kernels
+from .algorithms import Algorithm, LocalState
+from .generic import GenericPath
+from .layout import FlatLayout
+from .random import keys64
+
+DROPOUT = 3  # purpose of a key, beside those of `random`: seeds of the module's own random numbers
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """What the run fixes for every local step."""
+
+    algorithm: Algorithm
+    weight_decay: float
+    clip_norm: float | None
+    seed: int
+    backend: str
+
+
+@dataclass(frozen=True)
+class Batches:
+    """A chunk's work: ids [K] numpy; x source bank; sample [K, T, B] ids into it; count [K, T]; steps descending."""
+
+    round: int
+    clients: np.ndarray
+    sample: Tensor
+    count: Tensor
+
+
+class LocalTrainer:
+    """Owns the live buffers `w, w_adv, g, m` of a run and trains one chunk of clients at a time."""
+
+    def __init__(
+        self,
+        settings: LocalSettings,
+        layout: FlatLayout,
+        path: GenericPath,
+        bank: tuple[Tensor, Tensor],
+        chunk: int,
+    ) -> None:
+        self.settings, self.layout, self.path = settings, layout, path
+        self.x, self.y = bank
+        device, local = self.x.device, settings.algorithm.local
+        self.w = layout.bank(chunk, device)
+        self.g = layout.bank(chunk, device, full=False)
+        self.w_adv = layout.bank(chunk, device, full=False) if local.ascends else None
+        self.m = layout.bank(chunk, device, full=False) if local.momentum else None
+        self.losses = torch.zeros(chunk, dtype=layout.dtype, device=device)
+        self.segments = layout.segments(device)
+
+    def train(self, start: Tensor, batches: Batches, lr: float) -> tuple[Tensor, Tensor]:
+        """Train a chunk from the row `start` [S].
+
+        Returns the clients' models, a view `[K, S]` of the live bank, and their summed losses `[K]` float64
+        (each step's mean loss times its number of samples).
+        """
+        clients = len(batches.clients)
+        w = self.w[:clients]
+        w[:, self.layout.trained :] = start[self.layout.trained :]
+        if self.m is not None:
+            self.m.zero_()
+        counts = batches.count.tolist()
+        total = torch.zeros(clients, dtype=torch.float64, device=w.device)
+        for s in range(batches.count.shape[1]):
+            active = sum(1 for row in counts if row[s])
+            if active < clients and s == 0:
+                w[active:] = start
+            if active == 0:
+                break
+            self._step(s, active, start, [row[s] for row in counts[:active]], batches, lr)
+            total[:active] += self.losses[:active].double() * batches.count[:active, s].to(w.device)
+        return w, total
+
+    def _step(
+        self,
+        s: int,
+        active: int,
+        start: Tensor,
+        count: Sequence[int],
+        batches: Batches,
+        lr: float,
+    ) -> None:
+        trained = self.layout.trained
+        w = self.w[:active, :trained]
+        source = start[:trained].expand(active, -1) if s == 0 else w
+        g = self._gradient(s, active, source, count, batches)
+        settings = self.settings
+        at = LocalState(source, start[:trained], g, lr)
+        direction = settings.algorithm.direction(at)
+        kernels.step(
+            source,
+            direction.terms,
+            lr,
+            out=w,
+            w_ref=direction.w_ref,
+            lam=direction.lam,
+            weight_decay=settings.weight_decay + direction.weight_decay,
+            clip_norm=settings.clip_norm,
+            momentum=settings.algorithm.local.momentum,
+            nesterov=settings.algorithm.local.nesterov,
+            m=None if self.m is None else self.m[:active],
+            backend=settings.backend,
+        )
+
+    def _gradient(
+        self, s: int, active: int, source: Tensor, count: Sequence[int], batches: Batches
+    ) -> Tensor:
+        """The gradient the step descends along, `[active, trained]`: at `source`, or at its ascent."""
+        rows = batches.sample[:active, s].to(self.x.device)
+        x, y = self.x[rows], self.y[rows]
+        g, losses = self.g[:active], self.losses[:active]
+        seeds = self._seeds(batches, active, s) if self.path.random else None
+        self.path.gradients(source, self.w[:active], x, y, count, g, losses, seeds, False)
+        if self.w_adv is None:
+            return g
+        ahead, local = self.w_adv[:active], self.settings.algorithm.local
+        local.ascend(source, g, ahead, self.segments, self.settings.backend)
+        # The loss on record is the model's own, and so are its running statistics: the second pass leaves both.
+        scratch = torch.empty_like(losses)
+        self.path.gradients(ahead, self.w[:active], x, y, count, g, scratch, seeds, True)
+        return g
+
+    def _seeds(self, batches: Batches, active: int, s: int) -> list[int]:
+        """One 63-bit seed per client for this step; both SAM passes see the same dropout masks."""
+        ids = batches.clients[:active]
+        keys = keys64(self.settings.seed, batches.round, ids, DROPOUT + 256 * s, 1)[:, 0]
+        return (keys >> np.uint64(1)).astype(np.int64).tolist()

@@ -1,0 +1,45 @@
+"""`build`: a model by name, its initial weights a function of the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from .._names import unknown
+from ..random import check_seed
+from .conv import cnn, lenet
+from .dense import mclr, mlp
+
+_MODELS: dict[str, Callable[..., nn.Module]] = {
+    "cnn": cnn,
+    "lenet": lenet,
+    "mclr": mclr,
+    "mlp": mlp,
+}
+NAMES = tuple(_MODELS)
+
+
+def build(
+    name: str, *, input_shape: Sequence[int], classes: int, seed: int = 0, **options: Any
+) -> nn.Module:
+    """The model called `name`, on the CPU, with PyTorch's own initialisation drawn from `seed`.
+
+    name         "mlp", "mclr", "cnn" or "lenet"; `options` are those of the function so called
+    input_shape  of one sample, (C, H, W) for the convolutional ones
+    The global random state is neither used nor changed. Raises ValueError naming what does not fit.
+    """
+    if name not in _MODELS:
+        raise unknown("model", name, _MODELS)
+    shape = tuple(int(side) for side in input_shape)
+    if not shape or min(shape) < 1:
+        raise ValueError(f"input_shape: expected sizes >= 1; got {tuple(input_shape)}")
+    if classes < 2:
+        raise ValueError(f"classes: expected at least 2; got {classes}")
+    check_seed(seed)
+    # Only the CPU's generator is seeded: torch.manual_seed would reach the GPUs' as well.
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return _MODELS[name](shape, classes, **options)

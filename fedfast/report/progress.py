@@ -1,0 +1,135 @@
+"""Shows a run while it goes on: a bar on a terminal, complete plain lines anywhere else."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Task, TextColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
+
+from ..history import Row
+
+REFRESH = 0.1  # seconds between two states of the bar: a second may have hundreds of rounds
+PATIENCE = 30.0  # seconds without a plain line after which the next round gets one
+
+
+class Progress:
+    """`with Progress(rounds, "fedsam") as show:` then `show(row)` after each round.
+
+    On a terminal: one line with bar, round, accuracy, loss, clients/s and time left, which stays
+    when the run ends. Otherwise (a file, a pipe, a notebook): one line each tenth of the rounds,
+    at least every 30 s, for the last round and wherever a round's status is not ok.
+    """
+
+    def __init__(self, rounds: int, label: str = "", stream: TextIO | None = None) -> None:
+        self.rounds, self.label = rounds, label
+        self.stream = sys.stdout if stream is None else stream
+        console = Console(file=self.stream)
+        self.bar = _bar(console) if self.stream.isatty() and not console.is_dumb_terminal else None
+        self.task = self.bar.add_task(label, total=rounds, row=None) if self.bar else None
+        self.accuracy = self.loss = math.nan
+        self.began = self.said = time.monotonic()
+        self.first: int | None = None
+        self.row: Row | None = None
+
+    def __enter__(self) -> Progress:
+        self.began = self.said = time.monotonic()
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar:
+            self._draw()
+            self.bar.stop()
+
+    def __call__(self, row: Row) -> None:
+        """Shows the round just finished. Between two tests the last accuracy stays in view."""
+        self.row = row
+        self.first = row.round if self.first is None else self.first
+        if not math.isnan(row.accuracy):
+            self.accuracy, self.loss = row.accuracy, row.loss
+        now = time.monotonic()
+        if self.bar:
+            if row.status != "ok":
+                self.bar.console.print(Text(f"{self.label} round {row.round}: {row.status}"))
+            if now - self.said >= REFRESH:
+                self.said = now
+                self._draw()
+        elif self._due(row, now):
+            self.said = now
+            print(self._line(row, now), file=self.stream, flush=True)
+
+    def _due(self, row: Row, now: float) -> bool:
+        step = max(1, round(self.rounds / 10))
+        last = row.round >= self.rounds or row.round % step == 0
+        return last or row.status != "ok" or now - self.said >= PATIENCE
+
+    def _line(self, row: Row, now: float) -> str:
+        parts = [f"round={row.round}/{self.rounds}", *_numbers(self.accuracy, self.loss, row)]
+        if self.first is not None and row.round < self.rounds:
+            pace = (now - self.began) / (row.round - self.first + 1)
+            parts.append(f"eta={_clock(pace * (self.rounds - row.round))}")
+        if row.status != "ok":
+            parts.append(f'status="{row.status}"')
+        return " ".join([self.label or "run", *parts])
+
+    def _draw(self) -> None:
+        if self.bar is not None and self.task is not None and self.row is not None:
+            row = (self.row, self.accuracy, self.loss)
+            self.bar.update(self.task, completed=self.row.round, row=row)
+            self.bar.refresh()
+
+
+def _numbers(accuracy: float, loss: float, row: Row) -> list[str]:
+    tested = [] if math.isnan(accuracy) else [f"accuracy={accuracy:.4f}", f"loss={loss:.4g}"]
+    return [*tested, f"train_loss={row.train_loss:.4g}", f"clients/s={row.clients_per_second:.4g}"]
+
+
+class _Numbers(TextColumn):
+    """The numbers at the right of the bar, in columns of fixed width so that nothing jumps."""
+
+    def render(self, task: Task) -> Text:
+        state = task.fields["row"]
+        if state is None:
+            return Text("starting", style="dim")
+        row, accuracy, loss = state
+        lost = row.train_loss if math.isnan(loss) else loss
+        text = Text(f"loss {lost:<7.4g}" if math.isfinite(lost) else "loss –      ")
+        if not math.isnan(accuracy):
+            text = Text.assemble((f"{accuracy:6.2%}", "bold green"), "  ", text)
+        left = task.time_remaining
+        text.append(f" {row.clients_per_second:>7,.0f} clients/s", "cyan")
+        text.append("  " + _clock(task.elapsed if left in (0, None) else left), "dim")
+        return text
+
+
+def _bar(console: Console) -> Bar:
+    return Bar(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        _Numbers(""),
+        console=console,
+        expand=True,
+        auto_refresh=False,
+    )
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None or not math.isfinite(seconds):
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

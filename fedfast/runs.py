@@ -1,0 +1,154 @@
+"""The run folder: readable after every round, whatever happens in the next one.
+
+    config.yaml             the resolved configuration; `fedfast run` on it repeats the run
+    history.csv             one line per algorithm and round, written as the round ends
+    checkpoint/<label>.pt   {"round", "model"}: the global model after that round
+    summary.md, curves.png  written when the run ends, however it ends
+
+A folder belongs to the run whose `config.yaml` it was first to hold. An earlier run is never
+touched: if `runs/name` is taken, the run goes to `runs/name-2`, `runs/name-3`, ...
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import astuple
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from .history import FIELDS, History, Row, line
+
+CHECKPOINT_EVERY = 30.0  # seconds; a killed process loses at most so much of the model
+
+
+class RunFolder:
+    """Takes a folder for a run and keeps it up to date.
+
+    Raises OSError naming the folder where it cannot be made or written.
+    """
+
+    def __init__(self, out: str | Path, config: str) -> None:
+        self.path = _claim(Path(out), config)
+        self.histories: dict[str, History] = {}
+        self._latest: dict[str, dict[str, Any]] = {}  # label -> its newest checkpoint
+        self._saved: dict[str, float] = {}
+        self._csv = (self.path / "history.csv").open("w", encoding="utf-8", newline="")
+        self._write(("algorithm", *FIELDS))
+
+    def begin(self, label: str) -> None:
+        """The rounds of `label` come next."""
+        self.histories[label] = History()
+        self._saved[label] = time.monotonic()
+
+    def record(self, label: str, row: Row, model: Mapping[str, Any]) -> None:
+        """A round is done: its line is on disk when this returns, its model within 30 s."""
+        with undisturbed():
+            self._write((label, *astuple(row)))
+            self.histories[label].append(row)
+            copied = {name: tensor.detach().clone() for name, tensor in model.items()}
+            self._latest[label] = {"round": row.round, "model": copied}
+            if time.monotonic() - self._saved[label] > CHECKPOINT_EVERY:
+                self._checkpoint(label)
+
+    def end(self, label: str) -> None:
+        """The rounds of `label` are over, early or not."""
+        with undisturbed():
+            if label in self._latest:
+                self._checkpoint(label)
+                self._latest[label] = {"round": self._latest[label]["round"]}
+
+    def finish(self, about: str) -> None:
+        """Writes what is read afterwards: summary and curves. `about` heads the summary."""
+        from .report import plots, summary
+
+        with undisturbed():
+            for label in [name for name, latest in self._latest.items() if "model" in latest]:
+                self.end(label)
+            self._csv.close()
+            text = f"{about}\n\n{summary.markdown(self.histories)}"
+            if any(len(history) for history in self.histories.values()):
+                atomic(self.path / "curves.png", lambda to: plots.curves(self.histories, to))
+                text += "\n![Accuracy and loss per round](curves.png)\n"
+            atomic(self.path / "summary.md", lambda to: to.write_text(text, encoding="utf-8"))
+
+    def discard(self) -> None:
+        """Takes the folder back where the run never began: nothing but our two files goes."""
+        self._csv.close()
+        for name in ("history.csv", "config.yaml"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def files(self) -> list[Path]:
+        """What the folder holds, in a fixed order."""
+        return sorted(path for path in self.path.rglob("*") if path.is_file())
+
+    def _write(self, values: tuple[Any, ...]) -> None:
+        self._csv.write(line(values))
+        self._csv.flush()
+
+    def _checkpoint(self, label: str) -> None:
+        import torch
+
+        folder = self.path / "checkpoint"
+        folder.mkdir(exist_ok=True)
+        latest = self._latest[label]
+        model = {name: tensor.cpu() for name, tensor in latest["model"].items()}
+        atomic(folder / f"{label}.pt", lambda to: torch.save({**latest, "model": model}, to))
+        self._saved[label] = time.monotonic()
+
+
+def _claim(out: Path, config: str) -> Path:
+    """The first of `out`, `out-2`, ... that is free, holding `config.yaml`."""
+    for number in count(1):
+        path = out if number == 1 else out.with_name(f"{out.name}-{number}")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                continue
+            # "x": of two runs that start at once only one gets the folder.
+            with (path / "config.yaml").open("x", encoding="utf-8") as file:
+                file.write(config)
+            return path
+        except FileExistsError as error:
+            if path.is_dir():
+                continue
+            raise FileExistsError(f"out: expected a folder, found a file: {path}") from error
+        except NotADirectoryError as error:
+            raise NotADirectoryError(f"out: a file stands in the way of {path}") from error
+        except OSError as error:
+            raise type(error)(f"out: cannot write in {path}: {error.strerror}") from error
+    raise AssertionError("count() has no end")
+
+
+def atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """`write(temporary)`, then a rename: readers see the old file or the new, never a half."""
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C inside the block takes effect at its end, so that no file is left half written."""
+    came: list[tuple[int, FrameType | None]] = []
+    try:
+        old = signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    except ValueError:  # not the main thread, which alone receives signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)
+    if came and callable(old):
+        old(*came[0])

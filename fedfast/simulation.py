@@ -1,0 +1,217 @@
+"""`Simulation`: the public door. It checks what it is given, wires the engine, and yields one row per round."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from . import _doors as doors
+from .algorithms import Algorithm
+from .data import FederatedData
+from .engine import Engine, Outcome, ServerState
+from .generic import GenericPath, Loss
+from .history import History, Row
+from .kernels import _launch
+from .layout import FlatLayout
+from .local import LocalSettings, LocalTrainer
+from .memory import clients_per_chunk
+from .schedule import Schedule
+
+Callback = Callable[["Simulation", Row], object]
+
+
+class Simulation:
+    """Federated training of one model by one algorithm.
+
+    model          any `nn.Module` classifier, [n, ...] -> [n, classes]; its current weights are round 0. It is
+                   copied, never changed: `model.load_state_dict(sim.state_dict())` takes the result home
+    clients        `FederatedData`, from a partition or `FederatedData.from_arrays([x0, ...], [y0, ...])`
+    algorithm      an object of `fedfast.algorithms`, or its name
+    test           optional global test set: (x, y) tensors, a torch Dataset, `Samples`
+    rounds         how many rounds `run` makes in all
+    participation  share of clients per round, in (0, 1]; the cohort has max(1, round(share x clients)) of them
+    local_epochs, batch_size   local work; `batch_size=None` is the full batch; the last batch may be short
+    lr, lr_decay   local learning rate of round t: lr * lr_decay**t, or lr(t) if `lr` is callable
+    server_lr      the papers' eta_g
+    weight_decay   joins after clipping, as in torch SGD
+    clip_norm      largest norm of a client's step direction, None for no clipping
+    loss           "cross_entropy", or a callable (logits, targets) -> mean over the batch
+    aggregation    "samples": clients weigh n_k; "uniform": all alike
+    seed           keys cohorts, batches and dropout by (seed, round, client)
+    device, dtype  "auto" (CUDA where there is one), "cpu", "cuda"; torch.float32 or torch.float64
+    backend        voice of the operations: "auto", "native", "triton", "reference"
+    chunk          K, clients trained together; None takes what memory allows. Results do not depend on it
+    threads        None takes torch's; results do not depend on it
+    schedule       a `Schedule`; None draws one from the seed. An explicit one brings its own rounds and batches
+    callbacks      called as f(sim, row) after each round
+    on_divergence  "stop" ends the run when a model turns non-finite, "continue" counts such a client as unmoved;
+                   either way the row says so and the global model stays finite
+    empty_clients  "skip" never samples clients without data, "refuse" raises
+    eval_every     rounds between evaluations on `test` (the last round is always evaluated)
+
+    Raises TypeError/ValueError naming the argument, before any training.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        clients: FederatedData,
+        algorithm: Algorithm | str = "fedavg",
+        *,
+        test: object = None,
+        rounds: int = 100,
+        participation: float = 0.1,
+        local_epochs: int = 1,
+        batch_size: int | None = 50,
+        lr: float | Callable[[int], float] = 0.1,
+        lr_decay: float = 1.0,
+        server_lr: float = 1.0,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        loss: str | Loss = "cross_entropy",
+        aggregation: str = "samples",
+        seed: int = 0,
+        device: str | torch.device = "auto",
+        dtype: torch.dtype = torch.float32,
+        backend: str = "auto",
+        chunk: int | None = None,
+        threads: int | None = None,
+        schedule: Schedule | None = None,
+        callbacks: Sequence[Callback] = (),
+        on_divergence: str = "stop",
+        empty_clients: str = "skip",
+        eval_every: int = 1,
+    ) -> None:
+        doors.positive_int("rounds", rounds)
+        doors.fraction("participation", participation)
+        doors.positive_int("local_epochs", local_epochs)
+        doors.optional(doors.positive_int, "batch_size", batch_size)
+        doors.optional(doors.positive_int, "chunk", chunk)
+        doors.optional(doors.positive_int, "threads", threads)
+        doors.positive_int("eval_every", eval_every)
+        doors.number("lr_decay", lr_decay, above=0.0)
+        doors.number("server_lr", server_lr, above=0.0)
+        doors.number("weight_decay", weight_decay, at_least=0.0)
+        doors.optional(doors.number, "clip_norm", clip_norm, above=0.0)
+        doors.one_of("aggregation", aggregation, ("samples", "uniform"))
+        doors.one_of("on_divergence", on_divergence, ("stop", "continue"))
+        doors.one_of("empty_clients", empty_clients, ("skip", "refuse"))
+        doors.one_of("backend", backend, _launch.BACKENDS)
+        doors.integer("seed", seed)
+        self.device, self.dtype = doors.device(device), doors.dtype(dtype)
+        self.threads = torch.get_num_threads() if threads is None else threads
+        self.algorithm = doors.algorithm(algorithm)
+        self.callbacks = doors.callbacks(callbacks)
+        self._lr = doors.learning_rate(lr, lr_decay)
+        self._on_divergence, self._eval_every = on_divergence, eval_every
+
+        data = doors.clients(clients, empty_clients).to(self.device, self.dtype)
+        loss_fn = doors.loss(loss)
+        self._model, classes, random = doors.model(model, data, self.device, self.dtype)
+        doors.labels("clients", data.y, classes, loss)
+        self._test = doors.test(test, data, classes, loss, self.device, self.dtype)
+        self.schedule = doors.schedule(
+            schedule, data.sizes, rounds, participation, local_epochs, batch_size, seed
+        )
+        self.rounds = rounds if schedule is None else self.schedule.rounds
+
+        layout = FlatLayout.of(self._model, self.dtype)
+        row = layout.flatten(self._model, self.device)
+        _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
+        self._rule = self.algorithm.server(server_lr)
+        self._state = ServerState(row, layout.trained, self._rule)
+        self.chunk = clients_per_chunk(layout, self.algorithm, self.schedule, self.device, chunk)
+        self._path = GenericPath(self._model, layout, loss_fn, self.threads, random)
+        settings = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend)
+        trainer = LocalTrainer(settings, layout, self._path, (data.x, data.y), self.chunk)
+        by_samples, tolerant = aggregation == "samples", on_divergence == "continue"
+        self._engine = Engine(trainer, data, layout, self.chunk, by_samples, tolerant)
+        self.layout, self.history, self.stopped = layout, History(), False
+
+    @property
+    def round(self) -> int:
+        """Rounds done so far."""
+        return len(self.history)
+
+    def __iter__(self) -> Iterator[Row]:
+        """Train round by round, from where the simulation stands; yields each round's `Row`."""
+        while self.round < self.rounds and not self.stopped:
+            row = self._one_round()
+            self.history.append(row)
+            for callback in self.callbacks:
+                callback(self, row)
+            yield row
+
+    def run(self, progress: bool = True, label: str | None = None) -> History:
+        """Train to the end with a progress bar (plain lines where there is no terminal); returns the history."""
+        if not progress:
+            for _ in self:
+                pass
+            return self.history
+        from .report.progress import Progress
+
+        with Progress(self.rounds, label or self.algorithm.name) as show:
+            for row in self:
+                show(row)
+        return self.history
+
+    def evaluate(self, test: object = None) -> tuple[float, float]:
+        """(accuracy, mean loss) of the global model on `test`, by default the run's own test set."""
+        samples = self._test
+        if test is not None:
+            samples = doors.test(test, self._engine.data, None, None, self.device, self.dtype)
+        if samples is None:
+            raise ValueError("test: the simulation has no test set; give one")
+        with doors.torch_threads(self.threads):
+            return self._path.evaluate(self._state.row, samples.x, samples.y)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The global model; loads into the user's own module."""
+        return self.layout.state_dict(self._state.row, self._model)
+
+    def model(self) -> nn.Module:
+        """A copy of the user's module that holds the global model."""
+        module = deepcopy(self._model)
+        module.load_state_dict(self.state_dict())
+        return module
+
+    def _one_round(self) -> Row:
+        t, lr = self.round, self._lr(self.round)
+        begin = time.perf_counter()
+        with doors.torch_threads(self.threads), doors.own_random_state(self._path.random):
+            plan = self.schedule.round(t)
+            outcome = self._engine.round(t, plan, self._state, self._rule, lr)
+        seconds = time.perf_counter() - begin
+        status = self._status(outcome)
+        self.stopped = status != "ok" and self._on_divergence == "stop"
+        accuracy, loss = self._evaluation(t)
+        return Row(
+            round=t + 1,
+            accuracy=accuracy,
+            loss=loss,
+            train_loss=outcome.train_loss,
+            lr=lr,
+            clients=len(plan.clients),
+            samples=outcome.samples,
+            update_norm=outcome.update_norm,
+            seconds=seconds,
+            clients_per_second=len(plan.clients) / seconds,
+            status=status,
+        )
+
+    def _evaluation(self, t: int) -> tuple[float, float]:
+        due = (t + 1) % self._eval_every == 0 or t + 1 == self.rounds or self.stopped
+        return self.evaluate() if self._test is not None and due else (math.nan, math.nan)
+
+    def _status(self, outcome: Outcome) -> str:
+        if outcome.diverged:
+            shown = ", ".join(map(str, outcome.diverged[:5]))
+            more = f" and {len(outcome.diverged) - 5} more" if len(outcome.diverged) > 5 else ""
+            plural = "s" if len(outcome.diverged) > 1 else ""
+            return f"diverged: client{plural} {shown}{more} non-finite"
+        return "ok" if outcome.finite else "diverged: global model non-finite"

@@ -1,0 +1,103 @@
+"""Arguments as users write them, brought to the one form every voice takes; errors name the argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+Coefficient = float | Tensor
+TermsLike = Tensor | Sequence[Tensor | tuple[Tensor, Coefficient]]
+
+MAX_TERMS = 8
+
+
+@lru_cache(maxsize=4096)
+def _filled(value: float, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.full((count,), value, dtype=dtype, device=device)
+
+
+def per_client(name: str, value: Coefficient, bank: Tensor) -> Tensor:
+    """A scalar or a `[K]` tensor as a contiguous `[K]` tensor of the bank's dtype (scalars are made once)."""
+    if not isinstance(value, Tensor):
+        return _filled(float(value), bank.shape[0], bank.dtype, bank.device)
+    if value.ndim == 0:
+        value = value.expand(bank.shape[0])
+    if value.shape != bank.shape[:1]:
+        raise ValueError(
+            f"{name}: expected a number or shape [{bank.shape[0]}]; got {list(value.shape)}"
+        )
+    return value.to(bank.device, bank.dtype).contiguous()
+
+
+def rows(name: str, value: Tensor, bank: Tensor) -> Tensor:
+    """A `[K, S]` bank or a row `[S]` shared by all clients (row stride 0), of the bank's dtype and device."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor; got {type(value).__name__}")
+    if value.ndim == 1:
+        value = value.expand(bank.shape[0], -1)
+    if value.shape != bank.shape:
+        raise ValueError(
+            f"{name}: expected shape {list(bank.shape)} or [{bank.shape[1]}]; got {list(value.shape)}"
+        )
+    same_kind(name, value, bank)
+    if value.shape[1] > 1 and value.stride(1) != 1:
+        raise ValueError(
+            f"{name}: the elements of a row must be contiguous; got strides {value.stride()}"
+        )
+    return value
+
+
+def same_kind(name: str, value: Tensor, bank: Tensor) -> None:
+    """Raise TypeError or ValueError unless `value` has the dtype and device of `bank`."""
+    if value.dtype != bank.dtype:
+        raise TypeError(f"{name}: expected dtype {bank.dtype}; got {value.dtype}")
+    if value.device != bank.device:
+        raise ValueError(f"{name}: expected device {bank.device}; got {value.device}")
+
+
+def bank_like(name: str, w: Tensor, others: Sequence[Tensor | None]) -> Tensor:
+    """`w` as `[K, S]`: K comes from the first two-dimensional operand (1 if there is none)."""
+    if not isinstance(w, Tensor):
+        raise TypeError(f"{name}: expected a tensor; got {type(w).__name__}")
+    if not w.dtype.is_floating_point:
+        raise TypeError(f"{name}: expected a floating dtype; got {w.dtype}")
+    if w.ndim not in (1, 2):
+        raise ValueError(f"{name}: expected shape [K, S] or [S]; got {list(w.shape)}")
+    if w.ndim == 1:
+        clients = next((o.shape[0] for o in others if o is not None and o.ndim == 2), 1)
+        w = w.expand(clients, -1)
+    return rows(name, w, w)
+
+
+def output(name: str, out: Tensor | None, bank: Tensor) -> Tensor:
+    """`out` checked, or a new `[K, S]` tensor; a row shared by several clients cannot be written."""
+    if out is None:
+        return torch.empty(bank.shape, dtype=bank.dtype, device=bank.device)
+    out = rows(name, out, bank)
+    if out.shape[0] > 1 and out.stride(0) == 0:
+        raise ValueError(
+            f"{name}: a shared row cannot hold {out.shape[0]} clients' results; give a [K, S] bank"
+        )
+    return out
+
+
+def split_terms(terms: TermsLike) -> list[tuple[Tensor, Coefficient]]:
+    """One tensor, or a sequence of tensors and (tensor, coefficient) pairs, as pairs."""
+    listed = [terms] if isinstance(terms, Tensor) else list(terms)
+    pairs = [t if isinstance(t, tuple) else (t, 1.0) for t in listed]
+    if not 1 <= len(pairs) <= MAX_TERMS:
+        raise ValueError(f"terms: expected 1 to {MAX_TERMS} terms; got {len(pairs)}")
+    return pairs
+
+
+def as_terms(
+    pairs: Sequence[tuple[Tensor, Coefficient]], bank: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of (buffer, coefficient) as (`[K, S]`, `[K]`)."""
+    return [
+        (rows(f"terms[{i}]", buffer, bank), per_client(f"terms[{i}] coefficient", coef, bank))
+        for i, (buffer, coef) in enumerate(pairs)
+    ]

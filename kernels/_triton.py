@@ -1,0 +1,152 @@
+"""Triton where it is installed, and what every kernel shares: launching, terms, ordered sums.
+
+Without Triton the names are stand-ins: kernels can still be defined, the error comes at first use.
+
+Every launch turns floating-point contraction off: the default differs between Triton versions,
+row-sized loops are limited by memory anyway, and without it a product and a sum round as in torch.
+Kernels launch a flat grid with the client index fastest, so that a shared row is read by
+neighbouring programs and stays in L2 whatever its length.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # reported at first use
+    triton = None
+    tl = None
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DTYPES = (torch.float32, torch.float64)
+FEW_SLOTS = 512  # up to so many partial sums are added by every program that needs their total
+
+
+def require(tensor: Tensor) -> None:
+    """Raise RuntimeError if Triton is missing, ValueError/TypeError if it cannot serve `tensor`."""
+    if triton is None:
+        raise RuntimeError(
+            "Triton is not installed; 'pip install triton' (Linux), or choose another backend"
+        )
+    if tensor.device.type != "cuda" and not INTERPRETED:
+        raise ValueError(
+            f"backend='triton' serves cuda tensors; this one is on {tensor.device} "
+            "(for tests, TRITON_INTERPRET=1 set before import runs it on the CPU)"
+        )
+    if tensor.dtype not in DTYPES:
+        raise TypeError(f"backend='triton' serves float32 and float64; got {tensor.dtype}")
+
+
+def jit(function: Any = None, **options: Any) -> Any:
+    """`triton.jit`, or the bare function where Triton is absent."""
+    if function is None:
+        return lambda f: jit(f, **options)
+    return function if triton is None else triton.jit(function, **options)
+
+
+def launch(kernel: Any, programs: int, tensor: Tensor, *args: Any, **meta: Any) -> None:
+    """Run `kernel` with `programs` programs on the device of `tensor`; no programs, no launch."""
+    if programs > 0:
+        with _on(tensor):
+            kernel[(programs,)](*args, enable_fp_fusion=False, **meta)
+
+
+def _on(tensor: Tensor) -> AbstractContextManager[object]:
+    if not tensor.is_cuda or tensor.device.index == torch.cuda.current_device():
+        return nullcontext()
+    return torch.cuda.device(tensor.device)
+
+
+def block_size(terms: int) -> int:
+    """Elements per program of 8 warps: fewer where many terms would fill the registers."""
+    return 4096 if terms <= 3 else 2048
+
+
+def strided(t: Tensor | None) -> tuple[Tensor | None, int]:
+    """A `[K, S]` operand as (pointer, row stride); (None, 0) for None."""
+    return (None, 0) if t is None else (t, t.stride(0))
+
+
+def pack(terms: Sequence[tuple[Tensor, Tensor]]) -> tuple[tuple[Any, ...], ...]:
+    """Terms (`[K, S]`, `[K]`) as three tuples: buffers, row strides, coefficients."""
+    buffers = tuple(d for d, _ in terms)
+    return buffers, tuple(d.stride(0) for d in buffers), tuple(c for _, c in terms)
+
+
+def slots(bank: Tensor, *shape: int) -> Tensor:
+    """Float64 places for partial sums, each written by one program."""
+    return torch.empty(shape, dtype=torch.float64, device=bank.device)
+
+
+def few(partial: Tensor) -> Tensor:
+    """`[K, n]` partial sums as they are while n is small, else their totals `[K, 1]`."""
+    clients, count = partial.shape
+    if count <= FEW_SLOTS:
+        return partial
+    out = slots(partial, clients, 1)
+    launch(totals, clients, partial, partial, out, count)
+    return out
+
+
+@jit
+def combine(buffers, strides, coefs, k, cols, mask):
+    """`sum_j c_j d_j` of client k (int64) on one block of columns, in the order given."""
+    total = tl.load(coefs[0] + k) * tl.load(buffers[0] + k * strides[0] + cols, mask, other=0.0)
+    for j in tl.static_range(1, len(buffers)):
+        d = tl.load(buffers[j] + k * strides[j] + cols, mask, other=0.0)
+        total += tl.load(coefs[j] + k) * d
+    return total
+
+
+@jit
+def squares(x):
+    """Sum of squares of a block, in float64."""
+    wide = x.to(tl.float64)
+    return tl.sum(wide * wide, axis=0)
+
+
+@jit
+def total(partial, count):
+    """Sum of `count` float64 slots, in an order that `count` alone decides."""
+    lanes = tl.arange(0, 512)
+    sums = tl.zeros((512,), tl.float64)
+    for start in range(0, count, 512):
+        here = start + lanes
+        sums += tl.load(partial + here, here < count, other=0.0)
+    return tl.sum(sums, axis=0)
+
+
+@jit(do_not_specialize=["count"])
+def totals(partial, out, count):
+    """out [K] = the sum of each row of partial [K, count]; one program per client."""
+    k = tl.program_id(0).to(tl.int64)
+    tl.store(out + k, total(partial + k * count, count))
+
+
+@jit
+def piece(table, block, size, BLOCK: tl.constexpr, TABLED: tl.constexpr, ALIGNED: tl.constexpr):
+    """(start, stop, edge, layer, is_weight) of a block: from `segments.Blocks`, or of the row."""
+    start = block * BLOCK
+    stop = size
+    edge = size
+    layer = block * 0
+    is_weight = layer + 1
+    if TABLED:
+        row = table + block * 5
+        start = tl.load(row)
+        stop = tl.load(row + 1)
+        edge = tl.load(row + 2)
+        layer = tl.load(row + 3)
+        is_weight = tl.load(row + 4)
+        if ALIGNED:
+            start = tl.multiple_of(start, 16)
+            edge = tl.multiple_of(edge, 16)
+    return start, stop, edge, layer, is_weight

@@ -1,0 +1,254 @@
+"""`aggregate`: the weighted mean of client updates, streamed over chunks, with the server's step in the last pass.
+
+    acc  (+)= sum_k a_k (rows_k - base_k)            float64, client after client
+    out  = w + server rule(acc)                      on the last chunk
+
+Server rules (D = acc; moments are stored in the row's dtype and used as stored):
+    average   w + lr D
+    momentum  m = beta1 m + D;                                          w + lr m
+    adam      m = beta1 m + (1-beta1) D;  v = beta2 v + (1-beta2) D^2;              w + lr m / (sqrt v + tau)
+    yogi      m as adam;                  v = v - (1-beta2) D^2 sign(v - D^2);      w + lr m / (sqrt v + tau)
+    adagrad   m as adam;                  v = v + D^2;                              w + lr m / (sqrt v + tau)
+
+Bytes per element of the row (f = element size): K f for the clients, f for a shared base, 16 for `acc` (8 on the first
+or last chunk, 0 when one chunk is all), and on the last chunk 2 f for w and out, 2 f for each moment.
+Clients are added one after another into float64, so the result does not depend on how they were chunked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import _native, reference
+from ._args import Coefficient, bank_like, per_client, rows, same_kind
+from ._launch import speak
+from ._triton import jit, launch, slots, tl, totals
+
+BLOCK, WARPS = 1024, 4
+
+RULES = ("average", "momentum", "adam", "yogi", "adagrad")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server rule of `aggregate`: `rule` one of RULES, `lr` the server learning rate; beta1, beta2, tau as in FedOpt."""
+
+    rule: str = "average"
+    lr: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ValueError(f"rule: expected one of {', '.join(RULES)}; got {self.rule!r}")
+
+    @property
+    def moments(self) -> int:
+        """How many moment rows the rule keeps: 0, 1 (m) or 2 (m, v)."""
+        return {"average": 0, "momentum": 1}.get(self.rule, 2)
+
+
+def aggregate(
+    client_rows: Tensor,
+    weights: Coefficient,
+    base: Tensor,
+    *,
+    acc: Tensor,
+    first: bool = True,
+    server: Server | None = None,
+    w: Tensor | None = None,
+    m: Tensor | None = None,
+    v: Tensor | None = None,
+    out: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Add a chunk of client updates to `acc`; with `server`, also take the server's step from it.
+
+    client_rows  `[K, S]`, the clients' models after local training
+    weights      `[K]` or a number, `a_k`; they should sum to 1 over all chunks of a mean
+    base         `[S]` or `[K, S]`, what updates are measured from (the model each client started at)
+    acc          `[S]` float64, the running sum; overwritten if `first`, added to otherwise
+    server       None for every chunk but the last
+    w, out       `[S]`, the server's model before and after; default base and a new row; `out` may alias `w`
+    m, v         `[S]` moments of the server rule, updated in place
+    Returns `[K + 1]` float64: squared norm of each client's update, then that of `acc` after the last chunk (NaN before).
+    Raises TypeError/ValueError naming the argument for wrong shapes, dtypes, devices or missing moments.
+    Sources: FedAvg (McMahan et al. 2017, alg. 1), FedAvgM (Hsu et al. 2019), FedOpt (Reddi et al. 2021, alg. 2).
+    """
+    bank = bank_like("client_rows", client_rows, [])
+    if bank.shape[0] == 0:
+        raise ValueError(f"client_rows: expected at least one client; got {list(bank.shape)}")
+    a = per_client("weights", weights, bank)
+    start = rows("base", base, bank)
+    if acc.dtype != torch.float64 or acc.shape != bank.shape[1:] or acc.device != bank.device:
+        raise ValueError(
+            f"acc: expected float64 [{bank.shape[1]}]; got {acc.dtype} {list(acc.shape)}"
+        )
+    if server is not None:
+        w = _row("w", base if w is None else w, bank)
+        out = torch.empty_like(w) if out is None else _row("out", out, bank)
+        m, v = _moments(server, m, v, bank)
+    else:
+        w = m = v = out = None
+    squares = torch.full(
+        (bank.shape[0] + 1,), float("nan"), dtype=torch.float64, device=bank.device
+    )
+    rule = None if server is None else server.rule
+    scalars = (0.0,) * 4 if server is None else (server.lr, server.beta1, server.beta2, server.tau)
+    speak(_VOICES, backend, bank, bank, a, start, acc, first, rule, scalars, w, m, v, out, squares)
+    return squares
+
+
+def _row(name: str, value: Tensor, bank: Tensor) -> Tensor:
+    if value.ndim != 1 or value.shape != bank.shape[1:] or not value.is_contiguous():
+        raise ValueError(
+            f"{name}: expected a contiguous row [{bank.shape[1]}]; got {list(value.shape)}"
+        )
+    same_kind(name, value, bank)
+    return value
+
+
+def _moments(
+    server: Server, m: Tensor | None, v: Tensor | None, bank: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """The moment rows the rule uses, checked; rows it does not use are dropped."""
+    for name, value, needed in (("m", m, server.moments > 0), ("v", v, server.moments > 1)):
+        if needed and value is None:
+            raise ValueError(
+                f"{name}: the server rule {server.rule!r} needs this row [S]; got None"
+            )
+    m = _row("m", m, bank) if m is not None and server.moments > 0 else None
+    v = _row("v", v, bank) if v is not None and server.moments > 1 else None
+    return m, v
+
+
+def _triton_aggregate(
+    client_rows: Tensor,
+    weights: Tensor,
+    base: Tensor,
+    acc: Tensor,
+    first: bool,
+    rule: str | None,
+    scalars: tuple[float, float, float, float],
+    w: Tensor | None,
+    m: Tensor | None,
+    v: Tensor | None,
+    out: Tensor | None,
+    squares: Tensor,
+) -> None:
+    clients, size = client_rows.shape
+    count = -(-size // BLOCK)
+    partial = slots(client_rows, clients + 1, count)
+    launch(
+        _columns,
+        count,
+        client_rows,
+        *(client_rows, client_rows.stride(0), weights, base, base.stride(0), acc),
+        *(w, m, v, out, *scalars, clients, size, count, partial),
+        FIRST=first,
+        RULE=rule,
+        SHARED=base.stride(0) == 0,
+        BLOCK=BLOCK,
+        num_warps=WARPS,
+    )
+    known = clients if rule is None else clients + 1
+    launch(totals, known, client_rows, partial, squares, count)
+
+
+@jit(do_not_specialize=["clients", "count"])
+def _columns(
+    client_rows,  # [K, S]
+    row_stride,
+    weights,  # [K]
+    base,  # [K, S]
+    base_stride,
+    acc,  # [S] float64
+    w,  # [S]
+    m,  # [S]
+    v,  # [S]
+    out,  # [S]
+    lr: tl.float64,
+    beta1: tl.float64,
+    beta2: tl.float64,
+    tau: tl.float64,
+    clients,
+    size,
+    count,
+    partial,  # [K + 1, count] squares of the updates, then of acc
+    FIRST: tl.constexpr,
+    RULE: tl.constexpr,
+    SHARED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program per block of columns: all clients in order, then the server's rule."""
+    block = tl.program_id(0)
+    cols = block * BLOCK + tl.arange(0, BLOCK)
+    mask = cols < size
+    mean = tl.zeros((BLOCK,), tl.float64)
+    if not FIRST:
+        mean = tl.load(acc + cols, mask, other=0.0)
+    start = _wide(base, cols, mask)
+    ahead = tl.load(client_rows + cols, mask, other=0.0)
+    last = tl.full((), clients, tl.int64) - 1
+    for index in range(clients):
+        k = tl.full((), index, tl.int64)
+        here = ahead  # the next client's row is on its way while this one is added
+        ahead = tl.load(client_rows + tl.minimum(k + 1, last) * row_stride + cols, mask, other=0.0)
+        if not SHARED:
+            start = _wide(base + k * base_stride, cols, mask)
+        update = here.to(tl.float64) - start
+        mean += tl.load(weights + k).to(tl.float64) * update
+        tl.store(partial + k * count + block, tl.sum(update * update, axis=0))
+    tl.store(acc + cols, mean, mask)
+    if RULE is not None:
+        tl.store(partial + (last + 1) * count + block, tl.sum(mean * mean, axis=0))
+        here = tl.load(w + cols, mask, other=0.0)
+        change = _change(mean, m, v, cols, mask, lr, beta1, beta2, tau, RULE)
+        tl.store(out + cols, (here.to(tl.float64) + change).to(here.dtype), mask)
+
+
+@jit
+def _wide(row, cols, mask):
+    return tl.load(row + cols, mask, other=0.0).to(tl.float64)
+
+
+@jit
+def _keep(row, cols, mask, value):
+    """Store a moment in the row's dtype and return it as stored."""
+    kept = value.to(row.dtype.element_ty)
+    tl.store(row + cols, kept, mask)
+    return kept.to(tl.float64)
+
+
+@jit
+def _change(mean, m, v, cols, mask, lr, beta1, beta2, tau, RULE: tl.constexpr):
+    """What the server adds to its model, see the rules at the head of this file."""
+    if RULE == "average":
+        change = lr * mean
+    elif RULE == "momentum":
+        change = lr * _keep(m, cols, mask, beta1 * _wide(m, cols, mask) + mean)
+    else:
+        square = mean * mean
+        old = _wide(v, cols, mask)
+        if RULE == "adagrad":
+            second = old + square
+        elif RULE == "adam":
+            second = beta2 * old + (1 - beta2) * square
+        else:
+            side = tl.where(old > square, 1.0, tl.where(old < square, -1.0, 0.0))
+            second = old - (1 - beta2) * square * side
+        root = tl.sqrt(_keep(v, cols, mask, second))
+        moment = _keep(m, cols, mask, beta1 * _wide(m, cols, mask) + (1 - beta1) * mean)
+        change = lr * moment / (root + tau)
+    return change
+
+
+_VOICES = {
+    "reference": reference.aggregate,
+    "native": _native.aggregate,
+    "triton": _triton_aggregate,
+}

@@ -1,0 +1,130 @@
+"""The segment table: where each tensor of a model lies in a flat row.
+
+Kernels know nothing of models; they are given this table when an operation works layer by layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """`L` disjoint, ascending pieces of a row of `S` elements; what lies between them is padding.
+
+    offset     [L] int32, first element of each segment
+    length     [L] int32, number of elements (0 is allowed)
+    is_weight  [L] bool, True where element-adaptive perturbation applies (ASAM: "weight" in the
+               name)
+    """
+
+    offset: Tensor
+    length: Tensor
+    is_weight: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        offset: Sequence[int],
+        length: Sequence[int],
+        is_weight: Sequence[bool] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Segments:
+        """Build the table from Python sequences.
+
+        Raises ValueError for unequal counts, or pieces that do not ascend or that overlap.
+        """
+        flags = [True] * len(offset) if is_weight is None else [bool(f) for f in is_weight]
+        if not len(offset) == len(length) == len(flags):
+            raise ValueError(
+                "segments: expected one offset, length and is_weight per segment; "
+                f"got {len(offset)}, {len(length)}, {len(flags)}"
+            )
+        end = 0
+        for o, n in zip(offset, length, strict=True):
+            if o < end or n < 0:
+                raise ValueError(
+                    "segments: expected ascending pieces that do not overlap; "
+                    f"got offset {o}, length {n} after end {end}"
+                )
+            end = o + n
+        table = cls(
+            torch.tensor(offset, dtype=torch.int32, device=device),
+            torch.tensor(length, dtype=torch.int32, device=device),
+            torch.tensor(flags, dtype=torch.bool, device=device),
+        )
+        # Known already: no need to read them back from the device.
+        table.__dict__["spans"] = tuple((o, o + n) for o, n in zip(offset, length, strict=True))
+        table.__dict__["flags"] = tuple(flags)
+        return table
+
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def whole(size: int, device: torch.device | str = "cpu") -> Segments:
+        """One segment that covers a row of `size` elements (made once per size and device)."""
+        return Segments.of([0], [size], device=device)
+
+    @property
+    def count(self) -> int:
+        """`L`, the number of segments."""
+        return self.offset.shape[0]
+
+    @cached_property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """(start, stop) of every segment as Python integers; read once from the device."""
+        ends = (self.offset + self.length).tolist()
+        return tuple(zip(self.offset.tolist(), ends, strict=True))
+
+    @cached_property
+    def flags(self) -> tuple[bool, ...]:
+        """`is_weight` as Python values; read once from the device."""
+        return tuple(self.is_weight.tolist())
+
+    @cached_property
+    def end(self) -> int:
+        """One past the last element of the last segment (0 for an empty table)."""
+        return self.spans[-1][1] if self.spans else 0
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A row cut into blocks that never straddle two segments, for kernels with one program each.
+
+    table    [n, 5] int32: start, stop, edge, layer, is_weight. A block covers `start` up to `edge`
+             (where the next segment starts) or its size; from `stop` on it is padding.
+    first    [L + 1] int32: segment l has the blocks first[l] .. first[l + 1]
+    aligned  every start and edge is a multiple of 16 elements, so that loads can be 16 bytes wide
+    """
+
+    table: Tensor
+    first: Tensor
+    aligned: bool
+
+    @property
+    def count(self) -> int:
+        """Number of blocks."""
+        return self.table.shape[0]
+
+
+@lru_cache(maxsize=64)
+def blocks(segments: Segments, size: int, block: int, device: torch.device) -> Blocks:
+    """The row of `size` elements in blocks of at most `block`; made once for its arguments."""
+    starts = [start for start, _ in segments.spans]
+    edges = [*starts[1:], size]
+    head = starts[0] if starts else size
+    table = [(s, 0, head, 0, 0) for s in range(0, head, block)]  # padding before the first segment
+    first = [0]
+    for layer, ((start, stop), edge) in enumerate(zip(segments.spans, edges, strict=False)):
+        flag = int(segments.flags[layer])
+        table += [(s, stop, edge, layer, flag) for s in range(start, edge, block)]
+        first.append(len(table))
+    return Blocks(
+        torch.tensor(table, dtype=torch.int32, device=device).reshape(-1, 5),
+        torch.tensor(first, dtype=torch.int32, device=device),
+        all(place % 16 == 0 for place in (*starts, size)),
+    )

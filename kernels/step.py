@@ -1,0 +1,200 @@
+"""`step`: the descent of every algorithm in one pass, for K clients at once.
+
+    d = sum_j c_j d_j + lam (w - w_ref)              gradient and corrections
+    d = d * min(1, clip_norm / (|d| + 1e-6))         optional, over the client's whole row
+    v = d + weight_decay * w                         weight decay joins after clipping, as in torch SGD
+    m = momentum * m + v ;  v = m  (or v + momentum * m with Nesterov)           optional
+    out = w - eta * v
+
+Bytes per element of a client (f = element size, J = number of per-client terms): reads (J + 1) f, plus f for `w_ref`,
+writes f, plus 2 f for momentum: 12 bytes for SGD in float32. Clipping adds one pass of reads, J f (+ 2 f with
+`w_ref`). Shared rows stay in cache.
+
+Deterministic: the clip norm adds fixed blocks in a fixed order; everything else is element-wise.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from . import _native, reference
+from ._args import (
+    Coefficient,
+    TermsLike,
+    as_terms,
+    bank_like,
+    output,
+    per_client,
+    rows,
+    split_terms,
+)
+from ._launch import speak
+from ._triton import block_size, combine, few, jit, launch, pack, slots, squares, strided, tl, total
+
+WARPS = 8
+
+
+def step(
+    w: Tensor,
+    terms: TermsLike,
+    eta: Coefficient,
+    *,
+    out: Tensor | None = None,
+    w_ref: Tensor | None = None,
+    lam: Coefficient = 0.0,
+    weight_decay: Coefficient = 0.0,
+    clip_norm: Coefficient | None = None,
+    momentum: Coefficient = 0.0,
+    nesterov: bool = False,
+    m: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """One optimizer step, `out = w - eta * v`; see the formula at the head of `kernels/step.py`.
+
+    w             `[K, S]`, or a row `[S]` shared by all clients (the first local step reads the global row)
+    terms         gradient and corrections: a tensor, or a sequence of tensors and (tensor, coefficient); tensors
+                  `[K, S]` or `[S]`, coefficients numbers or `[K]`
+    eta           learning rate, a number or `[K]`
+    out           `[K, S]`; None writes into `w`, which then must be a bank; may alias `w` or a term
+    w_ref, lam    proximal term lam (w - w_ref), inside the clip (for the FL-Simulator form pass -lam * w_ref as a
+                  term and add lam to `weight_decay`)
+    clip_norm     largest norm of d, a number or `[K]`; None does not clip
+    momentum, m   torch-style momentum in the bank `m` `[K, S]`, updated in place; zero it before the first step
+
+    Raises TypeError/ValueError naming the argument for wrong shapes, dtypes or devices, or momentum without `m`.
+    Source: the normal form shared by FedAvg, FedProx, SCAFFOLD, FedDyn, FedCM and their SAM variants.
+    """
+    pairs = split_terms(terms)
+    shared = w.ndim == 1
+    w = bank_like("w", w, [*(d for d, _ in pairs), w_ref, out])
+    if out is None and shared:
+        raise ValueError("out: needed when w is a row [S] shared by all clients")
+    if (isinstance(momentum, Tensor) or momentum != 0.0 or nesterov) and m is None:
+        raise ValueError("m: momentum needs the bank m [K, S]; got None")
+    return speak(
+        _VOICES,
+        backend,
+        w,
+        w,
+        as_terms(pairs, w),
+        per_client("eta", eta, w),
+        None if w_ref is None else rows("w_ref", w_ref, w),
+        per_client("lam", lam, w),
+        per_client("weight_decay", weight_decay, w),
+        None if clip_norm is None else per_client("clip_norm", clip_norm, w),
+        per_client("momentum", momentum, w),
+        bool(nesterov),
+        None if m is None else output("m", m, w),
+        output("out", w if out is None else out, w),
+    )
+
+
+def _triton_step(
+    w: Tensor,
+    terms: reference.Terms,
+    eta: Tensor,
+    w_ref: Tensor | None,
+    lam: Tensor,
+    weight_decay: Tensor,
+    clip_norm: Tensor | None,
+    momentum: Tensor,
+    nesterov: bool,
+    m: Tensor | None,
+    out: Tensor,
+) -> Tensor:
+    clients, size = w.shape
+    block = block_size(len(terms))
+    count = -(-size // block)
+    inputs = (w, w.stride(0), *pack(terms), *strided(w_ref), lam, clients, size)
+    meta = dict(PROX=w_ref is not None, BLOCK=block, num_warps=WARPS)
+    partial, parts = None, 0
+    if clip_norm is not None:
+        partial = slots(w, clients, count)
+        launch(_norm_blocks, clients * count, w, *inputs, partial, count, **meta)
+        partial = few(partial)
+        parts = partial.shape[1]
+    scalars = (partial, parts, clip_norm, eta, weight_decay, momentum)
+    meta |= dict(CLIP=clip_norm is not None, MOMENTUM=m is not None, NESTEROV=nesterov)
+    launch(_descend, clients * count, w, *inputs, *scalars, *strided(m), out, out.stride(0), **meta)
+    return out
+
+
+@jit(do_not_specialize=["clients", "count"])
+def _norm_blocks(
+    w,  # [K, S]
+    w_stride,
+    buffers,  # J of [K, S]
+    strides,
+    coefs,  # J of [K]
+    w_ref,  # [K, S]
+    ref_stride,
+    lam,  # [K]
+    clients,
+    size,
+    partial,  # [K, count]
+    count,
+    PROX: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """partial[k, block] = |d|^2 on the block; one program per client and block."""
+    k = (tl.program_id(0) % clients).to(tl.int64)
+    block = tl.program_id(0) // clients
+    cols = block * BLOCK + tl.arange(0, BLOCK)
+    mask = cols < size
+    d = combine(buffers, strides, coefs, k, cols, mask)
+    if PROX:
+        here = tl.load(w + k * w_stride + cols, mask, other=0.0)
+        d += tl.load(lam + k) * (here - tl.load(w_ref + k * ref_stride + cols, mask, other=0.0))
+    tl.store(partial + k * count + block, squares(d))
+
+
+@jit(do_not_specialize=["clients", "parts"])
+def _descend(
+    w,  # [K, S]
+    w_stride,
+    buffers,  # J of [K, S]
+    strides,
+    coefs,  # J of [K]
+    w_ref,  # [K, S]
+    ref_stride,
+    lam,  # [K]
+    clients,
+    size,
+    partial,  # [K, parts] squares of d
+    parts,
+    clip_norm,  # [K]
+    eta,  # [K]
+    weight_decay,  # [K]
+    momentum,  # [K]
+    m,  # [K, S]
+    m_stride,
+    out,  # [K, S]
+    out_stride,
+    PROX: tl.constexpr,
+    CLIP: tl.constexpr,
+    MOMENTUM: tl.constexpr,
+    NESTEROV: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """m and out of the formula at the head of this file; one program per client and block."""
+    k = (tl.program_id(0) % clients).to(tl.int64)
+    cols = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)
+    mask = cols < size
+    here = tl.load(w + k * w_stride + cols, mask, other=0.0)
+    v = combine(buffers, strides, coefs, k, cols, mask)
+    if PROX:
+        v += tl.load(lam + k) * (here - tl.load(w_ref + k * ref_stride + cols, mask, other=0.0))
+    if CLIP:
+        norm = tl.sqrt(total(partial + k * parts, parts))
+        ratio = tl.load(clip_norm + k).to(tl.float64) / (norm + 1e-6)
+        v = tl.where(ratio > 1.0, 1.0, ratio).to(here.dtype) * v  # a NaN stays one
+    v += tl.load(weight_decay + k) * here
+    if MOMENTUM:
+        beta = tl.load(momentum + k)
+        moment = beta * tl.load(m + k * m_stride + cols, mask, other=0.0) + v
+        tl.store(m + k * m_stride + cols, moment, mask)
+        v = v + beta * moment if NESTEROV else moment
+    tl.store(out + k * out_stride + cols, here - tl.load(eta + k) * v, mask)
+
+
+_VOICES = {"reference": reference.step, "native": _native.step, "triton": _triton_step}

@@ -1,0 +1,63 @@
+"""Builds the compiled module `fedfast._fedfast` and installs `kernels/` as `fedfast.kernels`."""
+
+from glob import glob
+from platform import system
+
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
+from setuptools import setup
+
+try:
+    from setuptools.errors import CompileError
+except ImportError:
+    from distutils.errors import CompileError
+
+NO_COMPILER = """
+fedfast could not build its compiled module: a C++17 compiler with OpenMP is needed.
+  Debian/Ubuntu  apt-get install g++          Fedora  dnf install gcc-c++
+  macOS          xcode-select --install       conda   conda install cxx-compiler
+"""
+
+
+class Build(build_ext):
+    """`build_ext` that says what to install when no compiler answers."""
+
+    def build_extensions(self) -> None:
+        try:
+            super().build_extensions()
+        except (CompileError, FileNotFoundError) as error:
+            raise SystemExit(f"{NO_COMPILER}\nThe compiler said: {error}") from error
+
+
+ParallelCompile("FEDFAST_JOBS", default=2).install()
+openmp = ["-fopenmp"] if system() == "Linux" else []
+
+setup(
+    package_dir={"fedfast": "fedfast", "fedfast.kernels": "kernels"},
+    packages=[
+        "fedfast",
+        "fedfast.kernels",
+        "fedfast.algorithms",
+        "fedfast.data",
+        "fedfast.models",
+        "fedfast.report",
+    ],
+    ext_modules=[
+        Pybind11Extension(
+            "fedfast._fedfast",
+            sorted(["csrc/bindings.cpp", *glob("csrc/cpu/*.cpp")]),
+            include_dirs=["csrc"],
+            depends=glob("csrc/*.h") + glob("csrc/cpu/*.h"),
+            cxx_std=17,
+            # No contraction: every instruction set gives the same bits. Row-sized loops are limited by memory anyway.
+            extra_compile_args=[
+                "-O3",
+                "-ffp-contract=off",
+                "-fno-math-errno",
+                "-fno-trapping-math",
+                *openmp,
+            ],
+            extra_link_args=openmp,
+        )
+    ],
+    cmdclass={"build_ext": Build},
+)
