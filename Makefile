@@ -31,7 +31,8 @@ test: setup ## all tests
 lint: setup ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@rm -rf build/typed && mkdir -p build/typed/fedfast && ln -sfn $(CURDIR)/fedfast/*.py $(CURDIR)/fedfast/*/ $(CURDIR)/kernels build/typed/fedfast/
+	MYPYPATH=build/typed $(BIN)/mypy -p fedfast  # the tree as it is installed, kernels/ as fedfast.kernels
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 
 format: setup ## what lint would ask for, done

@@ -4,7 +4,7 @@ from glob import glob
 from platform import system
 
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
-from setuptools import setup
+from setuptools import find_packages, setup
 
 try:
     from setuptools.errors import CompileError
@@ -33,14 +33,7 @@ openmp = ["-fopenmp"] if system() == "Linux" else []
 
 setup(
     package_dir={"fedfast": "fedfast", "fedfast.kernels": "kernels"},
-    packages=[
-        "fedfast",
-        "fedfast.kernels",
-        "fedfast.algorithms",
-        "fedfast.data",
-        "fedfast.models",
-        "fedfast.report",
-    ],
+    packages=["fedfast.kernels", *find_packages(include=["fedfast", "fedfast.*"])],
     ext_modules=[
         Pybind11Extension(
             "fedfast._fedfast",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ._names import unknown
 from .algorithms import Algorithm, by_name
 from .data import FederatedData, Samples, as_samples
-from .generic import Loss, probe
+from .generic import Loss, Traits, probe
 from .schedule import Schedule
 
 
@@ -156,8 +156,8 @@ def clients(value: FederatedData, empty: str) -> FederatedData:
 
 def model(
     value: nn.Module, data: FederatedData, device: torch.device, dtype: torch.dtype
-) -> tuple[nn.Module, int, bool]:
-    """(a copy on the device, number of classes, whether training draws random numbers)."""
+) -> tuple[nn.Module, Traits]:
+    """(a copy on the device, what a trial step told about it)."""
     if not isinstance(value, nn.Module):
         raise TypeError(f"model: expected an nn.Module; got {type(value).__name__}")
     for name, m in value.named_modules():
@@ -169,9 +169,8 @@ def model(
     if not any(p.requires_grad for p in value.parameters()):
         raise ValueError("model: it has no parameter to train")
     sample = data.order[:2]
-    classes, random = probe(value, data.x[sample])
-    module = deepcopy(value).to(device=device, dtype=dtype)
-    return module, classes, random
+    traits = probe(value, data.x[sample])
+    return deepcopy(value).to(device=device, dtype=dtype), traits
 
 
 def labels(name: str, y: Tensor, classes: int, loss: str | Loss) -> None:
@@ -196,7 +195,8 @@ def test(
     samples = as_samples(value, "test")
     if samples.x.shape[1:] != data.x.shape[1:]:
         raise ValueError(
-            f"test: expected samples of shape {list(data.x.shape[1:])}; got {list(samples.x.shape[1:])}"
+            f"test: expected samples of shape {list(data.x.shape[1:])}; "
+            f"got {list(samples.x.shape[1:])}"
         )
     if classes is not None and loss is not None:
         labels("test", samples.y, classes, loss)
@@ -226,17 +226,6 @@ def schedule(
         raise TypeError(f"schedule: expected a fedfast.Schedule; got {type(value).__name__}")
     value.check(sizes)
     return value
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """torch's thread count for a while; the operations and the workers read it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -117,6 +117,11 @@ class Explicit:
         """T."""
         return len(self.cohorts)
 
+    @property
+    def cohort(self) -> int:
+        """Clients of the largest round."""
+        return max(ids.size for ids in self.cohorts)
+
     def round(self, t: int) -> Round:
         """Round `t`."""
         batches = self.batches[t]

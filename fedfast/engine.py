@@ -1,4 +1,4 @@
-"""The round: schedule -> chunks of K clients' local steps -> aggregate -> server -> finite or not."""
+"""The round: schedule -> chunks of K clients' local steps -> aggregate -> server -> verdict."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Outcome:
 
 
 class ServerState:
-    """The global row and the server's moments; the row changes hands only when a round ends well."""
+    """The global row and the server's moments; a round's new row is accepted or rejected."""
 
     def __init__(self, row: Tensor, trained: int, rule: kernels.Server) -> None:
         self.row, self.spare, self.trained = row, torch.empty_like(row), trained
@@ -71,11 +71,13 @@ class Engine:
         self.chunk, self.by_samples, self.tolerant = chunk, by_samples, tolerant
         self.backend = trainer.settings.backend
 
-    def round(self, t: int, plan: Round, state: ServerState, rule: kernels.Server, lr: float) -> Outcome:
-        """One round from `state.row`; the new model is left in `state.spare` and accepted if finite.
+    def round(
+        self, t: int, plan: Round, state: ServerState, rule: kernels.Server, lr: float
+    ) -> Outcome:
+        """One round from `state.row`; the new model is accepted if it is finite.
 
-        With `tolerant`, a diverged client counts as one that did not move; else its divergence ends the round
-        with the global model as it was.
+        With `tolerant`, a diverged client counts as one that did not move; else its divergence
+        leaves the global model as it was.
         """
         order = np.argsort(-plan.steps, kind="stable")
         weights = self._weights(plan.clients[order])
@@ -113,13 +115,18 @@ class Engine:
         return Batches(t, clients, sample, count[:, :steps])
 
     def _contain(self, w: Tensor, row: Tensor, clients: np.ndarray) -> list[int]:
-        """Find non-finite clients; put the global row in their place so that none reaches the others."""
+        """The ids of non-finite clients; the global row takes their place in the mean."""
         bad = self._nonfinite(w).nonzero()[:, 0]
         w[bad] = row
         return [int(clients[k]) for k in bad.cpu()]
 
     def _aggregate(
-        self, w: Tensor, weights: Tensor, state: ServerState, first: bool, rule: kernels.Server | None
+        self,
+        w: Tensor,
+        weights: Tensor,
+        state: ServerState,
+        first: bool,
+        rule: kernels.Server | None,
     ) -> Tensor:
         """Trained region by the server's rule, the carried region by the plain mean."""
         t = state.trained

@@ -1,15 +1,20 @@
 """The generic path: any module's gradients, client by client, through autograd.
 
-It asks nothing of the module and gives every client its own arithmetic: a batch is never padded or joined with
-another client's, threads own whole clients, and each (seed, round, client, step) seeds its own dropout. So what a
-client computes cannot depend on its company. It is the slow path; its results are what faster ones are held to.
+It asks nothing of the module and gives every client its own arithmetic: a batch is never padded or
+joined with another client's, a client's step runs on one thread, and each (seed, round, client,
+step) seeds its own dropout. So what a client computes cannot depend on its company. It is the slow
+path; its results are what faster ones are held to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +24,10 @@ from .layout import FlatLayout
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+T = TypeVar("T")
+
 EVALUATION_BATCH = 512
+WORTH_A_THREAD = 4e-3  # seconds of a client's step, above which threads gain more than they cost
 
 
 class GenericPath:
@@ -27,20 +35,38 @@ class GenericPath:
 
     module   any `nn.Module`; it is copied, once per worker
     loss     (logits, targets) -> scalar mean over the batch
-    threads  workers, each with one intra-operation thread
-    random   True if the module draws random numbers in training: then one worker, seeded before each forward
+    threads  for clients side by side, each on one intra-operation thread
+    traits   what `probe` found out about the module
     """
 
     def __init__(
-        self, module: nn.Module, layout: FlatLayout, loss: Loss, threads: int, random: bool
+        self, module: nn.Module, layout: FlatLayout, loss: Loss, threads: int, traits: Traits
     ) -> None:
-        self.layout, self.loss, self.random = layout, loss, random
-        self.workers = 1 if random else threads
+        self.layout, self.loss, self.random = layout, loss, traits.random
+        # Short steps are all interpreter, which serves one thread at a time; random numbers come
+        # from one global generator. Which thread computes a client never changes its result.
+        alone = traits.random or traits.seconds < WORTH_A_THREAD
+        self.workers = 1 if alone else threads
         self.replicas = [deepcopy(module).train() for _ in range(self.workers)]
-        self.judges = [deepcopy(module).eval() for _ in range(threads)]
+        self.judges = [deepcopy(module).eval() for _ in range(self.workers)]
         self.pool = ThreadPoolExecutor(
-            threads, "fedfast", initializer=lambda: torch.set_num_threads(1)
+            self.workers, "fedfast", initializer=lambda: torch.set_num_threads(1)
         )
+        self._views: dict[tuple[int, int, int, bool], dict[str, Tensor]] = {}
+
+    def _each_worker(self, work: Callable[[int], T]) -> list[T]:
+        """Run `work(worker)` for all workers, every one on a single intra-operation thread."""
+        if self.workers > 1:
+            return list(self.pool.map(work, range(self.workers)))
+        with torch_threads(1):
+            return [work(0)]
+
+    def _row(self, bank: Tensor, k: int, trained: bool) -> dict[str, Tensor]:
+        """Views of row k; the live buffers last as long as the run, so these are made once."""
+        key = bank.data_ptr(), bank.stride(0), k, trained
+        if key not in self._views:
+            self._views[key] = self.layout.views(bank[k], trained)
+        return self._views[key]
 
     def gradients(
         self,
@@ -57,7 +83,7 @@ class GenericPath:
         """Write each client's mini-batch gradient and loss.
 
         w        [K, >= trained]  models; row stride 0 where all share one
-        carried  [K, S]           rows whose tail holds buffers; forward passes update them unless `keep_carried`
+        carried  [K, S]           rows whose tail holds buffers, updated unless `keep_carried`
         x, y     [K, B, ...], [K, B]; client k uses the first count[k] of its batch
         g        [K, >= trained]  out, `g[:, :trained]`
         losses   [K]              out
@@ -68,32 +94,31 @@ class GenericPath:
             for k in range(worker, len(count), self.workers):
                 if seeds is not None:
                     torch.manual_seed(seeds[k])
-                tail = self._tail(carried[k], keep_carried)
+                tail = self._tail(self._row(carried, k, False), keep_carried)
                 batch = (x[k, : count[k]], y[k, : count[k]])
-                losses[k] = self._backward(self.replicas[worker], w[k], tail, batch, g[k])
+                model, gradient = self._row(w, k, True), self._row(g, k, True)
+                losses[k] = self._backward(self.replicas[worker], model, tail, batch, gradient)
 
-        list(self.pool.map(work, range(self.workers)))
+        self._each_worker(work)
 
-    def _tail(self, row: Tensor, keep: bool) -> dict[str, Tensor]:
+    def _tail(self, views: dict[str, Tensor], keep: bool) -> dict[str, Tensor]:
         """The carried tensors of one client; copies where the forward pass must not move them."""
-        views = self.layout.views(row)
         tail = {s.name: views[s.name] for s in self.layout.slots if not s.trained}
         return {name: t.clone() for name, t in tail.items()} if keep else tail
 
     def _backward(
         self,
         replica: nn.Module,
-        row: Tensor,
+        model: dict[str, Tensor],
         tail: dict[str, Tensor],
         batch: tuple[Tensor, Tensor],
-        g: Tensor,
+        gradient: dict[str, Tensor],
     ) -> Tensor:
-        names = self.layout.views(row, trained_only=True)
-        leaves = {name: view.detach().requires_grad_() for name, view in names.items()}
+        leaves = {name: view.detach().requires_grad_() for name, view in model.items()}
         loss = self.loss(functional_call(replica, {**leaves, **tail}, (batch[0],)), batch[1])
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-        for view, gradient in zip(self.layout.views(g, True).values(), found, strict=True):
-            view.zero_() if gradient is None else view.copy_(gradient)
+        for view, part in zip(gradient.values(), found, strict=True):
+            view.zero_() if part is None else view.copy_(part)
         return loss.detach()
 
     @torch.no_grad()
@@ -106,10 +131,10 @@ class GenericPath:
             with torch.no_grad():
                 return [
                     self._judge(self.judges[worker], tensors, x, y, starts[i])
-                    for i in range(worker, len(starts), len(self.judges))
+                    for i in range(worker, len(starts), self.workers)
                 ]
 
-        parts = sorted(p for found in self.pool.map(work, range(len(self.judges))) for p in found)
+        parts = sorted(part for found in self._each_worker(work) for part in found)
         correct = sum(part[2] for part in parts)
         return correct / len(y), sum(part[1] for part in parts) / len(y)
 
@@ -123,15 +148,25 @@ class GenericPath:
         return start, loss, int((logits.argmax(dim=1) == target).sum())
 
 
-def probe(module: nn.Module, x: Tensor) -> tuple[int, bool]:
-    """(number of classes, whether training draws random numbers), from one forward pass over `x` [n, ...].
+@dataclass(frozen=True)
+class Traits:
+    """What a trial step tells: the outputs, whether random numbers were drawn, its seconds."""
+
+    classes: int
+    random: bool
+    seconds: float
+
+
+def probe(module: nn.Module, x: Tensor) -> Traits:
+    """One forward and backward pass over `x` [n, ...] on a copy of the module.
 
     Raises ValueError if the module cannot take the data or does not answer with `[n, classes]`.
     """
     trial = deepcopy(module).to(device=x.device, dtype=x.dtype).train()
     before = torch.get_rng_state(), *_device_states(x)
+    begin = time.perf_counter()
     try:
-        with torch.no_grad():
+        with torch.enable_grad():
             logits = trial(x)
     except Exception as error:
         raise ValueError(
@@ -139,12 +174,30 @@ def probe(module: nn.Module, x: Tensor) -> tuple[int, bool]:
         ) from error
     after = torch.get_rng_state(), *_device_states(x)
     drew = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    torch.set_rng_state(before[0])
+    _restore(x, before)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"model: expected logits [{len(x)}, classes]; got {found}")
-    return logits.shape[1], drew
+    logits.sum().backward()
+    return Traits(logits.shape[1], drew, time.perf_counter() - begin)
 
 
 def _device_states(x: Tensor) -> list[Tensor]:
     return [torch.cuda.get_rng_state(x.device)] if x.device.type == "cuda" else []
+
+
+def _restore(x: Tensor, states: tuple[Tensor, ...]) -> None:
+    torch.set_rng_state(states[0])
+    if x.device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], x.device)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """torch's thread count for a while; the operations read it too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

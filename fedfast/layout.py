@@ -1,16 +1,16 @@
-"""`FlatLayout`: the tensors of a module laid out in one padded row, and `[K, S]` banks of such rows.
+"""`FlatLayout`: a module's tensors laid out in one padded row, and `[K, S]` banks of rows.
 
     | trained parameters | pad | frozen parameters, float buffers | pad |
     0                    trained                                  stride
 
-Every tensor starts at a multiple of 32 elements, both regions end at a multiple of 64. The optimizer's operations act on
-`row[:trained]`; what is only carried (running statistics, frozen weights) lies behind it and is averaged, never stepped.
-Padding is zero and stays zero.
+Every tensor starts at a multiple of 32 elements, both regions end at a multiple of 64. The
+optimizer's operations act on `row[:trained]`; what is only carried (running statistics, frozen
+weights) lies behind it and is averaged, never stepped. Padding is zero and stays zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,7 +26,7 @@ FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one tensor lies: `row[offset : offset + length]`, of `shape`; `dtype` is the module's own."""
+    """Where one tensor lies, `row[offset : stop]`, and its own shape and dtype."""
 
     name: str
     shape: torch.Size
@@ -51,7 +51,8 @@ class FlatLayout:
 
     slots    the tensors in row order: trained parameters first, then what is carried
     aliases  names that share another tensor (tied weights) -> the name that holds it
-    aside    names of non-float buffers (BatchNorm's counter): not in the row, kept as the module has them
+    aside    names of non-float buffers (BatchNorm's counter): not in the row, kept as the module
+             has them
     trained  end of the trained region, a multiple of 64
     stride   `S`, elements per row, a multiple of 64
     dtype    of the row
@@ -68,9 +69,11 @@ class FlatLayout:
     def of(cls, module: nn.Module, dtype: torch.dtype | None = None) -> FlatLayout:
         """Lay out a module.
 
-        dtype  of the row; by default the widest of the module's tensors, so that every value survives the round trip
-        Raises ValueError for what a row cannot hold: complex or 8-bit floats, integer parameters, parameters without
-        values (lazy or meta), tensors that overlap in memory without being the same tensor.
+        dtype  of the row; by default the widest of the module's tensors, so that every value
+               survives the round trip
+        Raises ValueError for what a row cannot hold: complex or 8-bit floats, integer parameters,
+        parameters without values (lazy or meta), tensors that overlap in memory without being the
+        same tensor.
         """
         named, aliases = _unique(module)
         inside = {name: t for name, t in named.items() if t.is_floating_point()}
@@ -99,13 +102,15 @@ class FlatLayout:
         return torch.zeros(clients, width, dtype=self.dtype, device=device)
 
     def views(self, rows: Tensor, trained_only: bool = False) -> dict[str, Tensor]:
-        """Name -> view, without a copy. rows: `[S]` -> tensors of their own shape; `[K, S]` -> `[K, *shape]`.
+        """Name -> view, without a copy. rows `[S]` give `[*shape]`, `[K, S]` give `[K, *shape]`.
 
         A row or bank cut at `trained` serves with `trained_only`.
         """
         width = self.trained if trained_only else self.stride
         if rows.shape[-1] < width or rows.ndim not in (1, 2):
-            raise ValueError(f"rows: expected [S] or [K, S] with S = {width}; got {list(rows.shape)}")
+            raise ValueError(
+                f"rows: expected [S] or [K, S] with S = {width}; got {list(rows.shape)}"
+            )
         lead = rows.shape[:-1]
         return {
             slot.name: rows[..., slot.offset : slot.stop].view(lead + slot.shape)
@@ -114,7 +119,7 @@ class FlatLayout:
         }
 
     def flatten(self, module: nn.Module, device: torch.device | str = "cpu") -> Tensor:
-        """A module's tensors as a new row `[S]`; raises ValueError if names or shapes are not this layout's."""
+        """A module's tensors as a new row `[S]`; ValueError if it is another architecture."""
         row = self.bank(1, device)[0]
         tensors = _unique(module)[0]
         for slot, view in zip(self.slots, self.views(row).values(), strict=True):
@@ -126,9 +131,9 @@ class FlatLayout:
         return row
 
     def state_dict(self, row: Tensor, module: nn.Module) -> dict[str, Tensor]:
-        """A `state_dict` for `module` with the row's values: own dtypes, tied names and non-float buffers included.
+        """A `state_dict` for `module` with the values of `row` `[S]`, each in its own dtype.
 
-        row: `[S]`. The tensors are copies; entries that are not tensors of the layout come from the module.
+        Copies; tied names are included, and what the row does not hold comes from the module.
         """
         views = self.views(row)
         own = {slot.name: slot.dtype for slot in self.slots}
@@ -146,7 +151,10 @@ class FlatLayout:
 def _segments(layout: FlatLayout, device: torch.device) -> Segments:
     slots = [slot for slot in layout.slots if slot.trained]
     return Segments.of(
-        [s.offset for s in slots], [s.length for s in slots], ["weight" in s.name for s in slots], device
+        [s.offset for s in slots],
+        [s.length for s in slots],
+        ["weight" in s.name for s in slots],
+        device,
     )
 
 
@@ -184,8 +192,8 @@ def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-def _widest(tensors: Iterator[Tensor] | object) -> torch.dtype:
-    dtypes = list(dict.fromkeys(t.dtype for t in tensors))  # type: ignore[attr-defined]
+def _widest(tensors: Iterable[Tensor]) -> torch.dtype:
+    dtypes = list(dict.fromkeys(t.dtype for t in tensors))
     widest = dtypes[0] if dtypes else torch.float32
     for dtype in dtypes[1:]:
         widest = torch.promote_types(widest, dtype)
@@ -195,8 +203,10 @@ def _widest(tensors: Iterator[Tensor] | object) -> torch.dtype:
 def _check(module: nn.Module, named: Mapping[str, Tensor], inside: Mapping[str, Tensor]) -> None:
     parameters = dict(module.named_parameters())
     for name, t in named.items():
-        if isinstance(t, nn.parameter.UninitializedTensorMixin) or t.is_meta:
-            raise ValueError(f"module: {name} has no values yet; run one batch through a lazy module first")
+        if nn.parameter.is_lazy(t) or t.is_meta:
+            raise ValueError(
+                f"module: {name} has no values yet; run one batch through a lazy module first"
+            )
         if t.is_complex():
             raise ValueError(f"module: {name} is {t.dtype}; a row holds real numbers")
         if name in inside and t.dtype not in FLOATS:

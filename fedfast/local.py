@@ -1,9 +1,11 @@
 """The client loop: K clients' local steps over the run's few live buffers.
 
     source = the global row (first step: read in place, no broadcast copy), then w
-    g = gradient(source);  [w_adv = ascent(source, g);  g = gradient(w_adv)];  w = step(source, direction)
+    g = gradient(source);  [w_adv = ascent(source, g);  g = gradient(w_adv);]
+    w = step(source, direction)
 
-Clients come with their step counts descending, so those still training at any step are a prefix of every buffer.
+Clients come with their step counts descending, so those still training at any step are a prefix of
+every buffer.
 """
 
 from __future__ import annotations
@@ -37,7 +39,12 @@ class LocalSettings:
 
 @dataclass(frozen=True)
 class Batches:
-    """A chunk's work: ids [K] numpy; x source bank; sample [K, T, B] ids into it; count [K, T]; steps descending."""
+    """A chunk's work, clients with more steps first.
+
+    clients  [K] ids
+    sample   [K, T, B] rows of the data bank
+    count    [K, T] samples of each step, 0 where a client is done
+    """
 
     round: int
     clients: np.ndarray
@@ -69,8 +76,8 @@ class LocalTrainer:
     def train(self, start: Tensor, batches: Batches, lr: float) -> tuple[Tensor, Tensor]:
         """Train a chunk from the row `start` [S].
 
-        Returns the clients' models, a view `[K, S]` of the live bank, and their summed losses `[K]` float64
-        (each step's mean loss times its number of samples).
+        Returns the clients' models, a view `[K, S]` of the live bank, and their summed losses
+        `[K]` float64 (each step's mean loss times its number of samples).
         """
         clients = len(batches.clients)
         w = self.w[:clients]
@@ -123,7 +130,7 @@ class LocalTrainer:
     def _gradient(
         self, s: int, active: int, source: Tensor, count: Sequence[int], batches: Batches
     ) -> Tensor:
-        """The gradient the step descends along, `[active, trained]`: at `source`, or at its ascent."""
+        """The gradient for the step, `[active, trained]`: at `source`, or at its ascent."""
         rows = batches.sample[:active, s].to(self.x.device)
         x, y = self.x[rows], self.y[rows]
         g, losses = self.g[:active], self.losses[:active]
@@ -133,7 +140,7 @@ class LocalTrainer:
             return g
         ahead, local = self.w_adv[:active], self.settings.algorithm.local
         local.ascend(source, g, ahead, self.segments, self.settings.backend)
-        # The loss on record is the model's own, and so are its running statistics: the second pass leaves both.
+        # The loss on record and the running statistics are the model's own: this pass keeps both.
         scratch = torch.empty_like(losses)
         self.path.gradients(ahead, self.w[:active], x, y, count, g, scratch, seeds, True)
         return g

@@ -15,7 +15,7 @@ FALLBACK = 4 << 30  # where the system does not tell
 
 
 def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
-    """Bytes one client adds to the live buffers: w, g, and w_adv and m where the algorithm has them."""
+    """Bytes one client adds to the live buffers: w, g, and w_adv and m where there are any."""
     banks = 2 + int(algorithm.local.ascends) + int(algorithm.local.momentum > 0)
     return max(1, banks * layout.stride * layout.dtype.itemsize)
 
@@ -37,6 +37,6 @@ def clients_per_chunk(
     device: torch.device,
     chunk: int | None,
 ) -> int:
-    """K: `chunk` if given, else what fits `SHARE` of free memory; never more than the largest cohort."""
+    """K: `chunk`, or what fits `SHARE` of free memory; never more than the largest cohort."""
     fits = int(SHARE * free_bytes(device)) // bytes_per_client(layout, algorithm)
-    return max(1, min(len(schedule.round(0).clients), fits if chunk is None else chunk))
+    return max(1, min(schedule.largest_cohort, fits if chunk is None else chunk))

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from itertools import count
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from .history import FIELDS, History, Row, line
@@ -139,16 +139,19 @@ def atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ctrl-C inside the block takes effect at its end, so that no file is left half written."""
-    came: list[tuple[int, FrameType | None]] = []
-    try:
-        old = signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
-    except ValueError:  # not the main thread, which alone receives signals
-        yield
+    """Ctrl-C or SIGTERM inside the block takes effect at its end: no file is left half written."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread receives signals
         return
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    old = {number: signal.getsignal(number) for number in numbers}
     try:
+        for number in numbers:
+            signal.signal(number, lambda number, _: came.append(number))
         yield
     finally:
-        signal.signal(signal.SIGINT, old)
-    if came and callable(old):
-        old(*came[0])
+        for which, handler in old.items():
+            signal.signal(which, signal.SIG_DFL if handler is None else handler)
+    if came:
+        signal.raise_signal(came[0])

@@ -90,6 +90,11 @@ class Schedule:
         """B, the widest batch of the schedule: the last dimension of every `Round.batches`."""
         return self._plan.width
 
+    @property
+    def largest_cohort(self) -> int:
+        """C, the most clients that train in one round."""
+        return self._plan.cohort
+
     def round(self, t: int) -> Round:
         """Round `t` of 0..rounds-1."""
         if not 0 <= t < self.rounds:

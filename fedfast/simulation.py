@@ -1,4 +1,4 @@
-"""`Simulation`: the public door. It checks what it is given, wires the engine, and yields one row per round."""
+"""`Simulation`, the public door: checks its arguments, wires the engine, yields a row a round."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import _doors as doors
 from .algorithms import Algorithm
 from .data import FederatedData
 from .engine import Engine, Outcome, ServerState
-from .generic import GenericPath, Loss
+from .generic import GenericPath, Loss, torch_threads
 from .history import History, Row
 from .kernels import _launch
 from .layout import FlatLayout
@@ -28,14 +28,16 @@ Callback = Callable[["Simulation", Row], object]
 class Simulation:
     """Federated training of one model by one algorithm.
 
-    model          any `nn.Module` classifier, [n, ...] -> [n, classes]; its current weights are round 0. It is
-                   copied, never changed: `model.load_state_dict(sim.state_dict())` takes the result home
-    clients        `FederatedData`, from a partition or `FederatedData.from_arrays([x0, ...], [y0, ...])`
+    model          any `nn.Module` classifier, [n, ...] -> [n, classes]; its weights are round 0. It
+                   is copied, never changed: `model.load_state_dict(sim.state_dict())` takes the
+                   result home
+    clients        `FederatedData`, from a partition or `from_arrays([x0, ...], [y0, ...])`
     algorithm      an object of `fedfast.algorithms`, or its name
     test           optional global test set: (x, y) tensors, a torch Dataset, `Samples`
     rounds         how many rounds `run` makes in all
-    participation  share of clients per round, in (0, 1]; the cohort has max(1, round(share x clients)) of them
-    local_epochs, batch_size   local work; `batch_size=None` is the full batch; the last batch may be short
+    participation  share of clients per round, in (0, 1]: max(1, round(share * clients)) of them
+    local_epochs   passes over a client's samples per round
+    batch_size     samples of a local step, the last of an epoch may have fewer; None takes them all
     lr, lr_decay   local learning rate of round t: lr * lr_decay**t, or lr(t) if `lr` is callable
     server_lr      the papers' eta_g
     weight_decay   joins after clipping, as in torch SGD
@@ -45,12 +47,12 @@ class Simulation:
     seed           keys cohorts, batches and dropout by (seed, round, client)
     device, dtype  "auto" (CUDA where there is one), "cpu", "cuda"; torch.float32 or torch.float64
     backend        voice of the operations: "auto", "native", "triton", "reference"
-    chunk          K, clients trained together; None takes what memory allows. Results do not depend on it
-    threads        None takes torch's; results do not depend on it
-    schedule       a `Schedule`; None draws one from the seed. An explicit one brings its own rounds and batches
+    chunk          K, clients trained together; None takes what memory allows
+    threads        None takes torch's. Neither K nor threads change a bit of the result
+    schedule       a `Schedule` with its own rounds and batches; None draws one from the seed
     callbacks      called as f(sim, row) after each round
-    on_divergence  "stop" ends the run when a model turns non-finite, "continue" counts such a client as unmoved;
-                   either way the row says so and the global model stays finite
+    on_divergence  "stop" ends the run when a model turns non-finite, "continue" counts such a
+                   client as unmoved; either way the row says so and the global model stays finite
     empty_clients  "skip" never samples clients without data, "refuse" raises
     eval_every     rounds between evaluations on `test` (the last round is always evaluated)
 
@@ -112,9 +114,9 @@ class Simulation:
 
         data = doors.clients(clients, empty_clients).to(self.device, self.dtype)
         loss_fn = doors.loss(loss)
-        self._model, classes, random = doors.model(model, data, self.device, self.dtype)
-        doors.labels("clients", data.y, classes, loss)
-        self._test = doors.test(test, data, classes, loss, self.device, self.dtype)
+        self._model, traits = doors.model(model, data, self.device, self.dtype)
+        doors.labels("clients", data.y, traits.classes, loss)
+        self._test = doors.test(test, data, traits.classes, loss, self.device, self.dtype)
         self.schedule = doors.schedule(
             schedule, data.sizes, rounds, participation, local_epochs, batch_size, seed
         )
@@ -126,7 +128,7 @@ class Simulation:
         self._rule = self.algorithm.server(server_lr)
         self._state = ServerState(row, layout.trained, self._rule)
         self.chunk = clients_per_chunk(layout, self.algorithm, self.schedule, self.device, chunk)
-        self._path = GenericPath(self._model, layout, loss_fn, self.threads, random)
+        self._path = GenericPath(self._model, layout, loss_fn, self.threads, traits)
         settings = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend)
         trainer = LocalTrainer(settings, layout, self._path, (data.x, data.y), self.chunk)
         by_samples, tolerant = aggregation == "samples", on_divergence == "continue"
@@ -148,7 +150,7 @@ class Simulation:
             yield row
 
     def run(self, progress: bool = True, label: str | None = None) -> History:
-        """Train to the end with a progress bar (plain lines where there is no terminal); returns the history."""
+        """Train to the end under a progress bar (plain lines without a terminal)."""
         if not progress:
             for _ in self:
                 pass
@@ -161,13 +163,13 @@ class Simulation:
         return self.history
 
     def evaluate(self, test: object = None) -> tuple[float, float]:
-        """(accuracy, mean loss) of the global model on `test`, by default the run's own test set."""
+        """(accuracy, mean loss) of the global model on `test`, by default the run's own."""
         samples = self._test
         if test is not None:
             samples = doors.test(test, self._engine.data, None, None, self.device, self.dtype)
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
-        with doors.torch_threads(self.threads):
+        with torch_threads(self.threads):
             return self._path.evaluate(self._state.row, samples.x, samples.y)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -183,7 +185,7 @@ class Simulation:
     def _one_round(self) -> Row:
         t, lr = self.round, self._lr(self.round)
         begin = time.perf_counter()
-        with doors.torch_threads(self.threads), doors.own_random_state(self._path.random):
+        with torch_threads(self.threads), doors.own_random_state(self._path.random):
             plan = self.schedule.round(t)
             outcome = self._engine.round(t, plan, self._state, self._rule, lr)
         seconds = time.perf_counter() - begin

@@ -1,9 +1,13 @@
-"""Fused operations over flat `[K, S]` buffers, each in three voices: reference (torch), native (C++), Triton."""
+"""Fused operations over flat `[K, S]` buffers, each in three voices.
 
-from .aggregate import Server, aggregate
+The voices are reference (torch), native (C++) and Triton.
+"""
+
+from .aggregate import aggregate
 from .mix import mix
 from .perturb import perturb
 from .segments import Segments
+from .server import Server
 from .stats import Column, cosines, norms, stats
 from .step import step
 

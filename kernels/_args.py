@@ -1,9 +1,10 @@
-"""Arguments as users write them, brought to the one form every voice takes; errors name the argument."""
+"""Arguments as users write them, in the one form every voice takes; errors name the argument."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +21,9 @@ def _filled(value: float, count: int, dtype: torch.dtype, device: torch.device) 
 
 
 def per_client(name: str, value: Coefficient, bank: Tensor) -> Tensor:
-    """A scalar or a `[K]` tensor as a contiguous `[K]` tensor of the bank's dtype (scalars are made once)."""
+    """A number or a `[K]` tensor as a contiguous `[K]` of the bank's dtype (numbers: made once)."""
     if not isinstance(value, Tensor):
-        return _filled(float(value), bank.shape[0], bank.dtype, bank.device)
+        return _filled(_number(name, value), bank.shape[0], bank.dtype, bank.device)
     if value.ndim == 0:
         value = value.expand(bank.shape[0])
     if value.shape != bank.shape[:1]:
@@ -32,21 +33,33 @@ def per_client(name: str, value: Coefficient, bank: Tensor) -> Tensor:
     return value.to(bank.device, bank.dtype).contiguous()
 
 
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        found = type(value).__name__
+        raise TypeError(f"{name}: expected a number or a tensor [K]; got {found}") from None
+
+
 def rows(name: str, value: Tensor, bank: Tensor) -> Tensor:
-    """A `[K, S]` bank or a row `[S]` shared by all clients (row stride 0), of the bank's dtype and device."""
+    """A `[K, S]` bank or a shared row `[S]` (row stride 0), of the bank's dtype and device."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor; got {type(value).__name__}")
     if value.ndim == 1:
         value = value.expand(bank.shape[0], -1)
     if value.shape != bank.shape:
         raise ValueError(
-            f"{name}: expected shape {list(bank.shape)} or [{bank.shape[1]}]; got {list(value.shape)}"
+            f"{name}: expected shape {list(bank.shape)} or [{bank.shape[1]}]; "
+            f"got {list(value.shape)}"
         )
     same_kind(name, value, bank)
-    if value.shape[1] > 1 and value.stride(1) != 1:
-        raise ValueError(
-            f"{name}: the elements of a row must be contiguous; got strides {value.stride()}"
-        )
+    return _dense(name, value)
+
+
+def _dense(name: str, value: Tensor) -> Tensor:
+    strides = value.stride()
+    if strides[1] != 1 and value.shape[1] > 1:
+        raise ValueError(f"{name}: expected contiguous elements in a row; got strides {strides}")
     return value
 
 
@@ -67,19 +80,21 @@ def bank_like(name: str, w: Tensor, others: Sequence[Tensor | None]) -> Tensor:
     if w.ndim not in (1, 2):
         raise ValueError(f"{name}: expected shape [K, S] or [S]; got {list(w.shape)}")
     if w.ndim == 1:
-        clients = next((o.shape[0] for o in others if o is not None and o.ndim == 2), 1)
-        w = w.expand(clients, -1)
-    return rows(name, w, w)
+        banks = (o for o in others if isinstance(o, Tensor) and o.ndim == 2)
+        first = next(banks, None)
+        w = w.expand(1 if first is None else first.shape[0], -1)
+    return _dense(name, w)
 
 
 def output(name: str, out: Tensor | None, bank: Tensor) -> Tensor:
-    """`out` checked, or a new `[K, S]` tensor; a row shared by several clients cannot be written."""
+    """`out` checked, or a new `[K, S]` tensor; a row shared by clients cannot be written."""
     if out is None:
         return torch.empty(bank.shape, dtype=bank.dtype, device=bank.device)
     out = rows(name, out, bank)
     if out.shape[0] > 1 and out.stride(0) == 0:
         raise ValueError(
-            f"{name}: a shared row cannot hold {out.shape[0]} clients' results; give a [K, S] bank"
+            f"{name}: expected a [K, S] bank, since one row cannot hold the results of "
+            f"{out.shape[0]} clients; got row stride 0"
         )
     return out
 
@@ -90,6 +105,9 @@ def split_terms(terms: TermsLike) -> list[tuple[Tensor, Coefficient]]:
     pairs = [t if isinstance(t, tuple) else (t, 1.0) for t in listed]
     if not 1 <= len(pairs) <= MAX_TERMS:
         raise ValueError(f"terms: expected 1 to {MAX_TERMS} terms; got {len(pairs)}")
+    for i, pair in enumerate(pairs):
+        if len(pair) != 2:
+            raise ValueError(f"terms[{i}]: expected (tensor, coefficient); got {len(pair)} values")
     return pairs
 
 

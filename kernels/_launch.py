@@ -17,8 +17,8 @@ Voices = Mapping[str, Callable[..., Any]]
 def choose(backend: str, tensor: Tensor) -> str:
     """The voice for `tensor`: "native" on CPU and "triton" on CUDA unless one is named.
 
-    Raises ValueError for an unknown name or a device no voice serves, RuntimeError (with the remedy) when the
-    chosen voice is not available here; a missing voice is never replaced silently.
+    Raises ValueError for an unknown name or a device no voice serves, RuntimeError (with the
+    remedy) when the chosen voice is not available here; a missing voice is never replaced silently.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}; got {backend!r}")
@@ -26,7 +26,8 @@ def choose(backend: str, tensor: Tensor) -> str:
     if backend == "auto":
         if device not in ("cpu", "cuda"):
             raise ValueError(
-                f"backend='auto' serves cpu and cuda tensors; this one is on {device!r} (backend='reference' runs anywhere)"
+                f"backend='auto' serves cpu and cuda tensors; this one is on {device!r} "
+                "(backend='reference' runs anywhere)"
             )
         backend = "native" if device == "cpu" else "triton"
     if backend == "native":

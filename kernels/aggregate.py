@@ -1,23 +1,19 @@
-"""`aggregate`: the weighted mean of client updates, streamed over chunks, with the server's step in the last pass.
+"""`aggregate`: the weighted mean of client updates, in chunks, with the server's step in the last.
 
     acc  (+)= sum_k a_k (rows_k - base_k)            float64, client after client
     out  = w + server rule(acc)                      on the last chunk
 
-Server rules (D = acc; moments are stored in the row's dtype and used as stored):
-    average   w + lr D
-    momentum  m = beta1 m + D;                                          w + lr m
-    adam      m = beta1 m + (1-beta1) D;  v = beta2 v + (1-beta2) D^2;              w + lr m / (sqrt v + tau)
-    yogi      m as adam;                  v = v - (1-beta2) D^2 sign(v - D^2);      w + lr m / (sqrt v + tau)
-    adagrad   m as adam;                  v = v + D^2;                              w + lr m / (sqrt v + tau)
+The server's rules are in `server.py`.
 
-Bytes per element of the row (f = element size): K f for the clients, f for a shared base, 16 for `acc` (8 on the first
-or last chunk, 0 when one chunk is all), and on the last chunk 2 f for w and out, 2 f for each moment.
-Clients are added one after another into float64, so the result does not depend on how they were chunked.
+Bytes per element of the row (f = element size): K f for the clients, f for a shared base (K f for
+one each), 16 for `acc` (8 on the first chunk), and on the last chunk 2 f for w and out, 2 f for
+each moment.
+Clients are added one after another into float64, so the result does not depend on the chunks.
 """
 
-from __future__ import annotations
+# mypy: allow-untyped-defs
 
-from dataclasses import dataclass
+from __future__ import annotations
 
 import torch
 from torch import Tensor
@@ -26,30 +22,9 @@ from . import _native, reference
 from ._args import Coefficient, bank_like, per_client, rows, same_kind
 from ._launch import speak
 from ._triton import jit, launch, slots, tl, totals
+from .server import Server, change, wide
 
 BLOCK, WARPS = 1024, 4
-
-RULES = ("average", "momentum", "adam", "yogi", "adagrad")
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server rule of `aggregate`: `rule` one of RULES, `lr` the server learning rate; beta1, beta2, tau as in FedOpt."""
-
-    rule: str = "average"
-    lr: float = 1.0
-    beta1: float = 0.9
-    beta2: float = 0.99
-    tau: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise ValueError(f"rule: expected one of {', '.join(RULES)}; got {self.rule!r}")
-
-    @property
-    def moments(self) -> int:
-        """How many moment rows the rule keeps: 0, 1 (m) or 2 (m, v)."""
-        return {"average": 0, "momentum": 1}.get(self.rule, 2)
 
 
 def aggregate(
@@ -70,24 +45,25 @@ def aggregate(
 
     client_rows  `[K, S]`, the clients' models after local training
     weights      `[K]` or a number, `a_k`; they should sum to 1 over all chunks of a mean
-    base         `[S]` or `[K, S]`, what updates are measured from (the model each client started at)
+    base         `[S]` or `[K, S]`, what updates are measured from: where each client started
     acc          `[S]` float64, the running sum; overwritten if `first`, added to otherwise
     server       None for every chunk but the last
-    w, out       `[S]`, the server's model before and after; default base and a new row; `out` may alias `w`
+    w, out       `[S]`, the server's model before and after; default base and a new row; `out` may
+                 alias `w`
     m, v         `[S]` moments of the server rule, updated in place
-    Returns `[K + 1]` float64: squared norm of each client's update, then that of `acc` after the last chunk (NaN before).
-    Raises TypeError/ValueError naming the argument for wrong shapes, dtypes, devices or missing moments.
-    Sources: FedAvg (McMahan et al. 2017, alg. 1), FedAvgM (Hsu et al. 2019), FedOpt (Reddi et al. 2021, alg. 2).
+    Returns `[K + 1]` float64: squared norm of each client's update, then that of `acc` after the
+    last chunk (NaN before).
+    Raises TypeError/ValueError naming the argument for wrong shapes, dtypes, devices or missing
+    moments.
+    Sources: FedAvg (McMahan et al. 2017, alg. 1), FedAvgM (Hsu et al. 2019), FedOpt (Reddi et al.
+    2021, alg. 2).
     """
     bank = bank_like("client_rows", client_rows, [])
     if bank.shape[0] == 0:
         raise ValueError(f"client_rows: expected at least one client; got {list(bank.shape)}")
     a = per_client("weights", weights, bank)
     start = rows("base", base, bank)
-    if acc.dtype != torch.float64 or acc.shape != bank.shape[1:] or acc.device != bank.device:
-        raise ValueError(
-            f"acc: expected float64 [{bank.shape[1]}]; got {acc.dtype} {list(acc.shape)}"
-        )
+    _check_sum(acc, bank)
     if server is not None:
         w = _row("w", base if w is None else w, bank)
         out = torch.empty_like(w) if out is None else _row("out", out, bank)
@@ -101,6 +77,16 @@ def aggregate(
     scalars = (0.0,) * 4 if server is None else (server.lr, server.beta1, server.beta2, server.tau)
     speak(_VOICES, backend, bank, bank, a, start, acc, first, rule, scalars, w, m, v, out, squares)
     return squares
+
+
+def _check_sum(acc: Tensor, bank: Tensor) -> None:
+    if acc.dtype != torch.float64 or acc.shape != bank.shape[1:] or not acc.is_contiguous():
+        raise ValueError(
+            f"acc: expected contiguous float64 [{bank.shape[1]}]; "
+            f"got {acc.dtype} {list(acc.shape)}, strides {acc.stride()}"
+        )
+    if acc.device != bank.device:
+        raise ValueError(f"acc: expected device {bank.device}; got {acc.device}")
 
 
 def _row(name: str, value: Tensor, bank: Tensor) -> Tensor:
@@ -119,7 +105,7 @@ def _moments(
     for name, value, needed in (("m", m, server.moments > 0), ("v", v, server.moments > 1)):
         if needed and value is None:
             raise ValueError(
-                f"{name}: the server rule {server.rule!r} needs this row [S]; got None"
+                f"{name}: expected a row [S], which the rule {server.rule!r} needs; got None"
             )
     m = _row("m", m, bank) if m is not None and server.moments > 0 else None
     v = _row("v", v, bank) if v is not None and server.moments > 1 else None
@@ -156,7 +142,7 @@ def _triton_aggregate(
         num_warps=WARPS,
     )
     known = clients if rule is None else clients + 1
-    launch(totals, known, client_rows, partial, squares, count)
+    launch(totals, known, client_rows, partial, squares, count, num_warps=8)
 
 
 @jit(do_not_specialize=["clients", "count"])
@@ -191,7 +177,7 @@ def _columns(
     mean = tl.zeros((BLOCK,), tl.float64)
     if not FIRST:
         mean = tl.load(acc + cols, mask, other=0.0)
-    start = _wide(base, cols, mask)
+    start = wide(base, cols, mask)
     ahead = tl.load(client_rows + cols, mask, other=0.0)
     last = tl.full((), clients, tl.int64) - 1
     for index in range(clients):
@@ -199,7 +185,7 @@ def _columns(
         here = ahead  # the next client's row is on its way while this one is added
         ahead = tl.load(client_rows + tl.minimum(k + 1, last) * row_stride + cols, mask, other=0.0)
         if not SHARED:
-            start = _wide(base + k * base_stride, cols, mask)
+            start = wide(base + k * base_stride, cols, mask)
         update = here.to(tl.float64) - start
         mean += tl.load(weights + k).to(tl.float64) * update
         tl.store(partial + k * count + block, tl.sum(update * update, axis=0))
@@ -207,44 +193,8 @@ def _columns(
     if RULE is not None:
         tl.store(partial + (last + 1) * count + block, tl.sum(mean * mean, axis=0))
         here = tl.load(w + cols, mask, other=0.0)
-        change = _change(mean, m, v, cols, mask, lr, beta1, beta2, tau, RULE)
-        tl.store(out + cols, (here.to(tl.float64) + change).to(here.dtype), mask)
-
-
-@jit
-def _wide(row, cols, mask):
-    return tl.load(row + cols, mask, other=0.0).to(tl.float64)
-
-
-@jit
-def _keep(row, cols, mask, value):
-    """Store a moment in the row's dtype and return it as stored."""
-    kept = value.to(row.dtype.element_ty)
-    tl.store(row + cols, kept, mask)
-    return kept.to(tl.float64)
-
-
-@jit
-def _change(mean, m, v, cols, mask, lr, beta1, beta2, tau, RULE: tl.constexpr):
-    """What the server adds to its model, see the rules at the head of this file."""
-    if RULE == "average":
-        change = lr * mean
-    elif RULE == "momentum":
-        change = lr * _keep(m, cols, mask, beta1 * _wide(m, cols, mask) + mean)
-    else:
-        square = mean * mean
-        old = _wide(v, cols, mask)
-        if RULE == "adagrad":
-            second = old + square
-        elif RULE == "adam":
-            second = beta2 * old + (1 - beta2) * square
-        else:
-            side = tl.where(old > square, 1.0, tl.where(old < square, -1.0, 0.0))
-            second = old - (1 - beta2) * square * side
-        root = tl.sqrt(_keep(v, cols, mask, second))
-        moment = _keep(m, cols, mask, beta1 * _wide(m, cols, mask) + (1 - beta1) * mean)
-        change = lr * moment / (root + tau)
-    return change
+        move = change(mean, m, v, cols, mask, lr, beta1, beta2, tau, RULE)
+        tl.store(out + cols, (here.to(tl.float64) + move).to(here.dtype), mask)
 
 
 _VOICES = {

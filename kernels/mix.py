@@ -1,10 +1,12 @@
-"""`mix`: a linear combination of two banks; the operation to copy when adding one (see CONTRIBUTING.md).
+"""`mix`: a linear combination of two banks; the operation to copy for a new one (CONTRIBUTING.md).
 
     out = a * x + b * y
 
 Bytes per element of a client (f = element size): reads 2 f (f where a row is shared), writes f.
 Deterministic: element-wise.
 """
+
+# mypy: allow-untyped-defs
 
 from __future__ import annotations
 

@@ -1,15 +1,18 @@
 """`perturb`: the ascent of sharpness-aware minimisation, for K clients at once.
 
     a = sum_j c_j d_j                                        direction, [K, S]
-    e = (rho_l / (|t a| + eps) - alpha) * t^2 * a            t = 1, or |w| + adaptive on weights (ASAM)
+    e = (rho_l / (|t a| + eps) - alpha) * t^2 * a            t = 1; ASAM: |w| + adaptive on weights
     out = w + e
 
-Bytes per element of a client (f = element size, J = number of terms): norm pass reads J f (+ f for `w` when
-adaptive), apply pass reads (J + 1) f and writes f: (2 J + 2) f in all, 4 f = 16 bytes for SAM in float32; shared rows
-stay in cache and cost nothing. Given `norm`, one pass of (J + 2) f.
+Bytes per element of a client (f = element size, J = number of terms): norm pass reads J f (+ f for
+`w` when adaptive), apply pass reads (J + 1) f and writes f: (2 J + 2) f in all, 4 f = 16 bytes for
+SAM in float32; shared rows stay in cache and cost nothing. Given `norm`, one pass of (J + 2) f.
 
-Deterministic: each norm adds fixed blocks in a fixed order, so a client's result depends on its own row alone.
+Deterministic: each norm adds fixed blocks in a fixed order, so a client's result depends on its own
+row alone.
 """
+
+# mypy: allow-untyped-defs
 
 from __future__ import annotations
 
@@ -48,18 +51,22 @@ def perturb(
     """Return `out = w + (rho / (|t a| + eps) - alpha) * t^2 * a` with `a = sum_j c_j d_j`.
 
     w         [K, S] or a row [S] shared by all clients
-    terms     the direction: a tensor, or a sequence of tensors and (tensor, coefficient); tensors `[K, S]` or `[S]`,
-              coefficients numbers or `[K]`
-    rho       radius: a number, `[K]`, or `[K, L]` per layer (then `segments` is needed, padding is not moved)
+    terms     the direction: a tensor, or a sequence of tensors and (tensor, coefficient); tensors
+              `[K, S]` or `[S]`, coefficients numbers or `[K]`
+    rho       radius: a number, `[K]`, or `[K, L]` per layer (then `segments` is needed, and with
+              L > 1 padding is not moved)
     out       `[K, S]`; may be `w` itself; allocated if None
-    eps       added to the norm, as the papers' codes do (1e-7 FL-Simulator, 1e-12 FedSOL/SAGM, 1e-16 FedGloSS)
+    eps       added to the norm, as the papers' codes do (1e-7 FL-Simulator, 1e-12 FedSOL/SAGM,
+              1e-16 FedGloSS)
     alpha     gradient-matching shift (SAGM), a number or `[K]`
-    adaptive  None, or ASAM's eta: t = |w| + eta on segments flagged `is_weight` (everywhere without `segments`), else 1
+    adaptive  None, or ASAM's eta: t = |w| + eta on segments flagged `is_weight` (everywhere without
+              `segments`), else 1
     norm      `[K]`, |t a| if already known: saves the norm pass
     The norm is one Euclidean norm over the whole row of each client, layers included.
 
     Raises TypeError/ValueError naming the argument for wrong shapes, dtypes or devices.
-    Sources: SAM (Foret et al. 2021, eq. 2), ASAM (Kwon et al. 2021), SAGM (Wang et al. 2023), FedFSA (layer radii).
+    Sources: SAM (Foret et al. 2021, eq. 2), ASAM (Kwon et al. 2021), SAGM (Wang et al. 2023),
+    FedFSA (layer radii).
     """
     pairs = split_terms(terms)
     w = bank_like("w", w, [*(d for d, _ in pairs), out])
@@ -86,14 +93,15 @@ def _radius(rho: Coefficient, w: Tensor, segments: Segments | None) -> Tensor:
     if segments is None or rho.shape != (w.shape[0], segments.count):
         found = "no segments" if segments is None else f"L = {segments.count}"
         raise ValueError(
-            f"rho: a per-layer radius has shape [K, L] and needs segments; got {list(rho.shape)}, {found}"
+            "rho: expected a number, [K], or [K, L] with segments of L layers; "
+            f"got {list(rho.shape)}, {found}"
         )
     return rho.to(w.device, w.dtype).contiguous()
 
 
 def _within(segments: Segments | None, w: Tensor) -> Segments | None:
     if segments is not None and segments.end > w.shape[1]:
-        raise ValueError(f"segments: they end at {segments.end}, the row has S = {w.shape[1]}")
+        raise ValueError(f"segments: expected end <= S = {w.shape[1]}; got {segments.end}")
     return segments
 
 

@@ -1,8 +1,8 @@
 """The meaning of every operation, in plain torch: the specification the other voices are held to.
 
-No tricks: whole-tensor expressions, any floating dtype (float64 in tests), any device. Arguments arrive
-normalised by the public function of the same name: operands are `[K, S]` (a shared row has stride 0),
-per-client scalars are `[K]`, radii are `[K, 1]` or `[K, L]`.
+No tricks: whole-tensor expressions, any floating dtype (float64 in tests), any device. Arguments
+arrive normalised by the public function of the same name: operands are `[K, S]` (a shared row has
+stride 0), per-client scalars are `[K]`, radii are `[K, 1]` or `[K, L]`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def step(
     m: Tensor | None,
     out: Tensor,
 ) -> Tensor:
-    """`out = w - eta * (clip(sum_j c_j d_j + lam (w - w_ref)) + weight_decay w)`, see `kernels.step`."""
+    """`out = w - eta * (clip(sum_j c_j d_j + lam (w - w_ref)) + weight_decay w)`."""
     d = combine(terms)
     if w_ref is not None:
         d = d + lam[:, None] * (w - w_ref)
@@ -125,7 +125,7 @@ def aggregate(
     out: Tensor | None,
     squares: Tensor,
 ) -> None:
-    """`acc (+)= sum_k a_k (rows_k - base_k)` client after client, then the server rule, see `kernels.aggregate`."""
+    """`acc (+)= sum_k a_k (rows_k - base_k)`, then the server rule, see `kernels.aggregate`."""
     if first:
         acc.zero_()
     for k in range(rows.shape[0]):
@@ -145,7 +145,7 @@ def server_direction(
     m: Tensor | None,
     v: Tensor | None,
 ) -> Tensor:
-    """What the server adds to its model; `m` and `v` are updated in place. mean: [S] float64 -> [S] float64."""
+    """What the server adds to its model; `m`, `v` change in place. mean: [S] float64 -> same."""
     lr, beta1, beta2, tau = scalars
     if rule == "average" or m is None:
         return lr * mean

@@ -3,9 +3,12 @@
     a = x - x_ref,  b = y - y_ref                    (references optional; b = 0 without y)
     out[k, l] = ( sum aa, sum ab, sum bb, sum |ab|, number of non-finite a or b )
 
-Bytes per element of a client: reads f for each of x, y, x_ref, y_ref given (f = element size); writes 40 bytes per
-segment. Sums are taken in float64 over fixed blocks in a fixed order: deterministic, the same for any K.
+Bytes per element of a client: reads f for each of x, y, x_ref, y_ref given (f = element size);
+writes 40 bytes per segment. Sums are taken in float64 over fixed blocks in a fixed order:
+deterministic, the same for any K.
 """
+
+# mypy: allow-untyped-defs
 
 from __future__ import annotations
 
@@ -43,27 +46,29 @@ def stats(
     out: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """Sums over each segment of `a = x - x_ref` and `b = y - y_ref`, as `[K, L, 5]` float64 (see `Column`).
+    """Sums over each segment of `a = x - x_ref`, `b = y - y_ref`: `[K, L, 5]`, see `Column`.
 
     x, y, x_ref, y_ref   `[K, S]` or a shared row `[S]`
     segments             layers; None takes the whole row as one segment, padding included
     out                  `[K, L, 5]` float64, contiguous; allocated if None
-    Squares, products and differences are formed in float64. (`norms` and `cosines` read the result.)
+    Squares, products and differences are formed in float64; `norms` and `cosines` read the result.
     Raises TypeError/ValueError naming the argument for wrong shapes, dtypes or devices.
     """
     x = bank_like("x", x, [y, x_ref, y_ref])
     if y is None and y_ref is not None:
-        raise ValueError("y_ref: given without y")
+        raise ValueError("y_ref: expected None without y; got a tensor")
     segments = Segments.whole(x.shape[1], x.device) if segments is None else segments
     if segments.end > x.shape[1]:
-        raise ValueError(f"segments: they end at {segments.end}, the row has S = {x.shape[1]}")
+        raise ValueError(f"segments: expected end <= S = {x.shape[1]}; got {segments.end}")
     shape = (x.shape[0], segments.count, len(Column))
     if out is None:
         out = torch.empty(shape, dtype=torch.float64, device=x.device)
-    if out.shape != shape or out.dtype != torch.float64 or not out.is_contiguous():
+    elif out.shape != shape or out.dtype != torch.float64 or not out.is_contiguous():
         raise ValueError(
             f"out: expected contiguous float64 {list(shape)}; got {out.dtype} {list(out.shape)}"
         )
+    elif out.device != x.device:
+        raise ValueError(f"out: expected device {x.device}; got {out.device}")
     others = [
         None if o is None else rows(n, o, x)
         for n, o in (("y", y), ("x_ref", x_ref), ("y_ref", y_ref))
@@ -72,12 +77,12 @@ def stats(
 
 
 def norms(sums: Tensor, column: Column = Column.XX) -> Tensor:
-    """Euclidean norm of each client's row from `stats`: sqrt of the sum over segments. `[K, L, 5]` -> `[K]`."""
+    """Euclidean norm of each client's row: sqrt of the sum over segments. `[K, L, 5]` -> `[K]`."""
     return sums[..., column].sum(dim=1).sqrt()
 
 
 def cosines(sums: Tensor) -> Tensor:
-    """Cosine of a and b of each client over all segments, 0 where a norm is 0. `[K, L, 5]` -> `[K]`."""
+    """Cosine of a and b over all segments, 0 where a norm is 0. `[K, L, 5]` -> `[K]`."""
     xx, xy, yy = (sums[..., c].sum(dim=1) for c in (Column.XX, Column.XY, Column.YY))
     length = (xx * yy).sqrt()
     return torch.where(length > 0, xy / length, torch.zeros_like(xy))

@@ -2,16 +2,18 @@
 
     d = sum_j c_j d_j + lam (w - w_ref)              gradient and corrections
     d = d * min(1, clip_norm / (|d| + 1e-6))         optional, over the client's whole row
-    v = d + weight_decay * w                         weight decay joins after clipping, as in torch SGD
-    m = momentum * m + v ;  v = m  (or v + momentum * m with Nesterov)           optional
+    v = d + weight_decay * w                         joins after clipping, as in torch SGD
+    m = momentum * m + v ;  v = m  (or v + momentum * m with Nesterov)       optional
     out = w - eta * v
 
-Bytes per element of a client (f = element size, J = number of per-client terms): reads (J + 1) f, plus f for `w_ref`,
-writes f, plus 2 f for momentum: 12 bytes for SGD in float32. Clipping adds one pass of reads, J f (+ 2 f with
-`w_ref`). Shared rows stay in cache.
+Bytes per element of a client (f = element size, J = number of per-client terms): reads (J + 1) f,
+plus f for `w_ref`, writes f, plus 2 f for momentum: 12 bytes for SGD in float32. Clipping adds one
+pass of reads, J f (+ 2 f with `w_ref`). Shared rows stay in cache.
 
 Deterministic: the clip norm adds fixed blocks in a fixed order; everything else is element-wise.
 """
+
+# mypy: allow-untyped-defs
 
 from __future__ import annotations
 
@@ -51,26 +53,30 @@ def step(
 ) -> Tensor:
     """One optimizer step, `out = w - eta * v`; see the formula at the head of `kernels/step.py`.
 
-    w             `[K, S]`, or a row `[S]` shared by all clients (the first local step reads the global row)
-    terms         gradient and corrections: a tensor, or a sequence of tensors and (tensor, coefficient); tensors
-                  `[K, S]` or `[S]`, coefficients numbers or `[K]`
+    w             `[K, S]`, or a row `[S]` shared by all clients (the first local step reads the
+                  global row)
+    terms         gradient and corrections: a tensor, or a sequence of tensors and (tensor,
+                  coefficient); tensors `[K, S]` or `[S]`, coefficients numbers or `[K]`
     eta           learning rate, a number or `[K]`
     out           `[K, S]`; None writes into `w`, which then must be a bank; may alias `w` or a term
-    w_ref, lam    proximal term lam (w - w_ref), inside the clip (for the FL-Simulator form pass -lam * w_ref as a
-                  term and add lam to `weight_decay`)
+    w_ref, lam    proximal term lam (w - w_ref), inside the clip (for the FL-Simulator form pass
+                  -lam * w_ref as a term and add lam to `weight_decay`)
     clip_norm     largest norm of d, a number or `[K]`; None does not clip
-    momentum, m   torch-style momentum in the bank `m` `[K, S]`, updated in place; zero it before the first step
+    momentum, m   torch-style momentum in the bank `m` `[K, S]`, updated in place; zero it before
+                  the first step
 
-    Raises TypeError/ValueError naming the argument for wrong shapes, dtypes or devices, or momentum without `m`.
-    Source: the normal form shared by FedAvg, FedProx, SCAFFOLD, FedDyn, FedCM and their SAM variants.
+    Raises TypeError/ValueError naming the argument for wrong shapes, dtypes or devices, or momentum
+    without `m`.
+    Source: the normal form shared by FedAvg, FedProx, SCAFFOLD, FedDyn, FedCM and their SAM
+    variants.
     """
     pairs = split_terms(terms)
-    shared = w.ndim == 1
+    shared = isinstance(w, Tensor) and w.ndim == 1
     w = bank_like("w", w, [*(d for d, _ in pairs), w_ref, out])
     if out is None and shared:
-        raise ValueError("out: needed when w is a row [S] shared by all clients")
+        raise ValueError("out: expected a bank [K, S], since w is a row [S]; got None")
     if (isinstance(momentum, Tensor) or momentum != 0.0 or nesterov) and m is None:
-        raise ValueError("m: momentum needs the bank m [K, S]; got None")
+        raise ValueError("m: expected a bank [K, S], which momentum needs; got None")
     return speak(
         _VOICES,
         backend,

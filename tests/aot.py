@@ -28,8 +28,9 @@ from typing import Any
 import torch
 from fedfast.kernels import OPERATIONS, Segments, Server, aggregate, mix, perturb, stats, step
 
-K, S = 3, 64 * 160
-SEGMENTS = Segments.of([0, 5024, 5056], [5000, 10, 5000], [True, False, True])
+K = 3
+ROW = 64 * 160, Segments.of([0, 5024, 5056], [5000, 10, 5000], [True, False, True])  # as in a run
+ODD = ((33, Segments.of([0, 7, 17], [5, 10, 15])), (1, Segments.of([0, 1], [1, 0])))
 FLOATS = {torch.float32: "fp32", torch.float64: "fp64", torch.int32: "i32"}
 
 
@@ -39,22 +40,20 @@ class Launch:
 
     form: str
     dtype: str
+    aligned: bool
     kernel: Any
     arguments: dict[str, Any]
     options: dict[str, Any]
 
 
-def bank(dtype: torch.dtype) -> torch.Tensor:
-    """Zeros `[K, S]`."""
-    return torch.zeros(K, S, dtype=dtype)
-
-
-def forms(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
+def forms(
+    dtype: torch.dtype, size: int, segments: Segments
+) -> Iterator[tuple[str, Callable[[], Any]]]:
     """(name, call) of every operation in the forms that compile differently."""
-    w, g, shared = bank(dtype), bank(dtype), torch.zeros(S, dtype=dtype)
-    rho = torch.ones(K, SEGMENTS.count, dtype=dtype)
+    w, g, m = torch.zeros(3, K, size, dtype=dtype)
+    shared, rho = torch.zeros(size, dtype=dtype), torch.ones(K, segments.count, dtype=dtype)
     call = dict(backend="triton")
-    layers = dict(segments=SEGMENTS, **call)
+    layers = dict(segments=segments, **call)
     yield "mix", partial(mix, w, shared, **call)
     yield "perturb sam", partial(perturb, w, g, 0.1, **call)
     yield "perturb known", partial(perturb, w, g, 0.1, norm=rho[:, 0], **call)
@@ -64,14 +63,12 @@ def forms(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "step sgd", partial(step, w, g, 0.1, **call)
     yield "step clip", partial(step, w, [g, shared], 0.1, clip_norm=1.0, **call)
     yield "step eight", partial(step, w, [g, shared] * 4, 0.1, w_ref=shared, clip_norm=1.0, **call)
-    yield (
-        "step nesterov",
-        partial(step, w, g, 0.1, momentum=0.9, m=bank(dtype), nesterov=True, **call),
-    )
+    moment = dict(momentum=0.9, m=m, nesterov=True)
+    yield "step nesterov", partial(step, w, g, 0.1, **moment, **call)
     yield "stats x", partial(stats, w, **layers)
     yield "stats xy", partial(stats, w, g, **layers)
-    yield "stats four", partial(stats, w, g, x_ref=shared, y_ref=bank(dtype), **layers)
-    chunk = partial(aggregate, w, 0.5, shared, acc=torch.zeros(S, dtype=torch.float64), **call)
+    yield "stats four", partial(stats, w, g, x_ref=shared, y_ref=m, **layers)
+    chunk = partial(aggregate, w, 0.5, shared, acc=torch.zeros(size, dtype=torch.float64), **call)
     yield "aggregate chunk", chunk
     yield "aggregate own base", partial(aggregate, w, 0.5, g, acc=chunk.keywords["acc"], **call)
     moments = dict(m=shared.clone(), v=shared.clone())
@@ -80,7 +77,7 @@ def forms(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"aggregate {rule}", partial(chunk, server=server, first=False, **moments)
 
 
-def launches(dtype: torch.dtype) -> Iterator[Launch]:
+def launches(dtype: torch.dtype, size: int, segments: Segments) -> Iterator[Launch]:
     """What the launchers launch for each form, without running it."""
     triton_room = import_module("fedfast.kernels._triton")
     rooms = [triton_room, *(import_module(f"fedfast.kernels.{op}") for op in OPERATIONS)]
@@ -89,13 +86,13 @@ def launches(dtype: torch.dtype) -> Iterator[Launch]:
     triton_room.FEW_SLOTS = 1  # so that the total of many slots is launched too
     for room in rooms:
         room.launch = lambda kernel, programs, t, *args, **meta: seen.append((kernel, args, meta))
-    for form, call in forms(dtype):
+    for form, call in forms(dtype, size, segments):
         seen.clear()
         call()
         for kernel, args, meta in seen:
             arguments = dict(zip(kernel.arg_names, args, strict=False))
             arguments |= {n: meta.pop(n) for n in list(meta) if n in kernel.arg_names}
-            yield Launch(form, FLOATS[dtype], kernel, arguments, meta)
+            yield Launch(form, FLOATS[dtype], size % 64 == 0, kernel, arguments, meta)
 
 
 def specialised(launch: Launch) -> tuple[dict, dict, dict]:
@@ -112,7 +109,8 @@ def specialised(launch: Launch) -> tuple[dict, dict, dict]:
             return "constexpr"
         if isinstance(value, float):
             return param.annotation_type or "fp32"
-        if isinstance(value, torch.Tensor) or (plain and value % 16 == 0):
+        place = value.data_ptr() if isinstance(value, torch.Tensor) else value
+        if place % 16 == 0 and not param.do_not_specialize:
             attributes[path] = [["tt.divisibility", 16]]
         return f"*{FLOATS[value.dtype]}" if isinstance(value, torch.Tensor) else "i32"
 
@@ -150,32 +148,36 @@ def compiled(launch: Launch, arch: int) -> dict[str, Any]:
         form=launch.form,
         kernel=launch.kernel.fn.__name__,
         dtype=launch.dtype,
+        aligned=launch.aligned,
         arch=arch,
         registers=used["REG"],
         spilled=used["STACK"] + used["LOCAL"],
         shared=used["SHARED"],
         wide_loads=len(re.findall(r"ld\.global\S*\.(?:v4\.b32|v2\.b64)", ptx)),
         wide_stores=len(re.findall(r"st\.global\S*\.(?:v4\.b32|v2\.b64)", ptx)),
+        stores=len(re.findall(r"st\.global", ptx)),
         loads=len(re.findall(r"ld\.global", ptx)),
         fused=len(re.findall(r"\bfma\.rn", ptx)),
     )
 
 
-def _task(index: int, arch: int) -> dict[str, Any]:
+def _compile(index: int, arch: int) -> dict[str, Any]:
     return compiled(_LAUNCHES[index], arch)
 
 
-_LAUNCHES: list[Launch] = []
+_LAUNCHES: list[Launch] = []  # inherited by the two worker processes
 
 
 def main(archs: list[int]) -> None:
-    """Print a JSON row for every launch and architecture."""
-    for dtype in (torch.float32, torch.float64):
-        _LAUNCHES[:] = launches(dtype)
-        tasks = [(i, arch) for arch in archs for i in range(len(_LAUNCHES))]
-        with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
-            for row in pool.map(_task, *zip(*tasks, strict=True)):
-                print(json.dumps(row), flush=True)
+    """Print a JSON row for every launch and architecture; odd rows for the last one only."""
+    _LAUNCHES.extend([*launches(torch.float32, *ROW), *launches(torch.float64, *ROW)])
+    tasks = [(i, arch) for arch in archs for i in range(len(_LAUNCHES))]
+    for odd in ODD:
+        _LAUNCHES.extend(launches(torch.float32, *odd))
+    tasks += [(i, archs[-1]) for i in range(len(tasks) // len(archs), len(_LAUNCHES))]
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+        for row in pool.map(_compile, *zip(*tasks, strict=True)):
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

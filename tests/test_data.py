@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fedfast.data import FederatedData, Samples, as_samples, load, read_idx
-from fedfast.schedule import Schedule
 from torch.utils.data import Dataset, TensorDataset
+
+from fedfast.data import FederatedData, Samples, as_samples, load, read_idx, readers
+from fedfast.schedule import Schedule
 
 REAL = Path(os.environ.get("FEDFAST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 X = torch.arange(24.0).view(6, 2, 2)
@@ -64,6 +65,11 @@ def test_floats_are_kept_and_bytes_become_unit_floats():
     samples = as_samples((pixels, Y))
     assert samples.x.dtype == torch.float32
     torch.testing.assert_close(samples.x[:, 0], torch.linspace(0, 1, 6), rtol=0, atol=1e-7)
+
+
+def test_finite_values_whose_sum_overflows_are_accepted():
+    assert len(as_samples((torch.full((4, 2), 60_000.0).half(), Y[:4]))) == 4
+    assert len(as_samples((torch.full((4, 2), 3e38), Y[:4]))) == 4
 
 
 def broken(value, at=4):
@@ -120,6 +126,12 @@ def test_from_index_shares_one_bank():
     assert data.x.data_ptr() == X.data_ptr()
     for i, rows in enumerate(indices):
         assert torch.equal(data.client(i).x, X[torch.tensor(rows, dtype=torch.int64)])
+
+
+def test_what_is_printed_is_short():
+    data = FederatedData.from_arrays(*parts(4, 0, 6))
+    assert repr(data) == "FederatedData(3 clients of 0 to 6 samples of shape [1], 3 classes)"
+    assert repr(data.client(0)) == "Samples(x [4, 1] torch.float32, y [4])"
 
 
 def test_rows_gather_what_the_schedule_asks_for():
@@ -212,7 +224,7 @@ def test_digits():
     assert torch.equal(load("digits").test.x, data.test.x)
     # The split is part of what results mean: it must not move.
     digest = hashlib.sha256(data.test.x.numpy().tobytes()).hexdigest()
-    assert digest[:16] == "DIGEST"
+    assert digest[:16] == "e5640d7d28f3c59b"
 
 
 def idx(array):
@@ -235,7 +247,7 @@ def test_read_idx(tmp_path):
     [
         (gzip.compress(idx(IMAGES))[:-9], "expected a whole gzip file; found it cut short"),
         (idx(IMAGES), "expected a gzip file; found damaged data"),
-        (gzip.compress(idx(IMAGES))[:12] + b"~~~~~~~~~~~~~~~~~~~~~~~", "found damaged data"),
+        (gzip.compress(idx(IMAGES))[:-8] + bytes(8), "expected a gzip file; found damaged data"),
         (gzip.compress(idx(IMAGES[0, 0])), "magic number 00 00 08 03; found 00 00 08 01"),
         (gzip.compress(b""), "magic number 00 00 08 03; found nothing"),
         (gzip.compress(idx(IMAGES)[:-5]), r"expected 24 bytes for shape \[2, 3, 4\]; found 19"),
@@ -246,7 +258,7 @@ def test_read_idx(tmp_path):
 def test_read_idx_errors_name_the_file(tmp_path, content, message):
     path = tmp_path / "images.gz"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"images.gz: {message}|images.gz.*{message}"):
+    with pytest.raises(ValueError, match=f"images.gz: .*{message}"):
         read_idx(path, 3, "00ff")
 
 
@@ -257,6 +269,25 @@ def test_load_errors(tmp_path):
         load("fashion")
     with pytest.raises(FileNotFoundError, match="'mnist' needs train-images-idx3-ubyte.gz.*MNIST"):
         load("mnist", root=tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["FashionMNIST/raw", "fashion-mnist", "."])
+def test_load_reads_idx_files_wherever_they_lie(tmp_path, monkeypatch, folder):
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    sums = []
+    for part, n in (("train", 5), ("t10k", 3)):
+        pixels = np.random.default_rng(n).integers(0, 256, (n, 28, 28))
+        files = {"images-idx3": pixels, "labels-idx1": np.arange(n) % 3}
+        for kind, array in files.items():
+            packed = gzip.compress(idx(array))
+            (tmp_path / folder / f"{part}-{kind}-ubyte.gz").write_bytes(packed)
+            sums.append(hashlib.md5(packed).hexdigest())
+    places = readers._IDX["fashion-mnist"][0]
+    monkeypatch.setitem(readers._IDX, "fashion-mnist", (places, *sums))
+    data = load("fashion-mnist", root=tmp_path)
+    assert (data.name, data.classes, len(data.train), len(data.test)) == ("fashion-mnist", 10, 5, 3)
+    np.testing.assert_allclose(data.test.x[:, 0].numpy(), pixels / 255, rtol=0, atol=1e-7)
+    assert data.train.x.dtype == torch.float32 and data.train.y.tolist() == [0, 1, 2, 0, 1]
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])

@@ -39,9 +39,7 @@ def test_round_trip_is_exact_and_loads_into_a_fresh_module(dtype):
     layout = FlatLayout.of(source)
     state = layout.state_dict(layout.flatten(source), source)
     target.load_state_dict(state, strict=True)
-    for (name, a), b in zip(
-        source.state_dict().items(), target.state_dict().values(), strict=True
-    ):
+    for (name, a), b in zip(source.state_dict().items(), target.state_dict().values(), strict=True):
         assert a.dtype == b.dtype and torch.equal(a, b), name
 
 
@@ -51,7 +49,9 @@ def test_mixed_dtypes_take_the_widest_and_come_back_in_their_own():
     assert layout.dtype == torch.float32
     state = layout.state_dict(layout.flatten(module), module)
     assert [t.dtype for t in state.values()] == [t.dtype for t in module.state_dict().values()]
-    assert all(torch.equal(a, b) for a, b in zip(state.values(), module.state_dict().values()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(state.values(), module.state_dict().values(), strict=True)
+    )
 
 
 def test_tied_weight_has_one_slot_and_both_names():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fedfast.models import build
 
 # (name, options, input shape, classes) -> parameters, added up by hand or printed in the papers.
@@ -99,6 +100,12 @@ def test_initialisation_is_pytorchs_own():
         ("cnn", {"input_shape": (64,)}, r"input_shape: cnn expects \(C, H, W\); got \(64,\)"),
         ("cnn", {"kernel": 4}, "kernel: expected an odd size"),
         ("mlp", {"input_shape": ()}, "input_shape: expected sizes >= 1"),
+        (
+            "mlp",
+            {"hiden": (3,)},
+            "mlp option: unknown name 'hiden'; did you mean 'hidden'. known: hidden",
+        ),
+        ("mclr", {"hidden": ()}, "mclr option: unknown name 'hidden'; known: "),
         ("mlp", {"classes": 1}, "classes: expected at least 2; got 1"),
         ("mlp", {"seed": -1}, "seed: expected 0 <= seed"),
     ],

@@ -4,10 +4,11 @@ import time
 
 import numpy as np
 import pytest
-from fedfast import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
+
+from fedfast import random
 
 ONES = 0xFFFFFFFF
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from fedfast.schedule import Schedule
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fedfast.schedule import Schedule
 
 SIZES = [7, 0, 12, 5, 1, 30, 0, 9]
 
@@ -82,6 +83,17 @@ def test_rounds_may_be_asked_in_any_order_and_the_seed_decides():
     assert any((one.round(t).clients != other.round(t).clients).any() for t in range(4))
 
 
+def test_every_round_draws_anew():
+    plan = drawn(np.full(40, 30), participation=1.0)
+    first, second = plan.round(0), plan.round(1)
+    assert first.clients.tolist() != second.clients.tolist()
+    place = int(np.flatnonzero(second.clients == first.clients[0])[0])
+    assert not torch.equal(first.batches([0])[0], second.batches([place])[0])
+    # Over the epochs of one round, too.
+    index = first.batches([0])[0][0]
+    assert not torch.equal(index[:6], index[6:])
+
+
 @pytest.mark.parametrize(
     ("participation", "cohort"), [(1.0, 6), (0.5, 3), (0.34, 2), (0.01, 1), (0.75, 4)]
 )
@@ -132,8 +144,8 @@ def test_a_drawn_schedule_written_down_is_the_same_schedule():
     written.check(SIZES)
     for t in range(plan.rounds):
         np.testing.assert_array_equal(plan.round(t).steps, written.round(t).steps)
-        for a, b in zip(plan.round(t).batches([2, 0]), written.round(t).batches([2, 0])):
-            assert torch.equal(a[..., : written.width] if a.ndim == 3 else a, b)
+        ours, theirs = (p.round(t).batches([2, 0]) for p in (plan, written))
+        assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
 
 
 @pytest.mark.parametrize(
@@ -213,3 +225,12 @@ def test_rounds_and_positions_out_of_range():
         drawn().round(0).batches([0, 3])
     with pytest.raises(ValueError, match="positions: expected integers"):
         drawn().round(0).batches([])
+
+
+def test_largest_cohort_is_what_buffers_must_hold():
+    drawn = Schedule.draw(
+        [3] * 20, rounds=2, participation=0.3, local_epochs=1, batch_size=2, seed=0
+    )
+    assert drawn.largest_cohort == 6 == drawn.round(1).clients.size
+    explicit = Schedule.explicit([[0], [1, 2, 0]], [[[[0]]], [[[0]], [[1]], [[2]]]])
+    assert explicit.largest_cohort == 3

@@ -10,7 +10,7 @@
 namespace fedfast {
 
 constexpr int64_t kBlock = 4096;  // elements between two slots of a sum; a task of one thread
-constexpr int64_t kStrip = 1024;  // elements worked on in the first-level cache
+constexpr int64_t kStrip = 512;   // elements worked on in the first-level cache
 static_assert(kBlock % kStrip == 0);
 
 constexpr int64_t kPadding = -1;

@@ -5,10 +5,6 @@
 namespace fedfast {
 namespace {
 
-// Elements fetched ahead of their use: the hardware stops at page ends, where a strip's streams all
-// begin anew.
-constexpr int64_t kAhead = 1024;
-
 template <typename T, int J>
 inline void combine_count(const Direction<T>& direction, int64_t start, int64_t n, T* a) {
   const T* d[J];
@@ -17,11 +13,15 @@ inline void combine_count(const Direction<T>& direction, int64_t start, int64_t 
     d[j] = direction.d[j] + start;
     c[j] = direction.c[j];
   }
-  FEDFAST_INDEPENDENT
-  for (int64_t i = 0; i < n; ++i) {
-    T sum = c[0] * d[0][i];
-    for (int j = 1; j < J; ++j) sum = sum + c[j] * d[j][i];
-    a[i] = sum;
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    for (int j = 0; j < J; ++j) fetch_ahead(d[j] + begin);
+    const int64_t end = std::min(begin + kChunk, n);
+    FEDFAST_INDEPENDENT
+    for (int64_t i = begin; i < end; ++i) {
+      T sum = c[0] * d[0][i];
+      for (int j = 1; j < J; ++j) sum = sum + c[j] * d[j][i];
+      a[i] = sum;
+    }
   }
 }
 
@@ -56,6 +56,7 @@ FEDFAST_CLONES double sum_squares(const T* a, int64_t n) {
   double lane[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
+    FEDFAST_LANES
     for (int j = 0; j < kLanes; ++j) {
       const double x = a[i + j];
       lane[j] += x * x;

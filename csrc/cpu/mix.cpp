@@ -6,8 +6,12 @@ namespace {
 
 template <typename T>
 FEDFAST_CLONES void mix_block(const T* x, const T* y, T a, T b, T* out, int64_t n) {
-  FEDFAST_INDEPENDENT
-  for (int64_t i = 0; i < n; ++i) out[i] = a * x[i] + b * y[i];
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    fetch_ahead(x + begin, y + begin, out + begin);
+    const int64_t end = std::min(begin + kChunk, n);
+    FEDFAST_INDEPENDENT
+    for (int64_t i = begin; i < end; ++i) out[i] = a * x[i] + b * y[i];
+  }
 }
 
 }  // namespace
@@ -15,9 +19,9 @@ FEDFAST_CLONES void mix_block(const T* x, const T* y, T a, T b, T* out, int64_t 
 template <typename T>
 void mix(const Shape& shape, const Mix<T>& p) {
   const std::vector<Piece> pieces = cut_row(shape.size);
-  each_piece(shape, {0, shape.clients}, pieces.size(), false, [&](int64_t k, int64_t piece) {
-    const auto [i, stop, segment] = pieces[piece];
-    mix_block(p.x.row(k) + i, p.y.row(k) + i, p.a[k], p.b[k], p.out.row(k) + i, stop - i);
+  each_piece(shape, pieces, [&](int64_t k, const Piece& piece) {
+    const int64_t i = piece.start;
+    mix_block(p.x.row(k) + i, p.y.row(k) + i, p.a[k], p.b[k], p.out.row(k) + i, piece.stop - i);
   });
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #ifdef FEDFAST_STD_THREADS
+#include <atomic>
 #include <thread>
 #include <vector>
 #endif
@@ -14,22 +15,33 @@ namespace fedfast {
 // Below this many elements waking a second thread costs more than it saves.
 constexpr int64_t kSerialElements = 1 << 15;
 
+// Ranges handed to each thread in the mean: a thread that the machine holds up leaves its share to
+// the others.
+constexpr int64_t kRangesPerThread = 8;
+
+// How many of `threads` threads are worth waking for this much work.
 inline int worth(int threads, int64_t tasks, int64_t elements) {
   return elements < kSerialElements ? 1 : static_cast<int>(std::min<int64_t>(threads, tasks));
 }
 
-// Calls run(first, last) so that [0, tasks) is covered once, one contiguous range per thread.
+// Calls run(first, last) on contiguous ranges that cover [0, tasks) once.
 template <typename Run>
 void parallel(int threads, int64_t tasks, const Run& run) {
   if (threads <= 1) return run(int64_t{0}, tasks);
-  const auto share = [&](int t) { run(tasks * t / threads, tasks * (t + 1) / threads); };
+  const int64_t ranges = std::min(tasks, threads * kRangesPerThread);
+  const auto take = [&](int64_t r) { run(tasks * r / ranges, tasks * (r + 1) / ranges); };
 #ifdef FEDFAST_STD_THREADS  // for ThreadSanitizer, which cannot see the barriers inside libgomp
+  std::atomic<int64_t> next{0};
   std::vector<std::thread> pool;
-  for (int t = 0; t < threads; ++t) pool.emplace_back(share, t);
+  for (int t = 0; t < threads; ++t) {
+    pool.emplace_back([&] {
+      for (int64_t r = next++; r < ranges; r = next++) take(r);
+    });
+  }
   for (std::thread& thread : pool) thread.join();
 #else
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-  for (int t = 0; t < threads; ++t) share(t);
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+  for (int64_t r = 0; r < ranges; ++r) take(r);
 #endif
 }
 

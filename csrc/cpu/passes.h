@@ -9,51 +9,58 @@
 
 namespace fedfast {
 
-// The clients [first, first + count) of a bank.
-struct Group {
-  int64_t first, count;
-};
-
-// Calls body(k, piece index) once for each pair; a thread takes its pairs in falling order when
-// `backwards`.
+// Calls body(k, piece) once for each of the clients [first, first + count) and pieces.
 template <typename Body>
-void each_piece(const Shape& shape, Group group, int64_t pieces, bool backwards, const Body& body) {
-  const int64_t tasks = group.count * pieces;
-  const int threads = worth(shape.threads, tasks, group.count * shape.size);
-  parallel(threads, tasks, [&](int64_t begin, int64_t end) {
-    for (int64_t step = begin; step < end; ++step) {
-      const int64_t task = backwards ? begin + end - 1 - step : step;
-      body(group.first + task / pieces, task % pieces);
-    }
+void each_piece(const Shape& shape, int64_t first, int64_t count, const std::vector<Piece>& pieces,
+                const Body& body) {
+  const int64_t width = pieces.size(), tasks = count * width;
+  const int threads = worth(shape.threads, tasks, count * shape.size);
+  parallel(threads, tasks, [&](int64_t task, int64_t last) {
+    for (; task < last; ++task) body(first + task / width, pieces[task % width]);
   });
 }
 
-// How many clients to take through both passes before the next: what the first pass read is then
-// still in cache.
-inline int64_t clients_together(const Shape& shape, int64_t bytes_per_element) {
-  constexpr int64_t kCache = 1 << 21;
-  const int64_t fit = kCache / std::max<int64_t>(1, shape.size * bytes_per_element);
-  return std::min(shape.clients, std::max<int64_t>(1, fit));
+template <typename Body>
+void each_piece(const Shape& shape, const std::vector<Piece>& pieces, const Body& body) {
+  each_piece(shape, 0, shape.clients, pieces, body);
+}
+
+// Both passes of one client on one thread. The second goes backwards: it starts with what the first
+// left in cache.
+template <typename Squares, typename Apply>
+void one_client(int64_t k, const std::vector<Piece>& pieces, const Squares& squares,
+                const Apply& apply) {
+  double sum = 0;
+  for (const Piece& piece : pieces) sum += squares(k, piece);
+  const double norm = std::sqrt(sum);
+  for (auto piece = pieces.rbegin(); piece != pieces.rend(); ++piece) apply(k, *piece, norm);
+}
+
+// Both passes of a few clients, each spread over all threads. The sums add as in `one_client`.
+template <typename Squares, typename Apply>
+void few_clients(const Shape& shape, int64_t first, const std::vector<Piece>& pieces,
+                 const Squares& squares, const Apply& apply) {
+  const int64_t count = shape.clients - first, width = pieces.size();
+  std::vector<double> slots(count * width), norms(count);
+  each_piece(shape, first, count, pieces, [&](int64_t k, const Piece& piece) {
+    slots[(k - first) * width + (&piece - pieces.data())] = squares(k, piece);
+  });
+  for (int64_t j = 0; j < count; ++j) norms[j] = std::sqrt(sum_in_order(&slots[j * width], width));
+  each_piece(shape, first, count, pieces,
+             [&](int64_t k, const Piece& piece) { apply(k, piece, norms[k - first]); });
 }
 
 // norm_k = sqrt(sum over pieces of squares(k, piece)), then apply(k, piece, norm_k).
-// The second pass goes backwards: it starts with what the first has left in cache.
+// Clients that fill all threads evenly need no barrier between the passes; only those left over do.
 template <typename Squares, typename Apply>
-void norm_then_apply(const Shape& shape, const std::vector<Piece>& pieces,
-                     int64_t bytes_per_element, const Squares& squares, const Apply& apply) {
-  const int64_t count = pieces.size(), together = clients_together(shape, bytes_per_element);
-  std::vector<double> slots(together * count), norms(together);
-  for (int64_t first = 0; first < shape.clients; first += together) {
-    const Group group{first, std::min(together, shape.clients - first)};
-    each_piece(shape, group, count, false, [&](int64_t k, int64_t i) {
-      slots[(k - first) * count + i] = squares(k, pieces[i]);
-    });
-    for (int64_t j = 0; j < group.count; ++j) {
-      norms[j] = std::sqrt(sum_in_order(&slots[j * count], count));
-    }
-    each_piece(shape, group, count, true,
-               [&](int64_t k, int64_t i) { apply(k, pieces[i], norms[k - first]); });
-  }
+void norm_then_apply(const Shape& shape, const std::vector<Piece>& pieces, const Squares& squares,
+                     const Apply& apply) {
+  const int threads = worth(shape.threads, shape.threads, shape.clients * shape.size);
+  const int64_t whole = shape.clients - shape.clients % threads;
+  parallel(whole > 0 ? threads : 1, whole, [&](int64_t k, int64_t last) {
+    for (; k < last; ++k) one_client(k, pieces, squares, apply);
+  });
+  if (whole < shape.clients) few_clients(shape, whole, pieces, squares, apply);
 }
 
 }  // namespace fedfast

@@ -28,8 +28,12 @@ FEDFAST_CLONES void stretch_twice(T* a, const T* w, T eta, int64_t n) {
 
 template <typename T>
 FEDFAST_CLONES void ascend(const T* a, const T* w, T scale, T* out, int64_t n) {
-  FEDFAST_INDEPENDENT
-  for (int64_t i = 0; i < n; ++i) out[i] = w[i] + scale * a[i];
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    fetch_ahead(w + begin, out + begin);
+    const int64_t end = std::min(begin + kChunk, n);
+    FEDFAST_INDEPENDENT
+    for (int64_t i = begin; i < end; ++i) out[i] = w[i] + scale * a[i];
+  }
 }
 
 template <typename T>
@@ -84,12 +88,12 @@ void perturb(const Shape& shape, const Perturb<T>& p) {
     apply_block(p, k, piece, norm);
   };
   if (p.norm != nullptr) {
-    return each_piece(shape, {0, shape.clients}, pieces.size(), false,
-                      [&](int64_t k, int64_t i) { apply(k, pieces[i], p.norm[k]); });
+    return each_piece(shape, pieces,
+                      [&](int64_t k, const Piece& piece) { apply(k, piece, p.norm[k]); });
   }
   norm_then_apply(
-      shape, pieces, sizeof(T) * (p.terms.count + 2),
-      [&](int64_t k, const Piece& piece) { return block_squares(p, k, piece); }, apply);
+      shape, pieces, [&](int64_t k, const Piece& piece) { return block_squares(p, k, piece); },
+      apply);
 }
 
 template void perturb(const Shape&, const Perturb<float>&);

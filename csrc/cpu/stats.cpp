@@ -35,6 +35,7 @@ struct Lanes {
 
   void store(double* sums) const {
     std::fill(sums, sums + kStatColumns, 0.0);
+    FEDFAST_LANES
     for (int j = 0; j < kLanes; ++j) {
       sums[0] += xx[j];
       sums[1] += xy[j];
@@ -44,12 +45,23 @@ struct Lanes {
   }
 };
 
+template <bool kXRef, bool kYRef, typename T>
+FEDFAST_INLINE void fetch_rows(const Rows<T>& r, int64_t i) {
+  i += kAheadBytes / sizeof(T);
+  fetch(r.x + i, kLanes);
+  fetch(r.y + i, kLanes);
+  if constexpr (kXRef) fetch(r.x_ref + i, kLanes);
+  if constexpr (kYRef) fetch(r.y_ref + i, kLanes);
+}
+
 // The sums over n elements, without the count of non-finite ones.
 template <bool kXRef, bool kYRef, typename T>
 FEDFAST_CLONES void products(const Rows<T>& r, int64_t n, double* sums) {
   Lanes lanes;
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
+    fetch_rows<kXRef, kYRef>(r, i);
+    FEDFAST_LANES
     for (int j = 0; j < kLanes; ++j) {
       lanes.add(j, at<kXRef>(r.x, r.x_ref, i + j), at<kYRef>(r.y, r.y_ref, i + j));
     }
@@ -65,6 +77,8 @@ FEDFAST_CLONES void squares(const Rows<T>& r, int64_t n, double* sums) {
   double lane[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
+    fetch(r.x + i + kAheadBytes / sizeof(T), kLanes);
+    FEDFAST_LANES
     for (int j = 0; j < kLanes; ++j) {
       const double a = at<kXRef>(r.x, r.x_ref, i + j);
       lane[j] += a * a;
@@ -122,13 +136,13 @@ void gather(const std::vector<Piece>& pieces, const double* slots, int64_t segme
 template <typename T>
 void stats(const Shape& shape, const Stats<T>& p) {
   const std::vector<Piece> pieces = cut_segments(p.segments, 0);
-  const int64_t count = pieces.size(), width = count * kStatColumns;
+  const int64_t width = pieces.size() * kStatColumns;
   std::vector<double> slots(shape.clients * width);
-  each_piece(shape, {0, shape.clients}, count, false, [&](int64_t k, int64_t i) {
-    const auto [start, stop, segment] = pieces[i];
+  each_piece(shape, pieces, [&](int64_t k, const Piece& piece) {
+    const int64_t start = piece.start, slot = &piece - pieces.data();
     const Rows<T> rows{at_start(p.x, k, start), at_start(p.y, k, start),
                        at_start(p.x_ref, k, start), at_start(p.y_ref, k, start)};
-    block(rows, stop - start, &slots[k * width + i * kStatColumns]);
+    block(rows, piece.stop - start, &slots[k * width + slot * kStatColumns]);
   });
   for (int64_t k = 0; k < shape.clients; ++k) {
     gather(pieces, &slots[k * width], p.segments.count,

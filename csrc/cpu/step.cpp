@@ -15,38 +15,55 @@ struct Rates {
 
 template <typename T>
 FEDFAST_CLONES void pull(T* d, const T* w, const T* w_ref, T lam, int64_t n) {
-  FEDFAST_INDEPENDENT
-  for (int64_t i = 0; i < n; ++i) d[i] = d[i] + lam * (w[i] - w_ref[i]);
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    fetch_ahead(w + begin, w_ref + begin);
+    const int64_t end = std::min(begin + kChunk, n);
+    FEDFAST_INDEPENDENT
+    for (int64_t i = begin; i < end; ++i) d[i] = d[i] + lam * (w[i] - w_ref[i]);
+  }
 }
 
 template <typename T>
 FEDFAST_CLONES void descend(const T* d, const T* w, const Rates<T>& r, T* out, int64_t n) {
-  FEDFAST_INDEPENDENT
-  for (int64_t i = 0; i < n; ++i) out[i] = w[i] - r.eta * (r.shrink * d[i] + r.decay * w[i]);
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    fetch_ahead(w + begin, out + begin);
+    const int64_t end = std::min(begin + kChunk, n);
+    FEDFAST_INDEPENDENT
+    for (int64_t i = begin; i < end; ++i)
+      out[i] = w[i] - r.eta * (r.shrink * d[i] + r.decay * w[i]);
+  }
 }
 
 template <typename T>
 FEDFAST_CLONES void descend_momentum(const T* d, const T* w, const Rates<T>& r, T* m, T* out,
                                      int64_t n) {
-  FEDFAST_INDEPENDENT
-  for (int64_t i = 0; i < n; ++i) {
-    const T x = w[i];
-    const T v = r.momentum * m[i] + (r.shrink * d[i] + r.decay * x);
-    m[i] = v;
-    out[i] = x - r.eta * v;
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    fetch_ahead(w + begin, m + begin, out + begin);
+    const int64_t end = std::min(begin + kChunk, n);
+    FEDFAST_INDEPENDENT
+    for (int64_t i = begin; i < end; ++i) {
+      const T x = w[i];
+      const T v = r.momentum * m[i] + (r.shrink * d[i] + r.decay * x);
+      m[i] = v;
+      out[i] = x - r.eta * v;
+    }
   }
 }
 
 template <typename T>
 FEDFAST_CLONES void descend_nesterov(const T* d, const T* w, const Rates<T>& r, T* m, T* out,
                                      int64_t n) {
-  FEDFAST_INDEPENDENT
-  for (int64_t i = 0; i < n; ++i) {
-    const T x = w[i];
-    const T v = r.shrink * d[i] + r.decay * x;
-    const T next = r.momentum * m[i] + v;
-    m[i] = next;
-    out[i] = x - r.eta * (v + r.momentum * next);
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    fetch_ahead(w + begin, m + begin, out + begin);
+    const int64_t end = std::min(begin + kChunk, n);
+    FEDFAST_INDEPENDENT
+    for (int64_t i = begin; i < end; ++i) {
+      const T x = w[i];
+      const T v = r.shrink * d[i] + r.decay * x;
+      const T next = r.momentum * m[i] + v;
+      m[i] = next;
+      out[i] = x - r.eta * (v + r.momentum * next);
+    }
   }
 }
 
@@ -100,12 +117,11 @@ template <typename T>
 void step(const Shape& shape, const Step<T>& p) {
   const std::vector<Piece> pieces = cut_row(shape.size);
   if (p.clip_norm == nullptr) {
-    return each_piece(shape, {0, shape.clients}, pieces.size(), false,
-                      [&](int64_t k, int64_t i) { apply_block(p, k, pieces[i], T{1}); });
+    return each_piece(shape, pieces,
+                      [&](int64_t k, const Piece& piece) { apply_block(p, k, piece, T{1}); });
   }
   norm_then_apply(
-      shape, pieces, sizeof(T) * (p.terms.count + 3),
-      [&](int64_t k, const Piece& piece) { return block_squares(p, k, piece); },
+      shape, pieces, [&](int64_t k, const Piece& piece) { return block_squares(p, k, piece); },
       [&](int64_t k, const Piece& piece, double norm) {
         apply_block(p, k, piece, static_cast<T>(shrink_to(p.clip_norm[k], norm)));
       });

@@ -1,4 +1,4 @@
-"""One paper per file. An algorithm is a frozen dataclass of its paper's parameters; `by_name` makes one from a config."""
+"""One paper per file; an algorithm is a frozen dataclass of its paper's parameters."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ def by_name(name: str, **parameters: Any) -> Algorithm:
 def _optimizer(value: Any) -> Any:
     if isinstance(value, SGD):
         return value
+    if not isinstance(value, (str, Mapping)):
+        raise TypeError(f"local: expected an optimizer, its name or a mapping; got {value!r}")
     spec = {"name": value} if isinstance(value, str) else dict(value)
     name = spec.pop("name", "sgd")
     if name not in OPTIMIZERS:

@@ -1,6 +1,7 @@
 """What an algorithm is made of: the pieces that the local loop and the server ask it for.
 
-An algorithm declares terms (buffer x coefficient); the fused operations do the arithmetic. It never loops over parameters.
+An algorithm declares terms (buffer x coefficient); the fused operations do the arithmetic. It
+never loops over parameters.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ class LocalState:
 
     w      [K, trained], the clients' models at this step
     start  [trained], the model all of them received
-    g      [K, trained], the mini-batch gradient: at `w` when the ascent is asked for, at the perturbed model (at `w`
-           where there is no ascent) when the direction is
+    g      [K, trained], the mini-batch gradient, at the perturbed model where there is one
     lr     learning rate of the round
     """
 
@@ -34,7 +34,7 @@ class LocalState:
 
 @dataclass(frozen=True)
 class Direction:
-    """Arguments of `kernels.step` beyond the run's own: v = sum of terms + lam (w - w_ref) + weight_decay w."""
+    """What `kernels.step` descends along: sum of terms + lam (w - w_ref) + weight_decay w."""
 
     terms: TermsLike
     w_ref: Tensor | None = None
@@ -69,4 +69,3 @@ class Algorithm:
     def server(self, server_lr: float) -> Server:
         """The server rule that turns the mean client update into the next global model."""
         return Server("average", lr=server_lr)
-

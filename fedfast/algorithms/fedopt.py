@@ -3,13 +3,14 @@ Hsu et al., "Measuring the Effects of Non-Identical Data Distribution", 2019 (Fe
 Reddi et al., "Adaptive Federated Optimization", ICLR 2021, algorithm 2 (the others).
 
     D = sum_k p_k (v_K - w)
-    FedAvgM     m <- beta m + D;                                             w <- w + eta_g m
-    adaptive    m <- beta1 m + (1 - beta1) D;  v as below;                    w <- w + eta_g m / (sqrt(v) + tau)
-                Adagrad  v <- v + D^2        Adam  v <- beta2 v + (1 - beta2) D^2
-                Yogi     v <- v - (1 - beta2) D^2 sign(v - D^2)
+    FedAvgM     m <- beta m + D;                w <- w + eta_g m
+    adaptive    m <- beta1 m + (1 - beta1) D;   w <- w + eta_g m / (sqrt(v) + tau)   with
+                Adagrad   v <- v + D^2
+                Adam      v <- beta2 v + (1 - beta2) D^2
+                Yogi      v <- v - (1 - beta2) D^2 sign(v - D^2)
 
-No bias correction; m starts at 0 and v at tau^2 (algorithm 2). `eta_g` is the run's `server_lr`. Client state none;
-one gradient per step (two with `local=SAM(...)`); one model down, one up.
+No bias correction; m starts at 0 and v at tau^2 (algorithm 2). `eta_g` is the run's `server_lr`.
+Client state none; one gradient per step (two with `local=SAM(...)`); one model down, one up.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class FedAvgM(Algorithm):
 
 @dataclass(frozen=True)
 class FedAdam(Algorithm):
-    """Adam at the server. Paper: beta1 0.9, beta2 0.99, tau 1e-3; tune `server_lr` (1e-2 is a usual start)."""
+    """Adam at the server. Paper: beta1 0.9, beta2 0.99, tau 1e-3; `server_lr` must be tuned."""
 
     beta1: float = 0.9
     beta2: float = 0.99

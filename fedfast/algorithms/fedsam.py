@@ -1,11 +1,13 @@
-"""FedSAM and FedASAM. Qu et al., "Generalized Federated Learning via Sharpness Aware Minimization", ICML 2022;
-Caldarola et al., "Improving Generalization in Federated Learning by Seeking Flat Minima", ECCV 2022.
+"""FedSAM and FedASAM. Qu et al., "Generalized Federated Learning via Sharpness Aware
+Minimization", ICML 2022; Caldarola et al., "Improving Generalization in Federated Learning by
+Seeking Flat Minima", ECCV 2022.
 
-    client   g = grad at v;  e = rho g / (|g| + eps);  g' = grad at v + e (same batch);  v <- v - eta (clip(g') + wd v)
+    client   g = grad at v;  e = rho g / (|g| + eps);  g' = grad at v + e  (same batch)
+             v <- v - eta (clip(g') + wd v)
     server   as FedAvg
 
-FedASAM scales the perturbation element by element, see `ASAM`. Client state none; server state w; two gradients per
-step; one model down, one up.
+FedASAM scales the perturbation element by element, see `ASAM`. Client state none; server state w;
+two gradients per step; one model down, one up.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from .optimizers import ASAM, SAM, Optimizer
 
 @dataclass(frozen=True)
 class FedSAM(Algorithm):
-    """FedAvg whose clients run SAM with radius `rho` (ECCV paper, CIFAR-10: 0.1; see `SAM` for eps)."""
+    """FedAvg whose clients run SAM with radius `rho` (CIFAR-10: 0.1); see `SAM` for `eps`."""
 
     local: Optimizer = field(init=False, default_factory=SAM)
     rho: float = 0.1
@@ -33,7 +35,7 @@ class FedSAM(Algorithm):
 
 @dataclass(frozen=True)
 class FedASAM(Algorithm):
-    """FedAvg whose clients run ASAM with radius `rho` and offset `eta` (ECCV paper, CIFAR-10: 0.7 and 0.2)."""
+    """FedAvg whose clients run ASAM with radius `rho` and offset `eta` (CIFAR-10: 0.7, 0.2)."""
 
     local: Optimizer = field(init=False, default_factory=ASAM)
     rho: float = 0.7

@@ -1,4 +1,4 @@
-"""The clients' optimizers: what is added to a model before the gradient is taken, and local momentum.
+"""The clients' optimizers: where a step's gradient is taken, and local momentum.
 
 One object serves under any algorithm: `FedAvg(local=SAM(rho=0.05))` is FedSAM.
 """
@@ -44,10 +44,11 @@ class SGD:
 
 @dataclass(frozen=True)
 class SAM(SGD):
-    """Sharpness-aware minimisation: the gradient is taken at `v + rho * g / (|g| + eps)`, same mini-batch.
+    """Sharpness-aware minimisation: the gradient at `v + rho * g / (|g| + eps)`, same mini-batch.
 
-    One Euclidean norm over the whole model. rho 0.1 is FL-Simulator's default and the ECCV paper's for CIFAR-10.
-    eps: 1e-7 in FL-Simulator, 1e-12 in SAGM/FedSOL/FedNSAM, 1e-16 in FedGloSS; the papers have none.
+    One Euclidean norm over the whole model. rho: 0.1 is FL-Simulator's default and the ECCV paper's
+    for CIFAR-10. eps: 1e-7 in FL-Simulator, 1e-12 in SAGM, FedSOL and FedNSAM, 1e-16 in FedGloSS;
+    the papers have none.
     Source: Foret et al., "Sharpness-Aware Minimization", ICLR 2021, eq. 2.
     """
 
@@ -71,7 +72,8 @@ class SAM(SGD):
 class ASAM(SGD):
     """Adaptive SAM: `e = rho * t^2 g / (|t g| + eps)`, `t = |v| + eta` on weights, 1 on biases.
 
-    rho 0.7 and eta 0.2 are FedASAM's for CIFAR-10. "Weights" are the parameters with "weight" in their name.
+    rho 0.7 and eta 0.2 are FedASAM's for CIFAR-10. "Weights" are the parameters with "weight" in
+    their name.
     Source: Kwon et al., "ASAM", ICML 2021; Caldarola et al., ECCV 2022.
     """
 

@@ -1,4 +1,4 @@
-"""The command line. Nothing heavy is imported before a command needs it: `--help` answers at once."""
+"""The command line. A command's imports wait until it is called: `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(args[1:])
     except BrokenPipeError:  # `fedfast ... | head` closed our output: nobody is left to tell
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 1
 
 

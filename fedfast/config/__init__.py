@@ -1,15 +1,16 @@
 """The configuration of a run: a YAML file, flags before it, checked whole before anything runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from .errors import explain
-from .reading import ConfigError, dumper, read
-from .schema import AlgorithmSection, RunConfig
+from .errors import explain, unknown
+from .fields import Loc, fits, model_options, parameters
+from .reading import ConfigError, Where, dumper, read
+from .schema import AlgorithmSection, ModelSection, RunConfig
 
 __all__ = ["ConfigError", "RunConfig", "load", "save"]
 
@@ -30,12 +31,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(explain(error, path, raw, where, given)) from None
+    model = _model(config.model, _place(path, where, given, ("model",)))
     algorithms = {
-        label: _resolved(label, section, f"{path}:{where.get(('algorithms', label), 1)}")
+        label: _resolved(label, section, _place(path, where, given, ("algorithms", label)))
         for label, section in config.algorithms.items()
     }
     out = config.out or str(Path("runs") / path.stem)
-    return config.model_copy(update={"out": out, "algorithms": algorithms})
+    return config.model_copy(update={"out": out, "model": model, "algorithms": algorithms})
 
 
 def save(config: RunConfig, path: str | Path, comment: str = "") -> None:
@@ -50,10 +52,29 @@ def dumps(config: RunConfig, comment: str = "") -> str:
     return head + body
 
 
+def _place(path: Path, where: Where, given: Mapping[Loc, str], loc: Loc) -> str:
+    """Where a section was written, and the flags that changed it."""
+    flags = [flag for at, flag in given.items() if at[: len(loc)] == loc]
+    line = f":{where[loc]}" if loc in where else ""
+    return f"{path}{line}" + "".join(f" with {flag}" for flag in flags)
+
+
+def _model(section: ModelSection, place: str) -> ModelSection:
+    """The section with every option's value; which values fit, the model itself says later."""
+    known = model_options(section.name)
+    if known is None:
+        return section
+    for option, found in section.options().items():
+        if option not in known:
+            raise ConfigError(f"{place}: model.{option}: {unknown(option, ['name', *known])}")
+        if not fits(found, known[option]):
+            expected = f"something like {known[option]!r}"
+            raise ConfigError(f"{place}: model.{option}: expected {expected}, found {found!r}")
+    return ModelSection(name=section.name, **known | section.options())
+
+
 def _resolved(label: str, section: AlgorithmSection, place: str) -> AlgorithmSection:
     """The section with every parameter's value, once the algorithm has accepted them."""
-    from .fields import parameters
-
     try:
         full: dict[str, Any] = parameters(section.name, **section.options())
     except (ValueError, TypeError) as error:

@@ -38,11 +38,12 @@ def leaves(raw: dict[str, Any]) -> list[Leaf]:
     algorithms = at(raw, ("algorithms",))
     labels = algorithms if isinstance(algorithms, dict) else {}
     model = raw["model"] if isinstance(raw.get("model"), dict) else {}
+    options = {**(model_options(str(model.get("name"))) or {}), **model}
     return [
         *_of_model(DataSection, ("data",), raw),
         *_of_model(kind, ("partition",), raw),
         *_of_model(ModelSection, ("model",), raw),
-        *_extras(("model",), {k: v for k, v in model.items() if k != "name"}),
+        *_extras(("model",), {k: v for k, v in options.items() if k != "name"}),
         *(leaf for label in labels for leaf in _of_algorithm(str(label), raw)),
         *_of_model(RunConfig, (), raw),
     ]
@@ -68,7 +69,10 @@ def expand(raw: dict[str, Any]) -> dict[str, Any]:
         return raw
     labels = {}
     for label, given in algorithms.items():
-        own = given if isinstance(given, dict) else {}
+        own = given or {}
+        if not isinstance(own, dict):
+            labels[label] = given  # the schema will say what it is not
+            continue
         parts = {k: v for k, v in _known(str(label), own).items() if isinstance(v, dict)}
         labels[label] = {**own, **parts} if parts else given
     return {**raw, "algorithms": labels}
@@ -117,6 +121,31 @@ def parameters(name: str, **given: Any) -> dict[str, Any]:
     from fedfast import algorithms
 
     return _values(algorithms.by_name(name, **given))
+
+
+def fits(found: Any, like: Any) -> bool:
+    """Whether a value is of the kind of the default `like`; a default None fits anything."""
+    if like is None:
+        return True
+    if isinstance(like, list):
+        return isinstance(found, list) and all(fits(item, (like or [None])[0]) for item in found)
+    if isinstance(found, bool) or isinstance(like, bool):
+        return isinstance(found, bool) and isinstance(like, bool)
+    return isinstance(found, int | float if isinstance(like, float) else type(like))
+
+
+def model_options(name: str) -> dict[str, Any] | None:
+    """The options of the model `name` and their defaults; None where they are not known."""
+    from fedfast import models
+
+    maker = getattr(models, name, None)
+    if not inspect.isfunction(maker):
+        return None
+    given = list(inspect.signature(maker).parameters.values())[2:]  # after input_shape and classes
+    if any(p.kind is p.VAR_KEYWORD for p in given):
+        return None
+    defaults = {p.name: p.default for p in given if p.default is not p.empty}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in defaults.items()}
 
 
 def _values(made: Any) -> dict[str, Any]:

@@ -90,12 +90,12 @@ class RunConfig(Section):
         min_length=1, description="label -> parameters; `name` inside where the label differs"
     )
 
-    rounds: Count = Field(description="communication rounds")
+    rounds: Count = Field(100, description="communication rounds")
     participation: float = Field(
-        1.0, gt=0, le=1, description="share of the clients that trains in each round"
+        0.1, gt=0, le=1, description="share of the clients that trains in each round"
     )
     local_epochs: Count = Field(1, description="passes over its own data a client makes per round")
-    batch_size: Count | None = Field(32, description="samples per local step; null = all")
+    batch_size: Count | None = Field(50, description="samples per local step; null = all")
     lr: Positive = Field(0.1, description="local learning rate of round 1")
     lr_decay: Positive = Field(1.0, description="factor on lr after each round")
     server_lr: Positive = Field(1.0, description="server learning rate")

@@ -2,8 +2,8 @@
 
 from .federated import FederatedData
 from .idx import read_idx
-from .load import Data, load
-from .partition import dirichlet, iid, partition, shards
+from .partitions import dirichlet, iid, partition, shards
+from .readers import Data, load
 from .samples import Samples, as_samples
 
 __all__ = [

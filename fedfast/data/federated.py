@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ._bank import bank_rows, joined, shape
 from .samples import Samples, as_samples, check_values, unchecked
 
 
@@ -44,7 +45,7 @@ class FederatedData:
         if len(xs) == 0 or len(xs) != len(ys):
             raise ValueError(f"ys: expected one per client; got {len(ys)} for {len(xs)} xs")
         parts = [unchecked(pair, f"client {i}") for i, pair in enumerate(zip(xs, ys, strict=True))]
-        bank = Samples(*_joined(parts))
+        bank = Samples(*joined(parts))
         sizes = np.array([len(part) for part in parts], dtype=np.int64)
         try:
             check_values(bank, "bank")
@@ -65,7 +66,7 @@ class FederatedData:
         bank = as_samples(samples, "samples")
         if len(indices) == 0:
             raise ValueError("indices: expected at least one client; got none")
-        rows = [_rows(i, index, len(bank)) for i, index in enumerate(indices)]
+        rows = [bank_rows(i, index, len(bank)) for i, index in enumerate(indices)]
         sizes = np.array([row.size for row in rows], dtype=np.int64)
         return cls._of(bank, np.concatenate(rows), sizes).with_test(test)
 
@@ -90,10 +91,16 @@ class FederatedData:
         for i, part in enumerate(parts):
             if part.x.shape[1:] != self.x.shape[1:]:
                 raise ValueError(
-                    f"test[{i}].x: expected shape [n, {_shape(self.x)}]; got {list(part.x.shape)}"
+                    f"test[{i}].x: expected shape [n, {shape(self.x)}]; got {list(part.x.shape)}"
                 )
             check_values(part, f"test[{i}]")
         return replace(self, test=parts)
+
+    def __repr__(self) -> str:
+        return (
+            f"FederatedData({self.num_clients} clients of {self.sizes.min()} to {self.sizes.max()} "
+            f"samples of shape [{shape(self.x)}], {self.classes} classes)"
+        )
 
     @property
     def num_clients(self) -> int:
@@ -142,34 +149,3 @@ class FederatedData:
             offsets=self.offsets.to(device),
             test=test,
         )
-
-
-def _shape(x: Tensor) -> str:
-    return ", ".join(map(str, x.shape[1:]))
-
-
-def _joined(parts: list[Samples]) -> tuple[Tensor, Tensor]:
-    """All parts as one bank, or the ValueError that names the client that does not fit."""
-    first = parts[0].x
-    for i, part in enumerate(parts):
-        if part.x.shape[1:] != first.shape[1:] or part.x.dtype != first.dtype:
-            raise ValueError(
-                f"client {i}.x: expected shape [n, {_shape(first)}] and {first.dtype} as client 0; "
-                f"got {list(part.x.shape)} and {part.x.dtype}"
-            )
-    return torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
-
-
-def _rows(i: int, index: ArrayLike, n: int) -> np.ndarray:
-    rows = np.asarray(index)
-    if rows.ndim != 1:
-        raise ValueError(f"indices[{i}]: expected shape [n_i]; got {list(rows.shape)}")
-    if rows.size == 0:
-        return np.empty(0, dtype=np.int64)
-    if rows.dtype.kind not in "iu":
-        raise TypeError(f"indices[{i}]: expected integers; got dtype {rows.dtype}")
-    if rows.min() < 0 or rows.max() >= n:
-        raise ValueError(
-            f"indices[{i}]: client {i}: expected rows in [0, {n}); got {rows.min()}..{rows.max()}"
-        )
-    return rows.astype(np.int64)

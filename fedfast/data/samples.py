@@ -20,6 +20,9 @@ class Samples:
     def __len__(self) -> int:
         return self.y.shape[0]
 
+    def __repr__(self) -> str:
+        return f"Samples(x {list(self.x.shape)} {self.x.dtype}, y {list(self.y.shape)})"
+
 
 def as_samples(obj: Any, name: str = "samples") -> Samples:
     """Samples, a pair (x, y) of tensors or arrays, or a map-style torch Dataset: checked Samples.
@@ -54,9 +57,13 @@ def unchecked(obj: Any, name: str) -> Samples:
 
 def check_values(samples: Samples, name: str) -> None:
     """Raise ValueError at the first sample with a NaN, an infinite value or a negative label."""
-    if not bool(samples.x.isfinite().all()):
-        i = int(samples.x.flatten(1).isfinite().all(1).logical_not().nonzero()[0])
-        raise ValueError(f"{name}.x: expected finite values; sample {i} has a NaN or infinite one")
+    # A sum is finite only if all its terms are, and much cheaper; it may overflow though they are.
+    if not bool(samples.x.sum().isfinite()):
+        bad = samples.x.flatten(1).isfinite().all(1).logical_not().nonzero()
+        if len(bad):
+            raise ValueError(
+                f"{name}.x: expected finite values; sample {int(bad[0])} has a NaN or infinite one"
+            )
     if len(samples) and int(samples.y.min()) < 0:
         i = int((samples.y < 0).nonzero()[0])
         raise ValueError(f"{name}.y: expected labels >= 0; sample {i} has {int(samples.y[i])}")

@@ -1,7 +1,7 @@
 """The papers' architectures as ordinary modules."""
 
-from .build import build
 from .conv import cnn, lenet
 from .dense import mclr, mlp
+from .registry import build
 
 __all__ = ["build", "cnn", "lenet", "mclr", "mlp"]

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Task, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
@@ -34,6 +34,7 @@ class Progress:
         self.bar = _bar(console) if self.stream.isatty() and not console.is_dumb_terminal else None
         self.task = self.bar.add_task(label, total=rounds, row=None) if self.bar else None
         self.accuracy = self.loss = math.nan
+        self.tested = 0  # the round they are of
         self.began = self.said = time.monotonic()
         self.first: int | None = None
         self.row: Row | None = None
@@ -59,7 +60,7 @@ class Progress:
         self.row = row
         self.first = row.round if self.first is None else self.first
         if not math.isnan(row.accuracy):
-            self.accuracy, self.loss = row.accuracy, row.loss
+            self.accuracy, self.loss, self.tested = row.accuracy, row.loss, row.round
         now = time.monotonic()
         if self.bar:
             if row.status != "ok":
@@ -77,7 +78,7 @@ class Progress:
         return last or row.status != "ok" or now - self.said >= PATIENCE
 
     def _line(self, row: Row, now: float) -> str:
-        parts = [f"round={row.round}/{self.rounds}", *_numbers(self.accuracy, self.loss, row)]
+        parts = [f"round={row.round}/{self.rounds}", *self._numbers(row)]
         if self.first is not None and row.round < self.rounds:
             pace = (now - self.began) / (row.round - self.first + 1)
             parts.append(f"eta={_clock(pace * (self.rounds - row.round))}")
@@ -85,16 +86,18 @@ class Progress:
             parts.append(f'status="{row.status}"')
         return " ".join([self.label or "run", *parts])
 
+    def _numbers(self, row: Row) -> list[str]:
+        told = [f"train_loss={row.train_loss:.4g}", f"clients/s={row.clients_per_second:.4g}"]
+        if math.isnan(self.accuracy):
+            return told
+        when = [] if self.tested == row.round else [f"tested_in={self.tested}"]
+        return [f"accuracy={self.accuracy:.4f}", f"loss={self.loss:.4g}", *when, *told]
+
     def _draw(self) -> None:
         if self.bar is not None and self.task is not None and self.row is not None:
             row = (self.row, self.accuracy, self.loss)
             self.bar.update(self.task, completed=self.row.round, row=row)
             self.bar.refresh()
-
-
-def _numbers(accuracy: float, loss: float, row: Row) -> list[str]:
-    tested = [] if math.isnan(accuracy) else [f"accuracy={accuracy:.4f}", f"loss={loss:.4g}"]
-    return [*tested, f"train_loss={row.train_loss:.4g}", f"clients/s={row.clients_per_second:.4g}"]
 
 
 class _Numbers(TextColumn):
@@ -111,7 +114,8 @@ class _Numbers(TextColumn):
             text = Text.assemble((f"{accuracy:6.2%}", "bold green"), "  ", text)
         left = task.time_remaining
         text.append(f" {row.clients_per_second:>7,.0f} clients/s", "cyan")
-        text.append("  " + _clock(task.elapsed if left in (0, None) else left), "dim")
+        when = f"eta {_clock(left)}" if not task.finished else f"{_clock(task.elapsed)} in all"
+        text.append(f"  {when:<11}", "dim")
         return text
 
 
@@ -119,11 +123,11 @@ def _bar(console: Console) -> Bar:
     return Bar(
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=None),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        MofNCompleteColumn(),
         _Numbers(""),
         console=console,
         expand=True,
-        auto_refresh=False,
+        refresh_per_second=2,  # keeps the clock going in rounds that take minutes
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._names import unknown
+from .._names import check_options, unknown
 from ..random import check_seed
 from .conv import cnn, lenet
 from .dense import mclr, mlp
@@ -39,6 +39,7 @@ def build(
     if classes < 2:
         raise ValueError(f"classes: expected at least 2; got {classes}")
     check_seed(seed)
+    check_options(name, _MODELS[name], options, own=("input_shape", "classes"))
     # Only the CPU's generator is seeded: torch.manual_seed would reach the GPUs' as well.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

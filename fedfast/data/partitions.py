@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._names import unknown
+from .._names import check_options, unknown
 from ..random import check_seed
 from ._deal import assign, class_counts, deal, draw_shares
 from .federated import FederatedData
@@ -92,6 +92,7 @@ def partition(name: str, samples: Any, **options: Any) -> FederatedData:
     """The partition called `name` ("iid", "dirichlet", "shards") with its options."""
     if name not in _PARTITIONS:
         raise unknown("partition", name, _PARTITIONS)
+    check_options(name, _PARTITIONS[name], options, own=("samples",))
     return _PARTITIONS[name](samples, **options)
 
 

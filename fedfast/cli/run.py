@@ -1,0 +1,248 @@
+"""`fedfast run CONFIG [--field value ...]`: each algorithm of the file, all else equal."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from . import fail
+
+if TYPE_CHECKING:
+    from ..config import RunConfig
+    from ..runs import RunFolder
+    from ..simulation import Simulation
+
+USAGE = """\
+usage: fedfast run CONFIG [--field value ...]
+
+  fedfast run CONFIG --help   every field, with its value in CONFIG
+  fedfast run --help          every field, with its default
+"""
+USER = (ValueError, TypeError, OSError)  # what checks of a user's input raise
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: a scheduler wants the machine back."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all algorithms of a run share."""
+
+    model: Any
+    clients: Any
+    data: Any
+
+    def __str__(self) -> str:
+        sizes = f"{len(self.data.train):,} train + {len(self.data.test):,} test samples"
+        weights = sum(parameter.numel() for parameter in self.model.parameters())
+        return f"{self.data.name}, {sizes}, {self.clients.num_clients} clients, {weights:,} weights"
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; see `fedfast.cli.main` for the exit status."""
+    from .. import config as configs
+
+    if argv and argv[0] in ("-h", "--help"):
+        return _fields()
+    if not argv or argv[0].startswith("-"):
+        print(USAGE, end="", file=sys.stderr)
+        found = repr(argv[0]) if argv else "nothing"
+        return fail(f"expected the path of a config file first, found {found}")
+    try:
+        config = configs.load(argv[0], argv[1:])
+    except configs.ConfigError as error:
+        return fail(str(error))
+    return run(config, Path(argv[0]).stem, " ".join(["fedfast run", *argv]))
+
+
+def run(config: RunConfig, name: str, command: str) -> int:
+    """Trains every algorithm of `config` into its run folder; returns the exit status."""
+    from .. import config as configs
+    from ..runs import RunFolder
+
+    try:
+        folder = RunFolder(config.out or name, configs.dumps(config, _origin(command)))
+    except OSError as error:
+        return fail(str(error))
+    with _sigterm():
+        try:
+            setting = prepare(config)
+            print(f"{setting} -> {folder.path}", flush=True)
+        except USER as error:
+            folder.discard()
+            return fail(str(error))
+        except BaseException as error:
+            folder.discard()
+            if isinstance(error, KeyboardInterrupt):
+                return fail("stopped before the first round; nothing was kept", _status(error))
+            raise
+        return _train_all(config, folder, setting, name)
+
+
+def prepare(config: RunConfig) -> Setting:
+    """Data, clients and initial model. Raises what their makers raise for bad values."""
+    from .. import data, models
+
+    with _section("data"):
+        found = data.load(config.data.name, config.data.root)
+    with _section("partition"):
+        clients = data.partition(config.partition.name, found.train, **config.partition_options())
+    with _section("model"):
+        model = models.build(
+            config.model.name,
+            input_shape=tuple(found.train.x.shape[1:]),
+            classes=found.classes,
+            seed=config.seed,
+            **config.model.options(),
+        )
+    return Setting(model, clients, found)
+
+
+@contextmanager
+def _section(name: str) -> Iterator[None]:
+    """Errors within are said with the section of the file that they are about."""
+    try:
+        yield
+    except USER as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
+    """The simulation of one label: nothing but the algorithm differs between labels."""
+    import torch
+
+    from .. import algorithms
+    from ..simulation import Simulation
+
+    section = config.algorithms[label]
+    chosen = {"data", "partition", "model", "algorithms", "dtype", "out"}
+    return Simulation(
+        setting.model,
+        setting.clients,
+        algorithm=algorithms.by_name(section.name, **section.options()),
+        test=setting.data.test,
+        dtype=getattr(torch, config.dtype),
+        **config.model_dump(exclude=chosen),
+    )
+
+
+def _train_all(config: RunConfig, folder: RunFolder, setting: Setting, name: str) -> int:
+    """Runs every label. However that goes, the folder is complete up to the last round."""
+    status, ending = 0, ""
+    try:
+        for label in config.algorithms:
+            _train(config, folder, setting, label)
+    except KeyboardInterrupt as error:
+        status, ending = _status(error), f"stopped {_where(config, folder)}"
+    except Exception as error:
+        if isinstance(error, USER) and not any(map(len, folder.histories.values())):
+            folder.discard()
+            return fail(str(error))
+        status, ending = 1, f"failed {_where(config, folder)}: {type(error).__name__}: {error}"
+        (folder.path / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+    folder.finish(_about(config, setting, name, ending))
+    _show(folder)
+    if status:
+        more = f"; traceback in {folder.path / 'error.txt'}" if status == 1 else ""
+        return fail(f"{ending}; the rounds before it are in {folder.path}{more}", status)
+    return 0
+
+
+def _train(config: RunConfig, folder: RunFolder, setting: Setting, label: str) -> None:
+    from ..report.progress import Progress
+
+    folder.begin(label)
+    sim = simulation(config, setting, label)
+    with Progress(config.rounds, label.ljust(max(map(len, config.algorithms)))) as show:
+        for row in sim:
+            folder.record(label, row, sim.state_dict())
+            show(row)
+    folder.end(label)
+
+
+def _where(config: RunConfig, folder: RunFolder) -> str:
+    label, history = list(folder.histories.items())[-1]
+    done = history.last().round if len(history) else 0
+    left = [other for other in config.algorithms if other not in folder.histories]
+    never = f" (not begun: {', '.join(left)})" if left else ""
+    return f"in {label} after round {done} of {config.rounds}{never}"
+
+
+def _about(config: RunConfig, setting: Setting, name: str, ending: str) -> str:
+    """The head of the summary: what was run, and how it ended where it ended early."""
+    part = config.partition.model_dump(exclude={"name", "clients", "seed"}, exclude_none=True)
+    skew = ", ".join(f"{key} {value}" for key, value in part.items())
+    lines = [
+        f"# {name}",
+        f"{setting}; {config.partition.name} partition{f' ({skew})' if skew else ''}, "
+        f"model {config.model.name}, {config.rounds} rounds, participation "
+        f"{config.participation:g}, {config.local_epochs} local epochs, lr {config.lr:g}, "
+        f"seed {config.seed}. Accuracy and loss are the global model's on the test set.",
+    ]
+    return "\n\n".join([*lines, f"**{ending}**"] if ending else lines)
+
+
+def _show(folder: RunFolder) -> None:
+    """The table and the files, at the end."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from ..report import summary
+
+    console = Console(highlight=False)
+    console.print(summary.table(folder.histories))
+    for label, what in summary.notes(folder.histories):
+        console.print(Text(f"{label}: {what}"))
+    names = [str(path.relative_to(folder.path)) for path in folder.files()]
+    print(folder.path)
+    for inside in (False, True):  # the checkpoints, which may be many, on a line of their own
+        print("  " + "  ".join(name for name in names if ("/" in name) == inside), flush=True)
+
+
+def _fields() -> int:
+    """The help without a file: every field with its default, then tyro's exit."""
+    from ..config import flags
+
+    try:
+        flags.apply(Path("CONFIG"), {}, ["--help"])
+    except SystemExit:
+        pass
+    return 0
+
+
+def _origin(command: str) -> str:
+    from importlib.metadata import version
+
+    import torch
+
+    return f"written by fedfast {version('fedfast')}, torch {torch.__version__}\n{command}"
+
+
+def _status(error: KeyboardInterrupt) -> int:
+    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def _sigterm() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: with a complete folder."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    try:
+        old = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread, which alone receives signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)

@@ -1,0 +1,66 @@
+"""Small federations, models and independent training scripts that the tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fedfast
+
+
+def arrays(sizes: Sequence[int], shape: tuple[int, ...] = (8,), classes: int = 4, seed: int = 0):
+    """One (x, y) per client: Gaussian inputs, labels that depend on them."""
+    generator = torch.Generator().manual_seed(seed)
+    xs = [torch.randn(n, *shape, generator=generator) for n in sizes]
+    teacher = torch.randn(int(torch.tensor(shape).prod()), classes, generator=generator)
+    return xs, [(x.flatten(1) @ teacher).argmax(dim=1) for x in xs]
+
+
+def federation(sizes: Sequence[int], **kwargs) -> fedfast.FederatedData:
+    """The same as `FederatedData`."""
+    return fedfast.FederatedData.from_arrays(*arrays(sizes, **kwargs))
+
+
+def mlp(inputs: int = 8, classes: int = 4, seed: int = 0, dtype=torch.float32) -> nn.Module:
+    """Two layers with tanh: smooth, so that float32 and float64 runs stay close."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = nn.Linear(inputs, 7), nn.Tanh(), nn.Linear(7, classes)
+        return nn.Sequential(nn.Flatten(), *layers).to(dtype)
+
+
+def flat(state: dict[str, Tensor]) -> Tensor:
+    """All tensors of a state dict, end to end, in float64."""
+    return torch.cat([t.double().flatten() for t in state.values()])
+
+
+def gradient(module: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
+    """Plain autograd's gradient of the mean cross-entropy."""
+    return list(torch.autograd.grad(F.cross_entropy(module(x), y), list(module.parameters())))
+
+
+def norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm over all of them."""
+    return torch.sqrt(sum(t.square().sum() for t in tensors))
+
+
+@torch.no_grad()
+def add(module: nn.Module, tensors: Sequence[Tensor], scale: float | Tensor) -> None:
+    """p <- p + scale * t for every parameter."""
+    for p, t in zip(module.parameters(), tensors, strict=True):
+        p += scale * t
+
+
+def sam_gradient(module: nn.Module, x: Tensor, y: Tensor, rho: float, eps: float) -> list[Tensor]:
+    """The gradient at `w + rho g / (|g| + eps)`, the module put back as it was."""
+    saved = [p.detach().clone() for p in module.parameters()]
+    g = gradient(module, x, y)
+    add(module, g, rho / (norm(g) + eps))
+    result = gradient(module, x, y)
+    with torch.no_grad():
+        for p, s in zip(module.parameters(), saved, strict=True):
+            p.copy_(s)
+    return result
