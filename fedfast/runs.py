@@ -4,6 +4,7 @@
     history.csv             one line per algorithm and round, written as the round ends
     checkpoint/<label>.pt   {"round", "model"}: the global model after that round
     summary.md, curves.png  written when the run ends, however it ends
+    error.txt               the traceback, where an error ended it
 
 A folder belongs to the run whose `config.yaml` it was first to hold. An earlier run is never
 touched: if `runs/name` is taken, the run goes to `runs/name-2`, `runs/name-3`, ...
@@ -36,6 +37,7 @@ class RunFolder:
     def __init__(self, out: str | Path, config: str) -> None:
         self.path = _claim(Path(out), config)
         self.histories: dict[str, History] = {}
+        self.trouble = ""  # the traceback of what ended the run early, for error.txt
         self._latest: dict[str, dict[str, Any]] = {}  # label -> its newest checkpoint
         self._saved: dict[str, float] = {}
         self._csv = (self.path / "history.csv").open("w", encoding="utf-8", newline="")
@@ -68,6 +70,8 @@ class RunFolder:
         from .report import plots, summary
 
         with undisturbed():
+            if self.trouble:
+                (self.path / "error.txt").write_text(self.trouble, encoding="utf-8")
             for label in [name for name, latest in self._latest.items() if "model" in latest]:
                 self.end(label)
             self._csv.close()

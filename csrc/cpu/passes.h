@@ -25,15 +25,14 @@ void each_piece(const Shape& shape, const std::vector<Piece>& pieces, const Body
   each_piece(shape, 0, shape.clients, pieces, body);
 }
 
-// Both passes of one client on one thread. The second goes backwards: it starts with what the first
-// left in cache.
+// Both passes of one client on one thread.
 template <typename Squares, typename Apply>
 void one_client(int64_t k, const std::vector<Piece>& pieces, const Squares& squares,
                 const Apply& apply) {
   double sum = 0;
   for (const Piece& piece : pieces) sum += squares(k, piece);
   const double norm = std::sqrt(sum);
-  for (auto piece = pieces.rbegin(); piece != pieces.rend(); ++piece) apply(k, *piece, norm);
+  for (const Piece& piece : pieces) apply(k, piece, norm);
 }
 
 // Both passes of a few clients, each spread over all threads. The sums add as in `one_client`.

@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[list[str]], int] = import_module(COMMANDS[args[0]][0]).main
     try:
         return command(args[1:])
+    except KeyboardInterrupt:  # a command that has something to save catches it itself
+        return fail("interrupted", 130)
     except BrokenPipeError:  # `fedfast ... | head` closed our output: nobody is left to tell
         sys.stdout = None
         return 1

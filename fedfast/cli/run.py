@@ -147,13 +147,16 @@ def _train_all(config: RunConfig, folder: RunFolder, setting: Setting, name: str
             folder.discard()
             return fail(str(error))
         status, ending = 1, f"failed {_where(config, folder)}: {type(error).__name__}: {error}"
-        (folder.path / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-    folder.finish(_about(config, setting, name, ending))
+        folder.trouble = traceback.format_exc()
+    try:
+        folder.finish(_about(config, setting, name, ending))
+    except OSError as error:  # a full disk: what was written before stays readable
+        return fail(f"{ending or 'ended'}; cannot complete {folder.path}: {error}", 1)
     _show(folder)
-    if status:
-        more = f"; traceback in {folder.path / 'error.txt'}" if status == 1 else ""
-        return fail(f"{ending}; the rounds before it are in {folder.path}{more}", status)
-    return 0
+    if not status:
+        return 0
+    more = f"; traceback in {folder.path / 'error.txt'}" if folder.trouble else ""
+    return fail(f"{ending}; the rounds before it are in {folder.path}{more}", status)
 
 
 def _train(config: RunConfig, folder: RunFolder, setting: Setting, label: str) -> None:

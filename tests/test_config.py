@@ -1,0 +1,151 @@
+"""A configuration is read exactly, or refused with a line its author can act on."""
+
+from pathlib import Path
+
+import pytest
+
+from fedfast import config
+
+BASE = """\
+data: {name: digits}
+partition:
+  name: dirichlet
+  clients: 6
+  alpha: 0.3
+model: {name: mlp, hidden: [8]}
+algorithms: {fedavg: {}, sharp: {name: fedsam, rho: 1e-2}}
+rounds: 3
+"""
+
+
+@pytest.fixture
+def base(tmp_path):
+    path = tmp_path / "base.yaml"
+    path.write_text(BASE)
+    return path
+
+
+def refused(path, *flags, text=None):
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(path, flags)
+    return str(caught.value)
+
+
+def test_defaults_are_filled_in(base):
+    found = config.load(base)
+    assert found.out == str(Path("runs/base")) and found.lr == 0.1
+    assert found.partition_options() == {"clients": 6, "alpha": 0.3, "min_size": 1, "seed": 0}
+    assert found.algorithms["sharp"].options()["rho"] == 0.01  # 1e-2 is a number
+    assert found.algorithms["fedavg"].options()["local"]["name"] == "sgd"
+
+
+def test_saved_and_loaded_again_it_is_the_same(base, tmp_path):
+    flags = ["--lr", "1e-5", "--clip_norm", "10", "--model.hidden", "4", "5", "--out", "1e-3"]
+    found = config.load(base, flags)
+    config.save(found, tmp_path / "again.yaml", "two\nlines")
+    assert config.load(tmp_path / "again.yaml") == found
+    assert found.out == "0.001" or found.out == "1e-3"
+
+
+def test_flags_go_before_the_file(base):
+    found = config.load(
+        base,
+        ["--rounds=5", "--partition.alpha", "0.1", "--algorithms.sharp.rho", "0.2",
+         "--model.hidden", "[4,5]", "--local-epochs", "2", "--clip_norm", "null",
+         "--algorithms.fedavg.local.momentum", "0.9"],
+    )  # fmt: skip
+    assert (found.rounds, found.local_epochs, found.partition.alpha) == (5, 2, 0.1)
+    assert found.algorithms["sharp"].options()["rho"] == 0.2
+    assert found.model.options() == {"hidden": [4, 5]}
+    assert found.algorithms["fedavg"].options()["local"]["momentum"] == 0.9
+
+
+def test_another_name_begins_its_section_anew(base):
+    found = config.load(base, ["--partition.name", "iid", "--model.name", "mclr"])
+    assert found.partition_options() == {"clients": 6, "seed": 0}
+    assert found.model.options() == {}
+    needs = refused(base, "--partition.name", "shards")
+    assert "partition.classes_per_client: needed, but not given" in needs
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("alpha: 0.3", "alhpa: 0.3", "base.yaml:5: partition.alhpa: unknown field, nearest: alpha"),
+        ("alpha: 0.3", "alpha: -1", "base.yaml:5: partition.alpha: expected a number greater than 0"),
+        ("rounds: 3", "roundz: 3", "base.yaml:8: roundz: unknown field, nearest: rounds"),
+        ("rounds: 3", "rounds: yes", "base.yaml:8: rounds: expected an integer, found True"),
+        ("rounds: 3", "rounds: '3'", "base.yaml:8: rounds: expected an integer, found '3'"),
+        ("rounds: 3", "lr: .nan", "base.yaml:8: lr: expected a finite number, found nan"),
+        ("rounds: 3", "rounds: 3\nrounds: 4", "base.yaml:9: rounds: given twice (first on line 8)"),
+        ("rounds: 3", "rounds: [3", "YAML syntax"),
+        ("rounds: 3", "device: gpu", "device: expected auto, cpu, cuda or cuda:N, found 'gpu'"),
+        ("name: dirichlet", "name: dirichle", "partition.name: expected one of dirichlet, iid, shar"),
+        ("name: digits", "nam: digits", "base.yaml:1: data.nam: unknown field, nearest: name"),
+        ("hidden: [8]", "hiden: [8]", "base.yaml:6: model.hiden: unknown field, nearest: hidden"),
+        ("hidden: [8]", "hidden: x", "model.hidden: expected something like [200], found 'x'"),
+        ("rho: 1e-2", "roh: 1", "base.yaml:7: algorithms.sharp: algorithm fedsam, parameter: unkno"),
+        ("fedavg: {}", "fedavgg: {}", "did you mean 'fedavg'"),
+        ("fedavg: {}", "fedavg: 3", "base.yaml:7: algorithms.fedavg: expected a mapping, found 3"),
+        ("fedavg: {}", "a/b: {}", "expected a label of letters, digits"),
+        ("data: {name: digits}\n", "", "base.yaml: data: needed, but not given"),
+        (BASE, "", "expected a mapping of fields (rounds: 10), found nothing"),
+        (BASE, "- 1", "expected a mapping of fields (rounds: 10), found list"),
+    ],
+)
+def test_a_mistake_in_the_file_is_said_with_its_line(base, old, new, says):
+    assert says in refused(base, text=BASE.replace(old, new))
+
+
+def test_every_mistake_is_said_at_once(base):
+    text = BASE.replace("rounds: 3", "rounds: 0\nlr: x")
+    assert len(refused(base, text=text).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--partition.alpah 1", "--partition.alpah: unknown field, nearest: alpha (known here: nam"),
+        ("--roundz 1", "--roundz: unknown field, nearest: rounds"),
+        ("--rounds ten", "--rounds: expected an integer, found 'ten'"),
+        ("--participation 2", "--participation: expected a number less than or equal to 1, found 2"),
+        ("--partition iid", "--partition: is a section; give one of its fields: --partition.name"),
+        ("--algorithms.fedprox.mu 1", "unknown field, nearest: fedavg (known here: fedavg, sharp)"),
+        ("--algorithms.sharp.rho x", "with --algorithms.sharp.rho: algorithms.sharp: rho: expected"),
+        ("--algorithms.sharp.roh 1", "did you mean 'rho'"),
+    ],
+)
+def test_a_mistake_in_a_flag_is_said_with_the_flag(base, flags, says):
+    assert says in refused(base, *flags.split())
+
+
+@pytest.mark.parametrize("flags", [["--rounds"], ["--rounds", "3", "4"], ["3"], ["-x"]])
+def test_what_is_no_flag_at_all_exits_with_2(base, flags, capsys):
+    with pytest.raises(SystemExit) as caught:
+        config.load(base, flags)
+    assert caught.value.code == 2 and capsys.readouterr().err
+
+
+def test_help_shows_every_field_with_its_value_here(base, capsys):
+    with pytest.raises(SystemExit) as caught:
+        config.load(base, ["--help", "--rounds", "7"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name in config.RunConfig.model_fields:
+        assert f"--{name}" in text
+    for part in ("--partition.alpha FLOAT", "(default: 0.3)", "--algorithms.sharp.rho FLOAT"):
+        assert part in text
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path):
+    assert "cannot be read: No such file" in refused(tmp_path / "none.yaml")
+    assert "cannot be read: Is a directory" in refused(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"out: \xe9")
+    assert "not UTF-8" in refused(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize("name", ["quickstart", "fashion-mnist"])
+def test_the_examples_are_valid(name):
+    assert config.load(Path(__file__).parents[1] / "examples" / f"{name}.yaml").rounds >= 30

@@ -1,0 +1,121 @@
+"""What a user sees of a run: bar, lines, table, curves."""
+
+import io
+import math
+import sys
+
+import matplotlib
+import pytest
+from rich.console import Console
+
+from fedfast.history import History, Row
+from fedfast.report import summary
+from fedfast.report.plots import curves
+from fedfast.report.progress import Progress
+
+
+def rows(n, every=1, top=0.9):
+    tested = ((top * r / n, 1 / r) if r % every == 0 else (math.nan, math.nan) for r in range(1, n + 1))
+    return [Row(r, *test, 2 / r, 0.1, 4, 40, 1.0, 0.5, 8.0) for r, test in enumerate(tested, 1)]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def shown(stream, given, rounds):
+    with Progress(rounds, "fedsam", stream) as show:
+        for row in given:
+            show(row)
+    return stream.getvalue()
+
+
+def test_a_file_gets_complete_lines_each_tenth_of_the_rounds():
+    lines = shown(io.StringIO(), rows(100), 100).splitlines()
+    assert len(lines) == 10 and lines[0].startswith("fedsam round=10/100 accuracy=0.0900 loss=0.1 ")
+    assert all("clients/s=8" in line for line in lines)
+    assert "eta=" in lines[0] and "eta=" not in lines[-1]
+
+
+def test_a_short_run_gets_every_line():
+    assert len(shown(io.StringIO(), rows(7), 7).splitlines()) == 7
+
+
+def test_trouble_gets_a_line_at_once():
+    bad = Row(3, status="diverged: client 7 non-finite")
+    text = shown(io.StringIO(), [*rows(100)[:2], bad], 100)
+    assert text.count("\n") == 1 and 'status="diverged: client 7 non-finite"' in text
+
+
+def test_an_accuracy_of_an_earlier_round_says_so():
+    lines = shown(io.StringIO(), rows(10, every=5), 10).splitlines()
+    assert "accuracy" not in lines[3] and "tested_in" not in lines[4]
+    assert "accuracy=0.4500" in lines[5] and "tested_in=5" in lines[5]
+
+
+def test_a_terminal_gets_one_bar(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    text = shown(Terminal(), rows(40), 40)
+    last = text.rstrip().splitlines()[-1]
+    for part in ("fedsam", "40/40", "90.00%", "loss 0.025", "8 clients/s"):
+        assert part in last
+    assert "round=" not in text
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    assert "round=1/3" in shown(Terminal(), rows(3), 3)
+
+
+def test_the_table_names_final_best_and_trouble():
+    bad = Row(2, status="diverged: client 7 non-finite")
+    histories = {"a": History(rows(4)), "none": History(), "x": History([Row(1), bad])}
+    text = summary.markdown(histories)
+    assert "| a | 4 | 90.00% | 90.00% (4) | 0.25 | 2.00 s | 8 |" in text
+    assert "| none | 0 | – | – | – |" in text
+    assert "- **x**: round 2: diverged: client 7 non-finite" in text
+
+
+def test_the_terminal_table_fits_80_columns_and_marks_the_best():
+    histories = {"a": History(rows(200)), "fedgloss+sam": History(rows(200, top=0.95))}
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
+    console.print(summary.table(histories))
+    text = console.file.getvalue()
+    assert "\x1b[1;32m95.00%" in text and "\x1b[1;32m90.00%" not in text and "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.5, "0.50 s"), (41.34, "41.3 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")]
+)
+def test_durations_are_read_at_a_glance(seconds, text):
+    assert summary.duration(seconds) == text
+
+
+def test_curves_draw_what_was_tested(tmp_path):
+    figure = curves({"a": History(rows(20, every=5)), "b": History(rows(20))}, tmp_path / "c.png")
+    accuracy, loss = figure.axes
+    assert list(accuracy.lines[0].get_xdata()) == [5, 10, 15, 20]
+    assert loss.get_yscale() == "log"  # b fell twentyfold
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_test_set_the_training_loss_is_drawn():
+    figure = curves({"a": History([Row(r, train_loss=1 / r) for r in (1, 2)])})
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["Training loss"]
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_curves_of_next_to_nothing_draw(tmp_path, n):
+    curves({"a": History(rows(n))}, tmp_path / "c.png")
+    assert (tmp_path / "c.png").stat().st_size > 1000
+
+
+def test_drawing_changes_nothing_for_others(tmp_path):
+    before, pyplot = dict(matplotlib.rcParams), "matplotlib.pyplot" in sys.modules
+    History(rows(3)).plot(tmp_path / "c.svg")
+    assert dict(matplotlib.rcParams) == before
+    assert ("matplotlib.pyplot" in sys.modules) == pyplot
+    assert "<svg" in (tmp_path / "c.svg").read_text()
