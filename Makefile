@@ -26,7 +26,7 @@ run: setup ## the main job: FedAvg against FedSAM on real digits, with a table a
 	$(BIN)/fedfast run examples/quickstart.yaml
 
 test: setup ## all tests
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 tests
+	$(BIN)/pytest -q -n auto --maxprocesses 8 tests
 
 lint: setup ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
@@ -41,7 +41,7 @@ format: setup ## what lint would ask for, done
 	$(BIN)/clang-format -i $(CPP)
 
 bench: setup ## throughput of the operations, ratios to a plain copy and to torch; rows in bench/results
-	$(BIN)/python -m pytest -q bench
+	$(BIN)/pytest -q bench
 
 sanitize: ## the C++ voice under ASan+UBSan and TSan
 	$(MAKE) -C csrc sanitize CXX=$(CXX)

@@ -22,6 +22,7 @@ from . import _native, reference
 from ._args import Coefficient, bank_like, per_client, rows, same_kind
 from ._launch import speak
 from ._triton import jit, launch, slots, tl, totals
+from .server import RULES as RULES
 from .server import Server, change, wide
 
 BLOCK, WARPS = 1024, 4

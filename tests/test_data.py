@@ -254,6 +254,7 @@ def test_read_idx(tmp_path):
         (gzip.compress(idx(IMAGES) + b"x"), r"expected 24 bytes .*; found 25"),
         (gzip.compress(idx(IMAGES)), "expected MD5 00ff; found [0-9a-f]{32}: not the canonical"),
     ],
+    ids=["cut", "bare", "damaged", "magic", "empty", "short", "long", "checksum"],
 )
 def test_read_idx_errors_name_the_file(tmp_path, content, message):
     path = tmp_path / "images.gz"

@@ -7,17 +7,16 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import fail
+from .setting import USER, Setting, prepare, simulation
 
 if TYPE_CHECKING:
     from ..config import RunConfig
     from ..runs import RunFolder
-    from ..simulation import Simulation
 
 USAGE = """\
 usage: fedfast run CONFIG [--field value ...]
@@ -25,25 +24,10 @@ usage: fedfast run CONFIG [--field value ...]
   fedfast run CONFIG --help   every field, with its value in CONFIG
   fedfast run --help          every field, with its default
 """
-USER = (ValueError, TypeError, OSError)  # what checks of a user's input raise
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: a scheduler wants the machine back."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all algorithms of a run share."""
-
-    model: Any
-    clients: Any
-    data: Any
-
-    def __str__(self) -> str:
-        sizes = f"{len(self.data.train):,} train + {len(self.data.test):,} test samples"
-        weights = sum(parameter.numel() for parameter in self.model.parameters())
-        return f"{self.data.name}, {sizes}, {self.clients.num_clients} clients, {weights:,} weights"
 
 
 def main(argv: list[str]) -> int:
@@ -85,53 +69,6 @@ def run(config: RunConfig, name: str, command: str) -> int:
                 return fail("stopped before the first round; nothing was kept", _status(error))
             raise
         return _train_all(config, folder, setting, name)
-
-
-def prepare(config: RunConfig) -> Setting:
-    """Data, clients and initial model. Raises what their makers raise for bad values."""
-    from .. import data, models
-
-    with _section("data"):
-        found = data.load(config.data.name, config.data.root)
-    with _section("partition"):
-        clients = data.partition(config.partition.name, found.train, **config.partition_options())
-    with _section("model"):
-        model = models.build(
-            config.model.name,
-            input_shape=tuple(found.train.x.shape[1:]),
-            classes=found.classes,
-            seed=config.seed,
-            **config.model.options(),
-        )
-    return Setting(model, clients, found)
-
-
-@contextmanager
-def _section(name: str) -> Iterator[None]:
-    """Errors within are said with the section of the file that they are about."""
-    try:
-        yield
-    except USER as error:
-        raise ValueError(f"{name}: {error}") from error
-
-
-def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
-    """The simulation of one label: nothing but the algorithm differs between labels."""
-    import torch
-
-    from .. import algorithms
-    from ..simulation import Simulation
-
-    section = config.algorithms[label]
-    chosen = {"data", "partition", "model", "algorithms", "dtype", "out"}
-    return Simulation(
-        setting.model,
-        setting.clients,
-        algorithm=algorithms.by_name(section.name, **section.options()),
-        test=setting.data.test,
-        dtype=getattr(torch, config.dtype),
-        **config.model_dump(exclude=chosen),
-    )
 
 
 def _train_all(config: RunConfig, folder: RunFolder, setting: Setting, name: str) -> int:

@@ -8,7 +8,8 @@ import yaml
 from pydantic import ValidationError
 
 from .errors import explain, unknown
-from .fields import Loc, fits, model_options, parameters
+from .fields import Loc
+from .parts import fits, model_options, parameters
 from .reading import ConfigError, Where, dumper, read
 from .schema import AlgorithmSection, ModelSection, RunConfig
 

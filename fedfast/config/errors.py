@@ -1,6 +1,6 @@
 """Turns pydantic's list of errors into lines: place, field, expected, found, nearest name."""
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
@@ -30,8 +30,9 @@ def known_below(above: Loc, raw: dict[str, Any]) -> list[str]:
     return list(tops[above[0]].model_fields) if above[0] in tops else []
 
 
-def unknown(name: str, known: Collection[str]) -> str:
+def unknown(name: str, known: Iterable[str]) -> str:
     """`unknown field; nearest: alpha (known: ...)`."""
+    known = list(known)
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     listed = ", ".join(known)
     return f"unknown field{f', nearest: {near[0]}' if near else ''} (known here: {listed})"

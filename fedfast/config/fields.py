@@ -73,7 +73,7 @@ def expand(raw: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(own, dict):
             labels[label] = given  # the schema will say what it is not
             continue
-        parts = {k: v for k, v in _known(str(label), own).items() if isinstance(v, dict)}
+        parts = {k: v for k, v in known(str(label), own).items() if isinstance(v, dict)}
         labels[label] = {**own, **parts} if parts else given
     return {**raw, "algorithms": labels}
 
@@ -84,19 +84,7 @@ def title(loc: Loc, raw: dict[str, Any]) -> str:
         return "One run."
     if len(loc) == 1:
         return str(RunConfig.model_fields[loc[0]].description)
-    return _about(loc, raw) if len(loc) == 2 else ""
-
-
-def _about(loc: Loc, raw: dict[str, Any]) -> str:
-    """The first line an algorithm says about itself."""
-    from fedfast import algorithms
-
-    given = at(raw, loc)
-    name = given.get("name", loc[1]) if isinstance(given, dict) else loc[1]
-    try:
-        return (inspect.getdoc(type(algorithms.by_name(name))) or "").split("\n")[0]
-    except (ValueError, TypeError):
-        return ""
+    return about(_name(loc, raw)) if len(loc) == 2 else ""
 
 
 def at(raw: Any, loc: Loc) -> Any:
@@ -106,77 +94,19 @@ def at(raw: Any, loc: Loc) -> Any:
     return raw
 
 
-def plain(found: Any) -> bool:
-    """Whether YAML can hold the value and give it back."""
-    if isinstance(found, list | tuple):
-        return all(plain(item) for item in found)
-    return found is None or isinstance(found, bool | int | float | str)
-
-
-def parameters(name: str, **given: Any) -> dict[str, Any]:
-    """The parameters of the algorithm `name` and their values, those that YAML can hold.
-
-    Raises what `algorithms.by_name` raises for an unknown name or a bad value.
-    """
-    from fedfast import algorithms
-
-    return _values(algorithms.by_name(name, **given))
-
-
-def fits(found: Any, like: Any) -> bool:
-    """Whether a value is of the kind of the default `like`; a default None fits anything."""
-    if like is None:
-        return True
-    if isinstance(like, list):
-        return isinstance(found, list) and all(fits(item, (like or [None])[0]) for item in found)
-    if isinstance(found, bool) or isinstance(like, bool):
-        return isinstance(found, bool) and isinstance(like, bool)
-    return isinstance(found, int | float if isinstance(like, float) else type(like))
-
-
-def model_options(name: str) -> dict[str, Any] | None:
-    """The options of the model `name` and their defaults; None where they are not known."""
-    from fedfast import models
-
-    maker = getattr(models, name, None)
-    if not inspect.isfunction(maker):
-        return None
-    given = list(inspect.signature(maker).parameters.values())[2:]  # after input_shape and classes
-    if any(p.kind is p.VAR_KEYWORD for p in given):
-        return None
-    defaults = {p.name: p.default for p in given if p.default is not p.empty}
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in defaults.items()}
-
-
-def _values(made: Any) -> dict[str, Any]:
-    found = {f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.init}
-    for key, part in found.items():
-        if dataclasses.is_dataclass(part) and hasattr(part, "name"):
-            found[key] = {"name": part.name, **_values(part)}
-        elif isinstance(part, tuple):
-            found[key] = list(part)
-    return {key: value for key, value in found.items() if isinstance(value, dict) or plain(value)}
-
-
-def _known(label: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The algorithm's parameters; what is wrong with them is said later, when it is made."""
-    name = str(given.get("name", label))
-    options = {str(key): value for key, value in given.items() if key != "name"}
-    for attempt in (options, {}):
-        try:
-            return parameters(name, **attempt)
-        except (ValueError, TypeError):
-            continue
-    return {}
-
-
 def _of_algorithm(label: str, raw: dict[str, Any]) -> list[Leaf]:
     loc = ("algorithms", label)
     given = at(raw, loc)
     given = given if isinstance(given, dict) else {}
     head = Leaf((*loc, "name"), "STR", "algorithm", given.get("name", label))
-    every = {**_known(label, given), **given}
+    every = {**known(label, given), **given}
     return [head, *_extras(loc, {k: v for k, v in every.items() if k != "name"})]
+
+
+def _name(loc: Loc, raw: dict[str, Any]) -> str:
+    """The algorithm of the label at `loc`: that of its name, or of the label itself."""
+    given = at(raw, loc)
+    return str(given.get("name", loc[-1]) if isinstance(given, dict) else loc[-1])
 
 
 def _extras(loc: Loc, found: Any) -> list[Leaf]:

@@ -69,16 +69,16 @@ def _match(token: str, leaves: list[Leaf], raw: dict[str, Any]) -> Loc:
     below = [".".join(leaf.loc) for leaf in leaves if leaf.loc[: len(loc)] == loc]
     if below:
         raise ConfigError(f"--{name}: is a section; give one of its fields: --{', --'.join(below)}")
-    raise ConfigError(f"--{name}: {unknown(*_nearby(loc, leaves))}")
+    raise ConfigError(_unknown(loc, leaves))
 
 
-def _nearby(loc: Loc, leaves: list[Leaf]) -> tuple[str, list[str]]:
-    """The first part of `loc` that nothing has, and what there is in its place."""
+def _unknown(loc: Loc, leaves: list[Leaf]) -> str:
+    """Names the first part of `loc` that nothing has, and what there is in its place."""
     depth = 0
     while any(leaf.loc[: depth + 1] == loc[: depth + 1] for leaf in leaves):
         depth += 1
     here = dict.fromkeys(leaf.loc[depth] for leaf in leaves if leaf.loc[:depth] == loc[:depth])
-    return loc[depth], list(here)
+    return f"--{'.'.join(loc[: depth + 1])}: {unknown(loc[depth], here)}"
 
 
 def _plain(name: str) -> str:
@@ -106,15 +106,21 @@ def _part(attribute: str, name: str, below: Any) -> tuple[str, Any, Any]:
 
 def _attribute(attribute: str, leaf: Leaf) -> tuple[str, Any, Any]:
     many = isinstance(leaf.default, list)
+    one = _text if leaf.metavar.startswith("STR") else value
     spec: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
         nargs="*" if many else 1,
         metavar=f"[{leaf.metavar} ...]" if many else leaf.metavar,
-        instance_from_str=_many if many else lambda texts: value(texts[0]),
+        instance_from_str=_many if many else lambda texts: one(texts[0]),
         is_instance=lambda _: True,
         str_from_instance=lambda v: [_show(x) for x in v] if many else [_show(v)],
     )
     about = tyro.conf.arg(name=leaf.loc[-1], help=leaf.help)
     return attribute, Annotated[Any, spec, about], dataclasses.field(default_factory=leaf.copy)
+
+
+def _text(text: str) -> str | None:
+    """Where a text is wanted `--out 2024` is one, though a file would need quotes."""
+    return None if text == "null" else text
 
 
 def _many(texts: Sequence[str]) -> list[Any]:

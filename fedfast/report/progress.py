@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn
+from rich.console import Console, RenderableType
+from rich.constrain import Constrain
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
@@ -100,8 +102,23 @@ class Progress:
             self.bar.refresh()
 
 
+class _Bar(Bar):
+    """A bar that ends before the last columns: the `^C` a terminal echoes there would break it."""
+
+    def __init__(self, console: Console, *columns: ProgressColumn, refresh: float) -> None:
+        self.wide = console  # rich asks for renderables before it has set `self.console`
+        super().__init__(*columns, console=console, expand=True, refresh_per_second=refresh)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield Constrain(self.make_tasks_table(self.tasks), self.wide.width - 3)
+
+
 class _Numbers(TextColumn):
     """The numbers at the right of the bar, in columns of fixed width so that nothing jumps."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__("")
+        self.console = console
 
     def render(self, task: Task) -> Text:
         state = task.fields["row"]
@@ -109,25 +126,24 @@ class _Numbers(TextColumn):
             return Text("starting", style="dim")
         row, accuracy, loss = state
         lost = row.train_loss if math.isnan(loss) else loss
-        text = Text(f"loss {lost:<7.4g}" if math.isfinite(lost) else "loss –      ")
-        if not math.isnan(accuracy):
-            text = Text.assemble((f"{accuracy:6.2%}", "bold green"), "  ", text)
+        text = Text("" if math.isnan(accuracy) else f"{accuracy:6.2%}  ", "bold green")
+        text = Text.assemble(text, f"loss {lost:<7.4g}" if math.isfinite(lost) else "loss –      ")
+        if self.console.width > 70:
+            text.append(f" {row.clients_per_second:>7,.0f} clients/s", "cyan")
         left = task.time_remaining
-        text.append(f" {row.clients_per_second:>7,.0f} clients/s", "cyan")
         when = f"eta {_clock(left)}" if not task.finished else f"{_clock(task.elapsed)} in all"
         text.append(f"  {when:<11}", "dim")
         return text
 
 
 def _bar(console: Console) -> Bar:
-    return Bar(
+    return _Bar(
+        console,
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        _Numbers(""),
-        console=console,
-        expand=True,
-        refresh_per_second=2,  # keeps the clock going in rounds that take minutes
+        _Numbers(console),
+        refresh=2,  # keeps the clock going in rounds that take minutes
     )
 
 

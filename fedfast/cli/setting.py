@@ -1,0 +1,76 @@
+"""What a configuration makes: data, clients, model, and one simulation per algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..config import RunConfig
+    from ..simulation import Simulation
+
+USER = (ValueError, TypeError, OSError)  # what checks of a user's input raise
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all algorithms of a run share."""
+
+    model: Any
+    clients: Any
+    data: Any
+
+    def __str__(self) -> str:
+        sizes = f"{len(self.data.train):,} train + {len(self.data.test):,} test samples"
+        weights = sum(parameter.numel() for parameter in self.model.parameters())
+        return f"{self.data.name}, {sizes}, {self.clients.num_clients} clients, {weights:,} weights"
+
+
+def prepare(config: RunConfig) -> Setting:
+    """Data, clients and initial model. Raises what their makers raise for bad values."""
+    from .. import data, models
+
+    with _section("data"):
+        found = data.load(config.data.name, config.data.root)
+    with _section("partition"):
+        clients = data.partition(config.partition.name, found.train, **config.partition_options())
+    with _section("model"):
+        model = models.build(
+            config.model.name,
+            input_shape=tuple(found.train.x.shape[1:]),
+            classes=found.classes,
+            seed=config.seed,
+            **config.model.options(),
+        )
+    return Setting(model, clients, found)
+
+
+@contextmanager
+def _section(name: str) -> Iterator[None]:
+    """Errors within are said with the section of the file that they are about."""
+    try:
+        yield
+    except USER as error:
+        said = str(error)
+        raise ValueError(said if said.startswith(name) else f"{name}: {said}") from error
+
+
+def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
+    """The simulation of one label: nothing but the algorithm differs between labels."""
+    import torch
+
+    from .. import algorithms
+    from ..simulation import Simulation
+
+    section = config.algorithms[label]
+    chosen = {"data", "partition", "model", "algorithms", "dtype", "out"}
+    return Simulation(
+        setting.model,
+        setting.clients,
+        algorithm=algorithms.by_name(section.name, **section.options()),
+        test=setting.data.test,
+        dtype=getattr(torch, config.dtype),
+        **config.model_dump(exclude=chosen),
+    )

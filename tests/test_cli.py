@@ -1,0 +1,208 @@
+"""`fedfast run` as its user meets it: the folder, the messages, the exit status, Ctrl-C."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import fedfast.cli.run
+from fedfast import config
+from fedfast.cli import main
+from fedfast.history import read_runs
+from fedfast.runs import RunFolder
+from fedfast.simulation import Simulation
+
+TINY = """\
+data: {name: digits}
+partition: {name: iid, clients: 6}
+model: {name: mlp, hidden: [8]}
+algorithms: {fedavg: {}, sharp: {name: fedsam, rho: 0.05}}
+rounds: 3
+participation: 0.5
+batch_size: 50
+threads: 1
+"""
+FILES = [
+    "checkpoint/fedavg.pt", "checkpoint/sharp.pt",
+    "config.yaml", "curves.png", "history.csv", "summary.md",
+]  # fmt: skip
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return tmp_path / "tiny.yaml"
+
+
+def files(folder):
+    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
+
+
+def results(folder):
+    """What has to be the same when a run is repeated: all but the times."""
+    runs = read_runs(Path(folder) / "history.csv")
+    return {
+        label: [(r.round, r.accuracy, r.loss, r.train_loss, r.update_norm) for r in history]
+        for label, history in runs.items()
+    }
+
+
+def test_a_run_leaves_a_complete_folder_and_repeats_from_its_config(tiny, capfd):
+    assert main(["run", str(tiny)]) == 0
+    assert files("runs/tiny") == FILES
+    out = capfd.readouterr().out
+    assert "fedavg round=3/3 accuracy=" in out and "runs/tiny\n  config.yaml  curves.png" in out
+    assert main(["run", "runs/tiny/config.yaml"]) == 0  # the earlier folder is not touched
+    assert results("runs/tiny") == results("runs/tiny-2")
+    assert len(results("runs/tiny")["sharp"]) == 3
+
+
+def test_the_checkpoint_is_the_model_of_the_last_round(tiny):
+    assert main(["run", str(tiny), "--out", "here"]) == 0
+    found = torch.load("here/checkpoint/sharp.pt", weights_only=True)
+    assert found["round"] == 3
+    sim = fedfast.cli.run.simulation(c := config.load(tiny), fedfast.cli.run.prepare(c), "sharp")
+    sim.run(progress=False)
+    for name, tensor in sim.state_dict().items():
+        assert torch.equal(found["model"][name], tensor)
+
+
+def test_algorithms_differ_in_nothing_else(tiny):
+    assert main(["run", str(tiny), "--algorithms.sharp.rho", "0", "--out", "same"]) == 0
+    found = results("same")
+    assert found["fedavg"] == found["sharp"]  # FedSAM of radius 0 is FedAvg
+
+
+def fail_in(monkeypatch, label, round_, error):
+    """Lets the simulation raise `error` in place of a label's round."""
+    whole = Simulation.__iter__
+
+    def broken(sim):
+        for row in whole(sim):
+            if sim.algorithm.name == label and row.round == round_:
+                raise error
+            yield row
+
+    monkeypatch.setattr(Simulation, "__iter__", broken)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (KeyboardInterrupt(), 130, "stopped in sharp after round 1 of 3"),
+        (RuntimeError("out of memory"), 1, "after round 1 of 3: RuntimeError: out of memory"),
+    ],
+)
+def test_an_early_end_keeps_every_round_before_it(tiny, monkeypatch, capfd, error, status, says):
+    fail_in(monkeypatch, "fedsam", 2, error)
+    assert main(["run", str(tiny)]) == status
+    said = capfd.readouterr().err
+    assert says in said and "runs/tiny" in said and "Traceback" not in said
+    assert files("runs/tiny") == sorted(FILES + (["error.txt"] if status == 1 else []))
+    assert [len(rows) for rows in results("runs/tiny").values()] == [3, 1]
+    assert torch.load("runs/tiny/checkpoint/sharp.pt", weights_only=True)["round"] == 1
+    assert f"**{says.split(':')[0]}" in Path("runs/tiny/summary.md").read_text() or status == 1
+
+
+def test_nothing_is_kept_of_a_run_that_ends_before_its_first_round(tiny, monkeypatch, capfd):
+    fail_in(monkeypatch, "fedavg", 1, ValueError("test: wrong"))
+    assert main(["run", str(tiny)]) == 2
+    assert capfd.readouterr().err == "fedfast: test: wrong\n" and not Path("runs/tiny").exists()
+
+
+def test_each_round_is_on_disk_when_it_is_over(tmp_path):
+    from fedfast.history import Row
+
+    folder = RunFolder(tmp_path / "run", "")
+    folder.begin("a")
+    for r in (1, 2):
+        folder.record("a", Row(r), {"w": torch.ones(2)})
+        assert len(read_runs(tmp_path / "run" / "history.csv")["a"]) == r  # file still open
+    folder.finish("")
+
+
+def test_the_model_kept_is_that_of_the_round_not_of_later(tmp_path):
+    from fedfast.history import Row
+
+    folder, live = RunFolder(tmp_path / "run", ""), torch.ones(2)
+    folder.begin("a")
+    folder.record("a", Row(1), {"w": live})
+    live.zero_()  # the engine goes on in its buffer, and is then interrupted
+    folder.finish("")
+    kept = torch.load(tmp_path / "run" / "checkpoint" / "a.pt", weights_only=True)
+    assert kept["model"]["w"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--out", "tiny.yaml"], "out: expected a folder, found a file: tiny.yaml"),
+        (["--out", "tiny.yaml/x"], "out: a file stands in the way of tiny.yaml/x"),
+        (["--out", "/proc/none"], "out: cannot write in /proc/none"),
+        (["--data.name", "digit"], "data set: unknown name 'digit'; did you mean 'digits'"),
+        (["--data.name", "mnist", "--data.root", "no"], "data: root: data set 'mnist' needs"),
+        (["--partition.clients", "9999"], "partition: clients: expected 1 <= clients <= 1437"),
+        (["--model.name", "mpl"], "model: unknown name 'mpl'; did you mean 'mlp'"),
+        (["--rounds", "0"], "--rounds: expected a number greater than or equal to 1, found 0"),
+    ],
+)
+def test_wrong_use_is_one_line_and_leaves_nothing(tiny, capfd, flags, says):
+    assert main(["run", str(tiny), *flags]) == 2
+    said = capfd.readouterr()
+    assert said.err.startswith(f"fedfast: {says}") and said.err.count("\n") == 1 and not said.out
+    assert files(".") == ["tiny.yaml"] and not Path("runs/tiny").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "says"),
+    [
+        ([], 2, "usage: fedfast COMMAND"),
+        (["--help"], 0, "train the algorithms of a config file"),
+        (["--version"], 0, r"fedfast \d+\.\d+"),
+        (["rnu"], 2, "unknown command 'rnu'; did you mean 'run'"),
+        (["run"], 2, "expected the path of a config file first, found nothing"),
+        (["run", "--rounds", "3"], 2, "expected the path of a config file first, found '--rounds'"),
+        (["run", "--help"], 0, "usage: fedfast run CONFIG"),
+        (["run", "none.yaml"], 2, "none.yaml: cannot be read: No such file"),
+    ],
+)
+def test_the_front_door(capfd, args, status, says):
+    assert main(args) == status
+    said = capfd.readouterr()
+    assert re.search(says, said.out + said.err)
+    assert bool(said.err) == (status != 0 and args != [])
+
+
+def test_two_runs_at_once_get_a_folder_each(tmp_path):
+    folders = [RunFolder(tmp_path / "run", "") for _ in range(3)]
+    assert [folder.path.name for folder in folders] == ["run", "run-2", "run-3"]
+    for folder in folders:
+        folder.discard()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_complete_folder(tiny, number):
+    with subprocess.Popen(
+        [sys.executable, "-m", "fedfast", "run", str(tiny), "--rounds", "100000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        history = Path("runs/tiny/history.csv")
+        deadline = time.monotonic() + 60
+        while not (history.exists() and history.read_text().count("\n") > 3):
+            assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+            time.sleep(0.05)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "stopped in fedavg after round" in err and "Traceback" not in err
+    assert files("runs/tiny") == [name for name in FILES if "sharp" not in name]
+    rounds = len(results("runs/tiny")["fedavg"])
+    assert f"after round {rounds} of 100000" in err
+    assert torch.load("runs/tiny/checkpoint/fedavg.pt", weights_only=True)["round"] == rounds
