@@ -30,6 +30,20 @@ EVALUATION_BATCH = 512
 WORTH_A_THREAD = 4e-3  # seconds of a client's step, above which threads gain more than they cost
 
 
+@dataclass(frozen=True)
+class Minibatch:
+    """One local step's samples of K clients.
+
+    x, y   [K, B, ...], [K, B]; count [K] int32, how many of a client's B are real, the first ones
+    seeds  one per client, for modules that draw random numbers in training
+    """
+
+    x: Tensor
+    y: Tensor
+    count: Tensor
+    seeds: Sequence[int] | None
+
+
 class GenericPath:
     """Gradients and evaluation of a module whose tensors live in rows.
 
@@ -68,36 +82,38 @@ class GenericPath:
             self._views[key] = self.layout.views(bank[k], trained)
         return self._views[key]
 
+    def batch(
+        self, x: Tensor, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
+    ) -> Minibatch:
+        """The samples `rows` [K, B] of a bank; client k uses the first count[k]."""
+        return Minibatch(x[rows], y[rows], count, seeds)
+
     def gradients(
         self,
         w: Tensor,
         carried: Tensor,
-        x: Tensor,
-        y: Tensor,
-        count: Sequence[int],
+        batch: Minibatch,
         g: Tensor,
         losses: Tensor,
-        seeds: Sequence[int] | None,
         keep_carried: bool,
     ) -> None:
         """Write each client's mini-batch gradient and loss.
 
         w        [K, >= trained]  models; row stride 0 where all share one
         carried  [K, S]           rows whose tail holds buffers, updated unless `keep_carried`
-        x, y     [K, B, ...], [K, B]; client k uses the first count[k] of its batch
         g        [K, >= trained]  out, `g[:, :trained]`
         losses   [K]              out
-        seeds    per client, for modules that draw random numbers
         """
+        count = batch.count.tolist()
 
         def work(worker: int) -> None:
             for k in range(worker, len(count), self.workers):
-                if seeds is not None:
-                    torch.manual_seed(seeds[k])
+                if batch.seeds is not None:
+                    torch.manual_seed(batch.seeds[k])
                 tail = self._tail(self._row(carried, k, False), keep_carried)
-                batch = (x[k, : count[k]], y[k, : count[k]])
+                samples = (batch.x[k, : count[k]], batch.y[k, : count[k]])
                 model, gradient = self._row(w, k, True), self._row(g, k, True)
-                losses[k] = self._backward(self.replicas[worker], model, tail, batch, gradient)
+                losses[k] = self._backward(self.replicas[worker], model, tail, samples, gradient)
 
         self._each_worker(work)
 

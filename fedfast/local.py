@@ -10,7 +10,6 @@ every buffer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +18,9 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms import Algorithm, LocalState
-from .generic import GenericPath
+from .generic import GenericPath, Minibatch
 from .layout import FlatLayout
+from .programs import Fold, ProgramPath
 from .random import keys64
 
 DROPOUT = 3  # purpose of a key, beside those of `random`: seeds of the module's own random numbers
@@ -59,7 +59,7 @@ class LocalTrainer:
         self,
         settings: LocalSettings,
         layout: FlatLayout,
-        path: GenericPath,
+        path: GenericPath | ProgramPath,
         bank: tuple[Tensor, Tensor],
         chunk: int,
     ) -> None:
@@ -71,6 +71,8 @@ class LocalTrainer:
         self.w_adv = layout.bank(chunk, device, full=False) if local.ascends else None
         self.m = layout.bank(chunk, device, full=False) if local.momentum else None
         self.losses = torch.zeros(chunk, dtype=layout.dtype, device=device)
+        self.spare = torch.zeros_like(self.losses)
+        self.folds = folds(settings, layout, path)
         self.segments = layout.segments(device)
 
     def train(self, start: Tensor, batches: Batches, lr: float) -> tuple[Tensor, Tensor]:
@@ -92,26 +94,22 @@ class LocalTrainer:
                 w[active:] = start
             if active == 0:
                 break
-            self._step(s, active, start, [row[s] for row in counts[:active]], batches, lr)
+            self._step(s, active, start, batches, lr)
             total[:active] += self.losses[:active].double() * batches.count[:active, s].to(w.device)
         return w, total
 
-    def _step(
-        self,
-        s: int,
-        active: int,
-        start: Tensor,
-        count: Sequence[int],
-        batches: Batches,
-        lr: float,
-    ) -> None:
+    def _step(self, s: int, active: int, start: Tensor, batches: Batches, lr: float) -> None:
         trained = self.layout.trained
         w = self.w[:active, :trained]
         source = start[:trained].expand(active, -1) if s == 0 else w
-        g = self._gradient(s, active, source, count, batches)
+        batch = self._batch(s, active, batches)
         settings = self.settings
-        at = LocalState(source, start[:trained], g, lr)
-        direction = settings.algorithm.direction(at)
+        if self.folds:
+            fold = Fold(-lr, 1.0 - lr * settings.weight_decay, source)
+            self._gradient(active, source, batch, w, dict(fold=fold))
+            return
+        g = self._gradient(active, source, batch, self.g[:active], {})
+        direction = settings.algorithm.direction(LocalState(source, start[:trained], g, lr))
         kernels.step(
             source,
             direction.terms,
@@ -127,26 +125,35 @@ class LocalTrainer:
             backend=settings.backend,
         )
 
-    def _gradient(
-        self, s: int, active: int, source: Tensor, count: Sequence[int], batches: Batches
-    ) -> Tensor:
-        """The gradient for the step, `[active, trained]`: at `source`, or at its ascent."""
+    def _batch(self, s: int, active: int, batches: Batches) -> Minibatch:
         rows = batches.sample[:active, s].to(self.x.device)
-        x, y = self.x[rows], self.y[rows]
-        g, losses = self.g[:active], self.losses[:active]
         seeds = self._seeds(batches, active, s) if self.path.random else None
-        self.path.gradients(source, self.w[:active], x, y, count, g, losses, seeds, False)
+        return self.path.batch(self.x, self.y, rows, batches.count[:active, s], seeds)
+
+    def _gradient(
+        self, active: int, source: Tensor, batch: Minibatch, out: Tensor, extra: dict[str, Fold]
+    ) -> Tensor:
+        """The gradient for the step, `[active, trained]` into `out`: at `source` or its ascent."""
+        w, losses = self.w[:active], self.losses[:active]
         if self.w_adv is None:
-            return g
-        ahead, local = self.w_adv[:active], self.settings.algorithm.local
+            self.path.gradients(source, w, batch, out, losses, False, **extra)
+            return out
+        g, ahead, local = self.g[:active], self.w_adv[:active], self.settings.algorithm.local
+        self.path.gradients(source, w, batch, g, losses, False)
         local.ascend(source, g, ahead, self.segments, self.settings.backend)
         # The loss on record and the running statistics are the model's own: this pass keeps both.
-        scratch = torch.empty_like(losses)
-        self.path.gradients(ahead, self.w[:active], x, y, count, g, scratch, seeds, True)
-        return g
+        self.path.gradients(ahead, w, batch, out, self.spare[:active], True, **extra)
+        return out
 
     def _seeds(self, batches: Batches, active: int, s: int) -> list[int]:
         """One 63-bit seed per client for this step; both SAM passes see the same dropout masks."""
         ids = batches.clients[:active]
         keys = keys64(self.settings.seed, batches.round, ids, DROPOUT + 256 * s, 1)[:, 0]
         return (keys >> np.uint64(1)).astype(np.int64).tolist()
+
+
+def folds(settings: LocalSettings, layout: FlatLayout, path: GenericPath | ProgramPath) -> bool:
+    """Whether a local step is `w - lr (g + decay w)` alone and can ride on the weight gradients."""
+    plain = type(settings.algorithm).direction is Algorithm.direction
+    simple = settings.clip_norm is None and not settings.algorithm.local.momentum
+    return plain and simple and isinstance(path, ProgramPath) and not layout.aliases

@@ -36,7 +36,9 @@ def clients_per_chunk(
     schedule: Schedule,
     device: torch.device,
     chunk: int | None,
+    activations: int = 0,
 ) -> int:
     """K: `chunk`, or what fits `SHARE` of free memory; never more than the largest cohort."""
-    fits = int(SHARE * free_bytes(device)) // bytes_per_client(layout, algorithm)
+    each = bytes_per_client(layout, algorithm) + activations
+    fits = int(SHARE * free_bytes(device)) // each
     return max(1, min(schedule.largest_cohort, fits if chunk is None else chunk))

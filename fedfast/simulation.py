@@ -20,6 +20,8 @@ from .kernels import _launch
 from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
 from .memory import clients_per_chunk
+from .paths import program_for
+from .programs import ProgramPath, bytes_per_client
 from .schedule import Schedule
 
 Callback = Callable[["Simulation", Row], object]
@@ -127,8 +129,18 @@ class Simulation:
         _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
         self._rule = self.algorithm.server(server_lr)
         self._state = ServerState(row, layout.trained, self._rule)
-        self.chunk = clients_per_chunk(layout, self.algorithm, self.schedule, self.device, chunk)
-        self._path = GenericPath(self._model, layout, loss_fn, self.threads, traits)
+        program, self.generic_because = program_for(
+            self._model, layout, loss, backend, data.x[data.order[:2]], traits.random
+        )
+        width, item = self.schedule.width, self.dtype.itemsize
+        activations = 0 if program is None else bytes_per_client(program, width, item)
+        self.chunk = clients_per_chunk(
+            layout, self.algorithm, self.schedule, self.device, chunk, activations
+        )
+        self._judge = GenericPath(self._model, layout, loss_fn, self.threads, traits)
+        self._path: GenericPath | ProgramPath = self._judge
+        if program is not None:
+            self._path = ProgramPath(program, layout, self.chunk, width, self.device, backend)
         settings = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend)
         trainer = LocalTrainer(settings, layout, self._path, (data.x, data.y), self.chunk)
         by_samples, tolerant = aggregation == "samples", on_divergence == "continue"
@@ -170,7 +182,7 @@ class Simulation:
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
         with torch_threads(self.threads):
-            return self._path.evaluate(self._state.row, samples.x, samples.y)
+            return self._judge.evaluate(self._state.row, samples.x, samples.y)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The global model; loads into the user's own module."""

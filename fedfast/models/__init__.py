@@ -3,5 +3,6 @@
 from .conv import cnn, lenet
 from .dense import mclr, mlp
 from .registry import build
+from .resnet import resnet18_gn
 
-__all__ = ["build", "cnn", "lenet", "mclr", "mlp"]
+__all__ = ["build", "cnn", "lenet", "mclr", "mlp", "resnet18_gn"]

@@ -12,12 +12,14 @@ from .._names import check_options, unknown
 from ..random import check_seed
 from .conv import cnn, lenet
 from .dense import mclr, mlp
+from .resnet import resnet18_gn
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": cnn,
     "lenet": lenet,
     "mclr": mclr,
     "mlp": mlp,
+    "resnet18-gn": resnet18_gn,
 }
 NAMES = tuple(_MODELS)
 
@@ -27,7 +29,7 @@ def build(
 ) -> nn.Module:
     """The model called `name`, on the CPU, with PyTorch's own initialisation drawn from `seed`.
 
-    name         "mlp", "mclr", "cnn" or "lenet"; `options` are those of the function so called
+    name         "mlp", "mclr", "cnn", "lenet" or "resnet18-gn"; `options` are those of its function
     input_shape  of one sample, (C, H, W) for the convolutional ones
     The global random state is neither used nor changed. Raises ValueError naming what does not fit.
     """

@@ -1,0 +1,241 @@
+"""What fedfast's rounds are compared with, each written as well as we can.
+
+    Typical  as published simulators: a deep copy, a DataLoader, `optim.SGD`, a mean of state dicts
+    Tuned    the same loop without what it does not need: nothing allocated but gradients, foreach
+             updates, one gather per client, a running mean, clients side by side if that is faster
+    Vmapped  all clients at once: `torch.func.vmap` of `grad`, eager or compiled
+
+All play a written schedule: `written(data, schedule.round(t))` tells each client's batches, made
+before the clock starts. Sources: McMahan et al. 2017 for FedAvg; Qu et al. and Caldarola et al.
+2022 for FedSAM (`rho` not None).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from fedfast import FederatedData
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.utils.data import DataLoader, TensorDataset
+
+EPS = 1e-12  # fedfast's, beside the gradient's norm
+
+
+@dataclass(frozen=True)
+class Work:
+    """One client's part of a round.
+
+    weight  p_k, its share of the cohort's samples
+    rows    [n] rows of the bank in the order of use, cut into batches of these sizes
+    """
+
+    weight: float
+    rows: Tensor
+    sizes: list[int]
+
+
+def written(data: FederatedData, plan) -> list[Work]:
+    """The parts of a `Round`'s clients, in the cohort's order."""
+    total = data.sizes[plan.clients].sum()
+    return [_work(data, plan, j, total) for j in range(len(plan.clients))]
+
+
+def _work(data: FederatedData, plan, j: int, total: int) -> Work:
+    index, count = plan.batches([j])
+    rows, client = data.rows(plan.clients[[j]], index)[0], plan.clients[j]
+    sizes = [n for n in count[0].tolist() if n]
+    batches = [rows[s, :n] for s, n in enumerate(sizes)]
+    return Work(float(data.sizes[client] / total), torch.cat(batches), sizes)
+
+
+class Typical:
+    """Client after client through torch's own parts; per-tensor norms and updates for SAM."""
+
+    def __init__(
+        self, model: nn.Module, x: Tensor, y: Tensor, lr: float, rho: float | None = None
+    ) -> None:
+        self.model, self.data, self.lr, self.rho = deepcopy(model), TensorDataset(x, y), lr, rho
+
+    def round(self, cohort: Sequence[Work]) -> None:
+        """Train the cohort and average its state dicts."""
+        states = [self._train(work) for work in cohort]
+        mean = {
+            name: sum(work.weight * state[name] for work, state in zip(cohort, states, strict=True))
+            for name in states[0]
+        }
+        self.model.load_state_dict(mean)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The global model."""
+        return self.model.state_dict()
+
+    def _train(self, work: Work) -> dict[str, Tensor]:
+        model = deepcopy(self.model).train()
+        optimizer = torch.optim.SGD(model.parameters(), lr=self.lr)
+        batches = [rows.tolist() for rows in work.rows.split(work.sizes)]
+        for x, y in DataLoader(self.data, batch_sampler=batches):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            if self.rho is not None:
+                ascent = self._ascend(list(model.parameters()))
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                self._descend(list(model.parameters()), ascent)
+            optimizer.step()
+        return model.state_dict()
+
+    @torch.no_grad()
+    def _ascend(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+        norm = torch.stack([p.grad.norm(p=2) for p in parameters]).norm(p=2)
+        ascent = [p.grad * (self.rho / (norm + EPS)) for p in parameters]
+        for p, e in zip(parameters, ascent, strict=True):
+            p.add_(e)
+        return ascent
+
+    @torch.no_grad()
+    def _descend(self, parameters: list[nn.Parameter], ascent: list[Tensor]) -> None:
+        for p, e in zip(parameters, ascent, strict=True):
+            p.sub_(e)
+
+
+class Tuned:
+    """The loop at its best in eager torch; parameters only, no running statistics.
+
+    workers  clients side by side, one Python thread each
+    threads  torch's intra-operation threads of each
+    """
+
+    SETTINGS = ((1, 1), (1, 2), (2, 1))
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        lr: float,
+        rho: float | None = None,
+        workers: int = 1,
+        threads: int = 1,
+    ) -> None:
+        self.x, self.y, self.lr, self.rho = x, y, lr, rho
+        self.names = [name for name, _ in model.named_parameters()]
+        self.start = [p.detach().clone() for p in model.parameters()]
+        self.replicas = [deepcopy(model).train() for _ in range(workers)]
+        self.means = [[torch.empty_like(p) for p in self.start] for _ in range(workers)]
+        # A thread of its own even for one worker: the caller's thread setting stays as it is.
+        self.pool = ThreadPoolExecutor(
+            workers, initializer=lambda: torch.set_num_threads(threads)
+        )
+
+    def round(self, cohort: Sequence[Work]) -> None:
+        """Train the cohort, every worker adding up its clients' part of the mean."""
+        crew = range(min(len(self.replicas), len(cohort)))
+        list(self.pool.map(lambda i: self._share(i, cohort[i :: len(crew)]), crew))
+        torch._foreach_copy_(self.start, self.means[0])
+        for i in crew[1:]:
+            torch._foreach_add_(self.start, self.means[i])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The global model."""
+        return dict(zip(self.names, self.start, strict=True))
+
+    def _share(self, worker: int, cohort: Sequence[Work]) -> None:
+        replica, mean = self.replicas[worker], self.means[worker]
+        parameters = list(replica.parameters())
+        torch._foreach_zero_(mean)
+        for work in cohort:
+            self._train(replica, parameters, work)
+            with torch.no_grad():
+                torch._foreach_add_(mean, parameters, alpha=work.weight)
+
+    def _train(self, replica: nn.Module, parameters: list[nn.Parameter], work: Work) -> None:
+        with torch.no_grad():
+            torch._foreach_copy_(parameters, self.start)
+        xs, ys = self.x[work.rows].split(work.sizes), self.y[work.rows].split(work.sizes)
+        for x, y in zip(xs, ys, strict=True):
+            # autograd.grad hands over fresh gradients: nothing to zero, nothing to accumulate into
+            g = torch.autograd.grad(F.cross_entropy(replica(x), y), parameters)
+            with torch.no_grad():
+                self._step(replica, parameters, x, y, g)
+
+    def _step(self, replica, parameters, x: Tensor, y: Tensor, g: Sequence[Tensor]) -> None:
+        if self.rho is not None:
+            ascent = g
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(g)))
+            scale = self.rho / (float(norm) + EPS)
+            torch._foreach_add_(parameters, ascent, alpha=scale)
+            with torch.enable_grad():
+                g = torch.autograd.grad(F.cross_entropy(replica(x), y), parameters)
+            torch._foreach_sub_(parameters, ascent, alpha=scale)
+        torch._foreach_add_(parameters, g, alpha=-self.lr)
+
+
+class Vmapped:
+    """FedAvg over stacked parameters `[K, ...]`, one `vmap(grad)` per local step.
+
+    Clients must have batches of the same sizes.
+    chunk     K, clients at once, a divisor of the cohort; None takes all
+    compiled  the whole step under `torch.compile`
+    """
+
+    SETTINGS = (10, None)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        lr: float,
+        chunk: int | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self.x, self.y, self.chunk = x, y, chunk
+        self.start = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self.mean = {name: torch.empty_like(p) for name, p in self.start.items()}
+        self.bank: dict[str, Tensor] = {}
+        module = deepcopy(model).train()
+
+        def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            return F.cross_entropy(functional_call(module, parameters, (x,)), y)
+
+        def step(bank: dict[str, Tensor], x: Tensor, y: Tensor) -> None:
+            g = vmap(grad(loss))(bank, x, y)
+            for name, p in bank.items():
+                p.sub_(g[name], alpha=lr)
+
+        self.step = torch.compile(step, dynamic=False) if compiled else step
+
+    @torch.no_grad()
+    def round(self, cohort: Sequence[Work]) -> None:
+        """Train the cohort chunk by chunk; the mean grows by one product per chunk and tensor."""
+        chunk = self.chunk or len(cohort)
+        if len({tuple(work.sizes) for work in cohort}) > 1 or len(cohort) % chunk:
+            raise ValueError("cohort: vmap needs whole chunks of clients with equal batch sizes")
+        if not self.bank:
+            self.bank = {k: p.expand(chunk, *p.shape).clone() for k, p in self.start.items()}
+        for mean in self.mean.values():
+            mean.zero_()
+        for begin in range(0, len(cohort), chunk):
+            self._train(cohort[begin : begin + chunk])
+        for name, mean in self.mean.items():
+            self.start[name].copy_(mean)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The global model."""
+        return self.start
+
+    def _train(self, works: Sequence[Work]) -> None:
+        for name, p in self.bank.items():
+            p.copy_(self.start[name])
+        rows = torch.stack([work.rows for work in works])
+        for batch in rows.split(works[0].sizes, dim=1):
+            self.step(self.bank, self.x[batch], self.y[batch])
+        for name, p in self.bank.items():
+            weights = torch.tensor([work.weight for work in works], dtype=p.dtype)
+            self.mean[name].view(-1).addmv_(p.flatten(1).T, weights)

@@ -1,0 +1,89 @@
+// What a convolution asks of an instruction set. All three of its products (output, data gradient,
+// weight gradient) are sums over taps of one form, whatever stride, padding and dilation: `at` and
+// `deep` are offsets into an image, nothing is unfolded.
+#pragma once
+
+#include <cstdint>
+
+namespace fedfast {
+
+constexpr int kMaxSpots = 8;         // rows of a spot tile
+constexpr int kMaxSpotVectors = 4;   // vectors across a spot tile
+constexpr int kMaxRowChannels = 8;   // channels of a row tile
+constexpr int kMaxRowSegments = 3;   // segments of a row tile
+constexpr int kMaxGradChannels = 4;  // channels of a row-gradient tile
+constexpr int kMaxGradTaps = 6;      // taps of a row-gradient tile
+
+// c[j, v] = (add ? c[j, v] : 0) + sum over p < depth of x[at[j] + deep[p]] * b[p, v]: one scalar of
+// an image times a vector of channels.
+template <typename T>
+struct Spots {
+  const T* x;
+  const int32_t* at;    // [j]
+  const int32_t* deep;  // [depth]
+  int64_t depth;
+  const T* b;  // [depth, b_row]
+  int64_t b_row;
+  T* c;  // [j, c_row]
+  int64_t c_row;
+  bool add;
+};
+
+// A piece of an output row, at most one vector: where it starts in the image and in the output.
+struct Segment {
+  int32_t from, to, length;
+};
+
+// out[i * out_row + to + l] = sum over p < depth of w[p * channels + i] * x[from + deep[p] + l]:
+// one weight times a vector of columns.
+template <typename T>
+struct Rows {
+  const T* x;
+  const Segment* segments;
+  const int32_t* deep;  // [depth]
+  int64_t depth;
+  const T* w;  // [depth, channels]
+  T* out;
+  int64_t out_row;
+};
+
+// c[i, j, lane] += sum over segments of d[i * d_row + to + lane] * x[at[j] + from + lane].
+template <typename T>
+struct RowGrads {
+  const T* x;
+  const int32_t* at;  // [taps]
+  const Segment* segments;
+  int64_t count;  // of segments
+  const T* d;
+  int64_t d_row;
+  T* c;
+  int64_t c_row;  // from channel to channel; taps lie one vector apart
+};
+
+template <typename T>
+struct ConvKernels {
+  int lanes;                           // elements of a vector
+  int spots[kMaxSpotVectors + 1];      // most spots of a tile of that many vectors, 0: too wide
+  int row_channels;                    // most channels of a row tile
+  int grad_channels, grad_taps;        // most of each in a row-gradient tile
+  void (*spot[kMaxSpots + 1][kMaxSpotVectors + 1])(const Spots<T>&);
+  void (*row[kMaxRowChannels + 1][kMaxRowSegments + 1])(const Rows<T>&);
+  void (*grad[kMaxGradChannels + 1][kMaxGradTaps + 1])(const RowGrads<T>&);
+  // to[j * to_row + i] = from[i * from_row + j] for i < rows, j < columns.
+  void (*transpose)(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to,
+                    int64_t to_row);
+};
+
+// The widest this processor has.
+template <typename T>
+const ConvKernels<T>& conv_kernels();
+
+// Defined by conv_<isa>.cpp; false where this build has no such instructions.
+bool avx512_kernels(ConvKernels<float>& kernels);
+bool avx512_kernels(ConvKernels<double>& kernels);
+bool avx2_kernels(ConvKernels<float>& kernels);
+bool avx2_kernels(ConvKernels<double>& kernels);
+void portable_kernels(ConvKernels<float>& kernels);
+void portable_kernels(ConvKernels<double>& kernels);
+
+}  // namespace fedfast

@@ -1,0 +1,171 @@
+// Matrix products of one thread: c = beta * c0 + alpha * a b.
+//
+// Letters: a [m, k], b [k, n], c and c0 [m, n] with unit column stride. Every element of c is added
+// in one order that depends on (m, n, k) and the instruction set alone: never on threads, alignment
+// or strides. Instruction sets may differ in the last bits, since products are fused into sums.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "cpu/gemm_kernels.h"
+
+namespace fedfast {
+
+// A matrix in memory: element (i, j) lies at data[i * row + j * col].
+template <typename T>
+struct Matrix {
+  const T* data = nullptr;
+  int64_t row = 0, col = 1;
+
+  Matrix transposed() const { return {data, col, row}; }
+};
+
+// c = beta * c0 + alpha * product; c0 is not read when beta is 0 and may be c itself.
+template <typename T>
+struct Sum {
+  T* c = nullptr;
+  int64_t c_row = 0;
+  T alpha = 1, beta = 0;
+  const T* c0 = nullptr;
+  int64_t c0_row = 0;
+
+  Sum at(int64_t i, int64_t j) const {
+    return {
+        c + i * c_row + j, c_row, alpha, beta, beta == 0 ? nullptr : c0 + i * c0_row + j, c0_row};
+  }
+  // The same place, to which later pieces of k are added.
+  Sum onto() const { return {c, c_row, alpha, T{1}, c, c_row}; }
+};
+
+namespace gemm_detail {
+
+// k is cut evenly into pieces of at most this many.
+template <typename T>
+constexpr int64_t kDepth = 1536 / sizeof(T);
+
+constexpr int64_t kThin = 128;  // up to this many rows, all of a stays in the second cache
+constexpr int64_t kBlockBytes = 1 << 20;  // of b otherwise, in the second-level cache
+constexpr int64_t kSlack = 64;            // elements packing may write past a panel's end
+
+// [start, stop) of piece i when `size` is cut evenly into `pieces`.
+struct Cut {
+  int64_t size, pieces;
+
+  Cut(int64_t size, int64_t longest)
+      : size(size), pieces(std::max<int64_t>(1, (size + longest - 1) / longest)) {}
+  int64_t start(int64_t i) const { return size * i / pieces; }
+};
+
+// Calls body(start, length) for each piece in order.
+template <typename Body>
+inline void each(const Cut& cut, const Body& body) {
+  for (int64_t i = 0; i < cut.pieces; ++i) body(cut.start(i), cut.start(i + 1) - cut.start(i));
+}
+
+// Columns of a panel that starts at j: whole tiles, and at the end as few vectors as serve.
+template <typename T>
+inline int64_t panel_width(const Kernels<T>& kernels, int64_t columns) {
+  const int64_t widest = kernels.lanes * kernels.vectors;
+  return columns >= widest ? widest : (columns + kernels.lanes - 1) / kernels.lanes * kernels.lanes;
+}
+
+// Few rows: a is packed once per piece of k, panels of b pass through the first-level cache.
+template <typename T, typename PackA, typename PackB>
+void thin(int64_t m, int64_t n, int64_t k0, int64_t kc, const PackA& pack_a, const PackB& pack_b,
+          const Sum<T>& sum) {
+  const Kernels<T>& kernels = gemm_kernels<T>();
+  const int64_t widest = kernels.lanes * kernels.vectors;
+  const Cut rows(m, kernels.rows);
+  T* a = scratch<T>(0, m * kc + kSlack);
+  T* b = scratch<T>(1, widest * kc + kSlack);
+  each(rows, [&](int64_t i, int64_t r) { pack_a(k0, kc, i, r, r, a + i * kc); });
+  for (int64_t j = 0; j < n; j += widest) {
+    const int64_t columns = std::min(widest, n - j), width = panel_width(kernels, n - j);
+    pack_b(k0, kc, j, columns, width, b);
+    each(rows, [&](int64_t i, int64_t r) {
+      const Sum<T> s = sum.at(i, j);
+      kernels.tile[r][width / kernels.lanes](kc, a + i * kc, b, width, columns, s);
+    });
+  }
+}
+
+// Many rows: a block of b is packed into the second-level cache, tiles of a pass through the first;
+// c is written along its rows.
+template <typename T, typename PackA, typename PackB>
+void thick(int64_t m, int64_t n, int64_t k0, int64_t kc, const PackA& pack_a, const PackB& pack_b,
+           const Sum<T>& sum) {
+  const Kernels<T>& kernels = gemm_kernels<T>();
+  const int64_t widest = kernels.lanes * kernels.vectors;
+  const int64_t block =
+      std::max<int64_t>(1, kBlockBytes / (std::max<int64_t>(kc, 1) * widest * int64_t{sizeof(T)}));
+  const Cut rows(m, kernels.rows);
+  T* a = scratch<T>(0, kernels.rows * kc + kSlack);
+  T* b = scratch<T>(1, std::min(block * widest, n + widest) * kc + kSlack);
+  for (int64_t j0 = 0; j0 < n; j0 += block * widest) {
+    const int64_t j1 = std::min(n, j0 + block * widest);
+    for (int64_t j = j0; j < j1; j += widest) {
+      pack_b(k0, kc, j, std::min(widest, j1 - j), panel_width(kernels, j1 - j), b + (j - j0) * kc);
+    }
+    each(rows, [&](int64_t i, int64_t r) {
+      pack_a(k0, kc, i, r, r, a);
+      for (int64_t j = j0; j < j1; j += widest) {
+        const int64_t width = panel_width(kernels, j1 - j);
+        kernels.tile[r][width / kernels.lanes](kc, a, b + (j - j0) * kc, width,
+                                               std::min(widest, j1 - j), sum.at(i, j));
+      }
+    });
+  }
+}
+
+}  // namespace gemm_detail
+
+// Packs panels of a matrix in memory; `along` is the stride between panel members, `deep` along k.
+template <typename T>
+struct PackStrided {
+  const T* data;
+  int64_t along, deep;
+
+  void operator()(int64_t k0, int64_t kc, int64_t i0, int64_t count, int64_t width, T* to) const {
+    gemm_kernels<T>().pack(data + k0 * deep + i0 * along, along, deep, kc, count, width, to);
+  }
+};
+
+template <typename T>
+PackStrided<T> pack_rows_of(const Matrix<T>& a) {
+  return {a.data, a.row, a.col};
+}
+
+template <typename T>
+PackStrided<T> pack_columns_of(const Matrix<T>& b) {
+  return {b.data, b.col, b.row};
+}
+
+// The product of operands that exist only as panels. For p in [0, kc):
+//   pack_a(k0, kc, i0, rows, width, to) writes to[p * width + i] = a[i0 + i, k0 + p], i < rows
+//   pack_b(k0, kc, j0, columns, width, to) writes to[p * width + j] = b[k0 + p, j0 + j], j <
+//   columns
+// and zeros up to `width`; up to kSlack elements past to[kc * width] may be spoiled. Each panel is
+// asked for once per piece of k (a: once per block of b where m > kThin), in a fixed order.
+// Packers must not call gemm: they share its scratch.
+template <typename T, typename PackA, typename PackB>
+void gemm_packed(int64_t m, int64_t n, int64_t k, const PackA& pack_a, const PackB& pack_b,
+                 const Sum<T>& sum) {
+  using namespace gemm_detail;
+  if (m <= 0 || n <= 0) return;
+  each(Cut(k, kDepth<T>), [&](int64_t k0, int64_t kc) {
+    const Sum<T> piece = k0 == 0 ? sum : sum.onto();
+    m <= kThin ? thin<T>(m, n, k0, kc, pack_a, pack_b, piece)
+               : thick<T>(m, n, k0, kc, pack_a, pack_b, piece);
+  });
+}
+
+// The product of two matrices in memory; transposes cost nothing but their packing.
+template <typename T>
+void gemm(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
+          const Sum<T>& sum) {
+  gemm_packed<T>(m, n, k, pack_rows_of(a), pack_columns_of(b), sum);
+}
+
+}  // namespace fedfast

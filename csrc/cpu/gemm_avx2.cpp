@@ -1,0 +1,88 @@
+// 6 x 16 floats or 6 x 8 doubles a tile: 12 of 16 registers hold sums.
+#include "cpu/gemm_kernels.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+#define FEDFAST_TARGET __attribute__((target("avx2,fma")))
+#include "cpu/gemm_tile.h"
+
+#define FEDFAST_OP FEDFAST_TARGET static FEDFAST_INLINE
+
+namespace fedfast {
+namespace {
+
+struct Floats {
+  using T = float;
+  using Reg = __m256;
+  using Mask = __m256i;
+  static constexpr int lanes = 8, rows = 6, group = 4;
+
+  FEDFAST_OP Mask mask(int64_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  FEDFAST_OP Reg zero() { return _mm256_setzero_ps(); }
+  FEDFAST_OP Reg broadcast(T x) { return _mm256_set1_ps(x); }
+  FEDFAST_OP Reg load(const T* p) { return _mm256_loadu_ps(p); }
+  FEDFAST_OP Reg load(const T* p, Mask m) { return _mm256_maskload_ps(p, m); }
+  FEDFAST_OP void store(T* p, Reg x) { _mm256_storeu_ps(p, x); }
+  FEDFAST_OP void store(T* p, Reg x, Mask m) { _mm256_maskstore_ps(p, m, x); }
+  FEDFAST_OP Reg mul(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
+  FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
+
+  FEDFAST_OP Reg join(const T* p, int64_t step) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + step), 1);
+  }
+  FEDFAST_OP void in_group(Reg (&t)[4]) {
+    const __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(t[0], t[1]));
+    const __m256d b = _mm256_castps_pd(_mm256_unpackhi_ps(t[0], t[1]));
+    const __m256d c = _mm256_castps_pd(_mm256_unpacklo_ps(t[2], t[3]));
+    const __m256d d = _mm256_castps_pd(_mm256_unpackhi_ps(t[2], t[3]));
+    t[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+    t[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+    t[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
+    t[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
+  }
+};
+
+struct Doubles {
+  using T = double;
+  using Reg = __m256d;
+  using Mask = __m256i;
+  static constexpr int lanes = 4, rows = 6, group = 2;
+
+  FEDFAST_OP Mask mask(int64_t n) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+  }
+  FEDFAST_OP Reg zero() { return _mm256_setzero_pd(); }
+  FEDFAST_OP Reg broadcast(T x) { return _mm256_set1_pd(x); }
+  FEDFAST_OP Reg load(const T* p) { return _mm256_loadu_pd(p); }
+  FEDFAST_OP Reg load(const T* p, Mask m) { return _mm256_maskload_pd(p, m); }
+  FEDFAST_OP void store(T* p, Reg x) { _mm256_storeu_pd(p, x); }
+  FEDFAST_OP void store(T* p, Reg x, Mask m) { _mm256_maskstore_pd(p, m, x); }
+  FEDFAST_OP Reg mul(Reg a, Reg b) { return _mm256_mul_pd(a, b); }
+  FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_pd(a, b, c); }
+
+  FEDFAST_OP Reg join(const T* p, int64_t step) {
+    return _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p)), _mm_loadu_pd(p + step), 1);
+  }
+  FEDFAST_OP void in_group(Reg (&t)[2]) {
+    const Reg low = _mm256_unpacklo_pd(t[0], t[1]);
+    t[1] = _mm256_unpackhi_pd(t[0], t[1]);
+    t[0] = low;
+  }
+};
+
+}  // namespace
+
+bool avx2_kernels(Kernels<float>& kernels) { return fill<Floats>(kernels), true; }
+bool avx2_kernels(Kernels<double>& kernels) { return fill<Doubles>(kernels), true; }
+
+}  // namespace fedfast
+#else
+namespace fedfast {
+bool avx2_kernels(Kernels<float>&) { return false; }
+bool avx2_kernels(Kernels<double>&) { return false; }
+}  // namespace fedfast
+#endif

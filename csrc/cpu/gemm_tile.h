@@ -1,0 +1,181 @@
+// A tile's product and packing over any vector type V. Each gemm_<isa>.cpp defines FEDFAST_TARGET,
+// its vectors, and includes this once.
+//
+// V: T, Reg, Mask, lanes, rows (of the largest tile), mask(n), zero(), load(p), load(p, mask),
+// store(p, x), store(p, x, mask), broadcast(x), mul(a, b), fma(a, b, c), and for transposing:
+// group (elements of 16 bytes), join(p, step): 16 bytes from each of p, p + step, ..., and
+// in_group(t): the transpose of group x group elements in each 16 bytes.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include "cpu/gemm.h"
+#include "cpu/isa.h"
+
+#if defined(__clang__)
+#define FEDFAST_UNROLL _Pragma("unroll")
+#else
+#define FEDFAST_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace fedfast {
+namespace {
+
+// c = alpha * acc, plus beta * c0.
+template <typename V, int N, bool Reads>
+FEDFAST_TARGET FEDFAST_INLINE void store_row(const typename V::Reg (&acc)[N], typename V::Mask mask,
+                                             typename V::Reg alpha, typename V::Reg beta,
+                                             const typename V::T* c0, typename V::T* c) {
+  FEDFAST_UNROLL
+  for (int v = 0; v < N - 1; ++v) {
+    const int at = v * V::lanes;
+    typename V::Reg x = V::mul(alpha, acc[v]);
+    if constexpr (Reads) x = V::fma(beta, V::load(c0 + at), x);
+    V::store(c + at, x);
+  }
+  constexpr int at = (N - 1) * V::lanes;
+  typename V::Reg x = V::mul(alpha, acc[N - 1]);
+  if constexpr (Reads) x = V::fma(beta, V::load(c0 + at, mask), x);
+  V::store(c + at, x, mask);
+}
+
+template <typename V, int R, int N>
+FEDFAST_TARGET void tile(int64_t k, const typename V::T* a, const typename V::T* b, int64_t b_step,
+                         int64_t columns, const Sum<typename V::T>& sum) {
+  const typename V::Mask mask = V::mask(columns - (N - 1) * V::lanes);
+  typename V::Reg acc[R][N];
+  FEDFAST_UNROLL
+  for (int r = 0; r < R; ++r) {
+    FEDFAST_UNROLL
+    for (int v = 0; v < N; ++v) acc[r][v] = V::zero();
+  }
+  for (int64_t p = 0; p < k; ++p, a += R, b += b_step) {
+    typename V::Reg bv[N];
+    FEDFAST_UNROLL
+    for (int v = 0; v < N - 1; ++v) bv[v] = V::load(b + v * V::lanes);
+    bv[N - 1] = V::load(b + (N - 1) * V::lanes, mask);
+    FEDFAST_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const typename V::Reg ar = V::broadcast(a[r]);
+      FEDFAST_UNROLL
+      for (int v = 0; v < N; ++v) acc[r][v] = V::fma(ar, bv[v], acc[r][v]);
+    }
+  }
+  const typename V::Reg alpha = V::broadcast(sum.alpha), beta = V::broadcast(sum.beta);
+  if (sum.beta == 0) {
+    FEDFAST_UNROLL
+    for (int r = 0; r < R; ++r) {
+      store_row<V, N, false>(acc[r], mask, alpha, beta, nullptr, sum.c + r * sum.c_row);
+    }
+  } else {
+    FEDFAST_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const typename V::T* c0 = sum.c0 + r * sum.c0_row;
+      store_row<V, N, true>(acc[r], mask, alpha, beta, c0, sum.c + r * sum.c_row);
+    }
+  }
+}
+
+// Panels of a matrix that is contiguous along the panel: rows are copied.
+template <typename V>
+FEDFAST_TARGET void pack_along(const typename V::T* from, int64_t deep, int64_t k, int64_t count,
+                               int64_t width, typename V::T* to) {
+  const int64_t last = (count - 1) / V::lanes * V::lanes;
+  const typename V::Mask mask = V::mask(count - last);
+  const typename V::Mask rest = V::mask(std::min<int64_t>(width - last, V::lanes));
+  for (int64_t p = 0; p < k; ++p, from += deep, to += width) {
+    for (int64_t i = 0; i < last; i += V::lanes) V::store(to + i, V::load(from + i));
+    V::store(to + last, V::load(from + last, mask), rest);
+    for (int64_t i = last + V::lanes; i < width; ++i) to[i] = 0;
+  }
+}
+
+// lanes x lanes elements, contiguous along k: row p of `to` takes column p of `from`.
+template <typename V>
+FEDFAST_TARGET FEDFAST_INLINE void transpose(const typename V::T* from, int64_t along,
+                                             int64_t width, typename V::Mask mask, int64_t rows,
+                                             typename V::T* to) {
+  for (int64_t p = 0; p < rows; p += V::group) {
+    typename V::Reg t[V::group];
+    FEDFAST_UNROLL
+    for (int g = 0; g < V::group; ++g) t[g] = V::join(from + p + g * along, V::group * along);
+    V::in_group(t);
+    if (p + V::group <= rows) {
+      FEDFAST_UNROLL
+      for (int g = 0; g < V::group; ++g) V::store(to + (p + g) * width, t[g], mask);
+    } else {
+      for (int64_t g = 0; p + g < rows; ++g) V::store(to + (p + g) * width, t[g], mask);
+    }
+  }
+}
+
+// The same at the edge of the matrix: what lies beyond counts as zero.
+template <typename V>
+FEDFAST_TARGET void transpose_edge(const typename V::T* from, int64_t along, int64_t width,
+                                   typename V::Mask mask, int64_t rows, int64_t count,
+                                   typename V::T* to) {
+  typename V::T square[V::lanes * V::lanes];
+  const typename V::Mask inside = V::mask(rows);
+  for (int i = 0; i < V::lanes; ++i) {
+    V::store(square + i * V::lanes, i < count ? V::load(from + i * along, inside) : V::zero());
+  }
+  transpose<V>(square, V::lanes, width, mask, rows, to);
+}
+
+// Panels of a matrix that is contiguous along k.
+template <typename V>
+FEDFAST_TARGET void pack_deep(const typename V::T* from, int64_t along, int64_t k, int64_t count,
+                              int64_t width, typename V::T* to) {
+  for (int64_t p = 0; p < k; p += V::lanes) {
+    const int64_t rows = std::min<int64_t>(V::lanes, k - p);
+    for (int64_t i = 0; i < width; i += V::lanes) {
+      const typename V::Mask mask = V::mask(std::min<int64_t>(V::lanes, width - i));
+      const typename V::T* block = from + i * along + p;
+      if (rows == V::lanes && i + V::lanes <= count) {
+        transpose<V>(block, along, width, mask, rows, to + p * width + i);
+      } else {
+        transpose_edge<V>(block, along, width, mask, rows, count - i, to + p * width + i);
+      }
+    }
+  }
+}
+
+template <typename T>
+void pack_any(const T* from, int64_t along, int64_t deep, int64_t k, int64_t count, int64_t width,
+              T* to) {
+  for (int64_t p = 0; p < k; ++p, from += deep, to += width) {
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i * along];
+    for (int64_t i = count; i < width; ++i) to[i] = 0;
+  }
+}
+
+template <typename V>
+void pack(const typename V::T* from, int64_t along, int64_t deep, int64_t k, int64_t count,
+          int64_t width, typename V::T* to) {
+  if (along == 1) return pack_along<V>(from, deep, k, count, width, to);
+  if (deep == 1) return pack_deep<V>(from, along, k, count, width, to);
+  pack_any(from, along, deep, k, count, width, to);
+}
+
+template <typename V, int R, int... N>
+void fill_row(Kernels<typename V::T>& kernels, std::integer_sequence<int, N...>) {
+  ((kernels.tile[R][N + 1] = tile<V, R, N + 1>), ...);
+}
+
+template <typename V, int... R>
+void fill_tiles(Kernels<typename V::T>& kernels, std::integer_sequence<int, R...>) {
+  (fill_row<V, R + 1>(kernels, std::make_integer_sequence<int, kMaxTileVectors>{}), ...);
+}
+
+template <typename V>
+void fill(Kernels<typename V::T>& kernels) {
+  kernels.rows = V::rows;
+  kernels.lanes = V::lanes;
+  kernels.vectors = kMaxTileVectors;
+  kernels.pack = pack<V>;
+  fill_tiles<V>(kernels, std::make_integer_sequence<int, V::rows>{});
+}
+
+}  // namespace
+}  // namespace fedfast

@@ -1,0 +1,37 @@
+"""Which path a run's gradients take: a layer program where there is one, else the generic path."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .layout import FlatLayout
+from .programs import Program, trace
+
+
+def program_for(
+    module: nn.Module, layout: FlatLayout, loss: object, backend: str, x: Tensor, random: bool
+) -> tuple[Program | None, str]:
+    """(program, "") or (None, why the generic path is taken). x: `[2, ...]` samples."""
+    if loss != "cross_entropy":
+        return None, "the loss is a callable"
+    if random:
+        return None, "the model draws random numbers in training"
+    if layout.stride > layout.trained:
+        return None, "the model has frozen parameters or float buffers"
+    if x.device.type != "cpu" or backend == "triton":
+        return None, "layer operations have no GPU voice yet"
+    program, reason = trace(module, x)
+    if program is None:
+        return None, reason
+    return _complete(program, layout)
+
+
+def _complete(program: Program, layout: FlatLayout) -> tuple[Program | None, str]:
+    """A parameter that no layer reads would never be written by a folded step."""
+    read = {layout.aliases.get(name, name) for name in program.parameters}
+    unread = [slot.name for slot in layout.slots if slot.name not in read]
+    if unread:
+        return None, f"no layer reads {unread[0]}"
+    if len(program.shapes[program.output]) != 1:
+        return None, "its output is not [batch, classes]"
+    return program, ""

@@ -1,0 +1,138 @@
+"""From an `nn.Module` to a layer program: torch.fx finds the layers, `layers.py` knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from .layers import Unsupported, record_of
+from .records import Activation, Record, Weighted
+
+FUSED = ("relu", "tanh")
+
+
+@dataclass(frozen=True)
+class Program:
+    """Records in the order they run, and the values between them.
+
+    records  every layer
+    shapes   of each value, batch dimension left out; value 0 is the input
+    output   the value that holds the logits
+    """
+
+    records: tuple[Record, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    output: int
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """Names of all trained parameters that the records read."""
+        return frozenset(name for record in self.records for name in record.parameters)
+
+    @property
+    def learning(self) -> frozenset[int]:
+        """Values whose gradient leads to a parameter."""
+        found: set[int] = set()
+        for record in self.records:
+            if record.parameters or found.intersection(record.inputs):
+                found.add(record.output)
+        return frozenset(found)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of `explain`: a layer and why it cannot be part of a program (None if it can)."""
+
+    layer: str
+    reason: str | None
+
+
+def explain(module: nn.Module, x: Tensor) -> tuple[Program | None, list[Finding]]:
+    """The program of a module, or None, and what was found layer by layer. x: `[2, ...]`."""
+    try:
+        graph = fx.symbolic_trace(module)
+    except Exception as error:  # whatever the user's own code raises when it is traced
+        return None, [Finding("module", f"torch.fx cannot trace it ({error})")]
+    was = module.training
+    with torch.no_grad():
+        ShapeProp(graph.eval()).propagate(x)
+    module.train(was)
+    return _collect(graph)
+
+
+def trace(module: nn.Module, x: Tensor) -> tuple[Program | None, str]:
+    """The program of a module, or None and the first reason why there is none. x: `[2, ...]`."""
+    program, findings = explain(module, x)
+    reasons = [f"{f.layer}: {f.reason}" for f in findings if f.reason]
+    return program, reasons[0] if reasons else ""
+
+
+def _collect(graph: fx.GraphModule) -> tuple[Program | None, list[Finding]]:
+    numbers: dict[fx.Node, int] = {}
+    records: list[Record] = []
+    shapes: list[tuple[int, ...]] = []
+    findings: list[Finding] = []
+    for node in graph.graph.nodes:
+        if node.op == "output":
+            continue
+        numbers[node] = len(shapes)
+        shapes.append(_shape(node))
+        if node.op == "placeholder":
+            continue
+        try:
+            records.append(record_of(graph, node, numbers))
+            findings.append(Finding(_label(node), None))
+        except Unsupported as reason:
+            findings.append(Finding(_label(node), str(reason)))
+    findings += _inputs(graph)
+    if any(f.reason for f in findings):
+        return None, findings
+    output = numbers[_output(graph)]
+    return Program(tuple(_fused(records)), tuple(shapes), output), findings
+
+
+def _inputs(graph: fx.GraphModule) -> list[Finding]:
+    count = sum(node.op == "placeholder" for node in graph.graph.nodes)
+    if count == 1 and isinstance(_output(graph), fx.Node):
+        return []
+    return [Finding("forward", "it does not take one tensor and return one")]
+
+
+def _output(graph: fx.GraphModule) -> fx.Node:
+    return next(node for node in graph.graph.nodes if node.op == "output").args[0]
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    meta = node.meta.get("tensor_meta")
+    return tuple(meta.shape[1:]) if hasattr(meta, "shape") else ()
+
+
+def _label(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_module" else node.name
+
+
+def _fused(records: Sequence[Record]) -> list[Record]:
+    """Activations move into the weighted layer before them where nothing else reads its value."""
+    readers: dict[int, int] = {}
+    for record in records:
+        for v in record.inputs:
+            readers[v] = readers.get(v, 0) + 1
+    merged: list[Record] = []
+    for record in records:
+        last = merged[-1] if merged else None
+        if (
+            isinstance(record, Activation)
+            and record.kind in FUSED
+            and isinstance(last, Weighted)
+            and last.activation is None
+            and last.output == record.inputs[0]
+            and readers[last.output] == 1
+        ):
+            merged[-1] = replace(last, output=record.output, activation=record.kind)
+        else:
+            merged.append(record)
+    return merged

@@ -1,0 +1,108 @@
+"""The benchmark's baselines train what fedfast trains: the same schedule, the same weights."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from federation import federation, flat, mlp
+from torch import nn
+
+import fedfast
+from fedfast.algorithms import FedAvg, FedSAM
+from fedfast.models import build
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+import baselines  # noqa: E402
+import workloads  # noqa: E402
+
+ROUNDS, LR = 3, 0.1
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+MODELS = {
+    "mlp": ((8,), mlp),
+    "cnn": (
+        (1, 16, 16),
+        lambda: build(
+            "lenet", input_shape=(1, 16, 16), classes=4, channels=(2, 3), hidden=(8,)
+        ),
+    ),
+}
+
+
+def rival(name, module, data, rho):
+    """A baseline by name, ready to play."""
+    if name == "typical":
+        return baselines.Typical(module, data.x, data.y, LR, rho)
+    if name.startswith("vmap"):
+        return baselines.Vmapped(module, data.x, data.y, LR, int(name[4:]) if name[4:] else None)
+    workers, threads = (int(part) for part in name.removeprefix("tuned").split("x"))
+    return baselines.Tuned(module, data.x, data.y, LR, rho, workers, threads)
+
+
+def distance(name, model, sizes, rho, dtype):
+    """Between the baseline's final weights and fedfast's, as a share of the way they went."""
+    shape, make = MODELS[model]
+    data = federation(sizes, shape=shape).to("cpu", dtype)
+    module: nn.Module = make().to(dtype)
+    sim = fedfast.Simulation(
+        module,
+        data,
+        FedAvg() if rho is None else FedSAM(rho=rho),
+        rounds=ROUNDS,
+        participation=0.75,
+        batch_size=4,
+        lr=LR,
+        dtype=dtype,
+    )
+    other = rival(name, module, data, rho)
+    for t, _ in enumerate(sim):
+        other.round(baselines.written(data, sim.schedule.round(t)))
+    ours, theirs = flat(sim.state_dict()), flat(other.state_dict())
+    return (ours - theirs).norm() / (ours - flat(module.state_dict())).norm()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("rho", [None, 0.1], ids=["fedavg", "fedsam"])
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", ["typical", "tuned1x1", "tuned1x2", "tuned2x1"])
+def test_loops_end_at_fedfasts_weights(name, model, rho, dtype):
+    assert distance(name, model, [9, 4, 13, 6], rho, dtype) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", ["vmap", "vmap1"])
+def test_vmap_ends_at_fedfasts_weights(name, model, dtype):
+    assert distance(name, model, [10, 10, 10, 10], None, dtype) < TOLERANCE[dtype]
+
+
+def test_vmap_says_that_it_needs_equal_clients():
+    with pytest.raises(ValueError, match="equal batch sizes"):
+        distance("vmap", "mlp", [10, 4, 10, 10], None, torch.float32)
+
+
+# Forward multiply-adds by hand: output positions x weights.
+COUNTS = [
+    ("mlp", {}, (1, 28, 28), [784 * 200, 200 * 10]),
+    ("cnn", {}, (1, 28, 28), [784 * 800, 196 * 51_200, 3136 * 512, 512 * 10]),
+    ("lenet", {}, (3, 32, 32), [784 * 4800, 100 * 102_400, 1600 * 384, 384 * 192, 192 * 10]),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "shape", "expected"), COUNTS)
+def test_multiply_adds(name, options, shape, expected):
+    model = build(name, input_shape=shape, classes=10, **options)
+    assert workloads.multiply_adds(model, shape) == expected
+
+
+def test_resnet_multiply_adds_are_the_published_ones():
+    model = build("resnet18-gn", input_shape=(3, 32, 32), classes=10)
+    # 0.56 G multiply-adds: kuangliu/pytorch-cifar's ResNet-18, counted layer by layer
+    assert sum(workloads.multiply_adds(model, (3, 32, 32))) == 555_422_720
+
+
+def test_the_warm_up_meets_every_batch_size():
+    work = workloads.Workload("tiny", "mlp", (4,), 6, 10, 3, 4, 2)
+    schedule = work.schedule(2)
+    sizes = [[w.sizes for w in baselines.written(work.data(), schedule.round(t))] for t in range(3)]
+    assert sizes == [[[4, 2]] * 3, [[4, 4, 2]] * 3, [[4, 4, 2]] * 3]

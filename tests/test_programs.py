@@ -1,0 +1,230 @@
+"""Layer programs against autograd and against the generic path; which modules become programs."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from federation import federation, flat, mlp
+from torch import nn
+
+import fedfast
+from fedfast.algorithms import FedAvg, FedAvgM, FedSAM
+from fedfast.generic import Minibatch
+from fedfast.layout import FlatLayout
+from fedfast.programs import Fold, ProgramPath, explain, trace
+
+CPU = torch.device("cpu")
+
+
+class Residual(nn.Module):
+    """A value read twice, functional layers, and a view."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(2, 4, 3, padding=1)
+        self.b = nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4 * 9, 3)
+
+    def forward(self, x):
+        x = F.relu(self.a(x))
+        x = F.max_pool2d(torch.tanh(self.b(x)) + x, 2)
+        return self.head(x.view(x.size(0), -1))
+
+
+class Tied(nn.Module):
+    """One weight in two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        return self.head(torch.sigmoid(self.b(F.silu(self.a(x)))))
+
+
+MODULES = {
+    "mlp": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3)),
+        (2, 2, 2),
+    ),
+    "no bias": (lambda: nn.Sequential(nn.Linear(6, 4, bias=False), nn.Linear(4, 3)), (6,)),
+    "activations": (
+        lambda: nn.Sequential(
+            nn.Linear(6, 5), nn.SiLU(), nn.Linear(5, 5), nn.Sigmoid(), nn.Linear(5, 3), nn.ReLU()
+        ),
+        (6,),
+    ),
+    "cnn": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 3, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(3, 4, 3, stride=2),
+            nn.Tanh(),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(4, 3),
+        ),
+        (1, 12, 12),
+    ),
+    "residual": (Residual, (2, 6, 6)),
+    "tied": (Tied, (6,)),
+}
+
+
+def case(name, dtype, clients=3, width=5):
+    """(module, layout, program, w [K, S], batch) with random models and ragged counts."""
+    make, shape = MODULES[name]
+    torch.manual_seed(0)
+    module = make().to(dtype)
+    layout = FlatLayout.of(module)
+    program, reason = trace(module, torch.randn(2, *shape, dtype=dtype))
+    assert program is not None, reason
+    w = torch.stack([layout.flatten(make().to(dtype)) for _ in range(clients)])
+    x = torch.randn(clients, width, *shape, dtype=dtype)
+    y = torch.randint(3, (clients, width))
+    count = torch.tensor([width, 2, 1][:clients], dtype=torch.int32)
+    return module, layout, program, w, Minibatch(x, y, count, None)
+
+
+def autograd(module, layout, row, batch, k):
+    """(gradients by name, loss) of client k, plain torch."""
+    n = int(batch.count[k])
+    module.load_state_dict(layout.state_dict(row, module))
+    loss = F.cross_entropy(module(batch.x[k, :n]), batch.y[k, :n])
+    grads = torch.autograd.grad(loss, list(module.parameters()))
+    named = zip(module.named_parameters(), grads, strict=True)
+    return {name: g for (name, _), g in named}, loss.detach()
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", MODULES)
+def test_gradients_are_autograds(name, dtype, backend):
+    module, layout, program, w, batch = case(name, dtype)
+    path = ProgramPath(program, layout, 3, 5, CPU, backend)
+    g, losses = layout.bank(3), torch.full((3,), torch.nan, dtype=dtype)
+    path.gradients(w, w, batch, g, losses, False)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    for k in range(3):
+        expected, loss = autograd(module, layout, w[k], batch, k)
+        assert abs(losses[k] - loss) <= tolerance * (1 + loss)
+        for key, view in layout.views(g[k]).items():
+            assert (view - expected[key]).norm() <= tolerance * (1 + expected[key].norm()), key
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if n != "tied"])
+def test_a_folded_step_is_the_gradient_then_the_step(name):
+    _, layout, program, w, batch = case(name, torch.float64)
+    path = ProgramPath(program, layout, 3, 5, CPU, "native")
+    g, losses = layout.bank(3), torch.zeros(3, dtype=torch.float64)
+    path.gradients(w, w, batch, g, losses, False)
+    expected = w - 0.1 * (g + 0.01 * w)
+    out = torch.full_like(w, torch.nan)
+    path.gradients(w, w, batch, out, losses, False, Fold(-0.1, 1 - 0.1 * 0.01, w))
+    for key, view in layout.views(out).items():
+        assert torch.allclose(view, layout.views(expected)[key], rtol=0, atol=1e-12)
+    path.gradients(w, w, batch, w, losses, False, Fold(-0.1, 1 - 0.1 * 0.01, w))
+    for key, view in layout.views(w).items():
+        assert torch.equal(view, layout.views(out)[key]), "in place is the same"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_client_alone_is_the_client_in_company_bitwise(name):
+    _, layout, program, w, batch = case(name, torch.float32)
+    results = []
+    for chosen in ([0, 1, 2], [2], [1, 2]):
+        path = ProgramPath(program, layout, len(chosen), 5, CPU, "native")
+        g, losses = layout.bank(len(chosen)), torch.zeros(len(chosen))
+        rows = w[chosen].contiguous()
+        part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
+        path.gradients(rows, rows, part, g, losses, False)
+        results.append(g[-1])
+    assert all(torch.equal(r, results[0]) for r in results)
+
+
+ALGORITHMS = [
+    FedAvg(),
+    FedSAM(rho=0.1),
+    FedAvgM(beta=0.5, local=fedfast.SGD(momentum=0.5)),
+]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: a.name)
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+def test_a_run_is_the_generic_paths_run(algorithm, clip_norm, dtype, tolerance):
+    data = federation([9, 4, 13, 1, 6], shape=(1, 6, 6))
+    states = []
+    for loss in ("cross_entropy", lambda logits, y: F.cross_entropy(logits, y)):
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4))
+        with torch.no_grad():
+            for i, p in enumerate(model.parameters()):
+                p.copy_(torch.sin(torch.arange(p.numel()) * (i + 1.0)).view_as(p) / 5)
+        sim = fedfast.Simulation(
+            model,
+            data,
+            algorithm,
+            rounds=3,
+            participation=1.0,
+            local_epochs=5,
+            batch_size=4,
+            weight_decay=0.01,
+            clip_norm=clip_norm,
+            loss=loss,
+            dtype=dtype,
+        )
+        sim.run(progress=False)
+        states.append((flat(sim.state_dict()), sim.history[-1].train_loss, sim.generic_because))
+    assert [s[2] for s in states] == ["", "the loss is a callable"]
+    assert (states[0][0] - states[1][0]).norm() <= tolerance * states[1][0].norm()
+    assert states[0][1] == pytest.approx(states[1][1], rel=tolerance * 10)
+
+
+class Branching(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+class Unread(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.a(x)
+
+
+def frozen():
+    model = mlp()
+    model[1].weight.requires_grad = False
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: nn.Sequential(nn.Linear(8, 4), nn.Softplus()), "1: Softplus has no layer record"),
+        (lambda: nn.Sequential(nn.Linear(8, 4), nn.Dropout(0.5)), "draws random numbers"),
+        (lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)), "frozen parameters or float"),
+        (lambda: nn.Sequential(nn.Linear(8, 4), Branching()), "torch.fx cannot trace it"),
+        (frozen, "frozen parameters or float buffers"),
+        (Unread, "no layer reads b.weight"),
+    ],
+)
+def test_what_has_no_program_takes_the_generic_path_and_says_why(make, reason):
+    sim = fedfast.Simulation(make(), federation([6, 6]), rounds=1)
+    assert reason in sim.generic_because
+    sim.run(progress=False)
+    assert sim.history[-1].status == "ok"
+
+
+def test_explain_names_every_layer():
+    module = nn.Sequential(nn.Linear(3, 4), nn.Softplus(), nn.LSTM(4, 4))
+    program, findings = explain(module, torch.randn(2, 3))
+    assert program is None
+    assert [(f.layer, bool(f.reason)) for f in findings[:3]] == [
+        ("0", False),
+        ("1", True),
+        ("2", True),
+    ]
