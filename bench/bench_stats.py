@@ -13,7 +13,7 @@ def sums(a: list[torch.Tensor], b: list[torch.Tensor]) -> list[torch.Tensor]:
     """The four sums of a layer in float32; non-finite elements are not counted."""
     flat = [(x.view(-1), y.view(-1)) for x, y in zip(a, b, strict=True)]
     dots = [d for x, y in flat for d in (torch.dot(x, x), torch.dot(x, y), torch.dot(y, y))]
-    return dots + torch._foreach_norm(torch._foreach_mul(a, b), 1)
+    return [*dots, *torch._foreach_norm(torch._foreach_mul(a, b), 1)]
 
 
 def test_pairs(judge: Any) -> None:

@@ -26,8 +26,9 @@ def judge(benchmark: Any, threads: int) -> Callable[..., contest.Row]:
         benchmark.extra_info.update(vars(row))
         benchmark.pedantic(native, rounds=5, warmup_rounds=1)
         print(
-            f"\n{operation} {form} x{threads}: {row.gb_per_s:.1f} GB/s, {row.ratio_copy:.0%} of copy, "
-            f"{row.ratio_foreach:.1f}x foreach, {row.ratio_per_tensor:.1f}x per tensor"
+            f"\n{operation} {form} x{threads}: {row.gb_per_s:.1f} GB/s, "
+            f"{row.ratio_copy:.0%} of copy, {row.ratio_foreach:.1f}x foreach, "
+            f"{row.ratio_per_tensor:.1f}x per tensor"
         )
         return row
 

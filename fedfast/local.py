@@ -19,7 +19,7 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms import Algorithm, LocalState
-from .generic import GenericPath
+from .generic import GenericPath, torch_threads
 from .layout import FlatLayout
 from .random import keys64
 
@@ -132,7 +132,8 @@ class LocalTrainer:
     ) -> Tensor:
         """The gradient for the step, `[active, trained]`: at `source`, or at its ascent."""
         rows = batches.sample[:active, s].to(self.x.device)
-        x, y = self.x[rows], self.y[rows]
+        with torch_threads(1):  # beside the gradients a gather is small, and barriers are not
+            x, y = self.x[rows], self.y[rows]
         g, losses = self.g[:active], self.losses[:active]
         seeds = self._seeds(batches, active, s) if self.path.random else None
         self.path.gradients(source, self.w[:active], x, y, count, g, losses, seeds, False)
