@@ -41,7 +41,8 @@ setup(
             include_dirs=["csrc"],
             depends=glob("csrc/*.h") + glob("csrc/cpu/*.h"),
             cxx_std=17,
-            # No contraction: every instruction set gives the same bits. Row-sized loops are limited by memory anyway.
+            # No contraction: every instruction set gives the same bits, and loops over rows are
+            # limited by memory anyway.
             extra_compile_args=[
                 "-O3",
                 "-ffp-contract=off",

@@ -86,7 +86,8 @@ class GenericPath:
         self, x: Tensor, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
     ) -> Minibatch:
         """The samples `rows` [K, B] of a bank; client k uses the first count[k]."""
-        return Minibatch(x[rows], y[rows], count, seeds)
+        with torch_threads(1):  # beside the gradients a gather is small, and barriers are not
+            return Minibatch(x[rows], y[rows], count, seeds)
 
     def gradients(
         self,

@@ -43,6 +43,11 @@ class RunFolder:
         self._csv = (self.path / "history.csv").open("w", encoding="utf-8", newline="")
         self._write(("algorithm", *FIELDS))
 
+    @property
+    def rounds(self) -> int:
+        """How many rounds it holds, of all labels together."""
+        return sum(map(len, self.histories.values()))
+
     def begin(self, label: str) -> None:
         """The rounds of `label` come next."""
         self.histories[label] = History()
@@ -76,7 +81,7 @@ class RunFolder:
                 self.end(label)
             self._csv.close()
             text = f"{about}\n\n{summary.markdown(self.histories)}"
-            if any(len(history) for history in self.histories.values()):
+            if self.rounds:
                 atomic(self.path / "curves.png", lambda to: plots.curves(self.histories, to))
                 text += "\n![Accuracy and loss per round](curves.png)\n"
             atomic(self.path / "summary.md", lambda to: to.write_text(text, encoding="utf-8"))

@@ -12,7 +12,9 @@ from .segments import Segments
 
 module: Any = None
 try:
-    from fedfast import _fedfast as module
+    from fedfast import _fedfast
+
+    module = _fedfast
 except ImportError as error:  # reported at first use, so that the reference voice works without it
     reason = str(error)
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +63,9 @@ def launch(kernel: Any, programs: int, tensor: Tensor, *args: Any, **meta: Any) 
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[object]:
+    """The device of `tensor`; interpreted, NumPy is told to overflow as quietly as a GPU does."""
+    if INTERPRETED:
+        return np.errstate(all="ignore")
     if not tensor.is_cuda or tensor.device.index == torch.cuda.current_device():
         return nullcontext()
     return torch.cuda.device(tensor.device)

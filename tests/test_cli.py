@@ -13,8 +13,8 @@ import torch
 import fedfast.cli.run
 from fedfast import config
 from fedfast.cli import main
-from fedfast.history import read_runs
-from fedfast.runs import RunFolder
+from fedfast.history import Row, read_runs
+from fedfast.runs import RunFolder, undisturbed
 from fedfast.simulation import Simulation
 
 TINY = """\
@@ -110,15 +110,20 @@ def test_an_early_end_keeps_every_round_before_it(tiny, monkeypatch, capfd, erro
     assert f"**{says.split(':')[0]}" in Path("runs/tiny/summary.md").read_text() or status == 1
 
 
-def test_nothing_is_kept_of_a_run_that_ends_before_its_first_round(tiny, monkeypatch, capfd):
-    fail_in(monkeypatch, "fedavg", 1, ValueError("test: wrong"))
-    assert main(["run", str(tiny)]) == 2
-    assert capfd.readouterr().err == "fedfast: test: wrong\n" and not Path("runs/tiny").exists()
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (ValueError("test: wrong"), 2, "test: wrong"),
+        (KeyboardInterrupt(), 130, "stopped before the first round; nothing was kept"),
+    ],
+)
+def test_before_the_first_round_nothing_is_kept(tiny, monkeypatch, capfd, error, status, says):
+    fail_in(monkeypatch, "fedavg", 1, error)
+    assert main(["run", str(tiny)]) == status
+    assert capfd.readouterr().err == f"fedfast: {says}\n" and not Path("runs/tiny").exists()
 
 
 def test_each_round_is_on_disk_when_it_is_over(tmp_path):
-    from fedfast.history import Row
-
     folder = RunFolder(tmp_path / "run", "")
     folder.begin("a")
     for r in (1, 2):
@@ -128,8 +133,6 @@ def test_each_round_is_on_disk_when_it_is_over(tmp_path):
 
 
 def test_the_model_kept_is_that_of_the_round_not_of_later(tmp_path):
-    from fedfast.history import Row
-
     folder, live = RunFolder(tmp_path / "run", ""), torch.ones(2)
     folder.begin("a")
     folder.record("a", Row(1), {"w": live})
@@ -185,6 +188,25 @@ def test_two_runs_at_once_get_a_folder_each(tmp_path):
     for folder in folders:
         folder.discard()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_waits_until_a_file_is_written():
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with undisturbed():
+            signal.raise_signal(signal.SIGINT)
+            done.append("written")
+    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_folder_taken_in_the_same_moment_is_not_taken_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter(()))  # both saw it empty
+    folders = [RunFolder(tmp_path / "run", text) for text in ("first", "second")]
+    monkeypatch.undo()
+    assert (tmp_path / "run" / "config.yaml").read_text() == "first"
+    assert folders[1].path.name == "run-2"
+    for folder in folders:
+        folder.discard()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

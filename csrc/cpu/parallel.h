@@ -13,7 +13,7 @@
 namespace fedfast {
 
 // Below this many elements waking a second thread costs more than it saves.
-constexpr int64_t kSerialElements = 1 << 15;
+constexpr int64_t kSerialElements = 1 << 18;
 
 // Ranges handed to each thread in the mean: a thread that the machine holds up leaves its share to
 // the others.

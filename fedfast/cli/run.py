@@ -24,6 +24,7 @@ usage: fedfast run CONFIG [--field value ...]
   fedfast run CONFIG --help   every field, with its value in CONFIG
   fedfast run --help          every field, with its default
 """
+NOTHING = "stopped before the first round; nothing was kept"
 
 
 class Terminated(KeyboardInterrupt):
@@ -66,7 +67,7 @@ def run(config: RunConfig, name: str, command: str) -> int:
         except BaseException as error:
             folder.discard()
             if isinstance(error, KeyboardInterrupt):
-                return fail("stopped before the first round; nothing was kept", _status(error))
+                return fail(NOTHING, _status(error))
             raise
         return _train_all(config, folder, setting, name)
 
@@ -78,9 +79,12 @@ def _train_all(config: RunConfig, folder: RunFolder, setting: Setting, name: str
         for label in config.algorithms:
             _train(config, folder, setting, label)
     except KeyboardInterrupt as error:
+        if not folder.rounds:
+            folder.discard()
+            return fail(NOTHING, _status(error))
         status, ending = _status(error), f"stopped {_where(config, folder)}"
     except Exception as error:
-        if isinstance(error, USER) and not any(map(len, folder.histories.values())):
+        if isinstance(error, USER) and not folder.rounds:
             folder.discard()
             return fail(str(error))
         status, ending = 1, f"failed {_where(config, folder)}: {type(error).__name__}: {error}"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from . import parts
 from .schema import PARTITIONS, DataSection, Dirichlet, ModelSection, RunConfig
 
 Loc = tuple[str, ...]
@@ -29,7 +30,7 @@ class Leaf:
 
     def copy(self) -> Any:
         """A default of its own for each use: lists are mutable."""
-        return "(needed)" if isinstance(self.default, Needed) else deepcopy(self.default)
+        return deepcopy(self.default)
 
 
 def leaves(raw: dict[str, Any]) -> list[Leaf]:
@@ -38,7 +39,7 @@ def leaves(raw: dict[str, Any]) -> list[Leaf]:
     algorithms = at(raw, ("algorithms",))
     labels = algorithms if isinstance(algorithms, dict) else {}
     model = raw["model"] if isinstance(raw.get("model"), dict) else {}
-    options = {**(model_options(str(model.get("name"))) or {}), **model}
+    options = {**(parts.model_options(str(model.get("name"))) or {}), **model}
     return [
         *_of_model(DataSection, ("data",), raw),
         *_of_model(kind, ("partition",), raw),
@@ -73,8 +74,9 @@ def expand(raw: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(own, dict):
             labels[label] = given  # the schema will say what it is not
             continue
-        parts = {k: v for k, v in known(str(label), own).items() if isinstance(v, dict)}
-        labels[label] = {**own, **parts} if parts else given
+        known = parts.known(str(label), own)
+        inner = {key: value for key, value in known.items() if isinstance(value, dict)}
+        labels[label] = {**own, **inner} if inner else given
     return {**raw, "algorithms": labels}
 
 
@@ -84,7 +86,7 @@ def title(loc: Loc, raw: dict[str, Any]) -> str:
         return "One run."
     if len(loc) == 1:
         return str(RunConfig.model_fields[loc[0]].description)
-    return about(_name(loc, raw)) if len(loc) == 2 else ""
+    return parts.about(_name(loc, raw)) if len(loc) == 2 else ""
 
 
 def at(raw: Any, loc: Loc) -> Any:
@@ -99,7 +101,7 @@ def _of_algorithm(label: str, raw: dict[str, Any]) -> list[Leaf]:
     given = at(raw, loc)
     given = given if isinstance(given, dict) else {}
     head = Leaf((*loc, "name"), "STR", "algorithm", given.get("name", label))
-    every = {**known(label, given), **given}
+    every = {**parts.known(label, given), **given}
     return [head, *_extras(loc, {k: v for k, v in every.items() if k != "name"})]
 
 

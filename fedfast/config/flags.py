@@ -114,7 +114,8 @@ def _attribute(attribute: str, leaf: Leaf) -> tuple[str, Any, Any]:
         is_instance=lambda _: True,
         str_from_instance=lambda v: [_show(x) for x in v] if many else [_show(v)],
     )
-    about = tyro.conf.arg(name=leaf.loc[-1], help=leaf.help)
+    needed = "(needed)" if isinstance(leaf.default, fields.Needed) else None
+    about = tyro.conf.arg(name=leaf.loc[-1], help=leaf.help, help_behavior_hint=needed)
     return attribute, Annotated[Any, spec, about], dataclasses.field(default_factory=leaf.copy)
 
 
@@ -131,6 +132,8 @@ def _many(texts: Sequence[str]) -> list[Any]:
 
 
 def _show(found: Any) -> str:
+    if isinstance(found, fields.Needed):
+        return ""
     return yaml.safe_dump(found, default_flow_style=True, width=10**6).split("\n")[0].strip()
 
 

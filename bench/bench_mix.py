@@ -1,0 +1,19 @@
+"""`mix`: a linear combination of two banks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from contest import bank, models
+from fedfast.kernels import mix
+
+
+def test_mix(judge: Any) -> None:
+    x, y, out, xs, ys = bank(), bank(), bank(), models(), models()
+
+    def foreach() -> None:
+        for a, b in zip(xs, ys, strict=True):
+            torch._foreach_add_(torch._foreach_mul(a, 0.25), b, alpha=0.75)
+
+    judge("mix", "two-banks", 12, lambda: mix(x, y, 0.25, 0.75, out=out), foreach)

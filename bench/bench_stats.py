@@ -1,0 +1,55 @@
+"""`stats`: norms, cosines and disagreement of two banks, layer by layer, in one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from contest import SEGMENTS, bank, models, tensors
+from fedfast.kernels import stats
+
+
+def sums(a: list[torch.Tensor], b: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The four sums of a layer in float32; non-finite elements are not counted."""
+    flat = [(x.view(-1), y.view(-1)) for x, y in zip(a, b, strict=True)]
+    dots = [d for x, y in flat for d in (torch.dot(x, x), torch.dot(x, y), torch.dot(y, y))]
+    return [*dots, *torch._foreach_norm(torch._foreach_mul(a, b), 1)]
+
+
+def test_pairs(judge: Any) -> None:
+    x, y, xs, ys = bank(), bank(), models(), models()
+
+    def foreach() -> None:
+        for a, b in zip(xs, ys, strict=True):
+            sums(a, b)
+
+    def per_tensor() -> None:
+        for a, b in zip(xs, ys, strict=True):
+            for p, q in zip(a, b, strict=True):
+                _ = (p * p).sum(), (p * q).sum(), (q * q).sum(), (p * q).abs().sum()
+
+    judge("stats", "pairs", 8, lambda: stats(x, y, segments=SEGMENTS), foreach, per_tensor)
+
+
+def test_updates(judge: Any) -> None:
+    x, y, start = bank(), bank(), bank(bank().shape[1])
+    xs, ys, starts = models(), models(), tensors()
+
+    def foreach() -> None:
+        for a, b in zip(xs, ys, strict=True):
+            sums(torch._foreach_sub(a, starts), torch._foreach_sub(b, starts))
+
+    def native() -> None:
+        stats(x, y, x_ref=start, y_ref=start, segments=SEGMENTS)
+
+    judge("stats", "pairs-of-updates", 8, native, foreach)
+
+
+def test_norms(judge: Any) -> None:
+    x, xs = bank(), models()
+
+    def foreach() -> None:
+        for a in xs:
+            torch._foreach_norm(a)
+
+    judge("stats", "norms", 4, lambda: stats(x, segments=SEGMENTS), foreach)

@@ -1,0 +1,10 @@
+#include "tests/check.h"
+
+int main() {
+  fedfast::tests::test_perturb();
+  fedfast::tests::test_step();
+  fedfast::tests::test_stats();
+  fedfast::tests::test_aggregate();
+  fedfast::tests::test_mix();
+  std::puts("all operations agree with the naive loops");
+}
