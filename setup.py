@@ -37,7 +37,7 @@ setup(
     ext_modules=[
         Pybind11Extension(
             "fedfast._fedfast",
-            sorted(["csrc/bindings.cpp", *glob("csrc/cpu/*.cpp")]),
+            sorted(glob("csrc/*.cpp") + glob("csrc/cpu/*.cpp")),
             include_dirs=["csrc"],
             depends=glob("csrc/*.h") + glob("csrc/cpu/*.h"),
             cxx_std=17,

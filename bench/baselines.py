@@ -19,10 +19,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from fedfast import FederatedData
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.utils.data import DataLoader, TensorDataset
+
+from fedfast import FederatedData
 
 EPS = 1e-12  # fedfast's, beside the gradient's norm
 
@@ -128,15 +129,16 @@ class Tuned:
         self.start = [p.detach().clone() for p in model.parameters()]
         self.replicas = [deepcopy(model).train() for _ in range(workers)]
         self.means = [[torch.empty_like(p) for p in self.start] for _ in range(workers)]
-        # A thread of its own even for one worker: the caller's thread setting stays as it is.
-        self.pool = ThreadPoolExecutor(
-            workers, initializer=lambda: torch.set_num_threads(threads)
-        )
+        self.threads = threads
+        self.pool = ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(threads))
 
     def round(self, cohort: Sequence[Work]) -> None:
         """Train the cohort, every worker adding up its clients' part of the mean."""
         crew = range(min(len(self.replicas), len(cohort)))
-        list(self.pool.map(lambda i: self._share(i, cohort[i :: len(crew)]), crew))
+        if len(crew) == 1:
+            self._alone(cohort)
+        else:
+            list(self.pool.map(lambda i: self._share(i, cohort[i :: len(crew)]), crew))
         torch._foreach_copy_(self.start, self.means[0])
         for i in crew[1:]:
             torch._foreach_add_(self.start, self.means[i])
@@ -144,6 +146,15 @@ class Tuned:
     def state_dict(self) -> dict[str, Tensor]:
         """The global model."""
         return dict(zip(self.names, self.start, strict=True))
+
+    def _alone(self, cohort: Sequence[Work]) -> None:
+        # On the caller's thread: a second OpenMP team would slow everybody else's barriers.
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            self._share(0, cohort)
+        finally:
+            torch.set_num_threads(before)
 
     def _share(self, worker: int, cohort: Sequence[Work]) -> None:
         replica, mean = self.replicas[worker], self.means[worker]
@@ -209,7 +220,8 @@ class Vmapped:
             for name, p in bank.items():
                 p.sub_(g[name], alpha=lr)
 
-        self.step = torch.compile(step, dynamic=False) if compiled else step
+        # fullgraph: a break or a spent recompilation limit must not fall back to eager unseen
+        self.step = torch.compile(step, dynamic=False, fullgraph=True) if compiled else step
 
     @torch.no_grad()
     def round(self, cohort: Sequence[Work]) -> None:

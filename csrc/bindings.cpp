@@ -144,6 +144,10 @@ void mix_any(const Problem& problem, Operand x, Operand y, Address a, Address b,
 }
 
 }  // namespace
+
+void bind_images(py::module_& m);  // bindings_images.cpp
+void bind_layers(py::module_& m);  // bindings_layers.cpp
+
 }  // namespace fedfast
 
 PYBIND11_MODULE(_fedfast, m) {
@@ -153,4 +157,6 @@ PYBIND11_MODULE(_fedfast, m) {
   m.def("stats", &fedfast::stats_any);
   m.def("aggregate", &fedfast::aggregate_any);
   m.def("mix", &fedfast::mix_any);
+  fedfast::bind_images(m);
+  fedfast::bind_layers(m);
 }

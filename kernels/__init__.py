@@ -3,9 +3,23 @@
 The voices are reference (torch), native (C++) and Triton.
 """
 
+from .activation import activation, activation_backward
 from .aggregate import aggregate
+from .conv import conv, conv_backward
+from .gather import gather
+from .linear import linear, linear_backward
+from .loss import cross_entropy
 from .mix import mix
+from .norm import (
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+)
 from .perturb import perturb
+from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .server import Server
 from .stats import Column, cosines, norms, stats
@@ -18,11 +32,29 @@ __all__ = [
     "Column",
     "Segments",
     "Server",
+    "activation",
+    "activation_backward",
+    "adaptive_avg",
+    "adaptive_avg_backward",
     "aggregate",
+    "batch_norm",
+    "batch_norm_backward",
+    "conv",
+    "conv_backward",
     "cosines",
+    "cross_entropy",
+    "gather",
+    "group_norm",
+    "group_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "linear",
+    "linear_backward",
     "mix",
     "norms",
     "perturb",
+    "pool",
+    "pool_backward",
     "stats",
     "step",
 ]

@@ -22,9 +22,7 @@ MODELS = {
     "mlp": ((8,), mlp),
     "cnn": (
         (1, 16, 16),
-        lambda: build(
-            "lenet", input_shape=(1, 16, 16), classes=4, channels=(2, 3), hidden=(8,)
-        ),
+        lambda: build("lenet", input_shape=(1, 16, 16), classes=4, channels=(2, 3), hidden=(8,)),
     ),
 }
 

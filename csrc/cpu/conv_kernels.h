@@ -62,10 +62,10 @@ struct RowGrads {
 
 template <typename T>
 struct ConvKernels {
-  int lanes;                           // elements of a vector
-  int spots[kMaxSpotVectors + 1];      // most spots of a tile of that many vectors, 0: too wide
-  int row_channels;                    // most channels of a row tile
-  int grad_channels, grad_taps;        // most of each in a row-gradient tile
+  int lanes;                       // elements of a vector
+  int spots[kMaxSpotVectors + 1];  // most spots of a tile of that many vectors, 0: too wide
+  int row_channels;                // most channels of a row tile
+  int grad_channels, grad_taps;    // most of each in a row-gradient tile
   void (*spot[kMaxSpots + 1][kMaxSpotVectors + 1])(const Spots<T>&);
   void (*row[kMaxRowChannels + 1][kMaxRowSegments + 1])(const Rows<T>&);
   void (*grad[kMaxGradChannels + 1][kMaxGradTaps + 1])(const RowGrads<T>&);

@@ -1,8 +1,9 @@
 // Matrix products of one thread: c = beta * c0 + alpha * a b.
 //
 // Letters: a [m, k], b [k, n], c and c0 [m, n] with unit column stride. Every element of c is added
-// in one order that depends on (m, n, k) and the instruction set alone: never on threads, alignment
-// or strides. Instruction sets may differ in the last bits, since products are fused into sums.
+// in one order that depends on (m, n, k), on which way the operands lie, and on the instruction set
+// alone: never on threads, alignment or strides. Instruction sets may differ in the last bits,
+// since products are fused into sums.
 #pragma once
 
 #include <algorithm>
@@ -39,13 +40,21 @@ struct Sum {
   Sum onto() const { return {c, c_row, alpha, T{1}, c, c_row}; }
 };
 
+#ifndef SD
+#define SD 32
+#endif
 namespace gemm_detail {
 
 // k is cut evenly into pieces of at most this many.
 template <typename T>
-constexpr int64_t kDepth = 1536 / sizeof(T);
+constexpr int64_t kDepth = 3200 / sizeof(T);
 
-constexpr int64_t kThin = 128;  // up to this many rows, all of a stays in the second cache
+// The same for dots, whose panels are not packed.
+template <typename T>
+constexpr int64_t kDotDepth = 4096 / sizeof(T);
+
+constexpr int64_t kDotRows = 16;  // up to this many rows, dots rather than packing
+constexpr int64_t kThin = 128;    // up to this many rows, all of a stays in the second cache
 constexpr int64_t kBlockBytes = 1 << 20;  // of b otherwise, in the second-level cache
 constexpr int64_t kSlack = 64;            // elements packing may write past a panel's end
 
@@ -161,10 +170,58 @@ void gemm_packed(int64_t m, int64_t n, int64_t k, const PackA& pack_a, const Pac
   });
 }
 
+namespace gemm_detail {
+
+// Few rows times a matrix that is contiguous along k: packing it would cost as much as using it.
+template <typename T>
+void dot(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
+         const Sum<T>& sum) {
+  const Kernels<T>& kernels = gemm_kernels<T>();
+  const Cut rows(m, kernels.dot_rows);
+  each(Cut(k, kDotDepth<T>), [&](int64_t k0, int64_t kc) {
+    const Sum<T> piece = k0 == 0 ? sum : sum.onto();
+    for (int64_t j = 0; j < n; j += kernels.dot_columns) {
+      const int64_t columns = std::min<int64_t>(kernels.dot_columns, n - j);
+      const T* bj = b.data + j * b.col + k0;
+      each(rows, [&](int64_t i, int64_t r) {
+        kernels.dots[r](kc, a.data + i * a.row + k0, a.row, bj, b.col, columns, piece.at(i, j));
+      });
+    }
+  });
+}
+
+// One tile's rows times a matrix that is contiguous along its rows: used once, where it lies.
+template <typename T>
+void stream(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
+            const Sum<T>& sum) {
+  const Kernels<T>& kernels = gemm_kernels<T>();
+  const int64_t widest = kernels.lanes * kernels.vectors;
+  const Cut rows(m, kernels.rows);
+  each(Cut(k, SD), [&](int64_t k0, int64_t kc) {
+    const Sum<T> piece = k0 == 0 ? sum : sum.onto();
+    T* packed = scratch<T>(0, m * kc + kSlack);
+    each(rows, [&](int64_t i, int64_t r) { pack_rows_of(a)(k0, kc, i, r, r, packed + i * kc); });
+    for (int64_t j = 0; j < n; j += widest) {
+      const int64_t vectors = panel_width(kernels, n - j) / kernels.lanes;
+      const int64_t columns = std::min(widest, n - j);
+      each(rows, [&](int64_t i, int64_t r) {
+        kernels.tile[r][vectors](kc, packed + i * kc, b.data + k0 * b.row + j, b.row, columns,
+                                 piece.at(i, j));
+      });
+    }
+  });
+}
+
+}  // namespace gemm_detail
+
 // The product of two matrices in memory; transposes cost nothing but their packing.
 template <typename T>
 void gemm(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
           const Sum<T>& sum) {
+  using namespace gemm_detail;
+  if (m <= 0 || n <= 0) return;
+  if (m <= kDotRows && a.col == 1 && b.row == 1) return dot(m, n, k, a, b, sum);
+  if (m <= gemm_kernels<T>().rows && b.col == 1) return stream(m, n, k, a, b, sum);
   gemm_packed<T>(m, n, k, pack_rows_of(a), pack_columns_of(b), sum);
 }
 

@@ -16,7 +16,7 @@ struct Floats {
   using T = float;
   using Reg = __m256;
   using Mask = __m256i;
-  static constexpr int lanes = 8, rows = 6, group = 4;
+  static constexpr int lanes = 8, rows = 6, group = 4, dot_rows = 2;
 
   FEDFAST_OP Mask mask(int64_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
@@ -44,13 +44,17 @@ struct Floats {
     t[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
     t[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
   }
+  FEDFAST_OP void add_lanes(const Reg (&x)[4], T* to) {
+    const Reg f = _mm256_hadd_ps(_mm256_hadd_ps(x[0], x[1]), _mm256_hadd_ps(x[2], x[3]));
+    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(f), _mm256_extractf128_ps(f, 1)));
+  }
 };
 
 struct Doubles {
   using T = double;
   using Reg = __m256d;
   using Mask = __m256i;
-  static constexpr int lanes = 4, rows = 6, group = 2;
+  static constexpr int lanes = 4, rows = 6, group = 2, dot_rows = 5;
 
   FEDFAST_OP Mask mask(int64_t n) {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
@@ -71,6 +75,10 @@ struct Doubles {
     const Reg low = _mm256_unpacklo_pd(t[0], t[1]);
     t[1] = _mm256_unpackhi_pd(t[0], t[1]);
     t[0] = low;
+  }
+  FEDFAST_OP void add_lanes(const Reg (&x)[2], T* to) {
+    const Reg f = _mm256_hadd_pd(x[0], x[1]);
+    _mm_storeu_pd(to, _mm_add_pd(_mm256_castpd256_pd128(f), _mm256_extractf128_pd(f, 1)));
   }
 };
 

@@ -21,7 +21,7 @@ struct Floats {
   using T = float;
   using Reg = __m512;
   using Mask = __mmask16;
-  static constexpr int lanes = 16, rows = 14, group = 4;
+  static constexpr int lanes = 16, rows = 14, group = 4, dot_rows = 6;
 
   FEDFAST_OP Mask mask(int64_t n) { return static_cast<Mask>((1u << n) - 1); }
   FEDFAST_OP Reg zero() { return _mm512_setzero_ps(); }
@@ -50,13 +50,22 @@ struct Floats {
     t[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
     t[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
   }
+  FEDFAST_OP void add_lanes(const Reg (&x)[4], T* to) {
+    const Reg a = _mm512_add_ps(_mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1]));
+    const Reg b = _mm512_add_ps(_mm512_unpacklo_ps(x[2], x[3]), _mm512_unpackhi_ps(x[2], x[3]));
+    const __m512d c = _mm512_castps_pd(a), d = _mm512_castps_pd(b);
+    const Reg e = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(c, d)),
+                                _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
+    const __m256 f = _mm256_add_ps(_mm512_castps512_ps256(e), _mm512_extractf32x8_ps(e, 1));
+    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(f), _mm256_extractf128_ps(f, 1)));
+  }
 };
 
 struct Doubles {
   using T = double;
   using Reg = __m512d;
   using Mask = __mmask8;
-  static constexpr int lanes = 8, rows = 14, group = 2;
+  static constexpr int lanes = 8, rows = 14, group = 2, dot_rows = 12;
 
   FEDFAST_OP Mask mask(int64_t n) { return static_cast<Mask>((1u << n) - 1); }
   FEDFAST_OP Reg zero() { return _mm512_setzero_pd(); }
@@ -78,6 +87,11 @@ struct Doubles {
     const Reg low = _mm512_unpacklo_pd(t[0], t[1]);
     t[1] = _mm512_unpackhi_pd(t[0], t[1]);
     t[0] = low;
+  }
+  FEDFAST_OP void add_lanes(const Reg (&x)[2], T* to) {
+    const Reg e = _mm512_add_pd(_mm512_unpacklo_pd(x[0], x[1]), _mm512_unpackhi_pd(x[0], x[1]));
+    const __m256d f = _mm256_add_pd(_mm512_castpd512_pd256(e), _mm512_extractf64x4_pd(e, 1));
+    _mm_storeu_pd(to, _mm_add_pd(_mm256_castpd256_pd128(f), _mm256_extractf128_pd(f, 1)));
   }
 };
 

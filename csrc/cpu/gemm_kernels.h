@@ -10,6 +10,7 @@ struct Sum;
 
 constexpr int kMaxTileRows = 14;
 constexpr int kMaxTileVectors = 2;
+constexpr int kMaxDotRows = 12;
 
 // sum over p < k of a[p * rows + i] * b[p * b_step + j], stored for all rows and `columns` columns.
 template <typename T>
@@ -22,6 +23,12 @@ template <typename T>
 using Pack = void (*)(const T* from, int64_t along, int64_t deep, int64_t k, int64_t count,
                       int64_t width, T* to);
 
+// Sums over p < k of a[i * a_row + p] * b[j * b_row + p]: both operands as they lie in memory,
+// `rows` x `columns` of them, columns at most Kernels::dot_columns.
+template <typename T>
+using Dots = void (*)(int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row,
+                      int64_t columns, const Sum<T>& sum);
+
 template <typename T>
 struct Kernels {
   int rows;                                             // most rows of a tile
@@ -29,6 +36,9 @@ struct Kernels {
   int vectors;                                          // most vectors across a tile
   Tile<T> tile[kMaxTileRows + 1][kMaxTileVectors + 1];  // [rows][vectors]
   Pack<T> pack;
+  int dot_rows;                   // most rows of a tile of dots
+  int dot_columns;                // and columns
+  Dots<T> dots[kMaxDotRows + 1];  // [rows]
 };
 
 enum class Isa { portable, avx2, avx512 };

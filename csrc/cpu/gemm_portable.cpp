@@ -9,7 +9,7 @@ namespace {
 template <typename Element>
 struct Small {
   using T = Element;
-  static constexpr int lanes = 16 / sizeof(T), rows = 4, group = lanes;
+  static constexpr int lanes = 16 / sizeof(T), rows = 4, group = lanes, dot_rows = 2;
   struct Reg {
     T x[lanes];
   };
@@ -42,6 +42,12 @@ struct Small {
   static void in_group(Reg (&t)[group]) {
     for (int i = 0; i < group; ++i) {
       for (int j = 0; j < i; ++j) std::swap(t[i].x[j], t[j].x[i]);
+    }
+  }
+  static FEDFAST_INLINE void add_lanes(const Reg (&x)[group], T* to) {
+    for (int g = 0; g < group; ++g) {
+      to[g] = 0;
+      for (int i = 0; i < lanes; ++i) to[g] += x[g].x[i];
     }
   }
 

@@ -4,7 +4,8 @@
 // V: T, Reg, Mask, lanes, rows (of the largest tile), mask(n), zero(), load(p), load(p, mask),
 // store(p, x), store(p, x, mask), broadcast(x), mul(a, b), fma(a, b, c), and for transposing:
 // group (elements of 16 bytes), join(p, step): 16 bytes from each of p, p + step, ..., and
-// in_group(t): the transpose of group x group elements in each 16 bytes.
+// in_group(t): the transpose of group x group elements in each 16 bytes. For dots: dot_rows, and
+// add_lanes(x, to): the sum of each of `group` vectors.
 #pragma once
 
 #include <algorithm>
@@ -55,6 +56,10 @@ FEDFAST_TARGET void tile(int64_t k, const typename V::T* a, const typename V::T*
     FEDFAST_UNROLL
     for (int v = 0; v < N - 1; ++v) bv[v] = V::load(b + v * V::lanes);
     bv[N - 1] = V::load(b + (N - 1) * V::lanes, mask);
+#ifdef PF1
+    __builtin_prefetch(b + N * V::lanes, 0, 2);
+    if (N > 1) __builtin_prefetch(b + (N + 1) * V::lanes, 0, 2);
+#endif
     FEDFAST_UNROLL
     for (int r = 0; r < R; ++r) {
       const typename V::Reg ar = V::broadcast(a[r]);
@@ -77,6 +82,55 @@ FEDFAST_TARGET void tile(int64_t k, const typename V::T* a, const typename V::T*
   }
 }
 
+// Both operands contiguous along k, nothing packed: sums are spread over a vector's lanes and added
+// at the end. Columns beyond the last are computed as the last again and not stored.
+template <typename V, int R>
+FEDFAST_TARGET void dots(int64_t k, const typename V::T* a, int64_t a_row, const typename V::T* b,
+                         int64_t b_row, int64_t columns, const Sum<typename V::T>& sum) {
+  using T = typename V::T;
+  constexpr int Q = V::group;
+  const T* bq[Q];
+  for (int q = 0; q < Q; ++q) bq[q] = b + std::min<int64_t>(q, columns - 1) * b_row;
+  typename V::Reg acc[R][Q];
+  FEDFAST_UNROLL
+  for (int r = 0; r < R; ++r) {
+    FEDFAST_UNROLL
+    for (int q = 0; q < Q; ++q) acc[r][q] = V::zero();
+  }
+  int64_t p = 0;
+  for (; p + V::lanes <= k; p += V::lanes) {
+    typename V::Reg bv[Q];
+    FEDFAST_UNROLL
+    for (int q = 0; q < Q; ++q) bv[q] = V::load(bq[q] + p);
+    const T* ar = a + p;
+    FEDFAST_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const typename V::Reg av = V::load(ar + r * a_row);
+      FEDFAST_UNROLL
+      for (int q = 0; q < Q; ++q) acc[r][q] = V::fma(av, bv[q], acc[r][q]);
+    }
+  }
+  if (p < k) {
+    const typename V::Mask mask = V::mask(k - p);
+    FEDFAST_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const typename V::Reg av = V::load(a + p + r * a_row, mask);
+      FEDFAST_UNROLL
+      for (int q = 0; q < Q; ++q) acc[r][q] = V::fma(av, V::load(bq[q] + p, mask), acc[r][q]);
+    }
+  }
+  T total[R][Q];
+  FEDFAST_UNROLL
+  for (int r = 0; r < R; ++r) V::add_lanes(acc[r], total[r]);
+  for (int r = 0; r < R; ++r) {
+    T* c = sum.c + r * sum.c_row;
+    for (int q = 0; q < columns; ++q) {
+      const T product = sum.alpha * total[r][q];
+      c[q] = sum.beta == 0 ? product : sum.beta * sum.c0[r * sum.c0_row + q] + product;
+    }
+  }
+}
+
 // Panels of a matrix that is contiguous along the panel: rows are copied.
 template <typename V>
 FEDFAST_TARGET void pack_along(const typename V::T* from, int64_t deep, int64_t k, int64_t count,
@@ -85,6 +139,9 @@ FEDFAST_TARGET void pack_along(const typename V::T* from, int64_t deep, int64_t 
   const typename V::Mask mask = V::mask(count - last);
   const typename V::Mask rest = V::mask(std::min<int64_t>(width - last, V::lanes));
   for (int64_t p = 0; p < k; ++p, from += deep, to += width) {
+#ifdef PF3
+    for (int64_t i = 0; i <= last; i += V::lanes) __builtin_prefetch(from + i + PF3 * deep);
+#endif
     for (int64_t i = 0; i < last; i += V::lanes) V::store(to + i, V::load(from + i));
     V::store(to + last, V::load(from + last, mask), rest);
     for (int64_t i = last + V::lanes; i < width; ++i) to[i] = 0;
@@ -100,6 +157,9 @@ FEDFAST_TARGET FEDFAST_INLINE void transpose(const typename V::T* from, int64_t 
     typename V::Reg t[V::group];
     FEDFAST_UNROLL
     for (int g = 0; g < V::group; ++g) t[g] = V::join(from + p + g * along, V::group * along);
+#ifdef PF2
+    for (int g = 0; g < V::group; ++g) __builtin_prefetch(from + (p + g) * along + PF2);
+#endif
     V::in_group(t);
     if (p + V::group <= rows) {
       FEDFAST_UNROLL
@@ -168,12 +228,20 @@ void fill_tiles(Kernels<typename V::T>& kernels, std::integer_sequence<int, R...
   (fill_row<V, R + 1>(kernels, std::make_integer_sequence<int, kMaxTileVectors>{}), ...);
 }
 
+template <typename V, int... R>
+void fill_dots(Kernels<typename V::T>& kernels, std::integer_sequence<int, R...>) {
+  ((kernels.dots[R + 1] = dots<V, R + 1>), ...);
+}
+
 template <typename V>
 void fill(Kernels<typename V::T>& kernels) {
   kernels.rows = V::rows;
   kernels.lanes = V::lanes;
   kernels.vectors = kMaxTileVectors;
   kernels.pack = pack<V>;
+  kernels.dot_rows = V::dot_rows;
+  kernels.dot_columns = V::group;
+  fill_dots<V>(kernels, std::make_integer_sequence<int, V::dot_rows>{});
   fill_tiles<V>(kernels, std::make_integer_sequence<int, V::rows>{});
 }
 

@@ -13,6 +13,7 @@ from .layers import Unsupported, record_of
 from .records import Activation, Record, Weighted
 
 FUSED = ("relu", "tanh")
+SIZES = (int, torch.Size)  # what `x.size(0)` gives: read by reshapes, which keep samples apart
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _collect(graph: fx.GraphModule) -> tuple[Program | None, list[Finding]]:
     shapes: list[tuple[int, ...]] = []
     findings: list[Finding] = []
     for node in graph.graph.nodes:
-        if node.op == "output":
+        if node.op == "output" or node.meta.get("type") in SIZES:
             continue
         numbers[node] = len(shapes)
         shapes.append(_shape(node))

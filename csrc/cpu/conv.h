@@ -1,0 +1,83 @@
+// One client's convolution products, shared by conv.cpp and conv_backward.cpp.
+#pragma once
+
+#include <vector>
+
+#include "cpu/conv_plan.h"
+#include "cpu/gemm_kernels.h"
+#include "cpu/isa.h"
+
+namespace fedfast {
+
+// Pieces of one thread's scratch, each on its own cache lines.
+template <typename T>
+class Workspace {
+ public:
+  explicit Workspace(int64_t elements) : next_(scratch<T>(2, elements)) {}
+
+  static int64_t rounded(int64_t elements) {
+    constexpr int64_t line = 64 / sizeof(T);
+    return (elements + line - 1) / line * line;
+  }
+  T* take(int64_t elements) {
+    T* taken = next_;
+    next_ += rounded(elements);
+    return taken;
+  }
+  T* zeros(int64_t elements) {
+    T* taken = take(elements);
+    std::fill_n(taken, elements, T{0});
+    return taken;
+  }
+
+ private:
+  T* next_;
+};
+
+inline int64_t padded_to(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+// A product of a group of images with `channels` results per spot, in one of two ways: spots (one
+// pixel times a vector of channels) or rows (one weight times a vector of columns).
+template <typename T>
+class ConvProduct {
+ public:
+  ConvProduct(ConvPlan plan, int64_t channels);
+
+  const ConvPlan& plan() const { return plan_; }
+  int64_t channels() const { return channels_; }
+  bool by_rows() const { return by_rows_; }
+  int64_t depth() const { return plan_.deep.size(); }
+  int64_t width() const { return padded_to(channels_, kernels_.lanes); }
+
+  // Elements of packed weights and of a group's results before they are turned into planes.
+  int64_t weight_elements() const { return depth() * (by_rows_ ? channels_ : width()); }
+  int64_t result_elements() const { return by_rows_ ? 0 : plan_.images * plan_.spots * width(); }
+  int64_t canvas_elements() const { return plan_.images * plan_.canvas.size(); }
+
+  // Packs weights given as [outer, channels, inner] (data gradient: the channel is the second
+  // dimension) with outer * inner = depth.
+  void pack(const T* weight, int64_t outer, T* to) const;
+
+  // Writes `channels` planes of `images` images, `out_image` elements apart.
+  void run(const T* canvas, const T* weight, int64_t images, T* results, T* out,
+           int64_t out_image) const;
+
+ private:
+  void pack_rows(const T* weight, int64_t outer, T* to) const;
+  void run_rows(const T* canvas, const T* weight, T* out) const;
+
+  const ConvKernels<T>& kernels_ = conv_kernels<T>();
+  ConvPlan plan_;
+  int64_t channels_;
+  bool by_rows_;
+};
+
+// c[j, width] = (add ? c : 0) + sum over `deep` of x[at[j] + deep] * b[deep, width], cut into tiles
+// and into pieces of `deep` that stay in the first-level cache.
+template <typename T>
+void spots_product(const T* x, const int32_t* at, int64_t spots, const int32_t* deep, int64_t depth,
+                   const T* b, int64_t width, T* c, bool add);
+
+}  // namespace fedfast

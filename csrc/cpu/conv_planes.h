@@ -1,0 +1,39 @@
+// What happens to whole planes around a convolution's products.
+#pragma once
+
+#include "cpu/conv.h"
+
+namespace fedfast {
+
+// Shows the kernels a group of images: painted on canvases, or where they lie if they need none.
+template <typename T>
+class Easel {
+ public:
+  Easel(const ConvPlan& plan, int64_t groups, Workspace<T>& workspace)
+      : canvas_(plan.canvas), in_place_(groups == 1 && plan.canvas.is_source()) {
+    if (!in_place_) memory_ = workspace.zeros(plan.images * canvas_.size());
+  }
+
+  const T* show(const T* images, int64_t image_stride, int64_t count) const {
+    if (in_place_) return images;
+    for (int64_t i = 0; i < count; ++i) {
+      paint(canvas_, images + i * image_stride, memory_ + i * canvas_.size());
+    }
+    return memory_;
+  }
+
+ private:
+  const Canvas& canvas_;
+  bool in_place_;
+  T* memory_ = nullptr;
+};
+
+// planes[c] = act(planes[c] + bias[c]); without bias and activation nothing.
+template <typename T>
+void finish(T* planes, const T* bias, int64_t channels, int64_t size, Act act);
+
+// dout *= act'(out), then returns the sum of dout, added in one order.
+template <typename T>
+double undo_act(T* dout, const T* out, int64_t size, Act act);
+
+}  // namespace fedfast

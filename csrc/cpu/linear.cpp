@@ -1,0 +1,88 @@
+// One thread trains a client's layer: y = x W^T, dx = dy W, dW = dy^T x, each a product of gemm.h.
+#include "cpu/activation.h"
+#include "cpu/gemm.h"
+#include "cpu/isa.h"
+#include "cpu/parallel.h"
+
+namespace fedfast {
+namespace {
+
+// out[o] = beta base[o] + alpha sum_b d[b, o], rows added in order.
+template <typename T>
+FEDFAST_CLONES void add_rows(const T* d, int64_t rows, int64_t columns, T alpha, T beta,
+                             const T* base, T* out) {
+  constexpr int64_t kWidth = 64;
+  for (int64_t begin = 0; begin < columns; begin += kWidth) {
+    const int64_t width = std::min(kWidth, columns - begin);
+    T sum[kWidth] = {};
+    for (int64_t b = 0; b < rows; ++b) {
+      const T* row = d + b * columns + begin;
+      for (int64_t i = 0; i < width; ++i) sum[i] += row[i];
+    }
+    for (int64_t i = 0; i < width; ++i) {
+      const T step = alpha * sum[i];
+      out[begin + i] = beta == 0 ? step : beta * base[begin + i] + step;
+    }
+  }
+}
+
+template <typename T>
+void forward(const LinearForward<T>& p, int64_t k) {
+  const Matrix<T> x{p.x.row(k), p.inputs, 1}, weight{p.weight.row(k), p.inputs, 1};
+  Sum<T> sum{p.out.row(k), p.outputs};
+  if (p.bias) {  // the bias is what the product is added to
+    sum.beta = 1;
+    sum.c0 = p.bias.row(k);
+  }
+  gemm(p.batch, p.outputs, p.inputs, x, weight.transposed(), sum);
+  activate(p.act, T{0}, p.out.row(k), p.batch * p.outputs, p.out.row(k));
+}
+
+template <typename T>
+void backward(const LinearBackward<T>& p, int64_t k) {
+  const T* out = p.out.row(k);
+  const Matrix<T> x{p.x.row(k), p.inputs, 1}, weight{p.weight.row(k), p.inputs, 1};
+  const Matrix<T> dout{p.dout.row(k), p.outputs, 1};
+  differentiate(p.act, T{0}, out, out, dout.data, p.batch * p.outputs, p.dout.row(k));
+  if (p.dx) {
+    gemm(p.batch, p.inputs, p.outputs, dout, weight, Sum<T>{p.dx.row(k), p.inputs});
+  }
+  Sum<T> sum{p.dweight.row(k), p.inputs, p.alpha[k], p.beta[k]};
+  if (sum.beta != 0) {
+    sum.c0 = p.base_weight.row(k);
+    sum.c0_row = p.inputs;
+  }
+  gemm(p.outputs, p.inputs, p.batch, dout.transposed(), x, sum);
+  if (p.dbias) {
+    const T* base = p.beta[k] == 0 ? nullptr : p.base_bias.row(k);
+    add_rows(dout.data, p.batch, p.outputs, p.alpha[k], p.beta[k], base, p.dbias.row(k));
+  }
+}
+
+template <typename P>
+int threads_for(int64_t clients, int threads, const P& p) {
+  return worth(threads, clients, clients * p.batch * p.inputs * p.outputs / 8);
+}
+
+}  // namespace
+
+template <typename T>
+void linear(int64_t clients, int threads, const LinearForward<T>& p) {
+  parallel(threads_for(clients, threads, p), clients, [&](int64_t k, int64_t last) {
+    for (; k < last; ++k) forward(p, k);
+  });
+}
+
+template <typename T>
+void linear_backward(int64_t clients, int threads, const LinearBackward<T>& p) {
+  parallel(threads_for(clients, threads, p), clients, [&](int64_t k, int64_t last) {
+    for (; k < last; ++k) backward(p, k);
+  });
+}
+
+template void linear(int64_t, int, const LinearForward<float>&);
+template void linear(int64_t, int, const LinearForward<double>&);
+template void linear_backward(int64_t, int, const LinearBackward<float>&);
+template void linear_backward(int64_t, int, const LinearBackward<double>&);
+
+}  // namespace fedfast

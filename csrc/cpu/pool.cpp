@@ -1,0 +1,218 @@
+// Pooling plane by plane: each tap of the window passes over a whole row of results.
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "cpu/parallel.h"
+#include "images.h"
+
+namespace fedfast {
+namespace {
+
+// The results of a row whose window's column `tap` lies in the image.
+struct Columns {
+  int64_t start, stop, first;  // `first`: the image's column for result `start`
+};
+
+Columns columns_of(const Window& w, int64_t tap) {
+  const int64_t offset = tap - w.pw;
+  const int64_t start = offset >= 0 ? 0 : (-offset + w.sw - 1) / w.sw;
+  const int64_t stop = offset >= w.width ? 0 : (w.width - 1 - offset) / w.sw + 1;
+  return {start, std::max(start, std::min(stop, w.out_width)), start * w.sw + offset};
+}
+
+// Calls body(row of the image, columns, tap) for what each tap of result row y finds in the image.
+template <typename Body>
+FEDFAST_INLINE void each_tap(const Window& w, int64_t y, const Body& body) {
+  for (int64_t ky = 0; ky < w.kh; ++ky) {
+    const int64_t row = y * w.sh - w.ph + ky;
+    if (row < 0 || row >= w.height) continue;
+    for (int64_t kx = 0; kx < w.kw; ++kx) body(row, columns_of(w, kx));
+  }
+}
+
+// NaN wins, as in torch; of equals the first.
+template <typename T, int Step>
+FEDFAST_INLINE void take_larger(const T* x, int64_t step, int32_t at, int64_t n, T* best,
+                                int32_t* where) {
+  const int64_t s = Step > 0 ? Step : step;
+  FEDFAST_INDEPENDENT
+  for (int64_t i = 0; i < n; ++i) {
+    const T v = x[i * s];
+    const bool wins = (v > best[i]) | (v != v);
+    best[i] = wins ? v : best[i];
+    where[i] = wins ? at + static_cast<int32_t>(i * s) : where[i];
+  }
+}
+
+template <typename T>
+FEDFAST_CLONES void max_row(const Window& w, const T* x, int64_t y, T* best, int32_t* where) {
+  std::fill_n(best, w.out_width, -std::numeric_limits<T>::infinity());
+  const int64_t top = std::max<int64_t>(y * w.sh - w.ph, 0) * w.width;
+  for (int64_t i = 0; i < w.out_width; ++i) {  // for windows of -inf
+    where[i] = static_cast<int32_t>(top + std::max<int64_t>(i * w.sw - w.pw, 0));
+  }
+  each_tap(w, y, [&](int64_t row, const Columns& c) {
+    const int64_t at = row * w.width + c.first, n = c.stop - c.start;
+    const auto start = static_cast<int32_t>(at);
+    if (w.sw == 1) return take_larger<T, 1>(x + at, 1, start, n, best + c.start, where + c.start);
+    if (w.sw == 2) return take_larger<T, 2>(x + at, 2, start, n, best + c.start, where + c.start);
+    take_larger<T, 0>(x + at, w.sw, start, n, best + c.start, where + c.start);
+  });
+}
+
+// How many of a window's taps lie in the image, along one side.
+int64_t inside(int64_t start, int64_t taps, int64_t size) {
+  return std::min(start + taps, size) - std::max<int64_t>(start, 0);
+}
+
+template <typename T>
+T divisor(const Window& w, bool count_padding, int64_t y, int64_t x) {
+  if (count_padding) return static_cast<T>(w.kh * w.kw);
+  return static_cast<T>(inside(y * w.sh - w.ph, w.kh, w.height) *
+                        inside(x * w.sw - w.pw, w.kw, w.width));
+}
+
+template <typename T>
+FEDFAST_CLONES void mean_row(const Window& w, bool count_padding, const T* x, int64_t y, T* out) {
+  std::fill_n(out, w.out_width, T{0});
+  each_tap(w, y, [&](int64_t row, const Columns& c) {
+    const T* from = x + row * w.width + c.first;
+    for (int64_t i = c.start; i < c.stop; ++i) out[i] += from[(i - c.start) * w.sw];
+  });
+  for (int64_t i = 0; i < w.out_width; ++i) out[i] /= divisor<T>(w, count_padding, y, i);
+}
+
+template <typename T>
+FEDFAST_CLONES void spread_row(const Window& w, bool count_padding, const T* dout, int64_t y,
+                               T* dx) {
+  each_tap(w, y, [&](int64_t row, const Columns& c) {
+    T* to = dx + row * w.width + c.first;
+    for (int64_t i = c.start; i < c.stop; ++i) {
+      to[(i - c.start) * w.sw] += dout[i] / divisor<T>(w, count_padding, y, i);
+    }
+  });
+}
+
+template <typename T>
+void pool_client(const Pool<T>& p, int64_t k) {
+  const Window& w = p.window;
+  std::vector<int32_t> unwanted(p.argmax ? 0 : w.out_width);
+  for (int64_t plane = 0; plane < p.planes; ++plane) {
+    const T* x = p.x.row(k) + plane * w.pixels();
+    for (int64_t y = 0; y < w.out_height; ++y) {
+      const int64_t at = plane * w.spots() + y * w.out_width;
+      T* out = p.out.row(k) + at;
+      if (p.max) {
+        max_row(w, x, y, out, p.argmax ? p.argmax.row(k) + at : unwanted.data());
+      } else {
+        mean_row(w, p.count_padding, x, y, out);
+      }
+    }
+  }
+}
+
+template <typename T>
+void pool_backward_client(const PoolBackward<T>& p, int64_t k) {
+  const Window& w = p.window;
+  std::fill_n(p.dx.row(k), p.planes * w.pixels(), T{0});
+  for (int64_t plane = 0; plane < p.planes; ++plane) {
+    T* dx = p.dx.row(k) + plane * w.pixels();
+    const T* dout = p.dout.row(k) + plane * w.spots();
+    if (p.max) {
+      const int32_t* at = p.argmax.row(k) + plane * w.spots();
+      for (int64_t i = 0; i < w.spots(); ++i) dx[at[i]] += dout[i];
+      continue;
+    }
+    for (int64_t y = 0; y < w.out_height; ++y) {
+      spread_row(w, p.count_padding, dout + y * w.out_width, y, dx);
+    }
+  }
+}
+
+// Start of nearly equal window i of `count` over `size`, and one past its end.
+int64_t start_of(int64_t i, int64_t count, int64_t size) { return i * size / count; }
+int64_t stop_of(int64_t i, int64_t count, int64_t size) {
+  return ((i + 1) * size + count - 1) / count;
+}
+
+// Calls body(spot, row, first column, columns, elements of the window).
+template <typename Body>
+void each_adaptive_row(const Window& w, const Body& body) {
+  for (int64_t y = 0; y < w.out_height; ++y) {
+    const int64_t top = start_of(y, w.out_height, w.height);
+    const int64_t bottom = stop_of(y, w.out_height, w.height);
+    for (int64_t x = 0; x < w.out_width; ++x) {
+      const int64_t left = start_of(x, w.out_width, w.width);
+      const int64_t columns = stop_of(x, w.out_width, w.width) - left;
+      for (int64_t row = top; row < bottom; ++row) {
+        body(y * w.out_width + x, row * w.width + left, columns, (bottom - top) * columns);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void pool(int64_t clients, int threads, const Pool<T>& p) {
+  const int64_t work = clients * p.planes * p.window.spots() * p.window.taps();
+  parallel(worth(threads, clients, work), clients, [&](int64_t k, int64_t last) {
+    for (; k < last; ++k) pool_client(p, k);
+  });
+}
+
+template <typename T>
+void pool_backward(int64_t clients, int threads, const PoolBackward<T>& p) {
+  const int64_t work = clients * p.planes * p.window.spots() * p.window.taps();
+  parallel(worth(threads, clients, work), clients, [&](int64_t k, int64_t last) {
+    for (; k < last; ++k) pool_backward_client(p, k);
+  });
+}
+
+template <typename T>
+void adaptive_avg(int64_t clients, int threads, const AdaptivePool<T>& p) {
+  const Window& w = p.window;
+  parallel(worth(threads, clients, clients * p.planes * w.pixels()), clients,
+           [&](int64_t k, int64_t last) {
+             for (int64_t plane = k * p.planes; plane < last * p.planes; ++plane) {
+               const T* x = p.from.row(plane / p.planes) + plane % p.planes * w.pixels();
+               T* out = p.to.row(plane / p.planes) + plane % p.planes * w.spots();
+               std::fill_n(out, w.spots(), T{0});
+               each_adaptive_row(w, [&](int64_t spot, int64_t at, int64_t n, int64_t elements) {
+                 double sum = 0;
+                 for (int64_t i = 0; i < n; ++i) sum += x[at + i];
+                 out[spot] += static_cast<T>(sum / elements);
+               });
+             }
+           });
+}
+
+template <typename T>
+void adaptive_avg_backward(int64_t clients, int threads, const AdaptivePool<T>& p) {
+  const Window& w = p.window;
+  parallel(worth(threads, clients, clients * p.planes * w.pixels()), clients,
+           [&](int64_t k, int64_t last) {
+             for (int64_t plane = k * p.planes; plane < last * p.planes; ++plane) {
+               const T* dout = p.from.row(plane / p.planes) + plane % p.planes * w.spots();
+               T* dx = p.to.row(plane / p.planes) + plane % p.planes * w.pixels();
+               std::fill_n(dx, w.pixels(), T{0});
+               each_adaptive_row(w, [&](int64_t spot, int64_t at, int64_t n, int64_t elements) {
+                 const T part = dout[spot] / static_cast<T>(elements);
+                 for (int64_t i = 0; i < n; ++i) dx[at + i] += part;
+               });
+             }
+           });
+}
+
+template void pool(int64_t, int, const Pool<float>&);
+template void pool(int64_t, int, const Pool<double>&);
+template void pool_backward(int64_t, int, const PoolBackward<float>&);
+template void pool_backward(int64_t, int, const PoolBackward<double>&);
+template void adaptive_avg(int64_t, int, const AdaptivePool<float>&);
+template void adaptive_avg(int64_t, int, const AdaptivePool<double>&);
+template void adaptive_avg_backward(int64_t, int, const AdaptivePool<float>&);
+template void adaptive_avg_backward(int64_t, int, const AdaptivePool<double>&);
+
+}  // namespace fedfast

@@ -1,0 +1,102 @@
+// The native layer operations: what each takes and in which shape. Their meaning is
+// kernels/reference_layers.py.
+//
+// Letters: K clients, B rows of a batch, I inputs, O outputs, C classes or channels. What belongs
+// to a client is contiguous; from client to client any stride, 0 where all share one. Each client
+// is computed by one thread: results depend neither on `threads` nor on K.
+#pragma once
+
+#include "fedfast.h"
+
+namespace fedfast {
+
+enum class Act { none, relu, tanh, gelu, silu, leaky_relu, sigmoid };
+
+// out = act(x W^T + b).
+template <typename T>
+struct LinearForward {
+  int64_t batch = 0, inputs = 0, outputs = 0;
+  Bank<const T> x;       // [K, B, I]
+  Bank<const T> weight;  // [K, O, I]
+  Bank<const T> bias;    // [K, O] or none
+  Act act = Act::none;
+  Bank<T> out;  // [K, B, O]
+};
+
+// dout *= act'(out); dx = dout W; dweight = beta base + alpha dout^T x; dbias likewise.
+template <typename T>
+struct LinearBackward {
+  int64_t batch = 0, inputs = 0, outputs = 0;
+  Bank<const T> x;            // [K, B, I]
+  Bank<const T> weight;       // [K, O, I]
+  Bank<const T> out;          // [K, B, O]
+  Bank<T> dout;               // [K, B, O], overwritten where there is an activation
+  Act act = Act::none;        // none, relu or tanh
+  const T* alpha = nullptr;   // [K]
+  const T* beta = nullptr;    // [K]; base is not read where it is 0
+  Bank<const T> base_weight;  // [K, O, I]
+  Bank<const T> base_bias;    // [K, O]
+  Bank<T> dx;                 // [K, B, I] or none
+  Bank<T> dweight;            // [K, O, I]; may be weight or base_weight
+  Bank<T> dbias;              // [K, O] or none; may be base_bias
+};
+
+// out = act(x), element by element.
+template <typename T>
+struct ActivationForward {
+  int64_t size = 0;  // elements of a client
+  Bank<const T> x;
+  Act act = Act::relu;
+  T slope = 0;
+  Bank<T> out;  // may be x
+};
+
+// dx = dout act'(x).
+template <typename T>
+struct ActivationBackward {
+  int64_t size = 0;
+  Bank<const T> x, out, dout;
+  Act act = Act::relu;
+  T slope = 0;
+  Bank<T> dx;  // may be dout
+};
+
+// Mean cross-entropy over each client's first `count` rows; its gradient there, zeros beyond.
+template <typename T>
+struct CrossEntropy {
+  int64_t batch = 0, classes = 0;
+  Bank<const T> logits;            // [K, B, C]
+  Bank<const int64_t> targets;     // [K, B]
+  const int32_t* count = nullptr;  // [K]
+  T* losses = nullptr;             // [K]
+  Bank<T> dlogits;                 // [K, B, C]; may be logits
+};
+
+// out[k, b] = bank[rows[k, b]], as bytes or from uint8 as (v / 255 - mean) / std.
+struct Gather {
+  int64_t samples = 0, batch = 0;    // n, B
+  int64_t channels = 1, pixels = 0;  // a sample is [channels, pixels]
+  Bank<const int64_t> rows;          // [K, B]
+};
+
+template <typename T>
+void linear(int64_t clients, int threads, const LinearForward<T>& p);
+template <typename T>
+void linear_backward(int64_t clients, int threads, const LinearBackward<T>& p);
+template <typename T>
+void activation(int64_t clients, int threads, const ActivationForward<T>& p);
+template <typename T>
+void activation_backward(int64_t clients, int threads, const ActivationBackward<T>& p);
+
+// Whether every target and count was in range; a client with one that is not is left unwritten.
+template <typename T>
+bool cross_entropy(int64_t clients, int threads, const CrossEntropy<T>& p);
+
+// Whether every row was in range; samples with one that is not are left unwritten.
+bool gather_bytes(int64_t clients, int threads, const Gather& p, const char* bank,
+                  int64_t element_bytes, Bank<char> out);
+template <typename T>
+bool gather_normalised(int64_t clients, int threads, const Gather& p, const uint8_t* bank,
+                       const T* mean, const T* std, Bank<T> out);
+
+}  // namespace fedfast

@@ -1,0 +1,92 @@
+"""Arguments of the layer operations: tensors `[K, ...]` whose part of a client is contiguous."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from ._args import same_kind
+
+
+def _contiguous(sizes: Sequence[int], strides: Sequence[int]) -> bool:
+    expected = 1
+    for size, stride in zip(reversed(sizes), reversed(strides), strict=True):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def floating(name: str, value: Any, dims: str) -> Tensor:
+    """`value` as the operation's first operand: a floating `[K, ...]` tensor, e.g. dims "K, B, I".
+
+    "..." at the end of dims stands for any number of dimensions.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor; got {type(value).__name__}")
+    if not value.dtype.is_floating_point:
+        raise TypeError(f"{name}: expected a floating dtype; got {value.dtype}")
+    count = dims.count(",") + 1
+    if value.ndim < count - 1 if "..." in dims else value.ndim != count:
+        raise ValueError(f"{name}: expected shape [{dims}]; got {list(value.shape)}")
+    return _dense(name, value)
+
+
+def _dense(name: str, value: Tensor) -> Tensor:
+    if not _contiguous(value.shape[1:], value.stride()[1:]):
+        raise ValueError(
+            f"{name}: expected each client's part to be contiguous; got strides {value.stride()}"
+        )
+    return value
+
+
+def block(name: str, value: Any, shape: Sequence[int], like: Tensor) -> Tensor:
+    """A `[K, ...]` tensor of that shape, dtype and device; without K it is shared (stride 0)."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor; got {type(value).__name__}")
+    if value.ndim == len(shape) - 1:
+        value = value.expand(shape[0], *value.shape)
+    if value.shape != tuple(shape):
+        raise ValueError(f"{name}: expected shape {list(shape)}; got {list(value.shape)}")
+    same_kind(name, value, like)
+    return _dense(name, value)
+
+
+def written(name: str, value: Tensor | None, shape: Sequence[int], like: Tensor) -> Tensor:
+    """An output `[K, ...]`, allocated if None; clients that share memory cannot be written."""
+    if value is None:
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
+    value = block(name, value, shape, like)
+    if shape[0] > 1 and value.stride(0) == 0:
+        raise ValueError(
+            f"{name}: expected memory for each of {shape[0]} clients; got client stride 0"
+        )
+    return value
+
+
+def integers(name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, at: Tensor) -> Tensor:
+    """A contiguous integer tensor of that shape and dtype on `at`'s device."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor; got {type(value).__name__}")
+    if value.shape != tuple(shape):
+        raise ValueError(f"{name}: expected shape {list(shape)}; got {list(value.shape)}")
+    if value.dtype != dtype:
+        raise TypeError(f"{name}: expected dtype {dtype}; got {value.dtype}")
+    if value.device != at.device:
+        raise ValueError(f"{name}: expected device {at.device}; got {value.device}")
+    return value.contiguous()
+
+
+def no_triton(operation: str) -> Callable[..., NoReturn]:
+    """The voice that `operation` lacks; calling it says what to do instead."""
+
+    def speak(*_: Any) -> NoReturn:
+        raise RuntimeError(
+            f"{operation} has no Triton voice yet: on CUDA train such models on the generic path "
+            "(fedfast.generic.GenericPath), or choose backend='reference'"
+        )
+
+    return speak

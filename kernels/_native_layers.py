@@ -1,0 +1,148 @@
+"""The layer operations, compiled; kernels hand over pointers, strides and sizes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import _native
+from ._native import address, operand
+from .reference_layers import OUT_OF_RANGE, ROW_OUT_OF_RANGE
+
+ACTIVATIONS = (None, "relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid")  # as `enum class Act`
+
+
+def problem(like: Tensor) -> tuple[bool, int, int]:
+    """(float64?, K, threads)."""
+    return like.dtype == torch.float64, like.shape[0], torch.get_num_threads()
+
+
+def _sizes(x: Tensor, weight: Tensor) -> tuple[int, int, int]:
+    return x.shape[1], x.shape[2], weight.shape[1]
+
+
+def _client_size(x: Tensor) -> int:
+    return x.numel() // max(x.shape[0], 1)
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, out: Tensor
+) -> Tensor:
+    """`reference_layers.linear`, compiled."""
+    _native.module.linear(
+        problem(x),
+        _sizes(x, weight),
+        ACTIVATIONS.index(activation),
+        operand(x),
+        operand(weight),
+        operand(bias),
+        operand(out),
+    )
+    return out
+
+
+def linear_backward(
+    x: Tensor,
+    weight: Tensor,
+    out: Tensor,
+    dout: Tensor,
+    activation: str | None,
+    dx: Tensor | None,
+    dweight: Tensor,
+    dbias: Tensor | None,
+    alpha: Tensor,
+    beta: Tensor,
+    base_weight: Tensor,
+    base_bias: Tensor | None,
+) -> None:
+    """`reference_layers.linear_backward`, compiled."""
+    _native.module.linear_backward(
+        problem(x),
+        _sizes(x, weight),
+        ACTIVATIONS.index(activation),
+        operand(x),
+        operand(weight),
+        operand(out),
+        operand(dout),
+        operand(dx),
+        operand(dweight),
+        operand(dbias),
+        address(alpha),
+        address(beta),
+        operand(base_weight),
+        operand(base_bias),
+    )
+
+
+def activation(x: Tensor, kind: str, slope: float, out: Tensor) -> Tensor:
+    """`reference_layers.activation`, compiled."""
+    _native.module.activation(
+        problem(x), _client_size(x), ACTIVATIONS.index(kind), slope, operand(x), operand(out)
+    )
+    return out
+
+
+def activation_backward(
+    x: Tensor, out: Tensor, dout: Tensor, kind: str, slope: float, dx: Tensor
+) -> Tensor:
+    """`reference_layers.activation_backward`, compiled."""
+    _native.module.activation_backward(
+        problem(x),
+        _client_size(x),
+        ACTIVATIONS.index(kind),
+        slope,
+        operand(x),
+        operand(out),
+        operand(dout),
+        operand(dx),
+    )
+    return dx
+
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, count: Tensor, losses: Tensor, dlogits: Tensor
+) -> None:
+    """`reference_layers.cross_entropy`, compiled."""
+    fine = _native.module.cross_entropy(
+        problem(logits),
+        logits.shape[1],
+        logits.shape[2],
+        operand(logits),
+        operand(targets),
+        address(count),
+        address(losses),
+        operand(dlogits),
+    )
+    if not fine:
+        raise IndexError(OUT_OF_RANGE)
+
+
+def gather(
+    bank: Tensor, rows: Tensor, mean: Tensor | None, std: Tensor | None, out: Tensor
+) -> Tensor:
+    """`reference_layers.gather`, compiled."""
+    channels = 1 if mean is None else bank.shape[1]
+    size = _client_size(bank) // channels
+    samples = bank.shape[0], rows.shape[1], channels, size
+    if bank.dtype == out.dtype:
+        fine = _native.module.gather_bytes(
+            problem(out),
+            samples,
+            operand(rows),
+            address(bank),
+            bank.element_size(),
+            operand(out),
+        )
+    else:
+        fine = _native.module.gather_normalised(
+            problem(out),
+            samples,
+            operand(rows),
+            address(bank),
+            address(mean),
+            address(std),
+            operand(out),
+        )
+    if not fine:
+        raise IndexError(ROW_OUT_OF_RANGE.format(bank.shape[0]))
+    return out

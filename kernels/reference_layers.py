@@ -1,0 +1,146 @@
+"""The meaning of the layer operations, in plain torch: linear, activation, loss, gather.
+
+No tricks: whole-tensor expressions, any floating dtype (float64 in tests), any device. Arguments
+arrive normalised by the public function of the same name: `[K, ...]`, per-client scalars `[K]`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def _apply(x: Tensor, kind: str | None, slope: float = 0.0) -> Tensor:
+    match kind:
+        case None:
+            return x
+        case "relu":
+            return torch.relu(x)
+        case "tanh":
+            return torch.tanh(x)
+        case "gelu":
+            return x * _phi(x)
+        case "silu":
+            return x * torch.sigmoid(x)
+        case "leaky_relu":
+            return torch.where(x > 0, x, slope * x)
+        case "sigmoid":
+            return torch.sigmoid(x)
+    raise ValueError(f"kind: {kind!r}")
+
+
+def _derivative(x: Tensor, out: Tensor, kind: str, slope: float = 0.0) -> Tensor:
+    match kind:
+        case "relu":
+            return (out > 0).to(out.dtype)
+        case "tanh":
+            return 1 - out * out
+        case "gelu":
+            return _phi(x) + x * torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+        case "silu":
+            s = torch.sigmoid(x)
+            return s * (1 + x * (1 - s))
+        case "leaky_relu":
+            return torch.where(x > 0, torch.ones_like(x), slope)
+        case "sigmoid":
+            return out * (1 - out)
+    raise ValueError(f"kind: {kind!r}")
+
+
+def _phi(x: Tensor) -> Tensor:
+    """The normal distribution function."""
+    return (1 + torch.erf(x / math.sqrt(2))) / 2
+
+
+def activation(x: Tensor, kind: str, slope: float, out: Tensor) -> Tensor:
+    """`out = act(x)`."""
+    return out.copy_(_apply(x, kind, slope))
+
+
+def activation_backward(
+    x: Tensor, out: Tensor, dout: Tensor, kind: str, slope: float, dx: Tensor
+) -> Tensor:
+    """`dx = dout * act'(x)`."""
+    return dx.copy_(dout * _derivative(x, out, kind, slope))
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, out: Tensor
+) -> Tensor:
+    """`out = act(x W^T + b)`."""
+    z = x @ weight.transpose(1, 2)
+    return out.copy_(_apply(z if bias is None else z + bias[:, None], activation))
+
+
+def linear_backward(
+    x: Tensor,
+    weight: Tensor,
+    out: Tensor,
+    dout: Tensor,
+    activation: str | None,
+    dx: Tensor | None,
+    dweight: Tensor,
+    dbias: Tensor | None,
+    alpha: Tensor,
+    beta: Tensor,
+    base_weight: Tensor,
+    base_bias: Tensor | None,
+) -> None:
+    """`dx = dout W`, then `dweight = beta base + alpha dout^T x`, dbias likewise."""
+    if activation is not None:
+        dout.mul_(_derivative(out, out, activation))
+    if dx is not None:
+        dx.copy_(dout @ weight)
+    _fold(dout.transpose(1, 2) @ x, alpha, beta, base_weight, dweight)
+    if dbias is not None:
+        _fold(dout.sum(1), alpha, beta, base_bias, dbias)
+
+
+def _fold(gradient: Tensor, alpha: Tensor, beta: Tensor, base: Tensor | None, to: Tensor) -> None:
+    """`to = beta * base + alpha * gradient`, client by client; base counts only where beta != 0."""
+    a, b = (c.view(-1, *[1] * (gradient.ndim - 1)) for c in (alpha, beta))
+    kept = 0.0 if base is None else torch.where(b == 0, 0.0, b * base)
+    to.copy_(kept + a * gradient)
+
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, count: Tensor, losses: Tensor, dlogits: Tensor
+) -> None:
+    """Each client's mean cross-entropy over its first `count` rows, and its gradient."""
+    batch, classes = logits.shape[1:]
+    inside = torch.arange(batch, device=logits.device) < count[:, None]  # [K, B]
+    targets = torch.where(inside, targets, 0)
+    if bool((targets < 0).any() | (targets >= classes).any() | (count > batch).any()) or bool(
+        (count < 0).any()
+    ):
+        raise IndexError(OUT_OF_RANGE)
+    log_p = torch.log_softmax(logits, 2)
+    picked = log_p.gather(2, targets[..., None])[..., 0]
+    rows = count.to(logits.dtype)
+    losses.copy_(-torch.where(inside, picked, 0.0).sum(1) / rows)
+    onehot = torch.nn.functional.one_hot(targets, classes)
+    gradient = (log_p.exp() - onehot) / rows[:, None, None]
+    dlogits.copy_(torch.where(inside[..., None], gradient, 0.0))
+
+
+OUT_OF_RANGE = "cross_entropy: expected targets in [0, C) and counts in [0, B]; one is not"
+
+
+def gather(
+    bank: Tensor, rows: Tensor, mean: Tensor | None, std: Tensor | None, out: Tensor
+) -> Tensor:
+    """`out = bank[rows]`, from uint8 `(v / 255 - mean) / std`."""
+    if rows.numel() and bool(((rows < 0) | (rows >= bank.shape[0])).any()):
+        raise IndexError(ROW_OUT_OF_RANGE.format(bank.shape[0]))
+    samples = bank[rows]
+    if bank.dtype == torch.uint8 and out.dtype != torch.uint8:
+        samples = samples.to(out.dtype) / 255
+        if mean is not None and std is not None:
+            shape = (-1, *[1] * (bank.ndim - 2))
+            samples = (samples - mean.view(shape)) / std.view(shape)
+    return out.copy_(samples)
+
+
+ROW_OUT_OF_RANGE = "rows: expected rows of the bank, in [0, {}); one is not"

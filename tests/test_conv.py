@@ -1,0 +1,279 @@
+"""`conv` and `conv_backward` against torch's autograd in float64, and what they promise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from fedfast.kernels import conv, conv_backward
+from fedfast.kernels.conv import _CONV as conv_voices
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from images import (
+    alone_and_in_company,
+    close,
+    draw,
+    every_dtype,
+    every_voice,
+    generator,
+    in_rows,
+    poison,
+    same,
+)
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Layer:
+    """K clients' convolution; the numbers follow from the shape and the seed."""
+
+    clients: int = 2
+    batch: int = 3
+    channels: int = 4
+    outputs: int = 6
+    image: tuple[int, int] = (9, 8)
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    activation: str | None = None
+    bias: bool = True
+    shared: bool = False
+    seed: int = 0
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        return dict(
+            stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
+        )
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        random = generator(self.seed)
+        x = draw(random, self.clients, self.batch, self.channels, *self.image, dtype=self.dtype)
+        shape = (self.outputs, self.channels // self.groups, *self.kernel)
+        owners = 1 if self.shared else self.clients
+        weight = draw(random, owners, *shape, dtype=self.dtype)
+        bias = draw(random, owners, self.outputs, dtype=self.dtype) if self.bias else None
+        if self.shared:
+            shared = None if bias is None else bias.expand(self.clients, -1)
+            return x, weight.expand(self.clients, *shape), shared
+        return in_rows(x), in_rows(weight), None if bias is None else in_rows(bias, 3)
+
+    def torch_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y = F.conv2d(x, weight, bias, **self.geometry)
+        return y if self.activation is None else getattr(torch, self.activation)(y)
+
+
+def autograd(layer: Layer, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
+    """Output and gradients in float64, client by client; the activation's kink as `out` has it."""
+    x, weight, bias = layer.tensors()
+    results = []
+    for k in range(layer.clients):
+        own = [x[k], weight[k], bias[k] if bias is not None else torch.zeros(layer.outputs)]
+        leaves = [t.detach().double().requires_grad_() for t in own]
+        y = replace(layer, activation=None).torch_forward(*leaves)
+        dz = dout[k].double()
+        if layer.activation == "relu":
+            dz = dz * (out[k] > 0)
+        elif layer.activation == "tanh":
+            dz = dz * (1 - y.detach().tanh() ** 2)
+        grads = torch.autograd.grad(y, leaves, dz)
+        results.append((layer.torch_forward(*leaves).detach(), *grads))
+    return tuple(torch.stack(each) for each in zip(*results, strict=True))
+
+
+def run(layer: Layer, voice: str, which: slice = slice(None), **fold: Any) -> dict[str, Any]:
+    """Everything the operations write, for some of the clients."""
+    x, weight, bias = (None if t is None else t[which] for t in layer.tensors())
+    options = layer.geometry | {"activation": layer.activation, "backend": voice}
+    shape = conv(x, weight, bias, **options).shape
+    out = poison(*shape, dtype=layer.dtype)
+    conv(x, weight, bias, out=out, **options)
+    whole = draw(generator(9), layer.clients, *shape[1:], dtype=layer.dtype)
+    dout = in_rows(whole[which])
+    given = dout.clone()
+    grads = {
+        "dx": poison(*x.shape, dtype=layer.dtype),
+        "dweight": poison(*weight.shape, dtype=layer.dtype),
+        "dbias": poison(*weight.shape[:2], dtype=layer.dtype) if bias is not None else None,
+    }
+    conv_backward(x, weight, out, dout, **grads, **options, **fold)
+    return {"out": out, **grads, "given": given}
+
+
+def check(layer: Layer, voice: str) -> None:
+    found = run(layer, voice)
+    names = ("out", "dx", "dweight", "dbias")
+    expected = autograd(layer, found["out"], found["given"])
+    for name, value in zip(names, expected, strict=True):
+        if found[name] is not None:
+            close(found[name], value)
+
+
+SHAPES = {
+    "plain": Layer(),
+    "padded": Layer(padding=(2, 1), activation="relu"),
+    "first-layer": Layer(
+        channels=1, outputs=32, image=(28, 28), kernel=(5, 5), padding=(2, 2), activation="relu"
+    ),
+    "first-colour": Layer(channels=3, outputs=64, image=(32, 32), kernel=(5, 5)),
+    "interior": Layer(channels=32, outputs=64, image=(14, 14), kernel=(5, 5), padding=(2, 2)),
+    "small-images": Layer(batch=7, channels=20, outputs=40, image=(4, 4), padding=(1, 1)),
+    "few-channels": Layer(batch=5, channels=4, outputs=12, image=(12, 12), kernel=(5, 5)),
+    "strided": Layer(stride=(2, 3), padding=(1, 2), image=(11, 13), outputs=17),
+    "strided-1x1": Layer(kernel=(1, 1), stride=(2, 2), channels=33, outputs=65),
+    "1x1": Layer(kernel=(1, 1), channels=16, outputs=5, activation="tanh"),
+    "dilated": Layer(dilation=(2, 3), kernel=(3, 2), image=(13, 12), padding=(2, 1)),
+    "grouped": Layer(channels=8, outputs=20, groups=4, padding=(1, 1), stride=(2, 1)),
+    "depthwise": Layer(channels=6, outputs=6, groups=6, padding=(1, 1)),
+    "over-padded": Layer(kernel=(2, 1), padding=(3, 2), image=(4, 3)),
+    "whole-image": Layer(kernel=(9, 8), outputs=3),
+    "wide": Layer(image=(3, 70), kernel=(3, 3), padding=(1, 1), channels=2, outputs=3),
+    "no-bias": Layer(bias=False, activation="relu"),
+    "shared": Layer(shared=True, activation="relu"),
+    "one": Layer(clients=1, batch=1, channels=1, outputs=1, image=(1, 1), kernel=(1, 1)),
+}
+every_shape = pytest.mark.parametrize("layer", SHAPES.values(), ids=SHAPES.keys())
+
+
+@every_voice
+@every_dtype
+@every_shape
+def test_against_autograd(layer: Layer, dtype: torch.dtype, voice: str) -> None:
+    check(replace(layer, dtype=dtype), voice)
+
+
+@every_shape
+def test_a_client_alone_equals_the_client_in_company(layer: Layer) -> None:
+    layer = replace(layer, clients=5)
+    alone_and_in_company(lambda which: run(layer, "native", which), layer.clients)
+
+
+PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+@settings(max_examples=120, deadline=None)
+@given(data=st.data())
+def test_any_shape(data: st.DataObject) -> None:
+    groups = data.draw(st.integers(1, 3))
+    kernel, dilation = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5))), data.draw(PAIRS)
+    padding = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    reach = [
+        max(1, d * (t - 1) + 1 - 2 * p) for d, t, p in zip(dilation, kernel, padding, strict=True)
+    ]
+    image = tuple(least + data.draw(st.integers(0, 18)) for least in reach)
+    layer = Layer(
+        clients=data.draw(st.integers(1, 3)),
+        batch=data.draw(st.integers(1, 4)),
+        channels=groups * data.draw(st.integers(1, 9)),
+        outputs=groups * data.draw(st.integers(1, 40)),
+        image=image,
+        kernel=kernel,
+        stride=data.draw(PAIRS),
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        activation=data.draw(st.sampled_from([None, "relu", "tanh"])),
+        bias=data.draw(st.booleans()),
+        shared=data.draw(st.booleans()),
+        seed=data.draw(st.integers(0, 99)),
+        dtype=data.draw(st.sampled_from([torch.float32, torch.float64])),
+    )
+    check(layer, "native")
+
+
+@every_voice
+def test_a_folded_step_is_sgd(voice: str) -> None:
+    """dweight is the weight itself; dx still sees the old one."""
+    layer = Layer(clients=3, activation="relu", dtype=torch.float64, padding=(1, 1))
+    plain = run(layer, voice)
+    x, weight, bias = (in_rows(t) for t in layer.tensors())
+    out = conv(x, weight, bias, padding=1, activation="relu", backend=voice)
+    eta, decay = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64), 0.01
+    expected_w = weight - eta.view(3, 1, 1, 1, 1) * (plain["dweight"] + decay * weight)
+    expected_b = bias - eta.view(3, 1) * (plain["dbias"] + decay * bias)
+    dx = torch.full_like(x, float("nan"))
+    sinks: dict[str, Any] = dict(dx=dx, dweight=weight, dbias=bias, base_weight=weight)
+    fold: dict[str, Any] = dict(alpha=-eta, beta=1 - decay * eta, base_bias=bias)
+    shape: dict[str, Any] = dict(padding=1, activation="relu", backend=voice)
+    conv_backward(x, weight, out, plain["given"].clone(), **sinks, **fold, **shape)
+    close(weight, expected_w)
+    close(bias, expected_b)
+    same(dx, plain["dx"])
+
+
+@every_voice
+def test_a_shared_base_and_no_dx(voice: str) -> None:
+    """The first local step reads the global row and writes each client's own."""
+    layer = Layer(shared=True, bias=False, dtype=torch.float64)
+    plain = run(layer, voice)
+    x, weight, _ = layer.tensors()
+    dweight = poison(*weight.shape, dtype=torch.float64)
+    out = conv(x, weight, backend=voice)
+    fold: dict[str, Any] = dict(alpha=-0.5, beta=0.75, base_weight=weight[0])
+    conv_backward(x, weight, out, plain["given"], dweight=dweight, backend=voice, **fold)
+    close(dweight, 0.75 * weight - 0.5 * plain["dweight"])
+
+
+@every_voice
+def test_without_a_base_gradients_add_up(voice: str) -> None:
+    layer = Layer(dtype=torch.float64)
+    once = run(layer, voice)
+    x, weight, bias = layer.tensors()
+    dweight, dbias = torch.ones_like(weight), torch.ones_like(bias)
+    out = conv(x, weight, bias, backend=voice)
+    sinks: dict[str, Any] = dict(dweight=dweight, dbias=dbias, beta=1.0)
+    conv_backward(x, weight, out, once["given"], backend=voice, **sinks)
+    close(dweight, 1 + once["dweight"])
+    close(dbias, 1 + once["dbias"])
+
+
+def test_a_broken_client_breaks_no_other() -> None:
+    layer = Layer(clients=3, channels=3, outputs=20, padding=(1, 1))
+    whole = run(layer, "native")
+    x, weight, bias = layer.tensors()
+    x[1, 0, 0, 2, 2] = float("nan")
+    out = conv(x, weight, bias, padding=1, backend="native")
+    for k in (0, 2):
+        same(out[k], whole["out"][k])
+    assert out[1, 0].isnan().any() and out[1, 1:].isfinite().all()
+
+
+def wrong(**changes: Any) -> dict[str, Any]:
+    x, weight, bias = Layer().tensors()
+    return dict(x=x, weight=weight, bias=bias) | changes
+
+
+ERRORS = {
+    "x: expected shape": lambda: wrong(x=torch.ones(3, 4, 9, 8)),
+    "x: expected a tensor": lambda: wrong(x=None),
+    "x: expected a floating dtype": lambda: wrong(x=torch.ones(2, 3, 4, 9, 8, dtype=torch.int32)),
+    "x: expected each client's part": lambda: wrong(x=torch.ones(2, 3, 4, 8, 9).mT),
+    "weight: expected shape": lambda: wrong(weight=torch.ones(2, 6, 5, 3, 3)),
+    "weight: expected dtype": lambda: wrong(weight=torch.ones(2, 6, 4, 3, 3).double()),
+    "weight: expected a window that fits": lambda: wrong(weight=torch.ones(2, 6, 4, 10, 3)),
+    "bias: expected shape": lambda: wrong(bias=torch.ones(2, 7)),
+    "out: expected shape": lambda: wrong(out=torch.ones(2, 3, 6, 7, 7)),
+    "out: expected memory": lambda: wrong(out=torch.ones(3, 6, 7, 6).expand(2, 3, 6, 7, 6)),
+    "stride: expected": lambda: wrong(stride=0),
+    "padding: expected": lambda: wrong(padding=(1, 2, 3)),
+    "groups: expected a divisor": lambda: wrong(groups=3),
+    "groups: expected an int": lambda: wrong(groups=0),
+    "activation: expected": lambda: wrong(activation="gelu"),
+}
+
+
+@pytest.mark.parametrize("message", ERRORS)
+def test_errors_name_the_argument(message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        conv(**ERRORS[message]())
+
+
+def test_the_missing_voice_names_the_generic_path() -> None:
+    with pytest.raises(RuntimeError, match="conv has no Triton voice.*generic path"):
+        conv_voices["triton"]()

@@ -1,0 +1,128 @@
+"""`cross_entropy` against torch in float64, over ragged batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from blocks import DTYPES, alone_in_company, block, close, poison, same
+from fedfast.kernels import cross_entropy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+every_voice = pytest.mark.parametrize("voice", ["reference", "native"])
+
+
+def targets_of(clients: int, batch: int, classes: int) -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.randint(classes, (clients, batch), generator=generator)
+
+
+def judge(logits: Tensor, targets: Tensor, count: Tensor, voice: str) -> None:
+    losses, dlogits = poison(len(count), dtype=logits.dtype), poison(*logits.shape).to(logits)
+    cross_entropy(logits, targets, count, losses=losses, dlogits=dlogits, backend=voice)
+    for k, n in enumerate(count.tolist()):
+        leaf = logits[k].double().requires_grad_()
+        loss = F.cross_entropy(leaf[:n], targets[k, :n])
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        close(dlogits[k][None], gradient[None])
+        close(losses[k][None, None], loss.detach()[None, None])
+        assert (dlogits[k, n:] == 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    voice=st.sampled_from(["reference", "native"]),
+    dtype=st.sampled_from(DTYPES),
+    batch=st.integers(1, 70),
+    classes=st.integers(2, 130),
+    stretch=st.sampled_from([1e-3, 1.0, 30.0]),
+    kind=st.sampled_from(["bank", "strided"]),
+    data=st.data(),
+)
+def test_against_autograd(voice, dtype, batch, classes, stretch, kind, data) -> None:
+    logits = block(1, 3, batch, classes, dtype=dtype, kind=kind).mul_(stretch)
+    count = torch.tensor([data.draw(st.integers(1, batch)) for _ in range(3)], dtype=torch.int32)
+    judge(logits, targets_of(3, batch, classes), count, voice)
+
+
+@every_voice
+def test_huge_logits_stay_finite(voice: str) -> None:
+    logits = torch.tensor([[[1e4, -1e4, 0.0], [-3e38, 3e38, 3e38]]])
+    losses, dlogits = cross_entropy(
+        logits, torch.tensor([[0, 1]]), torch.tensor([2], dtype=torch.int32), backend=voice
+    )
+    close(losses[None], torch.tensor([[0.5 * 0.6931471805599453]], dtype=torch.float64))
+    same(dlogits, torch.tensor([[[0, 0, 0], [0, -0.25, 0.25]]]))
+
+
+@every_voice
+def test_masked_classes(voice: str) -> None:
+    logits = torch.tensor([[[1.0, -torch.inf, 2.0]]])
+    count = torch.ones(1, dtype=torch.int32)
+    losses, dlogits = cross_entropy(logits, torch.tensor([[0]]), count, backend=voice)
+    close(losses[None], F.cross_entropy(logits[0].double(), torch.tensor([0]))[None, None])
+    assert dlogits[0, 0, 1] == 0
+
+
+@every_voice
+def test_nan_stays_with_its_client(voice: str) -> None:
+    logits = block(1, 3, 7, 5)
+    logits[1, 2, 3] = torch.nan
+    count = torch.full((3,), 7, dtype=torch.int32)
+    losses, dlogits = cross_entropy(logits, targets_of(3, 7, 5), count, backend=voice)
+    assert losses.isnan().tolist() == [False, True, False]
+    assert dlogits[1, 2].isnan().all() and dlogits[[0, 2]].isfinite().all()
+
+
+@every_voice
+def test_nothing_beyond_the_count_is_read(voice: str) -> None:
+    logits, targets = block(1, 2, 6, 4), targets_of(2, 6, 4)
+    count = torch.tensor([4, 0], dtype=torch.int32)
+    before = cross_entropy(logits, targets, count, backend=voice)
+    logits[0, 4:], logits[1], targets[0, 4:], targets[1] = torch.nan, torch.nan, 99, -1
+    after = cross_entropy(logits, targets, count, backend=voice)
+    for a, b in zip(before, after, strict=True):
+        same(a, b)
+    assert after[0].isnan().tolist() == [False, True] and (after[1][1] == 0).all()
+
+
+def test_a_client_alone_equals_the_client_in_company() -> None:
+    logits, targets = block(1, 5, 64, 130, kind="strided"), targets_of(5, 64, 130)
+    count = torch.tensor([1, 64, 33, 2, 50], dtype=torch.int32)
+    alone_in_company(lambda some: cross_entropy(logits[some], targets[some], count[some]), 5)
+
+
+@every_voice
+def test_in_place(voice: str) -> None:
+    logits, targets = block(1, 2, 6, 4), targets_of(2, 6, 4)
+    count = torch.tensor([4, 6], dtype=torch.int32)
+    losses, dlogits = cross_entropy(logits, targets, count, backend=voice)
+    again, _ = cross_entropy(logits, targets, count, dlogits=logits, backend=voice)
+    same(again, losses)
+    same(logits, dlogits)
+
+
+@every_voice
+@pytest.mark.parametrize(
+    ("target", "count"), [(4, 3), (-1, 3), (0, 7), (0, -1)], ids=["large", "negative", "7", "-1"]
+)
+def test_out_of_range(voice: str, target: int, count: int) -> None:
+    targets = targets_of(2, 6, 4)
+    targets[1, 1] = target
+    counts = torch.tensor([3, count], dtype=torch.int32)
+    with pytest.raises(IndexError, match="targets in"):
+        cross_entropy(block(1, 2, 6, 4), targets, counts, backend=voice)
+
+
+def test_errors_name_the_argument() -> None:
+    logits, targets, count = torch.zeros(2, 3, 4), torch.zeros(2, 3).long(), torch.ones(2).int()
+    with pytest.raises(TypeError, match="count: expected dtype torch.int32"):
+        cross_entropy(logits, targets, count.long())
+    with pytest.raises(ValueError, match=r"targets: expected shape \[2, 3\]"):
+        cross_entropy(logits, targets[:, :2], count)
+    with pytest.raises(ValueError, match=r"losses: expected shape \[2\]"):
+        cross_entropy(logits, targets, count, losses=torch.zeros(3))
+    with pytest.raises(ValueError, match="losses: expected a contiguous"):
+        cross_entropy(logits, targets, count, losses=torch.zeros(2, 2)[:, 0])
