@@ -24,7 +24,7 @@ def judge(benchmark: Any, threads: int) -> Callable[..., contest.Row]:
         row = contest.hold(operation, form, threads, size, native, *peers)
         torch.set_num_threads(threads)
         benchmark.extra_info.update(vars(row))
-        benchmark.pedantic(native, rounds=5, warmup_rounds=1)
+        benchmark.pedantic(native, rounds=3, warmup_rounds=1)
         print(
             f"\n{operation} {form} x{threads}: {row.gb_per_s:.1f} GB/s, "
             f"{row.ratio_copy:.0%} of copy, {row.ratio_foreach:.1f}x foreach, "

@@ -77,12 +77,14 @@ def test_a_client_alone_equals_the_client_in_company(operation: str, form: str, 
                     same(alone[name][0], company[name][k])
 
 
+@pytest.mark.parametrize(("clients", "size"), [(1, 300001), (7, 40001)])
 @every_form
-def test_threads_change_no_bit(operation: str, form: str) -> None:
-    case = cases.case(operation, form, 7, 12345, torch.float32)
+def test_threads_change_no_bit(operation: str, form: str, clients: int, size: int) -> None:
+    """Sizes that are worth several threads, for the whole bank and for a single client."""
+    case = cases.case(operation, form, clients, size, torch.float32)
     before, results = torch.get_num_threads(), []
     try:
-        for threads in (1, 2, 2, 3):
+        for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             results.append(case.run("native"))
     finally:

@@ -30,7 +30,7 @@ struct Client {
 };
 
 // acc += weight (row - base), one client after another, and lane += (row - base)^2 for kLanes
-// columns. Arithmetic is the limit here: fma spelled out saves a quarter and rounds alike
+// columns. Arithmetic is the limit here: fma spelled out saves a fifth and rounds alike
 // everywhere (before x86-64-v3 it is a slow library call).
 template <int kCount, typename T>
 FEDFAST_INLINE void add_lanes(const Client<T> (&client)[kCount], int64_t i, double* __restrict acc,

@@ -37,12 +37,14 @@ constexpr int64_t kChunk = 64;         // elements between two rounds of fetchin
 constexpr int64_t kAheadBytes = 4096;  // a page: where the hardware's own prefetcher stops
 constexpr int64_t kLineBytes = 64;
 
-// Asks for the cache lines of n elements; past a row's end this is harmless.
+// Asks for the cache lines of n elements, into the second-level cache: requests to the first would
+// occupy the few line buffers a core has. Past a row's end this is harmless.
 template <typename T>
 FEDFAST_INLINE void fetch(const T* row, int64_t n) {
 #if defined(__GNUC__)
   const char* line = reinterpret_cast<const char*>(row);
-  for (int64_t b = 0; b < n * int64_t{sizeof(T)}; b += kLineBytes) __builtin_prefetch(line + b);
+  for (int64_t b = 0; b < n * int64_t{sizeof(T)}; b += kLineBytes)
+    __builtin_prefetch(line + b, 0, 2);
 #endif
 }
 

@@ -34,6 +34,21 @@ FEDFAST_CLONES void descend(const T* d, const T* w, const Rates<T>& r, T* out, i
   }
 }
 
+// `descend` along one term without a strip between: plain SGD moves nothing but w and g.
+template <typename T>
+FEDFAST_CLONES void descend_along(const T* g, T c, const T* w, const Rates<T>& r, T* out,
+                                  int64_t n) {
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    fetch_ahead(g + begin, w + begin, out + begin);
+    const int64_t end = std::min(begin + kChunk, n);
+    FEDFAST_INDEPENDENT
+    for (int64_t i = begin; i < end; ++i) {
+      const T d = c * g[i];
+      out[i] = w[i] - r.eta * (r.shrink * d + r.decay * w[i]);
+    }
+  }
+}
+
 template <typename T>
 FEDFAST_CLONES void descend_momentum(const T* d, const T* w, const Rates<T>& r, T* m, T* out,
                                      int64_t n) {
@@ -91,6 +106,11 @@ template <typename T>
 void apply_block(const Step<T>& p, int64_t k, const Piece& piece, T shrink) {
   const Direction<T> direction(p.terms, k);
   const Rates<T> rates{p.eta[k], p.lam[k], p.weight_decay[k], p.momentum[k], shrink};
+  if (p.terms.count == 1 && !p.w_ref && !p.m) {
+    const int64_t i = piece.start, n = piece.stop - i;
+    return descend_along(direction.d[0] + i, direction.c[0], p.w.row(k) + i, rates,
+                         p.out.row(k) + i, n);
+  }
   const auto descend_with_m = p.nesterov ? descend_nesterov<T> : descend_momentum<T>;
   alignas(64) T d[kStrip];
   strips(piece.start, piece.stop, [&](int64_t i, int64_t n) {
