@@ -53,7 +53,8 @@ class Row:
 
     clients  per round; rounds timed
     gflop_per_s, sgemm_gflop_per_s  useful arithmetic, and that of a large product
-    setup_s  before the first round: compilation, allocation
+    setup_s    before the first round: compilation, allocation
+    elsewhere  share of the machine's CPU time that other processes took during the race
     ratio_fedfast  median over fedfast's, same algorithm
     ratio_sam      FedSAM's median over FedAvg's, same contestant
     """
@@ -78,6 +79,7 @@ class Row:
     gflop_per_s: float
     sgemm_gflop_per_s: float
     setup_s: float
+    elsewhere: float
     ratio_fedfast: float | None = None
     ratio_sam: float | None = None
 
@@ -207,15 +209,44 @@ def algorithm(rho: float | None) -> str:
     return "fedavg" if rho is None else "fedsam"
 
 
-def race(contestants: list[Contestant], rounds: int) -> list[list[float]]:
-    """Seconds of every contestant's rounds 1..rounds, taking turns; round 0 is not counted."""
+def race(contestants: list[Contestant], rounds: int) -> tuple[list[list[float]], float]:
+    """Seconds of every contestant's rounds 1..rounds, taking turns; round 0 is not counted.
+
+    Also the share of the machine that others took meanwhile.
+    """
     seconds: list[list[float]] = [[] for _ in contestants]
+    before = Usage.now()
     for t in range(rounds + 1):
         for contestant, times in zip(contestants, seconds, strict=True):
             spent = timed(lambda c=contestant, t=t: c.play(t))
             if t > 0:
                 times.append(spent)
-    return seconds
+    return seconds, Usage.now().elsewhere(before)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """CPU seconds so far: available in all, spent by everybody, spent by this process."""
+
+    available: float
+    everybody: float
+    own: float
+
+    @classmethod
+    def now(cls) -> Usage:
+        """Read the clocks; without Linux's /proc nobody else is seen."""
+        cores, own = os.cpu_count() or 1, time.process_time()
+        try:
+            user, nice, system, _, _, *interrupts = Path("/proc/stat").read_text().split()[1:9]
+        except OSError:
+            return cls(cores * time.perf_counter(), own, own)
+        ticks = sum(map(int, (user, nice, system, *interrupts)))
+        return cls(cores * time.perf_counter(), ticks / os.sysconf("SC_CLK_TCK"), own)
+
+    def elsewhere(self, before: Usage) -> float:
+        """The share of the available seconds that others have spent since `before`."""
+        others = (self.everybody - before.everybody) - (self.own - before.own)
+        return max(0.0, others / (self.available - before.available))
 
 
 def contest(workload: Workload, rounds: int, threads: int, sgemm: float) -> list[Row]:
@@ -224,15 +255,22 @@ def contest(workload: Workload, rounds: int, threads: int, sgemm: float) -> list
     plain, sharp = tuned(arena)
     contestants = [fedfast(arena, None), typical(arena, None), plain, vmapped(arena)]
     contestants += [fedfast(arena, RHO), typical(arena, RHO), sharp]
-    seconds = race(contestants, rounds)
+    seconds, elsewhere = race(contestants, rounds)
     rows = [
-        row(workload, c, times, threads, sgemm)
+        row(workload, c, times, threads, sgemm, elsewhere)
         for c, times in zip(contestants, seconds, strict=True)
     ]
     return compared(rows)
 
 
-def row(workload: Workload, c: Contestant, seconds: list[float], threads: int, sgemm: float) -> Row:
+def row(
+    workload: Workload,
+    c: Contestant,
+    seconds: list[float],
+    threads: int,
+    sgemm: float,
+    elsewhere: float,
+) -> Row:
     """The figures of one contestant, but for its ratios."""
     median = statistics.median(seconds)
     p20, p80 = np.percentile(seconds, [20, 80])
@@ -258,6 +296,7 @@ def row(workload: Workload, c: Contestant, seconds: list[float], threads: int, s
         gflop_per_s=round(flops / median / 1e9, 2),
         sgemm_gflop_per_s=round(sgemm, 1),
         setup_s=round(c.setup, 2),
+        elsewhere=round(elsewhere, 3),
     )
 
 
@@ -288,7 +327,7 @@ def sgemm_rate() -> float:
     return best
 
 
-def scaling(threads: int, sgemm: float) -> list[Row]:
+def scaling(threads: int, sgemm: float) -> Iterable[Row]:
     """fedfast on W3's clients in cohorts of many sizes, everybody drawn from 10,000 clients."""
     base = next(w for w in WORKLOADS if w.name == "W3")
     n, own = base.clients * base.samples, base.samples
@@ -298,23 +337,24 @@ def scaling(threads: int, sgemm: float) -> list[Row]:
     # 10,000 clients over 50,000 samples: owners overlap, which costs nothing and saves gigabytes.
     owners = np.arange(COHORTS[-1] * own).reshape(COHORTS[-1], own) % n
     data = FederatedData.from_index(Samples(x, y), owners)
-    rows = []
+    first = None
     for cohort in COHORTS:
         workload = replace(base, name="W3-scaling", clients=COHORTS[-1], cohort=cohort)
-        rows.append(scaled(workload, data, threads, sgemm))
-        r = rows[-1]
+        r = scaled(workload, data, threads, sgemm)
         cost = 1e3 * r.median_s / cohort
-        first = 1e3 * rows[0].median_s / rows[0].clients
+        first = first or cost
         print(
             f"  cohort {cohort:6d}: {r.median_s:8.3f} s a round, {cost:6.3f} ms per client, "
-            f"x {cost / first:.2f} of cohort {COHORTS[0]}'s, {r.setting}"
+            f"x {cost / first:.2f} of cohort {COHORTS[0]}'s, {r.setting}, "
+            f"{r.elsewhere:.0%} elsewhere",
+            flush=True,
         )
-    return rows
+        yield r
 
 
 def scaled(workload: Workload, data: FederatedData, threads: int, sgemm: float) -> Row:
     """One cohort size; fedfast draws the schedule itself."""
-    rounds = max(1, min(20, 2000 // workload.cohort))
+    rounds = max(1, min(20, 1000 // workload.cohort))
     begin = time.perf_counter()
     sim = Simulation(
         workload.module(),
@@ -328,7 +368,8 @@ def scaled(workload: Workload, data: FederatedData, threads: int, sgemm: float) 
     plays = iter(sim)
     told = f"{path(sim)}, chunks of {sim.chunk}"
     ours = Contestant("fedfast", "fedavg", told, time.perf_counter() - begin, lambda t: next(plays))
-    return row(workload, ours, race([ours], rounds)[0], threads, sgemm)
+    seconds, elsewhere = race([ours], rounds)
+    return row(workload, ours, seconds[0], threads, sgemm, elsewhere)
 
 
 def show(rows: list[Row]) -> None:
@@ -346,7 +387,8 @@ def show(rows: list[Row]) -> None:
             f"{r.ratio_fedfast:10.2f}  {r.setting}{setup}"
         )
     ratios = [f"{r.contestant} {r.ratio_sam:.2f}" for r in rows if r.ratio_sam]
-    print(f"  FedSAM / FedAvg: {', '.join(ratios)}\n", flush=True)
+    print(f"  FedSAM / FedAvg: {', '.join(ratios)}")
+    print(f"  {rows[0].elsewhere:.0%} of the machine went to other processes\n", flush=True)
 
 
 def commit() -> str:
@@ -411,9 +453,9 @@ def main() -> None:
         f"SGEMM {sgemm:.0f} GFLOP/s\n"
     )
     if told.scaling:
-        rows = scaling(told.threads, sgemm)
-        if told.write:
-            append(rows)
+        for r in scaling(told.threads, sgemm):
+            if told.write:
+                append([r])
         return
     for workload in (w for w in WORKLOADS if w.name in told.only.split(",")):
         parameters = sum(p.numel() for p in workload.module().parameters())

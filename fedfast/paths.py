@@ -16,8 +16,6 @@ def program_for(
         return None, "the loss is a callable"
     if random:
         return None, "the model draws random numbers in training"
-    if layout.stride > layout.trained:
-        return None, "the model has frozen parameters or float buffers"
     if x.device.type != "cpu" or backend == "triton":
         return None, "layer operations have no GPU voice yet"
     program, reason = trace(module, x)
@@ -28,7 +26,7 @@ def program_for(
 
 def _complete(program: Program, layout: FlatLayout) -> tuple[Program | None, str]:
     """A parameter that no layer reads would never be written by a folded step."""
-    read = {layout.aliases.get(name, name) for name in program.parameters}
+    read = {layout.aliases.get(name, name) for name in program.parameters | program.buffers}
     unread = [slot.name for slot in layout.slots if slot.name not in read]
     if unread:
         return None, f"no layer reads {unread[0]}"

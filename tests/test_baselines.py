@@ -14,6 +14,7 @@ from fedfast.models import build
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 import baselines  # noqa: E402
+import bench_round  # noqa: E402
 import workloads  # noqa: E402
 
 ROUNDS, LR = 3, 0.1
@@ -104,3 +105,20 @@ def test_the_warm_up_meets_every_batch_size():
     schedule = work.schedule(2)
     sizes = [[w.sizes for w in baselines.written(work.data(), schedule.round(t))] for t in range(3)]
     assert sizes == [[[4, 2]] * 3, [[4, 4, 2]] * 3, [[4, 4, 2]] * 3]
+
+
+def test_a_contest_ends_with_a_row_for_everybody(monkeypatch):
+    monkeypatch.setattr(bench_round, "PATIENCE", 1e-9)
+    work = workloads.Workload("tiny", "mlp", (4,), 6, 10, 3, 4, 2, compiles=False)
+    rows = {(r.algorithm, r.contestant): r for r in bench_round.contest(work, 2, 2, 100.0)}
+    names = ["fedfast", "typical", "tuned"]
+    assert list(rows) == [
+        *(("fedavg", name) for name in [*names, "vmap"]),
+        *(("fedsam", name) for name in names),
+    ]
+    for (algorithm, _), row in rows.items():
+        ours = rows[algorithm, "fedfast"].median_s
+        assert row.ratio_fedfast == pytest.approx(row.median_s / ours, abs=1e-3)
+        assert (row.ratio_sam is None) == (algorithm == "fedavg")
+        assert 0.0 <= row.elsewhere <= 1.0
+        assert row.p20_s <= row.median_s <= row.p80_s

@@ -1,7 +1,5 @@
 #include "cpu/conv.h"
 
-#include <cmath>
-
 #include "cpu/conv_planes.h"
 #include "cpu/parallel.h"
 
@@ -17,7 +15,7 @@ void one_client(const Conv<T>& p, const ConvProduct<T>& product, int64_t k) {
                          Workspace<T>::rounded(product.weight_elements()) +
                          product.result_elements());
   T* weight = workspace.take(product.weight_elements());
-  Easel<T> easel(product.plan(), s.groups, workspace);
+  Easel<T> easel(product.plan(), s.groups, &workspace);
   T* results = workspace.take(product.result_elements());
   for (int64_t g = 0; g < s.groups; ++g) {
     const int64_t first = g * s.group_outputs();
@@ -26,11 +24,9 @@ void one_client(const Conv<T>& p, const ConvProduct<T>& product, int64_t k) {
       const int64_t count = std::min(images, s.batch - b);
       const T* x = p.x.row(k) + b * in_image + g * s.group_inputs() * s.window.pixels();
       T* out = p.out.row(k) + b * out_image + first * spots;
-      product.run(easel.show(x, in_image, count), weight, count, results, out, out_image);
       const T* bias = p.bias ? p.bias.row(k) + first : nullptr;
-      for (int64_t i = 0; i < count; ++i) {
-        finish(out + i * out_image, bias, s.group_outputs(), spots, p.act);
-      }
+      product.run(easel.show(x, in_image, count), weight, count, results, out, out_image, bias,
+                  p.act);
     }
   }
 }
@@ -42,9 +38,10 @@ void conv(int64_t clients, int threads, const Conv<T>& p) {
   const ConvProduct<T> product(plan_forward(p.shape, conv_kernels<T>().lanes),
                                p.shape.group_outputs());
   const int64_t work = clients * p.shape.batch * p.shape.outputs * p.shape.window.spots();
-  parallel(worth(threads, clients, work * p.shape.depth()), clients, [&](int64_t k, int64_t last) {
-    for (; k < last; ++k) one_client(p, product, k);
-  });
+  parallel(worth(threads, clients, work * p.shape.depth() / kPerElement), clients,
+           [&](int64_t k, int64_t last) {
+             for (; k < last; ++k) one_client(p, product, k);
+           });
 }
 
 template void conv(int64_t, int, const Conv<float>&);

@@ -9,6 +9,8 @@
 
 namespace fedfast {
 
+constexpr int64_t kPerElement = 32;  // multiplications that take as long as an element elsewhere
+
 // Pieces of one thread's scratch, each on its own cache lines.
 template <typename T>
 class Workspace {
@@ -38,6 +40,36 @@ inline int64_t padded_to(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
+// Memory that is needed soon, asked for a little with each of `tiles` tiles: what a product writes,
+// or reads next, comes while it computes.
+class Ahead {
+ public:
+  Ahead() = default;
+  template <typename T>
+  Ahead(const T* first, int64_t elements)
+      : next_(reinterpret_cast<const char*>(first)),
+        end_(next_ + elements * static_cast<int64_t>(sizeof(T))) {}
+
+  void spread(int64_t tiles) {
+    const int64_t lines = (end_ - next_ + kLineBytes - 1) / kLineBytes;
+    step_ = (lines + tiles - 1) / std::max<int64_t>(tiles, 1) * kLineBytes;
+  }
+  void step() {
+#if defined(__GNUC__)
+    const char* stop = std::min(next_ + step_, end_);
+    for (; next_ < stop; next_ += kLineBytes) __builtin_prefetch(next_, 0, 2);
+#endif
+  }
+
+ private:
+  const char *next_ = nullptr, *end_ = nullptr;
+  int64_t step_ = 0;
+};
+
+// planes[c] = act(planes[c] + bias[c]); without bias and activation nothing.
+template <typename T>
+void finish(T* planes, const T* bias, int64_t channels, int64_t size, Act act);
+
 // A product of a group of images with `channels` results per spot, in one of two ways: spots (one
 // pixel times a vector of channels) or rows (one weight times a vector of columns).
 template <typename T>
@@ -54,19 +86,22 @@ class ConvProduct {
   // Elements of packed weights and of a group's results before they are turned into planes.
   int64_t weight_elements() const { return depth() * (by_rows_ ? channels_ : width()); }
   int64_t result_elements() const { return by_rows_ ? 0 : plan_.images * plan_.spots * width(); }
+  double cost() const {
+    return by_rows_ ? rows_cost(plan_, channels_) : spots_cost(plan_, channels_, kernels_.lanes);
+  }
   int64_t canvas_elements() const { return plan_.images * plan_.canvas.size(); }
 
   // Packs weights given as [outer, channels, inner] (data gradient: the channel is the second
   // dimension) with outer * inner = depth.
   void pack(const T* weight, int64_t outer, T* to) const;
 
-  // Writes `channels` planes of `images` images, `out_image` elements apart.
-  void run(const T* canvas, const T* weight, int64_t images, T* results, T* out,
-           int64_t out_image) const;
+  // Writes `channels` planes of `images` images, `out_image` elements apart: act(sums + bias).
+  void run(const T* canvas, const T* weight, int64_t images, T* results, T* out, int64_t out_image,
+           const T* bias = nullptr, Act act = Act::none) const;
 
  private:
   void pack_rows(const T* weight, int64_t outer, T* to) const;
-  void run_rows(const T* canvas, const T* weight, T* out) const;
+  void run_rows(const T* canvas, const T* weight, T* out, const T* bias, Act act) const;
 
   const ConvKernels<T>& kernels_ = conv_kernels<T>();
   ConvPlan plan_;
@@ -74,10 +109,12 @@ class ConvProduct {
   bool by_rows_;
 };
 
-// c[j, width] = (add ? c : 0) + sum over `deep` of x[at[j] + deep] * b[deep, width], cut into tiles
-// and into pieces of `deep` that stay in the first-level cache.
+// c[to[j], width] = (add ? itself : 0) + sum over `deep` of x[at[j] + deep] * b[deep, width], cut
+// into tiles and into pieces of `deep` that stay in the first-level cache. Without `to`, row j.
+// `ahead` is asked for meanwhile.
 template <typename T>
 void spots_product(const T* x, const int32_t* at, int64_t spots, const int32_t* deep, int64_t depth,
-                   const T* b, int64_t width, T* c, bool add);
+                   const T* b, int64_t width, T* c, bool add, const int32_t* to = nullptr,
+                   Ahead ahead = {});
 
 }  // namespace fedfast

@@ -36,6 +36,7 @@ struct Floats : Tiles {
   FEDFAST_OP Reg broadcast(T x) { return _mm256_set1_ps(x); }
   FEDFAST_OP Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
+  FEDFAST_OP Reg relu(Reg x) { return _mm256_max_ps(zero(), x); }
 
   FEDFAST_OP void transpose(const T* from, int64_t from_row, T* to, int64_t to_row) {
     __m256 r[8], t[8];
@@ -78,6 +79,7 @@ struct Doubles : Tiles {
   FEDFAST_OP Reg broadcast(T x) { return _mm256_set1_pd(x); }
   FEDFAST_OP Reg add(Reg a, Reg b) { return _mm256_add_pd(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_pd(a, b, c); }
+  FEDFAST_OP Reg relu(Reg x) { return _mm256_max_pd(zero(), x); }
 
   FEDFAST_OP void transpose(const T* from, int64_t from_row, T* to, int64_t to_row) {
     const __m256d a = load(from), b = load(from + from_row);

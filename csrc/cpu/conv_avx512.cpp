@@ -37,6 +37,7 @@ struct Floats : Tiles {
   FEDFAST_OP Reg broadcast(T x) { return _mm512_set1_ps(x); }
   FEDFAST_OP Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
+  FEDFAST_OP Reg relu(Reg x) { return _mm512_max_ps(zero(), x); }
 
   // Pairs, quadruples, then 128-bit pieces change places.
   FEDFAST_OP void transpose(const T* from, int64_t from_row, T* to, int64_t to_row) {
@@ -85,6 +86,7 @@ struct Doubles : Tiles {
   FEDFAST_OP Reg broadcast(T x) { return _mm512_set1_pd(x); }
   FEDFAST_OP Reg add(Reg a, Reg b) { return _mm512_add_pd(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_pd(a, b, c); }
+  FEDFAST_OP Reg relu(Reg x) { return _mm512_max_pd(zero(), x); }
 
   FEDFAST_OP void transpose(const T* from, int64_t from_row, T* to, int64_t to_row) {
     __m512d t[8];

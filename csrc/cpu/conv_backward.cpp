@@ -1,114 +1,38 @@
-// Through the activation, then the data gradient, then the weight gradient: dweight may be weight.
+// Image after image: through the activation, then both gradients, while dout is still in a cache.
+// The weights are packed before and written after, so dweight may be weight.
 #include <algorithm>
+#include <optional>
 #include <vector>
 
-#include "cpu/conv_planes.h"
+#include "cpu/conv_data_gradient.h"
+#include "cpu/conv_weight_gradient.h"
 #include "cpu/parallel.h"
 
 namespace fedfast {
 namespace {
 
-// How the weight gradient is summed: c[tap, output] as spots, or c[output, tap, lane] as rows.
+// dout *= act'(out) in a group's planes of some images; adds their sums by channel.
 template <typename T>
-class WeightGradient {
- public:
-  explicit WeightGradient(const ConvShape& shape)
-      : plan_(plan_forward(shape, kernels_.lanes)), shape_(shape) {
-    by_rows_ = !plan_.segments.empty() &&
-               rows_cost(plan_, outputs()) < spots_cost(plan_, outputs(), kernels_.lanes);
-  }
-
-  const ConvPlan& plan() const { return plan_; }
-  int64_t outputs() const { return shape_.group_outputs(); }
-  int64_t taps() const { return plan_.deep.size(); }
-  int64_t width() const { return padded_to(outputs(), kernels_.lanes); }
-  int64_t sums() const { return taps() * (by_rows_ ? outputs() * kernels_.lanes : width()); }
-  int64_t turned() const { return by_rows_ ? 0 : plan_.images * plan_.spots * width(); }
-  int64_t canvases() const { return plan_.images * plan_.canvas.size(); }
-
-  // Adds a group of images to `sums`; `turned` is where dout's channels come to lie side by side.
-  void add(const T* canvas, const T* dout, int64_t dout_image, int64_t images, T* turned,
-           T* sums) const {
-    if (by_rows_) return add_rows(canvas, dout, dout_image, images, sums);
-    for (int64_t i = 0; i < images; ++i) {
-      kernels_.transpose(dout + i * dout_image, plan_.spots, outputs(), plan_.spots,
-                         turned + i * plan_.spots * width(), width());
-    }
-    spots_product(canvas, plan_.deep.data(), taps(), plan_.at.data(), images * plan_.spots,
-                  static_cast<const T*>(turned), width(), sums, true);
-  }
-
-  // The gradient of weight [output, tap].
-  T value(const T* sums, int64_t output, int64_t tap) const {
-    if (!by_rows_) return sums[tap * width() + output];
-    const T* lane = sums + (output * taps() + tap) * kernels_.lanes;
-    T sum = 0;
-    for (int i = 0; i < kernels_.lanes; ++i) sum += lane[i];
-    return sum;
-  }
-
- private:
-  void add_rows(const T* canvas, const T* dout, int64_t dout_image, int64_t images, T* sums) const {
-    const int64_t segments = plan_.segments.size(), row = taps() * kernels_.lanes;
-    for (int64_t i = 0; i < images; ++i, canvas += plan_.canvas.size(), dout += dout_image) {
-      for (int64_t o = 0; o < outputs(); o += kernels_.grad_channels) {
-        const int64_t channels = std::min<int64_t>(kernels_.grad_channels, outputs() - o);
-        for (int64_t t = 0; t < taps(); t += kernels_.grad_taps) {
-          const int64_t count = std::min<int64_t>(kernels_.grad_taps, taps() - t);
-          kernels_.grad[channels][count]({canvas, plan_.deep.data() + t, plan_.segments.data(),
-                                          segments, dout + o * plan_.spots, plan_.spots,
-                                          sums + o * row + t * kernels_.lanes, row});
-        }
-      }
-    }
-  }
-
-  const ConvKernels<T>& kernels_ = conv_kernels<T>();
-  ConvPlan plan_;
-  ConvShape shape_;
-  bool by_rows_;
-};
-
-// dout *= act'(out), and with a bias its gradient.
-template <typename T>
-void undo_all(const ConvBackward<T>& p, int64_t k) {
-  const int64_t outputs = p.shape.outputs, spots = p.shape.window.spots();
+void undo(const ConvBackward<T>& p, T* dout, const T* out, int64_t images, double* sums) {
   if (p.act == Act::none && !p.dbias) return;
-  std::vector<double> sums(outputs);
-  for (int64_t b = 0; b < p.shape.batch; ++b) {
-    for (int64_t o = 0; o < outputs; ++o) {
-      const int64_t plane = (b * outputs + o) * spots;
-      sums[o] += undo_act(p.dout.row(k) + plane, p.out.row(k) + plane, spots, p.act);
+  const int64_t spots = p.shape.window.spots(), image = p.shape.outputs * spots;
+  for (int64_t i = 0; i < images; ++i) {
+    for (int64_t o = 0; o < p.shape.group_outputs(); ++o) {
+      const int64_t plane = i * image + o * spots;
+      sums[o] += undo_act(dout + plane, out + plane, spots, p.act);
     }
-  }
-  if (!p.dbias) return;
-  const T alpha = p.alpha[k], beta = p.beta[k];
-  for (int64_t o = 0; o < outputs; ++o) {
-    const T gradient = alpha * static_cast<T>(sums[o]);
-    p.dbias.row(k)[o] = beta == 0 ? gradient : beta * p.base_bias.row(k)[o] + gradient;
   }
 }
 
 template <typename T>
-void data_gradient(const ConvBackward<T>& p, const ConvProduct<T>& product, int64_t k) {
-  const ConvShape& s = p.shape;
-  const int64_t spots = s.window.spots(), images = product.plan().images;
-  const int64_t in_image = s.inputs * s.window.pixels(), out_image = s.outputs * spots;
-  Workspace<T> workspace(Workspace<T>::rounded(product.canvas_elements()) +
-                         Workspace<T>::rounded(product.weight_elements()) +
-                         product.result_elements());
-  T* weight = workspace.take(product.weight_elements());
-  Easel<T> easel(product.plan(), s.groups, workspace);
-  T* results = workspace.take(product.result_elements());
-  for (int64_t g = 0; g < s.groups; ++g) {
-    const int64_t first = g * s.group_outputs();
-    product.pack(p.weight.row(k) + first * s.depth(), s.group_outputs(), weight);
-    for (int64_t b = 0; b < s.batch; b += images) {
-      const int64_t count = std::min(images, s.batch - b);
-      const T* dout = p.dout.row(k) + b * out_image + first * spots;
-      T* dx = p.dx.row(k) + b * in_image + g * s.group_inputs() * s.window.pixels();
-      product.run(easel.show(dout, out_image, count), weight, count, results, dx, in_image);
-    }
+void write_bias(const ConvBackward<T>& p, const std::vector<double>& sums, int64_t first,
+                int64_t k) {
+  if (!p.dbias) return;
+  const T alpha = p.alpha[k], beta = p.beta[k];
+  for (size_t o = 0; o < sums.size(); ++o) {
+    const T gradient = alpha * static_cast<T>(sums[o]);
+    p.dbias.row(k)[first + o] =
+        beta == 0 ? gradient : beta * p.base_bias.row(k)[first + o] + gradient;
   }
 }
 
@@ -127,44 +51,102 @@ void write_gradient(const ConvBackward<T>& p, const WeightGradient<T>& gradient,
   }
 }
 
+// One client's scratch and passes.
 template <typename T>
-void weight_gradient(const ConvBackward<T>& p, const WeightGradient<T>& gradient, int64_t k) {
-  const ConvShape& s = p.shape;
-  const int64_t spots = s.window.spots(), images = gradient.plan().images;
-  const int64_t in_image = s.inputs * s.window.pixels(), out_image = s.outputs * spots;
-  Workspace<T> workspace(Workspace<T>::rounded(gradient.sums()) +
-                         Workspace<T>::rounded(gradient.turned()) + gradient.canvases());
-  T* sums = workspace.take(gradient.sums());
-  T* turned = workspace.zeros(gradient.turned());
-  Easel<T> easel(gradient.plan(), s.groups, workspace);
-  for (int64_t g = 0; g < s.groups; ++g) {
-    const int64_t first = g * s.group_outputs();
-    std::fill_n(sums, gradient.sums(), T{0});
-    for (int64_t b = 0; b < s.batch; b += images) {
-      const int64_t count = std::min(images, s.batch - b);
-      const T* x = p.x.row(k) + b * in_image + g * s.group_inputs() * s.window.pixels();
-      const T* dout = p.dout.row(k) + b * out_image + first * spots;
-      gradient.add(easel.show(x, in_image, count), dout, out_image, count, turned, sums);
-    }
-    write_gradient(p, gradient, sums, first, k);
+class Client {
+ public:
+  Client(const ConvBackward<T>& p, const DataGradient<T>* data, const WeightGradient<T>& weights,
+         int64_t k)
+      : p_(p), data_(data), weights_(weights), k_(k), workspace_(elements()) {
+    if (data_) pass_.emplace(*data_, workspace_);
+    sums_ = workspace_.take(weights_.sums());
+    turned_ = workspace_.zeros(weights_.turned());
+    easel_.emplace(weights_.plan(), p_.shape.groups, &workspace_);
   }
-}
+
+  void group(int64_t g) {
+    const ConvShape& s = p_.shape;
+    const int64_t first = g * s.group_outputs(), spots = s.window.spots();
+    std::vector<double> bias(s.group_outputs());
+    std::fill_n(sums_, weights_.sums(), T{0});
+    if (pass_) pass_->pack(p_.weight.row(k_) + first * s.depth());
+    const int64_t together = std::max(weights_.plan().images, data_ ? data_->images() : 1);
+    for (int64_t b = 0; b < s.batch; b += together) {
+      const int64_t count = std::min(together, s.batch - b);
+      const int64_t at = (b * s.outputs + first) * spots;
+      undo(p_, p_.dout.row(k_) + at, p_.out.row(k_) + at, count, bias.data());
+      if (pass_) data(g, b, count);
+      weight(g, b, count);
+    }
+    write_gradient(p_, weights_, sums_, first, k_);
+    write_bias(p_, bias, first, k_);
+  }
+
+ private:
+  int64_t elements() const {
+    const auto rounded = Workspace<T>::rounded;
+    return (data_ ? data_->elements() : 0) + rounded(weights_.sums()) + rounded(weights_.turned()) +
+           rounded(weights_.canvases());
+  }
+
+  // dout and x of a group from image b on.
+  const T* dout(int64_t g, int64_t b) const {
+    const ConvShape& s = p_.shape;
+    return p_.dout.row(k_) + (b * s.outputs + g * s.group_outputs()) * s.window.spots();
+  }
+  int64_t in_x(int64_t g, int64_t b) const {
+    const ConvShape& s = p_.shape;
+    return (b * s.inputs + g * s.group_inputs()) * s.window.pixels();
+  }
+
+  void data(int64_t g, int64_t start, int64_t images) {
+    for (int64_t i = 0; i < images; i += data_->images()) {
+      const int64_t count = std::min(data_->images(), images - i);
+      pass_->run(dout(g, start + i), count, p_.dx.row(k_) + in_x(g, start + i));
+    }
+  }
+
+  void weight(int64_t g, int64_t start, int64_t images) {
+    const ConvShape& s = p_.shape;
+    const int64_t together = weights_.plan().images;
+    for (int64_t i = 0; i < images; i += together) {
+      const int64_t count = std::min(together, images - i);
+      const T* x = p_.x.row(k_) + in_x(g, start + i);
+      const T* canvas = easel_->show(x, s.inputs * s.window.pixels(), count);
+      const T* d = dout(g, start + i);
+      const int64_t image = s.outputs * s.window.spots();
+      const bool more = start + i + count < s.batch;
+      const Ahead next =
+          more ? Ahead(d + count * image, s.group_outputs() * s.window.spots()) : Ahead();
+      weights_.add(canvas, d, image, count, turned_, sums_, next);
+    }
+  }
+
+  const ConvBackward<T>& p_;
+  const DataGradient<T>* data_;
+  const WeightGradient<T>& weights_;
+  int64_t k_;
+  Workspace<T> workspace_;
+  std::optional<DataPass<T>> pass_;
+  T *sums_, *turned_;
+  std::optional<Easel<T>> easel_;
+};
 
 }  // namespace
 
 template <typename T>
 void conv_backward(int64_t clients, int threads, const ConvBackward<T>& p) {
-  const ConvProduct<T> data(plan_data_gradient(p.shape, conv_kernels<T>().lanes),
-                            p.shape.group_inputs());
-  const WeightGradient<T> gradient(p.shape);
+  std::optional<DataGradient<T>> data;
+  if (p.dx) data.emplace(p.shape);
+  const WeightGradient<T> weights(p.shape);
   const int64_t work = clients * p.shape.batch * p.shape.outputs * p.shape.window.spots();
-  parallel(worth(threads, clients, work * p.shape.depth()), clients, [&](int64_t k, int64_t last) {
-    for (; k < last; ++k) {
-      undo_all(p, k);
-      if (p.dx) data_gradient(p, data, k);
-      weight_gradient(p, gradient, k);
-    }
-  });
+  parallel(worth(threads, clients, work * p.shape.depth() / kPerElement), clients,
+           [&](int64_t k, int64_t last) {
+             for (; k < last; ++k) {
+               Client<T> client(p, data ? &*data : nullptr, weights, k);
+               for (int64_t g = 0; g < p.shape.groups; ++g) client.group(g);
+             }
+           });
 }
 
 template void conv_backward(int64_t, int, const ConvBackward<float>&);

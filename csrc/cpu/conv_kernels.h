@@ -14,8 +14,8 @@ constexpr int kMaxRowSegments = 3;   // segments of a row tile
 constexpr int kMaxGradChannels = 4;  // channels of a row-gradient tile
 constexpr int kMaxGradTaps = 6;      // taps of a row-gradient tile
 
-// c[j, v] = (add ? c[j, v] : 0) + sum over p < depth of x[at[j] + deep[p]] * b[p, v]: one scalar of
-// an image times a vector of channels.
+// c[to[j], v] = (add ? itself : 0) + sum over p < depth of x[at[j] + deep[p]] * b[p, v]: one scalar
+// of an image times a vector of channels. Without `to`, row j.
 template <typename T>
 struct Spots {
   const T* x;
@@ -24,9 +24,10 @@ struct Spots {
   int64_t depth;
   const T* b;  // [depth, b_row]
   int64_t b_row;
-  T* c;  // [j, c_row]
+  T* c;  // [rows, c_row]
   int64_t c_row;
   bool add;
+  const int32_t* to;  // [j] or none
 };
 
 // A piece of an output row, at most one vector: where it starts in the image and in the output.
@@ -34,15 +35,17 @@ struct Segment {
   int32_t from, to, length;
 };
 
-// out[i * out_row + to + l] = sum over p < depth of w[p * channels + i] * x[from + deep[p] + l]:
-// one weight times a vector of columns.
+// out[i * out_row + to + l] = act(bias[i] + sum over p < depth of w[p * channels + i] *
+// x[from + deep[p] + l]): one weight times a vector of columns; act is relu or nothing.
 template <typename T>
 struct Rows {
   const T* x;
   const Segment* segments;
   const int32_t* deep;  // [depth]
   int64_t depth;
-  const T* w;  // [depth, channels]
+  const T* w;     // [depth, channels]
+  const T* bias;  // [channels] or none
+  bool relu;
   T* out;
   int64_t out_row;
 };

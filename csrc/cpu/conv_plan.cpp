@@ -120,6 +120,18 @@ double rows_cost(const ConvPlan& plan, int64_t channels) {
   return plan.segments.size() * channels * (1.1 * plan.deep.size() + 2.0);
 }
 
+double row_gradient_cost(const ConvPlan& plan, int64_t channels) {
+  return 2.2 * plan.segments.size() * channels * plan.deep.size();  // loads cross cache lines
+}
+
+double scatter_cost(const ConvPlan& forward, const ConvShape& shape, int lanes) {
+  const double vectors = vectors_of(shape.group_inputs(), lanes);
+  const double starved = vectors == 1 ? 1.4 : 1.15;
+  const double products = shape.window.taps() * shape.group_outputs();
+  const double turning = 1.5 * lanes * forward.canvas.height * forward.canvas.width;
+  return vectors * (starved * products * forward.spots + turning);
+}
+
 template <typename T>
 void paint(const Canvas& canvas, const T* source, T* to) {
   const Range rows = inside(canvas.top, canvas.step_y, canvas.source_height, canvas.height);

@@ -41,6 +41,9 @@ ConvPlan plan_data_gradient(const ConvShape& shape, int lanes);
 // How many vector instructions the two ways of forming a product take, roughly.
 double spots_cost(const ConvPlan& plan, int64_t channels, int lanes);
 double rows_cost(const ConvPlan& plan, int64_t channels);
+// The same for a weight gradient by rows, and for a data gradient scattered from dout.
+double row_gradient_cost(const ConvPlan& plan, int64_t channels);
+double scatter_cost(const ConvPlan& forward, const ConvShape& shape, int lanes);
 
 // Copies an image's channels into a canvas whose margins are zero.
 template <typename T>

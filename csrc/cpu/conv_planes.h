@@ -9,9 +9,10 @@ namespace fedfast {
 template <typename T>
 class Easel {
  public:
-  Easel(const ConvPlan& plan, int64_t groups, Workspace<T>& workspace)
+  // Without a workspace nothing can be shown.
+  Easel(const ConvPlan& plan, int64_t groups, Workspace<T>* workspace)
       : canvas_(plan.canvas), in_place_(groups == 1 && plan.canvas.is_source()) {
-    if (!in_place_) memory_ = workspace.zeros(plan.images * canvas_.size());
+    if (!in_place_ && workspace) memory_ = workspace->zeros(plan.images * canvas_.size());
   }
 
   const T* show(const T* images, int64_t image_stride, int64_t count) const {
@@ -27,10 +28,6 @@ class Easel {
   bool in_place_;
   T* memory_ = nullptr;
 };
-
-// planes[c] = act(planes[c] + bias[c]); without bias and activation nothing.
-template <typename T>
-void finish(T* planes, const T* bias, int64_t channels, int64_t size, Act act);
 
 // dout *= act'(out), then returns the sum of dout, added in one order.
 template <typename T>

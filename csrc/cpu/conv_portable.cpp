@@ -41,6 +41,9 @@ struct Small {
   static FEDFAST_INLINE Reg fma(const Reg& a, const Reg& b, const Reg& c) {
     return each([&](int i) { return a.x[i] * b.x[i] + c.x[i]; });
   }
+  static FEDFAST_INLINE Reg relu(const Reg& a) {
+    return each([&](int i) { return a.x[i] < 0 ? T{0} : a.x[i]; });
+  }
   static FEDFAST_INLINE void transpose(const T* from, int64_t from_row, T* to, int64_t to_row) {
     for (int i = 0; i < lanes; ++i) {
       for (int j = 0; j < lanes; ++j) to[j * to_row + i] = from[i * from_row + j];

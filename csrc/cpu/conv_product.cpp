@@ -49,14 +49,18 @@ const ConvKernels<T>& conv_kernels() {
 
 template <typename T>
 void spots_product(const T* x, const int32_t* at, int64_t spots, const int32_t* deep, int64_t depth,
-                   const T* b, int64_t width, T* c, bool add) {
+                   const T* b, int64_t width, T* c, bool add, const int32_t* to, Ahead ahead) {
   const ConvKernels<T>& kernels = conv_kernels<T>();
   each(Cut(width / kernels.lanes, widest_tile(kernels)), [&](int64_t v, int64_t vectors) {
     const int64_t from = v * kernels.lanes, row_bytes = vectors * kernels.lanes * sizeof(T);
-    each(Cut(depth, kCachedBytes / row_bytes), [&](int64_t d, int64_t length) {
+    const Cut depths(depth, kCachedBytes / row_bytes);
+    if (v == 0) ahead.spread(depths.pieces * Cut(spots, kernels.spots[vectors]).pieces);
+    each(depths, [&](int64_t d, int64_t length) {
       each(Cut(spots, kernels.spots[vectors]), [&](int64_t j, int64_t count) {
+        ahead.step();
+        T* rows = c + from + (to != nullptr ? 0 : j * width);
         kernels.spot[count][vectors]({x, at + j, deep + d, length, b + d * width + from, width,
-                                      c + j * width + from, width, add || d > 0});
+                                      rows, width, add || d > 0, to != nullptr ? to + j : nullptr});
       });
     });
   });
@@ -100,34 +104,39 @@ void ConvProduct<T>::pack_rows(const T* weight, int64_t outer, T* to) const {
 
 template <typename T>
 void ConvProduct<T>::run(const T* canvas, const T* weight, int64_t images, T* results, T* out,
-                         int64_t out_image) const {
-  if (by_rows_) return run_rows(canvas, weight, out);
+                         int64_t out_image, const T* bias, Act act) const {
+  if (by_rows_) return run_rows(canvas, weight, out, bias, act);
   spots_product(canvas, plan_.at.data(), images * plan_.spots, plan_.deep.data(), depth(), weight,
-                width(), results, false);
+                width(), results, false, nullptr,
+                Ahead(out, (images - 1) * out_image + channels_ * plan_.spots));
   for (int64_t i = 0; i < images; ++i) {
-    kernels_.transpose(results + i * plan_.spots * width(), width(), plan_.spots, channels_,
-                       out + i * out_image, plan_.spots);
+    T* planes = out + i * out_image;
+    kernels_.transpose(results + i * plan_.spots * width(), width(), plan_.spots, channels_, planes,
+                       plan_.spots);
+    finish(planes, bias, channels_, plan_.spots, act);
   }
 }
 
 template <typename T>
-void ConvProduct<T>::run_rows(const T* canvas, const T* weight, T* out) const {
+void ConvProduct<T>::run_rows(const T* canvas, const T* weight, T* out, const T* bias,
+                              Act act) const {
   const int64_t segments = plan_.segments.size();
   each(Cut(segments, kMaxRowSegments), [&](int64_t s, int64_t pieces) {
     each(Cut(channels_, kernels_.row_channels), [&](int64_t first, int64_t count) {
       kernels_.row[count][pieces]({canvas, &plan_.segments[s], plan_.deep.data(), depth(),
-                                   weight + first * depth(), out + first * plan_.spots,
-                                   plan_.spots});
+                                   weight + first * depth(), bias ? bias + first : nullptr,
+                                   act == Act::relu, out + first * plan_.spots, plan_.spots});
     });
   });
+  if (act == Act::tanh) finish(out, static_cast<const T*>(nullptr), channels_, plan_.spots, act);
 }
 
 template const ConvKernels<float>& conv_kernels();
 template const ConvKernels<double>& conv_kernels();
 template void spots_product(const float*, const int32_t*, int64_t, const int32_t*, int64_t,
-                            const float*, int64_t, float*, bool);
+                            const float*, int64_t, float*, bool, const int32_t*, Ahead);
 template void spots_product(const double*, const int32_t*, int64_t, const int32_t*, int64_t,
-                            const double*, int64_t, double*, bool);
+                            const double*, int64_t, double*, bool, const int32_t*, Ahead);
 template class ConvProduct<float>;
 template class ConvProduct<double>;
 

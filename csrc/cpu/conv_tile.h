@@ -2,8 +2,8 @@
 // vectors, and includes this once.
 //
 // V: T, Reg, Mask, lanes, mask(n), zero(), load(p), load(p, mask), store(p, x), store(p, x, mask),
-// broadcast(x), add(a, b), fma(a, b, c), transpose(from, from_row, to, to_row) of lanes x lanes
-// elements; and the largest tiles: spots(vectors), row_channels,
+// broadcast(x), add(a, b), fma(a, b, c), relu(x) that keeps NaN, transpose(from, from_row, to,
+// to_row) of lanes x lanes elements; and the largest tiles: spots(vectors), row_channels,
 // grad_channels, grad_taps.
 #pragma once
 
@@ -44,7 +44,7 @@ FEDFAST_TARGET void spot_tile(const Spots<typename V::T>& s) {
   for (int j = 0; j < J; ++j) {
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) {
-      T* c = s.c + j * s.c_row + v * V::lanes;
+      T* c = s.c + (s.to != nullptr ? s.to[j] : j) * s.c_row + v * V::lanes;
       V::store(c, s.add ? V::add(V::load(c), acc[j][v]) : acc[j][v]);
     }
   }
@@ -62,7 +62,7 @@ FEDFAST_TARGET void row_tile(const Rows<typename V::T>& r) {
     x[s] = r.x + r.segments[s].from;
     mask[s] = V::mask(r.segments[s].length);
 #pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) acc[i][s] = V::zero();
+    for (int i = 0; i < M; ++i) acc[i][s] = r.bias ? V::broadcast(r.bias[i]) : V::zero();
   }
   const T* w = r.w;
   for (const int32_t *deep = r.deep, *end = deep + r.depth; deep != end; ++deep, w += M) {
@@ -77,11 +77,14 @@ FEDFAST_TARGET void row_tile(const Rows<typename V::T>& r) {
       for (int s = 0; s < S; ++s) acc[i][s] = V::fma(wi, xv[s], acc[i][s]);
     }
   }
+  const bool relu = r.relu;
 #pragma GCC unroll 8
   for (int i = 0; i < M; ++i) {
 #pragma GCC unroll 4
-    for (int s = 0; s < S; ++s)
-      V::store(r.out + i * r.out_row + r.segments[s].to, acc[i][s], mask[s]);
+    for (int s = 0; s < S; ++s) {
+      const Reg y = relu ? V::relu(acc[i][s]) : acc[i][s];
+      V::store(r.out + i * r.out_row + r.segments[s].to, y, mask[s]);
+    }
   }
 }
 

@@ -33,33 +33,67 @@ FEDFAST_INLINE void each_tap(const Window& w, int64_t y, const Body& body) {
 }
 
 // NaN wins, as in torch; of equals the first.
-template <typename T, int Step>
-FEDFAST_INLINE void take_larger(const T* x, int64_t step, int32_t at, int64_t n, T* best,
+template <typename T>
+FEDFAST_INLINE bool wins(T v, T best) {
+  return static_cast<bool>((v > best) | (v != v));
+}
+
+template <typename T>
+FEDFAST_CLONES void take_larger(const T* x, int64_t step, int32_t at, int64_t n, T* best,
                                 int32_t* where) {
-  const int64_t s = Step > 0 ? Step : step;
+  const auto s = static_cast<int32_t>(step);
   FEDFAST_INDEPENDENT
-  for (int64_t i = 0; i < n; ++i) {
-    const T v = x[i * s];
-    const bool wins = (v > best[i]) | (v != v);
-    best[i] = wins ? v : best[i];
-    where[i] = wins ? at + static_cast<int32_t>(i * s) : where[i];
+  for (int32_t i = 0; i < n; ++i) {
+    const T v = x[i * s], old = best[i];
+    const bool larger = wins(v, old);
+    best[i] = larger ? v : old;
+    where[i] = larger ? at + i * s : where[i];
   }
 }
 
 template <typename T>
-FEDFAST_CLONES void max_row(const Window& w, const T* x, int64_t y, T* best, int32_t* where) {
+void max_row(const Window& w, const T* x, int64_t y, T* best, int32_t* where) {
   std::fill_n(best, w.out_width, -std::numeric_limits<T>::infinity());
   const int64_t top = std::max<int64_t>(y * w.sh - w.ph, 0) * w.width;
   for (int64_t i = 0; i < w.out_width; ++i) {  // for windows of -inf
     where[i] = static_cast<int32_t>(top + std::max<int64_t>(i * w.sw - w.pw, 0));
   }
   each_tap(w, y, [&](int64_t row, const Columns& c) {
-    const int64_t at = row * w.width + c.first, n = c.stop - c.start;
-    const auto start = static_cast<int32_t>(at);
-    if (w.sw == 1) return take_larger<T, 1>(x + at, 1, start, n, best + c.start, where + c.start);
-    if (w.sw == 2) return take_larger<T, 2>(x + at, 2, start, n, best + c.start, where + c.start);
-    take_larger<T, 0>(x + at, w.sw, start, n, best + c.start, where + c.start);
+    const int64_t at = row * w.width + c.first;
+    take_larger(x + at, w.sw, static_cast<int32_t>(at), c.stop - c.start, best + c.start,
+                where + c.start);
   });
+}
+
+// 2 x 2 windows side by side on an even width: pairs of the whole plane first, in one long loop.
+bool halves(const Window& w) {
+  return w.kh == 2 && w.kw == 2 && w.sh == 2 && w.sw == 2 && w.ph == 0 && w.pw == 0 &&
+         w.width % 2 == 0;
+}
+
+template <typename T>
+FEDFAST_CLONES void larger_of_pairs(const T* x, int32_t n, T* best, int32_t* where) {
+  FEDFAST_INDEPENDENT
+  for (int32_t i = 0; i < n; ++i) {
+    const T a = x[2 * i], b = x[2 * i + 1];
+    const bool second = wins(b, a);
+    best[i] = second ? b : a;
+    where[i] = 2 * i + (second ? 1 : 0);
+  }
+}
+
+template <typename T>
+FEDFAST_CLONES void larger_of_rows(const T* best, const int32_t* at, int64_t rows, int64_t columns,
+                                   T* out, int32_t* where) {
+  for (int64_t y = 0; y < rows; ++y, best += 2 * columns, at += 2 * columns) {
+    FEDFAST_INDEPENDENT
+    for (int64_t i = 0; i < columns; ++i) {
+      const T a = best[i], b = best[columns + i];
+      const bool second = wins(b, a);
+      out[y * columns + i] = second ? b : a;
+      where[y * columns + i] = second ? at[columns + i] : at[i];
+    }
+  }
 }
 
 // How many of a window's taps lie in the image, along one side.
@@ -95,20 +129,44 @@ FEDFAST_CLONES void spread_row(const Window& w, bool count_padding, const T* dou
   });
 }
 
+// Room for a plane's pairs, and for the places of maxima nobody asked for.
+template <typename T>
+struct Spare {
+  std::vector<T> best;
+  std::vector<int32_t> at, where;
+
+  explicit Spare(const Window& w)
+      : best(halves(w) ? 2 * w.spots() : 0), at(best.size()), where(w.spots()) {}
+};
+
+template <typename T>
+void max_plane(const Window& w, const T* x, T* out, int32_t* where, Spare<T>& spare) {
+  if (halves(w)) {
+    larger_of_pairs(x, static_cast<int32_t>(2 * w.spots()), spare.best.data(), spare.at.data());
+    larger_of_rows(static_cast<const T*>(spare.best.data()),
+                   static_cast<const int32_t*>(spare.at.data()), w.out_height, w.out_width, out,
+                   where);
+    return;
+  }
+  for (int64_t y = 0; y < w.out_height; ++y) {
+    max_row(w, x, y, out + y * w.out_width, where + y * w.out_width);
+  }
+}
+
 template <typename T>
 void pool_client(const Pool<T>& p, int64_t k) {
   const Window& w = p.window;
-  std::vector<int32_t> unwanted(p.argmax ? 0 : w.out_width);
+  Spare<T> spare(w);
   for (int64_t plane = 0; plane < p.planes; ++plane) {
     const T* x = p.x.row(k) + plane * w.pixels();
+    T* out = p.out.row(k) + plane * w.spots();
+    if (p.max) {
+      int32_t* where = p.argmax ? p.argmax.row(k) + plane * w.spots() : spare.where.data();
+      max_plane(w, x, out, where, spare);
+      continue;
+    }
     for (int64_t y = 0; y < w.out_height; ++y) {
-      const int64_t at = plane * w.spots() + y * w.out_width;
-      T* out = p.out.row(k) + at;
-      if (p.max) {
-        max_row(w, x, y, out, p.argmax ? p.argmax.row(k) + at : unwanted.data());
-      } else {
-        mean_row(w, p.count_padding, x, y, out);
-      }
+      mean_row(w, p.count_padding, x, y, out + y * w.out_width);
     }
   }
 }

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from . import norms as n
 from . import records as r
 
 
@@ -106,11 +107,55 @@ def _conv(module: nn.Conv2d, node: fx.Node, numbers: Numbers) -> r.Record:
     )
 
 
-def _names(module: nn.Linear | nn.Conv2d, node: fx.Node) -> tuple[str, str | None]:
-    frozen = [n for n, p in module.named_parameters() if not p.requires_grad]
-    if frozen:
-        raise Unsupported(f"its {frozen[0]} is frozen")
-    return f"{node.target}.weight", None if module.bias is None else f"{node.target}.bias"
+def _names(module: nn.Module, node: fx.Node) -> tuple[str, str | None]:
+    weight, bias = _affine(module, node)
+    return str(weight), bias
+
+
+def _affine(module: nn.Module, node: fx.Node) -> tuple[str | None, str | None]:
+    """Names of weight and bias, None for what the layer does not have."""
+    own = dict(module.named_parameters())
+    for name, p in own.items():
+        if not p.requires_grad:
+            raise Unsupported(f"its {name} is frozen")
+    weight, bias = (f"{node.target}.{n}" if n in own else None for n in ("weight", "bias"))
+    return weight, bias
+
+
+def _group_norm(module: nn.GroupNorm, node: fx.Node, numbers: Numbers) -> r.Record:
+    affine = _affine(module, node)
+    return n.GroupNorm(*_place(node, numbers), *affine, module.eps, module.num_groups)
+
+
+def _layer_norm(module: nn.LayerNorm, node: fx.Node, numbers: Numbers) -> r.Record:
+    affine, shape = _affine(module, node), tuple(module.normalized_shape)
+    return n.LayerNorm(*_place(node, numbers), *affine, module.eps, shape)
+
+
+def _batch_norm(
+    module: nn.BatchNorm1d | nn.BatchNorm2d, node: fx.Node, numbers: Numbers
+) -> r.Record:
+    running = None
+    if module.track_running_stats:
+        running = f"{node.target}.running_mean", f"{node.target}.running_var"
+    affine, momentum = _affine(module, node), float(module.momentum or 0.0)
+    return n.BatchNorm(*_place(node, numbers), *affine, module.eps, running, momentum)
+
+
+def _adaptive_pool(module: nn.AdaptiveAvgPool2d, node: fx.Node, numbers: Numbers) -> r.Record:
+    height, width = _size(node)[2:]
+    return n.AdaptivePool(*_place(node, numbers), (height, width))
+
+
+def _gelu(module: nn.GELU, node: fx.Node, numbers: Numbers) -> r.Record:
+    if module.approximate != "none":
+        raise Unsupported("GELU by its tanh approximation")
+    return r.Activation(*_place(node, numbers), kind="gelu")
+
+
+def _leaky_relu(module: nn.LeakyReLU, node: fx.Node, numbers: Numbers) -> r.Record:
+    slope = module.negative_slope
+    return r.Activation(*_place(node, numbers), kind="leaky_relu", slope=slope)
 
 
 def _max_pool(module: nn.MaxPool2d, node: fx.Node, numbers: Numbers) -> r.Record:
@@ -188,6 +233,13 @@ _MODULES: dict[type[nn.Module], Maker] = {
     nn.AvgPool2d: _avg_pool,
     nn.Flatten: _flatten_module,
     nn.Identity: _same,
+    nn.GroupNorm: _group_norm,
+    nn.LayerNorm: _layer_norm,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.AdaptiveAvgPool2d: _adaptive_pool,
+    nn.GELU: _gelu,
+    nn.LeakyReLU: _leaky_relu,
 }
 _CALLS: dict[Any, Callable[[fx.Node, Numbers], r.Record]] = {
     F.max_pool2d: _max_pool_call,

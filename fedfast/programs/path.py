@@ -77,7 +77,7 @@ class ProgramPath:
         The batch is taken in its full width; what lies beyond a client's count adds nothing.
         fold   if given, `g` receives the weights after an SGD step instead of the gradient
         """
-        tape = _Tape(self, w, carried, g, batch.x, batch.count, fold)
+        tape = _Tape(self, w, carried, g, batch.x, batch.count, keep_carried, fold)
         for record in self.program.records:
             record.forward(tape)
         logits, output = tape.value(self.program.output), self.program.output
@@ -151,6 +151,7 @@ class _Tape:
     g: Tensor
     x: Tensor
     count: Tensor
+    keep: bool
     fold: Fold | None
     collected: set[int] = field(default_factory=set)
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
@@ -171,11 +172,14 @@ class _Tape:
             return self.value(record.inputs[0]).view(shape)
         return self.path._values[v][: self.clients]
 
-    def saved(self, key: str, like: Tensor, dtype: torch.dtype) -> Tensor:
+    def saved(self, key: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         buffers, name = self.path._saved, (key, dtype)
-        if name not in buffers or buffers[name].shape[0] < like.shape[0]:
-            buffers[name] = torch.empty(like.shape, dtype=dtype, device=like.device)
-        return buffers[name][: like.shape[0]]
+        if name not in buffers or buffers[name].shape[0] < shape[0]:
+            buffers[name] = torch.empty(*shape, dtype=dtype, device=self.x.device)
+        return buffers[name][: shape[0]]
+
+    def buffer(self, name: str) -> Tensor | None:
+        return None if self.keep else self.path.views(self.carried)[name]
 
     def parameter(self, name: str) -> Tensor:
         held = self.path.layout.aliases.get(name, name)

@@ -7,6 +7,7 @@ the input. `gradient(v)` is what later layers have collected for value v.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,11 +40,14 @@ class Tape(Protocol):
     def value(self, v: int) -> Tensor:
         """Value v, `[K, B, ...]`."""
 
-    def saved(self, key: str, like: Tensor, dtype: torch.dtype) -> Tensor:
-        """A buffer of `like`'s shape that lasts from a record's forward to its backward."""
+    def saved(self, key: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A buffer `[K, ...]` that lasts from a record's forward to its backward."""
 
     def parameter(self, name: str) -> Tensor:
-        """A parameter or buffer of all clients, `[K, ...]`."""
+        """A parameter of all clients, `[K, ...]`."""
+
+    def buffer(self, name: str) -> Tensor | None:
+        """A buffer of all clients, `[K, ...]`, to be updated; None where it must stay."""
 
     def sink(self, name: str) -> Sink:
         """Where the gradient of a parameter goes."""
@@ -71,6 +75,11 @@ class Record:
         """Names of the trained parameters the layer reads."""
         return ()
 
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        """Names of the buffers the layer updates."""
+        return ()
+
     def forward(self, tape: Tape) -> None:
         """Write `tape.value(self.output)`."""
         raise NotImplementedError
@@ -78,6 +87,20 @@ class Record:
     def backward(self, tape: Tape) -> None:
         """From the gradient of the output: parameters' sinks, then the inputs' gradients."""
         raise NotImplementedError
+
+
+def sink_arguments(tape: Tape, weight: str | None, bias: str | None) -> dict[str, object]:
+    """The arguments of a backward operation that say where parameters' gradients go."""
+    w, b = (None if name is None else tape.sink(name) for name in (weight, bias))
+    given = w or b or Sink(torch.empty(0))
+    return dict(
+        dweight=None if w is None else w.out,
+        dbias=None if b is None else b.out,
+        alpha=given.alpha,
+        beta=given.beta,
+        base_weight=None if w is None else w.base,
+        base_bias=None if b is None else b.base,
+    )
 
 
 @dataclass(frozen=True)
@@ -98,16 +121,7 @@ class Weighted(Record):
         return tape.value(self.inputs[0]), tape.parameter(self.weight), bias
 
     def _sinks(self, tape: Tape) -> dict[str, object]:
-        w = tape.sink(self.weight)
-        b = None if self.bias is None else tape.sink(self.bias)
-        return dict(
-            dweight=w.out,
-            dbias=None if b is None else b.out,
-            alpha=w.alpha,
-            beta=w.beta,
-            base_weight=w.base,
-            base_bias=None if b is None else b.base,
-        )
+        return sink_arguments(tape, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -179,11 +193,12 @@ class Activation(Record):
     """An element-wise activation that no layer before it could take in."""
 
     kind: str
+    slope: float = 0.01
 
     def forward(self, tape: Tape) -> None:
         """`y = act(x)`."""
         x, y = tape.value(self.inputs[0]), tape.value(self.output)
-        kernels.activation(x, self.kind, out=y, backend=tape.backend)
+        kernels.activation(x, self.kind, slope=self.slope, out=y, backend=tape.backend)
 
     def backward(self, tape: Tape) -> None:
         """`dx = dy act'(x)`."""
@@ -191,7 +206,9 @@ class Activation(Record):
         if dx is not None:
             x, y = tape.value(self.inputs[0]), tape.value(self.output)
             dy = tape.gradient(self.output)
-            kernels.activation_backward(x, y, dy, self.kind, dx=dx, backend=tape.backend)
+            kernels.activation_backward(
+                x, y, dy, self.kind, slope=self.slope, dx=dx, backend=tape.backend
+            )
 
 
 @dataclass(frozen=True)
@@ -208,7 +225,7 @@ class Pool(Record):
         return dict(kernel=self.kernel, stride=self.stride, padding=self.padding)
 
     def _argmax(self, tape: Tape, y: Tensor) -> Tensor | None:
-        return tape.saved(self.name, y, torch.int32) if self.kind == "max" else None
+        return tape.saved(self.name, y.shape, torch.int32) if self.kind == "max" else None
 
     def forward(self, tape: Tape) -> None:
         """Window by window; max pooling remembers where."""

@@ -35,6 +35,11 @@ class Program:
         return frozenset(name for record in self.records for name in record.parameters)
 
     @property
+    def buffers(self) -> frozenset[str]:
+        """Names of all buffers that the records update."""
+        return frozenset(name for record in self.records for name in record.buffers)
+
+    @property
     def learning(self) -> frozenset[int]:
         """Values whose gradient leads to a parameter."""
         found: set[int] = set()

@@ -1,0 +1,58 @@
+// How a client's data gradient is formed: gathered, as a convolution of dout with the weights
+// turned round, or scattered, each place of dout adding to its window. Scattering multiplies no
+// zeros, which gathering does where dx is larger than dout: without padding, and with strides.
+#pragma once
+
+#include <vector>
+
+#include "cpu/conv_planes.h"
+
+namespace fedfast {
+
+template <typename T>
+class DataGradient {
+ public:
+  explicit DataGradient(const ConvShape& shape);
+
+  int64_t images() const { return scatters_ ? images_ : product_.plan().images; }
+  int64_t elements() const;  // of workspace
+  bool scatters() const { return scatters_; }
+
+ private:
+  template <typename>
+  friend class DataPass;
+
+  int64_t fields() const { return field_height_ * field_width_; }
+
+  const ConvKernels<T>& kernels_ = conv_kernels<T>();
+  ConvShape shape_;
+  ConvProduct<T> product_;
+  bool scatters_;
+  int64_t images_ = 1, field_height_ = 0, field_width_ = 0;  // x with its margins
+  std::vector<int32_t> at_, to_, deep_, taps_;  // places of dout, their windows; outputs; taps
+};
+
+// One client's work with it, in one thread's scratch.
+template <typename T>
+class DataPass {
+ public:
+  DataPass(const DataGradient<T>& gradient, Workspace<T>& workspace);
+
+  // One group's weights, [outputs, inputs, taps] of that group.
+  void pack(const T* weight);
+  // Writes a group's planes of dx for at most `images()` images.
+  void run(const T* dout, int64_t images, T* dx);
+
+ private:
+  void pack_taps(const T* weight);
+  void scatter(const T* dout, int64_t images, T* dx);
+  void write(const T* field, T* dx);
+
+  const DataGradient<T>& g_;
+  T* weight_;
+  Easel<T> easel_;
+  T* results_;
+  T* planes_;
+};
+
+}  // namespace fedfast

@@ -1,0 +1,160 @@
+"""Records of the layers that normalise, and of adaptive pooling, which resembles them little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .. import kernels
+from .records import Record, Tape, sink_arguments
+
+
+@dataclass(frozen=True)
+class Norm(Record):
+    """What all norms share: an optional affine part and the statistics their backward reads."""
+
+    weight: str | None
+    bias: str | None
+    eps: float
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Weight and bias, if it has them."""
+        return tuple(name for name in (self.weight, self.bias) if name is not None)
+
+    def _affine(self, tape: Tape) -> tuple[Tensor | None, Tensor | None]:
+        weight, bias = (
+            None if name is None else tape.parameter(name) for name in (self.weight, self.bias)
+        )
+        return weight, bias
+
+    def _statistics(self, tape: Tape, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        dtype = tape.value(self.inputs[0]).dtype
+        return {part: tape.saved(f"{self.name}.{part}", shape, dtype) for part in ("mean", "rstd")}
+
+    def _sinks(self, tape: Tape) -> dict[str, object]:
+        return sink_arguments(tape, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class GroupNorm(Norm):
+    """Each sample's groups of channels by their own statistics."""
+
+    groups: int
+
+    def _shape(self, x: Tensor) -> tuple[int, ...]:
+        return (*x.shape[:2], self.groups)
+
+    def forward(self, tape: Tape) -> None:
+        """Keeps mean and 1 / standard deviation."""
+        x, y = tape.value(self.inputs[0]), tape.value(self.output)
+        kept = self._statistics(tape, self._shape(x))
+        affine = self._affine(tape)
+        kernels.group_norm(
+            x, self.groups, *affine, eps=self.eps, out=y, backend=tape.backend, **kept
+        )
+
+    def backward(self, tape: Tape) -> None:
+        """dx, then the affine part."""
+        x, dy = tape.value(self.inputs[0]), tape.gradient(self.output)
+        kept, weight = self._statistics(tape, self._shape(x)), self._affine(tape)[0]
+        dx = tape.collect(self.inputs[0])
+        kernels.group_norm_backward(
+            x, self.groups, weight, dy, dx=dx, backend=tape.backend, **kept, **self._sinks(tape)
+        )
+
+
+@dataclass(frozen=True)
+class LayerNorm(Norm):
+    """Each row over its last dimensions."""
+
+    shape: tuple[int, ...]
+
+    def _rows(self, x: Tensor) -> tuple[int, ...]:
+        rows = x.shape[1:].numel()
+        for side in self.shape:
+            rows //= side
+        return (x.shape[0], rows)
+
+    def forward(self, tape: Tape) -> None:
+        """Keeps mean and 1 / standard deviation."""
+        x, y = tape.value(self.inputs[0]), tape.value(self.output)
+        kept, affine = self._statistics(tape, self._rows(x)), self._affine(tape)
+        kernels.layer_norm(
+            x, self.shape, *affine, eps=self.eps, out=y, backend=tape.backend, **kept
+        )
+
+    def backward(self, tape: Tape) -> None:
+        """dx, then the affine part."""
+        x, dy = tape.value(self.inputs[0]), tape.gradient(self.output)
+        kept, weight = self._statistics(tape, self._rows(x)), self._affine(tape)[0]
+        dx = tape.collect(self.inputs[0])
+        kernels.layer_norm_backward(
+            x, self.shape, weight, dy, dx=dx, backend=tape.backend, **kept, **self._sinks(tape)
+        )
+
+
+@dataclass(frozen=True)
+class BatchNorm(Norm):
+    """Channels by the statistics of a client's own batch; running statistics move in the row."""
+
+    running: tuple[str, str] | None
+    momentum: float
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        """Running mean and variance."""
+        return () if self.running is None else self.running
+
+    def forward(self, tape: Tape) -> None:
+        """Only a client's real samples enter its statistics."""
+        x, y = tape.value(self.inputs[0]), tape.value(self.output)
+        kept = self._statistics(tape, (x.shape[0], x.shape[2]))
+        mean, var = (None, None) if self.running is None else map(tape.buffer, self.running)
+        kernels.batch_norm(
+            x,
+            *self._affine(tape),
+            running_mean=mean,
+            running_var=var,
+            count=tape.count,
+            momentum=self.momentum,
+            eps=self.eps,
+            out=y,
+            backend=tape.backend,
+            **kept,
+        )
+
+    def backward(self, tape: Tape) -> None:
+        """dx, then the affine part."""
+        x, dy = tape.value(self.inputs[0]), tape.gradient(self.output)
+        kept = self._statistics(tape, (x.shape[0], x.shape[2]))
+        dx = tape.collect(self.inputs[0])
+        kernels.batch_norm_backward(
+            x,
+            self._affine(tape)[0],
+            dy,
+            count=tape.count,
+            dx=dx,
+            backend=tape.backend,
+            **kept,
+            **self._sinks(tape),
+        )
+
+
+@dataclass(frozen=True)
+class AdaptivePool(Record):
+    """Means over nearly equal windows, so many of them."""
+
+    size: tuple[int, int]
+
+    def forward(self, tape: Tape) -> None:
+        """Window by window."""
+        x, y = tape.value(self.inputs[0]), tape.value(self.output)
+        kernels.adaptive_avg(x, self.size, out=y, backend=tape.backend)
+
+    def backward(self, tape: Tape) -> None:
+        """Spread over the windows."""
+        dx = tape.collect(self.inputs[0])
+        if dx is not None:
+            kernels.adaptive_avg_backward(tape.gradient(self.output), dx=dx, backend=tape.backend)
