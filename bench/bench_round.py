@@ -22,9 +22,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from baselines import Tuned, Typical, Vmapped, Work, written
+from contest import commit, processor
 from torch import nn
 from workloads import LR, RHO, WORKLOADS, Workload
 
@@ -389,29 +388,6 @@ def show(rows: list[Row]) -> None:
     ratios = [f"{r.contestant} {r.ratio_sam:.2f}" for r in rows if r.ratio_sam]
     print(f"  FedSAM / FedAvg: {', '.join(ratios)}")
     print(f"  {rows[0].elsewhere:.0%} of the machine went to other processes\n", flush=True)
-
-
-def commit() -> str:
-    """The commit measured, with a + when the tree differs from it."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
-    return told.stdout.strip() or "unknown"
-
-
-def processor() -> str:
-    """The CPU's model name, with its number where the name says little."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    facts = {
-        line.split(":")[0].strip(): line.split(":")[-1].strip() for line in lines if ":" in line
-    }
-    return f"{facts.get('model name', platform.machine())} model {facts.get('model', '?')}"
 
 
 def append(rows: list[Row]) -> None:

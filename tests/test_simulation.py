@@ -171,7 +171,8 @@ def test_same_seed_same_batches_for_every_algorithm():
 def test_loss_may_be_a_callable():
     data = federation(SIZES)
     own = run(mlp(), data, loss=lambda logits, y: nn.functional.cross_entropy(logits, y))
-    assert torch.equal(flat(own.state_dict()), flat(run(mlp(), data).state_dict()))
+    named = run(mlp(), data)
+    assert (flat(own.state_dict()) - flat(named.state_dict())).abs().max() < 1e-5
 
 
 # -- divergence ------------------------------------------------------------------------------------

@@ -197,7 +197,7 @@ void stream(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>
   const Kernels<T>& kernels = gemm_kernels<T>();
   const int64_t widest = kernels.lanes * kernels.vectors;
   const Cut rows(m, kernels.rows);
-  each(Cut(k, SD), [&](int64_t k0, int64_t kc) {
+  each(Cut(k, m <= 16 || n > 2048 ? 32 : 128), [&](int64_t k0, int64_t kc) {
     const Sum<T> piece = k0 == 0 ? sum : sum.onto();
     T* packed = scratch<T>(0, m * kc + kSlack);
     each(rows, [&](int64_t i, int64_t r) { pack_rows_of(a)(k0, kc, i, r, r, packed + i * kc); });

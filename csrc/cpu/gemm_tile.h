@@ -51,6 +51,16 @@ FEDFAST_TARGET void tile(int64_t k, const typename V::T* a, const typename V::T*
     FEDFAST_UNROLL
     for (int v = 0; v < N; ++v) acc[r][v] = V::zero();
   }
+#ifdef PF5
+  if (sum.beta != 0) {
+    FEDFAST_UNROLL
+    for (int r = 0; r < R; ++r) {
+    FEDFAST_UNROLL
+      for (int v = 0; v < N; ++v)
+      __builtin_prefetch(sum.c0 + r * sum.c0_row + (PF5 * N + v) * V::lanes, 1, 2);
+    }
+  }
+#endif
   for (int64_t p = 0; p < k; ++p, a += R, b += b_step) {
     typename V::Reg bv[N];
     FEDFAST_UNROLL
@@ -102,6 +112,9 @@ FEDFAST_TARGET void dots(int64_t k, const typename V::T* a, int64_t a_row, const
     typename V::Reg bv[Q];
     FEDFAST_UNROLL
     for (int q = 0; q < Q; ++q) bv[q] = V::load(bq[q] + p);
+#ifdef PF4
+    for (int q = 0; q < Q; ++q) __builtin_prefetch(bq[q] + p + Q * b_row, 0, 2);
+#endif
     const T* ar = a + p;
     FEDFAST_UNROLL
     for (int r = 0; r < R; ++r) {
@@ -158,7 +171,7 @@ FEDFAST_TARGET FEDFAST_INLINE void transpose(const typename V::T* from, int64_t 
     FEDFAST_UNROLL
     for (int g = 0; g < V::group; ++g) t[g] = V::join(from + p + g * along, V::group * along);
 #ifdef PF2
-    for (int g = 0; g < V::group; ++g) __builtin_prefetch(from + (p + g) * along + PF2);
+    for (int g = 0; g < V::group; ++g) __builtin_prefetch(from + (p + g) * along + 32 * along, 0, 2);
 #endif
     V::in_group(t);
     if (p + V::group <= rows) {

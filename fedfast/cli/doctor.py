@@ -1,4 +1,4 @@
-"""`fedfast doctor [CONFIG ...]`: what this machine offers, and how a config's model will be trained."""
+"""`fedfast doctor [CONFIG ...]`: what this machine offers, and how a model will be trained."""
 
 from __future__ import annotations
 

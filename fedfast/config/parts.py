@@ -37,7 +37,7 @@ def model_options(name: str) -> dict[str, Any] | None:
     """The options of the model `name` and their defaults; None where they are not known."""
     from fedfast import models
 
-    maker = getattr(models, name, None)
+    maker = getattr(models, name.replace("-", "_"), None)  # "resnet18-gn" is resnet18_gn
     if not inspect.isfunction(maker):
         return None
     given = list(inspect.signature(maker).parameters.values())[2:]  # after input_shape and classes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -29,11 +30,11 @@ class Norm(Record):
         )
         return weight, bias
 
-    def _statistics(self, tape: Tape, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    def _statistics(self, tape: Tape, shape: tuple[int, ...]) -> dict[str, Any]:
         dtype = tape.value(self.inputs[0]).dtype
         return {part: tape.saved(f"{self.name}.{part}", shape, dtype) for part in ("mean", "rstd")}
 
-    def _sinks(self, tape: Tape) -> dict[str, object]:
+    def _sinks(self, tape: Tape) -> dict[str, Any]:
         return sink_arguments(tape, self.weight, self.bias)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -89,7 +89,7 @@ class Record:
         raise NotImplementedError
 
 
-def sink_arguments(tape: Tape, weight: str | None, bias: str | None) -> dict[str, object]:
+def sink_arguments(tape: Tape, weight: str | None, bias: str | None) -> dict[str, Any]:
     """The arguments of a backward operation that say where parameters' gradients go."""
     w, b = (None if name is None else tape.sink(name) for name in (weight, bias))
     given = w or b or Sink(torch.empty(0))
@@ -120,7 +120,7 @@ class Weighted(Record):
         bias = None if self.bias is None else tape.parameter(self.bias)
         return tape.value(self.inputs[0]), tape.parameter(self.weight), bias
 
-    def _sinks(self, tape: Tape) -> dict[str, object]:
+    def _sinks(self, tape: Tape) -> dict[str, Any]:
         return sink_arguments(tape, self.weight, self.bias)
 
 
@@ -158,7 +158,7 @@ class Conv(Weighted):
     dilation: tuple[int, int]
     groups: int
 
-    def _shape(self) -> dict[str, object]:
+    def _shape(self) -> dict[str, Any]:
         return dict(
             stride=self.stride,
             padding=self.padding,
@@ -221,7 +221,7 @@ class Pool(Record):
     padding: tuple[int, int]
     count_include_pad: bool
 
-    def _shape(self) -> dict[str, object]:
+    def _shape(self) -> dict[str, Any]:
         return dict(kernel=self.kernel, stride=self.stride, padding=self.padding)
 
     def _argmax(self, tape: Tape, y: Tensor) -> Tensor | None:

@@ -113,8 +113,8 @@ def _output(graph: fx.GraphModule) -> fx.Node:
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
-    meta = node.meta.get("tensor_meta")
-    return tuple(meta.shape[1:]) if hasattr(meta, "shape") else ()
+    shape = getattr(node.meta.get("tensor_meta"), "shape", ())
+    return tuple(shape[1:])
 
 
 def _label(node: fx.Node) -> str:

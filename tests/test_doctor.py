@@ -1,0 +1,30 @@
+"""`fedfast doctor`: the machine, and a model layer by layer."""
+
+from pathlib import Path
+
+from fedfast.cli import main
+
+QUICKSTART = str(Path(__file__).parent.parent / "examples" / "quickstart.yaml")
+
+
+def test_without_a_config_it_tells_of_the_machine(capsys):
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert all(said.count(f"{part} ") for part in ("python", "torch", "native", "triton", "gpu"))
+
+
+def test_a_model_that_becomes_a_program(capsys):
+    assert main(["doctor", QUICKSTART]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "layer program, K = 20 clients at once"
+    assert "fc1       ok" in lines
+
+
+def test_a_run_on_the_gpus_voice_says_why_it_is_generic(capsys):
+    assert main(["doctor", QUICKSTART, "--backend", "triton"]) == 0
+    assert "generic path, slower: layer operations have no GPU voice yet" in capsys.readouterr().out
+
+
+def test_a_bad_config_is_refused(capsys):
+    assert main(["doctor", QUICKSTART, "--lr", "-1"]) == 2
+    assert "--lr: expected a number greater than 0" in capsys.readouterr().err
