@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+
 from torch import Tensor, nn
 
 from .layout import FlatLayout
@@ -33,3 +36,9 @@ def _complete(program: Program, layout: FlatLayout) -> tuple[Program | None, str
     if len(program.shapes[program.output]) != 1:
         return None, "its output is not [batch, classes]"
     return program, ""
+
+
+@cache
+def say_once(reason: str) -> None:
+    """Tell the user that a run takes the slower path; the same reason is told once a process."""
+    logging.getLogger("fedfast").warning("generic path, slower: %s", reason)

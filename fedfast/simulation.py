@@ -20,7 +20,7 @@ from .kernels import _launch
 from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
 from .memory import clients_per_chunk
-from .paths import program_for
+from .paths import program_for, say_once
 from .programs import ProgramPath, bytes_per_client
 from .schedule import Schedule
 
@@ -58,6 +58,8 @@ class Simulation:
     empty_clients  "skip" never samples clients without data, "refuse" raises
     eval_every     rounds between evaluations on `test` (the last round is always evaluated)
 
+    Models that `fedfast.programs` can trace train layer by layer for K clients at once; others take
+    the generic path, and `generic_because` says why ("" for a program).
     Raises TypeError/ValueError naming the argument, before any training.
     """
 
@@ -139,7 +141,9 @@ class Simulation:
         )
         self._judge = GenericPath(self._model, layout, loss_fn, self.threads, traits)
         self._path: GenericPath | ProgramPath = self._judge
-        if program is not None:
+        if program is None:
+            say_once(self.generic_because)
+        else:
             self._path = ProgramPath(program, layout, self.chunk, width, self.device, backend)
         settings = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend)
         trainer = LocalTrainer(settings, layout, self._path, (data.x, data.y), self.chunk)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from blocks import DTYPES, alone_in_company, block, close, poison, same
+from blocks import DTYPES, TOLERANCE, alone_in_company, block, close, poison, same
 from fedfast.kernels import cross_entropy
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,8 +26,9 @@ def judge(logits: Tensor, targets: Tensor, count: Tensor, voice: str) -> None:
         leaf = logits[k].double().requires_grad_()
         loss = F.cross_entropy(leaf[:n], targets[k, :n])
         (gradient,) = torch.autograd.grad(loss, leaf)
-        close(dlogits[k][None], gradient[None])
-        close(losses[k][None, None], loss.detach()[None, None])
+        tolerance = TOLERANCE[logits.dtype]  # next to a sure prediction torch's own digits cancel
+        assert (dlogits[k] - gradient).norm() <= tolerance * max(gradient.norm(), 1 / n)
+        assert (losses[k] - loss).abs() <= tolerance * max(loss, 1)
         assert (dlogits[k, n:] == 0).all()
 
 

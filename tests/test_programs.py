@@ -7,6 +7,7 @@ from federation import federation, flat, mlp
 from torch import nn
 
 import fedfast
+from fedfast import paths
 from fedfast.algorithms import FedAvg, FedAvgM, FedSAM
 from fedfast.generic import Minibatch
 from fedfast.layout import FlatLayout
@@ -247,3 +248,11 @@ def test_explain_names_every_layer():
         ("1", True),
         ("2", True),
     ]
+
+
+def test_the_generic_path_is_said_once(caplog):
+    paths.say_once.cache_clear()
+    for _ in range(2):
+        fedfast.Simulation(nn.Sequential(nn.Linear(8, 4), nn.Softplus()), federation([6]))
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["generic path, slower: 1: Softplus has no layer record"]

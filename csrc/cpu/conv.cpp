@@ -25,8 +25,8 @@ void one_client(const Conv<T>& p, const ConvProduct<T>& product, int64_t k) {
       const T* x = p.x.row(k) + b * in_image + g * s.group_inputs() * s.window.pixels();
       T* out = p.out.row(k) + b * out_image + first * spots;
       const T* bias = p.bias ? p.bias.row(k) + first : nullptr;
-      product.run(easel.show(x, in_image, count), weight, count, results, out, out_image,
-                  b + count < s.batch, bias, p.act);
+      product.run(easel.show(x, in_image, count), weight, count, results, out, out_image, bias,
+                  p.act);
     }
   }
 }

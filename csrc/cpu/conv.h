@@ -96,13 +96,12 @@ class ConvProduct {
   void pack(const T* weight, int64_t outer, T* to) const;
 
   // Writes `channels` planes of `images` images, `out_image` elements apart: act(sums + bias).
-  // More images follow if `more`.
   void run(const T* canvas, const T* weight, int64_t images, T* results, T* out, int64_t out_image,
-           bool more, const T* bias = nullptr, Act act = Act::none) const;
+           const T* bias = nullptr, Act act = Act::none) const;
 
  private:
   void pack_rows(const T* weight, int64_t outer, T* to) const;
-  void run_rows(const T* canvas, const T* weight, T* out, const T* bias, Act act, Ahead next) const;
+  void run_rows(const T* canvas, const T* weight, T* out, const T* bias, Act act) const;
 
   const ConvKernels<T>& kernels_ = conv_kernels<T>();
   ConvPlan plan_;

@@ -102,8 +102,7 @@ class Client {
   void data(int64_t g, int64_t start, int64_t images) {
     for (int64_t i = 0; i < images; i += data_->images()) {
       const int64_t count = std::min(data_->images(), images - i);
-      pass_->run(dout(g, start + i), count, p_.dx.row(k_) + in_x(g, start + i),
-                 start + i + count < p_.shape.batch);
+      pass_->run(dout(g, start + i), count, p_.dx.row(k_) + in_x(g, start + i));
     }
   }
 

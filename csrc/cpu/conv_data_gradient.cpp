@@ -73,12 +73,11 @@ void DataPass<T>::pack_taps(const T* weight) {
 }
 
 template <typename T>
-void DataPass<T>::run(const T* dout, int64_t images, T* dx, bool more) {
+void DataPass<T>::run(const T* dout, int64_t images, T* dx) {
   if (g_.scatters_) return scatter(dout, images, dx);
   const int64_t out_image = g_.shape_.outputs * g_.shape_.window.spots();
   const int64_t in_image = g_.shape_.inputs * g_.shape_.window.pixels();
-  g_.product_.run(easel_.show(dout, out_image, images), weight_, images, results_, dx, in_image,
-                  more);
+  g_.product_.run(easel_.show(dout, out_image, images), weight_, images, results_, dx, in_image);
 }
 
 template <typename T>

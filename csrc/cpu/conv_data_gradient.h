@@ -40,8 +40,8 @@ class DataPass {
 
   // One group's weights, [outputs, inputs, taps] of that group.
   void pack(const T* weight);
-  // Writes a group's planes of dx for at most `images()` images; more follow if `more`.
-  void run(const T* dout, int64_t images, T* dx, bool more);
+  // Writes a group's planes of dx for at most `images()` images.
+  void run(const T* dout, int64_t images, T* dx);
 
  private:
   void pack_taps(const T* weight);

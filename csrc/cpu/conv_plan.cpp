@@ -5,7 +5,8 @@
 namespace fedfast {
 namespace {
 
-constexpr int64_t kSpotsTogether = 192;  // enough to pay for reading the weights
+constexpr int64_t kSpotsTogether = 192;           // enough to pay for reading the weights
+constexpr int64_t kElementsTogether = 1LL << 17;  // of their canvases, in the second-level cache
 
 // Offsets of `images` canvases' results, `step_y` rows and `step_x` columns apart.
 std::vector<int32_t> spots_of(const Canvas& canvas, int64_t images, int64_t rows, int64_t columns,
@@ -55,9 +56,10 @@ std::vector<Segment> segments_of(const Canvas& canvas, int64_t rows, int64_t col
   return segments;
 }
 
-int64_t images_together(int64_t batch, int64_t spots) {
-  return std::clamp<int64_t>(kSpotsTogether / std::max<int64_t>(spots, 1), 1,
-                             std::max<int64_t>(batch, 1));
+int64_t images_together(const Canvas& canvas, int64_t batch, int64_t spots) {
+  const int64_t wanted = kSpotsTogether / std::max<int64_t>(spots, 1);
+  const int64_t fitting = kElementsTogether / std::max<int64_t>(canvas.size(), 1);
+  return std::clamp<int64_t>(std::min(wanted, fitting), 1, std::max<int64_t>(batch, 1));
 }
 
 struct Range {
@@ -81,7 +83,7 @@ ConvPlan plan_forward(const ConvShape& shape, int lanes) {
   plan.canvas = {shape.group_inputs(), w.height, w.width, w.height + 2 * w.ph,
                  w.width + 2 * w.pw,   w.ph,     w.pw};
   plan.spots = w.spots();
-  plan.images = images_together(shape.batch, plan.spots);
+  plan.images = images_together(plan.canvas, shape.batch, plan.spots);
   plan.at = spots_of(plan.canvas, plan.images, w.out_height, w.out_width, w.sh, w.sw);
   plan.deep = taps_of(plan.canvas, w, false);
   if (w.sw == 1) plan.segments = segments_of(plan.canvas, w.out_height, w.out_width, w.sh, lanes);
@@ -102,7 +104,7 @@ ConvPlan plan_data_gradient(const ConvShape& shape, int lanes) {
                  w.sh,
                  w.sw};
   plan.spots = w.pixels();
-  plan.images = images_together(shape.batch, plan.spots);
+  plan.images = images_together(plan.canvas, shape.batch, plan.spots);
   plan.at = spots_of(plan.canvas, plan.images, w.height, w.width, 1, 1);
   plan.deep = taps_of(plan.canvas, w, true);
   plan.segments = segments_of(plan.canvas, w.height, w.width, 1, lanes);

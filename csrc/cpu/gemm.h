@@ -40,9 +40,6 @@ struct Sum {
   Sum onto() const { return {c, c_row, alpha, T{1}, c, c_row}; }
 };
 
-#ifndef SD
-#define SD 32
-#endif
 namespace gemm_detail {
 
 // k is cut evenly into pieces of at most this many.
@@ -53,8 +50,9 @@ constexpr int64_t kDepth = 3200 / sizeof(T);
 template <typename T>
 constexpr int64_t kDotDepth = 4096 / sizeof(T);
 
-constexpr int64_t kDotRows = 16;  // up to this many rows, dots rather than packing
-constexpr int64_t kThin = 128;    // up to this many rows, all of a stays in the second cache
+constexpr int64_t kDotRows = 16;     // up to this many rows or columns, dots
+constexpr int64_t kStreamRows = 64;  // up to this many, b is not packed where it can be streamed
+constexpr int64_t kThin = 128;       // up to this many rows, all of a stays in the second cache
 constexpr int64_t kBlockBytes = 1 << 20;  // of b otherwise, in the second-level cache
 constexpr int64_t kSlack = 64;            // elements packing may write past a panel's end
 
@@ -190,14 +188,20 @@ void dot(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b
   });
 }
 
-// One tile's rows times a matrix that is contiguous along its rows: used once, where it lies.
+// How much of k to pass over at once: few of b's rows, so that they are read along, not across,
+// unless they are short and there is much to do with each.
+inline Cut stream_pieces(int64_t m, int64_t n, int64_t k) {
+  return Cut(k, m <= kDotRows || n > 2048 ? 32 : 128);
+}
+
+// Few rows times a matrix that is contiguous along its rows, which is used where it lies.
 template <typename T>
 void stream(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
             const Sum<T>& sum) {
   const Kernels<T>& kernels = gemm_kernels<T>();
   const int64_t widest = kernels.lanes * kernels.vectors;
   const Cut rows(m, kernels.rows);
-  each(Cut(k, m <= 16 || n > 2048 ? 32 : 128), [&](int64_t k0, int64_t kc) {
+  each(stream_pieces(m, n, k), [&](int64_t k0, int64_t kc) {
     const Sum<T> piece = k0 == 0 ? sum : sum.onto();
     T* packed = scratch<T>(0, m * kc + kSlack);
     each(rows, [&](int64_t i, int64_t r) { pack_rows_of(a)(k0, kc, i, r, r, packed + i * kc); });
@@ -220,8 +224,9 @@ void gemm(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& 
           const Sum<T>& sum) {
   using namespace gemm_detail;
   if (m <= 0 || n <= 0) return;
-  if (m <= kDotRows && a.col == 1 && b.row == 1) return dot(m, n, k, a, b, sum);
-  if (m <= gemm_kernels<T>().rows && b.col == 1) return stream(m, n, k, a, b, sum);
+  const bool few = std::min(m, n) <= kDotRows;
+  if (few && a.col == 1 && b.row == 1) return dot(m, n, k, a, b, sum);
+  if (m <= kStreamRows && b.col == 1) return stream(m, n, k, a, b, sum);
   gemm_packed<T>(m, n, k, pack_rows_of(a), pack_columns_of(b), sum);
 }
 

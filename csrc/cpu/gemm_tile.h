@@ -23,6 +23,12 @@
 namespace fedfast {
 namespace {
 
+// Asks for N vectors; past the end of a matrix this is harmless.
+template <typename V, int N>
+FEDFAST_TARGET FEDFAST_INLINE void fetch(const typename V::T* p) {
+  for (int v = 0; v < N; ++v) __builtin_prefetch(p + v * V::lanes, 0, 2);
+}
+
 // c = alpha * acc, plus beta * c0.
 template <typename V, int N, bool Reads>
 FEDFAST_TARGET FEDFAST_INLINE void store_row(const typename V::Reg (&acc)[N], typename V::Mask mask,
@@ -51,25 +57,15 @@ FEDFAST_TARGET void tile(int64_t k, const typename V::T* a, const typename V::T*
     FEDFAST_UNROLL
     for (int v = 0; v < N; ++v) acc[r][v] = V::zero();
   }
-#ifdef PF5
-  if (sum.beta != 0) {
-    FEDFAST_UNROLL
-    for (int r = 0; r < R; ++r) {
-    FEDFAST_UNROLL
-      for (int v = 0; v < N; ++v)
-      __builtin_prefetch(sum.c0 + r * sum.c0_row + (PF5 * N + v) * V::lanes, 1, 2);
-    }
+  if (sum.beta != 0) {  // what the next tile to the right adds to
+    for (int r = 0; r < R; ++r) fetch<V, N>(sum.c0 + r * sum.c0_row + N * V::lanes);
   }
-#endif
   for (int64_t p = 0; p < k; ++p, a += R, b += b_step) {
     typename V::Reg bv[N];
     FEDFAST_UNROLL
     for (int v = 0; v < N - 1; ++v) bv[v] = V::load(b + v * V::lanes);
     bv[N - 1] = V::load(b + (N - 1) * V::lanes, mask);
-#ifdef PF1
-    __builtin_prefetch(b + N * V::lanes, 0, 2);
-    if (N > 1) __builtin_prefetch(b + (N + 1) * V::lanes, 0, 2);
-#endif
+    fetch<V, N>(b + N * V::lanes);  // the next panel, where b lies in memory
     FEDFAST_UNROLL
     for (int r = 0; r < R; ++r) {
       const typename V::Reg ar = V::broadcast(a[r]);
@@ -112,9 +108,8 @@ FEDFAST_TARGET void dots(int64_t k, const typename V::T* a, int64_t a_row, const
     typename V::Reg bv[Q];
     FEDFAST_UNROLL
     for (int q = 0; q < Q; ++q) bv[q] = V::load(bq[q] + p);
-#ifdef PF4
+    FEDFAST_UNROLL
     for (int q = 0; q < Q; ++q) __builtin_prefetch(bq[q] + p + Q * b_row, 0, 2);
-#endif
     const T* ar = a + p;
     FEDFAST_UNROLL
     for (int r = 0; r < R; ++r) {
@@ -152,9 +147,6 @@ FEDFAST_TARGET void pack_along(const typename V::T* from, int64_t deep, int64_t 
   const typename V::Mask mask = V::mask(count - last);
   const typename V::Mask rest = V::mask(std::min<int64_t>(width - last, V::lanes));
   for (int64_t p = 0; p < k; ++p, from += deep, to += width) {
-#ifdef PF3
-    for (int64_t i = 0; i <= last; i += V::lanes) __builtin_prefetch(from + i + PF3 * deep);
-#endif
     for (int64_t i = 0; i < last; i += V::lanes) V::store(to + i, V::load(from + i));
     V::store(to + last, V::load(from + last, mask), rest);
     for (int64_t i = last + V::lanes; i < width; ++i) to[i] = 0;
@@ -170,9 +162,6 @@ FEDFAST_TARGET FEDFAST_INLINE void transpose(const typename V::T* from, int64_t 
     typename V::Reg t[V::group];
     FEDFAST_UNROLL
     for (int g = 0; g < V::group; ++g) t[g] = V::join(from + p + g * along, V::group * along);
-#ifdef PF2
-    for (int g = 0; g < V::group; ++g) __builtin_prefetch(from + (p + g) * along + 32 * along, 0, 2);
-#endif
     V::in_group(t);
     if (p + V::group <= rows) {
       FEDFAST_UNROLL

@@ -52,9 +52,10 @@ double normalise(const int64_t* targets, int64_t rows, int64_t classes, T* d) {
     double sum = 0;
     for (int64_t c = 0; c < classes; ++c) sum += d[c];
     logs += std::log(sum);
+    const double target = d[targets[b]];  // in float64: next to 1 a float32 would cancel
     const T scale = static_cast<T>(1 / (sum * rows));
     for (int64_t c = 0; c < classes; ++c) d[c] *= scale;
-    d[targets[b]] -= T{1} / rows;
+    d[targets[b]] = static_cast<T>((target / sum - 1) / rows);
   }
   return logs;
 }
