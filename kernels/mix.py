@@ -33,7 +33,7 @@ def mix(
 
     x, y   `[K, S]` or a row `[S]` shared by all clients
     a, b   numbers or `[K]`
-    out    `[K, S]`; may alias x or y; allocated if None
+    out    `[K, S]`; may be x or y itself; allocated if None
     Raises TypeError/ValueError naming the argument for wrong shapes, dtypes or devices.
     """
     x = bank_like("x", x, [y, out])

@@ -55,7 +55,7 @@ def perturb(
               `[K, S]` or `[S]`, coefficients numbers or `[K]`
     rho       radius: a number, `[K]`, or `[K, L]` per layer (then `segments` is needed, and with
               L > 1 padding is not moved)
-    out       `[K, S]`; may be `w` itself; allocated if None
+    out       `[K, S]`; may be `w` or a term itself, but not overlap one shifted; allocated if None
     eps       added to the norm, as the papers' codes do (1e-7 FL-Simulator, 1e-12 FedSOL/SAGM,
               1e-16 FedGloSS)
     alpha     gradient-matching shift (SAGM), a number or `[K]`

@@ -58,7 +58,8 @@ def step(
     terms         gradient and corrections: a tensor, or a sequence of tensors and (tensor,
                   coefficient); tensors `[K, S]` or `[S]`, coefficients numbers or `[K]`
     eta           learning rate, a number or `[K]`
-    out           `[K, S]`; None writes into `w`, which then must be a bank; may alias `w` or a term
+    out           `[K, S]`; None writes into `w`, which then must be a bank; may be `w` or a term
+                  itself, but not overlap one shifted
     w_ref, lam    proximal term lam (w - w_ref), inside the clip (for the FL-Simulator form pass
                   -lam * w_ref as a term and add lam to `weight_decay`)
     clip_norm     largest norm of d, a number or `[K]`; None does not clip
