@@ -31,7 +31,7 @@ test: setup ## all tests
 lint: setup ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@rm -rf build/typed && mkdir -p build/typed/fedfast && ln -sfn $(CURDIR)/fedfast/*.py $(CURDIR)/fedfast/*/ $(CURDIR)/kernels build/typed/fedfast/
+	@rm -rf build/typed && mkdir -p build/typed/fedfast && cd build/typed/fedfast && ln -s ../../../fedfast/*.py ../../../fedfast/*/ ../../../kernels .
 	MYPYPATH=build/typed $(BIN)/mypy -p fedfast  # the tree as it is installed, kernels/ as fedfast.kernels
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 
