@@ -156,4 +156,7 @@ def folds(settings: LocalSettings, layout: FlatLayout, path: GenericPath | Progr
     """Whether a local step is `w - lr (g + decay w)` alone and can ride on the weight gradients."""
     plain = type(settings.algorithm).direction is Algorithm.direction
     simple = settings.clip_norm is None and not settings.algorithm.local.momentum
-    return plain and simple and isinstance(path, ProgramPath) and not layout.aliases
+    if not (plain and simple and isinstance(path, ProgramPath)):
+        return False
+    # A weight that several layers read must not move before the last of them has read it.
+    return not layout.aliases and not path.program.reuses

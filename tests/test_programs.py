@@ -124,7 +124,7 @@ def autograd(module, layout, row, batch, k):
 def test_gradients_are_autograds(name, dtype, backend):
     module, layout, program, w, batch = case(name, dtype)
     path = ProgramPath(program, layout, 3, 5, CPU, backend)
-    g, losses = layout.bank(3), torch.full((3,), torch.nan, dtype=dtype)
+    g, losses = layout.bank(3).fill_(torch.nan), torch.full((3,), torch.nan, dtype=dtype)
     path.gradients(w, w, batch, g, losses, False)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     for k in range(3):
@@ -202,6 +202,59 @@ def test_a_run_is_the_generic_paths_run(algorithm, clip_norm, dtype, tolerance):
     assert states[0][1] == pytest.approx(states[1][1], rel=tolerance * 10)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: a.name)
+@pytest.mark.parametrize("chunk", [1, 2, None])
+def test_batch_norm_with_ragged_clients_is_the_generic_paths(algorithm, chunk):
+    data = federation([9, 4, 13, 6], shape=(2, 5, 5))
+    torch.manual_seed(0)
+    model = MODULES["batch norm"][0]()
+    model[-1] = nn.Linear(36, 4)
+    states = []
+    for loss in ("cross_entropy", lambda logits, y: F.cross_entropy(logits, y)):
+        kwargs = dict(rounds=3, participation=1.0, local_epochs=2, batch_size=4, loss=loss)
+        sim = fedfast.Simulation(model, data, algorithm, chunk=chunk, dtype=torch.float64, **kwargs)
+        sim.run(progress=False)
+        states.append(flat(sim.state_dict()))
+    assert (states[0] - states[1]).norm() <= 1e-10 * states[1].norm()
+
+
+class Twice(nn.Module):
+    """One layer, called twice: its weight has two gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.head = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(self.a(torch.tanh(self.a(x))))
+
+
+class Overwriting(nn.Module):
+    """An in-place activation on a value that is read again."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(8, 4)
+
+    def forward(self, x):
+        h = self.a(x)
+        return F.relu(h, inplace=True) + h
+
+
+@pytest.mark.parametrize(
+    "make", [Twice, Overwriting, lambda: nn.Sequential(nn.Linear(8, 6), Tied(), nn.Linear(3, 4))]
+)
+def test_shared_weights_and_in_place_layers_are_the_generic_paths(make):
+    states = []
+    for loss in ("cross_entropy", lambda logits, y: F.cross_entropy(logits, y)):
+        torch.manual_seed(0)
+        kwargs = dict(rounds=2, participation=1.0, local_epochs=2, batch_size=4, loss=loss)
+        sim = fedfast.Simulation(make(), federation([9, 4]), dtype=torch.float64, **kwargs)
+        sim.run(progress=False)
+        states.append(flat(sim.state_dict()))
+    assert (states[0] - states[1]).norm() <= 1e-10 * states[1].norm()
+
+
 class Branching(nn.Module):
     def forward(self, x):
         return x if x.sum() > 0 else -x
@@ -230,6 +283,7 @@ def frozen():
         (lambda: nn.Sequential(nn.Linear(8, 4), Branching()), "torch.fx cannot trace it"),
         (frozen, "its weight is frozen"),
         (Unread, "no layer reads b.weight"),
+        (Overwriting, "it overwrites a value that another layer reads"),
     ],
 )
 def test_what_has_no_program_takes_the_generic_path_and_says_why(make, reason):

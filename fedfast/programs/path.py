@@ -47,7 +47,7 @@ class ProgramPath:
         self._gradients = _buffers(program, clients, width, layout.dtype, device, False)
         self._scratch = _Scratch(layout.dtype, device)
         self._saved: dict[tuple[str, torch.dtype], Tensor] = {}
-        self._views: dict[tuple[int, int, int], dict[str, Tensor]] = {}
+        self._views: dict[tuple[int, ...], dict[str, Tensor]] = {}
         self._input: Tensor | None = None
 
     random = False  # what draws random numbers has no layer record
@@ -96,7 +96,7 @@ class ProgramPath:
 
     def views(self, bank: Tensor) -> dict[str, Tensor]:
         """Parameters of a bank as `[K, ...]`; the live buffers' views are made once."""
-        key = bank.data_ptr(), bank.stride(0), bank.shape[0]
+        key = bank.data_ptr(), bank.stride(0), *bank.shape
         if key not in self._views:
             self._views[key] = self.layout.views(bank, bank.shape[1] < self.layout.stride)
         return self._views[key]

@@ -93,6 +93,11 @@ def sink_arguments(tape: Tape, weight: str | None, bias: str | None) -> dict[str
     """The arguments of a backward operation that say where parameters' gradients go."""
     w, b = (None if name is None else tape.sink(name) for name in (weight, bias))
     given = w or b or Sink(torch.empty(0))
+    if w is not None and b is not None and w.beta != b.beta:
+        # A tied weight adds to its other layer's gradient, its bias starts anew: from zero, then.
+        fresh = b if b.beta == 0 else w
+        fresh.out.zero_()
+        given = w if fresh is b else b
     return dict(
         dweight=None if w is None else w.out,
         dbias=None if b is None else b.out,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,12 @@ class Program:
     def parameters(self) -> frozenset[str]:
         """Names of all trained parameters that the records read."""
         return frozenset(name for record in self.records for name in record.parameters)
+
+    @property
+    def reuses(self) -> bool:
+        """Whether some parameter is read by more than one record."""
+        read = [name for record in self.records for name in record.parameters]
+        return len(set(read)) < len(read)
 
     @property
     def buffers(self) -> frozenset[str]:
@@ -90,6 +97,7 @@ def _collect(graph: fx.GraphModule) -> tuple[Program | None, list[Finding]]:
         if node.op == "placeholder":
             continue
         try:
+            _check_in_place(graph, node)
             records.append(record_of(graph, node, numbers))
             findings.append(Finding(_label(node), None))
         except Unsupported as reason:
@@ -99,6 +107,16 @@ def _collect(graph: fx.GraphModule) -> tuple[Program | None, list[Finding]]:
         return None, findings
     output = numbers[_output(graph)]
     return Program(tuple(_fused(records)), tuple(shapes), output), findings
+
+
+def _check_in_place(graph: fx.GraphModule, node: fx.Node) -> None:
+    """Records never overwrite their input: in-place layers pass only where nobody else reads it."""
+    if node.op == "call_module":
+        writes = getattr(graph.get_submodule(str(node.target)), "inplace", False)
+    else:
+        writes = node.target is operator.iadd or bool(node.kwargs.get("inplace", False))
+    if writes and any(len(source.users) > 1 for source in node.all_input_nodes[:1]):
+        raise Unsupported("it overwrites a value that another layer reads")
 
 
 def _inputs(graph: fx.GraphModule) -> list[Finding]:
