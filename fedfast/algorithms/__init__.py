@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from .._names import unknown
-from .base import Algorithm, Communication, Direction, LocalState
+from .base import Algorithm, Direction, LocalState
 from .fedavg import FedAvg
 from .fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from .fedsam import FedASAM, FedSAM
@@ -62,7 +62,6 @@ __all__ = [
     "SAM",
     "SGD",
     "Algorithm",
-    "Communication",
     "Direction",
     "FedASAM",
     "FedAdagrad",

@@ -43,14 +43,6 @@ class Direction:
 
 
 @dataclass(frozen=True)
-class Communication:
-    """Model-sized vectors sent per selected client and round."""
-
-    down: float = 1.0
-    up: float = 1.0
-
-
-@dataclass(frozen=True)
 class Algorithm:
     """Base of every page: FedAvg's behaviour, each piece to be replaced by those that differ.
 
@@ -60,7 +52,6 @@ class Algorithm:
     local: Optimizer = field(default_factory=SGD)
 
     name: ClassVar[str] = ""
-    communication: ClassVar[Communication] = Communication()
 
     def direction(self, at: LocalState) -> Direction:
         """What the step descends along, before clipping and weight decay."""

@@ -49,6 +49,8 @@ class ProgramPath:
         self._saved: dict[tuple[str, torch.dtype], Tensor] = {}
         self._views: dict[tuple[int, ...], dict[str, Tensor]] = {}
         self._input: Tensor | None = None
+        self.sources = {record.output: record for record in program.records}
+        self.learning = program.learning
 
     random = False  # what draws random numbers has no layer record
 
@@ -160,13 +162,11 @@ class _Tape:
     def __post_init__(self) -> None:
         self.backend = self.path.backend
         self.clients = self.x.shape[0]
-        self.sources = {r.output: r for r in self.path.program.records}
-        self.learning = self.path.program.learning
 
     def value(self, v: int) -> Tensor:
         if v == 0:
             return self.x
-        record = self.sources[v]
+        record = self.path.sources[v]
         if isinstance(record, Reshape):
             shape = (*self.x.shape[:2], *self.path.program.shapes[v])
             return self.value(record.inputs[0]).view(shape)
@@ -197,7 +197,7 @@ class _Tape:
         return Sink(out, alpha, fold.beta, self.path.views(fold.base)[held])
 
     def needs(self, v: int) -> bool:
-        return v in self.learning
+        return v in self.path.learning
 
     def own_gradient(self, v: int) -> Tensor:
         """The gradient buffer of v, about to be written whole."""
@@ -222,6 +222,3 @@ class _Tape:
             total = self.gradient(v).flatten(1)
             kernels.mix(total, part.flatten(1), out=total, backend=self.backend)
         self.pending.clear()
-
-
-__all__: Sequence[str] = ("Fold", "ProgramPath")
