@@ -81,7 +81,7 @@ def perturb(
         float(eps),
         None if adaptive is None else float(adaptive),
         None if norm is None else per_client("norm", norm, w),
-        _within(segments, w),
+        None if segments is None else within(segments, w),
         output("out", out, w),
     )
 
@@ -97,12 +97,6 @@ def _radius(rho: Coefficient, w: Tensor, segments: Segments | None) -> Tensor:
             f"got {list(rho.shape)}, {found}"
         )
     return rho.to(w.device, w.dtype).contiguous()
-
-
-def _within(segments: Segments | None, w: Tensor) -> Segments | None:
-    if segments is not None and segments.end > w.shape[1]:
-        raise ValueError(f"segments: expected end <= S = {w.shape[1]}; got {segments.end}")
-    return segments
 
 
 def _triton_perturb(
