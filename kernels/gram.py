@@ -8,10 +8,10 @@ numbers, and a weighted sum of the rows is all that touches the bank again.
 
 Bytes per element of a client (f = element size): reads f, and f of the base (f / K where it is
 shared); writes 8 K^2 per segment. (K + 1) / 2 products per element.
-Float32 rows, native: differences and sums of 14 products in float32, everything above in float64;
-each error is below 1e-6 |d_i| |d_j| whatever the data. Triton and float64 rows: products in float64.
-Symmetric to the bit. Deterministic: fixed blocks of columns are added in a fixed order, and what two
-clients give together does not depend on the others.
+Float32 rows, native: differences and sums of 14 products are float32, all above them float64; an
+error is below 1e-6 |d_i| |d_j| whatever the data. Triton and float64 rows: float64 throughout.
+Symmetric to the bit. Deterministic: fixed blocks of columns are added in a fixed order, and what
+two clients give together does not depend on the others.
 """
 
 # mypy: allow-untyped-defs

@@ -27,6 +27,7 @@ from ._args import (
     output,
     per_client,
     split_terms,
+    within,
 )
 from ._launch import speak
 from ._triton import block_size, combine, few, jit, launch, pack, piece, slots, squares, tl, total

@@ -26,7 +26,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fedfast.kernels import OPERATIONS, Segments, Server, aggregate, mix, perturb, stats, step
+from fedfast.kernels import (
+    OPERATIONS,
+    Segments,
+    Server,
+    aggregate,
+    gram,
+    mix,
+    perturb,
+    sensitivity,
+    stats,
+    step,
+)
 
 K = 3
 ROW = 64 * 160, Segments.of([0, 5024, 5056], [5000, 10, 5000], [True, False, True])  # as in a run
@@ -75,6 +86,12 @@ def forms(
     for rule in ("average", "momentum", "yogi"):
         server = Server(rule)
         yield f"aggregate {rule}", partial(chunk, server=server, first=False, **moments)
+    yield "gram rows", partial(gram, w, **call)
+    yield "gram updates", partial(gram, w, shared, **layers)
+    yield "gram many", partial(gram, shared.expand(40, -1), shared, **call)
+    scores = partial(sensitivity, w, shared, segments, **call)
+    yield "sensitivity", partial(scores, normalize=False)
+    yield "sensitivity normalized", partial(scores, normalize=True)
 
 
 def launches(dtype: torch.dtype, size: int, segments: Segments) -> Iterator[Launch]:
