@@ -1,26 +1,29 @@
-"""The round: schedule -> chunks of K clients' local steps -> aggregate -> server -> verdict."""
+"""The round: schedule -> chunks of K clients' local steps -> sums -> server -> verdict."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import kernels
+from .algorithms.pieces import Clients, Cohort
 from .data import FederatedData
 from .kernels import Column
-from .layout import FlatLayout
 from .local import Batches, LocalTrainer
 from .schedule import Round
+from .state import ClientState, ServerState
+from .sums import Mean, RoundSums
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What one round did.
 
-    train_loss   mean over the samples seen, at the model each step started from
+    train_loss   mean over the samples seen, at the model each gradient was taken at
     update_norm  Euclidean norm of the mean client update
     diverged     ids of clients whose model became non-finite
     finite       whether the new global model is
@@ -33,79 +36,149 @@ class Outcome:
     finite: bool
 
 
-class ServerState:
-    """The global row and the server's moments; a round's new row is accepted or rejected."""
+@dataclass(frozen=True)
+class EngineSettings:
+    """What a run fixes for its rounds.
 
-    def __init__(self, row: Tensor, trained: int, rule: kernels.Server) -> None:
-        self.row, self.spare, self.trained = row, torch.empty_like(row), trained
-        self.acc = torch.zeros(row.shape, dtype=torch.float64, device=row.device)
-        self.m = torch.zeros_like(row[:trained]) if rule.moments > 0 else None
-        self.v = torch.full_like(row[:trained], rule.tau**2) if rule.moments > 1 else None
-        self._tau = rule.tau
+    chunk     K, clients trained together
+    cohort    the largest cohort of the schedule
+    tolerant  a diverged client counts as one that did not move; else its divergence leaves the
+              global model as it was
+    """
 
-    def accept(self) -> None:
-        """The spare row becomes the global model."""
-        self.row, self.spare = self.spare, self.row
-
-    def reject(self) -> None:
-        """Keep the model; moments that took part in a non-finite step start afresh."""
-        if self.m is not None:
-            self.m.zero_()
-        if self.v is not None:
-            self.v.fill_(self._tau**2)
+    chunk: int
+    cohort: int
+    by_samples: bool
+    tolerant: bool
+    server_lr: float
 
 
 class Engine:
     """Runs rounds; knows clients, chunks and weights, but neither users nor files."""
 
     def __init__(
-        self,
-        trainer: LocalTrainer,
-        data: FederatedData,
-        layout: FlatLayout,
-        chunk: int,
-        by_samples: bool,
-        tolerant: bool,
+        self, trainer: LocalTrainer, data: FederatedData, row: Tensor, settings: EngineSettings
     ) -> None:
-        self.trainer, self.data, self.layout = trainer, data, layout
-        self.chunk, self.by_samples, self.tolerant = chunk, by_samples, tolerant
-        self.backend = trainer.settings.backend
+        self.trainer, self.data, self.settings = trainer, data, settings
+        self.algorithm, self.backend = trainer.algorithm, trainer.settings.backend
+        self.rule = self.algorithm.server.kernel(settings.server_lr)
+        trained = trainer.about.trained
+        kept = self.algorithm.server_rows(), self.algorithm.server_scalars()
+        self.state = ServerState(row, trained, self.rule, *kept)
+        self.next = self.state.twin()
+        rows, values = self.algorithm.client_rows(), self.algorithm.client_values(trainer.about)
+        self.clients = ClientState(rows, values, data.num_clients, self.state.w)
+        self.sent = torch.empty_like(row)
+        self.mean = Mean(row, trainer.about, self.backend)
+        apart = self.algorithm.server.whole and settings.cohort > settings.chunk
+        self.models = row.new_zeros(settings.cohort if apart else 0, trained)
 
-    def round(
-        self, t: int, plan: Round, state: ServerState, rule: kernels.Server, lr: float
-    ) -> Outcome:
-        """One round from `state.row`; the new model is accepted if it is finite.
+    def round(self, t: int, plan: Round, lr: float, rehearsal: Round | None = None) -> Outcome:
+        """One round from `state`; the new state is accepted if it is finite.
 
-        With `tolerant`, a diverged client counts as one that did not move; else its divergence
-        leaves the global model as it was.
+        rehearsal  the cohort's batches of a first exchange, for rules that rehearse
         """
         order = np.argsort(-plan.steps, kind="stable")
-        weights = self._weights(plan.clients[order])
-        losses, diverged, samples = [], [], 0
-        squares = torch.full((1,), torch.nan, dtype=torch.float64)
-        for begin in range(0, len(order), self.chunk):
-            chosen = order[begin : begin + self.chunk]
-            batches = self._batches(t, plan, chosen)
-            w, loss = self.trainer.train(state.row, batches, lr)
-            diverged += self._contain(w, state.row, batches.clients)
-            last = begin + self.chunk >= len(order)
-            part = weights[begin : begin + len(chosen)]
-            squares = self._aggregate(w, part, state, begin == 0, rule if last else None)
-            losses.append(loss)
-            samples += int(batches.count.sum())
-        finite = bool(squares[-1].isfinite()) and self._finite(state.spare[None])
-        if finite and (self.tolerant or not diverged):
-            state.accept()
-        else:
-            state.reject()
-        train_loss = float(torch.cat(losses).sum()) / max(samples, 1)
-        return Outcome(train_loss, float(squares[-1].sqrt()), samples, tuple(diverged), finite)
+        cohort = self._cohort(t, plan.clients[order], plan.steps[order], lr)
+        self.next.copy_(self.state)
+        update = None
+        if rehearsal is not None:
+            sent = self._send(t, None)
+            self._train(_Tally(), rehearsal, order, cohort, sent)
+            update = self.mean.trained
+        sent = self._send(t, update)
+        rules = self.algorithm.sums(cohort)
+        tally = _Tally(RoundSums(rules, cohort, self.mean.trained, self.backend))
+        self._train(tally, plan, order, cohort, sent)
+        norm = self._conclude(tally, cohort, sent)
+        finite = math.isfinite(norm) and not bool(self._nonfinite(self.next.row[None]).any())
+        if finite and (self.settings.tolerant or not tally.diverged):
+            self.state, self.next = self.next, self.state
+        return Outcome(tally.train_loss, norm, tally.samples, tuple(tally.diverged), finite)
 
-    def _weights(self, clients: np.ndarray) -> Tensor:
-        """`p_k`, in processing order: n_k over the cohort's sum, or uniform. [C]"""
-        raw = self.data.sizes[clients] if self.by_samples else np.ones(len(clients))
-        weights = torch.from_numpy(raw / raw.sum())
-        return weights.to(self.trainer.w.device, self.layout.dtype)
+    def _cohort(self, t: int, ids: np.ndarray, steps: np.ndarray, lr: float) -> Cohort:
+        device = self.state.row.device
+        sizes = torch.from_numpy(self.data.sizes[ids]).to(device, torch.float64)
+        counts = torch.from_numpy(steps).to(device, torch.float64)
+        weights = self.algorithm.weights(sizes, self.settings.by_samples)
+        cohort = Cohort(
+            round=t,
+            lr=lr,
+            ids=ids,
+            sizes=sizes,
+            steps=counts,
+            weights=weights,
+            lr_total=counts * lr,
+            epochs=self.trainer.settings.epochs,
+            population=self.data.num_clients,
+            backend=self.backend,
+        )
+        at = torch.from_numpy(ids).to(device)
+        values = {name: v[at] for name, v in self.clients.values.items()}
+        return replace(cohort, lr_total=self.algorithm.lr_total(cohort, values))
+
+    def _send(self, t: int, rehearsed: Tensor | None) -> Tensor:
+        """The row that clients receive. [S]"""
+        self.sent.copy_(self.state.row)
+        out = self.sent[: self.trainer.about.trained]
+        self.algorithm.server.send(self.state, t, rehearsed, out, self.backend)
+        return self.sent
+
+    def _train(
+        self, tally: _Tally, plan: Round, order: np.ndarray, cohort: Cohort, sent: Tensor
+    ) -> None:
+        """Train the cohort in chunks and sum up; a rehearsal (no sums) changes no client state."""
+        for begin in range(0, len(order), self.settings.chunk):
+            chosen = order[begin : begin + self.settings.chunk]
+            part = slice(begin, begin + len(chosen))
+            batches = self._batches(cohort.round, plan, chosen)
+            at = self._clients(cohort, part, sent)
+            wants = self.algorithm.drift.full_gradient
+            everything = self._everything(at, plan.width) if wants else None
+            tally.losses.append(self.trainer.train(sent, batches, at, everything))
+            tally.samples += int(batches.count.sum())
+            bad = self._contain(at, sent)
+            tally.diverged += at.ids[bad.cpu().numpy()].tolist()
+            if tally.sums is not None:
+                tally.numbers.append(self.algorithm.finish(at))
+                self._restore(at, bad)
+                tally.sums.add(at, part, self.clients)
+                self.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
+            models = self.trainer.w[: len(at)]
+            self.mean.add(models, cohort.weights[part], sent, begin == 0)
+            if len(self.models):
+                self.models[part] = at.w
+
+    def _clients(self, cohort: Cohort, part: slice, sent: Tensor) -> Clients:
+        """A chunk of the cohort with its state gathered."""
+        trainer, ids = self.trainer, cohort.ids[part]
+        count, start = len(ids), sent[: trainer.about.trained]
+        own = {name: bank[:count] for name, bank in trainer.own.items()}
+        values = self.clients.gather(torch.from_numpy(ids), start, own)
+        scratch = {name: bank[:count] for name, bank in trainer.scratch.items()}
+        return Clients(
+            layout=trainer.about,
+            backend=self.backend,
+            round=cohort.round,
+            step=0,
+            ids=ids,
+            sizes=cohort.sizes[part],
+            steps=cohort.steps[part],
+            epochs=trainer.settings.epochs,
+            lr=cohort.lr,
+            lr_total=cohort.lr_total[part],
+            seed=trainer.settings.seed,
+            start=start,
+            w=start.expand(count, -1),
+            g=trainer.g[:count],
+            first=None if trainer.first is None else trainer.first[:count],
+            ahead=None if trainer.ahead is None else trainer.ahead[:count],
+            own=own,
+            scratch=scratch,
+            values=values,
+            server=self.state.shown(),
+            scalars=self.state.scalars,
+        )
 
     def _batches(self, t: int, plan: Round, chosen: np.ndarray) -> Batches:
         index, count = plan.batches(chosen)
@@ -114,50 +187,75 @@ class Engine:
         sample = self.data.rows(torch.from_numpy(clients), index[:, :steps])
         return Batches(t, clients, sample, count[:, :steps])
 
-    def _contain(self, w: Tensor, row: Tensor, clients: np.ndarray) -> list[int]:
-        """The ids of non-finite clients; the global row takes their place in the mean."""
-        bad = self._nonfinite(w).nonzero()[:, 0]
-        w[bad] = row
-        return [int(clients[k]) for k in bad.cpu()]
+    def _everything(self, at: Clients, width: int) -> Batches:
+        """All samples of a chunk's clients, once and in their order."""
+        sizes = self.data.sizes[at.ids]
+        slot = np.arange(-(-int(sizes.max()) // width) * width).reshape(-1, width)
+        real = slot[None] < sizes[:, None, None]
+        index, count = np.where(real, slot[None], 0), real.sum(-1).astype(np.int32)
+        sample = self.data.rows(torch.from_numpy(at.ids), torch.from_numpy(index))
+        return Batches(at.round, at.ids, sample, torch.from_numpy(count))
 
-    def _aggregate(
-        self,
-        w: Tensor,
-        weights: Tensor,
-        state: ServerState,
-        first: bool,
-        rule: kernels.Server | None,
-    ) -> Tensor:
-        """Trained region by the server's rule, the carried region by the plain mean."""
-        t = state.trained
-        squares = kernels.aggregate(
-            w[:, :t],
-            weights,
-            state.row[:t],
-            acc=state.acc[:t],
-            first=first,
-            server=rule,
-            m=state.m,
-            v=state.v,
-            out=None if rule is None else state.spare[:t],
-            backend=self.backend,
-        )
-        if self.layout.stride > t:
-            kernels.aggregate(
-                w[:, t:],
-                weights,
-                state.row[t:],
-                acc=state.acc[t:],
-                first=first,
-                server=None if rule is None else kernels.Server(),
-                out=None if rule is None else state.spare[t:],
-                backend=self.backend,
-            )
-        return squares
+    def _contain(self, at: Clients, sent: Tensor) -> Tensor:
+        """Positions of non-finite clients; the model sent takes their place in the mean."""
+        models = self.trainer.w[: len(at)]
+        bad = self._nonfinite(models).nonzero()[:, 0]
+        models[bad] = sent
+        return bad
+
+    def _restore(self, at: Clients, bad: Tensor) -> None:
+        """Clients that diverged keep the state they came with."""
+        if len(bad) == 0:
+            return
+        former = {name: torch.empty_like(bank) for name, bank in at.own.items()}
+        values = self.clients.gather(torch.from_numpy(at.ids), at.start, former)
+        for now, before in ((at.own, former), (at.values, values)):
+            for name, t in now.items():
+                t[bad] = before[name][bad]
+
+    def _conclude(self, tally: _Tally, cohort: Cohort, sent: Tensor) -> float:
+        """The server's part: `next` from `state`; returns the norm of the mean update."""
+        algorithm, after, numbers = self.algorithm, self.next, tally.joined()
+        start = sent[: after.trained]
+        if algorithm.server.whole:
+            models = self.models[: len(cohort)] if len(self.models) else self._live(len(cohort))
+            about, backend = self.trainer.about, self.backend
+            weights, found = algorithm.server.reweigh(models, start, cohort, about, backend)
+            self.mean.replace(models, weights, start)
+            numbers |= found
+        norm = self.mean.conclude(self.rule, sent, self.state, after)
+        assert tally.sums is not None
+        tally.sums.into(after)
+        algorithm.settle(after, cohort, numbers)
+        added = [(after.rows[name], c) for name, c in algorithm.added().items()]
+        if added:
+            w = after.w[None]
+            kernels.step(w, added, -1.0, out=w, backend=self.backend)
+        return norm
+
+    def _live(self, clients: int) -> Tensor:
+        return self.trainer.w[:clients, : self.trainer.about.trained]
 
     def _nonfinite(self, rows: Tensor) -> Tensor:
         """Which rows hold a non-finite value. [K, S] -> [K] bool"""
         return kernels.stats(rows, backend=self.backend)[:, 0, Column.NONFINITE] > 0
 
-    def _finite(self, rows: Tensor) -> bool:
-        return not bool(self._nonfinite(rows).any())
+
+@dataclass
+class _Tally:
+    """What a pass over the cohort collects; without `sums` it is a rehearsal."""
+
+    sums: RoundSums | None = None
+    losses: list[Tensor] = field(default_factory=list)
+    numbers: list[dict[str, Tensor]] = field(default_factory=list)
+    diverged: list[int] = field(default_factory=list)
+    samples: int = 0
+
+    @property
+    def train_loss(self) -> float:
+        return float(torch.cat(self.losses).sum()) / max(self.samples, 1)
+
+    def joined(self) -> dict[str, Tensor]:
+        """Numbers of all chunks, [C] by name."""
+        names = self.numbers[0] if self.numbers else ()
+        return {name: torch.cat([part[name] for part in self.numbers]) for name in names}

@@ -15,8 +15,10 @@ FALLBACK = 4 << 30  # where the system does not tell
 
 
 def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
-    """Bytes one client adds to the live buffers: w, g, and w_adv and m where there are any."""
-    banks = 2 + int(algorithm.local.ascends) + int(algorithm.local.momentum > 0)
+    """Bytes one client adds to the live buffers: w, g, and what the algorithm has beside them."""
+    local = algorithm.local
+    banks = 2 + int(local.ascends) + int(local.keeps) + int(local.momentum > 0)
+    banks += len(algorithm.client_rows()) + len(algorithm.scratch_rows())
     return max(1, banks * layout.stride * layout.dtype.itemsize)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from . import _doors as doors
 from .algorithms import Algorithm
 from .data import FederatedData
-from .engine import Engine, Outcome, ServerState
+from .engine import Engine, EngineSettings, Outcome
 from .generic import GenericPath, Loss, torch_threads
 from .history import History, Row
 from .kernels import _launch
@@ -113,10 +113,12 @@ class Simulation:
         self.threads = torch.get_num_threads() if threads is None else threads
         self.algorithm = doors.algorithm(algorithm)
         self.callbacks = doors.callbacks(callbacks)
+        self.algorithm.check_run(local_epochs, batch_size)
         self._lr = doors.learning_rate(lr, lr_decay)
         self._on_divergence, self._eval_every = on_divergence, eval_every
 
-        data = doors.clients(clients, empty_clients).to(self.device, self.dtype)
+        data = doors.clients(clients, empty_clients)
+        data = (data.pooled() if self.algorithm.pools else data).to(self.device, self.dtype)
         loss_fn = doors.loss(loss)
         self._model, traits = doors.model(model, data, self.device, self.dtype)
         doors.labels("clients", data.y, traits.classes, loss)
@@ -129,8 +131,6 @@ class Simulation:
         layout = FlatLayout.of(self._model, self.dtype)
         row = layout.flatten(self._model, self.device)
         _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
-        self._rule = self.algorithm.server(server_lr)
-        self._state = ServerState(row, layout.trained, self._rule)
         program, self.generic_because = program_for(
             self._model, layout, loss, backend, data.x[data.order[:2]], traits.random
         )
@@ -145,10 +145,16 @@ class Simulation:
             say_once(self.generic_because)
         else:
             self._path = ProgramPath(program, layout, self.chunk, width, self.device, backend)
-        settings = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend)
-        trainer = LocalTrainer(settings, layout, self._path, (data.x, data.y), self.chunk)
-        by_samples, tolerant = aggregation == "samples", on_divergence == "continue"
-        self._engine = Engine(trainer, data, layout, self.chunk, by_samples, tolerant)
+        local = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend, local_epochs)
+        trainer = LocalTrainer(local, layout, self._path, (data.x, data.y), self.chunk)
+        settings = EngineSettings(
+            chunk=self.chunk,
+            cohort=self.schedule.largest_cohort,
+            by_samples=aggregation == "samples",
+            tolerant=on_divergence == "continue",
+            server_lr=server_lr,
+        )
+        self._engine = Engine(trainer, data, row, settings)
         self.layout, self.history, self.stopped = layout, History(), False
 
     @property
@@ -186,11 +192,11 @@ class Simulation:
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
         with torch_threads(self.threads):
-            return self._judge.evaluate(self._state.row, samples.x, samples.y)
+            return self._judge.evaluate(self._engine.state.row, samples.x, samples.y)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The global model; loads into the user's own module."""
-        return self.layout.state_dict(self._state.row, self._model)
+        return self.layout.state_dict(self._engine.state.row, self._model)
 
     def model(self) -> nn.Module:
         """A copy of the user's module that holds the global model."""
@@ -203,7 +209,9 @@ class Simulation:
         begin = time.perf_counter()
         with torch_threads(self.threads), doors.own_random_state(self._path.random):
             plan = self.schedule.round(t)
-            outcome = self._engine.round(t, plan, self._state, self._rule, lr)
+            rehearses = self.algorithm.server.rehearses
+            rehearsal = self.schedule.round(t, exchange=1) if rehearses else None
+            outcome = self._engine.round(t, plan, lr, rehearsal)
         seconds = time.perf_counter() - begin
         status = self._status(outcome)
         self.stopped = status != "ok" and self._on_divergence == "stop"

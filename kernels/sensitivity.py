@@ -75,8 +75,8 @@ def _triton_sensitivity(
         NORMALIZE=normalize,
         **known,
     )
-    over = (sums, cut.first, segments.length, clients, count, layers, out)
-    launch(_layer_means, clients * layers, x, *over, num_warps=1)
+    means = (sums, cut.first, segments.length, clients, count, layers, out)
+    launch(_layer_means, clients * layers, x, *means, num_warps=1)
     return out
 
 
