@@ -111,6 +111,7 @@ class Engine:
             lr_total=counts * lr,
             epochs=self.trainer.settings.epochs,
             population=self.data.num_clients,
+            seed=self.trainer.settings.seed,
             backend=self.backend,
         )
         at = torch.from_numpy(ids).to(device)

@@ -15,6 +15,7 @@ from .fedavg import FedAvg
 from .fedcm import ClientMomentum, FedCM, MoFedSAM
 from .feddyn import Dual, FedDyn
 from .fedfsa import FSA, FedFSA, OfficialMomentum
+from .fedgh import FedGH, Harmonized
 from .fedgloss import EpochDual, FedGloSS, NaiveFedGloSS, RehearsedSAM, ServerSAM
 from .fedlesam import LESAM, FedLESAM, FedLESAMD, FedLESAMS
 from .fednsam import FedNSAM, FedNSAMSingle, LookAhead, Nesterov
@@ -25,6 +26,7 @@ from .fedsam import FedASAM, FedSAM
 from .fedsgd import FedSGD
 from .fedsmoo import ConsensusSAM, FedSMOO
 from .fedspeed import ExtraSAM, FedSpeed
+from .fedwmsam import FedWMSAM, GuidedSAM, WeightedMomentum
 from .optimizers import ASAM, SAM, SGD, Optimizer
 from .pieces import Clients, Cohort, Direction, Layout, Piece, Server, Sum
 from .scaffold import SCAFFOLD, ControlVariate, FedGAMMA
@@ -57,6 +59,8 @@ _PAGES: tuple[type[Algorithm], ...] = (
     FedFSA,
     FedNSAM,
     FedNSAMSingle,
+    FedWMSAM,
+    FedGH,
 )
 PAGES: dict[str, type[Algorithm]] = {page.name: page for page in _PAGES}
 
@@ -70,6 +74,7 @@ _OPTIMIZERS: tuple[type[Optimizer], ...] = (
     LESAM,
     LookAhead,
     FSA,
+    GuidedSAM,
 )
 OPTIMIZERS: dict[str, type[Optimizer]] = {o.name: o for o in _OPTIMIZERS}
 
@@ -81,6 +86,7 @@ _DRIFTS: tuple[type[Drift], ...] = (
     ControlVariate,
     Dual,
     EpochDual,
+    WeightedMomentum,
 )
 DRIFTS: dict[str, type[Drift]] = {d.name: d for d in _DRIFTS}
 
@@ -93,6 +99,7 @@ _RULES: tuple[type[ServerRule], ...] = (
     Nesterov,
     ServerSAM,
     RehearsedSAM,
+    Harmonized,
 )
 RULES: dict[str, type[ServerRule]] = {r.name: r for r in _RULES}
 
@@ -187,6 +194,7 @@ __all__ = [
     "FedDyn",
     "FedFSA",
     "FedGAMMA",
+    "FedGH",
     "FedGloSS",
     "FedLESAM",
     "FedLESAMD",
@@ -199,8 +207,11 @@ __all__ = [
     "FedSGD",
     "FedSMOO",
     "FedSpeed",
+    "FedWMSAM",
     "FedYogi",
     "LESAM",
+    "GuidedSAM",
+    "Harmonized",
     "Layout",
     "LookAhead",
     "MoFedSAM",
@@ -224,6 +235,7 @@ __all__ = [
     "ServerRule",
     "ServerSAM",
     "Sum",
+    "WeightedMomentum",
     "Yogi",
     "by_name",
     "names",

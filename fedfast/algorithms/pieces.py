@@ -113,6 +113,7 @@ class Cohort:
     epochs      local epochs of the run
     lr_total    [C] float64, each client's learning rates summed over its steps (K eta)
     population  N
+    seed        of the run
     backend     voice of the operations
     """
 
@@ -125,6 +126,7 @@ class Cohort:
     lr_total: Tensor
     epochs: int
     population: int
+    seed: int
     backend: str
 
     def __len__(self) -> int:
