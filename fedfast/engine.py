@@ -112,7 +112,8 @@ class Engine:
         clients = plan.clients[chosen]
         steps = int(count.ne(0).sum(dim=1).max()) if len(chosen) else 0
         sample = self.data.rows(torch.from_numpy(clients), index[:, :steps])
-        return Batches(t, clients, sample, count[:, :steps])
+        draws = self.trainer.feed.draw(t, clients, steps, plan.width)
+        return Batches(t, clients, sample, count[:, :steps], draws)
 
     def _contain(self, w: Tensor, row: Tensor, clients: np.ndarray) -> list[int]:
         """The ids of non-finite clients; the global row takes their place in the mean."""

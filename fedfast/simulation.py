@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from . import _doors as doors
 from .algorithms import Algorithm
-from .data import FederatedData
+from .data import Augment, FederatedData
 from .engine import Engine, Outcome, ServerState
+from .feed import Feed
 from .generic import GenericPath, Loss, torch_threads
 from .history import History, Row
 from .kernels import _launch
@@ -46,7 +47,9 @@ class Simulation:
     clip_norm      largest norm of a client's step direction, None for no clipping
     loss           "cross_entropy", or a callable (logits, targets) -> mean over the batch
     aggregation    "samples": clients weigh n_k; "uniform": all alike
-    seed           keys cohorts, batches and dropout by (seed, round, client)
+    augment        random crops and flips of training images of bytes (uint8): an `Augment`, or
+                   "crop-flip", "crop-flip-batch", "crop-flip-half"; None for none
+    seed           keys cohorts, batches, augmentation and dropout by (seed, round, client)
     device, dtype  "auto" (CUDA where there is one), "cpu", "cuda"; torch.float32 or torch.float64
     backend        voice of the operations: "auto", "native", "triton", "reference"
     chunk          K, clients trained together; None takes what memory allows
@@ -81,6 +84,7 @@ class Simulation:
         clip_norm: float | None = None,
         loss: str | Loss = "cross_entropy",
         aggregation: str = "samples",
+        augment: str | Augment | None = None,
         seed: int = 0,
         device: str | torch.device = "auto",
         dtype: torch.dtype = torch.float32,
@@ -131,8 +135,9 @@ class Simulation:
         _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
         self._rule = self.algorithm.server(server_lr)
         self._state = ServerState(row, layout.trained, self._rule)
+        trial = data.bank.take(data.order[:2]).inputs(self.dtype)
         program, self.generic_because = program_for(
-            self._model, layout, loss, backend, data.x[data.order[:2]], traits.random
+            self._model, layout, loss, backend, trial, traits.random
         )
         width, item = self.schedule.width, self.dtype.itemsize
         activations = 0 if program is None else bytes_per_client(program, width, item)
@@ -146,7 +151,8 @@ class Simulation:
         else:
             self._path = ProgramPath(program, layout, self.chunk, width, self.device, backend)
         settings = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend)
-        trainer = LocalTrainer(settings, layout, self._path, (data.x, data.y), self.chunk)
+        feed = Feed(data, doors.augment(augment, data), seed, self.dtype, backend)
+        trainer = LocalTrainer(settings, layout, self._path, feed, self.chunk)
         by_samples, tolerant = aggregation == "samples", on_divergence == "continue"
         self._engine = Engine(trainer, data, layout, self.chunk, by_samples, tolerant)
         self.layout, self.history, self.stopped = layout, History(), False
@@ -186,7 +192,7 @@ class Simulation:
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
         with torch_threads(self.threads):
-            return self._judge.evaluate(self._state.row, samples.x, samples.y)
+            return self._judge.evaluate(self._state.row, samples)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The global model; loads into the user's own module."""

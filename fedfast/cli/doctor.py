@@ -62,7 +62,7 @@ def model(config: RunConfig, setting: Setting) -> list[str]:
     from ..programs import explain
     from .setting import simulation
 
-    x = setting.data.train.x[:2]
+    x = setting.data.train.take(slice(2)).inputs()
     _, findings = explain(setting.model, x)
     width = max(len(f.layer) for f in findings)
     lines = [f"{f.layer:{width}}  {f.reason or 'ok'}" for f in findings]

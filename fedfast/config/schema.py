@@ -108,6 +108,9 @@ class RunConfig(Section):
     aggregation: Literal["samples", "uniform"] = Field(
         "samples", description="client weights: by their number of samples, or all equal"
     )
+    augment: Literal["crop-flip", "crop-flip-batch", "crop-flip-half"] | None = Field(
+        None, description="crops and flips of training images; -batch: alike in a step; null = none"
+    )
     eval_every: Count = Field(1, description="rounds from one test of the global model to the next")
     seed: Seed = Field(0, description="seed of weights, cohorts, batches and partition")
     device: str = Field(
