@@ -62,6 +62,14 @@ def optional(check: Callable[..., None], name: str, value: Any, **bounds: float)
         check(name, value, **bounds)
 
 
+def memory(value: Any) -> None:
+    """ "auto", or GiB > 0."""
+    if value != "auto":
+        if isinstance(value, str):
+            raise ValueError(f"memory: expected 'auto' or a number of GiB; got {value!r}")
+        number("memory", value, above=0.0)
+
+
 def one_of(name: str, value: Any, known: Sequence[str]) -> None:
     """One of the known words."""
     if value not in known:

@@ -84,6 +84,10 @@ class GenericPath:
             self._views[key] = self.layout.views(bank[k], trained)
         return self._views[key]
 
+    def forget(self) -> None:
+        """Let go of the live buffers of a run: others take their place."""
+        self._views.clear()
+
     def batch(
         self, view: View, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
     ) -> Minibatch:
