@@ -31,6 +31,7 @@ from fedfast.kernels import (
     Segments,
     Server,
     aggregate,
+    gather,
     gram,
     mix,
     perturb,
@@ -43,6 +44,7 @@ K = 3
 ROW = 64 * 160, Segments.of([0, 5024, 5056], [5000, 10, 5000], [True, False, True])  # as in a run
 ODD = ((33, Segments.of([0, 7, 17], [5, 10, 15])), (1, Segments.of([0, 1], [1, 0])))
 FLOATS = {torch.float32: "fp32", torch.float64: "fp64", torch.int32: "i32"}
+FLOATS |= {torch.int64: "i64", torch.uint8: "u8"}
 
 
 @dataclass
@@ -92,12 +94,22 @@ def forms(
     scores = partial(sensitivity, w, shared, segments, **call)
     yield "sensitivity", partial(scores, normalize=False)
     yield "sensitivity normalized", partial(scores, normalize=True)
+    rows = torch.zeros(K, 2, dtype=torch.int64)
+    yield "gather copy", partial(gather, w, rows, **call)
+    side = 32 if size % 64 == 0 else 7
+    images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    batch = dict(out=torch.zeros(K, 2, 3, side, side, dtype=dtype), **call)
+    yield "gather images", partial(gather, images, rows, **batch)
+    yield "gather crop", partial(gather, images, rows, flip=rows > 0, **batch)
 
 
 def launches(dtype: torch.dtype, size: int, segments: Segments) -> Iterator[Launch]:
     """What the launchers launch for each form, without running it."""
     triton_room = import_module("fedfast.kernels._triton")
-    rooms = [triton_room, *(import_module(f"fedfast.kernels.{op}") for op in OPERATIONS)]
+    rooms = [
+        triton_room,
+        *(import_module(f"fedfast.kernels.{op}") for op in (*OPERATIONS, "gather")),
+    ]
     seen: list[tuple[Any, tuple, dict]] = []
     triton_room.INTERPRETED = True  # only to let CPU tensors through; nothing is run
     triton_room.FEW_SLOTS = 1  # so that the total of many slots is launched too

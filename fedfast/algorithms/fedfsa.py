@@ -36,7 +36,7 @@ from .optimizers import Optimizer
 from .pieces import Clients, Cohort, Layout, Rows, Sum
 
 UNSCORED = ("bn", "downsample", "shortcut", "norm", "bias")  # parts of names that score 0
-SELECT = 4  # purpose of a key, beside those of `random`: FSA's random selection
+SELECT = 5  # purpose of a key, beside those of `random`: FSA's random selection
 
 
 @dataclass(frozen=True)
