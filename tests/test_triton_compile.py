@@ -17,8 +17,9 @@ import pytest
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 STREAMING = {"_mix", "_norm_blocks", "_move", "_descend", "_block_sums", "_columns"}
+STREAMING |= {"_tile_products", "_block_extents", "_block_changes"}
 WRITING = {"_mix": 0, "_move": 0, "_descend": 0, "_columns": 2}  # with so many partial sums
-SMALL = {"totals", "_layer_sums"}  # they add partial sums
+SMALL = {"totals", "_layer_sums", "_add_spans", "_layer_extents", "_layer_means"}  # partial sums
 
 
 @pytest.fixture(scope="module")
