@@ -90,7 +90,6 @@ def forms(
         yield f"aggregate {rule}", partial(chunk, server=server, first=False, **moments)
     yield "gram rows", partial(gram, w, **call)
     yield "gram updates", partial(gram, w, shared, **layers)
-    yield "gram many", partial(gram, shared.expand(40, -1), shared, **call)
     scores = partial(sensitivity, w, shared, segments, **call)
     yield "sensitivity", partial(scores, normalize=False)
     yield "sensitivity normalized", partial(scores, normalize=True)
@@ -182,7 +181,7 @@ def compiled(launch: Launch, arch: int) -> dict[str, Any]:
         registers=used["REG"],
         spilled=used["STACK"] + used["LOCAL"],
         shared=used["SHARED"],
-        wide_loads=len(re.findall(r"ld\.global\S*\.(?:v4\.b32|v2\.b64)", ptx)),
+        wide_loads=len(re.findall(r"ld\.global\S*\.(?:v4\.b32|v2\.b64)|cp\.async\.cg", ptx)),
         wide_stores=len(re.findall(r"st\.global\S*\.(?:v4\.b32|v2\.b64)", ptx)),
         stores=len(re.findall(r"st\.global", ptx)),
         loads=len(re.findall(r"ld\.global", ptx)),

@@ -17,15 +17,10 @@ import pytest
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 STREAMING = {"_mix", "_norm_blocks", "_move", "_descend", "_block_sums", "_columns", "_copy"}
-WRITING = {
-    "_mix": 0,
-    "_move": 0,
-    "_descend": 0,
-    "_columns": 2,
-    "_copy": 0,
-    "_images": 0,
-}  # with so many partial sums
-SMALL = {"totals", "_layer_sums"}  # they add partial sums
+STREAMING |= {"_tile_products", "_block_extents", "_block_changes"}
+WRITING = {"_mix": 0, "_move": 0, "_descend": 0, "_columns": 2, "_copy": 0, "_images": 0}
+# ... with so many partial sums
+SMALL = {"totals", "_layer_sums", "_add_spans", "_layer_extents", "_layer_means"}  # partial sums
 BYTES = {"_images"}  # reads of bytes, 4 a thread
 
 
