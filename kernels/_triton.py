@@ -30,6 +30,7 @@ except ImportError:  # reported at first use
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DTYPES = (torch.float32, torch.float64)
+DOT = {"fp32": "ieee", "tf32x3": "tf32x3", "tf32": "tf32"}  # `tl.dot`'s names of `PRECISIONS`
 FEW_SLOTS = 512  # up to so many partial sums are added by every program that needs their total
 
 
@@ -76,6 +77,11 @@ def block_size(terms: int) -> int:
     return 4096 if terms <= 3 else 2048
 
 
+def dot_precision(precision: str, like: Tensor) -> str:
+    """`PRECISION` for `dot`: float64 has only its own."""
+    return DOT[precision] if like.dtype == torch.float32 else "ieee"
+
+
 def strided(t: Tensor | None) -> tuple[Tensor | None, int]:
     """A `[K, S]` operand as (pointer, row stride); (None, 0) for None."""
     return (None, 0) if t is None else (t, t.stride(0))
@@ -110,6 +116,12 @@ def combine(buffers, strides, coefs, k, cols, mask):
         d = tl.load(buffers[j] + k * strides[j] + cols, mask, other=0.0)
         total += tl.load(coefs[j] + k) * d
     return total
+
+
+@jit
+def dot(a, b, acc, PRECISION: tl.constexpr):
+    """`acc + a b` of tiles [M, R] and [R, N], in the accumulator's dtype."""
+    return tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=acc.dtype)
 
 
 @jit

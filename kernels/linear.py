@@ -19,7 +19,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from . import _native_layers, reference_layers
-from ._args import Coefficient, per_client
+from ._args import Coefficient, per_client, precise
 from ._blocks import block, floating, no_triton, written
 from ._launch import speak
 
@@ -33,6 +33,7 @@ def linear(
     *,
     activation: str | None = None,
     out: Tensor | None = None,
+    precision: str = "fp32",
     backend: str = "auto",
 ) -> Tensor:
     """Return `out = act(x W^T + b)` for K clients.
@@ -42,6 +43,8 @@ def linear(
     bias        `[K, O]`, `[O]` or None
     activation  None, "relu" or "tanh"
     out         `[K, B, O]`, allocated if None; must not overlap an operand
+    precision   "fp32", "tf32x3" or "tf32": how far float32 products may be rounded on tensor cores;
+                a permission, see `_args.precise`: the reference and the native voice ignore it
     What belongs to a client is contiguous in every argument.
     Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
     """
@@ -50,7 +53,7 @@ def linear(
     if bias is not None:
         bias = block("bias", bias, weight.shape[:2], x)
     out = written("out", out, (*x.shape[:2], weight.shape[1]), x)
-    return speak(_LINEAR, backend, x, x, weight, bias, _fused(activation), out)
+    return speak(_LINEAR, backend, x, x, weight, bias, _fused(activation), out, precise(precision))
 
 
 def linear_backward(
@@ -67,6 +70,7 @@ def linear_backward(
     beta: Coefficient = 0.0,
     base_weight: Tensor | None = None,
     base_bias: Tensor | None = None,
+    precision: str = "fp32",
     backend: str = "auto",
 ) -> None:
     """Write the gradients of `linear` into dx, dweight and dbias, in this order.
@@ -78,6 +82,8 @@ def linear_backward(
                      since dx is done by then
     alpha, beta      numbers or `[K]`; where beta is 0 base is not read
     base_weight, base_bias   as weight and bias; default to dweight and dbias themselves
+    precision   "fp32", "tf32x3" or "tf32": how far float32 products may be rounded on tensor cores;
+                a permission, see `_args.precise`: the reference and the native voice ignore it
     Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
     """
     x = floating("x", x, "K, B, I")
@@ -91,7 +97,7 @@ def linear_backward(
         dbias = written("dbias", dbias, weight.shape[:2], x)
         base_bias = _base("base_bias", base_bias, dbias)
     scales = per_client("alpha", alpha, x), per_client("beta", beta, x)
-    sinks = dx, dweight, dbias, *scales, base_weight, base_bias
+    sinks = dx, dweight, dbias, *scales, base_weight, base_bias, precise(precision)
     speak(_LINEAR_BACKWARD, backend, x, x, weight, out, dout, _fused(activation), *sinks)
 
 

@@ -278,6 +278,7 @@ ERRORS = {
     "groups: expected a divisor": lambda: wrong(groups=3),
     "groups: expected an int": lambda: wrong(groups=0),
     "activation: expected": lambda: wrong(activation="gelu"),
+    "precision: expected one of fp32": lambda: wrong(precision="bf16"),
 }
 
 
