@@ -82,6 +82,12 @@ def dot_precision(precision: str, like: Tensor) -> str:
     return DOT[precision] if like.dtype == torch.float32 else "ieee"
 
 
+def unit(t: Tensor, length: int) -> int:
+    """`UNIT` for `multiple`: elements of a 16-byte access if runs of `length` and clients allow."""
+    width = 16 // t.element_size()
+    return 1 if length % width or t.stride(0) % width else width
+
+
 def strided(t: Tensor | None) -> tuple[Tensor | None, int]:
     """A `[K, S]` operand as (pointer, row stride); (None, 0) for None."""
     return (None, 0) if t is None else (t, t.stride(0))
@@ -122,6 +128,34 @@ def combine(buffers, strides, coefs, k, cols, mask):
 def dot(a, b, acc, PRECISION: tl.constexpr):
     """`acc + a b` of tiles [M, R] and [R, N], in the accumulator's dtype."""
     return tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=acc.dtype)
+
+
+@jit
+def multiple(value, UNIT: tl.constexpr):
+    """A size or stride that is a multiple of UNIT, as the compiler then knows.
+
+    Triton itself notices multiples of 16; rows of 20 floats deserve 16-byte loads too.
+    """
+    return value // UNIT * UNIT
+
+
+@jit
+def tile(matrix, rows, cols, height, width, UNIT: tl.constexpr):
+    """matrix[rows, cols] of a dense [height, width] matrix, 0 outside; rows or cols may be [1, n].
+
+    UNIT: see `unit`, for runs of `width`.
+    """
+    width = multiple(width, UNIT)
+    return tl.load(matrix + rows * width + cols, (rows < height) & (cols < width), other=0.0)
+
+
+@jit
+def fold(gradient, base, mask, alpha, beta):
+    """`beta base + alpha gradient`; base: pointers, not read where beta is 0."""
+    result = alpha * gradient
+    if beta != 0:
+        result += beta * tl.load(base, mask, other=0.0)
+    return result
 
 
 @jit
