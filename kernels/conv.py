@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native_images, reference_images
+from . import _native_images, _triton_conv, reference_images
 from ._args import Coefficient, precise
-from ._blocks import block, floating, no_triton, written
+from ._blocks import block, floating, written
 from ._images import MAX_ELEMENTS, Ints, divides, number, pair, reach, sinks
 from ._launch import speak
 from .linear import _fused
@@ -49,7 +49,7 @@ def conv(
     precision   "fp32", "tf32x3" or "tf32": how far float32 products may be rounded on tensor cores;
                 a permission, see `_args.precise`: the reference and the native voice ignore it
     Every client's part of an argument is contiguous.
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    Raises TypeError/ValueError naming the argument.
     """
     x = floating("x", x, "K, B, C, H, W")
     geometry = _geometry(stride, padding, dilation, groups)
@@ -93,7 +93,7 @@ def conv_backward(
                      1 - eta * decay and the current weights as base this is a plain SGD step
     precision   "fp32", "tf32x3" or "tf32": how far float32 products may be rounded on tensor cores;
                 a permission, see `_args.precise`: the reference and the native voice ignore it
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    Raises TypeError/ValueError naming the argument.
     """
     x = floating("x", x, "K, B, C, H, W")
     geometry = _geometry(stride, padding, dilation, groups)
@@ -135,10 +135,10 @@ def _out_shape(x: Tensor, weight: Tensor, g: Geometry) -> tuple[int, ...]:
 _CONV = {
     "reference": reference_images.conv,
     "native": _native_images.conv,
-    "triton": no_triton("conv"),
+    "triton": _triton_conv.conv,
 }
 _CONV_BACKWARD = {
     "reference": reference_images.conv_backward,
     "native": _native_images.conv_backward,
-    "triton": no_triton("conv_backward"),
+    "triton": _triton_conv.conv_backward,
 }
