@@ -7,7 +7,15 @@ from functools import partial
 from typing import Any
 
 import torch
-from fedfast.kernels import conv, conv_backward
+from fedfast.kernels import (
+    batch_norm,
+    batch_norm_backward,
+    conv,
+    conv_backward,
+    group_norm,
+    group_norm_backward,
+    layer_norm_backward,
+)
 
 Forms = Iterator[tuple[str, Callable[[], Any]]]
 CLIENTS, BATCH = 3, 8
@@ -34,3 +42,24 @@ def conv_forms(dtype: torch.dtype, layers: tuple[str, ...], precision: str) -> F
         sinks = dict(dx=dx, dweight=weight, dbias=bias)
         backward = partial(conv_backward, x, weight, out, dout, **sinks, **options)
         yield f"conv_backward {name} {precision}", backward
+
+
+def norm_forms(dtype: torch.dtype) -> Forms:
+    """Norms over 14x14 images and over rows, with everything they can write."""
+    x, dx, dout, out = torch.zeros(4, CLIENTS, BATCH, 32, 14, 14, dtype=dtype)
+    weight, bias, mean, var, rstd = torch.zeros(5, CLIENTS, 32, dtype=dtype)
+    voice = dict(backend="triton")
+    running = dict(running_mean=mean, running_var=var)
+    saved, sinks = dict(out=out, mean=mean, rstd=rstd), dict(dweight=weight, dbias=bias)
+    yield "batch_norm", partial(batch_norm, x, weight, bias, **running, **saved, **voice)
+    args = (x, weight, dout, mean, rstd)
+    yield "batch_norm_backward", partial(batch_norm_backward, *args, dx=dx, **sinks, **voice)
+    means, rstds = torch.zeros(2, CLIENTS, BATCH, 8, dtype=dtype)
+    saved = dict(out=out, mean=means, rstd=rstds)
+    yield "group_norm", partial(group_norm, x, 8, weight, bias, **saved, **voice)
+    args = (x, 8, weight, dout, means, rstds)
+    yield "group_norm_backward", partial(group_norm_backward, *args, dx=dx, **sinks, **voice)
+    rows, drows, given = torch.zeros(3, CLIENTS, BATCH, 32, dtype=dtype)
+    flat = torch.zeros(2, CLIENTS, BATCH, dtype=dtype)
+    backward = partial(layer_norm_backward, rows, (32,), weight, given, *flat)
+    yield "layer_norm_backward", partial(backward, dx=drows, **sinks, **voice)

@@ -20,7 +20,9 @@ def dense_forms(dtype: torch.dtype, aligned: bool) -> Forms:
     weight = torch.zeros(CLIENTS, outputs, inputs, dtype=dtype)
     out, dout = torch.zeros(2, CLIENTS, batch, outputs, dtype=dtype)
     bias = torch.zeros(CLIENTS, outputs, dtype=dtype)
-    for precision in ("fp32", "tf32x3", "tf32") if dtype == torch.float32 and aligned else ("fp32",):
+    for precision in (
+        ("fp32", "tf32x3", "tf32") if dtype == torch.float32 and aligned else ("fp32",)
+    ):
         options = dict(precision=precision, activation="tanh", backend="triton")
         yield f"linear {precision}", partial(linear, x, weight, bias, out=out, **options)
         sinks = dict(dx=dx, dweight=weight, dbias=bias)
