@@ -28,7 +28,7 @@ from ._triton import dot, dot_precision, fold, jit, launch, multiple, strided, t
 from ._triton_functions import activate, differentiate
 
 SIDES = {4: (16, 32, 64), 8: (16, 32)}  # of a tile, by element size: the first that covers, or last
-DEPTHS = 16, 32  # of the pieces a product is summed in, likewise
+DEPTHS = {4: (16, 32), 8: (16,)}  # of the pieces a product is summed in, likewise
 BIAS_TILE, WARPS = (16, 64), 4
 FUSED = (None, "relu", "tanh")
 
@@ -172,8 +172,8 @@ def _multiply(
     """`out = a b` with a, b transposed where `turned`, and what `_product` does to the result."""
     clients, rows, columns = out.shape
     depth = a.shape[1] if turned[0] else a.shape[2]
-    sides = SIDES[out.element_size()]
-    block = _covering(rows, sides), _covering(columns, sides), _covering(depth, DEPTHS)
+    sides, depths = SIDES[out.element_size()], DEPTHS[out.element_size()]
+    block = _covering(rows, sides), _covering(columns, sides), _covering(depth, depths)
     alpha, beta, base = folded
     launch(
         _product,
@@ -186,7 +186,7 @@ def _multiply(
         KIND=activation,
         PRECISION=dot_precision(precision, out),
         BLOCK=block,
-        num_warps=2 * WARPS if min(block[:2]) == 64 else WARPS,
+        num_warps=2 * WARPS if max(block[:2]) == 64 else WARPS,
     )
 
 
