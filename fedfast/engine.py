@@ -13,6 +13,7 @@ from .data import FederatedData
 from .kernels import Column
 from .layout import FlatLayout
 from .local import Batches, LocalTrainer
+from .memory import Halving
 from .schedule import Round
 
 
@@ -60,16 +61,20 @@ class Engine:
 
     def __init__(
         self,
-        trainer: LocalTrainer,
+        trainers: Halving[LocalTrainer],
         data: FederatedData,
         layout: FlatLayout,
-        chunk: int,
         by_samples: bool,
         tolerant: bool,
     ) -> None:
-        self.trainer, self.data, self.layout = trainer, data, layout
-        self.chunk, self.by_samples, self.tolerant = chunk, by_samples, tolerant
-        self.backend = trainer.settings.backend
+        self.trainers, self.data, self.layout = trainers, data, layout
+        self.by_samples, self.tolerant = by_samples, tolerant
+        self.backend = self.trainer.settings.backend
+
+    @property
+    def trainer(self) -> LocalTrainer:
+        """The owner of the live buffers, until memory runs out."""
+        return self.trainers.use(lambda trainer, _: trainer)
 
     def round(
         self, t: int, plan: Round, state: ServerState, rule: kernels.Server, lr: float
@@ -81,18 +86,18 @@ class Engine:
         """
         order = np.argsort(-plan.steps, kind="stable")
         weights = self._weights(plan.clients[order])
-        losses, diverged, samples = [], [], 0
+        losses, diverged, samples, begin = [], [], 0, 0
         squares = torch.full((1,), torch.nan, dtype=torch.float64)
-        for begin in range(0, len(order), self.chunk):
-            chosen = order[begin : begin + self.chunk]
-            batches = self._batches(t, plan, chosen)
-            w, loss = self.trainer.train(state.row, batches, lr)
+        while begin < len(order):
+            batches, w, loss = self._train(t, plan, order[begin:], state.row, lr)
             diverged += self._contain(w, state.row, batches.clients)
-            last = begin + self.chunk >= len(order)
-            part = weights[begin : begin + len(chosen)]
-            squares = self._aggregate(w, part, state, begin == 0, rule if last else None)
+            end = begin + len(batches.clients)
+            last = rule if end == len(order) else None
+            squares = self._aggregate(w, weights[begin:end], state, begin == 0, last)
             losses.append(loss)
             samples += int(batches.count.sum())
+            begin = end
+            del w  # a view that would keep the live buffers where the next chunk must halve them
         finite = bool(squares[-1].isfinite()) and self._finite(state.spare[None])
         if finite and (self.tolerant or not diverged):
             state.accept()
@@ -101,18 +106,30 @@ class Engine:
         train_loss = float(torch.cat(losses).sum()) / max(samples, 1)
         return Outcome(train_loss, float(squares[-1].sqrt()), samples, tuple(diverged), finite)
 
+    def _train(
+        self, t: int, plan: Round, left: np.ndarray, row: Tensor, lr: float
+    ) -> tuple[Batches, Tensor, Tensor]:
+        """The first K clients of those `left`: their batches, models and losses."""
+
+        def work(trainer: LocalTrainer, chunk: int) -> tuple[Batches, Tensor, Tensor]:
+            batches = self._batches(t, plan, left[:chunk])
+            return batches, *trainer.train(row, batches, lr)
+
+        return self.trainers.use(work)
+
     def _weights(self, clients: np.ndarray) -> Tensor:
         """`p_k`, in processing order: n_k over the cohort's sum, or uniform. [C]"""
         raw = self.data.sizes[clients] if self.by_samples else np.ones(len(clients))
         weights = torch.from_numpy(raw / raw.sum())
-        return weights.to(self.trainer.w.device, self.layout.dtype)
+        return weights.to(self.data.x.device, self.layout.dtype)
 
     def _batches(self, t: int, plan: Round, chosen: np.ndarray) -> Batches:
         index, count = plan.batches(chosen)
         clients = plan.clients[chosen]
         steps = int(count.ne(0).sum(dim=1).max()) if len(chosen) else 0
         sample = self.data.rows(torch.from_numpy(clients), index[:, :steps])
-        return Batches(t, clients, sample, count[:, :steps])
+        draws = self.trainer.feed.draw(t, clients, steps, plan.width)
+        return Batches(t, clients, sample, count[:, :steps], draws)
 
     def _contain(self, w: Tensor, row: Tensor, clients: np.ndarray) -> list[int]:
         """The ids of non-finite clients; the global row takes their place in the mean."""

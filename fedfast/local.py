@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms import Algorithm, LocalState
+from .feed import Draws, Feed
 from .generic import GenericPath, Minibatch
 from .layout import FlatLayout
 from .programs import Fold, ProgramPath
@@ -44,12 +45,14 @@ class Batches:
     clients  [K] ids
     sample   [K, T, B] rows of the data bank
     count    [K, T] samples of each step, 0 where a client is done
+    draws    how each step's images are augmented, if they are
     """
 
     round: int
     clients: np.ndarray
     sample: Tensor
     count: Tensor
+    draws: Draws | None = None
 
 
 class LocalTrainer:
@@ -60,12 +63,12 @@ class LocalTrainer:
         settings: LocalSettings,
         layout: FlatLayout,
         path: GenericPath | ProgramPath,
-        bank: tuple[Tensor, Tensor],
+        feed: Feed,
         chunk: int,
     ) -> None:
         self.settings, self.layout, self.path = settings, layout, path
-        self.x, self.y = bank
-        device, local = self.x.device, settings.algorithm.local
+        self.feed = feed
+        device, local = feed.x.device, settings.algorithm.local
         self.w = layout.bank(chunk, device)
         self.g = layout.bank(chunk, device, full=False)
         self.w_adv = layout.bank(chunk, device, full=False) if local.ascends else None
@@ -126,9 +129,10 @@ class LocalTrainer:
         )
 
     def _batch(self, s: int, active: int, batches: Batches) -> Minibatch:
-        rows = batches.sample[:active, s].to(self.x.device)
+        rows = batches.sample[:active, s].to(self.feed.x.device)
         seeds = self._seeds(batches, active, s) if self.path.random else None
-        return self.path.batch(self.x, self.y, rows, batches.count[:active, s], seeds)
+        view = self.feed.view(batches.draws, s, active)
+        return self.path.batch(view, self.feed.y, rows, batches.count[:active, s], seeds)
 
     def _gradient(
         self, active: int, source: Tensor, batch: Minibatch, out: Tensor, extra: dict[str, Fold]

@@ -26,12 +26,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fedfast.kernels import OPERATIONS, Segments, Server, aggregate, mix, perturb, stats, step
+from fedfast.kernels import (
+    OPERATIONS,
+    Segments,
+    Server,
+    aggregate,
+    gather,
+    mix,
+    perturb,
+    stats,
+    step,
+)
 
 K = 3
 ROW = 64 * 160, Segments.of([0, 5024, 5056], [5000, 10, 5000], [True, False, True])  # as in a run
 ODD = ((33, Segments.of([0, 7, 17], [5, 10, 15])), (1, Segments.of([0, 1], [1, 0])))
 FLOATS = {torch.float32: "fp32", torch.float64: "fp64", torch.int32: "i32"}
+FLOATS |= {torch.int64: "i64", torch.uint8: "u8"}
 
 
 @dataclass
@@ -75,12 +86,22 @@ def forms(
     for rule in ("average", "momentum", "yogi"):
         server = Server(rule)
         yield f"aggregate {rule}", partial(chunk, server=server, first=False, **moments)
+    rows = torch.zeros(K, 2, dtype=torch.int64)
+    yield "gather copy", partial(gather, w, rows, **call)
+    side = 32 if size % 64 == 0 else 7
+    images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    batch = dict(out=torch.zeros(K, 2, 3, side, side, dtype=dtype), **call)
+    yield "gather images", partial(gather, images, rows, **batch)
+    yield "gather crop", partial(gather, images, rows, flip=rows > 0, **batch)
 
 
 def launches(dtype: torch.dtype, size: int, segments: Segments) -> Iterator[Launch]:
     """What the launchers launch for each form, without running it."""
     triton_room = import_module("fedfast.kernels._triton")
-    rooms = [triton_room, *(import_module(f"fedfast.kernels.{op}") for op in OPERATIONS)]
+    rooms = [
+        triton_room,
+        *(import_module(f"fedfast.kernels.{op}") for op in (*OPERATIONS, "gather")),
+    ]
     seen: list[tuple[Any, tuple, dict]] = []
     triton_room.INTERPRETED = True  # only to let CPU tensors through; nothing is run
     triton_room.FEW_SLOTS = 1  # so that the total of many slots is launched too

@@ -16,9 +16,17 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
-STREAMING = {"_mix", "_norm_blocks", "_move", "_descend", "_block_sums", "_columns"}
-WRITING = {"_mix": 0, "_move": 0, "_descend": 0, "_columns": 2}  # with so many partial sums
+STREAMING = {"_mix", "_norm_blocks", "_move", "_descend", "_block_sums", "_columns", "_copy"}
+WRITING = {
+    "_mix": 0,
+    "_move": 0,
+    "_descend": 0,
+    "_columns": 2,
+    "_copy": 0,
+    "_images": 0,
+}  # with so many partial sums
 SMALL = {"totals", "_layer_sums"}  # they add partial sums
+BYTES = {"_images"}  # reads of bytes, 4 a thread
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +48,7 @@ def typed(rows: list[dict[str, Any]], request: pytest.FixtureRequest) -> list[di
 
 
 def test_every_kernel_is_covered(rows: list[dict[str, Any]]) -> None:
-    assert {r["kernel"] for r in rows} == STREAMING | SMALL
+    assert {r["kernel"] for r in rows} == STREAMING | SMALL | BYTES
     assert {r["arch"] for r in rows} == {80, 90}
     assert {r["aligned"] for r in rows} == {True, False}
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..feed import View
 from ..generic import Minibatch
 from ..layout import FlatLayout
 from .records import Reshape, Sink
@@ -55,14 +56,14 @@ class ProgramPath:
     random = False  # what draws random numbers has no layer record
 
     def batch(
-        self, x: Tensor, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
+        self, view: View, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
     ) -> Minibatch:
         """The samples `rows` [K, B] of a bank, in this path's own buffer until the next batch."""
         clients = rows.shape[0]
         if self._input is None or self._input.shape[0] < clients:
-            self._input = x.new_empty(*rows.shape, *x.shape[1:])
-        into = kernels.gather(x, rows, out=self._input[:clients], backend=self.backend)
-        return Minibatch(into, y[rows], count.to(x.device).contiguous(), seeds)
+            self._input = view.empty(rows)
+        into = view.take(rows, self._input[:clients])
+        return Minibatch(into, y[rows], count.to(into.device).contiguous(), seeds)
 
     def gradients(
         self,
