@@ -10,14 +10,14 @@ of the grid: programs side by side read the same images and weights.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ._conv_sides import Side, pointwise, unfolded, within
+from ._conv_sides import Side, covering, pointwise, unfolded, within
 from ._triton import dot, dot_precision, jit, launch, multiple, tl, unit
 from ._triton_functions import activate
 
-NARROW = 4  # channels of a group up to which sums of vectors beat padded matrix products
+NARROW = 4  # channels of a group up to which sums of vectors replace padded matrix products
+WARPS = 4
 
 
 def correlate(
@@ -38,7 +38,7 @@ def correlate(
     first = down.tap * steps[3] + across.tap * steps[4]
     used = (*steps[:3], steps[3] * down.apart, steps[4] * across.apart, first)
     strides = source.stride(0), weight.stride(0), 0 if bias is None else bias.stride(0)
-    tile = _tile(rows, source.dtype, options[1])
+    tile = _tile(rows, batch * places, source.element_size())
     launch(
         _correlate,
         clients * groups * -(-rows // tile["BLOCK_M"]) * -(-batch * places // tile["BLOCK_P"]),
@@ -58,13 +58,14 @@ def correlate(
     )
 
 
-def _tile(rows: int, dtype: torch.dtype, precision: str) -> dict[str, int]:
-    """Sizes of a tile of `correlate`, and warps."""
+def _tile(rows: int, pixels: int, itemsize: int) -> dict[str, int]:
+    """Sizes of a tile of `_correlate`, and warps: what covers a small result, else what fits."""
     if rows <= NARROW:
-        return dict(BLOCK_M=1, BLOCK_P=256, BLOCK_R=16, num_warps=4)
-    height = 16 if rows <= 16 else 32 if rows <= 32 else 64
-    wide = dtype == torch.float64
-    return dict(BLOCK_M=height, BLOCK_P=64 if wide else 128, BLOCK_R=16, num_warps=4)
+        return dict(BLOCK_M=1, BLOCK_P=covering(pixels, (64, 256)), BLOCK_R=16, num_warps=WARPS)
+    widths = (32, 64, 128) if itemsize == 4 else (32, 64)
+    width = covering(pixels, widths)
+    height = covering(rows, (16, 32, 64))
+    return dict(BLOCK_M=height, BLOCK_P=width, BLOCK_R=16, num_warps=WARPS)
 
 
 @jit

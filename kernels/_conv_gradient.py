@@ -1,4 +1,4 @@
-"""The weight gradient of a convolution as an implicit matrix product, and the bias's.
+"""The weight gradient of a convolution as an implicit matrix product.
 
 A program owns a tile of the gradient and adds all pixels of the client in one order: sums are not
 split, so that a client's bits follow from the shapes alone.
@@ -8,39 +8,12 @@ split, so that a client's bits follow from the shapes alone.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ._conv_correlate import NARROW
-from ._conv_sides import forward_sides, pointwise, unfolded, within
+from ._conv_correlate import NARROW, WARPS
+from ._conv_sides import covering, forward_sides, pointwise, unfolded, within
 from ._triton import dot, dot_precision, fold, jit, launch, multiple, tl, unit
-from ._triton_functions import differentiate
 from .reference_images import Geometry
-
-
-def through(
-    out: Tensor,
-    dout: Tensor,
-    activation: str | None,
-    dbias: Tensor | None,
-    base: Tensor | None,
-    alpha: Tensor,
-    beta: Tensor,
-) -> None:
-    clients, batch, channels, *sides = out.shape
-    places = sides[0] * sides[1]
-    sinks = tuple(0 if t is None else t.stride(0) for t in (dbias, base))
-    launch(
-        _slope,
-        clients * channels,
-        out,
-        *(out, dout, dbias, base, alpha, beta, (out.stride(0), dout.stride(0), *sinks)),
-        *(channels, places, batch),
-        UNIT=min(unit(t, places) for t in (out, dout)),
-        KIND=activation,
-        BLOCK=1024,
-        num_warps=4,
-    )
 
 
 def weight_gradient(
@@ -57,7 +30,7 @@ def weight_gradient(
     clients, outputs, channels, *_ = to.shape
     rows, terms = outputs // g.groups, channels * down.taps * across.taps
     places = down.places * across.places
-    tile = _tile(rows, terms, x.dtype, precision)
+    tile = _tile(rows, terms)
     tiles = -(-rows // tile["BLOCK_M"]) * -(-terms // tile["BLOCK_R"])
     launch(
         _weight_gradient,
@@ -75,49 +48,12 @@ def weight_gradient(
     )
 
 
-def _tile(rows: int, terms: int, dtype: torch.dtype, precision: str) -> dict[str, int]:
-    """Sizes of a tile of `weight_gradient`, and warps."""
+def _tile(rows: int, terms: int) -> dict[str, int]:
+    """Sizes of a tile of `_weight_gradient`, and warps: what covers a small result, else most."""
     if rows <= NARROW:
-        return dict(BLOCK_M=1, BLOCK_R=16, BLOCK_P=128, num_warps=4)
-    height = 16 if rows <= 16 else 32 if rows <= 32 else 64
-    return dict(BLOCK_M=height, BLOCK_R=32 if terms <= 32 else 64, BLOCK_P=32, num_warps=4)
-
-
-@jit
-def _slope(
-    out,  # [K, B, O, places]
-    dout,  # [K, B, O, places], multiplied in place by act'(out)
-    to,  # [K, O] or None: beta base + alpha sum dz
-    base,  # [K, O]
-    alpha,  # [K]
-    beta,  # [K]
-    strides,  # over K, of the first four
-    channels,
-    places,
-    batch,
-    UNIT: tl.constexpr,  # see `unit`, for runs of places
-    KIND: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """One program per client and channel: dz, and its sum for the bias."""
-    places = multiple(places, UNIT)
-    pixels = batch * places
-    channel = tl.program_id(0) % channels
-    k = (tl.program_id(0) // channels).to(tl.int64)
-    sums = tl.zeros((BLOCK,), out.dtype.element_ty)
-    for start in range(0, pixels, BLOCK):
-        p = start + tl.arange(0, BLOCK)
-        at = ((p // places).to(tl.int64) * channels + channel) * places + p % places
-        dz = tl.load(dout + k * strides[1] + at, p < pixels, other=0.0)
-        if KIND is not None:
-            after = tl.load(out + k * strides[0] + at, p < pixels, other=0.0)
-            dz = differentiate(after, after, dz, 0.0, KIND)
-            tl.store(dout + k * strides[1] + at, dz, p < pixels)
-        sums += dz
-    if to is not None:
-        here = base + k * strides[3] + channel
-        own = fold(tl.sum(sums, axis=0), here, channel >= 0, tl.load(alpha + k), tl.load(beta + k))
-        tl.store(to + k * strides[2] + channel, own)
+        return dict(BLOCK_M=1, BLOCK_R=16, BLOCK_P=128, num_warps=WARPS)
+    height, width = covering(rows, (16, 32, 64)), covering(terms, (32, 64))
+    return dict(BLOCK_M=height, BLOCK_R=width, BLOCK_P=32, num_warps=WARPS)
 
 
 @jit

@@ -62,6 +62,11 @@ def pointwise(sides: Sequence[Side]) -> bool:
     return all((s.taps, s.stride, s.first, s.places) == (1, 1, 0, s.extent) for s in sides)
 
 
+def covering(size: int, blocks: tuple[int, ...]) -> int:
+    """The smallest of ascending blocks that covers `size`, else the largest."""
+    return next((block for block in blocks if size <= block), blocks[-1])
+
+
 @jit
 def unfolded(r, area, down, across, TAPS_H: tl.constexpr, TAPS_W: tl.constexpr):
     """(offset, rows down, columns right) of unfolded row r = (channel, tap)."""

@@ -12,8 +12,9 @@ from math import prod
 from torch import Tensor
 
 from ._conv_correlate import correlate
-from ._conv_gradient import through, weight_gradient
+from ._conv_gradient import weight_gradient
 from ._conv_sides import forward_sides, turned_sides
+from ._conv_slope import through
 from .reference_images import Geometry
 
 

@@ -21,7 +21,7 @@ def cnn() -> nn.Module:
         nn.BatchNorm2d(2),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(2, 3, 3, stride=2, padding=1),
+        nn.Conv2d(2, 3, 2),
         nn.Tanh(),
         nn.Flatten(),
         nn.Linear(3, 4),
@@ -52,4 +52,7 @@ def trained(algorithm: Algorithm, backend: str, chunk: int | None = None) -> Ten
 def test_a_run_is_the_reference_voices_run(algorithm: Algorithm) -> None:
     expected, found = (trained(algorithm, backend) for backend in ("reference", "triton"))
     assert (found - expected).abs().max() <= 1e-12
-    assert torch.equal(trained(algorithm, "triton", chunk=1), found)
+
+
+def test_a_client_alone_is_the_client_in_company() -> None:
+    assert torch.equal(*(trained(FedSAM(rho=0.1), "triton", chunk=k) for k in (1, 2)))
