@@ -47,7 +47,8 @@ def gradients(given: dict, dout: Tensor, voice: str, **options: Any) -> dict[str
     """Output and gradients, by the operations."""
     x, weight, bias = given["x"], given["weight"], given["bias"]
     out = poison(*dout.shape, dtype=x.dtype)
-    linear(x, weight, bias, activation=options.get("activation"), out=out, backend=voice)
+    shared = {n: options[n] for n in ("activation", "precision") if n in options}
+    linear(x, weight, bias, out=out, backend=voice, **shared)
     found = {"out": out, "x": poison(*x.shape, dtype=x.dtype)}
     found["weight"] = poison(*weight.shape, dtype=x.dtype)
     if bias is not None:
@@ -222,6 +223,14 @@ def test_what_nobody_needs_may_be_left_out(voice: str) -> None:
     same(dweight, gradients(given, dout, voice)["weight"])
 
 
+def test_the_native_voice_ignores_the_permission_to_round() -> None:
+    given = forward((2, 10, 50, 40), torch.float32)
+    dout = block(4, 2, 10, 40)
+    coarse = gradients(given, dout, "native", precision="tf32")
+    for name, value in gradients(given, dout, "native").items():
+        same(coarse[name], value)
+
+
 def test_one_weight_without_a_client_dimension() -> None:
     given = forward((3, 10, 50, 40), torch.float32, "shared", "shared")
     found = linear(given["x"], given["weight"][0], given["bias"][0])
@@ -239,6 +248,7 @@ def test_one_weight_without_a_client_dimension() -> None:
         ({"weight": torch.zeros(2, 5, 4).double()}, TypeError, "weight: expected dtype"),
         ({"bias": torch.zeros(2, 4)}, ValueError, r"bias: expected shape \[2, 5\]"),
         ({"activation": "gelu"}, ValueError, "activation: expected None, 'relu' or 'tanh'"),
+        ({"precision": "bf16"}, ValueError, "precision: expected one of fp32, tf32x3, tf32"),
         ({"out": torch.zeros(1, 3, 5).expand(2, 3, 5)}, ValueError, "out: expected memory"),
         ({"backend": "triton"}, (RuntimeError, ValueError), "triton|Triton"),
     ],

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from fedfast.kernels import adaptive_avg, adaptive_avg_backward, pool, pool_backward
-from fedfast.kernels.pool import _POOL as pool_voices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import (
@@ -15,7 +14,6 @@ from images import (
     close,
     draw,
     every_dtype,
-    every_voice,
     generator,
     in_rows,
     poison,
@@ -23,6 +21,8 @@ from images import (
 )
 from torch import Tensor
 from torch.nn import functional as F
+
+every_voice = pytest.mark.parametrize("voice", ("native", "reference", "triton"))
 
 
 def torch_pool(x: Tensor, kind: str, window: dict[str, Any], include: bool) -> Tensor:
@@ -156,8 +156,3 @@ def test_errors_name_the_argument(message: str) -> None:
 def test_backward_asks_for_argmax() -> None:
     with pytest.raises(ValueError, match="argmax: expected what pool"):
         pool_backward(torch.ones(1, 1, 1, 2, 2), "max", 2, dx=torch.ones(1, 1, 1, 4, 4))
-
-
-def test_the_missing_voice_names_the_generic_path() -> None:
-    with pytest.raises(RuntimeError, match="pool has no Triton voice.*generic path"):
-        pool_voices["triton"]()
