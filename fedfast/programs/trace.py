@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from .layers import Unsupported, record_of
-from .records import Activation, Record, Weighted
+from .elementwise import Activation
+from .layers import record_of
+from .nodes import Unsupported, size_of
+from .records import Record
+from .weighted import Weighted
 
 FUSED = ("relu", "tanh")
 SIZES = (int, torch.Size)  # what `x.size(0)` gives: read by reshapes, which keep samples apart
@@ -93,7 +96,7 @@ def _collect(graph: fx.GraphModule) -> tuple[Program | None, list[Finding]]:
         if node.op == "output" or node.meta.get("type") in SIZES:
             continue
         numbers[node] = len(shapes)
-        shapes.append(_shape(node))
+        shapes.append(size_of(node)[1:])
         if node.op == "placeholder":
             continue
         try:
@@ -128,11 +131,6 @@ def _inputs(graph: fx.GraphModule) -> list[Finding]:
 
 def _output(graph: fx.GraphModule) -> fx.Node:
     return next(node for node in graph.graph.nodes if node.op == "output").args[0]
-
-
-def _shape(node: fx.Node) -> tuple[int, ...]:
-    shape = getattr(node.meta.get("tensor_meta"), "shape", ())
-    return tuple(shape[1:])
 
 
 def _label(node: fx.Node) -> str:

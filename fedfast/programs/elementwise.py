@@ -1,0 +1,48 @@
+"""Records of the layers that work element by element."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import kernels
+from .records import Record, Tape
+
+
+@dataclass(frozen=True)
+class Activation(Record):
+    """An element-wise activation that no layer before it could take in."""
+
+    kind: str
+    slope: float = 0.01
+
+    def forward(self, tape: Tape) -> None:
+        """`y = act(x)`."""
+        x, y = tape.value(self.inputs[0]), tape.value(self.output)
+        kernels.activation(x, self.kind, slope=self.slope, out=y, backend=tape.backend)
+
+    def backward(self, tape: Tape) -> None:
+        """`dx = dy act'(x)`."""
+        dx = tape.collect(self.inputs[0])
+        if dx is not None:
+            x, y = tape.value(self.inputs[0]), tape.value(self.output)
+            dy = tape.gradient(self.output)
+            kernels.activation_backward(
+                x, y, dy, self.kind, slope=self.slope, dx=dx, backend=tape.backend
+            )
+
+
+@dataclass(frozen=True)
+class Add(Record):
+    """Residual addition of two values of one shape."""
+
+    def forward(self, tape: Tape) -> None:
+        """`y = a + b`."""
+        a, b = (tape.value(v).flatten(1) for v in self.inputs)
+        kernels.mix(a, b, out=tape.value(self.output).flatten(1), backend=tape.backend)
+
+    def backward(self, tape: Tape) -> None:
+        """`da = db = dy`."""
+        for v in self.inputs:
+            dx = tape.collect(v)
+            if dx is not None:
+                dx.copy_(tape.gradient(self.output))
