@@ -145,8 +145,9 @@ void mix_any(const Problem& problem, Operand x, Operand y, Address a, Address b,
 
 }  // namespace
 
-void bind_images(py::module_& m);  // bindings_images.cpp
-void bind_layers(py::module_& m);  // bindings_layers.cpp
+void bind_images(py::module_& m);     // bindings_images.cpp
+void bind_layers(py::module_& m);     // bindings_layers.cpp
+void bind_sequences(py::module_& m);  // bindings_sequences.cpp
 
 }  // namespace fedfast
 
@@ -159,4 +160,5 @@ PYBIND11_MODULE(_fedfast, m) {
   m.def("mix", &fedfast::mix_any);
   fedfast::bind_images(m);
   fedfast::bind_layers(m);
+  fedfast::bind_sequences(m);
 }

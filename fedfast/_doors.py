@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ._names import unknown
 from .algorithms import Algorithm, by_name
 from .data import FederatedData, Samples, as_samples
+from .data.samples import moved
 from .generic import Loss, Traits, probe
 from .schedule import Schedule
 
@@ -200,7 +201,7 @@ def test(
         )
     if classes is not None and loss is not None:
         labels("test", samples.y, classes, loss)
-    return Samples(samples.x.to(device, dtype), samples.y.to(device))
+    return Samples(moved(samples.x, device, dtype), samples.y.to(device))
 
 
 def schedule(

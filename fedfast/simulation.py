@@ -132,7 +132,7 @@ class Simulation:
         self._rule = self.algorithm.server(server_lr)
         self._state = ServerState(row, layout.trained, self._rule)
         program, self.generic_because = program_for(
-            self._model, layout, loss, backend, data.x[data.order[:2]], traits.random
+            self._model, layout, loss, backend, data.x[data.order[:2]]
         )
         width, item = self.schedule.width, self.dtype.itemsize
         activations = 0 if program is None else bytes_per_client(program, width, item)

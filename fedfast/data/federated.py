@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ._bank import bank_rows, joined, shape
-from .samples import Samples, as_samples, check_values, unchecked
+from .samples import Samples, as_samples, check_values, moved, unchecked
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +138,12 @@ class FederatedData:
         return counts.reshape(self.num_clients, self.classes)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> FederatedData:
-        """The same data on `device`, inputs as `dtype` (None keeps theirs)."""
+        """The same data on `device`, floating inputs as `dtype` (None keeps theirs)."""
         dtype = dtype or self.x.dtype
-        test = self.test and [Samples(s.x.to(device, dtype), s.y.to(device)) for s in self.test]
+        test = self.test and [Samples(moved(s.x, device, dtype), s.y.to(device)) for s in self.test]
         return replace(
             self,
-            x=self.x.to(device, dtype),
+            x=moved(self.x, device, dtype),
             y=self.y.to(device),
             order=self.order.to(device),
             offsets=self.offsets.to(device),

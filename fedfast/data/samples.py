@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """x `[n, ...]` floats, y `[n]` int64 class labels. Made by `as_samples`, which checks them."""
+    """x `[n, ...]` floats or int64 tokens, y `[n]` int64 labels. Made by `as_samples`."""
 
     x: Tensor
     y: Tensor
@@ -27,7 +27,8 @@ class Samples:
 def as_samples(obj: Any, name: str = "samples") -> Samples:
     """Samples, a pair (x, y) of tensors or arrays, or a map-style torch Dataset: checked Samples.
 
-    x  floats are kept as they are; uint8 (images) becomes float32 `x / 255`; others are refused
+    x  floats, and tokens as int64, are kept as they are; uint8 (images) becomes float32 `x / 255`;
+       others are refused
     y  integers >= 0, any width, `[n]`
     A Dataset of (x_i, y_i) is read once, item by item. Raises TypeError/ValueError naming `name`,
     and the first offending sample where a value is not finite or a label negative.
@@ -111,6 +112,11 @@ def _tensor(value: Any, name: str) -> Tensor:
 def _inputs(x: Tensor, name: str) -> Tensor:
     if x.dtype == torch.uint8:
         return x.to(torch.float32) / 255
-    if not x.is_floating_point():
-        raise TypeError(f"{name}: expected floats, or uint8 images; got {x.dtype}")
+    if not (x.is_floating_point() or x.dtype == torch.int64):
+        raise TypeError(f"{name}: expected floats, uint8 images or int64 tokens; got {x.dtype}")
     return x
+
+
+def moved(x: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    """Inputs on `device`: floats as `dtype`, tokens as they are."""
+    return x.to(device, dtype if x.is_floating_point() else x.dtype)

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from .elementwise import Activation, Add
+from .elementwise import Activation, Add, Dropout, LogSoftmax
 from .nodes import Numbers, Unsupported, given, pair, place, size_of
 from .records import Record, Reshape
+from .sequences import Step
 from .windows import AdaptivePool, Pool
 
 # F.sigmoid and F.tanh call the methods of their names.
@@ -20,6 +21,7 @@ ACTIVATIONS: dict[Any, str] = {
     F.relu: "relu",
     torch.relu: "relu",
     torch.tanh: "tanh",
+    F.relu6: "relu6",
     F.silu: "silu",
     torch.sigmoid: "sigmoid",
     "relu": "relu",
@@ -50,6 +52,22 @@ def make_reshape(node: fx.Node, numbers: Numbers) -> Record:
     return Reshape(*at)
 
 
+def make_dropout(node: fx.Node, numbers: Numbers, p: float, planes: bool) -> Record:
+    """Dropout of elements, or of the whole planes of an image."""
+    at, sizes = place(node, numbers), size_of(node)
+    if planes and len(sizes) != 4:
+        raise Unsupported("dropout of planes of something that is not [batch, C, H, W]")
+    span = sizes[2] * sizes[3] if planes else 1
+    return Dropout(*at, float(p), span) if p else Reshape(*at)
+
+
+def make_log_softmax(node: fx.Node, numbers: Numbers, dim: int | None) -> Record:
+    """Log-softmax over the last dimension of `[batch, classes]`."""
+    if len(size_of(node)) != 2 or dim not in (None, 1, -1):
+        raise Unsupported("log_softmax over something other than [batch, classes]'s classes")
+    return LogSoftmax(*place(node, numbers))
+
+
 def _max_pool(node: fx.Node, numbers: Numbers) -> Record:
     names = "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"
     args = given(node, *names)
@@ -71,6 +89,38 @@ def _avg_pool(node: fx.Node, numbers: Numbers) -> Record:
 def _adaptive_pool(node: fx.Node, numbers: Numbers) -> Record:
     height, width = size_of(node)[2:]
     return AdaptivePool(*place(node, numbers), (height, width))
+
+
+def _dropout(node: fx.Node, numbers: Numbers) -> Record:
+    args = given(node, "p", "training", "inplace")
+    p = args.get("p", 0.5) if args.get("training", True) else 0.0
+    return make_dropout(node, numbers, p, planes=node.target is F.dropout2d)
+
+
+def _log_softmax(node: fx.Node, numbers: Numbers) -> Record:
+    args = given(node, "dim", "_stacklevel", "dtype")
+    if args.get("dtype") is not None:
+        raise Unsupported("log_softmax in another dtype")
+    return make_log_softmax(node, numbers, args.get("dim"))
+
+
+def _item(node: fx.Node, numbers: Numbers) -> Record:
+    """What `nn.LSTM` returns beside its states, or one step of a sequence."""
+    source, index = node.args
+    if getattr(source, "meta", {}).get("type") is tuple:
+        if index != 0:
+            raise Unsupported("it reads an LSTM's last states; out[:, -1] is the same")
+        return Reshape(*place(node, numbers))
+    return Step(*place(node, numbers), _step(index, size_of(source)))
+
+
+def _step(index: Any, sizes: tuple[int, ...]) -> int:
+    parts = index if isinstance(index, tuple) else (index,)
+    whole = slice(None)
+    known = len(parts) > 1 and len(sizes) == 3 and isinstance(parts[1], int)
+    if not known or parts[0] != whole or any(part != whole for part in parts[2:]):
+        raise Unsupported("an index other than [:, step] of a sequence [batch, steps, features]")
+    return parts[1]
 
 
 def _mean(node: fx.Node, numbers: Numbers) -> Record:
@@ -116,6 +166,12 @@ CALLS: dict[Any, Callable[[fx.Node, Numbers], Record]] = {
     "flatten": make_reshape,
     "view": make_reshape,
     "reshape": make_reshape,
+    F.dropout: _dropout,
+    F.dropout2d: _dropout,
+    F.log_softmax: _log_softmax,
+    torch.log_softmax: _log_softmax,
+    "log_softmax": _log_softmax,
+    operator.getitem: _item,
     operator.add: _add,
     operator.iadd: _add,
     torch.add: _add,

@@ -7,16 +7,18 @@ from typing import Any
 
 from torch import fx, nn
 
-from .calls import make_pool, make_reshape
+from .calls import make_dropout, make_log_softmax, make_pool, make_reshape
 from .elementwise import Activation
-from .nodes import Numbers, Unsupported, affine, pair, place, size_of
+from .nodes import Numbers, Unsupported, affine, pair, place, size_of, trained
 from .norms import BatchNorm, GroupNorm, LayerNorm
 from .records import Record, Reshape
+from .sequences import PARTS, Embedding, Lstm
 from .weighted import Conv, Linear
 from .windows import AdaptivePool
 
 ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
+    nn.ReLU6: "relu6",
     nn.Tanh: "tanh",
     nn.SiLU: "silu",
     nn.Sigmoid: "sigmoid",
@@ -100,6 +102,33 @@ def _same(module: nn.Module, node: fx.Node, numbers: Numbers) -> Record:
     return Reshape(*place(node, numbers))
 
 
+def _dropout(module: nn.Dropout | nn.Dropout2d, node: fx.Node, numbers: Numbers) -> Record:
+    return make_dropout(node, numbers, module.p, planes=isinstance(module, nn.Dropout2d))
+
+
+def _log_softmax(module: nn.LogSoftmax, node: fx.Node, numbers: Numbers) -> Record:
+    return make_log_softmax(node, numbers, module.dim)
+
+
+def _embedding(module: nn.Embedding, node: fx.Node, numbers: Numbers) -> Record:
+    if module.max_norm is not None or module.scale_grad_by_freq or module.sparse:
+        raise Unsupported("Embedding with max_norm, scale_grad_by_freq or sparse")
+    (weight,) = trained(module, node, ("weight",))
+    return Embedding(*place(node, numbers), str(weight), module.padding_idx)
+
+
+def _lstm(module: nn.LSTM, node: fx.Node, numbers: Numbers) -> Record:
+    if len(node.args) + len(node.kwargs) > 1:
+        raise Unsupported("LSTM from a state of its own")
+    if not module.batch_first or module.bidirectional or module.proj_size:
+        raise Unsupported("LSTM without batch_first, bidirectional or with proj_size")
+    if module.dropout and module.num_layers > 1:
+        raise Unsupported("LSTM with dropout between its layers")
+    names = ([f"{part}_l{n}" for part in PARTS] for n in range(module.num_layers))
+    layers = tuple(tuple(trained(module, node, layer)) for layer in names)
+    return Lstm(*place(node, numbers), layers, module.hidden_size)
+
+
 MODULES: dict[type[nn.Module], Callable[[Any, fx.Node, Numbers], Record]] = {
     nn.Linear: _linear,
     nn.Conv2d: _conv,
@@ -107,6 +136,11 @@ MODULES: dict[type[nn.Module], Callable[[Any, fx.Node, Numbers], Record]] = {
     nn.AvgPool2d: _avg_pool,
     nn.Flatten: _flatten,
     nn.Identity: _same,
+    nn.Dropout: _dropout,
+    nn.Dropout2d: _dropout,
+    nn.LogSoftmax: _log_softmax,
+    nn.Embedding: _embedding,
+    nn.LSTM: _lstm,
     nn.GroupNorm: _group_norm,
     nn.LayerNorm: _layer_norm,
     nn.BatchNorm1d: _batch_norm,

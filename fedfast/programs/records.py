@@ -35,6 +35,10 @@ class Tape(Protocol):
     backend: str
     count: Tensor  # [K] samples of each client's batch
 
+    @property
+    def seeds(self) -> Tensor:
+        """A random seed of each client for this batch, `[K]` int64."""
+
     def value(self, v: int) -> Tensor:
         """Value v, `[K, B, ...]`."""
 
@@ -77,6 +81,10 @@ class Record:
     def buffers(self) -> tuple[str, ...]:
         """Names of the buffers the layer updates."""
         return ()
+
+    def kept(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Elements of each sample that it saves from forward to backward, beside its value."""
+        return 0
 
     def forward(self, tape: Tape) -> None:
         """Write `tape.value(self.output)`."""
