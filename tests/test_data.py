@@ -88,7 +88,11 @@ def broken(value, at=4):
         ((X, Y > 0), TypeError, "train.y: expected integer class labels; got torch.bool"),
         ((X, Y[:5]), ValueError, r"train.y: expected shape \[6\].*got \[5\]"),
         ((X, Y[:, None]), ValueError, r"train.y: expected shape \[6\].*got \[6, 1\]"),
-        ((X.int(), Y), TypeError, "train.x: expected floats, uint8 images or int64 tokens; got torch.i"),
+        (
+            (X.int(), Y),
+            TypeError,
+            "train.x: expected floats, uint8 images or int64 tokens",
+        ),
         ((Y.float(), Y), ValueError, r"train.x: expected shape \[n, ...features\]; got \[6\]"),
         ((X[:0], Y[:0]), ValueError, "train: expected at least one sample; got none"),
         (X, TypeError, r"train: expected Samples, a pair \(x, y\).* got Tensor"),
