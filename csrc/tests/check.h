@@ -74,5 +74,6 @@ void test_step();
 void test_stats();
 void test_aggregate();
 void test_mix();
+void test_philox();
 
 }  // namespace fedfast::tests

@@ -6,5 +6,6 @@ int main() {
   fedfast::tests::test_stats();
   fedfast::tests::test_aggregate();
   fedfast::tests::test_mix();
+  fedfast::tests::test_philox();
   std::puts("all operations agree with the naive loops");
 }
