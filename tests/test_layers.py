@@ -133,6 +133,21 @@ def test_the_whole_sequence_may_be_read():
     agrees(Net().double(), torch.randn(2, 4, 5, 3, dtype=WIDE), torch.randint(3, (2, 4)))
 
 
+def test_words_may_share_their_table_with_the_last_layer():
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.head = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+            self.head.weight = self.words.weight
+
+        def forward(self, x):
+            return self.head(self.words(x)[:, -1])
+
+    agrees(Net().double(), torch.randint(5, (2, 4, 3)), torch.randint(5, (2, 4)))
+
+
 class Masked(nn.Module):
     """Multiplies by a fixed mask: dropout as autograd sees it."""
 
