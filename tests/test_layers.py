@@ -211,14 +211,22 @@ def test_dropout_asked_for_by_training_is_traced_whatever_the_mode():
 
 
 class Stateful(nn.Module):
-    """Reads an LSTM's last state."""
+    """Reads an LSTM's states after the last step: hidden ones of a layer, or cells."""
 
-    def __init__(self):
+    def __init__(self, state, layer):
         super().__init__()
-        self.lstm = nn.LSTM(4, 5, batch_first=True)
+        self.lstm = nn.LSTM(4, 5, 2, batch_first=True)
+        self.state, self.layer = state, layer
 
     def forward(self, x):
-        return self.lstm(x)[1][0][0]
+        return self.lstm(x)[1][self.state][self.layer]
+
+
+@pytest.mark.parametrize("layer", [-1, 1])
+def test_the_last_state_is_the_last_step(layer):
+    torch.manual_seed(0)
+    module = nn.Sequential(Stateful(0, layer), nn.Linear(5, 3)).double()
+    agrees(module, torch.randn(2, 4, 3, 4, dtype=WIDE), torch.randint(3, (2, 4)))
 
 
 class Item(nn.Module):
@@ -242,7 +250,8 @@ SEQUENCE = torch.randn(2, 3, 4)
         (stacked(batch_first=False), SEQUENCE, "LSTM without batch_first"),
         (stacked(proj_size=2), SEQUENCE, "with proj_size"),
         (stacked(2, dropout=0.5), SEQUENCE, "LSTM with dropout between its layers"),
-        (Stateful(), SEQUENCE, "it reads an LSTM's last states"),
+        (Stateful(0, 0), SEQUENCE, "it reads the state of a layer below an LSTM's last"),
+        (Stateful(1, 0), SEQUENCE, "it reads an LSTM's cells"),
         (Item(), SEQUENCE, r"an index other than \[:, step\]"),
         (nn.Embedding(5, 3, max_norm=1.0), torch.ones(2, 3).long(), "Embedding with max_norm"),
         (nn.LogSoftmax(2), SEQUENCE, "log_softmax over something other"),

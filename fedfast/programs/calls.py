@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import fx
 
 from .elementwise import Activation, Add, Dropout, LogSoftmax
-from .nodes import Numbers, Unsupported, given, pair, place, size_of
+from .nodes import Numbers, Unsupported, given, lstm_of, pair, picks, place, size_of
 from .records import Record, Reshape
 from .sequences import Step
 from .windows import AdaptivePool, Pool
@@ -105,12 +105,17 @@ def _log_softmax(node: fx.Node, numbers: Numbers) -> Record:
 
 
 def _item(node: fx.Node, numbers: Numbers) -> Record:
-    """What `nn.LSTM` returns beside its states, or one step of a sequence."""
+    """An LSTM's output, its last layer's last state, or one step of a sequence."""
     source, index = node.args
-    if getattr(source, "meta", {}).get("type") is tuple:
-        if index != 0:
-            raise Unsupported("it reads an LSTM's last states; out[:, -1] is the same")
+    lstm = lstm_of(source)
+    if lstm is not None:
+        if index not in (-1, size_of(source)[0] - 1):
+            raise Unsupported("it reads the state of a layer below an LSTM's last")
+        return Step(node.name, (numbers[lstm],), numbers[node], -1)
+    if picks(node, 0):
         return Reshape(*place(node, numbers))
+    if picks(node, 1):
+        raise Unsupported("it reads an LSTM's cells")
     return Step(*place(node, numbers), _step(index, size_of(source)))
 
 

@@ -12,7 +12,7 @@ from .elementwise import Activation
 from .nodes import Numbers, Unsupported, affine, pair, place, size_of, trained
 from .norms import BatchNorm, GroupNorm, LayerNorm
 from .records import Record, Reshape
-from .sequences import PARTS, Embedding, Lstm
+from .sequences import Embedding, Layer, Lstm
 from .weighted import Conv, Linear
 from .windows import AdaptivePool
 
@@ -124,9 +124,13 @@ def _lstm(module: nn.LSTM, node: fx.Node, numbers: Numbers) -> Record:
         raise Unsupported("LSTM without batch_first, bidirectional or with proj_size")
     if module.dropout and module.num_layers > 1:
         raise Unsupported("LSTM with dropout between its layers")
-    names = ([f"{part}_l{n}" for part in PARTS] for n in range(module.num_layers))
-    layers = tuple(tuple(trained(module, node, layer)) for layer in names)
+    layers = tuple(_lstm_layer(module, node, n) for n in range(module.num_layers))
     return Lstm(*place(node, numbers), layers, module.hidden_size)
+
+
+def _lstm_layer(module: nn.LSTM, node: fx.Node, n: int) -> Layer:
+    names = trained(module, node, [f"{part}_l{n}" for part in Layer._fields])
+    return Layer(str(names[0]), str(names[1]), names[2], names[3])
 
 
 MODULES: dict[type[nn.Module], Callable[[Any, fx.Node, Numbers], Record]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,19 @@ def size_of(node: Any) -> tuple[int, ...]:
     meta = node.meta.get("tensor_meta")
     first = meta[0] if isinstance(meta, tuple) and not hasattr(meta, "shape") else meta
     return tuple(getattr(first, "shape", ()))
+
+
+def picks(node: Any, index: int) -> bool:
+    """Whether a node is `source[index]` of a tuple: what an LSTM returns, or its states."""
+    is_item = isinstance(node, fx.Node) and node.target is operator.getitem
+    return is_item and node.args[1] == index and node.args[0].meta.get("type") is tuple
+
+
+def lstm_of(states: Any) -> fx.Node | None:
+    """The LSTM whose hidden states after the last step `[layers, batch, H]` a node is."""
+    if picks(states, 0) and picks(states.args[0], 1):
+        return states.args[0].args[0]
+    return None
 
 
 def given(node: fx.Node, *names: str) -> dict[str, Any]:

@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from torch import Tensor
 
 from .. import kernels
 from .records import Record, Tape, sink_arguments
 
-PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of an LSTM layer, in torch's words
+
+class Layer(NamedTuple):
+    """Names of one LSTM layer's parameters, both biases or none."""
+
+    weight_ih: str
+    weight_hh: str
+    bias_ih: str | None
+    bias_hh: str | None
+
+    def weights(self, tape: Tape) -> tuple[Tensor, Tensor]:
+        """`[K, 4H, I]` and `[K, 4H, H]`."""
+        return tape.parameter(self.weight_ih), tape.parameter(self.weight_hh)
+
+    def biases(self, tape: Tape) -> dict[str, Tensor]:
+        """`[K, 4H]` each, or nothing."""
+        named = dict(bias_ih=self.bias_ih, bias_hh=self.bias_hh)
+        return {part: tape.parameter(name) for part, name in named.items() if name is not None}
 
 
 @dataclass(frozen=True)
@@ -46,17 +63,16 @@ class Embedding(Record):
 class Lstm(Record):
     """Layers of LSTM, each over the hidden states of the one below; h and c start at zero.
 
-    layers  for each layer the names of `PARTS`, None for lacking biases
     hidden  H
     """
 
-    layers: tuple[tuple[str | None, ...], ...]
+    layers: tuple[Layer, ...]
     hidden: int
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """Those of all layers."""
-        return tuple(name for names in self.layers for name in names if name is not None)
+        return tuple(name for layer in self.layers for name in layer if name is not None)
 
     def kept(self, shapes: Sequence[tuple[int, ...]]) -> int:
         """Gates and cells of every layer; values between layers, and two buffers of gradients."""
@@ -77,35 +93,37 @@ class Lstm(Record):
         gates = self._buffer(tape, f"gates{layer}", 4 * self.hidden)
         return gates, self._buffer(tape, f"cells{layer}", self.hidden)
 
-    def _weights(self, tape: Tape, layer: int) -> list[Tensor | None]:
-        names = self.layers[layer]
-        return [None if name is None else tape.parameter(name) for name in names]
-
     def forward(self, tape: Tape) -> None:
         """Layer by layer, keeping gates and cells."""
-        for layer in range(len(self.layers)):
-            gates, cells = self._kept(tape, layer)
-            x, out = self._value(tape, layer), self._value(tape, layer + 1)
-            weights = self._weights(tape, layer)
-            kernels.lstm(x, *weights, gates=gates, cells=cells, out=out, backend=tape.backend)
+        for n, layer in enumerate(self.layers):
+            gates, cells = self._kept(tape, n)
+            given = dict(gates=gates, cells=cells, out=self._value(tape, n + 1))
+            given |= layer.biases(tape)
+            x = self._value(tape, n)
+            kernels.lstm(x, *layer.weights(tape), **given, backend=tape.backend)
 
     def backward(self, tape: Tape) -> None:
         """Through layers and time; two buffers take turns between layers."""
         dout = tape.gradient(self.output)
-        for layer in reversed(range(len(self.layers))):
-            between = self._buffer(tape, f"between{layer % 2}", self.hidden) if layer else None
-            dx = tape.collect(self.inputs[0]) if layer == 0 else between
+        for n in reversed(range(len(self.layers))):
+            layer, dx = self.layers[n], self._below(tape, n)
             kernels.lstm_backward(
-                self._value(tape, layer),
-                *self._weights(tape, layer)[:2],
-                *self._kept(tape, layer),
-                self._value(tape, layer + 1),
+                self._value(tape, n),
+                *layer.weights(tape),
+                *self._kept(tape, n),
+                self._value(tape, n + 1),
                 dout,
                 dx=dx,
                 backend=tape.backend,
-                **sink_arguments(tape, **dict(zip(PARTS, self.layers[layer], strict=True))),
+                **sink_arguments(tape, **layer._asdict()),
             )
             dout = dout if dx is None else dx
+
+    def _below(self, tape: Tape, n: int) -> Tensor | None:
+        """Where the gradient of what went into layer n goes."""
+        if n == 0:
+            return tape.collect(self.inputs[0])
+        return self._buffer(tape, f"between{n % 2}", self.hidden)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from .elementwise import Activation, Dropout
 from .layers import record_of
-from .nodes import Unsupported, size_of
+from .nodes import Unsupported, lstm_of, size_of
 from .records import Record
 from .weighted import Weighted
 
@@ -95,7 +95,7 @@ def _collect(graph: fx.GraphModule) -> tuple[Program | None, list[Finding]]:
     shapes: list[tuple[int, ...]] = []
     findings: list[Finding] = []
     for node in graph.graph.nodes:
-        if node.op == "output" or node.meta.get("type") in SIZES or _dead(node):
+        if node.op == "output" or node.meta.get("type") in SIZES or _silent(node):
             continue
         numbers[node] = len(shapes)
         shapes.append(size_of(node)[1:])
@@ -114,9 +114,12 @@ def _collect(graph: fx.GraphModule) -> tuple[Program | None, list[Finding]]:
     return Program(tuple(_numbered(_fused(records))), tuple(shapes), output), findings
 
 
-def _dead(node: fx.Node) -> bool:
-    """Whether a node picks what nobody reads: the states beside an LSTM's output."""
-    return node.target is operator.getitem and all(_dead(user) for user in node.users)
+def _silent(node: fx.Node) -> bool:
+    """Whether a node only leads to an LSTM's states, or to what nobody reads of them."""
+    if node.target is not operator.getitem:
+        return False
+    leads = node.meta.get("type") is tuple or lstm_of(node) is not None
+    return leads or all(_silent(user) for user in node.users)
 
 
 def _check_in_place(graph: fx.GraphModule, node: fx.Node) -> None:
