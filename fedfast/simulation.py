@@ -141,7 +141,7 @@ class Simulation:
         row = layout.flatten(self._model, self.device)
         _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
         trial = data.bank.take(data.order[:2]).inputs(self.dtype)
-        program, self.generic_because = program_for(self._model, layout, loss, trial, traits.random)
+        program, self.generic_because = program_for(self._model, layout, loss, backend, trial)
         width, item = self.schedule.width, self.dtype.itemsize
         activations = width * item * trial[0].numel()
         if program is not None:

@@ -16,6 +16,7 @@ TORCH = {
     "silu": F.silu,
     "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
     "sigmoid": torch.sigmoid,
+    "relu6": F.relu6,
 }
 every_kind = pytest.mark.parametrize("kind", TORCH)
 every_voice = pytest.mark.parametrize("voice", ["reference", "native", "triton"])

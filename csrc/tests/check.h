@@ -76,5 +76,6 @@ void test_aggregate();
 void test_mix();
 void test_gram();
 void test_sensitivity();
+void test_philox();
 
 }  // namespace fedfast::tests

@@ -8,5 +8,6 @@ int main() {
   fedfast::tests::test_mix();
   fedfast::tests::test_gram();
   fedfast::tests::test_sensitivity();
+  fedfast::tests::test_philox();
   std::puts("all operations agree with the naive loops");
 }
