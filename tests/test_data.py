@@ -17,8 +17,8 @@ from fedfast.data import (
     Samples,
     as_samples,
     load,
+    mnist,
     read_idx,
-    readers,
 )
 from fedfast.schedule import Schedule
 
@@ -78,10 +78,12 @@ def test_floats_and_bytes_are_kept_and_models_see_unit_floats():
 
 
 def test_tokens_stay_integers():
-    tokens = torch.arange(12, dtype=torch.int32).view(6, 2)
-    samples = as_samples((tokens, Y))
-    assert samples.x.dtype == samples.inputs(torch.float64).dtype == torch.int64
-    assert torch.equal(samples.to("cpu", torch.float64).x, tokens.long())
+    for kept in (torch.int32, torch.int64):
+        tokens = torch.arange(12, dtype=kept).view(6, 2)
+        samples = as_samples((tokens, Y))
+        assert samples.x.dtype == samples.inputs(torch.float64).dtype == kept
+        assert torch.equal(samples.to("cpu", torch.float64).x, tokens)
+    assert as_samples((tokens.short(), Y)).x.dtype == torch.int64
 
 
 def test_normalization_stays_with_the_samples():
@@ -340,8 +342,8 @@ def test_load_reads_idx_files_wherever_they_lie(tmp_path, monkeypatch, folder):
             packed = gzip.compress(idx(array))
             (tmp_path / folder / f"{part}-{kind}-ubyte.gz").write_bytes(packed)
             sums.append(hashlib.md5(packed).hexdigest())
-    places = readers._IDX["fashion-mnist"][0]
-    monkeypatch.setitem(readers._IDX, "fashion-mnist", (places, *sums))
+    places = mnist.IDX["fashion-mnist"][0]
+    monkeypatch.setitem(mnist.IDX, "fashion-mnist", (places, *sums))
     data = load("fashion-mnist", root=tmp_path)
     assert (data.name, data.classes, len(data.train), len(data.test)) == ("fashion-mnist", 10, 5, 3)
     np.testing.assert_array_equal(data.test.x[:, 0].numpy(), pixels)

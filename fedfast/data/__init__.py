@@ -1,9 +1,10 @@
 """Data: readers, partitions over clients, and the bank that holds every client's samples."""
 
+from .dataset import Data
 from .federated import FederatedData
 from .idx import read_idx
 from .partitions import dirichlet, iid, partition, shards
-from .readers import Data, load
+from .readers import load
 from .samples import Samples, as_samples
 from .transform import AUGMENTS, Augment, Normalize
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,17 @@ from .transform import Normalize, as_inputs, stored
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """x `[n, ...]` floats, bytes (images) or int64 tokens, y `[n]` int64 class labels.
+    """x `[n, ...]` floats, bytes (images) or integer tokens, y `[n]` int64 class labels.
 
-    Made by `as_samples`, which checks them. normalize says what bytes become (None: x / 255).
+    normalize  what bytes become (None: x / 255)
+    owner      int64 `[n]`, whose samples they are, where the data set tells: its natural clients
+    Made by `as_samples`, which checks them.
     """
 
     x: Tensor
     y: Tensor
     normalize: Normalize | None = None
+    owner: Tensor | None = None
 
     def __len__(self) -> int:
         return self.y.shape[0]
@@ -31,7 +34,8 @@ class Samples:
 
     def take(self, rows: Any) -> Samples:
         """Some of the samples, as indexing takes them."""
-        return Samples(self.x[rows], self.y[rows], self.normalize)
+        owner = None if self.owner is None else self.owner[rows]
+        return Samples(self.x[rows], self.y[rows], self.normalize, owner)
 
     def inputs(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """What a model is given: floats as `dtype`, bytes normalised, tokens as they are."""
@@ -39,13 +43,13 @@ class Samples:
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Samples:
         """The same samples on `device`, floats as `dtype`."""
-        return Samples(stored(self.x, device, dtype), self.y.to(device), self.normalize)
+        return replace(self, x=stored(self.x, device, dtype), y=self.y.to(device))
 
 
 def as_samples(obj: Any, name: str = "samples") -> Samples:
     """Samples, a pair (x, y) of tensors or arrays, or a map-style torch Dataset: checked Samples.
 
-    x  floats, uint8 (images) and int64 (tokens) are kept as they are, other integers become int64
+    x  floats, uint8 (images), int32 and int64 (tokens) are kept; other integers become int64
     y  integers >= 0, any width, `[n]`
     A Dataset of (x_i, y_i) is read once, item by item. Raises TypeError/ValueError naming `name`,
     and the first offending sample where a value is not finite or a label negative.
@@ -59,7 +63,7 @@ def as_samples(obj: Any, name: str = "samples") -> Samples:
 
 def unchecked(obj: Any, name: str) -> Samples:
     """As `as_samples` but checks types and shapes only: values are not read, n may be 0."""
-    normalize = obj.normalize if isinstance(obj, Samples) else None
+    normalize, owner = (obj.normalize, obj.owner) if isinstance(obj, Samples) else (None, None)
     x, y = _pair(obj, name)
     x, y = _inputs(_tensor(x, f"{name}.x"), f"{name}.x"), _tensor(y, f"{name}.y")
     if x.ndim < 2:
@@ -73,7 +77,9 @@ def unchecked(obj: Any, name: str) -> Samples:
         raise TypeError(f"{name}.y: expected integer class labels; got {y.dtype}")
     if normalize is not None:
         normalize.check(f"{name}.x", x)
-    return Samples(x, y.to(torch.int64), normalize)
+    if owner is not None and owner.shape != y.shape:
+        raise ValueError(f"{name}.owner: expected shape {list(y.shape)}; got {list(owner.shape)}")
+    return Samples(x, y.to(torch.int64), normalize, owner)
 
 
 def check_values(samples: Samples, name: str) -> None:
@@ -137,4 +143,5 @@ def _tensor(value: Any, name: str) -> Tensor:
 def _inputs(x: Tensor, name: str) -> Tensor:
     if x.is_complex() or x.dtype == torch.bool:
         raise TypeError(f"{name}: expected floats, uint8 images or integer tokens; got {x.dtype}")
-    return x if x.is_floating_point() or x.dtype == torch.uint8 else x.to(torch.int64)
+    kept = x.is_floating_point() or x.dtype in (torch.uint8, torch.int32, torch.int64)
+    return x if kept else x.to(torch.int64)
