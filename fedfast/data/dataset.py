@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from .samples import Samples
 
 
@@ -18,6 +20,16 @@ class Data:
     test: Samples
     name: str
     classes: int
+
+    def pooled(self) -> Samples:
+        """Train and test as one, train first: for protocols that split anew client by client."""
+        owners = self.train.owner, self.test.owner
+        return Samples(
+            torch.cat([self.train.x, self.test.x]),
+            torch.cat([self.train.y, self.test.y]),
+            self.train.normalize,
+            None if owners[0] is None or owners[1] is None else torch.cat(owners),
+        )
 
 
 def find(name: str, root: Path, file: str, folders: Sequence[str]) -> Path:
