@@ -40,7 +40,8 @@ def deal_by_prior(
     prior = _without(prior, left)
     reach = np.cumsum(prior, axis=1)
     rows: list[list[int]] = [[] for _ in sizes]
-    turns = _turns(rng, sizes) if one_by_one else iter(np.repeat(np.arange(sizes.size), sizes))
+    in_turn = np.repeat(np.arange(sizes.size), sizes).tolist()
+    turns = _turns(rng, sizes) if one_by_one else iter(in_turn)
     for i, draw in zip(turns, rng.random(int(sizes.sum())), strict=True):
         c = _class(reach[i], draw)
         left[c] -= 1

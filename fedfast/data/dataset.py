@@ -23,12 +23,13 @@ class Data:
 
     def pooled(self) -> Samples:
         """Train and test as one, train first: for protocols that split anew client by client."""
-        owners = self.train.owner, self.test.owner
+        both = self.train.owner, self.test.owner
+        owners = [owner for owner in both if owner is not None]
         return Samples(
             torch.cat([self.train.x, self.test.x]),
             torch.cat([self.train.y, self.test.y]),
             self.train.normalize,
-            None if owners[0] is None or owners[1] is None else torch.cat(owners),
+            torch.cat(owners) if len(owners) == 2 else None,
         )
 
 

@@ -26,13 +26,11 @@ def local_split(data: FederatedData, test_share: float = 0.3, seed: int = 0) -> 
     if data.test is not None:
         raise ValueError("data: expected clients without test parts; they have some")
     check_seed(seed)
-    kept, aside = zip(*(_cut(data, i, test_share, seed) for i in range(data.num_clients)))
-    sizes = np.array([len(rows) for rows in kept], dtype=np.int64)
-    offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]))
-    trained = replace(
-        data, order=torch.cat(kept), offsets=offsets.to(data.order.device), sizes=sizes
-    )
-    return replace(trained, test=[data.bank.take(rows) for rows in aside])
+    cuts = [_cut(data, i, test_share, seed) for i in range(data.num_clients)]
+    kept, sizes = [rows for rows, _ in cuts], np.array([len(rows) for rows, _ in cuts])
+    offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])).to(data.order.device)
+    test = [data.bank.take(rows) for _, rows in cuts]
+    return replace(data, order=torch.cat(kept), offsets=offsets, sizes=sizes, test=test)
 
 
 def _cut(data: FederatedData, i: int, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
