@@ -282,7 +282,7 @@ def test_shakespeare(tmp_path, monkeypatch):
     shakespeare_files(tmp_path, monkeypatch)
     data = load("shakespeare", tmp_path)
     assert len(leaf.LETTERS) == len(set(leaf.LETTERS)) == 80
-    assert data.train.x.shape == (3, 80) and data.train.x.dtype == torch.int32
+    assert data.train.x.shape == (3, 80) and data.train.x.dtype == torch.int64
     for tokens, text in zip(data.train.x.tolist(), (LINE, LINE[1:] + "W", LINE), strict=True):
         assert "".join(leaf.LETTERS[t] for t in tokens) == text
     assert [leaf.LETTERS[t] for t in data.train.y.tolist()] == ["W", "h", "!"]

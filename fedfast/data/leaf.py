@@ -28,7 +28,7 @@ Pair = tuple[np.ndarray, int]
 
 
 def shakespeare(name: str, root: Path) -> Data:
-    """x int32 [n, 80] tokens, y the next character, owners the roles of the plays."""
+    """x int64 [n, 80] tokens, y the next character, owners the roles of the plays."""
     return _load(name, root, _line, len(LETTERS))
 
 
@@ -42,7 +42,7 @@ def _line(x: Any, y: Any) -> Pair:
         raise ValueError(f"x: expected {LENGTH} characters of LEAF's; found {x!r}")
     if not isinstance(y, str) or y not in CODES:
         raise ValueError(f"y: expected a character of LEAF's; found {y!r}")
-    return np.array([CODES[letter] for letter in x], dtype=np.int32), CODES[y]
+    return np.array([CODES[letter] for letter in x], dtype=np.int64), CODES[y]
 
 
 def _drawing(x: Any, y: Any) -> Pair:

@@ -49,7 +49,7 @@ class Samples:
 def as_samples(obj: Any, name: str = "samples") -> Samples:
     """Samples, a pair (x, y) of tensors or arrays, or a map-style torch Dataset: checked Samples.
 
-    x  floats, uint8 (images), int32 and int64 (tokens) are kept; other integers become int64
+    x  floats, uint8 (images) and int64 (tokens) are kept as they are, other integers become int64
     y  integers >= 0, any width, `[n]`
     A Dataset of (x_i, y_i) is read once, item by item. Raises TypeError/ValueError naming `name`,
     and the first offending sample where a value is not finite or a label negative.
@@ -143,5 +143,4 @@ def _tensor(value: Any, name: str) -> Tensor:
 def _inputs(x: Tensor, name: str) -> Tensor:
     if x.is_complex() or x.dtype == torch.bool:
         raise TypeError(f"{name}: expected floats, uint8 images or integer tokens; got {x.dtype}")
-    kept = x.is_floating_point() or x.dtype in (torch.uint8, torch.int32, torch.int64)
-    return x if kept else x.to(torch.int64)
+    return x if x.is_floating_point() or x.dtype == torch.uint8 else x.to(torch.int64)
