@@ -46,6 +46,13 @@ def test_an_exhausted_class_leaves_the_priors():
     assert found[0][:2] == [0, 0] and sorted(found[0] + found[1]) == labels
 
 
+def test_a_refilled_class_is_dealt_again():
+    labels, prior = np.array([0, 0, 1]), np.array([[1.0, 0.0], [0.0, 1.0]])
+    rows = deal_by_prior(generator(), labels, prior, np.array([5, 4]), False, refill=True)
+    assert sorted(rows[0].tolist()) in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1])
+    assert rows[1].tolist() == [2, 2, 2, 2]  # although class 0 is left, its prior is kept to
+
+
 def test_client_after_client_or_one_by_one():
     labels, prior = [0] * 10 + [1] * 10, [[1.0, 0.0]] * 2
     assert dealt(labels, prior, [10, 10], one_by_one=False) == [[0] * 10, [1] * 10]

@@ -67,6 +67,7 @@ class DirichletEqual(Section):
     clients: Count = Field(description="number of clients in the population")
     alpha: Positive = Field(description="concentration: small = few classes per client")
     sigma: NotNegative = Field(0.0, description="spread of log-normal sizes; 0 = equal ones")
+    refill: bool = Field(False, description="deal an exhausted class again, as FL-Simulator does")
     seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
 
 

@@ -28,11 +28,17 @@ def client_sizes(rng: np.random.Generator, total: int, clients: int, sigma: floa
 
 
 def deal_by_prior(
-    rng: np.random.Generator, labels: Ints, prior: Floats, sizes: Ints, one_by_one: bool
+    rng: np.random.Generator,
+    labels: Ints,
+    prior: Floats,
+    sizes: Ints,
+    one_by_one: bool,
+    refill: bool = False,
 ) -> list[Ints]:
     """Rows of each client: so many draws of a class from its prior, each the next of that class.
 
     prior       [N, classes], each client's shares; a class that is exhausted leaves every prior
+    refill      an exhausted class begins anew when it is drawn, and the draw is repeated
     one_by_one  a random client that is not full draws next; else client after client
     """
     left = np.bincount(labels, minlength=prior.shape[1])
@@ -44,9 +50,12 @@ def deal_by_prior(
     turns = _turns(rng, sizes) if one_by_one else iter(in_turn)
     for i, draw in zip(turns, rng.random(int(sizes.sum())), strict=True):
         c = _class(reach[i], draw)
+        while left[c] == 0:
+            left[c] = len(stacks[c])
+            c = _class(reach[i], rng.random())
         left[c] -= 1
         rows[i].append(int(stacks[c][left[c]]))
-        if left[c] == 0 and left.any():
+        if left[c] == 0 and left.any() and not refill:
             prior = _without(prior, left)
             reach = np.cumsum(prior, axis=1)
     return [np.array(own, dtype=np.int64) for own in rows]

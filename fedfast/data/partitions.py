@@ -1,4 +1,4 @@
-"""Partitions: a pooled data set split over clients, no sample used twice."""
+"""Partitions: a pooled data set split over clients; no sample is used twice, unless asked for."""
 
 from __future__ import annotations
 
@@ -63,16 +63,22 @@ def dirichlet(
 
 
 def dirichlet_equal(
-    samples: Any, clients: int, alpha: float, seed: int = 0, sigma: float = 0.0
+    samples: Any,
+    clients: int,
+    alpha: float,
+    seed: int = 0,
+    sigma: float = 0.0,
+    refill: bool = False,
 ) -> FederatedData:
     """Equal amounts; each client's class prior ~ Dirichlet(alpha, ..., alpha), one per class.
 
     Again and again a random client that is not full draws a class from its prior and takes the next
-    image of that class; a class that has run out leaves every prior. (FL-Simulator's code refills
-    it, so that some images are dealt twice and others never.) Each client gets floor(n / clients)
-    samples, the rest go unused.
+    image of that class; a class that has run out leaves every prior. Each client gets
+    floor(n / clients) samples, the rest go unused.
 
-    sigma  > 0: log-normal amounts instead, shares exp(sigma z) of all samples
+    sigma   > 0: log-normal amounts instead, shares exp(sigma z) of all samples
+    refill  a class that has run out begins anew, so that some images are dealt again and others
+            never: what the FL-Simulator code does
     Source: Acar et al. 2021 (FedDyn) and the codes that follow it.
     """
     bank, rng = _start(samples, clients, seed)
@@ -81,7 +87,8 @@ def dirichlet_equal(
     classes = class_counts(bank).size
     prior = rng.dirichlet(np.full(classes, alpha), size=clients)
     sizes = client_sizes(rng, len(bank), clients, sigma)
-    return FederatedData.from_index(bank, deal_by_prior(rng, _labels(bank), prior, sizes, True))
+    rows = deal_by_prior(rng, _labels(bank), prior, sizes, True, refill)
+    return FederatedData.from_index(bank, rows)
 
 
 def hsu(samples: Any, clients: int, alpha: float, seed: int = 0) -> FederatedData:
