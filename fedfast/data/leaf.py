@@ -23,6 +23,8 @@ from .samples import Samples
 LETTERS = "\n !\"&'(),-.0123456789:;>?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz}"
 LENGTH = 80  # characters before the one to be guessed
 CODES = {letter: code for code, letter in enumerate(LETTERS)}
+_TABLE = np.zeros(128, dtype=np.uint8)  # of ASCII
+_TABLE[[ord(letter) for letter in LETTERS]] = range(len(LETTERS))
 
 Pair = tuple[np.ndarray, int]
 
@@ -42,7 +44,7 @@ def _line(x: Any, y: Any) -> Pair:
         raise ValueError(f"x: expected {LENGTH} characters of LEAF's; found {x!r}")
     if not isinstance(y, str) or y not in CODES:
         raise ValueError(f"y: expected a character of LEAF's; found {y!r}")
-    return np.array([CODES[letter] for letter in x], dtype=np.int64), CODES[y]
+    return _TABLE[np.frombuffer(x.encode("ascii"), dtype=np.uint8)], CODES[y]
 
 
 def _drawing(x: Any, y: Any) -> Pair:
@@ -80,6 +82,7 @@ def _part(place: Path, decode: Callable[[Any, Any], Pair], numbers: dict[str, in
     if not xs:
         raise ValueError(f"{place}: expected samples in .json files; found none")
     x, owner_of = torch.from_numpy(np.stack(xs)), torch.tensor(owners, dtype=torch.int64)
+    x = x if x.is_floating_point() else x.to(torch.int64)  # tokens, kept small until here
     return Samples(x, torch.tensor(ys, dtype=torch.int64), owner=owner_of)
 
 
