@@ -62,7 +62,8 @@ def test_a_run_leaves_a_complete_folder_and_repeats_from_its_config(tiny, capfd)
     assert results("runs/tiny") == results("runs/tiny-2")
     assert len(results("runs/tiny")["sharp"]) == 3
     summary = Path("runs/tiny/summary.md").read_text()
-    assert "- **sharp**: K = " in summary and " clients at once, " in summary
+    assert "\n\n- **fedavg**: K = " in summary and " clients at once, " in summary
+    assert summary.count("\n- **sharp**: K = ") == 1 and "\n\n![Accuracy" in summary
 
 
 def test_partition_tells_who_holds_what(tiny, capsys):
