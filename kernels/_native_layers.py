@@ -26,7 +26,12 @@ def _client_size(x: Tensor) -> int:
 
 
 def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, out: Tensor
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | None,
+    out: Tensor,
+    precision: str,
 ) -> Tensor:
     """`reference_layers.linear`, compiled."""
     _native.module.linear(
@@ -54,6 +59,7 @@ def linear_backward(
     beta: Tensor,
     base_weight: Tensor,
     base_bias: Tensor | None,
+    precision: str,
 ) -> None:
     """`reference_layers.linear_backward`, compiled."""
     _native.module.linear_backward(

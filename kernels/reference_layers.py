@@ -68,7 +68,12 @@ def activation_backward(
 
 
 def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, out: Tensor
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | None,
+    out: Tensor,
+    precision: str,
 ) -> Tensor:
     """`out = act(x W^T + b)`."""
     z = x @ weight.transpose(1, 2)
@@ -88,6 +93,7 @@ def linear_backward(
     beta: Tensor,
     base_weight: Tensor,
     base_bias: Tensor | None,
+    precision: str,
 ) -> None:
     """`dx = dout W`, then `dweight = beta base + alpha dout^T x`, dbias likewise."""
     if activation is not None:

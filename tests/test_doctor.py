@@ -21,9 +21,9 @@ def test_a_model_that_becomes_a_program(capsys):
     assert "fc1       ok" in lines
 
 
-def test_a_run_on_the_gpus_voice_says_why_it_is_generic(capsys):
+def test_the_gpus_voice_has_layer_programs_too(capsys):
     assert main(["doctor", QUICKSTART, "--backend", "triton"]) == 0
-    assert "generic path, slower: layer operations have no GPU voice yet" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-1].startswith("layer program, K = ")
 
 
 def test_a_bad_config_is_refused(capsys):
