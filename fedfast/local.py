@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms import Algorithm, LocalState
+from .algorithms.optimizers import SAM
 from .generic import GenericPath, Minibatch
 from .layout import FlatLayout
 from .programs import Fold, ProgramPath
@@ -73,6 +74,7 @@ class LocalTrainer:
         self.losses = torch.zeros(chunk, dtype=layout.dtype, device=device)
         self.spare = torch.zeros_like(self.losses)
         self.folds = folds(settings, layout, path)
+        self.thin = type(local) is SAM and isinstance(path, ProgramPath) and path.thin
         self.segments = layout.segments(device)
 
     def train(self, start: Tensor, batches: Batches, lr: float) -> tuple[Tensor, Tensor]:
@@ -139,6 +141,10 @@ class LocalTrainer:
             self.path.gradients(source, w, batch, out, losses, False, **extra)
             return out
         g, ahead, local = self.g[:active], self.w_adv[:active], self.settings.algorithm.local
+        if self.thin and isinstance(self.path, ProgramPath) and isinstance(local, SAM):
+            at = local.rho, local.eps
+            self.path.sharp_gradients(source, w, batch, g, ahead, out, losses, *at, **extra)
+            return out
         self.path.gradients(source, w, batch, g, losses, False)
         local.ascend(source, g, ahead, self.segments, self.settings.backend)
         # The loss on record and the running statistics are the model's own: this pass keeps both.

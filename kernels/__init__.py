@@ -9,6 +9,7 @@ from .conv import conv, conv_backward
 from .gather import gather
 from .linear import linear, linear_backward
 from .loss import cross_entropy
+from .lowrank import ghost, lowrank, reach
 from .mix import mix
 from .norm import (
     batch_norm,
@@ -19,6 +20,7 @@ from .norm import (
     layer_norm_backward,
 )
 from .perturb import perturb
+from .plan import Plan
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .server import Server
@@ -30,6 +32,7 @@ OPERATIONS = ("perturb", "step", "stats", "aggregate", "mix")
 __all__ = [
     "OPERATIONS",
     "Column",
+    "Plan",
     "Segments",
     "Server",
     "activation",
@@ -44,17 +47,20 @@ __all__ = [
     "cosines",
     "cross_entropy",
     "gather",
+    "ghost",
     "group_norm",
     "group_norm_backward",
     "layer_norm",
     "layer_norm_backward",
     "linear",
     "linear_backward",
+    "lowrank",
     "mix",
     "norms",
     "perturb",
     "pool",
     "pool_backward",
+    "reach",
     "stats",
     "step",
 ]

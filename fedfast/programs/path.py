@@ -7,18 +7,23 @@ fixed batch width, so a client's bits do not depend on its company.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import kernels
 from ..generic import Minibatch
+from ..kernels._launch import choose
 from ..layout import FlatLayout
-from .records import Reshape, Sink
+from .ascent import Ascent, Factors, elements_per_client, thin_layers
+from .records import Linear, Record, Reshape, Sink
 from .trace import Program
+
+PLANS = 16  # kept; a learning rate that changes every round wants new ones
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,15 @@ class ProgramPath:
         self._scratch = _Scratch(layout.dtype, device)
         self._saved: dict[tuple[str, torch.dtype], Tensor] = {}
         self._views: dict[tuple[int, ...], dict[str, Tensor]] = {}
-        self._input: Tensor | None = None
+        self._batch: _Batch | None = None
+        self._plans: dict[tuple[Any, ...], _Planned] = {}
         self.sources = {record.output: record for record in program.records}
-        self.learning = program.learning
+        self.learning, self.chain = program.learning, program.chain
+        self._ascent: Ascent | None = None
+        self._sizes = clients, width, device
+        # Operations between the native ones, and additions of gradients, are torch's: no plan.
+        plain = program.chain and not layout.aliases and not program.reuses
+        self._plannable = plain and choose(backend, torch.empty(0, device=device)) == "native"
 
     random = False  # what draws random numbers has no layer record
 
@@ -59,10 +70,12 @@ class ProgramPath:
     ) -> Minibatch:
         """The samples `rows` [K, B] of a bank, in this path's own buffer until the next batch."""
         clients = rows.shape[0]
-        if self._input is None or self._input.shape[0] < clients:
-            self._input = x.new_empty(*rows.shape, *x.shape[1:])
-        into = kernels.gather(x, rows, out=self._input[:clients], backend=self.backend)
-        return Minibatch(into, y[rows], count.to(x.device).contiguous(), seeds)
+        if self._batch is None or self._batch.x.shape[0] < clients:
+            self._batch = _Batch.of(x, y, rows)
+        kept = self._batch.first(clients)
+        kernels.gather(x, rows, out=kept.x, backend=self.backend)
+        kernels.gather(y, rows, out=kept.y, backend=self.backend)
+        return Minibatch(kept.x, kept.y, kept.count.copy_(count), seeds)
 
     def gradients(
         self,
@@ -80,7 +93,55 @@ class ProgramPath:
         fold   if given, `g` receives the weights after an SGD step instead of the gradient
         """
         tape = _Tape(self, w, carried, g, batch.x, batch.count, keep_carried, fold)
-        for record in self.program.records:
+        tensors = w, carried, batch.x, batch.y, batch.count, g, losses
+        key = (*map(_place, tensors), keep_carried, _key(fold))
+        self._do(key, w.shape[0], lambda: self._pass(tape, self.program.records, batch, losses))
+
+    @property
+    def thin(self) -> bool:
+        """Whether `sharp_gradients` spares some layers their perturbed weights."""
+        return bool(thin_layers(self.program, self._sizes[1])) and not self.layout.aliases
+
+    def sharp_gradients(
+        self,
+        w: Tensor,
+        carried: Tensor,
+        batch: Minibatch,
+        g: Tensor,
+        w_adv: Tensor,
+        out: Tensor,
+        losses: Tensor,
+        rho: float,
+        eps: float,
+        fold: Fold | None = None,
+    ) -> None:
+        """Both passes of SAM: each client's gradient at `w + rho g / (|g| + eps)` into `out`.
+
+        losses     those at w
+        g, w_adv   `[K, >= trained]`, workspace of the layers that need it; g may be out
+        fold       as in `gradients`, for out
+        Running statistics are those of the first pass. See `programs/ascent.py`.
+        """
+        if self._ascent is None:
+            self._ascent = Ascent(self.program, self.layout, *self._sizes)
+        ascent, clients = self._ascent, w.shape[0]
+
+        def both() -> None:
+            given = batch.x, batch.count
+            tape = _Tape(self, w, carried, g, *given, False, None, ascent)
+            self._pass(tape, ascent.first, batch, losses)
+            ascent.ascend(w, g, w_adv, rho, eps, self.backend)
+            tape = _Tape(self, w, carried, out, *given, True, fold, ascent, w_adv)
+            self._pass(tape, ascent.second, batch, ascent.losses[:clients])
+
+        tensors = w, carried, batch.x, batch.y, batch.count, g, w_adv, out, losses
+        self._do((*map(_place, tensors), rho, eps, _key(fold)), clients, both)
+
+    def _pass(
+        self, tape: _Tape, records: Sequence[Record], batch: Minibatch, losses: Tensor
+    ) -> None:
+        """Forward, loss, backward."""
+        for record in records:
             record.forward(tape)
         logits, output = tape.value(self.program.output), self.program.output
         kernels.cross_entropy(
@@ -91,10 +152,25 @@ class ProgramPath:
             dlogits=tape.own_gradient(output),
             backend=self.backend,
         )
-        for record in reversed(self.program.records):
+        for record in reversed(records):
             if tape.needs(record.output):
                 record.backward(tape)
                 tape.settle()
+
+    def _do(self, key: tuple[Any, ...], clients: int, body: Callable[[], None]) -> None:
+        """Run `body`; where possible by a plan, noted the first time a key is seen."""
+        if not self._plannable:
+            return body()
+        planned = self._plans.get(key)
+        if planned is None or planned.clients < clients:
+            with kernels.Plan() as plan:
+                body()
+            if len(self._plans) >= PLANS:
+                del self._plans[next(iter(self._plans))]
+            planned = self._plans[key] = _Planned(plan, clients)
+        width, shapes = self._sizes[1], self.program.shapes
+        work = width * (self.layout.trained // 8 + _elements(self.program, range(len(shapes))))
+        planned.plan.run(clients, work)
 
     def views(self, bank: Tensor) -> dict[str, Tensor]:
         """Parameters of a bank as `[K, ...]`; the live buffers' views are made once."""
@@ -104,11 +180,51 @@ class ProgramPath:
         return self._views[key]
 
 
-def bytes_per_client(program: Program, width: int, itemsize: int) -> int:
-    """Bytes of activations, their gradients and max-pooling's memory for one client."""
+def bytes_per_client(program: Program, width: int, itemsize: int, ascends: bool = False) -> int:
+    """Bytes of activations, their gradients and max-pooling's memory for one client.
+
+    ascends  whether SAM's second pass follows the first
+    """
     kept = _elements(program, range(len(program.shapes)))
     learning = _elements(program, program.learning)
-    return width * itemsize * (kept + 2 * learning)
+    more = elements_per_client(program, width) if ascends else 0
+    return itemsize * (width * (kept + 2 * learning) + more)
+
+
+def _place(t: Tensor) -> tuple[int, int]:
+    """Where a `[K, ...]` tensor lies."""
+    return t.data_ptr(), t.stride(0)
+
+
+def _key(fold: Fold | None) -> tuple[Any, ...]:
+    return () if fold is None else (fold.alpha, fold.beta, *_place(fold.base))
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A plan and for how many clients it was noted."""
+
+    plan: kernels.Plan
+    clients: int
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One mini-batch of every client, in place: x `[K, B, ...]`, y `[K, B]`, count `[K]`."""
+
+    x: Tensor
+    y: Tensor
+    count: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, rows: Tensor) -> _Batch:
+        """Buffers for `rows` [K, B] of the bank x, y."""
+        count = torch.empty(rows.shape[0], dtype=torch.int32, device=x.device)
+        return cls(x.new_empty(*rows.shape, *x.shape[1:]), y.new_empty(rows.shape), count)
+
+    def first(self, clients: int) -> _Batch:
+        """Those of the first clients."""
+        return _Batch(self.x[:clients], self.y[:clients], self.count[:clients])
 
 
 def _elements(program: Program, values: Iterable[int]) -> int:
@@ -135,7 +251,7 @@ def _buffers(
     made: dict[int, Tensor] = {}
     for record in program.records:
         v = record.output
-        if isinstance(record, Reshape) and all:
+        if isinstance(record, Reshape) and (all or program.chain):
             continue
         if all or v in learning:
             shape = (clients, width, *program.shapes[v])
@@ -155,6 +271,8 @@ class _Tape:
     count: Tensor
     keep: bool
     fold: Fold | None
+    ascent: Ascent | None = None  # SAM's passes: the second has w_adv
+    w_adv: Tensor | None = None
     collected: set[int] = field(default_factory=set)
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
@@ -164,13 +282,27 @@ class _Tape:
         self.clients = self.x.shape[0]
 
     def value(self, v: int) -> Tensor:
-        if v == 0:
-            return self.x
-        record = self.path.sources[v]
-        if isinstance(record, Reshape):
-            shape = (*self.x.shape[:2], *self.path.program.shapes[v])
-            return self.value(record.inputs[0]).view(shape)
-        return self.path._values[v][: self.clients]
+        return self._value(v, self._twins.values if self._twins else {})
+
+    def _value(self, v: int, twins: Mapping[int, Tensor]) -> Tensor:
+        root = self.path.program.root(v)
+        if root == 0:
+            held = self.x
+        else:
+            held = twins.get(root, self.path._values[root])[: self.clients]
+        return held.view(*self.x.shape[:2], *self.path.program.shapes[v])
+
+    @property
+    def _twins(self) -> Ascent | None:
+        """Whose buffers take the place of the path's: those of the second pass."""
+        return None if self.w_adv is None else self.ascent
+
+    def factors(self, record: Linear) -> Factors:
+        if self.ascent is None:
+            raise ValueError("factors: expected one of SAM's passes")
+        v, d = record.output, self.path._gradients[record.output][: self.clients]
+        x, out = self._value(record.inputs[0], {}), self._value(v, {})
+        return self.ascent.factors(self.clients, v, x, out, d)
 
     def saved(self, key: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         buffers, name = self.path._saved, (key, dtype)
@@ -183,7 +315,8 @@ class _Tape:
 
     def parameter(self, name: str) -> Tensor:
         held = self.path.layout.aliases.get(name, name)
-        return self.path.views(self.w)[held]
+        moved = self.w_adv is not None and self.ascent is not None and held in self.ascent.moved
+        return self.path.views(self.w_adv if moved else self.w)[held]
 
     def sink(self, name: str) -> Sink:
         held = self.path.layout.aliases.get(name, name)
@@ -202,10 +335,13 @@ class _Tape:
     def own_gradient(self, v: int) -> Tensor:
         """The gradient buffer of v, about to be written whole."""
         self.collected.add(v)
-        return self.path._gradients[v][: self.clients]
+        return self.gradient(v)
 
     def gradient(self, v: int) -> Tensor:
-        return self.path._gradients[v][: self.clients]
+        root = self.path.program.root(v) if self.path.chain else v
+        twins = self._twins.gradients if self._twins else {}
+        held = twins.get(root, self.path._gradients[root])[: self.clients]
+        return held.view(*self.x.shape[:2], *self.path.program.shapes[v])
 
     def collect(self, v: int) -> Tensor | None:
         if not self.needs(v):

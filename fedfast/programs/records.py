@@ -141,17 +141,23 @@ class Linear(Weighted):
 
     def backward(self, tape: Tape) -> None:
         """dx = dy W, dW = dy^T x, db = sum dy."""
+        self.descend(tape)
+
+    def descend(self, tape: Tape) -> Tensor | None:
+        """`backward`; returns dx, if anybody needs it."""
         x, weight, _ = self._tensors(tape)
+        dx = tape.collect(self.inputs[0])
         kernels.linear_backward(
             x,
             weight,
             tape.value(self.output),
             tape.gradient(self.output),
             activation=self.activation,
-            dx=tape.collect(self.inputs[0]),
+            dx=dx,
             backend=tape.backend,
             **self._sinks(tape),
         )
+        return dx
 
 
 @dataclass(frozen=True)
@@ -269,10 +275,10 @@ class Reshape(Record):
         """Nothing: the output value is a view of the input value."""
 
     def backward(self, tape: Tape) -> None:
-        """The same view, of the gradient."""
-        dx = tape.collect(self.inputs[0])
-        if dx is not None:
-            dx.copy_(tape.gradient(self.output).view(dx.shape))
+        """The same view, of the gradient; nothing where both are one memory."""
+        dx, dy = tape.collect(self.inputs[0]), tape.gradient(self.output)
+        if dx is not None and dx.data_ptr() != dy.data_ptr():
+            dx.copy_(dy.view(dx.shape))
 
 
 @dataclass(frozen=True)

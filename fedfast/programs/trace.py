@@ -5,13 +5,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from .layers import Unsupported, record_of
-from .records import Activation, Record, Weighted
+from .records import Activation, Record, Reshape, Weighted
 
 FUSED = ("relu", "tanh")
 SIZES = (int, torch.Size)  # what `x.size(0)` gives: read by reshapes, which keep samples apart
@@ -40,6 +41,25 @@ class Program:
         """Whether some parameter is read by more than one record."""
         read = [name for record in self.records for name in record.parameters]
         return len(set(read)) < len(read)
+
+    @property
+    def chain(self) -> bool:
+        """Whether every value has at most one reader, so that no gradients are added up."""
+        read = [v for record in self.records for v in record.inputs]
+        return len(set(read)) == len(read)
+
+    def root(self, v: int) -> int:
+        """The value in whose memory v lies: v itself, or what a reshape made it from."""
+        return self._roots.get(v, v)
+
+    @cached_property
+    def _roots(self) -> dict[int, int]:
+        roots: dict[int, int] = {}
+        for record in self.records:
+            if isinstance(record, Reshape):
+                v = record.inputs[0]
+                roots[record.output] = roots.get(v, v)
+        return roots
 
     @property
     def buffers(self) -> frozenset[str]:
