@@ -149,20 +149,43 @@ void mix_any(const Rows& rows, Operand x, Operand y, Address a, Address b, Opera
   });
 }
 
-// Python's handle on a plan: `with` notes what this thread calls, `run` does it.
-struct Notes {
-  Plan plan;
+void feed_any(const Problem& problem, int64_t width, Operand rows, Operand count, Operand rows_now,
+              Address count_now) {
+  dispatch(problem, [=](const Part& part, auto) {
+    feed(part, Feed{width, bank<const int64_t>(part, rows), bank<const int32_t>(part, count),
+                    bank<int64_t>(part, rows_now), at<int32_t>(part, count_now)});
+  });
+}
 
-  void begin() {
-    if (Plan::noting()) throw py::type_error("a plan is being noted already");
-    Plan::noting() = &plan;
-  }
-  void end() { Plan::noting() = nullptr; }
-  bool run(int64_t clients, int threads, int64_t elements) const {
-    py::gil_scoped_release release;
-    return plan.run(clients, threads, elements);
-  }
-};
+void tally_any(const Problem& problem, Address losses, Address count, Address total) {
+  dispatch(problem, [=](const Part& part, auto zero) {
+    using T = decltype(zero);
+    tally(part, Tally<T>{at<const T>(part, losses), at<const int32_t>(part, count),
+                         at<double>(part, total)});
+  });
+}
+
+void begin_noting(Plan& plan) {
+  if (Plan::noting()) throw py::type_error("a plan is being noted already");
+  Plan::noting() = &plan;
+}
+
+bool run_steps_of(const Plan& first, const Plan& rest, Address steps, int64_t clients, int threads,
+                  int64_t elements) {
+  py::gil_scoped_release release;
+  return Plan::run_steps(first, rest, at<const int32_t>(steps), clients, threads, elements);
+}
+
+void bind_plan(py::module_& m) {
+  m.def("feed", &feed_any);
+  m.def("tally", &tally_any);
+  py::class_<Plan>(m, "Plan")
+      .def(py::init<>())
+      .def("begin", &begin_noting)
+      .def("end", [](Plan&) { Plan::noting() = nullptr; })
+      .def("run", &Plan::run, py::call_guard<py::gil_scoped_release>());
+  m.def("run_steps", &run_steps_of);
+}
 
 }  // namespace
 
@@ -178,12 +201,7 @@ PYBIND11_MODULE(_fedfast, m) {
   m.def("stats", &fedfast::stats_any);
   m.def("aggregate", &fedfast::aggregate_any);
   m.def("mix", &fedfast::mix_any);
-  using fedfast::Notes;
-  py::class_<Notes>(m, "Plan")
-      .def(py::init<>())
-      .def("begin", &Notes::begin)
-      .def("end", &Notes::end)
-      .def("run", &Notes::run);
+  fedfast::bind_plan(m);
   fedfast::bind_images(m);
   fedfast::bind_layers(m);
 }

@@ -20,7 +20,7 @@ from .norm import (
     layer_norm_backward,
 )
 from .perturb import perturb
-from .plan import Plan
+from .plan import Plan, feed, tally
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .server import Server
@@ -46,6 +46,7 @@ __all__ = [
     "conv_backward",
     "cosines",
     "cross_entropy",
+    "feed",
     "gather",
     "ghost",
     "group_norm",
@@ -63,4 +64,5 @@ __all__ = [
     "reach",
     "stats",
     "step",
+    "tally",
 ]

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from . import _native
+from ._native import address, operand
+from ._native_layers import problem
 
 
 class Plan:
@@ -52,5 +54,37 @@ class Plan:
 
         Raises IndexError if an operation found an index out of range.
         """
-        if not self._plan.run(clients, torch.get_num_threads(), elements):
-            raise IndexError("a sample, a target or a count of a client is out of range")
+        _check(self._plan.run(clients, torch.get_num_threads(), elements))
+
+    def run_steps(self, rest: Plan, steps: Tensor, elements: int) -> None:
+        """Run this plan for step 0 of every client, then `rest` for its other steps.
+
+        steps     `[K]` int32 on the CPU, how many each client takes
+        elements  as in `run`, of one step
+        A client takes all its steps before the next one starts: no thread waits for another in
+        between.
+        Raises IndexError if an operation found an index out of range.
+        """
+        threads = torch.get_num_threads()
+        given = address(steps), steps.shape[0], threads, elements
+        _check(_native.module.run_steps(self._plan, rest._plan, *given))
+
+
+def feed(rows: Tensor, count: Tensor, rows_now: Tensor, count_now: Tensor) -> None:
+    """In a plan: `rows_now = rows[:, step]`, `count_now = count[:, step]`.
+
+    rows `[K, T, B]` int64 and count `[K, T]` int32, rows_now `[K, B]` and count_now `[K]`, all
+    contiguous in a client.
+    """
+    places = operand(rows), operand(count), operand(rows_now), address(count_now)
+    _native.module.feed(problem(rows), rows.shape[2], *places)
+
+
+def tally(losses: Tensor, count: Tensor, total: Tensor) -> None:
+    """In a plan: `total += losses count`, from 0 at step 0. `[K]`: any float, int32, float64."""
+    _native.module.tally(problem(losses), address(losses), address(count), address(total))
+
+
+def _check(fine: bool) -> None:
+    if not fine:
+        raise IndexError("a sample, a target or a count of a client is out of range")

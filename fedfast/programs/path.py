@@ -7,10 +7,9 @@ fixed batch width, so a client's bits do not depend on its company.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,11 +18,10 @@ from .. import kernels
 from ..generic import Minibatch
 from ..kernels._launch import choose
 from ..layout import FlatLayout
-from .ascent import Ascent, Factors, elements_per_client, thin_layers
+from .ascent import Ascent, Factors, elements_per_client
+from .plans import Planner, Work, place
 from .records import Linear, Record, Reshape, Sink
 from .trace import Program
-
-PLANS = 16  # kept; a learning rate that changes every round wants new ones
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,16 @@ class Fold:
     alpha: float
     beta: float
     base: Tensor  # [K, >= trained]; row stride 0 where all start from one
+
+
+@dataclass(frozen=True)
+class Sharp:
+    """SAM's radius, and workspace `[K, >= trained]` for the layers that need it."""
+
+    rho: float
+    eps: float
+    g: Tensor
+    w_adv: Tensor
 
 
 class ProgramPath:
@@ -54,14 +62,18 @@ class ProgramPath:
         self._saved: dict[tuple[str, torch.dtype], Tensor] = {}
         self._views: dict[tuple[int, ...], dict[str, Tensor]] = {}
         self._batch: _Batch | None = None
-        self._plans: dict[tuple[Any, ...], _Planned] = {}
+        self._work: Work | None = None
         self.sources = {record.output: record for record in program.records}
         self.learning, self.chain = program.learning, program.chain
         self._ascent: Ascent | None = None
+        self._losses = torch.zeros(clients, dtype=layout.dtype, device=device)
         self._sizes = clients, width, device
         # Operations between the native ones, and additions of gradients, are torch's: no plan.
         plain = program.chain and not layout.aliases and not program.reuses
-        self._plannable = plain and choose(backend, torch.empty(0, device=device)) == "native"
+        voice = choose(backend, torch.empty(0, device=device))
+        self.plannable, self.sharpens = plain and voice == "native", voice != "triton"
+        activations = _elements(program, range(len(program.shapes)))
+        self._planner = Planner(width * (layout.trained // 8 + activations))
 
     random = False  # what draws random numbers has no layer record
 
@@ -93,14 +105,16 @@ class ProgramPath:
         fold   if given, `g` receives the weights after an SGD step instead of the gradient
         """
         tape = _Tape(self, w, carried, g, batch.x, batch.count, keep_carried, fold)
-        tensors = w, carried, batch.x, batch.y, batch.count, g, losses
-        key = (*map(_place, tensors), keep_carried, _key(fold))
-        self._do(key, w.shape[0], lambda: self._pass(tape, self.program.records, batch, losses))
-
-    @property
-    def thin(self) -> bool:
-        """Whether `sharp_gradients` spares some layers their perturbed weights."""
-        return bool(thin_layers(self.program, self._sizes[1])) and not self.layout.aliases
+        self._do(
+            (
+                "gradients",
+                *place(w, carried, *_tensors(batch), g, losses),
+                keep_carried,
+                _key(fold),
+            ),
+            w.shape[0],
+            lambda: self._pass(tape, self.program.records, batch, losses),
+        )
 
     def sharp_gradients(
         self,
@@ -122,20 +136,94 @@ class ProgramPath:
         fold       as in `gradients`, for out
         Running statistics are those of the first pass. See `programs/ascent.py`.
         """
+        banks = w, carried, g, w_adv, out, losses
+        self._do(
+            ("sharp", *place(*banks, *_tensors(batch)), rho, eps, _key(fold)),
+            w.shape[0],
+            lambda: self._both(banks, batch, rho, eps, fold),
+        )
+
+    def descend(
+        self,
+        start: Tensor,
+        w: Tensor,
+        samples: tuple[Tensor, Tensor],
+        rows: Tensor,
+        count: Tensor,
+        alpha: float,
+        beta: float,
+        sharp: Sharp | None,
+    ) -> Tensor:
+        """All local steps `w <- beta w + alpha g` of K clients, each from the row `start` [S].
+
+        w        `[K, S]`, receives the models; its carried region holds what the steps update
+        samples  the bank's x and y
+        rows     `[K, T, B]`, rows of the bank; count `[K, T]`, those of a step, 0 at the end
+        sharp    if given, g is SAM's
+        Returns the clients' summed losses `[K]` float64 (a step's mean times its count).
+        A client takes all its steps before the next one starts. Only where the path is `plannable`.
+        Raises IndexError for rows or labels out of range.
+        """
+        if self._work is None or not self._work.holds(rows):
+            self._work = Work(*samples, rows)
+        work, clients, trained = self._work, rows.shape[0], self.layout.trained
+        work.write(rows, count)
+        steps = count.ne(0).sum(dim=1, dtype=torch.int32)
+        sources = start[:trained].expand(clients, -1), w[:, :trained]
+        plans = [
+            self._step_plan(source, w, samples, work, Fold(alpha, beta, source), sharp)
+            for source in sources
+        ]
+        plans[0].run_steps(plans[1], steps, self._planner.work)
+        return work.total[:clients].clone()
+
+    def _step_plan(
+        self,
+        source: Tensor,
+        w: Tensor,
+        samples: tuple[Tensor, Tensor],
+        work: Work,
+        fold: Fold,
+        sharp: Sharp | None,
+    ) -> kernels.Plan:
+        """One step from `source` to w."""
+        clients, trained = w.shape[0], self.layout.trained
+        losses = self._losses[:clients]
+
+        def body() -> None:
+            work.fetch(*samples, self.backend)
+            batch = Minibatch(*(t[:clients] for t in (work.x, work.y, work.count_now)), None)
+            out = w[:, :trained]
+            if sharp is None:
+                tape = _Tape(self, source, w, out, batch.x, batch.count, False, fold)
+                self._pass(tape, self.program.records, batch, losses)
+            else:
+                banks = source, w, sharp.g[:clients], sharp.w_adv[:clients], out, losses
+                self._both(banks, batch, sharp.rho, sharp.eps, fold)
+            kernels.tally(losses, batch.count, work.total)
+
+        where = place(source, w, *samples, work.rows, losses)
+        about = None if sharp is None else (*place(sharp.g, sharp.w_adv), sharp.rho, sharp.eps)
+        return self._planner.plan(("step", *where, about, _key(fold)), clients, body)
+
+    def _both(
+        self,
+        banks: Sequence[Tensor],
+        batch: Minibatch,
+        rho: float,
+        eps: float,
+        fold: Fold | None,
+    ) -> None:
+        """Both passes of SAM; banks: w, carried, g, w_adv, out, losses."""
         if self._ascent is None:
             self._ascent = Ascent(self.program, self.layout, *self._sizes)
-        ascent, clients = self._ascent, w.shape[0]
-
-        def both() -> None:
-            given = batch.x, batch.count
-            tape = _Tape(self, w, carried, g, *given, False, None, ascent)
-            self._pass(tape, ascent.first, batch, losses)
-            ascent.ascend(w, g, w_adv, rho, eps, self.backend)
-            tape = _Tape(self, w, carried, out, *given, True, fold, ascent, w_adv)
-            self._pass(tape, ascent.second, batch, ascent.losses[:clients])
-
-        tensors = w, carried, batch.x, batch.y, batch.count, g, w_adv, out, losses
-        self._do((*map(_place, tensors), rho, eps, _key(fold)), clients, both)
+        ascent, (w, carried, g, w_adv, out, losses) = self._ascent, banks
+        given = batch.x, batch.count
+        tape = _Tape(self, w, carried, g, *given, False, None, ascent)
+        self._pass(tape, ascent.first, batch, losses)
+        ascent.ascend(w, g, w_adv, rho, eps, self.backend)
+        tape = _Tape(self, w, carried, out, *given, True, fold, ascent, w_adv)
+        self._pass(tape, ascent.second, batch, ascent.losses[: w.shape[0]])
 
     def _pass(
         self, tape: _Tape, records: Sequence[Record], batch: Minibatch, losses: Tensor
@@ -157,20 +245,12 @@ class ProgramPath:
                 record.backward(tape)
                 tape.settle()
 
-    def _do(self, key: tuple[Any, ...], clients: int, body: Callable[[], None]) -> None:
-        """Run `body`; where possible by a plan, noted the first time a key is seen."""
-        if not self._plannable:
-            return body()
-        planned = self._plans.get(key)
-        if planned is None or planned.clients < clients:
-            with kernels.Plan() as plan:
-                body()
-            if len(self._plans) >= PLANS:
-                del self._plans[next(iter(self._plans))]
-            planned = self._plans[key] = _Planned(plan, clients)
-        width, shapes = self._sizes[1], self.program.shapes
-        work = width * (self.layout.trained // 8 + _elements(self.program, range(len(shapes))))
-        planned.plan.run(clients, work)
+    def _do(self, key: Hashable, clients: int, body: Callable[[], None]) -> None:
+        """Run `body`, by a plan where that is possible."""
+        if self.plannable:
+            self._planner.plan(key, clients, body).run(clients, self._planner.work)
+        else:
+            body()
 
     def views(self, bank: Tensor) -> dict[str, Tensor]:
         """Parameters of a bank as `[K, ...]`; the live buffers' views are made once."""
@@ -191,21 +271,12 @@ def bytes_per_client(program: Program, width: int, itemsize: int, ascends: bool 
     return itemsize * (width * (kept + 2 * learning) + more)
 
 
-def _place(t: Tensor) -> tuple[int, int]:
-    """Where a `[K, ...]` tensor lies."""
-    return t.data_ptr(), t.stride(0)
+def _tensors(batch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
+    return batch.x, batch.y, batch.count
 
 
-def _key(fold: Fold | None) -> tuple[Any, ...]:
-    return () if fold is None else (fold.alpha, fold.beta, *_place(fold.base))
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """A plan and for how many clients it was noted."""
-
-    plan: kernels.Plan
-    clients: int
+def _key(fold: Fold | None) -> tuple[float, ...]:
+    return () if fold is None else (fold.alpha, fold.beta, *place(fold.base))
 
 
 @dataclass(frozen=True)
