@@ -141,7 +141,8 @@ class Ascent:
         device: torch.device,
     ) -> None:
         self.program, self.layout = program, layout
-        thin = thin_layers(program, width)
+        # Layers that share a weight add their gradients up: no one layer's factors are its own.
+        thin = [] if layout.aliases else thin_layers(program, width)
         self.thin = {record.output: i for i, record in enumerate(thin)}
         self.first = tuple(_replaced(r, First, self.thin) for r in program.records)
         self.second = tuple(_replaced(r, Second, self.thin) for r in program.records)
