@@ -24,9 +24,10 @@ from ..layout import FlatLayout
 from .records import Linear, Record, Tape
 from .trace import Program
 
-# A number read or written in the passes over weights that thin factors save takes as long as so
-# many multiply-adds: measured with `bench/bench_lowrank.py`.
-MULTIPLY_ADDS_PER_NUMBER = 10
+# Measured with `bench/bench_lowrank.py`, in multiply-adds of a large product: what one costs in a
+# product of a batch with itself, and what it costs to read or write a number of a weight's size.
+GRAM_COST = 1.3
+NUMBER_COST = 5
 PASSES = 5  # over the weights: gradient written, read for the norm, read, w read, w_adv written
 
 
@@ -120,13 +121,14 @@ def is_thin(batch: int, inputs: int, outputs: int, samples: bool) -> bool:
     """Whether a dense layer's gradient is better left as factors.
 
     samples  whether it reads the samples, the same in both passes: no product with its weights then
-    The multiply-adds that factors take against those they save, and the passes over weights.
+    The multiply-adds that factors take are weighed against those, and the passes over weights, that
+    they save.
     """
     grams = batch * batch * (inputs + outputs)
     takes = grams + (batch * batch * outputs if samples else 2 * grams)
     weights = inputs * outputs
-    saves = (2 if samples else 1) * batch * weights
-    return takes < saves + PASSES * MULTIPLY_ADDS_PER_NUMBER * weights
+    saves = (2 if samples else 1) * batch * weights + PASSES * NUMBER_COST * weights
+    return GRAM_COST * takes < saves
 
 
 class Ascent:
