@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 from contest import commit, processor
+from fedfast.kernels import Plan, ghost, linear, linear_backward, lowrank, mix, reach, stats
 from torch import Tensor
 
-from fedfast.kernels import Plan, ghost, linear, linear_backward, lowrank, mix, reach, stats
 from fedfast.programs.ascent import is_thin
 
 K, ROUNDS = 6, 15

@@ -187,6 +187,23 @@ void bind_plan(py::module_& m) {
   m.def("run_steps", &run_steps_of);
 }
 
+void gram_any(const Rows& problem, Operand rows, Operand base, const Table& segments, Address out) {
+  dispatch_rows(problem, [&](const Shape& shape, auto zero) {
+    using T = decltype(zero);
+    gram(shape,
+         Gram<T>{bank<const T>(rows), bank<const T>(base), segments_of(segments), at<double>(out)});
+  });
+}
+
+void sensitivity_any(const Rows& problem, Operand x, Operand y, const Table& segments,
+                     bool normalize, Address out) {
+  dispatch_rows(problem, [&](const Shape& shape, auto zero) {
+    using T = decltype(zero);
+    sensitivity(shape, Sensitivity<T>{bank<const T>(x), bank<const T>(y), segments_of(segments),
+                                      normalize, at<double>(out)});
+  });
+}
+
 }  // namespace
 
 void bind_images(py::module_& m);  // bindings_images.cpp
@@ -201,6 +218,8 @@ PYBIND11_MODULE(_fedfast, m) {
   m.def("stats", &fedfast::stats_any);
   m.def("aggregate", &fedfast::aggregate_any);
   m.def("mix", &fedfast::mix_any);
+  m.def("gram", &fedfast::gram_any);
+  m.def("sensitivity", &fedfast::sensitivity_any);
   fedfast::bind_plan(m);
   fedfast::bind_images(m);
   fedfast::bind_layers(m);

@@ -12,7 +12,8 @@ namespace fedfast {
 namespace {
 
 using Sizes = std::array<int64_t, 3>;    // B, I, O
-using Samples = std::array<int64_t, 4>;  // n, B, channels, pixels
+using Samples = std::array<int64_t, 5>;  // n, B, channels, height, width
+using Scene = std::array<Address, 5>;    // scale, shift, margin, offset, flip
 
 void linear_any(const Problem& problem, const Sizes& sizes, int act, Operand x, Operand weight,
                 Operand bias, Operand out) {
@@ -141,7 +142,7 @@ bool cross_entropy_any(const Problem& problem, int64_t batch, int64_t classes, O
 }
 
 Gather gather_of(const Part& part, const Samples& s, const Operand& rows) {
-  return {s[0], s[1], s[2], s[3], bank<const int64_t>(part, rows)};
+  return {s[0], s[1], s[2], s[3], s[4], bank<const int64_t>(part, rows)};
 }
 
 // What all clients read.
@@ -159,13 +160,17 @@ bool gather_bytes_any(const Problem& problem, const Samples& samples, Operand ro
   });
 }
 
-bool gather_normalised_any(const Problem& problem, const Samples& samples, Operand rows,
-                           Address from, Address mean, Address std, Operand out) {
+bool gather_images_any(const Problem& problem, const Samples& samples, Operand rows, Address from,
+                       const Scene& scene, Operand out) {
   return dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
-    return gather_normalised(part.clients, part.threads, gather_of(part, samples, rows),
-                             shared<uint8_t>(from), shared<T>(mean), shared<T>(std),
-                             bank<T>(part, out));
+    const int64_t slots = part.first * samples[1];
+    const auto from_slot = [&](auto* of, int64_t each) { return of ? of + slots * each : of; };
+    const Look<T> look{shared<T>(scene[0]), shared<T>(scene[1]), shared<T>(scene[2]),
+                       from_slot(shared<int32_t>(scene[3]), 2),
+                       from_slot(shared<uint8_t>(scene[4]), 1)};
+    return gather_images(part.clients, part.threads, gather_of(part, samples, rows), look,
+                         shared<uint8_t>(from), bank<T>(part, out));
   });
 }
 
@@ -181,7 +186,7 @@ void bind_layers(py::module_& m) {
   m.def("activation_backward", &activation_backward_any);
   m.def("cross_entropy", &cross_entropy_any);
   m.def("gather_bytes", &gather_bytes_any);
-  m.def("gather_normalised", &gather_normalised_any);
+  m.def("gather_images", &gather_images_any);
   m.def("gemm_isa", [] { return static_cast<int>(gemm_isa()); });
   m.def("gemm_limit", [](int isa) { gemm_limit(static_cast<Isa>(isa)); });
 }

@@ -12,15 +12,13 @@ from .programs import Program, trace
 
 
 def program_for(
-    module: nn.Module, layout: FlatLayout, loss: object, backend: str, x: Tensor, random: bool
+    module: nn.Module, layout: FlatLayout, loss: object, x: Tensor, random: bool
 ) -> tuple[Program | None, str]:
     """(program, "") or (None, why the generic path is taken). x: `[2, ...]` samples."""
     if loss != "cross_entropy":
         return None, "the loss is a callable"
     if random:
         return None, "the model draws random numbers in training"
-    if x.device.type != "cpu" or backend == "triton":
-        return None, "layer operations have no GPU voice yet"
     program, reason = trace(module, x)
     if program is None:
         return None, reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,15 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from . import _doors as doors
+from . import memory as memories
 from .algorithms import Algorithm
-from .data import FederatedData
-from .engine import Engine, Outcome, ServerState
+from .data import Augment, FederatedData
+from .engine import Engine, EngineSettings, Outcome
+from .feed import Feed
 from .generic import GenericPath, Loss, torch_threads
 from .history import History, Row
 from .kernels import _launch
 from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
-from .memory import clients_per_chunk
 from .paths import program_for, say_once
 from .programs import ProgramPath, bytes_per_client
 from .schedule import Schedule
@@ -46,10 +48,14 @@ class Simulation:
     clip_norm      largest norm of a client's step direction, None for no clipping
     loss           "cross_entropy", or a callable (logits, targets) -> mean over the batch
     aggregation    "samples": clients weigh n_k; "uniform": all alike
-    seed           keys cohorts, batches and dropout by (seed, round, client)
+    augment        random crops and flips of training images of bytes (uint8): an `Augment`, or
+                   "crop-flip", "crop-flip-batch", "crop-flip-half"; None for none
+    seed           keys cohorts, batches, augmentation and dropout by (seed, round, client)
     device, dtype  "auto" (CUDA where there is one), "cpu", "cuda"; torch.float32 or torch.float64
     backend        voice of the operations: "auto", "native", "triton", "reference"
     chunk          K, clients trained together; None takes what memory allows
+    memory         budget of the run in GiB, or "auto" for a share of what is free; the attribute
+                   `memory` says what came of it. Where a GPU runs out all the same K is halved
     threads        None takes torch's. Neither K nor threads change a bit of the result
     schedule       a `Schedule` with its own rounds and batches; None draws one from the seed
     callbacks      called as f(sim, row) after each round
@@ -81,11 +87,13 @@ class Simulation:
         clip_norm: float | None = None,
         loss: str | Loss = "cross_entropy",
         aggregation: str = "samples",
+        augment: str | Augment | None = None,
         seed: int = 0,
         device: str | torch.device = "auto",
         dtype: torch.dtype = torch.float32,
         backend: str = "auto",
         chunk: int | None = None,
+        memory: float | str = "auto",
         threads: int | None = None,
         schedule: Schedule | None = None,
         callbacks: Sequence[Callback] = (),
@@ -99,6 +107,7 @@ class Simulation:
         doors.optional(doors.positive_int, "batch_size", batch_size)
         doors.optional(doors.positive_int, "chunk", chunk)
         doors.optional(doors.positive_int, "threads", threads)
+        doors.memory(memory)
         doors.positive_int("eval_every", eval_every)
         doors.number("lr_decay", lr_decay, above=0.0)
         doors.number("server_lr", server_lr, above=0.0)
@@ -113,10 +122,12 @@ class Simulation:
         self.threads = torch.get_num_threads() if threads is None else threads
         self.algorithm = doors.algorithm(algorithm)
         self.callbacks = doors.callbacks(callbacks)
+        self.algorithm.check_run(local_epochs, batch_size)
         self._lr = doors.learning_rate(lr, lr_decay)
         self._on_divergence, self._eval_every = on_divergence, eval_every
 
-        data = doors.clients(clients, empty_clients).to(self.device, self.dtype)
+        data = doors.clients(clients, empty_clients)
+        data = (data.pooled() if self.algorithm.pools else data).to(self.device, self.dtype)
         loss_fn = doors.loss(loss)
         self._model, traits = doors.model(model, data, self.device, self.dtype)
         doors.labels("clients", data.y, traits.classes, loss)
@@ -129,31 +140,49 @@ class Simulation:
         layout = FlatLayout.of(self._model, self.dtype)
         row = layout.flatten(self._model, self.device)
         _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
-        self._rule = self.algorithm.server(server_lr)
-        self._state = ServerState(row, layout.trained, self._rule)
-        program, self.generic_because = program_for(
-            self._model, layout, loss, backend, data.x[data.order[:2]], traits.random
-        )
+        trial = data.bank.take(data.order[:2]).inputs(self.dtype)
+        program, self.generic_because = program_for(self._model, layout, loss, trial, traits.random)
         width, item = self.schedule.width, self.dtype.itemsize
-        activations = (
-            0
-            if program is None
-            else bytes_per_client(program, width, item, self.algorithm.local.ascends)
+        activations = width * item * trial[0].numel()
+        if program is not None:
+            activations = bytes_per_client(program, width, item, self.algorithm.local.looks)
+        self.memory = memories.plan(
+            memory,
+            chunk,
+            self.schedule.largest_cohort,
+            memories.bytes_per_client(layout, self.algorithm) + activations,
+            memories.server_bytes(layout, self.algorithm),
+            memories.data_bytes(data),
+            self.device,
         )
-        self.chunk = clients_per_chunk(
-            layout, self.algorithm, self.schedule, self.device, chunk, activations
-        )
+        logging.getLogger("fedfast").info("%s", self.memory)
         self._judge = GenericPath(self._model, layout, loss_fn, self.threads, traits)
-        self._path: GenericPath | ProgramPath = self._judge
         if program is None:
             say_once(self.generic_because)
-        else:
-            self._path = ProgramPath(program, layout, self.chunk, width, self.device, backend)
-        settings = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend)
-        trainer = LocalTrainer(settings, layout, self._path, (data.x, data.y), self.chunk)
-        by_samples, tolerant = aggregation == "samples", on_divergence == "continue"
-        self._engine = Engine(trainer, data, layout, self.chunk, by_samples, tolerant)
+        local = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend, local_epochs)
+        feed = Feed(data, doors.augment(augment, data), seed, self.dtype, backend)
+
+        def trainer(chunk: int) -> LocalTrainer:
+            self._judge.forget()
+            path: GenericPath | ProgramPath = self._judge
+            if program is not None:
+                path = ProgramPath(program, layout, chunk, width, self.device, backend)
+            return LocalTrainer(local, layout, path, feed, chunk)
+
+        trainers = memories.Halving(trainer, self.memory.chunk)
+        settings = EngineSettings(
+            cohort=self.schedule.largest_cohort,
+            by_samples=aggregation == "samples",
+            tolerant=on_divergence == "continue",
+            server_lr=server_lr,
+        )
+        self._engine = Engine(trainers, data, layout, row, local, settings)
         self.layout, self.history, self.stopped = layout, History(), False
+
+    @property
+    def chunk(self) -> int:
+        """K, clients trained together; less than planned once memory has run out."""
+        return self._engine.trainers.chunk
 
     @property
     def round(self) -> int:
@@ -190,11 +219,11 @@ class Simulation:
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
         with torch_threads(self.threads):
-            return self._judge.evaluate(self._state.row, samples.x, samples.y)
+            return self._judge.evaluate(self._engine.state.row, samples)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The global model; loads into the user's own module."""
-        return self.layout.state_dict(self._state.row, self._model)
+        return self.layout.state_dict(self._engine.state.row, self._model)
 
     def model(self) -> nn.Module:
         """A copy of the user's module that holds the global model."""
@@ -205,9 +234,11 @@ class Simulation:
     def _one_round(self) -> Row:
         t, lr = self.round, self._lr(self.round)
         begin = time.perf_counter()
-        with torch_threads(self.threads), doors.own_random_state(self._path.random):
+        with torch_threads(self.threads), doors.own_random_state(self._engine.trainer.path.random):
             plan = self.schedule.round(t)
-            outcome = self._engine.round(t, plan, self._state, self._rule, lr)
+            rehearses = self.algorithm.server.rehearses
+            rehearsal = self.schedule.round(t, exchange=1) if rehearses else None
+            outcome = self._engine.round(t, plan, lr, rehearsal)
         seconds = time.perf_counter() - begin
         status = self._status(outcome)
         self.stopped = status != "ok" and self._on_divergence == "stop"

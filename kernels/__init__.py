@@ -5,29 +5,26 @@ The voices are reference (torch), native (C++) and Triton.
 
 from .activation import activation, activation_backward
 from .aggregate import aggregate
+from .batch_norm import batch_norm, batch_norm_backward
 from .conv import conv, conv_backward
 from .gather import gather
+from .gram import gram
+from .group_norm import group_norm, group_norm_backward
+from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
 from .loss import cross_entropy
 from .lowrank import ghost, lowrank, reach
 from .mix import mix
-from .norm import (
-    batch_norm,
-    batch_norm_backward,
-    group_norm,
-    group_norm_backward,
-    layer_norm,
-    layer_norm_backward,
-)
 from .perturb import perturb
 from .plan import Plan, feed, tally
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
+from .sensitivity import sensitivity
 from .server import Server
 from .stats import Column, cosines, norms, stats
 from .step import step
 
-OPERATIONS = ("perturb", "step", "stats", "aggregate", "mix")
+OPERATIONS = ("perturb", "step", "stats", "aggregate", "mix", "gram", "sensitivity")
 
 __all__ = [
     "OPERATIONS",
@@ -49,6 +46,7 @@ __all__ = [
     "feed",
     "gather",
     "ghost",
+    "gram",
     "group_norm",
     "group_norm_backward",
     "layer_norm",
@@ -62,6 +60,7 @@ __all__ = [
     "pool",
     "pool_backward",
     "reach",
+    "sensitivity",
     "stats",
     "step",
     "tally",

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .segments import Segments
+
 Coefficient = float | Tensor
 TermsLike = Tensor | Sequence[Tensor | tuple[Tensor, Coefficient]]
 
 MAX_TERMS = 8
+PRECISIONS = ("fp32", "tf32x3", "tf32")
 
 
 @lru_cache(maxsize=4096)
@@ -39,6 +42,20 @@ def _number(name: str, value: Any) -> float:
     except (TypeError, ValueError):
         found = type(value).__name__
         raise TypeError(f"{name}: expected a number or a tensor [K]; got {found}") from None
+
+
+def precise(precision: str) -> str:
+    """What the products of float32 operands may be rounded to, checked: one of `PRECISIONS`.
+
+    fp32     products and sums in float32
+    tf32x3   three products of TF32 parts (11 bits each): nearly float32's error
+    tf32     operands rounded to TF32, sums in float32: relative errors of 1e-3 in a product
+    A permission, not an order: voices without TF32 (reference, native) and float64 operands ignore
+    it and are exact to their dtype.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {precision!r}")
+    return precision
 
 
 def rows(name: str, value: Tensor, bank: Tensor) -> Tensor:
@@ -97,6 +114,27 @@ def output(name: str, out: Tensor | None, bank: Tensor) -> Tensor:
             f"{out.shape[0]} clients; got row stride 0"
         )
     return out
+
+
+def output64(name: str, out: Tensor | None, shape: Sequence[int], bank: Tensor) -> Tensor:
+    """`out` checked, or a new contiguous float64 tensor of that shape on the bank's device."""
+    if out is None:
+        return torch.empty(shape, dtype=torch.float64, device=bank.device)
+    if out.shape != tuple(shape) or out.dtype != torch.float64 or not out.is_contiguous():
+        found = f"{out.dtype} {list(out.shape)}, strides {out.stride()}"
+        raise ValueError(f"{name}: expected contiguous float64 {list(shape)}; got {found}")
+    if out.device != bank.device:
+        raise ValueError(f"{name}: expected device {bank.device}; got {out.device}")
+    return out
+
+
+def within(segments: Segments | None, bank: Tensor) -> Segments:
+    """`segments`, checked to end inside the bank's rows; None is one segment, the whole row."""
+    if segments is None:
+        return Segments.whole(bank.shape[1], bank.device)
+    if segments.end > bank.shape[1]:
+        raise ValueError(f"segments: expected end <= S = {bank.shape[1]}; got {segments.end}")
+    return segments
 
 
 def split_terms(terms: TermsLike) -> list[tuple[Tensor, Coefficient]]:

@@ -14,7 +14,8 @@ Operations of a client: 2 B^2 (I + O) for ghost and for lowrank, 2 B^2 O where t
 given. Bytes: those of the batch; none the size of a weight.
 Deterministic: a client is one thread's work and every element is added in one order; squares are
 added in float64. Where little of the sum is left because its terms cancel, `ghost` forms the
-gradient, a few rows at a time, and takes the norm of that.
+gradient, a few rows at a time, and takes the norm of that. In Triton products are as exact as
+float32 allows, whatever `linear` is permitted.
 Source: Goodfellow 2015, "Efficient Per-Example Gradient Computations", for norms by Gram matrices.
 """
 
@@ -25,9 +26,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import _native_layers, reference_layers
+from . import _native_layers, _triton_lowrank, reference_layers
 from ._args import Coefficient, per_client
-from ._blocks import block, floating, no_triton, written
+from ._blocks import block, floating, written
 from ._launch import speak
 from .linear import _fused
 
@@ -48,7 +49,7 @@ def ghost(
     ones     1 if the layer has a bias, whose gradient then counts too, else 0
     gram     `[K, B, B]`, allocated if None
     squares  `[K]` float64 with any stride, allocated if None
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    Raises TypeError/ValueError naming the argument.
     """
     x = floating("x", x, "K, B, I")
     clients, batch, _ = x.shape
@@ -74,7 +75,7 @@ def reach(
 
     squares  one or two tensors `[K, n]` float64 with any strides; added in the order given
     out      `[K]` contiguous
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    Raises TypeError/ValueError naming the argument.
     """
     if not isinstance(out, Tensor) or out.ndim != 1 or not out.is_contiguous():
         raise ValueError("out: expected a contiguous tensor [K]")
@@ -106,7 +107,7 @@ def lowrank(
     gram        `[K, B, B]`, `x u^T + ones` where it is known; x, u and ones are not read then
     activation  None, "relu" or "tanh"
     out         `[K, B, O]`; may be base, nothing else; allocated if None
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    Raises TypeError/ValueError naming the argument.
     """
     x = floating("x", x, "K, B, I")
     clients, batch, _ = x.shape
@@ -136,15 +137,15 @@ def _float64(name: str, value: Tensor, dims: int, like: Tensor) -> Tensor:
 _GHOST = {
     "reference": reference_layers.ghost,
     "native": _native_layers.ghost,
-    "triton": no_triton("ghost"),
+    "triton": _triton_lowrank.ghost,
 }
 _REACH = {
     "reference": reference_layers.reach,
     "native": _native_layers.reach,
-    "triton": no_triton("reach"),
+    "triton": _triton_lowrank.reach,
 }
 _LOWRANK = {
     "reference": reference_layers.lowrank,
     "native": _native_layers.lowrank,
-    "triton": no_triton("lowrank"),
+    "triton": _triton_lowrank.lowrank,
 }

@@ -11,7 +11,7 @@ import fedfast
 from fedfast.algorithms import FedAvg, FedSAM
 from fedfast.generic import Minibatch
 from fedfast.layout import FlatLayout
-from fedfast.programs import Fold, ProgramPath, ascent, bytes_per_client, trace
+from fedfast.programs import Fold, ProgramPath, Sharp, ascent, bytes_per_client, trace
 
 RHO, EPS = 0.3, 1e-7
 
@@ -62,13 +62,13 @@ def sharp(module, layout, row, batch, k):
 def sharp_gradients(path, layout, w, batch, fold=None):
     """Ours: (out, losses), everything that should be written poisoned."""
     clients = len(w)
-    g, w_adv, out = (torch.full_like(w, torch.nan) for _ in range(3))
+    g, ahead, out = (torch.full_like(w, torch.nan) for _ in range(3))
     inside = torch.zeros_like(w)
     for view in layout.views(inside).values():
         view.fill_(1)
     g[inside == 0] = 0  # padding is zero and stays zero
     losses = torch.full((clients,), torch.nan, dtype=w.dtype)
-    path.sharp_gradients(w, w.clone(), batch, g, w_adv, out, losses, RHO, EPS, fold)
+    path.sharp_gradients(w, w.clone(), batch, out, losses, Sharp(RHO, EPS, g, ahead), fold)
     return out, losses
 
 
@@ -134,8 +134,9 @@ def test_all_steps_at_once_are_step_by_step_bitwise(name, algorithm, rule, monke
         sim = fedfast.Simulation(
             MODELS[name](), data, algorithm, chunk=chunk, threads=threads, **kwargs
         )
-        assert isinstance(sim._path, ProgramPath) and sim._path.plannable
-        sim._path.plannable = plannable
+        path = sim._engine.trainers.now().path
+        assert isinstance(path, ProgramPath) and path.plannable
+        path.plannable = plannable
         sim.run(progress=False)
         states.append((flat(sim.state_dict()), [row.train_loss for row in sim.history]))
     for state, losses in states[1:]:

@@ -61,6 +61,8 @@ def test_a_run_leaves_a_complete_folder_and_repeats_from_its_config(tiny, capfd)
     assert main(["run", "runs/tiny/config.yaml"]) == 0  # the earlier folder is not touched
     assert results("runs/tiny") == results("runs/tiny-2")
     assert len(results("runs/tiny")["sharp"]) == 3
+    summary = Path("runs/tiny/summary.md").read_text()
+    assert "- **sharp**: K = " in summary and " clients at once, " in summary
 
 
 def test_the_checkpoint_is_the_model_of_the_last_round(tiny):

@@ -111,6 +111,19 @@ def test_a_mistake_in_the_file_is_said_with_its_line(base, old, new, says):
     assert says in refused(base, text=BASE.replace(old, new))
 
 
+@pytest.mark.parametrize(("given", "read"), [("auto", "auto"), ("8", 8), ("0.5", 0.5)])
+def test_memory_is_auto_or_gib(base, given, read):
+    assert config.load(base, ["--memory", given]).memory == read
+    base.write_text(BASE + f"memory: {given}")
+    assert config.load(base).memory == read
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "much", ".nan", ".inf", "true"])
+def test_other_memory_is_refused(base, given):
+    (line,) = refused(base, text=BASE + f"memory: {given}").splitlines()
+    assert "base.yaml:9: memory: expected auto or a number of GiB above 0, found" in line
+
+
 def test_every_mistake_is_said_at_once(base):
     text = BASE.replace("rounds: 3", "rounds: 0\nlr: x")
     assert len(refused(base, text=text).splitlines()) == 2

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-VOICES = ("reference", "native")
+VOICES = ("reference", "native", "triton")
 ACTIVATIONS = {None: lambda z: z, "relu": torch.relu, "tanh": torch.tanh}
 Shape = tuple[int, int, int, int]
 
 # [K, B, I, O]: one tile and many, rows of the gradient left over, edges everywhere.
 SHAPES: list[Shape] = [(2, 10, 784, 20), (2, 1, 1, 1), (3, 50, 33, 10), (1, 70, 17, 130)]
+SMALL = SHAPES[1:3]  # for Triton's interpreter, which takes milliseconds per program
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=("float32", "float64"))
 every_voice = pytest.mark.parametrize("voice", VOICES)
@@ -67,6 +68,8 @@ def judge_lowrank(
 @every_dtype
 @every_shape
 def test_against_the_gradient_itself(shape: Shape, dtype: torch.dtype, voice: str) -> None:
+    if voice == "triton" and shape not in SMALL:
+        pytest.skip("enough of it is in the other shapes")
     judge_ghost(shape, dtype, 1.0, voice)
     judge_lowrank(shape, dtype, "tanh", False, voice)
 
@@ -162,7 +165,6 @@ def test_a_broken_client_breaks_no_other_and_is_seen(bad: float) -> None:
         (lambda x, d: ghost(x, d[:, :2]), ValueError, r"d: expected shape \[2, 3, 5\]"),
         (lambda x, d: ghost(x, d, gram=x), ValueError, r"gram: expected shape \[2, 3, 3\]"),
         (lambda x, d: ghost(x, d, squares=d[:, 0, 0]), TypeError, "squares: expected a float64"),
-        (lambda x, d: ghost(x, d, backend="triton"), (RuntimeError, ValueError), "riton"),
         (lambda x, d: lowrank(x, d, d, 1.0, base=d), ValueError, r"u: expected shape \[2, 3, 4\]"),
         (lambda x, d: lowrank(x, x, d, 1.0, base=x), ValueError, r"base: expected shape"),
         (

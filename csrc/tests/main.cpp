@@ -6,5 +6,7 @@ int main() {
   fedfast::tests::test_stats();
   fedfast::tests::test_aggregate();
   fedfast::tests::test_mix();
+  fedfast::tests::test_gram();
+  fedfast::tests::test_sensitivity();
   std::puts("all operations agree with the naive loops");
 }

@@ -105,6 +105,7 @@ def _train(config: RunConfig, folder: RunFolder, setting: Setting, label: str) -
 
     folder.begin(label)
     sim = simulation(config, setting, label)
+    folder.remarks[label] = str(sim.memory)
     with Progress(config.rounds, label.ljust(max(map(len, config.algorithms)))) as show:
         for row in sim:
             folder.record(label, row, sim.state_dict())

@@ -5,13 +5,25 @@ The descriptions are the help texts of `fedfast run CONFIG --help`, so they spea
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<label>.pt) and a flag
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _budget(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (number and 0 < value < float("inf")):
+        raise PydanticCustomError("budget", "Input should be auto or a number of GiB above 0")
+    return value
+
+
+# One check for both kinds: of a union pydantic would tell what is wrong with either.
+Budget = Annotated[Literal["auto"] | float, BeforeValidator(_budget)]
 
 
 class Section(BaseModel):
@@ -108,6 +120,9 @@ class RunConfig(Section):
     aggregation: Literal["samples", "uniform"] = Field(
         "samples", description="client weights: by their number of samples, or all equal"
     )
+    augment: Literal["crop-flip", "crop-flip-batch", "crop-flip-half"] | None = Field(
+        None, description="crops and flips of training images; -batch: alike in a step; null = none"
+    )
     eval_every: Count = Field(1, description="rounds from one test of the global model to the next")
     seed: Seed = Field(0, description="seed of weights, cohorts, batches and partition")
     device: str = Field(
@@ -119,6 +134,9 @@ class RunConfig(Section):
         "auto", description="which implementation of the operations"
     )
     chunk: Count | None = Field(None, description="clients trained together; null = what fits")
+    memory: Budget = Field(
+        "auto", description="GiB the run may take, which limits K; auto = a share of what is free"
+    )
     on_divergence: Literal["stop", "continue"] = Field(
         "stop", description="when a client's weights are no longer finite: stop, or go on without"
     )

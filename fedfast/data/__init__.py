@@ -5,10 +5,14 @@ from .idx import read_idx
 from .partitions import dirichlet, iid, partition, shards
 from .readers import Data, load
 from .samples import Samples, as_samples
+from .transform import AUGMENTS, Augment, Normalize
 
 __all__ = [
+    "AUGMENTS",
+    "Augment",
     "Data",
     "FederatedData",
+    "Normalize",
     "Samples",
     "as_samples",
     "dirichlet",

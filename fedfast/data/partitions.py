@@ -111,4 +111,4 @@ def _split(rng: np.random.Generator, test: Any, shares: np.ndarray) -> list[Samp
             f"test.y: expected labels below {shares.shape[0]}, those of samples; "
             f"got {int(bank.y.max())}"
         )
-    return [Samples(bank.x[rows], bank.y[rows]) for rows in deal(rng, bank, shares)]
+    return [bank.take(rows) for rows in deal(rng, bank, shares)]

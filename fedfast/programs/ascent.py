@@ -5,7 +5,7 @@
 The gradient of a dense layer is a product of two thin factors, `dW = d^T x`: the first pass keeps x
 and d, the norm and everything the second pass wants of `W + s dW` come from them (see
 `kernels.lowrank`). Such a layer's gradient and perturbed weights are never written. All other
-layers take the plain way: gradient into g, `w_adv = w + s g`. The norm is over all of them.
+layers take the plain way: gradient into g, `ahead = w + s g`. The norm is over all of them.
 Source: Foret et al. 2021 for SAM.
 """
 
@@ -28,7 +28,7 @@ from .trace import Program
 # product of a batch with itself, and what it costs to read or write a number of a weight's size.
 GRAM_COST = 1.3
 NUMBER_COST = 5
-PASSES = 5  # over the weights: gradient written, read for the norm, read, w read, w_adv written
+PASSES = 5  # over the weights: gradient written, read for the norm, read, w read, ahead written
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,9 @@ class Ascent:
         return Factors(x, d, self.gram[v][:clients], before, squares, self.scale[:clients])
 
     def ascend(
-        self, w: Tensor, g: Tensor, w_adv: Tensor, rho: float, eps: float, backend: str
+        self, w: Tensor, g: Tensor, ahead: Tensor, rho: float, eps: float, backend: str
     ) -> None:
-        """s, and `w_adv = w + s g` where gradients were written. All `[K, >= trained]`."""
+        """s, and `ahead = w + s g` where gradients were written. All `[K, >= trained]`."""
         clients = g.shape[0]
         squares, scale = [self.squares[:clients]], self.scale[:clients]
         if self.spans:
@@ -193,7 +193,7 @@ class Ascent:
             squares.append(sums[..., kernels.Column.XX])
         kernels.reach(squares, rho, eps, out=scale, backend=backend)
         for a, b in self.spans:
-            kernels.mix(w[:, a:b], g[:, a:b], b=scale, out=w_adv[:, a:b], backend=backend)
+            kernels.mix(w[:, a:b], g[:, a:b], b=scale, out=ahead[:, a:b], backend=backend)
 
 
 def thin_layers(program: Program, width: int) -> list[Linear]:

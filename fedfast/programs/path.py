@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..feed import View
 from ..generic import Minibatch
 from ..kernels._launch import choose
 from ..layout import FlatLayout
@@ -40,7 +41,12 @@ class Sharp:
     rho: float
     eps: float
     g: Tensor
-    w_adv: Tensor
+    ahead: Tensor
+
+    @property
+    def key(self) -> tuple[float, ...]:
+        """What a plan must know of it."""
+        return *place(self.g, self.ahead), self.rho, self.eps
 
 
 class ProgramPath:
@@ -70,22 +76,22 @@ class ProgramPath:
         self._sizes = clients, width, device
         # Operations between the native ones, and additions of gradients, are torch's: no plan.
         plain = program.chain and not layout.aliases and not program.reuses
-        voice = choose(backend, torch.empty(0, device=device))
-        self.plannable, self.sharpens = plain and voice == "native", voice != "triton"
+        voice = choose(backend, torch.empty(0, dtype=layout.dtype, device=device))
+        self.plannable = plain and voice == "native"
         activations = _elements(program, range(len(program.shapes)))
         self._planner = Planner(width * (layout.trained // 8 + activations))
 
     random = False  # what draws random numbers has no layer record
 
     def batch(
-        self, x: Tensor, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
+        self, view: View, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
     ) -> Minibatch:
         """The samples `rows` [K, B] of a bank, in this path's own buffer until the next batch."""
         clients = rows.shape[0]
         if self._batch is None or self._batch.x.shape[0] < clients:
-            self._batch = _Batch.of(x, y, rows)
+            self._batch = _Batch.of(view, y, rows)
         kept = self._batch.first(clients)
-        kernels.gather(x, rows, out=kept.x, backend=self.backend)
+        view.take(rows, kept.x)
         kernels.gather(y, rows, out=kept.y, backend=self.backend)
         return Minibatch(kept.x, kept.y, kept.count.copy_(count), seeds)
 
@@ -121,43 +127,41 @@ class ProgramPath:
         w: Tensor,
         carried: Tensor,
         batch: Minibatch,
-        g: Tensor,
-        w_adv: Tensor,
         out: Tensor,
         losses: Tensor,
-        rho: float,
-        eps: float,
+        sharp: Sharp,
         fold: Fold | None = None,
     ) -> None:
         """Both passes of SAM: each client's gradient at `w + rho g / (|g| + eps)` into `out`.
 
-        losses     those at w
-        g, w_adv   `[K, >= trained]`, workspace of the layers that need it; g may be out
-        fold       as in `gradients`, for out
+        losses  those at w
+        sharp   the radius, and workspace; its g may be out
+        fold    as in `gradients`, for out
         Running statistics are those of the first pass. See `programs/ascent.py`.
         """
-        banks = w, carried, g, w_adv, out, losses
+        banks = w, carried, out, losses
         self._do(
-            ("sharp", *place(*banks, *_tensors(batch)), rho, eps, _key(fold)),
+            ("sharp", *place(*banks, *_tensors(batch)), *sharp.key, _key(fold)),
             w.shape[0],
-            lambda: self._both(banks, batch, rho, eps, fold),
+            lambda: self._both(banks, batch, sharp, fold),
         )
 
     def descend(
         self,
-        start: Tensor,
+        source: Tensor,
         w: Tensor,
-        samples: tuple[Tensor, Tensor],
+        samples: tuple[View, Tensor],
         rows: Tensor,
         count: Tensor,
         alpha: float,
         beta: float,
         sharp: Sharp | None,
     ) -> Tensor:
-        """All local steps `w <- beta w + alpha g` of K clients, each from the row `start` [S].
+        """All local steps `w <- beta w + alpha g` of K clients, the first from `source`.
 
+        source   `[K, >= trained]`, row stride 0 where all start from one; may be w
         w        `[K, S]`, receives the models; its carried region holds what the steps update
-        samples  the bank's x and y
+        samples  the bank as steps see it, and its labels
         rows     `[K, T, B]`, rows of the bank; count `[K, T]`, those of a step, 0 at the end
         sharp    if given, g is SAM's
         Returns the clients' summed losses `[K]` float64 (a step's mean times its count).
@@ -169,10 +173,9 @@ class ProgramPath:
         work, clients, trained = self._work, rows.shape[0], self.layout.trained
         work.write(rows, count)
         steps = count.ne(0).sum(dim=1, dtype=torch.int32)
-        sources = start[:trained].expand(clients, -1), w[:, :trained]
         plans = [
-            self._step_plan(source, w, samples, work, Fold(alpha, beta, source), sharp)
-            for source in sources
+            self._step_plan(at, w, samples, work, Fold(alpha, beta, at), sharp)
+            for at in (source, w[:, :trained])
         ]
         plans[0].run_steps(plans[1], steps, self._planner.work)
         return work.total[:clients].clone()
@@ -181,7 +184,7 @@ class ProgramPath:
         self,
         source: Tensor,
         w: Tensor,
-        samples: tuple[Tensor, Tensor],
+        samples: tuple[View, Tensor],
         work: Work,
         fold: Fold,
         sharp: Sharp | None,
@@ -198,32 +201,30 @@ class ProgramPath:
                 tape = _Tape(self, source, w, out, batch.x, batch.count, False, fold)
                 self._pass(tape, self.program.records, batch, losses)
             else:
-                banks = source, w, sharp.g[:clients], sharp.w_adv[:clients], out, losses
-                self._both(banks, batch, sharp.rho, sharp.eps, fold)
+                self._both((source, w, out, losses), batch, sharp, fold)
             kernels.tally(losses, batch.count, work.total)
 
-        where = place(source, w, *samples, work.rows, losses)
-        about = None if sharp is None else (*place(sharp.g, sharp.w_adv), sharp.rho, sharp.eps)
+        where = place(source, w, samples[0].bank, samples[1], work.rows, losses)
+        about = None if sharp is None else sharp.key
         return self._planner.plan(("step", *where, about, _key(fold)), clients, body)
 
     def _both(
         self,
         banks: Sequence[Tensor],
         batch: Minibatch,
-        rho: float,
-        eps: float,
+        sharp: Sharp,
         fold: Fold | None,
     ) -> None:
-        """Both passes of SAM; banks: w, carried, g, w_adv, out, losses."""
+        """Both passes of SAM; banks: w, carried, out, losses."""
         if self._ascent is None:
             self._ascent = Ascent(self.program, self.layout, *self._sizes)
-        ascent, (w, carried, g, w_adv, out, losses) = self._ascent, banks
-        given = batch.x, batch.count
+        ascent, (w, carried, out, losses), clients = self._ascent, banks, len(batch.x)
+        given, g, ahead = (batch.x, batch.count), sharp.g[:clients], sharp.ahead[:clients]
         tape = _Tape(self, w, carried, g, *given, False, None, ascent)
         self._pass(tape, ascent.first, batch, losses)
-        ascent.ascend(w, g, w_adv, rho, eps, self.backend)
-        tape = _Tape(self, w, carried, out, *given, True, fold, ascent, w_adv)
-        self._pass(tape, ascent.second, batch, ascent.losses[: w.shape[0]])
+        ascent.ascend(w, g, ahead, sharp.rho, sharp.eps, self.backend)
+        tape = _Tape(self, w, carried, out, *given, True, fold, ascent, ahead)
+        self._pass(tape, ascent.second, batch, ascent.losses[:clients])
 
     def _pass(
         self, tape: _Tape, records: Sequence[Record], batch: Minibatch, losses: Tensor
@@ -288,10 +289,10 @@ class _Batch:
     count: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, y: Tensor, rows: Tensor) -> _Batch:
-        """Buffers for `rows` [K, B] of the bank x, y."""
-        count = torch.empty(rows.shape[0], dtype=torch.int32, device=x.device)
-        return cls(x.new_empty(*rows.shape, *x.shape[1:]), y.new_empty(rows.shape), count)
+    def of(cls, view: View, y: Tensor, rows: Tensor) -> _Batch:
+        """Buffers for `rows` [K, B] of the samples that `view` shows and of their labels y."""
+        count = torch.empty(rows.shape[0], dtype=torch.int32, device=y.device)
+        return cls(view.empty(rows), y.new_empty(rows.shape), count)
 
     def first(self, clients: int) -> _Batch:
         """Those of the first clients."""
@@ -342,8 +343,8 @@ class _Tape:
     count: Tensor
     keep: bool
     fold: Fold | None
-    ascent: Ascent | None = None  # SAM's passes: the second has w_adv
-    w_adv: Tensor | None = None
+    ascent: Ascent | None = None  # SAM's passes: the second has ahead
+    ahead: Tensor | None = None
     collected: set[int] = field(default_factory=set)
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
@@ -366,7 +367,7 @@ class _Tape:
     @property
     def _twins(self) -> Ascent | None:
         """Whose buffers take the place of the path's: those of the second pass."""
-        return None if self.w_adv is None else self.ascent
+        return None if self.ahead is None else self.ascent
 
     def factors(self, record: Linear) -> Factors:
         if self.ascent is None:
@@ -386,8 +387,8 @@ class _Tape:
 
     def parameter(self, name: str) -> Tensor:
         held = self.path.layout.aliases.get(name, name)
-        moved = self.w_adv is not None and self.ascent is not None and held in self.ascent.moved
-        return self.path.views(self.w_adv if moved else self.w)[held]
+        moved = self.ahead is not None and self.ascent is not None and held in self.ascent.moved
+        return self.path.views(self.ahead if moved else self.w)[held]
 
     def sink(self, name: str) -> Sink:
         held = self.path.layout.aliases.get(name, name)

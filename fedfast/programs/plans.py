@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..feed import View
 from ..kernels import Plan
 
 KEPT = 16
@@ -52,12 +53,12 @@ class Work:
     total [K] float64, the summed losses
     """
 
-    def __init__(self, x: Tensor, y: Tensor, rows: Tensor) -> None:
+    def __init__(self, view: View, y: Tensor, rows: Tensor) -> None:
         clients, steps, width = rows.shape
         self.rows, self.rows_now = torch.empty_like(rows), rows.new_empty(clients, width)
         self.count = torch.empty(clients, steps, dtype=torch.int32)
         self.count_now = torch.zeros(clients, dtype=torch.int32)
-        self.x, self.y = x.new_empty(clients, width, *x.shape[1:]), y.new_empty(clients, width)
+        self.x, self.y = view.empty(rows[:, 0]), y.new_empty(clients, width)
         self.total = torch.zeros(clients, dtype=torch.float64)
 
     def holds(self, rows: Tensor) -> bool:
@@ -72,10 +73,10 @@ class Work:
         self.rows[:clients, :steps] = rows
         self.count[:clients, :steps] = count
 
-    def fetch(self, x: Tensor, y: Tensor, backend: str) -> None:
+    def fetch(self, view: View, y: Tensor, backend: str) -> None:
         """In a plan: the batch of the step at hand."""
         kernels.feed(self.rows, self.count, self.rows_now, self.count_now)
-        kernels.gather(x, self.rows_now, out=self.x, backend=backend)
+        view.take(self.rows_now, self.x)
         kernels.gather(y, self.rows_now, out=self.y, backend=backend)
 
 
