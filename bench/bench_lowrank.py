@@ -104,7 +104,7 @@ def main() -> None:
             written, factors = seconds([noted(layer.written), noted(layer.factors)])
             rule = is_thin(batch, inputs, outputs, samples=samples)
             print(
-                f"B = {batch:3d}, {inputs:4d} -> {outputs:4d}{' samples' if samples else '        '}"
+                f"B = {batch:3d}, {inputs:4d} -> {outputs:4d} {'samples' if samples else '':7}"
                 f"  written {1e6 * written:7.1f} us, factors {1e6 * factors:7.1f} us, "
                 f"x {written / factors:5.2f}, rule {'factors' if rule else 'written'}"
                 f"{'' if rule == (factors < written) else '  <- slower'}",

@@ -14,7 +14,7 @@ from ._triton_linear import multiply
 from .activation import elementwise
 
 CANCELLED = 1 / 512  # as in csrc/cpu/lowrank.cpp
-BLOCK, TILE, WARPS = 1024, 32, 4
+BLOCK, TILE, WARPS = 1024, 16, 4
 
 
 def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> None:
