@@ -2,8 +2,8 @@
 // arguments.
 #include <array>
 
-#include "binding.h"
 #include "cpu/gemm_kernels.h"
+#include "dispatch.h"
 #include "layers.h"
 
 namespace py = pybind11;
@@ -16,18 +16,18 @@ using Samples = std::array<int64_t, 4>;  // n, B, channels, pixels
 
 void linear_any(const Problem& problem, const Sizes& sizes, int act, Operand x, Operand weight,
                 Operand bias, Operand out) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
     LinearForward<T> p;
     p.batch = sizes[0];
     p.inputs = sizes[1];
     p.outputs = sizes[2];
-    p.x = bank<const T>(x);
-    p.weight = bank<const T>(weight);
-    p.bias = bank<const T>(bias);
+    p.x = bank<const T>(part, x);
+    p.weight = bank<const T>(part, weight);
+    p.bias = bank<const T>(part, bias);
     p.act = static_cast<Act>(act);
-    p.out = bank<T>(out);
-    linear(clients, threads, p);
+    p.out = bank<T>(part, out);
+    linear(part.clients, part.threads, p);
   });
 }
 
@@ -35,83 +35,138 @@ void linear_backward_any(const Problem& problem, const Sizes& sizes, int act, Op
                          Operand weight, Operand out, Operand dout, Operand dx, Operand dweight,
                          Operand dbias, Address alpha, Address beta, Operand base_weight,
                          Operand base_bias) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
     LinearBackward<T> p;
     p.batch = sizes[0];
     p.inputs = sizes[1];
     p.outputs = sizes[2];
-    p.x = bank<const T>(x);
-    p.weight = bank<const T>(weight);
-    p.out = bank<const T>(out);
-    p.dout = bank<T>(dout);
+    p.x = bank<const T>(part, x);
+    p.weight = bank<const T>(part, weight);
+    p.out = bank<const T>(part, out);
+    p.dout = bank<T>(part, dout);
     p.act = static_cast<Act>(act);
-    p.alpha = at<const T>(alpha);
-    p.beta = at<const T>(beta);
-    p.base_weight = bank<const T>(base_weight);
-    p.base_bias = bank<const T>(base_bias);
-    p.dx = bank<T>(dx);
-    p.dweight = bank<T>(dweight);
-    p.dbias = bank<T>(dbias);
-    linear_backward(clients, threads, p);
+    p.alpha = at<const T>(part, alpha);
+    p.beta = at<const T>(part, beta);
+    p.base_weight = bank<const T>(part, base_weight);
+    p.base_bias = bank<const T>(part, base_bias);
+    p.dx = bank<T>(part, dx);
+    p.dweight = bank<T>(part, dweight);
+    p.dbias = bank<T>(part, dbias);
+    linear_backward(part.clients, part.threads, p);
+  });
+}
+
+void ghost_any(const Problem& problem, const Sizes& sizes, double ones, Operand x, Operand d,
+               Operand gram, Operand squares) {
+  dispatch(problem, [=](const Part& part, auto zero) {
+    using T = decltype(zero);
+    ghost(part.clients, part.threads,
+          Ghost<T>{sizes[0], sizes[1], sizes[2], bank<const T>(part, x), bank<const T>(part, d),
+                   static_cast<T>(ones), bank<T>(part, gram), bank<double>(part, squares)});
+  });
+}
+
+void lowrank_any(const Problem& problem, const Sizes& sizes, int act, double ones, Operand x,
+                 Operand u, Operand v, Operand gram, Address scale, Operand base, Operand out) {
+  dispatch(problem, [=](const Part& part, auto zero) {
+    using T = decltype(zero);
+    LowRank<T> p;
+    p.batch = sizes[0];
+    p.inputs = sizes[1];
+    p.outputs = sizes[2];
+    p.x = bank<const T>(part, x);
+    p.u = bank<const T>(part, u);
+    p.v = bank<const T>(part, v);
+    p.gram = bank<const T>(part, gram);
+    p.ones = static_cast<T>(ones);
+    p.scale = at<const T>(part, scale);
+    p.base = bank<const T>(part, base);
+    p.act = static_cast<Act>(act);
+    p.out = bank<T>(part, out);
+    lowrank(part.clients, part.threads, p);
+  });
+}
+
+using SlotsAt = std::tuple<Address, int64_t, int64_t, int64_t>;  // client stride, count, step
+
+Slots slots_of(const Part& part, const SlotsAt& slots) {
+  const auto [address, stride, count, step] = slots;
+  return {bank<const double>(part, {address, stride}), count, step};
+}
+
+void reach_any(const Problem& problem, const std::array<SlotsAt, 2>& squares, double rho,
+               double eps, Address out) {
+  dispatch(problem, [=](const Part& part, auto zero) {
+    using T = decltype(zero);
+    reach(
+        part.clients,
+        Reach<T>{
+            {slots_of(part, squares[0]), slots_of(part, squares[1])}, rho, eps, at<T>(part, out)});
   });
 }
 
 void activation_any(const Problem& problem, int64_t size, int act, double slope, Operand x,
                     Operand out) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
-    activation(clients, threads,
-               ActivationForward<T>{size, bank<const T>(x), static_cast<Act>(act),
-                                    static_cast<T>(slope), bank<T>(out)});
+    activation(part.clients, part.threads,
+               ActivationForward<T>{size, bank<const T>(part, x), static_cast<Act>(act),
+                                    static_cast<T>(slope), bank<T>(part, out)});
   });
 }
 
 void activation_backward_any(const Problem& problem, int64_t size, int act, double slope, Operand x,
                              Operand out, Operand dout, Operand dx) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
     activation_backward(
-        clients, threads,
-        ActivationBackward<T>{size, bank<const T>(x), bank<const T>(out), bank<const T>(dout),
-                              static_cast<Act>(act), static_cast<T>(slope), bank<T>(dx)});
+        part.clients, part.threads,
+        ActivationBackward<T>{size, bank<const T>(part, x), bank<const T>(part, out),
+                              bank<const T>(part, dout), static_cast<Act>(act),
+                              static_cast<T>(slope), bank<T>(part, dx)});
   });
 }
 
 bool cross_entropy_any(const Problem& problem, int64_t batch, int64_t classes, Operand logits,
                        Operand targets, Address count, Address losses, Operand dlogits) {
-  bool fine = false;
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  return dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
-    fine = cross_entropy(
-        clients, threads,
-        CrossEntropy<T>{batch, classes, bank<const T>(logits), bank<const int64_t>(targets),
-                        at<const int32_t>(count), at<T>(losses), bank<T>(dlogits)});
+    return cross_entropy(
+        part.clients, part.threads,
+        CrossEntropy<T>{batch, classes, bank<const T>(part, logits),
+                        bank<const int64_t>(part, targets), at<const int32_t>(part, count),
+                        at<T>(part, losses), bank<T>(part, dlogits)});
   });
-  return fine;
 }
 
-Gather gather_of(const Samples& s, const Operand& rows) {
-  return {s[0], s[1], s[2], s[3], bank<const int64_t>(rows)};
+Gather gather_of(const Part& part, const Samples& s, const Operand& rows) {
+  return {s[0], s[1], s[2], s[3], bank<const int64_t>(part, rows)};
+}
+
+// What all clients read.
+template <typename T>
+const T* shared(Address address) {
+  return reinterpret_cast<const T*>(address);
 }
 
 bool gather_bytes_any(const Problem& problem, const Samples& samples, Operand rows, Address from,
                       int64_t element_bytes, Operand out) {
-  const auto [wide, clients, threads] = problem;
-  py::gil_scoped_release release;
-  return gather_bytes(clients, threads, gather_of(samples, rows), at<const char>(from),
-                      element_bytes, {at<char>(out.first), out.second * element_bytes});
+  const Operand bytes{out.first, out.second * element_bytes};
+  return dispatch(problem, [=](const Part& part, auto) {
+    return gather_bytes(part.clients, part.threads, gather_of(part, samples, rows),
+                        shared<char>(from), element_bytes, bank<char>(part, bytes));
+  });
 }
 
 bool gather_normalised_any(const Problem& problem, const Samples& samples, Operand rows,
                            Address from, Address mean, Address std, Operand out) {
-  bool fine = false;
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  return dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
-    fine = gather_normalised(clients, threads, gather_of(samples, rows), at<const uint8_t>(from),
-                             at<const T>(mean), at<const T>(std), bank<T>(out));
+    return gather_normalised(part.clients, part.threads, gather_of(part, samples, rows),
+                             shared<uint8_t>(from), shared<T>(mean), shared<T>(std),
+                             bank<T>(part, out));
   });
-  return fine;
 }
 
 }  // namespace
@@ -119,6 +174,9 @@ bool gather_normalised_any(const Problem& problem, const Samples& samples, Opera
 void bind_layers(py::module_& m) {
   m.def("linear", &linear_any);
   m.def("linear_backward", &linear_backward_any);
+  m.def("ghost", &ghost_any);
+  m.def("lowrank", &lowrank_any);
+  m.def("reach", &reach_any);
   m.def("activation", &activation_any);
   m.def("activation_backward", &activation_backward_any);
   m.def("cross_entropy", &cross_entropy_any);

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms import Algorithm, LocalState
+from .algorithms.optimizers import SAM
 from .generic import GenericPath, Minibatch
 from .layout import FlatLayout
-from .programs import Fold, ProgramPath
+from .programs import Fold, ProgramPath, Sharp
 from .random import keys64
 
 DROPOUT = 3  # purpose of a key, beside those of `random`: seeds of the module's own random numbers
@@ -73,6 +74,7 @@ class LocalTrainer:
         self.losses = torch.zeros(chunk, dtype=layout.dtype, device=device)
         self.spare = torch.zeros_like(self.losses)
         self.folds = folds(settings, layout, path)
+        self.sharpens = type(local) is SAM and isinstance(path, ProgramPath) and path.sharpens
         self.segments = layout.segments(device)
 
     def train(self, start: Tensor, batches: Batches, lr: float) -> tuple[Tensor, Tensor]:
@@ -86,6 +88,9 @@ class LocalTrainer:
         w[:, self.layout.trained :] = start[self.layout.trained :]
         if self.m is not None:
             self.m.zero_()
+        if self.folds and isinstance(self.path, ProgramPath) and self.path.plannable:
+            if self.sharpens or self.w_adv is None:
+                return w, self._descend(self.path, start, w, batches, lr)
         counts = batches.count.tolist()
         total = torch.zeros(clients, dtype=torch.float64, device=w.device)
         for s in range(batches.count.shape[1]):
@@ -97,6 +102,18 @@ class LocalTrainer:
             self._step(s, active, start, batches, lr)
             total[:active] += self.losses[:active].double() * batches.count[:active, s].to(w.device)
         return w, total
+
+    def _descend(
+        self, path: ProgramPath, start: Tensor, w: Tensor, batches: Batches, lr: float
+    ) -> Tensor:
+        """All steps at once, where a step is plain SGD folded into the gradients, or SAM's."""
+        sharp, local = None, self.settings.algorithm.local
+        if self.w_adv is not None and isinstance(local, SAM):
+            sharp = Sharp(local.rho, local.eps, self.g, self.w_adv)
+        w[batches.count[:, :1].sum(dim=1) == 0] = start
+        numbers = -lr, 1.0 - lr * self.settings.weight_decay
+        where = batches.sample, batches.count
+        return path.descend(start, w, (self.x, self.y), *where, *numbers, sharp)
 
     def _step(self, s: int, active: int, start: Tensor, batches: Batches, lr: float) -> None:
         trained = self.layout.trained
@@ -139,6 +156,10 @@ class LocalTrainer:
             self.path.gradients(source, w, batch, out, losses, False, **extra)
             return out
         g, ahead, local = self.g[:active], self.w_adv[:active], self.settings.algorithm.local
+        if self.sharpens and isinstance(self.path, ProgramPath) and isinstance(local, SAM):
+            at = local.rho, local.eps
+            self.path.sharp_gradients(source, w, batch, g, ahead, out, losses, *at, **extra)
+            return out
         self.path.gradients(source, w, batch, g, losses, False)
         local.ascend(source, g, ahead, self.segments, self.settings.backend)
         # The loss on record and the running statistics are the model's own: this pass keeps both.

@@ -135,7 +135,11 @@ class Simulation:
             self._model, layout, loss, backend, data.x[data.order[:2]]
         )
         width, item = self.schedule.width, self.dtype.itemsize
-        activations = 0 if program is None else bytes_per_client(program, width, item)
+        activations = (
+            0
+            if program is None
+            else bytes_per_client(program, width, item, self.algorithm.local.ascends)
+        )
         self.chunk = clients_per_chunk(
             layout, self.algorithm, self.schedule, self.device, chunk, activations
         )

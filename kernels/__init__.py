@@ -11,6 +11,7 @@ from .embedding import embedding, embedding_backward
 from .gather import gather
 from .linear import linear, linear_backward
 from .loss import cross_entropy
+from .lowrank import ghost, lowrank, reach
 from .lstm import lstm, lstm_backward
 from .mix import mix
 from .norm import (
@@ -22,6 +23,7 @@ from .norm import (
     layer_norm_backward,
 )
 from .perturb import perturb
+from .plan import Plan, feed, tally
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .server import Server
@@ -34,6 +36,7 @@ OPERATIONS = ("perturb", "step", "stats", "aggregate", "mix")
 __all__ = [
     "OPERATIONS",
     "Column",
+    "Plan",
     "Segments",
     "Server",
     "activation",
@@ -50,7 +53,9 @@ __all__ = [
     "dropout",
     "embedding",
     "embedding_backward",
+    "feed",
     "gather",
+    "ghost",
     "group_norm",
     "group_norm_backward",
     "layer_norm",
@@ -61,11 +66,14 @@ __all__ = [
     "log_softmax_backward",
     "lstm",
     "lstm_backward",
+    "lowrank",
     "mix",
     "norms",
     "perturb",
     "pool",
     "pool_backward",
+    "reach",
     "stats",
     "step",
+    "tally",
 ]

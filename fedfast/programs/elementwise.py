@@ -62,6 +62,11 @@ class Dropout(Record):
     span: int = 1
     layer: int = 0
 
+    @property
+    def repeats(self) -> bool:
+        """Never: every step has numbers of its own."""
+        return False
+
     def _drop(self, tape: Tape, x: Tensor, out: Tensor) -> None:
         kernels.dropout(
             x, self.p, tape.seeds, self.layer, span=self.span, out=out, backend=tape.backend

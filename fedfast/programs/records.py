@@ -73,6 +73,11 @@ class Record:
     output: int
 
     @property
+    def repeats(self) -> bool:
+        """Whether a plan may repeat it: it only calls operations, and draws nothing."""
+        return True
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the trained parameters the layer reads."""
         return ()
@@ -120,7 +125,7 @@ class Reshape(Record):
         """Nothing: the output value is a view of the input value."""
 
     def backward(self, tape: Tape) -> None:
-        """The same view, of the gradient."""
-        dx = tape.collect(self.inputs[0])
-        if dx is not None:
-            dx.copy_(tape.gradient(self.output).view(dx.shape))
+        """The same view, of the gradient; nothing where both are one memory."""
+        dx, dy = tape.collect(self.inputs[0]), tape.gradient(self.output)
+        if dx is not None and dx.data_ptr() != dy.data_ptr():
+            dx.copy_(dy.view(dx.shape))
