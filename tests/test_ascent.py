@@ -135,7 +135,7 @@ def test_all_steps_at_once_are_step_by_step_bitwise(name, algorithm, rule, monke
 
     monkeypatch.setattr(ProgramPath, "__init__", init)
     states = []
-    for planned, chunk, threads in ((True, None, 1), (True, 2, 2), (True, 1, 1), (False, 3, 2)):
+    for planned, chunk, threads in ((True, None, 1), (True, 2, 2), (True, 1, 1), (False, 3, 2)):  # noqa: B007  init reads planned
         torch.manual_seed(0)
         data = federation([9, 4, 13, 1, 6], shape=(2, 2, 2))
         kwargs = dict(rounds=4, participation=0.8, local_epochs=2, batch_size=4, lr_decay=0.9)
