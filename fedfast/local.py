@@ -11,6 +11,7 @@ every buffer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from . import kernels
 from .algorithms import Algorithm, LocalState
 from .feed import Draws, Feed
 from .generic import GenericPath, Minibatch
+from .kernels._args import Coefficient
 from .layout import FlatLayout
 from .programs import Fold, ProgramPath
+from .programs.graph import CudaRecorder, Inputs, Recorder, Replay
 from .random import keys64
 
 DROPOUT = 3  # purpose of a key, beside those of `random`: seeds of the module's own random numbers
@@ -77,6 +80,8 @@ class LocalTrainer:
         self.spare = torch.zeros_like(self.losses)
         self.folds = folds(settings, layout, path)
         self.segments = layout.segments(device)
+        recorder = recorder_for(settings, path, device)
+        self.replay = None if recorder is None else Replay(recorder, chunk)
 
     def train(self, start: Tensor, batches: Batches, lr: float) -> tuple[Tensor, Tensor]:
         """Train a chunk from the row `start` [S].
@@ -90,6 +95,7 @@ class LocalTrainer:
         if self.m is not None:
             self.m.zero_()
         counts = batches.count.tolist()
+        chunk = None if self.replay is None else self.replay.begin(start, batches, lr)
         total = torch.zeros(clients, dtype=torch.float64, device=w.device)
         for s in range(batches.count.shape[1]):
             active = sum(1 for row in counts if row[s])
@@ -97,14 +103,30 @@ class LocalTrainer:
                 w[active:] = start
             if active == 0:
                 break
-            self._step(s, active, start, batches, lr)
+            first = s == 0
+            if chunk is None:
+                self._step(s, active, start, batches, lr, first)
+            else:
+                chunk.run(s, active, partial(self._again, active, first))
             total[:active] += self.losses[:active].double() * batches.count[:active, s].to(w.device)
         return w, total
 
-    def _step(self, s: int, active: int, start: Tensor, batches: Batches, lr: float) -> None:
+    def _again(self, active: int, first: bool, now: Inputs) -> None:
+        """A step that reads nothing but live buffers and `now`, and can be recorded."""
+        self._step(0, active, now.start, now.batch, now.lr[:active], first)
+
+    def _step(
+        self,
+        s: int,
+        active: int,
+        start: Tensor,
+        batches: Batches,
+        lr: Coefficient,
+        first: bool,
+    ) -> None:
         trained = self.layout.trained
         w = self.w[:active, :trained]
-        source = start[:trained].expand(active, -1) if s == 0 else w
+        source = start[:trained].expand(active, -1) if first else w
         batch = self._batch(s, active, batches)
         settings = self.settings
         if self.folds:
@@ -164,3 +186,13 @@ def folds(settings: LocalSettings, layout: FlatLayout, path: GenericPath | Progr
         return False
     # A weight that several layers read must not move before the last of them has read it.
     return not layout.aliases and not path.program.reuses
+
+
+def recorder_for(
+    settings: LocalSettings, path: GenericPath | ProgramPath, device: torch.device
+) -> Recorder | None:
+    """Who records steps on this device; nobody where a step would read more than `Inputs`."""
+    steady = type(settings.algorithm).direction is Algorithm.direction
+    if device.type != "cuda" or not isinstance(path, ProgramPath) or not steady:
+        return None
+    return CudaRecorder()

@@ -23,13 +23,13 @@ class LocalState:
     w      [K, trained], the clients' models at this step
     start  [trained], the model all of them received
     g      [K, trained], the mini-batch gradient, at the perturbed model where there is one
-    lr     learning rate of the round
+    lr     learning rate of the round, one number or one per client [K]
     """
 
     w: Tensor
     start: Tensor
     g: Tensor
-    lr: float
+    lr: Coefficient
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from .. import kernels
 from ..feed import View
 from ..generic import Minibatch
+from ..kernels._args import Coefficient
 from ..layout import FlatLayout
 from .records import Reshape, Sink
 from .trace import Program
@@ -26,8 +27,8 @@ from .trace import Program
 class Fold:
     """A plain SGD step folded into the weight gradients: `out = beta * base + alpha * g`."""
 
-    alpha: float
-    beta: float
+    alpha: Coefficient
+    beta: Coefficient
     base: Tensor  # [K, >= trained]; row stride 0 where all start from one
 
 
@@ -189,7 +190,7 @@ class _Tape:
     def sink(self, name: str) -> Sink:
         held = self.path.layout.aliases.get(name, name)
         out, fold = self.path.views(self.g)[held], self.fold
-        alpha = 1.0 if fold is None else fold.alpha
+        alpha: Coefficient = 1.0 if fold is None else fold.alpha
         if held in self.written:  # a tied weight: its second layer adds to the first
             return Sink(out, alpha, 1.0, out)
         self.written.add(held)

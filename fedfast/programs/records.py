@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..kernels._args import Coefficient
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Sink:
     """
 
     out: Tensor
-    alpha: float = 1.0
-    beta: float = 0.0
+    alpha: Coefficient = 1.0
+    beta: Coefficient = 0.0
     base: Tensor | None = None
 
 
@@ -93,7 +94,7 @@ def sink_arguments(tape: Tape, weight: str | None, bias: str | None) -> dict[str
     """The arguments of a backward operation that say where parameters' gradients go."""
     w, b = (None if name is None else tape.sink(name) for name in (weight, bias))
     given = w or b or Sink(torch.empty(0))
-    if w is not None and b is not None and w.beta != b.beta:
+    if w is not None and b is not None and w.beta is not b.beta and w.beta != b.beta:
         # A tied weight adds to its other layer's gradient, its bias starts anew: from zero, then.
         fresh = b if b.beta == 0 else w
         fresh.out.zero_()
