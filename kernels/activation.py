@@ -84,14 +84,14 @@ def _kind(kind: str) -> str:
 
 
 def _triton_activation(x: Tensor, kind: str, slope: float, out: Tensor) -> Tensor:
-    _elementwise(_forward, (x, out), slope, kind)
+    _elementwise(_activate_block, (x, out), slope, kind)
     return out
 
 
 def _triton_activation_backward(
     x: Tensor, out: Tensor, dout: Tensor, kind: str, slope: float, dx: Tensor
 ) -> Tensor:
-    _elementwise(_backward, (x, out, dout, dx), slope, kind)
+    _elementwise(_differentiate_block, (x, out, dout, dx), slope, kind)
     return dx
 
 
@@ -111,7 +111,7 @@ def _elementwise(kernel: Any, operands: tuple[Tensor, ...], slope: float, kind: 
 
 
 @jit(do_not_specialize=["clients"])
-def _forward(
+def _activate_block(
     x,  # [K, size]
     out,  # [K, size]
     x_stride,
@@ -126,12 +126,12 @@ def _forward(
     """One program per client and block of elements."""
     k, cols, mask = _place(clients, size, UNIT, BLOCK)
     here = tl.load(x + k * multiple(x_stride, UNIT) + cols, mask)
-    result = activate(here, slope.to(here.dtype), KIND)
+    result = activate(here, tl.full((), slope, here.dtype), KIND)
     tl.store(out + k * multiple(out_stride, UNIT) + cols, result, mask)
 
 
 @jit(do_not_specialize=["clients"])
-def _backward(
+def _differentiate_block(
     x,  # [K, size]
     out,  # [K, size]
     dout,  # [K, size]
@@ -152,7 +152,7 @@ def _backward(
     before = tl.load(x + k * multiple(x_stride, UNIT) + cols, mask)
     after = tl.load(out + k * multiple(out_stride, UNIT) + cols, mask)
     pull = tl.load(dout + k * multiple(dout_stride, UNIT) + cols, mask)
-    result = differentiate(before, after, pull, slope.to(pull.dtype), KIND)
+    result = differentiate(before, after, pull, tl.full((), slope, pull.dtype), KIND)
     tl.store(dx + k * multiple(dx_stride, UNIT) + cols, result, mask)
 
 

@@ -23,7 +23,7 @@ from ._launch import speak
 from ._triton import jit, launch, tl
 from ._triton_functions import exp_down
 
-ELEMENTS, CLASSES, WARPS = 2048, 512, 4  # of a tile, and classes of it at most
+ELEMENTS, CLASSES, WARPS = 1024, 512, 4  # of a tile, and classes of it at most
 
 
 def cross_entropy(

@@ -117,18 +117,20 @@ def test_adaptive_against_torch(size: Any, dtype: torch.dtype, voice: str) -> No
         close(dx[k], torch.autograd.grad(expected, leaf, dout[k].double())[0])
 
 
+@pytest.mark.parametrize("voice", ["native", "triton"])
 @pytest.mark.parametrize("kind", ["max", "avg", "adaptive"])
-def test_a_client_alone_equals_the_client_in_company(kind: str) -> None:
-    x = draw(generator(1), 5, 8, 6, 17, 18)
+def test_a_client_alone_equals_the_client_in_company(kind: str, voice: str) -> None:
+    images = (8, 6, 17, 18) if voice == "native" else (2, 3, 7, 18)
+    x = draw(generator(1), 5, *images)
 
     def run(which: slice) -> dict[str, Tensor]:
         if kind == "adaptive":
-            out = adaptive_avg(x[which], 3)
-            return {"out": out, "dx": adaptive_avg_backward(out, dx=torch.empty_like(x[which]))}
-        out, _, dx = pooled(x[which], kind, "native", True, which, kernel=3, stride=2, padding=1)
+            out, dx = adaptive_avg(x[which], 3, backend=voice), torch.empty_like(x[which])
+            return {"out": out, "dx": adaptive_avg_backward(out, dx=dx, backend=voice)}
+        out, _, dx = pooled(x[which], kind, voice, True, which, kernel=3, stride=2, padding=1)
         return {"out": out, "dx": dx}
 
-    alone_and_in_company(run, 5)
+    alone_and_in_company(run, 5, voice)
 
 
 def wrong(**changes: Any) -> dict[str, Any]:
