@@ -62,11 +62,12 @@ def correlate(
 def _tile(rows: int, pixels: int, precision: str) -> dict[str, int]:
     """Sizes of a tile of `_correlate`, and warps: what covers a small result, else what fits.
 
-    Sums outside of the tensor cores take twice the registers: half the pixels.
+    More would spill: sums outside of the tensor cores take twice the registers.
     """
     if rows <= NARROW:
-        return dict(BLOCK_M=1, BLOCK_P=covering(pixels, (64, 256)), BLOCK_R=16, num_warps=WARPS)
-    width = covering(pixels, (32, 64) if precision == "ieee" else (32, 64, 128))
+        return dict(BLOCK_M=1, BLOCK_P=covering(pixels, (64, 128)), BLOCK_R=16, num_warps=WARPS)
+    large = precision == "tf32" and rows > 32
+    width = covering(pixels, (32, 64, 128) if large else (32, 64))
     height = covering(rows, (16, 32, 64))
     return dict(BLOCK_M=height, BLOCK_P=width, BLOCK_R=16, num_warps=WARPS)
 
