@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from federation import arrays, flat
+from fedfast.kernels import _triton
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fedfast
 from fedfast import local
@@ -33,6 +37,64 @@ class Frozen:
             step()
 
         return replay
+
+
+LAUNCH = _triton.launch
+READS = (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.equal)
+
+
+class Tape(TorchDispatchMode):
+    """A recorder of launches and of torch's operations, which repeats them on the same memory.
+
+    Like a capture it refuses whatever reads a number back from the device.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[Step] = []
+        self.recording = self.launching = False
+        self.replays = 0
+
+    def record(self, step: Step) -> Step:
+        """Unlike a capture it runs the step while it records: the first replay is that run."""
+        self.done, self.recording = [], True
+        with self:
+            step()
+        self.recording, done = False, self.done
+        left = [True]
+
+        def replay() -> None:
+            if left:
+                left.clear()
+                return
+            self.replays += 1
+            for again in done:
+                again()
+
+        return replay
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not self.launching:
+            assert func.overloadpacket not in READS, f"{func} waits for the device"
+            self.done.append(partial(_again, func, args, kwargs or {}, out))
+        return out
+
+    def launch(self, kernel: Any, programs: int, tensor: Tensor, *args: Any, **meta: Any) -> None:
+        """In the place of `_triton.launch`."""
+        run = partial(LAUNCH, kernel, programs, tensor, *args, **meta)
+        if self.recording:
+            self.done.append(run)
+        self.launching = True
+        run()
+        self.launching = False
+
+
+def _again(func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """The operation once more, into the memory its result had; views have it already."""
+    result = func(*args, **kwargs)
+    if isinstance(out, Tensor) and result.data_ptr() != out.data_ptr():
+        out.copy_(result)
 
 
 def images(bytes_: bool) -> FederatedData:
@@ -110,6 +172,35 @@ def test_a_shape_runs_once_before_it_is_recorded_and_new_shapes_drop_recordings(
     run(1, "d")
     run(0, "e")
     assert (ran, frozen.recordings) == (["a", "b", "b", "d", "e"], 2)
+
+
+@pytest.mark.parametrize(
+    "algorithm", [FedSAM(rho=0.1), FedAvg(local=fedfast.SGD(momentum=0.5))], ids=("sam", "momentum")
+)
+def test_a_step_is_launches_and_nothing_else(
+    algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the Triton voice its repeated launches are the run, and none waits for the device."""
+    pytest.importorskip("triton", reason="Triton is not installed on this platform")
+
+    def run() -> Tensor:
+        torch.manual_seed(0)
+        layers = nn.Conv2d(1, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(8, 4)
+        data = FederatedData.from_arrays(*arrays([3, 2], shape=(1, 3, 3)))
+        settings: dict[str, Any] = dict(rounds=3, participation=1.0, batch_size=2, lr_decay=0.7)
+        sim = fedfast.Simulation(
+            nn.Sequential(*layers), data, algorithm, backend="triton", **settings
+        )
+        sim.run(progress=False)
+        return flat(sim.state_dict())
+
+    expected, tape = run(), Tape()
+    monkeypatch.setattr(local, "recorder_for", lambda *_: tape)
+    for room in [m for name, m in sys.modules.items() if name.startswith("fedfast.kernels.")]:
+        if hasattr(room, "launch"):
+            monkeypatch.setattr(room, "launch", tape.launch)
+    assert torch.equal(run(), expected)
+    assert tape.replays > 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="captures CUDA graphs")
