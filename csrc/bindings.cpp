@@ -143,10 +143,29 @@ void mix_any(const Problem& problem, Operand x, Operand y, Address a, Address b,
   });
 }
 
+void gram_any(const Problem& problem, Operand rows, Operand base, const Table& segments,
+              Address out) {
+  dispatch(problem, [&](const Shape& shape, auto zero) {
+    using T = decltype(zero);
+    gram(shape,
+         Gram<T>{bank<const T>(rows), bank<const T>(base), segments_of(segments), at<double>(out)});
+  });
+}
+
+void sensitivity_any(const Problem& problem, Operand x, Operand y, const Table& segments,
+                     bool normalize, Address out) {
+  dispatch(problem, [&](const Shape& shape, auto zero) {
+    using T = decltype(zero);
+    sensitivity(shape, Sensitivity<T>{bank<const T>(x), bank<const T>(y), segments_of(segments),
+                                      normalize, at<double>(out)});
+  });
+}
+
 }  // namespace
 
-void bind_images(py::module_& m);  // bindings_images.cpp
-void bind_layers(py::module_& m);  // bindings_layers.cpp
+void bind_images(py::module_& m);     // bindings_images.cpp
+void bind_layers(py::module_& m);     // bindings_layers.cpp
+void bind_sequences(py::module_& m);  // bindings_sequences.cpp
 
 }  // namespace fedfast
 
@@ -157,6 +176,9 @@ PYBIND11_MODULE(_fedfast, m) {
   m.def("stats", &fedfast::stats_any);
   m.def("aggregate", &fedfast::aggregate_any);
   m.def("mix", &fedfast::mix_any);
+  m.def("gram", &fedfast::gram_any);
+  m.def("sensitivity", &fedfast::sensitivity_any);
   fedfast::bind_images(m);
   fedfast::bind_layers(m);
+  fedfast::bind_sequences(m);
 }

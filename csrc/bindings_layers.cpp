@@ -1,12 +1,8 @@
 // Layer operations: addresses, strides and sizes from kernels/_native_layers.py become layers.h's
 // arguments.
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
 #include <array>
-#include <tuple>
-#include <utility>
 
+#include "binding.h"
 #include "cpu/gemm_kernels.h"
 #include "layers.h"
 
@@ -15,30 +11,9 @@ namespace py = pybind11;
 namespace fedfast {
 namespace {
 
-using Address = std::uintptr_t;
-using Operand = std::pair<Address, int64_t>;     // address, client stride
-using Problem = std::tuple<bool, int64_t, int>;  // float64?, K, threads
-using Sizes = std::array<int64_t, 3>;            // B, I, O
-using Samples = std::array<int64_t, 5>;          // n, B, channels, height, width
-using Scene = std::array<Address, 5>;            // scale, shift, margin, offset, flip
-
-template <typename T>
-T* at(Address address) {
-  return reinterpret_cast<T*>(address);
-}
-
-template <typename T>
-Bank<T> bank(const Operand& operand) {
-  return {at<T>(operand.first), operand.second};
-}
-
-// Calls run(clients, threads, T{}) for the dtype asked for, without the GIL.
-template <typename Run>
-void dispatch(const Problem& problem, const Run& run) {
-  const auto [wide, clients, threads] = problem;
-  py::gil_scoped_release release;
-  wide ? run(clients, threads, double{}) : run(clients, threads, float{});
-}
+using Sizes = std::array<int64_t, 3>;    // B, I, O
+using Samples = std::array<int64_t, 5>;  // n, B, channels, height, width
+using Scene = std::array<Address, 5>;    // scale, shift, margin, offset, flip
 
 void linear_any(const Problem& problem, const Sizes& sizes, int act, Operand x, Operand weight,
                 Operand bias, Operand out) {

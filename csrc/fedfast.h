@@ -116,6 +116,24 @@ struct Mix {
   Bank<T> out;                         // [K, S]; may be x or y
 };
 
+// out[l, i, j] = product of the updates rows_i - base_i and rows_j - base_j over segment l.
+template <typename T>
+struct Gram {
+  Bank<const T> rows, base;  // [K, S]; base may be absent
+  Segments segments;
+  double* out = nullptr;  // [L, K, K]
+};
+
+// out[k, l] = mean over segment l of (n(x_k) - n(y_k))^2; n(v) = (v - min v) / (max v - min v)
+// there when `normalize`, else v. NaN where that is not finite.
+template <typename T>
+struct Sensitivity {
+  Bank<const T> x, y;  // [K, S]
+  Segments segments;
+  bool normalize = false;
+  double* out = nullptr;  // [K, L]
+};
+
 // Each is compiled for float and double.
 template <typename T>
 void perturb(const Shape& shape, const Perturb<T>& p);
@@ -127,5 +145,9 @@ template <typename T>
 void aggregate(const Shape& shape, const Aggregate<T>& p);
 template <typename T>
 void mix(const Shape& shape, const Mix<T>& p);
+template <typename T>
+void gram(const Shape& shape, const Gram<T>& p);
+template <typename T>
+void sensitivity(const Shape& shape, const Sensitivity<T>& p);
 
 }  // namespace fedfast

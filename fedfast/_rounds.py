@@ -12,6 +12,8 @@ from torch import Tensor
 
 from .random import Ints, choose, permutations
 
+EXCHANGE = 1 << 31  # from one exchange of a round to the next, in the key of its batches
+
 
 @dataclass(frozen=True, eq=False)
 class Round:
@@ -66,13 +68,13 @@ class Drawn:
         longest = int(self.sizes.max())
         return longest if self.batch is None else min(self.batch, longest)
 
-    def round(self, t: int) -> Round:
-        """Round `t`."""
+    def round(self, t: int, exchange: int = 0) -> Round:
+        """Round `t`; another exchange has the same cohort and other batches."""
         clients = choose(self.seed, t, self.eligible, self.cohort)
 
         def fill(at: Ints) -> tuple[Ints, Ints]:
-            sizes = self.sizes[clients[at]]
-            order = permutations(self.seed, t, clients[at], sizes, self.epochs)
+            sizes, key = self.sizes[clients[at]], t + exchange * EXCHANGE
+            order = permutations(self.seed, key, clients[at], sizes, self.epochs)
             return self._cut(order, sizes)
 
         return Round(clients, self.epochs * self._per_epoch(clients), self.width, fill)
@@ -122,8 +124,8 @@ class Explicit:
         """Clients of the largest round."""
         return max(ids.size for ids in self.cohorts)
 
-    def round(self, t: int) -> Round:
-        """Round `t`."""
+    def round(self, t: int, exchange: int = 0) -> Round:
+        """Round `t`; every exchange has the batches written down."""
         batches = self.batches[t]
         steps = np.array([len(b) for b in batches], dtype=np.int64)
 

@@ -1,27 +1,31 @@
-"""The round: schedule -> chunks of K clients' local steps -> aggregate -> server -> verdict."""
+"""The round: schedule -> chunks of K clients' local steps -> sums -> server -> verdict."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import kernels
+from .algorithms.pieces import Clients, Cohort
 from .data import FederatedData
 from .kernels import Column
 from .layout import FlatLayout
-from .local import Batches, LocalTrainer
+from .local import Batches, LocalSettings, LocalTrainer, about
 from .memory import Halving
 from .schedule import Round
+from .state import ClientState, ServerState
+from .sums import Mean, RoundSums
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What one round did.
 
-    train_loss   mean over the samples seen, at the model each step started from
+    train_loss   mean over the samples seen, at the model each gradient was taken at
     update_norm  Euclidean norm of the mean client update
     diverged     ids of clients whose model became non-finite
     finite       whether the new global model is
@@ -34,26 +38,19 @@ class Outcome:
     finite: bool
 
 
-class ServerState:
-    """The global row and the server's moments; a round's new row is accepted or rejected."""
+@dataclass(frozen=True)
+class EngineSettings:
+    """What a run fixes for its rounds.
 
-    def __init__(self, row: Tensor, trained: int, rule: kernels.Server) -> None:
-        self.row, self.spare, self.trained = row, torch.empty_like(row), trained
-        self.acc = torch.zeros(row.shape, dtype=torch.float64, device=row.device)
-        self.m = torch.zeros_like(row[:trained]) if rule.moments > 0 else None
-        self.v = torch.full_like(row[:trained], rule.tau**2) if rule.moments > 1 else None
-        self._tau = rule.tau
+    cohort    the largest cohort of the schedule
+    tolerant  a diverged client counts as one that did not move; else its divergence leaves the
+              global model as it was
+    """
 
-    def accept(self) -> None:
-        """The spare row becomes the global model."""
-        self.row, self.spare = self.spare, self.row
-
-    def reject(self) -> None:
-        """Keep the model; moments that took part in a non-finite step start afresh."""
-        if self.m is not None:
-            self.m.zero_()
-        if self.v is not None:
-            self.v.fill_(self._tau**2)
+    cohort: int
+    by_samples: bool
+    tolerant: bool
+    server_lr: float
 
 
 class Engine:
@@ -64,117 +61,246 @@ class Engine:
         trainers: Halving[LocalTrainer],
         data: FederatedData,
         layout: FlatLayout,
-        by_samples: bool,
-        tolerant: bool,
+        row: Tensor,
+        local: LocalSettings,
+        settings: EngineSettings,
     ) -> None:
-        self.trainers, self.data, self.layout = trainers, data, layout
-        self.by_samples, self.tolerant = by_samples, tolerant
-        self.backend = self.trainer.settings.backend
+        self.trainers, self.data, self.local, self.settings = trainers, data, local, settings
+        self.algorithm, self.backend = local.algorithm, local.backend
+        self.about = about(layout, row.device)
+        self.rule = self.algorithm.server.kernel(settings.server_lr)
+        trained = self.about.trained
+        kept = self.algorithm.server_rows(), self.algorithm.server_scalars()
+        self.state = ServerState(row, trained, self.rule, *kept)
+        self.next = self.state.twin()
+        rows, values = self.algorithm.client_rows(), self.algorithm.client_values(self.about)
+        self.clients = ClientState(rows, values, data.num_clients, self.state.w)
+        self.sent = torch.empty_like(row)
+        self.mean = Mean(row, self.about, self.backend)
+        self.models = row.new_zeros(0, trained)  # of a whole cohort, where a rule needs it
+        trainers.use(lambda trainer, _: trainer)  # buffers that do not fit are found out now
 
     @property
     def trainer(self) -> LocalTrainer:
         """The owner of the live buffers, until memory runs out."""
         return self.trainers.use(lambda trainer, _: trainer)
 
-    def round(
-        self, t: int, plan: Round, state: ServerState, rule: kernels.Server, lr: float
-    ) -> Outcome:
-        """One round from `state.row`; the new model is accepted if it is finite.
+    def round(self, t: int, plan: Round, lr: float, rehearsal: Round | None = None) -> Outcome:
+        """One round from `state`; the new state is accepted if it is finite.
 
-        With `tolerant`, a diverged client counts as one that did not move; else its divergence
-        leaves the global model as it was.
+        rehearsal  the cohort's batches of a first exchange, for rules that rehearse
         """
         order = np.argsort(-plan.steps, kind="stable")
-        weights = self._weights(plan.clients[order])
-        losses, diverged, samples, begin = [], [], 0, 0
-        squares = torch.full((1,), torch.nan, dtype=torch.float64)
-        while begin < len(order):
-            batches, w, loss = self._train(t, plan, order[begin:], state.row, lr)
-            diverged += self._contain(w, state.row, batches.clients)
-            end = begin + len(batches.clients)
-            last = rule if end == len(order) else None
-            squares = self._aggregate(w, weights[begin:end], state, begin == 0, last)
-            losses.append(loss)
-            samples += int(batches.count.sum())
-            begin = end
-            del w  # a view that would keep the live buffers where the next chunk must halve them
-        finite = bool(squares[-1].isfinite()) and self._finite(state.spare[None])
-        if finite and (self.tolerant or not diverged):
-            state.accept()
-        else:
-            state.reject()
-        train_loss = float(torch.cat(losses).sum()) / max(samples, 1)
-        return Outcome(train_loss, float(squares[-1].sqrt()), samples, tuple(diverged), finite)
+        cohort = self._cohort(t, plan.clients[order], plan.steps[order], lr)
+        self.next.copy_(self.state)
+        update = None
+        if rehearsal is not None:
+            sent = self._send(t, None)
+            self._train(_Tally(), rehearsal, order, cohort, sent)
+            update = self.mean.trained
+        sent = self._send(t, update)
+        rules = self.algorithm.sums(cohort)
+        tally = _Tally(RoundSums(rules, cohort, self.mean.trained, self.backend))
+        self._train(tally, plan, order, cohort, sent)
+        norm = self._conclude(tally, cohort, sent)
+        finite = math.isfinite(norm) and not bool(self._nonfinite(self.next.row[None]).any())
+        if finite and (self.settings.tolerant or not tally.diverged):
+            self.state, self.next = self.next, self.state
+        return Outcome(tally.train_loss, norm, tally.samples, tuple(tally.diverged), finite)
+
+    def _cohort(self, t: int, ids: np.ndarray, steps: np.ndarray, lr: float) -> Cohort:
+        device = self.state.row.device
+        sizes = torch.from_numpy(self.data.sizes[ids]).to(device, torch.float64)
+        counts = torch.from_numpy(steps).to(device, torch.float64)
+        weights = self.algorithm.weights(sizes, self.settings.by_samples)
+        cohort = Cohort(
+            round=t,
+            lr=lr,
+            ids=ids,
+            sizes=sizes,
+            steps=counts,
+            weights=weights,
+            lr_total=counts * lr,
+            epochs=self.local.epochs,
+            population=self.data.num_clients,
+            seed=self.local.seed,
+            backend=self.backend,
+        )
+        at = torch.from_numpy(ids).to(device)
+        values = {name: v[at] for name, v in self.clients.values.items()}
+        return replace(cohort, lr_total=self.algorithm.lr_total(cohort, values))
+
+    def _send(self, t: int, rehearsed: Tensor | None) -> Tensor:
+        """The row that clients receive. [S]"""
+        self.sent.copy_(self.state.row)
+        out = self.sent[: self.about.trained]
+        self.algorithm.server.send(self.state, t, rehearsed, out, self.backend)
+        return self.sent
 
     def _train(
-        self, t: int, plan: Round, left: np.ndarray, row: Tensor, lr: float
-    ) -> tuple[Batches, Tensor, Tensor]:
-        """The first K clients of those `left`: their batches, models and losses."""
+        self, tally: _Tally, plan: Round, order: np.ndarray, cohort: Cohort, sent: Tensor
+    ) -> None:
+        """Train the cohort in chunks and sum up; a rehearsal (no sums) changes no client state."""
+        begin = 0
+        while begin < len(order):
+            at, samples = self._chunk(tally, plan, order, cohort, begin, sent)
+            part = slice(begin, begin + len(at))
+            bad = self._contain(at, sent)
+            tally.samples += samples
+            tally.diverged += at.ids[bad.cpu().numpy()].tolist()
+            if tally.sums is not None:
+                tally.numbers.append(self.algorithm.finish(at))
+                self._restore(at, bad)
+                tally.sums.add(at, part, self.clients)
+                self.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
+            self.mean.add(self.trainer.w[: len(at)], cohort.weights[part], sent, begin == 0)
+            if self.algorithm.server.whole and len(at) < len(order):
+                self._store(part, at.w)
+            begin = part.stop
+            del at  # its views would keep the live buffers where the next chunk must halve them
 
-        def work(trainer: LocalTrainer, chunk: int) -> tuple[Batches, Tensor, Tensor]:
-            batches = self._batches(t, plan, left[:chunk])
-            return batches, *trainer.train(row, batches, lr)
+    def _chunk(
+        self,
+        tally: _Tally,
+        plan: Round,
+        order: np.ndarray,
+        cohort: Cohort,
+        begin: int,
+        sent: Tensor,
+    ) -> tuple[Clients, int]:
+        """The next K clients, trained; and how many samples they saw."""
 
-        return self.trainers.use(work)
+        def work(trainer: LocalTrainer, chunk: int) -> tuple[Clients, Tensor, int]:
+            chosen = order[begin : begin + chunk]
+            batches = self._batches(trainer, cohort.round, plan, chosen)
+            at = self._clients(trainer, cohort, slice(begin, begin + len(chosen)), sent)
+            wants = self.algorithm.drift.full_gradient
+            everything = self._everything(trainer, at, plan.width) if wants else None
+            losses = trainer.train(sent, batches, at, everything)
+            return at, losses, int(batches.count.sum())
 
-    def _weights(self, clients: np.ndarray) -> Tensor:
-        """`p_k`, in processing order: n_k over the cohort's sum, or uniform. [C]"""
-        raw = self.data.sizes[clients] if self.by_samples else np.ones(len(clients))
-        weights = torch.from_numpy(raw / raw.sum())
-        return weights.to(self.data.x.device, self.layout.dtype)
+        at, losses, samples = self.trainers.use(work)
+        tally.losses.append(losses)
+        return at, samples
 
-    def _batches(self, t: int, plan: Round, chosen: np.ndarray) -> Batches:
+    def _store(self, part: slice, models: Tensor) -> None:
+        """Keep a chunk's models until the cohort is complete."""
+        if not len(self.models):
+            self.models = models.new_zeros(self.settings.cohort, models.shape[1])
+        self.models[part] = models
+
+    def _clients(self, trainer: LocalTrainer, cohort: Cohort, part: slice, sent: Tensor) -> Clients:
+        """A chunk of the cohort with its state gathered."""
+        ids, start = cohort.ids[part], sent[: self.about.trained]
+        count = len(ids)
+        own = {name: bank[:count] for name, bank in trainer.own.items()}
+        values = self.clients.gather(torch.from_numpy(ids), start, own)
+        scratch = {name: bank[:count] for name, bank in trainer.scratch.items()}
+        return Clients(
+            layout=self.about,
+            backend=self.backend,
+            round=cohort.round,
+            step=0,
+            ids=ids,
+            sizes=cohort.sizes[part],
+            steps=cohort.steps[part],
+            epochs=cohort.epochs,
+            lr=cohort.lr,
+            lr_total=cohort.lr_total[part],
+            seed=cohort.seed,
+            start=start,
+            w=start.expand(count, -1),
+            g=trainer.g[:count],
+            first=None if trainer.first is None else trainer.first[:count],
+            ahead=None if trainer.ahead is None else trainer.ahead[:count],
+            own=own,
+            scratch=scratch,
+            values=values,
+            server=self.state.shown(),
+            scalars=self.state.scalars,
+        )
+
+    def _batches(self, trainer: LocalTrainer, t: int, plan: Round, chosen: np.ndarray) -> Batches:
         index, count = plan.batches(chosen)
         clients = plan.clients[chosen]
         steps = int(count.ne(0).sum(dim=1).max()) if len(chosen) else 0
         sample = self.data.rows(torch.from_numpy(clients), index[:, :steps])
-        draws = self.trainer.feed.draw(t, clients, steps, plan.width)
+        draws = trainer.feed.draw(t, clients, steps, plan.width)
         return Batches(t, clients, sample, count[:, :steps], draws)
 
-    def _contain(self, w: Tensor, row: Tensor, clients: np.ndarray) -> list[int]:
-        """The ids of non-finite clients; the global row takes their place in the mean."""
-        bad = self._nonfinite(w).nonzero()[:, 0]
-        w[bad] = row
-        return [int(clients[k]) for k in bad.cpu()]
+    def _everything(self, trainer: LocalTrainer, at: Clients, width: int) -> Batches:
+        """All samples of a chunk's clients, once and in their order."""
+        sizes = self.data.sizes[at.ids]
+        slot = np.arange(-(-int(sizes.max()) // width) * width).reshape(-1, width)
+        real = slot[None] < sizes[:, None, None]
+        index, count = np.where(real, slot[None], 0), real.sum(-1).astype(np.int32)
+        sample = self.data.rows(torch.from_numpy(at.ids), torch.from_numpy(index))
+        draws = trainer.feed.draw(at.round, at.ids, len(slot), width)
+        return Batches(at.round, at.ids, sample, torch.from_numpy(count), draws)
 
-    def _aggregate(
-        self,
-        w: Tensor,
-        weights: Tensor,
-        state: ServerState,
-        first: bool,
-        rule: kernels.Server | None,
-    ) -> Tensor:
-        """Trained region by the server's rule, the carried region by the plain mean."""
-        t = state.trained
-        squares = kernels.aggregate(
-            w[:, :t],
-            weights,
-            state.row[:t],
-            acc=state.acc[:t],
-            first=first,
-            server=rule,
-            m=state.m,
-            v=state.v,
-            out=None if rule is None else state.spare[:t],
-            backend=self.backend,
-        )
-        if self.layout.stride > t:
-            kernels.aggregate(
-                w[:, t:],
-                weights,
-                state.row[t:],
-                acc=state.acc[t:],
-                first=first,
-                server=None if rule is None else kernels.Server(),
-                out=None if rule is None else state.spare[t:],
-                backend=self.backend,
-            )
-        return squares
+    def _contain(self, at: Clients, sent: Tensor) -> Tensor:
+        """Positions of non-finite clients; the model sent takes their place in the mean."""
+        models = self.trainer.w[: len(at)]
+        bad = self._nonfinite(models).nonzero()[:, 0]
+        models[bad] = sent
+        return bad
+
+    def _restore(self, at: Clients, bad: Tensor) -> None:
+        """Clients that diverged keep the state they came with."""
+        if len(bad) == 0:
+            return
+        former = {name: torch.empty_like(bank) for name, bank in at.own.items()}
+        values = self.clients.gather(torch.from_numpy(at.ids), at.start, former)
+        for now, before in ((at.own, former), (at.values, values)):
+            for name, t in now.items():
+                t[bad] = before[name][bad]
+
+    def _conclude(self, tally: _Tally, cohort: Cohort, sent: Tensor) -> float:
+        """The server's part: `next` from `state`; returns the norm of the mean update."""
+        algorithm, after, numbers = self.algorithm, self.next, tally.joined()
+        start = sent[: after.trained]
+        if algorithm.server.whole:
+            models = self._all_models(len(cohort))
+            about, backend = self.about, self.backend
+            weights, found = algorithm.server.reweigh(models, start, cohort, about, backend)
+            self.mean.replace(models, weights, start)
+            numbers |= found
+        norm = self.mean.conclude(self.rule, sent, self.state, after)
+        assert tally.sums is not None
+        tally.sums.into(after)
+        algorithm.settle(after, cohort, numbers)
+        added = [(after.rows[name], c) for name, c in algorithm.added().items()]
+        if added:
+            w = after.w[None]
+            kernels.step(w, added, -1.0, out=w, backend=self.backend)
+        return norm
+
+    def _all_models(self, clients: int) -> Tensor:
+        """The cohort's models [C, trained]: the live bank where it holds them all."""
+        if clients <= self.trainers.chunk:
+            return self.trainer.w[:clients, : self.about.trained]
+        return self.models[:clients]
 
     def _nonfinite(self, rows: Tensor) -> Tensor:
         """Which rows hold a non-finite value. [K, S] -> [K] bool"""
         return kernels.stats(rows, backend=self.backend)[:, 0, Column.NONFINITE] > 0
 
-    def _finite(self, rows: Tensor) -> bool:
-        return not bool(self._nonfinite(rows).any())
+
+@dataclass
+class _Tally:
+    """What a pass over the cohort collects; without `sums` it is a rehearsal."""
+
+    sums: RoundSums | None = None
+    losses: list[Tensor] = field(default_factory=list)
+    numbers: list[dict[str, Tensor]] = field(default_factory=list)
+    diverged: list[int] = field(default_factory=list)
+    samples: int = 0
+
+    @property
+    def train_loss(self) -> float:
+        return float(torch.cat(self.losses).sum()) / max(self.samples, 1)
+
+    def joined(self) -> dict[str, Tensor]:
+        """Numbers of all chunks, [C] by name."""
+        names = self.numbers[0] if self.numbers else ()
+        return {name: torch.cat([part[name] for part in self.numbers]) for name in names}

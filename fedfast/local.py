@@ -1,7 +1,7 @@
 """The client loop: K clients' local steps over the run's few live buffers.
 
     source = the global row (first step: read in place, no broadcast copy), then w
-    g = gradient(source);  [w_adv = ascent(source, g);  g = gradient(w_adv);]
+    [g = gradient(source);  ahead = ascent(source, g);]  g = gradient(ahead or source)
     w = step(source, direction)
 
 Clients come with their step counts descending, so those still training at any step are a prefix of
@@ -10,7 +10,7 @@ every buffer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .algorithms import Algorithm, LocalState
+from .algorithms import Algorithm
+from .algorithms.optimizers import ASAM, SAM, SGD
+from .algorithms.pieces import Clients, Layout, Piece, overrides
 from .feed import Draws, Feed
 from .generic import GenericPath, Minibatch
-from .kernels._args import Coefficient
 from .layout import FlatLayout
 from .programs import Fold, ProgramPath
 from .programs.graph import CudaRecorder, Inputs, Recorder, Replay
@@ -39,6 +40,7 @@ class LocalSettings:
     clip_norm: float | None
     seed: int
     backend: str
+    epochs: int = 1
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Batches:
 
 
 class LocalTrainer:
-    """Owns the live buffers `w, w_adv, g, m` of a run and trains one chunk of clients at a time."""
+    """Owns the live buffers of a run (`w, ahead, g, first, m`) and trains a chunk at a time."""
 
     def __init__(
         self,
@@ -70,83 +72,111 @@ class LocalTrainer:
         chunk: int,
     ) -> None:
         self.settings, self.layout, self.path = settings, layout, path
-        self.feed = feed
-        device, local = feed.x.device, settings.algorithm.local
+        self.algorithm, local = settings.algorithm, settings.algorithm.local
+        self.feed, device = feed, feed.x.device
+
+        def trained() -> Tensor:
+            return layout.bank(chunk, device, full=False)
+
         self.w = layout.bank(chunk, device)
-        self.g = layout.bank(chunk, device, full=False)
-        self.w_adv = layout.bank(chunk, device, full=False) if local.ascends else None
-        self.m = layout.bank(chunk, device, full=False) if local.momentum else None
+        self.g = trained()
+        self.ahead = trained() if local.ascends else None
+        self.first = trained() if local.keeps else None
+        self.m = trained() if local.momentum else None
+        self.own = {name: trained() for name in self.algorithm.client_rows()}
+        self.scratch = {name: trained() for name in self.algorithm.scratch_rows()}
         self.losses = torch.zeros(chunk, dtype=layout.dtype, device=device)
         self.spare = torch.zeros_like(self.losses)
         self.folds = folds(settings, layout, path)
-        self.segments = layout.segments(device)
-        recorder = recorder_for(settings, path, device)
+        self.watched = any(overrides(p, "after_step", Piece) for p in self.algorithm.pieces)
+        self.about = about(layout, device)
+        recorder = recorder_for(settings.algorithm, path, device)
         self.replay = None if recorder is None else Replay(recorder, chunk)
 
-    def train(self, start: Tensor, batches: Batches, lr: float) -> tuple[Tensor, Tensor]:
-        """Train a chunk from the row `start` [S].
+    def train(
+        self, start: Tensor, batches: Batches, at: Clients, everything: Batches | None = None
+    ) -> Tensor:
+        """Train a chunk from the row `start` [S]; the models are `self.w[:K]` afterwards.
 
-        Returns the clients' models, a view `[K, S]` of the live bank, and their summed losses
-        `[K]` float64 (each step's mean loss times its number of samples).
+        at          the chunk as the algorithm sees it, with its state gathered
+        everything  all local samples once, where the algorithm wants the full gradient
+        Returns the summed losses [K] float64 (each step's mean loss times its samples).
         """
-        clients = len(batches.clients)
+        clients = len(at)
         w = self.w[:clients]
         w[:, self.layout.trained :] = start[self.layout.trained :]
         if self.m is not None:
             self.m.zero_()
-        counts = batches.count.tolist()
-        chunk = None if self.replay is None else self.replay.begin(start, batches, lr)
+        if everything is not None:
+            self._full_gradient(everything, at)
+        at.w = self._starts(at)
+        self.algorithm.begin(at)
+        active = batches.count.ne(0).sum(dim=0).tolist()
         total = torch.zeros(clients, dtype=torch.float64, device=w.device)
-        for s in range(batches.count.shape[1]):
-            active = sum(1 for row in counts if row[s])
-            if active < clients and s == 0:
-                w[active:] = start
-            if active == 0:
-                break
-            first = s == 0
+        if active[0] < clients:
+            w[active[0] :] = start
+        chunk = None if self.replay is None else self.replay.begin(start, batches, at.lr)
+        for s, count in enumerate(active):
             if chunk is None:
-                self._step(s, active, start, batches, lr, first)
+                self._step(s, at.prefix(count), batches)
             else:
-                chunk.run(s, active, partial(self._again, active, first))
-            total[:active] += self.losses[:active].double() * batches.count[:active, s].to(w.device)
-        return w, total
+                chunk.run(s, count, partial(self._again, at.prefix(count), s == 0))
+            at.w = w[:, : self.layout.trained]
+            total[:count] += self.losses[:count].double() * batches.count[:count, s].to(w.device)
+        return total
 
-    def _again(self, active: int, first: bool, now: Inputs) -> None:
+    def _starts(self, at: Clients) -> Tensor:
+        """The models before the first step: their own where the algorithm says so."""
+        own = self.w[: len(at), : self.layout.trained]
+        return own if self.algorithm.starts(at, own) else at.start.expand_as(own)
+
+    def _full_gradient(self, everything: Batches, at: Clients) -> None:
+        """`scratch["full"]`: the gradient of the mean loss over all local samples, at `start`."""
+        full, carried = at.scratch["full"].zero_(), self.w[: len(at)]
+        share = everything.count.to(at.sizes) / at.sizes[:, None]
+        some = everything.count.clamp(min=1)  # who is done repeats a sample, with no weight
+        for s in range(some.shape[1]):
+            batch = self._batch(s, len(at), replace(everything, count=some))
+            self.path.gradients(at.w, carried, batch, at.g, self.spare[: len(at)], True)
+            kernels.step(full, [(at.g, share[:, s])], -1.0, out=full, backend=at.backend)
+
+    def _again(self, at: Clients, first: bool, now: Inputs) -> None:
         """A step that reads nothing but live buffers and `now`, and can be recorded."""
-        self._step(0, active, now.start, now.batch, now.lr[:active], first)
+        start = now.start[: self.layout.trained]
+        own = self.w[: len(at), : self.layout.trained]
+        at = replace(at, start=start, w=start.expand_as(own) if first else own)
+        self._step(0, at, now.batch, now.lr[: len(at)])
 
-    def _step(
-        self,
-        s: int,
-        active: int,
-        start: Tensor,
-        batches: Batches,
-        lr: Coefficient,
-        first: bool,
-    ) -> None:
-        trained = self.layout.trained
-        w = self.w[:active, :trained]
-        source = start[:trained].expand(active, -1) if first else w
+    def _step(self, s: int, at: Clients, batches: Batches, given: Tensor | None = None) -> None:
+        """Step `s` of `batches`; given: the learning rate [K] where it is not the algorithm's."""
+        settings, active = self.settings, len(at)
+        at.step, source, out = s, at.w, self.w[:active, : self.layout.trained]
         batch = self._batch(s, active, batches)
-        settings = self.settings
-        if self.folds:
+        lr = self.algorithm.rate(at) if given is None else given
+        if self.folds and (given is not None or isinstance(lr, float)):
             fold = Fold(-lr, 1.0 - lr * settings.weight_decay, source)
-            self._gradient(active, source, batch, w, dict(fold=fold))
-            return
-        g = self._gradient(active, source, batch, self.g[:active], {})
-        direction = settings.algorithm.direction(LocalState(source, start[:trained], g, lr))
+            self._gradient(at, batch, out, dict(fold=fold))
+        else:
+            self._gradient(at, batch, at.g, {})
+            self._descend(at, lr, out)
+        if self.watched:
+            self.algorithm.after_step(replace(at, w=out))
+
+    def _descend(self, at: Clients, lr: float | Tensor, out: Tensor) -> None:
+        settings, local = self.settings, self.algorithm.local
+        direction = self.algorithm.direction(at)
         kernels.step(
-            source,
+            at.w,
             direction.terms,
             lr,
-            out=w,
+            out=out,
             w_ref=direction.w_ref,
             lam=direction.lam,
             weight_decay=settings.weight_decay + direction.weight_decay,
             clip_norm=settings.clip_norm,
-            momentum=settings.algorithm.local.momentum,
-            nesterov=settings.algorithm.local.nesterov,
-            m=None if self.m is None else self.m[:active],
+            momentum=local.momentum,
+            nesterov=local.nesterov,
+            m=None if self.m is None else self.m[: len(at)],
             backend=settings.backend,
         )
 
@@ -156,20 +186,23 @@ class LocalTrainer:
         view = self.feed.view(batches.draws, s, active)
         return self.path.batch(view, self.feed.y, rows, batches.count[:active, s], seeds)
 
-    def _gradient(
-        self, active: int, source: Tensor, batch: Minibatch, out: Tensor, extra: dict[str, Fold]
-    ) -> Tensor:
-        """The gradient for the step, `[active, trained]` into `out`: at `source` or its ascent."""
-        w, losses = self.w[:active], self.losses[:active]
-        if self.w_adv is None:
-            self.path.gradients(source, w, batch, out, losses, False, **extra)
-            return out
-        g, ahead, local = self.g[:active], self.w_adv[:active], self.settings.algorithm.local
-        self.path.gradients(source, w, batch, g, losses, False)
-        local.ascend(source, g, ahead, self.segments, self.settings.backend)
-        # The loss on record and the running statistics are the model's own: this pass keeps both.
-        self.path.gradients(ahead, w, batch, out, self.spare[:active], True, **extra)
-        return out
+    def _gradient(self, at: Clients, batch: Minibatch, out: Tensor, extra: dict[str, Fold]) -> None:
+        """The step's gradient `[active, trained]` into `out`: at `w` or at its ascent."""
+        local, carried = self.algorithm.local, self.w[: len(at)]
+        losses, spare = self.losses[: len(at)], self.spare[: len(at)]
+        if at.ahead is None:
+            self.path.gradients(at.w, carried, batch, out, losses, False, **extra)
+            return
+        if local.looks:
+            first = at.g if at.first is None else at.first
+            self.path.gradients(at.w, carried, batch, first, losses, False)
+            local.ascend(at, first, at.ahead)
+            # The loss on record and the running statistics are the model's own: the second pass
+            # keeps both.
+            self.path.gradients(at.ahead, carried, batch, out, spare, True, **extra)
+        else:
+            local.ascend(at, None, at.ahead)
+            self.path.gradients(at.ahead, carried, batch, out, losses, False, **extra)
 
     def _seeds(self, batches: Batches, active: int, s: int) -> list[int]:
         """One 63-bit seed per client for this step; both SAM passes see the same dropout masks."""
@@ -178,21 +211,35 @@ class LocalTrainer:
         return (keys >> np.uint64(1)).astype(np.int64).tolist()
 
 
+def about(layout: FlatLayout, device: torch.device) -> Layout:
+    """What algorithms may know of the model."""
+    names = tuple(slot.name for slot in layout.slots if slot.trained)
+    return Layout(names, layout.segments(device), layout.trained)
+
+
 def folds(settings: LocalSettings, layout: FlatLayout, path: GenericPath | ProgramPath) -> bool:
     """Whether a local step is `w - lr (g + decay w)` alone and can ride on the weight gradients."""
-    plain = type(settings.algorithm).direction is Algorithm.direction
     simple = settings.clip_norm is None and not settings.algorithm.local.momentum
-    if not (plain and simple and isinstance(path, ProgramPath)):
+    if not (settings.algorithm.plain and simple and isinstance(path, ProgramPath)):
         return False
     # A weight that several layers read must not move before the last of them has read it.
     return not layout.aliases and not path.program.reuses
 
 
 def recorder_for(
-    settings: LocalSettings, path: GenericPath | ProgramPath, device: torch.device
+    algorithm: Algorithm, path: GenericPath | ProgramPath, device: torch.device
 ) -> Recorder | None:
     """Who records steps on this device; nobody where a step would read more than `Inputs`."""
-    steady = type(settings.algorithm).direction is Algorithm.direction
-    if device.type != "cuda" or not isinstance(path, ProgramPath) or not steady:
+    if device.type != "cuda" or not isinstance(path, ProgramPath) or path.random:
         return None
-    return CudaRecorder()
+    return CudaRecorder() if steady(algorithm) else None
+
+
+def steady(algorithm: Algorithm) -> bool:
+    """Whether a step knows nothing of the round but its model, batch and learning rate."""
+    local = algorithm.local
+    constant = isinstance(getattr(local, "rho", 0.0), (int, float))
+    own = any(overrides(algorithm, method, Algorithm) for method in ("rate", "starts"))
+    watched = any(overrides(piece, "after_step", Piece) for piece in algorithm.pieces)
+    known = type(local) in (SGD, SAM, ASAM) and constant
+    return algorithm.plain and known and not (own or watched)

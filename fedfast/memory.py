@@ -13,7 +13,6 @@ import torch
 
 from .algorithms import Algorithm
 from .data import FederatedData
-from .kernels import Server
 from .layout import FlatLayout
 
 GIB = 1 << 30
@@ -51,14 +50,18 @@ class Plan:
 
 
 def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
-    """Bytes one client adds to the live buffers: w, g, and w_adv and m where there are any."""
-    banks = 2 + int(algorithm.local.ascends) + int(algorithm.local.momentum > 0)
+    """Bytes one client adds to the live buffers: w, g, and what the algorithm has beside them."""
+    local = algorithm.local
+    banks = 2 + int(local.ascends) + int(local.keeps) + int(local.momentum > 0)
+    banks += len(algorithm.client_rows()) + len(algorithm.scratch_rows())
     return max(1, banks * layout.stride * layout.dtype.itemsize)
 
 
-def server_bytes(layout: FlatLayout, rule: Server) -> int:
-    """Bytes of the global row, its spare, the float64 accumulator and the server's moments."""
-    return layout.stride * ((2 + rule.moments) * layout.dtype.itemsize + 8)
+def server_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
+    """Bytes of the server's rows, each twice (now and next), the row sent, and float64 sums."""
+    own = len(algorithm.server_rows())
+    rows = 2 * (1 + algorithm.server.kernel(1.0).moments + own) + 1
+    return layout.stride * (rows * layout.dtype.itemsize + 8 * (1 + own))
 
 
 def data_bytes(data: FederatedData) -> int:

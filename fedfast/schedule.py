@@ -95,11 +95,15 @@ class Schedule:
         """C, the most clients that train in one round."""
         return self._plan.cohort
 
-    def round(self, t: int) -> Round:
-        """Round `t` of 0..rounds-1."""
+    def round(self, t: int, exchange: int = 0) -> Round:
+        """Round `t` of 0..rounds-1.
+
+        exchange  0, or more for algorithms that train the same cohort several times per round:
+                  drawn schedules have other batches then, explicit ones the same
+        """
         if not 0 <= t < self.rounds:
             raise ValueError(f"t: expected 0 <= t < {self.rounds}; got {t}")
-        return self._plan.round(t)
+        return self._plan.round(t, exchange)
 
     def check(self, sizes: ArrayLike) -> None:
         """Raise ValueError unless every client and sample exists in data of these `sizes` `[N]`."""

@@ -15,7 +15,7 @@ from . import _doors as doors
 from . import memory as memories
 from .algorithms import Algorithm
 from .data import Augment, FederatedData
-from .engine import Engine, Outcome, ServerState
+from .engine import Engine, EngineSettings, Outcome
 from .feed import Feed
 from .generic import GenericPath, Loss, torch_threads
 from .history import History, Row
@@ -122,10 +122,12 @@ class Simulation:
         self.threads = torch.get_num_threads() if threads is None else threads
         self.algorithm = doors.algorithm(algorithm)
         self.callbacks = doors.callbacks(callbacks)
+        self.algorithm.check_run(local_epochs, batch_size)
         self._lr = doors.learning_rate(lr, lr_decay)
         self._on_divergence, self._eval_every = on_divergence, eval_every
 
-        data = doors.clients(clients, empty_clients).to(self.device, self.dtype)
+        data = doors.clients(clients, empty_clients)
+        data = (data.pooled() if self.algorithm.pools else data).to(self.device, self.dtype)
         loss_fn = doors.loss(loss)
         self._model, traits = doors.model(model, data, self.device, self.dtype)
         doors.labels("clients", data.y, traits.classes, loss)
@@ -138,10 +140,8 @@ class Simulation:
         layout = FlatLayout.of(self._model, self.dtype)
         row = layout.flatten(self._model, self.device)
         _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
-        self._rule = self.algorithm.server(server_lr)
-        self._state = ServerState(row, layout.trained, self._rule)
         trial = data.bank.take(data.order[:2]).inputs(self.dtype)
-        program, self.generic_because = program_for(self._model, layout, loss, trial, traits.random)
+        program, self.generic_because = program_for(self._model, layout, loss, backend, trial)
         width, item = self.schedule.width, self.dtype.itemsize
         activations = width * item * trial[0].numel()
         if program is not None:
@@ -151,7 +151,7 @@ class Simulation:
             chunk,
             self.schedule.largest_cohort,
             memories.bytes_per_client(layout, self.algorithm) + activations,
-            memories.server_bytes(layout, self._rule),
+            memories.server_bytes(layout, self.algorithm),
             memories.data_bytes(data),
             self.device,
         )
@@ -159,7 +159,7 @@ class Simulation:
         self._judge = GenericPath(self._model, layout, loss_fn, self.threads, traits)
         if program is None:
             say_once(self.generic_because)
-        settings = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend)
+        local = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend, local_epochs)
         feed = Feed(data, doors.augment(augment, data), seed, self.dtype, backend)
 
         def trainer(chunk: int) -> LocalTrainer:
@@ -167,11 +167,16 @@ class Simulation:
             path: GenericPath | ProgramPath = self._judge
             if program is not None:
                 path = ProgramPath(program, layout, chunk, width, self.device, backend)
-            return LocalTrainer(settings, layout, path, feed, chunk)
+            return LocalTrainer(local, layout, path, feed, chunk)
 
         trainers = memories.Halving(trainer, self.memory.chunk)
-        by_samples, tolerant = aggregation == "samples", on_divergence == "continue"
-        self._engine = Engine(trainers, data, layout, by_samples, tolerant)
+        settings = EngineSettings(
+            cohort=self.schedule.largest_cohort,
+            by_samples=aggregation == "samples",
+            tolerant=on_divergence == "continue",
+            server_lr=server_lr,
+        )
+        self._engine = Engine(trainers, data, layout, row, local, settings)
         self.layout, self.history, self.stopped = layout, History(), False
 
     @property
@@ -214,11 +219,11 @@ class Simulation:
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
         with torch_threads(self.threads):
-            return self._judge.evaluate(self._state.row, samples)
+            return self._judge.evaluate(self._engine.state.row, samples)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The global model; loads into the user's own module."""
-        return self.layout.state_dict(self._state.row, self._model)
+        return self.layout.state_dict(self._engine.state.row, self._model)
 
     def model(self) -> nn.Module:
         """A copy of the user's module that holds the global model."""
@@ -231,7 +236,9 @@ class Simulation:
         begin = time.perf_counter()
         with torch_threads(self.threads), doors.own_random_state(self._engine.trainer.path.random):
             plan = self.schedule.round(t)
-            outcome = self._engine.round(t, plan, self._state, self._rule, lr)
+            rehearses = self.algorithm.server.rehearses
+            rehearsal = self.schedule.round(t, exchange=1) if rehearses else None
+            outcome = self._engine.round(t, plan, lr, rehearsal)
         seconds = time.perf_counter() - begin
         status = self._status(outcome)
         self.stopped = status != "ok" and self._on_divergence == "stop"

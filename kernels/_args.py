@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .segments import Segments
+
 Coefficient = float | Tensor
 TermsLike = Tensor | Sequence[Tensor | tuple[Tensor, Coefficient]]
 
@@ -112,6 +114,27 @@ def output(name: str, out: Tensor | None, bank: Tensor) -> Tensor:
             f"{out.shape[0]} clients; got row stride 0"
         )
     return out
+
+
+def output64(name: str, out: Tensor | None, shape: Sequence[int], bank: Tensor) -> Tensor:
+    """`out` checked, or a new contiguous float64 tensor of that shape on the bank's device."""
+    if out is None:
+        return torch.empty(shape, dtype=torch.float64, device=bank.device)
+    if out.shape != tuple(shape) or out.dtype != torch.float64 or not out.is_contiguous():
+        found = f"{out.dtype} {list(out.shape)}, strides {out.stride()}"
+        raise ValueError(f"{name}: expected contiguous float64 {list(shape)}; got {found}")
+    if out.device != bank.device:
+        raise ValueError(f"{name}: expected device {bank.device}; got {out.device}")
+    return out
+
+
+def within(segments: Segments | None, bank: Tensor) -> Segments:
+    """`segments`, checked to end inside the bank's rows; None is one segment, the whole row."""
+    if segments is None:
+        return Segments.whole(bank.shape[1], bank.device)
+    if segments.end > bank.shape[1]:
+        raise ValueError(f"segments: expected end <= S = {bank.shape[1]}; got {segments.end}")
+    return segments
 
 
 def split_terms(terms: TermsLike) -> list[tuple[Tensor, Coefficient]]:

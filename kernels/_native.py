@@ -194,3 +194,15 @@ def mix(x: Tensor, y: Tensor, a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     """`reference.mix`, compiled."""
     module.mix(problem(x), operand(x), operand(y), address(a), address(b), operand(out))
     return out
+
+
+def gram(rows: Tensor, base: Tensor | None, segments: Segments, out: Tensor) -> Tensor:
+    """`reference.gram`, compiled."""
+    module.gram(problem(rows), operand(rows), operand(base), table(segments), address(out))
+    return out
+
+
+def sensitivity(x: Tensor, y: Tensor, segments: Segments, normalize: bool, out: Tensor) -> Tensor:
+    """`reference.sensitivity`, compiled."""
+    module.sensitivity(problem(x), operand(x), operand(y), table(segments), normalize, address(out))
+    return out

@@ -27,6 +27,7 @@ from ._args import (
     output,
     per_client,
     split_terms,
+    within,
 )
 from ._launch import speak
 from ._triton import block_size, combine, few, jit, launch, pack, piece, slots, squares, tl, total
@@ -81,7 +82,7 @@ def perturb(
         float(eps),
         None if adaptive is None else float(adaptive),
         None if norm is None else per_client("norm", norm, w),
-        _within(segments, w),
+        None if segments is None else within(segments, w),
         output("out", out, w),
     )
 
@@ -97,12 +98,6 @@ def _radius(rho: Coefficient, w: Tensor, segments: Segments | None) -> Tensor:
             f"got {list(rho.shape)}, {found}"
         )
     return rho.to(w.device, w.dtype).contiguous()
-
-
-def _within(segments: Segments | None, w: Tensor) -> Segments | None:
-    if segments is not None and segments.end > w.shape[1]:
-        raise ValueError(f"segments: expected end <= S = {w.shape[1]}; got {segments.end}")
-    return segments
 
 
 def _triton_perturb(

@@ -167,3 +167,30 @@ def server_direction(
 def mix(x: Tensor, y: Tensor, a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     """`out = a x + b y`, see `kernels.mix`."""
     return out.copy_(a[:, None] * x + b[:, None] * y)
+
+
+def gram(rows: Tensor, base: Tensor | None, segments: Segments, out: Tensor) -> Tensor:
+    """`out[l] = d d^T` over segment l of `d = rows - base`, see `kernels.gram`."""
+    d = (rows if base is None else rows - base).double()
+    for layer, (start, stop) in enumerate(segments.spans):
+        products = d[:, start:stop] @ d[:, start:stop].T
+        out[layer] = products.tril() + products.tril(-1).T  # symmetric to the bit
+    return out
+
+
+def sensitivity(x: Tensor, y: Tensor, segments: Segments, normalize: bool, out: Tensor) -> Tensor:
+    """Mean squared change of each client's segments, see `kernels.sensitivity`."""
+    n = unit_range if normalize else Tensor.double
+    for layer, (start, stop) in enumerate(segments.spans):
+        change = n(x[:, start:stop]) - n(y[:, start:stop])
+        out[:, layer] = change.square().mean(dim=1)
+    return out.masked_fill_(~out.isfinite(), torch.nan)
+
+
+def unit_range(v: Tensor) -> Tensor:
+    """`(v - min v) / (max v - min v)` of each row in float64; nothing for nothing. [K, n]."""
+    wide = v.double()
+    if not v.shape[1]:
+        return wide
+    low, high = wide.amin(dim=1, keepdim=True), wide.amax(dim=1, keepdim=True)
+    return (wide - low) / (high - low)

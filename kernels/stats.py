@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import _native, reference
-from ._args import bank_like, rows
+from ._args import bank_like, output64, rows, within
 from ._launch import speak
 from ._triton import jit, launch, piece, slots, strided, tl
 from .segments import Segments, blocks
@@ -57,18 +57,8 @@ def stats(
     x = bank_like("x", x, [y, x_ref, y_ref])
     if y is None and y_ref is not None:
         raise ValueError("y_ref: expected None without y; got a tensor")
-    segments = Segments.whole(x.shape[1], x.device) if segments is None else segments
-    if segments.end > x.shape[1]:
-        raise ValueError(f"segments: expected end <= S = {x.shape[1]}; got {segments.end}")
-    shape = (x.shape[0], segments.count, len(Column))
-    if out is None:
-        out = torch.empty(shape, dtype=torch.float64, device=x.device)
-    elif out.shape != shape or out.dtype != torch.float64 or not out.is_contiguous():
-        raise ValueError(
-            f"out: expected contiguous float64 {list(shape)}; got {out.dtype} {list(out.shape)}"
-        )
-    elif out.device != x.device:
-        raise ValueError(f"out: expected device {x.device}; got {out.device}")
+    segments = within(segments, x)
+    out = output64("out", out, (x.shape[0], segments.count, len(Column)), x)
     others = [
         None if o is None else rows(n, o, x)
         for n, o in (("y", y), ("x_ref", x_ref), ("y_ref", y_ref))

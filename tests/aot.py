@@ -27,7 +27,18 @@ from typing import Any
 
 import layer_forms
 import torch
-from fedfast.kernels import Segments, Server, aggregate, gather, mix, perturb, stats, step
+from fedfast.kernels import (
+    Segments,
+    Server,
+    aggregate,
+    gather,
+    gram,
+    mix,
+    perturb,
+    sensitivity,
+    stats,
+    step,
+)
 
 K = 3
 ROW = 64 * 160, Segments.of([0, 5024, 5056], [5000, 10, 5000], [True, False, True])  # as in a run
@@ -76,6 +87,11 @@ def bank_forms(dtype: torch.dtype, size: int, segments: Segments) -> Forms:
     for rule in ("average", "momentum", "yogi"):
         server = Server(rule)
         yield f"aggregate {rule}", partial(chunk, server=server, first=False, **moments)
+    yield "gram rows", partial(gram, w, **call)
+    yield "gram updates", partial(gram, w, shared, **layers)
+    scores = partial(sensitivity, w, shared, segments, **call)
+    yield "sensitivity", partial(scores, normalize=False)
+    yield "sensitivity normalized", partial(scores, normalize=True)
     rows = torch.zeros(K, 2, dtype=torch.int64)
     yield "gather copy", partial(gather, w, rows, **call)
     side = 32 if size % 64 == 0 else 7
@@ -163,7 +179,7 @@ def compiled(launch: Launch, arch: int) -> dict[str, Any]:
         registers=used["REG"],
         spilled=used["STACK"] + used["LOCAL"],
         shared=used["SHARED"],
-        wide_loads=len(re.findall(r"ld\.global\S*\.(?:v4\.b32|v2\.b64)", ptx)),
+        wide_loads=len(re.findall(r"ld\.global\S*\.(?:v4\.b32|v2\.b64)|cp\.async\.cg", ptx)),
         wide_stores=len(re.findall(r"st\.global\S*\.(?:v4\.b32|v2\.b64)", ptx)),
         stores=len(re.findall(r"st\.global", ptx)),
         loads=len(re.findall(r"ld\.global", ptx)),
@@ -182,9 +198,9 @@ _LAUNCHES: list[Launch] = []  # inherited by the two worker processes
 
 
 def main(archs: list[int]) -> None:
-    """Print a JSON row for every launch and architecture; for the last one only, odd rows.
+    """Print a JSON row for every launch and architecture.
 
-    And the layer operations in float64.
+    The last architecture alone gets odd rows, and the layer operations in float64.
     """
     single, double = torch.float32, torch.float64
     _LAUNCHES.extend(launches(single, True, bank_forms(single, *ROW)))

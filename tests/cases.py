@@ -22,12 +22,18 @@ RULES = ("average", "momentum", "adam", "yogi", "adagrad")
 
 @dataclass(frozen=True)
 class Case:
-    """operation, a builder of its keyword arguments, those it writes, and its magnitudes."""
+    """operation, a builder of its keyword arguments, those it writes, and its magnitudes.
+
+    rounding   the dtype whose precision results have, where it is not their own
+    of_client  what a written value says of each client alone, [K, ...]
+    """
 
     operation: str
     build: Callable[[], Inputs]
     written: tuple[str, ...]
     magnitude: Callable[[Inputs], dict[str, Tensor]]
+    rounding: torch.dtype | None = None
+    of_client: Callable[[Tensor], Tensor] = lambda value: value
 
     def run(
         self, backend: str, change: Callable[[Inputs], Inputs] = lambda inputs: inputs
@@ -35,7 +41,7 @@ class Case:
         """What the operation wrote and returned, by name."""
         inputs = change(self.build())
         returned = getattr(kernels, self.operation)(**inputs, backend=backend)
-        return {name: inputs[name] for name in self.written} | {"returned": returned}
+        return {n: inputs[n] for n in self.written if n in inputs} | {"returned": returned}
 
 
 def widen(value: Any) -> Any:
@@ -320,6 +326,62 @@ def mix(
     return Case("mix", build, ("out",), magnitude)
 
 
+def gram(
+    seed: int,
+    clients: int,
+    size: int,
+    dtype: torch.dtype,
+    rows: str = "bank",
+    base: str | None = None,
+    layered: bool = False,
+) -> Case:
+    """A client alone says its squared norm: the diagonal."""
+
+    def build() -> Inputs:
+        draw = Draw(seed, clients, size, dtype)
+        table = segments_of(size) if layered else None
+        start = None if base is None else draw.operand(base)
+        return {"rows": draw.operand(rows), "base": start, "segments": table}
+
+    def magnitude(inputs: Inputs) -> dict[str, Tensor]:
+        products = reference_result("gram", inputs)
+        norms = products.diagonal(dim1=-2, dim2=-1).sqrt()
+        return {"returned": norms[..., :, None, None] * norms[..., None, :, None]}
+
+    def squares(value: Tensor) -> Tensor:
+        return value.diagonal(dim1=-2, dim2=-1).movedim(-1, 0)
+
+    return Case("gram", build, ("returned",), magnitude, dtype, squares)
+
+
+def sensitivity(
+    seed: int,
+    clients: int,
+    size: int,
+    dtype: torch.dtype,
+    x: str = "bank",
+    y: str = "shared",
+    normalize: bool = True,
+) -> Case:
+    """Over the segments of `segments_of`; empty ones have no mean, and one element no extent."""
+
+    def build() -> Inputs:
+        draw = Draw(seed, clients, size, dtype)
+        table = segments_of(size)
+        operands = {"x": draw.operand(x), "y": draw.operand(y)}
+        count = 1 if x == y == "shared" else clients
+        out = torch.full((count, table.count), float("nan"), dtype=torch.float64)
+        return operands | {"segments": table, "normalize": normalize, "out": out}
+
+    def magnitude(inputs: Inputs) -> dict[str, Tensor]:
+        n = reference.unit_range if normalize else torch.abs
+        x, y = (v.expand(inputs["out"].shape[0], -1) for v in (inputs["x"], inputs["y"]))
+        sizes = [(n(x[:, a:b]) + n(y[:, a:b])).square() for a, b in inputs["segments"].spans]
+        return {"out": torch.stack([size.mean(dim=1) for size in sizes], dim=1)[..., None]}
+
+    return Case("sensitivity", build, ("out",), magnitude)
+
+
 FORMS: dict[str, dict[str, dict[str, Any]]] = {
     "perturb": {
         "sam": {},
@@ -378,6 +440,17 @@ FORMS: dict[str, dict[str, dict[str, Any]]] = {
         "strided": {"x": "strided", "y": "strided"},
         "shared": {"x": "shared", "y": "bank"},
     },
+    "gram": {
+        "rows": {},
+        "updates": {"base": "shared"},
+        "layers": {"rows": "strided", "base": "bank", "layered": True},
+    },
+    "sensitivity": {
+        "plain": {"normalize": False},
+        "normalized": {},
+        "banks": {"x": "strided", "y": "bank"},
+        "shared-x": {"x": "shared", "y": "strided", "normalize": False},
+    },
 }
 
 BUILDERS: dict[str, Callable[..., Case]] = {
@@ -386,6 +459,8 @@ BUILDERS: dict[str, Callable[..., Case]] = {
     "stats": stats,
     "aggregate": aggregate,
     "mix": mix,
+    "gram": gram,
+    "sensitivity": sensitivity,
 }
 
 

@@ -7,14 +7,106 @@ from dataclasses import fields
 from typing import Any
 
 from .._names import unknown
-from .base import Algorithm, Direction, LocalState
+from ..annealing import SCHEDULES, Cosine, Exponential, Ramp
+from .base import Algorithm
+from .centralized import Centralized
+from .drift import Drift
 from .fedavg import FedAvg
-from .fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
+from .fedcm import ClientMomentum, FedCM, MoFedSAM
+from .feddyn import Dual, FedDyn
+from .fedfsa import FSA, FedFSA, OfficialMomentum
+from .fedgh import FedGH, Harmonized
+from .fedgloss import EpochDual, FedGloSS, NaiveFedGloSS, RehearsedSAM, ServerSAM
+from .fedlesam import LESAM, FedLESAM, FedLESAMD, FedLESAMS
+from .fednsam import FedNSAM, FedNSAMSingle, LookAhead, Nesterov
+from .fedopt import Adagrad, Adam, FedAdagrad, FedAdam, FedAvgM, FedYogi, Momentum, Yogi
+from .fedprox import FedProx, Prox
+from .fedsagm import SAGM, FedSAGM
 from .fedsam import FedASAM, FedSAM
-from .optimizers import ASAM, OPTIMIZERS, SAM, SGD, Optimizer
+from .fedsgd import FedSGD
+from .fedsmoo import ConsensusSAM, FedSMOO
+from .fedspeed import ExtraSAM, FedSpeed
+from .fedwmsam import FedWMSAM, GuidedSAM, WeightedMomentum
+from .optimizers import ASAM, SAM, SGD, Optimizer
+from .pieces import Clients, Cohort, Direction, Layout, Piece, Server, Sum
+from .scaffold import SCAFFOLD, ControlVariate, FedGAMMA
+from .servers import Average, ServerRule
 
-PAGES: dict[str, type[Algorithm]] = {
-    page.name: page for page in (FedAvg, FedSAM, FedASAM, FedAvgM, FedAdagrad, FedAdam, FedYogi)
+_PAGES: tuple[type[Algorithm], ...] = (
+    Centralized,
+    FedSGD,
+    FedAvg,
+    FedAvgM,
+    FedAdagrad,
+    FedAdam,
+    FedYogi,
+    FedProx,
+    FedCM,
+    SCAFFOLD,
+    FedDyn,
+    FedSAM,
+    FedASAM,
+    MoFedSAM,
+    FedSAGM,
+    FedSpeed,
+    FedGAMMA,
+    FedSMOO,
+    FedLESAM,
+    FedLESAMS,
+    FedLESAMD,
+    NaiveFedGloSS,
+    FedGloSS,
+    FedFSA,
+    FedNSAM,
+    FedNSAMSingle,
+    FedWMSAM,
+    FedGH,
+)
+PAGES: dict[str, type[Algorithm]] = {page.name: page for page in _PAGES}
+
+_OPTIMIZERS: tuple[type[Optimizer], ...] = (
+    SGD,
+    SAM,
+    ASAM,
+    SAGM,
+    ExtraSAM,
+    ConsensusSAM,
+    LESAM,
+    LookAhead,
+    FSA,
+    GuidedSAM,
+)
+OPTIMIZERS: dict[str, type[Optimizer]] = {o.name: o for o in _OPTIMIZERS}
+
+_DRIFTS: tuple[type[Drift], ...] = (
+    Drift,
+    Prox,
+    ClientMomentum,
+    OfficialMomentum,
+    ControlVariate,
+    Dual,
+    EpochDual,
+    WeightedMomentum,
+)
+DRIFTS: dict[str, type[Drift]] = {d.name: d for d in _DRIFTS}
+
+_RULES: tuple[type[ServerRule], ...] = (
+    Average,
+    Momentum,
+    Adam,
+    Yogi,
+    Adagrad,
+    Nesterov,
+    ServerSAM,
+    RehearsedSAM,
+    Harmonized,
+)
+RULES: dict[str, type[ServerRule]] = {r.name: r for r in _RULES}
+
+_PIECES: dict[str, tuple[str, type[Piece], Mapping[str, type[Any]]]] = {
+    "local": ("local optimizer", Optimizer, OPTIMIZERS),
+    "drift": ("drift correction", Drift, DRIFTS),
+    "server": ("server rule", ServerRule, RULES),
 }
 
 
@@ -26,26 +118,38 @@ def names() -> tuple[str, ...]:
 def by_name(name: str, **parameters: Any) -> Algorithm:
     """An algorithm from its name and parameters, as a config writes them.
 
-    `local` may be an optimizer object, its name, or a mapping `{name: sam, rho: 0.05}`.
+    `local`, `drift` and `server` may be an object, a name, or a mapping `{name: sam, rho: 0.05}`;
+    a parameter that changes over rounds may be a mapping `{name: ramp, start: 0, ...}`.
     Raises ValueError for an unknown name or parameter (with the nearest known one) or a bad value.
     """
     if name not in PAGES:
         raise unknown("algorithm", name, PAGES)
-    if "local" in parameters:
-        parameters["local"] = _optimizer(parameters["local"])
+    for part in _PIECES:
+        if part in parameters:
+            parameters[part] = _piece(part, parameters[part])
     return _make(f"algorithm {name}", PAGES[name], parameters)
 
 
-def _optimizer(value: Any) -> Any:
-    if isinstance(value, SGD):
+def _piece(part: str, value: Any) -> Any:
+    kind, base, known = _PIECES[part]
+    if isinstance(value, base):
         return value
     if not isinstance(value, (str, Mapping)):
-        raise TypeError(f"local: expected an optimizer, its name or a mapping; got {value!r}")
+        raise TypeError(f"{part}: expected {_a(kind)}, its name or a mapping; got {value!r}")
+    return _named(kind, value, known)
+
+
+def _a(kind: str) -> str:
+    return "an optimizer" if kind == "local optimizer" else f"a {kind}"
+
+
+def _named(kind: str, value: str | Mapping[str, Any], known: Mapping[str, type[Any]]) -> Any:
+    """An object from `name` or `{name: ..., parameters}`."""
     spec = {"name": value} if isinstance(value, str) else dict(value)
-    name = spec.pop("name", "sgd")
-    if name not in OPTIMIZERS:
-        raise unknown("local optimizer", name, OPTIMIZERS)
-    return _make(f"local optimizer {name}", OPTIMIZERS[name], spec)
+    name = spec.pop("name", next(iter(known)))
+    if name not in known:
+        raise unknown(kind, name, known)
+    return _make(f"{kind} {name}", known[name], spec)
 
 
 def _make(kind: str, page: type[Any], parameters: Mapping[str, Any]) -> Any:
@@ -53,25 +157,86 @@ def _make(kind: str, page: type[Any], parameters: Mapping[str, Any]) -> Any:
     for parameter in parameters:
         if parameter not in known:
             raise unknown(f"{kind}, parameter", parameter, known)
-    return page(**parameters)
+    given = {
+        key: _named("schedule", v, SCHEDULES) if isinstance(v, Mapping) else v
+        for key, v in parameters.items()
+    }
+    return page(**given)
 
 
 __all__ = [
     "ASAM",
-    "PAGES",
-    "SAM",
-    "SGD",
+    "Adagrad",
+    "Adam",
     "Algorithm",
+    "Average",
+    "Centralized",
+    "ClientMomentum",
+    "Clients",
+    "Cohort",
+    "ConsensusSAM",
+    "ControlVariate",
+    "Cosine",
+    "DRIFTS",
     "Direction",
+    "Drift",
+    "Dual",
+    "EpochDual",
+    "Exponential",
+    "ExtraSAM",
+    "FSA",
     "FedASAM",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
     "FedAvgM",
+    "FedCM",
+    "FedDyn",
+    "FedFSA",
+    "FedGAMMA",
+    "FedGH",
+    "FedGloSS",
+    "FedLESAM",
+    "FedLESAMD",
+    "FedLESAMS",
+    "FedNSAM",
+    "FedNSAMSingle",
+    "FedProx",
+    "FedSAGM",
     "FedSAM",
+    "FedSGD",
+    "FedSMOO",
+    "FedSpeed",
+    "FedWMSAM",
     "FedYogi",
-    "LocalState",
+    "LESAM",
+    "GuidedSAM",
+    "Harmonized",
+    "Layout",
+    "LookAhead",
+    "MoFedSAM",
+    "Momentum",
+    "NaiveFedGloSS",
+    "Nesterov",
+    "OPTIMIZERS",
+    "OfficialMomentum",
     "Optimizer",
+    "PAGES",
+    "Piece",
+    "Prox",
+    "RULES",
+    "Ramp",
+    "RehearsedSAM",
+    "SAGM",
+    "SAM",
+    "SCAFFOLD",
+    "SGD",
+    "Server",
+    "ServerRule",
+    "ServerSAM",
+    "Sum",
+    "WeightedMomentum",
+    "Yogi",
     "by_name",
     "names",
 ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+from .._names import unknown
 
 
 def check(condition: bool, symbol: str, expected: str, found: object) -> None:
@@ -11,10 +14,34 @@ def check(condition: bool, symbol: str, expected: str, found: object) -> None:
         raise ValueError(f"{symbol}: expected {expected}; got {found!r}")
 
 
-def check_number(symbol: str, value: object, low: float = 0.0, high: float | None = None) -> None:
-    """Raise unless `value` is a finite number in [low, high]."""
+def check_number(
+    symbol: str, value: object, low: float = 0.0, high: float | None = None, above: bool = False
+) -> None:
+    """Raise unless `value` is a finite number in [low, high], or (low, high] with `above`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{symbol}: expected a number; got {value!r}")
-    bound = f"a finite number >= {low:g}" if high is None else f"a number in [{low:g}, {high:g}]"
-    inside = math.isfinite(value) and value >= low and (high is None or value <= high)
-    check(inside, symbol, bound, value)
+    bracket, relation = ("(", ">") if above else ("[", ">=")
+    bound = f"a finite number {relation} {low:g}"
+    if high is not None:
+        bound = f"a number in {bracket}{low:g}, {high:g}]"
+    inside = math.isfinite(value) and (value > low if above else value >= low)
+    check(inside and (high is None or value <= high), symbol, bound, value)
+
+
+def check_schedule(symbol: str, value: object, low: float = 0.0) -> None:
+    """Raise unless `value` is a number >= low, or a callable round -> number."""
+    if not callable(value):
+        check_number(symbol, value, low)
+
+
+def check_count(symbol: str, value: object, low: int = 0) -> None:
+    """Raise unless `value` is an integer >= low."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{symbol}: expected an integer; got {value!r}")
+    check(value >= low, symbol, f"an integer >= {low}", value)
+
+
+def check_word(symbol: str, value: object, known: Sequence[str]) -> None:
+    """Raise unless `value` is one of the known words."""
+    if value not in known:
+        raise unknown(symbol, str(value), known)

@@ -11,53 +11,99 @@ Reddi et al., "Adaptive Federated Optimization", ICLR 2021, algorithm 2 (the oth
 
 No bias correction; m starts at 0 and v at tau^2 (algorithm 2). `eta_g` is the run's `server_lr`.
 Client state none; one gradient per step (two with `local=SAM(...)`); one model down, one up.
+The rules serve under any clients: `FedProx(mu=0.1, server=Momentum(beta=0.9))`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..kernels import Server
+from .. import kernels
 from ._checks import check_number
 from .base import Algorithm
+from .servers import ServerRule
 
 
 @dataclass(frozen=True)
-class FedAvgM(Algorithm):
-    """Server momentum `beta` (paper: 0.9)."""
+class Momentum(ServerRule):
+    """`m <- beta m + D; w <- w + eta_g m`."""
 
     beta: float = 0.9
 
-    name: ClassVar[str] = "fedavgm"
+    name: ClassVar[str] = "momentum"
 
     def __post_init__(self) -> None:
         check_number("beta", self.beta, 0.0, 1.0)
 
-    def server(self, server_lr: float) -> Server:
-        """`m <- beta m + D; w <- w + eta_g m`."""
-        return Server("momentum", lr=server_lr, beta1=self.beta)
+    def kernel(self, lr: float) -> kernels.Server:
+        """FedAvgM's rule."""
+        return kernels.Server("momentum", lr=lr, beta1=self.beta)
 
 
 @dataclass(frozen=True)
-class FedAdam(Algorithm):
-    """Adam at the server. Paper: beta1 0.9, beta2 0.99, tau 1e-3; `server_lr` must be tuned."""
+class Adam(ServerRule):
+    """`w <- w + eta_g m / (sqrt(v) + tau)` with Adam's moments."""
 
     beta1: float = 0.9
     beta2: float = 0.99
     tau: float = 1e-3
 
-    name: ClassVar[str] = "fedadam"
-    rule: ClassVar[str] = "adam"
+    name: ClassVar[str] = "adam"
 
     def __post_init__(self) -> None:
         check_number("beta1", self.beta1, 0.0, 1.0)
         check_number("beta2", self.beta2, 0.0, 1.0)
         check_number("tau", self.tau)
 
-    def server(self, server_lr: float) -> Server:
-        """`w <- w + eta_g m / (sqrt(v) + tau)`."""
-        return Server(self.rule, server_lr, self.beta1, self.beta2, self.tau)
+    def kernel(self, lr: float) -> kernels.Server:
+        """FedOpt's algorithm 2."""
+        return kernels.Server(self.name, lr, self.beta1, self.beta2, self.tau)
+
+
+@dataclass(frozen=True)
+class Yogi(Adam):
+    """Adam whose v moves by at most (1 - beta2) D^2 per round."""
+
+    name: ClassVar[str] = "yogi"
+
+
+@dataclass(frozen=True)
+class Adagrad(Adam):
+    """Adam whose v adds up; the paper takes beta1 = 0."""
+
+    beta1: float = 0.0
+
+    name: ClassVar[str] = "adagrad"
+
+
+@dataclass(frozen=True)
+class FedAvgM(Algorithm):
+    """Server momentum `beta` (paper: 0.9)."""
+
+    server: ServerRule = field(init=False, default_factory=Momentum)
+    beta: float = 0.9
+
+    name: ClassVar[str] = "fedavgm"
+
+    def __post_init__(self) -> None:
+        self.compose(server=Momentum(self.beta))
+
+
+@dataclass(frozen=True)
+class FedAdam(Algorithm):
+    """Adam at the server. Paper: beta1 0.9, beta2 0.99, tau 1e-3; `server_lr` must be tuned."""
+
+    server: ServerRule = field(init=False, default_factory=Adam)
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+
+    name: ClassVar[str] = "fedadam"
+    rule: ClassVar[type[Adam]] = Adam
+
+    def __post_init__(self) -> None:
+        self.compose(server=self.rule(self.beta1, self.beta2, self.tau))
 
 
 @dataclass(frozen=True)
@@ -65,7 +111,7 @@ class FedYogi(FedAdam):
     """Yogi at the server: v moves by at most (1 - beta2) D^2 per round."""
 
     name: ClassVar[str] = "fedyogi"
-    rule: ClassVar[str] = "yogi"
+    rule: ClassVar[type[Adam]] = Yogi
 
 
 @dataclass(frozen=True)
@@ -75,4 +121,4 @@ class FedAdagrad(FedAdam):
     beta1: float = 0.0
 
     name: ClassVar[str] = "fedadagrad"
-    rule: ClassVar[str] = "adagrad"
+    rule: ClassVar[type[Adam]] = Adagrad

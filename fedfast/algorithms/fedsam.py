@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from ..annealing import Schedulable
 from .base import Algorithm
 from .optimizers import ASAM, SAM, Optimizer
 
@@ -24,13 +25,13 @@ class FedSAM(Algorithm):
     """FedAvg whose clients run SAM with radius `rho` (CIFAR-10: 0.1); see `SAM` for `eps`."""
 
     local: Optimizer = field(init=False, default_factory=SAM)
-    rho: float = 0.1
+    rho: Schedulable = 0.1
     eps: float = 1e-12
 
     name: ClassVar[str] = "fedsam"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "local", SAM(rho=self.rho, eps=self.eps))
+        self.compose(local=SAM(rho=self.rho, eps=self.eps))
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ class FedASAM(Algorithm):
     """FedAvg whose clients run ASAM with radius `rho` and offset `eta` (CIFAR-10: 0.7, 0.2)."""
 
     local: Optimizer = field(init=False, default_factory=ASAM)
-    rho: float = 0.7
+    rho: Schedulable = 0.7
     eta: float = 0.2
     eps: float = 1e-16
 
     name: ClassVar[str] = "fedasam"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "local", ASAM(rho=self.rho, eta=self.eta, eps=self.eps))
+        self.compose(local=ASAM(rho=self.rho, eta=self.eta, eps=self.eps))

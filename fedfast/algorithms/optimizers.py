@@ -6,17 +6,20 @@ One object serves under any algorithm: `FedAvg(local=SAM(rho=0.05))` is FedSAM.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ..kernels import Segments, perturb
-from ._checks import check, check_number
+from ..annealing import Schedulable, at_round
+from ..kernels import perturb
+from ..kernels._args import TermsLike
+from ._checks import check, check_number, check_schedule
+from .pieces import Clients, Piece
 
 
 @dataclass(frozen=True)
-class SGD:
-    """Stochastic gradient descent: `v <- v - eta * d`, one gradient per step.
+class Optimizer(Piece):
+    """Base of the clients' optimizers.
 
     momentum  torch-style heavy ball, reset at the start of every round (the papers use 0)
     nesterov  Nesterov's form of it
@@ -25,8 +28,8 @@ class SGD:
     momentum: float = 0.0
     nesterov: bool = False
 
-    name: ClassVar[str] = "sgd"
-    ascends: ClassVar[bool] = False
+    ascends: ClassVar[bool] = False  # the step's gradient is taken at `ahead`, not at `w`
+    looks: ClassVar[bool] = False  # and `ahead` depends on the gradient at `w`: two per step
 
     def __post_init__(self) -> None:
         check_number("momentum", self.momentum, 0.0, 1.0)
@@ -37,39 +40,68 @@ class SGD:
             self.nesterov,
         )
 
-    def ascend(self, w: Tensor, g: Tensor, out: Tensor, segments: Segments, backend: str) -> None:
-        """Write the model at which the step's gradient is taken. w, g, out: `[K, trained]`."""
+    @property
+    def keeps(self) -> bool:
+        """Whether the gradient at `w` outlives the second one, in `first`."""
+        return False
+
+    def refuses(self, algorithm: Any) -> str:
+        """Control variates and duals assume that a client moves by -eta times its directions."""
+        if self.momentum and not algorithm.drift.plain:
+            drift = algorithm.drift.name
+            return f"local momentum under {drift}, whose state is derived from plain SGD steps"
+        return ""
+
+    def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
+        """Write `ahead`, where the step's gradient is taken. out: [K, trained]
+
+        g   [K, trained], the gradient at `at.w` for those that look, else None
+        """
         raise TypeError(f"{self.name} takes its gradient at the model itself")
+
+    def terms(self, at: Clients) -> TermsLike:
+        """The step's gradient, as terms."""
+        return at.g
 
 
 @dataclass(frozen=True)
-class SAM(SGD):
+class SGD(Optimizer):
+    """Stochastic gradient descent: `v <- v - eta * d`, one gradient per step."""
+
+    name: ClassVar[str] = "sgd"
+
+
+@dataclass(frozen=True)
+class SAM(Optimizer):
     """Sharpness-aware minimisation: the gradient at `v + rho * g / (|g| + eps)`, same mini-batch.
 
-    One Euclidean norm over the whole model. rho: 0.1 is FL-Simulator's default and the ECCV paper's
-    for CIFAR-10. eps: 1e-7 in FL-Simulator, 1e-12 in SAGM, FedSOL and FedNSAM, 1e-16 in FedGloSS;
-    the papers have none.
+    One Euclidean norm over the whole model. rho: a number or a schedule over rounds; 0.1 is
+    FL-Simulator's default and the ECCV paper's for CIFAR-10. eps: 1e-7 in FL-Simulator, 1e-12 in
+    SAGM, FedSOL and FedNSAM, 1e-16 in FedGloSS; the papers have none.
     Source: Foret et al., "Sharpness-Aware Minimization", ICLR 2021, eq. 2.
     """
 
-    rho: float = 0.1
+    rho: Schedulable = 0.1
     eps: float = 1e-12
 
     name: ClassVar[str] = "sam"
     ascends: ClassVar[bool] = True
+    looks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("rho", self.rho)
+        check_schedule("rho", self.rho)
         check_number("eps", self.eps)
 
-    def ascend(self, w: Tensor, g: Tensor, out: Tensor, segments: Segments, backend: str) -> None:
+    def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = w + rho g / (|g| + eps)`."""
-        perturb(w, g, self.rho, out=out, eps=self.eps, backend=backend)
+        assert g is not None
+        rho = at_round(self.rho, at.round)
+        perturb(at.w, g, rho, out=out, eps=self.eps, backend=at.backend)
 
 
 @dataclass(frozen=True)
-class ASAM(SGD):
+class ASAM(SAM):
     """Adaptive SAM: `e = rho * t^2 g / (|t g| + eps)`, `t = |v| + eta` on weights, 1 on biases.
 
     rho 0.7 and eta 0.2 are FedASAM's for CIFAR-10. "Weights" are the parameters with "weight" in
@@ -77,31 +109,26 @@ class ASAM(SGD):
     Source: Kwon et al., "ASAM", ICML 2021; Caldarola et al., ECCV 2022.
     """
 
-    rho: float = 0.7
-    eta: float = 0.2
+    rho: Schedulable = 0.7
     eps: float = 1e-16
+    eta: float = 0.2
 
     name: ClassVar[str] = "asam"
-    ascends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for symbol in ("rho", "eta", "eps"):
-            check_number(symbol, getattr(self, symbol))
+        check_number("eta", self.eta)
 
-    def ascend(self, w: Tensor, g: Tensor, out: Tensor, segments: Segments, backend: str) -> None:
+    def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = w + rho t^2 g / (|t g| + eps)`."""
+        assert g is not None
         perturb(
-            w,
+            at.w,
             g,
-            self.rho,
+            at_round(self.rho, at.round),
             out=out,
-            segments=segments,
+            segments=at.layout.segments,
             eps=self.eps,
             adaptive=self.eta,
-            backend=backend,
+            backend=at.backend,
         )
-
-
-Optimizer = SGD  # any of these: SAM and ASAM specialise it
-OPTIMIZERS: dict[str, type[SGD]] = {o.name: o for o in (SGD, SAM, ASAM)}

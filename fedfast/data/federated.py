@@ -144,6 +144,12 @@ class FederatedData:
         first = self.offsets[torch.as_tensor(clients, device=device)]
         return self.order[first.view(-1, *[1] * (index.ndim - 1)) + index.to(device)]
 
+    def pooled(self) -> FederatedData:
+        """One client that owns everybody's samples; test parts are left out."""
+        total = int(self.sizes.sum())
+        offsets = torch.tensor([0, total], device=self.offsets.device)
+        return replace(self, offsets=offsets, sizes=np.array([total]), test=None)
+
     def label_counts(self) -> np.ndarray:
         """How many samples of each class each client has: int64 `[N, classes]`."""
         owner = np.repeat(np.arange(self.num_clients), self.sizes)

@@ -1,0 +1,36 @@
+"""`Drift`: the correction that keeps clients from drifting apart. The base corrects nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..kernels._args import TermsLike
+from .pieces import Clients, Direction, Piece, listed
+
+# What a run's `clip_norm` acts on, where a quadratic lam/2 |v - w|^2 pulls clients to w:
+#   "linear"  the gradient and the term's constant part -lam w; lam v joins the weight decay
+#             afterwards (FL-Simulator and its family; the published numbers come from there)
+#   "whole"   the whole corrected direction
+# Without clipping both are the same.
+CLIPS = ("linear", "whole")
+
+
+@dataclass(frozen=True)
+class Drift(Piece):
+    """No correction. Each correction is written down in its paper's file."""
+
+    name: ClassVar[str] = "none"
+    plain: ClassVar[bool] = True  # the direction is the gradient and nothing else
+    full_gradient: ClassVar[bool] = False  # it wants `scratch["full"]`: all local data's, at w
+
+    def correct(self, at: Clients, terms: TermsLike) -> Direction:
+        """The direction, from the terms of the local optimizer's gradient."""
+        return Direction(terms)
+
+
+def pulled(at: Clients, terms: TermsLike, lam: float, clip: str) -> Direction:
+    """The terms plus `lam (v - w)`, w the model that was sent; see `CLIPS` for `clip`."""
+    if clip == "whole":
+        return Direction(terms, w_ref=at.start, lam=lam)
+    return Direction([*listed(terms), (at.start, -lam)], weight_decay=lam)

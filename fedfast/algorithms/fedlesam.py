@@ -1,0 +1,120 @@
+"""FedLESAM, FedLESAM-S, FedLESAM-D. Fan et al., "Locally Estimated Global Perturbations are Better
+than Local Perturbations for Federated Sharpness-aware Minimization", ICML 2024.
+
+    client   e = rho (w_old - w) / (|w_old - w| + eps)      once per round, no gradient
+             v <- v - eta (grad at v + e, corrected);   w_old <- w
+    server   as FedAvg (-S: SCAFFOLD, -D: FedDyn)
+
+w_old is the global model that the client received in its previous active round; w_old - w is minus
+the global movement since then, an estimate of the global gradient. In a client's first round e = 0.
+-S corrects by `c - c_i`, -D by `lam (h_i + v - w)`.
+Client state w_old (-S: c_i, -D: h_i); server state w (-S: c, -D: mean of h); one gradient per step;
+one model down, one up (-S: two each).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..annealing import Schedulable, at_round
+from ..kernels import mix, perturb
+from ._checks import check_number, check_schedule
+from .base import Algorithm
+from .drift import Drift
+from .feddyn import Dual
+from .optimizers import Optimizer
+from .pieces import Clients, Rows
+from .scaffold import ControlVariate
+
+
+@dataclass(frozen=True)
+class LESAM(Optimizer):
+    """The gradient at `v + e` with one e per round, from the global models a client has seen."""
+
+    rho: Schedulable = 0.01
+    eps: float = 1e-12
+
+    name: ClassVar[str] = "lesam"
+    ascends: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_schedule("rho", self.rho)
+        check_number("eps", self.eps)
+
+    def client_rows(self) -> Mapping[str, str]:
+        """w_old; the model sent, where it is the first."""
+        return {"w_old": "start"}
+
+    def scratch_rows(self) -> Sequence[str]:
+        """e."""
+        return ("e",)
+
+    def begin(self, at: Clients) -> None:
+        """`e = rho (w_old - w) / (|w_old - w| + eps)`."""
+        origin, rho = torch.zeros_like(at.start), at_round(self.rho, at.round)
+        terms = [(at.own["w_old"], 1.0), (at.start, -1.0)]
+        perturb(origin, terms, rho, out=at.scratch["e"], eps=self.eps, backend=at.backend)
+
+    def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
+        """`out = v + e`."""
+        mix(at.w, at.scratch["e"], out=out, backend=at.backend)
+
+    def finish(self, at: Clients) -> Rows:
+        """`w_old <- w`."""
+        at.own["w_old"].copy_(at.start)
+        return {}
+
+
+@dataclass(frozen=True)
+class FedLESAM(Algorithm):
+    """rho 0.01 in FedWMSAM's comparison, 0.5 in the authors' example of -S."""
+
+    local: Optimizer = field(init=False, default_factory=LESAM)
+    rho: Schedulable = 0.01
+    eps: float = 1e-12
+
+    name: ClassVar[str] = "fedlesam"
+
+    def __post_init__(self) -> None:
+        self.compose(local=LESAM(rho=self.rho, eps=self.eps))
+
+
+@dataclass(frozen=True)
+class FedLESAMS(Algorithm):
+    """FedLESAM under SCAFFOLD's control variates, with their full weight."""
+
+    local: Optimizer = field(init=False, default_factory=LESAM)
+    drift: Drift = field(init=False, default_factory=ControlVariate)
+    rho: Schedulable = 0.01
+    eps: float = 1e-12
+    steps: float | None = None
+
+    name: ClassVar[str] = "fedlesam-s"
+
+    def __post_init__(self) -> None:
+        local = LESAM(rho=self.rho, eps=self.eps)
+        self.compose(local=local, drift=ControlVariate(steps=self.steps))
+
+
+@dataclass(frozen=True)
+class FedLESAMD(Algorithm):
+    """FedLESAM under FedDyn's duals."""
+
+    local: Optimizer = field(init=False, default_factory=LESAM)
+    drift: Drift = field(init=False, default_factory=Dual)
+    rho: Schedulable = 0.01
+    eps: float = 1e-12
+    lam: float = 0.1
+    clip: str = "linear"
+
+    name: ClassVar[str] = "fedlesam-d"
+
+    def __post_init__(self) -> None:
+        local = LESAM(rho=self.rho, eps=self.eps)
+        self.compose(local=local, drift=Dual(self.lam, self.clip))

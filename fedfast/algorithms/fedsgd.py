@@ -1,0 +1,51 @@
+"""FedSGD. McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized
+Data", AISTATS 2017: one full local gradient per client and round, one server step.
+
+    client   g_k = gradient of the mean loss over all its n_k samples, at w
+    server   "mean"  w <- w - eta sum_k (n_k / n) g_k      full-batch descent on the mean loss
+             "sum"   w <- w - eta sum_k n_k g_k            ... on the summed loss
+
+With everybody taking part, "mean" is a centralized step on the mean loss and "sum" one on the
+summed loss. `rule="weighted-sum"` weighs the summed-loss gradients by n_k / n again, which is
+neither: about 1 / N of the centralized step (a mistake met in the literature, kept to show it).
+Client state none; server state w; one gradient per round; one model down, one up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ._checks import check_word
+from .base import Algorithm
+
+RULES = ("mean", "sum", "weighted-sum")
+
+
+@dataclass(frozen=True)
+class FedSGD(Algorithm):
+    """One gradient on all local data; needs `local_epochs=1` and `batch_size=None`."""
+
+    rule: str = "mean"
+
+    name: ClassVar[str] = "fedsgd"
+
+    def __post_init__(self) -> None:
+        check_word("rule", self.rule, RULES)
+        super().__post_init__()
+
+    def check_run(self, local_epochs: int, batch_size: int | None) -> None:
+        """One local step on all data, by definition."""
+        if batch_size is not None:
+            raise ValueError(
+                f"batch_size: fedsgd takes all local data at once, None; got {batch_size}"
+            )
+        if local_epochs != 1:
+            raise ValueError(f"local_epochs: fedsgd makes one local step, 1; got {local_epochs}")
+
+    def weights(self, sizes: Tensor, by_samples: bool) -> Tensor:
+        """The factor of each client's move `-eta g_k`."""
+        mean = sizes / sizes.sum()
+        return {"mean": mean, "sum": sizes, "weighted-sum": sizes * mean}[self.rule]

@@ -1,0 +1,154 @@
+"""FedWMSAM: momentum-guided sharpness-aware minimisation with an adaptive mixing weight.
+
+    client   Delta_k = M + alpha / (1 - alpha) (c - c_k)
+             delta = (w - eta b Delta_k) - v_b            the predicted global model, seen from here
+             g = grad at v_b + rho delta / (|delta| + eps)
+             v <- v - eta (alpha g + (1 - alpha) Delta_k)
+                = v - eta (alpha (g + c - c_k) + (1 - alpha) M)
+             c_k <- c_k - c - D_k / (K_k eta)
+    server   alpha <- (1 - lambda) alpha + lambda clip(mean_k (1 - cos(-D_k, M)), 0.1, 0.9)
+             c <- c + sum_S dc_k / N;   M <- -sum_k p_k D_k / (K_k eta);   w <- w + eta_g D
+
+The paper's algorithm 1 leaves signs and units of Delta open; here M is a mean gradient, so that the
+local step is a descent and the prediction after b steps is w - eta b Delta_k. `variant="official"`
+is the authors' code but for its indexing fault: the prediction moves by +Delta_k per step, the
+perturbation points away from it, and M is multiplied by the learning rate's decay.
+Client state c_k; server state w, M, c, alpha; one gradient per step; two model sizes down
+(w, Delta_k), one up. alpha_0 0.1, lambda 0.01, rho 0.01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..annealing import Schedulable, at_round
+from ..kernels import Column, cosines, norms, perturb, stats
+from ..kernels._args import TermsLike
+from ._checks import check_number, check_schedule, check_word
+from .base import Algorithm
+from .drift import Drift
+from .optimizers import Optimizer
+from .pieces import Clients, Cohort, Direction, Rows, Server, Sum, listed
+from .scaffold import ControlVariate
+
+Terms = list[tuple[Tensor, float]]
+VARIANTS = ("paper", "official")
+
+
+def _delta(at: Clients, scale: float) -> Terms:
+    """`scale * Delta_k`, as terms."""
+    alpha = at.scalars["alpha"]
+    apart = scale * alpha / (1.0 - alpha)
+    return [(at.server["m"], scale), (at.server["c"], apart), (at.own["c_i"], -apart)]
+
+
+@dataclass(frozen=True)
+class GuidedSAM(Optimizer):
+    """The gradient on the way to the predicted global model: one per step."""
+
+    rho: Schedulable = 0.01
+    eps: float = 1e-12
+    variant: str = "paper"
+
+    name: ClassVar[str] = "guided-sam"
+    ascends: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_schedule("rho", self.rho)
+        check_number("eps", self.eps)
+        check_word("variant", self.variant, VARIANTS)
+
+    def refuses(self, algorithm: Any) -> str:
+        """The prediction is made from the drift's momentum and variates."""
+        if not isinstance(algorithm.drift, WeightedMomentum):
+            return f"guided-sam predicts from weighted-momentum; drift is {algorithm.drift.name}"
+        return super().refuses(algorithm)
+
+    def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
+        """`out = v + rho delta / (|delta| + eps)`."""
+        official = self.variant == "official"
+        moved = _delta(at, float(at.step) if official else -at.lr * at.step)
+        rho = at_round(self.rho, at.round) * (-1.0 if official else 1.0)
+        terms = [(at.start, 1.0), (at.w, -1.0), *moved]
+        perturb(at.w, terms, rho, out=out, eps=self.eps, backend=at.backend)
+
+
+@dataclass(frozen=True)
+class WeightedMomentum(ControlVariate):
+    """`alpha (g + c - c_k) + (1 - alpha) M` with alpha following the clients' agreement with M.
+
+    alpha   before the first round, in (0, 1)
+    lam     how fast alpha follows
+    decay   what M is multiplied by besides (official code: the learning rate's decay)
+    """
+
+    alpha: float = 0.1
+    lam: float = 0.01
+    decay: float = 1.0
+
+    name: ClassVar[str] = "weighted-momentum"
+    plain: ClassVar[bool] = False
+    server_rows: ClassVar[tuple[str, ...]] = ("c", "m")
+    extra: ClassVar[tuple[int, int]] = (1, 0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("alpha", self.alpha, 0.0, 1.0, above=True)
+        check_number("lam", self.lam, 0.0, 1.0)
+        check_number("decay", self.decay, 0.0, 1.0, above=True)
+
+    def server_scalars(self) -> Mapping[str, float]:
+        """alpha."""
+        return {"alpha": self.alpha}
+
+    def correct(self, at: Clients, terms: TermsLike) -> Direction:
+        """`alpha g + (1 - alpha) Delta_k`."""
+        alpha = at.scalars["alpha"]
+        own: Any = [(t, alpha * c) for t, c in listed(terms)]
+        return Direction([*own, *_delta(at, 1.0 - alpha)])
+
+    def finish(self, at: Clients) -> Rows:
+        """Renew c_k; how much D_k disagrees with M, 0 where one of them is zero."""
+        super().finish(at)
+        sums = stats(at.w, at.server["m"], x_ref=at.start, backend=at.backend)
+        known = (norms(sums) > 0) & (norms(sums, Column.YY) > 0)
+        return {"disagreement": torch.where(known, cosines(sums) + 1.0, 0.0)}
+
+    def sums(self, cohort: Cohort) -> Sequence[Sum]:
+        """c as SCAFFOLD's, M as FedCM's."""
+        mean = -self.decay * cohort.weights / cohort.lr_total
+        return [*super().sums(cohort), Sum("m", mean, keep=0.0)]
+
+    def settle(self, server: Server, cohort: Cohort, numbers: Rows) -> None:
+        """`alpha <- (1 - lambda) alpha + lambda clip(mean, 0.1, 0.9)`."""
+        found = min(max(float(numbers["disagreement"].mean()), 0.1), 0.9)
+        server.scalars["alpha"] = (1 - self.lam) * server.scalars["alpha"] + self.lam * found
+
+
+@dataclass(frozen=True)
+class FedWMSAM(Algorithm):
+    """`lam` is the paper's lambda; `lr_decay` is the run's, which only the official form uses."""
+
+    local: Optimizer = field(init=False, default_factory=GuidedSAM)
+    drift: Drift = field(init=False, default_factory=WeightedMomentum)
+    rho: Schedulable = 0.01
+    alpha: float = 0.1
+    lam: float = 0.01
+    eps: float = 1e-12
+    lr_decay: float = 1.0
+    steps: float | None = None
+    variant: str = "paper"
+
+    name: ClassVar[str] = "fedwmsam"
+
+    def __post_init__(self) -> None:
+        local: Any = GuidedSAM(rho=self.rho, eps=self.eps, variant=self.variant)
+        decay = self.lr_decay if self.variant == "official" else 1.0
+        drift: Any = WeightedMomentum(steps=self.steps, alpha=self.alpha, lam=self.lam, decay=decay)
+        self.compose(local=local, drift=drift)

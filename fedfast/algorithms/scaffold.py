@@ -1,0 +1,136 @@
+"""SCAFFOLD and FedGAMMA. Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for
+Federated Learning", ICML 2020; Dai et al., "FedGAMMA: Federated Learning with Global
+Sharpness-Aware Minimization", TNNLS 2023.
+
+    client   d = g + c - c_i;   v <- v - eta (clip(d) + wd v)         FedGAMMA: g is SAM's gradient
+             option I    c_i^+ = the full local gradient at w
+             option II   c_i^+ = c_i - c + (w - v_K) / (K_i eta)
+    server   w <- w + eta_g D;   c <- c + (1 / N) sum_{i in S} (c_i^+ - c_i)
+
+K_i are the steps client i made, eta the learning rate of the round. c = c_i = 0 at first, so that
+round 0 is FedAvg. "Modified" SCAFFOLD sets c_i := c at the start of every round: the correction is
+then identically 0 and the model's path is FedAvg's, bit for bit; only the variate differs.
+Client state c_i; server state w, c; one gradient per step (FedGAMMA two); two model sizes down
+(w, c), two up (one if the server keeps c_i).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+
+from ..annealing import Schedulable
+from ..kernels import step
+from ..kernels._args import TermsLike
+from ._checks import check_number, check_word
+from .base import Algorithm
+from .drift import Drift
+from .optimizers import SAM, Optimizer
+from .pieces import Clients, Cohort, Direction, Rows, Sum, listed
+
+
+@dataclass(frozen=True)
+class ControlVariate(Drift):
+    """SCAFFOLD's correction `c - c_i`.
+
+    option  "II" or "I", how c_i is renewed; I takes a pass over all local data at w
+    steps   K in option II; None counts each client's own, FL-Simulator takes E n_0 / B
+    reset   c_i := c at the start of every round ("modified" SCAFFOLD)
+    """
+
+    option: str = "II"
+    steps: float | None = None
+    reset: bool = False
+
+    name: ClassVar[str] = "control-variate"
+    server_rows: ClassVar[tuple[str, ...]] = ("c",)
+    extra: ClassVar[tuple[int, int]] = (1, 1)
+
+    def __post_init__(self) -> None:
+        check_word("option", self.option, ("I", "II"))
+        if self.steps is not None:
+            check_number("steps", self.steps, above=True)
+
+    @property
+    def plain(self) -> bool:  # type: ignore[override]
+        """A reset variate corrects nothing."""
+        return self.reset
+
+    @property
+    def full_gradient(self) -> bool:  # type: ignore[override]
+        """Whether `scratch["full"]` must hold the full local gradient at w."""
+        return self.option == "I"
+
+    def client_rows(self) -> Mapping[str, str]:
+        """c_i, 0 at first."""
+        return {"c_i": "zeros"}
+
+    def scratch_rows(self) -> Sequence[str]:
+        """The full gradient for option I."""
+        return ("full",) if self.full_gradient else ()
+
+    def correct(self, at: Clients, terms: TermsLike) -> Direction:
+        """`g + c - c_i`."""
+        if self.reset:
+            return Direction(terms)
+        return Direction([*listed(terms), (at.server["c"], 1.0), (at.own["c_i"], -1.0)])
+
+    def finish(self, at: Clients) -> Rows:
+        """Renew c_i."""
+        c_i = at.own["c_i"]
+        if self.full_gradient:
+            c_i.copy_(at.scratch["full"])
+            return {}
+        inverse = 1.0 / (at.lr_total if self.steps is None else self.steps * at.lr)
+        moved = [(at.start, inverse), (at.w, -inverse)]
+        old = (c_i, -1.0) if self.reset else (at.server["c"], -1.0)
+        step(c_i, [old, *moved], -1.0, out=c_i, backend=at.backend)
+        return {}
+
+    def sums(self, cohort: Cohort) -> Sequence[Sum]:
+        """`c <- c + sum_S (c_i^+ - c_i) / N`."""
+        population = cohort.population
+        if self.full_gradient:
+            each = torch.full_like(cohort.weights, 1.0 / population)
+            if self.reset:  # the old c_i was c
+                return [Sum("c", each, keep=1.0 - len(cohort) / population, of="c_i")]
+            return [Sum("c", each, of="c_i", change=True)]
+        total = cohort.lr_total if self.steps is None else self.steps * cohort.lr
+        each = -torch.ones_like(cohort.weights) / (population * total)
+        return [Sum("c", each, keep=1.0 - len(cohort) / population)]
+
+
+@dataclass(frozen=True)
+class SCAFFOLD(Algorithm):
+    """SGD under control variates; `modified` resets them every round (then it is FedAvg)."""
+
+    drift: Drift = field(init=False, default_factory=ControlVariate)
+    option: str = "II"
+    steps: float | None = None
+    modified: bool = False
+
+    name: ClassVar[str] = "scaffold"
+
+    def __post_init__(self) -> None:
+        self.compose(drift=ControlVariate(self.option, self.steps, self.modified))
+
+
+@dataclass(frozen=True)
+class FedGAMMA(Algorithm):
+    """SAM under control variates, which correct after the perturbation. rho 0.05 to 0.1."""
+
+    local: Optimizer = field(init=False, default_factory=SAM)
+    drift: Drift = field(init=False, default_factory=ControlVariate)
+    rho: Schedulable = 0.1
+    eps: float = 1e-12
+    option: str = "II"
+    steps: float | None = None
+
+    name: ClassVar[str] = "fedgamma"
+
+    def __post_init__(self) -> None:
+        local = SAM(rho=self.rho, eps=self.eps)
+        self.compose(local=local, drift=ControlVariate(self.option, self.steps))

@@ -1,0 +1,133 @@
+"""What outlives a round: the server's model and rows, and rows and values of every client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from .algorithms.pieces import Server
+from .kernels import Server as Rule
+
+GROWTH = 64  # client rows made at first; then twice as many each time
+
+
+class ServerState(Server):
+    """The global row [S], the rule's moments, and the rows and scalars of the pieces."""
+
+    def __init__(
+        self,
+        row: Tensor,
+        trained: int,
+        rule: Rule,
+        rows: Iterable[str] = (),
+        scalars: Mapping[str, float] | None = None,
+    ) -> None:
+        self.row, self.trained, self.w = row, trained, row[:trained]
+        self.m = torch.zeros_like(self.w) if rule.moments > 0 else None
+        self.v = torch.full_like(self.w, rule.tau**2) if rule.moments > 1 else None
+        self.rows = {name: torch.zeros_like(self.w) for name in rows}
+        self.scalars = dict(scalars or {})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name: what a checkpoint holds."""
+        moments = {"moment1": self.m, "moment2": self.v}
+        kept = {name: t for name, t in moments.items() if t is not None}
+        return {"row": self.row, **kept, **self.rows}
+
+    def shown(self) -> dict[str, Tensor]:
+        """The rows that clients may read."""
+        return self.rows if self.m is None else {**self.rows, "moment": self.m}
+
+    def copy_(self, other: ServerState) -> None:
+        """Take over all values of `other`."""
+        theirs = other.tensors()
+        for name, t in self.tensors().items():
+            t.copy_(theirs[name])
+        self.scalars = dict(other.scalars)
+
+    def twin(self) -> ServerState:
+        """Another state of the same make, its values still to be written."""
+        made = ServerState.__new__(ServerState)
+        made.row, made.trained = torch.empty_like(self.row), self.trained
+        made.w = made.row[: self.trained]
+        made.m = None if self.m is None else torch.empty_like(self.m)
+        made.v = None if self.v is None else torch.empty_like(self.v)
+        made.rows = {name: torch.empty_like(t) for name, t in self.rows.items()}
+        made.scalars = {}
+        return made
+
+
+class ClientState:
+    """Rows and small values of every client, kept from the round in which it first takes part.
+
+    rows    name -> "zeros" or "start": what a row holds the first time
+    values  name -> what every client starts with
+    Memory grows with the clients that have taken part, not with the population.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[str, str],
+        values: Mapping[str, Tensor],
+        population: int,
+        like: Tensor,
+    ) -> None:
+        self.first, self.like = dict(rows), like
+        self.slot = torch.full((population,), -1, dtype=torch.int64)
+        self.used = 0
+        self.rows = {name: like.new_zeros(0, like.shape[-1]) for name in rows}
+        self.values = {
+            name: v.to(like.device).expand(population, *v.shape).clone()
+            for name, v in values.items()
+        }
+
+    def gather(self, ids: Tensor, start: Tensor, into: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copy the rows of clients `ids` [K] into banks [K, width]; returns their values.
+
+        start  [width], the model sent, for rows that begin with it
+        """
+        slots = self._slots(ids, start)
+        for name, bank in into.items():
+            torch.index_select(self.rows[name], 0, slots, out=bank)
+        at = ids.to(self.like.device)
+        return {name: v[at] for name, v in self.values.items()}
+
+    def scatter(
+        self, ids: Tensor, rows: Mapping[str, Tensor], values: Mapping[str, Tensor]
+    ) -> None:
+        """Keep the rows and values of clients `ids` [K]."""
+        slots = self.slot[ids].to(self.like.device)
+        for name, bank in rows.items():
+            self.rows[name].index_copy_(0, slots, bank)
+        at = ids.to(self.like.device)
+        for name, v in values.items():
+            self.values[name].index_copy_(0, at, v)
+
+    def row(self, name: str, client: int) -> Tensor | None:
+        """One client's row [width], or None if it never took part."""
+        slot = int(self.slot[client])
+        return None if slot < 0 else self.rows[name][slot]
+
+    def _slots(self, ids: Tensor, start: Tensor) -> Tensor:
+        """Where the clients' rows lie; those that take part for the first time get new ones."""
+        if not self.rows:
+            return ids
+        fresh = ids[self.slot[ids] < 0]
+        if len(fresh):
+            begin, self.used = self.used, self.used + len(fresh)
+            self.slot[fresh] = torch.arange(begin, self.used)
+            for name, first in self.first.items():
+                self._grow(name)
+                if first == "start":
+                    self.rows[name][begin : self.used] = start
+        return self.slot[ids].to(self.like.device)
+
+    def _grow(self, name: str) -> None:
+        held = self.rows[name]
+        if self.used > len(held):
+            room = min(max(GROWTH, 2 * len(held), self.used), len(self.slot))
+            grown = held.new_zeros(room, held.shape[1])
+            grown[: len(held)] = held
+            self.rows[name] = grown
