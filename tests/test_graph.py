@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fedfast
 from fedfast import local
-from fedfast.algorithms import Algorithm, FedAvg, FedAvgM, FedSAM
+from fedfast.algorithms import SCAFFOLD, Algorithm, FedAvg, FedAvgM, FedFSA, FedProx, FedSAM, Ramp
 from fedfast.data import Augment, FederatedData
 from fedfast.programs.graph import Replay, Step
 
@@ -201,6 +201,25 @@ def test_a_step_is_launches_and_nothing_else(
             monkeypatch.setattr(room, "launch", tape.launch)
     assert torch.equal(run(), expected)
     assert tape.replays > 0
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "recorded"),
+    [
+        (FedAvg(), True),
+        (FedSAM(), True),
+        (FedAvgM(), True),
+        (FedSAM(rho=Ramp(0.1, 0.2, 10)), False),
+        (FedProx(), False),
+        (SCAFFOLD(), False),
+        (FedFSA(), False),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_algorithms_whose_steps_know_the_round_are_not_recorded(
+    algorithm: Algorithm, recorded: bool
+) -> None:
+    assert local.steady(algorithm) == recorded
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="captures CUDA graphs")

@@ -65,8 +65,8 @@ class Inputs:
         self.batch.sample[:active, 0].copy_(batches.sample[:active, s])
         self.batch.count[:active, 0].copy_(batches.count[:active, s])
         if batches.draws is not None and self.batch.draws is not None:
-            self.batch.draws.offset[:active, 0].copy_(batches.draws.offset[:active, s])
-            self.batch.draws.flip[:active, 0].copy_(batches.draws.flip[:active, s])
+            self.batch.draws.offset[0, :active].copy_(batches.draws.offset[s, :active])
+            self.batch.draws.flip[0, :active].copy_(batches.draws.flip[s, :active])
 
 
 class Replay:
@@ -120,4 +120,5 @@ def _room(draws: Draws | None, rows: Tensor) -> Draws | None:
     """Draws for one step of `rows` [K, 1, B]."""
     if draws is None:
         return None
-    return Draws(draws.offset.new_zeros(*rows.shape, 2), draws.flip.new_zeros(rows.shape))
+    shape = rows.transpose(0, 1).shape
+    return Draws(draws.offset.new_zeros(*shape, 2), draws.flip.new_zeros(shape))
