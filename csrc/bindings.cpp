@@ -16,16 +16,6 @@ using Table = std::tuple<int64_t, Address, Address, Address>;  // L, offset, len
 using Rows = std::tuple<bool, int64_t, int64_t, int>;          // float64?, K, S, threads
 
 template <typename T>
-T* at(Address address) {
-  return reinterpret_cast<T*>(address);
-}
-
-template <typename T>
-Bank<T> bank(const Operand& operand) {
-  return {at<T>(operand.first), operand.second};
-}
-
-template <typename T>
 Terms<T> terms_of(const TermList& list) {
   Terms<T> terms;
   if (list.empty() || list.size() > kMaxTerms) throw py::value_error("terms: expected 1 to 8");
@@ -206,8 +196,9 @@ void sensitivity_any(const Rows& problem, Operand x, Operand y, const Table& seg
 
 }  // namespace
 
-void bind_images(py::module_& m);  // bindings_images.cpp
-void bind_layers(py::module_& m);  // bindings_layers.cpp
+void bind_images(py::module_& m);     // bindings_images.cpp
+void bind_layers(py::module_& m);     // bindings_layers.cpp
+void bind_sequences(py::module_& m);  // bindings_sequences.cpp
 
 }  // namespace fedfast
 
@@ -223,4 +214,5 @@ PYBIND11_MODULE(_fedfast, m) {
   fedfast::bind_plan(m);
   fedfast::bind_images(m);
   fedfast::bind_layers(m);
+  fedfast::bind_sequences(m);
 }

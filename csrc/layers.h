@@ -10,7 +10,7 @@
 
 namespace fedfast {
 
-enum class Act { none, relu, tanh, gelu, silu, leaky_relu, sigmoid };
+enum class Act { none, relu, tanh, gelu, silu, leaky_relu, sigmoid, relu6 };
 
 // out = act(x W^T + b).
 template <typename T>

@@ -21,7 +21,10 @@ AUGMENT = 4  # purpose of a key, beside those of `random` and `local`; the step 
 
 @dataclass(frozen=True)
 class Draws:
-    """Where a chunk's images are seen from: offset [K, T, B, 2] int32 (y, x), flip [K, T, B]."""
+    """Where a chunk's images are seen from: offset [T, K, B, 2] int32 (y, x), flip [T, K, B].
+
+    Step by step, so that what a step takes lies in one piece.
+    """
 
     offset: Tensor
     flip: Tensor
@@ -70,15 +73,15 @@ class Feed:
         """The draws of a chunk of clients [K] for `steps` steps of `width` slots each."""
         if self.augment is None:
             return None
-        offset, flip = draws(self.augment, self.seed, round, clients, steps, width)
-        device = self.x.device
-        return Draws(torch.from_numpy(offset).to(device), torch.from_numpy(flip).to(device))
+        made = draws(self.augment, self.seed, round, clients, steps, width)
+        by_step = (torch.from_numpy(part).transpose(0, 1).contiguous() for part in made)
+        return Draws(*(part.to(self.x.device) for part in by_step))
 
     def view(self, drawn: Draws | None, s: int, active: int) -> View:
         """Step `s` of the first `active` clients."""
         look = dict(self._tones)
         if drawn is not None:
-            look |= dict(offset=drawn.offset[:active, s], flip=drawn.flip[:active, s])
+            look |= dict(offset=drawn.offset[s, :active], flip=drawn.flip[s, :active])
         return View(self.x, self.dtype, self.backend, look)
 
 

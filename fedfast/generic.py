@@ -185,7 +185,7 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
 
     Raises ValueError if the module cannot take the data or does not answer with `[n, classes]`.
     """
-    dtype = x.dtype if x.is_floating_point() else None
+    dtype = x.dtype if x.is_floating_point() else None  # tokens say nothing about the module's
     trial = deepcopy(module).to(device=x.device, dtype=dtype).train()
     before = torch.get_rng_state(), *_device_states(x)
     begin = time.perf_counter()

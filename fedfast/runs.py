@@ -82,7 +82,8 @@ class RunFolder:
                 self.end(label)
             self._csv.close()
             text = f"{about}\n\n{summary.markdown(self.histories)}"
-            text += "".join(f"\n- **{label}**: {what}" for label, what in self.remarks.items())
+            remarks = [f"- **{label}**: {what}\n" for label, what in self.remarks.items()]
+            text += "".join(["\n", *remarks] if remarks else [])
             if self.rounds:
                 atomic(self.path / "curves.png", lambda to: plots.curves(self.histories, to))
                 text += "\n![Accuracy and loss per round](curves.png)\n"

@@ -141,7 +141,7 @@ class Simulation:
         row = layout.flatten(self._model, self.device)
         _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
         trial = data.bank.take(data.order[:2]).inputs(self.dtype)
-        program, self.generic_because = program_for(self._model, layout, loss, trial, traits.random)
+        program, self.generic_because = program_for(self._model, layout, loss, backend, trial)
         width, item = self.schedule.width, self.dtype.itemsize
         activations = width * item * trial[0].numel()
         if program is not None:
@@ -188,6 +188,14 @@ class Simulation:
     def round(self) -> int:
         """Rounds done so far."""
         return len(self.history)
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes (down, up) that a client and the server exchange per round, at least."""
+        sizes = self.algorithm.traffic()
+        model = sum(slot.length for slot in self.layout.slots)
+        extra, item = self.layout.parameters, self.dtype.itemsize
+        return tuple(item * (model + (n - 1) * extra) if n else 0 for n in sizes)  # type: ignore
 
     def __iter__(self) -> Iterator[Row]:
         """Train round by round, from where the simulation stands; yields each round's `Row`."""
@@ -243,6 +251,7 @@ class Simulation:
         status = self._status(outcome)
         self.stopped = status != "ok" and self._on_divergence == "stop"
         accuracy, loss = self._evaluation(t)
+        down, up = self.traffic
         return Row(
             round=t + 1,
             accuracy=accuracy,
@@ -252,6 +261,8 @@ class Simulation:
             clients=len(plan.clients),
             samples=outcome.samples,
             update_norm=outcome.update_norm,
+            bytes_down=down * len(plan.clients),
+            bytes_up=up * len(plan.clients),
             seconds=seconds,
             clients_per_second=len(plan.clients) / seconds,
             status=status,

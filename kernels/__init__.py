@@ -7,6 +7,8 @@ from .activation import activation, activation_backward
 from .aggregate import aggregate
 from .batch_norm import batch_norm, batch_norm_backward
 from .conv import conv, conv_backward
+from .dropout import dropout
+from .embedding import embedding, embedding_backward
 from .gather import gather
 from .gram import gram
 from .group_norm import group_norm, group_norm_backward
@@ -14,6 +16,7 @@ from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
 from .loss import cross_entropy
 from .lowrank import ghost, lowrank, reach
+from .lstm import lstm, lstm_backward
 from .mix import mix
 from .perturb import perturb
 from .plan import Plan, feed, tally
@@ -21,6 +24,7 @@ from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .sensitivity import sensitivity
 from .server import Server
+from .softmax import log_softmax, log_softmax_backward
 from .stats import Column, cosines, norms, stats
 from .step import step
 
@@ -43,6 +47,9 @@ __all__ = [
     "conv_backward",
     "cosines",
     "cross_entropy",
+    "dropout",
+    "embedding",
+    "embedding_backward",
     "feed",
     "gather",
     "ghost",
@@ -53,6 +60,10 @@ __all__ = [
     "layer_norm_backward",
     "linear",
     "linear_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "lstm",
+    "lstm_backward",
     "lowrank",
     "mix",
     "norms",

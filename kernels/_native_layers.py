@@ -11,7 +11,8 @@ from . import _native
 from ._native import address, operand
 from .reference_layers import OUT_OF_RANGE, ROW_OUT_OF_RANGE, Look, image
 
-ACTIVATIONS = (None, "relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid")  # as `enum class Act`
+# As `enum class Act`.
+ACTIVATIONS = (None, "relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid", "relu6")
 
 
 def problem(like: Tensor) -> tuple[bool, int, int]:

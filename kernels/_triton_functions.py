@@ -66,6 +66,8 @@ def activate(x, slope, KIND: tl.constexpr):
     """act(x); x itself if KIND is None."""
     if KIND == "relu":
         x = tl.where(x < 0, 0.0, x)  # a NaN stays one
+    elif KIND == "relu6":
+        x = tl.where(x < 0, 0.0, tl.where(x > 6, 6.0, x))
     elif KIND == "leaky_relu":
         x = tl.where(x > 0, x, slope * x)
     elif KIND == "tanh":
@@ -84,6 +86,8 @@ def differentiate(x, out, dout, slope, KIND: tl.constexpr):
     """dout act'(x), from x or from out = act(x), whichever the kind needs."""
     if KIND == "relu":
         d = tl.where(out > 0, 1.0, 0.0).to(dout.dtype)
+    elif KIND == "relu6":
+        d = tl.where((out > 0) & (out < 6), 1.0, 0.0).to(dout.dtype)
     elif KIND == "leaky_relu":
         d = tl.where(x > 0, 1.0, slope)
     elif KIND == "tanh":

@@ -5,6 +5,7 @@
     relu        max(x, 0)                 leaky_relu  x if x > 0 else slope x
     tanh        tanh(x)                   sigmoid     1 / (1 + exp(-x))
     gelu        x Phi(x), the exact one   silu        x sigmoid(x)
+    relu6       min(max(x, 0), 6)
 
 Bytes per element (f = element size): 2 f forward, 3 to 4 f backward. Operations: 1 (relu) to
 about 30 (tanh, silu).
@@ -29,7 +30,7 @@ from ._triton import jit, launch, multiple, tl, unit
 from ._triton_functions import activate, differentiate
 
 BLOCK, WARPS = 1024, 4
-KINDS = ("relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid")
+KINDS = ("relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid", "relu6")
 
 
 def activation(
@@ -66,7 +67,7 @@ def activation_backward(
     """Return `dx = dout * act'(x)`.
 
     x, out   what went into `activation` and what came out, both before anything overwrote them;
-             relu, tanh and sigmoid read only out, so that x may then be out
+             relu, relu6, tanh and sigmoid read only out, so that x may then be out
     dout     as x
     dx       as x; may be dout; allocated if None
     Raises TypeError/ValueError naming the argument.

@@ -23,7 +23,7 @@ from torch import Tensor
 from . import _native_layers, reference_layers
 from ._blocks import integers
 from ._launch import speak
-from ._triton import jit, launch, tl
+from ._triton import DTYPES, jit, launch, tl
 from .reference_layers import Look, image
 
 FLOAT = torch.float32
@@ -68,7 +68,8 @@ def gather(
     out = _out(bank, rows, out)
     look = _look(bank, rows, out, dict(scale=scale, shift=shift, margin=margin), offset, flip)
     # Copies of any dtype are served; where numbers are made, they must be of a dtype of the voice.
-    kind = out if look is not None else out.new_empty(0, dtype=FLOAT)
+    served = look is not None or out.dtype in DTYPES
+    kind = out if served else out.new_empty(0, dtype=FLOAT)
     return speak(_VOICES, backend, kind, bank, rows, look, out)
 
 

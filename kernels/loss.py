@@ -44,8 +44,8 @@ def cross_entropy(
     dlogits  `[K, B, C]`, allocated if None; may be logits
     Raises TypeError/ValueError naming the argument, IndexError for a target or count out of range
     (the native voice then has written the other clients). The Triton voice cannot look without
-    waiting for the device: there a bad target makes its row, a bad count the client NaN, and the
-    client's loss with it.
+    waiting for the device: there a bad target makes its row and its client's loss NaN, a bad count
+    the loss.
     """
     logits = floating("logits", logits, "K, B, C")
     clients, batch, classes = logits.shape
@@ -105,38 +105,41 @@ def _cross_entropy(
         z = logits + k * logits_stride + rows[:, None] * classes
         top, total, picked = _row_sums(z, inside, target, classes, TILE)
         fine = (target >= 0) & (target < classes)
-        own = tl.where(fine, share, float("nan"))
-        loss += tl.where(inside, tl.where(fine, tl.log(total) - picked, float("nan")), 0.0)
+        own_share = tl.where(fine, share, float("nan"))
+        own_loss = tl.log(total) - picked.to(tl.float64)
+        loss += tl.where(inside, tl.where(fine, own_loss, float("nan")), 0.0)
+        tl.debug_barrier()  # dlogits may be logits: every warp has read before one writes
         d = dlogits + k * dlogits_stride + rows[:, None] * classes
-        _write(z, d, rows < batch, inside, target, top, total, picked, own, classes, TILE)
+        _write(z, d, rows < batch, inside, target, top, total, picked, own_share, classes, TILE)
     tl.store(losses + k, tl.sum(loss, axis=0) * share)  # 0 inf without rows: NaN, as in torch
 
 
 @jit
 def _row_sums(z, inside, target, classes, TILE: tl.constexpr):
     """Of each row of logits: the largest, sum_c exp(z - largest), and z - largest at the target."""
-    top = tl.full((TILE[0],), float("-inf"), z.dtype.element_ty)
+    top = tl.full(TILE, float("-inf"), z.dtype.element_ty)
     for first in range(0, classes, TILE[1]):
         c = first + tl.arange(0, TILE[1])[None, :]
         here = tl.load(z + c, inside[:, None] & (c < classes), other=float("-inf"))
-        top = tl.maximum(top, tl.max(here, axis=1))
-    total = tl.zeros((TILE[0],), tl.float64)
-    picked = tl.zeros((TILE[0],), tl.float64)
+        top = tl.maximum(top, here)
+    top = tl.max(top, axis=1)
+    total = tl.zeros(TILE, tl.float64)
+    picked = tl.zeros(TILE, z.dtype.element_ty)
     for first in range(0, classes, TILE[1]):
         c = first + tl.arange(0, TILE[1])[None, :]
         here = tl.load(z + c, inside[:, None] & (c < classes), other=float("-inf"))
         down = here - tl.where(inside, top, 0.0)[:, None]
-        total += tl.sum(exp_down(down).to(tl.float64), axis=1)
-        picked += tl.sum(tl.where(c == target[:, None], down, 0.0).to(tl.float64), axis=1)
-    return top, total, picked
+        total += exp_down(down).to(tl.float64)
+        picked += tl.where(c == target[:, None], down, 0.0)
+    return top, tl.sum(total, axis=1), tl.sum(picked, axis=1)
 
 
 @jit
-def _write(z, d, exists, inside, target, top, total, picked, own, classes, TILE: tl.constexpr):
+def _write(z, d, exists, inside, target, top, total, picked, share, classes, TILE: tl.constexpr):
     """(softmax - onehot) / count; in float64 at the target, where float32 would cancel."""
-    scale = (own / total).to(z.dtype.element_ty)
-    sure = exp_down(picked.to(z.dtype.element_ty)).to(tl.float64)
-    exact = ((sure / total - 1.0) * own).to(z.dtype.element_ty)
+    scale = (share / total).to(z.dtype.element_ty)
+    sure = exp_down(picked).to(tl.float64)
+    exact = ((sure / total - 1.0) * share).to(z.dtype.element_ty)
     for first in range(0, classes, TILE[1]):
         c = first + tl.arange(0, TILE[1])[None, :]
         here = tl.load(z + c, inside[:, None] & (c < classes), other=float("-inf"))

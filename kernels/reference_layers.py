@@ -30,6 +30,8 @@ def _apply(x: Tensor, kind: str | None, slope: float = 0.0) -> Tensor:
             return torch.where(x > 0, x, slope * x)
         case "sigmoid":
             return torch.sigmoid(x)
+        case "relu6":
+            return torch.clamp(x, 0, 6)
     raise ValueError(f"kind: {kind!r}")
 
 
@@ -48,6 +50,8 @@ def _derivative(x: Tensor, out: Tensor, kind: str, slope: float = 0.0) -> Tensor
             return torch.where(x > 0, torch.ones_like(x), slope)
         case "sigmoid":
             return out * (1 - out)
+        case "relu6":
+            return ((out > 0) & (out < 6)).to(out.dtype)
     raise ValueError(f"kind: {kind!r}")
 
 
@@ -102,12 +106,12 @@ def linear_backward(
     if dx is not None:
         dx.copy_(dout @ weight)
     if dweight is not None:
-        _fold(dout.transpose(1, 2) @ x, alpha, beta, base_weight, dweight)
+        folded(dout.transpose(1, 2) @ x, alpha, beta, base_weight, dweight)
     if dbias is not None:
-        _fold(dout.sum(1), alpha, beta, base_bias, dbias)
+        folded(dout.sum(1), alpha, beta, base_bias, dbias)
 
 
-def _fold(gradient: Tensor, alpha: Tensor, beta: Tensor, base: Tensor | None, to: Tensor) -> None:
+def folded(gradient: Tensor, alpha: Tensor, beta: Tensor, base: Tensor | None, to: Tensor) -> None:
     """`to = beta * base + alpha * gradient`, client by client; base counts only where beta != 0."""
     a, b = (c.view(-1, *[1] * (gradient.ndim - 1)) for c in (alpha, beta))
     kept = 0.0 if base is None else torch.where(b == 0, 0.0, b * base)

@@ -198,9 +198,9 @@ _LAUNCHES: list[Launch] = []  # inherited by the two worker processes
 
 
 def main(archs: list[int]) -> None:
-    """Print a JSON row for every launch and architecture; for the last one only, odd rows.
+    """Print a JSON row for every launch and architecture.
 
-    And the layer operations in float64.
+    The last architecture alone gets odd rows, and the layer operations in float64.
     """
     single, double = torch.float32, torch.float64
     _LAUNCHES.extend(launches(single, True, bank_forms(single, *ROW)))

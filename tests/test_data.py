@@ -17,8 +17,8 @@ from fedfast.data import (
     Samples,
     as_samples,
     load,
+    mnist,
     read_idx,
-    readers,
 )
 from fedfast.schedule import Schedule
 
@@ -340,8 +340,8 @@ def test_load_reads_idx_files_wherever_they_lie(tmp_path, monkeypatch, folder):
             packed = gzip.compress(idx(array))
             (tmp_path / folder / f"{part}-{kind}-ubyte.gz").write_bytes(packed)
             sums.append(hashlib.md5(packed).hexdigest())
-    places = readers._IDX["fashion-mnist"][0]
-    monkeypatch.setitem(readers._IDX, "fashion-mnist", (places, *sums))
+    places = mnist.IDX["fashion-mnist"][0]
+    monkeypatch.setitem(mnist.IDX, "fashion-mnist", (places, *sums))
     data = load("fashion-mnist", root=tmp_path)
     assert (data.name, data.classes, len(data.train), len(data.test)) == ("fashion-mnist", 10, 5, 3)
     np.testing.assert_array_equal(data.test.x[:, 0].numpy(), pixels)

@@ -69,7 +69,8 @@ WINDOWS = {
 @pytest.mark.parametrize("kind", ["max", "avg"])
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS.keys())
 def test_against_torch(window: dict[str, Any], kind: str, dtype: torch.dtype, voice: str) -> None:
-    x = in_rows(draw(generator(1), 3, 2, 3, 9, 11, dtype=dtype))
+    images = (3, 2, 3) if voice != "triton" else (2, 1, 2)  # interpreted: few programs
+    x = in_rows(draw(generator(1), *images, 9, 11, dtype=dtype))
     check(x, kind, voice, **window)
     if kind == "avg":
         check(x, kind, voice, include=False, **window)

@@ -154,6 +154,7 @@ class FedFSA(Algorithm):
     variant: str = "paper"
 
     name: ClassVar[str] = "fedfsa"
+    verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
         check_word("variant", self.variant, ("paper", "official"))

@@ -130,6 +130,7 @@ def _about(config: RunConfig, setting: Setting, name: str, ending: str) -> str:
         f"{setting}; {config.partition.name} partition{f' ({skew})' if skew else ''}, "
         f"model {config.model.name}, {config.rounds} rounds, participation "
         f"{config.participation:g}, {config.local_epochs} local epochs, lr {config.lr:g}, "
+        f"{f'augmented by {config.augment}, ' if config.augment else ''}"
         f"seed {config.seed}. Accuracy and loss are the global model's on the test set.",
     ]
     return "\n\n".join([*lines, f"**{ending}**"] if ending else lines)

@@ -12,6 +12,7 @@ LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<lab
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -59,11 +60,41 @@ class Dirichlet(Section):
     seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
 
 
+class DirichletEqual(Section):
+    """Label skew with equal amounts: every client draws from a class prior of its own."""
+
+    name: Literal["dirichlet-equal"] = Field(description="how samples are dealt to clients")
+    clients: Count = Field(description="number of clients in the population")
+    alpha: Positive = Field(description="concentration: small = few classes per client")
+    sigma: NotNegative = Field(0.0, description="spread of log-normal sizes; 0 = equal ones")
+    refill: bool = Field(False, description="deal an exhausted class again, as FL-Simulator does")
+    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
+
+
+class Hsu(Section):
+    """Label skew with equal amounts, as FedSAM and FedGloSS deal; alpha 0: one class each."""
+
+    name: Literal["hsu"] = Field(description="how samples are dealt to clients")
+    clients: Count = Field(description="number of clients in the population")
+    alpha: NotNegative = Field(description="concentration; 0 = exactly one class per client")
+    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
+
+
+class Natural(Section):
+    """Every owner of samples is a client, where the data set names owners."""
+
+    name: Literal["natural"] = Field(description="how samples are dealt to clients")
+    clients: Count | None = Field(None, description="so many of the owners; null = all")
+    min_size: int = Field(1, ge=1, description="samples an owner has at least to be a client")
+    seed: Seed | None = Field(None, description="seed of the choice; null = the run's seed")
+
+
 class IID(Section):
     """Every client draws from the same distribution."""
 
     name: Literal["iid"] = Field(description="how samples are dealt to clients")
     clients: Count = Field(description="number of clients in the population")
+    sigma: NotNegative = Field(0.0, description="spread of log-normal sizes; 0 = equal ones")
     seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
 
 
@@ -76,8 +107,17 @@ class Shards(Section):
     seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
 
 
-PARTITIONS: dict[str, type[Section]] = {"dirichlet": Dirichlet, "iid": IID, "shards": Shards}
-Partition = Annotated[Dirichlet | IID | Shards, Field(discriminator="name")]
+PARTITIONS: dict[str, type[Section]] = {
+    "dirichlet": Dirichlet,
+    "dirichlet-equal": DirichletEqual,
+    "hsu": Hsu,
+    "iid": IID,
+    "natural": Natural,
+    "shards": Shards,
+}
+Partition = Annotated[
+    Dirichlet | DirichletEqual | Hsu | IID | Natural | Shards, Field(discriminator="name")
+]
 
 
 class ModelSection(OpenSection):

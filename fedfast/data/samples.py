@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,17 @@ from .transform import Normalize, as_inputs, stored
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """x `[n, ...]` floats, bytes (images) or int64 tokens, y `[n]` int64 class labels.
+    """x `[n, ...]` floats, bytes (images) or integer tokens, y `[n]` int64 class labels.
 
-    Made by `as_samples`, which checks them. normalize says what bytes become (None: x / 255).
+    normalize  what bytes become (None: x / 255)
+    owner      int64 `[n]`, whose samples they are, where the data set tells: its natural clients
+    Made by `as_samples`, which checks them.
     """
 
     x: Tensor
     y: Tensor
     normalize: Normalize | None = None
+    owner: Tensor | None = None
 
     def __len__(self) -> int:
         return self.y.shape[0]
@@ -31,7 +34,8 @@ class Samples:
 
     def take(self, rows: Any) -> Samples:
         """Some of the samples, as indexing takes them."""
-        return Samples(self.x[rows], self.y[rows], self.normalize)
+        owner = None if self.owner is None else self.owner[rows]
+        return Samples(self.x[rows], self.y[rows], self.normalize, owner)
 
     def inputs(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """What a model is given: floats as `dtype`, bytes normalised, tokens as they are."""
@@ -39,7 +43,7 @@ class Samples:
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Samples:
         """The same samples on `device`, floats as `dtype`."""
-        return Samples(stored(self.x, device, dtype), self.y.to(device), self.normalize)
+        return replace(self, x=stored(self.x, device, dtype), y=self.y.to(device))
 
 
 def as_samples(obj: Any, name: str = "samples") -> Samples:
@@ -59,7 +63,7 @@ def as_samples(obj: Any, name: str = "samples") -> Samples:
 
 def unchecked(obj: Any, name: str) -> Samples:
     """As `as_samples` but checks types and shapes only: values are not read, n may be 0."""
-    normalize = obj.normalize if isinstance(obj, Samples) else None
+    normalize, owner = (obj.normalize, obj.owner) if isinstance(obj, Samples) else (None, None)
     x, y = _pair(obj, name)
     x, y = _inputs(_tensor(x, f"{name}.x"), f"{name}.x"), _tensor(y, f"{name}.y")
     if x.ndim < 2:
@@ -73,7 +77,9 @@ def unchecked(obj: Any, name: str) -> Samples:
         raise TypeError(f"{name}.y: expected integer class labels; got {y.dtype}")
     if normalize is not None:
         normalize.check(f"{name}.x", x)
-    return Samples(x, y.to(torch.int64), normalize)
+    if owner is not None and owner.shape != y.shape:
+        raise ValueError(f"{name}.owner: expected shape {list(y.shape)}; got {list(owner.shape)}")
+    return Samples(x, y.to(torch.int64), normalize, owner)
 
 
 def check_values(samples: Samples, name: str) -> None:

@@ -2,7 +2,19 @@
 
 from .conv import cnn, lenet
 from .dense import mclr, mlp
+from .mobilenet import mobilenetv2
 from .registry import build
-from .resnet import resnet18_gn
+from .resnet import resnet18, resnet18_gn
+from .sequence import lstm
 
-__all__ = ["build", "cnn", "lenet", "mclr", "mlp", "resnet18_gn"]
+__all__ = [
+    "build",
+    "cnn",
+    "lenet",
+    "lstm",
+    "mclr",
+    "mlp",
+    "mobilenetv2",
+    "resnet18",
+    "resnet18_gn",
+]

@@ -21,8 +21,9 @@ from torch import Tensor
 from .. import kernels
 from ..kernels import Segments
 from ..layout import FlatLayout
-from .records import Linear, Record, Tape
+from .records import Record, Tape
 from .trace import Program
+from .weighted import Linear
 
 # Measured with `bench/bench_lowrank.py`, in multiply-adds of a large product: what one costs in a
 # product of a batch with itself, and what it costs to read or write a number of a weight's size.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import torch
@@ -20,9 +21,16 @@ from ..generic import Minibatch
 from ..kernels._launch import choose
 from ..layout import FlatLayout
 from .ascent import Ascent, Factors, elements_per_client
+from .elementwise import Activation, Dropout
+from .norms import Norm
 from .plans import Planner, Work, place
-from .records import Linear, Record, Reshape, Sink
+from .records import Record, Reshape, Sink
 from .trace import Program
+from .weighted import Linear, Weighted
+from .windows import AdaptivePool, Pool
+
+# Records whose operations a plan can hold.
+NOTED = (Weighted, Norm, Activation, Pool, AdaptivePool, Reshape)
 
 
 @dataclass(frozen=True)
@@ -76,12 +84,13 @@ class ProgramPath:
         self._sizes = clients, width, device
         # Operations between the native ones, and additions of gradients, are torch's: no plan.
         plain = program.chain and not layout.aliases and not program.reuses
+        plain = plain and all(isinstance(record, NOTED) for record in program.records)
         voice = choose(backend, torch.empty(0, dtype=layout.dtype, device=device))
         self.plannable = plain and voice == "native"
         activations = _elements(program, range(len(program.shapes)))
         self._planner = Planner(width * (layout.trained // 8 + activations))
 
-    random = False  # what draws random numbers has no layer record
+        self.random = any(isinstance(record, Dropout) for record in program.records)
 
     def batch(
         self, view: View, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
@@ -110,7 +119,7 @@ class ProgramPath:
         The batch is taken in its full width; what lies beyond a client's count adds nothing.
         fold   if given, `g` receives the weights after an SGD step instead of the gradient
         """
-        tape = _Tape(self, w, carried, g, batch.x, batch.count, keep_carried, fold)
+        tape = _Tape(self, w, carried, g, batch.x, batch.count, keep_carried, fold, batch.seeds)
         self._do(
             (
                 "gradients",
@@ -198,7 +207,7 @@ class ProgramPath:
             batch = Minibatch(work.x[:clients], work.y[:clients], work.count_now[:clients], None)
             out = w[:, :trained]
             if sharp is None:
-                tape = _Tape(self, source, w, out, batch.x, batch.count, False, fold)
+                tape = _Tape(self, source, w, out, batch.x, batch.count, False, fold, None)
                 self._pass(tape, self.program.records, batch, losses)
             else:
                 self._both((source, w, out, losses), batch, sharp, fold)
@@ -220,10 +229,10 @@ class ProgramPath:
             self._ascent = Ascent(self.program, self.layout, *self._sizes)
         ascent, (w, carried, out, losses), clients = self._ascent, banks, len(batch.x)
         given, g, ahead = (batch.x, batch.count), sharp.g[:clients], sharp.ahead[:clients]
-        tape = _Tape(self, w, carried, g, *given, False, None, ascent)
+        tape = _Tape(self, w, carried, g, *given, False, None, batch.seeds, ascent)
         self._pass(tape, ascent.first, batch, losses)
         ascent.ascend(w, g, ahead, sharp.rho, sharp.eps, self.backend)
-        tape = _Tape(self, w, carried, out, *given, True, fold, ascent, ahead)
+        tape = _Tape(self, w, carried, out, *given, True, fold, batch.seeds, ascent, ahead)
         self._pass(tape, ascent.second, batch, ascent.losses[:clients])
 
     def _pass(
@@ -262,11 +271,12 @@ class ProgramPath:
 
 
 def bytes_per_client(program: Program, width: int, itemsize: int, ascends: bool = False) -> int:
-    """Bytes of activations, their gradients and max-pooling's memory for one client.
+    """Bytes of activations, their gradients and what layers save for one client.
 
     ascends  whether SAM's second pass follows the first
     """
     kept = _elements(program, range(len(program.shapes)))
+    kept += sum(record.kept(program.shapes) for record in program.records)
     learning = _elements(program, program.learning)
     more = elements_per_client(program, width) if ascends else 0
     return itemsize * (width * (kept + 2 * learning) + more)
@@ -343,6 +353,7 @@ class _Tape:
     count: Tensor
     keep: bool
     fold: Fold | None
+    drawn: Sequence[int] | None
     ascent: Ascent | None = None  # SAM's passes: the second has ahead
     ahead: Tensor | None = None
     collected: set[int] = field(default_factory=set)
@@ -352,6 +363,10 @@ class _Tape:
     def __post_init__(self) -> None:
         self.backend = self.path.backend
         self.clients = self.x.shape[0]
+
+    @cached_property
+    def seeds(self) -> Tensor:
+        return torch.tensor(self.drawn or (), dtype=torch.int64, device=self.x.device)
 
     def value(self, v: int) -> Tensor:
         return self._value(v, self._twins.values if self._twins else {})
