@@ -16,6 +16,16 @@ using Table = std::tuple<int64_t, Address, Address, Address>;  // L, offset, len
 using Rows = std::tuple<bool, int64_t, int64_t, int>;          // float64?, K, S, threads
 
 template <typename T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+template <typename T>
+Bank<T> bank(const Operand& operand) {
+  return {at<T>(operand.first), operand.second};
+}
+
+template <typename T>
 Terms<T> terms_of(const TermList& list) {
   Terms<T> terms;
   if (list.empty() || list.size() > kMaxTerms) throw py::value_error("terms: expected 1 to 8");

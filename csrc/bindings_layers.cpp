@@ -2,7 +2,7 @@
 // arguments.
 #include <array>
 
-#include "binding.h"
+#include "dispatch.h"
 #include "cpu/gemm_kernels.h"
 #include "dispatch.h"
 #include "layers.h"

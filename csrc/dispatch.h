@@ -2,11 +2,21 @@
 // as functions of a `Part`, which shift every address by that part's first client.
 #pragma once
 
-#include <type_traits>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
-#include "binding.h"
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "fedfast.h"
+#include "plan.h"
 
 namespace fedfast {
+
+using Address = std::uintptr_t;
+using Operand = std::pair<Address, int64_t>;     // address, client stride
+using Problem = std::tuple<bool, int64_t, int>;  // float64?, K, threads
 
 // [K] numbers from a part's first client on; null stays null.
 template <typename T>

@@ -21,16 +21,11 @@ from ..generic import Minibatch
 from ..kernels._launch import choose
 from ..layout import FlatLayout
 from .ascent import Ascent, Factors, elements_per_client
-from .elementwise import Activation, Dropout
-from .norms import Norm
+from .elementwise import Dropout
 from .plans import Planner, Work, place
 from .records import Record, Reshape, Sink
 from .trace import Program
-from .weighted import Linear, Weighted
-from .windows import AdaptivePool, Pool
-
-# Records whose operations a plan can hold.
-NOTED = (Weighted, Norm, Activation, Pool, AdaptivePool, Reshape)
+from .weighted import Linear
 
 
 @dataclass(frozen=True)
@@ -79,18 +74,17 @@ class ProgramPath:
         self._work: Work | None = None
         self.sources = {record.output: record for record in program.records}
         self.learning, self.chain = program.learning, program.chain
+        self.random = any(isinstance(record, Dropout) for record in program.records)
         self._ascent: Ascent | None = None
         self._losses = torch.zeros(clients, dtype=layout.dtype, device=device)
         self._sizes = clients, width, device
         # Operations between the native ones, and additions of gradients, are torch's: no plan.
         plain = program.chain and not layout.aliases and not program.reuses
-        plain = plain and all(isinstance(record, NOTED) for record in program.records)
+        plain = plain and all(record.repeats for record in program.records)
         voice = choose(backend, torch.empty(0, dtype=layout.dtype, device=device))
         self.plannable = plain and voice == "native"
         activations = _elements(program, range(len(program.shapes)))
         self._planner = Planner(width * (layout.trained // 8 + activations))
-
-        self.random = any(isinstance(record, Dropout) for record in program.records)
 
     def batch(
         self, view: View, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
@@ -119,7 +113,8 @@ class ProgramPath:
         The batch is taken in its full width; what lies beyond a client's count adds nothing.
         fold   if given, `g` receives the weights after an SGD step instead of the gradient
         """
-        tape = _Tape(self, w, carried, g, batch.x, batch.count, keep_carried, fold, batch.seeds)
+        given = batch.x, batch.count, keep_carried, fold
+        tape = _Tape(self, w, carried, g, *given, drawn=batch.seeds)
         self._do(
             (
                 "gradients",
@@ -204,10 +199,11 @@ class ProgramPath:
 
         def body() -> None:
             work.fetch(*samples, self.backend)
-            batch = Minibatch(work.x[:clients], work.y[:clients], work.count_now[:clients], None)
+            x, y, count = (t[:clients] for t in (work.x, work.y, work.count_now))
+            batch = Minibatch(x, y, count, None)
             out = w[:, :trained]
             if sharp is None:
-                tape = _Tape(self, source, w, out, batch.x, batch.count, False, fold, None)
+                tape = _Tape(self, source, w, out, batch.x, batch.count, False, fold)
                 self._pass(tape, self.program.records, batch, losses)
             else:
                 self._both((source, w, out, losses), batch, sharp, fold)
@@ -229,10 +225,11 @@ class ProgramPath:
             self._ascent = Ascent(self.program, self.layout, *self._sizes)
         ascent, (w, carried, out, losses), clients = self._ascent, banks, len(batch.x)
         given, g, ahead = (batch.x, batch.count), sharp.g[:clients], sharp.ahead[:clients]
-        tape = _Tape(self, w, carried, g, *given, False, None, batch.seeds, ascent)
+        drawn = batch.seeds
+        tape = _Tape(self, w, carried, g, *given, False, None, ascent, drawn=drawn)
         self._pass(tape, ascent.first, batch, losses)
         ascent.ascend(w, g, ahead, sharp.rho, sharp.eps, self.backend)
-        tape = _Tape(self, w, carried, out, *given, True, fold, batch.seeds, ascent, ahead)
+        tape = _Tape(self, w, carried, out, *given, True, fold, ascent, ahead, drawn)
         self._pass(tape, ascent.second, batch, ascent.losses[:clients])
 
     def _pass(
@@ -353,9 +350,9 @@ class _Tape:
     count: Tensor
     keep: bool
     fold: Fold | None
-    drawn: Sequence[int] | None
     ascent: Ascent | None = None  # SAM's passes: the second has ahead
     ahead: Tensor | None = None
+    drawn: Sequence[int] | None = None  # the clients' random seeds
     collected: set[int] = field(default_factory=set)
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
     written: set[str] = field(default_factory=set)

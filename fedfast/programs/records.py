@@ -75,6 +75,11 @@ class Record:
     on_gpu: ClassVar[bool] = True  # whether its operations have a Triton voice
 
     @property
+    def repeats(self) -> bool:
+        """Whether a plan may repeat it: it only calls operations, and draws nothing."""
+        return True
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the trained parameters the layer reads."""
         return ()
