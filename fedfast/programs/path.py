@@ -197,7 +197,8 @@ class ProgramPath:
 
         def body() -> None:
             work.fetch(*samples, self.backend)
-            batch = Minibatch(*(t[:clients] for t in (work.x, work.y, work.count_now)), None)
+            x, y, count = (t[:clients] for t in (work.x, work.y, work.count_now))
+            batch = Minibatch(x, y, count, None)
             out = w[:, :trained]
             if sharp is None:
                 tape = _Tape(self, source, w, out, batch.x, batch.count, False, fold)
@@ -401,8 +402,9 @@ class _Tape:
 
     def parameter(self, name: str) -> Tensor:
         held = self.path.layout.aliases.get(name, name)
-        moved = self.ahead is not None and self.ascent is not None and held in self.ascent.moved
-        return self.path.views(self.ahead if moved else self.w)[held]
+        if self.ahead is not None and self.ascent is not None and held in self.ascent.moved:
+            return self.path.views(self.ahead)[held]
+        return self.path.views(self.w)[held]
 
     def sink(self, name: str) -> Sink:
         held = self.path.layout.aliases.get(name, name)
