@@ -1,7 +1,6 @@
 #include "cpu/conv_data_gradient.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace fedfast {
 namespace {
@@ -14,51 +13,69 @@ template <typename T>
 DataGradient<T>::DataGradient(const ConvShape& shape)
     : shape_(shape),
       product_(plan_data_gradient(shape, conv_kernels<T>().lanes), shape.group_inputs()) {
-  const Window& w = shape.window;
+  const Grid grid = data_gradient_grid(shape.window);
+  const int64_t depth = shape.group_outputs(), channels = shape.group_inputs();
   const ConvPlan forward = plan_forward(shape, kernels_.lanes);
-  scatters_ = scatter_cost(forward, shape, kernels_.lanes) < product_.cost();
-  if (!scatters_) return;
+  const double scattered = scatter_cost(forward, shape, kernels_.lanes);
+  const double direct = std::min(scattered, product_.cost());
+  if (has_squares(shape.window) &&
+      squares_cost(grid, shape.batch, depth, channels, kernels_.lanes) < direct) {
+    squares_.emplace(grid, shape.batch, depth, channels, true);
+  } else if (scattered < product_.cost()) {
+    plan_scattering(forward);
+  }
+}
+
+template <typename T>
+void DataGradient<T>::plan_scattering(const ConvPlan& forward) {
+  scatters_ = true;
   images_ = forward.images;
   field_height_ = forward.canvas.height;
   field_width_ = forward.canvas.width;
   for (int64_t i = 0; i < images_; ++i) {
     for (int64_t p = 0; p < forward.spots; ++p) {
-      at_.push_back(static_cast<int32_t>(i * shape.outputs * forward.spots + p));
+      at_.push_back(static_cast<int32_t>(i * shape_.outputs * forward.spots + p));
       to_.push_back(static_cast<int32_t>(i * fields() + forward.at[p]));
     }
   }
-  for (int64_t o = 0; o < shape.group_outputs(); ++o) {
+  for (int64_t o = 0; o < shape_.group_outputs(); ++o) {
     deep_.push_back(static_cast<int32_t>(o * forward.spots));
   }
-  taps_.assign(forward.deep.begin(), forward.deep.begin() + w.taps());
+  taps_.assign(forward.deep.begin(), forward.deep.begin() + shape_.window.taps());
 }
 
 template <typename T>
 int64_t DataGradient<T>::elements() const {
   const auto rounded = Workspace<T>::rounded;
+  if (squares_) return squares_->elements();
   if (!scatters_) {
     return rounded(product_.weight_elements()) + rounded(product_.canvas_elements()) +
            rounded(product_.result_elements());
   }
   const int64_t field = fields() * product_.width();
-  return rounded(shape_.group_outputs() * shape_.window.taps() * product_.width()) +
-         rounded(images_ * field) + rounded(field);
+  return rounded(tap_elements()) + rounded(images_ * field) + rounded(field);
 }
 
 template <typename T>
-DataPass<T>::DataPass(const DataGradient<T>& gradient, Workspace<T>& workspace)
-    : g_(gradient),
-      weight_(workspace.zeros(g_.scatters_ ? g_.shape_.group_outputs() * g_.shape_.window.taps() *
-                                                 g_.product_.width()
-                                           : g_.product_.weight_elements())),
-      easel_(g_.product_.plan(), g_.shape_.groups, g_.scatters_ ? nullptr : &workspace),
-      results_(workspace.take(g_.scatters_ ? g_.images_ * g_.fields() * g_.product_.width()
-                                           : g_.product_.result_elements())),
-      planes_(g_.scatters_ ? workspace.take(g_.fields() * g_.product_.width()) : nullptr) {}
+DataPass<T>::DataPass(const DataGradient<T>& gradient, Workspace<T>& workspace) : g_(gradient) {
+  if (g_.squares_) {
+    squares_.emplace(*g_.squares_, workspace);
+  } else if (g_.scatters_) {
+    weight_ = workspace.zeros(g_.tap_elements());
+    results_ = workspace.take(g_.images_ * g_.fields() * g_.product_.width());
+    planes_ = workspace.take(g_.fields() * g_.product_.width());
+  } else {
+    weight_ = workspace.zeros(g_.product_.weight_elements());
+    easel_.emplace(g_.product_.plan(), g_.shape_.groups, &workspace);
+    results_ = workspace.take(g_.product_.result_elements());
+  }
+}
 
 template <typename T>
 void DataPass<T>::pack(const T* weight) {
-  g_.scatters_ ? pack_taps(weight) : g_.product_.pack(weight, g_.shape_.group_outputs(), weight_);
+  const int64_t outer = g_.shape_.group_outputs();
+  if (squares_) return squares_->pack(weight, outer);
+  g_.scatters_ ? pack_taps(weight) : g_.product_.pack(weight, outer, weight_);
 }
 
 // [outputs, inputs, taps] to [taps, outputs, inputs].
@@ -66,10 +83,13 @@ template <typename T>
 void DataPass<T>::pack_taps(const T* weight) {
   const int64_t outputs = g_.shape_.group_outputs(), inputs = g_.shape_.group_inputs();
   const int64_t taps = g_.shape_.window.taps(), width = g_.product_.width();
-  for (int64_t o = 0; o < outputs; ++o) {
-    g_.kernels_.transpose(weight + o * inputs * taps, taps, inputs, taps, weight_ + o * width,
-                          outputs * width);
-  }
+  each_panel<T>(width, [&](int64_t from, int64_t columns) {
+    const int64_t channels = std::min(columns, inputs - from);
+    for (int64_t o = 0; o < outputs; ++o) {
+      g_.kernels_.transpose(weight + (o * inputs + from) * taps, taps, channels, taps,
+                            weight_ + from * outputs + o * columns, outputs * width);
+    }
+  });
 }
 
 template <typename T>
@@ -77,7 +97,8 @@ void DataPass<T>::run(const T* dout, int64_t images, T* dx) {
   if (g_.scatters_) return scatter(dout, images, dx);
   const int64_t out_image = g_.shape_.outputs * g_.shape_.window.spots();
   const int64_t in_image = g_.shape_.inputs * g_.shape_.window.pixels();
-  g_.product_.run(easel_.show(dout, out_image, images), weight_, images, results_, dx, in_image);
+  if (squares_) return squares_->run(dout, out_image, images, dx, in_image);
+  g_.product_.run(easel_->show(dout, out_image, images), weight_, images, results_, dx, in_image);
 }
 
 template <typename T>

@@ -1,11 +1,14 @@
 // How a client's data gradient is formed: gathered, as a convolution of dout with the weights
-// turned round, or scattered, each place of dout adding to its window. Scattering multiplies no
-// zeros, which gathering does where dx is larger than dout: without padding, and with strides.
+// turned round, directly or by squares, or scattered, each place of dout adding to its window.
+// Scattering multiplies no zeros, which gathering does where dx is larger than dout: without
+// padding, and with strides.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "cpu/conv_planes.h"
+#include "cpu/conv_square_product.h"
 
 namespace fedfast {
 
@@ -14,20 +17,26 @@ class DataGradient {
  public:
   explicit DataGradient(const ConvShape& shape);
 
-  int64_t images() const { return scatters_ ? images_ : product_.plan().images; }
+  int64_t images() const {
+    return squares_ ? squares_->images() : scatters_ ? images_ : product_.plan().images;
+  }
   int64_t elements() const;  // of workspace
-  bool scatters() const { return scatters_; }
 
  private:
   template <typename>
   friend class DataPass;
 
+  void plan_scattering(const ConvPlan& forward);
   int64_t fields() const { return field_height_ * field_width_; }
+  int64_t tap_elements() const {
+    return shape_.group_outputs() * shape_.window.taps() * product_.width();
+  }
 
   const ConvKernels<T>& kernels_ = conv_kernels<T>();
   ConvShape shape_;
   ConvProduct<T> product_;
-  bool scatters_;
+  std::optional<SquareProduct<T>> squares_;
+  bool scatters_ = false;
   int64_t images_ = 1, field_height_ = 0, field_width_ = 0;  // x with its margins
   std::vector<int32_t> at_, to_, deep_, taps_;  // places of dout, their windows; outputs; taps
 };
@@ -49,10 +58,9 @@ class DataPass {
   void write(const T* field, T* dx);
 
   const DataGradient<T>& g_;
-  T* weight_;
-  Easel<T> easel_;
-  T* results_;
-  T* planes_;
+  std::optional<SquarePass<T>> squares_;
+  std::optional<Easel<T>> easel_;
+  T *weight_ = nullptr, *results_ = nullptr, *planes_ = nullptr;
 };
 
 }  // namespace fedfast

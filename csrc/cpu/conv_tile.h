@@ -2,7 +2,7 @@
 // vectors, and includes this once.
 //
 // V: T, Reg, Mask, lanes, mask(n), zero(), load(p), load(p, mask), store(p, x), store(p, x, mask),
-// broadcast(x), add(a, b), fma(a, b, c), relu(x) that keeps NaN, transpose(from, from_row, to,
+// broadcast(x), add(a, b), sub(a, b), mul(a, b), fma(a, b, c), relu(x) that keeps NaN, transpose(from, from_row, to,
 // to_row) of lanes x lanes elements; and the largest tiles: spots(vectors), row_channels,
 // grad_channels, grad_taps.
 #pragma once
@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "cpu/conv_kernels.h"
+#include "cpu/conv_lift.h"
 
 namespace fedfast {
 namespace {
@@ -180,13 +181,21 @@ template <typename V>
 void fill(ConvKernels<typename V::T>& kernels) {
   kernels = {};
   kernels.lanes = V::lanes;
-  for (int n = 1; n <= kMaxSpotVectors; ++n) kernels.spots[n] = V::spots(n);
+  for (int n = 1; n <= kMaxSpotVectors; ++n) {
+    kernels.spots[n] = V::spots(n);
+    if (V::spots(n) > 0) kernels.vectors = n;
+  }
   kernels.row_channels = V::row_channels;
   kernels.grad_channels = V::grad_channels;
   kernels.grad_taps = V::grad_taps;
   fill_spot_tiles<V>(kernels, Counted<kMaxSpots>{});
   fill_row_tiles<V>(kernels, Counted<V::row_channels>{});
   fill_grad_tiles<V>(kernels, Counted<V::grad_channels>{});
+  kernels.lift_pixels = lift<V, PixelStep>;
+  kernels.lift_results = lift<V, ResultStep>;
+  kernels.lift_taps = lift<V, TapStep>;
+  kernels.drop_results = drop<V, ResultBack>;
+  kernels.drop_taps = drop<V, TapBack>;
   kernels.transpose = transpose<V>;
 }
 
