@@ -63,6 +63,15 @@ class Ahead {
       : next_(reinterpret_cast<const char*>(first)),
         end_(next_ + elements * static_cast<int64_t>(sizeof(T))) {}
 
+  // Piece i of `pieces`.
+  Ahead piece(int64_t i, int64_t pieces) const {
+    const int64_t lines = (end_ - next_ + kLineBytes - 1) / kLineBytes;
+    Ahead part;
+    part.next_ = next_ + lines * i / pieces * kLineBytes;
+    part.end_ = next_ + lines * (i + 1) / pieces * kLineBytes;
+    return part;
+  }
+
   void spread(int64_t tiles) {
     const int64_t lines = (end_ - next_ + kLineBytes - 1) / kLineBytes;
     step_ = (lines + tiles - 1) / std::max<int64_t>(tiles, 1) * kLineBytes;

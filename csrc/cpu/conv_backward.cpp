@@ -12,18 +12,6 @@
 namespace fedfast {
 namespace {
 
-struct Range {
-  int64_t start, stop;
-  int64_t size() const { return stop - start; }
-};
-
-// Part i of `parts` of `size`, in whole multiples of `unit`.
-Range part_of(int64_t size, int64_t unit, int64_t i, int64_t parts) {
-  const int64_t units = (size + unit - 1) / unit;
-  return {std::min(size, units * i / parts * unit),
-          std::min(size, units * (i + 1) / parts * unit)};
-}
-
 // to = beta * base + alpha * gradient; base is not read when beta is 0.
 template <typename T>
 FEDFAST_CLONES void fold(const T* gradient, T alpha, T beta, const T* base, T* to, int64_t n) {
@@ -51,11 +39,10 @@ class Backward {
     for (int64_t g = 0; g < s.groups; ++g) {
       const int64_t first = g * s.group_outputs();
       pass.pack(p_.weight.row(k) + first * s.depth());
-      for (int64_t b = images.start; b < images.stop; b += data_->images()) {
-        const int64_t count = std::min(data_->images(), images.stop - b);
+      images.each(data_->images(), [&](int64_t b, int64_t count) {
         undo(k, b, count, {first, first + s.group_outputs()});
         pass.run(dout(k, b, first), count, p_.dx.row(k) + in_x(g, b));
-      }
+      });
     }
   }
 

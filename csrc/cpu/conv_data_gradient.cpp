@@ -20,7 +20,7 @@ DataGradient<T>::DataGradient(const ConvShape& shape)
   const double direct = std::min(scattered, product_.cost());
   if (has_squares(shape.window) &&
       squares_cost(grid, shape.batch, depth, channels, kernels_.lanes) < direct) {
-    squares_.emplace(grid, shape.batch, depth, channels, true);
+    squares_.emplace(grid, shape.batch, depth, channels);
   } else if (scattered < product_.cost()) {
     plan_scattering(forward);
   }

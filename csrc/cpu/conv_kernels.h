@@ -74,14 +74,14 @@ struct Lift {
   int64_t row;
   const int32_t* at;     // [count, side * side]: the rows of a square
   int64_t count, width;  // squares, channels (whole vectors)
-  T* planes;             // [16][count, width], `plane` apart
-  int64_t plane;
+  T* planes;             // [16][count, width], `plane` and `plane_row` apart
+  int64_t plane, plane_row;
 };
 
 template <typename T>
 struct Drop {
   const T* planes;
-  int64_t plane;
+  int64_t plane, plane_row;
   int64_t count, width;
   T* rows;
   int64_t row;

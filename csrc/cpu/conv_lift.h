@@ -94,7 +94,7 @@ FEDFAST_TARGET void lift(const Lift<typename V::T>& l) {
     for (int i = 0; i < side * side; ++i) {
       from[i] = l.rows + int64_t{l.at[square * side * side + i]} * l.row;
     }
-    T* to = l.planes + square * l.width;
+    T* to = l.planes + square * l.plane_row;
     for (int64_t w = 0; w < l.width; w += V::lanes) {
       typename V::Reg x[side][side], y[kPlaneSide][kPlaneSide];
 #pragma GCC unroll 16
@@ -117,7 +117,7 @@ FEDFAST_TARGET void drop(const Drop<typename V::T>& d) {
     for (int i = 0; i < side * side; ++i) {
       to[i] = d.rows + int64_t{d.at[square * side * side + i]} * d.row;
     }
-    const T* from = d.planes + square * d.width;
+    const T* from = d.planes + square * d.plane_row;
     for (int64_t w = 0; w < d.width; w += V::lanes) {
       typename V::Reg x[kPlaneSide][kPlaneSide], y[side][side];
 #pragma GCC unroll 16

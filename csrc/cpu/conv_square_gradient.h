@@ -10,7 +10,6 @@ namespace fedfast {
 struct Place {
   int64_t output, outputs, tap, taps;
 };
-constexpr int64_t kPieceTaps = kTapChannels * kTaps;
 
 template <typename T>
 class SquareGradient {
@@ -24,17 +23,27 @@ class SquareGradient {
   template <typename>
   friend class SquareSums;
 
+  int64_t blocks() const { return squares_.blocks.size(); }
   int64_t in_width() const { return padded_to(inputs_, kernels_.lanes); }
   int64_t out_width(int64_t outputs) const { return padded_to(outputs, kernels_.lanes); }
   int64_t widest() const { return kernels_.vectors * kernels_.lanes; }
-  int64_t sum_plane() const { return plane_of<T>(inputs_, widest()); }
-  int64_t lifted_plane() const { return plane_of<T>(squares_.together, in_width()); }
-  int64_t result_plane() const { return plane_of<T>(squares_.together, widest()); }
+  int64_t tap_rows() const { return squares_.channels * squares_.taps + 1; }
+  int64_t pixel_rows() const { return squares_.images * squares_.inputs + 1; }
+  int64_t result_rows() const { return squares_.images * squares_.results + 1; }
+
+  // As in SquareProduct; sums take the place of weights.
+  int64_t lifted_row() const { return apart<T>(blocks() * in_width()); }
+  int64_t lifted_plane() const { return apart<T>(squares_.together * lifted_row()); }
+  int64_t result_plane() const { return apart<T>(squares_.together * widest()); }
+  int64_t sum_plane() const { return apart<T>(blocks() * inputs_ * widest()); }
+  int64_t sums(int64_t outputs) const {
+    return out_width(outputs) / kernels_.lanes * kPlanes * sum_plane();
+  }
 
   const ConvKernels<T>& kernels_ = conv_kernels<T>();
   Squares squares_;
   int64_t inputs_;
-  std::vector<int32_t> taps_at_, at_, deep_;
+  std::vector<int32_t> at_, deep_;
 };
 
 // The sums of one client, for some of a group's outputs, in one thread's scratch.
@@ -53,6 +62,8 @@ class SquareSums {
 
  private:
   void multiply(int64_t first, int64_t count);
+  void multiply_plane(int plane, int64_t count, int64_t columns, T* sums);
+  void drop(const T* sums, int64_t first, int64_t count, int64_t columns);
 
   const SquareGradient<T>& g_;
   const ConvKernels<T>& kernels_;
@@ -64,13 +75,13 @@ class SquareSums {
 template <typename T>
 template <typename Body>
 void SquareSums<T>::give(const Body& body) {
+  const Squares& s = g_.squares_;
   const T* sums = sums_;
   each_panel<T>(width_, [&](int64_t from, int64_t columns) {
-    for (int64_t c = 0; c < g_.inputs_; c += kTapChannels) {
-      const int64_t count = std::min(kTapChannels, g_.inputs_ - c);
-      kernels_.drop_taps({sums + c * columns, g_.sum_plane(), count, columns, piece_, columns,
-                          g_.taps_at_.data()});
-      body(Place{from, std::min(columns, outputs_ - from), c * kTaps, count * kTaps},
+    for (int64_t c = 0; c < g_.inputs_; c += s.channels) {
+      const int64_t count = std::min(s.channels, g_.inputs_ - c);
+      drop(sums, c, count, columns);
+      body(Place{from, std::min(columns, outputs_ - from), c * s.taps, count * s.taps},
            static_cast<const T*>(piece_), columns);
     }
     sums += kPlanes * g_.sum_plane();

@@ -8,31 +8,26 @@ namespace {
 constexpr int64_t kCachedBytes = 5 << 18;  // of lifted squares and products, in the second cache
 constexpr int64_t kFewest = 64;            // squares that pay for reading the weights
 
-template <typename T>
-int64_t together(int64_t in_width, int64_t widest) {
-  const int64_t bytes = kPlanes * (in_width + widest) * static_cast<int64_t>(sizeof(T));
-  return std::max(kFewest, kCachedBytes / bytes);
-}
-
 }  // namespace
 
 template <typename T>
-SquareProduct<T>::SquareProduct(const Grid& grid, int64_t batch, int64_t depth, int64_t channels,
-                                bool turned)
+SquareProduct<T>::SquareProduct(const Grid& grid, int64_t batch, int64_t depth, int64_t channels)
     : depth_(depth), channels_(channels) {
-  squares_ = squares_of(grid, batch, together<T>(in_width(), widest()));
-  taps_at_ = taps_at(kTapChannels, turned);
-  at_ = steps_of(squares_.together, in_width());
-  deep_ = steps_of(depth, 1);
+  squares_ = squares_of(grid, batch, 1);  // for its blocks
+  const int64_t bytes = kPlanes * (lifted_row() + widest()) * static_cast<int64_t>(sizeof(T));
+  squares_ = squares_of(grid, batch, std::max(kFewest, kCachedBytes / bytes));
+  at_ = steps_of(squares_.together, lifted_row());
+  for (int64_t b = 0; b < blocks(); ++b) {
+    for (int64_t d = 0; d < depth; ++d) deep_.push_back(static_cast<int32_t>(b * in_width() + d));
+  }
 }
 
 template <typename T>
 int64_t SquareProduct<T>::elements() const {
   const auto rounded = Workspace<T>::rounded;
-  return panels() * rounded(kPlanes * weight_plane()) +
-         rounded(kTapChannels * kTaps * widest()) + rounded(pixel_rows() * in_width()) +
-         rounded(kPlanes * lifted_plane()) + rounded(kPlanes * product_plane()) +
-         rounded(result_rows() * out_width());
+  return rounded(panels() * kPlanes * weight_plane()) + rounded(tap_rows() * widest()) +
+         rounded(pixel_rows() * in_width()) + rounded(kPlanes * lifted_plane()) +
+         rounded(kPlanes * product_plane()) + rounded(result_rows() * out_width());
 }
 
 template <typename T>
@@ -40,52 +35,67 @@ SquarePass<T>::SquarePass(const SquareProduct<T>& product, Workspace<T>& workspa
     : p_(product),
       kernels_(product.kernels_),
       weight_(workspace.take(p_.panels() * kPlanes * p_.weight_plane())),
-      taps_(workspace.zeros(kTapChannels * kTaps * p_.widest())),
+      taps_(workspace.zeros(p_.tap_rows() * p_.widest())),
       pixels_(workspace.zeros(p_.pixel_rows() * p_.in_width())),
       lifted_(workspace.take(kPlanes * p_.lifted_plane())),
-      products_(workspace.take(kPlanes * p_.product_plane())),
+      products_(workspace.zeros(kPlanes * p_.product_plane())),  // no block may have a plane
       results_(workspace.take(p_.result_rows() * p_.out_width())) {}
 
 template <typename T>
 void SquarePass<T>::pack(const T* weight, int64_t outer) {
   T* to = weight_;
+  const int64_t inner = p_.depth_ * p_.squares_.taps / outer;
   each_panel<T>(p_.out_width(), [&](int64_t from, int64_t columns) {
-    pack_panel(weight, outer, from, columns, to);
+    pack_panel(weight + from * inner, outer, std::min(columns, p_.channels_ - from), columns, to);
     to += kPlanes * p_.weight_plane();
   });
 }
 
 template <typename T>
-void SquarePass<T>::pack_panel(const T* weight, int64_t outer, int64_t from, int64_t columns,
+void SquarePass<T>::pack_panel(const T* weight, int64_t outer, int64_t channels, int64_t columns,
                                T* to) {
-  const int64_t channels = std::min(columns, p_.channels_ - from);
-  const int64_t inner = p_.depth_ * kTaps / outer;
-  for (int64_t d = 0; d < p_.depth_; d += kTapChannels) {
-    const int64_t count = std::min(kTapChannels, p_.depth_ - d);
-    if (outer == 1) {
-      kernels_.transpose(weight + from * inner + d * kTaps, inner, channels, count * kTaps, taps_,
-                         columns);
-    } else {
-      for (int64_t i = 0; i < count; ++i) {
-        kernels_.transpose(weight + ((d + i) * p_.channels_ + from) * kTaps, kTaps, channels, kTaps,
-                           taps_ + i * kTaps * columns, columns);
-      }
+  const Squares& s = p_.squares_;
+  std::fill_n(taps_ + s.channels * s.taps * columns, columns, T{0});
+  for (int64_t d = 0; d < p_.depth_; d += s.channels) {
+    const int64_t count = std::min(s.channels, p_.depth_ - d);
+    turn_taps(weight + d * s.taps * (outer == 1 ? 1 : p_.channels_), outer, count, channels,
+              columns);
+    for (int64_t b = 0; b < p_.blocks(); ++b) {
+      kernels_.lift_taps({taps_, columns, s.block_taps(b), count, columns,
+                          to + (b * p_.depth_ + d) * columns, p_.weight_plane(), columns});
     }
-    kernels_.lift_taps({taps_, columns, p_.taps_at_.data(), count, columns, to + d * columns,
-                        p_.weight_plane()});
+  }
+}
+
+// The taps of `count` channels of the depth, each a row of a panel's columns.
+template <typename T>
+void SquarePass<T>::turn_taps(const T* weight, int64_t outer, int64_t count, int64_t channels,
+                              int64_t columns) {
+  const int64_t taps = p_.squares_.taps;
+  if (outer == 1) {
+    kernels_.transpose(weight, p_.depth_ * taps, channels, count * taps, taps_, columns);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    kernels_.transpose(weight + i * p_.channels_ * taps, taps, channels, taps,
+                       taps_ + i * taps * columns, columns);
   }
 }
 
 template <typename T>
 void SquarePass<T>::run(const T* x, int64_t in_image, int64_t images, T* out, int64_t out_image,
-                        const T* bias, Act act) {
+                        const T* bias, Act act, const Ahead& next) {
   const Squares& s = p_.squares_;
   for (int64_t i = 0; i < images; ++i) {
     kernels_.transpose(x + i * in_image, s.inputs, p_.depth_, s.inputs,
                        pixels_ + i * s.inputs * p_.in_width(), p_.in_width());
   }
-  each(Cut(images * s.each, s.together),
-       [&](int64_t first, int64_t count) { multiply(first, count); });
+  const Cut cut(images * s.each, s.together);
+  const Ahead target(out, (images - 1) * out_image + p_.channels_ * s.results);
+  for (int64_t i = 0; i < cut.pieces; ++i) {
+    multiply(cut.start(i), cut.start(i + 1) - cut.start(i), target.piece(i, cut.pieces),
+             next.piece(i, cut.pieces));
+  }
   for (int64_t i = 0; i < images; ++i) {
     T* image = out + i * out_image;
     kernels_.transpose(results_ + i * s.results * p_.out_width(), p_.out_width(), s.results,
@@ -95,21 +105,41 @@ void SquarePass<T>::run(const T* x, int64_t in_image, int64_t images, T* out, in
 }
 
 template <typename T>
-void SquarePass<T>::multiply(int64_t first, int64_t count) {
-  const Squares& s = p_.squares_;
-  kernels_.lift_pixels({pixels_, p_.in_width(), &s.from[first * 16], count, p_.in_width(), lifted_,
-                        p_.lifted_plane()});
+void SquarePass<T>::lift(int64_t first, int64_t count) {
+  for (int64_t b = 0; b < p_.blocks(); ++b) {
+    kernels_.lift_pixels({pixels_, p_.in_width(), p_.squares_.block_pixels(b, first), count,
+                          p_.in_width(), lifted_ + b * p_.in_width(), p_.lifted_plane(),
+                          p_.lifted_row()});
+  }
+}
+
+template <typename T>
+void SquarePass<T>::multiply(int64_t first, int64_t count, const Ahead& out, const Ahead& next) {
+  lift(first, count);
   const T* weight = weight_;
   each_panel<T>(p_.out_width(), [&](int64_t from, int64_t columns) {
-    for (int64_t i = 0; i < kPlanes; ++i) {
-      panel_product<T>(lifted_ + i * p_.lifted_plane(), p_.at_.data(), count, p_.deep_.data(),
-                       p_.depth_, weight + i * p_.weight_plane(), columns,
-                       products_ + i * p_.product_plane(), columns, false);
+    for (int i = 0; i < kPlanes; ++i, weight += p_.weight_plane()) {
+      Ahead ahead(weight + p_.weight_plane(), p_.blocks() * p_.depth_ * columns);
+      if (from == 0) ahead = (i % 2 ? out : next).piece(i / 2, kPlanes / 2);
+      multiply_plane(i, count, weight, columns, ahead);
     }
-    kernels_.drop_results({products_, p_.product_plane(), count, columns, results_ + from,
-                           p_.out_width(), &s.to[first * 4]});
-    weight += kPlanes * p_.weight_plane();
+    kernels_.drop_results({products_, p_.product_plane(), columns, count, columns, results_ + from,
+                           p_.out_width(), &p_.squares_.results_at[first * 4]});
   });
+}
+
+template <typename T>
+void SquarePass<T>::multiply_plane(int plane, int64_t count, const T* weight, int64_t columns,
+                                   Ahead ahead) {
+  const std::vector<Run>& runs = p_.squares_.runs[plane];
+  for (const Run& run : runs) {
+    panel_product<T>(lifted_ + plane * p_.lifted_plane() + run.first * p_.in_width(),
+                     p_.at_.data(), count, p_.deep_.data(), run.count * p_.depth_,
+                     weight + run.first * p_.depth_ * columns, columns,
+                     products_ + plane * p_.product_plane(), columns, &run != &runs.front(),
+                     nullptr,
+                     ahead);
+  }
 }
 
 template class SquareProduct<float>;

@@ -9,7 +9,7 @@ template <typename T>
 class SquareProduct {
  public:
   // `depth` channels of an image become `channels`.
-  SquareProduct(const Grid& grid, int64_t batch, int64_t depth, int64_t channels, bool turned);
+  SquareProduct(const Grid& grid, int64_t batch, int64_t depth, int64_t channels);
 
   int64_t images() const { return squares_.images; }
   int64_t elements() const;  // of workspace
@@ -18,20 +18,25 @@ class SquareProduct {
   template <typename>
   friend class SquarePass;
 
+  int64_t blocks() const { return squares_.blocks.size(); }
   int64_t in_width() const { return padded_to(depth_, kernels_.lanes); }
   int64_t out_width() const { return padded_to(channels_, kernels_.lanes); }
   int64_t widest() const { return kernels_.vectors * kernels_.lanes; }
-  int64_t weight_plane() const { return plane_of<T>(depth_, widest()); }
-  int64_t lifted_plane() const { return plane_of<T>(squares_.together, in_width()); }
-  int64_t product_plane() const { return plane_of<T>(squares_.together, widest()); }
   int64_t panels() const { return out_width() / kernels_.lanes; }  // at most
+  int64_t tap_rows() const { return squares_.channels * squares_.taps + 1; }
   int64_t pixel_rows() const { return squares_.images * squares_.inputs + 1; }
   int64_t result_rows() const { return squares_.images * squares_.results + 1; }
+
+  // Blocks lie side by side in rows of lifted pixels, one after another in planes of weights.
+  int64_t lifted_row() const { return apart<T>(blocks() * in_width()); }
+  int64_t lifted_plane() const { return apart<T>(squares_.together * lifted_row()); }
+  int64_t weight_plane() const { return apart<T>(blocks() * depth_ * widest()); }
+  int64_t product_plane() const { return apart<T>(squares_.together * widest()); }
 
   const ConvKernels<T>& kernels_ = conv_kernels<T>();
   Squares squares_;
   int64_t depth_, channels_;
-  std::vector<int32_t> taps_at_, at_, deep_;
+  std::vector<int32_t> at_, deep_;
 };
 
 // One client's work with it, in one thread's scratch.
@@ -40,16 +45,20 @@ class SquarePass {
  public:
   SquarePass(const SquareProduct<T>& product, Workspace<T>& workspace);
 
-  // Weights [outer, channels, inner], outer * inner = depth * 9; outer is 1 or depth.
+  // Weights [outer, channels, inner], outer * inner = depth * taps; outer is 1 or depth.
   void pack(const T* weight, int64_t outer);
 
-  // At most `images()` images, `in_image` and `out_image` elements apart.
+  // At most `images()` images, `in_image` and `out_image` elements apart. `next` is asked for
+  // meanwhile.
   void run(const T* x, int64_t in_image, int64_t images, T* out, int64_t out_image,
-           const T* bias = nullptr, Act act = Act::none);
+           const T* bias = nullptr, Act act = Act::none, const Ahead& next = {});
 
  private:
-  void pack_panel(const T* weight, int64_t outer, int64_t from, int64_t columns, T* to);
-  void multiply(int64_t first, int64_t count);
+  void pack_panel(const T* weight, int64_t outer, int64_t channels, int64_t columns, T* to);
+  void turn_taps(const T* weight, int64_t outer, int64_t count, int64_t channels, int64_t columns);
+  void lift(int64_t first, int64_t count);
+  void multiply(int64_t first, int64_t count, const Ahead& out, const Ahead& next);
+  void multiply_plane(int plane, int64_t count, const T* weight, int64_t columns, Ahead ahead);
 
   const SquareProduct<T>& p_;
   const ConvKernels<T>& kernels_;

@@ -1,6 +1,7 @@
-// Convolutions by windows of 3 x 3, one pixel apart, with 16 products where 36 would be formed
-// directly: minimal filtering F(2 x 2, 3 x 3). Results lie in squares of 2 x 2, their pixels in
-// overlapping squares of 4 x 4; the channels of a pixel lie side by side, in a row.
+// Convolutions one pixel apart with fewer products: minimal filtering F(2 x 2, 3 x 3). Results lie
+// in squares of 2 x 2; blocks of at most 3 x 3 taps need overlapping squares of 4 x 4 pixels; the
+// channels of a pixel lie side by side, in a row. 3 x 3 windows take 16 products instead of 36,
+// 5 x 5 windows, four blocks, 49 instead of 100.
 //
 // All constants are 1 and 1/2: errors stay within three times those of a direct sum (docs/facts.md).
 #pragma once
@@ -11,44 +12,62 @@
 
 namespace fedfast {
 
-// Where the squares of a group of images lie. Pixels beyond an image are one row of zeros behind
-// the group's last; results beyond it one row of waste.
-struct Squares {
-  int64_t inputs, results;    // pixels and results of an image
-  int64_t images;             // worked on together
-  int64_t together;           // squares lifted at once
-  int64_t each;               // squares of an image
-  std::vector<int32_t> from;  // [images * each, 16]
-  std::vector<int32_t> to;    // [images * each, 4]
+// Taps of a window, [y, y + rows) x [x, x + columns).
+struct Block {
+  int64_t y, x, rows, columns;
 };
 
-// The sizes of an image and of its results, and the margins before it.
+// The sizes of an image and of its results, the margins before it, and the window.
 struct Grid {
-  int64_t height, width, rows, columns, top, left;
+  int64_t height, width, rows, columns, top, left, kh, kw;
+  bool turned;  // for a data gradient: the window's taps in reverse order
+
+  int64_t taps() const { return kh * kw; }
 };
 Grid forward_grid(const Window& window);
 Grid data_gradient_grid(const Window& window);
+
+// Neighbouring blocks.
+struct Run {
+  int64_t first, count;
+};
+
+// Where the squares of a group of images lie. Pixels beyond an image are one row of zeros behind
+// the group's last; results beyond it, and taps beyond a block, one row of waste.
+struct Squares {
+  int64_t inputs, results;          // pixels and results of an image
+  int64_t taps;                     // of a channel
+  int64_t images;                   // worked on together
+  int64_t together;                 // squares lifted at once
+  int64_t each;                     // squares of an image
+  int64_t channels;                 // whose taps are lifted at once
+  std::vector<Block> blocks;        // those with three rows or columns of taps first
+  std::vector<Run> runs[kPlanes];   // blocks that have this plane
+  std::vector<int32_t> pixels;      // [blocks, images * each, 16]
+  std::vector<int32_t> results_at;  // [images * each, 4]
+  std::vector<int32_t> taps_at;     // [blocks, channels, 9]
+
+  const int32_t* block_pixels(size_t block, int64_t square) const {
+    return &pixels[(block * images * each + square) * 16];
+  }
+  const int32_t* block_taps(size_t block) const { return &taps_at[block * channels * 9]; }
+};
 Squares squares_of(const Grid& grid, int64_t batch, int64_t together);
 
-// Whether the window is one of these, and how many vector instructions a product of `depth` with
-// `channels`, or a weight gradient, then takes, roughly.
+// Whether a convolution can be formed so, and how many vector instructions it then takes, roughly.
 bool has_squares(const Window& window);
 double squares_cost(const Grid& grid, int64_t batch, int64_t depth, int64_t channels, int lanes);
 
-// Elements of one of sixteen planes, a line more than needed: lines written to all of them at once
-// must not fall into one set of a cache.
+// Elements of rows or planes, a line more than needed: what is written to all planes at once, or
+// read from several rows, must not meet in one set of a cache.
 template <typename T>
-int64_t plane_of(int64_t rows, int64_t columns) {
-  return rows * columns + kLineBytes / static_cast<int64_t>(sizeof(T));
+int64_t apart(int64_t elements) {
+  return elements + kLineBytes / static_cast<int64_t>(sizeof(T));
 }
 
 // Offsets 0, step, 2 step, ...
 std::vector<int32_t> steps_of(int64_t count, int64_t step);
 
-// Rows of the taps of so many channels, [channels, 9]; turned round for a data gradient.
-std::vector<int32_t> taps_at(int64_t channels, bool turned);
-
-constexpr int64_t kTapChannels = 16;  // lifted at once: their rows stay in the first-level cache
-constexpr int64_t kTaps = 9;
+constexpr int64_t kPieceTaps = 144;  // rows of taps that stay in the first-level cache
 
 }  // namespace fedfast

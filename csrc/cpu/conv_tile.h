@@ -122,15 +122,23 @@ FEDFAST_TARGET void grad_tile(const RowGrads<typename V::T>& r) {
   }
 }
 
-// Whole blocks in registers, what is left element by element.
+// Whole blocks in registers, what is left element by element. Blocks follow each other along the
+// side whose rows lie further apart: few streams, each read or written in order.
 template <typename V>
 FEDFAST_TARGET void transpose(const typename V::T* from, int64_t from_row, int64_t rows,
                               int64_t columns, typename V::T* to, int64_t to_row) {
   const int64_t whole_rows = rows / V::lanes * V::lanes;
   const int64_t whole_columns = columns / V::lanes * V::lanes;
-  for (int64_t i = 0; i < whole_rows; i += V::lanes) {
+  const auto block = [&](int64_t i, int64_t j) FEDFAST_TARGET {
+    V::transpose(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+  };
+  if (from_row >= to_row) {
+    for (int64_t i = 0; i < whole_rows; i += V::lanes) {
+      for (int64_t j = 0; j < whole_columns; j += V::lanes) block(i, j);
+    }
+  } else {
     for (int64_t j = 0; j < whole_columns; j += V::lanes) {
-      V::transpose(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+      for (int64_t i = 0; i < whole_rows; i += V::lanes) block(i, j);
     }
   }
   for (int64_t j = 0; j < columns; ++j) {
