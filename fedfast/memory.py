@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -12,6 +14,7 @@ from .schedule import Schedule
 
 SHARE = 0.25  # of free memory; data, activations and the rest of the machine live in what is left
 FALLBACK = 4 << 30  # where the system does not tell
+MEMINFO = Path("/proc/meminfo")
 
 
 def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
@@ -21,9 +24,13 @@ def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of the device, as the system tells it."""
+    """Free memory of the device, as the system tells it; what caches files can be had back."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    with suppress(OSError):
+        for line in MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):

@@ -31,3 +31,12 @@ def test_chunk_is_what_fits_a_share_of_free_memory(monkeypatch, algorithm, banks
 
 def test_free_memory_is_asked_of_the_system():
     assert 1 << 20 < memory.free_bytes(torch.device("cpu")) < 1 << 50
+
+
+def test_what_caches_files_counts_as_free(monkeypatch, tmp_path):
+    told = tmp_path / "meminfo"
+    told.write_text("MemTotal: 9000 kB\nMemFree: 10 kB\nMemAvailable:    4000 kB\n")
+    monkeypatch.setattr(memory, "MEMINFO", told)
+    assert memory.free_bytes(torch.device("cpu")) == 4000 * 1024
+    told.unlink()
+    assert 1 << 20 < memory.free_bytes(torch.device("cpu")) < 1 << 50

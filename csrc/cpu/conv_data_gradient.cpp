@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/parallel.h"
+
 namespace fedfast {
 namespace {
 
@@ -101,21 +103,29 @@ void DataPass<T>::run(const T* dout, int64_t images, T* dx) {
   g_.product_.run(easel_->show(dout, out_image, images), weight_, images, results_, dx, in_image);
 }
 
+// Places are taken together within an image, or whole images: which other images there are never
+// changes the order in which a window's places are added.
 template <typename T>
 void DataPass<T>::scatter(const T* dout, int64_t images, T* dx) {
-  const int64_t outputs = g_.shape_.group_outputs(), width = g_.product_.width();
-  const int64_t places = images * g_.shape_.window.spots(), field = g_.fields() * width;
+  const int64_t spots = g_.shape_.window.spots(), field = g_.fields() * g_.product_.width();
+  const int64_t whole = std::max<int64_t>(1, kTogether / spots) * spots;
   std::fill_n(results_, images * field, T{0});
-  for (int64_t p = 0; p < places; p += kTogether) {
-    const int64_t count = std::min(kTogether, places - p);
-    for (size_t t = 0; t < g_.taps_.size(); ++t) {
-      const T* weight = weight_ + t * outputs * width;
-      spots_product(dout, &g_.at_[p], count, g_.deep_.data(), outputs, weight, width,
-                    results_ + g_.taps_[t] * width, true, &g_.to_[p]);
-    }
-  }
+  Range{0, images * spots}.each(whole, [&](int64_t first, int64_t places) {
+    Range{first, first + places}.each(
+        kTogether, [&](int64_t p, int64_t count) { scatter_places(dout, p, count); });
+  });
   for (int64_t i = 0; i < images; ++i) {
     write(results_ + i * field, dx + i * g_.shape_.inputs * g_.shape_.window.pixels());
+  }
+}
+
+template <typename T>
+void DataPass<T>::scatter_places(const T* dout, int64_t first, int64_t count) {
+  const int64_t outputs = g_.shape_.group_outputs(), width = g_.product_.width();
+  for (size_t t = 0; t < g_.taps_.size(); ++t) {
+    const T* weight = weight_ + t * outputs * width;
+    spots_product(dout, &g_.at_[first], count, g_.deep_.data(), outputs, weight, width,
+                  results_ + g_.taps_[t] * width, true, &g_.to_[first]);
   }
 }
 

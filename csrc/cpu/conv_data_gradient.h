@@ -55,6 +55,7 @@ class DataPass {
  private:
   void pack_taps(const T* weight);
   void scatter(const T* dout, int64_t images, T* dx);
+  void scatter_places(const T* dout, int64_t first, int64_t count);
   void write(const T* field, T* dx);
 
   const DataGradient<T>& g_;
