@@ -15,17 +15,31 @@ template <typename T>
 DataGradient<T>::DataGradient(const ConvShape& shape)
     : shape_(shape),
       product_(plan_data_gradient(shape, conv_kernels<T>().lanes), shape.group_inputs()) {
-  const Grid grid = data_gradient_grid(shape.window);
-  const int64_t depth = shape.group_outputs(), channels = shape.group_inputs();
-  const ConvPlan forward = plan_forward(shape, kernels_.lanes);
-  const double scattered = scatter_cost(forward, shape, kernels_.lanes);
-  const double direct = std::min(scattered, product_.cost());
-  if (has_squares(shape.window) &&
-      squares_cost(grid, shape.batch, depth, channels, kernels_.lanes) < direct) {
-    squares_.emplace(grid, shape.batch, depth, channels);
-  } else if (scattered < product_.cost()) {
-    plan_scattering(forward);
+  choose();
+}
+
+template <typename T>
+void DataGradient<T>::choose() {
+  const int64_t depth = shape_.group_outputs(), channels = shape_.group_inputs();
+  const int64_t batch = shape_.batch, lanes = kernels_.lanes;
+  const ConvPlan forward = plan_forward(shape_, lanes);
+  const double scattered = scatter_cost(forward, shape_, lanes), gathered = product_.cost();
+  const double least = std::min(scattered, gathered);
+  if (has_squares(shape_.window)) {
+    const Grid back = data_gradient_grid(shape_.window), grid = forward_grid(shape_.window);
+    const double gather = squares_cost(back, batch, depth, channels, lanes);
+    const double scatter = square_scatter_cost(grid, batch, depth, channels, lanes);
+    if (scatter < std::min(gather, least)) return void(square_scatter_.emplace(shape_));
+    if (gather < least) return void(squares_.emplace(back, batch, depth, channels));
   }
+  if (scattered < gathered) plan_scattering(forward);
+}
+
+template <typename T>
+int64_t DataGradient<T>::images() const {
+  if (squares_) return squares_->images();
+  if (square_scatter_) return square_scatter_->images();
+  return scatters_ ? images_ : product_.plan().images;
 }
 
 template <typename T>
@@ -50,6 +64,7 @@ template <typename T>
 int64_t DataGradient<T>::elements() const {
   const auto rounded = Workspace<T>::rounded;
   if (squares_) return squares_->elements();
+  if (square_scatter_) return square_scatter_->elements();
   if (!scatters_) {
     return rounded(product_.weight_elements()) + rounded(product_.canvas_elements()) +
            rounded(product_.result_elements());
@@ -62,6 +77,8 @@ template <typename T>
 DataPass<T>::DataPass(const DataGradient<T>& gradient, Workspace<T>& workspace) : g_(gradient) {
   if (g_.squares_) {
     squares_.emplace(*g_.squares_, workspace);
+  } else if (g_.square_scatter_) {
+    square_scatter_.emplace(*g_.square_scatter_, workspace);
   } else if (g_.scatters_) {
     weight_ = workspace.zeros(g_.tap_elements());
     results_ = workspace.take(g_.images_ * g_.fields() * g_.product_.width());
@@ -77,6 +94,7 @@ template <typename T>
 void DataPass<T>::pack(const T* weight) {
   const int64_t outer = g_.shape_.group_outputs();
   if (squares_) return squares_->pack(weight, outer);
+  if (square_scatter_) return square_scatter_->pack(weight);
   g_.scatters_ ? pack_taps(weight) : g_.product_.pack(weight, outer, weight_);
 }
 
@@ -100,6 +118,7 @@ void DataPass<T>::run(const T* dout, int64_t images, T* dx) {
   const int64_t out_image = g_.shape_.outputs * g_.shape_.window.spots();
   const int64_t in_image = g_.shape_.inputs * g_.shape_.window.pixels();
   if (squares_) return squares_->run(dout, out_image, images, dx, in_image);
+  if (square_scatter_) return square_scatter_->run(dout, out_image, images, dx, in_image);
   g_.product_.run(easel_->show(dout, out_image, images), weight_, images, results_, dx, in_image);
 }
 

@@ -1,5 +1,5 @@
 // How a client's data gradient is formed: gathered, as a convolution of dout with the weights
-// turned round, directly or by squares, or scattered, each place of dout adding to its window.
+// turned round, or scattered, each place of dout adding to its window; both directly or by squares.
 // Scattering multiplies no zeros, which gathering does where dx is larger than dout: without
 // padding, and with strides.
 #pragma once
@@ -9,6 +9,7 @@
 
 #include "cpu/conv_planes.h"
 #include "cpu/conv_square_product.h"
+#include "cpu/conv_square_scatter.h"
 
 namespace fedfast {
 
@@ -17,15 +18,14 @@ class DataGradient {
  public:
   explicit DataGradient(const ConvShape& shape);
 
-  int64_t images() const {
-    return squares_ ? squares_->images() : scatters_ ? images_ : product_.plan().images;
-  }
+  int64_t images() const;
   int64_t elements() const;  // of workspace
 
  private:
   template <typename>
   friend class DataPass;
 
+  void choose();
   void plan_scattering(const ConvPlan& forward);
   int64_t fields() const { return field_height_ * field_width_; }
   int64_t tap_elements() const {
@@ -36,6 +36,7 @@ class DataGradient {
   ConvShape shape_;
   ConvProduct<T> product_;
   std::optional<SquareProduct<T>> squares_;
+  std::optional<SquareScatter<T>> square_scatter_;
   bool scatters_ = false;
   int64_t images_ = 1, field_height_ = 0, field_width_ = 0;  // x with its margins
   std::vector<int32_t> at_, to_, deep_, taps_;  // places of dout, their windows; outputs; taps
@@ -60,6 +61,7 @@ class DataPass {
 
   const DataGradient<T>& g_;
   std::optional<SquarePass<T>> squares_;
+  std::optional<ScatterPass<T>> square_scatter_;
   std::optional<Easel<T>> easel_;
   T *weight_ = nullptr, *results_ = nullptr, *planes_ = nullptr;
 };

@@ -103,6 +103,7 @@ struct ConvKernels {
   void (*lift_taps)(const Lift<T>&);     // 3 x 3
   void (*drop_results)(const Drop<T>&);
   void (*drop_taps)(const Drop<T>&);
+  void (*drop_pixels)(const Drop<T>&);  // added to what is there: squares of pixels overlap
   // to[j * to_row + i] = from[i * from_row + j] for i < rows, j < columns.
   void (*transpose)(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to,
                     int64_t to_row);

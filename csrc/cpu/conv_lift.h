@@ -1,4 +1,4 @@
-// The five changes between squares and planes of F(2 x 2, 3 x 3), over any vector type V (see
+// The changes between squares and planes of F(2 x 2, 3 x 3), over any vector type V (see
 // conv_tile.h). Each is the same step along columns, then along rows.
 //
 // Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", CVPR 2016; the steps
@@ -55,6 +55,17 @@ struct ResultBack {
   }
 };
 
+struct PixelBack {
+  static constexpr int from = 4, to = 4;
+  template <typename V, typename R>
+  FEDFAST_TARGET static FEDFAST_INLINE void apply(const R* x, R* y) {
+    y[0] = x[0];
+    y[1] = V::add(V::sub(x[1], x[2]), x[3]);
+    y[2] = V::sub(V::add(x[1], x[2]), x[0]);
+    y[3] = V::sub(V::zero(), x[3]);
+  }
+};
+
 struct TapBack {
   static constexpr int from = 4, to = 3;
   template <typename V, typename R>
@@ -108,7 +119,7 @@ FEDFAST_TARGET void lift(const Lift<typename V::T>& l) {
   }
 }
 
-template <typename V, typename Step>
+template <typename V, typename Step, bool Adds = false>
 FEDFAST_TARGET void drop(const Drop<typename V::T>& d) {
   using T = typename V::T;
   constexpr int side = Step::to;
@@ -126,7 +137,10 @@ FEDFAST_TARGET void drop(const Drop<typename V::T>& d) {
       }
       both_ways<V, Step>(x, y);
 #pragma GCC unroll 16
-      for (int i = 0; i < side * side; ++i) V::store(to[i] + w, y[i / side][i % side]);
+      for (int i = 0; i < side * side; ++i) {
+        const typename V::Reg value = y[i / side][i % side];
+        V::store(to[i] + w, Adds ? V::add(V::load(to[i] + w), value) : value);
+      }
     }
   }
 }

@@ -5,13 +5,16 @@
 namespace fedfast {
 namespace {
 
-constexpr int64_t kTogether = 128;  // squares that pay for reading and writing the sums
+// Squares that pay for reading and writing the sums, and whose planes the second cache holds.
+constexpr int64_t kTogether = 128, kTogetherInBlocks = 64;
 
 }  // namespace
 
 template <typename T>
 SquareGradient<T>::SquareGradient(const ConvShape& shape) : inputs_(shape.group_inputs()) {
-  squares_ = squares_of(forward_grid(shape.window), shape.batch, kTogether);
+  const bool several = shape.window.kh > 3 || shape.window.kw > 3;
+  squares_ = squares_of(forward_grid(shape.window), shape.batch,
+                        several ? kTogetherInBlocks : kTogether);
   deep_ = steps_of(squares_.together, lifted_row());
   for (int64_t b = 0; b < blocks(); ++b) {
     for (int64_t c = 0; c < inputs_; ++c) at_.push_back(static_cast<int32_t>(b * in_width() + c));

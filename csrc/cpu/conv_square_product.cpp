@@ -25,7 +25,7 @@ SquareProduct<T>::SquareProduct(const Grid& grid, int64_t batch, int64_t depth, 
 template <typename T>
 int64_t SquareProduct<T>::elements() const {
   const auto rounded = Workspace<T>::rounded;
-  return rounded(panels() * kPlanes * weight_plane()) + rounded(tap_rows() * widest()) +
+  return SquareWeights<T>::elements(squares_, depth_, channels_) +
          rounded(pixel_rows() * in_width()) + rounded(kPlanes * lifted_plane()) +
          rounded(kPlanes * product_plane()) + rounded(result_rows() * out_width());
 }
@@ -34,53 +34,11 @@ template <typename T>
 SquarePass<T>::SquarePass(const SquareProduct<T>& product, Workspace<T>& workspace)
     : p_(product),
       kernels_(product.kernels_),
-      weight_(workspace.take(p_.panels() * kPlanes * p_.weight_plane())),
-      taps_(workspace.zeros(p_.tap_rows() * p_.widest())),
+      weights_(p_.squares_, p_.depth_, p_.channels_, workspace),
       pixels_(workspace.zeros(p_.pixel_rows() * p_.in_width())),
       lifted_(workspace.take(kPlanes * p_.lifted_plane())),
       products_(workspace.zeros(kPlanes * p_.product_plane())),  // no block may have a plane
       results_(workspace.take(p_.result_rows() * p_.out_width())) {}
-
-template <typename T>
-void SquarePass<T>::pack(const T* weight, int64_t outer) {
-  T* to = weight_;
-  const int64_t inner = p_.depth_ * p_.squares_.taps / outer;
-  each_panel<T>(p_.out_width(), [&](int64_t from, int64_t columns) {
-    pack_panel(weight + from * inner, outer, std::min(columns, p_.channels_ - from), columns, to);
-    to += kPlanes * p_.weight_plane();
-  });
-}
-
-template <typename T>
-void SquarePass<T>::pack_panel(const T* weight, int64_t outer, int64_t channels, int64_t columns,
-                               T* to) {
-  const Squares& s = p_.squares_;
-  std::fill_n(taps_ + s.channels * s.taps * columns, columns, T{0});
-  for (int64_t d = 0; d < p_.depth_; d += s.channels) {
-    const int64_t count = std::min(s.channels, p_.depth_ - d);
-    turn_taps(weight + d * s.taps * (outer == 1 ? 1 : p_.channels_), outer, count, channels,
-              columns);
-    for (int64_t b = 0; b < p_.blocks(); ++b) {
-      kernels_.lift_taps({taps_, columns, s.block_taps(b), count, columns,
-                          to + (b * p_.depth_ + d) * columns, p_.weight_plane(), columns});
-    }
-  }
-}
-
-// The taps of `count` channels of the depth, each a row of a panel's columns.
-template <typename T>
-void SquarePass<T>::turn_taps(const T* weight, int64_t outer, int64_t count, int64_t channels,
-                              int64_t columns) {
-  const int64_t taps = p_.squares_.taps;
-  if (outer == 1) {
-    kernels_.transpose(weight, p_.depth_ * taps, channels, count * taps, taps_, columns);
-    return;
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    kernels_.transpose(weight + i * p_.channels_ * taps, taps, channels, taps,
-                       taps_ + i * taps * columns, columns);
-  }
-}
 
 template <typename T>
 void SquarePass<T>::run(const T* x, int64_t in_image, int64_t images, T* out, int64_t out_image,
@@ -116,10 +74,10 @@ void SquarePass<T>::lift(int64_t first, int64_t count) {
 template <typename T>
 void SquarePass<T>::multiply(int64_t first, int64_t count, const Ahead& out, const Ahead& next) {
   lift(first, count);
-  const T* weight = weight_;
+  const T* weight = weights_.panels();
   each_panel<T>(p_.out_width(), [&](int64_t from, int64_t columns) {
-    for (int i = 0; i < kPlanes; ++i, weight += p_.weight_plane()) {
-      Ahead ahead(weight + p_.weight_plane(), p_.blocks() * p_.depth_ * columns);
+    for (int i = 0; i < kPlanes; ++i, weight += weights_.plane()) {
+      Ahead ahead(weight + weights_.plane(), p_.blocks() * p_.depth_ * columns);
       if (from == 0) ahead = (i % 2 ? out : next).piece(i / 2, kPlanes / 2);
       multiply_plane(i, count, weight, columns, ahead);
     }

@@ -1,7 +1,7 @@
 // A convolution's results by squares, or its data gradient: dout with the taps turned round.
 #pragma once
 
-#include "cpu/conv_squares.h"
+#include "cpu/conv_square_weights.h"
 
 namespace fedfast {
 
@@ -22,15 +22,12 @@ class SquareProduct {
   int64_t in_width() const { return padded_to(depth_, kernels_.lanes); }
   int64_t out_width() const { return padded_to(channels_, kernels_.lanes); }
   int64_t widest() const { return kernels_.vectors * kernels_.lanes; }
-  int64_t panels() const { return out_width() / kernels_.lanes; }  // at most
-  int64_t tap_rows() const { return squares_.channels * squares_.taps + 1; }
   int64_t pixel_rows() const { return squares_.images * squares_.inputs + 1; }
   int64_t result_rows() const { return squares_.images * squares_.results + 1; }
 
-  // Blocks lie side by side in rows of lifted pixels, one after another in planes of weights.
+  // Blocks lie side by side in rows of lifted pixels.
   int64_t lifted_row() const { return apart<T>(blocks() * in_width()); }
   int64_t lifted_plane() const { return apart<T>(squares_.together * lifted_row()); }
-  int64_t weight_plane() const { return apart<T>(blocks() * depth_ * widest()); }
   int64_t product_plane() const { return apart<T>(squares_.together * widest()); }
 
   const ConvKernels<T>& kernels_ = conv_kernels<T>();
@@ -46,7 +43,7 @@ class SquarePass {
   SquarePass(const SquareProduct<T>& product, Workspace<T>& workspace);
 
   // Weights [outer, channels, inner], outer * inner = depth * taps; outer is 1 or depth.
-  void pack(const T* weight, int64_t outer);
+  void pack(const T* weight, int64_t outer) { weights_.pack(weight, outer); }
 
   // At most `images()` images, `in_image` and `out_image` elements apart. `next` is asked for
   // meanwhile.
@@ -54,15 +51,14 @@ class SquarePass {
            const T* bias = nullptr, Act act = Act::none, const Ahead& next = {});
 
  private:
-  void pack_panel(const T* weight, int64_t outer, int64_t channels, int64_t columns, T* to);
-  void turn_taps(const T* weight, int64_t outer, int64_t count, int64_t channels, int64_t columns);
   void lift(int64_t first, int64_t count);
   void multiply(int64_t first, int64_t count, const Ahead& out, const Ahead& next);
   void multiply_plane(int plane, int64_t count, const T* weight, int64_t columns, Ahead ahead);
 
   const SquareProduct<T>& p_;
   const ConvKernels<T>& kernels_;
-  T *weight_, *taps_, *pixels_, *lifted_, *products_, *results_;
+  SquareWeights<T> weights_;
+  T *pixels_, *lifted_, *products_, *results_;
 };
 
 }  // namespace fedfast

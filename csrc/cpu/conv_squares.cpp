@@ -48,12 +48,10 @@ std::vector<Block> blocks_of(const Grid& g) {
   return blocks;
 }
 
-// The last row and column of planes is zero where a block has but two taps.
 std::vector<Run> runs_of(const std::vector<Block>& blocks, int plane) {
   std::vector<Run> runs;
   for (size_t b = 0; b < blocks.size(); ++b) {
-    if (plane / 4 == 3 && blocks[b].rows < kBlockSide) continue;
-    if (plane % 4 == 3 && blocks[b].columns < kBlockSide) continue;
+    if (!has_plane(blocks[b], plane)) continue;
     const auto at = static_cast<int64_t>(b);
     if (!runs.empty() && runs.back().first + runs.back().count == at) {
       ++runs.back().count;
@@ -78,6 +76,11 @@ void add_taps(const Grid& g, const Block& b, int64_t channels, std::vector<int32
 }
 
 }  // namespace
+
+bool has_plane(const Block& block, int plane) {
+  return (plane / 4 < 3 || block.rows == kBlockSide) &&
+         (plane % 4 < 3 || block.columns == kBlockSide);
+}
 
 Grid forward_grid(const Window& w) {
   return {w.height, w.width, w.out_height, w.out_width, w.ph, w.pw, w.kh, w.kw, false};
@@ -116,20 +119,41 @@ bool has_squares(const Window& w) {
   return std::min(w.kh, w.kw) > 1 && w.sh == 1 && w.sw == 1 && w.dh == 1 && w.dw == 1;
 }
 
-double squares_cost(const Grid& g, int64_t batch, int64_t depth, int64_t channels, int lanes) {
-  const double in = static_cast<double>((depth + lanes - 1) / lanes);
-  const double out = static_cast<double>((channels + lanes - 1) / lanes);
-  const double squares = static_cast<double>((g.rows + 1) / 2 * ((g.columns + 1) / 2));
-  const std::vector<Block> blocks = blocks_of(g);
-  double products = 0, runs = 0;
-  for (int i = 0; i < kPlanes; ++i) {
-    for (const Run& run : runs_of(blocks, i)) ++runs, products += static_cast<double>(run.count);
+namespace {
+
+// What the two ways share: products with their overhead, and lifting the weights.
+struct Cost {
+  double in, out, squares, blocks, multiplying, weights;
+
+  Cost(const Grid& g, int64_t batch, int64_t depth, int64_t channels, int lanes)
+      : in(static_cast<double>((depth + lanes - 1) / lanes)),
+        out(static_cast<double>((channels + lanes - 1) / lanes)),
+        squares(static_cast<double>((g.rows + 1) / 2 * ((g.columns + 1) / 2))) {
+    const std::vector<Block> all = blocks_of(g);
+    double products = 0, runs = 0;
+    for (int i = 0; i < kPlanes; ++i) {
+      for (const Run& run : runs_of(all, i)) ++runs, products += static_cast<double>(run.count);
+    }
+    const double starved = out == 1 ? 1.3 : 1.05;
+    blocks = static_cast<double>(all.size());
+    multiplying = squares * out * (starved * products * depth + 4 * runs);
+    weights = 80 * blocks * out * depth / batch;  // shared by the batch
   }
-  const double starved = out == 1 ? 1.3 : 1.05;
-  const double count = static_cast<double>(blocks.size());
-  const double changes = (64 + 90 * count) * in + 120 * out;  // and turning what lies in planes
-  const double taps = 80 * count * out * depth / batch;       // shared by the batch
-  return squares * (out * (starved * products * depth + 4 * runs) + changes) + taps;
+};
+
+}  // namespace
+
+// Lifting, dropping, and turning what lies in planes take so many instructions a square.
+double squares_cost(const Grid& g, int64_t batch, int64_t depth, int64_t channels, int lanes) {
+  const Cost c(g, batch, depth, channels, lanes);
+  return c.multiplying + c.weights + c.squares * ((64 + 90 * c.blocks) * c.in + 120 * c.out);
+}
+
+double square_scatter_cost(const Grid& g, int64_t batch, int64_t depth, int64_t channels,
+                           int lanes) {
+  const Cost c(g, batch, depth, channels, lanes);
+  const double pixels = 20.0 * g.height * g.width * c.out;
+  return c.multiplying + c.weights + c.squares * (150 * c.in + 140 * c.blocks * c.out) + pixels;
 }
 
 std::vector<int32_t> steps_of(int64_t count, int64_t step) {

@@ -17,6 +17,9 @@ struct Block {
   int64_t y, x, rows, columns;
 };
 
+// Whether a block has a plane at all: the last row and column are zero where it has but two taps.
+bool has_plane(const Block& block, int plane);
+
 // The sizes of an image and of its results, the margins before it, and the window.
 struct Grid {
   int64_t height, width, rows, columns, top, left, kh, kw;
@@ -57,6 +60,9 @@ Squares squares_of(const Grid& grid, int64_t batch, int64_t together);
 // Whether a convolution can be formed so, and how many vector instructions it then takes, roughly.
 bool has_squares(const Window& window);
 double squares_cost(const Grid& grid, int64_t batch, int64_t depth, int64_t channels, int lanes);
+// The same for a data gradient that scatters the squares of the forward grid.
+double square_scatter_cost(const Grid& grid, int64_t batch, int64_t depth, int64_t channels,
+                           int lanes);
 
 // Elements of rows or planes, a line more than needed: what is written to all planes at once, or
 // read from several rows, must not meet in one set of a cache.

@@ -204,6 +204,7 @@ void fill(ConvKernels<typename V::T>& kernels) {
   kernels.lift_taps = lift<V, TapStep>;
   kernels.drop_results = drop<V, ResultBack>;
   kernels.drop_taps = drop<V, TapBack>;
+  kernels.drop_pixels = drop<V, PixelBack, true>;
   kernels.transpose = transpose<V>;
 }
 
