@@ -68,8 +68,7 @@ class Forward {
     for (int64_t g = 0; g < p_.shape.groups; ++g) {
       pass.pack(weight(k, g), 1);
       images.each(squares_->images(), [&](int64_t b, int64_t count) {
-        const Ahead next = b + count < images.stop ? Ahead(x(k, g, b + count), count * in_image()) : Ahead();
-        pass.run(x(k, g, b), in_image(), count, out(k, g, b), out_image(), bias(k, g), p_.act, next);
+        pass.run(x(k, g, b), in_image(), count, out(k, g, b), out_image(), bias(k, g), p_.act);
       });
     }
   }

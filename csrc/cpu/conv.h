@@ -63,15 +63,6 @@ class Ahead {
       : next_(reinterpret_cast<const char*>(first)),
         end_(next_ + elements * static_cast<int64_t>(sizeof(T))) {}
 
-  // Piece i of `pieces`.
-  Ahead piece(int64_t i, int64_t pieces) const {
-    const int64_t lines = (end_ - next_ + kLineBytes - 1) / kLineBytes;
-    Ahead part;
-    part.next_ = next_ + lines * i / pieces * kLineBytes;
-    part.end_ = next_ + lines * (i + 1) / pieces * kLineBytes;
-    return part;
-  }
-
   void spread(int64_t tiles) {
     const int64_t lines = (end_ - next_ + kLineBytes - 1) / kLineBytes;
     step_ = (lines + tiles - 1) / std::max<int64_t>(tiles, 1) * kLineBytes;
@@ -131,19 +122,19 @@ class ConvProduct {
   bool by_rows_;
 };
 
-// Columns are worked on in panels, at most the widest tile across; in memory panel lies after panel.
-// Calls body(first column, columns) for each.
+// Columns are worked on in panels, at most the widest tile across; in memory panel lies after
+// panel. Calls body(first column, columns) for each.
 template <typename T, typename Body>
 void each_panel(int64_t width, const Body& body) {
   const ConvKernels<T>& kernels = conv_kernels<T>();
-  each(Cut(width / kernels.lanes, kernels.vectors), [&](int64_t v, int64_t vectors) {
-    body(v * kernels.lanes, vectors * kernels.lanes);
-  });
+  each(Cut(width / kernels.lanes, kernels.vectors),
+       [&](int64_t v, int64_t vectors) { body(v * kernels.lanes, vectors * kernels.lanes); });
 }
 
-// c[to[j], columns] = (add ? itself : 0) + sum over `deep` of x[at[j] + deep] * b[deep, columns] for
-// one panel, cut into tiles and into pieces of `deep` that stay in the first-level cache. Without
-// `to`, row j. The order of each sum depends on `depth` alone. `ahead` is asked for meanwhile.
+// c[to[j], columns] = (add ? itself : 0) + sum over `deep` of x[at[j] + deep] * b[deep, columns]
+// for one panel, cut into tiles and into pieces of `deep` that stay in the first-level cache.
+// Without `to`, row j. The order of each sum depends on `depth` alone. `ahead` is asked for
+// meanwhile.
 template <typename T>
 void panel_product(const T* x, const int32_t* at, int64_t spots, const int32_t* deep, int64_t depth,
                    const T* b, int64_t columns, T* c, int64_t c_row, bool add,

@@ -151,7 +151,8 @@ void conv_backward(int64_t clients, int threads, const ConvBackward<T>& p) {
     });
   }
   parallel(threads, clients * vectors, [&](int64_t i, int64_t last) {
-    for (; i < last; ++i) backward.weight(i / vectors, part_of(outputs, lanes, i % vectors, vectors));
+    for (; i < last; ++i)
+      backward.weight(i / vectors, part_of(outputs, lanes, i % vectors, vectors));
   });
 }
 

@@ -64,8 +64,8 @@ struct RowGrads {
 };
 
 // Minimal filtering of 3 x 3 windows: two by two results cost 16 products instead of 36. Squares of
-// pixels, results or taps are lifted into sixteen planes of sums, products are formed plane by plane,
-// and what they give is dropped into squares again. Vectors lie along the channels.
+// pixels, results or taps are lifted into sixteen planes of sums, products are formed plane by
+// plane, and what they give is dropped into squares again. Vectors lie along the channels.
 constexpr int kPlanes = 16;
 
 template <typename T>

@@ -13,8 +13,8 @@ constexpr int64_t kTogether = 128, kTogetherInBlocks = 64;
 template <typename T>
 SquareGradient<T>::SquareGradient(const ConvShape& shape) : inputs_(shape.group_inputs()) {
   const bool several = shape.window.kh > 3 || shape.window.kw > 3;
-  squares_ = squares_of(forward_grid(shape.window), shape.batch,
-                        several ? kTogetherInBlocks : kTogether);
+  squares_ =
+      squares_of(forward_grid(shape.window), shape.batch, several ? kTogetherInBlocks : kTogether);
   deep_ = steps_of(squares_.together, lifted_row());
   for (int64_t b = 0; b < blocks(); ++b) {
     for (int64_t c = 0; c < inputs_; ++c) at_.push_back(static_cast<int32_t>(b * in_width() + c));

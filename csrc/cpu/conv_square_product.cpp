@@ -42,18 +42,14 @@ SquarePass<T>::SquarePass(const SquareProduct<T>& product, Workspace<T>& workspa
 
 template <typename T>
 void SquarePass<T>::run(const T* x, int64_t in_image, int64_t images, T* out, int64_t out_image,
-                        const T* bias, Act act, const Ahead& next) {
+                        const T* bias, Act act) {
   const Squares& s = p_.squares_;
   for (int64_t i = 0; i < images; ++i) {
     kernels_.transpose(x + i * in_image, s.inputs, p_.depth_, s.inputs,
                        pixels_ + i * s.inputs * p_.in_width(), p_.in_width());
   }
-  const Cut cut(images * s.each, s.together);
-  const Ahead target(out, (images - 1) * out_image + p_.channels_ * s.results);
-  for (int64_t i = 0; i < cut.pieces; ++i) {
-    multiply(cut.start(i), cut.start(i + 1) - cut.start(i), target.piece(i, cut.pieces),
-             next.piece(i, cut.pieces));
-  }
+  each(Cut(images * s.each, s.together),
+       [&](int64_t first, int64_t count) { multiply(first, count); });
   for (int64_t i = 0; i < images; ++i) {
     T* image = out + i * out_image;
     kernels_.transpose(results_ + i * s.results * p_.out_width(), p_.out_width(), s.results,
@@ -72,14 +68,13 @@ void SquarePass<T>::lift(int64_t first, int64_t count) {
 }
 
 template <typename T>
-void SquarePass<T>::multiply(int64_t first, int64_t count, const Ahead& out, const Ahead& next) {
+void SquarePass<T>::multiply(int64_t first, int64_t count) {
   lift(first, count);
   const T* weight = weights_.panels();
   each_panel<T>(p_.out_width(), [&](int64_t from, int64_t columns) {
     for (int i = 0; i < kPlanes; ++i, weight += weights_.plane()) {
-      Ahead ahead(weight + weights_.plane(), p_.blocks() * p_.depth_ * columns);
-      if (from == 0) ahead = (i % 2 ? out : next).piece(i / 2, kPlanes / 2);
-      multiply_plane(i, count, weight, columns, ahead);
+      const Ahead next(weight + weights_.plane(), p_.blocks() * p_.depth_ * columns);
+      multiply_plane(i, count, weight, columns, next);
     }
     kernels_.drop_results({products_, p_.product_plane(), columns, count, columns, results_ + from,
                            p_.out_width(), &p_.squares_.results_at[first * 4]});
@@ -91,12 +86,10 @@ void SquarePass<T>::multiply_plane(int plane, int64_t count, const T* weight, in
                                    Ahead ahead) {
   const std::vector<Run>& runs = p_.squares_.runs[plane];
   for (const Run& run : runs) {
-    panel_product<T>(lifted_ + plane * p_.lifted_plane() + run.first * p_.in_width(),
-                     p_.at_.data(), count, p_.deep_.data(), run.count * p_.depth_,
-                     weight + run.first * p_.depth_ * columns, columns,
-                     products_ + plane * p_.product_plane(), columns, &run != &runs.front(),
-                     nullptr,
-                     ahead);
+    panel_product<T>(
+        lifted_ + plane * p_.lifted_plane() + run.first * p_.in_width(), p_.at_.data(), count,
+        p_.deep_.data(), run.count * p_.depth_, weight + run.first * p_.depth_ * columns, columns,
+        products_ + plane * p_.product_plane(), columns, &run != &runs.front(), nullptr, ahead);
   }
 }
 

@@ -45,14 +45,13 @@ class SquarePass {
   // Weights [outer, channels, inner], outer * inner = depth * taps; outer is 1 or depth.
   void pack(const T* weight, int64_t outer) { weights_.pack(weight, outer); }
 
-  // At most `images()` images, `in_image` and `out_image` elements apart. `next` is asked for
-  // meanwhile.
+  // At most `images()` images, `in_image` and `out_image` elements apart.
   void run(const T* x, int64_t in_image, int64_t images, T* out, int64_t out_image,
-           const T* bias = nullptr, Act act = Act::none, const Ahead& next = {});
+           const T* bias = nullptr, Act act = Act::none);
 
  private:
   void lift(int64_t first, int64_t count);
-  void multiply(int64_t first, int64_t count, const Ahead& out, const Ahead& next);
+  void multiply(int64_t first, int64_t count);
   void multiply_plane(int plane, int64_t count, const T* weight, int64_t columns, Ahead ahead);
 
   const SquareProduct<T>& p_;

@@ -1,5 +1,5 @@
-// A data gradient by the squares of the forward convolution, each added to its pixels: fewer squares
-// than gathering needs where dx is larger than dout.
+// A data gradient by the squares of the forward convolution, each added to its pixels: fewer
+// squares than gathering needs where dx is larger than dout.
 #pragma once
 
 #include "cpu/conv_square_weights.h"

@@ -56,8 +56,8 @@ void SquareWeights<T>::pack(const T* weight, int64_t outer) {
 }
 
 template <typename T>
-void SquareWeights<T>::pack_panel(const T* weight, int64_t outer, int64_t channels,
-                                  int64_t columns, T* to) {
+void SquareWeights<T>::pack_panel(const T* weight, int64_t outer, int64_t channels, int64_t columns,
+                                  T* to) {
   const Squares& s = squares_;
   std::fill_n(taps_ + s.channels * s.taps * columns, columns, T{0});
   for (int64_t d = 0; d < depth_; d += s.channels) {

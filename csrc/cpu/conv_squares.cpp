@@ -87,8 +87,8 @@ Grid forward_grid(const Window& w) {
 }
 
 Grid data_gradient_grid(const Window& w) {
-  return {w.out_height, w.out_width,     w.height, w.width, w.kh - 1 - w.ph,
-          w.kw - 1 - w.pw, w.kh, w.kw,   true};
+  return {w.out_height,    w.out_width, w.height, w.width, w.kh - 1 - w.ph,
+          w.kw - 1 - w.pw, w.kh,        w.kw,     true};
 }
 
 Squares squares_of(const Grid& g, int64_t batch, int64_t together) {

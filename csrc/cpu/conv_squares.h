@@ -3,7 +3,8 @@
 // channels of a pixel lie side by side, in a row. 3 x 3 windows take 16 products instead of 36,
 // 5 x 5 windows, four blocks, 49 instead of 100.
 //
-// All constants are 1 and 1/2: errors stay within three times those of a direct sum (docs/facts.md).
+// All constants are 1 and 1/2: errors stay within three times those of a direct sum
+// (docs/facts.md).
 #pragma once
 
 #include <vector>

@@ -2,9 +2,9 @@
 // vectors, and includes this once.
 //
 // V: T, Reg, Mask, lanes, mask(n), zero(), load(p), load(p, mask), store(p, x), store(p, x, mask),
-// broadcast(x), add(a, b), sub(a, b), mul(a, b), fma(a, b, c), relu(x) that keeps NaN, transpose(from, from_row, to,
-// to_row) of lanes x lanes elements; and the largest tiles: spots(vectors), row_channels,
-// grad_channels, grad_taps.
+// broadcast(x), add(a, b), sub(a, b), mul(a, b), fma(a, b, c), relu(x) that keeps NaN,
+// transpose(from, from_row, to, to_row) of lanes x lanes elements; and the largest tiles:
+// spots(vectors), row_channels, grad_channels, grad_taps.
 #pragma once
 
 #include <utility>

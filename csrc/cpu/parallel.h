@@ -41,8 +41,7 @@ struct Range {
 // Part i of `parts` of [0, size), in whole multiples of `unit`.
 inline Range part_of(int64_t size, int64_t unit, int64_t i, int64_t parts) {
   const int64_t units = (size + unit - 1) / unit;
-  return {std::min(size, units * i / parts * unit),
-          std::min(size, units * (i + 1) / parts * unit)};
+  return {std::min(size, units * i / parts * unit), std::min(size, units * (i + 1) / parts * unit)};
 }
 
 // Into how many parts each task is cut so that few threads idle at the end; at most `most`.

@@ -74,5 +74,7 @@ void test_step();
 void test_stats();
 void test_aggregate();
 void test_mix();
+void test_conv();
+void test_pool();
 
 }  // namespace fedfast::tests

@@ -6,5 +6,7 @@ int main() {
   fedfast::tests::test_stats();
   fedfast::tests::test_aggregate();
   fedfast::tests::test_mix();
+  fedfast::tests::test_conv();
+  fedfast::tests::test_pool();
   std::puts("all operations agree with the naive loops");
 }
