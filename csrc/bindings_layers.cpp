@@ -2,7 +2,6 @@
 // arguments.
 #include <array>
 
-#include "dispatch.h"
 #include "cpu/gemm_kernels.h"
 #include "dispatch.h"
 #include "layers.h"

@@ -2,8 +2,8 @@
 // kernels/reference_images.py.
 //
 // A bank's stride leads from client to client; what belongs to one client is contiguous. Results
-// depend neither on `threads`, nor on K, nor on alignment: a client is one thread's work, added in
-// one order.
+// depend neither on `threads`, nor on K, nor on alignment: a client is one thread's work, or cut
+// between threads where that changes no order of additions.
 #pragma once
 
 #include <cstdint>

@@ -6,7 +6,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
@@ -20,6 +22,7 @@ GIB = 1 << 30
 # is left there is for the voices' workspace and for evaluation.
 SHARES = {"cpu": 0.25, "cuda": 0.8}
 FALLBACK = 4 << 30  # where the system does not tell
+MEMINFO = Path("/proc/meminfo")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,9 +73,13 @@ def data_bytes(data: FederatedData) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of the device, as the system tells it."""
+    """Free memory of the device, as the system tells it; what caches files can be had back."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    with suppress(OSError):
+        for line in MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):

@@ -135,6 +135,10 @@ SHAPES = {
     "wide": Layer(image=(3, 70), kernel=(3, 3), padding=(1, 1), channels=2, outputs=3),
     "no-bias": Layer(bias=False, activation="relu"),
     "shared": Layer(shared=True, activation="relu"),
+    "squares": Layer(channels=20, outputs=70, image=(9, 7), padding=(1, 1), activation="relu"),
+    "squares-5x5": Layer(channels=17, outputs=33, image=(10, 11), kernel=(5, 5), padding=(2, 2)),
+    "squares-4x7": Layer(channels=16, outputs=32, image=(9, 13), kernel=(4, 7), padding=(1, 2)),
+    "squares-grouped": Layer(channels=40, outputs=64, groups=2, image=(8, 8), activation="tanh"),
     "one": Layer(clients=1, batch=1, channels=1, outputs=1, image=(1, 1), kernel=(1, 1)),
 }
 every_shape = pytest.mark.parametrize("layer", SHAPES.values(), ids=SHAPES.keys())
@@ -166,6 +170,40 @@ def test_a_client_alone_equals_the_client_in_company(layer: Layer) -> None:
     alone_and_in_company(lambda which: run(layer, "native", which), layer.clients)
 
 
+LARGE = {  # enough work for several threads, which share a client where there are few
+    "direct": Layer(channels=24, outputs=40, image=(21, 21), stride=(2, 2), batch=7),
+    "rows": Layer(channels=1, outputs=20, image=(40, 40), kernel=(5, 5), batch=14),
+    "squares": Layer(channels=24, outputs=80, image=(13, 12), padding=(1, 1), batch=7),
+    "groups": Layer(channels=32, outputs=64, groups=2, image=(20, 20), batch=7),
+}
+
+
+@pytest.mark.parametrize("layer", LARGE.values(), ids=LARGE.keys())
+def test_threads_that_share_a_client_change_nothing(layer: Layer) -> None:
+    for clients in (1, 3):
+        several = replace(layer, clients=clients, activation="relu", batch=4 * layer.batch)
+        alone_and_in_company(lambda which, own=several: run(own, "native", which), clients)
+
+
+def error(found: Tensor, exact: Tensor) -> float:
+    return float((found.double() - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("kernel", (3, 5))
+@pytest.mark.parametrize("channels", (64, 256))
+def test_squares_are_nearly_as_exact_as_direct_sums(channels: int, kernel: int) -> None:
+    """Within four times the float32 error of torch's convolution."""
+    layer = Layer(1, 4, channels, 64, (12, 12), (kernel,) * 2, padding=(1, 1), bias=False)
+    found = run(layer, "native")
+    x, weight, _ = layer.tensors()
+    leaves = [t[0].clone().requires_grad_() for t in (x, weight)]
+    y = F.conv2d(*leaves, padding=1)
+    plain = y.detach(), *torch.autograd.grad(y, leaves, found["given"][0])
+    exact = autograd(layer, found["out"], found["given"])
+    for name, rival, value in zip(("out", "dx", "dweight"), plain, exact[:3], strict=True):
+        assert error(found[name], value) <= 4 * error(rival, value[0]), name
+
+
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
@@ -193,6 +231,29 @@ def test_any_shape(data: st.DataObject) -> None:
         activation=data.draw(st.sampled_from([None, "relu", "tanh"])),
         bias=data.draw(st.booleans()),
         shared=data.draw(st.booleans()),
+        seed=data.draw(st.integers(0, 99)),
+        dtype=data.draw(st.sampled_from([torch.float32, torch.float64])),
+    )
+    check(layer, "native")
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_squares(data: st.DataObject) -> None:
+    """Windows one pixel apart with many channels."""
+    groups, sides = data.draw(st.integers(1, 2)), st.integers(2, 7)
+    kernel, padding = data.draw(st.tuples(sides, sides)), data.draw(PAIRS)
+    image = tuple(max(1, k - 2 * p) for k, p in zip(kernel, padding, strict=True))
+    layer = Layer(
+        clients=data.draw(st.integers(1, 2)),
+        batch=data.draw(st.integers(1, 6)),
+        channels=groups * data.draw(st.integers(8, 40)),
+        outputs=groups * data.draw(st.integers(8, 80)),
+        image=tuple(least + data.draw(st.integers(0, 9)) for least in image),
+        kernel=kernel,
+        padding=padding,
+        groups=groups,
+        activation=data.draw(st.sampled_from([None, "relu"])),
         seed=data.draw(st.integers(0, 99)),
         dtype=data.draw(st.sampled_from([torch.float32, torch.float64])),
     )

@@ -1,47 +1,95 @@
 #include "cpu/conv.h"
 
+#include <optional>
+
 #include "cpu/conv_planes.h"
+#include "cpu/conv_square_product.h"
 #include "cpu/parallel.h"
 
 namespace fedfast {
 namespace {
 
+// What all tasks of a call share: how the products are formed.
 template <typename T>
-void one_client(const Conv<T>& p, const ConvProduct<T>& product, int64_t k) {
-  const ConvShape& s = p.shape;
-  const int64_t spots = s.window.spots(), images = product.plan().images;
-  const int64_t in_image = s.inputs * s.window.pixels(), out_image = s.outputs * spots;
-  Workspace<T> workspace(Workspace<T>::rounded(product.canvas_elements()) +
-                         Workspace<T>::rounded(product.weight_elements()) +
-                         product.result_elements());
-  T* weight = workspace.take(product.weight_elements());
-  Easel<T> easel(product.plan(), s.groups, &workspace);
-  T* results = workspace.take(product.result_elements());
-  for (int64_t g = 0; g < s.groups; ++g) {
-    const int64_t first = g * s.group_outputs();
-    product.pack(p.weight.row(k) + first * s.depth(), 1, weight);
-    for (int64_t b = 0; b < s.batch; b += images) {
-      const int64_t count = std::min(images, s.batch - b);
-      const T* x = p.x.row(k) + b * in_image + g * s.group_inputs() * s.window.pixels();
-      T* out = p.out.row(k) + b * out_image + first * spots;
-      const T* bias = p.bias ? p.bias.row(k) + first : nullptr;
-      product.run(easel.show(x, in_image, count), weight, count, results, out, out_image, bias,
-                  p.act);
+class Forward {
+ public:
+  explicit Forward(const Conv<T>& p)
+      : p_(p), direct_(plan_forward(p.shape, conv_kernels<T>().lanes), p.shape.group_outputs()) {
+    const ConvShape& s = p.shape;
+    if (!has_squares(s.window)) return;
+    const int64_t depth = s.group_inputs(), channels = s.group_outputs();
+    const Grid grid = forward_grid(s.window);
+    const double cost = squares_cost(grid, s.batch, depth, channels, conv_kernels<T>().lanes);
+    if (cost < direct_.cost()) squares_.emplace(grid, s.batch, depth, channels);
+  }
+
+  // Some images of client k.
+  void run(int64_t k, const Range& images) const {
+    squares_ ? by_squares(k, images) : directly(k, images);
+  }
+
+ private:
+  int64_t in_image() const { return p_.shape.inputs * p_.shape.window.pixels(); }
+  int64_t out_image() const { return p_.shape.outputs * p_.shape.window.spots(); }
+
+  // A group's weights, bias, and planes from image b on.
+  const T* weight(int64_t k, int64_t g) const {
+    return p_.weight.row(k) + g * p_.shape.group_outputs() * p_.shape.depth();
+  }
+  const T* bias(int64_t k, int64_t g) const {
+    return p_.bias ? p_.bias.row(k) + g * p_.shape.group_outputs() : nullptr;
+  }
+  const T* x(int64_t k, int64_t g, int64_t b) const {
+    return p_.x.row(k) + b * in_image() + g * p_.shape.group_inputs() * p_.shape.window.pixels();
+  }
+  T* out(int64_t k, int64_t g, int64_t b) const {
+    return p_.out.row(k) + b * out_image() + g * p_.shape.group_outputs() * p_.shape.window.spots();
+  }
+
+  void directly(int64_t k, const Range& images) const {
+    const auto rounded = Workspace<T>::rounded;
+    Workspace<T> workspace(rounded(direct_.canvas_elements()) + rounded(direct_.weight_elements()) +
+                           direct_.result_elements());
+    T* packed = workspace.take(direct_.weight_elements());
+    Easel<T> easel(direct_.plan(), p_.shape.groups, &workspace);
+    T* results = workspace.take(direct_.result_elements());
+    for (int64_t g = 0; g < p_.shape.groups; ++g) {
+      direct_.pack(weight(k, g), 1, packed);
+      images.each(direct_.plan().images, [&](int64_t b, int64_t count) {
+        direct_.run(easel.show(x(k, g, b), in_image(), count), packed, count, results, out(k, g, b),
+                    out_image(), bias(k, g), p_.act);
+      });
     }
   }
-}
+
+  void by_squares(int64_t k, const Range& images) const {
+    Workspace<T> workspace(squares_->elements());
+    SquarePass<T> pass(*squares_, workspace);
+    for (int64_t g = 0; g < p_.shape.groups; ++g) {
+      pass.pack(weight(k, g), 1);
+      images.each(squares_->images(), [&](int64_t b, int64_t count) {
+        pass.run(x(k, g, b), in_image(), count, out(k, g, b), out_image(), bias(k, g), p_.act);
+      });
+    }
+  }
+
+  const Conv<T>& p_;
+  ConvProduct<T> direct_;
+  std::optional<SquareProduct<T>> squares_;
+};
 
 }  // namespace
 
 template <typename T>
 void conv(int64_t clients, int threads, const Conv<T>& p) {
-  const ConvProduct<T> product(plan_forward(p.shape, conv_kernels<T>().lanes),
-                               p.shape.group_outputs());
-  const int64_t work = clients * p.shape.batch * p.shape.outputs * p.shape.window.spots();
-  parallel(worth(threads, clients, work * p.shape.depth() / kPerElement), clients,
-           [&](int64_t k, int64_t last) {
-             for (; k < last; ++k) one_client(p, product, k);
-           });
+  const ConvShape& s = p.shape;
+  const Forward<T> forward(p);
+  const int64_t work = clients * s.batch * s.outputs * s.window.spots() * s.depth() / kPerElement;
+  threads = worth(threads, clients * s.batch, work);
+  const int64_t parts = parts_for(threads, clients, s.batch);
+  parallel(threads, clients * parts, [&](int64_t i, int64_t last) {
+    for (; i < last; ++i) forward.run(i / parts, part_of(s.batch, 1, i % parts, parts));
+  });
 }
 
 template void conv(int64_t, int, const Conv<float>&);

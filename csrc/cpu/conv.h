@@ -40,6 +40,19 @@ inline int64_t padded_to(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
+// [start, stop) of piece i when `size` is cut evenly into pieces of at most `longest`.
+struct Cut {
+  int64_t size, pieces;
+
+  Cut(int64_t size, int64_t longest) : size(size), pieces((size + longest - 1) / longest) {}
+  int64_t start(int64_t i) const { return size * i / pieces; }
+};
+
+template <typename Body>
+void each(const Cut& cut, const Body& body) {
+  for (int64_t i = 0; i < cut.pieces; ++i) body(cut.start(i), cut.start(i + 1) - cut.start(i));
+}
+
 // Memory that is needed soon, asked for a little with each of `tiles` tiles: what a product writes,
 // or reads next, comes while it computes.
 class Ahead {
@@ -109,9 +122,25 @@ class ConvProduct {
   bool by_rows_;
 };
 
-// c[to[j], width] = (add ? itself : 0) + sum over `deep` of x[at[j] + deep] * b[deep, width], cut
-// into tiles and into pieces of `deep` that stay in the first-level cache. Without `to`, row j.
-// `ahead` is asked for meanwhile.
+// Columns are worked on in panels, at most the widest tile across; in memory panel lies after
+// panel. Calls body(first column, columns) for each.
+template <typename T, typename Body>
+void each_panel(int64_t width, const Body& body) {
+  const ConvKernels<T>& kernels = conv_kernels<T>();
+  each(Cut(width / kernels.lanes, kernels.vectors),
+       [&](int64_t v, int64_t vectors) { body(v * kernels.lanes, vectors * kernels.lanes); });
+}
+
+// c[to[j], columns] = (add ? itself : 0) + sum over `deep` of x[at[j] + deep] * b[deep, columns]
+// for one panel, cut into tiles and into pieces of `deep` that stay in the first-level cache.
+// Without `to`, row j. The order of each sum depends on `depth` alone. `ahead` is asked for
+// meanwhile.
+template <typename T>
+void panel_product(const T* x, const int32_t* at, int64_t spots, const int32_t* deep, int64_t depth,
+                   const T* b, int64_t columns, T* c, int64_t c_row, bool add,
+                   const int32_t* to = nullptr, Ahead ahead = {});
+
+// The same for all panels of `width` columns.
 template <typename T>
 void spots_product(const T* x, const int32_t* at, int64_t spots, const int32_t* deep, int64_t depth,
                    const T* b, int64_t width, T* c, bool add, const int32_t* to = nullptr,

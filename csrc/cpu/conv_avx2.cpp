@@ -35,6 +35,8 @@ struct Floats : Tiles {
   FEDFAST_OP void store(T* p, Reg x, Mask m) { _mm256_maskstore_ps(p, m, x); }
   FEDFAST_OP Reg broadcast(T x) { return _mm256_set1_ps(x); }
   FEDFAST_OP Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
+  FEDFAST_OP Reg sub(Reg a, Reg b) { return _mm256_sub_ps(a, b); }
+  FEDFAST_OP Reg mul(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
   FEDFAST_OP Reg relu(Reg x) { return _mm256_max_ps(zero(), x); }
 
@@ -78,6 +80,8 @@ struct Doubles : Tiles {
   FEDFAST_OP void store(T* p, Reg x, Mask m) { _mm256_maskstore_pd(p, m, x); }
   FEDFAST_OP Reg broadcast(T x) { return _mm256_set1_pd(x); }
   FEDFAST_OP Reg add(Reg a, Reg b) { return _mm256_add_pd(a, b); }
+  FEDFAST_OP Reg sub(Reg a, Reg b) { return _mm256_sub_pd(a, b); }
+  FEDFAST_OP Reg mul(Reg a, Reg b) { return _mm256_mul_pd(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_pd(a, b, c); }
   FEDFAST_OP Reg relu(Reg x) { return _mm256_max_pd(zero(), x); }
 

@@ -36,6 +36,8 @@ struct Floats : Tiles {
   FEDFAST_OP void store(T* p, Reg x, Mask m) { _mm512_mask_storeu_ps(p, m, x); }
   FEDFAST_OP Reg broadcast(T x) { return _mm512_set1_ps(x); }
   FEDFAST_OP Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
+  FEDFAST_OP Reg sub(Reg a, Reg b) { return _mm512_sub_ps(a, b); }
+  FEDFAST_OP Reg mul(Reg a, Reg b) { return _mm512_mul_ps(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
   FEDFAST_OP Reg relu(Reg x) { return _mm512_max_ps(zero(), x); }
 
@@ -85,6 +87,8 @@ struct Doubles : Tiles {
   FEDFAST_OP void store(T* p, Reg x, Mask m) { _mm512_mask_storeu_pd(p, m, x); }
   FEDFAST_OP Reg broadcast(T x) { return _mm512_set1_pd(x); }
   FEDFAST_OP Reg add(Reg a, Reg b) { return _mm512_add_pd(a, b); }
+  FEDFAST_OP Reg sub(Reg a, Reg b) { return _mm512_sub_pd(a, b); }
+  FEDFAST_OP Reg mul(Reg a, Reg b) { return _mm512_mul_pd(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_pd(a, b, c); }
   FEDFAST_OP Reg relu(Reg x) { return _mm512_max_pd(zero(), x); }
 

@@ -1,5 +1,6 @@
-// Image after image: through the activation, then both gradients, while dout is still in a cache.
-// The weights are packed before and written after, so dweight may be weight.
+// First the data gradient, image after image, then the weight gradient, which is also cut by
+// outputs where there are too few clients for the threads. Neither cut changes the order of a sum.
+// Weights are read in the first part and written in the second, so dweight may be weight.
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -11,142 +12,148 @@
 namespace fedfast {
 namespace {
 
-// dout *= act'(out) in a group's planes of some images; adds their sums by channel.
+// to = beta * base + alpha * gradient; base is not read when beta is 0.
 template <typename T>
-void undo(const ConvBackward<T>& p, T* dout, const T* out, int64_t images, double* sums) {
-  if (p.act == Act::none && !p.dbias) return;
-  const int64_t spots = p.shape.window.spots(), image = p.shape.outputs * spots;
-  for (int64_t i = 0; i < images; ++i) {
-    for (int64_t o = 0; o < p.shape.group_outputs(); ++o) {
-      const int64_t plane = i * image + o * spots;
-      sums[o] += undo_act(dout + plane, out + plane, spots, p.act);
-    }
+FEDFAST_CLONES void fold(const T* gradient, T alpha, T beta, const T* base, T* to, int64_t n) {
+  if (beta == 0) {
+    for (int64_t i = 0; i < n; ++i) to[i] = alpha * gradient[i];
+    return;
   }
+  FEDFAST_INDEPENDENT
+  for (int64_t i = 0; i < n; ++i) to[i] = beta * base[i] + alpha * gradient[i];
 }
 
+// What all tasks of a call share.
 template <typename T>
-void write_bias(const ConvBackward<T>& p, const std::vector<double>& sums, int64_t first,
-                int64_t k) {
-  if (!p.dbias) return;
-  const T alpha = p.alpha[k], beta = p.beta[k];
-  for (size_t o = 0; o < sums.size(); ++o) {
-    const T gradient = alpha * static_cast<T>(sums[o]);
-    p.dbias.row(k)[first + o] =
-        beta == 0 ? gradient : beta * p.base_bias.row(k)[first + o] + gradient;
-  }
-}
-
-template <typename T>
-void write_gradient(const ConvBackward<T>& p, const WeightGradient<T>& gradient, const T* sums,
-                    int64_t first, int64_t k) {
-  const int64_t taps = gradient.taps();
-  const T alpha = p.alpha[k], beta = p.beta[k];
-  for (int64_t o = 0; o < gradient.outputs(); ++o) {
-    T* to = p.dweight.row(k) + (first + o) * taps;
-    const T* base = beta == 0 ? nullptr : p.base_weight.row(k) + (first + o) * taps;
-    for (int64_t t = 0; t < taps; ++t) {
-      const T scaled = alpha * gradient.value(sums, o, t);
-      to[t] = base == nullptr ? scaled : beta * base[t] + scaled;
-    }
-  }
-}
-
-// One client's scratch and passes.
-template <typename T>
-class Client {
+class Backward {
  public:
-  Client(const ConvBackward<T>& p, const DataGradient<T>* data, const WeightGradient<T>& weights,
-         int64_t k)
-      : p_(p), data_(data), weights_(weights), k_(k), workspace_(elements()) {
-    if (data_) pass_.emplace(*data_, workspace_);
-    sums_ = workspace_.take(weights_.sums());
-    turned_ = workspace_.zeros(weights_.turned());
-    easel_.emplace(weights_.plan(), p_.shape.groups, &workspace_);
+  explicit Backward(const ConvBackward<T>& p) : p_(p), weights_(p.shape) {
+    if (p.dx) data_.emplace(p.shape);
   }
 
-  void group(int64_t g) {
+  // dx of some images of client k.
+  void data(int64_t k, const Range& images) const {
     const ConvShape& s = p_.shape;
-    const int64_t first = g * s.group_outputs(), spots = s.window.spots();
-    std::vector<double> bias(s.group_outputs());
-    std::fill_n(sums_, weights_.sums(), T{0});
-    if (pass_) pass_->pack(p_.weight.row(k_) + first * s.depth());
-    const int64_t together = std::max(weights_.plan().images, data_ ? data_->images() : 1);
-    for (int64_t b = 0; b < s.batch; b += together) {
-      const int64_t count = std::min(together, s.batch - b);
-      const int64_t at = (b * s.outputs + first) * spots;
-      undo(p_, p_.dout.row(k_) + at, p_.out.row(k_) + at, count, bias.data());
-      if (pass_) data(g, b, count);
-      weight(g, b, count);
+    Workspace<T> workspace(data_->elements());
+    DataPass<T> pass(*data_, workspace);
+    for (int64_t g = 0; g < s.groups; ++g) {
+      const int64_t first = g * s.group_outputs();
+      pass.pack(p_.weight.row(k) + first * s.depth());
+      images.each(data_->images(), [&](int64_t b, int64_t count) {
+        undo(k, b, count, {first, first + s.group_outputs()});
+        pass.run(dout(k, b, first), count, p_.dx.row(k) + in_x(g, b));
+      });
     }
-    write_gradient(p_, weights_, sums_, first, k_);
-    write_bias(p_, bias, first, k_);
+  }
+
+  // dweight and dbias of client k for some outputs of each group.
+  void weight(int64_t k, const Range& outputs) const {
+    const ConvShape& s = p_.shape;
+    if (outputs.size() == 0) return;
+    const auto rounded = Workspace<T>::rounded;
+    const int64_t turned = kPieceTaps * outputs.size();
+    Workspace<T> workspace(weights_.elements(outputs.size()) + rounded(turned));
+    WeightPass<T> pass(weights_, outputs.size(), workspace);
+    T* rows = workspace.take(turned);
+    for (int64_t g = 0; g < s.groups; ++g) {
+      const int64_t first = g * s.group_outputs();
+      const Range own{first + outputs.start, first + outputs.stop};
+      std::vector<double> bias(p_.dbias ? own.size() : 0);
+      sum(k, g, own, pass, bias);
+      write(k, own.start, pass, rows);
+      write_bias(k, own.start, bias);
+    }
   }
 
  private:
-  int64_t elements() const {
-    const auto rounded = Workspace<T>::rounded;
-    return (data_ ? data_->elements() : 0) + rounded(weights_.sums()) + rounded(weights_.turned()) +
-           rounded(weights_.canvases());
-  }
-
-  // dout and x of a group from image b on.
-  const T* dout(int64_t g, int64_t b) const {
-    const ConvShape& s = p_.shape;
-    return p_.dout.row(k_) + (b * s.outputs + g * s.group_outputs()) * s.window.spots();
+  T* dout(int64_t k, int64_t b, int64_t output) const {
+    return p_.dout.row(k) + (b * p_.shape.outputs + output) * p_.shape.window.spots();
   }
   int64_t in_x(int64_t g, int64_t b) const {
     const ConvShape& s = p_.shape;
     return (b * s.inputs + g * s.group_inputs()) * s.window.pixels();
   }
 
-  void data(int64_t g, int64_t start, int64_t images) {
-    for (int64_t i = 0; i < images; i += data_->images()) {
-      const int64_t count = std::min(data_->images(), images - i);
-      pass_->run(dout(g, start + i), count, p_.dx.row(k_) + in_x(g, start + i));
+  // dout *= act'(out) in some planes of some images.
+  void undo(int64_t k, int64_t b, int64_t images, const Range& outputs) const {
+    if (p_.act == Act::none) return;
+    const int64_t spots = p_.shape.window.spots();
+    for (int64_t i = b; i < b + images; ++i) {
+      T* d = dout(k, i, outputs.start);
+      undo_act(d, p_.out.row(k) + (d - p_.dout.row(k)), outputs.size() * spots, p_.act);
     }
   }
 
-  void weight(int64_t g, int64_t start, int64_t images) {
+  void sum(int64_t k, int64_t g, const Range& own, WeightPass<T>& pass,
+           std::vector<double>& bias) const {
     const ConvShape& s = p_.shape;
-    const int64_t together = weights_.plan().images;
-    for (int64_t i = 0; i < images; i += together) {
-      const int64_t count = std::min(together, images - i);
-      const T* x = p_.x.row(k_) + in_x(g, start + i);
-      const T* canvas = easel_->show(x, s.inputs * s.window.pixels(), count);
-      const T* d = dout(g, start + i);
-      const int64_t image = s.outputs * s.window.spots();
-      const bool more = start + i + count < s.batch;
-      const Ahead next =
-          more ? Ahead(d + count * image, s.group_outputs() * s.window.spots()) : Ahead();
-      weights_.add(canvas, d, image, count, turned_, sums_, next);
+    pass.start();
+    for (int64_t b = 0; b < s.batch; b += weights_.images()) {
+      const int64_t count = std::min(weights_.images(), s.batch - b), next = b + count;
+      if (!p_.dx) undo(k, b, count, own);
+      sum_bias(k, own.start, b, count, bias);
+      const int64_t planes = own.size() * s.window.spots();
+      const Ahead ahead = next < s.batch ? Ahead(dout(k, next, own.start), planes) : Ahead();
+      pass.add(p_.x.row(k) + in_x(g, b), dout(k, b, own.start), count, ahead);
+    }
+  }
+
+  void sum_bias(int64_t k, int64_t first, int64_t b, int64_t images,
+                std::vector<double>& bias) const {
+    const int64_t spots = p_.shape.window.spots();
+    for (int64_t i = b; i < b + images; ++i) {
+      const T* plane = dout(k, i, first);
+      for (double& sum : bias) sum += plane_sum(plane, spots), plane += spots;
+    }
+  }
+
+  void write(int64_t k, int64_t first, WeightPass<T>& pass, T* rows) const {
+    const int64_t depth = p_.shape.depth();
+    pass.give([&](const Place& at, const T* piece, int64_t row) {
+      conv_kernels<T>().transpose(piece, row, at.taps, at.outputs, rows, at.taps);
+      for (int64_t o = 0; o < at.outputs; ++o) {
+        const int64_t to = (first + at.output + o) * depth + at.tap;
+        const T* base = p_.beta[k] == 0 ? nullptr : p_.base_weight.row(k) + to;
+        fold(rows + o * at.taps, p_.alpha[k], p_.beta[k], base, p_.dweight.row(k) + to, at.taps);
+      }
+    });
+  }
+
+  void write_bias(int64_t k, int64_t first, const std::vector<double>& sums) const {
+    if (!p_.dbias) return;
+    const T alpha = p_.alpha[k], beta = p_.beta[k];
+    for (size_t o = 0; o < sums.size(); ++o) {
+      const T gradient = alpha * static_cast<T>(sums[o]);
+      p_.dbias.row(k)[first + o] =
+          beta == 0 ? gradient : beta * p_.base_bias.row(k)[first + o] + gradient;
     }
   }
 
   const ConvBackward<T>& p_;
-  const DataGradient<T>* data_;
-  const WeightGradient<T>& weights_;
-  int64_t k_;
-  Workspace<T> workspace_;
-  std::optional<DataPass<T>> pass_;
-  T *sums_, *turned_;
-  std::optional<Easel<T>> easel_;
+  std::optional<DataGradient<T>> data_;
+  WeightGradient<T> weights_;
 };
 
 }  // namespace
 
 template <typename T>
 void conv_backward(int64_t clients, int threads, const ConvBackward<T>& p) {
-  std::optional<DataGradient<T>> data;
-  if (p.dx) data.emplace(p.shape);
-  const WeightGradient<T> weights(p.shape);
-  const int64_t work = clients * p.shape.batch * p.shape.outputs * p.shape.window.spots();
-  parallel(worth(threads, clients, work * p.shape.depth() / kPerElement), clients,
-           [&](int64_t k, int64_t last) {
-             for (; k < last; ++k) {
-               Client<T> client(p, data ? &*data : nullptr, weights, k);
-               for (int64_t g = 0; g < p.shape.groups; ++g) client.group(g);
-             }
-           });
+  const ConvShape& s = p.shape;
+  const Backward<T> backward(p);
+  const int64_t lanes = conv_kernels<T>().lanes, outputs = s.group_outputs();
+  const int64_t work = clients * s.batch * s.outputs * s.window.spots() * s.depth() / kPerElement;
+  threads = worth(threads, clients * threads, work);
+  const int64_t images = parts_for(threads, clients, s.batch);
+  const int64_t vectors = parts_for(threads, clients, (outputs + lanes - 1) / lanes);
+  if (p.dx) {
+    parallel(threads, clients * images, [&](int64_t i, int64_t last) {
+      for (; i < last; ++i) backward.data(i / images, part_of(s.batch, 1, i % images, images));
+    });
+  }
+  parallel(threads, clients * vectors, [&](int64_t i, int64_t last) {
+    for (; i < last; ++i)
+      backward.weight(i / vectors, part_of(outputs, lanes, i % vectors, vectors));
+  });
 }
 
 template void conv_backward(int64_t, int, const ConvBackward<float>&);

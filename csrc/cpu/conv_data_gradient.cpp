@@ -1,7 +1,8 @@
 #include "cpu/conv_data_gradient.h"
 
 #include <algorithm>
-#include <numeric>
+
+#include "cpu/parallel.h"
 
 namespace fedfast {
 namespace {
@@ -14,51 +15,87 @@ template <typename T>
 DataGradient<T>::DataGradient(const ConvShape& shape)
     : shape_(shape),
       product_(plan_data_gradient(shape, conv_kernels<T>().lanes), shape.group_inputs()) {
-  const Window& w = shape.window;
-  const ConvPlan forward = plan_forward(shape, kernels_.lanes);
-  scatters_ = scatter_cost(forward, shape, kernels_.lanes) < product_.cost();
-  if (!scatters_) return;
+  choose();
+}
+
+template <typename T>
+void DataGradient<T>::choose() {
+  const int64_t depth = shape_.group_outputs(), channels = shape_.group_inputs();
+  const int64_t batch = shape_.batch, lanes = kernels_.lanes;
+  const ConvPlan forward = plan_forward(shape_, lanes);
+  const double scattered = scatter_cost(forward, shape_, lanes), gathered = product_.cost();
+  const double least = std::min(scattered, gathered);
+  if (has_squares(shape_.window)) {
+    const Grid back = data_gradient_grid(shape_.window), grid = forward_grid(shape_.window);
+    const double gather = squares_cost(back, batch, depth, channels, lanes);
+    const double scatter = square_scatter_cost(grid, batch, depth, channels, lanes);
+    if (scatter < std::min(gather, least)) return void(square_scatter_.emplace(shape_));
+    if (gather < least) return void(squares_.emplace(back, batch, depth, channels));
+  }
+  if (scattered < gathered) plan_scattering(forward);
+}
+
+template <typename T>
+int64_t DataGradient<T>::images() const {
+  if (squares_) return squares_->images();
+  if (square_scatter_) return square_scatter_->images();
+  return scatters_ ? images_ : product_.plan().images;
+}
+
+template <typename T>
+void DataGradient<T>::plan_scattering(const ConvPlan& forward) {
+  scatters_ = true;
   images_ = forward.images;
   field_height_ = forward.canvas.height;
   field_width_ = forward.canvas.width;
   for (int64_t i = 0; i < images_; ++i) {
     for (int64_t p = 0; p < forward.spots; ++p) {
-      at_.push_back(static_cast<int32_t>(i * shape.outputs * forward.spots + p));
+      at_.push_back(static_cast<int32_t>(i * shape_.outputs * forward.spots + p));
       to_.push_back(static_cast<int32_t>(i * fields() + forward.at[p]));
     }
   }
-  for (int64_t o = 0; o < shape.group_outputs(); ++o) {
+  for (int64_t o = 0; o < shape_.group_outputs(); ++o) {
     deep_.push_back(static_cast<int32_t>(o * forward.spots));
   }
-  taps_.assign(forward.deep.begin(), forward.deep.begin() + w.taps());
+  taps_.assign(forward.deep.begin(), forward.deep.begin() + shape_.window.taps());
 }
 
 template <typename T>
 int64_t DataGradient<T>::elements() const {
   const auto rounded = Workspace<T>::rounded;
+  if (squares_) return squares_->elements();
+  if (square_scatter_) return square_scatter_->elements();
   if (!scatters_) {
     return rounded(product_.weight_elements()) + rounded(product_.canvas_elements()) +
            rounded(product_.result_elements());
   }
   const int64_t field = fields() * product_.width();
-  return rounded(shape_.group_outputs() * shape_.window.taps() * product_.width()) +
-         rounded(images_ * field) + rounded(field);
+  return rounded(tap_elements()) + rounded(images_ * field) + rounded(field);
 }
 
 template <typename T>
-DataPass<T>::DataPass(const DataGradient<T>& gradient, Workspace<T>& workspace)
-    : g_(gradient),
-      weight_(workspace.zeros(g_.scatters_ ? g_.shape_.group_outputs() * g_.shape_.window.taps() *
-                                                 g_.product_.width()
-                                           : g_.product_.weight_elements())),
-      easel_(g_.product_.plan(), g_.shape_.groups, g_.scatters_ ? nullptr : &workspace),
-      results_(workspace.take(g_.scatters_ ? g_.images_ * g_.fields() * g_.product_.width()
-                                           : g_.product_.result_elements())),
-      planes_(g_.scatters_ ? workspace.take(g_.fields() * g_.product_.width()) : nullptr) {}
+DataPass<T>::DataPass(const DataGradient<T>& gradient, Workspace<T>& workspace) : g_(gradient) {
+  if (g_.squares_) {
+    squares_.emplace(*g_.squares_, workspace);
+  } else if (g_.square_scatter_) {
+    square_scatter_.emplace(*g_.square_scatter_, workspace);
+  } else if (g_.scatters_) {
+    weight_ = workspace.zeros(g_.tap_elements());
+    results_ = workspace.take(g_.images_ * g_.fields() * g_.product_.width());
+    planes_ = workspace.take(g_.fields() * g_.product_.width());
+  } else {
+    weight_ = workspace.zeros(g_.product_.weight_elements());
+    easel_.emplace(g_.product_.plan(), g_.shape_.groups, &workspace);
+    results_ = workspace.take(g_.product_.result_elements());
+  }
+}
 
 template <typename T>
 void DataPass<T>::pack(const T* weight) {
-  g_.scatters_ ? pack_taps(weight) : g_.product_.pack(weight, g_.shape_.group_outputs(), weight_);
+  const int64_t outer = g_.shape_.group_outputs();
+  if (squares_) return squares_->pack(weight, outer);
+  if (square_scatter_) return square_scatter_->pack(weight);
+  g_.scatters_ ? pack_taps(weight) : g_.product_.pack(weight, outer, weight_);
 }
 
 // [outputs, inputs, taps] to [taps, outputs, inputs].
@@ -66,10 +103,13 @@ template <typename T>
 void DataPass<T>::pack_taps(const T* weight) {
   const int64_t outputs = g_.shape_.group_outputs(), inputs = g_.shape_.group_inputs();
   const int64_t taps = g_.shape_.window.taps(), width = g_.product_.width();
-  for (int64_t o = 0; o < outputs; ++o) {
-    g_.kernels_.transpose(weight + o * inputs * taps, taps, inputs, taps, weight_ + o * width,
-                          outputs * width);
-  }
+  each_panel<T>(width, [&](int64_t from, int64_t columns) {
+    const int64_t channels = std::min(columns, inputs - from);
+    for (int64_t o = 0; o < outputs; ++o) {
+      g_.kernels_.transpose(weight + (o * inputs + from) * taps, taps, channels, taps,
+                            weight_ + from * outputs + o * columns, outputs * width);
+    }
+  });
 }
 
 template <typename T>
@@ -77,24 +117,34 @@ void DataPass<T>::run(const T* dout, int64_t images, T* dx) {
   if (g_.scatters_) return scatter(dout, images, dx);
   const int64_t out_image = g_.shape_.outputs * g_.shape_.window.spots();
   const int64_t in_image = g_.shape_.inputs * g_.shape_.window.pixels();
-  g_.product_.run(easel_.show(dout, out_image, images), weight_, images, results_, dx, in_image);
+  if (squares_) return squares_->run(dout, out_image, images, dx, in_image);
+  if (square_scatter_) return square_scatter_->run(dout, out_image, images, dx, in_image);
+  g_.product_.run(easel_->show(dout, out_image, images), weight_, images, results_, dx, in_image);
+}
+
+// Places are taken together within an image, or whole images: which other images there are never
+// changes the order in which a window's places are added.
+template <typename T>
+void DataPass<T>::scatter(const T* dout, int64_t images, T* dx) {
+  const int64_t spots = g_.shape_.window.spots(), field = g_.fields() * g_.product_.width();
+  const int64_t whole = std::max<int64_t>(1, kTogether / spots) * spots;
+  std::fill_n(results_, images * field, T{0});
+  Range{0, images * spots}.each(whole, [&](int64_t first, int64_t places) {
+    Range{first, first + places}.each(
+        kTogether, [&](int64_t p, int64_t count) { scatter_places(dout, p, count); });
+  });
+  for (int64_t i = 0; i < images; ++i) {
+    write(results_ + i * field, dx + i * g_.shape_.inputs * g_.shape_.window.pixels());
+  }
 }
 
 template <typename T>
-void DataPass<T>::scatter(const T* dout, int64_t images, T* dx) {
+void DataPass<T>::scatter_places(const T* dout, int64_t first, int64_t count) {
   const int64_t outputs = g_.shape_.group_outputs(), width = g_.product_.width();
-  const int64_t places = images * g_.shape_.window.spots(), field = g_.fields() * width;
-  std::fill_n(results_, images * field, T{0});
-  for (int64_t p = 0; p < places; p += kTogether) {
-    const int64_t count = std::min(kTogether, places - p);
-    for (size_t t = 0; t < g_.taps_.size(); ++t) {
-      const T* weight = weight_ + t * outputs * width;
-      spots_product(dout, &g_.at_[p], count, g_.deep_.data(), outputs, weight, width,
-                    results_ + g_.taps_[t] * width, true, &g_.to_[p]);
-    }
-  }
-  for (int64_t i = 0; i < images; ++i) {
-    write(results_ + i * field, dx + i * g_.shape_.inputs * g_.shape_.window.pixels());
+  for (size_t t = 0; t < g_.taps_.size(); ++t) {
+    const T* weight = weight_ + t * outputs * width;
+    spots_product(dout, &g_.at_[first], count, g_.deep_.data(), outputs, weight, width,
+                  results_ + g_.taps_[t] * width, true, &g_.to_[first]);
   }
 }
 

@@ -63,15 +63,47 @@ struct RowGrads {
   int64_t c_row;  // from channel to channel; taps lie one vector apart
 };
 
+// Minimal filtering of 3 x 3 windows: two by two results cost 16 products instead of 36. Squares of
+// pixels, results or taps are lifted into sixteen planes of sums, products are formed plane by
+// plane, and what they give is dropped into squares again. Vectors lie along the channels.
+constexpr int kPlanes = 16;
+
+template <typename T>
+struct Lift {
+  const T* rows;
+  int64_t row;
+  const int32_t* at;     // [count, side * side]: the rows of a square
+  int64_t count, width;  // squares, channels (whole vectors)
+  T* planes;             // [16][count, width], `plane` and `plane_row` apart
+  int64_t plane, plane_row;
+};
+
+template <typename T>
+struct Drop {
+  const T* planes;
+  int64_t plane, plane_row;
+  int64_t count, width;
+  T* rows;
+  int64_t row;
+  const int32_t* at;
+};
+
 template <typename T>
 struct ConvKernels {
   int lanes;                       // elements of a vector
+  int vectors;                     // across the widest spot tile
   int spots[kMaxSpotVectors + 1];  // most spots of a tile of that many vectors, 0: too wide
   int row_channels;                // most channels of a row tile
   int grad_channels, grad_taps;    // most of each in a row-gradient tile
   void (*spot[kMaxSpots + 1][kMaxSpotVectors + 1])(const Spots<T>&);
   void (*row[kMaxRowChannels + 1][kMaxRowSegments + 1])(const Rows<T>&);
   void (*grad[kMaxGradChannels + 1][kMaxGradTaps + 1])(const RowGrads<T>&);
+  void (*lift_pixels)(const Lift<T>&);   // 4 x 4, one apart from those of the next square by 2
+  void (*lift_results)(const Lift<T>&);  // 2 x 2
+  void (*lift_taps)(const Lift<T>&);     // 3 x 3
+  void (*drop_results)(const Drop<T>&);
+  void (*drop_taps)(const Drop<T>&);
+  void (*drop_pixels)(const Drop<T>&);  // added to what is there: squares of pixels overlap
   // to[j * to_row + i] = from[i * from_row + j] for i < rows, j < columns.
   void (*transpose)(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to,
                     int64_t to_row);

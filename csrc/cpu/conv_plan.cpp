@@ -62,12 +62,12 @@ int64_t images_together(const Canvas& canvas, int64_t batch, int64_t spots) {
   return std::clamp<int64_t>(std::min(wanted, fitting), 1, std::max<int64_t>(batch, 1));
 }
 
-struct Range {
+struct Span {
   int64_t start, stop;
 };
 
 // Which of `count` pixels, `step` apart from `first` on, lie in [0, size).
-Range inside(int64_t first, int64_t step, int64_t count, int64_t size) {
+Span inside(int64_t first, int64_t step, int64_t count, int64_t size) {
   const int64_t start = first >= 0 ? 0 : (-first + step - 1) / step;
   const int64_t stop = first >= size ? 0 : (size - 1 - first) / step + 1;
   return {std::min(start, count), std::max(std::min(start, count), std::min(stop, count))};
@@ -136,8 +136,8 @@ double scatter_cost(const ConvPlan& forward, const ConvShape& shape, int lanes) 
 
 template <typename T>
 void paint(const Canvas& canvas, const T* source, T* to) {
-  const Range rows = inside(canvas.top, canvas.step_y, canvas.source_height, canvas.height);
-  const Range columns = inside(canvas.left, canvas.step_x, canvas.source_width, canvas.width);
+  const Span rows = inside(canvas.top, canvas.step_y, canvas.source_height, canvas.height);
+  const Span columns = inside(canvas.left, canvas.step_x, canvas.source_width, canvas.width);
   for (int64_t c = 0; c < canvas.channels; ++c) {
     for (int64_t y = rows.start; y < rows.stop; ++y) {
       T* line = to + (c * canvas.height + canvas.top + y * canvas.step_y) * canvas.width;

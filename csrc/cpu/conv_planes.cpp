@@ -61,15 +61,21 @@ void finish(T* planes, const T* bias, int64_t channels, int64_t size, Act act) {
 }
 
 template <typename T>
-double undo_act(T* dout, const T* out, int64_t size, Act act) {
+void undo_act(T* dout, const T* out, int64_t size, Act act) {
   if (act == Act::relu) undo_relu(dout, out, size);
   if (act == Act::tanh) undo_tanh(dout, out, size);
-  return sum_of(dout, size);
+}
+
+template <typename T>
+double plane_sum(const T* plane, int64_t size) {
+  return sum_of(plane, size);
 }
 
 template void finish(float*, const float*, int64_t, int64_t, Act);
 template void finish(double*, const double*, int64_t, int64_t, Act);
-template double undo_act(float*, const float*, int64_t, Act);
-template double undo_act(double*, const double*, int64_t, Act);
+template void undo_act(float*, const float*, int64_t, Act);
+template void undo_act(double*, const double*, int64_t, Act);
+template double plane_sum(const float*, int64_t);
+template double plane_sum(const double*, int64_t);
 
 }  // namespace fedfast

@@ -29,8 +29,12 @@ class Easel {
   T* memory_ = nullptr;
 };
 
-// dout *= act'(out), then returns the sum of dout, added in one order.
+// dout *= act'(out).
 template <typename T>
-double undo_act(T* dout, const T* out, int64_t size, Act act);
+void undo_act(T* dout, const T* out, int64_t size, Act act);
+
+// The sum of a plane, added in one order.
+template <typename T>
+double plane_sum(const T* plane, int64_t size);
 
 }  // namespace fedfast

@@ -38,6 +38,12 @@ struct Small {
   static FEDFAST_INLINE Reg add(const Reg& a, const Reg& b) {
     return each([&](int i) { return a.x[i] + b.x[i]; });
   }
+  static FEDFAST_INLINE Reg sub(const Reg& a, const Reg& b) {
+    return each([&](int i) { return a.x[i] - b.x[i]; });
+  }
+  static FEDFAST_INLINE Reg mul(const Reg& a, const Reg& b) {
+    return each([&](int i) { return a.x[i] * b.x[i]; });
+  }
   static FEDFAST_INLINE Reg fma(const Reg& a, const Reg& b, const Reg& c) {
     return each([&](int i) { return a.x[i] * b.x[i] + c.x[i]; });
   }

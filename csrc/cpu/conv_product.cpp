@@ -19,26 +19,6 @@ struct Tables {
   }
 };
 
-// [start, stop) of piece i when `size` is cut evenly into pieces of at most `longest`.
-struct Cut {
-  int64_t size, pieces;
-
-  Cut(int64_t size, int64_t longest) : size(size), pieces((size + longest - 1) / longest) {}
-  int64_t start(int64_t i) const { return size * i / pieces; }
-};
-
-template <typename Body>
-void each(const Cut& cut, const Body& body) {
-  for (int64_t i = 0; i < cut.pieces; ++i) body(cut.start(i), cut.start(i + 1) - cut.start(i));
-}
-
-template <typename T>
-int widest_tile(const ConvKernels<T>& kernels) {
-  int vectors = kMaxSpotVectors;
-  while (kernels.spots[vectors] == 0) --vectors;
-  return vectors;
-}
-
 }  // namespace
 
 template <typename T>
@@ -48,21 +28,30 @@ const ConvKernels<T>& conv_kernels() {
 }
 
 template <typename T>
+void panel_product(const T* x, const int32_t* at, int64_t spots, const int32_t* deep, int64_t depth,
+                   const T* b, int64_t columns, T* c, int64_t c_row, bool add, const int32_t* to,
+                   Ahead ahead) {
+  const ConvKernels<T>& kernels = conv_kernels<T>();
+  const int64_t vectors = columns / kernels.lanes, widest = kernels.vectors * kernels.lanes;
+  const Cut depths(depth, kCachedBytes / (widest * static_cast<int64_t>(sizeof(T))));
+  const Cut tiles(spots, kernels.spots[vectors]);
+  ahead.spread(depths.pieces * tiles.pieces);
+  each(depths, [&](int64_t d, int64_t length) {
+    each(tiles, [&](int64_t j, int64_t count) {
+      ahead.step();
+      kernels.spot[count][vectors]({x, at + j, deep + d, length, b + d * columns, columns,
+                                    to != nullptr ? c : c + j * c_row, c_row, add || d > 0,
+                                    to != nullptr ? to + j : nullptr});
+    });
+  });
+}
+
+template <typename T>
 void spots_product(const T* x, const int32_t* at, int64_t spots, const int32_t* deep, int64_t depth,
                    const T* b, int64_t width, T* c, bool add, const int32_t* to, Ahead ahead) {
-  const ConvKernels<T>& kernels = conv_kernels<T>();
-  each(Cut(width / kernels.lanes, widest_tile(kernels)), [&](int64_t v, int64_t vectors) {
-    const int64_t from = v * kernels.lanes, row_bytes = vectors * kernels.lanes * sizeof(T);
-    const Cut depths(depth, kCachedBytes / row_bytes);
-    if (v == 0) ahead.spread(depths.pieces * Cut(spots, kernels.spots[vectors]).pieces);
-    each(depths, [&](int64_t d, int64_t length) {
-      each(Cut(spots, kernels.spots[vectors]), [&](int64_t j, int64_t count) {
-        ahead.step();
-        T* rows = c + from + (to != nullptr ? 0 : j * width);
-        kernels.spot[count][vectors]({x, at + j, deep + d, length, b + d * width + from, width,
-                                      rows, width, add || d > 0, to != nullptr ? to + j : nullptr});
-      });
-    });
+  each_panel<T>(width, [&](int64_t from, int64_t columns) {
+    panel_product(x, at, spots, deep, depth, b + from * depth, columns, c + from, width, add, to,
+                  from == 0 ? ahead : Ahead());
   });
 }
 
@@ -82,10 +71,13 @@ void ConvProduct<T>::pack(const T* weight, int64_t outer, T* to) const {
   if (by_rows_) return pack_rows(weight, outer, to);
   const int64_t inner = depth() / outer;
   std::fill_n(to, weight_elements(), T{0});
-  for (int64_t o = 0; o < outer; ++o) {
-    kernels_.transpose(weight + o * channels_ * inner, inner, channels_, inner,
-                       to + o * inner * width(), width());
-  }
+  each_panel<T>(width(), [&](int64_t from, int64_t columns) {
+    const int64_t channels = std::min(columns, channels_ - from);
+    for (int64_t o = 0; o < outer; ++o) {
+      kernels_.transpose(weight + (o * channels_ + from) * inner, inner, channels, inner,
+                         to + from * depth() + o * inner * columns, columns);
+    }
+  });
 }
 
 template <typename T>
@@ -133,6 +125,10 @@ void ConvProduct<T>::run_rows(const T* canvas, const T* weight, T* out, const T*
 
 template const ConvKernels<float>& conv_kernels();
 template const ConvKernels<double>& conv_kernels();
+template void panel_product(const float*, const int32_t*, int64_t, const int32_t*, int64_t,
+                            const float*, int64_t, float*, int64_t, bool, const int32_t*, Ahead);
+template void panel_product(const double*, const int32_t*, int64_t, const int32_t*, int64_t,
+                            const double*, int64_t, double*, int64_t, bool, const int32_t*, Ahead);
 template void spots_product(const float*, const int32_t*, int64_t, const int32_t*, int64_t,
                             const float*, int64_t, float*, bool, const int32_t*, Ahead);
 template void spots_product(const double*, const int32_t*, int64_t, const int32_t*, int64_t,

@@ -2,14 +2,15 @@
 // vectors, and includes this once.
 //
 // V: T, Reg, Mask, lanes, mask(n), zero(), load(p), load(p, mask), store(p, x), store(p, x, mask),
-// broadcast(x), add(a, b), fma(a, b, c), relu(x) that keeps NaN, transpose(from, from_row, to,
-// to_row) of lanes x lanes elements; and the largest tiles: spots(vectors), row_channels,
-// grad_channels, grad_taps.
+// broadcast(x), add(a, b), sub(a, b), mul(a, b), fma(a, b, c), relu(x) that keeps NaN,
+// transpose(from, from_row, to, to_row) of lanes x lanes elements; and the largest tiles:
+// spots(vectors), row_channels, grad_channels, grad_taps.
 #pragma once
 
 #include <utility>
 
 #include "cpu/conv_kernels.h"
+#include "cpu/conv_lift.h"
 
 namespace fedfast {
 namespace {
@@ -121,15 +122,23 @@ FEDFAST_TARGET void grad_tile(const RowGrads<typename V::T>& r) {
   }
 }
 
-// Whole blocks in registers, what is left element by element.
+// Whole blocks in registers, what is left element by element. Blocks follow each other along the
+// side whose rows lie further apart: few streams, each read or written in order.
 template <typename V>
 FEDFAST_TARGET void transpose(const typename V::T* from, int64_t from_row, int64_t rows,
                               int64_t columns, typename V::T* to, int64_t to_row) {
   const int64_t whole_rows = rows / V::lanes * V::lanes;
   const int64_t whole_columns = columns / V::lanes * V::lanes;
-  for (int64_t i = 0; i < whole_rows; i += V::lanes) {
+  const auto block = [&](int64_t i, int64_t j) FEDFAST_TARGET {
+    V::transpose(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+  };
+  if (from_row >= to_row) {
+    for (int64_t i = 0; i < whole_rows; i += V::lanes) {
+      for (int64_t j = 0; j < whole_columns; j += V::lanes) block(i, j);
+    }
+  } else {
     for (int64_t j = 0; j < whole_columns; j += V::lanes) {
-      V::transpose(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+      for (int64_t i = 0; i < whole_rows; i += V::lanes) block(i, j);
     }
   }
   for (int64_t j = 0; j < columns; ++j) {
@@ -180,13 +189,22 @@ template <typename V>
 void fill(ConvKernels<typename V::T>& kernels) {
   kernels = {};
   kernels.lanes = V::lanes;
-  for (int n = 1; n <= kMaxSpotVectors; ++n) kernels.spots[n] = V::spots(n);
+  for (int n = 1; n <= kMaxSpotVectors; ++n) {
+    kernels.spots[n] = V::spots(n);
+    if (V::spots(n) > 0) kernels.vectors = n;
+  }
   kernels.row_channels = V::row_channels;
   kernels.grad_channels = V::grad_channels;
   kernels.grad_taps = V::grad_taps;
   fill_spot_tiles<V>(kernels, Counted<kMaxSpots>{});
   fill_row_tiles<V>(kernels, Counted<V::row_channels>{});
   fill_grad_tiles<V>(kernels, Counted<V::grad_channels>{});
+  kernels.lift_pixels = lift<V, PixelStep>;
+  kernels.lift_results = lift<V, ResultStep>;
+  kernels.lift_taps = lift<V, TapStep>;
+  kernels.drop_results = drop<V, ResultBack>;
+  kernels.drop_taps = drop<V, TapBack>;
+  kernels.drop_pixels = drop<V, PixelBack, true>;
   kernels.transpose = transpose<V>;
 }
 

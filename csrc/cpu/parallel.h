@@ -27,6 +27,33 @@ inline int worth(int threads, int64_t tasks, int64_t elements) {
   return elements < kSerialElements ? 1 : static_cast<int>(std::min<int64_t>(threads, tasks));
 }
 
+struct Range {
+  int64_t start, stop;
+
+  int64_t size() const { return stop - start; }
+  // Calls body(start, length) for pieces of `length` and a shorter one at the end.
+  template <typename Body>
+  void each(int64_t length, const Body& body) const {
+    for (int64_t i = start; i < stop; i += length) body(i, std::min(length, stop - i));
+  }
+};
+
+// Part i of `parts` of [0, size), in whole multiples of `unit`.
+inline Range part_of(int64_t size, int64_t unit, int64_t i, int64_t parts) {
+  const int64_t units = (size + unit - 1) / unit;
+  return {std::min(size, units * i / parts * unit), std::min(size, units * (i + 1) / parts * unit)};
+}
+
+// Into how many parts each task is cut so that few threads idle at the end; at most `most`.
+inline int64_t parts_for(int threads, int64_t tasks, int64_t most) {
+  const int64_t limit = std::max<int64_t>(1, std::min<int64_t>(threads, most));
+  for (int64_t parts = 1; parts < limit; ++parts) {
+    const int64_t all = tasks * parts, turns = (all + threads - 1) / threads;
+    if (turns * threads * 16 <= all * 17) return parts;
+  }
+  return limit;
+}
+
 // Calls run(first, last) on contiguous ranges that cover [0, tasks) once.
 template <typename Run>
 void parallel(int threads, int64_t tasks, const Run& run) {

@@ -5,6 +5,7 @@
 
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
+#include "cpu/pool_halves.h"
 #include "images.h"
 
 namespace fedfast {
@@ -65,37 +66,6 @@ void max_row(const Window& w, const T* x, int64_t y, T* best, int32_t* where) {
   });
 }
 
-// 2 x 2 windows side by side on an even width: pairs of the whole plane first, in one long loop.
-bool halves(const Window& w) {
-  return w.kh == 2 && w.kw == 2 && w.sh == 2 && w.sw == 2 && w.ph == 0 && w.pw == 0 &&
-         w.width % 2 == 0;
-}
-
-template <typename T>
-FEDFAST_CLONES void larger_of_pairs(const T* x, int32_t n, T* best, int32_t* where) {
-  FEDFAST_INDEPENDENT
-  for (int32_t i = 0; i < n; ++i) {
-    const T a = x[2 * i], b = x[2 * i + 1];
-    const bool second = wins(b, a);
-    best[i] = second ? b : a;
-    where[i] = 2 * i + (second ? 1 : 0);
-  }
-}
-
-template <typename T>
-FEDFAST_CLONES void larger_of_rows(const T* best, const int32_t* at, int64_t rows, int64_t columns,
-                                   T* out, int32_t* where) {
-  for (int64_t y = 0; y < rows; ++y, best += 2 * columns, at += 2 * columns) {
-    FEDFAST_INDEPENDENT
-    for (int64_t i = 0; i < columns; ++i) {
-      const T a = best[i], b = best[columns + i];
-      const bool second = wins(b, a);
-      out[y * columns + i] = second ? b : a;
-      where[y * columns + i] = second ? at[columns + i] : at[i];
-    }
-  }
-}
-
 // How many of a window's taps lie in the image, along one side.
 int64_t inside(int64_t start, int64_t taps, int64_t size) {
   return std::min(start + taps, size) - std::max<int64_t>(start, 0);
@@ -129,40 +99,24 @@ FEDFAST_CLONES void spread_row(const Window& w, bool count_padding, const T* dou
   });
 }
 
-// Room for a plane's pairs, and for the places of maxima nobody asked for.
 template <typename T>
-struct Spare {
-  std::vector<T> best;
-  std::vector<int32_t> at, where;
-
-  explicit Spare(const Window& w)
-      : best(halves(w) ? 2 * w.spots() : 0), at(best.size()), where(w.spots()) {}
-};
-
-template <typename T>
-void max_plane(const Window& w, const T* x, T* out, int32_t* where, Spare<T>& spare) {
-  if (halves(w)) {
-    larger_of_pairs(x, static_cast<int32_t>(2 * w.spots()), spare.best.data(), spare.at.data());
-    larger_of_rows(static_cast<const T*>(spare.best.data()),
-                   static_cast<const int32_t*>(spare.at.data()), w.out_height, w.out_width, out,
-                   where);
-    return;
-  }
+void max_plane(const Window& w, const T* x, T* out, int32_t* where) {
+  if (halves(w)) return max_halves(w, x, out, where);
   for (int64_t y = 0; y < w.out_height; ++y) {
     max_row(w, x, y, out + y * w.out_width, where + y * w.out_width);
   }
 }
 
+// Some planes of client k.
 template <typename T>
-void pool_client(const Pool<T>& p, int64_t k) {
+void pool_planes(const Pool<T>& p, int64_t k, const Range& planes) {
   const Window& w = p.window;
-  Spare<T> spare(w);
-  for (int64_t plane = 0; plane < p.planes; ++plane) {
+  std::vector<int32_t> unasked(p.argmax ? 0 : w.spots());
+  for (int64_t plane = planes.start; plane < planes.stop; ++plane) {
     const T* x = p.x.row(k) + plane * w.pixels();
     T* out = p.out.row(k) + plane * w.spots();
     if (p.max) {
-      int32_t* where = p.argmax ? p.argmax.row(k) + plane * w.spots() : spare.where.data();
-      max_plane(w, x, out, where, spare);
+      max_plane(w, x, out, p.argmax ? p.argmax.row(k) + plane * w.spots() : unasked.data());
       continue;
     }
     for (int64_t y = 0; y < w.out_height; ++y) {
@@ -172,21 +126,36 @@ void pool_client(const Pool<T>& p, int64_t k) {
 }
 
 template <typename T>
-void pool_backward_client(const PoolBackward<T>& p, int64_t k) {
+void max_plane_backward(const Window& w, const T* dout, const int32_t* at, T* dx) {
+  if (halves(w)) return max_halves_backward(w, dout, at, dx);
+  std::fill_n(dx, w.pixels(), T{0});
+  for (int64_t i = 0; i < w.spots(); ++i) dx[at[i]] += dout[i];
+}
+
+template <typename T>
+void pool_backward_planes(const PoolBackward<T>& p, int64_t k, const Range& planes) {
   const Window& w = p.window;
-  std::fill_n(p.dx.row(k), p.planes * w.pixels(), T{0});
-  for (int64_t plane = 0; plane < p.planes; ++plane) {
+  for (int64_t plane = planes.start; plane < planes.stop; ++plane) {
     T* dx = p.dx.row(k) + plane * w.pixels();
     const T* dout = p.dout.row(k) + plane * w.spots();
     if (p.max) {
-      const int32_t* at = p.argmax.row(k) + plane * w.spots();
-      for (int64_t i = 0; i < w.spots(); ++i) dx[at[i]] += dout[i];
+      max_plane_backward(w, dout, p.argmax.row(k) + plane * w.spots(), dx);
       continue;
     }
+    std::fill_n(dx, w.pixels(), T{0});
     for (int64_t y = 0; y < w.out_height; ++y) {
       spread_row(w, p.count_padding, dout + y * w.out_width, y, dx);
     }
   }
+}
+
+// Calls body(client, some of its planes).
+template <typename Body>
+void each_part(int threads, int64_t clients, int64_t planes, const Body& body) {
+  const int64_t parts = parts_for(threads, clients, planes);
+  parallel(threads, clients * parts, [&](int64_t i, int64_t last) {
+    for (; i < last; ++i) body(i / parts, part_of(planes, 1, i % parts, parts));
+  });
 }
 
 // Start of nearly equal window i of `count` over `size`, and one past its end.
@@ -216,17 +185,15 @@ void each_adaptive_row(const Window& w, const Body& body) {
 template <typename T>
 void pool(int64_t clients, int threads, const Pool<T>& p) {
   const int64_t work = clients * p.planes * p.window.spots() * p.window.taps();
-  parallel(worth(threads, clients, work), clients, [&](int64_t k, int64_t last) {
-    for (; k < last; ++k) pool_client(p, k);
-  });
+  each_part(worth(threads, clients * p.planes, work), clients, p.planes,
+            [&](int64_t k, const Range& planes) { pool_planes(p, k, planes); });
 }
 
 template <typename T>
 void pool_backward(int64_t clients, int threads, const PoolBackward<T>& p) {
   const int64_t work = clients * p.planes * p.window.spots() * p.window.taps();
-  parallel(worth(threads, clients, work), clients, [&](int64_t k, int64_t last) {
-    for (; k < last; ++k) pool_backward_client(p, k);
-  });
+  each_part(worth(threads, clients * p.planes, work), clients, p.planes,
+            [&](int64_t k, const Range& planes) { pool_backward_planes(p, k, planes); });
 }
 
 template <typename T>

@@ -11,8 +11,8 @@ struct Picked {
   explicit Picked(int64_t clients) : rows(clients * kBatch) {
     for (size_t i = 0; i < rows.size(); ++i) rows[i] = i * 5 % kSamples;
   }
-  Gather gather(int64_t channels, int64_t pixels) const {
-    return {kSamples, kBatch, channels, pixels, {rows.data(), kBatch}};
+  Gather gather(int64_t channels, int64_t height, int64_t width) const {
+    return {kSamples, kBatch, channels, height, width, {rows.data(), kBatch}};
   }
 };
 
@@ -23,7 +23,7 @@ void as_they_are(int64_t pixels, int64_t clients, int threads) {
   Rows<T> out = block<T>(clients, kBatch * pixels, 2);
   const auto run = [&] {
     return gather_bytes(
-        clients, threads, picked.gather(1, pixels), reinterpret_cast<const char*>(bank.data()),
+        clients, threads, picked.gather(1, 1, pixels), reinterpret_cast<const char*>(bank.data()),
         sizeof(T),
         {reinterpret_cast<char*>(out.bank().data), out.stride * static_cast<int64_t>(sizeof(T))});
   };
@@ -40,21 +40,33 @@ void as_they_are(int64_t pixels, int64_t clients, int threads) {
   }
 }
 
+// Images of bytes, normalised; with `moves`, cropped by offsets that leave the image, and mirrored.
 template <typename T>
-void normalised(int64_t pixels, int64_t clients, int threads) {
-  constexpr int64_t channels = 3;
+void images(int64_t width, bool moves, int64_t clients, int threads) {
+  constexpr int64_t channels = 3, height = 4;
   const Picked picked(clients);
-  const int64_t size = channels * pixels;
-  std::vector<uint8_t> bank(kSamples * size);
+  const int64_t plane = height * width, size = channels * plane, slots = clients * kBatch;
+  std::vector<uint8_t> bank(kSamples * size), flip(slots);
   for (size_t i = 0; i < bank.size(); ++i) bank[i] = static_cast<uint8_t>(i * 37);
-  const T mean[] = {0.25, 0.5, 0.75}, std[] = {0.5, 0.25, 2};
+  std::vector<int32_t> offset(2 * slots);
+  for (int64_t i = 0; i < slots; ++i) {
+    offset[2 * i] = i % 5 - 2, offset[2 * i + 1] = i % 7 - 3, flip[i] = i % 3 == 0;
+  }
+  const T scale[] = {0.25, 0.5, 0.75}, shift[] = {0.5, -0.25, 2}, margin[] = {1, 2, 3};
+  const Look<T> look{scale, shift, margin, moves ? offset.data() : nullptr,
+                     moves ? flip.data() : nullptr};
   Rows<T> out = block<T>(clients, kBatch * size, 3);
-  const Gather p = picked.gather(channels, pixels);
-  expect("in range", gather_normalised(clients, threads, p, bank.data(), mean, std, out.bank()), 1,
-         0);
-  expect_block("normalised", out, clients, kBatch * size, [&](int64_t k, int64_t i) {
-    const int64_t row = picked.rows[k * kBatch + i / size], c = i % size / pixels;
-    return (bank[row * size + i % size] / 255.0 - mean[c]) / std[c];
+  const Gather p = picked.gather(channels, height, width);
+  expect("in range", gather_images(clients, threads, p, look, bank.data(), out.bank()), 1, 0);
+  expect_block("images", out, clients, kBatch * size, [&](int64_t k, int64_t i) {
+    const int64_t slot = k * kBatch + i / size, c = i % size / plane;
+    int64_t y = i % plane / width, x = i % width;
+    if (moves) {
+      if (flip[slot]) x = width - 1 - x;
+      y += offset[2 * slot], x += offset[2 * slot + 1];
+    }
+    if (y < 0 || y >= height || x < 0 || x >= width) return double(margin[c]);
+    return bank[picked.rows[slot] * size + c * plane + y * width + x] * double(scale[c]) + shift[c];
   });
 }
 
@@ -64,7 +76,10 @@ void test_gather() {
   for (int64_t pixels : {1, 17, 300}) {
     each_crowd([&](int64_t clients, int threads) {
       as_they_are<float>(pixels, clients, threads), as_they_are<double>(pixels, clients, threads);
-      normalised<float>(pixels, clients, threads), normalised<double>(pixels, clients, threads);
+      for (bool moves : {false, true}) {
+        images<float>(pixels, moves, clients, threads),
+            images<double>(pixels, moves, clients, threads);
+      }
     });
   }
 }
