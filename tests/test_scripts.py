@@ -20,6 +20,7 @@ import fedfast
 from fedfast import algorithms as alg
 from fedfast.random import keys64
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = 1e-12  # the engine's eps: a plain 0 in the papers, kept here so that both divide alike
 
 

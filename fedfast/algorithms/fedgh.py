@@ -41,7 +41,8 @@ class Harmonized(ServerRule):
     reference    R: "pair", the two values before this pair; "current", so that G_j meets the G_i
                  already projected; "original", the updates D, all corrections of a client averaged
                  (then the order does not matter)
-    order        of the pairs i < j: "ascending", "descending", "random" (drawn per round)
+    order        of the pairs i < j of client ids: "ascending", "descending", or "random", drawn
+                 per round
     momentum     server momentum over the harmonized mean
     """
 
@@ -97,7 +98,8 @@ class Harmonized(ServerRule):
         return mixing, now
 
     def _pairs(self, cohort: Cohort) -> Iterator[tuple[int, int]]:
-        pairs = np.stack(np.triu_indices(len(cohort), 1), axis=1)
+        """Pairs of positions in the cohort, by ascending client ids whatever the cohort's order."""
+        pairs = np.argsort(cohort.ids)[np.stack(np.triu_indices(len(cohort), 1), axis=1)]
         if self.order == "descending":
             pairs = pairs[::-1]
         elif self.order == "random":

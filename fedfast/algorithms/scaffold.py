@@ -96,11 +96,11 @@ class ControlVariate(Drift):
         if self.full_gradient:
             each = torch.full_like(cohort.weights, 1.0 / population)
             if self.reset:  # the old c_i was c
-                return [Sum("c", each, keep=1.0 - len(cohort) / population, of="c_i")]
+                return [Sum("c", each, fade=1.0 / population, of="c_i")]
             return [Sum("c", each, of="c_i", change=True)]
         total = cohort.lr_total if self.steps is None else self.steps * cohort.lr
         each = -torch.ones_like(cohort.weights) / (population * total)
-        return [Sum("c", each, keep=1.0 - len(cohort) / population)]
+        return [Sum("c", each, fade=1.0 / population)]
 
 
 @dataclass(frozen=True)
