@@ -104,7 +104,7 @@ def test_6_fedgh_without_conflicts_is_fedavg():
     assert torch.equal(ours, path(simulation(run, alg.FedAvg())))
 
 
-@pytest.mark.parametrize("reference", ["pair", "current"])
+@pytest.mark.parametrize("reference", ["pair", "original"])
 def test_6_two_opposite_updates_leave_nothing(reference):
     run = free(rounds=1, sizes=[4, 4], cohorts=[[0, 1]])
     sim = simulation(run, alg.FedGH(reference=reference))
