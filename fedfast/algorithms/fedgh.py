@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -59,6 +59,11 @@ class Harmonized(ServerRule):
         check_word("reference", self.reference, ("pair", "current", "original"))
         check_word("order", self.order, ("ascending", "descending", "random"))
         check_number("momentum", self.momentum, 0.0, 1.0)
+
+    def refuses(self, algorithm: Any) -> str:
+        """A conflict takes two."""
+        alone = "harmonized where all data is one client's: there is nobody to conflict with"
+        return alone if algorithm.pools else ""
 
     def kernel(self, lr: float) -> kernels.Server:
         """The mean, or FedAvgM's momentum over it."""

@@ -25,7 +25,7 @@ import torch
 from ..annealing import Schedulable
 from ..kernels import step
 from ..kernels._args import TermsLike
-from ._checks import check_number, check_word
+from ._checks import check, check_number, check_word
 from .base import Algorithm
 from .drift import Drift
 from .optimizers import SAM, Optimizer
@@ -52,6 +52,7 @@ class ControlVariate(Drift):
     def __post_init__(self) -> None:
         check_word("option", self.option, ("I", "II"))
         if self.steps is not None:
+            check(self.option == "II", "steps", "None with option I, which has no K", self.steps)
             check_number("steps", self.steps, above=True)
 
     @property
