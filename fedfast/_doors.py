@@ -124,9 +124,16 @@ def learning_rate(lr: Any, decay: float) -> Callable[[int], float]:
     if callable(lr):
         if decay != 1.0:
             raise ValueError("lr_decay: a callable lr decides alone; leave lr_decay at 1")
-        return lambda t: float(lr(t))
+        return lambda t: _rate(lr, t)
     number("lr", lr, above=0.0)
     return lambda t: lr * decay**t
+
+
+def _rate(schedule: Callable[[int], float], t: int) -> float:
+    """The schedule's learning rate in round `t`; 0 would leave the clients' state undefined."""
+    found = float(schedule(t))
+    number(f"lr in round {t}", found, above=0.0)
+    return found
 
 
 def loss(value: str | Loss) -> Loss:

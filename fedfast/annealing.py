@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 Schedulable = float | Callable[[int], float]
 
@@ -27,6 +27,9 @@ class Ramp:
     rounds: int
 
     name: ClassVar[str] = "ramp"
+
+    def __post_init__(self) -> None:
+        _check(self)
 
     def __call__(self, t: int) -> float:
         """The value in round `t`, from 0."""
@@ -44,6 +47,9 @@ class Exponential:
 
     name: ClassVar[str] = "exponential"
 
+    def __post_init__(self) -> None:
+        _check(self)
+
     def __call__(self, t: int) -> float:
         """The value in round `t`, from 0."""
         return self.start * self.decay**t
@@ -59,6 +65,9 @@ class Cosine:
 
     name: ClassVar[str] = "cosine"
 
+    def __post_init__(self) -> None:
+        _check(self)
+
     def __call__(self, t: int) -> float:
         """The value in round `t`, from 0."""
         turn = math.pi * min(t, self.rounds) / self.rounds
@@ -69,5 +78,22 @@ SCHEDULES = {kind.name: kind for kind in (Ramp, Exponential, Cosine)}
 
 
 def at_round(value: Schedulable, t: int) -> float:
-    """A number, or a schedule's value in round `t`."""
-    return float(value(t)) if callable(value) else value
+    """A number, or a schedule's value in round `t`; ValueError unless that is finite and >= 0."""
+    if not callable(value):
+        return value
+    found = float(value(t))
+    if not (math.isfinite(found) and found >= 0):
+        raise ValueError(f"schedule: expected a finite number >= 0 in round {t}; got {found!r}")
+    return found
+
+
+def _check(schedule: Any) -> None:
+    """Raise unless all fields are finite numbers >= 0, and `rounds` an integer >= 1."""
+    for field in fields(schedule):
+        value, whole = getattr(schedule, field.name), field.name == "rounds"
+        symbol = f"{schedule.name}, {field.name}"
+        expected = "an integer >= 1" if whole else "a finite number >= 0"
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise TypeError(f"{symbol}: expected {expected}; got {value!r}")
+        if not (math.isfinite(value) and value >= int(whole)):
+            raise ValueError(f"{symbol}: expected {expected}; got {value!r}")

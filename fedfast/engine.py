@@ -103,7 +103,7 @@ class Engine:
         tally = _Tally(RoundSums(rules, cohort, self.mean.trained, self.backend))
         self._train(tally, plan, order, cohort, sent)
         norm = self._conclude(tally, cohort, sent)
-        finite = math.isfinite(norm) and not bool(self._nonfinite(self.next.row[None]).any())
+        finite = math.isfinite(norm) and self._sound(self.next)
         if finite and (self.settings.tolerant or not tally.diverged):
             self.state, self.next = self.next, self.state
         return Outcome(tally.train_loss, norm, tally.samples, tuple(tally.diverged), finite)
@@ -246,9 +246,11 @@ class Engine:
         return bad
 
     def _restore(self, at: Clients, bad: Tensor) -> None:
-        """Clients that diverged keep the state they came with."""
+        """Clients that diverged keep the state they came with, and add nothing to any sum."""
         if len(bad) == 0:
             return
+        for t in at.scratch.values():
+            t[bad] = 0.0
         former = {name: torch.empty_like(bank) for name, bank in at.own.items()}
         values = self.clients.gather(torch.from_numpy(at.ids), at.start, former)
         for now, before in ((at.own, former), (at.values, values)):
@@ -259,6 +261,9 @@ class Engine:
         """The server's part: `next` from `state`; returns the norm of the mean update."""
         algorithm, after, numbers = self.algorithm, self.next, tally.joined()
         start = sent[: after.trained]
+        assert tally.sums is not None
+        # Before the mean is reweighed: the clients' states follow from what they did themselves.
+        tally.sums.into(after, len(cohort) - len(tally.diverged))
         if algorithm.server.whole:
             models = self._all_models(len(cohort))
             about, backend = self.about, self.backend
@@ -266,8 +271,6 @@ class Engine:
             self.mean.replace(models, weights, start)
             numbers |= found
         norm = self.mean.conclude(self.rule, sent, self.state, after)
-        assert tally.sums is not None
-        tally.sums.into(after)
         algorithm.settle(after, cohort, numbers)
         added = [(after.rows[name], c) for name, c in algorithm.added().items()]
         if added:
@@ -280,6 +283,11 @@ class Engine:
         if clients <= self.trainers.chunk:
             return self.trainer.w[:clients, : self.about.trained]
         return self.models[:clients]
+
+    def _sound(self, state: ServerState) -> bool:
+        """Whether the model and everything beside it is finite."""
+        rows = state.tensors().values()
+        return not any(bool(self._nonfinite(row[None]).any()) for row in rows)
 
     def _nonfinite(self, rows: Tensor) -> Tensor:
         """Which rows hold a non-finite value. [K, S] -> [K] bool"""

@@ -136,6 +136,7 @@ class Simulation:
             schedule, data.sizes, rounds, participation, local_epochs, batch_size, seed
         )
         self.rounds = rounds if schedule is None else self.schedule.rounds
+        self._lr(self.rounds - 1)  # a schedule that ends too early is said before round 1
 
         layout = FlatLayout.of(self._model, self.dtype)
         row = layout.flatten(self._model, self.device)

@@ -88,12 +88,12 @@ class RoundSums:
                 weights = rule.weights[part]
                 kernels.aggregate(rows, weights, base, acc=acc, first=False, backend=self.backend)
 
-    def into(self, server: ServerState) -> None:
-        """Apply every rule to its server row."""
+    def into(self, server: ServerState, counted: int) -> None:
+        """Apply every rule to its server row; `counted` clients did not diverge."""
         for rule, share, acc in zip(self.rules, self.shares, self.own, strict=True):
             row = server.rows[rule.row]
             total = self.mean * (share or 0.0) if acc is None else acc
-            row.copy_(row.double() * rule.keep + total)
+            row.copy_(row.double() * (rule.keep - rule.fade * counted) + total)
 
 
 def _share(rule: Sum, weights: Tensor) -> float | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
 from typing import Any
 
 from .._names import unknown
@@ -130,6 +130,14 @@ def by_name(name: str, **parameters: Any) -> Algorithm:
     return _make(f"algorithm {name}", PAGES[name], parameters)
 
 
+def schedule(given: str | Mapping[str, Any]) -> Callable[[int], float]:
+    """A schedule from `{name: cosine, start: 0.1, rounds: 300}`, as a config writes it.
+
+    Raises ValueError for an unknown name or field, ValueError/TypeError for a bad value.
+    """
+    return _named("schedule", given, SCHEDULES)
+
+
 def _piece(part: str, value: Any) -> Any:
     kind, base, known = _PIECES[part]
     if isinstance(value, base):
@@ -157,8 +165,12 @@ def _make(kind: str, page: type[Any], parameters: Mapping[str, Any]) -> Any:
     for parameter in parameters:
         if parameter not in known:
             raise unknown(f"{kind}, parameter", parameter, known)
+    for field in fields(page):
+        needed = field.default is MISSING and field.default_factory is MISSING
+        if field.init and needed and field.name not in parameters:
+            raise ValueError(f"{kind}: needs {field.name}")
     given = {
-        key: _named("schedule", v, SCHEDULES) if isinstance(v, Mapping) else v
+        key: schedule(v) if isinstance(v, Mapping) else v
         for key, v in parameters.items()
     }
     return page(**given)
@@ -239,4 +251,5 @@ __all__ = [
     "Yogi",
     "by_name",
     "names",
+    "schedule",
 ]

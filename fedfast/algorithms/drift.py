@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..kernels._args import TermsLike
 from .pieces import Clients, Direction, Piece, listed
@@ -23,6 +23,12 @@ class Drift(Piece):
     name: ClassVar[str] = "none"
     plain: ClassVar[bool] = True  # the direction is the gradient and nothing else
     full_gradient: ClassVar[bool] = False  # it wants `scratch["full"]`: all local data's, at w
+
+    def refuses(self, algorithm: Any) -> str:
+        """Nobody drifts apart where one client has all the data."""
+        if algorithm.pools and type(self) is not Drift:
+            return f"{self.name} where all data is one client's: there is no drift to correct"
+        return ""
 
     def correct(self, at: Clients, terms: TermsLike) -> Direction:
         """The direction, from the terms of the local optimizer's gradient."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,7 +41,8 @@ class Harmonized(ServerRule):
     reference    R: "pair", the two values before this pair; "current", so that G_j meets the G_i
                  already projected; "original", the updates D, all corrections of a client averaged
                  (then the order does not matter)
-    order        of the pairs i < j: "ascending", "descending", "random" (drawn per round)
+    order        of the pairs i < j of client ids: "ascending", "descending", or "random", drawn
+                 per round
     momentum     server momentum over the harmonized mean
     """
 
@@ -58,6 +59,11 @@ class Harmonized(ServerRule):
         check_word("reference", self.reference, ("pair", "current", "original"))
         check_word("order", self.order, ("ascending", "descending", "random"))
         check_number("momentum", self.momentum, 0.0, 1.0)
+
+    def refuses(self, algorithm: Any) -> str:
+        """A conflict takes two."""
+        alone = "harmonized where all data is one client's: there is nobody to conflict with"
+        return alone if algorithm.pools else ""
 
     def kernel(self, lr: float) -> kernels.Server:
         """The mean, or FedAvgM's momentum over it."""
@@ -97,7 +103,8 @@ class Harmonized(ServerRule):
         return mixing, now
 
     def _pairs(self, cohort: Cohort) -> Iterator[tuple[int, int]]:
-        pairs = np.stack(np.triu_indices(len(cohort), 1), axis=1)
+        """Pairs of positions in the cohort, by ascending client ids whatever the cohort's order."""
+        pairs = np.argsort(cohort.ids)[np.stack(np.triu_indices(len(cohort), 1), axis=1)]
         if self.order == "descending":
             pairs = pairs[::-1]
         elif self.order == "random":

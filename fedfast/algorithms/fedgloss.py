@@ -28,7 +28,7 @@ from torch import Tensor
 from ..annealing import Ramp, Schedulable, at_round
 from ..kernels import perturb, step
 from ..kernels._args import TermsLike
-from ._checks import check_count, check_number, check_schedule, check_word
+from ._checks import check, check_count, check_number, check_schedule, check_word
 from .base import Algorithm
 from .drift import Drift
 from .feddyn import Dual
@@ -168,19 +168,23 @@ class FedGloSS(Algorithm):
     name: ClassVar[str] = "fedgloss"
     verified: ClassVar[str] = "public run"
     rule: ClassVar[type[ServerSAM]] = ServerSAM
+    variants: ClassVar[tuple[str, ...]] = ("paper", "official")
 
     def __post_init__(self) -> None:
         check_number("beta", self.beta, above=True)
         check_number("rho0", self.rho0)
         check_count("T_s", self.T_s)
-        check_word("variant", self.variant, ("paper", "official"))
+        check_word("variant", self.variant, self.variants)
+        twice = self.T_s > 0 and callable(self.rho)
+        check(not twice, "T_s", "0 with a schedule for rho", self.T_s)
         lam, official = 1.0 / self.beta, self.variant == "official"
         drift = EpochDual(lam, "whole") if official else Dual(lam, "whole")
         self.compose(local=self._warm(self.local), drift=drift, server=self.rule(self._radius()))
 
     def _radius(self) -> Schedulable:
-        if not self.T_s or callable(self.rho):
+        if not self.T_s:
             return self.rho
+        assert not callable(self.rho)
         if self.variant == "official":
             local = getattr(self.local, "rho", 0.0)
             end = local.end if isinstance(local, Ramp) else local
@@ -205,3 +209,4 @@ class NaiveFedGloSS(FedGloSS):
     name: ClassVar[str] = "naive-fedgloss"
     verified: ClassVar[str] = "script"
     rule: ClassVar[type[ServerSAM]] = RehearsedSAM
+    variants: ClassVar[tuple[str, ...]] = ("paper",)  # the authors published no code for it

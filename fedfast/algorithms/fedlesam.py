@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from ._checks import check_number, check_schedule
 from .base import Algorithm
 from .drift import Drift
 from .feddyn import Dual
+from .fedgloss import ServerSAM
 from .optimizers import Optimizer
 from .pieces import Clients, Rows
 from .scaffold import ControlVariate
@@ -46,6 +47,12 @@ class LESAM(Optimizer):
         super().__post_init__()
         check_schedule("rho", self.rho)
         check_number("eps", self.eps)
+
+    def refuses(self, algorithm: Any) -> str:
+        """It takes the models it was sent for the global ones."""
+        if isinstance(algorithm.server, ServerSAM):
+            return f"lesam under {algorithm.server.name}, which sends perturbed models"
+        return super().refuses(algorithm)
 
     def client_rows(self) -> Mapping[str, str]:
         """w_old; the model sent, where it is the first."""

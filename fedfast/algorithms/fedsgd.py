@@ -35,6 +35,9 @@ class FedSGD(Algorithm):
     def __post_init__(self) -> None:
         check_word("rule", self.rule, RULES)
         super().__post_init__()
+        if self.rule != "mean" and not self.drift.plain:
+            drift = self.drift.name
+            raise ValueError(f"fedsgd: {drift} needs a mean of the clients; rule is {self.rule!r}")
 
     def check_run(self, local_epochs: int, batch_size: int | None) -> None:
         """One local step on all data, by definition."""

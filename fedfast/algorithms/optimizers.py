@@ -47,9 +47,10 @@ class Optimizer(Piece):
 
     def refuses(self, algorithm: Any) -> str:
         """Control variates and duals assume that a client moves by -eta times its directions."""
-        if self.momentum and not algorithm.drift.plain:
-            drift = algorithm.drift.name
-            return f"local momentum under {drift}, whose state is derived from plain SGD steps"
+        drift = algorithm.drift
+        keeps = bool(drift.server_rows or drift.client_rows())
+        if self.momentum and keeps and not drift.plain:
+            return f"local momentum under {drift.name}, whose state is derived from plain SGD steps"
         return ""
 
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:

@@ -138,6 +138,7 @@ class Sum:
     """A server row's rule at the end of a round: `row <- keep * row + sum_k weights_k * what_k`.
 
     weights  [C] float64, in processing order
+    fade     what `keep` loses for every client that did not diverge
     of       None: the client's update `v_K - start`; else the name of a client or scratch row
     change   with `of`: what the row changed by in this round, not the row itself
     """
@@ -145,6 +146,7 @@ class Sum:
     row: str
     weights: Tensor
     keep: float = 1.0
+    fade: float = 0.0
     of: str | None = None
     change: bool = False
 

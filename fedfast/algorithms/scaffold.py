@@ -25,7 +25,7 @@ import torch
 from ..annealing import Schedulable
 from ..kernels import step
 from ..kernels._args import TermsLike
-from ._checks import check_number, check_word
+from ._checks import check, check_number, check_word
 from .base import Algorithm
 from .drift import Drift
 from .optimizers import SAM, Optimizer
@@ -56,6 +56,7 @@ class ControlVariate(Drift):
     def __post_init__(self) -> None:
         check_word("option", self.option, ("I", "II"))
         if self.steps is not None:
+            check(self.option == "II", "steps", "None with option I, which has no K", self.steps)
             check_number("steps", self.steps, above=True)
 
     @property
@@ -100,11 +101,11 @@ class ControlVariate(Drift):
         if self.full_gradient:
             each = torch.full_like(cohort.weights, 1.0 / population)
             if self.reset:  # the old c_i was c
-                return [Sum("c", each, keep=1.0 - len(cohort) / population, of="c_i")]
+                return [Sum("c", each, fade=1.0 / population, of="c_i")]
             return [Sum("c", each, of="c_i", change=True)]
         total = cohort.lr_total if self.steps is None else self.steps * cohort.lr
         each = -torch.ones_like(cohort.weights) / (population * total)
-        return [Sum("c", each, keep=1.0 - len(cohort) / population)]
+        return [Sum("c", each, fade=1.0 / population)]
 
 
 @dataclass(frozen=True)

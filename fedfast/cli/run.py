@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import fail
 from .setting import USER, Setting, prepare, simulation
@@ -129,11 +129,18 @@ def _about(config: RunConfig, setting: Setting, name: str, ending: str) -> str:
         f"# {name}",
         f"{setting}; {config.partition.name} partition{f' ({skew})' if skew else ''}, "
         f"model {config.model.name}, {config.rounds} rounds, participation "
-        f"{config.participation:g}, {config.local_epochs} local epochs, lr {config.lr:g}, "
+        f"{config.participation:g}, {config.local_epochs} local epochs, lr {_rate(config.lr)}, "
         f"{f'augmented by {config.augment}, ' if config.augment else ''}"
         f"seed {config.seed}. Accuracy and loss are the global model's on the test set.",
     ]
     return "\n\n".join([*lines, f"**{ending}**"] if ending else lines)
+
+
+def _rate(lr: float | dict[str, Any]) -> str:
+    """`0.1`, or `cosine (start 0.1, rounds 300)`."""
+    if not isinstance(lr, dict):
+        return f"{lr:g}"
+    return f"{lr['name']} ({', '.join(f'{k} {v}' for k, v in lr.items() if k != 'name')})"
 
 
 def _show(folder: RunFolder) -> None:

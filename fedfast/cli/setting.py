@@ -65,12 +65,13 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
     from ..simulation import Simulation
 
     section = config.algorithms[label]
-    chosen = {"data", "partition", "model", "algorithms", "dtype", "out"}
+    chosen = {"data", "partition", "model", "algorithms", "dtype", "out", "lr"}
     return Simulation(
         setting.model,
         setting.clients,
         algorithm=algorithms.by_name(section.name, **section.options()),
         test=setting.data.test,
         dtype=getattr(torch, config.dtype),
+        lr=algorithms.schedule(config.lr) if isinstance(config.lr, dict) else config.lr,
         **config.model_dump(exclude=chosen),
     )

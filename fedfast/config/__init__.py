@@ -32,6 +32,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(explain(error, path, raw, where, given)) from None
+    if isinstance(config.lr, dict) and config.lr_decay != 1.0:
+        place = _place(path, where, given, ("lr_decay",))
+        raise ConfigError(f"{place}: lr_decay: lr is a schedule and decides alone; leave it at 1")
     model = _model(config.model, _place(path, where, given, ("model",)))
     algorithms = {
         label: _resolved(label, section, _place(path, where, given, ("algorithms", label)))

@@ -70,6 +70,8 @@ def _what(detail: ErrorDetails, loc: Loc, raw: dict[str, Any]) -> str:
         label = "a label of letters, digits, _, + and -"
         wanted = label if loc[0] == "algorithms" else RunConfig.model_fields[loc[0]].description
         return f"expected {wanted}, found {found!r}"
+    if kind == "rate" and isinstance(found, dict):
+        return f"expected a schedule, found {found!r} ({detail['msg']})"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         return f"expected a mapping, found {found!r}"
     return f"expected {_expected(detail['msg'])}, found {found!r}"

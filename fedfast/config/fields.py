@@ -56,7 +56,9 @@ def kept(section: str, name: str) -> Collection[str]:
 
 
 def is_open(loc: Loc, raw: dict[str, Any]) -> bool:
-    """Whether a model or an algorithm of the file decides which keys stand below `loc`."""
+    """Whether a model, an algorithm or a schedule of the file decides which keys stand below `loc`."""
+    if loc == ("lr",):
+        return isinstance(at(raw, loc), dict)
     depth = {"model": 1, "algorithms": 2}.get(loc[0], len(loc) + 1)
     if len(loc) < depth or (depth == 2 and loc[1] not in (at(raw, loc[:1]) or ())):
         return False
@@ -122,7 +124,7 @@ def _extras(loc: Loc, found: Any) -> list[Leaf]:
 
 
 def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, Any]) -> list[Leaf]:
-    made = []
+    made: list[Leaf] = []
     for name, field in model.model_fields.items():
         if not above and name in ("data", "partition", "model", "algorithms"):
             continue
@@ -130,6 +132,9 @@ def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, Any]) -> list[L
         default = Needed() if field.is_required() else field.default
         if isinstance(found, dict) and name in found:
             default = found[name]
+        if isinstance(default, dict):  # a schedule where a number might stand
+            made += _extras((*above, name), default)
+            continue
         kind = _metavar(field.annotation)
         if above == ("partition",) and name == "name":
             kind = "{" + ",".join(PARTITIONS) + "}"
@@ -140,6 +145,8 @@ def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, Any]) -> list[L
 def _metavar(kind: Any) -> str:
     """INT, FLOAT, `{a,b}`, and `|null` where null may stand."""
     origin = get_origin(kind)
+    if origin is dict:
+        return "SCHEDULE"
     if origin is Annotated:
         return _metavar(get_args(kind)[0])
     if origin is Literal:

@@ -22,6 +22,14 @@ def parameters(name: str, **given: Any) -> dict[str, Any]:
     return _values(algorithms.by_name(name, **given))
 
 
+def schedule_parameters(given: dict[str, Any]) -> dict[str, Any]:
+    """A schedule's name and every field. Raises what `algorithms.schedule` raises."""
+    from fedfast import algorithms
+
+    made = algorithms.schedule(given)
+    return {"name": made.name, **_values(made)}
+
+
 def fits(found: Any, like: Any) -> bool:
     """Whether a value is of the kind of the default `like`; a default None fits anything."""
     if like is None:

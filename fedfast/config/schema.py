@@ -3,10 +3,13 @@
 The descriptions are the help texts of `fedfast run CONFIG --help`, so they speak to its reader.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from . import parts
 
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<label>.pt) and a flag
 
@@ -25,6 +28,24 @@ def _budget(value: Any) -> Any:
 
 # One check for both kinds: of a union pydantic would tell what is wrong with either.
 Budget = Annotated[Literal["auto"] | float, BeforeValidator(_budget)]
+
+
+def _rate(value: Any) -> Any:
+    if isinstance(value, dict):
+        try:
+            return parts.schedule_parameters(value)
+        except (ValueError, TypeError) as error:
+            raise PydanticCustomError("rate", "{why}", {"why": str(error)}) from None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PydanticCustomError("rate", "Input should be a valid number")
+    if not math.isfinite(value):
+        raise PydanticCustomError("rate", "Input should be a finite number")
+    if value <= 0:
+        raise PydanticCustomError("rate", "Input should be greater than 0")
+    return float(value)
+
+
+Rate = Annotated[float | dict[str, Any], BeforeValidator(_rate)]
 
 
 class Section(BaseModel):
@@ -148,7 +169,9 @@ class RunConfig(Section):
     )
     local_epochs: Count = Field(1, description="passes over its own data a client makes per round")
     batch_size: Count | None = Field(50, description="samples per local step; null = all")
-    lr: Positive = Field(0.1, description="local learning rate of round 1")
+    lr: Rate = Field(
+        0.1, description="local learning rate of round 1, or {name: cosine, start: .., rounds: ..}"
+    )
     lr_decay: Positive = Field(1.0, description="factor on lr after each round")
     server_lr: Positive = Field(1.0, description="server learning rate")
     weight_decay: float = Field(
