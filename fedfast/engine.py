@@ -14,6 +14,7 @@ from .algorithms.pieces import Clients, Cohort
 from .data import FederatedData
 from .kernels import Column
 from .local import Batches, LocalTrainer
+from .probe import Probe
 from .schedule import Round
 from .state import ClientState, ServerState
 from .sums import Mean, RoundSums
@@ -64,10 +65,11 @@ class Engine:
         self.rule = self.algorithm.server.kernel(settings.server_lr)
         trained = trainer.about.trained
         kept = self.algorithm.server_rows(), self.algorithm.server_scalars()
-        self.state = ServerState(row, trained, self.rule, *kept)
+        small = self.algorithm.server_values(trainer.about)
+        self.state = ServerState(row, trained, self.rule, *kept, small)
         self.next = self.state.twin()
         rows, values = self.algorithm.client_rows(), self.algorithm.client_values(trainer.about)
-        self.clients = ClientState(rows, values, data.num_clients, self.state.w)
+        self.clients = ClientState(rows, values, data.num_clients, row, trained)
         self.sent = torch.empty_like(row)
         self.mean = Mean(row, trainer.about, self.backend)
         apart = self.algorithm.server.whole and settings.cohort > settings.chunk
@@ -132,8 +134,8 @@ class Engine:
         for begin in range(0, len(order), self.settings.chunk):
             chosen = order[begin : begin + self.settings.chunk]
             part = slice(begin, begin + len(chosen))
-            batches = self._batches(cohort.round, plan, chosen)
-            at = self._clients(cohort, part, sent)
+            batches = self.batches(cohort.round, plan, chosen)
+            at = self._clients(cohort, part, sent, plan.width)
             wants = self.algorithm.drift.full_gradient
             everything = self._everything(at, plan.width) if wants else None
             tally.losses.append(self.trainer.train(sent, batches, at, everything))
@@ -141,6 +143,8 @@ class Engine:
             bad = self._contain(at, sent)
             tally.diverged += at.ids[bad.cpu().numpy()].tolist()
             if tally.sums is not None:
+                if self.algorithm.personal is not None:
+                    at.own[self.algorithm.personal].copy_(self.trainer.w[: len(at)])
                 tally.numbers.append(self.algorithm.finish(at))
                 self._restore(at, bad)
                 tally.sums.add(at, part, self.clients)
@@ -150,7 +154,7 @@ class Engine:
             if len(self.models):
                 self.models[part] = at.w
 
-    def _clients(self, cohort: Cohort, part: slice, sent: Tensor) -> Clients:
+    def _clients(self, cohort: Cohort, part: slice, sent: Tensor, width: int) -> Clients:
         """A chunk of the cohort with its state gathered."""
         trainer, ids = self.trainer, cohort.ids[part]
         count, start = len(ids), sent[: trainer.about.trained]
@@ -179,9 +183,11 @@ class Engine:
             values=values,
             server=self.state.shown(),
             scalars=self.state.scalars,
+            probe=Probe(trainer, self.data, cohort.round, width),
         )
 
-    def _batches(self, t: int, plan: Round, chosen: np.ndarray) -> Batches:
+    def batches(self, t: int, plan: Round, chosen: np.ndarray) -> Batches:
+        """The batches of the clients at the positions `chosen` of a round."""
         index, count = plan.batches(chosen)
         clients = plan.clients[chosen]
         steps = int(count.ne(0).sum(dim=1).max()) if len(chosen) else 0

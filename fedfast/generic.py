@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .algorithms.objective import Network, Objective
 from .layout import FlatLayout
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -97,6 +98,7 @@ class GenericPath:
         g: Tensor,
         losses: Tensor,
         keep_carried: bool,
+        objective: Objective | None = None,
     ) -> None:
         """Write each client's mini-batch gradient and loss.
 
@@ -104,17 +106,19 @@ class GenericPath:
         carried  [K, S]           rows whose tail holds buffers, updated unless `keep_carried`
         g        [K, >= trained]  out, `g[:, :trained]`
         losses   [K]              out
+        objective  an algorithm's loss in the place of the run's
         """
-        count = batch.count.tolist()
+        count, loss = batch.count.tolist(), objective or _run_loss
 
         def work(worker: int) -> None:
             for k in range(worker, len(count), self.workers):
-                if batch.seeds is not None:
-                    torch.manual_seed(batch.seeds[k])
                 tail = self._tail(self._row(carried, k, False), keep_carried)
-                samples = (batch.x[k, : count[k]], batch.y[k, : count[k]])
-                model, gradient = self._row(w, k, True), self._row(g, k, True)
-                losses[k] = self._backward(self.replicas[worker], model, tail, samples, gradient)
+                model = {n: v.detach().requires_grad_() for n, v in self._row(w, k, True).items()}
+                seed = None if batch.seeds is None else batch.seeds[k]
+                net = _Network(self, self.replicas[worker], {**model, **tail}, seed)
+                value = loss(net, batch.x[k, : count[k]], batch.y[k, : count[k]], k)
+                losses[k] = value.detach()
+                self._backward(value, model, self._row(g, k, True))
 
         self._each_worker(work)
 
@@ -124,19 +128,11 @@ class GenericPath:
         return {name: t.clone() for name, t in tail.items()} if keep else tail
 
     def _backward(
-        self,
-        replica: nn.Module,
-        model: dict[str, Tensor],
-        tail: dict[str, Tensor],
-        batch: tuple[Tensor, Tensor],
-        gradient: dict[str, Tensor],
-    ) -> Tensor:
-        leaves = {name: view.detach().requires_grad_() for name, view in model.items()}
-        loss = self.loss(functional_call(replica, {**leaves, **tail}, (batch[0],)), batch[1])
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        self, loss: Tensor, model: dict[str, Tensor], gradient: dict[str, Tensor]
+    ) -> None:
+        found = torch.autograd.grad(loss, list(model.values()), allow_unused=True)
         for view, part in zip(gradient.values(), found, strict=True):
             view.zero_() if part is None else view.copy_(part)
-        return loss.detach()
 
     @torch.no_grad()
     def evaluate(self, row: Tensor, x: Tensor, y: Tensor) -> tuple[float, float]:
@@ -163,6 +159,44 @@ class GenericPath:
         logits = functional_call(judge, tensors, (part,))
         loss = float(self.loss(logits, target)) * len(target)
         return start, loss, int((logits.argmax(dim=1) == target).sum())
+
+
+@dataclass(frozen=True)
+class _Network:
+    """One client's module with its tensors; see `algorithms.objective.Network`.
+
+    seed  of the module's random numbers: every forward pass of a step draws the same
+    """
+
+    path: GenericPath
+    module: nn.Module
+    tensors: dict[str, Tensor]
+    seed: int | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._run(self.module, self.tensors, x)
+
+    def part(self, name: str, x: Tensor) -> Tensor:
+        lead = f"{name}."
+        own = {n.removeprefix(lead): t for n, t in self.tensors.items() if n.startswith(lead)}
+        return self._run(self.module.get_submodule(name), own, x)
+
+    def holding(self, w: Tensor) -> _Network:
+        trained = self.path.layout.views(w, trained_only=True)
+        carried = {n: t.clone() for n, t in self.tensors.items() if n not in trained}
+        return _Network(self.path, self.module, {**trained, **carried}, self.seed)
+
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        return self.path.loss(logits, y)
+
+    def _run(self, module: nn.Module, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+        if self.seed is not None:
+            torch.manual_seed(self.seed)
+        return functional_call(module, tensors, (x,))
+
+
+def _run_loss(net: Network, x: Tensor, y: Tensor, k: int) -> Tensor:
+    return net.loss(net(x), y)
 
 
 @dataclass(frozen=True)

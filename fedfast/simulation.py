@@ -132,7 +132,13 @@ class Simulation:
         row = layout.flatten(self._model, self.device)
         _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
         program, self.generic_because = program_for(
-            self._model, layout, loss, backend, data.x[data.order[:2]], traits.random
+            self._model,
+            layout,
+            loss,
+            backend,
+            data.x[data.order[:2]],
+            traits.random,
+            self.algorithm.local.own_loss,
         )
         width, item = self.schedule.width, self.dtype.itemsize
         activations = 0 if program is None else bytes_per_client(program, width, item)
