@@ -43,12 +43,14 @@ class EngineSettings:
 
     chunk     K, clients trained together
     cohort    the largest cohort of the schedule
+    width     B, its widest batch
     tolerant  a diverged client counts as one that did not move; else its divergence leaves the
               global model as it was
     """
 
     chunk: int
     cohort: int
+    width: int
     by_samples: bool
     tolerant: bool
     server_lr: float
@@ -135,7 +137,7 @@ class Engine:
             chosen = order[begin : begin + self.settings.chunk]
             part = slice(begin, begin + len(chosen))
             batches = self.batches(cohort.round, plan, chosen)
-            at = self._clients(cohort, part, sent, plan.width)
+            at = self._clients(cohort, part, sent)
             wants = self.algorithm.drift.full_gradient
             everything = self._everything(at, plan.width) if wants else None
             tally.losses.append(self.trainer.train(sent, batches, at, everything))
@@ -154,7 +156,7 @@ class Engine:
             if len(self.models):
                 self.models[part] = at.w
 
-    def _clients(self, cohort: Cohort, part: slice, sent: Tensor, width: int) -> Clients:
+    def _clients(self, cohort: Cohort, part: slice, sent: Tensor) -> Clients:
         """A chunk of the cohort with its state gathered."""
         trainer, ids = self.trainer, cohort.ids[part]
         count, start = len(ids), sent[: trainer.about.trained]
@@ -183,7 +185,7 @@ class Engine:
             values=values,
             server=self.state.shown(),
             scalars=self.state.scalars,
-            probe=Probe(trainer, self.data, cohort.round, width),
+            probe=Probe(trainer, self.data, cohort.round, self.settings.width),
         )
 
     def batches(self, t: int, plan: Round, chosen: np.ndarray) -> Batches:

@@ -151,6 +151,22 @@ class GenericPath:
         correct = sum(part[2] for part in parts)
         return correct / len(y), sum(part[1] for part in parts) / len(y)
 
+    @torch.no_grad()
+    def predict(self, jobs: Sequence[tuple[Callable[[], Tensor], Tensor]]) -> list[Tensor]:
+        """The predicted classes [n] of every job: (what returns a model's row [S], x [n, ...])."""
+
+        def work(worker: int) -> list[Tensor]:
+            with torch.no_grad():
+                return [
+                    functional_call(self.judges[worker], self.layout.views(row()), (x,)).argmax(
+                        dim=1
+                    )
+                    for row, x in jobs[worker :: self.workers]
+                ]
+
+        found = self._each_worker(work)
+        return [found[i % self.workers][i // self.workers] for i in range(len(jobs))]
+
     def _judge(
         self, judge: nn.Module, tensors: dict[str, Tensor], x: Tensor, y: Tensor, start: int
     ) -> tuple[int, float, int]:

@@ -166,7 +166,7 @@ class LocalTrainer:
         )
 
     def batch(self, s: int, active: int, batches: Batches, draw: int | None = None) -> Minibatch:
-        """The samples of step `s`; `draw` counts its random numbers where they are not the step's."""
+        """The samples of step `s`; `draw` keys its random numbers, if they are not the step's."""
         rows = batches.sample[:active, s].to(self.x.device)
         seeds = None
         if self.path.random:
@@ -211,8 +211,14 @@ class LocalTrainer:
 def about(layout: FlatLayout, device: torch.device) -> Layout:
     """What algorithms may know of the model."""
     slots = [slot for slot in layout.slots if slot.trained]
-    names, shapes = tuple(s.name for s in slots), tuple(tuple(s.shape) for s in slots)
-    return Layout(names, shapes, layout.segments(device), layout.trained, layout.head)
+    return Layout(
+        names=tuple(slot.name for slot in slots),
+        shapes=tuple(tuple(slot.shape) for slot in slots),
+        segments=layout.segments(device),
+        trained=layout.trained,
+        head=layout.head,
+        dtype=layout.dtype,
+    )
 
 
 def folds(settings: LocalSettings, layout: FlatLayout, path: GenericPath | ProgramPath) -> bool:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
 from .memory import clients_per_chunk
 from .paths import program_for, say_once
+from .personal import ClientScores, Personal
 from .programs import ProgramPath, bytes_per_client
 from .schedule import Schedule
 
@@ -56,7 +58,8 @@ class Simulation:
     on_divergence  "stop" ends the run when a model turns non-finite, "continue" counts such a
                    client as unmoved; either way the row says so and the global model stays finite
     empty_clients  "skip" never samples clients without data, "refuse" raises
-    eval_every     rounds between evaluations on `test` (the last round is always evaluated)
+    eval_every     rounds between evaluations on `test` and on the clients' own test parts, where
+                   they have some (the last round is always evaluated)
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others take
     the generic path, and `generic_because` says why ("" for a program).
@@ -122,6 +125,8 @@ class Simulation:
         loss_fn = doors.loss(loss)
         self._model, traits = doors.model(model, data, self.device, self.dtype)
         doors.labels("clients", data.y, traits.classes, loss)
+        for i, part in enumerate(data.test or []):
+            doors.labels(f"clients.test[{i}]", part.y, traits.classes, loss)
         self._test = doors.test(test, data, traits.classes, loss, self.device, self.dtype)
         self.schedule = doors.schedule(
             schedule, data.sizes, rounds, participation, local_epochs, batch_size, seed
@@ -156,11 +161,13 @@ class Simulation:
         settings = EngineSettings(
             chunk=self.chunk,
             cohort=self.schedule.largest_cohort,
+            width=self.schedule.width,
             by_samples=aggregation == "samples",
             tolerant=on_divergence == "continue",
             server_lr=server_lr,
         )
-        self._engine = Engine(trainer, data, row, settings)
+        self._engine = Engine(trainer, replace(data, test=None), row, settings)
+        self._personal = Personal(self._engine, self._judge, data)
         self.layout, self.history, self.stopped = layout, History(), False
 
     @property
@@ -200,6 +207,21 @@ class Simulation:
         with torch_threads(self.threads):
             return self._judge.evaluate(self._engine.state.row, samples.x, samples.y)
 
+    def evaluate_clients(self) -> ClientScores:
+        """The global and the personal models on each client's own test part.
+
+        Raises ValueError where the clients have no test parts.
+        """
+        with torch_threads(self.threads):
+            return self._personal.scores()
+
+    def client_state_dict(self, i: int) -> dict[str, Tensor]:
+        """The personal model of client `i`; loads into the user's own module.
+
+        Raises ValueError where the algorithm keeps none, or not yet (fine-tuning comes last).
+        """
+        return self.layout.state_dict(self._personal.row(i), self._model)
+
     def state_dict(self) -> dict[str, Tensor]:
         """The global model; loads into the user's own module."""
         return self.layout.state_dict(self._engine.state.row, self._model)
@@ -221,6 +243,9 @@ class Simulation:
         seconds = time.perf_counter() - begin
         status = self._status(outcome)
         self.stopped = status != "ok" and self._on_divergence == "stop"
+        if t + 1 == self.rounds and not self.stopped and self.algorithm.fine_tune is not None:
+            with torch_threads(self.threads), doors.own_random_state(self._path.random):
+                self._personal.fine_tune(t + 1, lr)
         accuracy, loss = self._evaluation(t)
         return Row(
             round=t + 1,
@@ -234,11 +259,15 @@ class Simulation:
             seconds=seconds,
             clients_per_second=len(plan.clients) / seconds,
             status=status,
+            **(self.evaluate_clients().columns() if self._due(t) and self._personal.test else {}),
         )
 
     def _evaluation(self, t: int) -> tuple[float, float]:
-        due = (t + 1) % self._eval_every == 0 or t + 1 == self.rounds or self.stopped
-        return self.evaluate() if self._test is not None and due else (math.nan, math.nan)
+        due = self._test is not None and self._due(t)
+        return self.evaluate() if due else (math.nan, math.nan)
+
+    def _due(self, t: int) -> bool:
+        return (t + 1) % self._eval_every == 0 or t + 1 == self.rounds or self.stopped
 
     def _status(self, outcome: Outcome) -> str:
         if outcome.diverged:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..kernels import Segments
@@ -30,6 +31,7 @@ class Layout:
     segments  where they lie in a row
     trained   length of the row
     head      where the last Linear lies, (0, 0) where there is none
+    dtype     of the rows
     """
 
     names: tuple[str, ...]
@@ -37,6 +39,7 @@ class Layout:
     segments: Segments
     trained: int
     head: tuple[int, int]
+    dtype: torch.dtype
 
 
 @dataclass
@@ -231,7 +234,7 @@ class Piece:
         """After each local step; `at.w` is the new model."""
 
     def finish(self, at: Clients) -> Rows:
-        """After the last local step: update `at.own`, `at.values`; return numbers [K, ...] by name."""
+        """After the last local step: update `at.own`, `at.values`; return numbers [K, ...]."""
         return {}
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:

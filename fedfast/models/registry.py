@@ -13,6 +13,7 @@ from ..random import check_seed
 from .conv import cnn, lenet
 from .dense import mclr, mlp
 from .resnet import resnet18_gn
+from .stochastic import stochastic
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": cnn,
@@ -20,6 +21,7 @@ _MODELS: dict[str, Callable[..., nn.Module]] = {
     "mclr": mclr,
     "mlp": mlp,
     "resnet18-gn": resnet18_gn,
+    "stochastic": stochastic,
 }
 NAMES = tuple(_MODELS)
 
@@ -29,7 +31,8 @@ def build(
 ) -> nn.Module:
     """The model called `name`, on the CPU, with PyTorch's own initialisation drawn from `seed`.
 
-    name         "mlp", "mclr", "cnn", "lenet" or "resnet18-gn"; `options` are those of its function
+    name         "mlp", "mclr", "cnn", "lenet", "resnet18-gn" or "stochastic"; `options` are those
+                 of its function
     input_shape  of one sample, (C, H, W) for the convolutional ones
     The global random state is neither used nor changed. Raises ValueError naming what does not fit.
     """
@@ -41,7 +44,8 @@ def build(
     if classes < 2:
         raise ValueError(f"classes: expected at least 2; got {classes}")
     check_seed(seed)
-    check_options(name, _MODELS[name], options, own=("input_shape", "classes"))
+    if name != "stochastic":  # which asks the function of its body
+        check_options(name, _MODELS[name], options, own=("input_shape", "classes"))
     # Only the CPU's generator is seeded: torch.manual_seed would reach the GPUs' as well.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
