@@ -116,9 +116,9 @@ class Personal:
         name = self.algorithm.personal
         if name is None:
             raise ValueError(f"i: there is no personal model of client {i}: {self._why()}")
-        row = self.engine.clients.row(name, i)
-        assert row is not None
-        return row
+        own = self.engine.clients.row(name, i)
+        assert own is not None  # a "model" row always has a value
+        return own
 
     def _why(self) -> str:
         if self.algorithm.fine_tune is not None:

@@ -132,8 +132,9 @@ class ClientState:
             self.slot[fresh] = torch.arange(begin, self.used)
             for name, first in self.first.items():
                 self._grow(name)
-                if first != "zeros":
-                    self.rows[name][begin : self.used] = start if first == "start" else self.initial
+                held = self.initial if first == "model" else start
+                if first != "zeros" and held is not None:
+                    self.rows[name][begin : self.used] = held
         return self.slot[ids].to(self.like.device)
 
     def _grow(self, name: str) -> None:

@@ -8,10 +8,10 @@ AAAI 2023.
     server   w <- w + eta_g sum_k p_k (v_K - w)
 
 A is 1 at first. In a client's first active call passes are made until the standard deviation of the
-last ten losses (of a pass's last batch, after more than ten) is below `threshold`; later calls make
-one pass. A client whose first tensor is still the global one, as in round 0, starts at W_g and
-learns nothing. W_l is the initial model before the first participation; running statistics come
-from the server. Only the clients of a round's cohort adapt (the authors' loop adapts all).
+last ten losses (of a pass's last batch, after more than ten) is below `threshold`, at most 100;
+later calls make one pass. A client whose first tensor is still the global one, as in round 0,
+starts at W_g and learns nothing. W_l is the initial model before the first participation; running
+statistics come from the server. Only a round's cohort adapts (the authors' loop: everybody).
 Client state W_l, A; server state w; one gradient per step and per batch of the slice; one model
 down, one up.
 """
@@ -32,7 +32,7 @@ from .pieces import Clients, Layout
 
 SLICE = 5  # purpose of a key, beside those of `random`: where a client's slice begins
 RECENT = 10  # losses whose deviation tells convergence
-PASSES = 1000  # a loss that noise keeps from converging ends here
+PASSES = 100  # a loss that noise (dropout) keeps from converging ends here
 PER_PASS = 1 << 13  # batches a pass may have before its random numbers repeat
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +12,12 @@ from .conv import cnn, lenet
 from .dense import mlp
 from .resnet import resnet18_gn
 
-BODIES = {"cnn": cnn, "lenet": lenet, "mlp": mlp, "resnet18-gn": resnet18_gn}
+BODIES: dict[str, Callable[..., nn.Module]] = {
+    "cnn": cnn,
+    "lenet": lenet,
+    "mlp": mlp,
+    "resnet18-gn": resnet18_gn,
+}
 
 
 class Stochastic(nn.Module):
