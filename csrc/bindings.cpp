@@ -163,8 +163,9 @@ void sensitivity_any(const Problem& problem, Operand x, Operand y, const Table& 
 
 }  // namespace
 
-void bind_images(py::module_& m);  // bindings_images.cpp
-void bind_layers(py::module_& m);  // bindings_layers.cpp
+void bind_images(py::module_& m);     // bindings_images.cpp
+void bind_layers(py::module_& m);     // bindings_layers.cpp
+void bind_sequences(py::module_& m);  // bindings_sequences.cpp
 
 }  // namespace fedfast
 
@@ -179,4 +180,5 @@ PYBIND11_MODULE(_fedfast, m) {
   m.def("sensitivity", &fedfast::sensitivity_any);
   fedfast::bind_images(m);
   fedfast::bind_layers(m);
+  fedfast::bind_sequences(m);
 }

@@ -1,11 +1,8 @@
 // Operations on images: addresses, strides and sizes from kernels/_native_images.py become
 // images.h's arguments.
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
 #include <array>
-#include <utility>
 
+#include "binding.h"
 #include "images.h"
 
 namespace py = pybind11;
@@ -13,21 +10,8 @@ namespace py = pybind11;
 namespace fedfast {
 namespace {
 
-using Address = std::uintptr_t;
-using Operand = std::pair<Address, int64_t>;     // address, client stride
-using Problem = std::tuple<bool, int64_t, int>;  // float64?, K, threads
-using Sizes = std::array<int64_t, 4>;            // B, C, O, groups
-using WindowSizes = std::array<int64_t, 12>;     // as struct Window
-
-template <typename T>
-T* at(Address address) {
-  return reinterpret_cast<T*>(address);
-}
-
-template <typename T>
-Bank<T> bank(const Operand& operand) {
-  return {at<T>(operand.first), operand.second};
-}
+using Sizes = std::array<int64_t, 4>;         // B, C, O, groups
+using WindowSizes = std::array<int64_t, 12>;  // as struct Window
 
 Window window_of(const WindowSizes& w) {
   return {w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10], w[11]};
@@ -35,14 +19,6 @@ Window window_of(const WindowSizes& w) {
 
 ConvShape conv_shape(const Sizes& s, const WindowSizes& w) {
   return {s[0], s[1], s[2], s[3], window_of(w)};
-}
-
-// Calls run(clients, threads, T{}) for the dtype asked for, without the GIL.
-template <typename Run>
-void dispatch(const Problem& problem, const Run& run) {
-  const auto [wide, clients, threads] = problem;
-  py::gil_scoped_release release;
-  wide ? run(clients, threads, double{}) : run(clients, threads, float{});
 }
 
 void conv_any(const Problem& problem, const Sizes& sizes, const WindowSizes& window, int act,

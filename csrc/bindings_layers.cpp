@@ -1,12 +1,8 @@
 // Layer operations: addresses, strides and sizes from kernels/_native_layers.py become layers.h's
 // arguments.
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
 #include <array>
-#include <tuple>
-#include <utility>
 
+#include "binding.h"
 #include "cpu/gemm_kernels.h"
 #include "layers.h"
 
@@ -15,29 +11,9 @@ namespace py = pybind11;
 namespace fedfast {
 namespace {
 
-using Address = std::uintptr_t;
-using Operand = std::pair<Address, int64_t>;     // address, client stride
-using Problem = std::tuple<bool, int64_t, int>;  // float64?, K, threads
-using Sizes = std::array<int64_t, 3>;            // B, I, O
-using Samples = std::array<int64_t, 4>;          // n, B, channels, pixels
-
-template <typename T>
-T* at(Address address) {
-  return reinterpret_cast<T*>(address);
-}
-
-template <typename T>
-Bank<T> bank(const Operand& operand) {
-  return {at<T>(operand.first), operand.second};
-}
-
-// Calls run(clients, threads, T{}) for the dtype asked for, without the GIL.
-template <typename Run>
-void dispatch(const Problem& problem, const Run& run) {
-  const auto [wide, clients, threads] = problem;
-  py::gil_scoped_release release;
-  wide ? run(clients, threads, double{}) : run(clients, threads, float{});
-}
+using Sizes = std::array<int64_t, 3>;    // B, I, O
+using Samples = std::array<int64_t, 5>;  // n, B, channels, height, width
+using Scene = std::array<Address, 5>;    // scale, shift, margin, offset, flip
 
 void linear_any(const Problem& problem, const Sizes& sizes, int act, Operand x, Operand weight,
                 Operand bias, Operand out) {
@@ -117,7 +93,7 @@ bool cross_entropy_any(const Problem& problem, int64_t batch, int64_t classes, O
 }
 
 Gather gather_of(const Samples& s, const Operand& rows) {
-  return {s[0], s[1], s[2], s[3], bank<const int64_t>(rows)};
+  return {s[0], s[1], s[2], s[3], s[4], bank<const int64_t>(rows)};
 }
 
 bool gather_bytes_any(const Problem& problem, const Samples& samples, Operand rows, Address from,
@@ -128,13 +104,15 @@ bool gather_bytes_any(const Problem& problem, const Samples& samples, Operand ro
                       element_bytes, {at<char>(out.first), out.second * element_bytes});
 }
 
-bool gather_normalised_any(const Problem& problem, const Samples& samples, Operand rows,
-                           Address from, Address mean, Address std, Operand out) {
+bool gather_images_any(const Problem& problem, const Samples& samples, Operand rows, Address from,
+                       const Scene& scene, Operand out) {
   bool fine = false;
   dispatch(problem, [&](int64_t clients, int threads, auto zero) {
     using T = decltype(zero);
-    fine = gather_normalised(clients, threads, gather_of(samples, rows), at<const uint8_t>(from),
-                             at<const T>(mean), at<const T>(std), bank<T>(out));
+    const Look<T> look{at<const T>(scene[0]), at<const T>(scene[1]), at<const T>(scene[2]),
+                       at<const int32_t>(scene[3]), at<const uint8_t>(scene[4])};
+    fine = gather_images(clients, threads, gather_of(samples, rows), look, at<const uint8_t>(from),
+                         bank<T>(out));
   });
   return fine;
 }
@@ -148,7 +126,7 @@ void bind_layers(py::module_& m) {
   m.def("activation_backward", &activation_backward_any);
   m.def("cross_entropy", &cross_entropy_any);
   m.def("gather_bytes", &gather_bytes_any);
-  m.def("gather_normalised", &gather_normalised_any);
+  m.def("gather_images", &gather_images_any);
   m.def("gemm_isa", [] { return static_cast<int>(gemm_isa()); });
   m.def("gemm_limit", [](int isa) { gemm_limit(static_cast<Isa>(isa)); });
 }

@@ -10,7 +10,7 @@
 
 namespace fedfast {
 
-enum class Act { none, relu, tanh, gelu, silu, leaky_relu, sigmoid };
+enum class Act { none, relu, tanh, gelu, silu, leaky_relu, sigmoid, relu6 };
 
 // out = act(x W^T + b).
 template <typename T>
@@ -72,11 +72,22 @@ struct CrossEntropy {
   Bank<T> dlogits;                 // [K, B, C]; may be logits
 };
 
-// out[k, b] = bank[rows[k, b]], as bytes or from uint8 as (v / 255 - mean) / std.
+// out[k, b] = bank[rows[k, b]].
 struct Gather {
-  int64_t samples = 0, batch = 0;    // n, B
-  int64_t channels = 1, pixels = 0;  // a sample is [channels, pixels]
-  Bank<const int64_t> rows;          // [K, B]
+  int64_t samples = 0, batch = 0;               // n, B
+  int64_t channels = 1, height = 1, width = 0;  // of a sample
+  Bank<const int64_t> rows;                     // [K, B]
+  int64_t size() const { return channels * height * width; }
+};
+
+// How images of bytes are seen: scale v + shift, moved by an offset and then mirrored.
+template <typename T>
+struct Look {
+  const T* scale = nullptr;         // [C]
+  const T* shift = nullptr;         // [C]
+  const T* margin = nullptr;        // [C] outside of the image
+  const int32_t* offset = nullptr;  // [K, B, 2] (y, x), or null
+  const uint8_t* flip = nullptr;    // [K, B], null with offset
 };
 
 template <typename T>
@@ -96,7 +107,7 @@ bool cross_entropy(int64_t clients, int threads, const CrossEntropy<T>& p);
 bool gather_bytes(int64_t clients, int threads, const Gather& p, const char* bank,
                   int64_t element_bytes, Bank<char> out);
 template <typename T>
-bool gather_normalised(int64_t clients, int threads, const Gather& p, const uint8_t* bank,
-                       const T* mean, const T* std, Bank<T> out);
+bool gather_images(int64_t clients, int threads, const Gather& p, const Look<T>& look,
+                   const uint8_t* bank, Bank<T> out);
 
 }  // namespace fedfast

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from ._names import unknown
 from .algorithms import Algorithm, by_name
-from .data import FederatedData, Samples, as_samples
+from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
 from .generic import Loss, Traits, probe
 from .schedule import Schedule
 
@@ -59,6 +60,14 @@ def optional(check: Callable[..., None], name: str, value: Any, **bounds: float)
     """None, or what `check` accepts."""
     if value is not None:
         check(name, value, **bounds)
+
+
+def memory(value: Any) -> None:
+    """ "auto", or GiB > 0."""
+    if value != "auto":
+        if isinstance(value, str):
+            raise ValueError(f"memory: expected 'auto' or a number of GiB; got {value!r}")
+        number("memory", value, above=0.0)
 
 
 def one_of(name: str, value: Any, known: Sequence[str]) -> None:
@@ -169,7 +178,7 @@ def model(
     if not any(p.requires_grad for p in value.parameters()):
         raise ValueError("model: it has no parameter to train")
     sample = data.order[:2]
-    traits = probe(value, data.x[sample])
+    traits = probe(value, data.bank.take(sample).inputs(dtype))
     return deepcopy(value).to(device=device, dtype=dtype), traits
 
 
@@ -200,7 +209,28 @@ def test(
         )
     if classes is not None and loss is not None:
         labels("test", samples.y, classes, loss)
-    return Samples(samples.x.to(device, dtype), samples.y.to(device))
+    if samples.x.dtype != data.x.dtype and torch.uint8 in (samples.x.dtype, data.x.dtype):
+        raise ValueError(
+            f"test: expected {data.x.dtype} as the clients' data; got {samples.x.dtype}"
+        )
+    return replace(samples, normalize=samples.normalize or data.normalize).to(device, dtype)
+
+
+def augment(value: Any, data: FederatedData) -> Augment | None:
+    """An `Augment`, or one by name, where the data are images of bytes."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        one_of("augment", value, tuple(AUGMENTS))
+        value = AUGMENTS[value]
+    if not isinstance(value, Augment):
+        raise TypeError(f"augment: expected a name or a fedfast.data.Augment; got {value!r}")
+    if data.x.dtype != torch.uint8 or data.x.ndim != 4:
+        raise ValueError(
+            "augment: expected images of bytes, uint8 [n, C, H, W]; got "
+            f"{data.x.dtype} {list(data.x.shape)}"
+        )
+    return value
 
 
 def schedule(

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from . import kernels
 from .algorithms.pieces import Clients, Cohort
 from .data import FederatedData
 from .kernels import Column
-from .local import Batches, LocalTrainer
+from .layout import FlatLayout
+from .local import Batches, LocalSettings, LocalTrainer, about
+from .memory import Halving
 from .probe import Probe
 from .schedule import Round
 from .state import ClientState, ServerState
@@ -41,14 +44,12 @@ class Outcome:
 class EngineSettings:
     """What a run fixes for its rounds.
 
-    chunk     K, clients trained together
     cohort    the largest cohort of the schedule
     width     B, its widest batch
     tolerant  a diverged client counts as one that did not move; else its divergence leaves the
               global model as it was
     """
 
-    chunk: int
     cohort: int
     width: int
     by_samples: bool
@@ -60,22 +61,34 @@ class Engine:
     """Runs rounds; knows clients, chunks and weights, but neither users nor files."""
 
     def __init__(
-        self, trainer: LocalTrainer, data: FederatedData, row: Tensor, settings: EngineSettings
+        self,
+        trainers: Halving[LocalTrainer],
+        data: FederatedData,
+        layout: FlatLayout,
+        row: Tensor,
+        local: LocalSettings,
+        settings: EngineSettings,
     ) -> None:
-        self.trainer, self.data, self.settings = trainer, data, settings
-        self.algorithm, self.backend = trainer.algorithm, trainer.settings.backend
+        self.trainers, self.data, self.local, self.settings = trainers, data, local, settings
+        self.algorithm, self.backend = local.algorithm, local.backend
+        self.about = about(layout, row.device)
         self.rule = self.algorithm.server.kernel(settings.server_lr)
-        trained = trainer.about.trained
+        trained = self.about.trained
         kept = self.algorithm.server_rows(), self.algorithm.server_scalars()
-        small = self.algorithm.server_values(trainer.about)
+        small = self.algorithm.server_values(self.about)
         self.state = ServerState(row, trained, self.rule, *kept, small)
         self.next = self.state.twin()
-        rows, values = self.algorithm.client_rows(), self.algorithm.client_values(trainer.about)
+        rows, values = self.algorithm.client_rows(), self.algorithm.client_values(self.about)
         self.clients = ClientState(rows, values, data.num_clients, row, trained)
         self.sent = torch.empty_like(row)
-        self.mean = Mean(row, trainer.about, self.backend)
-        apart = self.algorithm.server.whole and settings.cohort > settings.chunk
-        self.models = row.new_zeros(settings.cohort if apart else 0, trained)
+        self.mean = Mean(row, self.about, self.backend)
+        self.models = row.new_zeros(0, trained)  # of a whole cohort, where a rule needs it
+        trainers.use(lambda trainer, _: trainer)  # buffers that do not fit are found out now
+
+    @property
+    def trainer(self) -> LocalTrainer:
+        """The owner of the live buffers, until memory runs out."""
+        return self.trainers.use(lambda trainer, _: trainer)
 
     def round(self, t: int, plan: Round, lr: float, rehearsal: Round | None = None) -> Outcome:
         """One round from `state`; the new state is accepted if it is finite.
@@ -113,9 +126,9 @@ class Engine:
             steps=counts,
             weights=weights,
             lr_total=counts * lr,
-            epochs=self.trainer.settings.epochs,
+            epochs=self.local.epochs,
             population=self.data.num_clients,
-            seed=self.trainer.settings.seed,
+            seed=self.local.seed,
             backend=self.backend,
         )
         at = torch.from_numpy(ids).to(device)
@@ -125,7 +138,7 @@ class Engine:
     def _send(self, t: int, rehearsed: Tensor | None) -> Tensor:
         """The row that clients receive. [S]"""
         self.sent.copy_(self.state.row)
-        out = self.sent[: self.trainer.about.trained]
+        out = self.sent[: self.about.trained]
         self.algorithm.server.send(self.state, t, rehearsed, out, self.backend)
         return self.sent
 
@@ -133,16 +146,12 @@ class Engine:
         self, tally: _Tally, plan: Round, order: np.ndarray, cohort: Cohort, sent: Tensor
     ) -> None:
         """Train the cohort in chunks and sum up; a rehearsal (no sums) changes no client state."""
-        for begin in range(0, len(order), self.settings.chunk):
-            chosen = order[begin : begin + self.settings.chunk]
-            part = slice(begin, begin + len(chosen))
-            batches = self.batches(cohort.round, plan, chosen)
-            at = self._clients(cohort, part, sent)
-            wants = self.algorithm.drift.full_gradient
-            everything = self._everything(at, plan.width) if wants else None
-            tally.losses.append(self.trainer.train(sent, batches, at, everything))
-            tally.samples += int(batches.count.sum())
+        begin = 0
+        while begin < len(order):
+            at, samples = self._chunk(tally, plan, order, cohort, begin, sent)
+            part = slice(begin, begin + len(at))
             bad = self._contain(at, sent)
+            tally.samples += samples
             tally.diverged += at.ids[bad.cpu().numpy()].tolist()
             if tally.sums is not None:
                 if self.algorithm.personal is not None:
@@ -151,30 +160,61 @@ class Engine:
                 self._restore(at, bad)
                 tally.sums.add(at, part, self.clients)
                 self.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
-            models = self.trainer.w[: len(at)]
-            self.mean.add(models, cohort.weights[part], sent, begin == 0)
-            if len(self.models):
-                self.models[part] = at.w
+            self.mean.add(self.trainer.w[: len(at)], cohort.weights[part], sent, begin == 0)
+            if self.algorithm.server.whole and len(at) < len(order):
+                self._store(part, at.w)
+            begin = part.stop
+            del at  # its views would keep the live buffers where the next chunk must halve them
 
-    def _clients(self, cohort: Cohort, part: slice, sent: Tensor) -> Clients:
+    def _chunk(
+        self,
+        tally: _Tally,
+        plan: Round,
+        order: np.ndarray,
+        cohort: Cohort,
+        begin: int,
+        sent: Tensor,
+    ) -> tuple[Clients, int]:
+        """The next K clients, trained; and how many samples they saw."""
+
+        def work(trainer: LocalTrainer, chunk: int) -> tuple[Clients, Tensor, int]:
+            chosen = order[begin : begin + chunk]
+            batches = self.batches(trainer, cohort.round, plan, chosen)
+            at = self._clients(trainer, cohort, slice(begin, begin + len(chosen)), sent)
+            wants = self.algorithm.drift.full_gradient
+            everything = self._everything(trainer, at, plan.width) if wants else None
+            losses = trainer.train(sent, batches, at, everything)
+            return at, losses, int(batches.count.sum())
+
+        at, losses, samples = self.trainers.use(work)
+        tally.losses.append(losses)
+        return at, samples
+
+    def _store(self, part: slice, models: Tensor) -> None:
+        """Keep a chunk's models until the cohort is complete."""
+        if not len(self.models):
+            self.models = models.new_zeros(self.settings.cohort, models.shape[1])
+        self.models[part] = models
+
+    def _clients(self, trainer: LocalTrainer, cohort: Cohort, part: slice, sent: Tensor) -> Clients:
         """A chunk of the cohort with its state gathered."""
-        trainer, ids = self.trainer, cohort.ids[part]
-        count, start = len(ids), sent[: trainer.about.trained]
+        ids, start = cohort.ids[part], sent[: self.about.trained]
+        count = len(ids)
         own = {name: bank[:count] for name, bank in trainer.own.items()}
         values = self.clients.gather(torch.from_numpy(ids), start, own)
         scratch = {name: bank[:count] for name, bank in trainer.scratch.items()}
         return Clients(
-            layout=trainer.about,
+            layout=self.about,
             backend=self.backend,
             round=cohort.round,
             step=0,
             ids=ids,
             sizes=cohort.sizes[part],
             steps=cohort.steps[part],
-            epochs=trainer.settings.epochs,
+            epochs=cohort.epochs,
             lr=cohort.lr,
             lr_total=cohort.lr_total[part],
-            seed=trainer.settings.seed,
+            seed=cohort.seed,
             start=start,
             w=start.expand(count, -1),
             g=trainer.g[:count],
@@ -188,22 +228,26 @@ class Engine:
             probe=Probe(trainer, self.data, cohort.round, self.settings.width),
         )
 
-    def batches(self, t: int, plan: Round, chosen: np.ndarray) -> Batches:
-        """The batches of the clients at the positions `chosen` of a round."""
+    def batches(self, trainer: LocalTrainer, t: int, plan: Round, chosen: np.ndarray) -> Batches:
+        """The batches of the clients at the positions `chosen` of a round, as wide as the run's."""
         index, count = plan.batches(chosen)
         clients = plan.clients[chosen]
         steps = int(count.ne(0).sum(dim=1).max()) if len(chosen) else 0
-        sample = self.data.rows(torch.from_numpy(clients), index[:, :steps])
-        return Batches(t, clients, sample, count[:, :steps])
+        width = self.settings.width  # what the path's buffers hold, which `plan` may not fill
+        index = pad(index[:, :steps], (0, width - plan.width))
+        sample = self.data.rows(torch.from_numpy(clients), index)
+        draws = trainer.feed.draw(t, clients, steps, width)
+        return Batches(t, clients, sample, count[:, :steps], draws)
 
-    def _everything(self, at: Clients, width: int) -> Batches:
+    def _everything(self, trainer: LocalTrainer, at: Clients, width: int) -> Batches:
         """All samples of a chunk's clients, once and in their order."""
         sizes = self.data.sizes[at.ids]
         slot = np.arange(-(-int(sizes.max()) // width) * width).reshape(-1, width)
         real = slot[None] < sizes[:, None, None]
         index, count = np.where(real, slot[None], 0), real.sum(-1).astype(np.int32)
         sample = self.data.rows(torch.from_numpy(at.ids), torch.from_numpy(index))
-        return Batches(at.round, at.ids, sample, torch.from_numpy(count))
+        draws = trainer.feed.draw(at.round, at.ids, len(slot), width)
+        return Batches(at.round, at.ids, sample, torch.from_numpy(count), draws)
 
     def _contain(self, at: Clients, sent: Tensor) -> Tensor:
         """Positions of non-finite clients; the model sent takes their place in the mean."""
@@ -227,8 +271,8 @@ class Engine:
         algorithm, after, numbers = self.algorithm, self.next, tally.joined()
         start = sent[: after.trained]
         if algorithm.server.whole:
-            models = self.models[: len(cohort)] if len(self.models) else self._live(len(cohort))
-            about, backend = self.trainer.about, self.backend
+            models = self._all_models(len(cohort))
+            about, backend = self.about, self.backend
             weights, found = algorithm.server.reweigh(models, start, cohort, about, backend)
             self.mean.replace(models, weights, start)
             numbers |= found
@@ -242,8 +286,11 @@ class Engine:
             kernels.step(w, added, -1.0, out=w, backend=self.backend)
         return norm
 
-    def _live(self, clients: int) -> Tensor:
-        return self.trainer.w[:clients, : self.trainer.about.trained]
+    def _all_models(self, clients: int) -> Tensor:
+        """The cohort's models [C, trained]: the live bank where it holds them all."""
+        if clients <= self.trainers.chunk:
+            return self.trainer.w[:clients, : self.about.trained]
+        return self.models[:clients]
 
     def _nonfinite(self, rows: Tensor) -> Tensor:
         """Which rows hold a non-finite value. [K, S] -> [K] bool"""

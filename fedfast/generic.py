@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .algorithms.objective import Network, Objective
+from .data import Samples
+from .feed import View
 from .layout import FlatLayout
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -83,12 +85,16 @@ class GenericPath:
             self._views[key] = self.layout.views(bank[k], trained)
         return self._views[key]
 
+    def forget(self) -> None:
+        """Let go of the live buffers of a run: others take their place."""
+        self._views.clear()
+
     def batch(
-        self, x: Tensor, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
+        self, view: View, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
     ) -> Minibatch:
         """The samples `rows` [K, B] of a bank; client k uses the first count[k]."""
         with torch_threads(1):  # beside the gradients a gather is small, and barriers are not
-            return Minibatch(x[rows], y[rows], count, seeds)
+            return Minibatch(view.take(rows), y[rows], count, seeds)
 
     def gradients(
         self,
@@ -135,46 +141,46 @@ class GenericPath:
             view.zero_() if part is None else view.copy_(part)
 
     @torch.no_grad()
-    def evaluate(self, row: Tensor, x: Tensor, y: Tensor) -> tuple[float, float]:
-        """(accuracy, mean loss) of one model. row: [S]; x: [n, ...]; y: [n]."""
+    def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
+        """(accuracy, mean loss) of one model. row: [S]."""
         tensors = self.layout.views(row)
-        starts = range(0, len(y), EVALUATION_BATCH)
+        starts = range(0, len(samples), EVALUATION_BATCH)
 
         def work(worker: int) -> list[tuple[int, float, int]]:
             with torch.no_grad():
                 return [
-                    self._judge(self.judges[worker], tensors, x, y, starts[i])
+                    self._judge(self.judges[worker], tensors, samples, starts[i])
                     for i in range(worker, len(starts), self.workers)
                 ]
 
         parts = sorted(part for found in self._each_worker(work) for part in found)
         correct = sum(part[2] for part in parts)
-        return correct / len(y), sum(part[1] for part in parts) / len(y)
+        return correct / len(samples), sum(part[1] for part in parts) / len(samples)
 
     @torch.no_grad()
-    def predict(self, jobs: Sequence[tuple[Callable[[], Tensor], Tensor]]) -> list[Tensor]:
-        """The predicted classes [n] of every job: (what returns a model's row [S], x [n, ...])."""
+    def predict(self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]]) -> list[Tensor]:
+        """The predicted classes [n] of every job: (what returns a model's row [S], samples)."""
+
+        def logits(worker: int, row: Tensor, samples: Samples) -> Tensor:
+            x = samples.inputs(self.layout.dtype)
+            return functional_call(self.judges[worker], self.layout.views(row), (x,))
 
         def work(worker: int) -> list[Tensor]:
+            mine = jobs[worker :: self.workers]
             with torch.no_grad():
-                return [
-                    functional_call(self.judges[worker], self.layout.views(row()), (x,)).argmax(
-                        dim=1
-                    )
-                    for row, x in jobs[worker :: self.workers]
-                ]
+                return [logits(worker, row(), samples).argmax(dim=1) for row, samples in mine]
 
         found = self._each_worker(work)
         return [found[i % self.workers][i // self.workers] for i in range(len(jobs))]
 
     def _judge(
-        self, judge: nn.Module, tensors: dict[str, Tensor], x: Tensor, y: Tensor, start: int
+        self, judge: nn.Module, tensors: dict[str, Tensor], samples: Samples, start: int
     ) -> tuple[int, float, int]:
         """(start, summed loss, correct predictions) of one slice of the test set."""
-        part, target = x[start : start + EVALUATION_BATCH], y[start : start + EVALUATION_BATCH]
-        logits = functional_call(judge, tensors, (part,))
-        loss = float(self.loss(logits, target)) * len(target)
-        return start, loss, int((logits.argmax(dim=1) == target).sum())
+        part = samples.take(slice(start, start + EVALUATION_BATCH))
+        logits = functional_call(judge, tensors, (part.inputs(self.layout.dtype),))
+        loss = float(self.loss(logits, part.y)) * len(part)
+        return start, loss, int((logits.argmax(dim=1) == part.y).sum())
 
 
 @dataclass(frozen=True)
@@ -229,7 +235,8 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
 
     Raises ValueError if the module cannot take the data or does not answer with `[n, classes]`.
     """
-    trial = deepcopy(module).to(device=x.device, dtype=x.dtype).train()
+    dtype = x.dtype if x.is_floating_point() else None  # tokens say nothing about the module's
+    trial = deepcopy(module).to(device=x.device, dtype=dtype).train()
     before = torch.get_rng_state(), *_device_states(x)
     begin = time.perf_counter()
     try:

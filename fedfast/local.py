@@ -20,6 +20,7 @@ from torch import Tensor
 from . import kernels
 from .algorithms import Algorithm
 from .algorithms.pieces import Clients, Layout, Piece, overrides
+from .feed import Draws, Feed
 from .generic import GenericPath, Minibatch
 from .layout import FlatLayout
 from .programs import Fold, ProgramPath
@@ -47,12 +48,14 @@ class Batches:
     clients  [K] ids
     sample   [K, T, B] rows of the data bank
     count    [K, T] samples of each step, 0 where a client is done
+    draws    how each step's images are augmented, if they are
     """
 
     round: int
     clients: np.ndarray
     sample: Tensor
     count: Tensor
+    draws: Draws | None = None
 
 
 class LocalTrainer:
@@ -63,13 +66,12 @@ class LocalTrainer:
         settings: LocalSettings,
         layout: FlatLayout,
         path: GenericPath | ProgramPath,
-        bank: tuple[Tensor, Tensor],
+        feed: Feed,
         chunk: int,
     ) -> None:
         self.settings, self.layout, self.path = settings, layout, path
         self.algorithm, local = settings.algorithm, settings.algorithm.local
-        self.x, self.y = bank
-        device = self.x.device
+        self.feed, device = feed, feed.x.device
 
         def trained() -> Tensor:
             return layout.bank(chunk, device, full=False)
@@ -167,11 +169,12 @@ class LocalTrainer:
 
     def batch(self, s: int, active: int, batches: Batches, draw: int | None = None) -> Minibatch:
         """The samples of step `s`; `draw` keys its random numbers, if they are not the step's."""
-        rows = batches.sample[:active, s].to(self.x.device)
+        rows = batches.sample[:active, s].to(self.feed.x.device)
         seeds = None
         if self.path.random:
             seeds = self._seeds(batches, active, s if draw is None else draw)
-        return self.path.batch(self.x, self.y, rows, batches.count[:active, s], seeds)
+        view = self.feed.view(batches.draws, s, active)
+        return self.path.batch(view, self.feed.y, rows, batches.count[:active, s], seeds)
 
     def _gradient(self, at: Clients, batch: Minibatch, out: Tensor, extra: dict[str, Any]) -> None:
         """The step's gradient `[active, trained]` into `out`: at `w` or at its ascent."""

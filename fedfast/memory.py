@@ -1,17 +1,52 @@
-"""How many clients fit: bytes per client of a run, and the largest K within a budget."""
+"""How many clients fit: bytes per client of a run, the largest K within a budget, and half of K
+where a device runs out of memory all the same."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 
 from .algorithms import Algorithm
+from .data import FederatedData
 from .layout import FlatLayout
-from .schedule import Schedule
 
-SHARE = 0.25  # of free memory; data, activations and the rest of the machine live in what is left
+GIB = 1 << 30
+# Of free memory. On a host others live in what is left; a device is usually one run's own, and what
+# is left there is for the voices' workspace and for evaluation.
+SHARES = {"cpu": 0.25, "cuda": 0.8}
 FALLBACK = 4 << 30  # where the system does not tell
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """K and what it rests on.
+
+    chunk   K, clients trained together
+    cohort  the most that train in one round
+    each    bytes per client: live rows, activations, its batch
+    fixed   bytes whatever K is: the server's rows, and the samples where `memory` was a number
+    budget  bytes all of that should fit in
+    """
+
+    chunk: int
+    cohort: int
+    each: int
+    fixed: int
+    budget: int
+
+    def __str__(self) -> str:
+        return (
+            f"K = {self.chunk} of {self.cohort} clients at once, {_size(self.each)} each and "
+            f"{_size(self.fixed)} besides, within {_size(self.budget)}"
+        )
 
 
 def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
@@ -20,6 +55,18 @@ def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
     banks = 2 + int(local.ascends) + int(local.keeps) + int(local.momentum > 0)
     banks += len(algorithm.client_rows()) + len(algorithm.scratch_rows())
     return max(1, banks * layout.stride * layout.dtype.itemsize)
+
+
+def server_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
+    """Bytes of the server's rows, each twice (now and next), the row sent, and float64 sums."""
+    own = len(algorithm.server_rows())
+    rows = 2 * (1 + algorithm.server.kernel(1.0).moments + own) + 1
+    return layout.stride * (rows * layout.dtype.itemsize + 8 * (1 + own))
+
+
+def data_bytes(data: FederatedData) -> int:
+    """Bytes of the samples on the device."""
+    return sum(t.numel() * t.element_size() for t in (data.x, data.y, data.order, data.offsets))
 
 
 def free_bytes(device: torch.device) -> int:
@@ -32,15 +79,72 @@ def free_bytes(device: torch.device) -> int:
         return FALLBACK
 
 
-def clients_per_chunk(
-    layout: FlatLayout,
-    algorithm: Algorithm,
-    schedule: Schedule,
-    device: torch.device,
+def plan(
+    memory: float | str,
     chunk: int | None,
-    activations: int = 0,
-) -> int:
-    """K: `chunk`, or what fits `SHARE` of free memory; never more than the largest cohort."""
-    each = bytes_per_client(layout, algorithm) + activations
-    fits = int(SHARE * free_bytes(device)) // each
-    return max(1, min(schedule.largest_cohort, fits if chunk is None else chunk))
+    cohort: int,
+    each: int,
+    server: int,
+    data: int,
+    device: torch.device,
+) -> Plan:
+    """K: `chunk`, or what fits; never more than the cohort.
+
+    memory  "auto": a share of what is free now, with the samples in place; a number: GiB in all
+    Raises ValueError if a number of GiB cannot hold one client.
+    """
+    if memory == "auto":
+        fixed, budget = server, int(SHARES[device.type] * free_bytes(device))
+    else:
+        fixed, budget = server + data, int(float(memory) * GIB)
+        if chunk is None and fixed + each > budget:
+            raise ValueError(
+                f"memory: expected at least {(fixed + each) / GIB:.3g} GiB, the samples, the "
+                f"server's rows and one client; got {memory}"
+            )
+    fits = (budget - fixed) // each
+    return Plan(max(1, min(cohort, fits if chunk is None else chunk)), cohort, each, fixed, budget)
+
+
+class Halving(Generic[T]):
+    """What is made for K clients, made anew for K / 2 when the device has no memory left.
+
+    make  K -> the thing; its buffers must go when it goes
+    """
+
+    def __init__(self, make: Callable[[int], T], chunk: int) -> None:
+        self._make, self.chunk = make, chunk
+        self._held: T | None = None
+
+    def use(self, work: Callable[[T, int], R]) -> R:
+        """`work(thing, K)`, tried again from its beginning for fewer clients where it must be.
+
+        Raises torch.OutOfMemoryError where K = 1 does not fit either.
+        """
+        while True:
+            try:
+                if self._held is None:
+                    self._held = self._make(self.chunk)
+                return work(self._held, self.chunk)
+            except torch.OutOfMemoryError:
+                if self.chunk == 1:
+                    raise
+            self._shrink()  # not inside of `except`: the error's frames keep the buffers alive
+
+    def _shrink(self) -> None:
+        self._held, self.chunk = None, self.chunk // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        logging.getLogger("fedfast").warning(
+            "out of memory with %d clients at once; going on with %d", 2 * self.chunk, self.chunk
+        )
+
+
+def _size(count: int) -> str:
+    """`812 B`, `1.2 MiB`, `3.4 GiB`."""
+    amount, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.3g} {unit}"

@@ -12,13 +12,7 @@ from .programs import Program, trace
 
 
 def program_for(
-    module: nn.Module,
-    layout: FlatLayout,
-    loss: object,
-    backend: str,
-    x: Tensor,
-    random: bool,
-    own_loss: str,
+    module: nn.Module, layout: FlatLayout, loss: object, backend: str, x: Tensor, own_loss: str = ""
 ) -> tuple[Program | None, str]:
     """(program, "") or (None, why the generic path is taken).
 
@@ -29,13 +23,13 @@ def program_for(
         return None, own_loss
     if loss != "cross_entropy":
         return None, "the loss is a callable"
-    if random:
-        return None, "the model draws random numbers in training"
-    if x.device.type != "cpu" or backend == "triton":
-        return None, "layer operations have no GPU voice yet"
     program, reason = trace(module, x)
     if program is None:
         return None, reason
+    if x.device.type != "cpu" or backend == "triton":
+        missing = next((type(r).__name__ for r in program.records if not r.on_gpu), None)
+        if missing:
+            return None, f"{missing.lower()} has no GPU voice yet"
     return _complete(program, layout)
 
 

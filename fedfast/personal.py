@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .data import FederatedData, Samples
+from .data._bank import joined
 from .engine import Engine
 from .generic import EVALUATION_BATCH, GenericPath
 from .schedule import Schedule
@@ -75,12 +76,12 @@ class Personal:
         self.engine, self.judge = engine, judge
         self.sizes, self.algorithm = data.sizes, engine.algorithm
         self.tested = np.array([len(part) for part in data.test or []], dtype=np.int64)
-        self.test = None if self.tested.sum() == 0 else _joined(data.test or [])
+        self.test = None if self.tested.sum() == 0 else joined(data.test or [], None)
         self.tuned: Tensor | None = None
         self.slot = np.full(data.num_clients, -1)
         self.span = (0, 0)
         if self.algorithm.fine_tune is not None:
-            a, b = self.algorithm.fine_tune.span(engine.trainer.about)
+            a, b = self.algorithm.fine_tune.span(engine.about)
             whole = self.algorithm.fine_tune.layers == "all"
             self.span = (a, len(engine.state.row) if whole else b)
 
@@ -98,7 +99,7 @@ class Personal:
             participation=1.0,
             local_epochs=self.algorithm.fine_tune.epochs,
             batch_size=self.engine.settings.width,
-            seed=self.engine.trainer.settings.seed,
+            seed=self.engine.local.seed,
         )
         plan = schedule.round(t)
         self.tuned = tune(self.engine, t, plan, lr, self.span)
@@ -151,12 +152,10 @@ class Personal:
         models  the rows to ask, the next one up to each of `ends` of the joined test parts
         """
         spans = zip([0, *ends[:-1]], ends, strict=True)
-        jobs = [(m, test.x[a:b]) for m, (a, b) in zip(models, spans, strict=True) if a < b]
+        jobs = [
+            (m, test.take(slice(a, b))) for m, (a, b) in zip(models, spans, strict=True) if a < b
+        ]
         right = torch.cat(self.judge.predict(jobs)) == test.y
         total = np.concatenate([[0], np.cumsum(right.cpu().numpy())])
         last = np.cumsum(self.tested)
         return total[last] - total[last - self.tested]
-
-
-def _joined(parts: list[Samples]) -> Samples:
-    return Samples(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]))

@@ -37,6 +37,7 @@ class RunFolder:
     def __init__(self, out: str | Path, config: str) -> None:
         self.path = _claim(Path(out), config)
         self.histories: dict[str, History] = {}
+        self.remarks: dict[str, str] = {}  # label -> a line for the summary
         self.trouble = ""  # the traceback of what ended the run early, for error.txt
         self._latest: dict[str, dict[str, Any]] = {}  # label -> its newest checkpoint
         self._saved: dict[str, float] = {}
@@ -81,6 +82,8 @@ class RunFolder:
                 self.end(label)
             self._csv.close()
             text = f"{about}\n\n{summary.markdown(self.histories)}"
+            remarks = [f"- **{label}**: {what}\n" for label, what in self.remarks.items()]
+            text += "".join(["\n", *remarks] if remarks else [])
             if self.rounds:
                 atomic(self.path / "curves.png", lambda to: plots.curves(self.histories, to))
                 text += "\n![Accuracy and loss per round](curves.png)\n"

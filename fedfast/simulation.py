@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,15 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from . import _doors as doors
+from . import memory as memories
 from .algorithms import Algorithm
-from .data import FederatedData
+from .data import Augment, FederatedData
 from .engine import Engine, EngineSettings, Outcome
+from .feed import Feed
 from .generic import GenericPath, Loss, torch_threads
 from .history import History, Row
 from .kernels import _launch
 from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
-from .memory import clients_per_chunk
 from .paths import program_for, say_once
 from .personal import ClientScores, Personal
 from .programs import ProgramPath, bytes_per_client
@@ -48,10 +50,14 @@ class Simulation:
     clip_norm      largest norm of a client's step direction, None for no clipping
     loss           "cross_entropy", or a callable (logits, targets) -> mean over the batch
     aggregation    "samples": clients weigh n_k; "uniform": all alike
-    seed           keys cohorts, batches and dropout by (seed, round, client)
+    augment        random crops and flips of training images of bytes (uint8): an `Augment`, or
+                   "crop-flip", "crop-flip-batch", "crop-flip-half"; None for none
+    seed           keys cohorts, batches, augmentation and dropout by (seed, round, client)
     device, dtype  "auto" (CUDA where there is one), "cpu", "cuda"; torch.float32 or torch.float64
     backend        voice of the operations: "auto", "native", "triton", "reference"
     chunk          K, clients trained together; None takes what memory allows
+    memory         budget of the run in GiB, or "auto" for a share of what is free; the attribute
+                   `memory` says what came of it. Where a GPU runs out all the same K is halved
     threads        None takes torch's. Neither K nor threads change a bit of the result
     schedule       a `Schedule` with its own rounds and batches; None draws one from the seed
     callbacks      called as f(sim, row) after each round
@@ -84,11 +90,13 @@ class Simulation:
         clip_norm: float | None = None,
         loss: str | Loss = "cross_entropy",
         aggregation: str = "samples",
+        augment: str | Augment | None = None,
         seed: int = 0,
         device: str | torch.device = "auto",
         dtype: torch.dtype = torch.float32,
         backend: str = "auto",
         chunk: int | None = None,
+        memory: float | str = "auto",
         threads: int | None = None,
         schedule: Schedule | None = None,
         callbacks: Sequence[Callback] = (),
@@ -102,6 +110,7 @@ class Simulation:
         doors.optional(doors.positive_int, "batch_size", batch_size)
         doors.optional(doors.positive_int, "chunk", chunk)
         doors.optional(doors.positive_int, "threads", threads)
+        doors.memory(memory)
         doors.positive_int("eval_every", eval_every)
         doors.number("lr_decay", lr_decay, above=0.0)
         doors.number("server_lr", server_lr, above=0.0)
@@ -136,44 +145,66 @@ class Simulation:
         layout = FlatLayout.of(self._model, self.dtype)
         row = layout.flatten(self._model, self.device)
         _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
+        trial = data.bank.take(data.order[:2]).inputs(self.dtype)
         program, self.generic_because = program_for(
-            self._model,
-            layout,
-            loss,
-            backend,
-            data.x[data.order[:2]],
-            traits.random,
-            self.algorithm.local.own_loss,
+            self._model, layout, loss, backend, trial, self.algorithm.local.own_loss
         )
         width, item = self.schedule.width, self.dtype.itemsize
-        activations = 0 if program is None else bytes_per_client(program, width, item)
-        self.chunk = clients_per_chunk(
-            layout, self.algorithm, self.schedule, self.device, chunk, activations
+        activations = width * item * trial[0].numel()
+        if program is not None:
+            activations = bytes_per_client(program, width, item)
+        self.memory = memories.plan(
+            memory,
+            chunk,
+            self.schedule.largest_cohort,
+            memories.bytes_per_client(layout, self.algorithm) + activations,
+            memories.server_bytes(layout, self.algorithm),
+            memories.data_bytes(data),
+            self.device,
         )
+        logging.getLogger("fedfast").info("%s", self.memory)
         self._judge = GenericPath(self._model, layout, loss_fn, self.threads, traits)
-        self._path: GenericPath | ProgramPath = self._judge
         if program is None:
             say_once(self.generic_because)
-        else:
-            self._path = ProgramPath(program, layout, self.chunk, width, self.device, backend)
         local = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend, local_epochs)
-        trainer = LocalTrainer(local, layout, self._path, (data.x, data.y), self.chunk)
+        feed = Feed(data, doors.augment(augment, data), seed, self.dtype, backend)
+
+        def trainer(chunk: int) -> LocalTrainer:
+            self._judge.forget()
+            path: GenericPath | ProgramPath = self._judge
+            if program is not None:
+                path = ProgramPath(program, layout, chunk, width, self.device, backend)
+            return LocalTrainer(local, layout, path, feed, chunk)
+
+        trainers = memories.Halving(trainer, self.memory.chunk)
         settings = EngineSettings(
-            chunk=self.chunk,
             cohort=self.schedule.largest_cohort,
             width=self.schedule.width,
             by_samples=aggregation == "samples",
             tolerant=on_divergence == "continue",
             server_lr=server_lr,
         )
-        self._engine = Engine(trainer, replace(data, test=None), row, settings)
+        self._engine = Engine(trainers, replace(data, test=None), layout, row, local, settings)
         self._personal = Personal(self._engine, self._judge, data)
         self.layout, self.history, self.stopped = layout, History(), False
+
+    @property
+    def chunk(self) -> int:
+        """K, clients trained together; less than planned once memory has run out."""
+        return self._engine.trainers.chunk
 
     @property
     def round(self) -> int:
         """Rounds done so far."""
         return len(self.history)
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes (down, up) that a client and the server exchange per round, at least."""
+        sizes = self.algorithm.traffic()
+        model = sum(slot.length for slot in self.layout.slots)
+        extra, item = self.layout.parameters, self.dtype.itemsize
+        return tuple(item * (model + (n - 1) * extra) if n else 0 for n in sizes)  # type: ignore
 
     def __iter__(self) -> Iterator[Row]:
         """Train round by round, from where the simulation stands; yields each round's `Row`."""
@@ -205,7 +236,7 @@ class Simulation:
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
         with torch_threads(self.threads):
-            return self._judge.evaluate(self._engine.state.row, samples.x, samples.y)
+            return self._judge.evaluate(self._engine.state.row, samples)
 
     def evaluate_clients(self) -> ClientScores:
         """The global and the personal models on each client's own test part.
@@ -235,7 +266,7 @@ class Simulation:
     def _one_round(self) -> Row:
         t, lr = self.round, self._lr(self.round)
         begin = time.perf_counter()
-        with torch_threads(self.threads), doors.own_random_state(self._path.random):
+        with torch_threads(self.threads), doors.own_random_state(self._engine.trainer.path.random):
             plan = self.schedule.round(t)
             rehearses = self.algorithm.server.rehearses
             rehearsal = self.schedule.round(t, exchange=1) if rehearses else None
@@ -244,9 +275,11 @@ class Simulation:
         status = self._status(outcome)
         self.stopped = status != "ok" and self._on_divergence == "stop"
         if t + 1 == self.rounds and not self.stopped and self.algorithm.fine_tune is not None:
-            with torch_threads(self.threads), doors.own_random_state(self._path.random):
+            random = self._engine.trainer.path.random
+            with torch_threads(self.threads), doors.own_random_state(random):
                 self._personal.fine_tune(t + 1, lr)
         accuracy, loss = self._evaluation(t)
+        down, up = self.traffic
         return Row(
             round=t + 1,
             accuracy=accuracy,
@@ -256,6 +289,8 @@ class Simulation:
             clients=len(plan.clients),
             samples=outcome.samples,
             update_norm=outcome.update_norm,
+            bytes_down=down * len(plan.clients),
+            bytes_up=up * len(plan.clients),
             seconds=seconds,
             clients_per_second=len(plan.clients) / seconds,
             status=status,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from . import kernels
 from .engine import Engine
-from .local import Batches
+from .local import Batches, LocalTrainer
 from .schedule import Round
 
 
@@ -22,27 +19,32 @@ def tune(engine: Engine, t: int, plan: Round, lr: float, span: tuple[int, int]) 
     span  (a, b); what lies outside is frozen. Beyond the trained region running statistics move
     A client whose weights become non-finite keeps the global model's.
     """
-    engine.trainer.w[:] = engine.state.row
-    chunk, order = engine.settings.chunk, np.argsort(-plan.steps, kind="stable")
-    tuned = engine.state.row.new_empty(len(order), span[1] - span[0])
-    for begin in range(0, len(order), chunk):
-        chosen = order[begin : begin + chunk]
-        batches = _widened(engine.batches(t, plan, chosen), engine.settings.width)
-        tuned[torch.from_numpy(chosen).to(tuned.device)] = _chunk(engine, batches, lr, span)
+    row, order = engine.state.row, np.argsort(-plan.steps, kind="stable")
+    tuned = row.new_empty(len(order), span[1] - span[0])
+    begin = 0
+    while begin < len(order):
+
+        def work(trainer: LocalTrainer, chunk: int, begin: int = begin) -> int:
+            chosen = order[begin : begin + chunk]
+            found = _chunk(trainer, row, engine.batches(trainer, t, plan, chosen), lr, span)
+            tuned[torch.from_numpy(chosen).to(row.device)] = found
+            return len(chosen)
+
+        begin += engine.trainers.use(work)
     return tuned
 
 
-def _chunk(engine: Engine, batches: Batches, lr: float, span: tuple[int, int]) -> Tensor:
-    """Plain SGD steps of a chunk; returns the tuned part [K, b - a]."""
-    trainer, (a, b) = engine.trainer, span
-    settings, last = trainer.settings, min(b, trainer.about.trained)
-    w = trainer.w[: len(batches.clients)]
-    w[:, a:b] = engine.state.row[a:b]
+def _chunk(
+    trainer: LocalTrainer, row: Tensor, batches: Batches, lr: float, span: tuple[int, int]
+) -> Tensor:
+    """Plain SGD steps of a chunk from `row` [S]; returns the tuned part [K, b - a]."""
+    settings, trained, (a, b) = trainer.settings, trainer.about.trained, span
+    w, last = trainer.w[: len(batches.clients)], min(b, trained)
+    w[:] = row
     for s, count in enumerate(batches.count.ne(0).sum(dim=0).tolist()):
-        batch, g = trainer.batch(s, count, batches), trainer.g[:count]
-        keep = b <= trainer.about.trained
-        trainer.path.gradients(w[:count], w[:count], batch, g, trainer.losses[:count], keep)
-        part = w[:count, a:last]
+        batch, g, part = trainer.batch(s, count, batches), trainer.g[:count], w[:count, a:last]
+        losses = trainer.losses[:count]
+        trainer.path.gradients(w[:count], w[:count], batch, g, losses, b <= trained)
         kernels.step(
             part,
             g[:, a:last],
@@ -53,11 +55,5 @@ def _chunk(engine: Engine, batches: Batches, lr: float, span: tuple[int, int]) -
             backend=settings.backend,
         )
     bad = ~w[:, a:b].isfinite().all(dim=1)
-    w[bad, a:b] = engine.state.row[a:b]
+    w[bad] = row
     return w[:, a:b]
-
-
-def _widened(batches: Batches, width: int) -> Batches:
-    """The same batches, as wide as those of the rounds: that is what the path's buffers hold."""
-    missing = width - batches.sample.shape[2]
-    return replace(batches, sample=pad(batches.sample, (0, missing)))

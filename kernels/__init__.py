@@ -5,25 +5,24 @@ The voices are reference (torch), native (C++) and Triton.
 
 from .activation import activation, activation_backward
 from .aggregate import aggregate
+from .batch_norm import batch_norm, batch_norm_backward
 from .conv import conv, conv_backward
+from .dropout import dropout
+from .embedding import embedding, embedding_backward
 from .gather import gather
 from .gram import gram
+from .group_norm import group_norm, group_norm_backward
+from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
 from .loss import cross_entropy
+from .lstm import lstm, lstm_backward
 from .mix import mix
-from .norm import (
-    batch_norm,
-    batch_norm_backward,
-    group_norm,
-    group_norm_backward,
-    layer_norm,
-    layer_norm_backward,
-)
 from .perturb import perturb
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .sensitivity import sensitivity
 from .server import Server
+from .softmax import log_softmax, log_softmax_backward
 from .stats import Column, cosines, norms, stats
 from .step import step
 
@@ -45,6 +44,9 @@ __all__ = [
     "conv_backward",
     "cosines",
     "cross_entropy",
+    "dropout",
+    "embedding",
+    "embedding_backward",
     "gather",
     "gram",
     "group_norm",
@@ -53,6 +55,10 @@ __all__ = [
     "layer_norm_backward",
     "linear",
     "linear_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "lstm",
+    "lstm_backward",
     "mix",
     "norms",
     "perturb",

@@ -15,6 +15,7 @@ Coefficient = float | Tensor
 TermsLike = Tensor | Sequence[Tensor | tuple[Tensor, Coefficient]]
 
 MAX_TERMS = 8
+PRECISIONS = ("fp32", "tf32x3", "tf32")
 
 
 @lru_cache(maxsize=4096)
@@ -41,6 +42,20 @@ def _number(name: str, value: Any) -> float:
     except (TypeError, ValueError):
         found = type(value).__name__
         raise TypeError(f"{name}: expected a number or a tensor [K]; got {found}") from None
+
+
+def precise(precision: str) -> str:
+    """What the products of float32 operands may be rounded to, checked: one of `PRECISIONS`.
+
+    fp32     products and sums in float32
+    tf32x3   three products of TF32 parts (11 bits each): nearly float32's error
+    tf32     operands rounded to TF32, sums in float32: relative errors of 1e-3 in a product
+    A permission, not an order: voices without TF32 (reference, native) and float64 operands ignore
+    it and are exact to their dtype.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {precision!r}")
+    return precision
 
 
 def rows(name: str, value: Tensor, bank: Tensor) -> Tensor:

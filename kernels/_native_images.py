@@ -28,6 +28,7 @@ def conv(
     geometry: Geometry,
     activation: str | None,
     out: Tensor,
+    precision: str,
 ) -> Tensor:
     """`reference_images.conv`, compiled."""
     _native.module.conv(
@@ -57,6 +58,7 @@ def conv_backward(
     beta: Tensor,
     base_weight: Tensor,
     base_bias: Tensor | None,
+    precision: str,
 ) -> None:
     """`reference_images.conv_backward`, compiled."""
     _native.module.conv_backward(

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from . import _native
 from ._native import address, operand
-from .reference_layers import OUT_OF_RANGE, ROW_OUT_OF_RANGE
+from .reference_layers import OUT_OF_RANGE, ROW_OUT_OF_RANGE, Look, image
 
-ACTIVATIONS = (None, "relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid")  # as `enum class Act`
+# As `enum class Act`.
+ACTIVATIONS = (None, "relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid", "relu6")
 
 
 def problem(like: Tensor) -> tuple[bool, int, int]:
@@ -26,7 +27,12 @@ def _client_size(x: Tensor) -> int:
 
 
 def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, out: Tensor
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | None,
+    out: Tensor,
+    precision: str,
 ) -> Tensor:
     """`reference_layers.linear`, compiled."""
     _native.module.linear(
@@ -54,6 +60,7 @@ def linear_backward(
     beta: Tensor,
     base_weight: Tensor,
     base_bias: Tensor | None,
+    precision: str,
 ) -> None:
     """`reference_layers.linear_backward`, compiled."""
     _native.module.linear_backward(
@@ -117,32 +124,14 @@ def cross_entropy(
         raise IndexError(OUT_OF_RANGE)
 
 
-def gather(
-    bank: Tensor, rows: Tensor, mean: Tensor | None, std: Tensor | None, out: Tensor
-) -> Tensor:
+def gather(bank: Tensor, rows: Tensor, look: Look | None, out: Tensor) -> Tensor:
     """`reference_layers.gather`, compiled."""
-    channels = 1 if mean is None else bank.shape[1]
-    size = _client_size(bank) // channels
-    samples = bank.shape[0], rows.shape[1], channels, size
-    if bank.dtype == out.dtype:
-        fine = _native.module.gather_bytes(
-            problem(out),
-            samples,
-            operand(rows),
-            address(bank),
-            bank.element_size(),
-            operand(out),
-        )
+    given = problem(out), (bank.shape[0], rows.shape[1], *image(bank, look)), operand(rows)
+    if look is None:
+        fine = _native.module.gather_bytes(*given, address(bank), bank.element_size(), operand(out))
     else:
-        fine = _native.module.gather_normalised(
-            problem(out),
-            samples,
-            operand(rows),
-            address(bank),
-            address(mean),
-            address(std),
-            operand(out),
-        )
+        scene = [address(t) for t in (look.scale, look.shift, look.margin, look.offset, look.flip)]
+        fine = _native.module.gather_images(*given, address(bank), scene, operand(out))
     if not fine:
         raise IndexError(ROW_OUT_OF_RANGE.format(bank.shape[0]))
     return out

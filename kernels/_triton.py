@@ -30,6 +30,7 @@ except ImportError:  # reported at first use
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DTYPES = (torch.float32, torch.float64)
+DOT = {"fp32": "ieee", "tf32x3": "tf32x3", "tf32": "tf32"}  # `tl.dot`'s names of `PRECISIONS`
 FEW_SLOTS = 512  # up to so many partial sums are added by every program that needs their total
 
 
@@ -76,6 +77,17 @@ def block_size(terms: int) -> int:
     return 4096 if terms <= 3 else 2048
 
 
+def dot_precision(precision: str, like: Tensor) -> str:
+    """`PRECISION` for `dot`: float64 has only its own."""
+    return DOT[precision] if like.dtype == torch.float32 else "ieee"
+
+
+def unit(t: Tensor, length: int) -> int:
+    """`UNIT` for `multiple`: elements of a 16-byte access if runs of `length` and clients allow."""
+    width = 16 // t.element_size()
+    return 1 if length % width or t.stride(0) % width else width
+
+
 def strided(t: Tensor | None) -> tuple[Tensor | None, int]:
     """A `[K, S]` operand as (pointer, row stride); (None, 0) for None."""
     return (None, 0) if t is None else (t, t.stride(0))
@@ -110,6 +122,40 @@ def combine(buffers, strides, coefs, k, cols, mask):
         d = tl.load(buffers[j] + k * strides[j] + cols, mask, other=0.0)
         total += tl.load(coefs[j] + k) * d
     return total
+
+
+@jit
+def dot(a, b, acc, PRECISION: tl.constexpr):
+    """`acc + a b` of tiles [M, R] and [R, N], in the accumulator's dtype."""
+    return tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=acc.dtype)
+
+
+@jit
+def multiple(value, UNIT: tl.constexpr):
+    """A size or stride that is a multiple of UNIT, as the compiler then knows.
+
+    Triton itself notices multiples of 16; rows of 20 floats deserve 16-byte loads too.
+    """
+    return value // UNIT * UNIT
+
+
+@jit
+def tile(matrix, rows, cols, height, width, UNIT: tl.constexpr):
+    """matrix[rows, cols] of a dense [height, width] matrix, 0 outside; rows or cols may be [1, n].
+
+    UNIT: see `unit`, for runs of `width`.
+    """
+    width = multiple(width, UNIT)
+    return tl.load(matrix + rows * width + cols, (rows < height) & (cols < width), other=0.0)
+
+
+@jit
+def fold(gradient, base, mask, alpha, beta):
+    """`beta base + alpha gradient`; base: pointers, not read where beta is 0."""
+    result = alpha * gradient
+    if beta != 0:
+        result += beta * tl.load(base, mask, other=0.0)
+    return result
 
 
 @jit

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native_images, reference_images
-from ._args import Coefficient
-from ._blocks import block, floating, no_triton, written
+from . import _native_images, _triton_conv, reference_images
+from ._args import Coefficient, precise
+from ._blocks import block, floating, written
 from ._images import MAX_ELEMENTS, Ints, divides, number, pair, reach, sinks
 from ._launch import speak
 from .linear import _fused
@@ -34,6 +34,7 @@ def conv(
     groups: int = 1,
     activation: str | None = None,
     out: Tensor | None = None,
+    precision: str = "fp32",
     backend: str = "auto",
 ) -> Tensor:
     """Return `out = act(x * weight + bias)`, a cross-correlation as in `torch.nn.Conv2d`.
@@ -45,8 +46,10 @@ def conv(
     activation  None, "relu" or "tanh"
     out         `[K, B, O, OH, OW]`, OH = (H + 2 padding - dilation (kh - 1) - 1) / stride + 1;
                 allocated if None; must not overlap x
+    precision   "fp32", "tf32x3" or "tf32": how far float32 products may be rounded on tensor cores;
+                a permission, see `_args.precise`: the reference and the native voice ignore it
     Every client's part of an argument is contiguous.
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    Raises TypeError/ValueError naming the argument.
     """
     x = floating("x", x, "K, B, C, H, W")
     geometry = _geometry(stride, padding, dilation, groups)
@@ -54,7 +57,8 @@ def conv(
     if bias is not None:
         bias = block("bias", bias, weight.shape[:2], x)
     out = written("out", out, _out_shape(x, weight, geometry), x)
-    return speak(_CONV, backend, x, x, weight, bias, geometry, _fused(activation), out)
+    args = (x, weight, bias, geometry, _fused(activation), out, precise(precision))
+    return speak(_CONV, backend, x, *args)
 
 
 def conv_backward(
@@ -75,6 +79,7 @@ def conv_backward(
     beta: Coefficient = 0.0,
     base_weight: Tensor | None = None,
     base_bias: Tensor | None = None,
+    precision: str = "fp32",
     backend: str = "auto",
 ) -> None:
     """Write the gradients of `conv` into dx, dweight and dbias, in this order.
@@ -86,7 +91,9 @@ def conv_backward(
     alpha, beta      numbers or `[K]`; where beta is 0 base is not read
     base_weight, base_bias   default to dweight and dbias themselves. With alpha = -eta, beta =
                      1 - eta * decay and the current weights as base this is a plain SGD step
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    precision   "fp32", "tf32x3" or "tf32": how far float32 products may be rounded on tensor cores;
+                a permission, see `_args.precise`: the reference and the native voice ignore it
+    Raises TypeError/ValueError naming the argument.
     """
     x = floating("x", x, "K, B, C, H, W")
     geometry = _geometry(stride, padding, dilation, groups)
@@ -96,7 +103,7 @@ def conv_backward(
     dx = None if dx is None else written("dx", dx, x.shape, x)
     bases = (base_weight, base_bias)
     to = sinks(x, weight.shape, dweight, dbias, weight.shape[:2], (alpha, beta), bases)
-    args = (x, weight, out, dout, geometry, _fused(activation), dx, *to)
+    args = (x, weight, out, dout, geometry, _fused(activation), dx, *to, precise(precision))
     speak(_CONV_BACKWARD, backend, x, *args)
 
 
@@ -128,10 +135,10 @@ def _out_shape(x: Tensor, weight: Tensor, g: Geometry) -> tuple[int, ...]:
 _CONV = {
     "reference": reference_images.conv,
     "native": _native_images.conv,
-    "triton": no_triton("conv"),
+    "triton": _triton_conv.conv,
 }
 _CONV_BACKWARD = {
     "reference": reference_images.conv_backward,
     "native": _native_images.conv_backward,
-    "triton": no_triton("conv_backward"),
+    "triton": _triton_conv.conv_backward,
 }

@@ -1,12 +1,17 @@
 """`gather`: K clients' mini-batches out of one bank of samples.
 
-    out[k, b] = bank[rows[k, b]]                                  any dtype, as it is
-    out[k, b] = (bank[rows[k, b]] / 255 - mean) / std             uint8 bank, floating out
+    out[k, b] = bank[rows[k, b]]                                          any dtype, as it is
+    out[k, b, c, y, x] = scale[c] v[c, y + oy, x' + ox] + shift[c]        v = bank[rows[k, b]] uint8
+
+with (oy, ox) = offset[k, b], x' = W - 1 - x where flip[k, b], else x, and margin[c] outside of the
+image: a random crop of a padded image is an offset within the padding. Bytes stay bytes in the
+bank, and normalisation, (v / 255 - mean) / std, is one product and one sum on the way out.
 
 Bytes per element of a sample (f = element size): reads f (1 from uint8), writes f.
-Deterministic: a copy; normalised bytes are looked up in a table of 256 values per channel, which
-are torch's to the bit.
+Deterministic: element-wise; product and sum are rounded one after the other in every voice.
 """
+
+# mypy: allow-untyped-defs
 
 from __future__ import annotations
 
@@ -16,30 +21,41 @@ import torch
 from torch import Tensor
 
 from . import _native_layers, reference_layers
-from ._blocks import integers, no_triton
+from ._blocks import integers
 from ._launch import speak
+from ._triton import DTYPES, jit, launch, tl
+from .reference_layers import Look, image
 
 FLOAT = torch.float32
+BLOCK, WARPS = 1024, 4  # a plane of 32 x 32 pixels
 
 
 def gather(
     bank: Tensor,
     rows: Tensor,
     *,
-    mean: Tensor | None = None,
-    std: Tensor | None = None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    margin: Tensor | None = None,
+    offset: Tensor | None = None,
+    flip: Tensor | None = None,
     out: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Return `out`, the samples `rows` of `bank`.
 
-    bank       `[n, ...]` contiguous; uint8 banks become floats in [0, 1], then normalised
-    rows       `[K, B]` int64, in [0, n)
-    mean, std  `[C]` of out's dtype for a uint8 bank `[n, C, ...]`; both or neither
-    out        `[K, B, ...]` of the bank's dtype, or floating for a uint8 bank (float32 if None);
-               each client's part contiguous
-    Raises TypeError/ValueError naming the argument, IndexError for a row out of range (the native
-    voice then has written the others), RuntimeError on CUDA (no Triton voice yet).
+    bank          `[n, ...]` contiguous; bytes are looked at as images where out is floating
+    rows          `[K, B]` int64, in [0, n)
+    scale, shift  `[C]` or `[1]` of out's dtype for a uint8 bank `[n, C, ...]`; both or neither
+                  (None: 1 / 255 and 0)
+    margin        `[C]` or `[1]`, the value outside of the image; None: shift, which is a zero byte
+    offset        `[K, B, 2]` int32 (y, x), of any size; a uint8 bank `[n, C, H, W]` only
+    flip          `[K, B]` bool or uint8; likewise
+    out           `[K, B, ...]` of the bank's dtype, or floating for a uint8 bank (float32 if None);
+                  each client's part contiguous
+    Raises TypeError/ValueError naming the argument. A row out of range raises IndexError after the
+    others were written; the Triton voice, which cannot know without waiting for the device, answers
+    it with NaN (zeros where out is of integers).
     """
     if not isinstance(bank, Tensor):
         raise TypeError(f"bank: expected a tensor; got {type(bank).__name__}")
@@ -50,9 +66,11 @@ def gather(
         raise ValueError(f"rows: expected a tensor [K, B]; got {found}")
     rows = integers("rows", rows, rows.shape, torch.int64, bank)
     out = _out(bank, rows, out)
-    mean, std = _scales(bank, mean, std, out)
-    kind = out if out.dtype in (torch.float32, torch.float64) else out.new_empty(0, dtype=FLOAT)
-    return speak(_VOICES, backend, kind, bank, rows, mean, std, out)
+    look = _look(bank, rows, out, dict(scale=scale, shift=shift, margin=margin), offset, flip)
+    # Copies of any dtype are served; where numbers are made, they must be of a dtype of the voice.
+    served = look is not None or out.dtype in DTYPES
+    kind = out if served else out.new_empty(0, dtype=FLOAT)
+    return speak(_VOICES, backend, kind, bank, rows, look, out)
 
 
 def _out(bank: Tensor, rows: Tensor, out: Any) -> Tensor:
@@ -78,29 +96,162 @@ def _out(bank: Tensor, rows: Tensor, out: Any) -> Tensor:
     return out
 
 
-def _scales(
-    bank: Tensor, mean: Tensor | None, std: Tensor | None, out: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    if mean is None and std is None:
-        return None, None
-    if mean is None or std is None:
-        raise ValueError("mean, std: expected both or neither")
-    if bank.dtype != torch.uint8 or not out.dtype.is_floating_point or bank.ndim < 2:
+def _look(
+    bank: Tensor,
+    rows: Tensor,
+    out: Tensor,
+    tones: dict[str, Tensor | None],
+    offset: Tensor | None,
+    flip: Tensor | None,
+) -> Look | None:
+    """What a byte becomes; None where samples are copied as they are."""
+    given = [name for name, t in {**tones, "offset": offset, "flip": flip}.items() if t is not None]
+    if bank.dtype != torch.uint8 or not out.dtype.is_floating_point:
+        if given:
+            raise ValueError(
+                f"{given[0]}: expected a uint8 bank and a floating out; got {bank.dtype} "
+                f"{list(bank.shape)} and {out.dtype}"
+            )
+        return None
+    if (tones["scale"] is None) != (tones["shift"] is None):
+        raise ValueError("scale, shift: expected both or neither")
+    moves = offset is not None or flip is not None
+    wide = moves or any(t is not None and t.numel() > 1 for t in tones.values())
+    channels = bank.shape[1] if wide else 1
+    scale = _tone("scale", tones["scale"], 1 / 255, channels, out)
+    shift = _tone("shift", tones["shift"], 0.0, channels, out)
+    margin = (
+        shift if tones["margin"] is None else _tone("margin", tones["margin"], 0, channels, out)
+    )
+    return Look(
+        scale, shift, margin, *(_moves(bank, rows, offset, flip) if moves else (None, None))
+    )
+
+
+def _tone(name: str, value: Tensor | None, default: float, channels: int, out: Tensor) -> Tensor:
+    if value is None:
+        return torch.full((channels,), default, dtype=out.dtype, device=out.device)
+    if value.shape not in ((1,), (channels,)):
+        raise ValueError(f"{name}: expected shape [{channels}] or [1]; got {list(value.shape)}")
+    return value.to(out.device, out.dtype).expand(channels).contiguous()
+
+
+def _moves(
+    bank: Tensor, rows: Tensor, offset: Tensor | None, flip: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    if bank.ndim != 4:
         raise ValueError(
-            f"mean, std: expected a uint8 bank [n, C, ...] and a floating out; got {bank.dtype} "
-            f"{list(bank.shape)} and {out.dtype}"
+            f"offset, flip: expected a bank of images [n, C, H, W]; got {list(bank.shape)}"
         )
-    return _scale("mean", mean, bank, out), _scale("std", std, bank, out)
+    if offset is None:
+        offset = torch.zeros(*rows.shape, 2, dtype=torch.int32, device=bank.device)
+    if flip is None:
+        flip = torch.zeros(rows.shape, dtype=torch.uint8, device=bank.device)
+    flip = flip.view(torch.uint8) if flip.dtype == torch.bool else flip
+    return (
+        integers("offset", offset, (*rows.shape, 2), torch.int32, bank),
+        integers("flip", flip, rows.shape, torch.uint8, bank),
+    )
 
 
-def _scale(name: str, value: Tensor, bank: Tensor, out: Tensor) -> Tensor:
-    if value.shape != bank.shape[1:2]:
-        raise ValueError(f"{name}: expected shape [{bank.shape[1]}]; got {list(value.shape)}")
-    return value.to(out.device, out.dtype).contiguous()
+def _triton_gather(bank: Tensor, rows: Tensor, look: Look | None, out: Tensor) -> Tensor:
+    batch, sizes = rows.shape[1], image(bank, look)
+    pixels = sizes[1] * sizes[2]
+    programs = rows.numel() * sizes[0] * -(-pixels // BLOCK)
+    shape = bank.shape[0], batch, *sizes, out.stride(0)
+    meta = dict(BLOCK=BLOCK, num_warps=WARPS)
+    if look is None:
+        floating = out.dtype.is_floating_point
+        launch(_copy, programs, out, bank, rows, out, *shape, FLOATING=floating, **meta)
+        return out
+    scene = look.scale, look.shift, look.margin, look.offset, look.flip
+    moves = look.offset is not None
+    launch(_images, programs, out, bank, rows, *scene, out, *shape, MOVES=moves, **meta)
+    return out
+
+
+@jit
+def _place(rows, samples, batch, channels, pixels, out_stride, BLOCK: tl.constexpr):
+    """(sample, slot, channel, columns, how many can be read, where out's plane begins)."""
+    blocks = tl.cdiv(pixels, BLOCK)
+    task = tl.program_id(0) // blocks  # (k, b, c), c fastest
+    cols = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    slot, channel = task // channels, task % channels
+    sample = tl.load(rows + slot)
+    readable = tl.where((sample >= 0) & (sample < samples), pixels, 0)
+    within = (slot % batch * channels + channel).to(tl.int64) * pixels
+    start = (slot // batch).to(tl.int64) * out_stride + within
+    return sample, slot, channel, cols, readable, start
+
+
+@jit(do_not_specialize=["samples", "batch"])
+def _copy(
+    bank,  # [n, size]
+    rows,  # [K, B] int64
+    out,  # [K, B, size]
+    samples,
+    batch,
+    channels,
+    height,
+    width,
+    out_stride,
+    FLOATING: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program per sample and block of elements."""
+    size = height * width
+    sample, _, _, cols, readable, start = _place(
+        rows, samples, batch, channels, size, out_stride, BLOCK
+    )
+    value = tl.load(bank + sample * size + cols, cols < readable, other=0)
+    if FLOATING:
+        value = tl.where(cols < readable, value, float("nan"))
+    tl.store(out + start + cols, value, cols < size)
+
+
+@jit(do_not_specialize=["samples", "batch"])
+def _images(
+    bank,  # [n, C, H, W] uint8
+    rows,  # [K, B] int64
+    scale,  # [C]
+    shift,  # [C]
+    margin,  # [C]
+    offset,  # [K, B, 2] int32 or none
+    flip,  # [K, B] uint8 or none
+    out,  # [K, B, C, H, W]
+    samples,
+    batch,
+    channels,
+    height,
+    width,
+    out_stride,
+    MOVES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program per plane and block of pixels; byte reads hit whole sectors either way."""
+    pixels = height * width
+    sample, slot, c, cols, readable, start = _place(
+        rows, samples, batch, channels, pixels, out_stride, BLOCK
+    )
+    exists = cols < readable
+    inside = exists
+    source = cols
+    if MOVES:
+        x = cols % width
+        x = tl.where(tl.load(flip + slot) != 0, width - 1 - x, x) + tl.load(offset + 2 * slot + 1)
+        y = cols // width + tl.load(offset + 2 * slot)
+        inside = exists & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        source = y * width + x
+    plane = bank + (sample * channels + c) * pixels
+    shade = tl.load(shift + c)
+    value = tl.load(plane + source, inside, other=0).to(shade.dtype)
+    value = tl.load(scale + c) * value + shade
+    value = tl.where(inside, value, tl.load(margin + c))
+    tl.store(out + start + cols, tl.where(exists, value, float("nan")), cols < pixels)
 
 
 _VOICES = {
     "reference": reference_layers.gather,
     "native": _native_layers.gather,
-    "triton": no_triton("gather"),
+    "triton": _triton_gather,
 }

@@ -27,7 +27,8 @@ from ._launch import speak
 from ._triton import jit, launch, piece, slots, strided, tl
 from .segments import Segments, blocks
 
-DEPTH, SPANS, WARPS = 32, 128, 4  # columns of a product; slots of a row, besides one per segment
+# Pairs of a tile, columns of a product, slots of a row besides one per segment: none depends on K.
+TILE, DEPTH, SPANS, WARPS = 32, 32, 256, 4
 
 
 def gram(
@@ -56,39 +57,26 @@ def gram(
     return out
 
 
-def tile_of(clients: int) -> int:
-    """Rows and columns of a tile of pairs: no larger than K clients fill."""
-    return 16 if clients <= 16 else 32
-
-
 def _triton_gram(rows: Tensor, base: Tensor | None, segments: Segments, out: Tensor) -> Tensor:
     clients, size = rows.shape
-    span = -(-size // (SPANS * DEPTH)) * DEPTH
-    cut = blocks(segments, size, max(span, DEPTH), rows.device)
-    tile = tile_of(clients)
-    across = -(-clients // tile)
+    span = max(1, -(-size // (SPANS * DEPTH))) * DEPTH
+    cut = blocks(segments, size, span, rows.device)
+    across = -(-clients // TILE)
     tiles = across * (across + 1) // 2
-    partial = slots(rows, cut.count, tiles, tile, tile)
+    partial = slots(rows, cut.count, tiles, TILE, TILE)
     launch(
         _tile_products,
         tiles * cut.count,
         rows,
-        *(*strided(rows), *strided(base), cut.table, clients, size, max(span, DEPTH)),
-        *(tiles, partial),
+        *(*strided(rows), *strided(base), cut.table, clients, size, span, tiles, partial),
         BASE=base is not None,
         ALIGNED=cut.aligned,
         DEPTH=DEPTH,
-        TILE=tile,
+        TILE=TILE,
         num_warps=WARPS,
     )
-    launch(
-        _add_spans,
-        tiles * segments.count,
-        rows,
-        *(partial, cut.first, clients, tiles, out),
-        TILE=tile,
-        num_warps=WARPS,
-    )
+    over = (partial, cut.first, clients, tiles, out)
+    launch(_add_spans, tiles * TILE * segments.count, rows, *over, TILE=TILE, num_warps=WARPS)
     return out
 
 
@@ -104,12 +92,13 @@ def _place(index):
 
 
 @jit
-def _updates(rows, row_stride, base, base_stride, k, cols, mask, BASE: tl.constexpr):
-    """rows_k - base_k in float64, zeros outside the mask. k: [TILE, 1] int64, cols: [1, DEPTH]."""
+def _updates(rows, row_stride, base, base_stride, k, clients, cols, edge, stop, BASE: tl.constexpr):
+    """rows_k - base_k in float64, zeros from `stop` and K on. k: [TILE, 1] int64, cols: [1, n]."""
+    mask = (k < clients) & (cols < edge)
     d = tl.load(rows + k * row_stride + cols, mask, other=0.0).to(tl.float64)
     if BASE:
         d -= tl.load(base + k * base_stride + cols, mask, other=0.0).to(tl.float64)
-    return d
+    return tl.where(cols < stop, d, 0.0)
 
 
 @jit(do_not_specialize=["clients", "tiles"])
@@ -137,11 +126,11 @@ def _tile_products(
     lanes = tl.arange(0, TILE).to(tl.int64)[:, None]
     i, j = row * TILE + lanes, column * TILE + lanes
     sums = tl.zeros((TILE, TILE), tl.float64)
-    for here in range(start, tl.minimum(start + span, stop), DEPTH):
+    edge = tl.minimum(start + span, edge)
+    for here in range(start, edge, DEPTH):
         cols = here + tl.arange(0, DEPTH)[None, :]
-        inside = cols < tl.minimum(start + span, stop)
-        a = _updates(rows, row_stride, base, base_stride, i, cols, inside & (i < clients), BASE)
-        b = _updates(rows, row_stride, base, base_stride, j, cols, inside & (j < clients), BASE)
+        a = _updates(rows, row_stride, base, base_stride, i, clients, cols, edge, stop, BASE)
+        b = _updates(rows, row_stride, base, base_stride, j, clients, cols, edge, stop, BASE)
         sums = tl.dot(a, tl.trans(b), sums, out_dtype=tl.float64)
     places = lanes * TILE + tl.arange(0, TILE)[None, :]
     slot = tl.program_id(0) // tiles * tiles + tile
@@ -157,21 +146,24 @@ def _add_spans(
     out,  # [L, K, K]
     TILE: tl.constexpr,
 ):
-    """Adds a segment's spans in order, one program per tile and segment; writes both triangles."""
-    tile = tl.program_id(0) % tiles
-    layer = (tl.program_id(0) // tiles).to(tl.int64)
-    row, column = _place(tile)
-    a = tl.arange(0, TILE).to(tl.int64)[:, None]
-    b = tl.arange(0, TILE).to(tl.int64)[None, :]
-    sums = tl.zeros((TILE, TILE), tl.float64)
-    for span in range(tl.load(first + layer), tl.load(first + layer + 1)):
-        slot = (tl.full((), span, tl.int64) * tiles + tile) * TILE * TILE
-        sums += tl.load(partial + slot + a * TILE + b)
-    i, j = row * TILE + a, column * TILE + b
-    mask = (i < clients) & (j <= i)
+    """Adds a segment's spans in order and writes both triangles; a program per row of a tile."""
+    index = tl.program_id(0) % (tiles * TILE)
+    layer = (tl.program_id(0) // (tiles * TILE)).to(tl.int64)
+    row, column = _place(index // TILE)
+    end = tl.load(first + layer + 1)
+    j = tl.arange(0, TILE)
+    sums = tl.zeros((32, TILE), tl.float64)
+    for start in range(tl.load(first + layer), end, 32):
+        span = start + tl.arange(0, 32).to(tl.int64)[:, None]
+        place = (span * tiles * TILE + index) * TILE + j[None, :]
+        sums += tl.load(partial + place, span < end, other=0.0)
+    result = tl.sum(sums, axis=0)
+    i = (row * TILE + index % TILE).to(tl.int64)
+    j = column * TILE + j.to(tl.int64)
+    mask = j <= tl.where(i < clients, i, -1)
     square = out + layer * clients * clients
-    tl.store(square + i * clients + j, sums, mask)
-    tl.store(square + j * clients + i, sums, mask)
+    tl.store(square + i * clients + j, result, mask)
+    tl.store(square + j * clients + i, result, mask)
 
 
 _VOICES = {"reference": reference.gram, "native": _native.gram, "triton": _triton_gram}

@@ -9,7 +9,8 @@ small beside them. With alpha = -eta, beta = 1 - eta decay and the current weigh
 the weights after a plain SGD step: no gradient is ever written, and weights move 2 f I O instead
 of 5 f I O.
 Deterministic: a client is one thread's work and every element is added in one order. float32 and
-float64 sums are fused (FMA) on AVX2 and AVX-512, so bits may differ between instruction sets.
+float64 sums are fused (FMA) on AVX2 and AVX-512, so bits may differ between instruction sets. In
+Triton one program adds all of a tile of the result; tiles depend on the shapes of one client.
 Source: panels and tiles as in Goto & van de Geijn 2008, "Anatomy of High-Performance Matrix
 Multiplication", and BLIS (Van Zee & van de Geijn 2015); see `csrc/cpu/gemm.h`.
 """
@@ -18,9 +19,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native_layers, reference_layers
-from ._args import Coefficient, per_client
-from ._blocks import block, floating, no_triton, written
+from . import _native_layers, _triton_linear, reference_layers
+from ._args import Coefficient, per_client, precise
+from ._blocks import block, floating, written
 from ._launch import speak
 
 FUSED = (None, "relu", "tanh")
@@ -33,6 +34,7 @@ def linear(
     *,
     activation: str | None = None,
     out: Tensor | None = None,
+    precision: str = "fp32",
     backend: str = "auto",
 ) -> Tensor:
     """Return `out = act(x W^T + b)` for K clients.
@@ -42,15 +44,17 @@ def linear(
     bias        `[K, O]`, `[O]` or None
     activation  None, "relu" or "tanh"
     out         `[K, B, O]`, allocated if None; must not overlap an operand
+    precision   "fp32", "tf32x3" or "tf32": how far float32 products may be rounded on tensor cores;
+                a permission, see `_args.precise`: the reference and the native voice ignore it
     What belongs to a client is contiguous in every argument.
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    Raises TypeError/ValueError naming the argument.
     """
     x = floating("x", x, "K, B, I")
     weight = _weight(x, weight)
     if bias is not None:
         bias = block("bias", bias, weight.shape[:2], x)
     out = written("out", out, (*x.shape[:2], weight.shape[1]), x)
-    return speak(_LINEAR, backend, x, x, weight, bias, _fused(activation), out)
+    return speak(_LINEAR, backend, x, x, weight, bias, _fused(activation), out, precise(precision))
 
 
 def linear_backward(
@@ -67,6 +71,7 @@ def linear_backward(
     beta: Coefficient = 0.0,
     base_weight: Tensor | None = None,
     base_bias: Tensor | None = None,
+    precision: str = "fp32",
     backend: str = "auto",
 ) -> None:
     """Write the gradients of `linear` into dx, dweight and dbias, in this order.
@@ -78,7 +83,9 @@ def linear_backward(
                      since dx is done by then
     alpha, beta      numbers or `[K]`; where beta is 0 base is not read
     base_weight, base_bias   as weight and bias; default to dweight and dbias themselves
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    precision   "fp32", "tf32x3" or "tf32": how far float32 products may be rounded on tensor cores;
+                a permission, see `_args.precise`: the reference and the native voice ignore it
+    Raises TypeError/ValueError naming the argument.
     """
     x = floating("x", x, "K, B, I")
     weight = _weight(x, weight)
@@ -91,7 +98,7 @@ def linear_backward(
         dbias = written("dbias", dbias, weight.shape[:2], x)
         base_bias = _base("base_bias", base_bias, dbias)
     scales = per_client("alpha", alpha, x), per_client("beta", beta, x)
-    sinks = dx, dweight, dbias, *scales, base_weight, base_bias
+    sinks = dx, dweight, dbias, *scales, base_weight, base_bias, precise(precision)
     speak(_LINEAR_BACKWARD, backend, x, x, weight, out, dout, _fused(activation), *sinks)
 
 
@@ -113,10 +120,10 @@ def _fused(activation: str | None) -> str | None:
 _LINEAR = {
     "reference": reference_layers.linear,
     "native": _native_layers.linear,
-    "triton": no_triton("linear"),
+    "triton": _triton_linear.linear,
 }
 _LINEAR_BACKWARD = {
     "reference": reference_layers.linear_backward,
     "native": _native_layers.linear_backward,
-    "triton": no_triton("linear_backward"),
+    "triton": _triton_linear.linear_backward,
 }

@@ -6,8 +6,11 @@
 The largest logit of a row is subtracted first. Since rows beyond the count get a gradient of
 exactly 0, every layer below may run on the full batch.
 Bytes per element (f = element size): reads f, writes f. Operations: about 20 per logit.
-Deterministic: a client is one thread's work; its rows are added in order, in float64.
+Deterministic: a client is one thread's or one program's work; its rows are added in one order, in
+float64.
 """
+
+# mypy: allow-untyped-defs
 
 from __future__ import annotations
 
@@ -15,8 +18,12 @@ import torch
 from torch import Tensor
 
 from . import _native_layers, reference_layers
-from ._blocks import floating, integers, no_triton, written
+from ._blocks import floating, integers, written
 from ._launch import speak
+from ._triton import jit, launch, tl
+from ._triton_functions import exp_down
+
+ELEMENTS, CLASSES, WARPS = 1024, 512, 4  # of a tile, and classes of it at most
 
 
 def cross_entropy(
@@ -36,8 +43,9 @@ def cross_entropy(
     losses   `[K]` contiguous, allocated if None
     dlogits  `[K, B, C]`, allocated if None; may be logits
     Raises TypeError/ValueError naming the argument, IndexError for a target or count out of range
-    (the native voice then has written the other clients), RuntimeError on CUDA (no Triton voice
-    yet).
+    (the native voice then has written the other clients). The Triton voice cannot look without
+    waiting for the device: there a bad target makes its row and its client's loss NaN, a bad count
+    the loss.
     """
     logits = floating("logits", logits, "K, B, C")
     clients, batch, classes = logits.shape
@@ -53,8 +61,96 @@ def cross_entropy(
     return losses, dlogits
 
 
+def _triton_cross_entropy(
+    logits: Tensor, targets: Tensor, count: Tensor, losses: Tensor, dlogits: Tensor
+) -> None:
+    clients, batch, classes = logits.shape
+    columns = min(1 << (classes - 1).bit_length(), CLASSES)
+    rows = min(1 << max(batch - 1, 0).bit_length(), ELEMENTS // columns)
+    launch(
+        _cross_entropy,
+        clients,
+        logits,
+        *(logits, logits.stride(0), targets, count, losses, dlogits, dlogits.stride(0)),
+        *(batch, classes),
+        TILE=(rows, columns),
+        num_warps=WARPS,
+    )
+
+
+@jit
+def _cross_entropy(
+    logits,  # [K, B, C]
+    logits_stride,
+    targets,  # [K, B] int64
+    count,  # [K] int32
+    losses,  # [K]
+    dlogits,  # [K, B, C]
+    dlogits_stride,
+    batch,
+    classes,
+    TILE: tl.constexpr,  # rows, classes
+):
+    """One program per client; rows tile by tile, each read from cache again where C is large."""
+    k = tl.program_id(0).to(tl.int64)
+    n = tl.load(count + k)
+    share = 1.0 / n.to(tl.float64)
+    if (n < 0) | (n > batch):
+        share = share * float("nan")
+    loss = tl.zeros((TILE[0],), tl.float64)
+    for start in range(0, batch, TILE[0]):
+        rows = start + tl.arange(0, TILE[0])
+        inside = rows < tl.minimum(n, batch)
+        target = tl.load(targets + k * batch + rows, inside, other=0)
+        z = logits + k * logits_stride + rows[:, None] * classes
+        top, total, picked = _row_sums(z, inside, target, classes, TILE)
+        fine = (target >= 0) & (target < classes)
+        own_share = tl.where(fine, share, float("nan"))
+        own_loss = tl.log(total) - picked.to(tl.float64)
+        loss += tl.where(inside, tl.where(fine, own_loss, float("nan")), 0.0)
+        tl.debug_barrier()  # dlogits may be logits: every warp has read before one writes
+        d = dlogits + k * dlogits_stride + rows[:, None] * classes
+        _write(z, d, rows < batch, inside, target, top, total, picked, own_share, classes, TILE)
+    tl.store(losses + k, tl.sum(loss, axis=0) * share)  # 0 inf without rows: NaN, as in torch
+
+
+@jit
+def _row_sums(z, inside, target, classes, TILE: tl.constexpr):
+    """Of each row of logits: the largest, sum_c exp(z - largest), and z - largest at the target."""
+    top = tl.full(TILE, float("-inf"), z.dtype.element_ty)
+    for first in range(0, classes, TILE[1]):
+        c = first + tl.arange(0, TILE[1])[None, :]
+        here = tl.load(z + c, inside[:, None] & (c < classes), other=float("-inf"))
+        top = tl.maximum(top, here)
+    top = tl.max(top, axis=1)
+    total = tl.zeros(TILE, tl.float64)
+    picked = tl.zeros(TILE, z.dtype.element_ty)
+    for first in range(0, classes, TILE[1]):
+        c = first + tl.arange(0, TILE[1])[None, :]
+        here = tl.load(z + c, inside[:, None] & (c < classes), other=float("-inf"))
+        down = here - tl.where(inside, top, 0.0)[:, None]
+        total += exp_down(down).to(tl.float64)
+        picked += tl.where(c == target[:, None], down, 0.0)
+    return top, tl.sum(total, axis=1), tl.sum(picked, axis=1)
+
+
+@jit
+def _write(z, d, exists, inside, target, top, total, picked, share, classes, TILE: tl.constexpr):
+    """(softmax - onehot) / count; in float64 at the target, where float32 would cancel."""
+    scale = (share / total).to(z.dtype.element_ty)
+    sure = exp_down(picked).to(tl.float64)
+    exact = ((sure / total - 1.0) * share).to(z.dtype.element_ty)
+    for first in range(0, classes, TILE[1]):
+        c = first + tl.arange(0, TILE[1])[None, :]
+        here = tl.load(z + c, inside[:, None] & (c < classes), other=float("-inf"))
+        e = exp_down(here - top[:, None])
+        gradient = tl.where(c == target[:, None], exact[:, None], e * scale[:, None])
+        gradient = tl.where(inside[:, None], gradient, 0.0)
+        tl.store(d + c, gradient, exists[:, None] & (c < classes))
+
+
 _VOICES = {
     "reference": reference_layers.cross_entropy,
     "native": _native_layers.cross_entropy,
-    "triton": no_triton("cross_entropy"),
+    "triton": _triton_cross_entropy,
 }

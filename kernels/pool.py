@@ -6,7 +6,8 @@
 
 Operations of a client: B C OH OW kh kw comparisons or additions. Bytes (f = element size): f times
 the image and the result once each, 4 more per result for argmax.
-Deterministic: a client is one thread's work, windows are added in order.
+Deterministic: a client is one thread's work, windows are added in order; in Triton every element is
+one thread's.
 Source: torch's max_pool2d, avg_pool2d and adaptive_avg_pool2d, whose rules these are (NaN wins, of
 equals the first, padding is never the largest).
 """
@@ -16,8 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import _native_images, reference_images
-from ._blocks import block, floating, integers, no_triton, written
+from . import _native_images, _triton_pool, reference_images
+from ._blocks import block, floating, integers, written
 from ._images import Ints, Pair, pair, reach
 from ._launch import speak
 from .reference_images import Geometry
@@ -45,7 +46,7 @@ def pool(
     count_include_pad         whether padding counts in a mean's divisor
     out      `[K, B, C, OH, OW]`, OH = (H + 2 padding - kh) / stride + 1; allocated if None
     argmax   int32, as out: where each maximum lies, for `pool_backward`; only for "max"
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    Raises TypeError/ValueError naming the argument.
     """
     x = floating("x", x, "K, B, C, H, W")
     taps, geometry = _window(kind, kernel, stride, padding)
@@ -69,7 +70,7 @@ def pool_backward(
 ) -> Tensor:
     """Write and return the gradient `dx` `[K, B, C, H, W]` of `pool`; `argmax` as it left it.
 
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    Raises TypeError/ValueError naming the argument.
     """
     dx = floating("dx", dx, "K, B, C, H, W")
     dx = written("dx", dx, dx.shape, dx)
@@ -89,7 +90,7 @@ def adaptive_avg(
 
     output_size   an int or (OH, OW); window i of OH spans rows i H / OH to (i + 1) H / OH, the
                   first rounded down, the second up
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    Raises TypeError/ValueError naming the argument.
     """
     x = floating("x", x, "K, B, C, H, W")
     size = pair("output_size", output_size, 1)
@@ -99,7 +100,7 @@ def adaptive_avg(
 def adaptive_avg_backward(dout: Tensor, *, dx: Tensor, backend: str = "auto") -> Tensor:
     """Write and return the gradient `dx` `[K, B, C, H, W]` of `adaptive_avg`.
 
-    Raises TypeError/ValueError naming the argument, RuntimeError on CUDA (no Triton voice yet).
+    Raises TypeError/ValueError naming the argument.
     """
     dx = floating("dx", dx, "K, B, C, H, W")
     dx = written("dx", dx, dx.shape, dx)
@@ -137,20 +138,20 @@ def _argmax(kind: str, argmax: Tensor | None, shape: tuple[int, ...], x: Tensor)
 _POOL = {
     "reference": reference_images.pool,
     "native": _native_images.pool,
-    "triton": no_triton("pool"),
+    "triton": _triton_pool.pool,
 }
 _POOL_BACKWARD = {
     "reference": reference_images.pool_backward,
     "native": _native_images.pool_backward,
-    "triton": no_triton("pool_backward"),
+    "triton": _triton_pool.pool_backward,
 }
 _ADAPTIVE = {
     "reference": reference_images.adaptive_avg,
     "native": _native_images.adaptive_avg,
-    "triton": no_triton("adaptive_avg"),
+    "triton": _triton_pool.adaptive_avg,
 }
 _ADAPTIVE_BACKWARD = {
     "reference": reference_images.adaptive_avg_backward,
     "native": _native_images.adaptive_avg_backward,
-    "triton": no_triton("adaptive_avg_backward"),
+    "triton": _triton_pool.adaptive_avg_backward,
 }

@@ -43,6 +43,7 @@ def conv(
     geometry: Geometry,
     activation: str | None,
     out: Tensor,
+    precision: str,
 ) -> Tensor:
     """`out = act(x * weight + bias)`, see `kernels.conv`."""
     g = geometry
@@ -67,6 +68,7 @@ def conv_backward(
     beta: Tensor,
     base_weight: Tensor | None,
     base_bias: Tensor | None,
+    precision: str,
 ) -> None:
     """Gradients of `conv`, see `kernels.conv_backward`."""
     g = geometry

@@ -7,6 +7,7 @@ arrive normalised by the public function of the same name: `[K, ...]`, per-clien
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ def _apply(x: Tensor, kind: str | None, slope: float = 0.0) -> Tensor:
             return torch.where(x > 0, x, slope * x)
         case "sigmoid":
             return torch.sigmoid(x)
+        case "relu6":
+            return torch.clamp(x, 0, 6)
     raise ValueError(f"kind: {kind!r}")
 
 
@@ -46,6 +49,8 @@ def _derivative(x: Tensor, out: Tensor, kind: str, slope: float = 0.0) -> Tensor
             return torch.where(x > 0, torch.ones_like(x), slope)
         case "sigmoid":
             return out * (1 - out)
+        case "relu6":
+            return ((out > 0) & (out < 6)).to(out.dtype)
     raise ValueError(f"kind: {kind!r}")
 
 
@@ -67,7 +72,12 @@ def activation_backward(
 
 
 def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, out: Tensor
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | None,
+    out: Tensor,
+    precision: str,
 ) -> Tensor:
     """`out = act(x W^T + b)`."""
     z = x @ weight.transpose(1, 2)
@@ -87,18 +97,19 @@ def linear_backward(
     beta: Tensor,
     base_weight: Tensor,
     base_bias: Tensor | None,
+    precision: str,
 ) -> None:
     """`dx = dout W`, then `dweight = beta base + alpha dout^T x`, dbias likewise."""
     if activation is not None:
         dout.mul_(_derivative(out, out, activation))
     if dx is not None:
         dx.copy_(dout @ weight)
-    _fold(dout.transpose(1, 2) @ x, alpha, beta, base_weight, dweight)
+    folded(dout.transpose(1, 2) @ x, alpha, beta, base_weight, dweight)
     if dbias is not None:
-        _fold(dout.sum(1), alpha, beta, base_bias, dbias)
+        folded(dout.sum(1), alpha, beta, base_bias, dbias)
 
 
-def _fold(gradient: Tensor, alpha: Tensor, beta: Tensor, base: Tensor | None, to: Tensor) -> None:
+def folded(gradient: Tensor, alpha: Tensor, beta: Tensor, base: Tensor | None, to: Tensor) -> None:
     """`to = beta * base + alpha * gradient`, client by client; base counts only where beta != 0."""
     a, b = (c.view(-1, *[1] * (gradient.ndim - 1)) for c in (alpha, beta))
     kept = 0.0 if base is None else torch.where(b == 0, 0.0, b * base)
@@ -128,19 +139,55 @@ def cross_entropy(
 OUT_OF_RANGE = "cross_entropy: expected targets in [0, C) and counts in [0, B]; one is not"
 
 
-def gather(
-    bank: Tensor, rows: Tensor, mean: Tensor | None, std: Tensor | None, out: Tensor
-) -> Tensor:
-    """`out = bank[rows]`, from uint8 `(v / 255 - mean) / std`."""
+@dataclass(frozen=True)
+class Look:
+    """How images of bytes are seen.
+
+    scale, shift  `[C]`: a byte v becomes scale v + shift
+    margin        `[C]`: what lies outside of the image
+    offset, flip  `[K, B, 2]` int32 (y, x) and `[K, B]` uint8; both or neither
+    """
+
+    scale: Tensor
+    shift: Tensor
+    margin: Tensor
+    offset: Tensor | None
+    flip: Tensor | None
+
+
+def image(bank: Tensor, look: Look | None) -> tuple[int, int, int]:
+    """(channels, height, width) of a sample; one row of pixels where it is seen as it is."""
+    if look is not None and look.offset is not None:
+        return bank.shape[1], bank.shape[2], bank.shape[3]
+    channels = 1 if look is None else look.scale.shape[0]
+    return channels, 1, bank.shape[1:].numel() // channels
+
+
+def gather(bank: Tensor, rows: Tensor, look: Look | None, out: Tensor) -> Tensor:
+    """`out = bank[rows]`; with a look `scale v + shift`, cropped and mirrored."""
     if rows.numel() and bool(((rows < 0) | (rows >= bank.shape[0])).any()):
         raise IndexError(ROW_OUT_OF_RANGE.format(bank.shape[0]))
     samples = bank[rows]
-    if bank.dtype == torch.uint8 and out.dtype != torch.uint8:
-        samples = samples.to(out.dtype) / 255
-        if mean is not None and std is not None:
-            shape = (-1, *[1] * (bank.ndim - 2))
-            samples = (samples - mean.view(shape)) / std.view(shape)
-    return out.copy_(samples)
+    if look is None:
+        return out.copy_(samples)
+    values = samples.to(out.dtype).view(*rows.shape, *image(bank, look))
+    values = values * look.scale.view(-1, 1, 1) + look.shift.view(-1, 1, 1)
+    if look.offset is not None and look.flip is not None:
+        values = _moved(values, look.margin.view(-1, 1, 1), look.offset, look.flip)
+    return out.copy_(values.view(out.shape))
+
+
+def _moved(values: Tensor, margin: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
+    """`values[..., y + oy, x' + ox]`, x' = x or W - 1 - x. values `[K, B, C, H, W]`."""
+    height, width = values.shape[3:]
+    down, right = torch.arange(height, device=flip.device), torch.arange(width, device=flip.device)
+    y = down + offset[..., :1].long()  # [K, B, H]
+    x = torch.where(flip[..., None] != 0, right.flip(0), right) + offset[..., 1:].long()
+    fits = ((0 <= y) & (y < height))[..., None] & ((0 <= x) & (x < width))[..., None, :]
+    y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
+    taken = values.gather(3, y[:, :, None, :, None].expand(values.shape))
+    taken = taken.gather(4, x[:, :, None, None, :].expand(values.shape))
+    return torch.where(fits[:, :, None], taken, margin)
 
 
 ROW_OUT_OF_RANGE = "rows: expected rows of the bank, in [0, {}); one is not"

@@ -64,8 +64,8 @@ def _triton_sensitivity(
     if normalize:
         partial, ends = slots(x, clients, count, 4), slots(x, clients, layers, 4)
         launch(_block_extents, clients * count, x, *operands, partial, **known)
-        over = (partial, cut.first, clients, count, layers, ends)
-        launch(_layer_extents, clients * layers, x, *over, num_warps=1)
+        found = (partial, cut.first, clients, count, layers, ends)
+        launch(_layer_extents, clients * layers, x, *found, num_warps=1)
     sums = slots(x, clients, count)
     launch(
         _block_changes,

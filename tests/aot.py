@@ -25,12 +25,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import layer_forms
 import torch
 from fedfast.kernels import (
-    OPERATIONS,
     Segments,
     Server,
     aggregate,
+    gather,
     gram,
     mix,
     perturb,
@@ -43,6 +44,8 @@ K = 3
 ROW = 64 * 160, Segments.of([0, 5024, 5056], [5000, 10, 5000], [True, False, True])  # as in a run
 ODD = ((33, Segments.of([0, 7, 17], [5, 10, 15])), (1, Segments.of([0, 1], [1, 0])))
 FLOATS = {torch.float32: "fp32", torch.float64: "fp64", torch.int32: "i32"}
+FLOATS |= {torch.int64: "i64", torch.uint8: "u8"}
+Forms = Iterator[tuple[str, Callable[[], Any]]]
 
 
 @dataclass
@@ -57,10 +60,8 @@ class Launch:
     options: dict[str, Any]
 
 
-def forms(
-    dtype: torch.dtype, size: int, segments: Segments
-) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """(name, call) of every operation in the forms that compile differently."""
+def bank_forms(dtype: torch.dtype, size: int, segments: Segments) -> Forms:
+    """(name, call) of every operation on banks in the forms that compile differently."""
     w, g, m = torch.zeros(3, K, size, dtype=dtype)
     shared, rho = torch.zeros(size, dtype=dtype), torch.ones(K, segments.count, dtype=dtype)
     call = dict(backend="triton")
@@ -88,28 +89,35 @@ def forms(
         yield f"aggregate {rule}", partial(chunk, server=server, first=False, **moments)
     yield "gram rows", partial(gram, w, **call)
     yield "gram updates", partial(gram, w, shared, **layers)
-    yield "gram many", partial(gram, shared.expand(40, -1), shared, **call)
     scores = partial(sensitivity, w, shared, segments, **call)
     yield "sensitivity", partial(scores, normalize=False)
     yield "sensitivity normalized", partial(scores, normalize=True)
+    rows = torch.zeros(K, 2, dtype=torch.int64)
+    yield "gather copy", partial(gather, w, rows, **call)
+    side = 32 if size % 64 == 0 else 7
+    images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    batch = dict(out=torch.zeros(K, 2, 3, side, side, dtype=dtype), **call)
+    yield "gather images", partial(gather, images, rows, **batch)
+    yield "gather crop", partial(gather, images, rows, flip=rows > 0, **batch)
 
 
-def launches(dtype: torch.dtype, size: int, segments: Segments) -> Iterator[Launch]:
+def launches(dtype: torch.dtype, aligned: bool, forms: Forms) -> Iterator[Launch]:
     """What the launchers launch for each form, without running it."""
     triton_room = import_module("fedfast.kernels._triton")
-    rooms = [triton_room, *(import_module(f"fedfast.kernels.{op}") for op in OPERATIONS)]
+    ours = [module for name, module in sys.modules.items() if name.startswith("fedfast.kernels.")]
+    rooms: list[Any] = [module for module in ours if hasattr(module, "launch")]
     seen: list[tuple[Any, tuple, dict]] = []
     triton_room.INTERPRETED = True  # only to let CPU tensors through; nothing is run
     triton_room.FEW_SLOTS = 1  # so that the total of many slots is launched too
     for room in rooms:
         room.launch = lambda kernel, programs, t, *args, **meta: seen.append((kernel, args, meta))
-    for form, call in forms(dtype, size, segments):
+    for form, call in forms:
         seen.clear()
         call()
         for kernel, args, meta in seen:
             arguments = dict(zip(kernel.arg_names, args, strict=False))
             arguments |= {n: meta.pop(n) for n in list(meta) if n in kernel.arg_names}
-            yield Launch(form, FLOATS[dtype], size % 64 == 0, kernel, arguments, meta)
+            yield Launch(form, FLOATS[dtype], aligned, kernel, arguments, meta)
 
 
 def specialised(launch: Launch) -> tuple[dict, dict, dict]:
@@ -160,6 +168,7 @@ def compiled(launch: Launch, arch: int) -> dict[str, Any]:
     options = dict(enable_fp_fusion=False, **launch.options)
     binary = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     ptx = binary.asm["ptx"]
+    copies = re.findall(r"cp\.async\.c[ag]\.\S+ \[[^\]]*\], \[[^\]]*\], (0x\w+)", ptx)
     used = resources(binary.asm["cubin"])
     return dict(
         form=launch.form,
@@ -170,11 +179,14 @@ def compiled(launch: Launch, arch: int) -> dict[str, Any]:
         registers=used["REG"],
         spilled=used["STACK"] + used["LOCAL"],
         shared=used["SHARED"],
-        wide_loads=len(re.findall(r"ld\.global\S*\.(?:v4\.b32|v2\.b64)", ptx)),
+        wide_loads=len(re.findall(r"ld\.global\S*\.(?:v4\.b32|v2\.b64)|cp\.async\.cg", ptx)),
         wide_stores=len(re.findall(r"st\.global\S*\.(?:v4\.b32|v2\.b64)", ptx)),
         stores=len(re.findall(r"st\.global", ptx)),
         loads=len(re.findall(r"ld\.global", ptx)),
+        copies=len(copies),
+        wide_copies=copies.count("0x10"),
         fused=len(re.findall(r"\bfma\.rn", ptx)),
+        tensor_cores=len(re.findall(r"\b(?:mma|wgmma\.mma_async)\.sync", ptx)),
     )
 
 
@@ -186,11 +198,19 @@ _LAUNCHES: list[Launch] = []  # inherited by the two worker processes
 
 
 def main(archs: list[int]) -> None:
-    """Print a JSON row for every launch and architecture; odd rows for the last one only."""
-    _LAUNCHES.extend([*launches(torch.float32, *ROW), *launches(torch.float64, *ROW)])
+    """Print a JSON row for every launch and architecture.
+
+    The last architecture alone gets odd rows, and the layer operations in float64.
+    """
+    single, double = torch.float32, torch.float64
+    _LAUNCHES.extend(launches(single, True, bank_forms(single, *ROW)))
+    _LAUNCHES.extend(launches(double, True, bank_forms(double, *ROW)))
+    _LAUNCHES.extend(launches(single, True, layer_forms.every(single, True)))
     tasks = [(i, arch) for arch in archs for i in range(len(_LAUNCHES))]
     for odd in ODD:
-        _LAUNCHES.extend(launches(torch.float32, *odd))
+        _LAUNCHES.extend(launches(single, False, bank_forms(single, *odd)))
+    for dtype, aligned in ((double, True), (single, False)):
+        _LAUNCHES.extend(launches(dtype, aligned, layer_forms.every(dtype, aligned)))
     tasks += [(i, archs[-1]) for i in range(len(tasks) // len(archs), len(_LAUNCHES))]
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         for row in pool.map(_compile, *zip(*tasks, strict=True)):

@@ -62,14 +62,16 @@ def threads(count: int) -> Iterator[None]:
 Banks = dict[str, Tensor | None]
 
 
-def alone_and_in_company(run: Callable[[slice], Banks], clients: int) -> None:
+def alone_and_in_company(
+    run: Callable[[slice], Banks], clients: int, voice: str = "native"
+) -> None:
     """`run(which)` gives fresh results of those clients: the same alone and for any threads."""
     company = run(slice(0, clients))
     for k in (0, clients - 1):
         for name, value in run(slice(k, k + 1)).items():
             if value is not None:
                 same(value[0], company[name][k])
-    for count in (1, 2, 3):
+    for count in (1, 2, 3) if voice == "native" else ():
         with threads(count):
             for name, value in run(slice(0, clients)).items():
                 if value is not None:

@@ -61,6 +61,20 @@ def test_a_run_leaves_a_complete_folder_and_repeats_from_its_config(tiny, capfd)
     assert main(["run", "runs/tiny/config.yaml"]) == 0  # the earlier folder is not touched
     assert results("runs/tiny") == results("runs/tiny-2")
     assert len(results("runs/tiny")["sharp"]) == 3
+    summary = Path("runs/tiny/summary.md").read_text()
+    assert "\n\n- **fedavg**: K = " in summary and " clients at once, " in summary
+    assert summary.count("\n- **sharp**: K = ") == 1 and "\n\n![Accuracy" in summary
+
+
+def test_partition_tells_who_holds_what(tiny, capsys):
+    assert main(["partition", str(tiny)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("digits: ") and lines[2].startswith("classes per client  ")
+    assert main(["partition", str(tiny), "--partition.name", "natural"]) == 2
+    assert "partition: samples.owner: expected samples that name their owners" in (
+        capsys.readouterr().err
+    )
+    assert main(["partition"]) == 2 and main(["partition", "--help"]) == 0
 
 
 def test_the_checkpoint_is_the_model_of_the_last_round(tiny):

@@ -64,7 +64,7 @@ def test_flags_go_before_the_file(base):
 
 def test_another_name_begins_its_section_anew(base):
     found = config.load(base, ["--partition.name", "iid", "--model.name", "mclr"])
-    assert found.partition_options() == {"clients": 6, "seed": 0}
+    assert found.partition_options() == {"clients": 6, "sigma": 0.0, "seed": 0}
     assert found.model.options() == {}
     needs = refused(base, "--partition.name", "shards")
     assert "partition.classes_per_client: needed, but not given" in needs
@@ -89,7 +89,7 @@ def test_another_name_begins_its_section_anew(base):
         (
             "name: dirichlet",
             "name: dirichle",
-            "partition.name: expected one of dirichlet, iid",
+            "partition.name: expected one of dirichlet, dirichlet-equal, hsu, iid, natural, sha",
         ),
         ("name: digits", "nam: digits", "base.yaml:1: data.nam: unknown field, nearest: name"),
         ("hidden: [8]", "hiden: [8]", "base.yaml:6: model.hiden: unknown field, nearest: hidden"),
@@ -109,6 +109,31 @@ def test_another_name_begins_its_section_anew(base):
 )
 def test_a_mistake_in_the_file_is_said_with_its_line(base, old, new, says):
     assert says in refused(base, text=BASE.replace(old, new))
+
+
+def test_every_partition_can_be_written_and_asks_for_what_its_maker_takes(base):
+    import inspect
+
+    from fedfast.config.schema import PARTITIONS
+    from fedfast.data import partitions
+
+    assert PARTITIONS.keys() == partitions._PARTITIONS.keys()
+    for name, section in PARTITIONS.items():
+        maker = inspect.signature(partitions._PARTITIONS[name]).parameters
+        assert section.model_fields.keys() - {"name"} == maker.keys() - {"samples", "test"}
+
+
+@pytest.mark.parametrize(("given", "read"), [("auto", "auto"), ("8", 8), ("0.5", 0.5)])
+def test_memory_is_auto_or_gib(base, given, read):
+    assert config.load(base, ["--memory", given]).memory == read
+    base.write_text(BASE + f"memory: {given}")
+    assert config.load(base).memory == read
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "much", ".nan", ".inf", "true"])
+def test_other_memory_is_refused(base, given):
+    (line,) = refused(base, text=BASE + f"memory: {given}").splitlines()
+    assert "base.yaml:9: memory: expected auto or a number of GiB above 0, found" in line
 
 
 def test_every_mistake_is_said_at_once(base):

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from fedfast.kernels import _native, conv, conv_backward
-from fedfast.kernels.conv import _CONV as conv_voices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import (
@@ -278,6 +277,7 @@ ERRORS = {
     "groups: expected a divisor": lambda: wrong(groups=3),
     "groups: expected an int": lambda: wrong(groups=0),
     "activation: expected": lambda: wrong(activation="gelu"),
+    "precision: expected one of fp32": lambda: wrong(precision="bf16"),
 }
 
 
@@ -285,8 +285,3 @@ ERRORS = {
 def test_errors_name_the_argument(message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         conv(**ERRORS[message]())
-
-
-def test_the_missing_voice_names_the_generic_path() -> None:
-    with pytest.raises(RuntimeError, match="conv has no Triton voice.*generic path"):
-        conv_voices["triton"]()

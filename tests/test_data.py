@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
-from fedfast.data import FederatedData, Samples, as_samples, load, read_idx, readers
+from fedfast.data import (
+    Augment,
+    FederatedData,
+    Normalize,
+    Samples,
+    as_samples,
+    load,
+    mnist,
+    read_idx,
+)
 from fedfast.schedule import Schedule
 
 REAL = Path(os.environ.get("FEDFAST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -59,12 +68,60 @@ def test_datasets_are_stacked_and_readonly_arrays_accepted():
     assert torch.equal(as_samples((frozen, Y)).x, X)
 
 
-def test_floats_are_kept_and_bytes_become_unit_floats():
+def test_floats_and_bytes_are_kept_and_models_see_unit_floats():
     assert as_samples((X.double(), Y)).x.dtype == torch.float64
     pixels = torch.arange(0, 256, 51, dtype=torch.uint8).view(6, 1)
     samples = as_samples((pixels, Y))
-    assert samples.x.dtype == torch.float32
-    torch.testing.assert_close(samples.x[:, 0], torch.linspace(0, 1, 6), rtol=0, atol=1e-7)
+    assert samples.x.dtype == torch.uint8 and torch.equal(samples.x, pixels)
+    assert samples.inputs().dtype == torch.float32
+    torch.testing.assert_close(samples.inputs()[:, 0], torch.linspace(0, 1, 6), rtol=0, atol=1e-7)
+
+
+def test_tokens_stay_integers():
+    tokens = torch.arange(12, dtype=torch.int32).view(6, 2)
+    samples = as_samples((tokens, Y))
+    assert samples.x.dtype == samples.inputs(torch.float64).dtype == torch.int64
+    assert torch.equal(samples.to("cpu", torch.float64).x, tokens.long())
+
+
+def test_normalization_stays_with_the_samples():
+    look = Normalize((0.5, 0.25), (0.5, 2.0))
+    images = torch.randint(256, (6, 2, 3, 3), dtype=torch.uint8)
+    samples = as_samples(Samples(images, Y, look))
+    data = FederatedData.from_index(samples, [[0, 1, 2], [3, 4, 5]]).with_test([(images, Y)] * 2)
+    given = FederatedData.from_arrays([images], [Y], normalize=look)
+    kept = (samples, data.client(1), data.to("cpu", torch.float64).bank, given.bank, data.test[0])
+    for found in kept:
+        assert found.normalize == look and found.x.dtype == torch.uint8
+    grey = images.double() / 255
+    expected = torch.stack([(grey[:, 0] - 0.5) / 0.5, (grey[:, 1] - 0.25) / 2.0], dim=1)
+    torch.testing.assert_close(samples.inputs(torch.float64), expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("x", "normalize"),
+    [(torch.zeros(6, 3, 2, 2).byte(), Normalize((0.5, 0.5), (1, 1))), (X, Normalize())],
+)
+def test_normalization_must_fit(x, normalize):
+    with pytest.raises(ValueError, match=r"samples.x: normalization by . channels needs uint8"):
+        as_samples(Samples(x, Y, normalize))
+    with pytest.raises(ValueError, match=r"client 0.x: normalization by . channels needs uint8"):
+        FederatedData.from_arrays([x], [Y], normalize=normalize)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Normalize((0.5,), (0.0,)), "std: expected numbers > 0"),
+        (lambda: Normalize((0.5,), (1.0, 1.0)), "std: expected 1 numbers as mean; got 2"),
+        (lambda: Normalize((float("nan"),), (1.0,)), "mean: expected finite numbers"),
+        (lambda: Augment(pad=-1), "pad: expected pixels"),
+        (lambda: Augment(crop_chance=1.5), "crop_chance: expected a chance"),
+    ],
+)
+def test_transforms_name_what_is_wrong(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_finite_values_whose_sum_overflows_are_accepted():
@@ -88,7 +145,7 @@ def broken(value, at=4):
         ((X, Y > 0), TypeError, "train.y: expected integer class labels; got torch.bool"),
         ((X, Y[:5]), ValueError, r"train.y: expected shape \[6\].*got \[5\]"),
         ((X, Y[:, None]), ValueError, r"train.y: expected shape \[6\].*got \[6, 1\]"),
-        ((X.long(), Y), TypeError, "train.x: expected floats, or uint8 images; got torch.int64"),
+        ((X > 0, Y), TypeError, "train.x: expected floats, uint8 images or .* got torch.bool"),
         ((Y.float(), Y), ValueError, r"train.x: expected shape \[n, ...features\]; got \[6\]"),
         ((X[:0], Y[:0]), ValueError, "train: expected at least one sample; got none"),
         (X, TypeError, r"train: expected Samples, a pair \(x, y\).* got Tensor"),
@@ -283,12 +340,14 @@ def test_load_reads_idx_files_wherever_they_lie(tmp_path, monkeypatch, folder):
             packed = gzip.compress(idx(array))
             (tmp_path / folder / f"{part}-{kind}-ubyte.gz").write_bytes(packed)
             sums.append(hashlib.md5(packed).hexdigest())
-    places = readers._IDX["fashion-mnist"][0]
-    monkeypatch.setitem(readers._IDX, "fashion-mnist", (places, *sums))
+    places = mnist.IDX["fashion-mnist"][0]
+    monkeypatch.setitem(mnist.IDX, "fashion-mnist", (places, *sums))
     data = load("fashion-mnist", root=tmp_path)
     assert (data.name, data.classes, len(data.train), len(data.test)) == ("fashion-mnist", 10, 5, 3)
-    np.testing.assert_allclose(data.test.x[:, 0].numpy(), pixels / 255, rtol=0, atol=1e-7)
-    assert data.train.x.dtype == torch.float32 and data.train.y.tolist() == [0, 1, 2, 0, 1]
+    np.testing.assert_array_equal(data.test.x[:, 0].numpy(), pixels)
+    centred = data.test.inputs()[:, 0].numpy()
+    np.testing.assert_allclose(centred, (pixels / 255 - 0.5) / 0.5, rtol=0, atol=1e-6)
+    assert data.train.x.dtype == torch.uint8 and data.train.y.tolist() == [0, 1, 2, 0, 1]
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
@@ -297,10 +356,11 @@ def test_real_files(name):
         pytest.skip(f"no {name} files; set FEDFAST_DATA to a folder that holds them")
     data = load(name, root=REAL)
     assert data.train.x.shape == (60_000, 1, 28, 28) and data.test.x.shape == (10_000, 1, 28, 28)
-    assert data.train.x.min() == 0 and data.train.x.max() == 1
+    assert data.train.x.min() == 0 and data.train.x.max() == 255
+    pixels = data.train.x.double() / 255
     # Known means and deviations of the training pixels, as quoted everywhere.
     mean, std = {"mnist": (0.1307, 0.3081), "fashion-mnist": (0.2860, 0.3530)}[name]
-    assert abs(data.train.x.mean() - mean) < 5e-5 and abs(data.train.x.std() - std) < 5e-5
+    assert abs(pixels.mean() - mean) < 5e-5 and abs(pixels.std() - std) < 5e-5
     assert np.bincount(data.test.y)[:3].tolist() == (
         [980, 1135, 1032] if name == "mnist" else [1000, 1000, 1000]
     )

@@ -17,14 +17,19 @@ def test_a_model_that_becomes_a_program(capsys):
     assert main(["doctor", QUICKSTART]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "layer program, K = 20 clients at once"
+    assert lines[-2].startswith("memory: K = 20 of 20 clients at once, ")
     assert "fc1       ok" in lines
 
 
-def test_a_run_on_the_gpus_voice_says_why_it_is_generic(capsys):
+def test_the_gpus_voice_has_layer_programs_too(capsys):
     assert main(["doctor", QUICKSTART, "--backend", "triton"]) == 0
-    assert "generic path, slower: layer operations have no GPU voice yet" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-1].startswith("layer program, K = ")
 
 
 def test_a_bad_config_is_refused(capsys):
+    assert main(["doctor", QUICKSTART, "--memory", "1e-6"]) == 2
+    assert "memory: expected at least" in capsys.readouterr().err
+    assert main(["doctor", QUICKSTART, "--augment", "crop-flip"]) == 2
+    assert "augment: expected images of bytes" in capsys.readouterr().err
     assert main(["doctor", QUICKSTART, "--lr", "-1"]) == 2
     assert "--lr: expected a number greater than 0" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-every_voice = pytest.mark.parametrize("voice", ["reference", "native"])
+every_voice = pytest.mark.parametrize("voice", ["reference", "native", "triton"])
 
 
 def targets_of(clients: int, batch: int, classes: int) -> Tensor:
@@ -46,6 +46,17 @@ def test_against_autograd(voice, dtype, batch, classes, stretch, kind, data) -> 
     logits = block(1, 3, batch, classes, dtype=dtype, kind=kind).mul_(stretch)
     count = torch.tensor([data.draw(st.integers(1, batch)) for _ in range(3)], dtype=torch.int32)
     judge(logits, targets_of(3, batch, classes), count, voice)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=("float32", "float64"))
+@pytest.mark.parametrize("batch, classes, stretch", [(1, 1, 1), (7, 10, 1e-3), (5, 700, 30)])
+def test_triton_against_autograd(
+    batch: int, classes: int, stretch: float, dtype: torch.dtype
+) -> None:
+    """One tile and several, along the batch and along the classes."""
+    logits = block(1, 2, batch, classes, dtype=dtype, kind="strided").mul_(stretch)
+    count = torch.tensor([batch, (batch + 1) // 2], dtype=torch.int32)
+    judge(logits, targets_of(2, batch, classes), count, "triton")
 
 
 @every_voice
@@ -89,10 +100,17 @@ def test_nothing_beyond_the_count_is_read(voice: str) -> None:
     assert after[0].isnan().tolist() == [False, True] and (after[1][1] == 0).all()
 
 
-def test_a_client_alone_equals_the_client_in_company() -> None:
-    logits, targets = block(1, 5, 64, 130, kind="strided"), targets_of(5, 64, 130)
-    count = torch.tensor([1, 64, 33, 2, 50], dtype=torch.int32)
-    alone_in_company(lambda some: cross_entropy(logits[some], targets[some], count[some]), 5)
+@pytest.mark.parametrize("voice", ["native", "triton"])
+def test_a_client_alone_equals_the_client_in_company(voice: str) -> None:
+    batch, classes = (64, 130) if voice == "native" else (9, 33)
+    logits = block(1, 5, batch, classes, kind="strided")
+    targets = targets_of(5, batch, classes)
+    count = torch.tensor([1, batch, batch // 2, 2, batch - 1], dtype=torch.int32)
+
+    def run(some: slice) -> tuple[Tensor, Tensor]:
+        return cross_entropy(logits[some], targets[some], count[some], backend=voice)
+
+    alone_in_company(run, 5, voice)
 
 
 @every_voice
@@ -105,7 +123,7 @@ def test_in_place(voice: str) -> None:
     same(logits, dlogits)
 
 
-@every_voice
+@pytest.mark.parametrize("voice", ["reference", "native"])
 @pytest.mark.parametrize(
     ("target", "count"), [(4, 3), (-1, 3), (0, 7), (0, -1)], ids=["large", "negative", "7", "-1"]
 )
@@ -115,6 +133,19 @@ def test_out_of_range(voice: str, target: int, count: int) -> None:
     counts = torch.tensor([3, count], dtype=torch.int32)
     with pytest.raises(IndexError, match="targets in"):
         cross_entropy(block(1, 2, 6, 4), targets, counts, backend=voice)
+
+
+@pytest.mark.parametrize(("target", "count"), [(4, 3), (-1, 3), (0, 7), (0, -1)])
+def test_out_of_range_on_a_device_is_nan(target: int, count: int) -> None:
+    """Looking would wait for the device; nobody else's numbers change."""
+    logits, targets = block(1, 2, 6, 4), targets_of(2, 6, 4)
+    counts = torch.tensor([3, 3], dtype=torch.int32)
+    fine = cross_entropy(logits, targets, counts, backend="triton")
+    targets[1, 1], counts[1] = target, count
+    losses, dlogits = cross_entropy(logits, targets, counts, backend="triton")
+    assert losses[1].isnan() and (dlogits[1, 1].isnan().all() or count < 0)
+    same(losses[0], fine[0][0])
+    same(dlogits[0], fine[1][0])
 
 
 def test_errors_name_the_argument() -> None:

@@ -21,6 +21,38 @@ SIZES = [
         10,
         104 + 1_212 + 197_632 + 1_049_600 + 10_250,
     ),
+    (  # FedFSA on CIFAR-10
+        "lenet",
+        {"hidden": (1024, 1024)},
+        (3, 32, 32),
+        10,
+        4_864 + 102_464 + 1_639_424 + 1_049_600 + 10_250,
+    ),
+    (  # FedFSA on Tiny ImageNet
+        "lenet",
+        {"channels": (32, 32), "hidden": (512, 1024)},
+        (3, 64, 64),
+        200,
+        2_432 + 25_632 + (5408 + 1) * 512 + (512 + 1) * 1024 + (1024 + 1) * 200,
+    ),
+    ("cnn", {}, (3, 32, 32), 10, 2_432 + 51_264 + (4096 + 1) * 512 + 5_130),  # FedSOL
+    ("resnet18", {}, (3, 32, 32), 10, 11_173_962),
+    ("mobilenetv2", {}, (3, 32, 32), 10, 2_236_682),  # published for ImageNet: 3,504,872 with 1000
+    ("mobilenetv2", {"norm": "group"}, (3, 32, 32), 1000, 3_504_872),
+    (  # LEAF's Shakespeare: embedding, two LSTM layers, all characters
+        "lstm",
+        {},
+        (80,),
+        80,
+        80 * 8 + 4 * 256 * (8 + 256 + 2) + 4 * 256 * (256 + 256 + 2) + (256 + 1) * 80,
+    ),
+    (
+        "lstm",
+        {"vocabulary": 20, "embedding": 3, "hidden": 5, "layers": 1},
+        (7,),
+        11,
+        60 + 20 * (3 + 5 + 2) + 66,
+    ),
 ]
 
 
@@ -28,7 +60,8 @@ SIZES = [
 def test_parameter_counts_and_logits(name, options, shape, classes, parameters):
     model = build(name, input_shape=shape, classes=classes, **options)
     assert sum(p.numel() for p in model.parameters()) == parameters
-    assert model(torch.zeros(3, *shape)).shape == (3, classes)
+    x = torch.zeros(3, *shape, dtype=torch.int64 if name == "lstm" else torch.float32)
+    assert model(x).shape == (3, classes)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +126,7 @@ def test_initialisation_is_pytorchs_own():
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("mpl", {}, "model: unknown name 'mpl'; did you mean 'mlp'. known: cnn, lenet, mclr, mlp"),
+        ("mpl", {}, "model: unknown name 'mpl'; did you mean 'mlp'. known: cnn, lenet, lstm, mc"),
         ("resnet", {}, "model: unknown name 'resnet'; .*known: cnn"),
         ("lenet", {"input_shape": (1, 15, 28)}, "lenet expects at least 16 x 16 .* got 15 x 28"),
         ("cnn", {"input_shape": (1, 8, 3)}, "cnn expects at least 4 x 4 pixels; got 8 x 3"),
@@ -108,6 +141,11 @@ def test_initialisation_is_pytorchs_own():
         ("mclr", {"hidden": ()}, "mclr option: unknown name 'hidden'; known: "),
         ("mlp", {"classes": 1}, "classes: expected at least 2; got 1"),
         ("mlp", {"seed": -1}, "seed: expected 0 <= seed"),
+        ("lstm", {}, r"input_shape: lstm expects \(T,\) tokens"),
+        ("mobilenetv2", {"input_shape": (9,)}, r"input_shape: mobilenetv2 expects \(C, H, W\)"),
+        ("mobilenetv2", {"norm": "layer"}, "norm: unknown name 'layer'; known: batch, group"),
+        ("mobilenetv2", {"groups": 3}, "groups: expected a divisor of 8; got 3"),
+        ("resnet18", {"input_shape": (9,)}, r"input_shape: resnet18 expects \(C, H, W\)"),
     ],
 )
 def test_errors_name_the_argument(name, changes, message):

@@ -14,7 +14,6 @@ from fedfast.kernels import (
     layer_norm,
     layer_norm_backward,
 )
-from fedfast.kernels.norm import _BATCH as batch_voices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import (
@@ -266,8 +265,3 @@ ERRORS = {
 def test_errors_name_the_argument(message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         ERRORS[message]()
-
-
-def test_the_missing_voice_names_the_generic_path() -> None:
-    with pytest.raises(RuntimeError, match="batch_norm has no Triton voice.*generic path"):
-        batch_voices["triton"]()

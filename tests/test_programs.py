@@ -279,7 +279,7 @@ def frozen():
     ("make", "reason"),
     [
         (lambda: nn.Sequential(nn.Linear(8, 4), nn.Softplus()), "1: Softplus has no layer record"),
-        (lambda: nn.Sequential(nn.Linear(8, 4), nn.Dropout(0.5)), "draws random numbers"),
+        (lambda: nn.Sequential(nn.Linear(8, 4), nn.AlphaDropout(0.5)), "AlphaDropout has no layer"),
         (lambda: nn.Sequential(nn.Linear(8, 4), Branching()), "torch.fx cannot trace it"),
         (frozen, "its weight is frozen"),
         (Unread, "no layer reads b.weight"),

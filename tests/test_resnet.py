@@ -1,4 +1,4 @@
-"""ResNet-18 with GroupNorm: its size, the paper's layers in plain calls, its errors."""
+"""ResNet-18: its size, the paper's layers in plain calls, its errors."""
 
 import pytest
 import torch
@@ -15,13 +15,16 @@ def test_parameters_are_those_of_the_published_cifar_resnet():
 
 
 def plain(p, x, groups):
-    """The paper's network in plain calls, from named parameters."""
+    """The paper's network in plain calls, from named parameters; batch norm where groups is 0."""
 
     def conv(h, name, stride=1):
         weight = p[f"{name}.weight"]
         return F.conv2d(h, weight, None, stride, padding=weight.shape[-1] // 2)
 
     def norm(h, name):
+        if not groups:
+            affine = p[f"{name}.weight"], p[f"{name}.bias"]
+            return F.batch_norm(h, None, None, *affine, training=True)
         return F.group_norm(h, groups, p[f"{name}.weight"], p[f"{name}.bias"])
 
     def block(h, name, stride):
@@ -38,14 +41,15 @@ def plain(p, x, groups):
     return F.linear(h.mean(dim=(2, 3)), p["fc.weight"], p["fc.bias"])
 
 
-@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("groups", [2, 4, 0])
 def test_it_computes_what_it_says(groups):
-    model = build("resnet18-gn", input_shape=(1, 9, 14), classes=3, seed=5, groups=groups).double()
+    name, options = ("resnet18-gn", {"groups": groups}) if groups else ("resnet18", {})
+    model = build(name, input_shape=(1, 9, 14), classes=3, seed=5, **options).double()
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 1, 9, 14, dtype=torch.float64, generator=generator)
     p = dict(model.named_parameters())
     with torch.no_grad():
-        for parameter in p.values():  # GroupNorm starts at 1 and 0, which would hide its parameters
+        for parameter in p.values():  # norms start at 1 and 0, which would hide their parameters
             parameter += 0.05 * torch.randn(parameter.shape, dtype=x.dtype, generator=generator)
     torch.testing.assert_close(model(x), plain(p, x, groups), rtol=0, atol=1e-10)
 

@@ -17,21 +17,21 @@ SIZES = [9, 1, 13, 4, 30, 2, 8, 21, 5, 12]
 class Noisy(nn.Module):
     """Convolution, BatchNorm and dropout: buffers that move and random numbers that are drawn."""
 
-    def __init__(self):
+    def __init__(self, drop=nn.Dropout):
         super().__init__()
         self.conv = nn.Conv2d(1, 3, 3, padding=1)
         self.norm = nn.BatchNorm2d(3)
-        self.drop = nn.Dropout(0.3)
+        self.drop = drop(0.3)
         self.head = nn.Linear(3 * 16, 4)
 
     def forward(self, x):
         return self.head(self.drop(torch.relu(self.norm(self.conv(x)))).flatten(1))
 
 
-def noisy():
+def noisy(drop=nn.Dropout):
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return Noisy()
+        return Noisy(drop)
 
 
 def run(model, data, algorithm="fedsam", **kwargs):
@@ -45,6 +45,7 @@ CASES = {
     "mlp": (mlp, (8,), FedSAM(rho=0.1)),
     "momentum": (mlp, (8,), FedAvgM(beta=0.5, local=fedfast.SAM(rho=0.1, momentum=0.5))),
     "noisy": (noisy, (1, 4, 4), FedAdam(local=fedfast.ASAM(rho=0.1))),
+    "generic": (lambda: noisy(nn.AlphaDropout), (1, 4, 4), FedSAM(rho=0.1)),
 }
 
 

@@ -16,9 +16,15 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
-STREAMING = {"_mix", "_norm_blocks", "_move", "_descend", "_block_sums", "_columns"}
-WRITING = {"_mix": 0, "_move": 0, "_descend": 0, "_columns": 2}  # with so many partial sums
-SMALL = {"totals", "_layer_sums"}  # they add partial sums
+BANKS = {"_mix", "_norm_blocks", "_move", "_descend", "_block_sums", "_columns", "_copy"}
+BANKS |= {"_tile_products", "_block_extents", "_block_changes"}
+WRITING = {"_mix": 0, "_move": 0, "_descend": 0, "_columns": 2, "_copy": 0, "_images": 0}
+# ... with so many partial sums
+SMALL = {"totals", "_layer_sums", "_add_spans", "_layer_extents", "_layer_means"}  # partial sums
+BYTES = {"_images"}  # reads of bytes, 4 a thread
+ELEMENTS = {"_activate_block", "_differentiate_block", "_derive"}
+PRODUCTS = {"_product"}
+WINDOWS = {"_largest", "_mean", "_collect", "_cross_entropy"}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +46,8 @@ def typed(rows: list[dict[str, Any]], request: pytest.FixtureRequest) -> list[di
 
 
 def test_every_kernel_is_covered(rows: list[dict[str, Any]]) -> None:
-    assert {r["kernel"] for r in rows} == STREAMING | SMALL
+    known = BANKS | SMALL | BYTES | ELEMENTS | PRODUCTS | WINDOWS
+    assert {r["kernel"] for r in rows} == known
     assert {r["arch"] for r in rows} == {80, 90}
     assert {r["aligned"] for r in rows} == {True, False}
 
@@ -50,17 +57,42 @@ def test_nothing_spills(rows: list[dict[str, Any]]) -> None:
 
 
 def test_no_product_is_fused_with_a_sum(rows: list[dict[str, Any]]) -> None:
-    assert [r for r in rows if r["fused"]] == []
+    products = PRODUCTS | ELEMENTS  # and the device library's erf and float64 exp
+    assert [r for r in rows if r["fused"] and r["kernel"] in BANKS | SMALL] == []
+    assert {r["kernel"] for r in rows if r["fused"]} <= products | {"_cross_entropy"}
 
 
 def test_streams_are_16_bytes_wide(typed: list[dict[str, Any]]) -> None:
-    streaming = [r for r in typed if r["kernel"] in STREAMING]
+    streaming = [r for r in typed if r["kernel"] in BANKS | ELEMENTS]
     assert [r for r in streaming if not r["wide_loads"]] == []
     writing = [r for r in typed if r["kernel"] in WRITING]
     assert [r for r in writing if r["stores"] - r["wide_stores"] > WRITING[r["kernel"]]] == []
 
 
+def test_elements_are_written_16_bytes_at_a_time(typed: list[dict[str, Any]]) -> None:
+    """All but the gradient of the bias."""
+    written = [r for r in typed if r["kernel"] in ELEMENTS]
+    bias = {"_derive": 1}
+    assert [r for r in written if r["stores"] - r["wide_stores"] > bias.get(r["kernel"], 0)] == []
+
+
+def test_products_copy_16_bytes_at_a_time(typed: list[dict[str, Any]]) -> None:
+    """Rows of 36 and 68 floats too; Hopper turns TF32 operands on the way, one by one."""
+    products = [r for r in typed if r["kernel"] in PRODUCTS]
+    turned = [r for r in products if r["form"] == "linear_backward tf32" and r["arch"] == 90]
+    narrow = [r for r in products if not 0 < r["copies"] == r["wide_copies"]]
+    assert [r for r in narrow if r not in turned] == []
+    assert [r for r in products if r["stores"] != r["wide_stores"]] == []
+
+
+def test_tensor_cores_only_where_permitted(rows: list[dict[str, Any]]) -> None:
+    for row in (r for r in rows if r["kernel"] in PRODUCTS):
+        exact = row["dtype"] == "fp32" and row["form"].endswith("fp32")
+        assert (row["tensor_cores"] == 0) == exact, row
+        assert row["fused"] > 0 or not exact, row
+
+
 def test_registers_leave_room_for_two_blocks_of_threads(typed: list[dict[str, Any]]) -> None:
     """65536 registers: 2 programs of 256 threads fit up to 128 each, for up to eight terms."""
     if typed[0]["dtype"] == "fp32":
-        assert max(r["registers"] for r in typed) <= 128
+        assert max(r["registers"] for r in typed if r["kernel"] not in PRODUCTS) <= 128

@@ -48,6 +48,12 @@ struct Sigmoid {
   FEDFAST_INLINE T slope(T, T y) const { return y * (1 - y); }
 };
 
+template <typename T>
+struct Relu6 {
+  FEDFAST_INLINE T out(T x) const { return x < 0 ? T{0} : x > 6 ? T{6} : x; }
+  FEDFAST_INLINE T slope(T, T y) const { return y > 0 && y < 6 ? T{1} : T{0}; }
+};
+
 // Calls run with the kind's function; a loop per kind becomes vector code of its own.
 template <typename T, typename Run>
 void with(Act act, T slope, const Run& run) {
@@ -66,6 +72,8 @@ void with(Act act, T slope, const Run& run) {
       return run(LeakyRelu<T>{slope});
     case Act::sigmoid:
       return run(Sigmoid<T>{});
+    case Act::relu6:
+      return run(Relu6<T>{});
   }
 }
 

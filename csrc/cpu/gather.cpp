@@ -1,20 +1,19 @@
+#include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <vector>
 
+#include "cpu/isa.h"
 #include "cpu/parallel.h"
 #include "layers.h"
 
 namespace fedfast {
 namespace {
 
-constexpr int kLevels = 256;  // of a byte
-
 // Calls copy(sample, k, b) for every row in range.
 template <typename Copy>
 bool each_row(int64_t clients, int threads, const Gather& p, const Copy& copy) {
   std::atomic<bool> fine{true};
-  const int64_t tasks = clients * p.batch, elements = tasks * p.channels * p.pixels;
+  const int64_t tasks = clients * p.batch, elements = tasks * p.size();
   parallel(worth(threads, tasks, elements), tasks, [&](int64_t task, int64_t last) {
     for (; task < last; ++task) {
       const int64_t k = task / p.batch, b = task % p.batch, sample = p.rows.row(k)[b];
@@ -24,47 +23,91 @@ bool each_row(int64_t clients, int threads, const Gather& p, const Copy& copy) {
   return fine;
 }
 
-// What each byte becomes in each channel, computed as torch does.
 template <typename T>
-std::vector<T> levels(int64_t channels, const T* mean, const T* std) {
-  std::vector<T> table(channels * kLevels);
-  for (int64_t c = 0; c < channels; ++c) {
-    for (int v = 0; v < kLevels; ++v) {
-      const T grey = static_cast<T>(v) / T{255};
-      table[c * kLevels + v] = mean == nullptr ? grey : (grey - mean[c]) / std[c];
+FEDFAST_CLONES void run(const uint8_t* from, T scale, T shift, int64_t n, T* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = scale * static_cast<T>(from[i]) + shift;
+}
+
+// The same from right to left: `from` is the first pixel read.
+template <typename T>
+FEDFAST_CLONES void run_back(const uint8_t* from, T scale, T shift, int64_t n, T* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = scale * static_cast<T>(from[-i]) + shift;
+}
+
+// One channel's constants.
+template <typename T>
+struct Tone {
+  T scale, shift, margin;
+};
+
+// Output pixels [first, last) of a row lie inside of the image, their sources begin at `source`.
+struct Window {
+  int64_t first, last, source;
+  bool flipped;
+
+  Window(int64_t width, int64_t offset, bool flip) : flipped(flip) {
+    const int64_t begin = std::clamp<int64_t>(-offset, 0, width);
+    const int64_t end = std::clamp<int64_t>(width - offset, begin, width);
+    first = flip ? width - end : begin;
+    last = flip ? width - begin : end;
+    source = flip ? end - 1 + offset : begin + offset;
+  }
+};
+
+template <typename T>
+void row_of(const uint8_t* from, const Tone<T>& tone, const Window& window, int64_t width, T* to) {
+  std::fill(to, to + window.first, tone.margin);
+  const int64_t inside = window.last - window.first;
+  (window.flipped ? run_back<T> : run<T>)(from + window.source, tone.scale, tone.shift, inside,
+                                          to + window.first);
+  std::fill(to + window.last, to + width, tone.margin);
+}
+
+// One channel [height, width] of an image, seen from `rise` rows below.
+template <typename T>
+void plane(const uint8_t* from, const Tone<T>& tone, const Window& window, int64_t rise,
+           const Gather& p, T* to) {
+  for (int64_t y = 0; y < p.height; ++y, to += p.width) {
+    const int64_t source = y + rise;
+    if (0 <= source && source < p.height) {
+      row_of(from + source * p.width, tone, window, p.width, to);
+    } else {
+      std::fill(to, to + p.width, tone.margin);
     }
   }
-  return table;
 }
 
 }  // namespace
 
 bool gather_bytes(int64_t clients, int threads, const Gather& p, const char* bank,
                   int64_t element_bytes, Bank<char> out) {
-  const int64_t bytes = p.channels * p.pixels * element_bytes;
+  const int64_t bytes = p.size() * element_bytes;
   return each_row(clients, threads, p, [&](int64_t sample, int64_t k, int64_t b) {
     std::memcpy(out.row(k) + b * bytes, bank + sample * bytes, bytes);
   });
 }
 
 template <typename T>
-bool gather_normalised(int64_t clients, int threads, const Gather& p, const uint8_t* bank,
-                       const T* mean, const T* std, Bank<T> out) {
-  const std::vector<T> table = levels(p.channels, mean, std);
-  const int64_t size = p.channels * p.pixels;
+bool gather_images(int64_t clients, int threads, const Gather& p, const Look<T>& look,
+                   const uint8_t* bank, Bank<T> out) {
+  const int64_t pixels = p.height * p.width;
   return each_row(clients, threads, p, [&](int64_t sample, int64_t k, int64_t b) {
+    const int64_t slot = k * p.batch + b;
+    const bool still = look.offset == nullptr;
+    const int64_t rise = still ? 0 : look.offset[2 * slot];
+    const Window window(p.width, still ? 0 : look.offset[2 * slot + 1],
+                        !still && look.flip[slot] != 0);
     for (int64_t c = 0; c < p.channels; ++c) {
-      const T* level = table.data() + c * kLevels;
-      const uint8_t* from = bank + sample * size + c * p.pixels;
-      T* to = out.row(k) + b * size + c * p.pixels;
-      for (int64_t i = 0; i < p.pixels; ++i) to[i] = level[from[i]];
+      const Tone<T> tone{look.scale[c], look.shift[c], look.margin[c]};
+      const uint8_t* from = bank + sample * p.size() + c * pixels;
+      plane(from, tone, window, rise, p, out.row(k) + b * p.size() + c * pixels);
     }
   });
 }
 
-template bool gather_normalised(int64_t, int, const Gather&, const uint8_t*, const float*,
-                                const float*, Bank<float>);
-template bool gather_normalised(int64_t, int, const Gather&, const uint8_t*, const double*,
-                                const double*, Bank<double>);
+template bool gather_images(int64_t, int, const Gather&, const Look<float>&, const uint8_t*,
+                            Bank<float>);
+template bool gather_images(int64_t, int, const Gather&, const Look<double>&, const uint8_t*,
+                            Bank<double>);
 
 }  // namespace fedfast

@@ -1,30 +1,11 @@
 // One thread trains a client's layer: y = x W^T, dx = dy W, dW = dy^T x, each a product of gemm.h.
 #include "cpu/activation.h"
+#include "cpu/add_rows.h"
 #include "cpu/gemm.h"
-#include "cpu/isa.h"
 #include "cpu/parallel.h"
 
 namespace fedfast {
 namespace {
-
-// out[o] = beta base[o] + alpha sum_b d[b, o], rows added in order.
-template <typename T>
-FEDFAST_CLONES void add_rows(const T* d, int64_t rows, int64_t columns, T alpha, T beta,
-                             const T* base, T* out) {
-  constexpr int64_t kWidth = 64;
-  for (int64_t begin = 0; begin < columns; begin += kWidth) {
-    const int64_t width = std::min(kWidth, columns - begin);
-    T sum[kWidth] = {};
-    for (int64_t b = 0; b < rows; ++b) {
-      const T* row = d + b * columns + begin;
-      for (int64_t i = 0; i < width; ++i) sum[i] += row[i];
-    }
-    for (int64_t i = 0; i < width; ++i) {
-      const T step = alpha * sum[i];
-      out[begin + i] = beta == 0 ? step : beta * base[begin + i] + step;
-    }
-  }
-}
 
 template <typename T>
 void forward(const LinearForward<T>& p, int64_t k) {

@@ -28,7 +28,7 @@ struct Scale {
 
 template <typename T>
 FEDFAST_CLONES Extent<T> extent(const T* x, int64_t n) {
-  Extent<T> whole, lane[kLanes];
+  Extent<T> whole;
   T low[kLanes], high[kLanes];
   std::fill(low, low + kLanes, whole.low);
   std::fill(high, high + kLanes, whole.high);

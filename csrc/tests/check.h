@@ -74,5 +74,14 @@ void test_step();
 void test_stats();
 void test_aggregate();
 void test_mix();
+void test_gram();
+void test_sensitivity();
+void test_philox();
+void test_linear();
+void test_conv();
+void test_pool();
+void test_norm();
+void test_loss();
+void test_gather();
 
 }  // namespace fedfast::tests

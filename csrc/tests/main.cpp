@@ -6,5 +6,14 @@ int main() {
   fedfast::tests::test_stats();
   fedfast::tests::test_aggregate();
   fedfast::tests::test_mix();
+  fedfast::tests::test_gram();
+  fedfast::tests::test_sensitivity();
+  fedfast::tests::test_philox();
+  fedfast::tests::test_linear();
+  fedfast::tests::test_conv();
+  fedfast::tests::test_pool();
+  fedfast::tests::test_norm();
+  fedfast::tests::test_loss();
+  fedfast::tests::test_gather();
   std::puts("all operations agree with the naive loops");
 }

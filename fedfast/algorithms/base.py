@@ -33,8 +33,10 @@ class Algorithm:
     fine_tune: FineTune | None = field(default=None, kw_only=True)
 
     name: ClassVar[str] = ""
-    down: ClassVar[int] = 1  # model sizes a client receives per round, at least
+    down: ClassVar[int] = 1  # model sizes a client receives per round, its pieces' extras aside
     up: ClassVar[int] = 1  # and sends
+    official: ClassVar[tuple[int, int] | None] = None  # (down, up) of official code, if it differs
+    verified: ClassVar[str] = "script"  # held to a "script" of its formula, or a "public run"
     pools: ClassVar[bool] = False  # all data belongs to one client
 
     def __post_init__(self) -> None:
@@ -59,6 +61,11 @@ class Algorithm:
     def personal(self) -> str | None:
         """The client row that holds the clients' own models, None where nobody keeps them."""
         return next((name for name, kind in self.client_rows().items() if kind == "model"), None)
+
+    @property
+    def gradients(self) -> int:
+        """Gradients per local step."""
+        return 1 + int(self.local.looks)
 
     @property
     def plain(self) -> bool:
@@ -138,7 +145,10 @@ class Algorithm:
         return {k: v for p in self.pieces for k, v in p.added().items()}
 
     def traffic(self) -> tuple[int, int]:
-        """(down, up) in model sizes, the minimum: what must cross the network per client."""
+        """(down, up) in model sizes: what must cross the network per client and round at least.
+
+        Clients and server may keep state where that saves traffic.
+        """
         extra = [piece.extra for piece in self.pieces]
         return self.down + sum(d for d, _ in extra), self.up + sum(u for _, u in extra)
 

@@ -30,7 +30,7 @@ from ._checks import check_count, check_number
 from .base import Algorithm
 from .pieces import Clients, Layout
 
-SLICE = 5  # purpose of a key, beside those of `random`: where a client's slice begins
+SLICE = 7  # purpose of a key, beside those of `random`: where a client's slice begins
 RECENT = 10  # losses whose deviation tells convergence
 PASSES = 100  # a loss that noise (dropout) keeps from converging ends here
 PER_PASS = 1 << 13  # batches a pass may have before its random numbers repeat

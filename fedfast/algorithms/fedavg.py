@@ -20,3 +20,4 @@ class FedAvg(Algorithm):
     """Local SGD and a weighted mean; `local=SAM(...)` makes it FedSAM."""
 
     name: ClassVar[str] = "fedavg"
+    verified: ClassVar[str] = "public run"

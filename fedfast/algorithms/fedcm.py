@@ -67,6 +67,7 @@ class FedCM(Algorithm):
     steps: float | None = None
 
     name: ClassVar[str] = "fedcm"
+    verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
         self.compose(drift=ClientMomentum(self.alpha, self.steps))

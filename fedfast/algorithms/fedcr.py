@@ -35,7 +35,7 @@ from .objective import Network, Objective
 from .optimizers import Optimizer
 from .pieces import Clients, Cohort, Layout, Rows, Server
 
-NOISE = 6  # purpose of a key, beside those of `random`: the noise of a step, 256 apart
+NOISE = 8  # purpose of a key, beside those of `random`: the noise of a step, 256 apart
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,8 @@ class FedDyn(Algorithm):
     clip: str = "linear"
 
     name: ClassVar[str] = "feddyn"
+    official: ClassVar[tuple[int, int] | None] = (2, 1)
+    verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
         self.compose(drift=Dual(self.lam, self.clip))

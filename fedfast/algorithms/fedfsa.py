@@ -37,7 +37,7 @@ from .optimizers import Optimizer
 from .pieces import Clients, Cohort, Layout, Rows, Sum
 
 UNSCORED = ("bn", "downsample", "shortcut", "norm", "bias")  # parts of names that score 0
-SELECT = 4  # purpose of a key, beside those of `random`: FSA's random selection
+SELECT = 5  # purpose of a key, beside those of `random`: FSA's random selection
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,7 @@ class FedFSA(Algorithm):
     variant: str = "paper"
 
     name: ClassVar[str] = "fedfsa"
+    verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
         check_word("variant", self.variant, ("paper", "official"))

@@ -28,7 +28,7 @@ from .base import Algorithm
 from .pieces import Cohort, Layout, Rows, Server
 from .servers import ServerRule
 
-ORDER = 5  # purpose of a key, beside those of `random`: the order of the pairs
+ORDER = 6  # purpose of a key, beside those of `random`: the order of the pairs
 ROUNDING = 1e-12  # of the recursion, relative to |G_i| |G_j|: less than that is no conflict
 COUNTS = ("conflicts_before", "conflicts_after")
 

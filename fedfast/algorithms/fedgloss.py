@@ -166,6 +166,7 @@ class FedGloSS(Algorithm):
     variant: str = "paper"
 
     name: ClassVar[str] = "fedgloss"
+    verified: ClassVar[str] = "public run"
     rule: ClassVar[type[ServerSAM]] = ServerSAM
 
     def __post_init__(self) -> None:
@@ -202,4 +203,5 @@ class NaiveFedGloSS(FedGloSS):
     """
 
     name: ClassVar[str] = "naive-fedgloss"
+    verified: ClassVar[str] = "script"
     rule: ClassVar[type[ServerSAM]] = RehearsedSAM

@@ -80,6 +80,7 @@ class FedLESAM(Algorithm):
     eps: float = 1e-12
 
     name: ClassVar[str] = "fedlesam"
+    official: ClassVar[tuple[int, int] | None] = (2, 1)
 
     def __post_init__(self) -> None:
         self.compose(local=LESAM(rho=self.rho, eps=self.eps))

@@ -90,6 +90,7 @@ class FedNSAM(Algorithm):
     eps: float = 1e-12
 
     name: ClassVar[str] = "fednsam"
+    official: ClassVar[tuple[int, int] | None] = (2, 1)
 
     def __post_init__(self) -> None:
         self.compose(local=SAM(rho=self.rho, eps=self.eps), server=Nesterov(self.gamma))

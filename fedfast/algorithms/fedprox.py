@@ -46,6 +46,7 @@ class FedProx(Algorithm):
     clip: str = "linear"
 
     name: ClassVar[str] = "fedprox"
+    verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
         self.compose(drift=Prox(self.mu, self.clip))

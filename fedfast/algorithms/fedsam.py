@@ -29,6 +29,7 @@ class FedSAM(Algorithm):
     eps: float = 1e-12
 
     name: ClassVar[str] = "fedsam"
+    verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
         self.compose(local=SAM(rho=self.rho, eps=self.eps))

@@ -95,6 +95,7 @@ class FedSMOO(Algorithm):
     variant: str = "paper"
 
     name: ClassVar[str] = "fedsmoo"
+    official: ClassVar[tuple[int, int] | None] = (4, 2)
 
     def __post_init__(self) -> None:
         local: Any = ConsensusSAM(rho=self.rho, eps=self.eps, variant=self.variant)

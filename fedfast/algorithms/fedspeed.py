@@ -66,6 +66,8 @@ class FedSpeed(Algorithm):
     variant: str = "paper"
 
     name: ClassVar[str] = "fedspeed"
+    official: ClassVar[tuple[int, int] | None] = (2, 1)
+    verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
         check_word("variant", self.variant, ("paper", "official"))

@@ -11,7 +11,7 @@ K_i are the steps client i made, eta the learning rate of the round. c = c_i = 0
 round 0 is FedAvg. "Modified" SCAFFOLD sets c_i := c at the start of every round: the correction is
 then identically 0 and the model's path is FedAvg's, bit for bit; only the variate differs.
 Client state c_i; server state w, c; one gradient per step (FedGAMMA two); two model sizes down
-(w, c), two up (one if the server keeps c_i).
+(w, c), one up: with option II the server can derive c_i from v_K (the paper sends both, two up).
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ class ControlVariate(Drift):
 
     name: ClassVar[str] = "control-variate"
     server_rows: ClassVar[tuple[str, ...]] = ("c",)
-    extra: ClassVar[tuple[int, int]] = (1, 1)
+
+    @property
+    def extra(self) -> tuple[int, int]:  # type: ignore[override]
+        """c goes down; c_i^+ - c_i comes up unless the server can derive it (option II)."""
+        return (0, 0) if self.reset else (1, int(self.option == "I"))
 
     def __post_init__(self) -> None:
         check_word("option", self.option, ("I", "II"))
@@ -113,6 +117,7 @@ class SCAFFOLD(Algorithm):
     modified: bool = False
 
     name: ClassVar[str] = "scaffold"
+    verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
         self.compose(drift=ControlVariate(self.option, self.steps, self.modified))

@@ -11,6 +11,7 @@ from importlib.metadata import version
 # command -> (where it is, what --help says). A new command is a line here and a module with main().
 COMMANDS = {
     "run": ("fedfast.cli.run", "train the algorithms of a config file and keep the results"),
+    "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
     "doctor": ("fedfast.cli.doctor", "what this machine offers, and how a model will be trained"),
 }
 

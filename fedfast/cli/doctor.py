@@ -32,10 +32,10 @@ def main(argv: list[str]) -> int:
         return 0
     try:
         config = configs.load(argv[0], argv[1:])
-        setting = prepare(config)
+        found = model(config, prepare(config))
     except (configs.ConfigError, *USER) as error:
         return fail(str(error))
-    print("\n" + "\n".join(model(config, setting)))
+    print("\n" + "\n".join(found))
     return 0
 
 
@@ -62,11 +62,12 @@ def model(config: RunConfig, setting: Setting) -> list[str]:
     from ..programs import explain
     from .setting import simulation
 
-    x = setting.data.train.x[:2]
+    x = setting.data.train.take(slice(2)).inputs()
     _, findings = explain(setting.model, x)
     width = max(len(f.layer) for f in findings)
     lines = [f"{f.layer:{width}}  {f.reason or 'ok'}" for f in findings]
     sim = simulation(config, setting, next(iter(config.algorithms)))
+    lines.append(f"memory: {sim.memory}")
     if sim.generic_because:
         return [*lines, f"generic path, slower: {sim.generic_because}"]
     return [*lines, f"layer program, K = {sim.chunk} clients at once"]

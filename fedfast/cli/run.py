@@ -105,6 +105,7 @@ def _train(config: RunConfig, folder: RunFolder, setting: Setting, label: str) -
 
     folder.begin(label)
     sim = simulation(config, setting, label)
+    folder.remarks[label] = str(sim.memory)
     with Progress(config.rounds, label.ljust(max(map(len, config.algorithms)))) as show:
         for row in sim:
             folder.record(label, row, sim.state_dict())
@@ -129,6 +130,7 @@ def _about(config: RunConfig, setting: Setting, name: str, ending: str) -> str:
         f"{setting}; {config.partition.name} partition{f' ({skew})' if skew else ''}, "
         f"model {config.model.name}, {config.rounds} rounds, participation "
         f"{config.participation:g}, {config.local_epochs} local epochs, lr {config.lr:g}, "
+        f"{f'augmented by {config.augment}, ' if config.augment else ''}"
         f"seed {config.seed}. Accuracy and loss are the global model's on the test set.",
     ]
     return "\n\n".join([*lines, f"**{ending}**"] if ending else lines)

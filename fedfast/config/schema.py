@@ -5,13 +5,26 @@ The descriptions are the help texts of `fedfast run CONFIG --help`, so they spea
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<label>.pt) and a flag
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _budget(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (number and 0 < value < float("inf")):
+        raise PydanticCustomError("budget", "Input should be auto or a number of GiB above 0")
+    return value
+
+
+# One check for both kinds: of a union pydantic would tell what is wrong with either.
+Budget = Annotated[Literal["auto"] | float, BeforeValidator(_budget)]
 
 
 class Section(BaseModel):
@@ -47,11 +60,41 @@ class Dirichlet(Section):
     seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
 
 
+class DirichletEqual(Section):
+    """Label skew with equal amounts: every client draws from a class prior of its own."""
+
+    name: Literal["dirichlet-equal"] = Field(description="how samples are dealt to clients")
+    clients: Count = Field(description="number of clients in the population")
+    alpha: Positive = Field(description="concentration: small = few classes per client")
+    sigma: NotNegative = Field(0.0, description="spread of log-normal sizes; 0 = equal ones")
+    refill: bool = Field(False, description="deal an exhausted class again, as FL-Simulator does")
+    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
+
+
+class Hsu(Section):
+    """Label skew with equal amounts, as FedSAM and FedGloSS deal; alpha 0: one class each."""
+
+    name: Literal["hsu"] = Field(description="how samples are dealt to clients")
+    clients: Count = Field(description="number of clients in the population")
+    alpha: NotNegative = Field(description="concentration; 0 = exactly one class per client")
+    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
+
+
+class Natural(Section):
+    """Every owner of samples is a client, where the data set names owners."""
+
+    name: Literal["natural"] = Field(description="how samples are dealt to clients")
+    clients: Count | None = Field(None, description="so many of the owners; null = all")
+    min_size: int = Field(1, ge=1, description="samples an owner has at least to be a client")
+    seed: Seed | None = Field(None, description="seed of the choice; null = the run's seed")
+
+
 class IID(Section):
     """Every client draws from the same distribution."""
 
     name: Literal["iid"] = Field(description="how samples are dealt to clients")
     clients: Count = Field(description="number of clients in the population")
+    sigma: NotNegative = Field(0.0, description="spread of log-normal sizes; 0 = equal ones")
     seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
 
 
@@ -64,8 +107,17 @@ class Shards(Section):
     seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
 
 
-PARTITIONS: dict[str, type[Section]] = {"dirichlet": Dirichlet, "iid": IID, "shards": Shards}
-Partition = Annotated[Dirichlet | IID | Shards, Field(discriminator="name")]
+PARTITIONS: dict[str, type[Section]] = {
+    "dirichlet": Dirichlet,
+    "dirichlet-equal": DirichletEqual,
+    "hsu": Hsu,
+    "iid": IID,
+    "natural": Natural,
+    "shards": Shards,
+}
+Partition = Annotated[
+    Dirichlet | DirichletEqual | Hsu | IID | Natural | Shards, Field(discriminator="name")
+]
 
 
 class ModelSection(OpenSection):
@@ -108,6 +160,9 @@ class RunConfig(Section):
     aggregation: Literal["samples", "uniform"] = Field(
         "samples", description="client weights: by their number of samples, or all equal"
     )
+    augment: Literal["crop-flip", "crop-flip-batch", "crop-flip-half"] | None = Field(
+        None, description="crops and flips of training images; -batch: alike in a step; null = none"
+    )
     eval_every: Count = Field(1, description="rounds from one test of the global model to the next")
     seed: Seed = Field(0, description="seed of weights, cohorts, batches and partition")
     device: str = Field(
@@ -119,6 +174,9 @@ class RunConfig(Section):
         "auto", description="which implementation of the operations"
     )
     chunk: Count | None = Field(None, description="clients trained together; null = what fits")
+    memory: Budget = Field(
+        "auto", description="GiB the run may take, which limits K; auto = a share of what is free"
+    )
     on_divergence: Literal["stop", "continue"] = Field(
         "stop", description="when a client's weights are no longer finite: stop, or go on without"
     )

@@ -1,19 +1,39 @@
 """Data: readers, partitions over clients, and the bank that holds every client's samples."""
 
+from .dataset import Data
+from .describe import describe
 from .federated import FederatedData
 from .idx import read_idx
-from .partitions import dirichlet, iid, partition, shards
-from .readers import Data, load
+from .partitions import (
+    dirichlet,
+    dirichlet_equal,
+    hsu,
+    iid,
+    natural,
+    partition,
+    shards,
+)
+from .readers import load
 from .samples import Samples, as_samples
+from .split import local_split
+from .transform import AUGMENTS, Augment, Normalize
 
 __all__ = [
+    "AUGMENTS",
+    "Augment",
     "Data",
     "FederatedData",
+    "Normalize",
     "Samples",
     "as_samples",
+    "describe",
     "dirichlet",
+    "dirichlet_equal",
+    "hsu",
     "iid",
     "load",
+    "local_split",
+    "natural",
     "partition",
     "read_idx",
     "shards",

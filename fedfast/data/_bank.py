@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .samples import Samples
+from .transform import Normalize
 
 
 def shape(x: Tensor) -> str:
@@ -15,16 +16,21 @@ def shape(x: Tensor) -> str:
     return ", ".join(map(str, x.shape[1:]))
 
 
-def joined(parts: list[Samples]) -> tuple[Tensor, Tensor]:
+def joined(parts: list[Samples], normalize: Normalize | None) -> Samples:
     """All parts as one bank, or the ValueError that names the client that does not fit."""
     first = parts[0].x
+    if normalize is None:
+        normalize = parts[0].normalize
+    else:
+        normalize.check("client 0.x", first)
     for i, part in enumerate(parts):
         if part.x.shape[1:] != first.shape[1:] or part.x.dtype != first.dtype:
             raise ValueError(
                 f"client {i}.x: expected shape [n, {shape(first)}] and {first.dtype} as client 0; "
                 f"got {list(part.x.shape)} and {part.x.dtype}"
             )
-    return torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
+    x = torch.cat([part.x for part in parts])
+    return Samples(x, torch.cat([part.y for part in parts]), normalize)
 
 
 def bank_rows(i: int, index: ArrayLike, n: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ._bank import bank_rows, joined, shape
 from .samples import Samples, as_samples, check_values, unchecked
+from .transform import Normalize, stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,7 @@ class FederatedData:
     offsets  [N + 1] int64: client i owns order[offsets[i]:offsets[i + 1]], perhaps nothing
     sizes    [N] int64 numpy: samples of each client
     test     None, or each client's own test part (which may be empty)
+    normalize  what bytes in x become (None: x / 255)
     """
 
     x: Tensor
@@ -32,10 +34,15 @@ class FederatedData:
     offsets: Tensor
     sizes: np.ndarray
     test: list[Samples] | None = None
+    normalize: Normalize | None = None
 
     @classmethod
     def from_arrays(
-        cls, xs: Sequence[Any], ys: Sequence[Any], test: Sequence[Any] | None = None
+        cls,
+        xs: Sequence[Any],
+        ys: Sequence[Any],
+        test: Sequence[Any] | None = None,
+        normalize: Normalize | None = None,
     ) -> FederatedData:
         """One (x, y) per client, of unequal sizes; `test` gives each client its own test part.
 
@@ -45,7 +52,7 @@ class FederatedData:
         if len(xs) == 0 or len(xs) != len(ys):
             raise ValueError(f"ys: expected one per client; got {len(ys)} for {len(xs)} xs")
         parts = [unchecked(pair, f"client {i}") for i, pair in enumerate(zip(xs, ys, strict=True))]
-        bank = Samples(*joined(parts))
+        bank = joined(parts, normalize)
         sizes = np.array([len(part) for part in parts], dtype=np.int64)
         try:
             check_values(bank, "bank")
@@ -79,7 +86,8 @@ class FederatedData:
         offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
         device = bank.x.device
         order_on = torch.from_numpy(order.astype(np.int64)).to(device)
-        return cls(bank.x, bank.y.to(device), order_on, offsets.to(device), sizes)
+        y, offsets = bank.y.to(device), offsets.to(device)
+        return cls(bank.x, y, order_on, offsets, sizes, normalize=bank.normalize)
 
     def with_test(self, test: Sequence[Any] | None) -> FederatedData:
         """The same data with one test part per client, as `from_arrays` takes them."""
@@ -94,7 +102,8 @@ class FederatedData:
                     f"test[{i}].x: expected shape [n, {shape(self.x)}]; got {list(part.x.shape)}"
                 )
             check_values(part, f"test[{i}]")
-        return replace(self, test=parts)
+        normalized = [replace(part, normalize=part.normalize or self.normalize) for part in parts]
+        return replace(self, test=normalized)
 
     def __repr__(self) -> str:
         return (
@@ -118,7 +127,12 @@ class FederatedData:
         if not 0 <= i < self.num_clients:
             raise ValueError(f"i: expected 0 <= i < {self.num_clients}; got {i}")
         rows = self.order[int(self.offsets[i]) : int(self.offsets[i + 1])]
-        return Samples(self.x[rows], self.y[rows])
+        return self.bank.take(rows)
+
+    @property
+    def bank(self) -> Samples:
+        """All samples, whoever owns them."""
+        return Samples(self.x, self.y, self.normalize)
 
     def rows(self, clients: Tensor | np.ndarray, index: Tensor) -> Tensor:
         """Rows of the bank for `index` `[K, T, B]` into the samples of `clients` `[K]`: same shape.
@@ -144,12 +158,12 @@ class FederatedData:
         return counts.reshape(self.num_clients, self.classes)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> FederatedData:
-        """The same data on `device`, inputs as `dtype` (None keeps theirs)."""
+        """The same data on `device`, float inputs as `dtype` (None keeps theirs)."""
         dtype = dtype or self.x.dtype
-        test = self.test and [Samples(s.x.to(device, dtype), s.y.to(device)) for s in self.test]
+        test = self.test and [part.to(device, dtype) for part in self.test]
         return replace(
             self,
-            x=self.x.to(device, dtype),
+            x=stored(self.x, device, dtype),
             y=self.y.to(device),
             order=self.order.to(device),
             offsets=self.offsets.to(device),

@@ -1,28 +1,32 @@
-"""The idx format of MNIST and its kin (LeCun): magic number, dimensions, then unsigned bytes."""
+"""The idx format of MNIST and its kin (LeCun): magic number, dimensions, then the values."""
 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import zlib
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from .dataset import check_md5
 
-def read_idx(path: str | Path, ndim: int, md5: str | None = None) -> np.ndarray:
-    """A gzipped idx file of unsigned bytes as uint8 of `ndim` dimensions.
+_DTYPES = {0x08: "u1", 0x0C: ">i4"}  # by the third byte of the magic number
 
-    md5  of the .gz file itself, if it is known
+
+def read_idx(path: str | Path, ndim: int, md5: str | None = None, kind: int = 0x08) -> np.ndarray:
+    """An idx file as an array of `ndim` dimensions; gzipped if its name ends in .gz.
+
+    md5   of the file itself, if it is known
+    kind  0x08: unsigned bytes, uint8; 0x0C: int32
     Raises FileNotFoundError, or ValueError with file, expected and found for a file that is not
     gzip, cut short, of another magic number or length, or of another checksum.
     """
     path = Path(path)
     packed = path.read_bytes()
-    array = _parse(_unpack(packed, path), ndim, path)
-    found = hashlib.md5(packed, usedforsecurity=False).hexdigest()
-    if md5 is not None and found != md5:
-        raise ValueError(f"{path}: expected MD5 {md5}; found {found}: not the canonical file")
+    raw = _unpack(packed, path) if path.suffix == ".gz" else packed
+    array = _parse(raw, ndim, path, kind)
+    check_md5(path, packed, md5)
     return array
 
 
@@ -37,17 +41,18 @@ def _unpack(packed: bytes, path: Path) -> bytes:
         raise ValueError(f"{path}: expected a gzip file; found damaged data ({error})") from error
 
 
-def _parse(raw: bytes, ndim: int, path: Path) -> np.ndarray:
+def _parse(raw: bytes, ndim: int, path: Path, kind: int) -> np.ndarray:
     header = 4 + 4 * ndim
-    # Third byte 8: unsigned bytes; fourth: the number of dimensions.
-    expected = f"00 00 08 {ndim:02x}"
-    if raw[:4] != bytes([0, 0, 8, ndim]) or len(raw) < header:
+    # Third byte: the kind of values; fourth: the number of dimensions.
+    magic = bytes([0, 0, kind, ndim])
+    if raw[:4] != magic or len(raw) < header:
         found = raw[:4].hex(" ") or "nothing"
-        raise ValueError(f"{path}: expected idx magic number {expected}; found {found}")
-    shape = np.frombuffer(raw, dtype=">u4", count=ndim, offset=4).astype(np.int64)
-    if len(raw) - header != shape.prod():
+        raise ValueError(f"{path}: expected idx magic number {magic.hex(' ')}; found {found}")
+    shape = np.frombuffer(raw, dtype=">u4", count=ndim, offset=4).tolist()
+    dtype = np.dtype(_DTYPES[kind])
+    size = prod(shape) * dtype.itemsize  # Python's integers: damaged shapes are huge
+    if len(raw) - header != size:
         raise ValueError(
-            f"{path}: expected {shape.prod()} bytes for shape {shape.tolist()}; "
-            f"found {len(raw) - header}"
+            f"{path}: expected {size} bytes for shape {shape}; found {len(raw) - header}"
         )
-    return np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(raw, dtype=dtype, offset=header).reshape(shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,57 +10,37 @@ import torch
 
 from .. import random
 from .._names import unknown
-from .idx import read_idx
+from .cifar import LAYOUTS, cifar
+from .dataset import Data
+from .images import folder, tiny_imagenet
+from .leaf import femnist, shakespeare
+from .mnist import EMNIST, IDX, emnist, mnist, qmnist
 from .samples import Samples
-
-# name -> (folders looked in, MD5 of train images, train labels, test images, test labels)
-_IDX = {
-    "mnist": (
-        ("MNIST/raw", "mnist", "."),
-        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "d53e105ee54ea40749a09fcbcd1e9432",
-        "9fb629c4189551a2d022fa330f9573f3",
-        "ec29112dd5afa0611ce80d1b7f02629c",
-    ),
-    "fashion-mnist": (
-        ("FashionMNIST/raw", "fashion-mnist", "."),
-        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "25c81989df183df01b3e8a0aad5dffbe",
-        "bef4ecab320f06d8554ea6380940ec79",
-        "bb300cfdad3c16e7a12a480ee83cd310",
-    ),
-}
-NAMES = ("digits", *_IDX)
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """A data set: train and test parts, its name, and the number of classes."""
-
-    train: Samples
-    test: Samples
-    name: str
-    classes: int
 
 
 def load(name: str, root: str | Path = "data") -> Data:
-    """A data set by name.
+    """A data set by name, from files below `root`; images are bytes that carry their normalization.
 
     "digits"                  scikit-learn's bundled 1,797 images, float32 `[n, 1, 8, 8]` / 16;
                               1,437 train and 360 test, a fixed split that keeps the class shares
-    "mnist", "fashion-mnist"  float32 `[n, 1, 28, 28]` / 255, 60,000 and 10,000, from the four
-                              canonical idx .gz files under `root` (MNIST/raw, mnist or root itself;
-                              FashionMNIST/raw, fashion-mnist or root itself), MD5 checked
-    Raises ValueError for an unknown name or a damaged file, FileNotFoundError for a missing one.
+    "mnist", "fashion-mnist"  `[n, 1, 28, 28]`, 60,000 and 10,000, four idx .gz files, MD5 checked
+    "emnist-balanced", "emnist-byclass", "emnist-bymerge", "emnist-digits", "emnist-letters",
+    "emnist-mnist"            `[n, 1, 28, 28]`, four idx files
+    "qmnist"                  MNIST with the writers of QMNIST as owners, MD5 checked
+    "cifar-10", "cifar-100"   `[n, 3, 32, 32]`, binary or python layout, MD5 checked
+    "tiny-imagenet"           `[n, 3, 64, 64]`, the folder tiny-imagenet-200; needs Pillow
+    "folder"                  images as root/train/<class>/*, root/test/<class>/*; needs Pillow
+    "shakespeare"             LEAF's JSON: 80 characters as tokens, the next one as label, owners
+    "femnist"                 LEAF's JSON: float32 `[n, 1, 28, 28]`, writers as owners
+    Raises ValueError for an unknown name or a damaged file (which it names, with what was expected
+    and found), FileNotFoundError for a missing one.
     """
-    if name == "digits":
-        return _digits()
-    if name in _IDX:
-        return _idx(name, Path(root))
-    raise unknown("data set", name, NAMES)
+    if name not in _READERS:
+        raise unknown("data set", name, NAMES)
+    return _READERS[name](name, Path(root))
 
 
-def _digits() -> Data:
+def _digits(name: str, root: Path) -> Data:
     # Imported here: scikit-learn takes a second that other data sets need not pay.
     from sklearn.datasets import load_digits
 
@@ -71,29 +51,18 @@ def _digits() -> Data:
     shuffled = np.lexsort((random.keys64(0, 0, 0, 0, len(y)), y.numpy()))
     is_test = np.zeros(len(y), dtype=bool)
     is_test[shuffled[::5]] = True
-    return Data(Samples(x[~is_test], y[~is_test]), Samples(x[is_test], y[is_test]), "digits", 10)
+    return Data(Samples(x[~is_test], y[~is_test]), Samples(x[is_test], y[is_test]), name, 10)
 
 
-def _idx(name: str, root: Path) -> Data:
-    train_x, train_y, test_x, test_y = _IDX[name][1:]
-    train = _part(name, root, "train", train_x, train_y)
-    return Data(train, _part(name, root, "t10k", test_x, test_y), name, 10)
-
-
-def _part(name: str, root: Path, part: str, md5_x: str, md5_y: str) -> Samples:
-    x = read_idx(_find(name, root, f"{part}-images-idx3-ubyte.gz"), 3, md5_x)
-    y = read_idx(_find(name, root, f"{part}-labels-idx1-ubyte.gz"), 1, md5_y)
-    pixels = torch.from_numpy(x.astype(np.float32)).div_(255)
-    return Samples(pixels[:, None], torch.from_numpy(y.astype(np.int64)))
-
-
-def _find(name: str, root: Path, file: str) -> Path:
-    places = [root / folder / file for folder in _IDX[name][0]]
-    for place in places:
-        if place.is_file():
-            return place
-    looked = ", ".join(str(place) for place in places)
-    raise FileNotFoundError(
-        f"root: data set {name!r} needs {file}; found none of {looked}. "
-        "Nothing is downloaded: put the four canonical .gz files in one of these folders"
-    )
+_READERS: dict[str, Callable[[str, Path], Data]] = {
+    "digits": _digits,
+    **dict.fromkeys(IDX, mnist),
+    **dict.fromkeys(EMNIST, emnist),
+    "qmnist": qmnist,
+    **dict.fromkeys(LAYOUTS, cifar),
+    "tiny-imagenet": tiny_imagenet,
+    "folder": folder,
+    "shakespeare": shakespeare,
+    "femnist": femnist,
+}
+NAMES = tuple(_READERS)

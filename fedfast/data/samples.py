@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .transform import Normalize, as_inputs, stored
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """x `[n, ...]` floats, y `[n]` int64 class labels. Made by `as_samples`, which checks them."""
+    """x `[n, ...]` floats, bytes (images) or integer tokens, y `[n]` int64 class labels.
+
+    normalize  what bytes become (None: x / 255)
+    owner      int64 `[n]`, whose samples they are, where the data set tells: its natural clients
+    Made by `as_samples`, which checks them.
+    """
 
     x: Tensor
     y: Tensor
+    normalize: Normalize | None = None
+    owner: Tensor | None = None
 
     def __len__(self) -> int:
         return self.y.shape[0]
@@ -23,11 +32,24 @@ class Samples:
     def __repr__(self) -> str:
         return f"Samples(x {list(self.x.shape)} {self.x.dtype}, y {list(self.y.shape)})"
 
+    def take(self, rows: Any) -> Samples:
+        """Some of the samples, as indexing takes them."""
+        owner = None if self.owner is None else self.owner[rows]
+        return Samples(self.x[rows], self.y[rows], self.normalize, owner)
+
+    def inputs(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """What a model is given: floats as `dtype`, bytes normalised, tokens as they are."""
+        return as_inputs(self.x, self.normalize, dtype)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Samples:
+        """The same samples on `device`, floats as `dtype`."""
+        return replace(self, x=stored(self.x, device, dtype), y=self.y.to(device))
+
 
 def as_samples(obj: Any, name: str = "samples") -> Samples:
     """Samples, a pair (x, y) of tensors or arrays, or a map-style torch Dataset: checked Samples.
 
-    x  floats are kept as they are; uint8 (images) becomes float32 `x / 255`; others are refused
+    x  floats, uint8 (images) and int64 (tokens) are kept as they are, other integers become int64
     y  integers >= 0, any width, `[n]`
     A Dataset of (x_i, y_i) is read once, item by item. Raises TypeError/ValueError naming `name`,
     and the first offending sample where a value is not finite or a label negative.
@@ -41,6 +63,7 @@ def as_samples(obj: Any, name: str = "samples") -> Samples:
 
 def unchecked(obj: Any, name: str) -> Samples:
     """As `as_samples` but checks types and shapes only: values are not read, n may be 0."""
+    normalize, owner = (obj.normalize, obj.owner) if isinstance(obj, Samples) else (None, None)
     x, y = _pair(obj, name)
     x, y = _inputs(_tensor(x, f"{name}.x"), f"{name}.x"), _tensor(y, f"{name}.y")
     if x.ndim < 2:
@@ -52,21 +75,30 @@ def unchecked(obj: Any, name: str) -> Samples:
     # An empty list of labels arrives as floats: it has no wrong values.
     if y.numel() and (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool):
         raise TypeError(f"{name}.y: expected integer class labels; got {y.dtype}")
-    return Samples(x, y.to(torch.int64))
+    if normalize is not None:
+        normalize.check(f"{name}.x", x)
+    if owner is not None and owner.shape != y.shape:
+        raise ValueError(f"{name}.owner: expected shape {list(y.shape)}; got {list(owner.shape)}")
+    return Samples(x, y.to(torch.int64), normalize, owner)
 
 
 def check_values(samples: Samples, name: str) -> None:
     """Raise ValueError at the first sample with a NaN, an infinite value or a negative label."""
+    if samples.x.is_floating_point():
+        _check_finite(samples.x, name)
+    if len(samples) and int(samples.y.min()) < 0:
+        i = int((samples.y < 0).nonzero()[0])
+        raise ValueError(f"{name}.y: expected labels >= 0; sample {i} has {int(samples.y[i])}")
+
+
+def _check_finite(x: Tensor, name: str) -> None:
     # A sum is finite only if all its terms are, and much cheaper; it may overflow though they are.
-    if not bool(samples.x.sum().isfinite()):
-        bad = samples.x.flatten(1).isfinite().all(1).logical_not().nonzero()
+    if not bool(x.sum().isfinite()):
+        bad = x.flatten(1).isfinite().all(1).logical_not().nonzero()
         if len(bad):
             raise ValueError(
                 f"{name}.x: expected finite values; sample {int(bad[0])} has a NaN or infinite one"
             )
-    if len(samples) and int(samples.y.min()) < 0:
-        i = int((samples.y < 0).nonzero()[0])
-        raise ValueError(f"{name}.y: expected labels >= 0; sample {i} has {int(samples.y[i])}")
 
 
 def _pair(obj: Any, name: str) -> tuple[Any, Any]:
@@ -109,8 +141,6 @@ def _tensor(value: Any, name: str) -> Tensor:
 
 
 def _inputs(x: Tensor, name: str) -> Tensor:
-    if x.dtype == torch.uint8:
-        return x.to(torch.float32) / 255
-    if not x.is_floating_point():
-        raise TypeError(f"{name}: expected floats, or uint8 images; got {x.dtype}")
-    return x
+    if x.is_complex() or x.dtype == torch.bool:
+        raise TypeError(f"{name}: expected floats, uint8 images or integer tokens; got {x.dtype}")
+    return x if x.is_floating_point() or x.dtype == torch.uint8 else x.to(torch.int64)

@@ -12,14 +12,19 @@ from .._names import check_options, unknown
 from ..random import check_seed
 from .conv import cnn, lenet
 from .dense import mclr, mlp
-from .resnet import resnet18_gn
+from .mobilenet import mobilenetv2
+from .resnet import resnet18, resnet18_gn
+from .sequence import lstm
 from .stochastic import stochastic
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": cnn,
     "lenet": lenet,
+    "lstm": lstm,
     "mclr": mclr,
     "mlp": mlp,
+    "mobilenetv2": mobilenetv2,
+    "resnet18": resnet18,
     "resnet18-gn": resnet18_gn,
     "stochastic": stochastic,
 }
@@ -31,9 +36,8 @@ def build(
 ) -> nn.Module:
     """The model called `name`, on the CPU, with PyTorch's own initialisation drawn from `seed`.
 
-    name         "mlp", "mclr", "cnn", "lenet", "resnet18-gn" or "stochastic"; `options` are those
-                 of its function
-    input_shape  of one sample, (C, H, W) for the convolutional ones
+    name         one of `NAMES`; `options` are those of its function
+    input_shape  of one sample: (C, H, W) for the convolutional ones, (T,) tokens for "lstm"
     The global random state is neither used nor changed. Raises ValueError naming what does not fit.
     """
     if name not in _MODELS:

@@ -1,4 +1,4 @@
-"""Records of the layers that normalise, and of adaptive pooling, which resembles them little."""
+"""Records of the layers that normalise."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Norm(Record):
         return {part: tape.saved(f"{self.name}.{part}", shape, dtype) for part in ("mean", "rstd")}
 
     def _sinks(self, tape: Tape) -> dict[str, Any]:
-        return sink_arguments(tape, self.weight, self.bias)
+        return sink_arguments(tape, weight=self.weight, bias=self.bias)
 
 
 @dataclass(frozen=True)
@@ -141,21 +141,3 @@ class BatchNorm(Norm):
             **kept,
             **self._sinks(tape),
         )
-
-
-@dataclass(frozen=True)
-class AdaptivePool(Record):
-    """Means over nearly equal windows, so many of them."""
-
-    size: tuple[int, int]
-
-    def forward(self, tape: Tape) -> None:
-        """Window by window."""
-        x, y = tape.value(self.inputs[0]), tape.value(self.output)
-        kernels.adaptive_avg(x, self.size, out=y, backend=tape.backend)
-
-    def backward(self, tape: Tape) -> None:
-        """Spread over the windows."""
-        dx = tape.collect(self.inputs[0])
-        if dx is not None:
-            kernels.adaptive_avg_backward(tape.gradient(self.output), dx=dx, backend=tape.backend)

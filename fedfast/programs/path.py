@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import torch
 from torch import Tensor
 
 from .. import kernels
+from ..feed import View
 from ..generic import Minibatch
 from ..layout import FlatLayout
+from .elementwise import Dropout
 from .records import Reshape, Sink
 from .trace import Program
 
@@ -51,18 +54,17 @@ class ProgramPath:
         self._input: Tensor | None = None
         self.sources = {record.output: record for record in program.records}
         self.learning = program.learning
-
-    random = False  # what draws random numbers has no layer record
+        self.random = any(isinstance(record, Dropout) for record in program.records)
 
     def batch(
-        self, x: Tensor, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
+        self, view: View, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
     ) -> Minibatch:
         """The samples `rows` [K, B] of a bank, in this path's own buffer until the next batch."""
         clients = rows.shape[0]
         if self._input is None or self._input.shape[0] < clients:
-            self._input = x.new_empty(*rows.shape, *x.shape[1:])
-        into = kernels.gather(x, rows, out=self._input[:clients], backend=self.backend)
-        return Minibatch(into, y[rows], count.to(x.device).contiguous(), seeds)
+            self._input = view.empty(rows)
+        into = view.take(rows, self._input[:clients])
+        return Minibatch(into, y[rows], count.to(into.device).contiguous(), seeds)
 
     def gradients(
         self,
@@ -79,7 +81,7 @@ class ProgramPath:
         The batch is taken in its full width; what lies beyond a client's count adds nothing.
         fold   if given, `g` receives the weights after an SGD step instead of the gradient
         """
-        tape = _Tape(self, w, carried, g, batch.x, batch.count, keep_carried, fold)
+        tape = _Tape(self, w, carried, g, batch.x, batch.count, keep_carried, fold, batch.seeds)
         for record in self.program.records:
             record.forward(tape)
         logits, output = tape.value(self.program.output), self.program.output
@@ -105,8 +107,9 @@ class ProgramPath:
 
 
 def bytes_per_client(program: Program, width: int, itemsize: int) -> int:
-    """Bytes of activations, their gradients and max-pooling's memory for one client."""
+    """Bytes of activations, their gradients and what layers save for one client."""
     kept = _elements(program, range(len(program.shapes)))
+    kept += sum(record.kept(program.shapes) for record in program.records)
     learning = _elements(program, program.learning)
     return width * itemsize * (kept + 2 * learning)
 
@@ -155,6 +158,7 @@ class _Tape:
     count: Tensor
     keep: bool
     fold: Fold | None
+    drawn: Sequence[int] | None
     collected: set[int] = field(default_factory=set)
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
@@ -162,6 +166,10 @@ class _Tape:
     def __post_init__(self) -> None:
         self.backend = self.path.backend
         self.clients = self.x.shape[0]
+
+    @cached_property
+    def seeds(self) -> Tensor:
+        return torch.tensor(self.drawn or (), dtype=torch.int64, device=self.x.device)
 
     def value(self, v: int) -> Tensor:
         if v == 0:

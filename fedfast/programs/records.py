@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
-
-from .. import kernels
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,10 @@ class Tape(Protocol):
 
     backend: str
     count: Tensor  # [K] samples of each client's batch
+
+    @property
+    def seeds(self) -> Tensor:
+        """A random seed of each client for this batch, `[K]` int64."""
 
     def value(self, v: int) -> Tensor:
         """Value v, `[K, B, ...]`."""
@@ -70,6 +72,8 @@ class Record:
     inputs: tuple[int, ...]
     output: int
 
+    on_gpu: ClassVar[bool] = True  # whether its operations have a Triton voice
+
     @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the trained parameters the layer reads."""
@@ -80,6 +84,10 @@ class Record:
         """Names of the buffers the layer updates."""
         return ()
 
+    def kept(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Elements of each sample that it saves from forward to backward, beside its value."""
+        return 0
+
     def forward(self, tape: Tape) -> None:
         """Write `tape.value(self.output)`."""
         raise NotImplementedError
@@ -89,176 +97,21 @@ class Record:
         raise NotImplementedError
 
 
-def sink_arguments(tape: Tape, weight: str | None, bias: str | None) -> dict[str, Any]:
-    """The arguments of a backward operation that say where parameters' gradients go."""
-    w, b = (None if name is None else tape.sink(name) for name in (weight, bias))
-    given = w or b or Sink(torch.empty(0))
-    if w is not None and b is not None and w.beta != b.beta:
+def sink_arguments(tape: Tape, **names: str | None) -> dict[str, Any]:
+    """The arguments of a backward operation that say where parameters' gradients go.
+
+    names  the operation's word for each parameter, and the parameter's name or None
+    """
+    sinks = {part: None if name is None else tape.sink(name) for part, name in names.items()}
+    held = [sink for sink in sinks.values() if sink is not None]
+    given = max(held, key=lambda sink: sink.beta, default=Sink(torch.empty(0)))
+    for sink in held:
         # A tied weight adds to its other layer's gradient, its bias starts anew: from zero, then.
-        fresh = b if b.beta == 0 else w
-        fresh.out.zero_()
-        given = w if fresh is b else b
-    return dict(
-        dweight=None if w is None else w.out,
-        dbias=None if b is None else b.out,
-        alpha=given.alpha,
-        beta=given.beta,
-        base_weight=None if w is None else w.base,
-        base_bias=None if b is None else b.base,
-    )
-
-
-@dataclass(frozen=True)
-class Weighted(Record):
-    """A layer with a weight, perhaps a bias, perhaps an activation fused behind it."""
-
-    weight: str
-    bias: str | None
-    activation: str | None
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """Weight and bias."""
-        return (self.weight,) if self.bias is None else (self.weight, self.bias)
-
-    def _tensors(self, tape: Tape) -> tuple[Tensor, Tensor, Tensor | None]:
-        bias = None if self.bias is None else tape.parameter(self.bias)
-        return tape.value(self.inputs[0]), tape.parameter(self.weight), bias
-
-    def _sinks(self, tape: Tape) -> dict[str, Any]:
-        return sink_arguments(tape, self.weight, self.bias)
-
-
-@dataclass(frozen=True)
-class Linear(Weighted):
-    """`y = act(x W^T + b)`."""
-
-    def forward(self, tape: Tape) -> None:
-        """Fused with bias and activation."""
-        x, weight, bias = self._tensors(tape)
-        out = tape.value(self.output)
-        kernels.linear(x, weight, bias, activation=self.activation, out=out, backend=tape.backend)
-
-    def backward(self, tape: Tape) -> None:
-        """dx = dy W, dW = dy^T x, db = sum dy."""
-        x, weight, _ = self._tensors(tape)
-        kernels.linear_backward(
-            x,
-            weight,
-            tape.value(self.output),
-            tape.gradient(self.output),
-            activation=self.activation,
-            dx=tape.collect(self.inputs[0]),
-            backend=tape.backend,
-            **self._sinks(tape),
-        )
-
-
-@dataclass(frozen=True)
-class Conv(Weighted):
-    """Two-dimensional convolution with any stride, padding, dilation and groups."""
-
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
-
-    def _shape(self) -> dict[str, Any]:
-        return dict(
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            activation=self.activation,
-        )
-
-    def forward(self, tape: Tape) -> None:
-        """Fused with bias and activation."""
-        x, weight, bias = self._tensors(tape)
-        out = tape.value(self.output)
-        kernels.conv(x, weight, bias, out=out, backend=tape.backend, **self._shape())
-
-    def backward(self, tape: Tape) -> None:
-        """Data gradient, then weight gradient."""
-        x, weight, _ = self._tensors(tape)
-        kernels.conv_backward(
-            x,
-            weight,
-            tape.value(self.output),
-            tape.gradient(self.output),
-            dx=tape.collect(self.inputs[0]),
-            backend=tape.backend,
-            **self._shape(),
-            **self._sinks(tape),
-        )
-
-
-@dataclass(frozen=True)
-class Activation(Record):
-    """An element-wise activation that no layer before it could take in."""
-
-    kind: str
-    slope: float = 0.01
-
-    def forward(self, tape: Tape) -> None:
-        """`y = act(x)`."""
-        x, y = tape.value(self.inputs[0]), tape.value(self.output)
-        kernels.activation(x, self.kind, slope=self.slope, out=y, backend=tape.backend)
-
-    def backward(self, tape: Tape) -> None:
-        """`dx = dy act'(x)`."""
-        dx = tape.collect(self.inputs[0])
-        if dx is not None:
-            x, y = tape.value(self.inputs[0]), tape.value(self.output)
-            dy = tape.gradient(self.output)
-            kernels.activation_backward(
-                x, y, dy, self.kind, slope=self.slope, dx=dx, backend=tape.backend
-            )
-
-
-@dataclass(frozen=True)
-class Pool(Record):
-    """Max or average pooling over windows."""
-
-    kind: str
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    count_include_pad: bool
-
-    def _shape(self) -> dict[str, Any]:
-        return dict(kernel=self.kernel, stride=self.stride, padding=self.padding)
-
-    def _argmax(self, tape: Tape, y: Tensor) -> Tensor | None:
-        return tape.saved(self.name, y.shape, torch.int32) if self.kind == "max" else None
-
-    def forward(self, tape: Tape) -> None:
-        """Window by window; max pooling remembers where."""
-        x, y = tape.value(self.inputs[0]), tape.value(self.output)
-        kernels.pool(
-            x,
-            self.kind,
-            out=y,
-            argmax=self._argmax(tape, y),
-            count_include_pad=self.count_include_pad,
-            backend=tape.backend,
-            **self._shape(),
-        )
-
-    def backward(self, tape: Tape) -> None:
-        """To the largest element, or spread over the window."""
-        dx = tape.collect(self.inputs[0])
-        if dx is not None:
-            dy = tape.gradient(self.output)
-            kernels.pool_backward(
-                dy,
-                self.kind,
-                dx=dx,
-                argmax=self._argmax(tape, dy),
-                count_include_pad=self.count_include_pad,
-                backend=tape.backend,
-                **self._shape(),
-            )
+        if sink.beta != given.beta:
+            sink.out.zero_()
+    outs = {f"d{part}": None if sink is None else sink.out for part, sink in sinks.items()}
+    bases = {f"base_{part}": None if sink is None else sink.base for part, sink in sinks.items()}
+    return outs | bases | dict(alpha=given.alpha, beta=given.beta)
 
 
 @dataclass(frozen=True)
@@ -273,20 +126,3 @@ class Reshape(Record):
         dx = tape.collect(self.inputs[0])
         if dx is not None:
             dx.copy_(tape.gradient(self.output).view(dx.shape))
-
-
-@dataclass(frozen=True)
-class Add(Record):
-    """Residual addition of two values of one shape."""
-
-    def forward(self, tape: Tape) -> None:
-        """`y = a + b`."""
-        a, b = (tape.value(v).flatten(1) for v in self.inputs)
-        kernels.mix(a, b, out=tape.value(self.output).flatten(1), backend=tape.backend)
-
-    def backward(self, tape: Tape) -> None:
-        """`da = db = dy`."""
-        for v in self.inputs:
-            dx = tape.collect(v)
-            if dx is not None:
-                dx.copy_(tape.gradient(self.output))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from .layers import Unsupported, record_of
-from .records import Activation, Record, Weighted
+from .elementwise import Activation, Dropout
+from .layers import record_of
+from .nodes import Unsupported, lstm_of, size_of
+from .records import Record
+from .weighted import Weighted
 
 FUSED = ("relu", "tanh")
 SIZES = (int, torch.Size)  # what `x.size(0)` gives: read by reshapes, which keep samples apart
@@ -66,14 +71,14 @@ class Finding:
 
 def explain(module: nn.Module, x: Tensor) -> tuple[Program | None, list[Finding]]:
     """The program of a module, or None, and what was found layer by layer. x: `[2, ...]`."""
+    module = deepcopy(module).train()  # dropout asked for by `self.training` is then part of it
     try:
         graph = fx.symbolic_trace(module)
     except Exception as error:  # whatever the user's own code raises when it is traced
         return None, [Finding("module", f"torch.fx cannot trace it ({error})")]
-    was = module.training
-    with torch.no_grad():
+    # Functional dropout draws whatever the mode: shapes must not cost the user random numbers.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         ShapeProp(graph.eval()).propagate(x)
-    module.train(was)
     return _collect(graph)
 
 
@@ -90,10 +95,10 @@ def _collect(graph: fx.GraphModule) -> tuple[Program | None, list[Finding]]:
     shapes: list[tuple[int, ...]] = []
     findings: list[Finding] = []
     for node in graph.graph.nodes:
-        if node.op == "output" or node.meta.get("type") in SIZES:
+        if node.op == "output" or node.meta.get("type") in SIZES or _silent(node):
             continue
         numbers[node] = len(shapes)
-        shapes.append(_shape(node))
+        shapes.append(size_of(node)[1:])
         if node.op == "placeholder":
             continue
         try:
@@ -106,7 +111,15 @@ def _collect(graph: fx.GraphModule) -> tuple[Program | None, list[Finding]]:
     if any(f.reason for f in findings):
         return None, findings
     output = numbers[_output(graph)]
-    return Program(tuple(_fused(records)), tuple(shapes), output), findings
+    return Program(tuple(_numbered(_fused(records))), tuple(shapes), output), findings
+
+
+def _silent(node: fx.Node) -> bool:
+    """Whether a node only leads to an LSTM's states, or to what nobody reads of them."""
+    if node.target is not operator.getitem:
+        return False
+    leads = node.meta.get("type") is tuple or lstm_of(node) is not None
+    return leads or all(_silent(user) for user in node.users)
 
 
 def _check_in_place(graph: fx.GraphModule, node: fx.Node) -> None:
@@ -130,13 +143,14 @@ def _output(graph: fx.GraphModule) -> fx.Node:
     return next(node for node in graph.graph.nodes if node.op == "output").args[0]
 
 
-def _shape(node: fx.Node) -> tuple[int, ...]:
-    shape = getattr(node.meta.get("tensor_meta"), "shape", ())
-    return tuple(shape[1:])
-
-
 def _label(node: fx.Node) -> str:
     return str(node.target) if node.op == "call_module" else node.name
+
+
+def _numbered(records: Sequence[Record]) -> list[Record]:
+    """Dropouts count from 0 in the order they run, so that each draws its own numbers."""
+    layers = itertools.count()
+    return [replace(r, layer=next(layers)) if isinstance(r, Dropout) else r for r in records]
 
 
 def _fused(records: Sequence[Record]) -> list[Record]:

@@ -1,0 +1,147 @@
+"""Folders of image files: Tiny-ImageNet, and any data set with one folder per class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .dataset import Data
+from .samples import Samples
+from .transform import Normalize
+
+SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm"}
+TINY = "tiny-imagenet-200"
+TINY_SIZES = (200, 500, 10_000)  # classes, images of each to train, images to test
+CENTRED = Normalize((0.5,), (0.5,))  # FedFSA
+
+
+def tiny_imagenet(name: str, root: Path) -> Data:
+    """Tiny-ImageNet: 200 classes of 500 images to train, its validation part to test.
+
+    Classes are numbered in the order of wnids.txt.
+    """
+    places = [root / TINY, root / name, root]
+    top = next((place for place in places if (place / "wnids.txt").is_file()), None)
+    if top is None:
+        looked = ", ".join(str(place / "wnids.txt") for place in places)
+        raise FileNotFoundError(f"root: data set {name!r} needs wnids.txt; found none of {looked}")
+    classes = _lines(top / "wnids.txt")
+    if len(set(classes)) != TINY_SIZES[0]:
+        raise ValueError(
+            f"{top / 'wnids.txt'}: expected {TINY_SIZES[0]} classes; found {len(set(classes))}"
+        )
+    train = [
+        (path, label)
+        for label, wnid in enumerate(classes)
+        for path in _counted(top / "train" / wnid / "images")
+    ]
+    test = _annotated(top / "val", {wnid: label for label, wnid in enumerate(classes)})
+    parts = [_read(part, CENTRED, "RGB", (64, 64)) for part in (train, test)]
+    return Data(parts[0], parts[1], name, len(classes))
+
+
+def folder(name: str, root: Path) -> Data:
+    """root/train/<class>/* and root/test/<class>/* (or val): classes in the order of their names.
+
+    All images must be of one size; grey ones stay grey where all are.
+    """
+    tests = [root / part for part in ("test", "val") if (root / part).is_dir()]
+    if not (root / "train").is_dir() or not tests:
+        raise FileNotFoundError(f"root: expected folders train and test (or val) in {root}")
+    classes = sorted(path.name for path in (root / "train").iterdir() if path.is_dir())
+    others = {path.name for path in tests[0].iterdir() if path.is_dir()} - set(classes)
+    if others or not classes:
+        found = sorted(others) or "none"
+        raise ValueError(f"{tests[0]}: expected classes among {classes or 'some'}; found {found}")
+    listed = [
+        [(path, i) for i, c in enumerate(classes) for path in _images(top / c)]
+        for top in (root / "train", tests[0])
+    ]
+    first = _open(listed[0][0][0])
+    grey = first.mode in ("1", "L")
+    parts = [_read(part, Normalize(), "L" if grey else "RGB", first.size) for part in listed]
+    return Data(parts[0], parts[1], name, len(classes))
+
+
+def _images(place: Path) -> list[Path]:
+    """The image files in `place`, by name."""
+    if not place.is_dir():
+        return []
+    found = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ValueError(f"{place}: expected images; found none")
+    return found
+
+
+def _counted(place: Path) -> list[Path]:
+    """The images of one class of Tiny-ImageNet: all of them, or an error."""
+    found = _images(place)
+    if len(found) != TINY_SIZES[1]:
+        raise ValueError(f"{place}: expected {TINY_SIZES[1]} images; found {len(found)}")
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text; found {error.reason}") from error
+
+
+def _annotated(place: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
+    """(image, label) of val_annotations.txt: file name and class in the first two columns."""
+    path = place / "val_annotations.txt"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text; found {error.reason}") from error
+    listed = []
+    for number, line in enumerate(lines, 1):
+        columns = line.split("\t")
+        if len(columns) < 2 or columns[1] not in labels or Path(columns[0]).name != columns[0]:
+            raise ValueError(f"{path}:{number}: expected image and class; found {line!r}")
+        listed.append((place / "images" / columns[0], labels[columns[1]]))
+    if len({image for image, _ in listed}) != TINY_SIZES[2]:
+        raise ValueError(f"{path}: expected {TINY_SIZES[2]} images; found {len(listed)}")
+    return listed
+
+
+def _open(path: Path) -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("image folders need Pillow: pip install fedfast[images]") from error
+    try:
+        with path.open("rb") as file:
+            image: Any = Image.open(file)
+            image.load()
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+        found = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: expected an image; found {found}") from error
+    if image.mode in ("I", "I;16", "F"):
+        raise ValueError(f"{path}: expected 8 bits per channel; found mode {image.mode}")
+    return image
+
+
+def _read(
+    listed: Sequence[tuple[Path, int]], normalize: Normalize, mode: str, size: tuple[int, int]
+) -> Samples:
+    """All images as bytes [n, C, H, W]. size: (width, height)."""
+    if not listed:
+        raise ValueError("root: expected images in both parts; found none in one")
+    channels = 1 if mode == "L" else 3
+    x = np.empty((len(listed), channels, size[1], size[0]), dtype=np.uint8)
+    for i, (path, _) in enumerate(listed):
+        image = _open(path)
+        if image.size != size:
+            raise ValueError(f"{path}: expected {size[0]} x {size[1]} pixels; found {image.size}")
+        pixels = np.asarray(image.convert(mode))
+        x[i] = pixels if mode == "L" else pixels.transpose(2, 0, 1)
+    y = torch.tensor([label for _, label in listed], dtype=torch.int64)
+    return Samples(torch.from_numpy(x), y, normalize)

@@ -1,0 +1,26 @@
+"""Which normalisation a convolutional model takes: batch, as its paper says, or group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from .._names import unknown
+
+Norm = Callable[[int], nn.Module]
+
+
+def norm_of(norm: str, groups: int, widths: int) -> Norm:
+    """Channels -> a layer that normalises them.
+
+    norm    "batch" or "group"
+    groups  of every GroupNorm, a divisor of `widths`, which divides every width of the model
+    """
+    if norm not in ("batch", "group"):
+        raise unknown("norm", norm, ("batch", "group"))
+    if groups < 1 or widths % groups:
+        raise ValueError(f"groups: expected a divisor of {widths}; got {groups}")
+    if norm == "batch":
+        return nn.BatchNorm2d
+    return lambda channels: nn.GroupNorm(groups, channels)

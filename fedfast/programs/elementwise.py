@@ -1,0 +1,100 @@
+"""Records of the layers that work element by element."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from .. import kernels
+from .records import Record, Tape
+
+
+@dataclass(frozen=True)
+class Activation(Record):
+    """An element-wise activation that no layer before it could take in."""
+
+    kind: str
+    slope: float = 0.01
+
+    def forward(self, tape: Tape) -> None:
+        """`y = act(x)`."""
+        x, y = tape.value(self.inputs[0]), tape.value(self.output)
+        kernels.activation(x, self.kind, slope=self.slope, out=y, backend=tape.backend)
+
+    def backward(self, tape: Tape) -> None:
+        """`dx = dy act'(x)`."""
+        dx = tape.collect(self.inputs[0])
+        if dx is not None:
+            x, y = tape.value(self.inputs[0]), tape.value(self.output)
+            dy = tape.gradient(self.output)
+            kernels.activation_backward(
+                x, y, dy, self.kind, slope=self.slope, dx=dx, backend=tape.backend
+            )
+
+
+@dataclass(frozen=True)
+class Add(Record):
+    """Residual addition of two values of one shape."""
+
+    def forward(self, tape: Tape) -> None:
+        """`y = a + b`."""
+        a, b = (tape.value(v).flatten(1) for v in self.inputs)
+        kernels.mix(a, b, out=tape.value(self.output).flatten(1), backend=tape.backend)
+
+    def backward(self, tape: Tape) -> None:
+        """`da = db = dy`."""
+        for v in self.inputs:
+            dx = tape.collect(v)
+            if dx is not None:
+                dx.copy_(tape.gradient(self.output))
+
+
+@dataclass(frozen=True)
+class Dropout(Record):
+    """Elements, or whole planes of them, dropped by each client's own random numbers.
+
+    span   neighbours dropped together
+    layer  which of the program's dropouts it is: part of the counter its numbers come from
+    """
+
+    p: float
+    span: int = 1
+    layer: int = 0
+
+    on_gpu: ClassVar[bool] = False
+
+    def _drop(self, tape: Tape, x: Tensor, out: Tensor) -> None:
+        kernels.dropout(
+            x, self.p, tape.seeds, self.layer, span=self.span, out=out, backend=tape.backend
+        )
+
+    def forward(self, tape: Tape) -> None:
+        """`y = x * mask / (1 - p)`."""
+        self._drop(tape, tape.value(self.inputs[0]), tape.value(self.output))
+
+    def backward(self, tape: Tape) -> None:
+        """The same mask, made anew."""
+        dx = tape.collect(self.inputs[0])
+        if dx is not None:
+            self._drop(tape, tape.gradient(self.output), dx)
+
+
+@dataclass(frozen=True)
+class LogSoftmax(Record):
+    """Log-probabilities over the last dimension."""
+
+    on_gpu: ClassVar[bool] = False
+
+    def forward(self, tape: Tape) -> None:
+        """`y = x - log sum exp(x)`."""
+        x, y = tape.value(self.inputs[0]), tape.value(self.output)
+        kernels.log_softmax(x, out=y, backend=tape.backend)
+
+    def backward(self, tape: Tape) -> None:
+        """`dx = dy - exp(y) sum dy`."""
+        dx = tape.collect(self.inputs[0])
+        if dx is not None:
+            y, dy = tape.value(self.output), tape.gradient(self.output)
+            kernels.log_softmax_backward(y, dy, dx=dx, backend=tape.backend)

@@ -1,0 +1,73 @@
+"""What the makers of records ask of an fx node: its values, sizes, arguments and parameters."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import fx, nn
+
+
+class Unsupported(Exception):
+    """Why a layer cannot be part of a program."""
+
+
+Numbers = Mapping[fx.Node, int]
+
+
+def place(node: fx.Node, numbers: Numbers) -> tuple[str, tuple[int, ...], int]:
+    """(name, inputs, output) of a layer with one input."""
+    source = node.args[0] if node.args else node.kwargs.get("input")
+    if not isinstance(source, fx.Node) or source not in numbers:
+        raise Unsupported("its input is not a value of the network")
+    return node.name, (numbers[source],), numbers[node]
+
+
+def size_of(node: Any) -> tuple[int, ...]:
+    """The shape of a node's value, batch dimension included; of a tuple, its first tensor's."""
+    meta = node.meta.get("tensor_meta")
+    first = meta[0] if isinstance(meta, tuple) and not hasattr(meta, "shape") else meta
+    return tuple(getattr(first, "shape", ()))
+
+
+def picks(node: Any, index: int) -> bool:
+    """Whether a node is `source[index]` of a tuple: what an LSTM returns, or its states."""
+    is_item = isinstance(node, fx.Node) and node.target is operator.getitem
+    return is_item and node.args[1] == index and node.args[0].meta.get("type") is tuple
+
+
+def lstm_of(states: Any) -> fx.Node | None:
+    """The LSTM whose hidden states after the last step `[layers, batch, H]` a node is."""
+    if picks(states, 0) and picks(states.args[0], 1):
+        return states.args[0].args[0]
+    return None
+
+
+def given(node: fx.Node, *names: str) -> dict[str, Any]:
+    """The arguments of a call behind its first, by name; `names` in the order of the signature."""
+    by_place = dict(zip(names, node.args[1:], strict=False))
+    found = by_place | {k: v for k, v in node.kwargs.items() if k != "input"}
+    if len(node.args) > 1 + len(names) or not set(found) <= set(names):
+        raise Unsupported("arguments that its record does not know")
+    return found
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """(vertical, horizontal) of a number or a pair."""
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def trained(module: nn.Module, node: fx.Node, names: Sequence[str]) -> list[str | None]:
+    """The module's parameters of these names as the whole model calls them, None for lacking."""
+    own = dict(module.named_parameters())
+    for name, p in own.items():
+        if not p.requires_grad:
+            raise Unsupported(f"its {name} is frozen")
+    return [f"{node.target}.{name}" if name in own else None for name in names]
+
+
+def affine(module: nn.Module, node: fx.Node) -> tuple[str | None, str | None]:
+    """Names of weight and bias, None for what the layer does not have."""
+    weight, bias = trained(module, node, ("weight", "bias"))
+    return weight, bias

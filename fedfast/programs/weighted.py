@@ -1,0 +1,96 @@
+"""Records of the layers that are products: linear layers and convolutions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from .. import kernels
+from .records import Record, Tape, sink_arguments
+
+
+@dataclass(frozen=True)
+class Weighted(Record):
+    """A layer with a weight, perhaps a bias, perhaps an activation fused behind it."""
+
+    weight: str
+    bias: str | None
+    activation: str | None
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Weight and bias."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    def _tensors(self, tape: Tape) -> tuple[Tensor, Tensor, Tensor | None]:
+        bias = None if self.bias is None else tape.parameter(self.bias)
+        return tape.value(self.inputs[0]), tape.parameter(self.weight), bias
+
+    def _sinks(self, tape: Tape) -> dict[str, Any]:
+        return sink_arguments(tape, weight=self.weight, bias=self.bias)
+
+
+@dataclass(frozen=True)
+class Linear(Weighted):
+    """`y = act(x W^T + b)`."""
+
+    def forward(self, tape: Tape) -> None:
+        """Fused with bias and activation."""
+        x, weight, bias = self._tensors(tape)
+        out = tape.value(self.output)
+        kernels.linear(x, weight, bias, activation=self.activation, out=out, backend=tape.backend)
+
+    def backward(self, tape: Tape) -> None:
+        """dx = dy W, dW = dy^T x, db = sum dy."""
+        x, weight, _ = self._tensors(tape)
+        kernels.linear_backward(
+            x,
+            weight,
+            tape.value(self.output),
+            tape.gradient(self.output),
+            activation=self.activation,
+            dx=tape.collect(self.inputs[0]),
+            backend=tape.backend,
+            **self._sinks(tape),
+        )
+
+
+@dataclass(frozen=True)
+class Conv(Weighted):
+    """Two-dimensional convolution with any stride, padding, dilation and groups."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    def _shape(self) -> dict[str, Any]:
+        return dict(
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            activation=self.activation,
+        )
+
+    def forward(self, tape: Tape) -> None:
+        """Fused with bias and activation."""
+        x, weight, bias = self._tensors(tape)
+        out = tape.value(self.output)
+        kernels.conv(x, weight, bias, out=out, backend=tape.backend, **self._shape())
+
+    def backward(self, tape: Tape) -> None:
+        """Data gradient, then weight gradient."""
+        x, weight, _ = self._tensors(tape)
+        kernels.conv_backward(
+            x,
+            weight,
+            tape.value(self.output),
+            tape.gradient(self.output),
+            dx=tape.collect(self.inputs[0]),
+            backend=tape.backend,
+            **self._shape(),
+            **self._sinks(tape),
+        )

@@ -1,0 +1,132 @@
+"""The weight gradient of a convolution as an implicit matrix product.
+
+A program owns a tile of the gradient and adds all pixels of the client in one order: sums are not
+split, so that a client's bits follow from the shapes alone.
+"""
+
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ._conv_correlate import NARROW, WARPS
+from ._conv_sides import covering, forward_sides, pointwise, unfolded, within
+from ._triton import dot, dot_precision, fold, jit, launch, multiple, tl, unit
+from .reference_images import Geometry
+
+
+def weight_gradient(
+    x: Tensor,
+    dz: Tensor,
+    to: Tensor,
+    base: Tensor,
+    alpha: Tensor,
+    beta: Tensor,
+    g: Geometry,
+    precision: str,
+) -> None:
+    sides = down, across = forward_sides(x, to, dz, g)
+    clients, outputs, channels, *_ = to.shape
+    rows, terms = outputs // g.groups, channels * down.taps * across.taps
+    places = down.places * across.places
+    tile = _tile(rows, terms)
+    tiles = -(-rows // tile["BLOCK_M"]) * -(-terms // tile["BLOCK_R"])
+    launch(
+        _weight_gradient,
+        clients * g.groups * tiles,
+        x,
+        *(x, dz, to, base, alpha, beta, tuple(t.stride(0) for t in (x, dz, to, base))),
+        *((g.groups, channels, rows), (down.extent * across.extent, places)),
+        *(x.shape[1], down[:8], across[:8]),
+        TAPS_H=down.taps,
+        TAPS_W=across.taps,
+        POINTWISE=pointwise(sides),
+        UNIT=min(unit(t, places) for t in (x, dz)),
+        PRECISION=dot_precision(precision, x),
+        **tile,
+    )
+
+
+def _tile(rows: int, terms: int) -> dict[str, int]:
+    """Sizes of a tile of `_weight_gradient`, and warps: what covers a small result, else most."""
+    if rows <= NARROW:
+        return dict(BLOCK_M=1, BLOCK_R=16, BLOCK_P=128, num_warps=WARPS)
+    height, width = covering(rows, (16, 32, 64)), covering(terms, (32, 64))
+    return dict(BLOCK_M=height, BLOCK_R=width, BLOCK_P=32, num_warps=WARPS)
+
+
+@jit
+def _weight_gradient(
+    source,  # [K, B, groups * channels, height, width]
+    dz,  # [K, B, groups * rows, out height, out width]
+    to,  # [K, groups * rows, channels * taps]
+    base,  # the same
+    alpha,  # [K]
+    beta,  # [K]
+    strides,  # over K, of the first four
+    sizes,  # groups, channels and rows in a group
+    areas,  # of a source image, of an out image
+    batch,
+    down,  # the first eight numbers of `Side`
+    across,
+    TAPS_H: tl.constexpr,
+    TAPS_W: tl.constexpr,
+    POINTWISE: tl.constexpr,
+    UNIT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    """A tile [rows, (channel, tap)] of `beta base + alpha dz @ unfolded source^T`."""
+    groups, channels, rows = sizes
+    area, places = areas
+    places = multiple(places, UNIT)
+    if POINTWISE:
+        area = places
+    pixels = batch * places
+    terms = channels * TAPS_H * TAPS_W
+    row_tiles = tl.cdiv(rows, BLOCK_M)
+    tiles = row_tiles * tl.cdiv(terms, BLOCK_R)
+    tile = tl.program_id(0) % tiles
+    g = tl.program_id(0) // tiles % groups
+    k = (tl.program_id(0) // (tiles * groups)).to(tl.int64)
+    m = tile % row_tiles * BLOCK_M + tl.arange(0, BLOCK_M)
+    r = tile // row_tiles * BLOCK_R + tl.arange(0, BLOCK_R)
+    offset, tap_y, tap_x = unfolded(r, area, down, across, TAPS_H, TAPS_W)
+    channel = g * rows + m
+    given = dz + k * strides[1] + (channel * places)[:, None]
+    values = source + k * strides[0] + g * channels * area + offset[:, None]
+    sums = tl.zeros(
+        (BLOCK_R if BLOCK_M == 1 else BLOCK_M, BLOCK_P if BLOCK_M == 1 else BLOCK_R),
+        source.dtype.element_ty,
+    )
+    for start in range(0, pixels, BLOCK_P):
+        p = start + tl.arange(0, BLOCK_P)
+        image = (p // places).to(tl.int64)
+        place = p % places
+        y = place // across[4] * down[1] + down[2]
+        x = place % across[4] * across[1] + across[2]
+        pixel = place if POINTWISE else y * across[0] + x
+        mask = (r < terms)[:, None] & (p < pixels)[None, :]
+        if not POINTWISE:
+            mask &= within(y[None, :], x[None, :], tap_y[:, None], tap_x[:, None], down, across)
+        here = image * (groups * channels) * area + pixel
+        terms_of = tl.load(values + here[None, :], mask, other=0.0)
+        there = image * (groups * rows) * places + place
+        kept = (m < rows)[:, None] & (p < pixels)[None, :]
+        factors = tl.load(given + there[None, :], kept, other=0.0)
+        if BLOCK_M == 1:
+            sums += factors * terms_of
+        else:
+            sums = dot(factors, tl.trans(terms_of), sums, PRECISION)
+    if BLOCK_M == 1:
+        gradient = tl.sum(sums, axis=1)[None, :]
+    else:
+        gradient = sums
+    place = (channel * terms)[:, None] + r[None, :]
+    kept = (m < rows)[:, None] & (r < terms)[None, :]
+    here = base + k * strides[3] + place
+    result = fold(gradient, here, kept, tl.load(alpha + k), tl.load(beta + k))
+    tl.store(to + k * strides[2] + place, result, kept)

@@ -1,0 +1,84 @@
+"""How the places of a convolution move over its source, one direction at a time."""
+
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ._triton import jit, tl
+from .reference_images import Geometry
+
+
+class Side(NamedTuple):
+    """One direction of a correlation; its first eight numbers are what the kernels read."""
+
+    extent: int  # of the source
+    stride: int  # between places, in the source
+    first: int  # place's first tap, in the source
+    step: int  # between taps, in the source
+    places: int
+    out_step: int  # between places, in the result
+    out_first: int
+    out_extent: int
+    taps: int
+    tap: int = 0  # the first one
+    apart: int = 1  # so many taps lie between two that are used
+
+
+def forward_sides(x: Tensor, weight: Tensor, out: Tensor, g: Geometry) -> tuple[Side, Side]:
+    """Vertical and horizontal: every place, every tap."""
+    sizes = zip(x.shape[3:], weight.shape[3:], out.shape[3:], strict=True)
+    moves = zip(g.stride, g.padding, g.dilation, strict=True)
+    down, across = (
+        Side(size, s, -p, d, places, 1, 0, places, taps)
+        for (size, taps, places), (s, p, d) in zip(sizes, moves, strict=True)
+    )
+    return down, across
+
+
+def turned_sides(size: int, taps: int, out: int, s: int, p: int, d: int) -> list[Side]:
+    """One direction of the data gradient: the classes of places modulo the stride s.
+
+    A class whose places no tap reaches is left out.
+    """
+    sides = []
+    for a in range(min(s, size)):
+        used = [i for i in range(taps) if (a + p - i * d) % s == 0]
+        if not used:
+            continue
+        apart = used[1] - used[0] if len(used) > 1 else 1
+        first, step = (a + p - used[0] * d) // s, -(apart * d // s)
+        places = len(range(a, size, s))
+        sides.append(Side(out, 1, first, step, places, s, a, size, len(used), used[0], apart))
+    return sides
+
+
+def pointwise(sides: Sequence[Side]) -> bool:
+    """Whether every place reads the one pixel it stands on."""
+    return all((s.taps, s.stride, s.first, s.places) == (1, 1, 0, s.extent) for s in sides)
+
+
+def covering(size: int, blocks: tuple[int, ...]) -> int:
+    """The smallest of ascending blocks that covers `size`, else the largest."""
+    return next((block for block in blocks if size <= block), blocks[-1])
+
+
+@jit
+def unfolded(r, area, down, across, TAPS_H: tl.constexpr, TAPS_W: tl.constexpr):
+    """(offset, rows down, columns right) of unfolded row r = (channel, tap)."""
+    tap = r % (TAPS_H * TAPS_W)
+    y = tap // TAPS_W * down[3]
+    x = tap % TAPS_W * across[3]
+    return r // (TAPS_H * TAPS_W) * area + y * across[0] + x, y, x
+
+
+@jit
+def within(y, x, tap_y, tap_x, down, across):
+    """Whether the taps of pixels (y, x) lie in the image."""
+    row = y + tap_y
+    column = x + tap_x
+    return (row >= 0) & (row < down[0]) & (column >= 0) & (column < across[0])

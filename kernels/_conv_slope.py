@@ -1,0 +1,77 @@
+"""From dout to dz: the activation's derivative, and the gradient of the bias on the way.
+
+One program per client and channel adds its pixels in lanes over fixed blocks.
+"""
+
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ._triton import fold, jit, launch, multiple, tl, unit
+from ._triton_functions import differentiate
+
+BLOCK, WARPS = 1024, 4
+
+
+def through(
+    out: Tensor,
+    dout: Tensor,
+    activation: str | None,
+    dbias: Tensor | None,
+    base: Tensor | None,
+    alpha: Tensor,
+    beta: Tensor,
+) -> None:
+    clients, batch, channels, *sides = out.shape
+    places = sides[0] * sides[1]
+    sinks = tuple(0 if t is None else t.stride(0) for t in (dbias, base))
+    launch(
+        _slope,
+        clients * channels,
+        out,
+        *(out, dout, dbias, base, alpha, beta, (out.stride(0), dout.stride(0), *sinks)),
+        *(channels, places, batch),
+        UNIT=min(unit(t, places) for t in (out, dout)),
+        KIND=activation,
+        BLOCK=BLOCK,
+        num_warps=WARPS,
+    )
+
+
+@jit
+def _slope(
+    out,  # [K, B, O, places]
+    dout,  # [K, B, O, places], multiplied in place by act'(out)
+    to,  # [K, O] or None: beta base + alpha sum dz
+    base,  # [K, O]
+    alpha,  # [K]
+    beta,  # [K]
+    strides,  # over K, of the first four
+    channels,
+    places,
+    batch,
+    UNIT: tl.constexpr,  # see `unit`, for runs of places
+    KIND: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program per client and channel: dz, and its sum for the bias."""
+    places = multiple(places, UNIT)
+    pixels = batch * places
+    channel = tl.program_id(0) % channels
+    k = (tl.program_id(0) // channels).to(tl.int64)
+    sums = tl.zeros((BLOCK,), out.dtype.element_ty)
+    for start in range(0, pixels, BLOCK):
+        p = start + tl.arange(0, BLOCK)
+        at = ((p // places).to(tl.int64) * channels + channel) * places + p % places
+        dz = tl.load(dout + k * strides[1] + at, p < pixels, other=0.0)
+        if KIND is not None:
+            after = tl.load(out + k * strides[0] + at, p < pixels, other=0.0)
+            dz = differentiate(after, after, dz, 0.0, KIND)
+            tl.store(dout + k * strides[1] + at, dz, p < pixels)
+        sums += dz
+    if to is not None:
+        here = base + k * strides[3] + channel
+        own = fold(tl.sum(sums, axis=0), here, channel >= 0, tl.load(alpha + k), tl.load(beta + k))
+        tl.store(to + k * strides[2] + channel, own)

@@ -1,0 +1,79 @@
+"""The Triton voice of `conv`.
+
+The data gradient is a correlation too: of dout with the taps turned around. Where the convolution
+has a stride, places of dx that are congruent modulo the stride share their taps: each such class is
+a launch of its own, and no product with an absent tap is formed.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from torch import Tensor
+
+from ._conv_correlate import correlate
+from ._conv_gradient import weight_gradient
+from ._conv_sides import forward_sides, turned_sides
+from ._conv_slope import through
+from .reference_images import Geometry
+
+
+def conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: Geometry,
+    activation: str | None,
+    out: Tensor,
+    precision: str,
+) -> Tensor:
+    """`reference_images.conv` on the GPU."""
+    sides = forward_sides(x, weight, out, geometry)
+    groups, (channels, height, width) = geometry.groups, weight.shape[2:]
+    taps = height * width
+    rows = weight.shape[1] // groups
+    steps = (rows * channels * taps, channels * taps, taps, width, 1)
+    sizes = groups, channels, rows
+    correlate(x, weight, bias, out, sizes, sides, steps, (activation, precision))
+    return out
+
+
+def conv_backward(
+    x: Tensor,
+    weight: Tensor,
+    out: Tensor,
+    dout: Tensor,
+    geometry: Geometry,
+    activation: str | None,
+    dx: Tensor | None,
+    dweight: Tensor,
+    dbias: Tensor | None,
+    alpha: Tensor,
+    beta: Tensor,
+    base_weight: Tensor,
+    base_bias: Tensor | None,
+    precision: str,
+) -> None:
+    """`reference_images.conv_backward` on the GPU."""
+    if activation is not None or dbias is not None:
+        through(out, dout, activation, dbias, base_bias, alpha, beta)
+    if dx is not None:
+        _data_gradient(dout, weight, dx, geometry, precision)
+    weight_gradient(x, dout, dweight, base_weight, alpha, beta, geometry, precision)
+
+
+def _data_gradient(dout: Tensor, weight: Tensor, dx: Tensor, g: Geometry, precision: str) -> None:
+    sizes = zip(dx.shape[3:], weight.shape[3:], dout.shape[3:], strict=True)
+    moves = zip(g.stride, g.padding, g.dilation, strict=True)
+    vertical, horizontal = (
+        turned_sides(*size, *move) for size, move in zip(sizes, moves, strict=True)
+    )
+    channels, height, width = weight.shape[2:]
+    rows = weight.shape[1] // g.groups
+    steps = (rows * channels * height * width, height * width, channels * height * width, width, 1)
+    if len(vertical) * len(horizontal) < prod(map(min, g.stride, dx.shape[3:])):
+        dx.zero_()  # places that no tap reaches
+    for down in vertical:
+        for across in horizontal:
+            given = (g.groups, rows, channels), (down, across), steps, (None, precision)
+            correlate(dout, weight, None, dx, *given)

@@ -1,0 +1,218 @@
+"""`linear` in Triton: one kernel for the products out, dx and dweight, one for dout and dbias.
+
+A program computes one tile of one client's result from the whole depth of the product: nothing is
+split, so nothing is added across programs. Matrices are taken as they lie, transposed while a tile
+is loaded.
+"""
+
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ._triton import dot, dot_precision, fold, jit, launch, multiple, strided, tile, tl, unit
+from ._triton_functions import activate, differentiate
+
+SIDES = {4: (16, 32, 64), 8: (16, 32)}  # of a tile, by element size: the first that covers, or last
+DEPTHS = {4: (16, 32), 8: (16,)}  # of the pieces a product is summed in, likewise
+BIAS_TILE, WARPS = (16, 64), 4
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | None,
+    out: Tensor,
+    precision: str,
+) -> Tensor:
+    """`reference_layers.linear` in Triton."""
+    _multiply(x, weight, out, precision, turned=(False, True), bias=bias, activation=activation)
+    return out
+
+
+def linear_backward(
+    x: Tensor,
+    weight: Tensor,
+    out: Tensor,
+    dout: Tensor,
+    activation: str | None,
+    dx: Tensor | None,
+    dweight: Tensor,
+    dbias: Tensor | None,
+    alpha: Tensor,
+    beta: Tensor,
+    base_weight: Tensor,
+    base_bias: Tensor | None,
+    precision: str,
+) -> None:
+    """`reference_layers.linear_backward` in Triton: dout and dbias, dx, dweight."""
+    if activation is not None or dbias is not None:
+        _through(out, dout, activation, dbias, alpha, beta, base_bias)
+    if dx is not None:
+        _multiply(dout, weight, dx, precision)
+    folded = alpha, beta, base_weight
+    _multiply(dout, x, dweight, precision, turned=(True, False), folded=folded)
+
+
+def _multiply(
+    a: Tensor,
+    b: Tensor,
+    out: Tensor,
+    precision: str,
+    *,
+    turned: tuple[bool, bool] = (False, False),
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    folded: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None),
+) -> None:
+    """`out = a b` with a, b transposed where `turned`, and what `_product` does to the result."""
+    clients, rows, columns = out.shape
+    depth = a.shape[1] if turned[0] else a.shape[2]
+    sides, depths = SIDES[out.element_size()], DEPTHS[out.element_size()]
+    block = _covering(rows, sides), _covering(columns, sides), _covering(depth, depths)
+    alpha, beta, base = folded
+    launch(
+        _product,
+        clients * -(-rows // block[0]) * -(-columns // block[1]),
+        out,
+        *(*strided(a), *strided(b), out, out.stride(0), *strided(bias)),
+        *(*strided(base), alpha, beta, clients, rows, columns, depth),
+        TURNED=turned,
+        UNITS=tuple(unit(t, t.shape[2]) for t in (a, b, out)),
+        KIND=activation,
+        PRECISION=dot_precision(precision, out),
+        BLOCK=block,
+        num_warps=2 * WARPS if max(block[:2]) == 64 else WARPS,
+    )
+
+
+def _covering(size: int, sides: tuple[int, ...]) -> int:
+    return next((s for s in sides if size <= s), sides[-1])
+
+
+def _through(
+    out: Tensor,
+    dout: Tensor,
+    activation: str | None,
+    dbias: Tensor | None,
+    alpha: Tensor,
+    beta: Tensor,
+    base: Tensor | None,
+) -> None:
+    """`dout *= act'(out)`, and its folded sum over the batch."""
+    clients, batch, outputs = dout.shape
+    launch(
+        _derive,
+        clients * -(-outputs // BIAS_TILE[1]),
+        out,
+        *(*strided(out), *strided(dout), *strided(dbias), *strided(base)),
+        *(alpha, beta, clients, batch, outputs),
+        UNIT=min(unit(out, outputs), unit(dout, outputs)),
+        KIND=activation,
+        TILE=BIAS_TILE,
+        num_warps=WARPS,
+    )
+
+
+@jit(do_not_specialize=["clients"])
+def _product(
+    a,  # [K, M, R], or [K, R, M] if turned
+    a_stride,
+    b,  # [K, R, N], or [K, N, R] if turned
+    b_stride,
+    out,  # [K, M, N]
+    out_stride,
+    bias,  # [K, N]
+    bias_stride,
+    base,  # [K, M, N]
+    base_stride,
+    alpha,  # [K]
+    beta,  # [K]
+    clients,
+    M,
+    N,
+    R,
+    TURNED: tl.constexpr,  # a, b
+    UNITS: tl.constexpr,  # a, b, out
+    KIND: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr,  # sides along M, N, R
+):
+    """act(a b + bias), or `beta base + alpha a b`; one program per client and tile, all of R."""
+    k = (tl.program_id(0) % clients).to(tl.int64)
+    place = tl.program_id(0) // clients
+    down = tl.cdiv(M, BLOCK[0])
+    m = (place % down * BLOCK[0] + tl.arange(0, BLOCK[0]))[:, None]
+    n = (place // down * BLOCK[1] + tl.arange(0, BLOCK[1]))[None, :]
+    a += k * multiple(a_stride, UNITS[0])
+    b += k * multiple(b_stride, UNITS[1])
+    z = tl.zeros((BLOCK[0], BLOCK[1]), out.dtype.element_ty)
+    for start in range(0, R, BLOCK[2]):
+        r = start + tl.arange(0, BLOCK[2])
+        if TURNED[0]:
+            left = tile(a, r[None, :], m, R, M, UNITS[0])
+        else:
+            left = tile(a, m, r[None, :], M, R, UNITS[0])
+        if TURNED[1]:
+            right = tile(b, n, r[:, None], N, R, UNITS[1])
+        else:
+            right = tile(b, r[:, None], n, R, N, UNITS[1])
+        z = dot(left, right, z, PRECISION)
+    width = multiple(N, UNITS[2])
+    mask = (m < M) & (n < width)
+    if bias is not None:
+        z += tl.load(bias + k * bias_stride + n, n < N, other=0.0)
+    if KIND is not None:
+        z = activate(z, 0.0, KIND)
+    if base is not None:
+        here = base + k * base_stride + m * width + n
+        z = fold(z, here, mask, tl.load(alpha + k), tl.load(beta + k))
+    tl.store(out + k * multiple(out_stride, UNITS[2]) + m * width + n, z, mask)
+
+
+@jit(do_not_specialize=["clients"])
+def _derive(
+    out,  # [K, B, O]
+    out_stride,
+    dout,  # [K, B, O]
+    dout_stride,
+    dbias,  # [K, O]
+    dbias_stride,
+    base,  # [K, O]
+    base_stride,
+    alpha,  # [K]
+    beta,  # [K]
+    clients,
+    batch,
+    outputs,
+    UNIT: tl.constexpr,
+    KIND: tl.constexpr,
+    TILE: tl.constexpr,  # samples, outputs
+):
+    """`dout *= act'(out)`, `dbias = beta base + alpha sum_B dout`; a program per block of O."""
+    k = (tl.program_id(0) % clients).to(tl.int64)
+    cols = tl.program_id(0) // clients * TILE[1] + tl.arange(0, TILE[1])
+    width = multiple(outputs, UNIT)
+    total = tl.zeros(TILE, dout.dtype.element_ty)
+    for start in range(0, batch, TILE[0]):
+        rows = (start + tl.arange(0, TILE[0]))[:, None]
+        mask = (rows < batch) & (cols < width)
+        offsets = rows * width + cols
+        here = dout + k * multiple(dout_stride, UNIT) + offsets
+        d = tl.load(here, mask, other=0.0)
+        if KIND is not None:
+            after = tl.load(out + k * multiple(out_stride, UNIT) + offsets, mask, other=0.0)
+            d = differentiate(after, after, d, 0.0, KIND)
+            tl.store(here, d, mask)
+        total += d
+    if dbias is not None:
+        own = fold(
+            tl.sum(total, axis=0),
+            base + k * base_stride + cols,
+            cols < outputs,
+            tl.load(alpha + k),
+            tl.load(beta + k),
+        )
+        tl.store(dbias + k * dbias_stride + cols, own, cols < outputs)

@@ -1,0 +1,82 @@
+"""The layer operations in the forms that compile differently, for `aot.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from fedfast.kernels import (
+    activation,
+    activation_backward,
+    adaptive_avg,
+    adaptive_avg_backward,
+    cross_entropy,
+    linear,
+    linear_backward,
+    pool,
+    pool_backward,
+)
+
+Forms = Iterator[tuple[str, Callable[[], Any]]]
+CLIENTS = 3
+
+
+def linear_forms(dtype: torch.dtype, aligned: bool) -> Forms:
+    """Layers of 36 and 68 features, whose rows are 16 but not 64 bytes apart, or of 33."""
+    batch, inputs, outputs = (50, 36, 68) if aligned else (9, 33, 33)
+    x, dx = torch.zeros(2, CLIENTS, batch, inputs, dtype=dtype)
+    weight = torch.zeros(CLIENTS, outputs, inputs, dtype=dtype)
+    out, dout = torch.zeros(2, CLIENTS, batch, outputs, dtype=dtype)
+    bias = torch.zeros(CLIENTS, outputs, dtype=dtype)
+    for precision in (
+        ("fp32", "tf32x3", "tf32") if dtype == torch.float32 and aligned else ("fp32",)
+    ):
+        options = dict(precision=precision, activation="tanh", backend="triton")
+        yield f"linear {precision}", partial(linear, x, weight, bias, out=out, **options)
+        sinks = dict(dx=dx, dweight=weight, dbias=bias)
+        backward = partial(linear_backward, x, weight, out, dout, **sinks, **options)
+        if precision != "tf32x3":  # three times the instructions of "tf32"
+            yield f"linear_backward {precision}", backward
+
+
+def element_forms(dtype: torch.dtype, aligned: bool) -> Forms:
+    """The longest functions."""
+    x, out = torch.zeros(2, CLIENTS, 10, 36 if aligned else 33, dtype=dtype)
+    for kind in ("tanh", "gelu"):
+        yield f"activation {kind}", partial(activation, x, kind, out=out, backend="triton")
+        backward = partial(activation_backward, x, out, out, kind, dx=out, backend="triton")
+        yield f"activation_backward {kind}", backward
+
+
+def loss_forms(dtype: torch.dtype, aligned: bool) -> Forms:
+    """Few classes, and more than a tile holds."""
+    for batch, classes in ((10, 10), (64, 1000)) if aligned else ((1, 1),):
+        logits = torch.zeros(CLIENTS, batch, classes, dtype=dtype)
+        targets, count = torch.zeros(CLIENTS, batch).long(), torch.ones(CLIENTS).int()
+        yield (
+            f"cross_entropy {classes}",
+            partial(cross_entropy, logits, targets, count, backend="triton"),
+        )
+
+
+def pool_forms(dtype: torch.dtype, aligned: bool) -> Forms:
+    """Halves, overlapping windows and nearly equal ones."""
+    x = torch.zeros(CLIENTS, 2, 3, 8, 8 if aligned else 7, dtype=dtype)
+    for kind, window in ("max", dict(kernel=2)), ("avg", dict(kernel=3, stride=2, padding=1)):
+        out = pool(x, kind, **window)
+        argmax = torch.zeros_like(out, dtype=torch.int32) if kind == "max" else None
+        options = dict(argmax=argmax, backend="triton", **window)
+        yield f"pool {kind}", partial(pool, x, kind, out=out, **options)
+        yield f"pool_backward {kind}", partial(pool_backward, out, kind, dx=x, **options)
+    out = adaptive_avg(x, 3)
+    yield "adaptive_avg", partial(adaptive_avg, x, 3, out=out, backend="triton")
+    backward = partial(adaptive_avg_backward, out, dx=x, backend="triton")
+    yield "adaptive_avg_backward", backward
+
+
+def every(dtype: torch.dtype, aligned: bool) -> Forms:
+    """(name, call) of every layer operation; `aligned`: rows are multiples of 16 bytes."""
+    for forms in (linear_forms, element_forms, loss_forms, pool_forms):
+        yield from forms(dtype, aligned)

@@ -1,0 +1,210 @@
+"""Partitions with amounts fixed per client: hand-made cases, the priors' own moments, covers."""
+
+from math import exp, lgamma
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_partition import numbered, owned
+
+from fedfast.data import (
+    Data,
+    FederatedData,
+    Samples,
+    describe,
+    dirichlet_equal,
+    hsu,
+    iid,
+    local_split,
+    natural,
+    partition,
+)
+from fedfast.data._equal import client_sizes, deal_by_prior
+
+
+def generator(seed=0):
+    return np.random.Generator(np.random.Philox(seed))
+
+
+def dealt(labels, prior, sizes, one_by_one):
+    rows = deal_by_prior(
+        generator(), np.array(labels), np.array(prior), np.array(sizes), one_by_one
+    )
+    assert len(set(np.concatenate(rows).tolist())) == sum(sizes)
+    return [np.array(labels)[own].tolist() for own in rows]
+
+
+def test_an_exhausted_class_leaves_the_priors():
+    """Client 0 wants class 0 alone, then 1; client 1 wants 0 or 2: what it gets is forced."""
+    labels = [0, 0, 1, 1, 1, 2]
+    found = dealt(labels, [[1.0, 0.0, 0.0], [0.5, 0.0, 0.5]], [2, 1], one_by_one=False)
+    assert found == [[0, 0], [2]]
+    # Nothing of its prior is left to client 0 after two samples: it draws by what there is.
+    found = dealt(labels, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [3, 3], one_by_one=False)
+    assert found[0][:2] == [0, 0] and sorted(found[0] + found[1]) == labels
+
+
+def test_a_refilled_class_is_dealt_again():
+    labels, prior = np.array([0, 0, 1]), np.array([[1.0, 0.0], [0.0, 1.0]])
+    rows = deal_by_prior(generator(), labels, prior, np.array([5, 4]), False, refill=True)
+    assert sorted(rows[0].tolist()) in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1])
+    assert rows[1].tolist() == [2, 2, 2, 2]  # although class 0 is left, its prior is kept to
+
+
+def test_client_after_client_or_one_by_one():
+    labels, prior = [0] * 10 + [1] * 10, [[1.0, 0.0]] * 2
+    assert dealt(labels, prior, [10, 10], one_by_one=False) == [[0] * 10, [1] * 10]
+    found = dealt(labels, prior, [10, 10], one_by_one=True)
+    assert 2 <= found[0].count(0) <= 8  # they take turns: 10 of 0 with chance 1e-3 at most
+    assert found[0] == sorted(found[0]) and found[1] == sorted(found[1])
+
+
+LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=LABELS, seed=st.integers(0, 2**32), alpha=st.floats(1e-3, 100), data=st.data())
+def test_equal_amounts_and_no_sample_twice(labels, seed, alpha, data):
+    samples, clients = numbered(labels), data.draw(st.integers(1, len(labels)))
+    for split in (
+        dirichlet_equal(samples, clients, alpha, seed),
+        hsu(samples, clients, alpha, seed),
+    ):
+        rows = sum(owned(split), [])
+        assert len(set(rows)) == len(rows)
+        assert split.sizes.tolist() == [len(labels) // clients] * clients
+    whole = dirichlet_equal(samples, clients, alpha, seed, sigma=0.5)
+    assert sorted(sum(owned(whole), [])) == list(range(len(labels)))
+
+
+def test_every_class_follows_its_prior():
+    """Realised shares against the priors drawn first: class 0 as well as any other."""
+    clients, classes, alpha = 100, 10, 0.5
+    samples = numbered(np.arange(20_000) % classes)
+    prior = generator(3).dirichlet(np.full(classes, alpha), size=clients)
+    found = dirichlet_equal(samples, clients, alpha, seed=3).label_counts() / 200
+    for c in range(classes):
+        assert np.corrcoef(prior[:, c], found[:, c])[0, 1] > 0.85
+    np.testing.assert_allclose(found.mean(axis=0), 1 / classes, atol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.5, 5.0])
+def test_hsu_clients_hold_as_many_classes_as_the_formula_says(alpha):
+    """Distinct classes among m draws from Dirichlet(alpha p), before any class can run out."""
+    classes, m, clients = 10, 50, 400
+    first = [
+        (hsu(numbered(np.arange(20_000) % classes), clients, alpha, s).label_counts()[:40] > 0).sum(
+            1
+        )
+        for s in range(4)
+    ]
+    a, rest = alpha / classes, alpha - alpha / classes
+    absent = exp(lgamma(rest + m) + lgamma(alpha) - lgamma(rest) - lgamma(alpha + m))
+    found = np.concatenate(first)
+    assert a > 0 and abs(found.mean() - classes * (1 - absent)) < 4 * found.std() / 160**0.5
+
+
+@pytest.mark.parametrize(("classes", "clients"), [(10, 100), (100, 100), (10, 4)])
+def test_alpha_zero_is_one_class_per_client(classes, clients):
+    samples = numbered(np.arange(5000) % classes)
+    split = hsu(samples, clients, 0.0, seed=1)
+    counts = split.label_counts()
+    assert ((counts > 0).sum(axis=1) == 1).all()
+    each = min(5000 // clients, 5000 // classes)
+    assert split.sizes.tolist() == [each] * clients
+    holders = (counts > 0).sum(axis=0)
+    assert holders.max() - holders.min() <= 1
+    rows = sum(owned(split), [])
+    assert len(set(rows)) == len(rows)
+
+
+def test_log_normal_sizes():
+    sizes = client_sizes(generator(), 1_000_000, 2000, 0.3)
+    assert sizes.sum() == 1_000_000 and sizes.min() >= 1
+    logs = np.log(sizes)
+    assert abs(logs.std() - 0.3) < 0.3 * 5 / (2 * 2000) ** 0.5
+    split = iid(numbered(np.arange(1000) % 4), 20, seed=5, sigma=1.0)
+    assert split.sizes.sum() == 1000 and split.sizes.max() > 3 * split.sizes.min()
+    assert sorted(sum(owned(split), [])) == list(range(1000))
+    assert client_sizes(generator(), 5, 5, 3.0).tolist() == [1] * 5
+
+
+OWNER = torch.tensor([7, 3, 7, 7, 9, 3])
+OWNED = Samples(torch.arange(6.0)[:, None], torch.tensor([0, 1, 0, 2, 1, 1]), owner=OWNER)
+
+
+def test_natural_clients_are_the_owners():
+    assert owned(natural(OWNED)) == [[1, 5], [0, 2, 3], [4]]
+    assert owned(natural(OWNED, min_size=2)) == [[1, 5], [0, 2, 3]]
+    data = natural(OWNED, test=Samples(OWNED.x[:2] + 10, OWNED.y[:2], owner=torch.tensor([9, 7])))
+    assert [part.x[:, 0].tolist() for part in data.test] == [[], [11.0], [10.0]]
+    drawn = {tuple(map(tuple, owned(natural(OWNED, clients=2, seed=s)))) for s in range(20)}
+    assert len(drawn) == 3
+
+
+def test_a_local_split_covers_each_client():
+    data = FederatedData.from_index(OWNED, [[0, 1, 2, 3, 4, 5], [3], [], [2, 0, 4, 4]])
+    split = local_split(data, 0.3, seed=2)
+    assert split.sizes.tolist() == [4, 1, 0, 3] and [len(part) for part in split.test] == [
+        2,
+        0,
+        0,
+        1,
+    ]
+    for i in range(4):
+        both = torch.cat([split.client(i).x, split.test[i].x])[:, 0].tolist()
+        assert sorted(both) == sorted(data.client(i).x[:, 0].tolist())
+        kept = split.client(i).x[:, 0].tolist()
+        whole = iter(data.client(i).x[:, 0].tolist())
+        assert all(value in whole for value in kept)  # still in their order
+    alone = local_split(FederatedData.from_index(OWNED, [[0, 1, 2, 3, 4, 5]]), 0.3, seed=2)
+    assert torch.equal(alone.client(0).x, split.client(0).x)
+    other = local_split(data, 0.3, seed=3)
+    assert any(not torch.equal(a.x, b.x) for a, b in zip(split.test, other.test, strict=True))
+
+
+def test_train_and_test_pooled():
+    data = Data(OWNED, Samples(OWNED.x + 10, OWNED.y, owner=OWNER), "x", 3)
+    pooled = data.pooled()
+    assert pooled.x[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15]
+    assert pooled.owner.tolist() == OWNER.tolist() * 2
+    assert Data(OWNED, Samples(OWNED.x, OWNED.y), "x", 3).pooled().owner is None
+
+
+def test_a_description():
+    data = FederatedData.from_index(OWNED, [[0, 2], [3, 1, 5], []])
+    assert describe(data).splitlines() == [
+        "3 clients, 5 samples, 3 classes",
+        "samples per client  0 to 3, mean 1.67, median 2",
+        "classes per client  1 to 2, mean 1.50, median 1.5",
+        "clients per class   1 to 1, mean 1.00, median 1",
+        "without samples     1 clients",
+    ]
+
+
+FEW = numbered(np.arange(12) % 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: dirichlet_equal(FEW, 3, 0.0), "alpha: expected a finite number > 0; got 0.0"),
+        (lambda: dirichlet_equal(FEW, 3, 1.0, sigma=-1.0), "sigma: expected .* >= 0; got -1.0"),
+        (lambda: hsu(FEW, 3, -0.5), "alpha: expected a finite number >= 0; got -0.5"),
+        (lambda: hsu(numbered([0, 0, 0, 1]), 4, 0.0), "class 1 has 1 samples for 2 clients"),
+        (lambda: hsu(FEW, 13, 1.0), "clients: expected 1 <= clients <= 12 samples; got 13"),
+        (lambda: iid(FEW, 3, sigma=float("nan")), "sigma: expected a finite number >= 0; got nan"),
+        (lambda: natural(FEW), "samples.owner: expected samples that name their owners; got none"),
+        (lambda: natural(OWNED, clients=4), "clients: expected 1 to 3, the owners of at least 1"),
+        (lambda: natural(OWNED, min_size=4), "clients: expected 1 to 0, the owners of at least 4"),
+        (lambda: natural(OWNED, test=FEW), "test.owner: expected samples that name"),
+        (lambda: local_split(natural(OWNED), 1.0), r"test_share: expected a share in \(0, 1\)"),
+        (lambda: local_split(natural(OWNED, test=OWNED)), "data: expected clients without test"),
+        (lambda: partition("hsu", FEW, clients=2, alpha=1, sigma=1), "hsu option: .*'sigma'"),
+    ],
+)
+def test_errors_name_the_argument(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
