@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/*.cpp csrc/cpu/*.h csrc/tests/*.cpp csrc/tests/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench sanitize clean
+.PHONY: help setup run test lint docs format bench sanitize clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ lint: setup ## ruff, mypy, clang-format
 	@rm -rf build/typed && mkdir -p build/typed/fedfast && cd build/typed/fedfast && ln -s ../../../fedfast/*.py ../../../fedfast/*/ ../../../kernels .
 	MYPYPATH=build/typed $(BIN)/mypy -p fedfast  # the tree as it is installed, kernels/ as fedfast.kernels
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
+
+docs: setup ## docs/algorithms.md from the algorithms' pages
+	$(BIN)/python -m fedfast.report.pages > docs/algorithms.md
 
 format: setup ## what lint would ask for, done
 	$(BIN)/ruff check --fix .

@@ -15,14 +15,17 @@ ABOUT = """\
 
 Made from the pages in `fedfast/algorithms/` by `make docs`; do not edit.
 
-Every algorithm is a local optimizer under a drift correction under a server rule; each piece can be exchanged where
-that has a meaning: `FedDyn(local=SAM(rho=0.1))`, `FedGH(drift=Prox(mu=0.01))`, in a config `local: {name: sam, rho: 0.1}`.
+Every algorithm is a local optimizer under a drift correction under a server rule; each piece can be
+exchanged where that has a meaning: `FedDyn(local=SAM(rho=0.1))`, `FedGH(drift=Prox(mu=0.01))`, in a
+config `local: {name: sam, rho: 0.1}`.
 
-- *client keeps*: rows of model size and small values kept for each client across rounds. *server keeps*: besides the model.
+- *client keeps*: rows of model size and small values kept for each client across rounds.
+  *server keeps*: besides the model.
 - *gradients*: per local step.
-- *down / up*: model sizes per client and round, the minimum; in brackets what official code sends, where that is more.
-- *verified*: round by round at 1e-12 in float64, against a run of public code or of the paper's formula kept as numbers
-  (`tests/oracles/*.npz`), or against a script of the formula in plain autograd.
+- *down / up*: model sizes per client and round, the minimum; in brackets what official code sends,
+  where that is more.
+- *verified*: round by round at 1e-12 in float64, against a run of public code or of the paper's
+  formula kept as numbers (`tests/oracles/*.npz`), or against a script of the formula in autograd.
 
 PLGU has no usable source beyond its abstract and is not here.
 """
@@ -72,11 +75,12 @@ def _pages() -> Iterator[str]:
 OWN = """\
 ## Adding your own
 
-One page: the formula in the docstring, the pieces that differ from FedAvg's, nothing else. The engine gathers and
-scatters the rows a piece names, sums what it asks for, and hands everything to the fused operations; a page never loops
-over parameters or clients. `examples/own_algorithm.py` is a whole one, run by the tests; `fedfast/algorithms/pieces.py`
-lists what a piece can be asked. Pass an object of the class to `Simulation`; to reach it by name from configs, add it to
-`PAGES` in `fedfast/algorithms/__init__.py`.
+One page: the formula in the docstring, the pieces that differ from FedAvg's, nothing else. The
+engine gathers and scatters the rows a piece names, sums what it asks for, and hands everything to
+the fused operations; a page never loops over parameters or clients. `examples/own_algorithm.py` is
+a whole one, run by the tests; `fedfast/algorithms/pieces.py` lists what a piece can be asked. Pass
+an object of the class to `Simulation`; to reach it by name from configs, add it to `PAGES` in
+`fedfast/algorithms/__init__.py`.
 """
 
 
