@@ -20,12 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .algorithms.objective import Network, Objective
+from .algorithms.objective import Objective
 from .data import Samples
 from .feed import View
 from .layout import FlatLayout
-
-Loss = Callable[[Tensor, Tensor], Tensor]
+from .network import Loss, Weighted, run_loss
 
 T = TypeVar("T")
 
@@ -114,14 +113,13 @@ class GenericPath:
         losses   [K]              out
         objective  an algorithm's loss in the place of the run's
         """
-        count, loss = batch.count.tolist(), objective or _run_loss
+        count, loss = batch.count.tolist(), objective or run_loss
 
         def work(worker: int) -> None:
             for k in range(worker, len(count), self.workers):
                 tail = self._tail(self._row(carried, k, False), keep_carried)
                 model = {n: v.detach().requires_grad_() for n, v in self._row(w, k, True).items()}
-                seed = None if batch.seeds is None else batch.seeds[k]
-                net = _Network(self, self.replicas[worker], {**model, **tail}, seed)
+                net = self._network(worker, {**model, **tail}, batch.seeds, k)
                 value = loss(net, batch.x[k, : count[k]], batch.y[k, : count[k]], k)
                 losses[k] = value.detach()
                 self._backward(value, model, self._row(g, k, True))
@@ -132,6 +130,12 @@ class GenericPath:
         """The carried tensors of one client; copies where the forward pass must not move them."""
         tail = {s.name: views[s.name] for s in self.layout.slots if not s.trained}
         return {name: t.clone() for name, t in tail.items()} if keep else tail
+
+    def _network(
+        self, worker: int, tensors: dict[str, Tensor], seeds: Sequence[int] | None, k: int
+    ) -> Weighted:
+        seed = None if seeds is None else seeds[k]
+        return Weighted(self.replicas[worker], tensors, self.layout, self.loss, seed)
 
     def _backward(
         self, loss: Tensor, model: dict[str, Tensor], gradient: dict[str, Tensor]
@@ -181,44 +185,6 @@ class GenericPath:
         logits = functional_call(judge, tensors, (part.inputs(self.layout.dtype),))
         loss = float(self.loss(logits, part.y)) * len(part)
         return start, loss, int((logits.argmax(dim=1) == part.y).sum())
-
-
-@dataclass(frozen=True)
-class _Network:
-    """One client's module with its tensors; see `algorithms.objective.Network`.
-
-    seed  of the module's random numbers: every forward pass of a step draws the same
-    """
-
-    path: GenericPath
-    module: nn.Module
-    tensors: dict[str, Tensor]
-    seed: int | None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._run(self.module, self.tensors, x)
-
-    def part(self, name: str, x: Tensor) -> Tensor:
-        lead = f"{name}."
-        own = {n.removeprefix(lead): t for n, t in self.tensors.items() if n.startswith(lead)}
-        return self._run(self.module.get_submodule(name), own, x)
-
-    def holding(self, w: Tensor) -> _Network:
-        trained = self.path.layout.views(w, trained_only=True)
-        carried = {n: t.clone() for n, t in self.tensors.items() if n not in trained}
-        return _Network(self.path, self.module, {**trained, **carried}, self.seed)
-
-    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        return self.path.loss(logits, y)
-
-    def _run(self, module: nn.Module, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-        if self.seed is not None:
-            torch.manual_seed(self.seed)
-        return functional_call(module, tensors, (x,))
-
-
-def _run_loss(net: Network, x: Tensor, y: Tensor, k: int) -> Tensor:
-    return net.loss(net(x), y)
 
 
 @dataclass(frozen=True)
