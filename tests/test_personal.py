@@ -1,6 +1,7 @@
 """Fine-tuning, personal models and accuracies on the clients' own test parts."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from torch import nn
 
 import fedfast
 from fedfast import algorithms as alg
+from fedfast import config
+from fedfast.cli import main
+from fedfast.history import read_runs
 
 SIZES, TESTS = [10, 4, 14, 6, 11], [5, 0, 3, 7, 2]  # no batch of one: BatchNorm1d
 SETTINGS = dict(rounds=3, participation=0.4, local_epochs=2, batch_size=4, lr=0.2)
@@ -267,3 +271,23 @@ def test_by_name_takes_fine_tuning_as_a_mapping():
         fedfast.Simulation(mlp(), federation(), alg.FedALA(p=5))
     with pytest.raises(ValueError, match="model: expected one with a stochastic encoder"):
         fedfast.Simulation(mlp(), federation(), "fedcr")
+
+
+def test_a_config_says_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text(
+        "data: {name: digits}\npartition: {name: iid, clients: 6}\n"
+        "model: {name: mlp, hidden: [8]}\n"
+        "algorithms:\n  fedala: {s: 50}\n  tuned: {name: fedsam, fine_tune: {epochs: 2}}\n"
+        "rounds: 2\nparticipation: 0.5\nbatch_size: 50\nlocal_test: 0.25\nthreads: 1\n"
+    )
+    assert main(["run", "own.yaml"]) == 0
+    runs = read_runs("runs/own/history.csv")
+    assert all(0 <= row.personal_accuracy <= 1 for row in runs["fedala"])
+    assert [math.isnan(row.personal_accuracy) for row in runs["tuned"]] == [True, False]
+    assert "| personal |" in Path("runs/own/summary.md").read_text()
+    again = config.load("runs/own/config.yaml")
+    assert again.algorithms["tuned"].options()["fine_tune"]["layers"] == "last"
+    flags = ["--algorithms.tuned.fine_tune.epochs", "5"]
+    changed = config.load("own.yaml", flags).algorithms["tuned"].options()
+    assert changed["fine_tune"]["epochs"] == 5
