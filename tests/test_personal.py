@@ -267,6 +267,8 @@ def test_by_name_takes_fine_tuning_as_a_mapping():
     assert alg.by_name("fedavg", fine_tune=None) == alg.FedAvg()
     with pytest.raises(TypeError, match="fine_tune: expected a FineTune or None; got 'x'"):
         alg.FedAvg(fine_tune="x")
+    with pytest.raises(ValueError, match="fedala: clients that start at models of their own under"):
+        alg.FedALA(drift=alg.ControlVariate())
     with pytest.raises(ValueError, match="p: expected at most 4 tensors; got 5"):
         fedfast.Simulation(mlp(), federation(), alg.FedALA(p=5))
     with pytest.raises(ValueError, match="model: expected one with a stochastic encoder"):

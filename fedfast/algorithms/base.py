@@ -162,6 +162,12 @@ def check_combination(algorithm: Algorithm) -> None:
             raise TypeError(f"{name}: expected a {kind.__name__}; got {found!r}")
     if not isinstance(algorithm.fine_tune, FineTune | None):
         raise TypeError(f"fine_tune: expected a FineTune or None; got {algorithm.fine_tune!r}")
+    if overrides(algorithm, "starts", Algorithm) and algorithm.drift.client_rows():
+        drift = algorithm.drift.name
+        raise ValueError(
+            f"{algorithm.name}: clients that start at models of their own under {drift}, whose "
+            "state is measured from the model that is sent"
+        )
     for piece in algorithm.pieces:
         reason = piece.refuses(algorithm)
         if reason:

@@ -44,7 +44,8 @@ class FedALA(Algorithm):
     s          percent of the local samples, in (0, 100]
     p          how many of the model's last tensors adapt (a linear layer has two)
     threshold  0.1 in the authors' module, 0.01 in FedFSA's copy
-    Any local optimizer trains afterwards: `FedALA(local=FSA())` is FedFSA's combination.
+    Any local optimizer trains afterwards: `FedALA(local=FSA())` is FedFSA's combination (FSA scores
+    the way from W_g, the mixing included).
     """
 
     eta: float = 1.0
