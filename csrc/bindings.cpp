@@ -1,25 +1,19 @@
 // The only file that knows pybind11: addresses, strides and sizes from kernels/_native.py become
 // fedfast.h's arguments.
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
 #include <optional>
 #include <tuple>
-#include <utility>
 #include <vector>
 
-#include "fedfast.h"
+#include "dispatch.h"
 
 namespace py = pybind11;
 
 namespace fedfast {
 namespace {
 
-using Address = std::uintptr_t;
-using Operand = std::pair<Address, int64_t>;                          // address, row stride
 using TermList = std::vector<std::tuple<Address, int64_t, Address>>;  // ... and coefficients
 using Table = std::tuple<int64_t, Address, Address, Address>;  // L, offset, length, is_weight
-using Problem = std::tuple<bool, int64_t, int64_t, int>;       // float64?, K, S, threads
+using Rows = std::tuple<bool, int64_t, int64_t, int>;          // float64?, K, S, threads
 
 template <typename T>
 T* at(Address address) {
@@ -47,19 +41,21 @@ Segments segments_of(const Table& table) {
   return {count, at<const int32_t>(offset), at<const int32_t>(length), at<const bool>(is_weight)};
 }
 
-// Calls run(shape, T{}) for the dtype asked for, without the GIL.
+// Calls run(shape, T{}) for the dtype asked for, without the GIL. These operations spread a client
+// over threads and are not part of plans.
 template <typename Run>
-void dispatch(const Problem& problem, const Run& run) {
-  const auto [wide, clients, size, threads] = problem;
+void dispatch_rows(const Rows& rows, const Run& run) {
+  if (Plan::noting()) throw py::type_error("this operation cannot be part of a plan");
+  const auto [wide, clients, size, threads] = rows;
   const Shape shape{clients, size, threads};
   py::gil_scoped_release release;
   wide ? run(shape, double{}) : run(shape, float{});
 }
 
-void perturb_any(const Problem& problem, Operand w, const TermList& terms, Address rho,
-                 int64_t layers, Address alpha, double eps, std::optional<double> adaptive,
-                 Address norm, const Table& segments, Operand out) {
-  dispatch(problem, [&](const Shape& shape, auto zero) {
+void perturb_any(const Rows& problem, Operand w, const TermList& terms, Address rho, int64_t layers,
+                 Address alpha, double eps, std::optional<double> adaptive, Address norm,
+                 const Table& segments, Operand out) {
+  dispatch_rows(problem, [&](const Shape& shape, auto zero) {
     using T = decltype(zero);
     Perturb<T> p;
     p.w = bank<const T>(w);
@@ -77,10 +73,10 @@ void perturb_any(const Problem& problem, Operand w, const TermList& terms, Addre
   });
 }
 
-void step_any(const Problem& problem, Operand w, const TermList& terms, Address eta, Operand w_ref,
+void step_any(const Rows& problem, Operand w, const TermList& terms, Address eta, Operand w_ref,
               Address lam, Address weight_decay, Address clip_norm, Address momentum, bool nesterov,
               Operand m, Operand out) {
-  dispatch(problem, [&](const Shape& shape, auto zero) {
+  dispatch_rows(problem, [&](const Shape& shape, auto zero) {
     using T = decltype(zero);
     Step<T> p;
     p.w = bank<const T>(w);
@@ -98,25 +94,33 @@ void step_any(const Problem& problem, Operand w, const TermList& terms, Address 
   });
 }
 
-void stats_any(const Problem& problem, Operand x, Operand y, Operand x_ref, Operand y_ref,
+// The part of rows of S elements that an operation that may be noted works on.
+Shape shape_of(const Part& part, int64_t size) { return {part.clients, size, part.threads}; }
+
+Problem without_size(const Rows& rows) {
+  return {std::get<0>(rows), std::get<1>(rows), std::get<3>(rows)};
+}
+
+void stats_any(const Rows& rows, Operand x, Operand y, Operand x_ref, Operand y_ref,
                const Table& segments, Address out) {
-  dispatch(problem, [&](const Shape& shape, auto zero) {
+  const int64_t size = std::get<2>(rows), width = std::get<0>(segments) * kStatColumns;
+  dispatch(without_size(rows), [=](const Part& part, auto zero) {
     using T = decltype(zero);
     Stats<T> p;
-    p.x = bank<const T>(x);
-    p.y = bank<const T>(y);
-    p.x_ref = bank<const T>(x_ref);
-    p.y_ref = bank<const T>(y_ref);
+    p.x = bank<const T>(part, x);
+    p.y = bank<const T>(part, y);
+    p.x_ref = bank<const T>(part, x_ref);
+    p.y_ref = bank<const T>(part, y_ref);
     p.segments = segments_of(segments);
-    p.out = at<double>(out);
-    stats(shape, p);
+    p.out = bank<double>(part, {out, width}).data;
+    stats(shape_of(part, size), p);
   });
 }
 
-void aggregate_any(const Problem& problem, Operand rows, Address weights, Operand base, Address acc,
+void aggregate_any(const Rows& problem, Operand rows, Address weights, Operand base, Address acc,
                    bool first, int rule, const std::tuple<double, double, double, double>& scalars,
                    Address w, Address m, Address v, Address out, Address squares) {
-  dispatch(problem, [&](const Shape& shape, auto zero) {
+  dispatch_rows(problem, [&](const Shape& shape, auto zero) {
     using T = decltype(zero);
     const auto [lr, beta1, beta2, tau] = scalars;
     Aggregate<T> p;
@@ -135,26 +139,65 @@ void aggregate_any(const Problem& problem, Operand rows, Address weights, Operan
   });
 }
 
-void mix_any(const Problem& problem, Operand x, Operand y, Address a, Address b, Operand out) {
-  dispatch(problem, [&](const Shape& shape, auto zero) {
+void mix_any(const Rows& rows, Operand x, Operand y, Address a, Address b, Operand out) {
+  const int64_t size = std::get<2>(rows);
+  dispatch(without_size(rows), [=](const Part& part, auto zero) {
     using T = decltype(zero);
-    mix(shape,
-        Mix<T>{bank<const T>(x), bank<const T>(y), at<const T>(a), at<const T>(b), bank<T>(out)});
+    mix(shape_of(part, size),
+        Mix<T>{bank<const T>(part, x), bank<const T>(part, y), at<const T>(part, a),
+               at<const T>(part, b), bank<T>(part, out)});
   });
 }
 
-void gram_any(const Problem& problem, Operand rows, Operand base, const Table& segments,
-              Address out) {
-  dispatch(problem, [&](const Shape& shape, auto zero) {
+void feed_any(const Problem& problem, int64_t width, Operand rows, Operand count, Operand rows_now,
+              Address count_now) {
+  dispatch(problem, [=](const Part& part, auto) {
+    feed(part, Feed{width, bank<const int64_t>(part, rows), bank<const int32_t>(part, count),
+                    bank<int64_t>(part, rows_now), at<int32_t>(part, count_now)});
+  });
+}
+
+void tally_any(const Problem& problem, Address losses, Address count, Address total) {
+  dispatch(problem, [=](const Part& part, auto zero) {
+    using T = decltype(zero);
+    tally(part, Tally<T>{at<const T>(part, losses), at<const int32_t>(part, count),
+                         at<double>(part, total)});
+  });
+}
+
+void begin_noting(Plan& plan) {
+  if (Plan::noting()) throw py::type_error("a plan is being noted already");
+  Plan::noting() = &plan;
+}
+
+bool run_steps_of(const Plan& first, const Plan& rest, Address steps, int64_t clients, int threads,
+                  int64_t elements) {
+  py::gil_scoped_release release;
+  return Plan::run_steps(first, rest, at<const int32_t>(steps), clients, threads, elements);
+}
+
+void bind_plan(py::module_& m) {
+  m.def("feed", &feed_any);
+  m.def("tally", &tally_any);
+  py::class_<Plan>(m, "Plan")
+      .def(py::init<>())
+      .def("begin", &begin_noting)
+      .def("end", [](Plan&) { Plan::noting() = nullptr; })
+      .def("run", &Plan::run, py::call_guard<py::gil_scoped_release>());
+  m.def("run_steps", &run_steps_of);
+}
+
+void gram_any(const Rows& problem, Operand rows, Operand base, const Table& segments, Address out) {
+  dispatch_rows(problem, [&](const Shape& shape, auto zero) {
     using T = decltype(zero);
     gram(shape,
          Gram<T>{bank<const T>(rows), bank<const T>(base), segments_of(segments), at<double>(out)});
   });
 }
 
-void sensitivity_any(const Problem& problem, Operand x, Operand y, const Table& segments,
+void sensitivity_any(const Rows& problem, Operand x, Operand y, const Table& segments,
                      bool normalize, Address out) {
-  dispatch(problem, [&](const Shape& shape, auto zero) {
+  dispatch_rows(problem, [&](const Shape& shape, auto zero) {
     using T = decltype(zero);
     sensitivity(shape, Sensitivity<T>{bank<const T>(x), bank<const T>(y), segments_of(segments),
                                       normalize, at<double>(out)});
@@ -178,6 +221,7 @@ PYBIND11_MODULE(_fedfast, m) {
   m.def("mix", &fedfast::mix_any);
   m.def("gram", &fedfast::gram_any);
   m.def("sensitivity", &fedfast::sensitivity_any);
+  fedfast::bind_plan(m);
   fedfast::bind_images(m);
   fedfast::bind_layers(m);
   fedfast::bind_sequences(m);

@@ -2,7 +2,7 @@
 // images.h's arguments.
 #include <array>
 
-#include "binding.h"
+#include "dispatch.h"
 #include "images.h"
 
 namespace py = pybind11;
@@ -23,16 +23,16 @@ ConvShape conv_shape(const Sizes& s, const WindowSizes& w) {
 
 void conv_any(const Problem& problem, const Sizes& sizes, const WindowSizes& window, int act,
               Operand x, Operand weight, Operand bias, Operand out) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
     Conv<T> p;
     p.shape = conv_shape(sizes, window);
     p.act = static_cast<Act>(act);
-    p.x = bank<const T>(x);
-    p.weight = bank<const T>(weight);
-    p.bias = bank<const T>(bias);
-    p.out = bank<T>(out);
-    conv(clients, threads, p);
+    p.x = bank<const T>(part, x);
+    p.weight = bank<const T>(part, weight);
+    p.bias = bank<const T>(part, bias);
+    p.out = bank<T>(part, out);
+    conv(part.clients, part.threads, p);
   });
 }
 
@@ -40,23 +40,23 @@ void conv_backward_any(const Problem& problem, const Sizes& sizes, const WindowS
                        int act, Operand x, Operand weight, Operand out, Operand dout, Operand dx,
                        Operand dweight, Operand dbias, Operand base_weight, Operand base_bias,
                        Address alpha, Address beta) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
     ConvBackward<T> p;
     p.shape = conv_shape(sizes, window);
     p.act = static_cast<Act>(act);
-    p.x = bank<const T>(x);
-    p.weight = bank<const T>(weight);
-    p.out = bank<const T>(out);
-    p.dout = bank<T>(dout);
-    p.dx = bank<T>(dx);
-    p.dweight = bank<T>(dweight);
-    p.dbias = bank<T>(dbias);
-    p.base_weight = bank<const T>(base_weight);
-    p.base_bias = bank<const T>(base_bias);
-    p.alpha = at<const T>(alpha);
-    p.beta = at<const T>(beta);
-    conv_backward(clients, threads, p);
+    p.x = bank<const T>(part, x);
+    p.weight = bank<const T>(part, weight);
+    p.out = bank<const T>(part, out);
+    p.dout = bank<T>(part, dout);
+    p.dx = bank<T>(part, dx);
+    p.dweight = bank<T>(part, dweight);
+    p.dbias = bank<T>(part, dbias);
+    p.base_weight = bank<const T>(part, base_weight);
+    p.base_bias = bank<const T>(part, base_bias);
+    p.alpha = at<const T>(part, alpha);
+    p.beta = at<const T>(part, beta);
+    conv_backward(part.clients, part.threads, p);
   });
 }
 
@@ -64,42 +64,42 @@ using PoolKind = std::pair<bool, bool>;  // max?, count padding?
 
 void pool_any(const Problem& problem, int64_t planes, const WindowSizes& window, PoolKind kind,
               Operand x, Operand out, Operand argmax) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
-    const auto [max, count_padding] = kind;
-    pool(clients, threads,
-         Pool<T>{planes, window_of(window), max, count_padding, bank<const T>(x), bank<T>(out),
-                 bank<int32_t>(argmax)});
+    pool(part.clients, part.threads,
+         Pool<T>{planes, window_of(window), kind.first, kind.second, bank<const T>(part, x),
+                 bank<T>(part, out), bank<int32_t>(part, argmax)});
   });
 }
 
 void pool_backward_any(const Problem& problem, int64_t planes, const WindowSizes& window,
                        PoolKind kind, Operand dout, Operand dx, Operand argmax) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
-    const auto [max, count_padding] = kind;
-    pool_backward(clients, threads,
-                  PoolBackward<T>{planes, window_of(window), max, count_padding,
-                                  bank<const T>(dout), bank<const int32_t>(argmax), bank<T>(dx)});
+    pool_backward(part.clients, part.threads,
+                  PoolBackward<T>{planes, window_of(window), kind.first, kind.second,
+                                  bank<const T>(part, dout), bank<const int32_t>(part, argmax),
+                                  bank<T>(part, dx)});
   });
 }
 
 void adaptive_avg_any(const Problem& problem, int64_t planes, const WindowSizes& window,
                       Operand from, Operand to) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
-    adaptive_avg(clients, threads,
-                 AdaptivePool<T>{planes, window_of(window), bank<const T>(from), bank<T>(to)});
+    adaptive_avg(
+        part.clients, part.threads,
+        AdaptivePool<T>{planes, window_of(window), bank<const T>(part, from), bank<T>(part, to)});
   });
 }
 
 void adaptive_avg_backward_any(const Problem& problem, int64_t planes, const WindowSizes& window,
                                Operand from, Operand to) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
     adaptive_avg_backward(
-        clients, threads,
-        AdaptivePool<T>{planes, window_of(window), bank<const T>(from), bank<T>(to)});
+        part.clients, part.threads,
+        AdaptivePool<T>{planes, window_of(window), bank<const T>(part, from), bank<T>(part, to)});
   });
 }
 
@@ -110,64 +110,65 @@ void batch_norm_any(const Problem& problem, const Sizes& sizes,
                     const std::array<Operand, 2>& running, Address count, bool training,
                     std::pair<double, double> numbers,  // momentum, eps
                     const std::array<Operand, 3>& to) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
     BatchNorm<T> p;
     p.shape = norm_shape(sizes);
-    p.x = bank<const T>(given[0]);
-    p.weight = bank<const T>(given[1]);
-    p.bias = bank<const T>(given[2]);
-    p.running_mean = bank<T>(running[0]);
-    p.running_var = bank<T>(running[1]);
-    p.count = at<const int32_t>(count);
+    p.x = bank<const T>(part, given[0]);
+    p.weight = bank<const T>(part, given[1]);
+    p.bias = bank<const T>(part, given[2]);
+    p.running_mean = bank<T>(part, running[0]);
+    p.running_var = bank<T>(part, running[1]);
+    p.count = at<const int32_t>(part, count);
     p.training = training;
     p.momentum = static_cast<T>(numbers.first);
     p.eps = static_cast<T>(numbers.second);
-    p.out = bank<T>(to[0]);
-    p.mean = bank<T>(to[1]);
-    p.rstd = bank<T>(to[2]);
-    batch_norm(clients, threads, p);
+    p.out = bank<T>(part, to[0]);
+    p.mean = bank<T>(part, to[1]);
+    p.rstd = bank<T>(part, to[2]);
+    batch_norm(part.clients, part.threads, p);
   });
 }
 
 void group_norm_any(const Problem& problem, const Sizes& sizes, const std::array<Operand, 3>& given,
                     double eps, const std::array<Operand, 3>& to) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
     GroupNorm<T> p;
     p.shape = norm_shape(sizes);
-    p.x = bank<const T>(given[0]);
-    p.weight = bank<const T>(given[1]);
-    p.bias = bank<const T>(given[2]);
+    p.x = bank<const T>(part, given[0]);
+    p.weight = bank<const T>(part, given[1]);
+    p.bias = bank<const T>(part, given[2]);
     p.eps = static_cast<T>(eps);
-    p.out = bank<T>(to[0]);
-    p.mean = bank<T>(to[1]);
-    p.rstd = bank<T>(to[2]);
-    group_norm(clients, threads, p);
+    p.out = bank<T>(part, to[0]);
+    p.mean = bank<T>(part, to[1]);
+    p.rstd = bank<T>(part, to[2]);
+    group_norm(part.clients, part.threads, p);
   });
 }
 
 template <typename T>
-NormBackward<T> norm_backward_of(const Sizes& sizes, const std::array<Operand, 5>& given,
-                                 Address count, bool training, const std::array<Operand, 3>& to,
+NormBackward<T> norm_backward_of(const Part& part, const Sizes& sizes,
+                                 const std::array<Operand, 5>& given, Address count, bool training,
+                                 const std::array<Operand, 3>& to,
                                  std::pair<Address, Address> scales,
                                  std::pair<Operand, Operand> bases) {
   NormBackward<T> p;
   p.shape = norm_shape(sizes);
-  p.x = bank<const T>(given[0]);
-  p.weight = bank<const T>(given[1]);
-  p.dout = bank<const T>(given[2]);
-  p.mean = bank<const T>(given[3]);
-  p.rstd = bank<const T>(given[4]);
-  p.count = at<const int32_t>(count);
+  p.x = bank<const T>(part, given[0]);
+  p.weight = bank<const T>(part, given[1]);
+  p.dout = bank<const T>(part, given[2]);
+  p.mean = bank<const T>(part, given[3]);
+  p.rstd = bank<const T>(part, given[4]);
+  p.count = at<const int32_t>(part, count);
   p.training = training;
-  p.dx = bank<T>(to[0]);
-  p.dweight = bank<T>(to[1]);
-  p.dbias = bank<T>(to[2]);
-  p.alpha = at<const T>(scales.first);
-  p.beta = at<const T>(scales.second);
-  p.base_weight = bank<const T>(bases.first);
-  p.base_bias = bank<const T>(bases.second);
+  p.dx = bank<T>(part, to[0]);
+  p.dweight = bank<T>(part, to[1]);
+  p.dbias = bank<T>(part, to[2]);
+  p.alpha = at<const T>(part, scales.first);
+  p.beta = at<const T>(part, scales.second);
+  p.base_weight = bank<const T>(part, bases.first);
+  p.base_bias = bank<const T>(part, bases.second);
   return p;
 }
 
@@ -175,10 +176,11 @@ void batch_norm_backward_any(const Problem& problem, const Sizes& sizes,
                              const std::array<Operand, 5>& given, Address count, bool training,
                              const std::array<Operand, 3>& to, std::pair<Address, Address> scales,
                              std::pair<Operand, Operand> bases) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
-    batch_norm_backward(clients, threads,
-                        norm_backward_of<T>(sizes, given, count, training, to, scales, bases));
+    batch_norm_backward(
+        part.clients, part.threads,
+        norm_backward_of<T>(part, sizes, given, count, training, to, scales, bases));
   });
 }
 
@@ -186,10 +188,11 @@ void group_norm_backward_any(const Problem& problem, const Sizes& sizes,
                              const std::array<Operand, 5>& given, Address count, bool training,
                              const std::array<Operand, 3>& to, std::pair<Address, Address> scales,
                              std::pair<Operand, Operand> bases) {
-  dispatch(problem, [&](int64_t clients, int threads, auto zero) {
+  dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
-    group_norm_backward(clients, threads,
-                        norm_backward_of<T>(sizes, given, count, training, to, scales, bases));
+    group_norm_backward(
+        part.clients, part.threads,
+        norm_backward_of<T>(part, sizes, given, count, training, to, scales, bases));
   });
 }
 

@@ -37,8 +37,45 @@ struct LinearBackward {
   Bank<const T> base_weight;  // [K, O, I]
   Bank<const T> base_bias;    // [K, O]
   Bank<T> dx;                 // [K, B, I] or none
-  Bank<T> dweight;            // [K, O, I]; may be weight or base_weight
+  Bank<T> dweight;            // [K, O, I] or none; may be weight or base_weight
   Bank<T> dbias;              // [K, O] or none; may be base_bias
+};
+
+// gram = x x^T + ones; squares = sum gram o (d d^T) = |d^T x|^2 + ones |sum_B d|^2.
+template <typename T>
+struct Ghost {
+  int64_t batch = 0, inputs = 0, outputs = 0;
+  Bank<const T> x, d;  // [K, B, I], [K, B, O]
+  T ones = 0;
+  Bank<T> gram;          // [K, B, B]
+  Bank<double> squares;  // [K]
+};
+
+// out = act(base + scale (x u^T + ones) v).
+template <typename T>
+struct LowRank {
+  int64_t batch = 0, inputs = 0, outputs = 0;
+  Bank<const T> x, u, v;  // [K, B, I] twice, [K, B, O]
+  Bank<const T> gram;     // [K, B, B]: x u^T + ones if it is known, else none
+  T ones = 0;
+  const T* scale = nullptr;  // [K]
+  Bank<const T> base;        // [K, B, O]; may be out
+  Act act = Act::none;
+  Bank<T> out;  // [K, B, O]
+};
+
+// Of each client `count` numbers, `step` apart.
+struct Slots {
+  Bank<const double> rows;
+  int64_t count = 0, step = 1;
+};
+
+// out = rho / (sqrt(the sum of a client's squares) + eps).
+template <typename T>
+struct Reach {
+  Slots squares[2];  // the second may be empty
+  double rho = 0, eps = 0;
+  T* out = nullptr;  // [K]
 };
 
 // out = act(x), element by element.
@@ -94,6 +131,12 @@ template <typename T>
 void linear(int64_t clients, int threads, const LinearForward<T>& p);
 template <typename T>
 void linear_backward(int64_t clients, int threads, const LinearBackward<T>& p);
+template <typename T>
+void ghost(int64_t clients, int threads, const Ghost<T>& p);
+template <typename T>
+void lowrank(int64_t clients, int threads, const LowRank<T>& p);
+template <typename T>
+void reach(int64_t clients, const Reach<T>& p);
 template <typename T>
 void activation(int64_t clients, int threads, const ActivationForward<T>& p);
 template <typename T>

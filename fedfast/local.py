@@ -19,11 +19,13 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms import Algorithm
+from .algorithms.optimizers import SAM
 from .algorithms.pieces import Clients, Layout, Piece, overrides
+from .annealing import at_round
 from .feed import Draws, Feed
 from .generic import GenericPath, Minibatch
 from .layout import FlatLayout
-from .programs import Fold, ProgramPath
+from .programs import Fold, ProgramPath, Sharp
 from .random import keys64
 
 DROPOUT = 3  # purpose of a key, beside those of `random`: seeds of the module's own random numbers
@@ -89,6 +91,7 @@ class LocalTrainer:
         self.losses = torch.zeros(chunk, dtype=layout.dtype, device=device)
         self.spare = torch.zeros_like(self.losses)
         self.folds = folds(settings, layout, path)
+        self.sharpens = type(local) is SAM and not local.keeps and isinstance(path, ProgramPath)
         self.watched = any(overrides(p, "after_step", Piece) for p in self.algorithm.pieces)
         self.about = about(layout, device)
 
@@ -111,14 +114,40 @@ class LocalTrainer:
         at.w = self._starts(at)
         self.algorithm.begin(at)
         active = batches.count.ne(0).sum(dim=0).tolist()
-        total = torch.zeros(clients, dtype=torch.float64, device=w.device)
         if active[0] < clients:
             w[active[0] :] = start
+        lr = self.algorithm.rate(at)
+        if self._at_once(batches) and isinstance(lr, float):
+            return self._all_steps(at, batches, lr)
+        total = torch.zeros(clients, dtype=torch.float64, device=w.device)
         for s, count in enumerate(active):
             self._step(s, at.prefix(count), start, batches)
             at.w = w[:, : self.layout.trained]
             total[:count] += self.losses[:count].double() * batches.count[:count, s].to(w.device)
         return total
+
+    def _at_once(self, batches: Batches) -> bool:
+        """Whether nothing but folded steps happens between the first and the last."""
+        ours = isinstance(self.path, ProgramPath) and self.path.plannable
+        simple = self.folds and not self.watched and batches.draws is None
+        return ours and simple and (self.ahead is None or self.sharpens)
+
+    def _all_steps(self, at: Clients, batches: Batches, lr: float) -> Tensor:
+        """Client after client instead of step after step; the same to the bit."""
+        path, w, view = self.path, self.w[: len(at)], self.feed.view(None, 0, len(at))
+        assert isinstance(path, ProgramPath)
+        numbers = -lr, 1.0 - lr * self.settings.weight_decay
+        where = batches.sample.to(view.bank.device), batches.count
+        total = path.descend(at.w, w, (view, self.feed.y), *where, *numbers, self._sharp(at))
+        at.w = w[:, : self.layout.trained]
+        return total
+
+    def _sharp(self, at: Clients) -> Sharp | None:
+        """SAM's radius and workspace, where the path takes both of its passes."""
+        local = self.algorithm.local
+        if not self.sharpens or at.ahead is None or not isinstance(local, SAM):
+            return None
+        return Sharp(at_round(local.rho, at.round), local.eps, at.g, at.ahead)
 
     def _starts(self, at: Clients) -> Tensor:
         """The models before the first step: their own where the algorithm says so."""
@@ -184,7 +213,10 @@ class LocalTrainer:
         if at.ahead is None:
             self.path.gradients(at.w, carried, batch, out, losses, False, **extra)
             return
-        if local.looks:
+        sharp = self._sharp(at)
+        if sharp is not None and isinstance(self.path, ProgramPath):
+            self.path.sharp_gradients(at.w, carried, batch, out, losses, sharp, **extra)
+        elif local.looks:
             first = at.g if at.first is None else at.first
             look = self._objective(at, True)
             if look:  # another loss, which is not the one on record

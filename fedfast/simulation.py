@@ -152,7 +152,7 @@ class Simulation:
         width, item = self.schedule.width, self.dtype.itemsize
         activations = width * item * trial[0].numel()
         if program is not None:
-            activations = bytes_per_client(program, width, item)
+            activations = bytes_per_client(program, width, item, self.algorithm.local.looks)
         self.memory = memories.plan(
             memory,
             chunk,

@@ -15,9 +15,11 @@ from .group_norm import group_norm, group_norm_backward
 from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
 from .loss import cross_entropy
+from .lowrank import ghost, lowrank, reach
 from .lstm import lstm, lstm_backward
 from .mix import mix
 from .perturb import perturb
+from .plan import Plan, feed, tally
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .sensitivity import sensitivity
@@ -31,6 +33,7 @@ OPERATIONS = ("perturb", "step", "stats", "aggregate", "mix", "gram", "sensitivi
 __all__ = [
     "OPERATIONS",
     "Column",
+    "Plan",
     "Segments",
     "Server",
     "activation",
@@ -47,7 +50,9 @@ __all__ = [
     "dropout",
     "embedding",
     "embedding_backward",
+    "feed",
     "gather",
+    "ghost",
     "gram",
     "group_norm",
     "group_norm_backward",
@@ -59,12 +64,15 @@ __all__ = [
     "log_softmax_backward",
     "lstm",
     "lstm_backward",
+    "lowrank",
     "mix",
     "norms",
     "perturb",
     "pool",
     "pool_backward",
+    "reach",
     "sensitivity",
     "stats",
     "step",
+    "tally",
 ]

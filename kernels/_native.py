@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import local
 from typing import Any
 
 import torch
@@ -39,17 +40,28 @@ def require(tensor: Tensor) -> None:
         )
 
 
+class Noting(local):
+    """While this thread notes a `Plan`: the tensors whose addresses it was given."""
+
+    kept: list[Tensor] | None = None
+
+
+noting = Noting()
 Operand = tuple[int, int]
 
 
 def operand(t: Tensor | None) -> Operand:
     """(address, row stride in elements) of a `[K, S]` operand; (0, 0) for None."""
-    return (0, 0) if t is None else (t.data_ptr(), t.stride(0))
+    return (0, 0) if t is None else (address(t), t.stride(0))
 
 
 def address(t: Tensor | None) -> int:
     """Address of a vector, 0 for None."""
-    return 0 if t is None else t.data_ptr()
+    if t is None:
+        return 0
+    if noting.kept is not None:
+        noting.kept.append(t)
+    return t.data_ptr()
 
 
 def problem(bank: Tensor) -> tuple[bool, int, int, int]:
@@ -59,7 +71,7 @@ def problem(bank: Tensor) -> tuple[bool, int, int, int]:
 
 def listed(terms: Terms) -> list[tuple[int, int, int]]:
     """(address, row stride, address of the coefficients) of every term."""
-    return [(*operand(d), c.data_ptr()) for d, c in terms]
+    return [(*operand(d), address(c)) for d, c in terms]
 
 
 def table(segments: Segments | None) -> tuple[int, int, int, int]:
@@ -72,9 +84,9 @@ def table(segments: Segments | None) -> tuple[int, int, int, int]:
         )
     return (
         segments.count,
-        segments.offset.data_ptr(),
-        segments.length.data_ptr(),
-        segments.is_weight.data_ptr(),
+        address(segments.offset),
+        address(segments.length),
+        address(segments.is_weight),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -54,11 +56,11 @@ def linear_backward(
     dout: Tensor,
     activation: str | None,
     dx: Tensor | None,
-    dweight: Tensor,
+    dweight: Tensor | None,
     dbias: Tensor | None,
     alpha: Tensor,
     beta: Tensor,
-    base_weight: Tensor,
+    base_weight: Tensor | None,
     base_bias: Tensor | None,
     precision: str,
 ) -> None:
@@ -79,6 +81,49 @@ def linear_backward(
         operand(base_weight),
         operand(base_bias),
     )
+
+
+def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> None:
+    """`reference_layers.ghost`, compiled."""
+    sizes = x.shape[1], x.shape[2], d.shape[2]
+    to = operand(gram), operand(squares)
+    _native.module.ghost(problem(x), sizes, ones, operand(x), operand(d), *to)
+
+
+def reach(squares: Sequence[Tensor], rho: float, eps: float, out: Tensor) -> Tensor:
+    """`reference_layers.reach`, compiled."""
+    slots = [(*operand(t), t.shape[1], t.stride(1)) for t in squares]
+    slots += [(0, 0, 0, 0)] * (2 - len(slots))
+    _native.module.reach(problem(out), slots, rho, eps, address(out))
+    return out
+
+
+def lowrank(
+    x: Tensor,
+    u: Tensor,
+    v: Tensor,
+    scale: Tensor,
+    ones: float,
+    gram: Tensor | None,
+    base: Tensor,
+    activation: str | None,
+    out: Tensor,
+) -> Tensor:
+    """`reference_layers.lowrank`, compiled."""
+    _native.module.lowrank(
+        problem(x),
+        (x.shape[1], x.shape[2], v.shape[2]),
+        ACTIVATIONS.index(activation),
+        ones,
+        operand(x),
+        operand(u),
+        operand(v),
+        operand(gram),
+        address(scale),
+        operand(base),
+        operand(out),
+    )
+    return out
 
 
 def activation(x: Tensor, kind: str, slope: float, out: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def linear(
     precision: str,
 ) -> Tensor:
     """`reference_layers.linear` in Triton."""
-    _multiply(x, weight, out, precision, turned=(False, True), bias=bias, activation=activation)
+    multiply(x, weight, out, precision, turned=(False, True), bias=bias, activation=activation)
     return out
 
 
@@ -39,11 +39,11 @@ def linear_backward(
     dout: Tensor,
     activation: str | None,
     dx: Tensor | None,
-    dweight: Tensor,
+    dweight: Tensor | None,
     dbias: Tensor | None,
     alpha: Tensor,
     beta: Tensor,
-    base_weight: Tensor,
+    base_weight: Tensor | None,
     base_bias: Tensor | None,
     precision: str,
 ) -> None:
@@ -51,12 +51,13 @@ def linear_backward(
     if activation is not None or dbias is not None:
         _through(out, dout, activation, dbias, alpha, beta, base_bias)
     if dx is not None:
-        _multiply(dout, weight, dx, precision)
+        multiply(dout, weight, dx, precision)
     folded = alpha, beta, base_weight
-    _multiply(dout, x, dweight, precision, turned=(True, False), folded=folded)
+    if dweight is not None:
+        multiply(dout, x, dweight, precision, turned=(True, False), folded=folded)
 
 
-def _multiply(
+def multiply(
     a: Tensor,
     b: Tensor,
     out: Tensor,

@@ -84,6 +84,11 @@ def _kind(kind: str) -> str:
     return kind
 
 
+def elementwise(x: Tensor, kind: str, out: Tensor) -> Tensor:
+    """`out = act(x)` in Triton, for operations that end in an activation without a slope."""
+    return _triton_activation(x, kind, 0.0, out)
+
+
 def _triton_activation(x: Tensor, kind: str, slope: float, out: Tensor) -> Tensor:
     _elementwise(_activate_block, (x, out), slope, kind)
     return out

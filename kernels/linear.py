@@ -65,7 +65,7 @@ def linear_backward(
     *,
     activation: str | None = None,
     dx: Tensor | None = None,
-    dweight: Tensor,
+    dweight: Tensor | None = None,
     dbias: Tensor | None = None,
     alpha: Coefficient = 1.0,
     beta: Coefficient = 0.0,
@@ -79,8 +79,8 @@ def linear_backward(
     x, weight, out   as given to and returned by `linear`
     dout             `[K, B, O]`; multiplied in place by act'(out) if there is an activation
     dx               `[K, B, I]`, or None if nobody needs it; must not overlap an operand
-    dweight, dbias   `[K, O, I]`, `[K, O]`: `beta * base + alpha * gradient`; dweight may be weight,
-                     since dx is done by then
+    dweight, dbias   `[K, O, I]`, `[K, O]`: `beta * base + alpha * gradient`, or None (no dbias
+                     without dweight); dweight may be weight, since dx is done by then
     alpha, beta      numbers or `[K]`; where beta is 0 base is not read
     base_weight, base_bias   as weight and bias; default to dweight and dbias themselves
     precision   "fp32", "tf32x3" or "tf32": how far float32 products may be rounded on tensor cores;
@@ -92,8 +92,11 @@ def linear_backward(
     shape = (*x.shape[:2], weight.shape[1])
     out, dout = block("out", out, shape, x), written("dout", dout, shape, x)
     dx = None if dx is None else written("dx", dx, x.shape, x)
-    dweight = written("dweight", dweight, weight.shape, x)
-    base_weight = _base("base_weight", base_weight, dweight)
+    if dweight is not None:
+        dweight = written("dweight", dweight, weight.shape, x)
+        base_weight = _base("base_weight", base_weight, dweight)
+    elif dbias is not None:
+        raise ValueError("dbias: expected None without dweight; got a tensor")
     if dbias is not None:
         dbias = written("dbias", dbias, weight.shape[:2], x)
         base_bias = _base("base_bias", base_bias, dbias)

@@ -7,6 +7,7 @@ arrive normalised by the public function of the same name: `[K, ...]`, per-clien
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +30,6 @@ def _apply(x: Tensor, kind: str | None, slope: float = 0.0) -> Tensor:
             return torch.where(x > 0, x, slope * x)
         case "sigmoid":
             return torch.sigmoid(x)
-        case "relu6":
-            return torch.clamp(x, 0, 6)
     raise ValueError(f"kind: {kind!r}")
 
 
@@ -49,8 +48,6 @@ def _derivative(x: Tensor, out: Tensor, kind: str, slope: float = 0.0) -> Tensor
             return torch.where(x > 0, torch.ones_like(x), slope)
         case "sigmoid":
             return out * (1 - out)
-        case "relu6":
-            return ((out > 0) & (out < 6)).to(out.dtype)
     raise ValueError(f"kind: {kind!r}")
 
 
@@ -91,11 +88,11 @@ def linear_backward(
     dout: Tensor,
     activation: str | None,
     dx: Tensor | None,
-    dweight: Tensor,
+    dweight: Tensor | None,
     dbias: Tensor | None,
     alpha: Tensor,
     beta: Tensor,
-    base_weight: Tensor,
+    base_weight: Tensor | None,
     base_bias: Tensor | None,
     precision: str,
 ) -> None:
@@ -104,7 +101,8 @@ def linear_backward(
         dout.mul_(_derivative(out, out, activation))
     if dx is not None:
         dx.copy_(dout @ weight)
-    folded(dout.transpose(1, 2) @ x, alpha, beta, base_weight, dweight)
+    if dweight is not None:
+        folded(dout.transpose(1, 2) @ x, alpha, beta, base_weight, dweight)
     if dbias is not None:
         folded(dout.sum(1), alpha, beta, base_bias, dbias)
 
@@ -114,6 +112,35 @@ def folded(gradient: Tensor, alpha: Tensor, beta: Tensor, base: Tensor | None, t
     a, b = (c.view(-1, *[1] * (gradient.ndim - 1)) for c in (alpha, beta))
     kept = 0.0 if base is None else torch.where(b == 0, 0.0, b * base)
     to.copy_(kept + a * gradient)
+
+
+def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> None:
+    """`gram = x x^T + ones`, `squares = |d^T x|^2 + ones |sum_B d|^2`, with the gradient formed."""
+    gram.copy_(x @ x.transpose(1, 2) + ones)
+    weight, bias = (d.transpose(1, 2) @ x).double(), d.sum(1).double()
+    squares.copy_(weight.square().sum((1, 2)) + ones * bias.square().sum(1))
+
+
+def reach(squares: Sequence[Tensor], rho: float, eps: float, out: Tensor) -> Tensor:
+    """`out = rho / (sqrt(sum of all squares) + eps)`."""
+    total = sum(s.sum(1) for s in squares)
+    return out.copy_(rho / (torch.as_tensor(total).sqrt() + eps))
+
+
+def lowrank(
+    x: Tensor,
+    u: Tensor,
+    v: Tensor,
+    scale: Tensor,
+    ones: float,
+    gram: Tensor | None,
+    base: Tensor,
+    activation: str | None,
+    out: Tensor,
+) -> Tensor:
+    """`out = act(base + scale (x u^T + ones) v)`."""
+    product = (x @ u.transpose(1, 2) + ones if gram is None else gram) @ v
+    return out.copy_(_apply(base + scale[:, None, None] * product, activation))
 
 
 def cross_entropy(

@@ -13,10 +13,12 @@ from fedfast.kernels import (
     adaptive_avg,
     adaptive_avg_backward,
     cross_entropy,
+    ghost,
     linear,
     linear_backward,
     pool,
     pool_backward,
+    reach,
 )
 
 Forms = Iterator[tuple[str, Callable[[], Any]]]
@@ -76,7 +78,18 @@ def pool_forms(dtype: torch.dtype, aligned: bool) -> Forms:
     yield "adaptive_avg_backward", backward
 
 
+def lowrank_forms(dtype: torch.dtype, aligned: bool) -> Forms:
+    """The sums beside the products; the products are `linear`'s."""
+    x, v = (torch.zeros(CLIENTS, 10, n, dtype=dtype) for n in (36, 68))
+    squares = torch.zeros(CLIENTS, 3, dtype=torch.float64)
+    if aligned:
+        yield "ghost", partial(ghost, x, v, ones=1.0, backend="triton")
+        out = torch.zeros(CLIENTS, dtype=dtype)
+        given = [squares, squares[:, 1:]], 0.1, 0.0
+        yield "reach", partial(reach, *given, out=out, backend="triton")
+
+
 def every(dtype: torch.dtype, aligned: bool) -> Forms:
     """(name, call) of every layer operation; `aligned`: rows are multiples of 16 bytes."""
-    for forms in (linear_forms, element_forms, loss_forms, pool_forms):
+    for forms in (linear_forms, element_forms, loss_forms, pool_forms, lowrank_forms):
         yield from forms(dtype, aligned)

@@ -93,9 +93,9 @@ MODULES = {
 }
 
 
-def case(name, dtype, clients=3, width=5):
+def case(name, dtype, clients=3, width=5, modules=MODULES):
     """(module, layout, program, w [K, S], batch) with random models and ragged counts."""
-    make, shape = MODULES[name]
+    make, shape = modules[name]
     torch.manual_seed(0)
     module = make().to(dtype)
     layout = FlatLayout.of(module)

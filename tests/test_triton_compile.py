@@ -24,6 +24,7 @@ SMALL = {"totals", "_layer_sums", "_add_spans", "_layer_extents", "_layer_means"
 BYTES = {"_images"}  # reads of bytes, 4 a thread
 ELEMENTS = {"_activate_block", "_differentiate_block", "_derive"}
 PRODUCTS = {"_product"}
+GRAMS = {"_inner", "_formed", "_reach"}
 WINDOWS = {"_largest", "_mean", "_collect", "_cross_entropy"}
 
 
@@ -46,7 +47,7 @@ def typed(rows: list[dict[str, Any]], request: pytest.FixtureRequest) -> list[di
 
 
 def test_every_kernel_is_covered(rows: list[dict[str, Any]]) -> None:
-    known = BANKS | SMALL | BYTES | ELEMENTS | PRODUCTS | WINDOWS
+    known = BANKS | SMALL | BYTES | ELEMENTS | PRODUCTS | WINDOWS | GRAMS
     assert {r["kernel"] for r in rows} == known
     assert {r["arch"] for r in rows} == {80, 90}
     assert {r["aligned"] for r in rows} == {True, False}
@@ -59,7 +60,7 @@ def test_nothing_spills(rows: list[dict[str, Any]]) -> None:
 def test_no_product_is_fused_with_a_sum(rows: list[dict[str, Any]]) -> None:
     products = PRODUCTS | ELEMENTS  # and the device library's erf and float64 exp
     assert [r for r in rows if r["fused"] and r["kernel"] in BANKS | SMALL] == []
-    assert {r["kernel"] for r in rows if r["fused"]} <= products | {"_cross_entropy"}
+    assert {r["kernel"] for r in rows if r["fused"]} <= products | {"_cross_entropy", "_formed"}
 
 
 def test_streams_are_16_bytes_wide(typed: list[dict[str, Any]]) -> None:

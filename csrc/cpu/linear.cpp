@@ -19,15 +19,9 @@ void forward(const LinearForward<T>& p, int64_t k) {
   activate(p.act, T{0}, p.out.row(k), p.batch * p.outputs, p.out.row(k));
 }
 
+// dweight and dbias; dout holds act'(out) by now.
 template <typename T>
-void backward(const LinearBackward<T>& p, int64_t k) {
-  const T* out = p.out.row(k);
-  const Matrix<T> x{p.x.row(k), p.inputs, 1}, weight{p.weight.row(k), p.inputs, 1};
-  const Matrix<T> dout{p.dout.row(k), p.outputs, 1};
-  differentiate(p.act, T{0}, out, out, dout.data, p.batch * p.outputs, p.dout.row(k));
-  if (p.dx) {
-    gemm(p.batch, p.inputs, p.outputs, dout, weight, Sum<T>{p.dx.row(k), p.inputs});
-  }
+void fold(const LinearBackward<T>& p, const Matrix<T>& x, const Matrix<T>& dout, int64_t k) {
   Sum<T> sum{p.dweight.row(k), p.inputs, p.alpha[k], p.beta[k]};
   if (sum.beta != 0) {
     sum.c0 = p.base_weight.row(k);
@@ -38,6 +32,18 @@ void backward(const LinearBackward<T>& p, int64_t k) {
     const T* base = p.beta[k] == 0 ? nullptr : p.base_bias.row(k);
     add_rows(dout.data, p.batch, p.outputs, p.alpha[k], p.beta[k], base, p.dbias.row(k));
   }
+}
+
+template <typename T>
+void backward(const LinearBackward<T>& p, int64_t k) {
+  const T* out = p.out.row(k);
+  const Matrix<T> x{p.x.row(k), p.inputs, 1}, weight{p.weight.row(k), p.inputs, 1};
+  const Matrix<T> dout{p.dout.row(k), p.outputs, 1};
+  differentiate(p.act, T{0}, out, out, dout.data, p.batch * p.outputs, p.dout.row(k));
+  if (p.dx) {
+    gemm(p.batch, p.inputs, p.outputs, dout, weight, Sum<T>{p.dx.row(k), p.inputs});
+  }
+  if (p.dweight) fold(p, x, dout, k);
 }
 
 template <typename P>

@@ -65,6 +65,11 @@ class Dropout(Record):
 
     on_gpu: ClassVar[bool] = False
 
+    @property
+    def repeats(self) -> bool:
+        """Never: every step has numbers of its own."""
+        return False
+
     def _drop(self, tape: Tape, x: Tensor, out: Tensor) -> None:
         kernels.dropout(
             x, self.p, tape.seeds, self.layer, span=self.span, out=out, backend=tape.backend

@@ -7,7 +7,7 @@ fixed batch width, so a client's bits do not depend on its company.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -18,10 +18,14 @@ from torch import Tensor
 from .. import kernels
 from ..feed import View
 from ..generic import Minibatch
+from ..kernels._launch import choose
 from ..layout import FlatLayout
+from .ascent import Ascent, Factors, elements_per_client
 from .elementwise import Dropout
-from .records import Reshape, Sink
+from .plans import Planner, Work, place
+from .records import Record, Reshape, Sink
 from .trace import Program
+from .weighted import Linear
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,21 @@ class Fold:
     alpha: float
     beta: float
     base: Tensor  # [K, >= trained]; row stride 0 where all start from one
+
+
+@dataclass(frozen=True)
+class Sharp:
+    """SAM's radius, and workspace `[K, >= trained]` for the layers that need it."""
+
+    rho: float
+    eps: float
+    g: Tensor
+    ahead: Tensor
+
+    @property
+    def key(self) -> tuple[float, ...]:
+        """What a plan must know of it."""
+        return *place(self.g, self.ahead), self.rho, self.eps
 
 
 class ProgramPath:
@@ -51,20 +70,33 @@ class ProgramPath:
         self._scratch = _Scratch(layout.dtype, device)
         self._saved: dict[tuple[str, torch.dtype], Tensor] = {}
         self._views: dict[tuple[int, ...], dict[str, Tensor]] = {}
-        self._input: Tensor | None = None
+        self._batch: _Batch | None = None
+        self._work: Work | None = None
         self.sources = {record.output: record for record in program.records}
-        self.learning = program.learning
+        self.learning, self.chain = program.learning, program.chain
         self.random = any(isinstance(record, Dropout) for record in program.records)
+        self._ascent: Ascent | None = None
+        self._losses = torch.zeros(clients, dtype=layout.dtype, device=device)
+        self._sizes = clients, width, device
+        # Operations between the native ones, and additions of gradients, are torch's: no plan.
+        plain = program.chain and not layout.aliases and not program.reuses
+        plain = plain and all(record.repeats for record in program.records)
+        voice = choose(backend, torch.empty(0, dtype=layout.dtype, device=device))
+        self.plannable = plain and voice == "native"
+        activations = _elements(program, range(len(program.shapes)))
+        self._planner = Planner(width * (layout.trained // 8 + activations))
 
     def batch(
         self, view: View, y: Tensor, rows: Tensor, count: Tensor, seeds: Sequence[int] | None
     ) -> Minibatch:
         """The samples `rows` [K, B] of a bank, in this path's own buffer until the next batch."""
         clients = rows.shape[0]
-        if self._input is None or self._input.shape[0] < clients:
-            self._input = view.empty(rows)
-        into = view.take(rows, self._input[:clients])
-        return Minibatch(into, y[rows], count.to(into.device).contiguous(), seeds)
+        if self._batch is None or self._batch.x.shape[0] < clients:
+            self._batch = _Batch.of(view, y, rows)
+        kept = self._batch.first(clients)
+        view.take(rows, kept.x)
+        kernels.gather(y, rows, out=kept.y, backend=self.backend)
+        return Minibatch(kept.x, kept.y, kept.count.copy_(count), seeds)
 
     def gradients(
         self,
@@ -81,8 +113,129 @@ class ProgramPath:
         The batch is taken in its full width; what lies beyond a client's count adds nothing.
         fold   if given, `g` receives the weights after an SGD step instead of the gradient
         """
-        tape = _Tape(self, w, carried, g, batch.x, batch.count, keep_carried, fold, batch.seeds)
-        for record in self.program.records:
+        given = batch.x, batch.count, keep_carried, fold
+        tape = _Tape(self, w, carried, g, *given, drawn=batch.seeds)
+        self._do(
+            (
+                "gradients",
+                *place(w, carried, *_tensors(batch), g, losses),
+                keep_carried,
+                _key(fold),
+            ),
+            w.shape[0],
+            lambda: self._pass(tape, self.program.records, batch, losses),
+        )
+
+    def sharp_gradients(
+        self,
+        w: Tensor,
+        carried: Tensor,
+        batch: Minibatch,
+        out: Tensor,
+        losses: Tensor,
+        sharp: Sharp,
+        fold: Fold | None = None,
+    ) -> None:
+        """Both passes of SAM: each client's gradient at `w + rho g / (|g| + eps)` into `out`.
+
+        losses  those at w
+        sharp   the radius, and workspace; its g may be out
+        fold    as in `gradients`, for out
+        Running statistics are those of the first pass. See `programs/ascent.py`.
+        """
+        banks = w, carried, out, losses
+        self._do(
+            ("sharp", *place(*banks, *_tensors(batch)), *sharp.key, _key(fold)),
+            w.shape[0],
+            lambda: self._both(banks, batch, sharp, fold),
+        )
+
+    def descend(
+        self,
+        source: Tensor,
+        w: Tensor,
+        samples: tuple[View, Tensor],
+        rows: Tensor,
+        count: Tensor,
+        alpha: float,
+        beta: float,
+        sharp: Sharp | None,
+    ) -> Tensor:
+        """All local steps `w <- beta w + alpha g` of K clients, the first from `source`.
+
+        source   `[K, >= trained]`, row stride 0 where all start from one; may be w
+        w        `[K, S]`, receives the models; its carried region holds what the steps update
+        samples  the bank as steps see it, and its labels
+        rows     `[K, T, B]`, rows of the bank; count `[K, T]`, those of a step, 0 at the end
+        sharp    if given, g is SAM's
+        Returns the clients' summed losses `[K]` float64 (a step's mean times its count).
+        A client takes all its steps before the next one starts. Only where the path is `plannable`.
+        Raises IndexError for rows or labels out of range.
+        """
+        if self._work is None or not self._work.holds(rows):
+            self._work = Work(*samples, rows)
+        work, clients, trained = self._work, rows.shape[0], self.layout.trained
+        work.write(rows, count)
+        steps = count.ne(0).sum(dim=1, dtype=torch.int32)
+        plans = [
+            self._step_plan(at, w, samples, work, Fold(alpha, beta, at), sharp)
+            for at in (source, w[:, :trained])
+        ]
+        plans[0].run_steps(plans[1], steps, self._planner.work)
+        return work.total[:clients].clone()
+
+    def _step_plan(
+        self,
+        source: Tensor,
+        w: Tensor,
+        samples: tuple[View, Tensor],
+        work: Work,
+        fold: Fold,
+        sharp: Sharp | None,
+    ) -> kernels.Plan:
+        """One step from `source` to w."""
+        clients, trained = w.shape[0], self.layout.trained
+        losses = self._losses[:clients]
+
+        def body() -> None:
+            work.fetch(*samples, self.backend)
+            batch = Minibatch(*(t[:clients] for t in (work.x, work.y, work.count_now)), None)
+            out = w[:, :trained]
+            if sharp is None:
+                tape = _Tape(self, source, w, out, batch.x, batch.count, False, fold)
+                self._pass(tape, self.program.records, batch, losses)
+            else:
+                self._both((source, w, out, losses), batch, sharp, fold)
+            kernels.tally(losses, batch.count, work.total)
+
+        where = place(source, w, samples[0].bank, samples[1], work.rows, losses)
+        about = None if sharp is None else sharp.key
+        return self._planner.plan(("step", *where, about, _key(fold)), clients, body)
+
+    def _both(
+        self,
+        banks: Sequence[Tensor],
+        batch: Minibatch,
+        sharp: Sharp,
+        fold: Fold | None,
+    ) -> None:
+        """Both passes of SAM; banks: w, carried, out, losses."""
+        if self._ascent is None:
+            self._ascent = Ascent(self.program, self.layout, *self._sizes)
+        ascent, (w, carried, out, losses), clients = self._ascent, banks, len(batch.x)
+        given, g, ahead = (batch.x, batch.count), sharp.g[:clients], sharp.ahead[:clients]
+        drawn = batch.seeds
+        tape = _Tape(self, w, carried, g, *given, False, None, ascent, drawn=drawn)
+        self._pass(tape, ascent.first, batch, losses)
+        ascent.ascend(w, g, ahead, sharp.rho, sharp.eps, self.backend)
+        tape = _Tape(self, w, carried, out, *given, True, fold, ascent, ahead, drawn)
+        self._pass(tape, ascent.second, batch, ascent.losses[:clients])
+
+    def _pass(
+        self, tape: _Tape, records: Sequence[Record], batch: Minibatch, losses: Tensor
+    ) -> None:
+        """Forward, loss, backward."""
+        for record in records:
             record.forward(tape)
         logits, output = tape.value(self.program.output), self.program.output
         kernels.cross_entropy(
@@ -93,10 +246,17 @@ class ProgramPath:
             dlogits=tape.own_gradient(output),
             backend=self.backend,
         )
-        for record in reversed(self.program.records):
+        for record in reversed(records):
             if tape.needs(record.output):
                 record.backward(tape)
                 tape.settle()
+
+    def _do(self, key: Hashable, clients: int, body: Callable[[], None]) -> None:
+        """Run `body`, by a plan where that is possible."""
+        if self.plannable:
+            self._planner.plan(key, clients, body).run(clients, self._planner.work)
+        else:
+            body()
 
     def views(self, bank: Tensor) -> dict[str, Tensor]:
         """Parameters of a bank as `[K, ...]`; the live buffers' views are made once."""
@@ -106,12 +266,43 @@ class ProgramPath:
         return self._views[key]
 
 
-def bytes_per_client(program: Program, width: int, itemsize: int) -> int:
-    """Bytes of activations, their gradients and what layers save for one client."""
+def bytes_per_client(program: Program, width: int, itemsize: int, ascends: bool = False) -> int:
+    """Bytes of activations, their gradients and what layers save for one client.
+
+    ascends  whether SAM's second pass follows the first
+    """
     kept = _elements(program, range(len(program.shapes)))
     kept += sum(record.kept(program.shapes) for record in program.records)
     learning = _elements(program, program.learning)
-    return width * itemsize * (kept + 2 * learning)
+    more = elements_per_client(program, width) if ascends else 0
+    return itemsize * (width * (kept + 2 * learning) + more)
+
+
+def _tensors(batch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
+    return batch.x, batch.y, batch.count
+
+
+def _key(fold: Fold | None) -> tuple[float, ...]:
+    return () if fold is None else (fold.alpha, fold.beta, *place(fold.base))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One mini-batch of every client, in place: x `[K, B, ...]`, y `[K, B]`, count `[K]`."""
+
+    x: Tensor
+    y: Tensor
+    count: Tensor
+
+    @classmethod
+    def of(cls, view: View, y: Tensor, rows: Tensor) -> _Batch:
+        """Buffers for `rows` [K, B] of the samples that `view` shows and of their labels y."""
+        count = torch.empty(rows.shape[0], dtype=torch.int32, device=y.device)
+        return cls(view.empty(rows), y.new_empty(rows.shape), count)
+
+    def first(self, clients: int) -> _Batch:
+        """Those of the first clients."""
+        return _Batch(self.x[:clients], self.y[:clients], self.count[:clients])
 
 
 def _elements(program: Program, values: Iterable[int]) -> int:
@@ -138,7 +329,7 @@ def _buffers(
     made: dict[int, Tensor] = {}
     for record in program.records:
         v = record.output
-        if isinstance(record, Reshape) and all:
+        if isinstance(record, Reshape) and (all or program.chain):
             continue
         if all or v in learning:
             shape = (clients, width, *program.shapes[v])
@@ -158,7 +349,9 @@ class _Tape:
     count: Tensor
     keep: bool
     fold: Fold | None
-    drawn: Sequence[int] | None
+    ascent: Ascent | None = None  # SAM's passes: the second has ahead
+    ahead: Tensor | None = None
+    drawn: Sequence[int] | None = None  # the clients' random seeds
     collected: set[int] = field(default_factory=set)
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
@@ -172,13 +365,27 @@ class _Tape:
         return torch.tensor(self.drawn or (), dtype=torch.int64, device=self.x.device)
 
     def value(self, v: int) -> Tensor:
-        if v == 0:
-            return self.x
-        record = self.path.sources[v]
-        if isinstance(record, Reshape):
-            shape = (*self.x.shape[:2], *self.path.program.shapes[v])
-            return self.value(record.inputs[0]).view(shape)
-        return self.path._values[v][: self.clients]
+        return self._value(v, self._twins.values if self._twins else {})
+
+    def _value(self, v: int, twins: Mapping[int, Tensor]) -> Tensor:
+        root = self.path.program.root(v)
+        if root == 0:
+            held = self.x
+        else:
+            held = twins.get(root, self.path._values[root])[: self.clients]
+        return held.view(*self.x.shape[:2], *self.path.program.shapes[v])
+
+    @property
+    def _twins(self) -> Ascent | None:
+        """Whose buffers take the place of the path's: those of the second pass."""
+        return None if self.ahead is None else self.ascent
+
+    def factors(self, record: Linear) -> Factors:
+        if self.ascent is None:
+            raise ValueError("factors: expected one of SAM's passes")
+        v, d = record.output, self.path._gradients[record.output][: self.clients]
+        x, out = self._value(record.inputs[0], {}), self._value(v, {})
+        return self.ascent.factors(self.clients, v, x, out, d)
 
     def saved(self, key: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         buffers, name = self.path._saved, (key, dtype)
@@ -191,7 +398,8 @@ class _Tape:
 
     def parameter(self, name: str) -> Tensor:
         held = self.path.layout.aliases.get(name, name)
-        return self.path.views(self.w)[held]
+        moved = self.ahead is not None and self.ascent is not None and held in self.ascent.moved
+        return self.path.views(self.ahead if moved else self.w)[held]
 
     def sink(self, name: str) -> Sink:
         held = self.path.layout.aliases.get(name, name)
@@ -210,10 +418,13 @@ class _Tape:
     def own_gradient(self, v: int) -> Tensor:
         """The gradient buffer of v, about to be written whole."""
         self.collected.add(v)
-        return self.path._gradients[v][: self.clients]
+        return self.gradient(v)
 
     def gradient(self, v: int) -> Tensor:
-        return self.path._gradients[v][: self.clients]
+        root = self.path.program.root(v) if self.path.chain else v
+        twins = self._twins.gradients if self._twins else {}
+        held = twins.get(root, self.path._gradients[root])[: self.clients]
+        return held.view(*self.x.shape[:2], *self.path.program.shapes[v])
 
     def collect(self, v: int) -> Tensor | None:
         if not self.needs(v):

@@ -75,6 +75,11 @@ class Record:
     on_gpu: ClassVar[bool] = True  # whether its operations have a Triton voice
 
     @property
+    def repeats(self) -> bool:
+        """Whether a plan may repeat it: it only calls operations, and draws nothing."""
+        return True
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the trained parameters the layer reads."""
         return ()
@@ -122,7 +127,7 @@ class Reshape(Record):
         """Nothing: the output value is a view of the input value."""
 
     def backward(self, tape: Tape) -> None:
-        """The same view, of the gradient."""
-        dx = tape.collect(self.inputs[0])
-        if dx is not None:
-            dx.copy_(tape.gradient(self.output).view(dx.shape))
+        """The same view, of the gradient; nothing where both are one memory."""
+        dx, dy = tape.collect(self.inputs[0]), tape.gradient(self.output)
+        if dx is not None and dx.data_ptr() != dy.data_ptr():
+            dx.copy_(dy.view(dx.shape))

@@ -136,6 +136,11 @@ class Step(Record):
 
     step: int
 
+    @property
+    def repeats(self) -> bool:
+        """Never: a copy by torch."""
+        return False
+
     def forward(self, tape: Tape) -> None:
         """A copy."""
         tape.value(self.output).copy_(tape.value(self.inputs[0])[:, :, self.step])

@@ -7,6 +7,7 @@ import operator
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,7 +16,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from .elementwise import Activation, Dropout
 from .layers import record_of
 from .nodes import Unsupported, lstm_of, size_of
-from .records import Record
+from .records import Record, Reshape
 from .weighted import Weighted
 
 FUSED = ("relu", "tanh")
@@ -45,6 +46,25 @@ class Program:
         """Whether some parameter is read by more than one record."""
         read = [name for record in self.records for name in record.parameters]
         return len(set(read)) < len(read)
+
+    @property
+    def chain(self) -> bool:
+        """Whether every value has at most one reader, so that no gradients are added up."""
+        read = [v for record in self.records for v in record.inputs]
+        return len(set(read)) == len(read)
+
+    def root(self, v: int) -> int:
+        """The value in whose memory v lies: v itself, or what a reshape made it from."""
+        return self._roots.get(v, v)
+
+    @cached_property
+    def _roots(self) -> dict[int, int]:
+        roots: dict[int, int] = {}
+        for record in self.records:
+            if isinstance(record, Reshape):
+                v = record.inputs[0]
+                roots[record.output] = roots.get(v, v)
+        return roots
 
     @property
     def buffers(self) -> frozenset[str]:

@@ -44,17 +44,23 @@ class Linear(Weighted):
 
     def backward(self, tape: Tape) -> None:
         """dx = dy W, dW = dy^T x, db = sum dy."""
+        self.descend(tape)
+
+    def descend(self, tape: Tape) -> Tensor | None:
+        """`backward`; returns dx, if anybody needs it."""
         x, weight, _ = self._tensors(tape)
+        dx = tape.collect(self.inputs[0])
         kernels.linear_backward(
             x,
             weight,
             tape.value(self.output),
             tape.gradient(self.output),
             activation=self.activation,
-            dx=tape.collect(self.inputs[0]),
+            dx=dx,
             backend=tape.backend,
             **self._sinks(tape),
         )
+        return dx
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,68 @@
+// A plan: operations noted once, their addresses with them, and run again and again. A client goes
+// through all of them before the next one starts, so that its weights and activations are still in
+// the caches when the next operation wants them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "fedfast.h"
+
+namespace fedfast {
+
+// The clients [first, first + clients) of an operation's K, at one of their local steps.
+struct Part {
+  int64_t first = 0, clients = 0;
+  int threads = 1;
+  int64_t step = 0;
+};
+
+class Plan {
+ public:
+  // Does its operation for some clients; false where an index was out of range.
+  using Action = std::function<bool(const Part&)>;
+
+  void note(Action action) { actions_.push_back(std::move(action)); }
+  int64_t size() const { return static_cast<int64_t>(actions_.size()); }
+
+  // Clients [0, clients), a client being about `elements` numbers' work; whether all were fine.
+  bool run(int64_t clients, int threads, int64_t elements) const;
+
+  // The same for steps[k] steps of each client: `first` for step 0, `rest` for all others. A client
+  // takes all of its steps before the next one starts.
+  static bool run_steps(const Plan& first, const Plan& rest, const int32_t* steps, int64_t clients,
+                        int threads, int64_t elements);
+
+  // Where this thread's operations are noted instead of being done; null: they are done.
+  static Plan*& noting();
+
+ private:
+  bool run_one(const Part& part) const;
+
+  std::vector<Action> actions_;
+};
+
+// At each step: rows_now = rows[:, step], count_now = count[:, step].
+struct Feed {
+  int64_t width = 0;             // B
+  Bank<const int64_t> rows;      // [K, T, B]
+  Bank<const int32_t> count;     // [K, T]
+  Bank<int64_t> rows_now;        // [K, B]
+  int32_t* count_now = nullptr;  // [K]
+};
+
+// total += losses * count, from 0 at step 0.
+template <typename T>
+struct Tally {
+  const T* losses = nullptr;       // [K]
+  const int32_t* count = nullptr;  // [K]
+  double* total = nullptr;         // [K]
+};
+
+void feed(const Part& part, const Feed& p);
+template <typename T>
+void tally(const Part& part, const Tally<T>& p);
+
+}  // namespace fedfast

@@ -1,0 +1,248 @@
+"""SAM's two passes over a layer program, dense layers without a perturbed copy of their weights.
+
+    g = gradient at w;  s = rho / (|g| + eps);  g' = gradient at w + s g
+
+The gradient of a dense layer is a product of two thin factors, `dW = d^T x`: the first pass keeps x
+and d, the norm and everything the second pass wants of `W + s dW` come from them (see
+`kernels.lowrank`). Such a layer's gradient and perturbed weights are never written. All other
+layers take the plain way: gradient into g, `ahead = w + s g`. The norm is over all of them.
+Source: Foret et al. 2021 for SAM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import prod
+
+import torch
+from torch import Tensor
+
+from .. import kernels
+from ..kernels import Segments
+from ..layout import FlatLayout
+from .records import Record, Tape
+from .trace import Program
+from .weighted import Linear
+
+# Measured with `bench/bench_lowrank.py`, in multiply-adds of a large product: what one costs in a
+# product of a batch with itself, and what it costs to read or write a number of a weight's size.
+GRAM_COST = 1.3
+NUMBER_COST = 5
+PASSES = 5  # over the weights: gradient written, read for the norm, read, w read, ahead written
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a dense layer keeps of the first pass.
+
+    x        `[K, B, I]`, d `[K, B, O]`: its gradient is `d^T x`
+    gram     `[K, B, B]`, `x x^T + 1` (+ 0 without a bias)
+    before   `[K, B, O]`, its output before the activation, where x is the same in both passes
+    squares  `[K]` float64, the squared norm of its gradient
+    scale    `[K]`, s
+    """
+
+    x: Tensor
+    d: Tensor
+    gram: Tensor
+    before: Tensor | None
+    squares: Tensor
+    scale: Tensor
+
+
+class SharpTape(Tape):
+    """A tape that also keeps factors."""
+
+    def factors(self, record: Linear) -> Factors:
+        """Those of a layer, by its output."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class First(Linear):
+    """A dense layer in the first pass: factors and the norm instead of a gradient."""
+
+    def forward(self, tape: SharpTape) -> None:  # type: ignore[override]
+        """As ever; a layer that reads the samples also keeps what comes before its activation."""
+        before = tape.factors(self).before
+        if before is None or self.activation is None:
+            return super().forward(tape)
+        x, weight, bias = self._tensors(tape)
+        kernels.linear(x, weight, bias, out=before, backend=tape.backend)
+        out = tape.value(self.output)
+        kernels.activation(before, self.activation, out=out, backend=tape.backend)
+
+    def backward(self, tape: SharpTape) -> None:  # type: ignore[override]
+        """dx, and the norm of a gradient that nobody writes."""
+        x, weight, bias = self._tensors(tape)
+        out, d = tape.value(self.output), tape.gradient(self.output)
+        dx, kept = tape.collect(self.inputs[0]), tape.factors(self)
+        kernels.linear_backward(
+            x, weight, out, d, activation=self.activation, dx=dx, backend=tape.backend
+        )
+        ones = float(bias is not None)
+        kernels.ghost(x, d, ones=ones, gram=kept.gram, squares=kept.squares, backend=tape.backend)
+
+
+@dataclass(frozen=True)
+class Second(Linear):
+    """A dense layer in the second pass, at `W + s d^T x`."""
+
+    def forward(self, tape: SharpTape) -> None:  # type: ignore[override]
+        """`act(x' W^T + b + s (x' x^T + 1) d)`; the product is known where x' is x."""
+        x, weight, bias = self._tensors(tape)
+        out, kept = tape.value(self.output), tape.factors(self)
+        base, gram = kept.before, kept.gram
+        if base is None:
+            kernels.linear(x, weight, bias, out=out, backend=tape.backend)
+            base, gram = out, None
+        kernels.lowrank(
+            x,
+            kept.x,
+            kept.d,
+            kept.scale,
+            base=base,
+            ones=float(bias is not None),
+            gram=gram,
+            activation=self.activation,
+            out=out,
+            backend=tape.backend,
+        )
+
+    def backward(self, tape: SharpTape) -> None:  # type: ignore[override]
+        """`dx = d' W + s (d' d^T) x`; the gradient as ever."""
+        dx = self.descend(tape)
+        if dx is not None:
+            d, kept = tape.gradient(self.output), tape.factors(self)
+            kernels.lowrank(d, kept.d, kept.x, kept.scale, base=dx, out=dx, backend=tape.backend)
+
+
+def is_thin(batch: int, inputs: int, outputs: int, samples: bool) -> bool:
+    """Whether a dense layer's gradient is better left as factors.
+
+    samples  whether it reads the samples, the same in both passes: no product with its weights then
+    The multiply-adds that factors take are weighed against those, and the passes over weights, that
+    they save.
+    """
+    grams = batch * batch * (inputs + outputs)
+    takes = grams + (batch * batch * outputs if samples else 2 * grams)
+    weights = inputs * outputs
+    saves = (2 if samples else 1) * batch * weights + PASSES * NUMBER_COST * weights
+    return GRAM_COST * takes < saves
+
+
+class Ascent:
+    """The buffers of both passes for `clients` clients, and which layers are kept as factors."""
+
+    def __init__(
+        self,
+        program: Program,
+        layout: FlatLayout,
+        clients: int,
+        width: int,
+        device: torch.device,
+    ) -> None:
+        self.program, self.layout = program, layout
+        # Layers that share a weight add their gradients up: no one layer's factors are its own.
+        thin = [] if layout.aliases else thin_layers(program, width)
+        self.thin = {record.output: i for i, record in enumerate(thin)}
+        self.first = tuple(_replaced(r, First, self.thin) for r in program.records)
+        self.second = tuple(_replaced(r, Second, self.thin) for r in program.records)
+        held = {name for record in thin for name in record.parameters}
+        self.moved = {slot.name for slot in layout.slots if slot.trained} - held
+        self.spans = _spans(layout, held)
+        table = [start for start, _ in self.spans], [stop - start for start, stop in self.spans]
+        self.segments = Segments.of(*table, device=device)
+
+        def buffer(*shape: int, dtype: torch.dtype = layout.dtype) -> Tensor:
+            return torch.zeros(clients, *shape, dtype=dtype, device=device)
+
+        twins = _twins(program, thin)
+        self.values = {v: buffer(width, *program.shapes[v]) for v in twins}
+        self.gradients = {r.output: buffer(width, *program.shapes[r.output]) for r in thin}
+        self.gram = {r.output: buffer(width, width) for r in thin}
+        self.samples = {r.output for r in thin if program.root(r.inputs[0]) == 0}
+        self.before = {
+            r.output: buffer(width, *program.shapes[r.output])
+            for r in thin
+            if r.output in self.samples and r.activation
+        }
+        self.squares = buffer(len(thin), dtype=torch.float64)
+        self.sums = buffer(len(self.spans), len(kernels.Column), dtype=torch.float64)
+        self.scale, self.losses = buffer(), buffer()
+
+    def factors(self, clients: int, v: int, x: Tensor, out: Tensor, d: Tensor) -> Factors:
+        """Of the layer whose output is v; x, out and d as the first pass leaves them."""
+        before = out if v in self.samples else None
+        if v in self.before:
+            before = self.before[v][:clients]
+        squares = self.squares[:clients, self.thin[v]]
+        return Factors(x, d, self.gram[v][:clients], before, squares, self.scale[:clients])
+
+    def ascend(
+        self, w: Tensor, g: Tensor, ahead: Tensor, rho: float, eps: float, backend: str
+    ) -> None:
+        """s, and `ahead = w + s g` where gradients were written. All `[K, >= trained]`."""
+        clients = g.shape[0]
+        squares, scale = [self.squares[:clients]], self.scale[:clients]
+        if self.spans:
+            sums = self.sums[:clients]
+            kernels.stats(
+                g[:, : self.layout.trained], segments=self.segments, out=sums, backend=backend
+            )
+            squares.append(sums[..., kernels.Column.XX])
+        kernels.reach(squares, rho, eps, out=scale, backend=backend)
+        for a, b in self.spans:
+            kernels.mix(w[:, a:b], g[:, a:b], b=scale, out=ahead[:, a:b], backend=backend)
+
+
+def thin_layers(program: Program, width: int) -> list[Linear]:
+    """The dense layers to be kept as factors; none where layers share weights."""
+    if program.reuses:
+        return []
+    return [r for r in program.records if isinstance(r, Linear) and _thin(program, r, width)]
+
+
+def _thin(program: Program, record: Linear, width: int) -> bool:
+    v = record.inputs[0]
+    sizes = prod(program.shapes[v]), prod(program.shapes[record.output])
+    return is_thin(width, *sizes, samples=program.root(v) == 0)
+
+
+def elements_per_client(program: Program, width: int) -> int:
+    """Numbers that SAM's second pass keeps beside the first's, for one client."""
+    thin = thin_layers(program, width)
+    twins = sum(prod(program.shapes[v]) for v in _twins(program, thin))
+    outputs = sum(prod(program.shapes[r.output]) for r in thin)
+    return width * (twins + 2 * outputs + width * len(thin))
+
+
+def _twins(program: Program, thin: Sequence[Linear]) -> list[int]:
+    """Values that the second pass must not overwrite: the factors x, and `before` where it is y."""
+    roots = {program.root(record.inputs[0]) for record in thin}
+    plain = {r.output for r in thin if r.activation is None and program.root(r.inputs[0]) == 0}
+    return sorted((roots | plain) - {0})
+
+
+def _replaced(record: Record, kind: type[Linear], thin: Mapping[int, int]) -> Record:
+    if record.output not in thin:
+        return record
+    return kind(**{f.name: getattr(record, f.name) for f in fields(record)})
+
+
+def _spans(layout: FlatLayout, held: set[str]) -> list[tuple[int, int]]:
+    """The parts of a row whose parameters are not `held`, neighbours joined."""
+    spans: list[tuple[int, int]] = []
+    joined = False
+    for slot in layout.slots:
+        if not slot.trained:
+            break
+        if slot.name in held:
+            joined = False
+        elif joined:
+            spans[-1] = spans[-1][0], slot.stop
+        else:
+            spans.append((slot.offset, slot.stop))
+            joined = True
+    return spans

@@ -1,0 +1,170 @@
+"""`ghost`, `reach` and `lowrank` in Triton: the products are `linear`'s, sums are one program's."""
+
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ._args import per_client
+from ._triton import dot, jit, launch, slots, strided, tile, tl
+from ._triton_linear import multiply
+from .activation import elementwise
+
+CANCELLED = 1 / 512  # as in csrc/cpu/lowrank.cpp
+BLOCK, TILE, WARPS = 1024, 16, 4
+
+
+def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> None:
+    """`reference_layers.ghost` in Triton."""
+    clients, batch, inputs = x.shape
+    outputs = d.shape[2]
+    products, sums = gram.new_empty(gram.shape), slots(x, clients, 2)
+    _gram(x, x, ones, gram)
+    multiply(d, d, products, "fp32", turned=(False, True))
+    sizes = batch * batch, squares, squares.stride(0)
+    launch(_inner, clients, x, *strided(gram), products, sums, *sizes, BLOCK=BLOCK, num_warps=WARPS)
+    launch(
+        _formed,
+        clients,
+        x,
+        *(*strided(x), *strided(d), sums, squares, squares.stride(0), batch, inputs, outputs),
+        ones,
+        CANCELLED=CANCELLED,
+        TILE=TILE,
+        num_warps=WARPS,
+    )
+
+
+def reach(totals: Sequence[Tensor], rho: float, eps: float, out: Tensor) -> Tensor:
+    """`reference_layers.reach` in Triton."""
+    parts = [(t, t.stride(0), t.stride(1), t.shape[1]) for t in totals]
+    parts += [(None, 0, 0, 0)] * (2 - len(parts))
+    launch(_reach, out.shape[0], out, *parts[0], *parts[1], rho, eps, out, LANES=64, num_warps=1)
+    return out
+
+
+def lowrank(
+    x: Tensor,
+    u: Tensor,
+    v: Tensor,
+    scale: Tensor,
+    ones: float,
+    gram: Tensor | None,
+    base: Tensor,
+    activation: str | None,
+    out: Tensor,
+) -> Tensor:
+    """`reference_layers.lowrank` in Triton."""
+    if gram is None:
+        gram = x.new_empty(x.shape[0], x.shape[1], x.shape[1])
+        _gram(x, u, ones, gram)
+    multiply(gram, v, out, "fp32", folded=(scale, per_client("beta", 1.0, out), base))
+    return out if activation is None else elementwise(out, activation, out)
+
+
+def _gram(x: Tensor, u: Tensor, ones: float, to: Tensor) -> None:
+    bias = None if ones == 0 else x.new_full((1, x.shape[1]), ones).expand(x.shape[:2])
+    multiply(x, u, to, "fp32", turned=(False, True), bias=bias)
+
+
+@jit
+def _inner(
+    gram,  # [K, B, B]
+    gram_stride,
+    products,  # [K, B, B]
+    sums,  # [K, 2] float64: of gram o products, and of its absolute values
+    size,  # B B
+    squares,  # [K] float64
+    squares_stride,
+    BLOCK: tl.constexpr,
+):
+    """Both sums of one client, in lanes; squares takes the first."""
+    k = tl.program_id(0).to(tl.int64)
+    lanes = tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), tl.float64)
+    magnitude = tl.zeros((BLOCK,), tl.float64)
+    for start in range(0, size, BLOCK):
+        here = start + lanes
+        a = tl.load(gram + k * gram_stride + here, here < size, other=0.0).to(tl.float64)
+        b = tl.load(products + k * size + here, here < size, other=0.0).to(tl.float64)
+        total += a * b
+        magnitude += tl.abs(a * b)
+    result = tl.sum(total, axis=0)
+    tl.store(sums + 2 * k, result)
+    tl.store(sums + 2 * k + 1, tl.sum(magnitude, axis=0))
+    tl.store(squares + k * squares_stride, result)
+
+
+@jit
+def _formed(
+    x,  # [K, B, I]
+    x_stride,
+    d,  # [K, B, O]
+    d_stride,
+    sums,  # [K, 2] float64
+    squares,  # [K] float64
+    squares_stride,
+    batch,
+    inputs,
+    outputs,
+    ones: tl.float64,
+    CANCELLED: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Where the sum of a client cancels: the norm of `d^T x` and of `sum_B d`, tile by tile."""
+    k = tl.program_id(0).to(tl.int64)
+    x += k * x_stride
+    d += k * d_stride
+    if tl.load(sums + 2 * k) < CANCELLED * tl.load(sums + 2 * k + 1):
+        lanes = tl.arange(0, TILE)
+        whole = tl.zeros((TILE,), tl.float64)
+        for o in range(0, outputs, TILE):
+            column = tl.zeros((TILE,), tl.float64)
+            for b in range(0, batch, TILE):
+                part = tile(d, b + lanes[:, None], o + lanes[None, :], batch, outputs, 1)
+                column += tl.sum(part.to(tl.float64), axis=0)
+            whole += ones * column * column
+            for i in range(0, inputs, TILE):
+                z = tl.zeros((TILE, TILE), x.dtype.element_ty)
+                for b in range(0, batch, TILE):
+                    rows = b + lanes
+                    left = tile(d, rows[None, :], o + lanes[:, None], batch, outputs, 1)
+                    right = tile(x, rows[:, None], i + lanes[None, :], batch, inputs, 1)
+                    z = dot(left, right, z, "ieee")
+                wide = z.to(tl.float64)
+                whole += tl.sum(wide * wide, axis=0)
+        tl.store(squares + k * squares_stride, tl.sum(whole, axis=0))
+
+
+@jit
+def _reach(
+    first,  # [K, n] float64, any strides
+    first_stride,
+    first_step,
+    first_count,
+    second,  # likewise, or none
+    second_stride,
+    second_step,
+    second_count,
+    rho: tl.float64,
+    eps: tl.float64,
+    out,  # [K]
+    LANES: tl.constexpr,
+):
+    """One client's radius over its norm."""
+    k = tl.program_id(0).to(tl.int64)
+    lanes = tl.arange(0, LANES)
+    total = tl.zeros((LANES,), tl.float64)
+    for start in range(0, first_count, LANES):
+        n = start + lanes
+        total += tl.load(first + k * first_stride + n * first_step, n < first_count, other=0.0)
+    if second is not None:
+        for start in range(0, second_count, LANES):
+            n = start + lanes
+            here = second + k * second_stride + n * second_step
+            total += tl.load(here, n < second_count, other=0.0)
+    norm = tl.sqrt(tl.sum(total, axis=0))
+    tl.store(out + k, (rho / (norm + eps)).to(out.dtype.element_ty))

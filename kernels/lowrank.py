@@ -1,0 +1,151 @@
+"""`ghost`, `reach`, `lowrank`: a dense layer's gradient as a product of two thin factors.
+
+The gradient of `y = x W^T + b` is `dW = d^T x`, `db = sum_B d` with x `[B, I]` and d `[B, O]`: its
+rank is at most B, so that neither its norm nor a product with it needs it written down:
+
+    ghost     gram = x x^T + ones;  squares = sum gram o (d d^T) = |dW|^2 + ones |db|^2
+    reach     out = rho / (sqrt(sum of squares) + eps)
+    lowrank   out = act(base + scale (x u^T + ones) v)
+
+Sharpness-aware minimisation evaluates a layer at `W + s dW`, `b + s db`: with X and d of the first
+pass, `x (W + s dW)^T + b + s db = x W^T + b + s (x X^T + 1) d` and `d' (W + s dW) = d' W + s (d'
+d^T) X`, both a `lowrank`; for a first layer x is X, so `x W^T` and `X X^T + 1` are known already.
+Operations of a client: 2 B^2 (I + O) for ghost and for lowrank, 2 B^2 O where the Gram matrix is
+given. Bytes: those of the batch; none the size of a weight.
+Deterministic: a client is one thread's work and every element is added in one order; squares are
+added in float64. Where little of the sum is left because its terms cancel, `ghost` forms the
+gradient, a few rows at a time, and takes the norm of that. In Triton products are as exact as
+float32 allows, whatever `linear` is permitted.
+Source: Goodfellow 2015, "Efficient Per-Example Gradient Computations", for norms by Gram matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import _native_layers, _triton_lowrank, reference_layers
+from ._args import Coefficient, per_client
+from ._blocks import block, floating, written
+from ._launch import speak
+from .linear import _fused
+
+
+def ghost(
+    x: Tensor,
+    d: Tensor,
+    *,
+    ones: float = 0.0,
+    gram: Tensor | None = None,
+    squares: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Return (gram, squares): `x x^T + ones` and the squared norm of `d^T x` (and of `sum_B d`).
+
+    x        `[K, B, I]`, the layer's input
+    d        `[K, B, O]`, the gradient of its output before the activation
+    ones     1 if the layer has a bias, whose gradient then counts too, else 0
+    gram     `[K, B, B]`, allocated if None
+    squares  `[K]` float64 with any stride, allocated if None
+    Raises TypeError/ValueError naming the argument.
+    """
+    x = floating("x", x, "K, B, I")
+    clients, batch, _ = x.shape
+    outputs = d.shape[-1] if isinstance(d, Tensor) and d.ndim > 1 else 0
+    d = block("d", d, (clients, batch, outputs), x)
+    gram = written("gram", gram, (clients, batch, batch), x)
+    if squares is None:
+        squares = torch.empty(clients, dtype=torch.float64, device=x.device)
+    squares = _float64("squares", squares, 1, x)
+    speak(_GHOST, backend, x, x, d, float(ones), gram, squares)
+    return gram, squares
+
+
+def reach(
+    squares: Sequence[Tensor],
+    rho: float,
+    eps: float,
+    *,
+    out: Tensor,
+    backend: str = "auto",
+) -> Tensor:
+    """Return `out = rho / (sqrt(sum of all squares) + eps)`, computed in float64.
+
+    squares  one or two tensors `[K, n]` float64 with any strides; added in the order given
+    out      `[K]` contiguous
+    Raises TypeError/ValueError naming the argument.
+    """
+    if not isinstance(out, Tensor) or out.ndim != 1 or not out.is_contiguous():
+        raise ValueError("out: expected a contiguous tensor [K]")
+    if not 1 <= len(squares) <= 2:
+        raise ValueError(f"squares: expected one or two tensors; got {len(squares)}")
+    listed = [_float64(f"squares[{i}]", s, 2, out) for i, s in enumerate(squares)]
+    return speak(_REACH, backend, out, listed, float(rho), float(eps), out)
+
+
+def lowrank(
+    x: Tensor,
+    u: Tensor,
+    v: Tensor,
+    scale: Coefficient,
+    *,
+    base: Tensor,
+    ones: float = 0.0,
+    gram: Tensor | None = None,
+    activation: str | None = None,
+    out: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Return `out = act(base + scale (x u^T + ones) v)`.
+
+    x, u        `[K, B, I]`
+    v           `[K, B, O]`
+    scale       a number or `[K]`
+    base        `[K, B, O]`
+    gram        `[K, B, B]`, `x u^T + ones` where it is known; x, u and ones are not read then
+    activation  None, "relu" or "tanh"
+    out         `[K, B, O]`; may be base, nothing else; allocated if None
+    Raises TypeError/ValueError naming the argument.
+    """
+    x = floating("x", x, "K, B, I")
+    clients, batch, _ = x.shape
+    u = block("u", u, x.shape, x)
+    outputs = v.shape[-1] if isinstance(v, Tensor) and v.ndim > 1 else 0
+    v = block("v", v, (clients, batch, outputs), x)
+    base = block("base", base, v.shape, x)
+    if gram is not None:
+        gram = block("gram", gram, (clients, batch, batch), x)
+    out = written("out", out, v.shape, x)
+    factors = x, u, v, per_client("scale", scale, x), float(ones), gram
+    return speak(_LOWRANK, backend, x, *factors, base, _fused(activation), out)
+
+
+def _float64(name: str, value: Tensor, dims: int, like: Tensor) -> Tensor:
+    if not isinstance(value, Tensor) or value.dtype != torch.float64:
+        found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{name}: expected a float64 tensor; got {found}")
+    if value.ndim != dims or value.shape[0] != like.shape[0]:
+        shape = "[K]" if dims == 1 else "[K, n]"
+        raise ValueError(f"{name}: expected shape {shape}; got {list(value.shape)}")
+    if value.device != like.device:
+        raise ValueError(f"{name}: expected device {like.device}; got {value.device}")
+    return value
+
+
+_GHOST = {
+    "reference": reference_layers.ghost,
+    "native": _native_layers.ghost,
+    "triton": _triton_lowrank.ghost,
+}
+_REACH = {
+    "reference": reference_layers.reach,
+    "native": _native_layers.reach,
+    "triton": _triton_lowrank.reach,
+}
+_LOWRANK = {
+    "reference": reference_layers.lowrank,
+    "native": _native_layers.lowrank,
+    "triton": _triton_lowrank.lowrank,
+}

@@ -1,0 +1,145 @@
+"""A plan's run is its operations' own results, to the bit, whoever runs how many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from blocks import block, poison, same, threads
+from fedfast.kernels import (
+    Plan,
+    cross_entropy,
+    feed,
+    gather,
+    linear,
+    linear_backward,
+    mix,
+    stats,
+    step,
+    tally,
+)
+from torch import Tensor
+
+K, B, IN, OUT = 5, 6, 30, 7
+
+
+class Net:
+    """One dense layer, its loss and a folded step, over fixed buffers."""
+
+    def __init__(self, clients: int = K) -> None:
+        self.x, self.w = block(1, clients, B, IN), block(2, clients, OUT, IN)
+        self.y = torch.arange(clients * B).view(clients, B) % OUT
+        self.count = torch.tensor([B, 3, 1, B, 2][:clients], dtype=torch.int32)
+        self.z, self.losses = poison(clients, B, OUT), poison(clients)
+        self.sums = poison(clients, 1, 5).double()
+
+    def work(self) -> None:
+        """What is noted: blocks, loss, and two operations on rows."""
+        linear(self.x, self.w, out=self.z)
+        cross_entropy(self.z, self.y, self.count, losses=self.losses, dlogits=self.z)
+        linear_backward(self.x, self.w, self.z, self.z, dweight=self.w, alpha=-0.1, beta=1.0)
+        row = self.w.flatten(1)
+        mix(row, row, torch.linspace(0, 1, K)[: len(row)], 0.5, out=row)
+        stats(row, out=self.sums)
+
+    def results(self) -> tuple[Tensor, ...]:
+        return self.w, self.z, self.losses, self.sums
+
+
+def noted(body: Callable[[], None]) -> Plan:
+    with Plan() as plan:
+        body()
+    return plan
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("elements", [1, 1 << 20])
+def test_a_run_is_the_operations_themselves(count: int, elements: int) -> None:
+    expected, net = Net(), Net()
+    before = net.w.clone()
+    plan = noted(net.work)
+    same(net.w, before)
+    assert net.losses.isnan().all(), "noted, not run"
+    with threads(count):
+        for _ in range(2):
+            expected.work()
+            plan.run(K, elements)
+            for found, wanted in zip(net.results(), expected.results(), strict=True):
+                same(found, wanted)
+
+
+def test_a_plan_serves_fewer_clients_and_leaves_the_others_alone() -> None:
+    expected, net = Net(), Net()
+    before = net.w.clone()
+    noted(net.work).run(2, 1)
+    expected.work()
+    for found, wanted in zip(net.results(), expected.results(), strict=True):
+        same(found[:2], wanted[:2])
+    same(net.w[2:], before[2:])
+
+
+def test_a_plan_keeps_its_buffers_alive() -> None:
+    bank, out = block(1, K, 40), torch.zeros(K, 40)
+    plan = noted(lambda: mix(bank.clone(), torch.zeros(K, 40), out=out))
+    rubbish = [torch.full((K, 40), torch.nan) for _ in range(50)]  # would take freed memory
+    plan.run(K, 1)
+    same(out, bank)
+    assert len(rubbish) == 50
+
+
+def test_steps_run_client_by_client_each_as_many_as_it_has() -> None:
+    steps = torch.tensor([3, 0, 1, 2, 3], dtype=torch.int32)
+    bank, rows = block(3, 20, IN), torch.randint(20, (K, 3, B))
+    counts = torch.randint(1, B + 1, (K, 3), dtype=torch.int32)
+    losses, total, now = torch.rand(K), poison(K).double(), torch.zeros(K, dtype=torch.int32)
+    x, picked, seen = torch.zeros(K, B, IN), torch.zeros(K, B, dtype=torch.int64), torch.zeros(K, 1)
+
+    def one(sign: float) -> Callable[[], None]:
+        def body() -> None:
+            feed(rows, counts, picked, now)
+            gather(bank, picked, out=x)
+            mix(seen, torch.ones(K, 1), 10.0, sign, out=seen)
+            tally(losses, now, total)
+
+        return body
+
+    with threads(2):
+        noted(one(1.0)).run_steps(noted(one(2.0)), steps, 1 << 20)
+    assert seen[:, 0].tolist() == [122.0, 0.0, 1.0, 12.0, 122.0]
+    for k in range(K):
+        n = int(steps[k])
+        wanted = torch.tensor(0.0, dtype=torch.float64)
+        for s in range(n):
+            wanted = wanted + losses[k].double() * counts[k, s]
+        if n:
+            same(total[k], wanted)
+            same(x[k], bank[rows[k, n - 1]])
+        else:
+            assert total[k].isnan() and not x[k].any()
+
+
+def test_a_bad_index_is_reported_after_the_run() -> None:
+    net = Net()
+    plan = noted(net.work)
+    net.y[3, 0] = OUT
+    with pytest.raises(IndexError, match="out of range"):
+        plan.run(K, 1)
+    good = Net()
+    good.work()
+    same(net.w[:3], good.w[:3])
+
+
+def test_what_cannot_be_noted_says_so_and_ends_the_noting() -> None:
+    bank = block(1, K, 40)
+    with pytest.raises(TypeError, match="cannot be part of a plan"):
+        noted(lambda: step(bank, bank, 0.1))
+    with pytest.raises(TypeError, match="being noted already"):
+        noted(lambda: _enter(Plan()))
+    out = mix(bank, bank, 1.0, 1.0)
+    same(out, 2 * bank)
+
+
+def _enter(plan: Any) -> None:
+    plan.__enter__()
