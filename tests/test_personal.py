@@ -293,3 +293,24 @@ def test_a_config_says_all_of_it(tmp_path, monkeypatch):
     flags = ["--algorithms.tuned.fine_tune.epochs", "5"]
     changed = config.load("own.yaml", flags).algorithms["tuned"].options()
     assert changed["fine_tune"]["epochs"] == 5
+
+
+@pytest.mark.parametrize("case", ["fedala", "fedcr", "fedfsa"])
+def test_a_client_that_diverges_keeps_its_personal_model_and_spoils_nobodys(case):
+    make, algorithm = PERSONAL[case]
+    xs, ys = arrays(SIZES)
+    model, xs[1] = nn.Sequential(nn.Linear(8, 4)), xs[1] * 1e38
+    settings = SETTINGS | dict(participation=1.0, on_divergence="continue", lr=10.0)
+    if case == "fedcr":
+        model, settings["lr"] = make(), 0.05
+    elif case == "fedala":
+        algorithm = alg.FedALA(p=1)
+    data = fedfast.FederatedData.from_arrays(xs, ys)
+    sim = fedfast.Simulation(model, data, algorithm, **settings)
+    initial = flat(sim.state_dict())
+    sim.run(progress=False)
+    assert all("client 1 non-finite" in row.status for row in sim.history)
+    assert torch.equal(flat(sim.client_state_dict(1)), initial)
+    assert all(t.isfinite().all() for t in sim._engine.state.tensors().values())
+    assert flat(sim.client_state_dict(2)).isfinite().all()
+    assert not torch.equal(flat(sim.client_state_dict(2)), initial)
