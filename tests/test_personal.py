@@ -312,5 +312,7 @@ def test_a_client_that_diverges_keeps_its_personal_model_and_spoils_nobodys(case
     assert all("client 1 non-finite" in row.status for row in sim.history)
     assert torch.equal(flat(sim.client_state_dict(1)), initial)
     assert all(t.isfinite().all() for t in sim._engine.state.tensors().values())
+    if case == "fedcr":
+        assert sim._engine.state.values["r_mu"].any()  # the others' Gaussians count
     assert flat(sim.client_state_dict(2)).isfinite().all()
     assert not torch.equal(flat(sim.client_state_dict(2)), initial)
