@@ -11,6 +11,7 @@ every buffer.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms import Algorithm
-from .algorithms.optimizers import SAM
+from .algorithms.optimizers import ASAM, SAM, SGD
 from .algorithms.pieces import Clients, Layout, Piece, overrides
 from .annealing import at_round
 from .feed import Draws, Feed
 from .generic import GenericPath, Minibatch
 from .layout import FlatLayout
 from .programs import Fold, ProgramPath, Sharp
+from .programs.graph import CudaRecorder, Inputs, Recorder, Replay
 from .random import keys64
 
 DROPOUT = 3  # purpose of a key, beside those of `random`: seeds of the module's own random numbers
@@ -94,6 +96,8 @@ class LocalTrainer:
         self.sharpens = type(local) is SAM and not local.keeps and isinstance(path, ProgramPath)
         self.watched = any(overrides(p, "after_step", Piece) for p in self.algorithm.pieces)
         self.about = about(layout, device)
+        recorder = recorder_for(settings.algorithm, path, device)
+        self.replay = None if recorder is None else Replay(recorder, chunk)
 
     def train(
         self, start: Tensor, batches: Batches, at: Clients, everything: Batches | None = None
@@ -120,8 +124,12 @@ class LocalTrainer:
         if self._at_once(batches) and isinstance(lr, float):
             return self._all_steps(at, batches, lr)
         total = torch.zeros(clients, dtype=torch.float64, device=w.device)
+        chunk = None if self.replay is None else self.replay.begin(start, batches, at.lr)
         for s, count in enumerate(active):
-            self._step(s, at.prefix(count), start, batches)
+            if chunk is None:
+                self._step(s, at.prefix(count), batches)
+            else:
+                chunk.run(s, count, partial(self._again, at.prefix(count), s == 0))
             at.w = w[:, : self.layout.trained]
             total[:count] += self.losses[:count].double() * batches.count[:count, s].to(w.device)
         return total
@@ -130,7 +138,7 @@ class LocalTrainer:
         """Whether nothing but folded steps happens between the first and the last."""
         ours = isinstance(self.path, ProgramPath) and self.path.plannable
         simple = self.folds and not self.watched and batches.draws is None
-        return ours and simple and (self.ahead is None or self.sharpens)
+        return ours and simple and self.replay is None and (self.ahead is None or self.sharpens)
 
     def _all_steps(self, at: Clients, batches: Batches, lr: float) -> Tensor:
         """Client after client instead of step after step; the same to the bit."""
@@ -164,12 +172,20 @@ class LocalTrainer:
             self.path.gradients(at.w, carried, batch, at.g, self.spare[: len(at)], True)
             kernels.step(full, [(at.g, share[:, s])], -1.0, out=full, backend=at.backend)
 
-    def _step(self, s: int, at: Clients, start: Tensor, batches: Batches) -> None:
+    def _again(self, at: Clients, first: bool, now: Inputs) -> None:
+        """A step that reads nothing but live buffers and `now`, and can be recorded."""
+        start = now.start[: self.layout.trained]
+        own = self.w[: len(at), : self.layout.trained]
+        at = replace(at, start=start, w=start.expand_as(own) if first else own)
+        self._step(0, at, now.batch, now.lr[: len(at)])
+
+    def _step(self, s: int, at: Clients, batches: Batches, given: Tensor | None = None) -> None:
+        """Step `s` of `batches`; given: the learning rate [K] where it is not the algorithm's."""
         settings, active = self.settings, len(at)
         at.step, source, out = s, at.w, self.w[:active, : self.layout.trained]
         batch = self.batch(s, active, batches)
-        lr = self.algorithm.rate(at)
-        if self.folds and isinstance(lr, float):
+        lr = self.algorithm.rate(at) if given is None else given
+        if self.folds and (given is not None or isinstance(lr, float)):
             fold = Fold(-lr, 1.0 - lr * settings.weight_decay, source)
             self._gradient(at, batch, out, dict(fold=fold))
         else:
@@ -263,3 +279,22 @@ def folds(settings: LocalSettings, layout: FlatLayout, path: GenericPath | Progr
         return False
     # A weight that several layers read must not move before the last of them has read it.
     return not layout.aliases and not path.program.reuses
+
+
+def recorder_for(
+    algorithm: Algorithm, path: GenericPath | ProgramPath, device: torch.device
+) -> Recorder | None:
+    """Who records steps on this device; nobody where a step would read more than `Inputs`."""
+    if device.type != "cuda" or not isinstance(path, ProgramPath) or path.random:
+        return None
+    return CudaRecorder() if steady(algorithm) else None
+
+
+def steady(algorithm: Algorithm) -> bool:
+    """Whether a step knows nothing of the round but its model, batch and learning rate."""
+    local = algorithm.local
+    constant = isinstance(getattr(local, "rho", 0.0), (int, float))
+    own = any(overrides(algorithm, method, Algorithm) for method in ("rate", "starts"))
+    watched = any(overrides(piece, "after_step", Piece) for piece in algorithm.pieces)
+    known = type(local) in (SGD, SAM, ASAM) and constant
+    return algorithm.plain and known and not (own or watched)

@@ -38,7 +38,8 @@ def correlate(
     first = down.tap * steps[3] + across.tap * steps[4]
     used = (*steps[:3], steps[3] * down.apart, steps[4] * across.apart, first)
     strides = source.stride(0), weight.stride(0), 0 if bias is None else bias.stride(0)
-    tile = _tile(rows, batch * places, source.element_size())
+    precision = dot_precision(options[1], source)
+    tile = _tile(rows, batch * places, precision)
     launch(
         _correlate,
         clients * groups * -(-rows // tile["BLOCK_M"]) * -(-batch * places // tile["BLOCK_P"]),
@@ -53,17 +54,20 @@ def correlate(
         POINTWISE=pointwise(sides),
         UNIT=min(unit(t, places) for t in (source, out)),
         KIND=options[0],
-        PRECISION=dot_precision(options[1], source),
+        PRECISION=precision,
         **tile,
     )
 
 
-def _tile(rows: int, pixels: int, itemsize: int) -> dict[str, int]:
-    """Sizes of a tile of `_correlate`, and warps: what covers a small result, else what fits."""
+def _tile(rows: int, pixels: int, precision: str) -> dict[str, int]:
+    """Sizes of a tile of `_correlate`, and warps: what covers a small result, else what fits.
+
+    More would spill: sums outside of the tensor cores take twice the registers.
+    """
     if rows <= NARROW:
-        return dict(BLOCK_M=1, BLOCK_P=covering(pixels, (64, 256)), BLOCK_R=16, num_warps=WARPS)
-    widths = (32, 64, 128) if itemsize == 4 else (32, 64)
-    width = covering(pixels, widths)
+        return dict(BLOCK_M=1, BLOCK_P=covering(pixels, (64, 128)), BLOCK_R=16, num_warps=WARPS)
+    large = precision == "tf32" and rows > 32
+    width = covering(pixels, (32, 64, 128) if large else (32, 64))
     height = covering(rows, (16, 32, 64))
     return dict(BLOCK_M=height, BLOCK_P=width, BLOCK_R=16, num_warps=WARPS)
 

@@ -30,7 +30,8 @@ def weight_gradient(
     clients, outputs, channels, *_ = to.shape
     rows, terms = outputs // g.groups, channels * down.taps * across.taps
     places = down.places * across.places
-    tile = _tile(rows, terms)
+    precision = dot_precision(precision, x)
+    tile = _tile(rows, terms, precision)
     tiles = -(-rows // tile["BLOCK_M"]) * -(-terms // tile["BLOCK_R"])
     launch(
         _weight_gradient,
@@ -43,17 +44,18 @@ def weight_gradient(
         TAPS_W=across.taps,
         POINTWISE=pointwise(sides),
         UNIT=min(unit(t, places) for t in (x, dz)),
-        PRECISION=dot_precision(precision, x),
+        PRECISION=precision,
         **tile,
     )
 
 
-def _tile(rows: int, terms: int) -> dict[str, int]:
+def _tile(rows: int, terms: int, precision: str) -> dict[str, int]:
     """Sizes of a tile of `_weight_gradient`, and warps: what covers a small result, else most."""
     if rows <= NARROW:
         return dict(BLOCK_M=1, BLOCK_R=16, BLOCK_P=128, num_warps=WARPS)
     height, width = covering(rows, (16, 32, 64)), covering(terms, (32, 64))
-    return dict(BLOCK_M=height, BLOCK_R=width, BLOCK_P=32, num_warps=WARPS)
+    pixels = 32 if precision == "tf32" else 16
+    return dict(BLOCK_M=height, BLOCK_R=width, BLOCK_P=pixels, num_warps=WARPS)
 
 
 @jit

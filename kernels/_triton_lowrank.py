@@ -40,9 +40,9 @@ def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> N
 
 def reach(totals: Sequence[Tensor], rho: float, eps: float, out: Tensor) -> Tensor:
     """`reference_layers.reach` in Triton."""
-    parts = [(t, t.stride(0), t.stride(1), t.shape[1]) for t in totals]
-    parts += [(None, 0, 0, 0)] * (2 - len(parts))
-    launch(_reach, out.shape[0], out, *parts[0], *parts[1], rho, eps, out, LANES=64, num_warps=1)
+    first, second = (*totals, None)[:2]
+    given = *_slots(first), *_slots(second)
+    launch(_reach, out.shape[0], out, *given, rho, eps, out, LANES=64, num_warps=1)
     return out
 
 
@@ -63,6 +63,11 @@ def lowrank(
         _gram(x, u, ones, gram)
     multiply(gram, v, out, "fp32", folded=(scale, per_client("beta", 1.0, out), base))
     return out if activation is None else elementwise(out, activation, out)
+
+
+def _slots(t: Tensor | None) -> tuple[Tensor | None, int, int, int]:
+    """A `[K, n]` tensor, its strides and n."""
+    return (None, 0, 0, 0) if t is None else (t, t.stride(0), t.stride(1), t.shape[1])
 
 
 def _gram(x: Tensor, u: Tensor, ones: float, to: Tensor) -> None:

@@ -5,9 +5,10 @@
 
 Floating point operations of a client: 2 B O OH OW (C / groups) kh kw forward, the same for dx and
 for dw. Bytes: x, w and out once each; nothing is unfolded in memory.
-Deterministic: one client is one thread's work, its images are added in order.
-Source: direct convolution over blocks of channels, as in Georganas et al. 2018 (SC18), with the
-client's images copied once into a zero margin; see `csrc/cpu/conv_kernels.h`.
+Deterministic: a client's images are added in an order that the shapes decide; no sum is split.
+Source: native, direct convolution over blocks of channels, as in Georganas et al. 2018 (SC18), with
+the client's images copied once into a zero margin, see `csrc/cpu/conv_kernels.h`; Triton, implicit
+matrix products as in Chetlur et al. 2014 (cuDNN), see `_conv_correlate.py`.
 """
 
 from __future__ import annotations

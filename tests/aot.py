@@ -212,6 +212,11 @@ def main(archs: list[int]) -> None:
     for dtype, aligned in ((double, True), (single, False)):
         _LAUNCHES.extend(launches(dtype, aligned, layer_forms.every(dtype, aligned)))
     tasks += [(i, archs[-1]) for i in range(len(tasks) // len(archs), len(_LAUNCHES))]
+    show(tasks)
+
+
+def show(tasks: list[tuple[int, int]]) -> None:
+    """Print a JSON row for every (place in `_LAUNCHES`, architecture)."""
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         for row in pool.map(_compile, *zip(*tasks, strict=True)):
             print(json.dumps(row), flush=True)

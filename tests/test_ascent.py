@@ -131,11 +131,11 @@ def test_all_steps_at_once_are_step_by_step_bitwise(name, algorithm, rule, monke
     def init(self, *args):
         original(self, *args)
         plannable.append(self.plannable)
-        self.plannable &= planned
+        self.plannable = len(plannable) < 4  # the last of four runs goes step by step
 
     monkeypatch.setattr(ProgramPath, "__init__", init)
     states = []
-    for planned, chunk, threads in ((True, None, 1), (True, 2, 2), (True, 1, 1), (False, 3, 2)):
+    for chunk, threads in ((None, 1), (2, 2), (1, 1), (3, 2)):
         torch.manual_seed(0)
         data = federation([9, 4, 13, 1, 6], shape=(2, 2, 2))
         kwargs = dict(rounds=4, participation=0.8, local_epochs=2, batch_size=4, lr_decay=0.9)

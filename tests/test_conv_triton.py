@@ -10,20 +10,20 @@ import torch
 from fedfast.kernels import conv, conv_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import close, every_dtype, poison, same
+from images import close, poison, same
 from test_conv import SHAPES, Layer, check, run
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 # Beside shapes of their own the small ones of the other voices; the interpreter is slow.
 LAYERS = {
-    name: replace(SHAPES[name], batch=2)
+    name: replace(SHAPES[name], batch=1)
     for name in ("padded", "strided", "1x1", "dilated", "over-padded", "shared", "one")
 } | {
     "many-rows": Layer(batch=1, channels=5, outputs=70, image=(4, 4), padding=(1, 1)),
     "many-terms": Layer(batch=1, channels=12, outputs=17, image=(5, 4), bias=False),
     "many-pixels": Layer(batch=2, channels=1, outputs=9, image=(12, 12), kernel=(3, 2)),
-    "depthwise": Layer(channels=6, outputs=6, groups=6, padding=(1, 1), stride=(1, 2)),
+    "depthwise": Layer(channels=3, outputs=3, groups=3, padding=(1, 1), stride=(1, 2)),
     "grouped": Layer(batch=1, channels=4, outputs=10, groups=2, stride=(2, 1), padding=(1, 1)),
     "doubling": Layer(channels=3, outputs=6, groups=3, kernel=(2, 2), activation="tanh"),
     "stride-over-taps": Layer(kernel=(1, 2), stride=(2, 3), image=(7, 8)),
@@ -54,8 +54,9 @@ def test_a_client_alone_equals_the_client_in_company(name: str) -> None:
             same(alone[part][0], company[part][k])
 
 
-@every_dtype
-@pytest.mark.parametrize("name", ["padded", "depthwise"])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("padded", torch.float32), ("depthwise", torch.float64)]
+)
 def test_a_folded_step_in_place(name: str, dtype: torch.dtype) -> None:
     """dweight is weight, dbias is bias: what is written is the weights after the step."""
     layer = replace(LAYERS[name], dtype=dtype)
@@ -100,7 +101,7 @@ def test_a_broken_client_breaks_no_other() -> None:
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(data=st.data())
 def test_any_shape(data: st.DataObject) -> None:
     groups, kernel = data.draw(st.integers(1, 3)), data.draw(PAIRS)

@@ -92,7 +92,7 @@ def test_functional_forms(name):
     agrees(Calls(middle, features).double(), x, y)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     words=st.integers(2, 9),
     steps=st.integers(1, 6),

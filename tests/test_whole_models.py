@@ -115,6 +115,19 @@ def test_the_character_model_on_tokens(algorithm):
     assert (ours - expected).norm() <= 1e-9 * expected.norm()
 
 
+@pytest.mark.parametrize("algorithm", [FedAvg(), FedSAM(rho=0.1)], ids=lambda a: a.name)
+def test_words_and_log_probabilities(algorithm):
+    generator = torch.Generator().manual_seed(0)
+    xs = [torch.randint(9, (n, 4), generator=generator) for n in (5, 3)]
+    data = xs, [torch.randint(3, (n,), generator=generator) for n in (5, 3)]
+    torch.manual_seed(0)
+    layers = nn.Embedding(9, 5), nn.Flatten(), nn.Linear(20, 3), nn.LogSoftmax(1)
+    module = nn.Sequential(*layers).double()
+    ours = flat(simulate(module, data, RAGGED, algorithm))
+    expected = flat(plain(module, data, RAGGED, getattr(algorithm, "rho", 0.0)))
+    assert (ours - expected).norm() <= 1e-10 * expected.norm()
+
+
 def test_tokens_are_integers_from_end_to_end():
     xs, ys = [torch.randint(200, (n, 3)) + 2**53 for n in (4, 2)], [torch.zeros(4).long()] * 2
     data = fedfast.FederatedData.from_arrays(xs, [ys[0], ys[1][:2]], test=[(xs[0], ys[0])] * 2)

@@ -68,4 +68,12 @@ FEDFAST_INLINE T density_of(T x) {
   return T{0.39894228040143267794} * exp_down(T{-0.5} * x * x);
 }
 
+// NaN wins whichever side it is on.
+template <typename T>
+T largest(const T* row, int64_t n) {
+  T top = row[0];
+  for (int64_t i = 1; i < n; ++i) top = row[i] > top || row[i] != row[i] ? row[i] : top;
+  return top;
+}
+
 }  // namespace fedfast

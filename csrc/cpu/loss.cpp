@@ -10,14 +10,6 @@
 namespace fedfast {
 namespace {
 
-// NaN is kept whichever side it is on.
-template <typename T>
-T largest(const T* row, int64_t n) {
-  T top = row[0];
-  for (int64_t i = 1; i < n; ++i) top = row[i] > top || row[i] != row[i] ? row[i] : top;
-  return top;
-}
-
 template <typename T>
 FEDFAST_CLONES void exp_all(T* x, int64_t n) {
   FEDFAST_INDEPENDENT

@@ -9,14 +9,6 @@
 namespace fedfast {
 namespace {
 
-// NaN wins, so that it reaches the whole row.
-template <typename T>
-T largest(const T* row, int64_t n) {
-  T top = row[0];
-  for (int64_t i = 1; i < n; ++i) top = row[i] > top || row[i] != row[i] ? row[i] : top;
-  return top;
-}
-
 template <typename T>
 FEDFAST_CLONES void exp_less(const T* x, T top, int64_t n, T* e) {
   FEDFAST_INDEPENDENT

@@ -93,18 +93,16 @@ class Second(Linear):
         """`act(x' W^T + b + s (x' x^T + 1) d)`; the product is known where x' is x."""
         x, weight, bias = self._tensors(tape)
         out, kept = tape.value(self.output), tape.factors(self)
-        base, gram = kept.before, kept.gram
-        if base is None:
+        if kept.before is None:
             kernels.linear(x, weight, bias, out=out, backend=tape.backend)
-            base, gram = out, None
         kernels.lowrank(
             x,
             kept.x,
             kept.d,
             kept.scale,
-            base=base,
+            base=out if kept.before is None else kept.before,
             ones=float(bias is not None),
-            gram=gram,
+            gram=None if kept.before is None else kept.gram,
             activation=self.activation,
             out=out,
             backend=tape.backend,

@@ -18,6 +18,7 @@ from torch import Tensor
 from .. import kernels
 from ..feed import View
 from ..generic import Minibatch
+from ..kernels._args import Coefficient
 from ..kernels._launch import choose
 from ..layout import FlatLayout
 from .ascent import Ascent, Factors, elements_per_client
@@ -32,8 +33,8 @@ from .weighted import Linear
 class Fold:
     """A plain SGD step folded into the weight gradients: `out = beta * base + alpha * g`."""
 
-    alpha: float
-    beta: float
+    alpha: Coefficient
+    beta: Coefficient
     base: Tensor  # [K, >= trained]; row stride 0 where all start from one
 
 
@@ -115,13 +116,9 @@ class ProgramPath:
         """
         given = batch.x, batch.count, keep_carried, fold
         tape = _Tape(self, w, carried, g, *given, drawn=batch.seeds)
+        where = "gradients", *place(w, carried, *_tensors(batch), g, losses), keep_carried
         self._do(
-            (
-                "gradients",
-                *place(w, carried, *_tensors(batch), g, losses),
-                keep_carried,
-                _key(fold),
-            ),
+            _key(where, fold),
             w.shape[0],
             lambda: self._pass(tape, self.program.records, batch, losses),
         )
@@ -144,8 +141,9 @@ class ProgramPath:
         Running statistics are those of the first pass. See `programs/ascent.py`.
         """
         banks = w, carried, out, losses
+        where = "sharp", *place(*banks, *_tensors(batch)), *sharp.key
         self._do(
-            ("sharp", *place(*banks, *_tensors(batch)), *sharp.key, _key(fold)),
+            _key(where, fold),
             w.shape[0],
             lambda: self._both(banks, batch, sharp, fold),
         )
@@ -199,7 +197,8 @@ class ProgramPath:
 
         def body() -> None:
             work.fetch(*samples, self.backend)
-            batch = Minibatch(*(t[:clients] for t in (work.x, work.y, work.count_now)), None)
+            x, y, count = (t[:clients] for t in (work.x, work.y, work.count_now))
+            batch = Minibatch(x, y, count, None)
             out = w[:, :trained]
             if sharp is None:
                 tape = _Tape(self, source, w, out, batch.x, batch.count, False, fold)
@@ -210,7 +209,7 @@ class ProgramPath:
 
         where = place(source, w, samples[0].bank, samples[1], work.rows, losses)
         about = None if sharp is None else sharp.key
-        return self._planner.plan(("step", *where, about, _key(fold)), clients, body)
+        return self._planner.plan(_key(("step", *where, about), fold), clients, body)
 
     def _both(
         self,
@@ -252,8 +251,8 @@ class ProgramPath:
                 tape.settle()
 
     def _do(self, key: Hashable, clients: int, body: Callable[[], None]) -> None:
-        """Run `body`, by a plan where that is possible."""
-        if self.plannable:
+        """Run `body`, by a plan where that is possible; None has no plan."""
+        if self.plannable and key is not None:
             self._planner.plan(key, clients, body).run(clients, self._planner.work)
         else:
             body()
@@ -282,8 +281,13 @@ def _tensors(batch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
     return batch.x, batch.y, batch.count
 
 
-def _key(fold: Fold | None) -> tuple[float, ...]:
-    return () if fold is None else (fold.alpha, fold.beta, *place(fold.base))
+def _key(where: tuple[Hashable, ...], fold: Fold | None) -> Hashable:
+    """What a plan is kept under; None where its numbers would change under it."""
+    if fold is None:
+        return where
+    if isinstance(fold.alpha, Tensor) or isinstance(fold.beta, Tensor):
+        return None
+    return (*where, fold.alpha, fold.beta, *place(fold.base))
 
 
 @dataclass(frozen=True)
@@ -398,13 +402,14 @@ class _Tape:
 
     def parameter(self, name: str) -> Tensor:
         held = self.path.layout.aliases.get(name, name)
-        moved = self.ahead is not None and self.ascent is not None and held in self.ascent.moved
-        return self.path.views(self.ahead if moved else self.w)[held]
+        if self.ahead is not None and self.ascent is not None and held in self.ascent.moved:
+            return self.path.views(self.ahead)[held]
+        return self.path.views(self.w)[held]
 
     def sink(self, name: str) -> Sink:
         held = self.path.layout.aliases.get(name, name)
         out, fold = self.path.views(self.g)[held], self.fold
-        alpha = 1.0 if fold is None else fold.alpha
+        alpha: Coefficient = 1.0 if fold is None else fold.alpha
         if held in self.written:  # a tied weight: its second layer adds to the first
             return Sink(out, alpha, 1.0, out)
         self.written.add(held)

@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from ..kernels._args import Coefficient
+
 
 @dataclass(frozen=True)
 class Sink:
@@ -24,8 +26,8 @@ class Sink:
     """
 
     out: Tensor
-    alpha: float = 1.0
-    beta: float = 0.0
+    alpha: Coefficient = 1.0
+    beta: Coefficient = 0.0
     base: Tensor | None = None
 
 
@@ -109,11 +111,13 @@ def sink_arguments(tape: Tape, **names: str | None) -> dict[str, Any]:
     """
     sinks = {part: None if name is None else tape.sink(name) for part, name in names.items()}
     held = [sink for sink in sinks.values() if sink is not None]
-    given = max(held, key=lambda sink: sink.beta, default=Sink(torch.empty(0)))
-    for sink in held:
+    given = held[0] if held else Sink(torch.empty(0))
+    if any(sink.beta is not given.beta for sink in held):
         # A tied weight adds to its other layer's gradient, its bias starts anew: from zero, then.
-        if sink.beta != given.beta:
-            sink.out.zero_()
+        given = max(held, key=lambda sink: float(sink.beta))
+        for sink in held:
+            if sink.beta != given.beta:
+                sink.out.zero_()
     outs = {f"d{part}": None if sink is None else sink.out for part, sink in sinks.items()}
     bases = {f"base_{part}": None if sink is None else sink.base for part, sink in sinks.items()}
     return outs | bases | dict(alpha=given.alpha, beta=given.beta)
