@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from . import kernels
 from .algorithms.pieces import Clients, Cohort
@@ -16,6 +17,7 @@ from .kernels import Column
 from .layout import FlatLayout
 from .local import Batches, LocalSettings, LocalTrainer, about
 from .memory import Halving
+from .probe import Probe
 from .schedule import Round
 from .state import ClientState, ServerState
 from .sums import Mean, RoundSums
@@ -43,11 +45,13 @@ class EngineSettings:
     """What a run fixes for its rounds.
 
     cohort    the largest cohort of the schedule
+    width     B, its widest batch
     tolerant  a diverged client counts as one that did not move; else its divergence leaves the
               global model as it was
     """
 
     cohort: int
+    width: int
     by_samples: bool
     tolerant: bool
     server_lr: float
@@ -71,10 +75,11 @@ class Engine:
         self.rule = self.algorithm.server.kernel(settings.server_lr)
         trained = self.about.trained
         kept = self.algorithm.server_rows(), self.algorithm.server_scalars()
-        self.state = ServerState(row, trained, self.rule, *kept)
+        small = self.algorithm.server_values(self.about)
+        self.state = ServerState(row, trained, self.rule, *kept, small)
         self.next = self.state.twin()
         rows, values = self.algorithm.client_rows(), self.algorithm.client_values(self.about)
-        self.clients = ClientState(rows, values, data.num_clients, self.state.w)
+        self.clients = ClientState(rows, values, data.num_clients, row, trained)
         self.sent = torch.empty_like(row)
         self.mean = Mean(row, self.about, self.backend)
         self.models = row.new_zeros(0, trained)  # of a whole cohort, where a rule needs it
@@ -149,6 +154,8 @@ class Engine:
             tally.samples += samples
             tally.diverged += at.ids[bad.cpu().numpy()].tolist()
             if tally.sums is not None:
+                if self.algorithm.personal is not None:
+                    at.own[self.algorithm.personal].copy_(self.trainer.w[: len(at)])
                 tally.numbers.append(self.algorithm.finish(at))
                 self._restore(at, bad)
                 tally.sums.add(at, part, self.clients)
@@ -172,7 +179,7 @@ class Engine:
 
         def work(trainer: LocalTrainer, chunk: int) -> tuple[Clients, Tensor, int]:
             chosen = order[begin : begin + chunk]
-            batches = self._batches(trainer, cohort.round, plan, chosen)
+            batches = self.batches(trainer, cohort.round, plan, chosen)
             at = self._clients(trainer, cohort, slice(begin, begin + len(chosen)), sent)
             wants = self.algorithm.drift.full_gradient
             everything = self._everything(trainer, at, plan.width) if wants else None
@@ -218,14 +225,18 @@ class Engine:
             values=values,
             server=self.state.shown(),
             scalars=self.state.scalars,
+            probe=Probe(trainer, self.data, cohort.round, self.settings.width),
         )
 
-    def _batches(self, trainer: LocalTrainer, t: int, plan: Round, chosen: np.ndarray) -> Batches:
+    def batches(self, trainer: LocalTrainer, t: int, plan: Round, chosen: np.ndarray) -> Batches:
+        """The batches of the clients at the positions `chosen` of a round, as wide as the run's."""
         index, count = plan.batches(chosen)
         clients = plan.clients[chosen]
         steps = int(count.ne(0).sum(dim=1).max()) if len(chosen) else 0
-        sample = self.data.rows(torch.from_numpy(clients), index[:, :steps])
-        draws = trainer.feed.draw(t, clients, steps, plan.width)
+        width = self.settings.width  # what the path's buffers hold, which `plan` may not fill
+        index = pad(index[:, :steps], (0, width - plan.width))
+        sample = self.data.rows(torch.from_numpy(clients), index)
+        draws = trainer.feed.draw(t, clients, steps, width)
         return Batches(t, clients, sample, count[:, :steps], draws)
 
     def _everything(self, trainer: LocalTrainer, at: Clients, width: int) -> Batches:

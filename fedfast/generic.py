@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .algorithms.objective import Objective
 from .data import Samples
 from .feed import View
 from .layout import FlatLayout
-
-Loss = Callable[[Tensor, Tensor], Tensor]
+from .network import Loss, Weighted, run_loss
 
 T = TypeVar("T")
 
@@ -103,6 +103,7 @@ class GenericPath:
         g: Tensor,
         losses: Tensor,
         keep_carried: bool,
+        objective: Objective | None = None,
     ) -> None:
         """Write each client's mini-batch gradient and loss.
 
@@ -110,17 +111,18 @@ class GenericPath:
         carried  [K, S]           rows whose tail holds buffers, updated unless `keep_carried`
         g        [K, >= trained]  out, `g[:, :trained]`
         losses   [K]              out
+        objective  an algorithm's loss in the place of the run's
         """
-        count = batch.count.tolist()
+        count, loss = batch.count.tolist(), objective or run_loss
 
         def work(worker: int) -> None:
             for k in range(worker, len(count), self.workers):
-                if batch.seeds is not None:
-                    torch.manual_seed(batch.seeds[k])
                 tail = self._tail(self._row(carried, k, False), keep_carried)
-                samples = (batch.x[k, : count[k]], batch.y[k, : count[k]])
-                model, gradient = self._row(w, k, True), self._row(g, k, True)
-                losses[k] = self._backward(self.replicas[worker], model, tail, samples, gradient)
+                model = {n: v.detach().requires_grad_() for n, v in self._row(w, k, True).items()}
+                net = self._network(worker, {**model, **tail}, batch.seeds, k)
+                value = loss(net, batch.x[k, : count[k]], batch.y[k, : count[k]], k)
+                losses[k] = value.detach()
+                self._backward(value, model, self._row(g, k, True))
 
         self._each_worker(work)
 
@@ -129,20 +131,18 @@ class GenericPath:
         tail = {s.name: views[s.name] for s in self.layout.slots if not s.trained}
         return {name: t.clone() for name, t in tail.items()} if keep else tail
 
+    def _network(
+        self, worker: int, tensors: dict[str, Tensor], seeds: Sequence[int] | None, k: int
+    ) -> Weighted:
+        seed = None if seeds is None else seeds[k]
+        return Weighted(self.replicas[worker], tensors, self.layout, self.loss, seed)
+
     def _backward(
-        self,
-        replica: nn.Module,
-        model: dict[str, Tensor],
-        tail: dict[str, Tensor],
-        batch: tuple[Tensor, Tensor],
-        gradient: dict[str, Tensor],
-    ) -> Tensor:
-        leaves = {name: view.detach().requires_grad_() for name, view in model.items()}
-        loss = self.loss(functional_call(replica, {**leaves, **tail}, (batch[0],)), batch[1])
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        self, loss: Tensor, model: dict[str, Tensor], gradient: dict[str, Tensor]
+    ) -> None:
+        found = torch.autograd.grad(loss, list(model.values()), allow_unused=True)
         for view, part in zip(gradient.values(), found, strict=True):
             view.zero_() if part is None else view.copy_(part)
-        return loss.detach()
 
     @torch.no_grad()
     def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
@@ -160,6 +160,22 @@ class GenericPath:
         parts = sorted(part for found in self._each_worker(work) for part in found)
         correct = sum(part[2] for part in parts)
         return correct / len(samples), sum(part[1] for part in parts) / len(samples)
+
+    @torch.no_grad()
+    def predict(self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]]) -> list[Tensor]:
+        """The predicted classes [n] of every job: (what returns a model's row [S], samples)."""
+
+        def logits(worker: int, row: Tensor, samples: Samples) -> Tensor:
+            x = samples.inputs(self.layout.dtype)
+            return functional_call(self.judges[worker], self.layout.views(row), (x,))
+
+        def work(worker: int) -> list[Tensor]:
+            mine = jobs[worker :: self.workers]
+            with torch.no_grad():
+                return [logits(worker, row(), samples).argmax(dim=1) for row, samples in mine]
+
+        found = self._each_worker(work)
+        return [found[i % self.workers][i // self.workers] for i in range(len(jobs))]
 
     def _judge(
         self, judge: nn.Module, tensors: dict[str, Tensor], samples: Samples, start: int

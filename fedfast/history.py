@@ -31,6 +31,10 @@ class Row:
     seconds: float = math.nan  # wall clock
     clients_per_second: float = math.nan
     status: str = "ok"  # or what went wrong: "diverged: client 7 non-finite"
+    personal_accuracy: float = math.nan  # personal models on their clients' test parts, mean
+    personal_pooled: float = math.nan  # the same, all test parts' samples alike
+    local_accuracy: float = math.nan  # the global model on the clients' test parts, mean
+    pooled_accuracy: float = math.nan  # the same, all test parts' samples alike
 
 
 FIELDS = tuple(field.name for field in fields(Row))

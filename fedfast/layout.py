@@ -10,7 +10,7 @@ weights) lies behind it and is averaged, never stepped. Padding is zero and stay
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -56,6 +56,8 @@ class FlatLayout:
     trained  end of the trained region, a multiple of 64
     stride   `S`, elements per row, a multiple of 64
     dtype    of the row
+    head     `row[head[0] : head[1]]` is the last Linear of the module, its tensors and their
+             padding; (0, 0) where there is none, or where it is frozen or shares a tensor
     """
 
     slots: tuple[Slot, ...]
@@ -64,6 +66,7 @@ class FlatLayout:
     trained: int
     stride: int
     dtype: torch.dtype
+    head: tuple[int, int]
 
     @classmethod
     def of(cls, module: nn.Module, dtype: torch.dtype | None = None) -> FlatLayout:
@@ -85,7 +88,8 @@ class FlatLayout:
         first, trained = _place({n: t for n, t in inside.items() if n in learns}, 0, True)
         rest, stride = _place({n: t for n, t in inside.items() if n not in learns}, trained, False)
         aside = tuple(name for name in named if name not in inside)
-        return cls((*first, *rest), aliases, aside, trained, stride, dtype)
+        head = _head(module, first)
+        return cls((*first, *rest), aliases, aside, trained, stride, dtype, head)
 
     @property
     def parameters(self) -> int:
@@ -186,6 +190,16 @@ def _place(
         slots.append(Slot(name, t.shape, t.dtype, offset, trained))
         offset = _up(offset + t.numel(), ALIGN_TENSOR)
     return tuple(slots), _up(offset, ALIGN_ROW)
+
+
+def _head(module: nn.Module, slots: Sequence[Slot]) -> tuple[int, int]:
+    """Where the last Linear lies, if it has all its tensors to itself and trains them."""
+    last = [(name, m) for name, m in module.named_modules() if isinstance(m, nn.Linear)][-1:]
+    for name, linear in last:
+        own = [slot for slot in slots if slot.name.rpartition(".")[0] == name]
+        if len(own) == len(list(linear.parameters())):
+            return own[0].offset, _up(own[-1].stop, ALIGN_TENSOR)
+    return 0, 0
 
 
 def _up(value: int, multiple: int) -> int:

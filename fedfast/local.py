@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +85,10 @@ class LocalTrainer:
         self.ahead = trained() if local.ascends else None
         self.first = trained() if local.keeps else None
         self.m = trained() if local.momentum else None
-        self.own = {name: trained() for name in self.algorithm.client_rows()}
+        self.own = {
+            name: layout.bank(chunk, device, full=kind == "model")
+            for name, kind in self.algorithm.client_rows().items()
+        }
         self.scratch = {name: trained() for name in self.algorithm.scratch_rows()}
         self.losses = torch.zeros(chunk, dtype=layout.dtype, device=device)
         self.spare = torch.zeros_like(self.losses)
@@ -164,7 +168,7 @@ class LocalTrainer:
         share = everything.count.to(at.sizes) / at.sizes[:, None]
         some = everything.count.clamp(min=1)  # who is done repeats a sample, with no weight
         for s in range(some.shape[1]):
-            batch = self._batch(s, len(at), replace(everything, count=some))
+            batch = self.batch(s, len(at), replace(everything, count=some))
             self.path.gradients(at.w, carried, batch, at.g, self.spare[: len(at)], True)
             kernels.step(full, [(at.g, share[:, s])], -1.0, out=full, backend=at.backend)
 
@@ -179,7 +183,7 @@ class LocalTrainer:
         """Step `s` of `batches`; given: the learning rate [K] where it is not the algorithm's."""
         settings, active = self.settings, len(at)
         at.step, source, out = s, at.w, self.w[:active, : self.layout.trained]
-        batch = self._batch(s, active, batches)
+        batch = self.batch(s, active, batches)
         lr = self.algorithm.rate(at) if given is None else given
         if self.folds and (given is not None or isinstance(lr, float)):
             fold = Fold(-lr, 1.0 - lr * settings.weight_decay, source)
@@ -208,16 +212,20 @@ class LocalTrainer:
             backend=settings.backend,
         )
 
-    def _batch(self, s: int, active: int, batches: Batches) -> Minibatch:
+    def batch(self, s: int, active: int, batches: Batches, draw: int | None = None) -> Minibatch:
+        """The samples of step `s`; `draw` keys its random numbers, if they are not the step's."""
         rows = batches.sample[:active, s].to(self.feed.x.device)
-        seeds = self._seeds(batches, active, s) if self.path.random else None
+        seeds = None
+        if self.path.random:
+            seeds = self._seeds(batches, active, s if draw is None else draw)
         view = self.feed.view(batches.draws, s, active)
         return self.path.batch(view, self.feed.y, rows, batches.count[:active, s], seeds)
 
-    def _gradient(self, at: Clients, batch: Minibatch, out: Tensor, extra: dict[str, Fold]) -> None:
+    def _gradient(self, at: Clients, batch: Minibatch, out: Tensor, extra: dict[str, Any]) -> None:
         """The step's gradient `[active, trained]` into `out`: at `w` or at its ascent."""
         local, carried = self.algorithm.local, self.w[: len(at)]
         losses, spare = self.losses[: len(at)], self.spare[: len(at)]
+        extra = extra | self._objective(at, False)
         if at.ahead is None:
             self.path.gradients(at.w, carried, batch, out, losses, False, **extra)
             return
@@ -226,7 +234,10 @@ class LocalTrainer:
             self.path.sharp_gradients(at.w, carried, batch, out, losses, sharp, **extra)
         elif local.looks:
             first = at.g if at.first is None else at.first
-            self.path.gradients(at.w, carried, batch, first, losses, False)
+            look = self._objective(at, True)
+            if look:  # another loss, which is not the one on record
+                losses, spare = spare, losses
+            self.path.gradients(at.w, carried, batch, first, losses, False, **look)
             local.ascend(at, first, at.ahead)
             # The loss on record and the running statistics are the model's own: the second pass
             # keeps both.
@@ -234,6 +245,12 @@ class LocalTrainer:
         else:
             local.ascend(at, None, at.ahead)
             self.path.gradients(at.ahead, carried, batch, out, losses, False, **extra)
+
+    def _objective(self, at: Clients, looking: bool) -> dict[str, Any]:
+        """The keyword for `gradients` where the algorithm has a loss of its own."""
+        local = self.algorithm.local
+        own = local.objective(at, looking) if local.own_loss else None
+        return {} if own is None else dict(objective=own)
 
     def _seeds(self, batches: Batches, active: int, s: int) -> list[int]:
         """One 63-bit seed per client for this step; both SAM passes see the same dropout masks."""
@@ -244,8 +261,15 @@ class LocalTrainer:
 
 def about(layout: FlatLayout, device: torch.device) -> Layout:
     """What algorithms may know of the model."""
-    names = tuple(slot.name for slot in layout.slots if slot.trained)
-    return Layout(names, layout.segments(device), layout.trained)
+    slots = [slot for slot in layout.slots if slot.trained]
+    return Layout(
+        names=tuple(slot.name for slot in slots),
+        shapes=tuple(tuple(slot.shape) for slot in slots),
+        segments=layout.segments(device),
+        trained=layout.trained,
+        head=layout.head,
+        dtype=layout.dtype,
+    )
 
 
 def folds(settings: LocalSettings, layout: FlatLayout, path: GenericPath | ProgramPath) -> bool:

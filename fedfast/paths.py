@@ -12,9 +12,15 @@ from .programs import Program, trace
 
 
 def program_for(
-    module: nn.Module, layout: FlatLayout, loss: object, backend: str, x: Tensor
+    module: nn.Module, layout: FlatLayout, loss: object, backend: str, x: Tensor, own_loss: str = ""
 ) -> tuple[Program | None, str]:
-    """(program, "") or (None, why the generic path is taken). x: `[2, ...]` samples."""
+    """(program, "") or (None, why the generic path is taken).
+
+    x         `[2, ...]` samples
+    own_loss  why the algorithm's gradients are not those of the run's loss alone, ""
+    """
+    if own_loss:
+        return None, own_loss
     if loss != "cross_entropy":
         return None, "the loss is a callable"
     program, reason = trace(module, x)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from .kernels import _launch
 from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
 from .paths import program_for, say_once
+from .personal import ClientScores, Personal
 from .programs import ProgramPath, bytes_per_client
 from .schedule import Schedule
 
@@ -62,7 +64,8 @@ class Simulation:
     on_divergence  "stop" ends the run when a model turns non-finite, "continue" counts such a
                    client as unmoved; either way the row says so and the global model stays finite
     empty_clients  "skip" never samples clients without data, "refuse" raises
-    eval_every     rounds between evaluations on `test` (the last round is always evaluated)
+    eval_every     rounds between evaluations on `test` and on the clients' own test parts, where
+                   they have some (the last round is always evaluated)
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others take
     the generic path, and `generic_because` says why ("" for a program).
@@ -131,6 +134,8 @@ class Simulation:
         loss_fn = doors.loss(loss)
         self._model, traits = doors.model(model, data, self.device, self.dtype)
         doors.labels("clients", data.y, traits.classes, loss)
+        for i, part in enumerate(data.test or []):
+            doors.labels(f"clients.test[{i}]", part.y, traits.classes, loss)
         self._test = doors.test(test, data, traits.classes, loss, self.device, self.dtype)
         self.schedule = doors.schedule(
             schedule, data.sizes, rounds, participation, local_epochs, batch_size, seed
@@ -142,7 +147,9 @@ class Simulation:
         row = layout.flatten(self._model, self.device)
         _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
         trial = data.bank.take(data.order[:2]).inputs(self.dtype)
-        program, self.generic_because = program_for(self._model, layout, loss, backend, trial)
+        program, self.generic_because = program_for(
+            self._model, layout, loss, backend, trial, self.algorithm.local.own_loss
+        )
         width, item = self.schedule.width, self.dtype.itemsize
         activations = width * item * trial[0].numel()
         if program is not None:
@@ -173,11 +180,13 @@ class Simulation:
         trainers = memories.Halving(trainer, self.memory.chunk)
         settings = EngineSettings(
             cohort=self.schedule.largest_cohort,
+            width=self.schedule.width,
             by_samples=aggregation == "samples",
             tolerant=on_divergence == "continue",
             server_lr=server_lr,
         )
-        self._engine = Engine(trainers, data, layout, row, local, settings)
+        self._engine = Engine(trainers, replace(data, test=None), layout, row, local, settings)
+        self._personal = Personal(self._engine, self._judge, data)
         self.layout, self.history, self.stopped = layout, History(), False
 
     @property
@@ -230,6 +239,21 @@ class Simulation:
         with torch_threads(self.threads):
             return self._judge.evaluate(self._engine.state.row, samples)
 
+    def evaluate_clients(self) -> ClientScores:
+        """The global and the personal models on each client's own test part.
+
+        Raises ValueError where the clients have no test parts.
+        """
+        with torch_threads(self.threads):
+            return self._personal.scores()
+
+    def client_state_dict(self, i: int) -> dict[str, Tensor]:
+        """The personal model of client `i`; loads into the user's own module.
+
+        Raises ValueError where the algorithm keeps none, or not yet (fine-tuning comes last).
+        """
+        return self.layout.state_dict(self._personal.row(i), self._model)
+
     def state_dict(self) -> dict[str, Tensor]:
         """The global model; loads into the user's own module."""
         return self.layout.state_dict(self._engine.state.row, self._model)
@@ -251,6 +275,10 @@ class Simulation:
         seconds = time.perf_counter() - begin
         status = self._status(outcome)
         self.stopped = status != "ok" and self._on_divergence == "stop"
+        if t + 1 == self.rounds and not self.stopped and self.algorithm.fine_tune is not None:
+            random = self._engine.trainer.path.random
+            with torch_threads(self.threads), doors.own_random_state(random):
+                self._personal.fine_tune(t + 1, lr)
         accuracy, loss = self._evaluation(t)
         down, up = self.traffic
         return Row(
@@ -267,11 +295,15 @@ class Simulation:
             seconds=seconds,
             clients_per_second=len(plan.clients) / seconds,
             status=status,
+            **(self.evaluate_clients().columns() if self._due(t) and self._personal.test else {}),
         )
 
     def _evaluation(self, t: int) -> tuple[float, float]:
-        due = (t + 1) % self._eval_every == 0 or t + 1 == self.rounds or self.stopped
-        return self.evaluate() if self._test is not None and due else (math.nan, math.nan)
+        due = self._test is not None and self._due(t)
+        return self.evaluate() if due else (math.nan, math.nan)
+
+    def _due(self, t: int) -> bool:
+        return (t + 1) % self._eval_every == 0 or t + 1 == self.rounds or self.stopped
 
     def _status(self, outcome: Outcome) -> str:
         if outcome.diverged:

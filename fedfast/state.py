@@ -23,22 +23,25 @@ class ServerState(Server):
         rule: Rule,
         rows: Iterable[str] = (),
         scalars: Mapping[str, float] | None = None,
+        values: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.row, self.trained, self.w = row, trained, row[:trained]
         self.m = torch.zeros_like(self.w) if rule.moments > 0 else None
         self.v = torch.full_like(self.w, rule.tau**2) if rule.moments > 1 else None
         self.rows = {name: torch.zeros_like(self.w) for name in rows}
         self.scalars = dict(scalars or {})
+        self.values = {name: v.to(row.device, copy=True) for name, v in (values or {}).items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by name: what a checkpoint holds."""
         moments = {"moment1": self.m, "moment2": self.v}
         kept = {name: t for name, t in moments.items() if t is not None}
-        return {"row": self.row, **kept, **self.rows}
+        return {"row": self.row, **kept, **self.rows, **self.values}
 
     def shown(self) -> dict[str, Tensor]:
-        """The rows that clients may read."""
-        return self.rows if self.m is None else {**self.rows, "moment": self.m}
+        """The rows and values that clients may read."""
+        shown = {**self.rows, **self.values}
+        return shown if self.m is None else {**shown, "moment": self.m}
 
     def copy_(self, other: ServerState) -> None:
         """Take over all values of `other`."""
@@ -55,6 +58,7 @@ class ServerState(Server):
         made.m = None if self.m is None else torch.empty_like(self.m)
         made.v = None if self.v is None else torch.empty_like(self.v)
         made.rows = {name: torch.empty_like(t) for name, t in self.rows.items()}
+        made.values = {name: torch.empty_like(t) for name, t in self.values.items()}
         made.scalars = {}
         return made
 
@@ -62,8 +66,9 @@ class ServerState(Server):
 class ClientState:
     """Rows and small values of every client, kept from the round in which it first takes part.
 
-    rows    name -> "zeros" or "start": what a row holds the first time
+    rows    name -> "zeros", "start" or "model", see `Piece.client_rows`
     values  name -> what every client starts with
+    row     [S], the initial model
     Memory grows with the clients that have taken part, not with the population.
     """
 
@@ -72,14 +77,19 @@ class ClientState:
         rows: Mapping[str, str],
         values: Mapping[str, Tensor],
         population: int,
-        like: Tensor,
+        row: Tensor,
+        trained: int,
     ) -> None:
-        self.first, self.like = dict(rows), like
+        self.first, self.like = dict(rows), row
+        self.initial = row.clone() if "model" in self.first.values() else None
         self.slot = torch.full((population,), -1, dtype=torch.int64)
         self.used = 0
-        self.rows = {name: like.new_zeros(0, like.shape[-1]) for name in rows}
+        self.rows = {
+            name: row.new_zeros(0, len(row) if kind == "model" else trained)
+            for name, kind in rows.items()
+        }
         self.values = {
-            name: v.to(like.device).expand(population, *v.shape).clone()
+            name: v.to(row.device).expand(population, *v.shape).clone()
             for name, v in values.items()
         }
 
@@ -106,9 +116,11 @@ class ClientState:
             self.values[name].index_copy_(0, at, v)
 
     def row(self, name: str, client: int) -> Tensor | None:
-        """One client's row [width], or None if it never took part."""
+        """One client's row [width]; if it never took part, the initial model or None."""
         slot = int(self.slot[client])
-        return None if slot < 0 else self.rows[name][slot]
+        if slot < 0:
+            return self.initial if self.first[name] == "model" else None
+        return self.rows[name][slot]
 
     def _slots(self, ids: Tensor, start: Tensor) -> Tensor:
         """Where the clients' rows lie; those that take part for the first time get new ones."""
@@ -120,8 +132,9 @@ class ClientState:
             self.slot[fresh] = torch.arange(begin, self.used)
             for name, first in self.first.items():
                 self._grow(name)
-                if first == "start":
-                    self.rows[name][begin : self.used] = start
+                held = self.initial if first == "model" else start
+                if first != "zeros" and held is not None:
+                    self.rows[name][begin : self.used] = held
         return self.slot[ids].to(self.like.device)
 
     def _grow(self, name: str) -> None:

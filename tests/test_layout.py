@@ -143,3 +143,25 @@ def test_flatten_refuses_another_architecture():
     layout = FlatLayout.of(nn.Linear(3, 4))
     with pytest.raises(ValueError, match=r"expected weight \[4, 3\]; got \[4, 5\]"):
         layout.flatten(nn.Linear(5, 4))
+
+
+def test_the_head_is_the_last_linear_with_its_padding():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(5, 3), nn.Linear(3, 2)
+            self.norm = nn.LayerNorm(3)
+
+    module = Two()
+    layout = FlatLayout.of(module)
+    row = torch.arange(1.0, layout.stride + 1)
+    a, b = layout.head
+    held = [slot for slot in layout.slots if a <= slot.offset < b]
+    assert [slot.name for slot in held] == ["head.weight", "head.bias"]
+    assert a == held[0].offset and held[-1].stop <= b <= layout.views(row)["norm.weight"][0] - 1
+    assert FlatLayout.of(nn.Conv2d(1, 2, 3)).head == (0, 0)
+    module.head.bias.requires_grad_(False)
+    assert FlatLayout.of(module).head == (0, 0)  # half of it is frozen
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    module[1].weight = module[0].weight
+    assert FlatLayout.of(module).head == (0, 0)  # its weight is the first layer's

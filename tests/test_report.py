@@ -127,3 +127,13 @@ def test_drawing_changes_nothing_for_others(tmp_path):
     assert dict(matplotlib.rcParams) == before
     assert ("matplotlib.pyplot" in sys.modules) == pyplot
     assert "<svg" in (tmp_path / "c.svg").read_text()
+
+
+def test_the_table_has_columns_of_the_clients_own_tests_where_a_run_has_them():
+    own = dict(personal_accuracy=0.75, local_accuracy=0.5)
+    tuned = History([*rows(2), Row(3, **own), Row(4)])
+    text = summary.markdown({"a": History(rows(4)), "b": tuned})
+    assert text.splitlines()[0].endswith("| clients/s | local | personal |")
+    assert text.splitlines()[2].endswith(" | – | – |")
+    assert text.splitlines()[3].endswith(" | 50.00% | 75.00% |")
+    assert "personal" not in summary.markdown({"a": History(rows(4))})

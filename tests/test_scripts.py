@@ -293,7 +293,9 @@ def test_fedfsa_random_draws_a_list_of_weights_that_the_script_follows():
         ours.append(path_step(sim))
         top = sim._engine.clients.values["top"]
         for k in cohort:
-            lists[t, k] = [("0.weight", "0.bias", "2.weight", "2.bias")[i] for i in top[k].nonzero()]
+            lists[t, k] = [
+                ("0.weight", "0.bias", "2.weight", "2.bias")[i] for i in top[k].nonzero()
+            ]
     assert {tuple(names) for names in lists.values()} == {("0.weight",), ("2.weight",)}
     expected = lookahead.fedfsa(run, 0.1, 0.6, 0.3, 1e-7, lambda t, k, scores: lists[t, k])
     assert (torch.stack(ours) - expected).abs().max() < 1e-12

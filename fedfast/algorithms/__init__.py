@@ -11,8 +11,11 @@ from ..annealing import SCHEDULES, Cosine, Exponential, Ramp
 from .base import Algorithm
 from .centralized import Centralized
 from .drift import Drift
+from .fedala import FedALA
 from .fedavg import FedAvg
+from .fedavgft import FedAvgFT
 from .fedcm import ClientMomentum, FedCM, MoFedSAM
+from .fedcr import BottleneckSGD, FedCR
 from .feddyn import Dual, FedDyn
 from .fedfsa import FSA, FedFSA, OfficialMomentum
 from .fedgh import FedGH, Harmonized
@@ -25,8 +28,10 @@ from .fedsagm import SAGM, FedSAGM
 from .fedsam import FedASAM, FedSAM
 from .fedsgd import FedSGD
 from .fedsmoo import ConsensusSAM, FedSMOO
+from .fedsol import FedSOL, ProximalSAM
 from .fedspeed import ExtraSAM, FedSpeed
 from .fedwmsam import FedWMSAM, GuidedSAM, WeightedMomentum
+from .finetune import FineTune
 from .optimizers import ASAM, SAM, SGD, Optimizer
 from .pieces import Clients, Cohort, Direction, Layout, Piece, Server, Sum
 from .scaffold import SCAFFOLD, ControlVariate, FedGAMMA
@@ -61,6 +66,10 @@ _PAGES: tuple[type[Algorithm], ...] = (
     FedNSAMSingle,
     FedWMSAM,
     FedGH,
+    FedAvgFT,
+    FedALA,
+    FedCR,
+    FedSOL,
 )
 PAGES: dict[str, type[Algorithm]] = {page.name: page for page in _PAGES}
 
@@ -75,6 +84,8 @@ _OPTIMIZERS: tuple[type[Optimizer], ...] = (
     LookAhead,
     FSA,
     GuidedSAM,
+    BottleneckSGD,
+    ProximalSAM,
 )
 OPTIMIZERS: dict[str, type[Optimizer]] = {o.name: o for o in _OPTIMIZERS}
 
@@ -103,10 +114,17 @@ _RULES: tuple[type[ServerRule], ...] = (
 )
 RULES: dict[str, type[ServerRule]] = {r.name: r for r in _RULES}
 
-_PIECES: dict[str, tuple[str, type[Piece], Mapping[str, type[Any]]]] = {
+# Names that a paper made known, but that nobody can implement from what is public.
+_WITHOUT_SOURCE = {
+    "plgu": "its radii per layer are described in an abstract only, there is no paper or code to "
+    "implement it from; fedfsa is the closest algorithm that there is a source for",
+}
+
+_PIECES: dict[str, tuple[str, type[Any], Mapping[str, type[Any]]]] = {
     "local": ("local optimizer", Optimizer, OPTIMIZERS),
     "drift": ("drift correction", Drift, DRIFTS),
     "server": ("server rule", ServerRule, RULES),
+    "fine_tune": ("fine-tuning", FineTune, {FineTune.name: FineTune}),
 }
 
 
@@ -119,13 +137,16 @@ def by_name(name: str, **parameters: Any) -> Algorithm:
     """An algorithm from its name and parameters, as a config writes them.
 
     `local`, `drift` and `server` may be an object, a name, or a mapping `{name: sam, rho: 0.05}`;
-    a parameter that changes over rounds may be a mapping `{name: ramp, start: 0, ...}`.
+    `fine_tune` may be None, an object or a mapping `{epochs: 10}`; a parameter that changes over
+    rounds may be a mapping `{name: ramp, start: 0, ...}`.
     Raises ValueError for an unknown name or parameter (with the nearest known one) or a bad value.
     """
+    if name in _WITHOUT_SOURCE:
+        raise ValueError(f"algorithm {name}: {_WITHOUT_SOURCE[name]}")
     if name not in PAGES:
         raise unknown("algorithm", name, PAGES)
     for part in _PIECES:
-        if part in parameters:
+        if parameters.get(part) is not None:
             parameters[part] = _piece(part, parameters[part])
     return _make(f"algorithm {name}", PAGES[name], parameters)
 
@@ -169,14 +190,18 @@ def _make(kind: str, page: type[Any], parameters: Mapping[str, Any]) -> Any:
         needed = field.default is MISSING and field.default_factory is MISSING
         if field.init and needed and field.name not in parameters:
             raise ValueError(f"{kind}: needs {field.name}")
-    given = {
-        key: schedule(v) if isinstance(v, Mapping) else v
-        for key, v in parameters.items()
-    }
+    given = {key: schedule(v) if isinstance(v, Mapping) else v for key, v in parameters.items()}
     return page(**given)
 
 
 __all__ = [
+    "ProximalSAM",
+    "FineTune",
+    "FedSOL",
+    "FedCR",
+    "FedAvgFT",
+    "FedALA",
+    "BottleneckSGD",
     "ASAM",
     "Adagrad",
     "Adam",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .drift import Drift
+from .finetune import FineTune
 from .optimizers import SGD, Optimizer
 from .pieces import Clients, Cohort, Direction, Layout, Piece, Rows, Server, Sum, overrides
 from .servers import Average, ServerRule
@@ -22,11 +23,14 @@ class Algorithm:
     local   the clients' optimizer: SGD, SAM, ASAM, ...
     drift   what is added to its direction, and the state that needs: none, prox, dual, ...
     server  how the global model follows from the clients' updates
+
+    fine_tune  what clients do with the final model, for themselves alone
     """
 
     local: Optimizer = field(default_factory=SGD)
     drift: Drift = field(default_factory=Drift)
     server: ServerRule = field(default_factory=Average)
+    fine_tune: FineTune | None = field(default=None, kw_only=True)
 
     name: ClassVar[str] = ""
     down: ClassVar[int] = 1  # model sizes a client receives per round, its pieces' extras aside
@@ -52,6 +56,11 @@ class Algorithm:
     def direction(self, at: Clients) -> Direction:
         """What the step descends along, before clipping and weight decay."""
         return self.drift.correct(at, self.local.terms(at))
+
+    @property
+    def personal(self) -> str | None:
+        """The client row that holds the clients' own models, None where nobody keeps them."""
+        return next((name for name, kind in self.client_rows().items() if kind == "model"), None)
 
     @property
     def gradients(self) -> int:
@@ -100,6 +109,10 @@ class Algorithm:
         """Server rows of all pieces, each once."""
         return tuple(dict.fromkeys(name for p in self.pieces for name in p.server_rows))
 
+    def server_values(self, layout: Layout) -> dict[str, Tensor]:
+        """Server values of all pieces."""
+        return {k: v for p in self.pieces for k, v in p.server_values(layout).items()}
+
     def server_scalars(self) -> dict[str, float]:
         """Server scalars of all pieces."""
         return {k: v for p in self.pieces for k, v in p.server_scalars().items()}
@@ -147,6 +160,14 @@ def check_combination(algorithm: Algorithm) -> None:
         found = getattr(algorithm, name)
         if not isinstance(found, kind):
             raise TypeError(f"{name}: expected a {kind.__name__}; got {found!r}")
+    if not isinstance(algorithm.fine_tune, FineTune | None):
+        raise TypeError(f"fine_tune: expected a FineTune or None; got {algorithm.fine_tune!r}")
+    if overrides(algorithm, "starts", Algorithm) and algorithm.drift.client_rows():
+        drift = algorithm.drift.name
+        raise ValueError(
+            f"{algorithm.name}: clients that start at models of their own under {drift}, whose "
+            "state is measured from the model that is sent"
+        )
     for piece in algorithm.pieces:
         reason = piece.refuses(algorithm)
         if reason:

@@ -12,8 +12,9 @@ is the authors' code: scores of min-max normalised tensors, and a momentum divid
 initial learning rate and multiplied by the decay once. Learning rates decay by `lr_decay` per local
 epoch and participation: each client has its own. `select="reverse"` and "random" are the paper's
 ablations. With rho_larger = rho_default, or TopC = 0, this is MoFedSAM.
-Client state: its Top list, its epochs done; server state w, m; two gradients per step; two model
-sizes down (w, m), one up. Personal models are the clients' own last ones.
+Client state: its model, Top list and epochs done; server state w, m; two gradients per step; two
+model sizes down (w, m), one up. A client's personal model is its own last one, stale until it takes
+part again.
 """
 
 from __future__ import annotations
@@ -173,6 +174,10 @@ class FedFSA(Algorithm):
         if official:
             drift = OfficialMomentum(self.alpha, decay=self.lr_decay)
         self.compose(local=local, drift=drift)
+
+    def client_rows(self) -> dict[str, str]:
+        """The client's own last model, as old as its last participation."""
+        return super().client_rows() | {"v": "model"}
 
     def client_values(self, layout: Layout) -> dict[str, Tensor]:
         """The Top list, and the local epochs a client has done, which its rate has decayed by."""

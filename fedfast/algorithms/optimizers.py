@@ -14,6 +14,7 @@ from ..annealing import Schedulable, at_round
 from ..kernels import perturb
 from ..kernels._args import TermsLike
 from ._checks import check, check_number, check_schedule
+from .objective import Objective
 from .pieces import Clients, Piece
 
 
@@ -28,6 +29,7 @@ class Optimizer(Piece):
     momentum: float = 0.0
     nesterov: bool = False
 
+    own_loss: ClassVar[str] = ""  # why gradients are not those of the run's loss alone
     ascends: ClassVar[bool] = False  # the step's gradient is taken at `ahead`, not at `w`
     looks: ClassVar[bool] = False  # and `ahead` depends on the gradient at `w`: two per step
 
@@ -52,6 +54,13 @@ class Optimizer(Piece):
         if self.momentum and keeps and not drift.plain:
             return f"local momentum under {drift.name}, whose state is derived from plain SGD steps"
         return ""
+
+    def objective(self, at: Clients, looking: bool) -> Objective | None:
+        """The loss whose gradient is taken, None for the run's; only asked with `own_loss`.
+
+        looking  for the gradient that `ascend` is given, not the step's
+        """
+        return None
 
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """Write `ahead`, where the step's gradient is taken. out: [K, trained]

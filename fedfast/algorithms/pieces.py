@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..kernels import Segments
 from ..kernels._args import Coefficient, TermsLike
+from .objective import Probe
 
 Rows = Mapping[str, Tensor]
 
@@ -25,13 +27,19 @@ class Layout:
     """What a piece may know of the model: its trained tensors in row order.
 
     names     of the tensors, as in `named_parameters`
+    shapes    of the tensors
     segments  where they lie in a row
     trained   length of the row
+    head      where the last Linear lies, (0, 0) where there is none
+    dtype     of the rows
     """
 
     names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
     segments: Segments
     trained: int
+    head: tuple[int, int]
+    dtype: torch.dtype
 
 
 @dataclass
@@ -51,11 +59,12 @@ class Clients:
     g            [K, trained], the gradient of the step, at `ahead` where the optimizer ascends
     first        [K, trained], the gradient at `w` itself, for optimizers that keep it
     ahead        [K, trained], where `g` was taken, for optimizers that ascend
-    own          client rows [K, trained] by name, to be updated in place
+    own          client rows [K, trained] by name, to be updated in place; [K, S] for "model" rows
     scratch      rows [K, trained] by name that hold nothing between rounds
     values       small client state [K, ...] by name, to be updated in place
-    server       server rows [trained] by name, and the rule's "moment"; read only
+    server       server rows [trained] and values by name, and the rule's "moment"; read only
     scalars      server scalars by name, read only
+    probe        gradients on samples of the piece's own choice
     """
 
     layout: Layout
@@ -79,6 +88,7 @@ class Clients:
     values: Rows
     server: Rows
     scalars: Mapping[str, float]
+    probe: Probe
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -170,12 +180,14 @@ class Server:
     w        [trained], the global model
     m        [trained], the server rule's momentum, where it has one
     rows     [trained] by name
+    values   small tensors by name
     scalars  numbers by name
     """
 
     w: Tensor
     m: Tensor | None
     rows: dict[str, Tensor]
+    values: dict[str, Tensor]
     scalars: dict[str, float]
 
 
@@ -192,10 +204,12 @@ class Piece:
         return ""
 
     def client_rows(self) -> Mapping[str, str]:
-        """Rows kept for every client across rounds: name -> "zeros" or "start".
+        """Rows kept for every client across rounds: name -> "zeros", "start" or "model".
 
-        The word says what a row holds when its client takes part for the first time: zeros, or
-        the model that it was sent.
+        "zeros" and "start" say what a row holds when its client takes part for the first time:
+        zeros, or the model that it was sent. "model" is the client's own last model, written by
+        the engine after the last local step, the run's initial model before: its personal model.
+        It is as wide as the whole row, for running statistics are part of it.
         """
         return {}
 
@@ -205,6 +219,10 @@ class Piece:
 
     def client_values(self, layout: Layout) -> Rows:
         """Small state kept for every client: name -> what all start with. Checks the layout."""
+        return {}
+
+    def server_values(self, layout: Layout) -> Rows:
+        """Small state the server keeps: name -> value before the first round. Checks the layout."""
         return {}
 
     def server_scalars(self) -> Mapping[str, float]:
@@ -218,7 +236,7 @@ class Piece:
         """After each local step; `at.w` is the new model."""
 
     def finish(self, at: Clients) -> Rows:
-        """After the last local step: update `at.own`, `at.values`; return numbers [K] by name."""
+        """After the last local step: update `at.own`, `at.values`; return numbers [K, ...]."""
         return {}
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:

@@ -36,6 +36,8 @@ def prepare(config: RunConfig) -> Setting:
         found = data.load(config.data.name, config.data.root)
     with _section("partition"):
         clients = data.partition(config.partition.name, found.train, **config.partition_options())
+        if config.local_test is not None:
+            clients = data.local_split(clients, config.local_test, config.seed)
     with _section("model"):
         model = models.build(
             config.model.name,
@@ -65,7 +67,7 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
     from ..simulation import Simulation
 
     section = config.algorithms[label]
-    chosen = {"data", "partition", "model", "algorithms", "dtype", "out", "lr"}
+    chosen = {"data", "partition", "model", "algorithms", "dtype", "out", "lr", "local_test"}
     return Simulation(
         setting.model,
         setting.clients,

@@ -187,6 +187,12 @@ class RunConfig(Section):
         None, description="crops and flips of training images; -batch: alike in a step; null = none"
     )
     eval_every: Count = Field(1, description="rounds from one test of the global model to the next")
+    local_test: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of each client's samples set aside to test models on; null = none",
+    )
     seed: Seed = Field(0, description="seed of weights, cohorts, batches and partition")
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N"

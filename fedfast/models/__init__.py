@@ -6,8 +6,10 @@ from .mobilenet import mobilenetv2
 from .registry import build
 from .resnet import resnet18, resnet18_gn
 from .sequence import lstm
+from .stochastic import Stochastic, stochastic
 
 __all__ = [
+    "Stochastic",
     "build",
     "cnn",
     "lenet",
@@ -17,4 +19,5 @@ __all__ = [
     "mobilenetv2",
     "resnet18",
     "resnet18_gn",
+    "stochastic",
 ]

@@ -15,6 +15,7 @@ from .dense import mclr, mlp
 from .mobilenet import mobilenetv2
 from .resnet import resnet18, resnet18_gn
 from .sequence import lstm
+from .stochastic import stochastic
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": cnn,
@@ -25,6 +26,7 @@ _MODELS: dict[str, Callable[..., nn.Module]] = {
     "mobilenetv2": mobilenetv2,
     "resnet18": resnet18,
     "resnet18-gn": resnet18_gn,
+    "stochastic": stochastic,
 }
 NAMES = tuple(_MODELS)
 
@@ -46,7 +48,8 @@ def build(
     if classes < 2:
         raise ValueError(f"classes: expected at least 2; got {classes}")
     check_seed(seed)
-    check_options(name, _MODELS[name], options, own=("input_shape", "classes"))
+    if name != "stochastic":  # which asks the function of its body
+        check_options(name, _MODELS[name], options, own=("input_shape", "classes"))
     # Only the CPU's generator is seeded: torch.manual_seed would reach the GPUs' as well.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -6,6 +6,8 @@ import inspect
 import sys
 from collections.abc import Iterator
 
+import torch
+
 from ..algorithms import PAGES, Algorithm, Layout
 from ..kernels import Segments
 
@@ -17,7 +19,10 @@ Made from the pages in `fedfast/algorithms/` by `make docs`; do not edit.
 
 Every algorithm is a local optimizer under a drift correction under a server rule; each piece can be
 exchanged where that has a meaning: `FedDyn(local=SAM(rho=0.1))`, `FedGH(drift=Prox(mu=0.01))`, in a
-config `local: {name: sam, rho: 0.1}`.
+config `local: {name: sam, rho: 0.1}`. Any of them takes `fine_tune=FineTune(epochs=10)`: after the
+last round every client trains the final model's last layer for itself. Personal models, where
+clients keep them (FedFSA, FedALA, FedCR, fine-tuning), come from `sim.client_state_dict(i)`;
+`sim.evaluate_clients()` judges them and the global model on the clients' own test parts.
 
 - *client keeps*: rows of model size and small values kept for each client across rounds.
   *server keeps*: besides the model.
@@ -27,7 +32,7 @@ config `local: {name: sam, rho: 0.1}`.
 - *verified*: round by round at 1e-12 in float64, against a run of public code or of the paper's
   formula kept as numbers (`tests/oracles/*.npz`), or against a script of the formula in autograd.
 
-PLGU has no usable source beyond its abstract and is not here.
+PLGU has no usable source beyond its abstract and is not here: `by_name("plgu")` says so.
 """
 
 
@@ -42,13 +47,13 @@ def _cells(made: Algorithm) -> tuple[str, ...]:
     module = type(made).__module__.rsplit(".", 1)[1]
     down, up = made.traffic()
     code = "" if made.official is None else f" ({made.official[0]} / {made.official[1]})"
-    server = [*made.server_rows(), *made.server_scalars()]
+    server = [*made.server_rows(), *made.server_values(_layout()), *made.server_scalars()]
     moments = made.server.kernel(1.0).moments
     server += ["m", "v"][:moments]
     return (
         f"`{made.name}`",
         f"[{type(made).__name__}](../fedfast/algorithms/{module}.py)",
-        ", ".join([*made.client_rows(), *_values(made)]) or "–",
+        ", ".join([*made.client_rows(), *made.client_values(_layout())]) or "–",
         ", ".join(server) or "–",
         str(made.gradients) if not made.pools else "1",
         f"{down} / {up}{code}",
@@ -56,12 +61,13 @@ def _cells(made: Algorithm) -> tuple[str, ...]:
     )
 
 
-def _values(made: Algorithm) -> tuple[str, ...]:
-    """Names of the small client values; a model of some layers stands in for the user's."""
-    layers = 8
-    segments = Segments.of(range(layers), [1] * layers)
-    names = tuple(f"{i}.weight" for i in range(layers))
-    return tuple(made.client_values(Layout(names, segments, layers)))
+def _layout() -> Layout:
+    """A model of some layers stands in for the user's: values are asked for by its layout."""
+    names = (*(f"encoder.{i}.weight" for i in range(6)), "head.weight", "head.bias")
+    count = len(names)
+    segments = Segments.of(range(count), [1] * count)
+    shapes = ((1, 1),) * (count - 1) + ((1,),)
+    return Layout(names, shapes, segments, count, (count - 2, count), torch.float32)
 
 
 def _pages() -> Iterator[str]:

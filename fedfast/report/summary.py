@@ -12,16 +12,35 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 HEADS = ("algorithm", "rounds", "accuracy", "best (round)", "loss", "time", "clients/s")
+# Columns of runs whose clients have test parts of their own: the last means over clients.
+OWN = {"local": "local_accuracy", "personal": "personal_accuracy"}
+
+
+def heads(histories: Mapping[str, History]) -> tuple[str, ...]:
+    """The table's columns: `HEADS`, and those of `OWN` that some label has."""
+    has = [h for h, field in OWN.items() if any(_own(x, field) for x in histories.values())]
+    return (*HEADS, *has)
 
 
 def rows(histories: Mapping[str, History]) -> list[tuple[str, ...]]:
-    """The table's cells, one row per label, in the order of `HEADS`."""
-    return [_cells(label, history) for label, history in histories.items()]
+    """The table's cells, one row per label, in the order of `heads`."""
+    extra = [OWN[head] for head in heads(histories)[len(HEADS) :]]
+    return [
+        (*_cells(label, history), *(_own(history, field) or "–" for field in extra))
+        for label, history in histories.items()
+    ]
+
+
+def _own(history: History, field: str) -> str:
+    """The last value of a column that few rows have, "" without any."""
+    known = [value for value in history.column(field) if not math.isnan(value)]
+    return f"{known[-1]:.2%}" if known else ""
 
 
 def markdown(histories: Mapping[str, History]) -> str:
     """The table in markdown, and a line for each label that did not end well."""
-    cells = [HEADS, ("---", *["---:"] * (len(HEADS) - 1)), *rows(histories)]
+    columns = heads(histories)
+    cells = [columns, ("---", *["---:"] * (len(columns) - 1)), *rows(histories)]
     lines = ["| " + " | ".join(row) + " |" for row in cells]
     troubles = [f"- **{label}**: {text}" for label, text in notes(histories)]
     return "\n".join([*lines, "", *troubles]).rstrip() + "\n"
@@ -33,7 +52,7 @@ def table(histories: Mapping[str, History]) -> Table:
     from rich.table import Table
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in HEADS:
+    for head in heads(histories):
         made.add_column(head, justify="left" if head == HEADS[0] else "right")
     for row in _highlight(rows(histories), histories):
         made.add_row(*row)

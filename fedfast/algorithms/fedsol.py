@@ -1,0 +1,153 @@
+"""FedSOL. Lee et al., "FedSOL: Stabilized Orthogonal Learning with Proximal Restrictions in
+Federated Learning", CVPR 2024.
+
+    client   p = grad at v of KL(softmax(z_w / T) || softmax(z_v / T)),   z the logits on the batch
+             e = rho s * p / (|p| + eps);   s = 1 (fixed), or |v - w| with every tensor normalised
+             along its first dimension (adaptive)
+             v <- v - eta (grad CE at v + e + wd v)       (same batch)
+    server   as FedAvg
+
+p and |p| are those of the last linear layer, the head, alone, or of the whole model. At v = w the
+divergence is flat: p is written so that it is exactly 0 there, and so is e (a computed gradient of
+the divergence would be rounding noise, normalised to length rho). T = 3, without the factor T^2.
+Client state none; server state w; two gradients per step and one forward pass of w; one model down,
+one up. The authors' settings: rho 1, lr 0.01, lr_decay 0.99, momentum 0.9, weight_decay 1e-5, 5
+epochs of batches of 50.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..annealing import Schedulable, at_round
+from ..kernels import norms, perturb, stats
+from ._checks import check_number, check_schedule, check_word
+from .base import Algorithm
+from .objective import Network, Objective
+from .optimizers import Optimizer
+from .pieces import Clients, Layout, Rows
+
+
+@dataclass(frozen=True)
+class ProximalSAM(Optimizer):
+    """The gradient at a model perturbed along a proximal gradient.
+
+    perturbed  "head" or "all"
+    strength   "fixed" or "adaptive"
+    """
+
+    rho: Schedulable = 1.0
+    T: float = 3.0
+    perturbed: str = "head"
+    strength: str = "fixed"
+    eps: float = 1e-12
+
+    name: ClassVar[str] = "proximal-sam"
+    own_loss: ClassVar[str] = "the algorithm ascends along a divergence from the sent model"
+    ascends: ClassVar[bool] = True
+    looks: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_schedule("rho", self.rho)
+        check_number("T", self.T, above=True)
+        check_number("eps", self.eps)
+        check_word("perturbed", self.perturbed, ("head", "all"))
+        check_word("strength", self.strength, ("fixed", "adaptive"))
+
+    def client_values(self, layout: Layout) -> Rows:
+        """Nothing; raises ValueError for a model without a head."""
+        if self.perturbed == "head" and layout.head[1] == 0:
+            raise ValueError(
+                "perturbed: expected a model whose last Linear has trained tensors of its own, to "
+                "perturb the head alone; this one has none, 'all' perturbs the whole model"
+            )
+        return {}
+
+    def scratch_rows(self) -> tuple[str, ...]:
+        """The scaled direction."""
+        return ("scaled",) if self.strength == "adaptive" else ()
+
+    def objective(self, at: Clients, looking: bool) -> Objective | None:
+        """The divergence for the first gradient, the run's loss for the second."""
+        return self._divergence(at.start) if looking else None
+
+    def _divergence(self, sent: Tensor) -> Objective:
+        """A number whose gradient is that of the mean divergence on the batch."""
+
+        def loss(net: Network, x: Tensor, y: Tensor, k: int) -> Tensor:
+            logits = net(x)
+            with torch.no_grad():
+                before = net.holding(sent)(x)
+                gap = (logits / self.T).softmax(dim=1) - (before / self.T).softmax(dim=1)
+            return (logits * gap).sum() / (self.T * len(x))
+
+        return loss
+
+    def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
+        """`out = w + rho s p / (|p| + eps)` on what is perturbed."""
+        assert g is not None
+        a, b = at.layout.head if self.perturbed == "head" else (0, at.layout.trained)
+        p, length = g[:, a:b], None
+        if self.strength == "adaptive":
+            length = norms(stats(p, backend=at.backend))
+            p = self._scaled(at, g, (a, b))[:, a:b]
+        out.copy_(at.w)
+        perturb(
+            at.w[:, a:b],
+            p,
+            at_round(self.rho, at.round),
+            out=out[:, a:b],
+            eps=self.eps,
+            norm=length,
+            backend=at.backend,
+        )
+
+    def _scaled(self, at: Clients, g: Tensor, span: tuple[int, int]) -> Tensor:
+        """`g` times |v - w| normalised along each tensor's first dimension.
+
+        Client by client: torch's sums along a dimension depend on how many rows they are part of.
+        """
+        out = at.scratch["scaled"].zero_()
+        for k in range(len(at)):
+            moved = (at.w[k] - at.start).abs()
+            for (begin, end), shape in zip(at.layout.segments.spans, at.layout.shapes, strict=True):
+                if span[0] <= begin < span[1]:
+                    part = slice(begin, end)
+                    scale = torch.nn.functional.normalize(moved[part].view(shape), dim=0)
+                    out[k, part] = scale.flatten() * g[k, part]
+        return out
+
+
+@dataclass(frozen=True)
+class FedSOL(Algorithm):
+    """Clients that learn where the proximal objective is flat; see `ProximalSAM`.
+
+    rho 1 (the authors' setting); `perturbed="all"` is their configuration, "head" their paper's
+    partial perturbation.
+    """
+
+    local: Optimizer = field(init=False, default_factory=ProximalSAM)
+    rho: Schedulable = 1.0
+    T: float = 3.0
+    perturbed: str = "head"
+    strength: str = "fixed"
+    eps: float = 1e-12
+    momentum: float = 0.0
+
+    name: ClassVar[str] = "fedsol"
+
+    def __post_init__(self) -> None:
+        local = ProximalSAM(
+            rho=self.rho,
+            T=self.T,
+            perturbed=self.perturbed,
+            strength=self.strength,
+            eps=self.eps,
+            momentum=self.momentum,
+        )
+        self.compose(local=local)

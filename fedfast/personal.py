@@ -1,0 +1,161 @@
+"""Clients' personal models, and how models do on the clients' own test parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import FederatedData, Samples
+from .data._bank import joined
+from .engine import Engine
+from .generic import EVALUATION_BATCH, GenericPath
+from .schedule import Schedule
+from .tuning import tune
+
+
+@dataclass(frozen=True)
+class ClientScores:
+    """Correct predictions on every client's own test part.
+
+    tested    [N] int64, samples of each test part
+    common    [N] int64, of them the global model gets right
+    personal  [N] int64, the client's personal model; None where there are no personal models
+    """
+
+    tested: np.ndarray
+    common: np.ndarray
+    personal: np.ndarray | None
+
+    @property
+    def personal_accuracy(self) -> float:
+        """Mean over the clients that have test samples, each with its personal model."""
+        return _mean(self.personal, self.tested)
+
+    @property
+    def personal_pooled(self) -> float:
+        """The share of all test samples that the personal models get right."""
+        return _pooled(self.personal, self.tested)
+
+    @property
+    def local_accuracy(self) -> float:
+        """Mean over the clients that have test samples, all with the global model."""
+        return _mean(self.common, self.tested)
+
+    @property
+    def pooled_accuracy(self) -> float:
+        """The share of all test samples that the global model gets right."""
+        return _pooled(self.common, self.tested)
+
+    def columns(self) -> dict[str, float]:
+        """The four accuracies under the names of a `Row`."""
+        names = ("personal_accuracy", "personal_pooled", "local_accuracy", "pooled_accuracy")
+        return {name: getattr(self, name) for name in names}
+
+
+def _mean(correct: np.ndarray | None, tested: np.ndarray) -> float:
+    some = tested > 0
+    return float("nan") if correct is None else float((correct[some] / tested[some]).mean())
+
+
+def _pooled(correct: np.ndarray | None, tested: np.ndarray) -> float:
+    return float("nan") if correct is None else float(correct.sum() / tested.sum())
+
+
+class Personal:
+    """The personal models of a run: the algorithm's own, or fine-tuned ones after the last round.
+
+    Raises ValueError at once where the model has no last layer to tune.
+    """
+
+    def __init__(self, engine: Engine, judge: GenericPath, data: FederatedData) -> None:
+        self.engine, self.judge = engine, judge
+        self.sizes, self.algorithm = data.sizes, engine.algorithm
+        self.tested = np.array([len(part) for part in data.test or []], dtype=np.int64)
+        self.test = None if self.tested.sum() == 0 else joined(data.test or [], None)
+        self.tuned: Tensor | None = None
+        self.slot = np.full(data.num_clients, -1)
+        self.span = (0, 0)
+        if self.algorithm.fine_tune is not None:
+            a, b = self.algorithm.fine_tune.span(engine.about)
+            whole = self.algorithm.fine_tune.layers == "all"
+            self.span = (a, len(engine.state.row) if whole else b)
+
+    @property
+    def kept(self) -> bool:
+        """Whether there are personal models now."""
+        return self.tuned is not None or self.algorithm.personal is not None
+
+    def fine_tune(self, t: int, lr: float) -> None:
+        """Tune the model of every client that has samples; `t` keys batches and random numbers."""
+        assert self.algorithm.fine_tune is not None
+        schedule = Schedule.draw(
+            self.sizes,
+            rounds=t + 1,
+            participation=1.0,
+            local_epochs=self.algorithm.fine_tune.epochs,
+            batch_size=self.engine.settings.width,
+            seed=self.engine.local.seed,
+        )
+        plan = schedule.round(t)
+        self.tuned = tune(self.engine, t, plan, lr, self.span)
+        self.slot[plan.clients] = np.arange(len(plan.clients))
+
+    def row(self, i: int) -> Tensor:
+        """The personal model of client `i`. [S]"""
+        if not 0 <= i < len(self.sizes):
+            raise ValueError(f"i: expected 0 <= i < {len(self.sizes)}; got {i}")
+        if self.tuned is not None:
+            row = self.engine.state.row.clone()
+            if self.slot[i] >= 0:
+                row[self.span[0] : self.span[1]] = self.tuned[int(self.slot[i])]
+            return row
+        name = self.algorithm.personal
+        if name is None:
+            raise ValueError(f"i: there is no personal model of client {i}: {self._why()}")
+        own = self.engine.clients.row(name, i)
+        assert own is not None  # a "model" row always has a value
+        return own
+
+    def _why(self) -> str:
+        if self.algorithm.fine_tune is not None:
+            return "fine-tuning follows the last round"
+        return (
+            f"{self.algorithm.name or 'this algorithm'} keeps none; FedFSA, FedALA and FedCR do, "
+            "and fine_tune=FineTune() makes them of any algorithm's last model"
+        )
+
+    def scores(self) -> ClientScores:
+        """Judge the global model and the personal ones. Raises ValueError without test parts."""
+        if self.test is None:
+            raise ValueError(
+                "clients: they have no test parts of their own; give them some, "
+                "FederatedData.from_arrays(..., test=[...]) or data.with_test([...])"
+            )
+        total, ends = int(self.tested.sum()), np.cumsum(self.tested).tolist()
+        # One model for all: its batches need not end where clients do.
+        cuts = [*range(EVALUATION_BATCH, total, EVALUATION_BATCH), total]
+        common = self._correct(self.test, [lambda: self.engine.state.row] * len(cuts), cuts)
+        own = [partial(self.row, i) for i in range(len(ends))]
+        personal = self._correct(self.test, own, ends) if self.kept else None
+        return ClientScores(self.tested, common, personal)
+
+    def _correct(
+        self, test: Samples, models: Sequence[Callable[[], Tensor]], ends: Sequence[int]
+    ) -> np.ndarray:
+        """Correct predictions on each test part. [N] int64
+
+        models  the rows to ask, the next one up to each of `ends` of the joined test parts
+        """
+        spans = zip([0, *ends[:-1]], ends, strict=True)
+        jobs = [
+            (m, test.take(slice(a, b))) for m, (a, b) in zip(models, spans, strict=True) if a < b
+        ]
+        right = torch.cat(self.judge.predict(jobs)) == test.y
+        total = np.concatenate([[0], np.cumsum(right.cpu().numpy())])
+        last = np.cumsum(self.tested)
+        return total[last] - total[last - self.tested]

@@ -1,0 +1,139 @@
+"""FedCR against a plain autograd script, its noise held fixed."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from federation import arrays, flat
+from torch.distributions import Normal, kl_divergence
+
+import fedfast
+from fedfast import models
+from fedfast.algorithms import FedAvg, FedCR, fedcr
+
+SIZES, CLASSES, DIM = [9, 4, 6], 4, 3
+LR, BETA, L, ALPHA = 0.2, 0.3, 2, 0.5
+COHORTS = [[0, 1, 2], [2, 0], [1, 2]]
+EPOCH = [[0, 1, 2, 3], [3, 1]]
+
+
+def make():
+    model = models.build(
+        "stochastic", input_shape=(8,), classes=CLASSES, seed=4, hidden=[7], dimZ=DIM
+    )
+    return model.double()
+
+
+def fixed(seed, shape, like):
+    """Noise that depends on its shape alone."""
+    count = torch.Size(shape).numel()
+    return torch.linspace(-2, 2, count, dtype=like.dtype).sin().view(shape)
+
+
+def simulate(algorithm=None, **kwargs):
+    schedule = fedfast.Schedule.explicit(COHORTS, [[EPOCH * 2] * len(c) for c in COHORTS])
+    data = fedfast.FederatedData.from_arrays(*arrays(SIZES))
+    algorithm = algorithm or FedCR(beta=BETA, L=L, alpha=ALPHA, beta2=0.75)
+    settings = dict(lr=LR, dtype=torch.float64, local_epochs=2, aggregation="uniform") | kwargs
+    sim = fedfast.Simulation(make(), data, algorithm, schedule=schedule, **settings)
+    return torch.stack([flat(sim.state_dict()) for _ in sim]), sim
+
+
+def client(common, head, prior, x, y):
+    """(the client's state dict, its Gaussians by class)."""
+    model, experts = make(), {}
+    model.load_state_dict(common)
+    model.head.load_state_dict(head)
+    optimizer = torch.optim.SGD(model.parameters(), LR)
+    for s, rows in enumerate(EPOCH * 2):
+        out = model.encoder(x[rows])
+        mu, sigma = out[:, :DIM], F.softplus(out[:, DIM:] - ALPHA)
+        z = mu + sigma * fixed(0, (L, len(rows), DIM), mu)
+        logits = torch.stack([model.head(sample) for sample in z])
+        loss = sum(F.cross_entropy(each, y[rows]) for each in logits) / L
+        means, spreads = zip(*[prior[int(c)] for c in y[rows]], strict=True)
+        wanted = Normal(torch.stack(means), torch.stack(spreads))
+        loss = loss + BETA * kl_divergence(wanted, Normal(mu, sigma)).sum(1).mean()
+        if s >= len(EPOCH):
+            for c, m, d in zip(y[rows].tolist(), mu.detach(), sigma.detach(), strict=True):
+                experts.setdefault(c, []).append((m, d))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.state_dict(), {c: product(found) for c, found in experts.items()}
+
+
+def product(gaussians):
+    """Mean and deviation of a product of Gaussian densities, one after another."""
+    mean, deviation = gaussians[0]
+    for m, d in gaussians[1:]:
+        total = deviation**2 + d**2
+        mean, deviation = (mean * d**2 + m * deviation**2) / total, deviation * d / total.sqrt()
+    return mean, deviation
+
+
+def script():
+    xs, ys = arrays(SIZES)
+    unit = torch.zeros(DIM, dtype=torch.float64), torch.ones(DIM, dtype=torch.float64)
+    common, prior = make().state_dict(), [unit] * CLASSES
+    heads, rounds = [make().head.state_dict()] * 3, []
+    for cohort in COHORTS:
+        found = [client(common, heads[i], prior, xs[i].double(), ys[i]) for i in cohort]
+        for i, (state, _) in zip(cohort, found, strict=True):
+            heads[i] = {k: state[f"head.{k}"] for k in ("weight", "bias")}
+        common = {k: sum(s[k] for s, _ in found) / len(found) for k in common}
+        for c in range(CLASSES):
+            held = [experts[c] for _, experts in found if c in experts]
+            if held:
+                new = product([unit, *held])
+                prior[c] = tuple(0.25 * a + 0.75 * b for a, b in zip(prior[c], new, strict=True))
+        rounds.append(flat(common))
+    return torch.stack(rounds), heads, prior
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_the_authors_rules_round_by_round(monkeypatch, chunk):
+    monkeypatch.setattr(fedcr, "noise", fixed)
+    theirs, heads, prior = script()
+    ours, sim = simulate(chunk=chunk)
+    assert (ours - theirs).abs().max() < 1e-12
+    for i, head in enumerate(heads):
+        state = sim.client_state_dict(i)
+        assert (state["head.weight"] - head["weight"]).abs().max() < 1e-12
+    kept = sim._engine.state.values
+    for c, (mean, deviation) in enumerate(prior):
+        assert (kept["r_mu"][c] - mean).abs().max() < 1e-12
+        assert (kept["r_sigma"][c] - deviation).abs().max() < 1e-12
+
+
+def test_noise_is_standard_normal_and_depends_on_its_seed_alone():
+    like = torch.zeros(1)
+    found = fedcr.noise(7, (100, 100), like)
+    assert torch.equal(found, fedcr.noise(7, (100, 100), like))
+    assert not torch.equal(found, fedcr.noise(8, (100, 100), like))
+    assert abs(float(found.mean())) < 0.05 and abs(float(found.std()) - 1) < 0.05
+
+
+def test_the_noise_changes_from_step_to_step_and_with_the_runs_seed():
+    assert not torch.equal(simulate(seed=1)[0], simulate(seed=2)[0])
+    assert torch.equal(simulate(seed=1)[0], simulate(seed=1)[0])
+
+
+def test_a_stochastic_model_is_an_ordinary_classifier_without_noise():
+    model = make()
+    x = torch.randn(5, 8, dtype=torch.float64)
+    expected = model.head(model.encoder(x)[:, :DIM])
+    assert torch.equal(model(x), expected)
+    _, sim = simulate(FedAvg())
+    assert sim.history[-1].status == "ok"
+
+
+def test_models_by_name_and_their_errors():
+    build = dict(input_shape=(1, 16, 16), classes=3)
+    net = models.build("stochastic", body="lenet", channels=(2, 3), hidden=[6], dimZ=4, **build)
+    assert net.encoder[-1].out_features == 8 and net(torch.zeros(2, 1, 16, 16)).shape == (2, 3)
+    with pytest.raises(ValueError, match="body: unknown name 'lent'; did you mean 'lenet'"):
+        models.build("stochastic", body="lent", **build)
+    with pytest.raises(ValueError, match="lenet option: unknown name 'width'"):
+        models.build("stochastic", body="lenet", width=3, **build)
+    with pytest.raises(ValueError, match="dimZ: expected at least 1; got 0"):
+        models.build("stochastic", dimZ=0, **build)

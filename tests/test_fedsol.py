@@ -1,0 +1,91 @@
+"""FedSOL against a plain autograd script."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from federation import add, arrays, federation, flat, mlp, norm
+
+import fedfast
+from fedfast.algorithms import FedAvg, FedSOL
+
+SIZES, LR, RHO, DECAY = [9, 4, 6], 0.2, 0.7, 0.01
+COHORTS = [[0, 1, 2], [2, 0]]
+STEPS = [[0, 1, 2, 3], [3, 1], [0, 2]]
+
+
+def simulate(algorithm, **kwargs):
+    schedule = fedfast.Schedule.explicit(COHORTS, [[STEPS] * len(c) for c in COHORTS])
+    settings = dict(lr=LR, weight_decay=DECAY, dtype=torch.float64) | kwargs
+    model = mlp(dtype=torch.float64)
+    sim = fedfast.Simulation(model, federation(SIZES), algorithm, schedule=schedule, **settings)
+    assert "divergence" in sim.generic_because or isinstance(algorithm, FedAvg)
+    return torch.stack([flat(sim.state_dict()) for _ in sim]), sim
+
+
+def perturbation(model, sent, x, perturbed, strength):
+    """e of every tensor; at the sent model itself the divergence is flat and e is 0."""
+    target = (sent(x) / 3).softmax(1).detach()
+    kl = F.kl_div((model(x) / 3).log_softmax(1), target, reduction="batchmean")
+    p = list(torch.autograd.grad(kl, list(model.parameters())))
+    moved = [(v - w).detach() for v, w in zip(model.parameters(), sent.parameters(), strict=True)]
+    if not any(m.any() for m in moved):
+        return [torch.zeros_like(t) for t in p]
+    if perturbed == "head":
+        p = [torch.zeros_like(t) for t in p[:-2]] + p[-2:]
+    scale = [F.normalize(m.abs(), dim=0) if strength == "adaptive" else 1.0 for m in moved]
+    return [RHO * s * t / (norm(p) + 1e-12) for s, t in zip(scale, p, strict=True)]
+
+
+def client(sent, x, y, perturbed, strength, momentum):
+    model = mlp(dtype=torch.float64)
+    model.load_state_dict(sent.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), LR, momentum=momentum, weight_decay=DECAY)
+    losses = []
+    for rows in STEPS:
+        e = perturbation(model, sent, x[rows], perturbed, strength)
+        saved = [t.detach().clone() for t in model.parameters()]
+        add(model, e, 1.0)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x[rows]), y[rows])
+        loss.backward()
+        with torch.no_grad():
+            for t, v in zip(model.parameters(), saved, strict=True):
+                t.copy_(v)
+        optimizer.step()
+        losses.append((float(loss.detach()), len(rows)))
+    return model.state_dict(), losses
+
+
+def script(**kwargs):
+    xs, ys = arrays(SIZES)
+    common, rounds, told = mlp(dtype=torch.float64), [], []
+    for cohort in COHORTS:
+        found = [client(common, xs[i].double(), ys[i], **kwargs) for i in cohort]
+        total = sum(SIZES[i] for i in cohort)
+        shares = [SIZES[i] / total for i in cohort]
+        mean = {
+            k: sum(s * v[k] for s, (v, _) in zip(shares, found, strict=True))
+            for k in common.state_dict()
+        }
+        common.load_state_dict(mean)
+        rounds.append(flat(mean))
+        seen = [loss for _, losses in found for loss in losses]
+        told.append(sum(a * n for a, n in seen) / sum(n for _, n in seen))
+    return torch.stack(rounds), told
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("perturbed", ["head", "all"])
+@pytest.mark.parametrize(("strength", "momentum"), [("fixed", 0.0), ("adaptive", 0.9)])
+def test_the_papers_equations_round_by_round(perturbed, strength, momentum, backend):
+    theirs, losses = script(perturbed=perturbed, strength=strength, momentum=momentum)
+    algorithm = FedSOL(rho=RHO, perturbed=perturbed, strength=strength, momentum=momentum)
+    ours, sim = simulate(algorithm, backend=backend)
+    assert (ours - theirs).abs().max() < 1e-12
+    assert [row.train_loss for row in sim.history] == pytest.approx(losses, abs=1e-12)
+
+
+def test_without_a_radius_it_is_fedavg_and_the_radius_matters():
+    plain = simulate(FedAvg())[0]
+    assert (simulate(FedSOL(rho=0.0))[0] - plain).abs().max() < 1e-13
+    assert (simulate(FedSOL(rho=RHO))[0] - plain).abs().max() > 1e-3
