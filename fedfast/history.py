@@ -26,11 +26,11 @@ class Row:
     clients: int = 0  # that trained
     samples: int = 0  # that those clients hold
     update_norm: float = math.nan  # of the step the global model made
-    bytes_down: int = 0  # sent to the cohort, at least: models and what the algorithm adds to them
-    bytes_up: int = 0  # and received from it
     seconds: float = math.nan  # wall clock
     clients_per_second: float = math.nan
     status: str = "ok"  # or what went wrong: "diverged: client 7 non-finite"
+    bytes_down: int = 0  # sent to the cohort, at least: models and what the algorithm adds to them
+    bytes_up: int = 0  # and received from it
     personal_accuracy: float = math.nan  # personal models on their clients' test parts, mean
     personal_pooled: float = math.nan  # the same, all test parts' samples alike
     local_accuracy: float = math.nan  # the global model on the clients' test parts, mean
