@@ -297,8 +297,8 @@ class Engine:
 
     def _sound(self, state: ServerState) -> bool:
         """Whether the model and everything beside it is finite."""
-        rows = state.tensors().values()
-        return not any(bool(self._nonfinite(row[None]).any()) for row in rows)
+        rows = state.tensors().values()  # [S], [trained], or a value of any shape
+        return not any(bool(self._nonfinite(row.view(1, -1)).any()) for row in rows)
 
     def _nonfinite(self, rows: Tensor) -> Tensor:
         """Which rows hold a non-finite value. [K, S] -> [K] bool"""
