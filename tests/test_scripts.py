@@ -234,7 +234,8 @@ def test_the_script_round_by_round(name, setting):
     algorithm, script = CASES[name]
     run = settings(name)[setting]
     expected = script(run)
-    for backend in ("native", "reference"):
+    # The slower voice runs where the clip makes it do everything.
+    for backend in ("native", "reference") if setting == "bound" else ("native",):
         ours = path(simulation(run, algorithm, backend=backend))
         assert (ours - expected).abs().max() < 1e-12, backend
     ours = path(simulation(run, algorithm, dtype=torch.float32))
