@@ -74,7 +74,8 @@ class Cosine:
         return self.end + 0.5 * (self.start - self.end) * (1 + math.cos(turn))
 
 
-SCHEDULES = {kind.name: kind for kind in (Ramp, Exponential, Cosine)}
+Schedule = Ramp | Exponential | Cosine
+SCHEDULES: dict[str, type[Schedule]] = {kind.name: kind for kind in (Ramp, Exponential, Cosine)}
 
 
 def at_round(value: Schedulable, t: int) -> float:

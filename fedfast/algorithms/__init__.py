@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
 from .._names import unknown
-from ..annealing import SCHEDULES, Cosine, Exponential, Ramp
+from ..annealing import SCHEDULES, Cosine, Exponential, Ramp, Schedule
 from .base import Algorithm
 from .centralized import Centralized
 from .drift import Drift
@@ -151,7 +151,7 @@ def by_name(name: str, **parameters: Any) -> Algorithm:
     return _make(f"algorithm {name}", PAGES[name], parameters)
 
 
-def schedule(given: str | Mapping[str, Any]) -> Callable[[int], float]:
+def schedule(given: str | Mapping[str, Any]) -> Schedule:
     """A schedule from `{name: cosine, start: 0.1, rounds: 300}`, as a config writes it.
 
     Raises ValueError for an unknown name or field, ValueError/TypeError for a bad value.

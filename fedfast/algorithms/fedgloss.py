@@ -182,9 +182,8 @@ class FedGloSS(Algorithm):
         self.compose(local=self._warm(self.local), drift=drift, server=self.rule(self._radius()))
 
     def _radius(self) -> Schedulable:
-        if not self.T_s:
+        if callable(self.rho) or not self.T_s:
             return self.rho
-        assert not callable(self.rho)
         if self.variant == "official":
             local = getattr(self.local, "rho", 0.0)
             end = local.end if isinstance(local, Ramp) else local

@@ -56,7 +56,7 @@ def kept(section: str, name: str) -> Collection[str]:
 
 
 def is_open(loc: Loc, raw: dict[str, Any]) -> bool:
-    """Whether a model, an algorithm or a schedule of the file decides which keys stand below `loc`."""
+    """Whether a model, an algorithm or a schedule decides which keys stand below `loc`."""
     if loc == ("lr",):
         return isinstance(at(raw, loc), dict)
     depth = {"model": 1, "algorithms": 2}.get(loc[0], len(loc) + 1)

@@ -42,12 +42,10 @@ def naive(run: Run, rho: Radius, beta: float, rho_l: Radius | None = None) -> Te
     for t, cohort in enumerate(run.cohorts):
         ps = run.shares(t)
 
-        def exchange(sent, t=t, cohort=cohort):
-            return [_client(run, t, k, sent, sigma_of[k], beta, rho_l, False) for k in cohort]
-
-        delta = total(ps, [w - v for v, _ in exchange(w)])
+        first = [_client(run, t, k, w, sigma_of[k], beta, rho_l, False) for k in cohort]
+        delta = total(ps, [w - v for v, _ in first])
         sent = w + rho(t) * delta / delta.norm()
-        found = exchange(sent)
+        found = [_client(run, t, k, sent, sigma_of[k], beta, rho_l, False) for k in cohort]
         sigma_of |= {k: s for k, (_, s) in zip(cohort, found, strict=True)}
         sigma = sigma - sum(v - sent for v, _ in found) / (beta * len(run.data))
         w = w - run.server_lr * total(ps, [sent - v for v, _ in found]) - beta * sigma

@@ -27,13 +27,19 @@ def momentum(run: Run, beta: float) -> Rule:
     return rule
 
 
-def adam(run: Run, beta1: float, beta2: float, tau: float) -> Rule:
+def adaptive(run: Run, kind: str, beta1: float, beta2: float, tau: float) -> Rule:
+    """kind: "adam", "yogi" or "adagrad" (FedOpt's algorithm 2)"""
     m, v = torch.zeros_like(run.w0), torch.full_like(run.w0, tau**2)
 
     def rule(updates, ps, t):
         mean = total(ps, updates)
         m.copy_(beta1 * m + (1 - beta1) * mean)
-        v.copy_(beta2 * v + (1 - beta2) * mean**2)
+        if kind == "adagrad":
+            v.add_(mean**2)
+        elif kind == "adam":
+            v.copy_(beta2 * v + (1 - beta2) * mean**2)
+        else:
+            v.sub_((1 - beta2) * mean**2 * torch.sign(v - mean**2))
         return run.server_lr * m / (v.sqrt() + tau)
 
     return rule
