@@ -49,7 +49,8 @@ def same(one, other):
         assert t == other[name] if isinstance(t, dict) else torch.equal(t, other[name]), name
 
 
-@pytest.mark.parametrize("name", alg.names())
+# FedCR trains a model of another make: test_fedcr.py asks the same of it.
+@pytest.mark.parametrize("name", [n for n in alg.names() if n != "fedcr"])
 def test_neither_chunks_nor_threads_change_a_bit(name):
     few = {"fedfsa": dict(TopC=1, lr_decay=0.9)}.get(name, {})
     run, batch = bound(rounds=3), 4
@@ -108,7 +109,7 @@ def test_a_client_that_diverged_keeps_its_state_and_spoils_nobody_elses(name, ch
     for key, value in after.items():
         if key[0] == "value":
             assert torch.equal(value[1], before[key][1]), key
-        elif key[1] == 1:
+        elif key[1] not in (0, 3):  # who trained, and did not diverge
             assert torch.equal(value, before[key]), key
         else:
             assert not torch.equal(value, before[key]), key

@@ -44,8 +44,17 @@ BAD = {
     "granularity": WORD,
     "reference": WORD,
     "order": WORD,
+    "s": [(0.0, ValueError), (100.5, ValueError), ("x", TypeError)],
+    "p": [(0, ValueError), (1.5, TypeError)],
+    "threshold": [(0.0, ValueError), ("x", TypeError)],
+    "L": [(0, ValueError), (1.5, TypeError)],
+    "T": [(0.0, ValueError), ("x", TypeError)],
+    "perturbed": WORD,
+    "strength": WORD,
+    "epochs": [(0, ValueError), (1.5, TypeError)],
+    "layers": WORD,
 }
-PIECES = ("local", "drift", "server", "modified")
+PIECES = ("local", "drift", "server", "modified", "fine_tune")
 EVERY = [
     (name, field.name, value, error)
     for name, page in alg.PAGES.items()
