@@ -21,6 +21,7 @@ from .feed import Feed
 from .generic import GenericPath, Loss, torch_threads
 from .history import History, Row
 from .kernels import _launch
+from .kernels._args import PRECISIONS
 from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
 from .paths import program_for, say_once
@@ -55,6 +56,8 @@ class Simulation:
     seed           keys cohorts, batches, augmentation and dropout by (seed, round, client)
     device, dtype  "auto" (CUDA where there is one), "cpu", "cuda"; torch.float32 or torch.float64
     backend        voice of the operations: "auto", "native", "triton", "reference"
+    precision      how far a GPU may round float32 products of layer programs: "fp32" (not at all),
+                   "tf32x3", "tf32"; the CPU never does
     chunk          K, clients trained together; None takes what memory allows
     memory         budget of the run in GiB, or "auto" for a share of what is free; the attribute
                    `memory` says what came of it. Where a GPU runs out all the same K is halved
@@ -95,6 +98,7 @@ class Simulation:
         device: str | torch.device = "auto",
         dtype: torch.dtype = torch.float32,
         backend: str = "auto",
+        precision: str = "fp32",
         chunk: int | None = None,
         memory: float | str = "auto",
         threads: int | None = None,
@@ -120,6 +124,7 @@ class Simulation:
         doors.one_of("on_divergence", on_divergence, ("stop", "continue"))
         doors.one_of("empty_clients", empty_clients, ("skip", "refuse"))
         doors.one_of("backend", backend, _launch.BACKENDS)
+        doors.one_of("precision", precision, PRECISIONS)
         doors.integer("seed", seed)
         self.device, self.dtype = doors.device(device), doors.dtype(dtype)
         self.threads = torch.get_num_threads() if threads is None else threads
@@ -174,7 +179,8 @@ class Simulation:
             self._judge.forget()
             path: GenericPath | ProgramPath = self._judge
             if program is not None:
-                path = ProgramPath(program, layout, chunk, width, self.device, backend)
+                where = self.device, backend, precision
+                path = ProgramPath(program, layout, chunk, width, *where)
             return LocalTrainer(local, layout, path, feed, chunk)
 
         trainers = memories.Halving(trainer, self.memory.chunk)

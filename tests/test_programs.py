@@ -7,7 +7,7 @@ from federation import federation, flat, mlp
 from torch import nn
 
 import fedfast
-from fedfast import paths
+from fedfast import kernels, paths
 from fedfast.algorithms import FedAvg, FedAvgM, FedSAM
 from fedfast.generic import Minibatch
 from fedfast.layout import FlatLayout
@@ -310,3 +310,27 @@ def test_the_generic_path_is_said_once(caplog):
         fedfast.Simulation(nn.Sequential(nn.Linear(8, 4), nn.Softplus()), federation([6]))
     said = [record.getMessage() for record in caplog.records]
     assert said == ["generic path, slower: 1: Softplus has no layer record"]
+
+
+def test_precision_reaches_every_product(monkeypatch):
+    seen, names = set(), ("linear", "linear_backward", "conv", "conv_backward")
+
+    def noted(name, operation):
+        def call(*args, precision, **kwargs):
+            seen.add((name, precision))
+            return operation(*args, precision=precision, **kwargs)
+
+        return call
+
+    for name in names:
+        monkeypatch.setattr(kernels, name, noted(name, getattr(kernels, name)))
+    data = federation([5, 6], shape=(1, 6, 6))
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 4))
+    exact = fedfast.Simulation(model, data, "fedsam", rounds=1, precision="fp32")
+    rounded = fedfast.Simulation(model, data, "fedsam", rounds=1, precision="tf32")
+    for sim in (exact, rounded):
+        sim.run(progress=False)
+    assert {(name, p) for name in names for p in ("fp32", "tf32")} == seen
+    assert torch.equal(flat(exact.state_dict()), flat(rounded.state_dict()))  # CPU: never rounded
+    with pytest.raises(ValueError, match="precision: unknown name 'tf23'"):
+        fedfast.Simulation(model, data, precision="tf23")

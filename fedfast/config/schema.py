@@ -202,6 +202,9 @@ class RunConfig(Section):
     backend: Literal["auto", "native", "triton", "reference"] = Field(
         "auto", description="which implementation of the operations"
     )
+    precision: Literal["fp32", "tf32x3", "tf32"] = Field(
+        "fp32", description="how far a GPU may round float32 products; the CPU never does"
+    )
     chunk: Count | None = Field(None, description="clients trained together; null = what fits")
     memory: Budget = Field(
         "auto", description="GiB the run may take, which limits K; auto = a share of what is free"

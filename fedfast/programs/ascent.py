@@ -69,7 +69,7 @@ class First(Linear):
         if before is None or self.activation is None:
             return super().forward(tape)
         x, weight, bias = self._tensors(tape)
-        kernels.linear(x, weight, bias, out=before, backend=tape.backend)
+        kernels.linear(x, weight, bias, out=before, **self._how(tape))
         out = tape.value(self.output)
         kernels.activation(before, self.activation, out=out, backend=tape.backend)
 
@@ -79,7 +79,7 @@ class First(Linear):
         out, d = tape.value(self.output), tape.gradient(self.output)
         dx, kept = tape.collect(self.inputs[0]), tape.factors(self)
         kernels.linear_backward(
-            x, weight, out, d, activation=self.activation, dx=dx, backend=tape.backend
+            x, weight, out, d, activation=self.activation, dx=dx, **self._how(tape)
         )
         ones = float(bias is not None)
         kernels.ghost(x, d, ones=ones, gram=kept.gram, squares=kept.squares, backend=tape.backend)
@@ -94,7 +94,7 @@ class Second(Linear):
         x, weight, bias = self._tensors(tape)
         out, kept = tape.value(self.output), tape.factors(self)
         if kept.before is None:
-            kernels.linear(x, weight, bias, out=out, backend=tape.backend)
+            kernels.linear(x, weight, bias, out=out, **self._how(tape))
         kernels.lowrank(
             x,
             kept.x,

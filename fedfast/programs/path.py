@@ -64,8 +64,10 @@ class ProgramPath:
         width: int,
         device: torch.device,
         backend: str,
+        precision: str = "fp32",
     ) -> None:
         self.program, self.layout, self.backend = program, layout, backend
+        self.precision = precision
         self._values = _buffers(program, clients, width, layout.dtype, device, True)
         self._gradients = _buffers(program, clients, width, layout.dtype, device, False)
         self._scratch = _Scratch(layout.dtype, device)
@@ -361,7 +363,7 @@ class _Tape:
     written: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.backend = self.path.backend
+        self.backend, self.precision = self.path.backend, self.path.precision
         self.clients = self.x.shape[0]
 
     @cached_property

@@ -35,6 +35,7 @@ class Tape(Protocol):
     """What a record may ask for while a batch runs; see `ProgramPath`."""
 
     backend: str
+    precision: str  # of products, see `kernels.linear`
     count: Tensor  # [K] samples of each client's batch
 
     @property

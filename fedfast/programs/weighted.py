@@ -28,6 +28,9 @@ class Weighted(Record):
         bias = None if self.bias is None else tape.parameter(self.bias)
         return tape.value(self.inputs[0]), tape.parameter(self.weight), bias
 
+    def _how(self, tape: Tape) -> dict[str, Any]:
+        return dict(backend=tape.backend, precision=tape.precision)
+
     def _sinks(self, tape: Tape) -> dict[str, Any]:
         return sink_arguments(tape, weight=self.weight, bias=self.bias)
 
@@ -40,7 +43,7 @@ class Linear(Weighted):
         """Fused with bias and activation."""
         x, weight, bias = self._tensors(tape)
         out = tape.value(self.output)
-        kernels.linear(x, weight, bias, activation=self.activation, out=out, backend=tape.backend)
+        kernels.linear(x, weight, bias, activation=self.activation, out=out, **self._how(tape))
 
     def backward(self, tape: Tape) -> None:
         """dx = dy W, dW = dy^T x, db = sum dy."""
@@ -57,7 +60,7 @@ class Linear(Weighted):
             tape.gradient(self.output),
             activation=self.activation,
             dx=dx,
-            backend=tape.backend,
+            **self._how(tape),
             **self._sinks(tape),
         )
         return dx
@@ -85,7 +88,7 @@ class Conv(Weighted):
         """Fused with bias and activation."""
         x, weight, bias = self._tensors(tape)
         out = tape.value(self.output)
-        kernels.conv(x, weight, bias, out=out, backend=tape.backend, **self._shape())
+        kernels.conv(x, weight, bias, out=out, **self._how(tape), **self._shape())
 
     def backward(self, tape: Tape) -> None:
         """Data gradient, then weight gradient."""
@@ -96,7 +99,7 @@ class Conv(Weighted):
             tape.value(self.output),
             tape.gradient(self.output),
             dx=tape.collect(self.inputs[0]),
-            backend=tape.backend,
+            **self._how(tape),
             **self._shape(),
             **self._sinks(tape),
         )
