@@ -30,6 +30,8 @@ def _apply(x: Tensor, kind: str | None, slope: float = 0.0) -> Tensor:
             return torch.where(x > 0, x, slope * x)
         case "sigmoid":
             return torch.sigmoid(x)
+        case "relu6":
+            return torch.clamp(x, 0, 6)
     raise ValueError(f"kind: {kind!r}")
 
 
@@ -48,6 +50,8 @@ def _derivative(x: Tensor, out: Tensor, kind: str, slope: float = 0.0) -> Tensor
             return torch.where(x > 0, torch.ones_like(x), slope)
         case "sigmoid":
             return out * (1 - out)
+        case "relu6":
+            return ((out > 0) & (out < 6)).to(out.dtype)
     raise ValueError(f"kind: {kind!r}")
 
 

@@ -79,11 +79,11 @@ def pool_forms(dtype: torch.dtype, aligned: bool) -> Forms:
 
 
 def lowrank_forms(dtype: torch.dtype, aligned: bool) -> Forms:
-    """The sums beside the products; the products are `linear`'s."""
-    x, v = (torch.zeros(CLIENTS, 10, n, dtype=dtype) for n in (36, 68))
+    """The sums beside the products; the products are `linear`'s, exact (B = 12: aligned rows)."""
+    x, v = (torch.zeros(CLIENTS, 12, n, dtype=dtype) for n in (36, 68))
     squares = torch.zeros(CLIENTS, 3, dtype=torch.float64)
     if aligned:
-        yield "ghost", partial(ghost, x, v, ones=1.0, backend="triton")
+        yield "ghost fp32", partial(ghost, x, v, ones=1.0, backend="triton")
         out = torch.zeros(CLIENTS, dtype=dtype)
         given = [squares, squares[:, 1:]], 0.1, 0.0
         yield "reach", partial(reach, *given, out=out, backend="triton")

@@ -77,10 +77,10 @@ def batches(sim):
     """The first round's batches as the run's path gets them: the real samples of every step."""
     engine, seen = sim._engine, []
     plan = sim.schedule.round(0)
-    work = engine._batches(engine.trainer, 0, plan, np.argsort(-plan.steps, kind="stable"))
+    work = engine.batches(engine.trainer, 0, plan, np.argsort(-plan.steps, kind="stable"))
     for s in range(work.count.shape[1]):
         active = int((work.count[:, s] > 0).sum())
-        batch = engine.trainer._batch(s, active, work)
+        batch = engine.trainer.batch(s, active, work)
         seen += [batch.x[k, : batch.count[k]].clone() for k in range(active)]
     return seen
 
@@ -98,9 +98,9 @@ def test_both_paths_get_the_same_bits(augment):
 def test_an_augmented_batch_is_the_padded_image_cut_and_mirrored():
     sim = simulation(augment="crop-flip", participation=0.2)
     engine, plan = sim._engine, sim.schedule.round(0)
-    work = engine._batches(engine.trainer, 0, plan, np.array([0]))
+    work = engine.batches(engine.trainer, 0, plan, np.array([0]))
     offset, flip = draws(Augment(), 5, 0, plan.clients, *work.sample.shape[1:])
-    batch = engine.trainer._batch(1, 1, work)
+    batch = engine.trainer.batch(1, 1, work)
     for b in range(int(batch.count[0])):
         image = engine.data.x[work.sample[0, 1, b]]
         top, left = 4 + offset[0, 1, b]

@@ -83,7 +83,9 @@ def test_products_copy_16_bytes_at_a_time(typed: list[dict[str, Any]]) -> None:
     turned = [r for r in products if r["form"] == "linear_backward tf32" and r["arch"] == 90]
     narrow = [r for r in products if not 0 < r["copies"] == r["wide_copies"]]
     assert [r for r in narrow if r not in turned] == []
-    assert [r for r in products if r["stores"] != r["wide_stores"]] == []
+    # What `ghost` stores is B x B numbers, one or two for each thread.
+    large = [r for r in products if not r["form"].startswith("ghost")]
+    assert [r for r in large if r["stores"] != r["wide_stores"]] == []
 
 
 def test_tensor_cores_only_where_permitted(rows: list[dict[str, Any]]) -> None:
