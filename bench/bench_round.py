@@ -131,7 +131,7 @@ def fedfast(arena: Arena, rho: float | None) -> Contestant:
 
 def path(sim: Simulation) -> str:
     """Who computes the gradients, for the record."""
-    return type(getattr(sim, "_path", None)).__name__
+    return type(sim._engine.trainer.path).__name__
 
 
 def typical(arena: Arena, rho: float | None) -> Contestant:
