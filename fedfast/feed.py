@@ -14,9 +14,7 @@ from torch import Tensor
 
 from . import kernels
 from .data import Augment, FederatedData, Normalize
-from .random import Ints, Words, keys64
-
-AUGMENT = 4  # purpose of a key, beside those of `random` and `local`; the step goes above
+from .random import AUGMENT, Ints, Words, keys64
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,7 @@ from .generic import GenericPath, Minibatch
 from .layout import FlatLayout
 from .programs import Fold, ProgramPath, Sharp
 from .programs.graph import CudaRecorder, Inputs, Recorder, Replay
-from .random import keys64
-
-DROPOUT = 3  # purpose of a key, beside those of `random`: seeds of the module's own random numbers
+from .random import DROPOUT, keys64
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,17 @@ from numpy.typing import ArrayLike, NDArray
 Words = NDArray[np.uint64]
 Ints = NDArray[np.int64]
 
-# Purposes keep the streams of one (seed, round, client) apart; below 256, the epoch goes above.
-COHORT = 1
-BATCHES = 2
+# Purposes keep the streams of one (seed, round, client) apart: all of them stand here, each once.
+# Below 256; the epoch or the local step goes above.
+COHORT = 1  # who takes part
+BATCHES = 2  # the order of samples
+DROPOUT = 3  # seeds of a module's own random numbers
+AUGMENT = 4  # crops and flips
+SPLIT = 5  # a client's own test part
+ORDER = 6  # FedGH's pairs
+SLICE = 7  # where FedALA's slice of a client begins
+NOISE = 8  # FedCR's encoder
+SELECT = 9  # FedFSA's random selection
 
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = 0x9E3779B9, 0xBB67AE85

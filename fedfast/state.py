@@ -33,7 +33,7 @@ class ServerState(Server):
         self.values = {name: v.to(row.device, copy=True) for name, v in (values or {}).items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by name: what a checkpoint holds."""
+        """Every tensor by name: what a round rewrites and must be finite."""
         moments = {"moment1": self.m, "moment2": self.v}
         kept = {name: t for name, t in moments.items() if t is not None}
         return {"row": self.row, **kept, **self.rows, **self.values}

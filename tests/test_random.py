@@ -146,3 +146,8 @@ def test_choose_from_millions_costs_little():
 def test_errors_name_the_argument(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_no_two_purposes_share_a_stream():
+    purposes = [v for name, v in vars(random).items() if name.isupper() and name[0] != "_"]
+    assert len(purposes) == len(set(purposes)) and 0 < min(purposes) <= max(purposes) < 256

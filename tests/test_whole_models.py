@@ -14,7 +14,6 @@ from torch import nn
 import fedfast
 from fedfast import random
 from fedfast.algorithms import FedAvg, FedSAM
-from fedfast.local import DROPOUT
 from fedfast.models import build
 
 LR = 0.05
@@ -164,7 +163,7 @@ def test_dropout_is_a_function_of_seed_round_client_step_layer_and_element(algor
     data = images((6,), 4)
 
     def masks(module, t, k, s):
-        key = int(random.keys64(seed, t, k, DROPOUT + 256 * s, 1)[0]) >> 1
+        key = int(random.keys64(seed, t, k, random.DROPOUT + 256 * s, 1)[0]) >> 1
         for layer, size in enumerate((8, 9)):
             kept = mask(key, layer, width * size, p).view(width, size)
             module[2 + 2 * layer].factors = kept.double() / (1 - p)

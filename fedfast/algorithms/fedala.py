@@ -25,12 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..random import keys64
+from ..random import SLICE, keys64
 from ._checks import check_count, check_number
 from .base import Algorithm
 from .pieces import Clients, Layout
 
-SLICE = 7  # purpose of a key, beside those of `random`: where a client's slice begins
 RECENT = 10  # losses whose deviation tells convergence
 PASSES = 100  # a loss that noise (dropout) keeps from converging ends here
 PER_PASS = 1 << 13  # batches a pass may have before its random numbers repeat

@@ -28,14 +28,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..random import keys64
+from ..random import NOISE, keys64
 from ._checks import check_count, check_number
 from .base import Algorithm
 from .objective import Network, Objective
 from .optimizers import Optimizer
 from .pieces import Clients, Cohort, Layout, Rows, Server
-
-NOISE = 8  # purpose of a key, beside those of `random`: the noise of a step, 256 apart
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import norms, perturb, sensitivity, stats
-from ..random import keys64
+from ..random import SELECT, keys64
 from ._checks import check_count, check_number, check_word
 from .base import Algorithm
 from .drift import Drift
@@ -37,7 +37,6 @@ from .optimizers import Optimizer
 from .pieces import Clients, Cohort, Layout, Rows, Sum
 
 UNSCORED = ("bn", "downsample", "shortcut", "norm", "bias")  # parts of names that score 0
-SELECT = 5  # purpose of a key, beside those of `random`: FSA's random selection
 
 
 @dataclass(frozen=True)

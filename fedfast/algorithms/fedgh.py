@@ -22,13 +22,12 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..random import keys64
+from ..random import ORDER, keys64
 from ._checks import check_number, check_word
 from .base import Algorithm
 from .pieces import Cohort, Layout, Rows, Server
 from .servers import ServerRule
 
-ORDER = 6  # purpose of a key, beside those of `random`: the order of the pairs
 ROUNDING = 1e-12  # of the recursion, relative to |G_i| |G_j|: less than that is no conflict
 COUNTS = ("conflicts_before", "conflicts_after")
 

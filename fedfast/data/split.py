@@ -7,10 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..random import check_seed, keys64
+from ..random import SPLIT, check_seed, keys64
 from .federated import FederatedData
-
-SPLIT = 5  # purpose of a key, beside those of `random`, `local` and `feed`
 
 
 def local_split(data: FederatedData, test_share: float = 0.3, seed: int = 0) -> FederatedData:
