@@ -14,9 +14,8 @@ from torch import nn
 
 from fedfast.generic import Minibatch
 from fedfast.layout import FlatLayout
-from fedfast.programs import ProgramPath, explain, trace
+from fedfast.programs import ProgramPath, bytes_per_client, explain, trace
 from fedfast.programs.elementwise import Dropout
-from fedfast.programs.path import bytes_per_client
 
 CPU, WIDE = torch.device("cpu"), torch.float64
 

@@ -32,7 +32,7 @@ class Sink:
 
 
 class Tape(Protocol):
-    """What a record may ask for while a batch runs; see `ProgramPath`."""
+    """What a record may ask for while a batch runs; see `tape.Passage`."""
 
     backend: str
     precision: str  # of products, see `kernels.linear`
