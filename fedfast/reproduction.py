@@ -1,7 +1,7 @@
 """Rows of a paper's table, run and kept: every (config, label, seed) has a folder of its own.
 
 config.yaml   the resolved configuration of this row and seed
-history.csv   one line per round, written every two minutes and at the end
+history.csv   one line per round, written with state.pt every two minutes and at the end
 state.pt      where to go on; gone once the paper's own number of rounds is done
 about.json    {"device", "versions", "seconds", "stopped"}: what it ran on, for how long in all,
               and whether it ended early because a model became non-finite
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from .config import RunConfig
     from .simulation import Simulation
 
-SAVE_EVERY = 120.0  # seconds; a killed process loses at most so much
+SAVE_EVERY = 120.0  # seconds; a killed process loses at most so much ...
+SAVE_SHARE = 0.02  # ... or more, where saving would take a larger share of the time
 # What may differ between the parts of one run: how far it goes, and where and how it is computed.
 FREE = {"rounds", "device", "threads", "backend", "chunk", "memory", "out", "paper"}
 
@@ -106,12 +107,14 @@ def train(row: Row, setting: Setting) -> Iterator[Any]:
 
 
 def _saved(sim: Simulation, keep: Any) -> Iterator[Any]:
-    kept = time.monotonic()
+    kept, pause = time.monotonic(), SAVE_EVERY
     for done in sim:
         yield done
-        if time.monotonic() - kept > SAVE_EVERY:
+        began = time.monotonic()
+        if began - kept > pause:
             keep()
             kept = time.monotonic()
+            pause = max(SAVE_EVERY, (kept - began) / SAVE_SHARE)
 
 
 def claim(row: Row) -> None:
