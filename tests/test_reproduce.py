@@ -125,6 +125,25 @@ def test_ctrl_c_keeps_the_rounds_and_the_same_command_goes_on(paper, tmp_path, m
     assert len(History.from_csv(folder / "history.csv")) == 5
 
 
+@pytest.mark.parametrize("cost, saved_after", [(1.0, [2, 4, 6, 8, 10]), (10.0, [2, 9])])
+def test_saving_takes_at_most_a_fiftieth_of_a_run(monkeypatch, cost, saved_after):
+    clock, done, saved = [0.0], [], []
+    monkeypatch.setattr(reproduction.time, "monotonic", lambda: clock[0])
+
+    def rounds():
+        for r in range(1, 11):
+            clock[0] += 75.0
+            done.append(r)
+            yield r
+
+    def keep():
+        saved.append(done[-1])
+        clock[0] += cost
+
+    assert list(reproduction._saved(rounds(), keep)) == done
+    assert saved == saved_after
+
+
 def test_another_configuration_is_not_mixed_with_what_is_there(paper, tmp_path, capsys):
     few = ["reproduce", "somebody", "--only", "fedavg", "--seeds", "3"]
     assert main([*few, "--rounds", "2"]) == 0
