@@ -14,8 +14,11 @@ from .data import FederatedData, Samples
 from .data._bank import joined
 from .engine import Engine
 from .generic import EVALUATION_BATCH, GenericPath
+from .programs.judge import ProgramJudge
 from .schedule import Schedule
 from .tuning import tune
+
+Judge = GenericPath | ProgramJudge
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Personal:
     Raises ValueError at once where the model has no last layer to tune.
     """
 
-    def __init__(self, engine: Engine, judge: GenericPath, data: FederatedData) -> None:
+    def __init__(self, engine: Engine, judge: Callable[[], Judge], data: FederatedData) -> None:
         self.engine, self.judge = engine, judge
         self.sizes, self.algorithm = data.sizes, engine.algorithm
         self.tested = np.array([len(part) for part in data.test or []], dtype=np.int64)
@@ -155,7 +158,7 @@ class Personal:
         jobs = [
             (m, test.take(slice(a, b))) for m, (a, b) in zip(models, spans, strict=True) if a < b
         ]
-        right = torch.cat(self.judge.predict(jobs)) == test.y
+        right = torch.cat(self.judge().predict(jobs)) == test.y
         total = np.concatenate([[0], np.cumsum(right.cpu().numpy())])
         last = np.cumsum(self.tested)
         return total[last] - total[last - self.tested]

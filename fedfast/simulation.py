@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -27,8 +28,9 @@ from .kernels._args import PRECISIONS
 from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
 from .paths import program_for, say_once
-from .personal import ClientScores, Personal
+from .personal import ClientScores, Judge, Personal
 from .programs import ProgramPath, bytes_per_client
+from .programs.judge import judge_for
 from .schedule import SAMPLINGS, Schedule
 
 Callback = Callable[["Simulation", Row], object]
@@ -179,15 +181,22 @@ class Simulation:
             self.device,
         )
         logging.getLogger("fedfast").info("%s", self.memory)
-        self._judge = GenericPath(self._model, layout, loss_fn, self.threads, traits)
+        module = self._model
+        generic = GenericPath(module, layout, loss_fn, self.threads, traits)
+
+        @cache
+        def judge() -> Judge:
+            return judge_for(module, layout, loss_fn, trial, backend) or generic
+
+        self._judge = judge
         if program is None:
             say_once(self.generic_because)
         local = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend, local_epochs)
         feed = Feed(data, doors.augment(augment, data), seed, self.dtype, backend)
 
         def trainer(chunk: int) -> LocalTrainer:
-            self._judge.forget()
-            path: GenericPath | ProgramPath = self._judge
+            generic.forget()
+            path: GenericPath | ProgramPath = generic
             if program is not None:
                 where = self.device, backend, precision
                 path = ProgramPath(program, layout, chunk, width, *where)
@@ -253,7 +262,7 @@ class Simulation:
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
         with torch_threads(self.threads):
-            return self._judge.evaluate(self._engine.state.row, samples)
+            return self._judge().evaluate(self._engine.state.row, samples)
 
     def evaluate_clients(self) -> ClientScores:
         """The global and the personal models on each client's own test part.

@@ -59,6 +59,8 @@ def _layer_norm(module: nn.LayerNorm, node: fx.Node, numbers: Numbers) -> Record
 
 
 def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, node: fx.Node, numbers: Numbers) -> Record:
+    if not module.training:
+        raise Unsupported("batch normalisation by running statistics")
     running = None
     if module.track_running_stats:
         running = f"{node.target}.running_mean", f"{node.target}.running_var"
@@ -103,7 +105,8 @@ def _same(module: nn.Module, node: fx.Node, numbers: Numbers) -> Record:
 
 
 def _dropout(module: nn.Dropout | nn.Dropout2d, node: fx.Node, numbers: Numbers) -> Record:
-    return make_dropout(node, numbers, module.p, planes=isinstance(module, nn.Dropout2d))
+    p = module.p if module.training else 0.0
+    return make_dropout(node, numbers, p, planes=isinstance(module, nn.Dropout2d))
 
 
 def _log_softmax(module: nn.LogSoftmax, node: fx.Node, numbers: Numbers) -> Record:

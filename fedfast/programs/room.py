@@ -5,7 +5,7 @@ Made once, for the largest chunk; a step allocates nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -20,23 +20,38 @@ from .trace import Program
 
 
 class Room:
-    """Buffers for up to `clients` clients with batches of `width` samples."""
+    """Buffers for up to `clients` clients with batches of `width` samples.
+
+    learns  whether there is a backward pass; without one, values share memory (`places`)
+    """
 
     def __init__(
-        self, program: Program, layout: FlatLayout, clients: int, width: int, device: torch.device
+        self,
+        program: Program,
+        layout: FlatLayout,
+        clients: int,
+        width: int,
+        device: torch.device,
+        learns: bool = True,
     ) -> None:
-        self.program, self.layout, self.learning = program, layout, program.learning
+        self.program, self.layout = program, layout
+        self.learning = program.learning if learns else frozenset()
         self.sources = {record.output: record for record in program.records}
-        held = {v for v, record in self.sources.items() if not isinstance(record, Reshape)}
 
-        def zeros(v: int) -> Tensor:
-            shape = clients, width, *program.shapes[v]
-            return torch.zeros(shape, dtype=layout.dtype, device=device)
+        def zeros(elements: int) -> Tensor:
+            return torch.zeros(clients, width * elements, dtype=layout.dtype, device=device)
 
-        self.values = {v: zeros(v) for v in held}
-        self.gradients = {v: zeros(v) for v in held & self.learning}
+        def value(v: int, memory: Tensor) -> Tensor:
+            shape = program.shapes[v]
+            return memory[:, : width * prod(shape)].view(clients, width, *shape)
+
+        where = places(program, reuse=not learns)
+        memories = [zeros(elements) for elements in sizes(program, where)]
+        self.values = {v: value(v, memories[at]) for v, at in where.items()}
+        learning = self.learning & where.keys()
+        self.gradients = {v: value(v, zeros(prod(program.shapes[v]))) for v in learning}
         # For contributions that join what is already collected; a client's row is its own.
-        self.spare = self.values[program.output].new_zeros(clients, width * program.widest_join)
+        self.spare = zeros(program.widest_join if learns else 0)
         self._saved: dict[tuple[str, torch.dtype], Tensor] = {}
         self._views: dict[tuple[int, ...], dict[str, Tensor]] = {}
 
@@ -53,6 +68,36 @@ class Room:
         if key not in self._views:
             self._views[key] = self.layout.views(bank, bank.shape[1] < self.layout.stride)
         return self._views[key]
+
+
+def places(program: Program, reuse: bool) -> dict[int, int]:
+    """Which buffer each value that needs memory lies in.
+
+    reuse  whether a value may take the place of one that nobody reads any more
+    """
+    last = {program.root(r.output): i for i, r in enumerate(program.records)}
+    last |= {program.root(v): i for i, r in enumerate(program.records) for v in r.inputs}
+    last[program.root(program.output)] = len(program.records)
+    where: dict[int, int] = {}
+    free: list[int] = []
+    for i, record in enumerate(program.records):
+        if not isinstance(record, Reshape):
+            size = prod(program.shapes[record.output])
+            held = sizes(program, where)
+            # What it fits into with least to spare; else the largest, which grows.
+            free.sort(key=lambda at: (held[at] < size, abs(held[at] - size)))
+            where[record.output] = free.pop(0) if free else len(held)
+        if reuse:
+            free += [at for v, at in where.items() if last[v] == i]
+    return where
+
+
+def sizes(program: Program, where: Mapping[int, int]) -> list[int]:
+    """Elements of a sample in each buffer: those of the largest value there."""
+    held = [0] * (1 + max(where.values(), default=-1))
+    for v, at in where.items():
+        held[at] = max(held[at], prod(program.shapes[v]))
+    return held
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,14 @@ class Finding:
     reason: str | None
 
 
-def explain(module: nn.Module, x: Tensor) -> tuple[Program | None, list[Finding]]:
-    """The program of a module, or None, and what was found layer by layer. x: `[2, ...]`."""
-    module = deepcopy(module).train()  # dropout asked for by `self.training` is then part of it
+def explain(
+    module: nn.Module, x: Tensor, training: bool = True
+) -> tuple[Program | None, list[Finding]]:
+    """The program of a module, or None, and what was found layer by layer. x: `[2, ...]`.
+
+    training  the module's mode: dropout asked for by `self.training` is part of it, or is not
+    """
+    module = deepcopy(module).train(training)
     try:
         graph = fx.symbolic_trace(module)
     except Exception as error:  # whatever the user's own code raises when it is traced
@@ -113,12 +118,12 @@ def explain(module: nn.Module, x: Tensor) -> tuple[Program | None, list[Finding]
     # Functional dropout draws whatever the mode: shapes must not cost the user random numbers.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         ShapeProp(graph.eval()).propagate(x)
-    return _collect(graph)
+    return _collect(graph.train(training))
 
 
-def trace(module: nn.Module, x: Tensor) -> tuple[Program | None, str]:
-    """The program of a module, or None and the first reason why there is none. x: `[2, ...]`."""
-    program, findings = explain(module, x)
+def trace(module: nn.Module, x: Tensor, training: bool = True) -> tuple[Program | None, str]:
+    """The program of a module, or None and the first reason why there is none; see `explain`."""
+    program, findings = explain(module, x, training)
     reasons = [f"{f.layer}: {f.reason}" for f in findings if f.reason]
     return program, reasons[0] if reasons else ""
 
