@@ -86,7 +86,7 @@ def train(row: Row, setting: Setting) -> Iterator[Any]:
     """Runs what is missing of a claimed row; yields the rows of history as they come."""
     from .cli.setting import simulation
 
-    sim = simulation(row.config.model_copy(update={"rounds": row.rounds}), setting, row.label)
+    sim = simulation(_until(row), setting, row.label)
     state, began, before = row.folder / "state.pt", time.monotonic(), row.about()
     if state.exists():
         sim.load(state)
@@ -104,6 +104,12 @@ def train(row: Row, setting: Setting) -> Iterator[Any]:
         keep()
     if len(sim.history) >= row.config.rounds or sim.stopped:
         state.unlink()
+
+
+def _until(row: Row) -> RunConfig:
+    """The configuration that ends with `row.rounds`: "the last rounds" stay those of the paper."""
+    last = row.config.eval_last - (row.config.rounds - row.rounds)
+    return row.config.model_copy(update={"rounds": row.rounds, "eval_last": max(1, last)})
 
 
 def _saved(sim: Simulation, keep: Any) -> Iterator[Any]:

@@ -89,6 +89,19 @@ def test_rounds_seeds_and_labels_can_be_chosen_and_later_calls_go_on(paper, tmp_
     assert parts.column("accuracy")[2:] == whole.column("accuracy")[2:]
 
 
+def test_the_last_rounds_are_those_of_the_paper(paper, tmp_path):
+    chosen = ["--only", "fedavg", "--seeds", "3", "--eval_every", "4", "--eval_last", "3"]
+    history = tmp_path / "runs/reproduction/somebody/table1/fedavg/seed-3/history.csv"
+
+    def tested(*more: str) -> list[int]:
+        assert main(["reproduce", str(paper), *chosen, *more]) == 0
+        return [r.round for r in History.from_csv(history) if r.accuracy == r.accuracy]
+
+    assert tested("--rounds", "2") == [2]  # where a call ends
+    assert tested("--rounds", "4") == [2, 3, 4]
+    assert tested() == [2, 3, 4, 5]
+
+
 def test_what_is_done_is_not_run_again(paper, monkeypatch):
     few = ["reproduce", "somebody", "--only", "fedavg"]
     assert main(few) == 0
