@@ -4,6 +4,7 @@ import io
 import math
 import re
 import sys
+from dataclasses import replace
 
 import matplotlib
 import pytest
@@ -113,6 +114,17 @@ def test_curves_draw_what_was_tested(tmp_path):
 def test_without_a_test_set_the_training_loss_is_drawn():
     figure = curves({"a": History([Row(r, train_loss=1 / r) for r in (1, 2)])})
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["Training loss"]
+
+
+def test_clients_own_tests_are_drawn_where_there_is_no_other():
+    shared = [Row(r, train_loss=1.0, local_accuracy=0.1 * r) for r in (1, 2, 3)]
+    tuned = [*shared[:2], replace(shared[2], personal_accuracy=0.7)]
+    figure = curves({"a": History(shared), "b": History(tuned)})
+    common, own = figure.axes
+    assert list(common.lines[0].get_ydata()) == [0.1, 0.2, 0.1 * 3]
+    best = next(line for line in own.lines if len(line.get_xdata()))
+    assert list(best.get_xdata()) == [3] and list(best.get_ydata()) == [0.7]
+    assert len(curves({"a": History(shared)}).axes) == 1
 
 
 @pytest.mark.parametrize("n", [0, 1])

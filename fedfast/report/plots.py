@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,24 @@ if TYPE_CHECKING:
 
 __all__ = ["curves", "partition"]
 
+TITLES = {
+    "accuracy": "Test accuracy",
+    "loss": "Test loss",
+    "train_loss": "Training loss",
+    "local_accuracy": "Global model on clients' own tests",
+    "personal_accuracy": "Personal models on their own tests",
+}
+ACCURACIES = {name for name in TITLES if name.endswith("accuracy")}
 DASHES = ("-", "--", ":", "-.")  # the next dash when the colours begin again
 
 
 def curves(histories: Mapping[str, History], path: str | Path | None = None) -> Figure:
     """Test accuracy and test loss per round, one curve per label; written to `path` if given.
 
-    Where no round was tested the training loss takes their place. A dot marks each best round.
+    Without a global test set accuracies on the clients' own test parts take their place, or else
+    the training loss. A dot marks each best round.
     """
-    tested = any(len(history.tested()) for history in histories.values())
-    panels = ["accuracy", "loss"] if tested else ["train_loss"]
+    panels = _panels(histories)
     figure = figure_of((5.2 * len(panels), 4.2))
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for panel, ax in zip(panels, axes, strict=True):
@@ -46,29 +54,40 @@ def curves(histories: Mapping[str, History], path: str | Path | None = None) -> 
     return figure
 
 
+def _panels(histories: Mapping[str, History]) -> Sequence[str]:
+    """The first pair of columns of which something was measured."""
+    for pair in (("accuracy", "loss"), ("local_accuracy", "personal_accuracy")):
+        if found := [name for name in pair if any(_points(h, name) for h in histories.values())]:
+            return found
+    return ["train_loss"]
+
+
+def _points(history: History, name: str) -> list[tuple[int, float]]:
+    return [(r.round, getattr(r, name)) for r in history if math.isfinite(getattr(r, name))]
+
+
 def _panel(ax: Axes, name: str, histories: Mapping[str, History]) -> None:
     for i, (label, history) in enumerate(histories.items()):
         colour, dash = COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
-        points = [(r.round, getattr(r, name)) for r in history if math.isfinite(getattr(r, name))]
+        points = _points(history, name)
         rounds, values = zip(*points, strict=True) if points else ((), ())
         few = "o" if len(points) < 2 else None  # one point makes no line
         ax.plot(rounds, values, dash, color=colour, marker=few, linewidth=1.7, label=label)
-        if name == "accuracy" and points:
-            best = history.best()
-            ax.plot(best.round, best.accuracy, "o", color=colour, markersize=5, zorder=4)
-            ax.plot(best.round, best.accuracy, "o", color="white", markersize=2, zorder=5)
+        if name in ACCURACIES and points:
+            best = max(points, key=lambda point: point[1])
+            ax.plot(*best, "o", color=colour, markersize=5, zorder=4)
+            ax.plot(*best, "o", color="white", markersize=2, zorder=5)
     _style(ax, name)
 
 
 def _style(ax: Axes, name: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    titles = {"accuracy": "Test accuracy", "loss": "Test loss", "train_loss": "Training loss"}
-    ax.set_title(titles[name], loc="left", color=INK, fontsize=11, fontweight="bold")
+    ax.set_title(TITLES[name], loc="left", color=INK, fontsize=11, fontweight="bold")
     ax.set_xlabel("round", color=INK)
     ax.set_xlim(0, 1.02 * max(_numbers(line.get_xdata() for line in ax.lines), default=1.0))
     ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-    _percent(ax) if name == "accuracy" else _positive(ax)
+    _percent(ax) if name in ACCURACIES else _positive(ax)
     plain(ax)
 
 
