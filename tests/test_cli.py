@@ -204,7 +204,15 @@ def test_two_runs_at_once_get_a_folder_each(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_signal_waits_until_a_file_is_written():
+@pytest.fixture
+def heard():
+    """A shell that runs the tests in the background may have told them to ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_waits_until_a_file_is_written(heard):
     done = []
     with pytest.raises(KeyboardInterrupt):
         with undisturbed():
@@ -224,7 +232,7 @@ def test_a_folder_taken_in_the_same_moment_is_not_taken_again(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_complete_folder(tiny, number):
+def test_a_signal_leaves_a_complete_folder(tiny, number, heard):
     with subprocess.Popen(
         [sys.executable, "-m", "fedfast", "run", str(tiny), "--rounds", "100000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -25,6 +25,11 @@ def number(history: History, column: str, summary: str) -> float:
     return scale * _summary(found, rounds, summary) if found else math.nan
 
 
+def tested(history: History, column: str) -> int:
+    """In how many rounds the column has a value."""
+    return sum(not math.isnan(v) for v in _column(history, column))
+
+
 def _column(history: History, name: str) -> Sequence[float]:
     return history.column(name) if name in FIELDS else history.scalar(name)
 

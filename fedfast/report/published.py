@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..history import History, Row
-from .measures import number
+from .measures import number, tested
 from .summary import duration
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Table:
             return []
         tail = (_rounds(run, self.config.rounds), _time(run), _devices(run))
         return [
-            (label, f"{m.column}, {_words(m.summary)}", *_compare(m, label, run), *tail)
+            (label, f"{m.column}, {_words(m, run)}", *_compare(m, label, run), *tail)
             for m in self.config.paper.measures
             if m.of(label) or not all(math.isnan(_number(m, row)) for row in run)
         ]
@@ -68,10 +68,13 @@ def _number(measure: Measure, row: PaperRow) -> float:
     return number(row.history(), measure.column, measure.summary)
 
 
-def _words(summary: str) -> str:
-    """`mean of last 100`, `round 3`; the others are words already."""
-    kind, _, count = summary.partition("-")
-    return f"{'mean of last' if kind == 'mean' else kind} {count}".strip()
+def _words(measure: Measure, run: Sequence[PaperRow]) -> str:
+    """`mean of last 100`, `round 3`; a mean over fewer says so; the others are words already."""
+    kind, _, count = measure.summary.partition("-")
+    if kind != "mean":
+        return f"{kind} {count}".strip()
+    there = min(tested(row.history(), measure.column) for row in run)
+    return f"mean of last {count}" if there >= int(count) else f"mean of {there}, not {count}"
 
 
 def _compare(measure: Measure, label: str, run: Sequence[PaperRow]) -> tuple[str, str, str, str]:
