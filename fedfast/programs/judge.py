@@ -40,6 +40,7 @@ class ProgramJudge:
         self.program, self.layout, self.loss = program, layout, loss
         self.backend, self._like = backend, x
         sample = prod(program.shapes[0]) + sum(sizes(program, places(program, reuse=True)))
+        sample += sum(record.kept(program.shapes) for record in program.records)
         self.width = max(1, min(WIDTH, ROOM // (SLICES * sample)))
         self._planner = Planner(self.width * (layout.trained // 8 + sample))
         plain = not layout.aliases and not program.reuses
