@@ -9,23 +9,20 @@ more than one thread the operation gives each thread whole clients, torch its ow
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
 import torch
-from contest import Action, alternate, commit, processor
+from contest import Action, alternate
 from fedfast.kernels import conv, conv_backward
+from ledger import append, stamp
 from torch import Tensor
 from torch.nn import functional as F
 
 K = 4
 SIDE = 1024  # of the large product
-RESULTS = Path(__file__).parent / "results" / "conv.csv"
 
 
 @dataclass(frozen=True)
@@ -141,18 +138,13 @@ def test_conv(name: str, threads: int, benchmark: Any) -> None:
     for part in ("forward", "dx", "dw"):
         own, torchs = found[part], found[f"torch-{part}"]
         print(f"; {part} {own:.0f} ({own / found['mm']:.0%}), torch {torchs:.0f}", end="")
-        append(name, threads, part, own, torchs, found["mm"])
+        record(name, threads, part, own, torchs, found["mm"])
     print()
 
 
-def append(layer: str, threads: int, part: str, own: float, torchs: float, mm: float) -> None:
-    """Add a row to conv.csv, with a header if the file is new."""
-    row = {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
-        "commit": commit(),
-        "cpu": processor(),
-        "threads": threads,
-        "torch": torch.__version__,
+def record(layer: str, threads: int, part: str, own: float, torchs: float, mm: float) -> None:
+    """Add a row to conv.csv."""
+    figures = {
         "clients": K,
         "layer": layer,
         "part": part,
@@ -162,9 +154,4 @@ def append(layer: str, threads: int, part: str, own: float, torchs: float, mm: f
         "ratio_mm": round(own / mm, 3),
         "ratio_torch": round(own / torchs, 2),
     }
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    append("conv", stamp(threads) | figures)

@@ -9,23 +9,20 @@ thread, in CPU time.
 
 from __future__ import annotations
 
-import csv
 import time
-from datetime import datetime, timezone
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
 import torch
 from bench_conv import LAYERS, K, Layer
-from contest import Action, commit, processor
+from contest import Action
 from fedfast.kernels import Plan, conv, conv_backward, conv_pool, conv_pool_backward, pool
 from fedfast.kernels import pool_backward as back
+from ledger import append, stamp
 
 TURNS = 30
 POOLED = [name for name in LAYERS if name != "3x3"]
-RESULTS = Path(__file__).parent / "results" / "conv_pool.csv"
 
 
 def contestants(layer: Layer) -> dict[str, Plan]:
@@ -76,17 +73,12 @@ def test_conv_pool(name: str) -> None:
     apart, fused = (median(values) for values in spent.values())
     least = min(spent["fused"]) / min(spent["apart"])
     print(f"\n{name}: {apart:.2f} -> {fused:.2f} ms, {fused / apart:.3f} (least {least:.3f})")
-    append(name, apart, fused, least)
+    record(name, apart, fused, least)
 
 
-def append(layer: str, apart: float, fused: float, least: float) -> None:
-    """Add a row to conv_pool.csv, with a header if the file is new."""
-    row = {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
-        "commit": commit(),
-        "cpu": processor(),
-        "threads": 1,
-        "torch": torch.__version__,
+def record(layer: str, apart: float, fused: float, least: float) -> None:
+    """Add a row to conv_pool.csv."""
+    figures = {
         "clients": K,
         "layer": layer,
         "apart_ms": round(apart, 3),
@@ -94,9 +86,4 @@ def append(layer: str, apart: float, fused: float, least: float) -> None:
         "ratio": round(fused / apart, 3),
         "ratio_of_least": round(least, 3),
     }
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    append("conv_pool", stamp(1) | figures)

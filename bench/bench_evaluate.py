@@ -10,36 +10,27 @@ mode without gradients. Contestants take turns; both must find the same loss.
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from contest import commit, processor
 from contestants import Contestant
+from ledger import Stamp, append, stamp
 from race import race
 from workloads import CLASSES, WORKLOADS, Workload
 
 from fedfast import FederatedData, Simulation
 
-RESULTS = Path(__file__).parent / "results" / "evaluate.csv"
 SAMPLES = {"W5": 200}  # others 2,000
 ROUNDS = 7
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Stamp):
     """One model; a line of evaluate.csv. Medians; ratio: torch's over fedfast's."""
 
-    date: str
-    commit: str
-    cpu: str
-    threads: int
-    torch: str
     workload: str
     samples: int
     median_s: float
@@ -70,18 +61,18 @@ def contest(workload: Workload, threads: int) -> Row:
         Contestant("torch", "", "", 0.0, rival),
     ]
     seconds, elsewhere = race(players, ROUNDS)
-    ours, theirs = ([statistics.median(s), *np.percentile(s, [20, 80])] for s in seconds)
+    ours, theirs = (
+        [round(float(s), 5) for s in (statistics.median(times), *np.percentile(times, [20, 80]))]
+        for times in seconds
+    )
     return Row(
-        datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
-        commit(),
-        processor(),
-        threads,
-        torch.__version__,
+        *stamp(threads).values(),
         workload.name,
         n,
-        *(round(float(s), 5) for s in (*ours, *theirs)),
-        round(theirs[0] / ours[0], 3),
-        round(elsewhere, 3),
+        *ours,
+        *theirs,
+        ratio=round(theirs[0] / ours[0], 3),
+        elsewhere=round(elsewhere, 3),
     )
 
 
@@ -100,17 +91,7 @@ def main() -> None:
             flush=True,
         )
         if told.write:
-            append(row)
-
-
-def append(row: Row) -> None:
-    """A line more in evaluate.csv."""
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(row)), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(asdict(row))
+            append("evaluate", vars(row))
 
 
 if __name__ == "__main__":

@@ -6,23 +6,19 @@ that what counts is the work itself.
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from contest import commit, processor
 from fedfast.kernels import gather
+from ledger import append, stamp
 from torch import Tensor
 
 K, B, N, PAD, TURNS = 10, 50, 5000, 4, 30
 SHAPES = {"cifar": (3, 32, 32), "mnist": (1, 28, 28)}
-RESULTS = Path(__file__).parent / "results" / "gather.csv"
 
 
 def cut(images: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
@@ -80,20 +76,10 @@ def test_gather(name: str) -> None:
 
 def record(name: str, best: dict[str, float]) -> None:
     """Append a row to gather.csv."""
-    row = {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
-        "commit": commit(),
-        "cpu": processor(),
-        "torch": torch.__version__,
+    figures = {
         "images": name,
         "clients": K,
         "batch": B,
         **{f"{rival}_ms": round(seconds * 1e3, 3) for rival, seconds in best.items()},
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    fresh = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row, lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
+    append("gather", stamp(1) | figures)

@@ -8,20 +8,16 @@ does falls on all of them alike; the 20th percentile of their times counts.
 
 from __future__ import annotations
 
-import csv
-import platform
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from fedfast.kernels import linear, linear_backward
+from ledger import append, stamp
 
 K, ROUNDS, LARGE = 10, 15, 1024
-RESULTS = Path(__file__).parent / "results" / "linear.csv"
 # (I, O) of the MLP and the CNN of McMahan et al. 2017, and two square-ish layers.
 LAYERS = [(784, 200), (200, 200), (200, 10), (3136, 512), (1024, 512), (512, 1024)]
 Action = Callable[[], object]
@@ -90,21 +86,11 @@ def test_linear(batch: int, layer: tuple[int, int], benchmark: Any) -> None:
 
 def record(batch: int, inputs: int, outputs: int, rates: dict[str, float]) -> None:
     """Append a row to linear.csv."""
-    row = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-        "threads": 1,
+    figures = {
         "clients": K,
         "batch": batch,
         "inputs": inputs,
         "outputs": outputs,
         **{f"{name}_gflops": round(rate, 1) for name, rate in rates.items()},
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    fresh = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
+    append("linear", stamp(1) | figures)

@@ -11,21 +11,17 @@ counts, so that other processes matter little. "rule" is what `is_thin` says.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from pathlib import Path
 
 import torch
-from contest import commit, processor
 from fedfast.kernels import Plan, ghost, linear, linear_backward, lowrank, mix, reach, stats
+from ledger import append, stamp
 from torch import Tensor
 
 from fedfast.programs.ascent import is_thin
 
 K, ROUNDS = 6, 15
-RESULTS = Path(__file__).parent / "results" / "lowrank.csv"
 # (I, O, whether it reads the samples) of the papers' MLPs and CNNs.
 LAYERS = [(784, 200, True), (784, 10, True), (200, 200, False), (200, 10, False)]
 LAYERS += [(192, 1024, False), (1024, 1024, False), (3136, 512, False), (512, 10, False)]
@@ -95,7 +91,7 @@ def seconds(plans: list[Plan]) -> list[float]:
 def main() -> None:
     """All layers and batches."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--write", action="store_true", help=f"append rows to {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help="append rows to lowrank.csv")
     write = parser.parse_args().write
     torch.set_num_threads(1)
     for inputs, outputs, samples in LAYERS:
@@ -124,12 +120,7 @@ def record(
     rule: bool,
 ) -> None:
     """Append a row to lowrank.csv."""
-    row = {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
-        "commit": commit(),
-        "cpu": processor(),
-        "torch": torch.__version__,
-        "threads": 1,
+    figures = {
         "clients": K,
         "batch": batch,
         "inputs": inputs,
@@ -140,13 +131,7 @@ def record(
         "ratio": round(written / factors, 3),
         "rule": "factors" if rule else "written",
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    fresh = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row, lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
+    append("lowrank", stamp(1) | figures)
 
 
 if __name__ == "__main__":

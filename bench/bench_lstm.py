@@ -8,21 +8,17 @@ and the least CPU time of their thread counts, so that a busy machine changes li
 
 from __future__ import annotations
 
-import csv
-import platform
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from pathlib import Path
 
 import pytest
 import torch
 from fedfast.kernels import dropout, lstm, lstm_backward
+from ledger import append, stamp
 from torch import nn
 
 STEPS, HIDDEN, ROUNDS = 80, 256, 7
 NAMES = ("forward", "torch_forward", "both", "torch_both")
-RESULTS = Path(__file__).parent / "results" / "lstm.csv"
 Action = Callable[[], object]
 
 
@@ -97,20 +93,11 @@ def test_dropout() -> None:
 
 def record(operation: str, batch: int, inputs: int, spent: dict[str, float]) -> None:
     """Append a row to lstm.csv."""
-    row = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
+    figures = {
         "operation": operation,
         "batch": batch,
         "inputs": inputs,
         **{f"{name}_ms": round(spent[name], 3) if name in spent else "" for name in NAMES},
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    fresh = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
-    print(f"\n{row}")
+    append("lstm", stamp(1) | figures)
+    print(f"\n{figures}")

@@ -28,10 +28,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from contest import commit, processor
 from contestants import Arena, Contestant, fedfast, path, timed, tuned, typical, vmapped
+from ledger import append, commit, processor
 from race import race
-from rows import RESULTS, Row, append, compared, row, show
+from rows import Row, compared, row, show
 from workloads import LR, RHO, WORKLOADS, Workload
 
 from fedfast import FederatedData, Simulation
@@ -118,7 +118,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="timed rounds of every workload")
     parser.add_argument("--threads", type=int, default=2, help="cores of every contestant")
     parser.add_argument("--scaling", action="store_true", help="cohorts of 10 to 10,000 instead")
-    parser.add_argument("--write", action="store_true", help=f"append rows to {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help="append rows to round.csv")
     told = parser.parse_args()
     unknown = set(told.only.split(",")) - set(names)
     if unknown:
@@ -140,7 +140,7 @@ def main() -> None:
     if told.scaling:
         for r in scaling(told.threads, sgemm):
             if told.write:
-                append([r])
+                append("round", vars(r))
         return
     for workload in (w for w in WORKLOADS if w.name in told.only.split(",")):
         parameters = sum(p.numel() for p in workload.module().parameters())
@@ -149,7 +149,7 @@ def main() -> None:
         rows = contest(workload, told.rounds or workload.rounds, told.threads, sgemm)
         show(rows)
         if told.write:
-            append(rows)
+            append("round", *map(vars, rows))
 
 
 if __name__ == "__main__":

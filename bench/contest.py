@@ -7,20 +7,16 @@ training, where forward and backward passes lie between two operations on a bank
 
 from __future__ import annotations
 
-import csv
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from pathlib import Path
 
 import numpy as np
 import torch
 from fedfast.kernels import Segments
+from ledger import Stamp, append, stamp
 from torch import Tensor
 
 K = 10
@@ -28,7 +24,6 @@ K = 10
 SHAPES = ((32, 1, 5, 5), (32,), (64, 32, 5, 5), (64,), (512, 3136), (512,), (10, 512), (10,))
 P = sum(int(np.prod(shape)) for shape in SHAPES)
 ROUNDS = 15
-RESULTS = Path(__file__).parent / "results" / "operations.csv"
 THREADS = (1, 2)
 ELSEWHERE = torch.empty(32 * 2**20)  # 128 MB
 
@@ -66,14 +61,9 @@ def models(scale: float = 1.0) -> Lists:
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Stamp):
     """What a contest found; a line of operations.csv."""
 
-    date: str
-    commit: str
-    cpu: str
-    threads: int
-    torch: str
     numpy: str
     operation: str
     form: str
@@ -150,7 +140,7 @@ def hold(
     finally:
         torch.set_num_threads(before)
     row = summary(operation, form, threads, megabytes, seconds)
-    append(row)
+    append("operations", vars(row))
     return row
 
 
@@ -172,50 +162,12 @@ def summary(
         "ratio_per_tensor": median["per_tensor"] / median["native"],
     }
     return Row(
-        date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
-        commit=commit(),
-        cpu=processor(),
-        threads=threads,
-        torch=torch.__version__,
         numpy=np.__version__,
         operation=operation,
         form=form,
         clients=K,
         parameters=P,
         dtype="float32",
+        **stamp(threads),
         **{name: round(float(value), 3) for name, value in figures.items()},
     )
-
-
-def commit() -> str:
-    """The commit measured, with a + when the tree differs from it."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
-    return told.stdout.strip() or "unknown"
-
-
-def processor() -> str:
-    """The CPU's model name, with its number where the name says little."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    facts = {
-        line.split(":")[0].strip(): line.split(":")[-1].strip() for line in lines if ":" in line
-    }
-    return f"{facts.get('model name', platform.machine())} model {facts.get('model', '?')}"
-
-
-def append(row: Row) -> None:
-    """Add `row` to operations.csv, with a header if the file is new."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(vars(row)), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(vars(row))

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from pathlib import Path
 
 import torch
-from contest import commit, processor
-
-RESULTS = Path(__file__).parent / "results" / "pairs.csv"
+from ledger import append, stamp
 
 Action = Callable[[], object]
 
@@ -34,24 +29,14 @@ def seconds(contestants: dict[str, Action], turns: int) -> dict[str, float]:
 
 def record(contest: str, clients: int, parameters: int, best: dict[str, float]) -> None:
     """Append a row for each contestant to pairs.csv; ratios are to the first, which is ours."""
-    ours, fresh = next(iter(best.values())), not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        for name, value in best.items():
-            row = {
-                "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
-                "commit": commit(),
-                "cpu": processor(),
-                "torch": torch.__version__,
-                "threads": 1,
-                "contest": contest,
-                "clients": clients,
-                "parameters": parameters,
-                "contestant": name,
-                "cpu_ms": round(value * 1e3, 2),
-                "ratio": round(value / ours, 2),
-            }
-            writer = csv.DictWriter(file, row, lineterminator="\n")
-            if fresh:
-                writer.writeheader()
-            fresh = False
-            writer.writerow(row)
+    ours = next(iter(best.values()))
+    for name, value in best.items():
+        figures = {
+            "contest": contest,
+            "clients": clients,
+            "parameters": parameters,
+            "contestant": name,
+            "cpu_ms": round(value * 1e3, 2),
+            "ratio": round(value / ours, 2),
+        }
+        append("pairs", stamp(1) | figures)

@@ -1,24 +1,18 @@
-"""Lines of results/round.csv: made of a contestant's times, compared, shown, appended."""
+"""Lines of results/round.csv: made of a contestant's times, compared, shown."""
 
 from __future__ import annotations
 
-import csv
 import statistics
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from pathlib import Path
 
 import numpy as np
-import torch
-from contest import commit, processor
 from contestants import Contestant
+from ledger import Stamp, stamp
 from workloads import Workload
-
-RESULTS = Path(__file__).parent / "results" / "round.csv"
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Stamp):
     """What one contestant did on one workload; a line of round.csv.
 
     clients  per round; rounds timed
@@ -29,11 +23,6 @@ class Row:
     ratio_sam      FedSAM's median over FedAvg's, same contestant
     """
 
-    date: str
-    commit: str
-    cpu: str
-    threads: int
-    torch: str
     workload: str
     algorithm: str
     contestant: str
@@ -67,11 +56,7 @@ def row(
     p20, p80 = np.percentile(seconds, [20, 80])
     flops = workload.flops() * (2 if c.algorithm == "fedsam" else 1)
     return Row(
-        date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
-        commit=commit(),
-        cpu=processor(),
-        threads=threads,
-        torch=torch.__version__,
+        **stamp(threads),
         workload=workload.name,
         algorithm=c.algorithm,
         contestant=c.name,
@@ -124,14 +109,3 @@ def show(rows: list[Row]) -> None:
     ratios = [f"{r.contestant} {r.ratio_sam:.2f}" for r in rows if r.ratio_sam]
     print(f"  FedSAM / FedAvg: {', '.join(ratios)}")
     print(f"  {rows[0].elsewhere:.0%} of the machine went to other processes\n", flush=True)
-
-
-def append(rows: list[Row]) -> None:
-    """Add `rows` to round.csv, with a header if the file is new."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(vars(rows[0])), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(vars(r) for r in rows)
