@@ -1,11 +1,13 @@
-"""SAM around one dense layer: its gradient as thin factors against the gradient written down.
+"""SAM around one dense layer, and its clipped step: thin factors against the gradient written down.
 
     python bench/bench_lowrank.py [--write]      one thread; rows in bench/results/lowrank.csv
 
 Both contestants do what the two passes of `programs/ascent.py` do for one layer, from the first
 pass' gradients to the second's outputs and data gradients; the final weight gradient, which both
-need, is left out. Plans run them client by client. They take turns; the least thread time of each
-counts, so that other processes matter little. "rule" is what `is_thin` says.
+need, is left out. For the clip: those of `programs/clip.py`, from the output's gradient to the
+moved weights. Plans run them client by client. They take turns; the least thread time of each
+counts, so that other processes matter little. "rule" is what `is_thin` and
+`is_late` say.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from fedfast.kernels import Plan, ghost, linear, linear_backward, lowrank, mix, reach, stats
@@ -20,6 +23,7 @@ from ledger import append, stamp
 from torch import Tensor
 
 from fedfast.programs.ascent import is_thin
+from fedfast.programs.clip import is_late
 
 K, ROUNDS = 6, 15
 # (I, O, whether it reads the samples) of the papers' MLPs and CNNs.
@@ -65,6 +69,22 @@ class Layer:
         if not self.samples:
             lowrank(self.d2, self.d, self.x, self.scale, base=self.dx, out=self.dx)
 
+    def clipped(self) -> None:
+        """The gradient in g; then the step."""
+        self._data(self.d, dweight=self.g)
+        stats(self.g.flatten(1), out=self.sums)
+        reach([self.sums[..., 0]], 1.0, 1e-6, most=1.0, times=0.0, out=self.scale)
+        w = self.w.flatten(1)
+        mix(w, self.g.flatten(1), b=self.scale, out=w)
+
+    def late(self) -> None:
+        """The norm; then the product, straight into the weights."""
+        self._data(self.d)
+        ghost(self.x, self.d, gram=self.gram, squares=self.squares[:, 0])
+        reach([self.squares], 1.0, 1e-6, most=1.0, times=0.0, out=self.scale)
+        to = dict(dweight=self.w, alpha=self.scale, beta=1.0)
+        linear_backward(self.x, self.w, self.d, self.d, **to)
+
     def _data(self, d: Tensor, weight: Tensor | None = None, dweight: Tensor | None = None) -> None:
         dx = None if self.samples else self.dx
         linear_backward(self.x, self.w if weight is None else weight, d, d, dx=dx, dweight=dweight)
@@ -96,42 +116,44 @@ def main() -> None:
     torch.set_num_threads(1)
     for inputs, outputs, samples in LAYERS:
         for batch in BATCHES:
-            layer = Layer(batch, inputs, outputs, samples)
-            written, factors = seconds([noted(layer.written), noted(layer.factors)])
-            rule = is_thin(batch, inputs, outputs, samples=samples)
-            print(
-                f"B = {batch:3d}, {inputs:4d} -> {outputs:4d} {'samples' if samples else '':7}"
-                f"  written {1e6 * written:7.1f} us, factors {1e6 * factors:7.1f} us, "
-                f"x {written / factors:5.2f}, rule {'factors' if rule else 'written'}"
-                f"{'' if rule == (factors < written) else '  <- slower'}",
-                flush=True,
-            )
-            if write:
-                record(batch, inputs, outputs, samples, written, factors, rule)
+            layer, size = Layer(batch, inputs, outputs, samples), (batch, inputs, outputs)
+            contests = {
+                "ascent": (layer.written, layer.factors, is_thin(*size, samples=samples)),
+                "clip": (layer.clipped, layer.late, is_late(*size)),
+            }
+            for purpose, (one, other, rule) in contests.items():
+                figures = {
+                    "purpose": purpose,
+                    "clients": K,
+                    **dict(zip(("batch", "inputs", "outputs"), size, strict=True)),
+                    "samples": samples,
+                    **compared(*seconds([noted(one), noted(other)])),
+                    "rule": "factors" if rule else "written",
+                }
+                show(figures)
+                if write:
+                    append("lowrank", stamp(1) | figures)
 
 
-def record(
-    batch: int,
-    inputs: int,
-    outputs: int,
-    samples: bool,
-    written: float,
-    factors: float,
-    rule: bool,
-) -> None:
-    """Append a row to lowrank.csv."""
-    figures = {
-        "clients": K,
-        "batch": batch,
-        "inputs": inputs,
-        "outputs": outputs,
-        "samples": samples,
+def compared(written: float, factors: float) -> dict[str, float]:
+    """Both times, and the first over the second."""
+    return {
         "written_us": round(1e6 * written, 1),
         "factors_us": round(1e6 * factors, 1),
         "ratio": round(written / factors, 3),
-        "rule": "factors" if rule else "written",
     }
-    append("lowrank", stamp(1) | figures)
+
+
+def show(row: dict[str, Any]) -> None:
+    """A line; the rule's mistakes are marked."""
+    wrong = (row["rule"] == "factors") != (row["ratio"] > 1)
+    print(
+        f"{row['purpose']:6} B = {row['batch']:3d}, {row['inputs']:4d} -> {row['outputs']:4d} "
+        f"{'samples' if row['samples'] else '':7}  written {row['written_us']:7.1f} us, factors "
+        f"{row['factors_us']:7.1f} us, x {row['ratio']:5.2f}, rule {row['rule']}"
+        f"{'  <- slower' if wrong else ''}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

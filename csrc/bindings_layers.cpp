@@ -96,14 +96,18 @@ Slots slots_of(const Part& part, const SlotsAt& slots) {
   return {bank<const double>(part, {address, stride}), count, step};
 }
 
-void reach_any(const Problem& problem, const std::array<SlotsAt, 2>& squares, double rho,
-               double eps, Address out) {
+// numbers: rho, eps, most, times.
+void reach_any(const Problem& problem, const std::array<SlotsAt, 2>& squares,
+               const std::array<double, 4>& numbers, Address out) {
   dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
-    reach(
-        part.clients,
-        Reach<T>{
-            {slots_of(part, squares[0]), slots_of(part, squares[1])}, rho, eps, at<T>(part, out)});
+    const auto [rho, eps, most, times] = numbers;
+    reach(part.clients, Reach<T>{{slots_of(part, squares[0]), slots_of(part, squares[1])},
+                                 rho,
+                                 eps,
+                                 most,
+                                 times,
+                                 at<T>(part, out)});
   });
 }
 

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms import Algorithm
-from .algorithms.optimizers import ASAM, SAM, SGD
+from .algorithms.optimizers import ASAM, SAM, SGD, Optimizer
 from .algorithms.pieces import Clients, Layout, Piece, overrides
 from .annealing import at_round
 from .feed import Draws, Feed
 from .generic import GenericPath, Minibatch, Seeds
 from .layout import FlatLayout
-from .programs import Fold, ProgramPath, Sharp
+from .programs import Bound, Fold, ProgramPath, Sharp
 from .programs.graph import CudaRecorder, Inputs, Recorder, Replay
 from .random import DROPOUT, Ints, keys64
 
@@ -93,7 +93,9 @@ class LocalTrainer:
         self.losses = torch.zeros(chunk, dtype=layout.dtype, device=device)
         self.spare = torch.zeros_like(self.losses)
         self.folds = folds(settings, layout, path)
-        self.sharpens = type(local) is SAM and not local.keeps and isinstance(path, ProgramPath)
+        self.sharpens = isinstance(path, ProgramPath) and plainly_sharp(local)
+        clip = settings.clip_norm
+        self.bound = Bound(clip, self.g) if self.folds and clip is not None else None
         clips = settings.clip_norm is not None
         self.noted = path.noted() if clips and isinstance(path, ProgramPath) else None
         self.watched = any(overrides(p, "after_step", Piece) for p in self.algorithm.pieces)
@@ -128,9 +130,11 @@ class LocalTrainer:
         total = torch.zeros(clients, dtype=torch.float64, device=w.device)
         batches = self._seeded(batches)
         chunk = None if self.replay is None else self.replay.begin(start, batches, at.lr)
-        for s, count in enumerate(active):
+        for s, (count, going) in enumerate(zip(active, [*active[1:], 0], strict=True)):
             if chunk is None:
-                self._step(s, at.prefix(count), batches)
+                now = at.prefix(count)
+                now.going = going
+                self._step(s, now, batches)
             else:
                 chunk.run(s, count, partial(self._again, at.prefix(count), s == 0))
             at.w = w[:, : self.layout.trained]
@@ -149,7 +153,8 @@ class LocalTrainer:
         assert isinstance(path, ProgramPath)
         numbers = -lr, 1.0 - lr * self.settings.weight_decay
         where = batches.sample.to(view.bank.device), batches.count
-        total = path.descend(at.w, w, (view, self.feed.y), *where, *numbers, self._sharp(at))
+        how = *where, *numbers, self._sharp(at), self.bound
+        total = path.descend(at.w, w, (view, self.feed.y), *how)
         at.w = w[:, : self.layout.trained]
         return total
 
@@ -189,7 +194,7 @@ class LocalTrainer:
         batch = self.batch(s, active, batches)
         lr = self.algorithm.rate(at) if given is None else given
         if self.folds and (given is not None or isinstance(lr, float)):
-            fold = Fold(-lr, 1.0 - lr * settings.weight_decay, source)
+            fold = Fold(-lr, 1.0 - lr * settings.weight_decay, source, self.bound)
             self._gradient(at, batch, out, dict(fold=fold))
         else:
             self._gradient(at, batch, at.g, {} if self.noted is None else dict(noted=self.noted))
@@ -290,11 +295,19 @@ def about(layout: FlatLayout, device: torch.device) -> Layout:
 
 def folds(settings: LocalSettings, layout: FlatLayout, path: GenericPath | ProgramPath) -> bool:
     """Whether a local step is `w - lr (g + decay w)` alone and can ride on the weight gradients."""
-    simple = settings.clip_norm is None and not settings.algorithm.local.momentum
-    if not (settings.algorithm.plain and simple and isinstance(path, ProgramPath)):
+    simple = settings.algorithm.plain and not settings.algorithm.local.momentum
+    if not (simple and isinstance(path, ProgramPath)):
+        return False
+    if settings.clip_norm is not None and not path.clips:
         return False
     # A weight that several layers read must not move before the last of them has read it.
     return not layout.aliases and not path.program.reuses
+
+
+def plainly_sharp(local: Optimizer) -> bool:
+    """Whether its ascent is SAM's and its descent along the gradient there alone."""
+    own = (overrides(local, name, SAM) for name in ("ascend", "objective"))
+    return isinstance(local, SAM) and not local.keeps and not any(own)
 
 
 def recorder_for(

@@ -170,7 +170,8 @@ class Simulation:
         width, item = self.schedule.width, self.dtype.itemsize
         activations = width * item * trial[0].numel()
         if program is not None:
-            activations = bytes_per_client(program, width, item, self.algorithm.local.looks)
+            looks, clips = self.algorithm.local.looks, clip_norm is not None
+            activations = bytes_per_client(program, width, item, looks, clips)
         self.memory = memories.plan(
             memory,
             chunk,

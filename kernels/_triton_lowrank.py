@@ -38,11 +38,14 @@ def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> N
     )
 
 
-def reach(totals: Sequence[Tensor], rho: float, eps: float, out: Tensor) -> Tensor:
+def reach(
+    totals: Sequence[Tensor], rho: float, eps: float, most: float, times: float, out: Tensor
+) -> Tensor:
     """`reference_layers.reach` in Triton."""
     first, second = (*totals, None)[:2]
     given = *_slots(first), *_slots(second)
-    launch(_reach, out.shape[0], out, *given, rho, eps, out, LANES=64, num_warps=1)
+    numbers = rho, eps, most, times
+    launch(_reach, out.shape[0], out, *given, *numbers, out, LANES=64, num_warps=1)
     return out
 
 
@@ -156,10 +159,12 @@ def _reach(
     second_count,
     rho: tl.float64,
     eps: tl.float64,
+    most: tl.float64,
+    times: tl.float64,
     out,  # [K]
     LANES: tl.constexpr,
 ):
-    """One client's radius over its norm."""
+    """One client's radius over its norm, `most` at most, `times` a number."""
     k = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, LANES)
     total = tl.zeros((LANES,), tl.float64)
@@ -172,4 +177,6 @@ def _reach(
             here = second + k * second_stride + n * second_step
             total += tl.load(here, n < second_count, other=0.0)
     norm = tl.sqrt(tl.sum(total, axis=0))
-    tl.store(out + k, (rho / (norm + eps)).to(out.dtype.element_ty))
+    scale = rho / (norm + eps)
+    scale = tl.where(scale > most, most, scale)  # a norm that is no number stays one
+    tl.store(out + k, (times * scale).to(out.dtype.element_ty))

@@ -4,7 +4,7 @@ The gradient of `y = x W^T + b` is `dW = d^T x`, `db = sum_B d` with x `[B, I]` 
 rank is at most B, so that neither its norm nor a product with it needs it written down:
 
     ghost     gram = x x^T + ones;  squares = sum gram o (d d^T) = |dW|^2 + ones |db|^2
-    reach     out = rho / (sqrt(sum of squares) + eps)
+    reach     out = times min(rho / (sqrt(sum of squares) + eps), most)
     lowrank   out = act(base + scale (x u^T + ones) v)
 
 Sharpness-aware minimisation evaluates a layer at `W + s dW`, `b + s db`: with X and d of the first
@@ -21,6 +21,7 @@ Source: Goodfellow 2015, "Efficient Per-Example Gradient Computations", for norm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -69,12 +70,15 @@ def reach(
     eps: float,
     *,
     out: Tensor,
+    most: float = math.inf,
+    times: float = 1.0,
     backend: str = "auto",
 ) -> Tensor:
-    """Return `out = rho / (sqrt(sum of all squares) + eps)`, computed in float64.
+    """Return `out = times min(rho / (sqrt(sum of all squares) + eps), most)`, computed in float64.
 
     squares  one or two tensors `[K, n]` float64 with any strides; added in the order given
     out      `[K]` contiguous
+    SAM's radius over the norm as it stands; the clip of a step, with `most` 1 and `times` -eta.
     Raises TypeError/ValueError naming the argument.
     """
     if not isinstance(out, Tensor) or out.ndim != 1 or not out.is_contiguous():
@@ -82,7 +86,8 @@ def reach(
     if not 1 <= len(squares) <= 2:
         raise ValueError(f"squares: expected one or two tensors; got {len(squares)}")
     listed = [_float64(f"squares[{i}]", s, 2, out) for i, s in enumerate(squares)]
-    return speak(_REACH, backend, out, listed, float(rho), float(eps), out)
+    numbers = float(rho), float(eps), float(most), float(times)
+    return speak(_REACH, backend, out, listed, *numbers, out)
 
 
 def lowrank(

@@ -132,7 +132,8 @@ void reach(int64_t clients, const Reach<T>& p) {
     for (const Slots& slots : p.squares) {
       for (int64_t i = 0; i < slots.count; ++i) squares += slots.rows.row(k)[i * slots.step];
     }
-    p.out[k] = static_cast<T>(p.rho / (std::sqrt(squares) + p.eps));
+    const double scale = p.rho / (std::sqrt(squares) + p.eps);
+    p.out[k] = static_cast<T>(p.times * (scale > p.most ? p.most : scale));
   }
 }
 

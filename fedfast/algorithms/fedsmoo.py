@@ -51,23 +51,25 @@ class ConsensusSAM(SAM):
         return {"mu_i": "zeros"}
 
     def scratch_rows(self) -> Sequence[str]:
-        """The last perturbation."""
-        return ("e",)
+        """The last perturbation, where it is asked for."""
+        return () if self.variant == "official" else ("e",)
 
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = w + rho q / (|q| + eps)`, `mu_i <- mu_i + e - s`."""
         assert g is not None
-        mu, s, e = at.own["mu_i"], at.server["s"], at.scratch["e"]
-        rho, backend = at_round(self.rho, at.round), at.backend
+        mu, s, backend = at.own["mu_i"], at.server["s"], at.backend
         q = [(g, 1.0), (mu, -1.0), (s, -1.0)]
-        perturb(at.w, q, rho, out=out, eps=self.eps, backend=backend)
-        mix(out, at.w, 1.0, -1.0, out=e, backend=backend)
-        step(mu, [e, (s, -1.0)], -1.0, out=mu, backend=backend)
+        perturb(at.w, q, at_round(self.rho, at.round), out=out, eps=self.eps, backend=backend)
+        step(mu, [out, (at.w, -1.0), (s, -1.0)], -1.0, out=mu, backend=backend)
+        if "e" in at.scratch:
+            last = slice(at.going, None)
+            mix(out[last], at.w[last], 1.0, -1.0, out=at.scratch["e"][last], backend=backend)
 
     def finish(self, at: Clients) -> Rows:
         """Leave `mu_i - e_K` in e's place."""
-        mu, e = at.own["mu_i"], at.scratch["e"]
-        mix(mu, e, 1.0, -1.0, out=e, backend=at.backend)
+        if "e" in at.scratch:
+            mu, e = at.own["mu_i"], at.scratch["e"]
+            mix(mu, e, 1.0, -1.0, out=e, backend=at.backend)
         return {}
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:

@@ -47,6 +47,7 @@ class Clients:
     """K clients of a round, at one local step or between steps.
 
     round, step  from 0
+    going        how many of the clients, from the first, take another step after this one
     ids          [K] client ids
     sizes        [K] float64, samples of each
     steps        [K] float64, local steps of each in this round
@@ -89,6 +90,7 @@ class Clients:
     server: Rows
     scalars: Mapping[str, float]
     probe: Probe
+    going: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -8,7 +8,7 @@ depend on its company.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from ..generic import Minibatch, Seeds
 from ..kernels._launch import choose
 from ..layout import FlatLayout
 from .ascent import Ascent
+from .clip import Bound, Clip
 from .elementwise import Dropout
 from .noted import Noted
 from .plans import Planner, Work, place
@@ -64,6 +65,7 @@ class ProgramPath:
         self._work: Work | None = None
         self.random = any(isinstance(record, Dropout) for record in program.records)
         self._ascent: Ascent | None = None
+        self._clip: Clip | None = None
         self._losses = torch.zeros(clients, dtype=layout.dtype, device=device)
         self._sizes = clients, width, device
         # Weights that several layers share, and random numbers, are not a plan's business.
@@ -72,6 +74,8 @@ class ProgramPath:
         voice = choose(backend, torch.empty(0, dtype=layout.dtype, device=device))
         self.plannable = plain and voice == "native"
         self.notes = voice == "triton" and not layout.aliases and not program.reuses
+        # A clip rides on folded steps where no squares are noted and a norm takes a pass.
+        self.clips = voice != "triton"
         activations = elements(program, program.values)
         self._planner = Planner(width * (layout.trained // 8 + activations))
 
@@ -110,7 +114,7 @@ class ProgramPath:
         self._do(
             _key(where, fold),
             w.shape[0],
-            lambda: self._pass(tape, self.program.records, batch, losses),
+            lambda: self._last(tape, self.program.records, batch, losses),
         )
 
     def sharp_gradients(
@@ -149,6 +153,7 @@ class ProgramPath:
         alpha: float,
         beta: float,
         sharp: Sharp | None,
+        bound: Bound | None = None,
     ) -> Tensor:
         """All local steps `w <- beta w + alpha g` of K clients, the first from `source`.
 
@@ -157,6 +162,7 @@ class ProgramPath:
         samples  the bank as steps see it, and its labels
         rows     `[K, T, B]`, rows of the bank; count `[K, T]`, those of a step, 0 at the end
         sharp    if given, g is SAM's
+        bound    if given, g is clipped
         Returns the clients' summed losses `[K]` float64 (a step's mean times its count).
         A client takes all its steps before the next one starts. Only where the path is `plannable`.
         Raises IndexError for rows or labels out of range.
@@ -167,7 +173,7 @@ class ProgramPath:
         work.write(rows, count)
         steps = count.ne(0).sum(dim=1, dtype=torch.int32)
         plans = [
-            self._step_plan(at, w, samples, work, Fold(alpha, beta, at), sharp)
+            self._step_plan(at, w, samples, work, Fold(alpha, beta, at, bound), sharp)
             for at in (source, w[:, :trained])
         ]
         plans[0].run_steps(plans[1], steps, self._planner.work)
@@ -193,7 +199,7 @@ class ProgramPath:
             out = w[:, :trained]
             if sharp is None:
                 tape = self._tape(source, w, out, batch.x, batch.count, False, fold)
-                self._pass(tape, self.program.records, batch, losses)
+                self._last(tape, self.program.records, batch, losses)
             else:
                 self._both((source, w, out, losses), batch, sharp, fold)
             kernels.tally(losses, batch.count, work.total)
@@ -222,7 +228,25 @@ class ProgramPath:
         self._pass(tape, ascent.first, batch, losses)
         ascent.ascend(w, g, ahead, sharp.rho, sharp.eps, self.backend)
         tape = self._tape(w, carried, out, *given, True, fold, ascent, ahead, drawn, noted)
-        self._pass(tape, ascent.second, batch, ascent.losses[:clients])
+        self._last(tape, ascent.second, batch, ascent.losses[:clients])
+
+    def _last(
+        self, tape: Passage, records: Sequence[Record], batch: Minibatch, losses: Tensor
+    ) -> None:
+        """The pass whose gradient is the step's; where that is clipped, the step follows it."""
+        fold, clients = tape.fold, len(batch.x)
+        if fold is None or fold.bound is None:
+            return self._pass(tape, records, batch, losses)
+        if self._clip is None:
+            self._clip = Clip(self.program, self.layout, *self._sizes)
+        clip, bound, out = self._clip, fold.bound, tape.g
+        g = bound.g[:clients]
+        self._pass(replace(tape, g=g, fold=None, clip=clip), records, batch, losses)
+        scale = clip.scale_of(bound, float(fold.alpha), clients, self.backend)
+        late = replace(tape, fold=replace(fold, alpha=scale))
+        for record in clip.layers:
+            record.update(late)
+        clip.move(fold.base, g, float(fold.beta), scale, out, self.backend)
 
     def _pass(
         self, tape: Passage, records: Sequence[Record], batch: Minibatch, losses: Tensor
@@ -270,4 +294,5 @@ def _key(where: tuple[Hashable, ...], fold: Fold | None) -> Hashable:
         return where
     if isinstance(fold.alpha, Tensor) or isinstance(fold.beta, Tensor):
         return None
-    return (*where, fold.alpha, fold.beta, *place(fold.base))
+    bound = () if fold.bound is None else (fold.bound.norm, *place(fold.bound.g))
+    return (*where, fold.alpha, fold.beta, *place(fold.base), *bound)

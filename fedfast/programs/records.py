@@ -31,6 +31,14 @@ class Sink:
     base: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """Where a dense layer whose weight gradient is formed later leaves that gradient's squares."""
+
+    gram: Tensor  # [K, B, B], scratch
+    squares: Tensor  # [K] float64
+
+
 class Tape(Protocol):
     """What a record may ask for while a batch runs; see `tape.Passage`."""
 
@@ -59,6 +67,9 @@ class Tape(Protocol):
 
     def squares(self, v: int) -> Tensor | None:
         """Where the layer with output v notes the squares of its gradients `[K]`, if it must."""
+
+    def waiting(self, v: int) -> Waiting | None:
+        """What the dense layer with output v leaves if its product waits for a norm."""
 
     def needs(self, v: int) -> bool:
         """Whether the gradient of value v leads to a parameter."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..feed import View
 from ..layout import FlatLayout
-from .ascent import elements_per_client
+from . import ascent, clip
 from .records import Reshape
 from .trace import Program
 
@@ -119,15 +119,19 @@ class Held:
         return Held(self.x[:clients], self.y[:clients], self.count[:clients])
 
 
-def bytes_per_client(program: Program, width: int, itemsize: int, ascends: bool = False) -> int:
+def bytes_per_client(
+    program: Program, width: int, itemsize: int, ascends: bool = False, clips: bool = False
+) -> int:
     """Bytes of activations, their gradients and what layers save for one client.
 
     ascends  whether SAM's second pass follows the first
+    clips    whether steps are clipped
     """
     kept = elements(program, program.values) + program.widest_join
     kept += sum(record.kept(program.shapes) for record in program.records)
     learning = elements(program, program.learning)
-    more = elements_per_client(program, width) if ascends else 0
+    more = ascent.elements_per_client(program, width) if ascends else 0
+    more += clip.elements_per_client(program, width) if clips else 0
     return itemsize * (width * (kept + 2 * learning) + more)
 
 

@@ -17,19 +17,24 @@ from .. import kernels
 from ..generic import Seeds
 from ..kernels._args import Coefficient
 from .ascent import Ascent, Factors
+from .clip import Bound, Clip
 from .noted import Noted
-from .records import Sink
+from .records import Sink, Waiting
 from .room import Room
 from .weighted import Linear
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A plain SGD step folded into the weight gradients: `out = beta * base + alpha * g`."""
+    """A plain SGD step folded into the weight gradients: `out = beta * base + alpha * g`.
+
+    bound  if given, g is clipped; alpha and beta are numbers then
+    """
 
     alpha: Coefficient
     beta: Coefficient
     base: Tensor  # [K, >= trained]; row stride 0 where all start from one
+    bound: Bound | None = None
 
 
 @dataclass
@@ -50,6 +55,7 @@ class Passage:
     ahead: Tensor | None = None
     drawn: Seeds | None = None  # the clients' random seeds
     noted: Noted | None = None
+    clip: Clip | None = None  # whose layers' products wait
     collected: set[int] = field(default_factory=set)
     pending: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
     passed: dict[int, int] = field(default_factory=dict)  # whose gradient a value's is, unchanged
@@ -111,6 +117,9 @@ class Passage:
 
     def squares(self, v: int) -> Tensor | None:
         return None if self.noted is None else self.noted.of(v, self.clients)
+
+    def waiting(self, v: int) -> Waiting | None:
+        return None if self.clip is None else self.clip.waiting(v, self.clients)
 
     def needs(self, v: int) -> bool:
         return v in self.room.learning

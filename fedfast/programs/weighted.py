@@ -64,20 +64,23 @@ class Linear(Weighted):
         self.descend(tape)
 
     def descend(self, tape: Tape) -> Tensor | None:
-        """`backward`; returns dx, if anybody needs it."""
-        x, weight, _ = self._tensors(tape)
-        dx = tape.collect(self.inputs[0])
-        kernels.linear_backward(
-            x,
-            weight,
-            tape.value(self.output),
-            tape.gradient(self.output),
-            activation=self.activation,
-            dx=dx,
-            **self._how(tape),
-            **self._sinks(tape),
-        )
+        """`backward`; returns dx, if anybody needs it. A weight gradient that waits is measured."""
+        x, weight, bias = self._tensors(tape)
+        out, d = tape.value(self.output), tape.gradient(self.output)
+        dx, waiting = tape.collect(self.inputs[0]), tape.waiting(self.output)
+        how = self._how(tape) | dict(activation=self.activation, dx=dx)
+        sinks = self._sinks(tape) if waiting is None else {}
+        kernels.linear_backward(x, weight, out, d, **how, **sinks)
+        if waiting is not None:
+            to: dict[str, Any] = dict(gram=waiting.gram, squares=waiting.squares)
+            kernels.ghost(x, d, ones=float(bias is not None), backend=tape.backend, **to)
         return dx
+
+    def update(self, tape: Tape) -> None:
+        """The weight gradient that has waited; `descend` has left the activation's behind d."""
+        x, weight, _ = self._tensors(tape)
+        out, d = tape.value(self.output), tape.gradient(self.output)
+        kernels.linear_backward(x, weight, out, d, **self._how(tape), **self._sinks(tape))
 
 
 @dataclass(frozen=True)

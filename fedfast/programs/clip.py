@@ -1,0 +1,113 @@
+"""The clip of a step that is folded into the weight gradients: dense layers write no gradient.
+
+    n = |g|;  w <- beta w + alpha min(1, c / (n + 1e-6)) g
+
+n is known when the last layer has its gradient, so products wait: a dense layer keeps its two thin
+factors (`kernels.lowrank`), n takes its norm from them, and one product then moves the weights. All
+other layers write their gradients to a workspace and move afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import kernels
+from ..layout import FlatLayout
+from .ascent import GRAM_COST, NUMBER_COST
+from .noted import segments_of, spans
+from .records import Waiting
+from .trace import Program
+from .weighted import Linear
+
+# Passes over the weights that a gradient takes until it has moved them (measured likewise): its
+# lines fetched and written, read for the norm, read again, and what it drives out of the caches.
+PASSES = 5
+EPS = 1e-6  # as `kernels.step`, and torch's clip_grad_norm_
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The largest norm of a step's gradient, and workspace `[K, >= trained]` for gradients."""
+
+    norm: float
+    g: Tensor
+
+
+class Clip:
+    """The buffers for `clients` clients, and which dense layers wait."""
+
+    def __init__(
+        self,
+        program: Program,
+        layout: FlatLayout,
+        clients: int,
+        width: int,
+        device: torch.device,
+    ) -> None:
+        self.layers = late_layers(program, width)
+        self.columns = {record.output: i for i, record in enumerate(self.layers)}
+        held = {name for record in self.layers for name in record.parameters}
+        self.trained, self.spans = layout.trained, spans(layout, held)
+        self.segments = segments_of(self.spans, device)
+
+        def buffer(*shape: int, dtype: torch.dtype) -> Tensor:
+            return torch.zeros(clients, *shape, dtype=dtype, device=device)
+
+        side = width if self.layers else 0
+        self.gram = buffer(side, side, dtype=layout.dtype)
+        self.squares = buffer(len(self.layers), dtype=torch.float64)
+        self.sums = buffer(len(self.spans), len(kernels.Column), dtype=torch.float64)
+        self.scale = buffer(dtype=layout.dtype)
+
+    def waiting(self, v: int, clients: int) -> Waiting | None:
+        """What the layer with output v needs if its product waits."""
+        column = self.columns.get(v)
+        if column is None:
+            return None
+        return Waiting(self.gram[:clients], self.squares[:clients, column])
+
+    def scale_of(self, bound: Bound, alpha: float, clients: int, backend: str) -> Tensor:
+        """`alpha min(1, c / (|g| + 1e-6))` [K]; a pass over what `bound.g` holds of g."""
+        squares, scale = [self.squares[:clients]], self.scale[:clients]
+        if self.spans:
+            sums, g = self.sums[:clients], bound.g[:clients, : self.trained]
+            kernels.stats(g, segments=self.segments, out=sums, backend=backend)
+            squares.append(sums[..., kernels.Column.XX])
+        clip: dict[str, Any] = dict(most=1.0, times=alpha, out=scale, backend=backend)
+        return kernels.reach(squares, bound.norm, EPS, **clip)
+
+    def move(
+        self, base: Tensor, g: Tensor, beta: float, scale: Tensor, out: Tensor, backend: str
+    ) -> None:
+        """`out = beta base + scale g` for the layers that did not wait. `[K, >= trained]`"""
+        for a, b in self.spans:
+            there, here = base[:, a:b], g[:, a:b]
+            kernels.mix(there, here, beta, scale, out=out[:, a:b], backend=backend)
+
+
+def is_late(batch: int, inputs: int, outputs: int) -> bool:
+    """Whether a dense layer's norm by Gram matrices costs less than passes over its gradient."""
+    grams = batch * batch * (inputs + outputs)
+    return GRAM_COST * grams < PASSES * NUMBER_COST * inputs * outputs
+
+
+def late_layers(program: Program, width: int) -> list[Linear]:
+    """The dense layers whose products wait."""
+    dense = [r for r in program.records if isinstance(r, Linear)]
+    return [
+        r for r in dense if is_late(width, *(_size(program, v) for v in (r.inputs[0], r.output)))
+    ]
+
+
+def _size(program: Program, v: int) -> int:
+    return prod(program.shapes[v])
+
+
+def elements_per_client(program: Program, width: int) -> int:
+    """Numbers that the clip keeps for one client, beside a few."""
+    return width * width if late_layers(program, width) else 0

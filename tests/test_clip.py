@@ -1,0 +1,167 @@
+"""A clipped step folded into the products: dense layers wait for the norm, nothing else changes."""
+
+import pytest
+import torch
+from federation import federation, flat, mlp, norm
+from test_ascent import EPS, MODULES, RHO, loss_and_gradient, sharp
+from test_programs import CPU, autograd, case
+from torch import nn
+
+import fedfast
+from fedfast.algorithms import FedAvg, FedSAM
+from fedfast.generic import Minibatch
+from fedfast.layout import FlatLayout
+from fedfast.programs import Bound, Fold, ProgramPath, Sharp, bytes_per_client, clip, trace
+
+LR, DECAY = 0.1, 0.01
+FOLDED = [n for n in MODULES if n != "tied"]  # a tied weight is never folded
+VOICES = [
+    ("native", torch.float64, 1e-12),
+    ("native", torch.float32, 1e-5),
+    ("reference", torch.float64, 1e-12),
+]
+
+
+@pytest.fixture(params=["late", "at once"])
+def rule(request, monkeypatch):
+    """Every dense layer waits, or none."""
+    monkeypatch.setattr(clip, "is_late", lambda *_: request.param == "late")
+    return request.param
+
+
+def stepped(path, layout, w, batch, largest, sharpened=False, onto=None):
+    """The models after the step, everything that should be written poisoned."""
+    g, ahead, out = (torch.full_like(w, torch.nan) for _ in range(3))
+    for row in (g, ahead):
+        row[inside(layout, w) == 0] = 0  # padding is zero and stays zero
+    out, losses = out if onto is None else onto, torch.full((len(w),), torch.nan, dtype=w.dtype)
+    fold = Fold(-LR, 1 - LR * DECAY, w, Bound(largest, g))
+    if sharpened:
+        path.sharp_gradients(w, w.clone(), batch, out, losses, Sharp(RHO, EPS, g, ahead), fold)
+    else:
+        path.gradients(w, w.clone(), batch, out, losses, False, fold)
+    return out
+
+
+def inside(layout, w):
+    """1 where a row holds a parameter."""
+    marks = torch.zeros_like(w)
+    for view in layout.views(marks).values():
+        view.fill_(1)
+    return marks
+
+
+@pytest.mark.parametrize("sharpened", [False, True], ids=["sgd", "sam"])
+@pytest.mark.parametrize(("backend", "dtype", "tolerance"), VOICES)
+@pytest.mark.parametrize("name", [n for n in FOLDED if n != "batch norm"])
+def test_the_step_is_torchs_clip_then_its_sgd(name, backend, dtype, tolerance, sharpened, rule):
+    module, layout, program, w, batch = case(name, dtype, modules=MODULES)
+    path = ProgramPath(program, layout, 3, 5, CPU, backend)
+    gradients = [
+        sharp(module, layout, w[k], batch, k)[0]
+        if sharpened
+        else autograd(module, layout, w[k], batch, k)[0]
+        for k in range(3)
+    ]
+    # Bites for some clients and not for others.
+    largest = float(sorted(norm(list(g.values())) for g in gradients)[1])
+    out = stepped(path, layout, w, batch, largest, sharpened)
+    for k in range(3):
+        expected = torchs(layout.views(w[k], True), gradients[k], largest)
+        for key, view in layout.views(out[k], True).items():
+            allowed = 20 * tolerance * (1 + expected[key].norm())
+            assert (view - expected[key]).norm() <= allowed, key
+
+
+def torchs(weights, gradients, largest):
+    """Weights by name after clip_grad_norm_ and SGD."""
+    parameters = {key: nn.Parameter(weights[key].clone()) for key in gradients}
+    for key, p in parameters.items():
+        p.grad = gradients[key].clone()
+    nn.utils.clip_grad_norm_(parameters.values(), largest)
+    torch.optim.SGD(parameters.values(), lr=LR, weight_decay=DECAY).step()
+    return {key: p.detach() for key, p in parameters.items()}
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_a_norm_below_the_clip_changes_nothing(name, rule):
+    _, layout, program, w, batch = case(name, torch.float64, modules=MODULES)
+    path = ProgramPath(program, layout, 3, 5, CPU, "native")
+    out, losses = torch.full_like(w, torch.nan), torch.zeros(3, dtype=torch.float64)
+    path.gradients(w, w.clone(), batch, out, losses, False, Fold(-LR, 1 - LR * DECAY, w))
+    clipped = stepped(path, layout, w, batch, 1e6)
+    for key, view in layout.views(clipped, True).items():
+        # The same product on its way to the same weights; other layers move by `mix`.
+        assert torch.allclose(view, layout.views(out)[key], rtol=0, atol=1e-15), key
+
+
+@pytest.mark.parametrize("sharpened", [False, True], ids=["sgd", "sam"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "norms", "residual", "web"])
+def test_a_client_alone_is_the_client_in_company_bitwise(name, sharpened, rule):
+    _, layout, program, w, batch = case(name, torch.float32, modules=MODULES)
+    results = []
+    for chosen in ([0, 1, 2], [2], [1, 2]):
+        path = ProgramPath(program, layout, len(chosen), 5, CPU, "native")
+        part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
+        results.append(stepped(path, layout, w[chosen].contiguous(), part, 0.3, sharpened)[-1])
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=0, atol=0, equal_nan=True)
+
+
+def test_in_place_is_the_same(rule):
+    _, layout, program, w, batch = case("web", torch.float32, modules=MODULES)
+    path = ProgramPath(program, layout, 3, 5, CPU, "native")
+    apart = stepped(path, layout, w, batch, 0.2)
+    here = stepped(path, layout, w, batch, 0.2, onto=w)
+    for key, view in layout.views(here, True).items():
+        assert torch.equal(view, layout.views(apart)[key]), key
+
+
+def test_a_broken_client_breaks_no_other_and_is_seen(rule):
+    _, layout, program, w, batch = case("mlp", torch.float32, modules=MODULES)
+    path = ProgramPath(program, layout, 3, 5, CPU, "native")
+    whole = stepped(path, layout, w, batch, 0.2)
+    w[1, 3] = torch.inf
+    out = stepped(path, layout, w, batch, 0.2)
+    for key, view in layout.views(out, True).items():
+        assert torch.equal(view[::2], layout.views(whole)[key][::2]), key
+    assert not out[1].isfinite().all()
+
+
+@pytest.mark.parametrize("algorithm", [FedAvg(), FedSAM(rho=0.2)], ids=lambda a: a.name)
+def test_all_steps_in_one_go_are_step_after_step(algorithm, monkeypatch, rule):
+    """Chunks, threads and plans are no business of a client's."""
+    data, model = federation([9, 4, 13, 1, 6], shape=(2, 2, 2)), mlp()
+    settings = dict(rounds=3, local_epochs=2, batch_size=4, lr=0.3, clip_norm=0.2)
+    ends = []
+    for chunk, threads, at_once in ((5, 1, True), (2, 2, True), (5, 1, False)):
+        if not at_once:
+            monkeypatch.setattr(fedfast.local.LocalTrainer, "_at_once", lambda *_: False)
+        sim = fedfast.Simulation(model, data, algorithm, chunk=chunk, threads=threads, **settings)
+        sim.run()
+        ends.append(flat(sim.state_dict()))
+    assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2])
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_the_memory_estimate_counts_the_gram_matrix(name, rule):
+    make, shape = MODULES[name]
+    program, _ = trace(make(), torch.randn(2, *shape))
+    made = clip.Clip(program, FlatLayout.of(make()), 3, 5, CPU)
+    plain, more = (bytes_per_client(program, 5, 4, clips=clips) for clips in (False, True))
+    assert more - plain == made.gram.numel() * 4 // 3
+
+
+def test_the_rule_weighs_the_batch_against_the_layer():
+    late = clip.is_late
+    assert late(48, 1024, 1024) and late(50, 784, 200) and late(50, 3136, 512)
+    assert not late(48, 1024, 10) and not late(500, 200, 200)
+
+
+def test_the_loss_is_the_models_own(rule):
+    module, layout, program, w, batch = case("mlp", torch.float64, modules=MODULES)
+    path, losses = ProgramPath(program, layout, 3, 5, CPU, "native"), torch.zeros(3).double()
+    fold = Fold(-LR, 1.0, w, Bound(0.1, torch.zeros_like(w)))
+    path.gradients(w, w.clone(), batch, torch.zeros_like(w), losses, False, fold)
+    for k in range(3):
+        assert abs(losses[k] - loss_and_gradient(module, layout, w[k], batch, k)[0]) < 1e-12
