@@ -1,6 +1,7 @@
 """`fedfast reproduce` as its user meets it: tables of a paper beside ours, resumed, refused."""
 
 import re
+import signal
 import statistics
 
 import pytest
@@ -117,22 +118,34 @@ def test_a_dry_call_runs_nothing_and_reports_what_there_is(paper, tmp_path):
     }
 
 
-def test_ctrl_c_keeps_the_rounds_and_the_same_command_goes_on(paper, tmp_path, monkeypatch):
+def ctrl_c():
+    raise KeyboardInterrupt
+
+
+def scheduler():
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("stop", "status"), [(ctrl_c, 130), (scheduler, 143)])
+def test_a_stop_keeps_the_rounds_and_the_same_command_goes_on(
+    stop, status, paper, tmp_path, monkeypatch
+):
     from fedfast.simulation import Simulation
 
     once = Simulation._one_round
 
     def interrupted(sim):
         if sim.round == 3:
-            raise KeyboardInterrupt
+            stop()
         return once(sim)
 
     monkeypatch.setattr(Simulation, "_one_round", interrupted)
     few = ["reproduce", "somebody", "--only", "fedavg", "--seeds", "3"]
-    assert main(few) == 130
+    assert main(few) == status
     folder = tmp_path / "runs/reproduction/somebody/table1/fedavg/seed-3"
     assert len(History.from_csv(folder / "history.csv")) == 3
     assert "3 of 5" in (tmp_path / "runs/reproduction/report.md").read_text()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     monkeypatch.setattr(Simulation, "_one_round", once)
     assert main(few) == 0
     assert len(History.from_csv(folder / "history.csv")) == 5

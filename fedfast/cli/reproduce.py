@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail
+from . import fail, stopping
 from .setting import USER, prepare
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ ours, difference. What is done already is not run again; what was stopped goes o
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command; 0, 1 where a row failed, 2 for wrong use, 130 after Ctrl-C."""
+    """Runs the command; 0, 1 where a row failed, 2 for wrong use, 130 or 143 when stopped."""
     from ..config import ConfigError
 
     if not argv or argv[0] in ("-h", "--help"):
@@ -100,10 +100,11 @@ def _reproduce(
         tables.append((path, config, chosen))
     status = 0
     try:
-        for _, _, rows in tables if not options.dry else []:
-            status = max(status, _train(rows))
-    except KeyboardInterrupt:
-        status = fail("stopped; the same command goes on", 130)
+        with stopping.sigterm():
+            for _, _, rows in tables if not options.dry else []:
+                status = max(status, _train(rows))
+    except KeyboardInterrupt as error:
+        status = fail("stopped; the same command goes on", stopping.status(error))
     _report(tables, options, argv)
     return status
 

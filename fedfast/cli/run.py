@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from . import fail
+from . import fail, stopping
 from .setting import USER, Setting, prepare, simulation
 
 if TYPE_CHECKING:
@@ -25,10 +21,6 @@ usage: fedfast run CONFIG [--field value ...]
   fedfast run --help          every field, with its default
 """
 NOTHING = "stopped before the first round; nothing was kept"
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: a scheduler wants the machine back."""
 
 
 def main(argv: list[str]) -> int:
@@ -57,7 +49,7 @@ def run(config: RunConfig, name: str, command: str) -> int:
         folder = RunFolder(config.out or name, configs.dumps(config, _origin(command)))
     except OSError as error:
         return fail(str(error))
-    with _sigterm():
+    with stopping.sigterm():
         try:
             setting = prepare(config)
             print(f"{setting} -> {folder.path}", flush=True)
@@ -67,7 +59,7 @@ def run(config: RunConfig, name: str, command: str) -> int:
         except BaseException as error:
             folder.discard()
             if isinstance(error, KeyboardInterrupt):
-                return fail(NOTHING, _status(error))
+                return fail(NOTHING, stopping.status(error))
             raise
         return _train_all(config, folder, setting, name)
 
@@ -81,8 +73,8 @@ def _train_all(config: RunConfig, folder: RunFolder, setting: Setting, name: str
     except KeyboardInterrupt as error:
         if not folder.rounds:
             folder.discard()
-            return fail(NOTHING, _status(error))
-        status, ending = _status(error), f"stopped {_where(config, folder)}"
+            return fail(NOTHING, stopping.status(error))
+        status, ending = stopping.status(error), f"stopped {_where(config, folder)}"
     except Exception as error:
         if isinstance(error, USER) and not folder.rounds:
             folder.discard()
@@ -177,25 +169,3 @@ def _origin(command: str) -> str:
     import torch
 
     return f"written by fedfast {version('fedfast')}, torch {torch.__version__}\n{command}"
-
-
-def _status(error: KeyboardInterrupt) -> int:
-    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
-
-
-@contextmanager
-def _sigterm() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: with a complete folder."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    try:
-        old = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread, which alone receives signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, old)
