@@ -73,7 +73,7 @@ class Layer:
         """The gradient in g; then the step."""
         self._data(self.d, dweight=self.g)
         stats(self.g.flatten(1), out=self.sums)
-        reach([self.sums[..., 0]], 1.0, 1e-6, most=1.0, times=0.0, out=self.scale)
+        reach([self.sums[..., 0]], 1.0, 1e-6, most=1.0, out=self.scale)
         w = self.w.flatten(1)
         mix(w, self.g.flatten(1), b=self.scale, out=w)
 
@@ -81,7 +81,7 @@ class Layer:
         """The norm; then the product, straight into the weights."""
         self._data(self.d)
         ghost(self.x, self.d, gram=self.gram, squares=self.squares[:, 0])
-        reach([self.squares], 1.0, 1e-6, most=1.0, times=0.0, out=self.scale)
+        reach([self.squares], 1.0, 1e-6, most=1.0, out=self.scale)
         to = dict(dweight=self.w, alpha=self.scale, beta=1.0)
         linear_backward(self.x, self.w, self.d, self.d, **to)
 

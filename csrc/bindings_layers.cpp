@@ -96,17 +96,16 @@ Slots slots_of(const Part& part, const SlotsAt& slots) {
   return {bank<const double>(part, {address, stride}), count, step};
 }
 
-// numbers: rho, eps, most, times.
+// numbers: rho, eps, most.
 void reach_any(const Problem& problem, const std::array<SlotsAt, 2>& squares,
-               const std::array<double, 4>& numbers, Address out) {
+               const std::array<double, 3>& numbers, Address out) {
   dispatch(problem, [=](const Part& part, auto zero) {
     using T = decltype(zero);
-    const auto [rho, eps, most, times] = numbers;
+    const auto [rho, eps, most] = numbers;
     reach(part.clients, Reach<T>{{slots_of(part, squares[0]), slots_of(part, squares[1])},
                                  rho,
                                  eps,
                                  most,
-                                 times,
                                  at<T>(part, out)});
   });
 }

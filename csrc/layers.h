@@ -70,11 +70,11 @@ struct Slots {
   int64_t count = 0, step = 1;
 };
 
-// out = times min(rho / (sqrt(the sum of a client's squares) + eps), most).
+// out = min(rho / (sqrt(the sum of a client's squares) + eps), most).
 template <typename T>
 struct Reach {
   Slots squares[2];  // the second may be empty
-  double rho = 0, eps = 0, most = 0, times = 0;
+  double rho = 0, eps = 0, most = 0;
   T* out = nullptr;  // [K]
 };
 

@@ -20,15 +20,16 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms import Algorithm
-from .algorithms.optimizers import ASAM, SAM, SGD, Optimizer
+from .algorithms.optimizers import SAM
 from .algorithms.pieces import Clients, Layout, Piece, overrides
 from .annealing import at_round
 from .feed import Draws, Feed
 from .generic import GenericPath, Minibatch, Seeds
 from .layout import FlatLayout
 from .programs import Bound, Fold, ProgramPath, Sharp
-from .programs.graph import CudaRecorder, Inputs, Recorder, Replay
+from .programs.graph import Inputs, Replay
 from .random import DROPOUT, Ints, keys64
+from .shortcuts import folds, plainly_sharp, recorder_for
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class LocalTrainer:
         self.scratch = {name: trained() for name in self.algorithm.scratch_rows()}
         self.losses = torch.zeros(chunk, dtype=layout.dtype, device=device)
         self.spare = torch.zeros_like(self.losses)
-        self.folds = folds(settings, layout, path)
+        self.folds = folds(self.algorithm, settings.clip_norm, layout, path)
         self.sharpens = isinstance(path, ProgramPath) and plainly_sharp(local)
         clip = settings.clip_norm
         self.bound = Bound(clip, self.g) if self.folds and clip is not None else None
@@ -291,39 +292,3 @@ def about(layout: FlatLayout, device: torch.device) -> Layout:
         head=layout.head,
         dtype=layout.dtype,
     )
-
-
-def folds(settings: LocalSettings, layout: FlatLayout, path: GenericPath | ProgramPath) -> bool:
-    """Whether a local step is `w - lr (g + decay w)` alone and can ride on the weight gradients."""
-    simple = settings.algorithm.plain and not settings.algorithm.local.momentum
-    if not (simple and isinstance(path, ProgramPath)):
-        return False
-    if settings.clip_norm is not None and not path.clips:
-        return False
-    # A weight that several layers read must not move before the last of them has read it.
-    return not layout.aliases and not path.program.reuses
-
-
-def plainly_sharp(local: Optimizer) -> bool:
-    """Whether its ascent is SAM's and its descent along the gradient there alone."""
-    own = (overrides(local, name, SAM) for name in ("ascend", "objective"))
-    return isinstance(local, SAM) and not local.keeps and not any(own)
-
-
-def recorder_for(
-    algorithm: Algorithm, path: GenericPath | ProgramPath, device: torch.device
-) -> Recorder | None:
-    """Who records steps on this device; nobody where a step would read more than `Inputs`."""
-    if device.type != "cuda" or not isinstance(path, ProgramPath):
-        return None
-    return CudaRecorder() if steady(algorithm) else None
-
-
-def steady(algorithm: Algorithm) -> bool:
-    """Whether a step knows nothing of the round but its model, batch and learning rate."""
-    local = algorithm.local
-    constant = isinstance(getattr(local, "rho", 0.0), (int, float))
-    own = any(overrides(algorithm, method, Algorithm) for method in ("rate", "starts"))
-    watched = any(overrides(piece, "after_step", Piece) for piece in algorithm.pieces)
-    known = type(local) in (SGD, SAM, ASAM) and constant
-    return algorithm.plain and known and not (own or watched)

@@ -99,13 +99,11 @@ def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> N
     _native.module.ghost(problem(x), sizes, ones, operand(x), operand(d), *to)
 
 
-def reach(
-    squares: Sequence[Tensor], rho: float, eps: float, most: float, times: float, out: Tensor
-) -> Tensor:
+def reach(squares: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:
     """`reference_layers.reach`, compiled."""
     slots = [(*operand(t), t.shape[1], t.stride(1)) for t in squares]
     slots += [(0, 0, 0, 0)] * (2 - len(slots))
-    _native.module.reach(problem(out), slots, (rho, eps, most, times), address(out))
+    _native.module.reach(problem(out), slots, (rho, eps, most), address(out))
     return out
 
 

@@ -38,14 +38,11 @@ def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> N
     )
 
 
-def reach(
-    totals: Sequence[Tensor], rho: float, eps: float, most: float, times: float, out: Tensor
-) -> Tensor:
+def reach(totals: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:
     """`reference_layers.reach` in Triton."""
     first, second = (*totals, None)[:2]
     given = *_slots(first), *_slots(second)
-    numbers = rho, eps, most, times
-    launch(_reach, out.shape[0], out, *given, *numbers, out, LANES=64, num_warps=1)
+    launch(_reach, out.shape[0], out, *given, rho, eps, most, out, LANES=64, num_warps=1)
     return out
 
 
@@ -160,11 +157,10 @@ def _reach(
     rho: tl.float64,
     eps: tl.float64,
     most: tl.float64,
-    times: tl.float64,
     out,  # [K]
     LANES: tl.constexpr,
 ):
-    """One client's radius over its norm, `most` at most, `times` a number."""
+    """One client's radius over its norm, `most` at most."""
     k = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, LANES)
     total = tl.zeros((LANES,), tl.float64)
@@ -179,4 +175,4 @@ def _reach(
     norm = tl.sqrt(tl.sum(total, axis=0))
     scale = rho / (norm + eps)
     scale = tl.where(scale > most, most, scale)  # a norm that is no number stays one
-    tl.store(out + k, (times * scale).to(out.dtype.element_ty))
+    tl.store(out + k, scale.to(out.dtype.element_ty))

@@ -4,7 +4,7 @@ The gradient of `y = x W^T + b` is `dW = d^T x`, `db = sum_B d` with x `[B, I]` 
 rank is at most B, so that neither its norm nor a product with it needs it written down:
 
     ghost     gram = x x^T + ones;  squares = sum gram o (d d^T) = |dW|^2 + ones |db|^2
-    reach     out = times min(rho / (sqrt(sum of squares) + eps), most)
+    reach     out = min(rho / (sqrt(sum of squares) + eps), most)
     lowrank   out = act(base + scale (x u^T + ones) v)
 
 Sharpness-aware minimisation evaluates a layer at `W + s dW`, `b + s db`: with X and d of the first
@@ -71,14 +71,13 @@ def reach(
     *,
     out: Tensor,
     most: float = math.inf,
-    times: float = 1.0,
     backend: str = "auto",
 ) -> Tensor:
-    """Return `out = times min(rho / (sqrt(sum of all squares) + eps), most)`, computed in float64.
+    """Return `out = min(rho / (sqrt(sum of all squares) + eps), most)`, computed in float64.
 
     squares  one or two tensors `[K, n]` float64 with any strides; added in the order given
     out      `[K]` contiguous
-    SAM's radius over the norm as it stands; the clip of a step, with `most` 1 and `times` -eta.
+    SAM's radius over the norm as it stands; the factor of a clip with `most` 1.
     Raises TypeError/ValueError naming the argument.
     """
     if not isinstance(out, Tensor) or out.ndim != 1 or not out.is_contiguous():
@@ -86,8 +85,7 @@ def reach(
     if not 1 <= len(squares) <= 2:
         raise ValueError(f"squares: expected one or two tensors; got {len(squares)}")
     listed = [_float64(f"squares[{i}]", s, 2, out) for i, s in enumerate(squares)]
-    numbers = float(rho), float(eps), float(most), float(times)
-    return speak(_REACH, backend, out, listed, *numbers, out)
+    return speak(_REACH, backend, out, listed, float(rho), float(eps), float(most), out)
 
 
 def lowrank(

@@ -134,12 +134,10 @@ def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> N
     squares.copy_(weight.square().sum((1, 2)) + ones * bias.square().sum(1))
 
 
-def reach(
-    squares: Sequence[Tensor], rho: float, eps: float, most: float, times: float, out: Tensor
-) -> Tensor:
-    """`out = times min(rho / (sqrt(sum of all squares) + eps), most)`."""
+def reach(squares: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:
+    """`out = min(rho / (sqrt(sum of all squares) + eps), most)`."""
     total = sum(s.sum(1) for s in squares)
-    return out.copy_(times * (rho / (torch.as_tensor(total).sqrt() + eps)).clamp(max=most))
+    return out.copy_((rho / (torch.as_tensor(total).sqrt() + eps)).clamp(max=most))
 
 
 def lowrank(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fedfast
-from fedfast import local
+from fedfast import local, shortcuts
 from fedfast.algorithms import SCAFFOLD, Algorithm, FedAvg, FedAvgM, FedFSA, FedProx, FedSAM, Ramp
 from fedfast.data import Augment, FederatedData
 from fedfast.programs.graph import Replay, Step
@@ -250,7 +250,7 @@ def test_a_step_is_launches_and_nothing_else(
 def test_algorithms_whose_steps_know_the_round_are_not_recorded(
     algorithm: Algorithm, recorded: bool
 ) -> None:
-    assert local.steady(algorithm) == recorded
+    assert shortcuts.steady(algorithm) == recorded
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="captures CUDA graphs")

@@ -137,12 +137,12 @@ def test_reach_is_the_radius_over_the_norm(dtype: torch.dtype, voice: str) -> No
 @every_voice
 @every_dtype
 def test_reach_is_the_clip_of_a_step(dtype: torch.dtype, voice: str) -> None:
-    """`-eta min(1, c / (|g| + 1e-6))`: exactly -eta where nothing is clipped."""
+    """`min(1, c / (|g| + 1e-6))`: exactly 1 where nothing is clipped."""
     squares = torch.tensor([[4.0, 5.0], [0.5, 0.25], [0.0, 0.0], [torch.nan, 1.0]]).double()
-    clip = dict(most=1.0, times=-0.1, out=poison(4, dtype=dtype), backend=voice)
+    clip = dict(most=1.0, out=poison(4, dtype=dtype), backend=voice)
     out = reach([squares], 2.0, 1e-6, **clip)
-    torch.testing.assert_close(out[0].item(), -0.1 * 2 / (3 + 1e-6), rtol=1e-6, atol=0)
-    same(out[1:3], torch.tensor([-0.1, -0.1], dtype=dtype))
+    torch.testing.assert_close(out[0].item(), 2 / (3 + 1e-6), rtol=1e-6, atol=0)
+    same(out[1:3], torch.ones(2, dtype=dtype))
     assert out[3].isnan()
 
 

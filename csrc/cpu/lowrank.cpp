@@ -133,7 +133,7 @@ void reach(int64_t clients, const Reach<T>& p) {
       for (int64_t i = 0; i < slots.count; ++i) squares += slots.rows.row(k)[i * slots.step];
     }
     const double scale = p.rho / (std::sqrt(squares) + p.eps);
-    p.out[k] = static_cast<T>(p.times * (scale > p.most ? p.most : scale));
+    p.out[k] = static_cast<T>(scale > p.most ? p.most : scale);
   }
 }
 

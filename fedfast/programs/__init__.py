@@ -1,7 +1,8 @@
 """Layer programs: a traced module whose layers run for K clients at once, without autograd."""
 
 from .clip import Bound
-from .path import ProgramPath, Sharp
+from .passes import Sharp
+from .path import ProgramPath
 from .room import bytes_per_client
 from .tape import Fold
 from .trace import Program, explain, trace

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import kernels
+from ..kernels._args import Coefficient
 from ..layout import FlatLayout
 from .ascent import GRAM_COST, NUMBER_COST
 from .noted import segments_of, spans
@@ -71,18 +71,18 @@ class Clip:
             return None
         return Waiting(self.gram[:clients], self.squares[:clients, column])
 
-    def scale_of(self, bound: Bound, alpha: float, clients: int, backend: str) -> Tensor:
+    def scale_of(self, bound: Bound, alpha: Coefficient, clients: int, backend: str) -> Tensor:
         """`alpha min(1, c / (|g| + 1e-6))` [K]; a pass over what `bound.g` holds of g."""
-        squares, scale = [self.squares[:clients]], self.scale[:clients]
+        squares, scale = [self.squares[:clients]], self.scale[:clients, None]
         if self.spans:
             sums, g = self.sums[:clients], bound.g[:clients, : self.trained]
             kernels.stats(g, segments=self.segments, out=sums, backend=backend)
             squares.append(sums[..., kernels.Column.XX])
-        clip: dict[str, Any] = dict(most=1.0, times=alpha, out=scale, backend=backend)
-        return kernels.reach(squares, bound.norm, EPS, **clip)
+        kernels.reach(squares, bound.norm, EPS, most=1.0, out=scale[:, 0], backend=backend)
+        return kernels.mix(scale, scale, alpha, 0.0, out=scale, backend=backend)[:, 0]
 
     def move(
-        self, base: Tensor, g: Tensor, beta: float, scale: Tensor, out: Tensor, backend: str
+        self, base: Tensor, g: Tensor, beta: Coefficient, scale: Tensor, out: Tensor, backend: str
     ) -> None:
         """`out = beta base + scale g` for the layers that did not wait. `[K, >= trained]`"""
         for a, b in self.spans:

@@ -7,9 +7,7 @@ depend on its company.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor
@@ -19,30 +17,14 @@ from ..feed import View
 from ..generic import Minibatch, Seeds
 from ..kernels._launch import choose
 from ..layout import FlatLayout
-from .ascent import Ascent
-from .clip import Bound, Clip
+from .clip import Bound
 from .elementwise import Dropout
 from .noted import Noted
+from .passes import Passes, Sharp
 from .plans import Planner, Work, place
-from .records import Record
-from .room import Held, Room, elements
-from .tape import Fold, Passage
+from .room import Held, elements
+from .tape import Fold
 from .trace import Program
-
-
-@dataclass(frozen=True)
-class Sharp:
-    """SAM's radius, and workspace `[K, >= trained]` for the layers that need it."""
-
-    rho: float
-    eps: float
-    g: Tensor
-    ahead: Tensor
-
-    @property
-    def key(self) -> tuple[float, ...]:
-        """What a plan must know of it."""
-        return *place(self.g, self.ahead), self.rho, self.eps
 
 
 class ProgramPath:
@@ -59,21 +41,18 @@ class ProgramPath:
         precision: str = "fp32",
     ) -> None:
         self.program, self.layout, self.backend = program, layout, backend
-        self.precision = precision
-        self._room = Room(program, layout, clients, width, device)
         self._batch: Held | None = None
         self._work: Work | None = None
         self.random = any(isinstance(record, Dropout) for record in program.records)
-        self._ascent: Ascent | None = None
-        self._clip: Clip | None = None
         self._losses = torch.zeros(clients, dtype=layout.dtype, device=device)
-        self._sizes = clients, width, device
         # Weights that several layers share, and random numbers, are not a plan's business.
         plain = not layout.aliases and not program.reuses
         plain = plain and all(record.repeats for record in program.records)
         voice = choose(backend, torch.empty(0, dtype=layout.dtype, device=device))
         self.plannable = plain and voice == "native"
-        self.notes = voice == "triton" and not layout.aliases and not program.reuses
+        notes = voice == "triton" and not layout.aliases and not program.reuses
+        sizes = clients, width, device
+        self._passes = Passes(program, layout, *sizes, backend, precision, notes)
         # A clip rides on folded steps where no squares are noted and a norm takes a pass.
         self.clips = voice != "triton"
         activations = elements(program, program.values)
@@ -108,13 +87,12 @@ class ProgramPath:
         fold   if given, `g` receives the weights after an SGD step instead of the gradient
         noted  if given, receives the squares of the gradient
         """
-        given = batch.x, batch.count, keep_carried, fold
-        tape = self._tape(w, carried, g, *given, drawn=batch.seeds, noted=noted)
+        banks = w, carried, g, losses
         where = "gradients", *place(w, carried, *_tensors(batch), g, losses), keep_carried
         self._do(
             _key(where, fold),
             w.shape[0],
-            lambda: self._last(tape, self.program.records, batch, losses),
+            lambda: self._passes.once(banks, batch, keep_carried, fold, noted),
         )
 
     def sharp_gradients(
@@ -140,7 +118,7 @@ class ProgramPath:
         self._do(
             _key(where, fold),
             w.shape[0],
-            lambda: self._both(banks, batch, sharp, fold, noted),
+            lambda: self._passes.twice(banks, batch, sharp, fold, noted),
         )
 
     def descend(
@@ -196,80 +174,16 @@ class ProgramPath:
             work.fetch(*samples, self.backend)
             x, y, count = (t[:clients] for t in (work.x, work.y, work.count_now))
             batch = Minibatch(x, y, count, None)
-            out = w[:, :trained]
+            banks = source, w, w[:, :trained], losses
             if sharp is None:
-                tape = self._tape(source, w, out, batch.x, batch.count, False, fold)
-                self._last(tape, self.program.records, batch, losses)
+                self._passes.once(banks, batch, False, fold)
             else:
-                self._both((source, w, out, losses), batch, sharp, fold)
+                self._passes.twice(banks, batch, sharp, fold)
             kernels.tally(losses, batch.count, work.total)
 
         where = place(source, w, samples[0].bank, samples[1], work.rows, losses)
         about = None if sharp is None else sharp.key
         return self._planner.plan(_key(("step", *where, about), fold), clients, body)
-
-    def _both(
-        self,
-        banks: Sequence[Tensor],
-        batch: Minibatch,
-        sharp: Sharp,
-        fold: Fold | None,
-        noted: Noted | None = None,
-    ) -> None:
-        """Both passes of SAM; banks: w, carried, out, losses."""
-        if self._ascent is None:
-            self._ascent = Ascent(self.program, self.layout, *self._sizes, self.notes)
-        ascent, (w, carried, out, losses), clients = self._ascent, banks, len(batch.x)
-        given, g, ahead = (batch.x, batch.count), sharp.g[:clients], sharp.ahead[:clients]
-        drawn = batch.seeds
-        tape = self._tape(
-            w, carried, g, *given, False, None, ascent, drawn=drawn, noted=ascent.noted
-        )
-        self._pass(tape, ascent.first, batch, losses)
-        ascent.ascend(w, g, ahead, sharp.rho, sharp.eps, self.backend)
-        tape = self._tape(w, carried, out, *given, True, fold, ascent, ahead, drawn, noted)
-        self._last(tape, ascent.second, batch, ascent.losses[:clients])
-
-    def _last(
-        self, tape: Passage, records: Sequence[Record], batch: Minibatch, losses: Tensor
-    ) -> None:
-        """The pass whose gradient is the step's; where that is clipped, the step follows it."""
-        fold, clients = tape.fold, len(batch.x)
-        if fold is None or fold.bound is None:
-            return self._pass(tape, records, batch, losses)
-        if self._clip is None:
-            self._clip = Clip(self.program, self.layout, *self._sizes)
-        clip, bound, out = self._clip, fold.bound, tape.g
-        g = bound.g[:clients]
-        self._pass(replace(tape, g=g, fold=None, clip=clip), records, batch, losses)
-        scale = clip.scale_of(bound, float(fold.alpha), clients, self.backend)
-        late = replace(tape, fold=replace(fold, alpha=scale))
-        for record in clip.layers:
-            record.update(late)
-        clip.move(fold.base, g, float(fold.beta), scale, out, self.backend)
-
-    def _pass(
-        self, tape: Passage, records: Sequence[Record], batch: Minibatch, losses: Tensor
-    ) -> None:
-        """Forward, loss, backward."""
-        for record in records:
-            record.forward(tape)
-        logits, output = tape.value(self.program.output), self.program.output
-        kernels.cross_entropy(
-            logits,
-            batch.y,
-            batch.count,
-            losses=losses,
-            dlogits=tape.own_gradient(output),
-            backend=self.backend,
-        )
-        for record in reversed(records):
-            if tape.needs(record.output):
-                record.backward(tape)
-                tape.settle()
-
-    def _tape(self, *about: Any, **more: Any) -> Passage:
-        return Passage(self._room, self.backend, self.precision, *about, **more)
 
     def _do(self, key: Hashable, clients: int, body: Callable[[], None]) -> None:
         """Run `body`, by a plan where that is possible; None has no plan."""
@@ -280,8 +194,7 @@ class ProgramPath:
 
     def noted(self) -> Noted | None:
         """Room for the squares of all gradients; None in voices where they take a pass."""
-        clients, _, device = self._sizes
-        return Noted(self.program, self.layout, clients, device) if self.notes else None
+        return self._passes.noted()
 
 
 def _tensors(batch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:

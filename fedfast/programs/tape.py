@@ -28,7 +28,7 @@ from .weighted import Linear
 class Fold:
     """A plain SGD step folded into the weight gradients: `out = beta * base + alpha * g`.
 
-    bound  if given, g is clipped; alpha and beta are numbers then
+    bound  if given, g is clipped
     """
 
     alpha: Coefficient

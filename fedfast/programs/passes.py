@@ -1,0 +1,150 @@
+"""Forward, loss and backward of one step: once, twice as SAM wants it, clipped or not.
+
+Buffers that only some steps need (SAM's factors, the clip's) are made by the first of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import kernels
+from ..generic import Minibatch
+from ..layout import FlatLayout
+from .ascent import Ascent
+from .clip import Clip
+from .noted import Noted
+from .plans import place
+from .records import Record
+from .room import Room
+from .tape import Fold, Passage
+from .trace import Program
+
+
+@dataclass(frozen=True)
+class Sharp:
+    """SAM's radius, and workspace `[K, >= trained]` for the layers that need it."""
+
+    rho: float
+    eps: float
+    g: Tensor
+    ahead: Tensor
+
+    @property
+    def key(self) -> tuple[float, ...]:
+        """What a plan must know of it."""
+        return *place(self.g, self.ahead), self.rho, self.eps
+
+
+class Passes:
+    """Passes over `program` for up to `clients` clients with batches of `width` samples.
+
+    notes  whether products note the squares of their gradients
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        layout: FlatLayout,
+        clients: int,
+        width: int,
+        device: torch.device,
+        backend: str,
+        precision: str,
+        notes: bool,
+    ) -> None:
+        self.program, self.layout, self.backend = program, layout, backend
+        self.precision, self.notes = precision, notes
+        self.room = Room(program, layout, clients, width, device)
+        self._sizes = clients, width, device
+
+    @cached_property
+    def _ascent(self) -> Ascent:
+        return Ascent(self.program, self.layout, *self._sizes, self.notes)
+
+    @cached_property
+    def _clip(self) -> Clip:
+        return Clip(self.program, self.layout, *self._sizes)
+
+    def noted(self) -> Noted | None:
+        """Room for the squares of all gradients; None in voices where they take a pass."""
+        clients, _, device = self._sizes
+        return Noted(self.program, self.layout, clients, device) if self.notes else None
+
+    def once(
+        self,
+        banks: Sequence[Tensor],
+        batch: Minibatch,
+        keep_carried: bool,
+        fold: Fold | None,
+        noted: Noted | None = None,
+    ) -> None:
+        """The gradient at w, or the step folded into it; banks: w, carried, out, losses."""
+        w, carried, out, losses = banks
+        about = w, carried, out, batch.x, batch.count, keep_carried, fold
+        tape = self._tape(*about, drawn=batch.seeds, noted=noted)
+        self._last(tape, self.program.records, batch, losses)
+
+    def twice(
+        self,
+        banks: Sequence[Tensor],
+        batch: Minibatch,
+        sharp: Sharp,
+        fold: Fold | None,
+        noted: Noted | None = None,
+    ) -> None:
+        """Both passes of SAM; banks: w, carried, out, losses."""
+        ascent, (w, carried, out, losses), clients = self._ascent, banks, len(batch.x)
+        given, g, ahead = (batch.x, batch.count), sharp.g[:clients], sharp.ahead[:clients]
+        drawn = batch.seeds
+        tape = self._tape(
+            w, carried, g, *given, False, None, ascent, drawn=drawn, noted=ascent.noted
+        )
+        self._run(tape, ascent.first, batch, losses)
+        ascent.ascend(w, g, ahead, sharp.rho, sharp.eps, self.backend)
+        tape = self._tape(w, carried, out, *given, True, fold, ascent, ahead, drawn, noted)
+        self._last(tape, ascent.second, batch, ascent.losses[:clients])
+
+    def _last(
+        self, tape: Passage, records: Sequence[Record], batch: Minibatch, losses: Tensor
+    ) -> None:
+        """The pass whose gradient is the step's; where that is clipped, the step follows it."""
+        fold, clients = tape.fold, len(batch.x)
+        if fold is None or fold.bound is None:
+            return self._run(tape, records, batch, losses)
+        clip, bound, out = self._clip, fold.bound, tape.g
+        g = bound.g[:clients]
+        self._run(replace(tape, g=g, fold=None, clip=clip), records, batch, losses)
+        scale = clip.scale_of(bound, fold.alpha, clients, self.backend)
+        late = replace(tape, fold=replace(fold, alpha=scale))
+        for record in clip.layers:
+            record.update(late)
+        clip.move(fold.base, g, fold.beta, scale, out, self.backend)
+
+    def _run(
+        self, tape: Passage, records: Sequence[Record], batch: Minibatch, losses: Tensor
+    ) -> None:
+        """Forward, loss, backward."""
+        for record in records:
+            record.forward(tape)
+        logits, output = tape.value(self.program.output), self.program.output
+        kernels.cross_entropy(
+            logits,
+            batch.y,
+            batch.count,
+            losses=losses,
+            dlogits=tape.own_gradient(output),
+            backend=self.backend,
+        )
+        for record in reversed(records):
+            if tape.needs(record.output):
+                record.backward(tape)
+                tape.settle()
+
+    def _tape(self, *about: Any, **more: Any) -> Passage:
+        return Passage(self.room, self.backend, self.precision, *about, **more)

@@ -1,0 +1,54 @@
+"""Which shortcuts a run's local steps may take; without them all give the same, but slower."""
+
+from __future__ import annotations
+
+import torch
+
+from .algorithms import Algorithm
+from .algorithms.optimizers import ASAM, SAM, SGD, Optimizer
+from .algorithms.pieces import Piece, overrides
+from .generic import GenericPath
+from .layout import FlatLayout
+from .programs import ProgramPath
+from .programs.graph import CudaRecorder, Recorder
+
+
+def folds(
+    algorithm: Algorithm,
+    clip_norm: float | None,
+    layout: FlatLayout,
+    path: GenericPath | ProgramPath,
+) -> bool:
+    """Whether a local step is `w - lr (g + decay w)` alone and can ride on the weight gradients."""
+    simple = algorithm.plain and not algorithm.local.momentum
+    if not (simple and isinstance(path, ProgramPath)):
+        return False
+    if clip_norm is not None and not path.clips:
+        return False
+    # A weight that several layers read must not move before the last of them has read it.
+    return not layout.aliases and not path.program.reuses
+
+
+def plainly_sharp(local: Optimizer) -> bool:
+    """Whether its ascent is SAM's and its descent along the gradient there alone."""
+    own = (overrides(local, name, SAM) for name in ("ascend", "objective"))
+    return isinstance(local, SAM) and not local.keeps and not any(own)
+
+
+def recorder_for(
+    algorithm: Algorithm, path: GenericPath | ProgramPath, device: torch.device
+) -> Recorder | None:
+    """Who records steps on this device; nobody where a step would read more than `Inputs`."""
+    if device.type != "cuda" or not isinstance(path, ProgramPath):
+        return None
+    return CudaRecorder() if steady(algorithm) else None
+
+
+def steady(algorithm: Algorithm) -> bool:
+    """Whether a step knows nothing of the round but its model, batch and learning rate."""
+    local = algorithm.local
+    constant = isinstance(getattr(local, "rho", 0.0), (int, float))
+    own = any(overrides(algorithm, method, Algorithm) for method in ("rate", "starts"))
+    watched = any(overrides(piece, "after_step", Piece) for piece in algorithm.pieces)
+    known = type(local) in (SGD, SAM, ASAM) and constant
+    return algorithm.plain and known and not (own or watched)
