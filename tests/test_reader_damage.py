@@ -174,6 +174,19 @@ def test_what_a_pickle_nests_is_not_written_out(tmp_path, monkeypatch):
             load("cifar-100", tmp_path)
 
 
+@pytest.mark.parametrize("shape", [(1,) * 70, (0, 10**30), (0, 2**62, 2**62)])
+def test_a_shape_that_no_array_has(tmp_path, shape):
+    class Odd:
+        def __reduce__(self):
+            make, arguments, state = np.zeros(1, np.uint8).__reduce__()
+            raw = bytes(int(0 not in shape))
+            return make, arguments, (state[0], shape, state[2], False, raw)
+
+    write(tmp_path / "train", pickle.dumps({"data": Odd()}))
+    with pytest.raises(ValueError, match="train: expected a shape; found"):
+        read_arrays(tmp_path / "train")
+
+
 def cifar_label(top, patch, name, column, label):
     """A binary file whose second row has another label, its checksum as it should be."""
     rows = cifar_binary(top, patch, name)

@@ -110,4 +110,7 @@ def _array(path: Path, value: Any) -> Any:
     if not whole or not isinstance(raw, bytes) or len(raw) != prod(shape):
         size = len(raw) if isinstance(raw, bytes) else type(raw).__name__
         raise ValueError(f"{path}: expected bytes for shape {short(shape)}; found {size}")
-    return np.frombuffer(raw, dtype=np.uint8).reshape(shape)
+    try:
+        return np.frombuffer(raw, dtype=np.uint8).reshape(shape)
+    except ValueError as error:  # more dimensions, or larger ones, than arrays can have
+        raise ValueError(f"{path}: expected a shape; found {short(shape)}: {error}") from error
