@@ -92,6 +92,61 @@ def test_gradients_at_the_perturbed_model_are_autograds(name, backend, dtype, to
             assert (view - expected[key]).norm() <= tolerance * (1 + expected[key].norm()), key
 
 
+def leapt(path, layout, w, batch, radii, fold=None):
+    """Both passes with a radius for each tensor: (out, losses, |g|), all else poisoned."""
+    clients = len(w)
+    g, ahead, out = (torch.full_like(w, torch.nan) for _ in range(3))
+    inside = torch.zeros_like(w)
+    for view in layout.views(inside).values():
+        view.fill_(1)
+    g[inside == 0] = 0  # padding is zero and stays zero
+    losses = torch.full((clients,), torch.nan, dtype=w.dtype)
+    length = path.look(w, w.clone(), batch, g, losses)
+    scales = radii / (length + EPS)[:, None]
+    path.leap(w, w.clone(), batch, out, scales, Sharp(0.0, 0.0, g, ahead), fold)
+    return out, losses, length
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "tolerance"),
+    [
+        ("native", torch.float64, 1e-11),
+        ("native", torch.float32, 3e-5),
+        ("reference", torch.float64, 1e-11),
+    ],
+)
+@pytest.mark.parametrize("name", [n for n in MODULES if n != "batch norm"])
+def test_a_radius_for_each_tensor(name, backend, dtype, tolerance, rule):
+    module, layout, program, w, batch = case(name, dtype, modules=MODULES)
+    names = [key for key, _ in module.named_parameters()]
+    radii = 0.1 + torch.rand(3, len(names), dtype=torch.float64)
+    path = ProgramPath(program, layout, 3, 5, CPU, backend)
+    out, losses, length = leapt(path, layout, w, batch, radii)
+    for k in range(3):
+        loss, g = loss_and_gradient(module, layout, w[k], batch, k)
+        assert abs(losses[k] - loss) <= tolerance * (1 + loss)
+        assert abs(length[k] - norm(g)) <= 10 * tolerance * (1 + norm(g))
+        moved = w[k].clone()
+        for key, part, radius in zip(names, g, radii[k], strict=True):
+            layout.views(moved)[key].add_(part, alpha=float(radius / (norm(g) + EPS)))
+        there = dict(zip(names, loss_and_gradient(module, layout, moved, batch, k)[1], strict=True))
+        for key, view in layout.views(out[k], True).items():
+            assert (view - there[key]).norm() <= tolerance * (1 + there[key].norm()), key
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "norms", "residual"])
+def test_a_client_alone_is_the_client_in_company_bitwise_tensor_by_tensor(name, rule):
+    module, layout, program, w, batch = case(name, torch.float32)
+    radii, results = 0.1 + torch.rand(3, len(list(module.parameters()))).double(), []
+    for chosen in ([0, 1, 2], [2], [1, 2]):
+        path = ProgramPath(program, layout, len(chosen), 5, CPU, "native")
+        part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
+        there = leapt(path, layout, w[chosen].contiguous(), part, radii[chosen])
+        results.append((there[0][-1], there[1][-1]))
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize("name", ["mlp", "cnn", "norms", "residual"])
 def test_a_client_alone_is_the_client_in_company_bitwise(name, rule):
     _, layout, program, w, batch = case(name, torch.float32)

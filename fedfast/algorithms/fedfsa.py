@@ -58,6 +58,7 @@ class FSA(Optimizer):
     name: ClassVar[str] = "fsa"
     ascends: ClassVar[bool] = True
     looks: ClassVar[bool] = True
+    layered: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,22 +80,33 @@ class FSA(Optimizer):
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = w + rho_l u / (|u| + eps)`."""
         assert g is not None
-        large, small = (g.new_tensor(r) for r in (self.rho_larger, self.rho_default))
-        rho = torch.where(at.values["top"], large, small)
         length = norms(stats(g, backend=at.backend))
-        shrink = torch.ones_like(length)
-        if self.clip_norm is not None:
-            shrink = (self.clip_norm / (length + 1e-6)).clamp(max=1.0)
+        shrink = self._shrink(length)
         perturb(
             at.w,
             [(g, shrink)],
-            rho,
+            self._radii(at),
             out=out,
             segments=at.layout.segments,
             eps=self.eps,
             norm=length * shrink,
             backend=at.backend,
         )
+
+    def scales(self, at: Clients, length: Tensor) -> Tensor:
+        """`rho_l shrink / (|u| + eps)`, `u = shrink g`."""
+        shrink = self._shrink(length)
+        return self._radii(at) * (shrink / (length * shrink + self.eps))[:, None]
+
+    def _radii(self, at: Clients) -> Tensor:
+        large, small = (at.w.new_tensor(r) for r in (self.rho_larger, self.rho_default))
+        return torch.where(at.values["top"], large, small)
+
+    def _shrink(self, length: Tensor) -> Tensor:
+        """What the clip leaves of a gradient of this length. [K] float64"""
+        if self.clip_norm is None:
+            return torch.ones_like(length)
+        return (self.clip_norm / (length + 1e-6)).clamp(max=1.0)
 
     def finish(self, at: Clients) -> Rows:
         """Renew the Top list."""

@@ -32,6 +32,7 @@ class Optimizer(Piece):
     own_loss: ClassVar[str] = ""  # why gradients are not those of the run's loss alone
     ascends: ClassVar[bool] = False  # the step's gradient is taken at `ahead`, not at `w`
     looks: ClassVar[bool] = False  # and `ahead` depends on the gradient at `w`: two per step
+    layered: ClassVar[bool] = False  # `ahead = w + s g` with a number for each tensor, `scales`
 
     def __post_init__(self) -> None:
         check_number("momentum", self.momentum, 0.0, 1.0)
@@ -68,6 +69,10 @@ class Optimizer(Piece):
         g   [K, trained], the gradient at `at.w` for those that look, else None
         """
         raise TypeError(f"{self.name} takes its gradient at the model itself")
+
+    def scales(self, at: Clients, length: Tensor) -> Tensor:
+        """The s_l of those that are `layered` [K, L]; length: |g| [K] float64."""
+        raise TypeError(f"{self.name} has no scales")
 
     def terms(self, at: Clients) -> TermsLike:
         """The step's gradient, as terms."""

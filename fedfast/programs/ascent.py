@@ -6,6 +6,7 @@ The gradient of a dense layer is a product of two thin factors, `dW = d^T x`: th
 and d, the norm and everything the second pass wants of `W + s dW` come from them (see
 `kernels.lowrank`). Such a layer's gradient and perturbed weights are never written. All other
 layers take the plain way: gradient into g, `ahead = w + s g`. The norm is over all of them.
+Where each tensor has a scale of its own (FedFSA's radii), biases take the plain way too.
 Source: Foret et al. 2021 for SAM.
 """
 
@@ -37,10 +38,12 @@ class Factors:
     """What a dense layer keeps of the first pass.
 
     x        `[K, B, I]`, d `[K, B, O]`: its gradient is `d^T x`
-    gram     `[K, B, B]`, `x x^T + 1` (+ 0 without a bias)
+    gram     `[K, B, B]`, `x x^T + ones`
     before   `[K, B, O]`, its output before the activation, where x is the same in both passes
     squares  `[K]` float64, the squared norm of its gradient
     scale    `[K]`, s
+    ones     1 if the bias moves with the weights, else 0
+    unit     `[K, B, 1]`, ones: the input of a bias whose gradient is written; None where it is not
     """
 
     x: Tensor
@@ -49,6 +52,8 @@ class Factors:
     before: Tensor | None
     squares: Tensor
     scale: Tensor
+    ones: float
+    unit: Tensor | None
 
 
 class SharpTape(Tape):
@@ -81,8 +86,11 @@ class First(Linear):
         kernels.linear_backward(
             x, weight, out, d, activation=self.activation, dx=dx, **self._how(tape)
         )
-        ones = float(bias is not None)
-        kernels.ghost(x, d, ones=ones, gram=kept.gram, squares=kept.squares, backend=tape.backend)
+        to: dict[str, Tensor] = dict(gram=kept.gram, squares=kept.squares)
+        kernels.ghost(x, d, ones=kept.ones, backend=tape.backend, **to)
+        if kept.unit is not None and self.bias is not None and bias is not None:
+            column, db = bias[..., None], tape.sink(self.bias).out[..., None]
+            kernels.linear_backward(kept.unit, column, out, d, dweight=db, **self._how(tape))
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class Second(Linear):
             kept.d,
             kept.scale,
             base=out if kept.before is None else kept.before,
-            ones=float(bias is not None),
+            ones=kept.ones,
             gram=None if kept.before is None else kept.gram,
             activation=self.activation,
             out=out,
@@ -141,16 +149,21 @@ class Ascent:
         width: int,
         device: torch.device,
         notes: bool = False,
+        layered: bool = False,
     ) -> None:
-        """notes: whether products note the squares of their gradients."""
-        self.program, self.layout = program, layout
+        """
+        notes    whether products note the squares of their gradients
+        layered  whether each tensor has a scale of its own
+        """
+        self.program, self.layout, self.layered = program, layout, layered
         # Layers that share a weight add their gradients up: no one layer's factors are its own.
-        thin = [] if layout.aliases else thin_layers(program, width)
+        thin = [] if layout.aliases else thin_layers(program, width, layered)
         self.thin = {record.output: i for i, record in enumerate(thin)}
         self.first = tuple(_replaced(r, First, self.thin) for r in program.records)
         self.second = tuple(_replaced(r, Second, self.thin) for r in program.records)
-        held = {name for record in thin for name in record.parameters}
-        self.moved = {slot.name for slot in layout.slots if slot.trained} - held
+        slots = [slot for slot in layout.slots if slot.trained]
+        held = {name for r in thin for name in ((r.weight,) if layered else r.parameters)}
+        self.moved = {slot.name for slot in slots} - held
         self.spans = spans(layout, held)
         self.segments = segments_of(self.spans, device)
         self.noted = Noted(program, layout, clients, device, held) if notes else None
@@ -162,7 +175,8 @@ class Ascent:
         self.values = {v: buffer(width, *program.shapes[v]) for v in twins}
         self.gradients = {r.output: buffer(width, *program.shapes[r.output]) for r in thin}
         self.gram = {r.output: buffer(width, width) for r in thin}
-        self.samples = {r.output for r in thin if program.root(r.inputs[0]) == 0}
+        reading = {r.output for r in thin if program.root(r.inputs[0]) == 0}
+        self.samples = set() if layered else reading  # another bias in front: nothing is known
         self.before = {
             r.output: buffer(width, *program.shapes[r.output])
             for r in thin
@@ -170,7 +184,17 @@ class Ascent:
         }
         self.squares = buffer(len(thin), dtype=torch.float64)
         self.sums = buffer(len(self.spans), len(kernels.Column), dtype=torch.float64)
-        self.scale, self.losses = buffer(), buffer()
+        self.losses = buffer()
+        # Tensors' scales lie one after another, or all are one.
+        self.scales = torch.zeros(len(slots) if layered else 1, clients, dtype=layout.dtype)
+        self.scales = self.scales.to(device)
+        own = {slot.name: i for i, slot in enumerate(slots)} if layered else {}
+        self.scale_of = {r.output: own.get(r.weight, 0) for r in thin}
+        self.pieces = [(*span, 0) for span in self.spans]
+        if layered:
+            self.pieces = [(s.offset, s.stop, own[s.name]) for s in slots if s.name in self.moved]
+        self.biased = {r.output for r in thin if r.bias is not None}
+        self.unit = buffer(width if layered else 0, 1).fill_(1)
 
     def factors(self, clients: int, v: int, x: Tensor, out: Tensor, d: Tensor) -> Factors:
         """Of the layer whose output is v; x, out and d as the first pass leaves them."""
@@ -178,14 +202,15 @@ class Ascent:
         if v in self.before:
             before = self.before[v][:clients]
         squares = self.squares[:clients, self.thin[v]]
-        return Factors(x, d, self.gram[v][:clients], before, squares, self.scale[:clients])
+        scale, biased = self.scales[self.scale_of[v], :clients], v in self.biased
+        ones = float(biased and not self.layered)
+        unit = self.unit[:clients] if biased and self.layered else None
+        return Factors(x, d, self.gram[v][:clients], before, squares, scale, ones, unit)
 
-    def ascend(
-        self, w: Tensor, g: Tensor, ahead: Tensor, rho: float, eps: float, backend: str
-    ) -> None:
-        """s, and `ahead = w + s g` where gradients were written. All `[K, >= trained]`."""
+    def measure(self, g: Tensor, backend: str) -> list[Tensor]:
+        """Tensors `[K, n]` float64 whose sum over all n is |g|^2. g `[K, >= trained]`"""
         clients = g.shape[0]
-        squares, scale = [self.squares[:clients]], self.scale[:clients]
+        squares = [self.squares[:clients]]
         if self.noted is not None:
             squares.append(self.noted.gathered(g, backend))
         elif self.spans:
@@ -194,22 +219,32 @@ class Ascent:
                 g[:, : self.layout.trained], segments=self.segments, out=sums, backend=backend
             )
             squares.append(sums[..., kernels.Column.XX])
+        return squares
+
+    def reach(self, g: Tensor, rho: float, eps: float, backend: str) -> None:
+        """`s = rho / (|g| + eps)`, for all tensors."""
+        squares, scale = self.measure(g, backend), self.scales[0, : g.shape[0]]
         kernels.reach(squares, rho, eps, out=scale, backend=backend)
-        for a, b in self.spans:
-            kernels.mix(w[:, a:b], g[:, a:b], b=scale, out=ahead[:, a:b], backend=backend)
+
+    def move(self, w: Tensor, g: Tensor, ahead: Tensor, backend: str) -> None:
+        """`ahead = w + s g` where gradients were written. All `[K, >= trained]`."""
+        for a, b, i in self.pieces:
+            scale, to = self.scales[i, : g.shape[0]], ahead[:, a:b]
+            kernels.mix(w[:, a:b], g[:, a:b], b=scale, out=to, backend=backend)
 
 
-def thin_layers(program: Program, width: int) -> list[Linear]:
+def thin_layers(program: Program, width: int, layered: bool = False) -> list[Linear]:
     """The dense layers to be kept as factors; none where layers share weights."""
     if program.reuses:
         return []
-    return [r for r in program.records if isinstance(r, Linear) and _thin(program, r, width)]
+    dense = [r for r in program.records if isinstance(r, Linear)]
+    return [r for r in dense if _thin(program, r, width, layered)]
 
 
-def _thin(program: Program, record: Linear, width: int) -> bool:
+def _thin(program: Program, record: Linear, width: int, layered: bool) -> bool:
     v = record.inputs[0]
     sizes = prod(program.shapes[v]), prod(program.shapes[record.output])
-    return is_thin(width, *sizes, samples=program.root(v) == 0)
+    return is_thin(width, *sizes, samples=program.root(v) == 0 and not layered)
 
 
 def elements_per_client(program: Program, width: int) -> int:

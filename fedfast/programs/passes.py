@@ -68,6 +68,10 @@ class Passes:
         return Ascent(self.program, self.layout, *self._sizes, self.notes)
 
     @cached_property
+    def _layered(self) -> Ascent:
+        return Ascent(self.program, self.layout, *self._sizes, self.notes, layered=True)
+
+    @cached_property
     def _clip(self) -> Clip:
         return Clip(self.program, self.layout, *self._sizes)
 
@@ -99,15 +103,61 @@ class Passes:
         noted: Noted | None = None,
     ) -> None:
         """Both passes of SAM; banks: w, carried, out, losses."""
-        ascent, (w, carried, out, losses), clients = self._ascent, banks, len(batch.x)
-        given, g, ahead = (batch.x, batch.count), sharp.g[:clients], sharp.ahead[:clients]
-        drawn = batch.seeds
-        tape = self._tape(
-            w, carried, g, *given, False, None, ascent, drawn=drawn, noted=ascent.noted
-        )
+        w, carried, out, losses = banks
+        g = sharp.g[: len(batch.x)]
+        self._first(self._ascent, (w, carried, g, losses), batch)
+        self._ascent.reach(g, sharp.rho, sharp.eps, self.backend)
+        self._second(self._ascent, (w, carried, out), batch, sharp, fold, noted)
+
+    def look(self, banks: Sequence[Tensor], batch: Minibatch) -> None:
+        """The first pass where every tensor has a scale; banks: w, carried, g, losses."""
+        self._first(self._layered, banks, batch)
+        self._layered.measure(banks[2], self.backend)
+
+    def squares(self, clients: int) -> Tensor:
+        """|g|^2 [K] float64 of the gradient that `look` has seen."""
+        ascent = self._layered
+        found = ascent.squares[:clients].sum(1)
+        if ascent.noted is not None:
+            return found + ascent.noted.squares[:clients].sum(1)
+        return found + ascent.sums[:clients, :, kernels.Column.XX].sum(1)
+
+    @property
+    def scales(self) -> Tensor:
+        """`[L, K]`, to be written between `look` and `leap`."""
+        return self._layered.scales
+
+    def leap(
+        self,
+        banks: Sequence[Tensor],
+        batch: Minibatch,
+        sharp: Sharp,
+        fold: Fold | None,
+        noted: Noted | None = None,
+    ) -> None:
+        """The second pass after `look`; banks: w, carried, out. The radius is in the scales."""
+        self._second(self._layered, banks, batch, sharp, fold, noted)
+
+    def _first(self, ascent: Ascent, banks: Sequence[Tensor], batch: Minibatch) -> None:
+        w, carried, g, losses = banks
+        about = w, carried, g, batch.x, batch.count, False, None, ascent
+        tape = self._tape(*about, drawn=batch.seeds, noted=ascent.noted)
         self._run(tape, ascent.first, batch, losses)
-        ascent.ascend(w, g, ahead, sharp.rho, sharp.eps, self.backend)
-        tape = self._tape(w, carried, out, *given, True, fold, ascent, ahead, drawn, noted)
+
+    def _second(
+        self,
+        ascent: Ascent,
+        banks: Sequence[Tensor],
+        batch: Minibatch,
+        sharp: Sharp,
+        fold: Fold | None,
+        noted: Noted | None,
+    ) -> None:
+        (w, carried, out), clients = banks, len(batch.x)
+        g, ahead = sharp.g[:clients], sharp.ahead[:clients]
+        ascent.move(w, g, ahead, self.backend)
+        about = w, carried, out, batch.x, batch.count, True, fold, ascent, ahead
+        tape = self._tape(*about, drawn=batch.seeds, noted=noted)
         self._last(tape, ascent.second, batch, ascent.losses[:clients])
 
     def _last(

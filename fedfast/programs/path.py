@@ -121,6 +121,44 @@ class ProgramPath:
             lambda: self._passes.twice(banks, batch, sharp, fold, noted),
         )
 
+    def look(
+        self, w: Tensor, carried: Tensor, batch: Minibatch, g: Tensor, losses: Tensor
+    ) -> Tensor:
+        """The gradient at w, for `leap`; returns |g| [K] float64. losses: those at w.
+
+        g is workspace: what dense layers keep as factors is not in it.
+        """
+        banks, clients = (w, carried, g, losses), w.shape[0]
+        where = "look", *place(*banks, *_tensors(batch))
+        self._do(where, clients, lambda: self._passes.look(banks, batch))
+        return self._passes.squares(clients).sqrt()
+
+    def leap(
+        self,
+        w: Tensor,
+        carried: Tensor,
+        batch: Minibatch,
+        out: Tensor,
+        scales: Tensor,
+        sharp: Sharp,
+        fold: Fold | None = None,
+        noted: Noted | None = None,
+    ) -> None:
+        """Each client's gradient at `w + s_l g_l`, tensor by tensor, into `out`; after `look`.
+
+        scales  [K, L], the s_l of the L trained tensors
+        sharp   workspace: the g that `look` has seen, and ahead
+        fold, noted   as in `gradients`
+        """
+        banks, clients = (w, carried, out), w.shape[0]
+        self._passes.scales[:, :clients] = scales.T
+        where = "leap", *place(*banks, *_tensors(batch)), *sharp.key
+        self._do(
+            _key(where, fold),
+            clients,
+            lambda: self._passes.leap(banks, batch, sharp, fold, noted),
+        )
+
     def descend(
         self,
         source: Tensor,
