@@ -129,7 +129,8 @@ class Personal:
             return "fine-tuning follows the last round"
         return (
             f"{self.algorithm.name or 'this algorithm'} keeps none; FedFSA, FedALA and FedCR do, "
-            "and fine_tune=FineTune() makes them of any algorithm's last model"
+            "keep_models=True does under any algorithm, and fine_tune=FineTune() makes them of its "
+            "last model"
         )
 
     def scores(self) -> ClientScores:

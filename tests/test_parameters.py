@@ -53,6 +53,7 @@ BAD = {
     "strength": WORD,
     "epochs": [(0, ValueError), (1.5, TypeError)],
     "layers": WORD,
+    "keep_models": [(1, TypeError), ("yes", TypeError)],
 }
 PIECES = ("local", "drift", "server", "modified", "fine_tune")
 EVERY = [

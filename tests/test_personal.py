@@ -55,6 +55,7 @@ def run(model, algorithm, data=None, **kwargs):
 
 
 PERSONAL = {
+    "kept": (norms, alg.FedSMOO(keep_models=True)),
     "tuned": (mlp, alg.FedSAM(rho=0.1, fine_tune=alg.FineTune(epochs=2))),
     "tuned-whole": (norms, alg.FedAvgFT(epochs=2, layers="all")),
     "fedala": (mlp, alg.FedALA(s=60, threshold=0.01)),
@@ -100,6 +101,28 @@ def batches_of_tuning(sim, epochs):
         int(client): [index[j, s, : count[j, s]] for s in range(int(plan.steps[j]))]
         for j, client in enumerate(plan.clients)
     }
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "fedsam", "fedala"])
+def test_kept_models_are_what_the_server_has_averaged(algorithm):
+    kwargs = dict(rounds=1, participation=0.6, aggregation="uniform", dtype=torch.float64)
+    made = alg.by_name(algorithm, keep_models=True)
+    model = mlp(dtype=torch.float64)
+    sim = run(model, made, **kwargs)
+    took_part = {int(k) for k in sim.schedule.round(0).clients}
+    rows = {k: flat(sim.client_state_dict(k)) for k in range(len(SIZES))}
+    mean = torch.stack([rows[k] for k in took_part]).mean(0)
+    assert (mean - flat(sim.state_dict())).abs().max() < 1e-12
+    for k in rows.keys() - took_part:
+        assert torch.equal(rows[k], flat(model.state_dict()))
+    # Judged in the tested round, by torch alike.
+    xs, ys = arrays(TESTS)
+    right = []
+    for k in rows:
+        model.load_state_dict(sim.client_state_dict(k))
+        if len(ys[k]):
+            right.append(float((model(xs[k].double()).argmax(1) == ys[k]).double().mean()))
+    assert sim.history[0].personal_accuracy == pytest.approx(sum(right) / len(right))
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])

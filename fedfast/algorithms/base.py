@@ -24,13 +24,16 @@ class Algorithm:
     drift   what is added to its direction, and the state that needs: none, prox, dual, ...
     server  how the global model follows from the clients' updates
 
-    fine_tune  what clients do with the final model, for themselves alone
+    fine_tune    what clients do with the final model, for themselves alone
+    keep_models  whether every client keeps its last local model as its personal one, judged on
+                 its own test part in every tested round (the protocol of FedFSA's authors)
     """
 
     local: Optimizer = field(default_factory=SGD)
     drift: Drift = field(default_factory=Drift)
     server: ServerRule = field(default_factory=Average)
     fine_tune: FineTune | None = field(default=None, kw_only=True)
+    keep_models: bool = field(default=False, kw_only=True)
 
     name: ClassVar[str] = ""
     down: ClassVar[int] = 1  # model sizes a client receives per round, its pieces' extras aside
@@ -94,8 +97,9 @@ class Algorithm:
         return False
 
     def client_rows(self) -> dict[str, str]:
-        """Client rows of all pieces."""
-        return {k: v for p in self.pieces for k, v in p.client_rows().items()}
+        """Client rows of all pieces, and the client's own model where that is kept."""
+        rows = {k: v for p in self.pieces for k, v in p.client_rows().items()}
+        return rows | ({"v": "model"} if self.keep_models else {})
 
     def scratch_rows(self) -> tuple[str, ...]:
         """Scratch rows of all pieces."""
@@ -162,6 +166,8 @@ def check_combination(algorithm: Algorithm) -> None:
             raise TypeError(f"{name}: expected a {kind.__name__}; got {found!r}")
     if not isinstance(algorithm.fine_tune, FineTune | None):
         raise TypeError(f"fine_tune: expected a FineTune or None; got {algorithm.fine_tune!r}")
+    if not isinstance(algorithm.keep_models, bool):
+        raise TypeError(f"keep_models: expected True or False; got {algorithm.keep_models!r}")
     if overrides(algorithm, "starts", Algorithm) and algorithm.drift.client_rows():
         drift = algorithm.drift.name
         raise ValueError(

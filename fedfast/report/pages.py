@@ -20,8 +20,9 @@ Made from the pages in `fedfast/algorithms/` by `make docs`; do not edit.
 Every algorithm is a local optimizer under a drift correction under a server rule; each piece can be
 exchanged where that has a meaning: `FedDyn(local=SAM(rho=0.1))`, `FedGH(drift=Prox(mu=0.01))`, in a
 config `local: {name: sam, rho: 0.1}`. Any of them takes `fine_tune=FineTune(epochs=10)`: after the
-last round every client trains the final model's last layer for itself. Personal models, where
-clients keep them (FedFSA, FedALA, FedCR, fine-tuning), come from `sim.client_state_dict(i)`;
+last round every client trains the final model's last layer for itself; and `keep_models=True`:
+every client keeps its last local model. Personal models, where there are any (so do FedFSA, FedALA
+and FedCR themselves), come from `sim.client_state_dict(i)`;
 `sim.evaluate_clients()` judges them and the global model on the clients' own test parts.
 
 - *client keeps*: rows of model size and small values kept for each client across rounds.
