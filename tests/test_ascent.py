@@ -34,6 +34,16 @@ MODULES = MODULES | {
 }
 
 
+every_voice = pytest.mark.parametrize(
+    ("backend", "dtype", "tolerance"),
+    [
+        ("native", torch.float64, 1e-11),
+        ("native", torch.float32, 3e-5),
+        ("reference", torch.float64, 1e-11),
+    ],
+)
+
+
 @pytest.fixture(params=["thin", "wide"])
 def rule(request, monkeypatch):
     """Every dense layer as factors, or none."""
@@ -59,27 +69,25 @@ def sharp(module, layout, row, batch, k):
     return dict(zip(names, there, strict=True)), loss
 
 
-def sharp_gradients(path, layout, w, batch, fold=None):
-    """Ours: (out, losses), everything that should be written poisoned."""
-    clients = len(w)
-    g, ahead, out = (torch.full_like(w, torch.nan) for _ in range(3))
+def poisoned(layout, w):
+    """Rows g, ahead and out whose parameters must all be written before they are read."""
     inside = torch.zeros_like(w)
     for view in layout.views(inside).values():
         view.fill_(1)
-    g[inside == 0] = 0  # padding is zero and stays zero
+    # Padding is zero and stays zero.
+    return [torch.full_like(w, torch.nan).where(inside != 0, 0) for _ in range(3)]
+
+
+def sharp_gradients(path, layout, w, batch, fold=None):
+    """Ours: (out, losses), everything that should be written poisoned."""
+    clients = len(w)
+    g, ahead, out = poisoned(layout, w)
     losses = torch.full((clients,), torch.nan, dtype=w.dtype)
     path.sharp_gradients(w, w.clone(), batch, out, losses, Sharp(RHO, EPS, g, ahead), fold)
     return out, losses
 
 
-@pytest.mark.parametrize(
-    ("backend", "dtype", "tolerance"),
-    [
-        ("native", torch.float64, 1e-11),
-        ("native", torch.float32, 3e-5),
-        ("reference", torch.float64, 1e-11),
-    ],
-)
+@every_voice
 @pytest.mark.parametrize("name", [n for n in MODULES if n != "batch norm"])
 def test_gradients_at_the_perturbed_model_are_autograds(name, backend, dtype, tolerance, rule):
     module, layout, program, w, batch = case(name, dtype, modules=MODULES)
@@ -95,11 +103,7 @@ def test_gradients_at_the_perturbed_model_are_autograds(name, backend, dtype, to
 def leapt(path, layout, w, batch, radii, fold=None):
     """Both passes with a radius for each tensor: (out, losses, |g|), all else poisoned."""
     clients = len(w)
-    g, ahead, out = (torch.full_like(w, torch.nan) for _ in range(3))
-    inside = torch.zeros_like(w)
-    for view in layout.views(inside).values():
-        view.fill_(1)
-    g[inside == 0] = 0  # padding is zero and stays zero
+    g, ahead, out = poisoned(layout, w)
     losses = torch.full((clients,), torch.nan, dtype=w.dtype)
     length = path.look(w, w.clone(), batch, g, losses)
     scales = radii / (length + EPS)[:, None]
@@ -107,14 +111,7 @@ def leapt(path, layout, w, batch, radii, fold=None):
     return out, losses, length
 
 
-@pytest.mark.parametrize(
-    ("backend", "dtype", "tolerance"),
-    [
-        ("native", torch.float64, 1e-11),
-        ("native", torch.float32, 3e-5),
-        ("reference", torch.float64, 1e-11),
-    ],
-)
+@every_voice
 @pytest.mark.parametrize("name", [n for n in MODULES if n != "batch norm"])
 def test_a_radius_for_each_tensor(name, backend, dtype, tolerance, rule):
     module, layout, program, w, batch = case(name, dtype, modules=MODULES)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from federation import federation, flat, mlp, norm
-from test_ascent import EPS, MODULES, RHO, loss_and_gradient, sharp
+from test_ascent import EPS, MODULES, RHO, loss_and_gradient, poisoned, sharp
 from test_programs import CPU, autograd, case
 from torch import nn
 
@@ -31,9 +31,7 @@ def rule(request, monkeypatch):
 
 def stepped(path, layout, w, batch, largest, sharpened=False, onto=None):
     """The models after the step, everything that should be written poisoned."""
-    g, ahead, out = (torch.full_like(w, torch.nan) for _ in range(3))
-    for row in (g, ahead):
-        row[inside(layout, w) == 0] = 0  # padding is zero and stays zero
+    g, ahead, out = poisoned(layout, w)
     out, losses = out if onto is None else onto, torch.full((len(w),), torch.nan, dtype=w.dtype)
     fold = Fold(-LR, 1 - LR * DECAY, w, Bound(largest, g))
     if sharpened:
@@ -41,14 +39,6 @@ def stepped(path, layout, w, batch, largest, sharpened=False, onto=None):
     else:
         path.gradients(w, w.clone(), batch, out, losses, False, fold)
     return out
-
-
-def inside(layout, w):
-    """1 where a row holds a parameter."""
-    marks = torch.zeros_like(w)
-    for view in layout.views(marks).values():
-        view.fill_(1)
-    return marks
 
 
 @pytest.mark.parametrize("sharpened", [False, True], ids=["sgd", "sam"])
