@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .algorithms import Algorithm
 from .history import History, Row
 from .runs import atomic
 
@@ -81,9 +82,14 @@ def _identity(sim: Simulation) -> dict[str, str]:
     """What must be the same for a run to be continued."""
     data = sim._engine.data
     return {
-        "algorithm": repr(sim.algorithm),
+        "algorithm": _told(sim.algorithm),
         "seed": str(sim._engine.local.seed),
         "weights": str(sim.layout.parameters),
         "dtype": str(sim.dtype),
         "clients": f"{data.num_clients} with {int(data.sizes.sum())} samples",
     }
+
+
+def _told(algorithm: Algorithm) -> str:
+    """What it is; kept models are told only where there are any, as in states that knew of none."""
+    return repr(algorithm).replace(", keep_models=False", "")
