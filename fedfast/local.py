@@ -248,9 +248,8 @@ class LocalTrainer:
             self.path.sharp_gradients(at.w, carried, batch, out, losses, sharp, **extra)
         elif local.layered and isinstance(self.path, ProgramPath):
             length = self.path.look(at.w, carried, batch, at.g, losses)
-            sharp = Sharp(0.0, 0.0, at.g, at.ahead)
             scales = local.scales(at, length)
-            self.path.leap(at.w, carried, batch, out, scales, sharp, **extra)
+            self.path.leap(at.w, carried, batch, out, scales, at.g, at.ahead, **extra)
         elif local.looks:
             first = at.g if at.first is None else at.first
             look = self._objective(at, True)

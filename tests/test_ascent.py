@@ -12,6 +12,7 @@ from fedfast.algorithms import FedAvg, FedSAM
 from fedfast.generic import Minibatch
 from fedfast.layout import FlatLayout
 from fedfast.programs import Fold, ProgramPath, Sharp, ascent, bytes_per_client, trace
+from fedfast.programs.extent import Extent
 
 RHO, EPS = 0.3, 1e-7
 
@@ -107,7 +108,7 @@ def leapt(path, layout, w, batch, radii, fold=None):
     losses = torch.full((clients,), torch.nan, dtype=w.dtype)
     length = path.look(w, w.clone(), batch, g, losses)
     scales = radii / (length + EPS)[:, None]
-    path.leap(w, w.clone(), batch, out, scales, Sharp(0.0, 0.0, g, ahead), fold)
+    path.leap(w, w.clone(), batch, out, scales, g, ahead, fold)
     return out, losses, length
 
 
@@ -233,7 +234,7 @@ def test_the_memory_estimate_counts_every_buffer(name, rule):
     make, shape = MODULES[name]
     program, _ = trace(make(), torch.randn(2, *shape))
     width, clients = 5, 3
-    made = ascent.Ascent(program, FlatLayout.of(make()), clients, width, CPU)
+    made = ascent.Ascent(program, FlatLayout.of(make()), Extent(clients, width, CPU))
     banks = [*made.values.values(), *made.gradients.values(), *made.gram.values()]
     banks += made.before.values()
     more = sum(t.numel() for t in banks) * 4 // clients

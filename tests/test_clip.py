@@ -12,6 +12,7 @@ from fedfast.algorithms import FedAvg, FedSAM
 from fedfast.generic import Minibatch
 from fedfast.layout import FlatLayout
 from fedfast.programs import Bound, Fold, ProgramPath, Sharp, bytes_per_client, clip, trace
+from fedfast.programs.extent import Extent
 
 LR, DECAY = 0.1, 0.01
 FOLDED = [n for n in MODULES if n != "tied"]  # a tied weight is never folded
@@ -137,7 +138,7 @@ def test_all_steps_in_one_go_are_step_after_step(algorithm, monkeypatch, rule):
 def test_the_memory_estimate_counts_the_gram_matrix(name, rule):
     make, shape = MODULES[name]
     program, _ = trace(make(), torch.randn(2, *shape))
-    made = clip.Clip(program, FlatLayout.of(make()), 3, 5, CPU)
+    made = clip.Clip(program, FlatLayout.of(make()), Extent(3, 5, CPU))
     plain, more = (bytes_per_client(program, 5, 4, clips=clips) for clips in (False, True))
     assert more - plain == made.gram.numel() * 4 // 3
 

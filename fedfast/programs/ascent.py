@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..layout import FlatLayout
+from .extent import Extent
 from .noted import Noted, segments_of, spans
 from .records import Record, Tape
 from .trace import Program
@@ -139,15 +140,13 @@ def is_thin(batch: int, inputs: int, outputs: int, samples: bool) -> bool:
 
 
 class Ascent:
-    """The buffers of both passes for `clients` clients, and which layers are kept as factors."""
+    """The buffers of both passes, and which layers are kept as factors."""
 
     def __init__(
         self,
         program: Program,
         layout: FlatLayout,
-        clients: int,
-        width: int,
-        device: torch.device,
+        extent: Extent,
         notes: bool = False,
         layered: bool = False,
     ) -> None:
@@ -156,6 +155,7 @@ class Ascent:
         layered  whether each tensor has a scale of its own
         """
         self.program, self.layout, self.layered = program, layout, layered
+        width = extent.width
         # Layers that share a weight add their gradients up: no one layer's factors are its own.
         thin = [] if layout.aliases else thin_layers(program, width, layered)
         self.thin = {record.output: i for i, record in enumerate(thin)}
@@ -165,11 +165,11 @@ class Ascent:
         held = {name for r in thin for name in ((r.weight,) if layered else r.parameters)}
         self.moved = {slot.name for slot in slots} - held
         self.spans = spans(layout, held)
-        self.segments = segments_of(self.spans, device)
-        self.noted = Noted(program, layout, clients, device, held) if notes else None
+        self.segments = segments_of(self.spans, extent.device)
+        self.noted = Noted(program, layout, extent, held) if notes else None
 
         def buffer(*shape: int, dtype: torch.dtype = layout.dtype) -> Tensor:
-            return torch.zeros(clients, *shape, dtype=dtype, device=device)
+            return extent.zeros(*shape, dtype=dtype)
 
         twins = _twins(program, thin)
         self.values = {v: buffer(width, *program.shapes[v]) for v in twins}
@@ -186,8 +186,7 @@ class Ascent:
         self.sums = buffer(len(self.spans), len(kernels.Column), dtype=torch.float64)
         self.losses = buffer()
         # Tensors' scales lie one after another, or all are one.
-        self.scales = torch.zeros(len(slots) if layered else 1, clients, dtype=layout.dtype)
-        self.scales = self.scales.to(device)
+        self.scales = buffer(len(slots) if layered else 1).T.contiguous()
         own = {slot.name: i for i, slot in enumerate(slots)} if layered else {}
         self.scale_of = {r.output: own.get(r.weight, 0) for r in thin}
         self.pieces = [(*span, 0) for span in self.spans]

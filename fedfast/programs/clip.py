@@ -19,6 +19,7 @@ from .. import kernels
 from ..kernels._args import Coefficient
 from ..layout import FlatLayout
 from .ascent import GRAM_COST, NUMBER_COST
+from .extent import Extent
 from .noted import segments_of, spans
 from .records import Waiting
 from .trace import Program
@@ -39,30 +40,20 @@ class Bound:
 
 
 class Clip:
-    """The buffers for `clients` clients, and which dense layers wait."""
+    """The buffers, and which dense layers wait."""
 
-    def __init__(
-        self,
-        program: Program,
-        layout: FlatLayout,
-        clients: int,
-        width: int,
-        device: torch.device,
-    ) -> None:
-        self.layers = late_layers(program, width)
+    def __init__(self, program: Program, layout: FlatLayout, extent: Extent) -> None:
+        self.layers = late_layers(program, extent.width)
         self.columns = {record.output: i for i, record in enumerate(self.layers)}
         held = {name for record in self.layers for name in record.parameters}
         self.trained, self.spans = layout.trained, spans(layout, held)
-        self.segments = segments_of(self.spans, device)
+        self.segments = segments_of(self.spans, extent.device)
 
-        def buffer(*shape: int, dtype: torch.dtype) -> Tensor:
-            return torch.zeros(clients, *shape, dtype=dtype, device=device)
-
-        side = width if self.layers else 0
-        self.gram = buffer(side, side, dtype=layout.dtype)
-        self.squares = buffer(len(self.layers), dtype=torch.float64)
-        self.sums = buffer(len(self.spans), len(kernels.Column), dtype=torch.float64)
-        self.scale = buffer(dtype=layout.dtype)
+        side = extent.width if self.layers else 0
+        self.gram = extent.zeros(side, side, dtype=layout.dtype)
+        self.squares = extent.zeros(len(self.layers), dtype=torch.float64)
+        self.sums = extent.zeros(len(self.spans), len(kernels.Column), dtype=torch.float64)
+        self.scale = extent.zeros(dtype=layout.dtype)
 
     def waiting(self, v: int, clients: int) -> Waiting | None:
         """What the layer with output v needs if its product waits."""

@@ -19,6 +19,7 @@ from ..kernels._launch import choose
 from ..layout import FlatLayout
 from ..network import Loss
 from .elementwise import Dropout
+from .extent import Extent
 from .plans import Planner
 from .room import Room, places, sizes
 from .tape import Passage
@@ -90,8 +91,8 @@ class ProgramJudge:
 
     @cached_property
     def _room(self) -> Room:
-        device = self._like.device
-        return Room(self.program, self.layout, SLICES, self.width, device, learns=False)
+        extent = Extent(SLICES, self.width, self._like.device)
+        return Room(self.program, self.layout, extent, learns=False)
 
     @cached_property
     def _row(self) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from .. import kernels
 from ..kernels import Segments
 from ..layout import FlatLayout
+from .extent import Extent
 from .trace import Program
 from .weighted import Weighted
 
@@ -22,7 +23,7 @@ Spans = list[tuple[int, int]]
 
 
 class Noted:
-    """`squares` [K, n] float64, for `clients` clients: what their sum over n is the norm of.
+    """`squares` [K, n] float64: what their sum over n is the norm of.
 
     A column for each layer that is a product, then one for each span of other parameters.
     """
@@ -31,8 +32,7 @@ class Noted:
         self,
         program: Program,
         layout: FlatLayout,
-        clients: int,
-        device: torch.device,
+        extent: Extent,
         held: Set[str] = frozenset(),
     ) -> None:
         """held: parameters that do not count here."""
@@ -40,11 +40,11 @@ class Noted:
         layers = [r for r in products if held.isdisjoint(r.parameters)]
         self.columns = {record.output: i for i, record in enumerate(layers)}
         own = {name for record in layers for name in record.parameters}
-        self.segments = segments_of(others := spans(layout, own | held), device)
+        self.segments = segments_of(others := spans(layout, own | held), extent.device)
         self.trained = layout.trained
 
         def zeros(*shape: int) -> Tensor:
-            return torch.zeros(clients, *shape, dtype=torch.float64, device=device)
+            return extent.zeros(*shape, dtype=torch.float64)
 
         self.squares = zeros(len(layers) + len(others))
         self.sums = zeros(len(others), len(kernels.Column))

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .. import kernels
@@ -18,6 +17,7 @@ from ..generic import Minibatch
 from ..layout import FlatLayout
 from .ascent import Ascent
 from .clip import Clip
+from .extent import Extent
 from .noted import Noted
 from .plans import place
 from .records import Record
@@ -42,7 +42,7 @@ class Sharp:
 
 
 class Passes:
-    """Passes over `program` for up to `clients` clients with batches of `width` samples.
+    """Passes over `program`, as large as `extent`.
 
     notes  whether products note the squares of their gradients
     """
@@ -51,34 +51,31 @@ class Passes:
         self,
         program: Program,
         layout: FlatLayout,
-        clients: int,
-        width: int,
-        device: torch.device,
+        extent: Extent,
         backend: str,
         precision: str,
         notes: bool,
     ) -> None:
         self.program, self.layout, self.backend = program, layout, backend
         self.precision, self.notes = precision, notes
-        self.room = Room(program, layout, clients, width, device)
-        self._sizes = clients, width, device
+        self.room = Room(program, layout, extent)
+        self.extent = extent
 
     @cached_property
     def _ascent(self) -> Ascent:
-        return Ascent(self.program, self.layout, *self._sizes, self.notes)
+        return Ascent(self.program, self.layout, self.extent, self.notes)
 
     @cached_property
     def _layered(self) -> Ascent:
-        return Ascent(self.program, self.layout, *self._sizes, self.notes, layered=True)
+        return Ascent(self.program, self.layout, self.extent, self.notes, layered=True)
 
     @cached_property
     def _clip(self) -> Clip:
-        return Clip(self.program, self.layout, *self._sizes)
+        return Clip(self.program, self.layout, self.extent)
 
     def noted(self) -> Noted | None:
         """Room for the squares of all gradients; None in voices where they take a pass."""
-        clients, _, device = self._sizes
-        return Noted(self.program, self.layout, clients, device) if self.notes else None
+        return Noted(self.program, self.layout, self.extent) if self.notes else None
 
     def once(
         self,
@@ -107,7 +104,8 @@ class Passes:
         g = sharp.g[: len(batch.x)]
         self._first(self._ascent, (w, carried, g, losses), batch)
         self._ascent.reach(g, sharp.rho, sharp.eps, self.backend)
-        self._second(self._ascent, (w, carried, out), batch, sharp, fold, noted)
+        ahead = sharp.ahead[: len(batch.x)]
+        self._second(self._ascent, (w, carried, out, g, ahead), batch, fold, noted)
 
     def look(self, banks: Sequence[Tensor], batch: Minibatch) -> None:
         """The first pass where every tensor has a scale; banks: w, carried, g, losses."""
@@ -122,21 +120,19 @@ class Passes:
             return found + ascent.noted.squares[:clients].sum(1)
         return found + ascent.sums[:clients, :, kernels.Column.XX].sum(1)
 
-    @property
-    def scales(self) -> Tensor:
-        """`[L, K]`, to be written between `look` and `leap`."""
-        return self._layered.scales
+    def scale(self, scales: Tensor) -> None:
+        """Set the radius of each trained tensor, `[K, L]`, for the next `leap`."""
+        self._layered.scales[:, : len(scales)] = scales.T
 
     def leap(
         self,
         banks: Sequence[Tensor],
         batch: Minibatch,
-        sharp: Sharp,
         fold: Fold | None,
         noted: Noted | None = None,
     ) -> None:
-        """The second pass after `look`; banks: w, carried, out. The radius is in the scales."""
-        self._second(self._layered, banks, batch, sharp, fold, noted)
+        """The second pass after `look`; banks: w, carried, out, the g it has seen, ahead."""
+        self._second(self._layered, banks, batch, fold, noted)
 
     def _first(self, ascent: Ascent, banks: Sequence[Tensor], batch: Minibatch) -> None:
         w, carried, g, losses = banks
@@ -149,12 +145,10 @@ class Passes:
         ascent: Ascent,
         banks: Sequence[Tensor],
         batch: Minibatch,
-        sharp: Sharp,
         fold: Fold | None,
         noted: Noted | None,
     ) -> None:
-        (w, carried, out), clients = banks, len(batch.x)
-        g, ahead = sharp.g[:clients], sharp.ahead[:clients]
+        (w, carried, out, g, ahead), clients = banks, len(batch.x)
         ascent.move(w, g, ahead, self.backend)
         about = w, carried, out, batch.x, batch.count, True, fold, ascent, ahead
         tape = self._tape(*about, drawn=batch.seeds, noted=noted)

@@ -19,6 +19,7 @@ from ..kernels._launch import choose
 from ..layout import FlatLayout
 from .clip import Bound
 from .elementwise import Dropout
+from .extent import Extent
 from .noted import Noted
 from .passes import Passes, Sharp
 from .plans import Planner, Work, place
@@ -51,8 +52,8 @@ class ProgramPath:
         voice = choose(backend, torch.empty(0, dtype=layout.dtype, device=device))
         self.plannable = plain and voice == "native"
         notes = voice == "triton" and not layout.aliases and not program.reuses
-        sizes = clients, width, device
-        self._passes = Passes(program, layout, *sizes, backend, precision, notes)
+        extent = Extent(clients, width, device)
+        self._passes = Passes(program, layout, extent, backend, precision, notes)
         # A clip rides on folded steps where no squares are noted and a norm takes a pass.
         self.clips = voice != "triton"
         activations = elements(program, program.values)
@@ -140,23 +141,26 @@ class ProgramPath:
         batch: Minibatch,
         out: Tensor,
         scales: Tensor,
-        sharp: Sharp,
+        g: Tensor,
+        ahead: Tensor,
         fold: Fold | None = None,
         noted: Noted | None = None,
     ) -> None:
         """Each client's gradient at `w + s_l g_l`, tensor by tensor, into `out`; after `look`.
 
         scales  [K, L], the s_l of the L trained tensors
-        sharp   workspace: the g that `look` has seen, and ahead
+        g       what `look` has seen
+        ahead   workspace `[>= K, >= trained]`
         fold, noted   as in `gradients`
         """
-        banks, clients = (w, carried, out), w.shape[0]
-        self._passes.scales[:, :clients] = scales.T
-        where = "leap", *place(*banks, *_tensors(batch)), *sharp.key
+        clients = w.shape[0]
+        banks = w, carried, out, g[:clients], ahead[:clients]
+        self._passes.scale(scales)
+        where = "leap", *place(*banks, *_tensors(batch))
         self._do(
             _key(where, fold),
             clients,
-            lambda: self._passes.leap(banks, batch, sharp, fold, noted),
+            lambda: self._passes.leap(banks, batch, fold, noted),
         )
 
     def descend(

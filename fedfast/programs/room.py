@@ -15,35 +15,31 @@ from torch import Tensor
 from ..feed import View
 from ..layout import FlatLayout
 from . import ascent, clip
+from .extent import Extent
 from .records import Reshape
 from .trace import Program
 
 
 class Room:
-    """Buffers for up to `clients` clients with batches of `width` samples.
+    """Activations, their gradients and what layers save.
 
     learns  whether there is a backward pass; without one, values share memory (`places`)
     """
 
     def __init__(
-        self,
-        program: Program,
-        layout: FlatLayout,
-        clients: int,
-        width: int,
-        device: torch.device,
-        learns: bool = True,
+        self, program: Program, layout: FlatLayout, extent: Extent, learns: bool = True
     ) -> None:
         self.program, self.layout = program, layout
         self.learning = program.learning if learns else frozenset()
         self.sources = {record.output: record for record in program.records}
+        width = extent.width
 
         def zeros(elements: int) -> Tensor:
-            return torch.zeros(clients, width * elements, dtype=layout.dtype, device=device)
+            return extent.zeros(width * elements, dtype=layout.dtype)
 
         def value(v: int, memory: Tensor) -> Tensor:
             shape = program.shapes[v]
-            return memory[:, : width * prod(shape)].view(clients, width, *shape)
+            return memory[:, : width * prod(shape)].view(extent.clients, width, *shape)
 
         where = places(program, reuse=not learns)
         memories = [zeros(elements) for elements in sizes(program, where)]
