@@ -53,6 +53,30 @@ def test_a_refilled_class_is_dealt_again():
     assert rows[1].tolist() == [2, 2, 2, 2]  # although class 0 is left, its prior is kept to
 
 
+def test_a_starved_class_comes_after_all_others():
+    labels, prior = np.array([0] * 4 + [1, 1, 2]), np.array([[0.9, 0.1, 0.0], [0.5, 0.3, 0.2]])
+    rows = deal_by_prior(generator(), labels, prior, np.array([5, 2]), False, starve=True)
+    assert labels[rows[0]].tolist() == [1, 1, 0, 0, 0]  # nine tenths of its prior, and yet
+    assert labels[rows[1]].tolist() == [2, 0]
+
+
+def test_starving_is_the_published_fault():
+    """Seen in the authors' sampler: the first of class 0 is number 1,800 of 2,000; shares of class
+    0 have little to do with priors (0.32 in one draw), those of others correlate by about 0.9."""
+    labels, found = np.arange(2000) % 10, []
+    (rows,) = deal_by_prior(
+        generator(), labels, np.ones((1, 10)), np.array([2000]), True, False, True
+    )
+    assert np.argmax(labels[rows] == 0) == 1800
+    for seed in range(8):
+        prior = generator(seed).dirichlet(np.full(10, 0.5), size=20)
+        dealt = deal_by_prior(generator(seed), labels, prior, np.full(20, 100), True, starve=True)
+        shares = np.array([np.bincount(labels[rows], minlength=10) for rows in dealt])
+        found.append([np.corrcoef(prior[:, c], shares[:, c])[0, 1] for c in range(10)])
+    first, *others = np.mean(found, axis=0)
+    assert abs(first) < 0.4 and np.mean(others) == pytest.approx(0.9, abs=0.05)
+
+
 def test_client_after_client_or_one_by_one():
     labels, prior = [0] * 10 + [1] * 10, [[1.0, 0.0]] * 2
     assert dealt(labels, prior, [10, 10], one_by_one=False) == [[0] * 10, [1] * 10]

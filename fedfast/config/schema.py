@@ -89,6 +89,7 @@ class DirichletEqual(Section):
     alpha: Positive = Field(description="concentration: small = few classes per client")
     sigma: NotNegative = Field(0.0, description="spread of log-normal sizes; 0 = equal ones")
     refill: bool = Field(False, description="deal an exhausted class again, as FL-Simulator does")
+    starve: bool = Field(False, description="deal class 0 last, as FedFSA's code does")
     seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
 
 

@@ -34,11 +34,13 @@ def deal_by_prior(
     sizes: Ints,
     one_by_one: bool,
     refill: bool = False,
+    starve: bool = False,
 ) -> list[Ints]:
     """Rows of each client: so many draws of a class from its prior, each the next of that class.
 
     prior       [N, classes], each client's shares; a class that is exhausted leaves every prior
     refill      an exhausted class begins anew when it is drawn, and the draw is repeated
+    starve      class 0 is drawn by clients whose other classes are all exhausted, and only by them
     one_by_one  a random client that is not full draws next; else client after client
     """
     left = np.bincount(labels, minlength=prior.shape[1])
@@ -49,10 +51,10 @@ def deal_by_prior(
     in_turn = np.repeat(np.arange(sizes.size), sizes).tolist()
     turns = _turns(rng, sizes) if one_by_one else iter(in_turn)
     for i, draw in zip(turns, rng.random(int(sizes.sum())), strict=True):
-        c = _class(reach[i], draw)
+        c = _class(reach[i], draw, starve)
         while left[c] == 0:
             left[c] = len(stacks[c])
-            c = _class(reach[i], rng.random())
+            c = _class(reach[i], rng.random(), starve)
         left[c] -= 1
         rows[i].append(int(stacks[c][left[c]]))
         if left[c] == 0 and left.any() and not refill:
@@ -61,10 +63,13 @@ def deal_by_prior(
     return [np.array(own, dtype=np.int64) for own in rows]
 
 
-def _class(reach: Floats, draw: float) -> int:
-    """The class whose stretch of the cumulative prior holds `draw` in [0, 1)."""
-    total = reach[-1]
-    c = int(reach.searchsorted(draw * total, side="right"))
+def _class(reach: Floats, draw: float, starve: bool) -> int:
+    """The class whose stretch of the cumulative prior holds `draw` in [0, 1).
+
+    starve  the stretch of class 0 is left out
+    """
+    total, low = reach[-1], reach[0] if starve else 0.0
+    c = int(reach.searchsorted(low + draw * (total - low), side="right"))
     return c if c < reach.size else int(reach.searchsorted(total))  # rounded up to the end
 
 

@@ -63,6 +63,7 @@ def dirichlet_equal(
     seed: int = 0,
     sigma: float = 0.0,
     refill: bool = False,
+    starve: bool = False,
 ) -> FederatedData:
     """Equal amounts; each client's class prior ~ Dirichlet(alpha, ..., alpha), one per class.
 
@@ -73,6 +74,8 @@ def dirichlet_equal(
     sigma   > 0: log-normal amounts instead, shares exp(sigma z) of all samples
     refill  a class that has run out begins anew, so that some images are dealt again and others
             never: what the FL-Simulator code does
+    starve  a client draws class 0 only when all other classes of its prior have run out: what the
+            FedFSA code does
     Source: Acar et al. 2021 (FedDyn) and the codes that follow it.
     """
     bank, rng = start(samples, clients, seed)
@@ -81,7 +84,7 @@ def dirichlet_equal(
     classes = class_counts(bank).size
     prior = rng.dirichlet(np.full(classes, alpha), size=clients)
     sizes = client_sizes(rng, len(bank), clients, sigma)
-    rows = deal_by_prior(rng, labels_of(bank), prior, sizes, True, refill)
+    rows = deal_by_prior(rng, labels_of(bank), prior, sizes, True, refill, starve)
     return FederatedData.from_index(bank, rows)
 
 

@@ -1,0 +1,79 @@
+"""How hard a config's split is for models of one's own, draw by draw, without training any.
+
+    python examples/split_difficulty.py CONFIG [--draws 20] [--field value ...]
+
+The data are cut in halves, and each is judged by a classifier that was trained on the other. On a
+client's samples it is told the client's class shares p: it answers argmax_c (logit_c + log p_c).
+The mean over clients is what the draw of the split alone lets personal models reach, so that the
+spread over draws says how far one seed's result may lie from another's.
+
+Printed: the config's own seed, then mean and standard deviation over `--draws` other seeds.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import fedfast
+from fedfast import config
+
+
+def logits(samples, model, steps=2000):
+    """Of every sample `[n, classes]`, by the model that was trained on the half without it."""
+    x, y = samples.x, samples.y
+    x = x if x.is_floating_point() else x / 255
+    halves = np.array_split(np.random.default_rng(0).permutation(len(y)), 2)
+    made = []
+    for train, rest in (halves, halves[::-1]):
+        own = fedfast.FederatedData.from_arrays([x[train]], [y[train]])
+        epochs = max(4, 50 * steps // len(train))
+        settings = {"batch_size": 50, "lr": 0.1, "lr_decay": 0.1 ** (1 / epochs), "threads": 1}
+        sim = fedfast.Simulation(model, own, "fedavg", rounds=epochs, **settings)
+        sim.run(progress=False)
+        module = sim.model().eval()
+        with torch.no_grad():
+            made.append(torch.cat([module(x[part]) for part in np.array_split(rest, 40)]))
+    order = torch.from_numpy(np.concatenate(halves[::-1]))
+    return torch.cat(made)[order.argsort()]
+
+
+def difficulty(clients, logits):
+    """Mean accuracy over clients, in percent, of a judge who knows each client's class shares."""
+    shares = torch.from_numpy(clients.counts()).float()
+    found = []
+    for i, prior in enumerate(F.normalize(shares, p=1, dim=1).log()):
+        rows = clients.order[clients.offsets[i] : clients.offsets[i + 1]]
+        found.append(((logits[rows] + prior).argmax(dim=1) == clients.y[rows]).float().mean())
+    return 100 * float(torch.stack(found).mean())
+
+
+def main():
+    about = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    about.add_argument("config", type=Path)
+    about.add_argument("--draws", type=int, default=20)
+    given, flags = about.parse_known_args()
+    read = config.load(given.config, flags)
+    data = fedfast.data.load(read.data.name, read.data.root)
+    samples = data.pooled() if read.data.pool else data.train
+    shape, about_model = tuple(samples.x.shape[1:]), read.model.options()
+    model = fedfast.models.build(
+        read.model.name, input_shape=shape, classes=data.classes, **about_model
+    )
+    found = logits(samples, model)
+    options = read.partition_options()
+
+    def draw(seed):
+        dealt = fedfast.data.partition(read.partition.name, samples, **options | {"seed": seed})
+        return difficulty(dealt, found)
+
+    own = draw(options["seed"])
+    others = [draw(1000 + i) for i in range(given.draws)]
+    print(f"seed {options['seed']}: {own:.2f}", end="; ")
+    print(f"{given.draws} others: {np.mean(others):.2f}, deviation {np.std(others, ddof=1):.2f}")
+
+
+if __name__ == "__main__":
+    main()
