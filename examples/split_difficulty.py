@@ -55,8 +55,11 @@ def main():
     about.add_argument("config", type=Path)
     about.add_argument("--draws", type=int, default=20)
     given, flags = about.parse_known_args()
-    read = config.load(given.config, flags)
-    data = fedfast.data.load(read.data.name, read.data.root)
+    try:
+        read = config.load(given.config, flags)
+        data = fedfast.data.load(read.data.name, read.data.root)
+    except (ValueError, FileNotFoundError) as error:
+        about.error(str(error))
     samples = data.pooled() if read.data.pool else data.train
     shape, about_model = tuple(samples.x.shape[1:]), read.model.options()
     model = fedfast.models.build(
