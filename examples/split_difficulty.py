@@ -1,4 +1,4 @@
-"""How hard a config's split is for models of one's own, draw by draw, without training any.
+"""How hard a config's split is for personal models, draw by draw, without a federated round.
 
     python examples/split_difficulty.py CONFIG [--draws 20] [--field value ...]
 
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 import fedfast
 from fedfast import config
+from fedfast.cli.setting import prepare
 
 
 def logits(samples, model, steps=2000):
@@ -50,32 +51,32 @@ def difficulty(clients, logits):
     return 100 * float(torch.stack(found).mean())
 
 
-def main():
-    about = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    about.add_argument("config", type=Path)
-    about.add_argument("--draws", type=int, default=20)
-    given, flags = about.parse_known_args()
-    try:
-        read = config.load(given.config, flags)
-        data = fedfast.data.load(read.data.name, read.data.root)
-    except (ValueError, FileNotFoundError) as error:
-        about.error(str(error))
-    samples = data.pooled() if read.data.pool else data.train
-    shape, about_model = tuple(samples.x.shape[1:]), read.model.options()
-    model = fedfast.models.build(
-        read.model.name, input_shape=shape, classes=data.classes, **about_model
-    )
-    found = logits(samples, model)
-    options = read.partition_options()
+def told(read, draws):
+    """The line that is printed."""
+    setting, options = prepare(read), read.partition_options()
+    samples = setting.data.train
+    found = logits(samples, setting.model)
 
     def draw(seed):
         dealt = fedfast.data.partition(read.partition.name, samples, **options | {"seed": seed})
         return difficulty(dealt, found)
 
-    own = draw(options["seed"])
-    others = [draw(1000 + i) for i in range(given.draws)]
-    print(f"seed {options['seed']}: {own:.2f}", end="; ")
-    print(f"{given.draws} others: {np.mean(others):.2f}, deviation {np.std(others, ddof=1):.2f}")
+    others = [draw(1000 + i) for i in range(draws)]
+    spread = f"{np.mean(others):.2f}, deviation {np.std(others, ddof=1):.2f}"
+    return f"seed {options['seed']}: {draw(options['seed']):.2f}; {draws} others: {spread}"
+
+
+def main():
+    about = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    about.add_argument("config", type=Path)
+    about.add_argument("--draws", type=int, default=20, help="2 or more")
+    given, flags = about.parse_known_args()
+    try:
+        if given.draws < 2:
+            raise ValueError(f"--draws: expected 2 or more; got {given.draws}")
+        print(told(config.load(given.config, flags), given.draws))
+    except (ValueError, FileNotFoundError) as error:
+        about.error(str(error))
 
 
 if __name__ == "__main__":

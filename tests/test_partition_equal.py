@@ -64,9 +64,8 @@ def test_starving_is_the_published_fault():
     """Seen in the authors' sampler: the first of class 0 is number 1,800 of 2,000; shares of class
     0 have little to do with priors (0.32 in one draw), those of others correlate by about 0.9."""
     labels, found = np.arange(2000) % 10, []
-    (rows,) = deal_by_prior(
-        generator(), labels, np.ones((1, 10)), np.array([2000]), True, False, True
-    )
+    prior, sizes = np.ones((1, 10)), np.array([2000])
+    (rows,) = deal_by_prior(generator(), labels, prior, sizes, True, starve=True)
     assert np.argmax(labels[rows] == 0) == 1800
     for seed in range(8):
         prior = generator(seed).dirichlet(np.full(10, 0.5), size=20)
