@@ -1,4 +1,8 @@
-"""The round: schedule -> chunks of K clients' local steps -> sums -> server -> verdict."""
+"""The round: schedule -> chunks of K clients' local steps -> sums -> server -> verdict.
+
+A round reads `Engine.committed` and writes what no commit refers to: buffers, the other server
+state, spare places of the clients' banks. Its caller commits it, or does not.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,8 @@ from .local import Batches, LocalSettings, LocalTrainer, about
 from .memory import Halving
 from .probe import Probe
 from .schedule import Round
-from .state import ClientState, ServerState
+from .clients import ClientState
+from .state import Committed, ServerState
 from .sums import Ending, Mean, RoundSums, nonfinite
 
 
@@ -32,6 +37,7 @@ class Outcome:
     norm_sum     sum over tensors of its norms
     diverged     ids of clients whose model became non-finite
     finite       whether the new global model is
+    after        what holds from now on, once it is committed
     """
 
     train_loss: float
@@ -40,6 +46,7 @@ class Outcome:
     samples: int
     diverged: tuple[int, ...]
     finite: bool
+    after: Committed
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,11 @@ class Engine:
         trained = self.about.trained
         kept = self.algorithm.server_rows(), self.algorithm.server_scalars()
         small = self.algorithm.server_values(self.about)
-        self.state = ServerState(row, trained, self.rule, *kept, small)
-        self.next = self.state.twin()
+        server = ServerState(row, trained, self.rule, *kept, small)
+        self._servers = server, server.twin()
         rows, values = self.algorithm.client_rows(), self.algorithm.client_values(self.about)
-        self.clients = ClientState(rows, values, data.num_clients, row, trained)
+        clients = ClientState(rows, values, data.num_clients, row, trained)
+        self.committed = Committed(server, clients)
         sends = overrides(self.algorithm.server, "send", ServerRule)
         self.sent = torch.empty_like(row) if sends else None
         self.mean = Mean(row, self.about, self.backend)
@@ -89,34 +97,51 @@ class Engine:
         trainers.use(lambda trainer, _: trainer)  # buffers that do not fit are found out now
 
     @property
+    def state(self) -> ServerState:
+        """The server's state after the last complete round."""
+        return self.committed.server
+
+    @property
+    def clients(self) -> ClientState:
+        """The clients' state after the last complete round."""
+        return self.committed.clients
+
+    @property
+    def next(self) -> ServerState:
+        """The server's other state, for the next round to write."""
+        one, other = self._servers
+        return other if self.state is one else one
+
+    @property
     def trainer(self) -> LocalTrainer:
         """The owner of the live buffers, until memory runs out."""
         return self.trainers.use(lambda trainer, _: trainer)
 
     def round(self, t: int, plan: Round, lr: float, rehearsal: Round | None = None) -> Outcome:
-        """One round from `state`; the new state is accepted if it is finite.
+        """One round from what is committed, which it leaves alone; `Outcome.after` may follow it.
 
+        A round whose new state is not finite leaves everything as it was.
         rehearsal  the cohort's batches of a first exchange, for rules that rehearse
         """
         order = np.argsort(-plan.steps, kind="stable")
         cohort = self._cohort(t, plan.clients[order], plan.steps[order], lr)
         self.next.follow(self.state)
-        update = None
+        sent = self._send(t, None)
+        clients = self.clients.begin(torch.from_numpy(cohort.ids), sent[: self.about.trained])
         if rehearsal is not None:
-            sent = self._send(t, None)
-            self._train(_Tally(), rehearsal, order, cohort, sent)
-            update = self.mean.trained
-        sent = self._send(t, update)
+            self._train(_Tally(clients), rehearsal, order, cohort, sent)
+            sent = self._send(t, self.mean.trained)
         rules = self.algorithm.sums(cohort)
-        tally = _Tally(RoundSums(rules, cohort, self.mean.trained, self.backend))
+        tally = _Tally(clients, RoundSums(rules, cohort, self.mean.trained, self.backend))
         self._train(tally, plan, order, cohort, sent)
         norm = self._conclude(tally, cohort, sent)
         finite = math.isfinite(norm) and self._sound(self.next)
+        after = self.committed
         if finite and (self.settings.tolerant or not tally.diverged):
-            self.state, self.next = self.next, self.state
+            after = replace(after, server=self.next, clients=clients)
         diverged = tuple(tally.diverged)
         norms = norm, self.mean.norm_sum()
-        return Outcome(tally.train_loss, *norms, tally.samples, diverged, finite)
+        return Outcome(tally.train_loss, *norms, tally.samples, diverged, finite, after)
 
     def _cohort(self, t: int, ids: np.ndarray, steps: np.ndarray, lr: float) -> Cohort:
         device = self.state.row.device
@@ -136,8 +161,7 @@ class Engine:
             seed=self.local.seed,
             backend=self.backend,
         )
-        at = torch.from_numpy(ids).to(device)
-        values = {name: v[at] for name, v in self.clients.values.items()}
+        values = self.clients.values_of(torch.from_numpy(ids))
         return replace(cohort, lr_total=self.algorithm.lr_total(cohort, values))
 
     def _send(self, t: int, rehearsed: Tensor | None) -> Tensor:
@@ -164,9 +188,9 @@ class Engine:
                 if self.algorithm.personal is not None:
                     at.own[self.algorithm.personal].copy_(self.trainer.w[: len(at)])
                 tally.numbers.append(self.algorithm.finish(at))
-                self._restore(at, bad)
-                tally.sums.add(at, part, self.clients)
-                self.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
+                self._restore(tally.clients, at, bad)
+                tally.sums.add(at, part, tally.clients)
+                tally.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
             if self.algorithm.server.whole and len(at) < len(order):
                 self._store(part, at.w)
             begin = part.stop
@@ -186,7 +210,8 @@ class Engine:
         def work(trainer: LocalTrainer, chunk: int) -> tuple[Clients, Tensor, int]:
             chosen = order[begin : begin + chunk]
             batches = self.batches(trainer, cohort.round, plan, chosen)
-            at = self._clients(trainer, cohort, slice(begin, begin + len(chosen)), sent)
+            part = slice(begin, begin + len(chosen))
+            at = self._clients(trainer, tally.clients, cohort, part, sent)
             wants = self.algorithm.drift.full_gradient
             everything = self._everything(trainer, at, plan.width) if wants else None
             losses = trainer.train(sent, batches, at, everything)
@@ -202,12 +227,14 @@ class Engine:
             self.models = models.new_zeros(self.settings.cohort, models.shape[1])
         self.models[part] = models
 
-    def _clients(self, trainer: LocalTrainer, cohort: Cohort, part: slice, sent: Tensor) -> Clients:
+    def _clients(
+        self, trainer: LocalTrainer, clients: ClientState, cohort: Cohort, part: slice, sent: Tensor
+    ) -> Clients:
         """A chunk of the cohort with its state gathered."""
         ids, start = cohort.ids[part], sent[: self.about.trained]
         count = len(ids)
         own = {name: bank[:count] for name, bank in trainer.own.items()}
-        values = self.clients.gather(torch.from_numpy(ids), start, own)
+        values = clients.gather(torch.from_numpy(ids), own)
         scratch = {name: bank[:count] for name, bank in trainer.scratch.items()}
         return Clients(
             layout=self.about,
@@ -264,14 +291,14 @@ class Engine:
     def _ending(self) -> Ending:
         return Ending(self.rule, self.state, self.next)
 
-    def _restore(self, at: Clients, bad: Tensor) -> None:
+    def _restore(self, clients: ClientState, at: Clients, bad: Tensor) -> None:
         """Clients that diverged keep the state they came with, and add nothing to any sum."""
         if len(bad) == 0:
             return
         for t in at.scratch.values():
             t[bad] = 0.0
         former = {name: torch.empty_like(bank) for name, bank in at.own.items()}
-        values = self.clients.gather(torch.from_numpy(at.ids), at.start, former)
+        values = clients.gather(torch.from_numpy(at.ids), former)
         for now, before in ((at.own, former), (at.values, values)):
             for name, t in now.items():
                 t[bad] = before[name][bad]
@@ -318,6 +345,7 @@ class Engine:
 class _Tally:
     """What a pass over the cohort collects; without `sums` it is a rehearsal."""
 
+    clients: ClientState
     sums: RoundSums | None = None
     losses: list[Tensor] = field(default_factory=list)
     numbers: list[dict[str, Tensor]] = field(default_factory=list)

@@ -66,17 +66,34 @@ class GenericPath:
         self.workers = 1 if alone else threads
         self.replicas = [deepcopy(module).train() for _ in range(self.workers)]
         self.judges = [deepcopy(module).eval() for _ in range(self.workers)]
-        self.pool = ThreadPoolExecutor(
+        self.pool, self._busy = self._workers(), False
+        self._views: dict[tuple[int, int, int, bool], dict[str, Tensor]] = {}
+
+    def _workers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(
             self.workers, "fedfast", initializer=lambda: torch.set_num_threads(1)
         )
-        self._views: dict[tuple[int, int, int, bool], dict[str, Tensor]] = {}
 
     def _each_worker(self, work: Callable[[int], T]) -> list[T]:
         """Run `work(worker)` for all workers, every one on a single intra-operation thread."""
-        if self.workers > 1:
-            return list(self.pool.map(work, range(self.workers)))
-        with torch_threads(1):
-            return [work(0)]
+        if self.workers == 1:
+            with torch_threads(1):
+                return [work(0)]
+        self.wait()
+        self._busy = True
+        try:
+            found = list(self.pool.map(work, range(self.workers)))
+        except BaseException:  # a signal's too: the other workers still write to the live buffers
+            self.wait()
+            raise
+        self._busy = False
+        return found
+
+    def wait(self) -> None:
+        """Until no worker is at work any more for a call that was broken off."""
+        if self._busy:
+            self.pool.shutdown(wait=True)
+            self.pool, self._busy = self._workers(), False
 
     def _row(self, bank: Tensor, k: int, trained: bool) -> dict[str, Tensor]:
         """Views of row k; the live buffers last as long as the run, so these are made once."""
@@ -237,8 +254,8 @@ def _restore(x: Tensor, states: tuple[Tensor, ...]) -> None:
 def torch_threads(count: int) -> Iterator[None]:
     """torch's thread count for a while; the operations read it too."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
     try:
+        torch.set_num_threads(count)
         yield
     finally:
         torch.set_num_threads(before)

@@ -16,6 +16,7 @@ from .engine import Engine
 from .generic import EVALUATION_BATCH, GenericPath
 from .programs.judge import ProgramJudge
 from .schedule import Schedule
+from .state import Committed, Tuned
 from .tuning import tune
 
 Judge = GenericPath | ProgramJudge
@@ -80,8 +81,6 @@ class Personal:
         self.sizes, self.algorithm = data.sizes, engine.algorithm
         self.tested = np.array([len(part) for part in data.test or []], dtype=np.int64)
         self.test = None if self.tested.sum() == 0 else joined(data.test or [], None)
-        self.tuned: Tensor | None = None
-        self.slot = np.full(data.num_clients, -1)
         self.span = (0, 0)
         if self.algorithm.fine_tune is not None:
             a, b = self.algorithm.fine_tune.span(engine.about)
@@ -91,10 +90,16 @@ class Personal:
     @property
     def kept(self) -> bool:
         """Whether there are personal models now."""
-        return self.tuned is not None or self.algorithm.personal is not None
+        return self._kept(self.engine.committed)
 
-    def fine_tune(self, t: int, lr: float) -> None:
-        """Tune the model of every client that has samples; `t` keys batches and random numbers."""
+    def _kept(self, state: Committed) -> bool:
+        return state.tuned is not None or self.algorithm.personal is not None
+
+    def fine_tune(self, row: Tensor, t: int, lr: float) -> Tuned:
+        """The models of all clients that have samples, tuned from the global model `row` [S].
+
+        t  keys batches and random numbers
+        """
         assert self.algorithm.fine_tune is not None
         schedule = Schedule.draw(
             self.sizes,
@@ -105,22 +110,24 @@ class Personal:
             seed=self.engine.local.seed,
         )
         plan = schedule.round(t)
-        self.tuned = tune(self.engine, t, plan, lr, self.span)
-        self.slot[plan.clients] = np.arange(len(plan.clients))
+        slot = np.full(len(self.sizes), -1)
+        slot[plan.clients] = np.arange(len(plan.clients))
+        return Tuned(tune(self.engine, row, t, plan, lr, self.span), slot)
 
-    def row(self, i: int) -> Tensor:
-        """The personal model of client `i`. [S]"""
+    def row(self, i: int, state: Committed | None = None) -> Tensor:
+        """The personal model of client `i`, in `state` where it is not what is committed. [S]"""
+        state = self.engine.committed if state is None else state
         if not 0 <= i < len(self.sizes):
             raise ValueError(f"i: expected 0 <= i < {len(self.sizes)}; got {i}")
-        if self.tuned is not None:
-            row = self.engine.state.row.clone()
-            if self.slot[i] >= 0:
-                row[self.span[0] : self.span[1]] = self.tuned[int(self.slot[i])]
+        if state.tuned is not None:
+            row, slot = state.server.row.clone(), int(state.tuned.slot[i])
+            if slot >= 0:
+                row[self.span[0] : self.span[1]] = state.tuned.rows[slot]
             return row
         name = self.algorithm.personal
         if name is None:
             raise ValueError(f"i: there is no personal model of client {i}: {self._why()}")
-        own = self.engine.clients.row(name, i)
+        own = state.clients.row(name, i)
         assert own is not None  # a "model" row always has a value
         return own
 
@@ -133,8 +140,12 @@ class Personal:
             "last model"
         )
 
-    def scores(self) -> ClientScores:
-        """Judge the global model and the personal ones. Raises ValueError without test parts."""
+    def scores(self, state: Committed | None = None) -> ClientScores:
+        """Judge the global model and the personal ones, of `state` where it is not committed yet.
+
+        Raises ValueError without test parts.
+        """
+        state = self.engine.committed if state is None else state
         if self.test is None:
             raise ValueError(
                 "clients: they have no test parts of their own; give them some, "
@@ -143,9 +154,9 @@ class Personal:
         total, ends = int(self.tested.sum()), np.cumsum(self.tested).tolist()
         # One model for all: its batches need not end where clients do.
         cuts = [*range(EVALUATION_BATCH, total, EVALUATION_BATCH), total]
-        common = self._correct(self.test, [lambda: self.engine.state.row] * len(cuts), cuts)
-        own = [partial(self.row, i) for i in range(len(ends))]
-        personal = self._correct(self.test, own, ends) if self.kept else None
+        common = self._correct(self.test, [lambda: state.server.row] * len(cuts), cuts)
+        own = [partial(self.row, i, state) for i in range(len(ends))]
+        personal = self._correct(self.test, own, ends) if self._kept(state) else None
         return ClientScores(self.tested, common, personal)
 
     def _correct(

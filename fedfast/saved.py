@@ -27,7 +27,7 @@ FORMAT = 1
 
 def save(sim: Simulation, path: str | Path) -> None:
     """Writes the state of `sim`; an older file at `path` stays whole until the new one is."""
-    engine, personal = sim._engine, sim._personal
+    engine = sim._engine
     state = {
         "format": FORMAT,
         "run": _identity(sim),
@@ -35,9 +35,7 @@ def save(sim: Simulation, path: str | Path) -> None:
         "stopped": sim.stopped,
         "server": {name: t.cpu() for name, t in engine.state.tensors().items()},
         "scalars": engine.state.scalars,
-        "clients": engine.clients.state_dict(),
-        "tuned": None if personal.tuned is None else personal.tuned.cpu(),
-        "slot": torch.from_numpy(personal.slot),
+        "clients": engine.clients.kept(),
     }
     atomic(Path(path), lambda to: torch.save(state, to))
 
@@ -53,7 +51,7 @@ def load(sim: Simulation, path: str | Path) -> None:
         if found["run"].get(name) != expected:
             was = found["run"].get(name)
             raise ValueError(f"{path}: expected a state of {name} {expected}, found {was}")
-    engine, personal = sim._engine, sim._personal
+    engine = sim._engine
     for name, t in engine.state.tensors().items():
         t.copy_(found["server"][name])
     engine.state.scalars = dict(found["scalars"])

@@ -25,13 +25,15 @@ from .generic import GenericPath, Loss, torch_threads
 from .history import History, Row
 from .kernels import _launch
 from .kernels._args import PRECISIONS
+from .kernels.plan import forget_noting
 from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
 from .paths import program_for, say_once
 from .personal import ClientScores, Judge, Personal
 from .programs import ProgramPath, bytes_per_client
 from .programs.judge import judge_for
-from .schedule import SAMPLINGS, Schedule
+from .schedule import SAMPLINGS, Round, Schedule
+from .state import Committed
 
 Callback = Callable[["Simulation", Row], object]
 
@@ -189,7 +191,7 @@ class Simulation:
         def judge() -> Judge:
             return judge_for(module, layout, loss_fn, trial, backend) or generic
 
-        self._judge = judge
+        self._judge, self._generic = judge, generic
         if program is None:
             say_once(self.generic_because)
         local = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend, local_epochs)
@@ -213,7 +215,7 @@ class Simulation:
         )
         self._engine = Engine(trainers, replace(data, test=None), layout, row, local, settings)
         self._personal = Personal(self._engine, self._judge, data)
-        self.layout, self.history, self.stopped = layout, History(), False
+        self.layout, self._history = layout, History()
 
     @property
     def chunk(self) -> int:
@@ -223,7 +225,20 @@ class Simulation:
     @property
     def round(self) -> int:
         """Rounds done so far."""
-        return len(self.history)
+        return len(self._engine.committed.rows)
+
+    @property
+    def history(self) -> History:
+        """The rows of the rounds done so far."""
+        rows = self._engine.committed.rows
+        if len(self._history) != len(rows) or (rows and self._history.rows[-1] is not rows[-1]):
+            self._history.rows[:] = rows
+        return self._history
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run ended early because a model became non-finite."""
+        return self._engine.committed.stopped
 
     @property
     def traffic(self) -> tuple[int, int]:
@@ -234,10 +249,14 @@ class Simulation:
         return tuple(item * (model + (n - 1) * extra) if n else 0 for n in sizes)  # type: ignore
 
     def __iter__(self) -> Iterator[Row]:
-        """Train round by round, from where the simulation stands; yields each round's `Row`."""
+        """Train round by round, from where the simulation stands; yields each round's `Row`.
+
+        A round happens whole or not at all: where an exception or a signal breaks it off, the
+        simulation is where the round before has left it, and iterating again repeats the round.
+        Callbacks follow the round: what they raise does not undo it, and they are not called again.
+        """
         while self.round < self.rounds and not self.stopped:
             row = self._one_round()
-            self.history.append(row)
             for callback in self.callbacks:
                 callback(self, row)
             yield row
@@ -302,7 +321,10 @@ class Simulation:
         saved.load(self, path)
 
     def _one_round(self) -> Row:
+        """The next round. Its last statement but one commits it, until then nothing has changed."""
         t, lr = self.round, self._lr(self.round)
+        forget_noting()
+        self._generic.wait()
         begin = time.perf_counter()
         with torch_threads(self.threads), doors.own_random_state(self._engine.trainer.path.random):
             plan = self.schedule.round(t)
@@ -310,40 +332,57 @@ class Simulation:
             rehearsal = self.schedule.round(t, exchange=1) if rehearses else None
             outcome = self._engine.round(t, plan, lr, rehearsal)
         seconds = time.perf_counter() - begin
-        status = self._status(outcome)
-        self.stopped = status != "ok" and self._on_divergence == "stop"
-        if t + 1 == self.rounds and not self.stopped and self.algorithm.fine_tune is not None:
-            random = self._engine.trainer.path.random
-            with torch_threads(self.threads), doors.own_random_state(random):
-                self._personal.fine_tune(t + 1, lr)
-        accuracy, loss = self._evaluation(t)
-        down, up = self.traffic
+        after = self._concluded(t, lr, outcome)
+        row = self._row(t, lr, plan, outcome, after, seconds)
+        self._engine.committed = replace(after, rows=(*after.rows, row))
+        return row
+
+    def _concluded(self, t: int, lr: float, outcome: Outcome) -> Committed:
+        """What round `t` leaves, with what the last round adds to it."""
+        stops = self._status(outcome) != "ok" and self._on_divergence == "stop"
+        after, last = replace(outcome.after, stopped=stops, tuned=None), t + 1 == self.rounds
+        if not last or stops or self.algorithm.fine_tune is None:
+            return after
+        random = self._engine.trainer.path.random
+        with torch_threads(self.threads), doors.own_random_state(random):
+            return replace(after, tuned=self._personal.fine_tune(after.server.row, t + 1, lr))
+
+    def _row(
+        self, t: int, lr: float, plan: Round, outcome: Outcome, after: Committed, seconds: float
+    ) -> Row:
+        accuracy, loss, scores = self._evaluation(t, after)
+        clients, (down, up) = len(plan.clients), self.traffic
         return Row(
             round=t + 1,
             accuracy=accuracy,
             loss=loss,
             train_loss=outcome.train_loss,
             lr=lr,
-            clients=len(plan.clients),
+            clients=clients,
             samples=outcome.samples,
             update_norm=outcome.update_norm,
             update_norm_sum=outcome.norm_sum,
-            scalars=" ".join(f"{k}={v!r}" for k, v in self._engine.state.scalars.items()),
-            bytes_down=down * len(plan.clients),
-            bytes_up=up * len(plan.clients),
+            scalars=" ".join(f"{k}={v!r}" for k, v in after.server.scalars.items()),
+            bytes_down=down * clients,
+            bytes_up=up * clients,
             seconds=seconds,
-            clients_per_second=len(plan.clients) / seconds,
-            status=status,
-            **(self.evaluate_clients().columns() if self._due(t) and self._personal.test else {}),
+            clients_per_second=clients / seconds,
+            status=self._status(outcome),
+            **scores,
         )
 
-    def _evaluation(self, t: int) -> tuple[float, float]:
-        due = self._test is not None and self._due(t)
-        return self.evaluate() if due else (math.nan, math.nan)
+    def _evaluation(self, t: int, after: Committed) -> tuple[float, float, dict[str, float]]:
+        """(accuracy, loss, columns of the clients' own test parts) of a state not committed yet."""
+        due, figures = self._due(t, after.stopped), (math.nan, math.nan)
+        with torch_threads(self.threads):
+            if due and self._test is not None:
+                figures = self._judge().evaluate(after.server.row, self._test)
+            scores = self._personal.scores(after).columns() if due and self._personal.test else {}
+        return *figures, scores
 
-    def _due(self, t: int) -> bool:
+    def _due(self, t: int, stopped: bool) -> bool:
         late = t + self._eval_last >= self.rounds
-        return (t + 1) % self._eval_every == 0 or late or self.stopped
+        return (t + 1) % self._eval_every == 0 or late or stopped
 
     def _status(self, outcome: Outcome) -> str:
         if outcome.diverged:

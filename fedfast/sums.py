@@ -17,7 +17,8 @@ from torch import Tensor
 from . import kernels
 from .algorithms.pieces import Clients, Cohort, Layout, Sum
 from .kernels._args import Coefficient
-from .state import ClientState, ServerState
+from .clients import ClientState
+from .state import ServerState
 
 ROUNDING = 1e-15  # relative; weights computed along two ways differ by so much
 
@@ -189,5 +190,5 @@ def _operands(rule: Sum, at: Clients, clients: ClientState) -> tuple[Tensor, Ten
     if not rule.change:
         return rows, torch.zeros_like(at.start)
     before = torch.empty_like(rows)
-    clients.gather(torch.from_numpy(at.ids), at.start, {rule.of: before})
+    clients.gather(torch.from_numpy(at.ids), {rule.of: before})
     return rows, before

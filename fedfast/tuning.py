@@ -12,14 +12,17 @@ from .local import Batches, LocalTrainer
 from .schedule import Round
 
 
-def tune(engine: Engine, t: int, plan: Round, lr: float, span: tuple[int, int]) -> Tensor:
-    """What the clients of `plan` make of `row[a:b]` of the global model: [C, b - a] in its order.
+def tune(
+    engine: Engine, row: Tensor, t: int, plan: Round, lr: float, span: tuple[int, int]
+) -> Tensor:
+    """What the clients of `plan` make of `row[a:b]`: [C, b - a] in its order.
 
+    row   [S], the global model
     t     keys random numbers
     span  (a, b); what lies outside is frozen. Beyond the trained region running statistics move
     A client whose weights become non-finite keeps the global model's.
     """
-    row, order = engine.state.row, np.argsort(-plan.steps, kind="stable")
+    order = np.argsort(-plan.steps, kind="stable")
     tuned = row.new_empty(len(order), span[1] - span[0])
     begin = 0
     while begin < len(order):

@@ -36,8 +36,12 @@ class Plan:
         self._kept: list[Tensor] = []
 
     def __enter__(self) -> Plan:
-        self._plan.begin()
-        _native.noting.kept = self._kept
+        try:
+            self._plan.begin()
+            _native.noting.kept = self._kept
+        except BaseException:  # a signal's too: who is not within `with` has no `__exit__`
+            forget_noting()
+            raise
         return self
 
     def __exit__(
@@ -68,6 +72,13 @@ class Plan:
         threads = torch.get_num_threads()
         given = address(steps), steps.shape[0], threads, elements
         _check(_native.module.run_steps(self._plan, rest._plan, *given))
+
+
+def forget_noting() -> None:
+    """Operations are done again, not noted, whatever has broken off the noting of a plan."""
+    if _native.module is not None:
+        _native.noting.kept = None
+        _native.module.Plan().end()
 
 
 def feed(rows: Tensor, count: Tensor, rows_now: Tensor, count_now: Tensor) -> None:

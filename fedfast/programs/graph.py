@@ -99,9 +99,9 @@ class Replay:
     def run(self, shape: Hashable, step: Step) -> None:
         """Run `step`, or what a step of the same shape was recorded as."""
         if shape not in self._seen:
-            self._seen.add(shape)
             self._recorded.clear()  # this one may make buffers larger: their addresses are gone
             step()
+            self._seen.add(shape)  # not before: one that was broken off has not made them all
             return
         if shape not in self._recorded:
             self._recorded[shape] = self._recorder.record(step)
