@@ -40,7 +40,7 @@ class Row:
 
 
 FIELDS = tuple(field.name for field in fields(Row))
-_READ = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Row)}
+READ = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Row)}
 
 
 class History:
@@ -150,7 +150,7 @@ def read_runs(path: str | Path) -> dict[str, History]:
     runs: dict[str, History] = {}
     for number, cells in enumerate(reader, start=2):
         try:
-            row = Row(**{name: _READ[name](cells[name]) for name in FIELDS})
+            row = Row(**{name: READ[name](cells[name]) for name in FIELDS})
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}:{number}: not a row of a history: {error}") from error
         runs.setdefault(cells.get("algorithm", path.stem), History()).append(row)

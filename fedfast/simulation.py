@@ -10,14 +10,16 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from . import _doors as doors
+from . import checkpoint
 from . import memory as memories
-from . import saved
 from .algorithms import Algorithm
+from .checkpoint.identity import options
 from .data import Augment, FederatedData
 from .engine import Engine, EngineSettings, Outcome
 from .feed import Feed
@@ -119,6 +121,8 @@ class Simulation:
         eval_last: int = 1,
         sampling: str = "exact",
     ) -> None:
+        self._options = options(locals())
+        self._identity: dict[str, Any] = {}
         doors.positive_int("rounds", rounds)
         doors.fraction("participation", participation)
         doors.positive_int("local_epochs", local_epochs)
@@ -195,7 +199,8 @@ class Simulation:
         if program is None:
             say_once(self.generic_because)
         local = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend, local_epochs)
-        feed = Feed(data, doors.augment(augment, data), seed, self.dtype, backend)
+        self._options["augment"] = doors.augment(augment, data)
+        feed = Feed(data, self._options["augment"], seed, self.dtype, backend)
 
         def trainer(chunk: int) -> LocalTrainer:
             generic.forget()
@@ -213,6 +218,7 @@ class Simulation:
             tolerant=on_divergence == "continue",
             server_lr=server_lr,
         )
+        self._tests = data.test
         self._engine = Engine(trainers, replace(data, test=None), layout, row, local, settings)
         self._personal = Personal(self._engine, self._judge, data)
         self.layout, self._history = layout, History()
@@ -310,15 +316,26 @@ class Simulation:
         return module
 
     def save(self, path: str | Path) -> None:
-        """Write the whole state, clients' rows and history included: `load` goes on from there."""
-        saved.save(self, path)
+        """Write the whole state, clients' rows and history included: `load` goes on from there.
+
+        A state that is there already is kept as `PATH.previous`; `load` takes it where the newest
+        is damaged. Raises OSError naming the file where it cannot be written.
+        """
+        checkpoint.save(self, path)
 
     def load(self, path: str | Path) -> None:
         """Go on where `save` was called, bit for bit, perhaps to more rounds.
 
-        Raises ValueError naming the file where it is of another run or no saved simulation.
+        The simulation must be made with the same arguments. Free are `rounds`, `callbacks`,
+        `eval_every`, `eval_last`, `empty_clients`, and `device`, `backend`, `threads`, `chunk`,
+        `memory`; a callable `lr` must return what it did for the rounds done. Taken on to more
+        rounds, what only the earlier end has brought is gone: tuned models, and figures of rounds
+        that are not evaluated otherwise.
+        Raises ValueError naming the file, and all that differs, where it is of another run or no
+        saved simulation; nothing has changed then. Warns where it takes the state before the
+        newest, which is damaged.
         """
-        saved.load(self, path)
+        checkpoint.load(self, path)
 
     def _one_round(self) -> Row:
         """The next round. Its last statement but one commits it, until then nothing has changed."""

@@ -1,0 +1,244 @@
+"""What a saved simulation holds: taken from one, checked against another, put into it.
+
+Nothing of a simulation changes before everything has been checked; then it changes by one
+assignment, as after a round.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..history import FIELDS, READ, Row
+from ..state import Committed, Tuned
+from .container import Damaged
+
+if TYPE_CHECKING:
+    from ..simulation import Simulation
+
+PERSONAL = ("personal_accuracy", "personal_pooled")
+FIGURES = ("accuracy", "loss", *PERSONAL, "local_accuracy", "pooled_accuracy")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A state between two rounds, on the CPU.
+
+    identity  see `identity.identity`; None where the file is of a format that had none
+    plan      (rounds, eval_every, eval_last) of the run; None likewise
+    tensors   "server NAME", "clients ids", "clients row NAME", "clients value NAME", "tuned rows",
+              "tuned ids"
+    run       what format 1 tells of its run
+    """
+
+    identity: dict[str, Any] | None
+    plan: tuple[int, int, int] | None
+    rows: tuple[Row, ...]
+    stopped: bool
+    scalars: dict[str, float]
+    tensors: dict[str, Tensor]
+    run: dict[str, str] | None = None
+
+
+def taken(sim: Simulation, identity: dict[str, Any]) -> Contents:
+    """What `sim` holds now."""
+    state = sim._engine.committed
+    ids, rows, values = state.clients.kept()
+    found = {f"server {name}": t for name, t in state.server.tensors().items()}
+    found |= {"clients ids": ids}
+    found |= {f"clients row {name}": t for name, t in rows.items()}
+    found |= {f"clients value {name}": t for name, t in values.items()}
+    if state.tuned is not None:
+        slot = torch.from_numpy(state.tuned.slot)
+        tuned = (slot >= 0).nonzero()[:, 0]
+        found |= {"tuned ids": tuned, "tuned rows": state.tuned.rows[slot[tuned]]}
+    tensors = {name: t.detach().cpu() for name, t in found.items()}
+    scalars = dict(state.server.scalars)
+    plan = sim.rounds, sim._eval_every, sim._eval_last
+    return Contents(identity, plan, state.rows, state.stopped, scalars, tensors)
+
+
+def history_part(rows: tuple[Row, ...]) -> Tensor:
+    """The rows as bytes of JSON; numbers that JSON lacks as text."""
+    cells = [
+        [repr(v) if isinstance(v, float) and not math.isfinite(v) else v for v in astuple(row)]
+        for row in rows
+    ]
+    text = json.dumps([FIELDS, cells], allow_nan=False).encode()
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+
+def history_of(part: Tensor) -> tuple[Row, ...]:
+    """The rows that `history_part` wrote. Raises Damaged."""
+    try:
+        names, cells = json.loads(bytes(part.numpy()))
+        made = [dict(zip(names, row, strict=True)) for row in cells]
+        # Columns that came later are left at what they are where nothing is known.
+        return tuple(Row(**{n: _cell(n, v) for n, v in row.items()}) for row in made)
+    except (ValueError, TypeError, KeyError) as error:
+        raise Damaged(f"not rows of a history: {error}") from error
+
+
+def _cell(name: str, value: Any) -> Any:
+    """A value of its column's type. Raises ValueError."""
+    kind = READ[name]
+    if kind is float and (isinstance(value, float) or value in ("nan", "inf", "-inf")):
+        return float(value)
+    if kind is float or type(value) is not kind:
+        raise ValueError(f"{name}: expected {kind.__name__}, found {value!r}")
+    return value
+
+
+def checked(sim: Simulation, found: Contents) -> Committed:
+    """The state to commit; `sim` is as it was. Raises Damaged for what it cannot be."""
+    _check_rows(sim, found)
+    expected = _expected(sim, found)
+    names = set(found.tensors) ^ set(expected)
+    if names:
+        raise Damaged(f"expected the parts {sorted(expected)}; differs in {sorted(names)}")
+    for name, (shape, dtype) in expected.items():
+        t = found.tensors[name]
+        if tuple(t.shape) != shape or t.dtype != dtype:
+            raise Damaged(
+                f"{name}: expected {dtype} {list(shape)}; found {t.dtype} {list(t.shape)}"
+            )
+        if name.startswith("server") and not bool(t.isfinite().all()):
+            raise Damaged(f"{name}: expected finite numbers")
+    for name in ("clients ids", "tuned ids"):
+        _check_ids(name, found.tensors.get(name), sim._engine.data.num_clients)
+    _check_scalars(sim, found.scalars)
+    return _made(sim, found)
+
+
+def _expected(sim: Simulation, found: Contents) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """name -> (shape, dtype)"""
+    state, dtype, int64 = sim._engine.committed, sim.dtype, torch.int64
+    made = {f"server {n}": (tuple(t.shape), t.dtype) for n, t in state.server.tensors().items()}
+    many = _length(found, "clients ids")
+    made["clients ids"] = (many,), int64
+    _, rows, values = state.clients.kept()
+    for kind, banks in (("row", rows), ("value", values)):
+        for name, t in banks.items():
+            made[f"clients {kind} {name}"] = (many, *t.shape[1:]), t.dtype
+    if "tuned ids" in found.tensors:
+        if sim.algorithm.fine_tune is None:
+            raise Damaged("tuned models of an algorithm that tunes none")
+        a, b = sim._personal.span
+        many = _length(found, "tuned ids")
+        made |= {"tuned ids": ((many,), int64), "tuned rows": ((many, b - a), dtype)}
+    return made
+
+
+def _length(found: Contents, name: str) -> int:
+    t = found.tensors.get(name)
+    return len(t) if t is not None and t.ndim else 0
+
+
+def _check_ids(name: str, ids: Tensor | None, population: int) -> None:
+    """Each client once, by number."""
+    if ids is None or not len(ids):
+        return
+    if int(ids[0]) < 0 or int(ids[-1]) >= population or bool((ids[1:] <= ids[:-1]).any()):
+        raise Damaged(f"{name}: expected different clients of 0..{population - 1}, in order")
+
+
+def _check_scalars(sim: Simulation, scalars: Mapping[str, Any]) -> None:
+    names = set(sim._engine.state.scalars)
+    if set(scalars) != names:
+        raise Damaged(f"scalars: expected {sorted(names)}; found {sorted(scalars)}")
+    for name, value in scalars.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value):
+            raise Damaged(f"scalars: expected a finite number {name}; found {value!r}")
+
+
+def _check_rows(sim: Simulation, found: Contents) -> None:
+    rows, done = found.rows, len(found.rows)
+    if [row.round for row in rows] != list(range(1, done + 1)):
+        raise Damaged(f"history: expected rounds 1..{done}, each once")
+    if not isinstance(found.stopped, bool) or (found.stopped and (not rows or _fine(rows[-1]))):
+        raise Damaged(f"stopped: {found.stopped!r} contradicts the history")
+    if done > sim.rounds:
+        raise Damaged(f"rounds: it has done {done}; expected at least as many, got {sim.rounds}")
+    for t, row in enumerate(rows):
+        rate = sim._lr(t)
+        if row.lr != rate:
+            raise Damaged(f"lr: expected {rate} in round {t + 1}, found {row.lr}")
+
+
+def _fine(row: Row) -> bool:
+    return row.status == "ok"
+
+
+def _made(sim: Simulation, found: Contents) -> Committed:
+    """The committed value; written to the server state that nobody refers to."""
+    engine, device, tensors = sim._engine, sim.device, found.tensors
+    server = engine.next
+    for name, t in server.tensors().items():
+        t.copy_(tensors[f"server {name}"])
+    server.scalars = dict(found.scalars)
+    rows, values = (
+        {
+            name.removeprefix(lead): t.to(device)
+            for name, t in tensors.items()
+            if name.startswith(lead)
+        }
+        for lead in ("clients row ", "clients value ")
+    )
+    clients = engine.clients.holding(tensors["clients ids"], rows, values)
+    made = Committed(server, clients, None, found.stopped, found.rows)
+    if "tuned ids" in tensors:
+        slot = torch.full((engine.data.num_clients,), -1)
+        slot[tensors["tuned ids"]] = torch.arange(len(tensors["tuned ids"]))
+        made = replace(made, tuned=Tuned(tensors["tuned rows"].to(device), slot.numpy()))
+    return _taken_on(sim, made, found)
+
+
+def _taken_on(sim: Simulation, state: Committed, found: Contents) -> Committed:
+    """The state as the run of `sim` would have it, whose last round may be another.
+
+    Rounds that were evaluated as the last ones of a shorter run are not among those of a longer one;
+    models tuned after a round that is not the last any more are gone, with what is told of them.
+    """
+    done = len(state.rows)
+    if state.stopped or not done:
+        return state
+    if done == sim.rounds:
+        _check_last(sim, state)
+        return state
+    rows = [
+        replace(row, **dict.fromkeys(FIGURES, math.nan)) if _was_late(sim, t, found) else row
+        for t, row in enumerate(state.rows)
+    ]
+    if state.tuned is not None and not _was_late(sim, done - 1, found):
+        untuned = dict.fromkeys(PERSONAL, math.nan)
+        if sim.algorithm.personal is not None and sim._personal.test is not None:
+            untuned = sim._personal.scores(replace(state, tuned=None)).columns()
+        rows[-1] = replace(rows[-1], **untuned)
+    return replace(state, rows=tuple(rows), tuned=None)
+
+
+def _was_late(sim: Simulation, t: int, found: Contents) -> bool:
+    """Whether round `t` was evaluated only because an earlier end was near."""
+    if found.plan is None:
+        return False
+    rounds, every, last = found.plan
+    only_late = (t + 1) % every != 0 and t + last >= rounds
+    return only_late and not sim._due(t, False)
+
+
+def _check_last(sim: Simulation, state: Committed) -> None:
+    """The last round is complete only if it was the last when it was done."""
+    lacks_models = sim.algorithm.fine_tune is not None and state.tuned is None
+    lacks_test = sim._test is not None and math.isnan(state.rows[-1].accuracy)
+    if state.rows and (lacks_models or lacks_test):
+        raise Damaged(
+            f"rounds: it has done {len(state.rows)} of a longer run, which did not end there; "
+            f"expected more rounds than that, got {sim.rounds}"
+        )

@@ -1,0 +1,134 @@
+"""Values as JSON, so that two runs can be compared by name: fields of dataclasses, tensors by their
+digest, functions by their name, code and what they hold."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import sys
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .container import digest
+
+OURS = ("fedfast", "torch", "builtins", "numpy")  # whose classes' code is known by their versions
+CODE = f"code under Python {sys.version_info[0]}.{sys.version_info[1]}"
+DEPTH = 12
+
+
+def describe(value: Any, depth: int = 0) -> Any:
+    """What `value` is, in JSON. Objects are {"": class, field: ...}."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float | np.generic):
+        return _number(value)
+    if isinstance(value, Tensor | np.ndarray):
+        t = torch.as_tensor(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value)
+        return f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)} {digest(t)}"
+    if isinstance(value, torch.dtype | torch.device):
+        return str(value)
+    if depth > DEPTH:  # objects that hold themselves
+        return type(value).__qualname__
+    if isinstance(value, Mapping):
+        return {str(k): describe(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [describe(v, depth + 1) for v in value]
+        return sorted(items, key=repr) if isinstance(value, set | frozenset) else items
+    return _object(value, depth + 1)
+
+
+def flat(value: Any, name: str) -> dict[str, Any]:
+    """{"name": class, "name.field": ...} of a described value."""
+    if not isinstance(value, dict):
+        return {name: value}
+    found = {name: value[""]} if "" in value else {}
+    for key, inner in value.items():
+        if key:
+            found |= flat(inner, f"{name}.{key}")
+    return found or {name: {}}
+
+
+def _number(value: Any) -> Any:
+    plain = value.item() if isinstance(value, np.generic) else value
+    return repr(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
+def _object(value: Any, depth: int) -> dict[str, Any]:
+    if isinstance(value, functools.partial):
+        inner = {"of": value.func, "args": value.args, "keywords": value.keywords}
+        return {"": "partial", **{k: describe(v, depth) for k, v in inner.items()}}
+    if isinstance(value, types.MethodType):
+        inner = {"of": value.__func__, "self": value.__self__}
+        return {"": value.__qualname__, **{k: describe(v, depth) for k, v in inner.items()}}
+    if isinstance(value, types.FunctionType):
+        return _function(value, depth)
+    if isinstance(value, type | types.BuiltinFunctionType):
+        return {"": value.__qualname__}
+    kind = type(value)
+    made: dict[str, Any] = {"": kind.__qualname__}
+    made |= {name: describe(inner, depth) for name, inner in _held(value).items()}
+    return made | class_code(kind)
+
+
+def _held(value: Any) -> dict[str, Any]:
+    """What an object holds, by name."""
+    if is_dataclass(value):
+        return {f.name: getattr(value, f.name) for f in fields(value)}
+    own = {k: v for k, v in getattr(value, "__dict__", {}).items() if not k.startswith("_")}
+    if isinstance(value, nn.Module):
+        own |= dict(value.named_parameters(recurse=False)) | dict(value.named_buffers(recurse=False))
+        own |= dict(value.named_children())
+        own.pop("training", None)
+    return own
+
+
+def _function(value: types.FunctionType, depth: int) -> dict[str, Any]:
+    if str(value.__module__).split(".")[0] in OURS:
+        return {"": value.__qualname__}
+    cells = value.__closure__ or ()
+    inner = [c.cell_contents for c in cells if not _empty(c)]
+    return {
+        "": value.__qualname__,
+        "holds": describe([*inner, value.__defaults__, value.__kwdefaults__], depth),
+        CODE: _code(value.__code__),
+    }
+
+
+def _empty(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is cell  # reading an empty one raises
+    except ValueError:
+        return True
+
+
+def class_code(kind: type) -> dict[str, str]:
+    """The code of a class that is a user's own, those of its bases included."""
+    users = [c for c in kind.__mro__ if c.__module__.split(".")[0] not in OURS]
+    codes = [
+        f"{name} {_code(inner.__code__)}"
+        for c in users
+        for name, inner in sorted(vars(c).items())
+        if isinstance(inner, types.FunctionType) and inner.__qualname__.startswith(c.__qualname__)
+    ]
+    return {CODE: hashlib.sha256("\n".join(codes).encode()).hexdigest()} if codes else {}
+
+
+def _code(code: types.CodeType) -> str:
+    """A digest of what a function does, not of where it stands."""
+    inner = [_constant(c) for c in code.co_consts]
+    text = "\n".join([code.co_code.hex(), repr(code.co_names), *inner])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, types.CodeType):
+        return _code(value)
+    # A set's order differs from one process to the next.
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)

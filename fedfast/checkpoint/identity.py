@@ -1,0 +1,164 @@
+"""What makes two simulations the same run, by name: everything that a bit of the result follows from.
+
+Free to differ: how far a run goes (`rounds`), when it is evaluated, its callbacks, and where and how
+it is computed (device, backend, threads, chunk, memory). A callable learning rate has no name to
+compare: `contents.check_rates` compares what it returns for the rounds done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from .._rounds import Drawn, Explicit
+from ..data import Samples
+from .container import digest
+from .describe import CODE, class_code, describe, flat
+
+if TYPE_CHECKING:
+    from ..simulation import Simulation
+
+# Options that are free, or told in another way.
+FREE = {"rounds", "eval_every", "eval_last", "callbacks", "empty_clients"}
+FREE |= {"device", "backend", "threads", "chunk", "memory"}
+ELSEWHERE = {"self", "model", "clients", "algorithm", "test", "dtype", "schedule", "seed"}
+SHOWN = 8  # differences told in one message
+
+
+def options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a `Simulation` that its identity is made of: new ones are, by themselves."""
+    return {name: v for name, v in given.items() if name not in FREE | ELSEWHERE}
+
+
+def identity(sim: Simulation, rounds: int) -> dict[str, Any]:
+    """Name -> value in JSON, after so many rounds done; what is large as a digest."""
+    if not sim._identity:  # what never changes is looked at once: data may be large
+        sim._identity = _lasting(sim)
+    return {**sim._identity, **_schedule(sim, rounds)}
+
+
+def _lasting(sim: Simulation) -> dict[str, Any]:
+    data = sim._engine.data
+    made: dict[str, Any] = {"dtype": str(sim.dtype)}
+    made["clients"] = f"{data.num_clients} with {int(data.sizes.sum())} samples"
+    made |= flat(describe(sim.algorithm), "algorithm")
+    made["seed"] = describe(sim._engine.local.seed)
+    for name, value in sim._options.items():
+        rate = name == "lr" and callable(value)
+        made |= flat("a function" if rate else describe(value), name)
+    return {**made, **_model(sim), **_data(sim)}
+
+
+def differences(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """"name OURS, found SAVED" of every field that differs, in the order of `ours`."""
+    names = [*ours, *(name for name in saved if name not in ours)]
+    code = CODE.split(" under ")[0]
+    found = []
+    for name in names:
+        if f"{code} under" in name and (name not in ours or name not in saved):
+            continue  # compiled by another Python: nothing to compare
+        if name == "lr" and "a function" in (saved.get(name), ours.get(name)):
+            continue
+        expected, was = (of.get(name, "nothing") for of in (ours, saved))
+        if expected != was:
+            found.append(f"{name} {_differ(expected, was)}")
+    return found
+
+
+def said(found: list[str]) -> str:
+    """The differences in a line."""
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return "; ".join(found[:SHOWN]) + more
+
+
+def _differ(expected: Any, was: Any) -> str:
+    if isinstance(expected, str) and isinstance(was, str) and "\n" in expected + was:
+        pairs = zip((expected + "\n").split("\n"), (was + "\n").split("\n"), strict=False)
+        a, b = next((a, b) for a, b in pairs if a != b)
+        return f"{a.strip()}, found {b.strip()}"
+    return f"{_short(expected)}, found {_short(was)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) < 100 else f"{text[:60]}...{text[-30:]}"
+
+
+def _model(sim: Simulation) -> dict[str, Any]:
+    layout, module = sim.layout, sim._model
+    slots = [f"{s.name} {list(s.shape)} {s.dtype} {s.trained}" for s in layout.slots]
+    inside = {s.name for s in layout.slots} | set(layout.aliases)
+    constants = {
+        name: describe(t)
+        for name, t in module.named_buffers()
+        if name not in inside and not name.endswith("num_batches_tracked")
+    }
+    return {
+        "model": re.sub(r" at 0x[0-9a-f]+", "", str(module)),
+        **_own(module),
+        "model.layout": "\n".join(slots),
+        "model.constants": constants,
+        "model.initial_weights": digest(layout.flatten(module, sim._engine.state.row.device)),
+    }
+
+
+def _own(module: nn.Module) -> dict[str, Any]:
+    """What the text of a module does not say, where its classes are a user's own."""
+    attributes, codes = {}, {}
+    for name, part in module.named_modules():
+        code = class_code(type(part))
+        if code:
+            plain = {k: v for k, v in vars(part).items() if k[0] != "_" and k != "training"}
+            attributes[name] = describe(plain)
+            codes[type(part).__qualname__] = code[CODE]
+    return {"model.attributes": attributes, f"model.{CODE}": codes}
+
+
+def _data(sim: Simulation) -> dict[str, Any]:
+    data = sim._engine.data
+    made = {f"data.{k}": v for k, v in _samples(data.bank).items()}
+    made["data.partition"] = digest(data.order, data.offsets)
+    parts = sim._tests
+    own = None if parts is None else [_samples(part) for part in parts]
+    made["clients.test"] = None if own is None else _sum(own)
+    if sim._test is None:
+        return {**made, "test": None}
+    return {**made, **{f"test.{k}": v for k, v in _samples(sim._test).items()}}
+
+
+def _samples(samples: Samples) -> dict[str, Any]:
+    return {
+        "x": f"{list(samples.x.shape)} {samples.x.dtype} {digest(samples.x)}",
+        "y": digest(samples.y),
+        "normalize": describe(samples.normalize),
+    }
+
+
+def _schedule(sim: Simulation, rounds: int) -> dict[str, Any]:
+    plan = sim.schedule._plan
+    if isinstance(plan, Drawn):
+        named = {"cohort": plan.cohort, "epochs": plan.epochs, "batch": plan.batch}
+        chance = {"seed": int(plan.seed), "chance": plan.chance}
+        return {f"schedule.{name}": v for name, v in {**named, **chance}.items()}
+    return {"schedule.width": plan.width, "schedule.rounds_done": _written(plan, rounds)}
+
+
+def _written(plan: Explicit, rounds: int) -> str:
+    """A digest of the first rounds of a schedule written down: there may be more of them later."""
+    total = hashlib.sha256()
+    for cohort, batches in zip(plan.cohorts[:rounds], plan.batches[:rounds], strict=True):
+        total.update(f"round {cohort.tolist()}".encode())
+        for steps in batches:
+            total.update(f"client {[len(step) for step in steps]}".encode())
+            for step in steps:
+                total.update(step.tobytes())
+    return total.hexdigest()
+
+
+def _sum(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
+
