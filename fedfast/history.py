@@ -99,8 +99,11 @@ class History:
 
     def to_csv(self, path: str | Path) -> None:
         """Writes a header and one line per round; `from_csv` reads exactly the same rows back."""
-        text = line(FIELDS) + "".join(line(astuple(row)) for row in self.rows)
-        Path(path).write_text(text, encoding="utf-8", newline="")
+        Path(path).write_text(self.csv(), encoding="utf-8", newline="")
+
+    def csv(self) -> str:
+        """What `to_csv` writes."""
+        return line(FIELDS) + "".join(line(astuple(row)) for row in self.rows)
 
     @classmethod
     def from_csv(cls, path: str | Path) -> History:
@@ -141,14 +144,17 @@ def read_runs(path: str | Path) -> dict[str, History]:
     an `algorithm` column is one run, labelled with the file's name.
     """
     path = Path(path)
-    with path.open(encoding="utf-8", newline="") as file:
-        text = file.read()
-    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-    missing = [name for name in FIELDS if name not in (reader.fieldnames or ())]
+    try:
+        text = path.read_bytes().decode("utf-8")
+        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        names, lines = reader.fieldnames or (), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: expected a CSV file in UTF-8: {error}") from error
+    missing = [name for name in FIELDS if name not in names]
     if missing:
         raise ValueError(f"{path}: expected columns {', '.join(FIELDS)}, lacks {missing}")
     runs: dict[str, History] = {}
-    for number, cells in enumerate(reader, start=2):
+    for number, cells in enumerate(lines, start=2):
         try:
             row = Row(**{name: READ[name](cells[name]) for name in FIELDS})
         except (TypeError, ValueError) as error:

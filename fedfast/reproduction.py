@@ -1,24 +1,30 @@
 """Rows of a paper's table, run and kept: every (config, label, seed) has a folder of its own.
 
 config.yaml   the resolved configuration of this row and seed
-history.csv   one line per round, written with state.pt every two minutes and at the end
-state.pt      where to go on; gone once the paper's own number of rounds is done
+state.pt      where to go on, and state.pt.previous; gone once the paper's own rounds are done
+history.csv   one line per round, written with state.pt every two minutes and at the end. As long
+              as there is a state its rows count: a killed process may leave older files beside it
 about.json    {"device", "versions", "seconds", "stopped"}: what it ran on, for how long in all,
-              and whether it ended early because a model became non-finite
+              and whether it ended early because a model became non-finite; "history", the SHA-256
+              of history.csv, and "checksum", that of all the others
+.lock         who works in the folder
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .files import atomic, locked
 from .history import History
-from .runs import atomic
+from .runs import undisturbed
 
 if TYPE_CHECKING:
     from .cli.setting import Setting
@@ -46,15 +52,39 @@ class Row:
     rounds: int
     folder: Path
 
+    @property
+    def state(self) -> Path:
+        """Where the simulation is saved."""
+        return self.folder / "state.pt"
+
     def history(self) -> History:
-        """The rounds done so far."""
-        path = self.folder / "history.csv"
-        return History.from_csv(path) if path.exists() else History()
+        """The rounds done so far. Raises ValueError naming the file where it is damaged."""
+        from . import checkpoint
+
+        if checkpoint.exists(self.state):
+            return History(checkpoint.history(self.state))
+        path, digest = self.folder / "history.csv", self.about().get("history")
+        if not path.exists():
+            return History()
+        found = History.from_csv(path)
+        if digest is not None and digest != hashlib.sha256(path.read_bytes()).hexdigest():
+            raise ValueError(f"{path}: damaged: its checksum is not the one in about.json")
+        return found
 
     def about(self) -> dict[str, Any]:
-        """What it ran on, and for how long."""
+        """What it ran on, and for how long. Raises ValueError naming the file likewise."""
         path = self.folder / "about.json"
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            kept = json.loads(path.read_bytes().decode("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: expected JSON in UTF-8: {error}") from error
+        if not isinstance(kept, dict) or kept.pop("checksum", _sum(kept)) != _sum(kept):
+            raise ValueError(f"{path}: damaged: its checksum is another; remove it to go on")
+        seconds, stopped = kept.get("seconds", 0.0), kept.get("stopped", False)
+        if not isinstance(seconds, int | float) or not isinstance(stopped, bool):
+            raise ValueError(f"{path}: expected numbers and true or false, found {kept}")
         return kept
 
     @property
@@ -84,26 +114,40 @@ def rows(
 
 def train(row: Row, setting: Setting) -> Iterator[Any]:
     """Runs what is missing of a claimed row; yields the rows of history as they come."""
+    from . import checkpoint
     from .cli.setting import simulation
 
     sim = simulation(_until(row), setting, row.label)
-    state, began, before = row.folder / "state.pt", time.monotonic(), row.about()
-    if state.exists():
-        sim.load(state)
+    began, before = time.monotonic(), row.about().get("seconds", 0.0)
+    if checkpoint.exists(row.state):
+        # Where an earlier call ended stays evaluated: what a report has shown does not vanish.
+        checkpoint.load(sim, row.state, all_figures=True)
 
     def keep() -> None:
-        sim.save(state)
-        atomic(row.folder / "history.csv", sim.history.to_csv)
-        spent = before.get("seconds", 0.0) + time.monotonic() - began
-        text = json.dumps({**_where(sim), "seconds": round(spent, 1), "stopped": sim.stopped})
-        (row.folder / "about.json").write_text(text, encoding="utf-8")
+        with undisturbed():
+            sim.save(row.state)
+            _write(row, sim, before + time.monotonic() - began)
 
     try:
         yield from _saved(sim, keep)
     finally:
         keep()
     if len(sim.history) >= row.config.rounds or sim.stopped:
-        state.unlink()
+        checkpoint.remove(row.state)
+
+
+def _write(row: Row, sim: Simulation, seconds: float) -> None:
+    """What people read of a saved simulation."""
+    text = sim.history.csv()
+    about = {**_where(sim), "seconds": round(seconds, 1), "stopped": sim.stopped}
+    about["history"] = hashlib.sha256(text.encode()).hexdigest()
+    about["checksum"] = _sum(about)
+    atomic(row.folder / "history.csv", lambda to: to.write_bytes(text.encode()))
+    atomic(row.folder / "about.json", lambda to: to.write_text(json.dumps(about), encoding="utf-8"))
+
+
+def _sum(about: Any) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def _until(row: Row) -> RunConfig:
@@ -123,18 +167,26 @@ def _saved(sim: Simulation, keep: Any) -> Iterator[Any]:
             pause = max(SAVE_EVERY, (kept - began) / SAVE_SHARE)
 
 
-def claim(row: Row) -> None:
-    """Makes the row's folder, or makes sure that the one there is of the same configuration.
+@contextmanager
+def claimed(row: Row) -> Iterator[None]:
+    """The row's folder for the block, made or of the same configuration.
 
-    Raises ValueError naming folder and field where it is not.
+    Raises ValueError naming folder and field where it is not, BlockingIOError where another process
+    works in it.
     """
+    row.folder.mkdir(parents=True, exist_ok=True)
+    with locked(row.folder / ".lock", str(row.folder)):
+        _claim(row)
+        yield
+
+
+def _claim(row: Row) -> None:
     from . import config as configs
 
-    row.folder.mkdir(parents=True, exist_ok=True)
     path, labels = row.folder / "config.yaml", {row.label: row.config.algorithms[row.label]}
     config = row.config.model_copy(update={"algorithms": labels, "out": None})
     if not path.exists():
-        configs.save(config, path)
+        atomic(path, lambda to: configs.save(config, to))
         return
     old, new = configs.load(path).model_dump(), config.model_dump()
     for field in sorted(set(new) - FREE):

@@ -12,17 +12,18 @@ touched: if `runs/name` is taken, the run goes to `runs/name-2`, `runs/name-3`, 
 
 from __future__ import annotations
 
-import os
+import io
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from .files import atomic
 from .history import FIELDS, History, Row, line
 
 CHECKPOINT_EVERY = 30.0  # seconds; a killed process loses at most so much of the model
@@ -41,7 +42,7 @@ class RunFolder:
         self.trouble = ""  # the traceback of what ended the run early, for error.txt
         self._latest: dict[str, dict[str, Any]] = {}  # label -> its newest checkpoint
         self._saved: dict[str, float] = {}
-        self._csv = (self.path / "history.csv").open("w", encoding="utf-8", newline="")
+        self._csv = (self.path / "history.csv").open("x", encoding="utf-8", newline="")
         self._write(("algorithm", *FIELDS))
 
     @property
@@ -102,8 +103,11 @@ class RunFolder:
         return sorted(path for path in self.path.rglob("*") if path.is_file())
 
     def _write(self, values: tuple[Any, ...]) -> None:
-        self._csv.write(line(values))
-        self._csv.flush()
+        try:
+            self._csv.write(line(values))
+            self._csv.flush()
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, self._csv.name) from error
 
     def _checkpoint(self, label: str) -> None:
         import torch
@@ -112,7 +116,9 @@ class RunFolder:
         folder.mkdir(exist_ok=True)
         latest = self._latest[label]
         model = {name: tensor.cpu() for name, tensor in latest["model"].items()}
-        atomic(folder / f"{label}.pt", lambda to: torch.save({**latest, "model": model}, to))
+        content = io.BytesIO()
+        torch.save({**latest, "model": model}, content)
+        atomic(folder / f"{label}.pt", lambda to: to.write_bytes(content.getbuffer()))
         self._saved[label] = time.monotonic()
 
 
@@ -137,16 +143,6 @@ def _claim(out: Path, config: str) -> Path:
         except OSError as error:
             raise type(error)(f"out: cannot write in {path}: {error.strerror}") from error
     raise AssertionError("count() has no end")
-
-
-def atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """`write(temporary)`, then a rename: readers see the old file or the new, never a half."""
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -106,12 +106,5 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
 
 def test_another_container_is_refused(tmp_path):
     torch.save({"format": 7}, tmp_path / "state.pt")
-    with pytest.raises(ValueError, match="expected a saved simulation of format 1, found 7"):
+    with pytest.raises(ValueError, match="not a saved simulation, or a damaged one: expected format 1 or 2"):
         simulation().load(tmp_path / "state.pt")
-
-
-def test_whether_models_are_kept_is_part_of_a_state_and_told_only_where_they_are():
-    from fedfast.saved import _told
-
-    plain, kept = (fedfast.algorithms.FedAvg(keep_models=keep) for keep in (False, True))
-    assert "keep_models" not in _told(plain) and _told(kept) != _told(plain)

@@ -51,9 +51,10 @@ def save(sim: Simulation, path: str | Path) -> None:
             temporary.replace(path)
 
 
-def load(sim: Simulation, path: str | Path) -> None:
+def load(sim: Simulation, path: str | Path, all_figures: bool = False) -> None:
     """Put `sim`, made with the same arguments, where `save` left the other one.
 
+    all_figures  keep the figures of rounds that were evaluated because an earlier end was near
     Raises ValueError naming the file, and every field that differs, where it is of another run or
     damaged as its predecessor is, FileNotFoundError without a file. `sim` is as it was then.
     """
@@ -66,7 +67,7 @@ def load(sim: Simulation, path: str | Path) -> None:
     if wrong:
         raise ValueError(f"{where}: expected a state of {said(wrong)}")
     try:
-        sim._engine.committed = checked(sim, found)
+        sim._engine.committed = checked(sim, found, all_figures)
     except Damaged as error:
         raise ValueError(f"{where}: {error}") from error
 

@@ -95,7 +95,7 @@ def _cell(name: str, value: Any) -> Any:
     return value
 
 
-def checked(sim: Simulation, found: Contents) -> Committed:
+def checked(sim: Simulation, found: Contents, all_figures: bool = False) -> Committed:
     """The state to commit; `sim` is as it was. Raises Damaged for what it cannot be."""
     _check_rows(sim, found)
     expected = _expected(sim, found)
@@ -113,7 +113,7 @@ def checked(sim: Simulation, found: Contents) -> Committed:
     for name in ("clients ids", "tuned ids"):
         _check_ids(name, found.tensors.get(name), sim._engine.data.num_clients)
     _check_scalars(sim, found.scalars)
-    return _made(sim, found)
+    return _taken_on(sim, _made(sim, found), found, all_figures)
 
 
 def _expected(sim: Simulation, found: Contents) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
@@ -197,10 +197,12 @@ def _made(sim: Simulation, found: Contents) -> Committed:
         slot = torch.full((engine.data.num_clients,), -1)
         slot[tensors["tuned ids"]] = torch.arange(len(tensors["tuned ids"]))
         made = replace(made, tuned=Tuned(tensors["tuned rows"].to(device), slot.numpy()))
-    return _taken_on(sim, made, found)
+    return made
 
 
-def _taken_on(sim: Simulation, state: Committed, found: Contents) -> Committed:
+def _taken_on(
+    sim: Simulation, state: Committed, found: Contents, all_figures: bool
+) -> Committed:
     """The state as the run of `sim` would have it, whose last round may be another.
 
     Rounds that were evaluated as the last ones of a shorter run are not among those of a longer one;
@@ -212,11 +214,10 @@ def _taken_on(sim: Simulation, state: Committed, found: Contents) -> Committed:
     if done == sim.rounds:
         _check_last(sim, state)
         return state
-    rows = [
-        replace(row, **dict.fromkeys(FIGURES, math.nan)) if _was_late(sim, t, found) else row
-        for t, row in enumerate(state.rows)
-    ]
-    if state.tuned is not None and not _was_late(sim, done - 1, found):
+    late = {t for t in range(done) if not all_figures and _was_late(sim, t, found)}
+    blank = dict.fromkeys(FIGURES, math.nan)
+    rows = [replace(r, **blank) if t in late else r for t, r in enumerate(state.rows)]
+    if state.tuned is not None and done - 1 not in late:
         untuned = dict.fromkeys(PERSONAL, math.nan)
         if sim.algorithm.personal is not None and sim._personal.test is not None:
             untuned = sim._personal.scores(replace(state, tuned=None)).columns()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import fail, stopping
-from .setting import USER, prepare
+from .setting import USER, Setting, prepare
 
 if TYPE_CHECKING:
     from ..config import RunConfig
@@ -100,39 +101,52 @@ def _reproduce(
         tables.append((path, config, chosen))
     status = 0
     try:
-        with stopping.sigterm():
+        with stopping.sigterm() as stop:
             for _, _, rows in tables if not options.dry else []:
-                status = max(status, _train(rows))
+                status = max(status, _train(rows, stop))
+            stop.check()
     except KeyboardInterrupt as error:
         status = fail("stopped; the same command goes on", stopping.status(error))
     _report(tables, options, argv)
     return status
 
 
-def _train(rows: Sequence[Row]) -> int:
+def _train(rows: Sequence[Row], stop: stopping.Stop) -> int:
     """Runs what is missing of one table's rows; a row that fails does not stop the others."""
-    from ..report.progress import Progress
-    from ..reproduction import claim, train
+    from ..reproduction import claimed
 
     status, setting, seed = 0, None, None
     for row in rows:
+        stop.check()
         try:
-            claim(row)
-            if row.done:
-                continue
-            if setting is None or seed != row.config.seed:
-                setting, seed = prepare(row.config), row.config.seed
-            with Progress(row.rounds, f"{row.name} {row.label} seed {seed}") as show:
-                for done in train(row, setting):
-                    show(done)
+            with claimed(row):
+                if row.done:
+                    continue
+                if setting is None or seed != row.config.seed:
+                    setting, seed = prepare(row.config), row.config.seed
+                _run(row, setting, stop)
         except USER as error:
             status = fail(f"{row.label}, seed {row.config.seed}: {error}", 1)
     return status
 
 
+def _run(row: Row, setting: Setting, stop: stopping.Stop) -> None:
+    from ..report.progress import Progress
+    from ..reproduction import train
+
+    with (
+        closing(train(row, setting)) as rounds,  # what is kept at its end is kept now, not by a
+        Progress(row.rounds, f"{row.name} {row.label} seed {row.config.seed}") as show,  # finalizer
+    ):
+        for done in rounds:
+            show(done)
+            stop.check()
+
+
 def _report(
     tables: list[tuple[Path, RunConfig, list[Row]]], options: argparse.Namespace, argv: list[str]
 ) -> None:
+    from ..files import atomic
     from ..report.published import Table
 
     path = options.report or options.out / "report.md"
@@ -143,5 +157,6 @@ def _report(
         picture = path.parent / "-".join(filter(None, (file.parent.name, f"{file.stem}.png")))
         parts.append(table.markdown(picture.name if table.curves(picture) else ""))
     command = " ".join(["fedfast reproduce", *argv])
-    path.write_text(f"`{command}`\n\n" + "\n".join(parts), encoding="utf-8")
+    text = f"`{command}`\n\n" + "\n".join(parts)
+    atomic(path, lambda to: to.write_text(text, encoding="utf-8"))
     print(path)

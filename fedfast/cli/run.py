@@ -49,7 +49,7 @@ def run(config: RunConfig, name: str, command: str) -> int:
         folder = RunFolder(config.out or name, configs.dumps(config, _origin(command)))
     except OSError as error:
         return fail(str(error))
-    with stopping.sigterm():
+    with stopping.sigterm() as stop:
         try:
             setting = prepare(config)
             print(f"{setting} -> {folder.path}", flush=True)
@@ -61,15 +61,17 @@ def run(config: RunConfig, name: str, command: str) -> int:
             if isinstance(error, KeyboardInterrupt):
                 return fail(NOTHING, stopping.status(error))
             raise
-        return _train_all(config, folder, setting, name)
+        return _train_all(config, folder, setting, name, stop)
 
 
-def _train_all(config: RunConfig, folder: RunFolder, setting: Setting, name: str) -> int:
+def _train_all(
+    config: RunConfig, folder: RunFolder, setting: Setting, name: str, stop: stopping.Stop
+) -> int:
     """Runs every label. However that goes, the folder is complete up to the last round."""
     status, ending = 0, ""
     try:
         for label in config.algorithms:
-            _train(config, folder, setting, label)
+            _train(config, folder, setting, label, stop)
     except KeyboardInterrupt as error:
         if not folder.rounds:
             folder.discard()
@@ -92,7 +94,9 @@ def _train_all(config: RunConfig, folder: RunFolder, setting: Setting, name: str
     return fail(f"{ending}; the rounds before it are in {folder.path}{more}", status)
 
 
-def _train(config: RunConfig, folder: RunFolder, setting: Setting, label: str) -> None:
+def _train(
+    config: RunConfig, folder: RunFolder, setting: Setting, label: str, stop: stopping.Stop
+) -> None:
     from ..report.progress import Progress
 
     folder.begin(label)
@@ -102,6 +106,7 @@ def _train(config: RunConfig, folder: RunFolder, setting: Setting, label: str) -
         for row in sim:
             folder.record(label, row, sim.state_dict())
             show(row)
+            stop.check()
     folder.end(label)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 
@@ -17,19 +18,37 @@ def status(error: KeyboardInterrupt) -> int:
     return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
+@dataclass
+class Stop:
+    """Whether a signal has come, 0 or its number."""
+
+    came: int = 0
+
+    def check(self) -> None:
+        """Raise for a signal that has come: an exception is lost where Python ignores those of
+        finalizers and callbacks, and the command would end as if nobody had stopped it."""
+        if self.came:
+            raise Terminated if self.came == signal.SIGTERM else KeyboardInterrupt
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.came = number
+        self.check()
+
+
 @contextmanager
-def sigterm() -> Iterator[None]:
-    """Inside the block SIGTERM raises `Terminated`."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
+def sigterm() -> Iterator[Stop]:
+    """Inside the block SIGTERM raises `Terminated`, and Ctrl-C KeyboardInterrupt where it is heard
+    at all; neither is forgotten."""
+    stop, old = Stop(), {}
     try:
-        old = signal.signal(signal.SIGTERM, stop)
+        old[signal.SIGTERM] = signal.signal(signal.SIGTERM, stop)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            old[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
     except ValueError:  # not the main thread, which alone receives signals
-        yield
+        yield stop
         return
     try:
-        yield
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
