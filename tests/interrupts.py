@@ -80,7 +80,8 @@ def everything(sim: fedfast.Simulation) -> dict[str, Any]:
     if tuned is not None:
         found |= {"tuned": tuned.rows, "slot": torch.from_numpy(tuned.slot)}
     timeless = [{**vars(row), "seconds": 0, "clients_per_second": 0} for row in sim.history]
-    return found | {"history": repr(timeless)}
+    copies = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in found.items()}
+    return copies | {"history": repr(timeless)}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

@@ -1,0 +1,50 @@
+"""Runs broken off at chosen lines and moments end with the bits of runs that nobody broke off.
+
+`interrupts.py` tries as many as one likes; here are a few of each kind.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from interrupts import (
+    KINDS,
+    VARIANTS,
+    Interrupt,
+    broken_at,
+    differences,
+    everything,
+    lines,
+    simulation,
+)
+
+RUNS = [(kind, "program") for kind in KINDS]
+RUNS += [("scaffold", "generic"), ("feddyn", "dropout"), ("fedfsa", "dropout"), ("keep", "generic")]
+
+
+@pytest.mark.parametrize(("kind", "variant"), RUNS)
+@pytest.mark.parametrize("error", [Interrupt, MemoryError])
+def test_a_run_broken_off_at_any_line_goes_on_as_if_it_was_not(kind, variant, error):
+    whole = simulation(kind, **VARIANTS[variant]())
+    count = lines(lambda: whole.run(progress=False))
+    expected, draw = everything(whole), random.Random(kind + variant)
+    for _ in range(3):
+        sim, came = simulation(kind, **VARIANTS[variant]()), 0
+        for _ in range(3):
+            line = draw.randint(1, count)
+            came += broken_at(line, lambda sim=sim: sim.run(progress=False), error) == 0
+        sim.run(progress=False)
+        assert not differences(everything(sim), expected)
+
+
+@pytest.mark.parametrize("kind", ["scaffold", "fedfsa"])
+def test_the_state_between_is_that_of_the_last_complete_round(kind):
+    after = [everything(simulation(kind))]
+    for _ in (whole := simulation(kind)):
+        after.append(everything(whole))
+    count = lines(lambda: simulation(kind).run(progress=False))
+    for part in range(1, 12):
+        sim = simulation(kind)
+        broken_at(part * count // 12, lambda sim=sim: sim.run(progress=False), Interrupt)
+        assert not differences(everything(sim), {**after[sim.round]})
