@@ -183,8 +183,8 @@ class _Banks:
         """What clients hold that never took part."""
         at = slots.to(self.device)
         for name, kind in self.first.items():
-            first = {"zeros": start.new_zeros(()), "start": start, "model": self.initial}[kind]
-            self.rows[name][at] = first
+            held = self.initial if kind == "model" else start
+            self.rows[name][at] = 0.0 if kind == "zeros" or held is None else held
         for name, default in self.default.items():
             self.values[name][at] = default
 

@@ -17,13 +17,13 @@ from torch.nn.functional import pad
 from . import kernels
 from .algorithms.pieces import Clients, Cohort, overrides
 from .algorithms.servers import ServerRule
+from .clients import ClientState
 from .data import FederatedData
 from .layout import FlatLayout
 from .local import Batches, LocalSettings, LocalTrainer, about
 from .memory import Halving
 from .probe import Probe
 from .schedule import Round
-from .clients import ClientState
 from .state import Committed, ServerState
 from .sums import Ending, Mean, RoundSums, nonfinite
 

@@ -1,7 +1,7 @@
 """Files that are whole or not there: written beside their place, made durable, then renamed.
 
-A temporary file has a name of its own and is made anew (`O_EXCL`, links are not followed); a link at
-the target is replaced, never written through. A lock file keeps a second process away.
+A temporary file has a name of its own and is made anew (`O_EXCL`, links are not followed); a link
+at the target is replaced, never written through. A lock file keeps a second process away.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +112,7 @@ def rows(
     return made
 
 
-def train(row: Row, setting: Setting) -> Iterator[Any]:
+def train(row: Row, setting: Setting) -> Generator[Any, None, None]:
     """Runs what is missing of a claimed row; yields the rows of history as they come."""
     from . import checkpoint
     from .cli.setting import simulation

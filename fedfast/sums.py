@@ -16,8 +16,8 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms.pieces import Clients, Cohort, Layout, Sum
-from .kernels._args import Coefficient
 from .clients import ClientState
+from .kernels._args import Coefficient
 from .state import ServerState
 
 ROUNDING = 1e-15  # relative; weights computed along two ways differ by so much

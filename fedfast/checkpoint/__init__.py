@@ -14,8 +14,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from ..files import atomic, locked, sweep, written
 from ..history import Row
 from . import container, format1
@@ -141,6 +139,6 @@ def _read(path: Path, names: set[str] | None = None) -> Contents:
         about = manifest["identity"], plan, rows, manifest["stopped"], manifest["scalars"]
         if not isinstance(about[0], dict) or [type(n) for n in plan] != [int] * 3:
             raise Damaged("its manifest is not one")
-        return Contents(*about, tensors)  # type: ignore[arg-type]
+        return Contents(*about, tensors)
     except (KeyError, TypeError, Damaged) as error:
         raise Damaged(f"{path}: not a saved simulation, or a damaged one: {error}") from error

@@ -1,8 +1,8 @@
 """One file of tensors with a checksum of every part.
 
 safetensors, whose metadata are `{"manifest": JSON, "sha256": of that text}`. The manifest lists the
-parts: name -> [dtype, shape, SHA-256 of the bytes]. So every byte of the file is covered: the header
-by the manifest, the manifest by its checksum, the data by the manifest.
+parts: name -> [dtype, shape, SHA-256 of the bytes]. So every byte of the file is covered: header
+and data by the manifest, the manifest by its checksum.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def digest(*tensors: Tensor) -> str:
         many = max(1, BLOCK // max(1, flat.element_size()))
         for start in range(0, len(flat), many):
             part = flat[start : start + many].cpu().contiguous()
-            total.update(memoryview(part.view(torch.uint8).numpy()))
+            total.update(part.view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

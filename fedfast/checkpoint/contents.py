@@ -200,13 +200,11 @@ def _made(sim: Simulation, found: Contents) -> Committed:
     return made
 
 
-def _taken_on(
-    sim: Simulation, state: Committed, found: Contents, all_figures: bool
-) -> Committed:
+def _taken_on(sim: Simulation, state: Committed, found: Contents, all_figures: bool) -> Committed:
     """The state as the run of `sim` would have it, whose last round may be another.
 
-    Rounds that were evaluated as the last ones of a shorter run are not among those of a longer one;
-    models tuned after a round that is not the last any more are gone, with what is told of them.
+    Figures that only an earlier end has brought are gone, and so are models that were tuned after
+    a round that is not the last any more.
     """
     done = len(state.rows)
     if state.stopped or not done:
@@ -215,10 +213,10 @@ def _taken_on(
         _check_last(sim, state)
         return state
     late = {t for t in range(done) if not all_figures and _was_late(sim, t, found)}
-    blank = dict.fromkeys(FIGURES, math.nan)
+    blank: dict[str, Any] = dict.fromkeys(FIGURES, math.nan)
     rows = [replace(r, **blank) if t in late else r for t, r in enumerate(state.rows)]
     if state.tuned is not None and done - 1 not in late:
-        untuned = dict.fromkeys(PERSONAL, math.nan)
+        untuned: dict[str, Any] = dict.fromkeys(PERSONAL, math.nan)
         if sim.algorithm.personal is not None and sim._personal.test is not None:
             untuned = sim._personal.scores(replace(state, tuned=None)).columns()
         rows[-1] = replace(rows[-1], **untuned)

@@ -83,7 +83,9 @@ def _held(value: Any) -> dict[str, Any]:
         return {f.name: getattr(value, f.name) for f in fields(value)}
     own = {k: v for k, v in getattr(value, "__dict__", {}).items() if not k.startswith("_")}
     if isinstance(value, nn.Module):
-        own |= dict(value.named_parameters(recurse=False)) | dict(value.named_buffers(recurse=False))
+        own |= dict(value.named_parameters(recurse=False)) | dict(
+            value.named_buffers(recurse=False)
+        )
         own |= dict(value.named_children())
         own.pop("training", None)
     return own

@@ -1,8 +1,8 @@
-"""What makes two simulations the same run, by name: everything that a bit of the result follows from.
+"""What makes two simulations the same run, by name: all that a bit of the result follows from.
 
-Free to differ: how far a run goes (`rounds`), when it is evaluated, its callbacks, and where and how
-it is computed (device, backend, threads, chunk, memory). A callable learning rate has no name to
-compare: `contents.check_rates` compares what it returns for the rounds done.
+Free to differ: how far a run goes (`rounds`), when it is evaluated, its callbacks, and where and
+how it is computed (device, backend, threads, chunk, memory). A callable learning rate has no name
+to compare: `contents.checked` compares what it returns for the rounds done.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _lasting(sim: Simulation) -> dict[str, Any]:
 
 
 def differences(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """"name OURS, found SAVED" of every field that differs, in the order of `ours`."""
+    """ "name OURS, found SAVED" of every field that differs, in the order of `ours`."""
     names = [*ours, *(name for name in saved if name not in ours)]
     code = CODE.split(" under ")[0]
     found = []
@@ -161,4 +161,3 @@ def _written(plan: Explicit, rounds: int) -> str:
 
 def _sum(value: Any) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()
-
