@@ -6,6 +6,7 @@ at the target is replaced, never written through. A lock file keeps a second pro
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ def written(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
         _sync(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise type(error)(error.errno, f"cannot write: {reason}", str(path)) from error
+        raise OSError(error.errno or errno.EIO, f"cannot write: {reason}", str(path)) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -63,12 +64,16 @@ def locked(lock: Path, what: str, seconds: float = 0.0) -> Iterator[None]:
     seconds  to wait for another process
     Raises BlockingIOError naming the process that holds it, OSError for a link in its place.
     """
+    if not lock.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "expected a folder, found none", str(lock.parent))
     held = filelock.FileLock(lock)
     if lock.is_symlink():
         raise OSError(f"{lock}: expected a lock file, found a symbolic link; remove it")
     try:
         held.acquire(timeout=seconds, poll_interval=0.01)
     except filelock.Timeout as error:
+        if not lock.exists():
+            raise OSError(errno.EACCES, "cannot make a lock file", str(lock)) from error
         raise BlockingIOError(
             f"{what}: in use by another process{_holder(lock)}; wait for it, or choose another"
         ) from error

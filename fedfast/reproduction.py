@@ -89,8 +89,15 @@ class Row:
 
     @property
     def done(self) -> bool:
-        """Whether as many rounds as wanted are done, or no more can be."""
-        return len(self.history()) >= self.rounds or self.about().get("stopped", False)
+        """Whether as many rounds as wanted are done, or no more can be, and all is written."""
+        from . import checkpoint
+
+        many, stopped = len(self.history()), self.about().get("stopped", False)
+        if checkpoint.exists(self.state) and (many >= self.config.rounds or stopped):
+            return (
+                False  # killed just before its state was removed, perhaps not the last thing left
+            )
+        return many >= self.rounds or stopped
 
 
 def rows(

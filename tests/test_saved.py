@@ -106,7 +106,5 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
 
 def test_another_container_is_refused(tmp_path):
     torch.save({"format": 7}, tmp_path / "state.pt")
-    with pytest.raises(
-        ValueError, match="not a saved simulation, or a damaged one: expected format 1 or 2"
-    ):
+    with pytest.raises(ValueError, match="expected a saved simulation of format 1, found 7"):
         simulation().load(tmp_path / "state.pt")

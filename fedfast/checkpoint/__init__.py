@@ -19,7 +19,7 @@ from ..history import Row
 from . import container, format1
 from .container import Damaged
 from .contents import Contents, checked, history_of, history_part, taken
-from .identity import differences, identity, said
+from .identity import defaults, differences, identity, said
 
 if TYPE_CHECKING:
     from ..simulation import Simulation
@@ -59,7 +59,8 @@ def load(sim: Simulation, path: str | Path, all_figures: bool = False) -> None:
     path = Path(path)
     where, found = _newest(path)
     if found.identity is not None:
-        wrong = differences(found.identity, identity(sim, len(found.rows)))
+        ours = identity(sim, len(found.rows))
+        wrong = differences(found.identity, ours, defaults(sim))
     else:
         wrong = format1.differences(sim, found)
     if wrong:

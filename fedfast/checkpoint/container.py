@@ -7,8 +7,10 @@ and data by the manifest, the manifest by its checksum.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,8 @@ def write(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]
     try:
         save_file(held, path, about)
     except SafetensorError as error:  # what the system says is in its text alone
-        raise OSError(None, str(error)) from error
+        told = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(told[1]) if told else errno.EIO, str(error)) from error
 
 
 def read(path: Path, names: set[str] | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -150,8 +150,8 @@ def _check_ids(name: str, ids: Tensor | None, population: int) -> None:
 
 def _check_scalars(sim: Simulation, scalars: Mapping[str, Any]) -> None:
     names = set(sim._engine.state.scalars)
-    if set(scalars) != names:
-        raise Damaged(f"scalars: expected {sorted(names)}; found {sorted(scalars)}")
+    if not isinstance(scalars, dict) or set(scalars) != names:
+        raise Damaged(f"scalars: expected {sorted(names)}; found {scalars}")
     for name, value in scalars.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not math.isfinite(value):

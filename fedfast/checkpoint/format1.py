@@ -37,7 +37,7 @@ def read(path: Path) -> Contents:
         found = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(found, dict) or found.get("format") != 1:
             got = found.get("format") if isinstance(found, dict) else type(found).__name__
-            raise Damaged(f"expected format 1 or 2, found {got}")
+            raise Damaged(f"expected a saved simulation of format 1, found {got}")
         return _contents(found)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
         raise Damaged(f"{path}: not a saved simulation, or a damaged one: {error}") from error

@@ -8,8 +8,10 @@ to compare: `contents.checked` compares what it returns for the rounds done.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -53,8 +55,24 @@ def _lasting(sim: Simulation) -> dict[str, Any]:
     return {**made, **_model(sim), **_data(sim)}
 
 
-def differences(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """ "name OURS, found SAVED" of every field that differs, in the order of `ours`."""
+def defaults(sim: Simulation) -> dict[str, Any]:
+    """What options and parameters of the algorithm are where a state does not tell them: it may be
+    older than they are."""
+    made: dict[str, Any] = {}
+    for name, option in inspect.signature(type(sim).__init__).parameters.items():
+        if option.default is not option.empty:
+            made |= flat(describe(option.default), name)
+    for field in fields(sim.algorithm):
+        if field.default is not MISSING:
+            made |= flat(describe(field.default), f"algorithm.{field.name}")
+    return made
+
+
+def differences(
+    saved: Mapping[str, Any], ours: Mapping[str, Any], default: Mapping[str, Any]
+) -> list[str]:
+    """`name OURS, found SAVED` of every field that differs, in the order of `ours`."""
+    saved = {**{name: default[name] for name in ours if name in default}, **saved}
     names = [*ours, *(name for name in saved if name not in ours)]
     code = CODE.split(" under ")[0]
     found = []
