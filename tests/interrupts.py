@@ -60,7 +60,8 @@ def dropout() -> nn.Module:
 def simulation(kind: str, **options: Any) -> fedfast.Simulation:
     """A small run with everything that a round can leave half done."""
     (x,), (y,) = arrays([40])
-    data = federation(SIZES).with_test([(x[:4], y[:4])] * len(SIZES))
+    data = options.pop("clients", None)
+    data = data or federation(SIZES).with_test([(x[:4], y[:4])] * len(SIZES))
     model = options.pop("model", None) or mlp()
     if kind == "fedcr":
         size = dict(input_shape=(8,), classes=4, hidden=[7], dimZ=4)
@@ -152,8 +153,21 @@ def signalled(after: float, call: Callable[[], object]) -> bool:
         signal.signal(signal.SIGALRM, old)
 
 
+def pictures() -> dict[str, Any]:
+    """Images of bytes, augmented, under a convolution and a norm."""
+    xs, ys = arrays(SIZES, shape=(1, 6, 6))
+    images = [(x * 40 + 128).clamp(0, 255).to(torch.uint8) for x in xs]
+    torch.manual_seed(5)
+    layers = nn.Conv2d(1, 3, 3), nn.GroupNorm(1, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4)
+    part = images[8], ys[8]
+    clients = fedfast.FederatedData.from_arrays(images, ys, test=[part] * len(SIZES))
+    model = nn.Sequential(*layers)
+    return dict(model=model, clients=clients, test=part, augment="crop-flip")
+
+
 VARIANTS: dict[str, Callable[[], dict[str, Any]]] = {
     "program": dict,
+    "pictures": pictures,
     "generic": lambda: dict(loss=label_smoothing),
     "dropout": lambda: dict(model=dropout()),
 }

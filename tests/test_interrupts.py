@@ -21,6 +21,7 @@ from interrupts import (
 
 RUNS = [(kind, "program") for kind in KINDS]
 RUNS += [("scaffold", "generic"), ("feddyn", "dropout"), ("fedfsa", "dropout"), ("keep", "generic")]
+RUNS += [("scaffold", "pictures"), ("fedsmoo", "pictures")]
 
 
 @pytest.mark.parametrize(("kind", "variant"), RUNS)
