@@ -434,3 +434,21 @@ def test_a_full_disk_leaves_the_old_state(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         simulation().load(path)
+
+
+def test_a_file_is_what_other_readers_of_safetensors_read(tmp_path):
+    from safetensors.torch import load_file
+
+    path = states("fedfsa", tmp_path)
+    found = load_file(path)
+    assert {"server row", "clients ids", "clients value top", "history"} <= set(found)
+    sim = simulation_of("fedfsa")
+    sim.load(path)
+    assert torch.equal(found["server row"], sim._engine.state.row)
+    assert oct(path.stat().st_mode & 0o777) == oct(0o666 & ~umask())
+
+
+def umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -7,21 +7,30 @@ and data by the manifest, the manifest by its checksum.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 FORMAT = 2
 BLOCK = 1 << 26  # bytes that are hashed, or brought from a device, at once
+CODES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 class Damaged(ValueError):
@@ -29,16 +38,33 @@ class Damaged(ValueError):
 
 
 def write(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write `tensors` (on the CPU) and the manifest, its list of parts added. Raises OSError."""
-    held = {name: t.contiguous() for name, t in tensors.items()}
+    """Write `tensors` (on the CPU) and the manifest, its list of parts added.
+
+    By hand: the library's writer leaves a temporary file of its own where a process is killed, and
+    tells a full disk by a text. Raises OSError.
+    """
+    # Larger items first, so that each part begins at a multiple of its items.
+    held = dict(sorted(tensors.items(), key=lambda part: (-part[1].element_size(), part[0])))
     parts = {name: _part(t) for name, t in held.items()}
     text = json.dumps({"format": FORMAT, **manifest, "parts": parts}, allow_nan=False)
     about = {"manifest": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    try:
-        save_file(held, path, about)
-    except SafetensorError as error:  # what the system says is in its text alone
-        told = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(told[1]) if told else errno.EIO, str(error)) from error
+    header = json.dumps({"__metadata__": about, **_places(held)}).encode()
+    header += b" " * (-len(header) % 8)
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for t in held.values():
+            for block in _blocks(t):
+                file.write(block)
+
+
+def _places(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The entries of a safetensors header."""
+    made, end = {}, 0
+    for name, t in tensors.items():
+        begin, end = end, end + t.numel() * t.element_size()
+        kind = CODES[t.dtype]
+        made[name] = {"dtype": kind, "shape": list(t.shape), "data_offsets": [begin, end]}
+    return made
 
 
 def read(path: Path, names: set[str] | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -52,7 +78,9 @@ def read(path: Path, names: set[str] | None = None) -> tuple[dict[str, Any], dic
             found = set(file.keys())
             if found != set(manifest["parts"]):
                 raise Damaged("it has other parts than its manifest")
-            tensors = {name: file.get_tensor(name) for name in sorted(found & (names or found))}
+            chosen = sorted(found & (names or found))
+            # Copies: the library's tensors are the file itself, which may change after the check.
+            tensors = {name: file.get_tensor(name).clone() for name in chosen}
         for name, t in tensors.items():
             if _part(t) != manifest["parts"][name]:
                 raise Damaged(f"the checksum of its part {name} is another")
@@ -65,12 +93,18 @@ def digest(*tensors: Tensor) -> str:
     """SHA-256 over the bytes of tensors on any device, block by block."""
     total = hashlib.sha256()
     for t in tensors:
-        flat = t.detach().contiguous().reshape(-1)
-        many = max(1, BLOCK // max(1, flat.element_size()))
-        for start in range(0, len(flat), many):
-            part = flat[start : start + many].cpu().contiguous()
-            total.update(part.view(torch.uint8).numpy().data)
+        for block in _blocks(t):
+            total.update(block)
     return total.hexdigest()
+
+
+def _blocks(t: Tensor) -> Iterator[memoryview]:
+    """The bytes of a tensor on any device."""
+    flat = t.detach().contiguous().reshape(-1)
+    many = max(1, BLOCK // max(1, flat.element_size()))
+    for start in range(0, len(flat), many):
+        part = flat[start : start + many].cpu().contiguous()
+        yield part.view(torch.uint8).numpy().data
 
 
 def _part(t: Tensor) -> list[Any]:
