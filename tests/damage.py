@@ -1,7 +1,8 @@
 """Saved states with a bit turned over: `python tests/damage.py --count 400` tries as many.
 
 Each must be refused by a ValueError naming the file, or give way, with a warning, to the state
-before it; a run that goes on from what was accepted must end with the bits of the run that never stopped.
+before it; a run that goes on from what was accepted must end with the bits of the run that never
+stopped.
 """
 
 from __future__ import annotations

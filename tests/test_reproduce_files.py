@@ -1,5 +1,5 @@
-"""The files of `fedfast reproduce`: they agree with each other whenever a process was killed, damage
-is told by name, and two processes do not work in one folder."""
+"""The files of `fedfast reproduce` agree with each other whenever a process was killed, damage is
+told by name, and two processes do not work in one folder."""
 
 from __future__ import annotations
 
