@@ -63,8 +63,14 @@ def jit(function: Any = None, **options: Any) -> Any:
 def launch(kernel: Any, programs: int, tensor: Tensor, *args: Any, **meta: Any) -> None:
     """Run `kernel` with `programs` programs on the device of `tensor`; no programs, no launch."""
     if programs > 0:
+        meta = {name: _constant(value) for name, value in meta.items()}
         with _on(tensor):
             kernel[(programs,)](*args, enable_fp_fusion=False, **meta)
+
+
+def _constant(value: Any) -> Any:
+    """A tuple with constants for elements: Triton 3.6 compiles no constexpr tuple of plain ones."""
+    return tuple(map(tl.constexpr, value)) if isinstance(value, tuple) else value
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[object]:
