@@ -139,10 +139,10 @@ def launches(dtype: torch.dtype, aligned: bool, forms: Forms) -> Iterator[Launch
             yield Launch(form, FLOATS[dtype], aligned, *call_of_launch)
 
 
-def launched(launch: Launch, arch: int) -> Any:
+def launched(launch: Launch, arch: int, whole: bool = True) -> Any:
     """The binary of one launch on an architecture, made and bound as Triton does on a device."""
     _triton.INTERPRETED = False
-    fake_gpu.use(arch)
+    fake_gpu.use(arch, whole)
     kept = Kept(launch.kernel)
     try:
         LAUNCH(kept, launch.programs, launch.tensor, *launch.arguments, **launch.meta)

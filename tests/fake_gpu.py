@@ -3,7 +3,8 @@
 `kernel[grid](...)` takes the way it takes on a device, through Triton's own argument binder, and
 ends in `Launcher`, which checks what the generated launcher would do with every argument: unpack
 it by the compiled signature, and fit it into its C type. Works in a process without
-TRITON_INTERPRET; tensors stay on the CPU or are "meta" tensors.
+TRITON_INTERPRET; tensors stay on the CPU or are "meta" tensors. Compiling ends with machine code,
+or (`use(..., whole=False)`) with Triton's own representation, typed but not yet laid out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
@@ -67,6 +69,9 @@ class _Utils:
         assert code and shared <= SHARED[device], (name, shared)
         return 1, 2, 0, 0, 1024
 
+    def unload_module(self, module: int) -> None:
+        pass
+
     def get_device_properties(self, device: int) -> dict[str, int]:
         return dict(max_shared_mem=SHARED[device], warpSize=32, max_num_regs=65_536)
 
@@ -89,6 +94,27 @@ class FakeGPU:
         return 0
 
 
-def use(capability: int) -> None:
-    """Make it the device of this process's next launches."""
+def _first_stage(*given: Any) -> tuple[str, str] | None:
+    """Triton's hook on the stages of compiling: all after the first make nothing.
+
+    Called without arguments it names itself, for the keys of Triton's caches.
+    """
+    if not given:
+        return "first stage", "first stage"
+    stages = given[1]
+    for name in list(stages)[1:-1]:
+        del stages[name]
+    stages["cubin"] = _no_code
+    return None
+
+
+def _no_code(module: Any, metadata: dict[str, Any]) -> bytes:
+    """In the place of a program: what later stages would have noted, and something to load."""
+    metadata |= dict(name="none", shared=0, tmem_size=0)
+    return b"none"
+
+
+def use(capability: int, whole: bool = True) -> None:
+    """Make it the device of this process's next launches; whole: compile to machine code."""
     driver.set_active(FakeGPU(capability))
+    knobs.runtime.add_stages_inspection_hook = None if whole else _first_stage
