@@ -32,7 +32,7 @@ test: setup ## all tests
 	$(BIN)/pytest -q -n auto --maxprocesses 8 tests
 
 test-triton36: $(OLD)/built ## the Triton kernels, launched under the oldest Triton
-	PYTHONPATH=$(OLD) $(BIN)/pytest -q tests/test_triton_launch.py tests/test_triton_compile.py tests/test_triton_images.py tests/test_program_triton.py
+	PYTHONPATH=$(OLD) $(BIN)/pytest -q tests/test_triton_launch.py tests/test_triton_compile.py tests/test_triton_images.py
 
 lint: setup ## ruff, mypy, clang-format
 	$(BIN)/ruff check .

@@ -43,7 +43,7 @@ def _check(name: str, kind: str, value: Any) -> None:
         low, high = INTEGERS[kind]
         assert type(value) is int and low <= value < high, (name, kind, value)
     else:
-        assert kind == "fp64" and type(value) is float, (name, kind, value)
+        assert kind == "fp64" and isinstance(value, int | float), (name, kind, value)
 
 
 class Launcher:

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from fedfast.kernels import (
     Segments,
@@ -143,6 +144,8 @@ def batch_forms(make: Make) -> Forms:
     x, seeds = make(3, 5, 48), make.dense(3, dtype=torch.int64)
     for p, layer, span in product((0.0, 0.5, 1.0), (0, 1, 2**32 - 1), (1, make.size(48))):
         yield named(dropout, x, p, seeds, layer, span=span)
+    numbers = np.float32(0.5), seeds, np.int64(1)
+    yield named(dropout, x, *numbers, span=np.int32(make.size(48)))
 
 
 FORMS = bank_forms, server_forms, data_forms, batch_forms

@@ -101,6 +101,7 @@ def batch_norm_forms(make: Make) -> Forms:
         kept = dict(training=training, count=count)
         for own in (running, *([dict()] if training else [])):
             yield named(batch_norm, x, *affine, **own, **kept, momentum=0.2, eps=1e-3)
+            yield named(batch_norm, x, *affine, **own, **kept, momentum=1, eps=0)
         given = x, affine[0], dout, mean, rstd
         yield named(batch_norm_backward, *given, dx=x, **kept)
         for sinks in scales(make, dict(dweight=weight, dbias=bias)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from fedfast.kernels import (
     activation,
@@ -43,6 +44,7 @@ def element_forms(make: Make) -> Forms:
     for kind in KINDS:
         yield named(activation, x, kind, slope=0.2)
         yield named(activation_backward, x, out, out, kind, slope=0.2, dx=x)
+    yield named(activation, x, "leaky_relu", slope=1)  # a whole number is no constant
 
 
 def linear_forms(make: Make) -> Forms:
@@ -84,6 +86,7 @@ def embedding_forms(make: Make) -> Forms:
         yield named(embedding, token, weight)
         for sinks, padding in product(scales(make, dict(dweight=weight)), (None, 0, 1)):
             yield named(embedding_backward, token, out, padding=padding, **sinks)
+        yield named(embedding_backward, token, out, padding=np.int64(2), dweight=weight)
 
 
 def lstm_forms(make: Make) -> Forms:

@@ -76,6 +76,13 @@ def test_nothing_is_launched_for_nothing() -> None:
     _triton.launch(None, 0, torch.zeros(0))
 
 
+def test_more_elements_than_32_bits_count_are_refused() -> None:
+    bank = torch.empty(2, _triton.MOST_ELEMENTS + 1, device="meta")
+    _triton.require(bank[:, 1:])
+    with pytest.raises(ValueError, match="elements of a client"):
+        kernels.mix(bank, bank, backend="triton")
+
+
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0)])
 def test_operations_on_nothing_give_nothing(shape: tuple[int, int]) -> None:
     bank = torch.zeros(shape)
