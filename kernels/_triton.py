@@ -75,8 +75,12 @@ def launch(kernel: Any, programs: int, tensor: Tensor, *args: Any, **meta: Any) 
 
 
 def _constant(value: Any) -> Any:
-    """A tuple with constants for elements: Triton 3.6 compiles no constexpr tuple of plain ones."""
-    return tuple(map(tl.constexpr, value)) if isinstance(value, tuple) else value
+    """A tuple with constants for elements: Triton 3.6 compiles no constexpr tuple of plain ones.
+
+    The interpreter computes with Python's numbers, which some constants do not mix with.
+    """
+    tupled = isinstance(value, tuple) and not INTERPRETED
+    return tuple(map(tl.constexpr, value)) if tupled else value
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[object]:
