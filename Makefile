@@ -3,22 +3,25 @@
 #   PYTHON=python3.12            the interpreter of the environment
 #   TORCH="torch==2.11.0"        another torch (CUDA or CPU); any in the range of pyproject.toml
 #   TORCH_INDEX=https://...      the index to take that torch from
+#   TRITON36="triton==3.6.0"     the oldest Triton that `make test-triton36` tries
 
 PYTHON ?= python3
 CXX ?= c++
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 TRITON ?= triton==3.9.0
+TRITON36 ?= triton==3.6.0
 VENV := .venv
+OLD := .venv-triton36
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/*.cpp csrc/cpu/*.h csrc/tests/*.cpp csrc/tests/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint docs format bench sanitize clean
+.PHONY: help setup run test test-triton36 lint docs format bench sanitize clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/built ## the environment and the compiled module, made once
 
@@ -27,6 +30,9 @@ run: setup ## the main job: FedAvg against FedSAM on real digits, with a table a
 
 test: setup ## all tests
 	$(BIN)/pytest -q -n auto --maxprocesses 8 tests
+
+test-triton36: $(OLD)/built ## the Triton kernels, launched under the oldest Triton
+	PYTHONPATH=$(OLD) $(BIN)/pytest -q tests/test_triton_launch.py tests/test_triton_compile.py tests/test_triton_images.py
 
 lint: setup ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
@@ -50,7 +56,7 @@ sanitize: ## the C++ voice under ASan+UBSan and TSan
 	$(MAKE) -C csrc sanitize CXX=$(CXX)
 
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) build *.egg-info fedfast/_fedfast*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLD) build *.egg-info fedfast/_fedfast*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/built: pyproject.toml constraints.txt setup.py $(CPP)
 	@command -v $(PYTHON) >/dev/null || { echo "fedfast needs Python >= 3.10 and found no $(PYTHON) (PYTHON=... names another)"; exit 1; }
@@ -61,4 +67,11 @@ $(VENV)/built: pyproject.toml constraints.txt setup.py $(CPP)
 	@$(BIN)/python -c 'import triton' 2>/dev/null || [ "$$(uname -sm)" != "Linux x86_64" ] || $(PIP) "$(TRITON)"
 	$(PIP) -c constraints.txt setuptools wheel pybind11
 	CXX=$(CXX) $(PIP) -c constraints.txt --no-build-isolation -e ".[test,lint]"
+	@touch $@
+
+# The environment of `make setup` with another Triton in front of its own.
+$(OLD)/built: $(VENV)/built
+	@[ "$$(uname -sm)" = "Linux x86_64" ] || { echo "Triton comes for Linux on x86_64; this is $$(uname -sm)"; exit 1; }
+	rm -rf $(OLD)
+	$(PIP) --no-deps --target $(OLD) "$(TRITON36)"
 	@touch $@

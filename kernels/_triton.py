@@ -35,6 +35,7 @@ DTYPES = (torch.float32, torch.float64)
 DOT = {"fp32": "ieee", "tf32x3": "tf32x3", "tf32": "tf32"}
 DOT |= {"bf16": "rounded" if INTERPRETED else "bf16"}
 ROUGH = ("tf32", "bf16", "rounded")  # one product of rounded operands: tiles may be larger
+MOST_ELEMENTS = 2**31 - 4096  # of a client: a kernel counts them, and its last block, in int32
 FEW_SLOTS = 512  # up to so many partial sums are added by every program that needs their total
 
 
@@ -51,6 +52,11 @@ def require(tensor: Tensor) -> None:
         )
     if tensor.dtype not in DTYPES:
         raise TypeError(f"backend='triton' serves float32 and float64; got {tensor.dtype}")
+    if tensor.numel() > MOST_ELEMENTS * tensor.shape[0]:
+        raise ValueError(
+            f"backend='triton' serves up to {MOST_ELEMENTS} elements of a client, which it counts "
+            f"in 32 bits; got shape {list(tensor.shape)}"
+        )
 
 
 def jit(function: Any = None, **options: Any) -> Any:
@@ -63,8 +69,18 @@ def jit(function: Any = None, **options: Any) -> Any:
 def launch(kernel: Any, programs: int, tensor: Tensor, *args: Any, **meta: Any) -> None:
     """Run `kernel` with `programs` programs on the device of `tensor`; no programs, no launch."""
     if programs > 0:
+        meta = {name: _constant(value) for name, value in meta.items()}
         with _on(tensor):
             kernel[(programs,)](*args, enable_fp_fusion=False, **meta)
+
+
+def _constant(value: Any) -> Any:
+    """A tuple with constants for elements: Triton 3.6 compiles no constexpr tuple of plain ones.
+
+    The interpreter computes with Python's numbers, which some constants do not mix with.
+    """
+    tupled = isinstance(value, tuple) and not INTERPRETED
+    return tuple(map(tl.constexpr, value)) if tupled else value
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[object]:

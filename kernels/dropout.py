@@ -56,8 +56,9 @@ def dropout(
     if span < 1 or x.shape[1:].numel() % span:
         raise ValueError(f"span: expected a divisor of {x.shape[1:].numel()}; got {span}")
     out = written("out", out, x.shape, x)
-    scale = 0.0 if p == 1 else 1 / (1 - p)
-    return speak(_VOICES, backend, x, x, seeds, layer, round(p * WORDS), scale, span, out)
+    threshold, scale = round(float(p) * WORDS), 0.0 if p == 1 else 1 / (1 - float(p))
+    numbers = int(layer), threshold, scale, int(span)  # Triton binds no NumPy scalars
+    return speak(_VOICES, backend, x, x, seeds, *numbers, out)
 
 
 def _triton_dropout(

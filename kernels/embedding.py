@@ -66,7 +66,7 @@ def embedding_backward(
     base = dweight if base_weight is None else base_weight
     base = block("base_weight", base, dweight.shape, dweight)
     scales = per_client("alpha", alpha, dweight), per_client("beta", beta, dweight)
-    none = -1 if padding is None else padding
+    none = -1 if padding is None else int(padding)
     speak(_BACKWARD, backend, dweight, token, dout, none, dweight, *scales, base)
 
 

@@ -1,9 +1,8 @@
-"""Compiles every Triton kernel ahead of time, exactly as the launchers would, with no GPU.
+"""Launches every Triton kernel on a GPU that is not there, and tells what was compiled for it.
 
-The launchers run on CPU tensors with `launch` replaced by a recorder; each recorded call is turned
-into the signature and the specialisation that Triton derives at run time (pointers and integers
-divisible by 16, ones and None as constants). Run as a script without TRITON_INTERPRET: prints one
-JSON row per kernel, form and architecture.
+The launchers run on CPU tensors with `launch` replaced by a recorder; worker processes then make
+the recorded calls on a `fake_gpu`, through Triton's own binder and compiler. Run as a script
+without TRITON_INTERPRET: prints one JSON row per kernel, form and architecture.
 
     python tests/aot.py [80 90]
 """
@@ -20,16 +19,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import fake_gpu
 import layer_forms
 import torch
 from fedfast.kernels import (
     Segments,
     Server,
+    _triton,
     aggregate,
     gather,
     gram,
@@ -40,6 +40,7 @@ from fedfast.kernels import (
     step,
 )
 
+LAUNCH = _triton.launch  # before anything takes its place
 K = 3
 ROW = 64 * 160, Segments.of([0, 5024, 5056], [5000, 10, 5000], [True, False, True])  # as in a run
 ODD = ((33, Segments.of([0, 7, 17], [5, 10, 15])), (1, Segments.of([0, 1], [1, 0])))
@@ -50,14 +51,33 @@ Forms = Iterator[tuple[str, Callable[[], Any]]]
 
 @dataclass
 class Launch:
-    """One recorded launch: the kernel, its arguments by name and the launch options."""
+    """One recorded call of `launch`."""
 
     form: str
     dtype: str
     aligned: bool
     kernel: Any
-    arguments: dict[str, Any]
-    options: dict[str, Any]
+    programs: int
+    tensor: torch.Tensor
+    arguments: tuple[Any, ...]
+    meta: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.kernel.fn.__name__
+
+
+class Kept:
+    """A kernel for `launch`, which remembers what was compiled."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel, self.binary = kernel, None
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        def run(*args: Any, **meta: Any) -> None:
+            self.binary = self.kernel[grid](*args, **meta)
+
+        return run
 
 
 def bank_forms(dtype: torch.dtype, size: int, segments: Segments) -> Forms:
@@ -103,48 +123,32 @@ def bank_forms(dtype: torch.dtype, size: int, segments: Segments) -> Forms:
 
 def launches(dtype: torch.dtype, aligned: bool, forms: Forms) -> Iterator[Launch]:
     """What the launchers launch for each form, without running it."""
-    triton_room = import_module("fedfast.kernels._triton")
     ours = [module for name, module in sys.modules.items() if name.startswith("fedfast.kernels.")]
     rooms: list[Any] = [module for module in ours if hasattr(module, "launch")]
-    seen: list[tuple[Any, tuple, dict]] = []
-    triton_room.INTERPRETED = True  # only to let CPU tensors through; nothing is run
-    triton_room.FEW_SLOTS = 1  # so that the total of many slots is launched too
+    seen: list[tuple[Any, int, torch.Tensor, tuple, dict]] = []
+    _triton.INTERPRETED = True  # only to let CPU tensors through; nothing is run
+    _triton.FEW_SLOTS = 1  # so that the total of many slots is launched too
     for room in rooms:
-        room.launch = lambda kernel, programs, t, *args, **meta: seen.append((kernel, args, meta))
+        room.launch = lambda kernel, programs, tensor, *args, **meta: seen.append(
+            (kernel, programs, tensor, args, meta)
+        )
     for form, call in forms:
         seen.clear()
         call()
-        for kernel, args, meta in seen:
-            arguments = dict(zip(kernel.arg_names, args, strict=False))
-            arguments |= {n: meta.pop(n) for n in list(meta) if n in kernel.arg_names}
-            yield Launch(form, FLOATS[dtype], aligned, kernel, arguments, meta)
+        for call_of_launch in seen:
+            yield Launch(form, FLOATS[dtype], aligned, *call_of_launch)
 
 
-def specialised(launch: Launch) -> tuple[dict, dict, dict]:
-    """(signature, constants, attributes) as Triton derives them from arguments."""
-    constants: dict[tuple[int, ...], Any] = {}
-    attributes: dict[tuple[int, ...], Any] = {}
-
-    def kind(value: Any, path: tuple[int, ...], param: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(kind(v, (*path, i), param) for i, v in enumerate(value))
-        plain = isinstance(value, int) and not param.do_not_specialize
-        if value is None or param.is_constexpr or (plain and value == 1):
-            constants[path] = value
-            return "constexpr"
-        if isinstance(value, float):
-            return param.annotation_type or "fp32"
-        place = value.data_ptr() if isinstance(value, torch.Tensor) else value
-        if place % 16 == 0 and not param.do_not_specialize:
-            attributes[path] = [["tt.divisibility", 16]]
-        if isinstance(value, torch.Tensor):
-            return f"*{FLOATS[value.dtype]}"
-        return param.annotation_type or "i32"
-
-    signature = {
-        p.name: kind(launch.arguments[p.name], (i,), p) for i, p in enumerate(launch.kernel.params)
-    }
-    return signature, constants, attributes
+def launched(launch: Launch, arch: int, whole: bool = True) -> Any:
+    """The binary of one launch on an architecture, made and bound as Triton does on a device."""
+    _triton.INTERPRETED = False
+    fake_gpu.use(arch, whole)
+    kept = Kept(launch.kernel)
+    try:
+        LAUNCH(kept, launch.programs, launch.tensor, *launch.arguments, **launch.meta)
+    except Exception as error:
+        raise RuntimeError(f"{launch.form} ({launch.dtype}): {launch.name} on {arch}") from error
+    return kept.binary
 
 
 def resources(cubin: bytes) -> dict[str, int]:
@@ -162,19 +166,13 @@ def resources(cubin: bytes) -> dict[str, int]:
 
 def compiled(launch: Launch, arch: int) -> dict[str, Any]:
     """One launch compiled for one architecture: registers, spills and access widths."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    source = ASTSource(launch.kernel, *specialised(launch))
-    options = dict(enable_fp_fusion=False, **launch.options)
-    binary = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    binary = launched(launch, arch)
     ptx = binary.asm["ptx"]
     copies = re.findall(r"cp\.async\.c[ag]\.\S+ \[[^\]]*\], \[[^\]]*\], (0x\w+)", ptx)
     used = resources(binary.asm["cubin"])
     return dict(
         form=launch.form,
-        kernel=launch.kernel.fn.__name__,
+        kernel=launch.name,
         dtype=launch.dtype,
         aligned=launch.aligned,
         arch=arch,

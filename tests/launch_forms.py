@@ -1,0 +1,151 @@
+"""Every operation on banks, batches and sequences with every optional argument, for `launches.py`.
+
+`layer_forms.py` has the forms whose machine code is looked at; here are those that only have to be
+launched, so that their number is no matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from fedfast.kernels import (
+    Segments,
+    Server,
+    aggregate,
+    cross_entropy,
+    dropout,
+    gather,
+    gram,
+    log_softmax,
+    log_softmax_backward,
+    mix,
+    perturb,
+    sensitivity,
+    stats,
+    step,
+)
+from fedfast.kernels.server import RULES
+from torch import Tensor
+
+FAR = 2**31 + 64  # elements between clients: more than 32 bits count
+Forms = Iterator[tuple[str, Callable[[], Any]]]
+
+
+class Make(NamedTuple):
+    """Operands of one dtype: as they are, with every size 1, or with clients `FAR` apart.
+
+    The last are "meta" tensors, which have strides but no memory.
+    """
+
+    dtype: torch.dtype
+    ones: bool = False
+    far: bool = False
+
+    @property
+    def device(self) -> str:
+        return "meta" if self.far else "cpu"
+
+    def size(self, n: int) -> int:
+        return 1 if self.ones else n
+
+    def dense(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Without space between clients."""
+        sizes = [self.size(n) for n in shape]
+        return torch.zeros(sizes, dtype=dtype or self.dtype, device=self.device)
+
+    def __call__(self, *shape: int) -> Tensor:
+        """`[K, ...]`, what belongs to a client in one piece."""
+        dense = self.dense(*shape)
+        if not self.far:
+            return dense
+        places = torch.empty(dense.shape[0], FAR, dtype=self.dtype, device=self.device)
+        return places[:, : dense[0].numel()].view(dense.shape)
+
+
+def named(call: Callable[..., Any], *args: Any, **options: Any) -> tuple[str, Callable[[], Any]]:
+    """A form: the operation with these arguments, named after those that are not tensors."""
+    shown = (f"{k}={v if not isinstance(v, Tensor) else '...'}" for k, v in options.items())
+    return f"{call.__name__} {' '.join(shown)}", partial(call, *args, backend="triton", **options)
+
+
+def bank_forms(make: Make) -> Forms:
+    """`mix`, `perturb`, `step`, `stats`, `gram`, `sensitivity`."""
+    size = make.size(400)
+    w, g, m = (make(3, 400) for _ in range(3))
+    row, given = make.dense(400), make.dense(3)
+    cut = Segments.of([0], [1]) if make.ones else Segments.of([0, 160], [150, 200], [True, False])
+    layers = dict(segments=cut)
+    for y, b in product((g, row), (1.0, given)):
+        yield named(mix, w, y, b=b)
+    rho = make.dense(3, cut.count)
+    known = (dict(), dict(norm=given)), (dict(), dict(adaptive=0.01)), (dict(), layers)
+    for norm, adaptive, cuts in product(*known):
+        yield named(perturb, w, [g, row], 0.1, alpha=given, **norm, **adaptive, **cuts)
+    yield named(perturb, row, [g, row] * 4, rho if cut.count > 1 else given, **layers)
+    yield named(perturb, w, g, rho, adaptive=0.5, **layers)
+    clips = dict(), dict(clip_norm=1.0), dict(clip_norm=given, squares=_squares(make, 7))
+    moments = dict(), dict(m=m, momentum=0.9), dict(m=m, momentum=given, nesterov=True)
+    for clip, moment, prox in product(clips, moments, (dict(), dict(w_ref=row, lam=0.1))):
+        yield named(step, w, [g, (m, 0.5)], 0.1, weight_decay=0.01, **clip, **moment, **prox)
+    yield named(step, row, [g] * 8, given, w_ref=w, lam=given, out=w)
+    for y, x_ref, cuts in product((None, g), (None, row), (dict(), layers)):
+        yield named(stats, w, y, x_ref=x_ref, y_ref=None if y is None else m, **cuts)
+        yield named(gram, w, x_ref, **cuts)
+    for before, normalize in product((g, row), (False, True)):
+        yield named(sensitivity, w, before, cut, normalize=normalize)
+    assert w.shape[1] == size
+
+
+def _squares(make: Make, places: int) -> Tensor:
+    return make.dense(3, places, dtype=torch.float64)
+
+
+def server_forms(make: Make) -> Forms:
+    """`aggregate`: chunks, bases of each client and shared, every rule."""
+    w, g, row = make(3, 400), make(3, 400), make.dense(400)
+    acc = make.dense(400, dtype=torch.float64)
+    moments = dict(m=row.clone(), v=row.clone())
+    for base, first in product((row, g), (True, False)):
+        yield named(aggregate, w, make.dense(3), base, acc=acc, first=first)
+        for rule in RULES:
+            given = dict(server=Server(rule), w=row, **moments)
+            yield named(aggregate, w, 0.5, base, acc=acc, first=first, **given)
+
+
+def data_forms(make: Make) -> Forms:
+    """`gather`: copies of any dtype, images in every look."""
+    rows = make.dense(3, 5, dtype=torch.int64)
+    for dtype in (make.dtype, torch.int64, torch.uint8):
+        yield named(gather, make.dense(9, 20, dtype=dtype), rows)
+    yield named(gather, make.dense(9, 20), rows, out=make(3, 5, 20))
+    images, out = make.dense(9, 3, 8, 8, dtype=torch.uint8), make(3, 5, 3, 8, 8)
+    tone = make.dense(3)
+    looks = dict(), dict(scale=tone, shift=tone), dict(scale=tone, shift=tone, margin=tone)
+    moves = dict(offset=make.dense(3, 5, 2, dtype=torch.int32)) if not make.ones else dict()
+    for look, offset, flip in product(looks, (dict(), moves), (dict(), dict(flip=rows > 0))):
+        yield named(gather, images, rows, out=out, **look, **offset, **flip)
+
+
+def batch_forms(make: Make) -> Forms:
+    """`cross_entropy`, `log_softmax`, `dropout`."""
+    for batch, classes in (5, 10), (5, 600):
+        logits, count = make(3, batch, classes), make.dense(3, dtype=torch.int32)
+        targets = make.dense(3, batch, dtype=torch.int64)
+        for dlogits in (logits, None):
+            yield named(cross_entropy, logits, targets, count, dlogits=dlogits)
+        for out in (logits, None):
+            yield named(log_softmax, logits, out=out)
+            yield named(log_softmax_backward, logits, make(3, batch, classes), dx=out)
+    x, seeds = make(3, 5, 48), make.dense(3, dtype=torch.int64)
+    for p, layer, span in product((0.0, 0.5, 1.0), (0, 1, 2**32 - 1), (1, make.size(48))):
+        yield named(dropout, x, p, seeds, layer, span=span)
+    numbers = np.float32(0.5), seeds, np.int64(1)
+    yield named(dropout, x, *numbers, span=np.int32(make.size(48)))
+
+
+FORMS = bank_forms, server_forms, data_forms, batch_forms
