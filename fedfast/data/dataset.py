@@ -51,13 +51,21 @@ class Data:
 
 def find(name: str, root: Path, file: str, folders: Sequence[str]) -> Path:
     """The first of the `folders` of `root` that holds `file`; FileNotFoundError names them all."""
-    places = [root / folder / file for folder in folders]
+    return find_any(name, root, (file,), folders)
+
+
+def find_any(name: str, root: Path, files: Sequence[str], folders: Sequence[str]) -> Path:
+    """The first of the `files`, names of the same content, in the first of the `folders` with one.
+
+    Raises FileNotFoundError that names all places.
+    """
+    places = [root / folder / file for folder in folders for file in files]
     for place in places:
-        if place.exists():
+        if place.is_file():
             return place
     looked = ", ".join(str(place) for place in places)
     raise FileNotFoundError(
-        f"root: data set {name!r} needs {file}; found none of {looked}. "
+        f"root: data set {name!r} needs {files[0]}; found none of {looked}. "
         "Nothing is downloaded: put the canonical files in one of these folders"
     )
 

@@ -95,5 +95,6 @@ def as_inputs(x: Tensor, normalize: Normalize | None, dtype: torch.dtype) -> Ten
 
 
 def stored(x: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    """`x` on the device: floats as `dtype`, bytes and tokens as they are."""
+    """`x` on the device, contiguous: floats as `dtype`, bytes and tokens as they are."""
+    x = x.resolve_neg().contiguous()  # the data may have been made without `as_samples`
     return x.to(device, dtype if x.is_floating_point() else x.dtype)
