@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .samples import Samples
@@ -41,6 +42,8 @@ class Data:
         samples.
         """
         total = len(self.train)
+        if isinstance(count, bool) or not isinstance(count, int | np.integer):
+            raise TypeError(f"holdout: expected an integer; got {count!r}")
         if not 1 <= count < total:
             raise ValueError(f"holdout: expected 1 <= holdout < {total} samples; got {count}")
         cut = total - count

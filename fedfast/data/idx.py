@@ -18,6 +18,7 @@ from .dataset import check_md5
 
 _DTYPES = {0x08: "u1", 0x0C: ">i4"}  # by the third byte of the magic number
 _MOST = 1032  # bytes that deflate can make of one
+_PAST = 1 << 16  # bytes read past what was claimed, to say how many there are
 
 
 def read_idx(path: str | Path, ndim: int, md5: str | None = None, kind: int = 0x08) -> np.ndarray:
@@ -62,8 +63,9 @@ def _parse(stream: Any, ndim: int, path: Path, kind: int, most: int) -> np.ndarr
         raise ValueError(f"{says} a file that holds at most {most}")
     check_room(str(path), size)
     raw = stream.read(size)
-    if len(raw) != size or stream.read(1):
-        raise ValueError(f"{says} {len(raw) if len(raw) != size else 'more'}")
+    more = len(stream.read(_PAST))
+    if len(raw) != size or more:
+        raise ValueError(f"{says} {'at least ' * (more == _PAST)}{len(raw) + more}")
     return np.frombuffer(raw, dtype=dtype).reshape(shape)
 
 
