@@ -45,7 +45,9 @@ def plain_array(value: Any, name: str) -> np.ndarray:
     if array.dtype.kind not in "biufc" or array.dtype.itemsize > (16 if _complex(array) else 8):
         raise TypeError(f"{name}: expected an array of numbers; got dtype {array.dtype}")
     native = array.dtype.newbyteorder("=")
-    ready = array.flags.c_contiguous and array.flags.writeable and array.dtype.isnative
+    # Axes of one element count as contiguous whatever their stride, which torch may refuse.
+    steps = all(step >= 0 and step % array.itemsize == 0 for step in array.strides)
+    ready = array.flags.c_contiguous and array.flags.writeable and array.dtype.isnative and steps
     if not ready:  # torch warns when it shares memory that numpy holds read-only
         check_room(name, array.nbytes)
     return np.asarray(array, order="C") if ready else np.array(array, dtype=native, order="C")

@@ -87,8 +87,13 @@ def unchecked(obj: Any, name: str) -> Samples:
         raise TypeError(f"{name}.y: expected integer class labels; got {y.dtype}")
     if normalize is not None:
         normalize.check(f"{name}.x", x)
-    if owner is not None and owner.shape != y.shape:
-        raise ValueError(f"{name}.owner: expected shape {list(y.shape)}; got {list(owner.shape)}")
+    if owner is not None:
+        owner = plain(owner, f"{name}.owner")
+        if owner.shape != y.shape or owner.is_floating_point() or owner.dtype == torch.bool:
+            raise ValueError(
+                f"{name}.owner: expected integers of shape {list(y.shape)}; "
+                f"got {owner.dtype} {list(owner.shape)}"
+            )
     return Samples(x, y.to(torch.int64), normalize, owner)
 
 
