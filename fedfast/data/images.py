@@ -39,11 +39,13 @@ def tiny_imagenet(name: str, root: Path) -> Data:
         raise ValueError(
             f"{top / 'wnids.txt'}: expected {TINY_SIZES[0]} classes; found {len(set(classes))}"
         )
+    listing = Listing()
     train = [
         (path, label)
         for label, wnid in enumerate(classes)
-        for path in _counted(top / "train" / wnid / "images")
+        for path in _counted(listing, top / "train" / wnid / "images")
     ]
+    listing.tell(top)
     test = _annotated(top / "val", {wnid: label for label, wnid in enumerate(classes)})
     parts = [_read(part, CENTRED, "RGB", (64, 64)) for part in (train, test)]
     return Data(parts[0], parts[1], name, len(classes))
@@ -79,9 +81,9 @@ def folder(name: str, root: Path) -> Data:
     return Data(parts[0], parts[1], name, len(classes))
 
 
-def _counted(place: Path) -> list[Path]:
+def _counted(listing: Listing, place: Path) -> list[Path]:
     """The images of one class of Tiny-ImageNet: all of them, or an error."""
-    found = Listing().images(place) if place.is_dir() else []
+    found = listing.images(place) if place.is_dir() else []
     if len(found) != TINY_SIZES[1]:
         raise ValueError(f"{place}: expected {TINY_SIZES[1]} images; found {len(found)}")
     return found
