@@ -112,7 +112,9 @@ def laid_out(draw):
     dtype = np.dtype(draw(NUMBERS))
     small = {"min_value": 0, "max_value": 100} if dtype.kind in "iu" else {}
     elements = arrays.from_dtype(dtype, allow_nan=False, allow_infinity=False, **small)
-    array = draw(arrays.arrays(dtype, arrays.array_shapes(max_dims=4, max_side=4), elements=elements))
+    array = draw(
+        arrays.arrays(dtype, arrays.array_shapes(max_dims=4, max_side=4), elements=elements)
+    )
     array = array.transpose(draw(st.permutations(range(array.ndim))))
     cuts = [slice(None, None, draw(st.sampled_from([1, -1, 2, -2]))) for _ in range(array.ndim)]
     array = array[tuple(cuts)]
@@ -144,7 +146,13 @@ def odd_inputs():
     yield from (np.zeros(4, dtype=[("a", "f4")]), np.array([["a"]] * 4), np.array([[b"a"]] * 4))
     yield from (np.zeros((4, 3), "M8[s]"), np.zeros((4, 3), "m8[s]"), np.full((4, 3), None))
     yield from (np.zeros((4, 3), np.longdouble), np.zeros((4, 3), np.complex128))
-    yield from (np.full((4, 3), 2**63, np.uint64), np.full((4, 3), 10**30), [[1.0]] * 4, "abcd", None)
+    yield from (
+        np.full((4, 3), 2**63, np.uint64),
+        np.full((4, 3), 10**30),
+        [[1.0]] * 4,
+        "abcd",
+        None,
+    )
     yield from (np.float32(1.0), torch.tensor(1.0), {"a": 1}, {1.0, 2.0}, iter([1.0]), object())
 
 
@@ -159,7 +167,9 @@ def test_what_is_not_plain_numbers_is_named():
             lambda x=x: FederatedData.from_index((x, y), [[0], [1]]),
             lambda x=x: halves(NCHW, LABELS).with_test([(x, y), (x, y)]),
         ):
-            with pytest.raises((TypeError, ValueError), match=r"^(train|samples|client 0|test.0.)\.x: "):
+            with pytest.raises(
+                (TypeError, ValueError), match=r"^(train|samples|client 0|test.0.)\.x: "
+            ):
                 call()
 
 
@@ -169,7 +179,7 @@ def test_what_is_not_plain_numbers_is_named():
         (np.array([0.0, 1.0, 2.0, 1.0]), "expected integer class labels; got torch.float64"),
         (np.array([0.0, 1.0, np.nan, 1.0]), "expected integer class labels"),
         (np.array([0, 1, -100, 1]), "expected labels >= 0; sample 2 has -100"),
-        (np.array([0, 1, 2**31, 1]), "expected class labels below 16,777,216; sample 2 has 2147483648"),
+        (np.array([0, 1, 2**31, 1]), "expected class labels below 16,777,216; sample 2"),
         (np.array([0, 2**62, 0, 1]), "expected class labels below 16,777,216; sample 1 has"),
         (np.array([0, 2**63, 0, 1], dtype=np.uint64), r"expected integers below 2\^63"),
         (np.eye(4, dtype=np.int64), r"expected shape \[4\], one label per row of x; got \[4, 4\]"),
@@ -263,5 +273,7 @@ def test_index_maps_that_do_not_fit_are_named(indices, says):
 def test_labels_may_have_gaps_but_not_of_gigabytes():
     y = LABELS.clone()
     y[3] = (1 << 24) - 1
-    with pytest.raises(ValueError, match=r"^samples\.y: expected labels from 0 .* 16777215 and 9 cli"):
+    with pytest.raises(
+        ValueError, match=r"^samples\.y: expected labels from 0 .* 16777215 and 9 cli"
+    ):
         dirichlet((NCHW, y), 9, 1.0)

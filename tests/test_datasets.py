@@ -1,4 +1,4 @@
-"""Data sets with a `__getitem__` of their own: what it says is what is trained on, item for item."""
+"""Data sets with a `__getitem__` of their own: what it says is what is trained on."""
 
 import numpy as np
 import pytest
@@ -143,7 +143,9 @@ def test_labels_and_inputs_of_every_kind():
     assert found.y.tolist() == [1, 2, 3, 4, 5, 6] and found.x[:, 0, 0].tolist() == list(range(6))
     bad = [1.0, True, "1", None, np.bool_(True), torch.tensor(True), torch.eye(3)[0], [1], 2**70]
     for label in [*bad, torch.tensor([1, 0, 0]), np.float32(1), np.array(1.0), b"1", np.str_("1")]:
-        with pytest.raises((TypeError, ValueError), match=r"^train\[1\]\[1\]: expected .*class label"):
+        with pytest.raises(
+            (TypeError, ValueError), match=r"^train\[1\]\[1\]: expected .*class label"
+        ):
             as_samples(Kinds([0, label]), "train")
 
 

@@ -85,7 +85,9 @@ def test_hidden_and_other_files_are_skipped_and_named(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"Mac OS X")
-    with pytest.warns(UserWarning, match="skipped 9 files or folders .*train/.DS_Store.*, \\.\\.\\."):
+    with pytest.warns(
+        UserWarning, match="skipped 9 files or folders .*train/.DS_Store.*, \\.\\.\\."
+    ):
         found = load("folder", tmp_path)
     assert torch.equal(found.train.x, expected.train.x) and found.classes == 2
     assert torch.equal(found.test.y, expected.test.y)

@@ -36,7 +36,8 @@ from fedfast.data import (
 
 X, Y = torch.randn(40, 3), torch.arange(40) % 4
 PARTS = [dirichlet, dirichlet_equal, hsu, iid, pathological, shards]
-MORE = {"dirichlet": (1.0,), "dirichlet_equal": (1.0,), "hsu": (1.0,), "pathological": (2,), "shards": (2,)}  # fmt: skip
+MORE = {"dirichlet": (1.0,), "dirichlet_equal": (1.0,), "hsu": (1.0,)}
+MORE |= {"pathological": (2,), "shards": (2,)}
 
 
 def refused(call, says, error=(ValueError, TypeError)):
@@ -79,7 +80,9 @@ def png(width, height):
     """The smallest PNG of that size: one colour, its rows packed without holding them."""
 
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     packer = zlib.compressobj(9)
     row = bytes(1 + width)
@@ -130,14 +133,19 @@ def test_a_label_that_asks_for_a_huge_table():
     y = Y.clone()
     y[7] = 2**24 - 1
     for deal in PARTS:
-        refused(lambda d=deal: d((X, y), 10, *MORE.get(d.__name__, ())), "^samples.y: expected labels f")
+        refused(
+            lambda d=deal: d((X, y), 10, *MORE.get(d.__name__, ())), "^samples.y: expected labels f"
+        )
     data = FederatedData.from_arrays([X] * 10, [y] * 10)
     refused(data.counts, "^clients: expected labels from 0 without large gaps")
 
 
 def test_a_view_of_more_than_there_is():
     """One number, 10^13 times: strides of 0 claim what a copy would take."""
-    refused(lambda: as_samples((torch.zeros(1, 1).expand(40, 10**13), Y)), "^samples.x: expected what fits")
+    refused(
+        lambda: as_samples((torch.zeros(1, 1).expand(40, 10**13), Y)),
+        "^samples.x: expected what fits",
+    )
     wide = np.broadcast_to(np.zeros((40, 1)), (40, 10**13))
     refused(lambda: as_samples((wide, Y)), "^samples.x: expected what fits into memory")
 
@@ -170,17 +178,23 @@ def test_arguments_of_a_run(name):
     refused(lambda: Simulation(model, data, **{name: HUGE[name]}), f"^{name}: expected")
 
 
-@pytest.mark.parametrize("name", ["lr", "server_lr", "weight_decay", "clip_norm", "memory", "lr_decay"])
+@pytest.mark.parametrize(
+    "name", ["lr", "server_lr", "weight_decay", "clip_norm", "memory", "lr_decay"]
+)
 def test_numbers_that_no_float_holds(name):
     data = iid((X, Y), 4)
-    refused(lambda: Simulation(torch.nn.Linear(3, 4), data, **{name: 10**400}), f"^{name}: expected")
+    refused(
+        lambda: Simulation(torch.nn.Linear(3, 4), data, **{name: 10**400}), f"^{name}: expected"
+    )
 
 
-def test_epochs_whose_batches_do_not_fit():
+def test_epochs_whose_batches_do_not_fit(monkeypatch):
     data = iid((X, Y), 4)
     call = lambda: Simulation(torch.nn.Linear(3, 4), data, local_epochs=10**7, rounds=1)  # noqa: E731
     if 5 * 8 * 10 * 10**7 > 0.9 * __import__("fedfast.data.claims", fromlist=["free"]).free():
-        refused(call, "^local_epochs: batches of 10,000,000 epochs of 10 samples: expected what fits")
+        refused(
+            call, "^local_epochs: batches of 10,000,000 epochs of 10 samples: expected what fits"
+        )
 
 
 def test_a_small_share_still_draws_one_client():
@@ -249,7 +263,9 @@ def test_files_that_are_no_text(tmp_path):
 
 def test_aliases_and_merges_stay_allowed(tmp_path):
     path = tmp_path / "run.yaml"
-    path.write_text(BASE.replace("{fedavg: {}}", "\n  fedsam: &s {rho: 0.2}\n  b: {name: fedsam, <<: *s}"))
+    path.write_text(
+        BASE.replace("{fedavg: {}}", "\n  fedsam: &s {rho: 0.2}\n  b: {name: fedsam, <<: *s}")
+    )
     config = load_config(path, ["--rounds", "3"])
     assert config.rounds == 3 and config.algorithms["b"].options()["rho"] == 0.2
 
@@ -262,7 +278,10 @@ OTHER = [None, "3", 2.5, True, [2], float("nan"), {}, -1, 0, 10**30, object()]
 def test_partition_arguments_of_other_types(deal, value):
     more = MORE.get(deal.__name__, ())
     refused(lambda: deal((X, Y), value, *more), "^clients: expected")
-    refused(lambda: partition(deal.__name__.replace("_", "-"), value, clients=2), "expected|option|missing")
+    refused(
+        lambda: partition(deal.__name__.replace("_", "-"), value, clients=2),
+        "expected|option|missing",
+    )
     if more and not (deal is hsu and value == 0) and value != 2.5:
         options = {"alpha": "alpha", "classes_per_client": "classes_per_client"}
         if not (isinstance(more[0], float) and value == 10**30):
@@ -300,10 +319,10 @@ def test_other_arguments_of_other_types():
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *(("mlp", {"hidden": v}) for v in ([-1], [0], ["a"], [1.5], 5, "ab", [True], [10**12], None)),
+        *(("mlp", {"hidden": v}) for v in ([-1], [0], ["a"], [1.5], 5, "ab", [True], [10**12])),
         *(("cnn", {"channels": v}) for v in ((1,), (1, 2, 3), (0, 1), 4, (10**9, 10**9))),
         *(("lenet", {"kernel": v}) for v in (0, -1, "5", 2.5, None, 10**12)),
-        *(("lstm", {o: v}) for o in ("embedding", "hidden", "layers") for v in (0, "1", None, 10**12)),
+        *(("lstm", {o: v}) for o in ("embedding", "hidden", "layers") for v in (0, "1", 10**12)),
         *(("stochastic", {"dimZ": v}) for v in (0, -1, "a", 1.5, 10**13)),
         *(("resnet18-gn", {"groups": v}) for v in (0, 3, "2", 1.5)),
     ],
@@ -315,7 +334,9 @@ def test_options_of_models(name, options):
     refused(lambda: models.build(name, input_shape=shape, classes=10, **options), says)
 
 
-@pytest.mark.parametrize("value", [None, "ab", 3, (), (0, 3), (-1,), ("a",), (2.5,), (10**12, 10**12)])
+@pytest.mark.parametrize(
+    "value", [None, "ab", 3, (), (0, 3), (-1,), ("a",), (2.5,), (10**12, 10**12)]
+)
 def test_shapes_and_classes_of_models(value):
     refused(lambda: models.build("mlp", input_shape=value, classes=3), "^input_shape: expected")
     if value != 3:

@@ -180,7 +180,9 @@ class RunConfig(Section):
     participation: float = Field(
         0.1, gt=0, le=1, description="share of the clients that trains in each round"
     )
-    local_epochs: Count = Field(1, lt=1 << 24, description="passes over its own data a client makes per round")
+    local_epochs: Count = Field(
+        1, lt=1 << 24, description="passes over its own data a client makes per round"
+    )
     batch_size: Count | None = Field(50, description="samples per local step; null = all")
     lr: Rate = Field(
         0.1, description="local learning rate of round 1, or {name: cosine, start: .., rounds: ..}"

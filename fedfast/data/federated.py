@@ -98,7 +98,7 @@ class FederatedData:
         y, offsets = bank.y.to(device), offsets.to(device)
         return cls(bank.x, y, order_on, offsets, sizes, normalize=bank.normalize)
 
-    def with_test(self, test: Sequence[Any] | None) -> FederatedData:
+    def with_test(self, test: Sequence[Any] | Mapping[Any, Any] | None) -> FederatedData:
         """The same data with one test part per client, as `from_arrays` takes them."""
         if test is None:
             return self

@@ -92,9 +92,7 @@ def _format(dataset: Any) -> str | None:
     return (getattr(dataset, "format", None) or {}).get("type")
 
 
-def _inputs(
-    dataset: Any, x: str, y: str, name: str, ys: list[int]
-) -> Iterator[tuple[str, Any]]:
+def _inputs(dataset: Any, x: str, y: str, name: str, ys: list[int]) -> Iterator[tuple[str, Any]]:
     """(name, input) of every row, its label to `ys`: a transform is applied once, to both alike."""
     if _format(dataset) not in (None, "custom"):
         dataset = dataset.with_format(None)  # formats of their own turn pictures into arrays
@@ -109,7 +107,7 @@ def _inputs(
 
 def _dtype(dataset: Any, column: str) -> str | None:
     """The type of a column of arrays; a transform may make columns that have none."""
-    feature = (dataset.features or {}).get(column)
+    feature: Any = (dataset.features or {}).get(column)
     return feature.dtype if type(feature).__name__.startswith("Array") else None
 
 

@@ -76,6 +76,8 @@ def _hidden(path: Path) -> bool:
 def _left(here: Path, name: str) -> bool:
     """Whether the folder `name` is hidden, or a link to a folder above: a walk without end."""
     path = here / name
-    return _hidden(path) or (path.is_symlink() and path.resolve() in here.resolve().parents) or (
-        path.is_symlink() and path.resolve() == here.resolve()
+    return (
+        _hidden(path)
+        or (path.is_symlink() and path.resolve() in here.resolve().parents)
+        or (path.is_symlink() and path.resolve() == here.resolve())
     )

@@ -77,7 +77,7 @@ class _Reader(pickle._Unpickler):
             raise pickle.UnpicklingError(f"it is cut short: {size} bytes are not there")
         self.append(bytearray(raw))  # type: ignore[attr-defined]
 
-    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8  # type: ignore[assignment]
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("_codecs", "encode"):

@@ -99,7 +99,9 @@ def _odd(value: Tensor) -> str | None:
     if value.is_nested:
         return "a nested tensor"
     if value.layout != torch.strided:
-        return f"a sparse one, {value.layout}" if "sparse" in str(value.layout) else "another layout"
+        return (
+            f"a sparse one, {value.layout}" if "sparse" in str(value.layout) else "another layout"
+        )
     if value.is_quantized:
         return f"a quantized one, {value.dtype}"
     if value.is_meta:

@@ -24,8 +24,8 @@ def load(name: str, root: str | Path = "data") -> Data:
 
     "digits"                  scikit-learn's bundled 1,797 images, float32 `[n, 1, 8, 8]` / 16;
                               1,437 train and 360 test, a fixed split that keeps the class shares
-    "mnist", "fashion-mnist"  `[n, 1, 28, 28]`, 60,000 and 10,000, four idx .gz files, MD5 checked, or
-                              the same unpacked (also Kaggle's train-images.idx3-ubyte), unchecked
+    "mnist", "fashion-mnist"  `[n, 1, 28, 28]`, 60,000 and 10,000, four idx .gz files, MD5 checked;
+                              or unpacked ones (also Kaggle's train-images.idx3-ubyte), by any MD5
     "emnist-balanced", "emnist-byclass", "emnist-bymerge", "emnist-digits", "emnist-letters",
     "emnist-mnist"            `[n, 1, 28, 28]`, four idx files
     "qmnist"                  MNIST with the writers of QMNIST as owners, MD5 checked

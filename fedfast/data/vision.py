@@ -20,11 +20,14 @@ from .stacking import is_picture, label, picture, stack
 
 Pair = tuple[Tensor, Tensor]
 
+
+def _ways(kind: Any) -> tuple[Any, Any, Any]:
+    """What `dataset[i]`, `len` and attributes run."""
+    return kind.__getitem__, kind.__len__, kind.__getattribute__
+
+
 # As they were when this module was loaded: who replaces them is not taken for them.
-_TORCH = {
-    kind: (kind.__getitem__, kind.__len__, kind.__getattribute__)
-    for kind in (TensorDataset, Subset)
-}
+_TORCH = {kind: _ways(kind) for kind in (TensorDataset, Subset)}
 _TORCHVISION = {"MNIST": "mnist", "CIFAR10": "cifar", "SVHN": "svhn"}  # whose items, in which file
 
 
@@ -79,8 +82,7 @@ def _whole(dataset: Any) -> Pair | None:
 
 def _is(dataset: Any, kind: type) -> bool:
     """Whether it is of this class itself, whose ways are still those of torch."""
-    own_ways = (kind.__getitem__, kind.__len__, kind.__getattribute__)  # type: ignore[attr-defined]
-    return type(dataset) is kind and own_ways == _TORCH[kind]
+    return type(dataset) is kind and _ways(kind) == _TORCH[kind]
 
 
 def _tensors(tensors: Any) -> Pair | None:
@@ -98,7 +100,7 @@ def _is_torchvision(dataset: Any) -> bool:
     kind = type(dataset)
     code = getattr(kind.__getitem__, "__code__", None)
     for name, file in _TORCHVISION.items():
-        module = sys.modules.get(f"torchvision.datasets.{file}")
+        module: Any = sys.modules.get(f"torchvision.datasets.{file}")
         known = getattr(getattr(module, name, None), "__getitem__", None)
         if code is None or known is not kind.__getitem__ or code.co_filename != module.__file__:
             continue
