@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -90,7 +90,7 @@ def memory(value: Any) -> None:
 
 def one_of(name: str, value: Any, known: Sequence[str]) -> None:
     """One of the known words."""
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise unknown(name, str(value), known)
 
 
@@ -132,7 +132,7 @@ def algorithm(value: Algorithm | str) -> Algorithm:
 
 def callbacks(value: Any) -> tuple[Callable[..., object], ...]:
     """A sequence of callables."""
-    if callable(value) or not all(callable(f) for f in value):
+    if not isinstance(value, Iterable) or callable(value) or not all(map(callable, value)):
         raise TypeError(f"callbacks: expected a sequence of callables f(sim, row); got {value!r}")
     return tuple(value)
 

@@ -277,3 +277,16 @@ def test_labels_may_have_gaps_but_not_of_gigabytes():
         ValueError, match=r"^samples\.y: expected labels from 0 .* 16777215 and 9 cli"
     ):
         dirichlet((NCHW, y), 9, 1.0)
+
+
+def test_values_beyond_the_runs_type_are_named():
+    """1e300 is finite as float64, and would silently be infinite in a float32 run."""
+    x = NCHW.double()
+    x[5, 0, 0, 0] = 1e300
+    with pytest.raises(ValueError, match="^x: expected values that torch.float32 can hold; got 1e"):
+        Simulation(net(), halves(x, LABELS), rounds=1)
+    with pytest.raises(ValueError, match="^x: expected values that torch.float32 can hold"):
+        Simulation(net(), halves(NCHW, LABELS), rounds=1, test=(x, LABELS))
+    for small in (NCHW.half(), NCHW.bfloat16(), NCHW.double()):
+        weights, _ = trained(halves(small, LABELS))
+        assert torch.equal(weights, trained(halves(small.float(), LABELS))[0])

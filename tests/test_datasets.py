@@ -194,6 +194,7 @@ class Short(TensorDataset):
         (Endless(), "train: expected .* a map-style Dataset with a length; got Endless"),
         (Unsized(), "train: expected .* a map-style Dataset with a length; got Unsized"),
         (Short(X, Y), r"train\[6\]: expected 9 items, as its length says; got IndexError"),
+        (Subset(TensorDataset(X, Y), [0, 6]), r"train\[1\]: expected 2 items"),
         (TensorDataset(X), r"train\[0\]: expected a pair"),
         (TensorDataset(X, Y, Y), r"train\[0\]: expected a pair"),
         (TensorDataset(X, X), r"train\[0\]\[1\]: expected an integer class label"),

@@ -71,6 +71,8 @@ def joined(parts: list[Samples], normalize: Normalize | None) -> Samples:
     first = parts[0].x
     if normalize is None:
         normalize = parts[0].normalize
+    elif not isinstance(normalize, Normalize):
+        raise TypeError(f"normalize: expected a fedfast.data.Normalize; got {normalize!r}")
     else:
         normalize.check("client 0.x", first)
     for i, part in enumerate(parts):

@@ -33,7 +33,7 @@ def check_room(name: str, size: int) -> None:
 
 
 def check_table(name: str, clients: int, largest: int) -> None:
-    """ValueError where a table of clients by classes, labels up to `largest`, would be too large."""
+    """ValueError where a table of clients by classes, up to `largest`, would be too large."""
     if clients * (largest + 1) > MAX_TABLE:
         raise ValueError(
             f"{name}: expected labels from 0 without large gaps; label {largest} and {clients} "

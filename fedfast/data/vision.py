@@ -62,6 +62,9 @@ def _item(dataset: Any, i: int, name: str) -> Any:
         raise ValueError(
             f"{name}[{i}]: expected {len(dataset)} items, as its length says; got {error!r}"
         ) from error
+    except Exception as error:
+        error.add_note(f"{name}[{i}]: raised by the data set's own __getitem__")
+        raise
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise TypeError(f"{name}[{i}]: expected a pair (x, y); got {type(item).__name__}")
     return item
@@ -76,6 +79,8 @@ def _whole(dataset: Any) -> Pair | None:
         if of is None:
             return None
         rows = torch.as_tensor([int(i) for i in dataset.indices], dtype=torch.int64)
+        if len(rows) and not -len(of[1]) <= int(rows.min()) <= int(rows.max()) < len(of[1]):
+            return None  # the item that is not there will be named
         return of[0][rows], of[1][rows]
     return _torchvision(dataset) if _is_torchvision(dataset) else None
 
