@@ -102,7 +102,9 @@ def bank_rows(i: int, index: Any, n: int) -> np.ndarray:
 
 
 def _numbers(name: str, index: Any) -> np.ndarray:
-    """The rows as an array, whatever holds them."""
+    """The rows as an array, whatever holds them; it is copied later, so that it may be a view."""
+    if type(index) is np.ndarray and index.dtype.kind in "iu":
+        return index
     if isinstance(index, set | frozenset | str | bytes | Mapping) or not hasattr(index, "__len__"):
         raise TypeError(f"{name}: expected a sequence of rows; got {type(index).__name__}")
     if isinstance(index, Sequence):
@@ -110,6 +112,7 @@ def _numbers(name: str, index: Any) -> np.ndarray:
             index = np.asarray(index)
         except (ValueError, TypeError, OverflowError, RuntimeError) as error:
             raise ValueError(f"{name}: expected shape [n_i]; got {error}") from error
-        if index.dtype.kind not in "biuf":
-            index = index.astype(object)
+        if index.dtype.kind in "biuf":
+            return index
+        index = index.astype(object)
     return np.asarray(plain(index, name).cpu().numpy())

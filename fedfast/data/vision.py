@@ -62,9 +62,6 @@ def _item(dataset: Any, i: int, name: str) -> Any:
         raise ValueError(
             f"{name}[{i}]: expected {len(dataset)} items, as its length says; got {error!r}"
         ) from error
-    except Exception as error:
-        error.add_note(f"{name}[{i}]: raised by the data set's own __getitem__")
-        raise
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise TypeError(f"{name}[{i}]: expected a pair (x, y); got {type(item).__name__}")
     return item
