@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ._names import unknown
 from .algorithms import Algorithm, by_name
 from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
+from .data.claims import check_room
 from .generic import Loss, Traits, probe
 from .schedule import Schedule
 
@@ -28,11 +29,26 @@ def integer(name: str, value: object) -> None:
         raise TypeError(f"{name}: expected an integer; got {value!r}")
 
 
+# Counters of the random numbers have 32 bits, of which a second exchange of a round takes one, and
+# an epoch leaves 8 to other purposes; batches are counted in int32.
+COUNT = (1 << 31) - 1
+INDEX_COPIES = 5  # of a round's batch indices while they are cut
+AT_MOST = {"local_epochs": (1 << 24) - 1, "threads": 4096}
+
+
 def positive_int(name: str, value: Any) -> None:
-    """An int >= 1."""
+    """An int >= 1, and at most what the run can count to."""
     integer(name, value)
     if value < 1:
         raise ValueError(f"{name}: expected at least 1; got {value}")
+    most = AT_MOST.get(name, COUNT)
+    if value > most:
+        raise ValueError(f"{name}: expected at most {most:,}; got {_brief(value)}")
+
+
+def _brief(value: int) -> str:
+    """An integer as messages show it: Python refuses to write very long ones."""
+    return str(value) if abs(value) < 10**20 else f"an integer of {value.bit_length()} bits"
 
 
 def number(
@@ -41,6 +57,8 @@ def number(
     """A finite number, > `above` or >= `at_least`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}: expected a number; got {value!r}")
+    if isinstance(value, int) and value.bit_length() > 1023:
+        raise ValueError(f"{name}: expected a number that a float can hold; got {_brief(value)}")
     if not math.isfinite(value):
         raise ValueError(f"{name}: expected a finite number; got {value}")
     if above is not None and value <= above:
@@ -72,7 +90,7 @@ def memory(value: Any) -> None:
 
 def one_of(name: str, value: Any, known: Sequence[str]) -> None:
     """One of the known words."""
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise unknown(name, str(value), known)
 
 
@@ -114,7 +132,7 @@ def algorithm(value: Algorithm | str) -> Algorithm:
 
 def callbacks(value: Any) -> tuple[Callable[..., object], ...]:
     """A sequence of callables."""
-    if callable(value) or not all(callable(f) for f in value):
+    if not isinstance(value, Iterable) or callable(value) or not all(map(callable, value)):
         raise TypeError(f"callbacks: expected a sequence of callables f(sim, row); got {value!r}")
     return tuple(value)
 
@@ -252,6 +270,7 @@ def schedule(
 ) -> Schedule:
     """The given schedule, checked against the data, or one drawn from the seed."""
     if value is None:
+        _batches_fit(int(sizes.max()), local_epochs)
         return Schedule.draw(
             sizes,
             rounds=rounds,
@@ -265,6 +284,12 @@ def schedule(
         raise TypeError(f"schedule: expected a fedfast.Schedule; got {type(value).__name__}")
     value.check(sizes)
     return value
+
+
+def _batches_fit(longest: int, local_epochs: int) -> None:
+    """Memory for one client's batches of a round: its permutations and what cuts them, int64."""
+    size = INDEX_COPIES * 8 * longest * local_epochs
+    check_room(f"local_epochs: batches of {local_epochs:,} epochs of {longest:,} samples", size)
 
 
 @contextmanager

@@ -6,6 +6,9 @@ from typing import Any
 
 import yaml
 
+from . import guard
+
+LARGEST = 1000  # bits of an integer: a float can hold it
 Where = dict[tuple[str, ...], int]
 
 
@@ -15,6 +18,18 @@ class ConfigError(ValueError):
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader whose floats follow YAML 1.2: PyYAML reads `1e-3` as a string."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node; a date or number that Python has not is an error with its place."""
+        try:
+            made = super().construct_object(node, deep)
+        except (ValueError, OverflowError, LookupError, TypeError) as error:
+            why = f"a value cannot be read: {error}"
+        else:
+            if not isinstance(made, int) or made.bit_length() <= LARGEST:
+                return made
+            why = f"a value cannot be read: an integer of {made.bit_length()} bits"
+        raise yaml.constructor.ConstructorError(problem=why, problem_mark=node.start_mark)
 
 
 _FLOAT = re.compile(
@@ -31,6 +46,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.012345
 def value(text: str) -> Any:
     """One value as the file would read it: `0.1`, `null`, `[64, 64]`, `mlp`."""
     try:
+        guard.compose(text, _Loader)
         return yaml.load(text, _Loader)
     except yaml.YAMLError:
         return text  # what YAML cannot read is text; the field's own check judges it
@@ -38,14 +54,9 @@ def value(text: str) -> Any:
 
 def read(path: Path) -> tuple[dict[str, Any], Where]:
     """The mapping in the file, and the line of each of its keys."""
+    text = _text(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        node = yaml.compose(text, _Loader)
+        node = guard.compose(text, _Loader)
         where: Where = {}
         _walk(node, (), where, path)
         raw = yaml.load(text, _Loader)
@@ -57,11 +68,29 @@ def read(path: Path) -> tuple[dict[str, Any], Where]:
     return raw, where
 
 
+def _text(path: Path) -> str:
+    """The whole file, which is short; a longer one (or one without an end) is not read on."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(guard.LONGEST + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(raw) > guard.LONGEST:
+        raise ConfigError(f"{path}: expected at most {guard.LONGEST:,} bytes; found more")
+    try:
+        return raw.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
+
+
 def _walk(node: yaml.Node | None, above: tuple[str, ...], where: Where, path: Path) -> None:
+    if isinstance(node, yaml.SequenceNode):
+        for i, below in enumerate(node.value):
+            _walk(below, (*above, str(i)), where, path)
     if not isinstance(node, yaml.MappingNode):
         return
     for key, below in node.value:
-        here = (*above, str(key.value))
+        here = (*above, _key(key, path))
         line = key.start_mark.line + 1
         if here in where:
             raise ConfigError(
@@ -69,6 +98,13 @@ def _walk(node: yaml.Node | None, above: tuple[str, ...], where: Where, path: Pa
             )
         where[here] = line
         _walk(below, here, where, path)
+
+
+def _key(key: yaml.Node, path: Path) -> str:
+    if not isinstance(key, yaml.ScalarNode):
+        line = key.start_mark.line + 1
+        raise ConfigError(f"{path}:{line}: expected a name as key; found a list or a mapping")
+    return str(key.value)
 
 
 def _syntax(path: Path, error: yaml.YAMLError) -> str:

@@ -14,7 +14,7 @@ from .paper import PaperSection, Section, Seed
 
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<label>.pt) and a flag
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=1 << 31)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -180,7 +180,9 @@ class RunConfig(Section):
     participation: float = Field(
         0.1, gt=0, le=1, description="share of the clients that trains in each round"
     )
-    local_epochs: Count = Field(1, description="passes over its own data a client makes per round")
+    local_epochs: Count = Field(
+        1, lt=1 << 24, description="passes over its own data a client makes per round"
+    )
     batch_size: Count | None = Field(50, description="samples per local step; null = all")
     lr: Rate = Field(
         0.1, description="local learning rate of round 1, or {name: cosine, start: .., rounds: ..}"
@@ -215,7 +217,7 @@ class RunConfig(Section):
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N"
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="type of the weights")
-    threads: Count | None = Field(None, description="CPU threads; null = all cores")
+    threads: Count | None = Field(None, le=4096, description="CPU threads; null = all cores")
     backend: Literal["auto", "native", "triton", "reference"] = Field(
         "auto", description="which implementation of the operations"
     )

@@ -8,15 +8,41 @@ from typing import Any
 import numpy as np
 
 from ..random import check_seed
+from .claims import check_table
 from .samples import Samples, as_samples
 
 
 def start(samples: Any, clients: int, seed: int) -> tuple[Samples, np.random.Generator]:
-    """The checked samples, and the generator of this seed."""
+    """The checked samples, and the generator of this seed.
+
+    Raises ValueError for more clients than samples, and for labels whose tables would be too large.
+    """
     bank = as_samples(samples, "samples")
+    integer("clients", clients)
     if not 1 <= clients <= len(bank):
         raise ValueError(f"clients: expected 1 <= clients <= {len(bank)} samples; got {clients}")
+    check_table("samples.y", int(clients), int(bank.y.max()))
     return bank, np.random.Generator(np.random.Philox(check_seed(seed)))
+
+
+def integer(name: str, value: Any) -> None:
+    """TypeError unless it is an integer, not a bool."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: expected an integer; got {value!r}")
+
+
+def flag(name: str, value: Any) -> None:
+    """TypeError unless it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False; got {value!r}")
+
+
+def _number(name: str, value: Any) -> None:
+    real = isinstance(value, int | float | np.integer | np.floating)
+    if isinstance(value, bool) or not real:
+        raise TypeError(f"{name}: expected a number; got {value!r}")
+    if isinstance(value, int) and value.bit_length() > 1023:
+        raise ValueError(f"{name}: expected a finite number; got {value.bit_length()} bits")
 
 
 def labels_of(bank: Samples) -> np.ndarray:
@@ -25,18 +51,21 @@ def labels_of(bank: Samples) -> np.ndarray:
 
 
 def positive(name: str, value: float) -> None:
-    """ValueError unless it is finite and above 0."""
+    """ValueError unless it is finite and above 0; TypeError unless it is a number."""
+    _number(name, value)
     if not isfinite(value) or value <= 0:
         raise ValueError(f"{name}: expected a finite number > 0; got {value}")
 
 
 def at_least_zero(name: str, value: float) -> None:
-    """ValueError unless it is finite and not below 0."""
+    """ValueError unless it is finite and not below 0; TypeError unless it is a number."""
+    _number(name, value)
     if not isfinite(value) or value < 0:
         raise ValueError(f"{name}: expected a finite number >= 0; got {value}")
 
 
 def some_of(present: int, classes: int) -> None:
-    """ValueError unless so many classes can be chosen."""
+    """ValueError unless so many classes can be chosen; TypeError unless it is an integer."""
+    integer("classes_per_client", classes)
     if not 1 <= classes <= present:
         raise ValueError(f"classes_per_client: expected 1 to {present} classes; got {classes}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .claims import whole
 from .dataset import Data, check_md5, find
 from .pickles import read_arrays, short
 from .samples import Samples
@@ -100,7 +101,7 @@ def _rows(name: str, layout: Layout, root: Path, file: str, count: int, md5: str
 
 
 def _binary_rows(path: Path, layout: Layout, count: int) -> np.ndarray:
-    raw = path.read_bytes()
+    raw = whole(path)
     width = len(layout.labels) + PIXELS
     if len(raw) != count * width:
         raise ValueError(
@@ -115,11 +116,15 @@ def _python_rows(path: Path, layout: Layout, count: int) -> np.ndarray:
     if not isinstance(pixels, np.ndarray) or pixels.shape != (count, PIXELS):
         shape = list(pixels.shape) if isinstance(pixels, np.ndarray) else type(pixels).__name__
         raise ValueError(f"{path}: expected 'data' of shape {[count, PIXELS]}; found {shape}")
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"{path}: expected 'data' of bytes, uint8; found {pixels.dtype}")
     return np.column_stack([*(_column(path, found, key, count) for key in layout.labels), pixels])
 
 
 def _column(path: Path, found: dict[str, object], key: str, count: int) -> np.ndarray:
     labels = found.get(key)
+    if isinstance(labels, np.ndarray) and labels.ndim == 1:
+        labels = labels.tolist()
     if not isinstance(labels, list) or len(labels) != count:
         what = len(labels) if isinstance(labels, list) else type(labels).__name__
         raise ValueError(f"{path}: expected {count} {key!r}; found {what}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .samples import Samples
@@ -41,6 +42,8 @@ class Data:
         samples.
         """
         total = len(self.train)
+        if isinstance(count, bool) or not isinstance(count, int | np.integer):
+            raise TypeError(f"holdout: expected an integer; got {count!r}")
         if not 1 <= count < total:
             raise ValueError(f"holdout: expected 1 <= holdout < {total} samples; got {count}")
         cut = total - count
@@ -51,13 +54,21 @@ class Data:
 
 def find(name: str, root: Path, file: str, folders: Sequence[str]) -> Path:
     """The first of the `folders` of `root` that holds `file`; FileNotFoundError names them all."""
-    places = [root / folder / file for folder in folders]
+    return find_any(name, root, (file,), folders)
+
+
+def find_any(name: str, root: Path, files: Sequence[str], folders: Sequence[str]) -> Path:
+    """The first of the `files`, names of the same content, in the first of the `folders` with one.
+
+    Raises FileNotFoundError that names all places.
+    """
+    places = [root / folder / file for folder in folders for file in files]
     for place in places:
-        if place.exists():
+        if place.is_file():
             return place
     looked = ", ".join(str(place) for place in places)
     raise FileNotFoundError(
-        f"root: data set {name!r} needs {file}; found none of {looked}. "
+        f"root: data set {name!r} needs {files[0]}; found none of {looked}. "
         "Nothing is downloaded: put the canonical files in one of these folders"
     )
 

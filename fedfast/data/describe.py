@@ -13,6 +13,8 @@ def describe(data: FederatedData) -> str:
     A client has a class if it has a sample of it; clients without samples are left out of all lines
     but the first two and the last, which counts them.
     """
+    if not isinstance(data, FederatedData):
+        raise TypeError(f"data: expected FederatedData; got {type(data).__name__}")
     counts = data.counts()
     some = counts[data.sizes > 0]
     classes = (some > 0).sum(axis=1)

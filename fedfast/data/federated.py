@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ._bank import bank_rows, joined, shape
+from ._bank import bank_rows, by_client, joined, shape
+from .claims import check_table
 from .samples import Samples, as_samples, check_values, unchecked
 from .transform import Normalize, stored
 
@@ -47,9 +48,11 @@ class FederatedData:
     ) -> FederatedData:
         """One (x, y) per client, of unequal sizes; `test` gives each client its own test part.
 
-        xs, ys  one `[n_i, ...]` and `[n_i]` per client, as `as_samples` takes them; n_i may be 0
+        xs, ys  one `[n_i, ...]` and `[n_i]` per client, as `as_samples` takes them; n_i may be 0;
+                or maps {client: x} and {client: y}
         Raises ValueError naming the client whose shape, dtype, length or values do not fit.
         """
+        xs, ys = by_client("xs", xs), by_client("ys", ys)
         if len(xs) == 0 or len(xs) != len(ys):
             raise ValueError(f"ys: expected one per client; got {len(ys)} for {len(xs)} xs")
         parts = [unchecked(pair, f"client {i}") for i, pair in enumerate(zip(xs, ys, strict=True))]
@@ -65,13 +68,18 @@ class FederatedData:
 
     @classmethod
     def from_index(
-        cls, samples: Any, indices: Sequence[ArrayLike], test: Sequence[Any] | None = None
+        cls,
+        samples: Any,
+        indices: Sequence[ArrayLike] | Mapping[Any, ArrayLike],
+        test: Sequence[Any] | Mapping[Any, Any] | None = None,
     ) -> FederatedData:
         """Clients that share one bank: `indices[i]` are the rows of `samples` that client i owns.
 
+        indices  a sequence, or a map {client: rows} of the clients 0 to N - 1 in any order
         A row may belong to several clients or to none. Raises ValueError naming the client.
         """
         bank = as_samples(samples, "samples")
+        indices = by_client("indices", indices)
         if len(indices) == 0:
             raise ValueError("indices: expected at least one client; got none")
         rows = [bank_rows(i, index, len(bank)) for i, index in enumerate(indices)]
@@ -90,10 +98,11 @@ class FederatedData:
         y, offsets = bank.y.to(device), offsets.to(device)
         return cls(bank.x, y, order_on, offsets, sizes, normalize=bank.normalize)
 
-    def with_test(self, test: Sequence[Any] | None) -> FederatedData:
+    def with_test(self, test: Sequence[Any] | Mapping[Any, Any] | None) -> FederatedData:
         """The same data with one test part per client, as `from_arrays` takes them."""
         if test is None:
             return self
+        test = by_client("test", test)
         if len(test) != self.num_clients:
             raise ValueError(f"test: expected one per client, {self.num_clients}; got {len(test)}")
         parts = [unchecked(part, f"test[{i}]") for i, part in enumerate(test)]
@@ -125,6 +134,8 @@ class FederatedData:
 
     def client(self, i: int) -> Samples:
         """The samples of client `i`, in its own order (the order `Schedule` indexes): a copy."""
+        if isinstance(i, bool) or not isinstance(i, int | np.integer):
+            raise TypeError(f"i: expected a client's number; got {i!r}")
         if not 0 <= i < self.num_clients:
             raise ValueError(f"i: expected 0 <= i < {self.num_clients}; got {i}")
         rows = self.order[int(self.offsets[i]) : int(self.offsets[i + 1])]
@@ -153,6 +164,7 @@ class FederatedData:
 
     def counts(self) -> np.ndarray:
         """How many samples of each class each client has: int64 `[N, classes]`."""
+        check_table("clients", self.num_clients, self.classes - 1)
         owner = np.repeat(np.arange(self.num_clients), self.sizes)
         flat = owner * self.classes + self.y[self.order].cpu().numpy()
         counts = np.bincount(flat, minlength=self.num_clients * self.classes)

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .dataset import Data
 from .samples import Samples, as_samples
-from .stacking import labels, stack
+from .stacking import label as label_of
+from .stacking import stack
 
 BATCH = 1000  # rows asked for at a time
 IMAGES = ("image", "img", "images")
@@ -51,7 +53,8 @@ def pair(dataset: Any, image: str | None, label: str | None, name: str) -> tuple
     if len(dataset) == 0:
         raise ValueError(f"{name}: expected at least one sample; got an empty data set")
     x, y = _column(dataset, "image", image, name), _column(dataset, "label", label, name)
-    return stack(_rows(dataset, x, name)), labels(_rows(dataset, y, name))
+    ys: list[int] = []
+    return stack(_inputs(dataset, x, y, name, ys)), torch.tensor(ys, dtype=torch.int64)
 
 
 def _splits(splits: Mapping[str, Any], image: str | None, label: str | None, name: str) -> Data:
@@ -89,19 +92,28 @@ def _format(dataset: Any) -> str | None:
     return (getattr(dataset, "format", None) or {}).get("type")
 
 
-def _rows(dataset: Any, column: str, name: str) -> Iterator[tuple[str, Any]]:
-    """(name, value) of every row, as the column's type says; a transform of rows is applied."""
+def _inputs(dataset: Any, x: str, y: str, name: str, ys: list[int]) -> Iterator[tuple[str, Any]]:
+    """(name, input) of every row, its label to `ys`: a transform is applied once, to both alike."""
     if _format(dataset) not in (None, "custom"):
         dataset = dataset.with_format(None)  # formats of their own turn pictures into arrays
-    feature = dataset.features.get(column)  # a transform may make columns that have none
-    dtype = feature.dtype if _feature(dataset, column).startswith("Array") else None
+    dtypes = {column: _dtype(dataset, column) for column in (x, y)}
     for start in range(0, len(dataset), BATCH):
-        for i, value in enumerate(dataset[start : start + BATCH][column], start):
-            where = f"{name}[{i}][{column!r}]"
-            yield where, _dense(value, dtype, where) if isinstance(value, list) else value
+        rows = dataset[start : start + BATCH]
+        for i, (value, target) in enumerate(zip(rows[x], rows[y], strict=True), start):
+            where = f"{name}[{i}]"
+            yield f"{where}[{x!r}]", _dense(value, dtypes[x], f"{where}[{x!r}]")
+            ys.append(label_of(f"{where}[{y!r}]", _dense(target, dtypes[y], f"{where}[{y!r}]")))
 
 
-def _dense(value: list[Any], dtype: str | None, name: str) -> np.ndarray:
+def _dtype(dataset: Any, column: str) -> str | None:
+    """The type of a column of arrays; a transform may make columns that have none."""
+    feature: Any = (dataset.features or {}).get(column)
+    return feature.dtype if type(feature).__name__.startswith("Array") else None
+
+
+def _dense(value: Any, dtype: str | None, name: str) -> Any:
+    if not isinstance(value, list):
+        return value
     try:
         return np.asarray(value, dtype=dtype)
     except ValueError as error:  # lists of unequal lengths

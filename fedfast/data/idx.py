@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from .claims import check_room, whole
 from .dataset import check_md5
 
 _DTYPES = {0x08: "u1", 0x0C: ">i4"}  # by the third byte of the magic number
+_MOST = 1032  # bytes that deflate can make of one
+_PAST = 1 << 16  # bytes read past what was claimed, to say how many there are
 
 
 def read_idx(path: str | Path, ndim: int, md5: str | None = None, kind: int = 0x08) -> np.ndarray:
@@ -23,36 +30,50 @@ def read_idx(path: str | Path, ndim: int, md5: str | None = None, kind: int = 0x
     gzip, cut short, of another magic number or length, or of another checksum.
     """
     path = Path(path)
-    packed = path.read_bytes()
-    raw = _unpack(packed, path) if path.suffix == ".gz" else packed
-    array = _parse(raw, ndim, path, kind)
+    packed = whole(path)
+    raw = io.BytesIO(packed)
+    if path.suffix == ".gz":
+        with _damage(path, len(packed)), gzip.GzipFile(fileobj=raw) as unpacked:
+            array = _parse(unpacked, ndim, path, kind, _MOST * len(packed))
+    else:
+        array = _parse(raw, ndim, path, kind, len(packed))
     check_md5(path, packed, md5)
     return array
 
 
-def _unpack(packed: bytes, path: Path) -> bytes:
+@contextmanager
+def _damage(path: Path, size: int) -> Iterator[None]:
     try:
-        return gzip.decompress(packed)
+        yield
     except EOFError as error:
         raise ValueError(
-            f"{path}: expected a whole gzip file; found it cut short at {len(packed)} bytes"
+            f"{path}: expected a whole gzip file; found it cut short at {size} bytes"
         ) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: expected a gzip file; found damaged data ({error})") from error
 
 
-def _parse(raw: bytes, ndim: int, path: Path, kind: int) -> np.ndarray:
-    header = 4 + 4 * ndim
-    # Third byte: the kind of values; fourth: the number of dimensions.
-    magic = bytes([0, 0, kind, ndim])
-    if raw[:4] != magic or len(raw) < header:
-        found = raw[:4].hex(" ") or "nothing"
-        raise ValueError(f"{path}: expected idx magic number {magic.hex(' ')}; found {found}")
-    shape = np.frombuffer(raw, dtype=">u4", count=ndim, offset=4).tolist()
+def _parse(stream: Any, ndim: int, path: Path, kind: int, most: int) -> np.ndarray:
+    """The array in a stream that cannot hold more than `most` bytes: no more is asked of it."""
+    shape = _header(stream, ndim, path, kind)
     dtype = np.dtype(_DTYPES[kind])
     size = prod(shape) * dtype.itemsize  # Python's integers: damaged shapes are huge
-    if len(raw) - header != size:
-        raise ValueError(
-            f"{path}: expected {size} bytes for shape {shape}; found {len(raw) - header}"
-        )
-    return np.frombuffer(raw, dtype=dtype, offset=header).reshape(shape)
+    says = f"{path}: expected {size} bytes for shape {shape}; found"
+    if size > most:
+        raise ValueError(f"{says} a file that holds at most {most}")
+    check_room(str(path), size)
+    raw = stream.read(size)
+    more = len(stream.read(_PAST))
+    if len(raw) != size or more:
+        raise ValueError(f"{says} {'at least ' * (more == _PAST)}{len(raw) + more}")
+    return np.frombuffer(raw, dtype=dtype).reshape(shape)
+
+
+def _header(stream: Any, ndim: int, path: Path, kind: int) -> list[int]:
+    """The shape, once the magic number is as it should be."""
+    # Third byte: the kind of values; fourth: the number of dimensions.
+    magic, head = bytes([0, 0, kind, ndim]), stream.read(4 + 4 * ndim)
+    if head[:4] != magic or len(head) < 4 + 4 * ndim:
+        found = head[:4].hex(" ") or "nothing"
+        raise ValueError(f"{path}: expected idx magic number {magic.hex(' ')}; found {found}")
+    return np.frombuffer(head, dtype=">u4", offset=4).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from .claims import check_pixels, check_room, whole
 from .dataset import Data
+from .listing import Listing
 from .samples import Samples
 from .stacking import DEEP, GREY
 from .transform import Normalize
 
-SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm"}
 TINY = "tiny-imagenet-200"
 TINY_SIZES = (200, 500, 10_000)  # classes, images of each to train, images to test
 CENTRED = Normalize((0.5,), (0.5,))  # FedFSA
@@ -37,33 +39,39 @@ def tiny_imagenet(name: str, root: Path) -> Data:
         raise ValueError(
             f"{top / 'wnids.txt'}: expected {TINY_SIZES[0]} classes; found {len(set(classes))}"
         )
+    listing = Listing()
     train = [
         (path, label)
         for label, wnid in enumerate(classes)
-        for path in _counted(top / "train" / wnid / "images")
+        for path in _counted(listing, top / "train" / wnid / "images")
     ]
+    listing.tell(top)
     test = _annotated(top / "val", {wnid: label for label, wnid in enumerate(classes)})
     parts = [_read(part, CENTRED, "RGB", (64, 64)) for part in (train, test)]
     return Data(parts[0], parts[1], name, len(classes))
 
 
 def folder(name: str, root: Path) -> Data:
-    """root/train/<class>/* and root/test/<class>/* (or val): classes in the order of their names.
+    """root/train/<class>/** and root/test/<class>/** (or val): classes in the order of their names.
 
-    All images must be of one size; grey ones stay grey where all are.
+    Files are those of torchvision's ImageFolder: see `Listing`. All images must be of one size;
+    grey ones stay grey where all are. One warning names what was skipped.
     """
     tests = [root / part for part in ("test", "val") if (root / part).is_dir()]
     if not (root / "train").is_dir() or not tests:
         raise FileNotFoundError(f"root: expected folders train and test (or val) in {root}")
-    classes = sorted(path.name for path in (root / "train").iterdir() if path.is_dir())
-    others = {path.name for path in tests[0].iterdir() if path.is_dir()} - set(classes)
-    if others or not classes:
-        found = sorted(others) or "none"
+    listing = Listing()
+    listing.skip(tests[1:])
+    train, test = (listing.classes(top) for top in (root / "train", tests[0]))
+    classes = sorted(train)
+    if not classes or not test.keys() <= train.keys():
+        found = sorted(test.keys() - train.keys()) or "none"
         raise ValueError(f"{tests[0]}: expected classes among {classes or 'some'}; found {found}")
     listed = [
-        [(path, i) for i, c in enumerate(classes) for path in _images(top / c)]
-        for top in (root / "train", tests[0])
+        [(path, i) for i, c in enumerate(classes) for path in part.get(c, [])]
+        for part in (train, test)
     ]
+    listing.tell(root)
     first = listed[0][0][0]
     size = _head(first).size
     # All sizes are compared before anything is made as large as the first says.
@@ -73,19 +81,9 @@ def folder(name: str, root: Path) -> Data:
     return Data(parts[0], parts[1], name, len(classes))
 
 
-def _images(place: Path) -> list[Path]:
-    """The image files in `place`, by name."""
-    if not place.is_dir():
-        return []
-    found = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ValueError(f"{place}: expected images; found none")
-    return found
-
-
-def _counted(place: Path) -> list[Path]:
+def _counted(listing: Listing, place: Path) -> list[Path]:
     """The images of one class of Tiny-ImageNet: all of them, or an error."""
-    found = _images(place)
+    found = listing.images(place) if place.is_dir() else []
     if len(found) != TINY_SIZES[1]:
         raise ValueError(f"{place}: expected {TINY_SIZES[1]} images; found {len(found)}")
     return found
@@ -124,9 +122,12 @@ def _head(path: Path, size: tuple[int, int] | None = None, like: str = "") -> An
     except ImportError as error:
         raise ImportError("image folders need Pillow: pip install fedfast[images]") from error
     # Read whole: a damaged length inside then asks for no more than there is.
-    raw = io.BytesIO(path.read_bytes())
-    with _damage(path):
+    raw = io.BytesIO(whole(path))
+    with _damage(path), warnings.catch_warnings():
+        # Told below, as an error; what else Pillow warns of is no reason to stop.
+        warnings.simplefilter("ignore")
         image: Any = Image.open(raw)
+    check_pixels(str(path), *image.size)
     if image.mode in DEEP:
         raise ValueError(f"{path}: expected 8 bits per channel; found mode {image.mode}")
     if size not in (None, image.size):
@@ -135,11 +136,13 @@ def _head(path: Path, size: tuple[int, int] | None = None, like: str = "") -> An
     return image
 
 
-def _open(path: Path, size: tuple[int, int]) -> Any:
+def _pixels(path: Path, size: tuple[int, int], mode: str) -> np.ndarray:
+    """[H, W] or [H, W, 3] bytes, converted as torchvision does: alpha and EXIF turns are left."""
     image = _head(path, size)
-    with _damage(path):
+    with _damage(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         image.load()
-    return image
+        return np.asarray(image.convert(mode))
 
 
 @contextmanager
@@ -159,10 +162,10 @@ def _read(
     if not listed:
         raise ValueError("root: expected images in both parts; found none in one")
     channels = 1 if mode == "L" else 3
+    check_room(str(listed[0][0].parent), len(listed) * channels * size[0] * size[1])
     x = np.empty((len(listed), channels, size[1], size[0]), dtype=np.uint8)
     for i, (path, _) in enumerate(listed):
-        image = _open(path, size)
-        pixels = np.asarray(image.convert(mode))
+        pixels = _pixels(path, size, mode)
         x[i] = pixels if mode == "L" else pixels.transpose(2, 0, 1)
     y = torch.tensor([label for _, label in listed], dtype=torch.int64)
     return Samples(torch.from_numpy(x), y, normalize)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .claims import whole
 from .dataset import Data
 from .samples import Samples
 
@@ -71,7 +72,7 @@ def _part(place: Path, decode: Callable[[Any, Any], Pair], numbers: dict[str, in
     xs: list[np.ndarray] = []
     ys: list[int] = []
     owners: list[int] = []
-    for path in sorted(place.glob("*.json")):
+    for path in sorted(p for p in place.glob("*.json") if not p.name.startswith(".")):
         for user, pairs in _users(path).items():
             owner = numbers.setdefault(user, len(numbers))
             for i, pair in enumerate(pairs):
@@ -120,7 +121,7 @@ def _pairs(path: Path, user: str, count: Any, entry: Any) -> list[tuple[Any, Any
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(whole(path))
     except (ValueError, RecursionError) as error:  # cut short, no JSON, no UTF-8
         raise ValueError(f"{path}: expected JSON; found {type(error).__name__}: {error}") from error
     if not isinstance(found, dict):

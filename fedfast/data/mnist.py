@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .dataset import Data, find
+from .dataset import Data, find_any
 from .idx import read_idx
 from .samples import Samples
 from .transform import Normalize
@@ -53,7 +53,7 @@ CLASS, WRITER = 0, 2  # columns of the extended labels
 
 
 def mnist(name: str, root: Path) -> Data:
-    """MNIST or Fashion-MNIST from the four canonical .gz files, MD5 checked."""
+    """MNIST or Fashion-MNIST from the four canonical .gz files, MD5 checked, or unpacked ones."""
     train_x, train_y, test_x, test_y = IDX[name][1:]
     train = _part(name, root, "train", train_x, train_y)
     return Data(train, _part(name, root, "t10k", test_x, test_y), name, 10)
@@ -61,9 +61,24 @@ def mnist(name: str, root: Path) -> Data:
 
 def _part(name: str, root: Path, part: str, md5_x: str, md5_y: str) -> Samples:
     folders = IDX[name][0]
-    images = find(name, root, f"{part}-images-idx3-ubyte.gz", folders)
-    labels = find(name, root, f"{part}-labels-idx1-ubyte.gz", folders)
-    return samples(images, read_idx(images, 3, md5_x), labels, read_idx(labels, 1, md5_y), name, 10)
+    images = find_any(name, root, _names(f"{part}-images", "idx3-ubyte"), folders)
+    labels = find_any(name, root, _names(f"{part}-labels", "idx1-ubyte"), folders)
+    x, y = _read(images, 3, md5_x), _read(labels, 1, md5_y)
+    if x.shape[1:] != (28, 28):
+        raise ValueError(f"{images}: expected images of 28 x 28; found shape {list(x.shape)}")
+    return samples(images, x, labels, y, name, 10)
+
+
+def _names(stem: str, kind: str) -> tuple[str, ...]:
+    """The canonical .gz, then what unpacking and Kaggle make of it: a dot, folders of its name."""
+    dashed, dotted = f"{stem}-{kind}", f"{stem}.{kind}"
+    plain = (dashed, dotted, f"{dashed}/{dashed}", f"{dotted}/{dotted}", f"{dashed}/{dotted}")
+    return (f"{dashed}.gz", *plain, f"{dotted}.gz")
+
+
+def _read(path: Path, ndim: int, md5: str, kind: int = 0x08) -> np.ndarray:
+    """An idx file; the checksums known are those of the .gz files."""
+    return read_idx(path, ndim, md5 if path.suffix == ".gz" else None, kind)
 
 
 def samples(
@@ -92,8 +107,8 @@ def emnist(name: str, root: Path) -> Data:
 
 
 def _emnist_part(name: str, root: Path, part: str, count: int) -> Samples:
-    images = _emnist_file(name, root, f"{name}-{part}-images-idx3-ubyte")
-    labels = _emnist_file(name, root, f"{name}-{part}-labels-idx1-ubyte")
+    images = _emnist_file(name, root, f"{name}-{part}-images", "idx3-ubyte")
+    labels = _emnist_file(name, root, f"{name}-{part}-labels", "idx1-ubyte")
     x, y = read_idx(images, 3), read_idx(labels, 1)
     if x.shape != (count, 28, 28):
         raise ValueError(f"{images}: expected shape {[count, 28, 28]}; found {list(x.shape)}")
@@ -104,10 +119,12 @@ def _emnist_part(name: str, root: Path, part: str, count: int) -> Samples:
     return samples(images, x.transpose(0, 2, 1), labels, y, name, EMNIST[name][0])
 
 
-def _emnist_file(name: str, root: Path, file: str) -> Path:
+def _emnist_file(name: str, root: Path, stem: str, kind: str) -> Path:
     folders = ("EMNIST/raw", "emnist", "gzip", ".")
-    bare = [root / folder / file for folder in folders if (root / folder / file).is_file()]
-    return bare[0] if bare else find(name, root, f"{file}.gz", folders)
+    packed, *bare = _names(stem, kind)
+    found = (root / folder / file for folder in folders for file in bare)
+    first = next((path for path in found if path.is_file()), None)
+    return first or find_any(name, root, (packed, *bare), folders)
 
 
 def qmnist(name: str, root: Path) -> Data:
@@ -118,8 +135,8 @@ def qmnist(name: str, root: Path) -> Data:
 
 
 def _written(name: str, root: Path, part: str, plain: Samples) -> Samples:
-    path = find(name, root, f"qmnist-{part}-labels-idx2-int.gz", QMNIST_FOLDERS)
-    table = read_idx(path, 2, QMNIST[part], kind=0x0C)
+    path = find_any(name, root, _names(f"qmnist-{part}-labels", "idx2-int"), QMNIST_FOLDERS)
+    table = _read(path, 2, QMNIST[part], kind=0x0C)
     if len(table) < len(plain) or table.shape[1] <= WRITER:
         raise ValueError(f"{path}: expected at least [{len(plain)}, 3]; found {list(table.shape)}")
     table = table[: len(plain)]  # QMNIST's test part goes on where MNIST's ends

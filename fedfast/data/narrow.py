@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import labels_of, some_of, start
+from ._checks import flag, labels_of, some_of, start
 from ._deal import assign, class_counts, deal
 from ._equal import client_sizes, deal_by_prior
 from .federated import FederatedData
@@ -57,6 +57,7 @@ def pathological(
     counts = class_counts(bank)
     present = np.flatnonzero(counts)
     some_of(present.size, classes_per_client)
+    flag("refill", refill)
     prior = np.zeros((clients, counts.size))
     for own in prior:
         own[rng.choice(present, classes_per_client, replace=False)] = 1 / classes_per_client

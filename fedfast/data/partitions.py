@@ -10,7 +10,7 @@ import torch
 
 from .._names import check_options, unknown
 from ..random import check_seed
-from ._checks import at_least_zero, start
+from ._checks import at_least_zero, integer, start
 from ._equal import client_sizes
 from .federated import FederatedData
 from .narrow import pathological, shards
@@ -47,6 +47,9 @@ def natural(
     """
     bank = as_samples(samples, "samples")
     owner = _owners(bank, "samples")
+    integer("min_size", min_size)
+    if clients is not None:
+        integer("clients", clients)
     ids, sizes = np.unique(owner, return_counts=True)
     ids = ids[sizes >= min_size]
     if not 1 <= (ids.size if clients is None else clients) <= ids.size:
@@ -92,7 +95,7 @@ _PARTITIONS: dict[str, Callable[..., FederatedData]] = {
 
 def partition(name: str, samples: Any, **options: Any) -> FederatedData:
     """The partition called `name` with its options."""
-    if name not in _PARTITIONS:
+    if not isinstance(name, str) or name not in _PARTITIONS:
         raise unknown("partition", name, _PARTITIONS)
     check_options(name, _PARTITIONS[name], options, own=("samples",))
     return _PARTITIONS[name](samples, **options)

@@ -1,9 +1,9 @@
 """Pickles of arrays, read without running anything that they name.
 
 A pickle is a program. This reader lets it build plain containers, bytes, text and numbers; the
-three names that an array of NumPy needs are answered by stand-ins that only remember what they are
-told, so that not even NumPy's own unpickling sees the file; so is the one that old pickles of bytes
-need. Any other name is refused.
+names that arrays and numbers of NumPy need are answered by stand-ins that only remember what they
+are told, so that not even NumPy's own unpickling sees the file; so is the one that old pickles of
+bytes need. Any other name is refused.
 """
 
 from __future__ import annotations
@@ -17,16 +17,13 @@ from typing import Any
 
 import numpy as np
 
-_NAMES = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-}
+from .claims import whole
+
+_INTEGERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 
 
 class _Stand:
-    """What `_reconstruct`, `ndarray` and `dtype` make: arguments and state, kept."""
+    """What a name of NumPy makes: its arguments and its state, kept."""
 
     arguments: tuple[Any, ...] = ()  # pickles can make an object without calling it
     state: Any = ()
@@ -36,6 +33,25 @@ class _Stand:
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
+
+
+class _Buffer(_Stand):
+    """`_frombuffer(bytes, dtype, shape, order)`: an array of protocol 5."""
+
+
+class _Scalar(_Stand):
+    """`scalar(dtype, bytes)`: one number."""
+
+
+_NAMES: dict[tuple[str, str], type] = {
+    ("numpy", "ndarray"): _Stand,
+    ("numpy", "dtype"): _Stand,
+    ("collections", "OrderedDict"): dict,
+}
+for _core in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
+    _NAMES[f"{_core}.multiarray", "_reconstruct"] = _Stand
+    _NAMES[f"{_core}.multiarray", "scalar"] = _Scalar
+    _NAMES[f"{_core}.numeric", "_frombuffer"] = _Buffer
 
 
 def _encode(text: str, codec: str) -> bytes:
@@ -51,30 +67,35 @@ class _Reader(pickle._Unpickler):
     (Its memos lie in an array as long as the largest number, of which five bytes can make 32 GiB.)
     """
 
-    # Byte arrays are made before their bytes are known to be there; NumPy's pickles have none.
-    dispatch = {
-        code: load
-        for code, load in pickle._Unpickler.dispatch.items()
-        if code != pickle.BYTEARRAY8[0]
-    }
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def load_bytearray8(self) -> None:
+        """A byte array; Python's own makes room for it before its bytes are known to be there."""
+        size = int.from_bytes(self.read(8), "little")  # type: ignore[attr-defined]
+        raw = self.read(size) if size < 1 << 62 else b""  # type: ignore[attr-defined]
+        if len(raw) != size:
+            raise pickle.UnpicklingError(f"it is cut short: {size} bytes are not there")
+        self.append(bytearray(raw))  # type: ignore[attr-defined]
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8  # type: ignore[assignment]
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("_codecs", "encode"):
             return _encode
         if (module, name) not in _NAMES:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
-        return _Stand
+        return _NAMES[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
         raise pickle.UnpicklingError("it asks for an object of another file")
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """The dict that `path` holds: text keys, arrays of bytes as uint8, all else as it is.
+    """The dict that `path` holds: text keys, arrays and numbers of integers, all else as it is.
 
     Raises ValueError naming the file for anything that is no such pickle.
     """
-    raw = path.read_bytes()
+    raw = whole(path)
     try:
         found = _Reader(io.BytesIO(raw), encoding="bytes").load()
     except Exception as error:  # a damaged pickle may fail in any way that Python knows
@@ -83,7 +104,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected a pickled dict; found {type(found).__name__}")
-    return {_text(key): _array(path, value) for key, value in found.items()}
+    return {_text(key): _value(path, value) for key, value in found.items()}
 
 
 def short(value: Any) -> str:
@@ -95,22 +116,55 @@ def _text(key: Any) -> str:
     return key.decode("latin-1") if isinstance(key, bytes) else str(key)
 
 
-def _array(path: Path, value: Any) -> Any:
-    """A stand-in's state (version, shape, dtype, Fortran order, bytes) as an array."""
-    if not isinstance(value, _Stand):
-        return value
-    state = value.state
-    if not isinstance(state, tuple) or len(state) != 5:
-        raise ValueError(f"{path}: expected the five parts of an array; found {short(state)}")
-    _, shape, dtype, fortran, raw = state
-    kind = dtype.arguments[:1] if isinstance(dtype, _Stand) else ()
-    if kind not in (("u1",), (b"u1",)) or fortran:
-        raise ValueError(f"{path}: expected an array of bytes in C order; found {short(kind)}")
-    whole = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
-    if not whole or not isinstance(raw, bytes) or len(raw) != prod(shape):
-        size = len(raw) if isinstance(raw, bytes) else type(raw).__name__
-        raise ValueError(f"{path}: expected bytes for shape {short(shape)}; found {size}")
+def _value(path: Path, value: Any) -> Any:
+    """A stand-in, or a list of them, as what it stands for."""
+    if isinstance(value, _Scalar):
+        return _number(path, value)
+    if isinstance(value, list | tuple):
+        return [_number(path, item) if isinstance(item, _Scalar) else item for item in value]
+    return _array(path, value) if isinstance(value, _Stand) else value
+
+
+def _number(path: Path, value: _Scalar) -> int:
+    dtype, raw = value.arguments if len(value.arguments) == 2 else (None, None)
+    kind = _dtype(path, dtype)
+    if not isinstance(raw, bytes) or len(raw) != kind.itemsize:
+        raise ValueError(f"{path}: expected the bytes of a number; found {short(raw)}")
+    return int(np.frombuffer(raw, dtype=kind)[0])
+
+
+def _array(path: Path, value: _Stand) -> np.ndarray:
+    """The parts that a stand-in remembers (shape, dtype, order, bytes) as an array."""
+    shape, dtype, fortran, raw = _parts(path, value)
+    kind = _dtype(path, dtype)
+    sized = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+    if not sized or not isinstance(raw, bytes | bytearray):
+        raise ValueError(f"{path}: expected bytes for shape {short(shape)}; found {short(raw)}")
+    if len(raw) != prod(shape) * kind.itemsize:
+        raise ValueError(f"{path}: expected bytes for shape {short(shape)}; found {len(raw)}")
     try:
-        return np.frombuffer(raw, dtype=np.uint8).reshape(shape)
+        return np.frombuffer(raw, dtype=kind).reshape(shape, order="F" if fortran else "C")
     except ValueError as error:  # more dimensions, or larger ones, than arrays can have
         raise ValueError(f"{path}: expected a shape; found {short(shape)}: {error}") from error
+
+
+def _parts(path: Path, value: _Stand) -> tuple[Any, Any, bool, Any]:
+    """(shape, dtype, Fortran order, bytes)."""
+    if isinstance(value, _Buffer) and len(value.arguments) == 4:
+        raw, dtype, shape, order = value.arguments
+        return shape, dtype, order in ("F", b"F"), raw
+    if isinstance(value, _Buffer) or not isinstance(value.state, tuple) or len(value.state) != 5:
+        raise ValueError(f"{path}: expected the five parts of an array; found {short(value.state)}")
+    _, shape, dtype, fortran, raw = value.state
+    return shape, dtype, bool(fortran), raw
+
+
+def _dtype(path: Path, value: Any) -> np.dtype[Any]:
+    """The integer type that a stand-in of `dtype("i8", ...)` with state (3, "<", ...) names."""
+    named = value.arguments[:1] if isinstance(value, _Stand) else ()
+    name = _text(named[0]) if named else ""
+    if name not in _INTEGERS:
+        raise ValueError(f"{path}: expected an array of integers; found {short(named)}")
+    state = value.state
+    order = _text(state[1]) if isinstance(state, tuple) and len(state) > 1 else "|"
+    return np.dtype((">" if order == ">" else "<") + name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,21 +24,31 @@ def load(name: str, root: str | Path = "data") -> Data:
 
     "digits"                  scikit-learn's bundled 1,797 images, float32 `[n, 1, 8, 8]` / 16;
                               1,437 train and 360 test, a fixed split that keeps the class shares
-    "mnist", "fashion-mnist"  `[n, 1, 28, 28]`, 60,000 and 10,000, four idx .gz files, MD5 checked
+    "mnist", "fashion-mnist"  `[n, 1, 28, 28]`, 60,000 and 10,000, four idx .gz files, MD5 checked;
+                              or unpacked ones (also Kaggle's train-images.idx3-ubyte), by any MD5
     "emnist-balanced", "emnist-byclass", "emnist-bymerge", "emnist-digits", "emnist-letters",
     "emnist-mnist"            `[n, 1, 28, 28]`, four idx files
     "qmnist"                  MNIST with the writers of QMNIST as owners, MD5 checked
     "cifar-10", "cifar-100"   `[n, 3, 32, 32]`, binary or python layout, MD5 checked
     "tiny-imagenet"           `[n, 3, 64, 64]`, the folder tiny-imagenet-200; needs Pillow
-    "folder"                  images as root/train/<class>/*, root/test/<class>/*; needs Pillow
+    "folder"                  images as root/train/<class>/**, root/test/<class>/** (or val), the
+                              files that torchvision's ImageFolder reads, but hidden ones; what is
+                              skipped is told in a warning; needs Pillow
     "shakespeare"             LEAF's JSON: 80 characters as tokens, the next one as label, owners
     "femnist"                 LEAF's JSON: float32 `[n, 1, 28, 28]`, writers as owners
+    root begins with ~ where it lies in a home folder.
     Raises ValueError for an unknown name or a damaged file (which it names, with what was expected
     and found), FileNotFoundError for a missing one.
     """
-    if name not in _READERS:
+    if not isinstance(name, str) or name not in _READERS:
         raise unknown("data set", name, NAMES)
-    return _READERS[name](name, Path(root))
+    if not isinstance(root, str | os.PathLike):
+        raise TypeError(f"root: expected a path; got {root!r}")
+    try:
+        place = Path(os.fsdecode(root)).expanduser()
+    except RuntimeError as error:  # ~name of nobody
+        raise ValueError(f"root: expected a path; got {str(root)!r} ({error})") from error
+    return _READERS[name](name, place)
 
 
 def _digits(name: str, root: Path) -> Data:

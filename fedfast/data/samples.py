@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from . import vision
-from .stacking import as_tensor
+from .claims import MAX_LABEL
+from .plain import plain
 from .transform import Normalize, as_inputs, stored
 
 
@@ -53,9 +55,11 @@ def as_samples(obj: Any, name: str = "samples") -> Samples:
 
     x  floats, uint8 (images) and int64 (tokens) are kept as they are, other integers become int64
     y  integers >= 0, any width, `[n]`
+    Views of any strides, byte orders and lazy signs are made plain, as `plain` says.
     A map-style torch Dataset of (picture of Pillow | tensor | array, label) is read once, item by
-    item, or at once where its `.data` and `.targets` are what its items show (torchvision's without
-    a transform: bytes [n, C, H, W]). A transform is applied once: random crops and flips belong to
+    item; at once only where its class is TensorDataset, a Subset, or torchvision's own MNIST, CIFAR
+    or SVHN without a transform (bytes [n, C, H, W]). Whatever a `__getitem__` of its own or a
+    transform draws is drawn once, for all rounds: random crops and flips belong to
     `Simulation(augment=...)`. A `datasets.Dataset` is read as `from_huggingface` does.
     Raises TypeError/ValueError naming `name`, and the first offending sample where a value is not
     finite or a label negative.
@@ -71,7 +75,7 @@ def unchecked(obj: Any, name: str) -> Samples:
     """As `as_samples` but checks types and shapes only: values are not read, n may be 0."""
     normalize, owner = (obj.normalize, obj.owner) if isinstance(obj, Samples) else (None, None)
     x, y = _pair(obj, name)
-    x, y = _inputs(as_tensor(x, f"{name}.x"), f"{name}.x"), as_tensor(y, f"{name}.y")
+    x, y = _inputs(plain(x, f"{name}.x"), f"{name}.x"), plain(y, f"{name}.y")
     if x.ndim < 2:
         raise ValueError(f"{name}.x: expected shape [n, ...features]; got {list(x.shape)}")
     if y.shape != x.shape[:1]:
@@ -79,22 +83,33 @@ def unchecked(obj: Any, name: str) -> Samples:
             f"{name}.y: expected shape [{x.shape[0]}], one label per row of x; got {list(y.shape)}"
         )
     # An empty list of labels arrives as floats: it has no wrong values.
-    if y.numel() and (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool):
+    if y.numel() and (y.is_floating_point() or y.dtype == torch.bool):
         raise TypeError(f"{name}.y: expected integer class labels; got {y.dtype}")
     if normalize is not None:
         normalize.check(f"{name}.x", x)
-    if owner is not None and owner.shape != y.shape:
-        raise ValueError(f"{name}.owner: expected shape {list(y.shape)}; got {list(owner.shape)}")
+    if owner is not None:
+        owner = plain(owner, f"{name}.owner")
+        if owner.shape != y.shape or owner.is_floating_point() or owner.dtype == torch.bool:
+            raise ValueError(
+                f"{name}.owner: expected integers of shape {list(y.shape)}; "
+                f"got {owner.dtype} {list(owner.shape)}"
+            )
     return Samples(x, y.to(torch.int64), normalize, owner)
 
 
 def check_values(samples: Samples, name: str) -> None:
-    """Raise ValueError at the first sample with a NaN, an infinite value or a negative label."""
+    """Raise ValueError at a sample with a NaN, an infinite value or a label that is no class."""
     if samples.x.is_floating_point():
         _check_finite(samples.x, name)
     if len(samples) and int(samples.y.min()) < 0:
         i = int((samples.y < 0).nonzero()[0])
         raise ValueError(f"{name}.y: expected labels >= 0; sample {i} has {int(samples.y[i])}")
+    if len(samples) and int(samples.y.max()) > MAX_LABEL:
+        i = int(samples.y.argmax())
+        raise ValueError(
+            f"{name}.y: expected class labels below {MAX_LABEL + 1:,}; "
+            f"sample {i} has {int(samples.y[i])}"
+        )
 
 
 def _check_finite(x: Tensor, name: str) -> None:
@@ -112,15 +127,18 @@ def _pair(obj: Any, name: str) -> tuple[Any, Any]:
         return obj.x, obj.y
     if isinstance(obj, (tuple, list)) and len(obj) == 2:
         return obj[0], obj[1]
-    sized = hasattr(obj, "__getitem__") and hasattr(obj, "__len__")
-    if not sized or isinstance(obj, (tuple, list, dict, str, Tensor, np.ndarray)):
+    kind = type(obj)  # what an instance only passes on to what it wraps is not its own
+    sized = hasattr(kind, "__getitem__") and hasattr(kind, "__len__")
+    arrays = (tuple, list, dict, str, bytes, Tensor, np.ndarray, IterableDataset)
+    if not sized or isinstance(obj, arrays) or hasattr(kind, "to_numpy"):
+        hint = "; pass its .dataset" if isinstance(obj, DataLoader) else ""
         raise TypeError(
-            f"{name}: expected Samples, a pair (x, y) or a map-style Dataset; "
-            f"got {type(obj).__name__}"
+            f"{name}: expected Samples, a pair (x, y) or a map-style Dataset with a length; "
+            f"got {kind.__name__}{hint}"
         )
     if len(obj) == 0:
         raise ValueError(f"{name}: expected at least one sample; got an empty Dataset")
-    if hasattr(obj, "column_names"):
+    if hasattr(kind, "column_names"):
         from .huggingface import pair  # which imports this module
 
         return pair(obj, None, None, name)
@@ -128,6 +146,6 @@ def _pair(obj: Any, name: str) -> tuple[Any, Any]:
 
 
 def _inputs(x: Tensor, name: str) -> Tensor:
-    if x.is_complex() or x.dtype == torch.bool:
+    if x.dtype == torch.bool:
         raise TypeError(f"{name}: expected floats, uint8 images or integer tokens; got {x.dtype}")
     return x if x.is_floating_point() or x.dtype == torch.uint8 else x.to(torch.int64)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from itertools import islice
-from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from ._checks import at_least_zero, labels_of, positive, start
+from ._checks import at_least_zero, flag, integer, labels_of, positive, start
 from ._deal import assign, class_counts, deal, draw_shares
 from ._equal import client_sizes, deal_by_prior
 from .federated import FederatedData
@@ -33,8 +32,8 @@ def dirichlet(
     Sources: Hsu, Qi and Brown 2019; the course report PA4 (per class, train and test alike).
     """
     bank, rng = start(samples, clients, seed)
-    if not isfinite(alpha) or alpha <= 0:
-        raise ValueError(f"alpha: expected a finite number > 0 (see iid for equal); got {alpha}")
+    positive("alpha", alpha)
+    integer("min_size", min_size)
     if min_size < 0 or min_size * clients > len(bank):
         raise ValueError(
             f"min_size: expected 0 <= min_size and at most {len(bank)} samples / {clients} clients;"
@@ -81,6 +80,8 @@ def dirichlet_equal(
     bank, rng = start(samples, clients, seed)
     positive("alpha", alpha)
     at_least_zero("sigma", sigma)
+    flag("refill", refill)
+    flag("starve", starve)
     classes = class_counts(bank).size
     prior = rng.dirichlet(np.full(classes, alpha), size=clients)
     sizes = client_sizes(rng, len(bank), clients, sigma)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..random import SPLIT, check_seed, keys64
+from ._checks import positive
 from .federated import FederatedData
 
 
@@ -19,7 +20,10 @@ def local_split(data: FederatedData, test_share: float = 0.3, seed: int = 0) -> 
     Source: the 70/30 split of personalized protocols (FedFSA, PFLlib), there of train and test
     pooled: partition `Data.pooled()`.
     """
-    if not 0 < test_share < 1:
+    if not isinstance(data, FederatedData):
+        raise TypeError(f"data: expected FederatedData; got {type(data).__name__}")
+    positive("test_share", test_share)
+    if test_share >= 1:
         raise ValueError(f"test_share: expected a share in (0, 1); got {test_share}")
     if data.test is not None:
         raise ValueError("data: expected clients without test parts; they have some")

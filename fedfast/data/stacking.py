@@ -9,19 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .claims import check_pixels
+from .plain import plain
+
 GREY = ("1", "L", "LA")
-DEEP = ("I", "I;16", "I;16B", "I;16L", "F")
-
-
-def as_tensor(value: Any, name: str) -> Tensor:
-    """A tensor or an array as a tensor; TypeError for anything else."""
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, np.ndarray):
-        array = np.ascontiguousarray(value)
-        # torch warns when it shares memory that numpy holds read-only.
-        return torch.from_numpy(array if array.flags.writeable else array.copy())
-    raise TypeError(f"{name}: expected a tensor or an array; got {type(value).__name__}")
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
 def is_picture(value: Any) -> bool:
@@ -33,10 +25,16 @@ def picture(image: Any, name: str) -> Tensor:
     """A picture as bytes, [1, H, W] if it is grey, else [3, H, W]. ValueError for 16 bits."""
     if image.mode in DEEP:
         raise ValueError(f"{name}: expected 8 bits per channel; got a picture of mode {image.mode}")
+    check_pixels(name, *image.size)
     if image.mode in GREY:
         return torch.from_numpy(np.array(image.convert("L"), dtype=np.uint8))[None]
     pixels = np.array(image.convert("RGB"), dtype=np.uint8)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def own(value: Any, name: str) -> Tensor:
+    """An item as a tensor of its own: data sets may fill one buffer again and again."""
+    return picture(value, name) if is_picture(value) else plain(value, name).clone()
 
 
 def stack(values: Iterable[tuple[str, Any]]) -> Tensor:
@@ -48,7 +46,7 @@ def stack(values: Iterable[tuple[str, Any]]) -> Tensor:
     names, made, pictures = [], [], []
     for name, value in values:
         pictures.append(is_picture(value))
-        made.append(picture(value, name) if pictures[-1] else as_tensor(value, name))
+        made.append(own(value, name))
         names.append(name)
     if any(pictures) and len({len(x) for x in made if x.ndim == 3}) > 1:
         made = [x.expand(3, -1, -1) if p else x for x, p in zip(made, pictures, strict=True)]
@@ -62,16 +60,16 @@ def stack(values: Iterable[tuple[str, Any]]) -> Tensor:
     return torch.stack(made)
 
 
-def labels(values: Iterable[tuple[str, Any]]) -> Tensor:
-    """Named class labels as int64 [n]: integers of any kind, also in arrays of one element."""
-    return torch.tensor([_label(name, value) for name, value in values], dtype=torch.int64)
-
-
-def _label(name: str, value: Any) -> int:
+def label(name: str, value: Any) -> int:
+    """One class label. TypeError for anything but an integer, ValueError beyond 64 bits."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if isinstance(value, (Tensor, np.ndarray)):
-        number = as_tensor(value, name)
-        whole = number.numel() == 1 and not (number.is_floating_point() or number.is_complex())
+        number = plain(value, name)
+        whole = number.numel() == 1 and not number.is_floating_point()
+        whole = whole and number.dtype != torch.bool
+        value = number.item() if whole else value
     if not whole:
         raise TypeError(f"{name}: expected an integer class label; got {value!r:.60}")
+    if not -(1 << 63) <= int(value) < 1 << 63:
+        raise ValueError(f"{name}: expected a class label of 64 bits; got {value}")
     return int(value)

@@ -95,5 +95,16 @@ def as_inputs(x: Tensor, normalize: Normalize | None, dtype: torch.dtype) -> Ten
 
 
 def stored(x: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    """`x` on the device: floats as `dtype`, bytes and tokens as they are."""
-    return x.to(device, dtype if x.is_floating_point() else x.dtype)
+    """`x` on the device, contiguous: floats as `dtype`, bytes and tokens as they are.
+
+    Raises ValueError where a finite value would become infinite in `dtype`.
+    """
+    x = x.resolve_neg().contiguous()  # the data may have been made without `as_samples`
+    if not x.is_floating_point() or x.dtype == dtype:
+        return x.to(device)
+    made = x.to(device, dtype)
+    # A sum is finite only if all its terms are, and much cheaper.
+    if not bool(made.sum().isfinite()) and bool((made.isinf() & x.to(device).isfinite()).any()):
+        largest = float(x.abs().max())
+        raise ValueError(f"x: expected values that {dtype} can hold; got {largest:.4g}")
+    return made

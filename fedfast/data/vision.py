@@ -1,49 +1,125 @@
-"""Map-style data sets of torch and torchvision, which are not imported: told by their ways."""
+"""Map-style data sets of torch and torchvision, which is not imported: read item by item.
+
+Whole arrays are taken only where the code that would make the items is known, line by line.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Subset
+from torch.utils.data import Subset, TensorDataset
 
-from .stacking import as_tensor, is_picture, labels, picture, stack
+from .claims import check_room
+from .plain import plain
+from .stacking import is_picture, label, picture, stack
 
 Pair = tuple[Tensor, Tensor]
+
+
+def _ways(kind: Any) -> tuple[Any, Any, Any]:
+    """What `dataset[i]`, `len` and attributes run."""
+    return kind.__getitem__, kind.__len__, kind.__getattribute__
+
+
+# As they were when this module was loaded: who replaces them is not taken for them.
+_TORCH = {kind: _ways(kind) for kind in (TensorDataset, Subset)}
+_TORCHVISION = {"MNIST": "mnist", "CIFAR10": "cifar", "SVHN": "svhn"}  # whose items, in which file
 
 
 def pair(dataset: Any, name: str) -> Pair:
     """(x, y) of a map-style data set of (picture | tensor | array, label), as `as_samples` says.
 
-    Raises TypeError/ValueError naming the item.
+    Every item is asked for once, in order. Raises TypeError/ValueError naming the item.
     """
     whole = _whole(dataset)
     if whole is not None:
         return whole
-    items = [dataset[i] for i in range(len(dataset))]
-    for i, item in enumerate(items):
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise TypeError(f"{name}[{i}]: expected a pair (x, y); got {type(item).__name__}")
-    x = stack((f"{name}[{i}][0]", item[0]) for i, item in enumerate(items))
-    return x, labels((f"{name}[{i}][1]", item[1]) for i, item in enumerate(items))
+    ys: list[int] = []
+    x = stack(_inputs(dataset, name, ys))
+    return x, torch.tensor(ys, dtype=torch.int64)
+
+
+def _inputs(dataset: Any, name: str, ys: list[int]) -> Iterator[tuple[str, Any]]:
+    """(name, input) of every item; its label goes to `ys`."""
+    count = len(dataset)
+    for i in range(count):
+        x, y = _item(dataset, i, name)
+        if i == 0 and isinstance(x, Tensor | np.ndarray):
+            check_room(name, count * x.nbytes)
+        yield f"{name}[{i}][0]", x
+        ys.append(label(f"{name}[{i}][1]", y))
+
+
+def _item(dataset: Any, i: int, name: str) -> Any:
+    try:
+        item = dataset[i]
+    except IndexError as error:
+        raise ValueError(
+            f"{name}[{i}]: expected {len(dataset)} items, as its length says; got {error!r}"
+        ) from error
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise TypeError(f"{name}[{i}]: expected a pair (x, y); got {type(item).__name__}")
+    return item
 
 
 def _whole(dataset: Any) -> Pair | None:
-    """All bytes and labels at once, where the first and the last item say that they mean that."""
-    if isinstance(dataset, Subset):
+    """All inputs and labels at once, where the class is known to give just these as its items."""
+    if _is(dataset, TensorDataset):
+        return _tensors(dataset.tensors)
+    if _is(dataset, Subset):
         of = _whole(dataset.dataset)
-        rows = torch.as_tensor(dataset.indices, dtype=torch.int64)
-        return None if of is None else (of[0][rows], of[1][rows])
+        if of is None:
+            return None
+        rows = torch.as_tensor([int(i) for i in dataset.indices], dtype=torch.int64)
+        if len(rows) and not -len(of[1]) <= int(rows.min()) <= int(rows.max()) < len(of[1]):
+            return None  # the item that is not there will be named
+        return of[0][rows], of[1][rows]
+    return _torchvision(dataset) if _is_torchvision(dataset) else None
+
+
+def _is(dataset: Any, kind: type) -> bool:
+    """Whether it is of this class itself, whose ways are still those of torch."""
+    return type(dataset) is kind and _ways(kind) == _TORCH[kind]
+
+
+def _tensors(tensors: Any) -> Pair | None:
+    if len(tensors) != 2 or any(type(t) is not Tensor for t in tensors):
+        return None
+    y = tensors[1]
+    whole = y.ndim == 1 and not y.is_floating_point() and not y.is_complex()
+    if not whole or y.dtype == torch.bool or len(tensors[0]) != len(y):
+        return None
+    return plain(tensors[0], "x"), plain(y, "y")
+
+
+def _is_torchvision(dataset: Any) -> bool:
+    """Whether `dataset[i]` runs torchvision's own code, on arrays that are the instance's own."""
+    kind = type(dataset)
+    code = getattr(kind.__getitem__, "__code__", None)
+    for name, file in _TORCHVISION.items():
+        module: Any = sys.modules.get(f"torchvision.datasets.{file}")
+        known = getattr(getattr(module, name, None), "__getitem__", None)
+        if code is None or known is not kind.__getitem__ or code.co_filename != module.__file__:
+            continue
+        plainly = kind.__getattribute__ is object.__getattribute__
+        return plainly and kind.__module__ == module.__name__ and "data" in vars(dataset)
+    return False
+
+
+def _torchvision(dataset: Any) -> Pair | None:
     hooks = ("transform", "target_transform", "transforms")
-    pixels, targets = getattr(dataset, "data", None), getattr(dataset, "targets", None)
+    pixels, targets = dataset.data, getattr(dataset, "targets", None)
     targets = getattr(dataset, "labels", None) if targets is None else targets
     if any(getattr(dataset, hook, None) is not None for hook in hooks) or targets is None:
         return None
     if not isinstance(pixels, (Tensor, np.ndarray)) or pixels.ndim not in (3, 4):
         return None
-    x, y = as_tensor(pixels, "data"), torch.as_tensor(np.asarray(targets))
+    x, y = plain(pixels, "data"), torch.as_tensor(np.asarray(targets))
     if x.dtype != torch.uint8 or not len(dataset) == len(x) == len(y):
         return None
     for turned in (x[:, None] if x.ndim == 3 else x, x.movedim(-1, 1)):

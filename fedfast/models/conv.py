@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from ._sizes import check_weights, size, sizes
 from .dense import dense
 
 
@@ -32,7 +33,7 @@ def cnn(
     1,663,370 parameters on 1 x 28 x 28 with 10 classes. Raises ValueError for smaller than 4 x 4.
     Source: McMahan et al. 2017, section 3.
     """
-    if kernel % 2 == 0:
+    if size("kernel", kernel) % 2 == 0:
         raise ValueError(f"kernel: expected an odd size, to keep the image's; got {kernel}")
     return _two_convolutions("cnn", input_shape, classes, channels, kernel, kernel // 2, hidden)
 
@@ -61,8 +62,12 @@ def _two_convolutions(
     padding: int,
     hidden: Sequence[int],
 ) -> nn.Sequential:
+    size("kernel", kernel)
     inputs, height, width = _image(name, input_shape, kernel - 1 - 2 * padding)
-    first, second = channels
+    first, second = sizes("channels", channels, 2)
+    hidden = sizes("hidden", hidden)
+    check_weights("channels", first, inputs * kernel**2)
+    check_weights("channels", second, first * kernel**2)
     layers = OrderedDict[str, nn.Module](
         conv1=nn.Conv2d(inputs, first, kernel, padding=padding),
         relu1=nn.ReLU(),

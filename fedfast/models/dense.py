@@ -8,6 +8,8 @@ from math import prod
 
 from torch import nn
 
+from ._sizes import check_weights, sizes
+
 
 def mlp(input_shape: Sequence[int], classes: int, hidden: Sequence[int] = (200,)) -> nn.Sequential:
     """Multilayer perceptron with ReLU: inputs `[B, *input_shape]` -> logits `[B, classes]`.
@@ -15,7 +17,7 @@ def mlp(input_shape: Sequence[int], classes: int, hidden: Sequence[int] = (200,)
     hidden (200,) is FedAvg's one-layer net, (200, 200) the "2NN" of FedAvg and FedDyn.
     """
     layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
-    layers.update(dense((prod(input_shape), *hidden, classes)))
+    layers.update(dense((prod(input_shape), *sizes("hidden", hidden), classes)))
     return nn.Sequential(layers)
 
 
@@ -28,6 +30,7 @@ def dense(widths: Sequence[int]) -> OrderedDict[str, nn.Module]:
     """Linear layers fc1, fc2, ... of these widths with ReLU between them, none after the last."""
     layers = OrderedDict[str, nn.Module]()
     for i in range(1, len(widths)):
+        check_weights("hidden", widths[i], widths[i - 1])
         if i > 1:
             layers[f"relu_fc{i - 1}"] = nn.ReLU()
         layers[f"fc{i}"] = nn.Linear(widths[i - 1], widths[i])

@@ -19,6 +19,8 @@ def norm_of(norm: str, groups: int, widths: int) -> Norm:
     """
     if norm not in ("batch", "group"):
         raise unknown("norm", norm, ("batch", "group"))
+    if isinstance(groups, bool) or not isinstance(groups, int):
+        raise TypeError(f"groups: expected an integer; got {groups!r}")
     if groups < 1 or widths % groups:
         raise ValueError(f"groups: expected a divisor of {widths}; got {groups}")
     if norm == "batch":

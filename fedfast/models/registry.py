@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from .._names import check_options, unknown
 from ..random import check_seed
+from ._sizes import check_weights, size
 from .conv import cnn, lenet
 from .dense import mclr, mlp
 from .mobilenet import mobilenetv2
@@ -40,11 +43,16 @@ def build(
     input_shape  of one sample: (C, H, W) for the convolutional ones, (T,) tokens for "lstm"
     The global random state is neither used nor changed. Raises ValueError naming what does not fit.
     """
-    if name not in _MODELS:
+    if not isinstance(name, str) or name not in _MODELS:
         raise unknown("model", name, _MODELS)
-    shape = tuple(int(side) for side in input_shape)
-    if not shape or min(shape) < 1:
+    if not isinstance(input_shape, Sequence) or isinstance(input_shape, str):
+        raise TypeError(f"input_shape: expected a sequence of integers; got {input_shape!r}")
+    if not input_shape or not all(isinstance(side, int) and side >= 1 for side in input_shape):
         raise ValueError(f"input_shape: expected sizes >= 1; got {tuple(input_shape)}")
+    shape = tuple(int(side) for side in input_shape)
+    size("input_shape", prod(shape))
+    classes = size("classes", int(classes) if isinstance(classes, np.integer) else classes)
+    check_weights("classes", classes, 1)
     if classes < 2:
         raise ValueError(f"classes: expected at least 2; got {classes}")
     check_seed(seed)

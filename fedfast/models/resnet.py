@@ -69,7 +69,7 @@ def resnet18(input_shape: Sequence[int], classes: int) -> nn.Sequential:
 
 
 def _stem(stem: str, channels: int, norm: Norm) -> OrderedDict[str, nn.Module]:
-    if stem not in STEMS:
+    if not isinstance(stem, str) or stem not in STEMS:
         raise unknown("stem", stem, STEMS)
     kernel, stride = STEMS[stem]
     layers = OrderedDict[str, nn.Module](

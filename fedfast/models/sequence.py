@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ._sizes import check_weights, size
+
 
 class NextCharacter(nn.Module):
     """Tokens `[B, T]` int64 -> logits of the character after them, `[B, classes]`."""
@@ -43,4 +45,11 @@ def lstm(
     """
     if len(input_shape) != 1:
         raise ValueError(f"input_shape: lstm expects (T,) tokens; got {tuple(input_shape)}")
+    given = {"embedding": embedding, "hidden": hidden, "layers": layers}
+    for name, value in given.items():
+        size(name, value)
+    if vocabulary is not None:
+        size("vocabulary", vocabulary)
+    check_weights("embedding", vocabulary or classes, embedding)
+    check_weights("hidden", 4 * hidden * layers, max(hidden, embedding))
     return NextCharacter(vocabulary or classes, classes, embedding, hidden, layers)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._names import check_options, unknown
+from ._sizes import size
 from .conv import cnn, lenet
 from .dense import mlp
 from .resnet import resnet18_gn
@@ -46,9 +47,8 @@ def stochastic(
     FedCR's own: lenet with channels (4, 12) for Fashion-MNIST, (64, 64) for CIFAR, hidden
     (1024, 1024); dimZ 256, 512 for CIFAR-100.
     """
-    if body not in BODIES:
+    if not isinstance(body, str) or body not in BODIES:
         raise unknown("body", body, BODIES)
-    if dimZ < 1:
-        raise ValueError(f"dimZ: expected at least 1; got {dimZ}")
+    size("dimZ", dimZ)
     check_options(body, BODIES[body], options, own=("input_shape", "classes"))
     return Stochastic(BODIES[body](input_shape, 2 * dimZ, **options), nn.Linear(dimZ, classes))

@@ -1,0 +1,33 @@
+"""What models ask of their options: whole sizes, and weights that fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..data.claims import check_room
+
+LARGEST = (1 << 31) - 1  # of one width: torch's kernels count in 32 bits
+
+
+def size(name: str, value: Any) -> int:
+    """An integer in [1, 2^31). TypeError/ValueError with `name` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an integer; got {value!r}")
+    if not 1 <= value <= LARGEST:
+        raise ValueError(f"{name}: expected 1 <= {name} <= {LARGEST}; got {value}")
+    return value
+
+
+def sizes(name: str, value: Any, count: int | None = None) -> tuple[int, ...]:
+    """A sequence of integers >= 1, `count` of them (None: any number)."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{name}: expected a sequence of integers; got {value!r}")
+    if count is not None and len(value) != count:
+        raise ValueError(f"{name}: expected {count} integers; got {value!r}")
+    return tuple(size(name, item) for item in value)
+
+
+def check_weights(name: str, rows: int, columns: int) -> None:
+    """ValueError unless a float32 matrix of that shape fits into memory."""
+    check_room(f"{name}: weights of {rows} x {columns}", 4 * rows * columns)
