@@ -108,6 +108,13 @@ class BatchNorm(Norm):
         """Running mean and variance."""
         return () if self.running is None else self.running
 
+    @property
+    def counter(self) -> str:
+        """The name of the counter beside the statistics, "" where there are none."""
+        return (
+            self.running[0].replace("running_mean", "num_batches_tracked") if self.running else ""
+        )
+
     def forward(self, tape: Tape) -> None:
         """Only a client's real samples enter its statistics."""
         x, y = tape.value(self.inputs[0]), tape.value(self.output)
