@@ -203,8 +203,10 @@ def _integers(name: str, values: ArrayLike) -> Ints:
         raise ValueError(f"{name}: expected a non-empty list; got shape {list(array.shape)}")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers; got dtype {array.dtype}")
-    if array.min() < 0 or array.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{name}: expected 0 <= values < 2**63; got {array.min()}..{array.max()}")
+    if array.min() < 0:
+        raise ValueError(f"{name}: expected values >= 0; got {array.min()}")
+    if array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name}: expected values below 2**63; got {array.max()}")
     return array.astype(np.int64)
 
 

@@ -76,9 +76,9 @@ class Simulation:
     eval_last      so many of the last rounds are evaluated each, for means over them
     sampling       "exact": the cohort has exactly that share of the clients; "bernoulli": each
                    takes part with that probability, at least one does
-    drop_last      leave out the last batch of an epoch where it has fewer than `batch_size` samples,
-                   as torch's DataLoader does; clients with less than one batch are then treated as
-                   `empty_clients` says. A `schedule` of one's own brings its own batches
+    drop_last      leave out the last batch of an epoch where it has fewer than `batch_size`
+                   samples, as torch's DataLoader does; clients with less than one batch are then
+                   treated as `empty_clients` says. A `schedule` of one's own has its own batches
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others take
     the generic path, and `generic_because` says why ("" for a program).

@@ -111,9 +111,9 @@ class BatchNorm(Norm):
     @property
     def counter(self) -> str:
         """The name of the counter beside the statistics, "" where there are none."""
-        return (
-            self.running[0].replace("running_mean", "num_batches_tracked") if self.running else ""
-        )
+        if self.running is None:
+            return ""
+        return self.running[0].removesuffix("running_mean") + "num_batches_tracked"
 
     def forward(self, tape: Tape) -> None:
         """Only a client's real samples enter its statistics."""
