@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ._names import unknown
 from .algorithms import Algorithm, by_name
+from .constants import cast
 from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
 from .generic import Loss, Traits, probe, single_sample_trouble
 from .schedule import Schedule
@@ -172,16 +173,16 @@ def whole_batches(sizes: np.ndarray, batch_size: int | None, empty: str) -> None
 
 
 def single_samples(
-    module: nn.Module, x: Tensor, schedule: Schedule, sizes: np.ndarray, full_gradient: bool
+    module: nn.Module, x: Tensor, schedule: Schedule, sizes: np.ndarray, whole: bool
 ) -> None:
     """Refuse a model that cannot be trained on one sample where some batch has only one.
 
-    x              `[1, ...]`, a sample
-    full_gradient  whether the algorithm takes all samples of a client too, in the same batches
+    x      `[1, ...]`, a sample
+    whole  whether all samples of a client are also taken beside the schedule, in batches as wide
     """
     who, width = schedule.single(), schedule.width
     rest = np.flatnonzero((sizes > 0) & ((sizes - 1) % width == 0))
-    if not who and full_gradient and len(rest):
+    if not who and whole and len(rest):
         who = f"client {rest[0]} ({sizes[rest[0]]} samples in batches of {width})"
     trouble = single_sample_trouble(module, x) if who else ""
     if trouble:
@@ -231,7 +232,7 @@ def model(
         raise ValueError("model: it has no parameter to train")
     sample = data.order[:2]
     traits = probe(value, data.bank.take(sample).inputs(dtype))
-    return deepcopy(value).to(device=device, dtype=dtype), traits
+    return cast(deepcopy(value), device, dtype), traits
 
 
 def labels(name: str, y: Tensor, classes: int, loss: str | Loss) -> None:

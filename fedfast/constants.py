@@ -14,6 +14,17 @@ from torch import Tensor, nn
 Held = tuple[dict[str, Tensor | None], str]  # a module's dictionary, and the key in it
 
 
+def cast(module: nn.Module, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
+    """The module itself on a device, its floats of `dtype`; None leaves them.
+
+    `module.to(dtype)` would cast complex buffers too, and drop their imaginary parts.
+    """
+    module = module.to(device)
+    if dtype is None:
+        return module
+    return module._apply(lambda t: t.to(dtype) if t.is_floating_point() else t)
+
+
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
     """Copies of all buffers and frozen parameters, by name."""
     return {name: t.detach().clone() for name, t in _still(module).items()}

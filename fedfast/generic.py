@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .algorithms.objective import Objective
-from .constants import Constants, changed, snapshot
+from .constants import Constants, cast, changed, snapshot
 from .data import Samples
 from .feed import View
 from .layout import FlatLayout
@@ -221,7 +221,7 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
     Raises ValueError if the module cannot take the data or does not answer with `[n, classes]`.
     """
     dtype = x.dtype if x.is_floating_point() else None  # tokens say nothing about the module's
-    trial = deepcopy(module).to(device=x.device, dtype=dtype).train()
+    trial = cast(deepcopy(module), x.device, dtype).train()
     before = torch.get_rng_state(), *_device_states(x)
     still = snapshot(trial)
     begin = time.perf_counter()
@@ -249,7 +249,7 @@ def single_sample_trouble(module: nn.Module, x: Tensor) -> str:
     BatchNorm over one value per channel has no variance; over a map of more than one pixel it has.
     """
     dtype = x.dtype if x.is_floating_point() else None
-    trial = deepcopy(module).to(device=x.device, dtype=dtype).train()
+    trial = cast(deepcopy(module), x.device, dtype).train()
     before = torch.get_rng_state(), *_device_states(x)
     try:
         with torch.no_grad():

@@ -168,7 +168,9 @@ class Simulation:
             data.bank.take(data.order[:1]).inputs(self.dtype),
             self.schedule,
             data.sizes,
-            self.algorithm.drift.full_gradient,
+            # Both cut a client's samples into batches of their own, of the schedule's width.
+            self.algorithm.drift.full_gradient
+            or (schedule is not None and self.algorithm.fine_tune is not None),
         )
         self.rounds = rounds if schedule is None else self.schedule.rounds
         self._lr(self.rounds - 1)  # a schedule that ends too early is said before round 1
@@ -223,7 +225,7 @@ class Simulation:
             by_samples=aggregation == "samples",
             tolerant=on_divergence == "continue",
             server_lr=server_lr,
-            drop_last=drop_last and batch_size is not None,
+            drop_last=drop_last and batch_size is not None and schedule is None,
         )
         self._engine = Engine(trainers, replace(data, test=None), layout, row, local, settings)
         self._personal = Personal(self._engine, self._judge, data)

@@ -165,3 +165,15 @@ def test_arrays_and_tensors_are_lists_too():
     schedule = fedfast.Schedule.explicit(np.array([[0]]), batches)
     assert schedule.width == 3
     assert fedfast.Schedule.explicit([torch.tensor([0])], [[[range(3)]]]).width == 3
+
+
+def test_fine_tuning_meets_no_single_sample_unawares():
+    tuned = fedfast.algorithms.FedAvg(fine_tune=fedfast.algorithms.FineTune())
+    schedule = fedfast.Schedule.explicit([[0, 1]], [[[[0, 1, 2, 3]], [[0, 1]]]])
+    data = federation([9, 4])
+    with pytest.raises(ValueError, match="client 0 .9 samples in batches of 4"):
+        fedfast.Simulation(flat_norm(), data, tuned, schedule=schedule, device="cpu")
+    how = dict(rounds=1, participation=1.0, batch_size=4, drop_last=True, device="cpu")
+    sim = fedfast.Simulation(flat_norm(), data, tuned, **how)
+    sim.run(progress=False)
+    assert sim.client_state_dict(0).keys() == flat_norm().state_dict().keys()
