@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from ._names import unknown
 from .algorithms import Algorithm, by_name
+from .constants import cast
 from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
 from .data.claims import check_room
-from .generic import Loss, Traits, probe
+from .generic import Loss, Traits, probe, single_sample_trouble
 from .schedule import Schedule
 
 
@@ -165,6 +166,51 @@ def loss(value: str | Loss) -> Loss:
     return value
 
 
+def boolean(name: str, value: object) -> None:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False; got {value!r}")
+
+
+def whole_batches(sizes: np.ndarray, batch_size: int | None, empty: str) -> None:
+    """What drop_last leaves out: clients with less than one batch are skipped or refused."""
+    without = np.flatnonzero((sizes > 0) & (sizes < (batch_size or 0)))
+    if len(without) == 0:
+        return
+    told = (
+        f"{len(without)} of {len(sizes)} clients have fewer samples than one batch of {batch_size} "
+        f"(the first is client {without[0]} with {sizes[without[0]]})"
+    )
+    if empty == "refuse":
+        raise ValueError(
+            f"drop_last: {told}, so that they take no step; take a smaller batch_size, or "
+            "empty_clients='skip'"
+        )
+    if (sizes >= (batch_size or 0)).any():
+        warnings.warn(f"drop_last: {told} and are never sampled", stacklevel=3)
+
+
+def single_samples(
+    module: nn.Module, x: Tensor, schedule: Schedule, sizes: np.ndarray, whole: bool
+) -> None:
+    """Refuse a model that cannot be trained on one sample where some batch has only one.
+
+    x      `[1, ...]`, a sample
+    whole  whether all samples of a client are also taken beside the schedule, in batches as wide
+    """
+    who, width = schedule.single(), schedule.width
+    rest = np.flatnonzero((sizes > 0) & ((sizes - 1) % width == 0))
+    if not who and whole and len(rest):
+        who = f"client {rest[0]} ({sizes[rest[0]]} samples in batches of {width})"
+    trouble = single_sample_trouble(module, x) if who else ""
+    if trouble:
+        raise ValueError(
+            f"batch_size: {who} has a batch of one sample, on which the model cannot be trained "
+            f"({trouble}); drop_last=True leaves such batches out, or take another batch_size or "
+            "a model without BatchNorm there"
+        )
+
+
 def clients(value: FederatedData, empty: str) -> FederatedData:
     """Federated data with somebody to train; clients without samples are skipped or refused."""
     if not isinstance(value, FederatedData):
@@ -204,7 +250,7 @@ def model(
         raise ValueError("model: it has no parameter to train")
     sample = data.order[:2]
     traits = probe(value, data.bank.take(sample).inputs(dtype))
-    return deepcopy(value).to(device=device, dtype=dtype), traits
+    return cast(deepcopy(value), device, dtype), traits
 
 
 def labels(name: str, y: Tensor, classes: int, loss: str | Loss) -> None:
@@ -267,6 +313,7 @@ def schedule(
     batch_size: int | None,
     seed: int,
     sampling: str,
+    drop_last: bool,
 ) -> Schedule:
     """The given schedule, checked against the data, or one drawn from the seed."""
     if value is None:
@@ -279,6 +326,7 @@ def schedule(
             batch_size=batch_size,
             seed=seed,
             sampling=sampling,
+            drop_last=drop_last,
         )
     if not isinstance(value, Schedule):
         raise TypeError(f"schedule: expected a fedfast.Schedule; got {type(value).__name__}")

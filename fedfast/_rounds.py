@@ -63,6 +63,7 @@ class Drawn:
     batch: int | None
     seed: int
     chance: float | None = None  # of each client to take part; None draws exactly `cohort`
+    whole: bool = False  # batches narrower than `batch` are left out
 
     @property
     def largest(self) -> int:
@@ -90,12 +91,25 @@ class Drawn:
 
         return Round(clients, self.epochs * self._per_epoch(clients), self.width, fill)
 
+    def single(self) -> str:
+        """Who meets a batch of one sample, "" if nobody does."""
+        sizes = self.sizes[self.eligible]
+        last = np.full_like(sizes, self.width) if self.whole else (sizes - 1) % self.width + 1
+        found = self.eligible[(last == 1) | ((self.width == 1) & (sizes > 0))]
+        if found.size == 0:
+            return ""
+        return f"client {found[0]} ({self.sizes[found[0]]} samples in batches of {self.width})"
+
     def _per_epoch(self, clients: Ints) -> Ints:
-        return -(-self.sizes[clients] // self.width)
+        return self._batches(self.sizes[clients])
+
+    def _batches(self, sizes: Ints) -> Ints:
+        """Batches of an epoch."""
+        return sizes // self.width if self.whole else -(-sizes // self.width)
 
     def _cut(self, order: Ints, sizes: Ints) -> tuple[Ints, Ints]:
         """Permutations `[K, E, n]` cut into batches: index `[K, T, B]`, count `[K, T]`."""
-        per_epoch = -(-sizes // self.width)[:, None]
+        per_epoch = self._batches(sizes)[:, None]
         step = np.arange(self.epochs * per_epoch.max())
         epoch, batch = np.divmod(step, per_epoch)  # [K, T]
         taken = epoch < self.epochs
@@ -150,6 +164,15 @@ class Explicit:
             return index, count
 
         return Round(self.cohorts[t], steps, self.width, fill)
+
+    def single(self) -> str:
+        """Who meets a batch of one sample first, "" if nobody does."""
+        for t, cohort in enumerate(self.cohorts):
+            for client, steps in zip(cohort, self.batches[t], strict=True):
+                for s, batch in enumerate(steps):
+                    if batch.size == 1:
+                        return f"client {client} (round {t}, step {s})"
+        return ""
 
     def check(self, sizes: Ints) -> None:
         """Raise ValueError naming round, client and step where the data lacks what is named."""

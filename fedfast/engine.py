@@ -55,6 +55,7 @@ class EngineSettings:
 
     cohort    the largest cohort of the schedule
     width     B, its widest batch
+    drop_last  whether batches narrower than B are left out, in fine-tuning too
     tolerant  a diverged client counts as one that did not move; else its divergence leaves the
               global model as it was
     """
@@ -64,6 +65,7 @@ class EngineSettings:
     by_samples: bool
     tolerant: bool
     server_lr: float
+    drop_last: bool = False
 
 
 class Engine:
@@ -80,7 +82,7 @@ class Engine:
     ) -> None:
         self.trainers, self.data, self.local, self.settings = trainers, data, local, settings
         self.algorithm, self.backend = local.algorithm, local.backend
-        self.about = about(layout, row.device)
+        self.layout, self.about = layout, about(layout, row.device)
         self.rule = self.algorithm.server.kernel(settings.server_lr)
         trained = self.about.trained
         kept = self.algorithm.server_rows(), self.algorithm.server_scalars()
@@ -317,6 +319,7 @@ class Engine:
             self.mean.replace(models, weights, start)
             numbers |= found
             self.mean.end(sent, self._ending)
+        self.layout.settle(after.row)
         algorithm.settle(after, cohort, numbers)
         added = [(after.rows[name], c) for name, c in algorithm.added().items()]
         if added:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .algorithms.objective import Objective
+from .constants import Constants, cast, changed, snapshot
 from .data import Samples
 from .feed import View
 from .layout import FlatLayout
@@ -66,6 +67,8 @@ class GenericPath:
         self.workers = 1 if alone else threads
         self.replicas = [deepcopy(module).train() for _ in range(self.workers)]
         self.judges = [deepcopy(module).eval() for _ in range(self.workers)]
+        carried = frozenset(slot.name for slot in layout.slots)
+        self.constants = [Constants(replica, carried) for replica in self.replicas]
         self.pool, self._busy = self._workers(), False
         self._views: dict[tuple[int, int, int, bool], dict[str, Tensor]] = {}
 
@@ -141,13 +144,24 @@ class GenericPath:
                 value = loss(net, batch.x[k, : count[k]], batch.y[k, : count[k]], k)
                 losses[k] = value.detach()
                 self._backward(value, model, self._row(g, k, True))
+                if not keep_carried:
+                    self._take_back(self._row(carried, k, False), net.tensors)
+            self.constants[worker].check()
 
         self._each_worker(work)
 
     def _tail(self, views: dict[str, Tensor], keep: bool) -> dict[str, Tensor]:
         """The carried tensors of one client; copies where the forward pass must not move them."""
-        tail = {s.name: views[s.name] for s in self.layout.slots if not s.trained}
-        return {name: t.clone() for name, t in tail.items()} if keep else tail
+        slots = [s for s in self.layout.slots if not s.trained]
+        tail = {s.name: views[s.name] for s in slots}
+        own = {s.name: tail[s.name].to(s.dtype) for s in self.layout.counters}
+        return ({name: t.clone() for name, t in tail.items()} if keep else tail) | own
+
+    def _take_back(self, views: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+        """Into the row what a forward pass left elsewhere: counters, and buffers set anew."""
+        for slot in self.layout.slots:
+            if not slot.trained and tensors[slot.name] is not views[slot.name]:
+                views[slot.name].copy_(tensors[slot.name].detach())
 
     def _network(
         self, worker: int, tensors: dict[str, Tensor], seeds: Seeds | None, k: int
@@ -165,7 +179,7 @@ class GenericPath:
     @torch.no_grad()
     def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
         """(accuracy, mean loss) of one model. row: [S]."""
-        tensors = self.layout.views(row)
+        tensors = self.layout.tensors(row.clone())  # no module may change the model it is judged by
         starts = range(0, len(samples), EVALUATION_BATCH)
 
         def work(worker: int) -> list[tuple[int, float, int]]:
@@ -185,7 +199,7 @@ class GenericPath:
 
         def logits(worker: int, row: Tensor, samples: Samples) -> Tensor:
             x = samples.inputs(self.layout.dtype)
-            return functional_call(self.judges[worker], self.layout.views(row), (x,))
+            return functional_call(self.judges[worker], self.layout.tensors(row.clone()), (x,))
 
         def work(worker: int) -> list[Tensor]:
             mine = jobs[worker :: self.workers]
@@ -207,11 +221,15 @@ class GenericPath:
 
 @dataclass(frozen=True)
 class Traits:
-    """What a trial step tells: the outputs, whether random numbers were drawn, its seconds."""
+    """What a trial step tells: the outputs, whether random numbers were drawn, its seconds.
+
+    moving  names of the buffers and frozen parameters that it changed, and of running statistics
+    """
 
     classes: int
     random: bool
     seconds: float
+    moving: frozenset[str]
 
 
 def probe(module: nn.Module, x: Tensor) -> Traits:
@@ -220,8 +238,9 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
     Raises ValueError if the module cannot take the data or does not answer with `[n, classes]`.
     """
     dtype = x.dtype if x.is_floating_point() else None  # tokens say nothing about the module's
-    trial = deepcopy(module).to(device=x.device, dtype=dtype).train()
+    trial = cast(deepcopy(module), x.device, dtype).train()
     before = torch.get_rng_state(), *_device_states(x)
+    still = snapshot(trial)
     begin = time.perf_counter()
     try:
         with torch.enable_grad():
@@ -237,7 +256,28 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"model: expected logits [{len(x)}, classes]; got {found}")
     logits.sum().backward()
-    return Traits(logits.shape[1], drew, time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    return Traits(logits.shape[1], drew, seconds, changed(trial, still))
+
+
+def single_sample_trouble(module: nn.Module, x: Tensor) -> str:
+    """Why the module cannot be trained on one sample, "" where it can. x `[1, ...]`
+
+    BatchNorm over one value per channel has no variance; over a map of more than one pixel it has.
+    """
+    dtype = x.dtype if x.is_floating_point() else None
+    trial = cast(deepcopy(module), x.device, dtype).train()
+    before = torch.get_rng_state(), *_device_states(x)
+    try:
+        with torch.no_grad():
+            logits = trial(x)
+    except Exception as error:  # whatever the user's own code raises
+        return f"{type(error).__name__}: {error}"
+    finally:
+        _restore(x, before)
+    if not isinstance(logits, Tensor) or logits.shape[:1] != x.shape[:1] or logits.ndim != 2:
+        return f"it answers with {getattr(logits, 'shape', type(logits).__name__)}"
+    return ""
 
 
 def _device_states(x: Tensor) -> list[Tensor]:

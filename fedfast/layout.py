@@ -1,16 +1,17 @@
 """`FlatLayout`: a module's tensors laid out in one padded row, and `[K, S]` banks of rows.
 
-    | trained parameters | pad | frozen parameters, float buffers | pad |
-    0                    trained                                  stride
+    | trained parameters | pad | running statistics, counters | pad |
+    0                    trained                              stride
 
 Every tensor starts at a multiple of 32 elements, both regions end at a multiple of 64. The
-optimizer's operations act on `row[:trained]`; what is only carried (running statistics, frozen
-weights) lies behind it and is averaged, never stepped. Padding is zero and stays zero.
+optimizer's operations act on `row[:trained]`; what is only carried (what a training step changes
+without a gradient) lies behind it and is averaged, never stepped. Padding is zero and stays zero.
+Frozen parameters and buffers that never change are constants: they stay with the module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +22,7 @@ from .kernels import Segments
 
 ALIGN_TENSOR = 32
 ALIGN_ROW = 64
+ROUNDING = 1e-6  # of a mean of counters, far below 1 / samples of any client's share
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -49,10 +51,10 @@ class Slot:
 class FlatLayout:
     """The map between a module's named tensors and one row; make it with `FlatLayout.of(module)`.
 
-    slots    the tensors in row order: trained parameters first, then what is carried
+    slots    the tensors in row order: trained parameters first, then what is carried; counters
+             (BatchNorm's `num_batches_tracked`) keep their integer dtype in `Slot.dtype`
     aliases  names that share another tensor (tied weights) -> the name that holds it
-    aside    names of non-float buffers (BatchNorm's counter): not in the row, kept as the module
-             has them
+    aside    names of constants: not in the row, kept as the module has them
     trained  end of the trained region, a multiple of 64
     stride   `S`, elements per row, a multiple of 64
     dtype    of the row
@@ -69,19 +71,27 @@ class FlatLayout:
     head: tuple[int, int]
 
     @classmethod
-    def of(cls, module: nn.Module, dtype: torch.dtype | None = None) -> FlatLayout:
+    def of(
+        cls,
+        module: nn.Module,
+        dtype: torch.dtype | None = None,
+        moving: Collection[str] | None = None,
+    ) -> FlatLayout:
         """Lay out a module.
 
-        dtype  of the row; by default the widest of the module's tensors, so that every value
-               survives the round trip
+        dtype   of the row; by default the widest of the module's tensors, so that every value
+                survives the round trip
+        moving  names of the buffers that a training step changes (`generic.probe` finds them);
+                None takes all that are floats, frozen parameters too
         Raises ValueError for what a row cannot hold: complex or 8-bit floats, integer parameters,
         parameters without values (lazy or meta), tensors that overlap in memory without being the
-        same tensor.
+        same tensor; and for a moving buffer that is not finite at the start.
         """
         named, aliases = _unique(module)
-        inside = {name: t for name, t in named.items() if t.is_floating_point()}
-        _check(module, named, inside)
-        dtype = _widest(inside.values()) if dtype is None else dtype
+        inside = _inside(module, named, aliases, moving)
+        _check(module, named, inside, whole=moving is None)
+        floats = [t for t in inside.values() if t.is_floating_point()]
+        dtype = _widest(floats) if dtype is None else dtype
         if dtype not in FLOATS:
             raise ValueError(f"dtype: a row holds one of {[str(d) for d in FLOATS]}; got {dtype}")
         learns = {name for name, p in module.named_parameters() if p.requires_grad}
@@ -90,6 +100,11 @@ class FlatLayout:
         aside = tuple(name for name in named if name not in inside)
         head = _head(module, first)
         return cls((*first, *rest), aliases, aside, trained, stride, dtype, head)
+
+    @property
+    def counters(self) -> tuple[Slot, ...]:
+        """The carried tensors that are no floats."""
+        return tuple(slot for slot in self.slots if not slot.dtype.is_floating_point)
 
     @property
     def parameters(self) -> int:
@@ -121,6 +136,28 @@ class FlatLayout:
             for slot in self.slots
             if slot.trained or not trained_only
         }
+
+    def tensors(self, row: Tensor) -> dict[str, Tensor]:
+        """What a module reads for `row` [S]: views, and copies of counters in their own dtype."""
+        views = self.views(row)
+        return views | {s.name: views[s.name].to(s.dtype) for s in self.counters}
+
+    def settle(self, row: Tensor) -> None:
+        """Counters of an averaged row [S] made whole, as `load_state_dict` casts a mean of them.
+
+        What rounding took from a whole number (2.9999999) is given back first.
+        """
+        for slot in self.counters:
+            view = row[slot.offset : slot.stop]
+            whole = view.ne(0) if slot.dtype is torch.bool else (view + ROUNDING).trunc()
+            view.copy_(whole)
+
+    def write(self, row: Tensor, module: nn.Module) -> None:
+        """Set the module's tensors, non-persistent ones too, to the values of `row` [S]."""
+        held = _unique(module)[0]
+        with torch.no_grad():
+            for name, value in self.tensors(row).items():
+                held[name].copy_(value)
 
     def flatten(self, module: nn.Module, device: torch.device | str = "cpu") -> Tensor:
         """A module's tensors as a new row `[S]`; ValueError if it is another architecture."""
@@ -181,6 +218,22 @@ def _unique(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, aliases
 
 
+def _inside(
+    module: nn.Module,
+    named: Mapping[str, Tensor],
+    aliases: Mapping[str, str],
+    moving: Collection[str] | None,
+) -> dict[str, Tensor]:
+    """The tensors a row holds, in the module's order; counters last."""
+    if moving is None:
+        return {name: t for name, t in named.items() if t.is_floating_point()}
+    learns = {name for name, p in module.named_parameters() if p.requires_grad}
+    held = learns | {aliases.get(name, name) for name in moving}
+    inside = {name: t for name, t in named.items() if name in held}
+    floats = {name: t for name, t in inside.items() if t.is_floating_point()}
+    return floats | inside
+
+
 def _place(
     tensors: Mapping[str, Tensor], start: int, trained: bool
 ) -> tuple[tuple[Slot, ...], int]:
@@ -214,19 +267,31 @@ def _widest(tensors: Iterable[Tensor]) -> torch.dtype:
     return widest
 
 
-def _check(module: nn.Module, named: Mapping[str, Tensor], inside: Mapping[str, Tensor]) -> None:
+def _check(
+    module: nn.Module, named: Mapping[str, Tensor], inside: Mapping[str, Tensor], whole: bool
+) -> None:
+    """whole: every float is in the row, so that every tensor is checked."""
     parameters = dict(module.named_parameters())
+    learns = {name for name, p in parameters.items() if p.requires_grad}
     for name, t in named.items():
         if nn.parameter.is_lazy(t) or t.is_meta:
             raise ValueError(
                 f"module: {name} has no values yet; run one batch through a lazy module first"
             )
+        if not (whole or name in inside):
+            continue
         if t.is_complex():
             raise ValueError(f"module: {name} is {t.dtype}; a row holds real numbers")
-        if name in inside and t.dtype not in FLOATS:
+        if name in inside and t.is_floating_point() and t.dtype not in FLOATS:
             raise ValueError(f"module: {name} is {t.dtype}; a row holds 16-, 32- or 64-bit floats")
         if name in parameters and name not in inside:
             raise ValueError(f"module: parameter {name} is {t.dtype}; only floats can be trained")
+        if not whole and name not in learns and not bool(t.isfinite().all()):
+            raise ValueError(
+                f"model: buffer {name} changes in training, so that it is averaged, but it starts "
+                "with inf or NaN; give it finite values first, for instance by one forward pass "
+                "of the model in training mode"
+            )
     _check_overlap(inside)
 
 

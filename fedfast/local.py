@@ -116,6 +116,7 @@ class LocalTrainer:
         clients = len(at)
         w = self.w[:clients]
         w[:, self.layout.trained :] = start[self.layout.trained :]
+        self.count(w, batches)
         if self.m is not None:
             self.m.zero_()
         if everything is not None:
@@ -141,6 +142,16 @@ class LocalTrainer:
             at.w = w[:, : self.layout.trained]
             total[:count] += self.losses[:count].double() * batches.count[:count, s].to(w.device)
         return total
+
+    def count(self, w: Tensor, batches: Batches) -> None:
+        """Move BatchNorm's counters of batches by a chunk's steps; the generic path does it itself.
+
+        They are read by no layer, so that all steps can be counted at once.
+        """
+        if isinstance(self.path, ProgramPath) and self.layout.counters:
+            steps, times = batches.count.ne(0).sum(dim=1).to(w), self.path.program.counters
+            for slot in self.layout.counters:
+                w[:, slot.offset] += times[slot.name] * steps
 
     def _at_once(self, batches: Batches) -> bool:
         """Whether nothing but folded steps happens between the first and the last."""
@@ -175,7 +186,8 @@ class LocalTrainer:
         """`scratch["full"]`: the gradient of the mean loss over all local samples, at `start`."""
         full, carried = at.scratch["full"].zero_(), self.w[: len(at)]
         share = everything.count.to(at.sizes) / at.sizes[:, None]
-        some = everything.count.clamp(min=1)  # who is done repeats a sample, with no weight
+        # Who is done repeats a sample, with no weight; twice, for BatchNorm takes no single one.
+        some = everything.count.where(everything.count > 0, min(2, everything.sample.shape[2]))
         for s in range(some.shape[1]):
             batch = self.batch(s, len(at), replace(everything, count=some))
             self.path.gradients(at.w, carried, batch, at.g, self.spare[: len(at)], True)

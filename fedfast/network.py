@@ -37,7 +37,9 @@ class Weighted:
         """The output of the submodule `name`."""
         lead = f"{name}."
         own = {n.removeprefix(lead): t for n, t in self.tensors.items() if n.startswith(lead)}
-        return self._run(self.module.get_submodule(name), own, x)
+        found = self._run(self.module.get_submodule(name), own, x)
+        self.tensors.update({lead + n: t for n, t in own.items()})  # buffers may be set anew
+        return found
 
     def holding(self, w: Tensor) -> Weighted:
         """The same network with other weights [trained]; its running statistics move apart."""

@@ -32,6 +32,7 @@ def program_for(
 def _complete(program: Program, layout: FlatLayout) -> tuple[Program | None, str]:
     """A parameter that no layer reads would never be written by a folded step."""
     read = {layout.aliases.get(name, name) for name in program.parameters | program.buffers}
+    read |= program.counters.keys()
     unread = [slot.name for slot in layout.slots if slot.name not in read]
     if unread:
         return None, f"no layer reads {unread[0]}"

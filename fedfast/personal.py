@@ -108,6 +108,7 @@ class Personal:
             local_epochs=self.algorithm.fine_tune.epochs,
             batch_size=self.engine.settings.width,
             seed=self.engine.local.seed,
+            drop_last=self.engine.settings.drop_last,
         )
         plan = schedule.round(t)
         slot = np.full(len(self.sizes), -1)

@@ -6,16 +6,19 @@ implementation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from math import isfinite
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ._rounds import Drawn, Explicit, Round
 from .random import Ints, check_seed
 
 SAMPLINGS = ("exact", "bernoulli")
+MOST = 1 << 31  # rounds, and samples a client sees in one: keys are made of 32-bit numbers
 
 
 class Schedule:
@@ -34,6 +37,7 @@ class Schedule:
         batch_size: int | None,
         seed: int,
         sampling: str = "exact",
+        drop_last: bool = False,
     ) -> Schedule:
         """A schedule drawn from `seed`, round by round as it is asked for.
 
@@ -43,28 +47,37 @@ class Schedule:
         batch_size     samples of a local step, or None for all the client's samples at once
         sampling       "bernoulli": each of them takes part with probability `participation`
                        instead, at least one does (FL-Simulator's and FedDyn's protocol)
-        Each epoch is a fresh permutation of the client's samples; its last batch may be short (none
-        is dropped). A client's batches in a round depend on (seed, round, client, its size, batch
-        size) alone.
+        drop_last      the last batch of an epoch is left out where it has fewer than `batch_size`
+                       samples, as torch's DataLoader does; clients with less than one batch could
+                       take no step and are never drawn. Nothing is left out of batch_size=None
+        Each epoch is a fresh permutation of the client's samples; without `drop_last` its last
+        batch may be short. A client's batches in a round depend on (seed, round, client, its size,
+        batch size) alone.
+        Raises TypeError/ValueError naming the argument.
         """
         counts = _sizes(sizes)
-        eligible = np.flatnonzero(counts > 0)
-        if eligible.size == 0:
-            raise ValueError(f"sizes: expected a client with samples; got {counts.size} empty ones")
-        if not isfinite(participation) or not 0 < participation <= 1:
-            raise ValueError(f"participation: expected 0 < participation <= 1; got {participation}")
-        if sampling not in SAMPLINGS:
+        rounds, epochs = _positive("rounds", rounds), _positive("local_epochs", local_epochs)
+        _bounded("rounds", rounds)
+        _bounded("sizes: the largest client's samples", int(counts.max()))
+        _bounded("local_epochs: samples a client sees in a round", epochs * int(counts.max()))
+        batch = None if batch_size is None else _positive("batch_size", batch_size)
+        _share(participation)
+        if not isinstance(sampling, str) or sampling not in SAMPLINGS:
             raise ValueError(f"sampling: expected one of {SAMPLINGS}; got {sampling!r}")
+        if not isinstance(drop_last, (bool, np.bool_)):
+            raise TypeError(f"drop_last: expected True or False; got {drop_last!r}")
+        eligible = _eligible(counts, batch if drop_last else None)
         return Schedule(
             Drawn(
-                rounds=_positive("rounds", rounds),
+                rounds=rounds,
                 sizes=counts,
                 eligible=eligible,
                 cohort=max(1, round(participation * eligible.size)),
-                epochs=_positive("local_epochs", local_epochs),
-                batch=None if batch_size is None else _positive("batch_size", batch_size),
+                epochs=epochs,
+                batch=batch,
                 seed=check_seed(seed),
                 chance=participation if sampling == "bernoulli" else None,
+                whole=bool(drop_last) and batch is not None,
             )
         )
 
@@ -78,6 +91,8 @@ class Schedule:
         batches  batches[t][j][s] = indices into the own samples of client cohorts[t][j] at step s
         Numbers of steps and batch sizes may differ. Raises ValueError naming round, client, step.
         """
+        _listed("cohorts", cohorts)
+        _listed("batches", batches)
         if len(cohorts) == 0 or len(cohorts) != len(batches):
             raise ValueError(
                 f"batches: expected one per cohort and at least one; got {len(batches)} for "
@@ -113,6 +128,10 @@ class Schedule:
             raise ValueError(f"t: expected 0 <= t < {self.rounds}; got {t}")
         return self._plan.round(t, exchange)
 
+    def single(self) -> str:
+        """Which client meets a batch of one sample, in words; "" if none does."""
+        return self._plan.single()
+
     def check(self, sizes: ArrayLike) -> None:
         """Raise ValueError unless every client and sample exists in data of these `sizes` `[N]`."""
         self._plan.check(_sizes(sizes))
@@ -126,15 +145,68 @@ def _positive(name: str, value: int) -> int:
     return int(value)
 
 
+def _bounded(name: str, value: int) -> None:
+    if value > MOST:
+        raise ValueError(f"{name}: expected at most {MOST}; got {value}")
+
+
+def _share(participation: Any) -> None:
+    if isinstance(participation, bool) or not isinstance(
+        participation, (int, float, np.integer, np.floating)
+    ):
+        raise TypeError(f"participation: expected a number; got {participation!r}")
+    if not 0 < participation <= 1 or not isfinite(participation):
+        raise ValueError(f"participation: expected 0 < participation <= 1; got {participation}")
+
+
+def _eligible(sizes: Ints, least: int | None) -> Ints:
+    """Ids of the clients that can take a step; `least` samples make one."""
+    eligible = np.flatnonzero(sizes >= (least or 1))
+    if eligible.size == 0 and sizes.max() > 0:
+        raise ValueError(
+            f"drop_last: every client has fewer samples than one batch of {least}, the largest "
+            f"{sizes.max()}, so that nobody can take a step; take a smaller batch_size"
+        )
+    if eligible.size == 0:
+        raise ValueError(f"sizes: expected a client with samples; got {sizes.size} empty ones")
+    return eligible
+
+
+def _listed(name: str, values: Any) -> None:
+    """A list, tuple or array: something with a length and an order."""
+    array = isinstance(values, np.ndarray) and values.ndim > 0
+    if not array and (isinstance(values, (str, bytes)) or not isinstance(values, Sequence)):
+        raise TypeError(f"{name}: expected a list; got {_shown(values)}")
+
+
+def _shown(value: object) -> str:
+    """A short form of what came, however long it is."""
+    length = f" of {len(value)}" if isinstance(value, Sized) and not _scalar(value) else ""
+    return f"{type(value).__name__}{length}" if length else f"{value!r}"[:80]
+
+
+def _scalar(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 0
+
+
 def _integers(name: str, values: ArrayLike) -> Ints:
     """A non-empty list of integers >= 0 as int64 `[n]`."""
-    array: NDArray[np.int64] = np.asarray(values)
+    if not isinstance(values, (Sequence, np.ndarray, torch.Tensor)) or isinstance(values, str):
+        raise TypeError(f"{name}: expected a list of integers; got {_shown(values)}")
+    if isinstance(values, Sequence) and any(isinstance(v, (bool, np.bool_)) for v in values):
+        raise TypeError(f"{name}: expected integers; got True or False among them")
+    try:
+        array: NDArray[np.int64] = np.asarray(values)
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"{name}: expected a list of integers; got {_shown(values)}") from error
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name}: expected a non-empty list; got shape {list(array.shape)}")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers; got dtype {array.dtype}")
     if array.min() < 0:
         raise ValueError(f"{name}: expected values >= 0; got {array.min()}")
+    if array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name}: expected values below 2**63; got {array.max()}")
     return array.astype(np.int64)
 
 
@@ -153,11 +225,13 @@ def _cohort(t: int, cohort: Sequence[int]) -> Ints:
 
 
 def _round(t: int, ids: Ints, clients: Sequence[Sequence[Sequence[int]]]) -> list[list[Ints]]:
+    _listed(f"batches[{t}]", clients)
     if len(clients) != ids.size:
         raise ValueError(
             f"batches[{t}]: expected one entry per client, {ids.size}; got {len(clients)}"
         )
     for j, steps in enumerate(clients):
+        _listed(f"batches[{t}][{j}]", steps)
         if len(steps) == 0:
             raise ValueError(f"batches[{t}][{j}]: round {t}, client {ids[j]} has no local step")
     return [

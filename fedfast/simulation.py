@@ -80,6 +80,9 @@ class Simulation:
     eval_last      so many of the last rounds are evaluated each, for means over them
     sampling       "exact": the cohort has exactly that share of the clients; "bernoulli": each
                    takes part with that probability, at least one does
+    drop_last      leave out the last batch of an epoch where it has fewer than `batch_size`
+                   samples, as torch's DataLoader does; clients with less than one batch are then
+                   treated as `empty_clients` says. A `schedule` of one's own has its own batches
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others take
     the generic path, and `generic_because` says why ("" for a program).
@@ -120,6 +123,7 @@ class Simulation:
         eval_every: int = 1,
         eval_last: int = 1,
         sampling: str = "exact",
+        drop_last: bool = False,
     ) -> None:
         self._options = options(locals())
         self._identity: dict[str, Any] = {}
@@ -133,6 +137,7 @@ class Simulation:
         doors.positive_int("eval_every", eval_every)
         doors.positive_int("eval_last", eval_last)
         doors.one_of("sampling", sampling, SAMPLINGS)
+        doors.boolean("drop_last", drop_last)
         doors.number("lr_decay", lr_decay, above=0.0)
         doors.number("server_lr", server_lr, above=0.0)
         doors.number("weight_decay", weight_decay, at_least=0.0)
@@ -160,13 +165,23 @@ class Simulation:
         for i, part in enumerate(data.test or []):
             doors.labels(f"clients.test[{i}]", part.y, traits.classes, loss)
         self._test = doors.test(test, data, traits.classes, loss, self.device, self.dtype)
-        self.schedule = doors.schedule(
-            schedule, data.sizes, rounds, participation, local_epochs, batch_size, seed, sampling
+        if drop_last and schedule is None:
+            doors.whole_batches(data.sizes, batch_size, empty_clients)
+        how = rounds, participation, local_epochs, batch_size, seed, sampling, drop_last
+        self.schedule = doors.schedule(schedule, data.sizes, *how)
+        doors.single_samples(
+            self._model,
+            data.bank.take(data.order[:1]).inputs(self.dtype),
+            self.schedule,
+            data.sizes,
+            # Both cut a client's samples into batches of their own, of the schedule's width.
+            self.algorithm.drift.full_gradient
+            or (schedule is not None and self.algorithm.fine_tune is not None),
         )
         self.rounds = rounds if schedule is None else self.schedule.rounds
         self._lr(self.rounds - 1)  # a schedule that ends too early is said before round 1
 
-        layout = FlatLayout.of(self._model, self.dtype)
+        layout = FlatLayout.of(self._model, self.dtype, traits.moving)
         row = layout.flatten(self._model, self.device)
         _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
         trial = data.bank.take(data.order[:2]).inputs(self.dtype)
@@ -217,6 +232,7 @@ class Simulation:
             by_samples=aggregation == "samples",
             tolerant=on_divergence == "continue",
             server_lr=server_lr,
+            drop_last=drop_last and batch_size is not None and schedule is None,
         )
         self._tests = data.test
         self._engine = Engine(trainers, replace(data, test=None), layout, row, local, settings)
@@ -250,7 +266,7 @@ class Simulation:
     def traffic(self) -> tuple[int, int]:
         """Bytes (down, up) that a client and the server exchange per round, at least."""
         sizes = self.algorithm.traffic()
-        model = sum(slot.length for slot in self.layout.slots)
+        model = sum(s.length for s in self.layout.slots if s.dtype.is_floating_point)
         extra, item = self.layout.parameters, self.dtype.itemsize
         return tuple(item * (model + (n - 1) * extra) if n else 0 for n in sizes)  # type: ignore
 
@@ -312,7 +328,7 @@ class Simulation:
     def model(self) -> nn.Module:
         """A copy of the user's module that holds the global model."""
         module = deepcopy(self._model)
-        module.load_state_dict(self.state_dict())
+        self.layout.write(self._engine.state.row, module)
         return module
 
     def save(self, path: str | Path) -> None:

@@ -44,6 +44,8 @@ def _chunk(
     settings, trained, (a, b) = trainer.settings, trainer.about.trained, span
     w, last = trainer.w[: len(batches.clients)], min(b, trained)
     w[:] = row
+    if b > trained:
+        trainer.count(w, batches)
     for s, count in enumerate(batches.count.ne(0).sum(dim=0).tolist()):
         batch, g, part = trainer.batch(s, count, batches), trainer.g[:count], w[:count, a:last]
         losses = trainer.losses[:count]

@@ -85,7 +85,7 @@ def test_running_statistics_of_batchnorm_are_the_mean_over_clients():
         seen = model.conv(data.client(i).x).mean(dim=(0, 2, 3)).detach()
         expected += share * momentum * seen
     assert torch.allclose(sim.state_dict()["norm.running_mean"], expected, atol=1e-6)
-    assert int(sim.state_dict()["norm.num_batches_tracked"]) == 0
+    assert int(sim.state_dict()["norm.num_batches_tracked"]) == 1
 
 
 def test_second_gradient_of_sam_leaves_running_statistics_alone():

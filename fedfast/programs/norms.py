@@ -108,6 +108,13 @@ class BatchNorm(Norm):
         """Running mean and variance."""
         return () if self.running is None else self.running
 
+    @property
+    def counter(self) -> str:
+        """The name of the counter beside the statistics, "" where there are none."""
+        if self.running is None:
+            return ""
+        return self.running[0].removesuffix("running_mean") + "num_batches_tracked"
+
     def forward(self, tape: Tape) -> None:
         """Only a client's real samples enter its statistics."""
         x, y = tape.value(self.inputs[0]), tape.value(self.output)

@@ -17,6 +17,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from .elementwise import Activation, Dropout
 from .layers import record_of
 from .nodes import Unsupported, lstm_of, size_of
+from .norms import BatchNorm
 from .records import Record, Reshape
 from .weighted import Conv, ConvPool, Weighted
 from .windows import Pool
@@ -84,6 +85,12 @@ class Program:
     def buffers(self) -> frozenset[str]:
         """Names of all buffers that the records update."""
         return frozenset(name for record in self.records for name in record.buffers)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """BatchNorm's counters of batches, and by how many a step moves each."""
+        leads = [r.counter for r in self.records if isinstance(r, BatchNorm) and r.counter]
+        return {name: leads.count(name) for name in leads}
 
     @property
     def learning(self) -> frozenset[int]:
