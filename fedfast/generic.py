@@ -24,7 +24,9 @@ from .algorithms.objective import Objective
 from .data import Samples
 from .feed import View
 from .layout import FlatLayout
-from .network import Loss, Weighted, run_loss
+from .metrics import Correct, Metric
+from .network import Loss, Part, Weighted, assess, run_loss, total
+from .rounding import rounding
 
 T = TypeVar("T")
 Seeds = Sequence[int] | Tensor
@@ -54,12 +56,22 @@ class GenericPath:
     loss     (logits, targets) -> scalar mean over the batch
     threads  for clients side by side, each on one intra-operation thread
     traits   what `probe` found out about the module
+    metric   (outputs, targets) -> how right each sample's prediction is
+    precision  whether CUDA's own libraries may round float32 products to TF32
     """
 
     def __init__(
-        self, module: nn.Module, layout: FlatLayout, loss: Loss, threads: int, traits: Traits
+        self,
+        module: nn.Module,
+        layout: FlatLayout,
+        loss: Loss,
+        threads: int,
+        traits: Traits,
+        metric: Metric = Correct("multiclass"),
+        precision: str = "fp32",
     ) -> None:
         self.layout, self.loss, self.random = layout, loss, traits.random
+        self.metric, self.precision = metric, precision
         # Short steps are all interpreter, which serves one thread at a time; random numbers come
         # from one global generator. Which thread computes a client never changes its result.
         alone = traits.random or traits.seconds < WORTH_A_THREAD
@@ -73,10 +85,11 @@ class GenericPath:
 
     def _each_worker(self, work: Callable[[int], T]) -> list[T]:
         """Run `work(worker)` for all workers, every one on a single intra-operation thread."""
-        if self.workers > 1:
-            return list(self.pool.map(work, range(self.workers)))
-        with torch_threads(1):
-            return [work(0)]
+        with rounding(self.precision):
+            if self.workers > 1:
+                return list(self.pool.map(work, range(self.workers)))
+            with torch_threads(1):
+                return [work(0)]
 
     def _row(self, bank: Tensor, k: int, trained: bool) -> dict[str, Tensor]:
         """Views of row k; the live buffers last as long as the run, so these are made once."""
@@ -151,41 +164,50 @@ class GenericPath:
         tensors = self.layout.views(row)
         starts = range(0, len(samples), EVALUATION_BATCH)
 
-        def work(worker: int) -> list[tuple[int, float, int]]:
+        def work(worker: int) -> list[tuple[int, Part]]:
             with torch.no_grad():
                 return [
-                    self._judge(self.judges[worker], tensors, samples, starts[i])
+                    (i, self._judge(self.judges[worker], tensors, samples, starts[i]))
                     for i in range(worker, len(starts), self.workers)
                 ]
 
-        parts = sorted(part for found in self._each_worker(work) for part in found)
-        correct = sum(part[2] for part in parts)
-        return correct / len(samples), sum(part[1] for part in parts) / len(samples)
+        found = [part for made in self._each_worker(work) for part in made]
+        parts = [part for _, part in sorted(found, key=lambda made: made[0])]
+        return total(self.loss, parts, samples.y)
 
-    @torch.no_grad()
     def predict(self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]]) -> list[Tensor]:
         """The predicted classes [n] of every job: (what returns a model's row [S], samples)."""
+        return self._each_job(jobs, lambda outputs, _: outputs.argmax(dim=1))
 
-        def logits(worker: int, row: Tensor, samples: Samples) -> Tensor:
+    def correct(self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]]) -> list[Tensor]:
+        """How right each prediction [n] of every job is, as the metric has it."""
+        return self._each_job(jobs, self.metric)
+
+    @torch.no_grad()
+    def _each_job(
+        self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]], read: Metric
+    ) -> list[Tensor]:
+        """`read(outputs, targets)` of every job."""
+
+        def one(worker: int, row: Tensor, samples: Samples) -> Tensor:
             x = samples.inputs(self.layout.dtype)
-            return functional_call(self.judges[worker], self.layout.views(row), (x,))
+            outputs = functional_call(self.judges[worker], self.layout.views(row), (x,))
+            return read(outputs, samples.y)
 
         def work(worker: int) -> list[Tensor]:
-            mine = jobs[worker :: self.workers]
             with torch.no_grad():
-                return [logits(worker, row(), samples).argmax(dim=1) for row, samples in mine]
+                return [one(worker, row(), part) for row, part in jobs[worker :: self.workers]]
 
         found = self._each_worker(work)
         return [found[i % self.workers][i // self.workers] for i in range(len(jobs))]
 
     def _judge(
         self, judge: nn.Module, tensors: dict[str, Tensor], samples: Samples, start: int
-    ) -> tuple[int, float, int]:
-        """(start, summed loss, correct predictions) of one slice of the test set."""
+    ) -> Part:
+        """One slice of the test set."""
         part = samples.take(slice(start, start + EVALUATION_BATCH))
-        logits = functional_call(judge, tensors, (part.inputs(self.layout.dtype),))
-        loss = float(self.loss(logits, part.y)) * len(part)
-        return start, loss, int((logits.argmax(dim=1) == part.y).sum())
+        outputs = functional_call(judge, tensors, (part.inputs(self.layout.dtype),))
+        return assess(self.loss, self.metric, outputs, part.y, len(samples))
 
 
 @dataclass(frozen=True)
@@ -216,11 +238,11 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
     after = torch.get_rng_state(), *_device_states(x)
     drew = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     _restore(x, before)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+    if not isinstance(logits, Tensor) or logits.ndim == 0 or len(logits) != len(x):
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"model: expected logits [{len(x)}, classes]; got {found}")
     logits.sum().backward()
-    return Traits(logits.shape[1], drew, time.perf_counter() - begin)
+    return Traits(logits[0].numel() if logits.ndim == 1 else logits.shape[1], drew, time.perf_counter() - begin)
 
 
 def _device_states(x: Tensor) -> list[Tensor]:

@@ -27,6 +27,7 @@ from .kernels import _launch
 from .kernels._args import PRECISIONS
 from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
+from .metrics import Metric
 from .paths import program_for, say_once
 from .personal import ClientScores, Judge, Personal
 from .programs import ProgramPath, bytes_per_client
@@ -39,9 +40,9 @@ Callback = Callable[["Simulation", Row], object]
 class Simulation:
     """Federated training of one model by one algorithm.
 
-    model          any `nn.Module` classifier, [n, ...] -> [n, classes]; its weights are round 0. It
-                   is copied, never changed: `model.load_state_dict(sim.state_dict())` takes the
-                   result home
+    model          any `nn.Module`, [n, ...] -> [n, classes], or [n, ...] under a callable loss; its
+                   weights are round 0. It is copied, never changed:
+                   `model.load_state_dict(sim.state_dict())` takes the result home
     clients        `FederatedData`, from a partition or `from_arrays([x0, ...], [y0, ...])`
     algorithm      an object of `fedfast.algorithms`, or its name
     test           optional global test set: (x, y) tensors, a torch Dataset, `Samples`
@@ -53,15 +54,17 @@ class Simulation:
     server_lr      the papers' eta_g
     weight_decay   joins after clipping, as in torch SGD
     clip_norm      largest norm of a client's step direction, None for no clipping
-    loss           "cross_entropy", or a callable (logits, targets) -> mean over the batch
+    loss           "cross_entropy", or a callable (outputs, targets) -> mean over the batch, tried
+                   before round 1. The test loss is the callable on the whole test set, the training
+                   loss the mean of the steps' losses
     aggregation    "samples": clients weigh n_k; "uniform": all alike
     augment        random crops and flips of training images of bytes (uint8): an `Augment`, or
                    "crop-flip", "crop-flip-batch", "crop-flip-half"; None for none
     seed           keys cohorts, batches, augmentation and dropout by (seed, round, client)
     device, dtype  "auto" (CUDA where there is one), "cpu", "cuda"; torch.float32 or torch.float64
     backend        voice of the operations: "auto", "native", "triton", "reference"
-    precision      how far a GPU may round float32 products of layer programs: "fp32" (not at all),
-                   "tf32x3", "tf32", "bf16"; the CPU never does
+    precision      how far a GPU may round float32 products, in training and evaluation: "fp32" (not
+                   at all), "tf32x3", "tf32", "bf16"; the CPU never does
     chunk          K, clients trained together; None takes what memory allows
     memory         budget of the run in GiB, or "auto" for a share of what is free; the attribute
                    `memory` says what came of it. Where a GPU runs out all the same K is halved
@@ -76,6 +79,9 @@ class Simulation:
     eval_last      so many of the last rounds are evaluated each, for means over them
     sampling       "exact": the cohort has exactly that share of the clients; "bernoulli": each
                    takes part with that probability, at least one does
+    metric         what accuracies count: "auto" by loss and targets, "multiclass", "binary",
+                   "multilabel" (share of labels right), "none" (nan), or a callable (outputs,
+                   targets) -> [n] how right each sample is; see `fedfast.metrics`
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others take
     the generic path, and `generic_because` says why ("" for a program).
@@ -116,6 +122,7 @@ class Simulation:
         eval_every: int = 1,
         eval_last: int = 1,
         sampling: str = "exact",
+        metric: str | Metric = "auto",
     ) -> None:
         doors.positive_int("rounds", rounds)
         doors.fraction("participation", participation)
@@ -148,12 +155,12 @@ class Simulation:
 
         data = doors.clients(clients, empty_clients)
         data = (data.pooled() if self.algorithm.pools else data).to(self.device, self.dtype)
-        loss_fn = doors.loss(loss)
+        loss_fn = doors.loss(loss, self.device, self.dtype)
         self._model, traits = doors.model(model, data, self.device, self.dtype)
-        doors.labels("clients", data.y, traits.classes, loss)
-        for i, part in enumerate(data.test or []):
-            doors.labels(f"clients.test[{i}]", part.y, traits.classes, loss)
-        self._test = doors.test(test, data, traits.classes, loss, self.device, self.dtype)
+        self._tried, y = doors.tried(loss, loss_fn, self._model, data, self.dtype)
+        traits = replace(traits, random=traits.random or self._tried.random)
+        right = doors.metric(metric, self._tried, data, y)
+        self._test = doors.test(test, data, self._tried, self.device, self.dtype)
         self.schedule = doors.schedule(
             schedule, data.sizes, rounds, participation, local_epochs, batch_size, seed, sampling
         )
@@ -183,11 +190,13 @@ class Simulation:
         )
         logging.getLogger("fedfast").info("%s", self.memory)
         module = self._model
-        generic = GenericPath(module, layout, loss_fn, self.threads, traits)
+        generic = GenericPath(
+            module, layout, loss_fn, self.threads, traits, right, precision
+        )
 
         @cache
         def judge() -> Judge:
-            return judge_for(module, layout, loss_fn, trial, backend) or generic
+            return judge_for(module, layout, loss_fn, trial, backend, right) or generic
 
         self._judge = judge
         if program is None:
@@ -259,7 +268,7 @@ class Simulation:
         """(accuracy, mean loss) of the global model on `test`, by default the run's own."""
         samples = self._test
         if test is not None:
-            samples = doors.test(test, self._engine.data, None, None, self.device, self.dtype)
+            samples = doors.test(test, self._engine.data, self._tried, self.device, self.dtype)
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
         with torch_threads(self.threads):
