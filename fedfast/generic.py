@@ -24,7 +24,7 @@ from .algorithms.objective import Objective
 from .data import Samples
 from .feed import View
 from .layout import FlatLayout
-from .metrics import Correct, Metric
+from .metrics import MULTICLASS, Metric
 from .network import Loss, Part, Weighted, assess, run_loss, total
 from .rounding import rounding
 
@@ -67,7 +67,7 @@ class GenericPath:
         loss: Loss,
         threads: int,
         traits: Traits,
-        metric: Metric = Correct("multiclass"),
+        metric: Metric = MULTICLASS,
         precision: str = "fp32",
     ) -> None:
         self.layout, self.loss, self.random = layout, loss, traits.random
@@ -242,7 +242,11 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"model: expected logits [{len(x)}, classes]; got {found}")
     logits.sum().backward()
-    return Traits(logits[0].numel() if logits.ndim == 1 else logits.shape[1], drew, time.perf_counter() - begin)
+    return Traits(
+        logits[0].numel() if logits.ndim == 1 else logits.shape[1],
+        drew,
+        time.perf_counter() - begin,
+    )
 
 
 def _device_states(x: Tensor) -> list[Tensor]:

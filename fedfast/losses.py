@@ -17,22 +17,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .metrics import CLASSES, ELEMENTWISE, known
+from .metrics import CLASSES, ELEMENTWISE, SHARES, known
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 EXPECTED = "expected (outputs, targets) -> a scalar tensor, the mean over the batch"
 
 
-class Elementwise(partial):  # type: ignore[type-arg]
+class Elementwise(partial):
     """A loss of torch that compares element by element, given targets in the outputs' form.
 
     Without it targets [n] beside outputs [n, 1] are broadcast to [n, n] (`MSELoss`), or refused.
     """
 
-    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
         y = y.to(logits.dtype)
         alike = y.numel() == logits.numel()
-        return super().__call__(logits, y.reshape(logits.shape) if alike else y)  # type: ignore
+        return super().__call__(logits, y.reshape(logits.shape) if alike else y)
 
 
 def ready(loss: Loss, device: torch.device, dtype: torch.dtype) -> Loss:
@@ -56,13 +56,15 @@ def _moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
 def check(value: Any) -> None:
     """TypeError/ValueError where a loss is of no use whatever the data."""
     if isinstance(value, type):
-        raise TypeError(f"loss: {EXPECTED}; got the class {value.__name__}: give {value.__name__}()")
+        raise TypeError(
+            f"loss: {EXPECTED}; got the class {value.__name__}: give {value.__name__}()"
+        )
     if not callable(value):
         raise TypeError(f"loss: expected 'cross_entropy' or a callable; got {value!r:.80}")
     own = [n for n, p in value.named_parameters() if p.requires_grad] if _module(value) else []
     if own:
         raise ValueError(
-            f"loss: expected nothing to train in it; got a module with parameters {', '.join(own)}: "
+            f"loss: expected nothing to train in it; got parameters {', '.join(own)}: "
             "make them part of the model, or requires_grad_(False)"
         )
     inner: Any = value
@@ -97,6 +99,11 @@ class Tried:
 
     def check_labels(self, name: str, y: Tensor) -> None:
         """ValueError naming `name` where targets [n, ...] are not ones the loss can take."""
+        if len(y) and known(self.loss, SHARES) and not (y.min() >= 0 and y.max() <= 1):
+            raise ValueError(
+                f"{name}: expected targets from 0 to 1 for this loss; "
+                f"got {y.min().item()} to {y.max().item()}"
+            )
         if len(y) == 0 or y.ndim != 1:
             return
         lowest, highest = int(y.min()), int(_counted(self.loss, y).max())
@@ -148,7 +155,9 @@ def weight_of(loss: Any, y: Tensor) -> float:
     inner = loss
     while isinstance(inner, partial):
         inner = inner.func
-    if y.ndim != 1 or not known(inner, (nn.CrossEntropyLoss, nn.NLLLoss, F.cross_entropy, F.nll_loss)):
+    if y.ndim != 1 or not known(
+        inner, (nn.CrossEntropyLoss, nn.NLLLoss, F.cross_entropy, F.nll_loss)
+    ):
         return len(y)
     weight = getattr(inner, "weight", None)
     if isinstance(loss, partial):
@@ -167,8 +176,8 @@ def tried(loss: Loss, outputs: Tensor, y: Tensor) -> Tried:
     with torch.random.fork_rng(devices=_devices(outputs)), torch.enable_grad():
         z = outputs.clone().requires_grad_()
         value, given = _call(loss, z, y)
-        _check_value(value, z)
         _check_inputs(given, outputs, y)
+        _check_value(value, z)
         random = not torch.equal(before, torch.get_rng_state())
         twice, _ = _call(loss, torch.cat([outputs, outputs]), torch.cat([y, y]))
     one, two = float(value.detach()), float(twice.detach())
@@ -191,10 +200,10 @@ def _call(loss: Loss, z: Tensor, y: Tensor) -> tuple[Any, tuple[Tensor, Tensor]]
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Using a target size")
             return loss(*given), given
-    except UserWarning as error:
-        why = "they are of different shapes, and would be broadcast"
-        raise ValueError(f"loss: {why}: {shapes}") from error
     except Exception as error:
+        if "Using a target size" in str(error):
+            why = "they are of different shapes, and would be broadcast"
+            raise ValueError(f"loss: {why}: {shapes}.{_remedy(z, y)}") from error
         raise ValueError(
             f"loss: it cannot take {shapes} ({type(error).__name__}: {error}).{_remedy(z, y)}"
         ) from error
@@ -216,10 +225,12 @@ def _check_value(value: Any, z: Tensor) -> None:
         raise TypeError(f"loss: {EXPECTED}; got {type(value).__name__}")
     if value.ndim != 0:
         raise ValueError(
-            f"loss: {EXPECTED}; got a tensor {list(value.shape)}: take its mean, or reduction='mean'"
+            f"loss: {EXPECTED}; got a tensor {list(value.shape)}: take its mean (reduction='mean')"
         )
     if not value.is_floating_point() or not bool(value.isfinite()):
-        raise ValueError(f"loss: {EXPECTED}; got {value.item()} ({value.dtype}) for the first samples")
+        raise ValueError(
+            f"loss: {EXPECTED}; got {value.item()} ({value.dtype}) for the first samples"
+        )
     found = None
     if value.requires_grad:
         (found,) = torch.autograd.grad(value, z, allow_unused=True)

@@ -54,6 +54,7 @@ _NUMBERS: tuple[Any, ...] = (
     F.huber_loss,
     F.poisson_nll_loss,
 )
+SHARES = (nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits, *_PROBABILITIES)
 ELEMENTWISE = (*_LOGITS, *_PROBABILITIES, *_NUMBERS)
 
 
@@ -97,6 +98,9 @@ class Custom:
                 f"metric: expected how right each sample is, a tensor [{len(y)}]; got {got}"
             )
         return found if found.dtype == torch.bool else found.to(torch.float64, copy=True)
+
+
+MULTICLASS = Correct("multiclass")
 
 
 def no_accuracy(logits: Tensor, y: Tensor) -> Tensor:

@@ -20,17 +20,17 @@ def rounding(precision: str) -> Iterator[None]:
             owner.allow_tf32 = precision in ALLOW
         yield
     finally:
-        for owner, value in flags:
-            if value is not None:
-                owner.allow_tf32 = value
-        for owner, value in ways:
-            if owner.fp32_precision != value:
-                owner.fp32_precision = value
+        for owner, allowed in flags:
+            if allowed is not None:
+                owner.allow_tf32 = allowed
+        for owner, way in ways:
+            if owner.fp32_precision != way:
+                owner.fp32_precision = way
 
 
 def _flags() -> tuple[list[tuple[Any, bool | None]], list[tuple[Any, str]]]:
     """The old switches, None where the new ones say what those cannot, and the new ones."""
-    backends = torch.backends
+    backends: Any = torch.backends
     switches: list[Any] = [backends.cuda.matmul, backends.cudnn]
     ways: list[Any] = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
     return [(owner, _read(owner)) for owner in switches], [(w, w.fp32_precision) for w in ways]

@@ -190,9 +190,7 @@ class Simulation:
         )
         logging.getLogger("fedfast").info("%s", self.memory)
         module = self._model
-        generic = GenericPath(
-            module, layout, loss_fn, self.threads, traits, right, precision
-        )
+        generic = GenericPath(module, layout, loss_fn, self.threads, traits, right, precision)
 
         @cache
         def judge() -> Judge:
@@ -271,7 +269,7 @@ class Simulation:
             samples = doors.test(test, self._engine.data, self._tried, self.device, self.dtype)
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
-        with torch_threads(self.threads):
+        with torch_threads(self.threads), doors.own_random_state(self._tried.random):
             return self._judge().evaluate(self._engine.state.row, samples)
 
     def evaluate_clients(self) -> ClientScores:

@@ -81,7 +81,11 @@ def unchecked(obj: Any, name: str) -> Samples:
             f"{name}.y: expected shape [{x.shape[0]}], one label per row of x; got {list(y.shape)}"
         )
     # An empty list of labels arrives as floats: it has no wrong values.
-    if y.ndim == 1 and y.numel() and (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool):
+    if (
+        y.ndim == 1
+        and y.numel()
+        and (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
+    ):
         raise TypeError(f"{name}.y: expected integer class labels; got {y.dtype}")
     if normalize is not None:
         normalize.check(f"{name}.x", x)

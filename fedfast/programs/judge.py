@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..data import Samples
 from ..kernels._launch import choose
 from ..layout import FlatLayout
-from ..metrics import Correct, Metric
+from ..metrics import MULTICLASS, Metric
 from ..network import Loss, assess, total
 from .elementwise import Dropout
 from .extent import Extent
@@ -43,7 +43,7 @@ class ProgramJudge:
         loss: Loss,
         x: Tensor,
         backend: str,
-        metric: Metric = Correct("multiclass"),
+        metric: Metric = MULTICLASS,
     ) -> None:
         self.program, self.layout, self.loss, self.metric = program, layout, loss, metric
         self.backend, self._like = backend, x
@@ -134,7 +134,7 @@ def judge_for(
     loss: Loss,
     x: Tensor,
     backend: str,
-    metric: Metric = Correct("multiclass"),
+    metric: Metric = MULTICLASS,
 ) -> ProgramJudge | None:
     """A judge of what `module` computes in evaluation mode; None where that is no program.
 
