@@ -81,7 +81,7 @@ def _module(value: Any) -> bool:
 
 
 def _reduction(value: str) -> None:
-    if value != "mean":
+    if value not in ("mean", "batchmean"):
         raise ValueError(f"loss: {EXPECTED}; got one with reduction={value!r}: use 'mean'")
 
 
@@ -203,13 +203,12 @@ def _call(loss: Loss, z: Tensor, y: Tensor) -> tuple[Any, tuple[Tensor, Tensor]]
     except Exception as error:
         if "Using a target size" in str(error):
             why = "they are of different shapes, and would be broadcast"
-            raise ValueError(f"loss: {why}: {shapes}.{_remedy(z, y)}") from error
-        raise ValueError(
-            f"loss: it cannot take {shapes} ({type(error).__name__}: {error}).{_remedy(z, y)}"
-        ) from error
+            raise ValueError(f"loss: {why}: {shapes}.{_remedy(z, y, why)}") from error
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"loss: it cannot take {shapes} ({said}).{_remedy(z, y, said)}") from error
 
 
-def _remedy(z: Tensor, y: Tensor) -> str:
+def _remedy(z: Tensor, y: Tensor, why: str) -> str:
     if y.ndim == 1 and z.ndim == 2:
         whole, width = not y.is_floating_point(), z.shape[1]
         if whole and width > 1 and int(y.max()) >= width:
@@ -217,7 +216,8 @@ def _remedy(z: Tensor, y: Tensor) -> str:
             return f" Labels must be below the number of outputs, {width}; got {int(y.max())}{one}"
         if width == 1:
             return " Perhaps lambda z, y: loss(z[:, 0], y.to(z.dtype))"
-    return " Perhaps lambda z, y: loss(z, y.to(z.dtype))" if not y.is_floating_point() else ""
+    kinds = "Long" in why or "floating point" in why
+    return " Perhaps lambda z, y: loss(z, y.to(z.dtype))" if kinds else ""
 
 
 def _check_value(value: Any, z: Tensor) -> None:

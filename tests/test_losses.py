@@ -146,6 +146,11 @@ def changes_targets(z, y):
         (lambda z, y: (CE(z, y), z), TypeError, "loss: .*got tuple"),
         (lambda z, y: {"loss": CE(z, y)}, TypeError, "loss: .*got dict"),
         (lambda z, y: CE(z, y).item(), TypeError, "loss: .*got float"),
+        (
+            lambda z, y: F.binary_cross_entropy_with_logits(z[:, 0], y),
+            ValueError,
+            r"loss: it cannot take .*Perhaps lambda z, y: loss\(z, y.to\(z.dtype\)\)",
+        ),
         (lambda z, y: None, TypeError, "loss: .*got NoneType"),
         (lambda z, y: CE(z.detach(), y), ValueError, "loss: .*without a gradient"),
         (lambda z, y: torch.ones((), requires_grad=True), ValueError, "loss: .*without a gradient"),
@@ -182,7 +187,7 @@ def test_ignored_labels_may_be_out_of_range():
     y = torch.where(torch.arange(N) % 3 == 0, 255, Y)
     sim = simulation(nn.CrossEntropyLoss(ignore_index=255), y=y)
     assert sim.evaluate()[1] == pytest.approx(
-        float(CE(sim.model()(X), y, ignore_index=255)), rel=1e-5
+        CE(sim.model()(X), y, ignore_index=255).item(), rel=1e-5
     )
 
 
@@ -213,10 +218,10 @@ def test_binary_labels_that_count_from_one_are_refused(loss):
 def test_mse_of_a_column_is_not_broadcast():
     column = Y.double()[:, None]
     sim = simulation(nn.MSELoss(), nn.Linear(WIDTH, 1), y=column, dtype=torch.float64)
-    expected = float(((sim.model()(X.double()) - column) ** 2).mean())
+    expected = ((sim.model()(X.double()) - column) ** 2).mean().item()
     assert sim.evaluate()[1] == pytest.approx(expected, rel=1e-12)
     sim = simulation(nn.MSELoss(), nn.Linear(WIDTH, 1), dtype=torch.float64)
-    expected = float(((sim.model()(X.double()) - column) ** 2).mean())
+    expected = ((sim.model()(X.double()) - column) ** 2).mean().item()
     assert sim.evaluate()[1] == pytest.approx(expected, rel=1e-12)
     with pytest.raises(ValueError, match="loss: they are of different shapes"):
         simulation(lambda z, y: F.mse_loss(z, y.to(z.dtype)), nn.Linear(WIDTH, 1))
