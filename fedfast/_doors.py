@@ -15,13 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import losses
 from ._names import unknown
 from .algorithms import Algorithm, by_name
 from .constants import cast
 from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
 from .data.claims import check_room
 from .generic import Loss, Traits, probe, single_sample_trouble
+from .losses import Tried
+from .metrics import METRICS, Metric, metric_for
 from .schedule import Schedule
+
+TRIED = 16  # samples a callable loss is tried on
 
 
 def integer(name: str, value: object) -> None:
@@ -155,15 +160,62 @@ def _rate(schedule: Callable[[int], float], t: int) -> float:
     return found
 
 
-def loss(value: str | Loss) -> Loss:
-    """(logits, targets) -> scalar."""
-    if value == "cross_entropy":
-        return F.cross_entropy
+def loss(value: str | Loss, device: torch.device, dtype: torch.dtype) -> Loss:
+    """(outputs, targets) -> scalar; a copy on the device where it holds tensors."""
     if isinstance(value, str):
+        if value == "cross_entropy":
+            return F.cross_entropy
         raise unknown("loss", value, ("cross_entropy",))
+    losses.check(value)
+    return losses.ready(value, device, dtype)
+
+
+def tried(
+    value: str | Loss, loss_fn: Loss, model: nn.Module, data: FederatedData, dtype: torch.dtype
+) -> tuple[Tried, Tensor]:
+    """(the loss on outputs of the model for some of the data, their targets), all labels checked.
+
+    value    as the user gave it; `loss_fn` as the run takes it
+    """
+    at = torch.linspace(0, len(data.order) - 1, TRIED, dtype=torch.float64).long().unique()
+    part = data.bank.take(data.order[at.to(data.order.device)])
+    with torch.no_grad(), torch.random.fork_rng():
+        outputs = deepcopy(model).eval()(part.inputs(dtype))
+    if value == "cross_entropy":
+        _classifies(outputs, data.y)
+    found = Tried(loss_fn, outputs, False)
+    found.check_labels("clients", data.y)
+    for i, own in enumerate(data.test or []):
+        found.check_labels(f"clients.test[{i}]", own.y)
+    kept = part.y != losses.ignored(loss_fn) if part.y.ndim == 1 else slice(None)
+    y, outputs = part.y[kept], outputs[kept]
+    # Of outputs that are not finite no loss is: the run says that they diverged.
+    if value != "cross_entropy" and len(y) and bool(outputs.isfinite().all()):
+        found = losses.tried(loss_fn, outputs, y)
+    return found, y
+
+
+def _classifies(outputs: Tensor, y: Tensor) -> None:
+    if outputs.ndim != 2:
+        raise ValueError(
+            f"model: expected logits [{len(outputs)}, classes]; got {list(outputs.shape)}"
+        )
+    if y.ndim != 1:
+        raise ValueError(
+            f"clients: expected class labels [n] for the loss 'cross_entropy'; got targets "
+            f"{list(y.shape)} {y.dtype}: give a callable loss"
+        )
+
+
+def metric(value: Any, found: Tried, data: FederatedData, y: Tensor) -> Metric:
+    """What tells right predictions from wrong ones; see `fedfast.metrics`."""
     if not callable(value):
-        raise TypeError(f"loss: expected 'cross_entropy' or a callable; got {value!r}")
-    return value
+        one_of("metric", value, METRICS)
+    with torch.no_grad(), torch.random.fork_rng():
+        made = metric_for(value, found.loss, found.outputs, data.y)
+        if len(found.outputs) == len(y):
+            made(found.outputs.clone(), y.clone())
+    return made
 
 
 def boolean(name: str, value: object) -> None:
@@ -253,19 +305,10 @@ def model(
     return cast(deepcopy(value), device, dtype), traits
 
 
-def labels(name: str, y: Tensor, classes: int, loss: str | Loss) -> None:
-    """Labels a classifier with that many outputs can learn."""
-    if loss == "cross_entropy" and len(y) and int(y.max()) >= classes:
-        raise ValueError(
-            f"{name}: label {int(y.max())} is out of range for a model with {classes} outputs"
-        )
-
-
 def test(
     value: object,
     data: FederatedData,
-    classes: int | None,
-    loss: str | Loss | None,
+    found: Tried,
     device: torch.device,
     dtype: torch.dtype,
 ) -> Samples | None:
@@ -278,8 +321,12 @@ def test(
             f"test: expected samples of shape {list(data.x.shape[1:])}; "
             f"got {list(samples.x.shape[1:])}"
         )
-    if classes is not None and loss is not None:
-        labels("test", samples.y, classes, loss)
+    if samples.y.shape[1:] != data.y.shape[1:]:
+        raise ValueError(
+            f"test: expected targets of shape {['n', *data.y.shape[1:]]} as the clients' data; "
+            f"got {list(samples.y.shape)}"
+        )
+    found.check_labels("test", samples.y)
     if samples.x.dtype != data.x.dtype and torch.uint8 in (samples.x.dtype, data.x.dtype):
         raise ValueError(
             f"test: expected {data.x.dtype} as the clients' data; got {samples.x.dtype}"

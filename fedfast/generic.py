@@ -25,7 +25,9 @@ from .constants import Constants, cast, changed, snapshot
 from .data import Samples
 from .feed import View
 from .layout import FlatLayout
-from .network import Loss, Weighted, run_loss
+from .metrics import MULTICLASS, Metric
+from .network import Loss, Part, Weighted, assess, run_loss, total
+from .rounding import rounding
 
 T = TypeVar("T")
 Seeds = Sequence[int] | Tensor
@@ -55,12 +57,22 @@ class GenericPath:
     loss     (logits, targets) -> scalar mean over the batch
     threads  for clients side by side, each on one intra-operation thread
     traits   what `probe` found out about the module
+    metric   (outputs, targets) -> how right each sample's prediction is
+    precision  whether CUDA's own libraries may round float32 products to TF32
     """
 
     def __init__(
-        self, module: nn.Module, layout: FlatLayout, loss: Loss, threads: int, traits: Traits
+        self,
+        module: nn.Module,
+        layout: FlatLayout,
+        loss: Loss,
+        threads: int,
+        traits: Traits,
+        metric: Metric = MULTICLASS,
+        precision: str = "fp32",
     ) -> None:
         self.layout, self.loss, self.random = layout, loss, traits.random
+        self.metric, self.precision = metric, precision
         # Short steps are all interpreter, which serves one thread at a time; random numbers come
         # from one global generator. Which thread computes a client never changes its result.
         alone = traits.random or traits.seconds < WORTH_A_THREAD
@@ -79,9 +91,13 @@ class GenericPath:
 
     def _each_worker(self, work: Callable[[int], T]) -> list[T]:
         """Run `work(worker)` for all workers, every one on a single intra-operation thread."""
-        if self.workers == 1:
-            with torch_threads(1):
-                return [work(0)]
+        with rounding(self.precision):
+            if self.workers == 1:
+                with torch_threads(1):
+                    return [work(0)]
+            return self._side_by_side(work)
+
+    def _side_by_side(self, work: Callable[[int], T]) -> list[T]:
         self.wait()
         self._busy = True
         try:
@@ -182,41 +198,50 @@ class GenericPath:
         tensors = self.layout.tensors(row.clone())  # no module may change the model it is judged by
         starts = range(0, len(samples), EVALUATION_BATCH)
 
-        def work(worker: int) -> list[tuple[int, float, int]]:
+        def work(worker: int) -> list[tuple[int, Part]]:
             with torch.no_grad():
                 return [
-                    self._judge(self.judges[worker], tensors, samples, starts[i])
+                    (i, self._judge(self.judges[worker], tensors, samples, starts[i]))
                     for i in range(worker, len(starts), self.workers)
                 ]
 
-        parts = sorted(part for found in self._each_worker(work) for part in found)
-        correct = sum(part[2] for part in parts)
-        return correct / len(samples), sum(part[1] for part in parts) / len(samples)
+        found = [part for made in self._each_worker(work) for part in made]
+        parts = [part for _, part in sorted(found, key=lambda made: made[0])]
+        return total(self.loss, parts, samples.y)
 
-    @torch.no_grad()
     def predict(self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]]) -> list[Tensor]:
         """The predicted classes [n] of every job: (what returns a model's row [S], samples)."""
+        return self._each_job(jobs, lambda outputs, _: outputs.argmax(dim=1))
 
-        def logits(worker: int, row: Tensor, samples: Samples) -> Tensor:
+    def correct(self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]]) -> list[Tensor]:
+        """How right each prediction [n] of every job is, as the metric has it."""
+        return self._each_job(jobs, self.metric)
+
+    @torch.no_grad()
+    def _each_job(
+        self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]], read: Metric
+    ) -> list[Tensor]:
+        """`read(outputs, targets)` of every job."""
+
+        def one(worker: int, row: Tensor, samples: Samples) -> Tensor:
             x = samples.inputs(self.layout.dtype)
-            return functional_call(self.judges[worker], self.layout.tensors(row.clone()), (x,))
+            tensors = self.layout.tensors(row.clone())
+            return read(functional_call(self.judges[worker], tensors, (x,)), samples.y)
 
         def work(worker: int) -> list[Tensor]:
-            mine = jobs[worker :: self.workers]
             with torch.no_grad():
-                return [logits(worker, row(), samples).argmax(dim=1) for row, samples in mine]
+                return [one(worker, row(), part) for row, part in jobs[worker :: self.workers]]
 
         found = self._each_worker(work)
         return [found[i % self.workers][i // self.workers] for i in range(len(jobs))]
 
     def _judge(
         self, judge: nn.Module, tensors: dict[str, Tensor], samples: Samples, start: int
-    ) -> tuple[int, float, int]:
-        """(start, summed loss, correct predictions) of one slice of the test set."""
+    ) -> Part:
+        """One slice of the test set."""
         part = samples.take(slice(start, start + EVALUATION_BATCH))
-        logits = functional_call(judge, tensors, (part.inputs(self.layout.dtype),))
-        loss = float(self.loss(logits, part.y)) * len(part)
-        return start, loss, int((logits.argmax(dim=1) == part.y).sum())
+        outputs = functional_call(judge, tensors, (part.inputs(self.layout.dtype),))
+        return assess(self.loss, self.metric, outputs, part.y, len(samples))
 
 
 @dataclass(frozen=True)
@@ -252,12 +277,13 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
     after = torch.get_rng_state(), *_device_states(x)
     drew = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     _restore(x, before)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+    if not isinstance(logits, Tensor) or logits.ndim == 0 or len(logits) != len(x):
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"model: expected logits [{len(x)}, classes]; got {found}")
     logits.sum().backward()
     seconds = time.perf_counter() - begin
-    return Traits(logits.shape[1], drew, seconds, changed(trial, still))
+    classes = logits[0].numel() if logits.ndim == 1 else logits.shape[1]
+    return Traits(classes, drew, seconds, changed(trial, still))
 
 
 def single_sample_trouble(module: nn.Module, x: Tensor) -> str:
@@ -275,7 +301,7 @@ def single_sample_trouble(module: nn.Module, x: Tensor) -> str:
         return f"{type(error).__name__}: {error}"
     finally:
         _restore(x, before)
-    if not isinstance(logits, Tensor) or logits.shape[:1] != x.shape[:1] or logits.ndim != 2:
+    if not isinstance(logits, Tensor) or logits.shape[:1] != x.shape[:1]:
         return f"it answers with {getattr(logits, 'shape', type(logits).__name__)}"
     return ""
 

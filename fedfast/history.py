@@ -88,13 +88,15 @@ class History:
 
     def tested(self) -> History:
         """The rows in which the global model was tested."""
-        return History(row for row in self.rows if not math.isnan(row.accuracy))
+        return History(r for r in self.rows if not (math.isnan(r.accuracy) and math.isnan(r.loss)))
 
     def best(self) -> Row:
         """The row of the highest accuracy, the first of equals. Raises ValueError without any."""
-        rows = self.tested()
-        if not rows:
+        if not self.tested():
             raise ValueError("history: expected a tested round, found none: give a test set")
+        rows = [row for row in self.rows if not math.isnan(row.accuracy)]
+        if not rows:
+            raise ValueError("history: expected accuracies, found none: the task has a loss alone")
         return max(rows, key=lambda row: row.accuracy)
 
     def to_csv(self, path: str | Path) -> None:

@@ -27,7 +27,8 @@ class ClientScores:
     """Correct predictions on every client's own test part.
 
     tested    [N] int64, samples of each test part
-    common    [N] int64, of them the global model gets right
+    common    [N] int64, of them the global model gets right (float64 where predictions may be
+              right in part, as with several labels each; nan where there is no accuracy)
     personal  [N] int64, the client's personal model; None where there are no personal models
     """
 
@@ -163,7 +164,7 @@ class Personal:
     def _correct(
         self, test: Samples, models: Sequence[Callable[[], Tensor]], ends: Sequence[int]
     ) -> np.ndarray:
-        """Correct predictions on each test part. [N] int64
+        """Correct predictions on each test part. [N] int64; float64 where they may be in part
 
         models  the rows to ask, the next one up to each of `ends` of the joined test parts
         """
@@ -171,7 +172,9 @@ class Personal:
         jobs = [
             (m, test.take(slice(a, b))) for m, (a, b) in zip(models, spans, strict=True) if a < b
         ]
-        right = torch.cat(self.judge().predict(jobs)) == test.y
+        right = torch.cat(self.judge().correct(jobs))
+        if right.isnan().any():
+            return np.full(len(self.tested), np.nan)  # no accuracy: nan would spread in sums
         total = np.concatenate([[0], np.cumsum(right.cpu().numpy())])
         last = np.cumsum(self.tested)
         return total[last] - total[last - self.tested]

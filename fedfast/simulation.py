@@ -30,6 +30,7 @@ from .kernels._args import PRECISIONS
 from .kernels.plan import forget_noting
 from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
+from .metrics import Metric
 from .paths import program_for, say_once
 from .personal import ClientScores, Judge, Personal
 from .programs import ProgramPath, bytes_per_client
@@ -43,9 +44,9 @@ Callback = Callable[["Simulation", Row], object]
 class Simulation:
     """Federated training of one model by one algorithm.
 
-    model          any `nn.Module` classifier, [n, ...] -> [n, classes]; its weights are round 0. It
-                   is copied, never changed: `model.load_state_dict(sim.state_dict())` takes the
-                   result home
+    model          any `nn.Module`, [n, ...] -> [n, classes], or [n, ...] under a callable loss; its
+                   weights are round 0. It is copied, never changed:
+                   `model.load_state_dict(sim.state_dict())` takes the result home
     clients        `FederatedData`, from a partition or `from_arrays([x0, ...], [y0, ...])`
     algorithm      an object of `fedfast.algorithms`, or its name
     test           optional global test set: (x, y) tensors, a torch Dataset, `Samples`
@@ -57,15 +58,17 @@ class Simulation:
     server_lr      the papers' eta_g
     weight_decay   joins after clipping, as in torch SGD
     clip_norm      largest norm of a client's step direction, None for no clipping
-    loss           "cross_entropy", or a callable (logits, targets) -> mean over the batch
+    loss           "cross_entropy", or a callable (outputs, targets) -> mean over the batch, tried
+                   before round 1. The test loss is the callable on the whole test set, the training
+                   loss the mean of the steps' losses
     aggregation    "samples": clients weigh n_k; "uniform": all alike
     augment        random crops and flips of training images of bytes (uint8): an `Augment`, or
                    "crop-flip", "crop-flip-batch", "crop-flip-half"; None for none
     seed           keys cohorts, batches, augmentation and dropout by (seed, round, client)
     device, dtype  "auto" (CUDA where there is one), "cpu", "cuda"; torch.float32 or torch.float64
     backend        voice of the operations: "auto", "native", "triton", "reference"
-    precision      how far a GPU may round float32 products of layer programs: "fp32" (not at all),
-                   "tf32x3", "tf32", "bf16"; the CPU never does
+    precision      how far a GPU may round float32 products, in training and evaluation: "fp32" (not
+                   at all), "tf32x3", "tf32", "bf16"; the CPU never does
     chunk          K, clients trained together; None takes what memory allows
     memory         budget of the run in GiB, or "auto" for a share of what is free; the attribute
                    `memory` says what came of it. Where a GPU runs out all the same K is halved
@@ -83,6 +86,9 @@ class Simulation:
     drop_last      leave out the last batch of an epoch where it has fewer than `batch_size`
                    samples, as torch's DataLoader does; clients with less than one batch are then
                    treated as `empty_clients` says. A `schedule` of one's own has its own batches
+    metric         what accuracies count: "auto" by loss and targets, "multiclass", "binary",
+                   "multilabel" (share of labels right), "none" (nan), or a callable (outputs,
+                   targets) -> [n] how right each sample is; see `fedfast.metrics`
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others take
     the generic path, and `generic_because` says why ("" for a program).
@@ -124,6 +130,7 @@ class Simulation:
         eval_last: int = 1,
         sampling: str = "exact",
         drop_last: bool = False,
+        metric: str | Metric = "auto",
     ) -> None:
         self._options = options(locals())
         self._identity: dict[str, Any] = {}
@@ -159,12 +166,12 @@ class Simulation:
 
         data = doors.clients(clients, empty_clients)
         data = (data.pooled() if self.algorithm.pools else data).to(self.device, self.dtype)
-        loss_fn = doors.loss(loss)
+        loss_fn = doors.loss(loss, self.device, self.dtype)
         self._model, traits = doors.model(model, data, self.device, self.dtype)
-        doors.labels("clients", data.y, traits.classes, loss)
-        for i, part in enumerate(data.test or []):
-            doors.labels(f"clients.test[{i}]", part.y, traits.classes, loss)
-        self._test = doors.test(test, data, traits.classes, loss, self.device, self.dtype)
+        self._tried, y = doors.tried(loss, loss_fn, self._model, data, self.dtype)
+        traits = replace(traits, random=traits.random or self._tried.random)
+        right = doors.metric(metric, self._tried, data, y)
+        self._test = doors.test(test, data, self._tried, self.device, self.dtype)
         if drop_last and schedule is None:
             doors.whole_batches(data.sizes, batch_size, empty_clients)
         how = rounds, participation, local_epochs, batch_size, seed, sampling, drop_last
@@ -204,11 +211,11 @@ class Simulation:
         )
         logging.getLogger("fedfast").info("%s", self.memory)
         module = self._model
-        generic = GenericPath(module, layout, loss_fn, self.threads, traits)
+        generic = GenericPath(module, layout, loss_fn, self.threads, traits, right, precision)
 
         @cache
         def judge() -> Judge:
-            return judge_for(module, layout, loss_fn, trial, backend) or generic
+            return judge_for(module, layout, loss_fn, trial, backend, right) or generic
 
         self._judge, self._generic = judge, generic
         if program is None:
@@ -300,10 +307,10 @@ class Simulation:
         """(accuracy, mean loss) of the global model on `test`, by default the run's own."""
         samples = self._test
         if test is not None:
-            samples = doors.test(test, self._engine.data, None, None, self.device, self.dtype)
+            samples = doors.test(test, self._engine.data, self._tried, self.device, self.dtype)
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
-        with torch_threads(self.threads):
+        with torch_threads(self.threads), doors.own_random_state(self._tried.random):
             return self._judge().evaluate(self._engine.state.row, samples)
 
     def evaluate_clients(self) -> ClientScores:

@@ -81,8 +81,16 @@ def joined(parts: list[Samples], normalize: Normalize | None) -> Samples:
                 f"client {i}.x: expected shape [n, {shape(first)}] and {first.dtype} as client 0; "
                 f"got {list(part.x.shape)} and {part.x.dtype}"
             )
+    y = next((part.y for part in parts if len(part)), parts[0].y)
+    for i, part in enumerate(parts):
+        if len(part) and (part.y.shape[1:] != y.shape[1:] or part.y.dtype != y.dtype):
+            raise ValueError(
+                f"client {i}.y: expected {['n', *y.shape[1:]]} and {y.dtype} as other clients; "
+                f"got {list(part.y.shape)} and {part.y.dtype}"
+            )
+    ys = [part.y if len(part) else y[:0] for part in parts]
     x = torch.cat([part.x for part in parts])
-    return Samples(x, torch.cat([part.y for part in parts]), normalize)
+    return Samples(x, torch.cat(ys), normalize)
 
 
 def bank_rows(i: int, index: Any, n: int) -> np.ndarray:

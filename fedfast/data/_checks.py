@@ -46,7 +46,11 @@ def _number(name: str, value: Any) -> None:
 
 
 def labels_of(bank: Samples) -> np.ndarray:
-    """[n] int64."""
+    """[n] int64. ValueError where targets are no class labels."""
+    if bank.y.ndim != 1:
+        raise ValueError(
+            f"samples.y: expected class labels [n] to deal by; got targets {list(bank.y.shape)}"
+        )
     return bank.y.cpu().numpy()
 
 

@@ -111,6 +111,11 @@ class FederatedData:
                 raise ValueError(
                     f"test[{i}].x: expected shape [n, {shape(self.x)}]; got {list(part.x.shape)}"
                 )
+            if len(part) and part.y.shape[1:] != self.y.shape[1:]:
+                raise ValueError(
+                    f"test[{i}].y: expected shape {['n', *self.y.shape[1:]]}; "
+                    f"got {list(part.y.shape)}"
+                )
             check_values(part, f"test[{i}]")
         normalized = [replace(part, normalize=part.normalize or self.normalize) for part in parts]
         return replace(self, test=normalized)
@@ -128,7 +133,12 @@ class FederatedData:
 
     @property
     def classes(self) -> int:
-        """One more than the largest label, in the bank or in any client's test part."""
+        """One more than the largest label, in the bank or in any client's test part.
+
+        Of targets [n, C, ...] that are no class labels, C.
+        """
+        if self.y.ndim > 1:
+            return self.y.shape[1]
         parts = [self.y, *(part.y for part in self.test or [] if len(part))]
         return 1 + max(int(y.max()) for y in parts)
 
@@ -163,7 +173,12 @@ class FederatedData:
         return replace(self, offsets=offsets, sizes=np.array([total]), test=None)
 
     def counts(self) -> np.ndarray:
-        """How many samples of each class each client has: int64 `[N, classes]`."""
+        """How many samples of each class each client has: int64 `[N, classes]`.
+
+        Raises ValueError where targets are no class labels, or the table is too large.
+        """
+        if self.y.ndim > 1:
+            raise ValueError(f"y: expected class labels [n] to count; got {list(self.y.shape)}")
         check_table("clients", self.num_clients, self.classes - 1)
         owner = np.repeat(np.arange(self.num_clients), self.sizes)
         flat = owner * self.classes + self.y[self.order].cpu().numpy()
@@ -178,12 +193,13 @@ class FederatedData:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> FederatedData:
         """The same data on `device`, float inputs as `dtype` (None keeps theirs)."""
+        numbers = dtype or self.y.dtype
         dtype = dtype or self.x.dtype
         test = self.test and [part.to(device, dtype) for part in self.test]
         return replace(
             self,
             x=stored(self.x, device, dtype),
-            y=self.y.to(device),
+            y=stored(self.y, device, numbers),
             order=self.order.to(device),
             offsets=self.offsets.to(device),
             test=test,

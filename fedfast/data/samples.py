@@ -20,6 +20,7 @@ from .transform import Normalize, as_inputs, stored
 class Samples:
     """x `[n, ...]` floats, bytes (images) or integer tokens, y `[n]` int64 class labels.
 
+    Targets that are no class labels are y `[n, C]`: floats, or int64 (several labels each).
     normalize  what bytes become (None: x / 255)
     owner      int64 `[n]`, whose samples they are, where the data set tells: its natural clients
     Made by `as_samples`, which checks them.
@@ -47,14 +48,15 @@ class Samples:
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Samples:
         """The same samples on `device`, floats as `dtype`."""
-        return replace(self, x=stored(self.x, device, dtype), y=self.y.to(device))
+        return replace(self, x=stored(self.x, device, dtype), y=stored(self.y, device, dtype))
 
 
 def as_samples(obj: Any, name: str = "samples") -> Samples:
     """Samples, a pair (x, y) of tensors or arrays, or a data set of another library, checked.
 
     x  floats, uint8 (images) and int64 (tokens) are kept as they are, other integers become int64
-    y  integers >= 0, any width, `[n]`
+    y  class labels: integers >= 0, any width, `[n]`; or targets for a loss of one's own: floats
+       `[n, C]`, integers or bools `[n, C]` with C > 1
     Views of any strides, byte orders and lazy signs are made plain, as `plain` says.
     A map-style torch Dataset of (picture of Pillow | tensor | array, label) is read once, item by
     item; at once only where its class is TensorDataset, a Subset, or torchvision's own MNIST, CIFAR
@@ -78,29 +80,39 @@ def unchecked(obj: Any, name: str) -> Samples:
     x, y = _inputs(plain(x, f"{name}.x"), f"{name}.x"), plain(y, f"{name}.y")
     if x.ndim < 2:
         raise ValueError(f"{name}.x: expected shape [n, ...features]; got {list(x.shape)}")
-    if y.shape != x.shape[:1]:
+    if y.ndim == 0 or len(y) != len(x) or not (y.ndim == 1 or _targets(y)):
         raise ValueError(
             f"{name}.y: expected shape [{x.shape[0]}], one label per row of x; got {list(y.shape)}"
         )
     # An empty list of labels arrives as floats: it has no wrong values.
-    if y.numel() and (y.is_floating_point() or y.dtype == torch.bool):
+    if y.ndim == 1 and y.numel() and (y.is_floating_point() or y.dtype == torch.bool):
         raise TypeError(f"{name}.y: expected integer class labels; got {y.dtype}")
     if normalize is not None:
         normalize.check(f"{name}.x", x)
     if owner is not None:
         owner = plain(owner, f"{name}.owner")
-        if owner.shape != y.shape or owner.is_floating_point() or owner.dtype == torch.bool:
+        if owner.shape != y.shape[:1] or owner.is_floating_point() or owner.dtype == torch.bool:
             raise ValueError(
-                f"{name}.owner: expected integers of shape {list(y.shape)}; "
+                f"{name}.owner: expected integers of shape [{len(y)}]; "
                 f"got {owner.dtype} {list(owner.shape)}"
             )
-    return Samples(x, y.to(torch.int64), normalize, owner)
+    kept = y.ndim > 1 and y.is_floating_point()
+    return Samples(x, y if kept else y.to(torch.int64), normalize, owner)
+
+
+def _targets(y: Tensor) -> bool:
+    """Whether y `[n, ...]` can be no class labels: numbers, or several labels of a sample."""
+    return y.is_floating_point() or y[:1].numel() > 1
 
 
 def check_values(samples: Samples, name: str) -> None:
     """Raise ValueError at a sample with a NaN, an infinite value or a label that is no class."""
     if samples.x.is_floating_point():
         _check_finite(samples.x, name)
+    if samples.y.ndim > 1:
+        if samples.y.is_floating_point() and not bool(samples.y.isfinite().all()):
+            raise ValueError(f"{name}.y: expected finite targets; got a NaN or infinite one")
+        return
     if len(samples) and int(samples.y.min()) < 0:
         i = int((samples.y < 0).nonzero()[0])
         raise ValueError(f"{name}.y: expected labels >= 0; sample {i} has {int(samples.y[i])}")

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ..data import Samples
 from ..kernels._launch import choose
 from ..layout import FlatLayout
-from ..network import Loss
+from ..metrics import MULTICLASS, Metric
+from ..network import Loss, assess, total
 from .elementwise import Dropout
 from .extent import Extent
 from .plans import Planner
@@ -36,9 +37,15 @@ class ProgramJudge:
     """
 
     def __init__(
-        self, program: Program, layout: FlatLayout, loss: Loss, x: Tensor, backend: str
+        self,
+        program: Program,
+        layout: FlatLayout,
+        loss: Loss,
+        x: Tensor,
+        backend: str,
+        metric: Metric = MULTICLASS,
     ) -> None:
-        self.program, self.layout, self.loss = program, layout, loss
+        self.program, self.layout, self.loss, self.metric = program, layout, loss, metric
         self.backend, self._like = backend, x
         sample = prod(program.shapes[0]) + sum(sizes(program, places(program, reuse=True)))
         sample += sum(record.kept(program.shapes) for record in program.records)
@@ -50,17 +57,25 @@ class ProgramJudge:
     @torch.no_grad()
     def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
         """(accuracy, mean loss) of one model. row: [S]."""
-        correct, loss = 0, 0.0
-        for logits, y in self._passes(row, samples):
-            loss += float(self.loss(logits, y)) * len(y)
-            correct += int((logits.argmax(dim=1) == y).sum())
-        return correct / len(samples), loss / len(samples)
+        loss, metric, n = self.loss, self.metric, len(samples)
+        parts = [assess(loss, metric, z, y, n) for z, y in self._passes(row, samples)]
+        return total(loss, parts, samples.y)
 
-    @torch.no_grad()
     def predict(self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]]) -> list[Tensor]:
         """The predicted classes [n] of every job: (what returns a model's row [S], samples)."""
+        return self._each_job(jobs, lambda outputs, _: outputs.argmax(dim=1))
+
+    def correct(self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]]) -> list[Tensor]:
+        """How right each prediction [n] of every job is, as the metric has it."""
+        return self._each_job(jobs, self.metric)
+
+    @torch.no_grad()
+    def _each_job(
+        self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]], read: Metric
+    ) -> list[Tensor]:
+        """`read(outputs, targets)` of every job."""
         return [
-            torch.cat([logits.argmax(dim=1) for logits, _ in self._passes(row(), samples)])
+            torch.cat([read(z, y) for z, y in self._passes(row(), samples)])
             for row, samples in jobs
         ]
 
@@ -114,7 +129,12 @@ class ProgramJudge:
 
 
 def judge_for(
-    module: nn.Module, layout: FlatLayout, loss: Loss, x: Tensor, backend: str
+    module: nn.Module,
+    layout: FlatLayout,
+    loss: Loss,
+    x: Tensor,
+    backend: str,
+    metric: Metric = MULTICLASS,
 ) -> ProgramJudge | None:
     """A judge of what `module` computes in evaluation mode; None where that is no program.
 
@@ -128,4 +148,4 @@ def judge_for(
         return None
     if any(isinstance(record, Dropout) for record in program.records):
         return None  # it draws in evaluation too
-    return ProgramJudge(program, layout, loss, x, backend)
+    return ProgramJudge(program, layout, loss, x, backend, metric)

@@ -61,7 +61,7 @@ class Progress:
         """Shows the round just finished. Between two tests the last accuracy stays in view."""
         self.row = row
         self.first = row.round if self.first is None else self.first
-        if not math.isnan(row.accuracy):
+        if not (math.isnan(row.accuracy) and math.isnan(row.loss)):
             self.accuracy, self.loss, self.tested = row.accuracy, row.loss, row.round
         now = time.monotonic()
         if self.bar:
@@ -90,10 +90,11 @@ class Progress:
 
     def _numbers(self, row: Row) -> list[str]:
         told = [f"train_loss={row.train_loss:.4g}", f"clients/s={row.clients_per_second:.4g}"]
-        if math.isnan(self.accuracy):
+        if math.isnan(self.accuracy) and math.isnan(self.loss):
             return told
         when = [] if self.tested == row.round else [f"tested_in={self.tested}"]
-        return [f"accuracy={self.accuracy:.4f}", f"loss={self.loss:.4g}", *when, *told]
+        right = [] if math.isnan(self.accuracy) else [f"accuracy={self.accuracy:.4f}"]
+        return [*right, f"loss={self.loss:.4g}", *when, *told]
 
     def _draw(self) -> None:
         if self.bar is not None and self.task is not None and self.row is not None:

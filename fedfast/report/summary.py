@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..history import History
 from .measures import number
+from .measures import tested as times
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +23,7 @@ OWN = {"local": "local_accuracy", "personal": "personal_accuracy"}
 
 def heads(histories: Mapping[str, History]) -> tuple[str, ...]:
     """The table's columns: `HEADS`, `LONG` of long runs, and those of `OWN` that some label has."""
-    late = [LONG] if any(len(h.tested()) >= LATE for h in histories.values()) else []
+    late = [LONG] if any(times(h, "accuracy") >= LATE for h in histories.values()) else []
     has = [h for h, field in OWN.items() if any(_own(x, field) for x in histories.values())]
     return (*HEADS, *late, *has)
 
@@ -93,11 +94,11 @@ def _cells(label: str, history: History) -> tuple[str, ...]:
     clients = sum(row.clients for row in history)
     final, tested = (history.last() if len(history) else None), history.tested()
     last = tested.last() if len(tested) else None
-    best = history.best() if len(tested) else None
+    best = history.best() if times(history, "accuracy") else None
     return (
         label,
         str(final.round if final else 0),
-        f"{last.accuracy:.2%}" if last else "–",
+        f"{last.accuracy:.2%}" if best and last else "–",
         f"{best.accuracy:.2%} ({best.round})" if best else "–",
         f"{last.loss:.4g}" if last else "–",
         duration(seconds),
@@ -111,7 +112,7 @@ def _highlight(
     from rich.markup import escape
 
     shown = [[escape(cell) for cell in row] for row in cells]
-    tested = {at: h.tested() for at, h in enumerate(histories.values()) if len(h.tested())}
+    tested = {at: h.tested() for at, h in enumerate(histories.values()) if times(h, "accuracy")}
     if len(tested) > 1:  # nothing to compare otherwise
         for column, of in ((2, lambda h: h.last().accuracy), (3, lambda h: h.best().accuracy)):
             top = max(of(h) for h in tested.values())

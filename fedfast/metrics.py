@@ -1,0 +1,182 @@
+"""Accuracy that fits the task: which share of predictions is right, or that there is none.
+
+    "multiclass"  logits [n, C >= 2]: argmax against the class (or the argmax of one-hot targets)
+    "binary"      logits [n] or [n, 1]: above the threshold against target 1; targets 0/1 or -1/1
+    "multilabel"  logits [n, C], targets [n, C]: the share of a sample's C labels that are right
+                  (elementwise accuracy, 1 - Hamming loss; not subset accuracy)
+    "none"        no accuracy: nan
+
+The threshold is 0 on logits and 0.5 on probabilities. A loss tells which it takes: `BCELoss` by its
+type, any other callable by l(0.5, 1) = l(0.5, 0), which a loss on probabilities holds and one on
+logits does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+METRICS = ("auto", "multiclass", "binary", "multilabel", "none")
+Metric = Callable[[Tensor, Tensor], Tensor]
+
+CLASSES: tuple[Any, ...] = (
+    nn.CrossEntropyLoss,
+    nn.NLLLoss,
+    nn.MultiMarginLoss,
+    F.cross_entropy,
+    F.nll_loss,
+    F.multi_margin_loss,
+)
+_LOGITS: tuple[Any, ...] = (
+    nn.BCEWithLogitsLoss,
+    nn.MultiLabelSoftMarginLoss,
+    nn.SoftMarginLoss,
+    F.binary_cross_entropy_with_logits,
+    F.multilabel_soft_margin_loss,
+    F.soft_margin_loss,
+)
+_PROBABILITIES: tuple[Any, ...] = (nn.BCELoss, F.binary_cross_entropy)
+_NUMBERS: tuple[Any, ...] = (
+    nn.MSELoss,
+    nn.L1Loss,
+    nn.SmoothL1Loss,
+    nn.HuberLoss,
+    nn.PoissonNLLLoss,
+    F.mse_loss,
+    F.l1_loss,
+    F.smooth_l1_loss,
+    F.huber_loss,
+    F.poisson_nll_loss,
+)
+SHARES = (nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits, *_PROBABILITIES)
+ELEMENTWISE = (*_LOGITS, *_PROBABILITIES, *_NUMBERS)
+
+
+def known(loss: object, kinds: tuple[Any, ...]) -> bool:
+    """Whether `loss` is one of torch's functions or modules in `kinds`, perhaps in a partial."""
+    while isinstance(loss, partial):
+        loss = loss.func
+    types = tuple(kind for kind in kinds if isinstance(kind, type))
+    return isinstance(loss, types) or any(loss is kind for kind in kinds)
+
+
+@dataclass(frozen=True)
+class Correct:
+    """How right each sample's prediction is: bool [n], or float64 [n] shares for "multilabel"."""
+
+    kind: str
+    threshold: float = 0.0
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        if self.kind == "multiclass":
+            return logits.argmax(dim=1) == (y.argmax(dim=1) if y.ndim == 2 else y)
+        right = (logits > self.threshold).flatten(1 if logits.ndim > 1 else 0) == (
+            (y > 0.5).reshape(logits.shape)
+        )
+        if self.kind == "binary":
+            return right.reshape(len(y))
+        return right.double().mean(dim=1)
+
+
+@dataclass(frozen=True)
+class Custom:
+    """A user's metric (logits, targets) -> [n] with numbers in [0, 1]."""
+
+    function: Metric
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        found = self.function(logits, y)
+        if not isinstance(found, Tensor) or found.shape != (len(y),):
+            got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(
+                f"metric: expected how right each sample is, a tensor [{len(y)}]; got {got}"
+            )
+        return found if found.dtype == torch.bool else found.to(torch.float64, copy=True)
+
+
+MULTICLASS = Correct("multiclass")
+
+
+def no_accuracy(logits: Tensor, y: Tensor) -> Tensor:
+    """nan for every sample."""
+    return torch.full((len(y),), torch.nan, dtype=torch.float64, device=logits.device)
+
+
+def metric_for(metric: str | Metric, loss: Any, logits: Tensor, y: Tensor) -> Metric:
+    """What tells right from wrong, of outputs like `logits` [k, ...] and all targets y [n, ...].
+
+    Raises ValueError naming `metric` where outputs and targets have no such accuracy.
+    """
+    if callable(metric):
+        return Custom(metric)
+    kind = _kind(loss, logits, y) if metric == "auto" else metric
+    if kind == "none":
+        return no_accuracy
+    if kind not in _fitting(logits, y):
+        raise ValueError(
+            f"metric: {kind!r} does not fit outputs [n{_shape(logits)}] and targets [n{_shape(y)}]"
+        )
+    return Correct(kind, 0.0 if kind == "multiclass" else _threshold(loss, logits))
+
+
+def _shape(t: Tensor) -> str:
+    return "".join(f", {size}" for size in t.shape[1:])
+
+
+def _fitting(logits: Tensor, y: Tensor) -> tuple[str, ...]:
+    """The accuracies that outputs and targets of these shapes can have."""
+    one = logits[0].numel() == 1 and y[0].numel() == 1
+    many = logits.ndim == 2 and logits.shape[1] > 1
+    same = many and y.ndim == 2 and y.shape[1] == logits.shape[1]
+    classes = many and (same or (y.ndim == 1 and not y.is_floating_point()))
+    fits = {"binary": one, "multiclass": classes, "multilabel": same}
+    return tuple(kind for kind, holds in fits.items() if holds)
+
+
+def _kind(loss: Any, logits: Tensor, y: Tensor) -> str:
+    fits = _fitting(logits, y)
+    if not fits or known(loss, _NUMBERS):
+        return "none"
+    if known(loss, CLASSES):
+        return "multiclass" if "multiclass" in fits else "none"
+    if "binary" in fits:
+        return "binary" if _only(y, 0, 1) or _only(y, -1, 1) else "none"
+    if "multilabel" not in fits:
+        return "multiclass"
+    if not known(loss, (*_LOGITS, *_PROBABILITIES)) and _one_hot(y):
+        return "multiclass"
+    return "multilabel" if _only(y, 0, 1) or _only(y, -1, 1) else "none"
+
+
+def _only(y: Tensor, low: float, high: float) -> bool:
+    return bool(((y == low) | (y == high)).all())
+
+
+def _one_hot(y: Tensor) -> bool:
+    return _only(y, 0, 1) and bool((y.sum(dim=1) == 1).all())
+
+
+def _threshold(loss: Any, logits: Tensor) -> float:
+    if known(loss, (*_LOGITS, *_PROBABILITIES)):
+        return 0.5 if known(loss, _PROBABILITIES) else 0.0
+    return 0.5 if _even_at_half(loss, logits) else 0.0
+
+
+def _even_at_half(loss: Any, logits: Tensor) -> bool:
+    """Whether an output of 0.5 is as wrong for target 0 as for target 1."""
+    half = torch.full_like(logits, 0.5)
+    for shape in (half.shape, half.shape[:1]):
+        for dtype in (logits.dtype, torch.int64):
+            y = torch.zeros(shape, dtype=dtype, device=half.device)
+            try:
+                low, high = float(loss(half, y)), float(loss(half, y + 1))
+            except Exception:  # the loss takes targets of another shape or type
+                continue
+            return abs(low - high) <= 1e-5 * abs(high)
+    return False

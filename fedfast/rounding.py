@@ -1,0 +1,43 @@
+"""Whether CUDA's own libraries (cuBLAS, cuDNN) may round float32 products to TF32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+ALLOW = ("tf32", "bf16")  # "tf32x3" is as exact as "fp32", which one TF32 product is not
+
+
+@contextmanager
+def rounding(precision: str) -> Iterator[None]:
+    """Torch's flags as `precision` has them; the user's own come back, also after errors."""
+    flags, ways = _flags()
+    try:
+        for owner, _ in flags:
+            owner.allow_tf32 = precision in ALLOW
+        yield
+    finally:
+        for owner, allowed in flags:
+            if allowed is not None:
+                owner.allow_tf32 = allowed
+        for owner, way in ways:
+            if owner.fp32_precision != way:
+                owner.fp32_precision = way
+
+
+def _flags() -> tuple[list[tuple[Any, bool | None]], list[tuple[Any, str]]]:
+    """The old switches, None where the new ones say what those cannot, and the new ones."""
+    backends: Any = torch.backends
+    switches: list[Any] = [backends.cuda.matmul, backends.cudnn]
+    ways: list[Any] = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    return [(owner, _read(owner)) for owner in switches], [(w, w.fp32_precision) for w in ways]
+
+
+def _read(owner: Any) -> bool | None:
+    try:
+        return bool(owner.allow_tf32)
+    except RuntimeError:  # torch refuses to answer where the new switches were used
+        return None
