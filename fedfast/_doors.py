@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +16,10 @@ from torch import Tensor, nn
 
 from ._names import unknown
 from .algorithms import Algorithm, by_name
+from .copies import copy_of, refuse_hooks
 from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
 from .generic import Loss, Traits, probe
+from .isolation import kept_random_state
 from .schedule import Schedule
 
 
@@ -184,9 +185,10 @@ def model(
             )
     if not any(p.requires_grad for p in value.parameters()):
         raise ValueError("model: it has no parameter to train")
+    refuse_hooks(value)
     sample = data.order[:2]
     traits = probe(value, data.bank.take(sample).inputs(dtype))
-    return deepcopy(value).to(device=device, dtype=dtype), traits
+    return copy_of(value).to(device=device, dtype=dtype), traits
 
 
 def labels(name: str, y: Tensor, classes: int, loss: str | Loss) -> None:
@@ -273,5 +275,5 @@ def own_random_state(random: bool) -> Iterator[None]:
     if not random:
         yield
         return
-    with torch.random.fork_rng():
+    with kept_random_state():
         yield

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,10 +20,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .algorithms.objective import Objective
+from .copies import copy_of, parameter_hooks
 from .data import Samples
 from .feed import View
+from .isolation import kept_random_state, restore, same, seed_all, states
 from .layout import FlatLayout
 from .network import Loss, Weighted, run_loss
+from .random import EVALUATION, keys64
 
 T = TypeVar("T")
 Seeds = Sequence[int] | Tensor
@@ -54,18 +56,27 @@ class GenericPath:
     loss     (logits, targets) -> scalar mean over the batch
     threads  for clients side by side, each on one intra-operation thread
     traits   what `probe` found out about the module
+    seed     keys the random numbers of modules that draw some in evaluation
     """
 
     def __init__(
-        self, module: nn.Module, layout: FlatLayout, loss: Loss, threads: int, traits: Traits
+        self,
+        module: nn.Module,
+        layout: FlatLayout,
+        loss: Loss,
+        threads: int,
+        traits: Traits,
+        seed: int = 0,
     ) -> None:
+        self.seed = int(keys64(seed, 0, 0, EVALUATION, 1)[0] >> 1)
+        self.hooks = parameter_hooks(module)
         self.layout, self.loss, self.random = layout, loss, traits.random
         # Short steps are all interpreter, which serves one thread at a time; random numbers come
         # from one global generator. Which thread computes a client never changes its result.
         alone = traits.random or traits.seconds < WORTH_A_THREAD
         self.workers = 1 if alone else threads
-        self.replicas = [deepcopy(module).train() for _ in range(self.workers)]
-        self.judges = [deepcopy(module).eval() for _ in range(self.workers)]
+        self.replicas = [copy_of(module).train() for _ in range(self.workers)]
+        self.judges = [copy_of(module).eval() for _ in range(self.workers)]
         self.pool = ThreadPoolExecutor(
             self.workers, "fedfast", initializer=lambda: torch.set_num_threads(1)
         )
@@ -120,6 +131,9 @@ class GenericPath:
             for k in range(worker, len(count), self.workers):
                 tail = self._tail(self._row(carried, k, False), keep_carried)
                 model = {n: v.detach().requires_grad_() for n, v in self._row(w, k, True).items()}
+                for name, hooks in self.hooks.items():
+                    for hook in hooks if name in model else ():
+                        model[name].register_hook(hook)
                 net = self._network(worker, {**model, **tail}, batch.seeds, k)
                 value = loss(net, batch.x[k, : count[k]], batch.y[k, : count[k]], k)
                 losses[k] = value.detach()
@@ -158,7 +172,8 @@ class GenericPath:
                     for i in range(worker, len(starts), self.workers)
                 ]
 
-        parts = sorted(part for found in self._each_worker(work) for part in found)
+        with kept_random_state():
+            parts = sorted(part for found in self._each_worker(work) for part in found)
         correct = sum(part[2] for part in parts)
         return correct / len(samples), sum(part[1] for part in parts) / len(samples)
 
@@ -168,6 +183,7 @@ class GenericPath:
 
         def logits(worker: int, row: Tensor, samples: Samples) -> Tensor:
             x = samples.inputs(self.layout.dtype)
+            self._reseed(0)
             return functional_call(self.judges[worker], self.layout.views(row), (x,))
 
         def work(worker: int) -> list[Tensor]:
@@ -175,14 +191,21 @@ class GenericPath:
             with torch.no_grad():
                 return [logits(worker, row(), samples).argmax(dim=1) for row, samples in mine]
 
-        found = self._each_worker(work)
+        with kept_random_state():
+            found = self._each_worker(work)
         return [found[i % self.workers][i // self.workers] for i in range(len(jobs))]
+
+    def _reseed(self, start: int) -> None:
+        """The same numbers at every evaluation."""
+        if self.random:
+            seed_all(self.seed ^ start)
 
     def _judge(
         self, judge: nn.Module, tensors: dict[str, Tensor], samples: Samples, start: int
     ) -> tuple[int, float, int]:
         """(start, summed loss, correct predictions) of one slice of the test set."""
         part = samples.take(slice(start, start + EVALUATION_BATCH))
+        self._reseed(start)
         logits = functional_call(judge, tensors, (part.inputs(self.layout.dtype),))
         loss = float(self.loss(logits, part.y)) * len(part)
         return start, loss, int((logits.argmax(dim=1) == part.y).sum())
@@ -203,34 +226,26 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
     Raises ValueError if the module cannot take the data or does not answer with `[n, classes]`.
     """
     dtype = x.dtype if x.is_floating_point() else None  # tokens say nothing about the module's
-    trial = deepcopy(module).to(device=x.device, dtype=dtype).train()
-    before = torch.get_rng_state(), *_device_states(x)
+    trial = copy_of(module).to(device=x.device, dtype=dtype).train()
+    before = states()
     begin = time.perf_counter()
     try:
         with torch.enable_grad():
             logits = trial(x)
+        with torch.no_grad():
+            trial.eval()(x)
+        trial.train()
     except Exception as error:
         raise ValueError(
             f"model: it cannot take data of shape {list(x.shape)} ({type(error).__name__}: {error})"
         ) from error
-    after = torch.get_rng_state(), *_device_states(x)
-    drew = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    _restore(x, before)
+    drew = not same(before, states())
+    restore(before)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"model: expected logits [{len(x)}, classes]; got {found}")
     logits.sum().backward()
     return Traits(logits.shape[1], drew, time.perf_counter() - begin)
-
-
-def _device_states(x: Tensor) -> list[Tensor]:
-    return [torch.cuda.get_rng_state(x.device)] if x.device.type == "cuda" else []
-
-
-def _restore(x: Tensor, states: tuple[Tensor, ...]) -> None:
-    torch.set_rng_state(states[0])
-    if x.device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], x.device)
 
 
 @contextmanager

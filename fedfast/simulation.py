@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from . import _doors as doors
 from . import memory as memories
 from . import saved
 from .algorithms import Algorithm
+from .copies import copy_of
 from .data import Augment, FederatedData
 from .engine import Engine, EngineSettings, Outcome
 from .feed import Feed
@@ -31,6 +31,7 @@ from .paths import program_for, say_once
 from .personal import ClientScores, Judge, Personal
 from .programs import ProgramPath, bytes_per_client
 from .programs.judge import judge_for
+from .programs.verify import difference, spread
 from .schedule import SAMPLINGS, Schedule
 
 Callback = Callable[["Simulation", Row], object]
@@ -76,6 +77,8 @@ class Simulation:
     eval_last      so many of the last rounds are evaluated each, for means over them
     sampling       "exact": the cohort has exactly that share of the clients; "bernoulli": each
                    takes part with that probability, at least one does
+    verify         compare a layer program with autograd on the module before round 1, on a few
+                   samples; where they differ the generic path is taken
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others take
     the generic path, and `generic_because` says why ("" for a program).
@@ -116,6 +119,7 @@ class Simulation:
         eval_every: int = 1,
         eval_last: int = 1,
         sampling: str = "exact",
+        verify: bool = True,
     ) -> None:
         doors.positive_int("rounds", rounds)
         doors.fraction("participation", participation)
@@ -167,6 +171,15 @@ class Simulation:
         program, self.generic_because = program_for(
             self._model, layout, loss, trial, self.algorithm.local.own_loss
         )
+        if program is not None and verify:
+            few = data.order[spread(len(data.order))]
+            with torch_threads(self.threads):
+                found = difference(
+                    *(self._model, program, layout, row),
+                    *(data.bank.take(few).inputs(self.dtype), data.bank.y[few], backend),
+                )
+            if found:
+                program, self.generic_because = None, found
         width, item = self.schedule.width, self.dtype.itemsize
         activations = width * item * trial[0].numel()
         if program is not None:
@@ -183,7 +196,7 @@ class Simulation:
         )
         logging.getLogger("fedfast").info("%s", self.memory)
         module = self._model
-        generic = GenericPath(module, layout, loss_fn, self.threads, traits)
+        generic = GenericPath(module, layout, loss_fn, self.threads, traits, seed)
 
         @cache
         def judge() -> Judge:
@@ -286,7 +299,7 @@ class Simulation:
 
     def model(self) -> nn.Module:
         """A copy of the user's module that holds the global model."""
-        module = deepcopy(self._model)
+        module = copy_of(self._model)
         module.load_state_dict(self.state_dict())
         return module
 

@@ -202,6 +202,9 @@ class RunConfig(Section):
     sampling: Literal["exact", "bernoulli"] = Field(
         "exact", description="cohorts of exactly that share, or each client with that probability"
     )
+    verify: bool = Field(
+        True, description="compare a layer program with autograd on the model before round 1"
+    )
     eval_every: Count = Field(1, description="rounds from one test of the global model to the next")
     eval_last: Count = Field(1, description="so many of the last rounds are tested each")
     local_test: float | None = Field(
