@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +18,11 @@ from . import losses
 from ._names import unknown
 from .algorithms import Algorithm, by_name
 from .constants import cast
+from .copies import copy_of, refuse_hooks
 from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
 from .data.claims import check_room
 from .generic import Loss, Traits, probe, single_sample_trouble
+from .isolation import kept_random_state
 from .losses import Tried
 from .metrics import METRICS, Metric, metric_for
 from .schedule import Schedule
@@ -180,7 +181,7 @@ def tried(
     at = torch.linspace(0, len(data.order) - 1, TRIED, dtype=torch.float64).long().unique()
     part = data.bank.take(data.order[at.to(data.order.device)])
     with torch.no_grad(), torch.random.fork_rng():
-        outputs = deepcopy(model).eval()(part.inputs(dtype))
+        outputs = copy_of(model).eval()(part.inputs(dtype))
     if value == "cross_entropy":
         _classifies(outputs, data.y)
     found = Tried(loss_fn, outputs, False)
@@ -300,9 +301,10 @@ def model(
             )
     if not any(p.requires_grad for p in value.parameters()):
         raise ValueError("model: it has no parameter to train")
+    refuse_hooks(value)
     sample = data.order[:2]
     traits = probe(value, data.bank.take(sample).inputs(dtype))
-    return cast(deepcopy(value), device, dtype), traits
+    return cast(copy_of(value), device, dtype), traits
 
 
 def test(
@@ -393,5 +395,5 @@ def own_random_state(random: bool) -> Iterator[None]:
     if not random:
         yield
         return
-    with torch.random.fork_rng():
+    with kept_random_state():
         yield

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,11 +21,14 @@ from torch.func import functional_call
 
 from .algorithms.objective import Objective
 from .constants import Constants, cast, changed, snapshot
+from .copies import copy_of, parameter_hooks
 from .data import Samples
 from .feed import View
+from .isolation import kept_random_state, restore, same, seed_all, states
 from .layout import FlatLayout
 from .metrics import MULTICLASS, Metric
 from .network import Loss, Part, Weighted, assess, run_loss, total
+from .random import EVALUATION, keys64
 from .rounding import rounding
 
 T = TypeVar("T")
@@ -59,6 +61,7 @@ class GenericPath:
     traits   what `probe` found out about the module
     metric   (outputs, targets) -> how right each sample's prediction is
     precision  whether CUDA's own libraries may round float32 products to TF32
+    seed     keys the random numbers of modules that draw some in evaluation
     """
 
     def __init__(
@@ -70,15 +73,18 @@ class GenericPath:
         traits: Traits,
         metric: Metric = MULTICLASS,
         precision: str = "fp32",
+        seed: int = 0,
     ) -> None:
+        self.seed = int(keys64(seed, 0, 0, EVALUATION, 1)[0] >> 1)
+        self.hooks = parameter_hooks(module)
         self.layout, self.loss, self.random = layout, loss, traits.random
         self.metric, self.precision = metric, precision
         # Short steps are all interpreter, which serves one thread at a time; random numbers come
         # from one global generator. Which thread computes a client never changes its result.
         alone = traits.random or traits.seconds < WORTH_A_THREAD
         self.workers = 1 if alone else threads
-        self.replicas = [deepcopy(module).train() for _ in range(self.workers)]
-        self.judges = [deepcopy(module).eval() for _ in range(self.workers)]
+        self.replicas = [copy_of(module).train() for _ in range(self.workers)]
+        self.judges = [copy_of(module).eval() for _ in range(self.workers)]
         carried = frozenset(slot.name for slot in layout.slots)
         self.constants = [Constants(replica, carried) for replica in self.replicas]
         self.pool, self._busy = self._workers(), False
@@ -156,6 +162,9 @@ class GenericPath:
             for k in range(worker, len(count), self.workers):
                 tail = self._tail(self._row(carried, k, False), keep_carried)
                 model = {n: v.detach().requires_grad_() for n, v in self._row(w, k, True).items()}
+                for name, hooks in self.hooks.items():
+                    for hook in hooks if name in model else ():
+                        model[name].register_hook(hook)
                 net = self._network(worker, {**model, **tail}, batch.seeds, k)
                 value = loss(net, batch.x[k, : count[k]], batch.y[k, : count[k]], k)
                 losses[k] = value.detach()
@@ -205,7 +214,8 @@ class GenericPath:
                     for i in range(worker, len(starts), self.workers)
                 ]
 
-        found = [part for made in self._each_worker(work) for part in made]
+        with kept_random_state():
+            found = [part for made in self._each_worker(work) for part in made]
         parts = [part for _, part in sorted(found, key=lambda made: made[0])]
         return total(self.loss, parts, samples.y)
 
@@ -226,20 +236,28 @@ class GenericPath:
         def one(worker: int, row: Tensor, samples: Samples) -> Tensor:
             x = samples.inputs(self.layout.dtype)
             tensors = self.layout.tensors(row.clone())
+            self._reseed(0)
             return read(functional_call(self.judges[worker], tensors, (x,)), samples.y)
 
         def work(worker: int) -> list[Tensor]:
             with torch.no_grad():
                 return [one(worker, row(), part) for row, part in jobs[worker :: self.workers]]
 
-        found = self._each_worker(work)
+        with kept_random_state():
+            found = self._each_worker(work)
         return [found[i % self.workers][i // self.workers] for i in range(len(jobs))]
+
+    def _reseed(self, start: int) -> None:
+        """The same numbers at every evaluation."""
+        if self.random:
+            seed_all(self.seed ^ start)
 
     def _judge(
         self, judge: nn.Module, tensors: dict[str, Tensor], samples: Samples, start: int
     ) -> Part:
         """One slice of the test set."""
         part = samples.take(slice(start, start + EVALUATION_BATCH))
+        self._reseed(start)
         outputs = functional_call(judge, tensors, (part.inputs(self.layout.dtype),))
         return assess(self.loss, self.metric, outputs, part.y, len(samples))
 
@@ -263,20 +281,21 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
     Raises ValueError if the module cannot take the data or does not answer with `[n, classes]`.
     """
     dtype = x.dtype if x.is_floating_point() else None  # tokens say nothing about the module's
-    trial = cast(deepcopy(module), x.device, dtype).train()
-    before = torch.get_rng_state(), *_device_states(x)
-    still = snapshot(trial)
+    trial = cast(copy_of(module), x.device, dtype).train()
+    before, still = states(), snapshot(trial)
     begin = time.perf_counter()
     try:
         with torch.enable_grad():
             logits = trial(x)
+        with torch.no_grad():
+            trial.eval()(x)
+        trial.train()
     except Exception as error:
         raise ValueError(
             f"model: it cannot take data of shape {list(x.shape)} ({type(error).__name__}: {error})"
         ) from error
-    after = torch.get_rng_state(), *_device_states(x)
-    drew = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    _restore(x, before)
+    drew = not same(before, states())
+    restore(before)
     if not isinstance(logits, Tensor) or logits.ndim == 0 or len(logits) != len(x):
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"model: expected logits [{len(x)}, classes]; got {found}")
@@ -292,28 +311,15 @@ def single_sample_trouble(module: nn.Module, x: Tensor) -> str:
     BatchNorm over one value per channel has no variance; over a map of more than one pixel it has.
     """
     dtype = x.dtype if x.is_floating_point() else None
-    trial = cast(deepcopy(module), x.device, dtype).train()
-    before = torch.get_rng_state(), *_device_states(x)
+    trial = cast(copy_of(module), x.device, dtype).train()
     try:
-        with torch.no_grad():
+        with kept_random_state(), torch.no_grad():
             logits = trial(x)
     except Exception as error:  # whatever the user's own code raises
         return f"{type(error).__name__}: {error}"
-    finally:
-        _restore(x, before)
     if not isinstance(logits, Tensor) or logits.shape[:1] != x.shape[:1]:
         return f"it answers with {getattr(logits, 'shape', type(logits).__name__)}"
     return ""
-
-
-def _device_states(x: Tensor) -> list[Tensor]:
-    return [torch.cuda.get_rng_state(x.device)] if x.device.type == "cuda" else []
-
-
-def _restore(x: Tensor, states: tuple[Tensor, ...]) -> None:
-    torch.set_rng_state(states[0])
-    if x.device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], x.device)
 
 
 @contextmanager

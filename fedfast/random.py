@@ -30,6 +30,7 @@ ORDER = 6  # FedGH's pairs
 SLICE = 7  # where FedALA's slice of a client begins
 NOISE = 8  # FedCR's encoder
 SELECT = 9  # FedFSA's random selection
+EVALUATION = 10  # a module's own random numbers in evaluation
 
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = 0x9E3779B9, 0xBB67AE85

@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from . import checkpoint
 from . import memory as memories
 from .algorithms import Algorithm
 from .checkpoint.identity import options
+from .copies import copy_of
 from .data import Augment, FederatedData
 from .engine import Engine, EngineSettings, Outcome
 from .feed import Feed
@@ -35,6 +35,7 @@ from .paths import program_for, say_once
 from .personal import ClientScores, Judge, Personal
 from .programs import ProgramPath, bytes_per_client
 from .programs.judge import judge_for
+from .programs.verify import difference, spread
 from .schedule import SAMPLINGS, Round, Schedule
 from .state import Committed
 
@@ -89,6 +90,8 @@ class Simulation:
     metric         what accuracies count: "auto" by loss and targets, "multiclass", "binary",
                    "multilabel" (share of labels right), "none" (nan), or a callable (outputs,
                    targets) -> [n] how right each sample is; see `fedfast.metrics`
+    verify         compare a layer program with autograd on the module before round 1, on a few
+                   samples; where they differ the generic path is taken
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others take
     the generic path, and `generic_because` says why ("" for a program).
@@ -131,6 +134,7 @@ class Simulation:
         sampling: str = "exact",
         drop_last: bool = False,
         metric: str | Metric = "auto",
+        verify: bool = True,
     ) -> None:
         self._options = options(locals())
         self._identity: dict[str, Any] = {}
@@ -195,6 +199,15 @@ class Simulation:
         program, self.generic_because = program_for(
             self._model, layout, loss, trial, self.algorithm.local.own_loss
         )
+        if program is not None and verify:
+            few = data.order[spread(len(data.order))]
+            with torch_threads(self.threads):
+                found = difference(
+                    *(self._model, program, layout, row),
+                    *(data.bank.take(few).inputs(self.dtype), data.bank.y[few], backend),
+                )
+            if found:
+                program, self.generic_because = None, found
         width, item = self.schedule.width, self.dtype.itemsize
         activations = width * item * trial[0].numel()
         if program is not None:
@@ -211,7 +224,9 @@ class Simulation:
         )
         logging.getLogger("fedfast").info("%s", self.memory)
         module = self._model
-        generic = GenericPath(module, layout, loss_fn, self.threads, traits, right, precision)
+        generic = GenericPath(
+            module, layout, loss_fn, self.threads, traits, right, precision, seed
+        )
 
         @cache
         def judge() -> Judge:
@@ -334,7 +349,7 @@ class Simulation:
 
     def model(self) -> nn.Module:
         """A copy of the user's module that holds the global model."""
-        module = deepcopy(self._model)
+        module = copy_of(self._model)
         self.layout.write(self._engine.state.row, module)
         return module
 

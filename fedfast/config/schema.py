@@ -207,6 +207,9 @@ class RunConfig(Section):
     drop_last: bool = Field(
         False, description="leave out the last batch of an epoch where it is not whole"
     )
+    verify: bool = Field(
+        True, description="compare a layer program with autograd on the model before round 1"
+    )
     eval_every: Count = Field(1, description="rounds from one test of the global model to the next")
     eval_last: Count = Field(1, description="so many of the last rounds are tested each")
     local_test: float | None = Field(

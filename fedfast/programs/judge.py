@@ -44,12 +44,13 @@ class ProgramJudge:
         x: Tensor,
         backend: str,
         metric: Metric = MULTICLASS,
+        width: int = WIDTH,
     ) -> None:
         self.program, self.layout, self.loss, self.metric = program, layout, loss, metric
         self.backend, self._like = backend, x
         sample = prod(program.shapes[0]) + sum(sizes(program, places(program, reuse=True)))
         sample += sum(record.kept(program.shapes) for record in program.records)
-        self.width = max(1, min(WIDTH, ROOM // (SLICES * sample)))
+        self.width = max(1, min(width, ROOM // (SLICES * sample)))
         self._planner = Planner(self.width * (layout.trained // 8 + sample))
         plain = not layout.aliases and not program.reuses
         self._plannable = plain and all(record.repeats for record in program.records)
@@ -78,6 +79,14 @@ class ProgramJudge:
             torch.cat([read(z, y) for z, y in self._passes(row(), samples)])
             for row, samples in jobs
         ]
+
+    @torch.no_grad()
+    def logits(self, row: Tensor, x: Tensor) -> Tensor:
+        """Of one model on x [n, ...], n <= the width."""
+        self._row.copy_(row)
+        self._x[0, : len(x)] = x
+        self._forward(1)
+        return self._logits[: len(x)].clone()
 
     def _passes(self, row: Tensor, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
         """(logits [n, classes], labels [n]) of all samples, as many at a time as there is room."""

@@ -29,6 +29,8 @@ def _linear(module: nn.Linear, node: fx.Node, numbers: Numbers) -> Record:
     if len(size_of(node)) != 2:
         raise Unsupported("Linear over more than [batch, features]")
     weight, bias = affine(module, node)
+    if weight is None:
+        raise Unsupported("its weight is not a parameter of its own")
     return Linear(*place(node, numbers), str(weight), bias, None)
 
 
@@ -36,6 +38,8 @@ def _conv(module: nn.Conv2d, node: fx.Node, numbers: Numbers) -> Record:
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         raise Unsupported("Conv2d with padding other than a number of zeros")
     weight, bias = affine(module, node)
+    if weight is None:
+        raise Unsupported("its weight is not a parameter of its own")
     return Conv(
         *place(node, numbers),
         str(weight),
@@ -117,6 +121,8 @@ def _embedding(module: nn.Embedding, node: fx.Node, numbers: Numbers) -> Record:
     if module.max_norm is not None or module.scale_grad_by_freq or module.sparse:
         raise Unsupported("Embedding with max_norm, scale_grad_by_freq or sparse")
     (weight,) = trained(module, node, ("weight",))
+    if weight is None:
+        raise Unsupported("its weight is not a parameter of its own")
     return Embedding(*place(node, numbers), str(weight), module.padding_idx)
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import operator
+import threading
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
+from ..copies import copy_of, hooked
+from ..isolation import kept_random_state
 from .elementwise import Activation, Dropout
 from .layers import record_of
 from .nodes import Unsupported, lstm_of, size_of
@@ -22,6 +25,7 @@ from .records import Record, Reshape
 from .weighted import Conv, ConvPool, Weighted
 from .windows import Pool
 
+TRACING = threading.Lock()
 FUSED = ("relu", "tanh")
 SIZES = (int, torch.Size)  # what `x.size(0)` gives: read by reshapes, which keep samples apart
 
@@ -117,15 +121,44 @@ def explain(
 
     training  the module's mode: dropout asked for by `self.training` is part of it, or is not
     """
-    module = deepcopy(module).train(training)
+    if cause := hooked(module):
+        return None, [Finding("module", cause)]
+    module = copy_of(module).train(training)
     try:
-        graph = fx.symbolic_trace(module)
+        graph = _traced(module, training)
     except Exception as error:  # whatever the user's own code raises when it is traced
         return None, [Finding("module", f"torch.fx cannot trace it ({error})")]
     # Functional dropout draws whatever the mode: shapes must not cost the user random numbers.
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), kept_random_state():
         ShapeProp(graph.eval()).propagate(x)
     return _collect(graph.train(training))
+
+
+class ThreadTracer(fx.Tracer):
+    """torch.fx's tracer; it leaves alone what other threads call while `nn.Module` is patched."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_modules=())
+        self._thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """As in torch.fx, for the thread that traces."""
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """As in torch.fx, for the thread that traces."""
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def _traced(module: nn.Module, training: bool) -> fx.GraphModule:
+    """torch.fx patches `nn.Module` for all threads: two traces at once would leave it patched."""
+    with TRACING, kept_random_state(), torch.set_grad_enabled(training):
+        tracer = ThreadTracer()
+        return fx.GraphModule(module, tracer.trace(module))
 
 
 def trace(module: nn.Module, x: Tensor, training: bool = True) -> tuple[Program | None, str]:
