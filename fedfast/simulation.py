@@ -180,6 +180,7 @@ class Simulation:
             memories.server_bytes(layout, self.algorithm),
             memories.data_bytes(data),
             self.device,
+            self._kept_bytes(layout, data.num_clients),
         )
         logging.getLogger("fedfast").info("%s", self.memory)
         module = self._model
@@ -214,6 +215,13 @@ class Simulation:
         self._engine = Engine(trainers, replace(data, test=None), layout, row, local, settings)
         self._personal = Personal(self._engine, self._judge, data)
         self.layout, self.history, self.stopped = layout, History(), False
+
+    def _kept_bytes(self, layout: FlatLayout, population: int) -> int:
+        """Bytes of what clients keep between rounds and of what a round keeps of its cohort."""
+        cohort = self.schedule.largest_cohort
+        trained = min(population, self.rounds * cohort)
+        kept = memories.client_bytes(layout, self.algorithm, population, trained)
+        return kept + memories.cohort_bytes(layout, self.algorithm, cohort)
 
     @property
     def chunk(self) -> int:
