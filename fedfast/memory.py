@@ -87,6 +87,12 @@ def client_bytes(layout: FlatLayout, algorithm: Algorithm, population: int, trai
     return row * (len(rows) * min(trained, population) + before + models)
 
 
+def change_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
+    """Bytes per client of its former row, which sums of changes of such rows are taken from."""
+    sums = bool(algorithm.client_rows()) and bool(algorithm.server_rows())
+    return layout.stride * layout.dtype.itemsize if sums else 0
+
+
 def cohort_bytes(layout: FlatLayout, algorithm: Algorithm, cohort: int) -> int:
     """Bytes of a cohort's models, which rules that weigh them all keep to the round's end."""
     return cohort * layout.stride * layout.dtype.itemsize if algorithm.server.whole else 0

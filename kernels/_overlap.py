@@ -1,8 +1,8 @@
 """Memory that an operation writes must not be what it reads, or writes, elsewhere.
 
-A tensor `[K, ...]` is seen as K runs of bytes, one for each client, `pitch` bytes apart. Two of them
-share memory if a run of one crosses a run of the other: `bank[:, :T]` and `bank[:, T:]` do not,
-though their ranges of addresses do. The very same runs are fine for the pairs that an operation
+A tensor `[K, ...]` is seen as K runs of bytes, one for each client, `pitch` bytes apart. Two of
+them share memory if a run of one crosses a run of the other: `bank[:, :T]` and `bank[:, T:]` do
+not, though their ranges of addresses do. The very same runs are fine for pairs that an operation
 documents ("may be"), since each element is then read before it is written.
 """
 
@@ -250,4 +250,3 @@ def _examine(operation: Any, args: tuple[Any, ...]) -> None:
 def _message(label: str, other: str, may: bool) -> str:
     wanted = "memory apart from" if not may else "the very memory of, or memory apart from,"
     return f"{label}: expected {wanted} {other}; got tensors that overlap"
-

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 _DTYPES = {"offset": torch.int32, "length": torch.int32, "is_weight": torch.bool}
 _LARGEST = 2**31 - 1  # of an int32
 
