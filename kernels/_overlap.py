@@ -76,17 +76,17 @@ _SAID = {("aggregate", "rows"): "client_rows", ("embedding_backward", "base"): "
 
 
 class Runs(NamedTuple):
-    """`count` runs of `size` bytes, the first at `start`, `pitch` bytes from one to the next."""
+    """`clients` runs of `size` bytes, the first at `start`, `pitch` bytes from one to the next."""
 
     start: int
-    count: int
+    clients: int
     size: int
     pitch: int
 
     @property
     def stop(self) -> int:
         """One past the last byte."""
-        return self.start + (self.count - 1) * self.pitch + self.size
+        return self.start + (self.clients - 1) * self.pitch + self.size
 
     def meets(self, other: Runs) -> bool:
         """Whether some byte belongs to both."""
@@ -99,7 +99,7 @@ class Runs(NamedTuple):
         return any(
             self.start + i * self.pitch < other.start + j * other.pitch + other.size
             and other.start + j * other.pitch < self.start + i * self.pitch + self.size
-            for i in range(self.count)
+            for i in range(self.clients)
             for j in other.near(self.start + i * self.pitch, self.size)
         )
 
@@ -108,15 +108,15 @@ class Runs(NamedTuple):
         if self.pitch == 0:
             return range(1)
         first = max(0, (start - self.start - self.size) // self.pitch)
-        return range(first, min(self.count, (start + size - self.start) // self.pitch + 1))
+        return range(first, min(self.clients, (start + size - self.start) // self.pitch + 1))
 
     def is_same(self, other: Runs) -> bool:
         """Whether run k of both is the same bytes; one run is also one that all clients share."""
         if (self.start, self.size) != (other.start, other.size):
             return False
-        if self.count == 1:
-            return other.count == 1 or other.pitch == 0
-        return (self.count, self.pitch) == (other.count, other.pitch)
+        if self.clients == 1:
+            return other.clients == 1 or other.pitch == 0
+        return (self.clients, self.pitch) == (other.clients, other.pitch)
 
 
 def runs(t: Tensor) -> Runs:
@@ -231,7 +231,7 @@ def _examine(operation: Any, args: tuple[Any, ...]) -> None:
     for place, (own, label, t, here) in enumerate(tensors):
         if own not in written:
             continue
-        if here.count > 1 and here.pitch < here.size:
+        if here.clients > 1 and here.pitch < here.size:
             raise ValueError(
                 f"{label}: expected memory of its own for every client; got shape "
                 f"{list(t.shape)}, strides {t.stride()}"

@@ -116,13 +116,16 @@ def tally(losses: Tensor, count: Tensor, total: Tensor) -> None:
 def _table(
     name: str, value: Any, dtype: torch.dtype, dims: int, shape: tuple[int, ...] | None = None
 ) -> Tensor:
-    """`value`, a tensor on the CPU of that dtype, number of dimensions and shape."""
+    """`value`, a tensor on the CPU of that dtype, number of dimensions and shape, K or more."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor of {dtype}; got {type(value).__name__}")
     if value.dtype != dtype:
         raise TypeError(f"{name}: expected dtype {dtype}; got {value.dtype}")
-    if value.ndim != dims or (shape is not None and value.shape != tuple(shape)):
-        wanted = f"{dims} dimensions" if shape is None else f"shape {list(shape)}"
+    fits = value.ndim == dims
+    if fits and shape is not None:
+        fits = value.shape[0] >= shape[0] and value.shape[1:] == torch.Size(shape[1:])
+    if not fits:
+        wanted = f"{dims} dimensions" if shape is None else f"shape {list(shape)}, or more clients"
         raise ValueError(f"{name}: expected {wanted}; got {list(value.shape)}")
     if value.device.type != "cpu":
         raise ValueError(f"{name}: expected device cpu; got {value.device}")
