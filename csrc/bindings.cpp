@@ -1,6 +1,8 @@
 // The only file that knows pybind11: addresses, strides and sizes from kernels/_native.py become
 // fedfast.h's arguments.
+#include <algorithm>
 #include <optional>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -149,8 +151,9 @@ void mix_any(const Rows& rows, Operand x, Operand y, Address a, Address b, Opera
   });
 }
 
-void feed_any(const Problem& problem, int64_t width, Operand rows, Operand count, Operand rows_now,
-              Address count_now) {
+void feed_any(const Problem& problem, int64_t steps, int64_t width, Operand rows, Operand count,
+              Operand rows_now, Address count_now) {
+  if (Plan* plan = Plan::noting()) plan->limit_steps(steps);
   dispatch(problem, [=](const Part& part, auto) {
     feed(part, Feed{width, bank<const int64_t>(part, rows), bank<const int32_t>(part, count),
                     bank<int64_t>(part, rows_now), at<int32_t>(part, count_now)});
@@ -170,10 +173,44 @@ void begin_noting(Plan& plan) {
   Plan::noting() = &plan;
 }
 
+void end_noting(Plan& plan) {
+  if (Plan::noting() == &plan) Plan::noting() = nullptr;
+}
+
+// What a run is for, against what was noted: beyond it lies memory of others.
+void check_run(const Plan& plan, int64_t clients, int threads, int64_t elements) {
+  constexpr int64_t kMost = int64_t{1} << 40;  // elements of a client, and clients: no overflow
+  if (clients < 0 || (plan.size() > 0 && clients > plan.clients())) {
+    throw py::value_error("clients: expected 0 to " + std::to_string(plan.clients()) +
+                          ", as many as were noted; got " + std::to_string(clients));
+  }
+  if (elements < 0 || elements > kMost) {
+    throw py::value_error("elements: expected 0 to 2^40; got " + std::to_string(elements));
+  }
+  if (threads < 1) throw py::value_error("threads: expected at least 1");
+}
+
+bool run_of(const Plan& plan, int64_t clients, int threads, int64_t elements) {
+  check_run(plan, clients, threads, elements);
+  if (plan.size() == 0) return true;
+  py::gil_scoped_release release;
+  return plan.run(clients, threads, elements);
+}
+
 bool run_steps_of(const Plan& first, const Plan& rest, Address steps, int64_t clients, int threads,
                   int64_t elements) {
+  check_run(first, clients, threads, elements);
+  check_run(rest, clients, threads, elements);
+  const int64_t most = std::min(first.steps(), rest.steps());
+  const auto* each = at<const int32_t>(steps);
+  for (int64_t k = 0; k < clients; ++k) {
+    if (each[k] < 0 || each[k] > most) {
+      throw py::value_error("steps: expected 0 to " + std::to_string(most) +
+                            ", as many as were fed; got " + std::to_string(each[k]));
+    }
+  }
   py::gil_scoped_release release;
-  return Plan::run_steps(first, rest, at<const int32_t>(steps), clients, threads, elements);
+  return Plan::run_steps(first, rest, each, clients, threads, elements);
 }
 
 void bind_plan(py::module_& m) {
@@ -182,8 +219,8 @@ void bind_plan(py::module_& m) {
   py::class_<Plan>(m, "Plan")
       .def(py::init<>())
       .def("begin", &begin_noting)
-      .def("end", [](Plan&) { Plan::noting() = nullptr; })
-      .def("run", &Plan::run, py::call_guard<py::gil_scoped_release>());
+      .def("end", &end_noting)
+      .def("run", &run_of);
   m.def("run_steps", &run_steps_of);
 }
 

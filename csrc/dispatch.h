@@ -48,7 +48,7 @@ bool dispatch(const Problem& problem, const Run& run) {
   const auto action = [one, doubles](const Part& part) {
     return doubles ? one(part, double{}) : one(part, float{});
   };
-  if (Plan* plan = Plan::noting()) return plan->note(action), true;
+  if (Plan* plan = Plan::noting()) return plan->note(action, clients), true;
   pybind11::gil_scoped_release release;
   return action(Part{0, clients, threads});
 }

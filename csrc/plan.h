@@ -3,8 +3,10 @@
 // the caches when the next operation wants them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -24,7 +26,24 @@ class Plan {
   // Does its operation for some clients; false where an index was out of range.
   using Action = std::function<bool(const Part&)>;
 
-  void note(Action action) { actions_.push_back(std::move(action)); }
+  Plan() = default;
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+  ~Plan() {
+    if (noting() == this) noting() = nullptr;
+  }
+
+  // An operation for `clients` clients that has numbers for `steps` steps of each.
+  void note(Action action, int64_t clients = kAny, int64_t steps = kAny) {
+    actions_.push_back(std::move(action));
+    clients_ = std::min(clients_, clients);
+    steps_ = std::min(steps_, steps);
+  }
+  void limit_steps(int64_t steps) { steps_ = std::min(steps_, steps); }
+
+  // The most clients, and steps of a client, that every operation noted has memory for.
+  int64_t clients() const { return actions_.empty() ? 0 : clients_; }
+  int64_t steps() const { return steps_; }
   int64_t size() const { return static_cast<int64_t>(actions_.size()); }
 
   // Clients [0, clients), a client being about `elements` numbers' work; whether all were fine.
@@ -45,7 +64,10 @@ class Plan {
  private:
   bool run_one(const Part& part) const;
 
+  static constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
+
   std::vector<Action> actions_;
+  int64_t clients_ = kAny, steps_ = kAny;
 };
 
 // At each step: rows_now = rows[:, step], count_now = count[:, step].

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import torch
 
 from .algorithms import Algorithm
+from .clients import GROWTH
 from .data import FederatedData
 from .layout import FlatLayout
 
@@ -35,7 +36,8 @@ class Plan:
     chunk   K, clients trained together
     cohort  the most that train in one round
     each    bytes per client: live rows, activations, its batch
-    fixed   bytes whatever K is: the server's rows, and the samples where `memory` was a number
+    fixed   bytes whatever K is: the server's rows, the clients' own, and the samples where
+            `memory` was a number
     budget  bytes all of that should fit in
     """
 
@@ -68,6 +70,34 @@ def server_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
     return layout.stride * (rows * layout.dtype.itemsize + 8 * (2 + own))
 
 
+def client_bytes(layout: FlatLayout, algorithm: Algorithm, population: int, trained: int) -> int:
+    """Bytes of the rows that clients keep between rounds, at their peak: one kind of row grows at
+    a time, and while it does its old and its new table are there.
+
+    trained  clients that take part in some round, at most
+    """
+    rows = algorithm.client_rows()
+    if not rows:
+        return 0
+    row = layout.stride * layout.dtype.itemsize
+    held, before = min(GROWTH, population), 0
+    while held < trained:
+        held, before = min(2 * held, population), held
+    models = int("model" in rows.values())
+    return row * (len(rows) * min(trained, population) + before + models)
+
+
+def change_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
+    """Bytes per client of its former row, which sums of changes of such rows are taken from."""
+    sums = bool(algorithm.client_rows()) and bool(algorithm.server_rows())
+    return layout.stride * layout.dtype.itemsize if sums else 0
+
+
+def cohort_bytes(layout: FlatLayout, algorithm: Algorithm, cohort: int) -> int:
+    """Bytes of a cohort's models, which rules that weigh them all keep to the round's end."""
+    return cohort * layout.stride * layout.dtype.itemsize if algorithm.server.whole else 0
+
+
 def data_bytes(data: FederatedData) -> int:
     """Bytes of the samples on the device."""
     return sum(t.numel() * t.element_size() for t in (data.x, data.y, data.order, data.offsets))
@@ -95,20 +125,31 @@ def plan(
     server: int,
     data: int,
     device: torch.device,
+    clients: int = 0,
 ) -> Plan:
     """K: `chunk`, or what fits; never more than the cohort.
+
+    each, server, data, clients   bytes of one client at work, of the server's rows, of the samples
+             and of what clients keep between rounds
 
     memory  "auto": a share of what is free now, with the samples in place; a number: GiB in all
     Raises ValueError if a number of GiB cannot hold one client.
     """
     if memory == "auto":
-        fixed, budget = server, int(SHARES[device.type] * free_bytes(device))
+        fixed, budget = server + clients, int(SHARES[device.type] * free_bytes(device))
     else:
-        fixed, budget = server + data, int(float(memory) * GIB)
+        fixed, budget = server + data + clients, int(float(memory) * GIB)
         if chunk is None and fixed + each > budget:
+            parts = {
+                "samples": data,
+                "server's rows": server,
+                "clients' rows between rounds": clients,
+                "one client at work": each,
+            }
+            table = "".join(f"\n  {_size(n):>10}  {part}" for part, n in parts.items())
             raise ValueError(
-                f"memory: expected at least {(fixed + each) / GIB:.3g} GiB, the samples, the "
-                f"server's rows and one client; got {memory}"
+                f"memory: expected at least {(fixed + each) / GIB:.3g} GiB; got {memory}. "
+                f"Needed are{table}"
             )
     fits = (budget - fixed) // each
     return Plan(max(1, min(cohort, fits if chunk is None else chunk)), cohort, each, fixed, budget)

@@ -33,8 +33,8 @@ from .local import LocalSettings, LocalTrainer
 from .metrics import Metric
 from .paths import program_for, say_once
 from .personal import ClientScores, Judge, Personal
-from .programs import ProgramPath, bytes_per_client
-from .programs.judge import judge_for
+from .programs import Program, ProgramPath, bytes_per_client
+from .programs.judge import judge_bytes, judge_for
 from .programs.verify import difference, spread
 from .schedule import SAMPLINGS, Round, Schedule
 from .state import Committed
@@ -217,10 +217,13 @@ class Simulation:
             memory,
             chunk,
             self.schedule.largest_cohort,
-            memories.bytes_per_client(layout, self.algorithm) + activations,
+            memories.bytes_per_client(layout, self.algorithm)
+            + memories.change_bytes(layout, self.algorithm)
+            + activations,
             memories.server_bytes(layout, self.algorithm),
             memories.data_bytes(data),
             self.device,
+            self._kept_bytes(layout, data.num_clients) + self._judged_bytes(program, layout),
         )
         logging.getLogger("fedfast").info("%s", self.memory)
         module = self._model
@@ -260,6 +263,18 @@ class Simulation:
         self._engine = Engine(trainers, replace(data, test=None), layout, row, local, settings)
         self._personal = Personal(self._engine, self._judge, data)
         self.layout, self._history = layout, History()
+
+    def _kept_bytes(self, layout: FlatLayout, population: int) -> int:
+        """Bytes of what clients keep between rounds and of what a round keeps of its cohort."""
+        cohort = self.schedule.largest_cohort
+        trained = min(population, self.rounds * cohort)
+        kept = memories.client_bytes(layout, self.algorithm, population, trained)
+        return kept + memories.cohort_bytes(layout, self.algorithm, cohort)
+
+    def _judged_bytes(self, program: Program | None, layout: FlatLayout) -> int:
+        """Bytes of evaluation on the run's test set."""
+        tested = 0 if self._test is None else len(self._test)
+        return judge_bytes(program, layout, tested) if program is not None and tested else 0
 
     @property
     def chunk(self) -> int:

@@ -29,6 +29,8 @@ def per_client(name: str, value: Coefficient, bank: Tensor) -> Tensor:
         return _filled(_number(name, value), bank.shape[0], bank.dtype, bank.device)
     if value.ndim == 0:
         value = value.expand(bank.shape[0])
+    if value.dtype.is_complex:
+        raise TypeError(f"{name}: expected real numbers; got {value.dtype}")
     if value.shape != bank.shape[:1]:
         raise ValueError(
             f"{name}: expected a number or shape [{bank.shape[0]}]; got {list(value.shape)}"
@@ -121,6 +123,8 @@ def output64(name: str, out: Tensor | None, shape: Sequence[int], bank: Tensor) 
     """`out` checked, or a new contiguous float64 tensor of that shape on the bank's device."""
     if out is None:
         return torch.empty(shape, dtype=torch.float64, device=bank.device)
+    if not isinstance(out, Tensor):
+        raise TypeError(f"{name}: expected a tensor; got {type(out).__name__}")
     if out.shape != tuple(shape) or out.dtype != torch.float64 or not out.is_contiguous():
         found = f"{out.dtype} {list(out.shape)}, strides {out.stride()}"
         raise ValueError(f"{name}: expected contiguous float64 {list(shape)}; got {found}")
@@ -133,6 +137,8 @@ def within(segments: Segments | None, bank: Tensor) -> Segments:
     """`segments`, checked to end inside the bank's rows; None is one segment, the whole row."""
     if segments is None:
         return Segments.whole(bank.shape[1], bank.device)
+    if not isinstance(segments, Segments):
+        raise TypeError(f"segments: expected Segments; got {type(segments).__name__}")
     if segments.end > bank.shape[1]:
         raise ValueError(f"segments: expected end <= S = {bank.shape[1]}; got {segments.end}")
     return segments

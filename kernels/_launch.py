@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from . import _native, _triton
+from ._overlap import check_overlap
 
 BACKENDS = ("auto", "native", "triton", "reference")
 
@@ -38,5 +39,6 @@ def choose(backend: str, tensor: Tensor) -> str:
 
 
 def speak(voices: Voices, backend: str, tensor: Tensor, *args: Any) -> Any:
-    """Call the voice that `choose` names with normalised arguments."""
+    """Call the voice that `choose` names with normalised arguments, outputs apart from the rest."""
+    check_overlap(voices["reference"], args)
     return voices[choose(backend, tensor)](*args)

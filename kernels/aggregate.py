@@ -66,6 +66,8 @@ def aggregate(
     start = rows("base", base, bank)
     _check_sum(acc, bank)
     if server is not None:
+        if not isinstance(server, Server):
+            raise TypeError(f"server: expected a Server; got {type(server).__name__}")
         w = _row("w", base if w is None else w, bank)
         out = torch.empty_like(w) if out is None else _row("out", out, bank)
         m, v = _moments(server, m, v, bank)
@@ -81,6 +83,8 @@ def aggregate(
 
 
 def _check_sum(acc: Tensor, bank: Tensor) -> None:
+    if not isinstance(acc, Tensor):
+        raise TypeError(f"acc: expected a tensor; got {type(acc).__name__}")
     if acc.dtype != torch.float64 or acc.shape != bank.shape[1:] or not acc.is_contiguous():
         raise ValueError(
             f"acc: expected contiguous float64 [{bank.shape[1]}]; "
@@ -91,6 +95,8 @@ def _check_sum(acc: Tensor, bank: Tensor) -> None:
 
 
 def _row(name: str, value: Tensor, bank: Tensor) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor [S]; got {type(value).__name__}")
     if value.ndim != 1 or value.shape != bank.shape[1:] or not value.is_contiguous():
         raise ValueError(
             f"{name}: expected a contiguous row [{bank.shape[1]}]; got {list(value.shape)}"

@@ -22,6 +22,7 @@ from torch import Tensor
 from . import _native
 from ._native import address, operand
 from ._native_layers import problem
+from ._overlap import check_overlap
 
 
 class Plan:
@@ -56,7 +57,8 @@ class Plan:
     def run(self, clients: int, elements: int) -> None:
         """Run for the first `clients` of those noted, a client being `elements` numbers' work.
 
-        Raises IndexError if an operation found an index out of range.
+        Raises IndexError if an operation found an index out of range, ValueError for more clients
+        than were noted or elements beyond 2^40.
         """
         _check(self._plan.run(clients, torch.get_num_threads(), elements))
 
@@ -67,8 +69,13 @@ class Plan:
         elements  as in `run`, of one step
         A client takes all its steps before the next one starts: no thread waits for another in
         between.
-        Raises IndexError if an operation found an index out of range.
+        Raises IndexError if an operation found an index out of range, TypeError/ValueError for
+        other tables, more clients than were noted or more steps than `feed` has.
         """
+        if not isinstance(rest, Plan):
+            raise TypeError(f"rest: expected a Plan; got {type(rest).__name__}")
+        _table("steps", steps, torch.int32, 1)
+        _dense("steps", steps, 0)
         threads = torch.get_num_threads()
         given = address(steps), steps.shape[0], threads, elements
         _check(_native.module.run_steps(self._plan, rest._plan, *given))
@@ -85,15 +92,61 @@ def feed(rows: Tensor, count: Tensor, rows_now: Tensor, count_now: Tensor) -> No
     """In a plan: `rows_now = rows[:, step]`, `count_now = count[:, step]`.
 
     rows `[K, T, B]` int64 and count `[K, T]` int32, rows_now `[K, B]` and count_now `[K]`, all
-    contiguous in a client.
+    contiguous in a client. Steps of a run are at most T.
+    Raises TypeError/ValueError naming the argument.
     """
+    clients, steps, width = _table("rows", rows, torch.int64, 3).shape
+    _table("count", count, torch.int32, 2, (clients, steps))
+    _table("rows_now", rows_now, torch.int64, 2, (clients, width))
+    _table("count_now", count_now, torch.int32, 1, (clients,))
+    for name, t in ("rows", rows), ("count", count), ("rows_now", rows_now):
+        _dense(name, t, 1)
+    _dense("count_now", count_now, 0)
+    check_overlap(feed, (rows, count, rows_now, count_now))
     places = operand(rows), operand(count), operand(rows_now), address(count_now)
-    _native.module.feed(problem(rows), rows.shape[2], *places)
+    _native.module.feed(problem(rows), steps, width, *places)
 
 
 def tally(losses: Tensor, count: Tensor, total: Tensor) -> None:
-    """In a plan: `total += losses count`, from 0 at step 0. `[K]`: any float, int32, float64."""
+    """In a plan: `total += losses count`, from 0 at step 0. `[K]`: any float, int32, float64.
+
+    Raises TypeError/ValueError naming the argument.
+    """
+    if not isinstance(losses, Tensor) or losses.dtype not in _native.DTYPES:
+        found = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__
+        raise TypeError(f"losses: expected a float32 or float64 tensor [K]; got {found}")
+    _table("losses", losses, losses.dtype, 1)
+    _table("count", count, torch.int32, 1, losses.shape)
+    _table("total", total, torch.float64, 1, losses.shape)
+    for name, t in ("losses", losses), ("count", count), ("total", total):
+        _dense(name, t, 0)
+    check_overlap(tally, (losses, count, total))
     _native.module.tally(problem(losses), address(losses), address(count), address(total))
+
+
+def _table(
+    name: str, value: Any, dtype: torch.dtype, dims: int, shape: tuple[int, ...] | None = None
+) -> Tensor:
+    """`value`, a tensor on the CPU of that dtype, number of dimensions and shape, K or more."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor of {dtype}; got {type(value).__name__}")
+    if value.dtype != dtype:
+        raise TypeError(f"{name}: expected dtype {dtype}; got {value.dtype}")
+    fits = value.ndim == dims
+    if fits and shape is not None:
+        fits = value.shape[0] >= shape[0] and value.shape[1:] == torch.Size(shape[1:])
+    if not fits:
+        wanted = f"{dims} dimensions" if shape is None else f"shape {list(shape)}, or more clients"
+        raise ValueError(f"{name}: expected {wanted}; got {list(value.shape)}")
+    if value.device.type != "cpu":
+        raise ValueError(f"{name}: expected device cpu; got {value.device}")
+    return value
+
+
+def _dense(name: str, value: Tensor, first: int) -> None:
+    """Raise ValueError unless the dimensions from `first` on are contiguous."""
+    if value.shape[0] and not (value if first == 0 else value[0]).is_contiguous():
+        raise ValueError(f"{name}: expected contiguous numbers; got strides {value.stride()}")
 
 
 def _check(fine: bool) -> None:

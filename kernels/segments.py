@@ -8,9 +8,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
+
+_DTYPES = {"offset": torch.int32, "length": torch.int32, "is_weight": torch.bool}
+_LARGEST = 2**31 - 1  # of an int32
+
+
+def _check_table(name: str, table: Any, dtype: torch.dtype, like: Any) -> None:
+    """Raise unless `table` is one contiguous [L] of that dtype, on the device of `like`."""
+    if not isinstance(table, Tensor):
+        raise TypeError(f"{name}: expected a tensor [L] of {dtype}; got {type(table).__name__}")
+    if table.dtype != dtype:
+        raise TypeError(f"{name}: expected dtype {dtype}; got {table.dtype}")
+    if table.ndim != 1 or table.shape != like.shape or not table.is_contiguous():
+        raise ValueError(
+            f"{name}: expected a contiguous [L], one number per segment; got {list(table.shape)}, "
+            f"strides {table.stride()}, beside offset {list(like.shape)}"
+        )
+    if table.device != like.device:
+        raise ValueError(f"{name}: expected device {like.device}; got {table.device}")
+
+
+def _check_pieces(offset: Sequence[int], length: Sequence[int]) -> None:
+    """Raise ValueError unless the pieces ascend, do not overlap, and end where int32 can say."""
+    end = 0
+    for o, n in zip(offset, length, strict=True):
+        if o < end or n < 0:
+            raise ValueError(
+                "segments: expected ascending pieces that do not overlap; "
+                f"got offset {o}, length {n} after end {end}"
+            )
+        end = o + n
+        if end > _LARGEST:
+            raise ValueError(f"segments: expected ends below 2^31; got {end}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +54,20 @@ class Segments:
     length     [L] int32, number of elements (0 is allowed)
     is_weight  [L] bool, True where element-adaptive perturbation applies (ASAM: "weight" in the
                name)
+    Raises TypeError/ValueError naming the table for other dtypes, shapes, devices or strides, and
+    for pieces that do not ascend, overlap or end beyond 2^31 - 1. Tables must not be changed
+    afterwards.
     """
 
     offset: Tensor
     length: Tensor
     is_weight: Tensor
+
+    def __post_init__(self) -> None:
+        for name, dtype in _DTYPES.items():
+            _check_table(name, getattr(self, name), dtype, self.offset)
+        if self.offset.device.type != "meta":
+            _check_pieces(self.offset.tolist(), self.length.tolist())
 
     @classmethod
     def of(
@@ -45,14 +87,7 @@ class Segments:
                 "segments: expected one offset, length and is_weight per segment; "
                 f"got {len(offset)}, {len(length)}, {len(flags)}"
             )
-        end = 0
-        for o, n in zip(offset, length, strict=True):
-            if o < end or n < 0:
-                raise ValueError(
-                    "segments: expected ascending pieces that do not overlap; "
-                    f"got offset {o}, length {n} after end {end}"
-                )
-            end = o + n
+        _check_pieces(offset, length)
         table = cls(
             torch.tensor(offset, dtype=torch.int32, device=device),
             torch.tensor(length, dtype=torch.int32, device=device),
@@ -77,8 +112,8 @@ class Segments:
     @cached_property
     def spans(self) -> tuple[tuple[int, int], ...]:
         """(start, stop) of every segment as Python integers; read once from the device."""
-        ends = (self.offset + self.length).tolist()
-        return tuple(zip(self.offset.tolist(), ends, strict=True))
+        pairs = zip(self.offset.tolist(), self.length.tolist(), strict=True)
+        return tuple((o, o + n) for o, n in pairs)
 
     @cached_property
     def flags(self) -> tuple[bool, ...]:

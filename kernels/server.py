@@ -14,6 +14,7 @@ FedAvg (McMahan et al. 2017), FedAvgM (Hsu et al. 2019), FedOpt (Reddi et al. 20
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ._triton import jit, tl
@@ -26,7 +27,7 @@ class Server:
     """A server rule of `aggregate`: one of RULES, the server's learning rate, and FedOpt's scalars.
 
     beta1 and beta2 decay the moments m and v, tau is added to sqrt v. Raises ValueError for an
-    unknown rule.
+    unknown rule or a number that is not finite, TypeError for what is no number.
     """
 
     rule: str = "average"
@@ -38,6 +39,12 @@ class Server:
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise ValueError(f"rule: expected one of {', '.join(RULES)}; got {self.rule!r}")
+        for name in ("lr", "beta1", "beta2", "tau"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"{name}: expected a number; got {type(value).__name__}")
+            if not math.isfinite(value):
+                raise ValueError(f"{name}: expected a finite number; got {value}")
 
     @property
     def moments(self) -> int:

@@ -37,24 +37,11 @@ struct Layer {
         dbias(bias) {}
 
   void run(int threads) {
-    conv(kTwo, threads,
-         Conv<T>{s, {}, Act::relu, x.read(), weight.read(), bias.read(), out.bank(), {}});
+    conv(kTwo, threads, Conv<T>{s, Act::relu, x.read(), weight.read(), bias.read(), out.bank()});
     conv_backward(kTwo, threads,
-                  ConvBackward<T>{s,
-                                  {},
-                                  Act::relu,
-                                  x.read(),
-                                  weight.read(),
-                                  out.read(),
-                                  {},
-                                  dout.bank(),
-                                  dx.bank(),
-                                  dweight.bank(),
-                                  dbias.bank(),
-                                  weight.read(),
-                                  bias.read(),
-                                  alpha.data(),
-                                  beta.data()});
+                  ConvBackward<T>{s, Act::relu, x.read(), weight.read(), out.read(), dout.bank(),
+                                  dx.bank(), dweight.bank(), dbias.bank(), weight.read(),
+                                  bias.read(), alpha.data(), beta.data()});
   }
 
   // Calls body(o, at in out, at in x, at in weight) for every product of a client.

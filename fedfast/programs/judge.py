@@ -30,6 +30,25 @@ SLICES, WIDTH = 8, 64
 ROOM = 32 << 20  # numbers, at most, that all slices together may take
 
 
+def elements_per_sample(program: Program) -> int:
+    """Numbers that evaluation holds for a sample: its input, and what layers make and keep."""
+    made = prod(program.shapes[0]) + sum(sizes(program, places(program, reuse=True)))
+    return made + sum(record.kept(program.shapes) for record in program.records)
+
+
+def width_of(sample: int, widest: int = WIDTH) -> int:
+    """Samples of a slice, `widest` at most, of so many numbers each."""
+    return max(1, min(widest, ROOM // (SLICES * sample)))
+
+
+def judge_bytes(program: Program, layout: FlatLayout, samples: int) -> int:
+    """Bytes that evaluation on so many samples touches, and its row of weights."""
+    sample = elements_per_sample(program)
+    width = width_of(sample)
+    slices = min(SLICES, -(-samples // width))
+    return layout.dtype.itemsize * (slices * width * sample + layout.stride)
+
+
 class ProgramJudge:
     """Judges models of one program.
 
@@ -48,9 +67,8 @@ class ProgramJudge:
     ) -> None:
         self.program, self.layout, self.loss, self.metric = program, layout, loss, metric
         self.backend, self._like = backend, x
-        sample = prod(program.shapes[0]) + sum(sizes(program, places(program, reuse=True)))
-        sample += sum(record.kept(program.shapes) for record in program.records)
-        self.width = max(1, min(width, ROOM // (SLICES * sample)))
+        sample = elements_per_sample(program)
+        self.width = width_of(sample, width)
         self._planner = Planner(self.width * (layout.trained // 8 + sample))
         plain = not layout.aliases and not program.reuses
         self._plannable = plain and all(record.repeats for record in program.records)

@@ -1,0 +1,252 @@
+"""Memory that an operation writes must not be what it reads, or writes, elsewhere.
+
+A tensor `[K, ...]` is seen as K runs of bytes, one for each client, `pitch` bytes apart. Two of
+them share memory if a run of one crosses a run of the other: `bank[:, :T]` and `bank[:, T:]` do
+not, though their ranges of addresses do. The very same runs are fine for pairs that an operation
+documents ("may be"), since each element is then read before it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from functools import cache
+from inspect import signature
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+_SINKS = {"dweight": ("weight", "base_weight"), "dbias": ("base_bias",)}
+_LAYER = {"dout": ("out",), "dx": (), **_SINKS, "squares": ()}
+_NORM: Mapping[str, tuple[str, ...]] = {"out": (), "mean": (), "rstd": ()}
+
+# operation -> what it writes -> operands that may be exactly that memory.
+WRITES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "perturb": {"out": ("w", "terms")},
+    "step": {"out": ("w", "terms", "w_ref", "m"), "m": ("out",)},
+    "stats": {"out": ()},
+    "aggregate": {"acc": (), "m": (), "v": (), "out": ("w", "base"), "squares": ()},
+    "mix": {"out": ("x", "y")},
+    "gram": {"out": ()},
+    "sensitivity": {"out": ()},
+    "activation": {"out": ("x",)},
+    "activation_backward": {"dx": ("x", "out", "dout")},
+    "linear": {"out": ()},
+    "linear_backward": _LAYER,
+    "conv": {"out": ()},
+    "conv_backward": _LAYER,
+    "conv_pool": {"out": (), "tap": ()},
+    "conv_pool_backward": _LAYER,
+    "pool": {"out": (), "argmax": ()},
+    "pool_backward": {"dx": ()},
+    "adaptive_avg": {"out": ()},
+    "adaptive_avg_backward": {"dx": ()},
+    "batch_norm": {"running": (), **_NORM},
+    "batch_norm_backward": {"dx": (), **_SINKS},
+    "group_norm": _NORM,
+    "group_norm_backward": {"dx": (), **_SINKS},
+    "dropout": {"out": ("x",)},
+    "embedding": {"out": ()},
+    "embedding_backward": {"dweight": ("base",)},
+    "log_softmax": {"out": ("x",)},
+    "log_softmax_backward": {"dx": ("out", "dout")},
+    "cross_entropy": {"losses": (), "dlogits": ("logits",)},
+    "ghost": {"gram": (), "squares": ()},
+    "reach": {"out": ()},
+    "lowrank": {"out": ("base",)},
+    "lstm": {"gates": (), "cells": (), "out": ()},
+    "lstm_backward": {
+        "gates": (),
+        "cells": (),
+        "dx": (),
+        "sinks": ("weight_ih", "weight_hh", "bases"),
+    },
+    "gather": {"out": ()},
+    "feed": {"rows_now": (), "count_now": ()},
+    "tally": {"total": ()},
+}
+# Names of what lies in a tuple or has another name inside than for users.
+_PARTS = {
+    "running": ("running_mean", "running_var"),
+    "sinks": ("dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh"),
+    "bases": ("base_weight_ih", "base_weight_hh", "base_bias_ih", "base_bias_hh"),
+}
+_PLAIN = {type(None), bool, int, float, str}
+_SAID = {("aggregate", "rows"): "client_rows", ("embedding_backward", "base"): "base_weight"}
+
+
+class Runs(NamedTuple):
+    """`clients` runs of `size` bytes, the first at `start`, `pitch` bytes from one to the next."""
+
+    start: int
+    clients: int
+    size: int
+    pitch: int
+
+    @property
+    def stop(self) -> int:
+        """One past the last byte."""
+        return self.start + (self.clients - 1) * self.pitch + self.size
+
+    def meets(self, other: Runs) -> bool:
+        """Whether some byte belongs to both."""
+        if not (self.start < other.stop and other.start < self.stop):
+            return False
+        if self.pitch == other.pitch >= max(self.size, other.size):
+            apart = (other.start - self.start) % self.pitch
+            if self.size <= apart <= self.pitch - other.size:
+                return False
+        return any(
+            self.start + i * self.pitch < other.start + j * other.pitch + other.size
+            and other.start + j * other.pitch < self.start + i * self.pitch + self.size
+            for i in range(self.clients)
+            for j in other.near(self.start + i * self.pitch, self.size)
+        )
+
+    def near(self, start: int, size: int) -> range:
+        """The runs that can cross the `size` bytes at `start`."""
+        if self.pitch == 0:
+            return range(1)
+        first = max(0, (start - self.start - self.size) // self.pitch)
+        return range(first, min(self.clients, (start + size - self.start) // self.pitch + 1))
+
+    def is_same(self, other: Runs) -> bool:
+        """Whether run k of both is the same bytes; one run is also one that all clients share."""
+        if (self.start, self.size) != (other.start, other.size):
+            return False
+        if self.clients == 1:
+            return other.clients == 1 or other.pitch == 0
+        return (self.clients, self.pitch) == (other.clients, other.pitch)
+
+
+def runs(t: Tensor) -> Runs:
+    """The memory of a tensor, client by client; what lies between a client's elements counts."""
+    sizes, strides, item = t.shape, t.stride(), t.element_size()
+    inner = 1 + sum((n - 1) * s for n, s in zip(sizes[1:], strides[1:], strict=True))
+    if not sizes:
+        return Runs(t.data_ptr(), 1, item, 0)
+    return Runs(t.data_ptr(), sizes[0], inner * item, strides[0] * item)
+
+
+@cache
+def _places(operation: Any) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """(place among the arguments, places it may be exactly) of everything written."""
+    names = argument_names(operation)
+    return tuple(
+        (names.index(to), tuple(names.index(n) for n in may))
+        for to, may in WRITES[operation.__name__].items()
+    )
+
+
+@cache
+def argument_names(operation: Any) -> tuple[str, ...]:
+    """The names of a voice's arguments; a tail of them that is passed on is spelled out."""
+    names = tuple(signature(operation).parameters)
+    if names[-1] != "sinks" or operation.__name__ != "conv_pool_backward":
+        return names
+    tail = ("dbias", "alpha", "beta", "base_weight", "base_bias", "precision", "squares")
+    return (*names[:-1], *tail)
+
+
+def check_overlap(operation: Any, args: tuple[Any, ...]) -> None:
+    """Raise ValueError naming both arguments where `operation` would write what it also reads.
+
+    operation   the reference voice, by whose name and arguments `WRITES` tells outputs
+    One pass over addresses in the usual case, where all ranges lie apart.
+    """
+    for at, may in _places(operation):
+        to = args[at]
+        if to is not None and _suspected(to, at, may, args):
+            _examine(operation, args)
+            return
+
+
+def _suspected(to: Any, at: int, may: tuple[int, ...], args: tuple[Any, ...]) -> bool:
+    if not isinstance(to, Tensor):
+        return True
+    low = to.data_ptr()
+    if low == 0:  # nothing is there: no elements, or no memory at all ("meta")
+        return False
+    item, rows = to.element_size(), to.shape[0]
+    size = to.numel() // rows if rows else 0
+    pitch = to.stride(0)
+    if rows > 1 and pitch < size:
+        return True
+    high = low + ((rows - 1) * pitch + size) * item
+    for place, other in enumerate(args):
+        kind = other.__class__
+        if kind in _PLAIN or place == at or (other is to and place in may):
+            continue
+        for inner in (other,) if kind is Tensor else _tensors(other):
+            if inner is to and place in may:
+                continue
+            start = inner.data_ptr()
+            if start < high and (start >= low or _end(inner, start) > low):
+                return True
+    return False
+
+
+def _end(t: Tensor, start: int) -> int:
+    if t.is_contiguous():
+        return start + t.nbytes
+    return runs(t).stop
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """Every tensor in an argument."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [t for item in value for t in _tensors(item)]
+    return [t for t in vars(value).values() if isinstance(t, Tensor)] if is_dataclass(value) else []
+
+
+def _inside(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of every tensor in an argument."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif is_dataclass(value):
+        for part, item in vars(value).items():
+            yield from _inside(part, item)
+    elif isinstance(value, (list, tuple)):
+        parts = _PARTS.get(name)
+        for i, item in enumerate(value):
+            if name == "terms":
+                yield f"{name}[{i}]", item[0]
+                yield f"{name}[{i}] coefficient", item[1]
+            else:
+                yield from _inside(parts[i] if parts else f"{name}[{i}]", item)
+
+
+def _examine(operation: Any, args: tuple[Any, ...]) -> None:
+    """`check_overlap`, run by run."""
+    named = list(zip(argument_names(operation), args, strict=True))
+    tensors = [
+        (own, _SAID.get((operation.__name__, label), label), t, runs(t))
+        for own, value in named
+        for label, t in _inside(own, value)
+        if t.numel() and t.device.type != "meta"
+    ]
+    written = WRITES[operation.__name__]
+    for place, (own, label, t, here) in enumerate(tensors):
+        if own not in written:
+            continue
+        if here.clients > 1 and here.pitch < here.size:
+            raise ValueError(
+                f"{label}: expected memory of its own for every client; got shape "
+                f"{list(t.shape)}, strides {t.stride()}"
+            )
+        for before, (other_own, other_label, other, there) in enumerate(tensors):
+            both = other_own in written
+            if before == place or t.device != other.device or (both and before > place):
+                continue
+            if not here.meets(there):
+                continue
+            fine = other_own in written[own] and t.dtype == other.dtype
+            if not (fine and here.is_same(there)):
+                raise ValueError(_message(label, other_label, fine))
+
+
+def _message(label: str, other: str, may: bool) -> str:
+    wanted = "memory apart from" if not may else "the very memory of, or memory apart from,"
+    return f"{label}: expected {wanted} {other}; got tensors that overlap"

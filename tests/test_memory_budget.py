@@ -1,0 +1,49 @@
+"""A run takes what its plan says, clients' rows between rounds included; a small budget is told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from federation import federation, mlp
+from torch import nn
+
+import fedfast
+from fedfast import FlatLayout, memory
+from fedfast.algorithms import SCAFFOLD, FedAvg
+
+BENCH = Path(__file__).parent.parent / "bench" / "bench_memory.py"
+SLACK = 32 << 20  # allocator, thread stacks, what the libraries load late
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read in /proc")
+@pytest.mark.parametrize("budget", ["auto", "0.8"])
+def test_a_run_takes_what_its_plan_says(budget: str) -> None:
+    given = [sys.executable, str(BENCH), "--case", "mlp", "scaffold", "150", "30", budget]
+    done = subprocess.run(given, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["planned"] > 300e6
+    assert abs(found["peak"] - found["planned"]) < 0.1 * found["planned"] + SLACK
+    assert budget == "auto" or found["planned"] <= 0.8 * memory.GIB
+
+
+def test_rows_that_clients_keep_are_counted() -> None:
+    layout = FlatLayout.of(nn.Linear(10, 10), torch.float32)
+    row = layout.stride * 4
+    assert memory.client_bytes(layout, FedAvg(), 1000, 1000) == 0
+    assert memory.client_bytes(layout, SCAFFOLD(), 1000, 10) == 10 * row
+    # 64 rows are copied to a table of 128, those to one of 200
+    assert memory.client_bytes(layout, SCAFFOLD(), 200, 150) == (150 + 128) * row
+
+
+def test_a_budget_too_small_says_for_what() -> None:
+    sizes = [9, 4, 13, 4]
+    settings = dict(rounds=2, participation=1.0, local_epochs=1, batch_size=4)
+    with pytest.raises(ValueError, match="memory: expected at least") as said:
+        fedfast.Simulation(mlp(), federation(sizes), "scaffold", memory=1e-7, **settings)
+    for part in ("samples", "server's rows", "clients' rows", "one client"):
+        assert part in str(said.value)
