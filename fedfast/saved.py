@@ -92,4 +92,4 @@ def _identity(sim: Simulation) -> dict[str, str]:
 
 def _told(algorithm: Algorithm) -> str:
     """What it is; kept models are told only where there are any, as in states that knew of none."""
-    return repr(algorithm).replace(", keep_models=False", "")
+    return repr(algorithm).replace(", keep_models=False", "").replace(", v0=None", "")

@@ -76,6 +76,8 @@ class Simulation:
     eval_last      so many of the last rounds are evaluated each, for means over them
     sampling       "exact": the cohort has exactly that share of the clients; "bernoulli": each
                    takes part with that probability, at least one does
+    lr_decay_per   "round": see lr_decay; "client_epoch": every client has a rate of its own,
+                   lr * lr_decay**(local epochs that it has done, in all rounds it took part in)
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others take
     the generic path, and `generic_because` says why ("" for a program).
@@ -116,6 +118,7 @@ class Simulation:
         eval_every: int = 1,
         eval_last: int = 1,
         sampling: str = "exact",
+        lr_decay_per: str = "round",
     ) -> None:
         doors.positive_int("rounds", rounds)
         doors.fraction("participation", participation)
@@ -142,7 +145,8 @@ class Simulation:
         self.algorithm = doors.algorithm(algorithm)
         self.callbacks = doors.callbacks(callbacks)
         self.algorithm.check_run(local_epochs, batch_size)
-        self._lr = doors.learning_rate(lr, lr_decay)
+        decay = doors.client_decay(self.algorithm, lr_decay_per, lr_decay)
+        self._lr = doors.learning_rate(lr, lr_decay if lr_decay_per == "round" else 1.0)
         self._on_divergence = on_divergence
         self._eval_every, self._eval_last = eval_every, eval_last
 
@@ -192,7 +196,9 @@ class Simulation:
         self._judge = judge
         if program is None:
             say_once(self.generic_because)
-        local = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend, local_epochs)
+        local = LocalSettings(
+            self.algorithm, weight_decay, clip_norm, seed, backend, local_epochs, decay
+        )
         feed = Feed(data, doors.augment(augment, data), seed, self.dtype, backend)
 
         def trainer(chunk: int) -> LocalTrainer:
