@@ -92,6 +92,7 @@ class Engine:
         if self.decay != 1.0:
             values["epochs"] = torch.zeros((), dtype=torch.float64)  # local epochs done
         parts = self.algorithm, *self.algorithm.pieces
+        self.padding = (~self.about.real(row.device)).nonzero()[:, 0]
         self.foreign, self.uploads = any(foreign(p) for p in parts), self.algorithm.uploads
         self.clients = ClientState(rows, values, data.num_clients, row, trained)
         sends = overrides(self.algorithm.server, "send", ServerRule)
@@ -193,6 +194,7 @@ class Engine:
         w, held = at.w, self._guarded(at, {})
         self.algorithm.upload(at)
         self._rebound(at, w, "upload", "change it in place: at.w.copy_(...)")
+        at.w[:, self.padding] = 0.0
         held.check(self.algorithm, "upload", "What a client sends is at.w.")
 
     def _finish(self, at: Clients) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from typing import Any
 
 import layer_forms
 import torch
+
 from fedfast.kernels import (
     Segments,
     Server,

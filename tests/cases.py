@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from fedfast.kernels import Segments, Server, reference
 from torch import Tensor
 
 from fedfast import kernels
+from fedfast.kernels import Segments, Server, reference
 
 Inputs = dict[str, Any]
 RULES = ("average", "momentum", "adam", "yogi", "adagrad")

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+
 from fedfast.kernels import (
     batch_norm,
     batch_norm_backward,

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+
 from fedfast.kernels import (
     activation,
     activation_backward,

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from blocks import DTYPES, alone_in_company, block, close, poison, same
-from fedfast.kernels import activation, activation_backward
 from torch import Tensor
+
+from fedfast.kernels import activation, activation_backward
 
 TORCH = {
     "relu": F.relu,

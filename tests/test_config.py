@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from fedfast.kernels._args import PRECISIONS
 
 from fedfast import config
+from fedfast.kernels._args import PRECISIONS
 
 BASE = """\
 data: {name: digits}

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import _native, conv, conv_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import (
@@ -23,6 +22,8 @@ from images import (
 )
 from torch import Tensor
 from torch.nn import functional as F
+
+from fedfast.kernels import _native, conv, conv_backward
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import conv, conv_backward, conv_pool, conv_pool_backward, pool, pool_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import alone_and_in_company, close, draw, generator, in_rows, poison, same, threads
 from torch import Tensor
 from torch.nn import functional as F
+
+from fedfast.kernels import conv, conv_backward, conv_pool, conv_pool_backward, pool, pool_backward
 
 Case = tuple[tuple[int, ...], tuple[int, ...], Any, dict[str, Any]]
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import conv, conv_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import close, poison, same
 from test_conv import SHAPES, Layer, check, run
+
+from fedfast.kernels import conv, conv_backward
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 

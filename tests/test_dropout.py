@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from blocks import DTYPES, alone_in_company, block, poison, same
-from fedfast.kernels import dropout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from masks import mask
 from torch import Tensor
+
+from fedfast.kernels import dropout
 
 VOICES = ["reference", "native", "triton"]
 every_voice = pytest.mark.parametrize("voice", VOICES)

@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from blocks import alone_in_company, poison, same
-from fedfast.kernels import gather
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
+from fedfast.kernels import gather
 
 VOICES = ("reference", "native", "triton")
 every_voice = pytest.mark.parametrize("voice", VOICES)

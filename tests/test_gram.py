@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from blocks import poison, same, threads
-from fedfast.kernels import Segments, gram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
+from fedfast.kernels import Segments, gram
 
 every_voice = pytest.mark.parametrize("voice", ["native", "triton"])
 

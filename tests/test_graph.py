@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from federation import arrays, flat, next_word, sentences
-from fedfast.kernels import _triton
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,6 +17,7 @@ import fedfast
 from fedfast import local, shortcuts
 from fedfast.algorithms import SCAFFOLD, Algorithm, FedAvg, FedAvgM, FedFSA, FedProx, FedSAM, Ramp
 from fedfast.data import Augment, FederatedData
+from fedfast.kernels import _triton
 from fedfast.programs.graph import Replay, Step
 
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from blocks import DTYPES, TOLERANCE, alone_in_company, block, close, poison, same
-from fedfast.kernels import cross_entropy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
+from fedfast.kernels import cross_entropy
 
 every_voice = pytest.mark.parametrize("voice", ["reference", "native", "triton"])
 

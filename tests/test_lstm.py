@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from blocks import DTYPES, ISAS, alone_in_company, block, close, isa, poison, same
-from fedfast.kernels import lstm, lstm_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+
+from fedfast.kernels import lstm, lstm_backward
 
 every_voice = pytest.mark.parametrize("voice", ["reference", "native", "triton"])
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

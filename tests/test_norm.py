@@ -6,14 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import (
-    batch_norm,
-    batch_norm_backward,
-    group_norm,
-    group_norm_backward,
-    layer_norm,
-    layer_norm_backward,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import (
@@ -29,6 +21,15 @@ from images import (
 )
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fedfast.kernels import (
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+)
 
 Case = dict[str, Any]
 FOLDS = (dict(), dict(alpha=-0.5, beta=0.75))

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import test_norm as norms
 import torch
+from images import same
+from torch import Tensor
+
 from fedfast.kernels import (
     batch_norm,
     batch_norm_backward,
@@ -15,8 +18,6 @@ from fedfast.kernels import (
     layer_norm,
     layer_norm_backward,
 )
-from images import same
-from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 FOLD = norms.FOLDS[1]

@@ -8,6 +8,11 @@ import pytest
 import torch
 from blocks import block, poison
 from federation import federation, flat
+from torch import Tensor, nn
+
+import fedfast
+from fedfast import kernels
+from fedfast.algorithms import FedProx, FedSAM
 from fedfast.kernels import (
     conv,
     conv_backward,
@@ -17,11 +22,6 @@ from fedfast.kernels import (
     linear_backward,
     step,
 )
-from torch import Tensor, nn
-
-import fedfast
-from fedfast import kernels
-from fedfast.algorithms import FedProx, FedSAM
 
 every_voice = pytest.mark.parametrize("voice", ["reference", "native", "triton"])
 K = 2

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from blocks import block, poison, same, threads
+from torch import Tensor
+
 from fedfast.kernels import (
     Plan,
     cross_entropy,
@@ -20,7 +22,6 @@ from fedfast.kernels import (
     step,
     tally,
 )
-from torch import Tensor
 
 K, B, IN, OUT = 5, 6, 30, 7
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import (
@@ -21,6 +20,8 @@ from images import (
 )
 from torch import Tensor
 from torch.nn import functional as F
+
+from fedfast.kernels import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 
 every_voice = pytest.mark.parametrize("voice", ("native", "reference", "triton"))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from blocks import poison, same, threads
-from fedfast.kernels import Segments, sensitivity
 from torch import Tensor
+
+from fedfast.kernels import Segments, sensitivity
 
 every_voice = pytest.mark.parametrize("voice", ["native", "triton"])
 TABLE = Segments.of([0, 64, 100], [50, 33, 200])

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from fedfast.kernels import Server
 from torch import nn
 
+from fedfast.kernels import Server
 from fedfast.layout import FlatLayout
 from fedfast.local import about
 from fedfast.state import ServerState

@@ -205,15 +205,15 @@ def check_combination(algorithm: Algorithm) -> None:
         raise TypeError(f"fine_tune: expected a FineTune or None; got {algorithm.fine_tune!r}")
     if not isinstance(algorithm.keep_models, bool):
         raise TypeError(f"keep_models: expected True or False; got {algorithm.keep_models!r}")
+    for part in (*algorithm.pieces, algorithm.fine_tune, algorithm):
+        if part is not None:
+            check_hooks(part)
     if overrides(algorithm, "starts", Algorithm) and algorithm.drift.client_rows():
         drift = algorithm.drift.name
         raise ValueError(
             f"{algorithm.name}: clients that start at models of their own under {drift}, whose "
             "state is measured from the model that is sent"
         )
-    for part in (algorithm, *algorithm.pieces, algorithm.fine_tune):
-        if part is not None:
-            check_hooks(part)
     own_rate = overrides(algorithm, "rate", Algorithm)
     kept = [p.name for p in algorithm.pieces if p.server_rows]
     if own_rate and kept and not overrides(algorithm, "lr_total", Algorithm):

@@ -43,6 +43,18 @@ class Layout:
     head: tuple[int, int]
     dtype: torch.dtype
 
+    @property
+    def parameters(self) -> int:
+        """How many trained numbers there are; a row is longer, with zeros between its tensors."""
+        return sum(b - a for a, b in self.segments.spans)
+
+    def real(self, device: torch.device) -> Tensor:
+        """Which places of a row are of a tensor. [trained] bool"""
+        mask = torch.zeros(self.trained, dtype=torch.bool, device=device)
+        for a, b in self.segments.spans:
+            mask[a:b] = True
+        return mask
+
 
 class Table(dict[str, Tensor]):
     """State by name that is updated in place: `at.own["h"] = x` copies x into the row."""
@@ -123,10 +135,11 @@ class Clients:
         return generators(self.seed, self.round, self.ids, purpose, self.w.device)
 
     def normal(self, purpose: int = 0) -> Tensor:
-        """Standard normal numbers from `generators(purpose)`. [K, trained]"""
-        out = torch.empty(self.w.shape, dtype=self.w.dtype, device=self.w.device)
+        """Standard normal numbers from `generators(purpose)`, 0 between tensors. [K, trained]"""
+        out = torch.zeros(self.w.shape, dtype=self.w.dtype, device=self.w.device)
+        real, drawn = self.layout.real(self.w.device), self.w.new_empty(self.layout.parameters)
         for row, generator in zip(out, self.generators(purpose), strict=True):
-            row.normal_(generator=generator)
+            row[real] = drawn.normal_(generator=generator)
         return out
 
     def prefix(self, count: int) -> Clients:
@@ -289,7 +302,8 @@ class Piece(Hooked):
 
         For compression, clipping, quantisation, noise (`at.normal()`). The mean, every `Sum` and
         `finish` see what it leaves; a personal model is the client's own from before. Non-finite
-        numbers count as a divergence of the client.
+        numbers count as a divergence of the client. What is written between tensors, where rows
+        are padded with zeros (`at.layout.real`), is cleared.
         """
 
     def finish(self, at: Clients) -> Rows:
