@@ -18,7 +18,6 @@ class Memory(Drift):
 
     mu: float = 0.1
     name = "memory"
-    plain = False
 
     def client_rows(self):
         return {"u_i": "start"}

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from . import losses
 from ._names import unknown
 from .algorithms import Algorithm, by_name
+from .algorithms._hooks import foreign, overrides
+from .algorithms.base import check_combination
 from .constants import cast
 from .copies import copy_of, refuse_hooks
 from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
@@ -134,7 +136,27 @@ def algorithm(value: Algorithm | str) -> Algorithm:
         raise TypeError(
             f"algorithm: expected a name or an object of fedfast.algorithms; got {value!r}"
         )
+    check_combination(value)  # hooks may have been given to its classes since it was made
     return value
+
+
+def client_decay(value: Algorithm, per: str, decay: float) -> float:
+    """The factor on a client's own rate per local epoch it has done, 1 where it has none."""
+    one_of("lr_decay_per", per, ("round", "client_epoch"))
+    own = value.client_decay
+    if per == "round" or decay == 1.0:
+        return own
+    if own != 1.0:
+        raise ValueError(
+            f"lr_decay_per: expected one decay per client_epoch; got lr_decay {decay} of the run "
+            f"and {own} of {value.name}"
+        )
+    if overrides(value, "rate", Algorithm) and foreign(value):
+        raise ValueError(
+            f"lr_decay_per: expected 'round' under {type(value).__name__}, which has a rate of its "
+            f"own; got {per!r}"
+        )
+    return decay
 
 
 def callbacks(value: Any) -> tuple[Callable[..., object], ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -15,7 +16,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from . import kernels
-from .algorithms.pieces import Clients, Cohort, overrides
+from ._guard import ReadOnly, told
+from .algorithms._checked import number_rows, reweighed
+from .algorithms._hooks import foreign, overrides
+from .algorithms.pieces import Clients, Cohort, Table
 from .algorithms.servers import ServerRule
 from .clients import ClientState
 from .data import FederatedData
@@ -88,8 +92,17 @@ class Engine:
         kept = self.algorithm.server_rows(), self.algorithm.server_scalars()
         small = self.algorithm.server_values(self.about)
         server = ServerState(row, trained, self.rule, *kept, small)
+        begin = self.algorithm.server.start_moment()
+        if begin is not None and server.v is not None:
+            server.v.fill_(begin)
         self._servers = server, server.twin()
         rows, values = self.algorithm.client_rows(), self.algorithm.client_values(self.about)
+        self.decay = local.client_decay
+        if self.decay != 1.0:
+            values["epochs"] = torch.zeros((), dtype=torch.float64)  # local epochs done
+        parts = self.algorithm, *self.algorithm.pieces
+        self.padding = (~self.about.real(row.device)).nonzero()[:, 0]
+        self.foreign, self.uploads = any(foreign(p) for p in parts), self.algorithm.uploads
         clients = ClientState(rows, values, data.num_clients, row, trained)
         self.committed = Committed(server, clients)
         sends = overrides(self.algorithm.server, "send", ServerRule)
@@ -162,6 +175,7 @@ class Engine:
             population=self.data.num_clients,
             seed=self.local.seed,
             backend=self.backend,
+            decay=self.decay,
         )
         values = self.clients.values_of(torch.from_numpy(ids))
         return replace(cohort, lr_total=self.algorithm.lr_total(cohort, values))
@@ -182,14 +196,13 @@ class Engine:
         while begin < len(order):
             at, samples = self._chunk(tally, plan, order, cohort, begin, sent)
             part = slice(begin, begin + len(at))
+            self._upload(at)
             ends = tally.sums is not None and part.stop == len(order)
             bad = self._add(at, cohort.weights[part], sent, begin == 0, ends)
             tally.samples += samples
             tally.diverged += at.ids[bad.cpu().numpy()].tolist()
             if tally.sums is not None:
-                if self.algorithm.personal is not None:
-                    at.own[self.algorithm.personal].copy_(self.trainer.w[: len(at)])
-                tally.numbers.append(self.algorithm.finish(at))
+                tally.numbers.append(self._finish(at))
                 self._restore(tally.clients, at, bad)
                 tally.sums.add(at, part, tally.clients)
                 tally.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
@@ -197,6 +210,41 @@ class Engine:
                 self._store(part, at.w)
             begin = part.stop
             del at  # its views would keep the live buffers where the next chunk must halve them
+
+    def _upload(self, at: Clients) -> None:
+        """What clients send, in the place of the models they end with."""
+        if not self.uploads:
+            return
+        if self.algorithm.personal is not None:  # theirs is the model before
+            at.own[self.algorithm.personal].copy_(self.trainer.w[: len(at)])
+        w, held = at.w, self._guarded(at, {})
+        self.algorithm.upload(at)
+        self._rebound(at, w, "upload", "change it in place: at.w.copy_(...)")
+        at.w[:, self.padding] = 0.0
+        held.check(self.algorithm, "upload", "What a client sends is at.w.")
+
+    def _finish(self, at: Clients) -> dict[str, Tensor]:
+        """The hook after the mean; it can change neither the models nor what was sent."""
+        if self.algorithm.personal is not None and not self.uploads:
+            at.own[self.algorithm.personal].copy_(self.trainer.w[: len(at)])
+        w, held = at.w, self._guarded(at, {"at.w": at.w})
+        found = number_rows(self.algorithm, self.algorithm.finish(at), at)
+        remedy = "The mean is taken already; `upload(at)` is called before it"
+        self._rebound(at, w, "finish", remedy)
+        held.check(self.algorithm, "finish", f"{remedy}.")
+        if self.decay != 1.0:
+            at.values["epochs"] += at.epochs
+        return dict(found)
+
+    def _guarded(self, at: Clients, more: dict[str, Tensor]) -> ReadOnly:
+        """What a hook may not write to."""
+        server = {f"at.server[{name!r}]": t for name, t in at.server.items()}
+        return ReadOnly({"at.start": at.start} | server | more, self.foreign)
+
+    def _rebound(self, at: Clients, w: Tensor, hook: str, remedy: str) -> None:
+        if at.w is not w:
+            who = told(self.algorithm)
+            raise ValueError(f"at.w: {hook} of {who} bound it to another tensor; {remedy}")
 
     def _chunk(
         self,
@@ -214,13 +262,22 @@ class Engine:
             batches = self.batches(trainer, cohort.round, plan, chosen)
             part = slice(begin, begin + len(chosen))
             at = self._clients(trainer, tally.clients, cohort, part, sent)
-            wants = self.algorithm.drift.full_gradient
+            parts = self.algorithm.pieces
+            wants = self.algorithm.drift.full_gradient or any(p.start_losses for p in parts)
             everything = self._everything(trainer, at, plan.width) if wants else None
+            held = self._guarded(at, {})
             losses = trainer.train(sent, batches, at, everything)
+            held.check(self.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
+            seen = batches.count.sum(dim=1).clamp(min=1)
+            at.train_loss = losses / seen.to(losses)
             return at, losses, int(batches.count.sum())
 
         at, losses, samples = self.trainers.use(work)
         tally.losses.append(losses)
+        if at.train_loss is not None:
+            tally.train_losses.append(at.train_loss)
+        if at.start_loss is not None:
+            tally.start_losses.append(at.start_loss)
         return at, samples
 
     def _store(self, part: slice, models: Tensor) -> None:
@@ -235,9 +292,9 @@ class Engine:
         """A chunk of the cohort with its state gathered."""
         ids, start = cohort.ids[part], sent[: self.about.trained]
         count = len(ids)
-        own = {name: bank[:count] for name, bank in trainer.own.items()}
-        values = clients.gather(torch.from_numpy(ids), own)
-        scratch = {name: bank[:count] for name, bank in trainer.scratch.items()}
+        own = Table({name: bank[:count] for name, bank in trainer.own.items()})
+        values = Table(clients.gather(torch.from_numpy(ids), own))
+        scratch = Table({name: bank[:count] for name, bank in trainer.scratch.items()})
         return Clients(
             layout=self.about,
             backend=self.backend,
@@ -258,8 +315,9 @@ class Engine:
             own=own,
             scratch=scratch,
             values=values,
-            server=self.state.shown(),
-            scalars=self.state.scalars,
+            server=MappingProxyType(self.state.shown()),
+            scalars=MappingProxyType(self.state.scalars),
+            decay=self.decay,
             probe=Probe(trainer, self.data, cohort.round, self.settings.width),
         )
 
@@ -312,12 +370,17 @@ class Engine:
         assert tally.sums is not None
         # Before the mean is reweighed: the clients' states follow from what they did themselves.
         tally.sums.into(after, len(cohort) - len(tally.diverged))
+        starts = torch.cat(tally.start_losses) if tally.start_losses else None
+        losses = torch.cat(tally.train_losses)
+        cohort = replace(cohort, train_loss=losses, start_loss=starts, numbers=dict(numbers))
         if algorithm.server.whole:
             models = self._all_models(len(cohort))
             about, backend = self.about, self.backend
-            weights, found = algorithm.server.reweigh(models, start, cohort, about, backend)
+            answer = algorithm.server.reweigh(models, start, cohort, about, backend)
+            weights, found = reweighed(algorithm.server, answer, cohort, about)
             self.mean.replace(models, weights, start)
             numbers |= found
+            cohort = replace(cohort, numbers=dict(numbers))
             self.mean.end(sent, self._ending)
         self.layout.settle(after.row)
         algorithm.settle(after, cohort, numbers)
@@ -351,6 +414,8 @@ class _Tally:
     clients: ClientState
     sums: RoundSums | None = None
     losses: list[Tensor] = field(default_factory=list)
+    train_losses: list[Tensor] = field(default_factory=list)
+    start_losses: list[Tensor] = field(default_factory=list)
     numbers: list[dict[str, Tensor]] = field(default_factory=list)
     diverged: list[int] = field(default_factory=list)
     samples: int = 0

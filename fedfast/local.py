@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from . import kernels
+from ._guard import told
 from .algorithms import Algorithm
-from .algorithms.optimizers import SAM
-from .algorithms.pieces import Clients, Layout, Piece, overrides
+from .algorithms._hooks import depth, overrides
+from .algorithms.optimizers import SAM, Optimizer
+from .algorithms.pieces import Clients, Layout
 from .annealing import at_round
 from .feed import Draws, Feed
 from .generic import GenericPath, Minibatch, Seeds
@@ -29,12 +31,15 @@ from .layout import FlatLayout
 from .programs import Bound, Fold, ProgramPath, Sharp
 from .programs.graph import Inputs, Replay
 from .random import DROPOUT, Ints, keys64
-from .shortcuts import folds, plainly_sharp, recorder_for
+from .shortcuts import folds, plainly_sharp, recorder_for, shown
 
 
 @dataclass(frozen=True)
 class LocalSettings:
-    """What the run fixes for every local step."""
+    """What the run fixes for every local step.
+
+    client_decay  factor on a client's rate for each local epoch it has done
+    """
 
     algorithm: Algorithm
     weight_decay: float
@@ -42,6 +47,7 @@ class LocalSettings:
     seed: int
     backend: str
     epochs: int = 1
+    client_decay: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,14 +100,24 @@ class LocalTrainer:
         self.losses = torch.zeros(chunk, dtype=layout.dtype, device=device)
         self.spare = torch.zeros_like(self.losses)
         self.folds = folds(self.algorithm, settings.clip_norm, layout, path)
-        self.sharpens = isinstance(path, ProgramPath) and plainly_sharp(local)
+        # Both passes in one leave `ahead` half written, which hooks of the user's may look at.
+        hidden = isinstance(path, ProgramPath) and not shown(self.algorithm)
+        self.sharpens = hidden and plainly_sharp(local)
         clip = settings.clip_norm
         self.bound = Bound(clip, self.g) if self.folds and clip is not None else None
         clips = settings.clip_norm is not None
         self.noted = path.noted() if clips and isinstance(path, ProgramPath) else None
-        self.watched = any(overrides(p, "after_step", Piece) for p in self.algorithm.pieces)
+        self.watched = self.algorithm.watched
+        self.own_rate = overrides(self.algorithm, "rate", Algorithm)
+        # Only what nobody looks at between the two passes may be left out of them.
+        fused = local.layered and not local.keeps and not overrides(local, "terms", Optimizer)
+        self.layered = fused and hidden
+        older = local.layered and depth(local, "scales") < depth(local, "ascend")
+        self.ascend = partial(Optimizer.ascend, local) if older else local.ascend
         self.about = about(layout, device)
         recorder = recorder_for(settings.algorithm, path, device)
+        if settings.client_decay != 1.0:
+            recorder = None  # recorded steps have the round's rate
         self.replay = None if recorder is None else Replay(recorder, chunk)
 
     def train(
@@ -120,14 +136,14 @@ class LocalTrainer:
         if self.m is not None:
             self.m.zero_()
         if everything is not None:
-            self._full_gradient(everything, at)
+            at.start_loss = self._over_all(everything, at)
         at.w = self._starts(at)
         self.algorithm.begin(at)
         active = batches.count.ne(0).sum(dim=0).tolist()
         if active[0] < clients:
             w[active[0] :] = start
         lr = self.algorithm.rate(at)
-        if self._at_once(batches) and isinstance(lr, float):
+        if self._at_once(batches) and not self.own_rate and isinstance(lr, float):
             return self._all_steps(at, batches, lr)
         total = torch.zeros(clients, dtype=torch.float64, device=w.device)
         batches = self._seeded(batches)
@@ -182,16 +198,23 @@ class LocalTrainer:
         own = self.w[: len(at), : self.layout.trained]
         return own if self.algorithm.starts(at, own) else at.start.expand_as(own)
 
-    def _full_gradient(self, everything: Batches, at: Clients) -> None:
-        """`scratch["full"]`: the gradient of the mean loss over all local samples, at `start`."""
-        full, carried = at.scratch["full"].zero_(), self.w[: len(at)]
+    def _over_all(self, everything: Batches, at: Clients) -> Tensor:
+        """The mean loss over all local samples at `start`, [K] float64; `scratch["full"]`, where
+        there is one: its gradient."""
+        full, carried = at.scratch.get("full"), self.w[: len(at)]
+        if full is not None:
+            full.zero_()
+        loss = torch.zeros_like(at.sizes)
         share = everything.count.to(at.sizes) / at.sizes[:, None]
         # Who is done repeats a sample, with no weight; twice, for BatchNorm takes no single one.
         some = everything.count.where(everything.count > 0, min(2, everything.sample.shape[2]))
         for s in range(some.shape[1]):
             batch = self.batch(s, len(at), replace(everything, count=some))
             self.path.gradients(at.w, carried, batch, at.g, self.spare[: len(at)], True)
-            kernels.step(full, [(at.g, share[:, s])], -1.0, out=full, backend=at.backend)
+            loss += share[:, s] * self.spare[: len(at)].double()
+            if full is not None:
+                kernels.step(full, [(at.g, share[:, s])], -1.0, out=full, backend=at.backend)
+        return loss
 
     def _again(self, at: Clients, first: bool, now: Inputs) -> None:
         """A step that reads nothing but live buffers and `now`, and can be recorded."""
@@ -213,13 +236,21 @@ class LocalTrainer:
             self._gradient(at, batch, at.g, {} if self.noted is None else dict(noted=self.noted))
             self._descend(at, lr, out)
         if self.watched:
-            self.algorithm.after_step(replace(at, w=out))
+            shown = replace(at, w=out)
+            self.algorithm.after_step(shown)
+            if shown.w is not out:
+                raise ValueError(
+                    f"at.w: expected to be changed in place in after_step of "
+                    f"{told(self.algorithm)}; got another tensor, which nothing reads"
+                )
 
     def _descend(self, at: Clients, lr: float | Tensor, out: Tensor) -> None:
         settings, local = self.settings, self.algorithm.local
         direction = self.algorithm.direction(at)
         bare = direction.terms is at.g and direction.w_ref is None
-        squares = self.noted.gathered(at.g, settings.backend) if bare and self.noted else None
+        # Hooks of one's own may have changed the gradient since its squares were noted.
+        noted = self.noted if bare and self.algorithm.plain else None
+        squares = None if noted is None else noted.gathered(at.g, settings.backend)
         kernels.step(
             at.w,
             direction.terms,
@@ -258,7 +289,7 @@ class LocalTrainer:
         sharp = self._sharp(at)
         if sharp is not None and isinstance(self.path, ProgramPath):
             self.path.sharp_gradients(at.w, carried, batch, out, losses, sharp, **extra)
-        elif local.layered and isinstance(self.path, ProgramPath):
+        elif self.layered and isinstance(self.path, ProgramPath):
             length = self.path.look(at.w, carried, batch, at.g, losses)
             scales = local.scales(at, length)
             self.path.leap(at.w, carried, batch, out, scales, at.g, at.ahead, **extra)
@@ -268,12 +299,12 @@ class LocalTrainer:
             if look:  # another loss, which is not the one on record
                 losses, spare = spare, losses
             self.path.gradients(at.w, carried, batch, first, losses, False, **look)
-            local.ascend(at, first, at.ahead)
+            self.ascend(at, first, at.ahead)
             # The loss on record and the running statistics are the model's own: the second pass
             # keeps both.
             self.path.gradients(at.ahead, carried, batch, out, spare, True, **extra)
         else:
-            local.ascend(at, None, at.ahead)
+            self.ascend(at, None, at.ahead)
             self.path.gradients(at.ahead, carried, batch, out, losses, False, **extra)
 
     def _objective(self, at: Clients, looking: bool) -> dict[str, Any]:

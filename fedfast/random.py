@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 Words = NDArray[np.uint64]
@@ -31,6 +32,7 @@ SLICE = 7  # where FedALA's slice of a client begins
 NOISE = 8  # FedCR's encoder
 SELECT = 9  # FedFSA's random selection
 EVALUATION = 10  # a module's own random numbers in evaluation
+OWN = 11  # what pieces draw for themselves
 
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = 0x9E3779B9, 0xBB67AE85
@@ -91,6 +93,19 @@ def keys64(seed: int, round: ArrayLike, client: ArrayLike, purpose: ArrayLike, c
     keys[..., 0] = w0 | (w1 << _HALF)
     keys[..., 1] = w2 | (w3 << _HALF)
     return keys.reshape(*lead, 2 * blocks.size)[..., :count]
+
+
+def generators(
+    seed: int, round: int, clients: ArrayLike, purpose: int, device: torch.device
+) -> list[torch.Generator]:
+    """A torch generator for each of the `clients` [K], for numbers of a piece's own.
+
+    purpose  tells the streams of a client and round apart, in [0, 2^24)
+    """
+    if not 0 <= purpose < 1 << 24:
+        raise ValueError(f"purpose: expected 0 <= purpose < 2^24; got {purpose}")
+    keys = keys64(seed, round, clients, OWN + 256 * purpose, 1)[..., 0] >> np.uint64(1)
+    return [torch.Generator(device).manual_seed(int(key)) for key in keys]
 
 
 def permutations(seed: int, round: int, clients: ArrayLike, sizes: ArrayLike, epochs: int) -> Ints:

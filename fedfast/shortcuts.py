@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from .algorithms import Algorithm
+from .algorithms._hooks import is_foreign, overrides
 from .algorithms.optimizers import ASAM, SAM, SGD, Optimizer
-from .algorithms.pieces import Piece, overrides
 from .generic import GenericPath
 from .layout import FlatLayout
 from .programs import ProgramPath
@@ -20,7 +22,7 @@ def folds(
     path: GenericPath | ProgramPath,
 ) -> bool:
     """Whether a local step is `w - lr (g + decay w)` alone and can ride on the weight gradients."""
-    simple = algorithm.plain and not algorithm.local.momentum
+    simple = algorithm.plain and not algorithm.local.momentum and not shown(algorithm)
     if not (simple and isinstance(path, ProgramPath)):
         return False
     if clip_norm is not None and not path.clips:
@@ -29,10 +31,21 @@ def folds(
     return not layout.aliases and not path.program.reuses
 
 
+def shown(algorithm: Algorithm) -> bool:
+    """Whether code of the user's runs within a step and may read `g` and `ahead`, which fused
+    steps leave half written."""
+    within: list[tuple[Any, str]] = [(part, "after_step") for part in algorithm.pieces]
+    within += [(algorithm.local, "terms"), (algorithm.drift, "correct")]
+    within += [(algorithm, hook) for hook in ("after_step", "direction", "rate")]
+    return any(is_foreign(getattr(part, hook)) for part, hook in within)
+
+
 def plainly_sharp(local: Optimizer) -> bool:
     """Whether its ascent is SAM's and its descent along the gradient there alone."""
-    own = (overrides(local, name, SAM) for name in ("ascend", "objective"))
-    return isinstance(local, SAM) and not local.keeps and not any(own)
+    if not isinstance(local, SAM) or local.keeps or not local.looks:
+        return False
+    # `terms` of SAM's that keep no first gradient are `g` alone; a user's own are `shown`.
+    return not any(overrides(local, name, SAM) for name in ("ascend", "objective", "scales"))
 
 
 def recorder_for(
@@ -49,6 +62,6 @@ def steady(algorithm: Algorithm) -> bool:
     local = algorithm.local
     constant = isinstance(getattr(local, "rho", 0.0), (int, float))
     own = any(overrides(algorithm, method, Algorithm) for method in ("rate", "starts"))
-    watched = any(overrides(piece, "after_step", Piece) for piece in algorithm.pieces)
     known = type(local) in (SGD, SAM, ASAM) and constant
-    return algorithm.plain and known and not (own or watched)
+    changed = any(overrides(local, name, type(local)) for name in ("ascend", "scales", "terms"))
+    return algorithm.plain and known and not (own or changed or algorithm.watched)

@@ -92,6 +92,8 @@ class Simulation:
                    targets) -> [n] how right each sample is; see `fedfast.metrics`
     verify         compare a layer program with autograd on the module before round 1, on a few
                    samples; where they differ the generic path is taken
+    lr_decay_per   "round": see lr_decay; "client_epoch": every client has a rate of its own,
+                   lr * lr_decay**(local epochs that it has done, in all rounds it took part in)
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others take
     the generic path, and `generic_because` says why ("" for a program).
@@ -135,6 +137,7 @@ class Simulation:
         drop_last: bool = False,
         metric: str | Metric = "auto",
         verify: bool = True,
+        lr_decay_per: str = "round",
     ) -> None:
         self._options = options(locals())
         self._identity: dict[str, Any] = {}
@@ -164,7 +167,8 @@ class Simulation:
         self.algorithm = doors.algorithm(algorithm)
         self.callbacks = doors.callbacks(callbacks)
         self.algorithm.check_run(local_epochs, batch_size)
-        self._lr = doors.learning_rate(lr, lr_decay)
+        decay = doors.client_decay(self.algorithm, lr_decay_per, lr_decay)
+        self._lr = doors.learning_rate(lr, lr_decay if lr_decay_per == "round" else 1.0)
         self._on_divergence = on_divergence
         self._eval_every, self._eval_last = eval_every, eval_last
 
@@ -238,7 +242,9 @@ class Simulation:
         self._judge, self._generic = judge, generic
         if program is None:
             say_once(self.generic_because)
-        local = LocalSettings(self.algorithm, weight_decay, clip_norm, seed, backend, local_epochs)
+        local = LocalSettings(
+            self.algorithm, weight_decay, clip_norm, seed, backend, local_epochs, decay
+        )
         self._options["augment"] = doors.augment(augment, data)
         feed = Feed(data, self._options["augment"], seed, self.dtype, backend)
 

@@ -25,6 +25,7 @@ BAD = {
     "eta": RADIUS,
     "mu": RADIUS,
     "tau": RADIUS,
+    "v0": RADIUS,
     "lam": [(-0.1, ValueError), (math.nan, ValueError), ("x", TypeError)],
     "gamma": SHARE,
     "beta1": SHARE,

@@ -9,15 +9,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ._checked import kept_rows, number_rows, row_sums
+from ._hooks import Hooked, base, check_hooks, named, overrides, returned
 from .drift import Drift
 from .finetune import FineTune
 from .optimizers import SGD, Optimizer
-from .pieces import Clients, Cohort, Direction, Layout, Piece, Rows, Server, Sum, overrides
+from .pieces import Clients, Cohort, Direction, Layout, Piece, Rows, Server, Sum
 from .servers import Average, ServerRule
 
 
+@base
 @dataclass(frozen=True)
-class Algorithm:
+class Algorithm(Hooked):
     """Base of every page, and itself the composition of three pieces; the default is FedAvg.
 
     local   the clients' optimizer: SGD, SAM, ASAM, ...
@@ -58,7 +61,8 @@ class Algorithm:
 
     def direction(self, at: Clients) -> Direction:
         """What the step descends along, before clipping and weight decay."""
-        return self.drift.correct(at, self.local.terms(at))
+        found = self.drift.correct(at, self.local.terms(at))
+        return found if isinstance(found, Direction) else _no_direction(self.drift, found)
 
     @property
     def personal(self) -> str | None:
@@ -74,15 +78,39 @@ class Algorithm:
     def plain(self) -> bool:
         """Whether a step descends along the gradient at `ahead` and nothing else."""
         simple = not overrides(self.local, "terms", Optimizer)
-        return simple and type(self).direction is Algorithm.direction and self.drift.plain
+        return simple and not overrides(self, "direction", Algorithm) and self.drift.plain
+
+    @property
+    def watched(self) -> bool:
+        """Whether anything happens after each local step."""
+        own = any(overrides(piece, "after_step", Piece) for piece in self.pieces)
+        return own or overrides(self, "after_step", Algorithm)
+
+    @property
+    def uploads(self) -> bool:
+        """Whether clients send something else than the model they end with."""
+        own = any(overrides(piece, "upload", Piece) for piece in self.pieces)
+        return own or overrides(self, "upload", Algorithm)
+
+    @property
+    def client_decay(self) -> float:
+        """Factor on a client's rate for each local epoch it has done; 1: rates are the round's."""
+        return 1.0
 
     def rate(self, at: Clients) -> float | Tensor:
         """The learning rate of a step: one number, or one per client [K]."""
-        return at.lr
+        if at.decay == 1.0:
+            return at.lr
+        return at.lr * at.decay ** (at.values["epochs"] + at.epoch(at.step))
 
     def lr_total(self, cohort: Cohort, values: Rows) -> Tensor:
         """Each client's learning rates summed over its steps. [C] float64"""
-        return cohort.steps * cohort.lr
+        if cohort.decay == 1.0:
+            return cohort.steps * cohort.lr
+        total = torch.zeros_like(cohort.steps)
+        for e in range(cohort.epochs):
+            total += cohort.decay ** (values["epochs"] + e)
+        return total * cohort.lr * cohort.steps / cohort.epochs
 
     def check_run(self, local_epochs: int, batch_size: int | None) -> None:
         """Raise ValueError where the run's settings contradict the algorithm."""
@@ -98,16 +126,17 @@ class Algorithm:
 
     def client_rows(self) -> dict[str, str]:
         """Client rows of all pieces, and the client's own model where that is kept."""
-        rows = {k: v for p in self.pieces for k, v in p.client_rows().items()}
+        rows = {k: v for p in self.pieces for k, v in kept_rows(p).items()}
         return rows | ({"v": "model"} if self.keep_models else {})
 
     def scratch_rows(self) -> tuple[str, ...]:
         """Scratch rows of all pieces."""
-        return tuple(name for p in self.pieces for name in p.scratch_rows())
+        return tuple(dict.fromkeys(name for p in self.pieces for name in p.scratch_rows()))
 
     def client_values(self, layout: Layout) -> dict[str, Tensor]:
         """Client values of all pieces."""
-        return {k: v for p in self.pieces for k, v in p.client_values(layout).items()}
+        each = [named(p, "client_values", p.client_values(layout)) for p in self.pieces]
+        return {k: v for found in each for k, v in found.items()}
 
     def server_rows(self) -> tuple[str, ...]:
         """Server rows of all pieces, each once."""
@@ -115,11 +144,13 @@ class Algorithm:
 
     def server_values(self, layout: Layout) -> dict[str, Tensor]:
         """Server values of all pieces."""
-        return {k: v for p in self.pieces for k, v in p.server_values(layout).items()}
+        each = [named(p, "server_values", p.server_values(layout)) for p in self.pieces]
+        return {k: v for found in each for k, v in found.items()}
 
     def server_scalars(self) -> dict[str, float]:
         """Server scalars of all pieces."""
-        return {k: v for p in self.pieces for k, v in p.server_scalars().items()}
+        each = [named(p, "server_scalars", p.server_scalars()) for p in self.pieces]
+        return {k: v for found in each for k, v in found.items()}
 
     def begin(self, at: Clients) -> None:
         """Before the first local step."""
@@ -131,13 +162,19 @@ class Algorithm:
         for piece in self.pieces:
             piece.after_step(at)
 
+    def upload(self, at: Clients) -> None:
+        """After the last local step: `at.w` in place into what is sent; see `Piece.upload`."""
+        for piece in self.pieces:
+            piece.upload(at)
+
     def finish(self, at: Clients) -> dict[str, Tensor]:
-        """After the last local step; numbers [K] by name."""
-        return {k: v for p in self.pieces for k, v in p.finish(at).items()}
+        """After `upload`; numbers [K] by name. `at.w` is read only."""
+        return {k: v for p in self.pieces for k, v in number_rows(p, p.finish(at), at).items()}
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:
         """How server rows follow from this round's clients."""
-        return [s for piece in self.pieces for s in piece.sums(cohort)]
+        rows = self.server_rows()
+        return [s for p in self.pieces for s in row_sums(p, p.sums(cohort), rows, cohort)]
 
     def settle(self, server: Server, cohort: Cohort, numbers: Rows) -> None:
         """After the sums."""
@@ -146,7 +183,7 @@ class Algorithm:
 
     def added(self) -> dict[str, float]:
         """Server rows that join the new global model: name -> coefficient."""
-        return {k: v for p in self.pieces for k, v in p.added().items()}
+        return {k: v for p in self.pieces for k, v in named(p, "added", p.added()).items()}
 
     def traffic(self) -> tuple[int, int]:
         """(down, up) in model sizes: what must cross the network per client and round at least.
@@ -168,13 +205,28 @@ def check_combination(algorithm: Algorithm) -> None:
         raise TypeError(f"fine_tune: expected a FineTune or None; got {algorithm.fine_tune!r}")
     if not isinstance(algorithm.keep_models, bool):
         raise TypeError(f"keep_models: expected True or False; got {algorithm.keep_models!r}")
+    for part in (*algorithm.pieces, algorithm.fine_tune, algorithm):
+        if part is not None:
+            check_hooks(part)
     if overrides(algorithm, "starts", Algorithm) and algorithm.drift.client_rows():
         drift = algorithm.drift.name
         raise ValueError(
             f"{algorithm.name}: clients that start at models of their own under {drift}, whose "
             "state is measured from the model that is sent"
         )
+    own_rate = overrides(algorithm, "rate", Algorithm)
+    kept = [p.name for p in algorithm.pieces if p.server_rows]
+    if own_rate and kept and not overrides(algorithm, "lr_total", Algorithm):
+        raise ValueError(
+            f"{type(algorithm).__name__}.rate: expected lr_total beside it, the sum of the rates "
+            f"that {kept[0]} divides by; got rate alone"
+        )
     for piece in algorithm.pieces:
         reason = piece.refuses(algorithm)
         if reason:
             raise ValueError(f"{algorithm.name or 'algorithm'}: {reason}")
+
+
+def _no_direction(drift: Drift, found: object) -> Direction:
+    """Raise TypeError for what `correct` returned."""
+    return returned(drift, "correct", found, Direction, "a Direction")  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..kernels._args import TermsLike
+from ._hooks import base, overrides
 from .pieces import Clients, Direction, Piece, listed
 
 # What a run's `clip_norm` acts on, where a quadratic lam/2 |v - w|^2 pulls clients to w:
@@ -16,13 +17,25 @@ from .pieces import Clients, Direction, Piece, listed
 CLIPS = ("linear", "whole")
 
 
+@base
 @dataclass(frozen=True)
 class Drift(Piece):
     """No correction. Each correction is written down in its paper's file."""
 
     name: ClassVar[str] = "none"
-    plain: ClassVar[bool] = True  # the direction is the gradient and nothing else
     full_gradient: ClassVar[bool] = False  # it wants `scratch["full"]`: all local data's, at w
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if isinstance(vars(cls).get("plain"), bool):
+            del (
+                cls.plain
+            )  # derived from `correct`: what a class says of itself cannot contradict it
+
+    @property
+    def plain(self) -> bool:
+        """Whether the direction is the gradient and nothing else."""
+        return not overrides(self, "correct", Drift)
 
     def refuses(self, algorithm: Any) -> str:
         """Nobody drifts apart where one client has all the data."""

@@ -38,7 +38,6 @@ class ClientMomentum(Drift):
     steps: float | None = None
 
     name: ClassVar[str] = "client-momentum"
-    plain: ClassVar[bool] = False
     server_rows: ClassVar[tuple[str, ...]] = ("m",)
     extra: ClassVar[tuple[int, int]] = (1, 0)
 

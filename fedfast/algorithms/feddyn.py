@@ -44,7 +44,6 @@ class Dual(Drift):
     adds: str = "all"
 
     name: ClassVar[str] = "dual"
-    plain: ClassVar[bool] = False
     server_rows: ClassVar[tuple[str, ...]] = ("h",)
 
     def __post_init__(self) -> None:

@@ -56,9 +56,6 @@ class FSA(Optimizer):
     select: str = "top"
 
     name: ClassVar[str] = "fsa"
-    ascends: ClassVar[bool] = True
-    looks: ClassVar[bool] = True
-    layered: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -190,28 +187,7 @@ class FedFSA(Algorithm):
         """The client's own last model, as old as its last participation."""
         return super().client_rows() | {"v": "model"}
 
-    def client_values(self, layout: Layout) -> dict[str, Tensor]:
-        """The Top list, and the local epochs a client has done, which its rate has decayed by."""
-        done = {"epochs": torch.zeros((), dtype=torch.float64)}
-        return super().client_values(layout) | (done if self.lr_decay != 1.0 else {})
-
-    def rate(self, at: Clients) -> float | Tensor:
-        """`lr * lr_decay^(epochs done)`."""
-        if self.lr_decay == 1.0:
-            return at.lr
-        return at.lr * self.lr_decay ** (at.values["epochs"] + at.epoch(at.step))
-
-    def lr_total(self, cohort: Cohort, values: Rows) -> Tensor:
-        """The rates of each client summed over its steps."""
-        if self.lr_decay == 1.0:
-            return super().lr_total(cohort, values)
-        total = torch.zeros_like(cohort.steps)
-        for e in range(cohort.epochs):
-            total += self.lr_decay ** (values["epochs"] + e)
-        return total * cohort.lr * cohort.steps / cohort.epochs
-
-    def finish(self, at: Clients) -> dict[str, Tensor]:
-        """Count the epochs."""
-        if self.lr_decay != 1.0:
-            at.values["epochs"] += at.epochs
-        return super().finish(at)
+    @property
+    def client_decay(self) -> float:
+        """Rates decay by `lr_decay` per local epoch and participation."""
+        return self.lr_decay

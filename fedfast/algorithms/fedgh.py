@@ -51,7 +51,6 @@ class Harmonized(ServerRule):
     momentum: float = 0.0
 
     name: ClassVar[str] = "harmonized"
-    whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_word("granularity", self.granularity, ("model", "tensor"))

@@ -41,7 +41,7 @@ class LESAM(Optimizer):
     eps: float = 1e-12
 
     name: ClassVar[str] = "lesam"
-    ascends: ClassVar[bool] = True
+    looks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

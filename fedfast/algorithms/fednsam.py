@@ -61,7 +61,7 @@ class LookAhead(Optimizer):
     gamma: float = 0.85
 
     name: ClassVar[str] = "look-ahead"
-    ascends: ClassVar[bool] = True
+    looks: ClassVar[bool] = False
     extra: ClassVar[tuple[int, int]] = (1, 0)
 
     def __post_init__(self) -> None:

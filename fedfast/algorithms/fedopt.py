@@ -9,7 +9,8 @@ Reddi et al., "Adaptive Federated Optimization", ICLR 2021, algorithm 2 (the oth
                 Adam      v <- beta2 v + (1 - beta2) D^2
                 Yogi      v <- v - (1 - beta2) D^2 sign(v - D^2)
 
-No bias correction; m starts at 0 and v at tau^2 (algorithm 2). `eta_g` is the run's `server_lr`.
+No bias correction; m starts at 0 and v at tau^2 (algorithm 2), or at `v0`. `eta_g` is the
+run's `server_lr`.
 Client state none; one gradient per step (two with `local=SAM(...)`); one model down, one up.
 The rules serve under any clients: `FedProx(mu=0.1, server=Momentum(beta=0.9))`.
 """
@@ -48,6 +49,7 @@ class Adam(ServerRule):
     beta1: float = 0.9
     beta2: float = 0.99
     tau: float = 1e-3
+    v0: float | None = None
 
     name: ClassVar[str] = "adam"
 
@@ -55,6 +57,12 @@ class Adam(ServerRule):
         check_number("beta1", self.beta1, 0.0, 1.0)
         check_number("beta2", self.beta2, 0.0, 1.0)
         check_number("tau", self.tau)
+        if self.v0 is not None:
+            check_number("v0", self.v0)
+
+    def start_moment(self) -> float | None:
+        """v0, by default tau^2."""
+        return self.v0
 
     def kernel(self, lr: float) -> kernels.Server:
         """FedOpt's algorithm 2."""
@@ -92,18 +100,22 @@ class FedAvgM(Algorithm):
 
 @dataclass(frozen=True)
 class FedAdam(Algorithm):
-    """Adam at the server. Paper: beta1 0.9, beta2 0.99, tau 1e-3; `server_lr` must be tuned."""
+    """Adam at the server. Paper: beta1 0.9, beta2 0.99, tau 1e-3; `server_lr` must be tuned.
+
+    v0: the second moment's start, None for tau^2 (the paper); FL-Simulator: v0 0, tau 0.01.
+    """
 
     server: ServerRule = field(init=False, default_factory=Adam)
     beta1: float = 0.9
     beta2: float = 0.99
     tau: float = 1e-3
+    v0: float | None = None
 
     name: ClassVar[str] = "fedadam"
     rule: ClassVar[type[Adam]] = Adam
 
     def __post_init__(self) -> None:
-        self.compose(server=self.rule(self.beta1, self.beta2, self.tau))
+        self.compose(server=self.rule(self.beta1, self.beta2, self.tau, self.v0))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ class Prox(Drift):
     clip: str = "linear"
 
     name: ClassVar[str] = "prox"
-    plain: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_number("mu", self.mu)

@@ -53,7 +53,8 @@ class FedSGD(Algorithm):
     def rate(self, at: Clients) -> float | Tensor:
         """`eta`, or `eta n_k` for a summed loss: n_k times the move of a mean loss would be n_k
         times its rounding, as large as the move itself on 48,000 samples in float32."""
-        return at.lr if self.rule == "mean" else at.lr * at.sizes
+        rate = super().rate(at)
+        return rate if self.rule == "mean" else rate * at.sizes
 
     def lr_total(self, cohort: Cohort, values: Rows) -> Tensor:
         """The same, over the one step."""

@@ -48,8 +48,6 @@ class ProximalSAM(Optimizer):
 
     name: ClassVar[str] = "proximal-sam"
     own_loss: ClassVar[str] = "the algorithm ascends along a divergence from the sent model"
-    ascends: ClassVar[bool] = True
-    looks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -56,7 +56,7 @@ class GuidedSAM(Optimizer):
     variant: str = "paper"
 
     name: ClassVar[str] = "guided-sam"
-    ascends: ClassVar[bool] = True
+    looks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,7 +93,6 @@ class WeightedMomentum(ControlVariate):
     decay: float = 1.0
 
     name: ClassVar[str] = "weighted-momentum"
-    plain: ClassVar[bool] = False
     server_rows: ClassVar[tuple[str, ...]] = ("c", "m")
     extra: ClassVar[tuple[int, int]] = (1, 0)
 

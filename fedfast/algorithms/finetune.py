@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ._checks import check_count, check_word
+from ._hooks import Hooked, base
 from .pieces import Layout
 
 
+@base
 @dataclass(frozen=True)
-class FineTune:
+class FineTune(Hooked):
     """`epochs` of plain SGD from the final model, at the last round's learning rate.
 
     epochs  passes over a client's own samples (FedFSA, FedCR's repository: 10)

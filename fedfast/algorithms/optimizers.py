@@ -8,16 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from ..annealing import Schedulable, at_round
-from ..kernels import perturb
+from ..kernels import norms, perturb, stats
 from ..kernels._args import TermsLike
 from ._checks import check, check_number, check_schedule
+from ._hooks import base, depth, overrides
 from .objective import Objective
 from .pieces import Clients, Piece
 
 
+@base
 @dataclass(frozen=True)
 class Optimizer(Piece):
     """Base of the clients' optimizers.
@@ -29,10 +32,13 @@ class Optimizer(Piece):
     momentum: float = 0.0
     nesterov: bool = False
 
-    own_loss: ClassVar[str] = ""  # why gradients are not those of the run's loss alone
-    ascends: ClassVar[bool] = False  # the step's gradient is taken at `ahead`, not at `w`
-    looks: ClassVar[bool] = False  # and `ahead` depends on the gradient at `w`: two per step
-    layered: ClassVar[bool] = False  # `ahead = w + s g` with a number for each tensor, `scales`
+    looks: ClassVar[bool] = True  # `ahead` depends on the gradient at `w`: two per step
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("ascends", "layered", "own_loss"):
+            if isinstance(vars(cls).get(name), bool) or vars(cls).get(name) == "":
+                delattr(cls, name)  # derived from the hooks, which a class cannot contradict
 
     def __post_init__(self) -> None:
         check_number("momentum", self.momentum, 0.0, 1.0)
@@ -42,6 +48,26 @@ class Optimizer(Piece):
             "False without momentum",
             self.nesterov,
         )
+
+    @property
+    def own_loss(self) -> str:
+        """Why gradients are not those of the run's loss alone, or ""."""
+        own = overrides(self, "objective", Optimizer)
+        return "the algorithm has a loss of its own" if own else ""
+
+    @property
+    def ascends(self) -> bool:
+        """Whether the step's gradient is taken at `ahead`, not at `w`."""
+        return any(overrides(self, name, Optimizer) for name in ("ascend", "scales"))
+
+    @property
+    def layered(self) -> bool:
+        """Whether `ahead = w + s g` with a number for each tensor: `scales`, not an older `ascend`.
+
+        A class that has both says the same twice.
+        """
+        own = overrides(self, "scales", Optimizer)
+        return own and depth(self, "scales") <= depth(self, "ascend")
 
     @property
     def keeps(self) -> bool:
@@ -68,7 +94,12 @@ class Optimizer(Piece):
 
         g   [K, trained], the gradient at `at.w` for those that look, else None
         """
-        raise TypeError(f"{self.name} takes its gradient at the model itself")
+        if not self.layered or g is None:
+            raise TypeError(f"{type(self).__name__} takes its gradient at the model itself")
+        scales = self.scales(at, norms(stats(g, backend=at.backend))).to(g)
+        spans = [b for b, _ in at.layout.segments.spans]
+        for i, (a, b) in enumerate(zip(spans, [*spans[1:], at.layout.trained], strict=True)):
+            torch.addcmul(at.w[:, a:b], scales[:, i : i + 1], g[:, a:b], out=out[:, a:b])
 
     def scales(self, at: Clients, length: Tensor) -> Tensor:
         """The s_l of those that are `layered` [K, L]; length: |g| [K] float64."""
@@ -100,8 +131,6 @@ class SAM(Optimizer):
     eps: float = 1e-12
 
     name: ClassVar[str] = "sam"
-    ascends: ClassVar[bool] = True
-    looks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

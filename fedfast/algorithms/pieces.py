@@ -8,7 +8,7 @@ rows only through the fused operations and never loops over parameters or client
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from ..kernels import Segments
 from ..kernels._args import Coefficient, TermsLike
+from ..random import generators
+from ._hooks import Hooked, base, overrides
 from .objective import Probe
 
 Rows = Mapping[str, Tensor]
@@ -40,6 +42,29 @@ class Layout:
     trained: int
     head: tuple[int, int]
     dtype: torch.dtype
+
+    @property
+    def parameters(self) -> int:
+        """How many trained numbers there are; a row is longer, with zeros between its tensors."""
+        return sum(b - a for a, b in self.segments.spans)
+
+    def real(self, device: torch.device) -> Tensor:
+        """Which places of a row are of a tensor. [trained] bool"""
+        mask = torch.zeros(self.trained, dtype=torch.bool, device=device)
+        for a, b in self.segments.spans:
+            mask[a:b] = True
+        return mask
+
+
+class Table(dict[str, Tensor]):
+    """State by name that is updated in place: `at.own["h"] = x` copies x into the row."""
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        if name not in self:
+            raise KeyError(f"{name!r} is no row or value of a piece; there are {sorted(self)}")
+        held = self[name]
+        if value is not held:
+            held.copy_(value)
 
 
 @dataclass
@@ -66,6 +91,9 @@ class Clients:
     server       server rows [trained] and values by name, and the rule's "moment"; read only
     scalars      server scalars by name, read only
     probe        gradients on samples of the piece's own choice
+    decay        factor on a client's rate for each local epoch it has done
+    train_loss   [K] float64, mean loss over the local steps; after the last one
+    start_loss   [K] float64, loss of the model sent on all local samples, where asked for
     """
 
     layout: Layout
@@ -91,9 +119,28 @@ class Clients:
     scalars: Mapping[str, float]
     probe: Probe
     going: int = 0
+    decay: float = 1.0
+    train_loss: Tensor | None = None
+    start_loss: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def generators(self, purpose: int = 0) -> list[torch.Generator]:
+        """A generator for each client, on the device of `w`: K of them.
+
+        Keyed by (seed, round, client, purpose) alone: what is drawn depends neither on who trains
+        beside a client nor on chunks. Asked twice for a purpose it starts over.
+        """
+        return generators(self.seed, self.round, self.ids, purpose, self.w.device)
+
+    def normal(self, purpose: int = 0) -> Tensor:
+        """Standard normal numbers from `generators(purpose)`, 0 between tensors. [K, trained]"""
+        out = torch.zeros(self.w.shape, dtype=self.w.dtype, device=self.w.device)
+        real, drawn = self.layout.real(self.w.device), self.w.new_empty(self.layout.parameters)
+        for row, generator in zip(out, self.generators(purpose), strict=True):
+            row[real] = drawn.normal_(generator=generator)
+        return out
 
     def prefix(self, count: int) -> Clients:
         """The first `count` clients: views, nothing is copied."""
@@ -102,7 +149,7 @@ class Clients:
         parts: dict[str, Any] = {name: getattr(self, name) for name in _PER_CLIENT}
         cut: dict[str, Any] = {name: None if t is None else t[:count] for name, t in parts.items()}
         for name in _TABLES:
-            cut[name] = {row: t[:count] for row, t in getattr(self, name).items()}
+            cut[name] = Table({row: t[:count] for row, t in getattr(self, name).items()})
         return replace(self, **cut)
 
     def epoch(self, step: int) -> Tensor:
@@ -110,7 +157,7 @@ class Clients:
         return (step * self.epochs / self.steps).floor()
 
 
-_PER_CLIENT = ("ids", "sizes", "steps", "lr_total", "w", "g", "first", "ahead")
+_PER_CLIENT = ("ids", "sizes", "steps", "lr_total", "w", "g", "first", "ahead", "start_loss")
 _TABLES = ("own", "scratch", "values")
 
 
@@ -127,6 +174,10 @@ class Cohort:
     population  N
     seed        of the run
     backend     voice of the operations
+    decay       see `Clients.decay`
+    train_loss  [C] float64, mean losses over the local steps; in `reweigh` and `settle`
+    start_loss  [C] float64, losses of the model sent on all local samples, where a piece asks
+    numbers     what `finish` returned, [C, ...] by name; in `reweigh` and `settle`
     """
 
     round: int
@@ -140,6 +191,10 @@ class Cohort:
     population: int
     seed: int
     backend: str
+    decay: float = 1.0
+    train_loss: Tensor | None = None
+    start_loss: Tensor | None = None
+    numbers: Rows = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -193,13 +248,18 @@ class Server:
     scalars: dict[str, float]
 
 
+@base
 @dataclass(frozen=True)
-class Piece:
-    """One part of an algorithm. Everything defaults to: keeps nothing, changes nothing."""
+class Piece(Hooked):
+    """One part of an algorithm. Everything defaults to: keeps nothing, changes nothing.
+
+    start_losses  whether it reads `start_loss`, which costs a pass over all samples of a cohort
+    """
 
     name: ClassVar[str] = ""
     server_rows: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[tuple[int, int]] = (0, 0)  # model sizes (down, up) beside the model itself
+    start_losses: ClassVar[bool] = False
 
     def refuses(self, algorithm: Any) -> str:
         """Why this piece has no meaning within `algorithm`, or ""."""
@@ -237,8 +297,20 @@ class Piece:
     def after_step(self, at: Clients) -> None:
         """After each local step; `at.w` is the new model."""
 
+    def upload(self, at: Clients) -> None:
+        """After the last local step: change `at.w` in place into what the client sends.
+
+        For compression, clipping, quantisation, noise (`at.normal()`). The mean, every `Sum` and
+        `finish` see what it leaves; a personal model is the client's own from before. Non-finite
+        numbers count as a divergence of the client. What is written between tensors, where rows
+        are padded with zeros (`at.layout.real`), is cleared.
+        """
+
     def finish(self, at: Clients) -> Rows:
-        """After the last local step: update `at.own`, `at.values`; return numbers [K, ...]."""
+        """After `upload`: update `at.own`, `at.values`; return numbers [K, ...].
+
+        `at.w` is read only.
+        """
         return {}
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:
@@ -259,6 +331,17 @@ def listed(terms: TermsLike) -> list[tuple[Tensor, Coefficient]]:
     return [t if isinstance(t, tuple) else (t, 1.0) for t in many]
 
 
-def overrides(piece: Any, method: str, of: type) -> bool:
-    """Whether a piece has its own version of a method of `of`."""
-    return getattr(type(piece), method) is not getattr(of, method)
+__all__ = [
+    "Clients",
+    "Coefficient",
+    "Cohort",
+    "Direction",
+    "Layout",
+    "Piece",
+    "Rows",
+    "Server",
+    "Sum",
+    "TermsLike",
+    "listed",
+    "overrides",
+]

@@ -26,6 +26,7 @@ from ..annealing import Schedulable
 from ..kernels import step
 from ..kernels._args import TermsLike
 from ._checks import check, check_number, check_word
+from ._hooks import overrides
 from .base import Algorithm
 from .drift import Drift
 from .optimizers import SAM, Optimizer
@@ -60,9 +61,9 @@ class ControlVariate(Drift):
             check_number("steps", self.steps, above=True)
 
     @property
-    def plain(self) -> bool:  # type: ignore[override]
+    def plain(self) -> bool:
         """A reset variate corrects nothing."""
-        return self.reset
+        return super().plain or (self.reset and not overrides(self, "correct", ControlVariate))
 
     @property
     def full_gradient(self) -> bool:  # type: ignore[override]

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from .. import kernels
+from ._hooks import base, overrides
 from .pieces import Cohort, Layout, Piece, Rows, Server
 
 
+@base
 @dataclass(frozen=True)
 class ServerRule(Piece):
     """Base of the server's rules; D is the weighted mean of the clients' updates."""
 
-    whole: ClassVar[bool] = False  # it needs the updates of the whole cohort at once
     rehearses: ClassVar[bool] = False  # the cohort trains twice per round, the first time for D
+
+    @property
+    def whole(self) -> bool:
+        """Whether it needs the updates of the whole cohort at once, for `reweigh`."""
+        return overrides(self, "reweigh", ServerRule)
+
+    def start_moment(self) -> float | None:
+        """What the second moment starts at, None for tau^2 of the kernel."""
+        return None
 
     def kernel(self, lr: float) -> kernels.Server:
         """The rule as `kernels.aggregate` takes it, with server learning rate `lr`."""
@@ -30,12 +40,19 @@ class ServerRule(Piece):
         rehearsed  [trained] float64, the mean update of the rehearsal, when there was one
         """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if isinstance(vars(cls).get("whole"), bool):
+            del cls.whole  # derived from `reweigh`
+
     def reweigh(
         self, models: Tensor, start: Tensor, cohort: Cohort, layout: Layout, backend: str
     ) -> tuple[Tensor, Rows]:
-        """With `whole`: the weights [C] or [L, C] of the updates, and numbers worth keeping.
+        """The weights [C] or [L, C] of the updates, and numbers worth keeping.
 
         models  [C, trained], the clients' models; start [trained], the model they received
+        cohort  with `train_loss`, `numbers` and, where the rule says `start_losses = True`,
+                `start_loss`
         """
         raise TypeError(f"{self.name} weighs every client by itself")
 

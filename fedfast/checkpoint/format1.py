@@ -52,7 +52,7 @@ def differences(sim: Simulation, found: Contents) -> list[str]:
     ours = {
         "dtype": str(sim.dtype),
         "clients": f"{data.num_clients} with {int(data.sizes.sum())} samples",
-        "algorithm": repr(sim.algorithm).replace(", keep_models=False", ""),
+        "algorithm": repr(sim.algorithm).replace(", keep_models=False", "").replace(", v0=None", ""),
         "seed": str(sim._engine.local.seed),
         "weights": str(sim.layout.parameters),
     }

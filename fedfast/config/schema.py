@@ -188,6 +188,9 @@ class RunConfig(Section):
         0.1, description="local learning rate of round 1, or {name: cosine, start: .., rounds: ..}"
     )
     lr_decay: Positive = Field(1.0, description="factor on lr after each round")
+    lr_decay_per: Literal["round", "client_epoch"] = Field(
+        "round", description="lr_decay after each round, or after each local epoch of a client"
+    )
     server_lr: Positive = Field(1.0, description="server learning rate")
     weight_decay: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="L2 factor of the local steps"

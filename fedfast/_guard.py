@@ -1,0 +1,44 @@
+"""What hooks may read and not write: found out by version counters, and by content where code of
+the user's runs, for compiled operations and numpy write without a word to torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number -> a word as wide
+
+
+class ReadOnly:
+    """Remembers tensors [..., width] by what a hook calls them, `check` tells if one was written.
+
+    content  whether to read them too: a pass over each, here and in `check`
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], content: bool) -> None:
+        self.tensors, self.content = dict(tensors), content
+        self.marks = {name: self._mark(t) for name, t in self.tensors.items()}
+
+    def _mark(self, t: Tensor) -> tuple[int, int]:
+        bits = 0
+        if self.content:
+            word = WORDS.get(t.element_size())
+            bits = int((t.view(word) if word and t.is_floating_point() else t).sum())
+        return t._version, bits
+
+    def check(self, algorithm: Any, hooks: str, remedy: str) -> None:
+        """Raise ValueError naming what was written to since."""
+        for name, t in self.tensors.items():
+            if self._mark(t) != self.marks[name]:
+                raise ValueError(
+                    f"{name}: expected to be read only in {hooks} of "
+                    f"{told(algorithm)}; got a write. {remedy}"
+                )
+
+
+def told(algorithm: Any) -> str:
+    """The classes whose code a user may have to look at."""
+    return " / ".join(type(part).__name__ for part in (algorithm, *algorithm.pieces))

@@ -1,0 +1,195 @@
+"""Which hooks a piece has of its own, and errors for hooks that would never be called.
+
+Every base (`Piece`, `Optimizer`, `Drift`, `ServerRule`, `FineTune`, `Algorithm`) is a `Hooked`.
+What its methods are when fedfast is imported is written down, so that a hook counts as replaced
+however that was done: in a subclass or mixin, on the class afterwards, on one object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from functools import cached_property
+from inspect import Parameter, signature
+from typing import Any
+
+CLOSE = 0.83  # of difflib: `after_steps` and `corect` are close, `correction` may be a helper
+
+_written: dict[type, dict[str, Any]] = {}  # class -> its attributes when it was made
+_bases: list[type] = []  # classes that introduce hooks
+
+
+class Hooked:
+    """Checks the names of a subclass's methods when the class is made."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _written[cls] = dict(vars(cls))
+        check_names(cls)
+
+
+def base(cls: type) -> type:
+    """Decorator of a class whose public methods are hooks."""
+    _bases.append(cls)
+    return cls
+
+
+def overrides(piece: Any, method: str, of: type) -> bool:
+    """Whether a piece has its own version of a method of `of`."""
+    found = getattr(piece, method)
+    return getattr(found, "__func__", found) is not _original(of, method)
+
+
+def _original(of: type, method: str) -> Any:
+    """The method of `of` as it was written, whatever was assigned to the class since."""
+    for cls in of.__mro__:
+        if method in _written.get(cls, {}):
+            return _written[cls][method]
+    return getattr(of, method)
+
+
+def depth(piece: Any, method: str) -> int:
+    """How far from the object a method is defined: -1 on itself, 0 in its class, ..."""
+    if method in vars(piece):
+        return -1
+    return next(i for i, cls in enumerate(type(piece).__mro__) if method in vars(cls))
+
+
+def foreign(piece: Any) -> bool:
+    """Whether any of its code is not fedfast's."""
+    if any(callable(value) for value in vars(piece).values()):
+        return True
+    return bool(list(_foreign_classes(type(piece)))) or any(
+        _written[cls].get(name) is not value
+        for cls in type(piece).__mro__
+        if cls in _written
+        for name, value in vars(cls).items()
+        if callable(value) and not name.startswith("_")
+    )
+
+
+def is_foreign(hook: Any) -> bool:
+    """Whether a hook is not as fedfast wrote it."""
+    function = getattr(hook, "__func__", hook)
+    return not any(
+        function is vars_.get(getattr(function, "__name__", ""))
+        for cls, vars_ in _written.items()
+        if cls.__module__.split(".")[0] == "fedfast"
+    )
+
+
+def _foreign_classes(cls: type) -> Iterator[type]:
+    for part in cls.__mro__:
+        if part.__module__.split(".")[0] not in ("fedfast", "builtins", "typing", "abc"):
+            yield part
+
+
+def _hooks(cls: type) -> dict[str, Any]:
+    """Public methods and properties that the bases of `cls` introduce: name -> as written."""
+    found: dict[str, Any] = {}
+    for part in reversed(cls.__mro__):
+        if part in _bases:
+            found |= {k: v for k, v in _written[part].items() if not k.startswith("_")}
+    kinds = (property, cached_property)
+    return {k: v for k, v in found.items() if callable(v) or isinstance(v, kinds)}
+
+
+def _known(cls: type) -> set[str]:
+    """Every public name that fedfast's classes give to `cls`."""
+    ours = [part for part in cls.__mro__ if part.__module__.split(".")[0] == "fedfast"]
+    return {name for part in ours for name in (*vars(part), *vars(part).get("__annotations__", {}))}
+
+
+def check_names(cls: type) -> None:
+    """Raise TypeError for a method that looks like a hook and would never be called."""
+    for part in _foreign_classes(cls):
+        fields = vars(part).get("__annotations__", {})
+        for name, value in vars(part).items():
+            if not name.startswith("_") and name not in fields:
+                _check_name(cls, name, value)
+
+
+def _check_name(cls: type, name: str, value: Any) -> None:
+    known = _known(cls)
+    method = callable(value) or isinstance(value, (property, classmethod, staticmethod))
+    if name in known or not (method or isinstance(value, (bool, tuple, dict, str))):
+        return
+    hooks = sorted(k for k in known if not k.startswith("_"))
+    plain = {k.replace("_", ""): k for k in hooks}
+    near = get_close_matches(name.replace("_", "").lower(), plain, n=1, cutoff=CLOSE)
+    if near:
+        hint = f"did you mean {plain[near[0]]!r}? A helper needs another name, or a leading '_'"
+        raise TypeError(f"{cls.__name__}.{name}: no hook has this name and none calls it; {hint}")
+    homes = [part.__name__ for part in _bases if name in _hooks(part)]
+    if method and homes:
+        raise TypeError(
+            f"{cls.__name__}.{name}: expected on a subclass of {homes[0]}, whose hook it is; "
+            "got it on a class where nothing calls it"
+        )
+
+
+def check_hooks(piece: Any) -> None:
+    """Raise TypeError for hooks of `piece` that cannot be called as they will be."""
+    check_names(type(piece))
+    for name, value in _hooks(type(piece)).items():
+        if isinstance(value, (property, cached_property)):
+            _check_trait(piece, name)
+        else:
+            _check_call(piece, name, value)
+    for name, value in _traits(type(piece)).items():
+        found = getattr(piece, name)
+        if callable(found) or isinstance(found, str) is not isinstance(value, str):
+            what = type(value).__name__
+            raise TypeError(f"{type(piece).__name__}.{name}: expected a {what}; got {found!r}")
+
+
+def _traits(cls: type) -> dict[str, Any]:
+    """The class attributes that say something of a piece: name -> default, but for None."""
+    found: dict[str, Any] = {}
+    for part in _bases:
+        if issubclass(cls, part):
+            found |= {
+                k: v
+                for k, v in _written[part].items()
+                if isinstance(v, (bool, tuple, str)) and not k.startswith("_")
+            }
+    return found
+
+
+def _check_trait(piece: Any, name: str) -> None:
+    if callable(getattr(piece, name)):
+        raise TypeError(
+            f"{type(piece).__name__}.{name}: expected a value or a property; got a method"
+        )
+
+
+def _check_call(piece: Any, name: str, value: Any) -> None:
+    found = getattr(piece, name)
+    label = f"{type(piece).__name__}.{name}"
+    if not callable(found):
+        raise TypeError(f"{label}: expected a method; got {found!r}")
+    if getattr(found, "__func__", None) is value:
+        return
+    asked = [p for p in list(signature(value).parameters.values())[1:]]
+    positional = [p.name for p in asked if p.kind is not Parameter.VAR_KEYWORD]
+    try:
+        signature(found).bind(*positional)
+    except TypeError:
+        raise TypeError(
+            f"{label}: expected the arguments ({', '.join(positional)}); got {signature(found)}"
+        ) from None
+    except ValueError:  # a callable that does not tell its signature
+        return
+
+
+def returned(owner: Any, hook: str, value: Any, kind: Any, expected: str) -> Any:
+    """`value` if it is of `kind`. Raises TypeError naming the class and its hook."""
+    if isinstance(value, kind):
+        return value
+    raise TypeError(f"{type(owner).__name__}.{hook}: expected {expected}; got {value!r:.200}")
+
+
+def named(owner: Any, hook: str, value: Any) -> Mapping[str, Any]:
+    """A hook's mapping by name; None, a forgotten return, is an empty one."""
+    found = {} if value is None else value
+    return returned(owner, hook, found, Mapping, "a mapping by name")  # type: ignore[no-any-return]
