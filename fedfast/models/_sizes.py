@@ -15,7 +15,8 @@ def size(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: expected an integer; got {value!r}")
     if not 1 <= value <= LARGEST:
-        raise ValueError(f"{name}: expected 1 <= {name} <= {LARGEST}; got {value}")
+        bound = "at least 1" if value < 1 else f"at most {LARGEST}"
+        raise ValueError(f"{name}: expected {bound}; got {value}")
     return value
 
 
