@@ -173,6 +173,9 @@ void begin_noting(Plan& plan) {
   Plan::noting() = &plan;
 }
 
+// Whichever plan this thread notes: a signal may have kept it from its own end.
+void forget_noting() { Plan::noting() = nullptr; }
+
 void end_noting(Plan& plan) {
   if (Plan::noting() == &plan) Plan::noting() = nullptr;
 }
@@ -216,6 +219,7 @@ bool run_steps_of(const Plan& first, const Plan& rest, Address steps, int64_t cl
 void bind_plan(py::module_& m) {
   m.def("feed", &feed_any);
   m.def("tally", &tally_any);
+  m.def("forget_noting", &forget_noting);
   py::class_<Plan>(m, "Plan")
       .def(py::init<>())
       .def("begin", &begin_noting)

@@ -203,6 +203,7 @@ class Simulation:
         program, self.generic_because = program_for(
             self._model, layout, loss, trial, self.algorithm.local.own_loss
         )
+        forget_noting()  # which a signal may have left behind
         if program is not None and verify:
             few = data.order[spread(len(data.order))]
             with torch_threads(self.threads):

@@ -85,7 +85,7 @@ def forget_noting() -> None:
     """Operations are done again, not noted, whatever has broken off the noting of a plan."""
     if _native.module is not None:
         _native.noting.kept = None
-        _native.module.Plan().end()
+        _native.module.forget_noting()
 
 
 def feed(rows: Tensor, count: Tensor, rows_now: Tensor, count_now: Tensor) -> None:
