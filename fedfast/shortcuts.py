@@ -44,9 +44,7 @@ def plainly_sharp(local: Optimizer) -> bool:
     """Whether its ascent is SAM's and its descent along the gradient there alone."""
     if not isinstance(local, SAM) or local.keeps or not local.looks:
         return False
-    return not any(
-        overrides(local, name, SAM) for name in ("ascend", "objective", "scales", "terms")
-    )
+    return not any(overrides(local, name, SAM) for name in ("ascend", "objective", "scales"))
 
 
 def recorder_for(

@@ -100,7 +100,8 @@ in a round, for K clients at a time:
 - `upload(at)` may change `at.w` in place: compression, clipping, noise (`at.normal()`, keyed by
   seed, round and client). The mean, `sums` and `finish`, so the state that a drift derives from
   `at.w` too, see what it leaves; a personal model is the client's own from before. What is not
-  finite makes the client diverge. A `rehearses` rule's first exchange is uploaded too, but keeps no client state.
+  finite makes the client diverge. A `rehearses` rule's first exchange is uploaded
+  too, but keeps no client state.
 - `after_step(at)` may change `at.w` in place. In `finish` the model is read only, `at.start` and
   `at.server` are so everywhere: a write raises ValueError.
 - `reweigh` finds `cohort.train_loss` (mean over the local steps), `cohort.start_loss` (of the model
