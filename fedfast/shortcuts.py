@@ -44,6 +44,7 @@ def plainly_sharp(local: Optimizer) -> bool:
     """Whether its ascent is SAM's and its descent along the gradient there alone."""
     if not isinstance(local, SAM) or local.keeps or not local.looks:
         return False
+    # `terms` of SAM's that keep no first gradient are `g` alone; a user's own are `shown`.
     return not any(overrides(local, name, SAM) for name in ("ascend", "objective", "scales"))
 
 
