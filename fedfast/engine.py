@@ -268,6 +268,8 @@ class Engine:
             held = self._guarded(at, {})
             losses = trainer.train(sent, batches, at, everything)
             held.check(self.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
+            at = replace(at)  # recorded steps may hold on to the other
+            del at.g  # fused steps leave it half written: no hook after them can take it for one
             seen = batches.count.sum(dim=1).clamp(min=1)
             at.train_loss = losses / seen.to(losses)
             return at, losses, int(batches.count.sum())

@@ -211,3 +211,9 @@ def test_a_model_bound_anew_is_an_error_after_a_step_and_in_upload():
         kind = type("Mine", (Drift,), {hook: lambda self, at: bound(at)})
         with pytest.raises(ValueError, match=rf"at\.w.*{hook}.*Mine|at\.w: {hook}"):
             weights(Algorithm(drift=kind()))
+
+
+def test_the_gradient_of_a_fused_step_is_not_on_show_afterwards():
+    kind = type("Mine", (Drift,), {"finish": lambda self, at: {"g": at.g.norm(dim=1)}})
+    with pytest.raises(AttributeError, match="'g'"):
+        weights(Algorithm(drift=kind()))

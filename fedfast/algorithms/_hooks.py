@@ -192,4 +192,4 @@ def returned(owner: Any, hook: str, value: Any, kind: Any, expected: str) -> Any
 def named(owner: Any, hook: str, value: Any) -> Mapping[str, Any]:
     """A hook's mapping by name; None, a forgotten return, is an empty one."""
     found = {} if value is None else value
-    return returned(owner, hook, found, Mapping, "a mapping by name")  # type: ignore[no-any-return]
+    return returned(owner, hook, found, Mapping, "a mapping by name")

@@ -229,4 +229,4 @@ def check_combination(algorithm: Algorithm) -> None:
 
 def _no_direction(drift: Drift, found: object) -> Direction:
     """Raise TypeError for what `correct` returned."""
-    return returned(drift, "correct", found, Direction, "a Direction")  # type: ignore[no-any-return]
+    return returned(drift, "correct", found, Direction, "a Direction")

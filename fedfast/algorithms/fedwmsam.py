@@ -36,11 +36,11 @@ from .optimizers import Optimizer
 from .pieces import Clients, Cohort, Direction, Rows, Server, Sum, listed
 from .scaffold import ControlVariate
 
-Terms = list[tuple[Tensor, float]]
+Terms = list[tuple[Tensor, float | Tensor]]
 VARIANTS = ("paper", "official")
 
 
-def _delta(at: Clients, scale: float) -> Terms:
+def _delta(at: Clients, scale: float | Tensor) -> Terms:
     """`scale * Delta_k`, as terms."""
     alpha = at.scalars["alpha"]
     apart = scale * alpha / (1.0 - alpha)
@@ -73,7 +73,7 @@ class GuidedSAM(Optimizer):
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = v + rho delta / (|delta| + eps)`."""
         official = self.variant == "official"
-        moved = _delta(at, float(at.step) if official else -at.lr * at.step)
+        moved = _delta(at, float(at.step) if official else -at.lr_so_far())
         rho = at_round(self.rho, at.round) * (-1.0 if official else 1.0)
         terms = [(at.start, 1.0), (at.w, -1.0), *moved]
         perturb(at.w, terms, rho, out=out, eps=self.eps, backend=at.backend)

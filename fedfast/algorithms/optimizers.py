@@ -32,8 +32,6 @@ class Optimizer(Piece):
     momentum: float = 0.0
     nesterov: bool = False
 
-    looks: ClassVar[bool] = True  # `ahead` depends on the gradient at `w`: two per step
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in ("ascends", "layered", "own_loss"):
@@ -59,6 +57,11 @@ class Optimizer(Piece):
     def ascends(self) -> bool:
         """Whether the step's gradient is taken at `ahead`, not at `w`."""
         return any(overrides(self, name, Optimizer) for name in ("ascend", "scales"))
+
+    @property
+    def looks(self) -> bool:
+        """Whether `ahead` depends on the gradient at `w`: two per step. A class may say False."""
+        return self.ascends
 
     @property
     def layered(self) -> bool:

@@ -152,6 +152,13 @@ class Clients:
             cut[name] = Table({row: t[:count] for row, t in getattr(self, name).items()})
         return replace(self, **cut)
 
+    def lr_so_far(self) -> float | Tensor:
+        """The learning rates of the steps before this one, summed: a number, or one per client."""
+        if self.decay == 1.0:
+            return self.lr * self.step
+        epochs = [self.values["epochs"] + self.epoch(s) for s in range(self.step)]
+        return self.lr * sum((self.decay**e for e in epochs), torch.zeros_like(self.steps))
+
     def epoch(self, step: int) -> Tensor:
         """The local epoch that `step` belongs to, for each client. [K] float64"""
         return (step * self.epochs / self.steps).floor()

@@ -88,6 +88,33 @@ the fused operations; a page never loops over parameters or clients. `examples/o
 a whole one, run by the tests; `fedfast/algorithms/pieces.py` lists what a piece can be asked. Pass
 an object of the class to `Simulation`; to reach it by name from configs, add it to `PAGES` in
 `fedfast/algorithms/__init__.py`.
+
+A hook counts however it was given: in a subclass or mixin, on the class later, on one object. Order
+in a round, for K clients at a time:
+
+    client_rows gathered -> begin(at)
+    per step    rate, ascend or scales, objective, terms, correct, then after_step(at)
+    then        the personal model is kept -> upload(at) -> mean -> finish(at) -> sums
+    server      reweigh(models, start, cohort, ...) -> settle(server, cohort, numbers) -> added
+
+- `upload(at)` may change `at.w` in place: compression, clipping, noise (`at.normal()`, keyed by
+  seed, round and client). The mean, `sums` and `finish`, so the state that a drift derives from
+  `at.w` too, see what it leaves; a personal model is the client's own from before. What is not
+  finite makes the client diverge. A `rehearses` rule's first exchange is uploaded
+  too, but keeps no client state.
+- `after_step(at)` may change `at.w` in place. In `finish` the model is read only, `at.start` and
+  `at.server` are so everywhere: a write raises ValueError.
+- `reweigh` finds `cohort.train_loss` (mean over the local steps), `cohort.start_loss` (of the model
+  sent, on all local samples; the class says `start_losses = True`) and `cohort.numbers` (what
+  `finish` returned). `examples/fair_and_private.py`: q-FFL, top-k with error feedback,
+  clip and noise.
+- Rows have zeros between tensors: keep them zero (`at.layout.real`, `at.layout.parameters`). Norms
+  of torch depend in their last bit on how many clients stand in a tensor; those of
+  `fedfast.kernels` do not.
+- A public method whose name is close to a hook's, or that is another piece's hook, other arguments
+  than the hook's, and other return types raise TypeError naming class and hook.
+- `looks = False` says that `ascend` needs no gradient, which saves one per step. A `rate` of one's
+  own beside SCAFFOLD, FedCM and the like needs `lr_total` too.
 """
 
 
