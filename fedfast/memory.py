@@ -149,8 +149,16 @@ def plan(
                 f"memory: expected at least {(fixed + each) / GIB:.3g} GiB; got {memory}. "
                 f"Needed are{table}"
             )
-    fits = (budget - fixed) // each
-    return Plan(max(1, min(cohort, fits if chunk is None else chunk)), cohort, each, fixed, budget)
+    # No smaller K makes clients' rows fit: "auto" chooses by what K changes, and tells the rest.
+    beside = fixed - clients if memory == "auto" else fixed
+    fits = (budget - beside) // each if chunk is None else chunk
+    made = Plan(max(1, min(cohort, fits)), cohort, each, fixed, budget)
+    if memory == "auto" and clients > 0 and fixed + made.chunk * each > budget:
+        logging.getLogger("fedfast").warning(
+            "memory: the run needs up to %s, %s of them rows of clients; its share of free memory "
+            "is %s", _size(fixed + made.chunk * each), _size(clients), _size(budget)
+        )  # fmt: skip
+    return made
 
 
 class Halving(Generic[T]):

@@ -50,3 +50,12 @@ def test_a_budget_too_small_says_for_what() -> None:
         fedfast.Simulation(mlp(), federation(sizes), "scaffold", memory=1e-7, **settings)
     for part in ("samples", "server's rows", "clients' rows", "one client"):
         assert part in str(said.value)
+
+
+def test_many_rows_of_clients_do_not_take_clients_from_training(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 4 * (50 + 700))
+    made = memory.plan("auto", None, 50, 100, 50, 1000, torch.device("cpu"), 5000)
+    assert (made.chunk, made.fixed) == (7, 5050)
+    assert "needs up to 5.62 KiB" in caplog.text
