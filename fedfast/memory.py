@@ -70,27 +70,25 @@ def server_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
     return layout.stride * (rows * layout.dtype.itemsize + 8 * (2 + own))
 
 
-def client_bytes(layout: FlatLayout, algorithm: Algorithm, population: int, trained: int) -> int:
-    """Bytes of the rows that clients keep between rounds, at their peak: one kind of row grows at
-    a time, and while it does its old and its new table are there.
+def client_bytes(
+    layout: FlatLayout, algorithm: Algorithm, population: int, rounds: int, cohort: int
+) -> int:
+    """Bytes of the rows that clients keep between rounds, at their peak.
 
-    trained  clients that take part in some round, at most
+    A round writes its cohort's rows beside the ones that hold, so that there are at most
+    min(rounds C, N + C) places. The peak is either when the tables grow, one kind of row at a time
+    and only what is copied being in memory twice, or when sums of changes read the former rows.
     """
-    rows = algorithm.client_rows()
-    if not rows:
+    kinds = algorithm.client_rows()
+    if not kinds:
         return 0
-    row = layout.stride * layout.dtype.itemsize
-    held, before = min(GROWTH, population), 0
-    while held < trained:
-        held, before = min(2 * held, population), held
-    models = int("model" in rows.values())
-    return row * (len(rows) * min(trained, population) + before + models)
-
-
-def change_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
-    """Bytes per client of its former row, which sums of changes of such rows are taken from."""
-    sums = bool(algorithm.client_rows()) and bool(algorithm.server_rows())
-    return layout.stride * layout.dtype.itemsize if sums else 0
+    limit = population + cohort
+    places, held, before = min(rounds * cohort, limit), 0, 0
+    while held < places:
+        held, before = max(cohort, min(max(GROWTH, 2 * held), limit)), held
+    changes = cohort if algorithm.server_rows() else 0
+    peak = max((len(kinds) + 1) * before, len(kinds) * places + changes)
+    return layout.stride * layout.dtype.itemsize * (peak + int("model" in kinds.values()))
 
 
 def cohort_bytes(layout: FlatLayout, algorithm: Algorithm, cohort: int) -> int:
@@ -151,8 +149,16 @@ def plan(
                 f"memory: expected at least {(fixed + each) / GIB:.3g} GiB; got {memory}. "
                 f"Needed are{table}"
             )
-    fits = (budget - fixed) // each
-    return Plan(max(1, min(cohort, fits if chunk is None else chunk)), cohort, each, fixed, budget)
+    # No smaller K makes clients' rows fit: "auto" chooses by what K changes, and tells the rest.
+    beside = fixed - clients if memory == "auto" else fixed
+    fits = (budget - beside) // each if chunk is None else chunk
+    made = Plan(max(1, min(cohort, fits)), cohort, each, fixed, budget)
+    if memory == "auto" and clients > 0 and fixed + made.chunk * each > budget:
+        logging.getLogger("fedfast").warning(
+            "memory: the run needs up to %s, %s of them rows of clients; its share of free memory "
+            "is %s", _size(fixed + made.chunk * each), _size(clients), _size(budget)
+        )  # fmt: skip
+    return made
 
 
 class Halving(Generic[T]):

@@ -222,9 +222,7 @@ class Simulation:
             memory,
             chunk,
             self.schedule.largest_cohort,
-            memories.bytes_per_client(layout, self.algorithm)
-            + memories.change_bytes(layout, self.algorithm)
-            + activations,
+            memories.bytes_per_client(layout, self.algorithm) + activations,
             memories.server_bytes(layout, self.algorithm),
             memories.data_bytes(data),
             self.device,
@@ -232,9 +230,7 @@ class Simulation:
         )
         logging.getLogger("fedfast").info("%s", self.memory)
         module = self._model
-        generic = GenericPath(
-            module, layout, loss_fn, self.threads, traits, right, precision, seed
-        )
+        generic = GenericPath(module, layout, loss_fn, self.threads, traits, right, precision, seed)
 
         @cache
         def judge() -> Judge:
@@ -274,8 +270,7 @@ class Simulation:
     def _kept_bytes(self, layout: FlatLayout, population: int) -> int:
         """Bytes of what clients keep between rounds and of what a round keeps of its cohort."""
         cohort = self.schedule.largest_cohort
-        trained = min(population, self.rounds * cohort)
-        kept = memories.client_bytes(layout, self.algorithm, population, trained)
+        kept = memories.client_bytes(layout, self.algorithm, population, self.rounds, cohort)
         return kept + memories.cohort_bytes(layout, self.algorithm, cohort)
 
     def _judged_bytes(self, program: Program | None, layout: FlatLayout) -> int:

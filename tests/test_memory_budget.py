@@ -34,10 +34,13 @@ def test_a_run_takes_what_its_plan_says(budget: str) -> None:
 def test_rows_that_clients_keep_are_counted() -> None:
     layout = FlatLayout.of(nn.Linear(10, 10), torch.float32)
     row = layout.stride * 4
-    assert memory.client_bytes(layout, FedAvg(), 1000, 1000) == 0
-    assert memory.client_bytes(layout, SCAFFOLD(), 1000, 10) == 10 * row
-    # 64 rows are copied to a table of 128, those to one of 200
-    assert memory.client_bytes(layout, SCAFFOLD(), 200, 150) == (150 + 128) * row
+    assert memory.client_bytes(layout, FedAvg(), 1000, 9, 10) == 0
+    # the one round's own, and their former rows while sums of changes are taken
+    assert memory.client_bytes(layout, SCAFFOLD(), 1000, 1, 10) == (10 + 10) * row
+    # 64 rows are copied to a table of 128, which is more than 90 places and 30 former rows
+    assert memory.client_bytes(layout, SCAFFOLD(), 150, 3, 30) == 2 * 64 * row
+    # never more places than clients and a cohort beside them; 128 rows were copied on the way
+    assert memory.client_bytes(layout, SCAFFOLD(), 150, 99, 30) == 2 * 128 * row
 
 
 def test_a_budget_too_small_says_for_what() -> None:
@@ -47,3 +50,12 @@ def test_a_budget_too_small_says_for_what() -> None:
         fedfast.Simulation(mlp(), federation(sizes), "scaffold", memory=1e-7, **settings)
     for part in ("samples", "server's rows", "clients' rows", "one client"):
         assert part in str(said.value)
+
+
+def test_many_rows_of_clients_do_not_take_clients_from_training(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 4 * (50 + 700))
+    made = memory.plan("auto", None, 50, 100, 50, 1000, torch.device("cpu"), 5000)
+    assert (made.chunk, made.fixed) == (7, 5050)
+    assert "needs up to 5.62 KiB" in caplog.text
