@@ -21,7 +21,7 @@ from .constants import cast
 from .copies import copy_of, refuse_hooks
 from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
 from .data.claims import check_room
-from .generic import Loss, Traits, probe, single_sample_trouble
+from .generic import Loss, Traits, probe, refused, single_sample_trouble
 from .isolation import kept_random_state
 from .losses import Tried
 from .metrics import METRICS, Metric, metric_for
@@ -180,8 +180,14 @@ def tried(
     """
     at = torch.linspace(0, len(data.order) - 1, TRIED, dtype=torch.float64).long().unique()
     part = data.bank.take(data.order[at.to(data.order.device)])
-    with torch.no_grad(), torch.random.fork_rng():
-        outputs = copy_of(model).eval()(part.inputs(dtype))
+    x = part.inputs(dtype)
+    with refused(x, " in evaluation mode"), torch.no_grad(), torch.random.fork_rng():
+        outputs = copy_of(model).eval()(x)
+    if not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
+        came = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ValueError(
+            f"model: expected outputs [{len(x)}, ...] in evaluation mode; got {came}"
+        )
     if value == "cross_entropy":
         _classifies(outputs, data.y)
     found = Tried(loss_fn, outputs, False)

@@ -284,16 +284,11 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
     trial = cast(copy_of(module), x.device, dtype).train()
     before, still = states(), snapshot(trial)
     begin = time.perf_counter()
-    try:
-        with torch.enable_grad():
-            logits = trial(x)
-        with torch.no_grad():
-            trial.eval()(x)
-        trial.train()
-    except Exception as error:
-        raise ValueError(
-            f"model: it cannot take data of shape {list(x.shape)} ({type(error).__name__}: {error})"
-        ) from error
+    with refused(x), torch.enable_grad():
+        logits = trial(x)
+    with refused(x, " in evaluation mode"), torch.no_grad():
+        trial.eval()(x)
+    trial.train()
     drew = not same(before, states())
     restore(before)
     if not isinstance(logits, Tensor) or logits.ndim == 0 or len(logits) != len(x):
@@ -303,6 +298,18 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
     seconds = time.perf_counter() - begin
     classes = logits[0].numel() if logits.ndim == 1 else logits.shape[1]
     return Traits(classes, drew, seconds, changed(trial, still))
+
+
+@contextmanager
+def refused(x: Tensor, mode: str = "") -> Iterator[None]:
+    """What a module raises on `x` as a ValueError that names it."""
+    try:
+        yield
+    except Exception as error:  # whatever the user's own code raises
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"model: it cannot take data of shape {list(x.shape)}{mode} ({said})"
+        ) from error
 
 
 def single_sample_trouble(module: nn.Module, x: Tensor) -> str:

@@ -20,11 +20,12 @@ from . import memory as memories
 from .algorithms import Algorithm
 from .checkpoint.identity import options
 from .copies import copy_of
-from .data import Augment, FederatedData
+from .data import Augment, FederatedData, Samples
 from .engine import Engine, EngineSettings, Outcome
 from .feed import Feed
 from .generic import GenericPath, Loss, torch_threads
 from .history import History, Row
+from .isolation import kept_random_state, seed_all
 from .kernels import _launch
 from .kernels._args import PRECISIONS
 from .kernels.plan import forget_noting
@@ -340,8 +341,19 @@ class Simulation:
             samples = doors.test(test, self._engine.data, self._tried, self.device, self.dtype)
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
-        with torch_threads(self.threads), doors.own_random_state(self._tried.random):
-            return self._judge().evaluate(self._engine.state.row, samples)
+        with torch_threads(self.threads):
+            return self._judged(self._engine.state.row, samples)
+
+    def _judged(self, row: Tensor, samples: Samples) -> tuple[float, float]:
+        """(accuracy, loss) of a model's row; a loss that draws does so alike at every evaluation.
+
+        Modules that draw are seeded by the generic path, batch by batch.
+        """
+        if not self._tried.random:
+            return self._judge().evaluate(row, samples)
+        with kept_random_state():
+            seed_all(self._generic.seed)
+            return self._judge().evaluate(row, samples)
 
     def evaluate_clients(self) -> ClientScores:
         """The global and the personal models on each client's own test part.
@@ -446,7 +458,7 @@ class Simulation:
         due, figures = self._due(t, after.stopped), (math.nan, math.nan)
         with torch_threads(self.threads):
             if due and self._test is not None:
-                figures = self._judge().evaluate(after.server.row, self._test)
+                figures = self._judged(after.server.row, self._test)
             scores = self._personal.scores(after).columns() if due and self._personal.test else {}
         return *figures, scores
 
