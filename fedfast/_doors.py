@@ -185,9 +185,7 @@ def tried(
         outputs = copy_of(model).eval()(x)
     if not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
         came = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ValueError(
-            f"model: expected outputs [{len(x)}, ...] in evaluation mode; got {came}"
-        )
+        raise ValueError(f"model: expected outputs [{len(x)}, ...] in evaluation mode; got {came}")
     if value == "cross_entropy":
         _classifies(outputs, data.y)
     found = Tried(loss_fn, outputs, False)
@@ -211,6 +209,22 @@ def _classifies(outputs: Tensor, y: Tensor) -> None:
         raise ValueError(
             f"clients: expected class labels [n] for the loss 'cross_entropy'; got targets "
             f"{list(y.shape)} {y.dtype}: give a callable loss"
+        )
+
+
+def by_class(algorithm: Algorithm, outputs: Tensor, y: Tensor) -> None:
+    """Refuse an algorithm that keeps something per class where targets are no classes.
+
+    outputs  [k, ...] of the model, y [n, ...] all targets
+    """
+    if not algorithm.local.by_class:
+        return
+    width = outputs.shape[1] if outputs.ndim == 2 else 0
+    if y.ndim != 1 or int(y.max()) >= width:
+        raise ValueError(
+            f"algorithm: {algorithm.name!r} keeps a distribution per class: expected one output "
+            f"per class and class labels [n]; got outputs {['n', *outputs.shape[1:]]} and targets "
+            f"{['n', *y.shape[1:]]}"
         )
 
 

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,7 @@ from .personal import ClientScores, Judge, Personal
 from .programs import Program, ProgramPath, bytes_per_client
 from .programs.judge import judge_bytes, judge_for
 from .programs.verify import difference, spread
+from .rounding import rounding
 from .schedule import SAMPLINGS, Round, Schedule
 from .state import Committed
 
@@ -175,6 +177,7 @@ class Simulation:
         self._model, traits = doors.model(model, data, self.device, self.dtype)
         self._tried, y = doors.tried(loss, loss_fn, self._model, data, self.dtype)
         traits = replace(traits, random=traits.random or self._tried.random)
+        doors.by_class(self.algorithm, self._tried.outputs, data.y)
         right = doors.metric(metric, self._tried, data, y)
         self._test = doors.test(test, data, self._tried, self.device, self.dtype)
         if drop_last and schedule is None:
@@ -228,9 +231,7 @@ class Simulation:
         )
         logging.getLogger("fedfast").info("%s", self.memory)
         module = self._model
-        generic = GenericPath(
-            module, layout, loss_fn, self.threads, traits, right, precision, seed
-        )
+        generic = GenericPath(module, layout, loss_fn, self.threads, traits, right, precision, seed)
 
         @cache
         def judge() -> Judge:
@@ -408,7 +409,7 @@ class Simulation:
         forget_noting()
         self._generic.wait()
         begin = time.perf_counter()
-        with torch_threads(self.threads), doors.own_random_state(self._engine.trainer.path.random):
+        with self._training():
             plan = self.schedule.round(t)
             rehearses = self.algorithm.server.rehearses
             rehearsal = self.schedule.round(t, exchange=1) if rehearses else None
@@ -419,14 +420,24 @@ class Simulation:
         self._engine.committed = replace(after, rows=(*after.rows, row))
         return row
 
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Torch's threads, random numbers and precision, as local steps want them."""
+        random, precision = self._engine.trainer.path.random, self._generic.precision
+        with (
+            torch_threads(self.threads),
+            doors.own_random_state(random),
+            rounding(precision),
+        ):
+            yield
+
     def _concluded(self, t: int, lr: float, outcome: Outcome) -> Committed:
         """What round `t` leaves, with what the last round adds to it."""
         stops = self._status(outcome) != "ok" and self._on_divergence == "stop"
         after, last = replace(outcome.after, stopped=stops, tuned=None), t + 1 == self.rounds
         if not last or stops or self.algorithm.fine_tune is None:
             return after
-        random = self._engine.trainer.path.random
-        with torch_threads(self.threads), doors.own_random_state(random):
+        with self._training():
             return replace(after, tuned=self._personal.fine_tune(after.server.row, t + 1, lr))
 
     def _row(

@@ -1,11 +1,14 @@
 """Evaluation before round 1 and after: what fails in it is named, what draws in it is keyed."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from fedfast import FederatedData, Simulation
+from fedfast.models import Stochastic
 
 X = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
 Y = X[:, :3].argmax(1)
@@ -74,3 +77,29 @@ def test_a_loss_that_draws_is_keyed_in_evaluation(model):
         return found[0]
 
     assert figures(0, 1) == figures(0, 2)
+
+
+@pytest.mark.parametrize(
+    ("columns", "y"),
+    [(4, (X[:, :4] > 0).float()), (1, (X[:, 0] > 0).long())],
+)
+def test_an_algorithm_of_classes_refuses_other_targets(columns, y):
+    model = Stochastic(nn.Linear(5, 6), nn.Linear(3, columns))
+    data = FederatedData.from_arrays([X], [y])
+    with pytest.raises(ValueError, match="^algorithm: 'fedcr' keeps a distribution per class"):
+        Simulation(model, data, "fedcr", loss=nn.BCEWithLogitsLoss(), rounds=1)
+
+
+def test_targets_that_are_lists_of_classes_have_no_accuracy():
+    y = torch.tensor([[2, 0, -1], [1, -1, -1]]).repeat(30, 1)
+    data = FederatedData.from_arrays([X], [y])
+    sim = Simulation(nn.Linear(5, 3), data, loss=nn.MultiLabelMarginLoss(), test=(X, y))
+    accuracy, loss = sim.evaluate()
+    assert math.isnan(accuracy)
+    assert loss == pytest.approx(nn.MultiLabelMarginLoss()(sim.model()(X), y).item(), rel=1e-6)
+
+
+def test_a_margin_of_zero_targets_is_refused():
+    data = FederatedData.from_arrays([X], [(X[:, 0] > 0).long()])
+    with pytest.raises(ValueError, match="^clients: expected targets -1 and 1 for this loss"):
+        Simulation(nn.Linear(5, 1), data, loss=nn.SoftMarginLoss())

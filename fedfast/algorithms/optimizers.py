@@ -30,6 +30,7 @@ class Optimizer(Piece):
     nesterov: bool = False
 
     own_loss: ClassVar[str] = ""  # why gradients are not those of the run's loss alone
+    by_class: ClassVar[bool] = False  # the objective reads targets as classes of the outputs
     ascends: ClassVar[bool] = False  # the step's gradient is taken at `ahead`, not at `w`
     looks: ClassVar[bool] = False  # and `ahead` depends on the gradient at `w`: two per step
     layered: ClassVar[bool] = False  # `ahead = w + s g` with a number for each tensor, `scales`
