@@ -23,7 +23,7 @@ from .constants import cast
 from .copies import copy_of, refuse_hooks
 from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
 from .data.claims import check_room
-from .generic import Loss, Traits, probe, single_sample_trouble
+from .generic import Loss, Traits, probe, refused, single_sample_trouble
 from .isolation import kept_random_state
 from .losses import Tried
 from .metrics import METRICS, Metric, metric_for
@@ -202,8 +202,12 @@ def tried(
     """
     at = torch.linspace(0, len(data.order) - 1, TRIED, dtype=torch.float64).long().unique()
     part = data.bank.take(data.order[at.to(data.order.device)])
-    with torch.no_grad(), torch.random.fork_rng():
-        outputs = copy_of(model).eval()(part.inputs(dtype))
+    x = part.inputs(dtype)
+    with refused(x, " in evaluation mode"), torch.no_grad(), torch.random.fork_rng():
+        outputs = copy_of(model).eval()(x)
+    if not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
+        came = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ValueError(f"model: expected outputs [{len(x)}, ...] in evaluation mode; got {came}")
     if value == "cross_entropy":
         _classifies(outputs, data.y)
     found = Tried(loss_fn, outputs, False)
@@ -227,6 +231,22 @@ def _classifies(outputs: Tensor, y: Tensor) -> None:
         raise ValueError(
             f"clients: expected class labels [n] for the loss 'cross_entropy'; got targets "
             f"{list(y.shape)} {y.dtype}: give a callable loss"
+        )
+
+
+def by_class(algorithm: Algorithm, outputs: Tensor, y: Tensor) -> None:
+    """Refuse an algorithm that keeps something per class where targets are no classes.
+
+    outputs  [k, ...] of the model, y [n, ...] all targets
+    """
+    if not algorithm.local.by_class:
+        return
+    width = outputs.shape[1] if outputs.ndim == 2 else 0
+    if y.ndim != 1 or int(y.max()) >= width:
+        raise ValueError(
+            f"algorithm: {algorithm.name!r} keeps a distribution per class: expected one output "
+            f"per class and class labels [n]; got outputs {['n', *outputs.shape[1:]]} and targets "
+            f"{['n', *y.shape[1:]]}"
         )
 
 

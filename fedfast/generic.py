@@ -97,11 +97,10 @@ class GenericPath:
 
     def _each_worker(self, work: Callable[[int], T]) -> list[T]:
         """Run `work(worker)` for all workers, every one on a single intra-operation thread."""
-        with rounding(self.precision):
-            if self.workers == 1:
-                with torch_threads(1):
-                    return [work(0)]
-            return self._side_by_side(work)
+        if self.workers == 1:
+            with torch_threads(1):
+                return [work(0)]
+        return self._side_by_side(work)
 
     def _side_by_side(self, work: Callable[[int], T]) -> list[T]:
         self.wait()
@@ -155,6 +154,7 @@ class GenericPath:
         g        [K, >= trained]  out, `g[:, :trained]`
         losses   [K]              out
         objective  an algorithm's loss in the place of the run's
+        The caller sets `rounding`, once a round: it takes as long as small operations do.
         """
         count, loss = batch.count.tolist(), objective or run_loss
 
@@ -214,7 +214,7 @@ class GenericPath:
                     for i in range(worker, len(starts), self.workers)
                 ]
 
-        with kept_random_state():
+        with kept_random_state(), rounding(self.precision):
             found = [part for made in self._each_worker(work) for part in made]
         parts = [part for _, part in sorted(found, key=lambda made: made[0])]
         return total(self.loss, parts, samples.y)
@@ -243,7 +243,7 @@ class GenericPath:
             with torch.no_grad():
                 return [one(worker, row(), part) for row, part in jobs[worker :: self.workers]]
 
-        with kept_random_state():
+        with kept_random_state(), rounding(self.precision):
             found = self._each_worker(work)
         return [found[i % self.workers][i // self.workers] for i in range(len(jobs))]
 
@@ -284,16 +284,11 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
     trial = cast(copy_of(module), x.device, dtype).train()
     before, still = states(), snapshot(trial)
     begin = time.perf_counter()
-    try:
-        with torch.enable_grad():
-            logits = trial(x)
-        with torch.no_grad():
-            trial.eval()(x)
-        trial.train()
-    except Exception as error:
-        raise ValueError(
-            f"model: it cannot take data of shape {list(x.shape)} ({type(error).__name__}: {error})"
-        ) from error
+    with refused(x), torch.enable_grad():
+        logits = trial(x)
+    with refused(x, " in evaluation mode"), torch.no_grad():
+        trial.eval()(x)
+    trial.train()
     drew = not same(before, states())
     restore(before)
     if not isinstance(logits, Tensor) or logits.ndim == 0 or len(logits) != len(x):
@@ -303,6 +298,18 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
     seconds = time.perf_counter() - begin
     classes = logits[0].numel() if logits.ndim == 1 else logits.shape[1]
     return Traits(classes, drew, seconds, changed(trial, still))
+
+
+@contextmanager
+def refused(x: Tensor, mode: str = "") -> Iterator[None]:
+    """What a module raises on `x` as a ValueError that names it."""
+    try:
+        yield
+    except Exception as error:  # whatever the user's own code raises
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"model: it cannot take data of shape {list(x.shape)}{mode} ({said})"
+        ) from error
 
 
 def single_sample_trouble(module: nn.Module, x: Tensor) -> str:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .metrics import CLASSES, ELEMENTWISE, SHARES, known
+from .metrics import CLASSES, ELEMENTWISE, SHARES, SIGNS, known
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 EXPECTED = "expected (outputs, targets) -> a scalar tensor, the mean over the batch"
@@ -103,6 +103,11 @@ class Tried:
             raise ValueError(
                 f"{name}: expected targets from 0 to 1 for this loss; "
                 f"got {y.min().item()} to {y.max().item()}"
+            )
+        if known(self.loss, SIGNS) and not bool((y.abs() == 1).all()):
+            raise ValueError(
+                f"{name}: expected targets -1 and 1 for this loss; a target of 0 has no gradient. "
+                "Perhaps lambda z, y: loss(z, 2 * y - 1)"
             )
         if len(y) == 0 or y.ndim != 1:
             return

@@ -54,6 +54,9 @@ _NUMBERS: tuple[Any, ...] = (
     F.huber_loss,
     F.poisson_nll_loss,
 )
+# Targets of these are no labels: lists of classes that end with -1.
+_LISTS: tuple[Any, ...] = (nn.MultiLabelMarginLoss, F.multilabel_margin_loss)
+SIGNS = (nn.SoftMarginLoss, F.soft_margin_loss)
 SHARES = (nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits, *_PROBABILITIES)
 ELEMENTWISE = (*_LOGITS, *_PROBABILITIES, *_NUMBERS)
 
@@ -141,7 +144,7 @@ def _fitting(logits: Tensor, y: Tensor) -> tuple[str, ...]:
 
 def _kind(loss: Any, logits: Tensor, y: Tensor) -> str:
     fits = _fitting(logits, y)
-    if not fits or known(loss, _NUMBERS):
+    if not fits or known(loss, (*_NUMBERS, *_LISTS)):
         return "none"
     if known(loss, CLASSES):
         return "multiclass" if "multiclass" in fits else "none"

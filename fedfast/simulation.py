@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,11 +21,12 @@ from . import memory as memories
 from .algorithms import Algorithm
 from .checkpoint.identity import options
 from .copies import copy_of
-from .data import Augment, FederatedData
+from .data import Augment, FederatedData, Samples
 from .engine import Engine, EngineSettings, Outcome
 from .feed import Feed
 from .generic import GenericPath, Loss, torch_threads
 from .history import History, Row
+from .isolation import kept_random_state, seed_all
 from .kernels import _launch
 from .kernels._args import PRECISIONS
 from .kernels.plan import forget_noting
@@ -36,6 +38,7 @@ from .personal import ClientScores, Judge, Personal
 from .programs import Program, ProgramPath, bytes_per_client
 from .programs.judge import judge_bytes, judge_for
 from .programs.verify import difference, spread
+from .rounding import rounding
 from .schedule import SAMPLINGS, Round, Schedule
 from .state import Committed
 
@@ -178,6 +181,7 @@ class Simulation:
         self._model, traits = doors.model(model, data, self.device, self.dtype)
         self._tried, y = doors.tried(loss, loss_fn, self._model, data, self.dtype)
         traits = replace(traits, random=traits.random or self._tried.random)
+        doors.by_class(self.algorithm, self._tried.outputs, data.y)
         right = doors.metric(metric, self._tried, data, y)
         self._test = doors.test(test, data, self._tried, self.device, self.dtype)
         if drop_last and schedule is None:
@@ -342,8 +346,19 @@ class Simulation:
             samples = doors.test(test, self._engine.data, self._tried, self.device, self.dtype)
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
-        with torch_threads(self.threads), doors.own_random_state(self._tried.random):
-            return self._judge().evaluate(self._engine.state.row, samples)
+        with torch_threads(self.threads):
+            return self._judged(self._engine.state.row, samples)
+
+    def _judged(self, row: Tensor, samples: Samples) -> tuple[float, float]:
+        """(accuracy, loss) of a model's row; a loss that draws does so alike at every evaluation.
+
+        Modules that draw are seeded by the generic path, batch by batch.
+        """
+        if not self._tried.random:
+            return self._judge().evaluate(row, samples)
+        with kept_random_state():
+            seed_all(self._generic.seed)
+            return self._judge().evaluate(row, samples)
 
     def evaluate_clients(self) -> ClientScores:
         """The global and the personal models on each client's own test part.
@@ -398,7 +413,7 @@ class Simulation:
         forget_noting()
         self._generic.wait()
         begin = time.perf_counter()
-        with torch_threads(self.threads), doors.own_random_state(self._engine.trainer.path.random):
+        with self._training():
             plan = self.schedule.round(t)
             rehearses = self.algorithm.server.rehearses
             rehearsal = self.schedule.round(t, exchange=1) if rehearses else None
@@ -409,14 +424,24 @@ class Simulation:
         self._engine.committed = replace(after, rows=(*after.rows, row))
         return row
 
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Torch's threads, random numbers and precision, as local steps want them."""
+        random, precision = self._engine.trainer.path.random, self._generic.precision
+        with (
+            torch_threads(self.threads),
+            doors.own_random_state(random),
+            rounding(precision),
+        ):
+            yield
+
     def _concluded(self, t: int, lr: float, outcome: Outcome) -> Committed:
         """What round `t` leaves, with what the last round adds to it."""
         stops = self._status(outcome) != "ok" and self._on_divergence == "stop"
         after, last = replace(outcome.after, stopped=stops, tuned=None), t + 1 == self.rounds
         if not last or stops or self.algorithm.fine_tune is None:
             return after
-        random = self._engine.trainer.path.random
-        with torch_threads(self.threads), doors.own_random_state(random):
+        with self._training():
             return replace(after, tuned=self._personal.fine_tune(after.server.row, t + 1, lr))
 
     def _row(
@@ -448,7 +473,7 @@ class Simulation:
         due, figures = self._due(t, after.stopped), (math.nan, math.nan)
         with torch_threads(self.threads):
             if due and self._test is not None:
-                figures = self._judge().evaluate(after.server.row, self._test)
+                figures = self._judged(after.server.row, self._test)
             scores = self._personal.scores(after).columns() if due and self._personal.test else {}
         return *figures, scores
 

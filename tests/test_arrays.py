@@ -183,6 +183,7 @@ def test_what_is_not_plain_numbers_is_named():
         (np.array([0, 2**62, 0, 1]), "expected class labels below 16,777,216; sample 1 has"),
         (np.array([0, 2**63, 0, 1], dtype=np.uint64), r"expected integers below 2\^63"),
         (np.eye(3, dtype=np.int64), r"expected shape \[4\], one label per row of x; got \[3, 3\]"),
+        (np.zeros((4, 1), int), r"expected shape \[4\], one label per row of x; got \[4, 1\]"),
         (np.array(["a", "b", "c", "d"]), "expected an array of numbers; got dtype <U1"),
         (np.array([True, False, True, True]), "expected integer class labels; got torch.bool"),
         (np.ma.masked_array([0, 1, 2, 3], mask=[0, 0, 1, 0]), "without masked values"),

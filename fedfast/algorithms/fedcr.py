@@ -47,6 +47,7 @@ class BottleneckSGD(Optimizer):
 
     name: ClassVar[str] = "bottleneck-sgd"
     own_loss: ClassVar[str] = "the algorithm trains a stochastic encoder"
+    by_class: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,6 +32,8 @@ class Optimizer(Piece):
     momentum: float = 0.0
     nesterov: bool = False
 
+    by_class: ClassVar[bool] = False  # the objective reads targets as classes of the outputs
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in ("ascends", "layered", "own_loss"):

@@ -86,7 +86,10 @@ def unchecked(obj: Any, name: str) -> Samples:
         )
     # An empty list of labels arrives as floats: it has no wrong values.
     if y.ndim == 1 and y.numel() and (y.is_floating_point() or y.dtype == torch.bool):
-        raise TypeError(f"{name}.y: expected integer class labels; got {y.dtype}")
+        raise TypeError(
+            f"{name}.y: expected integer class labels; got {y.dtype}. Targets for a callable loss "
+            f"are [n, C] floats (y[:, None] for one each), labels 0 and 1 integers"
+        )
     if normalize is not None:
         normalize.check(f"{name}.x", x)
     if owner is not None:
