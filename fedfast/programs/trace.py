@@ -138,7 +138,7 @@ class ThreadTracer(fx.Tracer):
     """torch.fx's tracer; it leaves alone what other threads call while `nn.Module` is patched."""
 
     def __init__(self) -> None:
-        super().__init__(autowrap_modules=())
+        super().__init__(autowrap_modules=())  # type: ignore[arg-type]  # none, `math` neither
         self._thread = threading.get_ident()
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
