@@ -234,7 +234,7 @@ class GenericPath:
         """`read(outputs, targets)` of every job."""
 
         def one(worker: int, row: Tensor, samples: Samples) -> Tensor:
-            x = samples.inputs(self.layout.dtype)
+            x = samples.inputs(self.layout.dtype).clone()  # forward may write into it
             tensors = self.layout.tensors(row.clone())
             self._reseed(0)
             return read(functional_call(self.judges[worker], tensors, (x,)), samples.y)
@@ -258,7 +258,8 @@ class GenericPath:
         """One slice of the test set."""
         part = samples.take(slice(start, start + EVALUATION_BATCH))
         self._reseed(start)
-        outputs = functional_call(judge, tensors, (part.inputs(self.layout.dtype),))
+        x = part.inputs(self.layout.dtype).clone()  # forward may write into it: the set stays
+        outputs = functional_call(judge, tensors, (x,))
         return assess(self.loss, self.metric, outputs, part.y, len(samples))
 
 
@@ -286,9 +287,9 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
     begin = time.perf_counter()
     try:
         with torch.enable_grad():
-            logits = trial(x)
+            logits = trial(x.clone())  # forward may write into its input
         with torch.no_grad():
-            trial.eval()(x)
+            trial.eval()(x.clone())
         trial.train()
     except Exception as error:
         raise ValueError(

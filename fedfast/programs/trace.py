@@ -129,8 +129,11 @@ def explain(
     except Exception as error:  # whatever the user's own code raises when it is traced
         return None, [Finding("module", f"torch.fx cannot trace it ({error})")]
     # Functional dropout draws whatever the mode: shapes must not cost the user random numbers.
-    with torch.no_grad(), kept_random_state():
-        ShapeProp(graph.eval()).propagate(x)
+    try:
+        with torch.no_grad(), kept_random_state():
+            ShapeProp(graph.eval()).propagate(x.clone())  # forward may write into its input
+    except Exception as error:  # a gradient taken inside of forward, for one
+        return None, [Finding("module", f"its graph does not run without gradients ({error})")]
     return _collect(graph.train(training))
 
 
