@@ -35,7 +35,7 @@ from .paths import program_for, say_once
 from .personal import ClientScores, Judge, Personal
 from .programs import Program, ProgramPath, bytes_per_client
 from .programs.judge import judge_bytes, judge_for
-from .programs.verify import difference, spread
+from .programs.verify import difference, misjudged, spread
 from .schedule import SAMPLINGS, Round, Schedule
 from .state import Committed
 
@@ -199,8 +199,8 @@ class Simulation:
         program, self.generic_because = program_for(
             self._model, layout, loss, trial, self.algorithm.local.own_loss
         )
+        few = data.order[spread(len(data.order))]
         if program is not None and verify:
-            few = data.order[spread(len(data.order))]
             with torch_threads(self.threads):
                 found = difference(
                     *(self._model, program, layout, row),
@@ -227,12 +227,14 @@ class Simulation:
         )
         logging.getLogger("fedfast").info("%s", self.memory)
         module = self._model
-        generic = GenericPath(
-            module, layout, loss_fn, self.threads, traits, right, precision, seed
-        )
+        generic = GenericPath(module, layout, loss_fn, self.threads, traits, right, precision, seed)
 
         @cache
         def judge() -> Judge:
+            if program is None and verify:  # else its proof covers evaluation
+                x = data.bank.take(few).inputs(self.dtype)
+                if misjudged(module, layout, row, x, backend):
+                    return generic
             return judge_for(module, layout, loss_fn, trial, backend, right) or generic
 
         self._judge, self._generic = judge, generic

@@ -8,6 +8,7 @@ dropout takes the program's own masks on both sides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -51,9 +52,32 @@ def difference(
 
     row  [S]; x, y  [n, ...], [n], n >= 1
     """
-    row = _moved(row, layout)
+
+    def compare(module: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor) -> str:
+        return _compared(module, program, layout, row, x, y, backend)
+
+    return _settled(compare, module, layout, _moved(row, layout), x)
+
+
+def misjudged(module: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor, backend: str) -> str:
+    """What a program computes otherwise than `module` in evaluation, "" for nothing."""
+
+    def compare(module: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor) -> str:
+        return _evaluation(_holding(module, layout, row), layout, row, x, backend)
+
+    return _settled(compare, module, layout, _moved(row, layout), x)
+
+
+def _settled(
+    compare: Callable[[nn.Module, FlatLayout, Tensor, Tensor], str],
+    module: nn.Module,
+    layout: FlatLayout,
+    row: Tensor,
+    x: Tensor,
+) -> str:
+    """What `compare` finds; in float32 only what it finds in float64 too."""
     with kept_random_state(), torch.enable_grad():
-        found = _compared(module, program, layout, row, x, y, backend)
+        found = compare(module, layout, row, x)
         if not found or layout.dtype != torch.float32 or " differs " not in found:
             return found
         # Deep networks and kinks enlarge float32's rounding; a true difference stays in float64.
@@ -61,7 +85,7 @@ def difference(
         x = x.double() if x.is_floating_point() else x
         again = replace(layout, dtype=torch.float64)
         try:
-            still = _compared(wide, program, again, row.double(), x, y, backend)
+            still = compare(wide, again, row.double(), x)
         except RuntimeError:  # float32 is written into the module itself
             return found
         return found if still else ""
