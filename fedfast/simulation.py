@@ -90,8 +90,8 @@ class Simulation:
     metric         what accuracies count: "auto" by loss and targets, "multiclass", "binary",
                    "multilabel" (share of labels right), "none" (nan), or a callable (outputs,
                    targets) -> [n] how right each sample is; see `fedfast.metrics`
-    verify         compare a layer program with autograd on the module before round 1, on a few
-                   samples; where they differ the generic path is taken
+    verify         compare a layer program, in training and evaluation, with autograd on the
+                   module before round 1, on a few samples; where they differ the module is asked
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others take
     the generic path, and `generic_because` says why ("" for a program).

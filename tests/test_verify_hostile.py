@@ -133,3 +133,30 @@ def test_hostile_modules_train_and_are_judged_as_a_script_does(case, loss):
     assert abs(sim.evaluate()[1] - want) < 1e-10
     assert sim.evaluate() == sim.evaluate()
     CASES[case]().load_state_dict(sim.state_dict(), strict=True)
+
+
+MASK = torch.arange(6)[:, None] % 2
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "fedsam", "scaffold"])
+def test_what_a_gradient_hook_masks_stays(algorithm):
+    m = net()
+    m[0].weight.register_hook(lambda g: g * MASK)
+    sim = simulate(m, algorithm=algorithm)
+    sim.run(progress=False)
+    moved = (sim.state_dict()["0.weight"] - m[0].weight.detach()).abs().amax(1)
+    assert not moved[::2].any() and moved[1::2].all()
+
+
+def test_global_hooks_are_honoured_and_named():
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda m, a, out: out * 1.5 if isinstance(m, nn.Linear) else out
+    )
+    try:
+        sim, module = simulate(net()), net()
+        sim.run(progress=False)
+        script(module)
+    finally:
+        hook.remove()
+    assert "global module hook" in sim.generic_because
+    torch.testing.assert_close(sim.state_dict(), module.state_dict(), rtol=0, atol=1e-10)
