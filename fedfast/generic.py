@@ -234,7 +234,7 @@ class GenericPath:
         """`read(outputs, targets)` of every job."""
 
         def one(worker: int, row: Tensor, samples: Samples) -> Tensor:
-            x = samples.inputs(self.layout.dtype)
+            x = samples.inputs(self.layout.dtype).clone()  # forward may write into it
             tensors = self.layout.tensors(row.clone())
             self._reseed(0)
             return read(functional_call(self.judges[worker], tensors, (x,)), samples.y)
@@ -258,7 +258,8 @@ class GenericPath:
         """One slice of the test set."""
         part = samples.take(slice(start, start + EVALUATION_BATCH))
         self._reseed(start)
-        outputs = functional_call(judge, tensors, (part.inputs(self.layout.dtype),))
+        x = part.inputs(self.layout.dtype).clone()  # forward may write into it: the set stays
+        outputs = functional_call(judge, tensors, (x,))
         return assess(self.loss, self.metric, outputs, part.y, len(samples))
 
 
@@ -285,9 +286,9 @@ def probe(module: nn.Module, x: Tensor) -> Traits:
     before, still = states(), snapshot(trial)
     begin = time.perf_counter()
     with refused(x), torch.enable_grad():
-        logits = trial(x)
+        logits = trial(x.clone())  # forward may write into its input
     with refused(x, " in evaluation mode"), torch.no_grad():
-        trial.eval()(x)
+        trial.eval()(x.clone())
     trial.train()
     drew = not same(before, states())
     restore(before)

@@ -37,7 +37,7 @@ from .paths import program_for, say_once
 from .personal import ClientScores, Judge, Personal
 from .programs import Program, ProgramPath, bytes_per_client
 from .programs.judge import judge_bytes, judge_for
-from .programs.verify import difference, spread
+from .programs.verify import difference, misjudged, spread
 from .rounding import rounding
 from .schedule import SAMPLINGS, Round, Schedule
 from .state import Committed
@@ -93,8 +93,8 @@ class Simulation:
     metric         what accuracies count: "auto" by loss and targets, "multiclass", "binary",
                    "multilabel" (share of labels right), "none" (nan), or a callable (outputs,
                    targets) -> [n] how right each sample is; see `fedfast.metrics`
-    verify         compare a layer program with autograd on the module before round 1, on a few
-                   samples; where they differ the generic path is taken
+    verify         compare a layer program, in training and evaluation, with autograd on the
+                   module before round 1, on a few samples; where they differ the module is asked
     lr_decay_per   "round": see lr_decay; "client_epoch": every client has a rate of its own,
                    lr * lr_decay**(local epochs that it has done, in all rounds it took part in)
 
@@ -208,8 +208,8 @@ class Simulation:
             self._model, layout, loss, trial, self.algorithm.local.own_loss
         )
         forget_noting()  # which a signal may have left behind
+        few = data.order[spread(len(data.order))]
         if program is not None and verify:
-            few = data.order[spread(len(data.order))]
             with torch_threads(self.threads):
                 found = difference(
                     *(self._model, program, layout, row),
@@ -238,6 +238,10 @@ class Simulation:
 
         @cache
         def judge() -> Judge:
+            if program is None and verify:  # else its proof covers evaluation
+                x = data.bank.take(few).inputs(self.dtype)
+                if misjudged(module, layout, row, x, backend):
+                    return generic
             return judge_for(module, layout, loss_fn, trial, backend, right) or generic
 
         self._judge, self._generic = judge, generic

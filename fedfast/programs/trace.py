@@ -129,8 +129,11 @@ def explain(
     except Exception as error:  # whatever the user's own code raises when it is traced
         return None, [Finding("module", f"torch.fx cannot trace it ({error})")]
     # Functional dropout draws whatever the mode: shapes must not cost the user random numbers.
-    with torch.no_grad(), kept_random_state():
-        ShapeProp(graph.eval()).propagate(x)
+    try:
+        with torch.no_grad(), kept_random_state():
+            ShapeProp(graph.eval()).propagate(x.clone())  # forward may write into its input
+    except Exception as error:  # a gradient taken inside of forward, for one
+        return None, [Finding("module", f"its graph does not run without gradients ({error})")]
     return _collect(graph.train(training))
 
 
@@ -138,7 +141,7 @@ class ThreadTracer(fx.Tracer):
     """torch.fx's tracer; it leaves alone what other threads call while `nn.Module` is patched."""
 
     def __init__(self) -> None:
-        super().__init__(autowrap_modules=())
+        super().__init__(autowrap_modules=())  # type: ignore[arg-type]  # none, `math` neither
         self._thread = threading.get_ident()
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:

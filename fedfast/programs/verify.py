@@ -8,15 +8,14 @@ dropout takes the program's own masks on both sides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from .. import kernels
 from ..constants import cast
 from ..copies import copy_of
 from ..feed import View
@@ -26,45 +25,13 @@ from ..kernels._launch import choose
 from ..layout import FlatLayout
 from .elementwise import Dropout
 from .judge import ProgramJudge
+from .masks import SEED, Masks
 from .path import ProgramPath
 from .trace import Program, trace
 
-SEED, SAMPLES = 1, 8
+SAMPLES = 8
 RELATIVE = {torch.float32: 1e-4, torch.float64: 1e-7}
 ABSOLUTE = {torch.float32: 2e-5, torch.float64: 1e-10}
-DROPOUTS = (F.dropout, F.dropout2d)
-
-
-class Masks(TorchFunctionMode):
-    """Dropout by the masks of a program whose client has the seed SEED, in the order of calls."""
-
-    layer = 0
-    autocast = False
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replaces the functions of DROPOUTS."""
-        kwargs = kwargs or {}
-        self.autocast |= torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
-        if func not in DROPOUTS:
-            return func(*args, **kwargs)
-        return self._drop(*args, planes=func is F.dropout2d, **kwargs)
-
-    def _drop(
-        self,
-        input: Tensor,
-        p: float = 0.5,
-        training: bool = True,
-        inplace: bool = False,
-        planes: bool = False,
-    ) -> Tensor:
-        if not training or not p:
-            return input
-        span = input.shape[2:].numel() if planes and input.ndim == 4 else 1
-        seeds = torch.full((1,), SEED, dtype=torch.int64, device=input.device)
-        ones = torch.ones(1, *input.shape, dtype=input.dtype, device=input.device)
-        mask = kernels.dropout(ones, p, seeds, self.layer, span=span)[0]
-        self.layer += 1
-        return input.mul_(mask) if inplace else input * mask
 
 
 def spread(samples: int) -> Tensor:
@@ -85,9 +52,32 @@ def difference(
 
     row  [S]; x, y  [n, ...], [n], n >= 1
     """
-    row = _moved(row, layout)
+
+    def compare(module: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor) -> str:
+        return _compared(module, program, layout, row, x, y, backend)
+
+    return _settled(compare, module, layout, _moved(row, layout), x)
+
+
+def misjudged(module: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor, backend: str) -> str:
+    """What a program computes otherwise than `module` in evaluation, "" for nothing."""
+
+    def compare(module: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor) -> str:
+        return _evaluation(_holding(module, layout, row), layout, row, x, backend)
+
+    return _settled(compare, module, layout, _moved(row, layout), x)
+
+
+def _settled(
+    compare: Callable[[nn.Module, FlatLayout, Tensor, Tensor], str],
+    module: nn.Module,
+    layout: FlatLayout,
+    row: Tensor,
+    x: Tensor,
+) -> str:
+    """What `compare` finds; in float32 only what it finds in float64 too."""
     with kept_random_state(), torch.enable_grad():
-        found = _compared(module, program, layout, row, x, y, backend)
+        found = compare(module, layout, row, x)
         if not found or layout.dtype != torch.float32 or " differs " not in found:
             return found
         # Deep networks and kinks enlarge float32's rounding; a true difference stays in float64.
@@ -95,7 +85,7 @@ def difference(
         x = x.double() if x.is_floating_point() else x
         again = replace(layout, dtype=torch.float64)
         try:
-            still = _compared(wide, program, again, row.double(), x, y, backend)
+            still = compare(wide, again, row.double(), x)
         except RuntimeError:  # float32 is written into the module itself
             return found
         return found if still else ""
@@ -170,20 +160,41 @@ def _training(
     logits, cause = _forward(copied.train(), x)
     if cause:
         return cause
-    named = dict(copied.named_parameters())
-    names = [s.name for s in layout.slots if s.trained]
     loss = F.cross_entropy(logits, y)
     if not loss.requires_grad:
         return "its logits have no gradient"
-    grads = torch.autograd.grad(loss, [named[n] for n in names], allow_unused=True)
-    pairs = zip(names, grads, strict=True)
-    want = {n: torch.zeros_like(named[n]) if g is None else g for n, g in pairs}
+    want = _gradients(copied, layout, loss)
     tensors = dict(copied.named_buffers())
     statistics = [s.name for s in layout.slots if s.name in tensors and s not in layout.counters]
     carried = {name: tensors[name].clone() for name in statistics}
     again, _ = _forward(copied, x)
     if found := _apart("a second call's logits", again, logits):
         return found
+    value, g, after = _step(program, layout, row, x, y, backend)
+    if found := _apart("the training loss", value, loss):
+        return found
+    size = float(torch.stack([w.norm() for w in want.values()]).norm())
+    for name, have in layout.views(g, trained_only=True).items():
+        if found := _apart(f"the gradient of {name}", have, want[name], size):
+            return found
+    views = layout.views(after)
+    parts = (_apart(f"{n} after a step", views[n], t) for n, t in carried.items())
+    return next((part for part in parts if part), "")
+
+
+def _gradients(module: nn.Module, layout: FlatLayout, loss: Tensor) -> dict[str, Tensor]:
+    """Autograd's, by name of the trained slots."""
+    named = dict(module.named_parameters())
+    learns = {s.name: named[s.name] for s in layout.slots if s.trained}
+    grads = torch.autograd.grad(loss, list(learns.values()), allow_unused=True)
+    pairs = zip(learns.items(), grads, strict=True)
+    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in pairs}
+
+
+def _step(
+    program: Program, layout: FlatLayout, row: Tensor, x: Tensor, y: Tensor, backend: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(loss [], gradient [>= trained], the row [S] after the pass) by the program, as in a run."""
     path = ProgramPath(program, layout, 1, len(x), x.device, backend)
     bank, g = row[None].clone(), layout.bank(1, x.device, full=False)
     losses = torch.zeros(1, dtype=layout.dtype, device=x.device)
@@ -193,15 +204,7 @@ def _training(
     batch = path.batch(View(x, x.dtype, backend, {}), y, rows, count, seeds)
     batch = Minibatch(batch.x, batch.y, count, seeds)
     path.gradients(bank[:, : layout.trained], bank, batch, g, losses, False)
-    if found := _apart("the training loss", losses[0], loss):
-        return found
-    size = float(torch.stack([w.norm() for w in want.values()]).norm())
-    for name, have in layout.views(g[0], trained_only=True).items():
-        if found := _apart(f"the gradient of {name}", have, want[name], size):
-            return found
-    views = layout.views(bank[0])
-    parts = (_apart(f"{n} after a step", views[n], t) for n, t in carried.items())
-    return next((part for part in parts if part), "")
+    return losses[0], g[0], bank[0]
 
 
 def _evaluation(copied: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor, backend: str) -> str:
@@ -219,7 +222,7 @@ def _evaluation(copied: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor, b
         logits, cause = _forward(copied.eval(), x)
         if cause:
             return f"in evaluation {cause}"
-        judge = ProgramJudge(program, layout, F.cross_entropy, x, backend, len(x))
+        judge = ProgramJudge(program, layout, F.cross_entropy, x, backend, width=len(x))
         return _apart("logits in evaluation", judge.logits(row, x), logits)
 
 
