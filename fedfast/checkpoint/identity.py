@@ -145,7 +145,7 @@ def _own(module: nn.Module) -> dict[str, Any]:
     for name, part in module.named_modules():
         code, plain = class_code(type(part)), _plain(part)
         if code:
-            attributes[name] = describe(plain)
+            attributes[name] = describe(_plain(part, private=True))
             codes[type(part).__qualname__] = code[CODE]
         else:
             theirs |= {f"{TORCHS}{name}.{k}": describe(v) for k, v in plain.items()}
@@ -153,8 +153,11 @@ def _own(module: nn.Module) -> dict[str, Any]:
     return {**made, "model.hooks": _hooks(module), **theirs}
 
 
-def _plain(part: nn.Module) -> dict[str, Any]:
-    return {k: v for k, v in vars(part).items() if k[0] != "_" and k != "training"}
+def _plain(part: nn.Module, private: bool = False) -> dict[str, Any]:
+    """What a module holds beside tensors and parts, and what every module holds."""
+    common = vars(nn.Module())
+    names = (k for k in vars(part) if k not in common and (private or k[0] != "_"))
+    return {k: vars(part)[k] for k in names if not k.endswith("_hooks")}
 
 
 def _hooks(module: nn.Module) -> dict[str, Any]:
