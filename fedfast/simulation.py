@@ -200,6 +200,7 @@ class Simulation:
             self._model, layout, loss, trial, self.algorithm.local.own_loss
         )
         if program is not None and verify:
+            forget_noting()
             few = data.order[spread(len(data.order))]
             with torch_threads(self.threads):
                 found = difference(

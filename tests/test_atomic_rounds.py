@@ -157,7 +157,7 @@ def test_the_noting_of_a_plan_that_was_broken_off_does_not_go_on():
 def test_workers_of_a_call_that_was_broken_off_are_waited_for():
     model = nn.Linear(2, 2)
     layout = fedfast.FlatLayout.of(model)
-    traits = Traits(2, False, 1.0)
+    traits = Traits(2, False, 1.0, frozenset())
     path, done = GenericPath(model, layout, nn.functional.cross_entropy, 2, traits), []
 
     def work(worker):

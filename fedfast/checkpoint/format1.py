@@ -89,8 +89,8 @@ def _agrees(told: ast.expr, value: Any) -> bool:
 
 def _default(field: Field[Any]) -> Any:
     """A field's default; `MISSING` equals nothing."""
-    made = field.default_factory is not MISSING
-    return field.default_factory() if made else field.default  # type: ignore[misc]
+    factory = field.default_factory
+    return field.default if factory is MISSING else factory()
 
 
 def migrated(sim: Simulation, found: Contents) -> Contents:

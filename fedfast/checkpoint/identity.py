@@ -1,8 +1,9 @@
 """What makes two simulations the same run, by name: all that a bit of the result follows from.
 
 Free to differ: how far a run goes (`rounds`), when and by which metric it is evaluated, its
-callbacks, and where and how it is computed (device, backend, threads, chunk, memory, verify). A callable learning rate has no name
-to compare: `contents.checked` compares what it returns for the rounds done.
+callbacks, and where and how it is computed (device, backend, threads, chunk, memory, verify). A
+callable learning rate has no name to compare: `contents.checked` compares what it returns for the
+rounds done.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ def _own(module: nn.Module) -> dict[str, Any]:
 
     What parts of torch hold is told apart: another version of torch may hold more.
     """
-    attributes, theirs, codes = {}, {}, {}
+    attributes, codes = {}, {}
+    theirs: dict[str, Any] = {}
     for name, part in module.named_modules():
         code, plain = class_code(type(part)), _plain(part)
         if code:
@@ -172,7 +174,7 @@ def _hooks(module: nn.Module) -> dict[str, Any]:
     for name, p in module.named_parameters():
         if p._backward_hooks:
             found[f"{name}._backward_hooks"] = list(p._backward_hooks.values())
-    return describe(found)  # type: ignore[no-any-return]
+    return {name: describe(functions) for name, functions in found.items()}
 
 
 def _data(sim: Simulation) -> dict[str, Any]:
