@@ -228,9 +228,7 @@ class Simulation:
         )
         logging.getLogger("fedfast").info("%s", self.memory)
         module = self._model
-        generic = GenericPath(
-            module, layout, loss_fn, self.threads, traits, right, precision, seed
-        )
+        generic = GenericPath(module, layout, loss_fn, self.threads, traits, right, precision, seed)
 
         @cache
         def judge() -> Judge:
