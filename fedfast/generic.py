@@ -8,6 +8,7 @@ path; its results are what faster ones are held to.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +89,7 @@ class GenericPath:
         carried = frozenset(slot.name for slot in layout.slots)
         self.constants = [Constants(replica, carried) for replica in self.replicas]
         self.pool, self._busy = self._workers(), False
+        self._call, self._working = object(), [threading.Lock() for _ in range(self.workers)]
         self._views: dict[tuple[int, int, int, bool], dict[str, Tensor]] = {}
 
     def _workers(self) -> ThreadPoolExecutor:
@@ -104,9 +106,14 @@ class GenericPath:
 
     def _side_by_side(self, work: Callable[[int], T]) -> list[T]:
         self.wait()
-        self._busy = True
+        self._busy, self._call = True, (call := object())
+
+        def guarded(worker: int) -> T | None:
+            with self._working[worker]:
+                return work(worker) if self._call is call else None
+
         try:
-            found = list(self.pool.map(work, range(self.workers)))
+            found: list[T] = list(self.pool.map(guarded, range(self.workers)))  # type: ignore[arg-type]
         except BaseException:  # a signal's too: the other workers still write to the live buffers
             self.wait()
             raise
@@ -116,6 +123,12 @@ class GenericPath:
     def wait(self) -> None:
         """Until no worker is at work any more for a call that was broken off."""
         if self._busy:
+            # A thread that was being started when a signal came is unknown to the pool: it is told
+            # that nobody waits for its work, or waited for where it has begun.
+            self._call = object()
+            for working in self._working:
+                with working:
+                    pass
             self.pool.shutdown(wait=True)
             self.pool, self._busy = self._workers(), False
 

@@ -66,6 +66,8 @@ def load(sim: Simulation, path: str | Path, all_figures: bool = False) -> None:
     if wrong:
         raise ValueError(f"{where}: expected a state of {said(wrong)}")
     try:
+        if found.identity is None:
+            found = format1.migrated(sim, found)
         sim._engine.committed = checked(sim, found, all_figures)
     except Damaged as error:
         raise ValueError(f"{where}: {error}") from error

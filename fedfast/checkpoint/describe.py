@@ -3,12 +3,15 @@ digest, functions by their name, code and what they hold."""
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
 import math
 import sys
+import threading
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -21,6 +24,29 @@ from .container import digest
 OURS = ("fedfast", "torch", "builtins", "numpy")  # whose classes' code is known by their versions
 CODE = f"code under Python {sys.version_info[0]}.{sys.version_info[1]}"
 DEPTH = 12
+
+
+class _Walk(threading.local):
+    """Functions and classes met so far: they refer to each other, and are told once."""
+
+    met: set[int] | None = None
+
+
+_WALK = _Walk()
+
+
+@contextmanager
+def _met(value: Any) -> Iterator[bool]:
+    """Whether the walk that the outermost block began has met `value` before."""
+    outermost = _WALK.met is None
+    met = _WALK.met = set() if _WALK.met is None else _WALK.met
+    try:
+        again = id(value) in met
+        met.add(id(value))
+        yield again
+    finally:
+        if outermost:
+            _WALK.met = None
 
 
 def describe(value: Any, depth: int = 0) -> Any:
@@ -69,8 +95,10 @@ def _object(value: Any, depth: int) -> dict[str, Any]:
         return {"": value.__qualname__, **{k: describe(v, depth) for k, v in inner.items()}}
     if isinstance(value, types.FunctionType):
         return _function(value, depth)
-    if isinstance(value, type | types.BuiltinFunctionType):
+    if isinstance(value, types.BuiltinFunctionType):
         return {"": value.__qualname__}
+    if isinstance(value, type):
+        return {"": value.__qualname__, **(class_code(value) if depth < DEPTH else {})}
     kind = type(value)
     made: dict[str, Any] = {"": kind.__qualname__}
     made |= {name: describe(inner, depth) for name, inner in _held(value).items()}
@@ -94,13 +122,41 @@ def _held(value: Any) -> dict[str, Any]:
 def _function(value: types.FunctionType, depth: int) -> dict[str, Any]:
     if str(value.__module__).split(".")[0] in OURS:
         return {"": value.__qualname__}
+    with _met(value) as again:
+        return {"": value.__qualname__} if again else _told(value, depth)
+
+
+def _told(value: types.FunctionType, depth: int) -> dict[str, Any]:
     cells = value.__closure__ or ()
     inner = [c.cell_contents for c in cells if not _empty(c)]
     return {
         "": value.__qualname__,
         "holds": describe([*inner, value.__defaults__, value.__kwdefaults__], depth),
         CODE: _code(value.__code__),
+        **_globals(value, depth),
     }
+
+
+def _globals(value: types.FunctionType, depth: int) -> dict[str, Any]:
+    """What a user's function reads of its module: weights, numbers, helpers of its own."""
+    codes = [value.__code__]
+    for code in codes:
+        codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    steps = [step for code in codes for step in dis.get_instructions(code)]
+    read = {s.argval for s in steps if s.opname == "LOAD_GLOBAL"}
+    read -= {s.argval for s in steps if s.opname == "STORE_GLOBAL"}  # what it counts itself
+    held = {name: value.__globals__[name] for name in sorted(read) if name in value.__globals__}
+    told = {n: describe(v, depth + 1) for n, v in held.items() if _lasting(v) and v is not value}
+    return {"reads": told} if told else {}
+
+
+def _lasting(value: Any) -> bool:
+    """Whether a global says what a function does: not modules, nor what only torch and we hold."""
+    if isinstance(value, types.ModuleType | types.BuiltinFunctionType):
+        return False
+    if isinstance(value, type | types.FunctionType):
+        return str(value.__module__).split(".")[0] not in OURS
+    return True
 
 
 def _empty(cell: Any) -> bool:
@@ -112,14 +168,35 @@ def _empty(cell: Any) -> bool:
 
 def class_code(kind: type) -> dict[str, str]:
     """The code of a class that is a user's own, those of its bases included."""
+    with _met(kind) as again:
+        return {} if again else _class_code(kind)
+
+
+def _class_code(kind: type) -> dict[str, str]:
     users = [c for c in kind.__mro__ if c.__module__.split(".")[0] not in OURS]
-    codes = [
-        f"{name} {_code(inner.__code__)}"
+    told = [
+        f"{name} {_member(c, inner)}"
         for c in users
         for name, inner in sorted(vars(c).items())
-        if isinstance(inner, types.FunctionType) and inner.__qualname__.startswith(c.__qualname__)
+        if not (name.startswith("__") and not isinstance(inner, types.FunctionType))
+        and name not in ("_abc_impl", "__dataclass_fields__")
     ]
-    return {CODE: hashlib.sha256("\n".join(codes).encode()).hexdigest()} if codes else {}
+    return {CODE: hashlib.sha256("\n".join(told).encode()).hexdigest()} if users else {}
+
+
+def _member(owner: type, value: Any) -> str:
+    """A method, a property or a value of a class."""
+    if isinstance(value, staticmethod | classmethod):
+        value = value.__func__
+    if isinstance(value, property | functools.cached_property):
+        parts = getattr(value, "func", None), *(getattr(value, n, None) for n in ("fget", "fset"))
+        return repr([_member(owner, f) for f in parts if f is not None])
+    if isinstance(value, types.FunctionType):
+        # Written by `dataclass` where its name is not the class's: the fields say what it does.
+        if not value.__qualname__.startswith(owner.__qualname__):
+            return ""
+        return f"{_code(value.__code__)} {_globals(value, 1)}"
+    return "" if isinstance(value, types.MemberDescriptorType) else repr(describe(value, 1))
 
 
 def _code(code: types.CodeType) -> str:

@@ -3,12 +3,15 @@
     {"format": 1, "run", "history", "stopped", "server", "scalars", "clients", "tuned", "slot"}
 
 They have neither checksums nor a whole identity: what they tell is compared, and what they hold is
-checked as that of any other.
+checked as that of any other. Their rows held every float of the module, constants too, and no
+counters: `migrated` moves them to the layout of now, name by name.
 """
 
 from __future__ import annotations
 
+import ast
 import pickle
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..history import Row
+from ..layout import FlatLayout, Slot
 from .container import Damaged
 from .contents import Contents
 
@@ -52,12 +56,86 @@ def differences(sim: Simulation, found: Contents) -> list[str]:
     ours = {
         "dtype": str(sim.dtype),
         "clients": f"{data.num_clients} with {int(data.sizes.sum())} samples",
-        "algorithm": repr(sim.algorithm).replace(", keep_models=False", "").replace(", v0=None", ""),
+        "algorithm": repr(sim.algorithm),
         "seed": str(sim._engine.local.seed),
         "weights": str(sim.layout.parameters),
     }
-    was = found.run
+    was = dict(found.run)
+    if _tells(str(was.get("algorithm")), sim.algorithm):
+        was["algorithm"] = ours["algorithm"]
     return [f"{k} {v}, found {was.get(k)}" for k, v in ours.items() if was.get(k) != v]
+
+
+def _tells(text: str, value: Any) -> bool:
+    """Whether `text` is the repr of `value` in the code of then, which knew fewer fields."""
+    try:
+        return _agrees(ast.parse(text, mode="eval").body, value)
+    except SyntaxError:  # a function's, or that of a class with a repr of its own
+        return text == repr(value)
+
+
+def _agrees(told: ast.expr, value: Any) -> bool:
+    if not isinstance(told, ast.Call) or not is_dataclass(value):
+        return ast.dump(told) == ast.dump(ast.parse(repr(value), mode="eval").body)
+    known = {f.name: f for f in fields(value) if f.repr}
+    words = {word.arg: word.value for word in told.keywords if word.arg is not None}
+    if ast.unparse(told.func) != type(value).__qualname__ or words.keys() - known.keys():
+        return False
+    held = {name: getattr(value, name) for name in known}
+    return all(
+        _agrees(words[n], v) if n in words else v == _default(known[n]) for n, v in held.items()
+    )
+
+
+def _default(field: Field[Any]) -> Any:
+    """A field's default; `MISSING` equals nothing."""
+    factory = field.default_factory
+    return field.default if factory is MISSING else factory()
+
+
+def migrated(sim: Simulation, found: Contents) -> Contents:
+    """The same state in rows of today's layout. Raises Damaged where its constants are others."""
+    try:
+        old = FlatLayout.of(sim._model, sim.dtype)
+    except ValueError as error:  # a module that the code of then could not lay out
+        raise Damaged(f"not a state of this model: {error}") from error
+    if old.slots == sim.layout.slots:
+        return found
+    kinds = sim._engine.clients.first
+    whole = {"server row"} | {f"clients row {k}" for k, v in kinds.items() if v == "model"}
+    if sim._personal.span[1] > sim.layout.trained:  # whole rows, not a last layer
+        whole.add("tuned rows")
+    tensors = {
+        name: _moved(sim, old, t, name) if name in whole else t for name, t in found.tensors.items()
+    }
+    return replace(found, tensors=tensors)
+
+
+def _moved(sim: Simulation, old: FlatLayout, rows: Tensor, name: str) -> Tensor:
+    """Rows [..., S] of the old layout in the new one; what they lack is as the module has it."""
+    if rows.shape[-1:] != (old.stride,) or rows.dtype != sim.dtype:
+        raise Damaged(
+            f"{name}: expected {sim.dtype} [..., {old.stride}]; found {rows.dtype} "
+            f"{list(rows.shape)}"
+        )
+    layout, fresh = sim.layout, sim.layout.flatten(sim._model)
+    constants = old.flatten(sim._model)
+    made = fresh.expand(*rows.shape[:-1], -1).clone()
+    now = {slot.name: slot for slot in layout.slots}
+    for was in old.slots:
+        part = rows[..., was.offset : was.stop]
+        if was.name in now:
+            made[..., now[was.name].offset : now[was.name].stop] = part
+        else:
+            _check_constant(was, constants[was.offset : was.stop], part)
+    return made
+
+
+def _check_constant(slot: Slot, ours: Tensor, found: Tensor) -> None:
+    """A constant was averaged, which rounds it and changes it no further."""
+    near = 64 * torch.finfo(ours.dtype).eps
+    if not torch.allclose(found, ours.expand_as(found), near, near, equal_nan=True):
+        raise Damaged(f"expected a state of model.{slot.name} as the model has it, found another")
 
 
 def _contents(found: dict[str, Any]) -> Contents:

@@ -1,8 +1,9 @@
 """What makes two simulations the same run, by name: all that a bit of the result follows from.
 
-Free to differ: how far a run goes (`rounds`), when it is evaluated, its callbacks, and where and
-how it is computed (device, backend, threads, chunk, memory). A callable learning rate has no name
-to compare: `contents.checked` compares what it returns for the rounds done.
+Free to differ: how far a run goes (`rounds`), when and by which metric it is evaluated, its
+callbacks, and where and how it is computed (device, backend, threads, chunk, memory, verify). A
+callable learning rate has no name to compare: `contents.checked` compares what it returns for the
+rounds done.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 # Options that are free, or told in another way.
 FREE = {"rounds", "eval_every", "eval_last", "callbacks", "empty_clients"}
-FREE |= {"device", "backend", "threads", "chunk", "memory"}
+FREE |= {"device", "backend", "threads", "chunk", "memory", "metric", "verify"}
 ELSEWHERE = {"self", "model", "clients", "algorithm", "test", "dtype", "schedule", "seed"}
+TORCHS = "model.held by torch "  # what parts of torch hold: compared where both states tell it
 SHOWN = 8  # differences told in one message
 
 
@@ -62,9 +64,18 @@ def defaults(sim: Simulation) -> dict[str, Any]:
     for name, option in inspect.signature(type(sim).__init__).parameters.items():
         if option.default is not option.empty:
             made |= flat(describe(option.default), name)
-    for field in fields(sim.algorithm):
+    return made | _field_defaults(sim.algorithm, "algorithm")
+
+
+def _field_defaults(value: Any, name: str) -> dict[str, Any]:
+    """ "name.field" -> default, of a dataclass and of those it holds."""
+    made: dict[str, Any] = {}
+    for field in fields(value):
+        inner, held = f"{name}.{field.name}", getattr(value, field.name)
         if field.default is not MISSING:
-            made |= flat(describe(field.default), f"algorithm.{field.name}")
+            made |= flat(describe(field.default), inner)
+        if is_dataclass(held) and not isinstance(held, type):
+            made |= _field_defaults(held, inner)
     return made
 
 
@@ -77,8 +88,9 @@ def differences(
     code = CODE.split(" under ")[0]
     found = []
     for name in names:
-        if f"{code} under" in name and (name not in ours or name not in saved):
-            continue  # compiled by another Python: nothing to compare
+        known = name in ours and name in saved
+        if not known and (f"{code} under" in name or name.startswith(TORCHS)):
+            continue  # compiled by another Python, or of another torch: nothing to compare
         if name == "lr" and "a function" in (saved.get(name), ours.get(name)):
             continue
         expected, was = (of.get(name, "nothing") for of in (ours, saved))
@@ -109,31 +121,60 @@ def _short(value: Any) -> str:
 def _model(sim: Simulation) -> dict[str, Any]:
     layout, module = sim.layout, sim._model
     slots = [f"{s.name} {list(s.shape)} {s.dtype} {s.trained}" for s in layout.slots]
-    inside = {s.name for s in layout.slots} | set(layout.aliases)
-    constants = {
-        name: describe(t)
-        for name, t in module.named_buffers()
-        if name not in inside and not name.endswith("num_batches_tracked")
-    }
     return {
         "model": re.sub(r" at 0x[0-9a-f]+", "", str(module)),
         **_own(module),
         "model.layout": "\n".join(slots),
-        "model.constants": constants,
+        **{f"model.constants.{name}": value for name, value in _constants(sim).items()},
         "model.initial_weights": digest(layout.flatten(module, sim._engine.state.row.device)),
     }
 
 
+def _constants(sim: Simulation) -> dict[str, Any]:
+    """What no round changes and no row holds: frozen parameters, masks, tables."""
+    module, aside = sim._model, set(sim.layout.aside)
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return {name: describe(t) for name, t in tensors if name in aside}
+
+
 def _own(module: nn.Module) -> dict[str, Any]:
-    """What the text of a module does not say, where its classes are a user's own."""
+    """What the text of a module does not say: what its parts hold, hooks, code of users' classes.
+
+    What parts of torch hold is told apart: another version of torch may hold more.
+    """
     attributes, codes = {}, {}
+    theirs: dict[str, Any] = {}
     for name, part in module.named_modules():
-        code = class_code(type(part))
+        code, plain = class_code(type(part)), _plain(part)
         if code:
-            plain = {k: v for k, v in vars(part).items() if k[0] != "_" and k != "training"}
-            attributes[name] = describe(plain)
+            attributes[name] = describe(_plain(part, private=True))
             codes[type(part).__qualname__] = code[CODE]
-    return {"model.attributes": attributes, f"model.{CODE}": codes}
+        else:
+            theirs |= {f"{TORCHS}{name}.{k}": describe(v) for k, v in plain.items()}
+    made = {"model.attributes": attributes, f"model.{CODE}": codes}
+    return {**made, "model.hooks": _hooks(module), **theirs}
+
+
+def _plain(part: nn.Module, private: bool = False) -> dict[str, Any]:
+    """What a module holds beside tensors and parts, and what every module holds."""
+    common = vars(nn.Module())
+    names = (k for k in vars(part) if k not in common and (private or k[0] != "_"))
+    return {k: vars(part)[k] for k in names if not k.endswith("_hooks")}
+
+
+def _hooks(module: nn.Module) -> dict[str, Any]:
+    """Functions hung onto a model's parts and parameters."""
+    held = [*module.named_modules(), *module.named_parameters()]
+    found = {
+        f"{name}.{kind}": list(hooks.values())
+        for name, part in held
+        for kind, hooks in vars(part).items()
+        if kind.endswith("_hooks") and isinstance(hooks, Mapping) and hooks
+    }
+    for name, p in module.named_parameters():
+        if p._backward_hooks:
+            found[f"{name}._backward_hooks"] = list(p._backward_hooks.values())
+    return {name: describe(functions) for name, functions in found.items()}
 
 
 def _data(sim: Simulation) -> dict[str, Any]:

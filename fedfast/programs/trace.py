@@ -26,6 +26,7 @@ from .weighted import Conv, ConvPool, Weighted
 from .windows import Pool
 
 TRACING = threading.Lock()
+PATCHED = "__call__", "__getattr__"  # of `nn.Module`, by torch.fx
 FUSED = ("relu", "tanh")
 SIZES = (int, torch.Size)  # what `x.size(0)` gives: read by reshapes, which keep samples apart
 
@@ -160,8 +161,13 @@ class ThreadTracer(fx.Tracer):
 def _traced(module: nn.Module, training: bool) -> fx.GraphModule:
     """torch.fx patches `nn.Module` for all threads: two traces at once would leave it patched."""
     with TRACING, kept_random_state(), torch.set_grad_enabled(training):
-        tracer = ThreadTracer()
-        return fx.GraphModule(module, tracer.trace(module))
+        held = {name: vars(nn.Module)[name] for name in PATCHED}
+        try:
+            return fx.GraphModule(module, ThreadTracer().trace(module))
+        finally:
+            # torch.fx undoes its patches one after another; a signal amid that leaves the rest.
+            for name, method in held.items():
+                setattr(nn.Module, name, method)
 
 
 def trace(module: nn.Module, x: Tensor, training: bool = True) -> tuple[Program | None, str]:
