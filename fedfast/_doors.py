@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import losses
-from ._names import unknown
+from ._names import shown, unknown
 from .algorithms import Algorithm, by_name
 from .algorithms._hooks import foreign, overrides
 from .algorithms.base import check_combination
@@ -35,7 +35,7 @@ TRIED = 16  # samples a callable loss is tried on
 def integer(name: str, value: object) -> None:
     """An int, not a bool."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer; got {value!r}")
+        raise TypeError(f"{name}: expected an integer; got {shown(value)}")
 
 
 # Counters of the random numbers have 32 bits, of which a second exchange of a round takes one, and
@@ -49,7 +49,7 @@ def positive_int(name: str, value: Any) -> None:
     """An int >= 1, and at most what the run can count to."""
     integer(name, value)
     if value < 1:
-        raise ValueError(f"{name}: expected at least 1; got {value}")
+        raise ValueError(f"{name}: expected at least 1; got {shown(value)}")
     most = AT_MOST.get(name, COUNT)
     if value > most:
         raise ValueError(f"{name}: expected at most {most:,}; got {_brief(value)}")
@@ -65,22 +65,22 @@ def number(
 ) -> None:
     """A finite number, > `above` or >= `at_least`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}: expected a number; got {value!r}")
+        raise TypeError(f"{name}: expected a number; got {shown(value)}")
     if isinstance(value, int) and value.bit_length() > 1023:
         raise ValueError(f"{name}: expected a number that a float can hold; got {_brief(value)}")
     if not math.isfinite(value):
-        raise ValueError(f"{name}: expected a finite number; got {value}")
+        raise ValueError(f"{name}: expected a finite number; got {shown(value)}")
     if above is not None and value <= above:
-        raise ValueError(f"{name}: expected a number above {above:g}; got {value}")
+        raise ValueError(f"{name}: expected a number above {above:g}; got {shown(value)}")
     if at_least is not None and value < at_least:
-        raise ValueError(f"{name}: expected a number >= {at_least:g}; got {value}")
+        raise ValueError(f"{name}: expected a number >= {at_least:g}; got {shown(value)}")
 
 
 def fraction(name: str, value: Any) -> None:
     """A number in (0, 1]."""
     number(name, value)
     if not 0 < value <= 1:
-        raise ValueError(f"{name}: expected a share in (0, 1]; got {value}")
+        raise ValueError(f"{name}: expected a share in (0, 1]; got {shown(value)}")
 
 
 def optional(check: Callable[..., None], name: str, value: Any, **bounds: float) -> None:
@@ -91,28 +91,30 @@ def optional(check: Callable[..., None], name: str, value: Any, **bounds: float)
 
 def memory(value: Any) -> None:
     """ "auto", or GiB > 0."""
-    if value != "auto":
+    if not isinstance(value, str) or value != "auto":
         if isinstance(value, str):
-            raise ValueError(f"memory: expected 'auto' or a number of GiB; got {value!r}")
+            raise ValueError(f"memory: expected 'auto' or a number of GiB; got {shown(value)}")
         number("memory", value, above=0.0)
 
 
 def one_of(name: str, value: Any, known: Sequence[str]) -> None:
     """One of the known words."""
     if not isinstance(value, str) or value not in known:
-        raise unknown(name, str(value), known)
+        raise unknown(name, value, known)
 
 
 def device(value: str | torch.device) -> torch.device:
     """A torch device that is here; "auto" is CUDA where there is one."""
-    if value == "auto":
+    if isinstance(value, str) and value == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if not isinstance(value, (str, torch.device)):
+            raise TypeError
         found = torch.device(value)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda'; got {value!r}") from error
+        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda'; got {shown(value)}") from error
     if found.type not in ("cpu", "cuda"):
-        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda'; got {value!r}")
+        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda'; got {shown(value)}")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device: {value!r} asked for, but torch finds no CUDA device here")
     return found
@@ -120,9 +122,9 @@ def device(value: str | torch.device) -> torch.device:
 
 def dtype(value: torch.dtype) -> torch.dtype:
     """float32 or float64."""
-    if value not in (torch.float32, torch.float64):
+    if not isinstance(value, torch.dtype) or value not in (torch.float32, torch.float64):
         raise ValueError(
-            f"dtype: expected torch.float32 or torch.float64; got {value!r} "
+            f"dtype: expected torch.float32 or torch.float64; got {shown(value)} "
             "(half precision loses the small steps that clients add up)"
         )
     return value
@@ -134,7 +136,7 @@ def algorithm(value: Algorithm | str) -> Algorithm:
         return by_name(value)
     if not isinstance(value, Algorithm):
         raise TypeError(
-            f"algorithm: expected a name or an object of fedfast.algorithms; got {value!r}"
+            f"algorithm: expected a name or an object of fedfast.algorithms; got {shown(value)}"
         )
     check_combination(value)  # hooks may have been given to its classes since it was made
     return value
@@ -159,10 +161,19 @@ def client_decay(value: Algorithm, per: str, decay: float) -> float:
     return decay
 
 
+def _all_callable(values: Iterable[Any]) -> bool:
+    try:
+        return all(map(callable, values))
+    except TypeError:  # a 0-d array says that it is iterable
+        return False
+
+
 def callbacks(value: Any) -> tuple[Callable[..., object], ...]:
     """A sequence of callables."""
-    if not isinstance(value, Iterable) or callable(value) or not all(map(callable, value)):
-        raise TypeError(f"callbacks: expected a sequence of callables f(sim, row); got {value!r}")
+    if not isinstance(value, Iterable) or callable(value) or not _all_callable(value):
+        raise TypeError(
+            f"callbacks: expected a sequence of callables f(sim, row); got {shown(value)}"
+        )
     return tuple(value)
 
 
@@ -178,7 +189,10 @@ def learning_rate(lr: Any, decay: float) -> Callable[[int], float]:
 
 def _rate(schedule: Callable[[int], float], t: int) -> float:
     """The schedule's learning rate in round `t`; 0 would leave the clients' state undefined."""
-    found = float(schedule(t))
+    try:
+        found = float(schedule(t))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"lr: expected a number in round {t}; got an error ({error})") from error
     number(f"lr in round {t}", found, above=0.0)
     return found
 
@@ -264,7 +278,7 @@ def metric(value: Any, found: Tried, data: FederatedData, y: Tensor) -> Metric:
 def boolean(name: str, value: object) -> None:
     """True or False."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False; got {value!r}")
+        raise TypeError(f"{name}: expected True or False; got {shown(value)}")
 
 
 def whole_batches(sizes: np.ndarray, batch_size: int | None, empty: str) -> None:
@@ -386,7 +400,7 @@ def augment(value: Any, data: FederatedData) -> Augment | None:
         one_of("augment", value, tuple(AUGMENTS))
         value = AUGMENTS[value]
     if not isinstance(value, Augment):
-        raise TypeError(f"augment: expected a name or a fedfast.data.Augment; got {value!r}")
+        raise TypeError(f"augment: expected a name or a fedfast.data.Augment; got {shown(value)}")
     if data.x.dtype != torch.uint8 or data.x.ndim != 4:
         raise ValueError(
             "augment: expected images of bytes, uint8 [n, C, H, W]; got "

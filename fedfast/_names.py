@@ -5,7 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from inspect import signature
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
+
+LONGEST = (
+    10**40
+)  # integers beyond it are told by their bits: Python refuses to write very long ones
+
+
+def shown(value: object) -> str:
+    """What came, as a message shows it: `repr`, but short, and never an error of its own.
+
+    >>> shown("mpl"), shown(1 << 9000)
+    ("'mpl'", 'an integer of 9001 bits')
+    """
+    if isinstance(value, int) and abs(value) >= LONGEST:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = repr(value)
+    except Exception:  # an object's own `__repr__`, or a long integer inside a list
+        return f"an object of type {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def path_of(name: str, value: object) -> Path:
+    """A path. TypeError naming the argument for what is none, ValueError for one with a zero byte.
+
+    >>> path_of("path", "runs/state").name
+    'state'
+    """
+    text = fspath(value) if isinstance(value, (str, PathLike)) else None
+    if not isinstance(text, str):
+        raise TypeError(f"{name}: expected a path; got {shown(value)}")
+    if not text or "\0" in text:
+        raise ValueError(f"{name}: expected a path; got {shown(value)}")
+    return Path(text)
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
@@ -15,9 +50,9 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
     model: unknown name 'mpl'; did you mean 'mlp'? known: cnn, mlp
     """
     names = sorted(known)
-    nearest = get_close_matches(str(name).lower(), names, n=1)
+    nearest = get_close_matches(name.lower(), names, n=1) if isinstance(name, str) else []
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return ValueError(f"{kind}: unknown name {name!r}; {hint}known: {', '.join(names)}")
+    return ValueError(f"{kind}: unknown name {shown(name)}; {hint}known: {', '.join(names)}")
 
 
 def check_options(

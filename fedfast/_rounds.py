@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ._names import shown
 from .random import Ints, choose, permutations, toss
 
 EXCHANGE = 1 << 31  # from one exchange of a round to the next, in the key of its batches
@@ -38,7 +39,10 @@ class Round:
         index 0, and a step a client does not take has count 0. A client's entries do not depend on
         the other positions asked for.
         """
-        at = np.asarray(positions)
+        try:
+            at = np.asarray(positions)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"positions: expected integers [K]; got {shown(positions)}") from error
         if at.ndim != 1 or at.size == 0 or at.dtype.kind not in "iu":
             raise ValueError(
                 f"positions: expected integers [K], K > 0; got {at.dtype} {list(at.shape)}"

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from ._names import shown
+
 Schedulable = float | Callable[[int], float]
 
 
@@ -84,7 +86,9 @@ def at_round(value: Schedulable, t: int) -> float:
         return value
     found = float(value(t))
     if not (math.isfinite(found) and found >= 0):
-        raise ValueError(f"schedule: expected a finite number >= 0 in round {t}; got {found!r}")
+        raise ValueError(
+            f"schedule: expected a finite number >= 0 in round {t}; got {shown(found)}"
+        )
     return found
 
 
@@ -95,6 +99,7 @@ def _check(schedule: Any) -> None:
         symbol = f"{schedule.name}, {field.name}"
         expected = "an integer >= 1" if whole else "a finite number >= 0"
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise TypeError(f"{symbol}: expected {expected}; got {value!r}")
-        if not (math.isfinite(value) and value >= int(whole)):
-            raise ValueError(f"{symbol}: expected {expected}; got {value!r}")
+            raise TypeError(f"{symbol}: expected {expected}; got {shown(value)}")
+        finite = value.bit_length() < 1024 if isinstance(value, int) else math.isfinite(value)
+        if not (finite and value >= int(whole)):
+            raise ValueError(f"{symbol}: expected {expected}; got {shown(value)}")

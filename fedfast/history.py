@@ -10,6 +10,8 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from ._names import path_of, shown
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -71,12 +73,14 @@ class History:
 
     def column(self, name: str) -> list[Any]:
         """One field over all rounds."""
-        if name not in FIELDS:
-            raise ValueError(f"name: expected one of {', '.join(FIELDS)}, found {name!r}")
+        if not isinstance(name, str) or name not in FIELDS:
+            raise ValueError(f"name: expected one of {', '.join(FIELDS)}, found {shown(name)}")
         return [getattr(row, name) for row in self.rows]
 
     def scalar(self, name: str) -> list[float]:
         """One of the algorithm's own numbers over all rounds, nan where a row lacks it."""
+        if not isinstance(name, str):
+            raise TypeError(f"name: expected a word; got {shown(name)}")
         found = [dict(pair.split("=") for pair in row.scalars.split()) for row in self.rows]
         return [float(pairs.get(name, "nan")) for pairs in found]
 
@@ -101,7 +105,7 @@ class History:
 
     def to_csv(self, path: str | Path) -> None:
         """Writes a header and one line per round; `from_csv` reads exactly the same rows back."""
-        Path(path).write_text(self.csv(), encoding="utf-8", newline="")
+        path_of("path", path).write_text(self.csv(), encoding="utf-8", newline="")
 
     def csv(self) -> str:
         """What `to_csv` writes."""
@@ -128,6 +132,9 @@ class History:
         """Accuracy and loss per round: the matplotlib Figure, also written to `path` if given."""
         from .report.plots import curves
 
+        if not isinstance(label, str):
+            raise TypeError(f"label: expected a word; got {shown(label)}")
+
         return curves({label: self}, path)
 
 
@@ -145,7 +152,7 @@ def read_runs(path: str | Path) -> dict[str, History]:
     A last line without its end (the process was killed while writing) is left out. A file without
     an `algorithm` column is one run, labelled with the file's name.
     """
-    path = Path(path)
+    path = path_of("path", path)
     try:
         text = path.read_bytes().decode("utf-8")
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))

@@ -18,6 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from ._names import shown
 from .kernels import Segments
 
 ALIGN_TENSOR = 32
@@ -87,13 +88,24 @@ class FlatLayout:
         parameters without values (lazy or meta), tensors that overlap in memory without being the
         same tensor; and for a moving buffer that is not finite at the start.
         """
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module: expected an nn.Module; got {shown(module)}")
+        if isinstance(moving, str) or not isinstance(
+            moving, list | tuple | set | frozenset | dict | None
+        ):
+            raise TypeError(f"moving: expected names of buffers; got {shown(moving)}")
         named, aliases = _unique(module)
+        for name in () if moving is None else moving:
+            if not isinstance(name, str) or name not in named.keys() | aliases.keys():
+                raise ValueError(f"moving: expected names of buffers; got {shown(name)}")
         inside = _inside(module, named, aliases, moving)
         _check(module, named, inside, whole=moving is None)
         floats = [t for t in inside.values() if t.is_floating_point()]
         dtype = _widest(floats) if dtype is None else dtype
-        if dtype not in FLOATS:
-            raise ValueError(f"dtype: a row holds one of {[str(d) for d in FLOATS]}; got {dtype}")
+        if not isinstance(dtype, torch.dtype) or dtype not in FLOATS:
+            raise ValueError(
+                f"dtype: a row holds one of {[str(d) for d in FLOATS]}; got {shown(dtype)}"
+            )
         learns = {name for name, p in module.named_parameters() if p.requires_grad}
         first, trained = _place({n: t for n, t in inside.items() if n in learns}, 0, True)
         rest, stride = _place({n: t for n, t in inside.items() if n not in learns}, trained, False)

@@ -94,7 +94,10 @@ class Custom:
     function: Metric
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        found = self.function(logits, y)
+        try:
+            found = self.function(logits, y)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"metric: expected a callable (outputs, targets); {error}") from error
         if not isinstance(found, Tensor) or found.shape != (len(y),):
             got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._names import shown
 from .data import FederatedData, Samples
 from .data._bank import joined
 from .engine import Engine
@@ -119,8 +120,10 @@ class Personal:
     def row(self, i: int, state: Committed | None = None) -> Tensor:
         """The personal model of client `i`, in `state` where it is not what is committed. [S]"""
         state = self.engine.committed if state is None else state
+        if isinstance(i, bool) or not isinstance(i, (int, np.integer)):
+            raise TypeError(f"i: expected a client's number; got {shown(i)}")
         if not 0 <= i < len(self.sizes):
-            raise ValueError(f"i: expected 0 <= i < {len(self.sizes)}; got {i}")
+            raise ValueError(f"i: expected 0 <= i < {len(self.sizes)}; got {shown(i)}")
         if state.tuned is not None:
             row, slot = state.server.row.clone(), int(state.tuned.slot[i])
             if slot >= 0:

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from ._names import shown
 from ._rounds import Drawn, Explicit, Round
 from .random import Ints, check_seed
 
 SAMPLINGS = ("exact", "bernoulli")
+EXCHANGES = 2  # of a round at most: the key of its batches has 32 bits
 MOST = 1 << 31  # rounds, and samples a client sees in one: keys are made of 32-bit numbers
 
 
@@ -63,9 +65,9 @@ class Schedule:
         batch = None if batch_size is None else _positive("batch_size", batch_size)
         _share(participation)
         if not isinstance(sampling, str) or sampling not in SAMPLINGS:
-            raise ValueError(f"sampling: expected one of {SAMPLINGS}; got {sampling!r}")
+            raise ValueError(f"sampling: expected one of {SAMPLINGS}; got {shown(sampling)}")
         if not isinstance(drop_last, (bool, np.bool_)):
-            raise TypeError(f"drop_last: expected True or False; got {drop_last!r}")
+            raise TypeError(f"drop_last: expected True or False; got {shown(drop_last)}")
         eligible = _eligible(counts, batch if drop_last else None)
         return Schedule(
             Drawn(
@@ -124,8 +126,12 @@ class Schedule:
         exchange  0, or more for algorithms that train the same cohort several times per round:
                   drawn schedules have other batches then, explicit ones the same
         """
+        _whole("t", t)
+        _whole("exchange", exchange)
+        if not 0 <= exchange < EXCHANGES:
+            raise ValueError(f"exchange: expected 0 or 1; got {shown(exchange)}")
         if not 0 <= t < self.rounds:
-            raise ValueError(f"t: expected 0 <= t < {self.rounds}; got {t}")
+            raise ValueError(f"t: expected 0 <= t < {self.rounds}; got {shown(t)}")
         return self._plan.round(t, exchange)
 
     def single(self) -> str:
@@ -137,26 +143,32 @@ class Schedule:
         self._plan.check(_sizes(sizes))
 
 
-def _positive(name: str, value: int) -> int:
+def _whole(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer; got {value!r}")
+        raise TypeError(f"{name}: expected an integer; got {shown(value)}")
+
+
+def _positive(name: str, value: int) -> int:
+    _whole(name, value)
     if value < 1:
-        raise ValueError(f"{name}: expected at least 1; got {value}")
+        raise ValueError(f"{name}: expected at least 1; got {shown(value)}")
     return int(value)
 
 
 def _bounded(name: str, value: int) -> None:
     if value > MOST:
-        raise ValueError(f"{name}: expected at most {MOST}; got {value}")
+        raise ValueError(f"{name}: expected at most {MOST}; got {shown(value)}")
 
 
 def _share(participation: Any) -> None:
     if isinstance(participation, bool) or not isinstance(
         participation, (int, float, np.integer, np.floating)
     ):
-        raise TypeError(f"participation: expected a number; got {participation!r}")
+        raise TypeError(f"participation: expected a number; got {shown(participation)}")
     if not 0 < participation <= 1 or not isfinite(participation):
-        raise ValueError(f"participation: expected 0 < participation <= 1; got {participation}")
+        raise ValueError(
+            f"participation: expected 0 < participation <= 1; got {shown(participation)}"
+        )
 
 
 def _eligible(sizes: Ints, least: int | None) -> Ints:
@@ -182,7 +194,7 @@ def _listed(name: str, values: Any) -> None:
 def _shown(value: object) -> str:
     """A short form of what came, however long it is."""
     length = f" of {len(value)}" if isinstance(value, Sized) and not _scalar(value) else ""
-    return f"{type(value).__name__}{length}" if length else f"{value!r}"[:80]
+    return f"{type(value).__name__}{length}" if length else shown(value)[:80]
 
 
 def _scalar(value: object) -> bool:

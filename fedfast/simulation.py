@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from . import _doors as doors
 from . import checkpoint
 from . import memory as memories
+from ._names import shown
 from .algorithms import Algorithm
 from .checkpoint.identity import options
 from .copies import copy_of
@@ -155,6 +156,7 @@ class Simulation:
         doors.positive_int("eval_last", eval_last)
         doors.one_of("sampling", sampling, SAMPLINGS)
         doors.boolean("drop_last", drop_last)
+        doors.boolean("verify", verify)
         doors.number("lr_decay", lr_decay, above=0.0)
         doors.number("server_lr", server_lr, above=0.0)
         doors.number("weight_decay", weight_decay, at_least=0.0)
@@ -331,7 +333,13 @@ class Simulation:
             yield row
 
     def run(self, progress: bool = True, label: str | None = None) -> History:
-        """Train to the end under a progress bar (plain lines without a terminal)."""
+        """Train to the end under a progress bar (plain lines without a terminal).
+
+        label  what stands before it; None takes the algorithm's name
+        """
+        doors.boolean("progress", progress)
+        if label is not None and not isinstance(label, str):
+            raise TypeError(f"label: expected a word; got {shown(label)}")
         if not progress:
             for _ in self:
                 pass

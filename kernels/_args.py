@@ -41,6 +41,8 @@ def per_client(name: str, value: Coefficient, bank: Tensor) -> Tensor:
 def _number(name: str, value: Any) -> float:
     try:
         return float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number that a float can hold") from None
     except (TypeError, ValueError):
         found = type(value).__name__
         raise TypeError(f"{name}: expected a number or a tensor [K]; got {found}") from None
@@ -146,6 +148,10 @@ def within(segments: Segments | None, bank: Tensor) -> Segments:
 
 def split_terms(terms: TermsLike) -> list[tuple[Tensor, Coefficient]]:
     """One tensor, or a sequence of tensors and (tensor, coefficient) pairs, as pairs."""
+    if not isinstance(terms, (Tensor, Sequence)) or isinstance(terms, (str, bytes)):
+        raise TypeError(
+            f"terms: expected a tensor or a sequence of them; got {type(terms).__name__}"
+        )
     listed = [terms] if isinstance(terms, Tensor) else list(terms)
     pairs = [t if isinstance(t, tuple) else (t, 1.0) for t in listed]
     if not 1 <= len(pairs) <= MAX_TERMS:

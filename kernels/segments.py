@@ -38,12 +38,21 @@ def _check_pieces(offset: Sequence[int], length: Sequence[int]) -> None:
     for o, n in zip(offset, length, strict=True):
         if o < end or n < 0:
             raise ValueError(
-                "segments: expected ascending pieces that do not overlap; "
+                "offset: expected ascending pieces that do not overlap; "
                 f"got offset {o}, length {n} after end {end}"
             )
         end = o + n
         if end > _LARGEST:
-            raise ValueError(f"segments: expected ends below 2^31; got {end}")
+            raise ValueError(f"length: expected ends below 2^31; got offset {o}, length {n}")
+
+
+def _listed(name: str, table: object) -> None:
+    """Raise TypeError unless `table` is a sequence of whole numbers or flags."""
+    whole = isinstance(table, Sequence) and not isinstance(table, (str, bytes))
+    if not whole or not all(
+        isinstance(item, int) or type(item).__module__ == "numpy" for item in table
+    ):
+        raise TypeError(f"{name}: expected a sequence of integers; got {type(table).__name__}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +90,10 @@ class Segments:
 
         Raises ValueError for unequal counts, or pieces that do not ascend or that overlap.
         """
+        for name, table in (("offset", offset), ("length", length)):
+            _listed(name, table)
+        if is_weight is not None:
+            _listed("is_weight", is_weight)
         flags = [True] * len(offset) if is_weight is None else [bool(f) for f in is_weight]
         if not len(offset) == len(length) == len(flags):
             raise ValueError(

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from fedfast.kernels import Plan
 from interrupts import differences, everything, simulation
 from torch import nn
 
@@ -14,7 +15,6 @@ import fedfast
 from fedfast import algorithms as alg
 from fedfast.clients import ClientState
 from fedfast.generic import GenericPath, Traits
-from fedfast.kernels import Plan
 from fedfast.programs.judge import ProgramJudge
 from fedfast.sums import RoundSums
 

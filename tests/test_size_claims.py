@@ -274,7 +274,11 @@ OTHER = [None, "3", 2.5, True, [2], float("nan"), {}, -1, 0, 10**30, object()]
 
 
 @pytest.mark.parametrize("deal", PARTS)
-@pytest.mark.parametrize("value", OTHER, ids=lambda v: f"{type(v).__name__}-{str(v)[:6]}" if type(v) is not object else "object")
+@pytest.mark.parametrize(
+    "value",
+    OTHER,
+    ids=lambda v: f"{type(v).__name__}-{str(v)[:6]}" if type(v) is not object else "object",
+)
 def test_partition_arguments_of_other_types(deal, value):
     more = MORE.get(deal.__name__, ())
     refused(lambda: deal((X, Y), value, *more), "^clients: expected")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from typing import Any
 
-from .._names import unknown
+from .._names import shown, unknown
 from ..annealing import SCHEDULES, Cosine, Exponential, Ramp, Schedule
 from .base import Algorithm
 from .centralized import Centralized
@@ -141,10 +142,12 @@ def by_name(name: str, **parameters: Any) -> Algorithm:
     rounds may be a mapping `{name: ramp, start: 0, ...}`.
     Raises ValueError for an unknown name or parameter (with the nearest known one) or a bad value.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected the name of an algorithm; got {shown(name)}")
     if name in _WITHOUT_SOURCE:
         raise ValueError(f"algorithm {name}: {_WITHOUT_SOURCE[name]}")
     if name not in PAGES:
-        raise unknown("algorithm", name, PAGES)
+        raise unknown("algorithm name", name, PAGES)
     for part in _PIECES:
         if parameters.get(part) is not None:
             parameters[part] = _piece(part, parameters[part])
@@ -156,6 +159,8 @@ def schedule(given: str | Mapping[str, Any]) -> Schedule:
 
     Raises ValueError for an unknown name or field, ValueError/TypeError for a bad value.
     """
+    if not isinstance(given, (str, Mapping)):
+        raise TypeError(f"given: expected a schedule's name or a mapping; got {shown(given)}")
     return _named("schedule", given, SCHEDULES)
 
 
@@ -164,8 +169,9 @@ def _piece(part: str, value: Any) -> Any:
     if isinstance(value, base):
         return value
     if not isinstance(value, (str, Mapping)):
-        raise TypeError(f"{part}: expected {_a(kind)}, its name or a mapping; got {value!r}")
-    return _named(kind, value, known)
+        raise TypeError(f"{part}: expected {_a(kind)}, its name or a mapping; got {shown(value)}")
+    with _of(part):
+        return _named(kind, value, known)
 
 
 def _a(kind: str) -> str:
@@ -176,7 +182,7 @@ def _named(kind: str, value: str | Mapping[str, Any], known: Mapping[str, type[A
     """An object from `name` or `{name: ..., parameters}`."""
     spec = {"name": value} if isinstance(value, str) else dict(value)
     name = spec.pop("name", next(iter(known)))
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise unknown(kind, name, known)
     return _make(f"{kind} {name}", known[name], spec)
 
@@ -190,8 +196,21 @@ def _make(kind: str, page: type[Any], parameters: Mapping[str, Any]) -> Any:
         needed = field.default is MISSING and field.default_factory is MISSING
         if field.init and needed and field.name not in parameters:
             raise ValueError(f"{kind}: needs {field.name}")
-    given = {key: schedule(v) if isinstance(v, Mapping) else v for key, v in parameters.items()}
+    given = dict(parameters)
+    for key, value in parameters.items():
+        if isinstance(value, Mapping):
+            with _of(key):
+                given[key] = schedule(value)
     return page(**given)
+
+
+@contextmanager
+def _of(parameter: str) -> Iterator[None]:
+    """Errors name the parameter whose value is made."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{parameter}: {error}") from error
 
 
 __all__ = [

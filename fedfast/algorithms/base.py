@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .._names import shown
 from ._checked import kept_rows, number_rows, row_sums
 from ._hooks import Hooked, base, check_hooks, named, overrides, returned
 from .drift import Drift
@@ -200,11 +201,11 @@ def check_combination(algorithm: Algorithm) -> None:
     for name, kind in kinds:
         found = getattr(algorithm, name)
         if not isinstance(found, kind):
-            raise TypeError(f"{name}: expected a {kind.__name__}; got {found!r}")
+            raise TypeError(f"{name}: expected a {kind.__name__}; got {shown(found)}")
     if not isinstance(algorithm.fine_tune, FineTune | None):
-        raise TypeError(f"fine_tune: expected a FineTune or None; got {algorithm.fine_tune!r}")
+        raise TypeError(f"fine_tune: expected a FineTune or None; got {shown(algorithm.fine_tune)}")
     if not isinstance(algorithm.keep_models, bool):
-        raise TypeError(f"keep_models: expected True or False; got {algorithm.keep_models!r}")
+        raise TypeError(f"keep_models: expected True or False; got {shown(algorithm.keep_models)}")
     for part in (*algorithm.pieces, algorithm.fine_tune, algorithm):
         if part is not None:
             check_hooks(part)

@@ -29,7 +29,7 @@ from torch import Tensor
 from ..annealing import Schedulable, at_round
 from ..kernels import Column, cosines, norms, perturb, stats
 from ..kernels._args import TermsLike
-from ._checks import check, check_number, check_schedule, check_word
+from ._checks import check, check_flag, check_number, check_schedule, check_word
 from .base import Algorithm
 from .drift import Drift
 from .optimizers import Optimizer
@@ -100,6 +100,7 @@ class WeightedMomentum(ControlVariate):
         super().__post_init__()
         check_number("alpha", self.alpha, 0.0, 1.0, above=True)
         check(self.alpha < 1.0, "alpha", "less than 1: Delta_k divides by 1 - alpha", self.alpha)
+        check_flag("reset", self.reset)
         check(not self.reset, "reset", "False: Delta_k needs the variates", self.reset)
         check_number("lam", self.lam, 0.0, 1.0)
         check_number("decay", self.decay, 0.0, 1.0, above=True)
@@ -150,6 +151,7 @@ class FedWMSAM(Algorithm):
 
     def __post_init__(self) -> None:
         check_number("lr_decay", self.lr_decay, 0.0, 1.0, above=True)
+        check_word("variant", self.variant, VARIANTS)
         unused = self.variant != "official" and self.lr_decay != 1.0
         check(not unused, "lr_decay", "1: only the official variant has it", self.lr_decay)
         local: Any = GuidedSAM(rho=self.rho, eps=self.eps, variant=self.variant)

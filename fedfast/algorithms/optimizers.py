@@ -14,7 +14,7 @@ from torch import Tensor
 from ..annealing import Schedulable, at_round
 from ..kernels import norms, perturb, stats
 from ..kernels._args import TermsLike
-from ._checks import check, check_number, check_schedule
+from ._checks import check, check_flag, check_number, check_schedule
 from ._hooks import base, depth, overrides
 from .objective import Objective
 from .pieces import Clients, Piece
@@ -42,6 +42,7 @@ class Optimizer(Piece):
 
     def __post_init__(self) -> None:
         check_number("momentum", self.momentum, 0.0, 1.0)
+        check_flag("nesterov", self.nesterov)
         check(
             not self.nesterov or self.momentum > 0,
             "nesterov",

@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._names import path_of
 from ..files import atomic, locked, sweep, written
 from ..history import Row
 from . import container, format1
@@ -33,7 +34,7 @@ def save(sim: Simulation, path: str | Path) -> None:
 
     Raises OSError naming the file where it cannot be written; the old state is still there then.
     """
-    path = Path(path)
+    path = path_of("path", path)
     found = taken(sim, identity(sim, sim.round))
     manifest = {
         "identity": found.identity,
@@ -56,7 +57,7 @@ def load(sim: Simulation, path: str | Path, all_figures: bool = False) -> None:
     Raises ValueError naming the file, and every field that differs, where it is of another run or
     damaged as its predecessor is, FileNotFoundError without a file. `sim` is as it was then.
     """
-    path = Path(path)
+    path = path_of("path", path)
     where, found = _newest(path)
     if found.identity is not None:
         ours = identity(sim, len(found.rows))

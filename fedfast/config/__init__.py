@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from .._names import path_of
 from .errors import explain, unknown
 from .fields import Loc
 from .parts import fits, model_options, parameters
@@ -25,7 +26,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     from . import flags
 
-    path = Path(path)
+    path = path_of("path", path)
     raw, where = read(path)
     raw, given = flags.apply(path, raw, overrides)
     try:

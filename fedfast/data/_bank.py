@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._names import shown
 from .plain import plain
 from .samples import Samples
 from .transform import Normalize
@@ -72,7 +73,7 @@ def joined(parts: list[Samples], normalize: Normalize | None) -> Samples:
     if normalize is None:
         normalize = parts[0].normalize
     elif not isinstance(normalize, Normalize):
-        raise TypeError(f"normalize: expected a fedfast.data.Normalize; got {normalize!r}")
+        raise TypeError(f"normalize: expected a fedfast.data.Normalize; got {shown(normalize)}")
     else:
         normalize.check("client 0.x", first)
     for i, part in enumerate(parts):

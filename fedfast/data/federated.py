@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from .._names import shown
 from ._bank import bank_rows, by_client, joined, shape
 from .claims import check_table
 from .samples import Samples, as_samples, check_values, unchecked
@@ -54,7 +55,7 @@ class FederatedData:
         """
         xs, ys = by_client("xs", xs), by_client("ys", ys)
         if len(xs) == 0 or len(xs) != len(ys):
-            raise ValueError(f"ys: expected one per client; got {len(ys)} for {len(xs)} xs")
+            raise ValueError(f"xs, ys: expected one per client; got {len(ys)} for {len(xs)} xs")
         parts = [unchecked(pair, f"client {i}") for i, pair in enumerate(zip(xs, ys, strict=True))]
         bank = joined(parts, normalize)
         sizes = np.array([len(part) for part in parts], dtype=np.int64)
@@ -145,9 +146,9 @@ class FederatedData:
     def client(self, i: int) -> Samples:
         """The samples of client `i`, in its own order (the order `Schedule` indexes): a copy."""
         if isinstance(i, bool) or not isinstance(i, int | np.integer):
-            raise TypeError(f"i: expected a client's number; got {i!r}")
+            raise TypeError(f"i: expected a client's number; got {shown(i)}")
         if not 0 <= i < self.num_clients:
-            raise ValueError(f"i: expected 0 <= i < {self.num_clients}; got {i}")
+            raise ValueError(f"i: expected 0 <= i < {self.num_clients}; got {shown(i)}")
         rows = self.order[int(self.offsets[i]) : int(self.offsets[i + 1])]
         return self.bank.take(rows)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .._names import path_of, shown
 from .claims import check_room, whole
 from .dataset import check_md5
 
@@ -29,7 +30,13 @@ def read_idx(path: str | Path, ndim: int, md5: str | None = None, kind: int = 0x
     Raises FileNotFoundError, or ValueError with file, expected and found for a file that is not
     gzip, cut short, of another magic number or length, or of another checksum.
     """
-    path = Path(path)
+    path = path_of("path", path)
+    if isinstance(ndim, bool) or not isinstance(ndim, int) or not 1 <= ndim < 256:
+        raise ValueError(f"ndim: expected a number of dimensions, 1 to 255; got {shown(ndim)}")
+    if not isinstance(kind, int) or kind not in _DTYPES:
+        raise ValueError(f"kind: expected one of {list(_DTYPES)}; got {shown(kind)}")
+    if md5 is not None and not isinstance(md5, str):
+        raise TypeError(f"md5: expected a checksum in hexadecimal; got {shown(md5)}")
     packed = whole(path)
     raw = io.BytesIO(packed)
     if path.suffix == ".gz":

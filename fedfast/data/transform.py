@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._names import shown
+
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    whole = isinstance(value, int) and value.bit_length() < 1024 and not isinstance(value, bool)
+    return whole or (isinstance(value, float) and isfinite(value))
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,14 @@ class Normalize:
         for name in ("mean", "std"):
             given = getattr(self, name)
             if not isinstance(given, Sequence) or not given or not all(map(_finite, given)):
-                raise ValueError(f"{name}: expected finite numbers, one per channel; got {given!r}")
+                raise ValueError(
+                    f"{name}: expected finite numbers, one per channel; got {shown(given)}"
+                )
             object.__setattr__(self, name, tuple(float(value) for value in given))
         if len(self.mean) != len(self.std):
             raise ValueError(f"std: expected {len(self.mean)} numbers as mean; got {len(self.std)}")
         if min(self.std) <= 0:
-            raise ValueError(f"std: expected numbers > 0; got {self.std}")
+            raise ValueError(f"std: expected numbers > 0; got {shown(self.std)}")
 
     def tones(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """(scale, shift), each `[C]` or `[1]`, rounded once from float64."""
@@ -75,9 +80,11 @@ class Augment:
 
     def __post_init__(self) -> None:
         if isinstance(self.pad, bool) or not isinstance(self.pad, int) or not 0 <= self.pad < 1024:
-            raise ValueError(f"pad: expected pixels, 0 <= pad < 1024; got {self.pad!r}")
+            raise ValueError(f"pad: expected pixels, 0 <= pad < 1024; got {shown(self.pad)}")
         if not _finite(self.crop_chance) or not 0 <= self.crop_chance <= 1:
-            raise ValueError(f"crop_chance: expected a chance in [0, 1]; got {self.crop_chance!r}")
+            raise ValueError(
+                f"crop_chance: expected a chance in [0, 1]; got {shown(self.crop_chance)}"
+            )
 
 
 AUGMENTS = {

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from .._names import unknown
+from .._names import shown, unknown
 
 Norm = Callable[[int], nn.Module]
 
@@ -17,12 +17,12 @@ def norm_of(norm: str, groups: int, widths: int) -> Norm:
     norm    "batch" or "group"
     groups  of every GroupNorm, a divisor of `widths`, which divides every width of the model
     """
-    if norm not in ("batch", "group"):
+    if not isinstance(norm, str) or norm not in ("batch", "group"):
         raise unknown("norm", norm, ("batch", "group"))
     if isinstance(groups, bool) or not isinstance(groups, int):
-        raise TypeError(f"groups: expected an integer; got {groups!r}")
+        raise TypeError(f"groups: expected an integer; got {shown(groups)}")
     if groups < 1 or widths % groups:
-        raise ValueError(f"groups: expected a divisor of {widths}; got {groups}")
+        raise ValueError(f"groups: expected a divisor of {widths}; got {shown(groups)}")
     if norm == "batch":
         return nn.BatchNorm2d
     return lambda channels: nn.GroupNorm(groups, channels)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._names import path_of
 from ..history import History
 from .bubbles import partition
 from .ink import COLOURS, INK, figure_of, plain
@@ -50,8 +51,17 @@ def curves(histories: Mapping[str, History], path: str | Path | None = None) -> 
         handlelength=1.8,
     )
     if path is not None:
-        figure.savefig(path, dpi=160, format=Path(path).suffix[1:] or "png")
+        _write(figure, path_of("path", path))
     return figure
+
+
+def _write(figure: Figure, path: Path) -> None:
+    kind, known = path.suffix[1:] or "png", figure.canvas.get_supported_filetypes()
+    if kind not in known:
+        raise ValueError(
+            f"path: expected a name that ends in .png, .pdf or .svg; got {str(path)!r}"
+        )
+    figure.savefig(path, dpi=160, format=kind)
 
 
 def _panels(histories: Mapping[str, History]) -> Sequence[str]:
