@@ -13,6 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ledger
+import torch
+
 CASES = (
     ("mlp", "fedavg", 40, 40, "auto"),
     ("mlp", "fedsam", 40, 40, "auto"),
@@ -22,6 +25,7 @@ CASES = (
     ("cnn", "fedavg", 20, 20, "auto"),
 )
 SAMPLES, BATCH, ROUNDS = 20, 10, 3
+THREADS = torch.get_num_threads()
 
 
 def resident(key: str) -> int:
@@ -34,7 +38,6 @@ def resident(key: str) -> int:
 
 def measure(model: str, algorithm: str, clients: int, cohort: int, memory: str) -> dict[str, int]:
     """Bytes planned and at the peak, and K."""
-    import torch
     from torch import nn
 
     import fedfast
@@ -97,15 +100,14 @@ def main() -> None:
     if case:
         print(json.dumps(measure(case[0], case[1], int(case[2]), int(case[3]), case[4])))
         return
-    rows = ["model,algorithm,clients,cohort,memory,chunk,planned_mb,peak_mb,ratio"]
+    (ledger.RESULTS / "memory.csv").unlink(missing_ok=True)
     for each in CASES:
-        found = apart(each)
-        sizes = found["planned"] / 1e6, found["peak"] / 1e6
-        figures = f"{sizes[0]:.0f},{sizes[1]:.0f},{sizes[1] / sizes[0]:.3f}"
-        rows.append(f"{','.join(map(str, each))},{found['chunk']},{figures}")
-        print(rows[-1], flush=True)
-    to = Path(__file__).parent / "results" / "memory.csv"
-    to.write_text("\n".join(rows) + "\n")
+        found, names = apart(each), ("model", "algorithm", "clients", "cohort", "memory")
+        planned, peak = found["planned"] / 1e6, found["peak"] / 1e6
+        figures = {"planned_mb": round(planned), "peak_mb": round(peak)}
+        row = dict(zip(names, each, strict=True), chunk=found["chunk"], **figures)
+        ledger.append("memory", ledger.stamp(THREADS) | row | {"ratio": f"{peak / planned:.3f}"})
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ Run it: python examples/fair_and_private.py
 
 from dataclasses import dataclass
 
+from fedfast.kernels import norms, stats
+
 import fedfast
 from fedfast.algorithms import Algorithm, Drift, ServerRule
-from fedfast.kernels import norms, stats
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def _check_pieces(offset: Sequence[int], length: Sequence[int]) -> None:
             raise ValueError(f"length: expected ends below 2^31; got offset {o}, length {n}")
 
 
-def _listed(name: str, table: object) -> None:
+def _listed(name: str, table: Any) -> None:
     """Raise TypeError unless `table` is a sequence of whole numbers or flags."""
     whole = isinstance(table, Sequence) and not isinstance(table, (str, bytes))
     if not whole or not all(
@@ -90,8 +90,8 @@ class Segments:
 
         Raises ValueError for unequal counts, or pieces that do not ascend or that overlap.
         """
-        for name, table in (("offset", offset), ("length", length)):
-            _listed(name, table)
+        _listed("offset", offset)
+        _listed("length", length)
         if is_weight is not None:
             _listed("is_weight", is_weight)
         flags = [True] * len(offset) if is_weight is None else [bool(f) for f in is_weight]

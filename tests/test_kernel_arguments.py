@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from fedfast.kernels import Plan, Segments, Server, _native, feed, gather, mix, tally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedfast import kernels
-from fedfast.kernels import Plan, Segments, Server, _native, feed, gather, mix, tally
 
 K, T, B = 3, 4, 5
 INT = torch.int32

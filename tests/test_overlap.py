@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from fedfast.kernels import _overlap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from fedfast import kernels
-from fedfast.kernels import _overlap
 
 K = 3
 
