@@ -30,6 +30,7 @@ from .history import History, Row
 from .isolation import kept_random_state, seed_all
 from .kernels import _launch
 from .kernels._args import PRECISIONS
+from .kernels._overlap import apart_by_construction
 from .kernels.plan import forget_noting
 from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
@@ -444,6 +445,8 @@ class Simulation:
             torch_threads(self.threads),
             doors.own_random_state(random),
             rounding(precision),
+            # Buffers of the run lie apart; what an algorithm of the user's hands over may not.
+            apart_by_construction(not self._engine.foreign),
         ):
             yield
 
