@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .algorithms.objective import Network
+from .isolation import seed_all
 from .layout import FlatLayout
 from .losses import Loss, weight_of
 from .metrics import Metric
@@ -58,7 +59,7 @@ class Weighted:
 
     def _run(self, module: nn.Module, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
         if self.seed is not None:
-            torch.manual_seed(self.seed)
+            seed_all(self.seed)
         return functional_call(module, tensors, (x,))
 
 
