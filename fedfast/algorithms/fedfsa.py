@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ..kernels import norms, perturb, sensitivity, stats
 from ..random import SELECT, keys64
-from ._checks import check_count, check_number, check_word
+from ._checks import check_count, check_flag, check_number, check_word
 from .base import Algorithm
 from .drift import Drift
 from .fedcm import ClientMomentum
@@ -63,6 +63,7 @@ class FSA(Optimizer):
             check_number(symbol, getattr(self, symbol))
         check_count("TopC", self.TopC)
         check_word("select", self.select, ("top", "reverse", "random"))
+        check_flag("normalize", self.normalize)
         if self.clip_norm is not None:
             check_number("clip_norm", self.clip_norm, above=True)
 

@@ -25,7 +25,7 @@ import torch
 from ..annealing import Schedulable
 from ..kernels import step
 from ..kernels._args import TermsLike
-from ._checks import check, check_number, check_word
+from ._checks import check, check_flag, check_number, check_word
 from ._hooks import overrides
 from .base import Algorithm
 from .drift import Drift
@@ -56,6 +56,7 @@ class ControlVariate(Drift):
 
     def __post_init__(self) -> None:
         check_word("option", self.option, ("I", "II"))
+        check_flag("reset", self.reset)
         if self.steps is not None:
             check(self.option == "II", "steps", "None with option I, which has no K", self.steps)
             check_number("steps", self.steps, above=True)
@@ -122,6 +123,7 @@ class SCAFFOLD(Algorithm):
     verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
+        check_flag("modified", self.modified)
         self.compose(drift=ControlVariate(self.option, self.steps, self.modified))
 
 
