@@ -136,7 +136,10 @@ class GenericPath:
         """Views of row k; the live buffers last as long as the run, so these are made once."""
         key = bank.data_ptr(), bank.stride(0), k, trained
         if key not in self._views:
-            self._views[key] = self.layout.views(bank[k], trained)
+            # `.data`: a version counter of its own for each. Views share their bank's, and a client
+            # that writes its running statistics would spoil the graph of another in its thread.
+            views = self.layout.views(bank[k], trained)
+            self._views[key] = {name: view.data for name, view in views.items()}
         return self._views[key]
 
     def forget(self) -> None:

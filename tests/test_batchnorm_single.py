@@ -10,6 +10,7 @@ from federation import federation
 from torch import nn
 
 import fedfast
+from fedfast.generic import GenericPath, Traits
 
 
 def flat_norm():
@@ -177,3 +178,20 @@ def test_fine_tuning_meets_no_single_sample_unawares():
     sim = fedfast.Simulation(flat_norm(), data, tuned, **how)
     sim.run(progress=False)
     assert sim.client_state_dict(0).keys() == flat_norm().state_dict().keys()
+
+
+def test_running_statistics_of_clients_side_by_side_do_not_spoil_each_others_graph() -> None:
+    """Two threads on views of one bank: each view counts its own versions."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.Softplus(), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    layout = fedfast.FlatLayout.of(net, torch.float64, {"2.running_mean", "2.running_var"})
+    traits = Traits(2, False, 1.0, frozenset())
+    path = GenericPath(net.double(), layout, nn.functional.cross_entropy, 2, traits)
+    bank = layout.bank(2)
+    bank[:] = layout.flatten(net)
+    one, other = (path._row(bank, k, False) for k in range(2))
+    weight = one["0.weight"].detach().requires_grad_()
+    value = (weight**2).sum()
+    other["2.running_mean"].add_(1.0)  # what a forward pass of the other client does
+    (found,) = torch.autograd.grad(value, [weight])
+    assert torch.equal(found, 2 * weight.detach())
+    assert bank[1, layout.slots[-2].offset] == 1.0 or bool((bank[1] != bank[0]).any())

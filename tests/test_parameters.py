@@ -54,7 +54,6 @@ BAD = {
     "strength": WORD,
     "epochs": [(0, ValueError), (1.5, TypeError)],
     "layers": WORD,
-    "modified": [(1, TypeError), (None, TypeError)],
     "keep_models": [(1, TypeError), ("yes", TypeError)],
 }
 PIECES = ("local", "drift", "server", "modified", "fine_tune")

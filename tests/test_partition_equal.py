@@ -220,8 +220,14 @@ FEW = numbered(np.arange(12) % 3)
         (lambda: hsu(FEW, 13, 1.0), "clients: expected 1 <= clients <= 12 samples; got 13"),
         (lambda: iid(FEW, 3, sigma=float("nan")), "sigma: expected a finite number >= 0; got nan"),
         (lambda: natural(FEW), "samples.owner: expected samples that name their owners; got none"),
-        (lambda: natural(OWNED, clients=4), "clients: expected 1 to 3, the owners of at least 1"),
-        (lambda: natural(OWNED, min_size=4), "clients: expected 1 to 0, the owners of at least 4"),
+        (
+            lambda: natural(OWNED, clients=4),
+            "clients: expected 1 to 3, the owners of at least min_size=1",
+        ),
+        (
+            lambda: natural(OWNED, min_size=4),
+            "clients: expected 1 to 0, the owners of at least min_size=4",
+        ),
         (lambda: natural(OWNED, test=FEW), "test.owner: expected samples that name"),
         (lambda: local_split(natural(OWNED), 1.0), r"test_share: expected a share in \(0, 1\)"),
         (lambda: local_split(natural(OWNED, test=OWNED)), "data: expected clients without test"),

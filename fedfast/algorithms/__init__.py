@@ -147,7 +147,7 @@ def by_name(name: str, **parameters: Any) -> Algorithm:
     if name in _WITHOUT_SOURCE:
         raise ValueError(f"algorithm {name}: {_WITHOUT_SOURCE[name]}")
     if name not in PAGES:
-        raise unknown("algorithm name", name, PAGES)
+        raise unknown("algorithm", name, PAGES)
     for part in _PIECES:
         if parameters.get(part) is not None:
             parameters[part] = _piece(part, parameters[part])
