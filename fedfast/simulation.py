@@ -410,10 +410,10 @@ class Simulation:
         """Go on where `save` was called, bit for bit, perhaps to more rounds.
 
         The simulation must be made with the same arguments. Free are `rounds`, `callbacks`,
-        `eval_every`, `eval_last`, `empty_clients`, and `device`, `backend`, `threads`, `chunk`,
-        `memory`; a callable `lr` must return what it did for the rounds done. Taken on to more
-        rounds, what only the earlier end has brought is gone: tuned models, and figures of rounds
-        that are not evaluated otherwise.
+        `eval_every`, `eval_last`, `metric`, `verify`, `empty_clients`, and `device`, `backend`,
+        `threads`, `chunk`, `memory`; a callable `lr` must return what it did for the rounds done.
+        Taken on to more rounds, what only the earlier end has brought is gone: tuned models, and
+        figures of rounds that are not evaluated otherwise.
         Raises ValueError naming the file, and all that differs, where it is of another run or no
         saved simulation; nothing has changed then. Warns where it takes the state before the
         newest, which is damaged.
