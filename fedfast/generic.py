@@ -80,10 +80,7 @@ class GenericPath:
         self.hooks = parameter_hooks(module)
         self.layout, self.loss, self.random = layout, loss, traits.random
         self.metric, self.precision = metric, precision
-        # Short steps are all interpreter, which serves one thread at a time; random numbers come
-        # from one global generator. Which thread computes a client never changes its result.
-        alone = traits.random or traits.seconds < WORTH_A_THREAD
-        self.workers = 1 if alone else threads
+        self.workers = workers_for(traits, threads)
         self.replicas = [copy_of(module).train() for _ in range(self.workers)]
         self.judges = [copy_of(module).eval() for _ in range(self.workers)]
         carried = frozenset(slot.name for slot in layout.slots)
@@ -290,6 +287,15 @@ class Traits:
     random: bool
     seconds: float
     moving: frozenset[str]
+
+
+def workers_for(traits: Traits, threads: int) -> int:
+    """Threads for clients side by side, each with a copy of the module to train and one to judge.
+
+    Short steps are all interpreter, which serves one thread at a time; random numbers come from one
+    global generator. Which thread computes a client never changes its result.
+    """
+    return 1 if traits.random or traits.seconds < WORTH_A_THREAD else threads
 
 
 def probe(module: nn.Module, x: Tensor) -> Traits:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
+from torch import nn
 
 from .algorithms import Algorithm
 from .clients import GROWTH
@@ -36,8 +37,8 @@ class Plan:
     chunk   K, clients trained together
     cohort  the most that train in one round
     each    bytes per client: live rows, activations, its batch
-    fixed   bytes whatever K is: the server's rows, the clients' own, and the samples where
-            `memory` was a number
+    fixed   bytes whatever K is: the server's rows, copies of the model, the clients' own, and the
+            samples where `memory` was a number
     budget  bytes all of that should fit in
     """
 
@@ -96,6 +97,13 @@ def cohort_bytes(layout: FlatLayout, algorithm: Algorithm, cohort: int) -> int:
     return cohort * layout.stride * layout.dtype.itemsize if algorithm.server.whole else 0
 
 
+def module_bytes(module: nn.Module, workers: int) -> int:
+    """Bytes of the copies of the user's module: the run's own, two of every worker of the generic
+    path, which evaluation may need under a program too, and the two of the proof."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return (1 + 2 * workers + 2) * sum(t.numel() * t.element_size() for t in tensors)
+
+
 def data_bytes(data: FederatedData) -> int:
     """Bytes of the samples on the device."""
     return sum(t.numel() * t.element_size() for t in (data.x, data.y, data.order, data.offsets))
@@ -127,8 +135,8 @@ def plan(
 ) -> Plan:
     """K: `chunk`, or what fits; never more than the cohort.
 
-    each, server, data, clients   bytes of one client at work, of the server's rows, of the samples
-             and of what clients keep between rounds
+    each, server, data, clients   bytes of one client at work, of the server's rows and the copies
+             of the model, of the samples and of what clients keep between rounds
 
     memory  "auto": a share of what is free now, with the samples in place; a number: GiB in all
     Raises ValueError if a number of GiB cannot hold one client.
@@ -140,7 +148,7 @@ def plan(
         if chunk is None and fixed + each > budget:
             parts = {
                 "samples": data,
-                "server's rows": server,
+                "server's rows and copies of the model": server,
                 "clients' rows between rounds": clients,
                 "one client at work": each,
             }

@@ -25,7 +25,7 @@ from .copies import copy_of
 from .data import Augment, FederatedData, Samples
 from .engine import Engine, EngineSettings, Outcome
 from .feed import Feed
-from .generic import GenericPath, Loss, torch_threads
+from .generic import GenericPath, Loss, torch_threads, workers_for
 from .history import History, Row
 from .isolation import kept_random_state, seed_all
 from .kernels import _launch
@@ -230,7 +230,8 @@ class Simulation:
             chunk,
             self.schedule.largest_cohort,
             memories.bytes_per_client(layout, self.algorithm) + activations,
-            memories.server_bytes(layout, self.algorithm),
+            memories.server_bytes(layout, self.algorithm)
+            + memories.module_bytes(self._model, workers_for(traits, self.threads)),
             memories.data_bytes(data),
             self.device,
             self._kept_bytes(layout, data.num_clients) + self._judged_bytes(program, layout),
