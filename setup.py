@@ -33,7 +33,11 @@ openmp = ["-fopenmp"] if system() == "Linux" else []
 
 setup(
     package_dir={"fedfast": "fedfast", "fedfast.kernels": "kernels"},
-    packages=["fedfast.kernels", *find_packages(include=["fedfast", "fedfast.*"])],
+    packages=[
+        "fedfast.kernels",
+        *("fedfast.kernels." + name for name in find_packages("kernels")),
+        *find_packages(include=["fedfast", "fedfast.*"]),
+    ],
     ext_modules=[
         Pybind11Extension(
             "fedfast._fedfast",

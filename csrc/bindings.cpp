@@ -1,4 +1,4 @@
-// The only file that knows pybind11: addresses, strides and sizes from kernels/_native.py become
+// The only file that knows pybind11: addresses, strides and sizes from kernels/native.py become
 // fedfast.h's arguments.
 #include <algorithm>
 #include <optional>
@@ -254,7 +254,7 @@ void bind_sequences(py::module_& m);  // bindings_sequences.cpp
 }  // namespace fedfast
 
 PYBIND11_MODULE(_fedfast, m) {
-  m.doc() = "Native CPU voice of fedfast.kernels; call it through kernels/_native.py.";
+  m.doc() = "Native CPU voice of fedfast.kernels; call it through kernels/native.py.";
   m.def("perturb", &fedfast::perturb_any);
   m.def("step", &fedfast::step_any);
   m.def("stats", &fedfast::stats_any);

@@ -1,4 +1,4 @@
-// Operations on images: addresses, strides and sizes from kernels/_native_images.py become
+// Operations on images: addresses, strides and sizes from kernels/native_images.py become
 // images.h's arguments.
 #include <array>
 

@@ -1,4 +1,4 @@
-// Layer operations: addresses, strides and sizes from kernels/_native_layers.py become layers.h's
+// Layer operations: addresses, strides and sizes from kernels/native_layers.py become layers.h's
 // arguments.
 #include <array>
 

@@ -1,4 +1,4 @@
-// Operations of sequences.h: operands from kernels/_native_sequences.py become their arguments.
+// Operations of sequences.h: operands from kernels/native_sequences.py become their arguments.
 #include <array>
 
 #include "dispatch.h"

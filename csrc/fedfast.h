@@ -1,4 +1,5 @@
-// The native operations: what each takes and in which shape. Their meaning is kernels/reference.py.
+// The native operations: what each takes and in which shape. Their meaning is
+// kernels/reference/rows.py.
 //
 // Letters: K clients, S elements of a row, L segments, J terms. Results depend neither on
 // `threads`, nor on K, nor on how rows are aligned or strided: norms and sums are added over fixed

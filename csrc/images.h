@@ -1,5 +1,5 @@
 // The native operations on images, `[K, B, C, H, W]`: what each takes. Their meaning is
-// kernels/reference_images.py.
+// kernels/reference/images.py.
 //
 // A bank's stride leads from client to client; what belongs to one client is contiguous. Results
 // depend neither on `threads`, nor on K, nor on alignment: a client is one thread's work, or cut

@@ -1,5 +1,5 @@
 // The native layer operations: what each takes and in which shape. Their meaning is
-// kernels/reference_layers.py.
+// kernels/reference/layers.py.
 //
 // Letters: K clients, B rows of a batch, I inputs, O outputs, C classes or channels. What belongs
 // to a client is contiguous; from client to client any stride, 0 where all share one. Each client

@@ -1,5 +1,5 @@
 // What models of sequences add to layers.h: tokens, recurrence, dropout, log-probabilities. Their
-// meaning is kernels/reference_sequences.py.
+// meaning is kernels/reference/sequences.py.
 //
 // Letters: K clients, B rows of a batch, T steps of a sequence, V words, E elements of a word's
 // vector, I inputs, H hidden units, C classes. What belongs to a client is contiguous; from client

@@ -28,9 +28,9 @@ from .feed import Feed
 from .generic import GenericPath, Loss, torch_threads, workers_for
 from .history import History, Row
 from .isolation import kept_random_state, seed_all
-from .kernels import _launch
+from .kernels import registry
 from .kernels._args import PRECISIONS
-from .kernels._overlap import apart_by_construction
+from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_noting
 from .layout import FlatLayout
 from .local import LocalSettings, LocalTrainer
@@ -165,7 +165,7 @@ class Simulation:
         doors.one_of("aggregation", aggregation, ("samples", "uniform"))
         doors.one_of("on_divergence", on_divergence, ("stop", "continue"))
         doors.one_of("empty_clients", empty_clients, ("skip", "refuse"))
-        doors.one_of("backend", backend, _launch.BACKENDS)
+        doors.one_of("backend", backend, registry.BACKENDS)
         doors.one_of("precision", precision, PRECISIONS)
         doors.integer("seed", seed)
         self.device, self.dtype = doors.device(device), doors.dtype(dtype)
@@ -205,7 +205,7 @@ class Simulation:
 
         layout = FlatLayout.of(self._model, self.dtype, traits.moving)
         row = layout.flatten(self._model, self.device)
-        _launch.choose(backend, row)  # a voice that is missing is said now, not in round 1
+        registry.choose(backend, row)  # a voice that is missing is said now, not in round 1
         trial = data.bank.take(data.order[:2]).inputs(self.dtype)
         program, self.generic_because = program_for(
             self._model, layout, loss, trial, self.algorithm.local.own_loss

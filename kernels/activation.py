@@ -23,11 +23,12 @@ from typing import Any
 
 from torch import Tensor
 
-from . import _native_layers, reference_layers
+from . import native_layers
 from ._blocks import block, floating, written
-from ._launch import speak
-from ._triton import jit, launch, multiple, tl, unit
-from ._triton_functions import activate, differentiate
+from .reference import layers
+from .registry import speak
+from .triton.common import jit, launch, multiple, tl, unit
+from .triton.functions import activate, differentiate
 
 BLOCK, WARPS = 1024, 4
 KINDS = ("relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid", "relu6")
@@ -170,12 +171,12 @@ def _place(clients, size, UNIT: tl.constexpr, BLOCK: tl.constexpr):
 
 
 _ACTIVATION = {
-    "reference": reference_layers.activation,
-    "native": _native_layers.activation,
+    "reference": layers.activation,
+    "native": native_layers.activation,
     "triton": _triton_activation,
 }
 _ACTIVATION_BACKWARD = {
-    "reference": reference_layers.activation_backward,
-    "native": _native_layers.activation_backward,
+    "reference": layers.activation_backward,
+    "native": native_layers.activation_backward,
     "triton": _triton_activation_backward,
 }

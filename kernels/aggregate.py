@@ -18,12 +18,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import _native, reference
+from . import native
 from ._args import Coefficient, bank_like, per_client, rows, same_kind
-from ._launch import speak
-from ._triton import jit, launch, slots, tl, totals
+from .reference import rows as reference
+from .registry import speak
 from .server import RULES as RULES
 from .server import Server, change, wide
+from .triton.common import jit, launch, slots, tl, totals
 
 BLOCK, WARPS = 1024, 4
 
@@ -206,6 +207,6 @@ def _columns(
 
 _VOICES = {
     "reference": reference.aggregate,
-    "native": _native.aggregate,
+    "native": native.aggregate,
     "triton": _triton_aggregate,
 }

@@ -15,12 +15,19 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native_images, _triton_batch_norm, _triton_batch_norm_backward, reference_images
+from . import native_images
 from ._args import Coefficient
 from ._blocks import floating, written
 from ._images import counts, sinks
-from ._launch import speak
 from ._norm_args import Normed, affine, gradients_of, results_of
+from .reference import images
+from .registry import speak
+from .triton import (
+    batch_norm as _triton_batch_norm,
+)
+from .triton import (
+    batch_norm_backward as _triton_batch_norm_backward,
+)
 
 
 def batch_norm(
@@ -109,12 +116,12 @@ def _running(
 
 
 _BATCH = {
-    "reference": reference_images.batch_norm,
-    "native": _native_images.batch_norm,
+    "reference": images.batch_norm,
+    "native": native_images.batch_norm,
     "triton": _triton_batch_norm.batch_norm,
 }
 _BATCH_BACKWARD = {
-    "reference": reference_images.batch_norm_backward,
-    "native": _native_images.batch_norm_backward,
+    "reference": images.batch_norm_backward,
+    "native": native_images.batch_norm_backward,
     "triton": _triton_batch_norm_backward.batch_norm_backward,
 }

@@ -19,13 +19,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native_images, _triton_conv, reference_images
+from . import native_images
 from ._args import Coefficient, precise
 from ._blocks import block, float64_per_client, floating, written
 from ._images import MAX_ELEMENTS, Ints, divides, number, pair, reach, sinks
-from ._launch import speak
 from .linear import _fused
-from .reference_images import Geometry
+from .reference import images
+from .reference.images import Geometry
+from .registry import speak
+from .triton import conv as _triton_conv
 
 
 def conv(
@@ -141,12 +143,12 @@ def _out_shape(x: Tensor, weight: Tensor, g: Geometry) -> tuple[int, ...]:
 
 
 _CONV = {
-    "reference": reference_images.conv,
-    "native": _native_images.conv,
+    "reference": images.conv,
+    "native": native_images.conv,
     "triton": _triton_conv.conv,
 }
 _CONV_BACKWARD = {
-    "reference": reference_images.conv_backward,
-    "native": _native_images.conv_backward,
+    "reference": images.conv_backward,
+    "native": native_images.conv_backward,
     "triton": _triton_conv.conv_backward,
 }

@@ -15,14 +15,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import _native_images, _triton_conv_pool, reference_images
+from . import native_images
 from ._args import Coefficient, precise
 from ._blocks import block, float64_per_client, floating, integers, written
 from ._images import Ints, pair, sinks
-from ._launch import speak
 from .conv import _geometry, _out_shape, _weight
 from .linear import _fused
-from .reference_images import Windows
+from .reference import images
+from .reference.images import Windows
+from .registry import speak
+from .triton import conv_pool as _triton_conv_pool
 
 MAX_TAPS = 16  # a tile of the Triton voice holds whole windows
 
@@ -128,12 +130,12 @@ def _taps(tap: Tensor, shape: tuple[int, ...], x: Tensor) -> Tensor:
 
 
 _CONV_POOL = {
-    "reference": reference_images.conv_pool,
-    "native": _native_images.conv_pool,
+    "reference": images.conv_pool,
+    "native": native_images.conv_pool,
     "triton": _triton_conv_pool.conv_pool,
 }
 _CONV_POOL_BACKWARD = {
-    "reference": reference_images.conv_pool_backward,
-    "native": _native_images.conv_pool_backward,
+    "reference": images.conv_pool_backward,
+    "native": native_images.conv_pool_backward,
     "triton": _triton_conv_pool.conv_pool_backward,
 }

@@ -18,10 +18,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import _native_sequences, reference_sequences
+from . import native_sequences
 from ._blocks import floating, integers, written
-from ._launch import speak
-from ._triton import jit, launch, multiple, tl, unit
+from .reference import sequences
+from .registry import speak
+from .triton.common import jit, launch, multiple, tl, unit
 
 WORDS = 1 << 32
 ELEMENTS, COLUMNS, WARPS = 1024, 256, 4  # of a tile, and neighbours of a draw in it at most
@@ -121,7 +122,7 @@ def _drop(
 
 
 _VOICES = {
-    "reference": reference_sequences.dropout,
-    "native": _native_sequences.dropout,
+    "reference": sequences.dropout,
+    "native": native_sequences.dropout,
     "triton": _triton_dropout,
 }

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _native_sequences, _triton_embedding, reference_sequences
+from . import native_sequences
 from ._args import Coefficient, per_client
 from ._blocks import block, floating, integers, written
-from ._launch import speak
+from .reference import sequences
+from .registry import speak
+from .triton import embedding as _triton_embedding
 
 
 def embedding(
@@ -76,12 +78,12 @@ def _tokens(token: Any, weight: Tensor) -> Tensor:
 
 
 _FORWARD = {
-    "reference": reference_sequences.embedding,
-    "native": _native_sequences.embedding,
+    "reference": sequences.embedding,
+    "native": native_sequences.embedding,
     "triton": _triton_embedding.embedding,
 }
 _BACKWARD = {
-    "reference": reference_sequences.embedding_backward,
-    "native": _native_sequences.embedding_backward,
+    "reference": sequences.embedding_backward,
+    "native": native_sequences.embedding_backward,
     "triton": _triton_embedding.embedding_backward,
 }

@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _native_layers, reference_layers
+from . import native_layers
 from ._blocks import integers
-from ._launch import speak
-from ._triton import DTYPES, jit, launch, tl
-from .reference_layers import Look, image
+from .reference import layers
+from .reference.layers import Look, image
+from .registry import speak
+from .triton.common import DTYPES, jit, launch, tl
 
 FLOAT = torch.float32
 BLOCK, WARPS = 1024, 4  # a plane of 32 x 32 pixels
@@ -251,7 +252,7 @@ def _images(
 
 
 _VOICES = {
-    "reference": reference_layers.gather,
-    "native": _native_layers.gather,
+    "reference": layers.gather,
+    "native": native_layers.gather,
     "triton": _triton_gather,
 }

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native, reference
+from . import native
 from ._args import bank_like, output64, within
 from ._args import rows as as_rows
-from ._launch import speak
-from ._triton import jit, launch, piece, slots, strided, tl
+from .reference import rows as reference
+from .registry import speak
 from .segments import Segments, blocks
+from .triton.common import jit, launch, piece, slots, strided, tl
 
 # Pairs of a tile, columns of a product, slots of a row besides one per segment: none depends on K.
 TILE, DEPTH, SPANS, WARPS = 32, 32, 256, 4
@@ -166,4 +167,4 @@ def _add_spans(
     tl.store(square + j * clients + i, result, mask)
 
 
-_VOICES = {"reference": reference.gram, "native": _native.gram, "triton": _triton_gram}
+_VOICES = {"reference": reference.gram, "native": native.gram, "triton": _triton_gram}

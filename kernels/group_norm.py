@@ -15,12 +15,19 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native_images, _triton_group_norm, _triton_group_norm_backward, reference_images
+from . import native_images
 from ._args import Coefficient
 from ._blocks import floating, written
 from ._images import divides, number, sinks
-from ._launch import speak
 from ._norm_args import Normed, affine, gradients_of, results_of
+from .reference import images
+from .registry import speak
+from .triton import (
+    group_norm as _triton_group_norm,
+)
+from .triton import (
+    group_norm_backward as _triton_group_norm_backward,
+)
 
 
 def group_norm(
@@ -83,12 +90,12 @@ def group_norm_backward(
 
 
 _GROUP = {
-    "reference": reference_images.group_norm,
-    "native": _native_images.group_norm,
+    "reference": images.group_norm,
+    "native": native_images.group_norm,
     "triton": _triton_group_norm.group_norm,
 }
 _GROUP_BACKWARD = {
-    "reference": reference_images.group_norm_backward,
-    "native": _native_images.group_norm_backward,
+    "reference": images.group_norm_backward,
+    "native": native_images.group_norm_backward,
     "triton": _triton_group_norm_backward.group_norm_backward,
 }

@@ -19,10 +19,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native_layers, _triton_linear, reference_layers
+from . import native_layers
 from ._args import Coefficient, per_client, precise
 from ._blocks import block, float64_per_client, floating, written
-from ._launch import speak
+from .reference import layers
+from .registry import speak
+from .triton import linear as _triton_linear
 
 FUSED = (None, "relu", "tanh")
 
@@ -127,12 +129,12 @@ def _fused(activation: str | None) -> str | None:
 
 
 _LINEAR = {
-    "reference": reference_layers.linear,
-    "native": _native_layers.linear,
+    "reference": layers.linear,
+    "native": native_layers.linear,
     "triton": _triton_linear.linear,
 }
 _LINEAR_BACKWARD = {
-    "reference": reference_layers.linear_backward,
-    "native": _native_layers.linear_backward,
+    "reference": layers.linear_backward,
+    "native": native_layers.linear_backward,
     "triton": _triton_linear.linear_backward,
 }

@@ -17,11 +17,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import _native_layers, reference_layers
+from . import native_layers
 from ._blocks import floating, integers, written
-from ._launch import speak
-from ._triton import jit, launch, tl
-from ._triton_functions import exp_down, row_sums
+from .reference import layers
+from .registry import speak
+from .triton.common import jit, launch, tl
+from .triton.functions import exp_down, row_sums
 
 ELEMENTS, CLASSES, WARPS = 1024, 512, 4  # of a tile, and classes of it at most
 
@@ -132,7 +133,7 @@ def _write(z, d, exists, inside, target, top, total, picked, share, classes, TIL
 
 
 _VOICES = {
-    "reference": reference_layers.cross_entropy,
-    "native": _native_layers.cross_entropy,
+    "reference": layers.cross_entropy,
+    "native": native_layers.cross_entropy,
     "triton": _triton_cross_entropy,
 }

@@ -27,11 +27,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import _native_layers, _triton_lowrank, reference_layers
+from . import native_layers
 from ._args import Coefficient, per_client
 from ._blocks import block, floating, written
-from ._launch import speak
 from .linear import _fused
+from .reference import layers
+from .registry import speak
+from .triton import lowrank as _triton_lowrank
 
 
 def ghost(
@@ -138,17 +140,17 @@ def _float64(name: str, value: Tensor, dims: int, like: Tensor) -> Tensor:
 
 
 _GHOST = {
-    "reference": reference_layers.ghost,
-    "native": _native_layers.ghost,
+    "reference": layers.ghost,
+    "native": native_layers.ghost,
     "triton": _triton_lowrank.ghost,
 }
 _REACH = {
-    "reference": reference_layers.reach,
-    "native": _native_layers.reach,
+    "reference": layers.reach,
+    "native": native_layers.reach,
     "triton": _triton_lowrank.reach,
 }
 _LOWRANK = {
-    "reference": reference_layers.lowrank,
-    "native": _native_layers.lowrank,
+    "reference": layers.lowrank,
+    "native": native_layers.lowrank,
     "triton": _triton_lowrank.lowrank,
 }

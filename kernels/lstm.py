@@ -19,10 +19,12 @@ from typing import Any
 
 from torch import Tensor
 
-from . import _native_sequences, _triton_lstm, reference_sequences
+from . import native_sequences
 from ._args import Coefficient, per_client, precise
 from ._blocks import block, floating, written
-from ._launch import speak
+from .reference import sequences
+from .registry import speak
+from .triton import lstm as _triton_lstm
 
 
 def lstm(
@@ -144,12 +146,12 @@ def _sink(
 
 
 _FORWARD = {
-    "reference": reference_sequences.lstm,
-    "native": _native_sequences.lstm,
+    "reference": sequences.lstm,
+    "native": native_sequences.lstm,
     "triton": _triton_lstm.lstm,
 }
 _BACKWARD = {
-    "reference": reference_sequences.lstm_backward,
-    "native": _native_sequences.lstm_backward,
+    "reference": sequences.lstm_backward,
+    "native": native_sequences.lstm_backward,
     "triton": _triton_lstm.lstm_backward,
 }

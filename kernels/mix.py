@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native, reference
+from . import native
 from ._args import Coefficient, bank_like, output, per_client, rows
-from ._launch import speak
-from ._triton import jit, launch, tl
+from .reference import rows as reference
+from .registry import speak
+from .triton.common import jit, launch, tl
 
 BLOCK, WARPS = 4096, 8
 
@@ -82,4 +83,4 @@ def _mix(
     tl.store(out + k * out_stride + cols, tl.load(a + k) * left + tl.load(b + k) * right, mask)
 
 
-_VOICES = {"reference": reference.mix, "native": _native.mix, "triton": _triton_mix}
+_VOICES = {"reference": reference.mix, "native": native.mix, "triton": _triton_mix}

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native, reference
+from . import native
 from ._args import (
     Coefficient,
     TermsLike,
@@ -29,9 +29,22 @@ from ._args import (
     split_terms,
     within,
 )
-from ._launch import speak
-from ._triton import block_size, combine, few, jit, launch, pack, piece, slots, squares, tl, total
+from .reference import rows
+from .registry import speak
 from .segments import Segments, blocks
+from .triton.common import (
+    block_size,
+    combine,
+    few,
+    jit,
+    launch,
+    pack,
+    piece,
+    slots,
+    squares,
+    tl,
+    total,
+)
 
 WARPS = 8
 
@@ -102,7 +115,7 @@ def _radius(rho: Coefficient, w: Tensor, segments: Segments | None) -> Tensor:
 
 def _triton_perturb(
     w: Tensor,
-    terms: reference.Terms,
+    terms: rows.Terms,
     rho: Tensor,
     alpha: Tensor,
     eps: float,
@@ -228,4 +241,4 @@ def _move(
     tl.store(out + k * out_stride + cols, here + scale * (t * t * a), cols < edge)
 
 
-_VOICES = {"reference": reference.perturb, "native": _native.perturb, "triton": _triton_perturb}
+_VOICES = {"reference": rows.perturb, "native": native.perturb, "triton": _triton_perturb}

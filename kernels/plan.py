@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _native
-from ._native import address, operand
-from ._native_layers import problem
-from ._overlap import check_overlap
+from . import native
+from .native import address, operand
+from .native_layers import problem
+from .overlap import check_overlap
 
 
 class Plan:
@@ -33,13 +33,13 @@ class Plan:
     """
 
     def __init__(self) -> None:
-        self._plan: Any = _native.module.Plan()
+        self._plan: Any = native.module.Plan()
         self._kept: list[Tensor] = []
 
     def __enter__(self) -> Plan:
         try:
             self._plan.begin()
-            _native.noting.kept = self._kept
+            native.noting.kept = self._kept
         except BaseException:  # a signal's too: who is not within `with` has no `__exit__`
             forget_noting()
             raise
@@ -51,7 +51,7 @@ class Plan:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _native.noting.kept = None
+        native.noting.kept = None
         self._plan.end()
 
     def run(self, clients: int, elements: int) -> None:
@@ -78,14 +78,14 @@ class Plan:
         _dense("steps", steps, 0)
         threads = torch.get_num_threads()
         given = address(steps), steps.shape[0], threads, elements
-        _check(_native.module.run_steps(self._plan, rest._plan, *given))
+        _check(native.module.run_steps(self._plan, rest._plan, *given))
 
 
 def forget_noting() -> None:
     """Operations are done again, not noted, whatever has broken off the noting of a plan."""
-    if _native.module is not None:
-        _native.noting.kept = None
-        _native.module.forget_noting()
+    if native.module is not None:
+        native.noting.kept = None
+        native.module.forget_noting()
 
 
 def feed(rows: Tensor, count: Tensor, rows_now: Tensor, count_now: Tensor) -> None:
@@ -104,7 +104,7 @@ def feed(rows: Tensor, count: Tensor, rows_now: Tensor, count_now: Tensor) -> No
     _dense("count_now", count_now, 0)
     check_overlap(feed, (rows, count, rows_now, count_now))
     places = operand(rows), operand(count), operand(rows_now), address(count_now)
-    _native.module.feed(problem(rows), steps, width, *places)
+    native.module.feed(problem(rows), steps, width, *places)
 
 
 def tally(losses: Tensor, count: Tensor, total: Tensor) -> None:
@@ -112,7 +112,7 @@ def tally(losses: Tensor, count: Tensor, total: Tensor) -> None:
 
     Raises TypeError/ValueError naming the argument.
     """
-    if not isinstance(losses, Tensor) or losses.dtype not in _native.DTYPES:
+    if not isinstance(losses, Tensor) or losses.dtype not in native.DTYPES:
         found = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__
         raise TypeError(f"losses: expected a float32 or float64 tensor [K]; got {found}")
     _table("losses", losses, losses.dtype, 1)
@@ -121,7 +121,7 @@ def tally(losses: Tensor, count: Tensor, total: Tensor) -> None:
     for name, t in ("losses", losses), ("count", count), ("total", total):
         _dense(name, t, 0)
     check_overlap(tally, (losses, count, total))
-    _native.module.tally(problem(losses), address(losses), address(count), address(total))
+    native.module.tally(problem(losses), address(losses), address(count), address(total))
 
 
 def _table(

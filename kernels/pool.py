@@ -17,11 +17,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import _native_images, _triton_pool, reference_images
+from . import native_images
 from ._blocks import block, floating, integers, written
 from ._images import Ints, Pair, pair, reach
-from ._launch import speak
-from .reference_images import Geometry
+from .reference import images
+from .reference.images import Geometry
+from .registry import speak
+from .triton import pool as _triton_pool
 
 KINDS = ("max", "avg")
 
@@ -136,22 +138,22 @@ def _argmax(kind: str, argmax: Tensor | None, shape: tuple[int, ...], x: Tensor)
 
 
 _POOL = {
-    "reference": reference_images.pool,
-    "native": _native_images.pool,
+    "reference": images.pool,
+    "native": native_images.pool,
     "triton": _triton_pool.pool,
 }
 _POOL_BACKWARD = {
-    "reference": reference_images.pool_backward,
-    "native": _native_images.pool_backward,
+    "reference": images.pool_backward,
+    "native": native_images.pool_backward,
     "triton": _triton_pool.pool_backward,
 }
 _ADAPTIVE = {
-    "reference": reference_images.adaptive_avg,
-    "native": _native_images.adaptive_avg,
+    "reference": images.adaptive_avg,
+    "native": native_images.adaptive_avg,
     "triton": _triton_pool.adaptive_avg,
 }
 _ADAPTIVE_BACKWARD = {
-    "reference": reference_images.adaptive_avg_backward,
-    "native": _native_images.adaptive_avg_backward,
+    "reference": images.adaptive_avg_backward,
+    "native": native_images.adaptive_avg_backward,
     "triton": _triton_pool.adaptive_avg_backward,
 }

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native, reference
+from . import native
 from ._args import bank_like, output64, within
 from ._args import rows as as_rows
-from ._launch import speak
-from ._triton import jit, launch, piece, slots, strided, tl
+from .reference import rows as reference
+from .registry import speak
 from .segments import Segments, blocks
+from .triton.common import jit, launch, piece, slots, strided, tl
 
 BLOCK, WARPS = 1024, 4
 
@@ -208,6 +209,6 @@ def _layer_means(
 
 _VOICES = {
     "reference": reference.sensitivity,
-    "native": _native.sensitivity,
+    "native": native.sensitivity,
     "triton": _triton_sensitivity,
 }

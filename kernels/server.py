@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ._triton import jit, tl
+from .triton.common import jit, tl
 
 RULES = ("average", "momentum", "adam", "yogi", "adagrad")
 

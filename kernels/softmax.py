@@ -16,11 +16,12 @@ from typing import Any
 
 from torch import Tensor
 
-from . import _native_sequences, reference_sequences
+from . import native_sequences
 from ._blocks import block, floating, written
-from ._launch import speak
-from ._triton import jit, launch, multiple, tl, unit
-from ._triton_functions import exp_down, row_sums
+from .reference import sequences
+from .registry import speak
+from .triton.common import jit, launch, multiple, tl, unit
+from .triton.functions import exp_down, row_sums
 
 ELEMENTS, CLASSES, WARPS = 1024, 512, 4  # of a tile, and classes of it at most
 
@@ -149,12 +150,12 @@ def _pull(
 
 
 _FORWARD = {
-    "reference": reference_sequences.log_softmax,
-    "native": _native_sequences.log_softmax,
+    "reference": sequences.log_softmax,
+    "native": native_sequences.log_softmax,
     "triton": _triton_log_softmax,
 }
 _BACKWARD = {
-    "reference": reference_sequences.log_softmax_backward,
-    "native": _native_sequences.log_softmax_backward,
+    "reference": sequences.log_softmax_backward,
+    "native": native_sequences.log_softmax_backward,
     "triton": _triton_log_softmax_backward,
 }

@@ -17,11 +17,12 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from . import _native, reference
+from . import native
 from ._args import bank_like, output64, rows, within
-from ._launch import speak
-from ._triton import jit, launch, piece, slots, strided, tl
+from .reference import rows as reference
+from .registry import speak
 from .segments import Segments, blocks
+from .triton.common import jit, launch, piece, slots, strided, tl
 
 BLOCK, WARPS = 1024, 4
 
@@ -187,4 +188,4 @@ def _layer_sums(
     tl.store(out + (k * layers + layer) * 5 + column, result, column < 5)
 
 
-_VOICES = {"reference": reference.stats, "native": _native.stats, "triton": _triton_stats}
+_VOICES = {"reference": reference.stats, "native": native.stats, "triton": _triton_stats}

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native, reference
+from . import native
 from ._args import (
     Coefficient,
     TermsLike,
@@ -31,8 +31,21 @@ from ._args import (
     rows,
     split_terms,
 )
-from ._launch import speak
-from ._triton import block_size, combine, few, jit, launch, pack, slots, squares, strided, tl, total
+from .reference import rows as reference
+from .registry import speak
+from .triton.common import (
+    block_size,
+    combine,
+    few,
+    jit,
+    launch,
+    pack,
+    slots,
+    squares,
+    strided,
+    tl,
+    total,
+)
 
 WARPS = 8
 
@@ -218,4 +231,4 @@ def _descend(
     tl.store(out + k * out_stride + cols, here - tl.load(eta + k) * v, mask)
 
 
-_VOICES = {"reference": reference.step, "native": _native.step, "triton": _triton_step}
+_VOICES = {"reference": reference.step, "native": native.step, "triton": _triton_step}

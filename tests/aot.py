@@ -29,19 +29,19 @@ import torch
 from fedfast.kernels import (
     Segments,
     Server,
-    _launch,
-    _triton,
     aggregate,
     gather,
     gram,
     mix,
     perturb,
+    registry,
     sensitivity,
     stats,
     step,
 )
+from fedfast.kernels.triton import common
 
-LAUNCH = _triton.launch  # before anything takes its place
+LAUNCH = common.launch  # before anything takes its place
 K = 3
 ROW = 64 * 160, Segments.of([0, 5024, 5056], [5000, 10, 5000], [True, False, True])  # as in a run
 ODD = ((33, Segments.of([0, 7, 17], [5, 10, 15])), (1, Segments.of([0, 1], [1, 0])))
@@ -127,9 +127,9 @@ def launches(dtype: torch.dtype, aligned: bool, forms: Forms) -> Iterator[Launch
     ours = [module for name, module in sys.modules.items() if name.startswith("fedfast.kernels.")]
     rooms: list[Any] = [module for module in ours if hasattr(module, "launch")]
     seen: list[tuple[Any, int, torch.Tensor, tuple, dict]] = []
-    _triton.INTERPRETED = True  # only to let CPU tensors through; nothing is run
-    _launch.check_overlap = lambda *_: None  # forms name one tensor twice; nothing is written
-    _triton.FEW_SLOTS = 1  # so that the total of many slots is launched too
+    common.INTERPRETED = True  # only to let CPU tensors through; nothing is run
+    registry.check_overlap = lambda *_: None  # forms name one tensor twice; nothing is written
+    common.FEW_SLOTS = 1  # so that the total of many slots is launched too
     for room in rooms:
         room.launch = lambda kernel, programs, tensor, *args, **meta: seen.append(
             (kernel, programs, tensor, args, meta)
@@ -143,7 +143,7 @@ def launches(dtype: torch.dtype, aligned: bool, forms: Forms) -> Iterator[Launch
 
 def launched(launch: Launch, arch: int, whole: bool = True) -> Any:
     """The binary of one launch on an architecture, made and bound as Triton does on a device."""
-    _triton.INTERPRETED = False
+    common.INTERPRETED = False
     fake_gpu.use(arch, whole)
     kept = Kept(launch.kernel)
     try:

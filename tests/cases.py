@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from fedfast.kernels import Segments, Server, reference
+from fedfast.kernels import Segments, Server
+from fedfast.kernels.reference import rows as reference
 from torch import Tensor
 
 from fedfast import kernels

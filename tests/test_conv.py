@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import _native, conv, conv_backward
+from fedfast.kernels import conv, conv_backward, native
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import (
@@ -157,11 +157,11 @@ def test_against_autograd(layer: Layer, dtype: torch.dtype, voice: str) -> None:
 @every_shape
 @pytest.mark.parametrize("isa", [0, 1], ids=("portable", "avx2"))
 def test_every_instruction_set(isa: int, layer: Layer, dtype: torch.dtype) -> None:
-    _native.module.gemm_limit(isa)
+    native.module.gemm_limit(isa)
     try:
         check(replace(layer, dtype=dtype), "native")
     finally:
-        _native.module.gemm_limit(2)
+        native.module.gemm_limit(2)
 
 
 @every_shape

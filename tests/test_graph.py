@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from federation import arrays, flat, next_word, sentences
-from fedfast.kernels import _triton
+from fedfast.kernels.triton import common
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -40,7 +40,7 @@ class Frozen:
         return replay
 
 
-LAUNCH = _triton.launch
+LAUNCH = common.launch
 READS = (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.equal)
 
 

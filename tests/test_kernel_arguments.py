@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import Plan, Segments, Server, _native, feed, gather, mix, tally
+from fedfast.kernels import Plan, Segments, Server, feed, gather, mix, native, tally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -148,7 +148,7 @@ def test_steps_are_those_that_were_fed(steps: Any, error: Any) -> None:
 
 
 def test_a_plan_that_dies_while_it_notes_is_forgotten() -> None:
-    plan = _native.module.Plan()
+    plan = native.module.Plan()
     plan.begin()
     del plan
     x = torch.ones(1, 2)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import _overlap
+from fedfast.kernels import overlap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -40,7 +40,7 @@ def test_runs_meet_where_bytes_are_shared(data: st.DataObject) -> None:
         return memory.as_strided((rows, size), (pitch, 1), start)
 
     a, b = drawn(), drawn()
-    assert _overlap.runs(a).meets(_overlap.runs(b)) == bool(addresses(a) & addresses(b))
+    assert overlap.runs(a).meets(overlap.runs(b)) == bool(addresses(a) & addresses(b))
 
 
 def f(*shape: int) -> Tensor:
@@ -160,8 +160,8 @@ def calls() -> dict[str, dict[str, Any]]:
 
 def written(operation: str) -> list[str]:
     names: list[str] = []
-    for name in _overlap.WRITES[operation]:
-        names += _overlap._PARTS.get(name, (name,))
+    for name in overlap.WRITES[operation]:
+        names += overlap._PARTS.get(name, (name,))
     return [n for n in names if n in calls()[operation]]
 
 
@@ -233,4 +233,4 @@ def test_rows_that_overlap_each_other_cannot_be_written(pitch: int) -> None:
 
 
 def test_every_operation_is_tried() -> None:
-    assert set(calls()) == set(_overlap.WRITES) - {"reach", "feed", "tally"}
+    assert set(calls()) == set(overlap.WRITES) - {"reach", "feed", "tally"}

@@ -309,10 +309,10 @@ def test_models_that_do_not_fit_are_refused(model, error, message):
 
 
 def test_a_voice_that_is_missing_is_said_at_once(monkeypatch):
-    from fedfast.kernels import _native
+    from fedfast.kernels import native
 
-    monkeypatch.setattr(_native, "module", None)
-    monkeypatch.setattr(_native, "reason", "no file", raising=False)
+    monkeypatch.setattr(native, "module", None)
+    monkeypatch.setattr(native, "reason", "no file", raising=False)
     with pytest.raises(RuntimeError, match="choose backend='reference'"):
         fedfast.Simulation(mlp(), federation(SIZES))
     assert len(run(mlp(), federation(SIZES), backend="reference").history) == 3

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import _triton
 from fedfast.kernels._args import PRECISIONS
+from fedfast.kernels.triton import common
 
 from fedfast import kernels
 
@@ -73,12 +73,12 @@ def test_strides_above_31_bits_stay_whole(rows: Rows) -> None:
 
 def test_nothing_is_launched_for_nothing() -> None:
     """A grid of no programs is an error on a device."""
-    _triton.launch(None, 0, torch.zeros(0))
+    common.launch(None, 0, torch.zeros(0))
 
 
 def test_more_elements_than_32_bits_count_are_refused() -> None:
-    bank = torch.empty(2, _triton.MOST_ELEMENTS + 1, device="meta")
-    _triton.require(bank[:, 1:])
+    bank = torch.empty(2, common.MOST_ELEMENTS + 1, device="meta")
+    common.require(bank[:, 1:])
     with pytest.raises(ValueError, match="elements of a client"):
         kernels.mix(bank, bank, backend="triton")
 

@@ -43,10 +43,11 @@ def machine() -> list[str]:
     """One line per thing that decides which voice speaks here."""
     import torch
 
-    from ..kernels import _native, _triton
+    from ..kernels import native as _native
+    from ..kernels.triton import common
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    triton = "missing" if _triton.triton is None else _triton.triton.__version__
+    triton = "missing" if common.triton is None else common.triton.__version__
     native = "here" if _native.module is not None else f"missing ({_native.reason})"
     return [
         f"python    {platform.python_version()} ({sys.executable})",

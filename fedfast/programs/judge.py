@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Samples
-from ..kernels._launch import choose
+from ..kernels.registry import choose
 from ..layout import FlatLayout
 from ..metrics import MULTICLASS, Metric
 from ..network import Loss, assess, total

@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import kernels
 from ..feed import View
 from ..generic import Minibatch, Seeds
-from ..kernels._launch import choose
+from ..kernels.registry import choose
 from ..layout import FlatLayout
 from .clip import Bound
 from .elementwise import Dropout

@@ -21,7 +21,7 @@ from ..copies import copy_of
 from ..feed import View
 from ..generic import Minibatch
 from ..isolation import kept_random_state, same, states
-from ..kernels._launch import choose
+from ..kernels.registry import choose
 from ..layout import FlatLayout
 from .elementwise import Dropout
 from .judge import ProgramJudge

@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ._triton import dot_precision, launch, strided, unit
-from ._triton_linear import multiply, through
-from ._triton_lstm_steps import step_backward, step_forward
+from .common import dot_precision, launch, strided, unit
+from .linear import multiply, through
+from .lstm_steps import step_backward, step_forward
 
 SAMPLES, UNITS = (16, 32), 16  # of a tile; samples: the first that covers, or the last
 DEPTH, WARPS = {4: 32, 8: 16}, 4  # of the pieces a product is summed in, by element size

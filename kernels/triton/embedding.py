@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._triton import dot, fold, jit, launch, multiple, tile, tl, unit
+from .common import dot, fold, jit, launch, multiple, tile, tl, unit
 
 COPIED = (16, 64)  # tokens, elements
 WORDS, TOKENS = 32, {4: 32, 8: 16}  # of a gradient's tile; tokens by element size

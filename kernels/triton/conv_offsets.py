@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ._triton import jit, tl
-from .reference_images import Geometry
+from ..reference.images import Geometry
+from .common import jit, tl
 
 
 class Side(NamedTuple):

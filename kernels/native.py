@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reference import Terms, clipped
+from .reference.rows import Terms, clipped
 from .segments import Segments
 
 module: Any = None

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._conv_correlate import NARROW, WARPS
-from ._conv_sides import Side, covering, pointwise, unfolded, within
-from ._conv_windows import Pooled, put_back
-from ._triton import (
+from .common import (
     ROUGH,
     Squares,
     dot,
@@ -27,6 +24,9 @@ from ._triton import (
     tl,
     unit,
 )
+from .conv_correlate import NARROW, WARPS
+from .conv_offsets import Side, covering, pointwise, unfolded, within
+from .conv_windows import Pooled, put_back
 
 
 def weight_gradient(

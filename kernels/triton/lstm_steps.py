@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from ._triton import dot, jit, multiple, tile, tl
-from ._triton_functions import sigmoid, tanh
+from .common import dot, jit, multiple, tile, tl
+from .functions import sigmoid, tanh
 
 
 @jit

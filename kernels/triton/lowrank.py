@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ._args import per_client
-from ._triton import dot, jit, launch, slots, strided, tile, tl
-from ._triton_linear import multiply
-from .activation import elementwise
+from .._args import per_client
+from ..activation import elementwise
+from .common import dot, jit, launch, slots, strided, tile, tl
+from .linear import multiply
 
 CANCELLED = 1 / 512  # as in csrc/cpu/lowrank.cpp
 BLOCK, TILE, WARPS = 1024, 16, 4

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._triton import jit, launch, multiple, tl, unit
-from ._triton_norm import WARPS, block_for, folded, scaled, strides
+from .common import jit, launch, multiple, tl, unit
+from .norm import WARPS, block_for, folded, scaled, strides
 
 LONG = 8  # numbers of a channel from which on a program takes one channel
 TILES = (32, 32), (1024, 1)  # numbers x channels

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _native
-from ._native import address, operand
-from ._native_layers import problem
-from .reference_sequences import TOKEN_OUT_OF_RANGE
+from . import native
+from .native import address, operand
+from .native_layers import problem
+from .reference.sequences import TOKEN_OUT_OF_RANGE
 
 
 def dropout(
@@ -16,14 +16,14 @@ def dropout(
     """`reference_sequences.dropout`, compiled."""
     key, drawn = address(seeds), (layer, threshold, scale)
     size = x[0].numel() if len(x) else 0
-    _native.module.dropout(problem(x), size, span, operand(x), key, *drawn, operand(out))
+    native.module.dropout(problem(x), size, span, operand(x), key, *drawn, operand(out))
     return out
 
 
 def log_softmax(x: Tensor, out: Tensor) -> Tensor:
     """`reference_sequences.log_softmax`, compiled."""
     sizes = x.shape[1:-1].numel(), x.shape[-1]
-    _native.module.log_softmax(problem(x), *sizes, operand(x), operand(out))
+    native.module.log_softmax(problem(x), *sizes, operand(x), operand(out))
     return out
 
 
@@ -31,7 +31,7 @@ def log_softmax_backward(out: Tensor, dout: Tensor, dx: Tensor) -> Tensor:
     """`reference_sequences.log_softmax_backward`, compiled."""
     sizes = out.shape[1:-1].numel(), out.shape[-1]
     operands = operand(out), operand(dout), operand(dx)
-    _native.module.log_softmax_backward(problem(out), *sizes, *operands)
+    native.module.log_softmax_backward(problem(out), *sizes, *operands)
     return dx
 
 
@@ -42,7 +42,7 @@ def _table(token: Tensor, weight: Tensor) -> tuple[int, ...]:
 def embedding(token: Tensor, weight: Tensor, out: Tensor) -> Tensor:
     """`reference_sequences.embedding`, compiled."""
     operands = operand(token), operand(weight), operand(out)
-    if not _native.module.embedding(problem(out), _table(token, weight), *operands):
+    if not native.module.embedding(problem(out), _table(token, weight), *operands):
         raise IndexError(TOKEN_OUT_OF_RANGE.format(weight.shape[1]))
     return out
 
@@ -57,7 +57,7 @@ def embedding_backward(
     base: Tensor,
 ) -> None:
     """`reference_sequences.embedding_backward`, compiled."""
-    fine = _native.module.embedding_backward(
+    fine = native.module.embedding_backward(
         problem(dout),
         _table(token, dweight),
         padding,
@@ -90,7 +90,7 @@ def lstm(
     """`reference_sequences.lstm`, compiled."""
     parameters = [operand(t) for t in (weight_ih, weight_hh, bias_ih, bias_hh)]
     kept = operand(gates), operand(cells), operand(out)
-    _native.module.lstm(problem(x), _sizes(x, weight_hh), operand(x), parameters, kept)
+    native.module.lstm(problem(x), _sizes(x, weight_hh), operand(x), parameters, kept)
     return out
 
 
@@ -110,7 +110,7 @@ def lstm_backward(
     precision: str,
 ) -> None:
     """`reference_sequences.lstm_backward`, compiled."""
-    _native.module.lstm_backward(
+    native.module.lstm_backward(
         problem(x),
         _sizes(x, weight_hh),
         operand(x),

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._triton import Squares, fold, jit, launch, multiple, note_squares, tl, unit
-from ._triton_functions import differentiate
+from .common import Squares, fold, jit, launch, multiple, note_squares, tl, unit
+from .functions import differentiate
 
 BLOCK, WARPS = 1024, 4
 

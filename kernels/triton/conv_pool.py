@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._conv_sides import forward_sides
-from ._conv_windows import Pooled
-from ._triton_conv import backward, forward
-from .reference_images import Geometry, Windows
+from ..reference.images import Geometry, Windows
+from .conv import backward, forward
+from .conv_offsets import forward_sides
+from .conv_windows import Pooled
 
 
 def conv_pool(

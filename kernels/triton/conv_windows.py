@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ._triton import jit, tl
-from .reference_images import Pair
+from ..reference.images import Pair
+from .common import jit, tl
 
 
 class Pooled(NamedTuple):

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._conv_sides import Side, covering, pointwise, unfolded, within
-from ._conv_windows import Pooled, in_windows, largest, put_back
-from ._triton import ROUGH, dot, dot_precision, jit, launch, multiple, strided, tl, unit
-from ._triton_functions import activate
+from .common import ROUGH, dot, dot_precision, jit, launch, multiple, strided, tl, unit
+from .conv_offsets import Side, covering, pointwise, unfolded, within
+from .conv_windows import Pooled, in_windows, largest, put_back
+from .functions import activate
 
 NARROW = 4  # channels of a group up to which sums of vectors replace padded matrix products
 WARPS = 4

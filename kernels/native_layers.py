@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import _native, reference_layers
-from ._native import address, not_noted, operand
-from .reference_layers import OUT_OF_RANGE, ROW_OUT_OF_RANGE, Look, image
+from . import native
+from .native import address, not_noted, operand
+from .reference import layers
+from .reference.layers import OUT_OF_RANGE, ROW_OUT_OF_RANGE, Look, image
 
 # As `enum class Act`.
 ACTIVATIONS = (None, "relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid", "relu6")
@@ -37,7 +38,7 @@ def linear(
     precision: str,
 ) -> Tensor:
     """`reference_layers.linear`, compiled."""
-    _native.module.linear(
+    native.module.linear(
         problem(x),
         _sizes(x, weight),
         ACTIVATIONS.index(activation),
@@ -66,7 +67,7 @@ def linear_backward(
     squares: Tensor | None,
 ) -> None:
     """`reference_layers.linear_backward`, compiled; squares by a pass of their own."""
-    _native.module.linear_backward(
+    native.module.linear_backward(
         problem(x),
         _sizes(x, weight),
         ACTIVATIONS.index(activation),
@@ -89,21 +90,21 @@ def squared(to: Tensor | None, *written: Tensor | None) -> None:
     """`reference_layers.squared`: `stats` is what costs one pass on the CPU."""
     if to is not None:
         not_noted("squares of gradients")
-        reference_layers.squared(to, *written)
+        layers.squared(to, *written)
 
 
 def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> None:
     """`reference_layers.ghost`, compiled."""
     sizes = x.shape[1], x.shape[2], d.shape[2]
     to = operand(gram), operand(squares)
-    _native.module.ghost(problem(x), sizes, ones, operand(x), operand(d), *to)
+    native.module.ghost(problem(x), sizes, ones, operand(x), operand(d), *to)
 
 
 def reach(squares: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:
     """`reference_layers.reach`, compiled."""
     slots = [(*operand(t), t.shape[1], t.stride(1)) for t in squares]
     slots += [(0, 0, 0, 0)] * (2 - len(slots))
-    _native.module.reach(problem(out), slots, (rho, eps, most), address(out))
+    native.module.reach(problem(out), slots, (rho, eps, most), address(out))
     return out
 
 
@@ -119,7 +120,7 @@ def lowrank(
     out: Tensor,
 ) -> Tensor:
     """`reference_layers.lowrank`, compiled."""
-    _native.module.lowrank(
+    native.module.lowrank(
         problem(x),
         (x.shape[1], x.shape[2], v.shape[2]),
         ACTIVATIONS.index(activation),
@@ -137,7 +138,7 @@ def lowrank(
 
 def activation(x: Tensor, kind: str, slope: float, out: Tensor) -> Tensor:
     """`reference_layers.activation`, compiled."""
-    _native.module.activation(
+    native.module.activation(
         problem(x), _client_size(x), ACTIVATIONS.index(kind), slope, operand(x), operand(out)
     )
     return out
@@ -147,7 +148,7 @@ def activation_backward(
     x: Tensor, out: Tensor, dout: Tensor, kind: str, slope: float, dx: Tensor
 ) -> Tensor:
     """`reference_layers.activation_backward`, compiled."""
-    _native.module.activation_backward(
+    native.module.activation_backward(
         problem(x),
         _client_size(x),
         ACTIVATIONS.index(kind),
@@ -164,7 +165,7 @@ def cross_entropy(
     logits: Tensor, targets: Tensor, count: Tensor, losses: Tensor, dlogits: Tensor
 ) -> None:
     """`reference_layers.cross_entropy`, compiled."""
-    fine = _native.module.cross_entropy(
+    fine = native.module.cross_entropy(
         problem(logits),
         logits.shape[1],
         logits.shape[2],
@@ -182,10 +183,10 @@ def gather(bank: Tensor, rows: Tensor, look: Look | None, out: Tensor) -> Tensor
     """`reference_layers.gather`, compiled."""
     given = problem(out), (bank.shape[0], rows.shape[1], *image(bank, look)), operand(rows)
     if look is None:
-        fine = _native.module.gather_bytes(*given, address(bank), bank.element_size(), operand(out))
+        fine = native.module.gather_bytes(*given, address(bank), bank.element_size(), operand(out))
     else:
         scene = [address(t) for t in (look.scale, look.shift, look.margin, look.offset, look.flip)]
-        fine = _native.module.gather_images(*given, address(bank), scene, operand(out))
+        fine = native.module.gather_images(*given, address(bank), scene, operand(out))
     if not fine:
         raise IndexError(ROW_OUT_OF_RANGE.format(bank.shape[0]))
     return out

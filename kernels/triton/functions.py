@@ -10,7 +10,7 @@ Source: Cephes (Moshier) for exp and tanh.
 
 from __future__ import annotations
 
-from ._triton import jit, tl
+from .common import jit, tl
 
 
 @jit

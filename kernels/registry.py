@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from . import _native, _triton
-from ._overlap import check_overlap
+from . import native
+from .overlap import check_overlap
+from .triton import common
 
 BACKENDS = ("auto", "native", "triton", "reference")
 
@@ -32,9 +33,9 @@ def choose(backend: str, tensor: Tensor) -> str:
             )
         backend = "native" if device == "cpu" else "triton"
     if backend == "native":
-        _native.require(tensor)
+        native.require(tensor)
     elif backend == "triton":
-        _triton.require(tensor)
+        common.require(tensor)
     return backend
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from . import _native
-from ._native import address, operand
-from ._native_layers import ACTIVATIONS, problem, squared
-from .reference_images import Geometry, Windows
+from . import native
+from .native import address, operand
+from .native_layers import ACTIVATIONS, problem, squared
+from .reference.images import Geometry, Windows
 
 
 def window(x: Tensor, out: Tensor, kernel: tuple[int, ...], g: Geometry) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ def _conv(
     activation: str | None,
     out: Tensor,
 ) -> None:
-    _native.module.conv(
+    native.module.conv(
         problem(x),
         _conv_sizes(x, weight, geometry),
         _conv_window(x, planes, weight, geometry),
@@ -156,7 +156,7 @@ def _conv_backward(
     base_bias: Tensor | None,
 ) -> None:
     x, weight, out, dout = given
-    _native.module.conv_backward(
+    native.module.conv_backward(
         problem(x),
         _conv_sizes(x, weight, geometry),
         _conv_window(x, planes, weight, geometry),
@@ -186,7 +186,7 @@ def pool(
     argmax: Tensor | None,
 ) -> Tensor:
     """`reference_images.pool`, compiled."""
-    _native.module.pool(
+    native.module.pool(
         problem(x),
         x.shape[1] * x.shape[2],
         window(x, out, kernel, geometry),
@@ -208,7 +208,7 @@ def pool_backward(
     argmax: Tensor | None,
 ) -> Tensor:
     """`reference_images.pool_backward`, compiled."""
-    _native.module.pool_backward(
+    native.module.pool_backward(
         problem(dx),
         dx.shape[1] * dx.shape[2],
         window(dx, dout, kernel, geometry),
@@ -227,14 +227,14 @@ def _sizes(x: Tensor, out: Tensor) -> tuple[int, ...]:
 def adaptive_avg(x: Tensor, out: Tensor) -> Tensor:
     """`reference_images.adaptive_avg`, compiled."""
     planes = x.shape[1] * x.shape[2]
-    _native.module.adaptive_avg(problem(x), planes, _sizes(x, out), operand(x), operand(out))
+    native.module.adaptive_avg(problem(x), planes, _sizes(x, out), operand(x), operand(out))
     return out
 
 
 def adaptive_avg_backward(dout: Tensor, dx: Tensor) -> Tensor:
     """`reference_images.adaptive_avg_backward`, compiled."""
     planes, sizes = dx.shape[1] * dx.shape[2], _sizes(dx, dout)
-    _native.module.adaptive_avg_backward(problem(dx), planes, sizes, operand(dout), operand(dx))
+    native.module.adaptive_avg_backward(problem(dx), planes, sizes, operand(dout), operand(dx))
     return dx
 
 
@@ -258,7 +258,7 @@ def batch_norm(
 ) -> None:
     """`reference_images.batch_norm`, compiled."""
     kept = running or (None, None)
-    _native.module.batch_norm(
+    native.module.batch_norm(
         problem(x),
         _norm_sizes(x, 1),
         (operand(x), operand(weight), operand(bias)),
@@ -281,7 +281,7 @@ def group_norm(
     rstd: Tensor,
 ) -> None:
     """`reference_images.group_norm`, compiled."""
-    _native.module.group_norm(
+    native.module.group_norm(
         problem(x),
         _norm_sizes(x, groups),
         (operand(x), operand(weight), operand(bias)),
@@ -328,7 +328,7 @@ def batch_norm_backward(
     *to: Any,
 ) -> None:
     """`reference_images.batch_norm_backward`, compiled."""
-    call = _native.module.batch_norm_backward
+    call = native.module.batch_norm_backward
     _norm_backward(call, x, 1, (weight, dout, mean, rstd), count, training, *to)
 
 
@@ -342,5 +342,5 @@ def group_norm_backward(
     *to: Any,
 ) -> None:
     """`reference_images.group_norm_backward`, compiled."""
-    call = _native.module.group_norm_backward
+    call = native.module.group_norm_backward
     _norm_backward(call, x, groups, (weight, dout, mean, rstd), None, True, *to)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from .reference_layers import _apply, _derivative, squared
+from .layers import _apply, _derivative, squared
 
 Pair = tuple[int, int]
 

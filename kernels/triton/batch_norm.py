@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._triton import jit, launch, multiple, tl, unit
-from ._triton_norm import WARPS, block_for, place_of, strides
+from .common import jit, launch, multiple, tl, unit
+from .norm import WARPS, block_for, place_of, strides
 
 
 def batch_norm(

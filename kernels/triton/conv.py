@@ -11,13 +11,13 @@ from math import prod
 
 from torch import Tensor
 
-from ._conv_correlate import correlate
-from ._conv_gradient import programs, weight_gradient
-from ._conv_sides import Side, forward_sides, turned_sides
-from ._conv_slope import through
-from ._conv_windows import Pooled
-from ._triton import Squares
-from .reference_images import Geometry
+from ..reference.images import Geometry
+from .common import Squares
+from .conv_activation import through
+from .conv_correlate import correlate
+from .conv_gradient import programs, weight_gradient
+from .conv_offsets import Side, forward_sides, turned_sides
+from .conv_windows import Pooled
 
 
 def conv(

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._triton import jit, launch, tl
-from .reference_images import Geometry, Pair
+from ..reference.images import Geometry, Pair
+from .common import jit, launch, tl
 
 BLOCK, LANES, WARPS = 1024, 64, 4  # results of a program, or taps times results; taps of a tile
 Side = tuple[int, int, int, int, int]  # image, results, window (0: adaptive), stride, padding

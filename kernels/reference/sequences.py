@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .reference_layers import folded
+from .layers import folded
 
 WORD = 0xFFFFFFFF
 

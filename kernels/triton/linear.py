@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._triton import (
+from .common import (
     Squares,
     dot,
     dot_precision,
@@ -25,7 +25,7 @@ from ._triton import (
     tl,
     unit,
 )
-from ._triton_functions import activate, differentiate
+from .functions import activate, differentiate
 
 SIDES = {4: (16, 32, 64), 8: (16, 32)}  # of a tile, by element size: the first that covers, or last
 DEPTHS = {4: (16, 32), 8: (16,)}  # of the pieces a product is summed in, likewise

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._triton import fold, jit, tl
+from .common import fold, jit, tl
 
 BLOCK, WARPS = 1024, 4
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._triton import jit, launch, multiple, tl, unit
-from ._triton_norm import WARPS, block_for, scaled, strides
+from .common import jit, launch, multiple, tl, unit
+from .norm import WARPS, block_for, scaled, strides
 
 
 def group_norm(

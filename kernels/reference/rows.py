@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .segments import Segments
+from ..segments import Segments
 
 Terms = Sequence[tuple[Tensor, Tensor]]
 
