@@ -42,7 +42,7 @@ lint: setup ## ruff, mypy, clang-format
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 
 docs: setup ## docs/algorithms.md from the algorithms' pages
-	$(BIN)/python -m fedfast.report.pages > docs/algorithms.md
+	$(BIN)/python -m fedfast.report.algorithm_tables > docs/algorithms.md
 
 format: setup ## what lint would ask for, done
 	$(BIN)/ruff check --fix .

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from contest import K, S, bank, models, tensors
 from fedfast.kernels import Server, aggregate
+from harness import K, S, bank, models, tensors
 
 
 def mean(

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import torch
-from contest import Action, alternate
 from fedfast.kernels import conv, conv_backward
-from ledger import append, stamp
+from harness import Action, alternate
+from result_files import append, stamp
 from torch import Tensor
 from torch.nn import functional as F
 

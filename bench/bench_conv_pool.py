@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import torch
 from bench_conv import LAYERS, K, Layer
-from contest import Action
 from fedfast.kernels import Plan, conv, conv_backward, conv_pool, conv_pool_backward, pool
 from fedfast.kernels import pool_backward as back
-from ledger import append, stamp
+from harness import Action
+from result_files import append, stamp
 
 TURNS = 30
 POOLED = [name for name in LAYERS if name != "3x3"]

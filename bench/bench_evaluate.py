@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from contestants import Contestant
-from ledger import Stamp, append, stamp
-from race import race
+from alternate import race
+from result_files import Stamp, append, stamp
+from simulators import Contestant
 from workloads import CLASSES, WORKLOADS, Workload
 
 from fedfast import FederatedData, Simulation

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fedfast.kernels import gather
-from ledger import append, stamp
+from result_files import append, stamp
 from torch import Tensor
 
 K, B, N, PAD, TURNS = 10, 50, 5000, 4, 30

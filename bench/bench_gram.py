@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from contest import P
+from client_pairs import record, seconds
 from fedfast.kernels import gram
-from pairs import record, seconds
+from harness import P
 
 
 @pytest.mark.parametrize("clients", [10, 50, 100])

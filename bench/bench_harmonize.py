@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contest import P
+from client_pairs import record, seconds
 from fedfast.kernels import aggregate, gram
-from pairs import record, seconds
+from harness import P
 from torch import Tensor
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from fedfast.kernels import linear, linear_backward
-from ledger import append, stamp
+from result_files import append, stamp
 
 K, ROUNDS, LARGE = 10, 15, 1024
 # (I, O) of the MLP and the CNN of McMahan et al. 2017, and two square-ish layers.

@@ -2,7 +2,7 @@
 
     python bench/bench_lowrank.py [--write]      one thread; rows in bench/results/lowrank.csv
 
-Both contestants do what the two passes of `programs/ascent.py` do for one layer, from the first
+Both contestants do what the two passes of `programs/sam.py` do for one layer, from the first
 pass' gradients to the second's outputs and data gradients; the final weight gradient, which both
 need, is left out. For the clip: those of `programs/clip.py`, from the output's gradient to the
 moved weights. Plans run them client by client. They take turns; the least thread time of each
@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 from fedfast.kernels import Plan, ghost, linear, linear_backward, lowrank, mix, reach, stats
-from ledger import append, stamp
+from result_files import append, stamp
 from torch import Tensor
 
-from fedfast.programs.ascent import is_thin
 from fedfast.programs.clip import is_late
+from fedfast.programs.sam import is_thin
 
 K, ROUNDS = 6, 15
 # (I, O, whether it reads the samples) of the papers' MLPs and CNNs.

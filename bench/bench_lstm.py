@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from fedfast.kernels import dropout, lstm, lstm_backward
-from ledger import append, stamp
+from result_files import append, stamp
 from torch import nn
 
 STEPS, HIDDEN, ROUNDS = 80, 256, 7

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import ledger
+import result_files
 import torch
 
 CASES = (
@@ -100,13 +100,15 @@ def main() -> None:
     if case:
         print(json.dumps(measure(case[0], case[1], int(case[2]), int(case[3]), case[4])))
         return
-    (ledger.RESULTS / "memory.csv").unlink(missing_ok=True)
+    (result_files.RESULTS / "memory.csv").unlink(missing_ok=True)
     for each in CASES:
         found, names = apart(each), ("model", "algorithm", "clients", "cohort", "memory")
         planned, peak = found["planned"] / 1e6, found["peak"] / 1e6
         figures = {"planned_mb": round(planned), "peak_mb": round(peak)}
         row = dict(zip(names, each, strict=True), chunk=found["chunk"], **figures)
-        ledger.append("memory", ledger.stamp(THREADS) | row | {"ratio": f"{peak / planned:.3f}"})
+        result_files.append(
+            "memory", result_files.stamp(THREADS) | row | {"ratio": f"{peak / planned:.3f}"}
+        )
         print(row, flush=True)
 
 

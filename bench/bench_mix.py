@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from contest import bank, models
 from fedfast.kernels import mix
+from harness import bank, models
 
 
 def test_mix(judge: Any) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from contest import SEGMENTS, bank, models
 from fedfast.kernels import perturb
+from harness import SEGMENTS, bank, models
 
 RHO, ETA = 0.05, 0.01
 

@@ -28,10 +28,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from contestants import Arena, Contestant, fedfast, path, timed, tuned, typical, vmapped
-from ledger import append, commit, processor
-from race import race
-from rows import Row, compared, row, show
+from alternate import race
+from result_files import append, commit, processor
+from round_results import Row, compared, row, show
+from simulators import Arena, Contestant, fedfast, path, timed, tuned, typical, vmapped
 from workloads import LR, RHO, WORKLOADS, Workload
 
 from fedfast import FederatedData, Simulation

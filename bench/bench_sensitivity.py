@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from contest import SEGMENTS, bank, models, tensors
 from fedfast.kernels import sensitivity
+from harness import SEGMENTS, bank, models, tensors
 
 
 def unit(v: torch.Tensor) -> torch.Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from contest import SEGMENTS, bank, models, tensors
 from fedfast.kernels import stats
+from harness import SEGMENTS, bank, models, tensors
 
 
 def sums(a: list[torch.Tensor], b: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from contest import bank, models, tensors
 from fedfast.kernels import step
+from harness import bank, models, tensors
 
 LR, DECAY, LAM, CLIP = 1e-6, 1e-4, 1e-3, 10.0
 

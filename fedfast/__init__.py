@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import algorithms, data, kernels, models
     from .algorithms import ASAM, SAM, SGD
+    from .client_sampling import Schedule
     from .data import FederatedData
     from .history import History, Row
     from .layout import FlatLayout
-    from .schedule import Schedule
     from .simulation import Simulation
 
 __version__ = "0.1.0"
@@ -35,14 +35,14 @@ _HOME = {
     "FlatLayout": "layout",
     "History": "history",
     "Row": "history",
-    "Schedule": "schedule",
+    "Schedule": "client_sampling",
     "Simulation": "simulation",
 }
-_ROOMS = ("algorithms", "data", "kernels", "models")
+_MODULES = ("algorithms", "data", "kernels", "models")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in _MODULES:
         return import_module(f".{name}", __name__)
     if name in _HOME:
         return getattr(import_module(f".{_HOME[name]}", __name__), name)
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_ROOMS, *_HOME, "__version__"])
+    return sorted([*_MODULES, *_HOME, "__version__"])
 
 
 __all__ = [

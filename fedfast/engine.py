@@ -16,20 +16,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from . import kernels
-from ._guard import ReadOnly, told
-from .algorithms._checked import number_rows, reweighed
-from .algorithms._hooks import foreign, overrides
-from .algorithms.pieces import Clients, Cohort, Table
+from .aggregation import Ending, Mean, RoundSums, nonfinite
+from .algorithms._hook_checks import foreign, overrides
+from .algorithms._return_checks import number_rows, reweighed
+from .algorithms.hooks import Clients, Cohort, Table
 from .algorithms.servers import ServerRule
+from .client_loop import Batches, LocalSettings, LocalTrainer, about
+from .client_sampling import Round
 from .clients import ClientState
 from .data import FederatedData
+from .gradient_sampler import Probe
 from .layout import FlatLayout
-from .local import Batches, LocalSettings, LocalTrainer, about
 from .memory import Halving
-from .probe import Probe
-from .schedule import Round
+from .read_only import ReadOnly, told
 from .state import Committed, ServerState
-from .sums import Ending, Mean, RoundSums, nonfinite
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from ._names import path_of, shown
+from ._messages import path_of, shown
 
 if TYPE_CHECKING:
     import pandas as pd

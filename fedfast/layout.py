@@ -18,7 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from ._names import shown
+from ._messages import shown
 from .kernels import Segments
 
 ALIGN_TENSOR = 32

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._names import shown
+from ._messages import shown
 from .metrics import CLASSES, ELEMENTWISE, SHARES, SIGNS, known
 
 Loss = Callable[[Tensor, Tensor], Tensor]

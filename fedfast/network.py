@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .algorithms.objective import Network
-from .isolation import seed_all
 from .layout import FlatLayout
 from .losses import Loss, weight_of
 from .metrics import Metric
+from .random_state import seed_all
 
 __all__ = ["Loss", "Part", "Weighted", "assess", "run_loss", "total"]
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ._names import shown
+from ._messages import shown
 
 Words = NDArray[np.uint64]
 Ints = NDArray[np.int64]

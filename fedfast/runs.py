@@ -74,7 +74,7 @@ class RunFolder:
 
     def finish(self, about: str) -> None:
         """Writes what is read afterwards: summary and curves. `about` heads the summary."""
-        from .report import plots, summary
+        from .report import plots
 
         with undisturbed():
             if self.trouble:
@@ -82,7 +82,7 @@ class RunFolder:
             for label in [name for name, latest in self._latest.items() if "model" in latest]:
                 self.end(label)
             self._csv.close()
-            text = f"{about}\n\n{summary.markdown(self.histories)}"
+            text = f"{about}\n\n{run_table.markdown(self.histories)}"
             remarks = [f"- **{label}**: {what}\n" for label, what in self.remarks.items()]
             text += "".join(["\n", *remarks] if remarks else [])
             if self.rounds:

@@ -15,34 +15,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import _doors as doors
 from . import checkpoint
 from . import memory as memories
-from ._names import shown
+from . import validation as doors
+from ._messages import shown
 from .algorithms import Algorithm
 from .checkpoint.identity import options
+from .client_loop import LocalSettings, LocalTrainer
+from .client_sampling import SAMPLINGS, Round, Schedule
 from .copies import copy_of
 from .data import Augment, FederatedData, Samples
 from .engine import Engine, EngineSettings, Outcome
-from .feed import Feed
-from .generic import GenericPath, Loss, torch_threads, workers_for
 from .history import History, Row
-from .isolation import kept_random_state, seed_all
+from .input_pipeline import Feed
 from .kernels import registry
 from .kernels._args import PRECISIONS
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_noting
 from .layout import FlatLayout
-from .local import LocalSettings, LocalTrainer
+from .lowering import program_for, say_once
 from .metrics import Metric
-from .paths import program_for, say_once
-from .personal import ClientScores, Judge, Personal
+from .module_executor import GenericPath, Loss, torch_threads, workers_for
+from .personalization import ClientScores, Judge, Personal
 from .programs import Program, ProgramPath, bytes_per_client
-from .programs.judge import judge_bytes, judge_for
+from .programs.evaluator import judge_bytes, judge_for
 from .programs.verify import difference, misjudged, spread
-from .rounding import rounding
-from .schedule import SAMPLINGS, Round, Schedule
+from .random_state import kept_random_state, seed_all
 from .state import Committed
+from .tf32 import rounding
 
 Callback = Callable[["Simulation", Row], object]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .algorithms.pieces import Server
+from .algorithms.hooks import Server
 from .clients import ClientState
 from .history import Row
 from .kernels import Server as Rule

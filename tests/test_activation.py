@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from blocks import DTYPES, alone_in_company, block, close, poison, same
 from fedfast.kernels import activation, activation_backward
+from layer_cases import DTYPES, alone_in_company, block, close, poison, same
 from torch import Tensor
 
 TORCH = {

@@ -3,11 +3,11 @@
 import subprocess
 import sys
 
+import foreign_datasets
 import numpy as np
-import others
 import pytest
 import torch
-from others import COLOUR, GREY, LABELS, Cifar, Folder, Mnist, Rows, Svhn
+from foreign_datasets import COLOUR, GREY, LABELS, Cifar, Folder, Mnist, Rows, Svhn
 from torch.utils.data import Subset
 
 from fedfast.data import (
@@ -50,7 +50,7 @@ def torchvision_svhn():
 
 def torchvision_folder(tmp_path):
     vision = pytest.importorskip("torchvision")
-    for i, image in enumerate(others.pictures()):
+    for i, image in enumerate(foreign_datasets.pictures()):
         place = tmp_path / f"class{LABELS[i]}"
         place.mkdir(exist_ok=True)
         image.save(place / f"{i}.png")
@@ -66,7 +66,7 @@ def torchvision_folder(tmp_path):
         (torchvision_mnist, torch.from_numpy(GREY)[:, None]),
         (Svhn, CHANNELS_FIRST),
         (torchvision_svhn, CHANNELS_FIRST),
-        (lambda: Folder(others.pictures(), LABELS), CHANNELS_FIRST),
+        (lambda: Folder(foreign_datasets.pictures(), LABELS), CHANNELS_FIRST),
     ],
 )
 def test_torchvision_stays_bytes(make, pixels):
@@ -103,17 +103,21 @@ def test_classes_of_others_are_asked_for_every_item_once():
 
 
 def test_grey_pictures_among_coloured_ones_become_coloured():
-    mixed = others.pictures()[:3] + others.pictures("L")[3:]
+    mixed = foreign_datasets.pictures()[:3] + foreign_datasets.pictures("L")[3:]
     samples = as_samples(Folder(mixed, LABELS))
     assert torch.equal(samples.x[:3], CHANNELS_FIRST[:3])
     for i in (3, 4, 5):
         assert all(np.array_equal(plane, GREY[i]) for plane in samples.x[i])
-    palette = [image.convert("P") for image in others.pictures("L")]
+    palette = [image.convert("P") for image in foreign_datasets.pictures("L")]
     assert as_samples(Folder(palette, LABELS)).x.shape == (6, 3, 4, 5)
     assert torch.equal(
-        as_samples(Folder([image.convert("1") for image in others.pictures("L")], LABELS)).x,
+        as_samples(
+            Folder([image.convert("1") for image in foreign_datasets.pictures("L")], LABELS)
+        ).x,
         torch.from_numpy(
-            np.stack([np.asarray(i.convert("1")) * 255 for i in others.pictures("L")])[:, None]
+            np.stack([np.asarray(i.convert("1")) * 255 for i in foreign_datasets.pictures("L")])[
+                :, None
+            ]
         ).to(torch.uint8),
     )
 
@@ -122,7 +126,7 @@ def test_partitions_take_them_as_they_are():
     clients = dirichlet(Cifar(), 2, 1.0, seed=1)
     found = torch.cat([clients.client(i).x for i in range(2)])
     assert sorted(x.sum().item() for x in found) == sorted(x.sum().item() for x in CHANNELS_FIRST)
-    assert torch.equal(iid(others.rows(), 1, seed=2).bank.x, CHANNELS_FIRST)
+    assert torch.equal(iid(foreign_datasets.rows(), 1, seed=2).bank.x, CHANNELS_FIRST)
 
 
 class Triple(Folder):
@@ -133,19 +137,26 @@ class Triple(Folder):
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
-        (lambda: Triple(others.pictures(), LABELS), TypeError, r"train\[0\]: expected a pair"),
         (
-            lambda: Folder([*others.pictures()[:5], others.pictures()[0].resize((3, 3))], LABELS),
+            lambda: Triple(foreign_datasets.pictures(), LABELS),
+            TypeError,
+            r"train\[0\]: expected a pair",
+        ),
+        (
+            lambda: Folder(
+                [*foreign_datasets.pictures()[:5], foreign_datasets.pictures()[0].resize((3, 3))],
+                LABELS,
+            ),
             ValueError,
             r"train\[5\]\[0\]: expected the shape of item 0, \[3, 4, 5\]; got \[3, 3, 3\]",
         ),
         (
-            lambda: Folder([i.convert("I") for i in others.pictures("L")], LABELS),
+            lambda: Folder([i.convert("I") for i in foreign_datasets.pictures("L")], LABELS),
             ValueError,
             r"train\[0\]\[0\]: expected 8 bits per channel; got a picture of mode I",
         ),
         (
-            lambda: Folder(others.pictures(), [0, 1, 2, 0, 1.5, 2]),
+            lambda: Folder(foreign_datasets.pictures(), [0, 1, 2, 0, 1.5, 2]),
             TypeError,
             r"train\[4\]\[1\]: expected an integer class label; got 1.5",
         ),
@@ -171,8 +182,8 @@ def rows(request):
     """A maker of rows, ours or that of `datasets`."""
     if request.param == "datasets":
         pytest.importorskip("datasets")
-        return others.real_rows
-    return others.rows
+        return foreign_datasets.real_rows
+    return foreign_datasets.rows
 
 
 @pytest.mark.parametrize("kind", [None, "numpy"])
@@ -201,7 +212,7 @@ ARRAYS = {"x": COLOUR.tolist(), "label": LABELS}
 
 
 def arrays():
-    return Rows(ARRAYS, {"x": others.Array3D(), "label": others.Value()})
+    return Rows(ARRAYS, {"x": foreign_datasets.Array3D(), "label": foreign_datasets.Value()})
 
 
 def real_arrays():
@@ -267,8 +278,8 @@ PARTS = [[0, 3, 1], [5], [4, 2]]
 
 
 def stand_in(**splits):
-    partitioners = {name: others.Partitioner(parts) for name, parts in splits.items()}
-    return others.Federated(dict.fromkeys(splits, others.rows()), partitioners)
+    partitioners = {name: foreign_datasets.Partitioner(parts) for name, parts in splits.items()}
+    return foreign_datasets.Federated(dict.fromkeys(splits, foreign_datasets.rows()), partitioners)
 
 
 def expect(clients, parts):
@@ -281,9 +292,9 @@ def expect(clients, parts):
 def test_flower_partitions_are_clients():
     expect(from_flower(stand_in(train=PARTS)), PARTS)
     expect(from_flower(stand_in(fit=PARTS), "img", "label", split="fit"), PARTS)
-    expect(from_flower([others.rows().select(own) for own in PARTS]), PARTS)
-    alone = others.Partitioner(PARTS)
-    alone.dataset = others.rows()
+    expect(from_flower([foreign_datasets.rows().select(own) for own in PARTS]), PARTS)
+    alone = foreign_datasets.Partitioner(PARTS)
+    alone.dataset = foreign_datasets.rows()
     expect(from_flower(alone), PARTS)
     tested = from_flower(stand_in(train=PARTS, test=PARTS[::-1]))
     expect(tested, PARTS)
@@ -323,7 +334,7 @@ def test_the_real_flower(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     flower = pytest.importorskip("flwr_datasets")
     for part in ("train", "test"):
-        for i, image in enumerate(others.pictures()):
+        for i, image in enumerate(foreign_datasets.pictures()):
             place = tmp_path / "images" / part / f"class{LABELS[i]}"
             place.mkdir(parents=True, exist_ok=True)
             image.save(place / f"{i}.png")
@@ -343,7 +354,7 @@ def test_the_real_flower(tmp_path, monkeypatch):
             assert {x.permute(1, 2, 0).numpy().tobytes() for x in found.x} == own
             assert found.y.tolist() == [i, i]
     iid_parts = flower.partitioner.IidPartitioner(num_partitions=3)
-    iid_parts.dataset = others.real_rows()
+    iid_parts.dataset = foreign_datasets.real_rows()
     expect(from_flower(iid_parts), [[0, 1], [2, 3], [4, 5]])
 
 

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from fedfast import Simulation
 from fedfast.data import FederatedData, as_samples, dirichlet, iid
-from fedfast.data.plain import plain
+from fedfast.data.tensors import plain
 
 RNG = np.random.default_rng(3)
 IMAGES = torch.from_numpy(RNG.normal(size=(24, 6, 5, 3)).astype(np.float32))

@@ -13,10 +13,10 @@ from torch import nn
 
 import fedfast
 from fedfast import algorithms as alg
+from fedfast.aggregation import RoundSums
 from fedfast.clients import ClientState
-from fedfast.generic import GenericPath, Traits
-from fedfast.programs.judge import ProgramJudge
-from fedfast.sums import RoundSums
+from fedfast.module_executor import GenericPath, Traits
+from fedfast.programs.evaluator import ProgramJudge
 
 
 class Out(Exception):

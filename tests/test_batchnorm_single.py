@@ -10,7 +10,7 @@ from federation import federation
 from torch import nn
 
 import fedfast
-from fedfast.generic import GenericPath, Traits
+from fedfast.module_executor import GenericPath, Traits
 
 
 def flat_norm():

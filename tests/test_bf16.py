@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from blocks import block
 from fedfast.kernels import conv, conv_backward, linear, linear_backward
+from layer_cases import block
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight

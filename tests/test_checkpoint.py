@@ -16,8 +16,8 @@ import torch
 from damage import flipped, outcome, states
 from federation import arrays, federation, mlp
 from interrupts import differences, everything, label_smoothing
-from test_saved import KINDS
-from test_saved import simulation as old_simulation
+from test_checkpoint_resume import KINDS
+from test_checkpoint_resume import simulation as old_simulation
 from torch import nn
 
 import fedfast

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from paired_runs import bound, data, free, path, simulation
 from scripts import duals, variates
-from written import bound, data, free, path, simulation
 
 import fedfast
 from fedfast import algorithms as alg

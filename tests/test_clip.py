@@ -3,16 +3,16 @@
 import pytest
 import torch
 from federation import federation, flat, mlp, norm
-from test_ascent import EPS, MODULES, RHO, loss_and_gradient, poisoned, sharp
 from test_programs import CPU, autograd, case
+from test_sam_passes import EPS, MODULES, RHO, loss_and_gradient, poisoned, sharp
 from torch import nn
 
 import fedfast
 from fedfast.algorithms import FedAvg, FedSAM
-from fedfast.generic import Minibatch
 from fedfast.layout import FlatLayout
+from fedfast.module_executor import Minibatch
 from fedfast.programs import Bound, Fold, ProgramPath, Sharp, bytes_per_client, clip, trace
-from fedfast.programs.extent import Extent
+from fedfast.programs.buffer_spec import Extent
 
 LR, DECAY = 0.1, 0.01
 FOLDED = [n for n in MODULES if n != "tied"]  # a tied weight is never folded
@@ -127,7 +127,7 @@ def test_all_steps_in_one_go_are_step_after_step(algorithm, monkeypatch, rule):
     ends = []
     for chunk, threads, at_once in ((5, 1, True), (2, 2, True), (5, 1, False)):
         if not at_once:
-            monkeypatch.setattr(fedfast.local.LocalTrainer, "_at_once", lambda *_: False)
+            monkeypatch.setattr(fedfast.client_loop.LocalTrainer, "_at_once", lambda *_: False)
         sim = fedfast.Simulation(model, data, algorithm, chunk=chunk, threads=threads, **settings)
         sim.run()
         ends.append(flat(sim.state_dict()))

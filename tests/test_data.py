@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
+from fedfast.client_sampling import Schedule
 from fedfast.data import (
     Augment,
     FederatedData,
@@ -20,7 +21,6 @@ from fedfast.data import (
     mnist,
     read_idx,
 )
-from fedfast.schedule import Schedule
 
 REAL = Path(os.environ.get("FEDFAST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 X = torch.arange(24.0).view(6, 2, 2)

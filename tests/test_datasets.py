@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from others import COLOUR, LABELS, Cifar, Mnist, Rows, Svhn, rows
+from foreign_datasets import COLOUR, LABELS, Cifar, Mnist, Rows, Svhn, rows
 from PIL import Image
 from torch.utils.data import (
     ConcatDataset,

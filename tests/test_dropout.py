@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from blocks import DTYPES, alone_in_company, block, poison, same
+from dropout_reference import mask
 from fedfast.kernels import dropout
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from masks import mask
+from layer_cases import DTYPES, alone_in_company, block, poison, same
 from torch import Tensor
 
 VOICES = ["reference", "native", "triton"]

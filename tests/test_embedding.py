@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from blocks import DTYPES, alone_in_company, block, close, poison, same
 from fedfast.kernels import embedding, embedding_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_cases import DTYPES, alone_in_company, block, close, poison, same
 from torch import Tensor
 
 VOICES = ["reference", "native", "triton"]

@@ -15,7 +15,7 @@ import fedfast
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["fedfast", "fedfast._names"])
+@pytest.mark.parametrize("name", ["fedfast", "fedfast._messages"])
 def test_docstring_examples(name):
     found = doctest.testmod(import_module(name))
     assert found.attempted and not found.failed

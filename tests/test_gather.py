@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from blocks import alone_in_company, poison, same
 from fedfast.kernels import gather
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_cases import alone_in_company, poison, same
 from torch import Tensor
 
 VOICES = ("reference", "native", "triton")

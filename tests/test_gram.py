@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from blocks import poison, same, threads
 from fedfast.kernels import Segments, gram
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_cases import poison, same, threads
 from torch import Tensor
 
 every_voice = pytest.mark.parametrize("voice", ["native", "triton"])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from paired_runs import bound, data, free, path, simulation
 from scripts import basic, variates
 from scripts.run import gradient, total
-from written import bound, data, free, path, simulation
 
 import fedfast
 from fedfast import algorithms as alg

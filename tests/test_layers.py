@@ -7,13 +7,13 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from dropout_reference import mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from masks import mask
 from torch import nn
 
-from fedfast.generic import Minibatch
 from fedfast.layout import FlatLayout
+from fedfast.module_executor import Minibatch
 from fedfast.programs import ProgramPath, bytes_per_client, explain, trace
 from fedfast.programs.elementwise import Dropout
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from blocks import DTYPES, ISAS, TOLERANCE, alone_in_company, block, close, isa, poison, same
 from fedfast.kernels import linear, linear_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_cases import DTYPES, ISAS, TOLERANCE, alone_in_company, block, close, isa, poison, same
 from torch import Tensor
 
 ACTIVATIONS = {None: lambda z: z, "relu": torch.relu, "tanh": torch.tanh}

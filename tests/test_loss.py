@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from blocks import DTYPES, TOLERANCE, alone_in_company, block, close, poison, same
 from fedfast.kernels import cross_entropy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_cases import DTYPES, TOLERANCE, alone_in_company, block, close, poison, same
 from torch import Tensor
 
 every_voice = pytest.mark.parametrize("voice", ["reference", "native", "triton"])

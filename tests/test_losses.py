@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fedfast import FederatedData, Simulation, generic, network
-from fedfast.generic import GenericPath
-from fedfast.programs.judge import ProgramJudge
+from fedfast import FederatedData, Simulation, module_executor, network
+from fedfast.module_executor import GenericPath
+from fedfast.programs.evaluator import ProgramJudge
 
 CE = F.cross_entropy
 N, WIDTH, CLASSES = 1301, 5, 4
@@ -91,7 +91,7 @@ def test_sets_too_large_to_keep_are_weighted_as_the_loss_weighs(loss, monkeypatc
 
 def test_plain_cross_entropy_stays_what_it_was():
     sim = simulation("cross_entropy", Opaque())
-    own, size = sim.model(), generic.EVALUATION_BATCH
+    own, size = sim.model(), module_executor.EVALUATION_BATCH
     with torch.no_grad():
         parts = [
             (float(CE(own(x), y)) * len(y))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from blocks import DTYPES, ISAS, alone_in_company, block, close, isa, poison, same
 from fedfast.kernels import lstm, lstm_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_cases import DTYPES, ISAS, alone_in_company, block, close, isa, poison, same
 from torch import Tensor, nn
 
 every_voice = pytest.mark.parametrize("voice", ["reference", "native", "triton"])

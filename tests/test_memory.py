@@ -13,7 +13,7 @@ import fedfast
 from fedfast import FlatLayout, memory
 from fedfast.algorithms import SCAFFOLD, FedAdam, FedAvg, FedAvgM, FedSAGM, FedSAM
 from fedfast.algorithms.optimizers import SAM
-from fedfast.local import LocalTrainer
+from fedfast.client_loop import LocalTrainer
 
 CPU = torch.device("cpu")
 SIZES = [9, 1, 13, 4, 30, 2, 8, 21]

@@ -13,7 +13,7 @@ from torch import nn
 from fedfast import FederatedData, Simulation
 from fedfast.history import History
 from fedfast.metrics import metric_for
-from fedfast.report import plots, summary
+from fedfast.report import plots, run_table
 
 BCE = F.binary_cross_entropy_with_logits
 N, WIDTH = 61, 6
@@ -118,9 +118,9 @@ def test_a_regression_has_a_loss_alone(tmp_path, loss, columns):
     assert math.isnan(row.accuracy) and math.isnan(row.pooled_accuracy)
     assert row.loss == pytest.approx(float(loss(out, y)), rel=1e-12)
     assert len(sim.history.tested()) == 2
-    text = summary.markdown({"run": sim.history})
+    text = run_table.markdown({"run": sim.history})
     assert "nan" not in text and f"{row.loss:.4g}" in text
-    summary.table({"run": sim.history, "again": sim.history})
+    run_table.table({"run": sim.history, "again": sim.history})
     plots.curves({"run": sim.history}, tmp_path / "curves.png")
     sim.history.to_csv(tmp_path / "history.csv")
     assert math.isnan(History.from_csv(tmp_path / "history.csv").last().accuracy)

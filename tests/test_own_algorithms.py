@@ -13,7 +13,7 @@ from federation import federation, flat, mlp
 import fedfast
 from fedfast import algorithms as alg
 from fedfast.algorithms import Direction, Drift, ServerRule
-from fedfast.algorithms.pieces import Sum
+from fedfast.algorithms.hooks import Sum
 
 SIZES = [9, 14, 5, 7]
 

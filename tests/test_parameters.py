@@ -6,7 +6,7 @@ import math
 from dataclasses import fields
 
 import pytest
-from written import free, simulation
+from paired_runs import free, simulation
 
 import fedfast
 from fedfast import algorithms as alg

@@ -21,7 +21,7 @@ from fedfast.data import (
     natural,
     partition,
 )
-from fedfast.data._equal import client_sizes, deal_by_prior
+from fedfast.data._fixed_sizes import client_sizes, deal_by_prior
 
 
 def generator(seed=0):

@@ -15,7 +15,7 @@ from test_cli import TINY
 from fedfast.cli import main
 from fedfast.data import FederatedData, dirichlet_equal
 from fedfast.data.describe import effective_classes
-from fedfast.report import bubbles, holdings
+from fedfast.report import partition_plot, partition_table
 from fedfast.report.plots import partition
 
 
@@ -70,7 +70,7 @@ def test_what_is_not_shown_is_said():
 
 @given(st.integers(1, 10**7))
 def test_the_legend_goes_nearly_as_far_as_the_data(largest):
-    numbers = bubbles._numbers(largest)
+    numbers = partition_plot._numbers(largest)
     assert numbers == sorted(numbers) and 1 <= len(numbers) <= 3
     assert largest / 2.5 <= numbers[-1] <= largest
 
@@ -92,7 +92,7 @@ def test_effective_classes():
 
 def printed(data, width=80):
     console = Console(file=io.StringIO(), width=width)
-    console.print(holdings.table(data))
+    console.print(partition_table.table(data))
     return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
 
 

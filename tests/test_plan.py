@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from blocks import block, poison, same, threads
 from fedfast.kernels import (
     Plan,
     cross_entropy,
@@ -20,6 +19,7 @@ from fedfast.kernels import (
     step,
     tally,
 )
+from layer_cases import block, poison, same, threads
 from torch import Tensor
 
 K, B, IN, OUT = 5, 6, 30, 7

@@ -7,13 +7,13 @@ from federation import federation, flat, mlp, next_word, sentences
 from torch import nn
 
 import fedfast
-from fedfast import kernels, paths
+from fedfast import kernels, lowering
 from fedfast.algorithms import FedAvg, FedAvgM, FedSAM
-from fedfast.generic import Minibatch
 from fedfast.layout import FlatLayout
+from fedfast.module_executor import Minibatch
 from fedfast.programs import Fold, ProgramPath, bytes_per_client, explain, trace
-from fedfast.programs.weighted import ConvPool, Linear
-from fedfast.programs.windows import Pool
+from fedfast.programs.pooling import Pool
+from fedfast.programs.products import ConvPool, Linear
 
 CPU = torch.device("cpu")
 
@@ -330,7 +330,7 @@ def test_explain_names_every_layer():
 
 
 def test_the_generic_path_is_said_once(caplog):
-    paths.say_once.cache_clear()
+    lowering.say_once.cache_clear()
     for _ in range(2):
         fedfast.Simulation(nn.Sequential(nn.Linear(8, 4), nn.Softplus()), federation([6]))
     said = [record.getMessage() for record in caplog.records]

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from fedfast.history import History, Row
-from fedfast.report import summary
+from fedfast.report import run_table
 from fedfast.report.plots import curves
 from fedfast.report.progress import Progress
 
@@ -80,7 +80,7 @@ def test_a_dumb_terminal_gets_lines(monkeypatch):
 def test_the_table_names_final_best_and_trouble():
     bad = Row(2, status="diverged: client 7 non-finite")
     histories = {"a": History(rows(4)), "none": History(), "x": History([Row(1), bad])}
-    text = summary.markdown(histories)
+    text = run_table.markdown(histories)
     assert "| a | 4 | 90.00% | 90.00% (4) | 0.25 | 2.00 s | 8 |" in text
     assert "| none | 0 | – | – | – |" in text
     assert "- **x**: round 2: diverged: client 7 non-finite" in text
@@ -89,7 +89,7 @@ def test_the_table_names_final_best_and_trouble():
 def test_the_terminal_table_fits_80_columns_and_marks_the_best():
     histories = {"a": History(rows(200)), "fedgloss+sam": History(rows(200, top=0.95))}
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
-    console.print(summary.table(histories))
+    console.print(run_table.table(histories))
     text = console.file.getvalue()
     assert "\x1b[1;32m95.00%" in text and "\x1b[1;32m90.00%" not in text and "…" not in text
 
@@ -99,7 +99,7 @@ def test_the_terminal_table_fits_80_columns_and_marks_the_best():
     [(0.5, "0.50 s"), (41.34, "41.3 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")],
 )
 def test_durations_are_read_at_a_glance(seconds, text):
-    assert summary.duration(seconds) == text
+    assert run_table.duration(seconds) == text
 
 
 def test_curves_draw_what_was_tested(tmp_path):
@@ -144,17 +144,17 @@ def test_drawing_changes_nothing_for_others(tmp_path):
 def test_the_table_has_columns_of_the_clients_own_tests_where_a_run_has_them():
     own = dict(personal_accuracy=0.75, local_accuracy=0.5)
     tuned = History([*rows(2), Row(3, **own), Row(4)])
-    text = summary.markdown({"a": History(rows(4)), "b": tuned})
+    text = run_table.markdown({"a": History(rows(4)), "b": tuned})
     assert text.splitlines()[0].endswith("| clients/s | local | personal |")
     assert text.splitlines()[2].endswith(" | – | – |")
     assert text.splitlines()[3].endswith(" | 50.00% | 75.00% |")
-    assert "personal" not in summary.markdown({"a": History(rows(4))})
+    assert "personal" not in run_table.markdown({"a": History(rows(4))})
 
 
 def test_long_runs_have_the_mean_of_the_last_hundred_rounds():
     # Accuracy t / 1000 in round t: the last hundred of 150 average to 0.1005.
     long = History(Row(t, accuracy=t / 1000, loss=1.0) for t in range(1, 151))
-    text = summary.markdown({"a": long})
+    text = run_table.markdown({"a": long})
     assert text.splitlines()[0].endswith("| clients/s | mean of last 100 |")
     assert text.splitlines()[2].endswith(" | 10.05% |")
-    assert "mean of last" not in summary.markdown({"a": long[:99]})
+    assert "mean of last" not in run_table.markdown({"a": long[:99]})

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from paired_runs import SIZES, bound, epochs, free, path, simulation
 from scripts import basic, duals, gloss, lookahead, variates
 from scripts.gradients import asam, sam
 from scripts.run import SPANS
 from scripts.servers import adaptive, harmonized, momentum
-from written import SIZES, bound, epochs, free, path, simulation
 
 import fedfast
 from fedfast import algorithms as alg

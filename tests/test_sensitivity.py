@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from blocks import poison, same, threads
 from fedfast.kernels import Segments, sensitivity
+from layer_cases import poison, same, threads
 from torch import Tensor
 
 every_voice = pytest.mark.parametrize("voice", ["native", "triton"])

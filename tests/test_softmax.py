@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from blocks import DTYPES, alone_in_company, block, close, poison, same
 from fedfast.kernels import cross_entropy, log_softmax, log_softmax_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_cases import DTYPES, alone_in_company, block, close, poison, same
 
 VOICES = ["reference", "native", "triton"]
 every_voice = pytest.mark.parametrize("voice", VOICES)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from blocks import threads
+from dropout_reference import mask
 from federation import flat, sam_gradient
-from masks import mask
+from layer_cases import threads
 from torch import nn
 
 import fedfast

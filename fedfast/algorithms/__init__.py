@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from typing import Any
 
-from .._names import shown, unknown
-from ..annealing import SCHEDULES, Cosine, Exponential, Ramp, Schedule
+from .._messages import shown, unknown
+from ..lr_schedules import SCHEDULES, Cosine, Exponential, Ramp, Schedule
 from .base import Algorithm
 from .centralized import Centralized
 from .drift import Drift
@@ -33,8 +33,8 @@ from .fedsol import FedSOL, ProximalSAM
 from .fedspeed import ExtraSAM, FedSpeed
 from .fedwmsam import FedWMSAM, GuidedSAM, WeightedMomentum
 from .finetune import FineTune
+from .hooks import Clients, Cohort, Direction, Layout, Piece, Server, Sum
 from .optimizers import ASAM, SAM, SGD, Optimizer
-from .pieces import Clients, Cohort, Direction, Layout, Piece, Server, Sum
 from .scaffold import SCAFFOLD, ControlVariate, FedGAMMA
 from .servers import Average, ServerRule
 

@@ -9,13 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .._names import shown
-from ._checked import kept_rows, number_rows, row_sums
-from ._hooks import Hooked, base, check_hooks, named, overrides, returned
+from .._messages import shown
+from ._hook_checks import Hooked, base, check_hooks, named, overrides, returned
+from ._return_checks import kept_rows, number_rows, row_sums
 from .drift import Drift
 from .finetune import FineTune
+from .hooks import Clients, Cohort, Direction, Layout, Piece, Rows, Server, Sum
 from .optimizers import SGD, Optimizer
-from .pieces import Clients, Cohort, Direction, Layout, Piece, Rows, Server, Sum
 from .servers import Average, ServerRule
 
 

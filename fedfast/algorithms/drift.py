@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..kernels._args import TermsLike
-from ._hooks import base, overrides
-from .pieces import Clients, Direction, Piece, listed
+from ._hook_checks import base, overrides
+from .hooks import Clients, Direction, Piece, listed
 
 # What a run's `clip_norm` acts on, where a quadratic lam/2 |v - w|^2 pulls clients to w:
 #   "linear"  the gradient and the term's constant part -lam w; lam v joins the weight decay

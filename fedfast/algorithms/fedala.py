@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 from ..random import SLICE, keys64
-from ._checks import check_count, check_number
+from ._parameter_checks import check_count, check_number
 from .base import Algorithm
-from .pieces import Clients, Layout
+from .hooks import Clients, Layout
 
 RECENT = 10  # losses whose deviation tells convergence
 PASSES = 100  # a loss that noise (dropout) keeps from converging ends here

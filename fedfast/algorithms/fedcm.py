@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..annealing import Schedulable
 from ..kernels._args import TermsLike
-from ._checks import check_number
+from ..lr_schedules import Schedulable
+from ._parameter_checks import check_number
 from .base import Algorithm
 from .drift import Drift
+from .hooks import Clients, Cohort, Direction, Sum, listed
 from .optimizers import SAM, Optimizer
-from .pieces import Clients, Cohort, Direction, Sum, listed
 
 
 @dataclass(frozen=True)

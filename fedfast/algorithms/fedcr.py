@@ -29,11 +29,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..random import NOISE, keys64
-from ._checks import check_count, check_number
+from ._parameter_checks import check_count, check_number
 from .base import Algorithm
+from .hooks import Clients, Cohort, Layout, Rows, Server
 from .objective import Network, Objective
 from .optimizers import Optimizer
-from .pieces import Clients, Cohort, Layout, Rows, Server
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ import torch
 
 from ..kernels import step
 from ..kernels._args import TermsLike
-from ._checks import check_number, check_word
+from ._parameter_checks import check_number, check_word
 from .base import Algorithm
 from .drift import CLIPS, Drift, pulled
-from .pieces import Clients, Cohort, Direction, Rows, Sum, listed
+from .hooks import Clients, Cohort, Direction, Rows, Sum, listed
 
 
 @dataclass(frozen=True)

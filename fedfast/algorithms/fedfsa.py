@@ -29,12 +29,12 @@ from torch import Tensor
 
 from ..kernels import norms, perturb, sensitivity, stats
 from ..random import SELECT, keys64
-from ._checks import check_count, check_flag, check_number, check_word
+from ._parameter_checks import check_count, check_flag, check_number, check_word
 from .base import Algorithm
 from .drift import Drift
 from .fedcm import ClientMomentum
+from .hooks import Clients, Cohort, Layout, Rows, Sum
 from .optimizers import Optimizer
-from .pieces import Clients, Cohort, Layout, Rows, Sum
 
 UNSCORED = ("bn", "downsample", "shortcut", "norm", "bias")  # parts of names that score 0
 

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from .. import kernels
 from ..random import ORDER, keys64
-from ._checks import check_number, check_word
+from ._parameter_checks import check_number, check_word
 from .base import Algorithm
-from .pieces import Cohort, Layout, Rows, Server
+from .hooks import Cohort, Layout, Rows, Server
 from .servers import ServerRule
 
 ROUNDING = 1e-12  # of the recursion, relative to |G_i| |G_j|: less than that is no conflict

@@ -25,15 +25,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..annealing import Ramp, Schedulable, at_round
 from ..kernels import perturb, step
 from ..kernels._args import TermsLike
-from ._checks import check, check_count, check_number, check_schedule, check_word
+from ..lr_schedules import Ramp, Schedulable, at_round
+from ._parameter_checks import check, check_count, check_number, check_schedule, check_word
 from .base import Algorithm
 from .drift import Drift
 from .feddyn import Dual
+from .hooks import Clients, Cohort, Direction, Rows, Server, Sum, listed
 from .optimizers import SAM, Optimizer
-from .pieces import Clients, Cohort, Direction, Rows, Server, Sum, listed
 from .servers import ServerRule
 
 

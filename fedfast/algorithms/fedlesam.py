@@ -21,15 +21,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..annealing import Schedulable, at_round
 from ..kernels import mix, perturb
-from ._checks import check_number, check_schedule
+from ..lr_schedules import Schedulable, at_round
+from ._parameter_checks import check_number, check_schedule
 from .base import Algorithm
 from .drift import Drift
 from .feddyn import Dual
 from .fedgloss import ServerSAM
+from .hooks import Clients, Rows
 from .optimizers import Optimizer
-from .pieces import Clients, Rows
 from .scaffold import ControlVariate
 
 

@@ -20,13 +20,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from .. import kernels
-from ..annealing import Schedulable
 from ..kernels import step
-from ._checks import check_number
+from ..lr_schedules import Schedulable
+from ._parameter_checks import check_number
 from .base import Algorithm
 from .fedopt import Momentum
+from .hooks import Clients, Server
 from .optimizers import SAM, Optimizer
-from .pieces import Clients, Server
 from .servers import ServerRule
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from .. import kernels
-from ._checks import check_number
+from ._parameter_checks import check_number
 from .base import Algorithm
 from .servers import ServerRule
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..kernels._args import TermsLike
-from ._checks import check_number, check_word
+from ._parameter_checks import check_number, check_word
 from .base import Algorithm
 from .drift import CLIPS, Drift, pulled
-from .pieces import Clients, Direction
+from .hooks import Clients, Direction
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..annealing import Schedulable, at_round
 from ..kernels import perturb
 from ..kernels._args import TermsLike
-from ._checks import check_number, check_word
+from ..lr_schedules import Schedulable, at_round
+from ._parameter_checks import check_number, check_word
 from .base import Algorithm
+from .hooks import Clients
 from .optimizers import SAM, Optimizer
-from .pieces import Clients
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..annealing import Schedulable
+from ..lr_schedules import Schedulable
 from .base import Algorithm
 from .optimizers import ASAM, SAM, Optimizer
 

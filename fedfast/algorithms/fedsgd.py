@@ -19,9 +19,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ._checks import check_word
+from ._parameter_checks import check_word
 from .base import Algorithm
-from .pieces import Clients, Cohort, Rows
+from .hooks import Clients, Cohort, Rows
 
 RULES = ("mean", "sum", "weighted-sum")
 

@@ -21,14 +21,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..annealing import Schedulable, at_round
 from ..kernels import mix, perturb, step
-from ._checks import check_word
+from ..lr_schedules import Schedulable, at_round
+from ._parameter_checks import check_word
 from .base import Algorithm
 from .drift import Drift
 from .feddyn import Dual
+from .hooks import Clients, Cohort, Rows, Server, Sum
 from .optimizers import SAM, Optimizer
-from .pieces import Clients, Cohort, Rows, Server, Sum
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..annealing import Schedulable, at_round
 from ..kernels import norms, perturb, stats
-from ._checks import check_number, check_schedule, check_word
+from ..lr_schedules import Schedulable, at_round
+from ._parameter_checks import check_number, check_schedule, check_word
 from .base import Algorithm
+from .hooks import Clients, Layout, Rows
 from .objective import Network, Objective
 from .optimizers import Optimizer
-from .pieces import Clients, Layout, Rows
 
 
 @dataclass(frozen=True)

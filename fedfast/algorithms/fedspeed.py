@@ -18,14 +18,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..annealing import Schedulable
 from ..kernels._args import TermsLike
-from ._checks import check, check_number, check_word
+from ..lr_schedules import Schedulable
+from ._parameter_checks import check, check_number, check_word
 from .base import Algorithm
 from .drift import Drift
 from .feddyn import Dual
+from .hooks import Clients
 from .optimizers import SAM, Optimizer
-from .pieces import Clients
 
 
 @dataclass(frozen=True)

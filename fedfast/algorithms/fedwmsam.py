@@ -26,14 +26,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..annealing import Schedulable, at_round
 from ..kernels import Column, cosines, norms, perturb, stats
 from ..kernels._args import TermsLike
-from ._checks import check, check_flag, check_number, check_schedule, check_word
+from ..lr_schedules import Schedulable, at_round
+from ._parameter_checks import check, check_flag, check_number, check_schedule, check_word
 from .base import Algorithm
 from .drift import Drift
+from .hooks import Clients, Cohort, Direction, Rows, Server, Sum, listed
 from .optimizers import Optimizer
-from .pieces import Clients, Cohort, Direction, Rows, Server, Sum, listed
 from .scaffold import ControlVariate
 
 Terms = list[tuple[Tensor, float | Tensor]]

@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ._checks import check_count, check_word
-from ._hooks import Hooked, base
-from .pieces import Layout
+from ._hook_checks import Hooked, base
+from ._parameter_checks import check_count, check_word
+from .hooks import Layout
 
 
 @base

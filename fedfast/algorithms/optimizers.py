@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..annealing import Schedulable, at_round
 from ..kernels import norms, perturb, stats
 from ..kernels._args import TermsLike
-from ._checks import check, check_flag, check_number, check_schedule
-from ._hooks import base, depth, overrides
+from ..lr_schedules import Schedulable, at_round
+from ._hook_checks import base, depth, overrides
+from ._parameter_checks import check, check_flag, check_number, check_schedule
+from .hooks import Clients, Piece
 from .objective import Objective
-from .pieces import Clients, Piece
 
 
 @base

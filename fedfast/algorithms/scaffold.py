@@ -22,15 +22,15 @@ from typing import ClassVar
 
 import torch
 
-from ..annealing import Schedulable
 from ..kernels import step
 from ..kernels._args import TermsLike
-from ._checks import check, check_flag, check_number, check_word
-from ._hooks import overrides
+from ..lr_schedules import Schedulable
+from ._hook_checks import overrides
+from ._parameter_checks import check, check_flag, check_number, check_word
 from .base import Algorithm
 from .drift import Drift
+from .hooks import Clients, Cohort, Direction, Rows, Sum, listed
 from .optimizers import SAM, Optimizer
-from .pieces import Clients, Cohort, Direction, Rows, Sum, listed
 
 
 @dataclass(frozen=True)

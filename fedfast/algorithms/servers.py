@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from .. import kernels
-from ._hooks import base, overrides
-from .pieces import Cohort, Layout, Piece, Rows, Server
+from ._hook_checks import base, overrides
+from .hooks import Cohort, Layout, Piece, Rows, Server
 
 
 @base

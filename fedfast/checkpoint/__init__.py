@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._names import path_of
+from .._messages import path_of
 from ..files import atomic, locked, sweep, written
 from ..history import Row
 from . import container, format1

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from .._rounds import Drawn, Explicit
 from ..data import Samples
+from ..rounds import Drawn, Explicit
 from .container import digest
 from .describe import CODE, class_code, describe, flat
 

@@ -71,7 +71,7 @@ def _show(setting: Setting) -> None:
     from rich.console import Console
 
     from ..data import describe
-    from ..report.holdings import table
+    from ..report.partition_table import table
 
     print(f"{setting.data.name}: {describe(setting.clients)}")
     Console(highlight=False).print(table(setting.clients))

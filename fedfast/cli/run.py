@@ -145,11 +145,11 @@ def _show(folder: RunFolder) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from ..report import summary
+    from ..report import run_table
 
     console = Console(highlight=False)
-    console.print(summary.table(folder.histories))
-    for label, what in summary.notes(folder.histories):
+    console.print(run_table.table(folder.histories))
+    for label, what in run_table.notes(folder.histories):
         console.print(Text(f"{label}: {what}"))
     names = [str(path.relative_to(folder.path)) for path in folder.files()]
     print(folder.path)

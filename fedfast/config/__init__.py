@@ -7,12 +7,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from .._names import path_of
+from .._messages import path_of
+from .component_options import fits, model_options, parameters
 from .errors import explain, unknown
 from .fields import Loc
-from .parts import fits, model_options, parameters
-from .reading import ConfigError, Where, dumper, read
 from .schema import AlgorithmSection, ModelSection, RunConfig
+from .yaml_reader import ConfigError, Where, dumper, read
 
 __all__ = ["ConfigError", "RunConfig", "load", "save"]
 

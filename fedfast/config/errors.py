@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from .fields import Loc, at
-from .reading import Where
 from .schema import PARTITIONS, AlgorithmSection, DataSection, ModelSection, RunConfig
+from .yaml_reader import Where
 
 
 def known_below(above: Loc, raw: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from . import parts
+from . import component_options
 from .schema import PARTITIONS, DataSection, Dirichlet, ModelSection, RunConfig
 
 Loc = tuple[str, ...]
@@ -39,7 +39,7 @@ def leaves(raw: dict[str, Any]) -> list[Leaf]:
     algorithms = at(raw, ("algorithms",))
     labels = algorithms if isinstance(algorithms, dict) else {}
     model = raw["model"] if isinstance(raw.get("model"), dict) else {}
-    options = {**(parts.model_options(str(model.get("name"))) or {}), **model}
+    options = {**(component_options.model_options(str(model.get("name"))) or {}), **model}
     return [
         *_of_model(DataSection, ("data",), raw),
         *_of_model(kind, ("partition",), raw),
@@ -76,7 +76,7 @@ def expand(raw: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(own, dict):
             labels[label] = given  # the schema will say what it is not
             continue
-        known = parts.known(str(label), own)
+        known = component_options.known(str(label), own)
         inner = {key: value for key, value in known.items() if isinstance(value, dict)}
         labels[label] = {**own, **inner} if inner else given
     return {**raw, "algorithms": labels}
@@ -88,7 +88,7 @@ def title(loc: Loc, raw: dict[str, Any]) -> str:
         return "One run."
     if len(loc) == 1:
         return str(RunConfig.model_fields[loc[0]].description)
-    return parts.about(_name(loc, raw)) if len(loc) == 2 else ""
+    return component_options.about(_name(loc, raw)) if len(loc) == 2 else ""
 
 
 def at(raw: Any, loc: Loc) -> Any:
@@ -103,7 +103,7 @@ def _of_algorithm(label: str, raw: dict[str, Any]) -> list[Leaf]:
     given = at(raw, loc)
     given = given if isinstance(given, dict) else {}
     head = Leaf((*loc, "name"), "STR", "algorithm", given.get("name", label))
-    every = {**parts.known(label, given), **given}
+    every = {**component_options.known(label, given), **given}
     return [head, *_extras(loc, {k: v for k, v in every.items() if k != "name"})]
 
 

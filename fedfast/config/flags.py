@@ -16,7 +16,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from . import fields
 from .errors import unknown
 from .fields import Leaf, Loc
-from .reading import ConfigError, value
+from .yaml_reader import ConfigError, value
 
 
 def apply(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from . import parts
+from . import component_options
 from .paper import PaperSection, Section, Seed
 
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<label>.pt) and a flag
@@ -33,7 +33,7 @@ Budget = Annotated[Literal["auto"] | float, BeforeValidator(_budget)]
 def _rate(value: Any) -> Any:
     if isinstance(value, dict):
         try:
-            return parts.schedule_parameters(value)
+            return component_options.schedule_parameters(value)
         except (ValueError, TypeError) as error:
             raise PydanticCustomError("rate", "{why}", {"why": str(error)}) from None
     if isinstance(value, bool) or not isinstance(value, int | float):

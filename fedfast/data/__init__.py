@@ -2,15 +2,15 @@
 
 from .dataset import Data
 from .describe import describe
+from .dirichlet_shares import dirichlet, dirichlet_equal, hsu
 from .federated import FederatedData
+from .few_classes import pathological, shards
 from .flower import from_flower
 from .huggingface import from_huggingface
 from .idx import read_idx
-from .narrow import pathological, shards
 from .partitions import iid, natural, partition
 from .readers import load
 from .samples import Samples, as_samples
-from .skewed import dirichlet, dirichlet_equal, hsu
 from .split import local_split
 from .transform import AUGMENTS, Augment, Normalize
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .._names import shown
+from .._messages import shown
 from ..random import check_seed
-from .claims import check_table
 from .samples import Samples, as_samples
+from .size_limits import check_table
 
 
 def start(samples: Any, clients: int, seed: int) -> tuple[Samples, np.random.Generator]:

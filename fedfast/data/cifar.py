@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .claims import whole
 from .dataset import Data, check_md5, find
 from .pickles import read_arrays, short
 from .samples import Samples
+from .size_limits import whole
 from .transform import Normalize
 
 PIXELS = 3 * 32 * 32

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .._names import shown
-from ._bank import bank_rows, by_client, joined, shape
-from .claims import check_table
+from .._messages import shown
+from ._concatenate import bank_rows, by_client, joined, shape
 from .samples import Samples, as_samples, check_values, unchecked
+from .size_limits import check_table
 from .transform import Normalize, stored
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .._names import path_of, shown
-from .claims import check_room, whole
+from .._messages import path_of, shown
 from .dataset import check_md5
+from .size_limits import check_room, whole
 
 _DTYPES = {0x08: "u1", 0x0C: ">i4"}  # by the third byte of the magic number
 _MOST = 1032  # bytes that deflate can make of one

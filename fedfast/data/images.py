@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .claims import check_pixels, check_room, whole
 from .dataset import Data
-from .listing import Listing
+from .image_listing import Listing
 from .samples import Samples
+from .size_limits import check_pixels, check_room, whole
 from .stacking import DEEP, GREY
 from .transform import Normalize
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .claims import whole
 from .dataset import Data
 from .samples import Samples
+from .size_limits import whole
 
 # The 80 characters of LEAF's Shakespeare, in its order.
 LETTERS = "\n !\"&'(),-.0123456789:;>?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz}"

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._names import check_options, shown, unknown
+from .._messages import check_options, shown, unknown
 from ..random import check_seed
 from ._checks import at_least_zero, integer, start
-from ._equal import client_sizes
+from ._fixed_sizes import client_sizes
+from .dirichlet_shares import dirichlet, dirichlet_equal, hsu
 from .federated import FederatedData
-from .narrow import pathological, shards
+from .few_classes import pathological, shards
 from .samples import Samples, as_samples
-from .skewed import dirichlet, dirichlet_equal, hsu
 
 
 def iid(samples: Any, clients: int, seed: int = 0, sigma: float = 0.0) -> FederatedData:

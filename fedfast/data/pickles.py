@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .claims import whole
+from .size_limits import whole
 
 _INTEGERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .. import random
-from .._names import shown, unknown
+from .._messages import shown, unknown
 from .cifar import LAYOUTS, cifar
 from .dataset import Data
 from .images import folder, tiny_imagenet

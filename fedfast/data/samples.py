@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from . import vision
-from .claims import MAX_LABEL
-from .plain import plain
+from .size_limits import MAX_LABEL
+from .tensors import plain
 from .transform import Normalize, as_inputs, stored
 
 

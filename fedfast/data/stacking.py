@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .claims import check_pixels
-from .plain import plain
+from .size_limits import check_pixels
+from .tensors import plain
 
 GREY = ("1", "L", "LA")
 DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._names import shown
+from .._messages import shown
 
 
 def _finite(value: Any) -> bool:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
-from .claims import check_room
-from .plain import plain
+from .size_limits import check_room
 from .stacking import is_picture, label, picture, stack
+from .tensors import plain
 
 Pair = tuple[Tensor, Tensor]
 

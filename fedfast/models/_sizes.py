@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .._names import shown
-from ..data.claims import check_room
+from .._messages import shown
+from ..data.size_limits import check_room
 
 LARGEST = (1 << 31) - 1  # of one width: torch's kernels count in 32 bits
 

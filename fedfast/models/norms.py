@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from .._names import shown, unknown
+from .._messages import shown, unknown
 
 Norm = Callable[[int], nn.Module]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .._names import check_options, shown, unknown
+from .._messages import check_options, shown, unknown
 from ..random import check_seed
 from ._sizes import check_weights, size
 from .conv import cnn, lenet

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .._names import unknown
+from .._messages import unknown
 from .norms import Norm, norm_of
 
 WIDTHS = (64, 128, 256, 512)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .._names import check_options, unknown
+from .._messages import check_options, unknown
 from ._sizes import size
 from .conv import cnn, lenet
 from .dense import mlp

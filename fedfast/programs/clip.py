@@ -18,12 +18,12 @@ from torch import Tensor
 from .. import kernels
 from ..kernels._args import Coefficient
 from ..layout import FlatLayout
-from .ascent import GRAM_COST, NUMBER_COST
-from .extent import Extent
-from .noted import segments_of, spans
+from .buffer_spec import Extent
+from .grad_norms import segments_of, spans
+from .products import Linear
 from .records import Waiting
+from .sam import GRAM_COST, NUMBER_COST
 from .trace import Program
-from .weighted import Linear
 
 # Passes over the weights that a gradient takes until it has moved them (measured likewise): its
 # lines fetched and written, read for the norm, read again, and what it drives out of the caches.

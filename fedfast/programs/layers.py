@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import fx, nn
 
-from .calls import ACTIVATIONS as CALLED
-from .calls import CALLS
 from .elementwise import Activation
-from .modules import ACTIVATIONS, MODULES
-from .nodes import Numbers, Unsupported, place
+from .fx_functions import ACTIVATIONS as CALLED
+from .fx_functions import CALLS
+from .fx_modules import ACTIVATIONS, MODULES
+from .fx_nodes import Numbers, Unsupported, place
 from .records import Record
 
 

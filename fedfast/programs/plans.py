@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..feed import View
+from ..input_pipeline import View
 from ..kernels import Plan
 
 KEPT = 16

@@ -16,14 +16,14 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from ..copies import copy_of, hooked
-from ..isolation import kept_random_state
+from ..random_state import kept_random_state
 from .elementwise import Activation, Dropout
+from .fx_nodes import Unsupported, lstm_of, size_of
 from .layers import record_of
-from .nodes import Unsupported, lstm_of, size_of
-from .norms import BatchNorm
+from .normalization import BatchNorm
+from .pooling import Pool
+from .products import Conv, ConvPool, Weighted
 from .records import Record, Reshape
-from .weighted import Conv, ConvPool, Weighted
-from .windows import Pool
 
 TRACING = threading.Lock()
 PATCHED = "__call__", "__getattr__"  # of `nn.Module`, by torch.fx

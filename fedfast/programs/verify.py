@@ -18,15 +18,15 @@ from torch import Tensor, nn
 
 from ..constants import cast
 from ..copies import copy_of
-from ..feed import View
-from ..generic import Minibatch
-from ..isolation import kept_random_state, same, states
+from ..input_pipeline import View
 from ..kernels.registry import choose
 from ..layout import FlatLayout
+from ..module_executor import Minibatch
+from ..random_state import kept_random_state, same, states
+from .dropout_masks import SEED, Masks
 from .elementwise import Dropout
-from .judge import ProgramJudge
-from .masks import SEED, Masks
-from .path import ProgramPath
+from .evaluator import ProgramJudge
+from .executor import ProgramPath
 from .trace import Program, trace
 
 SAMPLES = 8

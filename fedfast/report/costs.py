@@ -131,7 +131,7 @@ def chart(costs: list[Cost], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from .ink import COLOURS, GRID, INK
+    from .style import COLOURS, GRID, INK
 
     ordered = sorted(costs, key=lambda c: -c.ratio)
     figure = Figure(figsize=(7.2, 1.2 + 0.26 * len(ordered)), layout="constrained")

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._names import path_of
+from .._messages import path_of
 from ..history import History
-from .bubbles import partition
-from .ink import COLOURS, INK, figure_of, plain
+from .partition_plot import partition
+from .style import COLOURS, INK, figure_of, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..history import History, Row
-from .measures import number, tested
-from .summary import duration
+from .run_table import duration
+from .summaries import number, tested
 
 if TYPE_CHECKING:
     from ..config import RunConfig

@@ -1,0 +1,194 @@
+"""The round's weighted sums: the mean update for the model, and what server rows follow from.
+
+Sums run in float64, client after client in processing order, so that they do not depend on chunks.
+A sum whose weights are the mean's times a number is read off the mean: it costs no pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import kernels
+from .algorithms.hooks import Clients, Cohort, Layout, Sum
+from .clients import ClientState
+from .kernels._args import Coefficient
+from .state import ServerState
+
+ROUNDING = 1e-15  # relative; weights computed along two ways differ by so much
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The server's step at the end of a mean: `after.row` from `before.row` by `rule`."""
+
+    rule: kernels.Server
+    before: ServerState
+    after: ServerState
+
+    def renew(self) -> None:
+        """Take back what an earlier try left in the moments."""
+        for now, then in ((self.after.m, self.before.m), (self.after.v, self.before.v)):
+            if now is not None and then is not None:
+                now.copy_(then)
+
+
+class Mean:
+    """`acc = sum_k weights_k (v_K - sent)` over the whole row [S], float64.
+
+    norm  of the mean in the trained region, once it is ended
+    """
+
+    def __init__(self, like: Tensor, layout: Layout, backend: str) -> None:
+        self.acc = torch.zeros(like.shape, dtype=torch.float64, device=like.device)
+        self.layout, self.backend, self.norm = layout, backend, math.nan
+        self.trained = self.acc[: layout.trained]
+        self._former: Tensor | None = None
+
+    def add(
+        self, models: Tensor, weights: Tensor, sent: Tensor, first: bool, ending: Ending | None
+    ) -> Tensor:
+        """A chunk of models [K, S] with their weights [K]; with `ending`, the server's step too.
+
+        Returns the positions [n] of models that are not finite: `sent` took their place.
+        """
+        if not first:
+            self._former = self._kept().copy_(self.acc)
+        squares = self._pass(models, weights, sent, first, ending)
+        # What is not finite leaves its mark in the squares: without one no model need be read.
+        bad = torch.zeros(0, dtype=torch.int64, device=models.device)
+        if not bool(squares.isfinite().all()):
+            bad = nonfinite(models, self.backend).nonzero()[:, 0]
+        if len(bad):
+            models[bad] = sent
+            self._again(models, weights, sent, first, ending)
+        return bad
+
+    def _kept(self) -> Tensor:
+        return torch.empty_like(self.acc) if self._former is None else self._former
+
+    def _again(
+        self, models: Tensor, weights: Tensor, sent: Tensor, first: bool, ending: Ending | None
+    ) -> None:
+        if not first and self._former is not None:
+            self.acc.copy_(self._former)
+        if ending is not None:
+            ending.renew()
+        self._pass(models, weights, sent, first, ending)
+
+    def replace(self, models: Tensor, weights: Tensor, start: Tensor) -> None:
+        """The trained region anew, from all models [C, trained] and weights [C] or [L, C]."""
+        if weights.ndim == 1:
+            kernels.aggregate(models, weights, start, acc=self.trained, backend=self.backend)
+            return
+        starts = [begin for begin, _ in self.layout.segments.spans]
+        for row, a, b in zip(weights, starts, [*starts[1:], self.layout.trained], strict=True):
+            acc = self.trained[a:b]
+            kernels.aggregate(models[:, a:b], row, start[a:b], acc=acc, backend=self.backend)
+
+    def norm_sum(self) -> float:
+        """Sum over tensors of the norms of the mean."""
+        row, segments = self.trained[None], self.layout.segments
+        found = kernels.stats(row, segments=segments, backend=self.backend)
+        return float(found[0, :, kernels.Column.XX].sqrt().sum())
+
+    def end(self, sent: Tensor, ending: Ending) -> None:
+        """The server's step from what has been added up.
+
+        A client that did not move stands in for a last chunk: its weight is 0.
+        """
+        self._pass(sent[None], 0.0, sent, False, ending)
+
+    def _pass(
+        self,
+        models: Tensor,
+        weights: Coefficient,
+        sent: Tensor,
+        first: bool,
+        ending: Ending | None,
+    ) -> Tensor:
+        """Add models up; the squared norms of their updates, [K], by region where it ends.
+
+        What is carried behind the trained region follows the plain mean.
+        """
+        t = self.layout.trained
+        if ending is None:
+            parts: list[tuple[slice, dict[str, Any]]] = [(slice(None), {})]
+        else:
+            moments = dict(server=ending.rule, m=ending.after.m, v=ending.after.v)
+            parts = [(slice(t), moments), (slice(t, None), dict(server=kernels.Server()))]
+        squares = []
+        for where, how in parts[: 1 + (len(self.acc) > t)]:
+            if ending is not None:
+                how |= dict(w=ending.before.row[where], out=ending.after.row[where])
+            squares.append(
+                kernels.aggregate(
+                    models[:, where],
+                    weights,
+                    sent[where],
+                    acc=self.acc[where],
+                    first=first,
+                    backend=self.backend,
+                    **how,
+                )
+            )
+        self.norm = float(squares[0][-1]) ** 0.5
+        return torch.cat([found[:-1] for found in squares])
+
+
+def nonfinite(rows: Tensor, backend: str) -> Tensor:
+    """Which rows hold a non-finite value. [K, S] -> [K] bool"""
+    return kernels.stats(rows, backend=backend)[:, 0, kernels.Column.NONFINITE] > 0
+
+
+class RoundSums:
+    """The sums that server rows follow from: running float64 [trained], unless read off the mean.
+
+    mean  `Mean.trained`, complete when `into` is called
+    """
+
+    def __init__(self, rules: Sequence[Sum], cohort: Cohort, mean: Tensor, backend: str) -> None:
+        self.rules, self.mean, self.backend = rules, mean, backend
+        self.shares = [_share(rule, cohort.weights) for rule in rules]
+        self.own = [None if s is not None else torch.zeros_like(mean) for s in self.shares]
+
+    def add(self, at: Clients, part: slice, clients: ClientState) -> None:
+        """Add a chunk, `part` of the cohort; the clients' former rows are still in `clients`."""
+        for rule, acc in zip(self.rules, self.own, strict=True):
+            if acc is not None:
+                rows, base = _operands(rule, at, clients)
+                weights = rule.weights[part]
+                kernels.aggregate(rows, weights, base, acc=acc, first=False, backend=self.backend)
+
+    def into(self, server: ServerState, counted: int) -> None:
+        """Apply every rule to its server row; `counted` clients did not diverge."""
+        for rule, share, acc in zip(self.rules, self.shares, self.own, strict=True):
+            row = server.rows[rule.row]
+            total = self.mean * (share or 0.0) if acc is None else acc
+            row.copy_(row.double() * (rule.keep - rule.fade * counted) + total)
+
+
+def _share(rule: Sum, weights: Tensor) -> float | None:
+    """The factor between a sum's weights and the mean's, where there is one."""
+    if rule.of is not None:
+        return None
+    ratio = rule.weights / weights
+    same = (ratio - ratio[0]).abs() <= ROUNDING * ratio[0].abs()
+    return float(ratio[0]) if bool(same.all()) else None
+
+
+def _operands(rule: Sum, at: Clients, clients: ClientState) -> tuple[Tensor, Tensor]:
+    """(rows [K, trained], what they are measured from)."""
+    if rule.of is None:
+        return at.w, at.start
+    rows = at.own[rule.of] if rule.of in at.own else at.scratch[rule.of]
+    if not rule.change:
+        return rows, torch.zeros_like(at.start)
+    before = torch.empty_like(rows)
+    clients.gather(torch.from_numpy(at.ids), {rule.of: before})
+    return rows, before

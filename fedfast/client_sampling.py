@@ -1,0 +1,255 @@
+"""`Schedule`: which clients train in each round, and which samples each local step sees.
+
+Drawn from a seed by default; written down, a run can be replayed exactly against any other
+implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Sized
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from ._messages import shown
+from .random import Ints, check_seed
+from .rounds import Drawn, Explicit, Round
+
+SAMPLINGS = ("exact", "bernoulli")
+EXCHANGES = 2  # of a round at most: the key of its batches has 32 bits
+MOST = 1 << 31  # rounds, and samples a client sees in one: keys are made of 32-bit numbers
+
+
+class Schedule:
+    """Cohorts and batches of every round; made by `Schedule.draw` or `Schedule.explicit`."""
+
+    def __init__(self, plan: Drawn | Explicit) -> None:
+        self._plan = plan
+
+    @staticmethod
+    def draw(
+        sizes: ArrayLike,
+        *,
+        rounds: int,
+        participation: float,
+        local_epochs: int,
+        batch_size: int | None,
+        seed: int,
+        sampling: str = "exact",
+        drop_last: bool = False,
+    ) -> Schedule:
+        """A schedule drawn from `seed`, round by round as it is asked for.
+
+        sizes          [N], samples of each client; clients without samples are never drawn
+        participation  share of the clients that have samples, in (0, 1]; the cohort is exactly
+                       max(1, round(participation * their number)), without replacement
+        batch_size     samples of a local step, or None for all the client's samples at once
+        sampling       "bernoulli": each of them takes part with probability `participation`
+                       instead, at least one does (FL-Simulator's and FedDyn's protocol)
+        drop_last      the last batch of an epoch is left out where it has fewer than `batch_size`
+                       samples, as torch's DataLoader does; clients with less than one batch could
+                       take no step and are never drawn. Nothing is left out of batch_size=None
+        Each epoch is a fresh permutation of the client's samples; without `drop_last` its last
+        batch may be short. A client's batches in a round depend on (seed, round, client, its size,
+        batch size) alone.
+        Raises TypeError/ValueError naming the argument.
+        """
+        counts = _sizes(sizes)
+        rounds, epochs = _positive("rounds", rounds), _positive("local_epochs", local_epochs)
+        _bounded("rounds", rounds)
+        _bounded("sizes: the largest client's samples", int(counts.max()))
+        _bounded("local_epochs: samples a client sees in a round", epochs * int(counts.max()))
+        batch = None if batch_size is None else _positive("batch_size", batch_size)
+        _share(participation)
+        if not isinstance(sampling, str) or sampling not in SAMPLINGS:
+            raise ValueError(f"sampling: expected one of {SAMPLINGS}; got {shown(sampling)}")
+        if not isinstance(drop_last, (bool, np.bool_)):
+            raise TypeError(f"drop_last: expected True or False; got {shown(drop_last)}")
+        eligible = _eligible(counts, batch if drop_last else None)
+        return Schedule(
+            Drawn(
+                rounds=rounds,
+                sizes=counts,
+                eligible=eligible,
+                cohort=max(1, round(participation * eligible.size)),
+                epochs=epochs,
+                batch=batch,
+                seed=check_seed(seed),
+                chance=participation if sampling == "bernoulli" else None,
+                whole=bool(drop_last) and batch is not None,
+            )
+        )
+
+    @staticmethod
+    def explicit(
+        cohorts: Sequence[Sequence[int]], batches: Sequence[Sequence[Sequence[Sequence[int]]]]
+    ) -> Schedule:
+        """A schedule written down.
+
+        cohorts  cohorts[t] = client ids of round t in processing order
+        batches  batches[t][j][s] = indices into the own samples of client cohorts[t][j] at step s
+        Numbers of steps and batch sizes may differ. Raises ValueError naming round, client, step.
+        """
+        _listed("cohorts", cohorts)
+        _listed("batches", batches)
+        if len(cohorts) == 0 or len(cohorts) != len(batches):
+            raise ValueError(
+                f"batches: expected one per cohort and at least one; got {len(batches)} for "
+                f"{len(cohorts)} cohorts"
+            )
+        ids = [_cohort(t, cohort) for t, cohort in enumerate(cohorts)]
+        steps = [_round(t, ids[t], batches[t]) for t in range(len(ids))]
+        width = max(batch.size for r in steps for client in r for batch in client)
+        return Schedule(Explicit(ids, steps, width))
+
+    @property
+    def rounds(self) -> int:
+        """T, the number of rounds."""
+        return self._plan.rounds
+
+    @property
+    def width(self) -> int:
+        """B, the widest batch of the schedule: the last dimension of every `Round.batches`."""
+        return self._plan.width
+
+    @property
+    def largest_cohort(self) -> int:
+        """C, the most clients that train in one round."""
+        return self._plan.largest
+
+    def round(self, t: int, exchange: int = 0) -> Round:
+        """Round `t` of 0..rounds-1.
+
+        exchange  0, or more for algorithms that train the same cohort several times per round:
+                  drawn schedules have other batches then, explicit ones the same
+        """
+        _whole("t", t)
+        _whole("exchange", exchange)
+        if not 0 <= exchange < EXCHANGES:
+            raise ValueError(f"exchange: expected 0 or 1; got {shown(exchange)}")
+        if not 0 <= t < self.rounds:
+            raise ValueError(f"t: expected 0 <= t < {self.rounds}; got {shown(t)}")
+        return self._plan.round(t, exchange)
+
+    def single(self) -> str:
+        """Which client meets a batch of one sample, in words; "" if none does."""
+        return self._plan.single()
+
+    def check(self, sizes: ArrayLike) -> None:
+        """Raise ValueError unless every client and sample exists in data of these `sizes` `[N]`."""
+        self._plan.check(_sizes(sizes))
+
+
+def _whole(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer; got {shown(value)}")
+
+
+def _positive(name: str, value: int) -> int:
+    _whole(name, value)
+    if value < 1:
+        raise ValueError(f"{name}: expected at least 1; got {shown(value)}")
+    return int(value)
+
+
+def _bounded(name: str, value: int) -> None:
+    if value > MOST:
+        raise ValueError(f"{name}: expected at most {MOST}; got {shown(value)}")
+
+
+def _share(participation: Any) -> None:
+    if isinstance(participation, bool) or not isinstance(
+        participation, (int, float, np.integer, np.floating)
+    ):
+        raise TypeError(f"participation: expected a number; got {shown(participation)}")
+    if not 0 < participation <= 1 or not isfinite(participation):
+        raise ValueError(
+            f"participation: expected 0 < participation <= 1; got {shown(participation)}"
+        )
+
+
+def _eligible(sizes: Ints, least: int | None) -> Ints:
+    """Ids of the clients that can take a step; `least` samples make one."""
+    eligible = np.flatnonzero(sizes >= (least or 1))
+    if eligible.size == 0 and sizes.max() > 0:
+        raise ValueError(
+            f"drop_last: every client has fewer samples than one batch of {least}, the largest "
+            f"{sizes.max()}, so that nobody can take a step; take a smaller batch_size"
+        )
+    if eligible.size == 0:
+        raise ValueError(f"sizes: expected a client with samples; got {sizes.size} empty ones")
+    return eligible
+
+
+def _listed(name: str, values: Any) -> None:
+    """A list, tuple or array: something with a length and an order."""
+    array = isinstance(values, np.ndarray) and values.ndim > 0
+    if not array and (isinstance(values, (str, bytes)) or not isinstance(values, Sequence)):
+        raise TypeError(f"{name}: expected a list; got {_shown(values)}")
+
+
+def _shown(value: object) -> str:
+    """A short form of what came, however long it is."""
+    length = f" of {len(value)}" if isinstance(value, Sized) and not _scalar(value) else ""
+    return f"{type(value).__name__}{length}" if length else shown(value)[:80]
+
+
+def _scalar(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 0
+
+
+def _integers(name: str, values: ArrayLike) -> Ints:
+    """A non-empty list of integers >= 0 as int64 `[n]`."""
+    if not isinstance(values, (Sequence, np.ndarray, torch.Tensor)) or isinstance(values, str):
+        raise TypeError(f"{name}: expected a list of integers; got {_shown(values)}")
+    if isinstance(values, Sequence) and any(isinstance(v, (bool, np.bool_)) for v in values):
+        raise TypeError(f"{name}: expected integers; got True or False among them")
+    try:
+        array: NDArray[np.int64] = np.asarray(values)
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"{name}: expected a list of integers; got {_shown(values)}") from error
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name}: expected a non-empty list; got shape {list(array.shape)}")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers; got dtype {array.dtype}")
+    if array.min() < 0:
+        raise ValueError(f"{name}: expected values >= 0; got {array.min()}")
+    if array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name}: expected values below 2**63; got {array.max()}")
+    return array.astype(np.int64)
+
+
+def _sizes(sizes: ArrayLike) -> Ints:
+    return _integers("sizes", sizes)
+
+
+def _cohort(t: int, cohort: Sequence[int]) -> Ints:
+    ids = _integers(f"cohorts[{t}]", cohort)
+    values, counts = np.unique(ids, return_counts=True)
+    if counts.max() > 1:
+        raise ValueError(
+            f"cohorts[{t}]: client {values[counts > 1][0]} appears more than once in round {t}"
+        )
+    return ids
+
+
+def _round(t: int, ids: Ints, clients: Sequence[Sequence[Sequence[int]]]) -> list[list[Ints]]:
+    _listed(f"batches[{t}]", clients)
+    if len(clients) != ids.size:
+        raise ValueError(
+            f"batches[{t}]: expected one entry per client, {ids.size}; got {len(clients)}"
+        )
+    for j, steps in enumerate(clients):
+        _listed(f"batches[{t}][{j}]", steps)
+        if len(steps) == 0:
+            raise ValueError(f"batches[{t}][{j}]: round {t}, client {ids[j]} has no local step")
+    return [
+        [
+            _integers(f"batches[{t}][{j}][{s}] (round {t}, client {ids[j]}, step {s})", batch)
+            for s, batch in enumerate(steps)
+        ]
+        for j, steps in enumerate(clients)
+    ]

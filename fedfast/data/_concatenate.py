@@ -1,0 +1,127 @@
+"""How clients' parts become one bank, and the errors that name the client that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._messages import shown
+from .samples import Samples
+from .tensors import plain
+from .transform import Normalize
+
+
+def shape(x: Tensor) -> str:
+    """The shape of one sample, as error messages show it."""
+    return ", ".join(map(str, x.shape[1:]))
+
+
+def by_client(name: str, given: Any) -> Sequence[Any]:
+    """One entry per client, client 0 first.
+
+    given  a sequence, an array, or a map {client: entry} whose keys are 0 to N - 1 in any order, as
+           integers or, as JSON writes them, as text
+    Raises TypeError/ValueError naming the key that is no client, negative, missing or given twice.
+    """
+    if hasattr(given, "to_dict") and getattr(given, "ndim", 0) == 1:
+        given = given.to_dict()  # a Series, whose index names the clients
+    if isinstance(given, Mapping):
+        return _in_order(name, given)
+    if isinstance(given, np.ndarray | Tensor) and given.ndim > 0:
+        return list(given)
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise TypeError(
+            f"{name}: expected a sequence with one entry per client, or a map {{client: entry}}; "
+            f"got {type(given).__name__}"
+        )
+    return given
+
+
+def _in_order(name: str, given: Mapping[Any, Any]) -> list[Any]:
+    found: dict[int, Any] = {}
+    for key, entry in given.items():
+        client = _client(name, key)
+        if client in found:
+            raise ValueError(f"{name}: expected one entry per client; got client {client} twice")
+        found[client] = entry
+    for i in range(len(found)):
+        if i not in found:
+            raise ValueError(
+                f"{name}: expected clients 0 to {len(found) - 1}; client {i} is missing, "
+                f"got {max(found)} as the largest"
+            )
+    return [found[i] for i in range(len(found))]
+
+
+def _client(name: str, key: Any) -> int:
+    digits = isinstance(key, str) and key.isascii() and key.removeprefix("-").isdecimal()
+    whole = isinstance(key, int | np.integer) and not isinstance(key, bool)
+    if not (whole or (digits and len(key) < 20)):
+        raise TypeError(f"{name}: expected integers as keys, one per client; got {key!r:.60}")
+    if int(key) < 0:
+        raise ValueError(f"{name}: expected clients >= 0 as keys; got {key!r}")
+    return int(key)
+
+
+def joined(parts: list[Samples], normalize: Normalize | None) -> Samples:
+    """All parts as one bank, or the ValueError that names the client that does not fit."""
+    first = parts[0].x
+    if normalize is None:
+        normalize = parts[0].normalize
+    elif not isinstance(normalize, Normalize):
+        raise TypeError(f"normalize: expected a fedfast.data.Normalize; got {shown(normalize)}")
+    else:
+        normalize.check("client 0.x", first)
+    for i, part in enumerate(parts):
+        if part.x.shape[1:] != first.shape[1:] or part.x.dtype != first.dtype:
+            raise ValueError(
+                f"client {i}.x: expected shape [n, {shape(first)}] and {first.dtype} as client 0; "
+                f"got {list(part.x.shape)} and {part.x.dtype}"
+            )
+    y = next((part.y for part in parts if len(part)), parts[0].y)
+    for i, part in enumerate(parts):
+        if len(part) and (part.y.shape[1:] != y.shape[1:] or part.y.dtype != y.dtype):
+            raise ValueError(
+                f"client {i}.y: expected {['n', *y.shape[1:]]} and {y.dtype} as other clients; "
+                f"got {list(part.y.shape)} and {part.y.dtype}"
+            )
+    ys = [part.y if len(part) else y[:0] for part in parts]
+    x = torch.cat([part.x for part in parts])
+    return Samples(x, torch.cat(ys), normalize)
+
+
+def bank_rows(i: int, index: Any, n: int) -> np.ndarray:
+    """The rows of a bank of `n` that client `i` owns, `[n_i]` int64; errors name the client."""
+    rows = _numbers(f"indices[{i}]", index)
+    if rows.ndim != 1:
+        raise ValueError(f"indices[{i}]: expected shape [n_i]; got {list(rows.shape)}")
+    if rows.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if rows.dtype.kind not in "iu":
+        raise TypeError(f"indices[{i}]: expected integers; got dtype {rows.dtype}")
+    if rows.min() < 0 or rows.max() >= n:
+        raise ValueError(
+            f"indices[{i}]: client {i}: expected rows in [0, {n}); got {rows.min()}..{rows.max()}"
+        )
+    return rows.astype(np.int64)
+
+
+def _numbers(name: str, index: Any) -> np.ndarray:
+    """The rows as an array, whatever holds them; it is copied later, so that it may be a view."""
+    if type(index) is np.ndarray and index.dtype.kind in "iu":
+        return index
+    if isinstance(index, set | frozenset | str | bytes | Mapping) or not hasattr(index, "__len__"):
+        raise TypeError(f"{name}: expected a sequence of rows; got {type(index).__name__}")
+    if isinstance(index, Sequence):
+        try:
+            index = np.asarray(index)
+        except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+            raise ValueError(f"{name}: expected shape [n_i]; got {error}") from error
+        if index.dtype.kind in "biuf":
+            return index
+        index = index.astype(object)
+    return np.asarray(plain(index, name).cpu().numpy())

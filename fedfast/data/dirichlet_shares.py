@@ -1,0 +1,132 @@
+"""Partitions whose clients differ by shares of the classes drawn from Dirichlet distributions."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from .._messages import shown
+from ._assign import assign, class_counts, deal, draw_shares
+from ._checks import at_least_zero, flag, integer, labels_of, positive, start
+from ._fixed_sizes import client_sizes, deal_by_prior
+from .federated import FederatedData
+from .samples import Samples, as_samples
+
+
+def dirichlet(
+    samples: Any,
+    clients: int,
+    alpha: float,
+    seed: int = 0,
+    min_size: int = 1,
+    test: Any = None,
+) -> FederatedData:
+    """Class by class, shares ~ Dirichlet(alpha, ..., alpha) over the clients.
+
+    alpha     small: few classes per client and unequal sizes; large: alike clients
+    min_size  redraw until every client has at least so many samples (0: take the first draw)
+    test      samples that are split by the same shares into each client's own test part
+    The shuffled samples of a class are cut at the cumulative shares. Raises ValueError when no draw
+    of a bounded number gives every client `min_size` samples.
+    Sources: Hsu, Qi and Brown 2019; the course report PA4 (per class, train and test alike).
+    """
+    bank, rng = start(samples, clients, seed)
+    positive("alpha", alpha)
+    integer("min_size", min_size)
+    if min_size < 0 or min_size * clients > len(bank):
+        raise ValueError(
+            f"min_size: expected 0 <= min_size and at most {len(bank)} samples / {clients} clients;"
+            f" got {shown(min_size)}"
+        )
+    shares = draw_shares(rng, class_counts(bank), clients, alpha, min_size)
+    data = FederatedData.from_index(bank, deal(rng, bank, shares))
+    return data if test is None else data.with_test(_split(rng, test, shares))
+
+
+def _split(rng: np.random.Generator, test: Any, shares: np.ndarray) -> list[Samples]:
+    """`test` cut by the shares `[classes, clients]` of the train part: one per client."""
+    bank = as_samples(test, "test")
+    if class_counts(bank).size > shares.shape[0]:
+        raise ValueError(
+            f"test.y: expected labels below {shares.shape[0]}, those of samples; "
+            f"got {int(bank.y.max())}"
+        )
+    return [bank.take(rows) for rows in deal(rng, bank, shares)]
+
+
+def dirichlet_equal(
+    samples: Any,
+    clients: int,
+    alpha: float,
+    seed: int = 0,
+    sigma: float = 0.0,
+    refill: bool = False,
+    starve: bool = False,
+) -> FederatedData:
+    """Equal amounts; each client's class prior ~ Dirichlet(alpha, ..., alpha), one per class.
+
+    Again and again a random client that is not full draws a class from its prior and takes the next
+    image of that class; a class that has run out leaves every prior. Each client gets
+    floor(n / clients) samples, the rest go unused.
+
+    sigma   > 0: log-normal amounts instead, shares exp(sigma z) of all samples
+    refill  a class that has run out begins anew, so that some images are dealt again and others
+            never: what the FL-Simulator code does
+    starve  a client draws class 0 only when all other classes of its prior have run out: what the
+            FedFSA code does
+    Source: Acar et al. 2021 (FedDyn) and the codes that follow it.
+    """
+    bank, rng = start(samples, clients, seed)
+    positive("alpha", alpha)
+    at_least_zero("sigma", sigma)
+    flag("refill", refill)
+    flag("starve", starve)
+    classes = class_counts(bank).size
+    prior = rng.dirichlet(np.full(classes, alpha), size=clients)
+    sizes = client_sizes(rng, len(bank), clients, sigma)
+    rows = deal_by_prior(rng, labels_of(bank), prior, sizes, True, refill, starve)
+    return FederatedData.from_index(bank, rows)
+
+
+def hsu(samples: Any, clients: int, alpha: float, seed: int = 0) -> FederatedData:
+    """Equal amounts; each client's class prior ~ Dirichlet(alpha p), p the classes' shares in all.
+
+    Client after client draws its floor(n / clients) classes from its prior and takes the next image
+    of each; a class that has run out leaves the priors. alpha = 0: exactly one class per client,
+    classes dealt evenly. The sum of alpha p is alpha, so that clients hold far fewer classes than
+    with `dirichlet_equal` of the same alpha.
+
+    Source: Hsu, Qi and Brown 2019; the partitions of FedSAM and FedGloSS.
+    """
+    bank, rng = start(samples, clients, seed)
+    at_least_zero("alpha", alpha)
+    counts = class_counts(bank)
+    if alpha == 0:
+        return FederatedData.from_index(bank, _one_class(rng, bank, counts, clients))
+    present = np.flatnonzero(counts)
+    prior = np.zeros((clients, counts.size))
+    prior[:, present] = rng.dirichlet(alpha * counts[present] / len(bank), size=clients)
+    sizes = client_sizes(rng, len(bank), clients, 0.0)
+    return FederatedData.from_index(bank, deal_by_prior(rng, labels_of(bank), prior, sizes, False))
+
+
+def _one_class(
+    rng: np.random.Generator, bank: Samples, counts: np.ndarray, clients: int
+) -> list[np.ndarray]:
+    """One class per client and as many samples for each: what the scarcest class allows."""
+    holds = assign(rng, counts, clients, 1)
+    holders = holds.sum(axis=1)
+    each = min(len(bank) // clients, int((counts[holders > 0] // holders[holders > 0]).min()))
+    if each == 0:
+        c = int(np.argmax(holders > counts))
+        raise ValueError(
+            f"clients: class {c} has {counts[c]} samples for {holders[c]} clients; use fewer"
+        )
+    labels = labels_of(bank)
+    stacks = {
+        c: iter(rng.permutation(np.flatnonzero(labels == c))) for c in np.flatnonzero(holders)
+    }
+    owned = holds.argmax(axis=0)
+    return [np.fromiter(islice(stacks[c], each), np.int64, each) for c in owned]

@@ -1,0 +1,132 @@
+"""`plain`: any array of a user as an ordinary tensor, or the error that names why it is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .size_limits import check_room
+
+_REAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+_READY = _REAL | _WHOLE
+_WIDE = {torch.uint16, torch.uint32, torch.uint64}  # torch computes with them hardly at all
+KNOWN = _READY | _WIDE | {torch.bool}
+
+
+def plain(value: Any, name: str) -> Tensor:
+    """The same numbers as a dense tensor, contiguous, in native byte order, without lazy signs.
+
+    value  a tensor, an array, or a table with `to_numpy` (pandas, polars, pyarrow)
+    Views (strided, permuted, channels last, negated) are copied; what is plain is not. Raises
+    TypeError/ValueError with `name` for sparse, quantized, meta, nested or complex tensors, for
+    masked, structured or text arrays, and for objects that are not numbers of equal shape.
+    """
+    if isinstance(value, Tensor):
+        return _of_tensor(value, name)
+    if not isinstance(value, np.ndarray | np.generic) and callable(getattr(value, "to_numpy", 0)):
+        value = _exported(value, name)
+    if isinstance(value, np.ndarray | np.generic):
+        return _of_tensor(torch.from_numpy(plain_array(value, name)), name)
+    raise TypeError(f"{name}: expected a tensor or an array; got {type(value).__name__}")
+
+
+def plain_array(value: Any, name: str) -> np.ndarray:
+    """An array of numbers that is contiguous, writable and in native byte order."""
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise ValueError(f"{name}: expected an array without masked values; got a masked array")
+        value = value.data
+    array = np.asarray(value)
+    if array.dtype == object:
+        array = _unboxed(array, name)
+    if array.dtype.kind not in "biufc" or array.dtype.itemsize > (16 if _complex(array) else 8):
+        raise TypeError(f"{name}: expected an array of numbers; got dtype {array.dtype}")
+    native = array.dtype.newbyteorder("=")
+    # Axes of one element count as contiguous whatever their stride, which torch may refuse.
+    steps = all(step >= 0 and step % array.itemsize == 0 for step in array.strides)
+    ready = array.flags.c_contiguous and array.flags.writeable and array.dtype.isnative and steps
+    if not ready:  # torch warns when it shares memory that numpy holds read-only
+        check_room(name, array.nbytes)
+    return np.asarray(array, order="C") if ready else np.array(array, dtype=native, order="C")
+
+
+def _complex(array: np.ndarray) -> bool:
+    return array.dtype.kind == "c"
+
+
+def _exported(value: Any, name: str) -> Any:
+    try:
+        return value.to_numpy()
+    except Exception as error:  # of another library: it may fail in any way
+        kind = type(value).__name__
+        raise TypeError(f"{name}: expected an array; got {kind} ({error})") from error
+
+
+def _unboxed(array: np.ndarray, name: str) -> np.ndarray:
+    """An array of Python objects as numbers, where it holds numbers or arrays of one shape."""
+    try:
+        found = np.array(array.tolist())
+    except (ValueError, TypeError, OverflowError, RuntimeError):
+        found = array
+    if found.dtype.kind not in "biuf":
+        what = "objects that are not numbers of equal shape"
+        raise TypeError(f"{name}: expected an array of numbers; got dtype object, {what}")
+    return found
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether nothing need be done: asked first, for federations of a hundred thousand clients."""
+    if type(x) is not Tensor or x.dtype not in _READY or x.layout != torch.strided:
+        return False
+    lazy = x.is_nested or x.is_meta or x.is_neg() or x.is_inference() or x.requires_grad
+    return not lazy and x.is_contiguous()
+
+
+def _of_tensor(value: Tensor, name: str) -> Tensor:
+    if _is_plain(value):
+        return value
+    odd = _odd(value)
+    if odd:
+        raise TypeError(f"{name}: expected an ordinary dense tensor; got {odd}")
+    x = value.detach().as_subclass(Tensor)
+    if x.is_complex() or x.dtype not in KNOWN:
+        raise TypeError(
+            f"{name}: expected floats, uint8 images or integer tokens or labels; got {x.dtype}"
+        )
+    if not x.is_contiguous() or x.is_neg() or x.is_inference():
+        check_room(name, x.numel() * x.element_size())
+    if x.is_inference():  # autograd refuses to save such tensors
+        x = x.clone()
+    # Channels-last strides would be kept by torch.cat: the format is asked for by name.
+    return _narrowed(x.resolve_neg().contiguous(memory_format=torch.contiguous_format), name)
+
+
+def _odd(value: Tensor) -> str | None:
+    """What makes a tensor one whose numbers cannot simply be read."""
+    if value.is_nested:
+        return "a nested tensor"
+    if value.layout != torch.strided:
+        return (
+            f"a sparse one, {value.layout}" if "sparse" in str(value.layout) else "another layout"
+        )
+    if value.is_quantized:
+        return f"a quantized one, {value.dtype}"
+    if value.is_meta:
+        return "a meta tensor, which has no values"
+    if type(value).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return type(value).__name__  # a wrapper with numbers of its own, as MaskedTensor
+    return None
+
+
+def _narrowed(x: Tensor, name: str) -> Tensor:
+    """Wide unsigned integers as int64, or ValueError where they do not fit."""
+    if x.dtype not in _WIDE:
+        return x
+    made = x.to(torch.int64)
+    if x.dtype == torch.uint64 and bool((made < 0).any()):
+        raise ValueError(f"{name}: expected integers below 2^63; got larger ones of torch.uint64")
+    return made

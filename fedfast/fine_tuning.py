@@ -1,0 +1,64 @@
+"""Fine-tuning: clients train the final model, or its last layer, each for itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import kernels
+from .client_loop import Batches, LocalTrainer
+from .client_sampling import Round
+from .engine import Engine
+
+
+def tune(
+    engine: Engine, row: Tensor, t: int, plan: Round, lr: float, span: tuple[int, int]
+) -> Tensor:
+    """What the clients of `plan` make of `row[a:b]`: [C, b - a] in its order.
+
+    row   [S], the global model
+    t     keys random numbers
+    span  (a, b); what lies outside is frozen. Beyond the trained region running statistics move
+    A client whose weights become non-finite keeps the global model's.
+    """
+    order = np.argsort(-plan.steps, kind="stable")
+    tuned = row.new_empty(len(order), span[1] - span[0])
+    begin = 0
+    while begin < len(order):
+
+        def work(trainer: LocalTrainer, chunk: int, begin: int = begin) -> int:
+            chosen = order[begin : begin + chunk]
+            found = _chunk(trainer, row, engine.batches(trainer, t, plan, chosen), lr, span)
+            tuned[torch.from_numpy(chosen).to(row.device)] = found
+            return len(chosen)
+
+        begin += engine.trainers.use(work)
+    return tuned
+
+
+def _chunk(
+    trainer: LocalTrainer, row: Tensor, batches: Batches, lr: float, span: tuple[int, int]
+) -> Tensor:
+    """Plain SGD steps of a chunk from `row` [S]; returns the tuned part [K, b - a]."""
+    settings, trained, (a, b) = trainer.settings, trainer.about.trained, span
+    w, last = trainer.w[: len(batches.clients)], min(b, trained)
+    w[:] = row
+    if b > trained:
+        trainer.count(w, batches)
+    for s, count in enumerate(batches.count.ne(0).sum(dim=0).tolist()):
+        batch, g, part = trainer.batch(s, count, batches), trainer.g[:count], w[:count, a:last]
+        losses = trainer.losses[:count]
+        trainer.path.gradients(w[:count], w[:count], batch, g, losses, b <= trained)
+        kernels.step(
+            part,
+            g[:, a:last],
+            lr,
+            out=part,
+            weight_decay=settings.weight_decay,
+            clip_norm=settings.clip_norm,
+            backend=settings.backend,
+        )
+    bad = ~w[:, a:b].isfinite().all(dim=1)
+    w[bad] = row
+    return w[:, a:b]

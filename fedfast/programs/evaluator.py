@@ -1,0 +1,178 @@
+"""Evaluation by a layer program: forward passes alone, a slice of the samples per "client".
+
+It takes the place of `GenericPath.evaluate` and `predict`. Slices of one width lie side by side as
+clients of a chunk do, all under one row of weights, so that threads and caches serve them as they
+serve clients in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Samples
+from ..kernels.registry import choose
+from ..layout import FlatLayout
+from ..metrics import MULTICLASS, Metric
+from ..network import Loss, assess, total
+from .buffer_spec import Extent
+from .context import Passage
+from .elementwise import Dropout
+from .plans import Planner
+from .trace import Program, trace
+from .workspace import Room, places, sizes
+
+SLICES, WIDTH = 8, 64
+ROOM = 32 << 20  # numbers, at most, that all slices together may take
+
+
+def elements_per_sample(program: Program) -> int:
+    """Numbers that evaluation holds for a sample: its input, and what layers make and keep."""
+    made = prod(program.shapes[0]) + sum(sizes(program, places(program, reuse=True)))
+    return made + sum(record.kept(program.shapes) for record in program.records)
+
+
+def width_of(sample: int, widest: int = WIDTH) -> int:
+    """Samples of a slice, `widest` at most, of so many numbers each."""
+    return max(1, min(widest, ROOM // (SLICES * sample)))
+
+
+def judge_bytes(program: Program, layout: FlatLayout, samples: int) -> int:
+    """Bytes that evaluation on so many samples touches, and its row of weights."""
+    sample = elements_per_sample(program)
+    width = width_of(sample)
+    slices = min(SLICES, -(-samples // width))
+    return layout.dtype.itemsize * (slices * width * sample + layout.stride)
+
+
+class ProgramJudge:
+    """Judges models of one program.
+
+    x  `[>= 1, ...]` samples: what inputs are like
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        layout: FlatLayout,
+        loss: Loss,
+        x: Tensor,
+        backend: str,
+        metric: Metric = MULTICLASS,
+        width: int = WIDTH,
+    ) -> None:
+        self.program, self.layout, self.loss, self.metric = program, layout, loss, metric
+        self.backend, self._like = backend, x
+        sample = elements_per_sample(program)
+        self.width = width_of(sample, width)
+        self._planner = Planner(self.width * (layout.trained // 8 + sample))
+        plain = not layout.aliases and not program.reuses
+        self._plannable = plain and all(record.repeats for record in program.records)
+
+    @torch.no_grad()
+    def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
+        """(accuracy, mean loss) of one model. row: [S]."""
+        loss, metric, n = self.loss, self.metric, len(samples)
+        parts = [assess(loss, metric, z, y, n) for z, y in self._passes(row, samples)]
+        return total(loss, parts, samples.y)
+
+    def predict(self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]]) -> list[Tensor]:
+        """The predicted classes [n] of every job: (what returns a model's row [S], samples)."""
+        return self._each_job(jobs, lambda outputs, _: outputs.argmax(dim=1))
+
+    def correct(self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]]) -> list[Tensor]:
+        """How right each prediction [n] of every job is, as the metric has it."""
+        return self._each_job(jobs, self.metric)
+
+    @torch.no_grad()
+    def _each_job(
+        self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]], read: Metric
+    ) -> list[Tensor]:
+        """`read(outputs, targets)` of every job."""
+        return [
+            torch.cat([read(z, y) for z, y in self._passes(row(), samples)])
+            for row, samples in jobs
+        ]
+
+    @torch.no_grad()
+    def logits(self, row: Tensor, x: Tensor) -> Tensor:
+        """Of one model on x [n, ...], n <= the width."""
+        self._row.copy_(row)
+        self._x[0, : len(x)] = x
+        self._forward(1)
+        return self._logits[: len(x)].clone()
+
+    def _passes(self, row: Tensor, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+        """(logits [n, classes], labels [n]) of all samples, as many at a time as there is room."""
+        self._row.copy_(row)
+        images = self._x.flatten(0, 1)
+        for start in range(0, len(samples), len(images)):
+            part = samples.take(slice(start, start + len(images)))
+            images[: len(part)] = part.inputs(self.layout.dtype)
+            self._forward(-(-len(part) // self.width))
+            yield self._logits[: len(part)], part.y
+
+    def _forward(self, slices: int) -> None:
+        if self._plannable:
+            self._planner.plan((), SLICES, lambda: self._run(SLICES)).run(
+                slices, self._planner.work
+            )
+        else:
+            self._run(slices)
+
+    def _run(self, slices: int) -> None:
+        """Whatever lies beyond the last sample is computed too, and read by nobody."""
+        w, x = self._row.expand(slices, -1), self._x[:slices]
+        tape = Passage(self._room, self.backend, "fp32", w, w, w, x, self._count, True, None)
+        for record in self.program.records:
+            record.forward(tape)
+
+    @cached_property
+    def _room(self) -> Room:
+        extent = Extent(SLICES, self.width, self._like.device)
+        return Room(self.program, self.layout, extent, learns=False)
+
+    @cached_property
+    def _row(self) -> Tensor:
+        return self._like.new_zeros(self.layout.stride, dtype=self.layout.dtype)
+
+    @cached_property
+    def _x(self) -> Tensor:
+        return self._like.new_zeros(SLICES, self.width, *self._like.shape[1:])
+
+    @cached_property
+    def _count(self) -> Tensor:
+        return torch.full((SLICES,), self.width, dtype=torch.int32, device=self._like.device)
+
+    @property
+    def _logits(self) -> Tensor:
+        """`[SLICES * width, classes]`, in the order of the samples."""
+        held = self._room.values[self.program.root(self.program.output)]
+        return held.flatten(2).flatten(0, 1)
+
+
+def judge_for(
+    module: nn.Module,
+    layout: FlatLayout,
+    loss: Loss,
+    x: Tensor,
+    backend: str,
+    metric: Metric = MULTICLASS,
+) -> ProgramJudge | None:
+    """A judge of what `module` computes in evaluation mode; None where that is no program.
+
+    x  `[2, ...]` samples
+    CUDA's own libraries judge there: nothing of a step's buffers is at hand to gain from.
+    """
+    if choose(backend, torch.empty(0, dtype=layout.dtype, device=x.device)) != "native":
+        return None
+    program, _ = trace(module, x, training=False)
+    if program is None or len(program.shapes[program.output]) != 1:
+        return None
+    if any(isinstance(record, Dropout) for record in program.records):
+        return None  # it draws in evaluation too
+    return ProgramJudge(program, layout, loss, x, backend, metric)

@@ -1,0 +1,267 @@
+"""SAM's two passes over a layer program, dense layers without a perturbed copy of their weights.
+
+    g = gradient at w;  s = rho / (|g| + eps);  g' = gradient at w + s g
+
+The gradient of a dense layer is a product of two thin factors, `dW = d^T x`: the first pass keeps x
+and d, the norm and everything the second pass wants of `W + s dW` come from them (see
+`kernels.lowrank`). Such a layer's gradient and perturbed weights are never written. All other
+layers take the plain way: gradient into g, `ahead = w + s g`. The norm is over all of them.
+Where each tensor has a scale of its own (FedFSA's radii), biases take the plain way too.
+Source: Foret et al. 2021 for SAM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import prod
+
+import torch
+from torch import Tensor
+
+from .. import kernels
+from ..layout import FlatLayout
+from .buffer_spec import Extent
+from .grad_norms import Noted, segments_of, spans
+from .products import Linear
+from .records import Record, Tape
+from .trace import Program
+
+# Measured with `bench/bench_lowrank.py`, in multiply-adds of a large product: what one costs in a
+# product of a batch with itself, and what it costs to read or write a number of a weight's size.
+GRAM_COST = 1.3
+NUMBER_COST = 5
+PASSES = 5  # over the weights: gradient written, read for the norm, read, w read, ahead written
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a dense layer keeps of the first pass.
+
+    x        `[K, B, I]`, d `[K, B, O]`: its gradient is `d^T x`
+    gram     `[K, B, B]`, `x x^T + ones`
+    before   `[K, B, O]`, its output before the activation, where x is the same in both passes
+    squares  `[K]` float64, the squared norm of its gradient
+    scale    `[K]`, s
+    ones     1 if the bias moves with the weights, else 0
+    unit     `[K, B, 1]`, ones: the input of a bias whose gradient is written; None where it is not
+    """
+
+    x: Tensor
+    d: Tensor
+    gram: Tensor
+    before: Tensor | None
+    squares: Tensor
+    scale: Tensor
+    ones: float
+    unit: Tensor | None
+
+
+class SharpTape(Tape):
+    """A tape that also keeps factors."""
+
+    def factors(self, record: Linear) -> Factors:
+        """Those of a layer, by its output."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class First(Linear):
+    """A dense layer in the first pass: factors and the norm instead of a gradient."""
+
+    def forward(self, tape: SharpTape) -> None:  # type: ignore[override]
+        """As ever; a layer that reads the samples also keeps what comes before its activation."""
+        before = tape.factors(self).before
+        if before is None or self.activation is None:
+            return super().forward(tape)
+        x, weight, bias = self._tensors(tape)
+        kernels.linear(x, weight, bias, out=before, **self._how(tape))
+        out = tape.value(self.output)
+        kernels.activation(before, self.activation, out=out, backend=tape.backend)
+
+    def backward(self, tape: SharpTape) -> None:  # type: ignore[override]
+        """dx, and the norm of a gradient that nobody writes."""
+        x, weight, bias = self._tensors(tape)
+        out, d = tape.value(self.output), tape.gradient(self.output)
+        dx, kept = tape.collect(self.inputs[0]), tape.factors(self)
+        kernels.linear_backward(
+            x, weight, out, d, activation=self.activation, dx=dx, **self._how(tape)
+        )
+        to: dict[str, Tensor] = dict(gram=kept.gram, squares=kept.squares)
+        kernels.ghost(x, d, ones=kept.ones, backend=tape.backend, **to)
+        if kept.unit is not None and self.bias is not None and bias is not None:
+            column, db = bias[..., None], tape.sink(self.bias).out[..., None]
+            kernels.linear_backward(kept.unit, column, out, d, dweight=db, **self._how(tape))
+
+
+@dataclass(frozen=True)
+class Second(Linear):
+    """A dense layer in the second pass, at `W + s d^T x`."""
+
+    def forward(self, tape: SharpTape) -> None:  # type: ignore[override]
+        """`act(x' W^T + b + s (x' x^T + 1) d)`; the product is known where x' is x."""
+        x, weight, bias = self._tensors(tape)
+        out, kept = tape.value(self.output), tape.factors(self)
+        if kept.before is None:
+            kernels.linear(x, weight, bias, out=out, **self._how(tape))
+        kernels.lowrank(
+            x,
+            kept.x,
+            kept.d,
+            kept.scale,
+            base=out if kept.before is None else kept.before,
+            ones=kept.ones,
+            gram=None if kept.before is None else kept.gram,
+            activation=self.activation,
+            out=out,
+            backend=tape.backend,
+        )
+
+    def backward(self, tape: SharpTape) -> None:  # type: ignore[override]
+        """`dx = d' W + s (d' d^T) x`; the gradient as ever."""
+        dx = self.descend(tape)
+        if dx is not None:
+            d, kept = tape.gradient(self.output), tape.factors(self)
+            kernels.lowrank(d, kept.d, kept.x, kept.scale, base=dx, out=dx, backend=tape.backend)
+
+
+def is_thin(batch: int, inputs: int, outputs: int, samples: bool) -> bool:
+    """Whether a dense layer's gradient is better left as factors.
+
+    samples  whether it reads the samples, the same in both passes: no product with its weights then
+    The multiply-adds that factors take are weighed against those, and the passes over weights, that
+    they save.
+    """
+    grams = batch * batch * (inputs + outputs)
+    takes = grams + (batch * batch * outputs if samples else 2 * grams)
+    weights = inputs * outputs
+    saves = (2 if samples else 1) * batch * weights + PASSES * NUMBER_COST * weights
+    return GRAM_COST * takes < saves
+
+
+class Ascent:
+    """The buffers of both passes, and which layers are kept as factors."""
+
+    def __init__(
+        self,
+        program: Program,
+        layout: FlatLayout,
+        extent: Extent,
+        notes: bool = False,
+        layered: bool = False,
+    ) -> None:
+        """
+        notes    whether products note the squares of their gradients
+        layered  whether each tensor has a scale of its own
+        """
+        self.program, self.layout, self.layered = program, layout, layered
+        width = extent.width
+        # Layers that share a weight add their gradients up: no one layer's factors are its own.
+        thin = [] if layout.aliases else thin_layers(program, width, layered)
+        self.thin = {record.output: i for i, record in enumerate(thin)}
+        self.first = tuple(_replaced(r, First, self.thin) for r in program.records)
+        self.second = tuple(_replaced(r, Second, self.thin) for r in program.records)
+        slots = [slot for slot in layout.slots if slot.trained]
+        held = {name for r in thin for name in ((r.weight,) if layered else r.parameters)}
+        self.moved = {slot.name for slot in slots} - held
+        self.spans = spans(layout, held)
+        self.segments = segments_of(self.spans, extent.device)
+        self.noted = Noted(program, layout, extent, held) if notes else None
+
+        def buffer(*shape: int, dtype: torch.dtype = layout.dtype) -> Tensor:
+            return extent.zeros(*shape, dtype=dtype)
+
+        twins = _twins(program, thin)
+        self.values = {v: buffer(width, *program.shapes[v]) for v in twins}
+        self.gradients = {r.output: buffer(width, *program.shapes[r.output]) for r in thin}
+        self.gram = {r.output: buffer(width, width) for r in thin}
+        reading = {r.output for r in thin if program.root(r.inputs[0]) == 0}
+        self.samples = set() if layered else reading  # another bias in front: nothing is known
+        self.before = {
+            r.output: buffer(width, *program.shapes[r.output])
+            for r in thin
+            if r.output in self.samples and r.activation
+        }
+        self.squares = buffer(len(thin), dtype=torch.float64)
+        self.sums = buffer(len(self.spans), len(kernels.Column), dtype=torch.float64)
+        self.losses = buffer()
+        # Tensors' scales lie one after another, or all are one.
+        self.scales = buffer(len(slots) if layered else 1).T.contiguous()
+        own = {slot.name: i for i, slot in enumerate(slots)} if layered else {}
+        self.scale_of = {r.output: own.get(r.weight, 0) for r in thin}
+        self.pieces = [(*span, 0) for span in self.spans]
+        if layered:
+            self.pieces = [(s.offset, s.stop, own[s.name]) for s in slots if s.name in self.moved]
+        self.biased = {r.output for r in thin if r.bias is not None}
+        self.unit = buffer(width if layered else 0, 1).fill_(1)
+
+    def factors(self, clients: int, v: int, x: Tensor, out: Tensor, d: Tensor) -> Factors:
+        """Of the layer whose output is v; x, out and d as the first pass leaves them."""
+        before = out if v in self.samples else None
+        if v in self.before:
+            before = self.before[v][:clients]
+        squares = self.squares[:clients, self.thin[v]]
+        scale, biased = self.scales[self.scale_of[v], :clients], v in self.biased
+        ones = float(biased and not self.layered)
+        unit = self.unit[:clients] if biased and self.layered else None
+        return Factors(x, d, self.gram[v][:clients], before, squares, scale, ones, unit)
+
+    def measure(self, g: Tensor, backend: str) -> list[Tensor]:
+        """Tensors `[K, n]` float64 whose sum over all n is |g|^2. g `[K, >= trained]`"""
+        clients = g.shape[0]
+        squares = [self.squares[:clients]]
+        if self.noted is not None:
+            squares.append(self.noted.gathered(g, backend))
+        elif self.spans:
+            sums = self.sums[:clients]
+            kernels.stats(
+                g[:, : self.layout.trained], segments=self.segments, out=sums, backend=backend
+            )
+            squares.append(sums[..., kernels.Column.XX])
+        return squares
+
+    def reach(self, g: Tensor, rho: float, eps: float, backend: str) -> None:
+        """`s = rho / (|g| + eps)`, for all tensors."""
+        squares, scale = self.measure(g, backend), self.scales[0, : g.shape[0]]
+        kernels.reach(squares, rho, eps, out=scale, backend=backend)
+
+    def move(self, w: Tensor, g: Tensor, ahead: Tensor, backend: str) -> None:
+        """`ahead = w + s g` where gradients were written. All `[K, >= trained]`."""
+        for a, b, i in self.pieces:
+            scale, to = self.scales[i, : g.shape[0]], ahead[:, a:b]
+            kernels.mix(w[:, a:b], g[:, a:b], b=scale, out=to, backend=backend)
+
+
+def thin_layers(program: Program, width: int, layered: bool = False) -> list[Linear]:
+    """The dense layers to be kept as factors; none where layers share weights."""
+    if program.reuses:
+        return []
+    dense = [r for r in program.records if isinstance(r, Linear)]
+    return [r for r in dense if _thin(program, r, width, layered)]
+
+
+def _thin(program: Program, record: Linear, width: int, layered: bool) -> bool:
+    v = record.inputs[0]
+    sizes = prod(program.shapes[v]), prod(program.shapes[record.output])
+    return is_thin(width, *sizes, samples=program.root(v) == 0 and not layered)
+
+
+def elements_per_client(program: Program, width: int) -> int:
+    """Numbers that SAM's second pass keeps beside the first's, for one client."""
+    thin = thin_layers(program, width)
+    twins = sum(prod(program.shapes[v]) for v in _twins(program, thin))
+    outputs = sum(prod(program.shapes[r.output]) for r in thin)
+    return width * (twins + 2 * outputs + width * len(thin))
+
+
+def _twins(program: Program, thin: Sequence[Linear]) -> list[int]:
+    """Values that the second pass must not overwrite: the factors x, and `before` where it is y."""
+    roots = {program.root(record.inputs[0]) for record in thin}
+    plain = {r.output for r in thin if r.activation is None and program.root(r.inputs[0]) == 0}
+    return sorted((roots | plain) - {0})
+
+
+def _replaced(record: Record, kind: type[Linear], thin: Mapping[int, int]) -> Record:
+    if record.output not in thin:
+        return record
+    return kind(**{f.name: getattr(record, f.name) for f in fields(record)})

@@ -1,0 +1,136 @@
+"""The memory of a program path: activations, their gradients, what layers save, views of banks.
+
+Made once, for the largest chunk; a step allocates nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from ..input_pipeline import View
+from ..layout import FlatLayout
+from . import clip, sam
+from .buffer_spec import Extent
+from .records import Reshape
+from .trace import Program
+
+
+class Room:
+    """Activations, their gradients and what layers save.
+
+    learns  whether there is a backward pass; without one, values share memory (`places`)
+    """
+
+    def __init__(
+        self, program: Program, layout: FlatLayout, extent: Extent, learns: bool = True
+    ) -> None:
+        self.program, self.layout = program, layout
+        self.learning = program.learning if learns else frozenset()
+        self.sources = {record.output: record for record in program.records}
+        width = extent.width
+
+        def zeros(elements: int) -> Tensor:
+            return extent.zeros(width * elements, dtype=layout.dtype)
+
+        def value(v: int, memory: Tensor) -> Tensor:
+            shape = program.shapes[v]
+            return memory[:, : width * prod(shape)].view(extent.clients, width, *shape)
+
+        where = places(program, reuse=not learns)
+        memories = [zeros(elements) for elements in sizes(program, where)]
+        self.values = {v: value(v, memories[at]) for v, at in where.items()}
+        learning = self.learning & where.keys()
+        self.gradients = {v: value(v, zeros(prod(program.shapes[v]))) for v in learning}
+        # For contributions that join what is already collected; a client's row is its own.
+        self.spare = zeros(program.widest_join if learns else 0)
+        self._saved: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._views: dict[tuple[int, ...], dict[str, Tensor]] = {}
+
+    def saved(self, key: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A buffer `[K, ...]` that lasts from a record's forward to its backward."""
+        name = key, dtype
+        if name not in self._saved or self._saved[name].shape[0] < shape[0]:
+            self._saved[name] = torch.empty(*shape, dtype=dtype, device=self.spare.device)
+        return self._saved[name][: shape[0]]
+
+    def views(self, bank: Tensor) -> dict[str, Tensor]:
+        """Parameters of a bank as `[K, ...]`; the live buffers' views are made once."""
+        key = bank.data_ptr(), bank.stride(0), *bank.shape
+        if key not in self._views:
+            self._views[key] = self.layout.views(bank, bank.shape[1] < self.layout.stride)
+        return self._views[key]
+
+
+def places(program: Program, reuse: bool) -> dict[int, int]:
+    """Which buffer each value that needs memory lies in.
+
+    reuse  whether a value may take the place of one that nobody reads any more
+    """
+    last = {program.root(r.output): i for i, r in enumerate(program.records)}
+    last |= {program.root(v): i for i, r in enumerate(program.records) for v in r.inputs}
+    last[program.root(program.output)] = len(program.records)
+    where: dict[int, int] = {}
+    free: list[int] = []
+    for i, record in enumerate(program.records):
+        if not isinstance(record, Reshape):
+            size = prod(program.shapes[record.output])
+            held = sizes(program, where)
+            # What it fits into with least to spare; else the largest, which grows.
+            free.sort(key=lambda at: (held[at] < size, abs(held[at] - size)))
+            where[record.output] = free.pop(0) if free else len(held)
+        if reuse:
+            free += [at for v, at in where.items() if last[v] == i]
+    return where
+
+
+def sizes(program: Program, where: Mapping[int, int]) -> list[int]:
+    """Elements of a sample in each buffer: those of the largest value there."""
+    held = [0] * (1 + max(where.values(), default=-1))
+    for v, at in where.items():
+        held[at] = max(held[at], prod(program.shapes[v]))
+    return held
+
+
+@dataclass(frozen=True)
+class Held:
+    """One mini-batch of every client, in place: x `[K, B, ...]`, y `[K, B]`, count `[K]`."""
+
+    x: Tensor
+    y: Tensor
+    count: Tensor
+
+    @classmethod
+    def of(cls, view: View, y: Tensor, rows: Tensor) -> Held:
+        """Buffers for `rows` [K, B] of the samples that `view` shows and of their labels y."""
+        count = torch.empty(rows.shape[0], dtype=torch.int32, device=y.device)
+        return cls(view.empty(rows), y.new_empty(rows.shape), count)
+
+    def first(self, clients: int) -> Held:
+        """Those of the first clients."""
+        return Held(self.x[:clients], self.y[:clients], self.count[:clients])
+
+
+def bytes_per_client(
+    program: Program, width: int, itemsize: int, ascends: bool = False, clips: bool = False
+) -> int:
+    """Bytes of activations, their gradients and what layers save for one client.
+
+    ascends  whether SAM's second pass follows the first
+    clips    whether steps are clipped
+    """
+    kept = elements(program, program.values) + program.widest_join
+    kept += sum(record.kept(program.shapes) for record in program.records)
+    learning = elements(program, program.learning)
+    more = sam.elements_per_client(program, width) if ascends else 0
+    more += clip.elements_per_client(program, width) if clips else 0
+    return itemsize * (width * (kept + 2 * learning) + more)
+
+
+def elements(program: Program, values: Iterable[int]) -> int:
+    """How many numbers a sample has in these values together."""
+    return sum(prod(program.shapes[v]) for v in values)

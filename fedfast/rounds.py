@@ -1,0 +1,197 @@
+"""What a schedule is made of: one `Round`, drawn from a seed or written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import ceil, sqrt
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ._messages import shown
+from .random import Ints, choose, permutations, toss
+
+EXCHANGE = 1 << 31  # from one exchange of a round to the next, in the key of its batches
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """Who trains in a round, and on what.
+
+    clients  int64 [C], the cohort in processing order
+    steps    int64 [C], the number of local steps of each
+    width    B, the widest batch of the whole schedule
+    """
+
+    clients: Ints
+    steps: Ints
+    width: int
+    fill: Callable[[Ints], tuple[Ints, Ints]] = field(repr=False)
+
+    def batches(self, positions: ArrayLike) -> tuple[Tensor, Tensor]:
+        """The batches of the clients at `positions` `[K]` of the cohort.
+
+        Returns index int64 `[K, T, B]`, positions within each client's own samples, and count int32
+        `[K, T]`, how many of the B are real. T is the most steps among these clients; padding is
+        index 0, and a step a client does not take has count 0. A client's entries do not depend on
+        the other positions asked for.
+        """
+        try:
+            at = np.asarray(positions)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"positions: expected integers [K]; got {shown(positions)}") from error
+        if at.ndim != 1 or at.size == 0 or at.dtype.kind not in "iu":
+            raise ValueError(
+                f"positions: expected integers [K], K > 0; got {at.dtype} {list(at.shape)}"
+            )
+        if at.min() < 0 or at.max() >= self.clients.size:
+            raise ValueError(
+                f"positions: expected 0 <= p < {self.clients.size}; got {at.min()}..{at.max()}"
+            )
+        index, count = self.fill(at.astype(np.int64))
+        return torch.from_numpy(index), torch.from_numpy(count.astype(np.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Rounds drawn from a seed: nothing is kept but the sizes, so that N can be millions."""
+
+    rounds: int
+    sizes: Ints  # [N]
+    eligible: Ints  # ids of the clients that have samples
+    cohort: int
+    epochs: int
+    batch: int | None
+    seed: int
+    chance: float | None = None  # of each client to take part; None draws exactly `cohort`
+    whole: bool = False  # batches narrower than `batch` are left out
+
+    @property
+    def largest(self) -> int:
+        """The most clients a round may have: of chance, 8 standard deviations above the mean."""
+        n, p = self.eligible.size, self.chance
+        return self.cohort if p is None else min(n, ceil(n * p + 8 * sqrt(n * p * (1 - p)) + 8))
+
+    @property
+    def width(self) -> int:
+        """B: one for the whole schedule, so that no client's batch shape depends on its company."""
+        longest = int(self.sizes.max())
+        return longest if self.batch is None else min(self.batch, longest)
+
+    def round(self, t: int, exchange: int = 0) -> Round:
+        """Round `t`; another exchange has the same cohort and other batches."""
+        if self.chance is None:
+            clients = choose(self.seed, t, self.eligible, self.cohort)
+        else:
+            clients = toss(self.seed, t, self.eligible, self.chance)[: self.largest]
+
+        def fill(at: Ints) -> tuple[Ints, Ints]:
+            sizes, key = self.sizes[clients[at]], t + exchange * EXCHANGE
+            order = permutations(self.seed, key, clients[at], sizes, self.epochs)
+            return self._cut(order, sizes)
+
+        return Round(clients, self.epochs * self._per_epoch(clients), self.width, fill)
+
+    def single(self) -> str:
+        """Who meets a batch of one sample, "" if nobody does."""
+        sizes = self.sizes[self.eligible]
+        last = np.full_like(sizes, self.width) if self.whole else (sizes - 1) % self.width + 1
+        found = self.eligible[(last == 1) | ((self.width == 1) & (sizes > 0))]
+        if found.size == 0:
+            return ""
+        return f"client {found[0]} ({self.sizes[found[0]]} samples in batches of {self.width})"
+
+    def _per_epoch(self, clients: Ints) -> Ints:
+        return self._batches(self.sizes[clients])
+
+    def _batches(self, sizes: Ints) -> Ints:
+        """Batches of an epoch."""
+        return sizes // self.width if self.whole else -(-sizes // self.width)
+
+    def _cut(self, order: Ints, sizes: Ints) -> tuple[Ints, Ints]:
+        """Permutations `[K, E, n]` cut into batches: index `[K, T, B]`, count `[K, T]`."""
+        per_epoch = self._batches(sizes)[:, None]
+        step = np.arange(self.epochs * per_epoch.max())
+        epoch, batch = np.divmod(step, per_epoch)  # [K, T]
+        taken = epoch < self.epochs
+        slot = batch[..., None] * self.width + np.arange(self.width)  # [K, T, B]
+        real = taken[..., None] & (slot < sizes[:, None, None])
+        k = np.arange(sizes.size)[:, None, None]
+        index = order[k, np.where(taken, epoch, 0)[..., None], np.where(real, slot, 0)]
+        return np.where(real, index, 0), real.sum(-1)
+
+    def check(self, sizes: Ints) -> None:
+        """Raise ValueError unless the data has the sizes the schedule was drawn for."""
+        if sizes.size != self.sizes.size:
+            raise ValueError(f"sizes: drawn for {self.sizes.size} clients; got {sizes.size}")
+        wrong = np.flatnonzero(sizes != self.sizes)
+        if wrong.size:
+            i = wrong[0]
+            raise ValueError(
+                f"sizes: client {i} had {self.sizes[i]} samples when drawn; got {sizes[i]}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Explicit:
+    """Rounds written down: `batches[t][j][s]` indexes the samples of client `cohorts[t][j]`."""
+
+    cohorts: list[Ints]
+    batches: list[list[list[Ints]]]
+    width: int
+
+    @property
+    def rounds(self) -> int:
+        """T."""
+        return len(self.cohorts)
+
+    @property
+    def largest(self) -> int:
+        """Clients of the largest round."""
+        return max(ids.size for ids in self.cohorts)
+
+    def round(self, t: int, exchange: int = 0) -> Round:
+        """Round `t`; every exchange has the batches written down."""
+        batches = self.batches[t]
+        steps = np.array([len(b) for b in batches], dtype=np.int64)
+
+        def fill(at: Ints) -> tuple[Ints, Ints]:
+            index = np.zeros((at.size, int(steps[at].max()), self.width), dtype=np.int64)
+            count = np.zeros(index.shape[:2], dtype=np.int64)
+            for k, j in enumerate(at):
+                for s, batch in enumerate(batches[j]):
+                    index[k, s, : batch.size] = batch
+                    count[k, s] = batch.size
+            return index, count
+
+        return Round(self.cohorts[t], steps, self.width, fill)
+
+    def single(self) -> str:
+        """Who meets a batch of one sample first, "" if nobody does."""
+        for t, cohort in enumerate(self.cohorts):
+            for client, steps in zip(cohort, self.batches[t], strict=True):
+                for s, batch in enumerate(steps):
+                    if batch.size == 1:
+                        return f"client {client} (round {t}, step {s})"
+        return ""
+
+    def check(self, sizes: Ints) -> None:
+        """Raise ValueError naming round, client and step where the data lacks what is named."""
+        for t, cohort in enumerate(self.cohorts):
+            for j, client in enumerate(cohort):
+                if client >= sizes.size:
+                    raise ValueError(
+                        f"cohorts: round {t} names client {client}; the data has {sizes.size}"
+                    )
+                _within(self.batches[t][j], int(sizes[client]), f"round {t}, client {client}")
+
+
+def _within(steps: list[Ints], size: int, where: str) -> None:
+    for s, batch in enumerate(steps):
+        if batch.max() >= size:
+            raise ValueError(
+                f"batches: {where}, step {s}: index {batch.max()}; the client has {size} samples"
+            )

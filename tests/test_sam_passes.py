@@ -1,0 +1,251 @@
+"""SAM on layer programs: thin layers without perturbed weights, and all steps in one go."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from federation import federation, flat, norm
+from test_programs import CPU, MODULES, case
+from torch import nn
+
+import fedfast
+from fedfast.algorithms import FedAvg, FedSAM
+from fedfast.layout import FlatLayout
+from fedfast.module_executor import Minibatch
+from fedfast.programs import Fold, ProgramPath, Sharp, bytes_per_client, sam, trace
+from fedfast.programs.buffer_spec import Extent
+
+RHO, EPS = 0.3, 1e-7
+
+
+class Views(nn.Module):
+    """Views before and behind dense layers; one without bias, one without activation."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(8, 5, bias=False), nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = F.relu(self.a(x.view(x.size(0), 6))).view(x.size(0), 2, 4)
+        return self.c(self.b(torch.flatten(torch.tanh(x), 1)))
+
+
+MODULES = MODULES | {
+    "logistic": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(8, 3)), (2, 2, 2)),
+    "views": (Views, (2, 3)),
+}
+
+
+every_voice = pytest.mark.parametrize(
+    ("backend", "dtype", "tolerance"),
+    [
+        ("native", torch.float64, 1e-11),
+        ("native", torch.float32, 3e-5),
+        ("reference", torch.float64, 1e-11),
+    ],
+)
+
+
+@pytest.fixture(params=["thin", "wide"])
+def rule(request, monkeypatch):
+    """Every dense layer as factors, or none."""
+    monkeypatch.setattr(sam, "is_thin", lambda *_, samples: request.param == "thin")
+    return request.param
+
+
+def loss_and_gradient(module, layout, row, batch, k):
+    n = int(batch.count[k])
+    module.load_state_dict(layout.state_dict(row, module))
+    loss = F.cross_entropy(module(batch.x[k, :n]), batch.y[k, :n])
+    return loss.detach(), torch.autograd.grad(loss, list(module.parameters()))
+
+
+def sharp(module, layout, row, batch, k):
+    """(gradients by name at the perturbed model, loss at the model) by autograd."""
+    loss, g = loss_and_gradient(module, layout, row, batch, k)
+    moved = row.clone()
+    names = [name for name, _ in module.named_parameters()]
+    for name, part in zip(names, g, strict=True):
+        layout.views(moved)[name].add_(part, alpha=float(RHO / (norm(g) + EPS)))
+    there = loss_and_gradient(module, layout, moved, batch, k)[1]
+    return dict(zip(names, there, strict=True)), loss
+
+
+def poisoned(layout, w):
+    """Rows g, ahead and out whose parameters must all be written before they are read."""
+    inside = torch.zeros_like(w)
+    for view in layout.views(inside).values():
+        view.fill_(1)
+    # Padding is zero and stays zero.
+    return [torch.full_like(w, torch.nan).where(inside != 0, 0) for _ in range(3)]
+
+
+def sharp_gradients(path, layout, w, batch, fold=None):
+    """Ours: (out, losses), everything that should be written poisoned."""
+    clients = len(w)
+    g, ahead, out = poisoned(layout, w)
+    losses = torch.full((clients,), torch.nan, dtype=w.dtype)
+    path.sharp_gradients(w, w.clone(), batch, out, losses, Sharp(RHO, EPS, g, ahead), fold)
+    return out, losses
+
+
+@every_voice
+@pytest.mark.parametrize("name", [n for n in MODULES if n != "batch norm"])
+def test_gradients_at_the_perturbed_model_are_autograds(name, backend, dtype, tolerance, rule):
+    module, layout, program, w, batch = case(name, dtype, modules=MODULES)
+    path = ProgramPath(program, layout, 3, 5, CPU, backend)
+    out, losses = sharp_gradients(path, layout, w, batch)
+    for k in range(3):
+        expected, loss = sharp(module, layout, w[k], batch, k)
+        assert abs(losses[k] - loss) <= tolerance * (1 + loss)
+        for key, view in layout.views(out[k], True).items():
+            assert (view - expected[key]).norm() <= tolerance * (1 + expected[key].norm()), key
+
+
+def leapt(path, layout, w, batch, radii, fold=None):
+    """Both passes with a radius for each tensor: (out, losses, |g|), all else poisoned."""
+    clients = len(w)
+    g, ahead, out = poisoned(layout, w)
+    losses = torch.full((clients,), torch.nan, dtype=w.dtype)
+    length = path.look(w, w.clone(), batch, g, losses)
+    scales = radii / (length + EPS)[:, None]
+    path.leap(w, w.clone(), batch, out, scales, g, ahead, fold)
+    return out, losses, length
+
+
+@every_voice
+@pytest.mark.parametrize("name", [n for n in MODULES if n != "batch norm"])
+def test_a_radius_for_each_tensor(name, backend, dtype, tolerance, rule):
+    module, layout, program, w, batch = case(name, dtype, modules=MODULES)
+    names = [key for key, _ in module.named_parameters()]
+    radii = 0.1 + torch.rand(3, len(names), dtype=torch.float64)
+    path = ProgramPath(program, layout, 3, 5, CPU, backend)
+    out, losses, length = leapt(path, layout, w, batch, radii)
+    for k in range(3):
+        loss, g = loss_and_gradient(module, layout, w[k], batch, k)
+        assert abs(losses[k] - loss) <= tolerance * (1 + loss)
+        assert abs(length[k] - norm(g)) <= 10 * tolerance * (1 + norm(g))
+        moved = w[k].clone()
+        for key, part, radius in zip(names, g, radii[k], strict=True):
+            layout.views(moved)[key].add_(part, alpha=float(radius / (norm(g) + EPS)))
+        there = dict(zip(names, loss_and_gradient(module, layout, moved, batch, k)[1], strict=True))
+        for key, view in layout.views(out[k], True).items():
+            assert (view - there[key]).norm() <= tolerance * (1 + there[key].norm()), key
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "norms", "residual"])
+def test_a_client_alone_is_the_client_in_company_bitwise_tensor_by_tensor(name, rule):
+    module, layout, program, w, batch = case(name, torch.float32)
+    radii, results = 0.1 + torch.rand(3, len(list(module.parameters()))).double(), []
+    for chosen in ([0, 1, 2], [2], [1, 2]):
+        path = ProgramPath(program, layout, len(chosen), 5, CPU, "native")
+        part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
+        there = leapt(path, layout, w[chosen].contiguous(), part, radii[chosen])
+        results.append((there[0][-1], there[1][-1]))
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "norms", "residual"])
+def test_a_client_alone_is_the_client_in_company_bitwise(name, rule):
+    _, layout, program, w, batch = case(name, torch.float32)
+    results = []
+    for chosen in ([0, 1, 2], [2], [1, 2]):
+        path = ProgramPath(program, layout, len(chosen), 5, CPU, "native")
+        part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
+        results.append(sharp_gradients(path, layout, w[chosen].contiguous(), part)[0][-1])
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_folded_step_is_the_gradient_then_the_step(rule):
+    _, layout, program, w, batch = case("mlp", torch.float64)
+    path = ProgramPath(program, layout, 3, 5, CPU, "native")
+    g, _ = sharp_gradients(path, layout, w, batch)
+    stepped, _ = sharp_gradients(path, layout, w, batch, Fold(-0.1, 1 - 0.1 * 0.01, w))
+    for key, view in layout.views(stepped, True).items():
+        at, there = layout.views(w)[key], layout.views(g)[key]
+        assert torch.allclose(view, at - 0.1 * (there + 0.01 * at), rtol=0, atol=1e-12)
+
+
+class Shortcuts(nn.Module):
+    """Two residual blocks, one of them with a layer beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 4, 1)
+        self.beside, self.c, self.head = nn.Conv2d(2, 4, 1), nn.Linear(16, 16), nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = torch.relu(x + self.a(x))
+        x = (torch.relu(self.b(x)) + self.beside(x)).flatten(1)
+        return self.head(x + torch.tanh(self.c(x)))
+
+
+MODELS = {
+    "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(8, 7), nn.Tanh(), nn.Linear(7, 4)),
+    "cnn": lambda: nn.Sequential(
+        # Maps of nine pixels: some batch has one sample.
+        *(nn.Conv2d(2, 4, 2, padding=1), nn.ReLU(), nn.BatchNorm2d(4)),
+        *(nn.Flatten(), nn.Linear(36, 4)),
+    ),
+    "residual": Shortcuts,
+}
+
+
+@pytest.mark.parametrize("algorithm", [FedAvg(), FedSAM(rho=0.2)], ids=lambda a: a.name)
+@pytest.mark.parametrize("name", MODELS)
+def test_all_steps_at_once_are_step_by_step_bitwise(name, algorithm, rule, monkeypatch):
+    """Ragged clients with different numbers of steps, a learning rate that changes, chunks."""
+    original, plannable = ProgramPath.__init__, []
+
+    def init(self, *args):
+        original(self, *args)
+        plannable.append(self.plannable)
+        self.plannable = len(plannable) < 4  # the last of four runs goes step by step
+
+    monkeypatch.setattr(ProgramPath, "__init__", init)
+    states = []
+    for chunk, threads in ((None, 1), (2, 2), (1, 1), (3, 2)):
+        torch.manual_seed(0)
+        data = federation([9, 4, 13, 1, 6], shape=(2, 2, 2))
+        kwargs = dict(rounds=4, participation=0.8, local_epochs=2, batch_size=4, lr_decay=0.9)
+        sim = fedfast.Simulation(
+            MODELS[name](), data, algorithm, chunk=chunk, threads=threads, verify=False, **kwargs
+        )  # verify would make paths of its own
+        sim.run(progress=False)
+        states.append((flat(sim.state_dict()), [row.train_loss for row in sim.history]))
+    assert plannable == [True] * 4
+    for state, losses in states[1:]:
+        assert torch.equal(state, states[0][0])
+        assert losses == pytest.approx(states[0][1], rel=1e-12)
+
+
+def test_radius_zero_is_fedavg_bitwise(rule):
+    finals = []
+    for algorithm in (FedAvg(), FedSAM(rho=0.0)):
+        torch.manual_seed(0)
+        data = federation([9, 4, 13], shape=(2, 2, 2))
+        sim = fedfast.Simulation(MODELS["mlp"](), data, algorithm, rounds=3, batch_size=4)
+        sim.run(progress=False)
+        finals.append(flat(sim.state_dict()))
+    assert torch.equal(*finals)
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if n != "tied"])
+def test_the_memory_estimate_counts_every_buffer(name, rule):
+    make, shape = MODULES[name]
+    program, _ = trace(make(), torch.randn(2, *shape))
+    width, clients = 5, 3
+    made = sam.Ascent(program, FlatLayout.of(make()), Extent(clients, width, CPU))
+    banks = [*made.values.values(), *made.gradients.values(), *made.gram.values()]
+    banks += made.before.values()
+    more = sum(t.numel() for t in banks) * 4 // clients
+    plain, both = (bytes_per_client(program, width, 4, ascends) for ascends in (False, True))
+    assert plain + more <= both <= plain + more + 4 * width * sum(s[0] for s in program.shapes)
+
+
+def test_the_rule_weighs_the_batch_against_the_layer():
+    thin = sam.is_thin
+    assert thin(10, 784, 200, samples=True) and thin(50, 784, 200, samples=True)
+    assert thin(48, 1024, 1024, samples=False) and not thin(500, 200, 10, samples=False)
+    assert not thin(4096, 784, 200, samples=True)
