@@ -23,15 +23,15 @@ from .algorithms import Algorithm
 from .algorithms._hook_checks import depth, overrides
 from .algorithms.hooks import Clients, Layout
 from .algorithms.optimizers import SAM, Optimizer
-from .fusion_rules import folds, plainly_sharp, recorder_for, shown
-from .input_pipeline import Draws, Feed
+from .fusion_rules import folds, is_plain_sam, recorder_for, shown
+from .input_pipeline import Draws, InputPipeline
 from .layout import FlatLayout
 from .lr_schedules import at_round
-from .module_executor import GenericPath, Minibatch, Seeds
-from .programs import Bound, Fold, ProgramPath, Sharp
+from .module_executor import Minibatch, ModuleExecutor, Seeds
+from .programs import ClipBound, Fold, ProgramExecutor, SamStep
 from .programs.cuda_graph import Inputs, Replay
 from .random import DROPOUT, Ints, keys64
-from .read_only import told
+from .read_only import class_names
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class LocalTrainer:
         self,
         settings: LocalSettings,
         layout: FlatLayout,
-        path: GenericPath | ProgramPath,
-        feed: Feed,
+        path: ModuleExecutor | ProgramExecutor,
+        feed: InputPipeline,
         chunk: int,
     ) -> None:
         self.settings, self.layout, self.path = settings, layout, path
@@ -101,12 +101,12 @@ class LocalTrainer:
         self.spare = torch.zeros_like(self.losses)
         self.folds = folds(self.algorithm, settings.clip_norm, layout, path)
         # Both passes in one leave `ahead` half written, which hooks of the user's may look at.
-        hidden = isinstance(path, ProgramPath) and not shown(self.algorithm)
-        self.sharpens = hidden and plainly_sharp(local)
+        hidden = isinstance(path, ProgramExecutor) and not shown(self.algorithm)
+        self.fuses_sam = hidden and is_plain_sam(local)
         clip = settings.clip_norm
-        self.bound = Bound(clip, self.g) if self.folds and clip is not None else None
+        self.bound = ClipBound(clip, self.g) if self.folds and clip is not None else None
         clips = settings.clip_norm is not None
-        self.noted = path.noted() if clips and isinstance(path, ProgramPath) else None
+        self.grad_norms = path.grad_norms() if clips and isinstance(path, ProgramExecutor) else None
         self.watched = self.algorithm.watched
         self.own_rate = overrides(self.algorithm, "rate", Algorithm)
         # Only what nobody looks at between the two passes may be left out of them.
@@ -164,21 +164,21 @@ class LocalTrainer:
 
         They are read by no layer, so that all steps can be counted at once.
         """
-        if isinstance(self.path, ProgramPath) and self.layout.counters:
+        if isinstance(self.path, ProgramExecutor) and self.layout.counters:
             steps, times = batches.count.ne(0).sum(dim=1).to(w), self.path.program.counters
             for slot in self.layout.counters:
                 w[:, slot.offset] += times[slot.name] * steps
 
     def _at_once(self, batches: Batches) -> bool:
         """Whether nothing but folded steps happens between the first and the last."""
-        ours = isinstance(self.path, ProgramPath) and self.path.plannable
+        ours = isinstance(self.path, ProgramExecutor) and self.path.plannable
         simple = self.folds and not self.watched and batches.draws is None
-        return ours and simple and self.replay is None and (self.ahead is None or self.sharpens)
+        return ours and simple and self.replay is None and (self.ahead is None or self.fuses_sam)
 
     def _all_steps(self, at: Clients, batches: Batches, lr: float) -> Tensor:
         """Client after client instead of step after step; the same to the bit."""
         path, w, view = self.path, self.w[: len(at)], self.feed.view(None, 0, len(at))
-        assert isinstance(path, ProgramPath)
+        assert isinstance(path, ProgramExecutor)
         numbers = -lr, 1.0 - lr * self.settings.weight_decay
         where = batches.sample.to(view.bank.device), batches.count
         how = *where, *numbers, self._sharp(at), self.bound
@@ -186,12 +186,12 @@ class LocalTrainer:
         at.w = w[:, : self.layout.trained]
         return total
 
-    def _sharp(self, at: Clients) -> Sharp | None:
+    def _sharp(self, at: Clients) -> SamStep | None:
         """SAM's radius and workspace, where the path takes both of its passes."""
         local = self.algorithm.local
-        if not self.sharpens or at.ahead is None or not isinstance(local, SAM):
+        if not self.fuses_sam or at.ahead is None or not isinstance(local, SAM):
             return None
-        return Sharp(at_round(local.rho, at.round), local.eps, at.g, at.ahead)
+        return SamStep(at_round(local.rho, at.round), local.eps, at.g, at.ahead)
 
     def _starts(self, at: Clients) -> Tensor:
         """The models before the first step: their own where the algorithm says so."""
@@ -233,7 +233,9 @@ class LocalTrainer:
             fold = Fold(-lr, 1.0 - lr * settings.weight_decay, source, self.bound)
             self._gradient(at, batch, out, dict(fold=fold))
         else:
-            self._gradient(at, batch, at.g, {} if self.noted is None else dict(noted=self.noted))
+            self._gradient(
+                at, batch, at.g, {} if self.grad_norms is None else dict(grad_norms=self.grad_norms)
+            )
             self._descend(at, lr, out)
         if self.watched:
             shown = replace(at, w=out)
@@ -241,7 +243,7 @@ class LocalTrainer:
             if shown.w is not out:
                 raise ValueError(
                     f"at.w: expected to be changed in place in after_step of "
-                    f"{told(self.algorithm)}; got another tensor, which nothing reads"
+                    f"{class_names(self.algorithm)}; got another tensor, which nothing reads"
                 )
 
     def _descend(self, at: Clients, lr: float | Tensor, out: Tensor) -> None:
@@ -249,8 +251,8 @@ class LocalTrainer:
         direction = self.algorithm.direction(at)
         bare = direction.terms is at.g and direction.w_ref is None
         # Hooks of one's own may have changed the gradient since its squares were noted.
-        noted = self.noted if bare and self.algorithm.plain else None
-        squares = None if noted is None else noted.gathered(at.g, settings.backend)
+        grad_norms = self.grad_norms if bare and self.algorithm.plain else None
+        squares = None if grad_norms is None else grad_norms.gathered(at.g, settings.backend)
         kernels.step(
             at.w,
             direction.terms,
@@ -287,18 +289,18 @@ class LocalTrainer:
             self.path.gradients(at.w, carried, batch, out, losses, False, **extra)
             return
         sharp = self._sharp(at)
-        if sharp is not None and isinstance(self.path, ProgramPath):
-            self.path.sharp_gradients(at.w, carried, batch, out, losses, sharp, **extra)
-        elif self.layered and isinstance(self.path, ProgramPath):
-            length = self.path.look(at.w, carried, batch, at.g, losses)
+        if sharp is not None and isinstance(self.path, ProgramExecutor):
+            self.path.sam_gradients(at.w, carried, batch, out, losses, sharp, **extra)
+        elif self.layered and isinstance(self.path, ProgramExecutor):
+            length = self.path.first_pass(at.w, carried, batch, at.g, losses)
             scales = local.scales(at, length)
-            self.path.leap(at.w, carried, batch, out, scales, at.g, at.ahead, **extra)
+            self.path.second_pass(at.w, carried, batch, out, scales, at.g, at.ahead, **extra)
         elif local.looks:
             first = at.g if at.first is None else at.first
-            look = self._objective(at, True)
-            if look:  # another loss, which is not the one on record
+            first_pass = self._objective(at, True)
+            if first_pass:  # another loss, which is not the one on record
                 losses, spare = spare, losses
-            self.path.gradients(at.w, carried, batch, first, losses, False, **look)
+            self.path.gradients(at.w, carried, batch, first, losses, False, **first_pass)
             self.ascend(at, first, at.ahead)
             # The loss on record and the running statistics are the model's own: the second pass
             # keeps both.
@@ -315,7 +317,7 @@ class LocalTrainer:
 
     def _seeded(self, batches: Batches) -> Batches:
         """With the seeds of all steps where the step's operations read them."""
-        if not (self.path.random and isinstance(self.path, ProgramPath)):
+        if not (self.path.random and isinstance(self.path, ProgramExecutor)):
             return batches
         steps = np.arange(batches.count.shape[1])[:, None]
         seeds = torch.from_numpy(self._seeds(batches, len(batches.clients), steps))

@@ -25,10 +25,10 @@ from .client_loop import Batches, LocalSettings, LocalTrainer, about
 from .client_sampling import Round
 from .clients import ClientState
 from .data import FederatedData
-from .gradient_sampler import Probe
+from .gradient_sampler import GradientSampler
 from .layout import FlatLayout
 from .memory import Halving
-from .read_only import ReadOnly, told
+from .read_only import ReadOnly, class_names
 from .state import Committed, ServerState
 
 
@@ -243,7 +243,7 @@ class Engine:
 
     def _rebound(self, at: Clients, w: Tensor, hook: str, remedy: str) -> None:
         if at.w is not w:
-            who = told(self.algorithm)
+            who = class_names(self.algorithm)
             raise ValueError(f"at.w: {hook} of {who} bound it to another tensor; {remedy}")
 
     def _chunk(
@@ -320,7 +320,7 @@ class Engine:
             server=MappingProxyType(self.state.shown()),
             scalars=MappingProxyType(self.state.scalars),
             decay=self.decay,
-            probe=Probe(trainer, self.data, cohort.round, self.settings.width),
+            probe=GradientSampler(trainer, self.data, cohort.round, self.settings.width),
         )
 
     def batches(self, trainer: LocalTrainer, t: int, plan: Round, chosen: np.ndarray) -> Batches:

@@ -10,8 +10,8 @@ from .algorithms import Algorithm
 from .algorithms._hook_checks import is_foreign, overrides
 from .algorithms.optimizers import ASAM, SAM, SGD, Optimizer
 from .layout import FlatLayout
-from .module_executor import GenericPath
-from .programs import ProgramPath
+from .module_executor import ModuleExecutor
+from .programs import ProgramExecutor
 from .programs.cuda_graph import CudaRecorder, Recorder
 
 
@@ -19,11 +19,11 @@ def folds(
     algorithm: Algorithm,
     clip_norm: float | None,
     layout: FlatLayout,
-    path: GenericPath | ProgramPath,
+    path: ModuleExecutor | ProgramExecutor,
 ) -> bool:
     """Whether a local step is `w - lr (g + decay w)` alone and can ride on the weight gradients."""
     simple = algorithm.plain and not algorithm.local.momentum and not shown(algorithm)
-    if not (simple and isinstance(path, ProgramPath)):
+    if not (simple and isinstance(path, ProgramExecutor)):
         return False
     if clip_norm is not None and not path.clips:
         return False
@@ -40,7 +40,7 @@ def shown(algorithm: Algorithm) -> bool:
     return any(is_foreign(getattr(part, hook)) for part, hook in within)
 
 
-def plainly_sharp(local: Optimizer) -> bool:
+def is_plain_sam(local: Optimizer) -> bool:
     """Whether its ascent is SAM's and its descent along the gradient there alone."""
     if not isinstance(local, SAM) or local.keeps or not local.looks:
         return False
@@ -49,10 +49,10 @@ def plainly_sharp(local: Optimizer) -> bool:
 
 
 def recorder_for(
-    algorithm: Algorithm, path: GenericPath | ProgramPath, device: torch.device
+    algorithm: Algorithm, path: ModuleExecutor | ProgramExecutor, device: torch.device
 ) -> Recorder | None:
     """Who records steps on this device; nobody where a step would read more than `Inputs`."""
-    if device.type != "cuda" or not isinstance(path, ProgramPath):
+    if device.type != "cuda" or not isinstance(path, ProgramExecutor):
         return None
     return CudaRecorder() if steady(algorithm) else None
 

@@ -12,8 +12,8 @@ from .data import FederatedData
 DRAWS = 1 << 23  # random numbers of local steps are counted from 0, those of probes from here
 
 
-class Probe:
-    """See `algorithms.objective.Probe`; running statistics are left alone.
+class GradientSampler:
+    """See `algorithms.objective.GradientSampler`; running statistics are left alone.
 
     round  keys the random numbers that a module draws
     width  B of all batches

@@ -47,7 +47,7 @@ class View:
         return kernels.gather(self.bank, rows, out=out, backend=self.backend, **self.look)
 
 
-class Feed:
+class InputPipeline:
     """Owns how the samples of `data` reach a model in training."""
 
     def __init__(

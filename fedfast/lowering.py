@@ -42,6 +42,6 @@ def _complete(program: Program, layout: FlatLayout) -> tuple[Program | None, str
 
 
 @cache
-def say_once(reason: str) -> None:
+def warn_once(reason: str) -> None:
     """Tell the user that a run takes the slower path; the same reason is told once a process."""
     logging.getLogger("fedfast").warning("generic path, slower: %s", reason)

@@ -31,7 +31,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """K and what it rests on.
 
     chunk   K, clients trained together
@@ -132,7 +132,7 @@ def plan(
     data: int,
     device: torch.device,
     clients: int = 0,
-) -> Plan:
+) -> MemoryPlan:
     """K: `chunk`, or what fits; never more than the cohort.
 
     each, server, data, clients   bytes of one client at work, of the server's rows and the copies
@@ -160,7 +160,7 @@ def plan(
     # No smaller K makes clients' rows fit: "auto" chooses by what K changes, and tells the rest.
     beside = fixed - clients if memory == "auto" else fixed
     fits = (budget - beside) // each if chunk is None else chunk
-    made = Plan(max(1, min(cohort, fits)), cohort, each, fixed, budget)
+    made = MemoryPlan(max(1, min(cohort, fits)), cohort, each, fixed, budget)
     if memory == "auto" and clients > 0 and fixed + made.chunk * each > budget:
         logging.getLogger("fedfast").warning(
             "memory: the run needs up to %s, %s of them rows of clients; its share of free memory "

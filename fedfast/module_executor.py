@@ -27,7 +27,7 @@ from .data import Samples
 from .input_pipeline import View
 from .layout import FlatLayout
 from .metrics import MULTICLASS, Metric
-from .network import Loss, Part, Weighted, assess, run_loss, total
+from .network import Loss, ModuleWithWeights, Part, assess, run_loss, total
 from .random import EVALUATION, keys64
 from .random_state import kept_random_state, restore, same, seed_all, states
 from .tf32 import rounding
@@ -53,7 +53,7 @@ class Minibatch:
     seeds: Seeds | None
 
 
-class GenericPath:
+class ModuleExecutor:
     """Gradients and evaluation of a module whose tensors live in rows.
 
     module   any `nn.Module`; it is copied, once per worker
@@ -82,7 +82,7 @@ class GenericPath:
         self.metric, self.precision = metric, precision
         self.workers = workers_for(traits, threads)
         self.replicas = [copy_of(module).train() for _ in range(self.workers)]
-        self.judges = [copy_of(module).eval() for _ in range(self.workers)]
+        self.evaluators = [copy_of(module).eval() for _ in range(self.workers)]
         carried = frozenset(slot.name for slot in layout.slots)
         self.constants = [Constants(replica, carried) for replica in self.replicas]
         self.pool, self._busy = self._workers(), False
@@ -203,9 +203,9 @@ class GenericPath:
 
     def _network(
         self, worker: int, tensors: dict[str, Tensor], seeds: Seeds | None, k: int
-    ) -> Weighted:
+    ) -> ModuleWithWeights:
         seed = None if seeds is None else int(seeds[k])
-        return Weighted(self.replicas[worker], tensors, self.layout, self.loss, seed)
+        return ModuleWithWeights(self.replicas[worker], tensors, self.layout, self.loss, seed)
 
     def _backward(
         self, loss: Tensor, model: dict[str, Tensor], gradient: dict[str, Tensor]
@@ -223,7 +223,7 @@ class GenericPath:
         def work(worker: int) -> list[tuple[int, Part]]:
             with torch.no_grad():
                 return [
-                    (i, self._judge(self.judges[worker], tensors, samples, starts[i]))
+                    (i, self._judge(self.evaluators[worker], tensors, samples, starts[i]))
                     for i in range(worker, len(starts), self.workers)
                 ]
 
@@ -250,7 +250,7 @@ class GenericPath:
             x = samples.inputs(self.layout.dtype).clone()  # forward may write into it
             tensors = self.layout.tensors(row.clone())
             self._reseed(0)
-            return read(functional_call(self.judges[worker], tensors, (x,)), samples.y)
+            return read(functional_call(self.evaluators[worker], tensors, (x,)), samples.y)
 
         def work(worker: int) -> list[Tensor]:
             with torch.no_grad():
@@ -266,13 +266,13 @@ class GenericPath:
             seed_all(self.seed ^ start)
 
     def _judge(
-        self, judge: nn.Module, tensors: dict[str, Tensor], samples: Samples, start: int
+        self, evaluator: nn.Module, tensors: dict[str, Tensor], samples: Samples, start: int
     ) -> Part:
         """One slice of the test set."""
         part = samples.take(slice(start, start + EVALUATION_BATCH))
         self._reseed(start)
         x = part.inputs(self.layout.dtype).clone()  # forward may write into it: the set stays
-        outputs = functional_call(judge, tensors, (x,))
+        outputs = functional_call(evaluator, tensors, (x,))
         return assess(self.loss, self.metric, outputs, part.y, len(samples))
 
 

@@ -16,13 +16,13 @@ from .losses import Loss, weight_of
 from .metrics import Metric
 from .random_state import seed_all
 
-__all__ = ["Loss", "Part", "Weighted", "assess", "run_loss", "total"]
+__all__ = ["Loss", "Part", "ModuleWithWeights", "assess", "run_loss", "total"]
 
 WHOLE = 1 << 28  # numbers of a test set's outputs that may be kept to take the loss of at once
 
 
 @dataclass(frozen=True)
-class Weighted:
+class ModuleWithWeights:
     """One client's module with its tensors; see `algorithms.objective.Network`.
 
     criterion  the run's loss
@@ -47,7 +47,7 @@ class Weighted:
         self.tensors.update({lead + n: t for n, t in own.items()})  # buffers may be set anew
         return found
 
-    def holding(self, w: Tensor) -> Weighted:
+    def holding(self, w: Tensor) -> ModuleWithWeights:
         """The same network with other weights [trained]; its running statistics move apart."""
         trained = self.layout.views(w, trained_only=True)
         carried = {n: t.clone() for n, t in self.tensors.items() if n not in trained}

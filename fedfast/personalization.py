@@ -16,11 +16,11 @@ from .data import FederatedData, Samples
 from .data._concatenate import joined
 from .engine import Engine
 from .fine_tuning import tune
-from .module_executor import EVALUATION_BATCH, GenericPath
-from .programs.evaluator import ProgramJudge
+from .module_executor import EVALUATION_BATCH, ModuleExecutor
+from .programs.evaluator import ProgramEvaluator
 from .state import Committed, Tuned
 
-Judge = GenericPath | ProgramJudge
+Evaluator = ModuleExecutor | ProgramEvaluator
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,10 @@ class Personal:
     Raises ValueError at once where the model has no last layer to tune.
     """
 
-    def __init__(self, engine: Engine, judge: Callable[[], Judge], data: FederatedData) -> None:
-        self.engine, self.judge = engine, judge
+    def __init__(
+        self, engine: Engine, evaluator: Callable[[], Evaluator], data: FederatedData
+    ) -> None:
+        self.engine, self.evaluator = engine, evaluator
         self.sizes, self.algorithm = data.sizes, engine.algorithm
         self.tested = np.array([len(part) for part in data.test or []], dtype=np.int64)
         self.test = None if self.tested.sum() == 0 else joined(data.test or [], None)
@@ -175,7 +177,7 @@ class Personal:
         jobs = [
             (m, test.take(slice(a, b))) for m, (a, b) in zip(models, spans, strict=True) if a < b
         ]
-        right = torch.cat(self.judge().correct(jobs))
+        right = torch.cat(self.evaluator().correct(jobs))
         if right.isnan().any():
             return np.full(len(self.tested), np.nan)  # no accuracy: nan would spread in sums
         total = np.concatenate([[0], np.cumsum(right.cpu().numpy())])

@@ -35,10 +35,10 @@ class ReadOnly:
             if self._mark(t) != self.marks[name]:
                 raise ValueError(
                     f"{name}: expected to be read only in {hooks} of "
-                    f"{told(algorithm)}; got a write. {remedy}"
+                    f"{class_names(algorithm)}; got a write. {remedy}"
                 )
 
 
-def told(algorithm: Any) -> str:
+def class_names(algorithm: Any) -> str:
     """The classes whose code a user may have to look at."""
     return " / ".join(type(part).__name__ for part in (algorithm, *algorithm.pieces))

@@ -38,7 +38,7 @@ FREE = {"rounds", "device", "threads", "backend", "chunk", "memory", "out", "pap
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One label of a paper's config under one seed.
 
     name    of the config file, for people
@@ -102,7 +102,7 @@ class Row:
 
 def rows(
     path: Path, config: RunConfig, seeds: Sequence[int], rounds: int | None, out: Path
-) -> list[Row]:
+) -> list[TableRow]:
     """All rows of one config, seed by seed; at most `rounds` of the paper's rounds.
 
     Raises ValueError where the config names no paper.
@@ -115,11 +115,11 @@ def rows(
         seeded = config.model_copy(update={"seed": seed, "paper": None})
         for label in config.algorithms:
             folder = out / path.parent.name / path.stem / label / f"seed-{seed}"
-            made.append(Row(path.stem, seeded, label, until, folder))
+            made.append(TableRow(path.stem, seeded, label, until, folder))
     return made
 
 
-def train(row: Row, setting: Setting) -> Generator[Any, None, None]:
+def train(row: TableRow, setting: Setting) -> Generator[Any, None, None]:
     """Runs what is missing of a claimed row; yields the rows of history as they come."""
     from . import checkpoint
     from .cli.setting import simulation
@@ -143,7 +143,7 @@ def train(row: Row, setting: Setting) -> Generator[Any, None, None]:
         checkpoint.remove(row.state)
 
 
-def _write(row: Row, sim: Simulation, seconds: float) -> None:
+def _write(row: TableRow, sim: Simulation, seconds: float) -> None:
     """What people read of a saved simulation."""
     text = sim.history.csv()
     about = {**_where(sim), "seconds": round(seconds, 1), "stopped": sim.stopped}
@@ -157,7 +157,7 @@ def _sum(about: Any) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _until(row: Row) -> RunConfig:
+def _until(row: TableRow) -> RunConfig:
     """The configuration that ends with `row.rounds`: "the last rounds" stay those of the paper."""
     last = row.config.eval_last - (row.config.rounds - row.rounds)
     return row.config.model_copy(update={"rounds": row.rounds, "eval_last": max(1, last)})
@@ -175,7 +175,7 @@ def _saved(sim: Simulation, keep: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def claimed(row: Row) -> Iterator[None]:
+def claimed(row: TableRow) -> Iterator[None]:
     """The row's folder for the block, made or of the same configuration.
 
     Raises ValueError naming folder and field where it is not, BlockingIOError where another process
@@ -187,7 +187,7 @@ def claimed(row: Row) -> Iterator[None]:
         yield
 
 
-def _claim(row: Row) -> None:
+def _claim(row: TableRow) -> None:
     from . import config as configs
 
     path, labels = row.folder / "config.yaml", {row.label: row.config.algorithms[row.label]}

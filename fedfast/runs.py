@@ -74,7 +74,7 @@ class RunFolder:
 
     def finish(self, about: str) -> None:
         """Writes what is read afterwards: summary and curves. `about` heads the summary."""
-        from .report import plots
+        from .report import plots, run_table
 
         with undisturbed():
             if self.trouble:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from . import checkpoint
 from . import memory as memories
-from . import validation as doors
+from . import validation as validation
 from ._messages import shown
 from .algorithms import Algorithm
 from .checkpoint.identity import options
@@ -27,19 +27,19 @@ from .copies import copy_of
 from .data import Augment, FederatedData, Samples
 from .engine import Engine, EngineSettings, Outcome
 from .history import History, Row
-from .input_pipeline import Feed
+from .input_pipeline import InputPipeline
 from .kernels import registry
 from .kernels._args import PRECISIONS
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_noting
 from .layout import FlatLayout
-from .lowering import program_for, say_once
+from .lowering import program_for, warn_once
 from .metrics import Metric
-from .module_executor import GenericPath, Loss, torch_threads, workers_for
-from .personalization import ClientScores, Judge, Personal
-from .programs import Program, ProgramPath, bytes_per_client
-from .programs.evaluator import judge_bytes, judge_for
-from .programs.verify import difference, misjudged, spread
+from .module_executor import Loss, ModuleExecutor, torch_threads, workers_for
+from .personalization import ClientScores, Evaluator, Personal
+from .programs import Program, ProgramExecutor, bytes_per_client
+from .programs.evaluator import evaluator_bytes, evaluator_for
+from .programs.verify import difference, misevaluated, spread
 from .random_state import kept_random_state, seed_all
 from .state import Committed
 from .tf32 import rounding
@@ -146,52 +146,52 @@ class Simulation:
     ) -> None:
         self._options = options(locals())
         self._identity: dict[str, Any] = {}
-        doors.positive_int("rounds", rounds)
-        doors.fraction("participation", participation)
-        doors.positive_int("local_epochs", local_epochs)
-        doors.optional(doors.positive_int, "batch_size", batch_size)
-        doors.optional(doors.positive_int, "chunk", chunk)
-        doors.optional(doors.positive_int, "threads", threads)
-        doors.memory(memory)
-        doors.positive_int("eval_every", eval_every)
-        doors.positive_int("eval_last", eval_last)
-        doors.one_of("sampling", sampling, SAMPLINGS)
-        doors.boolean("drop_last", drop_last)
-        doors.boolean("verify", verify)
-        doors.number("lr_decay", lr_decay, above=0.0)
-        doors.number("server_lr", server_lr, above=0.0)
-        doors.number("weight_decay", weight_decay, at_least=0.0)
-        doors.optional(doors.number, "clip_norm", clip_norm, above=0.0)
-        doors.one_of("aggregation", aggregation, ("samples", "uniform"))
-        doors.one_of("on_divergence", on_divergence, ("stop", "continue"))
-        doors.one_of("empty_clients", empty_clients, ("skip", "refuse"))
-        doors.one_of("backend", backend, registry.BACKENDS)
-        doors.one_of("precision", precision, PRECISIONS)
-        doors.integer("seed", seed)
-        self.device, self.dtype = doors.device(device), doors.dtype(dtype)
+        validation.positive_int("rounds", rounds)
+        validation.fraction("participation", participation)
+        validation.positive_int("local_epochs", local_epochs)
+        validation.optional(validation.positive_int, "batch_size", batch_size)
+        validation.optional(validation.positive_int, "chunk", chunk)
+        validation.optional(validation.positive_int, "threads", threads)
+        validation.memory(memory)
+        validation.positive_int("eval_every", eval_every)
+        validation.positive_int("eval_last", eval_last)
+        validation.one_of("sampling", sampling, SAMPLINGS)
+        validation.boolean("drop_last", drop_last)
+        validation.boolean("verify", verify)
+        validation.number("lr_decay", lr_decay, above=0.0)
+        validation.number("server_lr", server_lr, above=0.0)
+        validation.number("weight_decay", weight_decay, at_least=0.0)
+        validation.optional(validation.number, "clip_norm", clip_norm, above=0.0)
+        validation.one_of("aggregation", aggregation, ("samples", "uniform"))
+        validation.one_of("on_divergence", on_divergence, ("stop", "continue"))
+        validation.one_of("empty_clients", empty_clients, ("skip", "refuse"))
+        validation.one_of("backend", backend, registry.BACKENDS)
+        validation.one_of("precision", precision, PRECISIONS)
+        validation.integer("seed", seed)
+        self.device, self.dtype = validation.device(device), validation.dtype(dtype)
         self.threads = torch.get_num_threads() if threads is None else threads
-        self.algorithm = doors.algorithm(algorithm)
-        self.callbacks = doors.callbacks(callbacks)
+        self.algorithm = validation.algorithm(algorithm)
+        self.callbacks = validation.callbacks(callbacks)
         self.algorithm.check_run(local_epochs, batch_size)
-        decay = doors.client_decay(self.algorithm, lr_decay_per, lr_decay)
-        self._lr = doors.learning_rate(lr, lr_decay if lr_decay_per == "round" else 1.0)
+        decay = validation.client_decay(self.algorithm, lr_decay_per, lr_decay)
+        self._lr = validation.learning_rate(lr, lr_decay if lr_decay_per == "round" else 1.0)
         self._on_divergence = on_divergence
         self._eval_every, self._eval_last = eval_every, eval_last
 
-        data = doors.clients(clients, empty_clients)
+        data = validation.clients(clients, empty_clients)
         data = (data.pooled() if self.algorithm.pools else data).to(self.device, self.dtype)
-        loss_fn = doors.loss(loss, self.device, self.dtype)
-        self._model, traits = doors.model(model, data, self.device, self.dtype)
-        self._tried, y = doors.tried(loss, loss_fn, self._model, data, self.dtype)
+        loss_fn = validation.loss(loss, self.device, self.dtype)
+        self._model, traits = validation.model(model, data, self.device, self.dtype)
+        self._tried, y = validation.tried(loss, loss_fn, self._model, data, self.dtype)
         traits = replace(traits, random=traits.random or self._tried.random)
-        doors.by_class(self.algorithm, self._tried.outputs, data.y)
-        right = doors.metric(metric, self._tried, data, y)
-        self._test = doors.test(test, data, self._tried, self.device, self.dtype)
+        validation.by_class(self.algorithm, self._tried.outputs, data.y)
+        right = validation.metric(metric, self._tried, data, y)
+        self._test = validation.test(test, data, self._tried, self.device, self.dtype)
         if drop_last and schedule is None:
-            doors.whole_batches(data.sizes, batch_size, empty_clients)
+            validation.whole_batches(data.sizes, batch_size, empty_clients)
         how = rounds, participation, local_epochs, batch_size, seed, sampling, drop_last
-        self.schedule = doors.schedule(schedule, data.sizes, *how)
-        doors.single_samples(
+        self.schedule = validation.schedule(schedule, data.sizes, *how)
+        validation.single_samples(
             self._model,
             data.bank.take(data.order[:1]).inputs(self.dtype),
             self.schedule,
@@ -238,31 +238,33 @@ class Simulation:
         )
         logging.getLogger("fedfast").info("%s", self.memory)
         module = self._model
-        generic = GenericPath(module, layout, loss_fn, self.threads, traits, right, precision, seed)
+        generic = ModuleExecutor(
+            module, layout, loss_fn, self.threads, traits, right, precision, seed
+        )
 
         @cache
-        def judge() -> Judge:
+        def evaluator() -> Evaluator:
             if program is None and verify:  # else its proof covers evaluation
                 x = data.bank.take(few).inputs(self.dtype)
-                if misjudged(module, layout, row, x, backend):
+                if misevaluated(module, layout, row, x, backend):
                     return generic
-            return judge_for(module, layout, loss_fn, trial, backend, right) or generic
+            return evaluator_for(module, layout, loss_fn, trial, backend, right) or generic
 
-        self._judge, self._generic = judge, generic
+        self._judge, self._generic = evaluator, generic
         if program is None:
-            say_once(self.generic_because)
+            warn_once(self.generic_because)
         local = LocalSettings(
             self.algorithm, weight_decay, clip_norm, seed, backend, local_epochs, decay
         )
-        self._options["augment"] = doors.augment(augment, data)
-        feed = Feed(data, self._options["augment"], seed, self.dtype, backend)
+        self._options["augment"] = validation.augment(augment, data)
+        feed = InputPipeline(data, self._options["augment"], seed, self.dtype, backend)
 
         def trainer(chunk: int) -> LocalTrainer:
             generic.forget()
-            path: GenericPath | ProgramPath = generic
+            path: ModuleExecutor | ProgramExecutor = generic
             if program is not None:
                 where = self.device, backend, precision
-                path = ProgramPath(program, layout, chunk, width, *where)
+                path = ProgramExecutor(program, layout, chunk, width, *where)
             return LocalTrainer(local, layout, path, feed, chunk)
 
         trainers = memories.Halving(trainer, self.memory.chunk)
@@ -288,7 +290,7 @@ class Simulation:
     def _judged_bytes(self, program: Program | None, layout: FlatLayout) -> int:
         """Bytes of evaluation on the run's test set."""
         tested = 0 if self._test is None else len(self._test)
-        return judge_bytes(program, layout, tested) if program is not None and tested else 0
+        return evaluator_bytes(program, layout, tested) if program is not None and tested else 0
 
     @property
     def chunk(self) -> int:
@@ -339,7 +341,7 @@ class Simulation:
 
         label  what stands before it; None takes the algorithm's name
         """
-        doors.boolean("progress", progress)
+        validation.boolean("progress", progress)
         if label is not None and not isinstance(label, str):
             raise TypeError(f"label: expected a word; got {shown(label)}")
         if not progress:
@@ -357,7 +359,7 @@ class Simulation:
         """(accuracy, mean loss) of the global model on `test`, by default the run's own."""
         samples = self._test
         if test is not None:
-            samples = doors.test(test, self._engine.data, self._tried, self.device, self.dtype)
+            samples = validation.test(test, self._engine.data, self._tried, self.device, self.dtype)
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
         with torch_threads(self.threads):
@@ -444,7 +446,7 @@ class Simulation:
         random, precision = self._engine.trainer.path.random, self._generic.precision
         with (
             torch_threads(self.threads),
-            doors.own_random_state(random),
+            validation.own_random_state(random),
             rounding(precision),
             # Buffers of the run lie apart; what an algorithm of the user's hands over may not.
             apart_by_construction(not self._engine.foreign),

@@ -26,7 +26,7 @@ from torch import Tensor
 from . import native_layers
 from ._blocks import block, floating, written
 from .reference import layers
-from .registry import speak
+from .registry import dispatch
 from .triton.common import jit, launch, multiple, tl, unit
 from .triton.functions import activate, differentiate
 
@@ -52,7 +52,7 @@ def activation(
     """
     x = floating("x", x, "K, ...")
     out = written("out", out, x.shape, x)
-    return speak(_ACTIVATION, backend, x, x, _kind(kind), slope, out)
+    return dispatch(_ACTIVATION, backend, x, x, _kind(kind), slope, out)
 
 
 def activation_backward(
@@ -76,7 +76,7 @@ def activation_backward(
     x = floating("x", x, "K, ...")
     out, dout = block("out", out, x.shape, x), block("dout", dout, x.shape, x)
     dx = written("dx", dx, x.shape, x)
-    return speak(_ACTIVATION_BACKWARD, backend, x, x, out, dout, _kind(kind), slope, dx)
+    return dispatch(_ACTIVATION_BACKWARD, backend, x, x, out, dout, _kind(kind), slope, dx)
 
 
 def _kind(kind: str) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 from . import native
 from ._args import Coefficient, bank_like, per_client, rows, same_kind
 from .reference import rows as reference
-from .registry import speak
+from .registry import dispatch
 from .server import RULES as RULES
 from .server import Server, change, wide
 from .triton.common import jit, launch, slots, tl, totals
@@ -79,7 +79,9 @@ def aggregate(
     )
     rule = None if server is None else server.rule
     scalars = (0.0,) * 4 if server is None else (server.lr, server.beta1, server.beta2, server.tau)
-    speak(_VOICES, backend, bank, bank, a, start, acc, first, rule, scalars, w, m, v, out, squares)
+    dispatch(
+        _VOICES, backend, bank, bank, a, start, acc, first, rule, scalars, w, m, v, out, squares
+    )
     return squares
 
 

@@ -21,7 +21,7 @@ from ._blocks import floating, written
 from ._images import counts, sinks
 from ._norm_args import Normed, affine, gradients_of, results_of
 from .reference import images
-from .registry import speak
+from .registry import dispatch
 from .triton import (
     batch_norm as _triton_batch_norm,
 )
@@ -67,7 +67,7 @@ def batch_norm(
         raise ValueError("running_mean: expected running statistics when not training; got None")
     results = results_of(x, out, mean, rstd, shape)
     args = (x, weight, bias, running, counts(count, x), training, momentum, eps, *results)
-    speak(_BATCH, backend, x, *args)
+    dispatch(_BATCH, backend, x, *args)
     return results
 
 
@@ -102,7 +102,7 @@ def batch_norm_backward(
     dx = None if dx is None else written("dx", dx, x.shape, x)
     bases = (base_weight, base_bias)
     to = (dx, *sinks(x, shape, dweight, dbias, shape, (alpha, beta), bases))
-    speak(_BATCH_BACKWARD, backend, x, x, *given, counts(count, x), training, *to)
+    dispatch(_BATCH_BACKWARD, backend, x, x, *given, counts(count, x), training, *to)
 
 
 def _running(

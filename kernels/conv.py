@@ -26,7 +26,7 @@ from ._images import MAX_ELEMENTS, Ints, divides, number, pair, reach, sinks
 from .linear import _fused
 from .reference import images
 from .reference.images import Geometry
-from .registry import speak
+from .registry import dispatch
 from .triton import conv as _triton_conv
 
 
@@ -65,7 +65,7 @@ def conv(
         bias = block("bias", bias, weight.shape[:2], x)
     out = written("out", out, _out_shape(x, weight, geometry), x)
     args = (x, weight, bias, geometry, _fused(activation), out, precise(precision))
-    return speak(_CONV, backend, x, *args)
+    return dispatch(_CONV, backend, x, *args)
 
 
 def conv_backward(
@@ -114,7 +114,7 @@ def conv_backward(
     bases = (base_weight, base_bias)
     to = sinks(x, weight.shape, dweight, dbias, weight.shape[:2], (alpha, beta), bases)
     args = (x, weight, out, dout, geometry, _fused(activation), dx, *to, precise(precision))
-    speak(_CONV_BACKWARD, backend, x, *args, float64_per_client("squares", squares, x))
+    dispatch(_CONV_BACKWARD, backend, x, *args, float64_per_client("squares", squares, x))
 
 
 def _geometry(stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Geometry:

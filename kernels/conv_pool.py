@@ -23,7 +23,7 @@ from .conv import _geometry, _out_shape, _weight
 from .linear import _fused
 from .reference import images
 from .reference.images import Windows
-from .registry import speak
+from .registry import dispatch
 from .triton import conv_pool as _triton_conv_pool
 
 MAX_TAPS = 16  # a tile of the Triton voice holds whole windows
@@ -64,7 +64,7 @@ def conv_pool(
     out = written("out", out, shape, x)
     tap = torch.empty(shape, dtype=torch.uint8, device=x.device) if tap is None else tap
     given = x, weight, bias, geometry, windows, _fused(activation)
-    return speak(_CONV_POOL, backend, x, *given, out, _taps(tap, shape, x), precise(precision))
+    return dispatch(_CONV_POOL, backend, x, *given, out, _taps(tap, shape, x), precise(precision))
 
 
 def conv_pool_backward(
@@ -108,7 +108,7 @@ def conv_pool_backward(
     to = sinks(x, weight.shape, dweight, dbias, weight.shape[:2], (alpha, beta), bases)
     given = x, weight, out, _taps(tap, shape, x), dout, geometry, windows, _fused(activation)
     more = precise(precision), float64_per_client("squares", squares, x)
-    speak(_CONV_POOL_BACKWARD, backend, x, *given, dx, *to, *more)
+    dispatch(_CONV_POOL_BACKWARD, backend, x, *given, dx, *to, *more)
 
 
 def _windows(shape: tuple[int, ...], kernel: Ints) -> tuple[tuple[int, ...], Windows]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from . import native_sequences
 from ._blocks import floating, integers, written
 from .reference import sequences
-from .registry import speak
+from .registry import dispatch
 from .triton.common import jit, launch, multiple, tl, unit
 
 WORDS = 1 << 32
@@ -59,7 +59,7 @@ def dropout(
     out = written("out", out, x.shape, x)
     threshold, scale = round(float(p) * WORDS), 0.0 if p == 1 else 1 / (1 - float(p))
     numbers = int(layer), threshold, scale, int(span)  # Triton binds no NumPy scalars
-    return speak(_VOICES, backend, x, x, seeds, *numbers, out)
+    return dispatch(_VOICES, backend, x, x, seeds, *numbers, out)
 
 
 def _triton_dropout(

@@ -19,7 +19,7 @@ from . import native_sequences
 from ._args import Coefficient, per_client
 from ._blocks import block, floating, integers, written
 from .reference import sequences
-from .registry import speak
+from .registry import dispatch
 from .triton import embedding as _triton_embedding
 
 
@@ -38,7 +38,7 @@ def embedding(
     weight = floating("weight", weight, "K, V, E")
     token = _tokens(token, weight)
     out = written("out", out, (*token.shape, weight.shape[2]), weight)
-    return speak(_FORWARD, backend, weight, token, weight, out)
+    return dispatch(_FORWARD, backend, weight, token, weight, out)
 
 
 def embedding_backward(
@@ -69,7 +69,7 @@ def embedding_backward(
     base = block("base_weight", base, dweight.shape, dweight)
     scales = per_client("alpha", alpha, dweight), per_client("beta", beta, dweight)
     none = -1 if padding is None else int(padding)
-    speak(_BACKWARD, backend, dweight, token, dout, none, dweight, *scales, base)
+    dispatch(_BACKWARD, backend, dweight, token, dout, none, dweight, *scales, base)
 
 
 def _tokens(token: Any, weight: Tensor) -> Tensor:

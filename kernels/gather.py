@@ -24,7 +24,7 @@ from . import native_layers
 from ._blocks import integers
 from .reference import layers
 from .reference.layers import Look, image
-from .registry import speak
+from .registry import dispatch
 from .triton.common import DTYPES, jit, launch, tl
 
 FLOAT = torch.float32
@@ -71,7 +71,7 @@ def gather(
     # Copies of any dtype are served; where numbers are made, they must be of a dtype of the voice.
     served = look is not None or out.dtype in DTYPES
     kind = out if served else out.new_empty(0, dtype=FLOAT)
-    return speak(_VOICES, backend, kind, bank, rows, look, out)
+    return dispatch(_VOICES, backend, kind, bank, rows, look, out)
 
 
 def _out(bank: Tensor, rows: Tensor, out: Any) -> Tensor:

@@ -24,7 +24,7 @@ from . import native
 from ._args import bank_like, output64, within
 from ._args import rows as as_rows
 from .reference import rows as reference
-from .registry import speak
+from .registry import dispatch
 from .segments import Segments, blocks
 from .triton.common import jit, launch, piece, slots, strided, tl
 
@@ -54,7 +54,7 @@ def gram(
     table, clients = within(segments, bank), bank.shape[0]
     pairs = (clients, clients) if segments is None else (table.count, clients, clients)
     out = output64("out", out, pairs, bank)
-    speak(_VOICES, backend, bank, bank, start, table, out.view(table.count, clients, clients))
+    dispatch(_VOICES, backend, bank, bank, start, table, out.view(table.count, clients, clients))
     return out
 
 

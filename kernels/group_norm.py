@@ -21,7 +21,7 @@ from ._blocks import floating, written
 from ._images import divides, number, sinks
 from ._norm_args import Normed, affine, gradients_of, results_of
 from .reference import images
-from .registry import speak
+from .registry import dispatch
 from .triton import (
     group_norm as _triton_group_norm,
 )
@@ -53,7 +53,7 @@ def group_norm(
     divides("groups", number("groups", groups, 1), "channels", x.shape[2])
     weight, bias = affine(x, weight, bias, (x.shape[0], x.shape[2]))
     results = results_of(x, out, mean, rstd, (*x.shape[:2], groups))
-    speak(_GROUP, backend, x, x, groups, weight, bias, eps, *results)
+    dispatch(_GROUP, backend, x, x, groups, weight, bias, eps, *results)
     return results
 
 
@@ -86,7 +86,7 @@ def group_norm_backward(
     dx = None if dx is None else written("dx", dx, x.shape, x)
     bases = (base_weight, base_bias)
     to = (dx, *sinks(x, shape, dweight, dbias, shape, (alpha, beta), bases))
-    speak(_GROUP_BACKWARD, backend, x, x, groups, *given, *to)
+    dispatch(_GROUP_BACKWARD, backend, x, x, groups, *given, *to)
 
 
 _GROUP = {

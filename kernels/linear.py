@@ -23,7 +23,7 @@ from . import native_layers
 from ._args import Coefficient, per_client, precise
 from ._blocks import block, float64_per_client, floating, written
 from .reference import layers
-from .registry import speak
+from .registry import dispatch
 from .triton import linear as _triton_linear
 
 FUSED = (None, "relu", "tanh")
@@ -56,7 +56,9 @@ def linear(
     if bias is not None:
         bias = block("bias", bias, weight.shape[:2], x)
     out = written("out", out, (*x.shape[:2], weight.shape[1]), x)
-    return speak(_LINEAR, backend, x, x, weight, bias, _fused(activation), out, precise(precision))
+    return dispatch(
+        _LINEAR, backend, x, x, weight, bias, _fused(activation), out, precise(precision)
+    )
 
 
 def linear_backward(
@@ -110,7 +112,7 @@ def linear_backward(
         raise ValueError("squares: expected None without dweight; got a tensor")
     sinks = dx, dweight, dbias, *scales, base_weight, base_bias, precise(precision)
     more = float64_per_client("squares", squares, x)
-    speak(_LINEAR_BACKWARD, backend, x, x, weight, out, dout, _fused(activation), *sinks, more)
+    dispatch(_LINEAR_BACKWARD, backend, x, x, weight, out, dout, _fused(activation), *sinks, more)
 
 
 def _weight(x: Tensor, weight: Tensor) -> Tensor:

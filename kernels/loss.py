@@ -20,7 +20,7 @@ from torch import Tensor
 from . import native_layers
 from ._blocks import floating, integers, written
 from .reference import layers
-from .registry import speak
+from .registry import dispatch
 from .triton.common import jit, launch, tl
 from .triton.functions import exp_down, row_sums
 
@@ -58,7 +58,7 @@ def cross_entropy(
     if clients > 1 and losses.stride(0) != 1:
         raise ValueError(f"losses: expected a contiguous tensor; got stride {losses.stride(0)}")
     dlogits = written("dlogits", dlogits, logits.shape, logits)
-    speak(_VOICES, backend, logits, logits, targets, count, losses, dlogits)
+    dispatch(_VOICES, backend, logits, logits, targets, count, losses, dlogits)
     return losses, dlogits
 
 

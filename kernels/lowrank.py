@@ -32,7 +32,7 @@ from ._args import Coefficient, per_client
 from ._blocks import block, floating, written
 from .linear import _fused
 from .reference import layers
-from .registry import speak
+from .registry import dispatch
 from .triton import lowrank as _triton_lowrank
 
 
@@ -62,7 +62,7 @@ def ghost(
     if squares is None:
         squares = torch.empty(clients, dtype=torch.float64, device=x.device)
     squares = _float64("squares", squares, 1, x)
-    speak(_GHOST, backend, x, x, d, float(ones), gram, squares)
+    dispatch(_GHOST, backend, x, x, d, float(ones), gram, squares)
     return gram, squares
 
 
@@ -87,7 +87,7 @@ def reach(
     if not 1 <= len(squares) <= 2:
         raise ValueError(f"squares: expected one or two tensors; got {len(squares)}")
     listed = [_float64(f"squares[{i}]", s, 2, out) for i, s in enumerate(squares)]
-    return speak(_REACH, backend, out, listed, float(rho), float(eps), float(most), out)
+    return dispatch(_REACH, backend, out, listed, float(rho), float(eps), float(most), out)
 
 
 def lowrank(
@@ -124,7 +124,7 @@ def lowrank(
         gram = block("gram", gram, (clients, batch, batch), x)
     out = written("out", out, v.shape, x)
     factors = x, u, v, per_client("scale", scale, x), float(ones), gram
-    return speak(_LOWRANK, backend, x, *factors, base, _fused(activation), out)
+    return dispatch(_LOWRANK, backend, x, *factors, base, _fused(activation), out)
 
 
 def _float64(name: str, value: Tensor, dims: int, like: Tensor) -> Tensor:

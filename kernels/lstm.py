@@ -23,7 +23,7 @@ from . import native_sequences
 from ._args import Coefficient, per_client, precise
 from ._blocks import block, floating, written
 from .reference import sequences
-from .registry import speak
+from .registry import dispatch
 from .triton import lstm as _triton_lstm
 
 
@@ -65,7 +65,7 @@ def lstm(
     cells = written("cells", cells, (*x.shape[:3], hidden), x)
     out = written("out", out, (*x.shape[:3], hidden), x)
     to = gates, cells, out, precise(precision)
-    return speak(_FORWARD, backend, x, x, *weights, *biases, *to)
+    return dispatch(_FORWARD, backend, x, x, *weights, *biases, *to)
 
 
 def lstm_backward(
@@ -124,7 +124,7 @@ def lstm_backward(
     sinks, bases = [p[0] for p in pairs], [p[1] for p in pairs]
     scales = per_client("alpha", alpha, x), per_client("beta", beta, x)
     how = *scales, precise(precision)
-    speak(_BACKWARD, backend, x, x, *weights, *kept, dout, dx, sinks, bases, *how)
+    dispatch(_BACKWARD, backend, x, x, *weights, *kept, dout, dx, sinks, bases, *how)
 
 
 def _weights(x: Tensor, weight_ih: Any, weight_hh: Any) -> tuple[Tensor, Tensor]:

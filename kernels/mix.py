@@ -15,7 +15,7 @@ from torch import Tensor
 from . import native
 from ._args import Coefficient, bank_like, output, per_client, rows
 from .reference import rows as reference
-from .registry import speak
+from .registry import dispatch
 from .triton.common import jit, launch, tl
 
 BLOCK, WARPS = 4096, 8
@@ -38,7 +38,7 @@ def mix(
     Raises TypeError/ValueError naming the argument for wrong shapes, dtypes or devices.
     """
     x = bank_like("x", x, [y, out])
-    return speak(
+    return dispatch(
         _VOICES,
         backend,
         x,

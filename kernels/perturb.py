@@ -30,7 +30,7 @@ from ._args import (
     within,
 )
 from .reference import rows
-from .registry import speak
+from .registry import dispatch
 from .segments import Segments, blocks
 from .triton.common import (
     block_size,
@@ -84,7 +84,7 @@ def perturb(
     """
     pairs = split_terms(terms)
     w = bank_like("w", w, [*(d for d, _ in pairs), out])
-    return speak(
+    return dispatch(
         _VOICES,
         backend,
         w,

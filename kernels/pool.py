@@ -22,7 +22,7 @@ from ._blocks import block, floating, integers, written
 from ._images import Ints, Pair, pair, reach
 from .reference import images
 from .reference.images import Geometry
-from .registry import speak
+from .registry import dispatch
 from .triton import pool as _triton_pool
 
 KINDS = ("max", "avg")
@@ -55,7 +55,7 @@ def pool(
     shape = _out_shape(x, taps, geometry)
     out = written("out", out, shape, x)
     args = (x, kind, taps, geometry, count_include_pad, out, _argmax(kind, argmax, shape, x))
-    return speak(_POOL, backend, x, *args)
+    return dispatch(_POOL, backend, x, *args)
 
 
 def pool_backward(
@@ -82,7 +82,7 @@ def pool_backward(
         raise ValueError("argmax: expected what pool(kind='max', argmax=...) wrote; got None")
     dout = block("dout", dout, shape, dx)
     args = (dout, kind, taps, geometry, count_include_pad, dx, _argmax(kind, argmax, shape, dx))
-    return speak(_POOL_BACKWARD, backend, dx, *args)
+    return dispatch(_POOL_BACKWARD, backend, dx, *args)
 
 
 def adaptive_avg(
@@ -96,7 +96,7 @@ def adaptive_avg(
     """
     x = floating("x", x, "K, B, C, H, W")
     size = pair("output_size", output_size, 1)
-    return speak(_ADAPTIVE, backend, x, x, written("out", out, (*x.shape[:3], *size), x))
+    return dispatch(_ADAPTIVE, backend, x, x, written("out", out, (*x.shape[:3], *size), x))
 
 
 def adaptive_avg_backward(dout: Tensor, *, dx: Tensor, backend: str = "auto") -> Tensor:
@@ -108,7 +108,7 @@ def adaptive_avg_backward(dout: Tensor, *, dx: Tensor, backend: str = "auto") ->
     dx = written("dx", dx, dx.shape, dx)
     dout = floating("dout", dout, "K, B, C, OH, OW")
     dout = block("dout", dout, (*dx.shape[:3], *dout.shape[3:]), dx)
-    return speak(_ADAPTIVE_BACKWARD, backend, dx, dout, dx)
+    return dispatch(_ADAPTIVE_BACKWARD, backend, dx, dout, dx)
 
 
 def _window(kind: str, kernel: Ints, stride: Ints | None, padding: Ints) -> tuple[Pair, Geometry]:

@@ -39,7 +39,7 @@ def choose(backend: str, tensor: Tensor) -> str:
     return backend
 
 
-def speak(voices: Voices, backend: str, tensor: Tensor, *args: Any) -> Any:
+def dispatch(voices: Voices, backend: str, tensor: Tensor, *args: Any) -> Any:
     """Call the voice that `choose` names with normalised arguments, outputs apart from the rest."""
     check_overlap(voices["reference"], args)
     return voices[choose(backend, tensor)](*args)

@@ -18,7 +18,7 @@ from . import native
 from ._args import bank_like, output64, within
 from ._args import rows as as_rows
 from .reference import rows as reference
-from .registry import speak
+from .registry import dispatch
 from .segments import Segments, blocks
 from .triton.common import jit, launch, piece, slots, strided, tl
 
@@ -50,7 +50,7 @@ def sensitivity(
     before = as_rows("y", y, x)
     table = within(segments, x)
     out = output64("out", out, (x.shape[0], table.count), x)
-    return speak(_VOICES, backend, x, x, before, table, normalize, out)
+    return dispatch(_VOICES, backend, x, x, before, table, normalize, out)
 
 
 def _triton_sensitivity(

@@ -19,7 +19,7 @@ from torch import Tensor
 from . import native_sequences
 from ._blocks import block, floating, written
 from .reference import sequences
-from .registry import speak
+from .registry import dispatch
 from .triton.common import jit, launch, multiple, tl, unit
 from .triton.functions import exp_down, row_sums
 
@@ -34,7 +34,7 @@ def log_softmax(x: Tensor, *, out: Tensor | None = None, backend: str = "auto") 
     Raises TypeError/ValueError naming the argument.
     """
     x = _rows("x", x)
-    return speak(_FORWARD, backend, x, x, written("out", out, x.shape, x))
+    return dispatch(_FORWARD, backend, x, x, written("out", out, x.shape, x))
 
 
 def log_softmax_backward(
@@ -49,7 +49,7 @@ def log_softmax_backward(
     """
     out = _rows("out", out)
     dout = block("dout", dout, out.shape, out)
-    return speak(_BACKWARD, backend, out, out, dout, written("dx", dx, out.shape, out))
+    return dispatch(_BACKWARD, backend, out, out, dout, written("dx", dx, out.shape, out))
 
 
 def _rows(name: str, value: Any) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from . import native
 from ._args import bank_like, output64, rows, within
 from .reference import rows as reference
-from .registry import speak
+from .registry import dispatch
 from .segments import Segments, blocks
 from .triton.common import jit, launch, piece, slots, strided, tl
 
@@ -64,7 +64,7 @@ def stats(
         None if o is None else rows(n, o, x)
         for n, o in (("y", y), ("x_ref", x_ref), ("y_ref", y_ref))
     ]
-    return speak(_VOICES, backend, x, x, *others, segments, out)
+    return dispatch(_VOICES, backend, x, x, *others, segments, out)
 
 
 def norms(sums: Tensor, column: Column = Column.XX) -> Tensor:

@@ -32,7 +32,7 @@ from ._args import (
     split_terms,
 )
 from .reference import rows as reference
-from .registry import speak
+from .registry import dispatch
 from .triton.common import (
     block_size,
     combine,
@@ -95,7 +95,7 @@ def step(
         raise ValueError("out: expected a bank [K, S], since w is a row [S]; got None")
     if (isinstance(momentum, Tensor) or momentum != 0.0 or nesterov) and m is None:
         raise ValueError("m: expected a bank [K, S], which momentum needs; got None")
-    return speak(
+    return dispatch(
         _VOICES,
         backend,
         w,

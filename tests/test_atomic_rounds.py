@@ -15,8 +15,8 @@ import fedfast
 from fedfast import algorithms as alg
 from fedfast.aggregation import RoundSums
 from fedfast.clients import ClientState
-from fedfast.module_executor import GenericPath, Traits
-from fedfast.programs.evaluator import ProgramJudge
+from fedfast.module_executor import ModuleExecutor, Traits
+from fedfast.programs.evaluator import ProgramEvaluator
 
 
 class Out(Exception):
@@ -36,8 +36,8 @@ def failing(monkeypatch, where, name, at):
 
 
 PLACES = {
-    "evaluation": (ProgramJudge, "evaluate"),
-    "clients' evaluation": (ProgramJudge, "correct"),
+    "evaluation": (ProgramEvaluator, "evaluate"),
+    "clients' evaluation": (ProgramEvaluator, "correct"),
     "sums": (RoundSums, "into"),
     "scatter": (ClientState, "scatter"),
     "begin": (ClientState, "begin"),
@@ -158,7 +158,7 @@ def test_workers_of_a_call_that_was_broken_off_are_waited_for():
     model = nn.Linear(2, 2)
     layout = fedfast.FlatLayout.of(model)
     traits = Traits(2, False, 1.0, frozenset())
-    path, done = GenericPath(model, layout, nn.functional.cross_entropy, 2, traits), []
+    path, done = ModuleExecutor(model, layout, nn.functional.cross_entropy, 2, traits), []
 
     def work(worker):
         time.sleep(0.01 + 0.02 * worker)

@@ -15,7 +15,7 @@ from fedfast.models import build
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 import baselines  # noqa: E402
 import bench_round  # noqa: E402
-import contestants  # noqa: E402
+import simulators  # noqa: E402
 import workloads  # noqa: E402
 
 ROUNDS, LR = 3, 0.1
@@ -109,7 +109,7 @@ def test_the_warm_up_meets_every_batch_size():
 
 
 def test_a_contest_ends_with_a_row_for_everybody(monkeypatch):
-    monkeypatch.setattr(contestants, "PATIENCE", 1e-9)
+    monkeypatch.setattr(simulators, "PATIENCE", 1e-9)
     work = workloads.Workload("tiny", "mlp", (4,), 6, 10, 3, 4, 2, compiles=False)
     rows = {(r.algorithm, r.contestant): r for r in bench_round.contest(work, 2, 2, 100.0)}
     names = ["fedfast", "typical", "tuned"]

@@ -10,7 +10,7 @@ from federation import federation
 from torch import nn
 
 import fedfast
-from fedfast.module_executor import GenericPath, Traits
+from fedfast.module_executor import ModuleExecutor, Traits
 
 
 def flat_norm():
@@ -185,7 +185,7 @@ def test_running_statistics_of_clients_side_by_side_do_not_spoil_each_others_gra
     net = nn.Sequential(nn.Linear(3, 4), nn.Softplus(), nn.BatchNorm1d(4), nn.Linear(4, 2))
     layout = fedfast.FlatLayout.of(net, torch.float64, {"2.running_mean", "2.running_var"})
     traits = Traits(2, False, 1.0, frozenset())
-    path = GenericPath(net.double(), layout, nn.functional.cross_entropy, 2, traits)
+    path = ModuleExecutor(net.double(), layout, nn.functional.cross_entropy, 2, traits)
     bank = layout.bank(2)
     bank[:] = layout.flatten(net)
     one, other = (path._row(bank, k, False) for k in range(2))

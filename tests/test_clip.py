@@ -11,8 +11,16 @@ import fedfast
 from fedfast.algorithms import FedAvg, FedSAM
 from fedfast.layout import FlatLayout
 from fedfast.module_executor import Minibatch
-from fedfast.programs import Bound, Fold, ProgramPath, Sharp, bytes_per_client, clip, trace
-from fedfast.programs.buffer_spec import Extent
+from fedfast.programs import (
+    ClipBound,
+    Fold,
+    ProgramExecutor,
+    SamStep,
+    bytes_per_client,
+    clip,
+    trace,
+)
+from fedfast.programs.buffer_spec import BufferSpec
 
 LR, DECAY = 0.1, 0.01
 FOLDED = [n for n in MODULES if n != "tied"]  # a tied weight is never folded
@@ -34,9 +42,9 @@ def stepped(path, layout, w, batch, largest, sharpened=False, onto=None):
     """The models after the step, everything that should be written poisoned."""
     g, ahead, out = poisoned(layout, w)
     out, losses = out if onto is None else onto, torch.full((len(w),), torch.nan, dtype=w.dtype)
-    fold = Fold(-LR, 1 - LR * DECAY, w, Bound(largest, g))
+    fold = Fold(-LR, 1 - LR * DECAY, w, ClipBound(largest, g))
     if sharpened:
-        path.sharp_gradients(w, w.clone(), batch, out, losses, Sharp(RHO, EPS, g, ahead), fold)
+        path.sam_gradients(w, w.clone(), batch, out, losses, SamStep(RHO, EPS, g, ahead), fold)
     else:
         path.gradients(w, w.clone(), batch, out, losses, False, fold)
     return out
@@ -47,7 +55,7 @@ def stepped(path, layout, w, batch, largest, sharpened=False, onto=None):
 @pytest.mark.parametrize("name", [n for n in FOLDED if n != "batch norm"])
 def test_the_step_is_torchs_clip_then_its_sgd(name, backend, dtype, tolerance, sharpened, rule):
     module, layout, program, w, batch = case(name, dtype, modules=MODULES)
-    path = ProgramPath(program, layout, 3, 5, CPU, backend)
+    path = ProgramExecutor(program, layout, 3, 5, CPU, backend)
     gradients = [
         sharp(module, layout, w[k], batch, k)[0]
         if sharpened
@@ -77,7 +85,7 @@ def torchs(weights, gradients, largest):
 @pytest.mark.parametrize("name", FOLDED)
 def test_a_norm_below_the_clip_changes_nothing(name, rule):
     _, layout, program, w, batch = case(name, torch.float64, modules=MODULES)
-    path = ProgramPath(program, layout, 3, 5, CPU, "native")
+    path = ProgramExecutor(program, layout, 3, 5, CPU, "native")
     out, losses = torch.full_like(w, torch.nan), torch.zeros(3, dtype=torch.float64)
     path.gradients(w, w.clone(), batch, out, losses, False, Fold(-LR, 1 - LR * DECAY, w))
     clipped = stepped(path, layout, w, batch, 1e6)
@@ -92,7 +100,7 @@ def test_a_client_alone_is_the_client_in_company_bitwise(name, sharpened, rule):
     _, layout, program, w, batch = case(name, torch.float32, modules=MODULES)
     results = []
     for chosen in ([0, 1, 2], [2], [1, 2]):
-        path = ProgramPath(program, layout, len(chosen), 5, CPU, "native")
+        path = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
         part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
         results.append(stepped(path, layout, w[chosen].contiguous(), part, 0.3, sharpened)[-1])
     for other in results[1:]:
@@ -101,7 +109,7 @@ def test_a_client_alone_is_the_client_in_company_bitwise(name, sharpened, rule):
 
 def test_in_place_is_the_same(rule):
     _, layout, program, w, batch = case("web", torch.float32, modules=MODULES)
-    path = ProgramPath(program, layout, 3, 5, CPU, "native")
+    path = ProgramExecutor(program, layout, 3, 5, CPU, "native")
     apart = stepped(path, layout, w, batch, 0.2)
     here = stepped(path, layout, w, batch, 0.2, onto=w)
     for key, view in layout.views(here, True).items():
@@ -110,7 +118,7 @@ def test_in_place_is_the_same(rule):
 
 def test_a_broken_client_breaks_no_other_and_is_seen(rule):
     _, layout, program, w, batch = case("mlp", torch.float32, modules=MODULES)
-    path = ProgramPath(program, layout, 3, 5, CPU, "native")
+    path = ProgramExecutor(program, layout, 3, 5, CPU, "native")
     whole = stepped(path, layout, w, batch, 0.2)
     w[1, 3] = torch.inf
     out = stepped(path, layout, w, batch, 0.2)
@@ -138,7 +146,7 @@ def test_all_steps_in_one_go_are_step_after_step(algorithm, monkeypatch, rule):
 def test_the_memory_estimate_counts_the_gram_matrix(name, rule):
     make, shape = MODULES[name]
     program, _ = trace(make(), torch.randn(2, *shape))
-    made = clip.Clip(program, FlatLayout.of(make()), Extent(3, 5, CPU))
+    made = clip.Clip(program, FlatLayout.of(make()), BufferSpec(3, 5, CPU))
     plain, more = (bytes_per_client(program, 5, 4, clips=clips) for clips in (False, True))
     assert more - plain == made.gram.numel() * 4 // 3
 
@@ -151,8 +159,8 @@ def test_the_rule_weighs_the_batch_against_the_layer():
 
 def test_the_loss_is_the_models_own(rule):
     module, layout, program, w, batch = case("mlp", torch.float64, modules=MODULES)
-    path, losses = ProgramPath(program, layout, 3, 5, CPU, "native"), torch.zeros(3).double()
-    fold = Fold(-LR, 1.0, w, Bound(0.1, torch.zeros_like(w)))
+    path, losses = ProgramExecutor(program, layout, 3, 5, CPU, "native"), torch.zeros(3).double()
+    fold = Fold(-LR, 1.0, w, ClipBound(0.1, torch.zeros_like(w)))
     path.gradients(w, w.clone(), batch, torch.zeros_like(w), losses, False, fold)
     for k in range(3):
         assert abs(losses[k] - loss_and_gradient(module, layout, w[k], batch, k)[0]) < 1e-12

@@ -44,7 +44,7 @@ LAUNCH = common.launch
 READS = (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.equal)
 
 
-class Tape(TorchDispatchMode):
+class ExecutionContext(TorchDispatchMode):
     """A recorder of launches and of torch's operations, which repeats them on the same memory.
 
     Like a capture it refuses whatever reads a number back from the device.
@@ -225,13 +225,13 @@ def test_a_step_is_launches_and_nothing_else(
         sim.run(progress=False)
         return flat(sim.state_dict())
 
-    expected, tape = run(), Tape()
-    monkeypatch.setattr(client_loop, "recorder_for", lambda *_: tape)
+    expected, context = run(), ExecutionContext()
+    monkeypatch.setattr(client_loop, "recorder_for", lambda *_: context)
     for room in [m for name, m in sys.modules.items() if name.startswith("fedfast.kernels.")]:
         if hasattr(room, "launch"):
-            monkeypatch.setattr(room, "launch", tape.launch)
+            monkeypatch.setattr(room, "launch", context.launch)
     assert torch.equal(run(), expected)
-    assert tape.replays > 0
+    assert context.replays > 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import nn
 
 from fedfast.layout import FlatLayout
 from fedfast.module_executor import Minibatch
-from fedfast.programs import ProgramPath, bytes_per_client, explain, trace
+from fedfast.programs import ProgramExecutor, bytes_per_client, explain, trace
 from fedfast.programs.elementwise import Dropout
 
 CPU, WIDE = torch.device("cpu"), torch.float64
@@ -63,7 +63,7 @@ def gradients(module, program, x, y, count, seeds=None, clients=2, backend="nati
     """(views of each client's gradients, losses), every client with the module's own weights."""
     layout = FlatLayout.of(module)
     w = layout.flatten(module).repeat(clients, 1)
-    path = ProgramPath(program, layout, clients, x.shape[1], CPU, backend)
+    path = ProgramExecutor(program, layout, clients, x.shape[1], CPU, backend)
     g, losses = layout.bank(clients).fill_(torch.nan), torch.full((clients,), torch.nan, dtype=WIDE)
     path.gradients(w, w, Minibatch(x, y, count, seeds), g, losses, False)
     return [layout.views(row, True) for row in g], losses

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedfast import FederatedData, Simulation, module_executor, network
-from fedfast.module_executor import GenericPath
-from fedfast.programs.evaluator import ProgramJudge
+from fedfast.module_executor import ModuleExecutor
+from fedfast.programs.evaluator import ProgramEvaluator
 
 CE = F.cross_entropy
 N, WIDTH, CLASSES = 1301, 5, 4
@@ -58,7 +58,7 @@ WEIGHTED = [
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_test_loss_is_the_loss_of_the_whole_set(loss, model, dtype):
     sim = simulation(loss, model, dtype=dtype)
-    judge = GenericPath if isinstance(model, Opaque) else ProgramJudge
+    judge = ModuleExecutor if isinstance(model, Opaque) else ProgramEvaluator
     assert isinstance(sim._judge(), judge)
     own = sim.model().double().requires_grad_(False)
     double = _double(loss)

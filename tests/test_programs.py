@@ -11,7 +11,7 @@ from fedfast import kernels, lowering
 from fedfast.algorithms import FedAvg, FedAvgM, FedSAM
 from fedfast.layout import FlatLayout
 from fedfast.module_executor import Minibatch
-from fedfast.programs import Fold, ProgramPath, bytes_per_client, explain, trace
+from fedfast.programs import Fold, ProgramExecutor, bytes_per_client, explain, trace
 from fedfast.programs.pooling import Pool
 from fedfast.programs.products import ConvPool, Linear
 
@@ -148,7 +148,7 @@ def autograd(module, layout, row, batch, k):
 @pytest.mark.parametrize("name", MODULES)
 def test_gradients_are_autograds(name, dtype, backend):
     module, layout, program, w, batch = case(name, dtype)
-    path = ProgramPath(program, layout, 3, 5, CPU, backend)
+    path = ProgramExecutor(program, layout, 3, 5, CPU, backend)
     g, losses = layout.bank(3).fill_(torch.nan), torch.full((3,), torch.nan, dtype=dtype)
     path.gradients(w, w, batch, g, losses, False)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
@@ -162,7 +162,7 @@ def test_gradients_are_autograds(name, dtype, backend):
 @pytest.mark.parametrize("name", [n for n in MODULES if n != "tied"])
 def test_a_folded_step_is_the_gradient_then_the_step(name):
     _, layout, program, w, batch = case(name, torch.float64)
-    path = ProgramPath(program, layout, 3, 5, CPU, "native")
+    path = ProgramExecutor(program, layout, 3, 5, CPU, "native")
     g, losses = layout.bank(3), torch.zeros(3, dtype=torch.float64)
     path.gradients(w, w, batch, g, losses, False)
     expected = w - 0.1 * (g + 0.01 * w)
@@ -180,7 +180,7 @@ def test_a_client_alone_is_the_client_in_company_bitwise(name):
     _, layout, program, w, batch = case(name, torch.float32)
     results = []
     for chosen in ([0, 1, 2], [2], [1, 2]):
-        path = ProgramPath(program, layout, len(chosen), 5, CPU, "native")
+        path = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
         g, losses = layout.bank(len(chosen)), torch.zeros(len(chosen))
         rows = w[chosen].contiguous()
         part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
@@ -330,7 +330,7 @@ def test_explain_names_every_layer():
 
 
 def test_the_generic_path_is_said_once(caplog):
-    lowering.say_once.cache_clear()
+    lowering.warn_once.cache_clear()
     for _ in range(2):
         fedfast.Simulation(nn.Sequential(nn.Linear(8, 4), nn.Softplus()), federation([6]))
     said = [record.getMessage() for record in caplog.records]

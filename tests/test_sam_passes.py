@@ -11,8 +11,8 @@ import fedfast
 from fedfast.algorithms import FedAvg, FedSAM
 from fedfast.layout import FlatLayout
 from fedfast.module_executor import Minibatch
-from fedfast.programs import Fold, ProgramPath, Sharp, bytes_per_client, sam, trace
-from fedfast.programs.buffer_spec import Extent
+from fedfast.programs import Fold, ProgramExecutor, SamStep, bytes_per_client, sam, trace
+from fedfast.programs.buffer_spec import BufferSpec
 
 RHO, EPS = 0.3, 1e-7
 
@@ -79,12 +79,12 @@ def poisoned(layout, w):
     return [torch.full_like(w, torch.nan).where(inside != 0, 0) for _ in range(3)]
 
 
-def sharp_gradients(path, layout, w, batch, fold=None):
+def sam_gradients(path, layout, w, batch, fold=None):
     """Ours: (out, losses), everything that should be written poisoned."""
     clients = len(w)
     g, ahead, out = poisoned(layout, w)
     losses = torch.full((clients,), torch.nan, dtype=w.dtype)
-    path.sharp_gradients(w, w.clone(), batch, out, losses, Sharp(RHO, EPS, g, ahead), fold)
+    path.sam_gradients(w, w.clone(), batch, out, losses, SamStep(RHO, EPS, g, ahead), fold)
     return out, losses
 
 
@@ -92,8 +92,8 @@ def sharp_gradients(path, layout, w, batch, fold=None):
 @pytest.mark.parametrize("name", [n for n in MODULES if n != "batch norm"])
 def test_gradients_at_the_perturbed_model_are_autograds(name, backend, dtype, tolerance, rule):
     module, layout, program, w, batch = case(name, dtype, modules=MODULES)
-    path = ProgramPath(program, layout, 3, 5, CPU, backend)
-    out, losses = sharp_gradients(path, layout, w, batch)
+    path = ProgramExecutor(program, layout, 3, 5, CPU, backend)
+    out, losses = sam_gradients(path, layout, w, batch)
     for k in range(3):
         expected, loss = sharp(module, layout, w[k], batch, k)
         assert abs(losses[k] - loss) <= tolerance * (1 + loss)
@@ -108,7 +108,7 @@ def leapt(path, layout, w, batch, radii, fold=None):
     losses = torch.full((clients,), torch.nan, dtype=w.dtype)
     length = path.look(w, w.clone(), batch, g, losses)
     scales = radii / (length + EPS)[:, None]
-    path.leap(w, w.clone(), batch, out, scales, g, ahead, fold)
+    path.second_pass(w, w.clone(), batch, out, scales, g, ahead, fold)
     return out, losses, length
 
 
@@ -118,7 +118,7 @@ def test_a_radius_for_each_tensor(name, backend, dtype, tolerance, rule):
     module, layout, program, w, batch = case(name, dtype, modules=MODULES)
     names = [key for key, _ in module.named_parameters()]
     radii = 0.1 + torch.rand(3, len(names), dtype=torch.float64)
-    path = ProgramPath(program, layout, 3, 5, CPU, backend)
+    path = ProgramExecutor(program, layout, 3, 5, CPU, backend)
     out, losses, length = leapt(path, layout, w, batch, radii)
     for k in range(3):
         loss, g = loss_and_gradient(module, layout, w[k], batch, k)
@@ -137,7 +137,7 @@ def test_a_client_alone_is_the_client_in_company_bitwise_tensor_by_tensor(name, 
     module, layout, program, w, batch = case(name, torch.float32)
     radii, results = 0.1 + torch.rand(3, len(list(module.parameters()))).double(), []
     for chosen in ([0, 1, 2], [2], [1, 2]):
-        path = ProgramPath(program, layout, len(chosen), 5, CPU, "native")
+        path = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
         part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
         there = leapt(path, layout, w[chosen].contiguous(), part, radii[chosen])
         results.append((there[0][-1], there[1][-1]))
@@ -150,18 +150,18 @@ def test_a_client_alone_is_the_client_in_company_bitwise(name, rule):
     _, layout, program, w, batch = case(name, torch.float32)
     results = []
     for chosen in ([0, 1, 2], [2], [1, 2]):
-        path = ProgramPath(program, layout, len(chosen), 5, CPU, "native")
+        path = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
         part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
-        results.append(sharp_gradients(path, layout, w[chosen].contiguous(), part)[0][-1])
+        results.append(sam_gradients(path, layout, w[chosen].contiguous(), part)[0][-1])
     for other in results[1:]:
         torch.testing.assert_close(other, results[0], rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_folded_step_is_the_gradient_then_the_step(rule):
     _, layout, program, w, batch = case("mlp", torch.float64)
-    path = ProgramPath(program, layout, 3, 5, CPU, "native")
-    g, _ = sharp_gradients(path, layout, w, batch)
-    stepped, _ = sharp_gradients(path, layout, w, batch, Fold(-0.1, 1 - 0.1 * 0.01, w))
+    path = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+    g, _ = sam_gradients(path, layout, w, batch)
+    stepped, _ = sam_gradients(path, layout, w, batch, Fold(-0.1, 1 - 0.1 * 0.01, w))
     for key, view in layout.views(stepped, True).items():
         at, there = layout.views(w)[key], layout.views(g)[key]
         assert torch.allclose(view, at - 0.1 * (there + 0.01 * at), rtol=0, atol=1e-12)
@@ -196,14 +196,14 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_all_steps_at_once_are_step_by_step_bitwise(name, algorithm, rule, monkeypatch):
     """Ragged clients with different numbers of steps, a learning rate that changes, chunks."""
-    original, plannable = ProgramPath.__init__, []
+    original, plannable = ProgramExecutor.__init__, []
 
     def init(self, *args):
         original(self, *args)
         plannable.append(self.plannable)
         self.plannable = len(plannable) < 4  # the last of four runs goes step by step
 
-    monkeypatch.setattr(ProgramPath, "__init__", init)
+    monkeypatch.setattr(ProgramExecutor, "__init__", init)
     states = []
     for chunk, threads in ((None, 1), (2, 2), (1, 1), (3, 2)):
         torch.manual_seed(0)
@@ -236,7 +236,7 @@ def test_the_memory_estimate_counts_every_buffer(name, rule):
     make, shape = MODULES[name]
     program, _ = trace(make(), torch.randn(2, *shape))
     width, clients = 5, 3
-    made = sam.Ascent(program, FlatLayout.of(make()), Extent(clients, width, CPU))
+    made = sam.SamBuffers(program, FlatLayout.of(make()), BufferSpec(clients, width, CPU))
     banks = [*made.values.values(), *made.gradients.values(), *made.gram.values()]
     banks += made.before.values()
     more = sum(t.numel() for t in banks) * 4 // clients

@@ -19,7 +19,7 @@ from ..kernels import Segments
 from ..kernels._args import Coefficient, TermsLike
 from ..random import generators
 from ._hook_checks import Hooked, base, overrides
-from .objective import Probe
+from .objective import GradientSampler
 
 Rows = Mapping[str, Tensor]
 
@@ -117,7 +117,7 @@ class Clients:
     values: Rows
     server: Rows
     scalars: Mapping[str, float]
-    probe: Probe
+    probe: GradientSampler
     going: int = 0
     decay: float = 1.0
     train_loss: Tensor | None = None

@@ -29,7 +29,7 @@ class Network(Protocol):
 Objective = Callable[[Network, Tensor, Tensor, int], Tensor]
 
 
-class Probe(Protocol):
+class GradientSampler(Protocol):
     """Gradients on samples that a piece chooses among a client's own, before the first step."""
 
     @property

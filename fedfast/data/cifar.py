@@ -21,7 +21,7 @@ PIXELS = 3 * 32 * 32
 
 
 @dataclass(frozen=True)
-class Layout:
+class ImageLayout:
     """One of the two data sets.
 
     labels  python keys of the label bytes that begin a row, in the binary order; the last counts
@@ -38,7 +38,7 @@ class Layout:
 
 
 LAYOUTS = {
-    "cifar-10": Layout(
+    "cifar-10": ImageLayout(
         "cifar-10-batches-bin",
         "cifar-10-batches-py",
         ("labels",),
@@ -55,7 +55,7 @@ LAYOUTS = {
         },
         Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2434, 0.2616)),  # FedGloSS
     ),
-    "cifar-100": Layout(
+    "cifar-100": ImageLayout(
         "cifar-100-binary",
         "cifar-100-python",
         ("coarse_labels", "fine_labels"),
@@ -76,14 +76,16 @@ def cifar(name: str, root: Path) -> Data:
     return Data(train, test, name, layout.limits[-1])
 
 
-def _part(name: str, layout: Layout, root: Path, part: str) -> Samples:
+def _part(name: str, layout: ImageLayout, root: Path, part: str) -> Samples:
     rows = np.concatenate([_rows(name, layout, root, *file) for file in layout.files[part]])
     heads = len(layout.labels)
     x = torch.from_numpy(rows[:, heads:].copy()).view(-1, 3, 32, 32)
     return Samples(x, torch.from_numpy(rows[:, heads - 1].astype(np.int64)), layout.normalize)
 
 
-def _rows(name: str, layout: Layout, root: Path, file: str, count: int, md5: str) -> np.ndarray:
+def _rows(
+    name: str, layout: ImageLayout, root: Path, file: str, count: int, md5: str
+) -> np.ndarray:
     """The rows [count, labels + pixels] of one file, checked."""
     python = root / layout.python / file
     if python.is_file() and not (root / layout.binary / f"{file}.bin").is_file():
@@ -100,7 +102,7 @@ def _rows(name: str, layout: Layout, root: Path, file: str, count: int, md5: str
     return rows
 
 
-def _binary_rows(path: Path, layout: Layout, count: int) -> np.ndarray:
+def _binary_rows(path: Path, layout: ImageLayout, count: int) -> np.ndarray:
     raw = whole(path)
     width = len(layout.labels) + PIXELS
     if len(raw) != count * width:
@@ -110,7 +112,7 @@ def _binary_rows(path: Path, layout: Layout, count: int) -> np.ndarray:
     return np.frombuffer(raw, dtype=np.uint8).reshape(count, width)
 
 
-def _python_rows(path: Path, layout: Layout, count: int) -> np.ndarray:
+def _python_rows(path: Path, layout: ImageLayout, count: int) -> np.ndarray:
     found = read_arrays(path)
     pixels = found.get("data")
     if not isinstance(pixels, np.ndarray) or pixels.shape != (count, PIXELS):

@@ -1,18 +1,18 @@
 """Layer programs: a traced module whose layers run for K clients at once, without autograd."""
 
-from .clip import Bound
+from .clip import ClipBound
 from .context import Fold
-from .executor import ProgramPath
-from .step_executor import Sharp
+from .executor import ProgramExecutor
+from .step_executor import SamStep
 from .trace import Program, explain, trace
 from .workspace import bytes_per_client
 
 __all__ = [
-    "Bound",
+    "ClipBound",
     "Fold",
     "Program",
-    "ProgramPath",
-    "Sharp",
+    "ProgramExecutor",
+    "SamStep",
     "bytes_per_client",
     "explain",
     "trace",

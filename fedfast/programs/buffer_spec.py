@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Extent:
+class BufferSpec:
     """Up to `clients` clients with batches of `width` samples, on one device."""
 
     clients: int

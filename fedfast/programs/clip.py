@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import kernels
 from ..kernels._args import Coefficient
 from ..layout import FlatLayout
-from .buffer_spec import Extent
+from .buffer_spec import BufferSpec
 from .grad_norms import segments_of, spans
 from .products import Linear
 from .records import Waiting
@@ -32,7 +32,7 @@ EPS = 1e-6  # as `kernels.step`, and torch's clip_grad_norm_
 
 
 @dataclass(frozen=True)
-class Bound:
+class ClipBound:
     """The largest norm of a step's gradient, and workspace `[K, >= trained]` for gradients."""
 
     norm: float
@@ -42,18 +42,18 @@ class Bound:
 class Clip:
     """The buffers, and which dense layers wait."""
 
-    def __init__(self, program: Program, layout: FlatLayout, extent: Extent) -> None:
-        self.layers = late_layers(program, extent.width)
+    def __init__(self, program: Program, layout: FlatLayout, spec: BufferSpec) -> None:
+        self.layers = late_layers(program, spec.width)
         self.columns = {record.output: i for i, record in enumerate(self.layers)}
         held = {name for record in self.layers for name in record.parameters}
         self.trained, self.spans = layout.trained, spans(layout, held)
-        self.segments = segments_of(self.spans, extent.device)
+        self.segments = segments_of(self.spans, spec.device)
 
-        side = extent.width if self.layers else 0
-        self.gram = extent.zeros(side, side, dtype=layout.dtype)
-        self.squares = extent.zeros(len(self.layers), dtype=torch.float64)
-        self.sums = extent.zeros(len(self.spans), len(kernels.Column), dtype=torch.float64)
-        self.scale = extent.zeros(dtype=layout.dtype)
+        side = spec.width if self.layers else 0
+        self.gram = spec.zeros(side, side, dtype=layout.dtype)
+        self.squares = spec.zeros(len(self.layers), dtype=torch.float64)
+        self.sums = spec.zeros(len(self.spans), len(kernels.Column), dtype=torch.float64)
+        self.scale = spec.zeros(dtype=layout.dtype)
 
     def waiting(self, v: int, clients: int) -> Waiting | None:
         """What the layer with output v needs if its product waits."""
@@ -62,7 +62,7 @@ class Clip:
             return None
         return Waiting(self.gram[:clients], self.squares[:clients, column])
 
-    def scale_of(self, bound: Bound, alpha: Coefficient, clients: int, backend: str) -> Tensor:
+    def scale_of(self, bound: ClipBound, alpha: Coefficient, clients: int, backend: str) -> Tensor:
         """`alpha min(1, c / (|g| + 1e-6))` [K]; a pass over what `bound.g` holds of g."""
         squares, scale = [self.squares[:clients]], self.scale[:clients, None]
         if self.spans:

@@ -1,4 +1,4 @@
-"""One batch of one chunk on its way through the program: what records ask of `records.Tape`.
+"""The execution context of one batch: what layer records ask while it runs.
 
 Where a value is, which weights a pass reads, where gradients go, and how contributions to one
 value's gradient are joined.
@@ -16,12 +16,12 @@ from torch import Tensor
 from .. import kernels
 from ..kernels._args import Coefficient
 from ..module_executor import Seeds
-from .clip import Bound, Clip
-from .grad_norms import Noted
+from .clip import Clip, ClipBound
+from .grad_norms import GradNorms
 from .products import Linear
 from .records import Sink, Waiting
-from .sam import Ascent, Factors
-from .workspace import Room
+from .sam import Factors, SamBuffers
+from .workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Fold:
     alpha: Coefficient
     beta: Coefficient
     base: Tensor  # [K, >= trained]; row stride 0 where all start from one
-    bound: Bound | None = None
+    bound: ClipBound | None = None
 
 
 @dataclass
-class Passage:
-    """A `Tape` in the buffers of `room`."""
+class BatchContext:
+    """A `ExecutionContext` in the buffers of `room`."""
 
-    room: Room
+    workspace: Workspace
     backend: str
     precision: str
     w: Tensor
@@ -51,10 +51,10 @@ class Passage:
     count: Tensor
     keep: bool
     fold: Fold | None
-    ascent: Ascent | None = None  # SAM's passes: the second has ahead
+    ascent: SamBuffers | None = None  # SAM's passes: the second has ahead
     ahead: Tensor | None = None
     drawn: Seeds | None = None  # the clients' random seeds
-    noted: Noted | None = None
+    grad_norms: GradNorms | None = None
     clip: Clip | None = None  # whose layers' products wait
     collected: set[int] = field(default_factory=set)
     pending: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
@@ -73,71 +73,71 @@ class Passage:
         return self._value(v, self._twins.values if self._twins else {})
 
     def _value(self, v: int, twins: Mapping[int, Tensor]) -> Tensor:
-        root = self.room.program.root(v)
+        root = self.workspace.program.root(v)
         if root == 0:
             held = self.x
         else:
-            held = twins.get(root, self.room.values[root])[: self.clients]
-        return held.view(*self.x.shape[:2], *self.room.program.shapes[v])
+            held = twins.get(root, self.workspace.values[root])[: self.clients]
+        return held.view(*self.x.shape[:2], *self.workspace.program.shapes[v])
 
     @property
-    def _twins(self) -> Ascent | None:
+    def _twins(self) -> SamBuffers | None:
         """Whose buffers take the place of the room's: those of the second pass."""
         return None if self.ahead is None else self.ascent
 
     def factors(self, record: Linear) -> Factors:
         if self.ascent is None:
             raise ValueError("factors: expected one of SAM's passes")
-        v, d = record.output, self.room.gradients[record.output][: self.clients]
+        v, d = record.output, self.workspace.gradients[record.output][: self.clients]
         x, out = self._value(record.inputs[0], {}), self._value(v, {})
         return self.ascent.factors(self.clients, v, x, out, d)
 
     def saved(self, key: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        return self.room.saved(key, shape, dtype)
+        return self.workspace.saved(key, shape, dtype)
 
     def buffer(self, name: str) -> Tensor | None:
-        return None if self.keep else self.room.views(self.carried)[name]
+        return None if self.keep else self.workspace.views(self.carried)[name]
 
     def parameter(self, name: str) -> Tensor:
-        held = self.room.layout.aliases.get(name, name)
+        held = self.workspace.layout.aliases.get(name, name)
         if self.ahead is not None and self.ascent is not None and held in self.ascent.moved:
-            return self.room.views(self.ahead)[held]
-        return self.room.views(self.w)[held]
+            return self.workspace.views(self.ahead)[held]
+        return self.workspace.views(self.w)[held]
 
     def sink(self, name: str) -> Sink:
-        held = self.room.layout.aliases.get(name, name)
-        out, fold = self.room.views(self.g)[held], self.fold
+        held = self.workspace.layout.aliases.get(name, name)
+        out, fold = self.workspace.views(self.g)[held], self.fold
         alpha: Coefficient = 1.0 if fold is None else fold.alpha
         if held in self.written:  # a tied weight: its second layer adds to the first
             return Sink(out, alpha, 1.0, out)
         self.written.add(held)
         if fold is None:
             return Sink(out)
-        return Sink(out, alpha, fold.beta, self.room.views(fold.base)[held])
+        return Sink(out, alpha, fold.beta, self.workspace.views(fold.base)[held])
 
     def squares(self, v: int) -> Tensor | None:
-        return None if self.noted is None else self.noted.of(v, self.clients)
+        return None if self.grad_norms is None else self.grad_norms.of(v, self.clients)
 
     def waiting(self, v: int) -> Waiting | None:
         return None if self.clip is None else self.clip.waiting(v, self.clients)
 
     def needs(self, v: int) -> bool:
-        return v in self.room.learning
+        return v in self.workspace.learning
 
     def own_gradient(self, v: int) -> Tensor:
         """The gradient buffer of v, about to be written whole."""
-        self.collected.add(self.room.program.root(v))
+        self.collected.add(self.workspace.program.root(v))
         return self.gradient(v)
 
     def gradient(self, v: int) -> Tensor:
-        root = self.room.program.root(v)
+        root = self.workspace.program.root(v)
         root = self.passed.get(root, root)
         twins = self._twins.gradients if self._twins else {}
-        held = twins.get(root, self.room.gradients[root])[: self.clients]
-        return held.view(*self.x.shape[:2], *self.room.program.shapes[v])
+        held = twins.get(root, self.workspace.gradients[root])[: self.clients]
+        return held.view(*self.x.shape[:2], *self.workspace.program.shapes[v])
 
     def collect(self, v: int) -> Tensor | None:
-        root = self.room.program.root(v)
+        root = self.workspace.program.root(v)
         if not self.needs(v):
             return None
         if root in self.passed:
@@ -149,12 +149,12 @@ class Passage:
         if root not in self.collected:
             return self.own_gradient(v)
         total = self.gradient(v)
-        part = self.room.spare[: self.clients, : total[0].numel()].view(total.shape)
+        part = self.workspace.spare[: self.clients, : total[0].numel()].view(total.shape)
         self.pending.append((v, total, part))
         return part
 
     def pass_on(self, y: int, v: int) -> None:
-        program, dy = self.room.program, self.gradient(y)
+        program, dy = self.workspace.program, self.gradient(y)
         root, source = program.root(v), program.root(y)
         if not self.needs(v):
             return
@@ -163,7 +163,7 @@ class Passage:
             self.passed.pop(root, None)
             self.pending.append((v, former, dy))
             self.settle()
-        elif self.room.sources[root].overwrites:
+        elif self.workspace.sources[root].overwrites:
             flat, dx = dy.flatten(1), self.own_gradient(v)
             kernels.mix(flat, flat, b=0.0, out=dx.flatten(1), backend=self.backend)
         else:

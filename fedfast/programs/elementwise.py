@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .. import kernels
-from .records import Record, Tape
+from .records import ExecutionContext, Record
 
 
 @dataclass(frozen=True)
@@ -17,19 +17,19 @@ class Activation(Record):
     kind: str
     slope: float = 0.01
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """`y = act(x)`."""
-        x, y = tape.value(self.inputs[0]), tape.value(self.output)
-        kernels.activation(x, self.kind, slope=self.slope, out=y, backend=tape.backend)
+        x, y = context.value(self.inputs[0]), context.value(self.output)
+        kernels.activation(x, self.kind, slope=self.slope, out=y, backend=context.backend)
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """`dx = dy act'(x)`."""
-        dx = tape.collect(self.inputs[0])
+        dx = context.collect(self.inputs[0])
         if dx is not None:
-            x, y = tape.value(self.inputs[0]), tape.value(self.output)
-            dy = tape.gradient(self.output)
+            x, y = context.value(self.inputs[0]), context.value(self.output)
+            dy = context.gradient(self.output)
             kernels.activation_backward(
-                x, y, dy, self.kind, slope=self.slope, dx=dx, backend=tape.backend
+                x, y, dy, self.kind, slope=self.slope, dx=dx, backend=context.backend
             )
 
 
@@ -37,15 +37,15 @@ class Activation(Record):
 class Add(Record):
     """Residual addition of two values of one shape."""
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """`y = a + b`."""
-        a, b = (tape.value(v).flatten(1) for v in self.inputs)
-        kernels.mix(a, b, out=tape.value(self.output).flatten(1), backend=tape.backend)
+        a, b = (context.value(v).flatten(1) for v in self.inputs)
+        kernels.mix(a, b, out=context.value(self.output).flatten(1), backend=context.backend)
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """`da = db = dy`."""
         for v in self.inputs:
-            tape.pass_on(self.output, v)
+            context.pass_on(self.output, v)
 
 
 @dataclass(frozen=True)
@@ -65,34 +65,34 @@ class Dropout(Record):
         """Never: every step has numbers of its own."""
         return False
 
-    def _drop(self, tape: Tape, x: Tensor, out: Tensor) -> None:
+    def _drop(self, context: ExecutionContext, x: Tensor, out: Tensor) -> None:
         kernels.dropout(
-            x, self.p, tape.seeds, self.layer, span=self.span, out=out, backend=tape.backend
+            x, self.p, context.seeds, self.layer, span=self.span, out=out, backend=context.backend
         )
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """`y = x * mask / (1 - p)`."""
-        self._drop(tape, tape.value(self.inputs[0]), tape.value(self.output))
+        self._drop(context, context.value(self.inputs[0]), context.value(self.output))
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """The same mask, made anew."""
-        dx = tape.collect(self.inputs[0])
+        dx = context.collect(self.inputs[0])
         if dx is not None:
-            self._drop(tape, tape.gradient(self.output), dx)
+            self._drop(context, context.gradient(self.output), dx)
 
 
 @dataclass(frozen=True)
 class LogSoftmax(Record):
     """Log-probabilities over the last dimension."""
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """`y = x - log sum exp(x)`."""
-        x, y = tape.value(self.inputs[0]), tape.value(self.output)
-        kernels.log_softmax(x, out=y, backend=tape.backend)
+        x, y = context.value(self.inputs[0]), context.value(self.output)
+        kernels.log_softmax(x, out=y, backend=context.backend)
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """`dx = dy - exp(y) sum dy`."""
-        dx = tape.collect(self.inputs[0])
+        dx = context.collect(self.inputs[0])
         if dx is not None:
-            y, dy = tape.value(self.output), tape.gradient(self.output)
-            kernels.log_softmax_backward(y, dy, dx=dx, backend=tape.backend)
+            y, dy = context.value(self.output), context.gradient(self.output)
+            kernels.log_softmax_backward(y, dy, dx=dx, backend=context.backend)

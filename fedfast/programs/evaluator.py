@@ -1,8 +1,8 @@
 """Evaluation by a layer program: forward passes alone, a slice of the samples per "client".
 
-It takes the place of `GenericPath.evaluate` and `predict`. Slices of one width lie side by side as
-clients of a chunk do, all under one row of weights, so that threads and caches serve them as they
-serve clients in training.
+It takes the place of `ModuleExecutor.evaluate` and `predict`. Slices of one width lie side by side
+as clients of a chunk do, all under one row of weights, so that threads and caches serve them as
+they serve clients in training.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..kernels.registry import choose
 from ..layout import FlatLayout
 from ..metrics import MULTICLASS, Metric
 from ..network import Loss, assess, total
-from .buffer_spec import Extent
-from .context import Passage
+from .buffer_spec import BufferSpec
+from .context import BatchContext
 from .elementwise import Dropout
-from .plans import Planner
+from .plans import PlanCache
 from .trace import Program, trace
-from .workspace import Room, places, sizes
+from .workspace import Workspace, places, sizes
 
 SLICES, WIDTH = 8, 64
 ROOM = 32 << 20  # numbers, at most, that all slices together may take
@@ -41,7 +41,7 @@ def width_of(sample: int, widest: int = WIDTH) -> int:
     return max(1, min(widest, ROOM // (SLICES * sample)))
 
 
-def judge_bytes(program: Program, layout: FlatLayout, samples: int) -> int:
+def evaluator_bytes(program: Program, layout: FlatLayout, samples: int) -> int:
     """Bytes that evaluation on so many samples touches, and its row of weights."""
     sample = elements_per_sample(program)
     width = width_of(sample)
@@ -49,7 +49,7 @@ def judge_bytes(program: Program, layout: FlatLayout, samples: int) -> int:
     return layout.dtype.itemsize * (slices * width * sample + layout.stride)
 
 
-class ProgramJudge:
+class ProgramEvaluator:
     """Judges models of one program.
 
     x  `[>= 1, ...]` samples: what inputs are like
@@ -69,7 +69,7 @@ class ProgramJudge:
         self.backend, self._like = backend, x
         sample = elements_per_sample(program)
         self.width = width_of(sample, width)
-        self._planner = Planner(self.width * (layout.trained // 8 + sample))
+        self._planner = PlanCache(self.width * (layout.trained // 8 + sample))
         plain = not layout.aliases and not program.reuses
         self._plannable = plain and all(record.repeats for record in program.records)
 
@@ -127,14 +127,16 @@ class ProgramJudge:
     def _run(self, slices: int) -> None:
         """Whatever lies beyond the last sample is computed too, and read by nobody."""
         w, x = self._row.expand(slices, -1), self._x[:slices]
-        tape = Passage(self._room, self.backend, "fp32", w, w, w, x, self._count, True, None)
+        context = BatchContext(
+            self._room, self.backend, "fp32", w, w, w, x, self._count, True, None
+        )
         for record in self.program.records:
-            record.forward(tape)
+            record.forward(context)
 
     @cached_property
-    def _room(self) -> Room:
-        extent = Extent(SLICES, self.width, self._like.device)
-        return Room(self.program, self.layout, extent, learns=False)
+    def _room(self) -> Workspace:
+        spec = BufferSpec(SLICES, self.width, self._like.device)
+        return Workspace(self.program, self.layout, spec, learns=False)
 
     @cached_property
     def _row(self) -> Tensor:
@@ -155,14 +157,14 @@ class ProgramJudge:
         return held.flatten(2).flatten(0, 1)
 
 
-def judge_for(
+def evaluator_for(
     module: nn.Module,
     layout: FlatLayout,
     loss: Loss,
     x: Tensor,
     backend: str,
     metric: Metric = MULTICLASS,
-) -> ProgramJudge | None:
+) -> ProgramEvaluator | None:
     """A judge of what `module` computes in evaluation mode; None where that is no program.
 
     x  `[2, ...]` samples
@@ -175,4 +177,4 @@ def judge_for(
         return None
     if any(isinstance(record, Dropout) for record in program.records):
         return None  # it draws in evaluation too
-    return ProgramJudge(program, layout, loss, x, backend, metric)
+    return ProgramEvaluator(program, layout, loss, x, backend, metric)

@@ -1,8 +1,8 @@
-"""The program path: K clients' gradients layer by layer, through fused operations.
+"""Runs a layer program: K clients' gradients layer by layer, through fused operations.
 
-It takes the place of `GenericPath.gradients`. Its buffers (`room.py`) are made once; a step makes
-none. Every operation works on whole clients with a fixed batch width, so a client's bits do not
-depend on its company.
+It takes the place of `ModuleExecutor.gradients`. Its buffers (`workspace.py`) are made once; a step
+makes none. Every operation works on whole clients with a fixed batch width, so a client's bits do
+not depend on its company.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ..input_pipeline import View
 from ..kernels.registry import choose
 from ..layout import FlatLayout
 from ..module_executor import Minibatch, Seeds
-from .buffer_spec import Extent
-from .clip import Bound
+from .buffer_spec import BufferSpec
+from .clip import ClipBound
 from .context import Fold
 from .elementwise import Dropout
-from .grad_norms import Noted
-from .plans import Planner, Work, place
-from .step_executor import Passes, Sharp
+from .grad_norms import GradNorms
+from .plans import ChunkBuffers, PlanCache, place
+from .step_executor import SamStep, StepExecutor
 from .trace import Program
-from .workspace import Held, elements
+from .workspace import BatchBuffers, elements
 
 
-class ProgramPath:
+class ProgramExecutor:
     """Runs a `Program` for up to `clients` clients with batches of `width` samples."""
 
     def __init__(
@@ -42,8 +42,8 @@ class ProgramPath:
         precision: str = "fp32",
     ) -> None:
         self.program, self.layout, self.backend = program, layout, backend
-        self._batch: Held | None = None
-        self._work: Work | None = None
+        self._batch: BatchBuffers | None = None
+        self._work: ChunkBuffers | None = None
         self.random = any(isinstance(record, Dropout) for record in program.records)
         self._losses = torch.zeros(clients, dtype=layout.dtype, device=device)
         # Weights that several layers share, and random numbers, are not a plan's business.
@@ -52,12 +52,12 @@ class ProgramPath:
         voice = choose(backend, torch.empty(0, dtype=layout.dtype, device=device))
         self.plannable = plain and voice == "native"
         notes = voice == "triton" and not layout.aliases and not program.reuses
-        extent = Extent(clients, width, device)
-        self._passes = Passes(program, layout, extent, backend, precision, notes)
+        spec = BufferSpec(clients, width, device)
+        self._passes = StepExecutor(program, layout, spec, backend, precision, notes)
         # A clip rides on folded steps where no squares are noted and a norm takes a pass.
         self.clips = voice != "triton"
         activations = elements(program, program.values)
-        self._planner = Planner(width * (layout.trained // 8 + activations))
+        self._planner = PlanCache(width * (layout.trained // 8 + activations))
 
     def batch(
         self, view: View, y: Tensor, rows: Tensor, count: Tensor, seeds: Seeds | None
@@ -65,7 +65,7 @@ class ProgramPath:
         """The samples `rows` [K, B] of a bank, in this path's own buffer until the next batch."""
         clients = rows.shape[0]
         if self._batch is None or self._batch.x.shape[0] < clients:
-            self._batch = Held.of(view, y, rows)
+            self._batch = BatchBuffers.of(view, y, rows)
         kept = self._batch.first(clients)
         view.take(rows, kept.x)
         kernels.gather(y, rows, out=kept.y, backend=self.backend)
@@ -80,9 +80,9 @@ class ProgramPath:
         losses: Tensor,
         keep_carried: bool,
         fold: Fold | None = None,
-        noted: Noted | None = None,
+        grad_norms: GradNorms | None = None,
     ) -> None:
-        """Write each client's mini-batch gradient and loss; see `GenericPath.gradients`.
+        """Write each client's mini-batch gradient and loss; see `ModuleExecutor.gradients`.
 
         The batch is taken in its full width; what lies beyond a client's count adds nothing.
         fold   if given, `g` receives the weights after an SGD step instead of the gradient
@@ -93,19 +93,19 @@ class ProgramPath:
         self._do(
             _key(where, fold),
             w.shape[0],
-            lambda: self._passes.once(banks, batch, keep_carried, fold, noted),
+            lambda: self._passes.once(banks, batch, keep_carried, fold, grad_norms),
         )
 
-    def sharp_gradients(
+    def sam_gradients(
         self,
         w: Tensor,
         carried: Tensor,
         batch: Minibatch,
         out: Tensor,
         losses: Tensor,
-        sharp: Sharp,
+        sharp: SamStep,
         fold: Fold | None = None,
-        noted: Noted | None = None,
+        grad_norms: GradNorms | None = None,
     ) -> None:
         """Both passes of SAM: each client's gradient at `w + rho g / (|g| + eps)` into `out`.
 
@@ -119,10 +119,10 @@ class ProgramPath:
         self._do(
             _key(where, fold),
             w.shape[0],
-            lambda: self._passes.twice(banks, batch, sharp, fold, noted),
+            lambda: self._passes.twice(banks, batch, sharp, fold, grad_norms),
         )
 
-    def look(
+    def first_pass(
         self, w: Tensor, carried: Tensor, batch: Minibatch, g: Tensor, losses: Tensor
     ) -> Tensor:
         """The gradient at w, for `leap`; returns |g| [K] float64. losses: those at w.
@@ -131,10 +131,10 @@ class ProgramPath:
         """
         banks, clients = (w, carried, g, losses), w.shape[0]
         where = "look", *place(*banks, *_tensors(batch))
-        self._do(where, clients, lambda: self._passes.look(banks, batch))
+        self._do(where, clients, lambda: self._passes.first_pass(banks, batch))
         return self._passes.squares(clients).sqrt()
 
-    def leap(
+    def second_pass(
         self,
         w: Tensor,
         carried: Tensor,
@@ -144,7 +144,7 @@ class ProgramPath:
         g: Tensor,
         ahead: Tensor,
         fold: Fold | None = None,
-        noted: Noted | None = None,
+        grad_norms: GradNorms | None = None,
     ) -> None:
         """Each client's gradient at `w + s_l g_l`, tensor by tensor, into `out`; after `look`.
 
@@ -160,7 +160,7 @@ class ProgramPath:
         self._do(
             _key(where, fold),
             clients,
-            lambda: self._passes.leap(banks, batch, fold, noted),
+            lambda: self._passes.second_pass(banks, batch, fold, grad_norms),
         )
 
     def descend(
@@ -172,8 +172,8 @@ class ProgramPath:
         count: Tensor,
         alpha: float,
         beta: float,
-        sharp: Sharp | None,
-        bound: Bound | None = None,
+        sharp: SamStep | None,
+        bound: ClipBound | None = None,
     ) -> Tensor:
         """All local steps `w <- beta w + alpha g` of K clients, the first from `source`.
 
@@ -188,7 +188,7 @@ class ProgramPath:
         Raises IndexError for rows or labels out of range.
         """
         if self._work is None or not self._work.holds(rows):
-            self._work = Work(*samples, rows)
+            self._work = ChunkBuffers(*samples, rows)
         work, clients, trained = self._work, rows.shape[0], self.layout.trained
         work.write(rows, count)
         steps = count.ne(0).sum(dim=1, dtype=torch.int32)
@@ -204,9 +204,9 @@ class ProgramPath:
         source: Tensor,
         w: Tensor,
         samples: tuple[View, Tensor],
-        work: Work,
+        work: ChunkBuffers,
         fold: Fold,
-        sharp: Sharp | None,
+        sharp: SamStep | None,
     ) -> kernels.Plan:
         """One step from `source` to w."""
         clients, trained = w.shape[0], self.layout.trained
@@ -234,9 +234,9 @@ class ProgramPath:
         else:
             body()
 
-    def noted(self) -> Noted | None:
+    def grad_norms(self) -> GradNorms | None:
         """Room for the squares of all gradients; None in voices where they take a pass."""
-        return self._passes.noted()
+        return self._passes.grad_norms()
 
 
 def _tensors(batch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:

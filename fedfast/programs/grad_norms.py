@@ -15,14 +15,14 @@ from torch import Tensor
 from .. import kernels
 from ..kernels import Segments
 from ..layout import FlatLayout
-from .buffer_spec import Extent
-from .products import Weighted
+from .buffer_spec import BufferSpec
+from .products import ProductLayer
 from .trace import Program
 
 Spans = list[tuple[int, int]]
 
 
-class Noted:
+class GradNorms:
     """`squares` [K, n] float64: what their sum over n is the norm of.
 
     A column for each layer that is a product, then one for each span of other parameters.
@@ -32,19 +32,19 @@ class Noted:
         self,
         program: Program,
         layout: FlatLayout,
-        extent: Extent,
+        spec: BufferSpec,
         held: Set[str] = frozenset(),
     ) -> None:
         """held: parameters that do not count here."""
-        products = [r for r in program.records if isinstance(r, Weighted)]
+        products = [r for r in program.records if isinstance(r, ProductLayer)]
         layers = [r for r in products if held.isdisjoint(r.parameters)]
         self.columns = {record.output: i for i, record in enumerate(layers)}
         own = {name for record in layers for name in record.parameters}
-        self.segments = segments_of(others := spans(layout, own | held), extent.device)
+        self.segments = segments_of(others := spans(layout, own | held), spec.device)
         self.trained = layout.trained
 
         def zeros(*shape: int) -> Tensor:
-            return extent.zeros(*shape, dtype=torch.float64)
+            return spec.zeros(*shape, dtype=torch.float64)
 
         self.squares = zeros(len(layers) + len(others))
         self.sums = zeros(len(others), len(kernels.Column))

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import kernels
-from .records import Record, Tape, sink_arguments
+from .records import ExecutionContext, Record, sink_arguments
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,20 @@ class Norm(Record):
         """Weight and bias, if it has them."""
         return tuple(name for name in (self.weight, self.bias) if name is not None)
 
-    def _affine(self, tape: Tape) -> tuple[Tensor | None, Tensor | None]:
+    def _affine(self, context: ExecutionContext) -> tuple[Tensor | None, Tensor | None]:
         weight, bias = (
-            None if name is None else tape.parameter(name) for name in (self.weight, self.bias)
+            None if name is None else context.parameter(name) for name in (self.weight, self.bias)
         )
         return weight, bias
 
-    def _statistics(self, tape: Tape, shape: tuple[int, ...]) -> dict[str, Any]:
-        dtype = tape.value(self.inputs[0]).dtype
-        return {part: tape.saved(f"{self.name}.{part}", shape, dtype) for part in ("mean", "rstd")}
+    def _statistics(self, context: ExecutionContext, shape: tuple[int, ...]) -> dict[str, Any]:
+        dtype = context.value(self.inputs[0]).dtype
+        return {
+            part: context.saved(f"{self.name}.{part}", shape, dtype) for part in ("mean", "rstd")
+        }
 
-    def _sinks(self, tape: Tape) -> dict[str, Any]:
-        return sink_arguments(tape, weight=self.weight, bias=self.bias)
+    def _sinks(self, context: ExecutionContext) -> dict[str, Any]:
+        return sink_arguments(context, weight=self.weight, bias=self.bias)
 
 
 @dataclass(frozen=True)
@@ -47,22 +49,29 @@ class GroupNorm(Norm):
     def _shape(self, x: Tensor) -> tuple[int, ...]:
         return (*x.shape[:2], self.groups)
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """Keeps mean and 1 / standard deviation."""
-        x, y = tape.value(self.inputs[0]), tape.value(self.output)
-        kept = self._statistics(tape, self._shape(x))
-        affine = self._affine(tape)
+        x, y = context.value(self.inputs[0]), context.value(self.output)
+        kept = self._statistics(context, self._shape(x))
+        affine = self._affine(context)
         kernels.group_norm(
-            x, self.groups, *affine, eps=self.eps, out=y, backend=tape.backend, **kept
+            x, self.groups, *affine, eps=self.eps, out=y, backend=context.backend, **kept
         )
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """dx, then the affine part."""
-        x, dy = tape.value(self.inputs[0]), tape.gradient(self.output)
-        kept, weight = self._statistics(tape, self._shape(x)), self._affine(tape)[0]
-        dx = tape.collect(self.inputs[0])
+        x, dy = context.value(self.inputs[0]), context.gradient(self.output)
+        kept, weight = self._statistics(context, self._shape(x)), self._affine(context)[0]
+        dx = context.collect(self.inputs[0])
         kernels.group_norm_backward(
-            x, self.groups, weight, dy, dx=dx, backend=tape.backend, **kept, **self._sinks(tape)
+            x,
+            self.groups,
+            weight,
+            dy,
+            dx=dx,
+            backend=context.backend,
+            **kept,
+            **self._sinks(context),
         )
 
 
@@ -78,21 +87,28 @@ class LayerNorm(Norm):
             rows //= side
         return (x.shape[0], rows)
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """Keeps mean and 1 / standard deviation."""
-        x, y = tape.value(self.inputs[0]), tape.value(self.output)
-        kept, affine = self._statistics(tape, self._rows(x)), self._affine(tape)
+        x, y = context.value(self.inputs[0]), context.value(self.output)
+        kept, affine = self._statistics(context, self._rows(x)), self._affine(context)
         kernels.layer_norm(
-            x, self.shape, *affine, eps=self.eps, out=y, backend=tape.backend, **kept
+            x, self.shape, *affine, eps=self.eps, out=y, backend=context.backend, **kept
         )
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """dx, then the affine part."""
-        x, dy = tape.value(self.inputs[0]), tape.gradient(self.output)
-        kept, weight = self._statistics(tape, self._rows(x)), self._affine(tape)[0]
-        dx = tape.collect(self.inputs[0])
+        x, dy = context.value(self.inputs[0]), context.gradient(self.output)
+        kept, weight = self._statistics(context, self._rows(x)), self._affine(context)[0]
+        dx = context.collect(self.inputs[0])
         kernels.layer_norm_backward(
-            x, self.shape, weight, dy, dx=dx, backend=tape.backend, **kept, **self._sinks(tape)
+            x,
+            self.shape,
+            weight,
+            dy,
+            dx=dx,
+            backend=context.backend,
+            **kept,
+            **self._sinks(context),
         )
 
 
@@ -115,36 +131,36 @@ class BatchNorm(Norm):
             return ""
         return self.running[0].removesuffix("running_mean") + "num_batches_tracked"
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """Only a client's real samples enter its statistics."""
-        x, y = tape.value(self.inputs[0]), tape.value(self.output)
-        kept = self._statistics(tape, (x.shape[0], x.shape[2]))
-        mean, var = (None, None) if self.running is None else map(tape.buffer, self.running)
+        x, y = context.value(self.inputs[0]), context.value(self.output)
+        kept = self._statistics(context, (x.shape[0], x.shape[2]))
+        mean, var = (None, None) if self.running is None else map(context.buffer, self.running)
         kernels.batch_norm(
             x,
-            *self._affine(tape),
+            *self._affine(context),
             running_mean=mean,
             running_var=var,
-            count=tape.count,
+            count=context.count,
             momentum=self.momentum,
             eps=self.eps,
             out=y,
-            backend=tape.backend,
+            backend=context.backend,
             **kept,
         )
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """dx, then the affine part."""
-        x, dy = tape.value(self.inputs[0]), tape.gradient(self.output)
-        kept = self._statistics(tape, (x.shape[0], x.shape[2]))
-        dx = tape.collect(self.inputs[0])
+        x, dy = context.value(self.inputs[0]), context.gradient(self.output)
+        kept = self._statistics(context, (x.shape[0], x.shape[2]))
+        dx = context.collect(self.inputs[0])
         kernels.batch_norm_backward(
             x,
-            self._affine(tape)[0],
+            self._affine(context)[0],
             dy,
-            count=tape.count,
+            count=context.count,
             dx=dx,
-            backend=tape.backend,
+            backend=context.backend,
             **kept,
-            **self._sinks(tape),
+            **self._sinks(context),
         )

@@ -20,19 +20,19 @@ KEPT = 16
 
 
 @dataclass(frozen=True)
-class Noted:
+class RecordedPlan:
     """A plan and the number of clients it was noted for: it serves fewer as well."""
 
     plan: Plan
     clients: int
 
 
-class Planner:
+class PlanCache:
     """Keeps the plans of one path; `work` is what a client's step takes, in numbers."""
 
     def __init__(self, work: int) -> None:
         self.work = work
-        self._plans: dict[Hashable, Noted] = {}
+        self._plans: dict[Hashable, RecordedPlan] = {}
 
     def plan(self, key: Hashable, clients: int, body: Callable[[], None]) -> Plan:
         """The plan of `body`, whose operations are noted unless they were before."""
@@ -42,11 +42,11 @@ class Planner:
                 body()
             if len(self._plans) >= KEPT:
                 del self._plans[next(iter(self._plans))]
-            noted = self._plans[key] = Noted(plan, clients)
+            noted = self._plans[key] = RecordedPlan(plan, clients)
         return noted.plan
 
 
-class Work:
+class ChunkBuffers:
     """Where a chunk's batches lie while plans run: all of them, and those of the step at hand.
 
     rows [K, T, B], count [K, T]; x [K, B, ...], y [K, B], rows_now, count_now [K] of one step;

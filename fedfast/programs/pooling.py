@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from .records import Record, Tape
+from .records import ExecutionContext, Record
 
 
 @dataclass(frozen=True)
@@ -35,34 +35,34 @@ class Pool(Record):
     def _shape(self) -> dict[str, Any]:
         return dict(kernel=self.kernel, stride=self.stride, padding=self.padding)
 
-    def _argmax(self, tape: Tape, y: Tensor) -> Tensor | None:
-        return tape.saved(self.name, y.shape, torch.int32) if self.kind == "max" else None
+    def _argmax(self, context: ExecutionContext, y: Tensor) -> Tensor | None:
+        return context.saved(self.name, y.shape, torch.int32) if self.kind == "max" else None
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """Window by window; max pooling remembers where."""
-        x, y = tape.value(self.inputs[0]), tape.value(self.output)
+        x, y = context.value(self.inputs[0]), context.value(self.output)
         kernels.pool(
             x,
             self.kind,
             out=y,
-            argmax=self._argmax(tape, y),
+            argmax=self._argmax(context, y),
             count_include_pad=self.count_include_pad,
-            backend=tape.backend,
+            backend=context.backend,
             **self._shape(),
         )
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """To the largest element, or spread over the window."""
-        dx = tape.collect(self.inputs[0])
+        dx = context.collect(self.inputs[0])
         if dx is not None:
-            dy = tape.gradient(self.output)
+            dy = context.gradient(self.output)
             kernels.pool_backward(
                 dy,
                 self.kind,
                 dx=dx,
-                argmax=self._argmax(tape, dy),
+                argmax=self._argmax(context, dy),
                 count_include_pad=self.count_include_pad,
-                backend=tape.backend,
+                backend=context.backend,
                 **self._shape(),
             )
 
@@ -76,14 +76,14 @@ class AdaptivePool(Record):
     def _planes(self, t: Tensor) -> Tensor:
         return t.view(*t.shape[:3], *self.size)
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """Window by window."""
-        x, y = tape.value(self.inputs[0]), self._planes(tape.value(self.output))
-        kernels.adaptive_avg(x, self.size, out=y, backend=tape.backend)
+        x, y = context.value(self.inputs[0]), self._planes(context.value(self.output))
+        kernels.adaptive_avg(x, self.size, out=y, backend=context.backend)
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """Spread over the windows."""
-        dx = tape.collect(self.inputs[0])
+        dx = context.collect(self.inputs[0])
         if dx is not None:
-            dy = self._planes(tape.gradient(self.output))
-            kernels.adaptive_avg_backward(dy, dx=dx, backend=tape.backend)
+            dy = self._planes(context.gradient(self.output))
+            kernels.adaptive_avg_backward(dy, dx=dx, backend=context.backend)

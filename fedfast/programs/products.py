@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from .records import Record, Tape, sink_arguments
+from .records import ExecutionContext, Record, sink_arguments
 
 
 @dataclass(frozen=True)
-class Weighted(Record):
+class ProductLayer(Record):
     """A layer with a weight, perhaps a bias, perhaps an activation fused behind it."""
 
     weight: str
@@ -32,20 +32,20 @@ class Weighted(Record):
         """The gradient before its activation replaces the one behind it."""
         return self.activation is not None
 
-    def _tensors(self, tape: Tape) -> tuple[Tensor, Tensor, Tensor | None]:
-        bias = None if self.bias is None else tape.parameter(self.bias)
-        return tape.value(self.inputs[0]), tape.parameter(self.weight), bias
+    def _tensors(self, context: ExecutionContext) -> tuple[Tensor, Tensor, Tensor | None]:
+        bias = None if self.bias is None else context.parameter(self.bias)
+        return context.value(self.inputs[0]), context.parameter(self.weight), bias
 
-    def _how(self, tape: Tape) -> dict[str, Any]:
-        return dict(backend=tape.backend, precision=tape.precision)
+    def _how(self, context: ExecutionContext) -> dict[str, Any]:
+        return dict(backend=context.backend, precision=context.precision)
 
-    def _sinks(self, tape: Tape) -> dict[str, Any]:
-        sinks = sink_arguments(tape, weight=self.weight, bias=self.bias)
-        return sinks | dict(squares=tape.squares(self.output))
+    def _sinks(self, context: ExecutionContext) -> dict[str, Any]:
+        sinks = sink_arguments(context, weight=self.weight, bias=self.bias)
+        return sinks | dict(squares=context.squares(self.output))
 
 
 @dataclass(frozen=True)
-class Linear(Weighted):
+class Linear(ProductLayer):
     """`y = act(x W^T + b)`."""
 
     @property
@@ -53,38 +53,38 @@ class Linear(Weighted):
         """So that SAM finds a factor where it left it, no other value shares the memory."""
         return True
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """Fused with bias and activation."""
-        x, weight, bias = self._tensors(tape)
-        out = tape.value(self.output)
-        kernels.linear(x, weight, bias, activation=self.activation, out=out, **self._how(tape))
+        x, weight, bias = self._tensors(context)
+        out = context.value(self.output)
+        kernels.linear(x, weight, bias, activation=self.activation, out=out, **self._how(context))
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """dx = dy W, dW = dy^T x, db = sum dy."""
-        self.descend(tape)
+        self.descend(context)
 
-    def descend(self, tape: Tape) -> Tensor | None:
+    def descend(self, context: ExecutionContext) -> Tensor | None:
         """`backward`; returns dx, if anybody needs it. A weight gradient that waits is measured."""
-        x, weight, bias = self._tensors(tape)
-        out, d = tape.value(self.output), tape.gradient(self.output)
-        dx, waiting = tape.collect(self.inputs[0]), tape.waiting(self.output)
-        how = self._how(tape) | dict(activation=self.activation, dx=dx)
-        sinks = self._sinks(tape) if waiting is None else {}
+        x, weight, bias = self._tensors(context)
+        out, d = context.value(self.output), context.gradient(self.output)
+        dx, waiting = context.collect(self.inputs[0]), context.waiting(self.output)
+        how = self._how(context) | dict(activation=self.activation, dx=dx)
+        sinks = self._sinks(context) if waiting is None else {}
         kernels.linear_backward(x, weight, out, d, **how, **sinks)
         if waiting is not None:
             to: dict[str, Any] = dict(gram=waiting.gram, squares=waiting.squares)
-            kernels.ghost(x, d, ones=float(bias is not None), backend=tape.backend, **to)
+            kernels.ghost(x, d, ones=float(bias is not None), backend=context.backend, **to)
         return dx
 
-    def update(self, tape: Tape) -> None:
+    def update(self, context: ExecutionContext) -> None:
         """The weight gradient that has waited; `descend` has left the activation's behind d."""
-        x, weight, _ = self._tensors(tape)
-        out, d = tape.value(self.output), tape.gradient(self.output)
-        kernels.linear_backward(x, weight, out, d, **self._how(tape), **self._sinks(tape))
+        x, weight, _ = self._tensors(context)
+        out, d = context.value(self.output), context.gradient(self.output)
+        kernels.linear_backward(x, weight, out, d, **self._how(context), **self._sinks(context))
 
 
 @dataclass(frozen=True)
-class Conv(Weighted):
+class Conv(ProductLayer):
     """Two-dimensional convolution with any stride, padding, dilation and groups."""
 
     stride: tuple[int, int]
@@ -101,24 +101,24 @@ class Conv(Weighted):
             activation=self.activation,
         )
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """Fused with bias and activation."""
-        x, weight, bias = self._tensors(tape)
-        out = tape.value(self.output)
-        kernels.conv(x, weight, bias, out=out, **self._how(tape), **self._shape())
+        x, weight, bias = self._tensors(context)
+        out = context.value(self.output)
+        kernels.conv(x, weight, bias, out=out, **self._how(context), **self._shape())
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """Data gradient, then weight gradient."""
-        x, weight, _ = self._tensors(tape)
+        x, weight, _ = self._tensors(context)
         kernels.conv_backward(
             x,
             weight,
-            tape.value(self.output),
-            tape.gradient(self.output),
-            dx=tape.collect(self.inputs[0]),
-            **self._how(tape),
+            context.value(self.output),
+            context.gradient(self.output),
+            dx=context.collect(self.inputs[0]),
+            **self._how(context),
             **self._shape(),
-            **self._sinks(tape),
+            **self._sinks(context),
         )
 
 
@@ -139,26 +139,26 @@ class ConvPool(Conv):
     def _shape(self) -> dict[str, Any]:
         return super()._shape() | dict(kernel=self.window)
 
-    def _tap(self, tape: Tape) -> Tensor:
-        return tape.saved(self.name, tape.value(self.output).shape, torch.uint8)
+    def _tap(self, context: ExecutionContext) -> Tensor:
+        return context.saved(self.name, context.value(self.output).shape, torch.uint8)
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """Writes the maxima, and which of its window's elements each of them is."""
-        x, weight, bias = self._tensors(tape)
-        to: dict[str, Any] = dict(out=tape.value(self.output), tap=self._tap(tape))
-        kernels.conv_pool(x, weight, bias, **to, **self._how(tape), **self._shape())
+        x, weight, bias = self._tensors(context)
+        to: dict[str, Any] = dict(out=context.value(self.output), tap=self._tap(context))
+        kernels.conv_pool(x, weight, bias, **to, **self._how(context), **self._shape())
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """As `Conv`, from the maxima's gradients."""
-        x, weight, _ = self._tensors(tape)
+        x, weight, _ = self._tensors(context)
         kernels.conv_pool_backward(
             x,
             weight,
-            tape.value(self.output),
-            self._tap(tape),
-            tape.gradient(self.output),
-            dx=tape.collect(self.inputs[0]),
-            **self._how(tape),
+            context.value(self.output),
+            self._tap(context),
+            context.gradient(self.output),
+            dx=context.collect(self.inputs[0]),
+            **self._how(context),
             **self._shape(),
-            **self._sinks(tape),
+            **self._sinks(context),
         )

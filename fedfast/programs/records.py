@@ -1,8 +1,8 @@
 """Layer records: what one layer reads, what it writes, and its forward and backward operations.
 
-A record sees its tensors through a `Tape`: activations `[K, B, ...]` by value number, parameters
-and their destinations `[K, ...]` by name. Values are numbered in the order they are computed; 0 is
-the input. `gradient(v)` is what later layers have collected for value v.
+A record sees its tensors through an `ExecutionContext`: activations `[K, B, ...]` by value number,
+parameters and their destinations `[K, ...]` by name. Values are numbered in the order they are
+computed; 0 is the input. `gradient(v)` is what later layers have collected for value v.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Waiting:
     squares: Tensor  # [K] float64
 
 
-class Tape(Protocol):
-    """What a record may ask for while a batch runs; see `tape.Passage`."""
+class ExecutionContext(Protocol):
+    """What a record may ask for while a batch runs; see `tape.BatchContext`."""
 
     backend: str
     precision: str  # of products, see `kernels.linear`
@@ -116,21 +116,21 @@ class Record:
         """Elements of each sample that it saves from forward to backward, beside its value."""
         return 0
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """Write `tape.value(self.output)`."""
         raise NotImplementedError
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """From the gradient of the output: parameters' sinks, then the inputs' gradients."""
         raise NotImplementedError
 
 
-def sink_arguments(tape: Tape, **names: str | None) -> dict[str, Any]:
+def sink_arguments(context: ExecutionContext, **names: str | None) -> dict[str, Any]:
     """The arguments of a backward operation that say where parameters' gradients go.
 
     names  the operation's word for each parameter, and the parameter's name or None
     """
-    sinks = {part: None if name is None else tape.sink(name) for part, name in names.items()}
+    sinks = {part: None if name is None else context.sink(name) for part, name in names.items()}
     held = [sink for sink in sinks.values() if sink is not None]
     given = held[0] if held else Sink(torch.empty(0))
     if any(sink.beta is not given.beta for sink in held):
@@ -148,8 +148,8 @@ def sink_arguments(tape: Tape, **names: str | None) -> dict[str, Any]:
 class Reshape(Record):
     """The same memory under another shape: flatten, view, identity."""
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """Nothing: the output value is a view of the input value."""
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """Nothing: both gradients are one memory too."""

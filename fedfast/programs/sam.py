@@ -21,10 +21,10 @@ from torch import Tensor
 
 from .. import kernels
 from ..layout import FlatLayout
-from .buffer_spec import Extent
-from .grad_norms import Noted, segments_of, spans
+from .buffer_spec import BufferSpec
+from .grad_norms import GradNorms, segments_of, spans
 from .products import Linear
-from .records import Record, Tape
+from .records import ExecutionContext, Record
 from .trace import Program
 
 # Measured with `bench/bench_lowrank.py`, in multiply-adds of a large product: what one costs in a
@@ -57,7 +57,7 @@ class Factors:
     unit: Tensor | None
 
 
-class SharpTape(Tape):
+class SamContext(ExecutionContext):
     """A tape that also keeps factors."""
 
     def factors(self, record: Linear) -> Factors:
@@ -66,44 +66,44 @@ class SharpTape(Tape):
 
 
 @dataclass(frozen=True)
-class First(Linear):
+class FirstPass(Linear):
     """A dense layer in the first pass: factors and the norm instead of a gradient."""
 
-    def forward(self, tape: SharpTape) -> None:  # type: ignore[override]
+    def forward(self, context: SamContext) -> None:  # type: ignore[override]
         """As ever; a layer that reads the samples also keeps what comes before its activation."""
-        before = tape.factors(self).before
+        before = context.factors(self).before
         if before is None or self.activation is None:
-            return super().forward(tape)
-        x, weight, bias = self._tensors(tape)
-        kernels.linear(x, weight, bias, out=before, **self._how(tape))
-        out = tape.value(self.output)
-        kernels.activation(before, self.activation, out=out, backend=tape.backend)
+            return super().forward(context)
+        x, weight, bias = self._tensors(context)
+        kernels.linear(x, weight, bias, out=before, **self._how(context))
+        out = context.value(self.output)
+        kernels.activation(before, self.activation, out=out, backend=context.backend)
 
-    def backward(self, tape: SharpTape) -> None:  # type: ignore[override]
+    def backward(self, context: SamContext) -> None:  # type: ignore[override]
         """dx, and the norm of a gradient that nobody writes."""
-        x, weight, bias = self._tensors(tape)
-        out, d = tape.value(self.output), tape.gradient(self.output)
-        dx, kept = tape.collect(self.inputs[0]), tape.factors(self)
+        x, weight, bias = self._tensors(context)
+        out, d = context.value(self.output), context.gradient(self.output)
+        dx, kept = context.collect(self.inputs[0]), context.factors(self)
         kernels.linear_backward(
-            x, weight, out, d, activation=self.activation, dx=dx, **self._how(tape)
+            x, weight, out, d, activation=self.activation, dx=dx, **self._how(context)
         )
         to: dict[str, Tensor] = dict(gram=kept.gram, squares=kept.squares)
-        kernels.ghost(x, d, ones=kept.ones, backend=tape.backend, **to)
+        kernels.ghost(x, d, ones=kept.ones, backend=context.backend, **to)
         if kept.unit is not None and self.bias is not None and bias is not None:
-            column, db = bias[..., None], tape.sink(self.bias).out[..., None]
-            kernels.linear_backward(kept.unit, column, out, d, dweight=db, **self._how(tape))
+            column, db = bias[..., None], context.sink(self.bias).out[..., None]
+            kernels.linear_backward(kept.unit, column, out, d, dweight=db, **self._how(context))
 
 
 @dataclass(frozen=True)
-class Second(Linear):
+class SecondPass(Linear):
     """A dense layer in the second pass, at `W + s d^T x`."""
 
-    def forward(self, tape: SharpTape) -> None:  # type: ignore[override]
+    def forward(self, context: SamContext) -> None:  # type: ignore[override]
         """`act(x' W^T + b + s (x' x^T + 1) d)`; the product is known where x' is x."""
-        x, weight, bias = self._tensors(tape)
-        out, kept = tape.value(self.output), tape.factors(self)
+        x, weight, bias = self._tensors(context)
+        out, kept = context.value(self.output), context.factors(self)
         if kept.before is None:
-            kernels.linear(x, weight, bias, out=out, **self._how(tape))
+            kernels.linear(x, weight, bias, out=out, **self._how(context))
         kernels.lowrank(
             x,
             kept.x,
@@ -114,15 +114,15 @@ class Second(Linear):
             gram=None if kept.before is None else kept.gram,
             activation=self.activation,
             out=out,
-            backend=tape.backend,
+            backend=context.backend,
         )
 
-    def backward(self, tape: SharpTape) -> None:  # type: ignore[override]
+    def backward(self, context: SamContext) -> None:  # type: ignore[override]
         """`dx = d' W + s (d' d^T) x`; the gradient as ever."""
-        dx = self.descend(tape)
+        dx = self.descend(context)
         if dx is not None:
-            d, kept = tape.gradient(self.output), tape.factors(self)
-            kernels.lowrank(d, kept.d, kept.x, kept.scale, base=dx, out=dx, backend=tape.backend)
+            d, kept = context.gradient(self.output), context.factors(self)
+            kernels.lowrank(d, kept.d, kept.x, kept.scale, base=dx, out=dx, backend=context.backend)
 
 
 def is_thin(batch: int, inputs: int, outputs: int, samples: bool) -> bool:
@@ -139,14 +139,14 @@ def is_thin(batch: int, inputs: int, outputs: int, samples: bool) -> bool:
     return GRAM_COST * takes < saves
 
 
-class Ascent:
+class SamBuffers:
     """The buffers of both passes, and which layers are kept as factors."""
 
     def __init__(
         self,
         program: Program,
         layout: FlatLayout,
-        extent: Extent,
+        spec: BufferSpec,
         notes: bool = False,
         layered: bool = False,
     ) -> None:
@@ -155,21 +155,21 @@ class Ascent:
         layered  whether each tensor has a scale of its own
         """
         self.program, self.layout, self.layered = program, layout, layered
-        width = extent.width
+        width = spec.width
         # Layers that share a weight add their gradients up: no one layer's factors are its own.
         thin = [] if layout.aliases else thin_layers(program, width, layered)
         self.thin = {record.output: i for i, record in enumerate(thin)}
-        self.first = tuple(_replaced(r, First, self.thin) for r in program.records)
-        self.second = tuple(_replaced(r, Second, self.thin) for r in program.records)
+        self.first = tuple(_replaced(r, FirstPass, self.thin) for r in program.records)
+        self.second = tuple(_replaced(r, SecondPass, self.thin) for r in program.records)
         slots = [slot for slot in layout.slots if slot.trained]
         held = {name for r in thin for name in ((r.weight,) if layered else r.parameters)}
         self.moved = {slot.name for slot in slots} - held
         self.spans = spans(layout, held)
-        self.segments = segments_of(self.spans, extent.device)
-        self.noted = Noted(program, layout, extent, held) if notes else None
+        self.segments = segments_of(self.spans, spec.device)
+        self.grad_norms = GradNorms(program, layout, spec, held) if notes else None
 
         def buffer(*shape: int, dtype: torch.dtype = layout.dtype) -> Tensor:
-            return extent.zeros(*shape, dtype=dtype)
+            return spec.zeros(*shape, dtype=dtype)
 
         twins = _twins(program, thin)
         self.values = {v: buffer(width, *program.shapes[v]) for v in twins}
@@ -210,8 +210,8 @@ class Ascent:
         """Tensors `[K, n]` float64 whose sum over all n is |g|^2. g `[K, >= trained]`"""
         clients = g.shape[0]
         squares = [self.squares[:clients]]
-        if self.noted is not None:
-            squares.append(self.noted.gathered(g, backend))
+        if self.grad_norms is not None:
+            squares.append(self.grad_norms.gathered(g, backend))
         elif self.spans:
             sums = self.sums[:clients]
             kernels.stats(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .. import kernels
-from .records import Record, Tape, sink_arguments
+from .records import ExecutionContext, Record, sink_arguments
 
 
 class Layer(NamedTuple):
@@ -21,14 +21,14 @@ class Layer(NamedTuple):
     bias_ih: str | None
     bias_hh: str | None
 
-    def weights(self, tape: Tape) -> tuple[Tensor, Tensor]:
+    def weights(self, context: ExecutionContext) -> tuple[Tensor, Tensor]:
         """`[K, 4H, I]` and `[K, 4H, H]`."""
-        return tape.parameter(self.weight_ih), tape.parameter(self.weight_hh)
+        return context.parameter(self.weight_ih), context.parameter(self.weight_hh)
 
-    def biases(self, tape: Tape) -> dict[str, Tensor]:
+    def biases(self, context: ExecutionContext) -> dict[str, Tensor]:
         """`[K, 4H]` each, or nothing."""
         named = dict(bias_ih=self.bias_ih, bias_hh=self.bias_hh)
-        return {part: tape.parameter(name) for part, name in named.items() if name is not None}
+        return {part: context.parameter(name) for part, name in named.items() if name is not None}
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class Embedding(Record):
         """The table."""
         return (self.weight,)
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """`y = W[token]`."""
-        token, y = tape.value(self.inputs[0]), tape.value(self.output)
-        kernels.embedding(token, tape.parameter(self.weight), out=y, backend=tape.backend)
+        token, y = context.value(self.inputs[0]), context.value(self.output)
+        kernels.embedding(token, context.parameter(self.weight), out=y, backend=context.backend)
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """Each token's gradient to its word; tokens have none."""
         kernels.embedding_backward(
-            tape.value(self.inputs[0]),
-            tape.gradient(self.output),
+            context.value(self.inputs[0]),
+            context.gradient(self.output),
             padding=self.padding,
-            backend=tape.backend,
-            **sink_arguments(tape, weight=self.weight),
+            backend=context.backend,
+            **sink_arguments(context, weight=self.weight),
         )
 
 
@@ -79,57 +79,57 @@ class Lstm(Record):
         between = len(self.layers) - 1
         return prod(shapes[self.output]) * (5 * len(self.layers) + between + min(between, 2))
 
-    def _buffer(self, tape: Tape, part: str, width: int) -> Tensor:
-        y = tape.value(self.output)
-        return tape.saved(f"{self.name}.{part}", (*y.shape[:-1], width), y.dtype)
+    def _buffer(self, context: ExecutionContext, part: str, width: int) -> Tensor:
+        y = context.value(self.output)
+        return context.saved(f"{self.name}.{part}", (*y.shape[:-1], width), y.dtype)
 
-    def _value(self, tape: Tape, layer: int) -> Tensor:
+    def _value(self, context: ExecutionContext, layer: int) -> Tensor:
         """What goes into a layer, or out of the one below."""
         if layer in (0, len(self.layers)):
-            return tape.value(self.output if layer else self.inputs[0])
-        return self._buffer(tape, f"out{layer}", self.hidden)
+            return context.value(self.output if layer else self.inputs[0])
+        return self._buffer(context, f"out{layer}", self.hidden)
 
-    def _kept(self, tape: Tape, layer: int) -> tuple[Tensor, Tensor]:
-        gates = self._buffer(tape, f"gates{layer}", 4 * self.hidden)
-        return gates, self._buffer(tape, f"cells{layer}", self.hidden)
+    def _kept(self, context: ExecutionContext, layer: int) -> tuple[Tensor, Tensor]:
+        gates = self._buffer(context, f"gates{layer}", 4 * self.hidden)
+        return gates, self._buffer(context, f"cells{layer}", self.hidden)
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """Layer by layer, keeping gates and cells."""
         for n, layer in enumerate(self.layers):
-            gates, cells = self._kept(tape, n)
-            given = dict(gates=gates, cells=cells, out=self._value(tape, n + 1))
-            given |= layer.biases(tape)
+            gates, cells = self._kept(context, n)
+            given = dict(gates=gates, cells=cells, out=self._value(context, n + 1))
+            given |= layer.biases(context)
             kernels.lstm(
-                self._value(tape, n),
-                *layer.weights(tape),
+                self._value(context, n),
+                *layer.weights(context),
                 **given,
-                precision=tape.precision,
-                backend=tape.backend,
+                precision=context.precision,
+                backend=context.backend,
             )
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """Through layers and time; two buffers take turns between layers."""
-        dout = tape.gradient(self.output)
+        dout = context.gradient(self.output)
         for n in reversed(range(len(self.layers))):
-            layer, dx = self.layers[n], self._below(tape, n)
+            layer, dx = self.layers[n], self._below(context, n)
             kernels.lstm_backward(
-                self._value(tape, n),
-                *layer.weights(tape),
-                *self._kept(tape, n),
-                self._value(tape, n + 1),
+                self._value(context, n),
+                *layer.weights(context),
+                *self._kept(context, n),
+                self._value(context, n + 1),
                 dout,
                 dx=dx,
-                precision=tape.precision,
-                backend=tape.backend,
-                **sink_arguments(tape, **layer._asdict()),
+                precision=context.precision,
+                backend=context.backend,
+                **sink_arguments(context, **layer._asdict()),
             )
             dout = dout if dx is None else dx
 
-    def _below(self, tape: Tape, n: int) -> Tensor | None:
+    def _below(self, context: ExecutionContext, n: int) -> Tensor | None:
         """Where the gradient of what went into layer n goes."""
         if n == 0:
-            return tape.collect(self.inputs[0])
-        return self._buffer(tape, f"between{n % 2}", self.hidden)
+            return context.collect(self.inputs[0])
+        return self._buffer(context, f"between{n % 2}", self.hidden)
 
 
 @dataclass(frozen=True)
@@ -143,13 +143,13 @@ class Step(Record):
         """Never: a copy by torch."""
         return False
 
-    def forward(self, tape: Tape) -> None:
+    def forward(self, context: ExecutionContext) -> None:
         """A copy."""
-        tape.value(self.output).copy_(tape.value(self.inputs[0])[:, :, self.step])
+        context.value(self.output).copy_(context.value(self.inputs[0])[:, :, self.step])
 
-    def backward(self, tape: Tape) -> None:
+    def backward(self, context: ExecutionContext) -> None:
         """To its step; the others get nothing."""
-        dx = tape.collect(self.inputs[0])
+        dx = context.collect(self.inputs[0])
         if dx is not None:
             dx.zero_()
-            dx[:, :, self.step] = tape.gradient(self.output)
+            dx[:, :, self.step] = context.gradient(self.output)

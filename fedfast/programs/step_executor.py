@@ -15,19 +15,19 @@ from torch import Tensor
 from .. import kernels
 from ..layout import FlatLayout
 from ..module_executor import Minibatch
-from .buffer_spec import Extent
+from .buffer_spec import BufferSpec
 from .clip import Clip
-from .context import Fold, Passage
-from .grad_norms import Noted
+from .context import BatchContext, Fold
+from .grad_norms import GradNorms
 from .plans import place
 from .records import Record
-from .sam import Ascent
+from .sam import SamBuffers
 from .trace import Program
-from .workspace import Room
+from .workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Sharp:
+class SamStep:
     """SAM's radius, and workspace `[K, >= trained]` for the layers that need it."""
 
     rho: float
@@ -41,7 +41,7 @@ class Sharp:
         return *place(self.g, self.ahead), self.rho, self.eps
 
 
-class Passes:
+class StepExecutor:
     """Passes over `program`, as large as `extent`.
 
     notes  whether products note the squares of their gradients
@@ -51,31 +51,31 @@ class Passes:
         self,
         program: Program,
         layout: FlatLayout,
-        extent: Extent,
+        spec: BufferSpec,
         backend: str,
         precision: str,
         notes: bool,
     ) -> None:
         self.program, self.layout, self.backend = program, layout, backend
         self.precision, self.notes = precision, notes
-        self.room = Room(program, layout, extent)
-        self.extent = extent
+        self.workspace = Workspace(program, layout, spec)
+        self.spec = spec
 
     @cached_property
-    def _ascent(self) -> Ascent:
-        return Ascent(self.program, self.layout, self.extent, self.notes)
+    def _ascent(self) -> SamBuffers:
+        return SamBuffers(self.program, self.layout, self.spec, self.notes)
 
     @cached_property
-    def _layered(self) -> Ascent:
-        return Ascent(self.program, self.layout, self.extent, self.notes, layered=True)
+    def _layered(self) -> SamBuffers:
+        return SamBuffers(self.program, self.layout, self.spec, self.notes, layered=True)
 
     @cached_property
     def _clip(self) -> Clip:
-        return Clip(self.program, self.layout, self.extent)
+        return Clip(self.program, self.layout, self.spec)
 
-    def noted(self) -> Noted | None:
+    def grad_norms(self) -> GradNorms | None:
         """Room for the squares of all gradients; None in voices where they take a pass."""
-        return Noted(self.program, self.layout, self.extent) if self.notes else None
+        return GradNorms(self.program, self.layout, self.spec) if self.notes else None
 
     def once(
         self,
@@ -83,21 +83,21 @@ class Passes:
         batch: Minibatch,
         keep_carried: bool,
         fold: Fold | None,
-        noted: Noted | None = None,
+        grad_norms: GradNorms | None = None,
     ) -> None:
         """The gradient at w, or the step folded into it; banks: w, carried, out, losses."""
         w, carried, out, losses = banks
         about = w, carried, out, batch.x, batch.count, keep_carried, fold
-        tape = self._tape(*about, drawn=batch.seeds, noted=noted)
-        self._last(tape, self.program.records, batch, losses)
+        context = self._tape(*about, drawn=batch.seeds, grad_norms=grad_norms)
+        self._last(context, self.program.records, batch, losses)
 
     def twice(
         self,
         banks: Sequence[Tensor],
         batch: Minibatch,
-        sharp: Sharp,
+        sharp: SamStep,
         fold: Fold | None,
-        noted: Noted | None = None,
+        grad_norms: GradNorms | None = None,
     ) -> None:
         """Both passes of SAM; banks: w, carried, out, losses."""
         w, carried, out, losses = banks
@@ -105,9 +105,9 @@ class Passes:
         self._first(self._ascent, (w, carried, g, losses), batch)
         self._ascent.reach(g, sharp.rho, sharp.eps, self.backend)
         ahead = sharp.ahead[: len(batch.x)]
-        self._second(self._ascent, (w, carried, out, g, ahead), batch, fold, noted)
+        self._second(self._ascent, (w, carried, out, g, ahead), batch, fold, grad_norms)
 
-    def look(self, banks: Sequence[Tensor], batch: Minibatch) -> None:
+    def first_pass(self, banks: Sequence[Tensor], batch: Minibatch) -> None:
         """The first pass where every tensor has a scale; banks: w, carried, g, losses."""
         self._first(self._layered, banks, batch)
         self._layered.measure(banks[2], self.backend)
@@ -116,79 +116,79 @@ class Passes:
         """|g|^2 [K] float64 of the gradient that `look` has seen."""
         ascent = self._layered
         found = ascent.squares[:clients].sum(1)
-        if ascent.noted is not None:
-            return found + ascent.noted.squares[:clients].sum(1)
+        if ascent.grad_norms is not None:
+            return found + ascent.grad_norms.squares[:clients].sum(1)
         return found + ascent.sums[:clients, :, kernels.Column.XX].sum(1)
 
     def scale(self, scales: Tensor) -> None:
         """Set the radius of each trained tensor, `[K, L]`, for the next `leap`."""
         self._layered.scales[:, : len(scales)] = scales.T
 
-    def leap(
+    def second_pass(
         self,
         banks: Sequence[Tensor],
         batch: Minibatch,
         fold: Fold | None,
-        noted: Noted | None = None,
+        grad_norms: GradNorms | None = None,
     ) -> None:
         """The second pass after `look`; banks: w, carried, out, the g it has seen, ahead."""
-        self._second(self._layered, banks, batch, fold, noted)
+        self._second(self._layered, banks, batch, fold, grad_norms)
 
-    def _first(self, ascent: Ascent, banks: Sequence[Tensor], batch: Minibatch) -> None:
+    def _first(self, ascent: SamBuffers, banks: Sequence[Tensor], batch: Minibatch) -> None:
         w, carried, g, losses = banks
         about = w, carried, g, batch.x, batch.count, False, None, ascent
-        tape = self._tape(*about, drawn=batch.seeds, noted=ascent.noted)
-        self._run(tape, ascent.first, batch, losses)
+        context = self._tape(*about, drawn=batch.seeds, grad_norms=ascent.grad_norms)
+        self._run(context, ascent.first, batch, losses)
 
     def _second(
         self,
-        ascent: Ascent,
+        ascent: SamBuffers,
         banks: Sequence[Tensor],
         batch: Minibatch,
         fold: Fold | None,
-        noted: Noted | None,
+        grad_norms: GradNorms | None,
     ) -> None:
         (w, carried, out, g, ahead), clients = banks, len(batch.x)
         ascent.move(w, g, ahead, self.backend)
         about = w, carried, out, batch.x, batch.count, True, fold, ascent, ahead
-        tape = self._tape(*about, drawn=batch.seeds, noted=noted)
-        self._last(tape, ascent.second, batch, ascent.losses[:clients])
+        context = self._tape(*about, drawn=batch.seeds, grad_norms=grad_norms)
+        self._last(context, ascent.second, batch, ascent.losses[:clients])
 
     def _last(
-        self, tape: Passage, records: Sequence[Record], batch: Minibatch, losses: Tensor
+        self, context: BatchContext, records: Sequence[Record], batch: Minibatch, losses: Tensor
     ) -> None:
         """The pass whose gradient is the step's; where that is clipped, the step follows it."""
-        fold, clients = tape.fold, len(batch.x)
+        fold, clients = context.fold, len(batch.x)
         if fold is None or fold.bound is None:
-            return self._run(tape, records, batch, losses)
-        clip, bound, out = self._clip, fold.bound, tape.g
+            return self._run(context, records, batch, losses)
+        clip, bound, out = self._clip, fold.bound, context.g
         g = bound.g[:clients]
-        self._run(replace(tape, g=g, fold=None, clip=clip), records, batch, losses)
+        self._run(replace(context, g=g, fold=None, clip=clip), records, batch, losses)
         scale = clip.scale_of(bound, fold.alpha, clients, self.backend)
-        late = replace(tape, fold=replace(fold, alpha=scale))
+        late = replace(context, fold=replace(fold, alpha=scale))
         for record in clip.layers:
             record.update(late)
         clip.move(fold.base, g, fold.beta, scale, out, self.backend)
 
     def _run(
-        self, tape: Passage, records: Sequence[Record], batch: Minibatch, losses: Tensor
+        self, context: BatchContext, records: Sequence[Record], batch: Minibatch, losses: Tensor
     ) -> None:
         """Forward, loss, backward."""
         for record in records:
-            record.forward(tape)
-        logits, output = tape.value(self.program.output), self.program.output
+            record.forward(context)
+        logits, output = context.value(self.program.output), self.program.output
         kernels.cross_entropy(
             logits,
             batch.y,
             batch.count,
             losses=losses,
-            dlogits=tape.own_gradient(output),
+            dlogits=context.own_gradient(output),
             backend=self.backend,
         )
         for record in reversed(records):
-            if tape.needs(record.output):
-                record.backward(tape)
-                tape.settle()
+            if context.needs(record.output):
+                record.backward(context)
+                context.settle()
 
-    def _tape(self, *about: Any, **more: Any) -> Passage:
-        return Passage(self.room, self.backend, self.precision, *about, **more)
+    def _tape(self, *about: Any, **more: Any) -> BatchContext:
+        return BatchContext(self.workspace, self.backend, self.precision, *about, **more)

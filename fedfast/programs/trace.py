@@ -22,7 +22,7 @@ from .fx_nodes import Unsupported, lstm_of, size_of
 from .layers import record_of
 from .normalization import BatchNorm
 from .pooling import Pool
-from .products import Conv, ConvPool, Weighted
+from .products import Conv, ConvPool, ProductLayer
 from .records import Record, Reshape
 
 TRACING = threading.Lock()
@@ -265,7 +265,11 @@ def _merged(last: Record | None, record: Record) -> Record | None:
     Of a pooled convolution's activations only ReLU: the largest element before it is the largest
     after it to the bit, and rounding makes no two equal that were not.
     """
-    if isinstance(record, Activation) and isinstance(last, Weighted) and last.activation is None:
+    if (
+        isinstance(record, Activation)
+        and isinstance(last, ProductLayer)
+        and last.activation is None
+    ):
         if record.kind in (("relu",) if isinstance(last, ConvPool) else FUSED):
             return replace(last, output=record.output, activation=record.kind)
     if isinstance(record, Pool) and type(last) is Conv and record.apart:

@@ -25,8 +25,8 @@ from ..module_executor import Minibatch
 from ..random_state import kept_random_state, same, states
 from .dropout_masks import SEED, Masks
 from .elementwise import Dropout
-from .evaluator import ProgramJudge
-from .executor import ProgramPath
+from .evaluator import ProgramEvaluator
+from .executor import ProgramExecutor
 from .trace import Program, trace
 
 SAMPLES = 8
@@ -59,7 +59,9 @@ def difference(
     return _settled(compare, module, layout, _moved(row, layout), x)
 
 
-def misjudged(module: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor, backend: str) -> str:
+def misevaluated(
+    module: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor, backend: str
+) -> str:
     """What a program computes otherwise than `module` in evaluation, "" for nothing."""
 
     def compare(module: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor) -> str:
@@ -195,7 +197,7 @@ def _step(
     program: Program, layout: FlatLayout, row: Tensor, x: Tensor, y: Tensor, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss [], gradient [>= trained], the row [S] after the pass) by the program, as in a run."""
-    path = ProgramPath(program, layout, 1, len(x), x.device, backend)
+    path = ProgramExecutor(program, layout, 1, len(x), x.device, backend)
     bank, g = row[None].clone(), layout.bank(1, x.device, full=False)
     losses = torch.zeros(1, dtype=layout.dtype, device=x.device)
     count = torch.full((1,), len(x), dtype=torch.int32, device=x.device)
@@ -222,8 +224,8 @@ def _evaluation(copied: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor, b
         logits, cause = _forward(copied.eval(), x)
         if cause:
             return f"in evaluation {cause}"
-        judge = ProgramJudge(program, layout, F.cross_entropy, x, backend, width=len(x))
-        return _apart("logits in evaluation", judge.logits(row, x), logits)
+        evaluator = ProgramEvaluator(program, layout, F.cross_entropy, x, backend, width=len(x))
+        return _apart("logits in evaluation", evaluator.logits(row, x), logits)
 
 
 def _apart(what: str, have: Tensor, want: Tensor, size: float = 0.0) -> str:

@@ -15,31 +15,31 @@ from torch import Tensor
 from ..input_pipeline import View
 from ..layout import FlatLayout
 from . import clip, sam
-from .buffer_spec import Extent
+from .buffer_spec import BufferSpec
 from .records import Reshape
 from .trace import Program
 
 
-class Room:
+class Workspace:
     """Activations, their gradients and what layers save.
 
     learns  whether there is a backward pass; without one, values share memory (`places`)
     """
 
     def __init__(
-        self, program: Program, layout: FlatLayout, extent: Extent, learns: bool = True
+        self, program: Program, layout: FlatLayout, spec: BufferSpec, learns: bool = True
     ) -> None:
         self.program, self.layout = program, layout
         self.learning = program.learning if learns else frozenset()
         self.sources = {record.output: record for record in program.records}
-        width = extent.width
+        width = spec.width
 
         def zeros(elements: int) -> Tensor:
-            return extent.zeros(width * elements, dtype=layout.dtype)
+            return spec.zeros(width * elements, dtype=layout.dtype)
 
         def value(v: int, memory: Tensor) -> Tensor:
             shape = program.shapes[v]
-            return memory[:, : width * prod(shape)].view(extent.clients, width, *shape)
+            return memory[:, : width * prod(shape)].view(spec.clients, width, *shape)
 
         where = places(program, reuse=not learns)
         memories = [zeros(elements) for elements in sizes(program, where)]
@@ -97,7 +97,7 @@ def sizes(program: Program, where: Mapping[int, int]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Held:
+class BatchBuffers:
     """One mini-batch of every client, in place: x `[K, B, ...]`, y `[K, B]`, count `[K]`."""
 
     x: Tensor
@@ -105,14 +105,14 @@ class Held:
     count: Tensor
 
     @classmethod
-    def of(cls, view: View, y: Tensor, rows: Tensor) -> Held:
+    def of(cls, view: View, y: Tensor, rows: Tensor) -> BatchBuffers:
         """Buffers for `rows` [K, B] of the samples that `view` shows and of their labels y."""
         count = torch.empty(rows.shape[0], dtype=torch.int32, device=y.device)
         return cls(view.empty(rows), y.new_empty(rows.shape), count)
 
-    def first(self, clients: int) -> Held:
+    def first(self, clients: int) -> BatchBuffers:
         """Those of the first clients."""
-        return Held(self.x[:clients], self.y[:clients], self.count[:clients])
+        return BatchBuffers(self.x[:clients], self.y[:clients], self.count[:clients])
 
 
 def bytes_per_client(

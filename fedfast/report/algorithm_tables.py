@@ -1,4 +1,4 @@
-"""The table of algorithms, from their pages: `python -m fedfast.report.algorithm_tables` prints it."""
+"""The table of algorithms: `python -m fedfast.report.algorithm_tables` prints it."""
 
 from __future__ import annotations
 

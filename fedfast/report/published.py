@@ -23,7 +23,7 @@ HEADS = ("row", "measure", "published", "ours", "difference", "within ±", "roun
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """One config of a paper and its rows, label by label, as far as they were run."""
 
     config: RunConfig
