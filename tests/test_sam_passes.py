@@ -106,7 +106,7 @@ def leapt(path, layout, w, batch, radii, fold=None):
     clients = len(w)
     g, ahead, out = poisoned(layout, w)
     losses = torch.full((clients,), torch.nan, dtype=w.dtype)
-    length = path.look(w, w.clone(), batch, g, losses)
+    length = path.first_pass(w, w.clone(), batch, g, losses)
     scales = radii / (length + EPS)[:, None]
     path.second_pass(w, w.clone(), batch, out, scales, g, ahead, fold)
     return out, losses, length

@@ -14,7 +14,7 @@ from .setting import USER, Setting, prepare
 
 if TYPE_CHECKING:
     from ..config import RunConfig
-    from ..reproduction import Row
+    from ..reproduction import TableRow
 
 USAGE = """\
 usage: fedfast reproduce PATH... [options] [--field value ...]
@@ -111,7 +111,7 @@ def _reproduce(
     return status
 
 
-def _train(rows: Sequence[Row], stop: stopping.Stop) -> int:
+def _train(rows: Sequence[TableRow], stop: stopping.Stop) -> int:
     """Runs what is missing of one table's rows; a row that fails does not stop the others."""
     from ..reproduction import claimed
 
@@ -130,7 +130,7 @@ def _train(rows: Sequence[Row], stop: stopping.Stop) -> int:
     return status
 
 
-def _run(row: Row, setting: Setting, stop: stopping.Stop) -> None:
+def _run(row: TableRow, setting: Setting, stop: stopping.Stop) -> None:
     from ..report.progress import Progress
     from ..reproduction import train
 
@@ -144,16 +144,19 @@ def _run(row: Row, setting: Setting, stop: stopping.Stop) -> None:
 
 
 def _report(
-    tables: list[tuple[Path, RunConfig, list[Row]]], options: argparse.Namespace, argv: list[str]
+    tables: list[tuple[Path, RunConfig, list[TableRow]]],
+    options: argparse.Namespace,
+    argv: list[str],
 ) -> None:
     from ..files import atomic
-    from ..report.published import Table
+    from ..report.published import PublishedTable
 
     path = options.report or options.out / "report.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = []
     for file, config, rows in tables:
-        table = Table(config, {r.label: [x for x in rows if x.label == r.label] for r in rows})
+        by_label = {r.label: [x for x in rows if x.label == r.label] for r in rows}
+        table = PublishedTable(config, by_label)
         picture = path.parent / "-".join(filter(None, (file.parent.name, f"{file.stem}.png")))
         parts.append(table.markdown(picture.name if table.curves(picture) else ""))
     command = " ".join(["fedfast reproduce", *argv])

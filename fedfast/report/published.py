@@ -17,7 +17,7 @@ from .summaries import number, tested
 if TYPE_CHECKING:
     from ..config import RunConfig
     from ..config.paper import Measure
-    from ..reproduction import Row as PaperRow
+    from ..reproduction import TableRow as PaperRow
 
 HEADS = ("row", "measure", "published", "ours", "difference", "within ±", "rounds", "time", "on")
 
