@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .common import jit, launch, multiple, tl, unit
+from .common import jit, launch, tl
 from .norm import WARPS, block_for, place_of, strides
+from .tiles import multiple, unit
 
 
 def batch_norm(
@@ -27,7 +28,7 @@ def batch_norm(
     mean: Tensor,
     rstd: Tensor,
 ) -> None:
-    """`reference_images.batch_norm` on the GPU."""
+    """`batch_norm` in Triton."""
     clients, batch, channels = x.shape[:3]
     size = x.shape[3:].numel()
     tensors = (x, weight, bias, *(running or (None, None)), out, mean, rstd)

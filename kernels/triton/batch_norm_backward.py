@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .common import jit, launch, multiple, tl, unit
+from .common import jit, launch, tl
 from .norm import WARPS, block_for, folded, place_of, strides
+from .tiles import multiple, unit
 
 
 def batch_norm_backward(
@@ -30,7 +31,7 @@ def batch_norm_backward(
     base_weight: Tensor | None,
     base_bias: Tensor | None,
 ) -> None:
-    """`reference_images.batch_norm_backward` on the GPU."""
+    """`batch_norm_backward` in Triton."""
     clients, batch, channels = x.shape[:3]
     size = x.shape[3:].numel()
     tensors = (x, weight, dout, mean, rstd, dx, dweight, dbias, base_weight, base_bias)

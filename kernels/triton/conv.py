@@ -11,13 +11,13 @@ from math import prod
 
 from torch import Tensor
 
-from ..reference.images import Geometry
-from .common import Squares
+from ..geometry import Geometry
 from .conv_activation import through
 from .conv_correlate import correlate
 from .conv_gradient import programs, weight_gradient
 from .conv_offsets import Side, forward_sides, turned_sides
 from .conv_windows import Pooled
+from .sums import Squares
 
 
 def conv(
@@ -29,7 +29,7 @@ def conv(
     out: Tensor,
     precision: str,
 ) -> Tensor:
-    """`reference_images.conv` on the GPU."""
+    """`conv` in Triton."""
     sides = forward_sides(x, weight, tuple(out.shape[3:]), geometry)
     forward(x, weight, bias, out, geometry, sides, (activation, precision))
     return out
@@ -71,7 +71,7 @@ def conv_backward(
     precision: str,
     squares: Tensor | None,
 ) -> None:
-    """`reference_images.conv_backward` on the GPU."""
+    """`conv_backward` in Triton."""
     planes = tuple(dout.shape[3:])
     sinks = dx, dweight, dbias, alpha, beta, base_weight, base_bias, precision, squares
     backward(x, weight, out, dout, geometry, planes, activation, None, *sinks)

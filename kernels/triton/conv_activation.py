@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .common import Squares, fold, jit, launch, multiple, note_squares, tl, unit
+from .common import jit, launch, tl
 from .functions import differentiate
+from .sums import Squares, note_squares
+from .tiles import fold, multiple, unit
 
 BLOCK, WARPS = 1024, 4
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .common import ROUGH, dot, dot_precision, jit, launch, multiple, strided, tl, unit
+from .common import jit, launch, strided, tl
 from .conv_offsets import Side, covering, pointwise, unfolded, within
 from .conv_windows import Pooled, in_windows, largest, put_back
 from .functions import activate
+from .tiles import ROUGH, dot, dot_precision, multiple, unit
 
 NARROW = 4  # channels of a group up to which sums of vectors replace padded matrix products
 WARPS = 4
@@ -107,7 +108,7 @@ def _correlate(
     DENSE_WEIGHT: tl.constexpr,  # rows of (channel, tap) are contiguous
     DENSE_OUT: tl.constexpr,  # this launch computes every place of the result
     POINTWISE: tl.constexpr,  # places are the source's own pixels
-    TAKEN: tl.constexpr,  # sides of the source's windows, see `_conv_windows`
+    TAKEN: tl.constexpr,  # sides of the source's windows, see `conv_windows`
     GIVEN: tl.constexpr,  # of the result's
     STEPS: tl.constexpr,
     UNIT: tl.constexpr,  # see `unit`, for runs of places

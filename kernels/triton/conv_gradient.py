@@ -10,23 +10,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .common import (
-    ROUGH,
-    Squares,
-    dot,
-    dot_precision,
-    fold,
-    jit,
-    launch,
-    multiple,
-    note_squares,
-    strided,
-    tl,
-    unit,
-)
+from .common import jit, launch, strided, tl
 from .conv_correlate import NARROW, WARPS
 from .conv_offsets import Side, covering, pointwise, unfolded, within
 from .conv_windows import Pooled, put_back
+from .sums import Squares, note_squares
+from .tiles import ROUGH, dot, dot_precision, fold, multiple, unit
 
 
 def weight_gradient(
@@ -108,7 +97,7 @@ def _weight_gradient(
     TAPS_H: tl.constexpr,
     TAPS_W: tl.constexpr,
     POINTWISE: tl.constexpr,
-    TAKEN: tl.constexpr,  # sides of dz's windows, see `_conv_windows`
+    TAKEN: tl.constexpr,  # sides of dz's windows, see `conv_windows`
     UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..reference.images import Geometry
+from ..geometry import Geometry
 from .common import jit, tl
 
 

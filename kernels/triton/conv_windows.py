@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..reference.images import Pair
+from ..geometry import Pair
 from .common import jit, tl
 
 

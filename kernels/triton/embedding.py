@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .common import dot, fold, jit, launch, multiple, tile, tl, unit
+from .common import jit, launch, tl
+from .tiles import dot, fold, multiple, tile, unit
 
 COPIED = (16, 64)  # tokens, elements
 WORDS, TOKENS = 32, {4: 32, 8: 16}  # of a gradient's tile; tokens by element size
@@ -19,7 +20,7 @@ SIDES, WARPS = (16, 32), 4  # elements of it: the first that covers, or the last
 
 
 def embedding(token: Tensor, weight: Tensor, out: Tensor) -> Tensor:
-    """`reference_sequences.embedding` in Triton; the vector of a token out of range is NaN."""
+    """`embedding` in Triton; the vector of a token out of range is NaN."""
     clients, words, size = weight.shape
     tokens = token[:1].numel()
     launch(
@@ -43,7 +44,7 @@ def embedding_backward(
     beta: Tensor,
     base: Tensor,
 ) -> None:
-    """`reference_sequences.embedding_backward` in Triton; tokens out of range add nothing."""
+    """`embedding_backward` in Triton; tokens out of range add nothing."""
     clients, words, size = dweight.shape
     columns = next((s for s in SIDES if size <= s), SIDES[-1])
     launch(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .common import jit, launch, multiple, tl, unit
+from .common import jit, launch, tl
 from .norm import WARPS, block_for, scaled, strides
+from .tiles import multiple, unit
 
 
 def group_norm(
@@ -23,7 +24,7 @@ def group_norm(
     mean: Tensor,
     rstd: Tensor,
 ) -> None:
-    """`reference_images.group_norm` on the GPU."""
+    """`group_norm` in Triton."""
     clients, batch, channels = x.shape[:3]
     size = x.shape[3:].numel()
     numbers = channels // groups * size

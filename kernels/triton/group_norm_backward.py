@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .common import jit, launch, multiple, tl, unit
+from .common import jit, launch, tl
 from .norm import WARPS, block_for, folded, scaled, strides
+from .tiles import multiple, unit
 
 LONG = 8  # numbers of a channel from which on a program takes one channel
 TILES = (32, 32), (1024, 1)  # numbers x channels
@@ -32,7 +33,7 @@ def group_norm_backward(
     base_weight: Tensor | None,
     base_bias: Tensor | None,
 ) -> None:
-    """`reference_images.group_norm_backward` on the GPU."""
+    """`group_norm_backward` in Triton."""
     clients, batch, channels = x.shape[:3]
     size = x.shape[3:].numel()
     given = (x, weight, dout, mean, rstd)

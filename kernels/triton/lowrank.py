@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .._args import per_client
-from ..activation import elementwise
-from .common import dot, jit, launch, slots, strided, tile, tl
-from .linear import multiply
+from .activation import elementwise
+from .common import jit, launch, strided, tl
+from .products import multiply
+from .sums import slots
+from .tiles import dot, tile
 
 CANCELLED = 1 / 512  # as in csrc/cpu/lowrank.cpp
 BLOCK, TILE, WARPS = 1024, 16, 4
 
 
 def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> None:
-    """`reference_layers.ghost` in Triton."""
+    """`ghost` in Triton."""
     clients, batch, inputs = x.shape
     outputs = d.shape[2]
     products, sums = gram.new_empty(gram.shape), slots(x, clients, 2)
@@ -39,7 +41,7 @@ def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> N
 
 
 def reach(totals: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:
-    """`reference_layers.reach` in Triton."""
+    """`reach` in Triton."""
     first, second = (*totals, None)[:2]
     given = *_slots(first), *_slots(second)
     launch(_reach, out.shape[0], out, *given, rho, eps, most, out, LANES=64, num_warps=1)
@@ -57,7 +59,7 @@ def lowrank(
     activation: str | None,
     out: Tensor,
 ) -> Tensor:
-    """`reference_layers.lowrank` in Triton."""
+    """`lowrank` in Triton."""
     if gram is None:
         gram = x.new_empty(x.shape[0], x.shape[1], x.shape[1])
         _gram(x, u, ones, gram)

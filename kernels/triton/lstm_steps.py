@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from .common import dot, jit, multiple, tile, tl
+from .common import jit, tl
 from .functions import sigmoid, tanh
+from .tiles import dot, multiple, tile
 
 
 @jit

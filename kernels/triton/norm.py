@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .common import fold, jit, tl
+from .common import jit, tl
+from .tiles import fold
 
 BLOCK, WARPS = 1024, 4
 
