@@ -1,7 +1,5 @@
 """`activation` and `activation_backward` in Triton, element by element."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from typing import Any
@@ -49,17 +47,17 @@ def _elementwise(kernel: Any, operands: tuple[Tensor, ...], slope: float, kind: 
 
 @jit(do_not_specialize=["clients"])
 def _activate_block(
-    x,  # [K, size]
-    out,  # [K, size]
-    x_stride,
-    out_stride,
+    x: tl.tensor,  # [K, size]
+    out: tl.tensor,  # [K, size]
+    x_stride: tl.tensor,
+    out_stride: tl.tensor,
     slope: tl.float64,
-    clients,
-    size,
+    clients: tl.tensor,
+    size: tl.tensor,
     KIND: tl.constexpr,
     UNIT: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """One program per client and block of elements."""
     k, cols, mask = _place(clients, size, UNIT, BLOCK)
     here = tl.load(x + k * multiple(x_stride, UNIT) + cols, mask)
@@ -69,21 +67,21 @@ def _activate_block(
 
 @jit(do_not_specialize=["clients"])
 def _differentiate_block(
-    x,  # [K, size]
-    out,  # [K, size]
-    dout,  # [K, size]
-    dx,  # [K, size]
-    x_stride,
-    out_stride,
-    dout_stride,
-    dx_stride,
+    x: tl.tensor,  # [K, size]
+    out: tl.tensor,  # [K, size]
+    dout: tl.tensor,  # [K, size]
+    dx: tl.tensor,  # [K, size]
+    x_stride: tl.tensor,
+    out_stride: tl.tensor,
+    dout_stride: tl.tensor,
+    dx_stride: tl.tensor,
     slope: tl.float64,
-    clients,
-    size,
+    clients: tl.tensor,
+    size: tl.tensor,
     KIND: tl.constexpr,
     UNIT: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """One program per client and block of elements; what KIND does not need is not loaded."""
     k, cols, mask = _place(clients, size, UNIT, BLOCK)
     before = tl.load(x + k * multiple(x_stride, UNIT) + cols, mask)
@@ -94,7 +92,9 @@ def _differentiate_block(
 
 
 @jit
-def _place(clients, size, UNIT: tl.constexpr, BLOCK: tl.constexpr):
+def _place(
+    clients: tl.tensor, size: tl.tensor, UNIT: tl.constexpr, BLOCK: tl.constexpr
+) -> tuple[tl.tensor, ...]:
     """The program's client and columns, and which of these exist."""
     cols = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)
     return (tl.program_id(0) % clients).to(tl.int64), cols, cols < multiple(size, UNIT)

@@ -1,7 +1,5 @@
 """`aggregate` in Triton: a program owns a block of columns and adds all clients in their order."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -49,29 +47,29 @@ def aggregate(
 
 @jit(do_not_specialize=["clients", "count"])
 def _columns(
-    client_rows,  # [K, S]
-    row_stride,
-    weights,  # [K]
-    base,  # [K, S]
-    base_stride,
-    acc,  # [S] float64
-    w,  # [S]
-    m,  # [S]
-    v,  # [S]
-    out,  # [S]
+    client_rows: tl.tensor,  # [K, S]
+    row_stride: tl.tensor,
+    weights: tl.tensor,  # [K]
+    base: tl.tensor,  # [K, S]
+    base_stride: tl.tensor,
+    acc: tl.tensor,  # [S] float64
+    w: tl.tensor,  # [S]
+    m: tl.tensor,  # [S]
+    v: tl.tensor,  # [S]
+    out: tl.tensor,  # [S]
     lr: tl.float64,
     beta1: tl.float64,
     beta2: tl.float64,
     tau: tl.float64,
-    clients,
-    size,
-    count,
-    partial,  # [K + 1, count] squares of the updates, then of acc
+    clients: tl.tensor,
+    size: tl.tensor,
+    count: tl.tensor,
+    partial: tl.tensor,  # [K + 1, count] squares of the updates, then of acc
     FIRST: tl.constexpr,
     RULE: tl.constexpr,
     SHARED: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """One program per block of columns: all clients in order, then the server's rule."""
     block = tl.program_id(0)
     cols = block * BLOCK + tl.arange(0, BLOCK)

@@ -8,8 +8,6 @@ Kernels launch a flat grid with the client index fastest, so that a shared row i
 neighbouring programs and stays in L2 whatever its length.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 import os
@@ -103,7 +101,14 @@ def pack(terms: Sequence[tuple[Tensor, Tensor]]) -> tuple[tuple[Any, ...], ...]:
 
 
 @jit
-def combine(buffers, strides, coefs, k, cols, mask):
+def combine(
+    buffers: tl.tuple,
+    strides: tl.tuple,
+    coefs: tl.tuple,
+    k: tl.tensor,
+    cols: tl.tensor,
+    mask: tl.tensor,
+) -> tl.tensor:
     """`sum_j c_j d_j` of client k (int64) on one block of columns, in the order given."""
     total = tl.load(coefs[0] + k) * tl.load(buffers[0] + k * strides[0] + cols, mask, other=0.0)
     for j in tl.static_range(1, len(buffers)):
@@ -113,7 +118,14 @@ def combine(buffers, strides, coefs, k, cols, mask):
 
 
 @jit
-def piece(table, block, size, BLOCK: tl.constexpr, TABLED: tl.constexpr, ALIGNED: tl.constexpr):
+def piece(
+    table: tl.tensor,
+    block: tl.tensor,
+    size: tl.tensor,
+    BLOCK: tl.constexpr,
+    TABLED: tl.constexpr,
+    ALIGNED: tl.constexpr,
+) -> tuple[tl.tensor, ...]:
     """(start, stop, edge, layer, is_weight) of a block: from `segments.Blocks`, or of the row."""
     start = block * BLOCK
     stop = size

@@ -98,16 +98,16 @@ def backward(
 ) -> None:
     """planes: sides of the results; out and dout hold them or, `taken`, their largest elements."""
     groups, biases = geometry.groups, 0 if dbias is None else dbias.shape[1]
-    notes = Squares()
+    partial = Squares()
     if squares is not None:
-        notes = Squares.of(x, biases + programs(dweight, groups, precision, taken is not None))
+        partial = Squares.of(x, biases + programs(dweight, groups, precision, taken is not None))
     if activation is not None or dbias is not None:
-        through(out, dout, activation, dbias, base_bias, alpha, beta, notes)
+        through(out, dout, activation, dbias, base_bias, alpha, beta, partial)
     if dx is not None:
         data_gradient(dout, weight, dx, planes, geometry, precision, taken)
-    sides, more = forward_sides(x, weight, planes, geometry), (taken, notes.behind(biases))
+    sides, more = forward_sides(x, weight, planes, geometry), (taken, partial.behind(biases))
     weight_gradient(x, dout, dweight, base_weight, alpha, beta, groups, sides, precision, *more)
-    notes.add_up(squares)
+    partial.add_up(squares)
 
 
 def data_gradient(

@@ -1,7 +1,5 @@
 """`dropout` in Triton: a program per client and tile of draws."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -34,21 +32,21 @@ def dropout(
 
 @jit(do_not_specialize=["clients", "layer", "threshold"])
 def _drop(
-    x,  # [K, draws, span]
-    x_stride,
-    seeds,  # [K] int64
-    out,  # [K, draws, span]
-    out_stride,
-    clients,
-    draws,
-    span,
+    x: tl.tensor,  # [K, draws, span]
+    x_stride: tl.tensor,
+    seeds: tl.tensor,  # [K] int64
+    out: tl.tensor,  # [K, draws, span]
+    out_stride: tl.tensor,
+    clients: tl.tensor,
+    draws: tl.tensor,
+    span: tl.tensor,
     layer: tl.int64,
     threshold: tl.int64,
     scale: tl.float64,
     PLANES: tl.constexpr,  # whether span is more than 1
     UNIT: tl.constexpr,
     TILE: tl.constexpr,  # draws, neighbours that share one
-):
+) -> None:
     """One program per client and tile of draws; four neighbouring draws are one block of Philox."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     first = tl.program_id(0) // clients * TILE[0]

@@ -1,7 +1,5 @@
 """`gather` in Triton: a program per sample and block of elements, or plane and block of pixels."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -36,7 +34,15 @@ def gather(
 
 
 @jit
-def _place(rows, samples, batch, channels, pixels, out_stride, BLOCK: tl.constexpr):
+def _place(
+    rows: tl.tensor,
+    samples: tl.tensor,
+    batch: tl.tensor,
+    channels: tl.tensor,
+    pixels: tl.tensor,
+    out_stride: tl.tensor,
+    BLOCK: tl.constexpr,
+) -> tuple[tl.tensor, ...]:
     """(sample, slot, channel, columns, how many can be read, where out's plane begins)."""
     blocks = tl.cdiv(pixels, BLOCK)
     task = tl.program_id(0) // blocks  # (k, b, c), c fastest
@@ -51,18 +57,18 @@ def _place(rows, samples, batch, channels, pixels, out_stride, BLOCK: tl.constex
 
 @jit(do_not_specialize=["samples", "batch"])
 def _copy(
-    bank,  # [n, size]
-    rows,  # [K, B] int64
-    out,  # [K, B, size]
-    samples,
-    batch,
-    channels,
-    height,
-    width,
-    out_stride,
+    bank: tl.tensor,  # [n, size]
+    rows: tl.tensor,  # [K, B] int64
+    out: tl.tensor,  # [K, B, size]
+    samples: tl.tensor,
+    batch: tl.tensor,
+    channels: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    out_stride: tl.tensor,
     FLOATING: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """One program per sample and block of elements."""
     size = height * width
     sample, _, _, cols, readable, start = _place(
@@ -76,23 +82,23 @@ def _copy(
 
 @jit(do_not_specialize=["samples", "batch"])
 def _images(
-    bank,  # [n, C, H, W] uint8
-    rows,  # [K, B] int64
-    scale,  # [C]
-    shift,  # [C]
-    margin,  # [C]
-    offset,  # [K, B, 2] int32 or none
-    flip,  # [K, B] uint8 or none
-    out,  # [K, B, C, H, W]
-    samples,
-    batch,
-    channels,
-    height,
-    width,
-    out_stride,
+    bank: tl.tensor,  # [n, C, H, W] uint8
+    rows: tl.tensor,  # [K, B] int64
+    scale: tl.tensor,  # [C]
+    shift: tl.tensor,  # [C]
+    margin: tl.tensor,  # [C]
+    offset: tl.tensor,  # [K, B, 2] int32 or none
+    flip: tl.tensor,  # [K, B] uint8 or none
+    out: tl.tensor,  # [K, B, C, H, W]
+    samples: tl.tensor,
+    batch: tl.tensor,
+    channels: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    out_stride: tl.tensor,
     MOVES: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """One program per plane and block of pixels; byte reads hit whole sectors either way."""
     pixels = height * width
     sample, slot, c, cols, readable, start = _place(

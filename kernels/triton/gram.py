@@ -1,7 +1,5 @@
 """`gram` in Triton: tiles of pairs over spans of columns, then the spans of a segment in order."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -38,7 +36,7 @@ def gram(rows: Tensor, base: Tensor | None, segments: Segments, out: Tensor) -> 
 
 
 @jit
-def _place(index):
+def _place(index: tl.tensor) -> tuple[tl.tensor, ...]:
     """(row, column) of a tile in the lower triangle, counted row by row."""
     row = index * 0
     before = row
@@ -49,7 +47,18 @@ def _place(index):
 
 
 @jit
-def _updates(rows, row_stride, base, base_stride, k, clients, cols, edge, stop, BASE: tl.constexpr):
+def _updates(
+    rows: tl.tensor,
+    row_stride: tl.tensor,
+    base: tl.tensor,
+    base_stride: tl.tensor,
+    k: tl.tensor,
+    clients: tl.tensor,
+    cols: tl.tensor,
+    edge: tl.tensor,
+    stop: tl.tensor,
+    BASE: tl.constexpr,
+) -> tl.tensor:
     """rows_k - base_k in float64, zeros from `stop` and K on. k: [TILE, 1] int64, cols: [1, n]."""
     mask = (k < clients) & (cols < edge)
     d = tl.load(rows + k * row_stride + cols, mask, other=0.0).to(tl.float64)
@@ -60,21 +69,21 @@ def _updates(rows, row_stride, base, base_stride, k, clients, cols, edge, stop, 
 
 @jit(do_not_specialize=["clients", "tiles"])
 def _tile_products(
-    rows,  # [K, S]
-    row_stride,
-    base,  # [K, S]
-    base_stride,
-    table,  # [count, 5]
-    clients,
-    size,
-    span,
-    tiles,
-    partial,  # [count, tiles, TILE, TILE]
+    rows: tl.tensor,  # [K, S]
+    row_stride: tl.tensor,
+    base: tl.tensor,  # [K, S]
+    base_stride: tl.tensor,
+    table: tl.tensor,  # [count, 5]
+    clients: tl.tensor,
+    size: tl.tensor,
+    span: tl.tensor,
+    tiles: tl.tensor,
+    partial: tl.tensor,  # [count, tiles, TILE, TILE]
     BASE: tl.constexpr,
     ALIGNED: tl.constexpr,
     DEPTH: tl.constexpr,
     TILE: tl.constexpr,
-):
+) -> None:
     """The pairs of one tile over one span of columns; one program each, tiles fastest."""
     tile = tl.program_id(0) % tiles
     block = tl.program_id(0) // tiles
@@ -96,13 +105,13 @@ def _tile_products(
 
 @jit(do_not_specialize=["clients", "tiles"])
 def _add_spans(
-    partial,  # [count, tiles, TILE, TILE]
-    first,  # [L + 1]
-    clients,
-    tiles,
-    out,  # [L, K, K]
+    partial: tl.tensor,  # [count, tiles, TILE, TILE]
+    first: tl.tensor,  # [L + 1]
+    clients: tl.tensor,
+    tiles: tl.tensor,
+    out: tl.tensor,  # [L, K, K]
     TILE: tl.constexpr,
-):
+) -> None:
     """Adds a segment's spans in order and writes both triangles; a program per row of a tile."""
     index = tl.program_id(0) % (tiles * TILE)
     layer = (tl.program_id(0) // (tiles * TILE)).to(tl.int64)

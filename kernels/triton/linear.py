@@ -1,7 +1,5 @@
 """`linear` in Triton: three products (`products.py`), and one kernel for dout and dbias."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -9,7 +7,7 @@ from torch import Tensor
 from .common import jit, launch, strided, tl
 from .functions import differentiate
 from .products import multiply, programs
-from .sums import Squares, note_squares
+from .sums import Squares, store_squares
 from .tiles import fold, multiple, unit
 
 BIAS_TILE, WARPS = (16, 64), 4
@@ -46,18 +44,18 @@ def linear_backward(
 ) -> None:
     """`linear_backward` in Triton: dout and dbias, dx, dweight."""
     biases = 0 if dbias is None else -(-dbias.shape[1] // BIAS_TILE[1])
-    notes = Squares()
+    partial = Squares()
     if squares is not None and dweight is not None:
-        notes = Squares.of(x, biases + programs(dweight))
+        partial = Squares.of(x, biases + programs(dweight))
     if activation is not None or dbias is not None:
-        through(out, dout, activation, dbias, alpha, beta, base_bias, notes)
+        through(out, dout, activation, dbias, alpha, beta, base_bias, partial)
     if dx is not None:
         multiply(dout, weight, dx, precision)
     folded = alpha, beta, base_weight
     if dweight is not None:
-        own = notes.behind(biases)
-        multiply(dout, x, dweight, precision, turned=(True, False), folded=folded, notes=own)
-    notes.add_up(squares)
+        own = partial.behind(biases)
+        multiply(dout, x, dweight, precision, turned=(True, False), folded=folded, partial=own)
+    partial.add_up(squares)
 
 
 def through(
@@ -68,7 +66,7 @@ def through(
     alpha: Tensor,
     beta: Tensor,
     base: Tensor | None,
-    notes: Squares = Squares(),  # noqa: B008 (it is immutable)
+    partial: Squares = Squares(),  # noqa: B008 (it is immutable)
 ) -> None:
     """`dout *= act'(out)`, and its folded sum over the batch."""
     clients, batch, outputs = dout.shape
@@ -77,7 +75,7 @@ def through(
         clients * -(-outputs // BIAS_TILE[1]),
         out,
         *(*strided(out), *strided(dout), *strided(dbias), *strided(base)),
-        *(alpha, beta, tuple(notes), clients, batch, outputs),
+        *(alpha, beta, tuple(partial), clients, batch, outputs),
         UNIT=min(unit(out, outputs), unit(dout, outputs)),
         KIND=activation,
         TILE=BIAS_TILE,
@@ -87,24 +85,24 @@ def through(
 
 @jit(do_not_specialize=["clients"])
 def _derive(
-    out,  # [K, B, O]
-    out_stride,
-    dout,  # [K, B, O]
-    dout_stride,
-    dbias,  # [K, O]
-    dbias_stride,
-    base,  # [K, O]
-    base_stride,
-    alpha,  # [K]
-    beta,  # [K]
-    notes,  # see `note_squares`
-    clients,
-    batch,
-    outputs,
+    out: tl.tensor,  # [K, B, O]
+    out_stride: tl.tensor,
+    dout: tl.tensor,  # [K, B, O]
+    dout_stride: tl.tensor,
+    dbias: tl.tensor,  # [K, O]
+    dbias_stride: tl.tensor,
+    base: tl.tensor,  # [K, O]
+    base_stride: tl.tensor,
+    alpha: tl.tensor,  # [K]
+    beta: tl.tensor,  # [K]
+    partial: tl.tuple,  # see `store_squares`
+    clients: tl.tensor,
+    batch: tl.tensor,
+    outputs: tl.tensor,
     UNIT: tl.constexpr,
     KIND: tl.constexpr,
     TILE: tl.constexpr,  # samples, outputs
-):
+) -> None:
     """`dout *= act'(out)`, `dbias = beta base + alpha sum_B dout`; a program per block of O."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     cols = tl.program_id(0) // clients * TILE[1] + tl.arange(0, TILE[1])
@@ -129,5 +127,5 @@ def _derive(
             tl.load(alpha + k),
             tl.load(beta + k),
         )
-        note_squares(notes, k, tl.program_id(0) // clients, own, cols < outputs)
+        store_squares(partial, k, tl.program_id(0) // clients, own, cols < outputs)
         tl.store(dbias + k * dbias_stride + cols, own, cols < outputs)

@@ -1,7 +1,5 @@
 """`cross_entropy` in Triton: a program per client, its rows tile by tile."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -31,17 +29,17 @@ def cross_entropy(
 
 @jit
 def _cross_entropy(
-    logits,  # [K, B, C]
-    logits_stride,
-    targets,  # [K, B] int64
-    count,  # [K] int32
-    losses,  # [K]
-    dlogits,  # [K, B, C]
-    dlogits_stride,
-    batch,
-    classes,
+    logits: tl.tensor,  # [K, B, C]
+    logits_stride: tl.tensor,
+    targets: tl.tensor,  # [K, B] int64
+    count: tl.tensor,  # [K] int32
+    losses: tl.tensor,  # [K]
+    dlogits: tl.tensor,  # [K, B, C]
+    dlogits_stride: tl.tensor,
+    batch: tl.tensor,
+    classes: tl.tensor,
     TILE: tl.constexpr,  # rows, classes
-):
+) -> None:
     """One program per client; rows tile by tile, each read from cache again where C is large."""
     k = tl.program_id(0).to(tl.int64)
     n = tl.load(count + k)
@@ -68,7 +66,19 @@ def _cross_entropy(
 
 
 @jit
-def _write(z, d, exists, inside, target, top, total, picked, share, classes, TILE: tl.constexpr):
+def _write(
+    z: tl.tensor,
+    d: tl.tensor,
+    exists: tl.tensor,
+    inside: tl.tensor,
+    target: tl.tensor,
+    top: tl.tensor,
+    total: tl.tensor,
+    picked: tl.tensor,
+    share: tl.tensor,
+    classes: tl.tensor,
+    TILE: tl.constexpr,
+) -> None:
     """(softmax - onehot) / count; in float64 at the target, where float32 would cancel."""
     scale = (share / total).to(z.dtype.element_ty)
     sure = exp_down(picked).to(tl.float64)

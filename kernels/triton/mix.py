@@ -1,7 +1,5 @@
 """`mix` in Triton: a program per client and block of columns."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -23,18 +21,18 @@ def mix(x: Tensor, y: Tensor, a: Tensor, b: Tensor, out: Tensor) -> Tensor:
 
 @jit(do_not_specialize=["clients"])
 def _mix(
-    x,  # [K, S]
-    y,  # [K, S]
-    a,  # [K]
-    b,  # [K]
-    out,  # [K, S]
-    clients,
-    size,
-    x_stride,
-    y_stride,
-    out_stride,
+    x: tl.tensor,  # [K, S]
+    y: tl.tensor,  # [K, S]
+    a: tl.tensor,  # [K]
+    b: tl.tensor,  # [K]
+    out: tl.tensor,  # [K, S]
+    clients: tl.tensor,
+    size: tl.tensor,
+    x_stride: tl.tensor,
+    y_stride: tl.tensor,
+    out_stride: tl.tensor,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """One program per client and block of columns."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     cols = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)

@@ -1,7 +1,5 @@
 """`perturb` in Triton: squares of the direction block by block, then one pass that moves."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -55,8 +53,18 @@ def perturb(
 
 @jit
 def _ascent(
-    w_row, buffers, strides, coefs, eta, k, cols, edge, stop, is_weight, ADAPTIVE: tl.constexpr
-):
+    w_row: tl.tensor,
+    buffers: tl.tuple,
+    strides: tl.tuple,
+    coefs: tl.tuple,
+    eta: tl.tensor,
+    k: tl.tensor,
+    cols: tl.tensor,
+    edge: tl.tensor,
+    stop: tl.tensor,
+    is_weight: tl.tensor,
+    ADAPTIVE: tl.constexpr,
+) -> tuple[tl.tensor, ...]:
     """(w, a, t) on one block of columns; t is 1 unless ADAPTIVE."""
     mask = cols < edge
     w = tl.load(w_row + cols, mask, other=0.0)
@@ -69,22 +77,22 @@ def _ascent(
 
 @jit(do_not_specialize=["clients", "count"])
 def _norm_blocks(
-    w,  # [K, S]
-    w_stride,
-    buffers,  # J of [K, S]
-    strides,
-    coefs,  # J of [K]
-    eta,  # [K]
-    table,  # [count, 5]
-    clients,
-    size,
-    count,
-    partial,  # [K, count]
+    w: tl.tensor,  # [K, S]
+    w_stride: tl.tensor,
+    buffers: tl.tuple,  # J of [K, S]
+    strides: tl.tuple,
+    coefs: tl.tuple,  # J of [K]
+    eta: tl.tensor,  # [K]
+    table: tl.tensor,  # [count, 5]
+    clients: tl.tensor,
+    size: tl.tensor,
+    count: tl.tensor,
+    partial: tl.tensor,  # [K, count]
     ADAPTIVE: tl.constexpr,
     TABLED: tl.constexpr,
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """partial[k, block] = |t a|^2 on the block; one program per client and block."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     block = tl.program_id(0) // clients
@@ -98,31 +106,31 @@ def _norm_blocks(
 
 @jit(do_not_specialize=["clients", "count", "parts"])
 def _move(
-    w,  # [K, S]
-    w_stride,
-    buffers,  # J of [K, S]
-    strides,
-    coefs,  # J of [K]
-    eta,  # [K]
-    table,  # [count, 5]
-    clients,
-    size,
-    count,
-    length,  # [K] |t a| if KNOWN, else its squares [K, parts]
-    parts,
-    rho,  # [K, radii]
-    radii,
-    alpha,  # [K]
+    w: tl.tensor,  # [K, S]
+    w_stride: tl.tensor,
+    buffers: tl.tuple,  # J of [K, S]
+    strides: tl.tuple,
+    coefs: tl.tuple,  # J of [K]
+    eta: tl.tensor,  # [K]
+    table: tl.tensor,  # [count, 5]
+    clients: tl.tensor,
+    size: tl.tensor,
+    count: tl.tensor,
+    length: tl.tensor,  # [K] |t a| if KNOWN, else its squares [K, parts]
+    parts: tl.tensor,
+    rho: tl.tensor,  # [K, radii]
+    radii: tl.tensor,
+    alpha: tl.tensor,  # [K]
     eps: tl.float64,
-    out,  # [K, S]
-    out_stride,
+    out: tl.tensor,  # [K, S]
+    out_stride: tl.tensor,
     KNOWN: tl.constexpr,
     LAYERED: tl.constexpr,
     ADAPTIVE: tl.constexpr,
     TABLED: tl.constexpr,
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """out = w + (rho / (|t a| + eps) - alpha) t^2 a; one program per client and block."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     block = tl.program_id(0) // clients

@@ -4,8 +4,6 @@ Sizes and windows are constants of the compiled kernel: divisions by them are ch
 has few.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -71,17 +69,17 @@ def _means(x: Tensor, out: Tensor, sides: tuple[Side, ...], count_padding: bool)
 
 @jit(do_not_specialize=["clients"])
 def _largest(
-    x,  # [K, B, C, H, W]
-    x_stride,
-    out,  # [K, B, C, OH, OW]
-    out_stride,
-    argmax,  # [K, B, C, OH, OW] int32
-    clients,
-    size,  # B C OH OW
+    x: tl.tensor,  # [K, B, C, H, W]
+    x_stride: tl.tensor,
+    out: tl.tensor,  # [K, B, C, OH, OW]
+    out_stride: tl.tensor,
+    argmax: tl.tensor,  # [K, B, C, OH, OW] int32
+    clients: tl.tensor,
+    size: tl.tensor,  # B C OH OW
     DOWN: tl.constexpr,
     ACROSS: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """NaN wins, of equals the first; a window of -inf points at its first place in the image."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     cols = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)
@@ -107,19 +105,19 @@ def _largest(
 
 @jit(do_not_specialize=["clients"])
 def _mean(
-    x,  # [K, B, C, H, W]
-    x_stride,
-    out,  # [K, B, C, OH, OW]
-    out_stride,
-    clients,
-    size,  # B C OH OW
+    x: tl.tensor,  # [K, B, C, H, W]
+    x_stride: tl.tensor,
+    out: tl.tensor,  # [K, B, C, OH, OW]
+    out_stride: tl.tensor,
+    clients: tl.tensor,
+    size: tl.tensor,  # B C OH OW
     DOWN: tl.constexpr,
     ACROSS: tl.constexpr,
     TAPS: tl.constexpr,
     PADDED: tl.constexpr,
     BLOCK: tl.constexpr,
     LANES: tl.constexpr,
-):
+) -> None:
     """A tile of results by taps, so that neighbouring threads read neighbouring elements."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     cols = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)

@@ -4,8 +4,6 @@ An element adds the windows that hold it, from the first to the last, so that no
 one place.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -64,20 +62,20 @@ def _gather(
 
 @jit(do_not_specialize=["clients"])
 def _collect(
-    dout,  # [K, B, C, OH, OW]
-    dout_stride,
-    dout_size,  # B C OH OW
-    argmax,  # [K, B, C, OH, OW] int32; None: means
-    dx,  # [K, B, C, H, W]
-    dx_stride,
-    clients,
-    size,  # B C H W
+    dout: tl.tensor,  # [K, B, C, OH, OW]
+    dout_stride: tl.tensor,
+    dout_size: tl.tensor,  # B C OH OW
+    argmax: tl.tensor,  # [K, B, C, OH, OW] int32; None: means
+    dx: tl.tensor,  # [K, B, C, H, W]
+    dx_stride: tl.tensor,
+    clients: tl.tensor,
+    size: tl.tensor,  # B C H W
     DOWN: tl.constexpr,
     ACROSS: tl.constexpr,
     HOLDING: tl.constexpr,  # windows that hold an element, at most
     PADDED: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """Each element's part of every window that holds it."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     cols = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)

@@ -1,7 +1,5 @@
 """Where the windows of pooling lie, along one side of an image."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -23,13 +21,13 @@ def most(size: int, parts: int) -> int:
 
 
 @jit
-def place(cols, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+def place(cols: tl.tensor, HEIGHT: tl.constexpr, WIDTH: tl.constexpr) -> tuple[tl.tensor, ...]:
     """Elements of a client as (plane, row, column)."""
     return cols // (HEIGHT * WIDTH), cols // WIDTH % HEIGHT, cols % WIDTH
 
 
 @jit
-def window(o, SIDE: tl.constexpr):
+def window(o: tl.tensor, SIDE: tl.constexpr) -> tuple[tl.tensor, ...]:
     """Where result o's window starts and stops along a side, margins included."""
     if SIDE[2] == 0:
         start = o * SIDE[0] // SIDE[1]
@@ -41,7 +39,7 @@ def window(o, SIDE: tl.constexpr):
 
 
 @jit
-def extent(o, SIDE: tl.constexpr, PADDED: tl.constexpr):
+def extent(o: tl.tensor, SIDE: tl.constexpr, PADDED: tl.constexpr) -> tl.tensor:
     """How many places of result o's window count along a side."""
     start, stop = window(o, SIDE)
     if not PADDED:
@@ -51,7 +49,7 @@ def extent(o, SIDE: tl.constexpr, PADDED: tl.constexpr):
 
 
 @jit
-def windows(i, SIDE: tl.constexpr):
+def windows(i: tl.tensor, SIDE: tl.constexpr) -> tuple[tl.tensor, ...]:
     """The first and the last result whose window holds place i of a side."""
     if SIDE[2] == 0:
         first = i * SIDE[1] // SIDE[0]

@@ -5,15 +5,13 @@ split, so nothing is added across programs. Matrices are taken as they lie, tran
 is loaded.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
 
 from .common import jit, launch, strided, tl
 from .functions import activate
-from .sums import Squares, note_squares
+from .sums import Squares, store_squares
 from .tiles import dot, dot_precision, fold, multiple, tile, unit
 
 SIDES = {4: (16, 32, 64), 8: (16, 32)}  # of a tile, by element size: the first that covers, or last
@@ -38,7 +36,7 @@ def multiply(
     bias: Tensor | None = None,
     activation: str | None = None,
     folded: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None),
-    notes: Squares = Squares(),  # noqa: B008 (it is immutable)
+    partial: Squares = Squares(),  # noqa: B008 (it is immutable)
 ) -> None:
     """`out = a b` with a, b transposed where `turned`, and what `_product` does to the result."""
     clients, rows, columns = out.shape
@@ -51,7 +49,7 @@ def multiply(
         clients * programs(out),
         out,
         *(*strided(a), *strided(b), out, out.stride(0), *strided(bias)),
-        *(*strided(base), alpha, beta, tuple(notes), clients, rows, columns, depth),
+        *(*strided(base), alpha, beta, tuple(partial), clients, rows, columns, depth),
         TURNED=turned,
         UNITS=tuple(unit(t, t.shape[2]) for t in (a, b, out)),
         KIND=activation,
@@ -67,29 +65,29 @@ def _covering(size: int, sides: tuple[int, ...]) -> int:
 
 @jit(do_not_specialize=["clients"])
 def _product(
-    a,  # [K, M, R], or [K, R, M] if turned
-    a_stride,
-    b,  # [K, R, N], or [K, N, R] if turned
-    b_stride,
-    out,  # [K, M, N]
-    out_stride,
-    bias,  # [K, N]
-    bias_stride,
-    base,  # [K, M, N]
-    base_stride,
-    alpha,  # [K]
-    beta,  # [K]
-    notes,  # see `note_squares`
-    clients,
-    M,
-    N,
-    R,
+    a: tl.tensor,  # [K, M, R], or [K, R, M] if turned
+    a_stride: tl.tensor,
+    b: tl.tensor,  # [K, R, N], or [K, N, R] if turned
+    b_stride: tl.tensor,
+    out: tl.tensor,  # [K, M, N]
+    out_stride: tl.tensor,
+    bias: tl.tensor,  # [K, N]
+    bias_stride: tl.tensor,
+    base: tl.tensor,  # [K, M, N]
+    base_stride: tl.tensor,
+    alpha: tl.tensor,  # [K]
+    beta: tl.tensor,  # [K]
+    partial: tl.tuple,  # see `store_squares`
+    clients: tl.tensor,
+    M: tl.tensor,
+    N: tl.tensor,
+    R: tl.tensor,
     TURNED: tl.constexpr,  # a, b
     UNITS: tl.constexpr,  # a, b, out
     KIND: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK: tl.constexpr,  # sides along M, N, R
-):
+) -> None:
     """act(a b + bias), or `beta base + alpha a b`; one program per client and tile, all of R."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     place = tl.program_id(0) // clients
@@ -119,5 +117,5 @@ def _product(
     if base is not None:
         here = base + k * base_stride + m * width + n
         z = fold(z, here, mask, tl.load(alpha + k), tl.load(beta + k))
-    note_squares(notes, k, place, z, mask)
+    store_squares(partial, k, place, z, mask)
     tl.store(out + k * multiple(out_stride, UNITS[2]) + m * width + n, z, mask)

@@ -1,7 +1,5 @@
 """`sensitivity` in Triton: extremes and sums block by block, then each segment's in their order."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -40,7 +38,7 @@ def sensitivity(x: Tensor, y: Tensor, segments: Segments, normalize: bool, out: 
 
 
 @jit
-def _extremes(v, inside):
+def _extremes(v: tl.tensor, inside: tl.tensor) -> tuple[tl.tensor, ...]:
     """(smallest, largest) of the elements inside, in float64."""
     low = tl.min(tl.where(inside, v, float("inf")), axis=0)
     high = tl.max(tl.where(inside, v, float("-inf")), axis=0)
@@ -49,18 +47,18 @@ def _extremes(v, inside):
 
 @jit(do_not_specialize=["clients", "count"])
 def _block_extents(
-    x,  # [K, S]
-    x_stride,
-    y,  # [K, S]
-    y_stride,
-    table,  # [count, 5]
-    clients,
-    size,
-    count,
-    partial,  # [K, count, 4]: extremes of x, then of y
+    x: tl.tensor,  # [K, S]
+    x_stride: tl.tensor,
+    y: tl.tensor,  # [K, S]
+    y_stride: tl.tensor,
+    table: tl.tensor,  # [count, 5]
+    clients: tl.tensor,
+    size: tl.tensor,
+    count: tl.tensor,
+    partial: tl.tensor,  # [K, count, 4]: extremes of x, then of y
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """The extremes of one block; one program per client and block."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     block = tl.program_id(0) // clients
@@ -78,13 +76,13 @@ def _block_extents(
 
 @jit(do_not_specialize=["clients", "count", "layers"])
 def _layer_extents(
-    partial,  # [K, count, 4]
-    first,  # [L + 1]
-    clients,
-    count,
-    layers,
-    ends,  # [K, L, 4]
-):
+    partial: tl.tensor,  # [K, count, 4]
+    first: tl.tensor,  # [L + 1]
+    clients: tl.tensor,
+    count: tl.tensor,
+    layers: tl.tensor,
+    ends: tl.tensor,  # [K, L, 4]
+) -> None:
     """The extremes of a segment from its blocks'; one program per client and segment."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     layer = tl.program_id(0) // clients
@@ -103,7 +101,7 @@ def _layer_extents(
 
 
 @jit
-def _unit(v, ends):
+def _unit(v: tl.tensor, ends: tl.tensor) -> tl.tensor:
     """(v - low) / (high - low)."""
     low = tl.load(ends)
     return (v - low) / (tl.load(ends + 1) - low)
@@ -111,21 +109,21 @@ def _unit(v, ends):
 
 @jit(do_not_specialize=["clients", "count", "layers"])
 def _block_changes(
-    x,  # [K, S]
-    x_stride,
-    y,  # [K, S]
-    y_stride,
-    table,  # [count, 5]
-    clients,
-    size,
-    count,
-    ends,  # [K, L, 4] when NORMALIZE
-    layers,
-    sums,  # [K, count]
+    x: tl.tensor,  # [K, S]
+    x_stride: tl.tensor,
+    y: tl.tensor,  # [K, S]
+    y_stride: tl.tensor,
+    table: tl.tensor,  # [count, 5]
+    clients: tl.tensor,
+    size: tl.tensor,
+    count: tl.tensor,
+    ends: tl.tensor,  # [K, L, 4] when NORMALIZE
+    layers: tl.tensor,
+    sums: tl.tensor,  # [K, count]
     NORMALIZE: tl.constexpr,
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """The sum of one block's squared changes; one program per client and block."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     block = tl.program_id(0) // clients
@@ -144,14 +142,14 @@ def _block_changes(
 
 @jit(do_not_specialize=["clients", "count", "layers"])
 def _layer_means(
-    sums,  # [K, count]
-    first,  # [L + 1]
-    length,  # [L]
-    clients,
-    count,
-    layers,
-    out,  # [K, L]
-):
+    sums: tl.tensor,  # [K, count]
+    first: tl.tensor,  # [L + 1]
+    length: tl.tensor,  # [L]
+    clients: tl.tensor,
+    count: tl.tensor,
+    layers: tl.tensor,
+    out: tl.tensor,  # [K, L]
+) -> None:
     """A segment's mean from its blocks' sums, in order; one program per client and segment."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     layer = tl.program_id(0) // clients

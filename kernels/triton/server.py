@@ -1,20 +1,18 @@
 """The server's rules in Triton, for blocks of columns of `aggregate`; see `kernels/server.py`."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from .common import jit, tl
 
 
 @jit
-def wide(row, cols, mask):
+def wide(row: tl.tensor, cols: tl.tensor, mask: tl.tensor) -> tl.tensor:
     """A block of a row in float64."""
     return tl.load(row + cols, mask, other=0.0).to(tl.float64)
 
 
 @jit
-def kept(row, cols, mask, value):
+def kept(row: tl.tensor, cols: tl.tensor, mask: tl.tensor, value: tl.tensor) -> tl.tensor:
     """Store a moment in the row's dtype and return it as stored."""
     stored = value.to(row.dtype.element_ty)
     tl.store(row + cols, stored, mask)
@@ -22,7 +20,18 @@ def kept(row, cols, mask, value):
 
 
 @jit
-def change(mean, m, v, cols, mask, lr, beta1, beta2, tau, RULE: tl.constexpr):
+def change(
+    mean: tl.tensor,
+    m: tl.tensor,
+    v: tl.tensor,
+    cols: tl.tensor,
+    mask: tl.tensor,
+    lr: tl.tensor,
+    beta1: tl.tensor,
+    beta2: tl.tensor,
+    tau: tl.tensor,
+    RULE: tl.constexpr,
+) -> tl.tensor:
     """What the server adds to its model, see `kernels/server.py`."""
     if RULE == "average":
         move = lr * mean

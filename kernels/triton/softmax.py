@@ -1,7 +1,5 @@
 """`log_softmax` and its backward in Triton: tiles of each client's rows."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from typing import Any
@@ -43,7 +41,7 @@ def _tiles(kernel: Any, *operands: Tensor) -> None:
 
 
 @jit
-def _own_rows(clients, rows, TILE: tl.constexpr):
+def _own_rows(clients: tl.tensor, rows: tl.tensor, TILE: tl.constexpr) -> tuple[tl.tensor, ...]:
     """The program's client, its rows, and which of these exist."""
     row = tl.program_id(0) // clients * TILE[0] + tl.arange(0, TILE[0])
     return (tl.program_id(0) % clients).to(tl.int64), row, row < rows
@@ -51,15 +49,15 @@ def _own_rows(clients, rows, TILE: tl.constexpr):
 
 @jit(do_not_specialize=["clients"])
 def _subtract(
-    x,  # [K, rows, C]
-    out,  # [K, rows, C]
-    strides,  # over K, of these
-    clients,
-    rows,
-    classes,
+    x: tl.tensor,  # [K, rows, C]
+    out: tl.tensor,  # [K, rows, C]
+    strides: tl.tuple,  # over K, of these
+    clients: tl.tensor,
+    rows: tl.tensor,
+    classes: tl.tensor,
     UNIT: tl.constexpr,
     TILE: tl.constexpr,  # rows, classes
-):
+) -> None:
     """A tile of rows, each read from cache again where C is large."""
     k, row, inside = _own_rows(clients, rows, TILE)
     classes = multiple(classes, UNIT)
@@ -77,16 +75,16 @@ def _subtract(
 
 @jit(do_not_specialize=["clients"])
 def _pull(
-    out,  # [K, rows, C]
-    dout,  # [K, rows, C]
-    dx,  # [K, rows, C]
-    strides,  # over K, of these
-    clients,
-    rows,
-    classes,
+    out: tl.tensor,  # [K, rows, C]
+    dout: tl.tensor,  # [K, rows, C]
+    dx: tl.tensor,  # [K, rows, C]
+    strides: tl.tuple,  # over K, of these
+    clients: tl.tensor,
+    rows: tl.tensor,
+    classes: tl.tensor,
     UNIT: tl.constexpr,
     TILE: tl.constexpr,  # rows, classes
-):
+) -> None:
     """A tile of rows: their sums, then dx."""
     k, row, inside = _own_rows(clients, rows, TILE)
     classes = multiple(classes, UNIT)

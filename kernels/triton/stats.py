@@ -1,7 +1,5 @@
 """`stats` in Triton: sums block by block, then each segment's blocks in their order."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -49,25 +47,25 @@ def stats(
 
 @jit(do_not_specialize=["clients", "count"])
 def _block_sums(
-    x,  # [K, S]
-    x_stride,
-    y,  # [K, S]
-    y_stride,
-    x_ref,  # [K, S]
-    x_ref_stride,
-    y_ref,  # [K, S]
-    y_ref_stride,
-    table,  # [count, 5]
-    clients,
-    size,
-    count,
-    partial,  # [K, count, 8], five used
+    x: tl.tensor,  # [K, S]
+    x_stride: tl.tensor,
+    y: tl.tensor,  # [K, S]
+    y_stride: tl.tensor,
+    x_ref: tl.tensor,  # [K, S]
+    x_ref_stride: tl.tensor,
+    y_ref: tl.tensor,  # [K, S]
+    y_ref_stride: tl.tensor,
+    table: tl.tensor,  # [count, 5]
+    clients: tl.tensor,
+    size: tl.tensor,
+    count: tl.tensor,
+    partial: tl.tensor,  # [K, count, 8], five used
     Y: tl.constexpr,
     X_REF: tl.constexpr,
     Y_REF: tl.constexpr,
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """The five sums over one block; one program per client and block."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     block = tl.program_id(0) // clients
@@ -98,13 +96,13 @@ def _block_sums(
 
 @jit(do_not_specialize=["clients", "count", "layers"])
 def _layer_sums(
-    partial,  # [K, count, 8]
-    first,  # [L + 1]
-    clients,
-    count,
-    layers,
-    out,  # [K, L, 5]
-):
+    partial: tl.tensor,  # [K, count, 8]
+    first: tl.tensor,  # [L + 1]
+    clients: tl.tensor,
+    count: tl.tensor,
+    layers: tl.tensor,
+    out: tl.tensor,  # [K, L, 5]
+) -> None:
     """Adds a segment's blocks in order; one program per client and segment."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     layer = tl.program_id(0) // clients

@@ -1,7 +1,5 @@
 """`step` in Triton: one pass; under a clip partial squares block by block before it."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -47,21 +45,21 @@ def step(
 
 @jit(do_not_specialize=["clients", "count"])
 def _norm_blocks(
-    w,  # [K, S]
-    w_stride,
-    buffers,  # J of [K, S]
-    strides,
-    coefs,  # J of [K]
-    w_ref,  # [K, S]
-    ref_stride,
-    lam,  # [K]
-    clients,
-    size,
-    partial,  # [K, count]
-    count,
+    w: tl.tensor,  # [K, S]
+    w_stride: tl.tensor,
+    buffers: tl.tuple,  # J of [K, S]
+    strides: tl.tuple,
+    coefs: tl.tuple,  # J of [K]
+    w_ref: tl.tensor,  # [K, S]
+    ref_stride: tl.tensor,
+    lam: tl.tensor,  # [K]
+    clients: tl.tensor,
+    size: tl.tensor,
+    partial: tl.tensor,  # [K, count]
+    count: tl.tensor,
     PROX: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """partial[k, block] = |d|^2 on the block; one program per client and block."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     block = tl.program_id(0) // clients
@@ -76,32 +74,32 @@ def _norm_blocks(
 
 @jit(do_not_specialize=["clients", "parts"])
 def _descend(
-    w,  # [K, S]
-    w_stride,
-    buffers,  # J of [K, S]
-    strides,
-    coefs,  # J of [K]
-    w_ref,  # [K, S]
-    ref_stride,
-    lam,  # [K]
-    clients,
-    size,
-    partial,  # [K, parts] squares of d
-    parts,
-    clip_norm,  # [K]
-    eta,  # [K]
-    weight_decay,  # [K]
-    momentum,  # [K]
-    m,  # [K, S]
-    m_stride,
-    out,  # [K, S]
-    out_stride,
+    w: tl.tensor,  # [K, S]
+    w_stride: tl.tensor,
+    buffers: tl.tuple,  # J of [K, S]
+    strides: tl.tuple,
+    coefs: tl.tuple,  # J of [K]
+    w_ref: tl.tensor,  # [K, S]
+    ref_stride: tl.tensor,
+    lam: tl.tensor,  # [K]
+    clients: tl.tensor,
+    size: tl.tensor,
+    partial: tl.tensor,  # [K, parts] squares of d
+    parts: tl.tensor,
+    clip_norm: tl.tensor,  # [K]
+    eta: tl.tensor,  # [K]
+    weight_decay: tl.tensor,  # [K]
+    momentum: tl.tensor,  # [K]
+    m: tl.tensor,  # [K, S]
+    m_stride: tl.tensor,
+    out: tl.tensor,  # [K, S]
+    out_stride: tl.tensor,
     PROX: tl.constexpr,
     CLIP: tl.constexpr,
     MOMENTUM: tl.constexpr,
     NESTEROV: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """m and out of the formula of `kernels/step.py`; one program per client and block."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     cols = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)

@@ -1,7 +1,5 @@
 """Sums in an order that sizes alone decide: partial ones per program, then their totals."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -53,14 +51,16 @@ class Squares(NamedTuple):
 
 
 @jit
-def squares(x):
+def squares(x: tl.tensor) -> tl.tensor:
     """Sum of squares of a block, in float64."""
     wide = x.to(tl.float64)
     return tl.sum(wide * wide, axis=0)
 
 
 @jit
-def note_squares(slots, k, place, x, mask):
+def store_squares(
+    slots: tl.tuple, k: tl.tensor, place: tl.tensor, x: tl.tensor, mask: tl.tensor
+) -> None:
     """In float64, the sum of squares of a tile or block x where mask, to a program's own slot.
 
     slots: (`[K, count]` or None, count, this launch's first); place: the program's
@@ -71,7 +71,7 @@ def note_squares(slots, k, place, x, mask):
 
 
 @jit
-def total(partial, count, LANES: tl.constexpr = 512):
+def total(partial: tl.tensor, count: tl.tensor, LANES: tl.constexpr = 512) -> tl.tensor:
     """Sum of `count` float64 slots, in an order that `count` alone decides."""
     lanes = tl.arange(0, LANES)
     sums = tl.zeros((LANES,), tl.float64)
@@ -82,7 +82,7 @@ def total(partial, count, LANES: tl.constexpr = 512):
 
 
 @jit(do_not_specialize=["stride", "count"])
-def totals(partial, out, stride, count):
+def totals(partial: tl.tensor, out: tl.tensor, stride: tl.tensor, count: tl.tensor) -> None:
     """out [K] = the sum of each row of partial [K, count]; one program per client."""
     k = tl.program_id(0).to(tl.int64)
     tl.store(out + k * stride, total(partial + k * count, count, 4096))

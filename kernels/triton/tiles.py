@@ -1,7 +1,5 @@
 """Tiles of matrices inside Triton kernels: loads, products of chosen precision, folding."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 import torch
@@ -28,7 +26,7 @@ def unit(t: Tensor, length: int) -> int:
 
 
 @jit
-def rounded(x):
+def rounded(x: tl.tensor) -> tl.tensor:
     """float32 x to the nearest bfloat16, of two the even one, as float32; a NaN stays one.
 
     For the interpreter, whose own conversion cuts off.
@@ -39,7 +37,7 @@ def rounded(x):
 
 
 @jit
-def dot(a, b, acc, PRECISION: tl.constexpr):
+def dot(a: tl.tensor, b: tl.tensor, acc: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
     """`acc + a b` of tiles [M, R] and [R, N], in the accumulator's dtype."""
     if PRECISION == "bf16":
         acc = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16), acc, out_dtype=acc.dtype)
@@ -51,7 +49,7 @@ def dot(a, b, acc, PRECISION: tl.constexpr):
 
 
 @jit
-def multiple(value, UNIT: tl.constexpr):
+def multiple(value: tl.tensor, UNIT: tl.constexpr) -> tl.tensor:
     """A size or stride that is a multiple of UNIT, as the compiler then knows.
 
     Triton itself notices multiples of 16; rows of 20 floats deserve 16-byte loads too.
@@ -60,7 +58,14 @@ def multiple(value, UNIT: tl.constexpr):
 
 
 @jit
-def tile(matrix, rows, cols, height, width, UNIT: tl.constexpr):
+def tile(
+    matrix: tl.tensor,
+    rows: tl.tensor,
+    cols: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    UNIT: tl.constexpr,
+) -> tl.tensor:
     """matrix[rows, cols] of a dense [height, width] matrix, 0 outside; rows or cols may be [1, n].
 
     UNIT: see `unit`, for runs of `width`.
@@ -70,7 +75,9 @@ def tile(matrix, rows, cols, height, width, UNIT: tl.constexpr):
 
 
 @jit
-def fold(gradient, base, mask, alpha, beta):
+def fold(
+    gradient: tl.tensor, base: tl.tensor, mask: tl.tensor, alpha: tl.tensor, beta: tl.tensor
+) -> tl.tensor:
     """`beta base + alpha gradient`; base: pointers, not read where beta is 0."""
     result = alpha * gradient
     if beta != 0:
