@@ -36,7 +36,7 @@ from typing import Any
 
 import torch
 import yaml
-from blocks import ISAS, isa
+from layer_cases import ISAS, isa
 from torch import Tensor, nn
 
 import fedfast
