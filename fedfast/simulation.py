@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from . import checkpoint
 from . import memory as memories
-from . import validation as validation
+from .validation import run as validation
 from ._messages import format_value
 from .algorithms import Algorithm
 from .checkpoint.identity import options

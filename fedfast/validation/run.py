@@ -14,20 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import losses
-from ._messages import format_value, unknown
-from .algorithms import Algorithm, by_name
-from .algorithms._hook_checks import foreign, overrides
-from .algorithms.base import check_combination
-from .client_sampling import Schedule
-from .constants import cast
-from .copies import copy_of, refuse_hooks
-from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
-from .data.size_limits import check_room
-from .losses import Tried
-from .metrics import METRICS, Metric, metric_for
-from .module_executor import Loss, Traits, probe, refused, single_sample_trouble
-from .random_state import kept_random_state
+from .. import losses
+from .._messages import format_value, unknown
+from ..algorithms import Algorithm, by_name
+from ..algorithms._hook_checks import foreign, overrides
+from ..algorithms.base import check_combination
+from ..client_sampling import Schedule
+from ..constants import cast
+from ..copies import copy_of, refuse_hooks
+from ..data import AUGMENTS, Augment, FederatedData, Samples, as_samples
+from ..data.size_limits import check_room
+from ..losses import Tried
+from ..metrics import METRICS, Metric, metric_for
+from ..module_executor import Loss, Traits, probe, refused, single_sample_trouble
+from ..random_state import kept_random_state
 
 TRIED = 16  # samples a callable loss is tried on
 
