@@ -35,7 +35,8 @@ from .kernels.plan import forget_noting
 from .layout import FlatLayout
 from .lowering import program_for, warn_once
 from .metrics import Metric
-from .module_executor import Loss, ModuleExecutor, torch_threads, workers_for
+from .model_inspection import workers_for
+from .module_executor import Loss, ModuleExecutor
 from .personalization import ClientScores, Evaluator, Personal
 from .programs import Program, ProgramExecutor, bytes_per_client
 from .programs.evaluator import evaluator_bytes, evaluator_for
@@ -43,6 +44,7 @@ from .programs.verify import difference, misevaluated, spread
 from .random_state import kept_random_state, seed_all
 from .state import Committed
 from .tf32 import rounding
+from .threads import torch_threads
 
 Callback = Callable[["Simulation", Row], object]
 

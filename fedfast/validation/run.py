@@ -26,7 +26,8 @@ from ..data import AUGMENTS, Augment, FederatedData, Samples, as_samples
 from ..data.size_limits import check_room
 from ..losses import Tried
 from ..metrics import METRICS, Metric, metric_for
-from ..module_executor import Loss, Traits, probe, refused, single_sample_trouble
+from ..model_inspection import Traits, inspect_model, refused, single_sample_trouble
+from ..network import Loss
 from ..random_state import kept_random_state
 
 TRIED = 16  # samples a callable loss is tried on
@@ -363,7 +364,7 @@ def model(
         raise ValueError("model: it has no parameter to train")
     refuse_hooks(value)
     sample = data.order[:2]
-    traits = probe(value, data.bank.take(sample).inputs(dtype))
+    traits = inspect_model(value, data.bank.take(sample).inputs(dtype))
     return cast(copy_of(value), device, dtype), traits
 
 
