@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from . import checkpoint
 from . import memory as memories
-from .validation import run as validation
 from ._messages import format_value
 from .algorithms import Algorithm
 from .checkpoint.identity import options
@@ -45,6 +44,7 @@ from .random_state import kept_random_state, seed_all
 from .state import Committed
 from .tf32 import rounding
 from .threads import torch_threads
+from .validation import run as validation
 
 Callback = Callable[["Simulation", Row], object]
 

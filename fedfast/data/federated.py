@@ -187,7 +187,7 @@ class FederatedData:
         return counts.reshape(self.num_clients, self.classes)
 
     def plot(self, path: str | Path, title: str | None = None) -> None:
-        """Draw samples per client and class, `report.plots.partition`, into a .png, .pdf or .svg."""
+        """Draw samples per client and class into a .png, .pdf or .svg; see `report.plots`."""
         from ..report.plots import partition
 
         partition(self.counts(), path, title)

@@ -141,7 +141,8 @@ def algorithm(value: Algorithm | str) -> Algorithm:
         return by_name(value)
     if not isinstance(value, Algorithm):
         raise TypeError(
-            f"algorithm: expected a name or an object of fedfast.algorithms; got {format_value(value)}"
+            "algorithm: expected a name or an object of fedfast.algorithms; "
+            f"got {format_value(value)}"
         )
     check_combination(value)  # hooks may have been given to its classes since it was made
     return value
