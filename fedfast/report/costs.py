@@ -131,7 +131,7 @@ def chart(costs: list[Cost], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from .style import COLOURS, GRID, INK
+    from .style import COLOURS, GRID, TEXT
 
     ordered = sorted(costs, key=lambda c: -c.ratio)
     figure = Figure(figsize=(7.2, 1.2 + 0.26 * len(ordered)), layout="constrained")
@@ -141,10 +141,10 @@ def chart(costs: list[Cost], path: Path) -> None:
         spread = [[cost.ratio - cost.low], [cost.high - cost.ratio]]
         colour = COLOURS[0] if cost.gradients == 1 else COLOURS[1]
         label = f"{cost.gradients} gradient{'s' if cost.gradients > 1 else ''} per step"
-        ax.barh(i, cost.ratio, color=colour, xerr=spread, ecolor=INK, capsize=2, label=label)
+        ax.barh(i, cost.ratio, color=colour, xerr=spread, ecolor=TEXT, capsize=2, label=label)
     ax.set_yticks(range(len(ordered)), [cost.name for cost in ordered])
-    ax.axvline(1.0, color=INK, linewidth=0.8)
-    ax.set_xlabel("time of a round, FedAvg's = 1", color=INK)
+    ax.axvline(1.0, color=TEXT, linewidth=0.8)
+    ax.set_xlabel("time of a round, FedAvg's = 1", color=TEXT)
     ax.grid(axis="x", color=GRID)
     ax.set_axisbelow(True)
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))

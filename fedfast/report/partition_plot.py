@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import COLOURS, INK, figure_of, plain
+from .style import COLOURS, TEXT, figure_of, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ WIDTH = 9.0  # inches of a full band
 CELLS = (0.1, 0.42)  # inches from one client to the next: least, most
 GAP = 0.55  # inches between bands, for the clients' numbers
 SPILL = 0.06  # inches by which the largest bubble is wider than its cell
-ROOM = {"x": 0.4, "y": 0.2}  # inches that a number needs along its axis
+NUMBER_SIZE = {"x": 0.4, "y": 0.2}  # inches that a number needs along its axis
 
 
 def partition(
@@ -41,15 +41,15 @@ def partition(
     wide = max(5.0, cell * len(bands[0]) + 1.0)
     made = figure_of((wide, len(bands) * (tall + GAP) + 0.9))
     text = title or f"{len(counts):,} clients, {counts.sum():,} samples"
-    made.suptitle(fill(text, int(11 * wide)), x=0.012, ha="left", color=INK, fontsize=11)
+    made.suptitle(fill(text, int(11 * wide)), x=0.012, ha="left", color=TEXT, fontsize=11)
     axes = made.subplots(len(bands), 1, squeeze=False)[:, 0]
     scale = (72 * (cell + SPILL)) ** 2 / counts.max()  # points² per sample
     for band, ax in zip(bands, axes, strict=True):
         _band(ax, counts, band, scale)
-        for axis, room in ((ax.xaxis, ROOM["x"]), (ax.yaxis, ROOM["y"])):
+        for axis, room in ((ax.xaxis, NUMBER_SIZE["x"]), (ax.yaxis, NUMBER_SIZE["y"])):
             axis.set_major_locator(MultipleLocator(_every(room / cell)))
     rest = f" (the first {shown:,} of {len(counts):,})" if shown < len(counts) else ""
-    axes[-1].set_xlabel(f"client{rest}", color=INK)
+    axes[-1].set_xlabel(f"client{rest}", color=TEXT)
     _legend(made, axes[0], counts, scale)
     if path is not None:
         made.savefig(path, dpi=160, format=Path(path).suffix[1:] or "png")
@@ -71,8 +71,8 @@ def _band(ax: Axes, counts: np.ndarray, band: range, scale: float) -> None:
     ax.set_xlim(band.start - 0.8, band.start + wide - 0.2)
     ax.set_ylim(-0.8, counts.shape[1] - 0.2)
     ax.set_aspect("equal")
-    ax.set_ylabel("class", color=INK)
-    plain(ax)
+    ax.set_ylabel("class", color=TEXT)
+    plain_axes(ax)
 
 
 def _dots(ax: Axes, x: Any, y: Any, sizes: Any, label: str | None = None) -> None:
@@ -99,7 +99,7 @@ def _legend(made: Figure, ax: Axes, counts: np.ndarray, scale: float) -> None:
         title="samples",
         ncols=3,
         frameon=False,
-        labelcolor=INK,
+        labelcolor=TEXT,
         handleheight=max(1.0, (scale * numbers[-1]) ** 0.5 / 10),  # in letters of 10 points
     )
 
