@@ -6,7 +6,7 @@ from math import isfinite
 
 import numpy as np
 
-from .._messages import shown
+from .._messages import format_value
 from ..random import check_seed
 from .samples import Samples, as_samples
 from .size_limits import check_table
@@ -23,7 +23,7 @@ def checked_samples(
     integer("clients", clients)
     if not 1 <= clients <= len(checked):
         raise ValueError(
-            f"clients: expected 1 <= clients <= {len(checked)} samples; got {shown(clients)}"
+            f"clients: expected 1 <= clients <= {len(checked)} samples; got {format_value(clients)}"
         )
     check_table("samples.y", int(clients), int(checked.y.max()))
     return checked, np.random.Generator(np.random.Philox(check_seed(seed)))
@@ -32,20 +32,20 @@ def checked_samples(
 def integer(name: str, value: object) -> None:
     """TypeError unless it is an integer, not a bool."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected an integer; got {shown(value)}")
+        raise TypeError(f"{name}: expected an integer; got {format_value(value)}")
 
 
 def flag(name: str, value: object) -> None:
     """TypeError unless it is True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected True or False; got {shown(value)}")
+        raise TypeError(f"{name}: expected True or False; got {format_value(value)}")
 
 
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name}: expected a number; got {shown(value)}")
+        raise TypeError(f"{name}: expected a number; got {format_value(value)}")
     if isinstance(value, int) and value.bit_length() > 62:
-        raise ValueError(f"{name}: expected a number below 2^62; got {shown(value)}")
+        raise ValueError(f"{name}: expected a number below 2^62; got {format_value(value)}")
     return float(value)
 
 
@@ -63,14 +63,14 @@ def positive(name: str, value: object) -> None:
     """ValueError unless it is finite and above 0; TypeError unless it is a number."""
     number = _number(name, value)
     if not isfinite(number) or number <= 0:
-        raise ValueError(f"{name}: expected a finite number > 0; got {shown(value)}")
+        raise ValueError(f"{name}: expected a finite number > 0; got {format_value(value)}")
 
 
 def at_least_zero(name: str, value: object) -> None:
     """ValueError unless it is finite and not below 0; TypeError unless it is a number."""
     number = _number(name, value)
     if not isfinite(number) or number < 0:
-        raise ValueError(f"{name}: expected a finite number >= 0; got {shown(value)}")
+        raise ValueError(f"{name}: expected a finite number >= 0; got {format_value(value)}")
 
 
 def check_classes_per_client(present: int, classes: int) -> None:
@@ -78,5 +78,5 @@ def check_classes_per_client(present: int, classes: int) -> None:
     integer("classes_per_client", classes)
     if not 1 <= classes <= present:
         raise ValueError(
-            f"classes_per_client: expected 1 to {present} classes; got {shown(classes)}"
+            f"classes_per_client: expected 1 to {present} classes; got {format_value(classes)}"
         )

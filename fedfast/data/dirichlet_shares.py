@@ -6,7 +6,7 @@ from itertools import islice
 
 import numpy as np
 
-from .._messages import shown
+from .._messages import format_value
 from ._assign import assign_classes, class_counts, draw_shares, split_by_shares
 from ._checks import at_least_zero, checked_samples, flag, integer, labels_of, positive
 from ._fixed_sizes import client_sizes, draw_by_prior
@@ -37,7 +37,7 @@ def dirichlet(
     if min_size < 0 or min_size * clients > len(pool):
         raise ValueError(
             f"min_size: expected 0 <= min_size and at most {len(pool)} samples / {clients} clients;"
-            f" got {shown(min_size)}"
+            f" got {format_value(min_size)}"
         )
     shares = draw_shares(rng, class_counts(pool), clients, alpha, min_size)
     data = FederatedData.from_index(pool, split_by_shares(rng, pool, shares))
