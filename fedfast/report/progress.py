@@ -1,4 +1,4 @@
-"""Shows a run while it goes on: a bar on a terminal, complete plain lines anywhere else."""
+"""Shows a run while it goes on: a bar on a terminal, complete lines of text anywhere else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.text import Text
 from ..history import Row
 
 REFRESH = 0.1  # seconds between two states of the bar: a second may have hundreds of rounds
-PATIENCE = 30.0  # seconds without a plain line after which the next round gets one
+PATIENCE = 30.0  # seconds without a line after which the next round gets one
 
 
 class Progress:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by every kind of colour vision; darkest contrasts first.
+# Okabe and Ito: distinguishable with every kind of colour vision; highest contrasts first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 TEXT, GRID = "#333333", "#E4E4E4"
 
