@@ -1,4 +1,4 @@
-"""Documents name what exists: relative links, anchors, paths in backticks, names in `file: name`."""
+"""Documents name what exists: links, anchors, paths in backticks, names in `file: name`."""
 
 import re
 from pathlib import Path
