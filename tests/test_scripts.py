@@ -263,10 +263,10 @@ def test_the_settings_do_what_they_say():
     assert {k for cohort in free().cohorts for k in cohort} == set(range(5))
 
 
-VOICES = pytest.mark.parametrize("backend", ["native", "triton"])
+backends = pytest.mark.parametrize("backend", ["native", "triton"])
 
 
-@VOICES
+@backends
 @pytest.mark.parametrize("rule", ["mean", "sum", "weighted-sum"])
 def test_fedsgd(rule, backend):
     whole = [[[[list(range(n))]] for n in ns] for ns in ([5, 2, 12], [9, 7])]
@@ -275,7 +275,7 @@ def test_fedsgd(rule, backend):
     assert (ours - basic.fedsgd(run, rule)).abs().max() < 1e-12
 
 
-@VOICES
+@backends
 @pytest.mark.parametrize("local", [None, SAM], ids=["sgd", "sam"])
 def test_centralized(local, backend):
     three = free(rounds=2, sizes=SIZES[:3], cohorts=[[0]] * 2)
