@@ -71,7 +71,7 @@ class RecordedInputs:
 
 
 class Replay:
-    """Runs steps of up to `clients` clients: a shape's first one as it is, then from a recording."""
+    """Runs steps of up to `clients` clients: a shape's first one as it is, then recorded."""
 
     def __init__(self, recorder: Recorder, clients: int) -> None:
         self._recorder, self._clients = recorder, clients

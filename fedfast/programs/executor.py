@@ -16,12 +16,12 @@ from torch import Tensor
 from .. import kernels
 from ..backend_capabilities import backend_capabilities
 from ..batches import ChunkBatches, Minibatch
-from ..executor import Capabilities, Executor, LocalStep, ScaledAscent, StepTensors
+from ..executor import Capabilities, Executor, Fold, LocalStep, ScaledAscent, StepTensors
 from ..input_pipeline import SampleSource
 from ..layout import FlatLayout
 from .buffer_spec import BufferSpec
 from .elementwise import Dropout
-from .plans import ChunkBuffers, PlanCache, place, step_key
+from .plans import ChunkBuffers, PlanCache, ascent_key, folded_key, place, step_key
 from .program import Program
 from .step_executor import StepExecutor
 from .workspace import elements
@@ -127,27 +127,28 @@ class ProgramExecutor(Executor):
         chunk.write(rows, batches.count)
         steps = batches.count.ne(0).sum(dim=1, dtype=torch.int32)
         first, later = (
-            self._step_plan(replace(step, fold=replace(fold, base=base)), base, w, source, chunk)
+            self._step_plan(step, replace(fold, base=base), w, source, chunk)
             for base in (fold.base, w[:, : self.layout.trained])
         )
         first.run_steps(later, steps, self._plans.work)
         return chunk.total[: len(w)].clone()
 
     def _step_plan(
-        self, step: LocalStep, base: Tensor, w: Tensor, source: SampleSource, chunk: ChunkBuffers
+        self, step: LocalStep, fold: Fold, w: Tensor, source: SampleSource, chunk: ChunkBuffers
     ) -> kernels.Plan:
-        """One step from `base` to w."""
+        """One step from `fold.base` to w."""
         clients = len(w)
-        losses, batch = self._losses[:clients], chunk.batch.first(clients)
-        tensors = StepTensors(base, w, w[:, : self.layout.trained], losses)
 
         def body() -> None:
             chunk.fetch(source)
-            self._steps.run(step, tensors, batch)
+            losses, batch = self._losses[:clients], chunk.batch.first(clients)
+            tensors = StepTensors(fold.base, w, w[:, : self.layout.trained], losses)
+            self._steps.run(replace(step, fold=fold), tensors, batch)
             kernels.tally(losses, batch.count, chunk.total)
 
-        where = place(base, w, source.x, source.y, chunk.rows, losses)
-        return self._plans.plan(step_key(("descend", *where), step), clients, body)
+        where = place(w, source.x, source.y, chunk.rows, self._losses)
+        key = "descend", *where, *ascent_key(step.ascent)
+        return self._plans.plan(folded_key(key, fold), clients, body)
 
     def _do(self, key: Hashable, clients: int, body: Callable[[], None]) -> None:
         """Run `body`, by a plan where that is possible; None has no plan."""

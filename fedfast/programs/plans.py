@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..executor import LocalStep, SamAscent, ScaledAscent
+from ..executor import Fold, LocalStep, SamAscent, ScaledAscent
 from ..input_pipeline import SampleSource
 from ..kernels import Plan
 
@@ -86,21 +86,26 @@ def place(*tensors: Tensor) -> tuple[int, ...]:
     return tuple(number for t in tensors for number in (t.data_ptr(), t.stride(0)))
 
 
-def ascent_key(ascent: SamAscent | ScaledAscent | None) -> tuple[float, ...]:
+def ascent_key(ascent: SamAscent | ScaledAscent | None) -> tuple[Hashable, ...]:
     """What a plan must know of where the gradient is taken; scales are read from memory."""
     if ascent is None:
         return ()
-    numbers = (ascent.rho, ascent.eps) if isinstance(ascent, SamAscent) else ()
-    return *place(ascent.g, ascent.ahead), *numbers
+    where = place(ascent.g, ascent.ahead)
+    if isinstance(ascent, SamAscent):
+        return "sam", *where, ascent.rho, ascent.eps
+    return "scaled", *where
 
 
-def step_key(where: tuple[Hashable, ...], step: LocalStep) -> Hashable:
-    """What a step's plan is kept under; None where its numbers would change under it."""
-    where = *where, step.keep_buffers, type(step.ascent).__name__, *ascent_key(step.ascent)
-    fold = step.fold
+def folded_key(where: tuple[Hashable, ...], fold: Fold | None) -> Hashable:
+    """`where` and the numbers of a folded step; None where they would change under a plan."""
     if fold is None:
         return where
     if isinstance(fold.alpha, Tensor) or isinstance(fold.beta, Tensor):
         return None
     bound = () if fold.bound is None else (fold.bound.norm, *place(fold.bound.g))
     return (*where, fold.alpha, fold.beta, *place(fold.base), *bound)
+
+
+def step_key(where: tuple[Hashable, ...], step: LocalStep) -> Hashable:
+    """What a step's plan is kept under, None for no plan."""
+    return folded_key((*where, step.keep_buffers, *ascent_key(step.ascent)), step.fold)
