@@ -93,11 +93,11 @@ class ProgramExecutor(Executor):
         if isinstance(step.ascent, ScaledAscent):
             self._steps.scale(step.ascent.scales)
         key = step_key(("gradients", *_places(tensors, batch)), step)
-        self._do(key, len(batch.x), lambda: self._steps.run(step, tensors, batch))
+        self._do(key, batch.x.shape[0], lambda: self._steps.run(step, tensors, batch))
 
     def first_pass(self, tensors: StepTensors, batch: Minibatch) -> Tensor:
         """See `Executor.first_pass`."""
-        key, clients = ("first pass", *_places(tensors, batch)), len(batch.x)
+        key, clients = ("first pass", *_places(tensors, batch)), batch.x.shape[0]
         self._do(key, clients, lambda: self._steps.first_pass(tensors, batch))
         return self._steps.squares(clients).sqrt()
 
@@ -127,17 +127,17 @@ class ProgramExecutor(Executor):
         chunk.write(rows, batches.count)
         steps = batches.count.ne(0).sum(dim=1, dtype=torch.int32)
         first, later = (
-            self._step_plan(step, replace(fold, base=base), w, source, chunk)
+            self._step_plan(step, Fold(fold.alpha, fold.beta, base, fold.bound), w, source, chunk)
             for base in (fold.base, w[:, : self.layout.trained])
         )
         first.run_steps(later, steps, self._plans.work)
-        return chunk.total[: len(w)].clone()
+        return chunk.total[: w.shape[0]].clone()
 
     def _step_plan(
         self, step: LocalStep, fold: Fold, w: Tensor, source: SampleSource, chunk: ChunkBuffers
     ) -> kernels.Plan:
         """One step from `fold.base` to w."""
-        clients = len(w)
+        clients = w.shape[0]
 
         def body() -> None:
             chunk.fetch(source)

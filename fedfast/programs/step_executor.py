@@ -69,7 +69,7 @@ class StepExecutor:
             context = self._context(tensors, batch, tensors.out, buffers)
             self._last(context, step, self.program.records, tensors.losses)
         elif isinstance(ascent, SamAscent):
-            g = ascent.g[: len(batch.x)]
+            g = ascent.g[: batch.x.shape[0]]
             self._first(self._sam, replace(tensors, out=g), batch)
             self._sam.reach(g, ascent.rho, ascent.eps, self.backend)
             self._second(self._sam, ascent, step, tensors, batch)
@@ -107,7 +107,7 @@ class StepExecutor:
         batch: Minibatch,
     ) -> None:
         """At the perturbed model; losses and running statistics are the first pass's."""
-        clients = len(batch.x)
+        clients = batch.x.shape[0]
         g, ahead = ascent.g[:clients], ascent.ahead[:clients]
         sam.move(tensors.w, g, ahead, self.backend)
         context = self._context(tensors, batch, tensors.out, None)
