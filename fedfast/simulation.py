@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from . import checkpoint
 from . import memory as memories
-from . import validation as validation
-from ._messages import shown
+from ._messages import format_value
 from .algorithms import Algorithm
 from .checkpoint.identity import options
 from .client_loop import LocalSettings, LocalTrainer
@@ -26,6 +25,8 @@ from .client_sampling import SAMPLINGS, Round, Schedule
 from .copies import copy_of
 from .data import Augment, FederatedData, Samples
 from .engine import Engine, EngineSettings, Outcome
+from .evaluation import Evaluator
+from .executor import Executor
 from .history import History, Row
 from .input_pipeline import InputPipeline
 from .kernels import registry
@@ -33,16 +34,20 @@ from .kernels._args import PRECISIONS
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_noting
 from .layout import FlatLayout
+from .losses import Loss
 from .lowering import program_for, warn_once
 from .metrics import Metric
-from .module_executor import Loss, ModuleExecutor, torch_threads, workers_for
-from .personalization import ClientScores, Evaluator, Personal
+from .model_inspection import workers_for
+from .module_executor import ModuleExecutor
+from .personalization import ClientScores, Personal
 from .programs import Program, ProgramExecutor, bytes_per_client
 from .programs.evaluator import evaluator_bytes, evaluator_for
 from .programs.verify import difference, misevaluated, spread
 from .random_state import kept_random_state, seed_all
 from .state import Committed
 from .tf32 import rounding
+from .threads import torch_threads
+from .validation import run as validation
 
 Callback = Callable[["Simulation", Row], object]
 
@@ -193,7 +198,7 @@ class Simulation:
         self.schedule = validation.schedule(schedule, data.sizes, *how)
         validation.single_samples(
             self._model,
-            data.bank.take(data.order[:1]).inputs(self.dtype),
+            data.samples.take(data.order[:1]).inputs(self.dtype),
             self.schedule,
             data.sizes,
             # Both cut a client's samples into batches of their own, of the schedule's width.
@@ -206,7 +211,7 @@ class Simulation:
         layout = FlatLayout.of(self._model, self.dtype, traits.moving)
         row = layout.flatten(self._model, self.device)
         registry.choose(backend, row)  # a voice that is missing is said now, not in round 1
-        trial = data.bank.take(data.order[:2]).inputs(self.dtype)
+        trial = data.samples.take(data.order[:2]).inputs(self.dtype)
         program, self.generic_because = program_for(
             self._model, layout, loss, trial, self.algorithm.local.own_loss
         )
@@ -216,7 +221,7 @@ class Simulation:
             with torch_threads(self.threads):
                 found = difference(
                     *(self._model, program, layout, row),
-                    *(data.bank.take(few).inputs(self.dtype), data.bank.y[few], backend),
+                    *(data.samples.take(few).inputs(self.dtype), data.samples.y[few], backend),
                 )
             if found:
                 program, self.generic_because = None, found
@@ -245,10 +250,12 @@ class Simulation:
         @cache
         def evaluator() -> Evaluator:
             if program is None and verify:  # else its proof covers evaluation
-                x = data.bank.take(few).inputs(self.dtype)
+                x = data.samples.take(few).inputs(self.dtype)
                 if misevaluated(module, layout, row, x, backend):
-                    return generic
-            return evaluator_for(module, layout, loss_fn, trial, backend, right) or generic
+                    return generic.evaluator
+            return (
+                evaluator_for(module, layout, loss_fn, trial, backend, right) or generic.evaluator
+            )
 
         self._judge, self._generic = evaluator, generic
         if program is None:
@@ -261,11 +268,11 @@ class Simulation:
 
         def trainer(chunk: int) -> LocalTrainer:
             generic.forget()
-            path: ModuleExecutor | ProgramExecutor = generic
+            executor: Executor = generic
             if program is not None:
                 where = self.device, backend, precision
-                path = ProgramExecutor(program, layout, chunk, width, *where)
-            return LocalTrainer(local, layout, path, feed, chunk)
+                executor = ProgramExecutor(program, layout, chunk, width, *where)
+            return LocalTrainer(local, layout, executor, feed, chunk)
 
         trainers = memories.Halving(trainer, self.memory.chunk)
         settings = EngineSettings(
@@ -343,7 +350,7 @@ class Simulation:
         """
         validation.boolean("progress", progress)
         if label is not None and not isinstance(label, str):
-            raise TypeError(f"label: expected a word; got {shown(label)}")
+            raise TypeError(f"label: expected a word; got {format_value(label)}")
         if not progress:
             for _ in self:
                 pass
@@ -443,7 +450,7 @@ class Simulation:
     @contextmanager
     def _training(self) -> Iterator[None]:
         """Torch's threads, random numbers and precision, as local steps want them."""
-        random, precision = self._engine.trainer.path.random, self._generic.precision
+        random, precision = self._engine.trainer.executor.random, self._generic.precision
         with (
             torch_threads(self.threads),
             validation.own_random_state(random),
