@@ -116,7 +116,7 @@ class Draw:
 
     def laid_out(self, value: Tensor) -> Tensor:
         self.operands += 1
-        if self.layout == "dense" or value.shape[0] != self.clients:
+        if self.layout == "dense":
             return value
         if (self.operands + self.parity) % 2:
             return value if self.layout == "repeated" else in_rows(value)[1]
@@ -266,13 +266,11 @@ def _drawn(item: Argument, call: Call) -> Any:
         return None
     shape = draw.shape(item.shape)
     dtype = item.dtype or draw.dtype
-    if isinstance(item, Base):
-        return draw.operand(*shape)
-    if not item.written:
-        return draw.operand(*shape)
-    start = draw.numbers(*shape).to(dtype) if isinstance(item, InOut) else None
-    poisoned = torch.full(shape, poison_of(dtype)).to(dtype) if start is None else start
-    return poisoned
+    if isinstance(item, Base) or not item.written:
+        return draw.operand(*shape) if item.shape.startswith("K") else draw.numbers(*shape)
+    if isinstance(item, InOut):
+        return draw.numbers(*shape).to(dtype)
+    return torch.full(shape, poison_of(dtype)).to(dtype)
 
 
 def _know(item: Argument, call: Call) -> None:
@@ -280,7 +278,7 @@ def _know(item: Argument, call: Call) -> None:
     value = call.arguments.get(item.name)
     if not isinstance(item, Out | Squares) or not isinstance(value, Tensor):
         return
-    apart = item.shape.split()[0] == "K" and value.ndim > 1 and value.dtype == call.draw.dtype
+    apart = item.shape.split()[0] == "K" and value.ndim > 1 and item.dtype is None
     gap = GAP if call.draw.layout == "mixed" and apart else 0
     flat, view = in_rows(value, gap) if apart else in_rows(value[None], 0)
     call.guards[item.name] = flat
