@@ -16,6 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import _renamed_modules
+
 if TYPE_CHECKING:
     from . import algorithms, data, kernels, models
     from .algorithms import ASAM, SAM, SGD
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from .history import History, Row
     from .layout import FlatLayout
     from .simulation import Simulation
+
+_renamed_modules.install()
 
 __version__ = "0.1.0"
 

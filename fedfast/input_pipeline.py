@@ -67,7 +67,7 @@ class InputPipeline:
         self.augment, self.seed, self.device = augment, seed, data.x.device
         transform, held = {}, data.x.dtype
         if held == torch.uint8:
-            scale, shift = (data.normalize or Normalize()).tones(dtype, data.x.device)
+            scale, shift = (data.normalize or Normalize()).scale_and_shift(dtype, data.x.device)
             after = augment is not None and not augment.black
             margin = torch.zeros_like(shift) if after else shift
             transform, held = dict(scale=scale, shift=shift, margin=margin), dtype

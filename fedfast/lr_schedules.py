@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from ._messages import shown
+from ._messages import format_value
 
 Schedulable = float | Callable[[int], float]
 
@@ -87,7 +87,7 @@ def at_round(value: Schedulable, t: int) -> float:
     found = float(value(t))
     if not (math.isfinite(found) and found >= 0):
         raise ValueError(
-            f"schedule: expected a finite number >= 0 in round {t}; got {shown(found)}"
+            f"schedule: expected a finite number >= 0 in round {t}; got {format_value(found)}"
         )
     return found
 
@@ -99,7 +99,7 @@ def _check(schedule: Any) -> None:
         symbol = f"{schedule.name}, {field.name}"
         expected = "an integer >= 1" if whole else "a finite number >= 0"
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise TypeError(f"{symbol}: expected {expected}; got {shown(value)}")
+            raise TypeError(f"{symbol}: expected {expected}; got {format_value(value)}")
         finite = value.bit_length() < 1024 if isinstance(value, int) else math.isfinite(value)
         if not (finite and value >= int(whole)):
-            raise ValueError(f"{symbol}: expected {expected}; got {shown(value)}")
+            raise ValueError(f"{symbol}: expected {expected}; got {format_value(value)}")

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._messages import shown
+from ._messages import format_value
 from .client_sampling import Schedule
 from .data import FederatedData, Samples
-from .data._concatenate import joined
+from .data._concatenate import concatenate
 from .engine import Engine
 from .evaluation import Evaluator
 from .fine_tuning import tune
@@ -82,7 +82,7 @@ class Personal:
         self.engine, self.evaluator = engine, evaluator
         self.sizes, self.algorithm = data.sizes, engine.algorithm
         self.tested = np.array([len(part) for part in data.test or []], dtype=np.int64)
-        self.test = None if self.tested.sum() == 0 else joined(data.test or [], None)
+        self.test = None if self.tested.sum() == 0 else concatenate(data.test or [], None)
         self.span = (0, 0)
         if self.algorithm.fine_tune is not None:
             a, b = self.algorithm.fine_tune.span(engine.about)
@@ -121,9 +121,9 @@ class Personal:
         """The personal model of client `i`, in `state` where it is not what is committed. [S]"""
         state = self.engine.committed if state is None else state
         if isinstance(i, bool) or not isinstance(i, (int, np.integer)):
-            raise TypeError(f"i: expected a client's number; got {shown(i)}")
+            raise TypeError(f"i: expected a client's number; got {format_value(i)}")
         if not 0 <= i < len(self.sizes):
-            raise ValueError(f"i: expected 0 <= i < {len(self.sizes)}; got {shown(i)}")
+            raise ValueError(f"i: expected 0 <= i < {len(self.sizes)}; got {format_value(i)}")
         if state.tuned is not None:
             row, slot = state.server.row.clone(), int(state.tuned.slot[i])
             if slot >= 0:

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from . import checkpoint
 from . import memory as memories
-from . import validation as validation
-from ._messages import shown
+from ._messages import format_value
 from .algorithms import Algorithm
 from .checkpoint.identity import options
 from .client_loop import LocalSettings, LocalTrainer
@@ -48,6 +47,7 @@ from .random_state import kept_random_state, seed_all
 from .state import Committed
 from .tf32 import rounding
 from .threads import torch_threads
+from .validation import run as validation
 
 Callback = Callable[["Simulation", Row], object]
 
@@ -198,7 +198,7 @@ class Simulation:
         self.schedule = validation.schedule(schedule, data.sizes, *how)
         validation.single_samples(
             self._model,
-            data.bank.take(data.order[:1]).inputs(self.dtype),
+            data.samples.take(data.order[:1]).inputs(self.dtype),
             self.schedule,
             data.sizes,
             # Both cut a client's samples into batches of their own, of the schedule's width.
@@ -211,7 +211,7 @@ class Simulation:
         layout = FlatLayout.of(self._model, self.dtype, traits.moving)
         row = layout.flatten(self._model, self.device)
         registry.choose(backend, row)  # a voice that is missing is said now, not in round 1
-        trial = data.bank.take(data.order[:2]).inputs(self.dtype)
+        trial = data.samples.take(data.order[:2]).inputs(self.dtype)
         program, self.generic_because = program_for(
             self._model, layout, loss, trial, self.algorithm.local.own_loss
         )
@@ -221,7 +221,7 @@ class Simulation:
             with torch_threads(self.threads):
                 found = difference(
                     *(self._model, program, layout, row),
-                    *(data.bank.take(few).inputs(self.dtype), data.bank.y[few], backend),
+                    *(data.samples.take(few).inputs(self.dtype), data.samples.y[few], backend),
                 )
             if found:
                 program, self.generic_because = None, found
@@ -250,7 +250,7 @@ class Simulation:
         @cache
         def evaluator() -> Evaluator:
             if program is None and verify:  # else its proof covers evaluation
-                x = data.bank.take(few).inputs(self.dtype)
+                x = data.samples.take(few).inputs(self.dtype)
                 if misevaluated(module, layout, row, x, backend):
                     return generic.evaluator
             return (
@@ -350,7 +350,7 @@ class Simulation:
         """
         validation.boolean("progress", progress)
         if label is not None and not isinstance(label, str):
-            raise TypeError(f"label: expected a word; got {shown(label)}")
+            raise TypeError(f"label: expected a word; got {format_value(label)}")
         if not progress:
             for _ in self:
                 pass

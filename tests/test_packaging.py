@@ -1,4 +1,4 @@
-"""A wheel built from the tree imports `fedfast.kernels` elsewhere, compiled module included."""
+"""A wheel built from the tree works elsewhere: kernels, compiled module, annotations."""
 
 import shutil
 import subprocess
@@ -35,3 +35,4 @@ def test_wheel_installs_elsewhere(tmp_path):
     isolated = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n{PROGRAM}"
     printed = call(sys.executable, "-c", isolated, cwd=tmp_path).split()
     assert all(line.startswith(str(tmp_path / "site")) for line in printed)
+    assert (tmp_path / "site" / "fedfast" / "py.typed").exists()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from typing import Any
 
-from .._messages import shown, unknown
+from .._messages import format_value, unknown
 from ..lr_schedules import SCHEDULES, Cosine, Exponential, Ramp, Schedule
 from .base import Algorithm
 from .centralized import Centralized
@@ -143,7 +143,7 @@ def by_name(name: str, **parameters: Any) -> Algorithm:
     Raises ValueError for an unknown name or parameter (with the nearest known one) or a bad value.
     """
     if not isinstance(name, str):
-        raise TypeError(f"name: expected the name of an algorithm; got {shown(name)}")
+        raise TypeError(f"name: expected the name of an algorithm; got {format_value(name)}")
     if name in _WITHOUT_SOURCE:
         raise ValueError(f"algorithm {name}: {_WITHOUT_SOURCE[name]}")
     if name not in PAGES:
@@ -160,7 +160,9 @@ def schedule(given: str | Mapping[str, Any]) -> Schedule:
     Raises ValueError for an unknown name or field, ValueError/TypeError for a bad value.
     """
     if not isinstance(given, (str, Mapping)):
-        raise TypeError(f"given: expected a schedule's name or a mapping; got {shown(given)}")
+        raise TypeError(
+            f"given: expected a schedule's name or a mapping; got {format_value(given)}"
+        )
     return _named("schedule", given, SCHEDULES)
 
 
@@ -169,7 +171,9 @@ def _piece(part: str, value: Any) -> Any:
     if isinstance(value, base):
         return value
     if not isinstance(value, (str, Mapping)):
-        raise TypeError(f"{part}: expected {_a(kind)}, its name or a mapping; got {shown(value)}")
+        raise TypeError(
+            f"{part}: expected {_a(kind)}, its name or a mapping; got {format_value(value)}"
+        )
     with _of(part):
         return _named(kind, value, known)
 

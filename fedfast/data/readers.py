@@ -1,4 +1,4 @@
-"""`load`: the data sets fedfast knows by name. Nothing is downloaded."""
+"""`load`: data sets by name. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .. import random
-from .._messages import shown, unknown
+from .._messages import format_value, unknown
 from .cifar import LAYOUTS, cifar
 from .dataset import Data
 from .images import folder, tiny_imagenet
@@ -33,7 +33,7 @@ def load(name: str, root: str | Path = "data") -> Data:
     "tiny-imagenet"           `[n, 3, 64, 64]`, the folder tiny-imagenet-200; needs Pillow
     "folder"                  images as root/train/<class>/**, root/test/<class>/** (or val), the
                               files that torchvision's ImageFolder reads, but hidden ones; what is
-                              skipped is told in a warning; needs Pillow
+                              skipped is listed in a warning; needs Pillow
     "shakespeare"             LEAF's JSON: 80 characters as tokens, the next one as label, owners
     "femnist"                 LEAF's JSON: float32 `[n, 1, 28, 28]`, writers as owners
     root begins with ~ where it lies in a home folder.
@@ -43,7 +43,7 @@ def load(name: str, root: str | Path = "data") -> Data:
     if not isinstance(name, str) or name not in _READERS:
         raise unknown("data set", name, NAMES)
     if not isinstance(root, str | os.PathLike):
-        raise TypeError(f"root: expected a path; got {shown(root)}")
+        raise TypeError(f"root: expected a path; got {format_value(root)}")
     try:
         place = Path(os.fsdecode(root)).expanduser()
     except RuntimeError as error:  # ~name of nobody
@@ -52,7 +52,7 @@ def load(name: str, root: str | Path = "data") -> Data:
 
 
 def _digits(name: str, root: Path) -> Data:
-    # Imported here: scikit-learn takes a second that other data sets need not pay.
+    # Imported here: importing scikit-learn takes a second.
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -13,10 +13,10 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from ..backend_capabilities import backend_capabilities
 from ..batches import Minibatch
 from ..data import Samples
 from ..evaluation import Jobs, assess, total
+from ..kernels import registry
 from ..layout import FlatLayout
 from ..losses import Loss
 from ..metrics import MULTICLASS, Metric
@@ -159,7 +159,7 @@ def evaluator_for(
     x  `[2, ...]` samples
     On CUDA its own libraries evaluate: nothing of a step's buffers is at hand to gain from.
     """
-    if not backend_capabilities(backend, x.new_empty(0, dtype=layout.dtype)).evaluates:
+    if not registry.capabilities(backend, x.new_empty(0, dtype=layout.dtype)).evaluates:
         return None
     program = evaluation_program(module, x)
     if program is None:

@@ -14,21 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import losses
-from ._messages import shown, unknown
-from .algorithms import Algorithm, by_name
-from .algorithms._hook_checks import foreign, overrides
-from .algorithms.base import check_combination
-from .client_sampling import Schedule
-from .constants import cast
-from .copies import copy_of, refuse_hooks
-from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
-from .data.size_limits import check_room
-from .losses import Tried
-from .metrics import METRICS, Metric, metric_for
-from .model_inspection import Traits, inspect_model, refused, single_sample_trouble
-from .network import Loss
-from .random_state import kept_random_state
+from .. import losses
+from .._messages import format_value, unknown
+from ..algorithms import Algorithm, by_name
+from ..algorithms._hook_checks import foreign, overrides
+from ..algorithms.base import check_combination
+from ..client_sampling import Schedule
+from ..constants import cast
+from ..copies import copy_of, refuse_hooks
+from ..data import AUGMENTS, Augment, FederatedData, Samples, as_samples
+from ..data.size_limits import check_room
+from ..losses import Tried
+from ..metrics import METRICS, Metric, metric_for
+from ..model_inspection import Traits, inspect_model, refused, single_sample_trouble
+from ..network import Loss
+from ..random_state import kept_random_state
 
 TRIED = 16  # samples a callable loss is tried on
 
@@ -36,7 +36,7 @@ TRIED = 16  # samples a callable loss is tried on
 def integer(name: str, value: object) -> None:
     """An int, not a bool."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer; got {shown(value)}")
+        raise TypeError(f"{name}: expected an integer; got {format_value(value)}")
 
 
 # Counters of the random numbers have 32 bits, of which a second exchange of a round takes one, and
@@ -50,7 +50,7 @@ def positive_int(name: str, value: Any) -> None:
     """An int >= 1, and at most what the run can count to."""
     integer(name, value)
     if value < 1:
-        raise ValueError(f"{name}: expected at least 1; got {shown(value)}")
+        raise ValueError(f"{name}: expected at least 1; got {format_value(value)}")
     most = AT_MOST.get(name, COUNT)
     if value > most:
         raise ValueError(f"{name}: expected at most {most:,}; got {_brief(value)}")
@@ -66,22 +66,22 @@ def number(
 ) -> None:
     """A finite number, > `above` or >= `at_least`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}: expected a number; got {shown(value)}")
+        raise TypeError(f"{name}: expected a number; got {format_value(value)}")
     if isinstance(value, int) and value.bit_length() > 1023:
         raise ValueError(f"{name}: expected a number that a float can hold; got {_brief(value)}")
     if not math.isfinite(value):
-        raise ValueError(f"{name}: expected a finite number; got {shown(value)}")
+        raise ValueError(f"{name}: expected a finite number; got {format_value(value)}")
     if above is not None and value <= above:
-        raise ValueError(f"{name}: expected a number above {above:g}; got {shown(value)}")
+        raise ValueError(f"{name}: expected a number above {above:g}; got {format_value(value)}")
     if at_least is not None and value < at_least:
-        raise ValueError(f"{name}: expected a number >= {at_least:g}; got {shown(value)}")
+        raise ValueError(f"{name}: expected a number >= {at_least:g}; got {format_value(value)}")
 
 
 def fraction(name: str, value: Any) -> None:
     """A number in (0, 1]."""
     number(name, value)
     if not 0 < value <= 1:
-        raise ValueError(f"{name}: expected a share in (0, 1]; got {shown(value)}")
+        raise ValueError(f"{name}: expected a share in (0, 1]; got {format_value(value)}")
 
 
 def optional(check: Callable[..., None], name: str, value: Any, **bounds: float) -> None:
@@ -94,7 +94,9 @@ def memory(value: Any) -> None:
     """ "auto", or GiB > 0."""
     if not isinstance(value, str) or value != "auto":
         if isinstance(value, str):
-            raise ValueError(f"memory: expected 'auto' or a number of GiB; got {shown(value)}")
+            raise ValueError(
+                f"memory: expected 'auto' or a number of GiB; got {format_value(value)}"
+            )
         number("memory", value, above=0.0)
 
 
@@ -113,9 +115,11 @@ def device(value: str | torch.device) -> torch.device:
             raise TypeError
         found = torch.device(value)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda'; got {shown(value)}") from error
+        raise ValueError(
+            f"device: expected 'auto', 'cpu' or 'cuda'; got {format_value(value)}"
+        ) from error
     if found.type not in ("cpu", "cuda"):
-        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda'; got {shown(value)}")
+        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda'; got {format_value(value)}")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device: {value!r} asked for, but torch finds no CUDA device here")
     return found
@@ -125,7 +129,7 @@ def dtype(value: torch.dtype) -> torch.dtype:
     """float32 or float64."""
     if not isinstance(value, torch.dtype) or value not in (torch.float32, torch.float64):
         raise ValueError(
-            f"dtype: expected torch.float32 or torch.float64; got {shown(value)} "
+            f"dtype: expected torch.float32 or torch.float64; got {format_value(value)} "
             "(half precision loses the small steps that clients add up)"
         )
     return value
@@ -137,7 +141,8 @@ def algorithm(value: Algorithm | str) -> Algorithm:
         return by_name(value)
     if not isinstance(value, Algorithm):
         raise TypeError(
-            f"algorithm: expected a name or an object of fedfast.algorithms; got {shown(value)}"
+            "algorithm: expected a name or an object of fedfast.algorithms; "
+            f"got {format_value(value)}"
         )
     check_combination(value)  # hooks may have been given to its classes since it was made
     return value
@@ -173,7 +178,7 @@ def callbacks(value: Any) -> tuple[Callable[..., object], ...]:
     """A sequence of callables."""
     if not isinstance(value, Iterable) or callable(value) or not _all_callable(value):
         raise TypeError(
-            f"callbacks: expected a sequence of callables f(sim, row); got {shown(value)}"
+            f"callbacks: expected a sequence of callables f(sim, row); got {format_value(value)}"
         )
     return tuple(value)
 
@@ -216,7 +221,7 @@ def tried(
     value    as the user gave it; `loss_fn` as the run takes it
     """
     at = torch.linspace(0, len(data.order) - 1, TRIED, dtype=torch.float64).long().unique()
-    part = data.bank.take(data.order[at.to(data.order.device)])
+    part = data.samples.take(data.order[at.to(data.order.device)])
     x = part.inputs(dtype)
     with refused(x, " in evaluation mode"), torch.no_grad(), torch.random.fork_rng():
         outputs = copy_of(model).eval()(x)
@@ -279,7 +284,7 @@ def metric(value: Any, found: Tried, data: FederatedData, y: Tensor) -> Metric:
 def boolean(name: str, value: object) -> None:
     """True or False."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False; got {shown(value)}")
+        raise TypeError(f"{name}: expected True or False; got {format_value(value)}")
 
 
 def whole_batches(sizes: np.ndarray, batch_size: int | None, empty: str) -> None:
@@ -360,7 +365,7 @@ def model(
         raise ValueError("model: it has no parameter to train")
     refuse_hooks(value)
     sample = data.order[:2]
-    traits = inspect_model(value, data.bank.take(sample).inputs(dtype))
+    traits = inspect_model(value, data.samples.take(sample).inputs(dtype))
     return cast(copy_of(value), device, dtype), traits
 
 
@@ -401,7 +406,9 @@ def augment(value: Any, data: FederatedData) -> Augment | None:
         one_of("augment", value, tuple(AUGMENTS))
         value = AUGMENTS[value]
     if not isinstance(value, Augment):
-        raise TypeError(f"augment: expected a name or a fedfast.data.Augment; got {shown(value)}")
+        raise TypeError(
+            f"augment: expected a name or a fedfast.data.Augment; got {format_value(value)}"
+        )
     if data.x.dtype != torch.uint8 or data.x.ndim != 4:
         raise ValueError(
             "augment: expected images of bytes, uint8 [n, C, H, W]; got "
