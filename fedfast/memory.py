@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .algorithms import Algorithm
-from .clients import GROWTH
+from .client_rows import GROWTH
 from .data import FederatedData
 from .layout import FlatLayout
 

@@ -21,7 +21,8 @@ from .clip import Clip
 from .grad_norms import GradNorms
 from .products import Linear
 from .records import Sink, Waiting
-from .sam import Factors, SamBuffers
+from .sam import SamBuffers
+from .sam_layers import Factors
 from .workspace import Workspace
 
 
