@@ -29,14 +29,14 @@ class ClientRows:
         self.values = {name: v.new_empty(0, *v.shape) for name, v in self.default.items()}
 
     def grow(self, places: int, limit: int) -> None:
-        """Make room for so many places; `limit`: there will never be more."""
-        for banks in (self.rows, self.values):
-            for name, held in banks.items():
+        """Allocate so many places; `limit`: there will never be more."""
+        for tables in (self.rows, self.values):
+            for name, held in tables.items():
                 if places > len(held):
-                    room = max(places, min(max(GROWTH, 2 * len(held)), limit))
-                    grown = held.new_empty(room, *held.shape[1:])
+                    size = max(places, min(max(GROWTH, 2 * len(held)), limit))
+                    grown = held.new_empty(size, *held.shape[1:])
                     grown[: len(held)] = held
-                    banks[name] = grown
+                    tables[name] = grown
 
     def begin(self, slots: Tensor, start: Tensor) -> None:
         """What clients hold that never took part."""

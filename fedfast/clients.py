@@ -1,9 +1,9 @@
 """What clients keep between rounds: rows and small values, written beside the ones that hold.
 
-A round never overwrites what a client came with: its new rows go to spare places of the same banks,
-and a second table of places says where. The table that is referred to is the state; the other one
-is the next round's to write. Turning from one to the other is one assignment of whoever refers to
-it (`state.Committed`), so that a round which is broken off anywhere leaves nothing behind.
+A round never overwrites what a client came with: its new rows go to spare places of the same
+tensors, and a second table of places holds where they are. The table that is referred to is the
+state; the other one is the next round's to write. `state.Committed` turns from one to the other by
+one assignment, so that a round which is broken off anywhere leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ClientState:
 
     @property
     def rows(self) -> dict[str, Tensor]:
-        """The banks, place by place. [places, width]"""
+        """The rows, place by place. [places, width]"""
         return self._store.rows
 
     @property
@@ -71,12 +71,12 @@ class ClientState:
 
     def values_of(self, ids: Tensor) -> dict[str, Tensor]:
         """The values of clients `ids` [K]: copies, [K, ...]."""
-        slots, banks = self.slot[ids], self._store
-        at = slots.clamp(min=0).to(banks.device)
-        new = (slots < 0).to(banks.device)
+        slots, store = self.slot[ids], self._store
+        at = slots.clamp(min=0).to(store.device)
+        new = (slots < 0).to(store.device)
         found = {}
-        for name, default in banks.default.items():
-            some = banks.values[name][at] if self.top else default.expand(len(ids), *default.shape)
+        for name, default in store.default.items():
+            some = store.values[name][at] if self.top else default.expand(len(ids), *default.shape)
             shape = (-1, *[1] * default.ndim)
             found[name] = torch.where(new.view(shape), default, some)
         return found
@@ -89,38 +89,38 @@ class ClientState:
         """
         if self._other is self:
             return self
-        after, banks = self._other, self._store
-        # Noted before anything is written: where the two tables may differ.
-        banks.stale = torch.cat([banks.stale, ids])
-        after.slot[banks.stale] = self.slot[banks.stale]
+        after, store = self._other, self._store
+        # Recorded before anything is written: where the two tables may differ.
+        store.stale = torch.cat([store.stale, ids])
+        after.slot[store.stale] = self.slot[store.stale]
         held, again = self.slot[ids], self.free[: len(ids)]
         top = self.top + len(ids) - len(again)
         slots = torch.cat([again, torch.arange(self.top, top)])
         after.slot[ids] = slots
         after.free, after.top = torch.cat([self.free[len(ids) :], held[held >= 0]]), top
-        banks.stale = ids
-        banks.grow(top, len(self.slot) + len(ids))
-        banks.begin(slots[held < 0], start)
+        store.stale = ids
+        store.grow(top, len(self.slot) + len(ids))
+        store.begin(slots[held < 0], start)
         return after
 
     def gather(self, ids: Tensor, into: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copy the rows that clients `ids` [K] came with to banks [K, width]; returns their values.
+        """Copy the rows that clients `ids` [K] came with to `into`, [K, width] by name.
 
-        Of the state that `begin` gave, for clients of its cohort.
+        Of the state that `begin` gave, for clients of its cohort. Returns their values.
         """
         came = self._other.slot[ids]
         slots = torch.where(came < 0, self.slot[ids], came).to(self._store.device)
-        for name, bank in into.items():
-            torch.index_select(self._store.rows[name], 0, slots, out=bank)
-        return {name: bank[slots] for name, bank in self._store.values.items()}
+        for name, out in into.items():
+            torch.index_select(self._store.rows[name], 0, slots, out=out)
+        return {name: v[slots] for name, v in self._store.values.items()}
 
     def scatter(
         self, ids: Tensor, rows: Mapping[str, Tensor], values: Mapping[str, Tensor]
     ) -> None:
         """Write the new rows and values of clients `ids` [K], of the state that `begin` gave."""
         slots = self.slot[ids].to(self._store.device)
-        for name, bank in rows.items():
-            self._store.rows[name].index_copy_(0, slots, bank)
+        for name, new in rows.items():
+            self._store.rows[name].index_copy_(0, slots, new)
         for name, v in values.items():
             self._store.values[name].index_copy_(0, slots, v)
 
@@ -135,8 +135,8 @@ class ClientState:
         """(ids [U], rows [U, width] by name, values [U, ...] by name) of who has any, by id."""
         ids = (self.slot >= 0).nonzero()[:, 0]
         at = self.slot[ids].to(self._store.device)
-        rows = {name: bank[at] for name, bank in self._store.rows.items()}
-        return ids, rows, {name: bank[at] for name, bank in self._store.values.items()}
+        rows = {name: held[at] for name, held in self._store.rows.items()}
+        return ids, rows, {name: held[at] for name, held in self._store.values.items()}
 
     def holding(
         self, ids: Tensor, rows: Mapping[str, Tensor], values: Mapping[str, Tensor]

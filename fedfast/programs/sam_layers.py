@@ -60,15 +60,15 @@ class FirstPass(Linear):
         """dx, and the norm of a gradient that nobody writes."""
         x, weight, bias = self._tensors(context)
         out, d = context.value(self.output), context.gradient(self.output)
-        dx, kept = context.collect(self.inputs[0]), context.factors(self)
+        dx, factors = context.collect(self.inputs[0]), context.factors(self)
         kernels.linear_backward(
             x, weight, out, d, activation=self.activation, dx=dx, **self._how(context)
         )
-        to: dict[str, Tensor] = dict(gram=kept.gram, squares=kept.squares)
-        kernels.ghost(x, d, ones=kept.ones, backend=context.backend, **to)
-        if kept.unit is not None and self.bias is not None and bias is not None:
+        to: dict[str, Tensor] = dict(gram=factors.gram, squares=factors.squares)
+        kernels.ghost(x, d, ones=factors.ones, backend=context.backend, **to)
+        if factors.unit is not None and self.bias is not None and bias is not None:
             column, db = bias[..., None], context.sink(self.bias).out[..., None]
-            kernels.linear_backward(kept.unit, column, out, d, dweight=db, **self._how(context))
+            kernels.linear_backward(factors.unit, column, out, d, dweight=db, **self._how(context))
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,17 @@ class SecondPass(Linear):
     def forward(self, context: SamContext) -> None:  # type: ignore[override]
         """`act(x' W^T + b + s (x' x^T + 1) d)`; the product is known where x' is x."""
         x, weight, bias = self._tensors(context)
-        out, kept = context.value(self.output), context.factors(self)
-        if kept.before is None:
+        out, factors = context.value(self.output), context.factors(self)
+        if factors.before is None:
             kernels.linear(x, weight, bias, out=out, **self._how(context))
         kernels.lowrank(
             x,
-            kept.x,
-            kept.d,
-            kept.scale,
-            base=out if kept.before is None else kept.before,
-            ones=kept.ones,
-            gram=None if kept.before is None else kept.gram,
+            factors.x,
+            factors.d,
+            factors.scale,
+            base=out if factors.before is None else factors.before,
+            ones=factors.ones,
+            gram=None if factors.before is None else factors.gram,
             activation=self.activation,
             out=out,
             backend=context.backend,
@@ -98,5 +98,7 @@ class SecondPass(Linear):
         """`dx = d' W + s (d' d^T) x`; the gradient as ever."""
         dx = self.descend(context)
         if dx is not None:
-            d, kept = context.gradient(self.output), context.factors(self)
-            kernels.lowrank(d, kept.d, kept.x, kept.scale, base=dx, out=dx, backend=context.backend)
+            d, factors = context.gradient(self.output), context.factors(self)
+            kernels.lowrank(
+                d, factors.d, factors.x, factors.scale, base=dx, out=dx, backend=context.backend
+            )
