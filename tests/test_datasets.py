@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from foreign_datasets import COLOUR, LABELS, Cifar, Mnist, Rows, Svhn, rows
+from foreign_datasets import COLOUR, LABELS, PIXELS, Cifar, Mnist, Rows, Svhn, rows
 from PIL import Image
 from torch.utils.data import (
     ConcatDataset,
@@ -20,7 +20,6 @@ from fedfast.data import vision as adapter
 
 X = torch.arange(24, dtype=torch.float32).view(6, 4)
 Y = torch.tensor(LABELS)
-PIXELS = torch.from_numpy(COLOUR.transpose(0, 3, 1, 2).copy())
 
 
 def wrapped(inner):
