@@ -67,7 +67,7 @@ def fedfast(setup: RoundSetup, rho: float | None) -> Simulator:
 
 def executor_name(sim: Simulation) -> str:
     """The class that computes the gradients."""
-    return type(sim._engine.trainer.path).__name__
+    return type(sim._engine.trainer.executor).__name__
 
 
 def typical(setup: RoundSetup, rho: float | None) -> Simulator:
