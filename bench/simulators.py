@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from baselines import ClientWork, TunedLoop, TypicalLoop, VmappedLoop, client_work
+from baselines import ClientWork, TunedLoop, TypicalLoop, client_work
 from torch import nn
+from vmapped import VmappedLoop
 from workloads import LR, RHO, Workload
 
 from fedfast import FederatedData, Schedule, Simulation

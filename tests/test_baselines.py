@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 import baselines  # noqa: E402
 import bench_round  # noqa: E402
 import simulators  # noqa: E402
+import vmapped  # noqa: E402
 import workloads  # noqa: E402
 
 ROUNDS, LR = 3, 0.1
@@ -34,9 +35,7 @@ def baseline(name, module, data, rho):
     if name == "typical":
         return baselines.TypicalLoop(module, data.x, data.y, LR, rho)
     if name.startswith("vmap"):
-        return baselines.VmappedLoop(
-            module, data.x, data.y, LR, int(name[4:]) if name[4:] else None
-        )
+        return vmapped.VmappedLoop(module, data.x, data.y, LR, int(name[4:]) if name[4:] else None)
     workers, threads = (int(part) for part in name.removeprefix("tuned").split("x"))
     return baselines.TunedLoop(module, data.x, data.y, LR, rho, workers, threads)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
 from .protocols import MapDataset
-from .size_limits import check_room
+from .size_limits import check_memory
 from .stacking import is_picture, label, picture, stack
 from .tensors import as_dense
 
@@ -51,7 +51,7 @@ def _inputs(dataset: MapDataset, name: str, ys: list[int]) -> Iterator[tuple[str
     for i in range(count):
         x, y = _item(dataset, i, name)
         if i == 0 and isinstance(x, Tensor | np.ndarray):
-            check_room(name, count * x.nbytes)
+            check_memory(name, count * x.nbytes)
         yield f"{name}[{i}][0]", x
         ys.append(label(f"{name}[{i}][1]", y))
 
