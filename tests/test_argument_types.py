@@ -86,8 +86,8 @@ def test_other_arguments_of_other_types():
 def test_options_of_models(name, options):
     shape = (80,) if name == "lstm" else (3, 32, 32)
     option = next(iter(options))
-    says = f"^({option}|input_shape)[:.]"
-    refused(lambda: models.build(name, input_shape=shape, classes=10, **options), says)
+    message = f"^({option}|input_shape)[:.]"
+    refused(lambda: models.build(name, input_shape=shape, classes=10, **options), message)
 
 
 @pytest.mark.parametrize(

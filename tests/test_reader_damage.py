@@ -220,8 +220,8 @@ def cifar_label(top, patch, name, column, label):
 )
 def test_cifar_labels_out_of_range(tmp_path, monkeypatch, name, column, label, limit):
     cifar_label(tmp_path, monkeypatch, name, column, lambda old: label)
-    says = rf"\.bin: expected labels below {limit}; found {label} in row 1$"
-    with pytest.raises(ValueError, match=says):
+    message = rf"\.bin: expected labels below {limit}; found {label} in row 1$"
+    with pytest.raises(ValueError, match=message):
         load(name, tmp_path)
     # In range, but not the canonical one.
     cifar_label(tmp_path, monkeypatch, name, column, lambda old: (old + 1) % limit)
@@ -231,8 +231,8 @@ def test_cifar_labels_out_of_range(tmp_path, monkeypatch, name, column, label, l
 
 def test_mnist_labels_out_of_range(tmp_path, monkeypatch):
     data_files.mnist_files(tmp_path, monkeypatch, labels=((0, 1, 2, 3, 4, 5), (0, 10, 2, 3)))
-    says = "t10k-labels-idx1-ubyte.gz: expected labels below 10; found 10 in row 1"
-    with pytest.raises(ValueError, match=says):
+    message = "t10k-labels-idx1-ubyte.gz: expected labels below 10; found 10 in row 1"
+    with pytest.raises(ValueError, match=message):
         load("mnist", tmp_path)
 
 
@@ -240,8 +240,8 @@ def test_images_where_labels_belong(tmp_path, monkeypatch):
     data_files.mnist_files(tmp_path, monkeypatch)
     images = (tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes()
     write(tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz", images)
-    says = "labels-idx1-ubyte.gz: expected idx magic number 00 00 08 01; found 00 00 08 03"
-    with pytest.raises(ValueError, match=says):
+    message = "labels-idx1-ubyte.gz: expected idx magic number 00 00 08 01; found 00 00 08 03"
+    with pytest.raises(ValueError, match=message):
         load("mnist", tmp_path)
 
 

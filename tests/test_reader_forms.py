@@ -94,7 +94,7 @@ def test_programs_are_still_refused(tmp_path, protocol, thing):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ({"fine_labels": [0, 300, 1]}, "'fine_labels' to be bytes; found 300 in row 1"),
         ({"fine_labels": [0, -1, 1]}, "'fine_labels' to be bytes; found -1 in row 1"),
@@ -112,7 +112,7 @@ def test_programs_are_still_refused(tmp_path, protocol, thing):
     ],
 )
 @pytest.mark.parametrize("protocol", [2, 5])
-def test_what_is_wrong_in_a_pickle_is_said_as_it_is(tmp_path, monkeypatch, content, says, protocol):
+def test_what_is_wrong_in_a_pickle_is_named(tmp_path, monkeypatch, content, message, protocol):
     cifar_python(tmp_path, monkeypatch, "cifar-100", protocol)
     whole = {
         "coarse_labels": [0] * 3,
@@ -120,7 +120,7 @@ def test_what_is_wrong_in_a_pickle_is_said_as_it_is(tmp_path, monkeypatch, conte
         "data": np.zeros((3, 3072), np.uint8),
     }
     write(tmp_path / "cifar-100-python" / "train", pickle.dumps(whole | content, protocol))
-    with pytest.raises(ValueError, match=f"train: .*{says}"):
+    with pytest.raises(ValueError, match=f"train: .*{message}"):
         load("cifar-100", tmp_path)
 
 
@@ -176,7 +176,7 @@ def test_a_home_folder_is_found(tmp_path, monkeypatch):
     assert len(load("mnist", "~/sets").train) == 6
     assert len(load("mnist", type(tmp_path)("~") / "sets").train) == 6
     with pytest.raises(FileNotFoundError):
-        load("mnist", "$SETS")  # only a shell knows variables
+        load("mnist", "$SETS")  # only a shell replaces variables
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,12 @@ def test_emnist_is_turned_upright_and_counts_letters_from_zero(tmp_path, monkeyp
     file = tmp_path / "emnist" / "emnist-letters-test-labels-idx1-ubyte.gz"
     write(file.with_suffix(""), idx(np.array([3, 2, 1])))  # a file that is not gzipped goes before
     assert load("emnist-letters", tmp_path).test.y.tolist() == [2, 1, 0]
-    for labels, says in (([0, 1, 2], "labels from 1; found 0 in row 0"), ([1, 27, 2], "below 26")):
+    for labels, message in (
+        ([0, 1, 2], "labels from 1; found 0 in row 0"),
+        ([1, 27, 2], "below 26"),
+    ):
         write(file.with_suffix(""), idx(np.array(labels)))
-        with pytest.raises(ValueError, match=f"labels-idx1-ubyte: expected {says}|{says}"):
+        with pytest.raises(ValueError, match=f"labels-idx1-ubyte: expected {message}|{message}"):
             load("emnist-letters", tmp_path)
 
 
@@ -183,7 +186,7 @@ def test_femnist(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("users", "says"),
+    ("users", "message"),
     [
         ([("A", [(LINE[:79], "a")])], "user 'A', sample 0: x: expected 80 characters"),
         ([("A", [(LINE, "a"), (LINE, "ä")])], "user 'A', sample 1: y: expected a character of"),
@@ -191,10 +194,10 @@ def test_femnist(tmp_path, monkeypatch):
         ([], "expected samples in .json files; found none"),
     ],
 )
-def test_leaf_errors_name_user_and_sample(tmp_path, monkeypatch, users, says):
+def test_leaf_errors_name_user_and_sample(tmp_path, monkeypatch, users, message):
     shakespeare_files(tmp_path, monkeypatch)
     write(tmp_path / "shakespeare" / "data" / "train" / "a.json", leaf_json(users).encode())
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         load("shakespeare", tmp_path)
 
 

@@ -127,7 +127,7 @@ def test_a_label_that_asks_for_a_huge_table():
 
 
 def test_a_view_of_more_than_there_is():
-    """One number, 10^13 times: strides of 0 claim what a copy would take."""
+    """One number, 10^13 times: with strides of 0 a copy would take that much."""
     refused(
         lambda: as_samples((torch.zeros(1, 1).expand(40, 10**13), Y)),
         "^samples.x: expected what fits",

@@ -1,4 +1,4 @@
-"""`as_dense`: any array of a user as an ordinary tensor, or an error that says why it is none."""
+"""`as_dense`: any array of a user as an ordinary tensor, or an error that names why not."""
 
 from __future__ import annotations
 

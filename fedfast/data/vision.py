@@ -33,7 +33,7 @@ _TORCHVISION = {"MNIST": "mnist", "CIFAR10": "cifar", "SVHN": "svhn"}  # class -
 
 
 def pair(dataset: MapDataset, name: str) -> Pair:
-    """(x, y) of a map-style data set of (picture | tensor | array, label), as `as_samples` says.
+    """(x, y) of a map-style data set of (picture | tensor | array, label), see `as_samples`.
 
     Every item is asked for once, in order. Raises TypeError/ValueError naming the item.
     """
@@ -61,7 +61,7 @@ def _item(dataset: MapDataset, i: int, name: str) -> Sequence[object]:
         item = dataset[i]
     except IndexError as error:
         raise ValueError(
-            f"{name}[{i}]: expected {len(dataset)} items, as its length says; got {error!r}"
+            f"{name}[{i}]: expected {len(dataset)} items, which is its length; got {error!r}"
         ) from error
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise TypeError(f"{name}[{i}]: expected a pair (x, y); got {type(item).__name__}")
