@@ -82,9 +82,7 @@ def compared(rows: list[RoundRow]) -> list[RoundRow]:
         ours, plain = median.get(("fedfast", r.algorithm)), median.get((r.contestant, "fedavg"))
         sam = r.median_s / plain if r.algorithm == "fedsam" and plain else None
         return replace(
-            r,
-            ratio_fedfast=ours and round(r.median_s / ours, 3),
-            ratio_sam=sam and round(sam, 3),
+            r, ratio_fedfast=ours and round(r.median_s / ours, 3), ratio_sam=sam and round(sam, 3)
         )
 
     return [ratios(r) for r in rows]

@@ -21,14 +21,7 @@ from foreign_datasets import (
 )
 from torch.utils.data import Subset
 
-from fedfast.data import (
-    FederatedData,
-    as_samples,
-    dirichlet,
-    from_flower,
-    from_huggingface,
-    iid,
-)
+from fedfast.data import FederatedData, as_samples, dirichlet, from_flower, from_huggingface, iid
 
 
 def real(name, **arrays):
@@ -273,12 +266,7 @@ def test_flower_partitions_are_clients():
     ("given", "options", "error", "message"),
     [
         (fake(train=PARTS), {"split": "t"}, ValueError, r"split: .*\['train'\]"),
-        (
-            fake(train=PARTS),
-            {"label": "kind"},
-            ValueError,
-            "label: partition 0 has no column 'k",
-        ),
+        (fake(train=PARTS), {"label": "kind"}, ValueError, "label: partition 0 has no column 'k"),
         (fake(train=PARTS, test=PARTS[:2]), {}, ValueError, "test: expected .*, 3; got 2"),
         (3, {}, TypeError, "federated: expected a FederatedDataset, .* got int"),
         ([Cifar()], {}, TypeError, "partition 0: expected a datasets.Dataset"),

@@ -7,15 +7,7 @@ from data_files import load_real
 from scipy import stats
 from test_partition import numbered, owned
 
-from fedfast.data import (
-    dirichlet,
-    dirichlet_equal,
-    hsu,
-    iid,
-    natural,
-    pathological,
-    shards,
-)
+from fedfast.data import dirichlet, dirichlet_equal, hsu, iid, natural, pathological, shards
 
 
 def assert_moments(found, mean, variance, fourth):
