@@ -21,7 +21,7 @@ REMAINING: set[frozenset[str]] = {
     frozenset(
         {"fedfast.simulation", "fedfast.checkpoint"}
         | {f"fedfast.checkpoint.{name}" for name in ("contents", "format1", "identity")}
-    ),
+    )
 }
 
 
