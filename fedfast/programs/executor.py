@@ -17,7 +17,7 @@ from .. import kernels
 from ..batches import ChunkBatches, Minibatch
 from ..executor import Capabilities, Executor, Fold, LocalStep, ScaledAscent, StepTensors
 from ..input_pipeline import SampleSource
-from ..kernels.registry import capabilities
+from ..kernels import registry
 from ..layout import FlatLayout
 from .buffer_spec import BufferSpec
 from .elementwise import Dropout
@@ -31,7 +31,7 @@ def capabilities_of(
     program: Program, layout: FlatLayout, backend: str, device: torch.device
 ) -> Capabilities:
     """What steps of `program` can fuse."""
-    can = capabilities(backend, torch.empty(0, dtype=layout.dtype, device=device))
+    can = registry.capabilities(backend, torch.empty(0, dtype=layout.dtype, device=device))
     # A weight that several layers read must not move before the last of them has read it.
     alone = not layout.aliases and not program.reuses
     return Capabilities(
