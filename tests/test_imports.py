@@ -18,10 +18,15 @@ COMPILED = "fedfast._fedfast"
 
 # Cycles that are still to be broken, as the modules on them. The set must end up empty.
 REMAINING: set[frozenset[str]] = {
+    # `operation()` imports what generates its functions
+    frozenset(
+        f"fedfast.kernels.{name}"
+        for name in ("generate", "native", "operation", "overlap", "registry")
+    ),
     frozenset(
         {"fedfast.simulation", "fedfast.checkpoint"}
         | {f"fedfast.checkpoint.{name}" for name in ("contents", "format1", "identity")}
-    )
+    ),
 }
 
 
