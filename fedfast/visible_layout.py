@@ -9,7 +9,7 @@ from .layout import FlatLayout
 
 
 def visible_layout(layout: FlatLayout, device: torch.device) -> Layout:
-    """What algorithms may know of the model."""
+    """The trained tensors in row order."""
     slots = [slot for slot in layout.slots if slot.trained]
     return Layout(
         names=tuple(slot.name for slot in slots),

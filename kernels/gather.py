@@ -8,12 +8,10 @@ image: a random crop of a padded image is an offset within the padding. Bytes st
 bank, and normalisation, (v / 255 - mean) / std, is one product and one sum on the way out.
 
 Bytes per element of a sample (f = element size): reads f (1 from uint8), writes f.
-Deterministic: element-wise; product and sum are rounded one after the other in every voice.
+Deterministic: element-wise; product and sum are rounded one after the other in every backend.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +26,7 @@ DTYPES = (torch.float32, torch.float64)  # of the compiled operations and of Tri
 OUT_OF_RANGE = "rows: expected rows of the bank, in [0, {N}); one is not"
 
 
-def _dense(name: str, bank: Any) -> Tensor:
+def _dense(name: str, bank: object) -> Tensor:
     if not isinstance(bank, Tensor):
         raise TypeError(f"{name}: expected a tensor; got {type(bank).__name__}")
     if not bank.is_contiguous():
@@ -36,7 +34,7 @@ def _dense(name: str, bank: Any) -> Tensor:
     return bank
 
 
-def _table(name: str, rows: Any, bank: Tensor) -> Tensor:
+def _table(name: str, rows: object, bank: Tensor) -> Tensor:
     if not isinstance(rows, Tensor) or rows.ndim != 2:
         found = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
         raise ValueError(f"{name}: expected a tensor [K, B]; got {found}")
@@ -48,7 +46,7 @@ def _served(scale: Tensor | None, out: Tensor) -> Tensor:
     return out if scale is not None or out.dtype in DTYPES else out.new_empty(0, dtype=FLOAT)
 
 
-def _out(name: str, out: Any, bank: Tensor, rows: Tensor) -> Tensor:
+def _out(name: str, out: object, bank: Tensor, rows: Tensor) -> Tensor:
     shape = (*rows.shape, *bank.shape[1:])
     grey = bank.dtype == torch.uint8
     if out is None:
@@ -186,6 +184,6 @@ def gather(
     out           `[K, B, ...]` of the bank's dtype, or floating for a uint8 bank (float32 if None);
                   each client's part contiguous
     Raises TypeError/ValueError naming the argument. A row out of range raises IndexError after the
-    others were written; the Triton voice, which cannot know without waiting for the device, answers
+    others were written; Triton, which cannot know without waiting for the device, answers
     it with NaN (zeros where out is of integers).
     """

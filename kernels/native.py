@@ -211,14 +211,14 @@ def _value(
 
 
 def _tell_aliases(operation: Operation, fields: list[str]) -> None:
-    """Which operands may be exactly the memory that is written, told once to the module."""
+    """Which operands may be exactly the memory that is written, passed once to the module."""
     for written, may in operation.writes.items():
         if written in fields:
             bits = sum(1 << fields.index(name) for name in may if name in fields)
             module.may(operation.name, fields.index(written), bits)
 
 
-def _keep(values: tuple[Any, ...]) -> None:
+def _keep(values: tuple[object, ...]) -> None:
     """A plan holds the tensors whose addresses it was given."""
     assert recording.kept is not None
     recording.kept += overlap.tensors(values)
