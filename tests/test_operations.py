@@ -17,8 +17,9 @@ from hypothesis import given as given_by
 from hypothesis import settings
 from hypothesis import strategies as st
 from layer_cases import same, threads
+from operation_calls import Call, make
 from operation_forms import CASES, ROW_CASES
-from operation_inputs import Call, Form, make
+from operation_inputs import Form
 from torch import Tensor
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-13}
