@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from inspect import signature
@@ -11,6 +13,7 @@ from typing import Any
 
 # Longer integers are described by their bits: Python refuses to print very long ones.
 LONGEST = 10**40
+PACKAGE = str(Path(__file__).parent)
 
 
 def format_value(value: object) -> str:
@@ -40,6 +43,14 @@ def path_of(name: str, value: object) -> Path:
     if not text or "\0" in text:
         raise ValueError(f"{name}: expected a path; got {format_value(value)}")
     return Path(text)
+
+
+def warn_user(text: str) -> None:
+    """Warn at the user's line: the innermost that is not of this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:

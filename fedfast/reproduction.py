@@ -128,7 +128,7 @@ def train(row: TableRow, setting: Setting) -> Generator[Any, None, None]:
     began, before = time.monotonic(), row.about().get("seconds", 0.0)
     if checkpoint.exists(row.state):
         # Where an earlier call ended stays evaluated: what a report has shown does not vanish.
-        checkpoint.load(sim, row.state, all_figures=True)
+        checkpoint.load(sim._components, row.state, all_figures=True)
 
     def keep() -> None:
         with undisturbed():

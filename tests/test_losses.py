@@ -59,7 +59,7 @@ WEIGHTED = [
 def test_the_test_loss_is_the_loss_of_the_whole_set(loss, model, dtype):
     sim = simulation(loss, model, dtype=dtype)
     judge = ModuleExecutor if isinstance(model, Opaque) else ProgramEvaluator
-    assert isinstance(sim._judge(), judge)
+    assert isinstance(sim._components.evaluator(), judge)
     own = sim.model().double().requires_grad_(False)
     double = _double(loss)
     expected = float(double(own(X.double()), Y))
@@ -238,9 +238,9 @@ def test_tf32_is_as_precision_has_it_and_the_users_flags_come_back(precision, al
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = mine
         sim = simulation("cross_entropy", model, precision=precision, threads=1)
         path = sim._engine.trainer.path
-        for module in (*path.replicas, *sim._judge().judges):
+        for module in (*path.replicas, *sim._components.evaluator().judges):
             module.seen = seen = []
-            sim.evaluate() if module in sim._judge().judges else sim.run(progress=False)
+            sim.evaluate() if module in sim._components.evaluator().judges else sim.run(progress=False)
             assert seen and set(seen) == {(allowed, allowed)}
         assert flags() == mine
         path.judges[0].inner = None

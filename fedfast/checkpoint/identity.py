@@ -9,62 +9,64 @@ rounds done.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
+from ..algorithms import Algorithm
 from ..data import Samples
+from ..declarations import declarations
+from ..design import Design
+from ..options import SimulationOptions
 from ..rounds import Drawn, Explicit
 from .container import digest
 from .describe import CODE, class_code, describe, flat
 
-if TYPE_CHECKING:
-    from ..simulation import Simulation
-
-# Options that are free, or told in another way.
+# Options that are free, and those that are recorded in another way.
 FREE = {"rounds", "eval_every", "eval_last", "callbacks", "empty_clients"}
 FREE |= {"device", "backend", "threads", "chunk", "memory", "metric", "verify"}
-ELSEWHERE = {"self", "model", "clients", "algorithm", "test", "dtype", "schedule", "seed"}
+ELSEWHERE = {"model", "clients", "algorithm", "test", "dtype", "schedule", "seed"}
 TORCHS = "model.held by torch "  # what parts of torch hold: compared where both states tell it
 SHOWN = 8  # differences told in one message
 
 
-def options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a `Simulation` that its identity is made of: new ones are, by themselves."""
-    return {name: v for name, v in given.items() if name not in FREE | ELSEWHERE}
-
-
-def identity(sim: Simulation, rounds: int) -> dict[str, Any]:
+def identity(design: Design, rounds: int) -> dict[str, Any]:
     """Name -> value in JSON, after so many rounds done; what is large as a digest."""
-    if not sim._identity:  # what never changes is looked at once: data may be large
-        sim._identity = _lasting(sim)
-    return {**sim._identity, **_schedule(sim, rounds)}
+    if not design.identity:  # computed once: data may be large
+        design.identity.update(_lasting(design))
+    return {**design.identity, **_schedule(design, rounds)}
 
 
-def _lasting(sim: Simulation) -> dict[str, Any]:
-    data = sim._engine.data
-    made: dict[str, Any] = {"dtype": str(sim.dtype)}
+def _lasting(design: Design) -> dict[str, Any]:
+    data = design.task.data
+    made: dict[str, Any] = {"dtype": str(design.settings.dtype)}
     made["clients"] = f"{data.num_clients} with {int(data.sizes.sum())} samples"
-    made |= flat(describe(sim.algorithm), "algorithm")
-    made["seed"] = describe(sim._engine.local.seed)
-    for name, value in sim._options.items():
+    made |= flat(describe(design.settings.algorithm), "algorithm")
+    made["seed"] = describe(design.options.seed)
+    for name, value in _options(design).items():
         rate = name == "lr" and callable(value)
         made |= flat("a function" if rate else describe(value), name)
-    return {**made, **_model(sim), **_data(sim)}
+    return {**made, **_model(design), **_data(design)}
 
 
-def defaults(sim: Simulation) -> dict[str, Any]:
-    """What options and parameters of the algorithm are where a state does not tell them: it may be
-    older than they are."""
+def _options(design: Design) -> dict[str, Any]:
+    """The options that the identity is made of: a new one is, unless it is listed above."""
+    named = (option.name for option in declarations(SimulationOptions))
+    found = {n: getattr(design.options, n) for n in named if n not in FREE | ELSEWHERE}
+    return found | {"augment": design.task.augment}
+
+
+def defaults(algorithm: Algorithm) -> dict[str, Any]:
+    """Options and parameters of the algorithm that a state lacks because it is older than they
+    are: their defaults."""
     made: dict[str, Any] = {}
-    for name, option in inspect.signature(type(sim).__init__).parameters.items():
-        if option.default is not option.empty:
-            made |= flat(describe(option.default), name)
-    return made | _field_defaults(sim.algorithm, "algorithm")
+    for option in declarations(SimulationOptions):
+        if option.default is not MISSING:
+            made |= flat(describe(option.default), option.name)
+    return made | _field_defaults(algorithm, "algorithm")
 
 
 def _field_defaults(value: Any, name: str) -> dict[str, Any]:
@@ -118,21 +120,21 @@ def _short(value: Any) -> str:
     return text if len(text) < 100 else f"{text[:60]}...{text[-30:]}"
 
 
-def _model(sim: Simulation) -> dict[str, Any]:
-    layout, module = sim.layout, sim._model
+def _model(design: Design) -> dict[str, Any]:
+    layout, module = design.lowered.layout, design.task.module
     slots = [f"{s.name} {list(s.shape)} {s.dtype} {s.trained}" for s in layout.slots]
     return {
         "model": re.sub(r" at 0x[0-9a-f]+", "", str(module)),
         **_own(module),
         "model.layout": "\n".join(slots),
-        **{f"model.constants.{name}": value for name, value in _constants(sim).items()},
-        "model.initial_weights": digest(layout.flatten(module, sim._engine.state.row.device)),
+        **{f"model.constants.{name}": value for name, value in _constants(design).items()},
+        "model.initial_weights": digest(layout.flatten(module, design.settings.device)),
     }
 
 
-def _constants(sim: Simulation) -> dict[str, Any]:
+def _constants(design: Design) -> dict[str, Any]:
     """What no round changes and no row holds: frozen parameters, masks, tables."""
-    module, aside = sim._model, set(sim.layout.aside)
+    module, aside = design.task.module, set(design.lowered.layout.aside)
     tensors = [*module.named_parameters(), *module.named_buffers()]
     return {name: describe(t) for name, t in tensors if name in aside}
 
@@ -177,16 +179,15 @@ def _hooks(module: nn.Module) -> dict[str, Any]:
     return {name: describe(functions) for name, functions in found.items()}
 
 
-def _data(sim: Simulation) -> dict[str, Any]:
-    data = sim._engine.data
+def _data(design: Design) -> dict[str, Any]:
+    data = design.task.data
     made = {f"data.{k}": v for k, v in _samples(data.bank).items()}
     made["data.partition"] = digest(data.order, data.offsets)
-    parts = sim._tests
-    own = None if parts is None else [_samples(part) for part in parts]
+    own = None if data.test is None else [_samples(part) for part in data.test]
     made["clients.test"] = None if own is None else _sum(own)
-    if sim._test is None:
+    if design.task.test is None:
         return {**made, "test": None}
-    return {**made, **{f"test.{k}": v for k, v in _samples(sim._test).items()}}
+    return {**made, **{f"test.{k}": v for k, v in _samples(design.task.test).items()}}
 
 
 def _samples(samples: Samples) -> dict[str, Any]:
@@ -197,8 +198,8 @@ def _samples(samples: Samples) -> dict[str, Any]:
     }
 
 
-def _schedule(sim: Simulation, rounds: int) -> dict[str, Any]:
-    plan = sim.schedule._plan
+def _schedule(design: Design, rounds: int) -> dict[str, Any]:
+    plan = design.schedule._plan
     if isinstance(plan, Drawn):
         named = {"cohort": plan.cohort, "epochs": plan.epochs, "batch": plan.batch}
         chance = {"seed": int(plan.seed), "chance": plan.chance}

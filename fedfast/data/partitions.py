@@ -54,8 +54,8 @@ def natural(
     ids = ids[sizes >= min_size]
     if not 1 <= (ids.size if clients is None else clients) <= ids.size:
         raise ValueError(
-            f"clients: expected 1 to {ids.size}, the owners of at least min_size={format_value(min_size)} "
-            f"samples; got {format_value(clients)}"
+            f"clients: expected 1 to {ids.size}, the owners of at least "
+            f"min_size={format_value(min_size)} samples; got {format_value(clients)}"
         )
     if clients is not None:
         rng = np.random.Generator(np.random.Philox(check_seed(seed)))

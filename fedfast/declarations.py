@@ -1,0 +1,123 @@
+"""Options declared as annotated fields of a dataclass, read back: type, default, check, help.
+
+    rounds: Annotated[int, Count(), "communication rounds", "as many as `run` makes"] = 100
+
+The first text is the help of the command line, further ones are for users of Python only; a
+callable is the check, which a plain `int` or `bool` has anyway.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from textwrap import fill
+from types import NoneType
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_type_hints
+
+from .validation.values import boolean, integer
+
+Check = Callable[[str, Any], None]
+CHECKS: Mapping[object, Check] = {int: integer, bool: boolean}
+
+P = ParamSpec("P")
+Owner = TypeVar("Owner")
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One option.
+
+    type      without what is annotated, None left out
+    optional  whether None is a value
+    default   MISSING where there is none
+    """
+
+    name: str
+    annotation: object
+    type: object
+    optional: bool
+    default: object
+    check: Check | None
+    texts: tuple[str, ...]
+
+
+@cache
+def declarations(options: type) -> tuple[Declaration, ...]:
+    """The options of a dataclass, in the order in which its constructor takes them."""
+    hints = get_type_hints(options, include_extras=True)
+    own = sorted(fields(options), key=lambda f: bool(f.kw_only))
+    return tuple(_declaration(f.name, hints[f.name], f.default) for f in own)
+
+
+def _declaration(name: str, hint: object, default: object) -> Declaration:
+    annotation, *extras = get_args(hint)
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    optional = len(kinds) < len(get_args(annotation))
+    kind = kinds[0] if optional and len(kinds) == 1 else annotation
+    checks = [extra for extra in extras if not isinstance(extra, str)]
+    texts = tuple(extra for extra in extras if isinstance(extra, str))
+    check = checks[0] if checks else CHECKS.get(kind)
+    return Declaration(name, annotation, kind, optional, default, check, texts)
+
+
+def check_all(options: object) -> None:
+    """Check every option's value by its declaration; TypeError or ValueError naming it."""
+    for option in declarations(options.__class__):
+        value = getattr(options, option.name)
+        if option.check is not None and not (option.optional and value is None):
+            option.check(option.name, value)
+
+
+def documented(options: type) -> Callable[[type[Owner]], type[Owner]]:
+    """Write the options into a class's docstring, in place of `{options}`."""
+
+    def fill_in(owner: type[Owner]) -> type[Owner]:
+        if owner.__doc__ is not None:  # python -OO drops docstrings
+            owner.__doc__ = owner.__doc__.replace("{options}", documentation(options).lstrip())
+        return owner
+
+    return fill_in
+
+
+def documentation(options: type) -> str:
+    """The options as our docstrings list them: a column of names, a column of texts."""
+    found = declarations(options)
+    width = max(len(option.name) for option in found) + 2
+    lines = [_entry(option.name, "; ".join(option.texts), width) for option in found]
+    return "\n".join(lines)
+
+
+def _entry(name: str, text: str, width: int) -> str:
+    first, later = " " * 4 + name.ljust(width), " " * (4 + width)
+    return fill(text, 100, initial_indent=first, subsequent_indent=later, break_on_hyphens=False)
+
+
+def takes(
+    options: Callable[P, Options],
+) -> Callable[[Callable[[Owner, Options], None]], Callable[Concatenate[Owner, P], None]]:
+    """Make `__init__(self, options)` take the arguments of `options`, a dataclass of declarations.
+
+    A ParamSpec carries the fields to type checkers, `__signature__` to `help` and `inspect`: so
+    the dataclass is the only list of the arguments.
+    """
+
+    def wrap(init: Callable[[Owner, Options], None]) -> Callable[Concatenate[Owner, P], None]:
+        def __init__(self: Owner, *args: P.args, **kwargs: P.kwargs) -> None:
+            init(self, options(*args, **kwargs))
+
+        __init__.__qualname__ = init.__qualname__
+        __init__.__signature__ = _signature(options)  # type: ignore[attr-defined]
+        return __init__
+
+    return wrap
+
+
+def _signature(options: Any) -> inspect.Signature:
+    """The signature of `__init__`, its annotations without checks and texts."""
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    plain = {option.name: option.annotation for option in declarations(options)}
+    given = inspect.signature(options).parameters.values()
+    return inspect.Signature([own, *(p.replace(annotation=plain[p.name]) for p in given)])
