@@ -17,7 +17,8 @@ from .engine import Engine, EngineSettings
 from .input_pipeline import InputPipeline
 from .lowering import warn_once
 from .memory import Halving, MemoryPlan
-from .module_executor import ModuleExecutor, workers_for
+from .model_inspection import workers_for
+from .module_executor import ModuleExecutor
 from .personalization import Evaluator, Personal
 from .programs import ProgramExecutor, bytes_per_client
 from .programs.evaluator import evaluator_bytes, evaluator_for
@@ -114,7 +115,7 @@ def _evaluator(design: Design, executor: ModuleExecutor) -> Callable[[], Evaluat
     @cache
     def evaluator() -> Evaluator:
         if lowered.program is None and options.verify:  # else its verification covers evaluation
-            x = task.data.bank.take(lowered.few).inputs(layout.dtype)
+            x = task.data.samples.take(lowered.few).inputs(layout.dtype)
             if misevaluated(module, layout, lowered.row, x, backend):
                 return executor
         found = evaluator_for(module, layout, task.loss, lowered.trial, backend, task.metric)

@@ -9,7 +9,7 @@ callable is the check, which a plain `int` or `bool` has anyway.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from textwrap import fill
@@ -63,9 +63,9 @@ def _declaration(name: str, hint: object, default: object) -> Declaration:
     return Declaration(name, annotation, kind, optional, default, check, texts)
 
 
-def check_all(options: object) -> None:
-    """Check every option's value by its declaration; TypeError or ValueError naming it."""
-    for option in declarations(options.__class__):
+def check_all(options: object, declared: Iterable[Declaration]) -> None:
+    """Check the values of the declared options; TypeError or ValueError naming the first bad one."""
+    for option in declared:
         value = getattr(options, option.name)
         if option.check is not None and not (option.optional and value is None):
             option.check(option.name, value)

@@ -20,11 +20,12 @@ from .layout import FlatLayout
 from .losses import Tried
 from .lowering import program_for
 from .metrics import Metric
-from .module_executor import Traits, torch_threads
+from .model_inspection import Traits
 from .network import Loss
 from .options import SimulationOptions
 from .programs import Program
 from .programs.verify import difference, spread
+from .threads import torch_threads
 from .validation import data as data_checks
 from .validation import model as model_checks
 from .validation import run as run_checks
@@ -75,7 +76,7 @@ class Lowered:
 
     row     [S], the initial weights
     trial   [2, ...] samples
-    few     [k], places of samples to verify with
+    few     [k], indices of samples to verify with
     reason  why there is no program, "" if there is one
     """
 
@@ -159,7 +160,7 @@ def _schedule(options: SimulationOptions, settings: Settings, task: Task) -> Sch
     found, data = schedule(options, task.data.sizes), task.data
     check_single_samples(
         task.module,
-        data.bank.take(data.order[:1]).inputs(settings.dtype),
+        data.samples.take(data.order[:1]).inputs(settings.dtype),
         found,
         data.sizes,
         # Both cut a client's samples into batches of their own, of the schedule's width.
@@ -174,7 +175,7 @@ def _lowered(options: SimulationOptions, settings: Settings, task: Task) -> Lowe
     layout = FlatLayout.of(task.module, settings.dtype, task.traits.moving)
     row = layout.flatten(task.module, settings.device)
     registry.choose(options.backend, row)  # a missing backend is reported now, not in round 1
-    trial = data.bank.take(data.order[:2]).inputs(settings.dtype)
+    trial = data.samples.take(data.order[:2]).inputs(settings.dtype)
     own_loss = settings.algorithm.local.own_loss
     program, reason = program_for(task.module, layout, options.loss, trial, own_loss)
     forget_noting()  # which a signal may have left behind
@@ -189,10 +190,10 @@ def _verified(
     """Without a program where its gradients are not those of autograd."""
     if lowered.program is None:
         return lowered
-    bank, few = task.data.bank, lowered.few
-    samples = bank.take(few).inputs(settings.dtype), bank.y[few]
+    few = task.data.samples.take(lowered.few)
     with torch_threads(settings.threads):
         found = difference(
-            *(task.module, lowered.program, lowered.layout, lowered.row, *samples, options.backend)
+            *(task.module, lowered.program, lowered.layout, lowered.row),
+            *(few.inputs(settings.dtype), few.y, options.backend),
         )
     return replace(lowered, program=None, reason=found) if found else lowered

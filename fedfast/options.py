@@ -18,7 +18,7 @@ from torch import nn
 from .algorithms import Algorithm
 from .client_sampling import SAMPLINGS, Schedule
 from .data import Augment, FederatedData
-from .declarations import check_all
+from .declarations import check_all, declarations
 from .history import Row
 from .kernels._args import PRECISIONS
 from .kernels.registry import BACKENDS
@@ -198,4 +198,4 @@ class SimulationOptions(RunOptions):
     callbacks: Annotated[Sequence[Callback], "called as f(sim, row) after each round"] = ()
 
     def __post_init__(self) -> None:
-        check_all(self)
+        check_all(self, declarations(SimulationOptions))

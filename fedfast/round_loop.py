@@ -18,10 +18,10 @@ from .engine import Outcome
 from .history import Row
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_noting
-from .module_executor import torch_threads
 from .random_state import kept_random_state, seed_all
 from .state import Committed
 from .tf32 import rounding
+from .threads import torch_threads
 
 
 def next_round(parts: Components) -> Row:

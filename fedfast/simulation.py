@@ -14,9 +14,9 @@ from .copies import copy_of
 from .declarations import documented, takes
 from .design import design
 from .history import History, Row
-from .module_executor import torch_threads
 from .options import SimulationOptions
 from .personalization import ClientScores
+from .threads import torch_threads
 from .validation import data as data_checks
 from .validation.values import boolean
 

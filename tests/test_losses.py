@@ -238,12 +238,13 @@ def test_tf32_is_as_precision_has_it_and_the_users_flags_come_back(precision, al
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = mine
         sim = simulation("cross_entropy", model, precision=precision, threads=1)
         path = sim._engine.trainer.path
-        for module in (*path.replicas, *sim._components.evaluator().judges):
+        evaluators = sim._components.evaluator().evaluators
+        for module in (*path.replicas, *evaluators):
             module.seen = seen = []
-            sim.evaluate() if module in sim._components.evaluator().judges else sim.run(progress=False)
+            sim.evaluate() if module in evaluators else sim.run(progress=False)
             assert seen and set(seen) == {(allowed, allowed)}
         assert flags() == mine
-        path.judges[0].inner = None
+        path.evaluators[0].inner = None
         with pytest.raises(TypeError):
             sim.evaluate()
         assert flags() == mine

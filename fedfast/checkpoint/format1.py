@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from ..build import Components
 from ..design import Design
 from ..history import Row
-from ..layout import FlatLayout, Slot
+from ..layout import FlatLayout
+from ..layout_slots import Slot
 from .container import Damaged
 from .contents import Contents
 

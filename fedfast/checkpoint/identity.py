@@ -181,7 +181,7 @@ def _hooks(module: nn.Module) -> dict[str, Any]:
 
 def _data(design: Design) -> dict[str, Any]:
     data = design.task.data
-    made = {f"data.{k}": v for k, v in _samples(data.bank).items()}
+    made = {f"data.{k}": v for k, v in _samples(data.samples).items()}
     made["data.partition"] = digest(data.order, data.offsets)
     own = None if data.test is None else [_samples(part) for part in data.test]
     made["clients.test"] = None if own is None else _sum(own)

@@ -1,4 +1,4 @@
-"""`load`: the data sets fedfast knows by name. Nothing is downloaded."""
+"""`load`: data sets by name. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load(name: str, root: str | Path = "data") -> Data:
     "tiny-imagenet"           `[n, 3, 64, 64]`, the folder tiny-imagenet-200; needs Pillow
     "folder"                  images as root/train/<class>/**, root/test/<class>/** (or val), the
                               files that torchvision's ImageFolder reads, but hidden ones; what is
-                              skipped is told in a warning; needs Pillow
+                              skipped is listed in a warning; needs Pillow
     "shakespeare"             LEAF's JSON: 80 characters as tokens, the next one as label, owners
     "femnist"                 LEAF's JSON: float32 `[n, 1, 28, 28]`, writers as owners
     root begins with ~ where it lies in a home folder.
@@ -52,7 +52,7 @@ def load(name: str, root: str | Path = "data") -> Data:
 
 
 def _digits(name: str, root: Path) -> Data:
-    # Imported here: scikit-learn takes a second that other data sets need not pay.
+    # Imported here: importing scikit-learn takes a second.
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -23,7 +23,7 @@ config `local: {name: sam, rho: 0.1}`. Any of them takes `fine_tune=FineTune(epo
 last round every client trains the final model's last layer for itself; and `keep_models=True`:
 every client keeps its last local model. Personal models, where there are any (so do FedFSA, FedALA
 and FedCR themselves), come from `sim.client_state_dict(i)`;
-`sim.evaluate_clients()` judges them and the global model on the clients' own test parts.
+`sim.evaluate_clients()` evaluates them and the global model on the clients' own test parts.
 
 - *client keeps*: rows of model size and small values kept for each client across rounds.
   *server keeps*: besides the model.
@@ -33,7 +33,7 @@ and FedCR themselves), come from `sim.client_state_dict(i)`;
 - *verified*: round by round at 1e-12 in float64, against a run of public code or of the paper's
   formula kept as numbers (`tests/oracles/*.npz`), or against a script of the formula in autograd.
 
-PLGU has no usable source beyond its abstract and is not here: `by_name("plgu")` says so.
+PLGU has no usable source beyond its abstract and is not here: `by_name("plgu")` raises an error.
 """
 
 
@@ -63,7 +63,7 @@ def _cells(made: Algorithm) -> tuple[str, ...]:
 
 
 def _layout() -> Layout:
-    """A model of some layers stands in for the user's: values are asked for by its layout."""
+    """The layout of some model: how many values a piece keeps may depend on it."""
     names = (*(f"encoder.{i}.weight" for i in range(6)), "head.weight", "head.bias")
     count = len(names)
     segments = Segments.of(range(count), [1] * count)
@@ -72,7 +72,7 @@ def _layout() -> Layout:
 
 
 def _pages() -> Iterator[str]:
-    """Each page's own words, once per file."""
+    """The docstring of each page, once per file."""
     modules = dict.fromkeys(page.__module__ for page in PAGES.values())
     for name in modules:
         text = inspect.getdoc(sys.modules[name]) or ""
@@ -109,7 +109,7 @@ in a round, for K clients at a time:
   `finish` returned). `examples/fair_and_private.py`: q-FFL, top-k with error feedback,
   clip and noise.
 - Rows have zeros between tensors: keep them zero (`at.layout.real`, `at.layout.parameters`). Norms
-  of torch depend in their last bit on how many clients stand in a tensor; those of
+  of torch depend in their last bit on how many clients share a tensor; those of
   `fedfast.kernels` do not.
 - A public method whose name is close to a hook's, or that is another piece's hook, other arguments
   than the hook's, and other return types raise TypeError naming class and hook.

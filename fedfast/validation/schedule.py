@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .._messages import warn_user
 from ..client_sampling import Schedule
 from ..data.size_limits import check_room
-from ..module_executor import single_sample_trouble
+from ..model_inspection import single_sample_trouble
 from ..options import SimulationOptions
 
 INDEX_COPIES = 5  # of a round's batch indices while they are cut
