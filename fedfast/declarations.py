@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from textwrap import fill
 from types import NoneType
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_type_hints
+from typing import Any, Concatenate, ForwardRef, ParamSpec, TypeVar, get_args
 
 from .validation.values import boolean, integer
 
@@ -47,15 +47,16 @@ class Declaration:
 @cache
 def declarations(options: type) -> tuple[Declaration, ...]:
     """The options of a dataclass, in the order in which its constructor takes them."""
-    hints = get_type_hints(options, include_extras=True)
     own = sorted(fields(options), key=lambda f: bool(f.kw_only))
-    return tuple(_declaration(f.name, hints[f.name], f.default) for f in own)
+    return tuple(_declaration(f.name, f.type, f.default) for f in own)
 
 
 def _declaration(name: str, hint: object, default: object) -> Declaration:
     annotation, *extras = get_args(hint)
+    if isinstance(annotation, ForwardRef):  # written in quotes
+        annotation = annotation.__forward_arg__
     kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
-    optional = len(kinds) < len(get_args(annotation))
+    optional = len(kinds) < len(get_args(annotation)) or str(annotation).endswith(" | None")
     kind = kinds[0] if optional and len(kinds) == 1 else annotation
     checks = [extra for extra in extras if not isinstance(extra, str)]
     texts = tuple(extra for extra in extras if isinstance(extra, str))
@@ -64,7 +65,7 @@ def _declaration(name: str, hint: object, default: object) -> Declaration:
 
 
 def check_all(options: object, declared: Iterable[Declaration]) -> None:
-    """Check the values of the declared options; TypeError or ValueError naming the first bad one."""
+    """Raise TypeError or ValueError naming the first option whose value is not a declared one."""
     for option in declared:
         value = getattr(options, option.name)
         if option.check is not None and not (option.optional and value is None):

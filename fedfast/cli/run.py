@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import fail, stopping
 from .setting import USER, Setting, prepare, simulation
@@ -133,7 +133,7 @@ def _about(config: RunConfig, setting: Setting, name: str, ending: str) -> str:
     return "\n\n".join([*lines, f"**{ending}**"] if ending else lines)
 
 
-def _rate(lr: float | dict[str, Any]) -> str:
+def _rate(lr: object) -> str:
     """`0.1`, or `cosine (start 0.1, rounds 300)`."""
     if not isinstance(lr, dict):
         return f"{lr:g}"

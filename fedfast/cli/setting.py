@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,18 +76,19 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
     import torch
 
     from .. import algorithms
+    from ..run_options import RunOptions
     from ..simulation import Simulation
 
     gc.collect()  # a simulation is part of cycles: the one before would hold its buffers still
     section = config.algorithms[label]
-    chosen = {"data", "partition", "model", "algorithms", "dtype", "out", "lr", "local_test"}
-    chosen.add("paper")  # read by `fedfast reproduce`
+    options = config.model_dump(include={f.name for f in fields(RunOptions)})
+    if isinstance(options["lr"], dict):
+        options["lr"] = algorithms.schedule(options["lr"])
     return Simulation(
         setting.model,
         setting.clients,
         algorithm=algorithms.by_name(section.name, **section.options()),
         test=setting.data.test,
         dtype=getattr(torch, config.dtype),
-        lr=algorithms.schedule(config.lr) if isinstance(config.lr, dict) else config.lr,
-        **config.model_dump(exclude=chosen),
+        **options,
     )

@@ -93,7 +93,7 @@ class OneOf:
             raise unknown(name, value, self.names)
 
 
-def memory(name: str, value: float | str) -> None:
+def memory_budget(name: str, value: float | str) -> None:
     """ "auto", or a number of GiB above 0."""
     if not isinstance(value, str):
         Number(gt=0.0)(name, value)
