@@ -1,4 +1,4 @@
-"""From a design to components that run: memory plan -> executor -> evaluator -> engine.
+"""From a design to what runs: memory plan -> executor -> evaluator -> engine.
 
 The only place that calls the constructors of executors, evaluators and the engine.
 """
@@ -47,113 +47,99 @@ def build(design: Design) -> Components:
     logging.getLogger("fedfast").info("%s", memory)
     executor = _module_executor(design)
     evaluator = _evaluator(design, executor)
-    if design.lowered.program is None:
-        warn_once(design.lowered.reason)
+    if design.program is None:
+        warn_once(design.reason)
     engine = _engine(design, executor, memory.chunk)
-    personal = Personal(engine, evaluator, design.task.data)
+    personal = Personal(engine, evaluator, design.data)
     return Components(design, memory, executor, evaluator, engine, personal)
 
 
 def _memory_plan(design: Design) -> MemoryPlan:
-    options, settings, task = design.options, design.settings, design.task
-    layout, algorithm, cohort = design.lowered.layout, settings.algorithm, _cohort(design)
-    modules = memories.module_bytes(task.module, workers_for(task.traits, settings.threads))
+    layout, algorithm = design.layout, design.algorithm
+    cohort, population = design.schedule.largest_cohort, design.data.num_clients
+    workers = workers_for(design.traits, design.threads)
+    kept = memories.client_bytes(layout, algorithm, population, design.rounds, cohort)
     return memories.plan(
-        options.memory,
-        options.chunk,
+        design.options.memory,
+        design.options.chunk,
         cohort,
         memories.bytes_per_client(layout, algorithm) + _activation_bytes(design),
-        memories.server_bytes(layout, algorithm) + modules,
-        memories.data_bytes(task.data),
-        settings.device,
-        memories.client_bytes(layout, algorithm, task.data.num_clients, design.rounds, cohort)
-        + memories.cohort_bytes(layout, algorithm, cohort)
-        + _evaluation_bytes(design),
+        memories.server_bytes(layout, algorithm) + memories.module_bytes(design.module, workers),
+        memories.data_bytes(design.data),
+        design.device,
+        kept + memories.cohort_bytes(layout, algorithm, cohort) + _evaluation_bytes(design),
     )
-
-
-def _cohort(design: Design) -> int:
-    return design.schedule.largest_cohort
 
 
 def _activation_bytes(design: Design) -> int:
     """Bytes of one client's batch and of what a step computes from it."""
-    lowered, settings = design.lowered, design.settings
-    width, item = design.schedule.width, settings.dtype.itemsize
-    if lowered.program is None:
-        return width * item * lowered.trial[0].numel()
-    looks, clips = settings.algorithm.local.looks, design.options.clip_norm is not None
-    return bytes_per_client(lowered.program, width, item, looks, clips)
+    width, item = design.schedule.width, design.dtype.itemsize
+    if design.program is None:
+        return width * item * design.trial[0].numel()
+    looks, clips = design.algorithm.local.looks, design.options.clip_norm is not None
+    return bytes_per_client(design.program, width, item, looks, clips)
 
 
 def _evaluation_bytes(design: Design) -> int:
     """Bytes of evaluation on the run's test set."""
-    lowered, test = design.lowered, design.task.test
-    if lowered.program is None or test is None or not len(test):
+    if design.program is None or design.test is None or not len(design.test):
         return 0
-    return evaluator_bytes(lowered.program, lowered.layout, len(test))
+    return evaluator_bytes(design.program, design.layout, len(design.test))
 
 
 def _module_executor(design: Design) -> ModuleExecutor:
-    task, options = design.task, design.options
     return ModuleExecutor(
-        task.module,
-        design.lowered.layout,
-        task.loss,
-        design.settings.threads,
-        task.traits,
-        task.metric,
-        options.precision,
-        options.seed,
+        design.module,
+        design.layout,
+        design.loss,
+        design.threads,
+        design.traits,
+        design.metric,
+        design.options.precision,
+        design.options.seed,
     )
 
 
 def _evaluator(design: Design, executor: ModuleExecutor) -> Callable[[], Evaluator]:
-    task, lowered, options = design.task, design.lowered, design.options
-    module, layout, backend = task.module, lowered.layout, options.backend
+    module, layout, backend = design.module, design.layout, design.options.backend
 
     @cache
     def evaluator() -> Evaluator:
-        if lowered.program is None and options.verify:  # else its verification covers evaluation
-            x = task.data.samples.take(lowered.few).inputs(layout.dtype)
-            if misevaluated(module, layout, lowered.row, x, backend):
+        if design.program is None and design.options.verify:  # else verified with the program
+            x = design.few().inputs(layout.dtype)
+            if misevaluated(module, layout, design.row, x, backend):
                 return executor
-        found = evaluator_for(module, layout, task.loss, lowered.trial, backend, task.metric)
+        found = evaluator_for(module, layout, design.loss, design.trial, backend, design.metric)
         return found or executor
 
     return evaluator
 
 
 def _engine(design: Design, executor: ModuleExecutor, chunk: int) -> Engine:
-    lowered, local = design.lowered, _local_settings(design)
+    given, local = design.options, _local_settings(design)
+    settings = EngineSettings(
+        cohort=design.schedule.largest_cohort,
+        width=design.schedule.width,
+        by_samples=given.aggregation == "samples",
+        tolerant=given.on_divergence == "continue",
+        server_lr=given.server_lr,
+        drop_last=given.drop_last and given.batch_size is not None and given.schedule is None,
+    )
     trainers = Halving(_trainer(design, executor, local), chunk)
-    data = replace(design.task.data, test=None)
-    return Engine(trainers, data, lowered.layout, lowered.row, local, _engine_settings(design))
+    data = replace(design.data, test=None)
+    return Engine(trainers, data, design.layout, design.row, local, settings)
 
 
 def _local_settings(design: Design) -> LocalSettings:
-    options, settings = design.options, design.settings
+    given = design.options
     return LocalSettings(
-        settings.algorithm,
-        options.weight_decay,
-        options.clip_norm,
-        options.seed,
-        options.backend,
-        options.local_epochs,
-        settings.client_decay,
-    )
-
-
-def _engine_settings(design: Design) -> EngineSettings:
-    options = design.options
-    whole = options.drop_last and options.batch_size is not None and options.schedule is None
-    return EngineSettings(
-        cohort=_cohort(design),
-        width=design.schedule.width,
-        by_samples=options.aggregation == "samples",
-        tolerant=options.on_divergence == "continue",
-        server_lr=options.server_lr,
-        drop_last=whole,
+        design.algorithm,
+        given.weight_decay,
+        given.clip_norm,
+        given.seed,
+        given.backend,
+        given.local_epochs,
+        design.client_decay,
     )
 
 
@@ -161,15 +147,14 @@ def _trainer(
     design: Design, executor: ModuleExecutor, local: LocalSettings
 ) -> Callable[[int], LocalTrainer]:
     """K -> what trains K clients at once."""
-    options, settings, task = design.options, design.settings, design.task
-    layout, program = design.lowered.layout, design.lowered.program
-    pipeline = InputPipeline(task.data, task.augment, options.seed, settings.dtype, options.backend)
+    given, layout, program = design.options, design.layout, design.program
+    pipeline = InputPipeline(design.data, design.augment, given.seed, design.dtype, given.backend)
 
     def trainer(chunk: int) -> LocalTrainer:
         executor.forget()
         if program is None:
             return LocalTrainer(local, layout, executor, pipeline, chunk)
-        where = settings.device, options.backend, options.precision
+        where = design.device, given.backend, given.precision
         steps = ProgramExecutor(program, layout, chunk, design.schedule.width, *where)
         return LocalTrainer(local, layout, steps, pipeline, chunk)
 

@@ -28,7 +28,7 @@ def next_round(parts: Components) -> Row:
     """Train the next round. Its last statement but one commits it: until then nothing changes."""
     engine, schedule = parts.engine, parts.design.schedule
     t = len(engine.committed.rows)
-    lr = parts.design.settings.lr(t)
+    lr = parts.design.lr(t)
     forget_noting()
     parts.executor.wait()
     begin = time.perf_counter()
@@ -49,7 +49,7 @@ def training(parts: Components) -> Iterator[None]:
     """Torch's threads, random numbers and precision, as local steps need them."""
     engine = parts.engine
     with (
-        torch_threads(parts.design.settings.threads),
+        torch_threads(parts.design.threads),
         kept_random_state() if engine.trainer.path.random else nullcontext(),
         rounding(parts.executor.precision),
         # Buffers of the run do not overlap; what an algorithm of the user's hands over may.
@@ -63,8 +63,8 @@ def evaluate(parts: Components, row: Tensor, samples: Samples) -> tuple[float, f
 
     Modules that draw are seeded by the module's executor, batch by batch.
     """
-    with torch_threads(parts.design.settings.threads):
-        if not parts.design.task.tried.random:
+    with torch_threads(parts.design.threads):
+        if not parts.design.tried.random:
             return parts.evaluator().evaluate(row, samples)
         with kept_random_state():
             seed_all(parts.executor.seed)
@@ -73,14 +73,14 @@ def evaluate(parts: Components, row: Tensor, samples: Samples) -> tuple[float, f
 
 def traffic(design: Design) -> tuple[int, int]:
     """Bytes (down, up) that a client and the server exchange per round, at least."""
-    layout = design.lowered.layout
+    layout = design.layout
     model = sum(s.length for s in layout.slots if s.dtype.is_floating_point)
 
     def size(models: int) -> int:
         more = (models - 1) * layout.parameters
-        return design.settings.dtype.itemsize * (model + more) if models else 0
+        return design.dtype.itemsize * (model + more) if models else 0
 
-    down, up = design.settings.algorithm.traffic()
+    down, up = design.algorithm.traffic()
     return size(down), size(up)
 
 
@@ -89,7 +89,7 @@ def _concluded(parts: Components, t: int, lr: float, outcome: Outcome) -> Commit
     design = parts.design
     stops = _status(outcome) != "ok" and design.options.on_divergence == "stop"
     after, last = replace(outcome.after, stopped=stops, tuned=None), t + 1 == design.rounds
-    if not last or stops or design.settings.algorithm.fine_tune is None:
+    if not last or stops or design.algorithm.fine_tune is None:
         return after
     with training(parts):
         return replace(after, tuned=parts.personal.fine_tune(after.server.row, t + 1, lr))
@@ -125,13 +125,13 @@ def _evaluation(
     parts: Components, t: int, after: Committed
 ) -> tuple[float, float, dict[str, float]]:
     """(accuracy, loss, columns of the clients' own test parts) of a state not committed yet."""
-    test, personal = parts.design.task.test, parts.personal
+    test, personal = parts.design.test, parts.personal
     if not (parts.design.evaluates(t) or after.stopped):
         return math.nan, math.nan, {}
     figures = math.nan, math.nan
     if test is not None:
         figures = evaluate(parts, after.server.row, test)
-    with torch_threads(parts.design.settings.threads):
+    with torch_threads(parts.design.threads):
         return *figures, personal.scores(after).columns() if personal.test else {}
 
 

@@ -12,7 +12,7 @@ from ._messages import format_value
 from .build import build
 from .copies import copy_of
 from .declarations import documented, takes
-from .design import design
+from .design import Design
 from .history import History, Row
 from .options import SimulationOptions
 from .personalization import ClientScores
@@ -34,15 +34,13 @@ class Simulation:
 
     @takes(SimulationOptions)
     def __init__(self, options: SimulationOptions) -> None:
-        self._design = chosen = design(options)
-        self._components = parts = build(chosen)
-        self._engine, self._personal = parts.engine, parts.personal
-        self.device, self.dtype = chosen.settings.device, chosen.settings.dtype
-        self.threads, self.algorithm = chosen.settings.threads, chosen.settings.algorithm
-        self.callbacks = chosen.settings.callbacks
-        self.rounds, self.schedule = chosen.rounds, chosen.schedule
-        self.generic_because, self.layout = chosen.lowered.reason, chosen.lowered.layout
-        self.memory = parts.memory
+        self._design = design = Design(options)
+        self._components = parts = build(design)
+        self._engine, self._personal, self.memory = parts.engine, parts.personal, parts.memory
+        self.device, self.dtype, self.threads = design.device, design.dtype, design.threads
+        self.algorithm, self.callbacks = design.algorithm, design.callbacks
+        self.rounds, self.schedule = design.rounds, design.schedule
+        self.generic_because, self.layout = design.reason, design.layout
         self._history = History()
 
     @property
@@ -107,10 +105,10 @@ class Simulation:
 
     def evaluate(self, test: object = None) -> tuple[float, float]:
         """(accuracy, mean loss) of the global model on `test`, by default the run's own."""
-        task = self._design.task
-        samples = task.test
+        given = self._design
+        samples = given.test
         if test is not None:
-            samples = data_checks.test(test, task.data, task.tried, self.device, self.dtype)
+            samples = data_checks.test(test, given.data, given.tried, self.device, self.dtype)
         if samples is None:
             raise ValueError("test: the simulation has no test set; give one")
         return round_loop.evaluate(self._components, self._engine.state.row, samples)
@@ -128,15 +126,15 @@ class Simulation:
 
         Raises ValueError where the algorithm keeps none, or not yet (fine-tuning comes last).
         """
-        return self.layout.state_dict(self._personal.row(i), self._design.task.module)
+        return self.layout.state_dict(self._personal.row(i), self._design.module)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The global model; loads into the user's own module."""
-        return self.layout.state_dict(self._engine.state.row, self._design.task.module)
+        return self.layout.state_dict(self._engine.state.row, self._design.module)
 
     def model(self) -> nn.Module:
         """A copy of the user's module that holds the global model."""
-        module = copy_of(self._design.task.module)
+        module = copy_of(self._design.module)
         self.layout.write(self._engine.state.row, module)
         return module
 

@@ -167,7 +167,7 @@ def _check_rows(parts: Components, found: Contents) -> None:
             f"rounds: it has done {done}; expected at least as many, got {parts.design.rounds}"
         )
     for t, row in enumerate(rows):
-        rate = parts.design.settings.lr(t)
+        rate = parts.design.lr(t)
         if row.lr != rate:
             raise Damaged(f"lr: expected {rate} in round {t + 1}, found {row.lr}")
 
@@ -235,7 +235,7 @@ def _was_late(parts: Components, t: int, found: Contents) -> bool:
 def _check_last(parts: Components, state: Committed) -> None:
     """The last round is complete only if it was the last when it was done."""
     lacks_models = parts.engine.algorithm.fine_tune is not None and state.tuned is None
-    lacks_test = parts.design.task.test is not None and math.isnan(state.rows[-1].accuracy)
+    lacks_test = parts.design.test is not None and math.isnan(state.rows[-1].accuracy)
     if state.rows and (lacks_models or lacks_test):
         raise Damaged(
             f"rounds: it has done {len(state.rows)} of a longer run, which did not end there; "

@@ -52,16 +52,16 @@ def read(path: Path) -> Contents:
 def differences(design: Design, found: Contents) -> list[str]:
     """`name OURS, found SAVED` of what such a state tells of its run."""
     assert found.run is not None
-    data = design.task.data
+    data = design.data
     ours = {
-        "dtype": str(design.settings.dtype),
+        "dtype": str(design.dtype),
         "clients": f"{data.num_clients} with {int(data.sizes.sum())} samples",
-        "algorithm": repr(design.settings.algorithm),
+        "algorithm": repr(design.algorithm),
         "seed": str(design.options.seed),
-        "weights": str(design.lowered.layout.parameters),
+        "weights": str(design.layout.parameters),
     }
     was = dict(found.run)
-    if _tells(str(was.get("algorithm")), design.settings.algorithm):
+    if _tells(str(was.get("algorithm")), design.algorithm):
         was["algorithm"] = ours["algorithm"]
     return [f"{k} {v}, found {was.get(k)}" for k, v in ours.items() if was.get(k) != v]
 
@@ -95,7 +95,7 @@ def _default(field: Field[Any]) -> Any:
 
 def migrated(parts: Components, found: Contents) -> Contents:
     """The same state in rows of today's layout. Raises Damaged where its constants are others."""
-    layout, module = parts.design.lowered.layout, parts.design.task.module
+    layout, module = parts.design.layout, parts.design.module
     try:
         old = FlatLayout.of(module, layout.dtype)
     except ValueError as error:  # a module that the code of then could not lay out

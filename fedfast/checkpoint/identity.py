@@ -41,10 +41,10 @@ def identity(design: Design, rounds: int) -> dict[str, Any]:
 
 
 def _lasting(design: Design) -> dict[str, Any]:
-    data = design.task.data
-    made: dict[str, Any] = {"dtype": str(design.settings.dtype)}
+    data = design.data
+    made: dict[str, Any] = {"dtype": str(design.dtype)}
     made["clients"] = f"{data.num_clients} with {int(data.sizes.sum())} samples"
-    made |= flat(describe(design.settings.algorithm), "algorithm")
+    made |= flat(describe(design.algorithm), "algorithm")
     made["seed"] = describe(design.options.seed)
     for name, value in _options(design).items():
         rate = name == "lr" and callable(value)
@@ -56,7 +56,7 @@ def _options(design: Design) -> dict[str, Any]:
     """The options that the identity is made of: a new one is, unless it is listed above."""
     named = (option.name for option in declarations(SimulationOptions))
     found = {n: getattr(design.options, n) for n in named if n not in FREE | ELSEWHERE}
-    return found | {"augment": design.task.augment}
+    return found | {"augment": design.augment}
 
 
 def defaults(algorithm: Algorithm) -> dict[str, Any]:
@@ -121,20 +121,20 @@ def _short(value: Any) -> str:
 
 
 def _model(design: Design) -> dict[str, Any]:
-    layout, module = design.lowered.layout, design.task.module
+    layout, module = design.layout, design.module
     slots = [f"{s.name} {list(s.shape)} {s.dtype} {s.trained}" for s in layout.slots]
     return {
         "model": re.sub(r" at 0x[0-9a-f]+", "", str(module)),
         **_own(module),
         "model.layout": "\n".join(slots),
         **{f"model.constants.{name}": value for name, value in _constants(design).items()},
-        "model.initial_weights": digest(layout.flatten(module, design.settings.device)),
+        "model.initial_weights": digest(layout.flatten(module, design.device)),
     }
 
 
 def _constants(design: Design) -> dict[str, Any]:
     """What no round changes and no row holds: frozen parameters, masks, tables."""
-    module, aside = design.task.module, set(design.lowered.layout.aside)
+    module, aside = design.module, set(design.layout.aside)
     tensors = [*module.named_parameters(), *module.named_buffers()]
     return {name: describe(t) for name, t in tensors if name in aside}
 
@@ -180,14 +180,14 @@ def _hooks(module: nn.Module) -> dict[str, Any]:
 
 
 def _data(design: Design) -> dict[str, Any]:
-    data = design.task.data
+    data = design.data
     made = {f"data.{k}": v for k, v in _samples(data.samples).items()}
     made["data.partition"] = digest(data.order, data.offsets)
     own = None if data.test is None else [_samples(part) for part in data.test]
     made["clients.test"] = None if own is None else _sum(own)
-    if design.task.test is None:
+    if design.test is None:
         return {**made, "test": None}
-    return {**made, **{f"test.{k}": v for k, v in _samples(design.task.test).items()}}
+    return {**made, **{f"test.{k}": v for k, v in _samples(design.test).items()}}
 
 
 def _samples(samples: Samples) -> dict[str, Any]:
