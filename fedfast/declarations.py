@@ -72,28 +72,21 @@ def check_all(options: object, declared: Iterable[Declaration]) -> None:
             option.check(option.name, value)
 
 
-def documented(options: type) -> Callable[[type[Owner]], type[Owner]]:
-    """Write the options into a class's docstring, in place of `{options}`."""
-
-    def fill_in(owner: type[Owner]) -> type[Owner]:
-        if owner.__doc__ is not None:  # python -OO drops docstrings
-            owner.__doc__ = owner.__doc__.replace("{options}", documentation(options).lstrip())
-        return owner
-
-    return fill_in
-
-
 def documentation(options: type) -> str:
     """The options as our docstrings list them: a column of names, a column of texts."""
     found = declarations(options)
-    width = max(len(option.name) for option in found) + 2
-    lines = [_entry(option.name, "; ".join(option.texts), width) for option in found]
+    width = 4 + max(len(option.name) for option in found) + 2
+    lines = [
+        fill(
+            "; ".join(option.texts),
+            width=100,
+            initial_indent=f"    {option.name}".ljust(width),
+            subsequent_indent=" " * width,
+            break_on_hyphens=False,
+        )
+        for option in found
+    ]
     return "\n".join(lines)
-
-
-def _entry(name: str, text: str, width: int) -> str:
-    first, later = " " * 4 + name.ljust(width), " " * (4 + width)
-    return fill(text, 100, initial_indent=first, subsequent_indent=later, break_on_hyphens=False)
 
 
 def takes(

@@ -18,30 +18,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RunOptions:
-    """Options that a YAML file can hold too."""
+    """Options of plain values, None included. The first text of each is its help."""
 
-    rounds: Annotated[int, Count(), "communication rounds", "as many as `run` makes in all"] = 100
+    rounds: Annotated[int, Count(), "communication rounds"] = 100
     participation: Annotated[
         float,
         Share(),
         "share of the clients that trains in each round",
-        "in (0, 1]: max(1, round(share * clients)) of them",
+        "max(1, round(share * clients)) of them",
     ] = 0.1
     # An epoch's number leaves 8 bits of a random counter to other purposes.
     local_epochs: Annotated[
         int, Count((1 << 24) - 1), "passes over its own data a client makes per round"
     ] = 1
-    batch_size: Annotated[
-        int | None, Count(), "samples per local step; None = all", "the last of an epoch may be few"
-    ] = 50
+    batch_size: Annotated[int | None, Count(), "samples per local step; None = all"] = 50
     lr: Annotated[
         float | Callable[[int], float],
         "local learning rate of round 1, or {name: cosine, start: .., rounds: ..}",
         "in Python a callable: lr(t) in round t, from 0",
     ] = 0.1
-    lr_decay: Annotated[
-        float, Number(gt=0), "factor on lr after each round", "lr * lr_decay**t in round t"
-    ] = 1.0
+    lr_decay: Annotated[float, Number(gt=0), "factor on lr after each round"] = 1.0
     lr_decay_per: Annotated[
         str,
         OneOf(("round", "client_epoch")),
@@ -51,7 +47,7 @@ class RunOptions:
     ] = "round"
     server_lr: Annotated[float, Number(gt=0), "server learning rate", "the papers' eta_g"] = 1.0
     weight_decay: Annotated[
-        float, Number(ge=0), "L2 factor of the local steps", "joins after clipping, as in torch SGD"
+        float, Number(ge=0), "L2 factor of the local steps", "added after clipping, as torch's SGD"
     ] = 0.0
     clip_norm: Annotated[
         float | None, Number(gt=0), "largest norm of a local gradient; None = no clipping"
@@ -64,8 +60,7 @@ class RunOptions:
     augment: Annotated[
         "str | Augment | None",
         "crops and flips of training images; -batch: alike in a step; None = none",
-        "images of bytes (uint8); an `Augment`, or 'crop-flip', 'crop-flip-batch', "
-        "'crop-flip-half'",
+        'of bytes (uint8): an `Augment`, or "crop-flip", "crop-flip-batch", "crop-flip-half"',
     ] = None
     sampling: Annotated[
         str,
@@ -77,7 +72,7 @@ class RunOptions:
         bool,
         "leave out the last batch of an epoch where it is not whole",
         "as torch's DataLoader does; clients with less than one batch are then treated as "
-        "`empty_clients` has it; a `schedule` of one's own has its own batches",
+        "`empty_clients` has it. A `schedule` of one's own has its own batches",
     ] = False
     verify: Annotated[
         bool,
@@ -100,13 +95,10 @@ class RunOptions:
         "in Python of cohorts, batches, augmentation and dropout, by (seed, round, client)",
     ] = 0
     device: Annotated[
-        "str | torch.device", "auto, cpu, cuda or cuda:N", "'auto' is CUDA where there is one"
+        "str | torch.device", "auto, cpu, cuda or cuda:N", "auto is CUDA where there is one"
     ] = "auto"
     threads: Annotated[
-        int | None,
-        Count(4096),
-        "CPU threads; None = all cores",
-        "as many as torch has; neither K nor threads change a bit of the result",
+        int | None, Count(4096), "CPU threads; None = all cores", "no result depends on it"
     ] = None
     backend: Annotated[
         str,
@@ -117,22 +109,26 @@ class RunOptions:
         str,
         OneOf(("fp32", "tf32x3", "tf32", "bf16")),
         "how far a GPU may round float32 products; the CPU never does",
-        "in training and evaluation: 'fp32' (not at all), 'tf32x3', 'tf32', 'bf16'",
+        "in training and evaluation; fp32 is not at all",
     ] = "fp32"
-    chunk: Annotated[int | None, Count(), "clients trained together; None = what fits", "K"] = None
+    chunk: Annotated[
+        int | None,
+        Count(),
+        "clients trained together; None = what fits",
+        "no result depends on it",
+    ] = None
     memory: Annotated[
         float | str,
         memory_budget,
         "GiB the run may take, which limits K; auto = a share of what is free",
-        "the attribute `memory` is the plan made of it; where a GPU runs out all the same K is "
+        "the attribute `memory` is the plan made of it. Where a GPU runs out all the same K is "
         "halved",
     ] = "auto"
     on_divergence: Annotated[
         str,
         OneOf(("stop", "continue")),
         "when a client's weights are no longer finite: stop, or go on without",
-        "such a client then counts as unmoved; either way the row reports it and the global model "
-        "stays finite",
+        "either way the row reports it and the global model stays finite",
     ] = "stop"
     empty_clients: Annotated[
         str,

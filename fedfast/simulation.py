@@ -11,7 +11,7 @@ from . import checkpoint, round_loop
 from ._messages import format_value
 from .build import build
 from .copies import copy_of
-from .declarations import documented, takes
+from .declarations import documentation, takes
 from .design import Design
 from .history import History, Row
 from .options import SimulationOptions
@@ -21,11 +21,10 @@ from .validation import data as data_checks
 from .validation.values import boolean
 
 
-@documented(SimulationOptions)
 class Simulation:
-    """Federated training of one model by one algorithm.
+    __doc__ = f"""Federated training of one model by one algorithm.
 
-    {options}
+{documentation(SimulationOptions)}
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others
     train client by client, and `generic_because` is the reason ("" for a program).
