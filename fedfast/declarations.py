@@ -16,7 +16,7 @@ from textwrap import fill
 from types import NoneType
 from typing import Any, Concatenate, ForwardRef, ParamSpec, TypeVar, get_args
 
-from .validation.values import boolean, integer
+from .validation.values import OneOf, boolean, integer
 
 Check = Callable[[str, Any], None]
 CHECKS: Mapping[object, Check] = {int: integer, bool: boolean}
@@ -42,6 +42,12 @@ class Declaration:
     default: object
     check: Check | None
     texts: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """What its users in Python read: all texts, and the names to choose from."""
+        names = self.check.names if isinstance(self.check, OneOf) else ()
+        return "; ".join([*self.texts, *([", ".join(map(repr, names))] if names else [])])
 
 
 @cache
@@ -78,7 +84,7 @@ def documentation(options: type) -> str:
     width = 4 + max(len(option.name) for option in found) + 2
     lines = [
         fill(
-            "; ".join(option.texts),
+            option.text,
             width=100,
             initial_indent=f"    {option.name}".ljust(width),
             subsequent_indent=" " * width,

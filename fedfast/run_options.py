@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .data import Augment
 
 
+SAMPLING = OneOf(("exact", "bernoulli"))
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RunOptions:
     """Options of plain values, None included. The first text of each is its help."""
@@ -64,7 +67,7 @@ class RunOptions:
     ] = None
     sampling: Annotated[
         str,
-        OneOf(("exact", "bernoulli")),
+        SAMPLING,
         "cohorts of exactly that share, or each client with that probability",
         "at least one takes part",
     ] = "exact"

@@ -261,5 +261,5 @@ def test_a_bernoulli_cohort_is_never_empty():
 
 
 def test_an_unknown_sampling_is_refused():
-    with pytest.raises(ValueError, match="sampling: expected one of"):
+    with pytest.raises(ValueError, match="sampling: unknown name"):
         drawn(sampling="poisson")
