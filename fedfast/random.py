@@ -22,7 +22,7 @@ from ._messages import format_value
 Words = NDArray[np.uint64]
 Ints = NDArray[np.int64]
 
-# Purposes keep the streams of one (seed, round, client) apart: all of them stand here, each once.
+# Purposes keep the streams of one (seed, round, client) apart: the whole list, each once.
 # Below 256; the epoch or the local step goes above.
 COHORT = 1  # who takes part
 BATCHES = 2  # the order of samples
@@ -45,7 +45,7 @@ _SLICE = 1 << 17
 
 
 def _philox(c0: Words, c1: Words, c2: Words, c3: Words, k0: int, k1: int) -> tuple[Words, ...]:
-    """Ten rounds on 32-bit words held in uint64 (a 32 x 32 bit product is then one multiply)."""
+    """Ten rounds on 32-bit words in uint64 (a 32 x 32 bit product is then one multiply)."""
     for _ in range(10):
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
         c0, c1 = (p1 >> _HALF) ^ (c1 ^ np.uint64(k0)), p1 & _LOW
@@ -102,7 +102,7 @@ def generators(
 ) -> list[torch.Generator]:
     """A torch generator for each of the `clients` [K], for numbers of a piece's own.
 
-    purpose  tells the streams of a client and round apart, in [0, 2^24)
+    purpose  distinguishes the streams of a client and round, in [0, 2^24)
     """
     if not 0 <= purpose < 1 << 24:
         raise ValueError(f"purpose: expected 0 <= purpose < 2^24; got {purpose}")

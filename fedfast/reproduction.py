@@ -127,7 +127,7 @@ def train(row: TableRow, setting: Setting) -> Generator[Any, None, None]:
     sim = simulation(_until(row), setting, row.label)
     began, before = time.monotonic(), row.about().get("seconds", 0.0)
     if checkpoint.exists(row.state):
-        # Where an earlier call ended stays evaluated: what a report has shown does not vanish.
+        # Where an earlier call ended stays evaluated: what a report has listed does not vanish.
         checkpoint.load(sim._components, row.state, all_figures=True)
 
     def keep() -> None:
@@ -217,7 +217,7 @@ def _where(sim: Simulation) -> dict[str, Any]:
 
 
 def _cpu(threads: int) -> str:
-    """The processor's name where the system tells it, and how many threads of it."""
+    """The processor's name where the system reports it, and how many threads of it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

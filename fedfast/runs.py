@@ -39,7 +39,7 @@ class RunFolder:
         self.path = _claim(Path(out), config)
         self.histories: dict[str, History] = {}
         self.remarks: dict[str, str] = {}  # label -> a line for the summary
-        self.trouble = ""  # the traceback of what ended the run early, for error.txt
+        self.traceback = ""  # the traceback of what ended the run early, for error.txt
         self._latest: dict[str, dict[str, Any]] = {}  # label -> its newest checkpoint
         self._saved: dict[str, float] = {}
         self._csv = (self.path / "history.csv").open("x", encoding="utf-8", newline="")
@@ -77,8 +77,8 @@ class RunFolder:
         from .report import plots, run_table
 
         with undisturbed():
-            if self.trouble:
-                (self.path / "error.txt").write_text(self.trouble, encoding="utf-8")
+            if self.traceback:
+                (self.path / "error.txt").write_text(self.traceback, encoding="utf-8")
             for label in [name for name, latest in self._latest.items() if "model" in latest]:
                 self.end(label)
             self._csv.close()
@@ -139,7 +139,7 @@ def _claim(out: Path, config: str) -> Path:
                 continue
             raise FileExistsError(f"out: expected a folder, found a file: {path}") from error
         except NotADirectoryError as error:
-            raise NotADirectoryError(f"out: a file stands in the way of {path}") from error
+            raise NotADirectoryError(f"out: a file is in the way of {path}") from error
         except OSError as error:
             raise type(error)(f"out: cannot write in {path}: {error.strerror}") from error
     raise AssertionError("count() has no end")

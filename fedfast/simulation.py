@@ -71,7 +71,7 @@ class Simulation:
         return round_loop.traffic(self._design)
 
     def __iter__(self) -> Iterator[Row]:
-        """Train round by round, from where the simulation stands; yields each round's `Row`.
+        """Train round by round, from the last complete round on; yields each round's `Row`.
 
         A round happens whole or not at all: where an exception or a signal breaks it off, the
         simulation is where the round before has left it, and iterating again repeats the round.
@@ -86,7 +86,7 @@ class Simulation:
     def run(self, progress: bool = True, label: str | None = None) -> History:
         """Train to the end under a progress bar (plain lines without a terminal).
 
-        label  what stands before it; None takes the algorithm's name
+        label  text before it; None takes the algorithm's name
         """
         boolean("progress", progress)
         if label is not None and not isinstance(label, str):

@@ -29,7 +29,7 @@ def rounding(precision: str) -> Iterator[None]:
 
 
 def _flags() -> tuple[list[tuple[Any, bool | None]], list[tuple[Any, str]]]:
-    """The old switches, None where the new ones say what those cannot, and the new ones."""
+    """The old switches, None where the new ones are set otherwise, and the new ones."""
     backends: Any = torch.backends
     switches: list[Any] = [backends.cuda.matmul, backends.cudnn]
     ways: list[Any] = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]

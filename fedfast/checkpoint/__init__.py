@@ -20,7 +20,7 @@ from ..history import Row
 from . import container, format1
 from .container import Damaged
 from .contents import Contents, checked, history_of, history_part, taken
-from .identity import defaults, differences, identity, said
+from .identity import defaults, differences, identity, listed
 
 PATIENCE = 10.0  # seconds that `save` waits for another process that saves to the same file
 HISTORY = "history"
@@ -62,7 +62,7 @@ def load(parts: Components, path: str | Path, all_figures: bool = False) -> None
     else:
         wrong = format1.differences(parts.design, found)
     if wrong:
-        raise ValueError(f"{where}: expected a state of {said(wrong)}")
+        raise ValueError(f"{where}: expected a state of {listed(wrong)}")
     try:
         if found.identity is None:
             found = format1.migrated(parts, found)

@@ -41,18 +41,18 @@ def write(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]
     """Write `tensors` (on the CPU) and the manifest, its list of parts added.
 
     By hand: the library's writer leaves a temporary file of its own where a process is killed, and
-    tells a full disk by a text. Raises OSError.
+    reports a full disk by a text alone. Raises OSError.
     """
     # Larger items first, so that each part begins at a multiple of its items.
-    held = dict(sorted(tensors.items(), key=lambda part: (-part[1].element_size(), part[0])))
-    parts = {name: _part(t) for name, t in held.items()}
+    ordered = dict(sorted(tensors.items(), key=lambda part: (-part[1].element_size(), part[0])))
+    parts = {name: _part(t) for name, t in ordered.items()}
     text = json.dumps({"format": FORMAT, **manifest, "parts": parts}, allow_nan=False)
     about = {"manifest": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    header = json.dumps({"__metadata__": about, **_places(held)}).encode()
+    header = json.dumps({"__metadata__": about, **_places(ordered)}).encode()
     header += b" " * (-len(header) % 8)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-        for t in held.values():
+        for t in ordered.values():
             for block in _blocks(t):
                 file.write(block)
 

@@ -32,7 +32,7 @@ class Contents:
     plan      (rounds, eval_every, eval_last) of the run; None likewise
     tensors   "server NAME", "clients ids", "clients row NAME", "clients value NAME", "tuned rows",
               "tuned ids"
-    run       what format 1 tells of its run
+    run       what format 1 records of its run
     """
 
     identity: dict[str, Any] | None

@@ -27,7 +27,7 @@ DEPTH = 12
 
 
 class _Walk(threading.local):
-    """Functions and classes met so far: they refer to each other, and are told once."""
+    """Functions and classes met so far: they refer to each other, and are described once."""
 
     met: set[int] | None = None
 
@@ -101,12 +101,12 @@ def _object(value: Any, depth: int) -> dict[str, Any]:
         return {"": value.__qualname__, **(class_code(value) if depth < DEPTH else {})}
     kind = type(value)
     made: dict[str, Any] = {"": kind.__qualname__}
-    made |= {name: describe(inner, depth) for name, inner in _held(value).items()}
+    made |= {name: describe(inner, depth) for name, inner in _attributes(value).items()}
     return made | class_code(kind)
 
 
-def _held(value: Any) -> dict[str, Any]:
-    """What an object holds, by name."""
+def _attributes(value: Any) -> dict[str, Any]:
+    """The attributes of an object, by name."""
     if is_dataclass(value):
         return {f.name: getattr(value, f.name) for f in fields(value)}
     own = {k: v for k, v in getattr(value, "__dict__", {}).items() if not k.startswith("_")}
@@ -123,10 +123,10 @@ def _function(value: types.FunctionType, depth: int) -> dict[str, Any]:
     if str(value.__module__).split(".")[0] in OURS:
         return {"": value.__qualname__}
     with _met(value) as again:
-        return {"": value.__qualname__} if again else _told(value, depth)
+        return {"": value.__qualname__} if again else _user_function(value, depth)
 
 
-def _told(value: types.FunctionType, depth: int) -> dict[str, Any]:
+def _user_function(value: types.FunctionType, depth: int) -> dict[str, Any]:
     cells = value.__closure__ or ()
     inner = [c.cell_contents for c in cells if not _empty(c)]
     return {
@@ -145,13 +145,13 @@ def _globals(value: types.FunctionType, depth: int) -> dict[str, Any]:
     steps = [step for code in codes for step in dis.get_instructions(code)]
     read = {s.argval for s in steps if s.opname == "LOAD_GLOBAL"}
     read -= {s.argval for s in steps if s.opname == "STORE_GLOBAL"}  # what it counts itself
-    held = {name: value.__globals__[name] for name in sorted(read) if name in value.__globals__}
-    told = {n: describe(v, depth + 1) for n, v in held.items() if _lasting(v) and v is not value}
-    return {"reads": told} if told else {}
+    values = {name: value.__globals__[name] for name in sorted(read) if name in value.__globals__}
+    found = {n: describe(v, depth + 1) for n, v in values.items() if _lasting(v) and v is not value}
+    return {"reads": found} if found else {}
 
 
 def _lasting(value: Any) -> bool:
-    """Whether a global says what a function does: not modules, nor what only torch and we hold."""
+    """Whether a global decides what a function does: not modules, nor parts of torch or ours."""
     if isinstance(value, types.ModuleType | types.BuiltinFunctionType):
         return False
     if isinstance(value, type | types.FunctionType):
@@ -174,14 +174,14 @@ def class_code(kind: type) -> dict[str, str]:
 
 def _class_code(kind: type) -> dict[str, str]:
     users = [c for c in kind.__mro__ if c.__module__.split(".")[0] not in OURS]
-    told = [
+    members = [
         f"{name} {_member(c, inner)}"
         for c in users
         for name, inner in sorted(vars(c).items())
         if not (name.startswith("__") and not isinstance(inner, types.FunctionType))
         and name not in ("_abc_impl", "__dataclass_fields__")
     ]
-    return {CODE: hashlib.sha256("\n".join(told).encode()).hexdigest()} if users else {}
+    return {CODE: hashlib.sha256("\n".join(members).encode()).hexdigest()} if users else {}
 
 
 def _member(owner: type, value: Any) -> str:
@@ -192,7 +192,7 @@ def _member(owner: type, value: Any) -> str:
         parts = getattr(value, "func", None), *(getattr(value, n, None) for n in ("fget", "fset"))
         return repr([_member(owner, f) for f in parts if f is not None])
     if isinstance(value, types.FunctionType):
-        # Written by `dataclass` where its name is not the class's: the fields say what it does.
+        # Written by `dataclass` where its name is not the class's: the fields describe it.
         if not value.__qualname__.startswith(owner.__qualname__):
             return ""
         return f"{_code(value.__code__)} {_globals(value, 1)}"
@@ -200,7 +200,7 @@ def _member(owner: type, value: Any) -> str:
 
 
 def _code(code: types.CodeType) -> str:
-    """A digest of what a function does, not of where it stands."""
+    """A digest of what a function does, not of its place in a file."""
     inner = [_constant(c) for c in code.co_consts]
     text = "\n".join([code.co_code.hex(), repr(code.co_names), *inner])
     return hashlib.sha256(text.encode()).hexdigest()

@@ -2,8 +2,8 @@
 
     {"format": 1, "run", "history", "stopped", "server", "scalars", "clients", "tuned", "slot"}
 
-They have neither checksums nor a whole identity: what they tell is compared, and what they hold is
-checked as that of any other. Their rows held every float of the module, constants too, and no
+They have neither checksums nor a whole identity: what they record is compared, and their contents
+are checked as those of any other. Their rows held every float of the module, constants too, and no
 counters: `migrated` moves them to the layout of now, name by name.
 """
 
@@ -50,7 +50,7 @@ def read(path: Path) -> Contents:
 
 
 def differences(design: Design, found: Contents) -> list[str]:
-    """`name OURS, found SAVED` of what such a state tells of its run."""
+    """`name OURS, found SAVED` of what such a state records of its run."""
     assert found.run is not None
     data = design.data
     ours = {
@@ -61,12 +61,12 @@ def differences(design: Design, found: Contents) -> list[str]:
         "weights": str(design.layout.parameters),
     }
     was = dict(found.run)
-    if _tells(str(was.get("algorithm")), design.algorithm):
+    if _matches(str(was.get("algorithm")), design.algorithm):
         was["algorithm"] = ours["algorithm"]
     return [f"{k} {v}, found {was.get(k)}" for k, v in ours.items() if was.get(k) != v]
 
 
-def _tells(text: str, value: Any) -> bool:
+def _matches(text: str, value: Any) -> bool:
     """Whether `text` is the repr of `value` in the code of then, which knew fewer fields."""
     try:
         return _agrees(ast.parse(text, mode="eval").body, value)
@@ -74,16 +74,16 @@ def _tells(text: str, value: Any) -> bool:
         return text == repr(value)
 
 
-def _agrees(told: ast.expr, value: Any) -> bool:
-    if not isinstance(told, ast.Call) or not is_dataclass(value):
-        return ast.dump(told) == ast.dump(ast.parse(repr(value), mode="eval").body)
+def _agrees(written: ast.expr, value: Any) -> bool:
+    if not isinstance(written, ast.Call) or not is_dataclass(value):
+        return ast.dump(written) == ast.dump(ast.parse(repr(value), mode="eval").body)
     known = {f.name: f for f in fields(value) if f.repr}
-    words = {word.arg: word.value for word in told.keywords if word.arg is not None}
-    if ast.unparse(told.func) != type(value).__qualname__ or words.keys() - known.keys():
+    words = {word.arg: word.value for word in written.keywords if word.arg is not None}
+    if ast.unparse(written.func) != type(value).__qualname__ or words.keys() - known.keys():
         return False
-    held = {name: getattr(value, name) for name in known}
+    own = {name: getattr(value, name) for name in known}
     return all(
-        _agrees(words[n], v) if n in words else v == _default(known[n]) for n, v in held.items()
+        _agrees(words[n], v) if n in words else v == _default(known[n]) for n, v in own.items()
     )
 
 
@@ -155,7 +155,7 @@ def _clients(clients: dict[str, Any]) -> dict[str, Tensor]:
     """Rows by place, and values of everybody, as those of clients by number."""
     slot, rows, values = clients["slot"], clients["rows"], clients["values"]
     ids = (slot >= 0).nonzero()[:, 0]
-    if not rows and values:  # who has taken part is not told
+    if not rows and values:  # who has taken part is not recorded
         ids = torch.arange(len(slot))
     at = slot[ids]
     if rows and len(ids) and sorted(at.tolist()) != list(range(len(ids))):

@@ -29,8 +29,8 @@ from .describe import CODE, class_code, describe, flat
 FREE = {"rounds", "eval_every", "eval_last", "callbacks", "empty_clients"}
 FREE |= {"device", "backend", "threads", "chunk", "memory", "metric", "verify"}
 ELSEWHERE = {"model", "clients", "algorithm", "test", "dtype", "schedule", "seed"}
-TORCHS = "model.held by torch "  # what parts of torch hold: compared where both states tell it
-SHOWN = 8  # differences told in one message
+TORCHS = "model.held by torch "  # attributes of torch's modules: compared where both states have it
+LISTED = 8  # differences in one message
 
 
 def identity(design: Design, rounds: int) -> dict[str, Any]:
@@ -73,11 +73,11 @@ def _field_defaults(value: Any, name: str) -> dict[str, Any]:
     """ "name.field" -> default, of a dataclass and of those it holds."""
     made: dict[str, Any] = {}
     for field in fields(value):
-        inner, held = f"{name}.{field.name}", getattr(value, field.name)
+        inner, part = f"{name}.{field.name}", getattr(value, field.name)
         if field.default is not MISSING:
             made |= flat(describe(field.default), inner)
-        if is_dataclass(held) and not isinstance(held, type):
-            made |= _field_defaults(held, inner)
+        if is_dataclass(part) and not isinstance(part, type):
+            made |= _field_defaults(part, inner)
     return made
 
 
@@ -101,10 +101,10 @@ def differences(
     return found
 
 
-def said(found: list[str]) -> str:
+def listed(found: list[str]) -> str:
     """The differences in a line."""
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return "; ".join(found[:SHOWN]) + more
+    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return "; ".join(found[:LISTED]) + more
 
 
 def _differ(expected: Any, was: Any) -> str:
@@ -140,9 +140,9 @@ def _constants(design: Design) -> dict[str, Any]:
 
 
 def _own(module: nn.Module) -> dict[str, Any]:
-    """What the text of a module does not say: what its parts hold, hooks, code of users' classes.
+    """What the text of a module lacks: attributes of its parts, hooks, code of users' classes.
 
-    What parts of torch hold is told apart: another version of torch may hold more.
+    Attributes of torch's own modules are kept apart: another version of torch may have more.
     """
     attributes, codes = {}, {}
     theirs: dict[str, Any] = {}
@@ -166,10 +166,10 @@ def _plain(part: nn.Module, private: bool = False) -> dict[str, Any]:
 
 def _hooks(module: nn.Module) -> dict[str, Any]:
     """Functions hung onto a model's parts and parameters."""
-    held = [*module.named_modules(), *module.named_parameters()]
+    owners = [*module.named_modules(), *module.named_parameters()]
     found = {
         f"{name}.{kind}": list(hooks.values())
-        for name, part in held
+        for name, part in owners
         for kind, hooks in vars(part).items()
         if kind.endswith("_hooks") and isinstance(hooks, Mapping) and hooks
     }

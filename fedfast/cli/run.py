@@ -82,7 +82,7 @@ def _train_all(
             folder.discard()
             return fail(str(error))
         status, ending = 1, f"failed {_where(config, folder)}: {type(error).__name__}: {error}"
-        folder.trouble = traceback.format_exc()
+        folder.traceback = traceback.format_exc()
     try:
         folder.finish(_about(config, setting, name, ending))
     except OSError as error:  # a full disk: what was written before stays readable
@@ -90,7 +90,7 @@ def _train_all(
     _show(folder)
     if not status:
         return 0
-    more = f"; traceback in {folder.path / 'error.txt'}" if folder.trouble else ""
+    more = f"; traceback in {folder.path / 'error.txt'}" if folder.traceback else ""
     return fail(f"{ending}; the rounds before it are in {folder.path}{more}", status)
 
 

@@ -61,12 +61,12 @@ def _protocol(found: Data, section: DataSection) -> Data:
 
 @contextmanager
 def _section(name: str) -> Iterator[None]:
-    """Errors within are said with the section of the file that they are about."""
+    """Errors within name the section of the file that they are about."""
     try:
         yield
     except USER as error:
-        said = str(error)
-        raise ValueError(said if said.startswith(name) else f"{name}: {said}") from error
+        text = str(error)
+        raise ValueError(text if text.startswith(name) else f"{name}: {text}") from error
 
 
 def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:

@@ -76,7 +76,7 @@ def _place(path: Path, where: Where, given: Mapping[Loc, str], loc: Loc) -> str:
 
 
 def _model(section: ModelSection, place: str) -> ModelSection:
-    """The section with every option's value; which values fit, the model itself says later."""
+    """The section with every option's value; the model checks them when it is built."""
     known = model_options(section.name)
     if known is None:
         return section

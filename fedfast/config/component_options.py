@@ -1,4 +1,4 @@
-"""What models and algorithms say about their own options: names, defaults, what they are for."""
+"""The options of models and algorithms: names, defaults, descriptions."""
 
 import dataclasses
 import inspect
@@ -66,7 +66,7 @@ def _values(made: Any) -> dict[str, Any]:
 
 
 def known(label: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The algorithm's parameters; what is wrong with them is said later, when it is made."""
+    """The algorithm's parameters; wrong ones are reported when it is made."""
     name = str(given.get("name", label))
     options = {str(key): value for key, value in given.items() if key != "name"}
     for attempt in (options, {}):
@@ -78,7 +78,7 @@ def known(label: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def about(name: str) -> str:
-    """The first line the algorithm `name` says about itself."""
+    """The first line of the docstring of the algorithm `name`."""
     from fedfast import algorithms
 
     try:

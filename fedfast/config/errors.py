@@ -14,7 +14,7 @@ from .yaml_reader import Where
 
 
 def known_below(above: Loc, raw: dict[str, Any]) -> list[str]:
-    """The names that may stand below the path `above` in the file."""
+    """The names allowed below the path `above` in the file."""
     if not above:
         return list(RunConfig.model_fields)
     if above == ("partition",):
@@ -94,6 +94,6 @@ def _loc(detail: ErrorDetails) -> Loc:
 
 
 def _place(loc: Loc, path: Path, where: Where) -> str:
-    while loc and loc not in where:  # a missing field is reported where its section stands
+    while loc and loc not in where:  # a missing field is reported at its section
         loc = loc[:-1]
     return f"{path}:{where[loc]}" if loc else f"{path}"

@@ -21,7 +21,7 @@ class Needed:
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One field: where it stands, the kind of value, one sentence, the value now."""
+    """One field: its path, the kind of value, one sentence, the value now."""
 
     loc: Loc
     metavar: str
@@ -56,7 +56,7 @@ def kept(section: str, name: str) -> Collection[str]:
 
 
 def is_open(loc: Loc, raw: dict[str, Any]) -> bool:
-    """Whether a model, an algorithm or a schedule decides which keys stand below `loc`."""
+    """Whether a model, an algorithm or a schedule decides which keys are below `loc`."""
     if loc == ("lr",):
         return isinstance(at(raw, loc), dict)
     depth = {"model": 1, "algorithms": 2}.get(loc[0], len(loc) + 1)
@@ -74,7 +74,7 @@ def expand(raw: dict[str, Any]) -> dict[str, Any]:
     for label, given in algorithms.items():
         own = given or {}
         if not isinstance(own, dict):
-            labels[label] = given  # the schema will say what it is not
+            labels[label] = given  # the schema will refuse it
             continue
         known = component_options.known(str(label), own)
         inner = {key: value for key, value in known.items() if isinstance(value, dict)}
@@ -127,12 +127,12 @@ def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, Any]) -> list[L
     made: list[Leaf] = []
     for name, field in model.model_fields.items():
         if not above and name in ("data", "partition", "model", "algorithms", "paper"):
-            continue  # sections of their own; what a paper says is no setting
+            continue  # sections of their own; published values are no setting
         found = at(raw, above)
         default = Needed() if field.is_required() else field.default
         if isinstance(found, dict) and name in found:
             default = found[name]
-        if isinstance(default, dict):  # a schedule where a number might stand
+        if isinstance(default, dict):  # a schedule in place of a number
             made += _extras((*above, name), default)
             continue
         kind = _metavar(field.annotation)
@@ -143,7 +143,7 @@ def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, Any]) -> list[L
 
 
 def _metavar(kind: Any) -> str:
-    """INT, FLOAT, `{a,b}`, and `|null` where null may stand."""
+    """INT, FLOAT, `{a,b}`, and `|null` where null is allowed."""
     origin = get_origin(kind)
     if origin is dict:
         return "SCHEDULE"

@@ -1,4 +1,4 @@
-"""`--partition.alpha 0.1`: one flag per field of the file, read by tyro, judged by the schema.
+"""`--partition.alpha 0.1`: one flag per field of the file, read by tyro, checked by the schema.
 
 The flags are made from the file at hand, so that `--help` shows its values and an algorithm's label
 is part of a flag's name. A flag's text means what the same text would mean in the file.
@@ -66,7 +66,7 @@ def _match(token: str, leaves: list[Leaf], raw: dict[str, Any]) -> Loc:
             return leaf.loc
     loc = tuple(name.split("."))
     if len(loc) > 1 and fields.is_open(loc[:-1], raw) and loc[-1].isidentifier():
-        leaves.append(Leaf(loc, "VALUE", "", None))  # the model or algorithm will judge it
+        leaves.append(Leaf(loc, "VALUE", "", None))  # the model or algorithm will check it
         return loc
     below = [".".join(leaf.loc) for leaf in leaves if leaf.loc[: len(loc)] == loc]
     if below:

@@ -126,13 +126,13 @@ Partition = Annotated[
 
 
 class ModelSection(OpenSection):
-    """Which architecture; its own options stand beside the name."""
+    """Which architecture; its own options are beside the name."""
 
     name: str = Field(description="architecture, as known to fedfast.models")
 
 
 class AlgorithmSection(OpenSection):
-    """One algorithm; its own parameters stand beside the name."""
+    """One algorithm; its own parameters are beside the name."""
 
     name: str = Field(description="algorithm, as known to fedfast.algorithms")
 

@@ -49,7 +49,7 @@ def value(text: str) -> Any:
         yaml_limits.compose(text, _Loader)
         return yaml.load(text, _Loader)
     except yaml.YAMLError:
-        return text  # what YAML cannot read is text; the field's own check judges it
+        return text  # what YAML cannot read is text; the field's own check decides
 
 
 def read(path: Path) -> tuple[dict[str, Any], Where]:
