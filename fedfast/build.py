@@ -14,12 +14,13 @@ from . import memory as memories
 from .client_loop import LocalSettings, LocalTrainer
 from .design import Design
 from .engine import Engine, EngineSettings
+from .evaluation import Evaluator
 from .input_pipeline import InputPipeline
 from .lowering import warn_once
 from .memory import Halving, MemoryPlan
 from .model_inspection import workers_for
 from .module_executor import ModuleExecutor
-from .personalization import Evaluator, Personal
+from .personalization import Personal
 from .programs import ProgramExecutor, bytes_per_client
 from .programs.evaluator import evaluator_bytes, evaluator_for
 from .programs.verify import misevaluated
@@ -108,9 +109,9 @@ def _evaluator(design: Design, executor: ModuleExecutor) -> Callable[[], Evaluat
         if design.program is None and design.options.verify:  # else verified with the program
             x = design.few().inputs(layout.dtype)
             if misevaluated(module, layout, design.row, x, backend):
-                return executor
+                return executor.evaluator
         found = evaluator_for(module, layout, design.loss, design.trial, backend, design.metric)
-        return found or executor
+        return found or executor.evaluator
 
     return evaluator
 

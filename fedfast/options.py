@@ -18,8 +18,8 @@ from .client_sampling import Schedule
 from .data import FederatedData
 from .declarations import check_all, declarations
 from .history import Row
+from .losses import Loss
 from .metrics import Metric
-from .network import Loss
 from .run_options import RunOptions
 
 # Any: the simulation, whose module imports this one.

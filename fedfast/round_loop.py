@@ -50,7 +50,7 @@ def training(parts: Components) -> Iterator[None]:
     engine = parts.engine
     with (
         torch_threads(parts.design.threads),
-        kept_random_state() if engine.trainer.path.random else nullcontext(),
+        kept_random_state() if engine.trainer.executor.random else nullcontext(),
         rounding(parts.executor.precision),
         # Buffers of the run do not overlap; what an algorithm of the user's hands over may.
         apart_by_construction(not engine.foreign),

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from fedfast.batches import Minibatch
+from fedfast.executor import LocalStep, StepTensors
 from fedfast.layout import FlatLayout
-from fedfast.module_executor import Minibatch
 from fedfast.programs import ProgramExecutor, bytes_per_client, explain, trace
 from fedfast.programs.elementwise import Dropout
 
@@ -51,6 +52,8 @@ FUNCTIONS = {
     "mean": (lambda x: x.mean((2, 3)), 4),
     "mean kept": (lambda x: torch.mean(x, dim=(-1, -2), keepdim=True), 4),
     "torch.flatten": (lambda x: torch.flatten(x, 1), 144),
+    "flatten by keyword": (lambda x: torch.flatten(input=x, start_dim=1), 144),
+    "mean by keyword": (lambda x: torch.mean(input=x, dim=(2, 3)), 4),
     "view": (lambda x: x.view(x.size(0), -1), 144),
     "reshape": (lambda x: x.reshape(x.shape[0], 2, 72), 144),
     "torch.add": (lambda x: torch.add(torch.tanh(x), x), 144),
@@ -63,9 +66,10 @@ def gradients(module, program, x, y, count, seeds=None, clients=2, backend="nati
     """(views of each client's gradients, losses), every client with the module's own weights."""
     layout = FlatLayout.of(module)
     w = layout.flatten(module).repeat(clients, 1)
-    path = ProgramExecutor(program, layout, clients, x.shape[1], CPU, backend)
+    executor = ProgramExecutor(program, layout, clients, x.shape[1], CPU, backend)
     g, losses = layout.bank(clients).fill_(torch.nan), torch.full((clients,), torch.nan, dtype=WIDE)
-    path.gradients(w, w, Minibatch(x, y, count, seeds), g, losses, False)
+    batch = Minibatch(x, y, count, None if seeds is None else torch.as_tensor(seeds))
+    executor.gradients(LocalStep(), StepTensors(w, w, g, losses), batch)
     return [layout.views(row, True) for row in g], losses
 
 

@@ -1,4 +1,4 @@
-"""The memory of a program path: activations, their gradients, what layers save, views of banks.
+"""The memory of a layer program: activations, their gradients, what layers save, views of rows.
 
 Made once, for the largest chunk; a step allocates nothing.
 """
@@ -6,13 +6,11 @@ Made once, for the largest chunk; a step allocates nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor
 
-from ..input_pipeline import View
 from ..layout import FlatLayout
 from . import clip, sam
 from .buffer_spec import BufferSpec
@@ -58,11 +56,11 @@ class Workspace:
             self._saved[name] = torch.empty(*shape, dtype=dtype, device=self.spare.device)
         return self._saved[name][: shape[0]]
 
-    def views(self, bank: Tensor) -> dict[str, Tensor]:
-        """Parameters of a bank as `[K, ...]`; the live buffers' views are made once."""
-        key = bank.data_ptr(), bank.stride(0), *bank.shape
+    def views(self, rows: Tensor) -> dict[str, Tensor]:
+        """Tensors of rows [K, ...] by name, `[K, ...]`; the live buffers' views are made once."""
+        key = rows.data_ptr(), rows.stride(0), *rows.shape
         if key not in self._views:
-            self._views[key] = self.layout.views(bank, bank.shape[1] < self.layout.stride)
+            self._views[key] = self.layout.views(rows, rows.shape[1] < self.layout.stride)
         return self._views[key]
 
 
@@ -96,25 +94,6 @@ def sizes(program: Program, where: Mapping[int, int]) -> list[int]:
     return held
 
 
-@dataclass(frozen=True)
-class BatchBuffers:
-    """One mini-batch of every client, in place: x `[K, B, ...]`, y `[K, B]`, count `[K]`."""
-
-    x: Tensor
-    y: Tensor
-    count: Tensor
-
-    @classmethod
-    def of(cls, view: View, y: Tensor, rows: Tensor) -> BatchBuffers:
-        """Buffers for `rows` [K, B] of the samples that `view` shows and of their labels y."""
-        count = torch.empty(rows.shape[0], dtype=torch.int32, device=y.device)
-        return cls(view.empty(rows), y.new_empty(rows.shape), count)
-
-    def first(self, clients: int) -> BatchBuffers:
-        """Those of the first clients."""
-        return BatchBuffers(self.x[:clients], self.y[:clients], self.count[:clients])
-
-
 def bytes_per_client(
     program: Program, width: int, itemsize: int, ascends: bool = False, clips: bool = False
 ) -> int:
@@ -123,12 +102,12 @@ def bytes_per_client(
     ascends  whether SAM's second pass follows the first
     clips    whether steps are clipped
     """
-    kept = elements(program, program.values) + program.widest_join
-    kept += sum(record.kept(program.shapes) for record in program.records)
+    elements_saved = elements(program, program.values) + program.widest_join
+    elements_saved += sum(record.saved_elements(program.shapes) for record in program.records)
     learning = elements(program, program.learning)
     more = sam.elements_per_client(program, width) if ascends else 0
     more += clip.elements_per_client(program, width) if clips else 0
-    return itemsize * (width * (kept + 2 * learning) + more)
+    return itemsize * (width * (elements_saved + 2 * learning) + more)
 
 
 def elements(program: Program, values: Iterable[int]) -> int:

@@ -12,10 +12,9 @@ from ..algorithms import Algorithm
 from ..constants import cast
 from ..copies import copy_of, refuse_hooks
 from ..data import FederatedData
-from ..losses import Tried
+from ..losses import Loss, Tried
 from ..metrics import METRICS, Metric, metric_for
 from ..model_inspection import Traits, inspect_model, refused
-from ..network import Loss
 from .values import OneOf
 
 TRIED = 16  # samples a callable loss is tried on
