@@ -115,10 +115,7 @@ class RunOptions:
         "in training and evaluation; fp32 is not at all",
     ] = "fp32"
     chunk: Annotated[
-        int | None,
-        Count(),
-        "clients trained together; None = what fits",
-        "no result depends on it",
+        int | None, Count(), "clients trained together; None = what fits", "no result depends on it"
     ] = None
     memory: Annotated[
         float | str,
@@ -134,7 +131,5 @@ class RunOptions:
         "either way the row reports it and the global model stays finite",
     ] = "stop"
     empty_clients: Annotated[
-        str,
-        OneOf(("skip", "refuse")),
-        "clients without samples: skip them, or refuse to run",
+        str, OneOf(("skip", "refuse")), "clients without samples: skip them, or refuse to run"
     ] = "skip"

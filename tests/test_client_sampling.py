@@ -112,10 +112,7 @@ def test_millions_of_clients():
     assert turn.batches(np.arange(30))[0].shape == (30, 8, 5)
 
 
-EXPLICIT = dict(
-    cohorts=[[3, 1], [0]],
-    batches=[[[[0, 1, 2], [4]], [[2], [0, 1], [1]]], [[[5, 5]]]],
-)
+EXPLICIT = dict(cohorts=[[3, 1], [0]], batches=[[[[0, 1, 2], [4]], [[2], [0, 1], [1]]], [[[5, 5]]]])
 
 
 def test_explicit_schedule_says_what_was_written():

@@ -36,11 +36,7 @@ def clients(value: FederatedData, empty: str) -> FederatedData:
 
 
 def test(
-    value: object,
-    data: FederatedData,
-    found: Tried,
-    device: torch.device,
-    dtype: torch.dtype,
+    value: object, data: FederatedData, found: Tried, device: torch.device, dtype: torch.dtype
 ) -> Samples | None:
     """The test set on the device, shaped like the clients' data."""
     if value is None:
