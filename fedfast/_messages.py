@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from inspect import signature
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
 
 # Longer integers are described by their bits: Python refuses to print very long ones.
 LONGEST = 10**40
@@ -66,7 +65,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
 
 
 def check_options(
-    kind: str, function: Callable[..., Any], options: Iterable[str], own: Collection[str] = ()
+    kind: str, function: Callable[..., object], options: Iterable[str], own: Collection[str] = ()
 ) -> None:
     """Raise `unknown` for the first of `options` that is no parameter of `function`.
 

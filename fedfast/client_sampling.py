@@ -25,8 +25,8 @@ MOST = 1 << 31  # rounds, and samples a client sees in one: keys are made of 32-
 class Schedule:
     """Cohorts and batches of every round; made by `Schedule.draw` or `Schedule.explicit`."""
 
-    def __init__(self, plan: Drawn | Explicit) -> None:
-        self._plan = plan
+    def __init__(self, source: Drawn | Explicit) -> None:
+        self._source = source
 
     @staticmethod
     def draw(
@@ -109,17 +109,17 @@ class Schedule:
     @property
     def rounds(self) -> int:
         """T, the number of rounds."""
-        return self._plan.rounds
+        return self._source.rounds
 
     @property
     def width(self) -> int:
         """B, the widest batch of the schedule: the last dimension of every `Round.batches`."""
-        return self._plan.width
+        return self._source.width
 
     @property
     def largest_cohort(self) -> int:
         """C, the most clients that train in one round."""
-        return self._plan.largest
+        return self._source.largest
 
     def round(self, t: int, exchange: int = 0) -> Round:
         """Round `t` of 0..rounds-1.
@@ -133,15 +133,15 @@ class Schedule:
             raise ValueError(f"exchange: expected 0 or 1; got {format_value(exchange)}")
         if not 0 <= t < self.rounds:
             raise ValueError(f"t: expected 0 <= t < {self.rounds}; got {format_value(t)}")
-        return self._plan.round(t, exchange)
+        return self._source.round(t, exchange)
 
     def single(self) -> str:
         """Which client meets a batch of one sample, in words; "" if none does."""
-        return self._plan.single()
+        return self._source.single()
 
     def check(self, sizes: ArrayLike) -> None:
         """Raise ValueError unless every client and sample exists in data of these `sizes` `[N]`."""
-        self._plan.check(_sizes(sizes))
+        self._source.check(_sizes(sizes))
 
 
 def _bounded(name: str, value: int) -> None:

@@ -11,8 +11,6 @@ whatever order, chunk, cohort or process they are asked for.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -71,7 +69,7 @@ def check_seed(seed: int, name: str = "seed") -> int:
 
 
 def _word(name: str, value: ArrayLike) -> Words:
-    array: NDArray[Any] = np.asarray(value)
+    array = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers; got dtype {array.dtype}")
     if array.size and not (0 <= array.min() and array.max() < 1 << 32):

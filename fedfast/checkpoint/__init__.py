@@ -35,7 +35,7 @@ def save(parts: Components, path: str | Path) -> None:
     found = taken(parts, identity(parts.design, len(parts.engine.committed.rows)))
     manifest = {
         "identity": found.identity,
-        "plan": found.plan,
+        "plan": found.span,
         "stopped": found.stopped,
         "scalars": found.scalars,
     }
@@ -136,9 +136,9 @@ def _read(path: Path, names: set[str] | None = None) -> Contents:
     manifest, tensors = container.read(path, names)
     try:
         rows = history_of(tensors.pop(HISTORY))
-        plan = tuple(manifest["plan"])
-        about = manifest["identity"], plan, rows, manifest["stopped"], manifest["scalars"]
-        if not isinstance(about[0], dict) or [type(n) for n in plan] != [int] * 3:
+        span = tuple(manifest["plan"])
+        about = manifest["identity"], span, rows, manifest["stopped"], manifest["scalars"]
+        if not isinstance(about[0], dict) or [type(n) for n in span] != [int] * 3:
             raise Damaged("its manifest is not one")
         return Contents(*about, tensors)
     except (KeyError, TypeError, Damaged) as error:

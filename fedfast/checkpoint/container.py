@@ -37,7 +37,7 @@ class Damaged(ValueError):
     """A file that is no saved simulation, or no longer what was saved."""
 
 
-def write(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def write(path: Path, manifest: Mapping[str, object], tensors: Mapping[str, Tensor]) -> None:
     """Write `tensors` (on the CPU) and the manifest, its list of parts added.
 
     By hand: the library's writer leaves a temporary file of its own where a process is killed, and
@@ -57,9 +57,10 @@ def write(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]
                 file.write(block)
 
 
-def _places(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _places(tensors: Mapping[str, Tensor]) -> dict[str, object]:
     """The entries of a safetensors header."""
-    made, end = {}, 0
+    made: dict[str, object] = {}
+    end = 0
     for name, t in tensors.items():
         begin, end = end, end + t.numel() * t.element_size()
         kind = CODES[t.dtype]
@@ -107,7 +108,7 @@ def _blocks(t: Tensor) -> Iterator[memoryview]:
         yield part.view(torch.uint8).numpy().data
 
 
-def _part(t: Tensor) -> list[Any]:
+def _part(t: Tensor) -> list[object]:
     return [str(t.dtype).removeprefix("torch."), list(t.shape), digest(t)]
 
 

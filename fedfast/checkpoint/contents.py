@@ -29,14 +29,14 @@ class Contents:
     """A state between two rounds, on the CPU.
 
     identity  see `identity.identity`; None where the file is of a format that had none
-    plan      (rounds, eval_every, eval_last) of the run; None likewise
+    span      (rounds, eval_every, eval_last) of the run; None likewise
     tensors   "server NAME", "clients ids", "clients row NAME", "clients value NAME", "tuned rows",
               "tuned ids"
     run       what format 1 records of its run
     """
 
-    identity: dict[str, Any] | None
-    plan: tuple[int, int, int] | None
+    identity: dict[str, object] | None
+    span: tuple[int, int, int] | None
     rows: tuple[Row, ...]
     stopped: bool
     scalars: dict[str, float]
@@ -44,7 +44,7 @@ class Contents:
     run: dict[str, str] | None = None
 
 
-def taken(parts: Components, identity: dict[str, Any]) -> Contents:
+def taken(parts: Components, identity: dict[str, object]) -> Contents:
     """The state after the last complete round."""
     state = parts.engine.committed
     ids, rows, values = state.clients.kept()
@@ -58,8 +58,9 @@ def taken(parts: Components, identity: dict[str, Any]) -> Contents:
         found |= {"tuned ids": tuned, "tuned rows": state.tuned.rows[slot[tuned]]}
     tensors = {name: t.detach().cpu() for name, t in found.items()}
     scalars = dict(state.server.scalars)
-    plan = parts.design.rounds, parts.design.options.eval_every, parts.design.options.eval_last
-    return Contents(identity, plan, state.rows, state.stopped, scalars, tensors)
+    given = parts.design.options
+    span = parts.design.rounds, given.eval_every, given.eval_last
+    return Contents(identity, span, state.rows, state.stopped, scalars, tensors)
 
 
 def history_part(rows: tuple[Row, ...]) -> Tensor:
@@ -146,7 +147,7 @@ def _check_ids(name: str, ids: Tensor | None, population: int) -> None:
         raise Damaged(f"{name}: expected different clients of 0..{population - 1}, in order")
 
 
-def _check_scalars(parts: Components, scalars: Mapping[str, Any]) -> None:
+def _check_scalars(parts: Components, scalars: Mapping[str, object]) -> None:
     names = set(parts.engine.state.scalars)
     if not isinstance(scalars, dict) or set(scalars) != names:
         raise Damaged(f"scalars: expected {sorted(names)}; found {scalars}")
@@ -225,9 +226,9 @@ def _taken_on(parts: Components, state: Committed, found: Contents, all_figures:
 
 def _was_late(parts: Components, t: int, found: Contents) -> bool:
     """Whether round `t` was evaluated only because an earlier end was near."""
-    if found.plan is None:
+    if found.span is None:
         return False
-    rounds, every, last = found.plan
+    rounds, every, last = found.span
     only_late = (t + 1) % every != 0 and t + last >= rounds
     return only_late and not parts.design.evaluates(t)
 

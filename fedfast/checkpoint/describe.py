@@ -13,7 +13,6 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +35,7 @@ _WALK = _Walk()
 
 
 @contextmanager
-def _met(value: Any) -> Iterator[bool]:
+def _met(value: object) -> Iterator[bool]:
     """Whether the walk that the outermost block began has met `value` before."""
     outermost = _WALK.met is None
     met = _WALK.met = set() if _WALK.met is None else _WALK.met
@@ -49,7 +48,7 @@ def _met(value: Any) -> Iterator[bool]:
             _WALK.met = None
 
 
-def describe(value: Any, depth: int = 0) -> Any:
+def describe(value: object, depth: int = 0) -> object:
     """What `value` is, in JSON. Objects are {"": class, field: ...}."""
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -70,7 +69,7 @@ def describe(value: Any, depth: int = 0) -> Any:
     return _object(value, depth + 1)
 
 
-def flat(value: Any, name: str) -> dict[str, Any]:
+def flat(value: object, name: str) -> dict[str, object]:
     """{"name": class, "name.field": ...} of a described value."""
     if not isinstance(value, dict):
         return {name: value}
@@ -81,12 +80,12 @@ def flat(value: Any, name: str) -> dict[str, Any]:
     return found or {name: {}}
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     plain = value.item() if isinstance(value, np.generic) else value
     return repr(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
-def _object(value: Any, depth: int) -> dict[str, Any]:
+def _object(value: object, depth: int) -> dict[str, object]:
     if isinstance(value, functools.partial):
         inner = {"of": value.func, "args": value.args, "keywords": value.keywords}
         return {"": "partial", **{k: describe(v, depth) for k, v in inner.items()}}
@@ -100,12 +99,12 @@ def _object(value: Any, depth: int) -> dict[str, Any]:
     if isinstance(value, type):
         return {"": value.__qualname__, **(class_code(value) if depth < DEPTH else {})}
     kind = type(value)
-    made: dict[str, Any] = {"": kind.__qualname__}
+    made: dict[str, object] = {"": kind.__qualname__}
     made |= {name: describe(inner, depth) for name, inner in _attributes(value).items()}
     return made | class_code(kind)
 
 
-def _attributes(value: Any) -> dict[str, Any]:
+def _attributes(value: object) -> dict[str, object]:
     """The attributes of an object, by name."""
     if is_dataclass(value):
         return {f.name: getattr(value, f.name) for f in fields(value)}
@@ -119,14 +118,14 @@ def _attributes(value: Any) -> dict[str, Any]:
     return own
 
 
-def _function(value: types.FunctionType, depth: int) -> dict[str, Any]:
+def _function(value: types.FunctionType, depth: int) -> dict[str, object]:
     if str(value.__module__).split(".")[0] in OURS:
         return {"": value.__qualname__}
     with _met(value) as again:
         return {"": value.__qualname__} if again else _user_function(value, depth)
 
 
-def _user_function(value: types.FunctionType, depth: int) -> dict[str, Any]:
+def _user_function(value: types.FunctionType, depth: int) -> dict[str, object]:
     cells = value.__closure__ or ()
     inner = [c.cell_contents for c in cells if not _empty(c)]
     return {
@@ -137,7 +136,7 @@ def _user_function(value: types.FunctionType, depth: int) -> dict[str, Any]:
     }
 
 
-def _globals(value: types.FunctionType, depth: int) -> dict[str, Any]:
+def _globals(value: types.FunctionType, depth: int) -> dict[str, object]:
     """What a user's function reads of its module: weights, numbers, helpers of its own."""
     codes = [value.__code__]
     for code in codes:
@@ -150,7 +149,7 @@ def _globals(value: types.FunctionType, depth: int) -> dict[str, Any]:
     return {"reads": found} if found else {}
 
 
-def _lasting(value: Any) -> bool:
+def _lasting(value: object) -> bool:
     """Whether a global decides what a function does: not modules, nor parts of torch or ours."""
     if isinstance(value, types.ModuleType | types.BuiltinFunctionType):
         return False
@@ -159,7 +158,7 @@ def _lasting(value: Any) -> bool:
     return True
 
 
-def _empty(cell: Any) -> bool:
+def _empty(cell: types.CellType) -> bool:
     try:
         return cell.cell_contents is cell  # reading an empty one raises
     except ValueError:
@@ -184,7 +183,7 @@ def _class_code(kind: type) -> dict[str, str]:
     return {CODE: hashlib.sha256("\n".join(members).encode()).hexdigest()} if users else {}
 
 
-def _member(owner: type, value: Any) -> str:
+def _member(owner: type, value: object) -> str:
     """A method, a property or a value of a class."""
     if isinstance(value, staticmethod | classmethod):
         value = value.__func__
@@ -206,7 +205,7 @@ def _code(code: types.CodeType) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _constant(value: Any) -> str:
+def _constant(value: object) -> str:
     if isinstance(value, types.CodeType):
         return _code(value)
     # A set's order differs from one process to the next.

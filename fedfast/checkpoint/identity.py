@@ -33,16 +33,16 @@ TORCHS = "model.held by torch "  # attributes of torch's modules: compared where
 LISTED = 8  # differences in one message
 
 
-def identity(design: Design, rounds: int) -> dict[str, Any]:
+def identity(design: Design, rounds: int) -> dict[str, object]:
     """Name -> value in JSON, after so many rounds done; what is large as a digest."""
     if not design.identity:  # computed once: data may be large
         design.identity.update(_lasting(design))
     return {**design.identity, **_schedule(design, rounds)}
 
 
-def _lasting(design: Design) -> dict[str, Any]:
+def _lasting(design: Design) -> dict[str, object]:
     data = design.data
-    made: dict[str, Any] = {"dtype": str(design.dtype)}
+    made: dict[str, object] = {"dtype": str(design.dtype)}
     made["clients"] = f"{data.num_clients} with {int(data.sizes.sum())} samples"
     made |= flat(describe(design.algorithm), "algorithm")
     made["seed"] = describe(design.options.seed)
@@ -52,26 +52,26 @@ def _lasting(design: Design) -> dict[str, Any]:
     return {**made, **_model(design), **_data(design)}
 
 
-def _options(design: Design) -> dict[str, Any]:
+def _options(design: Design) -> dict[str, object]:
     """The options that the identity is made of: a new one is, unless it is listed above."""
     named = (option.name for option in declarations(SimulationOptions))
     found = {n: getattr(design.options, n) for n in named if n not in FREE | ELSEWHERE}
     return found | {"augment": design.augment}
 
 
-def defaults(algorithm: Algorithm) -> dict[str, Any]:
+def defaults(algorithm: Algorithm) -> dict[str, object]:
     """Options and parameters of the algorithm that a state lacks because it is older than they
     are: their defaults."""
-    made: dict[str, Any] = {}
+    made: dict[str, object] = {}
     for option in declarations(SimulationOptions):
         if option.default is not MISSING:
             made |= flat(describe(option.default), option.name)
     return made | _field_defaults(algorithm, "algorithm")
 
 
-def _field_defaults(value: Any, name: str) -> dict[str, Any]:
+def _field_defaults(value: Any, name: str) -> dict[str, object]:
     """ "name.field" -> default, of a dataclass and of those it holds."""
-    made: dict[str, Any] = {}
+    made: dict[str, object] = {}
     for field in fields(value):
         inner, part = f"{name}.{field.name}", getattr(value, field.name)
         if field.default is not MISSING:
@@ -82,7 +82,7 @@ def _field_defaults(value: Any, name: str) -> dict[str, Any]:
 
 
 def differences(
-    saved: Mapping[str, Any], ours: Mapping[str, Any], default: Mapping[str, Any]
+    saved: Mapping[str, object], ours: Mapping[str, object], default: Mapping[str, object]
 ) -> list[str]:
     """`name OURS, found SAVED` of every field that differs, in the order of `ours`."""
     saved = {**{name: default[name] for name in ours if name in default}, **saved}
@@ -107,7 +107,7 @@ def listed(found: list[str]) -> str:
     return "; ".join(found[:LISTED]) + more
 
 
-def _differ(expected: Any, was: Any) -> str:
+def _differ(expected: object, was: object) -> str:
     if isinstance(expected, str) and isinstance(was, str) and "\n" in expected + was:
         pairs = zip((expected + "\n").split("\n"), (was + "\n").split("\n"), strict=False)
         a, b = next((a, b) for a, b in pairs if a != b)
@@ -115,12 +115,12 @@ def _differ(expected: Any, was: Any) -> str:
     return f"{_short(expected)}, found {_short(was)}"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
     return text if len(text) < 100 else f"{text[:60]}...{text[-30:]}"
 
 
-def _model(design: Design) -> dict[str, Any]:
+def _model(design: Design) -> dict[str, object]:
     layout, module = design.layout, design.module
     slots = [f"{s.name} {list(s.shape)} {s.dtype} {s.trained}" for s in layout.slots]
     return {
@@ -132,20 +132,20 @@ def _model(design: Design) -> dict[str, Any]:
     }
 
 
-def _constants(design: Design) -> dict[str, Any]:
+def _constants(design: Design) -> dict[str, object]:
     """What no round changes and no row holds: frozen parameters, masks, tables."""
     module, aside = design.module, set(design.layout.aside)
     tensors = [*module.named_parameters(), *module.named_buffers()]
     return {name: describe(t) for name, t in tensors if name in aside}
 
 
-def _own(module: nn.Module) -> dict[str, Any]:
+def _own(module: nn.Module) -> dict[str, object]:
     """What the text of a module lacks: attributes of its parts, hooks, code of users' classes.
 
     Attributes of torch's own modules are kept apart: another version of torch may have more.
     """
     attributes, codes = {}, {}
-    theirs: dict[str, Any] = {}
+    theirs: dict[str, object] = {}
     for name, part in module.named_modules():
         code, plain = class_code(type(part)), _plain(part)
         if code:
@@ -157,14 +157,14 @@ def _own(module: nn.Module) -> dict[str, Any]:
     return {**made, "model.hooks": _hooks(module), **theirs}
 
 
-def _plain(part: nn.Module, private: bool = False) -> dict[str, Any]:
+def _plain(part: nn.Module, private: bool = False) -> dict[str, object]:
     """What a module holds beside tensors and parts, and what every module holds."""
     common = vars(nn.Module())
     names = (k for k in vars(part) if k not in common and (private or k[0] != "_"))
     return {k: vars(part)[k] for k in names if not k.endswith("_hooks")}
 
 
-def _hooks(module: nn.Module) -> dict[str, Any]:
+def _hooks(module: nn.Module) -> dict[str, object]:
     """Functions hung onto a model's parts and parameters."""
     owners = [*module.named_modules(), *module.named_parameters()]
     found = {
@@ -179,7 +179,7 @@ def _hooks(module: nn.Module) -> dict[str, Any]:
     return {name: describe(functions) for name, functions in found.items()}
 
 
-def _data(design: Design) -> dict[str, Any]:
+def _data(design: Design) -> dict[str, object]:
     data = design.data
     made = {f"data.{k}": v for k, v in _samples(data.samples).items()}
     made["data.partition"] = digest(data.order, data.offsets)
@@ -190,7 +190,7 @@ def _data(design: Design) -> dict[str, Any]:
     return {**made, **{f"test.{k}": v for k, v in _samples(design.test).items()}}
 
 
-def _samples(samples: Samples) -> dict[str, Any]:
+def _samples(samples: Samples) -> dict[str, object]:
     return {
         "x": f"{list(samples.x.shape)} {samples.x.dtype} {digest(samples.x)}",
         "y": digest(samples.y),
@@ -198,19 +198,19 @@ def _samples(samples: Samples) -> dict[str, Any]:
     }
 
 
-def _schedule(design: Design, rounds: int) -> dict[str, Any]:
-    plan = design.schedule._plan
-    if isinstance(plan, Drawn):
-        named = {"cohort": plan.cohort, "epochs": plan.epochs, "batch": plan.batch}
-        chance = {"seed": int(plan.seed), "chance": plan.chance}
+def _schedule(design: Design, rounds: int) -> dict[str, object]:
+    source = design.schedule._source
+    if isinstance(source, Drawn):
+        named = {"cohort": source.cohort, "epochs": source.epochs, "batch": source.batch}
+        chance = {"seed": int(source.seed), "chance": source.chance}
         return {f"schedule.{name}": v for name, v in {**named, **chance}.items()}
-    return {"schedule.width": plan.width, "schedule.rounds_done": _written(plan, rounds)}
+    return {"schedule.width": source.width, "schedule.rounds_done": _written(source, rounds)}
 
 
-def _written(plan: Explicit, rounds: int) -> str:
+def _written(source: Explicit, rounds: int) -> str:
     """A digest of the first rounds of a schedule written down: there may be more of them later."""
     total = hashlib.sha256()
-    for cohort, batches in zip(plan.cohorts[:rounds], plan.batches[:rounds], strict=True):
+    for cohort, batches in zip(source.cohorts[:rounds], source.batches[:rounds], strict=True):
         total.update(f"round {cohort.tolist()}".encode())
         for steps in batches:
             total.update(f"client {[len(step) for step in steps]}".encode())
@@ -219,5 +219,5 @@ def _written(plan: Explicit, rounds: int) -> str:
     return total.hexdigest()
 
 
-def _sum(value: Any) -> str:
+def _sum(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..config import RunConfig
     from ..config.schema import DataSection
-    from ..data import Data
+    from ..data import Data, FederatedData
     from ..simulation import Simulation
 
 USER = (ValueError, TypeError, OSError)  # what checks of a user's input raise
@@ -20,9 +22,9 @@ USER = (ValueError, TypeError, OSError)  # what checks of a user's input raise
 class Setting:
     """What all algorithms of a run share."""
 
-    model: Any
-    clients: Any
-    data: Any
+    model: nn.Module
+    clients: FederatedData
+    data: Data
 
     def __str__(self) -> str:
         test = "no" if self.data.test is None else f"{len(self.data.test):,}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -92,7 +91,7 @@ def _model(section: ModelSection, place: str) -> ModelSection:
 def _resolved(label: str, section: AlgorithmSection, place: str) -> AlgorithmSection:
     """The section with every parameter's value, once the algorithm has accepted them."""
     try:
-        full: dict[str, Any] = parameters(section.name, **section.options())
+        full: dict[str, object] = parameters(section.name, **section.options())
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{place}: algorithms.{label}: {error}") from error
     return AlgorithmSection(name=section.name, **section.options() | full)

@@ -39,7 +39,7 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 
 def explain(
-    error: ValidationError, path: Path, raw: dict[str, Any], where: Where, flags: dict[Loc, str]
+    error: ValidationError, path: Path, raw: dict[str, object], where: Where, flags: dict[Loc, str]
 ) -> str:
     """One line per error, each complete in itself."""
     lines = []
@@ -53,9 +53,9 @@ def explain(
     return "\n".join(lines)
 
 
-def _what(detail: ErrorDetails, loc: Loc, raw: dict[str, Any]) -> str:
+def _what(detail: ErrorDetails, loc: Loc, raw: dict[str, object]) -> str:
     kind, found = detail["type"], detail["input"]
-    context = cast(dict[str, Any], detail.get("ctx", {}))
+    context = cast(dict[str, object], detail.get("ctx", {}))
     if kind == "extra_forbidden":
         return unknown(loc[-1], known_below(loc[:-1], raw))
     if kind in ("missing", "union_tag_not_found"):

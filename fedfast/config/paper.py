@@ -17,14 +17,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _summary(value: Any) -> Any:
+def _summary(value: object) -> object:
     if not isinstance(value, str) or not SUMMARY.fullmatch(value):
         message = "Input should be last, best, sum, mean-N or round-N"
         raise PydanticCustomError("summary", message)
     return value
 
 
-def _published(value: Any) -> Any:
+def _published(value: object) -> object:
     """A number, or [number, its standard deviation], or null."""
     pair = value if isinstance(value, list) else [value, 0.0]
     number = [isinstance(v, int | float) and not isinstance(v, bool) for v in pair]

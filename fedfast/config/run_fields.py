@@ -39,14 +39,14 @@ def _kind(option: Declaration) -> object:
     return Annotated[option.type, Field(**bounds)]
 
 
-def _budget(value: Any) -> Any:
+def _budget(value: Any) -> object:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value != "auto" and not (number and 0 < value < float("inf")):
         raise PydanticCustomError("budget", "Input should be auto or a number of GiB above 0")
     return value
 
 
-def _rate(value: Any) -> Any:
+def _rate(value: Any) -> object:
     if isinstance(value, dict):
         try:
             return component_options.schedule_parameters(value)
@@ -64,7 +64,7 @@ def _rate(value: Any) -> Any:
 # Options of which YAML has other values than Python. A union has one validator for both kinds:
 # pydantic would report what is wrong with either.
 OWN: dict[str, object] = {
-    "lr": Annotated[float | dict[str, Any], BeforeValidator(_rate)],
+    "lr": Annotated[float | dict[str, object], BeforeValidator(_rate)],
     "augment": Literal["crop-flip", "crop-flip-batch", "crop-flip-half"],
     "seed": Seed,
     "device": Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")],

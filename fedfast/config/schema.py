@@ -24,7 +24,7 @@ class OpenSection(Section):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """The further keys, as keyword arguments."""
         return dict(self.model_extra or {})
 
@@ -187,7 +187,7 @@ class RunConfig(RunFields):  # type: ignore[misc]
         None, description="the published values that `fedfast reproduce` compares with"
     )
 
-    def partition_options(self) -> dict[str, Any]:
+    def partition_options(self) -> dict[str, object]:
         """Keyword arguments for `fedfast.data.partition`, the seed filled in."""
         options = self.partition.model_dump(exclude={"name"})
         return options | {"seed": self.seed if options["seed"] is None else options["seed"]}
