@@ -21,10 +21,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .files import atomic
 from .history import FIELDS, History, Row, line
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHECKPOINT_EVERY = 30.0  # seconds; a killed process loses at most so much of the model
 
@@ -55,7 +58,7 @@ class RunFolder:
         self.histories[label] = History()
         self._saved[label] = time.monotonic()
 
-    def record(self, label: str, row: Row, model: Mapping[str, Any]) -> None:
+    def record(self, label: str, row: Row, model: Mapping[str, Tensor]) -> None:
         """A round is done: its line is on disk when this returns, its model within 30 s."""
         with undisturbed():
             self._write((label, *astuple(row)))
@@ -102,7 +105,7 @@ class RunFolder:
         """What the folder holds, in a fixed order."""
         return sorted(path for path in self.path.rglob("*") if path.is_file())
 
-    def _write(self, values: tuple[Any, ...]) -> None:
+    def _write(self, values: tuple[object, ...]) -> None:
         try:
             self._csv.write(line(values))
             self._csv.flush()

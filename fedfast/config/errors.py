@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,7 +13,7 @@ from .schema import PARTITIONS, AlgorithmSection, DataSection, ModelSection, Run
 from .yaml_reader import Where
 
 
-def known_below(above: Loc, raw: dict[str, Any]) -> list[str]:
+def known_below(above: Loc, raw: dict[str, object]) -> list[str]:
     """The names allowed below the path `above` in the file."""
     if not above:
         return list(RunConfig.model_fields)
@@ -21,7 +21,8 @@ def known_below(above: Loc, raw: dict[str, Any]) -> list[str]:
         kind = PARTITIONS.get(str(at(raw, ("partition", "name"))))
         return list((kind or PARTITIONS["dirichlet"]).model_fields)
     if above[0] == "algorithms" and len(above) == 1:
-        return list(raw.get("algorithms") or {})
+        labels = raw.get("algorithms")
+        return list(labels) if isinstance(labels, dict) else []
     tops: dict[str, type[BaseModel]] = {
         "data": DataSection,
         "model": ModelSection,

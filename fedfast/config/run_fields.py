@@ -39,14 +39,14 @@ def _kind(option: Declaration) -> object:
     return Annotated[option.type, Field(**bounds)]
 
 
-def _budget(value: Any) -> object:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value != "auto" and not (number and 0 < value < float("inf")):
+def _budget(value: object) -> object:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    if value != "auto" and not (number and value != float("inf")):
         raise PydanticCustomError("budget", "Input should be auto or a number of GiB above 0")
     return value
 
 
-def _rate(value: Any) -> object:
+def _rate(value: object) -> object:
     if isinstance(value, dict):
         try:
             return component_options.schedule_parameters(value)
