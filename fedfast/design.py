@@ -8,7 +8,7 @@ import torch
 
 from .data import Samples
 from .kernels import registry
-from .kernels.plan import forget_noting
+from .kernels.plan import forget_recording
 from .layout import FlatLayout
 from .lowering import program_for
 from .options import SimulationOptions
@@ -49,7 +49,7 @@ class Design:
         self.program, self.reason = program_for(
             self.module, self.layout, options.loss, self.trial, self.algorithm.local.own_loss
         )
-        forget_noting()  # which a signal may have left behind
+        forget_recording()  # which a signal may have left behind
         if options.verify:
             self._verify()
 

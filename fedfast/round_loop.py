@@ -17,7 +17,7 @@ from .design import Design
 from .engine import Outcome
 from .history import Row
 from .kernels.overlap import apart_by_construction
-from .kernels.plan import forget_noting
+from .kernels.plan import forget_recording
 from .random_state import kept_random_state, seed_all
 from .state import Committed
 from .tf32 import rounding
@@ -29,7 +29,7 @@ def next_round(parts: Components) -> Row:
     engine, schedule = parts.engine, parts.design.schedule
     t = len(engine.committed.rows)
     lr = parts.design.lr(t)
-    forget_noting()
+    forget_recording()
     parts.executor.wait()
     begin = time.perf_counter()
     with training(parts):
