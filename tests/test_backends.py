@@ -6,8 +6,8 @@ import pytest
 import torch
 from fedfast.kernels.server import RULES
 from layer_cases import same
+from operation_calls import make
 from operation_forms import ROW_CASES
-from operation_inputs import make
 from torch import Tensor
 
 from fedfast import kernels
