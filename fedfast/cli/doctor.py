@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: fedfast doctor [CONFIG [--field value ...]]
 
-Without a config: the versions and voices found here. With one: its model too, layer by layer.
+Without a config: the versions and backends found here. With one: its model too, layer by layer.
 """
 
 
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
 
 
 def machine() -> list[str]:
-    """One line per thing that decides which voice speaks here."""
+    """One line per thing that decides which backend is used."""
     import torch
 
     from ..kernels import native as _native

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -76,7 +75,7 @@ def _place(path: Path, where: Where, given: Mapping[Loc, str], loc: Loc) -> str:
 
 
 def _model(section: ModelSection, place: str) -> ModelSection:
-    """The section with every option's value; which values fit, the model itself says later."""
+    """The section with every option's value; the model checks them when it is built."""
     known = model_options(section.name)
     if known is None:
         return section
@@ -92,7 +91,7 @@ def _model(section: ModelSection, place: str) -> ModelSection:
 def _resolved(label: str, section: AlgorithmSection, place: str) -> AlgorithmSection:
     """The section with every parameter's value, once the algorithm has accepted them."""
     try:
-        full: dict[str, Any] = parameters(section.name, **section.options())
+        full: dict[str, object] = parameters(section.name, **section.options())
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{place}: algorithms.{label}: {error}") from error
     return AlgorithmSection(name=section.name, **section.options() | full)

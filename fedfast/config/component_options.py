@@ -1,18 +1,18 @@
-"""What models and algorithms say about their own options: names, defaults, what they are for."""
+"""The options of models and algorithms: names, defaults, descriptions."""
 
 import dataclasses
 import inspect
 from typing import Any
 
 
-def plain(found: Any) -> bool:
+def plain(found: object) -> bool:
     """Whether YAML can hold the value and give it back."""
     if isinstance(found, list | tuple):
         return all(plain(item) for item in found)
     return found is None or isinstance(found, bool | int | float | str)
 
 
-def parameters(name: str, **given: Any) -> dict[str, Any]:
+def parameters(name: str, **given: object) -> dict[str, object]:
     """The parameters of the algorithm `name` and their values, those that YAML can hold.
 
     Raises what `algorithms.by_name` raises for an unknown name or a bad value.
@@ -22,7 +22,7 @@ def parameters(name: str, **given: Any) -> dict[str, Any]:
     return _values(algorithms.by_name(name, **given))
 
 
-def schedule_parameters(given: dict[str, Any]) -> dict[str, Any]:
+def schedule_parameters(given: dict[str, object]) -> dict[str, object]:
     """A schedule's name and every field. Raises what `algorithms.schedule` raises."""
     from fedfast import algorithms
 
@@ -30,7 +30,7 @@ def schedule_parameters(given: dict[str, Any]) -> dict[str, Any]:
     return {"name": made.name, **_values(made)}
 
 
-def fits(found: Any, like: Any) -> bool:
+def fits(found: object, like: object) -> bool:
     """Whether a value is of the kind of the default `like`; a default None fits anything."""
     if like is None:
         return True
@@ -41,7 +41,7 @@ def fits(found: Any, like: Any) -> bool:
     return isinstance(found, int | float if isinstance(like, float) else type(like))
 
 
-def model_options(name: str) -> dict[str, Any] | None:
+def model_options(name: str) -> dict[str, object] | None:
     """The options of the model `name` and their defaults; None where they are not known."""
     from fedfast import models
 
@@ -55,7 +55,7 @@ def model_options(name: str) -> dict[str, Any] | None:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in defaults.items()}
 
 
-def _values(made: Any) -> dict[str, Any]:
+def _values(made: Any) -> dict[str, object]:
     found = {f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.init}
     for key, part in found.items():
         if dataclasses.is_dataclass(part) and hasattr(part, "name"):
@@ -65,8 +65,8 @@ def _values(made: Any) -> dict[str, Any]:
     return {key: value for key, value in found.items() if isinstance(value, dict) or plain(value)}
 
 
-def known(label: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The algorithm's parameters; what is wrong with them is said later, when it is made."""
+def known(label: str, given: dict[str, object]) -> dict[str, object]:
+    """The algorithm's parameters; wrong ones are reported when it is made."""
     name = str(given.get("name", label))
     options = {str(key): value for key, value in given.items() if key != "name"}
     for attempt in (options, {}):
@@ -78,7 +78,7 @@ def known(label: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def about(name: str) -> str:
-    """The first line the algorithm `name` says about itself."""
+    """The first line of the docstring of the algorithm `name`."""
     from fedfast import algorithms
 
     try:
