@@ -1,60 +1,35 @@
-"""From a function or method that is called to its record."""
+"""Layers without parameters: what a function, a method or a module of torch's is as a record.
+
+A maker's parameters behind `numbers` are the options of the function behind its input: of their
+names, in their order, with their defaults. A module has them as attributes.
+"""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import fx
+from torch import fx, nn
 
 from .elementwise import Activation, Add, Dropout, LogSoftmax
-from .fx_nodes import (
-    Numbers,
-    Size,
-    Unsupported,
-    given,
-    lstm_of,
-    pair,
-    picks,
-    place,
-    size_of,
-    source,
-)
+from .fx_nodes import Numbers, Size, Unsupported, lstm_of, pair, picks, place, size_of, source
 from .pooling import AdaptivePool, Pool
 from .records import Record, Reshape
 from .sequences import Step
 
 # F.sigmoid and F.tanh call the methods of their names.
 ACTIVATIONS: dict[object, str] = {
-    F.relu: "relu",
-    torch.relu: "relu",
-    torch.tanh: "tanh",
-    F.relu6: "relu6",
-    F.silu: "silu",
-    torch.sigmoid: "sigmoid",
-    "relu": "relu",
-    "tanh": "tanh",
-    "sigmoid": "sigmoid",
+    **dict.fromkeys((F.relu, torch.relu, "relu", nn.ReLU), "relu"),
+    **dict.fromkeys((torch.tanh, "tanh", nn.Tanh), "tanh"),
+    **dict.fromkeys((torch.sigmoid, "sigmoid", nn.Sigmoid), "sigmoid"),
+    **dict.fromkeys((F.relu6, nn.ReLU6), "relu6"),
+    **dict.fromkeys((F.silu, nn.SiLU), "silu"),
 }
 
 
-def make_pool(
-    node: fx.Node,
-    numbers: Numbers,
-    kind: str,
-    kernel: Size,
-    stride: Size | None,
-    padding: Size,
-    include: bool = True,
-) -> Record:
-    """A pooling layer; without a stride, windows touch."""
-    window = pair(kernel), pair(stride or kernel), pair(padding)
-    return Pool(*place(node, numbers), kind, *window, include)
-
-
-def make_reshape(node: fx.Node, numbers: Numbers) -> Record:
+def _reshape(node: fx.Node, numbers: Numbers) -> Record:
     """Flatten, view or reshape, sample by sample."""
     at = place(node, numbers)
     if size_of(source(node))[:1] != size_of(node)[:1]:
@@ -62,38 +37,36 @@ def make_reshape(node: fx.Node, numbers: Numbers) -> Record:
     return Reshape(*at)
 
 
-def make_dropout(node: fx.Node, numbers: Numbers, p: float, planes: bool) -> Record:
-    """Dropout of elements, or of the whole planes of an image."""
-    at, sizes = place(node, numbers), size_of(node)
-    if planes and len(sizes) != 4:
-        raise Unsupported("dropout of planes of something that is not [batch, C, H, W]")
-    span = sizes[2] * sizes[3] if planes else 1
-    return Dropout(*at, float(p), span) if p else Reshape(*at)
+def _max_pool(
+    node: fx.Node,
+    numbers: Numbers,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Record:
+    if pair(dilation) != (1, 1) or ceil_mode or return_indices:
+        raise Unsupported("max pooling with dilation, ceil_mode or return_indices")
+    window = pair(kernel_size), pair(stride or kernel_size), pair(padding)
+    return Pool(*place(node, numbers), "max", *window, True)
 
 
-def make_log_softmax(node: fx.Node, numbers: Numbers, dim: int | None) -> Record:
-    """Log-softmax over the last dimension of `[batch, classes]`."""
-    if len(size_of(node)) != 2 or dim not in (None, 1, -1):
-        raise Unsupported("log_softmax over something other than [batch, classes]'s classes")
-    return LogSoftmax(*place(node, numbers))
-
-
-def _max_pool(node: fx.Node, numbers: Numbers) -> Record:
-    names = "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"
-    args = given(node, *names)
-    if pair(args.get("dilation", 1)) != (1, 1) or args.get("ceil_mode"):
-        raise Unsupported("max_pool2d with dilation or ceil_mode")
-    window = args["kernel_size"], args.get("stride"), args.get("padding", 0)
-    return make_pool(node, numbers, "max", *window)
-
-
-def _avg_pool(node: fx.Node, numbers: Numbers) -> Record:
-    names = "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"
-    args = given(node, *names)
-    if args.get("ceil_mode") or args.get("divisor_override") is not None:
-        raise Unsupported("avg_pool2d with ceil_mode or divisor_override")
-    window = args["kernel_size"], args.get("stride"), args.get("padding", 0)
-    return make_pool(node, numbers, "avg", *window, args.get("count_include_pad", True))
+def _avg_pool(
+    node: fx.Node,
+    numbers: Numbers,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Record:
+    if ceil_mode or divisor_override is not None:
+        raise Unsupported("average pooling with ceil_mode or divisor_override")
+    window = pair(kernel_size), pair(stride or kernel_size), pair(padding)
+    return Pool(*place(node, numbers), "avg", *window, count_include_pad)
 
 
 def _adaptive_pool(node: fx.Node, numbers: Numbers) -> Record:
@@ -101,17 +74,36 @@ def _adaptive_pool(node: fx.Node, numbers: Numbers) -> Record:
     return AdaptivePool(*place(node, numbers), (height, width))
 
 
-def _dropout(node: fx.Node, numbers: Numbers) -> Record:
-    args = given(node, "p", "training", "inplace")
-    p = args.get("p", 0.5) if args.get("training", True) else 0.0
-    return make_dropout(node, numbers, p, planes=node.target is F.dropout2d)
+def _dropout(
+    node: fx.Node, numbers: Numbers, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Record:
+    at = place(node, numbers)
+    return Dropout(*at, float(p)) if p and training else Reshape(*at)
 
 
-def _log_softmax(node: fx.Node, numbers: Numbers) -> Record:
-    args = given(node, "dim", "_stacklevel", "dtype")
-    if args.get("dtype") is not None:
+def _dropout_planes(
+    node: fx.Node, numbers: Numbers, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Record:
+    """Of the whole planes of an image."""
+    at, sizes = place(node, numbers), size_of(node)
+    if len(sizes) != 4:
+        raise Unsupported("dropout of planes of something that is not [batch, C, H, W]")
+    return Dropout(*at, float(p), sizes[2] * sizes[3]) if p and training else Reshape(*at)
+
+
+def _log_softmax(
+    node: fx.Node,
+    numbers: Numbers,
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: torch.dtype | None = None,
+) -> Record:
+    """Over the last dimension of `[batch, classes]`."""
+    if dtype is not None:
         raise Unsupported("log_softmax in another dtype")
-    return make_log_softmax(node, numbers, args.get("dim"))
+    if len(size_of(node)) != 2 or dim not in (None, 1, -1):
+        raise Unsupported("log_softmax over something other than [batch, classes]'s classes")
+    return LogSoftmax(*place(node, numbers))
 
 
 def _item(node: fx.Node, numbers: Numbers) -> Record:
@@ -138,25 +130,27 @@ def _step(index: object, sizes: tuple[int, ...]) -> int:
     raise Unsupported("an index other than [:, step] of a sequence [batch, steps, features]")
 
 
-def _mean(node: fx.Node, numbers: Numbers) -> Record:
+def _mean(
+    node: fx.Node, numbers: Numbers, dim: int | Sequence[int] = (), keepdim: bool = False
+) -> Record:
     """The mean of each channel's plane; its value keeps or drops the two sides."""
-    args, at = given(node, "dim", "keepdim"), place(node, numbers)
-    dims, sizes = args.get("dim", ()), size_of(source(node))
-    dims = (dims,) if isinstance(dims, int) else dims
-    if len(sizes) != 4 or {d % 4 for d in dims} != {2, 3}:
+    dims = (dim,) if isinstance(dim, int) else dim
+    at = place(node, numbers)
+    if len(size_of(source(node))) != 4 or {d % 4 for d in dims} != {2, 3}:
         raise Unsupported("a mean over other dimensions than height and width")
     return AdaptivePool(*at, (1, 1))
 
 
-def _gelu(node: fx.Node, numbers: Numbers) -> Record:
-    if given(node, "approximate").get("approximate", "none") != "none":
+def _gelu(node: fx.Node, numbers: Numbers, approximate: str = "none") -> Record:
+    if approximate != "none":
         raise Unsupported("gelu by its tanh approximation")
     return Activation(*place(node, numbers), kind="gelu")
 
 
-def _leaky_relu(node: fx.Node, numbers: Numbers) -> Record:
-    slope = given(node, "negative_slope", "inplace").get("negative_slope", 0.01)
-    return Activation(*place(node, numbers), kind="leaky_relu", slope=slope)
+def _leaky_relu(
+    node: fx.Node, numbers: Numbers, negative_slope: float = 0.01, inplace: bool = False
+) -> Record:
+    return Activation(*place(node, numbers), kind="leaky_relu", slope=negative_slope)
 
 
 def _add(node: fx.Node, numbers: Numbers) -> Record:
@@ -168,27 +162,18 @@ def _add(node: fx.Node, numbers: Numbers) -> Record:
     return Add(node.name, (numbers[left], numbers[right]), numbers[node])  # type: ignore[index]
 
 
-CALLS: dict[object, Callable[[fx.Node, Numbers], Record]] = {
-    F.max_pool2d: _max_pool,
-    torch.max_pool2d: _max_pool,
-    F.avg_pool2d: _avg_pool,
-    F.adaptive_avg_pool2d: _adaptive_pool,
-    torch.mean: _mean,
-    "mean": _mean,
-    F.gelu: _gelu,
-    F.leaky_relu: _leaky_relu,
-    torch.flatten: make_reshape,
-    "flatten": make_reshape,
-    "view": make_reshape,
-    "reshape": make_reshape,
-    F.dropout: _dropout,
-    F.dropout2d: _dropout,
-    F.log_softmax: _log_softmax,
-    torch.log_softmax: _log_softmax,
-    "log_softmax": _log_softmax,
+RESHAPES = torch.flatten, "flatten", "view", "reshape", nn.Flatten, nn.Identity
+LAYERS: dict[object, Callable[..., Record]] = {
+    **dict.fromkeys((F.max_pool2d, torch.max_pool2d, nn.MaxPool2d), _max_pool),
+    **dict.fromkeys((F.avg_pool2d, nn.AvgPool2d), _avg_pool),
+    **dict.fromkeys((F.adaptive_avg_pool2d, nn.AdaptiveAvgPool2d), _adaptive_pool),
+    **dict.fromkeys((torch.mean, "mean"), _mean),
+    **dict.fromkeys((F.gelu, nn.GELU), _gelu),
+    **dict.fromkeys((F.leaky_relu, nn.LeakyReLU), _leaky_relu),
+    **dict.fromkeys(RESHAPES, _reshape),
+    **dict.fromkeys((F.dropout, nn.Dropout), _dropout),
+    **dict.fromkeys((F.dropout2d, nn.Dropout2d), _dropout_planes),
+    **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax", nn.LogSoftmax), _log_softmax),
     operator.getitem: _item,
-    operator.add: _add,
-    operator.iadd: _add,
-    torch.add: _add,
-    "add": _add,
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add"), _add),
 }

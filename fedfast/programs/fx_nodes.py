@@ -59,7 +59,7 @@ def given(node: fx.Node, *names: str) -> dict[str, Any]:
     by_place = dict(zip(names, node.args[1:], strict=False))
     found = by_place | {k: v for k, v in node.kwargs.items() if k != "input"}
     if len(node.args) > 1 + len(names) or not set(found) <= set(names):
-        raise Unsupported("arguments that its record does not know")
+        raise Unsupported("arguments that its record does not have")
     return found
 
 
@@ -80,4 +80,12 @@ def trained(module: nn.Module, node: fx.Node, names: Sequence[str]) -> list[str 
 def affine(module: nn.Module, node: fx.Node) -> tuple[str | None, str | None]:
     """Names of weight and bias, None for what the layer does not have."""
     weight, bias = trained(module, node, ("weight", "bias"))
+    return weight, bias
+
+
+def weighted(module: nn.Module, node: fx.Node) -> tuple[str, str | None]:
+    """As `affine`, of a layer that cannot do without a weight."""
+    weight, bias = affine(module, node)
+    if weight is None:
+        raise Unsupported("its weight is not a parameter of its own")
     return weight, bias

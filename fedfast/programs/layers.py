@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import signature
+
 from torch import fx, nn
 
 from .elementwise import Activation
-from .fx_functions import ACTIVATIONS as CALLED
-from .fx_functions import CALLS
-from .fx_modules import ACTIVATIONS, MODULES
-from .fx_nodes import Numbers, Unsupported, place
+from .fx_functions import ACTIVATIONS, LAYERS
+from .fx_modules import MODULES
+from .fx_nodes import Numbers, Unsupported, given, place
 from .records import Record
 
 
@@ -16,24 +18,23 @@ def record_of(graph: fx.GraphModule, node: fx.Node, numbers: Numbers) -> Record:
     """The record of one node; raises Unsupported with the reason."""
     if node.op == "get_attr":
         raise Unsupported("it reads a tensor of the module directly")
-    if node.op == "call_module":
-        return _of_module(graph.get_submodule(str(node.target)), node, numbers)
-    return _of_call(node.target, node, numbers)
-
-
-def _of_module(module: nn.Module, node: fx.Node, numbers: Numbers) -> Record:
-    if type(module) in ACTIVATIONS:
-        return Activation(*place(node, numbers), kind=ACTIVATIONS[type(module)])
-    maker = MODULES.get(type(module))
-    if maker is None:
-        raise Unsupported(f"{type(module).__name__} has no layer record")
-    return maker(module, node, numbers)
-
-
-def _of_call(target: object, node: fx.Node, numbers: Numbers) -> Record:
-    if target in CALLED:
-        return Activation(*place(node, numbers), kind=CALLED[target])
-    if target in CALLS:
-        return CALLS[target](node, numbers)
-    name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+    module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+    called = node.target if module is None else type(module)
+    if called in ACTIVATIONS:
+        return Activation(*place(node, numbers), kind=ACTIVATIONS[called])
+    if called in LAYERS:
+        return LAYERS[called](node, numbers, **_options(LAYERS[called], node, module))
+    if module is not None and type(module) in MODULES:
+        return MODULES[type(module)](module, node, numbers)
+    name = called if isinstance(called, str) else getattr(called, "__name__", str(called))
     raise Unsupported(f"{name} has no layer record")
+
+
+def _options(
+    maker: Callable[..., Record], node: fx.Node, module: nn.Module | None
+) -> dict[str, object]:
+    """What `maker` asks for, from the arguments of a call or the attributes of a module."""
+    _, _, *names = signature(maker).parameters
+    if module is not None:
+        return {name: getattr(module, name) for name in names if hasattr(module, name)}
+    return given(node, *names) if names else {}
