@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -29,14 +30,43 @@ class Norm(Record):
         )
         return weight, bias
 
-    def _statistics(self, context: ExecutionContext, shape: tuple[int, ...]) -> Arguments:
-        dtype = context.value(self.inputs[0]).dtype
+    def _statistics(self, context: ExecutionContext, x: Tensor) -> Arguments:
         return {
-            part: context.saved(f"{self.name}.{part}", shape, dtype) for part in ("mean", "rstd")
+            part: context.saved(f"{self.name}.{part}", self._shape(x), x.dtype)
+            for part in ("mean", "rstd")
         }
 
-    def _sinks(self, context: ExecutionContext) -> Arguments:
-        return sink_arguments(context, weight=self.weight, bias=self.bias)
+    def _shape(self, x: Tensor) -> tuple[int, ...]:
+        """Of the statistics."""
+        raise NotImplementedError
+
+    def _normalize(
+        self,
+        operation: Callable[..., object],
+        context: ExecutionContext,
+        *over: object,
+        **more: object,
+    ) -> None:
+        """Keeps mean and 1 / standard deviation; `over`: what the operation takes after x."""
+        x, y = context.value(self.inputs[0]), context.value(self.output)
+        statistics, affine = self._statistics(context, x), self._affine(context)
+        own = dict(eps=self.eps, out=y, backend=context.backend)
+        operation(x, *over, *affine, **own, **statistics, **more)
+
+    def _gradients(
+        self,
+        operation: Callable[..., object],
+        context: ExecutionContext,
+        *over: object,
+        **more: object,
+    ) -> None:
+        """dx, then the affine part."""
+        x, dy = context.value(self.inputs[0]), context.gradient(self.output)
+        statistics, (weight, _) = self._statistics(context, x), self._affine(context)
+        dx = context.collect(self.inputs[0])
+        sinks = sink_arguments(context, weight=self.weight, bias=self.bias)
+        own = dict(dx=dx, backend=context.backend)
+        operation(x, *over, weight, dy, **own, **statistics, **sinks, **more)
 
 
 @dataclass(frozen=True)
@@ -49,29 +79,12 @@ class GroupNorm(Norm):
         return (*x.shape[:2], self.groups)
 
     def forward(self, context: ExecutionContext) -> None:
-        """Keeps mean and 1 / standard deviation."""
-        x, y = context.value(self.inputs[0]), context.value(self.output)
-        statistics = self._statistics(context, self._shape(x))
-        affine = self._affine(context)
-        kernels.group_norm(
-            x, self.groups, *affine, eps=self.eps, out=y, backend=context.backend, **statistics
-        )
+        """See `Norm`."""
+        self._normalize(kernels.group_norm, context, self.groups)
 
     def backward(self, context: ExecutionContext) -> None:
-        """dx, then the affine part."""
-        x, dy = context.value(self.inputs[0]), context.gradient(self.output)
-        statistics, weight = self._statistics(context, self._shape(x)), self._affine(context)[0]
-        dx = context.collect(self.inputs[0])
-        kernels.group_norm_backward(
-            x,
-            self.groups,
-            weight,
-            dy,
-            dx=dx,
-            backend=context.backend,
-            **statistics,
-            **self._sinks(context),
-        )
+        """See `Norm`."""
+        self._gradients(kernels.group_norm_backward, context, self.groups)
 
 
 @dataclass(frozen=True)
@@ -80,35 +93,19 @@ class LayerNorm(Norm):
 
     shape: tuple[int, ...]
 
-    def _rows(self, x: Tensor) -> tuple[int, ...]:
+    def _shape(self, x: Tensor) -> tuple[int, ...]:
         rows = x.shape[1:].numel()
         for side in self.shape:
             rows //= side
         return (x.shape[0], rows)
 
     def forward(self, context: ExecutionContext) -> None:
-        """Keeps mean and 1 / standard deviation."""
-        x, y = context.value(self.inputs[0]), context.value(self.output)
-        statistics, affine = self._statistics(context, self._rows(x)), self._affine(context)
-        kernels.layer_norm(
-            x, self.shape, *affine, eps=self.eps, out=y, backend=context.backend, **statistics
-        )
+        """See `Norm`."""
+        self._normalize(kernels.layer_norm, context, self.shape)
 
     def backward(self, context: ExecutionContext) -> None:
-        """dx, then the affine part."""
-        x, dy = context.value(self.inputs[0]), context.gradient(self.output)
-        statistics, weight = self._statistics(context, self._rows(x)), self._affine(context)[0]
-        dx = context.collect(self.inputs[0])
-        kernels.layer_norm_backward(
-            x,
-            self.shape,
-            weight,
-            dy,
-            dx=dx,
-            backend=context.backend,
-            **statistics,
-            **self._sinks(context),
-        )
+        """See `Norm`."""
+        self._gradients(kernels.layer_norm_backward, context, self.shape)
 
 
 @dataclass(frozen=True)
@@ -130,36 +127,21 @@ class BatchNorm(Norm):
             return ""
         return self.running[0].removesuffix("running_mean") + "num_batches_tracked"
 
+    def _shape(self, x: Tensor) -> tuple[int, ...]:
+        return (x.shape[0], x.shape[2])
+
     def forward(self, context: ExecutionContext) -> None:
         """Only a client's real samples enter its statistics."""
-        x, y = context.value(self.inputs[0]), context.value(self.output)
-        statistics = self._statistics(context, (x.shape[0], x.shape[2]))
         mean, var = (None, None) if self.running is None else map(context.buffer, self.running)
-        kernels.batch_norm(
-            x,
-            *self._affine(context),
+        self._normalize(
+            kernels.batch_norm,
+            context,
             running_mean=mean,
             running_var=var,
             count=context.count,
             momentum=self.momentum,
-            eps=self.eps,
-            out=y,
-            backend=context.backend,
-            **statistics,
         )
 
     def backward(self, context: ExecutionContext) -> None:
-        """dx, then the affine part."""
-        x, dy = context.value(self.inputs[0]), context.gradient(self.output)
-        statistics = self._statistics(context, (x.shape[0], x.shape[2]))
-        dx = context.collect(self.inputs[0])
-        kernels.batch_norm_backward(
-            x,
-            self._affine(context)[0],
-            dy,
-            count=context.count,
-            dx=dx,
-            backend=context.backend,
-            **statistics,
-            **self._sinks(context),
-        )
+        """See `Norm`."""
+        self._gradients(kernels.batch_norm_backward, context, count=context.count)
