@@ -19,7 +19,7 @@ from ..executor import ClipBound
 from ..kernels._args import Coefficient
 from ..layout import FlatLayout
 from .buffer_spec import BufferSpec
-from .grad_norms import segments_of, spans
+from .grad_norms import SpanNorms
 from .products import Linear
 from .program import Program
 from .records import Waiting
@@ -38,13 +38,11 @@ class Clip:
         self.layers = late_layers(program, spec.width)
         self.columns = {record.output: i for i, record in enumerate(self.layers)}
         held = {name for record in self.layers for name in record.parameters}
-        self.trained, self.spans = layout.trained, spans(layout, held)
-        self.segments = segments_of(self.spans, spec.device)
+        self.others = SpanNorms(layout, held, spec)
 
         side = spec.width if self.layers else 0
         self.gram = spec.zeros(side, side, dtype=layout.dtype)
         self.squares = spec.zeros(len(self.layers), dtype=torch.float64)
-        self.sums = spec.zeros(len(self.spans), len(kernels.Column), dtype=torch.float64)
         self.scale = spec.zeros(dtype=layout.dtype)
 
     def waiting(self, v: int, clients: int) -> Waiting | None:
@@ -57,10 +55,8 @@ class Clip:
     def scale_of(self, bound: ClipBound, alpha: Coefficient, clients: int, backend: str) -> Tensor:
         """`alpha min(1, c / (|g| + 1e-6))` [K]; a pass over what `bound.g` holds of g."""
         squares, scale = [self.squares[:clients]], self.scale[:clients, None]
-        if self.spans:
-            sums, g = self.sums[:clients], bound.g[:clients, : self.trained]
-            kernels.stats(g, segments=self.segments, out=sums, backend=backend)
-            squares.append(sums[..., kernels.Column.XX])
+        if self.others.spans:
+            squares.append(self.others.measure(bound.g[:clients], backend))
         kernels.reach(squares, bound.norm, EPS, most=1.0, out=scale[:, 0], backend=backend)
         return kernels.mix(scale, scale, alpha, 0.0, out=scale, backend=backend)[:, 0]
 
@@ -68,7 +64,7 @@ class Clip:
         self, base: Tensor, g: Tensor, beta: Coefficient, scale: Tensor, out: Tensor, backend: str
     ) -> None:
         """`out = beta base + scale g` for the layers that did not wait. `[K, >= trained]`"""
-        for a, b in self.spans:
+        for a, b in self.others.spans:
             there, here = base[:, a:b], g[:, a:b]
             kernels.mix(there, here, beta, scale, out=out[:, a:b], backend=backend)
 

@@ -22,6 +22,31 @@ from .program import Program
 Spans = list[tuple[int, int]]
 
 
+class SpanNorms:
+    """Squared norms of the gradients of those parameters that are not `held`: one pass over them.
+
+    spans  the parts of a row where these lie, neighbours joined
+    """
+
+    def __init__(self, layout: FlatLayout, held: Set[str], spec: BufferSpec) -> None:
+        self.spans, self.trained = _spans(layout, held), layout.trained
+        starts = [start for start, _ in self.spans]
+        lengths = [stop - start for start, stop in self.spans]
+        self.segments = Segments.of(starts, lengths, device=spec.device)
+        self.sums = spec.zeros(len(self.spans), len(kernels.Column), dtype=torch.float64)
+
+    def measure(self, g: Tensor, backend: str) -> Tensor:
+        """`squares` of gradients g `[K, >= trained]`; there must be spans."""
+        clients = g.shape[0]
+        rows, out = g[:, : self.trained], self.sums[:clients]
+        kernels.stats(rows, segments=self.segments, out=out, backend=backend)
+        return self.squares(clients)
+
+    def squares(self, clients: int) -> Tensor:
+        """[K, n] float64 of the gradients measured last, one for each span."""
+        return self.sums[:clients, :, kernels.Column.XX]
+
+
 class GradNorms:
     """`squares` [K, n] float64: what their sum over n is the norm of.
 
@@ -40,14 +65,9 @@ class GradNorms:
         layers = [r for r in products if held.isdisjoint(r.parameters)]
         self.columns = {record.output: i for i, record in enumerate(layers)}
         own = {name for record in layers for name in record.parameters}
-        self.segments = segments_of(others := spans(layout, own | held), spec.device)
-        self.trained = layout.trained
-
-        def zeros(*shape: int) -> Tensor:
-            return spec.zeros(*shape, dtype=torch.float64)
-
-        self.squares = zeros(len(layers) + len(others))
-        self.sums = zeros(len(others), len(kernels.Column))
+        self.others = SpanNorms(layout, own | held, spec)
+        columns = len(layers) + len(self.others.spans)
+        self.squares = spec.zeros(columns, dtype=torch.float64)
 
     def of(self, v: int, clients: int) -> Tensor | None:
         """Where the layer with output v writes its squares `[K]`; None where it has none."""
@@ -57,21 +77,12 @@ class GradNorms:
     def gathered(self, g: Tensor, backend: str) -> Tensor:
         """`squares` of gradients g `[K, >= trained]`, all columns known."""
         clients = g.shape[0]
-        if self.segments.count:
-            sums = self.sums[:clients]
-            rows = g[:, : self.trained]
-            kernels.stats(rows, segments=self.segments, out=sums, backend=backend)
-            self.squares[:clients, len(self.columns) :] = sums[..., kernels.Column.XX]
+        if self.others.spans:
+            self.squares[:clients, len(self.columns) :] = self.others.measure(g, backend)
         return self.squares[:clients]
 
 
-def segments_of(pieces: Spans, device: torch.device) -> Segments:
-    """The same as a table."""
-    starts = [start for start, _ in pieces]
-    return Segments.of(starts, [stop - start for start, stop in pieces], device=device)
-
-
-def spans(layout: FlatLayout, held: Set[str]) -> Spans:
+def _spans(layout: FlatLayout, held: Set[str]) -> Spans:
     """The parts of a row whose parameters are not `held`, neighbours joined."""
     found: Spans = []
     joined = False

@@ -24,15 +24,8 @@ def moved(row: Tensor, layout: FlatLayout) -> Tensor:
 def holding(module: nn.Module, layout: FlatLayout, row: Tensor) -> nn.Module:
     """A copy of the module with the tensors of `row` [S]."""
     copied = copy_of(module)
-    fill(copied, layout, row)
+    layout.write(row, copied)
     return copied
-
-
-def fill(module: nn.Module, layout: FlatLayout, row: Tensor) -> None:
-    """Set the module's tensors to those of `row` [S]."""
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    for name, view in layout.views(row).items():
-        tensors[name].data.copy_(view)
 
 
 def _attributes(module: nn.Module) -> dict[str, object]:

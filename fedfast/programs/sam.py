@@ -22,7 +22,7 @@ from torch import Tensor
 from .. import kernels
 from ..layout import FlatLayout
 from .buffer_spec import BufferSpec
-from .grad_norms import GradNorms, segments_of, spans
+from .grad_norms import GradNorms, SpanNorms
 from .products import Linear
 from .program import Program
 from .records import Record
@@ -64,8 +64,7 @@ class SamBuffers:
         norms   whether products write the squares of their gradients
         scaled  whether each tensor has a scale of its own
         """
-        self.program, self.layout, self.scaled = program, layout, scaled
-        width = spec.width
+        self.scaled, width = scaled, spec.width
         # Layers that share a weight add their gradients up: no one layer's factors are its own.
         thin = [] if layout.aliases else thin_layers(program, width, scaled)
         self.thin = {record.output: i for i, record in enumerate(thin)}
@@ -74,8 +73,7 @@ class SamBuffers:
         slots = [slot for slot in layout.slots if slot.trained]
         held = {name for r in thin for name in ((r.weight,) if scaled else r.parameters)}
         self.moved = {slot.name for slot in slots} - held
-        self.spans = spans(layout, held)
-        self.segments = segments_of(self.spans, spec.device)
+        self.others = SpanNorms(layout, held, spec)
         self.grad_norms = GradNorms(program, layout, spec, held) if norms else None
 
         def buffer(*shape: int, dtype: torch.dtype = layout.dtype) -> Tensor:
@@ -93,13 +91,12 @@ class SamBuffers:
             if r.output in self.samples and r.activation
         }
         self.squares = buffer(len(thin), dtype=torch.float64)
-        self.sums = buffer(len(self.spans), len(kernels.Column), dtype=torch.float64)
         self.losses = buffer()
         # Tensors' scales lie one after another, or all are one.
         self.scales = buffer(len(slots) if scaled else 1).T.contiguous()
         own = {slot.name: i for i, slot in enumerate(slots)} if scaled else {}
         self.scale_of = {r.output: own.get(r.weight, 0) for r in thin}
-        self.parts = [(*span, 0) for span in self.spans]
+        self.parts = [(*span, 0) for span in self.others.spans]
         if scaled:
             self.parts = [(s.offset, s.stop, own[s.name]) for s in slots if s.name in self.moved]
         self.biased = {r.output for r in thin if r.bias is not None}
@@ -118,16 +115,11 @@ class SamBuffers:
 
     def measure(self, g: Tensor, backend: str) -> list[Tensor]:
         """Tensors `[K, n]` float64 whose sum over all n is |g|^2. g `[K, >= trained]`"""
-        clients = g.shape[0]
-        squares = [self.squares[:clients]]
+        squares = [self.squares[: g.shape[0]]]
         if self.grad_norms is not None:
             squares.append(self.grad_norms.gathered(g, backend))
-        elif self.spans:
-            sums = self.sums[:clients]
-            kernels.stats(
-                g[:, : self.layout.trained], segments=self.segments, out=sums, backend=backend
-            )
-            squares.append(sums[..., kernels.Column.XX])
+        elif self.others.spans:
+            squares.append(self.others.measure(g, backend))
         return squares
 
     def reach(self, g: Tensor, rho: float, eps: float, backend: str) -> None:

@@ -87,7 +87,7 @@ class StepExecutor:
         found = sam.squares[:clients].sum(1)
         if sam.grad_norms is not None:
             return found + sam.grad_norms.squares[:clients].sum(1)
-        return found + sam.sums[:clients, :, kernels.Column.XX].sum(1)
+        return found + sam.others.squares(clients).sum(1)
 
     def scale(self, scales: Tensor) -> None:
         """Set the scale of each trained tensor, `[K, L]`, for the next `ScaledAscent`."""

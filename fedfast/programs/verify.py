@@ -25,7 +25,7 @@ from ..random_state import kept_random_state
 from .dropout_masks import SEED
 from .evaluator import ProgramEvaluator, evaluation_program
 from .executor import ProgramExecutor
-from .module_reference import fill, forward, gradients, holding, moved
+from .module_reference import forward, gradients, holding, moved
 from .program import Program
 
 SAMPLES = 8
@@ -121,15 +121,11 @@ def _training(copied: nn.Module, program: Program, subject: Subject, y: Tensor) 
     value, g, after = _step(program, subject, y)
     if found := _apart("the training loss", value, loss):
         return found
-    return _gradients_apart(layout.views(g, trained_only=True), want) or next(
-        filter(None, (_apart(f"{n} after a step", after[n], t) for n, t in buffers.items())), ""
-    )
-
-
-def _gradients_apart(have: dict[str, Tensor], want: dict[str, Tensor]) -> str:
-    size = float(torch.stack([w.norm() for w in want.values()]).norm())
-    found = (_apart(f"the gradient of {name}", g, want[name], size) for name, g in have.items())
-    return next(filter(None, found), "")
+    have = layout.views(g, trained_only=True)
+    size = float(torch.stack([t.norm() for t in want.values()]).norm())
+    pairs = [(f"the gradient of {name}", g, want[name], size) for name, g in have.items()]
+    pairs += [(f"{name} after a step", after[name], t, 0.0) for name, t in buffers.items()]
+    return next(filter(None, (_apart(*pair) for pair in pairs)), "")
 
 
 def _step(
@@ -157,7 +153,7 @@ def _evaluation(copied: nn.Module, subject: Subject) -> str:
     if program is None:
         return ""  # the module evaluates itself
     with torch.no_grad():
-        fill(copied, layout, row)
+        layout.write(row, copied)
         logits, cause = forward(copied.eval(), x)
         if cause:
             return f"in evaluation {cause}"
