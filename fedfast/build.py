@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from . import memory as memories
-from .client_loop import LocalSettings, LocalTrainer
+from .client_loop import LocalTrainer
 from .design import Design
-from .engine import Engine, EngineSettings
+from .engine import Engine
 from .evaluation import Evaluator
 from .input_pipeline import InputPipeline
 from .lowering import warn_once
@@ -50,7 +50,7 @@ def build(design: Design) -> Components:
     evaluator = _evaluator(design, executor)
     if design.program is None:
         warn_once(design.reason)
-    engine = _engine(design, executor, memory.chunk)
+    engine = Engine(design, Halving(_trainer(design, executor), memory.chunk))
     personal = Personal(engine, evaluator, design.data)
     return Components(design, memory, executor, evaluator, engine, personal)
 
@@ -116,47 +116,17 @@ def _evaluator(design: Design, executor: ModuleExecutor) -> Callable[[], Evaluat
     return evaluator
 
 
-def _engine(design: Design, executor: ModuleExecutor, chunk: int) -> Engine:
-    given, local = design.options, _local_settings(design)
-    settings = EngineSettings(
-        cohort=design.schedule.largest_cohort,
-        width=design.schedule.width,
-        by_samples=given.aggregation == "samples",
-        tolerant=given.on_divergence == "continue",
-        server_lr=given.server_lr,
-        drop_last=given.drop_last and given.batch_size is not None and given.schedule is None,
-    )
-    trainers = Halving(_trainer(design, executor, local), chunk)
-    data = replace(design.data, test=None)
-    return Engine(trainers, data, design.layout, design.row, local, settings)
-
-
-def _local_settings(design: Design) -> LocalSettings:
-    given = design.options
-    return LocalSettings(
-        design.algorithm,
-        given.weight_decay,
-        given.clip_norm,
-        given.seed,
-        given.backend,
-        given.local_epochs,
-        design.client_decay,
-    )
-
-
-def _trainer(
-    design: Design, executor: ModuleExecutor, local: LocalSettings
-) -> Callable[[int], LocalTrainer]:
+def _trainer(design: Design, executor: ModuleExecutor) -> Callable[[int], LocalTrainer]:
     """K -> what trains K clients at once."""
-    given, layout, program = design.options, design.layout, design.program
+    given, program = design.options, design.program
     pipeline = InputPipeline(design.data, design.augment, given.seed, design.dtype, given.backend)
 
     def trainer(chunk: int) -> LocalTrainer:
         executor.forget()
         if program is None:
-            return LocalTrainer(local, layout, executor, pipeline, chunk)
+            return LocalTrainer(design, executor, pipeline, chunk)
         where = design.device, given.backend, given.precision
-        steps = ProgramExecutor(program, layout, chunk, design.schedule.width, *where)
-        return LocalTrainer(local, layout, steps, pipeline, chunk)
+        steps = ProgramExecutor(program, design.layout, chunk, design.schedule.width, *where)
+        return LocalTrainer(design, steps, pipeline, chunk)
 
     return trainer

@@ -10,7 +10,7 @@ every buffer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .algorithms import Algorithm
 from .algorithms.hooks import Clients
 from .batches import ChunkBatches, Minibatch
+from .design import Design
 from .executor import ClipBound, Executor, Fold, LocalStep
 from .fusion_rules import fusions_for, recorder_for
 from .input_pipeline import InputPipeline
-from .layout import FlatLayout
 from .live_buffers import ActiveRows, LiveBuffers
 from .local_gradient import LocalGradient
 from .programs.cuda_graph import RecordedInputs, Replay
@@ -32,44 +31,23 @@ from .random import DROPOUT, keys64
 from .read_only import class_names
 
 
-@dataclass(frozen=True)
-class LocalSettings:
-    """What the run fixes for every local step.
-
-    client_decay  factor on a client's rate for each local epoch it has done
-    """
-
-    algorithm: Algorithm
-    weight_decay: float
-    clip_norm: float | None
-    seed: int
-    backend: str
-    epochs: int = 1
-    client_decay: float = 1.0
-
-
 class LocalTrainer:
     """Owns the live buffers of a run and trains a chunk of clients at a time."""
 
     def __init__(
-        self,
-        settings: LocalSettings,
-        layout: FlatLayout,
-        executor: Executor,
-        pipeline: InputPipeline,
-        chunk: int,
+        self, design: Design, executor: Executor, pipeline: InputPipeline, chunk: int
     ) -> None:
-        self.settings, self.layout, self.executor = settings, layout, executor
-        self.algorithm, self.pipeline = settings.algorithm, pipeline
-        can, clip = executor.capabilities, settings.clip_norm
-        self.live = LiveBuffers(layout, self.algorithm, chunk, pipeline.device)
+        self.options, self.algorithm, self.layout = design.options, design.algorithm, design.layout
+        self.executor, self.pipeline = executor, pipeline
+        can, clip = executor.capabilities, design.options.clip_norm
+        self.live = LiveBuffers(self.layout, self.algorithm, chunk, pipeline.device)
         self.fusions = fusions_for(self.algorithm, clip, can)
         self.gradient = LocalGradient(self.algorithm, executor, self.live, self.fusions)
         folds = self.fusions.folds
         self.bound = ClipBound(clip, self.live.g) if folds and clip is not None else None
         self.watched, self.plain = self.algorithm.watched, self.algorithm.plain
         # Recorded steps have the round's rate, not one for each client.
-        steady = settings.client_decay == 1.0
+        steady = design.client_decay == 1.0
         recorder = recorder_for(self.algorithm, can) if steady else None
         self.replay = None if recorder is None else Replay(recorder, chunk)
 
@@ -133,7 +111,7 @@ class LocalTrainer:
         return total
 
     def _fold(self, lr: float | Tensor, base: Tensor) -> Fold:
-        return Fold(-lr, 1.0 - lr * self.settings.weight_decay, base, self.bound)
+        return Fold(-lr, 1.0 - lr * self.options.weight_decay, base, self.bound)
 
     def _starts(self, at: Clients) -> Tensor:
         """The models before the first step: their own where the algorithm gives them some."""
@@ -180,7 +158,7 @@ class LocalTrainer:
             )
 
     def _descend(self, at: Clients, lr: float | Tensor, rows: ActiveRows) -> None:
-        settings, local = self.settings, self.algorithm.local
+        options, local = self.options, self.algorithm.local
         direction = self.algorithm.direction(at)
         bare = direction.terms is at.g and direction.w_ref is None
         # Hooks of one's own may have changed the gradient since its squares were written.
@@ -192,13 +170,13 @@ class LocalTrainer:
             out=rows.w,
             w_ref=direction.w_ref,
             lam=direction.lam,
-            weight_decay=settings.weight_decay + direction.weight_decay,
-            clip_norm=settings.clip_norm,
+            weight_decay=options.weight_decay + direction.weight_decay,
+            clip_norm=options.clip_norm,
             squares=self.executor.squares(at.g) if norms else None,
             momentum=local.momentum,
             nesterov=local.nesterov,
             m=rows.m,
-            backend=settings.backend,
+            backend=options.backend,
         )
 
     def batch(self, s: int, active: int, batches: ChunkBatches) -> Minibatch:
@@ -216,6 +194,6 @@ class LocalTrainer:
         if not self.executor.random:
             return None
         purposes = DROPOUT + 256 * steps[:, None]
-        keys = keys64(self.settings.seed, round, clients, purposes, 1)[..., 0]
+        keys = keys64(self.options.seed, round, clients, purposes, 1)[..., 0]
         seeds = torch.from_numpy((keys >> np.uint64(1)).astype(np.int64))
         return seeds.to(self.pipeline.device)

@@ -19,13 +19,12 @@ from .algorithms._hook_checks import overrides
 from .algorithms._return_checks import reweighed
 from .algorithms.hooks import Cohort
 from .algorithms.servers import ServerRule
-from .client_loop import LocalSettings, LocalTrainer
+from .client_loop import LocalTrainer
 from .client_sampling import Round
 from .clients import ClientState
 from .cohort_pass import CohortPass, RunParts
-from .data import FederatedData
+from .design import Design
 from .hook_calls import HookCalls
-from .layout import FlatLayout
 from .memory import Halving
 from .round_batches import RoundBatches
 from .round_tally import CohortModels, Tally
@@ -54,57 +53,35 @@ class Outcome:
     after: Committed
 
 
-@dataclass(frozen=True)
-class EngineSettings:
-    """What a run fixes for its rounds.
+class Engine:
+    """Runs rounds of chunks, clients and weights; users and files are its caller's.
 
-    cohort    the largest cohort of the schedule
-    width     B, its widest batch
-    drop_last  whether batches narrower than B are left out, in fine-tuning too
-    tolerant  a diverged client counts as one that did not move; else its divergence leaves the
-              global model as it was
+    visible  the layout as algorithms see it
     """
 
-    cohort: int
-    width: int
-    by_samples: bool
-    tolerant: bool
-    server_lr: float
-    drop_last: bool = False
-
-
-class Engine:
-    """Runs rounds of chunks, clients and weights; users and files are its caller's."""
-
-    def __init__(
-        self,
-        trainers: Halving[LocalTrainer],
-        data: FederatedData,
-        layout: FlatLayout,
-        row: Tensor,
-        local: LocalSettings,
-        settings: EngineSettings,
-    ) -> None:
-        self.trainers, self.data, self.local, self.settings = trainers, data, local, settings
-        self.algorithm, self.backend = local.algorithm, local.backend
-        self.layout, self.about = layout, visible_layout(layout, row.device)
-        self.rule = self.algorithm.server.kernel(settings.server_lr)
+    def __init__(self, design: Design, trainers: Halving[LocalTrainer]) -> None:
+        self.trainers, self.data = trainers, replace(design.data, test=None)
+        self.options, self.client_decay = design.options, design.client_decay
+        self.algorithm, self.backend = design.algorithm, design.options.backend
+        row, schedule = design.row, design.schedule
+        self.layout, self.visible = design.layout, visible_layout(design.layout, row.device)
+        self.rule = self.algorithm.server.kernel(design.options.server_lr)
         server = self._new_server(row)
         self._servers = server, server.twin()
         self.committed = Committed(server, self._new_clients(row))
         sends = overrides(self.algorithm.server, "send", ServerRule)
         self.sent = torch.empty_like(row) if sends else None
-        self.mean = Mean(row, self.about, self.backend)
-        self.batches = RoundBatches(data, settings.width)
-        self.hooks = HookCalls(self.algorithm, self.about, row, local.client_decay)
-        self.models = CohortModels(row, settings.cohort, self.about.trained)
-        shared = self.about, self.batches, self.hooks, self.mean, self.models
-        self.run = RunParts(trainers, data, self.algorithm, *shared)
+        self.mean = Mean(row, self.visible, self.backend)
+        self.batches = RoundBatches(self.data, schedule.width)
+        self.hooks = HookCalls(self.algorithm, self.visible, row, self.client_decay)
+        self.models = CohortModels(row, schedule.largest_cohort, self.visible.trained)
+        shared = self.visible, self.batches, self.hooks, self.mean, self.models
+        self.run = RunParts(trainers, self.data, self.algorithm, *shared)
         trainers.use(lambda trainer, _: trainer)  # buffers that do not fit are found out now
 
     def _new_server(self, row: Tensor) -> ServerState:
-        algorithm, trained = self.algorithm, self.about.trained
-        values = algorithm.server_values(self.about)
+        algorithm, trained = self.algorithm, self.visible.trained
+        values = algorithm.server_values(self.visible)
         rows, scalars = algorithm.server_rows(), algorithm.server_scalars()
         server = ServerState(row, trained, self.rule, rows, scalars, values)
         begin = algorithm.server.start_moment()
@@ -113,11 +90,11 @@ class Engine:
         return server
 
     def _new_clients(self, row: Tensor) -> ClientState:
-        values = dict(self.algorithm.client_values(self.about))
-        if self.local.client_decay != 1.0:
+        values = dict(self.algorithm.client_values(self.visible))
+        if self.client_decay != 1.0:
             values["epochs"] = torch.zeros((), dtype=torch.float64)  # local epochs done
         rows, population = self.algorithm.client_rows(), self.data.num_clients
-        return ClientState(rows, values, population, row, self.about.trained)
+        return ClientState(rows, values, population, row, self.visible.trained)
 
     @property
     def foreign(self) -> bool:
@@ -154,7 +131,7 @@ class Engine:
         order = np.argsort(-plan.steps, kind="stable")
         cohort = self._cohort(t, plan.clients[order], plan.steps[order], lr)
         self.next.follow(self.state)
-        sent, trained = self._send(t, None), self.about.trained
+        sent, trained = self._send(t, None), self.visible.trained
         clients = self.clients.begin(torch.from_numpy(cohort.ids), sent[:trained])
         if rehearsal is not None:
             who = order, cohort, sent, self.state, clients
@@ -171,7 +148,9 @@ class Engine:
         tensors = self.next.tensors().values()  # [S], [trained], or a value of any shape
         finite = math.isfinite(norm) and all(is_finite(t.view(-1), self.backend) for t in tensors)
         after = self.committed
-        if finite and (self.settings.tolerant or not tally.diverged):
+        # A diverged client counts as one that did not move where the run goes on without it.
+        tolerant = self.options.on_divergence == "continue"
+        if finite and (tolerant or not tally.diverged):
             after = replace(after, server=self.next, clients=clients)
         diverged = tuple(tally.diverged)
         norms = norm, self.mean.norm_sum()
@@ -187,13 +166,13 @@ class Engine:
             ids=ids,
             sizes=sizes,
             steps=counts,
-            weights=self.algorithm.weights(sizes, self.settings.by_samples),
+            weights=self.algorithm.weights(sizes, self.options.aggregation == "samples"),
             lr_total=counts * lr,
-            epochs=self.local.epochs,
+            epochs=self.options.local_epochs,
             population=self.data.num_clients,
-            seed=self.local.seed,
+            seed=self.options.seed,
             backend=self.backend,
-            decay=self.local.client_decay,
+            decay=self.client_decay,
         )
         values = self.clients.values_of(torch.from_numpy(ids))
         return replace(cohort, lr_total=self.algorithm.lr_total(cohort, values))
@@ -202,7 +181,7 @@ class Engine:
         """The row that clients receive. [S]"""
         if self.sent is None:
             return self.state.row
-        out = self.sent.copy_(self.state.row)[: self.about.trained]
+        out = self.sent.copy_(self.state.row)[: self.visible.trained]
         self.algorithm.server.send(self.state, t, rehearsed, out, self.backend)
         return self.sent
 
@@ -232,11 +211,11 @@ class Engine:
 
     def _reweigh(self, cohort: Cohort, sent: Tensor) -> dict[str, Tensor]:
         """The mean anew, by weights that depend on all models; returns the rule's numbers."""
-        start, rule, clients = sent[: self.about.trained], self.algorithm.server, len(cohort)
+        start, rule, clients = sent[: self.visible.trained], self.algorithm.server, len(cohort)
         models = self.models.first(clients)
         if clients <= self.trainers.chunk:  # the live buffers hold them all
             models = self.trainer.live.active(clients).w
-        answer = rule.reweigh(models, start, cohort, self.about, self.backend)
-        weights, numbers = reweighed(rule, answer, cohort, self.about)
+        answer = rule.reweigh(models, start, cohort, self.visible, self.backend)
+        weights, numbers = reweighed(rule, answer, cohort, self.visible)
         self.mean.replace(models, weights, start)
         return dict(numbers)

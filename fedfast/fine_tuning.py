@@ -43,7 +43,7 @@ def _chunk(
     trainer: LocalTrainer, row: Tensor, batches: ChunkBatches, lr: float, span: tuple[int, int]
 ) -> Tensor:
     """Plain SGD steps of a chunk from `row` [S]; returns the tuned part [K, b - a]."""
-    settings, trained, (a, b) = trainer.settings, trainer.layout.trained, span
+    options, trained, (a, b) = trainer.options, trainer.layout.trained, span
     w, last = trainer.live.w[: len(batches.clients)], min(b, trained)
     w[:] = row
     if b > trained:
@@ -59,9 +59,9 @@ def _chunk(
             g[:, a:last],
             lr,
             out=part,
-            weight_decay=settings.weight_decay,
-            clip_norm=settings.clip_norm,
-            backend=settings.backend,
+            weight_decay=options.weight_decay,
+            clip_norm=options.clip_norm,
+            backend=options.backend,
         )
     bad = ~w[:, a:b].isfinite().all(dim=1)
     w[bad] = row

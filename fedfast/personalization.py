@@ -85,7 +85,7 @@ class Personal:
         self.test = None if self.tested.sum() == 0 else concatenate(data.test or [], None)
         self.span = (0, 0)
         if self.algorithm.fine_tune is not None:
-            a, b = self.algorithm.fine_tune.span(engine.about)
+            a, b = self.algorithm.fine_tune.span(engine.visible)
             whole = self.algorithm.fine_tune.layers == "all"
             self.span = (a, len(engine.state.row) if whole else b)
 
@@ -103,14 +103,16 @@ class Personal:
         t  keys batches and random numbers
         """
         assert self.algorithm.fine_tune is not None
+        given = self.engine.options
+        cuts = given.drop_last and given.batch_size is not None and given.schedule is None
         schedule = Schedule.draw(
             self.sizes,
             rounds=t + 1,
             participation=1.0,
             local_epochs=self.algorithm.fine_tune.epochs,
-            batch_size=self.engine.settings.width,
-            seed=self.engine.local.seed,
-            drop_last=self.engine.settings.drop_last,
+            batch_size=self.engine.batches.width,
+            seed=given.seed,
+            drop_last=cuts,
         )
         plan = schedule.round(t)
         slot = np.full(len(self.sizes), -1)

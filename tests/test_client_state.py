@@ -78,7 +78,7 @@ def test_who_sits_out_keeps_its_variate_and_its_dual():
     for algorithm, row, own in ((alg.SCAFFOLD(), "c_i", c), (alg.FedDyn(lam=0.3), "h_i", h)):
         sim = simulation(run, algorithm)
         path(sim)
-        spans = sim._engine.about.segments.spans
+        spans = sim._engine.visible.segments.spans
         for k in range(5):  # clients 1 and 2 sat out the last round
             ours = sim._engine.clients.row(row, k)
             ours = torch.cat([ours[start:stop] for start, stop in spans])

@@ -118,7 +118,7 @@ def test_6_two_opposite_updates_leave_nothing(reference):
     engine, d = sim._engine, torch.randn(1, 31, dtype=torch.float64)
     models, start = torch.cat([d, -d]), torch.zeros(31, dtype=torch.float64)
     cohort = engine._cohort(0, np.arange(2), np.ones(2), 0.1)
-    weights, _ = engine.algorithm.server.reweigh(models, start, cohort, engine.about, "native")
+    weights, _ = engine.algorithm.server.reweigh(models, start, cohort, engine.visible, "native")
     assert (weights @ models).abs().max() < 1e-15
 
 
