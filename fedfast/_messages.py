@@ -1,4 +1,4 @@
-"""One way to say that a name is not known."""
+"""Texts of error messages: values, paths, unknown names."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-LONGEST = (
-    10**40
-)  # integers beyond it are told by their bits: Python refuses to write very long ones
+# Longer integers are described by their bits: Python refuses to print very long ones.
+LONGEST = 10**40
 
 
-def shown(value: object) -> str:
-    """What came, as a message shows it: `repr`, but short, and never an error of its own.
+def format_value(value: object) -> str:
+    """`value` as error messages print it: a short `repr` that never raises.
 
-    >>> shown("mpl"), shown(1 << 9000)
+    >>> format_value("mpl"), format_value(1 << 9000)
     ("'mpl'", 'an integer of 9001 bits')
     """
     if isinstance(value, int) and abs(value) >= LONGEST:
@@ -37,9 +36,9 @@ def path_of(name: str, value: object) -> Path:
     """
     text = fspath(value) if isinstance(value, (str, PathLike)) else None
     if not isinstance(text, str):
-        raise TypeError(f"{name}: expected a path; got {shown(value)}")
+        raise TypeError(f"{name}: expected a path; got {format_value(value)}")
     if not text or "\0" in text:
-        raise ValueError(f"{name}: expected a path; got {shown(value)}")
+        raise ValueError(f"{name}: expected a path; got {format_value(value)}")
     return Path(text)
 
 
@@ -52,7 +51,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
     names = sorted(known)
     nearest = get_close_matches(name.lower(), names, n=1) if isinstance(name, str) else []
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return ValueError(f"{kind}: unknown name {shown(name)}; {hint}known: {', '.join(names)}")
+    return ValueError(f"{kind}: unknown name {format_value(name)}; {hint}known: {', '.join(names)}")
 
 
 def check_options(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ._messages import shown
+from ._messages import format_value
 from .random import Ints, check_seed
 from .rounds import Drawn, Explicit, Round
 
@@ -65,9 +65,9 @@ class Schedule:
         batch = None if batch_size is None else _positive("batch_size", batch_size)
         _share(participation)
         if not isinstance(sampling, str) or sampling not in SAMPLINGS:
-            raise ValueError(f"sampling: expected one of {SAMPLINGS}; got {shown(sampling)}")
+            raise ValueError(f"sampling: expected one of {SAMPLINGS}; got {format_value(sampling)}")
         if not isinstance(drop_last, (bool, np.bool_)):
-            raise TypeError(f"drop_last: expected True or False; got {shown(drop_last)}")
+            raise TypeError(f"drop_last: expected True or False; got {format_value(drop_last)}")
         eligible = _eligible(counts, batch if drop_last else None)
         return Schedule(
             Drawn(
@@ -129,9 +129,9 @@ class Schedule:
         _whole("t", t)
         _whole("exchange", exchange)
         if not 0 <= exchange < EXCHANGES:
-            raise ValueError(f"exchange: expected 0 or 1; got {shown(exchange)}")
+            raise ValueError(f"exchange: expected 0 or 1; got {format_value(exchange)}")
         if not 0 <= t < self.rounds:
-            raise ValueError(f"t: expected 0 <= t < {self.rounds}; got {shown(t)}")
+            raise ValueError(f"t: expected 0 <= t < {self.rounds}; got {format_value(t)}")
         return self._plan.round(t, exchange)
 
     def single(self) -> str:
@@ -145,29 +145,29 @@ class Schedule:
 
 def _whole(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer; got {shown(value)}")
+        raise TypeError(f"{name}: expected an integer; got {format_value(value)}")
 
 
 def _positive(name: str, value: int) -> int:
     _whole(name, value)
     if value < 1:
-        raise ValueError(f"{name}: expected at least 1; got {shown(value)}")
+        raise ValueError(f"{name}: expected at least 1; got {format_value(value)}")
     return int(value)
 
 
 def _bounded(name: str, value: int) -> None:
     if value > MOST:
-        raise ValueError(f"{name}: expected at most {MOST}; got {shown(value)}")
+        raise ValueError(f"{name}: expected at most {MOST}; got {format_value(value)}")
 
 
 def _share(participation: Any) -> None:
     if isinstance(participation, bool) or not isinstance(
         participation, (int, float, np.integer, np.floating)
     ):
-        raise TypeError(f"participation: expected a number; got {shown(participation)}")
+        raise TypeError(f"participation: expected a number; got {format_value(participation)}")
     if not 0 < participation <= 1 or not isfinite(participation):
         raise ValueError(
-            f"participation: expected 0 < participation <= 1; got {shown(participation)}"
+            f"participation: expected 0 < participation <= 1; got {format_value(participation)}"
         )
 
 
@@ -188,13 +188,13 @@ def _listed(name: str, values: Any) -> None:
     """A list, tuple or array: something with a length and an order."""
     array = isinstance(values, np.ndarray) and values.ndim > 0
     if not array and (isinstance(values, (str, bytes)) or not isinstance(values, Sequence)):
-        raise TypeError(f"{name}: expected a list; got {_shown(values)}")
+        raise TypeError(f"{name}: expected a list; got {_brief(values)}")
 
 
-def _shown(value: object) -> str:
+def _brief(value: object) -> str:
     """A short form of what came, however long it is."""
     length = f" of {len(value)}" if isinstance(value, Sized) and not _scalar(value) else ""
-    return f"{type(value).__name__}{length}" if length else shown(value)[:80]
+    return f"{type(value).__name__}{length}" if length else format_value(value)[:80]
 
 
 def _scalar(value: object) -> bool:
@@ -204,13 +204,13 @@ def _scalar(value: object) -> bool:
 def _integers(name: str, values: ArrayLike) -> Ints:
     """A non-empty list of integers >= 0 as int64 `[n]`."""
     if not isinstance(values, (Sequence, np.ndarray, torch.Tensor)) or isinstance(values, str):
-        raise TypeError(f"{name}: expected a list of integers; got {_shown(values)}")
+        raise TypeError(f"{name}: expected a list of integers; got {_brief(values)}")
     if isinstance(values, Sequence) and any(isinstance(v, (bool, np.bool_)) for v in values):
         raise TypeError(f"{name}: expected integers; got True or False among them")
     try:
         array: NDArray[np.int64] = np.asarray(values)
     except (ValueError, TypeError, OverflowError, RuntimeError) as error:
-        raise ValueError(f"{name}: expected a list of integers; got {_shown(values)}") from error
+        raise ValueError(f"{name}: expected a list of integers; got {_brief(values)}") from error
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name}: expected a non-empty list; got shape {list(array.shape)}")
     if array.dtype.kind not in "iu":

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from ._messages import path_of, shown
+from ._messages import format_value, path_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,13 +74,15 @@ class History:
     def column(self, name: str) -> list[Any]:
         """One field over all rounds."""
         if not isinstance(name, str) or name not in FIELDS:
-            raise ValueError(f"name: expected one of {', '.join(FIELDS)}, found {shown(name)}")
+            raise ValueError(
+                f"name: expected one of {', '.join(FIELDS)}, found {format_value(name)}"
+            )
         return [getattr(row, name) for row in self.rows]
 
     def scalar(self, name: str) -> list[float]:
         """One of the algorithm's own numbers over all rounds, nan where a row lacks it."""
         if not isinstance(name, str):
-            raise TypeError(f"name: expected a word; got {shown(name)}")
+            raise TypeError(f"name: expected a word; got {format_value(name)}")
         found = [dict(pair.split("=") for pair in row.scalars.split()) for row in self.rows]
         return [float(pairs.get(name, "nan")) for pairs in found]
 
@@ -133,7 +135,7 @@ class History:
         from .report.plots import curves
 
         if not isinstance(label, str):
-            raise TypeError(f"label: expected a word; got {shown(label)}")
+            raise TypeError(f"label: expected a word; got {format_value(label)}")
 
         return curves({label: self}, path)
 

@@ -18,7 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from ._messages import shown
+from ._messages import format_value
 from .kernels import Segments
 
 ALIGN_TENSOR = 32
@@ -89,22 +89,22 @@ class FlatLayout:
         same tensor; and for a moving buffer that is not finite at the start.
         """
         if not isinstance(module, nn.Module):
-            raise TypeError(f"module: expected an nn.Module; got {shown(module)}")
+            raise TypeError(f"module: expected an nn.Module; got {format_value(module)}")
         if isinstance(moving, str) or not isinstance(
             moving, list | tuple | set | frozenset | dict | None
         ):
-            raise TypeError(f"moving: expected names of buffers; got {shown(moving)}")
+            raise TypeError(f"moving: expected names of buffers; got {format_value(moving)}")
         named, aliases = _unique(module)
         for name in () if moving is None else moving:
             if not isinstance(name, str) or name not in named.keys() | aliases.keys():
-                raise ValueError(f"moving: expected names of buffers; got {shown(name)}")
+                raise ValueError(f"moving: expected names of buffers; got {format_value(name)}")
         inside = _inside(module, named, aliases, moving)
         _check(module, named, inside, whole=moving is None)
         floats = [t for t in inside.values() if t.is_floating_point()]
         dtype = _widest(floats) if dtype is None else dtype
         if not isinstance(dtype, torch.dtype) or dtype not in FLOATS:
             raise ValueError(
-                f"dtype: a row holds one of {[str(d) for d in FLOATS]}; got {shown(dtype)}"
+                f"dtype: a row holds one of {[str(d) for d in FLOATS]}; got {format_value(dtype)}"
             )
         learns = {name for name, p in module.named_parameters() if p.requires_grad}
         first, trained = _place({n: t for n, t in inside.items() if n in learns}, 0, True)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._messages import shown
+from ._messages import format_value
 from .metrics import CLASSES, ELEMENTWISE, SHARES, SIGNS, known
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -61,7 +61,7 @@ def check(value: Any) -> None:
             f"loss: {EXPECTED}; got the class {value.__name__}: give {value.__name__}()"
         )
     if not callable(value):
-        raise TypeError(f"loss: expected 'cross_entropy' or a callable; got {shown(value)}")
+        raise TypeError(f"loss: expected 'cross_entropy' or a callable; got {format_value(value)}")
     own = [n for n, p in value.named_parameters() if p.requires_grad] if _module(value) else []
     if own:
         raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._messages import shown
+from ._messages import format_value
 from .client_sampling import Schedule
 from .data import FederatedData, Samples
 from .data._concatenate import joined
@@ -123,9 +123,9 @@ class Personal:
         """The personal model of client `i`, in `state` where it is not what is committed. [S]"""
         state = self.engine.committed if state is None else state
         if isinstance(i, bool) or not isinstance(i, (int, np.integer)):
-            raise TypeError(f"i: expected a client's number; got {shown(i)}")
+            raise TypeError(f"i: expected a client's number; got {format_value(i)}")
         if not 0 <= i < len(self.sizes):
-            raise ValueError(f"i: expected 0 <= i < {len(self.sizes)}; got {shown(i)}")
+            raise ValueError(f"i: expected 0 <= i < {len(self.sizes)}; got {format_value(i)}")
         if state.tuned is not None:
             row, slot = state.server.row.clone(), int(state.tuned.slot[i])
             if slot >= 0:

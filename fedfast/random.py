@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ._messages import shown
+from ._messages import format_value
 
 Words = NDArray[np.uint64]
 Ints = NDArray[np.int64]
@@ -64,9 +64,9 @@ def philox4x32(counter: ArrayLike, key: tuple[int, int]) -> NDArray[np.uint32]:
 def check_seed(seed: int, name: str = "seed") -> int:
     """`seed` as an int in [0, 2^64); TypeError/ValueError otherwise."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer; got {shown(seed)}")
+        raise TypeError(f"{name}: expected an integer; got {format_value(seed)}")
     if not 0 <= seed < 1 << 64:
-        raise ValueError(f"{name}: expected 0 <= {name} < 2^64; got {shown(seed)}")
+        raise ValueError(f"{name}: expected 0 <= {name} < 2^64; got {format_value(seed)}")
     return int(seed)
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ._messages import shown
+from ._messages import format_value
 from .random import Ints, choose, permutations, toss
 
 EXCHANGE = 1 << 31  # from one exchange of a round to the next, in the key of its batches
@@ -42,7 +42,9 @@ class Round:
         try:
             at = np.asarray(positions)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"positions: expected integers [K]; got {shown(positions)}") from error
+            raise ValueError(
+                f"positions: expected integers [K]; got {format_value(positions)}"
+            ) from error
         if at.ndim != 1 or at.size == 0 or at.dtype.kind not in "iu":
             raise ValueError(
                 f"positions: expected integers [K], K > 0; got {at.dtype} {list(at.shape)}"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from . import checkpoint
 from . import memory as memories
 from . import validation as validation
-from ._messages import shown
+from ._messages import format_value
 from .algorithms import Algorithm
 from .checkpoint.identity import options
 from .client_loop import LocalSettings, LocalTrainer
@@ -343,7 +343,7 @@ class Simulation:
         """
         validation.boolean("progress", progress)
         if label is not None and not isinstance(label, str):
-            raise TypeError(f"label: expected a word; got {shown(label)}")
+            raise TypeError(f"label: expected a word; got {format_value(label)}")
         if not progress:
             for _ in self:
                 pass

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import losses
-from ._messages import shown, unknown
+from ._messages import format_value, unknown
 from .algorithms import Algorithm, by_name
 from .algorithms._hook_checks import foreign, overrides
 from .algorithms.base import check_combination
@@ -35,7 +35,7 @@ TRIED = 16  # samples a callable loss is tried on
 def integer(name: str, value: object) -> None:
     """An int, not a bool."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer; got {shown(value)}")
+        raise TypeError(f"{name}: expected an integer; got {format_value(value)}")
 
 
 # Counters of the random numbers have 32 bits, of which a second exchange of a round takes one, and
@@ -49,7 +49,7 @@ def positive_int(name: str, value: Any) -> None:
     """An int >= 1, and at most what the run can count to."""
     integer(name, value)
     if value < 1:
-        raise ValueError(f"{name}: expected at least 1; got {shown(value)}")
+        raise ValueError(f"{name}: expected at least 1; got {format_value(value)}")
     most = AT_MOST.get(name, COUNT)
     if value > most:
         raise ValueError(f"{name}: expected at most {most:,}; got {_brief(value)}")
@@ -65,22 +65,22 @@ def number(
 ) -> None:
     """A finite number, > `above` or >= `at_least`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}: expected a number; got {shown(value)}")
+        raise TypeError(f"{name}: expected a number; got {format_value(value)}")
     if isinstance(value, int) and value.bit_length() > 1023:
         raise ValueError(f"{name}: expected a number that a float can hold; got {_brief(value)}")
     if not math.isfinite(value):
-        raise ValueError(f"{name}: expected a finite number; got {shown(value)}")
+        raise ValueError(f"{name}: expected a finite number; got {format_value(value)}")
     if above is not None and value <= above:
-        raise ValueError(f"{name}: expected a number above {above:g}; got {shown(value)}")
+        raise ValueError(f"{name}: expected a number above {above:g}; got {format_value(value)}")
     if at_least is not None and value < at_least:
-        raise ValueError(f"{name}: expected a number >= {at_least:g}; got {shown(value)}")
+        raise ValueError(f"{name}: expected a number >= {at_least:g}; got {format_value(value)}")
 
 
 def fraction(name: str, value: Any) -> None:
     """A number in (0, 1]."""
     number(name, value)
     if not 0 < value <= 1:
-        raise ValueError(f"{name}: expected a share in (0, 1]; got {shown(value)}")
+        raise ValueError(f"{name}: expected a share in (0, 1]; got {format_value(value)}")
 
 
 def optional(check: Callable[..., None], name: str, value: Any, **bounds: float) -> None:
@@ -93,7 +93,9 @@ def memory(value: Any) -> None:
     """ "auto", or GiB > 0."""
     if not isinstance(value, str) or value != "auto":
         if isinstance(value, str):
-            raise ValueError(f"memory: expected 'auto' or a number of GiB; got {shown(value)}")
+            raise ValueError(
+                f"memory: expected 'auto' or a number of GiB; got {format_value(value)}"
+            )
         number("memory", value, above=0.0)
 
 
@@ -112,9 +114,11 @@ def device(value: str | torch.device) -> torch.device:
             raise TypeError
         found = torch.device(value)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda'; got {shown(value)}") from error
+        raise ValueError(
+            f"device: expected 'auto', 'cpu' or 'cuda'; got {format_value(value)}"
+        ) from error
     if found.type not in ("cpu", "cuda"):
-        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda'; got {shown(value)}")
+        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda'; got {format_value(value)}")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device: {value!r} asked for, but torch finds no CUDA device here")
     return found
@@ -124,7 +128,7 @@ def dtype(value: torch.dtype) -> torch.dtype:
     """float32 or float64."""
     if not isinstance(value, torch.dtype) or value not in (torch.float32, torch.float64):
         raise ValueError(
-            f"dtype: expected torch.float32 or torch.float64; got {shown(value)} "
+            f"dtype: expected torch.float32 or torch.float64; got {format_value(value)} "
             "(half precision loses the small steps that clients add up)"
         )
     return value
@@ -136,7 +140,7 @@ def algorithm(value: Algorithm | str) -> Algorithm:
         return by_name(value)
     if not isinstance(value, Algorithm):
         raise TypeError(
-            f"algorithm: expected a name or an object of fedfast.algorithms; got {shown(value)}"
+            f"algorithm: expected a name or an object of fedfast.algorithms; got {format_value(value)}"
         )
     check_combination(value)  # hooks may have been given to its classes since it was made
     return value
@@ -172,7 +176,7 @@ def callbacks(value: Any) -> tuple[Callable[..., object], ...]:
     """A sequence of callables."""
     if not isinstance(value, Iterable) or callable(value) or not _all_callable(value):
         raise TypeError(
-            f"callbacks: expected a sequence of callables f(sim, row); got {shown(value)}"
+            f"callbacks: expected a sequence of callables f(sim, row); got {format_value(value)}"
         )
     return tuple(value)
 
@@ -278,7 +282,7 @@ def metric(value: Any, found: Tried, data: FederatedData, y: Tensor) -> Metric:
 def boolean(name: str, value: object) -> None:
     """True or False."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False; got {shown(value)}")
+        raise TypeError(f"{name}: expected True or False; got {format_value(value)}")
 
 
 def whole_batches(sizes: np.ndarray, batch_size: int | None, empty: str) -> None:
@@ -400,7 +404,9 @@ def augment(value: Any, data: FederatedData) -> Augment | None:
         one_of("augment", value, tuple(AUGMENTS))
         value = AUGMENTS[value]
     if not isinstance(value, Augment):
-        raise TypeError(f"augment: expected a name or a fedfast.data.Augment; got {shown(value)}")
+        raise TypeError(
+            f"augment: expected a name or a fedfast.data.Augment; got {format_value(value)}"
+        )
     if data.x.dtype != torch.uint8 or data.x.ndim != 4:
         raise ValueError(
             "augment: expected images of bytes, uint8 [n, C, H, W]; got "

@@ -302,9 +302,9 @@ def _targets_of_algorithms() -> Iterator[Target]:
         yield _target(
             f"by_name {name}",
             partial(algorithms.by_name, name),
-            **_defaults(algorithms.PAGES[name]),
+            **_defaults(algorithms.ALGORITHMS[name]),
         )
-    pieces = (algorithms.OPTIMIZERS, algorithms.DRIFTS, algorithms.RULES)
+    pieces = (algorithms.OPTIMIZERS, algorithms.DRIFTS, algorithms.SERVER_RULES)
     for table in pieces:
         for name, piece in table.items():
             try:

@@ -59,7 +59,7 @@ BAD = {
 PIECES = ("local", "drift", "server", "modified", "fine_tune")
 EVERY = [
     (name, field.name, value, error)
-    for name, page in alg.PAGES.items()
+    for name, page in alg.ALGORITHMS.items()
     for field in fields(page)
     if field.init and field.name not in PIECES
     for value, error in BAD[field.name]

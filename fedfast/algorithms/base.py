@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .._messages import shown
+from .._messages import format_value
+from ..registry import class_registry
 from ._hook_checks import Hooked, base, check_hooks, named, overrides, returned
 from ._return_checks import kept_rows, number_rows, row_sums
 from .drift import Drift
@@ -17,6 +18,8 @@ from .finetune import FineTune
 from .hooks import Clients, Cohort, Direction, Layout, Piece, Rows, Server, Sum
 from .optimizers import SGD, Optimizer
 from .servers import Average, ServerRule
+
+ALGORITHMS = class_registry("algorithm", lambda: Algorithm)
 
 
 @base
@@ -201,11 +204,15 @@ def check_combination(algorithm: Algorithm) -> None:
     for name, kind in kinds:
         found = getattr(algorithm, name)
         if not isinstance(found, kind):
-            raise TypeError(f"{name}: expected a {kind.__name__}; got {shown(found)}")
+            raise TypeError(f"{name}: expected a {kind.__name__}; got {format_value(found)}")
     if not isinstance(algorithm.fine_tune, FineTune | None):
-        raise TypeError(f"fine_tune: expected a FineTune or None; got {shown(algorithm.fine_tune)}")
+        raise TypeError(
+            f"fine_tune: expected a FineTune or None; got {format_value(algorithm.fine_tune)}"
+        )
     if not isinstance(algorithm.keep_models, bool):
-        raise TypeError(f"keep_models: expected True or False; got {shown(algorithm.keep_models)}")
+        raise TypeError(
+            f"keep_models: expected True or False; got {format_value(algorithm.keep_models)}"
+        )
     for part in (*algorithm.pieces, algorithm.fine_tune, algorithm):
         if part is not None:
             check_hooks(part)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..kernels._args import TermsLike
+from ..registry import class_registry
 from ._hook_checks import base, overrides
 from .hooks import Clients, Direction, Piece, listed
 
@@ -17,6 +18,10 @@ from .hooks import Clients, Direction, Piece, listed
 CLIPS = ("linear", "whole")
 
 
+DRIFTS = class_registry("drift correction", lambda: Drift)
+
+
+@DRIFTS.register("none")
 @base
 @dataclass(frozen=True)
 class Drift(Piece):

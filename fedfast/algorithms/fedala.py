@@ -19,7 +19,6 @@ down, one up.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from ..random import SLICE, keys64
 from ._parameter_checks import check_count, check_number
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 from .hooks import Clients, Layout
 
 RECENT = 10  # losses whose deviation tells convergence
@@ -35,6 +34,7 @@ PASSES = 100  # a loss that noise (dropout) keeps from converging ends here
 PER_PASS = 1 << 13  # batches a pass may have before its random numbers repeat
 
 
+@ALGORITHMS.register("fedala")
 @dataclass(frozen=True)
 class FedALA(Algorithm):
     """Clients learn how much of the global model they take, tensor entry by tensor entry.
@@ -51,8 +51,6 @@ class FedALA(Algorithm):
     s: float = 80.0
     p: int = 2
     threshold: float = 0.1
-
-    name: ClassVar[str] = "fedala"
 
     def __post_init__(self) -> None:
         check_number("eta", self.eta)

@@ -13,12 +13,13 @@ can be given `fine_tune=FineTune(...)` instead.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 from .finetune import FineTune
 
 
+@ALGORITHMS.register("fedavg-ft")
 @dataclass(frozen=True)
 class FedAvgFT(Algorithm):
     """FedAvg whose clients fine-tune the final model; see `FineTune` for `epochs` and `layers`."""
@@ -26,8 +27,6 @@ class FedAvgFT(Algorithm):
     fine_tune: FineTune | None = field(init=False, default_factory=FineTune)
     epochs: int = 10
     layers: str = "last"
-
-    name: ClassVar[str] = "fedavg-ft"
 
     def __post_init__(self) -> None:
         tune: Any = FineTune(self.epochs, self.layers)

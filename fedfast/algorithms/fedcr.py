@@ -30,12 +30,13 @@ from torch import Tensor
 
 from ..random import NOISE, keys64
 from ._parameter_checks import check_count, check_number
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 from .hooks import Clients, Cohort, Layout, Rows, Server
 from .objective import Network, Objective
-from .optimizers import Optimizer
+from .optimizers import OPTIMIZERS, Optimizer
 
 
+@OPTIMIZERS.register("bottleneck-sgd")
 @dataclass(frozen=True)
 class BottleneckSGD(Optimizer):
     """SGD on the cross-entropy of sampled representations and their divergence from r(z | y)."""
@@ -45,7 +46,6 @@ class BottleneckSGD(Optimizer):
     alpha: float = 0.0
     beta2: float = 1.0
 
-    name: ClassVar[str] = "bottleneck-sgd"
     own_loss: ClassVar[str] = "the algorithm trains a stochastic encoder"
     by_class: ClassVar[bool] = True
 
@@ -138,6 +138,7 @@ def divergence(p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> Tensor:
     return 0.5 * (ratio + shift - 1.0 - ratio.log()).sum(dim=1)
 
 
+@ALGORITHMS.register("fedcr")
 @dataclass(frozen=True)
 class FedCR(Algorithm):
     """A common stochastic representation, personal heads.
@@ -153,8 +154,6 @@ class FedCR(Algorithm):
     L: int = 15
     alpha: float = 0.0
     beta2: float = 1.0
-
-    name: ClassVar[str] = "fedcr"
 
     def __post_init__(self) -> None:
         local = BottleneckSGD(beta=self.beta, L=self.L, alpha=self.alpha, beta2=self.beta2)

@@ -30,15 +30,16 @@ from torch import Tensor
 from ..kernels import norms, perturb, sensitivity, stats
 from ..random import SELECT, keys64
 from ._parameter_checks import check_count, check_flag, check_number, check_word
-from .base import Algorithm
-from .drift import Drift
+from .base import ALGORITHMS, Algorithm
+from .drift import DRIFTS, Drift
 from .fedcm import ClientMomentum
 from .hooks import Clients, Cohort, Layout, Rows, Sum
-from .optimizers import Optimizer
+from .optimizers import OPTIMIZERS, Optimizer
 
 UNSCORED = ("bn", "downsample", "shortcut", "norm", "bias")  # parts of names that score 0
 
 
+@OPTIMIZERS.register("fsa")
 @dataclass(frozen=True)
 class FSA(Optimizer):
     """SAM whose radius is larger on the tensors that changed most in the client's last round.
@@ -54,8 +55,6 @@ class FSA(Optimizer):
     clip_norm: float | None = None
     normalize: bool = False
     select: str = "top"
-
-    name: ClassVar[str] = "fsa"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,13 +129,12 @@ def _scored(layout: Layout) -> Tensor:
     return torch.tensor([not any(part in name for part in UNSCORED) for name in layout.names])
 
 
+@DRIFTS.register("official-momentum")
 @dataclass(frozen=True)
 class OfficialMomentum(ClientMomentum):
     """m over the run's initial learning rate, decayed once, whatever rates the clients had."""
 
     decay: float = 1.0
-
-    name: ClassVar[str] = "official-momentum"
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:
         """`m <- -decay sum_k p_k D_k / (K_k eta_0)`."""
@@ -144,6 +142,7 @@ class OfficialMomentum(ClientMomentum):
         return [Sum("m", cohort.weights * scale, keep=0.0)]
 
 
+@ALGORITHMS.register("fedfsa")
 @dataclass(frozen=True)
 class FedFSA(Algorithm):
     """MoFedSAM with a larger radius on each client's most sensitive tensors.
@@ -163,7 +162,6 @@ class FedFSA(Algorithm):
     select: str = "top"
     variant: str = "paper"
 
-    name: ClassVar[str] = "fedfsa"
     verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:

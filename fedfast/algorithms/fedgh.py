@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +24,15 @@ from torch import Tensor
 from .. import kernels
 from ..random import ORDER, keys64
 from ._parameter_checks import check_number, check_word
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 from .hooks import Cohort, Layout, Rows, Server
-from .servers import ServerRule
+from .servers import SERVER_RULES, ServerRule
 
 ROUNDING = 1e-12  # of the recursion, relative to |G_i| |G_j|: less than that is no conflict
 COUNTS = ("conflicts_before", "conflicts_after")
 
 
+@SERVER_RULES.register("harmonized")
 @dataclass(frozen=True)
 class Harmonized(ServerRule):
     """Conflicting updates are projected on each other's normal planes before the mean.
@@ -49,8 +50,6 @@ class Harmonized(ServerRule):
     reference: str = "pair"
     order: str = "ascending"
     momentum: float = 0.0
-
-    name: ClassVar[str] = "harmonized"
 
     def __post_init__(self) -> None:
         check_word("granularity", self.granularity, ("model", "tensor"))
@@ -150,6 +149,7 @@ def _averaged(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mixing, mixing @ gram @ mixing.swapaxes(-1, -2)
 
 
+@ALGORITHMS.register("fedgh")
 @dataclass(frozen=True)
 class FedGH(Algorithm):
     """FedAvg's clients, or any others, under harmonization; see `Harmonized`."""
@@ -159,8 +159,6 @@ class FedGH(Algorithm):
     reference: str = "pair"
     order: str = "ascending"
     momentum: float = 0.0
-
-    name: ClassVar[str] = "fedgh"
 
     def __post_init__(self) -> None:
         options = self.granularity, self.reference, self.order, self.momentum

@@ -29,14 +29,15 @@ from ..kernels import perturb, step
 from ..kernels._args import TermsLike
 from ..lr_schedules import Ramp, Schedulable, at_round
 from ._parameter_checks import check, check_count, check_number, check_schedule, check_word
-from .base import Algorithm
-from .drift import Drift
+from .base import ALGORITHMS, Algorithm
+from .drift import DRIFTS, Drift
 from .feddyn import Dual
 from .hooks import Clients, Cohort, Direction, Rows, Server, Sum, listed
 from .optimizers import SAM, Optimizer
-from .servers import ServerRule
+from .servers import SERVER_RULES, ServerRule
 
 
+@SERVER_RULES.register("server-sam")
 @dataclass(frozen=True)
 class ServerSAM(ServerRule):
     """Clients start at the model perturbed along the last pseudo-gradient."""
@@ -44,7 +45,6 @@ class ServerSAM(ServerRule):
     rho: Schedulable = 0.1
     eps: float = 1e-16
 
-    name: ClassVar[str] = "server-sam"
     server_rows: ClassVar[tuple[str, ...]] = ("update",)  # D = -D~
 
     def __post_init__(self) -> None:
@@ -73,11 +73,11 @@ class ServerSAM(ServerRule):
         perturb(row, [(update, -1.0)], rho, out=row, eps=self.eps, backend=backend)
 
 
+@SERVER_RULES.register("rehearsed-sam")
 @dataclass(frozen=True)
 class RehearsedSAM(ServerSAM):
     """The pseudo-gradient is measured in an exchange of its own."""
 
-    name: ClassVar[str] = "rehearsed-sam"
     server_rows: ClassVar[tuple[str, ...]] = ()
     rehearses: ClassVar[bool] = True
     extra: ClassVar[tuple[int, int]] = (1, 1)
@@ -94,11 +94,10 @@ class RehearsedSAM(ServerSAM):
             self._ascend(rehearsed.to(out.dtype), round, out, backend)
 
 
+@DRIFTS.register("epoch-dual")
 @dataclass(frozen=True)
 class EpochDual(Dual):
     """The dual as the authors' code has it: renewed after every local epoch, sigma by 1 / |S|."""
-
-    name: ClassVar[str] = "epoch-dual"
 
     def scratch_rows(self) -> Sequence[str]:
         """The model at the start of the local epoch."""
@@ -148,6 +147,7 @@ class OfficialRamp:
         return self.rho if late else self.rho_l + (self.rho - self.rho0) / self.rounds
 
 
+@ALGORITHMS.register("fedgloss")
 @dataclass(frozen=True)
 class FedGloSS(Algorithm):
     """Sharpness-aware server over ADMM clients; `local=SAM(rho_l)` for SAM clients.
@@ -165,7 +165,6 @@ class FedGloSS(Algorithm):
     T_s: int = 0
     variant: str = "paper"
 
-    name: ClassVar[str] = "fedgloss"
     verified: ClassVar[str] = "public run"
     rule: ClassVar[type[ServerSAM]] = ServerSAM
     variants: ClassVar[tuple[str, ...]] = ("paper", "official")
@@ -197,6 +196,7 @@ class FedGloSS(Algorithm):
         return replace(local, rho=Ramp(self.rho0, local.rho, self.T_s))
 
 
+@ALGORITHMS.register("naive-fedgloss")
 @dataclass(frozen=True)
 class NaiveFedGloSS(FedGloSS):
     """FedGloSS that measures the pseudo-gradient in an exchange of its own: twice the traffic.
@@ -205,7 +205,6 @@ class NaiveFedGloSS(FedGloSS):
     (an explicit schedule gives both exchanges the same), and changes no state.
     """
 
-    name: ClassVar[str] = "naive-fedgloss"
     verified: ClassVar[str] = "script"
     rule: ClassVar[type[ServerSAM]] = RehearsedSAM
     variants: ClassVar[tuple[str, ...]] = ("paper",)  # the authors published no code for it

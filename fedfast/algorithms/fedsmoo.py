@@ -24,13 +24,14 @@ from torch import Tensor
 from ..kernels import mix, perturb, step
 from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check_word
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 from .drift import Drift
 from .feddyn import Dual
 from .hooks import Clients, Cohort, Rows, Server, Sum
-from .optimizers import SAM, Optimizer
+from .optimizers import OPTIMIZERS, SAM, Optimizer
 
 
+@OPTIMIZERS.register("consensus-sam")
 @dataclass(frozen=True)
 class ConsensusSAM(SAM):
     """SAM whose perturbation is held to the others' by the dual mu_i and the global estimate s."""
@@ -38,7 +39,6 @@ class ConsensusSAM(SAM):
     eps: float = 1e-7
     variant: str = "paper"
 
-    name: ClassVar[str] = "consensus-sam"
     server_rows: ClassVar[tuple[str, ...]] = ("s",)
     extra: ClassVar[tuple[int, int]] = (1, 1)
 
@@ -84,6 +84,7 @@ class ConsensusSAM(SAM):
         perturb(origin, s, rho, out=s[None], eps=self.eps, backend=cohort.backend)
 
 
+@ALGORITHMS.register("fedsmoo")
 @dataclass(frozen=True)
 class FedSMOO(Algorithm):
     """FedDyn's duals for the model and for the perturbation. rho 0.1, lam 0.1 in the code."""
@@ -96,7 +97,6 @@ class FedSMOO(Algorithm):
     clip: str = "linear"
     variant: str = "paper"
 
-    name: ClassVar[str] = "fedsmoo"
     official: ClassVar[tuple[int, int] | None] = (4, 2)
 
     def __post_init__(self) -> None:

@@ -30,10 +30,10 @@ from ..kernels import Column, cosines, norms, perturb, stats
 from ..kernels._args import TermsLike
 from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check, check_flag, check_number, check_schedule, check_word
-from .base import Algorithm
-from .drift import Drift
+from .base import ALGORITHMS, Algorithm
+from .drift import DRIFTS, Drift
 from .hooks import Clients, Cohort, Direction, Rows, Server, Sum, listed
-from .optimizers import Optimizer
+from .optimizers import OPTIMIZERS, Optimizer
 from .scaffold import ControlVariate
 
 Terms = list[tuple[Tensor, float | Tensor]]
@@ -47,6 +47,7 @@ def _delta(at: Clients, scale: float | Tensor) -> Terms:
     return [(at.server["m"], scale), (at.server["c"], apart), (at.own["c_i"], -apart)]
 
 
+@OPTIMIZERS.register("guided-sam")
 @dataclass(frozen=True)
 class GuidedSAM(Optimizer):
     """The gradient on the way to the predicted global model: one per step."""
@@ -55,7 +56,6 @@ class GuidedSAM(Optimizer):
     eps: float = 1e-12
     variant: str = "paper"
 
-    name: ClassVar[str] = "guided-sam"
     looks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -79,6 +79,7 @@ class GuidedSAM(Optimizer):
         perturb(at.w, terms, rho, out=out, eps=self.eps, backend=at.backend)
 
 
+@DRIFTS.register("weighted-momentum")
 @dataclass(frozen=True)
 class WeightedMomentum(ControlVariate):
     """`alpha (g + c - c_k) + (1 - alpha) M` with alpha following the clients' agreement with M.
@@ -92,7 +93,6 @@ class WeightedMomentum(ControlVariate):
     lam: float = 0.01
     decay: float = 1.0
 
-    name: ClassVar[str] = "weighted-momentum"
     server_rows: ClassVar[tuple[str, ...]] = ("c", "m")
     extra: ClassVar[tuple[int, int]] = (1, 0)
 
@@ -133,6 +133,7 @@ class WeightedMomentum(ControlVariate):
         server.scalars["alpha"] = (1 - self.lam) * server.scalars["alpha"] + self.lam * found
 
 
+@ALGORITHMS.register("fedwmsam")
 @dataclass(frozen=True)
 class FedWMSAM(Algorithm):
     """`lam` is the paper's lambda; `lr_decay` is the run's, which only the official form uses."""
@@ -146,8 +147,6 @@ class FedWMSAM(Algorithm):
     lr_decay: float = 1.0
     steps: float | None = None
     variant: str = "paper"
-
-    name: ClassVar[str] = "fedwmsam"
 
     def __post_init__(self) -> None:
         check_number("lr_decay", self.lr_decay, 0.0, 1.0, above=True)

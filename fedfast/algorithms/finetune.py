@@ -6,11 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..registry import class_registry
 from ._hook_checks import Hooked, base
 from ._parameter_checks import check_count, check_word
 from .hooks import Layout
 
+FINE_TUNINGS = class_registry("fine-tuning", lambda: FineTune)
 
+
+@FINE_TUNINGS.register("fine-tune")
 @base
 @dataclass(frozen=True)
 class FineTune(Hooked):

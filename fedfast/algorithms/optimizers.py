@@ -14,10 +14,13 @@ from torch import Tensor
 from ..kernels import norms, perturb, stats
 from ..kernels._args import TermsLike
 from ..lr_schedules import Schedulable, at_round
+from ..registry import class_registry
 from ._hook_checks import base, depth, overrides
 from ._parameter_checks import check, check_flag, check_number, check_schedule
 from .hooks import Clients, Piece
 from .objective import Objective
+
+OPTIMIZERS = class_registry("local optimizer", lambda: Optimizer)
 
 
 @base
@@ -116,13 +119,13 @@ class Optimizer(Piece):
         return at.g
 
 
+@OPTIMIZERS.register("sgd")
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent: `v <- v - eta * d`, one gradient per step."""
 
-    name: ClassVar[str] = "sgd"
 
-
+@OPTIMIZERS.register("sam")
 @dataclass(frozen=True)
 class SAM(Optimizer):
     """Sharpness-aware minimisation: the gradient at `v + rho * g / (|g| + eps)`, same mini-batch.
@@ -136,8 +139,6 @@ class SAM(Optimizer):
     rho: Schedulable = 0.1
     eps: float = 1e-12
 
-    name: ClassVar[str] = "sam"
-
     def __post_init__(self) -> None:
         super().__post_init__()
         check_schedule("rho", self.rho)
@@ -150,6 +151,7 @@ class SAM(Optimizer):
         perturb(at.w, g, rho, out=out, eps=self.eps, backend=at.backend)
 
 
+@OPTIMIZERS.register("asam")
 @dataclass(frozen=True)
 class ASAM(SAM):
     """Adaptive SAM: `e = rho * t^2 g / (|t g| + eps)`, `t = |v| + eta` on weights, 1 on biases.
@@ -162,8 +164,6 @@ class ASAM(SAM):
     rho: Schedulable = 0.7
     eps: float = 1e-16
     eta: float = 0.2
-
-    name: ClassVar[str] = "asam"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -27,12 +27,13 @@ from ..kernels._args import TermsLike
 from ..lr_schedules import Schedulable
 from ._hook_checks import overrides
 from ._parameter_checks import check, check_flag, check_number, check_word
-from .base import Algorithm
-from .drift import Drift
+from .base import ALGORITHMS, Algorithm
+from .drift import DRIFTS, Drift
 from .hooks import Clients, Cohort, Direction, Rows, Sum, listed
 from .optimizers import SAM, Optimizer
 
 
+@DRIFTS.register("control-variate")
 @dataclass(frozen=True)
 class ControlVariate(Drift):
     """SCAFFOLD's correction `c - c_i`.
@@ -46,7 +47,6 @@ class ControlVariate(Drift):
     steps: float | None = None
     reset: bool = False
 
-    name: ClassVar[str] = "control-variate"
     server_rows: ClassVar[tuple[str, ...]] = ("c",)
 
     @property
@@ -110,6 +110,7 @@ class ControlVariate(Drift):
         return [Sum("c", each, fade=1.0 / population)]
 
 
+@ALGORITHMS.register("scaffold")
 @dataclass(frozen=True)
 class SCAFFOLD(Algorithm):
     """SGD under control variates; `modified` resets them every round (then it is FedAvg)."""
@@ -119,7 +120,6 @@ class SCAFFOLD(Algorithm):
     steps: float | None = None
     modified: bool = False
 
-    name: ClassVar[str] = "scaffold"
     verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
@@ -127,6 +127,7 @@ class SCAFFOLD(Algorithm):
         self.compose(drift=ControlVariate(self.option, self.steps, self.modified))
 
 
+@ALGORITHMS.register("fedgamma")
 @dataclass(frozen=True)
 class FedGAMMA(Algorithm):
     """SAM under control variates, which correct after the perturbation. rho 0.05 to 0.1."""
@@ -137,8 +138,6 @@ class FedGAMMA(Algorithm):
     eps: float = 1e-12
     option: str = "II"
     steps: float | None = None
-
-    name: ClassVar[str] = "fedgamma"
 
     def __post_init__(self) -> None:
         local = SAM(rho=self.rho, eps=self.eps)

@@ -8,8 +8,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from .. import kernels
+from ..registry import class_registry
 from ._hook_checks import base, overrides
 from .hooks import Cohort, Layout, Piece, Rows, Server
+
+SERVER_RULES = class_registry("server rule", lambda: ServerRule)
 
 
 @base
@@ -57,8 +60,7 @@ class ServerRule(Piece):
         raise TypeError(f"{self.name} weighs every client by itself")
 
 
+@SERVER_RULES.register("average")
 @dataclass(frozen=True)
 class Average(ServerRule):
     """`w <- w + eta_g D`."""
-
-    name: ClassVar[str] = "average"

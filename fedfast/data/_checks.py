@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._messages import shown
+from .._messages import format_value
 from ..random import check_seed
 from .samples import Samples, as_samples
 from .size_limits import check_table
@@ -22,7 +22,7 @@ def start(samples: Any, clients: int, seed: int) -> tuple[Samples, np.random.Gen
     integer("clients", clients)
     if not 1 <= clients <= len(bank):
         raise ValueError(
-            f"clients: expected 1 <= clients <= {len(bank)} samples; got {shown(clients)}"
+            f"clients: expected 1 <= clients <= {len(bank)} samples; got {format_value(clients)}"
         )
     check_table("samples.y", int(clients), int(bank.y.max()))
     return bank, np.random.Generator(np.random.Philox(check_seed(seed)))
@@ -31,21 +31,21 @@ def start(samples: Any, clients: int, seed: int) -> tuple[Samples, np.random.Gen
 def integer(name: str, value: Any) -> None:
     """TypeError unless it is an integer, not a bool."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected an integer; got {shown(value)}")
+        raise TypeError(f"{name}: expected an integer; got {format_value(value)}")
 
 
 def flag(name: str, value: Any) -> None:
     """TypeError unless it is True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected True or False; got {shown(value)}")
+        raise TypeError(f"{name}: expected True or False; got {format_value(value)}")
 
 
 def _number(name: str, value: Any) -> None:
     real = isinstance(value, int | float | np.integer | np.floating)
     if isinstance(value, bool) or not real:
-        raise TypeError(f"{name}: expected a number; got {shown(value)}")
+        raise TypeError(f"{name}: expected a number; got {format_value(value)}")
     if isinstance(value, int) and value.bit_length() > 62:
-        raise ValueError(f"{name}: expected a number below 2^62; got {shown(value)}")
+        raise ValueError(f"{name}: expected a number below 2^62; got {format_value(value)}")
 
 
 def labels_of(bank: Samples) -> np.ndarray:
@@ -61,14 +61,14 @@ def positive(name: str, value: float) -> None:
     """ValueError unless it is finite and above 0; TypeError unless it is a number."""
     _number(name, value)
     if not isfinite(value) or value <= 0:
-        raise ValueError(f"{name}: expected a finite number > 0; got {shown(value)}")
+        raise ValueError(f"{name}: expected a finite number > 0; got {format_value(value)}")
 
 
 def at_least_zero(name: str, value: float) -> None:
     """ValueError unless it is finite and not below 0; TypeError unless it is a number."""
     _number(name, value)
     if not isfinite(value) or value < 0:
-        raise ValueError(f"{name}: expected a finite number >= 0; got {shown(value)}")
+        raise ValueError(f"{name}: expected a finite number >= 0; got {format_value(value)}")
 
 
 def some_of(present: int, classes: int) -> None:
@@ -76,5 +76,5 @@ def some_of(present: int, classes: int) -> None:
     integer("classes_per_client", classes)
     if not 1 <= classes <= present:
         raise ValueError(
-            f"classes_per_client: expected 1 to {present} classes; got {shown(classes)}"
+            f"classes_per_client: expected 1 to {present} classes; got {format_value(classes)}"
         )

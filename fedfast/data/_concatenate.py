@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._messages import shown
+from .._messages import format_value
 from .samples import Samples
 from .tensors import plain
 from .transform import Normalize
@@ -73,7 +73,9 @@ def joined(parts: list[Samples], normalize: Normalize | None) -> Samples:
     if normalize is None:
         normalize = parts[0].normalize
     elif not isinstance(normalize, Normalize):
-        raise TypeError(f"normalize: expected a fedfast.data.Normalize; got {shown(normalize)}")
+        raise TypeError(
+            f"normalize: expected a fedfast.data.Normalize; got {format_value(normalize)}"
+        )
     else:
         normalize.check("client 0.x", first)
     for i, part in enumerate(parts):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._messages import shown
+from .._messages import format_value
 from ._assign import assign, class_counts, deal, draw_shares
 from ._checks import at_least_zero, flag, integer, labels_of, positive, start
 from ._fixed_sizes import client_sizes, deal_by_prior
@@ -38,7 +38,7 @@ def dirichlet(
     if min_size < 0 or min_size * clients > len(bank):
         raise ValueError(
             f"min_size: expected 0 <= min_size and at most {len(bank)} samples / {clients} clients;"
-            f" got {shown(min_size)}"
+            f" got {format_value(min_size)}"
         )
     shares = draw_shares(rng, class_counts(bank), clients, alpha, min_size)
     data = FederatedData.from_index(bank, deal(rng, bank, shares))

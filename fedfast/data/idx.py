@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .._messages import path_of, shown
+from .._messages import format_value, path_of
 from .dataset import check_md5
 from .size_limits import check_room, whole
 
@@ -32,11 +32,13 @@ def read_idx(path: str | Path, ndim: int, md5: str | None = None, kind: int = 0x
     """
     path = path_of("path", path)
     if isinstance(ndim, bool) or not isinstance(ndim, int) or not 1 <= ndim < 256:
-        raise ValueError(f"ndim: expected a number of dimensions, 1 to 255; got {shown(ndim)}")
+        raise ValueError(
+            f"ndim: expected a number of dimensions, 1 to 255; got {format_value(ndim)}"
+        )
     if not isinstance(kind, int) or kind not in _DTYPES:
-        raise ValueError(f"kind: expected one of {list(_DTYPES)}; got {shown(kind)}")
+        raise ValueError(f"kind: expected one of {list(_DTYPES)}; got {format_value(kind)}")
     if md5 is not None and not isinstance(md5, str):
-        raise TypeError(f"md5: expected a checksum in hexadecimal; got {shown(md5)}")
+        raise TypeError(f"md5: expected a checksum in hexadecimal; got {format_value(md5)}")
     packed = whole(path)
     raw = io.BytesIO(packed)
     if path.suffix == ".gz":

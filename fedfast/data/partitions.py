@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._messages import check_options, shown, unknown
+from .._messages import check_options, format_value, unknown
 from ..random import check_seed
 from ._checks import at_least_zero, integer, start
 from ._fixed_sizes import client_sizes
@@ -54,8 +54,8 @@ def natural(
     ids = ids[sizes >= min_size]
     if not 1 <= (ids.size if clients is None else clients) <= ids.size:
         raise ValueError(
-            f"clients: expected 1 to {ids.size}, the owners of at least min_size={shown(min_size)} "
-            f"samples; got {shown(clients)}"
+            f"clients: expected 1 to {ids.size}, the owners of at least min_size={format_value(min_size)} "
+            f"samples; got {format_value(clients)}"
         )
     if clients is not None:
         rng = np.random.Generator(np.random.Philox(check_seed(seed)))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .. import random
-from .._messages import shown, unknown
+from .._messages import format_value, unknown
 from .cifar import LAYOUTS, cifar
 from .dataset import Data
 from .images import folder, tiny_imagenet
@@ -43,7 +43,7 @@ def load(name: str, root: str | Path = "data") -> Data:
     if not isinstance(name, str) or name not in _READERS:
         raise unknown("data set", name, NAMES)
     if not isinstance(root, str | os.PathLike):
-        raise TypeError(f"root: expected a path; got {shown(root)}")
+        raise TypeError(f"root: expected a path; got {format_value(root)}")
     try:
         place = Path(os.fsdecode(root)).expanduser()
     except RuntimeError as error:  # ~name of nobody

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._messages import shown
+from .._messages import format_value
 
 
 def _finite(value: Any) -> bool:
@@ -33,13 +33,13 @@ class Normalize:
             given = getattr(self, name)
             if not isinstance(given, Sequence) or not given or not all(map(_finite, given)):
                 raise ValueError(
-                    f"{name}: expected finite numbers, one per channel; got {shown(given)}"
+                    f"{name}: expected finite numbers, one per channel; got {format_value(given)}"
                 )
             object.__setattr__(self, name, tuple(float(value) for value in given))
         if len(self.mean) != len(self.std):
             raise ValueError(f"std: expected {len(self.mean)} numbers as mean; got {len(self.std)}")
         if min(self.std) <= 0:
-            raise ValueError(f"std: expected numbers > 0; got {shown(self.std)}")
+            raise ValueError(f"std: expected numbers > 0; got {format_value(self.std)}")
 
     def tones(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """(scale, shift), each `[C]` or `[1]`, rounded once from float64."""
@@ -80,10 +80,10 @@ class Augment:
 
     def __post_init__(self) -> None:
         if isinstance(self.pad, bool) or not isinstance(self.pad, int) or not 0 <= self.pad < 1024:
-            raise ValueError(f"pad: expected pixels, 0 <= pad < 1024; got {shown(self.pad)}")
+            raise ValueError(f"pad: expected pixels, 0 <= pad < 1024; got {format_value(self.pad)}")
         if not _finite(self.crop_chance) or not 0 <= self.crop_chance <= 1:
             raise ValueError(
-                f"crop_chance: expected a chance in [0, 1]; got {shown(self.crop_chance)}"
+                f"crop_chance: expected a chance in [0, 1]; got {format_value(self.crop_chance)}"
             )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from .._messages import shown, unknown
+from .._messages import format_value, unknown
 
 Norm = Callable[[int], nn.Module]
 
@@ -20,9 +20,9 @@ def norm_of(norm: str, groups: int, widths: int) -> Norm:
     if not isinstance(norm, str) or norm not in ("batch", "group"):
         raise unknown("norm", norm, ("batch", "group"))
     if isinstance(groups, bool) or not isinstance(groups, int):
-        raise TypeError(f"groups: expected an integer; got {shown(groups)}")
+        raise TypeError(f"groups: expected an integer; got {format_value(groups)}")
     if groups < 1 or widths % groups:
-        raise ValueError(f"groups: expected a divisor of {widths}; got {shown(groups)}")
+        raise ValueError(f"groups: expected a divisor of {widths}; got {format_value(groups)}")
     if norm == "batch":
         return nn.BatchNorm2d
     return lambda channels: nn.GroupNorm(groups, channels)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .._messages import check_options, shown, unknown
+from .._messages import check_options, format_value, unknown
 from ..random import check_seed
 from ._sizes import check_weights, size
 from .conv import cnn, lenet
@@ -46,7 +46,9 @@ def build(
     if not isinstance(name, str) or name not in _MODELS:
         raise unknown("model", name, _MODELS)
     if not isinstance(input_shape, Sequence) or isinstance(input_shape, str):
-        raise TypeError(f"input_shape: expected a sequence of integers; got {shown(input_shape)}")
+        raise TypeError(
+            f"input_shape: expected a sequence of integers; got {format_value(input_shape)}"
+        )
     if not input_shape or not all(isinstance(side, int) and side >= 1 for side in input_shape):
         raise ValueError(f"input_shape: expected sizes >= 1; got {tuple(input_shape)}")
     shape = tuple(int(side) for side in input_shape)
@@ -54,7 +56,7 @@ def build(
     classes = size("classes", int(classes) if isinstance(classes, np.integer) else classes)
     check_weights("classes", classes, 1)
     if classes < 2:
-        raise ValueError(f"classes: expected at least 2; got {shown(classes)}")
+        raise ValueError(f"classes: expected at least 2; got {format_value(classes)}")
     check_seed(seed)
     if name != "stochastic":  # which asks the function of its body
         check_options(name, _MODELS[name], options, own=("input_shape", "classes"))

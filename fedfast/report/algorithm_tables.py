@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ..algorithms import PAGES, Algorithm, Layout
+from ..algorithms import ALGORITHMS, Algorithm, Layout
 from ..kernels import Segments
 
 HEADS = ("name", "page", "client keeps", "server keeps", "gradients", "down / up", "verified")
@@ -39,7 +39,7 @@ PLGU has no usable source beyond its abstract and is not here: `by_name("plgu")`
 
 def markdown() -> str:
     """The document."""
-    lines = [HEADS, ("---",) * len(HEADS), *(_cells(page()) for page in PAGES.values())]
+    lines = [HEADS, ("---",) * len(HEADS), *(_cells(page()) for page in ALGORITHMS.values())]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return "\n".join([ABOUT, table, "", *_pages(), OWN])
 
@@ -73,7 +73,7 @@ def _layout() -> Layout:
 
 def _pages() -> Iterator[str]:
     """Each page's own words, once per file."""
-    modules = dict.fromkeys(page.__module__ for page in PAGES.values())
+    modules = dict.fromkeys(page.__module__ for page in ALGORITHMS.values())
     for name in modules:
         text = inspect.getdoc(sys.modules[name]) or ""
         yield f"## {name.rsplit('.', 1)[1]}\n\n```text\n{text}\n```\n"
@@ -86,7 +86,7 @@ One page: the formula in the docstring, the pieces that differ from FedAvg's, no
 engine gathers and scatters the rows a piece names, sums what it asks for, and hands everything to
 the fused operations; a page never loops over parameters or clients. `examples/own_algorithm.py` is
 a whole one, run by the tests; `fedfast/algorithms/hooks.py` lists what a piece can be asked. Pass
-an object of the class to `Simulation`; to reach it by name from configs, add it to `PAGES` in
+an object of the class to `Simulation`; to reach it by name from configs, add it to `ALGORITHMS` in
 `fedfast/algorithms/__init__.py`.
 
 A hook counts however it was given: in a subclass or mixin, on the class later, on one object. Order
