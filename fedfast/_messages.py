@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
-from inspect import signature
+from inspect import Parameter, signature
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,13 @@ def check_options(
 ) -> None:
     """Raise `unknown` for the first of `options` that is no parameter of `function`.
 
-    own: parameters that the caller fills in itself and that are no options.
+    own: parameters that the caller fills in itself and that are no options. A function with
+    `**options` checks them itself.
     """
-    known = [name for name in signature(function).parameters if name not in own]
+    parameters = signature(function).parameters
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    known = [name for name in parameters if name not in own]
     for option in options:
         if option not in known:
             raise unknown(f"{kind} option", option, known)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
+from inspect import Parameter, signature
 from types import ModuleType
 from typing import Generic, TypeVar
 
@@ -116,6 +117,13 @@ def class_registry(kind: str, base: Callable[[], type[S]]) -> Registry[type[S]]:
         return isinstance(thing, type) and issubclass(thing, base())
 
     return Registry(kind, f"a subclass of fedfast's class for a {kind}", accepts)
+
+
+def accepted(function: Callable[..., object], offered: Mapping[str, S]) -> dict[str, S]:
+    """Those of the offered arguments that a function or class takes by name."""
+    parameters = signature(function).parameters
+    every = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
+    return {name: value for name, value in offered.items() if every or name in parameters}
 
 
 def _home(thing: object) -> tuple[str, str]:

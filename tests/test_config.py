@@ -122,11 +122,11 @@ def test_every_partition_can_be_written_and_asks_for_what_its_maker_takes(base):
     import inspect
 
     from fedfast.config.schema import PARTITIONS
-    from fedfast.data import partitions
+    from fedfast.data import PARTITIONS as partitions
 
-    assert PARTITIONS.keys() == partitions._PARTITIONS.keys()
+    assert PARTITIONS.keys() == partitions.keys()
     for name, section in PARTITIONS.items():
-        maker = inspect.signature(partitions._PARTITIONS[name]).parameters
+        maker = inspect.signature(partitions[name]).parameters
         assert section.model_fields.keys() - {"name"} == maker.keys() - {"samples", "test"}
 
 

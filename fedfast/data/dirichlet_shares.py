@@ -12,9 +12,11 @@ from ._assign import assign, class_counts, deal, draw_shares
 from ._checks import at_least_zero, flag, integer, labels_of, positive, start
 from ._fixed_sizes import client_sizes, deal_by_prior
 from .federated import FederatedData
+from .registries import PARTITIONS
 from .samples import Samples, as_samples
 
 
+@PARTITIONS.register("dirichlet")
 def dirichlet(
     samples: Any,
     clients: int,
@@ -56,6 +58,7 @@ def _split(rng: np.random.Generator, test: Any, shares: np.ndarray) -> list[Samp
     return [bank.take(rows) for rows in deal(rng, bank, shares)]
 
 
+@PARTITIONS.register("dirichlet-equal")
 def dirichlet_equal(
     samples: Any,
     clients: int,
@@ -90,6 +93,7 @@ def dirichlet_equal(
     return FederatedData.from_index(bank, rows)
 
 
+@PARTITIONS.register("hsu")
 def hsu(samples: Any, clients: int, alpha: float, seed: int = 0) -> FederatedData:
     """Equal amounts; each client's class prior ~ Dirichlet(alpha p), p the classes' shares in all.
 

@@ -10,8 +10,10 @@ from ._assign import assign, class_counts, deal
 from ._checks import flag, labels_of, some_of, start
 from ._fixed_sizes import client_sizes, deal_by_prior
 from .federated import FederatedData
+from .registries import PARTITIONS
 
 
+@PARTITIONS.register("shards")
 def shards(samples: Any, clients: int, classes_per_client: int, seed: int = 0) -> FederatedData:
     """Pathological: every client has samples of exactly `classes_per_client` classes.
 
@@ -39,6 +41,7 @@ def shards(samples: Any, clients: int, classes_per_client: int, seed: int = 0) -
     return FederatedData.from_index(bank, deal(rng, bank, shares))
 
 
+@PARTITIONS.register("pathological")
 def pathological(
     samples: Any, clients: int, classes_per_client: int, seed: int = 0, refill: bool = False
 ) -> FederatedData:

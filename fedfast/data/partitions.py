@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from .._messages import check_options, format_value, unknown
+from .._messages import check_options, format_value
 from ..random import check_seed
 from ._checks import at_least_zero, integer, start
 from ._fixed_sizes import client_sizes
-from .dirichlet_shares import dirichlet, dirichlet_equal, hsu
 from .federated import FederatedData
-from .few_classes import pathological, shards
+from .registries import PARTITIONS
 from .samples import Samples, as_samples
 
 
+@PARTITIONS.register("iid")
 def iid(samples: Any, clients: int, seed: int = 0, sigma: float = 0.0) -> FederatedData:
     """Shuffled and cut into `clients` parts whose sizes differ by at most one.
 
@@ -32,6 +31,7 @@ def iid(samples: Any, clients: int, seed: int = 0, sigma: float = 0.0) -> Federa
     return FederatedData.from_index(bank, np.split(order, np.cumsum(sizes)[:-1]))
 
 
+@PARTITIONS.register("natural")
 def natural(
     samples: Any,
     clients: int | None = None,
@@ -54,8 +54,8 @@ def natural(
     ids = ids[sizes >= min_size]
     if not 1 <= (ids.size if clients is None else clients) <= ids.size:
         raise ValueError(
-            f"clients: expected 1 to {ids.size}, the owners of at least min_size={format_value(min_size)} "
-            f"samples; got {format_value(clients)}"
+            f"clients: expected 1 to {ids.size}, the owners of at least "
+            f"min_size={format_value(min_size)} samples; got {format_value(clients)}"
         )
     if clients is not None:
         rng = np.random.Generator(np.random.Philox(check_seed(seed)))
@@ -82,20 +82,11 @@ def _by_owner(owner: np.ndarray, ids: np.ndarray) -> list[np.ndarray]:
     return [order[a:b] for a, b in zip(first, last, strict=True)]
 
 
-_PARTITIONS: dict[str, Callable[..., FederatedData]] = {
-    "dirichlet": dirichlet,
-    "dirichlet-equal": dirichlet_equal,
-    "hsu": hsu,
-    "iid": iid,
-    "natural": natural,
-    "pathological": pathological,
-    "shards": shards,
-}
-
-
 def partition(name: str, samples: Any, **options: Any) -> FederatedData:
-    """The partition called `name` with its options."""
-    if not isinstance(name, str) or name not in _PARTITIONS:
-        raise unknown("partition", name, _PARTITIONS)
-    check_options(name, _PARTITIONS[name], options, own=("samples",))
-    return _PARTITIONS[name](samples, **options)
+    """The partition called `name`, or "package.module:function", with its options."""
+    make = PARTITIONS.find(name)
+    check_options(name, make, options, own=("samples",))
+    made = make(samples, **options)
+    if not isinstance(made, FederatedData):
+        raise TypeError(f"partition {name}: expected FederatedData; got {format_value(made)}")
+    return made

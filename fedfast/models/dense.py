@@ -9,8 +9,10 @@ from math import prod
 from torch import nn
 
 from ._sizes import check_weights, sizes
+from .registry import MODELS
 
 
+@MODELS.register("mlp")
 def mlp(input_shape: Sequence[int], classes: int, hidden: Sequence[int] = (200,)) -> nn.Sequential:
     """Multilayer perceptron with ReLU: inputs `[B, *input_shape]` -> logits `[B, classes]`.
 
@@ -21,6 +23,7 @@ def mlp(input_shape: Sequence[int], classes: int, hidden: Sequence[int] = (200,)
     return nn.Sequential(layers)
 
 
+@MODELS.register("mclr")
 def mclr(input_shape: Sequence[int], classes: int) -> nn.Sequential:
     """Multinomial logistic regression (FedProx): inputs `[B, *input_shape]` -> `[B, classes]`."""
     return mlp(input_shape, classes, hidden=())

@@ -11,6 +11,7 @@ from .._messages import check_options, unknown
 from ._sizes import size
 from .conv import cnn, lenet
 from .dense import mlp
+from .registry import MODELS
 from .resnet import resnet18_gn
 
 BODIES: dict[str, Callable[..., nn.Module]] = {
@@ -38,6 +39,7 @@ class Stochastic(nn.Module):
         return self.head(self.encoder(x)[:, : self.head.in_features])
 
 
+@MODELS.register("stochastic")
 def stochastic(
     input_shape: Sequence[int], classes: int, body: str = "mlp", dimZ: int = 256, **options: Any
 ) -> Stochastic:
