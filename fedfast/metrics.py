@@ -22,8 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-METRICS = ("auto", "multiclass", "binary", "multilabel", "none")
+from .registry import Registry
+
 Metric = Callable[[Tensor, Tensor], Tensor]
+METRICS = Registry[Metric](
+    "metric", "a function (outputs, targets) -> [n] how right each sample is", callable
+)
 
 CLASSES: tuple[Any, ...] = (
     nn.CrossEntropyLoss,
@@ -107,6 +111,8 @@ class Custom:
 
 
 MULTICLASS = Correct("multiclass")
+for _name in ("auto", "multiclass", "binary", "multilabel", "none"):
+    METRICS.register(_name)(Correct(_name))
 
 
 def no_accuracy(logits: Tensor, y: Tensor) -> Tensor:
@@ -115,13 +121,15 @@ def no_accuracy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def metric_for(metric: str | Metric, loss: Any, logits: Tensor, y: Tensor) -> Metric:
-    """What tells right from wrong, of outputs like `logits` [k, ...] and all targets y [n, ...].
+    """The metric, given outputs like `logits` [k, ...] and all targets y [n, ...].
 
+    metric  one of `METRICS`, "package.module:function", or a callable
     Raises ValueError naming `metric` where outputs and targets have no such accuracy.
     """
-    if callable(metric):
-        return Custom(metric)
-    kind = _kind(loss, logits, y) if metric == "auto" else metric
+    found = metric if callable(metric) else METRICS.find(metric)
+    if not isinstance(found, Correct):
+        return Custom(found)
+    kind = _kind(loss, logits, y) if found.kind == "auto" else found.kind
     if kind == "none":
         return no_accuracy
     if kind not in _fitting(logits, y):

@@ -19,13 +19,14 @@ from ._messages import format_value, unknown
 from .algorithms import Algorithm, by_name
 from .algorithms._hook_checks import foreign, overrides
 from .algorithms.base import check_combination
+from .callbacks import callback
 from .client_sampling import Schedule
 from .constants import cast
 from .copies import copy_of, refuse_hooks
 from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
 from .data.size_limits import check_room
 from .losses import Tried
-from .metrics import METRICS, Metric, metric_for
+from .metrics import Metric, metric_for
 from .module_executor import Loss, Traits, probe, refused, single_sample_trouble
 from .random_state import kept_random_state
 
@@ -140,7 +141,8 @@ def algorithm(value: Algorithm | str) -> Algorithm:
         return by_name(value)
     if not isinstance(value, Algorithm):
         raise TypeError(
-            f"algorithm: expected a name or an object of fedfast.algorithms; got {format_value(value)}"
+            "algorithm: expected a name or an object of fedfast.algorithms; "
+            f"got {format_value(value)}"
         )
     check_combination(value)  # hooks may have been given to its classes since it was made
     return value
@@ -167,18 +169,20 @@ def client_decay(value: Algorithm, per: str, decay: float) -> float:
 
 def _all_callable(values: Iterable[Any]) -> bool:
     try:
-        return all(map(callable, values))
+        return all(callable(value) or isinstance(value, str) for value in values)
     except TypeError:  # a 0-d array says that it is iterable
         return False
 
 
 def callbacks(value: Any) -> tuple[Callable[..., object], ...]:
-    """A sequence of callables."""
-    if not isinstance(value, Iterable) or callable(value) or not _all_callable(value):
+    """A sequence of callables, or of their names."""
+    single = isinstance(value, str) or callable(value)
+    if single or not isinstance(value, Iterable) or not _all_callable(value):
         raise TypeError(
-            f"callbacks: expected a sequence of callables f(sim, row); got {format_value(value)}"
+            "callbacks: expected a sequence of callables f(sim, row) or of their names; got "
+            f"{format_value(value)}"
         )
-    return tuple(value)
+    return tuple(map(callback, value))
 
 
 def learning_rate(lr: Any, decay: float) -> Callable[[int], float]:
@@ -270,8 +274,6 @@ def by_class(algorithm: Algorithm, outputs: Tensor, y: Tensor) -> None:
 
 def metric(value: Any, found: Tried, data: FederatedData, y: Tensor) -> Metric:
     """What tells right predictions from wrong ones; see `fedfast.metrics`."""
-    if not callable(value):
-        one_of("metric", value, METRICS)
     with torch.no_grad(), torch.random.fork_rng():
         made = metric_for(value, found.loss, found.outputs, data.y)
         if len(found.outputs) == len(y):
