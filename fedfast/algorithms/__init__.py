@@ -15,9 +15,6 @@ from ..lr_schedules import Exponential as Exponential
 from ..lr_schedules import Ramp as Ramp
 from .base import ALGORITHMS as ALGORITHMS
 from .base import Algorithm as Algorithm
-from .by_name import by_name as by_name
-from .by_name import names as names
-from .by_name import schedule as schedule
 from .centralized import Centralized as Centralized
 from .drift import DRIFTS as DRIFTS
 from .drift import Drift as Drift
@@ -81,6 +78,10 @@ from .hooks import Layout as Layout
 from .hooks import Piece as Piece
 from .hooks import Server as Server
 from .hooks import Sum as Sum
+from .lookup import by_name as by_name
+from .lookup import name_of as name_of
+from .lookup import names as names
+from .lookup import schedule as schedule
 from .optimizers import ASAM as ASAM
 from .optimizers import OPTIMIZERS as OPTIMIZERS
 from .optimizers import SAM as SAM

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..config import RunConfig
-    from ..config.schema import DataSection
+    from ..config.sections import DataSection
     from ..data import Data
     from ..simulation import Simulation
 
@@ -36,7 +36,9 @@ def prepare(config: RunConfig) -> Setting:
     from .. import data, models
 
     with _section("data"):
-        found = _protocol(data.load(config.data.name, config.data.root), config.data)
+        found = _protocol(
+            data.load(config.data.name, config.data.root, **config.data.options()), config.data
+        )
     with _section("partition"):
         clients = data.partition(config.partition.name, found.train, **config.partition_options())
         if config.local_test is not None:

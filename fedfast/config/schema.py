@@ -6,17 +6,16 @@ The descriptions are the help texts of `fedfast run CONFIG --help`, so they spea
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from . import component_options
 from .paper import PaperSection, Section, Seed
+from .sections import AlgorithmSection, Count, DataField, ModelField, PartitionField
 
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<label>.pt) and a flag
 
-Count = Annotated[int, Field(ge=1, lt=1 << 31)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _budget(value: Any) -> Any:
@@ -48,130 +47,12 @@ def _rate(value: Any) -> Any:
 Rate = Annotated[float | dict[str, Any], BeforeValidator(_rate)]
 
 
-class OpenSection(Section):
-    """A section whose further keys belong to the named model or algorithm, which checks them."""
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-
-    def options(self) -> dict[str, Any]:
-        """The further keys, as keyword arguments."""
-        return dict(self.model_extra or {})
-
-
-class DataSection(Section):
-    """Which data set."""
-
-    name: str = Field(description="data set: digits needs no files, the others are read from root")
-    root: str = Field("data", description="folder that holds the data sets")
-    pool: bool = Field(
-        False, description="deal train and test together; clients test by local_test alone"
-    )
-    holdout: Count | None = Field(
-        None, description="last training samples that are the test set in place of the given one"
-    )
-
-
-class Dirichlet(Section):
-    """Label skew: every client draws its own class proportions."""
-
-    name: Literal["dirichlet"] = Field(description="how samples are dealt to clients")
-    clients: Count = Field(description="number of clients in the population")
-    alpha: Positive = Field(description="concentration: small = few classes per client")
-    min_size: int = Field(1, ge=0, description="samples every client has at least")
-    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
-
-
-class DirichletEqual(Section):
-    """Label skew with equal amounts: every client draws from a class prior of its own."""
-
-    name: Literal["dirichlet-equal"] = Field(description="how samples are dealt to clients")
-    clients: Count = Field(description="number of clients in the population")
-    alpha: Positive = Field(description="concentration: small = few classes per client")
-    sigma: NotNegative = Field(0.0, description="spread of log-normal sizes; 0 = equal ones")
-    refill: bool = Field(False, description="deal an exhausted class again, as FL-Simulator does")
-    starve: bool = Field(False, description="deal class 0 last, as FedFSA's code does")
-    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
-
-
-class Hsu(Section):
-    """Label skew with equal amounts, as FedSAM and FedGloSS deal; alpha 0: one class each."""
-
-    name: Literal["hsu"] = Field(description="how samples are dealt to clients")
-    clients: Count = Field(description="number of clients in the population")
-    alpha: NotNegative = Field(description="concentration; 0 = exactly one class per client")
-    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
-
-
-class Natural(Section):
-    """Every owner of samples is a client, where the data set names owners."""
-
-    name: Literal["natural"] = Field(description="how samples are dealt to clients")
-    clients: Count | None = Field(None, description="so many of the owners; null = all")
-    min_size: int = Field(1, ge=1, description="samples an owner has at least to be a client")
-    seed: Seed | None = Field(None, description="seed of the choice; null = the run's seed")
-
-
-class IID(Section):
-    """Every client draws from the same distribution."""
-
-    name: Literal["iid"] = Field(description="how samples are dealt to clients")
-    clients: Count = Field(description="number of clients in the population")
-    sigma: NotNegative = Field(0.0, description="spread of log-normal sizes; 0 = equal ones")
-    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
-
-
-class Pathological(Section):
-    """Every client draws from a few classes of its own, chosen for each client alone."""
-
-    name: Literal["pathological"] = Field(description="how samples are dealt to clients")
-    clients: Count = Field(description="number of clients in the population")
-    classes_per_client: Count = Field(description="number of classes each client draws from")
-    refill: bool = Field(False, description="deal an exhausted class again, as FL-Simulator does")
-    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
-
-
-class Shards(Section):
-    """Every client holds a fixed number of classes."""
-
-    name: Literal["shards"] = Field(description="how samples are dealt to clients")
-    clients: Count = Field(description="number of clients in the population")
-    classes_per_client: Count = Field(description="number of classes each client holds")
-    seed: Seed | None = Field(None, description="seed of the partition; null = the run's seed")
-
-
-PARTITIONS: dict[str, type[Section]] = {
-    "dirichlet": Dirichlet,
-    "dirichlet-equal": DirichletEqual,
-    "hsu": Hsu,
-    "iid": IID,
-    "natural": Natural,
-    "pathological": Pathological,
-    "shards": Shards,
-}
-Partition = Annotated[
-    Dirichlet | DirichletEqual | Hsu | IID | Natural | Pathological | Shards,
-    Field(discriminator="name"),
-]
-
-
-class ModelSection(OpenSection):
-    """Which architecture; its own options stand beside the name."""
-
-    name: str = Field(description="architecture, as known to fedfast.models")
-
-
-class AlgorithmSection(OpenSection):
-    """One algorithm; its own parameters stand beside the name."""
-
-    name: str = Field(description="algorithm, as known to fedfast.algorithms")
-
-
 class RunConfig(Section):
     """One run: the same data, initial weights, cohorts and batches under each algorithm."""
 
-    data: DataSection = Field(description="which data set")
-    partition: Partition = Field(description="how the training samples are dealt to clients")
-    model: ModelSection = Field(description="which architecture")
+    data: DataField = Field(description="which data set")
+    partition: PartitionField = Field(description="how the training samples are dealt to clients")
+    model: ModelField = Field(description="which architecture")
     algorithms: dict[Annotated[str, Field(pattern=LABEL)], AlgorithmSection] = Field(
         min_length=1, description="label -> parameters; `name` inside where the label differs"
     )
@@ -206,6 +87,12 @@ class RunConfig(Section):
     )
     sampling: Literal["exact", "bernoulli"] = Field(
         "exact", description="cohorts of exactly that share, or each client with that probability"
+    )
+    metric: str = Field(
+        "auto", description="what accuracies count: auto, multiclass, binary, multilabel, none"
+    )
+    callbacks: list[str] = Field(
+        [], description="called as f(sim, row) after each round: package.module:Name of each"
     )
     drop_last: bool = Field(
         False, description="leave out the last batch of an epoch where it is not whole"
@@ -265,5 +152,6 @@ class RunConfig(Section):
 
     def partition_options(self) -> dict[str, Any]:
         """Keyword arguments for `fedfast.data.partition`, the seed filled in."""
-        options = self.partition.model_dump(exclude={"name"})
-        return options | {"seed": self.seed if options["seed"] is None else options["seed"]}
+        options = self.partition.options()
+        drawn = "seed" in options and options["seed"] is None
+        return options | ({"seed": self.seed} if drawn else {})
