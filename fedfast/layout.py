@@ -11,7 +11,7 @@ Frozen parameters and buffers that never change are constants: they stay with th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,32 +20,10 @@ from torch import Tensor, nn
 
 from ._messages import format_value
 from .kernels import Segments
+from .layout_checks import FLOATS, check_tensors
+from .layout_slots import Slot, head_span, inside_row, place_slots, unique, widest
 
-ALIGN_TENSOR = 32
-ALIGN_ROW = 64
 ROUNDING = 1e-6  # of a mean of counters, far below 1 / samples of any client's share
-FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Where one tensor lies, `row[offset : stop]`, and its own shape and dtype."""
-
-    name: str
-    shape: torch.Size
-    dtype: torch.dtype
-    offset: int
-    trained: bool
-
-    @property
-    def length(self) -> int:
-        """Number of elements."""
-        return self.shape.numel()
-
-    @property
-    def stop(self) -> int:
-        """One past the last element."""
-        return self.offset + self.length
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +60,7 @@ class FlatLayout:
 
         dtype   of the row; by default the widest of the module's tensors, so that every value
                 survives the round trip
-        moving  names of the buffers that a training step changes (`generic.probe` finds them);
+        moving  names of the buffers that a training step changes (`inspect_model` finds them);
                 None takes all that are floats, frozen parameters too
         Raises ValueError for what a row cannot hold: complex or 8-bit floats, integer parameters,
         parameters without values (lazy or meta), tensors that overlap in memory without being the
@@ -94,23 +72,25 @@ class FlatLayout:
             moving, list | tuple | set | frozenset | dict | None
         ):
             raise TypeError(f"moving: expected names of buffers; got {format_value(moving)}")
-        named, aliases = _unique(module)
+        named, aliases = unique(module)
         for name in () if moving is None else moving:
             if not isinstance(name, str) or name not in named.keys() | aliases.keys():
                 raise ValueError(f"moving: expected names of buffers; got {format_value(name)}")
-        inside = _inside(module, named, aliases, moving)
-        _check(module, named, inside, whole=moving is None)
+        inside = inside_row(module, named, aliases, moving)
+        check_tensors(module, named, inside, whole=moving is None)
         floats = [t for t in inside.values() if t.is_floating_point()]
-        dtype = _widest(floats) if dtype is None else dtype
+        dtype = widest(floats) if dtype is None else dtype
         if not isinstance(dtype, torch.dtype) or dtype not in FLOATS:
             raise ValueError(
                 f"dtype: a row holds one of {[str(d) for d in FLOATS]}; got {format_value(dtype)}"
             )
         learns = {name for name, p in module.named_parameters() if p.requires_grad}
-        first, trained = _place({n: t for n, t in inside.items() if n in learns}, 0, True)
-        rest, stride = _place({n: t for n, t in inside.items() if n not in learns}, trained, False)
+        first, trained = place_slots({n: t for n, t in inside.items() if n in learns}, 0, True)
+        rest, stride = place_slots(
+            {n: t for n, t in inside.items() if n not in learns}, trained, False
+        )
         aside = tuple(name for name in named if name not in inside)
-        head = _head(module, first)
+        head = head_span(module, first)
         return cls((*first, *rest), aliases, aside, trained, stride, dtype, head)
 
     @property
@@ -166,7 +146,7 @@ class FlatLayout:
 
     def write(self, row: Tensor, module: nn.Module) -> None:
         """Set the module's tensors, non-persistent ones too, to the values of `row` [S]."""
-        held = _unique(module)[0]
+        held = unique(module)[0]
         with torch.no_grad():
             for name, value in self.tensors(row).items():
                 held[name].copy_(value)
@@ -174,7 +154,7 @@ class FlatLayout:
     def flatten(self, module: nn.Module, device: torch.device | str = "cpu") -> Tensor:
         """A module's tensors as a new row `[S]`; ValueError if it is another architecture."""
         row = self.bank(1, device)[0]
-        tensors = _unique(module)[0]
+        tensors = unique(module)[0]
         for slot, view in zip(self.slots, self.views(row).values(), strict=True):
             source = tensors.get(slot.name)
             if source is None or source.shape != slot.shape:
@@ -209,119 +189,3 @@ def _segments(layout: FlatLayout, device: torch.device) -> Segments:
         ["weight" in s.name for s in slots],
         device,
     )
-
-
-def _named(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
-
-
-def _unique(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors under their first name, and the other names they go by."""
-    first: dict[int, str] = {}
-    tensors: dict[str, Tensor] = {}
-    aliases: dict[str, str] = {}
-    for name, tensor in _named(module):
-        if id(tensor) in first:
-            aliases[name] = first[id(tensor)]
-        else:
-            first[id(tensor)] = name
-            tensors[name] = tensor
-    return tensors, aliases
-
-
-def _inside(
-    module: nn.Module,
-    named: Mapping[str, Tensor],
-    aliases: Mapping[str, str],
-    moving: Collection[str] | None,
-) -> dict[str, Tensor]:
-    """The tensors a row holds, in the module's order; counters last."""
-    if moving is None:
-        return {name: t for name, t in named.items() if t.is_floating_point()}
-    learns = {name for name, p in module.named_parameters() if p.requires_grad}
-    held = learns | {aliases.get(name, name) for name in moving}
-    inside = {name: t for name, t in named.items() if name in held}
-    floats = {name: t for name, t in inside.items() if t.is_floating_point()}
-    return floats | inside
-
-
-def _place(
-    tensors: Mapping[str, Tensor], start: int, trained: bool
-) -> tuple[tuple[Slot, ...], int]:
-    """Slots one after another from `start`, and the aligned end of their region."""
-    slots, offset = [], start
-    for name, t in tensors.items():
-        slots.append(Slot(name, t.shape, t.dtype, offset, trained))
-        offset = _up(offset + t.numel(), ALIGN_TENSOR)
-    return tuple(slots), _up(offset, ALIGN_ROW)
-
-
-def _head(module: nn.Module, slots: Sequence[Slot]) -> tuple[int, int]:
-    """Where the last Linear lies, if it has all its tensors to itself and trains them."""
-    last = [(name, m) for name, m in module.named_modules() if isinstance(m, nn.Linear)][-1:]
-    for name, linear in last:
-        own = [slot for slot in slots if slot.name.rpartition(".")[0] == name]
-        if len(own) == len(list(linear.parameters())):
-            return own[0].offset, _up(own[-1].stop, ALIGN_TENSOR)
-    return 0, 0
-
-
-def _up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
-
-
-def _widest(tensors: Iterable[Tensor]) -> torch.dtype:
-    dtypes = list(dict.fromkeys(t.dtype for t in tensors))
-    widest = dtypes[0] if dtypes else torch.float32
-    for dtype in dtypes[1:]:
-        widest = torch.promote_types(widest, dtype)
-    return widest
-
-
-def _check(
-    module: nn.Module, named: Mapping[str, Tensor], inside: Mapping[str, Tensor], whole: bool
-) -> None:
-    """whole: every float is in the row, so that every tensor is checked."""
-    parameters = dict(module.named_parameters())
-    learns = {name for name, p in parameters.items() if p.requires_grad}
-    for name, t in named.items():
-        if nn.parameter.is_lazy(t) or t.is_meta:
-            raise ValueError(
-                f"module: {name} has no values yet; run one batch through a lazy module first"
-            )
-        if not (whole or name in inside):
-            continue
-        if t.is_complex():
-            raise ValueError(f"module: {name} is {t.dtype}; a row holds real numbers")
-        if name in inside and t.is_floating_point() and t.dtype not in FLOATS:
-            raise ValueError(f"module: {name} is {t.dtype}; a row holds 16-, 32- or 64-bit floats")
-        if name in parameters and name not in inside:
-            raise ValueError(f"module: parameter {name} is {t.dtype}; only floats can be trained")
-        if not whole and name not in learns and not bool(t.isfinite().all()):
-            raise ValueError(
-                f"model: buffer {name} changes in training, so that it is averaged, but it starts "
-                "with inf or NaN; give it finite values first, for instance by one forward pass "
-                "of the model in training mode"
-            )
-    _check_overlap(inside)
-
-
-def _check_overlap(tensors: Mapping[str, Tensor]) -> None:
-    """Two tensors on the same memory would move together in the module and apart in the row."""
-    spans = sorted(
-        (t.data_ptr(), t.data_ptr() + t.element_size() * _reach(t), name)
-        for name, t in tensors.items()
-        if t.numel()
-    )
-    for (_, stop, left), (start, _, right) in zip(spans, spans[1:], strict=False):
-        if start < stop:
-            raise ValueError(
-                f"module: {left} and {right} share memory without being the same tensor; "
-                "tie them by assigning one Parameter to both names"
-            )
-
-
-def _reach(t: Tensor) -> int:
-    """Elements from the first to one past the last, whatever the strides."""
-    return 1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True))

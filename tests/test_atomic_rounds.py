@@ -15,7 +15,8 @@ import fedfast
 from fedfast import algorithms as alg
 from fedfast.aggregation import RoundSums
 from fedfast.clients import ClientState
-from fedfast.module_executor import ModuleExecutor, Traits
+from fedfast.model_inspection import Traits
+from fedfast.module_executor import ModuleExecutor
 from fedfast.programs.evaluator import ProgramEvaluator
 
 

@@ -10,7 +10,8 @@ from federation import federation
 from torch import nn
 
 import fedfast
-from fedfast.module_executor import ModuleExecutor, Traits
+from fedfast.model_inspection import Traits
+from fedfast.module_executor import ModuleExecutor
 
 
 def flat_norm():

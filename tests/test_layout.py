@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedfast.layout import ALIGN_ROW, ALIGN_TENSOR, FlatLayout
+from fedfast.layout import FlatLayout
+from fedfast.layout_slots import ALIGN_ROW, ALIGN_TENSOR
 
 
 class Odd(nn.Module):

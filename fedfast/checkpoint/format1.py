@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from ..history import Row
-from ..layout import FlatLayout, Slot
+from ..layout import FlatLayout
+from ..layout_slots import Slot
 from .container import Damaged
 from .contents import Contents
 

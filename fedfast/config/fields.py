@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from . import component_options
 from .schema import RunConfig
-from .sections import DataSection, ModelSection, NamedSection, PartitionSection, names, section
+from .sections import DataSection, ModelSection, NamedSection, PartitionSection, registry, section
 
 Loc = tuple[str, ...]
 NAMED: dict[str, type[NamedSection]] = {
@@ -153,7 +153,7 @@ def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, Any]) -> list[L
             continue
         kind = _metavar(field.annotation)
         if above == ("partition",) and name == "name":
-            kind = "{" + ",".join(names(PartitionSection)) + "}"
+            kind = "{" + ",".join(registry(PartitionSection)) + "}"
         made.append(Leaf((*above, name), kind, field.description or "", default))
     return made
 

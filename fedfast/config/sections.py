@@ -14,8 +14,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny, create_model
 from pydantic_core import PydanticCustomError
 
-from . import component_options
+from ..registry import Registry
 from .paper import Section, Seed
+from .signatures import fields_of, takes_more
 
 Count = Annotated[int, Field(ge=1, lt=1 << 31)]
 
@@ -83,10 +84,11 @@ class AlgorithmSection(Section):
         return dict(self.model_extra or {})
 
 
-def names(base: type[NamedSection]) -> list[str]:
-    """The built-in names."""
+def registry(base: type[NamedSection]) -> Registry[Callable[..., Any]]:
+    """Where the names of this section are known."""
     module, name = base.home
-    return list(getattr(import_module(module), name))
+    found: Registry[Callable[..., Any]] = getattr(import_module(module), name)
+    return found
 
 
 def section(base: type[NamedSection], raw: object) -> type[NamedSection]:
@@ -97,18 +99,17 @@ def section(base: type[NamedSection], raw: object) -> type[NamedSection]:
     name = raw.get("name") if isinstance(raw, dict) else None
     if not isinstance(name, str):
         return base
-    module, registry = base.home
-    return _made(base, getattr(import_module(module), registry).find(name))
+    return _made(base, registry(base).find(name))
 
 
 @cache
 def _made(base: type[NamedSection], function: Callable[..., Any]) -> type[NamedSection]:
-    fields: dict[str, Any] = component_options.fields_of(function, {*base.own, *base.model_fields})
-    if base is PartitionSection and "seed" in fields:
+    fields: dict[str, Any] = fields_of(function, {*base.own, *base.model_fields})
+    if base is PartitionSection and fields.pop("seed", None):
         text = "seed of the partition; null = the run's seed"
         fields["seed"] = (Seed | None, Field(None, description=text))
     made: type[NamedSection] = create_model(base.__name__, __base__=base, **fields)
-    if component_options.takes_more(function):
+    if takes_more(function):
         made.model_config["extra"] = "allow"
         made.model_rebuild(force=True)
     return made
@@ -124,7 +125,8 @@ def _checked(base: type[NamedSection]) -> Callable[[Any], Any]:
         try:
             made = section(base, value)
         except (ValueError, TypeError) as error:
-            raise PydanticCustomError("named", "{why}", {"why": str(error)}) from None
+            why = str(error).removeprefix(f"{registry(base).kind}: ")  # the key says so
+            raise PydanticCustomError("named", "{why}", {"why": why}) from None
         return made.model_validate(value)
 
     return check

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -12,17 +12,19 @@ from ._assign import assign, class_counts, deal, draw_shares
 from ._checks import at_least_zero, flag, integer, labels_of, positive, start
 from ._fixed_sizes import client_sizes, deal_by_prior
 from .federated import FederatedData
-from .registries import PARTITIONS
+from .registries import PARTITIONS, Bound, Population, Refill, Spread
 from .samples import Samples, as_samples
+
+Alpha = Annotated[float, Bound(gt=0), "concentration: small = few classes per client"]
 
 
 @PARTITIONS.register("dirichlet")
 def dirichlet(
     samples: Any,
-    clients: int,
-    alpha: float,
+    clients: Population,
+    alpha: Alpha,
     seed: int = 0,
-    min_size: int = 1,
+    min_size: Annotated[int, Bound(ge=0), "samples every client has at least"] = 1,
     test: Any = None,
 ) -> FederatedData:
     """Class by class, shares ~ Dirichlet(alpha, ..., alpha) over the clients.
@@ -61,12 +63,12 @@ def _split(rng: np.random.Generator, test: Any, shares: np.ndarray) -> list[Samp
 @PARTITIONS.register("dirichlet-equal")
 def dirichlet_equal(
     samples: Any,
-    clients: int,
-    alpha: float,
+    clients: Population,
+    alpha: Alpha,
     seed: int = 0,
-    sigma: float = 0.0,
-    refill: bool = False,
-    starve: bool = False,
+    sigma: Spread = 0.0,
+    refill: Refill = False,
+    starve: Annotated[bool, "deal class 0 last, as FedFSA's code does"] = False,
 ) -> FederatedData:
     """Equal amounts; each client's class prior ~ Dirichlet(alpha, ..., alpha), one per class.
 
@@ -94,7 +96,12 @@ def dirichlet_equal(
 
 
 @PARTITIONS.register("hsu")
-def hsu(samples: Any, clients: int, alpha: float, seed: int = 0) -> FederatedData:
+def hsu(
+    samples: Any,
+    clients: Population,
+    alpha: Annotated[float, Bound(ge=0), "concentration; 0 = exactly one class per client"],
+    seed: int = 0,
+) -> FederatedData:
     """Equal amounts; each client's class prior ~ Dirichlet(alpha p), p the classes' shares in all.
 
     Client after client draws its floor(n / clients) classes from its prior and takes the next image

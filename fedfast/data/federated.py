@@ -187,10 +187,10 @@ class FederatedData:
         return counts.reshape(self.num_clients, self.classes)
 
     def plot(self, path: str | Path, title: str | None = None) -> None:
-        """Draw who holds what into a .png, .pdf or .svg: see `fedfast.report.plots.partition`."""
+        """Draw samples per client and class into a .png, .pdf or .svg; see `report.plots`."""
         from ..report.plots import partition
 
-        partition(self, path, title)
+        partition(self.counts(), path, title)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> FederatedData:
         """The same data on `device`, float inputs as `dtype` (None keeps theirs)."""

@@ -10,11 +10,13 @@ from ._assign import assign, class_counts, deal
 from ._checks import flag, labels_of, some_of, start
 from ._fixed_sizes import client_sizes, deal_by_prior
 from .federated import FederatedData
-from .registries import PARTITIONS
+from .registries import PARTITIONS, Classes, Population, Refill
 
 
 @PARTITIONS.register("shards")
-def shards(samples: Any, clients: int, classes_per_client: int, seed: int = 0) -> FederatedData:
+def shards(
+    samples: Any, clients: Population, classes_per_client: Classes, seed: int = 0
+) -> FederatedData:
     """Pathological: every client has samples of exactly `classes_per_client` classes.
 
     Classes are dealt evenly (each to as many clients as any other, give or take one) and a class is
@@ -43,7 +45,11 @@ def shards(samples: Any, clients: int, classes_per_client: int, seed: int = 0) -
 
 @PARTITIONS.register("pathological")
 def pathological(
-    samples: Any, clients: int, classes_per_client: int, seed: int = 0, refill: bool = False
+    samples: Any,
+    clients: Population,
+    classes_per_client: Classes,
+    seed: int = 0,
+    refill: Refill = False,
 ) -> FederatedData:
     """Equal amounts; each client draws from `classes_per_client` classes of its own, all alike.
 

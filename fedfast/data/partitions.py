@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ from ..random import check_seed
 from ._checks import at_least_zero, integer, start
 from ._fixed_sizes import client_sizes
 from .federated import FederatedData
-from .registries import PARTITIONS
+from .registries import COUNT, PARTITIONS, Bound, Population, Spread
 from .samples import Samples, as_samples
 
 
 @PARTITIONS.register("iid")
-def iid(samples: Any, clients: int, seed: int = 0, sigma: float = 0.0) -> FederatedData:
+def iid(samples: Any, clients: Population, seed: int = 0, sigma: Spread = 0.0) -> FederatedData:
     """Shuffled and cut into `clients` parts whose sizes differ by at most one.
 
     sigma  > 0: log-normal sizes instead, shares exp(sigma z) of all samples (the FedDyn code)
@@ -34,9 +34,9 @@ def iid(samples: Any, clients: int, seed: int = 0, sigma: float = 0.0) -> Federa
 @PARTITIONS.register("natural")
 def natural(
     samples: Any,
-    clients: int | None = None,
+    clients: Annotated[int | None, COUNT, "so many of the owners; null = all"] = None,
     seed: int = 0,
-    min_size: int = 1,
+    min_size: Annotated[int, Bound(ge=1), "samples an owner has at least to be a client"] = 1,
     test: Any = None,
 ) -> FederatedData:
     """One client per owner, in the order of the owners' numbers; samples in their own order.

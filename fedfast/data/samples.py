@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from . import vision
+from . import columns, vision
 from .size_limits import MAX_LABEL
 from .tensors import plain
 from .transform import Normalize, as_inputs, stored
@@ -154,9 +154,7 @@ def _pair(obj: Any, name: str) -> tuple[Any, Any]:
     if len(obj) == 0:
         raise ValueError(f"{name}: expected at least one sample; got an empty Dataset")
     if hasattr(kind, "column_names"):
-        from .huggingface import pair  # which imports this module
-
-        return pair(obj, None, None, name)
+        return columns.pair(obj, None, None, name)
     return vision.pair(obj, name)
 
 

@@ -3,8 +3,9 @@
 from .clip import ClipBound
 from .context import Fold
 from .executor import ProgramExecutor
+from .program import Program
 from .step_executor import SamStep
-from .trace import Program, explain, trace
+from .trace import explain, trace
 from .workspace import bytes_per_client
 
 __all__ = [

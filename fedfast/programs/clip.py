@@ -21,9 +21,9 @@ from ..layout import FlatLayout
 from .buffer_spec import BufferSpec
 from .grad_norms import segments_of, spans
 from .products import Linear
+from .program import Program
 from .records import Waiting
 from .sam import GRAM_COST, NUMBER_COST
-from .trace import Program
 
 # Passes over the weights that a gradient takes until it has moved them (measured likewise): its
 # lines fetched and written, read for the norm, read again, and what it drives out of the caches.

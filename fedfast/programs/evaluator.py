@@ -23,7 +23,8 @@ from .buffer_spec import BufferSpec
 from .context import BatchContext
 from .elementwise import Dropout
 from .plans import PlanCache
-from .trace import Program, trace
+from .program import Program
+from .trace import trace
 from .workspace import Workspace, places, sizes
 
 SLICES, WIDTH = 8, 64

@@ -23,8 +23,8 @@ from .context import Fold
 from .elementwise import Dropout
 from .grad_norms import GradNorms
 from .plans import ChunkBuffers, PlanCache, place
+from .program import Program
 from .step_executor import SamStep, StepExecutor
-from .trace import Program
 from .workspace import BatchBuffers, elements
 
 

@@ -17,7 +17,7 @@ from ..kernels import Segments
 from ..layout import FlatLayout
 from .buffer_spec import BufferSpec
 from .products import ProductLayer
-from .trace import Program
+from .program import Program
 
 Spans = list[tuple[int, int]]
 

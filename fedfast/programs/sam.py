@@ -24,8 +24,8 @@ from ..layout import FlatLayout
 from .buffer_spec import BufferSpec
 from .grad_norms import GradNorms, segments_of, spans
 from .products import Linear
+from .program import Program
 from .records import ExecutionContext, Record
-from .trace import Program
 
 # Measured with `bench/bench_lowrank.py`, in multiply-adds of a large product: what one costs in a
 # product of a batch with itself, and what it costs to read or write a number of a weight's size.

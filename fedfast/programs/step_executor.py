@@ -20,9 +20,9 @@ from .clip import Clip
 from .context import BatchContext, Fold
 from .grad_norms import GradNorms
 from .plans import place
+from .program import Program
 from .records import Record
 from .sam import SamBuffers
-from .trace import Program
 from .workspace import Workspace
 
 

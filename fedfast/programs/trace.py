@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import operator
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
-from math import prod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,94 +13,15 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from ..copies import copy_of, hooked
 from ..random_state import kept_random_state
-from .elementwise import Activation, Dropout
 from .fx_nodes import Unsupported, lstm_of, size_of
+from .layer_fusion import fused, numbered
 from .layers import record_of
-from .normalization import BatchNorm
-from .pooling import Pool
-from .products import Conv, ConvPool, ProductLayer
-from .records import Record, Reshape
+from .program import Program
+from .records import Record
 
 TRACING = threading.Lock()
 PATCHED = "__call__", "__getattr__"  # of `nn.Module`, by torch.fx
-FUSED = ("relu", "tanh")
 SIZES = (int, torch.Size)  # what `x.size(0)` gives: read by reshapes, which keep samples apart
-
-
-@dataclass(frozen=True)
-class Program:
-    """Records in the order they run, and the values between them.
-
-    records  every layer
-    shapes   of each value, batch dimension left out; value 0 is the input
-    output   the value that holds the logits
-    """
-
-    records: tuple[Record, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    output: int
-
-    @property
-    def parameters(self) -> frozenset[str]:
-        """Names of all trained parameters that the records read."""
-        return frozenset(name for record in self.records for name in record.parameters)
-
-    @property
-    def reuses(self) -> bool:
-        """Whether some parameter is read by more than one record."""
-        read = [name for record in self.records for name in record.parameters]
-        return len(set(read)) < len(read)
-
-    @property
-    def chain(self) -> bool:
-        """Whether every value has at most one reader, so that no gradients are added up."""
-        read = [v for record in self.records for v in record.inputs]
-        return len(set(read)) == len(read)
-
-    @property
-    def values(self) -> frozenset[int]:
-        """The input and what records write; what lies within fused layers is never in memory."""
-        return frozenset({0, *(record.output for record in self.records)})
-
-    @property
-    def widest_join(self) -> int:
-        """Elements of a sample's largest value whose gradient more than one record may add to."""
-        if self.chain:
-            return 0
-        return max((prod(self.shapes[v]) for v in self.learning), default=0)
-
-    def root(self, v: int) -> int:
-        """The value in whose memory v lies: v itself, or what a reshape made it from."""
-        return self._roots.get(v, v)
-
-    @cached_property
-    def _roots(self) -> dict[int, int]:
-        roots: dict[int, int] = {}
-        for record in self.records:
-            if isinstance(record, Reshape):
-                v = record.inputs[0]
-                roots[record.output] = roots.get(v, v)
-        return roots
-
-    @property
-    def buffers(self) -> frozenset[str]:
-        """Names of all buffers that the records update."""
-        return frozenset(name for record in self.records for name in record.buffers)
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """BatchNorm's counters of batches, and by how many a step moves each."""
-        leads = [r.counter for r in self.records if isinstance(r, BatchNorm) and r.counter]
-        return {name: leads.count(name) for name in leads}
-
-    @property
-    def learning(self) -> frozenset[int]:
-        """Values whose gradient leads to a parameter."""
-        found: set[int] = set()
-        for record in self.records:
-            if record.parameters or found.intersection(record.inputs):
-                found.add(record.output)
-        return frozenset(found)
 
 
 @dataclass(frozen=True)
@@ -199,7 +116,7 @@ def _collect(graph: fx.GraphModule) -> tuple[Program | None, list[Finding]]:
     if any(f.reason for f in findings):
         return None, findings
     output = numbers[_output(graph)]
-    return Program(tuple(_numbered(_fused(records))), tuple(shapes), output), findings
+    return Program(tuple(numbered(fused(records))), tuple(shapes), output), findings
 
 
 def _silent(node: fx.Node) -> bool:
@@ -233,46 +150,3 @@ def _output(graph: fx.GraphModule) -> fx.Node:
 
 def _label(node: fx.Node) -> str:
     return str(node.target) if node.op == "call_module" else node.name
-
-
-def _numbered(records: Sequence[Record]) -> list[Record]:
-    """Dropouts count from 0 in the order they run, so that each draws its own numbers."""
-    layers = itertools.count()
-    return [replace(r, layer=next(layers)) if isinstance(r, Dropout) else r for r in records]
-
-
-def _fused(records: Sequence[Record]) -> list[Record]:
-    """Activations and pooling move into the layer before them if nothing else reads its value."""
-    readers: dict[int, int] = {}
-    for record in records:
-        for v in record.inputs:
-            readers[v] = readers.get(v, 0) + 1
-    merged: list[Record] = []
-    for record in records:
-        last = merged[-1] if merged else None
-        own = last is not None and last.output == record.inputs[0] and readers[last.output] == 1
-        both = _merged(last, record) if own else None
-        if both is None:
-            merged.append(record)
-        else:
-            merged[-1] = both
-    return merged
-
-
-def _merged(last: Record | None, record: Record) -> Record | None:
-    """One record for both, None where there is none.
-
-    Of a pooled convolution's activations only ReLU: the largest element before it is the largest
-    after it to the bit, and rounding makes no two equal that were not.
-    """
-    if (
-        isinstance(record, Activation)
-        and isinstance(last, ProductLayer)
-        and last.activation is None
-    ):
-        if record.kind in (("relu",) if isinstance(last, ConvPool) else FUSED):
-            return replace(last, output=record.output, activation=record.kind)
-    if isinstance(record, Pool) and type(last) is Conv and record.apart:
-        about = {f.name: getattr(last, f.name) for f in fields(last)} | dict(output=record.output)
-        return ConvPool(**about, window=record.kernel)
-    return None

@@ -27,7 +27,8 @@ from .dropout_masks import SEED, Masks
 from .elementwise import Dropout
 from .evaluator import ProgramEvaluator
 from .executor import ProgramExecutor
-from .trace import Program, trace
+from .program import Program
+from .trace import trace
 
 SAMPLES = 8
 RELATIVE = {torch.float32: 1e-4, torch.float64: 1e-7}

@@ -16,8 +16,8 @@ from ..input_pipeline import View
 from ..layout import FlatLayout
 from . import clip, sam
 from .buffer_spec import BufferSpec
+from .program import Program
 from .records import Reshape
-from .trace import Program
 
 
 class Workspace:

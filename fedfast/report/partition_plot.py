@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import FederatedData
 from .style import COLOURS, INK, figure_of, plain
 
 if TYPE_CHECKING:
@@ -25,16 +24,16 @@ ROOM = {"x": 0.4, "y": 0.2}  # inches that a number needs along its axis
 
 
 def partition(
-    clients: FederatedData, path: str | Path | None = None, title: str | None = None
+    counts: np.ndarray, path: str | Path | None = None, title: str | None = None
 ) -> Figure:
-    """Who holds what, as a figure; written to `path` if given (.png, .pdf, .svg, ...).
+    """Samples per client and class as a figure; written to `path` if given (.png, .pdf, .svg, ...).
 
-    Clients stand side by side in bands of at most 100, as many bands as stay readable; what is not
-    shown is said below the title. Raises ValueError for a format that cannot be written.
+    counts  int64 [N, classes], as `FederatedData.counts` returns them
+    Clients are drawn side by side in bands of at most 100, as many bands as stay readable; the axis
+    label says how many are left out. Raises ValueError for a format that cannot be written.
     """
     from matplotlib.ticker import MultipleLocator
 
-    counts = clients.counts()
     bands = _bands(*counts.shape)
     shown = sum(len(band) for band in bands)
     cell = float(np.clip(WIDTH / min(BAND, len(counts)), *CELLS))

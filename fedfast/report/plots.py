@@ -1,14 +1,15 @@
-"""Curves per round, and who holds what (`partition`, drawn in bubbles.py)."""
+"""Curves per round, and `partition`: samples per client and class."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from .._messages import path_of
-from ..history import History
 from .partition_plot import partition
 from .style import COLOURS, INK, figure_of, plain
 
@@ -29,7 +30,15 @@ ACCURACIES = {name for name in TITLES if name.endswith("accuracy")}
 DASHES = ("-", "--", ":", "-.")  # the next dash when the colours begin again
 
 
-def curves(histories: Mapping[str, History], path: str | Path | None = None) -> Figure:
+class Columns(Protocol):
+    """What is drawn of a run, `History` for one: `column(name)`, a number per round."""
+
+    def column(self, name: str) -> Sequence[float]:
+        """The values of one column, nan where a round has none."""
+        ...
+
+
+def curves(histories: Mapping[str, Columns], path: str | Path | None = None) -> Figure:
     """Test accuracy and test loss per round, one curve per label; written to `path` if given.
 
     Without a global test set accuracies on the clients' own test parts take their place, or else
@@ -64,7 +73,7 @@ def _write(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=160, format=kind)
 
 
-def _panels(histories: Mapping[str, History]) -> Sequence[str]:
+def _panels(histories: Mapping[str, Columns]) -> Sequence[str]:
     """The first pair of columns of which something was measured."""
     for pair in (("accuracy", "loss"), ("local_accuracy", "personal_accuracy")):
         if found := [name for name in pair if any(_points(h, name) for h in histories.values())]:
@@ -72,11 +81,12 @@ def _panels(histories: Mapping[str, History]) -> Sequence[str]:
     return ["train_loss"]
 
 
-def _points(history: History, name: str) -> list[tuple[int, float]]:
-    return [(r.round, getattr(r, name)) for r in history if math.isfinite(getattr(r, name))]
+def _points(history: Columns, name: str) -> list[tuple[float, float]]:
+    pairs = zip(history.column("round"), history.column(name), strict=True)
+    return [(t, value) for t, value in pairs if math.isfinite(value)]
 
 
-def _panel(ax: Axes, name: str, histories: Mapping[str, History]) -> None:
+def _panel(ax: Axes, name: str, histories: Mapping[str, Columns]) -> None:
     for i, (label, history) in enumerate(histories.items()):
         colour, dash = COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
         points = _points(history, name)
@@ -95,7 +105,7 @@ def _style(ax: Axes, name: str) -> None:
 
     ax.set_title(TITLES[name], loc="left", color=INK, fontsize=11, fontweight="bold")
     ax.set_xlabel("round", color=INK)
-    ax.set_xlim(0, 1.02 * max(_numbers(line.get_xdata() for line in ax.lines), default=1.0))
+    ax.set_xlim(0, 1.02 * max(_drawn(ax, "x"), default=1.0))
     ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     _percent(ax) if name in ACCURACIES else _positive(ax)
     plain(ax)
@@ -113,7 +123,7 @@ def _positive(ax: Axes) -> None:
     """A loss that fell far gets a logarithmic axis: the late rounds are where methods differ."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    values = _numbers(line.get_ydata() for line in ax.lines)
+    values = _drawn(ax, "y")
     if values and min(values) > 0 and max(values) > 5 * min(values):
         ax.set_yscale("log")
         ax.set_ylabel("log scale", color=INK, fontsize=8)
@@ -122,5 +132,7 @@ def _positive(ax: Axes) -> None:
         ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _numbers(arrays: Iterable[Any]) -> list[float]:
-    return [float(number) for array in arrays for number in array]
+def _drawn(ax: Axes, axis: str) -> list[float]:
+    """The coordinates of all points of all lines along one axis."""
+    columns = (np.asarray(getattr(line, f"get_{axis}data")()) for line in ax.lines)
+    return [float(number) for column in columns for number in column]

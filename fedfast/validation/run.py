@@ -14,21 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import losses
-from ._messages import format_value, unknown
-from .algorithms import Algorithm, by_name
-from .algorithms._hook_checks import foreign, overrides
-from .algorithms.base import check_combination
-from .callbacks import callback
-from .client_sampling import Schedule
-from .constants import cast
-from .copies import copy_of, refuse_hooks
-from .data import AUGMENTS, Augment, FederatedData, Samples, as_samples
-from .data.size_limits import check_room
-from .losses import Tried
-from .metrics import Metric, metric_for
-from .module_executor import Loss, Traits, probe, refused, single_sample_trouble
-from .random_state import kept_random_state
+from .. import losses
+from .._messages import format_value, unknown
+from ..algorithms import Algorithm, by_name
+from ..algorithms._hook_checks import foreign, overrides
+from ..algorithms.base import check_combination
+from ..callbacks import callback
+from ..client_sampling import Schedule
+from ..constants import cast
+from ..copies import copy_of, refuse_hooks
+from ..data import AUGMENTS, Augment, FederatedData, Samples, as_samples
+from ..data.size_limits import check_room
+from ..losses import Tried
+from ..metrics import Metric, metric_for
+from ..model_inspection import Traits, inspect_model, refused, single_sample_trouble
+from ..network import Loss
+from ..random_state import kept_random_state
 
 TRIED = 16  # samples a callable loss is tried on
 
@@ -179,8 +180,7 @@ def callbacks(value: Any) -> tuple[Callable[..., object], ...]:
     single = isinstance(value, str) or callable(value)
     if single or not isinstance(value, Iterable) or not _all_callable(value):
         raise TypeError(
-            "callbacks: expected a sequence of callables f(sim, row) or of their names; got "
-            f"{format_value(value)}"
+            f"callbacks: expected a sequence of callables f(sim, row); got {format_value(value)}"
         )
     return tuple(map(callback, value))
 
@@ -365,7 +365,7 @@ def model(
         raise ValueError("model: it has no parameter to train")
     refuse_hooks(value)
     sample = data.order[:2]
-    traits = probe(value, data.bank.take(sample).inputs(dtype))
+    traits = inspect_model(value, data.bank.take(sample).inputs(dtype))
     return cast(copy_of(value), device, dtype), traits
 
 

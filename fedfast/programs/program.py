@@ -1,0 +1,86 @@
+"""A layer program: the layers of a module in the order they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from .normalization import BatchNorm
+from .records import Record, Reshape
+
+
+@dataclass(frozen=True)
+class Program:
+    """Records in the order they run, and the values between them.
+
+    records  every layer
+    shapes   of each value, batch dimension left out; value 0 is the input
+    output   the value that holds the logits
+    """
+
+    records: tuple[Record, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    output: int
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """Names of all trained parameters that the records read."""
+        return frozenset(name for record in self.records for name in record.parameters)
+
+    @property
+    def reuses(self) -> bool:
+        """Whether some parameter is read by more than one record."""
+        read = [name for record in self.records for name in record.parameters]
+        return len(set(read)) < len(read)
+
+    @property
+    def chain(self) -> bool:
+        """Whether every value has at most one reader, so that no gradients are added up."""
+        read = [v for record in self.records for v in record.inputs]
+        return len(set(read)) == len(read)
+
+    @property
+    def values(self) -> frozenset[int]:
+        """The input and what records write; what lies within fused layers is never in memory."""
+        return frozenset({0, *(record.output for record in self.records)})
+
+    @property
+    def widest_join(self) -> int:
+        """Elements of a sample's largest value whose gradient more than one record may add to."""
+        if self.chain:
+            return 0
+        return max((prod(self.shapes[v]) for v in self.learning), default=0)
+
+    def root(self, v: int) -> int:
+        """The value in whose memory v lies: v itself, or what a reshape made it from."""
+        return self._roots.get(v, v)
+
+    @cached_property
+    def _roots(self) -> dict[int, int]:
+        roots: dict[int, int] = {}
+        for record in self.records:
+            if isinstance(record, Reshape):
+                v = record.inputs[0]
+                roots[record.output] = roots.get(v, v)
+        return roots
+
+    @property
+    def buffers(self) -> frozenset[str]:
+        """Names of all buffers that the records update."""
+        return frozenset(name for record in self.records for name in record.buffers)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """BatchNorm's counters of batches, and by how many a step moves each."""
+        leads = [r.counter for r in self.records if isinstance(r, BatchNorm) and r.counter]
+        return {name: leads.count(name) for name in leads}
+
+    @property
+    def learning(self) -> frozenset[int]:
+        """Values whose gradient leads to a parameter."""
+        found: set[int] = set()
+        for record in self.records:
+            if record.parameters or found.intersection(record.inputs):
+                found.add(record.output)
+        return frozenset(found)
