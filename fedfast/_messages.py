@@ -49,7 +49,8 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
     model: unknown name 'mpl'; did you mean 'mlp'? known: cnn, mlp
     """
     names = sorted(known)
-    nearest = get_close_matches(name.lower(), names, n=1) if isinstance(name, str) else []
+    tries = (name.lower(), name) if isinstance(name, str) else ()
+    nearest = [near for spelt in tries for near in get_close_matches(spelt, names, n=1)]
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return ValueError(f"{kind}: unknown name {format_value(name)}; {hint}known: {', '.join(names)}")
 
