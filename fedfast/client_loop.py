@@ -21,7 +21,7 @@ from torch import Tensor
 from . import kernels
 from .algorithms import Algorithm
 from .algorithms._hook_checks import depth, overrides
-from .algorithms.hooks import Clients, Layout
+from .algorithms.hooks import Clients, TrainedLayout
 from .algorithms.optimizers import SAM, Optimizer
 from .fusion_rules import folds, is_plain_sam, recorder_for, shown
 from .input_pipeline import Draws, InputPipeline
@@ -330,10 +330,10 @@ class LocalTrainer:
         return (keys >> np.uint64(1)).astype(np.int64)
 
 
-def about(layout: FlatLayout, device: torch.device) -> Layout:
+def about(layout: FlatLayout, device: torch.device) -> TrainedLayout:
     """What algorithms may know of the model."""
     slots = [slot for slot in layout.slots if slot.trained]
-    return Layout(
+    return TrainedLayout(
         names=tuple(slot.name for slot in slots),
         shapes=tuple(tuple(slot.shape) for slot in slots),
         segments=layout.segments(device),

@@ -19,7 +19,7 @@ from . import kernels
 from .aggregation import Ending, Mean, RoundSums, nonfinite
 from .algorithms._hook_checks import foreign, overrides
 from .algorithms._return_checks import number_rows, reweighed
-from .algorithms.hooks import Clients, Cohort, Table
+from .algorithms.hooks import Clients, Cohort, NamedRows
 from .algorithms.servers import ServerRule
 from .client_loop import Batches, LocalSettings, LocalTrainer, about
 from .client_sampling import Round
@@ -100,7 +100,7 @@ class Engine:
         self.decay = local.client_decay
         if self.decay != 1.0:
             values["epochs"] = torch.zeros((), dtype=torch.float64)  # local epochs done
-        parts = self.algorithm, *self.algorithm.pieces
+        parts = self.algorithm, *self.algorithm.components
         self.padding = (~self.about.real(row.device)).nonzero()[:, 0]
         self.foreign, self.uploads = any(foreign(p) for p in parts), self.algorithm.uploads
         clients = ClientState(rows, values, data.num_clients, row, trained)
@@ -262,7 +262,7 @@ class Engine:
             batches = self.batches(trainer, cohort.round, plan, chosen)
             part = slice(begin, begin + len(chosen))
             at = self._clients(trainer, tally.clients, cohort, part, sent)
-            parts = self.algorithm.pieces
+            parts = self.algorithm.components
             wants = self.algorithm.drift.full_gradient or any(p.start_losses for p in parts)
             everything = self._everything(trainer, at, plan.width) if wants else None
             held = self._guarded(at, {})
@@ -294,9 +294,9 @@ class Engine:
         """A chunk of the cohort with its state gathered."""
         ids, start = cohort.ids[part], sent[: self.about.trained]
         count = len(ids)
-        own = Table({name: bank[:count] for name, bank in trainer.own.items()})
-        values = Table(clients.gather(torch.from_numpy(ids), own))
-        scratch = Table({name: bank[:count] for name, bank in trainer.scratch.items()})
+        own = NamedRows({name: bank[:count] for name, bank in trainer.own.items()})
+        values = NamedRows(clients.gather(torch.from_numpy(ids), own))
+        scratch = NamedRows({name: bank[:count] for name, bank in trainer.scratch.items()})
         return Clients(
             layout=self.about,
             backend=self.backend,

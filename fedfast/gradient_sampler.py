@@ -1,4 +1,4 @@
-"""Gradients on samples of a piece's own choice, by the path that the local steps take."""
+"""Gradients on samples of a component's own choice, by the path that the local steps take."""
 
 from __future__ import annotations
 

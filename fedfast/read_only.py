@@ -41,4 +41,4 @@ class ReadOnly:
 
 def class_names(algorithm: Any) -> str:
     """The classes whose code a user may have to look at."""
-    return " / ".join(type(part).__name__ for part in (algorithm, *algorithm.pieces))
+    return " / ".join(type(part).__name__ for part in (algorithm, *algorithm.components))

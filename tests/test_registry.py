@@ -227,10 +227,14 @@ def test_callbacks_and_metrics_of_other_kinds_are_refused():
         make(metric="multiclas")
 
 
-def test_old_names_of_the_tables_warn():
-    for old, new in {"PAGES": "ALGORITHMS", "RULES": "SERVER_RULES"}.items():
-        with pytest.warns(DeprecationWarning, match=f"{old} is now fedfast.algorithms.{new}"):
-            assert getattr(algorithms, old) is getattr(algorithms, new)
+MOVED = {"PAGES": "ALGORITHMS", "RULES": "SERVER_RULES", "Piece": "Component",
+         "Layout": "TrainedLayout", "Server": "ServerView"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new"), MOVED.items())
+def test_old_names_warn(old, new):
+    with pytest.warns(DeprecationWarning, match=f"{old} is now fedfast.algorithms.{new}"):
+        assert getattr(algorithms, old) is getattr(algorithms, new)
 
 
 def test_arguments_of_a_model_are_given_by_name(ours):

@@ -73,11 +73,11 @@ from .fedwmsam import WeightedMomentum as WeightedMomentum
 from .finetune import FineTune as FineTune
 from .hooks import Clients as Clients
 from .hooks import Cohort as Cohort
+from .hooks import Component as Component
 from .hooks import Direction as Direction
-from .hooks import Layout as Layout
-from .hooks import Piece as Piece
-from .hooks import Server as Server
+from .hooks import ServerView as ServerView
 from .hooks import Sum as Sum
+from .hooks import TrainedLayout as TrainedLayout
 from .lookup import by_name as by_name
 from .lookup import name_of as name_of
 from .lookup import names as names
@@ -98,7 +98,13 @@ for _file in iter_modules(__path__):
     import_module(f".{_file.name}", __name__)
 globals().update({made.__name__: made for made in ALGORITHMS.values()})
 
-_MOVED = {"PAGES": "ALGORITHMS", "RULES": "SERVER_RULES"}
+_MOVED = {
+    "PAGES": "ALGORITHMS",
+    "RULES": "SERVER_RULES",
+    "Piece": "Component",
+    "Layout": "TrainedLayout",
+    "Server": "ServerView",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,6 @@
-"""Which hooks a piece has of its own, and errors for hooks that would never be called.
+"""Which hooks a component has of its own, and errors for hooks that would never be called.
 
-Every base (`Piece`, `Optimizer`, `Drift`, `ServerRule`, `FineTune`, `Algorithm`) is a `Hooked`.
+Every base (`Component`, `Optimizer`, `Drift`, `ServerRule`, `FineTune`, `Algorithm`) is a `Hooked`.
 What its methods are when fedfast is imported is written down, so that a hook counts as replaced
 however that was done: in a subclass or mixin, on the class afterwards, on one object.
 """
@@ -34,9 +34,9 @@ def base(cls: type) -> type:
     return cls
 
 
-def overrides(piece: Any, method: str, of: type) -> bool:
-    """Whether a piece has its own version of a method of `of`."""
-    found = getattr(piece, method)
+def overrides(component: Any, method: str, of: type) -> bool:
+    """Whether a component has its own version of a method of `of`."""
+    found = getattr(component, method)
     return getattr(found, "__func__", found) is not _original(of, method)
 
 
@@ -48,20 +48,20 @@ def _original(of: type, method: str) -> Any:
     return getattr(of, method)
 
 
-def depth(piece: Any, method: str) -> int:
+def depth(component: Any, method: str) -> int:
     """How far from the object a method is defined: -1 on itself, 0 in its class, ..."""
-    if method in vars(piece):
+    if method in vars(component):
         return -1
-    return next(i for i, cls in enumerate(type(piece).__mro__) if method in vars(cls))
+    return next(i for i, cls in enumerate(type(component).__mro__) if method in vars(cls))
 
 
-def foreign(piece: Any) -> bool:
+def foreign(component: Any) -> bool:
     """Whether any of its code is not fedfast's."""
-    if any(callable(value) for value in vars(piece).values()):
+    if any(callable(value) for value in vars(component).values()):
         return True
-    return bool(list(_foreign_classes(type(piece)))) or any(
+    return bool(list(_foreign_classes(type(component)))) or any(
         _written[cls].get(name) is not value
-        for cls in type(piece).__mro__
+        for cls in type(component).__mro__
         if cls in _written
         for name, value in vars(cls).items()
         if callable(value) and not name.startswith("_")
@@ -128,23 +128,23 @@ def _check_name(cls: type, name: str, value: Any) -> None:
         )
 
 
-def check_hooks(piece: Any) -> None:
-    """Raise TypeError for hooks of `piece` that cannot be called as they will be."""
-    check_names(type(piece))
-    for name, value in _hooks(type(piece)).items():
+def check_hooks(component: Any) -> None:
+    """Raise TypeError for hooks of `component` that cannot be called as they will be."""
+    check_names(type(component))
+    for name, value in _hooks(type(component)).items():
         if isinstance(value, (property, cached_property)):
-            _check_trait(piece, name)
+            _check_trait(component, name)
         else:
-            _check_call(piece, name, value)
-    for name, value in _traits(type(piece)).items():
-        found = getattr(piece, name)
+            _check_call(component, name, value)
+    for name, value in _traits(type(component)).items():
+        found = getattr(component, name)
         if callable(found) or isinstance(found, str) is not isinstance(value, str):
             what = type(value).__name__
-            raise TypeError(f"{type(piece).__name__}.{name}: expected a {what}; got {found!r}")
+            raise TypeError(f"{type(component).__name__}.{name}: expected a {what}; got {found!r}")
 
 
 def _traits(cls: type) -> dict[str, Any]:
-    """The class attributes that say something of a piece: name -> default, but for None."""
+    """The class attributes that say something of a component: name -> default, but for None."""
     found: dict[str, Any] = {}
     for part in _bases:
         if issubclass(cls, part):
@@ -156,16 +156,16 @@ def _traits(cls: type) -> dict[str, Any]:
     return found
 
 
-def _check_trait(piece: Any, name: str) -> None:
-    if callable(getattr(piece, name)):
+def _check_trait(component: Any, name: str) -> None:
+    if callable(getattr(component, name)):
         raise TypeError(
-            f"{type(piece).__name__}.{name}: expected a value or a property; got a method"
+            f"{type(component).__name__}.{name}: expected a value or a property; got a method"
         )
 
 
-def _check_call(piece: Any, name: str, value: Any) -> None:
-    found = getattr(piece, name)
-    label = f"{type(piece).__name__}.{name}"
+def _check_call(component: Any, name: str, value: Any) -> None:
+    found = getattr(component, name)
+    label = f"{type(component).__name__}.{name}"
     if not callable(found):
         raise TypeError(f"{label}: expected a method; got {found!r}")
     if getattr(found, "__func__", None) is value:

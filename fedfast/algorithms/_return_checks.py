@@ -9,17 +9,17 @@ from torch import Tensor
 
 from .._messages import unknown
 from ._hook_checks import named, returned
-from .hooks import Clients, Cohort, Layout, Piece, Rows, Sum
+from .hooks import Clients, Cohort, Component, Rows, Sum, TrainedLayout
 
 KINDS = ("zeros", "start", "model")
 
 
-def kept_rows(piece: Piece) -> Mapping[str, str]:
-    """`client_rows` of a piece. Raises ValueError for an unknown kind."""
-    rows = named(piece, "client_rows", piece.client_rows())
+def kept_rows(component: Component) -> Mapping[str, str]:
+    """`client_rows` of a component. Raises ValueError for an unknown kind."""
+    rows = named(component, "client_rows", component.client_rows())
     for name, kind in rows.items():
         if kind not in KINDS:
-            raise unknown(f"{type(piece).__name__}.client_rows, {name!r}", str(kind), KINDS)
+            raise unknown(f"{type(component).__name__}.client_rows, {name!r}", str(kind), KINDS)
     return rows
 
 
@@ -53,7 +53,7 @@ def row_sums(owner: Any, found: Any, rows: Iterable[str], cohort: Cohort) -> Seq
     return sums
 
 
-def reweighed(owner: Any, found: Any, cohort: Cohort, layout: Layout) -> tuple[Tensor, Rows]:
+def reweighed(owner: Any, found: Any, cohort: Cohort, layout: TrainedLayout) -> tuple[Tensor, Rows]:
     """What `reweigh` returned: weights [C] or [L, C], numbers. Raises TypeError/ValueError."""
     label = f"{type(owner).__name__}.reweigh"
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor)):

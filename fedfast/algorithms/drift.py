@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from ..kernels._args import TermsLike
 from ..registry import class_registry
 from ._hook_checks import base, overrides
-from .hooks import Clients, Direction, Piece, listed
+from .hooks import Clients, Component, Direction, listed
 
 # What a run's `clip_norm` acts on, where a quadratic lam/2 |v - w|^2 pulls clients to w:
 #   "linear"  the gradient and the term's constant part -lam w; lam v joins the weight decay
@@ -24,7 +24,7 @@ DRIFTS = class_registry("drift correction", lambda: Drift)
 @DRIFTS.register("none")
 @base
 @dataclass(frozen=True)
-class Drift(Piece):
+class Drift(Component):
     """No correction. Each correction is written down in its paper's file."""
 
     name: ClassVar[str] = "none"

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..random import SLICE, keys64
 from ._parameter_checks import check_count, check_number
 from .base import ALGORITHMS, Algorithm
-from .hooks import Clients, Layout
+from .hooks import Clients, TrainedLayout
 
 RECENT = 10  # losses whose deviation tells convergence
 PASSES = 100  # a loss that noise (dropout) keeps from converging ends here
@@ -63,7 +63,7 @@ class FedALA(Algorithm):
         """W_l."""
         return super().client_rows() | {"W_l": "model"}
 
-    def client_values(self, layout: Layout) -> dict[str, Tensor]:
+    def client_values(self, layout: TrainedLayout) -> dict[str, Tensor]:
         """A on the last p tensors, and whether it has been learned once."""
         if self.p > len(layout.names):
             raise ValueError(f"p: expected at most {len(layout.names)} tensors; got {self.p}")
@@ -83,7 +83,7 @@ class FedALA(Algorithm):
             out[torch.from_numpy(active), self._first(at.layout) :] = self._mixed(at, active)
         return True
 
-    def _first(self, layout: Layout) -> int:
+    def _first(self, layout: TrainedLayout) -> int:
         """Where the last p tensors begin."""
         return layout.segments.spans[-self.p][0]
 

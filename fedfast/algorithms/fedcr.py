@@ -31,7 +31,7 @@ from torch import Tensor
 from ..random import NOISE, keys64
 from ._parameter_checks import check_count, check_number
 from .base import ALGORITHMS, Algorithm
-from .hooks import Clients, Cohort, Layout, Rows, Server
+from .hooks import Clients, Cohort, Rows, ServerView, TrainedLayout
 from .objective import Network, Objective
 from .optimizers import OPTIMIZERS, Optimizer
 
@@ -56,12 +56,12 @@ class BottleneckSGD(Optimizer):
         check_number("alpha", self.alpha)
         check_number("beta2", self.beta2, 0.0, 1.0)
 
-    def server_values(self, layout: Layout) -> Rows:
+    def server_values(self, layout: TrainedLayout) -> Rows:
         """r(z | y): N(0, 1)."""
         zeros = torch.zeros(gaussians(layout), dtype=layout.dtype)
         return {"r_mu": zeros, "r_sigma": torch.ones_like(zeros)}
 
-    def client_values(self, layout: Layout) -> Rows:
+    def client_values(self, layout: TrainedLayout) -> Rows:
         """r_k(z | y) as sums of precisions and of precisions times means."""
         zeros = torch.zeros(gaussians(layout), dtype=layout.dtype)
         return {"precision": zeros, "pull": zeros}
@@ -100,7 +100,7 @@ class BottleneckSGD(Optimizer):
         """What the server multiplies."""
         return {name: at.values[name].clone() for name in ("precision", "pull")}
 
-    def settle(self, server: Server, cohort: Cohort, numbers: Rows) -> None:
+    def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """`r <- (1 - beta2) r + beta2 N(0, 1) prod_k r_k`."""
         sums = torch.stack([numbers["precision"], numbers["pull"]], dim=1).double()
         sums = sums[sums.isfinite().flatten(1).all(dim=1)]  # not those of diverged clients
@@ -113,7 +113,7 @@ class BottleneckSGD(Optimizer):
             server.values[name].copy_(torch.where(held, mixed, old))
 
 
-def gaussians(layout: Layout) -> tuple[int, int]:
+def gaussians(layout: TrainedLayout) -> tuple[int, int]:
     """(classes, dimZ), read off the head; ValueError for a model without encoder and head."""
     names = layout.names
     inside = all(name.startswith("encoder.") for name in names[:-2])

@@ -33,7 +33,7 @@ from ._parameter_checks import check_count, check_flag, check_number, check_word
 from .base import ALGORITHMS, Algorithm
 from .drift import DRIFTS, Drift
 from .fedcm import ClientMomentum
-from .hooks import Clients, Cohort, Layout, Rows, Sum
+from .hooks import Clients, Cohort, Rows, Sum, TrainedLayout
 from .optimizers import OPTIMIZERS, Optimizer
 
 UNSCORED = ("bn", "downsample", "shortcut", "norm", "bias")  # parts of names that score 0
@@ -66,7 +66,7 @@ class FSA(Optimizer):
         if self.clip_norm is not None:
             check_number("clip_norm", self.clip_norm, above=True)
 
-    def client_values(self, layout: Layout) -> Rows:
+    def client_values(self, layout: TrainedLayout) -> Rows:
         """Which tensors are on the Top list: none at first."""
         scored = int(_scored(layout).sum())
         if self.TopC > scored:
@@ -124,7 +124,7 @@ class FSA(Optimizer):
         return -scores if self.select == "reverse" else scores
 
 
-def _scored(layout: Layout) -> Tensor:
+def _scored(layout: TrainedLayout) -> Tensor:
     """Which tensors can be on a Top list. [L] bool"""
     return torch.tensor([not any(part in name for part in UNSCORED) for name in layout.names])
 

@@ -25,7 +25,7 @@ from .. import kernels
 from ..random import ORDER, keys64
 from ._parameter_checks import check_number, check_word
 from .base import ALGORITHMS, Algorithm
-from .hooks import Cohort, Layout, Rows, Server
+from .hooks import Cohort, Rows, ServerView, TrainedLayout
 from .servers import SERVER_RULES, ServerRule
 
 ROUNDING = 1e-12  # of the recursion, relative to |G_i| |G_j|: less than that is no conflict
@@ -73,7 +73,7 @@ class Harmonized(ServerRule):
         return dict.fromkeys(COUNTS, 0.0)
 
     def reweigh(
-        self, models: Tensor, start: Tensor, cohort: Cohort, layout: Layout, backend: str
+        self, models: Tensor, start: Tensor, cohort: Cohort, layout: TrainedLayout, backend: str
     ) -> tuple[Tensor, Rows]:
         """`sum_k p_k G_k` as weights of the D_k: [C], or [L, C] by tensor."""
         segments = layout.segments if self.granularity == "tensor" else None
@@ -85,7 +85,7 @@ class Harmonized(ServerRule):
         numbers = {name: torch.tensor(float(c)) for name, c in zip(COUNTS, counts, strict=True)}
         return weights if segments is not None else weights[0], numbers
 
-    def settle(self, server: Server, cohort: Cohort, numbers: Rows) -> None:
+    def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """Keep the counts."""
         server.scalars.update({name: float(numbers[name]) for name in COUNTS})
 

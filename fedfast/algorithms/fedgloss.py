@@ -32,7 +32,7 @@ from ._parameter_checks import check, check_count, check_number, check_schedule,
 from .base import ALGORITHMS, Algorithm
 from .drift import DRIFTS, Drift
 from .feddyn import Dual
-from .hooks import Clients, Cohort, Direction, Rows, Server, Sum, listed
+from .hooks import Clients, Cohort, Direction, Rows, ServerView, Sum, listed
 from .optimizers import SAM, Optimizer
 from .servers import SERVER_RULES, ServerRule
 
@@ -63,7 +63,7 @@ class ServerSAM(ServerRule):
         return [Sum("update", cohort.weights, keep=0.0)]
 
     def send(
-        self, server: Server, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
+        self, server: ServerView, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
     ) -> None:
         """`w~ = w + rho_t D~ / |D~|`."""
         self._ascend(server.rows["update"], round, out, backend)
@@ -87,7 +87,7 @@ class RehearsedSAM(ServerSAM):
         return []
 
     def send(
-        self, server: Server, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
+        self, server: ServerView, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
     ) -> None:
         """`w` in the first exchange, `w~` in the second."""
         if rehearsed is not None:

@@ -25,7 +25,7 @@ from ..lr_schedules import Schedulable
 from ._parameter_checks import check_number
 from .base import ALGORITHMS, Algorithm
 from .fedopt import Momentum
-from .hooks import Clients, Server
+from .hooks import Clients, ServerView
 from .optimizers import OPTIMIZERS, SAM, Optimizer
 from .servers import SERVER_RULES, ServerRule
 
@@ -45,7 +45,7 @@ class Nesterov(ServerRule):
         return kernels.Server("momentum", lr=lr, beta1=self.gamma)
 
     def send(
-        self, server: Server, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
+        self, server: ServerView, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
     ) -> None:
         """`y = w + gamma m`."""
         assert server.m is not None

@@ -27,7 +27,7 @@ from ._parameter_checks import check_word
 from .base import ALGORITHMS, Algorithm
 from .drift import Drift
 from .feddyn import Dual
-from .hooks import Clients, Cohort, Rows, Server, Sum
+from .hooks import Clients, Cohort, Rows, ServerView, Sum
 from .optimizers import OPTIMIZERS, SAM, Optimizer
 
 
@@ -77,7 +77,7 @@ class ConsensusSAM(SAM):
         each = torch.full_like(cohort.weights, 1.0 / len(cohort))
         return [Sum("s", each, keep=0.0, of="mu_i" if self.variant == "official" else "e")]
 
-    def settle(self, server: Server, cohort: Cohort, numbers: Rows) -> None:
+    def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """`s <- rho A / (|A| + eps)`."""
         s = server.rows["s"]
         rho, origin = at_round(self.rho, cohort.round), torch.zeros_like(s)[None]

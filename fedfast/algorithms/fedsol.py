@@ -27,7 +27,7 @@ from ..kernels import norms, perturb, stats
 from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check_number, check_schedule, check_word
 from .base import ALGORITHMS, Algorithm
-from .hooks import Clients, Layout, Rows
+from .hooks import Clients, Rows, TrainedLayout
 from .objective import Network, Objective
 from .optimizers import OPTIMIZERS, Optimizer
 
@@ -57,7 +57,7 @@ class ProximalSAM(Optimizer):
         check_word("perturbed", self.perturbed, ("head", "all"))
         check_word("strength", self.strength, ("fixed", "adaptive"))
 
-    def client_values(self, layout: Layout) -> Rows:
+    def client_values(self, layout: TrainedLayout) -> Rows:
         """Nothing; raises ValueError for a model without a head."""
         if self.perturbed == "head" and layout.head[1] == 0:
             raise ValueError(

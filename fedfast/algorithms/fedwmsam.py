@@ -32,7 +32,7 @@ from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check, check_flag, check_number, check_schedule, check_word
 from .base import ALGORITHMS, Algorithm
 from .drift import DRIFTS, Drift
-from .hooks import Clients, Cohort, Direction, Rows, Server, Sum, listed
+from .hooks import Clients, Cohort, Direction, Rows, ServerView, Sum, listed
 from .optimizers import OPTIMIZERS, Optimizer
 from .scaffold import ControlVariate
 
@@ -127,7 +127,7 @@ class WeightedMomentum(ControlVariate):
         mean = -self.decay * cohort.weights / cohort.lr_total
         return [*super().sums(cohort), Sum("m", mean, keep=0.0)]
 
-    def settle(self, server: Server, cohort: Cohort, numbers: Rows) -> None:
+    def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """`alpha <- (1 - lambda) alpha + lambda clip(mean, 0.1, 0.9)`."""
         found = min(max(float(numbers["disagreement"].mean()), 0.1), 0.9)
         server.scalars["alpha"] = (1 - self.lam) * server.scalars["alpha"] + self.lam * found

@@ -17,7 +17,7 @@ from ..lr_schedules import Schedulable, at_round
 from ..registry import class_registry
 from ._hook_checks import base, depth, overrides
 from ._parameter_checks import check, check_flag, check_number, check_schedule
-from .hooks import Clients, Piece
+from .hooks import Clients, Component
 from .objective import Objective
 
 OPTIMIZERS = class_registry("local optimizer", lambda: Optimizer)
@@ -25,7 +25,7 @@ OPTIMIZERS = class_registry("local optimizer", lambda: Optimizer)
 
 @base
 @dataclass(frozen=True)
-class Optimizer(Piece):
+class Optimizer(Component):
     """Base of the clients' optimizers.
 
     momentum  torch-style heavy ball, reset at the start of every round (the papers use 0)

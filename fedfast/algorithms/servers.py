@@ -10,14 +10,14 @@ from torch import Tensor
 from .. import kernels
 from ..registry import class_registry
 from ._hook_checks import base, overrides
-from .hooks import Cohort, Layout, Piece, Rows, Server
+from .hooks import Cohort, Component, Rows, ServerView, TrainedLayout
 
 SERVER_RULES = class_registry("server rule", lambda: ServerRule)
 
 
 @base
 @dataclass(frozen=True)
-class ServerRule(Piece):
+class ServerRule(Component):
     """Base of the server's rules; D is the weighted mean of the clients' updates."""
 
     rehearses: ClassVar[bool] = False  # the cohort trains twice per round, the first time for D
@@ -36,7 +36,7 @@ class ServerRule(Piece):
         return kernels.Server("average", lr=lr)
 
     def send(
-        self, server: Server, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
+        self, server: ServerView, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
     ) -> None:
         """Write the model that clients receive to `out` [trained], which holds `server.w`.
 
@@ -49,7 +49,7 @@ class ServerRule(Piece):
             del cls.whole  # derived from `reweigh`
 
     def reweigh(
-        self, models: Tensor, start: Tensor, cohort: Cohort, layout: Layout, backend: str
+        self, models: Tensor, start: Tensor, cohort: Cohort, layout: TrainedLayout, backend: str
     ) -> tuple[Tensor, Rows]:
         """The weights [C] or [L, C] of the updates, and numbers worth keeping.
 
