@@ -52,7 +52,7 @@ format: setup ## what lint would ask for, done
 bench: setup ## throughput of the operations, ratios to a plain copy and to torch; rows in bench/results
 	$(BIN)/pytest -q bench
 
-sanitize: ## the C++ voice under ASan+UBSan and TSan
+sanitize: ## the C++ backend under ASan+UBSan and TSan
 	$(MAKE) -C csrc sanitize CXX=$(CXX)
 
 clean: ## remove the environment and what was built

@@ -62,7 +62,7 @@ class InputPipeline:
         self.backend, self.dtype, self._tones = backend, data.x.dtype, {}
         if data.x.dtype == torch.uint8:
             self.dtype = dtype
-            scale, shift = (data.normalize or Normalize()).tones(dtype, data.x.device)
+            scale, shift = (data.normalize or Normalize()).scale_and_shift(dtype, data.x.device)
             after = augment is not None and not augment.black
             margin = torch.zeros_like(shift) if after else shift
             self._tones = dict(scale=scale, shift=shift, margin=margin)

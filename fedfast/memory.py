@@ -113,6 +113,7 @@ def free_bytes(device: torch.device) -> int:
     """Free memory of the device, as the system tells it; what caches files can be had back."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    # `SC_AVPHYS_PAGES`, the fallback, counts what caches files as taken.
     with suppress(OSError):
         for line in MEMINFO.read_text().splitlines():
             if line.startswith("MemAvailable:"):

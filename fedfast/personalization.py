@@ -13,7 +13,7 @@ from torch import Tensor
 from ._messages import format_value
 from .client_sampling import Schedule
 from .data import FederatedData, Samples
-from .data._concatenate import joined
+from .data._concatenate import concatenate
 from .engine import Engine
 from .fine_tuning import tune
 from .module_executor import EVALUATION_BATCH, ModuleExecutor
@@ -84,7 +84,7 @@ class Personal:
         self.engine, self.evaluator = engine, evaluator
         self.sizes, self.algorithm = data.sizes, engine.algorithm
         self.tested = np.array([len(part) for part in data.test or []], dtype=np.int64)
-        self.test = None if self.tested.sum() == 0 else joined(data.test or [], None)
+        self.test = None if self.tested.sum() == 0 else concatenate(data.test or [], None)
         self.span = (0, 0)
         if self.algorithm.fine_tune is not None:
             a, b = self.algorithm.fine_tune.span(engine.about)

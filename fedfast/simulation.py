@@ -195,7 +195,7 @@ class Simulation:
         self.schedule = validation.schedule(schedule, data.sizes, *how)
         validation.single_samples(
             self._model,
-            data.bank.take(data.order[:1]).inputs(self.dtype),
+            data.samples.take(data.order[:1]).inputs(self.dtype),
             self.schedule,
             data.sizes,
             # Both cut a client's samples into batches of their own, of the schedule's width.
@@ -208,7 +208,7 @@ class Simulation:
         layout = FlatLayout.of(self._model, self.dtype, traits.moving)
         row = layout.flatten(self._model, self.device)
         registry.choose(backend, row)  # a voice that is missing is said now, not in round 1
-        trial = data.bank.take(data.order[:2]).inputs(self.dtype)
+        trial = data.samples.take(data.order[:2]).inputs(self.dtype)
         program, self.generic_because = program_for(
             self._model, layout, loss, trial, self.algorithm.local.own_loss
         )
@@ -218,7 +218,7 @@ class Simulation:
             with torch_threads(self.threads):
                 found = difference(
                     *(self._model, program, layout, row),
-                    *(data.bank.take(few).inputs(self.dtype), data.bank.y[few], backend),
+                    *(data.samples.take(few).inputs(self.dtype), data.samples.y[few], backend),
                 )
             if found:
                 program, self.generic_because = None, found
@@ -247,7 +247,7 @@ class Simulation:
         @cache
         def evaluator() -> Evaluator:
             if program is None and verify:  # else its proof covers evaluation
-                x = data.bank.take(few).inputs(self.dtype)
+                x = data.samples.take(few).inputs(self.dtype)
                 if misevaluated(module, layout, row, x, backend):
                     return generic
             return evaluator_for(module, layout, loss_fn, trial, backend, right) or generic

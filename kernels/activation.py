@@ -15,22 +15,16 @@ Source: exp and tanh after Cephes (Moshier); gelu: Hendrycks & Gimpel 2016; silu
 2018.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
-
-from typing import Any
 
 from torch import Tensor
 
 from . import native_layers
 from ._blocks import block, floating, written
-from .reference import layers
+from .reference import activation as reference
 from .registry import dispatch
-from .triton.common import jit, launch, multiple, tl, unit
-from .triton.functions import activate, differentiate
+from .triton import activation as triton
 
-BLOCK, WARPS = 1024, 4
 KINDS = ("relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid", "relu6")
 
 
@@ -85,98 +79,13 @@ def _kind(kind: str) -> str:
     return kind
 
 
-def elementwise(x: Tensor, kind: str, out: Tensor) -> Tensor:
-    """`out = act(x)` in Triton, for operations that end in an activation without a slope."""
-    return _triton_activation(x, kind, 0.0, out)
-
-
-def _triton_activation(x: Tensor, kind: str, slope: float, out: Tensor) -> Tensor:
-    _elementwise(_activate_block, (x, out), slope, kind)
-    return out
-
-
-def _triton_activation_backward(
-    x: Tensor, out: Tensor, dout: Tensor, kind: str, slope: float, dx: Tensor
-) -> Tensor:
-    _elementwise(_differentiate_block, (x, out, dout, dx), slope, kind)
-    return dx
-
-
-def _elementwise(kernel: Any, operands: tuple[Tensor, ...], slope: float, kind: str) -> None:
-    clients, size = operands[0].shape[0], operands[0][:1].numel()
-    strides = tuple(t.stride(0) for t in operands)
-    launch(
-        kernel,
-        clients * -(-size // BLOCK),
-        operands[0],
-        *(*operands, *strides, slope, clients, size),
-        KIND=kind,
-        UNIT=min(unit(t, size) for t in operands),
-        BLOCK=BLOCK,
-        num_warps=WARPS,
-    )
-
-
-@jit(do_not_specialize=["clients"])
-def _activate_block(
-    x,  # [K, size]
-    out,  # [K, size]
-    x_stride,
-    out_stride,
-    slope: tl.float64,
-    clients,
-    size,
-    KIND: tl.constexpr,
-    UNIT: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """One program per client and block of elements."""
-    k, cols, mask = _place(clients, size, UNIT, BLOCK)
-    here = tl.load(x + k * multiple(x_stride, UNIT) + cols, mask)
-    result = activate(here, tl.full((), slope, here.dtype), KIND)
-    tl.store(out + k * multiple(out_stride, UNIT) + cols, result, mask)
-
-
-@jit(do_not_specialize=["clients"])
-def _differentiate_block(
-    x,  # [K, size]
-    out,  # [K, size]
-    dout,  # [K, size]
-    dx,  # [K, size]
-    x_stride,
-    out_stride,
-    dout_stride,
-    dx_stride,
-    slope: tl.float64,
-    clients,
-    size,
-    KIND: tl.constexpr,
-    UNIT: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """One program per client and block of elements; what KIND does not need is not loaded."""
-    k, cols, mask = _place(clients, size, UNIT, BLOCK)
-    before = tl.load(x + k * multiple(x_stride, UNIT) + cols, mask)
-    after = tl.load(out + k * multiple(out_stride, UNIT) + cols, mask)
-    pull = tl.load(dout + k * multiple(dout_stride, UNIT) + cols, mask)
-    result = differentiate(before, after, pull, tl.full((), slope, pull.dtype), KIND)
-    tl.store(dx + k * multiple(dx_stride, UNIT) + cols, result, mask)
-
-
-@jit
-def _place(clients, size, UNIT: tl.constexpr, BLOCK: tl.constexpr):
-    """The program's client and columns, and which of these exist."""
-    cols = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)
-    return (tl.program_id(0) % clients).to(tl.int64), cols, cols < multiple(size, UNIT)
-
-
 _ACTIVATION = {
-    "reference": layers.activation,
+    "reference": reference.activation,
     "native": native_layers.activation,
-    "triton": _triton_activation,
+    "triton": triton.activation,
 }
 _ACTIVATION_BACKWARD = {
-    "reference": layers.activation_backward,
+    "reference": reference.activation_backward,
     "native": native_layers.activation_backward,
-    "triton": _triton_activation_backward,
+    "triton": triton.activation_backward,
 }

@@ -11,8 +11,6 @@ each moment.
 Clients are added one after another into float64, so the result does not depend on the chunks.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 import torch
@@ -20,13 +18,11 @@ from torch import Tensor
 
 from . import native
 from ._args import Coefficient, bank_like, per_client, rows, same_kind
-from .reference import rows as reference
+from .reference import aggregate as reference
 from .registry import dispatch
 from .server import RULES as RULES
-from .server import Server, change, wide
-from .triton.common import jit, launch, slots, tl, totals
-
-BLOCK, WARPS = 1024, 4
+from .server import Server
+from .triton import aggregate as triton
 
 
 def aggregate(
@@ -122,93 +118,8 @@ def _moments(
     return m, v
 
 
-def _triton_aggregate(
-    client_rows: Tensor,
-    weights: Tensor,
-    base: Tensor,
-    acc: Tensor,
-    first: bool,
-    rule: str | None,
-    scalars: tuple[float, float, float, float],
-    w: Tensor | None,
-    m: Tensor | None,
-    v: Tensor | None,
-    out: Tensor | None,
-    squares: Tensor,
-) -> None:
-    clients, size = client_rows.shape
-    count = -(-size // BLOCK)
-    partial = slots(client_rows, clients + 1, count)
-    launch(
-        _columns,
-        count,
-        client_rows,
-        *(client_rows, client_rows.stride(0), weights, base, base.stride(0), acc),
-        *(w, m, v, out, *scalars, clients, size, count, partial),
-        FIRST=first,
-        RULE=rule,
-        SHARED=base.stride(0) == 0,
-        BLOCK=BLOCK,
-        num_warps=WARPS,
-    )
-    known = clients if rule is None else clients + 1
-    launch(totals, known, client_rows, partial, squares, 1, count, num_warps=8)
-
-
-@jit(do_not_specialize=["clients", "count"])
-def _columns(
-    client_rows,  # [K, S]
-    row_stride,
-    weights,  # [K]
-    base,  # [K, S]
-    base_stride,
-    acc,  # [S] float64
-    w,  # [S]
-    m,  # [S]
-    v,  # [S]
-    out,  # [S]
-    lr: tl.float64,
-    beta1: tl.float64,
-    beta2: tl.float64,
-    tau: tl.float64,
-    clients,
-    size,
-    count,
-    partial,  # [K + 1, count] squares of the updates, then of acc
-    FIRST: tl.constexpr,
-    RULE: tl.constexpr,
-    SHARED: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """One program per block of columns: all clients in order, then the server's rule."""
-    block = tl.program_id(0)
-    cols = block * BLOCK + tl.arange(0, BLOCK)
-    mask = cols < size
-    mean = tl.zeros((BLOCK,), tl.float64)
-    if not FIRST:
-        mean = tl.load(acc + cols, mask, other=0.0)
-    start = wide(base, cols, mask)
-    ahead = tl.load(client_rows + cols, mask, other=0.0)
-    last = tl.full((), clients, tl.int64) - 1
-    for index in range(clients):
-        k = tl.full((), index, tl.int64)
-        here = ahead  # the next client's row is on its way while this one is added
-        ahead = tl.load(client_rows + tl.minimum(k + 1, last) * row_stride + cols, mask, other=0.0)
-        if not SHARED:
-            start = wide(base + k * base_stride, cols, mask)
-        update = here.to(tl.float64) - start
-        mean += tl.load(weights + k).to(tl.float64) * update
-        tl.store(partial + k * count + block, tl.sum(update * update, axis=0))
-    tl.store(acc + cols, mean, mask)
-    if RULE is not None:
-        tl.store(partial + (last + 1) * count + block, tl.sum(mean * mean, axis=0))
-        here = tl.load(w + cols, mask, other=0.0)
-        move = change(mean, m, v, cols, mask, lr, beta1, beta2, tau, RULE)
-        tl.store(out + cols, (here.to(tl.float64) + move).to(here.dtype), mask)
-
-
 _VOICES = {
     "reference": reference.aggregate,
     "native": native.aggregate,
-    "triton": _triton_aggregate,
+    "triton": triton.aggregate,
 }

@@ -20,14 +20,10 @@ from ._args import Coefficient
 from ._blocks import floating, written
 from ._images import counts, sinks
 from ._norm_args import Normed, affine, gradients_of, results_of
-from .reference import images
+from .reference import batch_norm as reference
 from .registry import dispatch
-from .triton import (
-    batch_norm as _triton_batch_norm,
-)
-from .triton import (
-    batch_norm_backward as _triton_batch_norm_backward,
-)
+from .triton import batch_norm as triton
+from .triton import batch_norm_backward as triton_backward
 
 
 def batch_norm(
@@ -116,12 +112,12 @@ def _running(
 
 
 _BATCH = {
-    "reference": images.batch_norm,
+    "reference": reference.batch_norm,
     "native": native_images.batch_norm,
-    "triton": _triton_batch_norm.batch_norm,
+    "triton": triton.batch_norm,
 }
 _BATCH_BACKWARD = {
-    "reference": images.batch_norm_backward,
+    "reference": reference.batch_norm_backward,
     "native": native_images.batch_norm_backward,
-    "triton": _triton_batch_norm_backward.batch_norm_backward,
+    "triton": triton_backward.batch_norm_backward,
 }

@@ -12,7 +12,7 @@ the client's images copied once into a zero margin, see `csrc/cpu/conv_kernels.h
 one pixel apart and channels are many, minimal filtering as in Lavin and Gray (CVPR 2016), see
 `csrc/cpu/conv_squares.h`: fewer products, errors within three times those of direct sums; a NaN
 then spreads to its neighbours within the image. Triton, implicit matrix products as in Chetlur et
-al. 2014 (cuDNN), see `_conv_correlate.py`.
+al. 2014 (cuDNN), see `triton/conv_correlate.py`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from . import native_images
 from ._args import Coefficient, precise
 from ._blocks import block, float64_per_client, floating, written
 from ._images import MAX_ELEMENTS, Ints, divides, number, pair, reach, sinks
+from .geometry import Geometry
 from .linear import _fused
-from .reference import images
-from .reference.images import Geometry
+from .reference import conv as reference
 from .registry import dispatch
-from .triton import conv as _triton_conv
+from .triton import conv as triton
 
 
 def conv(
@@ -143,12 +143,12 @@ def _out_shape(x: Tensor, weight: Tensor, g: Geometry) -> tuple[int, ...]:
 
 
 _CONV = {
-    "reference": images.conv,
+    "reference": reference.conv,
     "native": native_images.conv,
-    "triton": _triton_conv.conv,
+    "triton": triton.conv,
 }
 _CONV_BACKWARD = {
-    "reference": images.conv_backward,
+    "reference": reference.conv_backward,
     "native": native_images.conv_backward,
-    "triton": _triton_conv.conv_backward,
+    "triton": triton.conv_backward,
 }

@@ -6,7 +6,7 @@
 Bytes: of the convolution's results only the maxima and a byte each are written and read again: for
 2 x 2 windows of float32 1.25 instead of 4 + 1 + 1 numbers a window each way. Operations: `conv`'s.
 Deterministic as `conv` is; results are `conv`'s followed by `pool`'s to the bit (native: planes are
-pooled while they are in cache; Triton: a program owns whole windows, see `_conv_windows.py`).
+pooled while they are in cache; Triton: a program owns whole windows, see `triton/conv_windows.py`).
 Source: `conv` and `pool`.
 """
 
@@ -20,11 +20,11 @@ from ._args import Coefficient, precise
 from ._blocks import block, float64_per_client, floating, integers, written
 from ._images import Ints, pair, sinks
 from .conv import _geometry, _out_shape, _weight
+from .geometry import Windows
 from .linear import _fused
-from .reference import images
-from .reference.images import Windows
+from .reference import conv_pool as reference
 from .registry import dispatch
-from .triton import conv_pool as _triton_conv_pool
+from .triton import conv_pool as triton
 
 MAX_TAPS = 16  # a tile of the Triton voice holds whole windows
 
@@ -130,12 +130,12 @@ def _taps(tap: Tensor, shape: tuple[int, ...], x: Tensor) -> Tensor:
 
 
 _CONV_POOL = {
-    "reference": images.conv_pool,
+    "reference": reference.conv_pool,
     "native": native_images.conv_pool,
-    "triton": _triton_conv_pool.conv_pool,
+    "triton": triton.conv_pool,
 }
 _CONV_POOL_BACKWARD = {
-    "reference": images.conv_pool_backward,
+    "reference": reference.conv_pool_backward,
     "native": native_images.conv_pool_backward,
-    "triton": _triton_conv_pool.conv_pool_backward,
+    "triton": triton.conv_pool_backward,
 }

@@ -11,8 +11,6 @@ Source: Srivastava et al. 2014, "Dropout"; Salmon et al. 2011, "Parallel random 
 1, 2, 3" (Philox).
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 import torch
@@ -20,12 +18,11 @@ from torch import Tensor
 
 from . import native_sequences
 from ._blocks import floating, integers, written
-from .reference import sequences
+from .reference import dropout as reference
 from .registry import dispatch
-from .triton.common import jit, launch, multiple, tl, unit
+from .triton import dropout as triton
 
 WORDS = 1 << 32
-ELEMENTS, COLUMNS, WARPS = 1024, 256, 4  # of a tile, and neighbours of a draw in it at most
 
 
 def dropout(
@@ -62,67 +59,8 @@ def dropout(
     return dispatch(_VOICES, backend, x, x, seeds, *numbers, out)
 
 
-def _triton_dropout(
-    x: Tensor, seeds: Tensor, layer: int, threshold: int, scale: float, span: int, out: Tensor
-) -> Tensor:
-    clients, draws = x.shape[0], x[:1].numel() // span
-    columns = min(1 << (span - 1).bit_length(), COLUMNS)
-    rows, run = ELEMENTS // columns, draws if span == 1 else span
-    launch(
-        _drop,
-        clients * -(-draws // rows),
-        x,
-        *(x, x.stride(0), seeds, out, out.stride(0)),
-        *(clients, draws, span, layer, threshold, scale),
-        PLANES=span > 1,
-        UNIT=min(unit(x, run), unit(out, run)),
-        TILE=(rows, columns),
-        num_warps=WARPS,
-    )
-    return out
-
-
-@jit(do_not_specialize=["clients", "layer", "threshold"])
-def _drop(
-    x,  # [K, draws, span]
-    x_stride,
-    seeds,  # [K] int64
-    out,  # [K, draws, span]
-    out_stride,
-    clients,
-    draws,
-    span,
-    layer: tl.int64,
-    threshold: tl.int64,
-    scale: tl.float64,
-    PLANES: tl.constexpr,  # whether span is more than 1
-    UNIT: tl.constexpr,
-    TILE: tl.constexpr,  # draws, neighbours that share one
-):
-    """One program per client and tile of draws; four neighbouring draws are one block of Philox."""
-    k = (tl.program_id(0) % clients).to(tl.int64)
-    first = tl.program_id(0) // clients * TILE[0]
-    if PLANES:
-        span = multiple(span, UNIT)
-    else:
-        draws = multiple(draws, UNIT)
-    blocks = first // 4 + tl.arange(0, TILE[0] // 4)
-    w0, w1, w2, w3 = tl.philox(tl.load(seeds + k), blocks, 0, layer.to(tl.uint32), 0)
-    words = tl.interleave(tl.interleave(w0, w2), tl.interleave(w1, w3))
-    kept = (words.to(tl.int64) >= threshold)[:, None]
-    factor = tl.full((), scale, x.dtype.element_ty)
-    draw = (first + tl.arange(0, TILE[0]))[:, None]
-    for start in range(0, span, TILE[1]):
-        neighbour = start + tl.arange(0, TILE[1])[None, :]
-        mask = (draw < draws) & (neighbour < span)
-        place = draw * span + neighbour
-        value = tl.load(x + k * multiple(x_stride, UNIT) + place, mask, other=0.0)
-        value = tl.where(kept, value * factor, 0.0)
-        tl.store(out + k * multiple(out_stride, UNIT) + place, value, mask)
-
-
 _VOICES = {
-    "reference": sequences.dropout,
+    "reference": reference.dropout,
     "native": native_sequences.dropout,
-    "triton": _triton_dropout,
+    "triton": triton.dropout,
 }

@@ -18,9 +18,9 @@ from torch import Tensor
 from . import native_sequences
 from ._args import Coefficient, per_client
 from ._blocks import block, floating, integers, written
-from .reference import sequences
+from .reference import embedding as reference
 from .registry import dispatch
-from .triton import embedding as _triton_embedding
+from .triton import embedding as triton
 
 
 def embedding(
@@ -78,12 +78,12 @@ def _tokens(token: Any, weight: Tensor) -> Tensor:
 
 
 _FORWARD = {
-    "reference": sequences.embedding,
+    "reference": reference.embedding,
     "native": native_sequences.embedding,
-    "triton": _triton_embedding.embedding,
+    "triton": triton.embedding,
 }
 _BACKWARD = {
-    "reference": sequences.embedding_backward,
+    "reference": reference.embedding_backward,
     "native": native_sequences.embedding_backward,
-    "triton": _triton_embedding.embedding_backward,
+    "triton": triton.embedding_backward,
 }

@@ -20,14 +20,10 @@ from ._args import Coefficient
 from ._blocks import floating, written
 from ._images import divides, number, sinks
 from ._norm_args import Normed, affine, gradients_of, results_of
-from .reference import images
+from .reference import group_norm as reference
 from .registry import dispatch
-from .triton import (
-    group_norm as _triton_group_norm,
-)
-from .triton import (
-    group_norm_backward as _triton_group_norm_backward,
-)
+from .triton import group_norm as triton
+from .triton import group_norm_backward as triton_backward
 
 
 def group_norm(
@@ -90,12 +86,12 @@ def group_norm_backward(
 
 
 _GROUP = {
-    "reference": images.group_norm,
+    "reference": reference.group_norm,
     "native": native_images.group_norm,
-    "triton": _triton_group_norm.group_norm,
+    "triton": triton.group_norm,
 }
 _GROUP_BACKWARD = {
-    "reference": images.group_norm_backward,
+    "reference": reference.group_norm_backward,
     "native": native_images.group_norm_backward,
-    "triton": _triton_group_norm_backward.group_norm_backward,
+    "triton": triton_backward.group_norm_backward,
 }

@@ -22,9 +22,9 @@ from torch import Tensor
 from . import native_layers
 from ._args import Coefficient, per_client, precise
 from ._blocks import block, float64_per_client, floating, written
-from .reference import layers
+from .reference import linear as reference
 from .registry import dispatch
-from .triton import linear as _triton_linear
+from .triton import linear as triton
 
 FUSED = (None, "relu", "tanh")
 
@@ -131,12 +131,12 @@ def _fused(activation: str | None) -> str | None:
 
 
 _LINEAR = {
-    "reference": layers.linear,
+    "reference": reference.linear,
     "native": native_layers.linear,
-    "triton": _triton_linear.linear,
+    "triton": triton.linear,
 }
 _LINEAR_BACKWARD = {
-    "reference": layers.linear_backward,
+    "reference": reference.linear_backward,
     "native": native_layers.linear_backward,
-    "triton": _triton_linear.linear_backward,
+    "triton": triton.linear_backward,
 }

@@ -10,8 +10,6 @@ Deterministic: a client is one thread's or one program's work; its rows are adde
 float64.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 import torch
@@ -19,12 +17,9 @@ from torch import Tensor
 
 from . import native_layers
 from ._blocks import floating, integers, written
-from .reference import layers
+from .reference import loss as reference
 from .registry import dispatch
-from .triton.common import jit, launch, tl
-from .triton.functions import exp_down, row_sums
-
-ELEMENTS, CLASSES, WARPS = 1024, 512, 4  # of a tile, and classes of it at most
+from .triton import loss as triton
 
 
 def cross_entropy(
@@ -62,78 +57,8 @@ def cross_entropy(
     return losses, dlogits
 
 
-def _triton_cross_entropy(
-    logits: Tensor, targets: Tensor, count: Tensor, losses: Tensor, dlogits: Tensor
-) -> None:
-    clients, batch, classes = logits.shape
-    columns = min(1 << (classes - 1).bit_length(), CLASSES)
-    rows = min(1 << max(batch - 1, 0).bit_length(), ELEMENTS // columns)
-    launch(
-        _cross_entropy,
-        clients,
-        logits,
-        *(logits, logits.stride(0), targets, count, losses, dlogits, dlogits.stride(0)),
-        *(batch, classes),
-        TILE=(rows, columns),
-        num_warps=WARPS,
-    )
-
-
-@jit
-def _cross_entropy(
-    logits,  # [K, B, C]
-    logits_stride,
-    targets,  # [K, B] int64
-    count,  # [K] int32
-    losses,  # [K]
-    dlogits,  # [K, B, C]
-    dlogits_stride,
-    batch,
-    classes,
-    TILE: tl.constexpr,  # rows, classes
-):
-    """One program per client; rows tile by tile, each read from cache again where C is large."""
-    k = tl.program_id(0).to(tl.int64)
-    n = tl.load(count + k)
-    share = 1.0 / n.to(tl.float64)
-    if (n < 0) | (n > batch):
-        share = share * float("nan")
-    loss = tl.zeros((TILE[0],), tl.float64)
-    for start in range(0, batch, TILE[0]):
-        rows = start + tl.arange(0, TILE[0])
-        inside = rows < tl.minimum(n, batch)
-        target = tl.load(targets + k * batch + rows, inside, other=0)
-        z = logits + k * logits_stride + rows[:, None] * classes
-        top, total = row_sums(z, inside, classes, TILE)
-        fine = (target >= 0) & (target < classes)
-        at = logits + k * logits_stride + rows * classes + target
-        picked = tl.load(at, inside & fine, other=0.0) - tl.where(inside, top, 0.0)
-        own_share = tl.where(fine, share, float("nan"))
-        own_loss = tl.log(total) - picked.to(tl.float64)
-        loss += tl.where(inside, tl.where(fine, own_loss, float("nan")), 0.0)
-        tl.debug_barrier()  # dlogits may be logits: every warp has read before one writes
-        d = dlogits + k * dlogits_stride + rows[:, None] * classes
-        _write(z, d, rows < batch, inside, target, top, total, picked, own_share, classes, TILE)
-    tl.store(losses + k, tl.sum(loss, axis=0) * share)  # 0 inf without rows: NaN, as in torch
-
-
-@jit
-def _write(z, d, exists, inside, target, top, total, picked, share, classes, TILE: tl.constexpr):
-    """(softmax - onehot) / count; in float64 at the target, where float32 would cancel."""
-    scale = (share / total).to(z.dtype.element_ty)
-    sure = exp_down(picked).to(tl.float64)
-    exact = ((sure / total - 1.0) * share).to(z.dtype.element_ty)
-    for first in range(0, classes, TILE[1]):
-        c = first + tl.arange(0, TILE[1])[None, :]
-        here = tl.load(z + c, inside[:, None] & (c < classes), other=float("-inf"))
-        e = exp_down(here - top[:, None])
-        gradient = tl.where(c == target[:, None], exact[:, None], e * scale[:, None])
-        gradient = tl.where(inside[:, None], gradient, 0.0)
-        tl.store(d + c, gradient, exists[:, None] & (c < classes))
-
-
 _VOICES = {
-    "reference": layers.cross_entropy,
+    "reference": reference.cross_entropy,
     "native": native_layers.cross_entropy,
-    "triton": _triton_cross_entropy,
+    "triton": triton.cross_entropy,
 }

@@ -31,9 +31,9 @@ from . import native_layers
 from ._args import Coefficient, per_client
 from ._blocks import block, floating, written
 from .linear import _fused
-from .reference import layers
+from .reference import lowrank as reference
 from .registry import dispatch
-from .triton import lowrank as _triton_lowrank
+from .triton import lowrank as triton
 
 
 def ghost(
@@ -140,17 +140,17 @@ def _float64(name: str, value: Tensor, dims: int, like: Tensor) -> Tensor:
 
 
 _GHOST = {
-    "reference": layers.ghost,
+    "reference": reference.ghost,
     "native": native_layers.ghost,
-    "triton": _triton_lowrank.ghost,
+    "triton": triton.ghost,
 }
 _REACH = {
-    "reference": layers.reach,
+    "reference": reference.reach,
     "native": native_layers.reach,
-    "triton": _triton_lowrank.reach,
+    "triton": triton.reach,
 }
 _LOWRANK = {
-    "reference": layers.lowrank,
+    "reference": reference.lowrank,
     "native": native_layers.lowrank,
-    "triton": _triton_lowrank.lowrank,
+    "triton": triton.lowrank,
 }

@@ -22,9 +22,9 @@ from torch import Tensor
 from . import native_sequences
 from ._args import Coefficient, per_client, precise
 from ._blocks import block, floating, written
-from .reference import sequences
+from .reference import lstm as reference
 from .registry import dispatch
-from .triton import lstm as _triton_lstm
+from .triton import lstm as triton
 
 
 def lstm(
@@ -146,12 +146,12 @@ def _sink(
 
 
 _FORWARD = {
-    "reference": sequences.lstm,
+    "reference": reference.lstm,
     "native": native_sequences.lstm,
-    "triton": _triton_lstm.lstm,
+    "triton": triton.lstm,
 }
 _BACKWARD = {
-    "reference": sequences.lstm_backward,
+    "reference": reference.lstm_backward,
     "native": native_sequences.lstm_backward,
-    "triton": _triton_lstm.lstm_backward,
+    "triton": triton.lstm_backward,
 }

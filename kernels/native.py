@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reference.rows import Terms, clipped
+from .reference.common import Terms
+from .reference.step import clipped
 from .segments import Segments
 
 module: Any = None

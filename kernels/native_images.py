@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from . import native
+from .geometry import Geometry, Windows
 from .native import address, operand
 from .native_layers import ACTIVATIONS, problem, squared
-from .reference.images import Geometry, Windows
 
 
 def window(x: Tensor, out: Tensor, kernel: tuple[int, ...], g: Geometry) -> tuple[int, ...]:
@@ -46,7 +46,7 @@ def conv(
     out: Tensor,
     precision: str,
 ) -> Tensor:
-    """`reference_images.conv`, compiled."""
+    """`conv`, compiled."""
     _conv(x, weight, bias, geometry, tuple(out.shape[-2:]), NO_WINDOWS, activation, out)
     return out
 
@@ -62,7 +62,7 @@ def conv_pool(
     tap: Tensor,
     precision: str,
 ) -> Tensor:
-    """`reference_images.conv_pool`, compiled."""
+    """`conv_pool`, compiled."""
     pooled = _pooled(windows, tap)
     _conv(x, weight, bias, geometry, windows.planes, pooled, activation, out)
     return out
@@ -108,7 +108,7 @@ def conv_backward(
     precision: str,
     squares: Tensor | None,
 ) -> None:
-    """`reference_images.conv_backward`, compiled; squares by a pass of their own."""
+    """`conv_backward`, compiled; squares by a pass of their own."""
     sinks = dx, dweight, dbias, alpha, beta, base_weight, base_bias
     given = x, weight, out, dout
     _conv_backward(given, geometry, tuple(out.shape[-2:]), NO_WINDOWS, activation, *sinks)
@@ -134,7 +134,7 @@ def conv_pool_backward(
     precision: str,
     squares: Tensor | None,
 ) -> None:
-    """`reference_images.conv_pool_backward`, compiled; squares by a pass of their own."""
+    """`conv_pool_backward`, compiled; squares by a pass of their own."""
     sinks = dx, dweight, dbias, alpha, beta, base_weight, base_bias
     given, pooled = (x, weight, out, dout), _pooled(windows, tap)
     _conv_backward(given, geometry, windows.planes, pooled, activation, *sinks)
@@ -185,7 +185,7 @@ def pool(
     out: Tensor,
     argmax: Tensor | None,
 ) -> Tensor:
-    """`reference_images.pool`, compiled."""
+    """`pool`, compiled."""
     native.module.pool(
         problem(x),
         x.shape[1] * x.shape[2],
@@ -207,7 +207,7 @@ def pool_backward(
     dx: Tensor,
     argmax: Tensor | None,
 ) -> Tensor:
-    """`reference_images.pool_backward`, compiled."""
+    """`pool_backward`, compiled."""
     native.module.pool_backward(
         problem(dx),
         dx.shape[1] * dx.shape[2],
@@ -225,14 +225,14 @@ def _sizes(x: Tensor, out: Tensor) -> tuple[int, ...]:
 
 
 def adaptive_avg(x: Tensor, out: Tensor) -> Tensor:
-    """`reference_images.adaptive_avg`, compiled."""
+    """`adaptive_avg`, compiled."""
     planes = x.shape[1] * x.shape[2]
     native.module.adaptive_avg(problem(x), planes, _sizes(x, out), operand(x), operand(out))
     return out
 
 
 def adaptive_avg_backward(dout: Tensor, dx: Tensor) -> Tensor:
-    """`reference_images.adaptive_avg_backward`, compiled."""
+    """`adaptive_avg_backward`, compiled."""
     planes, sizes = dx.shape[1] * dx.shape[2], _sizes(dx, dout)
     native.module.adaptive_avg_backward(problem(dx), planes, sizes, operand(dout), operand(dx))
     return dx
@@ -256,7 +256,7 @@ def batch_norm(
     mean: Tensor,
     rstd: Tensor,
 ) -> None:
-    """`reference_images.batch_norm`, compiled."""
+    """`batch_norm`, compiled."""
     kept = running or (None, None)
     native.module.batch_norm(
         problem(x),
@@ -280,7 +280,7 @@ def group_norm(
     mean: Tensor,
     rstd: Tensor,
 ) -> None:
-    """`reference_images.group_norm`, compiled."""
+    """`group_norm`, compiled."""
     native.module.group_norm(
         problem(x),
         _norm_sizes(x, groups),
@@ -327,7 +327,7 @@ def batch_norm_backward(
     training: bool,
     *to: Any,
 ) -> None:
-    """`reference_images.batch_norm_backward`, compiled."""
+    """`batch_norm_backward`, compiled."""
     call = native.module.batch_norm_backward
     _norm_backward(call, x, 1, (weight, dout, mean, rstd), count, training, *to)
 
@@ -341,6 +341,6 @@ def group_norm_backward(
     rstd: Tensor,
     *to: Any,
 ) -> None:
-    """`reference_images.group_norm_backward`, compiled."""
+    """`group_norm_backward`, compiled."""
     call = native.module.group_norm_backward
     _norm_backward(call, x, groups, (weight, dout, mean, rstd), None, True, *to)

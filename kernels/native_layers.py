@@ -9,8 +9,9 @@ from torch import Tensor
 
 from . import native
 from .native import address, not_noted, operand
-from .reference import layers
-from .reference.layers import OUT_OF_RANGE, ROW_OUT_OF_RANGE, Look, image
+from .reference.common import squared as squares_of
+from .reference.gather import ROW_OUT_OF_RANGE, Look, image
+from .reference.loss import OUT_OF_RANGE
 
 # As `enum class Act`.
 ACTIVATIONS = (None, "relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid", "relu6")
@@ -37,7 +38,7 @@ def linear(
     out: Tensor,
     precision: str,
 ) -> Tensor:
-    """`reference_layers.linear`, compiled."""
+    """`linear`, compiled."""
     native.module.linear(
         problem(x),
         _sizes(x, weight),
@@ -66,7 +67,7 @@ def linear_backward(
     precision: str,
     squares: Tensor | None,
 ) -> None:
-    """`reference_layers.linear_backward`, compiled; squares by a pass of their own."""
+    """`linear_backward`, compiled; squares by a pass of their own."""
     native.module.linear_backward(
         problem(x),
         _sizes(x, weight),
@@ -87,21 +88,21 @@ def linear_backward(
 
 
 def squared(to: Tensor | None, *written: Tensor | None) -> None:
-    """`reference_layers.squared`: `stats` is what costs one pass on the CPU."""
+    """`squared` of the reference: `stats` is what costs one pass on the CPU."""
     if to is not None:
         not_noted("squares of gradients")
-        layers.squared(to, *written)
+        squares_of(to, *written)
 
 
 def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> None:
-    """`reference_layers.ghost`, compiled."""
+    """`ghost`, compiled."""
     sizes = x.shape[1], x.shape[2], d.shape[2]
     to = operand(gram), operand(squares)
     native.module.ghost(problem(x), sizes, ones, operand(x), operand(d), *to)
 
 
 def reach(squares: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:
-    """`reference_layers.reach`, compiled."""
+    """`reach`, compiled."""
     slots = [(*operand(t), t.shape[1], t.stride(1)) for t in squares]
     slots += [(0, 0, 0, 0)] * (2 - len(slots))
     native.module.reach(problem(out), slots, (rho, eps, most), address(out))
@@ -119,7 +120,7 @@ def lowrank(
     activation: str | None,
     out: Tensor,
 ) -> Tensor:
-    """`reference_layers.lowrank`, compiled."""
+    """`lowrank`, compiled."""
     native.module.lowrank(
         problem(x),
         (x.shape[1], x.shape[2], v.shape[2]),
@@ -137,7 +138,7 @@ def lowrank(
 
 
 def activation(x: Tensor, kind: str, slope: float, out: Tensor) -> Tensor:
-    """`reference_layers.activation`, compiled."""
+    """`activation`, compiled."""
     native.module.activation(
         problem(x), _client_size(x), ACTIVATIONS.index(kind), slope, operand(x), operand(out)
     )
@@ -147,7 +148,7 @@ def activation(x: Tensor, kind: str, slope: float, out: Tensor) -> Tensor:
 def activation_backward(
     x: Tensor, out: Tensor, dout: Tensor, kind: str, slope: float, dx: Tensor
 ) -> Tensor:
-    """`reference_layers.activation_backward`, compiled."""
+    """`activation_backward`, compiled."""
     native.module.activation_backward(
         problem(x),
         _client_size(x),
@@ -164,7 +165,7 @@ def activation_backward(
 def cross_entropy(
     logits: Tensor, targets: Tensor, count: Tensor, losses: Tensor, dlogits: Tensor
 ) -> None:
-    """`reference_layers.cross_entropy`, compiled."""
+    """`cross_entropy`, compiled."""
     fine = native.module.cross_entropy(
         problem(logits),
         logits.shape[1],
@@ -180,7 +181,7 @@ def cross_entropy(
 
 
 def gather(bank: Tensor, rows: Tensor, look: Look | None, out: Tensor) -> Tensor:
-    """`reference_layers.gather`, compiled."""
+    """`gather`, compiled."""
     given = problem(out), (bank.shape[0], rows.shape[1], *image(bank, look)), operand(rows)
     if look is None:
         fine = native.module.gather_bytes(*given, address(bank), bank.element_size(), operand(out))

@@ -7,13 +7,13 @@ from torch import Tensor
 from . import native
 from .native import address, operand
 from .native_layers import problem
-from .reference.sequences import TOKEN_OUT_OF_RANGE
+from .reference.embedding import TOKEN_OUT_OF_RANGE
 
 
 def dropout(
     x: Tensor, seeds: Tensor, layer: int, threshold: int, scale: float, span: int, out: Tensor
 ) -> Tensor:
-    """`reference_sequences.dropout`, compiled."""
+    """`dropout`, compiled."""
     key, drawn = address(seeds), (layer, threshold, scale)
     size = x[0].numel() if len(x) else 0
     native.module.dropout(problem(x), size, span, operand(x), key, *drawn, operand(out))
@@ -21,14 +21,14 @@ def dropout(
 
 
 def log_softmax(x: Tensor, out: Tensor) -> Tensor:
-    """`reference_sequences.log_softmax`, compiled."""
+    """`log_softmax`, compiled."""
     sizes = x.shape[1:-1].numel(), x.shape[-1]
     native.module.log_softmax(problem(x), *sizes, operand(x), operand(out))
     return out
 
 
 def log_softmax_backward(out: Tensor, dout: Tensor, dx: Tensor) -> Tensor:
-    """`reference_sequences.log_softmax_backward`, compiled."""
+    """`log_softmax_backward`, compiled."""
     sizes = out.shape[1:-1].numel(), out.shape[-1]
     operands = operand(out), operand(dout), operand(dx)
     native.module.log_softmax_backward(problem(out), *sizes, *operands)
@@ -40,7 +40,7 @@ def _table(token: Tensor, weight: Tensor) -> tuple[int, ...]:
 
 
 def embedding(token: Tensor, weight: Tensor, out: Tensor) -> Tensor:
-    """`reference_sequences.embedding`, compiled."""
+    """`embedding`, compiled."""
     operands = operand(token), operand(weight), operand(out)
     if not native.module.embedding(problem(out), _table(token, weight), *operands):
         raise IndexError(TOKEN_OUT_OF_RANGE.format(weight.shape[1]))
@@ -56,7 +56,7 @@ def embedding_backward(
     beta: Tensor,
     base: Tensor,
 ) -> None:
-    """`reference_sequences.embedding_backward`, compiled."""
+    """`embedding_backward`, compiled."""
     fine = native.module.embedding_backward(
         problem(dout),
         _table(token, dweight),
@@ -87,7 +87,7 @@ def lstm(
     out: Tensor,
     precision: str,
 ) -> Tensor:
-    """`reference_sequences.lstm`, compiled."""
+    """`lstm`, compiled."""
     parameters = [operand(t) for t in (weight_ih, weight_hh, bias_ih, bias_hh)]
     kept = operand(gates), operand(cells), operand(out)
     native.module.lstm(problem(x), _sizes(x, weight_hh), operand(x), parameters, kept)
@@ -109,7 +109,7 @@ def lstm_backward(
     beta: Tensor,
     precision: str,
 ) -> None:
-    """`reference_sequences.lstm_backward`, compiled."""
+    """`lstm_backward`, compiled."""
     native.module.lstm_backward(
         problem(x),
         _sizes(x, weight_hh),

@@ -12,8 +12,6 @@ Deterministic: each norm adds fixed blocks in a fixed order, so a client's resul
 row alone.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -29,24 +27,10 @@ from ._args import (
     split_terms,
     within,
 )
-from .reference import rows
+from .reference import perturb as reference
 from .registry import dispatch
-from .segments import Segments, blocks
-from .triton.common import (
-    block_size,
-    combine,
-    few,
-    jit,
-    launch,
-    pack,
-    piece,
-    slots,
-    squares,
-    tl,
-    total,
-)
-
-WARPS = 8
+from .segments import Segments
+from .triton import perturb as triton
 
 
 def perturb(
@@ -113,132 +97,4 @@ def _radius(rho: Coefficient, w: Tensor, segments: Segments | None) -> Tensor:
     return rho.to(w.device, w.dtype).contiguous()
 
 
-def _triton_perturb(
-    w: Tensor,
-    terms: rows.Terms,
-    rho: Tensor,
-    alpha: Tensor,
-    eps: float,
-    adaptive: float | None,
-    norm: Tensor | None,
-    segments: Segments | None,
-    out: Tensor,
-) -> Tensor:
-    clients, size = w.shape
-    layered, block = rho.shape[1] > 1, block_size(len(terms))
-    cut = None
-    if segments is not None and (layered or adaptive is not None):
-        cut = blocks(segments, size, block, w.device)
-    table, count = (None, -(-size // block)) if cut is None else (cut.table, cut.count)
-    eta = None if adaptive is None else per_client("adaptive", adaptive, w)
-    inputs = (w, w.stride(0), *pack(terms), eta, table, clients, size, count)
-    meta = dict(
-        ADAPTIVE=adaptive is not None,
-        TABLED=cut is not None,
-        ALIGNED=cut is not None and cut.aligned,
-        BLOCK=block,
-        num_warps=WARPS,
-    )
-    length, parts = norm, 0
-    if length is None:
-        partial = slots(w, clients, count)
-        launch(_norm_blocks, clients * count, w, *inputs, partial, **meta)
-        length = few(partial)
-        parts = length.shape[1]
-    scale = (length, parts, rho, rho.shape[1], alpha, eps)
-    meta |= dict(KNOWN=norm is not None, LAYERED=layered)
-    launch(_move, clients * count, w, *inputs, *scale, out, out.stride(0), **meta)
-    return out
-
-
-@jit
-def _ascent(
-    w_row, buffers, strides, coefs, eta, k, cols, edge, stop, is_weight, ADAPTIVE: tl.constexpr
-):
-    """(w, a, t) on one block of columns; t is 1 unless ADAPTIVE."""
-    mask = cols < edge
-    w = tl.load(w_row + cols, mask, other=0.0)
-    a = combine(buffers, strides, coefs, k, cols, mask)
-    t = tl.full(w.shape, 1.0, w.dtype)
-    if ADAPTIVE:
-        t = tl.where((cols < stop) & (is_weight != 0), tl.abs(w) + tl.load(eta + k), t)
-    return w, a, t
-
-
-@jit(do_not_specialize=["clients", "count"])
-def _norm_blocks(
-    w,  # [K, S]
-    w_stride,
-    buffers,  # J of [K, S]
-    strides,
-    coefs,  # J of [K]
-    eta,  # [K]
-    table,  # [count, 5]
-    clients,
-    size,
-    count,
-    partial,  # [K, count]
-    ADAPTIVE: tl.constexpr,
-    TABLED: tl.constexpr,
-    ALIGNED: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """partial[k, block] = |t a|^2 on the block; one program per client and block."""
-    k = (tl.program_id(0) % clients).to(tl.int64)
-    block = tl.program_id(0) // clients
-    start, stop, edge, _, is_weight = piece(table, block, size, BLOCK, TABLED, ALIGNED)
-    cols = start + tl.arange(0, BLOCK)
-    _, a, t = _ascent(
-        w + k * w_stride, buffers, strides, coefs, eta, k, cols, edge, stop, is_weight, ADAPTIVE
-    )
-    tl.store(partial + k * count + block, squares(t * a))
-
-
-@jit(do_not_specialize=["clients", "count", "parts"])
-def _move(
-    w,  # [K, S]
-    w_stride,
-    buffers,  # J of [K, S]
-    strides,
-    coefs,  # J of [K]
-    eta,  # [K]
-    table,  # [count, 5]
-    clients,
-    size,
-    count,
-    length,  # [K] |t a| if KNOWN, else its squares [K, parts]
-    parts,
-    rho,  # [K, radii]
-    radii,
-    alpha,  # [K]
-    eps: tl.float64,
-    out,  # [K, S]
-    out_stride,
-    KNOWN: tl.constexpr,
-    LAYERED: tl.constexpr,
-    ADAPTIVE: tl.constexpr,
-    TABLED: tl.constexpr,
-    ALIGNED: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """out = w + (rho / (|t a| + eps) - alpha) t^2 a; one program per client and block."""
-    k = (tl.program_id(0) % clients).to(tl.int64)
-    block = tl.program_id(0) // clients
-    start, stop, edge, layer, is_weight = piece(table, block, size, BLOCK, TABLED, ALIGNED)
-    cols = start + tl.arange(0, BLOCK)
-    w_row = w + k * w_stride
-    here, a, t = _ascent(
-        w_row, buffers, strides, coefs, eta, k, cols, edge, stop, is_weight, ADAPTIVE
-    )
-    if KNOWN:
-        norm = tl.load(length + k).to(tl.float64)
-    else:
-        norm = tl.sqrt(total(length + k * parts, parts))
-    radius = tl.load(rho + k * radii + (layer if LAYERED else 0)).to(tl.float64)
-    scale = (radius / (norm + eps) - tl.load(alpha + k).to(tl.float64)).to(here.dtype)
-    if LAYERED:
-        scale = tl.where(cols < stop, scale, 0.0)
-    tl.store(out + k * out_stride + cols, here + scale * (t * t * a), cols < edge)
-
-
-_VOICES = {"reference": rows.perturb, "native": native.perturb, "triton": _triton_perturb}
+_VOICES = {"reference": reference.perturb, "native": native.perturb, "triton": triton.perturb}

@@ -20,10 +20,11 @@ from torch import Tensor
 from . import native_images
 from ._blocks import block, floating, integers, written
 from ._images import Ints, Pair, pair, reach
-from .reference import images
-from .reference.images import Geometry
+from .geometry import Geometry
+from .reference import pool as reference
 from .registry import dispatch
-from .triton import pool as _triton_pool
+from .triton import pool as triton
+from .triton import pool_backward as triton_backward
 
 KINDS = ("max", "avg")
 
@@ -138,22 +139,22 @@ def _argmax(kind: str, argmax: Tensor | None, shape: tuple[int, ...], x: Tensor)
 
 
 _POOL = {
-    "reference": images.pool,
+    "reference": reference.pool,
     "native": native_images.pool,
-    "triton": _triton_pool.pool,
+    "triton": triton.pool,
 }
 _POOL_BACKWARD = {
-    "reference": images.pool_backward,
+    "reference": reference.pool_backward,
     "native": native_images.pool_backward,
-    "triton": _triton_pool.pool_backward,
+    "triton": triton_backward.pool_backward,
 }
 _ADAPTIVE = {
-    "reference": images.adaptive_avg,
+    "reference": reference.adaptive_avg,
     "native": native_images.adaptive_avg,
-    "triton": _triton_pool.adaptive_avg,
+    "triton": triton.adaptive_avg,
 }
 _ADAPTIVE_BACKWARD = {
-    "reference": images.adaptive_avg_backward,
+    "reference": reference.adaptive_avg_backward,
     "native": native_images.adaptive_avg_backward,
-    "triton": _triton_pool.adaptive_avg_backward,
+    "triton": triton_backward.adaptive_avg_backward,
 }

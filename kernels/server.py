@@ -10,14 +10,10 @@ D is the mean update, float64. Moments are stored in the row's dtype and used as
 FedAvg (McMahan et al. 2017), FedAvgM (Hsu et al. 2019), FedOpt (Reddi et al. 2021, alg. 2).
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-from .triton.common import jit, tl
 
 RULES = ("average", "momentum", "adam", "yogi", "adagrad")
 
@@ -50,40 +46,3 @@ class Server:
     def moments(self) -> int:
         """How many moment rows the rule keeps: 0, 1 (m) or 2 (m, v)."""
         return {"average": 0, "momentum": 1}.get(self.rule, 2)
-
-
-@jit
-def wide(row, cols, mask):
-    """A block of a row in float64."""
-    return tl.load(row + cols, mask, other=0.0).to(tl.float64)
-
-
-@jit
-def kept(row, cols, mask, value):
-    """Store a moment in the row's dtype and return it as stored."""
-    stored = value.to(row.dtype.element_ty)
-    tl.store(row + cols, stored, mask)
-    return stored.to(tl.float64)
-
-
-@jit
-def change(mean, m, v, cols, mask, lr, beta1, beta2, tau, RULE: tl.constexpr):
-    """What the server adds to its model, see the head of this file."""
-    if RULE == "average":
-        move = lr * mean
-    elif RULE == "momentum":
-        move = lr * kept(m, cols, mask, beta1 * wide(m, cols, mask) + mean)
-    else:
-        square = mean * mean
-        old = wide(v, cols, mask)
-        if RULE == "adagrad":
-            second = old + square
-        elif RULE == "adam":
-            second = beta2 * old + (1 - beta2) * square
-        else:
-            side = tl.where(old > square, 1.0, tl.where(old < square, -1.0, 0.0))
-            second = old - (1 - beta2) * square * side
-        root = tl.sqrt(kept(v, cols, mask, second))
-        moment = kept(m, cols, mask, beta1 * wide(m, cols, mask) + (1 - beta1) * mean)
-        move = lr * moment / (root + tau)
-    return move

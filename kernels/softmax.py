@@ -8,8 +8,6 @@ Operations: about 20 per element, for the exponentials.
 Deterministic: a row is one thread's or one program's work; sums are added in order, in float64.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from typing import Any
@@ -18,12 +16,9 @@ from torch import Tensor
 
 from . import native_sequences
 from ._blocks import block, floating, written
-from .reference import sequences
+from .reference import softmax as reference
 from .registry import dispatch
-from .triton.common import jit, launch, multiple, tl, unit
-from .triton.functions import exp_down, row_sums
-
-ELEMENTS, CLASSES, WARPS = 1024, 512, 4  # of a tile, and classes of it at most
+from .triton import softmax as triton
 
 
 def log_softmax(x: Tensor, *, out: Tensor | None = None, backend: str = "auto") -> Tensor:
@@ -59,103 +54,13 @@ def _rows(name: str, value: Any) -> Tensor:
     return value
 
 
-def _triton_log_softmax(x: Tensor, out: Tensor) -> Tensor:
-    _tiles(_subtract, x, out)
-    return out
-
-
-def _triton_log_softmax_backward(out: Tensor, dout: Tensor, dx: Tensor) -> Tensor:
-    _tiles(_pull, out, dout, dx)
-    return dx
-
-
-def _tiles(kernel: Any, *operands: Tensor) -> None:
-    """Launch over tiles of each client's rows."""
-    like = operands[0]
-    clients, rows, classes = like.shape[0], like.shape[1:-1].numel(), like.shape[-1]
-    columns = min(1 << (classes - 1).bit_length(), CLASSES)
-    height = min(1 << max(rows - 1, 0).bit_length(), ELEMENTS // columns)
-    launch(
-        kernel,
-        clients * -(-rows // height),
-        like,
-        *(*operands, tuple(t.stride(0) for t in operands), clients, rows, classes),
-        UNIT=min(unit(t, classes) for t in operands),
-        TILE=(height, columns),
-        num_warps=WARPS,
-    )
-
-
-@jit
-def _own_rows(clients, rows, TILE: tl.constexpr):
-    """The program's client, its rows, and which of these exist."""
-    row = tl.program_id(0) // clients * TILE[0] + tl.arange(0, TILE[0])
-    return (tl.program_id(0) % clients).to(tl.int64), row, row < rows
-
-
-@jit(do_not_specialize=["clients"])
-def _subtract(
-    x,  # [K, rows, C]
-    out,  # [K, rows, C]
-    strides,  # over K, of these
-    clients,
-    rows,
-    classes,
-    UNIT: tl.constexpr,
-    TILE: tl.constexpr,  # rows, classes
-):
-    """A tile of rows, each read from cache again where C is large."""
-    k, row, inside = _own_rows(clients, rows, TILE)
-    classes = multiple(classes, UNIT)
-    given = x + k * multiple(strides[0], UNIT) + row[:, None] * classes
-    top, total = row_sums(given, inside, classes, TILE)
-    log_total = tl.log(total).to(x.dtype.element_ty)
-    tl.debug_barrier()  # out may be x: every warp has read before one writes
-    to = out + k * multiple(strides[1], UNIT) + row[:, None] * classes
-    for first in range(0, classes, TILE[1]):
-        c = first + tl.arange(0, TILE[1])[None, :]
-        mask = inside[:, None] & (c < classes)
-        here = tl.load(given + c, mask, other=0.0)
-        tl.store(to + c, (here - top[:, None]) - log_total[:, None], mask)
-
-
-@jit(do_not_specialize=["clients"])
-def _pull(
-    out,  # [K, rows, C]
-    dout,  # [K, rows, C]
-    dx,  # [K, rows, C]
-    strides,  # over K, of these
-    clients,
-    rows,
-    classes,
-    UNIT: tl.constexpr,
-    TILE: tl.constexpr,  # rows, classes
-):
-    """A tile of rows: their sums, then dx."""
-    k, row, inside = _own_rows(clients, rows, TILE)
-    classes = multiple(classes, UNIT)
-    given = dout + k * multiple(strides[1], UNIT) + row[:, None] * classes
-    sums = tl.zeros(TILE, tl.float64)
-    for first in range(0, classes, TILE[1]):
-        c = first + tl.arange(0, TILE[1])[None, :]
-        sums += tl.load(given + c, inside[:, None] & (c < classes), other=0.0)
-    total = tl.sum(sums, axis=1).to(dout.dtype.element_ty)
-    tl.debug_barrier()  # dx may be dout: every warp has read before one writes
-    for first in range(0, classes, TILE[1]):
-        c = first + tl.arange(0, TILE[1])[None, :]
-        mask, place = inside[:, None] & (c < classes), row[:, None] * classes + c
-        share = exp_down(tl.load(out + k * multiple(strides[0], UNIT) + place, mask, other=0.0))
-        here = tl.load(given + c, mask, other=0.0)
-        tl.store(dx + k * multiple(strides[2], UNIT) + place, here - share * total[:, None], mask)
-
-
 _FORWARD = {
-    "reference": sequences.log_softmax,
+    "reference": reference.log_softmax,
     "native": native_sequences.log_softmax,
-    "triton": _triton_log_softmax,
+    "triton": triton.log_softmax,
 }
 _BACKWARD = {
-    "reference": sequences.log_softmax_backward,
+    "reference": reference.log_softmax_backward,
     "native": native_sequences.log_softmax_backward,
-    "triton": _triton_log_softmax_backward,
+    "triton": triton.log_softmax_backward,
 }

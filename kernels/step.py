@@ -13,8 +13,6 @@ pass of reads, J f (+ 2 f with `w_ref`). Shared rows stay in cache.
 Deterministic: the clip norm adds fixed blocks in a fixed order; everything else is element-wise.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
@@ -31,23 +29,9 @@ from ._args import (
     rows,
     split_terms,
 )
-from .reference import rows as reference
+from .reference import step as reference
 from .registry import dispatch
-from .triton.common import (
-    block_size,
-    combine,
-    few,
-    jit,
-    launch,
-    pack,
-    slots,
-    squares,
-    strided,
-    tl,
-    total,
-)
-
-WARPS = 8
+from .triton import step as triton
 
 
 def step(
@@ -121,114 +105,4 @@ def _known(squares: Tensor | None, w: Tensor) -> Tensor | None:
     return output64("squares", squares, (w.shape[0], count), w)
 
 
-def _triton_step(
-    w: Tensor,
-    terms: reference.Terms,
-    eta: Tensor,
-    w_ref: Tensor | None,
-    lam: Tensor,
-    weight_decay: Tensor,
-    clip_norm: Tensor | None,
-    momentum: Tensor,
-    nesterov: bool,
-    m: Tensor | None,
-    out: Tensor,
-    squares: Tensor | None,
-) -> Tensor:
-    clients, size = w.shape
-    block = block_size(len(terms))
-    count = -(-size // block)
-    inputs = (w, w.stride(0), *pack(terms), *strided(w_ref), lam, clients, size)
-    meta = dict(PROX=w_ref is not None, BLOCK=block, num_warps=WARPS)
-    partial, parts = squares, 0
-    if clip_norm is not None:
-        if partial is None:
-            partial = slots(w, clients, count)
-            launch(_norm_blocks, clients * count, w, *inputs, partial, count, **meta)
-        partial = few(partial)
-        parts = partial.shape[1]
-    scalars = (partial, parts, clip_norm, eta, weight_decay, momentum)
-    meta |= dict(CLIP=clip_norm is not None, MOMENTUM=m is not None, NESTEROV=nesterov)
-    launch(_descend, clients * count, w, *inputs, *scalars, *strided(m), out, out.stride(0), **meta)
-    return out
-
-
-@jit(do_not_specialize=["clients", "count"])
-def _norm_blocks(
-    w,  # [K, S]
-    w_stride,
-    buffers,  # J of [K, S]
-    strides,
-    coefs,  # J of [K]
-    w_ref,  # [K, S]
-    ref_stride,
-    lam,  # [K]
-    clients,
-    size,
-    partial,  # [K, count]
-    count,
-    PROX: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """partial[k, block] = |d|^2 on the block; one program per client and block."""
-    k = (tl.program_id(0) % clients).to(tl.int64)
-    block = tl.program_id(0) // clients
-    cols = block * BLOCK + tl.arange(0, BLOCK)
-    mask = cols < size
-    d = combine(buffers, strides, coefs, k, cols, mask)
-    if PROX:
-        here = tl.load(w + k * w_stride + cols, mask, other=0.0)
-        d += tl.load(lam + k) * (here - tl.load(w_ref + k * ref_stride + cols, mask, other=0.0))
-    tl.store(partial + k * count + block, squares(d))
-
-
-@jit(do_not_specialize=["clients", "parts"])
-def _descend(
-    w,  # [K, S]
-    w_stride,
-    buffers,  # J of [K, S]
-    strides,
-    coefs,  # J of [K]
-    w_ref,  # [K, S]
-    ref_stride,
-    lam,  # [K]
-    clients,
-    size,
-    partial,  # [K, parts] squares of d
-    parts,
-    clip_norm,  # [K]
-    eta,  # [K]
-    weight_decay,  # [K]
-    momentum,  # [K]
-    m,  # [K, S]
-    m_stride,
-    out,  # [K, S]
-    out_stride,
-    PROX: tl.constexpr,
-    CLIP: tl.constexpr,
-    MOMENTUM: tl.constexpr,
-    NESTEROV: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """m and out of the formula at the head of this file; one program per client and block."""
-    k = (tl.program_id(0) % clients).to(tl.int64)
-    cols = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)
-    mask = cols < size
-    here = tl.load(w + k * w_stride + cols, mask, other=0.0)
-    v = combine(buffers, strides, coefs, k, cols, mask)
-    if PROX:
-        v += tl.load(lam + k) * (here - tl.load(w_ref + k * ref_stride + cols, mask, other=0.0))
-    if CLIP:
-        norm = tl.sqrt(total(partial + k * parts, parts))
-        ratio = tl.load(clip_norm + k).to(tl.float64) / (norm + 1e-6)
-        v = tl.where(ratio > 1.0, 1.0, ratio).to(here.dtype) * v  # a NaN stays one
-    v += tl.load(weight_decay + k) * here
-    if MOMENTUM:
-        beta = tl.load(momentum + k)
-        moment = beta * tl.load(m + k * m_stride + cols, mask, other=0.0) + v
-        tl.store(m + k * m_stride + cols, moment, mask)
-        v = v + beta * moment if NESTEROV else moment
-    tl.store(out + k * out_stride + cols, here - tl.load(eta + k) * v, mask)
-
-
-_VOICES = {"reference": reference.step, "native": native.step, "triton": _triton_step}
+_VOICES = {"reference": reference.step, "native": native.step, "triton": triton.step}

@@ -39,7 +39,7 @@ from fedfast.kernels import (
     stats,
     step,
 )
-from fedfast.kernels.triton import common
+from fedfast.kernels.triton import common, sums
 
 LAUNCH = common.launch  # before anything takes its place
 K = 3
@@ -129,7 +129,7 @@ def launches(dtype: torch.dtype, aligned: bool, forms: Forms) -> Iterator[Launch
     seen: list[tuple[Any, int, torch.Tensor, tuple, dict]] = []
     common.INTERPRETED = True  # only to let CPU tensors through; nothing is run
     registry.check_overlap = lambda *_: None  # forms name one tensor twice; nothing is written
-    common.FEW_SLOTS = 1  # so that the total of many slots is launched too
+    sums.FEW_SLOTS = 1  # so that the total of many slots is launched too
     for room in rooms:
         room.launch = lambda kernel, programs, tensor, *args, **meta: seen.append(
             (kernel, programs, tensor, args, meta)

@@ -47,7 +47,7 @@ class Interrupt(KeyboardInterrupt):
 
 
 def label_smoothing(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """A callable loss, which the generic path takes."""
+    """A callable loss, which the module executor takes."""
     return nn.functional.cross_entropy(logits, y, label_smoothing=0.1)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from fedfast.kernels import Segments, Server
-from fedfast.kernels.reference import rows as reference
+from fedfast.kernels.reference.common import norm_of
+from fedfast.kernels.reference.sensitivity import unit_range
 from torch import Tensor
 
 from fedfast import kernels
@@ -123,7 +124,7 @@ def plain_sum(terms: list[tuple[Tensor, Any]]) -> Tensor:
 
 
 def length(x: Tensor) -> Tensor:
-    return reference.norm_of(x)[:, None]
+    return norm_of(x)[:, None]
 
 
 def perturb(
@@ -375,7 +376,7 @@ def sensitivity(
         return operands | {"segments": table, "normalize": normalize, "out": out}
 
     def magnitude(inputs: Inputs) -> dict[str, Tensor]:
-        n = reference.unit_range if normalize else torch.abs
+        n = unit_range if normalize else torch.abs
         x, y = (v.expand(inputs["out"].shape[0], -1) for v in (inputs["x"], inputs["y"]))
         sizes = [(n(x[:, a:b]) + n(y[:, a:b])).square() for a, b in inputs["segments"].spans]
         return {"out": torch.stack([size.mean(dim=1) for size in sizes], dim=1)[..., None]}

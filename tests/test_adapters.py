@@ -126,7 +126,7 @@ def test_partitions_take_them_as_they_are():
     clients = dirichlet(Cifar(), 2, 1.0, seed=1)
     found = torch.cat([clients.client(i).x for i in range(2)])
     assert sorted(x.sum().item() for x in found) == sorted(x.sum().item() for x in CHANNELS_FIRST)
-    assert torch.equal(iid(foreign_datasets.rows(), 1, seed=2).bank.x, CHANNELS_FIRST)
+    assert torch.equal(iid(foreign_datasets.rows(), 1, seed=2).samples.x, CHANNELS_FIRST)
 
 
 class Triple(Folder):

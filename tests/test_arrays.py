@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from fedfast import Simulation
 from fedfast.data import FederatedData, as_samples, dirichlet, iid
-from fedfast.data.tensors import plain
+from fedfast.data.tensors import as_dense
 
 RNG = np.random.default_rng(3)
 IMAGES = torch.from_numpy(RNG.normal(size=(24, 6, 5, 3)).astype(np.float32))
@@ -125,13 +125,13 @@ def laid_out(draw):
 @given(laid_out())
 def test_any_layout_is_its_contiguous_copy(array):
     copy = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="))
-    found = plain(array, "x")
+    found = as_dense(array, "x")
     assert found.is_contiguous() and found.shape == array.shape
     assert found.numpy().tobytes() == copy.astype(found.numpy().dtype).tobytes()
     view = torch.from_numpy(np.array(copy.astype(found.numpy().dtype)))
     turned = view.permute(*reversed(range(view.ndim)))
-    assert torch.equal(plain(turned, "x"), turned.clone(memory_format=torch.contiguous_format))
-    assert plain(array, "x").numpy().tobytes() == found.numpy().tobytes()
+    assert torch.equal(as_dense(turned, "x"), turned.clone(memory_format=torch.contiguous_format))
+    assert as_dense(array, "x").numpy().tobytes() == found.numpy().tobytes()
 
 
 def odd_inputs():

@@ -18,7 +18,7 @@ SIZES = [6, 4, 9]
 
 
 class Norms(nn.Module):
-    """BatchNorm a layer program can run; with `out` a module that takes the generic path."""
+    """BatchNorm a layer program can run; with `out` a module that its executor takes."""
 
     def __init__(self, generic=False):
         super().__init__()

@@ -85,14 +85,14 @@ def test_tokens_stay_integers():
 
 
 def test_normalization_stays_with_the_samples():
-    look = Normalize((0.5, 0.25), (0.5, 2.0))
+    normalize = Normalize((0.5, 0.25), (0.5, 2.0))
     images = torch.randint(256, (6, 2, 3, 3), dtype=torch.uint8)
-    samples = as_samples(Samples(images, Y, look))
+    samples = as_samples(Samples(images, Y, normalize))
     data = FederatedData.from_index(samples, [[0, 1, 2], [3, 4, 5]]).with_test([(images, Y)] * 2)
-    given = FederatedData.from_arrays([images], [Y], normalize=look)
-    kept = (samples, data.client(1), data.to("cpu", torch.float64).bank, given.bank, data.test[0])
-    for found in kept:
-        assert found.normalize == look and found.x.dtype == torch.uint8
+    given = FederatedData.from_arrays([images], [Y], normalize=normalize)
+    moved = data.to("cpu", torch.float64)
+    for found in (samples, data.client(1), moved.samples, given.samples, data.test[0]):
+        assert found.normalize == normalize and found.x.dtype == torch.uint8
     grey = images.double() / 255
     expected = torch.stack([(grey[:, 0] - 0.5) / 0.5, (grey[:, 1] - 0.25) / 2.0], dim=1)
     torch.testing.assert_close(samples.inputs(torch.float64), expected, rtol=1e-13, atol=1e-13)
@@ -122,6 +122,12 @@ def test_normalization_must_fit(x, normalize):
 def test_transforms_name_what_is_wrong(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_former_name_of_samples_warns():
+    data = FederatedData.from_arrays([X], [Y])
+    with pytest.deprecated_call(match="use .samples"):
+        assert torch.equal(data.bank.x, data.samples.x)
 
 
 def test_finite_values_whose_sum_overflows_are_accepted():

@@ -228,8 +228,8 @@ class CIFAR10:
     exec(compile(source, "cifar.py", "exec"), vars(module))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     assert torch.equal(as_samples(module.CIFAR10()).x, PIXELS) and set(asked) == {0, 5}
-    assert adapter._whole(module.CIFAR10()) is not None
-    assert adapter._whole(wrapped(module.CIFAR10())) is None
+    assert adapter._as_arrays(module.CIFAR10()) is not None
+    assert adapter._as_arrays(wrapped(module.CIFAR10())) is None
     original = module.CIFAR10.__getitem__
     monkeypatch.setattr(module.CIFAR10, "__getitem__", lambda self, i: (original(self, i)[0], 7))
     assert as_samples(module.CIFAR10()).y.tolist() == [7] * 6

@@ -73,9 +73,9 @@ SAME = {
 def test_two_names_for_one_method(name):
     one, other, rounds, bitwise = SAME[name]
     clipped, loose = bound(rounds=rounds), free(rounds=rounds, by_samples=False)
-    # A loss of one's own takes the generic path, where everything is written out and the clip makes
-    # all steps take the same way. Layer programs fold plain steps into products and take plain SAM
-    # by thin factors: other roundings than their relatives'.
+    # A loss of one's own is computed by the module executor, where nothing is fused and the clip
+    # makes all steps take the same way. Layer programs fold plain steps into products and compute
+    # plain SAM by thin factors, which rounds differently.
     for run, loss, exact in (
         (clipped, F.cross_entropy, bitwise),
         (clipped, "cross_entropy", False),

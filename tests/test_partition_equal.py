@@ -21,7 +21,7 @@ from fedfast.data import (
     natural,
     partition,
 )
-from fedfast.data._fixed_sizes import client_sizes, deal_by_prior
+from fedfast.data._fixed_sizes import client_sizes, draw_by_prior
 
 
 def generator(seed=0):
@@ -29,7 +29,7 @@ def generator(seed=0):
 
 
 def dealt(labels, prior, sizes, one_by_one):
-    rows = deal_by_prior(
+    rows = draw_by_prior(
         generator(), np.array(labels), np.array(prior), np.array(sizes), one_by_one
     )
     assert len(set(np.concatenate(rows).tolist())) == sum(sizes)
@@ -48,14 +48,14 @@ def test_an_exhausted_class_leaves_the_priors():
 
 def test_a_refilled_class_is_dealt_again():
     labels, prior = np.array([0, 0, 1]), np.array([[1.0, 0.0], [0.0, 1.0]])
-    rows = deal_by_prior(generator(), labels, prior, np.array([5, 4]), False, refill=True)
+    rows = draw_by_prior(generator(), labels, prior, np.array([5, 4]), False, refill=True)
     assert sorted(rows[0].tolist()) in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1])
     assert rows[1].tolist() == [2, 2, 2, 2]  # although class 0 is left, its prior is kept to
 
 
 def test_a_starved_class_comes_after_all_others():
     labels, prior = np.array([0] * 4 + [1, 1, 2]), np.array([[0.9, 0.1, 0.0], [0.5, 0.3, 0.2]])
-    rows = deal_by_prior(generator(), labels, prior, np.array([5, 2]), False, starve=True)
+    rows = draw_by_prior(generator(), labels, prior, np.array([5, 2]), False, starve=True)
     assert labels[rows[0]].tolist() == [1, 1, 0, 0, 0]  # nine tenths of its prior, and yet
     assert labels[rows[1]].tolist() == [2, 0]
 
@@ -65,11 +65,11 @@ def test_starving_is_the_published_fault():
     0 have little to do with priors (0.32 in one draw), those of others correlate by about 0.9."""
     labels, found = np.arange(2000) % 10, []
     prior, sizes = np.ones((1, 10)), np.array([2000])
-    (rows,) = deal_by_prior(generator(), labels, prior, sizes, True, starve=True)
+    (rows,) = draw_by_prior(generator(), labels, prior, sizes, True, starve=True)
     assert np.argmax(labels[rows] == 0) == 1800
     for seed in range(8):
         prior = generator(seed).dirichlet(np.full(10, 0.5), size=20)
-        dealt = deal_by_prior(generator(seed), labels, prior, np.full(20, 100), True, starve=True)
+        dealt = draw_by_prior(generator(seed), labels, prior, np.full(20, 100), True, starve=True)
         shares = np.array([np.bincount(labels[rows], minlength=10) for rows in dealt])
         found.append([np.corrcoef(prior[:, c], shares[:, c])[0, 1] for c in range(10)])
     first, *others = np.mean(found, axis=0)

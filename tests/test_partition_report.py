@@ -1,4 +1,4 @@
-"""Who holds what: bubbles and tables against the counts they show."""
+"""Plots and tables of partitions against the counts that they show."""
 
 import io
 from pathlib import Path

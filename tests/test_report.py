@@ -94,6 +94,34 @@ def test_the_terminal_table_fits_80_columns_and_marks_the_best():
     assert "\x1b[1;32m95.00%" in text and "\x1b[1;32m90.00%" not in text and "…" not in text
 
 
+def own_tests(n, tested=True):
+    """A run whose clients have test parts of their own."""
+    own = dict(personal_accuracy=0.75, local_accuracy=0.5, seconds=100.0)
+    return History(replace(row if tested else Row(row.round), **own) for row in rows(n))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize(
+    "histories",
+    [
+        {"a": own_tests(200), "fedgloss+sam of a long label": own_tests(20)},
+        {"fedavg-ft": own_tests(20, tested=False)},
+    ],
+)
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_words(histories, width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(run_table.table(histories, width))
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    cells = [*run_table.rows(histories), run_table.heads(histories)]
+    whole = {word for row in cells for cell in row for word in cell.split()}
+    shown = {word for word in text.split() if set(word) != {"─"}}
+    assert shown <= whole
+    assert {word for label in histories for word in label.split()} <= shown
+    assert {"algorithm", "local", "personal", "50.00%", "75.00%"} <= shown
+    assert shown == whole or width < 140
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.5, "0.50 s"), (41.34, "41.3 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")],

@@ -90,7 +90,7 @@ CASES = {
     ),
     "feddyn+sam": (
         alg.FedDyn(lam=0.3, local=SAM),
-        lambda r: duals.feddyn(r, 0.3, look=sam(0.2, SMALL)),
+        lambda r: duals.feddyn(r, 0.3, grad_at=sam(0.2, SMALL)),
     ),
     "fedsam": (alg.FedSAM(rho=0.2), lambda r: basic.fedavg(r, sam(0.2, SMALL))),
     "fedasam": (
@@ -115,11 +115,11 @@ CASES = {
     ),
     "fedspeed-official": (
         alg.FedSpeed(rho=0.2, lam=0.3, variant="official"),
-        lambda r: duals.feddyn(r, 0.3, look=sam(0.2, 1e-7)),
+        lambda r: duals.feddyn(r, 0.3, grad_at=sam(0.2, 1e-7)),
     ),
     "fedgamma": (
         alg.FedGAMMA(rho=0.2),
-        lambda r: variates.scaffold(r, look=sam(0.2, SMALL)),
+        lambda r: variates.scaffold(r, grad_at=sam(0.2, SMALL)),
     ),
     "fedsmoo": (
         alg.FedSMOO(rho=0.2, lam=0.3),
@@ -196,11 +196,11 @@ CASES = {
     ),
     "sam-under-scaffold-and-server-momentum": (
         alg.SCAFFOLD(local=SAM, server=alg.Momentum(beta=0.7)),
-        lambda r: variates.scaffold(r, look=sam(0.2, SMALL), rule=momentum(r, 0.7)),
+        lambda r: variates.scaffold(r, grad_at=sam(0.2, SMALL), rule=momentum(r, 0.7)),
     ),
     "asam-under-feddyn": (
         alg.FedDyn(lam=0.3, local=fedfast.ASAM(rho=0.3)),
-        lambda r: duals.feddyn(r, 0.3, look=asam(0.3, 0.2, 1e-16)),
+        lambda r: duals.feddyn(r, 0.3, grad_at=asam(0.3, 0.2, 1e-16)),
     ),
     "fedprox-with-adam": (
         alg.FedProx(mu=0.4, server=alg.Adam(beta1=0.8, beta2=0.9, tau=0.1)),
@@ -234,7 +234,7 @@ def test_the_script_round_by_round(name, setting):
     algorithm, script = CASES[name]
     run = settings(name)[setting]
     expected = script(run)
-    # The slower voice runs where the clip makes it do everything.
+    # The slower backend runs where the clip makes it do everything.
     for backend in ("native", "reference") if setting == "bound" else ("native",):
         ours = path(simulation(run, algorithm, backend=backend))
         assert (ours - expected).abs().max() < 1e-12, backend
@@ -263,10 +263,10 @@ def test_the_settings_do_what_they_say():
     assert {k for cohort in free().cohorts for k in cohort} == set(range(5))
 
 
-VOICES = pytest.mark.parametrize("backend", ["native", "triton"])
+backends = pytest.mark.parametrize("backend", ["native", "triton"])
 
 
-@VOICES
+@backends
 @pytest.mark.parametrize("rule", ["mean", "sum", "weighted-sum"])
 def test_fedsgd(rule, backend):
     whole = [[[[list(range(n))]] for n in ns] for ns in ([5, 2, 12], [9, 7])]
@@ -275,17 +275,17 @@ def test_fedsgd(rule, backend):
     assert (ours - basic.fedsgd(run, rule)).abs().max() < 1e-12
 
 
-@VOICES
-@pytest.mark.parametrize("look", [None, SAM], ids=["sgd", "sam"])
-def test_centralized(look, backend):
+@backends
+@pytest.mark.parametrize("local", [None, SAM], ids=["sgd", "sam"])
+def test_centralized(local, backend):
     three = free(rounds=2, sizes=SIZES[:3], cohorts=[[0]] * 2)
     pooled = tuple(torch.cat(part) for part in zip(*three.data, strict=True))
     steps = [[epochs(16, 1, t)] for t in range(2)]
     run = replace(three, data=[pooled], epochs=steps)
     # The engine pools the three clients itself, one after the other.
-    algorithm = alg.Centralized(local=look or fedfast.SGD())
+    algorithm = alg.Centralized(local=local or fedfast.SGD())
     ours = path(simulation(replace(run, data=three.data), algorithm, backend=backend))
-    expected = basic.centralized(run, sam(0.2, SMALL)) if look else basic.centralized(run)
+    expected = basic.centralized(run, sam(0.2, SMALL)) if local else basic.centralized(run)
     assert (ours - expected).abs().max() < 1e-12
 
 

@@ -33,6 +33,7 @@ from fedfast.data import (
     read_idx,
     shards,
 )
+from fedfast.data.size_limits import available_memory
 
 X, Y = torch.randn(40, 3), torch.arange(40) % 4
 PARTS = [dirichlet, dirichlet_equal, hsu, iid, pathological, shards]
@@ -115,7 +116,7 @@ def test_images_that_do_not_fit_together(tmp_path, monkeypatch):
     for name in ("train/a/1.png", "test/a/1.png"):
         draw(tmp_path / name, size=(6000, 6000), mode="1")
     monkeypatch.setattr("fedfast.data.size_limits.SMALL", 1 << 20)
-    monkeypatch.setattr("fedfast.data.size_limits.free", lambda: 8 << 20)
+    monkeypatch.setattr("fedfast.data.size_limits.available_memory", lambda: 8 << 20)
     refused(lambda: load("folder", tmp_path), "a: expected what fits into memory")
 
 
@@ -191,7 +192,7 @@ def test_numbers_that_no_float_holds(name):
 def test_epochs_whose_batches_do_not_fit(monkeypatch):
     data = iid((X, Y), 4)
     call = lambda: Simulation(torch.nn.Linear(3, 4), data, local_epochs=10**7, rounds=1)  # noqa: E731
-    if 5 * 8 * 10 * 10**7 > 0.9 * __import__("fedfast.data.size_limits", fromlist=["free"]).free():
+    if 5 * 8 * 10 * 10**7 > 0.9 * available_memory():
         refused(
             call, "^local_epochs: batches of 10,000,000 epochs of 10 samples: expected what fits"
         )

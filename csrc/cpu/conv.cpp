@@ -88,10 +88,10 @@ class Forward {
   }
 
   void by_squares(int64_t k, const Range& images) const {
-    const int64_t room = plane_elements(squares_->images());
-    Workspace<T> workspace(Workspace<T>::rounded(squares_->elements()) + room);
+    const int64_t pooled = plane_elements(squares_->images());
+    Workspace<T> workspace(Workspace<T>::rounded(squares_->elements()) + pooled);
     SquarePass<T> pass(*squares_, workspace);
-    T* planes = workspace.take(room);
+    T* planes = workspace.take(pooled);
     for (int64_t g = 0; g < p_.shape.groups; ++g) {
       pass.pack(weight(k, g), 1);
       images.each(squares_->images(), [&](int64_t b, int64_t count) {

@@ -123,7 +123,8 @@ class ConvProduct {
 };
 
 // Columns are worked on in panels, at most the widest tile across; in memory panel lies after
-// panel. Calls body(first column, columns) for each.
+// panel: rows 1 or 2 KB apart would meet in a few sets of the first-level cache. Calls body(first
+// column, columns) for each.
 template <typename T, typename Body>
 void each_panel(int64_t width, const Body& body) {
   const ConvKernels<T>& kernels = conv_kernels<T>();

@@ -72,10 +72,10 @@ class Backward {
   // dx of some images of client k.
   void data(int64_t k, const Range& images) const {
     const ConvShape& s = p_.shape;
-    const int64_t room = plane_elements(data_->images());
-    Workspace<T> workspace(Workspace<T>::rounded(data_->elements()) + room);
+    const int64_t pooled = plane_elements(data_->images());
+    Workspace<T> workspace(Workspace<T>::rounded(data_->elements()) + pooled);
     DataPass<T> pass(*data_, workspace);
-    T* planes = workspace.take(room);
+    T* planes = workspace.take(pooled);
     for (int64_t g = 0; g < s.groups; ++g) {
       const int64_t first = g * s.group_outputs();
       pass.pack(p_.weight.row(k) + first * s.depth());
@@ -91,11 +91,12 @@ class Backward {
     const ConvShape& s = p_.shape;
     if (outputs.size() == 0) return;
     const auto rounded = Workspace<T>::rounded;
-    const int64_t turned = kPieceTaps * outputs.size(), room = plane_elements(weights_.images());
-    Workspace<T> workspace(rounded(weights_.elements(outputs.size())) + rounded(turned) + room);
+    const int64_t turned = kPieceTaps * outputs.size();
+    const int64_t pooled = plane_elements(weights_.images());
+    Workspace<T> workspace(rounded(weights_.elements(outputs.size())) + rounded(turned) + pooled);
     WeightPass<T> pass(weights_, outputs.size(), workspace);
     T* rows = workspace.take(turned);
-    T* planes = workspace.take(room);
+    T* planes = workspace.take(pooled);
     for (int64_t g = 0; g < s.groups; ++g) {
       const int64_t first = g * s.group_outputs();
       const Range own{first + outputs.start, first + outputs.stop};
@@ -134,7 +135,7 @@ class Backward {
            rounded(kPieceTaps * outputs) + plane_elements(together_);
   }
 
-  // Room for the planes of some images where dout is pooled.
+  // Elements of the planes of some images where dout is pooled, else 0.
   int64_t plane_elements(int64_t images) const {
     return p_.tap ? images * p_.shape.outputs * p_.shape.window.spots() : 0;
   }

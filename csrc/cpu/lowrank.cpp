@@ -14,7 +14,7 @@ namespace {
 // Where so little is left of the sum's magnitude, its rounding would show in the norm.
 constexpr double kCancelled = 1.0 / 512;
 constexpr int64_t kLanes = 16;
-constexpr int64_t kPanel = 8;  // rows of the gradient looked at together where it is formed
+constexpr int64_t kPanel = 8;           // rows of the gradient formed at a time
 constexpr int kGram = 2, kProduct = 3;  // slots of scratch memory that gemm leaves alone
 
 struct Sums {

@@ -1,4 +1,5 @@
-// Mean squared change of each segment; where it is normalised, a pass for the extents comes first.
+// Mean squared change of each segment; where it is normalised, a pass that finds minimum and
+// maximum comes first.
 #include <cmath>
 #include <limits>
 
@@ -12,7 +13,7 @@ constexpr int kLanes = 16;
 
 // The smallest and largest of some elements. NaN is passed over: the sums will show it.
 template <typename T>
-struct Extent {
+struct Bounds {
   T low = std::numeric_limits<T>::infinity(), high = -std::numeric_limits<T>::infinity();
 
   void widen(T least, T most) {
@@ -27,8 +28,8 @@ struct Scale {
 };
 
 template <typename T>
-FEDFAST_CLONES Extent<T> extent(const T* x, int64_t n) {
-  Extent<T> whole;
+FEDFAST_CLONES Bounds<T> bounds(const T* x, int64_t n) {
+  Bounds<T> whole;
   T low[kLanes], high[kLanes];
   std::fill(low, low + kLanes, whole.low);
   std::fill(high, high + kLanes, whole.high);
@@ -66,7 +67,7 @@ FEDFAST_CLONES double changes(const T* x, const T* y, int64_t n, Scale sx, Scale
   return sum_in_order(lane, kLanes);
 }
 
-// [clients, L]; a row that all clients share is looked at once.
+// [clients, L]; a row that all clients share is read once.
 template <typename T>
 std::vector<Scale> scales(const Shape& shape, const std::vector<Piece>& pieces, int64_t segments,
                           const Bank<const T>& bank, bool normalize) {
@@ -74,10 +75,10 @@ std::vector<Scale> scales(const Shape& shape, const std::vector<Piece>& pieces, 
   std::vector<Scale> scale(own.clients * segments);
   if (!normalize) return scale;
   const int64_t width = pieces.size();
-  std::vector<Extent<T>> slots(own.clients * width), whole(scale.size());
+  std::vector<Bounds<T>> slots(own.clients * width), whole(scale.size());
   each_piece(own, pieces, [&](int64_t k, const Piece& piece) {
     slots[k * width + (&piece - pieces.data())] =
-        extent(bank.row(k) + piece.start, piece.stop - piece.start);
+        bounds(bank.row(k) + piece.start, piece.stop - piece.start);
   });
   for (int64_t slot = 0; slot < own.clients * width; ++slot) {
     const int64_t k = slot / width, segment = pieces[slot % width].segment;

@@ -112,8 +112,8 @@ void block(const Rows<T>& r, int64_t n, double* sums) {
   } else {
     r.y_ref ? products<false, true>(r, n, sums) : products<false, false>(r, n, sums);
   }
-  // A non-finite element leaves its mark in the squares, so that looking for it costs nothing when
-  // there is none.
+  // A non-finite element leaves its mark in the squares, so that the search for it costs nothing
+  // when there is none.
   if (!std::isfinite(sums[0] + sums[2])) sums[4] = count_nonfinite(r, n);
 }
 

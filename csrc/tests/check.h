@@ -1,4 +1,5 @@
-// Exact-sized random operands and comparisons for the unit tests; naive loops in double judge.
+// Exact-sized random operands and comparisons for the unit tests; expected values come from naive
+// loops in double.
 #pragma once
 
 #include <cmath>

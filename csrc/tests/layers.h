@@ -24,7 +24,7 @@ void each_crowd(const Test& test) {
   }
 }
 
-// found [K, n] = what `expected(k, i)` says.
+// found [K, n] = `expected(k, i)`.
 template <typename T, typename Expected>
 void expect_block(const char* what, const Rows<T>& found, int64_t clients, int64_t n,
                   const Expected& expected) {

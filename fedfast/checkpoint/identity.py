@@ -179,7 +179,7 @@ def _hooks(module: nn.Module) -> dict[str, Any]:
 
 def _data(sim: Simulation) -> dict[str, Any]:
     data = sim._engine.data
-    made = {f"data.{k}": v for k, v in _samples(data.bank).items()}
+    made = {f"data.{k}": v for k, v in _samples(data.samples).items()}
     made["data.partition"] = digest(data.order, data.offsets)
     parts = sim._tests
     own = None if parts is None else [_samples(part) for part in parts]

@@ -52,17 +52,17 @@ def _algorithms(options: argparse.Namespace) -> int:
     from rich.progress import track
 
     from ..algorithms import names
-    from ..report.costs import Contest, chart, csv, table
+    from ..report.costs import CostBenchmark, chart, csv, table
 
     chosen = [n for n in options.only.split(",") if n] or [n for n in names() if n not in APART]
-    contest = Contest(options.model, options.rounds, options.threads)
+    benchmark = CostBenchmark(options.model, options.rounds, options.threads)
     costs = [
-        contest.measure(name)
+        benchmark.measure(name)
         for name in track(chosen, "algorithms", disable=not sys.stdout.isatty())
     ]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "algorithms.csv").write_text(csv(costs), encoding="utf-8")
     chart(costs, options.out / "algorithms.png")
     print(table(costs))
-    print(f"{contest.about}\n{options.out}/algorithms.csv  {options.out}/algorithms.png")
+    print(f"{benchmark.about}\n{options.out}/algorithms.csv  {options.out}/algorithms.png")
     return 0

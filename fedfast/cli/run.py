@@ -148,7 +148,7 @@ def _show(folder: RunFolder) -> None:
     from ..report import run_table
 
     console = Console(highlight=False)
-    console.print(run_table.table(folder.histories))
+    console.print(run_table.table(folder.histories, console.width))
     for label, what in run_table.notes(folder.histories):
         console.print(Text(f"{label}: {what}"))
     names = [str(path.relative_to(folder.path)) for path in folder.files()]

@@ -1,4 +1,4 @@
-"""Data: readers, partitions over clients, and the bank that holds every client's samples."""
+"""Data: readers, partitions over clients, and `FederatedData`, every client's samples."""
 
 from . import cifar, images, leaf, mnist  # noqa: F401  # which register their readers
 from .dataset import Data

@@ -1,4 +1,4 @@
-"""Class by class arithmetic of the partitions: shares, cuts, and who holds which class."""
+"""Arithmetic of the partitions class by class: shares, cuts, which client has which class."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .samples import Samples
 _ATTEMPTS = 1000
 
 
-def class_counts(bank: Samples) -> np.ndarray:
+def class_counts(samples: Samples) -> np.ndarray:
     """Samples of each class: int64 `[classes]`."""
-    return np.bincount(bank.y.cpu().numpy())
+    return np.bincount(samples.y.cpu().numpy())
 
 
 def _cuts(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Where each class of `counts` `[classes]` is cut: `[classes, clients - 1]`."""
-    # Shares like 1/3 add up to a hair less than they should: no sample may be lost to that. The
-    # last client takes what is left, so that the shares' own sum does not matter either.
+    # Shares like 1/3 add up to slightly less than 1 in floating point: 1e-9 keeps that from moving
+    # a sample. The last client takes what is left, so that the sum of the shares does not matter.
     reached = np.cumsum(shares, axis=1)[:, :-1] * counts[:, None]
     return np.minimum(np.floor(reached + 1e-9), counts[:, None]).astype(np.int64)
 
@@ -38,9 +38,11 @@ def draw_shares(
     )
 
 
-def deal(rng: np.random.Generator, bank: Samples, shares: np.ndarray) -> list[np.ndarray]:
+def split_by_shares(
+    rng: np.random.Generator, samples: Samples, shares: np.ndarray
+) -> list[np.ndarray]:
     """Rows of each client: every class shuffled, then cut by its row of `shares`."""
-    labels = bank.y.cpu().numpy()
+    labels = samples.y.cpu().numpy()
     counts = np.bincount(labels, minlength=shares.shape[0])
     cuts = _cuts(shares, counts)
     parts = [
@@ -49,14 +51,16 @@ def deal(rng: np.random.Generator, bank: Samples, shares: np.ndarray) -> list[np
     return [np.concatenate([part[i] for part in parts]) for i in range(shares.shape[1])]
 
 
-def assign(rng: np.random.Generator, counts: np.ndarray, clients: int, each: int) -> np.ndarray:
-    """Which client holds which class that has samples, `[classes, clients]` of 0 and 1, evenly."""
+def assign_classes(
+    rng: np.random.Generator, counts: np.ndarray, clients: int, each: int
+) -> np.ndarray:
+    """Which client has which class, `[classes, clients]` of 0 and 1; empty classes go to none."""
     present = np.flatnonzero(counts)
-    holds = np.zeros((counts.size, clients), dtype=np.int64)
-    holders = np.zeros(present.size, dtype=np.int64)
+    has = np.zeros((counts.size, clients), dtype=np.int64)
+    clients_of = np.zeros(present.size, dtype=np.int64)
     for client in rng.permutation(clients):
-        # The classes with the fewest holders so far; ties at random.
-        chosen = np.lexsort((rng.random(present.size), holders))[:each]
-        holders[chosen] += 1
-        holds[present[chosen], client] = 1
-    return holds
+        # The classes that the fewest clients have so far; ties at random.
+        chosen = np.lexsort((rng.random(present.size), clients_of))[:each]
+        clients_of[chosen] += 1
+        has[present[chosen], client] = 1
+    return has

@@ -1,9 +1,8 @@
-"""What every partition asks of its arguments."""
+"""Checks of the arguments that partitions share."""
 
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any
 
 import numpy as np
 
@@ -13,65 +12,68 @@ from .samples import Samples, as_samples
 from .size_limits import check_table
 
 
-def start(samples: Any, clients: int, seed: int) -> tuple[Samples, np.random.Generator]:
+def checked_samples(
+    samples: object, clients: int, seed: int
+) -> tuple[Samples, np.random.Generator]:
     """The checked samples, and the generator of this seed.
 
     Raises ValueError for more clients than samples, and for labels whose tables would be too large.
     """
-    bank = as_samples(samples, "samples")
+    checked = as_samples(samples, "samples")
     integer("clients", clients)
-    if not 1 <= clients <= len(bank):
+    if not 1 <= clients <= len(checked):
         raise ValueError(
-            f"clients: expected 1 <= clients <= {len(bank)} samples; got {format_value(clients)}"
+            f"clients: expected 1 <= clients <= {len(checked)} samples; got {format_value(clients)}"
         )
-    check_table("samples.y", int(clients), int(bank.y.max()))
-    return bank, np.random.Generator(np.random.Philox(check_seed(seed)))
+    check_table("samples.y", int(clients), int(checked.y.max()))
+    return checked, np.random.Generator(np.random.Philox(check_seed(seed)))
 
 
-def integer(name: str, value: Any) -> None:
+def integer(name: str, value: object) -> None:
     """TypeError unless it is an integer, not a bool."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name}: expected an integer; got {format_value(value)}")
 
 
-def flag(name: str, value: Any) -> None:
+def flag(name: str, value: object) -> None:
     """TypeError unless it is True or False."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}: expected True or False; got {format_value(value)}")
 
 
-def _number(name: str, value: Any) -> None:
-    real = isinstance(value, int | float | np.integer | np.floating)
-    if isinstance(value, bool) or not real:
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: expected a number; got {format_value(value)}")
     if isinstance(value, int) and value.bit_length() > 62:
         raise ValueError(f"{name}: expected a number below 2^62; got {format_value(value)}")
+    return float(value)
 
 
-def labels_of(bank: Samples) -> np.ndarray:
+def labels_of(samples: Samples) -> np.ndarray:
     """[n] int64. ValueError where targets are no class labels."""
-    if bank.y.ndim != 1:
+    if samples.y.ndim != 1:
         raise ValueError(
-            f"samples.y: expected class labels [n] to deal by; got targets {list(bank.y.shape)}"
+            f"samples.y: expected class labels [n] to partition by; "
+            f"got targets {list(samples.y.shape)}"
         )
-    return bank.y.cpu().numpy()
+    return samples.y.cpu().numpy()
 
 
-def positive(name: str, value: float) -> None:
+def positive(name: str, value: object) -> None:
     """ValueError unless it is finite and above 0; TypeError unless it is a number."""
-    _number(name, value)
-    if not isfinite(value) or value <= 0:
+    number = _number(name, value)
+    if not isfinite(number) or number <= 0:
         raise ValueError(f"{name}: expected a finite number > 0; got {format_value(value)}")
 
 
-def at_least_zero(name: str, value: float) -> None:
+def at_least_zero(name: str, value: object) -> None:
     """ValueError unless it is finite and not below 0; TypeError unless it is a number."""
-    _number(name, value)
-    if not isfinite(value) or value < 0:
+    number = _number(name, value)
+    if not isfinite(number) or number < 0:
         raise ValueError(f"{name}: expected a finite number >= 0; got {format_value(value)}")
 
 
-def some_of(present: int, classes: int) -> None:
+def check_classes_per_client(present: int, classes: int) -> None:
     """ValueError unless so many classes can be chosen; TypeError unless it is an integer."""
     integer("classes_per_client", classes)
     if not 1 <= classes <= present:

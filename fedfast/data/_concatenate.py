@@ -1,9 +1,8 @@
-"""How clients' parts become one bank, and the errors that name the client that does not fit."""
+"""Clients' parts as one data set, with errors that name the client that does not fit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from .._messages import format_value
 from .samples import Samples
-from .tensors import plain
+from .tensors import as_dense
 from .transform import Normalize
 
 
@@ -20,7 +19,7 @@ def shape(x: Tensor) -> str:
     return ", ".join(map(str, x.shape[1:]))
 
 
-def by_client(name: str, given: Any) -> Sequence[Any]:
+def by_client(name: str, given: object) -> Sequence[object]:
     """One entry per client, client 0 first.
 
     given  a sequence, an array, or a map {client: entry} whose keys are 0 to N - 1 in any order, as
@@ -41,8 +40,8 @@ def by_client(name: str, given: Any) -> Sequence[Any]:
     return given
 
 
-def _in_order(name: str, given: Mapping[Any, Any]) -> list[Any]:
-    found: dict[int, Any] = {}
+def _in_order(name: str, given: Mapping[object, object]) -> list[object]:
+    found: dict[int, object] = {}
     for key, entry in given.items():
         client = _client(name, key)
         if client in found:
@@ -57,18 +56,21 @@ def _in_order(name: str, given: Mapping[Any, Any]) -> list[Any]:
     return [found[i] for i in range(len(found))]
 
 
-def _client(name: str, key: Any) -> int:
-    digits = isinstance(key, str) and key.isascii() and key.removeprefix("-").isdecimal()
-    whole = isinstance(key, int | np.integer) and not isinstance(key, bool)
-    if not (whole or (digits and len(key) < 20)):
+def _client(name: str, key: object) -> int:
+    text = key if isinstance(key, str) and key.isascii() and len(key) < 20 else ""
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        client = int(key)
+    elif text.removeprefix("-").isdecimal():
+        client = int(text)
+    else:
         raise TypeError(f"{name}: expected integers as keys, one per client; got {key!r:.60}")
-    if int(key) < 0:
+    if client < 0:
         raise ValueError(f"{name}: expected clients >= 0 as keys; got {key!r}")
-    return int(key)
+    return client
 
 
-def joined(parts: list[Samples], normalize: Normalize | None) -> Samples:
-    """All parts as one bank, or the ValueError that names the client that does not fit."""
+def concatenate(parts: list[Samples], normalize: Normalize | None) -> Samples:
+    """All parts one after another, or the ValueError that names the client that does not fit."""
     first = parts[0].x
     if normalize is None:
         normalize = parts[0].normalize
@@ -96,8 +98,8 @@ def joined(parts: list[Samples], normalize: Normalize | None) -> Samples:
     return Samples(x, torch.cat(ys), normalize)
 
 
-def bank_rows(i: int, index: Any, n: int) -> np.ndarray:
-    """The rows of a bank of `n` that client `i` owns, `[n_i]` int64; errors name the client."""
+def rows_of_client(i: int, index: object, n: int) -> np.ndarray:
+    """The rows of `n` samples that client `i` owns, `[n_i]` int64; errors name the client."""
     rows = _numbers(f"indices[{i}]", index)
     if rows.ndim != 1:
         raise ValueError(f"indices[{i}]: expected shape [n_i]; got {list(rows.shape)}")
@@ -112,7 +114,7 @@ def bank_rows(i: int, index: Any, n: int) -> np.ndarray:
     return rows.astype(np.int64)
 
 
-def _numbers(name: str, index: Any) -> np.ndarray:
+def _numbers(name: str, index: object) -> np.ndarray:
     """The rows as an array, whatever holds them; it is copied later, so that it may be a view."""
     if type(index) is np.ndarray and index.dtype.kind in "iu":
         return index
@@ -126,4 +128,4 @@ def _numbers(name: str, index: Any) -> np.ndarray:
         if index.dtype.kind in "biuf":
             return index
         index = index.astype(object)
-    return np.asarray(plain(index, name).cpu().numpy())
+    return np.asarray(as_dense(index, name).cpu().numpy())

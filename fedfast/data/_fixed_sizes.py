@@ -1,4 +1,4 @@
-"""Amounts fixed per client, classes drawn from a prior of each client's own, until they run out."""
+"""Sizes fixed per client, classes drawn from each client's own prior until they run out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def client_sizes(rng: np.random.Generator, total: int, clients: int, sigma: floa
     return sizes + 1
 
 
-def deal_by_prior(
+def draw_by_prior(
     rng: np.random.Generator,
     labels: Ints,
     prior: Floats,
@@ -64,9 +64,9 @@ def deal_by_prior(
 
 
 def _class(reach: Floats, draw: float, starve: bool) -> int:
-    """The class whose stretch of the cumulative prior holds `draw` in [0, 1).
+    """The class whose interval of the cumulative prior contains `draw` in [0, 1).
 
-    starve  the stretch of class 0 is left out
+    starve  the interval of class 0 is left out
     """
     total, low = reach[-1], reach[0] if starve else 0.0
     c = int(reach.searchsorted(low + draw * (total - low), side="right"))

@@ -15,7 +15,7 @@ from .dataset import Data, check_md5, find
 from .pickles import read_arrays, short
 from .registries import READERS
 from .samples import Samples
-from .size_limits import whole
+from .size_limits import read_whole
 from .transform import Normalize
 
 PIXELS = 3 * 32 * 32
@@ -105,7 +105,7 @@ def _rows(
 
 
 def _binary_rows(path: Path, layout: ImageLayout, count: int) -> np.ndarray:
-    raw = whole(path)
+    raw = read_whole(path)
     width = len(layout.labels) + PIXELS
     if len(raw) != count * width:
         raise ValueError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .protocols import ColumnDataset
 from .stacking import label as label_of
 from .stacking import stack
 
@@ -17,7 +17,9 @@ IMAGES = ("image", "img", "images")
 LABELS = ("label", "labels", "fine_label", "target", "y")
 
 
-def pair(dataset: Any, image: str | None, label: str | None, name: str) -> tuple[Tensor, Tensor]:
+def pair(
+    dataset: ColumnDataset, image: str | None, label: str | None, name: str
+) -> tuple[Tensor, Tensor]:
     """The columns (x, y) of a `datasets.Dataset`, values unchecked."""
     if len(dataset) == 0:
         raise ValueError(f"{name}: expected at least one sample; got an empty data set")
@@ -26,9 +28,9 @@ def pair(dataset: Any, image: str | None, label: str | None, name: str) -> tuple
     return stack(_inputs(dataset, x, y, name, ys)), torch.tensor(ys, dtype=torch.int64)
 
 
-def _column(dataset: Any, role: str, given: str | None, name: str) -> str:
+def _column(dataset: ColumnDataset, role: str, given: str | None, name: str) -> str:
     """The column for images or labels: that given, the one of such features, the one so called."""
-    # A transform of rows makes columns of its own, which column_names does not know.
+    # A transform of rows makes columns of its own, which column_names does not list.
     known = list(dataset[:1] if _format(dataset) == "custom" else dataset.column_names)
     if given is not None:
         if given not in known:
@@ -43,15 +45,17 @@ def _column(dataset: Any, role: str, given: str | None, name: str) -> str:
     return found[0]
 
 
-def _feature(dataset: Any, column: str) -> str:
+def _feature(dataset: ColumnDataset, column: str) -> str:
     return type((dataset.features or {}).get(column)).__name__
 
 
-def _format(dataset: Any) -> str | None:
+def _format(dataset: ColumnDataset) -> str | None:
     return (getattr(dataset, "format", None) or {}).get("type")
 
 
-def _inputs(dataset: Any, x: str, y: str, name: str, ys: list[int]) -> Iterator[tuple[str, Any]]:
+def _inputs(
+    dataset: ColumnDataset, x: str, y: str, name: str, ys: list[int]
+) -> Iterator[tuple[str, object]]:
     """(name, input) of every row, its label to `ys`: a transform is applied once, to both alike."""
     if _format(dataset) not in (None, "custom"):
         dataset = dataset.with_format(None)  # formats of their own turn pictures into arrays
@@ -64,13 +68,13 @@ def _inputs(dataset: Any, x: str, y: str, name: str, ys: list[int]) -> Iterator[
             ys.append(label_of(f"{where}[{y!r}]", _dense(target, dtypes[y], f"{where}[{y!r}]")))
 
 
-def _dtype(dataset: Any, column: str) -> str | None:
+def _dtype(dataset: ColumnDataset, column: str) -> str | None:
     """The type of a column of arrays; a transform may make columns that have none."""
-    feature: Any = (dataset.features or {}).get(column)
-    return feature.dtype if type(feature).__name__.startswith("Array") else None
+    feature = (dataset.features or {}).get(column)
+    return getattr(feature, "dtype", None) if type(feature).__name__.startswith("Array") else None
 
 
-def _dense(value: Any, dtype: str | None, name: str) -> Any:
+def _dense(value: object, dtype: str | None, name: str) -> object:
     if not isinstance(value, list):
         return value
     try:

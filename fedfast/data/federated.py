@@ -1,11 +1,11 @@
-"""`FederatedData`: all clients' samples in one bank, so that a batch of K clients is one gather."""
+"""`FederatedData`: all clients' samples in one tensor: a batch of K clients is one gather."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .._messages import format_value
-from ._concatenate import bank_rows, by_client, joined, shape
+from ._concatenate import by_client, concatenate, rows_of_client, shape
 from .samples import Samples, as_samples, check_values, unchecked
 from .size_limits import check_table
 from .transform import Normalize, stored
@@ -21,10 +21,10 @@ from .transform import Normalize, stored
 
 @dataclass(frozen=True, eq=False)
 class FederatedData:
-    """One bank of samples and who owns which.
+    """All samples, stored once, and which client owns which.
 
-    x        [n, ...] inputs, y [n] int64 labels: the bank
-    order    [m] int64: rows of the bank, client after client
+    x        [n, ...] inputs, y [n] int64 labels: the stored samples
+    order    [m] int64: rows of x and y, client after client
     offsets  [N + 1] int64: client i owns order[offsets[i]:offsets[i + 1]], perhaps nothing
     sizes    [N] int64 numpy: samples of each client
     test     None, or each client's own test part (which may be empty)
@@ -42,9 +42,9 @@ class FederatedData:
     @classmethod
     def from_arrays(
         cls,
-        xs: Sequence[Any],
-        ys: Sequence[Any],
-        test: Sequence[Any] | None = None,
+        xs: Sequence[object],
+        ys: Sequence[object],
+        test: Sequence[object] | None = None,
         normalize: Normalize | None = None,
     ) -> FederatedData:
         """One (x, y) per client, of unequal sizes; `test` gives each client its own test part.
@@ -57,49 +57,49 @@ class FederatedData:
         if len(xs) == 0 or len(xs) != len(ys):
             raise ValueError(f"xs, ys: expected one per client; got {len(ys)} for {len(xs)} xs")
         parts = [unchecked(pair, f"client {i}") for i, pair in enumerate(zip(xs, ys, strict=True))]
-        bank = joined(parts, normalize)
+        joined = concatenate(parts, normalize)
         sizes = np.array([len(part) for part in parts], dtype=np.int64)
         try:
-            check_values(bank, "bank")
+            check_values(joined, "samples")
         except ValueError:
             for i, part in enumerate(parts):
                 check_values(part, f"client {i}")
             raise
-        return cls._of(bank, np.arange(len(bank)), sizes).with_test(test)
+        return cls._of(joined, np.arange(len(joined)), sizes).with_test(test)
 
     @classmethod
     def from_index(
         cls,
-        samples: Any,
-        indices: Sequence[ArrayLike] | Mapping[Any, ArrayLike],
-        test: Sequence[Any] | Mapping[Any, Any] | None = None,
+        samples: object,
+        indices: Sequence[ArrayLike] | Mapping[int, ArrayLike],
+        test: Sequence[object] | Mapping[int, object] | None = None,
     ) -> FederatedData:
-        """Clients that share one bank: `indices[i]` are the rows of `samples` that client i owns.
+        """Clients that share `samples`, stored once: `indices[i]` are the rows that client i owns.
 
         indices  a sequence, or a map {client: rows} of the clients 0 to N - 1 in any order
         A row may belong to several clients or to none. Raises ValueError naming the client.
         """
-        bank = as_samples(samples, "samples")
-        indices = by_client("indices", indices)
-        if len(indices) == 0:
+        pool = as_samples(samples, "samples")
+        owned = by_client("indices", indices)
+        if len(owned) == 0:
             raise ValueError("indices: expected at least one client; got none")
-        rows = [bank_rows(i, index, len(bank)) for i, index in enumerate(indices)]
+        rows = [rows_of_client(i, index, len(pool)) for i, index in enumerate(owned)]
         sizes = np.array([row.size for row in rows], dtype=np.int64)
-        return cls._of(bank, np.concatenate(rows), sizes).with_test(test)
+        return cls._of(pool, np.concatenate(rows), sizes).with_test(test)
 
     @classmethod
-    def _of(cls, bank: Samples, order: np.ndarray, sizes: np.ndarray) -> FederatedData:
+    def _of(cls, samples: Samples, order: np.ndarray, sizes: np.ndarray) -> FederatedData:
         if order.size == 0:
             raise ValueError(
                 f"xs: expected at least one sample; all {sizes.size} clients are empty"
             )
         offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
-        device = bank.x.device
+        device = samples.x.device
         order_on = torch.from_numpy(order.astype(np.int64)).to(device)
-        y, offsets = bank.y.to(device), offsets.to(device)
-        return cls(bank.x, y, order_on, offsets, sizes, normalize=bank.normalize)
+        y, offsets = samples.y.to(device), offsets.to(device)
+        return cls(samples.x, y, order_on, offsets, sizes, normalize=samples.normalize)
 
-    def with_test(self, test: Sequence[Any] | Mapping[Any, Any] | None) -> FederatedData:
+    def with_test(self, test: Sequence[object] | Mapping[int, object] | None) -> FederatedData:
         """The same data with one test part per client, as `from_arrays` takes them."""
         if test is None:
             return self
@@ -134,7 +134,7 @@ class FederatedData:
 
     @property
     def classes(self) -> int:
-        """One more than the largest label, in the bank or in any client's test part.
+        """One more than the largest label, in the samples or in any client's test part.
 
         Of targets [n, C, ...] that are no class labels, C.
         """
@@ -150,18 +150,25 @@ class FederatedData:
         if not 0 <= i < self.num_clients:
             raise ValueError(f"i: expected 0 <= i < {self.num_clients}; got {format_value(i)}")
         rows = self.order[int(self.offsets[i]) : int(self.offsets[i + 1])]
-        return self.bank.take(rows)
+        return self.samples.take(rows)
 
     @property
-    def bank(self) -> Samples:
+    def samples(self) -> Samples:
         """All samples, whoever owns them."""
         return Samples(self.x, self.y, self.normalize)
 
-    def rows(self, clients: Tensor | np.ndarray, index: Tensor) -> Tensor:
-        """Rows of the bank for `index` `[K, T, B]` into the samples of `clients` `[K]`: same shape.
+    @property
+    def bank(self) -> Samples:
+        """Deprecated: `samples`."""
+        message = "FederatedData.bank is deprecated, use .samples"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return self.samples
 
-        The result lies where `order` does. Unchecked: `Schedule.check` has seen the indices, and
-        the clients must have samples.
+    def rows(self, clients: Tensor | np.ndarray, index: Tensor) -> Tensor:
+        """Rows of `samples`, for `index` `[K, T, B]` into those of `clients` `[K]`: same shape.
+
+        The result is on the device of `order`. Nothing is checked: `Schedule.check` has checked the
+        indices, and the clients must have samples.
         """
         device = self.order.device
         first = self.offsets[torch.as_tensor(clients, device=device)]
@@ -187,7 +194,7 @@ class FederatedData:
         return counts.reshape(self.num_clients, self.classes)
 
     def plot(self, path: str | Path, title: str | None = None) -> None:
-        """Draw samples per client and class into a .png, .pdf or .svg; see `report.plots`."""
+        """Draw samples per client and class into a .png, .pdf or .svg: see `report.plots`."""
         from ..report.plots import partition
 
         partition(self.counts(), path, title)

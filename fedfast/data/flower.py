@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 from .federated import FederatedData
 from .huggingface import read
+from .protocols import PartitionedDataset, Partitioner
 
 
 def from_flower(
-    federated: Any, image: str | None = None, label: str | None = None, split: str = "train"
+    federated: object, image: str | None = None, label: str | None = None, split: str = "train"
 ) -> FederatedData:
-    """Every partition of a Flower data set is a client: who owns what stays as it is.
+    """Every partition of a Flower data set is a client: the clients and their samples are kept.
 
     federated     a `flwr_datasets.FederatedDataset`, a partitioner with its data set, or a list of
                   partitions (`datasets.Dataset`)
@@ -32,7 +33,7 @@ def from_flower(
     return FederatedData.from_arrays(xs, ys, test=own)
 
 
-def _partitions(federated: Any, split: str) -> list[Any]:
+def _partitions(federated: object, split: str) -> list[object]:
     if isinstance(federated, Sequence) and not isinstance(federated, str):
         return list(federated)
     if not hasattr(federated, "load_partition"):
@@ -41,7 +42,9 @@ def _partitions(federated: Any, split: str) -> list[Any]:
             f"got {type(federated).__name__}"
         )
     if not hasattr(federated, "partitioners"):
-        return [federated.load_partition(i) for i in range(federated.num_partitions)]
+        one = cast(Partitioner, federated)
+        return [one.load_partition(i) for i in range(one.num_partitions)]
+    federated = cast(PartitionedDataset, federated)
     if split not in federated.partitioners:
         known = list(federated.partitioners)
         raise ValueError(f"split: expected one that is partitioned, {known}; got {split!r}")

@@ -1,4 +1,4 @@
-"""Which files of a folder are images of which class: torchvision's rules, and what they leave."""
+"""Which files of a folder are images of which class, by torchvision's rules."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SHOWN = 5  # names of skipped files in the warning
 
 
 class Listing:
-    """Lists images and remembers what it skips: hidden files and folders, other kinds of files."""
+    """Lists images and records what it skips: hidden files and folders, other kinds of files."""
 
     def __init__(self) -> None:
         self.skipped: list[Path] = []
 
     def skip(self, paths: Iterable[Path]) -> None:
-        """Remember these as skipped."""
+        """Record these as skipped."""
         self.skipped += paths
 
     def classes(self, top: Path) -> dict[str, list[Path]]:
@@ -40,8 +40,8 @@ class Listing:
         found: list[Path] = []
         for folder in sorted(self._folders(place), key=str):
             for path in sorted(p for p in folder.iterdir() if not p.is_dir()):
-                fits = path.suffix.lower() in SUFFIXES and not _hidden(path)
-                (found if fits else self.skipped).append(path)
+                is_image = path.suffix.lower() in SUFFIXES and not _hidden(path)
+                (found if is_image else self.skipped).append(path)
         if not found:
             kinds = ", ".join(sorted(SUFFIXES))
             raise ValueError(f"{place}: expected images ({kinds}) in it or below; found none")
@@ -53,11 +53,11 @@ class Listing:
         for top, below, _ in os.walk(place, followlinks=True):
             here = Path(top)
             found.append(here)
-            self.skipped += [here / name for name in below if _left(here, name)]
-            below[:] = [name for name in below if not _left(here, name)]
+            self.skipped += [here / name for name in below if _is_skipped(here, name)]
+            below[:] = [name for name in below if not _is_skipped(here, name)]
         return found
 
-    def tell(self, root: Path) -> None:
+    def warn(self, root: Path) -> None:
         """One warning with the number of skipped files and the first of them."""
         if self.skipped:
             names = [os.path.relpath(path, root) for path in self.skipped[:SHOWN]]
@@ -73,7 +73,7 @@ def _hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
-def _left(here: Path, name: str) -> bool:
+def _is_skipped(here: Path, name: str) -> bool:
     """Whether the folder `name` is hidden, or a link to a folder above: a walk without end."""
     path = here / name
     return (

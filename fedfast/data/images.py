@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +16,12 @@ from .dataset import Data
 from .image_listing import Listing
 from .registries import READERS
 from .samples import Samples
-from .size_limits import check_pixels, check_room, whole
+from .size_limits import check_pixels, check_room, read_whole
 from .stacking import DEEP, GREY
 from .transform import Normalize
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 TINY = "tiny-imagenet-200"
 TINY_SIZES = (200, 500, 10_000)  # classes, images of each to train, images to test
@@ -47,7 +50,7 @@ def tiny_imagenet(name: str, root: Path) -> Data:
         for label, wnid in enumerate(classes)
         for path in _counted(listing, top / "train" / wnid / "images")
     ]
-    listing.tell(top)
+    listing.warn(top)
     test = _annotated(top / "val", {wnid: label for label, wnid in enumerate(classes)})
     parts = [_read(part, CENTRED, "RGB", (64, 64)) for part in (train, test)]
     return Data(parts[0], parts[1], name, len(classes))
@@ -74,10 +77,10 @@ def folder(name: str, root: Path) -> Data:
         [(path, i) for i, c in enumerate(classes) for path in part.get(c, [])]
         for part in (train, test)
     ]
-    listing.tell(root)
+    listing.warn(root)
     first = listed[0][0][0]
     size = _head(first).size
-    # All sizes are compared before anything is made as large as the first says.
+    # All sizes are compared before memory for so many of the first one's size is allocated.
     modes = [_head(path, size, f" as {first}").mode for part in listed for path, _ in part]
     grey = all(mode in GREY for mode in modes)
     parts = [_read(part, Normalize(), "L" if grey else "RGB", size) for part in listed]
@@ -118,18 +121,18 @@ def _annotated(place: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
     return listed
 
 
-def _head(path: Path, size: tuple[int, int] | None = None, like: str = "") -> Any:
+def _head(path: Path, size: tuple[int, int] | None = None, like: str = "") -> Image:
     """The image in `path`, its pixels still to be loaded; one of another `size` is refused."""
     try:
-        from PIL import Image
+        from PIL.Image import open as open_image
     except ImportError as error:
         raise ImportError("image folders need Pillow: pip install fedfast[images]") from error
-    # Read whole: a damaged length inside then asks for no more than there is.
-    raw = io.BytesIO(whole(path))
+    # Read whole: a damaged length inside cannot make Pillow read past the end.
+    raw = io.BytesIO(read_whole(path))
     with _damage(path), warnings.catch_warnings():
-        # Told below, as an error; what else Pillow warns of is no reason to stop.
+        # Too many pixels are an error below; other warnings of Pillow are no reason to stop.
         warnings.simplefilter("ignore")
-        image: Any = Image.open(raw)
+        image = open_image(raw)
     check_pixels(str(path), *image.size)
     if image.mode in DEEP:
         raise ValueError(f"{path}: expected 8 bits per channel; found mode {image.mode}")

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ import torch
 from .dataset import Data
 from .registries import READERS
 from .samples import Samples
-from .size_limits import whole
+from .size_limits import read_whole
 
 # The 80 characters of LEAF's Shakespeare, in its order.
 LETTERS = "\n !\"&'(),-.0123456789:;>?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz}"
@@ -28,7 +27,9 @@ CODES = {letter: code for code, letter in enumerate(LETTERS)}
 _TABLE = np.zeros(128, dtype=np.uint8)  # of ASCII
 _TABLE[[ord(letter) for letter in LETTERS]] = range(len(LETTERS))
 
+Raw = tuple[object, object]  # x and y as JSON has them
 Pair = tuple[np.ndarray, int]
+Decode = Callable[[object, object], Pair]
 
 
 @READERS.register("shakespeare")
@@ -43,7 +44,7 @@ def femnist(name: str, root: Path) -> Data:
     return _load(name, root, _drawing, 62)
 
 
-def _line(x: Any, y: Any) -> Pair:
+def _line(x: object, y: object) -> Pair:
     if not isinstance(x, str) or len(x) != LENGTH or not set(x) <= CODES.keys():
         raise ValueError(f"x: expected {LENGTH} characters of LEAF's; found {x!r}")
     if not isinstance(y, str) or y not in CODES:
@@ -51,16 +52,16 @@ def _line(x: Any, y: Any) -> Pair:
     return _TABLE[np.frombuffer(x.encode("ascii"), dtype=np.uint8)], CODES[y]
 
 
-def _drawing(x: Any, y: Any) -> Pair:
-    numbers = isinstance(x, list) and all(type(value) in (int, float) for value in x)
-    if not numbers or len(x) != 784 or not all(map(isfinite, x)):
+def _drawing(x: object, y: object) -> Pair:
+    numbers = x if isinstance(x, list) and all(type(v) in (int, float) for v in x) else []
+    if len(numbers) != 784 or not all(map(isfinite, numbers)):
         raise ValueError("x: expected 784 finite numbers; found something else")
     if type(y) is not int or not 0 <= y < 62:
         raise ValueError(f"y: expected a class below 62; found {y!r}")
-    return np.array(x, dtype=np.float32).reshape(1, 28, 28), y
+    return np.array(numbers, dtype=np.float32).reshape(1, 28, 28), y
 
 
-def _load(name: str, root: Path, decode: Callable[[Any, Any], Pair], classes: int) -> Data:
+def _load(name: str, root: Path, decode: Decode, classes: int) -> Data:
     places = [root / name / "data", root / name, root]
     top = next((p for p in places if (p / "train").is_dir() and (p / "test").is_dir()), None)
     if top is None:
@@ -71,7 +72,7 @@ def _load(name: str, root: Path, decode: Callable[[Any, Any], Pair], classes: in
     return Data(parts[0], parts[1], name, classes)
 
 
-def _part(place: Path, decode: Callable[[Any, Any], Pair], numbers: dict[str, int]) -> Samples:
+def _part(place: Path, decode: Decode, numbers: dict[str, int]) -> Samples:
     xs: list[np.ndarray] = []
     ys: list[int] = []
     owners: list[int] = []
@@ -90,17 +91,15 @@ def _part(place: Path, decode: Callable[[Any, Any], Pair], numbers: dict[str, in
     return Samples(x, torch.tensor(ys, dtype=torch.int64), owner=owner_of)
 
 
-def _decoded(
-    path: Path, user: str, i: int, pair: tuple[Any, Any], decode: Callable[[Any, Any], Pair]
-) -> Pair:
+def _decoded(path: Path, user: str, i: int, pair: Raw, decode: Decode) -> Pair:
     try:
         return decode(*pair)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: user {user!r}, sample {i}: {error}") from None
 
 
-def _users(path: Path) -> dict[str, list[tuple[Any, Any]]]:
-    """user -> [(x, y), ...] of one file, its three lists held against each other."""
+def _users(path: Path) -> dict[str, list[Raw]]:
+    """user -> [(x, y), ...] of one file, its three lists checked against each other."""
     found = _json(path)
     data, users, counts = (found.get(key) for key in ("user_data", "users", "num_samples"))
     if not isinstance(data, dict) or not isinstance(users, list) or not isinstance(counts, list):
@@ -113,7 +112,7 @@ def _users(path: Path) -> dict[str, list[tuple[Any, Any]]]:
     return {u: _pairs(path, u, n, data[u]) for u, n in zip(map(str, users), counts, strict=True)}
 
 
-def _pairs(path: Path, user: str, count: Any, entry: Any) -> list[tuple[Any, Any]]:
+def _pairs(path: Path, user: str, count: object, entry: object) -> list[Raw]:
     xs = entry.get("x") if isinstance(entry, dict) else None
     ys = entry.get("y") if isinstance(entry, dict) else None
     if not isinstance(xs, list) or not isinstance(ys, list) or not len(xs) == len(ys) == count:
@@ -122,9 +121,9 @@ def _pairs(path: Path, user: str, count: Any, entry: Any) -> list[tuple[Any, Any
     return list(zip(xs, ys, strict=True))
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, object]:
     try:
-        found = json.loads(whole(path))
+        found = json.loads(read_whole(path))
     except (ValueError, RecursionError) as error:  # cut short, no JSON, no UTF-8
         raise ValueError(f"{path}: expected JSON; found {type(error).__name__}: {error}") from error
     if not isinstance(found, dict):

@@ -74,12 +74,12 @@ def _part(name: str, root: Path, part: str, md5_x: str, md5_y: str) -> Samples:
 def _names(stem: str, kind: str) -> tuple[str, ...]:
     """The canonical .gz, then what unpacking and Kaggle make of it: a dot, folders of its name."""
     dashed, dotted = f"{stem}-{kind}", f"{stem}.{kind}"
-    plain = (dashed, dotted, f"{dashed}/{dashed}", f"{dotted}/{dotted}", f"{dashed}/{dotted}")
-    return (f"{dashed}.gz", *plain, f"{dotted}.gz")
+    spellings = (dashed, dotted, f"{dashed}/{dashed}", f"{dotted}/{dotted}", f"{dashed}/{dotted}")
+    return (f"{dashed}.gz", *spellings, f"{dotted}.gz")
 
 
 def _read(path: Path, ndim: int, md5: str, kind: int = 0x08) -> np.ndarray:
-    """An idx file; the checksums known are those of the .gz files."""
+    """An idx file; published checksums are of the .gz files."""
     return read_idx(path, ndim, md5 if path.suffix == ".gz" else None, kind)
 
 
@@ -93,8 +93,8 @@ def samples(
         row = int(np.argmax(y >= classes))
         raise ValueError(f"{labels}: expected labels below {classes}; found {y[row]} in row {row}")
     pixels = torch.from_numpy(x.copy())[:, None]
-    look = NORMALIZE.get(name, Normalize())
-    return Samples(pixels, torch.from_numpy(y.astype(np.int64)), look)
+    normalize = NORMALIZE.get(name, Normalize())
+    return Samples(pixels, torch.from_numpy(y.astype(np.int64)), normalize)
 
 
 @READERS.register(*EMNIST)
@@ -133,23 +133,23 @@ def _emnist_file(name: str, root: Path, stem: str, kind: str) -> Path:
 @READERS.register("qmnist")
 def qmnist(name: str, root: Path) -> Data:
     """MNIST's images with QMNIST's writers as owners: 539 in train, 297 others in test."""
-    plain = mnist("mnist", root)
-    parts = [_written(name, root, part, getattr(plain, part)) for part in ("train", "test")]
+    images = mnist("mnist", root)
+    parts = [_written(name, root, part, getattr(images, part)) for part in ("train", "test")]
     return Data(parts[0], parts[1], name, 10)
 
 
-def _written(name: str, root: Path, part: str, plain: Samples) -> Samples:
+def _written(name: str, root: Path, part: str, images: Samples) -> Samples:
     path = find_any(name, root, _names(f"qmnist-{part}-labels", "idx2-int"), QMNIST_FOLDERS)
     table = _read(path, 2, QMNIST[part], kind=0x0C)
-    if len(table) < len(plain) or table.shape[1] <= WRITER:
-        raise ValueError(f"{path}: expected at least [{len(plain)}, 3]; found {list(table.shape)}")
-    table = table[: len(plain)]  # QMNIST's test part goes on where MNIST's ends
-    wrong = np.flatnonzero(table[:, CLASS] != plain.y.numpy())
+    if len(table) < len(images) or table.shape[1] <= WRITER:
+        raise ValueError(f"{path}: expected at least [{len(images)}, 3]; found {list(table.shape)}")
+    table = table[: len(images)]  # QMNIST's test part goes on where MNIST's ends
+    wrong = np.flatnonzero(table[:, CLASS] != images.y.numpy())
     if wrong.size:
         row = int(wrong[0])
         raise ValueError(
-            f"{path}: expected MNIST's label {int(plain.y[row])} in row {row}; "
+            f"{path}: expected MNIST's label {int(images.y[row])} in row {row}; "
             f"found {table[row, CLASS]}"
         )
     owner = torch.from_numpy(table[:, WRITER].astype(np.int64))
-    return Samples(plain.x, plain.y, plain.normalize, owner)
+    return Samples(images.x, images.y, images.normalize, owner)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 
 from .._messages import check_options, format_value
 from ..random import check_seed
-from ._checks import at_least_zero, integer, start
+from ._checks import at_least_zero, checked_samples, integer
 from ._fixed_sizes import client_sizes
 from .federated import FederatedData
 from .registries import COUNT, PARTITIONS, Bound, Population, Spread
@@ -17,27 +17,27 @@ from .samples import Samples, as_samples
 
 
 @PARTITIONS.register("iid")
-def iid(samples: Any, clients: Population, seed: int = 0, sigma: Spread = 0.0) -> FederatedData:
+def iid(samples: object, clients: Population, seed: int = 0, sigma: Spread = 0.0) -> FederatedData:
     """Shuffled and cut into `clients` parts whose sizes differ by at most one.
 
     sigma  > 0: log-normal sizes instead, shares exp(sigma z) of all samples (the FedDyn code)
     """
-    bank, rng = start(samples, clients, seed)
+    pool, rng = checked_samples(samples, clients, seed)
     at_least_zero("sigma", sigma)
-    order = rng.permutation(len(bank))
+    order = rng.permutation(len(pool))
     if sigma == 0:
-        return FederatedData.from_index(bank, np.array_split(order, clients))
-    sizes = client_sizes(rng, len(bank), clients, sigma)
-    return FederatedData.from_index(bank, np.split(order, np.cumsum(sizes)[:-1]))
+        return FederatedData.from_index(pool, np.array_split(order, clients))
+    sizes = client_sizes(rng, len(pool), clients, sigma)
+    return FederatedData.from_index(pool, np.split(order, np.cumsum(sizes)[:-1]))
 
 
 @PARTITIONS.register("natural")
 def natural(
-    samples: Any,
+    samples: object,
     clients: Annotated[int | None, COUNT, "so many of the owners; null = all"] = None,
     seed: int = 0,
     min_size: Annotated[int, Bound(ge=1), "samples an owner has at least to be a client"] = 1,
-    test: Any = None,
+    test: object = None,
 ) -> FederatedData:
     """One client per owner, in the order of the owners' numbers; samples in their own order.
 
@@ -45,8 +45,8 @@ def natural(
     min_size  owners with fewer samples are left out
     test      samples with owners too: each client's own test part (empty where it owns none)
     """
-    bank = as_samples(samples, "samples")
-    owner = _owners(bank, "samples")
+    pool = as_samples(samples, "samples")
+    owner = _owners(pool, "samples")
     integer("min_size", min_size)
     if clients is not None:
         integer("clients", clients)
@@ -60,7 +60,7 @@ def natural(
     if clients is not None:
         rng = np.random.Generator(np.random.Philox(check_seed(seed)))
         ids = np.sort(rng.choice(ids, clients, replace=False))
-    data = FederatedData.from_index(bank, _by_owner(owner, ids))
+    data = FederatedData.from_index(pool, _by_owner(owner, ids))
     if test is None:
         return data
     other = as_samples(test, "test")
@@ -68,10 +68,10 @@ def natural(
     return data.with_test([other.take(torch.from_numpy(rows)) for rows in parts])
 
 
-def _owners(bank: Samples, name: str) -> np.ndarray:
-    if bank.owner is None:
+def _owners(samples: Samples, name: str) -> np.ndarray:
+    if samples.owner is None:
         raise ValueError(f"{name}.owner: expected samples that name their owners; got none")
-    return bank.owner.cpu().numpy()
+    return samples.owner.cpu().numpy()
 
 
 def _by_owner(owner: np.ndarray, ids: np.ndarray) -> list[np.ndarray]:
@@ -82,7 +82,7 @@ def _by_owner(owner: np.ndarray, ids: np.ndarray) -> list[np.ndarray]:
     return [order[a:b] for a, b in zip(first, last, strict=True)]
 
 
-def partition(name: str, samples: Any, **options: Any) -> FederatedData:
+def partition(name: str, samples: object, **options: object) -> FederatedData:
     """The partition called `name`, or "package.module:function", with its options."""
     make = PARTITIONS.find(name)
     check_options(name, make, options, own=("samples",))

@@ -1,10 +1,9 @@
-"""`load`: the data sets fedfast knows by name. Nothing is downloaded."""
+"""`load`: data sets by name. Nothing is downloaded."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from .registries import READERS
 from .samples import Samples
 
 
-def load(name: str, root: str | Path = "data", **options: Any) -> Data:
+def load(name: str, root: str | Path = "data", **options: object) -> Data:
     """A data set by name, from files below `root`; images are bytes that carry their normalization.
 
     "digits"                  scikit-learn's bundled 1,797 images, float32 `[n, 1, 8, 8]` / 16;
@@ -30,7 +29,7 @@ def load(name: str, root: str | Path = "data", **options: Any) -> Data:
     "tiny-imagenet"           `[n, 3, 64, 64]`, the folder tiny-imagenet-200; needs Pillow
     "folder"                  images as root/train/<class>/**, root/test/<class>/** (or val), the
                               files that torchvision's ImageFolder reads, but hidden ones; what is
-                              skipped is told in a warning; needs Pillow
+                              skipped is listed in a warning; needs Pillow
     "shakespeare"             LEAF's JSON: 80 characters as tokens, the next one as label, owners
     "femnist"                 LEAF's JSON: float32 `[n, 1, 28, 28]`, writers as owners
     "package.module:reader"   a user's own function (name, root, **options) -> Data
@@ -54,7 +53,7 @@ def load(name: str, root: str | Path = "data", **options: Any) -> Data:
 
 @READERS.register("digits")
 def _digits(name: str, root: Path) -> Data:
-    # Imported here: scikit-learn takes a second that other data sets need not pay.
+    # Imported here: importing scikit-learn takes a second.
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -1,9 +1,9 @@
-"""`Samples`: labelled inputs as two tensors, and the one door by which users' data comes in."""
+"""`Samples`: labelled inputs as two tensors, and `as_samples`, which checks what users give."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from . import columns, vision
+from .protocols import ColumnDataset, MapDataset
 from .size_limits import MAX_LABEL
-from .tensors import plain
+from .tensors import as_dense
 from .transform import Normalize, as_inputs, stored
 
 
@@ -22,7 +23,7 @@ class Samples:
 
     Targets that are no class labels are y `[n, C]`: floats, or int64 (several labels each).
     normalize  what bytes become (None: x / 255)
-    owner      int64 `[n]`, whose samples they are, where the data set tells: its natural clients
+    owner      int64 `[n]`, the natural clients that the samples belong to, where that is known
     Made by `as_samples`, which checks them.
     """
 
@@ -37,7 +38,7 @@ class Samples:
     def __repr__(self) -> str:
         return f"Samples(x {list(self.x.shape)} {self.x.dtype}, y {list(self.y.shape)})"
 
-    def take(self, rows: Any) -> Samples:
+    def take(self, rows: Tensor | np.ndarray | slice) -> Samples:
         """Some of the samples, as indexing takes them."""
         owner = None if self.owner is None else self.owner[rows]
         return Samples(self.x[rows], self.y[rows], self.normalize, owner)
@@ -51,18 +52,18 @@ class Samples:
         return replace(self, x=stored(self.x, device, dtype), y=stored(self.y, device, dtype))
 
 
-def as_samples(obj: Any, name: str = "samples") -> Samples:
+def as_samples(obj: object, name: str = "samples") -> Samples:
     """Samples, a pair (x, y) of tensors or arrays, or a data set of another library, checked.
 
     x  floats, uint8 (images) and int64 (tokens) are kept as they are, other integers become int64
     y  class labels: integers >= 0, any width, `[n]`; or targets for a loss of one's own: floats
        `[n, C]`, integers or bools `[n, C]` with C > 1
-    Views of any strides, byte orders and lazy signs are made plain, as `plain` says.
+    Views of any strides, byte orders and lazy signs become dense tensors, see `as_dense`.
     A map-style torch Dataset of (picture of Pillow | tensor | array, label) is read once, item by
     item; at once only where its class is TensorDataset, a Subset, or torchvision's own MNIST, CIFAR
-    or SVHN without a transform (bytes [n, C, H, W]). Whatever a `__getitem__` of its own or a
-    transform draws is drawn once, for all rounds: random crops and flips belong to
-    `Simulation(augment=...)`. A `datasets.Dataset` is read as `from_huggingface` does.
+    or SVHN without a transform (bytes [n, C, H, W]). What a transform draws at random is drawn
+    once for all rounds: random crops and flips belong to `Simulation(augment=...)`. A
+    `datasets.Dataset` is read as `from_huggingface` does.
     Raises TypeError/ValueError naming `name`, and the first offending sample where a value is not
     finite or a label negative.
     """
@@ -73,11 +74,11 @@ def as_samples(obj: Any, name: str = "samples") -> Samples:
     return samples
 
 
-def unchecked(obj: Any, name: str) -> Samples:
+def unchecked(obj: object, name: str) -> Samples:
     """As `as_samples` but checks types and shapes only: values are not read, n may be 0."""
     normalize, owner = (obj.normalize, obj.owner) if isinstance(obj, Samples) else (None, None)
     x, y = _pair(obj, name)
-    x, y = _inputs(plain(x, f"{name}.x"), f"{name}.x"), plain(y, f"{name}.y")
+    x, y = _inputs(as_dense(x, f"{name}.x"), f"{name}.x"), as_dense(y, f"{name}.y")
     if x.ndim < 2:
         raise ValueError(f"{name}.x: expected shape [n, ...features]; got {list(x.shape)}")
     if y.ndim == 0 or len(y) != len(x) or not (y.ndim == 1 or _targets(y)):
@@ -93,7 +94,7 @@ def unchecked(obj: Any, name: str) -> Samples:
     if normalize is not None:
         normalize.check(f"{name}.x", x)
     if owner is not None:
-        owner = plain(owner, f"{name}.owner")
+        owner = as_dense(owner, f"{name}.owner")
         if owner.shape != y.shape[:1] or owner.is_floating_point() or owner.dtype == torch.bool:
             raise ValueError(
                 f"{name}.owner: expected integers of shape [{len(y)}]; "
@@ -137,12 +138,12 @@ def _check_finite(x: Tensor, name: str) -> None:
             )
 
 
-def _pair(obj: Any, name: str) -> tuple[Any, Any]:
+def _pair(obj: object, name: str) -> tuple[object, object]:
     if isinstance(obj, Samples):
         return obj.x, obj.y
     if isinstance(obj, (tuple, list)) and len(obj) == 2:
         return obj[0], obj[1]
-    kind = type(obj)  # what an instance only passes on to what it wraps is not its own
+    kind = type(obj)  # a wrapper that forwards attributes has none of them in its class
     sized = hasattr(kind, "__getitem__") and hasattr(kind, "__len__")
     arrays = (tuple, list, dict, str, bytes, Tensor, np.ndarray, IterableDataset)
     if not sized or isinstance(obj, arrays) or hasattr(kind, "to_numpy"):
@@ -151,11 +152,12 @@ def _pair(obj: Any, name: str) -> tuple[Any, Any]:
             f"{name}: expected Samples, a pair (x, y) or a map-style Dataset with a length; "
             f"got {kind.__name__}{hint}"
         )
-    if len(obj) == 0:
+    dataset = cast(MapDataset, obj)
+    if len(dataset) == 0:
         raise ValueError(f"{name}: expected at least one sample; got an empty Dataset")
     if hasattr(kind, "column_names"):
-        return columns.pair(obj, None, None, name)
-    return vision.pair(obj, name)
+        return columns.pair(cast(ColumnDataset, obj), None, None, name)
+    return vision.pair(dataset, name)
 
 
 def _inputs(x: Tensor, name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Claims of size: what a file or an argument asks for is compared with what there is, first."""
+"""Limits of size, checked before memory is allocated for what a file or an argument asks for."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 SHARE = 0.9  # of the memory that is free
-SMALL = 64 << 20  # bytes that are not asked about
+SMALL = 64 << 20  # bytes that are not checked
 MAX_LABEL = (1 << 24) - 1  # tables have a row or a column per class
 MAX_TABLE = 1 << 27  # entries of a table of clients by classes
 MAX_PIXELS = 89_478_485  # of one image: where Pillow warns of decompression bombs
 
 
-def free() -> int:
-    """Bytes of main memory that are available, as Linux tells; elsewhere all there is."""
+def available_memory() -> int:
+    """Bytes of main memory that are available, as Linux reports; elsewhere all there is."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -25,9 +25,9 @@ def free() -> int:
 
 def check_room(name: str, size: int) -> None:
     """ValueError unless `size` bytes fit into the memory that is free."""
-    if size > SMALL and size > SHARE * free():
+    if size > SMALL and size > SHARE * available_memory():
         raise ValueError(
-            f"{name}: expected what fits into memory, {free() / 2**30:.1f} GiB free; "
+            f"{name}: expected what fits into memory, {available_memory() / 2**30:.1f} GiB free; "
             f"got {size / 2**30:.4g} GiB"
         )
 
@@ -42,14 +42,14 @@ def check_table(name: str, clients: int, largest: int) -> None:
 
 
 def check_pixels(name: str, width: int, height: int) -> None:
-    """ValueError for an image larger than any that is trained on: a small file may claim it."""
+    """ValueError for an image larger than any to train on: a small file may name any size."""
     if width * height > MAX_PIXELS:
         raise ValueError(
             f"{name}: expected an image of at most {MAX_PIXELS:,} pixels; found {width} x {height}"
         )
 
 
-def whole(path: Path) -> bytes:
+def read_whole(path: Path) -> bytes:
     """The bytes of a file that fits into memory."""
     check_room(str(path), path.stat().st_size)
     return path.read_bytes()

@@ -31,7 +31,7 @@ def local_split(data: FederatedData, test_share: float = 0.3, seed: int = 0) -> 
     cuts = [_cut(data, i, test_share, seed) for i in range(data.num_clients)]
     kept, sizes = [rows for rows, _ in cuts], np.array([len(rows) for rows, _ in cuts])
     offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])).to(data.order.device)
-    test = [data.bank.take(rows) for _, rows in cuts]
+    test = [data.samples.take(rows) for _, rows in cuts]
     return replace(data, order=torch.cat(kept), offsets=offsets, sizes=sizes, test=test)
 
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .protocols import Picture
 from .size_limits import check_pixels
-from .tensors import plain
+from .tensors import as_dense
 
 GREY = ("1", "L", "LA")
 DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
-def is_picture(value: Any) -> bool:
-    """Whether it is an image of Pillow, told by its ways: Pillow need not be there."""
+def is_picture(value: object) -> TypeGuard[Picture]:
+    """Whether it is an image of Pillow, by its attributes: Pillow need not be installed."""
     return all(hasattr(value, name) for name in ("mode", "size", "convert", "getpixel"))
 
 
-def picture(image: Any, name: str) -> Tensor:
+def picture(image: Picture, name: str) -> Tensor:
     """A picture as bytes, [1, H, W] if it is grey, else [3, H, W]. ValueError for 16 bits."""
     if image.mode in DEEP:
         raise ValueError(f"{name}: expected 8 bits per channel; got a picture of mode {image.mode}")
@@ -32,12 +33,12 @@ def picture(image: Any, name: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def own(value: Any, name: str) -> Tensor:
-    """An item as a tensor of its own: data sets may fill one buffer again and again."""
-    return picture(value, name) if is_picture(value) else plain(value, name).clone()
+def own_tensor(value: object, name: str) -> Tensor:
+    """An item as a tensor of its own: a data set may return one buffer again and again."""
+    return picture(value, name) if is_picture(value) else as_dense(value, name).clone()
 
 
-def stack(values: Iterable[tuple[str, Any]]) -> Tensor:
+def stack(values: Iterable[tuple[str, object]]) -> Tensor:
     """Named inputs, all pictures or all tensors and arrays of one shape, as one tensor [n, ...].
 
     Grey pictures among coloured ones become coloured. Raises TypeError/ValueError with the name of
@@ -46,7 +47,7 @@ def stack(values: Iterable[tuple[str, Any]]) -> Tensor:
     names, made, pictures = [], [], []
     for name, value in values:
         pictures.append(is_picture(value))
-        made.append(own(value, name))
+        made.append(own_tensor(value, name))
         names.append(name)
     if any(pictures) and len({len(x) for x in made if x.ndim == 3}) > 1:
         made = [x.expand(3, -1, -1) if p else x for x, p in zip(made, pictures, strict=True)]
@@ -60,16 +61,14 @@ def stack(values: Iterable[tuple[str, Any]]) -> Tensor:
     return torch.stack(made)
 
 
-def label(name: str, value: Any) -> int:
+def label(name: str, value: object) -> int:
     """One class label. TypeError for anything but an integer, ValueError beyond 64 bits."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    found: object = value
     if isinstance(value, (Tensor, np.ndarray)):
-        number = plain(value, name)
-        whole = number.numel() == 1 and not number.is_floating_point()
-        whole = whole and number.dtype != torch.bool
-        value = number.item() if whole else value
-    if not whole:
+        number = as_dense(value, name)
+        found = number.item() if number.numel() == 1 else None
+    if isinstance(found, bool) or not isinstance(found, (int, np.integer)):
         raise TypeError(f"{name}: expected an integer class label; got {value!r:.60}")
-    if not -(1 << 63) <= int(value) < 1 << 63:
-        raise ValueError(f"{name}: expected a class label of 64 bits; got {value}")
-    return int(value)
+    if not -(1 << 63) <= int(found) < 1 << 63:
+        raise ValueError(f"{name}: expected a class label of 64 bits; got {found}")
+    return int(found)

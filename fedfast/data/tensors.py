@@ -1,8 +1,8 @@
-"""`plain`: any array of a user as an ordinary tensor, or the error that names why it is none."""
+"""`as_dense`: any array of a user as an ordinary tensor, or an error that says why it is none."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,28 +13,29 @@ from .size_limits import check_room
 _REAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 _READY = _REAL | _WHOLE
-_WIDE = {torch.uint16, torch.uint32, torch.uint64}  # torch computes with them hardly at all
+_WIDE = {torch.uint16, torch.uint32, torch.uint64}  # torch has hardly any operation on them
 KNOWN = _READY | _WIDE | {torch.bool}
 
 
-def plain(value: Any, name: str) -> Tensor:
+def as_dense(value: object, name: str) -> Tensor:
     """The same numbers as a dense tensor, contiguous, in native byte order, without lazy signs.
 
     value  a tensor, an array, or a table with `to_numpy` (pandas, polars, pyarrow)
-    Views (strided, permuted, channels last, negated) are copied; what is plain is not. Raises
+    Views (strided, permuted, channels last, negated) are copied; dense ones are not. Raises
     TypeError/ValueError with `name` for sparse, quantized, meta, nested or complex tensors, for
     masked, structured or text arrays, and for objects that are not numbers of equal shape.
     """
     if isinstance(value, Tensor):
         return _of_tensor(value, name)
-    if not isinstance(value, np.ndarray | np.generic) and callable(getattr(value, "to_numpy", 0)):
-        value = _exported(value, name)
+    export = getattr(value, "to_numpy", None)
+    if not isinstance(value, np.ndarray | np.generic) and callable(export):
+        value = _exported(value, export, name)
     if isinstance(value, np.ndarray | np.generic):
-        return _of_tensor(torch.from_numpy(plain_array(value, name)), name)
+        return _of_tensor(torch.from_numpy(as_dense_array(value, name)), name)
     raise TypeError(f"{name}: expected a tensor or an array; got {type(value).__name__}")
 
 
-def plain_array(value: Any, name: str) -> np.ndarray:
+def as_dense_array(value: object, name: str) -> np.ndarray:
     """An array of numbers that is contiguous, writable and in native byte order."""
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
@@ -42,7 +43,7 @@ def plain_array(value: Any, name: str) -> np.ndarray:
         value = value.data
     array = np.asarray(value)
     if array.dtype == object:
-        array = _unboxed(array, name)
+        array = _numbers_of_objects(array, name)
     if array.dtype.kind not in "biufc" or array.dtype.itemsize > (16 if _complex(array) else 8):
         raise TypeError(f"{name}: expected an array of numbers; got dtype {array.dtype}")
     native = array.dtype.newbyteorder("=")
@@ -58,15 +59,15 @@ def _complex(array: np.ndarray) -> bool:
     return array.dtype.kind == "c"
 
 
-def _exported(value: Any, name: str) -> Any:
+def _exported(value: object, export: Callable[[], object], name: str) -> object:
     try:
-        return value.to_numpy()
+        return export()
     except Exception as error:  # of another library: it may fail in any way
         kind = type(value).__name__
         raise TypeError(f"{name}: expected an array; got {kind} ({error})") from error
 
 
-def _unboxed(array: np.ndarray, name: str) -> np.ndarray:
+def _numbers_of_objects(array: np.ndarray, name: str) -> np.ndarray:
     """An array of Python objects as numbers, where it holds numbers or arrays of one shape."""
     try:
         found = np.array(array.tolist())
@@ -78,8 +79,8 @@ def _unboxed(array: np.ndarray, name: str) -> np.ndarray:
     return found
 
 
-def _is_plain(x: Tensor) -> bool:
-    """Whether nothing need be done: asked first, for federations of a hundred thousand clients."""
+def _is_dense(x: Tensor) -> bool:
+    """Whether nothing need be done. Comes first: there may be a hundred thousand clients."""
     if type(x) is not Tensor or x.dtype not in _READY or x.layout != torch.strided:
         return False
     lazy = x.is_nested or x.is_meta or x.is_neg() or x.is_inference() or x.requires_grad
@@ -87,9 +88,9 @@ def _is_plain(x: Tensor) -> bool:
 
 
 def _of_tensor(value: Tensor, name: str) -> Tensor:
-    if _is_plain(value):
+    if _is_dense(value):
         return value
-    odd = _odd(value)
+    odd = _unreadable(value)
     if odd:
         raise TypeError(f"{name}: expected an ordinary dense tensor; got {odd}")
     x = value.detach().as_subclass(Tensor)
@@ -105,7 +106,7 @@ def _of_tensor(value: Tensor, name: str) -> Tensor:
     return _narrowed(x.resolve_neg().contiguous(memory_format=torch.contiguous_format), name)
 
 
-def _odd(value: Tensor) -> str | None:
+def _unreadable(value: Tensor) -> str | None:
     """What makes a tensor one whose numbers cannot simply be read."""
     if value.is_nested:
         return "a nested tensor"

@@ -1,11 +1,10 @@
-"""How images of bytes become a model's inputs: `Normalize`, always, and `Augment`, in training."""
+"""Preprocessing of images: `Normalize`, always, and `Augment`, in training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from .._messages import format_value
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: object) -> bool:
     whole = isinstance(value, int) and value.bit_length() < 1024 and not isinstance(value, bool)
     return whole or (isinstance(value, float) and isfinite(value))
 
@@ -41,7 +40,7 @@ class Normalize:
         if min(self.std) <= 0:
             raise ValueError(f"std: expected numbers > 0; got {format_value(self.std)}")
 
-    def tones(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    def scale_and_shift(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """(scale, shift), each `[C]` or `[1]`, rounded once from float64."""
         mean = torch.tensor(self.mean, dtype=torch.float64)
         std = torch.tensor(self.std, dtype=torch.float64)
@@ -49,7 +48,9 @@ class Normalize:
 
     def __call__(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Images `[n, C, ...]` of bytes as floats: the bits that `kernels.gather` makes of them."""
-        scale, shift = (t.view(-1, *[1] * (x.ndim - 2)) for t in self.tones(dtype, x.device))
+        scale, shift = (
+            t.view(-1, *[1] * (x.ndim - 2)) for t in self.scale_and_shift(dtype, x.device)
+        )
         return x * scale + shift
 
     def check(self, name: str, x: Tensor) -> None:

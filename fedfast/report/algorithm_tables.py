@@ -110,7 +110,7 @@ in a round, for K clients at a time:
   `finish` returned). `examples/fair_and_private.py`: q-FFL, top-k with error feedback,
   clip and noise.
 - Rows have zeros between tensors: keep them zero (`at.layout.real`, `at.layout.parameters`). Norms
-  of torch depend in their last bit on how many clients stand in a tensor; those of
+  of torch depend in their last bit on how many clients share a tensor; those of
   `fedfast.kernels` do not.
 - A public method whose name is close to a hook's, or that is another component's hook, other
   arguments than the hook's, and other return types raise TypeError naming class and hook.

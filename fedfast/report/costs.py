@@ -1,4 +1,4 @@
-"""What algorithms cost: rounds of each and of FedAvg in turns, as a table and a bar chart."""
+"""What algorithms cost: rounds of each, alternating with FedAvg, as a table and a bar chart."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Cost:
     high: float
 
 
-class Contest:
-    """The federation on which algorithms meet; FedAvg runs a round before each of theirs."""
+class CostBenchmark:
+    """One federation for all algorithms; FedAvg runs a round before each of theirs."""
 
     def __init__(self, model: str, rounds: int, threads: int | None) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -55,8 +55,8 @@ class Contest:
             f"{self.threads} threads, medians of {rounds} rounds"
         )
 
-    def _simulation(self, algorithm: Algorithm) -> _Endless:
-        return _Endless(self, algorithm)
+    def _simulation(self, algorithm: Algorithm) -> _RoundTimer:
+        return _RoundTimer(self, algorithm)
 
     def measure(self, name: str) -> Cost:
         """One algorithm against FedAvg."""
@@ -70,21 +70,21 @@ class Contest:
         return Cost(name, algorithm.gradients, theirs, ours, median(ratios), *span)
 
 
-class _Endless:
-    """Seconds of one round after another, evaluation left out."""
+class _RoundTimer:
+    """Iterates over the seconds of one round after another, evaluation left out."""
 
-    def __init__(self, contest: Contest, algorithm: Algorithm) -> None:
+    def __init__(self, benchmark: CostBenchmark, algorithm: Algorithm) -> None:
         full = algorithm.name == "fedsgd"
         self._rounds = iter(
             Simulation(
-                contest.module,
-                contest.data,
+                benchmark.module,
+                benchmark.data,
                 algorithm,
                 rounds=10**6,
                 participation=COHORT / CLIENTS,
                 batch_size=None if full else BATCH,
                 lr=LR,
-                threads=contest.threads,
+                threads=benchmark.threads,
                 eval_every=10**6,
             )
         )
@@ -128,23 +128,19 @@ def csv(costs: list[Cost]) -> str:
 
 def chart(costs: list[Cost], path: Path) -> None:
     """Bars of the ratios, coloured by gradients per step, with the range of the rounds."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from .style import COLOURS, GRID, INK
+    from .style import COLOURS, GRID, TEXT, figure_of
 
     ordered = sorted(costs, key=lambda c: -c.ratio)
-    figure = Figure(figsize=(7.2, 1.2 + 0.26 * len(ordered)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figure_of((7.2, 1.2 + 0.26 * len(ordered)))
     ax = figure.subplots()
     for i, cost in enumerate(ordered):
         spread = [[cost.ratio - cost.low], [cost.high - cost.ratio]]
         colour = COLOURS[0] if cost.gradients == 1 else COLOURS[1]
         label = f"{cost.gradients} gradient{'s' if cost.gradients > 1 else ''} per step"
-        ax.barh(i, cost.ratio, color=colour, xerr=spread, ecolor=INK, capsize=2, label=label)
+        ax.barh(i, cost.ratio, color=colour, xerr=spread, ecolor=TEXT, capsize=2, label=label)
     ax.set_yticks(range(len(ordered)), [cost.name for cost in ordered])
-    ax.axvline(1.0, color=INK, linewidth=0.8)
-    ax.set_xlabel("time of a round, FedAvg's = 1", color=INK)
+    ax.axvline(1.0, color=TEXT, linewidth=0.8)
+    ax.set_xlabel("time of a round, FedAvg's = 1", color=TEXT)
     ax.grid(axis="x", color=GRID)
     ax.set_axisbelow(True)
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))

@@ -1,4 +1,4 @@
-"""What the first clients hold, as a table for the terminal."""
+"""Samples per class of the first clients, as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LISTED = 5
 def table(clients: FederatedData, first: int = 10) -> Table:
     """One row per client: samples, effective classes, own test samples, counts per class.
 
-    Up to ten classes have a column each; of more the number is told and the largest are listed.
+    Up to ten classes have a column each; of more the number and the largest are listed.
     """
     from rich import box
     from rich.table import Table
@@ -44,6 +44,6 @@ def table(clients: FederatedData, first: int = 10) -> Table:
 
 def _largest(counts: np.ndarray) -> str:
     """`17: 120, 3: 88, … 4 more`: the largest classes, those of equal counts by their numbers."""
-    held = np.argsort(-counts, kind="stable")[: (counts > 0).sum()]
-    named = ", ".join(f"{c}: {counts[c]}" for c in held[:LISTED])
-    return f"{named}, … {len(held) - LISTED} more" if len(held) > LISTED else named
+    order = np.argsort(-counts, kind="stable")[: (counts > 0).sum()]
+    named = ", ".join(f"{c}: {counts[c]}" for c in order[:LISTED])
+    return f"{named}, … {len(order) - LISTED} more" if len(order) > LISTED else named

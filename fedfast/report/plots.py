@@ -11,7 +11,7 @@ import numpy as np
 
 from .._messages import path_of
 from .partition_plot import partition
-from .style import COLOURS, INK, figure_of, plain
+from .style import COLOURS, TEXT, figure_of, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def curves(histories: Mapping[str, Columns], path: str | Path | None = None) -> 
         loc="outside upper left",
         ncols=min(5, len(labels)),
         frameon=False,
-        labelcolor=INK,
+        labelcolor=TEXT,
         handlelength=1.8,
     )
     if path is not None:
@@ -103,12 +103,12 @@ def _panel(ax: Axes, name: str, histories: Mapping[str, Columns]) -> None:
 def _style(ax: Axes, name: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    ax.set_title(TITLES[name], loc="left", color=INK, fontsize=11, fontweight="bold")
-    ax.set_xlabel("round", color=INK)
+    ax.set_title(TITLES[name], loc="left", color=TEXT, fontsize=11, fontweight="bold")
+    ax.set_xlabel("round", color=TEXT)
     ax.set_xlim(0, 1.02 * max(_drawn(ax, "x"), default=1.0))
     ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     _percent(ax) if name in ACCURACIES else _positive(ax)
-    plain(ax)
+    plain_axes(ax)
 
 
 def _percent(ax: Axes) -> None:
@@ -126,7 +126,7 @@ def _positive(ax: Axes) -> None:
     values = _drawn(ax, "y")
     if values and min(values) > 0 and max(values) > 5 * min(values):
         ax.set_yscale("log")
-        ax.set_ylabel("log scale", color=INK, fontsize=8)
+        ax.set_ylabel("log scale", color=TEXT, fontsize=8)
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())

@@ -1,4 +1,4 @@
-"""Shows a run while it goes on: a bar on a terminal, complete plain lines anywhere else."""
+"""Shows a run while it goes on: a bar on a terminal, complete lines of text anywhere else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.text import Text
 from ..history import Row
 
 REFRESH = 0.1  # seconds between two states of the bar: a second may have hundreds of rounds
-PATIENCE = 30.0  # seconds without a plain line after which the next round gets one
+PATIENCE = 30.0  # seconds without a line after which the next round gets one
 
 
 class Progress:
@@ -37,12 +37,12 @@ class Progress:
         self.task = self.bar.add_task(label, total=rounds, row=None) if self.bar else None
         self.accuracy = self.loss = math.nan
         self.tested = 0  # the round they are of
-        self.began = self.said = time.monotonic()
+        self.began = self.printed = time.monotonic()
         self.first: int | None = None
         self.row: Row | None = None
 
     def __enter__(self) -> Progress:
-        self.began = self.said = time.monotonic()
+        self.began = self.printed = time.monotonic()
         if self.bar:
             self.bar.start()
         return self
@@ -67,17 +67,17 @@ class Progress:
         if self.bar:
             if row.status != "ok":
                 self.bar.console.print(Text(f"{self.label} round {row.round}: {row.status}"))
-            if now - self.said >= REFRESH:
-                self.said = now
+            if now - self.printed >= REFRESH:
+                self.printed = now
                 self._draw()
         elif self._due(row, now):
-            self.said = now
+            self.printed = now
             print(self._line(row, now), file=self.stream, flush=True)
 
     def _due(self, row: Row, now: float) -> bool:
         step = max(1, round(self.rounds / 10))
         last = row.round >= self.rounds or row.round % step == 0
-        return last or row.status != "ok" or now - self.said >= PATIENCE
+        return last or row.status != "ok" or now - self.printed >= PATIENCE
 
     def _line(self, row: Row, now: float) -> str:
         parts = [f"round={row.round}/{self.rounds}", *self._numbers(row)]
@@ -89,12 +89,12 @@ class Progress:
         return " ".join([self.label or "run", *parts])
 
     def _numbers(self, row: Row) -> list[str]:
-        told = [f"train_loss={row.train_loss:.4g}", f"clients/s={row.clients_per_second:.4g}"]
+        numbers = [f"train_loss={row.train_loss:.4g}", f"clients/s={row.clients_per_second:.4g}"]
         if math.isnan(self.accuracy) and math.isnan(self.loss):
-            return told
+            return numbers
         when = [] if self.tested == row.round else [f"tested_in={self.tested}"]
         right = [] if math.isnan(self.accuracy) else [f"accuracy={self.accuracy:.4f}"]
-        return [*right, f"loss={self.loss:.4g}", *when, *told]
+        return [*right, f"loss={self.loss:.4g}", *when, *numbers]
 
     def _draw(self) -> None:
         if self.bar is not None and self.task is not None and self.row is not None:

@@ -58,7 +58,7 @@ class PublishedTable:
             return []
         tail = (_rounds(run, self.config.rounds), _time(run), _devices(run))
         return [
-            (label, f"{m.column}, {_words(m, run)}", *_compare(m, label, run), *tail)
+            (label, f"{m.column}, {_summary_text(m, run)}", *_compare(m, label, run), *tail)
             for m in self.config.paper.measures
             if m.of(label) or not all(math.isnan(_number(m, row)) for row in run)
         ]
@@ -68,8 +68,8 @@ def _number(measure: Measure, row: PaperRow) -> float:
     return number(row.history(), measure.column, measure.summary)
 
 
-def _words(measure: Measure, run: Sequence[PaperRow]) -> str:
-    """`mean of last 100`, `round 3`; a mean over fewer says so; the others are words already."""
+def _summary_text(measure: Measure, run: Sequence[PaperRow]) -> str:
+    """`mean of last 100`, `round 3`; a mean over fewer rounds reports how many there were."""
     kind, _, count = measure.summary.partition("-")
     if kind != "mean":
         return f"{kind} {count}".strip()

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 HEADS = ("algorithm", "rounds", "accuracy", "best (round)", "loss", "time", "clients/s")
-WIDE = ("time", "clients/s")  # what a terminal's table can do without
 # Of runs long enough; what many papers report instead of the last accuracy or the best.
 LATE, LONG = 100, "mean of last 100"
+# Left out in this order where a terminal is too narrow, after columns without any value.
+OPTIONAL = ("clients/s", "time", "rounds", "loss", LONG, "best (round)")
+LABEL = 24  # characters of a label that are not folded
 # Columns of runs whose clients have test parts of their own: the last means over clients.
 OWN = {"local": "local_accuracy", "personal": "personal_accuracy"}
 
@@ -60,22 +62,37 @@ def markdown(histories: Mapping[str, History]) -> str:
     return "\n".join([*lines, "", *troubles]).rstrip() + "\n"
 
 
-def table(histories: Mapping[str, History]) -> Table:
-    """The same table for `rich`; the best of each accuracy column stands out.
+def table(histories: Mapping[str, History], width: int = 80) -> Table:
+    """The same table for `rich`, the best of each accuracy column highlighted.
 
-    80 columns are no room for all: where there are more than `HEADS`, speed and time give way.
+    Columns that do not fit into `width` characters are left out, see `OPTIONAL`.
     """
     from rich import box
     from rich.table import Table
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = heads(histories)
-    room = [i for i, head in enumerate(columns) if columns == HEADS or head not in WIDE]
-    for i in room:
-        made.add_column(columns[i], justify="right" if i else "left")
-    for row in _highlight(rows(histories), histories):
-        made.add_row(*(row[i] for i in room))
+    columns, cells = heads(histories), rows(histories)
+    kept = _fitting(columns, cells, width)
+    for i in kept:
+        # Only labels may be folded: a number cut in two is read as another.
+        made.add_column(
+            columns[i], justify="right" if i else "left", no_wrap=i > 0, overflow="fold"
+        )
+    for row in _highlight(cells, histories):
+        made.add_row(*(row[i] for i in kept))
     return made
+
+
+def _fitting(columns: Sequence[str], cells: Sequence[tuple[str, ...]], width: int) -> list[int]:
+    """Which columns are shown in `width` characters: three between neighbours, one at each edge."""
+    filled = list(zip(columns, *cells, strict=True))
+    widths = [max(map(len, column)) + 3 for column in filled]
+    widths[0] = min(widths[0], LABEL + 3)
+    kept = list(range(len(columns)))
+    for head in (*(c[0] for c in filled if set(c[1:]) <= {"–"}), *OPTIONAL):
+        if sum(widths[i] for i in kept) - 1 > width and head in columns:
+            kept = [i for i in kept if columns[i] != head]
+    return kept
 
 
 def notes(histories: Mapping[str, History]) -> list[tuple[str, str]]:

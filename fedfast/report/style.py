@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by every kind of colour vision; darkest contrasts first.
+# Okabe and Ito: distinguishable with every kind of colour vision; highest contrasts first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-INK, GRID = "#333333", "#E4E4E4"
+TEXT, GRID = "#333333", "#E4E4E4"
 
 
 def figure_of(size: tuple[float, float]) -> Figure:
@@ -24,11 +24,11 @@ def figure_of(size: tuple[float, float]) -> Figure:
     return figure
 
 
-def plain(ax: Axes) -> None:
+def plain_axes(ax: Axes) -> None:
     """A grid behind, no ticks, no frame but the lower line."""
     ax.grid(True, color=GRID, linewidth=0.8)
     ax.set_axisbelow(True)
-    ax.tick_params(which="both", colors=INK, length=0)
+    ax.tick_params(which="both", colors=TEXT, length=0)
     for side, spine in ax.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color("#999999")

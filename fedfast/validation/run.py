@@ -223,7 +223,7 @@ def tried(
     value    as the user gave it; `loss_fn` as the run takes it
     """
     at = torch.linspace(0, len(data.order) - 1, TRIED, dtype=torch.float64).long().unique()
-    part = data.bank.take(data.order[at.to(data.order.device)])
+    part = data.samples.take(data.order[at.to(data.order.device)])
     x = part.inputs(dtype)
     with refused(x, " in evaluation mode"), torch.no_grad(), torch.random.fork_rng():
         outputs = copy_of(model).eval()(x)
@@ -365,7 +365,7 @@ def model(
         raise ValueError("model: it has no parameter to train")
     refuse_hooks(value)
     sample = data.order[:2]
-    traits = inspect_model(value, data.bank.take(sample).inputs(dtype))
+    traits = inspect_model(value, data.samples.take(sample).inputs(dtype))
     return cast(copy_of(value), device, dtype), traits
 
 

@@ -4,14 +4,13 @@ Sums are float64 lanes over fixed blocks of the channel's own samples. A channel
 times by one program; the second and third time it comes from L2.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
 
-from .common import jit, launch, multiple, tl, unit
+from .common import jit, launch, tl
 from .norm import WARPS, block_for, place_of, strides
+from .tiles import multiple, unit
 
 
 def batch_norm(
@@ -27,7 +26,7 @@ def batch_norm(
     mean: Tensor,
     rstd: Tensor,
 ) -> None:
-    """`reference_images.batch_norm` on the GPU."""
+    """`batch_norm` in Triton."""
     clients, batch, channels = x.shape[:3]
     size = x.shape[3:].numel()
     tensors = (x, weight, bias, *(running or (None, None)), out, mean, rstd)
@@ -44,7 +43,14 @@ def batch_norm(
 
 
 @jit
-def _statistics(x, channel, channels, size, count, BLOCK: tl.constexpr):
+def _statistics(
+    x: tl.tensor,
+    channel: tl.tensor,
+    channels: tl.tensor,
+    size: tl.tensor,
+    count: tl.tensor,
+    BLOCK: tl.constexpr,
+) -> tuple[tl.tensor, ...]:
     """(mean, biased variance) of the first `count` numbers of a channel; zeros without any."""
     sums = tl.zeros((BLOCK,), tl.float64)
     for start in range(0, count, BLOCK):
@@ -61,7 +67,7 @@ def _statistics(x, channel, channels, size, count, BLOCK: tl.constexpr):
 
 
 @jit
-def _move(running, statistic, momentum, count):
+def _move(running: tl.tensor, statistic: tl.tensor, momentum: tl.tensor, count: tl.tensor) -> None:
     """`running` by `momentum` towards a batch's statistic, if the batch is not empty."""
     if running is not None:
         kept = tl.load(running).to(tl.float64)
@@ -71,25 +77,25 @@ def _move(running, statistic, momentum, count):
 
 @jit
 def _normalise(
-    x,  # [K, B, C, size]
-    weight,  # [K, C] or None
-    bias,  # [K, C] or None
-    running_mean,  # [K, C] or None
-    running_var,  # [K, C] or None
-    out,  # [K, B, C, size]
-    mean,  # [K, C]
-    rstd,  # [K, C]
-    strides,  # over K, of these
-    count,  # [K] samples
-    batch,
-    channels,
-    size,
+    x: tl.tensor,  # [K, B, C, size]
+    weight: tl.tensor,  # [K, C] or None
+    bias: tl.tensor,  # [K, C] or None
+    running_mean: tl.tensor,  # [K, C] or None
+    running_var: tl.tensor,  # [K, C] or None
+    out: tl.tensor,  # [K, B, C, size]
+    mean: tl.tensor,  # [K, C]
+    rstd: tl.tensor,  # [K, C]
+    strides: tl.tuple,  # over K, of these
+    count: tl.tensor,  # [K] samples
+    batch: tl.tensor,
+    channels: tl.tensor,
+    size: tl.tensor,
     momentum: tl.float64,
     eps: tl.float64,
     UNIT: tl.constexpr,
     TRAINING: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """Statistics of one channel, then out, mean, rstd and the running statistics."""
     channel = tl.program_id(0) % channels
     k = (tl.program_id(0) // channels).to(tl.int64)

@@ -4,14 +4,13 @@ Sums are float64 lanes over fixed blocks of the channel's own samples. A channel
 twice by one program; the second time it comes from L2.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
 
-from .common import jit, launch, multiple, tl, unit
+from .common import jit, launch, tl
 from .norm import WARPS, block_for, folded, place_of, strides
+from .tiles import multiple, unit
 
 
 def batch_norm_backward(
@@ -30,7 +29,7 @@ def batch_norm_backward(
     base_weight: Tensor | None,
     base_bias: Tensor | None,
 ) -> None:
-    """`reference_images.batch_norm_backward` on the GPU."""
+    """`batch_norm_backward` in Triton."""
     clients, batch, channels = x.shape[:3]
     size = x.shape[3:].numel()
     tensors = (x, weight, dout, mean, rstd, dx, dweight, dbias, base_weight, base_bias)
@@ -48,27 +47,27 @@ def batch_norm_backward(
 
 @jit
 def _pull(
-    x,  # [K, B, C, size]
-    weight,  # [K, C] or None
-    dout,  # [K, B, C, size]
-    mean,  # [K, C]
-    rstd,  # [K, C]
-    dx,  # [K, B, C, size] or None
-    dweight,  # [K, C] or None
-    dbias,  # [K, C] or None
-    base_weight,
-    base_bias,
-    strides,  # over K, of these
-    alpha,  # [K]
-    beta,  # [K]
-    count,  # [K] samples
-    batch,
-    channels,
-    size,
+    x: tl.tensor,  # [K, B, C, size]
+    weight: tl.tensor,  # [K, C] or None
+    dout: tl.tensor,  # [K, B, C, size]
+    mean: tl.tensor,  # [K, C]
+    rstd: tl.tensor,  # [K, C]
+    dx: tl.tensor,  # [K, B, C, size] or None
+    dweight: tl.tensor,  # [K, C] or None
+    dbias: tl.tensor,  # [K, C] or None
+    base_weight: tl.tensor,
+    base_bias: tl.tensor,
+    strides: tl.tuple,  # over K, of these
+    alpha: tl.tensor,  # [K]
+    beta: tl.tensor,  # [K]
+    count: tl.tensor,  # [K] samples
+    batch: tl.tensor,
+    channels: tl.tensor,
+    size: tl.tensor,
     UNIT: tl.constexpr,
     TRAINING: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """One channel's dweight and dbias, and dx from them."""
     channel = tl.program_id(0) % channels
     k = (tl.program_id(0) // channels).to(tl.int64)

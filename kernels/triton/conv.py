@@ -11,13 +11,13 @@ from math import prod
 
 from torch import Tensor
 
-from ..reference.images import Geometry
-from .common import Squares
+from ..geometry import Geometry
 from .conv_activation import through
 from .conv_correlate import correlate
 from .conv_gradient import programs, weight_gradient
 from .conv_offsets import Side, forward_sides, turned_sides
 from .conv_windows import Pooled
+from .sums import Squares
 
 
 def conv(
@@ -29,7 +29,7 @@ def conv(
     out: Tensor,
     precision: str,
 ) -> Tensor:
-    """`reference_images.conv` on the GPU."""
+    """`conv` in Triton."""
     sides = forward_sides(x, weight, tuple(out.shape[3:]), geometry)
     forward(x, weight, bias, out, geometry, sides, (activation, precision))
     return out
@@ -71,7 +71,7 @@ def conv_backward(
     precision: str,
     squares: Tensor | None,
 ) -> None:
-    """`reference_images.conv_backward` on the GPU."""
+    """`conv_backward` in Triton."""
     planes = tuple(dout.shape[3:])
     sinks = dx, dweight, dbias, alpha, beta, base_weight, base_bias, precision, squares
     backward(x, weight, out, dout, geometry, planes, activation, None, *sinks)
@@ -98,16 +98,16 @@ def backward(
 ) -> None:
     """planes: sides of the results; out and dout hold them or, `taken`, their largest elements."""
     groups, biases = geometry.groups, 0 if dbias is None else dbias.shape[1]
-    notes = Squares()
+    partial = Squares()
     if squares is not None:
-        notes = Squares.of(x, biases + programs(dweight, groups, precision, taken is not None))
+        partial = Squares.of(x, biases + programs(dweight, groups, precision, taken is not None))
     if activation is not None or dbias is not None:
-        through(out, dout, activation, dbias, base_bias, alpha, beta, notes)
+        through(out, dout, activation, dbias, base_bias, alpha, beta, partial)
     if dx is not None:
         data_gradient(dout, weight, dx, planes, geometry, precision, taken)
-    sides, more = forward_sides(x, weight, planes, geometry), (taken, notes.behind(biases))
+    sides, more = forward_sides(x, weight, planes, geometry), (taken, partial.behind(biases))
     weight_gradient(x, dout, dweight, base_weight, alpha, beta, groups, sides, precision, *more)
-    notes.add_up(squares)
+    partial.add_up(squares)
 
 
 def data_gradient(

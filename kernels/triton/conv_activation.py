@@ -3,14 +3,14 @@
 One program per client and channel adds its pixels in lanes over fixed blocks.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
 
-from .common import Squares, fold, jit, launch, multiple, note_squares, tl, unit
+from .common import jit, launch, tl
 from .functions import differentiate
+from .sums import Squares, store_squares
+from .tiles import fold, multiple, unit
 
 BLOCK, WARPS = 1024, 4
 
@@ -23,9 +23,9 @@ def through(
     base: Tensor | None,
     alpha: Tensor,
     beta: Tensor,
-    notes: Squares,
+    partial: Squares,
 ) -> None:
-    """notes  room for as many squares as there are channels, where there is a dbias"""
+    """partial  slots for as many squares as there are channels, where there is a dbias"""
     clients, batch, channels, *sides = out.shape
     places = sides[0] * sides[1]
     sinks = tuple(0 if t is None else t.stride(0) for t in (dbias, base))
@@ -33,7 +33,7 @@ def through(
         _slope,
         clients * channels,
         out,
-        *(out, dout, dbias, base, alpha, beta, tuple(notes)),
+        *(out, dout, dbias, base, alpha, beta, tuple(partial)),
         (out.stride(0), dout.stride(0), *sinks),
         *(channels, places, batch),
         UNIT=min(unit(t, places) for t in (out, dout)),
@@ -45,21 +45,21 @@ def through(
 
 @jit
 def _slope(
-    out,  # [K, B, O, places]
-    dout,  # [K, B, O, places], multiplied in place by act'(out)
-    to,  # [K, O] or None: beta base + alpha sum dz
-    base,  # [K, O]
-    alpha,  # [K]
-    beta,  # [K]
-    notes,  # see `note_squares`
-    strides,  # over K, of the first four
-    channels,
-    places,
-    batch,
+    out: tl.tensor,  # [K, B, O, places]
+    dout: tl.tensor,  # [K, B, O, places], multiplied in place by act'(out)
+    to: tl.tensor,  # [K, O] or None: beta base + alpha sum dz
+    base: tl.tensor,  # [K, O]
+    alpha: tl.tensor,  # [K]
+    beta: tl.tensor,  # [K]
+    partial: tl.tuple,  # see `store_squares`
+    strides: tl.tuple,  # over K, of the first four
+    channels: tl.tensor,
+    places: tl.tensor,
+    batch: tl.tensor,
     UNIT: tl.constexpr,  # see `unit`, for runs of places
     KIND: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """One program per client and channel: dz, and its sum for the bias."""
     places = multiple(places, UNIT)
     pixels = batch * places
@@ -78,5 +78,5 @@ def _slope(
     if to is not None:
         here = base + k * strides[3] + channel
         own = fold(tl.sum(sums, axis=0), here, channel >= 0, tl.load(alpha + k), tl.load(beta + k))
-        note_squares(notes, k, channel, own + tl.zeros((1,), own.dtype), channel >= 0)
+        store_squares(partial, k, channel, own + tl.zeros((1,), own.dtype), channel >= 0)
         tl.store(to + k * strides[2] + channel, own)

@@ -6,16 +6,15 @@ A program owns a tile of the result and adds its terms in one order. Clients are
 of the grid: programs side by side read the same images and weights.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
 
-from .common import ROUGH, dot, dot_precision, jit, launch, multiple, strided, tl, unit
+from .common import jit, launch, strided, tl
 from .conv_offsets import Side, covering, pointwise, unfolded, within
 from .conv_windows import Pooled, in_windows, largest, put_back
 from .functions import activate
+from .tiles import ROUGH, dot, dot_precision, multiple, unit
 
 NARROW = 4  # channels of a group up to which sums of vectors replace padded matrix products
 WARPS = 4
@@ -89,25 +88,25 @@ def _tile(rows: int, pixels: int, precision: str) -> dict[str, int]:
 
 @jit
 def _correlate(
-    source,  # [K, B, groups * channels, height, width]
-    weight,  # [K, ...], addressed by `steps`
-    bias,  # [K, groups * rows] or None
-    out,  # [K, B, groups * rows, out height, out width]
-    which,  # as source if TAKEN, as out if GIVEN, else None
-    strides,  # over K, of these five
-    sizes,  # groups, channels and rows (of the result) in a group
-    areas,  # of a source image, of this launch's places, of an out image
-    windows,  # down and across a plane, or None
-    batch,
-    down,  # the first eight numbers of `Side`
-    across,
-    steps,  # of the weight, over (group, row, channel, tap down, tap right), and its first tap
+    source: tl.tensor,  # [K, B, groups * channels, height, width]
+    weight: tl.tensor,  # [K, ...], addressed by `steps`
+    bias: tl.tensor,  # [K, groups * rows] or None
+    out: tl.tensor,  # [K, B, groups * rows, out height, out width]
+    which: tl.tensor,  # as source if TAKEN, as out if GIVEN, else None
+    strides: tl.tuple,  # over K, of these five
+    sizes: tl.tuple,  # groups, channels and rows (of the result) in a group
+    areas: tl.tuple,  # of a source image, of this launch's places, of an out image
+    windows: tl.tuple,  # down and across a plane, or None
+    batch: tl.tensor,
+    down: tl.tuple,  # the first eight numbers of `Side`
+    across: tl.tuple,
+    steps: tl.tuple,  # of the weight: group, row, channel, tap down, tap right; its first tap
     TAPS_H: tl.constexpr,
     TAPS_W: tl.constexpr,
     DENSE_WEIGHT: tl.constexpr,  # rows of (channel, tap) are contiguous
     DENSE_OUT: tl.constexpr,  # this launch computes every place of the result
     POINTWISE: tl.constexpr,  # places are the source's own pixels
-    TAKEN: tl.constexpr,  # sides of the source's windows, see `_conv_windows`
+    TAKEN: tl.constexpr,  # sides of the source's windows, see `conv_windows`
     GIVEN: tl.constexpr,  # of the result's
     STEPS: tl.constexpr,
     UNIT: tl.constexpr,  # see `unit`, for runs of places
@@ -116,7 +115,7 @@ def _correlate(
     BLOCK_M: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_R: tl.constexpr,
-):
+) -> None:
     """A tile [rows, pixels] of one client's group: `act(weight @ unfolded source + bias)`."""
     groups, channels, rows = sizes
     area, places, out_area = areas

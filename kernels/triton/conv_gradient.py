@@ -4,29 +4,16 @@ A program owns a tile of the gradient and adds all pixels of the client in one o
 split, so that a client's bits follow from the shapes alone.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
 
-from .common import (
-    ROUGH,
-    Squares,
-    dot,
-    dot_precision,
-    fold,
-    jit,
-    launch,
-    multiple,
-    note_squares,
-    strided,
-    tl,
-    unit,
-)
+from .common import jit, launch, strided, tl
 from .conv_correlate import NARROW, WARPS
 from .conv_offsets import Side, covering, pointwise, unfolded, within
 from .conv_windows import Pooled, put_back
+from .sums import Squares, store_squares
+from .tiles import ROUGH, dot, dot_precision, fold, multiple, unit
 
 
 def weight_gradient(
@@ -40,7 +27,7 @@ def weight_gradient(
     sides: tuple[Side, Side],
     precision: str,
     taken: Pooled | None = None,
-    notes: Squares = Squares(),  # noqa: B008 (it is immutable)
+    partial: Squares = Squares(),  # noqa: B008 (it is immutable)
 ) -> None:
     """taken  if given, dz holds the numbers of its planes' largest elements"""
     down, across = sides
@@ -53,7 +40,7 @@ def weight_gradient(
         _weight_gradient,
         clients * programs(to, groups, precision, taken is not None),
         x,
-        *(x, dz, tap, to, base, alpha, beta, tuple(notes)),
+        *(x, dz, tap, to, base, alpha, beta, tuple(partial)),
         (*(t.stride(0) for t in (x, dz, to, base)), tap_stride),
         *((groups, channels, rows), (down.extent * across.extent, places)),
         None if taken is None else tuple(taken.tap.shape[3:]),
@@ -90,31 +77,31 @@ def _tile(to: Tensor, groups: int, precision: str, pooled: bool) -> dict[str, in
 
 @jit
 def _weight_gradient(
-    source,  # [K, B, groups * channels, height, width]
-    dz,  # [K, B, groups * rows, out height, out width]
-    which,  # as dz if TAKEN, else None
-    to,  # [K, groups * rows, channels * taps]
-    base,  # the same
-    alpha,  # [K]
-    beta,  # [K]
-    notes,  # see `note_squares`
-    strides,  # over K, of source, dz, to, base, tap
-    sizes,  # groups, channels and rows in a group
-    areas,  # of a source image, of an out image
-    windows,  # down and across a plane, or None
-    batch,
-    down,  # the first eight numbers of `Side`
-    across,
+    source: tl.tensor,  # [K, B, groups * channels, height, width]
+    dz: tl.tensor,  # [K, B, groups * rows, out height, out width]
+    which: tl.tensor,  # as dz if TAKEN, else None
+    to: tl.tensor,  # [K, groups * rows, channels * taps]
+    base: tl.tensor,  # the same
+    alpha: tl.tensor,  # [K]
+    beta: tl.tensor,  # [K]
+    partial: tl.tuple,  # see `store_squares`
+    strides: tl.tuple,  # over K, of source, dz, to, base, tap
+    sizes: tl.tuple,  # groups, channels and rows in a group
+    areas: tl.tuple,  # of a source image, of an out image
+    windows: tl.tuple,  # down and across a plane, or None
+    batch: tl.tensor,
+    down: tl.tuple,  # the first eight numbers of `Side`
+    across: tl.tuple,
     TAPS_H: tl.constexpr,
     TAPS_W: tl.constexpr,
     POINTWISE: tl.constexpr,
-    TAKEN: tl.constexpr,  # sides of dz's windows, see `_conv_windows`
+    TAKEN: tl.constexpr,  # sides of dz's windows, see `conv_windows`
     UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_P: tl.constexpr,
-):
+) -> None:
     """A tile [rows, (channel, tap)] of `beta base + alpha dz @ unfolded source^T`."""
     groups, channels, rows = sizes
     area, places = areas
@@ -180,5 +167,5 @@ def _weight_gradient(
     kept = (m < rows)[:, None] & (r < terms)[None, :]
     here = base + k * strides[3] + place
     result = fold(gradient, here, kept, tl.load(alpha + k), tl.load(beta + k))
-    note_squares(notes, k, g * tiles + tile, result, kept)
+    store_squares(partial, k, g * tiles + tile, result, kept)
     tl.store(to + k * strides[2] + place, result, kept)

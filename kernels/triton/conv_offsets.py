@@ -1,7 +1,5 @@
 """How the places of a convolution move over its source, one direction at a time."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..reference.images import Geometry
+from ..geometry import Geometry
 from .common import jit, tl
 
 
@@ -70,7 +68,14 @@ def covering(size: int, blocks: tuple[int, ...]) -> int:
 
 
 @jit
-def unfolded(r, area, down, across, TAPS_H: tl.constexpr, TAPS_W: tl.constexpr):
+def unfolded(
+    r: tl.tensor,
+    area: tl.tensor,
+    down: tl.tuple,
+    across: tl.tuple,
+    TAPS_H: tl.constexpr,
+    TAPS_W: tl.constexpr,
+) -> tuple[tl.tensor, ...]:
     """(offset, rows down, columns right) of unfolded row r = (channel, tap)."""
     tap = r % (TAPS_H * TAPS_W)
     y = tap // TAPS_W * down[3]
@@ -79,7 +84,14 @@ def unfolded(r, area, down, across, TAPS_H: tl.constexpr, TAPS_W: tl.constexpr):
 
 
 @jit
-def within(y, x, tap_y, tap_x, down, across):
+def within(
+    y: tl.tensor,
+    x: tl.tensor,
+    tap_y: tl.tensor,
+    tap_x: tl.tensor,
+    down: tl.tuple,
+    across: tl.tuple,
+) -> tl.tensor:
     """Whether the taps of pixels (y, x) lie in the image."""
     row = y + tap_y
     column = x + tap_x

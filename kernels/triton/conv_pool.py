@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..reference.images import Geometry, Windows
+from ..geometry import Geometry, Windows
 from .conv import backward, forward
 from .conv_offsets import forward_sides
 from .conv_windows import Pooled
@@ -25,7 +25,7 @@ def conv_pool(
     tap: Tensor,
     precision: str,
 ) -> Tensor:
-    """`reference_images.conv_pool` on the GPU."""
+    """`conv_pool` in Triton."""
     sides, given = forward_sides(x, weight, windows.planes, geometry), Pooled(tap, windows.kernel)
     forward(x, weight, bias, out, geometry, sides, (activation, precision), given)
     return out
@@ -50,7 +50,7 @@ def conv_pool_backward(
     precision: str,
     squares: Tensor | None,
 ) -> None:
-    """`reference_images.conv_pool_backward` on the GPU."""
+    """`conv_pool_backward` in Triton."""
     taken, planes = Pooled(tap, windows.kernel), windows.planes
     sinks = dx, dweight, dbias, alpha, beta, base_weight, base_bias, precision, squares
     backward(x, weight, out, dout, geometry, planes, activation, taken, *sinks)

@@ -4,15 +4,13 @@ Elements of one window are neighbours in a tile, so that a program owns whole wi
 halved, each element against its neighbour, until one of a window is left.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from torch import Tensor
 
-from ..reference.images import Pair
+from ..geometry import Pair
 from .common import jit, tl
 
 
@@ -34,7 +32,9 @@ class Pooled(NamedTuple):
 
 
 @jit
-def in_windows(p, columns, SIDES: tl.constexpr, STEPS: tl.constexpr):
+def in_windows(
+    p: tl.tensor, columns: tl.tensor, SIDES: tl.constexpr, STEPS: tl.constexpr
+) -> tuple[tl.tensor, ...]:
     """(window of all, row and column in its plane, whether it is one) of a tile's elements p.
 
     columns: windows across a plane; the caller takes whole planes off the window's rows.
@@ -47,7 +47,7 @@ def in_windows(p, columns, SIDES: tl.constexpr, STEPS: tl.constexpr):
 
 
 @jit
-def largest(values, held, STEPS: tl.constexpr):
+def largest(values: tl.tensor, held: tl.tensor, STEPS: tl.constexpr) -> tuple[tl.tensor, ...]:
     """(maxima, taps) of tiles [M, P], windows of 2 ** STEPS neighbours; elements not held lose.
 
     Of equals the first, of NaNs the last, as in torch.
@@ -66,7 +66,16 @@ def largest(values, held, STEPS: tl.constexpr):
 
 
 @jit
-def put_back(maxima, tap, plane, y, x, sides, mask, SIDES: tl.constexpr):
+def put_back(
+    maxima: tl.tensor,
+    tap: tl.tensor,
+    plane: tl.tensor,
+    y: tl.tensor,
+    x: tl.tensor,
+    sides: tl.tuple,
+    mask: tl.tensor,
+    SIDES: tl.constexpr,
+) -> tl.tensor:
     """Elements (y, x) of planes: a window's number at its maximum, 0 elsewhere.
 
     maxima, tap: pointers to the first window of the client; plane: offsets of planes; sides:

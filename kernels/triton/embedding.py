@@ -5,13 +5,12 @@ owns the word: a product of zeros and ones with dout, over those blocks of token
 the program's words occurs. Nothing is atomic.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
 
-from .common import dot, fold, jit, launch, multiple, tile, tl, unit
+from .common import jit, launch, tl
+from .tiles import dot, fold, multiple, tile, unit
 
 COPIED = (16, 64)  # tokens, elements
 WORDS, TOKENS = 32, {4: 32, 8: 16}  # of a gradient's tile; tokens by element size
@@ -19,7 +18,7 @@ SIDES, WARPS = (16, 32), 4  # elements of it: the first that covers, or the last
 
 
 def embedding(token: Tensor, weight: Tensor, out: Tensor) -> Tensor:
-    """`reference_sequences.embedding` in Triton; the vector of a token out of range is NaN."""
+    """`embedding` in Triton; the vector of a token out of range is NaN."""
     clients, words, size = weight.shape
     tokens = token[:1].numel()
     launch(
@@ -43,7 +42,7 @@ def embedding_backward(
     beta: Tensor,
     base: Tensor,
 ) -> None:
-    """`reference_sequences.embedding_backward` in Triton; tokens out of range add nothing."""
+    """`embedding_backward` in Triton; tokens out of range add nothing."""
     clients, words, size = dweight.shape
     columns = next((s for s in SIDES if size <= s), SIDES[-1])
     launch(
@@ -60,18 +59,18 @@ def embedding_backward(
 
 @jit(do_not_specialize=["clients"])
 def _copy_rows(
-    token,  # [K, tokens] int64
-    weight,  # [K, V, E]
-    weight_stride,
-    out,  # [K, tokens, E]
-    out_stride,
-    clients,
-    tokens,
-    words,
-    size,
+    token: tl.tensor,  # [K, tokens] int64
+    weight: tl.tensor,  # [K, V, E]
+    weight_stride: tl.tensor,
+    out: tl.tensor,  # [K, tokens, E]
+    out_stride: tl.tensor,
+    clients: tl.tensor,
+    tokens: tl.tensor,
+    words: tl.tensor,
+    size: tl.tensor,
     UNIT: tl.constexpr,
     TILE: tl.constexpr,  # tokens, elements
-):
+) -> None:
     """One program per client and block of tokens."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     place = tl.program_id(0) // clients * TILE[0] + tl.arange(0, TILE[0])
@@ -89,23 +88,23 @@ def _copy_rows(
 
 @jit(do_not_specialize=["clients", "padding"])
 def _gather_words(
-    token,  # [K, tokens] int64
-    dout,  # [K, tokens, E]
-    dout_stride,
-    dweight,  # [K, V, E]
-    dweight_stride,
-    base,  # [K, V, E]
-    base_stride,
-    alpha,  # [K]
-    beta,  # [K]
-    clients,
-    tokens,
-    words,
-    size,
-    padding,
+    token: tl.tensor,  # [K, tokens] int64
+    dout: tl.tensor,  # [K, tokens, E]
+    dout_stride: tl.tensor,
+    dweight: tl.tensor,  # [K, V, E]
+    dweight_stride: tl.tensor,
+    base: tl.tensor,  # [K, V, E]
+    base_stride: tl.tensor,
+    alpha: tl.tensor,  # [K]
+    beta: tl.tensor,  # [K]
+    clients: tl.tensor,
+    tokens: tl.tensor,
+    words: tl.tensor,
+    size: tl.tensor,
+    padding: tl.tensor,
     UNIT: tl.constexpr,
     BLOCK: tl.constexpr,  # words, tokens, elements
-):
+) -> None:
     """`beta base + alpha sum of dout` of one client's words and elements, over all tokens."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     place = tl.program_id(0) // clients

@@ -6,15 +6,13 @@ native voice, float64 the library's exp.
 Source: Cephes (Moshier) for exp and tanh.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from .common import jit, tl
 
 
 @jit
-def exp_down(x):
+def exp_down(x: tl.tensor) -> tl.tensor:
     """exp(x) for x <= 0; in float32 within 2 units in the last place, 0 where it is denormal."""
     if x.dtype == tl.float64:
         y = tl.exp(x)
@@ -34,7 +32,9 @@ def exp_down(x):
 
 
 @jit
-def row_sums(z, inside, classes, TILE: tl.constexpr):
+def row_sums(
+    z: tl.tensor, inside: tl.tensor, classes: tl.tensor, TILE: tl.constexpr
+) -> tuple[tl.tensor, ...]:
     """Of each row at the pointers z `[rows, 1]`: the largest and, float64, sum exp(z - largest)."""
     top = tl.full(TILE, float("-inf"), z.dtype.element_ty)
     for first in range(0, classes, TILE[1]):
@@ -51,7 +51,7 @@ def row_sums(z, inside, classes, TILE: tl.constexpr):
 
 
 @jit
-def tanh(x):
+def tanh(x: tl.tensor) -> tl.tensor:
     """A polynomial (float64: a quotient of two) near 0, where the formula would cancel."""
     z = x * x
     t = exp_down(-2.0 * tl.abs(x))
@@ -67,19 +67,19 @@ def tanh(x):
 
 
 @jit
-def sigmoid(x):
+def sigmoid(x: tl.tensor) -> tl.tensor:
     t = exp_down(-tl.abs(x))
     return tl.where(x < 0, t, 1.0) / (1.0 + t)
 
 
 @jit
-def phi(x):
+def phi(x: tl.tensor) -> tl.tensor:
     """The normal distribution function."""
     return 0.5 * (1.0 + tl.erf(x * 0.70710678118654752440))
 
 
 @jit
-def activate(x, slope, KIND: tl.constexpr):
+def activate(x: tl.tensor, slope: tl.tensor, KIND: tl.constexpr) -> tl.tensor:
     """act(x); x itself if KIND is None."""
     if KIND == "relu":
         x = tl.where(x < 0, 0.0, x)  # a NaN stays one
@@ -99,7 +99,9 @@ def activate(x, slope, KIND: tl.constexpr):
 
 
 @jit
-def differentiate(x, out, dout, slope, KIND: tl.constexpr):
+def differentiate(
+    x: tl.tensor, out: tl.tensor, dout: tl.tensor, slope: tl.tensor, KIND: tl.constexpr
+) -> tl.tensor:
     """dout act'(x), from x or from out = act(x), whichever the kind needs."""
     if KIND == "relu":
         d = tl.where(out > 0, 1.0, 0.0).to(dout.dtype)

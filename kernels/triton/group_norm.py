@@ -3,14 +3,13 @@
 A group's numbers are contiguous. Sums are float64 lanes over fixed blocks.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
 
-from .common import jit, launch, multiple, tl, unit
+from .common import jit, launch, tl
 from .norm import WARPS, block_for, scaled, strides
+from .tiles import multiple, unit
 
 
 def group_norm(
@@ -23,7 +22,7 @@ def group_norm(
     mean: Tensor,
     rstd: Tensor,
 ) -> None:
-    """`reference_images.group_norm` on the GPU."""
+    """`group_norm` in Triton."""
     clients, batch, channels = x.shape[:3]
     size = x.shape[3:].numel()
     numbers = channels // groups * size
@@ -41,22 +40,22 @@ def group_norm(
 
 @jit
 def _normalise(
-    x,  # [K, B, groups, numbers]
-    weight,  # [K, groups * channels] or None
-    bias,  # the same
-    out,  # [K, B, groups, numbers]
-    mean,  # [K, B, groups]
-    rstd,  # [K, B, groups]
-    strides,  # over K, of these
-    batch,
-    groups,
-    channels,  # of a group
-    size,
-    numbers,  # channels * size
+    x: tl.tensor,  # [K, B, groups, numbers]
+    weight: tl.tensor,  # [K, groups * channels] or None
+    bias: tl.tensor,  # the same
+    out: tl.tensor,  # [K, B, groups, numbers]
+    mean: tl.tensor,  # [K, B, groups]
+    rstd: tl.tensor,  # [K, B, groups]
+    strides: tl.tuple,  # over K, of these
+    batch: tl.tensor,
+    groups: tl.tensor,
+    channels: tl.tensor,  # of a group
+    size: tl.tensor,
+    numbers: tl.tensor,  # channels * size
     eps: tl.float64,
     UNIT: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """Statistics of one group, then out, mean and rstd."""
     row = tl.program_id(0) % (batch * groups)
     k = (tl.program_id(0) // (batch * groups)).to(tl.int64)

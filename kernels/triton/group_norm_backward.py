@@ -4,14 +4,13 @@ Gradients of the affine part are sums over samples: a program per
 client and a few channels. Sums are float64 lanes over fixed blocks.
 """
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
 
-from .common import jit, launch, multiple, tl, unit
+from .common import jit, launch, tl
 from .norm import WARPS, block_for, folded, scaled, strides
+from .tiles import multiple, unit
 
 LONG = 8  # numbers of a channel from which on a program takes one channel
 TILES = (32, 32), (1024, 1)  # numbers x channels
@@ -32,7 +31,7 @@ def group_norm_backward(
     base_weight: Tensor | None,
     base_bias: Tensor | None,
 ) -> None:
-    """`reference_images.group_norm_backward` on the GPU."""
+    """`group_norm_backward` in Triton."""
     clients, batch, channels = x.shape[:3]
     size = x.shape[3:].numel()
     given = (x, weight, dout, mean, rstd)
@@ -64,21 +63,21 @@ def group_norm_backward(
 
 @jit
 def _pull(
-    x,  # [K, B, groups, numbers]
-    weight,  # [K, groups * channels] or None
-    dout,  # [K, B, groups, numbers]
-    mean,  # [K, B, groups]
-    rstd,  # [K, B, groups]
-    dx,  # [K, B, groups, numbers]
-    strides,  # over K, of these
-    batch,
-    groups,
-    channels,  # of a group
-    size,
-    numbers,  # channels * size
+    x: tl.tensor,  # [K, B, groups, numbers]
+    weight: tl.tensor,  # [K, groups * channels] or None
+    dout: tl.tensor,  # [K, B, groups, numbers]
+    mean: tl.tensor,  # [K, B, groups]
+    rstd: tl.tensor,  # [K, B, groups]
+    dx: tl.tensor,  # [K, B, groups, numbers]
+    strides: tl.tuple,  # over K, of these
+    batch: tl.tensor,
+    groups: tl.tensor,
+    channels: tl.tensor,  # of a group
+    size: tl.tensor,
+    numbers: tl.tensor,  # channels * size
     UNIT: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """One group's dx."""
     row = tl.program_id(0) % (batch * groups)
     k = (tl.program_id(0) // (batch * groups)).to(tl.int64)
@@ -112,24 +111,24 @@ def _pull(
 
 @jit
 def _affine(
-    x,  # [K, B, groups * channels, size]
-    dout,  # the same
-    mean,  # [K, B, groups]
-    rstd,  # [K, B, groups]
-    dweight,  # [K, groups * channels] or None
-    dbias,  # the same
-    base_weight,
-    base_bias,
-    strides,  # over K, of these
-    alpha,  # [K]
-    beta,  # [K]
-    batch,
-    groups,
-    channels,  # of a group
-    size,
+    x: tl.tensor,  # [K, B, groups * channels, size]
+    dout: tl.tensor,  # the same
+    mean: tl.tensor,  # [K, B, groups]
+    rstd: tl.tensor,  # [K, B, groups]
+    dweight: tl.tensor,  # [K, groups * channels] or None
+    dbias: tl.tensor,  # the same
+    base_weight: tl.tensor,
+    base_bias: tl.tensor,
+    strides: tl.tuple,  # over K, of these
+    alpha: tl.tensor,  # [K]
+    beta: tl.tensor,  # [K]
+    batch: tl.tensor,
+    groups: tl.tensor,
+    channels: tl.tensor,  # of a group
+    size: tl.tensor,
     UNIT: tl.constexpr,
     TILE: tl.constexpr,
-):
+) -> None:
     """dweight and dbias of a few channels: sums over samples and places."""
     size = multiple(size, UNIT)
     width = groups * channels

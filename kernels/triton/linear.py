@@ -1,34 +1,15 @@
-"""`linear` in Triton: one kernel for the products out, dx and dweight, one for dout and dbias.
-
-A program computes one tile of one client's result from the whole depth of the product: nothing is
-split, so nothing is added across programs. Matrices are taken as they lie, transposed while a tile
-is loaded.
-"""
-
-# mypy: allow-untyped-defs
+"""`linear` in Triton: three products (`products.py`), and one kernel for dout and dbias."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from .common import (
-    Squares,
-    dot,
-    dot_precision,
-    fold,
-    jit,
-    launch,
-    multiple,
-    note_squares,
-    strided,
-    tile,
-    tl,
-    unit,
-)
-from .functions import activate, differentiate
+from .common import jit, launch, strided, tl
+from .functions import differentiate
+from .products import multiply, programs
+from .sums import Squares, store_squares
+from .tiles import fold, multiple, unit
 
-SIDES = {4: (16, 32, 64), 8: (16, 32)}  # of a tile, by element size: the first that covers, or last
-DEPTHS = {4: (16, 32), 8: (16,)}  # of the pieces a product is summed in, likewise
 BIAS_TILE, WARPS = (16, 64), 4
 
 
@@ -40,7 +21,7 @@ def linear(
     out: Tensor,
     precision: str,
 ) -> Tensor:
-    """`reference_layers.linear` in Triton."""
+    """`linear` in Triton."""
     multiply(x, weight, out, precision, turned=(False, True), bias=bias, activation=activation)
     return out
 
@@ -61,64 +42,20 @@ def linear_backward(
     precision: str,
     squares: Tensor | None,
 ) -> None:
-    """`reference_layers.linear_backward` in Triton: dout and dbias, dx, dweight."""
+    """`linear_backward` in Triton: dout and dbias, dx, dweight."""
     biases = 0 if dbias is None else -(-dbias.shape[1] // BIAS_TILE[1])
-    notes = Squares()
+    partial = Squares()
     if squares is not None and dweight is not None:
-        notes = Squares.of(x, biases + programs(dweight))
+        partial = Squares.of(x, biases + programs(dweight))
     if activation is not None or dbias is not None:
-        through(out, dout, activation, dbias, alpha, beta, base_bias, notes)
+        through(out, dout, activation, dbias, alpha, beta, base_bias, partial)
     if dx is not None:
         multiply(dout, weight, dx, precision)
     folded = alpha, beta, base_weight
     if dweight is not None:
-        own = notes.behind(biases)
-        multiply(dout, x, dweight, precision, turned=(True, False), folded=folded, notes=own)
-    notes.add_up(squares)
-
-
-def programs(out: Tensor) -> int:
-    """How many of `_product` write a client's out [K, M, N]."""
-    sides = SIDES[out.element_size()]
-    height, width = (_covering(size, sides) for size in out.shape[1:])
-    return -(-out.shape[1] // height) * -(-out.shape[2] // width)
-
-
-def multiply(
-    a: Tensor,
-    b: Tensor,
-    out: Tensor,
-    precision: str,
-    *,
-    turned: tuple[bool, bool] = (False, False),
-    bias: Tensor | None = None,
-    activation: str | None = None,
-    folded: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None),
-    notes: Squares = Squares(),  # noqa: B008 (it is immutable)
-) -> None:
-    """`out = a b` with a, b transposed where `turned`, and what `_product` does to the result."""
-    clients, rows, columns = out.shape
-    depth = a.shape[1] if turned[0] else a.shape[2]
-    sides, depths = SIDES[out.element_size()], DEPTHS[out.element_size()]
-    block = _covering(rows, sides), _covering(columns, sides), _covering(depth, depths)
-    alpha, beta, base = folded
-    launch(
-        _product,
-        clients * programs(out),
-        out,
-        *(*strided(a), *strided(b), out, out.stride(0), *strided(bias)),
-        *(*strided(base), alpha, beta, tuple(notes), clients, rows, columns, depth),
-        TURNED=turned,
-        UNITS=tuple(unit(t, t.shape[2]) for t in (a, b, out)),
-        KIND=activation,
-        PRECISION=dot_precision(precision, out),
-        BLOCK=block,
-        num_warps=2 * WARPS if max(block[:2]) == 64 else WARPS,
-    )
-
-
-def _covering(size: int, sides: tuple[int, ...]) -> int:
-    return next((s for s in sides if size <= s), sides[-1])
+        own = partial.behind(biases)
+        multiply(dout, x, dweight, precision, turned=(True, False), folded=folded, partial=own)
+    partial.add_up(squares)
 
 
 def through(
@@ -129,7 +66,7 @@ def through(
     alpha: Tensor,
     beta: Tensor,
     base: Tensor | None,
-    notes: Squares = Squares(),  # noqa: B008 (it is immutable)
+    partial: Squares = Squares(),  # noqa: B008 (it is immutable)
 ) -> None:
     """`dout *= act'(out)`, and its folded sum over the batch."""
     clients, batch, outputs = dout.shape
@@ -138,7 +75,7 @@ def through(
         clients * -(-outputs // BIAS_TILE[1]),
         out,
         *(*strided(out), *strided(dout), *strided(dbias), *strided(base)),
-        *(alpha, beta, tuple(notes), clients, batch, outputs),
+        *(alpha, beta, tuple(partial), clients, batch, outputs),
         UNIT=min(unit(out, outputs), unit(dout, outputs)),
         KIND=activation,
         TILE=BIAS_TILE,
@@ -147,83 +84,25 @@ def through(
 
 
 @jit(do_not_specialize=["clients"])
-def _product(
-    a,  # [K, M, R], or [K, R, M] if turned
-    a_stride,
-    b,  # [K, R, N], or [K, N, R] if turned
-    b_stride,
-    out,  # [K, M, N]
-    out_stride,
-    bias,  # [K, N]
-    bias_stride,
-    base,  # [K, M, N]
-    base_stride,
-    alpha,  # [K]
-    beta,  # [K]
-    notes,  # see `note_squares`
-    clients,
-    M,
-    N,
-    R,
-    TURNED: tl.constexpr,  # a, b
-    UNITS: tl.constexpr,  # a, b, out
-    KIND: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK: tl.constexpr,  # sides along M, N, R
-):
-    """act(a b + bias), or `beta base + alpha a b`; one program per client and tile, all of R."""
-    k = (tl.program_id(0) % clients).to(tl.int64)
-    place = tl.program_id(0) // clients
-    down = tl.cdiv(M, BLOCK[0])
-    m = (place % down * BLOCK[0] + tl.arange(0, BLOCK[0]))[:, None]
-    n = (place // down * BLOCK[1] + tl.arange(0, BLOCK[1]))[None, :]
-    a += k * multiple(a_stride, UNITS[0])
-    b += k * multiple(b_stride, UNITS[1])
-    z = tl.zeros((BLOCK[0], BLOCK[1]), out.dtype.element_ty)
-    for start in range(0, R, BLOCK[2]):
-        r = start + tl.arange(0, BLOCK[2])
-        if TURNED[0]:
-            left = tile(a, r[None, :], m, R, M, UNITS[0])
-        else:
-            left = tile(a, m, r[None, :], M, R, UNITS[0])
-        if TURNED[1]:
-            right = tile(b, n, r[:, None], N, R, UNITS[1])
-        else:
-            right = tile(b, r[:, None], n, R, N, UNITS[1])
-        z = dot(left, right, z, PRECISION)
-    width = multiple(N, UNITS[2])
-    mask = (m < M) & (n < width)
-    if bias is not None:
-        z += tl.load(bias + k * bias_stride + n, n < N, other=0.0)
-    if KIND is not None:
-        z = activate(z, 0.0, KIND)
-    if base is not None:
-        here = base + k * base_stride + m * width + n
-        z = fold(z, here, mask, tl.load(alpha + k), tl.load(beta + k))
-    note_squares(notes, k, place, z, mask)
-    tl.store(out + k * multiple(out_stride, UNITS[2]) + m * width + n, z, mask)
-
-
-@jit(do_not_specialize=["clients"])
 def _derive(
-    out,  # [K, B, O]
-    out_stride,
-    dout,  # [K, B, O]
-    dout_stride,
-    dbias,  # [K, O]
-    dbias_stride,
-    base,  # [K, O]
-    base_stride,
-    alpha,  # [K]
-    beta,  # [K]
-    notes,  # see `note_squares`
-    clients,
-    batch,
-    outputs,
+    out: tl.tensor,  # [K, B, O]
+    out_stride: tl.tensor,
+    dout: tl.tensor,  # [K, B, O]
+    dout_stride: tl.tensor,
+    dbias: tl.tensor,  # [K, O]
+    dbias_stride: tl.tensor,
+    base: tl.tensor,  # [K, O]
+    base_stride: tl.tensor,
+    alpha: tl.tensor,  # [K]
+    beta: tl.tensor,  # [K]
+    partial: tl.tuple,  # see `store_squares`
+    clients: tl.tensor,
+    batch: tl.tensor,
+    outputs: tl.tensor,
     UNIT: tl.constexpr,
     KIND: tl.constexpr,
     TILE: tl.constexpr,  # samples, outputs
-):
+) -> None:
     """`dout *= act'(out)`, `dbias = beta base + alpha sum_B dout`; a program per block of O."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     cols = tl.program_id(0) // clients * TILE[1] + tl.arange(0, TILE[1])
@@ -248,5 +127,5 @@ def _derive(
             tl.load(alpha + k),
             tl.load(beta + k),
         )
-        note_squares(notes, k, tl.program_id(0) // clients, own, cols < outputs)
+        store_squares(partial, k, tl.program_id(0) // clients, own, cols < outputs)
         tl.store(dbias + k * dbias_stride + cols, own, cols < outputs)

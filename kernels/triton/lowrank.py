@@ -1,7 +1,5 @@
 """`ghost`, `reach` and `lowrank` in Triton: the products are `linear`'s, sums are one program's."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,16 +7,18 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .._args import per_client
-from ..activation import elementwise
-from .common import dot, jit, launch, slots, strided, tile, tl
-from .linear import multiply
+from .activation import elementwise
+from .common import jit, launch, strided, tl
+from .products import multiply
+from .sums import slots
+from .tiles import dot, tile
 
 CANCELLED = 1 / 512  # as in csrc/cpu/lowrank.cpp
 BLOCK, TILE, WARPS = 1024, 16, 4
 
 
 def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> None:
-    """`reference_layers.ghost` in Triton."""
+    """`ghost` in Triton."""
     clients, batch, inputs = x.shape
     outputs = d.shape[2]
     products, sums = gram.new_empty(gram.shape), slots(x, clients, 2)
@@ -39,7 +39,7 @@ def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> N
 
 
 def reach(totals: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:
-    """`reference_layers.reach` in Triton."""
+    """`reach` in Triton."""
     first, second = (*totals, None)[:2]
     given = *_slots(first), *_slots(second)
     launch(_reach, out.shape[0], out, *given, rho, eps, most, out, LANES=64, num_warps=1)
@@ -57,7 +57,7 @@ def lowrank(
     activation: str | None,
     out: Tensor,
 ) -> Tensor:
-    """`reference_layers.lowrank` in Triton."""
+    """`lowrank` in Triton."""
     if gram is None:
         gram = x.new_empty(x.shape[0], x.shape[1], x.shape[1])
         _gram(x, u, ones, gram)
@@ -77,15 +77,15 @@ def _gram(x: Tensor, u: Tensor, ones: float, to: Tensor) -> None:
 
 @jit
 def _inner(
-    gram,  # [K, B, B]
-    gram_stride,
-    products,  # [K, B, B]
-    sums,  # [K, 2] float64: of gram o products, and of its absolute values
-    size,  # B B
-    squares,  # [K] float64
-    squares_stride,
+    gram: tl.tensor,  # [K, B, B]
+    gram_stride: tl.tensor,
+    products: tl.tensor,  # [K, B, B]
+    sums: tl.tensor,  # [K, 2] float64: of gram o products, and of its absolute values
+    size: tl.tensor,  # B B
+    squares: tl.tensor,  # [K] float64
+    squares_stride: tl.tensor,
     BLOCK: tl.constexpr,
-):
+) -> None:
     """Both sums of one client, in lanes; squares takes the first."""
     k = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, BLOCK)
@@ -105,20 +105,20 @@ def _inner(
 
 @jit
 def _formed(
-    x,  # [K, B, I]
-    x_stride,
-    d,  # [K, B, O]
-    d_stride,
-    sums,  # [K, 2] float64
-    squares,  # [K] float64
-    squares_stride,
-    batch,
-    inputs,
-    outputs,
+    x: tl.tensor,  # [K, B, I]
+    x_stride: tl.tensor,
+    d: tl.tensor,  # [K, B, O]
+    d_stride: tl.tensor,
+    sums: tl.tensor,  # [K, 2] float64
+    squares: tl.tensor,  # [K] float64
+    squares_stride: tl.tensor,
+    batch: tl.tensor,
+    inputs: tl.tensor,
+    outputs: tl.tensor,
     ones: tl.float64,
     CANCELLED: tl.constexpr,
     TILE: tl.constexpr,
-):
+) -> None:
     """Where the sum of a client cancels: the norm of `d^T x` and of `sum_B d`, tile by tile."""
     k = tl.program_id(0).to(tl.int64)
     x += k * x_stride
@@ -146,20 +146,20 @@ def _formed(
 
 @jit
 def _reach(
-    first,  # [K, n] float64, any strides
-    first_stride,
-    first_step,
-    first_count,
-    second,  # likewise, or none
-    second_stride,
-    second_step,
-    second_count,
+    first: tl.tensor,  # [K, n] float64, any strides
+    first_stride: tl.tensor,
+    first_step: tl.tensor,
+    first_count: tl.tensor,
+    second: tl.tensor,  # likewise, or none
+    second_stride: tl.tensor,
+    second_step: tl.tensor,
+    second_count: tl.tensor,
     rho: tl.float64,
     eps: tl.float64,
     most: tl.float64,
-    out,  # [K]
+    out: tl.tensor,  # [K]
     LANES: tl.constexpr,
-):
+) -> None:
     """One client's radius over its norm, `most` at most."""
     k = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, LANES)

@@ -13,9 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
-from .common import dot_precision, launch, strided, unit
-from .linear import multiply, through
+from .common import launch, strided
+from .linear import through
 from .lstm_steps import step_backward, step_forward
+from .products import multiply
+from .tiles import dot_precision, unit
 
 SAMPLES, UNITS = (16, 32), 16  # of a tile; samples: the first that covers, or the last
 DEPTH, WARPS = {4: 32, 8: 16}, 4  # of the pieces a product is summed in, by element size
@@ -32,7 +34,7 @@ def lstm(
     out: Tensor,
     precision: str,
 ) -> Tensor:
-    """`reference_sequences.lstm` in Triton."""
+    """`lstm` in Triton."""
     multiply(_flat(x), weight_ih, _flat(gates), precision, turned=(False, True))
     operands = gates, cells, out, weight_hh, bias_ih, bias_hh
     _steps(step_forward, range(x.shape[2]), out, operands, precision)
@@ -54,7 +56,7 @@ def lstm_backward(
     beta: Tensor,
     precision: str,
 ) -> None:
-    """`reference_sequences.lstm_backward` in Triton; weights are written when nobody reads them."""
+    """`lstm_backward` in Triton; weights are written when nobody reads them."""
     operands = gates, cells, dout, weight_hh
     _steps(step_backward, range(x.shape[2])[::-1], out, operands, precision)
     dz = _flat(gates)

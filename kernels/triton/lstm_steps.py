@@ -1,15 +1,14 @@
 """The kernels of one step of `lstm`, forward and backward: some samples and units of a client."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
-from .common import dot, jit, multiple, tile, tl
+from .common import jit, tl
 from .functions import sigmoid, tanh
+from .tiles import dot, multiple, tile
 
 
 @jit
-def _place(clients, batch, BLOCK: tl.constexpr):
+def _place(clients: tl.tensor, batch: tl.tensor, BLOCK: tl.constexpr) -> tuple[tl.tensor, ...]:
     """The program's client, its samples `[b, 1]` and its units `[1, u]`."""
     place = tl.program_id(0) // clients
     down = tl.cdiv(batch, BLOCK[0])
@@ -19,7 +18,14 @@ def _place(clients, batch, BLOCK: tl.constexpr):
 
 
 @jit
-def _sum(z, given, bias_ih, bias_hh, at, mask):
+def _sum(
+    z: tl.tensor,
+    given: tl.tensor,
+    bias_ih: tl.tensor,
+    bias_hh: tl.tensor,
+    at: tl.tensor,
+    mask: tl.tensor,
+) -> tl.tensor:
     """What goes into a gate: z, the product with x, and both biases (pointers) or none."""
     z += tl.load(given + at, mask, other=0.0)
     if bias_ih is not None:
@@ -29,28 +35,28 @@ def _sum(z, given, bias_ih, bias_hh, at, mask):
 
 @jit(do_not_specialize=["clients", "t"])
 def step_forward(
-    gates,  # [K, B, T, 4H]: x W_ih^T at step t, becomes i, f, g, o
-    gates_stride,
-    cells,  # [K, B, T, H]
-    cells_stride,
-    out,  # [K, B, T, H]
-    out_stride,
-    weight,  # [K, 4H, H]
-    weight_stride,
-    bias_ih,  # [K, 4H] or None
-    bias_ih_stride,
-    bias_hh,  # [K, 4H] or None
-    bias_hh_stride,
-    clients,
-    t,
-    steps,
-    batch,
-    hidden,
+    gates: tl.tensor,  # [K, B, T, 4H]: x W_ih^T at step t, becomes i, f, g, o
+    gates_stride: tl.tensor,
+    cells: tl.tensor,  # [K, B, T, H]
+    cells_stride: tl.tensor,
+    out: tl.tensor,  # [K, B, T, H]
+    out_stride: tl.tensor,
+    weight: tl.tensor,  # [K, 4H, H]
+    weight_stride: tl.tensor,
+    bias_ih: tl.tensor,  # [K, 4H] or None
+    bias_ih_stride: tl.tensor,
+    bias_hh: tl.tensor,  # [K, 4H] or None
+    bias_hh_stride: tl.tensor,
+    clients: tl.tensor,
+    t: tl.tensor,
+    steps: tl.tensor,
+    batch: tl.tensor,
+    hidden: tl.tensor,
     START: tl.constexpr,  # t is 0: nothing comes from before
     UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK: tl.constexpr,  # samples, units, depth of a piece of the products
-):
+) -> None:
     """Gates, cell and h of step t, from h and cell of the step before."""
     k, b, u = _place(clients, batch, BLOCK)
     H = multiple(hidden, UNIT)
@@ -91,24 +97,24 @@ def step_forward(
 
 @jit(do_not_specialize=["clients", "t"])
 def step_backward(
-    gates,  # [K, B, T, 4H]: i, f, g, o, becomes the gradient before the activations
-    gates_stride,
-    cells,  # [K, B, T, H]; step t becomes f dc, which is dc's share for the step before
-    cells_stride,
-    dout,  # [K, B, T, H]
-    dout_stride,
-    weight,  # [K, 4H, H]
-    weight_stride,
-    clients,
-    t,
-    steps,
-    batch,
-    hidden,
+    gates: tl.tensor,  # [K, B, T, 4H]: i, f, g, o, becomes the gradient before the activations
+    gates_stride: tl.tensor,
+    cells: tl.tensor,  # [K, B, T, H]; step t becomes f dc, which is dc's share for the step before
+    cells_stride: tl.tensor,
+    dout: tl.tensor,  # [K, B, T, H]
+    dout_stride: tl.tensor,
+    weight: tl.tensor,  # [K, 4H, H]
+    weight_stride: tl.tensor,
+    clients: tl.tensor,
+    t: tl.tensor,
+    steps: tl.tensor,
+    batch: tl.tensor,
+    hidden: tl.tensor,
     START: tl.constexpr,  # t is steps - 1: nothing comes from after
     UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK: tl.constexpr,  # samples, units, depth of a piece of the product
-):
+) -> None:
     """Gradients of step t, from those that the step after has left."""
     k, b, u = _place(clients, batch, BLOCK)
     H = multiple(hidden, UNIT)

@@ -1,12 +1,11 @@
 """What the Triton kernels that normalise share: strides, block sizes, addresses, affine parts."""
 
-# mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 from torch import Tensor
 
-from .common import fold, jit, tl
+from .common import jit, tl
+from .tiles import fold
 
 BLOCK, WARPS = 1024, 4
 
@@ -22,13 +21,15 @@ def block_for(size: int) -> int:
 
 
 @jit
-def place_of(e, channel, channels, size):
+def place_of(e: tl.tensor, channel: tl.tensor, channels: tl.tensor, size: tl.tensor) -> tl.tensor:
     """Where number e of a channel lies in a client's `[B, C, size]`."""
     return (e // size).to(tl.int64) * (channels * size) + channel * size + e % size
 
 
 @jit
-def scaled(value, weight, bias, at, mask):
+def scaled(
+    value: tl.tensor, weight: tl.tensor, bias: tl.tensor, at: tl.tensor, mask: tl.tensor
+) -> tl.tensor:
     """`value w + b`; weight, bias: pointers or None."""
     if weight is not None:
         value = value * tl.load(weight + at, mask, other=0.0)
@@ -38,7 +39,18 @@ def scaled(value, weight, bias, at, mask):
 
 
 @jit
-def folded(to, to_stride, base, base_stride, at, alpha, beta, k, gradient, mask):
+def folded(
+    to: tl.tensor,
+    to_stride: tl.tensor,
+    base: tl.tensor,
+    base_stride: tl.tensor,
+    at: tl.tensor,
+    alpha: tl.tensor,
+    beta: tl.tensor,
+    k: tl.tensor,
+    gradient: tl.tensor,
+    mask: tl.tensor,
+) -> None:
     """`to = beta base + alpha gradient` of client k; to: a pointer or None."""
     if to is not None:
         here = base + k * base_stride + at

@@ -25,24 +25,24 @@ def fedsgd(run: Run, rule: str) -> Tensor:
     return torch.stack(path)
 
 
-def centralized(run: Run, look: Gradient = plain) -> Tensor:
+def centralized(run: Run, grad_at: Gradient = plain) -> Tensor:
     """`run` has one client that owns everything."""
     v, path = run.w0, []
     for t in range(len(run.cohorts)):
         for x, y in run.batches(t, 0):
-            v = run.step(v, look(v, x, y), t)
+            v = run.step(v, grad_at(v, x, y), t)
         path.append(v)
     return torch.stack(path)
 
 
-def fedavg(run: Run, look: Gradient = plain, rule: Rule | None = None) -> Tensor:
+def fedavg(run: Run, grad_at: Gradient = plain, rule: Rule | None = None) -> Tensor:
     w, path, rule = run.w0, [], rule or average(run)
     for t, cohort in enumerate(run.cohorts):
         D = []
         for k in cohort:
             v = w
             for x, y in run.batches(t, k):
-                v = run.step(v, look(v, x, y), t)
+                v = run.step(v, grad_at(v, x, y), t)
             D.append(v - w)
         w = w + rule(D, run.shares(t), t)
         path.append(w)
@@ -50,7 +50,7 @@ def fedavg(run: Run, look: Gradient = plain, rule: Rule | None = None) -> Tensor
 
 
 def fedprox(
-    run: Run, mu: float, clip: str = "linear", look: Gradient = plain, rule: Rule | None = None
+    run: Run, mu: float, clip: str = "linear", grad_at: Gradient = plain, rule: Rule | None = None
 ) -> Tensor:
     w, path, rule = run.w0, [], rule or average(run)
     for t, cohort in enumerate(run.cohorts):
@@ -58,22 +58,22 @@ def fedprox(
         for k in cohort:
             v = w
             for x, y in run.batches(t, k):
-                v = run.pulled(v, look(v, x, y), t, w, mu, clip)
+                v = run.pulled(v, grad_at(v, x, y), t, w, mu, clip)
             D.append(v - w)
         w = w + rule(D, run.shares(t), t)
         path.append(w)
     return torch.stack(path)
 
 
-def fedcm(run: Run, alpha: float, look: Gradient = plain, rule: Rule | None = None) -> Tensor:
-    """With `look=sam(...)` MoFedSAM. Each client's mean direction counts its own steps."""
+def fedcm(run: Run, alpha: float, grad_at: Gradient = plain, rule: Rule | None = None) -> Tensor:
+    """With `grad_at=sam(...)` MoFedSAM. Each client's mean direction counts its own steps."""
     w, m, path, rule = run.w0, torch.zeros_like(run.w0), [], rule or average(run)
     for t, cohort in enumerate(run.cohorts):
         D, means = [], []
         for k in cohort:
             v, batches = w, run.batches(t, k)
             for x, y in batches:
-                v = run.step(v, alpha * look(v, x, y) + (1 - alpha) * m, t)
+                v = run.step(v, alpha * grad_at(v, x, y) + (1 - alpha) * m, t)
             D.append(v - w)
             means.append((w - v) / (len(batches) * run.eta(t)))
         w, m = w + rule(D, run.shares(t), t), total(run.shares(t), means)
@@ -84,8 +84,8 @@ def fedcm(run: Run, alpha: float, look: Gradient = plain, rule: Rule | None = No
 def fedsagm(run: Run, rho: float, alpha: float, eps: float, share: float) -> Tensor:
     """share: 1 in the paper, 0.5 in the authors' optimizer."""
 
-    def look(v, x, y):
+    def grad_at(v, x, y):
         g = gradient(v, x, y)
         return share * (g + gradient(v + (rho / (g.norm() + eps) - alpha) * g, x, y))
 
-    return fedavg(run, look)
+    return fedavg(run, grad_at)

@@ -16,7 +16,7 @@ def feddyn(
     run: Run,
     lam: float,
     clip: str = "linear",
-    look: Gradient = plain,
+    grad_at: Gradient = plain,
     rule: Rule | None = None,
     own: dict[int, Tensor] | None = None,
 ) -> Tensor:
@@ -28,7 +28,7 @@ def feddyn(
         for k in cohort:
             v = w
             for x, y in run.batches(t, k):
-                v = run.pulled(v, look(v, x, y) - dual[k], t, w, lam, clip)
+                v = run.pulled(v, grad_at(v, x, y) - dual[k], t, w, lam, clip)
             dual[k] = dual[k] - lam * (v - w)
             D.append(v - w)
         H = H - lam * sum(D) / len(run.data)

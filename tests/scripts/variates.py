@@ -16,7 +16,7 @@ def scaffold(
     run: Run,
     option: str = "II",
     modified: bool = False,
-    look: Gradient = plain,
+    grad_at: Gradient = plain,
     rule: Rule | None = None,
     own: dict[int, Tensor] | None = None,
 ) -> Tensor:
@@ -28,7 +28,7 @@ def scaffold(
         for k in cohort:
             v, batches, old = w, run.batches(t, k), c if modified else c_of[k]
             for x, y in batches:
-                v = run.step(v, look(v, x, y) + c - old, t)
+                v = run.step(v, grad_at(v, x, y) + c - old, t)
             new = old - c + (w - v) / (len(batches) * run.eta(t))
             c_of[k] = gradient(w, *run.data[k]) if option == "I" else new
             change.append(c_of[k] - old)

@@ -1,0 +1,59 @@
+"""`aggregate` and the rules of the server in plain torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def aggregate(
+    rows: Tensor,
+    weights: Tensor,
+    base: Tensor,
+    acc: Tensor,
+    first: bool,
+    rule: str | None,
+    scalars: tuple[float, float, float, float],
+    w: Tensor | None,
+    m: Tensor | None,
+    v: Tensor | None,
+    out: Tensor | None,
+    squares: Tensor,
+) -> None:
+    """`acc (+)= sum_k a_k (rows_k - base_k)`, then the server rule, see `kernels.aggregate`."""
+    if first:
+        acc.zero_()
+    for k in range(rows.shape[0]):
+        update = rows[k].double() - base[k].double()
+        squares[k] = update.square().sum()
+        acc += weights[k].double() * update
+    if rule is None or w is None or out is None:
+        return
+    squares[-1] = acc.square().sum()
+    out.copy_(w.double() + server_direction(acc, rule, scalars, m, v))
+
+
+def server_direction(
+    mean: Tensor,
+    rule: str,
+    scalars: tuple[float, float, float, float],
+    m: Tensor | None,
+    v: Tensor | None,
+) -> Tensor:
+    """What the server adds to its model; `m`, `v` change in place. mean: [S] float64 -> same."""
+    lr, beta1, beta2, tau = scalars
+    if rule == "average" or m is None:
+        return lr * mean
+    if rule == "momentum":
+        return lr * m.copy_(beta1 * m.double() + mean).double()
+    assert v is not None
+    square, old = mean.square(), v.double()
+    v.copy_(
+        {
+            "adagrad": old + square,
+            "adam": beta2 * old + (1 - beta2) * square,
+            "yogi": old - (1 - beta2) * square * torch.sign(old - square),
+        }[rule]
+    )
+    m.copy_(beta1 * m.double() + (1 - beta1) * mean)
+    return lr * m.double() / (v.double().sqrt() + tau)
