@@ -65,7 +65,7 @@ def fedfast(arena: Arena, rho: float | None) -> Contestant:
 
 def path(sim: Simulation) -> str:
     """Who computes the gradients, for the record."""
-    return type(sim._engine.trainer.path).__name__
+    return type(sim._engine.trainer.executor).__name__
 
 
 def typical(arena: Arena, rho: float | None) -> Contestant:

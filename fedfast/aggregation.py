@@ -146,6 +146,12 @@ def nonfinite(rows: Tensor, backend: str) -> Tensor:
     return kernels.stats(rows, backend=backend)[:, 0, kernels.Column.NONFINITE] > 0
 
 
+def is_finite(row: Tensor, backend: str) -> bool:
+    """Whether all of a row [S] is; a finite square proves it at once, its overflow does not."""
+    quick = math.isfinite(float(row.dot(row)))
+    return quick or not bool(nonfinite(row[None], backend).any())
+
+
 class RoundSums:
     """The sums that server rows follow from: running float64 [trained], unless read off the mean.
 

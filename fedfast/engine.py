@@ -1,35 +1,35 @@
-"""The round: schedule -> chunks of K clients' local steps -> sums -> server -> verdict.
+"""The round: schedule -> chunks of K clients' local steps -> sums -> server -> outcome.
 
 A round reads `Engine.committed` and writes what no commit refers to: buffers, the other server
-state, spare places of the clients' banks. Its caller commits it, or does not.
+state, spare places of the clients' rows. Its caller commits it, or does not.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from . import kernels
-from .aggregation import Ending, Mean, RoundSums, nonfinite
-from .algorithms._hook_checks import foreign, overrides
-from .algorithms._return_checks import number_rows, reweighed
-from .algorithms.hooks import Clients, Cohort, NamedRows
+from .aggregation import Ending, Mean, RoundSums, is_finite
+from .algorithms._hook_checks import overrides
+from .algorithms._return_checks import reweighed
+from .algorithms.hooks import Cohort
 from .algorithms.servers import ServerRule
-from .client_loop import Batches, LocalSettings, LocalTrainer, about
+from .client_loop import LocalSettings, LocalTrainer
 from .client_sampling import Round
 from .clients import ClientState
+from .cohort_pass import CohortModels, CohortPass, RunParts, Tally
 from .data import FederatedData
-from .gradient_sampler import GradientSampler
+from .hook_calls import HookCalls
 from .layout import FlatLayout
 from .memory import Halving
-from .read_only import ReadOnly, class_names
+from .round_batches import RoundBatches
 from .state import Committed, ServerState
+from .visible_layout import visible_layout
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class EngineSettings:
 
 
 class Engine:
-    """Runs rounds; knows clients, chunks and weights, but neither users nor files."""
+    """Runs rounds of chunks, clients and weights; users and files are its caller's."""
 
     def __init__(
         self,
@@ -86,30 +86,42 @@ class Engine:
     ) -> None:
         self.trainers, self.data, self.local, self.settings = trainers, data, local, settings
         self.algorithm, self.backend = local.algorithm, local.backend
-        self.layout, self.about = layout, about(layout, row.device)
+        self.layout, self.about = layout, visible_layout(layout, row.device)
         self.rule = self.algorithm.server.kernel(settings.server_lr)
-        trained = self.about.trained
-        kept = self.algorithm.server_rows(), self.algorithm.server_scalars()
-        small = self.algorithm.server_values(self.about)
-        server = ServerState(row, trained, self.rule, *kept, small)
-        begin = self.algorithm.server.start_moment()
-        if begin is not None and server.v is not None:
-            server.v.fill_(begin)
+        server = self._new_server(row)
         self._servers = server, server.twin()
-        rows, values = self.algorithm.client_rows(), self.algorithm.client_values(self.about)
-        self.decay = local.client_decay
-        if self.decay != 1.0:
-            values["epochs"] = torch.zeros((), dtype=torch.float64)  # local epochs done
-        parts = self.algorithm, *self.algorithm.components
-        self.padding = (~self.about.real(row.device)).nonzero()[:, 0]
-        self.foreign, self.uploads = any(foreign(p) for p in parts), self.algorithm.uploads
-        clients = ClientState(rows, values, data.num_clients, row, trained)
-        self.committed = Committed(server, clients)
+        self.committed = Committed(server, self._new_clients(row))
         sends = overrides(self.algorithm.server, "send", ServerRule)
         self.sent = torch.empty_like(row) if sends else None
         self.mean = Mean(row, self.about, self.backend)
-        self.models = row.new_zeros(0, trained)  # of a whole cohort, where a rule needs it
+        self.batches = RoundBatches(data, settings.width)
+        self.hooks = HookCalls(self.algorithm, self.about, row, local.client_decay)
+        self.models = CohortModels(row, settings.cohort, self.about.trained)
+        shared = self.about, self.batches, self.hooks, self.mean, self.models
+        self.run = RunParts(trainers, data, self.algorithm, *shared)
         trainers.use(lambda trainer, _: trainer)  # buffers that do not fit are found out now
+
+    def _new_server(self, row: Tensor) -> ServerState:
+        algorithm, trained = self.algorithm, self.about.trained
+        values = algorithm.server_values(self.about)
+        rows, scalars = algorithm.server_rows(), algorithm.server_scalars()
+        server = ServerState(row, trained, self.rule, rows, scalars, values)
+        begin = algorithm.server.start_moment()
+        if begin is not None and server.v is not None:
+            server.v.fill_(begin)
+        return server
+
+    def _new_clients(self, row: Tensor) -> ClientState:
+        values = dict(self.algorithm.client_values(self.about))
+        if self.local.client_decay != 1.0:
+            values["epochs"] = torch.zeros((), dtype=torch.float64)  # local epochs done
+        rows, population = self.algorithm.client_rows(), self.data.num_clients
+        return ClientState(rows, values, population, row, self.about.trained)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the algorithm has code of the user's."""
+        return self.hooks.foreign
 
     @property
     def state(self) -> ServerState:
@@ -141,16 +153,22 @@ class Engine:
         order = np.argsort(-plan.steps, kind="stable")
         cohort = self._cohort(t, plan.clients[order], plan.steps[order], lr)
         self.next.follow(self.state)
-        sent = self._send(t, None)
-        clients = self.clients.begin(torch.from_numpy(cohort.ids), sent[: self.about.trained])
+        sent, trained = self._send(t, None), self.about.trained
+        clients = self.clients.begin(torch.from_numpy(cohort.ids), sent[:trained])
         if rehearsal is not None:
-            self._train(_Tally(clients), rehearsal, order, cohort, sent)
+            who = order, cohort, sent, self.state, clients
+            CohortPass(self.run, rehearsal, *who).train()
             sent = self._send(t, self.mean.trained)
-        rules = self.algorithm.sums(cohort)
-        tally = _Tally(clients, RoundSums(rules, cohort, self.mean.trained, self.backend))
-        self._train(tally, plan, order, cohort, sent)
-        norm = self._conclude(tally, cohort, sent)
-        finite = math.isfinite(norm) and self._sound(self.next)
+        sums = RoundSums(self.algorithm.sums(cohort), cohort, self.mean.trained, self.backend)
+        ending = None if self.algorithm.server.whole else self._ending
+        who = order, cohort, sent, self.state, clients
+        tally = CohortPass(self.run, plan, *who, sums, ending).train()
+        norm = self._conclude(tally, sums, cohort, sent)
+        return self._outcome(tally, norm, clients)
+
+    def _outcome(self, tally: Tally, norm: float, clients: ClientState) -> Outcome:
+        tensors = self.next.tensors().values()  # [S], [trained], or a value of any shape
+        finite = math.isfinite(norm) and all(is_finite(t.view(-1), self.backend) for t in tensors)
         after = self.committed
         if finite and (self.settings.tolerant or not tally.diverged):
             after = replace(after, server=self.next, clients=clients)
@@ -162,20 +180,19 @@ class Engine:
         device = self.state.row.device
         sizes = torch.from_numpy(self.data.sizes[ids]).to(device, torch.float64)
         counts = torch.from_numpy(steps).to(device, torch.float64)
-        weights = self.algorithm.weights(sizes, self.settings.by_samples)
         cohort = Cohort(
             round=t,
             lr=lr,
             ids=ids,
             sizes=sizes,
             steps=counts,
-            weights=weights,
+            weights=self.algorithm.weights(sizes, self.settings.by_samples),
             lr_total=counts * lr,
             epochs=self.local.epochs,
             population=self.data.num_clients,
             seed=self.local.seed,
             backend=self.backend,
-            decay=self.decay,
+            decay=self.local.client_decay,
         )
         values = self.clients.values_of(torch.from_numpy(ids))
         return replace(cohort, lr_total=self.algorithm.lr_total(cohort, values))
@@ -188,200 +205,20 @@ class Engine:
         self.algorithm.server.send(self.state, t, rehearsed, out, self.backend)
         return self.sent
 
-    def _train(
-        self, tally: _Tally, plan: Round, order: np.ndarray, cohort: Cohort, sent: Tensor
-    ) -> None:
-        """Train the cohort in chunks and sum up; a rehearsal (no sums) changes no client state."""
-        begin = 0
-        while begin < len(order):
-            at, samples = self._chunk(tally, plan, order, cohort, begin, sent)
-            part = slice(begin, begin + len(at))
-            self._upload(at)
-            ends = tally.sums is not None and part.stop == len(order)
-            bad = self._add(at, cohort.weights[part], sent, begin == 0, ends)
-            tally.samples += samples
-            tally.diverged += at.ids[bad.cpu().numpy()].tolist()
-            if tally.sums is not None:
-                tally.numbers.append(self._finish(at))
-                self._restore(tally.clients, at, bad)
-                tally.sums.add(at, part, tally.clients)
-                tally.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
-            if self.algorithm.server.whole and len(at) < len(order):
-                self._store(part, at.w)
-            begin = part.stop
-            del at  # its views would keep the live buffers where the next chunk must halve them
-
-    def _upload(self, at: Clients) -> None:
-        """What clients send, in the place of the models they end with."""
-        if not self.uploads:
-            return
-        if self.algorithm.personal is not None:  # theirs is the model before
-            at.own[self.algorithm.personal].copy_(self.trainer.w[: len(at)])
-        w, held = at.w, self._guarded(at, {})
-        self.algorithm.upload(at)
-        self._rebound(at, w, "upload", "change it in place: at.w.copy_(...)")
-        at.w[:, self.padding] = 0.0
-        held.check(self.algorithm, "upload", "What a client sends is at.w.")
-
-    def _finish(self, at: Clients) -> dict[str, Tensor]:
-        """The hook after the mean; it can change neither the models nor what was sent."""
-        if self.algorithm.personal is not None and not self.uploads:
-            at.own[self.algorithm.personal].copy_(self.trainer.w[: len(at)])
-        w, held = at.w, self._guarded(at, {"at.w": at.w})
-        found = number_rows(self.algorithm, self.algorithm.finish(at), at)
-        remedy = "The mean is taken already; `upload(at)` is called before it"
-        self._rebound(at, w, "finish", remedy)
-        held.check(self.algorithm, "finish", f"{remedy}.")
-        if self.decay != 1.0:
-            at.values["epochs"] += at.epochs
-        return dict(found)
-
-    def _guarded(self, at: Clients, more: dict[str, Tensor]) -> ReadOnly:
-        """What a hook may not write to."""
-        server = {f"at.server[{name!r}]": t for name, t in at.server.items()}
-        return ReadOnly({"at.start": at.start} | server | more, self.foreign)
-
-    def _rebound(self, at: Clients, w: Tensor, hook: str, remedy: str) -> None:
-        if at.w is not w:
-            who = class_names(self.algorithm)
-            raise ValueError(f"at.w: {hook} of {who} bound it to another tensor; {remedy}")
-
-    def _chunk(
-        self,
-        tally: _Tally,
-        plan: Round,
-        order: np.ndarray,
-        cohort: Cohort,
-        begin: int,
-        sent: Tensor,
-    ) -> tuple[Clients, int]:
-        """The next K clients, trained; and how many samples they saw."""
-
-        def work(trainer: LocalTrainer, chunk: int) -> tuple[Clients, Tensor, int]:
-            chosen = order[begin : begin + chunk]
-            batches = self.batches(trainer, cohort.round, plan, chosen)
-            part = slice(begin, begin + len(chosen))
-            at = self._clients(trainer, tally.clients, cohort, part, sent)
-            parts = self.algorithm.components
-            wants = self.algorithm.drift.full_gradient or any(p.start_losses for p in parts)
-            everything = self._everything(trainer, at, plan.width) if wants else None
-            held = self._guarded(at, {})
-            losses = trainer.train(sent, batches, at, everything)
-            held.check(self.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
-            at = replace(at)  # recorded steps may hold on to the other
-            del at.g  # fused steps leave it half written: no hook after them can take it for one
-            seen = batches.count.sum(dim=1).clamp(min=1)
-            at.train_loss = losses / seen.to(losses)
-            return at, losses, int(batches.count.sum())
-
-        at, losses, samples = self.trainers.use(work)
-        tally.losses.append(losses)
-        if at.train_loss is not None:
-            tally.train_losses.append(at.train_loss)
-        if at.start_loss is not None:
-            tally.start_losses.append(at.start_loss)
-        return at, samples
-
-    def _store(self, part: slice, models: Tensor) -> None:
-        """Keep a chunk's models until the cohort is complete."""
-        if not len(self.models):
-            self.models = models.new_zeros(self.settings.cohort, models.shape[1])
-        self.models[part] = models
-
-    def _clients(
-        self, trainer: LocalTrainer, clients: ClientState, cohort: Cohort, part: slice, sent: Tensor
-    ) -> Clients:
-        """A chunk of the cohort with its state gathered."""
-        ids, start = cohort.ids[part], sent[: self.about.trained]
-        count = len(ids)
-        own = NamedRows({name: bank[:count] for name, bank in trainer.own.items()})
-        values = NamedRows(clients.gather(torch.from_numpy(ids), own))
-        scratch = NamedRows({name: bank[:count] for name, bank in trainer.scratch.items()})
-        return Clients(
-            layout=self.about,
-            backend=self.backend,
-            round=cohort.round,
-            step=0,
-            ids=ids,
-            sizes=cohort.sizes[part],
-            steps=cohort.steps[part],
-            epochs=cohort.epochs,
-            lr=cohort.lr,
-            lr_total=cohort.lr_total[part],
-            seed=cohort.seed,
-            start=start,
-            w=start.expand(count, -1),
-            g=trainer.g[:count],
-            first=None if trainer.first is None else trainer.first[:count],
-            ahead=None if trainer.ahead is None else trainer.ahead[:count],
-            own=own,
-            scratch=scratch,
-            values=values,
-            server=MappingProxyType(self.state.shown()),
-            scalars=MappingProxyType(self.state.scalars),
-            decay=self.decay,
-            probe=GradientSampler(trainer, self.data, cohort.round, self.settings.width),
-        )
-
-    def batches(self, trainer: LocalTrainer, t: int, plan: Round, chosen: np.ndarray) -> Batches:
-        """The batches of the clients at the positions `chosen` of a round, as wide as the run's."""
-        index, count = plan.batches(chosen)
-        clients = plan.clients[chosen]
-        steps = int(count.ne(0).sum(dim=1).max()) if len(chosen) else 0
-        width = self.settings.width  # what the path's buffers hold, which `plan` may not fill
-        index = pad(index[:, :steps], (0, width - plan.width))
-        sample = self.data.rows(torch.from_numpy(clients), index)
-        draws = trainer.feed.draw(t, clients, steps, width)
-        return Batches(t, clients, sample, count[:, :steps], draws)
-
-    def _everything(self, trainer: LocalTrainer, at: Clients, width: int) -> Batches:
-        """All samples of a chunk's clients, once and in their order."""
-        sizes = self.data.sizes[at.ids]
-        slot = np.arange(-(-int(sizes.max()) // width) * width).reshape(-1, width)
-        real = slot[None] < sizes[:, None, None]
-        index, count = np.where(real, slot[None], 0), real.sum(-1).astype(np.int32)
-        sample = self.data.rows(torch.from_numpy(at.ids), torch.from_numpy(index))
-        draws = trainer.feed.draw(at.round, at.ids, len(slot), width)
-        return Batches(at.round, at.ids, sample, torch.from_numpy(count), draws)
-
-    def _add(self, at: Clients, weights: Tensor, sent: Tensor, first: bool, ends: bool) -> Tensor:
-        """Add a chunk to the mean; positions of its non-finite clients, `sent` in their place."""
-        ending = self._ending if ends and not self.algorithm.server.whole else None
-        return self.mean.add(self.trainer.w[: len(at)], weights, sent, first, ending)
-
     @property
     def _ending(self) -> Ending:
         return Ending(self.rule, self.state, self.next)
 
-    def _restore(self, clients: ClientState, at: Clients, bad: Tensor) -> None:
-        """Clients that diverged keep the state they came with, and add nothing to any sum."""
-        if len(bad) == 0:
-            return
-        for t in at.scratch.values():
-            t[bad] = 0.0
-        former = {name: torch.empty_like(bank) for name, bank in at.own.items()}
-        values = clients.gather(torch.from_numpy(at.ids), former)
-        for now, before in ((at.own, former), (at.values, values)):
-            for name, t in now.items():
-                t[bad] = before[name][bad]
-
-    def _conclude(self, tally: _Tally, cohort: Cohort, sent: Tensor) -> float:
+    def _conclude(self, tally: Tally, sums: RoundSums, cohort: Cohort, sent: Tensor) -> float:
         """The server's part: `next` from `state`; returns the norm of the mean update."""
         algorithm, after, numbers = self.algorithm, self.next, tally.joined()
-        start = sent[: after.trained]
-        assert tally.sums is not None
         # Before the mean is reweighed: the clients' states follow from what they did themselves.
-        tally.sums.into(after, len(cohort) - len(tally.diverged))
+        sums.into(after, len(cohort) - len(tally.diverged))
         starts = torch.cat(tally.start_losses) if tally.start_losses else None
         losses = torch.cat(tally.train_losses)
         cohort = replace(cohort, train_loss=losses, start_loss=starts, numbers=dict(numbers))
         if algorithm.server.whole:
-            models = self._all_models(len(cohort))
-            about, backend = self.about, self.backend
-            answer = algorithm.server.reweigh(models, start, cohort, about, backend)
-            weights, found = reweighed(algorithm.server, answer, cohort, about)
-            self.mean.replace(models, weights, start)
-            numbers |= found
+            numbers |= self._reweigh(cohort, sent)
             cohort = replace(cohort, numbers=dict(numbers))
             self.mean.end(sent, self._ending)
         self.layout.settle(after.row)
@@ -392,41 +229,13 @@ class Engine:
             kernels.step(w, added, -1.0, out=w, backend=self.backend)
         return self.mean.norm
 
-    def _all_models(self, clients: int) -> Tensor:
-        """The cohort's models [C, trained]: the live bank where it holds them all."""
-        if clients <= self.trainers.chunk:
-            return self.trainer.w[:clients, : self.about.trained]
-        return self.models[:clients]
-
-    def _sound(self, state: ServerState) -> bool:
-        """Whether the model and everything beside it is finite."""
-        rows = state.tensors().values()  # [S], [trained], or a value of any shape
-        return all(self._finite(row.view(-1)) for row in rows)
-
-    def _finite(self, row: Tensor) -> bool:
-        """Whether all of a row [S] is; a finite square says so at once, its overflow does not."""
-        quick = math.isfinite(float(row.dot(row)))
-        return quick or not bool(nonfinite(row[None], self.backend).any())
-
-
-@dataclass
-class _Tally:
-    """What a pass over the cohort collects; without `sums` it is a rehearsal."""
-
-    clients: ClientState
-    sums: RoundSums | None = None
-    losses: list[Tensor] = field(default_factory=list)
-    train_losses: list[Tensor] = field(default_factory=list)
-    start_losses: list[Tensor] = field(default_factory=list)
-    numbers: list[dict[str, Tensor]] = field(default_factory=list)
-    diverged: list[int] = field(default_factory=list)
-    samples: int = 0
-
-    @property
-    def train_loss(self) -> float:
-        return float(torch.cat(self.losses).sum()) / max(self.samples, 1)
-
-    def joined(self) -> dict[str, Tensor]:
-        """Numbers of all chunks, [C] by name."""
-        names = self.numbers[0] if self.numbers else ()
-        return {name: torch.cat([part[name] for part in self.numbers]) for name in names}
+    def _reweigh(self, cohort: Cohort, sent: Tensor) -> dict[str, Tensor]:
+        """The mean anew, by weights that depend on all models; returns the rule's numbers."""
+        start, rule, clients = sent[: self.about.trained], self.algorithm.server, len(cohort)
+        models = self.models.first(clients)
+        if clients <= self.trainers.chunk:  # the live buffers hold them all
+            models = self.trainer.live.active(clients).w
+        answer = rule.reweigh(models, start, cohort, self.about, self.backend)
+        weights, numbers = reweighed(rule, answer, cohort, self.about)
+        self.mean.replace(models, weights, start)
+        return dict(numbers)

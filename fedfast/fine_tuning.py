@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .client_loop import Batches, LocalTrainer
+from .batches import ChunkBatches
+from .client_loop import LocalTrainer
 from .client_sampling import Round
 from .engine import Engine
+from .executor import LocalStep, StepTensors
 
 
 def tune(
@@ -38,18 +40,20 @@ def tune(
 
 
 def _chunk(
-    trainer: LocalTrainer, row: Tensor, batches: Batches, lr: float, span: tuple[int, int]
+    trainer: LocalTrainer, row: Tensor, batches: ChunkBatches, lr: float, span: tuple[int, int]
 ) -> Tensor:
     """Plain SGD steps of a chunk from `row` [S]; returns the tuned part [K, b - a]."""
-    settings, trained, (a, b) = trainer.settings, trainer.about.trained, span
-    w, last = trainer.w[: len(batches.clients)], min(b, trained)
+    settings, trained, (a, b) = trainer.settings, trainer.layout.trained, span
+    w, last = trainer.live.w[: len(batches.clients)], min(b, trained)
     w[:] = row
     if b > trained:
-        trainer.count(w, batches)
-    for s, count in enumerate(batches.count.ne(0).sum(dim=0).tolist()):
-        batch, g, part = trainer.batch(s, count, batches), trainer.g[:count], w[:count, a:last]
-        losses = trainer.losses[:count]
-        trainer.path.gradients(w[:count], w[:count], batch, g, losses, b <= trained)
+        trainer.executor.count_batches(w, batches)
+    step = LocalStep(keep_buffers=b <= trained)
+    for s, count in enumerate(batches.active()):
+        batch, active = trainer.batch(s, count, batches), trainer.live.active(count)
+        g, part = trainer.live.g[:count], w[:count, a:last]
+        tensors = StepTensors(active.models, active.models, g, active.losses)
+        trainer.executor.gradients(step, tensors, batch)
         kernels.step(
             part,
             g[:, a:last],

@@ -1,40 +1,53 @@
-"""Which shortcuts a run's local steps may take; without them all give the same, but slower."""
+"""What a run's local steps fuse; without any of it all give the same, but slower."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
+from dataclasses import dataclass
 
 from .algorithms import Algorithm
 from .algorithms._hook_checks import is_foreign, overrides
 from .algorithms.optimizers import ASAM, SAM, SGD, Optimizer
-from .layout import FlatLayout
-from .module_executor import ModuleExecutor
-from .programs import ProgramExecutor
+from .executor import Capabilities
 from .programs.cuda_graph import CudaRecorder, Recorder
 
 
-def folds(
-    algorithm: Algorithm,
-    clip_norm: float | None,
-    layout: FlatLayout,
-    path: ModuleExecutor | ProgramExecutor,
-) -> bool:
-    """Whether a local step is `w - lr (g + decay w)` alone and can ride on the weight gradients."""
-    simple = algorithm.plain and not algorithm.local.momentum and not shown(algorithm)
-    if not (simple and isinstance(path, ProgramExecutor)):
-        return False
-    if clip_norm is not None and not path.clips:
-        return False
-    # A weight that several layers read must not move before the last of them has read it.
-    return not layout.aliases and not path.program.reuses
+@dataclass(frozen=True)
+class Fusions:
+    """What the steps of one run fuse.
+
+    folds   the SGD step rides on the weight gradients
+    sam     both passes of SAM are one call
+    scaled  the second pass moves every tensor by a scale of its own
+    norms   products write the squares that a clip needs
+    rounds  nothing happens between the first step and the last: they are one call
+    """
+
+    folds: bool
+    sam: bool
+    scaled: bool
+    norms: bool
+    rounds: bool
+
+
+def fusions_for(algorithm: Algorithm, clip_norm: float | None, can: Capabilities) -> Fusions:
+    """What the run's algorithm allows and its executor can do."""
+    local, clips = algorithm.local, clip_norm is not None
+    # Both passes in one leave `ahead` half written, which hooks of the user's may look at.
+    hidden = not shown(algorithm)
+    simple = algorithm.plain and not local.momentum and hidden
+    folds = simple and can.folds and (can.clips or not clips)
+    sam = can.sam and hidden and is_plain_sam(local)
+    # Only what nobody looks at between the two passes may be left out of them.
+    plain = local.layered and not local.keeps and not overrides(local, "terms", Optimizer)
+    alone = not algorithm.watched and not overrides(algorithm, "rate", Algorithm)
+    rounds = can.plans and folds and alone and (sam or not local.ascends)
+    return Fusions(folds, sam, can.sam and hidden and plain, clips and can.norms, rounds)
 
 
 def shown(algorithm: Algorithm) -> bool:
     """Whether code of the user's runs within a step and may read `g` and `ahead`, which fused
     steps leave half written."""
-    within: list[tuple[Any, str]] = [(part, "after_step") for part in algorithm.components]
+    within: list[tuple[object, str]] = [(part, "after_step") for part in algorithm.components]
     within += [(algorithm.local, "terms"), (algorithm.drift, "correct")]
     within += [(algorithm, hook) for hook in ("after_step", "direction", "rate")]
     return any(is_foreign(getattr(part, hook)) for part, hook in within)
@@ -48,20 +61,16 @@ def is_plain_sam(local: Optimizer) -> bool:
     return not any(overrides(local, name, SAM) for name in ("ascend", "objective", "scales"))
 
 
-def recorder_for(
-    algorithm: Algorithm, path: ModuleExecutor | ProgramExecutor, device: torch.device
-) -> Recorder | None:
-    """Who records steps on this device; nobody where a step would read more than `Inputs`."""
-    if device.type != "cuda" or not isinstance(path, ProgramExecutor):
-        return None
-    return CudaRecorder() if steady(algorithm) else None
+def recorder_for(algorithm: Algorithm, can: Capabilities) -> Recorder | None:
+    """What records steps on CUDA; None where a step would read more than `RecordedInputs`."""
+    return CudaRecorder() if can.graphs and is_steady(algorithm) else None
 
 
-def steady(algorithm: Algorithm) -> bool:
-    """Whether a step knows nothing of the round but its model, batch and learning rate."""
+def is_steady(algorithm: Algorithm) -> bool:
+    """Whether a step depends on nothing of the round but its model, batch and learning rate."""
     local = algorithm.local
     constant = isinstance(getattr(local, "rho", 0.0), (int, float))
     own = any(overrides(algorithm, method, Algorithm) for method in ("rate", "starts"))
-    known = type(local) in (SGD, SAM, ASAM) and constant
+    plain = type(local) in (SGD, SAM, ASAM) and constant
     changed = any(overrides(local, name, type(local)) for name in ("ascend", "scales", "terms"))
-    return algorithm.plain and known and not (own or changed or algorithm.watched)
+    return algorithm.plain and plain and not (own or changed or algorithm.watched)

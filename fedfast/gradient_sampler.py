@@ -1,4 +1,4 @@
-"""Gradients on samples of a component's own choice, by the path that the local steps take."""
+"""Gradients on samples of an algorithm's own choice, by the executor of the local steps."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .client_loop import Batches, LocalTrainer
+from .batches import ChunkBatches
+from .client_loop import LocalTrainer
 from .data import FederatedData
+from .executor import LocalStep, StepTensors
 
-DRAWS = 1 << 23  # random numbers of local steps are counted from 0, those of probes from here
+DRAWS = 1 << 23  # seeds of local steps are counted from 0, those of samplers from here
 
 
 class GradientSampler:
@@ -33,10 +35,12 @@ class GradientSampler:
     ) -> Tensor:
         """The mean losses [k] at `w` [k, trained], the gradients in `out`."""
         trainer, clients = self.trainer, len(ids)
-        sample = self.data.rows(torch.from_numpy(ids), torch.from_numpy(index)[:, None])
+        rows = self.data.rows(torch.from_numpy(ids), torch.from_numpy(index)[:, None])
         counts = torch.from_numpy(count.astype(np.int32))[:, None]
-        batches = Batches(self.round, ids, sample, counts)
-        batch = trainer.batch(0, clients, batches, draw=DRAWS + draw)
-        losses = trainer.spare[:clients]
-        trainer.path.gradients(w, trainer.w[:clients], batch, out, losses, True)
-        return losses
+        seeds = trainer.seeds(self.round, ids, np.array([DRAWS + draw]))
+        batches = ChunkBatches(self.round, ids, rows, counts, seeds=seeds)
+        active = trainer.live.active(clients)
+        tensors = StepTensors(w, active.models, out, active.spare)
+        batch = trainer.batch(0, clients, batches)
+        trainer.executor.gradients(LocalStep(keep_buffers=True), tensors, batch)
+        return active.spare

@@ -1,4 +1,4 @@
-"""The bank of samples as local steps see it: normalised, and augmented by draws of its own.
+"""How samples reach local steps: normalised, and augmented by draws of their own.
 
 The draw of client i's slot b in step s of round t is a function of (seed, t, i, s, b) alone; a
 chunk's draws are made at once, on the host, and operations receive them as offsets and flips.
@@ -6,45 +6,51 @@ chunk's draws are made at once, on the host, and operations receive them as offs
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import kernels
+from .batches import Draws, Minibatch
 from .data import Augment, FederatedData, Normalize
 from .random import AUGMENT, Ints, Words, keys64
 
 
 @dataclass(frozen=True)
-class Draws:
-    """Where a chunk's images are seen from: offset [T, K, B, 2] int32 (y, x), flip [T, K, B].
+class SampleSource:
+    """The data set as one local step reads it.
 
-    Step by step, so that what a step takes lies in one piece.
+    x, y       all samples [n, ...] and their labels
+    dtype      of the inputs that are read
+    transform  options of `kernels.gather`: normalisation, and the step's augmentation
     """
 
-    offset: Tensor
-    flip: Tensor
-
-
-@dataclass(frozen=True)
-class View:
-    """One local step's look at the bank."""
-
-    bank: Tensor
+    x: Tensor
+    y: Tensor
     dtype: torch.dtype
     backend: str
-    look: dict[str, Tensor] = field(default_factory=dict)
+    transform: Mapping[str, Tensor]
 
-    def empty(self, rows: Tensor) -> Tensor:
-        """Room for the samples `rows` [K, B]: [K, B, ...]."""
-        return self.bank.new_empty(*rows.shape, *self.bank.shape[1:], dtype=self.dtype)
+    def buffers(self, clients: int, width: int) -> Minibatch:
+        """Memory for a mini-batch of `width` samples of each client."""
+        shape = clients, width
+        x = self.x.new_empty(*shape, *self.x.shape[1:], dtype=self.dtype)
+        count = torch.empty(clients, dtype=torch.int32, device=self.y.device)
+        return Minibatch(x, self.y.new_empty(shape), count)
 
-    def take(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
+    def inputs(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
         """The samples `rows` [K, B] as the model is given them, [K, B, ...]."""
-        out = self.empty(rows) if out is None else out
-        return kernels.gather(self.bank, rows, out=out, backend=self.backend, **self.look)
+        if out is None:
+            out = self.x.new_empty(*rows.shape, *self.x.shape[1:], dtype=self.dtype)
+        return kernels.gather(self.x, rows, out=out, backend=self.backend, **self.transform)
+
+    def read(self, rows: Tensor, into: Minibatch) -> None:
+        """Samples and labels of `rows` [K, B]."""
+        self.inputs(rows, into.x)
+        kernels.gather(self.y, rows, out=into.y, backend=self.backend)
 
 
 class InputPipeline:
@@ -58,14 +64,14 @@ class InputPipeline:
         dtype: torch.dtype,
         backend: str,
     ) -> None:
-        self.x, self.y, self.augment, self.seed = data.x, data.y, augment, seed
-        self.backend, self.dtype, self._tones = backend, data.x.dtype, {}
-        if data.x.dtype == torch.uint8:
-            self.dtype = dtype
+        self.augment, self.seed, self.device = augment, seed, data.x.device
+        transform, held = {}, data.x.dtype
+        if held == torch.uint8:
             scale, shift = (data.normalize or Normalize()).scale_and_shift(dtype, data.x.device)
             after = augment is not None and not augment.black
             margin = torch.zeros_like(shift) if after else shift
-            self._tones = dict(scale=scale, shift=shift, margin=margin)
+            transform, held = dict(scale=scale, shift=shift, margin=margin), dtype
+        self.plain = SampleSource(data.x, data.y, held, backend, transform)
 
     def draw(self, round: int, clients: Ints, steps: int, width: int) -> Draws | None:
         """The draws of a chunk of clients [K] for `steps` steps of `width` slots each."""
@@ -73,14 +79,14 @@ class InputPipeline:
             return None
         made = draws(self.augment, self.seed, round, clients, steps, width)
         by_step = (torch.from_numpy(part).transpose(0, 1).contiguous() for part in made)
-        return Draws(*(part.to(self.x.device) for part in by_step))
+        return Draws(*(part.to(self.device) for part in by_step))
 
-    def view(self, drawn: Draws | None, s: int, active: int) -> View:
+    def source(self, drawn: Draws | None, s: int, active: int) -> SampleSource:
         """Step `s` of the first `active` clients."""
-        look = dict(self._tones)
-        if drawn is not None:
-            look |= dict(offset=drawn.offset[s, :active], flip=drawn.flip[s, :active])
-        return View(self.x, self.dtype, self.backend, look)
+        if drawn is None:
+            return self.plain
+        own = dict(offset=drawn.offset[s, :active], flip=drawn.flip[s, :active])
+        return replace(self.plain, transform={**self.plain.transform, **own})
 
 
 def draws(

@@ -15,12 +15,10 @@ from .client_sampling import Schedule
 from .data import FederatedData, Samples
 from .data._concatenate import concatenate
 from .engine import Engine
+from .evaluation import Evaluator
 from .fine_tuning import tune
-from .module_executor import EVALUATION_BATCH, ModuleExecutor
-from .programs.evaluator import ProgramEvaluator
+from .module_evaluator import EVALUATION_BATCH
 from .state import Committed, Tuned
-
-Evaluator = ModuleExecutor | ProgramEvaluator
 
 
 @dataclass(frozen=True)

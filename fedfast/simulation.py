@@ -25,6 +25,8 @@ from .client_sampling import SAMPLINGS, Round, Schedule
 from .copies import copy_of
 from .data import Augment, FederatedData, Samples
 from .engine import Engine, EngineSettings, Outcome
+from .evaluation import Evaluator
+from .executor import Executor
 from .history import History, Row
 from .input_pipeline import InputPipeline
 from .kernels import registry
@@ -32,11 +34,12 @@ from .kernels._args import PRECISIONS
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_noting
 from .layout import FlatLayout
+from .losses import Loss
 from .lowering import program_for, warn_once
 from .metrics import Metric
 from .model_inspection import workers_for
-from .module_executor import Loss, ModuleExecutor
-from .personalization import ClientScores, Evaluator, Personal
+from .module_executor import ModuleExecutor
+from .personalization import ClientScores, Personal
 from .programs import Program, ProgramExecutor, bytes_per_client
 from .programs.evaluator import evaluator_bytes, evaluator_for
 from .programs.verify import difference, misevaluated, spread
@@ -249,8 +252,10 @@ class Simulation:
             if program is None and verify:  # else its proof covers evaluation
                 x = data.samples.take(few).inputs(self.dtype)
                 if misevaluated(module, layout, row, x, backend):
-                    return generic
-            return evaluator_for(module, layout, loss_fn, trial, backend, right) or generic
+                    return generic.evaluator
+            return (
+                evaluator_for(module, layout, loss_fn, trial, backend, right) or generic.evaluator
+            )
 
         self._judge, self._generic = evaluator, generic
         if program is None:
@@ -263,11 +268,11 @@ class Simulation:
 
         def trainer(chunk: int) -> LocalTrainer:
             generic.forget()
-            path: ModuleExecutor | ProgramExecutor = generic
+            executor: Executor = generic
             if program is not None:
                 where = self.device, backend, precision
-                path = ProgramExecutor(program, layout, chunk, width, *where)
-            return LocalTrainer(local, layout, path, feed, chunk)
+                executor = ProgramExecutor(program, layout, chunk, width, *where)
+            return LocalTrainer(local, layout, executor, feed, chunk)
 
         trainers = memories.Halving(trainer, self.memory.chunk)
         settings = EngineSettings(
@@ -445,7 +450,7 @@ class Simulation:
     @contextmanager
     def _training(self) -> Iterator[None]:
         """Torch's threads, random numbers and precision, as local steps want them."""
-        random, precision = self._engine.trainer.path.random, self._generic.precision
+        random, precision = self._engine.trainer.executor.random, self._generic.precision
         with (
             torch_threads(self.threads),
             validation.own_random_state(random),

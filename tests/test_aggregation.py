@@ -8,9 +8,9 @@ from fedfast.kernels import Server
 from torch import nn
 
 from fedfast.aggregation import Ending, Mean
-from fedfast.client_loop import about
 from fedfast.layout import FlatLayout
 from fedfast.state import ServerState
+from fedfast.visible_layout import visible_layout
 
 RULES = [Server("average", 0.5), Server("momentum", 0.5, beta1=0.9), Server("adam", 0.1, 0.9, 0.99)]
 WEIGHTS = torch.tensor([0.125, 0.375, 0.25, 0.25], dtype=torch.float64)
@@ -28,7 +28,7 @@ def made(rule):
     after = before.twin()
     after.follow(before)
     models = row + torch.randn(4, len(row))
-    return Mean(row, about(layout, device), "auto"), before, after, models
+    return Mean(row, visible_layout(layout, device), "auto"), before, after, models
 
 
 def expected(rule, before, models):
@@ -75,7 +75,7 @@ def test_squares_that_overflow_are_no_divergence():
     module = nn.Linear(5, 4).double()
     layout, device = FlatLayout.of(module, torch.float64), torch.device("cpu")
     row = layout.flatten(module, device)
-    mean = Mean(row, about(layout, device), "auto")
+    mean = Mean(row, visible_layout(layout, device), "auto")
     models = row.repeat(2, 1)
     models[1, 0] = 1e200
     assert len(mean.add(models, WEIGHTS[:2], row, True, None)) == 0

@@ -159,7 +159,8 @@ def test_workers_of_a_call_that_was_broken_off_are_waited_for():
     model = nn.Linear(2, 2)
     layout = fedfast.FlatLayout.of(model)
     traits = Traits(2, False, 1.0, frozenset())
-    path, done = ModuleExecutor(model, layout, nn.functional.cross_entropy, 2, traits), []
+    executor = ModuleExecutor(model, layout, nn.functional.cross_entropy, 2, traits)
+    pool, done = executor.pool, []
 
     def work(worker):
         time.sleep(0.01 + 0.02 * worker)
@@ -169,8 +170,8 @@ def test_workers_of_a_call_that_was_broken_off_are_waited_for():
 
     for _ in range(5):
         with pytest.raises(Out):
-            path._each_worker(work)
-    assert done == [1] * 5 and path._each_worker(lambda worker: worker) == [0, 1]
+            pool.each(work)
+    assert done == [1] * 5 and pool.each(lambda worker: worker) == [0, 1]
 
 
 @pytest.mark.parametrize("rounds", [1, 30])

@@ -186,10 +186,10 @@ def test_running_statistics_of_clients_side_by_side_do_not_spoil_each_others_gra
     net = nn.Sequential(nn.Linear(3, 4), nn.Softplus(), nn.BatchNorm1d(4), nn.Linear(4, 2))
     layout = fedfast.FlatLayout.of(net, torch.float64, {"2.running_mean", "2.running_var"})
     traits = Traits(2, False, 1.0, frozenset())
-    path = ModuleExecutor(net.double(), layout, nn.functional.cross_entropy, 2, traits)
+    executor = ModuleExecutor(net.double(), layout, nn.functional.cross_entropy, 2, traits)
     bank = layout.bank(2)
     bank[:] = layout.flatten(net)
-    one, other = (path._row(bank, k, False) for k in range(2))
+    one, other = (executor.row_views(bank, k, False) for k in range(2))
     weight = one["0.weight"].detach().requires_grad_()
     value = (weight**2).sum()
     other["2.running_mean"].add_(1.0)  # what a forward pass of the other client does

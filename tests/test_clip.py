@@ -9,22 +9,15 @@ from torch import nn
 
 import fedfast
 from fedfast.algorithms import FedAvg, FedSAM
+from fedfast.batches import Minibatch
+from fedfast.executor import ClipBound, Fold, LocalStep, SamAscent, StepTensors
 from fedfast.layout import FlatLayout
-from fedfast.module_executor import Minibatch
-from fedfast.programs import (
-    ClipBound,
-    Fold,
-    ProgramExecutor,
-    SamStep,
-    bytes_per_client,
-    clip,
-    trace,
-)
+from fedfast.programs import ProgramExecutor, bytes_per_client, clip, trace
 from fedfast.programs.buffer_spec import BufferSpec
 
 LR, DECAY = 0.1, 0.01
 FOLDED = [n for n in MODULES if n != "tied"]  # a tied weight is never folded
-VOICES = [
+BACKENDS = [
     ("native", torch.float64, 1e-12),
     ("native", torch.float32, 1e-5),
     ("reference", torch.float64, 1e-12),
@@ -38,24 +31,23 @@ def rule(request, monkeypatch):
     return request.param
 
 
-def stepped(path, layout, w, batch, largest, sharpened=False, onto=None):
+def stepped(executor, layout, w, batch, largest, sharpened=False, onto=None):
     """The models after the step, everything that should be written poisoned."""
     g, ahead, out = poisoned(layout, w)
     out, losses = out if onto is None else onto, torch.full((len(w),), torch.nan, dtype=w.dtype)
     fold = Fold(-LR, 1 - LR * DECAY, w, ClipBound(largest, g))
-    if sharpened:
-        path.sam_gradients(w, w.clone(), batch, out, losses, SamStep(RHO, EPS, g, ahead), fold)
-    else:
-        path.gradients(w, w.clone(), batch, out, losses, False, fold)
+    ascent = SamAscent(RHO, EPS, g, ahead) if sharpened else None
+    step = LocalStep(ascent=ascent, fold=fold)
+    executor.gradients(step, StepTensors(w, w.clone(), out, losses), batch)
     return out
 
 
 @pytest.mark.parametrize("sharpened", [False, True], ids=["sgd", "sam"])
-@pytest.mark.parametrize(("backend", "dtype", "tolerance"), VOICES)
+@pytest.mark.parametrize(("backend", "dtype", "tolerance"), BACKENDS)
 @pytest.mark.parametrize("name", [n for n in FOLDED if n != "batch norm"])
 def test_the_step_is_torchs_clip_then_its_sgd(name, backend, dtype, tolerance, sharpened, rule):
     module, layout, program, w, batch = case(name, dtype, modules=MODULES)
-    path = ProgramExecutor(program, layout, 3, 5, CPU, backend)
+    executor = ProgramExecutor(program, layout, 3, 5, CPU, backend)
     gradients = [
         sharp(module, layout, w[k], batch, k)[0]
         if sharpened
@@ -64,7 +56,7 @@ def test_the_step_is_torchs_clip_then_its_sgd(name, backend, dtype, tolerance, s
     ]
     # Bites for some clients and not for others.
     largest = float(sorted(norm(list(g.values())) for g in gradients)[1])
-    out = stepped(path, layout, w, batch, largest, sharpened)
+    out = stepped(executor, layout, w, batch, largest, sharpened)
     for k in range(3):
         expected = torchs(layout.views(w[k], True), gradients[k], largest)
         for key, view in layout.views(out[k], True).items():
@@ -85,10 +77,11 @@ def torchs(weights, gradients, largest):
 @pytest.mark.parametrize("name", FOLDED)
 def test_a_norm_below_the_clip_changes_nothing(name, rule):
     _, layout, program, w, batch = case(name, torch.float64, modules=MODULES)
-    path = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+    executor = ProgramExecutor(program, layout, 3, 5, CPU, "native")
     out, losses = torch.full_like(w, torch.nan), torch.zeros(3, dtype=torch.float64)
-    path.gradients(w, w.clone(), batch, out, losses, False, Fold(-LR, 1 - LR * DECAY, w))
-    clipped = stepped(path, layout, w, batch, 1e6)
+    step = LocalStep(fold=Fold(-LR, 1 - LR * DECAY, w))
+    executor.gradients(step, StepTensors(w, w.clone(), out, losses), batch)
+    clipped = stepped(executor, layout, w, batch, 1e6)
     for key, view in layout.views(clipped, True).items():
         # The same product on its way to the same weights; other layers move by `mix`.
         assert torch.allclose(view, layout.views(out)[key], rtol=0, atol=1e-15), key
@@ -100,28 +93,28 @@ def test_a_client_alone_is_the_client_in_company_bitwise(name, sharpened, rule):
     _, layout, program, w, batch = case(name, torch.float32, modules=MODULES)
     results = []
     for chosen in ([0, 1, 2], [2], [1, 2]):
-        path = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
+        executor = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
         part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
-        results.append(stepped(path, layout, w[chosen].contiguous(), part, 0.3, sharpened)[-1])
+        results.append(stepped(executor, layout, w[chosen].contiguous(), part, 0.3, sharpened)[-1])
     for other in results[1:]:
         torch.testing.assert_close(other, results[0], rtol=0, atol=0, equal_nan=True)
 
 
 def test_in_place_is_the_same(rule):
     _, layout, program, w, batch = case("web", torch.float32, modules=MODULES)
-    path = ProgramExecutor(program, layout, 3, 5, CPU, "native")
-    apart = stepped(path, layout, w, batch, 0.2)
-    here = stepped(path, layout, w, batch, 0.2, onto=w)
+    executor = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+    apart = stepped(executor, layout, w, batch, 0.2)
+    here = stepped(executor, layout, w, batch, 0.2, onto=w)
     for key, view in layout.views(here, True).items():
         assert torch.equal(view, layout.views(apart)[key]), key
 
 
 def test_a_broken_client_breaks_no_other_and_is_seen(rule):
     _, layout, program, w, batch = case("mlp", torch.float32, modules=MODULES)
-    path = ProgramExecutor(program, layout, 3, 5, CPU, "native")
-    whole = stepped(path, layout, w, batch, 0.2)
+    executor = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+    whole = stepped(executor, layout, w, batch, 0.2)
     w[1, 3] = torch.inf
-    out = stepped(path, layout, w, batch, 0.2)
+    out = stepped(executor, layout, w, batch, 0.2)
     for key, view in layout.views(out, True).items():
         assert torch.equal(view[::2], layout.views(whole)[key][::2]), key
     assert not out[1].isfinite().all()
@@ -159,8 +152,9 @@ def test_the_rule_weighs_the_batch_against_the_layer():
 
 def test_the_loss_is_the_models_own(rule):
     module, layout, program, w, batch = case("mlp", torch.float64, modules=MODULES)
-    path, losses = ProgramExecutor(program, layout, 3, 5, CPU, "native"), torch.zeros(3).double()
-    fold = Fold(-LR, 1.0, w, ClipBound(0.1, torch.zeros_like(w)))
-    path.gradients(w, w.clone(), batch, torch.zeros_like(w), losses, False, fold)
+    executor = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+    out, losses = torch.zeros_like(w), torch.zeros(3).double()
+    step = LocalStep(fold=Fold(-LR, 1.0, w, ClipBound(0.1, torch.zeros_like(w))))
+    executor.gradients(step, StepTensors(w, w.clone(), out, losses), batch)
     for k in range(3):
         assert abs(losses[k] - loss_and_gradient(module, layout, w[k], batch, k)[0]) < 1e-12

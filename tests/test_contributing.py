@@ -9,10 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fedfast.kernels
 import pytest
 
 import fedfast
-import fedfast.kernels
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

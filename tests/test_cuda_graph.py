@@ -250,7 +250,7 @@ def test_a_step_is_launches_and_nothing_else(
 def test_algorithms_whose_steps_know_the_round_are_not_recorded(
     algorithm: Algorithm, recorded: bool
 ) -> None:
-    assert fusion_rules.steady(algorithm) == recorded
+    assert fusion_rules.is_steady(algorithm) == recorded
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="captures CUDA graphs")

@@ -1,4 +1,4 @@
-"""Evaluation by a layer program: what the module itself says in evaluation mode."""
+"""Evaluation by a layer program: what the module itself computes in evaluation mode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 import fedfast
 from fedfast.data import Normalize, Samples
 from fedfast.models import build
-from fedfast.module_executor import ModuleExecutor
+from fedfast.module_evaluator import ModuleEvaluator
 from fedfast.programs import trace
 from fedfast.programs.evaluator import SLICES, WIDTH, ProgramEvaluator
 from fedfast.programs.records import Reshape
@@ -68,7 +68,7 @@ def lenet() -> nn.Module:
 )
 @settings(max_examples=12, deadline=None)
 @given(n=st.integers(9, 30) | st.integers(SLICES * WIDTH - 2, SLICES * WIDTH + 70))
-def test_it_says_what_the_module_says(make, shape, n):
+def test_it_computes_what_the_module_does(make, shape, n):
     x, y = images(n, *shape, seed=n)
     sim = simulate(make(), x, y, test=(x, y), lr=0.5)
     assert isinstance(sim._judge(), ProgramEvaluator)
@@ -77,7 +77,7 @@ def test_it_says_what_the_module_says(make, shape, n):
     assert row.accuracy == accuracy and row.loss == pytest.approx(loss, rel=1e-12)
 
 
-def test_float32_and_bytes_are_judged_as_they_are_trained():
+def test_float32_and_bytes_are_evaluated_as_they_are_trained():
     x, y = images(700, 3, 12, 12)
     x = (x * 40 + 120).clamp(0, 255).to(torch.uint8)
     tones = Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -89,8 +89,8 @@ def test_float32_and_bytes_are_judged_as_they_are_trained():
     inputs = (x.float() / 255 - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor(
         [0.2, 0.3, 0.4]
     ).view(3, 1, 1)
-    told = expected(sim, inputs, y)
-    assert loss == pytest.approx(told[1], rel=1e-5) and abs(accuracy - told[0]) <= 2 / 700
+    figures = expected(sim, inputs, y)
+    assert loss == pytest.approx(figures[1], rel=1e-5) and abs(accuracy - figures[0]) <= 2 / 700
 
 
 def test_tokens_go_through_the_lstm():
@@ -100,8 +100,8 @@ def test_tokens_go_through_the_lstm():
     sim = simulate(model, x, y, test=(x, y))
     assert isinstance(sim._judge(), ProgramEvaluator)
     accuracy, loss = sim.evaluate()
-    told = expected(sim, x, y)
-    assert accuracy == told[0] and loss == pytest.approx(told[1], rel=1e-12)
+    figures = expected(sim, x, y)
+    assert accuracy == figures[0] and loss == pytest.approx(figures[1], rel=1e-12)
 
 
 class AlwaysDrops(nn.Module):
@@ -116,10 +116,10 @@ class AlwaysDrops(nn.Module):
 @pytest.mark.parametrize(
     "module", [nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4)), AlwaysDrops()]
 )
-def test_other_modules_judge_themselves(module):
+def test_other_modules_evaluate_themselves(module):
     x, y = images(40, 6)
     sim = simulate(module, x, y, test=(x, y))
-    assert isinstance(sim._judge(), ModuleExecutor)
+    assert isinstance(sim._judge(), ModuleEvaluator)
     if isinstance(module, nn.Sequential):
         assert sim.evaluate() == pytest.approx(expected(sim, x.double(), y), rel=1e-12)
 
@@ -143,18 +143,21 @@ def test_values_share_memory_only_where_nobody_reads_them_any_more():
     assert len(set(places(program, reuse=False).values())) == len(where)
 
 
-def test_a_judge_keeps_nothing_of_the_last_model():
-    """A personal model is judged after another: weights and samples are its own."""
+def test_an_evaluator_keeps_nothing_of_the_last_model():
+    """A personal model is evaluated after another: weights and samples are its own."""
     x, y = images(2 * WIDTH + 3, 6)
     model = nn.Linear(6, 4).double()
     sim = simulate(model, x, y)
-    judge, layout = sim._judge(), sim.layout
+    evaluator, layout = sim._judge(), sim.layout
     others = [nn.Linear(6, 4).double() for _ in range(3)]
     rows = [layout.flatten(other, torch.device("cpu")) for other in others]
-    parts = [x[:1], x, x[1 : WIDTH + 2]]
+    parts = [x[:1].double(), x.double(), x[1 : WIDTH + 2].double()]
+    labels = [other(part).argmax(1) for other, part in zip(others, parts, strict=True)]
+    labels[1][WIDTH] = (labels[1][WIDTH] + 1) % 4  # one sample whose prediction is wrong
     jobs = [
-        (lambda row=row: row, Samples(part.double(), y[: len(part)]))
-        for row, part in zip(rows, parts, strict=True)
+        (lambda row=row: row, Samples(part, y))
+        for row, part, y in zip(rows, parts, labels, strict=True)
     ]
-    for found, other, part in zip(judge.predict(jobs), others, parts, strict=True):
-        assert torch.equal(found, other(part.double()).argmax(1))
+    for n, (found, part) in enumerate(zip(evaluator.correct(jobs), parts, strict=True)):
+        wrong = [WIDTH] if n == 1 else []
+        assert len(found) == len(part) and (found == 0).nonzero()[:, 0].tolist() == wrong

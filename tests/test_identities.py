@@ -129,7 +129,7 @@ def test_7_the_next_model_is_the_mean_of_the_local_ones():
         cohort = run.cohorts[t]
         steps = np.array([len(run.batches(t, k)) for k in cohort])
         order = np.argsort(-steps, kind="stable")
-        models = sim._engine.trainer.w[: len(cohort)]
+        models = sim._engine.trainer.live.w[: len(cohort)]
         mean = total([run.shares(t)[i] for i in order], list(models))
         assert (sim._engine.state.row - mean).abs().max() < 1e-14
 

@@ -99,10 +99,10 @@ def test_an_augmented_batch_is_the_padded_image_cut_and_mirrored():
     sim = simulation(augment="crop-flip", participation=0.2)
     engine, plan = sim._engine, sim.schedule.round(0)
     work = engine.batches(engine.trainer, 0, plan, np.array([0]))
-    offset, flip = draws(Augment(), 5, 0, plan.clients, *work.sample.shape[1:])
+    offset, flip = draws(Augment(), 5, 0, plan.clients, *work.rows.shape[1:])
     batch = engine.trainer.batch(1, 1, work)
     for b in range(int(batch.count[0])):
-        image = engine.data.x[work.sample[0, 1, b]]
+        image = engine.data.x[work.rows[0, 1, b]]
         top, left = 4 + offset[0, 1, b]
         cut = F.pad(image, [4] * 4)[:, top : top + 8, left : left + 8]
         expected = LOOK((cut.flip(2) if flip[0, 1, b] else cut)[None], torch.float32)[0]

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from fedfast.batches import Minibatch
+from fedfast.executor import LocalStep, StepTensors
 from fedfast.layout import FlatLayout
-from fedfast.module_executor import Minibatch
 from fedfast.programs import ProgramExecutor, bytes_per_client, explain, trace
 from fedfast.programs.elementwise import Dropout
 
@@ -63,9 +64,10 @@ def gradients(module, program, x, y, count, seeds=None, clients=2, backend="nati
     """(views of each client's gradients, losses), every client with the module's own weights."""
     layout = FlatLayout.of(module)
     w = layout.flatten(module).repeat(clients, 1)
-    path = ProgramExecutor(program, layout, clients, x.shape[1], CPU, backend)
+    executor = ProgramExecutor(program, layout, clients, x.shape[1], CPU, backend)
     g, losses = layout.bank(clients).fill_(torch.nan), torch.full((clients,), torch.nan, dtype=WIDE)
-    path.gradients(w, w, Minibatch(x, y, count, seeds), g, losses, False)
+    batch = Minibatch(x, y, count, None if seeds is None else torch.as_tensor(seeds))
+    executor.gradients(LocalStep(), StepTensors(w, w, g, losses), batch)
     return [layout.views(row, True) for row in g], losses
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fedfast import FederatedData, Simulation, module_executor, network
-from fedfast.module_executor import ModuleExecutor
+from fedfast import FederatedData, Simulation, evaluation, module_evaluator
+from fedfast.module_evaluator import ModuleEvaluator
 from fedfast.programs.evaluator import ProgramEvaluator
 
 CE = F.cross_entropy
@@ -58,8 +58,8 @@ WEIGHTED = [
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_test_loss_is_the_loss_of_the_whole_set(loss, model, dtype):
     sim = simulation(loss, model, dtype=dtype)
-    judge = ModuleExecutor if isinstance(model, Opaque) else ProgramEvaluator
-    assert isinstance(sim._judge(), judge)
+    expected_type = ModuleEvaluator if isinstance(model, Opaque) else ProgramEvaluator
+    assert isinstance(sim._judge(), expected_type)
     own = sim.model().double().requires_grad_(False)
     double = _double(loss)
     expected = float(double(own(X.double()), Y))
@@ -85,13 +85,13 @@ def _double(loss):
 def test_sets_too_large_to_keep_are_weighted_as_the_loss_weighs(loss, monkeypatch):
     sim = simulation(loss, dtype=torch.float64)
     whole = sim.evaluate()[1]
-    monkeypatch.setattr(network, "WHOLE", 0)
+    monkeypatch.setattr(evaluation, "WHOLE", 0)
     assert sim.evaluate()[1] == pytest.approx(whole, rel=1e-12)
 
 
 def test_plain_cross_entropy_stays_what_it_was():
     sim = simulation("cross_entropy", Opaque())
-    own, size = sim.model(), module_executor.EVALUATION_BATCH
+    own, size = sim.model(), module_evaluator.EVALUATION_BATCH
     with torch.no_grad():
         parts = [
             (float(CE(own(x), y)) * len(y))
@@ -237,13 +237,13 @@ def test_tf32_is_as_precision_has_it_and_the_users_flags_come_back(precision, al
     try:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = mine
         sim = simulation("cross_entropy", model, precision=precision, threads=1)
-        path = sim._engine.trainer.path
-        for module in (*path.replicas, *sim._judge().judges):
+        executor, evaluates = sim._engine.trainer.executor, sim._judge().modules
+        for module in (*executor.replicas, *evaluates):
             module.seen = seen = []
-            sim.evaluate() if module in sim._judge().judges else sim.run(progress=False)
+            sim.evaluate() if module in evaluates else sim.run(progress=False)
             assert seen and set(seen) == {(allowed, allowed)}
         assert flags() == mine
-        path.judges[0].inner = None
+        evaluates[0].inner = None
         with pytest.raises(TypeError):
             sim.evaluate()
         assert flags() == mine

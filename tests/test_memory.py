@@ -62,9 +62,11 @@ def test_a_number_is_a_budget_for_everything():
 
 
 def test_a_plan_reads_like_a_sentence():
-    said = str(memory.Plan(7, 50, 3 << 20, 1536, 5 << 30))
+    said = str(memory.MemoryPlan(7, 50, 3 << 20, 1536, 5 << 30))
     assert said == "K = 7 of 50 clients at once, 3 MiB each and 1.5 KiB besides, within 5 GiB"
-    assert str(memory.Plan(1, 1, 100, 0, 2048)).endswith("100 B each and 0 B besides, within 2 KiB")
+    assert str(memory.MemoryPlan(1, 1, 100, 0, 2048)).endswith(
+        "100 B each and 0 B besides, within 2 KiB"
+    )
 
 
 def test_free_memory_is_asked_of_the_system():
@@ -120,7 +122,7 @@ def test_out_of_memory_halves_k_and_changes_no_bit(
     rows = [(r.train_loss, r.update_norm) for r in plain.run(progress=False)]
     failing(monkeypatch, times, most)
     sim = simulation(loss=loss, chunk=chunk)
-    buffers = weakref.ref(sim._engine.trainer.w)
+    buffers = weakref.ref(sim._engine.trainer.live.w)
     assert [(r.train_loss, r.update_norm) for r in sim.run(progress=False)] == rows
     assert torch.equal(flat(sim.state_dict()), flat(plain.state_dict()))
     assert sim.chunk == expected and f"going on with {expected}" in caplog.text

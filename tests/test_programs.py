@@ -9,9 +9,10 @@ from torch import nn
 import fedfast
 from fedfast import kernels, lowering
 from fedfast.algorithms import FedAvg, FedAvgM, FedSAM
+from fedfast.batches import Minibatch
+from fedfast.executor import Fold, LocalStep, StepTensors
 from fedfast.layout import FlatLayout
-from fedfast.module_executor import Minibatch
-from fedfast.programs import Fold, ProgramExecutor, bytes_per_client, explain, trace
+from fedfast.programs import ProgramExecutor, bytes_per_client, explain, trace
 from fedfast.programs.pooling import Pool
 from fedfast.programs.products import ConvPool, Linear
 
@@ -148,9 +149,9 @@ def autograd(module, layout, row, batch, k):
 @pytest.mark.parametrize("name", MODULES)
 def test_gradients_are_autograds(name, dtype, backend):
     module, layout, program, w, batch = case(name, dtype)
-    path = ProgramExecutor(program, layout, 3, 5, CPU, backend)
+    executor = ProgramExecutor(program, layout, 3, 5, CPU, backend)
     g, losses = layout.bank(3).fill_(torch.nan), torch.full((3,), torch.nan, dtype=dtype)
-    path.gradients(w, w, batch, g, losses, False)
+    executor.gradients(LocalStep(), StepTensors(w, w, g, losses), batch)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     for k in range(3):
         expected, loss = autograd(module, layout, w[k], batch, k)
@@ -162,15 +163,16 @@ def test_gradients_are_autograds(name, dtype, backend):
 @pytest.mark.parametrize("name", [n for n in MODULES if n != "tied"])
 def test_a_folded_step_is_the_gradient_then_the_step(name):
     _, layout, program, w, batch = case(name, torch.float64)
-    path = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+    executor = ProgramExecutor(program, layout, 3, 5, CPU, "native")
     g, losses = layout.bank(3), torch.zeros(3, dtype=torch.float64)
-    path.gradients(w, w, batch, g, losses, False)
+    executor.gradients(LocalStep(), StepTensors(w, w, g, losses), batch)
     expected = w - 0.1 * (g + 0.01 * w)
     out = torch.full_like(w, torch.nan)
-    path.gradients(w, w, batch, out, losses, False, Fold(-0.1, 1 - 0.1 * 0.01, w))
+    step = LocalStep(fold=Fold(-0.1, 1 - 0.1 * 0.01, w))
+    executor.gradients(step, StepTensors(w, w, out, losses), batch)
     for key, view in layout.views(out, True).items():
         assert torch.allclose(view, layout.views(expected)[key], rtol=0, atol=1e-12)
-    path.gradients(w, w, batch, w, losses, False, Fold(-0.1, 1 - 0.1 * 0.01, w))
+    executor.gradients(step, StepTensors(w, w, w, losses), batch)
     for key, view in layout.views(w, True).items():
         assert torch.equal(view, layout.views(out)[key]), "in place is the same"
 
@@ -180,11 +182,11 @@ def test_a_client_alone_is_the_client_in_company_bitwise(name):
     _, layout, program, w, batch = case(name, torch.float32)
     results = []
     for chosen in ([0, 1, 2], [2], [1, 2]):
-        path = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
+        executor = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
         g, losses = layout.bank(len(chosen)), torch.zeros(len(chosen))
         rows = w[chosen].contiguous()
         part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
-        path.gradients(rows, rows, part, g, losses, False)
+        executor.gradients(LocalStep(), StepTensors(rows, rows, g, losses), part)
         results.append(g[-1])
     assert all(torch.equal(r, results[0]) for r in results)
 

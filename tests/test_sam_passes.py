@@ -1,5 +1,7 @@
 """SAM on layer programs: thin layers without perturbed weights, and all steps in one go."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,9 +11,10 @@ from torch import nn
 
 import fedfast
 from fedfast.algorithms import FedAvg, FedSAM
+from fedfast.batches import Minibatch
+from fedfast.executor import Fold, LocalStep, SamAscent, ScaledAscent, StepTensors
 from fedfast.layout import FlatLayout
-from fedfast.module_executor import Minibatch
-from fedfast.programs import Fold, ProgramExecutor, SamStep, bytes_per_client, sam, trace
+from fedfast.programs import ProgramExecutor, bytes_per_client, sam, trace
 from fedfast.programs.buffer_spec import BufferSpec
 
 RHO, EPS = 0.3, 1e-7
@@ -35,7 +38,7 @@ MODULES = MODULES | {
 }
 
 
-every_voice = pytest.mark.parametrize(
+every_backend = pytest.mark.parametrize(
     ("backend", "dtype", "tolerance"),
     [
         ("native", torch.float64, 1e-11),
@@ -79,21 +82,22 @@ def poisoned(layout, w):
     return [torch.full_like(w, torch.nan).where(inside != 0, 0) for _ in range(3)]
 
 
-def sam_gradients(path, layout, w, batch, fold=None):
+def sam_gradients(executor, layout, w, batch, fold=None):
     """Ours: (out, losses), everything that should be written poisoned."""
     clients = len(w)
     g, ahead, out = poisoned(layout, w)
     losses = torch.full((clients,), torch.nan, dtype=w.dtype)
-    path.sam_gradients(w, w.clone(), batch, out, losses, SamStep(RHO, EPS, g, ahead), fold)
+    step = LocalStep(ascent=SamAscent(RHO, EPS, g, ahead), fold=fold)
+    executor.gradients(step, StepTensors(w, w.clone(), out, losses), batch)
     return out, losses
 
 
-@every_voice
+@every_backend
 @pytest.mark.parametrize("name", [n for n in MODULES if n != "batch norm"])
 def test_gradients_at_the_perturbed_model_are_autograds(name, backend, dtype, tolerance, rule):
     module, layout, program, w, batch = case(name, dtype, modules=MODULES)
-    path = ProgramExecutor(program, layout, 3, 5, CPU, backend)
-    out, losses = sam_gradients(path, layout, w, batch)
+    executor = ProgramExecutor(program, layout, 3, 5, CPU, backend)
+    out, losses = sam_gradients(executor, layout, w, batch)
     for k in range(3):
         expected, loss = sharp(module, layout, w[k], batch, k)
         assert abs(losses[k] - loss) <= tolerance * (1 + loss)
@@ -101,25 +105,26 @@ def test_gradients_at_the_perturbed_model_are_autograds(name, backend, dtype, to
             assert (view - expected[key]).norm() <= tolerance * (1 + expected[key].norm()), key
 
 
-def leapt(path, layout, w, batch, radii, fold=None):
+def scaled_gradients(executor, layout, w, batch, radii, fold=None):
     """Both passes with a radius for each tensor: (out, losses, |g|), all else poisoned."""
     clients = len(w)
     g, ahead, out = poisoned(layout, w)
     losses = torch.full((clients,), torch.nan, dtype=w.dtype)
-    length = path.first_pass(w, w.clone(), batch, g, losses)
+    length = executor.first_pass(StepTensors(w, w.clone(), g, losses), batch)
     scales = radii / (length + EPS)[:, None]
-    path.second_pass(w, w.clone(), batch, out, scales, g, ahead, fold)
+    step, unread = LocalStep(ascent=ScaledAscent(scales, g, ahead), fold=fold), losses.clone()
+    executor.gradients(step, StepTensors(w, w.clone(), out, unread), batch)
     return out, losses, length
 
 
-@every_voice
+@every_backend
 @pytest.mark.parametrize("name", [n for n in MODULES if n != "batch norm"])
 def test_a_radius_for_each_tensor(name, backend, dtype, tolerance, rule):
     module, layout, program, w, batch = case(name, dtype, modules=MODULES)
     names = [key for key, _ in module.named_parameters()]
     radii = 0.1 + torch.rand(3, len(names), dtype=torch.float64)
-    path = ProgramExecutor(program, layout, 3, 5, CPU, backend)
-    out, losses, length = leapt(path, layout, w, batch, radii)
+    executor = ProgramExecutor(program, layout, 3, 5, CPU, backend)
+    out, losses, length = scaled_gradients(executor, layout, w, batch, radii)
     for k in range(3):
         loss, g = loss_and_gradient(module, layout, w[k], batch, k)
         assert abs(losses[k] - loss) <= tolerance * (1 + loss)
@@ -137,9 +142,9 @@ def test_a_client_alone_is_the_client_in_company_bitwise_tensor_by_tensor(name, 
     module, layout, program, w, batch = case(name, torch.float32)
     radii, results = 0.1 + torch.rand(3, len(list(module.parameters()))).double(), []
     for chosen in ([0, 1, 2], [2], [1, 2]):
-        path = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
+        executor = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
         part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
-        there = leapt(path, layout, w[chosen].contiguous(), part, radii[chosen])
+        there = scaled_gradients(executor, layout, w[chosen].contiguous(), part, radii[chosen])
         results.append((there[0][-1], there[1][-1]))
     for other in results[1:]:
         torch.testing.assert_close(other, results[0], rtol=0, atol=0, equal_nan=True)
@@ -150,18 +155,18 @@ def test_a_client_alone_is_the_client_in_company_bitwise(name, rule):
     _, layout, program, w, batch = case(name, torch.float32)
     results = []
     for chosen in ([0, 1, 2], [2], [1, 2]):
-        path = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
+        executor = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
         part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
-        results.append(sam_gradients(path, layout, w[chosen].contiguous(), part)[0][-1])
+        results.append(sam_gradients(executor, layout, w[chosen].contiguous(), part)[0][-1])
     for other in results[1:]:
         torch.testing.assert_close(other, results[0], rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_folded_step_is_the_gradient_then_the_step(rule):
     _, layout, program, w, batch = case("mlp", torch.float64)
-    path = ProgramExecutor(program, layout, 3, 5, CPU, "native")
-    g, _ = sam_gradients(path, layout, w, batch)
-    stepped, _ = sam_gradients(path, layout, w, batch, Fold(-0.1, 1 - 0.1 * 0.01, w))
+    executor = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+    g, _ = sam_gradients(executor, layout, w, batch)
+    stepped, _ = sam_gradients(executor, layout, w, batch, Fold(-0.1, 1 - 0.1 * 0.01, w))
     for key, view in layout.views(stepped, True).items():
         at, there = layout.views(w)[key], layout.views(g)[key]
         assert torch.allclose(view, at - 0.1 * (there + 0.01 * at), rtol=0, atol=1e-12)
@@ -200,8 +205,9 @@ def test_all_steps_at_once_are_step_by_step_bitwise(name, algorithm, rule, monke
 
     def init(self, *args):
         original(self, *args)
-        plannable.append(self.plannable)
-        self.plannable = len(plannable) < 4  # the last of four runs goes step by step
+        plannable.append(self.capabilities.plans)
+        if len(plannable) == 4:  # the last of four runs goes step by step
+            self.capabilities = replace(self.capabilities, plans=False)
 
     monkeypatch.setattr(ProgramExecutor, "__init__", init)
     states = []
@@ -211,7 +217,7 @@ def test_all_steps_at_once_are_step_by_step_bitwise(name, algorithm, rule, monke
         kwargs = dict(rounds=4, participation=0.8, local_epochs=2, batch_size=4, lr_decay=0.9)
         sim = fedfast.Simulation(
             MODELS[name](), data, algorithm, chunk=chunk, threads=threads, verify=False, **kwargs
-        )  # verify would make paths of its own
+        )  # verify would make executors of its own
         sim.run(progress=False)
         states.append((flat(sim.state_dict()), [row.train_loss for row in sim.history]))
     assert plannable == [True] * 4

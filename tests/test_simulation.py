@@ -72,7 +72,7 @@ def test_a_client_alone_is_the_client_in_company():
     for name, schedule in (("both", both), ("alone", alone)):
         sim = fedfast.Simulation(mlp(), data, "fedsam", schedule=schedule, aggregation="uniform")
         sim.run(progress=False)
-        weights[name] = sim._engine.trainer.w[schedule.largest_cohort - 1].clone()
+        weights[name] = sim._engine.trainer.live.w[schedule.largest_cohort - 1].clone()
     assert torch.equal(weights["both"], weights["alone"])
 
 

@@ -1,4 +1,4 @@
-"""How much the buffers of a program path hold."""
+"""The size of a program's buffers."""
 
 from __future__ import annotations
 

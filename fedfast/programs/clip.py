@@ -9,13 +9,13 @@ other layers write their gradients to a workspace and move afterwards.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor
 
 from .. import kernels
+from ..executor import ClipBound
 from ..kernels._args import Coefficient
 from ..layout import FlatLayout
 from .buffer_spec import BufferSpec
@@ -29,14 +29,6 @@ from .sam import GRAM_COST, NUMBER_COST
 # lines fetched and written, read for the norm, read again, and what it drives out of the caches.
 PASSES = 5
 EPS = 1e-6  # as `kernels.step`, and torch's clip_grad_norm_
-
-
-@dataclass(frozen=True)
-class ClipBound:
-    """The largest norm of a step's gradient, and workspace `[K, >= trained]` for gradients."""
-
-    norm: float
-    g: Tensor
 
 
 class Clip:

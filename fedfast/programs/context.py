@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..batches import Minibatch
+from ..executor import Fold
 from ..kernels._args import Coefficient
-from ..module_executor import Seeds
-from .clip import Clip, ClipBound
+from .clip import Clip
 from .grad_norms import GradNorms
 from .products import Linear
 from .records import Sink, Waiting
@@ -24,50 +25,48 @@ from .sam import Factors, SamBuffers
 from .workspace import Workspace
 
 
-@dataclass(frozen=True)
-class Fold:
-    """A plain SGD step folded into the weight gradients: `out = beta * base + alpha * g`.
-
-    bound  if given, g is clipped
-    """
-
-    alpha: Coefficient
-    beta: Coefficient
-    base: Tensor  # [K, >= trained]; row stride 0 where all start from one
-    bound: ClipBound | None = None
-
-
 @dataclass
 class BatchContext:
-    """A `ExecutionContext` in the buffers of `room`."""
+    """An `ExecutionContext` in the buffers of `workspace`.
+
+    w           [K, >= trained], the models
+    buffers     [K, S], rows whose tail holds running statistics; None where they stay
+    g           [K, >= trained], where gradients go, or weights under a `fold`
+    sam         the buffers of SAM's passes; the second pass also has `ahead`, the perturbed rows
+    grad_norms  where products write the squares of their gradients, if anybody wants them
+    clip        of a clipped step: whose dense layers' products wait for the norm
+    collected   values whose gradient has a contribution already
+    pending     (value, one part, other part) of gradients to be added up
+    passed      value -> the one in whose buffer its gradient lies, unchanged
+    written     parameters whose gradient has been written
+    """
 
     workspace: Workspace
     backend: str
     precision: str
+    batch: Minibatch
     w: Tensor
-    carried: Tensor
+    buffers: Tensor | None
     g: Tensor
-    x: Tensor
-    count: Tensor
-    keep: bool
-    fold: Fold | None
-    ascent: SamBuffers | None = None  # SAM's passes: the second has ahead
+    fold: Fold | None = None
+    sam: SamBuffers | None = None
     ahead: Tensor | None = None
-    drawn: Seeds | None = None  # the clients' random seeds
     grad_norms: GradNorms | None = None
-    clip: Clip | None = None  # whose layers' products wait
+    clip: Clip | None = None
     collected: set[int] = field(default_factory=set)
     pending: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
-    passed: dict[int, int] = field(default_factory=dict)  # whose gradient a value's is, unchanged
+    passed: dict[int, int] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.x, self.count = self.batch.x, self.batch.count
         self.clients = self.x.shape[0]
 
     @cached_property
     def seeds(self) -> Tensor:
-        drawn = () if self.drawn is None else self.drawn
-        return torch.as_tensor(drawn, dtype=torch.int64, device=self.x.device)
+        drawn = self.batch.seeds
+        drawn = torch.empty(0, dtype=torch.int64) if drawn is None else drawn
+        return drawn.to(self.x.device)
 
     def value(self, v: int) -> Tensor:
         return self._value(v, self._twins.values if self._twins else {})
@@ -82,25 +81,25 @@ class BatchContext:
 
     @property
     def _twins(self) -> SamBuffers | None:
-        """Whose buffers take the place of the room's: those of the second pass."""
-        return None if self.ahead is None else self.ascent
+        """Whose buffers take the place of the workspace's: those of the second pass."""
+        return None if self.ahead is None else self.sam
 
     def factors(self, record: Linear) -> Factors:
-        if self.ascent is None:
+        if self.sam is None:
             raise ValueError("factors: expected one of SAM's passes")
         v, d = record.output, self.workspace.gradients[record.output][: self.clients]
         x, out = self._value(record.inputs[0], {}), self._value(v, {})
-        return self.ascent.factors(self.clients, v, x, out, d)
+        return self.sam.factors(self.clients, v, x, out, d)
 
     def saved(self, key: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return self.workspace.saved(key, shape, dtype)
 
     def buffer(self, name: str) -> Tensor | None:
-        return None if self.keep else self.workspace.views(self.carried)[name]
+        return None if self.buffers is None else self.workspace.views(self.buffers)[name]
 
     def parameter(self, name: str) -> Tensor:
         held = self.workspace.layout.aliases.get(name, name)
-        if self.ahead is not None and self.ascent is not None and held in self.ascent.moved:
+        if self.ahead is not None and self.sam is not None and held in self.sam.moved:
             return self.workspace.views(self.ahead)[held]
         return self.workspace.views(self.w)[held]
 

@@ -11,24 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..input_pipeline import Draws
-
-if TYPE_CHECKING:
-    from ..client_loop import Batches
+from ..batches import ChunkBatches, Draws
 
 Step = Callable[[], None]
 
 
 class Recorder(Protocol):
-    """Whoever can write down what a step launches."""
+    """Records what a step launches."""
 
     def record(self, step: Step) -> Step:
-        """Note what `step` launches, without its effects; the result has them, each time."""
+        """What `step` launches, without running it; each call of the result runs it."""
 
 
 class CudaRecorder:
@@ -45,28 +42,26 @@ class CudaRecorder:
         return graph.replay
 
 
-class Inputs:
+class RecordedInputs:
     """What changes from one step to the next, at addresses that stay.
 
     start  [S], the model sent; lr [K] float64
-    batch  one step's rows [K, 1, B], counts [K, 1], draws and seeds [1, K], like `Batches` of a
-           single step
+    batch  the batches of one step: rows [K, 1, B], counts [K, 1], draws and seeds [1, K]
     """
 
-    def __init__(self, start: Tensor, batches: Batches, clients: int) -> None:
-        width = batches.sample.shape[2]
+    def __init__(self, start: Tensor, batches: ChunkBatches, clients: int) -> None:
+        width = batches.rows.shape[2]
         self.start = torch.empty_like(start)
         self.lr = torch.zeros(clients, dtype=torch.float64, device=start.device)
-        rows = batches.sample.new_zeros(clients, 1, width)
+        rows = batches.rows.new_zeros(clients, 1, width)
         count = batches.count.new_zeros(clients, 1)
         seeds = None if batches.seeds is None else batches.seeds.new_zeros(1, clients)
-        self.batch = replace(
-            batches, sample=rows, count=count, draws=_room(batches.draws, rows), seeds=seeds
-        )
+        draws = _empty_draws(batches.draws, rows)
+        self.batch = replace(batches, rows=rows, count=count, draws=draws, seeds=seeds)
 
-    def advance(self, batches: Batches, s: int, active: int) -> None:
+    def advance(self, batches: ChunkBatches, s: int, active: int) -> None:
         """Step `s` of the first `active` clients comes next."""
-        self.batch.sample[:active, 0].copy_(batches.sample[:active, s])
+        self.batch.rows[:active, 0].copy_(batches.rows[:active, s])
         self.batch.count[:active, 0].copy_(batches.count[:active, s])
         if batches.draws is not None and self.batch.draws is not None:
             self.batch.draws.offset[0, :active].copy_(batches.draws.offset[s, :active])
@@ -76,25 +71,23 @@ class Inputs:
 
 
 class Replay:
-    """Runs the steps of chunks of up to `clients` clients: a shape's first one as it is, then from
-    a recording."""
+    """Runs steps of up to `clients` clients: a shape's first one as it is, then recorded."""
 
     def __init__(self, recorder: Recorder, clients: int) -> None:
         self._recorder, self._clients = recorder, clients
-        self._inputs: Inputs | None = None
+        self._inputs: RecordedInputs | None = None
         self._seen: set[Hashable] = set()
         self._recorded: dict[Hashable, Step] = {}
 
-    def begin(self, start: Tensor, batches: Batches, lr: float) -> Chunk:
+    def begin(self, start: Tensor, batches: ChunkBatches, lr: float) -> RecordedChunk:
         """A chunk from the row `start` [S]."""
-        at = start.device
-        on = replace(batches, sample=batches.sample.to(at), count=batches.count.to(at))
-        if self._inputs is None or self._inputs.batch.sample.shape[2] != on.sample.shape[2]:
-            self._inputs = Inputs(start, on, self._clients)
+        on = batches.to(start.device)
+        if self._inputs is None or self._inputs.batch.rows.shape[2] != on.rows.shape[2]:
+            self._inputs = RecordedInputs(start, on, self._clients)
             self._seen.clear()
         self._inputs.start.copy_(start)
         self._inputs.lr.fill_(lr)
-        return Chunk(self, self._inputs, on)
+        return RecordedChunk(self, self._inputs, on)
 
     def run(self, shape: Hashable, step: Step) -> None:
         """Run `step`, or what a step of the same shape was recorded as."""
@@ -109,20 +102,20 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """A chunk under way; batches as given, on the device."""
+class RecordedChunk:
+    """A chunk in training; batches as given, on the device."""
 
     replay: Replay
-    inputs: Inputs
-    batches: Batches
+    inputs: RecordedInputs
+    batches: ChunkBatches
 
-    def run(self, s: int, active: int, step: Callable[[Inputs], None]) -> None:
+    def run(self, s: int, active: int, step: Callable[[RecordedInputs], None]) -> None:
         """Step `s` of the first `active` clients; `step` reads live buffers and inputs alone."""
         self.inputs.advance(self.batches, s, active)
         self.replay.run((active, s == 0), lambda: step(self.inputs))
 
 
-def _room(draws: Draws | None, rows: Tensor) -> Draws | None:
+def _empty_draws(draws: Draws | None, rows: Tensor) -> Draws | None:
     """Draws for one step of `rows` [K, 1, B]."""
     if draws is None:
         return None

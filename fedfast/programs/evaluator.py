@@ -1,24 +1,25 @@
 """Evaluation by a layer program: forward passes alone, a slice of the samples per "client".
 
-It takes the place of `ModuleExecutor.evaluate` and `predict`. Slices of one width lie side by side
-as clients of a chunk do, all under one row of weights, so that threads and caches serve them as
-they serve clients in training.
+Slices of one width lie side by side as clients of a chunk do, all under one row of weights, so that
+threads and caches serve them as they serve clients in training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
+from ..backend_capabilities import backend_capabilities
+from ..batches import Minibatch
 from ..data import Samples
-from ..kernels.registry import choose
+from ..evaluation import Jobs, assess, total
 from ..layout import FlatLayout
+from ..losses import Loss
 from ..metrics import MULTICLASS, Metric
-from ..network import Loss, assess, total
 from .buffer_spec import BufferSpec
 from .context import BatchContext
 from .elementwise import Dropout
@@ -28,7 +29,7 @@ from .trace import trace
 from .workspace import Workspace, places, sizes
 
 SLICES, WIDTH = 8, 64
-ROOM = 32 << 20  # numbers, at most, that all slices together may take
+LARGEST = 32 << 20  # numbers, at most, that all slices together may take
 
 
 def elements_per_sample(program: Program) -> int:
@@ -39,7 +40,7 @@ def elements_per_sample(program: Program) -> int:
 
 def width_of(sample: int, widest: int = WIDTH) -> int:
     """Samples of a slice, `widest` at most, of so many numbers each."""
-    return max(1, min(widest, ROOM // (SLICES * sample)))
+    return max(1, min(widest, LARGEST // (SLICES * sample)))
 
 
 def evaluator_bytes(program: Program, layout: FlatLayout, samples: int) -> int:
@@ -51,7 +52,7 @@ def evaluator_bytes(program: Program, layout: FlatLayout, samples: int) -> int:
 
 
 class ProgramEvaluator:
-    """Judges models of one program.
+    """Evaluates models of one program.
 
     x  `[>= 1, ...]` samples: what inputs are like
     """
@@ -70,7 +71,7 @@ class ProgramEvaluator:
         self.backend, self._like = backend, x
         sample = elements_per_sample(program)
         self.width = width_of(sample, width)
-        self._planner = PlanCache(self.width * (layout.trained // 8 + sample))
+        self._plans = PlanCache(self.width * (layout.trained // 8 + sample))
         plain = not layout.aliases and not program.reuses
         self._plannable = plain and all(record.repeats for record in program.records)
 
@@ -81,21 +82,11 @@ class ProgramEvaluator:
         parts = [assess(loss, metric, z, y, n) for z, y in self._passes(row, samples)]
         return total(loss, parts, samples.y)
 
-    def predict(self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]]) -> list[Tensor]:
-        """The predicted classes [n] of every job: (what returns a model's row [S], samples)."""
-        return self._each_job(jobs, lambda outputs, _: outputs.argmax(dim=1))
-
-    def correct(self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]]) -> list[Tensor]:
-        """How right each prediction [n] of every job is, as the metric has it."""
-        return self._each_job(jobs, self.metric)
-
     @torch.no_grad()
-    def _each_job(
-        self, jobs: Sequence[tuple[Callable[[], Tensor], Samples]], read: Metric
-    ) -> list[Tensor]:
-        """`read(outputs, targets)` of every job."""
+    def correct(self, jobs: Jobs) -> list[Tensor]:
+        """How right each prediction [n] of every job is, as the metric has it."""
         return [
-            torch.cat([read(z, y) for z, y in self._passes(row(), samples)])
+            torch.cat([self.metric(z, y) for z, y in self._passes(row(), samples)])
             for row, samples in jobs
         ]
 
@@ -108,7 +99,7 @@ class ProgramEvaluator:
         return self._logits[: len(x)].clone()
 
     def _passes(self, row: Tensor, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
-        """(logits [n, classes], labels [n]) of all samples, as many at a time as there is room."""
+        """(logits [n, classes], labels [n]) of all samples, a buffer full at a time."""
         self._row.copy_(row)
         images = self._x.flatten(0, 1)
         for start in range(0, len(samples), len(images)):
@@ -119,23 +110,20 @@ class ProgramEvaluator:
 
     def _forward(self, slices: int) -> None:
         if self._plannable:
-            self._planner.plan((), SLICES, lambda: self._run(SLICES)).run(
-                slices, self._planner.work
-            )
+            self._plans.plan((), SLICES, lambda: self._run(SLICES)).run(slices, self._plans.work)
         else:
             self._run(slices)
 
     def _run(self, slices: int) -> None:
         """Whatever lies beyond the last sample is computed too, and read by nobody."""
         w, x = self._row.expand(slices, -1), self._x[:slices]
-        context = BatchContext(
-            self._room, self.backend, "fp32", w, w, w, x, self._count, True, None
-        )
+        batch = Minibatch(x, self._count, self._count)  # no loss is taken: labels are not read
+        context = BatchContext(self._workspace, self.backend, "fp32", batch, w, None, w)
         for record in self.program.records:
             record.forward(context)
 
     @cached_property
-    def _room(self) -> Workspace:
+    def _workspace(self) -> Workspace:
         spec = BufferSpec(SLICES, self.width, self._like.device)
         return Workspace(self.program, self.layout, spec, learns=False)
 
@@ -154,7 +142,7 @@ class ProgramEvaluator:
     @property
     def _logits(self) -> Tensor:
         """`[SLICES * width, classes]`, in the order of the samples."""
-        held = self._room.values[self.program.root(self.program.output)]
+        held = self._workspace.values[self.program.root(self.program.output)]
         return held.flatten(2).flatten(0, 1)
 
 
@@ -166,16 +154,23 @@ def evaluator_for(
     backend: str,
     metric: Metric = MULTICLASS,
 ) -> ProgramEvaluator | None:
-    """A judge of what `module` computes in evaluation mode; None where that is no program.
+    """An evaluator of what `module` computes in evaluation mode; None where that is no program.
 
     x  `[2, ...]` samples
-    CUDA's own libraries judge there: nothing of a step's buffers is at hand to gain from.
+    On CUDA its own libraries evaluate: nothing of a step's buffers is at hand to gain from.
     """
-    if choose(backend, torch.empty(0, dtype=layout.dtype, device=x.device)) != "native":
+    if not backend_capabilities(backend, x.new_empty(0, dtype=layout.dtype)).evaluates:
         return None
+    program = evaluation_program(module, x)
+    if program is None:
+        return None
+    return ProgramEvaluator(program, layout, loss, x, backend, metric)
+
+
+def evaluation_program(module: nn.Module, x: Tensor) -> Program | None:
+    """What `module` computes in evaluation mode, where that is a classifier without randomness."""
     program, _ = trace(module, x, training=False)
     if program is None or len(program.shapes[program.output]) != 1:
         return None
-    if any(isinstance(record, Dropout) for record in program.records):
-        return None  # it draws in evaluation too
-    return ProgramEvaluator(program, layout, loss, x, backend, metric)
+    draws = any(isinstance(record, Dropout) for record in program.records)
+    return None if draws else program

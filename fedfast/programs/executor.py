@@ -1,34 +1,51 @@
 """Runs a layer program: K clients' gradients layer by layer, through fused operations.
 
-It takes the place of `ModuleExecutor.gradients`. Its buffers (`workspace.py`) are made once; a step
-makes none. Every operation works on whole clients with a fixed batch width, so a client's bits do
-not depend on its company.
+Its buffers (`workspace.py`) are made once; a step makes none. Every operation works on whole
+clients with a fixed batch width, so a client's bits do not depend on its company. A batch is taken
+in its full width; what lies beyond a client's count adds nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .. import kernels
-from ..input_pipeline import View
-from ..kernels.registry import choose
+from ..backend_capabilities import backend_capabilities
+from ..batches import ChunkBatches, Minibatch
+from ..executor import Capabilities, Executor, Fold, LocalStep, ScaledAscent, StepTensors
+from ..input_pipeline import SampleSource
 from ..layout import FlatLayout
-from ..module_executor import Minibatch, Seeds
 from .buffer_spec import BufferSpec
-from .clip import ClipBound
-from .context import Fold
 from .elementwise import Dropout
-from .grad_norms import GradNorms
-from .plans import ChunkBuffers, PlanCache, place
+from .plans import ChunkBuffers, PlanCache, ascent_key, folded_key, place, step_key
 from .program import Program
-from .step_executor import SamStep, StepExecutor
-from .workspace import BatchBuffers, elements
+from .step_executor import StepExecutor
+from .workspace import elements
 
 
-class ProgramExecutor:
+def capabilities_of(
+    program: Program, layout: FlatLayout, backend: str, device: torch.device
+) -> Capabilities:
+    """What steps of `program` can fuse."""
+    can = backend_capabilities(backend, torch.empty(0, dtype=layout.dtype, device=device))
+    # A weight that several layers read must not move before the last of them has read it.
+    alone = not layout.aliases and not program.reuses
+    return Capabilities(
+        folds=alone,
+        # Where products write squares the norm costs no pass, and a clip need not ride on the step.
+        clips=alone and not can.squares_in_products,
+        sam=True,
+        norms=alone and can.squares_in_products,
+        plans=alone and can.plans and all(record.repeats for record in program.records),
+        graphs=device.type == "cuda",
+    )
+
+
+class ProgramExecutor(Executor):
     """Runs a `Program` for up to `clients` clients with batches of `width` samples."""
 
     def __init__(
@@ -41,213 +58,106 @@ class ProgramExecutor:
         backend: str,
         precision: str = "fp32",
     ) -> None:
-        self.program, self.layout, self.backend = program, layout, backend
-        self._batch: BatchBuffers | None = None
-        self._work: ChunkBuffers | None = None
+        self.program, self.layout = program, layout
         self.random = any(isinstance(record, Dropout) for record in program.records)
+        self.capabilities = capabilities_of(program, layout, backend, device)
+        spec, norms = BufferSpec(clients, width, device), self.capabilities.norms
+        self._steps = StepExecutor(program, layout, spec, backend, precision, norms)
+        self._plans = PlanCache(width * (layout.trained // 8 + elements(program, program.values)))
+        self._batches: dict[int, Minibatch] = {}  # by clients: views of one buffer
+        self._chunk: ChunkBuffers | None = None
         self._losses = torch.zeros(clients, dtype=layout.dtype, device=device)
-        # Weights that several layers share, and random numbers, are not a plan's business.
-        plain = not layout.aliases and not program.reuses
-        plain = plain and all(record.repeats for record in program.records)
-        voice = choose(backend, torch.empty(0, dtype=layout.dtype, device=device))
-        self.plannable = plain and voice == "native"
-        notes = voice == "triton" and not layout.aliases and not program.reuses
-        spec = BufferSpec(clients, width, device)
-        self._passes = StepExecutor(program, layout, spec, backend, precision, notes)
-        # A clip rides on folded steps where no squares are noted and a norm takes a pass.
-        self.clips = voice != "triton"
-        activations = elements(program, program.values)
-        self._planner = PlanCache(width * (layout.trained // 8 + activations))
 
     def batch(
-        self, view: View, y: Tensor, rows: Tensor, count: Tensor, seeds: Seeds | None
+        self, source: SampleSource, rows: Tensor, count: Tensor, seeds: Tensor | None
     ) -> Minibatch:
-        """The samples `rows` [K, B] of a bank, in this path's own buffer until the next batch."""
-        clients = rows.shape[0]
-        if self._batch is None or self._batch.x.shape[0] < clients:
-            self._batch = BatchBuffers.of(view, y, rows)
-        kept = self._batch.first(clients)
-        view.take(rows, kept.x)
-        kernels.gather(y, rows, out=kept.y, backend=self.backend)
-        return Minibatch(kept.x, kept.y, kept.count.copy_(count), seeds)
+        """The samples `rows` [K, B], in one buffer until the next batch."""
+        into = self._batch_buffers(source, *rows.shape)
+        source.read(rows, into)
+        into.count.copy_(count)
+        return Minibatch(into.x, into.y, into.count, seeds)
 
-    def gradients(
-        self,
-        w: Tensor,
-        carried: Tensor,
-        batch: Minibatch,
-        g: Tensor,
-        losses: Tensor,
-        keep_carried: bool,
-        fold: Fold | None = None,
-        grad_norms: GradNorms | None = None,
-    ) -> None:
-        """Write each client's mini-batch gradient and loss; see `ModuleExecutor.gradients`.
+    def _batch_buffers(self, source: SampleSource, clients: int, width: int) -> Minibatch:
+        if clients not in self._batches:
+            largest = self._batches.get(max(self._batches, default=0))
+            if largest is None or len(largest.x) < clients:
+                largest = source.buffers(clients, width)
+                self._batches = {clients: largest}
+            self._batches[clients] = largest.first(clients)
+        return self._batches[clients]
 
-        The batch is taken in its full width; what lies beyond a client's count adds nothing.
-        fold   if given, `g` receives the weights after an SGD step instead of the gradient
-        noted  if given, receives the squares of the gradient
-        """
-        banks = w, carried, g, losses
-        where = "gradients", *place(w, carried, *_tensors(batch), g, losses), keep_carried
-        self._do(
-            _key(where, fold),
-            w.shape[0],
-            lambda: self._passes.once(banks, batch, keep_carried, fold, grad_norms),
-        )
+    def gradients(self, step: LocalStep, tensors: StepTensors, batch: Minibatch) -> None:
+        """See `Executor.gradients`; of losses a program has the run's cross-entropy alone."""
+        if step.objective is not None:
+            raise ValueError("objective: a layer program computes the cross-entropy")
+        if isinstance(step.ascent, ScaledAscent):
+            self._steps.scale(step.ascent.scales)
+        key = step_key(("gradients", *_places(tensors, batch)), step)
+        self._do(key, batch.x.shape[0], lambda: self._steps.run(step, tensors, batch))
 
-    def sam_gradients(
-        self,
-        w: Tensor,
-        carried: Tensor,
-        batch: Minibatch,
-        out: Tensor,
-        losses: Tensor,
-        sharp: SamStep,
-        fold: Fold | None = None,
-        grad_norms: GradNorms | None = None,
-    ) -> None:
-        """Both passes of SAM: each client's gradient at `w + rho g / (|g| + eps)` into `out`.
+    def first_pass(self, tensors: StepTensors, batch: Minibatch) -> Tensor:
+        """See `Executor.first_pass`."""
+        key, clients = ("first pass", *_places(tensors, batch)), batch.x.shape[0]
+        self._do(key, clients, lambda: self._steps.first_pass(tensors, batch))
+        return self._steps.squares(clients).sqrt()
 
-        losses  those at w
-        sharp   the radius, and workspace; its g may be out
-        fold, noted   as in `gradients`, for out
-        Running statistics are those of the first pass. See `programs/sam.py`.
-        """
-        banks = w, carried, out, losses
-        where = "sharp", *place(*banks, *_tensors(batch)), *sharp.key
-        self._do(
-            _key(where, fold),
-            w.shape[0],
-            lambda: self._passes.twice(banks, batch, sharp, fold, grad_norms),
-        )
+    def squares(self, g: Tensor) -> Tensor | None:
+        """See `Executor.squares`."""
+        if not self.capabilities.norms:
+            return None
+        return self._steps.grad_norms.gathered(g, self._steps.backend)
 
-    def first_pass(
-        self, w: Tensor, carried: Tensor, batch: Minibatch, g: Tensor, losses: Tensor
-    ) -> Tensor:
-        """The gradient at w, for `leap`; returns |g| [K] float64. losses: those at w.
-
-        g is workspace: what dense layers keep as factors is not in it.
-        """
-        banks, clients = (w, carried, g, losses), w.shape[0]
-        where = "look", *place(*banks, *_tensors(batch))
-        self._do(where, clients, lambda: self._passes.first_pass(banks, batch))
-        return self._passes.squares(clients).sqrt()
-
-    def second_pass(
-        self,
-        w: Tensor,
-        carried: Tensor,
-        batch: Minibatch,
-        out: Tensor,
-        scales: Tensor,
-        g: Tensor,
-        ahead: Tensor,
-        fold: Fold | None = None,
-        grad_norms: GradNorms | None = None,
-    ) -> None:
-        """Each client's gradient at `w + s_l g_l`, tensor by tensor, into `out`; after `look`.
-
-        scales  [K, L], the s_l of the L trained tensors
-        g       what `look` has seen
-        ahead   workspace `[>= K, >= trained]`
-        fold, noted   as in `gradients`
-        """
-        clients = w.shape[0]
-        banks = w, carried, out, g[:clients], ahead[:clients]
-        self._passes.scale(scales)
-        where = "leap", *place(*banks, *_tensors(batch))
-        self._do(
-            _key(where, fold),
-            clients,
-            lambda: self._passes.second_pass(banks, batch, fold, grad_norms),
-        )
+    def count_batches(self, buffers: Tensor, batches: ChunkBatches) -> None:
+        """No layer reads the counters, so that all steps are counted at once."""
+        if self.layout.counters:
+            steps = batches.count.ne(0).sum(dim=1).to(buffers)
+            times = self.program.counters
+            for slot in self.layout.counters:
+                buffers[:, slot.offset] += times[slot.name] * steps
 
     def descend(
-        self,
-        source: Tensor,
-        w: Tensor,
-        samples: tuple[View, Tensor],
-        rows: Tensor,
-        count: Tensor,
-        alpha: float,
-        beta: float,
-        sharp: SamStep | None,
-        bound: ClipBound | None = None,
+        self, step: LocalStep, w: Tensor, source: SampleSource, batches: ChunkBatches
     ) -> Tensor:
-        """All local steps `w <- beta w + alpha g` of K clients, the first from `source`.
-
-        source   `[K, >= trained]`, row stride 0 where all start from one; may be w
-        w        `[K, S]`, receives the models; its carried region holds what the steps update
-        samples  the bank as steps see it, and its labels
-        rows     `[K, T, B]`, rows of the bank; count `[K, T]`, those of a step, 0 at the end
-        sharp    if given, g is SAM's
-        bound    if given, g is clipped
-        Returns the clients' summed losses `[K]` float64 (a step's mean times its count).
-        A client takes all its steps before the next one starts. Only where the path is `plannable`.
-        Raises IndexError for rows or labels out of range.
-        """
-        if self._work is None or not self._work.holds(rows):
-            self._work = ChunkBuffers(*samples, rows)
-        work, clients, trained = self._work, rows.shape[0], self.layout.trained
-        work.write(rows, count)
-        steps = count.ne(0).sum(dim=1, dtype=torch.int32)
-        plans = [
-            self._step_plan(at, w, samples, work, Fold(alpha, beta, at, bound), sharp)
-            for at in (source, w[:, :trained])
-        ]
-        plans[0].run_steps(plans[1], steps, self._planner.work)
-        return work.total[:clients].clone()
+        """See `Executor.descend`."""
+        rows = batches.rows.to(w.device)
+        if self._chunk is None or not self._chunk.holds(rows):
+            self._chunk = ChunkBuffers(source, rows)
+        chunk, fold = self._chunk, step.fold
+        assert fold is not None
+        chunk.write(rows, batches.count)
+        steps = batches.count.ne(0).sum(dim=1, dtype=torch.int32)
+        first, later = (
+            self._step_plan(step, Fold(fold.alpha, fold.beta, base, fold.bound), w, source, chunk)
+            for base in (fold.base, w[:, : self.layout.trained])
+        )
+        first.run_steps(later, steps, self._plans.work)
+        return chunk.total[: w.shape[0]].clone()
 
     def _step_plan(
-        self,
-        source: Tensor,
-        w: Tensor,
-        samples: tuple[View, Tensor],
-        work: ChunkBuffers,
-        fold: Fold,
-        sharp: SamStep | None,
+        self, step: LocalStep, fold: Fold, w: Tensor, source: SampleSource, chunk: ChunkBuffers
     ) -> kernels.Plan:
-        """One step from `source` to w."""
-        clients, trained = w.shape[0], self.layout.trained
-        losses = self._losses[:clients]
+        """One step from `fold.base` to w."""
+        clients = w.shape[0]
 
         def body() -> None:
-            work.fetch(*samples, self.backend)
-            x, y, count = (t[:clients] for t in (work.x, work.y, work.count_now))
-            batch = Minibatch(x, y, count, None)
-            banks = source, w, w[:, :trained], losses
-            if sharp is None:
-                self._passes.once(banks, batch, False, fold)
-            else:
-                self._passes.twice(banks, batch, sharp, fold)
-            kernels.tally(losses, batch.count, work.total)
+            chunk.fetch(source)
+            losses, batch = self._losses[:clients], chunk.batch.first(clients)
+            tensors = StepTensors(fold.base, w, w[:, : self.layout.trained], losses)
+            self._steps.run(replace(step, fold=fold), tensors, batch)
+            kernels.tally(losses, batch.count, chunk.total)
 
-        where = place(source, w, samples[0].bank, samples[1], work.rows, losses)
-        about = None if sharp is None else sharp.key
-        return self._planner.plan(_key(("step", *where, about), fold), clients, body)
+        where = place(w, source.x, source.y, chunk.rows, self._losses)
+        key = "descend", *where, *ascent_key(step.ascent)
+        return self._plans.plan(folded_key(key, fold), clients, body)
 
     def _do(self, key: Hashable, clients: int, body: Callable[[], None]) -> None:
         """Run `body`, by a plan where that is possible; None has no plan."""
-        if self.plannable and key is not None:
-            self._planner.plan(key, clients, body).run(clients, self._planner.work)
+        if self.capabilities.plans and key is not None:
+            self._plans.plan(key, clients, body).run(clients, self._plans.work)
         else:
             body()
 
-    def grad_norms(self) -> GradNorms | None:
-        """Room for the squares of all gradients; None in voices where they take a pass."""
-        return self._passes.grad_norms()
 
-
-def _tensors(batch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
-    return batch.x, batch.y, batch.count
-
-
-def _key(where: tuple[Hashable, ...], fold: Fold | None) -> Hashable:
-    """What a plan is kept under; None where its numbers would change under it."""
-    if fold is None:
-        return where
-    if isinstance(fold.alpha, Tensor) or isinstance(fold.beta, Tensor):
-        return None
-    bound = () if fold.bound is None else (fold.bound.norm, *place(fold.bound.g))
-    return (*where, fold.alpha, fold.beta, *place(fold.base), *bound)
+def _places(tensors: StepTensors, batch: Minibatch) -> tuple[int, ...]:
+    where = tensors.w, tensors.buffers, tensors.out, tensors.losses
+    return place(*where, batch.x, batch.y, batch.count)

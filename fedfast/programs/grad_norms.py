@@ -1,4 +1,4 @@
-"""Squared norms of gradients, noted by the products that write them.
+"""Squared norms of gradients, written by the products that compute them.
 
 On CUDA a weight gradient's kernel adds up the squares of its tile before it leaves the registers
 (`kernels.linear_backward(squares=)`); SAM's radius and the clip want the norm over all layers, and
@@ -50,7 +50,7 @@ class GradNorms:
         self.sums = zeros(len(others), len(kernels.Column))
 
     def of(self, v: int, clients: int) -> Tensor | None:
-        """Where the layer with output v notes its squares `[K]`; None where it has none."""
+        """Where the layer with output v writes its squares `[K]`; None where it has none."""
         column = self.columns.get(v)
         return None if column is None else self.squares[:clients, column]
 

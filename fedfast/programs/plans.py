@@ -1,4 +1,4 @@
-"""Plans of a layer program: noted the first time a step meets its buffers, run ever after.
+"""Plans of a layer program: recorded the first time a step meets its buffers, run from then on.
 
 A key says which buffers and numbers a step was given. A learning rate that changes from round to
 round makes new keys, so only the latest plans are kept.
@@ -13,56 +13,58 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..input_pipeline import View
+from ..executor import Fold, LocalStep, SamAscent, ScaledAscent
+from ..input_pipeline import SampleSource
 from ..kernels import Plan
 
-KEPT = 16
+LATEST = 16
 
 
 @dataclass(frozen=True)
 class RecordedPlan:
-    """A plan and the number of clients it was noted for: it serves fewer as well."""
+    """A plan and the number of clients it was recorded for: it serves fewer as well."""
 
     plan: Plan
     clients: int
 
 
 class PlanCache:
-    """Keeps the plans of one path; `work` is what a client's step takes, in numbers."""
+    """The latest plans of one executor; `work` is what a client's step takes, in numbers."""
 
     def __init__(self, work: int) -> None:
         self.work = work
         self._plans: dict[Hashable, RecordedPlan] = {}
 
     def plan(self, key: Hashable, clients: int, body: Callable[[], None]) -> Plan:
-        """The plan of `body`, whose operations are noted unless they were before."""
-        noted = self._plans.get(key)
-        if noted is None or noted.clients < clients:
+        """The plan of `body`, which is recorded unless it was before."""
+        recorded = self._plans.get(key)
+        if recorded is None or recorded.clients < clients:
             with Plan() as plan:
                 body()
-            if len(self._plans) >= KEPT:
+            if len(self._plans) >= LATEST:
                 del self._plans[next(iter(self._plans))]
-            noted = self._plans[key] = RecordedPlan(plan, clients)
-        return noted.plan
+            recorded = self._plans[key] = RecordedPlan(plan, clients)
+        return recorded.plan
 
 
 class ChunkBuffers:
-    """Where a chunk's batches lie while plans run: all of them, and those of the step at hand.
+    """Where a chunk's batches lie while plans run: all of them, and that of the step at hand.
 
-    rows [K, T, B], count [K, T]; x [K, B, ...], y [K, B], rows_now, count_now [K] of one step;
-    total [K] float64, the summed losses
+    rows   [K, T, B], count [K, T], of all steps
+    now    [K, B], the rows of the step at hand, and batch: their samples
+    total  [K] float64, the summed losses
     """
 
-    def __init__(self, view: View, y: Tensor, rows: Tensor) -> None:
+    def __init__(self, source: SampleSource, rows: Tensor) -> None:
         clients, steps, width = rows.shape
-        self.rows, self.rows_now = torch.empty_like(rows), rows.new_empty(clients, width)
+        self.rows, self.now = torch.empty_like(rows), rows.new_empty(clients, width)
         self.count = torch.empty(clients, steps, dtype=torch.int32)
-        self.count_now = torch.zeros(clients, dtype=torch.int32)
-        self.x, self.y = view.empty(rows[:, 0]), y.new_empty(clients, width)
+        self.batch = source.buffers(clients, width)
+        self.batch.count.zero_()
         self.total = torch.zeros(clients, dtype=torch.float64)
 
     def holds(self, rows: Tensor) -> bool:
-        """Whether there is room for these."""
+        """Whether these fit."""
         return rows.shape[2] == self.rows.shape[2] and all(
             a <= b for a, b in zip(rows.shape, self.rows.shape, strict=True)
         )
@@ -73,13 +75,37 @@ class ChunkBuffers:
         self.rows[:clients, :steps] = rows
         self.count[:clients, :steps] = count
 
-    def fetch(self, view: View, y: Tensor, backend: str) -> None:
+    def fetch(self, source: SampleSource) -> None:
         """In a plan: the batch of the step at hand."""
-        kernels.feed(self.rows, self.count, self.rows_now, self.count_now)
-        view.take(self.rows_now, self.x)
-        kernels.gather(y, self.rows_now, out=self.y, backend=backend)
+        kernels.feed(self.rows, self.count, self.now, self.batch.count)
+        source.read(self.now, self.batch)
 
 
 def place(*tensors: Tensor) -> tuple[int, ...]:
     """Where `[K, ...]` tensors lie."""
     return tuple(number for t in tensors for number in (t.data_ptr(), t.stride(0)))
+
+
+def ascent_key(ascent: SamAscent | ScaledAscent | None) -> tuple[Hashable, ...]:
+    """What a plan must know of where the gradient is taken; scales are read from memory."""
+    if ascent is None:
+        return ()
+    where = place(ascent.g, ascent.ahead)
+    if isinstance(ascent, SamAscent):
+        return "sam", *where, ascent.rho, ascent.eps
+    return "scaled", *where
+
+
+def folded_key(where: tuple[Hashable, ...], fold: Fold | None) -> Hashable:
+    """`where` and the numbers of a folded step; None where they would change under a plan."""
+    if fold is None:
+        return where
+    if isinstance(fold.alpha, Tensor) or isinstance(fold.beta, Tensor):
+        return None
+    bound = () if fold.bound is None else (fold.bound.norm, *place(fold.bound.g))
+    return (*where, fold.alpha, fold.beta, *place(fold.base), *bound)
+
+
+def step_key(where: tuple[Hashable, ...], step: LocalStep) -> Hashable:
+    """What a step's plan is kept under, None for no plan."""
+    return folded_key((*where, step.keep_buffers, *ascent_key(step.ascent)), step.fold)

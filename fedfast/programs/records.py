@@ -40,7 +40,7 @@ class Waiting:
 
 
 class ExecutionContext(Protocol):
-    """What a record may ask for while a batch runs; see `tape.BatchContext`."""
+    """What a record asks for while a batch runs; see `context.BatchContext`."""
 
     backend: str
     precision: str  # of products, see `kernels.linear`
@@ -66,7 +66,7 @@ class ExecutionContext(Protocol):
         """Where the gradient of a parameter goes."""
 
     def squares(self, v: int) -> Tensor | None:
-        """Where the layer with output v notes the squares of its gradients `[K]`, if it must."""
+        """Where the layer with output v writes the squares of its gradients `[K]`, if it must."""
 
     def waiting(self, v: int) -> Waiting | None:
         """What the dense layer with output v leaves if its product waits for a norm."""
@@ -117,7 +117,7 @@ class Record:
         return 0
 
     def forward(self, context: ExecutionContext) -> None:
-        """Write `tape.value(self.output)`."""
+        """Write `context.value(self.output)`."""
         raise NotImplementedError
 
     def backward(self, context: ExecutionContext) -> None:
@@ -126,9 +126,9 @@ class Record:
 
 
 def sink_arguments(context: ExecutionContext, **names: str | None) -> dict[str, Any]:
-    """The arguments of a backward operation that say where parameters' gradients go.
+    """The arguments of a backward operation for its parameters' gradients.
 
-    names  the operation's word for each parameter, and the parameter's name or None
+    names  the operation's name for each parameter, and the parameter's name or None
     """
     sinks = {part: None if name is None else context.sink(name) for part, name in names.items()}
     held = [sink for sink in sinks.values() if sink is not None]

@@ -58,7 +58,7 @@ class Factors:
 
 
 class SamContext(ExecutionContext):
-    """A tape that also keeps factors."""
+    """An execution context that also keeps factors."""
 
     def factors(self, record: Linear) -> Factors:
         """Those of a layer, by its output."""

@@ -1,4 +1,4 @@
-"""The proof of a layer program: its numbers against autograd's on the user's module.
+"""The verification of a layer program: its numbers against autograd's on the user's module.
 
 Weights are moved a little from where they start, so that layers which start at zero hide nothing;
 dropout takes the program's own masks on both sides.
@@ -9,30 +9,46 @@ dropout takes the program's own masks on both sides.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backend_capabilities import backend_capabilities
 from ..constants import cast
 from ..copies import copy_of
-from ..input_pipeline import View
-from ..kernels.registry import choose
+from ..executor import LocalStep, StepTensors
+from ..input_pipeline import SampleSource
 from ..layout import FlatLayout
-from ..module_executor import Minibatch
-from ..random_state import kept_random_state, same, states
-from .dropout_masks import SEED, Masks
-from .elementwise import Dropout
-from .evaluator import ProgramEvaluator
+from ..random_state import kept_random_state
+from .dropout_masks import SEED
+from .evaluator import ProgramEvaluator, evaluation_program
 from .executor import ProgramExecutor
+from .module_reference import fill, forward, gradients, holding, moved
 from .program import Program
-from .trace import trace
 
 SAMPLES = 8
 RELATIVE = {torch.float32: 1e-4, torch.float64: 1e-7}
 ABSOLUTE = {torch.float32: 2e-5, torch.float64: 1e-10}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A module with its weights `row` [S], and samples x [n, ...] to compare it on."""
+
+    module: nn.Module
+    layout: FlatLayout
+    row: Tensor
+    x: Tensor
+    backend: str
+
+    def wide(self) -> Subject:
+        """The same in float64."""
+        module = cast(copy_of(self.module), self.x.device, torch.float64)
+        x = self.x.double() if self.x.is_floating_point() else self.x
+        layout = replace(self.layout, dtype=torch.float64)
+        return replace(self, module=module, layout=layout, row=self.row.double(), x=x)
 
 
 def spread(samples: int) -> Tensor:
@@ -54,10 +70,11 @@ def difference(
     row  [S]; x, y  [n, ...], [n], n >= 1
     """
 
-    def compare(module: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor) -> str:
-        return _compared(module, program, layout, row, x, y, backend)
+    def compare(subject: Subject) -> str:
+        copied = holding(subject.module, subject.layout, subject.row)
+        return _training(copied, program, subject, y) or _evaluation(copied, subject)
 
-    return _settled(compare, module, layout, _moved(row, layout), x)
+    return _confirmed(compare, Subject(module, layout, moved(row, layout), x, backend))
 
 
 def misevaluated(
@@ -65,167 +82,87 @@ def misevaluated(
 ) -> str:
     """What a program computes otherwise than `module` in evaluation, "" for nothing."""
 
-    def compare(module: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor) -> str:
-        return _evaluation(_holding(module, layout, row), layout, row, x, backend)
+    def compare(subject: Subject) -> str:
+        return _evaluation(holding(subject.module, subject.layout, subject.row), subject)
 
-    return _settled(compare, module, layout, _moved(row, layout), x)
+    return _confirmed(compare, Subject(module, layout, moved(row, layout), x, backend))
 
 
-def _settled(
-    compare: Callable[[nn.Module, FlatLayout, Tensor, Tensor], str],
-    module: nn.Module,
-    layout: FlatLayout,
-    row: Tensor,
-    x: Tensor,
-) -> str:
+def _confirmed(compare: Callable[[Subject], str], subject: Subject) -> str:
     """What `compare` finds; in float32 only what it finds in float64 too."""
     with kept_random_state(), torch.enable_grad():
-        found = compare(module, layout, row, x)
-        if not found or layout.dtype != torch.float32 or " differs " not in found:
+        found = compare(subject)
+        if not found or subject.layout.dtype != torch.float32 or " differs " not in found:
             return found
         # Deep networks and kinks enlarge float32's rounding; a true difference stays in float64.
-        wide = cast(copy_of(module), x.device, torch.float64)
-        x = x.double() if x.is_floating_point() else x
-        again = replace(layout, dtype=torch.float64)
+        wide = subject.wide()
         try:
-            still = compare(wide, again, row.double(), x)
+            still = compare(wide)
         except RuntimeError:  # float32 is written into the module itself
             return found
         return found if still else ""
 
 
-def _compared(
-    module: nn.Module,
-    program: Program,
-    layout: FlatLayout,
-    row: Tensor,
-    x: Tensor,
-    y: Tensor,
-    backend: str,
-) -> str:
-    copied = _holding(module, layout, row)
-    found = _training(copied, program, layout, row, x, y, backend)
-    return found or _evaluation(copied, layout, row, x, backend)
-
-
-def _moved(row: Tensor, layout: FlatLayout) -> Tensor:
-    row, generator = row.clone(), torch.Generator().manual_seed(SEED)
-    for view in layout.views(row, trained_only=True).values():
-        noise = torch.randn(view.shape, generator=generator, dtype=torch.float64).to(view)
-        size = float(view.square().mean().sqrt()) if view.numel() else 0.0
-        view += noise * (0.05 * size or 0.05)
-    return row
-
-
-def _holding(module: nn.Module, layout: FlatLayout, row: Tensor) -> nn.Module:
-    copied, views = copy_of(module), layout.views(row)
-    tensors = {**dict(copied.named_parameters()), **dict(copied.named_buffers())}
-    for slot in layout.slots:
-        tensors[slot.name].data.copy_(views[slot.name])
-    return copied
-
-
-def _plain(module: nn.Module) -> dict[str, Any]:
-    """Numbers and words among the attributes of all submodules."""
-    return {
-        f"{name}.{key}".lstrip("."): value
-        for name, m in module.named_modules()
-        for key, value in vars(m).items()
-        if isinstance(value, (bool, int, float, str))
-    }
-
-
-def _forward(module: nn.Module, x: Tensor) -> tuple[Tensor, str]:
-    """(logits, why no program can say what the module computes)."""
-    before, attributes = states(), _plain(module)
-    with Masks() as masks:
-        logits = module(x.clone())
-    if masks.autocast:
-        return logits, "forward runs under autocast"
-    if not same(before, states()):
-        return logits, "forward draws random numbers outside of dropout layers"
-    after = _plain(module)
-    for name, value in after.items():
-        if attributes.get(name) != value and value == value:
-            return logits, f"forward changes its own attribute {name}"
-    return logits, ""
-
-
-def _training(
-    copied: nn.Module,
-    program: Program,
-    layout: FlatLayout,
-    row: Tensor,
-    x: Tensor,
-    y: Tensor,
-    backend: str,
-) -> str:
-    logits, cause = _forward(copied.train(), x)
+def _training(copied: nn.Module, program: Program, subject: Subject, y: Tensor) -> str:
+    layout = subject.layout
+    logits, cause = forward(copied.train(), subject.x)
     if cause:
         return cause
     loss = F.cross_entropy(logits, y)
     if not loss.requires_grad:
         return "its logits have no gradient"
-    want = _gradients(copied, layout, loss)
+    want = gradients(copied, layout, loss)
     tensors = dict(copied.named_buffers())
     statistics = [s.name for s in layout.slots if s.name in tensors and s not in layout.counters]
-    carried = {name: tensors[name].clone() for name in statistics}
-    again, _ = _forward(copied, x)
+    buffers = {name: tensors[name].clone() for name in statistics}
+    again, _ = forward(copied, subject.x)
     if found := _apart("a second call's logits", again, logits):
         return found
-    value, g, after = _step(program, layout, row, x, y, backend)
+    value, g, after = _step(program, subject, y)
     if found := _apart("the training loss", value, loss):
         return found
+    return _gradients_apart(layout.views(g, trained_only=True), want) or next(
+        filter(None, (_apart(f"{n} after a step", after[n], t) for n, t in buffers.items())), ""
+    )
+
+
+def _gradients_apart(have: dict[str, Tensor], want: dict[str, Tensor]) -> str:
     size = float(torch.stack([w.norm() for w in want.values()]).norm())
-    for name, have in layout.views(g, trained_only=True).items():
-        if found := _apart(f"the gradient of {name}", have, want[name], size):
-            return found
-    views = layout.views(after)
-    parts = (_apart(f"{n} after a step", views[n], t) for n, t in carried.items())
-    return next((part for part in parts if part), "")
-
-
-def _gradients(module: nn.Module, layout: FlatLayout, loss: Tensor) -> dict[str, Tensor]:
-    """Autograd's, by name of the trained slots."""
-    named = dict(module.named_parameters())
-    learns = {s.name: named[s.name] for s in layout.slots if s.trained}
-    grads = torch.autograd.grad(loss, list(learns.values()), allow_unused=True)
-    pairs = zip(learns.items(), grads, strict=True)
-    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in pairs}
+    found = (_apart(f"the gradient of {name}", g, want[name], size) for name, g in have.items())
+    return next(filter(None, found), "")
 
 
 def _step(
-    program: Program, layout: FlatLayout, row: Tensor, x: Tensor, y: Tensor, backend: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(loss [], gradient [>= trained], the row [S] after the pass) by the program, as in a run."""
-    path = ProgramExecutor(program, layout, 1, len(x), x.device, backend)
-    bank, g = row[None].clone(), layout.bank(1, x.device, full=False)
-    losses = torch.zeros(1, dtype=layout.dtype, device=x.device)
-    count = torch.full((1,), len(x), dtype=torch.int32, device=x.device)
-    seeds = torch.full((1,), SEED, dtype=torch.int64, device=x.device)
-    rows = torch.arange(len(x), device=x.device)[None]
-    batch = path.batch(View(x, x.dtype, backend, {}), y, rows, count, seeds)
-    batch = Minibatch(batch.x, batch.y, count, seeds)
-    path.gradients(bank[:, : layout.trained], bank, batch, g, losses, False)
-    return losses[0], g[0], bank[0]
+    program: Program, subject: Subject, y: Tensor
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """(loss [], gradient [>= trained], tensors after the pass) by the program, as in a run."""
+    layout, x, device = subject.layout, subject.x, subject.x.device
+    executor = ProgramExecutor(program, layout, 1, len(x), device, subject.backend)
+    model, g = subject.row[None].clone(), layout.bank(1, device, full=False)
+    losses = torch.zeros(1, dtype=layout.dtype, device=device)
+    count = torch.full((1,), len(x), dtype=torch.int32, device=device)
+    seeds = torch.full((1,), SEED, dtype=torch.int64, device=device)
+    source = SampleSource(x, y, x.dtype, subject.backend, {})
+    batch = executor.batch(source, torch.arange(len(x), device=device)[None], count, seeds)
+    tensors = StepTensors(model[:, : layout.trained], model, g, losses)
+    executor.gradients(LocalStep(), tensors, batch)
+    return losses[0], g[0], layout.views(model[0])
 
 
-def _evaluation(copied: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor, backend: str) -> str:
-    if choose(backend, row) != "native":
-        return ""  # no program judges there
-    program, _ = trace(copied, x, training=False)
-    if program is None or len(program.shapes[program.output]) != 1:
-        return ""  # the module itself is asked there
-    if any(isinstance(record, Dropout) for record in program.records):
-        return ""  # as it is where dropout draws in evaluation
+def _evaluation(copied: nn.Module, subject: Subject) -> str:
+    layout, row, x = subject.layout, subject.row, subject.x
+    if not backend_capabilities(subject.backend, row).evaluates:
+        return ""
+    program = evaluation_program(copied, x)
+    if program is None:
+        return ""  # the module evaluates itself
     with torch.no_grad():
-        tensors = {**dict(copied.named_parameters()), **dict(copied.named_buffers())}
-        for slot in layout.slots:
-            tensors[slot.name].copy_(layout.views(row)[slot.name])
-        logits, cause = _forward(copied.eval(), x)
+        fill(copied, layout, row)
+        logits, cause = forward(copied.eval(), x)
         if cause:
             return f"in evaluation {cause}"
-        evaluator = ProgramEvaluator(program, layout, F.cross_entropy, x, backend, width=len(x))
+        backend, width = subject.backend, len(x)
+        evaluator = ProgramEvaluator(program, layout, F.cross_entropy, x, backend, width=width)
         return _apart("logits in evaluation", evaluator.logits(row, x), logits)
 
 

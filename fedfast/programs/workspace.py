@@ -1,4 +1,4 @@
-"""The memory of a program path: activations, their gradients, what layers save, views of banks.
+"""The memory of a layer program: activations, their gradients, what layers save, views of rows.
 
 Made once, for the largest chunk; a step allocates nothing.
 """
@@ -6,13 +6,11 @@ Made once, for the largest chunk; a step allocates nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor
 
-from ..input_pipeline import View
 from ..layout import FlatLayout
 from . import clip, sam
 from .buffer_spec import BufferSpec
@@ -94,25 +92,6 @@ def sizes(program: Program, where: Mapping[int, int]) -> list[int]:
     for v, at in where.items():
         held[at] = max(held[at], prod(program.shapes[v]))
     return held
-
-
-@dataclass(frozen=True)
-class BatchBuffers:
-    """One mini-batch of every client, in place: x `[K, B, ...]`, y `[K, B]`, count `[K]`."""
-
-    x: Tensor
-    y: Tensor
-    count: Tensor
-
-    @classmethod
-    def of(cls, view: View, y: Tensor, rows: Tensor) -> BatchBuffers:
-        """Buffers for `rows` [K, B] of the samples that `view` shows and of their labels y."""
-        count = torch.empty(rows.shape[0], dtype=torch.int32, device=y.device)
-        return cls(view.empty(rows), y.new_empty(rows.shape), count)
-
-    def first(self, clients: int) -> BatchBuffers:
-        """Those of the first clients."""
-        return BatchBuffers(self.x[:clients], self.y[:clients], self.count[:clients])
 
 
 def bytes_per_client(

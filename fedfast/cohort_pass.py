@@ -1,0 +1,214 @@
+"""One pass over a round's cohort: chunks of K clients train, and are added up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .aggregation import Ending, Mean, RoundSums
+from .algorithms import Algorithm
+from .algorithms.hooks import Clients, Cohort, NamedRows, TrainedLayout
+from .batches import ChunkBatches
+from .client_loop import LocalTrainer
+from .client_sampling import Round
+from .clients import ClientState
+from .data import FederatedData
+from .gradient_sampler import GradientSampler
+from .hook_calls import HookCalls
+from .memory import Halving
+from .round_batches import RoundBatches
+from .state import ServerState
+
+
+class CohortModels:
+    """All models of a cohort, for rules that weigh them at the round's end. [C, trained]"""
+
+    def __init__(self, row: Tensor, cohort: int, trained: int) -> None:
+        self.cohort, self._models = cohort, row.new_zeros(0, trained)
+
+    def store(self, part: slice, models: Tensor) -> None:
+        """Keep a chunk's models until the cohort is complete."""
+        if not len(self._models):
+            self._models = self._models.new_zeros(self.cohort, models.shape[1])
+        self._models[part] = models
+
+    def first(self, clients: int) -> Tensor:
+        """The models of so many clients."""
+        return self._models[:clients]
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """What all rounds of a run share."""
+
+    trainers: Halving[LocalTrainer]
+    data: FederatedData
+    algorithm: Algorithm
+    layout: TrainedLayout
+    batches: RoundBatches
+    hooks: HookCalls
+    mean: Mean
+    models: CohortModels
+
+
+@dataclass
+class Tally:
+    """What a pass over the cohort collects, chunk by chunk."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    train_losses: list[Tensor] = field(default_factory=list)
+    start_losses: list[Tensor] = field(default_factory=list)
+    numbers: list[dict[str, Tensor]] = field(default_factory=list)
+    diverged: list[int] = field(default_factory=list)
+    samples: int = 0
+
+    @property
+    def train_loss(self) -> float:
+        """Mean over the samples seen."""
+        return float(torch.cat(self.losses).sum()) / max(self.samples, 1)
+
+    def joined(self) -> dict[str, Tensor]:
+        """Numbers of all chunks, [C] by name."""
+        names = self.numbers[0] if self.numbers else ()
+        return {name: torch.cat([part[name] for part in self.numbers]) for name in names}
+
+
+@dataclass(frozen=True)
+class CohortPass:
+    """Trains a cohort in chunks and sums up; a rehearsal (no sums) changes no client state.
+
+    order   positions in `plan` of the cohort's clients
+    sent    [S], the model that clients receive
+    server  the state they are shown; clients: theirs, which the pass writes
+    ending  the server's step at the end of the mean, if it follows right away
+    """
+
+    run: RunParts
+    plan: Round
+    order: np.ndarray
+    cohort: Cohort
+    sent: Tensor
+    server: ServerState
+    clients: ClientState
+    sums: RoundSums | None = None
+    ending: Ending | None = None
+    tally: Tally = field(default_factory=Tally)
+
+    def train(self) -> Tally:
+        """All chunks, one after another."""
+        begin = 0
+        while begin < len(self.order):
+            at = self._chunk(begin)
+            part = slice(begin, begin + len(at))
+            self._add_up(at, part)
+            begin = part.stop
+            del at  # its views would keep the live buffers where the next chunk must halve them
+        return self.tally
+
+    def _chunk(self, begin: int) -> Clients:
+        """The next K clients, trained."""
+
+        def work(trainer: LocalTrainer, chunk: int) -> tuple[Clients, Tensor, int]:
+            return self._trained(trainer, begin, self.order[begin : begin + chunk])
+
+        at, losses, samples = self.run.trainers.use(work)
+        self.tally.losses.append(losses)
+        self.tally.samples += samples
+        if at.train_loss is not None:
+            self.tally.train_losses.append(at.train_loss)
+        if at.start_loss is not None:
+            self.tally.start_losses.append(at.start_loss)
+        return at
+
+    def _trained(
+        self, trainer: LocalTrainer, begin: int, chosen: np.ndarray
+    ) -> tuple[Clients, Tensor, int]:
+        """(a chunk after its local steps, its summed losses, how many samples it saw)."""
+        run, t = self.run, self.cohort.round
+        batches = run.batches(trainer, t, self.plan, chosen)
+        at = self._gathered(trainer, slice(begin, begin + len(chosen)))
+        held = run.hooks.guarded(at, {})
+        losses = trainer.train(self.sent, batches, at, self._everything(trainer, at))
+        held.check(run.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
+        at = replace(at)  # recorded steps may hold on to the other
+        del at.g  # fused steps leave it half written: no hook after them can take it for one
+        seen = batches.count.sum(dim=1).clamp(min=1)
+        at.train_loss = losses / seen.to(losses)
+        return at, losses, int(batches.count.sum())
+
+    def _everything(self, trainer: LocalTrainer, at: Clients) -> ChunkBatches | None:
+        """All local samples, where the algorithm wants losses or gradients over them."""
+        algorithm = self.run.algorithm
+        asked = any(part.start_losses for part in algorithm.components)
+        if not (algorithm.drift.full_gradient or asked):
+            return None
+        return self.run.batches.everything(trainer, at.round, at.ids, self.plan.width)
+
+    def _gathered(self, trainer: LocalTrainer, part: slice) -> Clients:
+        """A chunk of the cohort with its state."""
+        run, cohort, live = self.run, self.cohort, trainer.live
+        ids, start = cohort.ids[part], self.sent[: run.layout.trained]
+        count = len(ids)
+        own = NamedRows({name: rows[:count] for name, rows in live.own.items()})
+        return Clients(
+            layout=run.layout,
+            backend=cohort.backend,
+            round=cohort.round,
+            step=0,
+            ids=ids,
+            sizes=cohort.sizes[part],
+            steps=cohort.steps[part],
+            epochs=cohort.epochs,
+            lr=cohort.lr,
+            lr_total=cohort.lr_total[part],
+            seed=cohort.seed,
+            start=start,
+            w=start.expand(count, -1),
+            g=live.g[:count],
+            first=None if live.first is None else live.first[:count],
+            ahead=None if live.ahead is None else live.ahead[:count],
+            own=own,
+            scratch=NamedRows({name: rows[:count] for name, rows in live.scratch.items()}),
+            values=NamedRows(self.clients.gather(torch.from_numpy(ids), own)),
+            server=MappingProxyType(self.server.shown()),
+            scalars=MappingProxyType(self.server.scalars),
+            decay=cohort.decay,
+            probe=GradientSampler(trainer, run.data, cohort.round, run.batches.width),
+        )
+
+    def _add_up(self, at: Clients, part: slice) -> None:
+        """A chunk's part of the mean, the sums and the clients' state."""
+        run, models = self.run, self._models(len(at))
+        run.hooks.upload(at, models)
+        last = self.sums is not None and part.stop == len(self.order)
+        ending = self.ending if last else None
+        weights = self.cohort.weights[part]
+        bad = run.mean.add(models, weights, self.sent, part.start == 0, ending)
+        self.tally.diverged += at.ids[bad.cpu().numpy()].tolist()
+        if self.sums is not None:
+            self.tally.numbers.append(run.hooks.finish(at, models))
+            self._restore(at, bad)
+            self.sums.add(at, part, self.clients)
+            self.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
+        if run.algorithm.server.whole and len(at) < len(self.order):
+            run.models.store(part, at.w)
+
+    def _models(self, clients: int) -> Tensor:
+        """The rows that the last chunk has trained. [K, S]"""
+        return self.run.trainers.use(lambda trainer, _: trainer).live.w[:clients]
+
+    def _restore(self, at: Clients, bad: Tensor) -> None:
+        """Clients that diverged keep the state they came with, and add nothing to any sum."""
+        if len(bad) == 0:
+            return
+        for t in at.scratch.values():
+            t[bad] = 0.0
+        former = {name: torch.empty_like(rows) for name, rows in at.own.items()}
+        values = self.clients.gather(torch.from_numpy(at.ids), former)
+        for now, before in ((at.own, former), (at.values, values)):
+            for name, t in now.items():
+                t[bad] = before[name][bad]

@@ -1,0 +1,66 @@
+"""Evaluation: what evaluators promise, and figures of a whole test set from those of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .data import Samples
+from .losses import Loss, weight_of
+from .metrics import Metric
+
+WHOLE = 1 << 28  # numbers of a test set's outputs that may be kept to take the loss of at once
+
+# (what returns a model's row [S], samples)
+Jobs = Sequence[tuple[Callable[[], Tensor], Samples]]
+
+
+class Evaluator(Protocol):
+    """Evaluates models of one architecture, given by their rows."""
+
+    def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
+        """(accuracy, mean loss) of one model. row: [S]."""
+
+    def correct(self, jobs: Jobs) -> list[Tensor]:
+        """How right each prediction [n] of every job is, as the metric has it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The figures of a part of a test set.
+
+    loss     its mean loss times `weight`, what that mean was divided by
+    correct  how many predictions are right
+    outputs  [n, ...] where the loss is taken of the whole set
+    """
+
+    loss: float
+    weight: float
+    correct: float
+    outputs: Tensor | None
+
+
+def assess(loss: Loss, metric: Metric, outputs: Tensor, y: Tensor, samples: int) -> Part:
+    """The figures of a part of a test set of so many samples."""
+    correct = metric(outputs, y).sum().item()
+    # Means of parts make the mean of the whole only where all samples weigh alike, which is known
+    # of the plain cross-entropy; other losses are taken of all outputs, as far as they fit.
+    if loss is not F.cross_entropy and samples * outputs[0].numel() <= WHOLE:
+        return Part(0.0, 0.0, correct, outputs.clone())
+    weight = weight_of(loss, y)
+    return Part(float(loss(outputs, y)) * weight if weight else 0.0, weight, correct, None)
+
+
+def total(loss: Loss, parts: Sequence[Part], y: Tensor) -> tuple[float, float]:
+    """(accuracy, loss) of the whole set of targets y [n, ...], whose parts come in order."""
+    accuracy = sum(part.correct for part in parts) / len(y)
+    outputs = [part.outputs for part in parts if part.outputs is not None]
+    if outputs:
+        return accuracy, float(loss(torch.cat(outputs), y))
+    weight = sum(part.weight for part in parts)
+    return accuracy, sum(part.loss for part in parts) / weight if weight else float("nan")

@@ -1,0 +1,169 @@
+"""What the client loop and its executors say to each other: a step, its tensors, an executor.
+
+An executor computes the forward and backward pass of K clients' mini-batch. `ProgramExecutor` runs
+layer programs, `ModuleExecutor` any module; both give the same up to rounding, and what they can
+take into the pass beside the gradient is their `Capabilities`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from .algorithms.objective import Objective
+from .batches import ChunkBatches, Minibatch
+from .input_pipeline import SampleSource
+from .kernels._args import Coefficient
+
+
+@dataclass(frozen=True)
+class ClipBound:
+    """The largest norm of a step's gradient, and workspace `[K, >= trained]` for gradients."""
+
+    norm: float
+    g: Tensor
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A plain SGD step folded into the weight gradients: `out = beta * base + alpha * g`.
+
+    base   `[K, >= trained]`, row stride 0 where all clients start from one model
+    bound  if given, g is clipped
+    """
+
+    alpha: Coefficient
+    beta: Coefficient
+    base: Tensor
+    bound: ClipBound | None = None
+
+
+@dataclass(frozen=True)
+class SamAscent:
+    """The gradient at `w + rho g / (|g| + eps)`: both of SAM's passes in one call.
+
+    g, ahead  workspace `[>= K, >= trained]` for the layers that need it; g may be the step's out
+    """
+
+    rho: float
+    eps: float
+    g: Tensor
+    ahead: Tensor
+
+
+@dataclass(frozen=True)
+class ScaledAscent:
+    """The gradient at `w + s_l g_l`, tensor by tensor: the second pass after `first_pass`.
+
+    scales  [K, L], the s_l of the L trained tensors
+    g       what the first pass wrote its gradient to
+    ahead   workspace `[>= K, >= trained]`
+    """
+
+    scales: Tensor
+    g: Tensor
+    ahead: Tensor
+
+
+@dataclass(frozen=True)
+class LocalStep:
+    """Where a step's gradient is taken, and what the same pass does with it.
+
+    ascent        None: at `w`; else SAM's, whose second pass keeps the running statistics
+    fold          if given, `out` receives the weights after an SGD step instead of the gradient
+    norms         whether `Executor.squares` will be asked for the gradient's
+    keep_buffers  whether running statistics stay as they are
+    objective     a loss in the place of the run's
+    """
+
+    ascent: SamAscent | ScaledAscent | None = None
+    fold: Fold | None = None
+    norms: bool = False
+    keep_buffers: bool = False
+    objective: Objective | None = None
+
+
+@dataclass(frozen=True)
+class StepTensors:
+    """What a step reads and writes, a row for each client.
+
+    w        [K, >= trained]  models; row stride 0 where all clients share one
+    buffers  [K, S]           rows whose tail holds the module's buffers, which the step updates
+    out      [K, >= trained]  receives the gradient, or the weights of a folded step
+    losses   [K]              receives the losses, under SAM those at w
+    """
+
+    w: Tensor
+    buffers: Tensor
+    out: Tensor
+    losses: Tensor
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an executor can do in one pass; the default is the gradient alone.
+
+    folds   `LocalStep.fold`
+    clips   `Fold.bound`
+    sam     `LocalStep.ascent`, `first_pass`
+    norms   `squares`: its products write the squares of their gradients
+    plans   `descend`: all steps of a client run from a recorded plan
+    graphs  a step only launches kernels, which a CUDA graph can repeat
+    """
+
+    folds: bool = False
+    clips: bool = False
+    sam: bool = False
+    norms: bool = False
+    plans: bool = False
+    graphs: bool = False
+
+
+class Executor(Protocol):
+    """Forward and backward passes of up to a chunk of clients.
+
+    random  whether the module draws random numbers in training, from `Minibatch.seeds`
+    """
+
+    random: bool
+    capabilities: Capabilities
+
+    def batch(
+        self, source: SampleSource, rows: Tensor, count: Tensor, seeds: Tensor | None
+    ) -> Minibatch:
+        """The samples `rows` [K, B]; they may lie in buffers that the next batch overwrites."""
+
+    def gradients(self, step: LocalStep, tensors: StepTensors, batch: Minibatch) -> None:
+        """Each client's mini-batch gradient, or folded step, and loss."""
+
+    def first_pass(self, tensors: StepTensors, batch: Minibatch) -> Tensor:
+        """The gradient at w, for a `ScaledAscent`; returns |g| [K] float64.
+
+        `out` is workspace: what layers keep as factors is not in it.
+        """
+        raise TypeError(f"{type(self).__name__} has no first pass of SAM's")
+
+    def descend(
+        self, step: LocalStep, w: Tensor, source: SampleSource, batches: ChunkBatches
+    ) -> Tensor:
+        """All folded steps of K clients, the first from `step.fold.base`, the others from w.
+
+        w  [K, S], receives the models; its tail holds the buffers that the steps update
+        A client takes all its steps before the next one starts.
+        Returns the clients' summed losses [K] float64 (a step's mean times its count).
+        Raises IndexError for rows or labels out of range.
+        """
+        raise TypeError(f"{type(self).__name__} takes a step at a time")
+
+    def squares(self, g: Tensor) -> Tensor | None:
+        """[K, n] float64 whose sum over n is |g|^2 of the last step that wanted norms.
+
+        g [K, >= trained] is its gradient. None where they take a pass of their own.
+        """
+        return None
+
+    def count_batches(self, buffers: Tensor, batches: ChunkBatches) -> None:
+        """Add a chunk's steps to BatchNorm's counters, where `gradients` leaves that out."""
+        return None

@@ -1,0 +1,66 @@
+"""The rows that K clients train in, allocated once for a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .algorithms import Algorithm
+from .layout import FlatLayout
+
+
+@dataclass(frozen=True)
+class ActiveRows:
+    """Views of the first clients' part of the live buffers.
+
+    models  [K, S], whole rows; w: their trained region
+    losses  [K] of the step, spare: losses that nobody reads, m: local momentum
+    """
+
+    models: Tensor
+    w: Tensor
+    losses: Tensor
+    spare: Tensor
+    m: Tensor | None
+
+
+class LiveBuffers:
+    """Rows of up to `clients` clients.
+
+    w        [K, S], the models
+    g        [K, trained], the step's gradient; ahead: where it is taken, for those that ascend
+    first    the gradient at w itself, for optimizers that keep it; m: local momentum
+    own      client rows by name, scratch: rows that hold nothing between rounds
+    """
+
+    def __init__(
+        self, layout: FlatLayout, algorithm: Algorithm, clients: int, device: torch.device
+    ) -> None:
+        local = algorithm.local
+
+        def trained() -> Tensor:
+            return layout.bank(clients, device, full=False)
+
+        self.trained, self.w, self.g = layout.trained, layout.bank(clients, device), trained()
+        self.ahead = trained() if local.ascends else None
+        self.first = trained() if local.keeps else None
+        self.m = trained() if local.momentum else None
+        self.own = {
+            name: layout.bank(clients, device, full=kind == "model")
+            for name, kind in algorithm.client_rows().items()
+        }
+        self.scratch = {name: trained() for name in algorithm.scratch_rows()}
+        self.losses = torch.zeros(clients, dtype=layout.dtype, device=device)
+        self.spare = torch.zeros_like(self.losses)
+        self._active: dict[int, ActiveRows] = {}
+
+    def active(self, clients: int) -> ActiveRows:
+        """Of the first `clients`; made once, for slices cost as much as small operations."""
+        if clients not in self._active:
+            models = self.w[:clients]
+            m = None if self.m is None else self.m[:clients]
+            losses = self.losses[:clients], self.spare[:clients]
+            self._active[clients] = ActiveRows(models, models[:, : self.trained], *losses, m)
+        return self._active[clients]

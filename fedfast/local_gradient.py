@@ -1,0 +1,114 @@
+"""A local step's gradient: at the clients' models, or where their optimizer ascends to.
+
+[g = gradient(w);  ahead = ascent(w, g);]  g = gradient(ahead or w)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from . import kernels
+from .algorithms import Algorithm
+from .algorithms._hook_checks import depth
+from .algorithms.hooks import Clients
+from .algorithms.objective import Objective
+from .algorithms.optimizers import SAM, Optimizer
+from .batches import Minibatch
+from .executor import Executor, Fold, LocalStep, SamAscent, ScaledAscent, StepTensors
+from .fusion_rules import Fusions
+from .live_buffers import ActiveRows, LiveBuffers
+from .lr_schedules import at_round
+
+
+class LocalGradient:
+    """Takes the gradients of one run's steps, in as few passes as its `fusions` allow."""
+
+    def __init__(
+        self, algorithm: Algorithm, executor: Executor, live: LiveBuffers, fusions: Fusions
+    ) -> None:
+        self.local = local = algorithm.local
+        self.executor, self.live, self.fusions = executor, live, fusions
+        # Asked at every step: what the class of the optimizer decides is decided once.
+        self._own_loss, self._looks = bool(local.own_loss), local.looks
+        # A class that has both `scales` and, below it, `ascend` means the scales.
+        older = local.layered and depth(local, "scales") < depth(local, "ascend")
+        self._ascend = partial(Optimizer.ascend, local) if older else local.ascend
+        self._plain = LocalStep(norms=fusions.norms)
+
+    def take(self, at: Clients, batch: Minibatch, out: Tensor, fold: Fold | None = None) -> None:
+        """The gradient `[K, trained]` into `out`, or the step that is folded into it."""
+        rows = self.live.active(len(at))
+        step, objective = self._plain, self._objective(at, first=False)
+        if fold is not None or objective is not None:
+            step = LocalStep(fold=fold, norms=self.fusions.norms, objective=objective)
+        if at.ahead is None:
+            tensors = StepTensors(at.w, rows.models, out, rows.losses)
+            self.executor.gradients(step, tensors, batch)
+        elif self.fusions.sam or self.fusions.scaled:
+            ascent = self.sam(at) or self._scaled(at, batch, rows)
+            tensors = StepTensors(at.w, rows.models, out, rows.losses)
+            self.executor.gradients(replace(step, ascent=ascent), tensors, batch)
+        else:
+            self._ascended(at, batch, out, step, rows)
+
+    def sam(self, at: Clients) -> SamAscent | None:
+        """SAM's radius and workspace, where both of its passes are one call."""
+        local = self.local
+        if not self.fusions.sam or at.ahead is None or not isinstance(local, SAM):
+            return None
+        return SamAscent(at_round(local.rho, at.round), local.eps, at.g, at.ahead)
+
+    def _scaled(self, at: Clients, batch: Minibatch, rows: ActiveRows) -> ScaledAscent:
+        """A first pass, and what the second makes of its norms."""
+        assert at.ahead is not None
+        tensors = StepTensors(at.w, rows.models, at.g, rows.losses)
+        length = self.executor.first_pass(tensors, batch)
+        return ScaledAscent(self.local.scales(at, length), at.g, at.ahead)
+
+    def _ascended(
+        self, at: Clients, batch: Minibatch, out: Tensor, step: LocalStep, rows: ActiveRows
+    ) -> None:
+        """The gradient at `ahead`, which the optimizer writes between two calls."""
+        assert at.ahead is not None
+        losses, spare = rows.losses, rows.spare
+        first = None
+        if self._looks:
+            first = at.g if at.first is None else at.first
+            objective = self._objective(at, first=True)
+            if objective is not None:  # another loss, which is not the one on record
+                losses, spare = spare, losses
+            tensors = StepTensors(at.w, rows.models, first, losses)
+            self.executor.gradients(LocalStep(objective=objective), tensors, batch)
+            # The loss on record and the running statistics are the model's own: the second pass
+            # leaves both alone.
+            step, losses = replace(step, keep_buffers=True), spare
+        self._ascend(at, first, at.ahead)
+        self.executor.gradients(step, StepTensors(at.ahead, rows.models, out, losses), batch)
+
+    def _objective(self, at: Clients, first: bool) -> Objective | None:
+        """The algorithm's own loss, of the first pass or of the step's."""
+        return self.local.objective(at, first) if self._own_loss else None
+
+    def over_all(self, at: Clients, batches: Iterable[Minibatch], counts: Tensor) -> Tensor:
+        """The mean loss over all local samples at `w`, [K] float64; `at.scratch["full"]`, where
+        there is one, receives its gradient.
+
+        counts  [K, T], how many samples of each batch count
+        """
+        rows, full = self.live.active(len(at)), at.scratch.get("full")
+        if full is not None:
+            full.zero_()
+        loss = torch.zeros_like(at.sizes)
+        shares = counts.to(at.sizes) / at.sizes[:, None]
+        tensors = StepTensors(at.w, rows.models, at.g, rows.spare)
+        for share, batch in zip(shares.T, batches, strict=True):
+            self.executor.gradients(LocalStep(keep_buffers=True), tensors, batch)
+            loss += share * rows.spare.double()
+            if full is not None:
+                kernels.step(full, [(at.g, share)], -1.0, out=full, backend=at.backend)
+        return loss
