@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..kernels._args import TermsLike
 from ..registry import class_registry
@@ -16,6 +16,9 @@ from .hooks import Clients, Component, Direction, listed
 #   "whole"   the whole corrected direction
 # Without clipping both are the same.
 CLIPS = ("linear", "whole")
+
+if TYPE_CHECKING:
+    from .base import Algorithm
 
 
 DRIFTS = class_registry("drift correction", lambda: Drift)
@@ -30,7 +33,7 @@ class Drift(Component):
     name: ClassVar[str] = "none"
     full_gradient: ClassVar[bool] = False  # it wants `scratch["full"]`: all local data's, at w
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         if isinstance(vars(cls).get("plain"), bool):
             del (
@@ -42,7 +45,7 @@ class Drift(Component):
         """Whether the direction is the gradient and nothing else."""
         return not overrides(self, "correct", Drift)
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """Nobody drifts apart where one client has all the data."""
         if algorithm.pools and type(self) is not Drift:
             return f"{self.name} where all data is one client's: there is no drift to correct"

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +56,7 @@ class Harmonized(ServerRule):
         check_word("order", self.order, ("ascending", "descending", "random"))
         check_number("momentum", self.momentum, 0.0, 1.0)
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """A conflict takes two."""
         alone = "harmonized where all data is one client's: there is nobody to conflict with"
         return alone if algorithm.pools else ""

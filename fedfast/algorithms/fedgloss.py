@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class ServerSAM(ServerRule):
         check_schedule("rho", self.rho)
         check_number("eps", self.eps)
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """Momentum and control variates are measured from the model, not from where it was sent."""
         if not algorithm.drift.plain and not isinstance(algorithm.drift, Dual):
             drift = algorithm.drift.name

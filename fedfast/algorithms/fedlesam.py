@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ class LESAM(Optimizer):
         check_schedule("rho", self.rho)
         check_number("eps", self.eps)
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """It takes the models it was sent for the global ones."""
         if isinstance(algorithm.server, ServerSAM):
             return f"lesam under {algorithm.server.name}, which sends perturbed models"

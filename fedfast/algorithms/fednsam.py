@@ -15,7 +15,7 @@ single: two, w and m), one up. gamma 0.85, rho 0.05 in the code; cosine learning
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -67,7 +67,7 @@ class LookAhead(Optimizer):
         super().__post_init__()
         check_number("gamma", self.gamma, 0.0, 1.0)
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """It looks along the server's momentum."""
         if not isinstance(algorithm.server, Momentum):
             return f"look-ahead needs server momentum; the server rule is {algorithm.server.name}"

@@ -64,7 +64,7 @@ class GuidedSAM(Optimizer):
         check_number("eps", self.eps)
         check_word("variant", self.variant, VARIANTS)
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """The prediction is made from the drift's momentum and variates."""
         if not isinstance(algorithm.drift, WeightedMomentum):
             return f"guided-sam predicts from weighted-momentum; drift is {algorithm.drift.name}"

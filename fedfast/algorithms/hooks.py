@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -22,6 +22,9 @@ from .server_view import Cohort as Cohort
 from .server_view import ServerView as ServerView
 from .server_view import Sum as Sum
 from .trained_layout import TrainedLayout as TrainedLayout
+
+if TYPE_CHECKING:
+    from .base import Algorithm
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Component(Hooked):
     extra: ClassVar[tuple[int, int]] = (0, 0)  # model sizes (down, up) beside the model itself
     start_losses: ClassVar[bool] = False
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """Why this component has no meaning within `algorithm`, or ""."""
         return ""
 

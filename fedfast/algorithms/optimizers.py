@@ -6,7 +6,7 @@ One object serves under any algorithm: `FedAvg(local=SAM(rho=0.05))` is FedSAM.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from .hooks import Clients, Component
 from .objective import Objective
 
 OPTIMIZERS = class_registry("local optimizer", lambda: Optimizer)
+
+if TYPE_CHECKING:
+    from .base import Algorithm
 
 
 @base
@@ -37,7 +40,7 @@ class Optimizer(Component):
 
     by_class: ClassVar[bool] = False  # the objective reads targets as classes of the outputs
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         for name in ("ascends", "layered", "own_loss"):
             if isinstance(vars(cls).get(name), bool) or vars(cls).get(name) == "":
@@ -83,7 +86,7 @@ class Optimizer(Component):
         """Whether the gradient at `w` outlives the second one, in `first`."""
         return False
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """Control variates and duals assume that a client moves by -eta times its directions."""
         drift = algorithm.drift
         keeps = bool(drift.server_rows or drift.client_rows())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -43,7 +43,7 @@ class ServerRule(Component):
         rehearsed  [trained] float64, the mean update of the rehearsal, when there was one
         """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         if isinstance(vars(cls).get("whole"), bool):
             del cls.whole  # derived from `reweigh`

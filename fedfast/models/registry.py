@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ MODELS = Registry[Callable[..., nn.Module]](
 
 
 def build(
-    name: str, *, input_shape: Sequence[int], classes: int, seed: int = 0, **options: Any
+    name: str, *, input_shape: Sequence[int], classes: int, seed: int = 0, **options: object
 ) -> nn.Module:
     """The model called `name`, on the CPU, with PyTorch's own initialisation drawn from `seed`.
 

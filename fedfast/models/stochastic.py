@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -41,9 +40,9 @@ class Stochastic(nn.Module):
 
 @MODELS.register("stochastic")
 def stochastic(
-    input_shape: Sequence[int], classes: int, body: str = "mlp", dimZ: int = 256, **options: Any
+    input_shape: Sequence[int], classes: int, body: str = "mlp", dimZ: int = 256, **options: object
 ) -> Stochastic:
-    """Any model of linear or convolutional layers as encoder of dimZ means and spreads.
+    """object model of linear or convolutional layers as encoder of dimZ means and spreads.
 
     body  "mlp", "cnn", "lenet" or "resnet18-gn"; `options` are those of its function
     FedCR's own: lenet with channels (4, 12) for Fashion-MNIST, (64, 64) for CIFAR, hidden
