@@ -54,7 +54,7 @@ class Clients:
     probe        gradients on samples of the component's own choice
     decay        factor on a client's rate for each local epoch it has done
     train_loss   [K] float64, mean loss over the local steps; after the last one
-    start_loss   [K] float64, loss of the model sent on all local samples, where asked for
+    start_loss   [K] float64, loss of the model sent, on all local samples, for who reads it
     """
 
     layout: TrainedLayout

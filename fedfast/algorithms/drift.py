@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from torch import Tensor
+
 from ..kernels._args import TermsLike
 from ..registry import class_registry
 from ._hook_checks import base, overrides
-from .hooks import Clients, Component, Direction, listed
+from ._parameter_checks import check_number
+from .hooks import Clients, Cohort, Component, Direction, listed
 
 # What a run's `clip_norm` acts on, where a quadratic lam/2 |v - w|^2 pulls clients to w:
 #   "linear"  the gradient and the term's constant part -lam w; lam v joins the weight decay
@@ -38,7 +41,7 @@ class Drift(Component):
         if isinstance(vars(cls).get("plain"), bool):
             del (
                 cls.plain
-            )  # derived from `correct`: what a class says of itself cannot contradict it
+            )  # derived from `correct`, which an attribute of the class cannot contradict
 
     @property
     def plain(self) -> bool:
@@ -61,3 +64,17 @@ def pulled(at: Clients, terms: TermsLike, lam: float, clip: str) -> Direction:
     if clip == "whole":
         return Direction(terms, w_ref=at.start, lam=lam)
     return Direction([*listed(terms), (at.start, -lam)], weight_decay=lam)
+
+
+def total_rate(of: Clients | Cohort, steps: float | None) -> float | Tensor:
+    """`K eta`: the learning rates of each client's steps summed, or `steps` times the round's.
+
+    [K] float64. A client moves by this times its mean direction.
+    """
+    return of.lr_total if steps is None else steps * of.lr
+
+
+def check_steps(steps: float | None) -> None:
+    """Raise unless K is None or a number above 0."""
+    if steps is not None:
+        check_number("steps", steps, above=True)

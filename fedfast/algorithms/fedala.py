@@ -29,7 +29,7 @@ from ._parameter_checks import check_count, check_number
 from .base import ALGORITHMS, Algorithm
 from .hooks import Clients, TrainedLayout
 
-RECENT = 10  # losses whose deviation tells convergence
+RECENT = 10  # losses whose deviation decides convergence
 PASSES = 100  # a loss that noise (dropout) keeps from converging ends here
 PER_PASS = 1 << 13  # batches a pass may have before its random numbers repeat
 

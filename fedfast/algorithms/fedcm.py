@@ -20,7 +20,7 @@ from ..kernels._args import TermsLike
 from ..lr_schedules import Schedulable
 from ._parameter_checks import check_number
 from .base import ALGORITHMS, Algorithm
-from .drift import DRIFTS, Drift
+from .drift import DRIFTS, Drift, check_steps, total_rate
 from .hooks import Clients, Cohort, Direction, Sum, listed
 from .optimizers import SAM, Optimizer
 
@@ -43,8 +43,7 @@ class ClientMomentum(Drift):
 
     def __post_init__(self) -> None:
         check_number("alpha", self.alpha, 0.0, 1.0, above=True)
-        if self.steps is not None:
-            check_number("steps", self.steps, above=True)
+        check_steps(self.steps)
 
     def correct(self, at: Clients, terms: TermsLike) -> Direction:
         """`alpha g + (1 - alpha) m`."""
@@ -53,8 +52,7 @@ class ClientMomentum(Drift):
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:
         """`m <- -sum_k p_k D_k / (K_k eta)`."""
-        total = cohort.lr_total if self.steps is None else self.steps * cohort.lr
-        return [Sum("m", -cohort.weights / total, keep=0.0)]
+        return [Sum("m", -cohort.weights / total_rate(cohort, self.steps), keep=0.0)]
 
 
 @ALGORITHMS.register("fedcm")

@@ -11,7 +11,7 @@ Representation with Conditional Mutual Information Regularization", ICML 2023.
 r is N(0, 1) at first; a class that nobody in the cohort holds keeps its Gaussian. A product of
 Gaussians adds precisions 1 / sigma^2 and precision-weighted means. The divergence is the one the
 authors' code trains with (it reports the other direction). Needs a model with an `encoder` of
-2 dimZ outputs and a linear `head`: `fedfast.models.Stochastic`, which is judged at z = mu, the mean
+2 dimZ outputs and a linear `head`: `fedfast.models.Stochastic`, evaluated at z = mu, the mean
 of its logits. The global model holds the mean of the heads; clients never read it. The paper takes
 a plain mean over clients: aggregation="uniform", and clip_norm=10.
 Client state: its model (of which the head matters), its class Gaussians; server state w, r; one

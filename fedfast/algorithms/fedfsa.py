@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -168,7 +168,7 @@ class FedFSA(Algorithm):
         check_word("variant", self.variant, ("paper", "official"))
         check_number("lr_decay", self.lr_decay, 0.0, 1.0, above=True)
         official = self.variant == "official"
-        local: Any = FSA(
+        local = FSA(
             rho_default=self.rho_default,
             rho_larger=self.rho_larger,
             TopC=self.TopC,

@@ -68,7 +68,7 @@ class LookAhead(Optimizer):
         check_number("gamma", self.gamma, 0.0, 1.0)
 
     def refuses(self, algorithm: Algorithm) -> str:
-        """It looks along the server's momentum."""
+        """It perturbs along the server's momentum."""
         if not isinstance(algorithm.server, Momentum):
             return f"look-ahead needs server momentum; the server rule is {algorithm.server.name}"
         return super().refuses(algorithm)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class ConsensusSAM(SAM):
         return {"mu_i": "zeros"}
 
     def scratch_rows(self) -> Sequence[str]:
-        """The last perturbation, where it is asked for."""
+        """The last perturbation, which the paper's variant keeps."""
         return () if self.variant == "official" else ("e",)
 
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
@@ -100,5 +100,5 @@ class FedSMOO(Algorithm):
     official: ClassVar[tuple[int, int] | None] = (4, 2)
 
     def __post_init__(self) -> None:
-        local: Any = ConsensusSAM(rho=self.rho, eps=self.eps, variant=self.variant)
+        local = ConsensusSAM(rho=self.rho, eps=self.eps, variant=self.variant)
         self.compose(local=local, drift=Dual(self.lam, self.clip))

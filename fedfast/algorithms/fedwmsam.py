@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -112,7 +112,7 @@ class WeightedMomentum(ControlVariate):
     def correct(self, at: Clients, terms: TermsLike) -> Direction:
         """`alpha g + (1 - alpha) Delta_k`."""
         alpha = at.scalars["alpha"]
-        own: Any = [(t, alpha * c) for t, c in listed(terms)]
+        own: Terms = [(t, alpha * c) for t, c in listed(terms)]
         return Direction([*own, *_delta(at, 1.0 - alpha)])
 
     def finish(self, at: Clients) -> Rows:
@@ -153,7 +153,7 @@ class FedWMSAM(Algorithm):
         check_word("variant", self.variant, VARIANTS)
         unused = self.variant != "official" and self.lr_decay != 1.0
         check(not unused, "lr_decay", "1: only the official variant has it", self.lr_decay)
-        local: Any = GuidedSAM(rho=self.rho, eps=self.eps, variant=self.variant)
+        local = GuidedSAM(rho=self.rho, eps=self.eps, variant=self.variant)
         decay = self.lr_decay if self.variant == "official" else 1.0
-        drift: Any = WeightedMomentum(steps=self.steps, alpha=self.alpha, lam=self.lam, decay=decay)
+        drift = WeightedMomentum(steps=self.steps, alpha=self.alpha, lam=self.lam, decay=decay)
         self.compose(local=local, drift=drift)

@@ -36,7 +36,7 @@ class FineTune(Hooked):
         check_word("layers", self.layers, ("last", "all"))
 
     def span(self, layout: TrainedLayout) -> tuple[int, int]:
-        """What moves, `row[a:b]`. Raises ValueError where the last layer cannot be told apart."""
+        """What moves, `row[a:b]`. Raises ValueError for a model without a last Linear."""
         if self.layers == "all":
             return 0, layout.trained
         if layout.head[1] == 0:

@@ -60,7 +60,7 @@ class Component(Hooked):
     def client_rows(self) -> Mapping[str, str]:
         """Rows kept for every client across rounds: name -> "zeros", "start" or "model".
 
-        "zeros" and "start" say what a row holds when its client takes part for the first time:
+        "zeros" and "start" are what a row holds when its client takes part for the first time:
         zeros, or the model that it was sent. "model" is the client's own last model, written by
         the engine after the last local step, the run's initial model before: its personal model.
         It is as wide as the whole row, for running statistics are part of it.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .._messages import format_value, unknown
 from ..lr_schedules import SCHEDULES, Schedule
@@ -16,6 +16,8 @@ from .finetune import FINE_TUNINGS, FineTune
 from .optimizers import OPTIMIZERS, Optimizer
 from .servers import SERVER_RULES, ServerRule
 
+V = TypeVar("V")
+
 # Names that a paper made known, but that nobody can implement from what is public.
 _WITHOUT_SOURCE = {
     "plgu": "its radii per layer are described in an abstract only, there is no paper or code to "
@@ -23,7 +25,7 @@ _WITHOUT_SOURCE = {
 }
 
 # parameter -> where its names are found, its class, and the name where a mapping has none
-_COMPONENTS: dict[str, tuple[Registry[type[Any]], type[Any], str]] = {
+_COMPONENTS: dict[str, tuple[Registry[type[Any]], type, str]] = {
     "local": (OPTIMIZERS, Optimizer, "sgd"),
     "drift": (DRIFTS, Drift, "none"),
     "server": (SERVER_RULES, ServerRule, "average"),
@@ -36,7 +38,7 @@ def names() -> tuple[str, ...]:
     return tuple(ALGORITHMS)
 
 
-def by_name(name: str, **parameters: Any) -> Algorithm:
+def by_name(name: str, **parameters: object) -> Algorithm:
     """An algorithm from its name, or `package.module:Name`, and its parameters.
 
     `local`, `drift` and `server` may be an object, a name, or a mapping `{name: sam, rho: 0.05}`;
@@ -51,11 +53,10 @@ def by_name(name: str, **parameters: Any) -> Algorithm:
     for part in _COMPONENTS:
         if parameters.get(part) is not None:
             parameters[part] = _component(part, parameters[part])
-    made: Algorithm = _make(f"algorithm {name}", ALGORITHMS.find(name), parameters)
-    return made
+    return _make(f"algorithm {name}", ALGORITHMS.find(name), parameters)
 
 
-def schedule(given: str | Mapping[str, Any]) -> Schedule:
+def schedule(given: str | Mapping[str, object]) -> Schedule:
     """A schedule from `{name: cosine, start: 0.1, rounds: 300}`, as a config writes it.
 
     Raises ValueError for an unknown name or field, ValueError/TypeError for a bad value.
@@ -76,7 +77,7 @@ def name_of(made: object) -> str | None:
     return SCHEDULES.name_of(type(made)) if named else None
 
 
-def _component(part: str, value: Any) -> Any:
+def _component(part: str, value: object) -> object:
     registry, base, default = _COMPONENTS[part]
     if isinstance(value, base):
         return value
@@ -88,22 +89,23 @@ def _component(part: str, value: Any) -> Any:
         return _named(value, registry, default)
 
 
-def _named(value: str | Mapping[str, Any], registry: Registry[Any], default: str) -> Any:
+def _named(value: str | Mapping[str, object], registry: Registry[Any], default: str) -> Any:
     """An object from `name` or `{name: ..., parameters}`."""
     spec = {"name": value} if isinstance(value, str) else dict(value)
     name = spec.pop("name", default)
     return _make(f"{registry.kind} {name}", registry.find(name), spec)
 
 
-def _make(kind: str, cls: type[Any], parameters: Mapping[str, Any]) -> Any:
+def _make(kind: str, cls: Callable[..., V], parameters: Mapping[str, object]) -> V:
     """`cls(**parameters)`, mappings made schedules. ValueError for unknown or missing fields."""
-    known = [f.name for f in fields(cls) if f.init]
+    declared = [f for f in fields(cls) if f.init]  # type: ignore[arg-type]  # a dataclass
+    known = [f.name for f in declared]
     for parameter in parameters:
         if parameter not in known:
             raise unknown(f"{kind}, parameter", parameter, known)
-    for field in fields(cls):
+    for field in declared:
         needed = field.default is MISSING and field.default_factory is MISSING
-        if field.init and needed and field.name not in parameters:
+        if needed and field.name not in parameters:
             raise ValueError(f"{kind}: needs {field.name}")
     given = dict(parameters)
     for key, value in parameters.items():

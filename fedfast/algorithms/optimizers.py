@@ -69,14 +69,14 @@ class Optimizer(Component):
 
     @property
     def looks(self) -> bool:
-        """Whether `ahead` depends on the gradient at `w`: two per step. A class may say False."""
+        """Whether `ahead` depends on the gradient at `w`: two per step. A class may set False."""
         return self.ascends
 
     @property
     def layered(self) -> bool:
         """Whether `ahead = w + s g` with a number for each tensor: `scales`, not an older `ascend`.
 
-        A class that has both says the same twice.
+        A class that has both computes the same in both.
         """
         own = overrides(self, "scales", Optimizer)
         return own and depth(self, "scales") <= depth(self, "ascend")
@@ -95,7 +95,7 @@ class Optimizer(Component):
         return ""
 
     def objective(self, at: Clients, looking: bool) -> Objective | None:
-        """The loss whose gradient is taken, None for the run's; only asked with `own_loss`.
+        """The loss whose gradient is taken, None for the run's; called with `own_loss` only.
 
         looking  for the gradient that `ascend` is given, not the step's
         """

@@ -22,10 +22,10 @@ class Cohort:
     lr_total    [C] float64, each client's learning rates summed over its steps (K eta)
     population  N
     seed        of the run
-    backend     voice of the operations
+    backend     implementation of the operations
     decay       see `Clients.decay`
     train_loss  [C] float64, mean losses over the local steps; in `reweigh` and `settle`
-    start_loss  [C] float64, losses of the model sent on all local samples, where a component asks
+    start_loss  [C] float64, losses of the model sent, on all local samples, for who reads it
     numbers     what `finish` returned, [C, ...] by name; in `reweigh` and `settle`
     """
 

@@ -54,7 +54,7 @@ class ServerRule(Component):
         """The weights [C] or [L, C] of the updates, and numbers worth keeping.
 
         models  [C, trained], the clients' models; start [trained], the model they received
-        cohort  with `train_loss`, `numbers` and, where the rule says `start_losses = True`,
+        cohort  with `train_loss`, `numbers` and, where the rule sets `start_losses = True`,
                 `start_loss`
         """
         raise TypeError(f"{self.name} weighs every client by itself")

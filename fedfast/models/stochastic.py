@@ -26,7 +26,7 @@ class Stochastic(nn.Module):
 
     encoder  inputs [B, ...] -> [B, 2 dimZ]
     head     Linear(dimZ, classes) with bias
-    Without noise it is an ordinary classifier: what other algorithms train, and what is judged.
+    Without noise it is an ordinary classifier: what other algorithms train, and what is evaluated.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Linear) -> None:
