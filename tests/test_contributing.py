@@ -21,7 +21,7 @@ DIFFS = {
     kind: "".join(re.findall(r"^```diff\n(.*?)^```$", text, re.M | re.S))
     for kind, _, text in SECTIONS
 }
-LIMITS = {"algorithm": 2, "partition": 2, "callback": 1, "metric": 3}
+LIMITS = {"algorithm": 2, "partition": 2, "callback": 1, "metric": 3, "layer": 8}
 BY_NAME = '''
 """What the diffs add is found by its name in a config."""
 
