@@ -81,6 +81,7 @@ from .hooks import TrainedLayout as TrainedLayout
 from .lookup import by_name as by_name
 from .lookup import name_of as name_of
 from .lookup import names as names
+from .lookup import registry_of as registry_of
 from .lookup import schedule as schedule
 from .optimizers import ASAM as ASAM
 from .optimizers import OPTIMIZERS as OPTIMIZERS

@@ -68,6 +68,11 @@ def schedule(given: str | Mapping[str, object]) -> Schedule:
     return _named(given, SCHEDULES, "ramp")
 
 
+def registry_of(part: str) -> Registry[type[Any]]:
+    """Where the names of a component are known; of algorithms for "". KeyError for other parts."""
+    return _COMPONENTS[part][0] if part else ALGORITHMS
+
+
 def name_of(made: object) -> str | None:
     """The name of a component's or a schedule's class, as `by_name` takes it; None for others."""
     for registry, base, _ in _COMPONENTS.values():

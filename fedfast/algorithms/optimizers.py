@@ -133,9 +133,9 @@ class SGD(Optimizer):
 class SAM(Optimizer):
     """Sharpness-aware minimisation: the gradient at `v + rho * g / (|g| + eps)`, same mini-batch.
 
-    One Euclidean norm over the whole model. rho: a number or a schedule over rounds; 0.1 is
-    FL-Simulator's default and the ECCV paper's for CIFAR-10. eps: 1e-7 in FL-Simulator, 1e-12 in
-    SAGM, FedSOL and FedNSAM, 1e-16 in FedGloSS; the papers have none.
+    One Euclidean norm over the whole model. rho: radius, a number or a schedule over rounds, 0.1 in
+    FL-Simulator and in the ECCV paper for CIFAR-10. eps: joins the norm, 1e-7 in FL-Simulator,
+    1e-12 in SAGM, FedSOL and FedNSAM, 1e-16 in FedGloSS, absent in the papers.
     Source: Foret et al., "Sharpness-Aware Minimization", ICLR 2021, eq. 2.
     """
 

@@ -54,15 +54,26 @@ def about(name: str) -> str:
         return ""
 
 
-def help_of_parameters(name: str) -> dict[str, str]:
-    """The texts in the docstrings of the algorithm `name` and of the classes that it extends."""
+def help_of_parameters(name: str, part: str = "") -> dict[str, str]:
+    """The texts in the docstrings of an algorithm, or of the component that is its `part`.
+
+    What an algorithm's class does not document, the classes of its components may.
+    """
     from fedfast import algorithms
 
     try:
-        classes = reversed(algorithms.ALGORITHMS.find(name).__mro__)
-    except (ValueError, TypeError):
+        cls = algorithms.registry_of(part).find(name)
+        components = () if part else cls().components
+    except (ValueError, TypeError, KeyError):
         return {}
-    return {key: text for cls in classes for key, text in texts(cls.__doc__).items()}
+    # Not the base: an algorithm's `momentum` may be another than the local optimizer's.
+    ours = [c for made in components for c in _classes(made) if c is not algorithms.Optimizer]
+    return {key: text for c in (*ours, *_classes(cls)) for key, text in texts(c.__doc__).items()}
+
+
+def _classes(of: object) -> list[type]:
+    """The class of an object, or the class, after all that it extends."""
+    return list(reversed((of if isinstance(of, type) else type(of)).__mro__))
 
 
 def _values(made: Any) -> dict[str, Any]:

@@ -134,8 +134,11 @@ def _extras(loc: Loc, found: Any, help: Mapping[str, str] = MappingProxyType({})
     made: list[Leaf] = []
     for key, value in found.items() if isinstance(found, dict) else ():
         here, text = (*loc, str(key)), help.get(str(key), "")
-        inside = isinstance(value, dict) and value
-        made += _extras(here, value) if inside else [Leaf(here, _kind_of(value), text, value)]
+        if isinstance(value, dict) and value:
+            inner = component_options.help_of_parameters(str(value.get("name")), str(key))
+            made += _extras(here, value, inner)
+        else:
+            made.append(Leaf(here, _kind_of(value), text, value))
     return made
 
 
@@ -152,9 +155,10 @@ def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, Any]) -> list[L
             made += _extras((*above, name), default)
             continue
         kind = _metavar(field.annotation)
-        if above == ("partition",) and name == "name":
-            kind = "{" + ",".join(registry(PartitionSection)) + "}"
-        made.append(Leaf((*above, name), kind, field.description or "", default))
+        text = field.description or ""
+        if name == "name" and above[0] in NAMED:
+            text = f"{text}: {', '.join(registry(NAMED[above[0]]))} or package.module:Name"
+        made.append(Leaf((*above, name), kind, text, default))
     return made
 
 

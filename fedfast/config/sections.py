@@ -44,7 +44,7 @@ class DataSection(NamedSection):
     home = ("fedfast.data", "READERS")
     own = ("name", "root")
 
-    name: str = Field(description="data set: digits needs no files, the others are read from root")
+    name: str = Field(description="data set, read from root but for digits")
     root: str = Field("data", description="folder that holds the data sets")
     pool: bool = Field(
         False, description="deal train and test together; clients test by local_test alone"
@@ -69,7 +69,7 @@ class ModelSection(NamedSection):
     home = ("fedfast.models", "MODELS")
     own = ("input_shape", "classes")
 
-    name: str = Field(description="architecture, as known to fedfast.models")
+    name: str = Field(description="architecture")
 
 
 class AlgorithmSection(Section):
@@ -84,10 +84,10 @@ class AlgorithmSection(Section):
         return dict(self.model_extra or {})
 
 
-def registry(base: type[NamedSection]) -> Registry[Callable[..., Any]]:
+def registry(base: type[NamedSection]) -> Registry[Callable[..., object]]:
     """Where the names of this section are known."""
     module, name = base.home
-    found: Registry[Callable[..., Any]] = getattr(import_module(module), name)
+    found: Registry[Callable[..., object]] = getattr(import_module(module), name)
     return found
 
 
@@ -103,7 +103,7 @@ def section(base: type[NamedSection], raw: object) -> type[NamedSection]:
 
 
 @cache
-def _made(base: type[NamedSection], function: Callable[..., Any]) -> type[NamedSection]:
+def _made(base: type[NamedSection], function: Callable[..., object]) -> type[NamedSection]:
     fields: dict[str, Any] = fields_of(function, {*base.own, *base.model_fields})
     if base is PartitionSection and fields.pop("seed", None):
         text = "seed of the partition; null = the run's seed"
@@ -120,8 +120,8 @@ def _base_of(cls: type[NamedSection]) -> type[NamedSection]:
     return next(base for base in bases if issubclass(cls, base))
 
 
-def _checked(base: type[NamedSection]) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
+def _checked(base: type[NamedSection]) -> Callable[[object], object]:
+    def check(value: object) -> object:
         try:
             made = section(base, value)
         except (ValueError, TypeError) as error:

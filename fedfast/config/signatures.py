@@ -9,15 +9,17 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic import Field
 
 ENTRY = re.compile(r"(\w+(?:, \w+)*)(  +)(\S.*)")  # "alpha, beta   what they are"
+INLINE = re.compile(r"\b(\w+): (.+?)(?=\.(?:\s|$)|; \w+: |$)")  # "alpha: what it is. beta: ..."
 BOUNDS = ("gt", "ge", "lt", "le")
 
 
 def texts(doc: str | None) -> dict[str, str]:
-    """Name -> text of the lines `name   text` of a docstring, with those that continue them."""
-    found: dict[str, str] = {}
+    """Name -> text of what a docstring has as `name: text` or as a line `name   text`."""
+    lines = inspect.cleandoc(doc or "").splitlines()
+    found = dict(INLINE.findall(" ".join(lines)))
     names: list[str] = []
     column = 0
-    for line in inspect.cleandoc(doc or "").splitlines():
+    for line in lines:
         if entry := ENTRY.match(line):
             names, column = entry[1].split(", "), entry.start(3)
             found |= dict.fromkeys(names, entry[3])
@@ -28,7 +30,9 @@ def texts(doc: str | None) -> dict[str, str]:
     return found
 
 
-def fields_of(function: Callable[..., Any], own: Collection[str]) -> dict[str, tuple[Any, Any]]:
+def fields_of(
+    function: Callable[..., object], own: Collection[str]
+) -> dict[str, tuple[object, object]]:
     """name -> (type, field) for pydantic, of the parameters of a function or class but its `own`.
 
     A parameter may be annotated with bounds and help: `Annotated[int, Count(), "clients in all"]`;
@@ -43,13 +47,13 @@ def fields_of(function: Callable[..., Any], own: Collection[str]) -> dict[str, t
     }
 
 
-def takes_more(function: Callable[..., Any]) -> bool:
+def takes_more(function: Callable[..., object]) -> bool:
     """Whether it has `**options`."""
     kinds = [p.kind for p in inspect.signature(function).parameters.values()]
     return inspect.Parameter.VAR_KEYWORD in kinds
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def _hints(function: Callable[..., object]) -> dict[str, object]:
     owner = vars(function).get("__init__", function) if isinstance(function, type) else function
     try:
         return get_type_hints(owner, include_extras=True)
@@ -57,7 +61,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _field(hint: Any, default: Any, help: str) -> tuple[Any, Any]:
+def _field(hint: object, default: object, help: str) -> tuple[object, object]:
     if hint is None:
         hint = _type_of(default)
     notes = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
@@ -73,14 +77,14 @@ def _field(hint: Any, default: Any, help: str) -> tuple[Any, Any]:
     return _yaml_type(hint, bounds), Field(... if needed else value, description=help)
 
 
-def _type_of(default: Any) -> Any:
+def _type_of(default: object) -> object:
     """The type of an argument that has no annotation, as far as its default shows it."""
     if default is None or default is inspect.Parameter.empty:
         return Any
     return type(default)
 
 
-def _yaml_type(hint: Any, bounds: dict[str, Any]) -> Any:
+def _yaml_type(hint: object, bounds: dict[str, Any]) -> Any:
     """What YAML can hold of a type: every sequence is a list, what is not known is anything."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
