@@ -1,11 +1,14 @@
 """What fedfast's rounds are compared with, each written as well as we can.
 
-    Typical  as published simulators: a deep copy, a DataLoader, `optim.SGD`, a mean of state dicts
-    Tuned    the same loop without what it does not need: nothing allocated but gradients, foreach
-             updates, one gather per client, a running mean, clients side by side if that is faster
-    Vmapped  all clients at once: `torch.func.vmap` of `grad`, eager or compiled
+    TypicalLoop  as published simulators: a deep copy, a DataLoader, `optim.SGD`, a mean of state
+                 dicts
+    TunedLoop    the same loop without what it does not need: nothing allocated but gradients,
+                 foreach updates, one gather per client, a running mean, clients side by side if
+                 that is faster
 
-All play a written schedule: `written(data, schedule.round(t))` tells each client's batches, made
+`vmapped.py` has all clients at once.
+
+All train a given schedule: `client_work(data, schedule.round(t))` lists each client's batches, made
 before the clock starts. Sources: McMahan et al. 2017 for FedAvg; Qu et al. and Caldarola et al.
 2022 for FedSAM (`rho` not None).
 """
@@ -20,7 +23,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 from torch.utils.data import DataLoader, TensorDataset
 
 from fedfast import FederatedData
@@ -29,11 +31,11 @@ EPS = 1e-12  # fedfast's, beside the gradient's norm
 
 
 @dataclass(frozen=True)
-class Work:
+class ClientWork:
     """One client's part of a round.
 
     weight  p_k, its share of the cohort's samples
-    rows    [n] rows of the bank in the order of use, cut into batches of these sizes
+    rows    [n] rows of the samples in the order of use, cut into batches of these sizes
     """
 
     weight: float
@@ -41,21 +43,21 @@ class Work:
     sizes: list[int]
 
 
-def written(data: FederatedData, plan) -> list[Work]:
+def client_work(data: FederatedData, plan) -> list[ClientWork]:
     """The parts of a `Round`'s clients, in the cohort's order."""
     total = data.sizes[plan.clients].sum()
     return [_work(data, plan, j, total) for j in range(len(plan.clients))]
 
 
-def _work(data: FederatedData, plan, j: int, total: int) -> Work:
+def _work(data: FederatedData, plan, j: int, total: int) -> ClientWork:
     index, count = plan.batches([j])
     rows, client = data.rows(plan.clients[[j]], index)[0], plan.clients[j]
     sizes = [n for n in count[0].tolist() if n]
     batches = [rows[s, :n] for s, n in enumerate(sizes)]
-    return Work(float(data.sizes[client] / total), torch.cat(batches), sizes)
+    return ClientWork(float(data.sizes[client] / total), torch.cat(batches), sizes)
 
 
-class Typical:
+class TypicalLoop:
     """Client after client through torch's own parts; per-tensor norms and updates for SAM."""
 
     def __init__(
@@ -63,7 +65,7 @@ class Typical:
     ) -> None:
         self.model, self.data, self.lr, self.rho = deepcopy(model), TensorDataset(x, y), lr, rho
 
-    def round(self, cohort: Sequence[Work]) -> None:
+    def round(self, cohort: Sequence[ClientWork]) -> None:
         """Train the cohort and average its state dicts."""
         states = [self._train(work) for work in cohort]
         mean = {
@@ -76,7 +78,7 @@ class Typical:
         """The global model."""
         return self.model.state_dict()
 
-    def _train(self, work: Work) -> dict[str, Tensor]:
+    def _train(self, work: ClientWork) -> dict[str, Tensor]:
         model = deepcopy(self.model).train()
         optimizer = torch.optim.SGD(model.parameters(), lr=self.lr)
         batches = [rows.tolist() for rows in work.rows.split(work.sizes)]
@@ -105,7 +107,7 @@ class Typical:
             p.sub_(e)
 
 
-class Tuned:
+class TunedLoop:
     """The loop at its best in eager torch; parameters only, no running statistics.
 
     workers  clients side by side, one Python thread each
@@ -132,23 +134,23 @@ class Tuned:
         self.threads = threads
         self.pool = ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(threads))
 
-    def round(self, cohort: Sequence[Work]) -> None:
+    def round(self, cohort: Sequence[ClientWork]) -> None:
         """Train the cohort, every worker adding up its clients' part of the mean."""
-        crew = range(min(len(self.replicas), len(cohort)))
-        if len(crew) == 1:
+        workers = range(min(len(self.replicas), len(cohort)))
+        if len(workers) == 1:
             self._alone(cohort)
         else:
-            list(self.pool.map(lambda i: self._share(i, cohort[i :: len(crew)]), crew))
+            list(self.pool.map(lambda i: self._share(i, cohort[i :: len(workers)]), workers))
         torch._foreach_copy_(self.start, self.means[0])
-        for i in crew[1:]:
+        for i in workers[1:]:
             torch._foreach_add_(self.start, self.means[i])
 
     def state_dict(self) -> dict[str, Tensor]:
         """The global model."""
         return dict(zip(self.names, self.start, strict=True))
 
-    def _alone(self, cohort: Sequence[Work]) -> None:
-        # On the caller's thread: a second OpenMP team would slow everybody else's barriers.
+    def _alone(self, cohort: Sequence[ClientWork]) -> None:
+        # On the caller's thread: a second OpenMP team would slow the barriers of all others.
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -156,7 +158,7 @@ class Tuned:
         finally:
             torch.set_num_threads(before)
 
-    def _share(self, worker: int, cohort: Sequence[Work]) -> None:
+    def _share(self, worker: int, cohort: Sequence[ClientWork]) -> None:
         replica, mean = self.replicas[worker], self.means[worker]
         parameters = list(replica.parameters())
         torch._foreach_zero_(mean)
@@ -165,7 +167,7 @@ class Tuned:
             with torch.no_grad():
                 torch._foreach_add_(mean, parameters, alpha=work.weight)
 
-    def _train(self, replica: nn.Module, parameters: list[nn.Parameter], work: Work) -> None:
+    def _train(self, replica: nn.Module, parameters: list[nn.Parameter], work: ClientWork) -> None:
         with torch.no_grad():
             torch._foreach_copy_(parameters, self.start)
         xs, ys = self.x[work.rows].split(work.sizes), self.y[work.rows].split(work.sizes)
@@ -185,69 +187,3 @@ class Tuned:
                 g = torch.autograd.grad(F.cross_entropy(replica(x), y), parameters)
             torch._foreach_sub_(parameters, ascent, alpha=scale)
         torch._foreach_add_(parameters, g, alpha=-self.lr)
-
-
-class Vmapped:
-    """FedAvg over stacked parameters `[K, ...]`, one `vmap(grad)` per local step.
-
-    Clients must have batches of the same sizes.
-    chunk     K, clients at once, a divisor of the cohort; None takes all
-    compiled  the whole step under `torch.compile`
-    """
-
-    SETTINGS = (10, None)
-
-    def __init__(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        y: Tensor,
-        lr: float,
-        chunk: int | None = None,
-        compiled: bool = False,
-    ) -> None:
-        self.x, self.y, self.chunk = x, y, chunk
-        self.start = {name: p.detach().clone() for name, p in model.named_parameters()}
-        self.mean = {name: torch.empty_like(p) for name, p in self.start.items()}
-        self.bank: dict[str, Tensor] = {}
-        module = deepcopy(model).train()
-
-        def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return F.cross_entropy(functional_call(module, parameters, (x,)), y)
-
-        def step(bank: dict[str, Tensor], x: Tensor, y: Tensor) -> None:
-            g = vmap(grad(loss))(bank, x, y)
-            for name, p in bank.items():
-                p.sub_(g[name], alpha=lr)
-
-        # fullgraph: a break or a spent recompilation limit must not fall back to eager unseen
-        self.step = torch.compile(step, dynamic=False, fullgraph=True) if compiled else step
-
-    @torch.no_grad()
-    def round(self, cohort: Sequence[Work]) -> None:
-        """Train the cohort chunk by chunk; the mean grows by one product per chunk and tensor."""
-        chunk = self.chunk or len(cohort)
-        if len({tuple(work.sizes) for work in cohort}) > 1 or len(cohort) % chunk:
-            raise ValueError("cohort: vmap needs whole chunks of clients with equal batch sizes")
-        if not self.bank:
-            self.bank = {k: p.expand(chunk, *p.shape).clone() for k, p in self.start.items()}
-        for mean in self.mean.values():
-            mean.zero_()
-        for begin in range(0, len(cohort), chunk):
-            self._train(cohort[begin : begin + chunk])
-        for name, mean in self.mean.items():
-            self.start[name].copy_(mean)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The global model."""
-        return self.start
-
-    def _train(self, works: Sequence[Work]) -> None:
-        for name, p in self.bank.items():
-            p.copy_(self.start[name])
-        rows = torch.stack([work.rows for work in works])
-        for batch in rows.split(works[0].sizes, dim=1):
-            self.step(self.bank, self.x[batch], self.y[batch])
-        for name, p in self.bank.items():
-            weights = torch.tensor([work.weight for work in works], dtype=p.dtype)
-            self.mean[name].view(-1).addmv_(p.flatten(1).T, weights)

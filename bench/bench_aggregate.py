@@ -23,7 +23,7 @@ def mean(
         torch._foreach_add_(acc, update, alpha=1 / K)
 
 
-def test_average(judge: Any) -> None:
+def test_average(compare: Any) -> None:
     rows, base, w, out, acc = bank(), bank(S), bank(S), bank(S), torch.zeros(S, dtype=torch.float64)
     clients, start, total, model = models(), tensors(), tensors(), tensors()
 
@@ -40,10 +40,10 @@ def test_average(judge: Any) -> None:
     def native() -> None:
         aggregate(rows, 1 / K, base, acc=acc, server=Server(), w=w, out=out)
 
-    judge("aggregate", "average", (4 * K + 4 + 8 + 8) / K, native, foreach, per_tensor)
+    compare("aggregate", "average", (4 * K + 4 + 8 + 8) / K, native, foreach, per_tensor)
 
 
-def test_adam(judge: Any) -> None:
+def test_adam(compare: Any) -> None:
     rows, base, w, out, acc = bank(), bank(S), bank(S), bank(S), torch.zeros(S, dtype=torch.float64)
     m, v = torch.zeros(S), torch.ones(S)
     clients, start, total, model = models(), tensors(), tensors(), tensors()
@@ -61,14 +61,14 @@ def test_adam(judge: Any) -> None:
     def native() -> None:
         aggregate(rows, 1 / K, base, acc=acc, server=Server("adam"), w=w, m=m, v=v, out=out)
 
-    judge("aggregate", "adam", (4 * K + 4 + 8 + 8 + 16) / K, native, foreach)
+    compare("aggregate", "adam", (4 * K + 4 + 8 + 8 + 16) / K, native, foreach)
 
 
-def test_chunk(judge: Any) -> None:
+def test_chunk(compare: Any) -> None:
     rows, base, acc = bank(), bank(S), torch.zeros(S, dtype=torch.float64)
     clients, start, total = models(), tensors(), tensors()
 
     def native() -> None:
         aggregate(rows, 1 / K, base, acc=acc)
 
-    judge("aggregate", "chunk", (4 * K + 4 + 8) / K, native, lambda: mean(clients, start, total))
+    compare("aggregate", "chunk", (4 * K + 4 + 8) / K, native, lambda: mean(clients, start, total))

@@ -3,7 +3,7 @@
     python -m pytest -q bench/bench_conv.py -s    # one row per layer and part in results/conv.csv
 
 W1 is McMahan's CNN on 28 x 28 (B = 50), W4 the LeNet of FedGloSS on 3 x 32 x 32 (B = 64), thin the
-Fashion-MNIST network of FedFSA. Contestants take turns; dx is the difference of two backwards. With
+Fashion-MNIST network of FedFSA. All take turns; dx is the difference of two backwards. With
 more than one thread the operation gives each thread whole clients, torch its own threads.
 """
 
@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 import torch
+from alternate import Action
 from fedfast.kernels import conv, conv_backward
-from harness import Action, alternate
+from harness import alternate_cold
 from result_files import append, stamp
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,7 +27,7 @@ SIDE = 1024  # of the large product
 
 
 @dataclass(frozen=True)
-class Layer:
+class ConvLayer:
     """A convolution of K clients."""
 
     batch: int
@@ -37,7 +38,7 @@ class Layer:
     padding: int = 0
 
     @property
-    def places(self) -> int:
+    def positions(self) -> int:
         """Results of one channel, OH * OW."""
         return (self.side + 2 * self.padding - self.kernel + 1) ** 2
 
@@ -45,25 +46,25 @@ class Layer:
     def gflop(self) -> float:
         """Of one product: forward, dx or dw."""
         depth = self.channels * self.kernel**2
-        return 2e-9 * K * self.batch * self.outputs * self.places * depth
+        return 2e-9 * K * self.batch * self.outputs * self.positions * depth
 
 
 LAYERS = {
-    "W1-first": Layer(50, 1, 28, 32, 5, 2),
-    "W1-second": Layer(50, 32, 14, 64, 5, 2),
-    "W4-first": Layer(64, 3, 32, 64, 5),
-    "W4-second": Layer(64, 64, 14, 64, 5),
-    "thin-first": Layer(50, 1, 28, 4, 5),
-    "thin-second": Layer(50, 4, 12, 12, 5),
-    "3x3": Layer(32, 64, 16, 64, 3, 1),
+    "W1-first": ConvLayer(50, 1, 28, 32, 5, 2),
+    "W1-second": ConvLayer(50, 32, 14, 64, 5, 2),
+    "W4-first": ConvLayer(64, 3, 32, 64, 5),
+    "W4-second": ConvLayer(64, 64, 14, 64, 5),
+    "thin-first": ConvLayer(50, 1, 28, 4, 5),
+    "thin-second": ConvLayer(50, 4, 12, 12, 5),
+    "3x3": ConvLayer(32, 64, 16, 64, 3, 1),
 }
 
 
 @dataclass(frozen=True)
-class Contest:
-    """A layer's tensors and what is timed on them."""
+class ConvTiming:
+    """A layer's tensors and the actions that are timed on them."""
 
-    layer: Layer
+    layer: ConvLayer
     x: Tensor
     weight: Tensor
     out: Tensor
@@ -72,7 +73,7 @@ class Contest:
     dweight: Tensor
 
     @classmethod
-    def of(cls, layer: Layer) -> Contest:
+    def of(cls, layer: ConvLayer) -> ConvTiming:
         """Random numbers."""
         x = torch.randn(K, layer.batch, layer.channels, layer.side, layer.side)
         weight = torch.randn(K, layer.outputs, layer.channels, layer.kernel, layer.kernel)
@@ -85,7 +86,7 @@ class Contest:
         conv(self.x, self.weight, padding=self.layer.padding, out=self.out)
 
     def backward(self, dx: Tensor | None) -> None:
-        """Weight gradients, with dx if there is room for it."""
+        """Weight gradients, and dx where a buffer is given."""
         tensors = self.x, self.weight, self.out, self.dout
         conv_backward(*tensors, padding=self.layer.padding, dx=dx, dweight=self.dweight)
 
@@ -104,8 +105,8 @@ class Contest:
             )  # fmt: skip
 
 
-def contestants(c: Contest) -> dict[str, Action]:
-    """What takes turns."""
+def actions(c: ConvTiming) -> dict[str, Action]:
+    """Everything that is timed."""
     a, b, product = (torch.randn(SIDE, SIDE) for _ in range(3))
     return {
         "mm": lambda: torch.mm(a, b, out=product),
@@ -118,7 +119,7 @@ def contestants(c: Contest) -> dict[str, Action]:
     }
 
 
-def rates(layer: Layer, seconds: dict[str, list[float]]) -> dict[str, float]:
+def rates(layer: ConvLayer, seconds: dict[str, list[float]]) -> dict[str, float]:
     """GFLOP/s by part."""
     spent = {name: median(values) for name, values in seconds.items()}
     spent["dx"] = max(spent.pop("both") - spent["dw"], 1e-9)
@@ -130,10 +131,10 @@ def rates(layer: Layer, seconds: dict[str, list[float]]) -> dict[str, float]:
 def test_conv(name: str, threads: int, benchmark: Any) -> None:
     """One line per part."""
     torch.set_num_threads(threads)
-    contest = Contest.of(LAYERS[name])
-    found = rates(contest.layer, alternate(contestants(contest)))
+    timing = ConvTiming.of(LAYERS[name])
+    found = rates(timing.layer, alternate_cold(actions(timing)))
     benchmark.extra_info.update(found)
-    benchmark.pedantic(contest.forward, rounds=5, warmup_rounds=1)
+    benchmark.pedantic(timing.forward, rounds=5, warmup_rounds=1)
     print(f"\n{name} x{threads}: mm {found['mm']:.0f} GFLOP/s", end="")
     for part in ("forward", "dx", "dw"):
         own, torchs = found[part], found[f"torch-{part}"]

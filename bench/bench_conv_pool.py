@@ -3,29 +3,29 @@
     python -m pytest -q bench/bench_conv_pool.py -s    # one row per layer in results/conv_pool.csv
 
 The layers are those of `bench_conv.py` that have pooling behind them, run as a local step runs
-them: noted in plans, client by client, dx where a layer is not the first. Both take turns on one
+them: recorded in plans, client by client, dx where a layer is not the first. Both take turns on one
 thread, in CPU time.
 """
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from statistics import median
 from typing import Any
 
 import pytest
 import torch
-from bench_conv import LAYERS, K, Layer
+from alternate import Action, alternate
+from bench_conv import LAYERS, ConvLayer, K
 from fedfast.kernels import Plan, conv, conv_backward, conv_pool, conv_pool_backward, pool
 from fedfast.kernels import pool_backward as back
-from harness import Action
 from result_files import append, stamp
 
 TURNS = 30
 POOLED = [name for name in LAYERS if name != "3x3"]
 
 
-def contestants(layer: Layer) -> dict[str, Plan]:
+def plans(layer: ConvLayer) -> dict[str, Plan]:
     """Both passes, apart and in one operation."""
     x = torch.randn(K, layer.batch, layer.channels, layer.side, layer.side)
     weight = 0.1 * torch.randn(K, layer.outputs, layer.channels, layer.kernel, layer.kernel)
@@ -48,10 +48,10 @@ def contestants(layer: Layer) -> dict[str, Plan]:
         conv_pool(x, weight, bias, kernel=2, out=out, tap=tap, **how)
         conv_pool_backward(x, weight, out, tap, dout, kernel=2, **sinks, **how)
 
-    return {"apart": noted(apart), "fused": noted(fused)}
+    return {"apart": recorded(apart), "fused": recorded(fused)}
 
 
-def noted(body: Action) -> Plan:
+def recorded(body: Action) -> Plan:
     """Its plan."""
     with Plan() as plan:
         body()
@@ -62,15 +62,9 @@ def noted(body: Action) -> Plan:
 def test_conv_pool(name: str) -> None:
     """One row."""
     torch.set_num_threads(1)
-    plans = contestants(LAYERS[name])
-    spent: dict[str, list[float]] = {contestant: [] for contestant in plans}
-    for turn in range(TURNS + 1):
-        for contestant, plan in plans.items():
-            start = time.thread_time()
-            plan.run(K, 1 << 20)
-            if turn:
-                spent[contestant].append(1e3 * (time.thread_time() - start) / K)
-    apart, fused = (median(values) for values in spent.values())
+    runs = {how: partial(plan.run, K, 1 << 20) for how, plan in plans(LAYERS[name]).items()}
+    spent = alternate(runs, TURNS)
+    apart, fused = (1e3 * median(seconds) / K for seconds in spent.values())
     least = min(spent["fused"]) / min(spent["apart"])
     print(f"\n{name}: {apart:.2f} -> {fused:.2f} ms, {fused / apart:.3f} (least {least:.3f})")
     record(name, apart, fused, least)

@@ -1,8 +1,8 @@
-"""`gram`: products of all pairs of K updates, beside torch's product of the bank with itself.
+"""`gram`: products of all pairs of K updates, beside torch's product of the rows with themselves.
 
     pytest -q bench/bench_gram.py        one thread, CPU time; rows in bench/results/pairs.csv
 
-Contestants: ours on updates and on rows without a base; `D @ D.T` with D = rows - base made anew,
+Timed: ours on updates and on rows without a base; `D @ D.T` with D = rows - base made anew,
 and without making it; the bare loop over pairs of dot products.
 """
 
@@ -27,7 +27,7 @@ def test_gram(clients: int, benchmark: Any) -> None:
         torch.sub(rows, base, out=d)
         torch.mm(d, d.T, out=products)
 
-    contestants = {
+    actions = {
         "gram": lambda: gram(rows, base),
         "gram without base": lambda: gram(rows),
         "torch D @ D.T": torch_updates,
@@ -36,9 +36,9 @@ def test_gram(clients: int, benchmark: Any) -> None:
             torch.dot(rows[i], rows[j]) for i in range(clients) for j in range(i + 1)
         ],
     }
-    best = seconds(contestants, turns=5)
+    best = seconds(actions, turns=5)
     record("gram", clients, P, best)
-    benchmark.pedantic(contestants["gram"], rounds=1)
+    benchmark.pedantic(actions["gram"], rounds=1)
     useful, full = clients * (clients + 1) * size / 1e9, 2 * clients**2 * size / 1e9
     print(
         f"\nK={clients}: gram {useful / best['gram']:.0f} GFLOP/s of its triangle, "

@@ -1,4 +1,4 @@
-"""Gradient harmonization (FedGH) in two passes over the bank, beside the loop over its pairs.
+"""Gradient harmonization (FedGH) in two passes over the rows, beside the loop over its pairs.
 
     pytest -q bench/bench_harmonize.py   one thread, CPU time; rows in bench/results/pairs.csv
 

@@ -2,41 +2,35 @@
 
     pytest -q bench/bench_linear.py        one thread; rows in bench/results/linear.csv
 
-K = 10 clients, each with its own weights. Contestants take turns, so that whatever else the machine
-does falls on all of them alike; the 20th percentile of their times counts.
+K = 10 clients, each with its own weights. All take turns, so that a busy machine slows all alike;
+the 20th percentile of their times counts.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from alternate import Action, alternate, torch_threads
 from fedfast.kernels import linear, linear_backward
 from result_files import append, stamp
 
 K, ROUNDS, LARGE = 10, 15, 1024
 # (I, O) of the MLP and the CNN of McMahan et al. 2017, and two square-ish layers.
 LAYERS = [(784, 200), (200, 200), (200, 10), (3136, 512), (1024, 512), (512, 1024)]
-Action = Callable[[], object]
 
 
-def contest(contestants: dict[str, tuple[float, Action]]) -> dict[str, float]:
-    """GFLOP/s of each; contestants are (floating point operations, action)."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(ROUNDS + 2):
-        for name, (_, action) in contestants.items():
-            start = time.perf_counter()
-            action()
-            if turn >= 2:
-                seconds[name].append(time.perf_counter() - start)
+def gflops(actions: dict[str, tuple[float, Action]]) -> dict[str, float]:
+    """GFLOP/s of each; `actions` are (floating point operations, action)."""
+    timed = {name: action for name, (_, action) in actions.items()}
+    seconds = alternate(timed, ROUNDS, 2, time.perf_counter)
     fast = {name: sorted(spent)[ROUNDS // 5] for name, spent in seconds.items()}
-    return {name: flops / fast[name] / 1e9 for name, (flops, _) in contestants.items()}
+    return {name: flops / fast[name] / 1e9 for name, (flops, _) in actions.items()}
 
 
-def contestants(batch: int, inputs: int, outputs: int) -> dict[str, tuple[float, Action]]:
+def actions(batch: int, inputs: int, outputs: int) -> dict[str, tuple[float, Action]]:
     """Each operation, what torch would do instead, and the large product."""
     flops = 2.0 * K * batch * inputs * outputs
     x, dx = torch.randn(K, batch, inputs), torch.empty(K, batch, inputs)
@@ -65,14 +59,10 @@ def contestants(batch: int, inputs: int, outputs: int) -> dict[str, tuple[float,
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 @pytest.mark.parametrize("batch", [10, 50, 64])
 def test_linear(batch: int, layer: tuple[int, int], benchmark: Any) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        rivals = contestants(batch, *layer)
-        rates = contest(rivals)
-        benchmark.pedantic(rivals["forward"][1], rounds=5, warmup_rounds=1)
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(1):
+        timed = actions(batch, *layer)
+        rates = gflops(timed)
+        benchmark.pedantic(timed["forward"][1], rounds=5, warmup_rounds=1)
     rates["bmm_backward"] = 2 / (1 / rates["bmm_data"] + 1 / rates["bmm_weights"])
     benchmark.extra_info.update(rates)
     record(batch, *layer, rates)

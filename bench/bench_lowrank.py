@@ -2,22 +2,23 @@
 
     python bench/bench_lowrank.py [--write]      one thread; rows in bench/results/lowrank.csv
 
-Both contestants do what the two passes of `programs/sam.py` do for one layer, from the first
+Both do what the two passes of `programs/sam.py` do for one layer, from the first
 pass' gradients to the second's outputs and data gradients; the final weight gradient, which both
 need, is left out. For the clip: those of `programs/clip.py`, from the output's gradient to the
 moved weights. Plans run them client by client. They take turns; the least thread time of each
 counts, so that other processes matter little. "rule" is what `is_thin` and
-`is_late` say.
+`is_late` choose.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from alternate import alternate
 from fedfast.kernels import Plan, ghost, linear, linear_backward, lowrank, mix, reach, stats
 from result_files import append, stamp
 from torch import Tensor
@@ -32,7 +33,7 @@ LAYERS += [(192, 1024, False), (1024, 1024, False), (3136, 512, False), (512, 10
 BATCHES = (10, 32, 50, 100, 200, 400)
 
 
-class Layer:
+class DenseLayer:
     """One layer of K clients in both passes."""
 
     def __init__(self, batch: int, inputs: int, outputs: int, samples: bool) -> None:
@@ -60,11 +61,11 @@ class Layer:
         self._data(self.d)
         ghost(self.x, self.d, gram=self.gram, squares=self.squares[:, 0])
         reach([self.squares], 0.05, 1e-12, out=self.scale)
-        known = self.gram if self.samples else None
+        gram = self.gram if self.samples else None
         if not self.samples:
             linear(self.x2, self.w, out=self.out)
         x, v = self.x if self.samples else self.x2, self.d
-        lowrank(x, self.x, v, self.scale, base=self.out, gram=known, out=self.out)
+        lowrank(x, self.x, v, self.scale, base=self.out, gram=gram, out=self.out)
         self._data(self.d2)
         if not self.samples:
             lowrank(self.d2, self.d, self.x, self.scale, base=self.dx, out=self.dx)
@@ -90,7 +91,7 @@ class Layer:
         linear_backward(self.x, self.w if weight is None else weight, d, d, dx=dx, dweight=dweight)
 
 
-def noted(body: Callable[[], None]) -> Plan:
+def recorded(body: Callable[[], None]) -> Plan:
     """The plan of `body`."""
     with Plan() as plan:
         body()
@@ -99,13 +100,8 @@ def noted(body: Callable[[], None]) -> Plan:
 
 def seconds(plans: list[Plan]) -> list[float]:
     """The least thread time of each for one client, taking turns."""
-    best = [float("inf")] * len(plans)
-    for _ in range(ROUNDS):
-        for i, plan in enumerate(plans):
-            begin = time.thread_time()
-            plan.run(K, 1)
-            best[i] = min(best[i], (time.thread_time() - begin) / K)
-    return best
+    actions = {str(i): partial(plan.run, K, 1) for i, plan in enumerate(plans)}
+    return [min(spent) / K for spent in alternate(actions, ROUNDS, warm_up=0).values()]
 
 
 def main() -> None:
@@ -116,18 +112,18 @@ def main() -> None:
     torch.set_num_threads(1)
     for inputs, outputs, samples in LAYERS:
         for batch in BATCHES:
-            layer, size = Layer(batch, inputs, outputs, samples), (batch, inputs, outputs)
-            contests = {
+            layer, size = DenseLayer(batch, inputs, outputs, samples), (batch, inputs, outputs)
+            comparisons = {
                 "ascent": (layer.written, layer.factors, is_thin(*size, samples=samples)),
                 "clip": (layer.clipped, layer.late, is_late(*size)),
             }
-            for purpose, (one, other, rule) in contests.items():
+            for purpose, (one, other, rule) in comparisons.items():
                 figures = {
                     "purpose": purpose,
                     "clients": K,
                     **dict(zip(("batch", "inputs", "outputs"), size, strict=True)),
                     "samples": samples,
-                    **compared(*seconds([noted(one), noted(other)])),
+                    **compared(*seconds([recorded(one), recorded(other)])),
                     "rule": "factors" if rule else "written",
                 }
                 show(figures)

@@ -2,39 +2,29 @@
 
     pytest -q bench/bench_lstm.py          rows in bench/results/lstm.csv
 
-Sequences of 80 steps, 256 hidden units (LEAF's character model), one client. Contestants take turns
-and the least CPU time of their thread counts, so that a busy machine changes little.
+Sequences of 80 steps, 256 hidden units (LEAF's character model), one client. All take turns and
+the least CPU time of their thread counts, so that a busy machine changes little.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import pytest
 import torch
+from alternate import Action, alternate, torch_threads
 from fedfast.kernels import dropout, lstm, lstm_backward
 from result_files import append, stamp
 from torch import nn
 
 STEPS, HIDDEN, ROUNDS = 80, 256, 7
 NAMES = ("forward", "torch_forward", "both", "torch_both")
-Action = Callable[[], object]
 
 
-def contest(contestants: dict[str, Action]) -> dict[str, float]:
+def milliseconds(actions: dict[str, Action]) -> dict[str, float]:
     """Milliseconds of each."""
-    least = dict.fromkeys(contestants, float("inf"))
-    for turn in range(ROUNDS + 1):
-        for name, action in contestants.items():
-            start = time.thread_time()
-            action()
-            if turn:
-                least[name] = min(least[name], time.thread_time() - start)
-    return {name: 1e3 * seconds for name, seconds in least.items()}
+    return {name: 1e3 * min(seconds) for name, seconds in alternate(actions, ROUNDS).items()}
 
 
-def contestants(batch: int, inputs: int) -> dict[str, Action]:
+def actions(batch: int, inputs: int) -> dict[str, Action]:
     """Forward alone, and forward with backward, ours and torch's."""
     cell = nn.LSTM(inputs, HIDDEN, batch_first=True)
     w_ih, w_hh, b_ih, b_hh = parameters = [p.detach()[None].clone() for p in cell.parameters()]
@@ -69,16 +59,14 @@ def contestants(batch: int, inputs: int) -> dict[str, Action]:
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.mark.parametrize("inputs", [8, 256])
 @pytest.mark.parametrize("batch", [10, 20, 50])
 def test_lstm(batch: int, inputs: int) -> None:
-    record("lstm", batch, inputs, contest(contestants(batch, inputs)))
+    record("lstm", batch, inputs, milliseconds(actions(batch, inputs)))
 
 
 def test_dropout() -> None:
@@ -88,7 +76,7 @@ def test_dropout() -> None:
         "forward": lambda: dropout(x, 0.5, seeds, out=out),
         "torch_forward": lambda: torch.dropout(x, 0.5, True),
     }
-    record("dropout", 50, 512, contest(actions))
+    record("dropout", 50, 512, milliseconds(actions))
 
 
 def record(operation: str, batch: int, inputs: int, spent: dict[str, float]) -> None:

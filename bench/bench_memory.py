@@ -1,4 +1,4 @@
-"""What a plan says a run takes against what it takes: `python bench/bench_memory.py`.
+"""Memory planned for a run against its peak: `python bench/bench_memory.py`.
 
 Each case is a process of its own. Its peak is the most resident memory while the simulation is
 built and run, less what was resident just before (interpreter, torch, the samples), after a tiny

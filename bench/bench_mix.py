@@ -9,11 +9,11 @@ from fedfast.kernels import mix
 from harness import bank, models
 
 
-def test_mix(judge: Any) -> None:
+def test_mix(compare: Any) -> None:
     x, y, out, xs, ys = bank(), bank(), bank(), models(), models()
 
     def foreach() -> None:
         for a, b in zip(xs, ys, strict=True):
             torch._foreach_add_(torch._foreach_mul(a, 0.25), b, alpha=0.75)
 
-    judge("mix", "two-banks", 12, lambda: mix(x, y, 0.25, 0.75, out=out), foreach)
+    compare("mix", "two-banks", 12, lambda: mix(x, y, 0.25, 0.75, out=out), foreach)

@@ -15,7 +15,7 @@ def norm(lists: list[torch.Tensor]) -> torch.Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(lists)))
 
 
-def test_sam(judge: Any) -> None:
+def test_sam(compare: Any) -> None:
     w, g, out, ws, gs, outs = bank(), bank(), bank(), models(), models(), models()
 
     def foreach() -> None:
@@ -31,10 +31,10 @@ def test_sam(judge: Any) -> None:
                 p.add_(d * scale.to(p))
             del old
 
-    judge("perturb", "sam", 16, lambda: perturb(w, g, RHO, out=out), foreach, per_tensor)
+    compare("perturb", "sam", 16, lambda: perturb(w, g, RHO, out=out), foreach, per_tensor)
 
 
-def test_sam_norm_known(judge: Any) -> None:
+def test_sam_norm_known(compare: Any) -> None:
     w, g, out, ws, gs, outs = bank(), bank(), bank(), models(), models(), models()
     known = torch.ones(len(ws))
 
@@ -43,10 +43,12 @@ def test_sam_norm_known(judge: Any) -> None:
             torch._foreach_copy_(results, weights)
             torch._foreach_add_(results, grads, alpha=RHO)
 
-    judge("perturb", "sam-norm-known", 12, lambda: perturb(w, g, RHO, out=out, norm=known), foreach)
+    compare(
+        "perturb", "sam-norm-known", 12, lambda: perturb(w, g, RHO, out=out, norm=known), foreach
+    )
 
 
-def test_asam(judge: Any) -> None:
+def test_asam(compare: Any) -> None:
     w, g, out, ws, gs, outs = bank(), bank(), bank(), models(), models(), models()
 
     def foreach() -> None:
@@ -64,4 +66,4 @@ def test_asam(judge: Any) -> None:
     def native() -> None:
         perturb(w, g, RHO, out=out, adaptive=ETA, segments=SEGMENTS)
 
-    judge("perturb", "asam", 20, native, foreach)
+    compare("perturb", "asam", 20, native, foreach)

@@ -2,19 +2,19 @@
 
     --only W2,W3    some of the workloads (bench/workloads.py), all by default
     --rounds n      timed rounds, instead of each workload's own number
-    --threads 2     cores that every contestant may use
+    --threads 2     cores that every simulator may use
     --scaling       instead: seconds per client for cohorts of 10 to 10,000 (W3's model)
     --write         append rows to bench/results/round.csv
 
-Contestants take turns round by round, after a warm-up round, so that whatever else the machine does
-falls on all alike. All train the same clients on the same batches from the same schedule, written
-down beforehand (drawing one is the only part of a round that nobody is timed for); evaluation is
-off. `tuned` and `vmap` first try their settings on the warm-up round and play the best one.
-tests/test_baselines.py holds all of them to the same weights.
+Simulators take turns round by round, after a warm-up round, so that a busy machine slows all alike.
+All train the same clients on the same batches of one schedule that is drawn beforehand (the only
+part of a round that is not timed); evaluation is off. `tuned` and `vmap` first try their settings
+on the warm-up round and keep the best one. tests/test_baselines.py checks that all end at the same
+weights.
 
 GFLOP/s counts the multiply-adds that no implementation can avoid, see `Workload.flops`, and FedSAM
 twice FedAvg's. "of SGEMM" is their share of the best large `torch.mm` in the same run. "x fedfast"
-is a contestant's median over fedfast's: above 1 fedfast is faster.
+is a simulator's median over fedfast's: above 1 fedfast is faster.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from alternate import race
+from alternate import alternate_rounds
 from result_files import append, commit, processor
-from round_results import Row, compared, row, show
-from simulators import Arena, Contestant, fedfast, path, timed, tuned, typical, vmapped
+from round_results import RoundRow, compared, round_row, show
+from simulators import RoundSetup, Simulator, executor_name, fedfast, timed, tuned, typical, vmapped
 from workloads import LR, RHO, WORKLOADS, Workload
 
 from fedfast import FederatedData, Simulation
@@ -40,16 +40,16 @@ from fedfast.data import Samples
 COHORTS = (10, 30, 100, 300, 1000, 3000, 10_000)
 
 
-def contest(workload: Workload, rounds: int, threads: int, sgemm: float) -> list[Row]:
-    """All contestants on one workload."""
-    arena = Arena.of(workload, rounds, threads)
-    plain, sharp = tuned(arena)
-    contestants = [fedfast(arena, None), typical(arena, None), plain, vmapped(arena)]
-    contestants += [fedfast(arena, RHO), typical(arena, RHO), sharp]
-    seconds, elsewhere = race(contestants, rounds)
+def benchmark(workload: Workload, rounds: int, threads: int, sgemm: float) -> list[RoundRow]:
+    """All simulators on one workload."""
+    setup = RoundSetup.of(workload, rounds, threads)
+    tuned_fedavg, tuned_fedsam = tuned(setup)
+    simulators = [fedfast(setup, None), typical(setup, None), tuned_fedavg, vmapped(setup)]
+    simulators += [fedfast(setup, RHO), typical(setup, RHO), tuned_fedsam]
+    seconds, elsewhere = alternate_rounds([s.run_round for s in simulators], rounds)
     rows = [
-        row(workload, c, times, threads, sgemm, elsewhere)
-        for c, times in zip(contestants, seconds, strict=True)
+        round_row(workload, c, times, threads, sgemm, elsewhere)
+        for c, times in zip(simulators, seconds, strict=True)
     ]
     return compared(rows)
 
@@ -65,8 +65,8 @@ def sgemm_rate() -> float:
     return best
 
 
-def scaling(threads: int, sgemm: float) -> Iterable[Row]:
-    """fedfast on W3's clients in cohorts of many sizes, everybody drawn from 10,000 clients."""
+def scaling(threads: int, sgemm: float) -> Iterable[RoundRow]:
+    """fedfast on W3's clients in cohorts of many sizes, drawn from 10,000 clients."""
     base = next(w for w in WORKLOADS if w.name == "W3")
     n, own = base.clients * base.samples, base.samples
     generator = torch.Generator().manual_seed(0)
@@ -90,7 +90,7 @@ def scaling(threads: int, sgemm: float) -> Iterable[Row]:
         yield r
 
 
-def scaled(workload: Workload, data: FederatedData, threads: int, sgemm: float) -> Row:
+def scaled(workload: Workload, data: FederatedData, threads: int, sgemm: float) -> RoundRow:
     """One cohort size; fedfast draws the schedule itself."""
     rounds = max(1, min(20, 1000 // workload.cohort))
     begin = time.perf_counter()
@@ -103,11 +103,13 @@ def scaled(workload: Workload, data: FederatedData, threads: int, sgemm: float) 
         lr=LR,
         threads=threads,
     )
-    plays = iter(sim)
-    told = f"{path(sim)}, chunks of {sim.chunk}"
-    ours = Contestant("fedfast", "fedavg", told, time.perf_counter() - begin, lambda t: next(plays))
-    seconds, elsewhere = race([ours], rounds)
-    return row(workload, ours, seconds[0], threads, sgemm, elsewhere)
+    rounds_left = iter(sim)
+    setting = f"{executor_name(sim)}, chunks of {sim.chunk}"
+    ours = Simulator(
+        "fedfast", "fedavg", setting, time.perf_counter() - begin, lambda t: next(rounds_left)
+    )
+    seconds, elsewhere = alternate_rounds([ours.run_round], rounds)
+    return round_row(workload, ours, seconds[0], threads, sgemm, elsewhere)
 
 
 def arguments() -> argparse.Namespace:
@@ -116,39 +118,39 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default=",".join(names), help=f"some of {','.join(names)}")
     parser.add_argument("--rounds", type=int, help="timed rounds of every workload")
-    parser.add_argument("--threads", type=int, default=2, help="cores of every contestant")
+    parser.add_argument("--threads", type=int, default=2, help="cores of every simulator")
     parser.add_argument("--scaling", action="store_true", help="cohorts of 10 to 10,000 instead")
     parser.add_argument("--write", action="store_true", help="append rows to round.csv")
-    told = parser.parse_args()
-    unknown = set(told.only.split(",")) - set(names)
+    options = parser.parse_args()
+    unknown = set(options.only.split(",")) - set(names)
     if unknown:
         parser.error(f"--only: unknown {', '.join(sorted(unknown))}; known: {', '.join(names)}")
-    return told
+    return options
 
 
 def main() -> None:
     """Run what the command line asks for."""
-    told = arguments()
-    torch.set_num_threads(told.threads)
+    options = arguments()
+    torch.set_num_threads(options.threads)
     # A fresh cache: the compiler's seconds are those of a first run.
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="bench_round_")
     sgemm = sgemm_rate()
     print(
-        f"{processor()}, {told.threads} threads, torch {torch.__version__}, commit {commit()}; "
+        f"{processor()}, {options.threads} threads, torch {torch.__version__}, commit {commit()}; "
         f"SGEMM {sgemm:.0f} GFLOP/s\n"
     )
-    if told.scaling:
-        for r in scaling(told.threads, sgemm):
-            if told.write:
+    if options.scaling:
+        for r in scaling(options.threads, sgemm):
+            if options.write:
                 append("round", vars(r))
         return
-    for workload in (w for w in WORKLOADS if w.name in told.only.split(",")):
+    for workload in (w for w in WORKLOADS if w.name in options.only.split(",")):
         parameters = sum(p.numel() for p in workload.module().parameters())
         print(f"{workload.title}\n  {parameters:,} parameters, ", end="")
         print(f"{workload.flops() / 1e9:.1f} GFLOP a FedAvg round", flush=True)
-        rows = contest(workload, told.rounds or workload.rounds, told.threads, sgemm)
+        rows = benchmark(workload, options.rounds or workload.rounds, options.threads, sgemm)
         show(rows)
-        if told.write:
+        if options.write:
             append("round", *map(vars, rows))
 
 

@@ -16,7 +16,7 @@ def unit(v: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("normalize", [False, True], ids=("plain", "normalized"))
-def test_changes(judge: Any, normalize: bool) -> None:
+def test_changes(compare: Any, normalize: bool) -> None:
     """From a row that all clients share; foreach has no extents, so its passes are per tensor."""
     x, start, xs, starts = bank(), bank(bank().shape[1]), models(), tensors()
 
@@ -35,4 +35,4 @@ def test_changes(judge: Any, normalize: bool) -> None:
 
     form = "normalized" if normalize else "plain"
     size = 8 if normalize else 4
-    judge("sensitivity", form, size, native, per_tensor if normalize else foreach, per_tensor)
+    compare("sensitivity", form, size, native, per_tensor if normalize else foreach, per_tensor)

@@ -16,7 +16,7 @@ def sums(a: list[torch.Tensor], b: list[torch.Tensor]) -> list[torch.Tensor]:
     return [*dots, *torch._foreach_norm(torch._foreach_mul(a, b), 1)]
 
 
-def test_pairs(judge: Any) -> None:
+def test_pairs(compare: Any) -> None:
     x, y, xs, ys = bank(), bank(), models(), models()
 
     def foreach() -> None:
@@ -28,10 +28,10 @@ def test_pairs(judge: Any) -> None:
             for p, q in zip(a, b, strict=True):
                 _ = (p * p).sum(), (p * q).sum(), (q * q).sum(), (p * q).abs().sum()
 
-    judge("stats", "pairs", 8, lambda: stats(x, y, segments=SEGMENTS), foreach, per_tensor)
+    compare("stats", "pairs", 8, lambda: stats(x, y, segments=SEGMENTS), foreach, per_tensor)
 
 
-def test_updates(judge: Any) -> None:
+def test_updates(compare: Any) -> None:
     x, y, start = bank(), bank(), bank(bank().shape[1])
     xs, ys, starts = models(), models(), tensors()
 
@@ -42,14 +42,14 @@ def test_updates(judge: Any) -> None:
     def native() -> None:
         stats(x, y, x_ref=start, y_ref=start, segments=SEGMENTS)
 
-    judge("stats", "pairs-of-updates", 8, native, foreach)
+    compare("stats", "pairs-of-updates", 8, native, foreach)
 
 
-def test_norms(judge: Any) -> None:
+def test_norms(compare: Any) -> None:
     x, xs = bank(), models()
 
     def foreach() -> None:
         for a in xs:
             torch._foreach_norm(a)
 
-    judge("stats", "norms", 4, lambda: stats(x, segments=SEGMENTS), foreach)
+    compare("stats", "norms", 4, lambda: stats(x, segments=SEGMENTS), foreach)

@@ -11,7 +11,7 @@ from harness import bank, models, tensors
 LR, DECAY, LAM, CLIP = 1e-6, 1e-4, 1e-3, 10.0
 
 
-def test_sgd(judge: Any) -> None:
+def test_sgd(compare: Any) -> None:
     w, g, ws, gs = bank(), bank(), models(), models()
 
     def foreach() -> None:
@@ -23,10 +23,10 @@ def test_sgd(judge: Any) -> None:
             for p, d in zip(weights, grads, strict=True):
                 p.sub_(LR * d)
 
-    judge("step", "sgd", 12, lambda: step(w, g, LR), foreach, per_tensor)
+    compare("step", "sgd", 12, lambda: step(w, g, LR), foreach, per_tensor)
 
 
-def test_sgd_decay(judge: Any) -> None:
+def test_sgd_decay(compare: Any) -> None:
     w, g, ws, gs = bank(), bank(), models(), models()
 
     def foreach() -> None:  # as torch.optim.SGD(foreach=True)
@@ -39,10 +39,12 @@ def test_sgd_decay(judge: Any) -> None:
             for p, d in zip(weights, grads, strict=True):
                 p.add_(d.add(p, alpha=DECAY), alpha=-LR)
 
-    judge("step", "sgd-decay", 12, lambda: step(w, g, LR, weight_decay=DECAY), foreach, per_tensor)
+    compare(
+        "step", "sgd-decay", 12, lambda: step(w, g, LR, weight_decay=DECAY), foreach, per_tensor
+    )
 
 
-def test_scaffold(judge: Any) -> None:
+def test_scaffold(compare: Any) -> None:
     w, g, own, c = bank(), bank(), bank(), bank(bank().shape[1])
     ws, gs, owns, cs = models(), models(), models(), tensors()
 
@@ -61,10 +63,10 @@ def test_scaffold(judge: Any) -> None:
     def native() -> None:
         step(w, [g, c, (own, -1.0)], LR, weight_decay=DECAY)
 
-    judge("step", "scaffold", 16, native, foreach, per_tensor)
+    compare("step", "scaffold", 16, native, foreach, per_tensor)
 
 
-def test_feddyn(judge: Any) -> None:
+def test_feddyn(compare: Any) -> None:
     w, g, h, start = bank(), bank(), bank(), bank(bank().shape[1])
     ws, gs, hs, starts = models(), models(), models(), tensors()
 
@@ -83,10 +85,10 @@ def test_feddyn(judge: Any) -> None:
     def native() -> None:
         step(w, [g, (h, -1.0)], LR, w_ref=start, lam=LAM, weight_decay=DECAY)
 
-    judge("step", "feddyn", 16, native, foreach, per_tensor)
+    compare("step", "feddyn", 16, native, foreach, per_tensor)
 
 
-def test_clip(judge: Any) -> None:
+def test_clip(compare: Any) -> None:
     w, g, ws, gs = bank(), bank(), models(), models()
 
     def foreach() -> None:  # as torch.nn.utils.clip_grad_norm_, then SGD with weight decay
@@ -99,10 +101,10 @@ def test_clip(judge: Any) -> None:
     def native() -> None:
         step(w, g, LR, clip_norm=CLIP, weight_decay=DECAY)
 
-    judge("step", "clip-decay", 16, native, foreach)
+    compare("step", "clip-decay", 16, native, foreach)
 
 
-def test_momentum(judge: Any) -> None:
+def test_momentum(compare: Any) -> None:
     w, g, m, ws, gs, ms = bank(), bank(), bank(), models(), models(), models()
 
     def foreach() -> None:  # as torch.optim.SGD(foreach=True)
@@ -115,4 +117,4 @@ def test_momentum(judge: Any) -> None:
     def native() -> None:
         step(w, g, LR, momentum=0.9, m=m, weight_decay=DECAY)
 
-    judge("step", "momentum-decay", 20, native, foreach)
+    compare("step", "momentum-decay", 20, native, foreach)

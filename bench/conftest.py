@@ -1,4 +1,4 @@
-"""The `judge` fixture: a contest whose native side also appears in pytest-benchmark's table."""
+"""The `compare` fixture: `harness.compare`, its native side also in pytest-benchmark's table."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def threads(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def judge(benchmark: Any, threads: int) -> Callable[..., harness.Row]:
-    """`judge(operation, form, bytes_per_element, native, foreach, per_tensor)` -> its Row."""
+def compare(benchmark: Any, threads: int) -> Callable[..., dict[str, Any]]:
+    """`compare(operation, form, bytes_per_element, native, foreach, per_tensor)` -> its row."""
 
-    def hold(operation: str, form: str, size: float, native: harness.Action, *peers: Any) -> Any:
-        row = harness.hold(operation, form, threads, size, native, *peers)
+    def run(operation: str, form: str, size: float, native: harness.Action, *others: Any) -> Any:
+        row = harness.compare(operation, form, threads, size, native, *others)
         torch.set_num_threads(threads)
-        benchmark.extra_info.update(vars(row))
+        benchmark.extra_info.update(row)
         benchmark.pedantic(native, rounds=3, warmup_rounds=1)
         print(
-            f"\n{operation} {form} x{threads}: {row.gb_per_s:.1f} GB/s, "
-            f"{row.ratio_copy:.0%} of copy, {row.ratio_foreach:.1f}x foreach, "
-            f"{row.ratio_per_tensor:.1f}x per tensor"
+            f"\n{operation} {form} x{threads}: {row['gb_per_s']:.1f} GB/s, "
+            f"{row['ratio_copy']:.0%} of copy, {row['ratio_foreach']:.1f}x foreach, "
+            f"{row['ratio_per_tensor']:.1f}x per tensor"
         )
         return row
 
-    return hold
+    return run

@@ -9,8 +9,8 @@
 
 Prints median seconds per round after one that warms up, evaluation off, as bench_round.py prints
 fedfast's. They draw cohorts and batches themselves, of the same numbers and sizes. Flower runs one
-client per core at once, on one thread, the client's training loop being `Tuned`'s. FedJAX runs the
-cohort in one process (its `for_each_client` backend for one device), compiled by XLA.
+client per core at once, on one thread, the client's training loop being `TunedLoop`'s. FedJAX runs
+the cohort in one process (its `for_each_client` backend for one device), compiled by XLA.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Federation:
 FEDERATIONS = (Federation("W2", 100, 500, 10, 50, 9), Federation("W3", 1000, 50, 100, 10, 9))
 
 
-def bank(n: int) -> tuple[np.ndarray, np.ndarray]:
+def samples(n: int) -> tuple[np.ndarray, np.ndarray]:
     """All clients' synthetic samples: x [n, 784] float32, y [n] int64."""
     generator = np.random.default_rng(0)
     x = generator.standard_normal((n, INPUTS), dtype=np.float32)
@@ -50,15 +50,15 @@ def bank(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def own(federation: Federation, client: int) -> slice:
-    """One client's rows of the bank."""
+    """One client's rows of the samples."""
     return slice(client * federation.samples, (client + 1) * federation.samples)
 
 
 def flower(federation: Federation) -> list[float]:
     """Seconds of each round under Flower's simulation on Ray."""
     # Actors map these files: what a client needs is in the page cache, as a data set in memory.
-    with tempfile.TemporaryDirectory(prefix="peers_") as folder:
-        for name, part in zip("xy", bank(federation.clients * federation.samples), strict=True):
+    with tempfile.TemporaryDirectory(prefix="simulators_") as folder:
+        for name, part in zip("xy", samples(federation.clients * federation.samples), strict=True):
             np.save(f"{folder}/{name}.npy", part)
         return flower_rounds(federation, folder)
 
@@ -78,7 +78,7 @@ def flower_rounds(federation: Federation, folder: str) -> list[float]:
         def aggregate_train(self, server_round, replies):
             replies = list(replies)
             if any(reply.has_error() for reply in replies):
-                raise RuntimeError("a client failed: its round's time says nothing")
+                raise RuntimeError("a client failed: its round's time means nothing")
             result = super().aggregate_train(server_round, replies)
             ends.append(time.perf_counter())
             return result
@@ -164,7 +164,7 @@ def fedjax(federation: Federation) -> list[float]:
         chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), batch["y"][:, None], axis=1)
         return -jnp.mean(chosen)
 
-    x, y = bank(federation.clients * federation.samples)
+    x, y = samples(federation.clients * federation.samples)
 
     def client_data(client):
         rows = own(federation, client)
@@ -191,16 +191,16 @@ def fedjax(federation: Federation) -> list[float]:
 
 
 def main() -> None:
-    """Run one peer on both workloads."""
-    peers = {"flower": flower, "fedjax": fedjax}
+    """Run one of them on both workloads."""
+    simulators = {"flower": flower, "fedjax": fedjax}
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("peer", choices=peers)
-    told = parser.parse_args()
+    parser.add_argument("simulator", choices=simulators)
+    name = parser.parse_args().simulator
     for federation in FEDERATIONS:
-        seconds = peers[told.peer](federation)
+        seconds = simulators[name](federation)
         p20, p80 = np.percentile(seconds, [20, 80])
         print(
-            f"{told.peer} {federation.name}: median {statistics.median(seconds):.4f} s a round "
+            f"{name} {federation.name}: median {statistics.median(seconds):.4f} s a round "
             f"[{p20:.4f}, {p80:.4f}], {len(seconds)} rounds",
             flush=True,
         )

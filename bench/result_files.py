@@ -1,4 +1,4 @@
-"""Rows of bench/results: when, at which commit and on what machine; how they are kept."""
+"""Rows of bench/results: date, commit, machine, and the figures that all benchmarks share."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import csv
 import functools
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 import torch
 
 RESULTS = Path(__file__).parent / "results"
@@ -28,7 +29,7 @@ class Stamp:
 
 
 def stamp(threads: int) -> dict[str, str | int]:
-    """The fields of `Stamp`, here and now; `threads` were given to every contestant."""
+    """The fields of `Stamp`, here and now; `threads` were given to everything timed."""
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
         "commit": commit(),
@@ -36,6 +37,15 @@ def stamp(threads: int) -> dict[str, str | int]:
         "threads": threads,
         "torch": torch.__version__,
     }
+
+
+def quantiles(
+    seconds: Sequence[float], unit: str = "s", prefix: str = "", digits: int = 5
+) -> dict[str, float]:
+    """`median_s`, `p20_s` and `p80_s` of some times, or those names in ms and after a prefix."""
+    scale = {"s": 1.0, "ms": 1e3}[unit]
+    values = zip(("median", "p20", "p80"), np.percentile(seconds, [50, 20, 80]), strict=True)
+    return {f"{prefix}{name}_{unit}": round(scale * float(v), digits) for name, v in values}
 
 
 def append(name: str, *rows: Mapping[str, object]) -> None:
@@ -68,13 +78,13 @@ def header(path: Path) -> list[str]:
 @functools.cache
 def commit() -> str:
     """The commit measured, + if the tree differed from it before this run appended rows."""
-    told = subprocess.run(
+    found = subprocess.run(
         ["git", "describe", "--always", "--dirty=+"],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
     )
-    return told.stdout.strip() or "unknown"
+    return found.stdout.strip() or "unknown"
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Who plays rounds in `bench_round.py`: fedfast, and the rivals of `baselines.py` at their best."""
+"""What `bench_round.py` times: fedfast, and the loops of `baselines.py` at their best settings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from baselines import Tuned, Typical, Vmapped, Work, written
+from baselines import ClientWork, TunedLoop, TypicalLoop, client_work
 from torch import nn
+from vmapped import VmappedLoop
 from workloads import LR, RHO, Workload
 
 from fedfast import FederatedData, Schedule, Simulation
@@ -18,104 +19,108 @@ PATIENCE = 1.0  # seconds for trying one setting
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """Someone who can play round t; `setup` seconds were spent before."""
+class Simulator:
+    """Something that can train round t; `setup_seconds` were spent before."""
 
     name: str
     algorithm: str
     setting: str
-    setup: float
-    play: Callable[[int], object]
+    setup_seconds: float
+    run_round: Callable[[int], object]
 
 
 @dataclass(frozen=True)
-class Arena:
-    """One workload, made ready: everybody's data, initial model, schedule and batches."""
+class RoundSetup:
+    """One workload: data, initial model, schedule and batches, the same for all simulators."""
 
     workload: Workload
     data: FederatedData
     module: nn.Module
     schedule: Schedule
-    rounds: list[list[Work]]
+    rounds: list[list[ClientWork]]
     threads: int
 
     @classmethod
-    def of(cls, workload: Workload, rounds: int, threads: int) -> Arena:
+    def of(cls, workload: Workload, rounds: int, threads: int) -> RoundSetup:
         """Round 0 warms up, `rounds` more follow."""
         data, schedule = workload.data(), workload.schedule(rounds)
-        plans = [written(data, schedule.round(t)) for t in range(rounds + 1)]
+        plans = [client_work(data, schedule.round(t)) for t in range(rounds + 1)]
         return cls(workload, data, workload.module(), schedule, plans, threads)
 
 
-def fedfast(arena: Arena, rho: float | None) -> Contestant:
-    """The library, whatever path it takes."""
+def fedfast(setup: RoundSetup, rho: float | None) -> Simulator:
+    """The library, whichever executor it chooses."""
     begin = time.perf_counter()
     sim = Simulation(
-        arena.module,
-        arena.data,
+        setup.module,
+        setup.data,
         FedAvg() if rho is None else FedSAM(rho=rho),
-        schedule=arena.schedule,
+        schedule=setup.schedule,
         lr=LR,
-        threads=arena.threads,
+        threads=setup.threads,
     )
     rounds = iter(sim)
-    setup = time.perf_counter() - begin
-    return Contestant("fedfast", algorithm(rho), path(sim), setup, lambda t: next(rounds))
+    setup_seconds = time.perf_counter() - begin
+    return Simulator(
+        "fedfast", algorithm(rho), executor_name(sim), setup_seconds, lambda t: next(rounds)
+    )
 
 
-def path(sim: Simulation) -> str:
-    """Who computes the gradients, for the record."""
+def executor_name(sim: Simulation) -> str:
+    """The class that computes the gradients."""
     return type(sim._engine.trainer.executor).__name__
 
 
-def typical(arena: Arena, rho: float | None) -> Contestant:
+def typical(setup: RoundSetup, rho: float | None) -> Simulator:
     """What published code does, on torch's default threads."""
-    rival = Typical(arena.module, arena.data.x, arena.data.y, LR, rho)
-    return Contestant("typical", algorithm(rho), "", 0.0, lambda t: rival.round(arena.rounds[t]))
+    baseline = TypicalLoop(setup.module, setup.data.x, setup.data.y, LR, rho)
+    return Simulator("typical", algorithm(rho), "", 0.0, lambda t: baseline.round(setup.rounds[t]))
 
 
-def tuned(arena: Arena) -> list[Contestant]:
+def tuned(setup: RoundSetup) -> list[Simulator]:
     """The best eager loop; FedSAM takes the setting that was best for FedAvg."""
 
-    def make(setting: tuple[int, int], rho: float | None = None) -> Tuned:
-        return Tuned(arena.module, arena.data.x, arena.data.y, LR, rho, *setting)
+    def make(setting: tuple[int, int], rho: float | None = None) -> TunedLoop:
+        return TunedLoop(setup.module, setup.data.x, setup.data.y, LR, rho, *setting)
 
-    settings = [s for s in Tuned.SETTINGS if max(s) <= arena.threads]
-    best, plain, _ = fastest(make, settings, arena.rounds[0])
-    told = f"{best[0]} workers x {best[1]} threads"
+    settings = [s for s in TunedLoop.SETTINGS if max(s) <= setup.threads]
+    best, plain, _ = fastest(make, settings, setup.rounds[0])
+    setting = f"{best[0]} workers x {best[1]} threads"
     return [
-        Contestant("tuned", algorithm(rho), told, 0.0, lambda t, r=r: r.round(arena.rounds[t]))
+        Simulator("tuned", algorithm(rho), setting, 0.0, lambda t, r=r: r.round(setup.rounds[t]))
         for rho, r in ((None, plain), (RHO, make(best, RHO)))
     ]
 
 
-def vmapped(arena: Arena) -> Contestant:
+def vmapped(setup: RoundSetup) -> Simulator:
     """All clients at once, or ten at a time; compiled where a compiler works and if that pays."""
 
-    def make(setting: tuple[int | None, bool]) -> Vmapped:
-        return Vmapped(arena.module, arena.data.x, arena.data.y, LR, *setting)
+    def make(setting: tuple[int | None, bool]) -> VmappedLoop:
+        return VmappedLoop(setup.module, setup.data.x, setup.data.y, LR, *setting)
 
     torch.compiler.reset()  # what other workloads compiled counts towards a limit
-    chunks = [c for c in Vmapped.SETTINGS if c is None or c < arena.workload.cohort]
-    compilers = (False, True) if arena.workload.compiles else (False,)
+    chunks = [c for c in VmappedLoop.SETTINGS if c is None or c < setup.workload.cohort]
+    compilers = (False, True) if setup.workload.compiles else (False,)
     settings = [(chunk, compiled) for compiled in compilers for chunk in chunks]
-    best, rival, setup = fastest(make, settings, arena.rounds[0])
-    told = f"{'compiled' if best[1] else 'eager'}, {best[0] or arena.workload.cohort} at once"
-    return Contestant("vmap", "fedavg", told, setup, lambda t: rival.round(arena.rounds[t]))
+    best, baseline, setup_seconds = fastest(make, settings, setup.rounds[0])
+    setting = f"{'compiled' if best[1] else 'eager'}, {best[0] or setup.workload.cohort} at once"
+    return Simulator(
+        "vmap", "fedavg", setting, setup_seconds, lambda t: baseline.round(setup.rounds[t])
+    )
 
 
-def fastest(make: Callable, settings: Sequence, work: list[Work]) -> tuple:
-    """(setting, contestant, seconds of its first round) of the one that plays `work` fastest.
+def fastest(make: Callable, settings: Sequence, work: list[ClientWork]) -> tuple:
+    """(setting, baseline, seconds of its first round) of the one that trains `work` fastest.
 
-    It has trained a little when the race begins, which does not change its times.
+    It has trained a little before it is timed, which does not change its times.
     """
     tried = []
     for setting in settings:
         try:
-            rival = make(setting)
-            first = timed(lambda r=rival: r.round(work))
-            best = min(patiently(lambda r=rival: r.round(work)))
-            tried.append((best, setting, rival, first))
+            baseline = make(setting)
+            first = timed(lambda r=baseline: r.round(work))
+            best = min(patiently(lambda r=baseline: r.round(work)))
+            tried.append((best, setting, baseline, first))
         except Exception as error:  # a missing compiler ends in many kinds of errors
             print(f"  {type(error).__name__} in {setting}: {str(error).splitlines()[0]}")
     return min(tried, key=lambda entry: entry[0])[1:]

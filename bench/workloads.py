@@ -1,7 +1,7 @@
 """The federations of the round benchmark: shapes of the papers, synthetic samples.
 
 Samples are Gaussian and labels random: the time of a round does not depend on what is learned. All
-clients are of one size, so that every contestant, `vmap` included, can play.
+clients are of one size, so that every simulator, `vmap` included, can train them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fedfast.data import Samples
 from fedfast.models import build
 
 CLASSES = 10
-LR = 0.01  # small, so that nobody diverges or meets denormal numbers, which take longer
+LR = 0.01  # small, so that no run diverges or meets denormal numbers, which take longer
 RHO = 0.05
 
 
@@ -60,7 +60,7 @@ class Workload:
         return build(self.model, input_shape=self.shape, classes=CLASSES, **self.options)
 
     def data(self) -> FederatedData:
-        """The clients' synthetic samples, in one bank."""
+        """The clients' synthetic samples."""
         generator = torch.Generator().manual_seed(0)
         n = self.clients * self.samples
         x = torch.randn(n, *self.shape, generator=generator)

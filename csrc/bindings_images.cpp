@@ -1,220 +1,137 @@
-// Operations on images: addresses, strides and sizes from kernels/native_images.py become
-// images.h's arguments.
-#include <array>
-
-#include "dispatch.h"
-#include "images.h"
+// Operations of images.h.
+#include "bind.h"
+#include "fields.h"
 
 namespace py = pybind11;
 
 namespace fedfast {
 namespace {
 
-using Sizes = std::array<int64_t, 4>;         // B, C, O, groups
-using WindowSizes = std::array<int64_t, 12>;  // as struct Window
-
-Window window_of(const WindowSizes& w) {
-  return {w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10], w[11]};
+// A window over x [.., H, W]; down and across: what the sides of its results are called.
+template <typename... Path>
+auto sides(const char* down, const char* across, Path... path) {
+  return std::make_tuple(field("H", path..., &Window::height), field("W", path..., &Window::width),
+                         field(down, path..., &Window::out_height),
+                         field(across, path..., &Window::out_width));
 }
 
-ConvShape conv_shape(const Sizes& s, const WindowSizes& w) {
-  return {s[0], s[1], s[2], s[3], window_of(w)};
+template <typename... Path>
+auto moves(Path... path) {
+  return std::make_tuple(field("geometry.stride[0]", path..., &Window::sh),
+                         field("geometry.stride[1]", path..., &Window::sw),
+                         field("geometry.padding[0]", path..., &Window::ph),
+                         field("geometry.padding[1]", path..., &Window::pw));
 }
 
-using Pooled = std::pair<WindowSizes, Operand>;  // windows over the results, taps; or zeros
-
-void conv_any(const Problem& problem, const Sizes& sizes, const WindowSizes& window,
-              const Pooled& pooled, int act, Operand x, Operand weight, Operand bias, Operand out) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    Conv<T> p;
-    p.shape = conv_shape(sizes, window);
-    p.pool = window_of(pooled.first);
-    p.tap = bank<uint8_t>(part, pooled.second);
-    p.act = static_cast<Act>(act);
-    p.x = bank<const T>(part, x);
-    p.weight = bank<const T>(part, weight);
-    p.bias = bank<const T>(part, bias);
-    p.out = bank<T>(part, out);
-    conv(part.clients, part.threads, p);
-  });
+template <typename P>
+auto conv_shape(const char* down, const char* across) {
+  return std::tuple_cat(
+      std::make_tuple(field("B", &P::shape, &ConvShape::batch),
+                      field("C", &P::shape, &ConvShape::inputs),
+                      field("O", &P::shape, &ConvShape::outputs),
+                      field("geometry.groups", &P::shape, &ConvShape::groups),
+                      field("M", &P::shape, &ConvShape::window, &Window::kh),
+                      field("N", &P::shape, &ConvShape::window, &Window::kw),
+                      field("geometry.dilation[0]", &P::shape, &ConvShape::window, &Window::dh),
+                      field("geometry.dilation[1]", &P::shape, &ConvShape::window, &Window::dw),
+                      field("activation", &P::act)),
+      sides(down, across, &P::shape, &ConvShape::window), moves(&P::shape, &ConvShape::window));
 }
 
-void conv_backward_any(const Problem& problem, const Sizes& sizes, const WindowSizes& window,
-                       const Pooled& pooled, int act, Operand x, Operand weight, Operand out,
-                       Operand dout, Operand dx, Operand dweight, Operand dbias,
-                       Operand base_weight, Operand base_bias, Address alpha, Address beta) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    ConvBackward<T> p;
-    p.shape = conv_shape(sizes, window);
-    p.pool = window_of(pooled.first);
-    p.tap = bank<const uint8_t>(part, pooled.second);
-    p.act = static_cast<Act>(act);
-    p.x = bank<const T>(part, x);
-    p.weight = bank<const T>(part, weight);
-    p.out = bank<const T>(part, out);
-    p.dout = bank<T>(part, dout);
-    p.dx = bank<T>(part, dx);
-    p.dweight = bank<T>(part, dweight);
-    p.dbias = bank<T>(part, dbias);
-    p.base_weight = bank<const T>(part, base_weight);
-    p.base_bias = bank<const T>(part, base_bias);
-    p.alpha = at<const T>(part, alpha);
-    p.beta = at<const T>(part, beta);
-    conv_backward(part.clients, part.threads, p);
-  });
+// Windows side by side over the results of a convolution, and the sides of these.
+constexpr const char *kDown = "windows.planes[0]", *kAcross = "windows.planes[1]";
+template <typename P>
+auto pooled() {
+  return std::make_tuple(
+      field(kDown, &P::pool, &Window::height), field(kAcross, &P::pool, &Window::width),
+      field("P", &P::pool, &Window::out_height), field("Q", &P::pool, &Window::out_width),
+      field("windows.kernel[0]", &P::pool, &Window::kh),
+      field("windows.kernel[1]", &P::pool, &Window::kw),
+      field("windows.kernel[0]", &P::pool, &Window::sh),
+      field("windows.kernel[1]", &P::pool, &Window::sw), F(tap));
 }
 
-using PoolKind = std::pair<bool, bool>;  // max?, count padding?
-
-void pool_any(const Problem& problem, int64_t planes, const WindowSizes& window, PoolKind kind,
-              Operand x, Operand out, Operand argmax) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    pool(part.clients, part.threads,
-         Pool<T>{planes, window_of(window), kind.first, kind.second, bank<const T>(part, x),
-                 bank<T>(part, out), bank<int32_t>(part, argmax)});
-  });
+template <typename P>
+auto conv_operands(const char* down, const char* across) {
+  return std::tuple_cat(conv_shape<P>(down, across),
+                        std::make_tuple(F(x), F(weight), F(bias), F(out)));
 }
 
-void pool_backward_any(const Problem& problem, int64_t planes, const WindowSizes& window,
-                       PoolKind kind, Operand dout, Operand dx, Operand argmax) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    pool_backward(part.clients, part.threads,
-                  PoolBackward<T>{planes, window_of(window), kind.first, kind.second,
-                                  bank<const T>(part, dout), bank<const int32_t>(part, argmax),
-                                  bank<T>(part, dx)});
-  });
+template <typename P>
+auto conv_gradients(const char* down, const char* across) {
+  return std::tuple_cat(conv_shape<P>(down, across),
+                        std::make_tuple(F(x), F(weight), F(out), F(dout), F(dx), F(dweight),
+                                        F(dbias), F(alpha), F(beta), F(base_weight), F(base_bias)));
 }
 
-void adaptive_avg_any(const Problem& problem, int64_t planes, const WindowSizes& window,
-                      Operand from, Operand to) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    adaptive_avg(
-        part.clients, part.threads,
-        AdaptivePool<T>{planes, window_of(window), bank<const T>(part, from), bank<T>(part, to)});
-  });
+template <typename P>
+auto pool_shape() {
+  return std::tuple_cat(std::make_tuple(field("B * C", &P::planes), F(kind),
+                                        field("kernel[0]", &P::window, &Window::kh),
+                                        field("kernel[1]", &P::window, &Window::kw),
+                                        field("count_include_pad", &P::count_padding)),
+                        sides("P", "Q", &P::window), moves(&P::window));
 }
 
-void adaptive_avg_backward_any(const Problem& problem, int64_t planes, const WindowSizes& window,
-                               Operand from, Operand to) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    adaptive_avg_backward(
-        part.clients, part.threads,
-        AdaptivePool<T>{planes, window_of(window), bank<const T>(part, from), bank<T>(part, to)});
-  });
+template <typename P>
+auto norm_shape() {
+  return std::make_tuple(field("B", &P::shape, &NormShape::batch),
+                         field("C", &P::shape, &NormShape::channels),
+                         field("rest", &P::shape, &NormShape::inner));
 }
 
-NormShape norm_shape(const Sizes& s) { return {s[0], s[1], s[2], s[3]}; }
-
-void batch_norm_any(const Problem& problem, const Sizes& sizes,
-                    const std::array<Operand, 3>& given,  // x, weight, bias
-                    const std::array<Operand, 2>& running, Address count, bool training,
-                    std::pair<double, double> numbers,  // momentum, eps
-                    const std::array<Operand, 3>& to) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    BatchNorm<T> p;
-    p.shape = norm_shape(sizes);
-    p.x = bank<const T>(part, given[0]);
-    p.weight = bank<const T>(part, given[1]);
-    p.bias = bank<const T>(part, given[2]);
-    p.running_mean = bank<T>(part, running[0]);
-    p.running_var = bank<T>(part, running[1]);
-    p.count = at<const int32_t>(part, count);
-    p.training = training;
-    p.momentum = static_cast<T>(numbers.first);
-    p.eps = static_cast<T>(numbers.second);
-    p.out = bank<T>(part, to[0]);
-    p.mean = bank<T>(part, to[1]);
-    p.rstd = bank<T>(part, to[2]);
-    batch_norm(part.clients, part.threads, p);
-  });
-}
-
-void group_norm_any(const Problem& problem, const Sizes& sizes, const std::array<Operand, 3>& given,
-                    double eps, const std::array<Operand, 3>& to) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    GroupNorm<T> p;
-    p.shape = norm_shape(sizes);
-    p.x = bank<const T>(part, given[0]);
-    p.weight = bank<const T>(part, given[1]);
-    p.bias = bank<const T>(part, given[2]);
-    p.eps = static_cast<T>(eps);
-    p.out = bank<T>(part, to[0]);
-    p.mean = bank<T>(part, to[1]);
-    p.rstd = bank<T>(part, to[2]);
-    group_norm(part.clients, part.threads, p);
-  });
-}
-
-template <typename T>
-NormBackward<T> norm_backward_of(const Part& part, const Sizes& sizes,
-                                 const std::array<Operand, 5>& given, Address count, bool training,
-                                 const std::array<Operand, 3>& to,
-                                 std::pair<Address, Address> scales,
-                                 std::pair<Operand, Operand> bases) {
-  NormBackward<T> p;
-  p.shape = norm_shape(sizes);
-  p.x = bank<const T>(part, given[0]);
-  p.weight = bank<const T>(part, given[1]);
-  p.dout = bank<const T>(part, given[2]);
-  p.mean = bank<const T>(part, given[3]);
-  p.rstd = bank<const T>(part, given[4]);
-  p.count = at<const int32_t>(part, count);
-  p.training = training;
-  p.dx = bank<T>(part, to[0]);
-  p.dweight = bank<T>(part, to[1]);
-  p.dbias = bank<T>(part, to[2]);
-  p.alpha = at<const T>(part, scales.first);
-  p.beta = at<const T>(part, scales.second);
-  p.base_weight = bank<const T>(part, bases.first);
-  p.base_bias = bank<const T>(part, bases.second);
-  return p;
-}
-
-void batch_norm_backward_any(const Problem& problem, const Sizes& sizes,
-                             const std::array<Operand, 5>& given, Address count, bool training,
-                             const std::array<Operand, 3>& to, std::pair<Address, Address> scales,
-                             std::pair<Operand, Operand> bases) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    batch_norm_backward(
-        part.clients, part.threads,
-        norm_backward_of<T>(part, sizes, given, count, training, to, scales, bases));
-  });
-}
-
-void group_norm_backward_any(const Problem& problem, const Sizes& sizes,
-                             const std::array<Operand, 5>& given, Address count, bool training,
-                             const std::array<Operand, 3>& to, std::pair<Address, Address> scales,
-                             std::pair<Operand, Operand> bases) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    group_norm_backward(
-        part.clients, part.threads,
-        norm_backward_of<T>(part, sizes, given, count, training, to, scales, bases));
-  });
+template <typename P>
+auto norm_gradients() {
+  return std::tuple_cat(norm_shape<P>(), std::make_tuple(F(x), F(weight), F(dout), F(mean), F(rstd),
+                                                         F(dx), F(dweight), F(dbias), F(alpha),
+                                                         F(beta), F(base_weight), F(base_bias)));
 }
 
 }  // namespace
 
 void bind_images(py::module_& m) {
-  m.def("conv", &conv_any);
-  m.def("conv_backward", &conv_backward_any);
-  m.def("pool", &pool_any);
-  m.def("pool_backward", &pool_backward_any);
-  m.def("adaptive_avg", &adaptive_avg_any);
-  m.def("adaptive_avg_backward", &adaptive_avg_backward_any);
-  m.def("batch_norm", &batch_norm_any);
-  m.def("batch_norm_backward", &batch_norm_backward_any);
-  m.def("group_norm", &group_norm_any);
-  m.def("group_norm_backward", &group_norm_backward_any);
+  bind<Conv>(m, "conv", LISTS(Conv, conv_operands<P>("P", "Q")), RUN(conv));
+  bind<Conv>(m, "conv_pool", LISTS(Conv, conv_operands<P>(kDown, kAcross), pooled<P>()), RUN(conv));
+  bind<ConvBackward>(m, "conv_backward", LISTS(ConvBackward, conv_gradients<P>("P", "Q")),
+                     RUN(conv_backward));
+  bind<ConvBackward>(m, "conv_pool_backward",
+                     LISTS(ConvBackward, conv_gradients<P>(kDown, kAcross), pooled<P>()),
+                     RUN(conv_backward));
+  bind<Pool>(m, "pool", LISTS(Pool, pool_shape<P>(), std::make_tuple(F(x), F(out), F(argmax))),
+             RUN(pool));
+  bind<PoolBackward>(
+      m, "pool_backward",
+      LISTS(PoolBackward, pool_shape<P>(), std::make_tuple(F(dout), F(dx), F(argmax))),
+      RUN(pool_backward));
+  bind<AdaptivePool>(m, "adaptive_avg",
+                     LISTS(AdaptivePool, sides("P", "Q", &P::window),
+                           std::make_tuple(field("B * C", &P::planes), field("x", &P::from),
+                                           field("out", &P::to))),
+                     RUN(adaptive_avg));
+  bind<AdaptivePool>(m, "adaptive_avg_backward",
+                     LISTS(AdaptivePool, sides("P", "Q", &P::window),
+                           std::make_tuple(field("B * C", &P::planes), field("dout", &P::from),
+                                           field("dx", &P::to))),
+                     RUN(adaptive_avg_backward));
+  bind<BatchNorm>(
+      m, "batch_norm",
+      LISTS(BatchNorm, norm_shape<P>(),
+            std::make_tuple(F(x), F(weight), F(bias), F(running_mean), F(running_var), F(count),
+                            F(training), F(momentum), F(eps), F(out), F(mean), F(rstd))),
+      RUN(batch_norm));
+  bind<NormBackward>(
+      m, "batch_norm_backward",
+      LISTS(NormBackward, norm_gradients<P>(), std::make_tuple(F(count), F(training))),
+      RUN(batch_norm_backward));
+  bind<GroupNorm>(m, "group_norm",
+                  LISTS(GroupNorm, norm_shape<P>(),
+                        std::make_tuple(field("groups", &P::shape, &NormShape::groups), F(x),
+                                        F(weight), F(bias), F(eps), F(out), F(mean), F(rstd))),
+                  RUN(group_norm));
+  bind<NormBackward>(m, "group_norm_backward",
+                     LISTS(NormBackward, norm_gradients<P>(),
+                           std::make_tuple(field("groups", &P::shape, &NormShape::groups))),
+                     RUN(group_norm_backward));
 }
 
 }  // namespace fedfast

@@ -1,195 +1,83 @@
-// Layer operations: addresses, strides and sizes from kernels/native_layers.py become layers.h's
-// arguments.
-#include <array>
-
+// Operations of layers.h.
+#include "bind.h"
 #include "cpu/gemm_kernels.h"
-#include "dispatch.h"
-#include "layers.h"
+#include "fields.h"
 
 namespace py = pybind11;
 
 namespace fedfast {
 namespace {
 
-using Sizes = std::array<int64_t, 3>;    // B, I, O
-using Samples = std::array<int64_t, 5>;  // n, B, channels, height, width
-using Scene = std::array<Address, 5>;    // scale, shift, margin, offset, flip
-
-void linear_any(const Problem& problem, const Sizes& sizes, int act, Operand x, Operand weight,
-                Operand bias, Operand out) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    LinearForward<T> p;
-    p.batch = sizes[0];
-    p.inputs = sizes[1];
-    p.outputs = sizes[2];
-    p.x = bank<const T>(part, x);
-    p.weight = bank<const T>(part, weight);
-    p.bias = bank<const T>(part, bias);
-    p.act = static_cast<Act>(act);
-    p.out = bank<T>(part, out);
-    linear(part.clients, part.threads, p);
-  });
-}
-
-void linear_backward_any(const Problem& problem, const Sizes& sizes, int act, Operand x,
-                         Operand weight, Operand out, Operand dout, Operand dx, Operand dweight,
-                         Operand dbias, Address alpha, Address beta, Operand base_weight,
-                         Operand base_bias) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    LinearBackward<T> p;
-    p.batch = sizes[0];
-    p.inputs = sizes[1];
-    p.outputs = sizes[2];
-    p.x = bank<const T>(part, x);
-    p.weight = bank<const T>(part, weight);
-    p.out = bank<const T>(part, out);
-    p.dout = bank<T>(part, dout);
-    p.act = static_cast<Act>(act);
-    p.alpha = at<const T>(part, alpha);
-    p.beta = at<const T>(part, beta);
-    p.base_weight = bank<const T>(part, base_weight);
-    p.base_bias = bank<const T>(part, base_bias);
-    p.dx = bank<T>(part, dx);
-    p.dweight = bank<T>(part, dweight);
-    p.dbias = bank<T>(part, dbias);
-    linear_backward(part.clients, part.threads, p);
-  });
-}
-
-void ghost_any(const Problem& problem, const Sizes& sizes, double ones, Operand x, Operand d,
-               Operand gram, Operand squares) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    ghost(part.clients, part.threads,
-          Ghost<T>{sizes[0], sizes[1], sizes[2], bank<const T>(part, x), bank<const T>(part, d),
-                   static_cast<T>(ones), bank<T>(part, gram), bank<double>(part, squares)});
-  });
-}
-
-void lowrank_any(const Problem& problem, const Sizes& sizes, int act, double ones, Operand x,
-                 Operand u, Operand v, Operand gram, Address scale, Operand base, Operand out) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    LowRank<T> p;
-    p.batch = sizes[0];
-    p.inputs = sizes[1];
-    p.outputs = sizes[2];
-    p.x = bank<const T>(part, x);
-    p.u = bank<const T>(part, u);
-    p.v = bank<const T>(part, v);
-    p.gram = bank<const T>(part, gram);
-    p.ones = static_cast<T>(ones);
-    p.scale = at<const T>(part, scale);
-    p.base = bank<const T>(part, base);
-    p.act = static_cast<Act>(act);
-    p.out = bank<T>(part, out);
-    lowrank(part.clients, part.threads, p);
-  });
-}
-
-using SlotsAt = std::tuple<Address, int64_t, int64_t, int64_t>;  // client stride, count, step
-
-Slots slots_of(const Part& part, const SlotsAt& slots) {
-  const auto [address, stride, count, step] = slots;
-  return {bank<const double>(part, {address, stride}), count, step};
-}
-
-// numbers: rho, eps, most.
-void reach_any(const Problem& problem, const std::array<SlotsAt, 2>& squares,
-               const std::array<double, 3>& numbers, Address out) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    const auto [rho, eps, most] = numbers;
-    reach(part.clients, Reach<T>{{slots_of(part, squares[0]), slots_of(part, squares[1])},
-                                 rho,
-                                 eps,
-                                 most,
-                                 at<T>(part, out)});
-  });
-}
-
-void activation_any(const Problem& problem, int64_t size, int act, double slope, Operand x,
-                    Operand out) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    activation(part.clients, part.threads,
-               ActivationForward<T>{size, bank<const T>(part, x), static_cast<Act>(act),
-                                    static_cast<T>(slope), bank<T>(part, out)});
-  });
-}
-
-void activation_backward_any(const Problem& problem, int64_t size, int act, double slope, Operand x,
-                             Operand out, Operand dout, Operand dx) {
-  dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    activation_backward(
-        part.clients, part.threads,
-        ActivationBackward<T>{size, bank<const T>(part, x), bank<const T>(part, out),
-                              bank<const T>(part, dout), static_cast<Act>(act),
-                              static_cast<T>(slope), bank<T>(part, dx)});
-  });
-}
-
-bool cross_entropy_any(const Problem& problem, int64_t batch, int64_t classes, Operand logits,
-                       Operand targets, Address count, Address losses, Operand dlogits) {
-  return dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    return cross_entropy(
-        part.clients, part.threads,
-        CrossEntropy<T>{batch, classes, bank<const T>(part, logits),
-                        bank<const int64_t>(part, targets), at<const int32_t>(part, count),
-                        at<T>(part, losses), bank<T>(part, dlogits)});
-  });
-}
-
-Gather gather_of(const Part& part, const Samples& s, const Operand& rows) {
-  return {s[0], s[1], s[2], s[3], s[4], bank<const int64_t>(part, rows)};
-}
-
-// What all clients read.
+// Samples of bytes as they are, or images of them as numbers where there is a scale.
 template <typename T>
-const T* shared(Address address) {
-  return reinterpret_cast<const T*>(address);
-}
+struct GatherSamples : Gather {
+  const void* bank = nullptr;  // [n, ...]
+  int64_t element_bytes = 0;
+  Look<T> look;
+  Bank<const int32_t> offset;
+  Bank<const uint8_t> flip;
+  Bytes out;
+};
 
-bool gather_bytes_any(const Problem& problem, const Samples& samples, Operand rows, Address from,
-                      int64_t element_bytes, Operand out) {
-  const Operand bytes{out.first, out.second * element_bytes};
-  return dispatch(problem, [=](const Part& part, auto) {
-    return gather_bytes(part.clients, part.threads, gather_of(part, samples, rows),
-                        shared<char>(from), element_bytes, bank<char>(part, bytes));
-  });
-}
-
-bool gather_images_any(const Problem& problem, const Samples& samples, Operand rows, Address from,
-                       const Scene& scene, Operand out) {
-  return dispatch(problem, [=](const Part& part, auto zero) {
-    using T = decltype(zero);
-    const int64_t slots = part.first * samples[1];
-    const auto from_slot = [&](auto* of, int64_t each) { return of ? of + slots * each : of; };
-    const Look<T> look{shared<T>(scene[0]), shared<T>(scene[1]), shared<T>(scene[2]),
-                       from_slot(shared<int32_t>(scene[3]), 2),
-                       from_slot(shared<uint8_t>(scene[4]), 1)};
-    return gather_images(part.clients, part.threads, gather_of(part, samples, rows), look,
-                         shared<uint8_t>(from), bank<T>(part, out));
-  });
+template <typename T>
+bool gather(const Part& part, GatherSamples<T>& p) {
+  if (p.look.scale == nullptr) {
+    return gather_bytes(part.clients, part.threads, p, static_cast<const char*>(p.bank),
+                        p.element_bytes, {p.out.data, p.out.stride});
+  }
+  p.look.offset = p.offset.data;
+  p.look.flip = p.flip.data;
+  const Bank<T> out{reinterpret_cast<T*>(p.out.data), p.out.stride / int64_t{sizeof(T)}};
+  return gather_images(part.clients, part.threads, p, p.look, static_cast<const uint8_t*>(p.bank),
+                       out);
 }
 
 }  // namespace
 
 void bind_layers(py::module_& m) {
-  m.def("linear", &linear_any);
-  m.def("linear_backward", &linear_backward_any);
-  m.def("ghost", &ghost_any);
-  m.def("lowrank", &lowrank_any);
-  m.def("reach", &reach_any);
-  m.def("activation", &activation_any);
-  m.def("activation_backward", &activation_backward_any);
-  m.def("cross_entropy", &cross_entropy_any);
-  m.def("gather_bytes", &gather_bytes_any);
-  m.def("gather_images", &gather_images_any);
+  bind<LinearForward>(
+      m, "linear",
+      FIELDS(LinearForward, field("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),
+             F(x), F(weight), F(bias), field("activation", &P::act), F(out)),
+      RUN(linear));
+  bind<LinearBackward>(
+      m, "linear_backward",
+      FIELDS(LinearBackward, field("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),
+             F(x), F(weight), F(out), F(dout), field("activation", &P::act), F(dx), F(dweight),
+             F(dbias), F(alpha), F(beta), F(base_weight), F(base_bias)),
+      RUN(linear_backward));
+  bind<Ghost>(m, "ghost",
+              FIELDS(Ghost, field("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),
+                     F(x), F(d), F(ones), F(gram), F(squares)),
+              RUN(ghost));
+  bind<LowRank>(
+      m, "lowrank",
+      FIELDS(LowRank, field("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs), F(x),
+             F(u), F(v), F(scale), F(ones), F(gram), F(base), field("activation", &P::act), F(out)),
+      RUN(lowrank));
+  bind<Reach>(m, "reach", FIELDS(Reach, F(squares), F(rho), F(eps), F(most), F(out)),
+              [](const Part& part, const auto& p) { reach(part.clients, p); });
+  bind<ActivationForward>(m, "activation",
+                          FIELDS(ActivationForward, field("rest", &P::size), F(x),
+                                 field("kind", &P::act), F(slope), F(out)),
+                          RUN(activation));
+  bind<ActivationBackward>(m, "activation_backward",
+                           FIELDS(ActivationBackward, field("rest", &P::size), F(x), F(out),
+                                  F(dout), field("kind", &P::act), F(slope), F(dx)),
+                           RUN(activation_backward));
+  bind<CrossEntropy>(m, "cross_entropy",
+                     FIELDS(CrossEntropy, field("B", &P::batch), field("C", &P::classes), F(logits),
+                            F(targets), F(count), F(losses), F(dlogits)),
+                     RUN(cross_entropy));
+  bind<GatherSamples>(
+      m, "gather",
+      FIELDS(GatherSamples, field("N", &P::samples), field("B", &P::batch),
+             field("sizes[0]", &P::channels), field("sizes[1]", &P::height),
+             field("sizes[2]", &P::width), shared("bank", &P::bank),
+             field("bank.element_size()", &P::element_bytes), F(rows),
+             shared("scale", &P::look, &Look<T>::scale), shared("shift", &P::look, &Look<T>::shift),
+             shared("margin", &P::look, &Look<T>::margin), F(offset), F(flip), F(out)),
+      [](const Part& part, auto& p) { return gather(part, p); });
   m.def("gemm_isa", [] { return static_cast<int>(gemm_isa()); });
   m.def("gemm_limit", [](int isa) { gemm_limit(static_cast<Isa>(isa)); });
 }

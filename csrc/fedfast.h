@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 namespace fedfast {
 
@@ -46,8 +47,8 @@ struct Shape {
   int threads = 1;
 };
 
-// out = w + (rho / (|t a| + eps) - alpha) t^2 a, with t = |w| + stretch on weights when `adaptive`,
-// else 1.
+// out = w + (rho / (|t a| + eps) - alpha) t^2 a, with t = |w| + adaptive on weights where that is
+// given, else 1.
 template <typename T>
 struct Perturb {
   Bank<const T> w;           // [K, S]
@@ -56,8 +57,7 @@ struct Perturb {
   int64_t layers = 1;        // 1, or L: then padding is not moved
   const T* alpha = nullptr;  // [K]
   double eps = 0;
-  bool adaptive = false;
-  T stretch = 0;
+  std::optional<T> adaptive;
   const T* norm = nullptr;  // [K], |t a| if known
   Segments segments;
   Bank<T> out;  // [K, S]; may be w or a term

@@ -62,12 +62,14 @@ struct ConvBackward {
   Bank<const uint8_t> tap = {};               // or none
 };
 
+enum class PoolKind { avg, max };
+
 // out = the largest element, or the mean, of each window of each plane.
 template <typename T>
 struct Pool {
   int64_t planes = 0;  // B C
   Window window;
-  bool max = true;
+  PoolKind kind = PoolKind::max;
   bool count_padding = true;  // in the mean's divisor
   Bank<const T> x;            // [K, planes, H, W]
   Bank<T> out;                // [K, planes, OH, OW]
@@ -79,7 +81,7 @@ template <typename T>
 struct PoolBackward {
   int64_t planes = 0;
   Window window;
-  bool max = true;
+  PoolKind kind = PoolKind::max;
   bool count_padding = true;
   Bank<const T> dout;
   Bank<const int32_t> argmax;

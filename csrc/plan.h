@@ -39,7 +39,6 @@ class Plan {
     clients_ = std::min(clients_, clients);
     steps_ = std::min(steps_, steps);
   }
-  void limit_steps(int64_t steps) { steps_ = std::min(steps_, steps); }
 
   // The most clients, and steps of a client, that every operation noted has memory for.
   int64_t clients() const { return actions_.empty() ? 0 : clients_; }
@@ -72,7 +71,7 @@ class Plan {
 
 // At each step: rows_now = rows[:, step], count_now = count[:, step].
 struct Feed {
-  int64_t width = 0;             // B
+  int64_t steps = 0, width = 0;  // T, B
   Bank<const int64_t> rows;      // [K, T, B]
   Bank<const int32_t> count;     // [K, T]
   Bank<int64_t> rows_now;        // [K, B]

@@ -86,8 +86,8 @@ struct Folded {
 template <typename T>
 struct LstmBackward {
   int64_t batch = 0, steps = 0, inputs = 0, hidden = 0;
-  Bank<const T> x, weight_ih, weight_hh, cells, out;
-  Bank<T> gates;             // becomes the gradient before the activations
+  Bank<const T> x, weight_ih, weight_hh, out;
+  Bank<T> gates, cells;      // overwritten; gates become the gradient before the activations
   Bank<const T> dout;        // [K, B, T, H]
   Bank<T> dx;                // [K, B, T, I] or none
   const T* alpha = nullptr;  // [K]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +37,17 @@ class Ending:
                 now.copy_(then)
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """Models [K, S] with their weights; `ending` where the server's step follows."""
+
+    models: Tensor
+    weights: Coefficient
+    sent: Tensor
+    first: bool
+    ending: Ending | None
+
+
 class Mean:
     """`acc = sum_k weights_k (v_K - sent)` over the whole row [S], float64.
 
@@ -58,28 +68,25 @@ class Mean:
         Returns the positions [n] of models that are not finite: `sent` took their place.
         """
         if not first:
-            self._former = self._kept().copy_(self.acc)
-        squares = self._pass(models, weights, sent, first, ending)
+            former = torch.empty_like(self.acc) if self._former is None else self._former
+            self._former = former.copy_(self.acc)
+        chunk = _Chunk(models, weights, sent, first, ending)
+        squares = self._pass(chunk)
         # What is not finite leaves its mark in the squares: without one no model need be read.
         bad = torch.zeros(0, dtype=torch.int64, device=models.device)
         if not bool(squares.isfinite().all()):
             bad = nonfinite(models, self.backend).nonzero()[:, 0]
         if len(bad):
             models[bad] = sent
-            self._again(models, weights, sent, first, ending)
+            self._again(chunk)
         return bad
 
-    def _kept(self) -> Tensor:
-        return torch.empty_like(self.acc) if self._former is None else self._former
-
-    def _again(
-        self, models: Tensor, weights: Tensor, sent: Tensor, first: bool, ending: Ending | None
-    ) -> None:
-        if not first and self._former is not None:
+    def _again(self, chunk: _Chunk) -> None:
+        if not chunk.first and self._former is not None:
             self.acc.copy_(self._former)
-        if ending is not None:
-            ending.renew()
-        self._pass(models, weights, sent, first, ending)
+        if chunk.ending is not None:
+            chunk.ending.renew()
+        self._pass(chunk)
 
     def replace(self, models: Tensor, weights: Tensor, start: Tensor) -> None:
         """The trained region anew, from all models [C, trained] and weights [C] or [L, C]."""
@@ -102,43 +109,46 @@ class Mean:
 
         A client that did not move stands in for a last chunk: its weight is 0.
         """
-        self._pass(sent[None], 0.0, sent, False, ending)
+        self._pass(_Chunk(sent[None], 0.0, sent, False, ending))
 
-    def _pass(
-        self,
-        models: Tensor,
-        weights: Coefficient,
-        sent: Tensor,
-        first: bool,
-        ending: Ending | None,
-    ) -> Tensor:
+    def _pass(self, chunk: _Chunk) -> Tensor:
         """Add models up; the squared norms of their updates, [K], by region where it ends.
 
-        What is carried behind the trained region follows the plain mean.
+        Buffers, behind the trained region, follow the plain mean.
         """
-        t = self.layout.trained
+        t, ending = self.layout.trained, chunk.ending
         if ending is None:
-            parts: list[tuple[slice, dict[str, Any]]] = [(slice(None), {})]
+            found = [self._region(chunk, slice(None))]
         else:
-            moments = dict(server=ending.rule, m=ending.after.m, v=ending.after.v)
-            parts = [(slice(t), moments), (slice(t, None), dict(server=kernels.Server()))]
-        squares = []
-        for where, how in parts[: 1 + (len(self.acc) > t)]:
-            if ending is not None:
-                how |= dict(w=ending.before.row[where], out=ending.after.row[where])
-            squares.append(
-                kernels.aggregate(
-                    models[:, where],
-                    weights,
-                    sent[where],
-                    acc=self.acc[where],
-                    first=first,
-                    backend=self.backend,
-                    **how,
-                )
-            )
-        self.norm = float(squares[0][-1]) ** 0.5
-        return torch.cat([found[:-1] for found in squares])
+            found = [self._region(chunk, slice(t), ending.rule, ending.after.m, ending.after.v)]
+            if len(self.acc) > t:
+                found.append(self._region(chunk, slice(t, None), kernels.Server()))
+        self.norm = float(found[0][-1]) ** 0.5
+        return torch.cat([squares[:-1] for squares in found])
+
+    def _region(
+        self,
+        chunk: _Chunk,
+        where: slice,
+        rule: kernels.Server | None = None,
+        m: Tensor | None = None,
+        v: Tensor | None = None,
+    ) -> Tensor:
+        """[K + 1], the squared norms of the updates and that of the mean."""
+        ending = chunk.ending
+        return kernels.aggregate(
+            chunk.models[:, where],
+            chunk.weights,
+            chunk.sent[where],
+            acc=self.acc[where],
+            first=chunk.first,
+            server=rule,
+            w=None if ending is None else ending.before.row[where],
+            m=m,
+            v=v,
+            out=None if ending is None else ending.after.row[where],
+            backend=self.backend,
+        )
 
 
 def nonfinite(rows: Tensor, backend: str) -> Tensor:

@@ -33,7 +33,7 @@ class Minibatch:
 class Draws:
     """How a chunk's images are augmented: offset [T, K, B, 2] int32 (y, x), flip [T, K, B].
 
-    Step by step, so that what a step takes lies in one piece.
+    Step by step, so that what a step takes is contiguous.
     """
 
     offset: Tensor

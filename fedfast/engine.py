@@ -22,12 +22,13 @@ from .algorithms.servers import ServerRule
 from .client_loop import LocalSettings, LocalTrainer
 from .client_sampling import Round
 from .clients import ClientState
-from .cohort_pass import CohortModels, CohortPass, RunParts, Tally
+from .cohort_pass import CohortPass, RunParts
 from .data import FederatedData
 from .hook_calls import HookCalls
 from .layout import FlatLayout
 from .memory import Halving
 from .round_batches import RoundBatches
+from .round_tally import CohortModels, Tally
 from .state import Committed, ServerState
 from .visible_layout import visible_layout
 

@@ -1,4 +1,4 @@
-"""What the client loop and its executors say to each other: a step, its tensors, an executor.
+"""Between the client loop and its executors: a step, its tensors, what an executor can do.
 
 An executor computes the forward and backward pass of K clients' mini-batch. `ProgramExecutor` runs
 layer programs, `ModuleExecutor` any module; both give the same up to rounding, and what they can

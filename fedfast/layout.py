@@ -1,11 +1,11 @@
-"""`FlatLayout`: a module's tensors laid out in one padded row, and `[K, S]` banks of rows.
+"""`FlatLayout`: a module's tensors laid out in one padded row, and `[K, S]` tensors of rows.
 
     | trained parameters | pad | running statistics, counters | pad |
     0                    trained                              stride
 
 Every tensor starts at a multiple of 32 elements, both regions end at a multiple of 64. The
-optimizer's operations act on `row[:trained]`; what is only carried (what a training step changes
-without a gradient) lies behind it and is averaged, never stepped. Padding is zero and stays zero.
+optimizer's operations act on `row[:trained]`; buffers (what a training step changes without
+a gradient) lie behind it and are averaged, never stepped. Padding is zero and stays zero.
 Frozen parameters and buffers that never change are constants: they stay with the module.
 """
 
@@ -30,7 +30,7 @@ ROUNDING = 1e-6  # of a mean of counters, far below 1 / samples of any client's 
 class FlatLayout:
     """The map between a module's named tensors and one row; make it with `FlatLayout.of(module)`.
 
-    slots    the tensors in row order: trained parameters first, then what is carried; counters
+    slots    the tensors in row order: trained parameters first, then buffers; counters
              (BatchNorm's `num_batches_tracked`) keep their integer dtype in `Slot.dtype`
     aliases  names that share another tensor (tied weights) -> the name that holds it
     aside    names of constants: not in the row, kept as the module has them
@@ -95,7 +95,7 @@ class FlatLayout:
 
     @property
     def counters(self) -> tuple[Slot, ...]:
-        """The carried tensors that are no floats."""
+        """The buffers that are no floats."""
         return tuple(slot for slot in self.slots if not slot.dtype.is_floating_point)
 
     @property
@@ -115,7 +115,7 @@ class FlatLayout:
     def views(self, rows: Tensor, trained_only: bool = False) -> dict[str, Tensor]:
         """Name -> view, without a copy. rows `[S]` give `[*shape]`, `[K, S]` give `[K, *shape]`.
 
-        A row or bank cut at `trained` serves with `trained_only`.
+        Rows cut at `trained` serve with `trained_only`.
         """
         width = self.trained if trained_only else self.stride
         if rows.shape[-1] < width or rows.ndim not in (1, 2):

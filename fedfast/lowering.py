@@ -1,4 +1,4 @@
-"""Which path a run's gradients take: a layer program where there is one, else the generic path."""
+"""What computes a run's gradients: a layer program where there is one, else the generic path."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def _complete(program: Program, layout: FlatLayout) -> tuple[Program | None, str
 
 @cache
 def warn_once(reason: str) -> None:
-    """Tell the user that a run takes the slower path; the same reason is told once a process."""
+    """Warn that a run takes the slower path; of the same reason once a process."""
     logging.getLogger("fedfast").warning("generic path, slower: %s", reason)

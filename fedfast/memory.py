@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .algorithms import Algorithm
-from .clients import GROWTH
+from .client_rows import GROWTH
 from .data import FederatedData
 from .layout import FlatLayout
 
@@ -23,7 +23,7 @@ GIB = 1 << 30
 # Of free memory. On a host others live in what is left; a device is usually one run's own, and what
 # is left there is for the voices' workspace and for evaluation.
 SHARES = {"cpu": 0.25, "cuda": 0.8}
-FALLBACK = 4 << 30  # where the system does not tell
+FALLBACK = 4 << 30  # where the system does not report it
 MEMINFO = Path("/proc/meminfo")
 
 T = TypeVar("T")
@@ -58,9 +58,9 @@ class MemoryPlan:
 def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
     """Bytes one client adds to the live buffers: w, g, and what the algorithm has beside them."""
     local = algorithm.local
-    banks = 2 + int(local.ascends) + int(local.keeps) + int(local.momentum > 0)
-    banks += len(algorithm.client_rows()) + len(algorithm.scratch_rows())
-    return max(1, banks * layout.stride * layout.dtype.itemsize)
+    rows = 2 + int(local.ascends) + int(local.keeps) + int(local.momentum > 0)
+    rows += len(algorithm.client_rows()) + len(algorithm.scratch_rows())
+    return max(1, rows * layout.stride * layout.dtype.itemsize)
 
 
 def server_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
@@ -98,8 +98,8 @@ def cohort_bytes(layout: FlatLayout, algorithm: Algorithm, cohort: int) -> int:
 
 
 def module_bytes(module: nn.Module, workers: int) -> int:
-    """Bytes of the copies of the user's module: the run's own, two of every worker of the generic
-    path, which evaluation may need under a program too, and the two of the proof."""
+    """Bytes of the copies of the user's module: the run's own, two of every worker of the module
+    executor, which evaluation may need under a program too, and the two of the verification."""
     tensors = [*module.parameters(), *module.buffers()]
     return (1 + 2 * workers + 2) * sum(t.numel() * t.element_size() for t in tensors)
 
@@ -110,7 +110,7 @@ def data_bytes(data: FederatedData) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of the device, as the system tells it; what caches files can be had back."""
+    """Free memory of the device, as the system reports it; what caches files can be had back."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     # `SC_AVPHYS_PAGES`, the fallback, counts what caches files as taken.
@@ -158,7 +158,7 @@ def plan(
                 f"memory: expected at least {(fixed + each) / GIB:.3g} GiB; got {memory}. "
                 f"Needed are{table}"
             )
-    # No smaller K makes clients' rows fit: "auto" chooses by what K changes, and tells the rest.
+    # No smaller K makes clients' rows fit: "auto" chooses by what K changes, and warns of the rest.
     beside = fixed - clients if memory == "auto" else fixed
     fits = (budget - beside) // each if chunk is None else chunk
     made = MemoryPlan(max(1, min(cohort, fits)), cohort, each, fixed, budget)

@@ -19,7 +19,7 @@ WORTH_A_THREAD = 4e-3  # seconds of a client's step, above which threads gain mo
 
 @dataclass(frozen=True)
 class Traits:
-    """What a trial step tells: the outputs, whether random numbers were drawn, its seconds.
+    """What a trial step found: the outputs, whether random numbers were drawn, its seconds.
 
     moving  names of the buffers and frozen parameters that it changed, and of running statistics
     """
@@ -31,7 +31,7 @@ class Traits:
 
 
 def workers_for(traits: Traits, threads: int) -> int:
-    """Threads for clients side by side, each with a copy of the module to train and one to judge.
+    """Threads for clients side by side, each with copies of the module to train and to evaluate.
 
     Short steps are all interpreter, which serves one thread at a time; random numbers come from one
     global generator. Which thread computes a client never changes its result.
@@ -44,7 +44,7 @@ def inspect_model(module: nn.Module, x: Tensor) -> Traits:
 
     Raises ValueError if the module cannot take the data or does not answer with `[n, classes]`.
     """
-    dtype = x.dtype if x.is_floating_point() else None  # tokens say nothing about the module's
+    dtype = x.dtype if x.is_floating_point() else None  # of tokens the module's does not follow
     trial = cast(copy_of(module), x.device, dtype).train()
     before, still = states(), snapshot(trial)
     begin = time.perf_counter()
@@ -69,7 +69,7 @@ def refused(x: Tensor, mode: str = "") -> Iterator[None]:
     """What a module raises on `x` as a ValueError that names it."""
     try:
         yield
-    except Exception as error:  # whatever the user's own code raises
+    except Exception as error:  # the user's own code may raise anything
         said = f"{type(error).__name__}: {error}"
         raise ValueError(
             f"model: it cannot take data of shape {list(x.shape)}{mode} ({said})"
@@ -86,7 +86,7 @@ def single_sample_trouble(module: nn.Module, x: Tensor) -> str:
     try:
         with kept_random_state(), torch.no_grad():
             logits = trial(x)
-    except Exception as error:  # whatever the user's own code raises
+    except Exception as error:  # the user's own code may raise anything
         return f"{type(error).__name__}: {error}"
     if not isinstance(logits, Tensor) or logits.shape[:1] != x.shape[:1]:
         return f"it answers with {getattr(logits, 'shape', type(logits).__name__)}"

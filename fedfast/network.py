@@ -42,8 +42,8 @@ class ModuleWithWeights:
     def holding(self, w: Tensor) -> ModuleWithWeights:
         """The same network with other weights [trained]; its running statistics move apart."""
         trained = self.layout.views(w, trained_only=True)
-        carried = {n: t.clone() for n, t in self.tensors.items() if n not in trained}
-        return replace(self, tensors={**trained, **carried})
+        buffers = {n: t.clone() for n, t in self.tensors.items() if n not in trained}
+        return replace(self, tensors={**trained, **buffers})
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
         """The run's loss."""
@@ -56,5 +56,5 @@ class ModuleWithWeights:
 
 
 def run_loss(net: Network, x: Tensor, y: Tensor, k: int) -> Tensor:
-    """The run's loss on a batch, whoever the client."""
+    """The run's loss on a batch, for every client alike."""
     return net.loss(net(x), y)

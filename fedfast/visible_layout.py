@@ -9,7 +9,7 @@ from .layout import FlatLayout
 
 
 def visible_layout(layout: FlatLayout, device: torch.device) -> TrainedLayout:
-    """What algorithms may know of the model."""
+    """The trained tensors in row order."""
     slots = [slot for slot in layout.slots if slot.trained]
     return TrainedLayout(
         names=tuple(slot.name for slot in slots),

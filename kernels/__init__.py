@@ -1,8 +1,9 @@
-"""Fused operations over flat `[K, S]` buffers, each in three voices.
+"""Fused operations over flat `[K, S]` buffers and `[K, ...]` blocks, one of each for K clients.
 
-The voices are reference (torch), native (C++) and Triton.
+Every operation has three implementations: reference (torch), native (C++) and Triton.
 """
 
+from . import native, operation
 from .activation import activation, activation_backward
 from .aggregate import aggregate
 from .batch_norm import batch_norm, batch_norm_backward
@@ -20,7 +21,7 @@ from .lowrank import ghost, lowrank, reach
 from .lstm import lstm, lstm_backward
 from .mix import mix
 from .perturb import perturb
-from .plan import Plan, feed, tally
+from .plan import FEED, TALLY, Plan, feed, tally
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .sensitivity import sensitivity
@@ -28,6 +29,8 @@ from .server import Server
 from .softmax import log_softmax, log_softmax_backward
 from .stats import Column, cosines, norms, stats
 from .step import step
+
+native.compare_all((*operation.OPERATIONS.values(), FEED, TALLY))
 
 OPERATIONS = ("perturb", "step", "stats", "aggregate", "mix", "gram", "sensitivity")
 

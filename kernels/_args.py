@@ -15,6 +15,14 @@ Coefficient = float | Tensor
 TermsLike = Tensor | Sequence[Tensor | tuple[Tensor, Coefficient]]
 
 MAX_TERMS = 8
+
+# What the products of float32 operands may be rounded to:
+#   fp32     products and sums in float32
+#   tf32x3   three products of TF32 parts (11 bits each): nearly float32's error
+#   tf32     operands rounded to TF32, sums in float32: relative errors of 1e-3 in a product
+#   bf16     operands rounded to bfloat16 (8 bits), sums in float32: errors of 4e-3 in a product
+# A permission, not an order: backends without such units (reference, native), float64 operands and
+# products too narrow for a matrix ignore it and are exact to their dtype.
 PRECISIONS = ("fp32", "tf32x3", "tf32", "bf16")
 
 
@@ -26,7 +34,8 @@ def _filled(value: float, count: int, dtype: torch.dtype, device: torch.device) 
 def per_client(name: str, value: Coefficient, bank: Tensor) -> Tensor:
     """A number or a `[K]` tensor as a contiguous `[K]` of the bank's dtype (numbers: made once)."""
     if not isinstance(value, Tensor):
-        return _filled(_number(name, value), bank.shape[0], bank.dtype, bank.device)
+        value = value if value.__class__ is float else _number(name, value)
+        return _filled(value, bank.shape[0], bank.dtype, bank.device)
     if value.ndim == 0:
         value = value.expand(bank.shape[0])
     if value.dtype.is_complex:
@@ -48,19 +57,16 @@ def _number(name: str, value: Any) -> float:
         raise TypeError(f"{name}: expected a number or a tensor [K]; got {found}") from None
 
 
-def precise(precision: str) -> str:
-    """What the products of float32 operands may be rounded to, checked: one of `PRECISIONS`.
-
-    fp32     products and sums in float32
-    tf32x3   three products of TF32 parts (11 bits each): nearly float32's error
-    tf32     operands rounded to TF32, sums in float32: relative errors of 1e-3 in a product
-    bf16     operands rounded to bfloat16 (8 bits), sums in float32: errors of 4e-3 in a product
-    A permission, not an order: voices without such units (reference, native), float64 operands and
-    products too narrow for a matrix ignore it and are exact to their dtype.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {precision!r}")
-    return precision
+def chosen(name: str, value: str | None, options: tuple[str | None, ...]) -> str | None:
+    """`value`, one of the options."""
+    if value in options:
+        return value
+    if None in options:
+        *some, last = (option if option is None else repr(option) for option in options)
+        wanted = f"expected {', '.join(map(str, some))} or {last}"
+    else:
+        wanted = f"expected one of {', '.join(map(str, options))}"
+    raise ValueError(f"{name}: {wanted}; got {value!r}")
 
 
 def rows(name: str, value: Tensor, bank: Tensor) -> Tensor:

@@ -36,11 +36,16 @@ def floating(name: str, value: Any, dims: str) -> Tensor:
 
 
 def _dense(name: str, value: Tensor) -> Tensor:
-    if not _contiguous(value.shape[1:], value.stride()[1:]):
+    if not value.is_contiguous() and not _contiguous(value.shape[1:], value.stride()[1:]):
         raise ValueError(
             f"{name}: expected each client's part to be contiguous; got strides {value.stride()}"
         )
     return value
+
+
+def extent(value: Any, place: int) -> int:
+    """A dimension, counted from the end, of what should be a tensor; 0 where it is none."""
+    return value.shape[place] if isinstance(value, Tensor) and value.ndim >= -place else 0
 
 
 def block(name: str, value: Any, shape: Sequence[int], like: Tensor) -> Tensor:
@@ -78,6 +83,16 @@ def integers(name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, at
     if value.device != at.device:
         raise ValueError(f"{name}: expected device {at.device}; got {value.device}")
     return value.contiguous()
+
+
+def dense_integers(
+    name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, at: Tensor
+) -> Tensor:
+    """`integers` that must be contiguous, since they are written or large."""
+    same = integers(name, value, shape, dtype, at)
+    if same.data_ptr() != value.data_ptr():
+        raise ValueError(f"{name}: expected a contiguous tensor; got strides {value.stride()}")
+    return same
 
 
 def float64_per_client(name: str, value: Tensor | None, x: Tensor) -> Tensor | None:

@@ -19,15 +19,19 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import native_layers
-from ._blocks import block, floating, written
-from .reference import activation as reference
-from .registry import dispatch
-from .triton import activation as triton
+from .operation import Choice, In, Number, Out, operation
 
 KINDS = ("relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid", "relu6")
 
 
+@operation(
+    In("x", "K ..."),
+    Choice("kind", options=KINDS),
+    Number("slope"),
+    Out("out", "K ...", may="x"),
+    returns="out",
+    moves="x + out",
+)
 def activation(
     x: Tensor,
     kind: str,
@@ -44,11 +48,18 @@ def activation(
     out    as x; may be x; allocated if None
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, ...")
-    out = written("out", out, x.shape, x)
-    return dispatch(_ACTIVATION, backend, x, x, _kind(kind), slope, out)
 
 
+@operation(
+    In("x", "K ..."),
+    In("out", "K ..."),
+    In("dout", "K ..."),
+    Choice("kind", options=KINDS),
+    Number("slope"),
+    Out("dx", "K ...", may="x out dout"),
+    returns="dx",
+    moves="x or out + dout + dx",
+)
 def activation_backward(
     x: Tensor,
     out: Tensor,
@@ -67,25 +78,3 @@ def activation_backward(
     dx       as x; may be dout; allocated if None
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, ...")
-    out, dout = block("out", out, x.shape, x), block("dout", dout, x.shape, x)
-    dx = written("dx", dx, x.shape, x)
-    return dispatch(_ACTIVATION_BACKWARD, backend, x, x, out, dout, _kind(kind), slope, dx)
-
-
-def _kind(kind: str) -> str:
-    if kind not in KINDS:
-        raise ValueError(f"kind: expected one of {', '.join(KINDS)}; got {kind!r}")
-    return kind
-
-
-_ACTIVATION = {
-    "reference": reference.activation,
-    "native": native_layers.activation,
-    "triton": triton.activation,
-}
-_ACTIVATION_BACKWARD = {
-    "reference": reference.activation_backward,
-    "native": native_layers.activation_backward,
-    "triton": triton.activation_backward,
-}

@@ -16,15 +16,97 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import native
-from ._args import Coefficient, bank_like, per_client, rows, same_kind
-from .reference import aggregate as reference
-from .registry import dispatch
+from ._args import Coefficient, bank_like, same_kind
+from .operation import Argument, In, InOut, Made, Number, Out, PerClient, operation
 from .server import RULES as RULES
 from .server import Server
-from .triton import aggregate as triton
 
 
+def _clients(name: str, value: Tensor) -> Tensor:
+    bank = bank_like(name, value, [])
+    if bank.shape[0] == 0:
+        raise ValueError(f"{name}: expected at least one client; got {list(bank.shape)}")
+    return bank
+
+
+def _sum(name: str, acc: Tensor, bank: Tensor) -> Tensor:
+    if not isinstance(acc, Tensor):
+        raise TypeError(f"{name}: expected a tensor; got {type(acc).__name__}")
+    if acc.dtype != torch.float64 or acc.shape != bank.shape[1:] or not acc.is_contiguous():
+        raise ValueError(
+            f"{name}: expected contiguous float64 [{bank.shape[1]}]; "
+            f"got {acc.dtype} {list(acc.shape)}, strides {acc.stride()}"
+        )
+    if acc.device != bank.device:
+        raise ValueError(f"{name}: expected device {bank.device}; got {acc.device}")
+    return acc
+
+
+Rows = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor]
+
+
+def _step(
+    bank: Tensor,
+    base: Tensor,
+    server: Server | None,
+    w: Tensor | None,
+    m: Tensor | None,
+    v: Tensor | None,
+    out: Tensor | None,
+) -> Rows:
+    """w, m, v, out and squares as the server's step needs them; the first four None without one."""
+    shape, nan = (bank.shape[0] + 1,), float("nan")
+    squares = torch.full(shape, nan, dtype=torch.float64, device=bank.device)
+    if server is None:
+        return None, None, None, None, squares
+    if not isinstance(server, Server):
+        raise TypeError(f"server: expected a Server; got {type(server).__name__}")
+    w = _row("w", base if w is None else w, bank)
+    out = torch.empty_like(w) if out is None else _row("out", out, bank)
+    return w, *_moments(server, m, v, bank), out, squares
+
+
+def _row(name: str, value: Tensor, bank: Tensor) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor [S]; got {type(value).__name__}")
+    if value.ndim != 1 or value.shape != bank.shape[1:] or not value.is_contiguous():
+        raise ValueError(
+            f"{name}: expected a contiguous row [{bank.shape[1]}]; got {list(value.shape)}"
+        )
+    same_kind(name, value, bank)
+    return value
+
+
+def _moments(
+    server: Server, m: Tensor | None, v: Tensor | None, bank: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """The moment rows the rule uses, checked; rows it does not use are dropped."""
+    for name, value, needed in (("m", m, server.moments > 0), ("v", v, server.moments > 1)):
+        if needed and value is None:
+            raise ValueError(
+                f"{name}: expected a row [S], which the rule {server.rule!r} needs; got None"
+            )
+    m = _row("m", m, bank) if m is not None and server.moments > 0 else None
+    v = _row("v", v, bank) if v is not None and server.moments > 1 else None
+    return m, v
+
+
+@operation(
+    In("client_rows", "K S", check=_clients),
+    PerClient("weights"),
+    Made("w m v out squares", check=_step, using="client_rows base server w m v out", passed=False),
+    In("base", "K S"),
+    InOut("acc", "S", torch.float64, check=_sum, using="client_rows"),
+    Number("first", type=bool),
+    Argument("server"),
+    In("w", "S", optional=True, ready=True),
+    InOut("m", "S", optional=True, ready=True),
+    InOut("v", "S", optional=True, ready=True),
+    Out("out", "S", optional=True, may="w base", ready=True),
+    Out("squares", "N", torch.float64, public=False, ready=True),
+    returns="squares",
+    moves="client_rows + base / K + (w + out + m + v + 16) / K",
+)
 def aggregate(
     client_rows: Tensor,
     weights: Coefficient,
@@ -56,70 +138,3 @@ def aggregate(
     Sources: FedAvg (McMahan et al. 2017, alg. 1), FedAvgM (Hsu et al. 2019), FedOpt (Reddi et al.
     2021, alg. 2).
     """
-    bank = bank_like("client_rows", client_rows, [])
-    if bank.shape[0] == 0:
-        raise ValueError(f"client_rows: expected at least one client; got {list(bank.shape)}")
-    a = per_client("weights", weights, bank)
-    start = rows("base", base, bank)
-    _check_sum(acc, bank)
-    if server is not None:
-        if not isinstance(server, Server):
-            raise TypeError(f"server: expected a Server; got {type(server).__name__}")
-        w = _row("w", base if w is None else w, bank)
-        out = torch.empty_like(w) if out is None else _row("out", out, bank)
-        m, v = _moments(server, m, v, bank)
-    else:
-        w = m = v = out = None
-    squares = torch.full(
-        (bank.shape[0] + 1,), float("nan"), dtype=torch.float64, device=bank.device
-    )
-    rule = None if server is None else server.rule
-    scalars = (0.0,) * 4 if server is None else (server.lr, server.beta1, server.beta2, server.tau)
-    dispatch(
-        _VOICES, backend, bank, bank, a, start, acc, first, rule, scalars, w, m, v, out, squares
-    )
-    return squares
-
-
-def _check_sum(acc: Tensor, bank: Tensor) -> None:
-    if not isinstance(acc, Tensor):
-        raise TypeError(f"acc: expected a tensor; got {type(acc).__name__}")
-    if acc.dtype != torch.float64 or acc.shape != bank.shape[1:] or not acc.is_contiguous():
-        raise ValueError(
-            f"acc: expected contiguous float64 [{bank.shape[1]}]; "
-            f"got {acc.dtype} {list(acc.shape)}, strides {acc.stride()}"
-        )
-    if acc.device != bank.device:
-        raise ValueError(f"acc: expected device {bank.device}; got {acc.device}")
-
-
-def _row(name: str, value: Tensor, bank: Tensor) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a tensor [S]; got {type(value).__name__}")
-    if value.ndim != 1 or value.shape != bank.shape[1:] or not value.is_contiguous():
-        raise ValueError(
-            f"{name}: expected a contiguous row [{bank.shape[1]}]; got {list(value.shape)}"
-        )
-    same_kind(name, value, bank)
-    return value
-
-
-def _moments(
-    server: Server, m: Tensor | None, v: Tensor | None, bank: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """The moment rows the rule uses, checked; rows it does not use are dropped."""
-    for name, value, needed in (("m", m, server.moments > 0), ("v", v, server.moments > 1)):
-        if needed and value is None:
-            raise ValueError(
-                f"{name}: expected a row [S], which the rule {server.rule!r} needs; got None"
-            )
-    m = _row("m", m, bank) if m is not None and server.moments > 0 else None
-    v = _row("v", v, bank) if v is not None and server.moments > 1 else None
-    return m, v
-
-
-_VOICES = {
-    "reference": reference.aggregate,
-    "native": native.aggregate,
-    "triton": triton.aggregate,
-}

@@ -13,19 +13,40 @@ Source: Ioffe & Szegedy 2015; running statistics by torch's rule.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from . import native_images
 from ._args import Coefficient
-from ._blocks import floating, written
-from ._images import counts, sinks
-from ._norm_args import Normed, affine, gradients_of, results_of
-from .reference import batch_norm as reference
-from .registry import dispatch
-from .triton import batch_norm as triton
-from .triton import batch_norm_backward as triton_backward
+from ._images import counts
+from .operation import Base, In, InOut, Number, Out, PerClient, Require, operation
+
+Normed = tuple[Tensor, Tensor, Tensor]
 
 
+def _paired(mean: Tensor | None, var: Tensor | None, training: bool) -> None:
+    if (mean is None) != (var is None):
+        raise ValueError("running_var: expected together with running_mean, or neither")
+    if not training and mean is None:
+        raise ValueError("running_mean: expected running statistics when not training; got None")
+
+
+@operation(
+    In("x", "K B C ..."),
+    In("weight", "K C", optional=True),
+    In("bias", "K C", optional=True),
+    Require("running", check=_paired, using="running_mean running_var training"),
+    InOut("running_mean", "K C", optional=True),
+    InOut("running_var", "K C", optional=True),
+    In("count", "K", torch.int32, check=counts, using="x"),
+    Number("training", type=bool),
+    Number("momentum"),
+    Number("eps"),
+    Out("out", "K B C ..."),
+    Out("mean", "K C"),
+    Out("rstd", "K C"),
+    returns="out mean rstd",
+    moves="3 x + out",
+)
 def batch_norm(
     x: Tensor,
     weight: Tensor | None = None,
@@ -55,18 +76,25 @@ def batch_norm(
     out           as x; mean, rstd `[K, C]`, for the backward; allocated if None
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, C, ...")
-    shape = (x.shape[0], x.shape[2])
-    weight, bias = affine(x, weight, bias, shape)
-    running = _running(x, running_mean, running_var, shape)
-    if not training and running is None:
-        raise ValueError("running_mean: expected running statistics when not training; got None")
-    results = results_of(x, out, mean, rstd, shape)
-    args = (x, weight, bias, running, counts(count, x), training, momentum, eps, *results)
-    dispatch(_BATCH, backend, x, *args)
-    return results
 
 
+@operation(
+    In("x", "K B C ..."),
+    In("weight", "K C", optional=True),
+    In("dout", "K B C ..."),
+    In("mean", "K C"),
+    In("rstd", "K C"),
+    In("count", "K", torch.int32, check=counts, using="x"),
+    Number("training", type=bool),
+    Out("dx", "K B C ...", optional=True),
+    Out("dweight", "K C", optional=True, may="weight base_weight"),
+    Out("dbias", "K C", optional=True, may="base_bias"),
+    PerClient("alpha"),
+    PerClient("beta"),
+    Base("base_weight", "K C", of="dweight"),
+    Base("base_bias", "K C", of="dbias"),
+    moves="2 x + 2 dout + dx",
+)
 def batch_norm_backward(
     x: Tensor,
     weight: Tensor | None,
@@ -92,32 +120,3 @@ def batch_norm_backward(
     dweight, dbias   `[K, C]`: `beta * base + alpha * gradient`; bases default to them
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, C, ...")
-    shape = (x.shape[0], x.shape[2])
-    given = gradients_of(x, weight, dout, mean, rstd, shape, shape)
-    dx = None if dx is None else written("dx", dx, x.shape, x)
-    bases = (base_weight, base_bias)
-    to = (dx, *sinks(x, shape, dweight, dbias, shape, (alpha, beta), bases))
-    dispatch(_BATCH_BACKWARD, backend, x, x, *given, counts(count, x), training, *to)
-
-
-def _running(
-    x: Tensor, mean: Tensor | None, var: Tensor | None, shape: tuple[int, ...]
-) -> tuple[Tensor, Tensor] | None:
-    if (mean is None) != (var is None):
-        raise ValueError("running_var: expected together with running_mean, or neither")
-    if mean is None or var is None:
-        return None
-    return written("running_mean", mean, shape, x), written("running_var", var, shape, x)
-
-
-_BATCH = {
-    "reference": reference.batch_norm,
-    "native": native_images.batch_norm,
-    "triton": triton.batch_norm,
-}
-_BATCH_BACKWARD = {
-    "reference": reference.batch_norm_backward,
-    "native": native_images.batch_norm_backward,
-    "triton": triton_backward.batch_norm_backward,
-}

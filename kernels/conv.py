@@ -19,17 +19,50 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import native_images
-from ._args import Coefficient, precise
-from ._blocks import block, float64_per_client, floating, written
-from ._images import MAX_ELEMENTS, Ints, divides, number, pair, reach, sinks
+from ._args import Coefficient
+from ._blocks import block
+from ._images import MAX_ELEMENTS, Ints, Pair, at_least_0, at_least_1, divides, one_or_more, reach
 from .geometry import Geometry
-from .linear import _fused
-from .reference import conv as reference
-from .registry import dispatch
-from .triton import conv as triton
+from .linear import ACTIVATION, PRECISION
+from .operation import Argument, Base, In, InOut, Made, Out, PerClient, Squares, operation
 
 
+def grouped(name: str, weight: Tensor, x: Tensor, groups: int) -> Tensor:
+    """The weight `[K, O, C / groups, kh, kw]`, checked."""
+    channels = x.shape[2]
+    divides("groups", groups, "input channels", channels)
+    own = weight.shape if isinstance(weight, Tensor) and weight.ndim > 3 else (0, 0, 0, 0)
+    weight = block(name, weight, (x.shape[0], own[-4], channels // groups, *own[-2:]), x)
+    divides("groups", groups, "output channels", weight.shape[1])
+    return weight
+
+
+def places(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
+    """The sides of the results."""
+    size, taps = (x.shape[3], x.shape[4]), (weight.shape[3], weight.shape[4])
+    out = reach("weight", size, taps, stride, padding, dilation)
+    margins = [s + 2 * p + d * t for s, t, p, d in zip(size, taps, padding, dilation, strict=True)]
+    if max(x.shape[2], weight.shape[1]) * margins[0] * margins[1] > MAX_ELEMENTS:
+        raise ValueError(f"x: expected images of less than 2**31 elements; got {list(x.shape[2:])}")
+    return out
+
+
+@operation(
+    In("x", "K B C H W"),
+    Argument("stride", check=at_least_1, passed=False),
+    Argument("padding", check=at_least_0, passed=False),
+    Argument("dilation", check=at_least_1, passed=False),
+    Argument("groups", check=one_or_more, passed=False),
+    In("weight", "K O G M N", check=grouped, using="x groups"),
+    In("bias", "K O", optional=True),
+    Made("geometry", check=Geometry, using="stride padding dilation groups"),
+    Made("P Q", check=places, using="x weight stride padding dilation", passed=False),
+    ACTIVATION,
+    Out("out", "K B O P Q"),
+    PRECISION,
+    returns="out",
+    moves="x + weight + bias + out",
+)
 def conv(
     x: Tensor,
     weight: Tensor,
@@ -58,16 +91,31 @@ def conv(
     Every client's part of an argument is contiguous.
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, C, H, W")
-    geometry = _geometry(stride, padding, dilation, groups)
-    weight = _weight(x, weight, geometry)
-    if bias is not None:
-        bias = block("bias", bias, weight.shape[:2], x)
-    out = written("out", out, _out_shape(x, weight, geometry), x)
-    args = (x, weight, bias, geometry, _fused(activation), out, precise(precision))
-    return dispatch(_CONV, backend, x, *args)
 
 
+@operation(
+    In("x", "K B C H W"),
+    Argument("stride", check=at_least_1, passed=False),
+    Argument("padding", check=at_least_0, passed=False),
+    Argument("dilation", check=at_least_1, passed=False),
+    Argument("groups", check=one_or_more, passed=False),
+    In("weight", "K O G M N", check=grouped, using="x groups"),
+    Made("P Q", check=places, using="x weight stride padding dilation", passed=False),
+    In("out", "K B O P Q"),
+    InOut("dout", "K B O P Q", may="out"),
+    Made("geometry", check=Geometry, using="stride padding dilation groups"),
+    ACTIVATION,
+    Out("dx", "K B C H W", optional=True),
+    Out("dweight", "K O G M N", optional=True, may="weight base_weight"),
+    Out("dbias", "K O", optional=True, may="base_bias"),
+    PerClient("alpha"),
+    PerClient("beta"),
+    Base("base_weight", "K O G M N", of="dweight"),
+    Base("base_bias", "K O", of="dbias"),
+    PRECISION,
+    Squares("squares", of="dweight dbias"),
+    moves="x + weight + out + 2 dout + dx + 2 dweight + 2 dbias",
+)
 def conv_backward(
     x: Tensor,
     weight: Tensor,
@@ -105,50 +153,3 @@ def conv_backward(
                 tensor cores; a permission, see `_args.precise`: the other voices ignore it
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, C, H, W")
-    geometry = _geometry(stride, padding, dilation, groups)
-    weight = _weight(x, weight, geometry)
-    shape = _out_shape(x, weight, geometry)
-    out, dout = block("out", out, shape, x), written("dout", dout, shape, x)
-    dx = None if dx is None else written("dx", dx, x.shape, x)
-    bases = (base_weight, base_bias)
-    to = sinks(x, weight.shape, dweight, dbias, weight.shape[:2], (alpha, beta), bases)
-    args = (x, weight, out, dout, geometry, _fused(activation), dx, *to, precise(precision))
-    dispatch(_CONV_BACKWARD, backend, x, *args, float64_per_client("squares", squares, x))
-
-
-def _geometry(stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Geometry:
-    window = pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1)
-    return Geometry(*window, number("groups", groups, 1))
-
-
-def _weight(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    groups, channels = geometry.groups, x.shape[2]
-    divides("groups", groups, "input channels", channels)
-    own = weight.shape if isinstance(weight, Tensor) and weight.ndim > 3 else (0, 0, 0, 0)
-    weight = block("weight", weight, (x.shape[0], own[-4], channels // groups, *own[-2:]), x)
-    divides("groups", groups, "output channels", weight.shape[1])
-    return weight
-
-
-def _out_shape(x: Tensor, weight: Tensor, g: Geometry) -> tuple[int, ...]:
-    size, taps = (x.shape[3], x.shape[4]), (weight.shape[3], weight.shape[4])
-    out = reach("weight", size, taps, g.stride, g.padding, g.dilation)
-    margins = [
-        s + 2 * p + d * t for s, t, p, d in zip(size, taps, g.padding, g.dilation, strict=True)
-    ]
-    if max(x.shape[2], weight.shape[1]) * margins[0] * margins[1] > MAX_ELEMENTS:
-        raise ValueError(f"x: expected images of less than 2**31 elements; got {list(x.shape[2:])}")
-    return (*x.shape[:2], weight.shape[1], *out)
-
-
-_CONV = {
-    "reference": reference.conv,
-    "native": native_images.conv,
-    "triton": triton.conv,
-}
-_CONV_BACKWARD = {
-    "reference": reference.conv_backward,
-    "native": native_images.conv_backward,
-    "triton": triton.conv_backward,
-}

@@ -15,20 +15,57 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import native_images
-from ._args import Coefficient, precise
-from ._blocks import block, float64_per_client, floating, integers, written
-from ._images import Ints, pair, sinks
-from .conv import _geometry, _out_shape, _weight
-from .geometry import Windows
-from .linear import _fused
-from .reference import conv_pool as reference
-from .registry import dispatch
-from .triton import conv_pool as triton
+from ._args import Coefficient
+from ._blocks import dense_integers
+from ._images import Ints, Pair, at_least_0, at_least_1, one_or_more, pair
+from .conv import grouped, places
+from .geometry import Geometry, Windows
+from .linear import ACTIVATION, PRECISION
+from .operation import Argument, Base, In, InOut, Made, Out, PerClient, Squares, operation
 
 MAX_TAPS = 16  # a tile of the Triton voice holds whole windows
 
 
+def _kernel(name: str, kernel: Ints, planes: Pair) -> Pair:
+    sides = pair(name, kernel, 1)
+    if sides[0] * sides[1] > MAX_TAPS or sides[0] > planes[0] or sides[1] > planes[1]:
+        raise ValueError(
+            f"{name}: expected a window of at most {MAX_TAPS} elements within the results "
+            f"{list(planes)}; got {list(sides)}"
+        )
+    return sides
+
+
+def _pooled(planes: Pair, kernel: Pair) -> Pair:
+    return planes[0] // kernel[0], planes[1] // kernel[1]
+
+
+def _taps(name: str, tap: Tensor | None, out: Tensor) -> Tensor:
+    if tap is None and name == "tap":
+        return torch.empty(out.shape, dtype=torch.uint8, device=out.device)
+    return dense_integers(name, tap, out.shape, torch.uint8, out)
+
+
+@operation(
+    In("x", "K B C H W"),
+    Argument("stride", check=at_least_1, passed=False),
+    Argument("padding", check=at_least_0, passed=False),
+    Argument("dilation", check=at_least_1, passed=False),
+    Argument("groups", check=one_or_more, passed=False),
+    In("weight", "K O G M N", check=grouped, using="x groups"),
+    In("bias", "K O", optional=True),
+    Made("planes", check=places, using="x weight stride padding dilation", passed=False),
+    Argument("kernel", check=_kernel, using="planes", passed=False),
+    Made("P Q", check=_pooled, using="planes kernel", passed=False),
+    Made("geometry", check=Geometry, using="stride padding dilation groups"),
+    Made("windows", check=Windows, using="planes kernel"),
+    ACTIVATION,
+    Out("out", "K B O P Q"),
+    Out("tap", "K B O P Q", torch.uint8, check=_taps, using="out"),
+    PRECISION,
+    returns="out",
+    moves="x + weight + bias + out + tap",
+)
 def conv_pool(
     x: Tensor,
     weight: Tensor,
@@ -55,18 +92,35 @@ def conv_pool(
              `conv_pool_backward`; of equals the first
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, C, H, W")
-    geometry = _geometry(stride, padding, dilation, groups)
-    weight = _weight(x, weight, geometry)
-    if bias is not None:
-        bias = block("bias", bias, weight.shape[:2], x)
-    shape, windows = _windows(_out_shape(x, weight, geometry), kernel)
-    out = written("out", out, shape, x)
-    tap = torch.empty(shape, dtype=torch.uint8, device=x.device) if tap is None else tap
-    given = x, weight, bias, geometry, windows, _fused(activation)
-    return dispatch(_CONV_POOL, backend, x, *given, out, _taps(tap, shape, x), precise(precision))
 
 
+@operation(
+    In("x", "K B C H W"),
+    Argument("stride", check=at_least_1, passed=False),
+    Argument("padding", check=at_least_0, passed=False),
+    Argument("dilation", check=at_least_1, passed=False),
+    Argument("groups", check=one_or_more, passed=False),
+    In("weight", "K O G M N", check=grouped, using="x groups"),
+    Made("planes", check=places, using="x weight stride padding dilation", passed=False),
+    Argument("kernel", check=_kernel, using="planes", passed=False),
+    Made("P Q", check=_pooled, using="planes kernel", passed=False),
+    In("out", "K B O P Q"),
+    In("tap", "K B O P Q", torch.uint8, check=_taps, using="out"),
+    InOut("dout", "K B O P Q", may="out"),
+    Made("geometry", check=Geometry, using="stride padding dilation groups"),
+    Made("windows", check=Windows, using="planes kernel"),
+    ACTIVATION,
+    Out("dx", "K B C H W", optional=True),
+    Out("dweight", "K O G M N", optional=True, may="weight base_weight"),
+    Out("dbias", "K O", optional=True, may="base_bias"),
+    PerClient("alpha"),
+    PerClient("beta"),
+    Base("base_weight", "K O G M N", of="dweight"),
+    Base("base_bias", "K O", of="dbias"),
+    PRECISION,
+    Squares("squares", of="dweight dbias"),
+    moves="x + weight + out + tap + 2 dout + dx + 2 dweight + 2 dbias",
+)
 def conv_pool_backward(
     x: Tensor,
     weight: Tensor,
@@ -98,44 +152,3 @@ def conv_pool_backward(
     dx, dweight, dbias, squares and all others   as in `conv_backward`
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, C, H, W")
-    geometry = _geometry(stride, padding, dilation, groups)
-    weight = _weight(x, weight, geometry)
-    shape, windows = _windows(_out_shape(x, weight, geometry), kernel)
-    out, dout = block("out", out, shape, x), written("dout", dout, shape, x)
-    dx = None if dx is None else written("dx", dx, x.shape, x)
-    bases = (base_weight, base_bias)
-    to = sinks(x, weight.shape, dweight, dbias, weight.shape[:2], (alpha, beta), bases)
-    given = x, weight, out, _taps(tap, shape, x), dout, geometry, windows, _fused(activation)
-    more = precise(precision), float64_per_client("squares", squares, x)
-    dispatch(_CONV_POOL_BACKWARD, backend, x, *given, dx, *to, *more)
-
-
-def _windows(shape: tuple[int, ...], kernel: Ints) -> tuple[tuple[int, ...], Windows]:
-    """The shape of the maxima, and their windows over results of `shape`."""
-    sides, size = pair("kernel", kernel, 1), (shape[3], shape[4])
-    if sides[0] * sides[1] > MAX_TAPS or sides[0] > size[0] or sides[1] > size[1]:
-        raise ValueError(
-            f"kernel: expected a window of at most {MAX_TAPS} elements within the results "
-            f"{list(size)}; got {list(sides)}"
-        )
-    return (*shape[:3], size[0] // sides[0], size[1] // sides[1]), Windows(size, sides)
-
-
-def _taps(tap: Tensor, shape: tuple[int, ...], x: Tensor) -> Tensor:
-    same: Tensor = integers("tap", tap, shape, torch.uint8, x)
-    if same.data_ptr() != tap.data_ptr():
-        raise ValueError(f"tap: expected a contiguous tensor; got strides {tap.stride()}")
-    return same
-
-
-_CONV_POOL = {
-    "reference": reference.conv_pool,
-    "native": native_images.conv_pool,
-    "triton": triton.conv_pool,
-}
-_CONV_POOL_BACKWARD = {
-    "reference": reference.conv_pool_backward,
-    "native": native_images.conv_pool_backward,
-    "triton": triton.conv_pool_backward,
-}

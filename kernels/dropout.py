@@ -16,15 +16,50 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import native_sequences
-from ._blocks import floating, integers, written
-from .reference import dropout as reference
-from .registry import dispatch
-from .triton import dropout as triton
+from .operation import Argument, In, Made, Out, operation
 
 WORDS = 1 << 32
 
 
+def _share(name: str, p: float) -> float:
+    if not 0 <= p <= 1:
+        raise ValueError(f"{name}: expected a share in [0, 1]; got {p}")
+    return float(p)
+
+
+def _layer(name: str, layer: int) -> int:
+    if not 0 <= layer < WORDS:
+        raise ValueError(f"{name}: expected 0 <= layer < 2^32; got {layer}")
+    return int(layer)  # Triton binds no NumPy scalars
+
+
+def _threshold(p: float) -> int:
+    return round(p * WORDS)
+
+
+def _scale(p: float) -> float:
+    return 0.0 if p == 1 else 1 / (1 - p)
+
+
+def _span(name: str, span: int, x: Tensor) -> int:
+    size = x.shape[1:].numel()
+    if span < 1 or size % span:
+        raise ValueError(f"{name}: expected a divisor of {size}; got {span}")
+    return int(span)
+
+
+@operation(
+    In("x", "K ..."),
+    In("seeds", "K", torch.int64),
+    Argument("p", check=_share, passed=False),
+    Argument("layer", check=_layer),
+    Made("threshold", check=_threshold, using="p"),
+    Made("scale", check=_scale, using="p"),
+    Argument("span", check=_span, using="x"),
+    Out("out", "K ...", may="x"),
+    returns="out",
+    moves="x + out",
+)
 def dropout(
     x: Tensor,
     p: float,
@@ -45,22 +80,3 @@ def dropout(
     out    as x; may be x; allocated if None
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, ...")
-    seeds = integers("seeds", seeds, x.shape[:1], torch.int64, x)
-    if not 0 <= p <= 1:
-        raise ValueError(f"p: expected a share in [0, 1]; got {p}")
-    if not 0 <= layer < WORDS:
-        raise ValueError(f"layer: expected 0 <= layer < 2^32; got {layer}")
-    if span < 1 or x.shape[1:].numel() % span:
-        raise ValueError(f"span: expected a divisor of {x.shape[1:].numel()}; got {span}")
-    out = written("out", out, x.shape, x)
-    threshold, scale = round(float(p) * WORDS), 0.0 if p == 1 else 1 / (1 - float(p))
-    numbers = int(layer), threshold, scale, int(span)  # Triton binds no NumPy scalars
-    return dispatch(_VOICES, backend, x, x, seeds, *numbers, out)
-
-
-_VOICES = {
-    "reference": reference.dropout,
-    "native": native_sequences.dropout,
-    "triton": triton.dropout,
-}

@@ -10,19 +10,28 @@ Deterministic: a client is one thread's work, or a word one program's; tokens ar
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from . import native_sequences
-from ._args import Coefficient, per_client
-from ._blocks import block, floating, integers, written
-from .reference import embedding as reference
-from .registry import dispatch
-from .triton import embedding as triton
+from ._args import Coefficient
+from .operation import Argument, Base, In, Out, PerClient, operation
+
+OUT_OF_RANGE = "token: expected words in [0, {V}); one is not"
 
 
+def _padding(name: str, word: int | None) -> int:
+    return -1 if word is None else int(word)
+
+
+@operation(
+    In("token", "K ...", torch.int64),
+    In("weight", "K V E"),
+    Out("out", "K ... E"),
+    like="weight",
+    returns="out",
+    out_of_range=OUT_OF_RANGE,
+    moves="2 out",
+)
 def embedding(
     token: Tensor, weight: Tensor, *, out: Tensor | None = None, backend: str = "auto"
 ) -> Tensor:
@@ -35,12 +44,20 @@ def embedding(
     voice then has written the other clients). The Triton voice cannot look without waiting for the
     device: there such a token's vector is NaN, and backward it adds nothing.
     """
-    weight = floating("weight", weight, "K, V, E")
-    token = _tokens(token, weight)
-    out = written("out", out, (*token.shape, weight.shape[2]), weight)
-    return dispatch(_FORWARD, backend, weight, token, weight, out)
 
 
+@operation(
+    In("token", "K ...", torch.int64),
+    In("dout", "K ... E"),
+    Argument("padding", check=_padding),
+    Out("dweight", "K V E", may="base_weight"),
+    PerClient("alpha"),
+    PerClient("beta"),
+    Base("base_weight", "K V E", of="dweight"),
+    like="dweight",
+    out_of_range=OUT_OF_RANGE,
+    moves="dout + 2 dweight",
+)
 def embedding_backward(
     token: Tensor,
     dout: Tensor,
@@ -61,29 +78,3 @@ def embedding_backward(
     base_weight  as dweight, which it defaults to
     Raises as `embedding`.
     """
-    dweight = floating("dweight", dweight, "K, V, E")
-    dweight = written("dweight", dweight, dweight.shape, dweight)
-    token = _tokens(token, dweight)
-    dout = block("dout", dout, (*token.shape, dweight.shape[2]), dweight)
-    base = dweight if base_weight is None else base_weight
-    base = block("base_weight", base, dweight.shape, dweight)
-    scales = per_client("alpha", alpha, dweight), per_client("beta", beta, dweight)
-    none = -1 if padding is None else int(padding)
-    dispatch(_BACKWARD, backend, dweight, token, dout, none, dweight, *scales, base)
-
-
-def _tokens(token: Any, weight: Tensor) -> Tensor:
-    shape = (weight.shape[0], *getattr(token, "shape", (0,))[1:])
-    return integers("token", token, shape, torch.int64, weight)
-
-
-_FORWARD = {
-    "reference": reference.embedding,
-    "native": native_sequences.embedding,
-    "triton": triton.embedding,
-}
-_BACKWARD = {
-    "reference": reference.embedding_backward,
-    "native": native_sequences.embedding_backward,
-    "triton": triton.embedding_backward,
-}

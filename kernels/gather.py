@@ -18,61 +18,37 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import native_layers
 from ._blocks import integers
-from .reference import gather as reference
-from .reference.gather import Look
-from .registry import dispatch
-from .triton import gather as triton
-from .triton.common import DTYPES
+from .operation import In, Made, Out, operation
 
 FLOAT = torch.float32
+DTYPES = (torch.float32, torch.float64)  # of the compiled operations and of Triton's
 
 
-def gather(
-    bank: Tensor,
-    rows: Tensor,
-    *,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    margin: Tensor | None = None,
-    offset: Tensor | None = None,
-    flip: Tensor | None = None,
-    out: Tensor | None = None,
-    backend: str = "auto",
-) -> Tensor:
-    """Return `out`, the samples `rows` of `bank`.
+OUT_OF_RANGE = "rows: expected rows of the bank, in [0, {N}); one is not"
 
-    bank          `[n, ...]` contiguous; bytes are looked at as images where out is floating
-    rows          `[K, B]` int64, in [0, n)
-    scale, shift  `[C]` or `[1]` of out's dtype for a uint8 bank `[n, C, ...]`; both or neither
-                  (None: 1 / 255 and 0)
-    margin        `[C]` or `[1]`, the value outside of the image; None: shift, which is a zero byte
-    offset        `[K, B, 2]` int32 (y, x), of any size; a uint8 bank `[n, C, H, W]` only
-    flip          `[K, B]` bool or uint8; likewise
-    out           `[K, B, ...]` of the bank's dtype, or floating for a uint8 bank (float32 if None);
-                  each client's part contiguous
-    Raises TypeError/ValueError naming the argument. A row out of range raises IndexError after the
-    others were written; the Triton voice, which cannot know without waiting for the device, answers
-    it with NaN (zeros where out is of integers).
-    """
+
+def _dense(name: str, bank: Any) -> Tensor:
     if not isinstance(bank, Tensor):
-        raise TypeError(f"bank: expected a tensor; got {type(bank).__name__}")
+        raise TypeError(f"{name}: expected a tensor; got {type(bank).__name__}")
     if not bank.is_contiguous():
-        raise ValueError(f"bank: expected a contiguous tensor; got strides {bank.stride()}")
+        raise ValueError(f"{name}: expected a contiguous tensor; got strides {bank.stride()}")
+    return bank
+
+
+def _table(name: str, rows: Any, bank: Tensor) -> Tensor:
     if not isinstance(rows, Tensor) or rows.ndim != 2:
         found = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-        raise ValueError(f"rows: expected a tensor [K, B]; got {found}")
-    rows = integers("rows", rows, rows.shape, torch.int64, bank)
-    out = _out(bank, rows, out)
-    look = _look(bank, rows, out, dict(scale=scale, shift=shift, margin=margin), offset, flip)
-    # Copies of any dtype are served; where numbers are made, they must be of a dtype of the voice.
-    served = look is not None or out.dtype in DTYPES
-    kind = out if served else out.new_empty(0, dtype=FLOAT)
-    return dispatch(_VOICES, backend, kind, bank, rows, look, out)
+        raise ValueError(f"{name}: expected a tensor [K, B]; got {found}")
+    return integers(name, rows, rows.shape, torch.int64, bank)
 
 
-def _out(bank: Tensor, rows: Tensor, out: Any) -> Tensor:
+def _served(scale: Tensor | None, out: Tensor) -> Tensor:
+    """Copies of any dtype are served; where numbers are made, their dtype must be a backend's."""
+    return out if scale is not None or out.dtype in DTYPES else out.new_empty(0, dtype=FLOAT)
+
+
+def _out(name: str, out: Any, bank: Tensor, rows: Tensor) -> Tensor:
     shape = (*rows.shape, *bank.shape[1:])
     grey = bank.dtype == torch.uint8
     if out is None:
@@ -95,15 +71,21 @@ def _out(bank: Tensor, rows: Tensor, out: Any) -> Tensor:
     return out
 
 
+Look = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+
+
 def _look(
     bank: Tensor,
     rows: Tensor,
     out: Tensor,
-    tones: dict[str, Tensor | None],
+    scale: Tensor | None,
+    shift: Tensor | None,
+    margin: Tensor | None,
     offset: Tensor | None,
     flip: Tensor | None,
-) -> Look | None:
-    """What a byte becomes; None where samples are copied as they are."""
+) -> Look:
+    """What a byte becomes: scale, shift, margin, offset, flip; None where samples are copied."""
+    tones = dict(scale=scale, shift=shift, margin=margin)
     given = [name for name, t in {**tones, "offset": offset, "flip": flip}.items() if t is not None]
     if bank.dtype != torch.uint8 or not out.dtype.is_floating_point:
         if given:
@@ -111,20 +93,24 @@ def _look(
                 f"{given[0]}: expected a uint8 bank and a floating out; got {bank.dtype} "
                 f"{list(bank.shape)} and {out.dtype}"
             )
-        return None
-    if (tones["scale"] is None) != (tones["shift"] is None):
+        return None, None, None, None, None
+    if (scale is None) != (shift is None):
         raise ValueError("scale, shift: expected both or neither")
     moves = offset is not None or flip is not None
     wide = moves or any(t is not None and t.numel() > 1 for t in tones.values())
     channels = bank.shape[1] if wide else 1
-    scale = _tone("scale", tones["scale"], 1 / 255, channels, out)
-    shift = _tone("shift", tones["shift"], 0.0, channels, out)
-    margin = (
-        shift if tones["margin"] is None else _tone("margin", tones["margin"], 0, channels, out)
-    )
-    return Look(
-        scale, shift, margin, *(_moves(bank, rows, offset, flip) if moves else (None, None))
-    )
+    scale = _tone("scale", scale, 1 / 255, channels, out)
+    shift = _tone("shift", shift, 0.0, channels, out)
+    margin = shift if margin is None else _tone("margin", margin, 0, channels, out)
+    return scale, shift, margin, *(_moves(bank, rows, offset, flip) if moves else (None, None))
+
+
+def _sizes(bank: Tensor, scale: Tensor | None, offset: Tensor | None) -> tuple[int, int, int]:
+    """(channels, height, width) of a sample; one row of pixels where it is seen as it is."""
+    if offset is not None:
+        return bank.shape[1], bank.shape[2], bank.shape[3]
+    channels = 1 if scale is None else scale.shape[0]
+    return channels, 1, bank.shape[1:].numel() // channels
 
 
 def _tone(name: str, value: Tensor | None, default: float, channels: int, out: Tensor) -> Tensor:
@@ -153,8 +139,53 @@ def _moves(
     )
 
 
-_VOICES = {
-    "reference": reference.gather,
-    "native": native_layers.gather,
-    "triton": triton.gather,
-}
+@operation(
+    In("bank", "N ...", check=_dense),
+    In("rows", "K B", torch.int64, check=_table, using="bank"),
+    Out("out", "K B ...", check=_out, using="bank rows"),
+    Made(
+        "scale shift margin offset flip",
+        check=_look,
+        using="bank rows out scale shift margin offset flip",
+        passed=False,
+    ),
+    In("scale", "C", optional=True, ready=True),
+    In("shift", "C", optional=True, ready=True),
+    In("margin", "C", optional=True, ready=True),
+    In("offset", "K B 2", torch.int32, optional=True, ready=True),
+    In("flip", "K B", torch.uint8, optional=True, ready=True),
+    Made("sizes", check=_sizes, using="bank scale offset"),
+    Made("served", check=_served, using="scale out", passed=False),
+    by="served",
+    form="out",
+    returns="out",
+    out_of_range=OUT_OF_RANGE,
+    moves="bank + out",
+)
+def gather(
+    bank: Tensor,
+    rows: Tensor,
+    *,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    margin: Tensor | None = None,
+    offset: Tensor | None = None,
+    flip: Tensor | None = None,
+    out: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Return `out`, the samples `rows` of `bank`.
+
+    bank          `[n, ...]` contiguous; bytes are looked at as images where out is floating
+    rows          `[K, B]` int64, in [0, n)
+    scale, shift  `[C]` or `[1]` of out's dtype for a uint8 bank `[n, C, ...]`; both or neither
+                  (None: 1 / 255 and 0)
+    margin        `[C]` or `[1]`, the value outside of the image; None: shift, which is a zero byte
+    offset        `[K, B, 2]` int32 (y, x), of any size; a uint8 bank `[n, C, H, W]` only
+    flip          `[K, B]` bool or uint8; likewise
+    out           `[K, B, ...]` of the bank's dtype, or floating for a uint8 bank (float32 if None);
+                  each client's part contiguous
+    Raises TypeError/ValueError naming the argument. A row out of range raises IndexError after the
+    others were written; the Triton voice, which cannot know without waiting for the device, answers
+    it with NaN (zeros where out is of integers).
+    """

@@ -16,17 +16,37 @@ two clients give together does not depend on the others.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from . import native
-from ._args import bank_like, output64, within
-from ._args import rows as as_rows
-from .reference import gram as reference
-from .registry import dispatch
+from ._args import output64
+from .operation import In, Layers, Made, Out, operation
 from .segments import Segments
-from .triton import gram as triton
 
 
+def _is_none(segments: Segments | None) -> bool:
+    return segments is None
+
+
+def _result(out: Tensor | None, whole: bool, layers: int, rows: Tensor) -> Tensor:
+    pairs = (rows.shape[0], rows.shape[0])
+    return output64("out", out, pairs if whole else (layers, *pairs), rows)
+
+
+def _products(name: str, out: Tensor | None, result: Tensor, layers: int, clients: int) -> Tensor:
+    return result.view(layers, clients, clients)
+
+
+@operation(
+    In("rows", "K S"),
+    In("base", "K S", optional=True),
+    Made("whole", check=_is_none, using="segments", passed=False),
+    Layers("segments"),
+    Made("result", check=_result, using="out whole L rows", passed=False),
+    Out("out", "L K K", torch.float64, check=_products, using="result L K"),
+    returns="result",
+    moves="rows + base",
+)
 def gram(
     rows: Tensor,
     base: Tensor | None = None,
@@ -44,13 +64,3 @@ def gram(
     Raises TypeError/ValueError naming the argument for wrong shapes, dtypes or devices.
     Source: what FedGH (Zhang et al., arXiv 2309.06692) needs to know of K updates.
     """
-    bank = bank_like("rows", rows, [base])
-    start = None if base is None else as_rows("base", base, bank)
-    table, clients = within(segments, bank), bank.shape[0]
-    pairs = (clients, clients) if segments is None else (table.count, clients, clients)
-    out = output64("out", out, pairs, bank)
-    dispatch(_VOICES, backend, bank, bank, start, table, out.view(table.count, clients, clients))
-    return out
-
-
-_VOICES = {"reference": reference.gram, "native": native.gram, "triton": triton.gram}

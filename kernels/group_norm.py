@@ -15,17 +15,30 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import native_images
 from ._args import Coefficient
-from ._blocks import floating, written
-from ._images import divides, number, sinks
-from ._norm_args import Normed, affine, gradients_of, results_of
-from .reference import group_norm as reference
-from .registry import dispatch
-from .triton import group_norm as triton
-from .triton import group_norm_backward as triton_backward
+from ._images import divides, number
+from .batch_norm import Normed
+from .operation import Argument, Base, In, Made, Number, Out, PerClient, operation
 
 
+def _groups(name: str, groups: int, x: Tensor) -> int:
+    divides(name, number(name, groups, 1), "channels", x.shape[2])
+    return groups
+
+
+@operation(
+    In("x", "K B C ..."),
+    Argument("groups", check=_groups, using="x"),
+    Made("G", check=int, using="groups", passed=False),
+    In("weight", "K C", optional=True),
+    In("bias", "K C", optional=True),
+    Number("eps"),
+    Out("out", "K B C ..."),
+    Out("mean", "K B G"),
+    Out("rstd", "K B G"),
+    returns="out mean rstd",
+    moves="3 x + out",
+)
 def group_norm(
     x: Tensor,
     groups: int,
@@ -45,14 +58,25 @@ def group_norm(
     out           as x; mean, rstd `[K, B, groups]`, for the backward; allocated if None
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, C, ...")
-    divides("groups", number("groups", groups, 1), "channels", x.shape[2])
-    weight, bias = affine(x, weight, bias, (x.shape[0], x.shape[2]))
-    results = results_of(x, out, mean, rstd, (*x.shape[:2], groups))
-    dispatch(_GROUP, backend, x, x, groups, weight, bias, eps, *results)
-    return results
 
 
+@operation(
+    In("x", "K B C ..."),
+    Argument("groups", check=_groups, using="x"),
+    Made("G", check=int, using="groups", passed=False),
+    In("weight", "K C", optional=True),
+    In("dout", "K B C ..."),
+    In("mean", "K B G"),
+    In("rstd", "K B G"),
+    Out("dx", "K B C ...", optional=True),
+    Out("dweight", "K C", optional=True, may="weight base_weight"),
+    Out("dbias", "K C", optional=True, may="base_bias"),
+    PerClient("alpha"),
+    PerClient("beta"),
+    Base("base_weight", "K C", of="dweight"),
+    Base("base_bias", "K C", of="dbias"),
+    moves="2 x + 2 dout + dx",
+)
 def group_norm_backward(
     x: Tensor,
     groups: int,
@@ -75,23 +99,3 @@ def group_norm_backward(
     A sample whose dout is 0 gets dx 0 and adds nothing: ragged batches need no count.
     Otherwise as `batch_norm_backward`, with mean and rstd `[K, B, groups]`.
     """
-    x = floating("x", x, "K, B, C, ...")
-    divides("groups", number("groups", groups, 1), "channels", x.shape[2])
-    shape = (x.shape[0], x.shape[2])
-    given = gradients_of(x, weight, dout, mean, rstd, shape, (*x.shape[:2], groups))
-    dx = None if dx is None else written("dx", dx, x.shape, x)
-    bases = (base_weight, base_bias)
-    to = (dx, *sinks(x, shape, dweight, dbias, shape, (alpha, beta), bases))
-    dispatch(_GROUP_BACKWARD, backend, x, x, groups, *given, *to)
-
-
-_GROUP = {
-    "reference": reference.group_norm,
-    "native": native_images.group_norm,
-    "triton": triton.group_norm,
-}
-_GROUP_BACKWARD = {
-    "reference": reference.group_norm_backward,
-    "native": native_images.group_norm_backward,
-    "triton": triton_backward.group_norm_backward,
-}

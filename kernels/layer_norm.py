@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ._args import Coefficient
 from ._blocks import block, floating, written
-from ._norm_args import Normed
+from .batch_norm import Normed
 from .group_norm import group_norm, group_norm_backward
 
 

@@ -19,16 +19,30 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import native_layers
-from ._args import Coefficient, per_client, precise
-from ._blocks import block, float64_per_client, floating, written
-from .reference import linear as reference
-from .registry import dispatch
-from .triton import linear as triton
+from ._args import PRECISIONS, Coefficient
+from .operation import Base, Choice, In, InOut, Out, PerClient, Require, Squares, operation
 
 FUSED = (None, "relu", "tanh")
+ACTIVATION = Choice("activation", options=FUSED)
+PRECISION = Choice("precision", options=PRECISIONS, native=False)
 
 
+def _need_dweight(dweight: Tensor | None, dbias: Tensor | None, squares: Tensor | None) -> None:
+    for name, value in ("dbias", dbias), ("squares", squares):
+        if value is not None and dweight is None:
+            raise ValueError(f"{name}: expected None without dweight; got a tensor")
+
+
+@operation(
+    In("x", "K B I"),
+    In("weight", "K O I"),
+    In("bias", "K O", optional=True),
+    ACTIVATION,
+    Out("out", "K B O"),
+    PRECISION,
+    returns="out",
+    moves="x + weight + bias + out",
+)
 def linear(
     x: Tensor,
     weight: Tensor,
@@ -51,16 +65,26 @@ def linear(
     What belongs to a client is contiguous in every argument.
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, I")
-    weight = _weight(x, weight)
-    if bias is not None:
-        bias = block("bias", bias, weight.shape[:2], x)
-    out = written("out", out, (*x.shape[:2], weight.shape[1]), x)
-    return dispatch(
-        _LINEAR, backend, x, x, weight, bias, _fused(activation), out, precise(precision)
-    )
 
 
+@operation(
+    In("x", "K B I"),
+    In("weight", "K O I"),
+    In("out", "K B O"),
+    InOut("dout", "K B O", may="out"),
+    ACTIVATION,
+    Out("dx", "K B I", optional=True),
+    Require("sinks", check=_need_dweight, using="dweight dbias squares"),
+    Out("dweight", "K O I", optional=True, may="weight base_weight"),
+    Out("dbias", "K O", optional=True, may="base_bias"),
+    PerClient("alpha"),
+    PerClient("beta"),
+    Base("base_weight", "K O I", of="dweight"),
+    Base("base_bias", "K O", of="dbias"),
+    PRECISION,
+    Squares("squares", of="dweight dbias"),
+    moves="x + weight + out + 2 dout + dx + 2 dweight + 2 dbias",
+)
 def linear_backward(
     x: Tensor,
     weight: Tensor,
@@ -94,49 +118,3 @@ def linear_backward(
                 tensor cores; a permission, see `_args.precise`: the other voices ignore it
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, I")
-    weight = _weight(x, weight)
-    shape = (*x.shape[:2], weight.shape[1])
-    out, dout = block("out", out, shape, x), written("dout", dout, shape, x)
-    dx = None if dx is None else written("dx", dx, x.shape, x)
-    if dweight is not None:
-        dweight = written("dweight", dweight, weight.shape, x)
-        base_weight = _base("base_weight", base_weight, dweight)
-    elif dbias is not None:
-        raise ValueError("dbias: expected None without dweight; got a tensor")
-    if dbias is not None:
-        dbias = written("dbias", dbias, weight.shape[:2], x)
-        base_bias = _base("base_bias", base_bias, dbias)
-    scales = per_client("alpha", alpha, x), per_client("beta", beta, x)
-    if squares is not None and dweight is None:
-        raise ValueError("squares: expected None without dweight; got a tensor")
-    sinks = dx, dweight, dbias, *scales, base_weight, base_bias, precise(precision)
-    more = float64_per_client("squares", squares, x)
-    dispatch(_LINEAR_BACKWARD, backend, x, x, weight, out, dout, _fused(activation), *sinks, more)
-
-
-def _weight(x: Tensor, weight: Tensor) -> Tensor:
-    outputs = weight.shape[-2] if isinstance(weight, Tensor) and weight.ndim > 1 else 0
-    return block("weight", weight, (x.shape[0], outputs, x.shape[2]), x)
-
-
-def _base(name: str, base: Tensor | None, to: Tensor) -> Tensor:
-    return to if base is None else block(name, base, to.shape, to)
-
-
-def _fused(activation: str | None) -> str | None:
-    if activation not in FUSED:
-        raise ValueError(f"activation: expected None, 'relu' or 'tanh'; got {activation!r}")
-    return activation
-
-
-_LINEAR = {
-    "reference": reference.linear,
-    "native": native_layers.linear,
-    "triton": triton.linear,
-}
-_LINEAR_BACKWARD = {
-    "reference": reference.linear_backward,
-    "native": native_layers.linear_backward,
-    "triton": triton.linear_backward,
-}

@@ -15,13 +15,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import native_layers
-from ._blocks import floating, integers, written
-from .reference import loss as reference
-from .registry import dispatch
-from .triton import loss as triton
+from ._blocks import floating, written
+from .operation import In, Out, operation
+
+OUT_OF_RANGE = "cross_entropy: expected targets in [0, C) and counts in [0, B]; one is not"
 
 
+def _classes(name: str, logits: Tensor) -> Tensor:
+    logits = floating(name, logits, "K, B, C")
+    if logits.shape[2] == 0:
+        raise ValueError(f"{name}: expected at least one class; got shape {list(logits.shape)}")
+    return logits
+
+
+def _contiguous(name: str, losses: Tensor | None, logits: Tensor) -> Tensor:
+    losses = written(name, losses, logits.shape[:1], logits)
+    if len(losses) > 1 and losses.stride(0) != 1:
+        raise ValueError(f"{name}: expected a contiguous tensor; got stride {losses.stride(0)}")
+    return losses
+
+
+@operation(
+    In("logits", "K B C", check=_classes),
+    In("targets", "K B", torch.int64),
+    In("count", "K", torch.int32),
+    Out("losses", "K", check=_contiguous, using="logits"),
+    Out("dlogits", "K B C", may="logits"),
+    returns="losses dlogits",
+    out_of_range=OUT_OF_RANGE,
+    moves="logits + dlogits",
+)
 def cross_entropy(
     logits: Tensor,
     targets: Tensor,
@@ -43,22 +66,3 @@ def cross_entropy(
     waiting for the device: there a bad target makes its row and its client's loss NaN, a bad count
     the loss.
     """
-    logits = floating("logits", logits, "K, B, C")
-    clients, batch, classes = logits.shape
-    if classes == 0:
-        raise ValueError(f"logits: expected at least one class; got shape {list(logits.shape)}")
-    targets = integers("targets", targets, (clients, batch), torch.int64, logits)
-    count = integers("count", count, (clients,), torch.int32, logits)
-    losses = written("losses", losses, (clients,), logits)
-    if clients > 1 and losses.stride(0) != 1:
-        raise ValueError(f"losses: expected a contiguous tensor; got stride {losses.stride(0)}")
-    dlogits = written("dlogits", dlogits, logits.shape, logits)
-    dispatch(_VOICES, backend, logits, logits, targets, count, losses, dlogits)
-    return losses, dlogits
-
-
-_VOICES = {
-    "reference": reference.cross_entropy,
-    "native": native_layers.cross_entropy,
-    "triton": triton.cross_entropy,
-}

@@ -27,15 +27,50 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import native_layers
-from ._args import Coefficient, per_client
-from ._blocks import block, floating, written
-from .linear import _fused
-from .reference import lowrank as reference
-from .registry import dispatch
-from .triton import lowrank as triton
+from ._args import Coefficient
+from .linear import ACTIVATION
+from .operation import In, Number, Out, PerClient, operation
 
 
+def _norms(name: str, squares: Tensor | None, x: Tensor) -> Tensor:
+    if squares is None:
+        return torch.empty(x.shape[0], dtype=torch.float64, device=x.device)
+    return _float64(name, squares, 1, x)
+
+
+def _radii(name: str, out: Tensor) -> Tensor:
+    if not isinstance(out, Tensor) or out.ndim != 1 or not out.is_contiguous():
+        raise ValueError(f"{name}: expected a contiguous tensor [K]")
+    return out
+
+
+def _slots(name: str, squares: Sequence[Tensor], out: Tensor) -> list[Tensor]:
+    if not 1 <= len(squares) <= 2:
+        raise ValueError(f"{name}: expected one or two tensors; got {len(squares)}")
+    return [_float64(f"{name}[{i}]", s, 2, out) for i, s in enumerate(squares)]
+
+
+def _float64(name: str, value: Tensor, dims: int, like: Tensor) -> Tensor:
+    if not isinstance(value, Tensor) or value.dtype != torch.float64:
+        found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{name}: expected a float64 tensor; got {found}")
+    if value.ndim != dims or value.shape[0] != like.shape[0]:
+        shape = "[K]" if dims == 1 else "[K, n]"
+        raise ValueError(f"{name}: expected shape {shape}; got {list(value.shape)}")
+    if value.device != like.device:
+        raise ValueError(f"{name}: expected device {like.device}; got {value.device}")
+    return value
+
+
+@operation(
+    In("x", "K B I"),
+    In("d", "K B O"),
+    Number("ones"),
+    Out("gram", "K B B"),
+    Out("squares", "K", torch.float64, check=_norms, using="x"),
+    returns="gram squares",
+    moves="x + d + gram",
+)
 def ghost(
     x: Tensor,
     d: Tensor,
@@ -54,18 +89,18 @@ def ghost(
     squares  `[K]` float64 with any stride, allocated if None
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, I")
-    clients, batch, _ = x.shape
-    outputs = d.shape[-1] if isinstance(d, Tensor) and d.ndim > 1 else 0
-    d = block("d", d, (clients, batch, outputs), x)
-    gram = written("gram", gram, (clients, batch, batch), x)
-    if squares is None:
-        squares = torch.empty(clients, dtype=torch.float64, device=x.device)
-    squares = _float64("squares", squares, 1, x)
-    dispatch(_GHOST, backend, x, x, d, float(ones), gram, squares)
-    return gram, squares
 
 
+@operation(
+    In("squares", check=_slots, using="out"),
+    Number("rho"),
+    Number("eps"),
+    Number("most"),
+    Out("out", "K", check=_radii),
+    like="out",
+    returns="out",
+    moves="squares + out",
+)
 def reach(
     squares: Sequence[Tensor],
     rho: float,
@@ -82,14 +117,21 @@ def reach(
     SAM's radius over the norm as it stands; the factor of a clip with `most` 1.
     Raises TypeError/ValueError naming the argument.
     """
-    if not isinstance(out, Tensor) or out.ndim != 1 or not out.is_contiguous():
-        raise ValueError("out: expected a contiguous tensor [K]")
-    if not 1 <= len(squares) <= 2:
-        raise ValueError(f"squares: expected one or two tensors; got {len(squares)}")
-    listed = [_float64(f"squares[{i}]", s, 2, out) for i, s in enumerate(squares)]
-    return dispatch(_REACH, backend, out, listed, float(rho), float(eps), float(most), out)
 
 
+@operation(
+    In("x", "K B I"),
+    In("u", "K B I"),
+    In("v", "K B O"),
+    PerClient("scale"),
+    Number("ones"),
+    In("gram", "K B B", optional=True),
+    In("base", "K B O"),
+    ACTIVATION,
+    Out("out", "K B O", may="base"),
+    returns="out",
+    moves="x + u + v + base + out, or gram for x and u",
+)
 def lowrank(
     x: Tensor,
     u: Tensor,
@@ -114,43 +156,3 @@ def lowrank(
     out         `[K, B, O]`; may be base, nothing else; allocated if None
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, I")
-    clients, batch, _ = x.shape
-    u = block("u", u, x.shape, x)
-    outputs = v.shape[-1] if isinstance(v, Tensor) and v.ndim > 1 else 0
-    v = block("v", v, (clients, batch, outputs), x)
-    base = block("base", base, v.shape, x)
-    if gram is not None:
-        gram = block("gram", gram, (clients, batch, batch), x)
-    out = written("out", out, v.shape, x)
-    factors = x, u, v, per_client("scale", scale, x), float(ones), gram
-    return dispatch(_LOWRANK, backend, x, *factors, base, _fused(activation), out)
-
-
-def _float64(name: str, value: Tensor, dims: int, like: Tensor) -> Tensor:
-    if not isinstance(value, Tensor) or value.dtype != torch.float64:
-        found = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise TypeError(f"{name}: expected a float64 tensor; got {found}")
-    if value.ndim != dims or value.shape[0] != like.shape[0]:
-        shape = "[K]" if dims == 1 else "[K, n]"
-        raise ValueError(f"{name}: expected shape {shape}; got {list(value.shape)}")
-    if value.device != like.device:
-        raise ValueError(f"{name}: expected device {like.device}; got {value.device}")
-    return value
-
-
-_GHOST = {
-    "reference": reference.ghost,
-    "native": native_layers.ghost,
-    "triton": triton.ghost,
-}
-_REACH = {
-    "reference": reference.reach,
-    "native": native_layers.reach,
-    "triton": triton.reach,
-}
-_LOWRANK = {
-    "reference": reference.lowrank,
-    "native": native_layers.lowrank,
-    "triton": triton.lowrank,
-}

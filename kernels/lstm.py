@@ -19,14 +19,40 @@ from typing import Any
 
 from torch import Tensor
 
-from . import native_sequences
-from ._args import Coefficient, per_client, precise
-from ._blocks import block, floating, written
-from .reference import lstm as reference
-from .registry import dispatch
-from .triton import lstm as triton
+from ._args import Coefficient
+from .linear import PRECISION
+from .operation import Base, In, InOut, Made, Out, PerClient, Require, operation
+
+# Whose memory the gradients of parameters may have: they are written last.
+PARAMETERS = "weight_ih weight_hh base_weight_ih base_weight_hh base_bias_ih base_bias_hh"
 
 
+def _sizes(weight_hh: Any) -> tuple[int, int]:
+    """H and 4 H."""
+    hidden = weight_hh.shape[-1] if isinstance(weight_hh, Tensor) and weight_hh.ndim else 0
+    return hidden, 4 * hidden
+
+
+def _both(bias_ih: Tensor | None, bias_hh: Tensor | None) -> None:
+    if (bias_ih is None) != (bias_hh is None):
+        raise ValueError("bias_ih, bias_hh: expected both or neither")
+
+
+@operation(
+    In("x", "K B T I"),
+    Made("H G", check=_sizes, using="weight_hh", passed=False),
+    In("weight_ih", "K G I"),
+    In("weight_hh", "K G H"),
+    Require("biases", check=_both, using="bias_ih bias_hh"),
+    In("bias_ih", "K G", optional=True),
+    In("bias_hh", "K G", optional=True),
+    Out("gates", "K B T G"),
+    Out("cells", "K B T H"),
+    Out("out", "K B T H"),
+    PRECISION,
+    returns="out",
+    moves="x + weight_ih + T weight_hh + gates + cells + out",
+)
 def lstm(
     x: Tensor,
     weight_ih: Tensor,
@@ -51,23 +77,31 @@ def lstm(
     precision             how far products may be rounded, see `linear`
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, T, I")
-    weights = _weights(x, weight_ih, weight_hh)
-    hidden = weights[1].shape[2]
-    if (bias_ih is None) != (bias_hh is None):
-        raise ValueError("bias_ih, bias_hh: expected both or neither")
-    shape = (x.shape[0], 4 * hidden)
-    biases = [
-        None if b is None else block(name, b, shape, x)
-        for name, b in (("bias_ih", bias_ih), ("bias_hh", bias_hh))
-    ]
-    gates = written("gates", gates, (*x.shape[:3], 4 * hidden), x)
-    cells = written("cells", cells, (*x.shape[:3], hidden), x)
-    out = written("out", out, (*x.shape[:3], hidden), x)
-    to = gates, cells, out, precise(precision)
-    return dispatch(_FORWARD, backend, x, x, *weights, *biases, *to)
 
 
+@operation(
+    In("x", "K B T I"),
+    Made("H G", check=_sizes, using="weight_hh", passed=False),
+    In("weight_ih", "K G I"),
+    In("weight_hh", "K G H"),
+    InOut("gates", "K B T G"),
+    InOut("cells", "K B T H"),
+    In("out", "K B T H"),
+    In("dout", "K B T H"),
+    Out("dx", "K B T I", optional=True),
+    Out("dweight_ih", "K G I", optional=True, may=PARAMETERS),
+    Out("dweight_hh", "K G H", optional=True, may=PARAMETERS),
+    Out("dbias_ih", "K G", optional=True, may=PARAMETERS),
+    Out("dbias_hh", "K G", optional=True, may=PARAMETERS),
+    Base("base_weight_ih", "K G I", of="dweight_ih"),
+    Base("base_weight_hh", "K G H", of="dweight_hh"),
+    Base("base_bias_ih", "K G", of="dbias_ih"),
+    Base("base_bias_hh", "K G", of="dbias_hh"),
+    PerClient("alpha"),
+    PerClient("beta"),
+    PRECISION,
+    moves="x + T weight_hh + weight_ih + gates + cells + out + dout + dx + parameters",
+)
 def lstm_backward(
     x: Tensor,
     weight_ih: Tensor,
@@ -104,54 +138,3 @@ def lstm_backward(
     precision     how far products may be rounded, see `linear`
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, T, I")
-    weights = _weights(x, weight_ih, weight_hh)
-    shape = (*x.shape[:3], weights[1].shape[2])
-    kept = (
-        written("gates", gates, (*shape[:3], 4 * shape[3]), x),
-        written("cells", cells, shape, x),
-        block("out", out, shape, x),
-    )
-    dout = block("dout", dout, shape, x)
-    dx = None if dx is None else written("dx", dx, x.shape, x)
-    wide = (x.shape[0], 4 * shape[3])
-    pairs = [
-        _sink("weight_ih", dweight_ih, base_weight_ih, weights[0].shape, x),
-        _sink("weight_hh", dweight_hh, base_weight_hh, weights[1].shape, x),
-        _sink("bias_ih", dbias_ih, base_bias_ih, wide, x),
-        _sink("bias_hh", dbias_hh, base_bias_hh, wide, x),
-    ]
-    sinks, bases = [p[0] for p in pairs], [p[1] for p in pairs]
-    scales = per_client("alpha", alpha, x), per_client("beta", beta, x)
-    how = *scales, precise(precision)
-    dispatch(_BACKWARD, backend, x, x, *weights, *kept, dout, dx, sinks, bases, *how)
-
-
-def _weights(x: Tensor, weight_ih: Any, weight_hh: Any) -> tuple[Tensor, Tensor]:
-    hidden = weight_hh.shape[-1] if isinstance(weight_hh, Tensor) and weight_hh.ndim else 0
-    shape = (x.shape[0], 4 * hidden)
-    return (
-        block("weight_ih", weight_ih, (*shape, x.shape[3]), x),
-        block("weight_hh", weight_hh, (*shape, hidden), x),
-    )
-
-
-def _sink(
-    name: str, to: Tensor | None, base: Tensor | None, shape: tuple[int, ...], x: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    if to is None:
-        return None, None
-    to = written(f"d{name}", to, shape, x)
-    return to, to if base is None else block(f"base_{name}", base, shape, x)
-
-
-_FORWARD = {
-    "reference": reference.lstm,
-    "native": native_sequences.lstm,
-    "triton": triton.lstm,
-}
-_BACKWARD = {
-    "reference": reference.lstm_backward,
-    "native": native_sequences.lstm_backward,
-    "triton": triton.lstm_backward,
-}

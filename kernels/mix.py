@@ -10,13 +10,19 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import native
-from ._args import Coefficient, bank_like, output, per_client, rows
-from .reference import mix as reference
-from .registry import dispatch
-from .triton import mix as triton
+from ._args import Coefficient
+from .operation import In, Out, PerClient, operation
 
 
+@operation(
+    In("x", "K S"),
+    In("y", "K S"),
+    PerClient("a"),
+    PerClient("b"),
+    Out("out", "K S", may="x y"),
+    returns="out",
+    moves="x + y + out",
+)
 def mix(
     x: Tensor,
     y: Tensor,
@@ -33,17 +39,3 @@ def mix(
     out    `[K, S]`; may be x or y itself; allocated if None
     Raises TypeError/ValueError naming the argument for wrong shapes, dtypes or devices.
     """
-    x = bank_like("x", x, [y, out])
-    return dispatch(
-        _VOICES,
-        backend,
-        x,
-        x,
-        rows("y", y, x),
-        per_client("a", a, x),
-        per_client("b", b, x),
-        output("out", out, x),
-    )
-
-
-_VOICES = {"reference": reference.mix, "native": native.mix, "triton": triton.mix}

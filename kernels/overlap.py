@@ -9,94 +9,36 @@ documents ("may be"), since each element is then read before it is written.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
-from functools import cache
-from inspect import signature
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-_SINKS = {"dweight": ("weight", "base_weight"), "dbias": ("base_bias",)}
-_LAYER = {"dout": ("out",), "dx": (), **_SINKS, "squares": ()}
-_NORM: Mapping[str, tuple[str, ...]] = {"out": (), "mean": (), "rstd": ()}
+from .operation import Operation
 
-# operation -> what it writes -> operands that may be exactly that memory.
-WRITES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "perturb": {"out": ("w", "terms")},
-    "step": {"out": ("w", "terms", "w_ref", "m"), "m": ("out",)},
-    "stats": {"out": ()},
-    "aggregate": {"acc": (), "m": (), "v": (), "out": ("w", "base"), "squares": ()},
-    "mix": {"out": ("x", "y")},
-    "gram": {"out": ()},
-    "sensitivity": {"out": ()},
-    "activation": {"out": ("x",)},
-    "activation_backward": {"dx": ("x", "out", "dout")},
-    "linear": {"out": ()},
-    "linear_backward": _LAYER,
-    "conv": {"out": ()},
-    "conv_backward": _LAYER,
-    "conv_pool": {"out": (), "tap": ()},
-    "conv_pool_backward": _LAYER,
-    "pool": {"out": (), "argmax": ()},
-    "pool_backward": {"dx": ()},
-    "adaptive_avg": {"out": ()},
-    "adaptive_avg_backward": {"dx": ()},
-    "batch_norm": {"running": (), **_NORM},
-    "batch_norm_backward": {"dx": (), **_SINKS},
-    "group_norm": _NORM,
-    "group_norm_backward": {"dx": (), **_SINKS},
-    "dropout": {"out": ("x",)},
-    "embedding": {"out": ()},
-    "embedding_backward": {"dweight": ("base",)},
-    "log_softmax": {"out": ("x",)},
-    "log_softmax_backward": {"dx": ("out", "dout")},
-    "cross_entropy": {"losses": (), "dlogits": ("logits",)},
-    "ghost": {"gram": (), "squares": ()},
-    "reach": {"out": ()},
-    "lowrank": {"out": ("base",)},
-    "lstm": {"gates": (), "cells": (), "out": ()},
-    "lstm_backward": {
-        "gates": (),
-        "cells": (),
-        "dx": (),
-        "sinks": ("weight_ih", "weight_hh", "bases"),
-    },
-    "gather": {"out": ()},
-    "feed": {"rows_now": (), "count_now": ()},
-    "tally": {"total": ()},
-}
-# Names of what lies in a tuple or has another name inside than for users.
-_PARTS = {
-    "running": ("running_mean", "running_var"),
-    "sinks": ("dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh"),
-    "bases": ("base_weight_ih", "base_weight_hh", "base_bias_ih", "base_bias_hh"),
-}
 _PLAIN = {type(None), bool, int, float, str}
 
 
-class _Trust(threading.local):
+class Trust(threading.local):
     """Whether this thread's operands are known to lie apart."""
 
     given = False
 
 
-_trust = _Trust()
+trust = Trust()
 
 
 @contextmanager
 def apart_by_construction(known: bool = True) -> Iterator[None]:
     """No overlap is looked for inside, if `known`: a round's buffers are laid out apart once, and
     looking again at every local step would cost as much as a small operation."""
-    before, _trust.given = _trust.given, known
+    before, trust.given = trust.given, known
     try:
         yield
     finally:
-        _trust.given = before
-
-
-_SAID = {("aggregate", "rows"): "client_rows", ("embedding_backward", "base"): "base_weight"}
+        trust.given = before
 
 
 class Runs(NamedTuple):
@@ -152,39 +94,19 @@ def runs(t: Tensor) -> Runs:
     return Runs(t.data_ptr(), sizes[0], inner * item, strides[0] * item)
 
 
-@cache
-def _places(operation: Any) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    """(place among the arguments, places it may be exactly) of everything written."""
-    names = argument_names(operation)
-    return tuple(
-        (names.index(to), tuple(names.index(n) for n in may))
-        for to, may in WRITES[operation.__name__].items()
-    )
-
-
-@cache
-def argument_names(operation: Any) -> tuple[str, ...]:
-    """The names of a voice's arguments; a tail of them that is passed on is spelled out."""
-    names = tuple(signature(operation).parameters)
-    if names[-1] != "sinks" or operation.__name__ != "conv_pool_backward":
-        return names
-    tail = ("dbias", "alpha", "beta", "base_weight", "base_bias", "precision", "squares")
-    return (*names[:-1], *tail)
-
-
-def check_overlap(operation: Any, args: tuple[Any, ...]) -> None:
+def check_overlap(operation: Operation, args: tuple[Any, ...]) -> None:
     """Raise ValueError naming both arguments where `operation` would write what it also reads.
 
-    operation   the reference voice, by whose name and arguments `WRITES` tells outputs
+    args   of an implementation, in order
     One pass over addresses in the usual case, where all ranges lie apart; none where the caller
-    knows that they do (`apart_by_construction`).
+    knows that they do (`apart_by_construction`). The compiled module does this pass itself.
     """
-    if _trust.given:
+    if trust.given:
         return
-    for at, may in _places(operation):
+    for at, may in operation.places:
         to = args[at]
         if to is not None and _suspected(to, at, may, args):
-            _examine(operation, args)
+            examine(operation, args)
             return
 
 
@@ -204,7 +126,7 @@ def _suspected(to: Any, at: int, may: tuple[int, ...], args: tuple[Any, ...]) ->
         kind = other.__class__
         if kind in _PLAIN or place == at or (other is to and place in may):
             continue
-        for inner in (other,) if kind is Tensor else _tensors(other):
+        for inner in (other,) if kind is Tensor else tensors(other):
             if inner is to and place in may:
                 continue
             start = inner.data_ptr()
@@ -219,12 +141,12 @@ def _end(t: Tensor, start: int) -> int:
     return runs(t).stop
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def tensors(value: Any) -> list[Tensor]:
     """Every tensor in an argument."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, (list, tuple)):
-        return [t for item in value for t in _tensors(item)]
+        return [t for item in value for t in tensors(item)]
     return [t for t in vars(value).values() if isinstance(t, Tensor)] if is_dataclass(value) else []
 
 
@@ -236,26 +158,24 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
         for part, item in vars(value).items():
             yield from _inside(part, item)
     elif isinstance(value, (list, tuple)):
-        parts = _PARTS.get(name)
         for i, item in enumerate(value):
             if name == "terms":
                 yield f"{name}[{i}]", item[0]
                 yield f"{name}[{i}] coefficient", item[1]
             else:
-                yield from _inside(parts[i] if parts else f"{name}[{i}]", item)
+                yield from _inside(f"{name}[{i}]", item)
 
 
-def _examine(operation: Any, args: tuple[Any, ...]) -> None:
+def examine(operation: Operation, args: tuple[Any, ...]) -> None:
     """`check_overlap`, run by run."""
-    named = list(zip(argument_names(operation), args, strict=True))
-    tensors = [
-        (own, _SAID.get((operation.__name__, label), label), t, runs(t))
-        for own, value in named
+    found = [
+        (own, label, t, runs(t))
+        for own, value in zip(operation.names, args, strict=True)
         for label, t in _inside(own, value)
         if t.numel() and t.device.type != "meta"
     ]
-    written = WRITES[operation.__name__]
-    for place, (own, label, t, here) in enumerate(tensors):
+    written = operation.writes
+    for place, (own, label, t, here) in enumerate(found):
         if own not in written:
             continue
         if here.clients > 1 and here.pitch < here.size:
@@ -263,7 +183,7 @@ def _examine(operation: Any, args: tuple[Any, ...]) -> None:
                 f"{label}: expected memory of its own for every client; got shape "
                 f"{list(t.shape)}, strides {t.stride()}"
             )
-        for before, (other_own, other_label, other, there) in enumerate(tensors):
+        for before, (other_own, other_label, other, there) in enumerate(found):
             both = other_own in written
             if before == place or t.device != other.device or (both and before > place):
                 continue

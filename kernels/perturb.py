@@ -16,23 +16,37 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import native
-from ._args import (
-    Coefficient,
-    TermsLike,
-    as_terms,
-    bank_like,
-    output,
-    per_client,
-    split_terms,
-    within,
-)
-from .reference import perturb as reference
-from .registry import dispatch
+from ._args import Coefficient, TermsLike, per_client
+from .operation import In, Layers, Number, Out, PerClient, Terms, operation
 from .segments import Segments
-from .triton import perturb as triton
 
 
+def _radius(name: str, rho: Coefficient, w: Tensor, segments: Segments | None) -> Tensor:
+    """`[K, 1]` or `[K, L]`."""
+    if not isinstance(rho, Tensor) or rho.ndim < 2:
+        return per_client(name, rho, w)[:, None]
+    if segments is None or rho.shape != (w.shape[0], segments.count):
+        found = "no segments" if segments is None else f"L = {segments.count}"
+        raise ValueError(
+            "rho: expected a number, [K], or [K, L] with segments of L layers; "
+            f"got {list(rho.shape)}, {found}"
+        )
+    return rho.to(w.device, w.dtype).contiguous()
+
+
+@operation(
+    In("w", "K S"),
+    Terms("terms"),
+    In("rho", "K R", check=_radius, using="w segments"),
+    PerClient("alpha"),
+    Number("eps"),
+    Number("adaptive", optional=True),
+    PerClient("norm", optional=True),
+    Layers("segments", optional=True),
+    Out("out", "K S", may="w terms"),
+    returns="out",
+    moves="(2 J + 1) terms + w + out",
+)
 def perturb(
     w: Tensor,
     terms: TermsLike,
@@ -66,35 +80,3 @@ def perturb(
     Sources: SAM (Foret et al. 2021, eq. 2), ASAM (Kwon et al. 2021), SAGM (Wang et al. 2023),
     FedFSA (layer radii).
     """
-    pairs = split_terms(terms)
-    w = bank_like("w", w, [*(d for d, _ in pairs), out])
-    return dispatch(
-        _VOICES,
-        backend,
-        w,
-        w,
-        as_terms(pairs, w),
-        _radius(rho, w, segments),
-        per_client("alpha", alpha, w),
-        float(eps),
-        None if adaptive is None else float(adaptive),
-        None if norm is None else per_client("norm", norm, w),
-        None if segments is None else within(segments, w),
-        output("out", out, w),
-    )
-
-
-def _radius(rho: Coefficient, w: Tensor, segments: Segments | None) -> Tensor:
-    """`[K, 1]` or `[K, L]`."""
-    if not isinstance(rho, Tensor) or rho.ndim < 2:
-        return per_client("rho", rho, w)[:, None]
-    if segments is None or rho.shape != (w.shape[0], segments.count):
-        found = "no segments" if segments is None else f"L = {segments.count}"
-        raise ValueError(
-            "rho: expected a number, [K], or [K, L] with segments of L layers; "
-            f"got {list(rho.shape)}, {found}"
-        )
-    return rho.to(w.device, w.dtype).contiguous()
-
-
-_VOICES = {"reference": reference.perturb, "native": native.perturb, "triton": triton.perturb}

@@ -20,9 +20,26 @@ import torch
 from torch import Tensor
 
 from . import native
-from .native import address, operand
-from .native_layers import problem
-from .overlap import check_overlap
+from .operation import In, InOut, Operation, Out
+
+_INT, _LONG, _DOUBLE = torch.int32, torch.int64, torch.float64
+FEED = Operation(
+    "feed",
+    "plan",
+    (
+        In("rows", "K T B", _LONG),
+        In("count", "K T", _INT),
+        Out("rows_now", "K B", _LONG),
+        Out("count_now", "K", _INT),
+    ),
+    like="rows",
+)
+TALLY = Operation(
+    "tally",
+    "plan",
+    (In("losses", "K"), In("count", "K", _INT), InOut("total", "K", _DOUBLE)),
+    like="losses",
+)
 
 
 class Plan:
@@ -39,7 +56,7 @@ class Plan:
     def __enter__(self) -> Plan:
         try:
             self._plan.begin()
-            native.noting.kept = self._kept
+            native.recording.kept = self._kept
         except BaseException:  # a signal's too: who is not within `with` has no `__exit__`
             forget_noting()
             raise
@@ -51,7 +68,7 @@ class Plan:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        native.noting.kept = None
+        native.recording.kept = None
         self._plan.end()
 
     def run(self, clients: int, elements: int) -> None:
@@ -77,14 +94,14 @@ class Plan:
         _table("steps", steps, torch.int32, 1)
         _dense("steps", steps, 0)
         threads = torch.get_num_threads()
-        given = address(steps), steps.shape[0], threads, elements
+        given = steps.data_ptr(), steps.shape[0], threads, elements
         _check(native.module.run_steps(self._plan, rest._plan, *given))
 
 
 def forget_noting() -> None:
     """Operations are done again, not noted, whatever has broken off the noting of a plan."""
     if native.module is not None:
-        native.noting.kept = None
+        native.recording.kept = None
         native.module.forget_noting()
 
 
@@ -102,9 +119,7 @@ def feed(rows: Tensor, count: Tensor, rows_now: Tensor, count_now: Tensor) -> No
     for name, t in ("rows", rows), ("count", count), ("rows_now", rows_now):
         _dense(name, t, 1)
     _dense("count_now", count_now, 0)
-    check_overlap(feed, (rows, count, rows_now, count_now))
-    places = operand(rows), operand(count), operand(rows_now), address(count_now)
-    native.module.feed(problem(rows), steps, width, *places)
+    native.called(FEED)(rows, count, rows_now, count_now)
 
 
 def tally(losses: Tensor, count: Tensor, total: Tensor) -> None:
@@ -120,8 +135,7 @@ def tally(losses: Tensor, count: Tensor, total: Tensor) -> None:
     _table("total", total, torch.float64, 1, losses.shape)
     for name, t in ("losses", losses), ("count", count), ("total", total):
         _dense(name, t, 0)
-    check_overlap(tally, (losses, count, total))
-    native.module.tally(problem(losses), address(losses), address(count), address(total))
+    native.called(TALLY)(losses, count, total)
 
 
 def _table(

@@ -17,18 +17,49 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import native_images
-from ._blocks import block, floating, integers, written
-from ._images import Ints, Pair, pair, reach
+from ._blocks import dense_integers
+from ._images import Ints, Pair, at_least_0, at_least_1, pair, reach
 from .geometry import Geometry
-from .reference import pool as reference
-from .registry import dispatch
-from .triton import pool as triton
-from .triton import pool_backward as triton_backward
+from .operation import Argument, Choice, In, Made, Number, Out, Require, operation
 
 KINDS = ("max", "avg")
 
 
+def _geometry(kernel: Pair, stride: Ints | None, padding: Pair) -> Geometry:
+    if 2 * padding[0] > kernel[0] or 2 * padding[1] > kernel[1]:
+        raise ValueError(f"padding: expected at most half of the kernel {kernel}; got {padding}")
+    return Geometry(kernel if stride is None else pair("stride", stride, 1), padding)
+
+
+def _places(x: Tensor, kernel: Pair, g: Geometry) -> Pair:
+    return reach("kernel", (x.shape[3], x.shape[4]), kernel, g.stride, g.padding, (1, 1))
+
+
+def _argmax(name: str, argmax: Tensor, kind: str, out: Tensor) -> Tensor:
+    if kind != "max":
+        raise ValueError(f"{name}: expected None with kind={kind!r}; got a tensor")
+    return dense_integers(name, argmax, out.shape, torch.int32, out)
+
+
+def _needs_argmax(kind: str, argmax: Tensor | None) -> None:
+    if kind == "max" and argmax is None:
+        raise ValueError("argmax: expected what pool(kind='max', argmax=...) wrote; got None")
+
+
+@operation(
+    In("x", "K B C H W"),
+    Choice("kind", options=KINDS),
+    Argument("kernel", check=at_least_1),
+    Argument("stride", passed=False),
+    Argument("padding", check=at_least_0, passed=False),
+    Made("geometry", check=_geometry, using="kernel stride padding"),
+    Made("P Q", check=_places, using="x kernel geometry", passed=False),
+    Number("count_include_pad", type=bool),
+    Out("out", "K B C P Q"),
+    Out("argmax", "K B C P Q", torch.int32, optional=True, check=_argmax, using="kind out"),
+    returns="out",
+    moves="x + out + argmax",
+)
 def pool(
     x: Tensor,
     kind: str,
@@ -51,14 +82,24 @@ def pool(
     argmax   int32, as out: where each maximum lies, for `pool_backward`; only for "max"
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, C, H, W")
-    taps, geometry = _window(kind, kernel, stride, padding)
-    shape = _out_shape(x, taps, geometry)
-    out = written("out", out, shape, x)
-    args = (x, kind, taps, geometry, count_include_pad, out, _argmax(kind, argmax, shape, x))
-    return dispatch(_POOL, backend, x, *args)
 
 
+@operation(
+    Require("places", check=_needs_argmax, using="kind argmax"),
+    Choice("kind", options=KINDS),
+    Argument("kernel", check=at_least_1),
+    Argument("stride", passed=False),
+    Argument("padding", check=at_least_0, passed=False),
+    Made("geometry", check=_geometry, using="kernel stride padding"),
+    Number("count_include_pad", type=bool),
+    Out("dx", "K B C H W"),
+    Made("P Q", check=_places, using="dx kernel geometry", passed=False),
+    In("dout", "K B C P Q"),
+    In("argmax", "K B C P Q", torch.int32, optional=True, check=_argmax, using="kind dout"),
+    like="dx",
+    returns="dx",
+    moves="dout + argmax + dx",
+)
 def pool_backward(
     dout: Tensor,
     kind: str,
@@ -75,17 +116,16 @@ def pool_backward(
 
     Raises TypeError/ValueError naming the argument.
     """
-    dx = floating("dx", dx, "K, B, C, H, W")
-    dx = written("dx", dx, dx.shape, dx)
-    taps, geometry = _window(kind, kernel, stride, padding)
-    shape = _out_shape(dx, taps, geometry)
-    if kind == "max" and argmax is None:
-        raise ValueError("argmax: expected what pool(kind='max', argmax=...) wrote; got None")
-    dout = block("dout", dout, shape, dx)
-    args = (dout, kind, taps, geometry, count_include_pad, dx, _argmax(kind, argmax, shape, dx))
-    return dispatch(_POOL_BACKWARD, backend, dx, *args)
 
 
+@operation(
+    In("x", "K B C H W"),
+    Argument("output_size", check=at_least_1, passed=False),
+    Made("P Q", check=tuple, using="output_size", passed=False),
+    Out("out", "K B C P Q"),
+    returns="out",
+    moves="x + out",
+)
 def adaptive_avg(
     x: Tensor, output_size: Ints, *, out: Tensor | None = None, backend: str = "auto"
 ) -> Tensor:
@@ -95,66 +135,17 @@ def adaptive_avg(
                   first rounded down, the second up
     Raises TypeError/ValueError naming the argument.
     """
-    x = floating("x", x, "K, B, C, H, W")
-    size = pair("output_size", output_size, 1)
-    return dispatch(_ADAPTIVE, backend, x, x, written("out", out, (*x.shape[:3], *size), x))
 
 
+@operation(
+    In("dout", "K B C P Q"),
+    Out("dx", "K B C H W"),
+    like="dx",
+    returns="dx",
+    moves="dout + dx",
+)
 def adaptive_avg_backward(dout: Tensor, *, dx: Tensor, backend: str = "auto") -> Tensor:
     """Write and return the gradient `dx` `[K, B, C, H, W]` of `adaptive_avg`.
 
     Raises TypeError/ValueError naming the argument.
     """
-    dx = floating("dx", dx, "K, B, C, H, W")
-    dx = written("dx", dx, dx.shape, dx)
-    dout = floating("dout", dout, "K, B, C, OH, OW")
-    dout = block("dout", dout, (*dx.shape[:3], *dout.shape[3:]), dx)
-    return dispatch(_ADAPTIVE_BACKWARD, backend, dx, dout, dx)
-
-
-def _window(kind: str, kernel: Ints, stride: Ints | None, padding: Ints) -> tuple[Pair, Geometry]:
-    if kind not in KINDS:
-        raise ValueError(f"kind: expected 'max' or 'avg'; got {kind!r}")
-    taps = pair("kernel", kernel, 1)
-    margin = pair("padding", padding, 0)
-    if 2 * margin[0] > taps[0] or 2 * margin[1] > taps[1]:
-        raise ValueError(f"padding: expected at most half of the kernel {taps}; got {margin}")
-    return taps, Geometry(taps if stride is None else pair("stride", stride, 1), margin)
-
-
-def _out_shape(x: Tensor, taps: Pair, g: Geometry) -> tuple[int, ...]:
-    size = (x.shape[3], x.shape[4])
-    return (*x.shape[:3], *reach("kernel", size, taps, g.stride, g.padding, (1, 1)))
-
-
-def _argmax(kind: str, argmax: Tensor | None, shape: tuple[int, ...], x: Tensor) -> Tensor | None:
-    if argmax is None:
-        return None
-    if kind != "max":
-        raise ValueError(f"argmax: expected None with kind={kind!r}; got a tensor")
-    same = integers("argmax", argmax, shape, torch.int32, x)
-    if same.data_ptr() != argmax.data_ptr():
-        raise ValueError(f"argmax: expected a contiguous tensor; got strides {argmax.stride()}")
-    return same
-
-
-_POOL = {
-    "reference": reference.pool,
-    "native": native_images.pool,
-    "triton": triton.pool,
-}
-_POOL_BACKWARD = {
-    "reference": reference.pool_backward,
-    "native": native_images.pool_backward,
-    "triton": triton_backward.pool_backward,
-}
-_ADAPTIVE = {
-    "reference": reference.adaptive_avg,
-    "native": native_images.adaptive_avg,
-    "triton": triton.adaptive_avg,
-}
-_ADAPTIVE_BACKWARD = {
-    "reference": reference.adaptive_avg_backward,
-    "native": native_images.adaptive_avg_backward,
-    "triton": triton_backward.adaptive_avg_backward,
-}

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 from torch import Tensor
 
 from . import native
+from .operation import Operation
 from .overlap import check_overlap
 from .triton import common
+
+Implementation = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -32,32 +39,81 @@ class Capabilities:
 class Backend:
     """One set of implementations.
 
+    find     the implementation of an operation; it takes the declared arguments in their order
     devices  types of device that `backend="auto"` gives to it
     require  raises RuntimeError if it is missing here, ValueError/TypeError for a tensor that it
              cannot serve
     """
 
     name: str
+    find: Callable[[Operation], Implementation]
     devices: tuple[str, ...] = ()
     require: Callable[[Tensor], None] = lambda _: None
     capabilities: Capabilities = Capabilities()
 
 
+def folder(package: str) -> Callable[[Operation], Implementation]:
+    """Finds implementations in modules of a package, looked up at first use.
+
+    Operations of `linear.py` are in a `linear.py` there, or in `linear_backward.py`. Raises
+    TypeError where their arguments are not the declared ones.
+    """
+
+    def find(operation: Operation) -> Implementation:
+        module = f"{package}.{operation.module}"
+        if operation.name.endswith("_backward") and find_spec(f"{module}_backward"):
+            module += "_backward"
+        implementation: Implementation = getattr(import_module(module), operation.name)
+        names = tuple(signature(implementation).parameters)
+        if names != operation.names:
+            raise TypeError(f"{module}.{operation.name}: takes {names}, declared {operation.names}")
+        return apart(operation, implementation)
+
+    return find
+
+
+def apart(operation: Operation, implementation: Implementation) -> Implementation:
+    """The implementation, called once no memory that it writes is another operand's."""
+
+    @wraps(implementation)
+    def checked(*args: Any) -> None:
+        check_overlap(operation, args)
+        implementation(*args)
+
+    return checked
+
+
 _BACKENDS: dict[str, Backend] = {}
+_AUTO: dict[str, str] = {}  # type of device -> backend
 
 
 def register(backend: Backend) -> None:
     """Make a backend known by its name; of several for a device "auto" takes the first."""
     _BACKENDS[backend.name] = backend
+    for device in backend.devices:
+        _AUTO.setdefault(device, backend.name)
 
 
-register(Backend("native", ("cpu",), native.require, Capabilities(plans=True, evaluates=True)))
-register(Backend("triton", ("cuda",), common.require, Capabilities(squares_in_products=True)))
-register(Backend("reference"))
+_HERE = __name__.rpartition(".")[0]
+_NATIVE = Capabilities(plans=True, evaluates=True)
+_TRITON = Capabilities(squares_in_products=True)
+register(Backend("native", native.called, ("cpu",), native.require, _NATIVE))
+register(Backend("triton", folder(f"{_HERE}.triton"), ("cuda",), common.require, _TRITON))
+register(Backend("reference", folder(f"{_HERE}.reference")))
 
 BACKENDS = ("auto", *_BACKENDS)
 
-Voices = Mapping[str, Callable[..., Any]]
+
+class Implementations(dict[str, Implementation]):
+    """An operation's implementations by backend, each found when it is first called."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__()
+        self._operation = operation
+
+    def __missing__(self, backend: str) -> Implementation:
+        self[backend] = found = _BACKENDS[backend].find(self._operation)
+        return found
 
 
 def choose(backend: str, tensor: Tensor) -> str:
@@ -78,22 +134,15 @@ def choose(backend: str, tensor: Tensor) -> str:
 
 
 def _of_device(device: str) -> str:
-    for backend in _BACKENDS.values():
-        if device in backend.devices:
-            return backend.name
-    served = " and ".join(d for backend in _BACKENDS.values() for d in backend.devices)
-    raise ValueError(
-        f"backend='auto' serves {served} tensors; this one is on {device!r} "
-        "(backend='reference' runs anywhere)"
-    )
+    name = _AUTO.get(device)
+    if name is None:
+        raise ValueError(
+            f"backend='auto' serves {' and '.join(_AUTO)} tensors; this one is on {device!r} "
+            "(backend='reference' runs anywhere)"
+        )
+    return name
 
 
 def capabilities(backend: str, tensor: Tensor) -> Capabilities:
     """What the backend that `choose` names for `tensor` can do; raises as `choose`."""
     return _BACKENDS[choose(backend, tensor)].capabilities
-
-
-def dispatch(voices: Voices, backend: str, tensor: Tensor, *args: Any) -> Any:
-    """Call the voice that `choose` names with normalised arguments, outputs apart from the rest."""
-    check_overlap(voices["reference"], args)
-    return voices[choose(backend, tensor)](*args)

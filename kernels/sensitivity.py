@@ -10,17 +10,22 @@ added over fixed blocks in a fixed order: deterministic, the same for any K.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from . import native
-from ._args import bank_like, output64, within
-from ._args import rows as as_rows
-from .reference import sensitivity as reference
-from .registry import dispatch
+from .operation import In, Layers, Number, Out, operation
 from .segments import Segments
-from .triton import sensitivity as triton
 
 
+@operation(
+    In("x", "K S"),
+    In("y", "K S"),
+    Layers("segments"),
+    Number("normalize", type=bool),
+    Out("out", "K L", torch.float64),
+    returns="out",
+    moves="x + y, twice if normalize",
+)
 def sensitivity(
     x: Tensor,
     y: Tensor,
@@ -42,15 +47,3 @@ def sensitivity(
     Source: FedFSA's layer scores; its text squares the change itself, its code (xxdznl/FedFSA)
     normalises first.
     """
-    x = bank_like("x", x, [y])
-    before = as_rows("y", y, x)
-    table = within(segments, x)
-    out = output64("out", out, (x.shape[0], table.count), x)
-    return dispatch(_VOICES, backend, x, x, before, table, normalize, out)
-
-
-_VOICES = {
-    "reference": reference.sensitivity,
-    "native": native.sensitivity,
-    "triton": triton.sensitivity,
-}

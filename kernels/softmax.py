@@ -14,13 +14,23 @@ from typing import Any
 
 from torch import Tensor
 
-from . import native_sequences
-from ._blocks import block, floating, written
-from .reference import softmax as reference
-from .registry import dispatch
-from .triton import softmax as triton
+from ._blocks import floating
+from .operation import In, Out, operation
 
 
+def _rows(name: str, value: Any) -> Tensor:
+    value = floating(name, value, "K, ...")
+    if value.ndim < 2 or value.shape[-1] == 0:
+        raise ValueError(f"{name}: expected shape [K, ..., C], C > 0; got {list(value.shape)}")
+    return value
+
+
+@operation(
+    In("x", "K ... C", check=_rows),
+    Out("out", "K ... C", may="x"),
+    returns="out",
+    moves="x + out",
+)
 def log_softmax(x: Tensor, *, out: Tensor | None = None, backend: str = "auto") -> Tensor:
     """Return `out`, whose exponentials add up to 1 along the last dimension.
 
@@ -28,10 +38,15 @@ def log_softmax(x: Tensor, *, out: Tensor | None = None, backend: str = "auto") 
     out  as x; may be x; allocated if None
     Raises TypeError/ValueError naming the argument.
     """
-    x = _rows("x", x)
-    return dispatch(_FORWARD, backend, x, x, written("out", out, x.shape, x))
 
 
+@operation(
+    In("out", "K ... C", check=_rows),
+    In("dout", "K ... C"),
+    Out("dx", "K ... C", may="out dout"),
+    returns="dx",
+    moves="out + dout + dx",
+)
 def log_softmax_backward(
     out: Tensor, dout: Tensor, *, dx: Tensor | None = None, backend: str = "auto"
 ) -> Tensor:
@@ -42,25 +57,3 @@ def log_softmax_backward(
     dx    as out; may be dout; allocated if None
     Raises TypeError/ValueError naming the argument.
     """
-    out = _rows("out", out)
-    dout = block("dout", dout, out.shape, out)
-    return dispatch(_BACKWARD, backend, out, out, dout, written("dx", dx, out.shape, out))
-
-
-def _rows(name: str, value: Any) -> Tensor:
-    value = floating(name, value, "K, ...")
-    if value.ndim < 2 or value.shape[-1] == 0:
-        raise ValueError(f"{name}: expected shape [K, ..., C], C > 0; got {list(value.shape)}")
-    return value
-
-
-_FORWARD = {
-    "reference": reference.log_softmax,
-    "native": native_sequences.log_softmax,
-    "triton": triton.log_softmax,
-}
-_BACKWARD = {
-    "reference": reference.log_softmax_backward,
-    "native": native_sequences.log_softmax_backward,
-    "triton": triton.log_softmax_backward,
-}

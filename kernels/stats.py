@@ -15,12 +15,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from . import native
-from ._args import bank_like, output64, rows, within
-from .reference import stats as reference
-from .registry import dispatch
+from .operation import In, Layers, Out, Require, operation
 from .segments import Segments
-from .triton import stats as triton
 
 
 class Column(IntEnum):
@@ -33,6 +29,22 @@ class Column(IntEnum):
     NONFINITE = 4
 
 
+def _needs_y(y: Tensor | None, y_ref: Tensor | None) -> None:
+    if y is None and y_ref is not None:
+        raise ValueError("y_ref: expected None without y; got a tensor")
+
+
+@operation(
+    Require("pair", check=_needs_y, using="y y_ref"),
+    In("x", "K S"),
+    In("y", "K S", optional=True),
+    In("x_ref", "K S", optional=True),
+    In("y_ref", "K S", optional=True),
+    Layers("segments"),
+    Out("out", "K L 5", torch.float64),
+    returns="out",
+    moves="x + y + x_ref + y_ref",
+)
 def stats(
     x: Tensor,
     y: Tensor | None = None,
@@ -51,16 +63,6 @@ def stats(
     Squares, products and differences are formed in float64; `norms` and `cosines` read the result.
     Raises TypeError/ValueError naming the argument for wrong shapes, dtypes or devices.
     """
-    x = bank_like("x", x, [y, x_ref, y_ref])
-    if y is None and y_ref is not None:
-        raise ValueError("y_ref: expected None without y; got a tensor")
-    segments = within(segments, x)
-    out = output64("out", out, (x.shape[0], segments.count, len(Column)), x)
-    others = [
-        None if o is None else rows(n, o, x)
-        for n, o in (("y", y), ("x_ref", x_ref), ("y_ref", y_ref))
-    ]
-    return dispatch(_VOICES, backend, x, x, *others, segments, out)
 
 
 def norms(sums: Tensor, column: Column = Column.XX) -> Tensor:
@@ -73,6 +75,3 @@ def cosines(sums: Tensor) -> Tensor:
     xx, xy, yy = (sums[..., c].sum(dim=1) for c in (Column.XX, Column.XY, Column.YY))
     length = (xx * yy).sqrt()
     return torch.where(length > 0, xy / length, torch.zeros_like(xy))
-
-
-_VOICES = {"reference": reference.stats, "native": native.stats, "triton": triton.stats}

@@ -15,25 +15,50 @@ Deterministic: the clip norm adds fixed blocks in a fixed order; everything else
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from . import native
-from ._args import (
-    Coefficient,
-    TermsLike,
-    as_terms,
-    bank_like,
-    output,
-    output64,
-    per_client,
-    rows,
-    split_terms,
+from ._args import Coefficient, TermsLike, output64
+from .operation import In, InOut, Number, Out, PerClient, Require, Terms, operation
+
+F64 = torch.float64
+
+
+def _needs_bank(w: Tensor, out: Tensor | None) -> None:
+    if out is None and isinstance(w, Tensor) and w.ndim == 1:
+        raise ValueError("out: expected a bank [K, S], since w is a row [S]; got None")
+
+
+def _needs_moment(momentum: Coefficient, nesterov: bool, m: Tensor | None) -> None:
+    if (isinstance(momentum, Tensor) or momentum != 0.0 or nesterov) and m is None:
+        raise ValueError("m: expected a bank [K, S], which momentum needs; got None")
+
+
+def _known(name: str, squares: Tensor, clip_norm: Tensor | None, w: Tensor) -> Tensor | None:
+    if clip_norm is None:
+        return None
+    count = squares.shape[-1] if isinstance(squares, Tensor) and squares.ndim else 0
+    return output64(name, squares, (w.shape[0], count), w)
+
+
+@operation(
+    Require("shared", check=_needs_bank, using="w out"),
+    In("w", "K S"),
+    Terms("terms"),
+    Require("moment", check=_needs_moment, using="momentum nesterov m"),
+    PerClient("eta"),
+    In("w_ref", "K S", optional=True),
+    PerClient("lam"),
+    PerClient("weight_decay"),
+    PerClient("clip_norm", optional=True),
+    PerClient("momentum"),
+    Number("nesterov", type=bool),
+    InOut("m", "K S", optional=True, may="out"),
+    Out("out", "K S", default="w", may="w terms w_ref m"),
+    In("squares", "K N", F64, optional=True, check=_known, using="clip_norm w", native=False),
+    returns="out",
+    moves="J terms + w + w_ref + out + 2 m",
 )
-from .reference import step as reference
-from .registry import dispatch
-from .triton import step as triton
-
-
 def step(
     w: Tensor,
     terms: TermsLike,
@@ -72,37 +97,3 @@ def step(
     Source: the normal form shared by FedAvg, FedProx, SCAFFOLD, FedDyn, FedCM and their SAM
     variants.
     """
-    pairs = split_terms(terms)
-    shared = isinstance(w, Tensor) and w.ndim == 1
-    w = bank_like("w", w, [*(d for d, _ in pairs), w_ref, out])
-    if out is None and shared:
-        raise ValueError("out: expected a bank [K, S], since w is a row [S]; got None")
-    if (isinstance(momentum, Tensor) or momentum != 0.0 or nesterov) and m is None:
-        raise ValueError("m: expected a bank [K, S], which momentum needs; got None")
-    return dispatch(
-        _VOICES,
-        backend,
-        w,
-        w,
-        as_terms(pairs, w),
-        per_client("eta", eta, w),
-        None if w_ref is None else rows("w_ref", w_ref, w),
-        per_client("lam", lam, w),
-        per_client("weight_decay", weight_decay, w),
-        None if clip_norm is None else per_client("clip_norm", clip_norm, w),
-        per_client("momentum", momentum, w),
-        bool(nesterov),
-        None if m is None else output("m", m, w),
-        output("out", w if out is None else out, w),
-        None if clip_norm is None else _known(squares, w),
-    )
-
-
-def _known(squares: Tensor | None, w: Tensor) -> Tensor | None:
-    if squares is None:
-        return None
-    count = squares.shape[-1] if isinstance(squares, Tensor) and squares.ndim else 0
-    return output64("squares", squares, (w.shape[0], count), w)
-
-
-_VOICES = {"reference": reference.step, "native": native.step, "triton": triton.step}

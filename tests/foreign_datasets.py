@@ -1,4 +1,4 @@
-"""Stand-ins with the interfaces of torchvision, `datasets` and `flwr-datasets`, for tests."""
+"""Fakes with the interfaces of torchvision, `datasets` and `flwr-datasets`, for tests."""
 
 import numpy as np
 import torch
@@ -7,6 +7,7 @@ from PIL import Image as Pillow
 RNG = np.random.default_rng(5)
 COLOUR = RNG.integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)  # [n, H, W, C], as CIFAR's
 GREY = RNG.integers(0, 256, (6, 4, 5), dtype=np.uint8)
+PIXELS = torch.from_numpy(COLOUR.transpose(0, 3, 1, 2).copy())  # as `as_samples` returns them
 LABELS = [0, 1, 2, 0, 1, 2]
 
 

@@ -1,4 +1,4 @@
-"""Arrays of any strides, byte order and type: plain copies mean the same, all else is named."""
+"""Arrays of any strides, byte order and type: dense copies mean the same, all else is named."""
 
 import numpy as np
 import pytest
@@ -72,9 +72,9 @@ def same(found, expected):
 
 def test_every_view_is_made_plain_at_every_entry():
     for x, y in zip(views(NCHW), list(label_views(LABELS)) * 2, strict=False):
-        bank = as_samples((x, y))
-        same(bank.x, NCHW)
-        same(bank.y, LABELS)
+        found = as_samples((x, y))
+        same(found.x, NCHW)
+        same(found.y, LABELS)
         data = halves(x, y)
         same(data.x, NCHW)
         same(data.with_test([(x, y), (x, y)]).test[1].x, NCHW)
@@ -174,7 +174,7 @@ def test_what_is_not_plain_numbers_is_named():
 
 
 @pytest.mark.parametrize(
-    ("y", "says"),
+    ("y", "message"),
     [
         (np.array([0.0, 1.0, 2.0, 1.0]), "expected integer class labels; got torch.float64"),
         (np.array([0.0, 1.0, np.nan, 1.0]), "expected integer class labels"),
@@ -192,8 +192,8 @@ def test_what_is_not_plain_numbers_is_named():
         ([0, 1, 2, 3], "expected a tensor or an array; got list"),
     ],
 )  # fmt: skip
-def test_labels_that_are_no_classes_are_named(y, says):
-    with pytest.raises((TypeError, ValueError), match=rf"^train\.y: .*{says}"):
+def test_labels_that_are_no_classes_are_named(y, message):
+    with pytest.raises((TypeError, ValueError), match=rf"^train\.y: .*{message}"):
         as_samples((torch.zeros(4, 2), y), "train")
 
 
@@ -217,7 +217,7 @@ def test_a_memory_map_is_read(tmp_path):
 
 
 def test_a_model_cannot_be_given_axes_in_another_order():
-    """Plain NHWC is what it says: 6 channels. The error comes before the first round."""
+    """NHWC without its strides has 6 channels. The error comes before the first round."""
     with pytest.raises((ValueError, RuntimeError)):
         Simulation(net(), halves(IMAGES, LABELS), rounds=1)
 
@@ -241,7 +241,7 @@ def test_index_maps_are_read_in_the_order_of_their_keys():
 
 
 @pytest.mark.parametrize(
-    ("indices", "says"),
+    ("indices", "message"),
     [
         ({0: [0], 2: [1]}, "indices: expected clients 0 to 1; client 1 is missing, got 2"),
         ({1: [0], 2: [1]}, "indices: expected clients 0 to 1; client 0 is missing, got 2"),
@@ -266,8 +266,8 @@ def test_index_maps_are_read_in_the_order_of_their_keys():
         ([[0], np.ma.masked_array([1, 2], mask=[0, 1])], r"indices\[1\]: .* without masked values"),
     ],
 )
-def test_index_maps_that_do_not_fit_are_named(indices, says):
-    with pytest.raises((ValueError, TypeError), match=f"^{says}"):
+def test_index_maps_that_do_not_fit_are_named(indices, message):
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
         FederatedData.from_index((NCHW, LABELS), indices)
 
 

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 import baselines  # noqa: E402
 import bench_round  # noqa: E402
 import simulators  # noqa: E402
+import vmapped  # noqa: E402
 import workloads  # noqa: E402
 
 ROUNDS, LR = 3, 0.1
@@ -29,18 +30,18 @@ MODELS = {
 }
 
 
-def rival(name, module, data, rho):
-    """A baseline by name, ready to play."""
+def baseline(name, module, data, rho):
+    """A baseline by name, ready to train."""
     if name == "typical":
-        return baselines.Typical(module, data.x, data.y, LR, rho)
+        return baselines.TypicalLoop(module, data.x, data.y, LR, rho)
     if name.startswith("vmap"):
-        return baselines.Vmapped(module, data.x, data.y, LR, int(name[4:]) if name[4:] else None)
+        return vmapped.VmappedLoop(module, data.x, data.y, LR, int(name[4:]) if name[4:] else None)
     workers, threads = (int(part) for part in name.removeprefix("tuned").split("x"))
-    return baselines.Tuned(module, data.x, data.y, LR, rho, workers, threads)
+    return baselines.TunedLoop(module, data.x, data.y, LR, rho, workers, threads)
 
 
 def distance(name, model, sizes, rho, dtype):
-    """Between the baseline's final weights and fedfast's, as a share of the way they went."""
+    """Between the baseline's final weights and fedfast's, over how far training moved them."""
     shape, make = MODELS[model]
     data = federation(sizes, shape=shape).to("cpu", dtype)
     module: nn.Module = make().to(dtype)
@@ -54,9 +55,9 @@ def distance(name, model, sizes, rho, dtype):
         lr=LR,
         dtype=dtype,
     )
-    other = rival(name, module, data, rho)
+    other = baseline(name, module, data, rho)
     for t, _ in enumerate(sim):
-        other.round(baselines.written(data, sim.schedule.round(t)))
+        other.round(baselines.client_work(data, sim.schedule.round(t)))
     ours, theirs = flat(sim.state_dict()), flat(other.state_dict())
     return (ours - theirs).norm() / (ours - flat(module.state_dict())).norm()
 
@@ -104,14 +105,16 @@ def test_resnet_multiply_adds_are_the_published_ones():
 def test_the_warm_up_meets_every_batch_size():
     work = workloads.Workload("tiny", "mlp", (4,), 6, 10, 3, 4, 2)
     schedule = work.schedule(2)
-    sizes = [[w.sizes for w in baselines.written(work.data(), schedule.round(t))] for t in range(3)]
+    sizes = [
+        [w.sizes for w in baselines.client_work(work.data(), schedule.round(t))] for t in range(3)
+    ]
     assert sizes == [[[4, 2]] * 3, [[4, 4, 2]] * 3, [[4, 4, 2]] * 3]
 
 
-def test_a_contest_ends_with_a_row_for_everybody(monkeypatch):
+def test_every_simulator_gets_a_row(monkeypatch):
     monkeypatch.setattr(simulators, "PATIENCE", 1e-9)
     work = workloads.Workload("tiny", "mlp", (4,), 6, 10, 3, 4, 2, compiles=False)
-    rows = {(r.algorithm, r.contestant): r for r in bench_round.contest(work, 2, 2, 100.0)}
+    rows = {(r.algorithm, r.contestant): r for r in bench_round.benchmark(work, 2, 2, 100.0)}
     names = ["fedfast", "typical", "tuned"]
     assert list(rows) == [
         *(("fedavg", name) for name in [*names, "vmap"]),

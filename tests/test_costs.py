@@ -1,4 +1,4 @@
-"""`fedfast bench algorithms`: its table, its rows, its refusals; no time is judged."""
+"""`fedfast bench algorithms`: its table, its rows, its refusals; no time is checked."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_every_named_algorithm_has_its_row(small, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["operations"], "expected 'algorithms' first, found 'operations'"),
         (["algorithms", "--only", "fedsan"], "did you mean 'fedsam'"),
         (["algorithms", "--rounds", "0"], "rounds: expected at least 1; got 0"),
     ],
 )
-def test_wrong_use_is_said_in_one_line(small, argv, said, capsys, tmp_path, monkeypatch):
+def test_wrong_use_is_an_error_of_one_line(small, argv, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["bench", *argv]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

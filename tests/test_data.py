@@ -1,13 +1,12 @@
-"""Samples, banks of clients and readers, against plain indexing and the published checksums."""
+"""Samples, clients' data and readers, against indexing and the published checksums."""
 
 import gzip
 import hashlib
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from data_files import REAL, idx, load_real, mnist_files, packed, write
 from torch.utils.data import Dataset, TensorDataset
 
 from fedfast.client_sampling import Schedule
@@ -22,7 +21,6 @@ from fedfast.data import (
     read_idx,
 )
 
-REAL = Path(os.environ.get("FEDFAST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 X = torch.arange(24.0).view(6, 2, 2)
 Y = torch.tensor([0, 1, 2, 0, 1, 2])
 
@@ -183,7 +181,7 @@ def test_from_arrays_takes_an_empty_clients_float_labels():
     assert data.sizes.tolist() == [6, 0]
 
 
-def test_from_index_shares_one_bank():
+def test_from_index_stores_samples_once():
     indices = [[5, 0], [], np.array([0, 0, 3])]
     data = FederatedData.from_index((X, Y), indices)
     assert data.x.data_ptr() == X.data_ptr()
@@ -290,32 +288,25 @@ def test_digits():
     assert digest[:16] == "e5640d7d28f3c59b"
 
 
-def idx(array):
-    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, dtype=">u4").tobytes()
-    return header + array.astype(np.uint8).tobytes()
-
-
 IMAGES = np.arange(2 * 3 * 4).reshape(2, 3, 4)
 
 
 def test_read_idx(tmp_path):
     path = tmp_path / "images.gz"
-    path.write_bytes(gzip.compress(idx(IMAGES)))
-    md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    np.testing.assert_array_equal(read_idx(path, 3, md5), IMAGES)
+    np.testing.assert_array_equal(read_idx(path, 3, write(path, packed(IMAGES))), IMAGES)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(idx(IMAGES))[:-9], "expected a whole gzip file; found it cut short"),
+        (packed(IMAGES)[:-9], "expected a whole gzip file; found it cut short"),
         (idx(IMAGES), "expected a gzip file; found damaged data"),
-        (gzip.compress(idx(IMAGES))[:-8] + bytes(8), "expected a gzip file; found damaged data"),
-        (gzip.compress(idx(IMAGES[0, 0])), "magic number 00 00 08 03; found 00 00 08 01"),
+        (packed(IMAGES)[:-8] + bytes(8), "expected a gzip file; found damaged data"),
+        (packed(IMAGES[0, 0]), "magic number 00 00 08 03; found 00 00 08 01"),
         (gzip.compress(b""), "magic number 00 00 08 03; found nothing"),
         (gzip.compress(idx(IMAGES)[:-5]), r"expected 24 bytes for shape \[2, 3, 4\]; found 19"),
         (gzip.compress(idx(IMAGES) + b"x"), r"expected 24 bytes .*; found 25"),
-        (gzip.compress(idx(IMAGES)), "expected MD5 00ff; found [0-9a-f]{32}: not the canonical"),
+        (packed(IMAGES), "expected MD5 00ff; found [0-9a-f]{32}: not the canonical"),
     ],
     ids=["cut", "bare", "damaged", "magic", "empty", "short", "long", "checksum"],
 )
@@ -337,17 +328,8 @@ def test_load_errors(tmp_path):
 
 @pytest.mark.parametrize("folder", ["FashionMNIST/raw", "fashion-mnist", "."])
 def test_load_reads_idx_files_wherever_they_lie(tmp_path, monkeypatch, folder):
-    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-    sums = []
-    for part, n in (("train", 5), ("t10k", 3)):
-        pixels = np.random.default_rng(n).integers(0, 256, (n, 28, 28))
-        files = {"images-idx3": pixels, "labels-idx1": np.arange(n) % 3}
-        for kind, array in files.items():
-            packed = gzip.compress(idx(array))
-            (tmp_path / folder / f"{part}-{kind}-ubyte.gz").write_bytes(packed)
-            sums.append(hashlib.md5(packed).hexdigest())
-    places = mnist.IDX["fashion-mnist"][0]
-    monkeypatch.setitem(mnist.IDX, "fashion-mnist", (places, *sums))
+    labels = [0, 1, 2, 0, 1], [0, 1, 2]
+    pixels = mnist_files(tmp_path, monkeypatch, labels, "fashion-mnist", folder)[1]
     data = load("fashion-mnist", root=tmp_path)
     assert (data.name, data.classes, len(data.train), len(data.test)) == ("fashion-mnist", 10, 5, 3)
     np.testing.assert_array_equal(data.test.x[:, 0].numpy(), pixels)
@@ -358,10 +340,7 @@ def test_load_reads_idx_files_wherever_they_lie(tmp_path, monkeypatch, folder):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_real_files(name):
-    try:
-        data = load(name, root=REAL)
-    except FileNotFoundError:
-        pytest.skip(f"no {name} files; set FEDFAST_DATA to a folder that holds them")
+    data = load_real(name)
     assert data.train.x.shape == (60_000, 1, 28, 28) and data.test.x.shape == (10_000, 1, 28, 28)
     assert data.train.x.min() == 0 and data.train.x.max() == 255
     pixels = data.train.x.double() / 255

@@ -1,9 +1,9 @@
-"""Data sets with a `__getitem__` of their own: what it says is what is trained on."""
+"""Data sets with a `__getitem__` of their own: its items are what is trained on."""
 
 import numpy as np
 import pytest
 import torch
-from foreign_datasets import COLOUR, LABELS, Cifar, Mnist, Rows, Svhn, rows
+from foreign_datasets import COLOUR, LABELS, PIXELS, Cifar, Mnist, Rows, Svhn, rows
 from PIL import Image
 from torch.utils.data import (
     ConcatDataset,
@@ -20,11 +20,10 @@ from fedfast.data import vision as adapter
 
 X = torch.arange(24, dtype=torch.float32).view(6, 4)
 Y = torch.tensor(LABELS)
-PIXELS = torch.from_numpy(COLOUR.transpose(0, 3, 1, 2).copy())
 
 
 def wrapped(inner):
-    """Another data set in the middle alone: first and last items are as the arrays say."""
+    """Another data set in the middle alone: first and last items are those of the arrays."""
 
     class Changed(type(inner)):
         def __init__(self):
@@ -188,12 +187,12 @@ class Short(TensorDataset):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "says"),
+    ("dataset", "message"),
     [
         (DataLoader(TensorDataset(X, Y)), "train: .* got DataLoader; pass its .dataset"),
         (Endless(), "train: expected .* a map-style Dataset with a length; got Endless"),
         (Unsized(), "train: expected .* a map-style Dataset with a length; got Unsized"),
-        (Short(X, Y), r"train\[6\]: expected 9 items, as its length says; got IndexError"),
+        (Short(X, Y), r"train\[6\]: expected 9 items, which is its length; got IndexError"),
         (Subset(TensorDataset(X, Y), [0, 6]), r"train\[1\]: expected 2 items"),
         (TensorDataset(X), r"train\[0\]: expected a pair"),
         (TensorDataset(X, Y, Y), r"train\[0\]: expected a pair"),
@@ -202,13 +201,13 @@ class Short(TensorDataset):
         (Columns(rows()), r"train\[0\]: expected a pair \(x, y\); got dict"),
     ],
 )
-def test_what_cannot_be_read_item_by_item_is_named(dataset, says):
-    with pytest.raises((TypeError, ValueError), match=says):
+def test_what_cannot_be_read_item_by_item_is_named(dataset, message):
+    with pytest.raises((TypeError, ValueError), match=message):
         as_samples(dataset, "train")
 
 
 def test_torchvisions_own_class_alone_is_read_whole(monkeypatch):
-    """A stand-in module: its class is taken whole, a subclass and a replaced method are not."""
+    """A fake module: its class is read at once, a subclass and a replaced method are not."""
     import sys
     import types
 

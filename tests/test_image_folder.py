@@ -162,6 +162,6 @@ def test_a_class_without_images_is_named(tmp_path):
     for name in ("train/a/1.png", "test/a/1.png"):
         draw(tmp_path / name)
     (tmp_path / "train/b/.hidden").mkdir(parents=True)
-    says = r"train.b: expected images \(.*\.tiff.*\) in it or below; found none"
-    with pytest.raises(ValueError, match=says):
+    message = r"train.b: expected images \(.*\.tiff.*\) in it or below; found none"
+    with pytest.raises(ValueError, match=message):
         load("folder", tmp_path)

@@ -52,6 +52,8 @@ FUNCTIONS = {
     "mean": (lambda x: x.mean((2, 3)), 4),
     "mean kept": (lambda x: torch.mean(x, dim=(-1, -2), keepdim=True), 4),
     "torch.flatten": (lambda x: torch.flatten(x, 1), 144),
+    "flatten by keyword": (lambda x: torch.flatten(input=x, start_dim=1), 144),
+    "mean by keyword": (lambda x: torch.mean(input=x, dim=(2, 3)), 4),
     "view": (lambda x: x.view(x.size(0), -1), 144),
     "reshape": (lambda x: x.reshape(x.shape[0], 2, 72), 144),
     "torch.add": (lambda x: torch.add(torch.tanh(x), x), 144),

@@ -6,7 +6,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedfast.data import as_samples, dirichlet, iid, partition, shards
+from fedfast.data import (
+    Samples,
+    as_samples,
+    dirichlet,
+    dirichlet_equal,
+    hsu,
+    iid,
+    local_split,
+    natural,
+    partition,
+    shards,
+)
 
 
 def numbered(labels):
@@ -28,6 +39,8 @@ def assert_exact_cover(data, samples):
         assert torch.equal(data.client(i).y, samples.y[r])
 
 
+OWNER = torch.tensor([7, 3, 7, 7, 9, 3])
+OWNED = Samples(torch.arange(6.0)[:, None], torch.tensor([0, 1, 0, 2, 1, 1]), owner=OWNER)
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60)
 
 
@@ -122,7 +135,7 @@ def test_dirichlet_splits_the_test_part_by_the_same_shares():
     assert owned(split) == owned(dirichlet(train, 6, 0.5, seed=2))
 
 
-SAMPLES = numbered(np.arange(60) % 3)
+SAMPLES, FEW = numbered(np.arange(60) % 3), numbered(np.arange(12) % 3)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +161,25 @@ SAMPLES = numbered(np.arange(60) % 3)
             "iid option: .*'alpha'; .*known: clients, seed",
         ),
         (lambda: partition("dirichlit", SAMPLES), "partition: unknown name .* mean 'dirichlet'"),
+        (lambda: dirichlet_equal(FEW, 3, 0.0), "alpha: expected a finite number > 0; got 0.0"),
+        (lambda: dirichlet_equal(FEW, 3, 1.0, sigma=-1.0), "sigma: expected .* >= 0; got -1.0"),
+        (lambda: hsu(FEW, 3, -0.5), "alpha: expected a finite number >= 0; got -0.5"),
+        (lambda: hsu(numbered([0, 0, 0, 1]), 4, 0.0), "class 1 has 1 samples for 2 clients"),
+        (lambda: hsu(FEW, 13, 1.0), "clients: expected 1 <= clients <= 12 samples; got 13"),
+        (lambda: iid(FEW, 3, sigma=float("nan")), "sigma: expected a finite number >= 0; got nan"),
+        (lambda: natural(FEW), "samples.owner: expected samples that name their owners; got none"),
+        (
+            lambda: natural(OWNED, clients=4),
+            "clients: expected 1 to 3, the owners of at least min_size=1",
+        ),
+        (
+            lambda: natural(OWNED, min_size=4),
+            "clients: expected 1 to 0, the owners of at least min_size=4",
+        ),
+        (lambda: natural(OWNED, test=FEW), "test.owner: expected samples that name"),
+        (lambda: local_split(natural(OWNED), 1.0), r"test_share: expected a share in \(0, 1\)"),
+        (lambda: local_split(natural(OWNED, test=OWNED)), "data: expected clients without test"),
+        (lambda: partition("hsu", FEW, clients=2, alpha=1, sigma=1), "hsu option: .*'sigma'"),
     ],
 )
 def test_errors_name_the_argument(call, message):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_partition import numbered, owned
+from test_partition import LABELS, OWNED, OWNER, numbered, owned
 
 from fedfast.data import (
     Data,
@@ -19,7 +19,6 @@ from fedfast.data import (
     iid,
     local_split,
     natural,
-    partition,
 )
 from fedfast.data._fixed_sizes import client_sizes, draw_by_prior
 
@@ -28,7 +27,7 @@ def generator(seed=0):
     return np.random.Generator(np.random.Philox(seed))
 
 
-def dealt(labels, prior, sizes, one_by_one):
+def drawn(labels, prior, sizes, one_by_one):
     rows = draw_by_prior(
         generator(), np.array(labels), np.array(prior), np.array(sizes), one_by_one
     )
@@ -39,14 +38,14 @@ def dealt(labels, prior, sizes, one_by_one):
 def test_an_exhausted_class_leaves_the_priors():
     """Client 0 wants class 0 alone, then 1; client 1 wants 0 or 2: what it gets is forced."""
     labels = [0, 0, 1, 1, 1, 2]
-    found = dealt(labels, [[1.0, 0.0, 0.0], [0.5, 0.0, 0.5]], [2, 1], one_by_one=False)
+    found = drawn(labels, [[1.0, 0.0, 0.0], [0.5, 0.0, 0.5]], [2, 1], one_by_one=False)
     assert found == [[0, 0], [2]]
     # Nothing of its prior is left to client 0 after two samples: it draws by what there is.
-    found = dealt(labels, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [3, 3], one_by_one=False)
+    found = drawn(labels, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [3, 3], one_by_one=False)
     assert found[0][:2] == [0, 0] and sorted(found[0] + found[1]) == labels
 
 
-def test_a_refilled_class_is_dealt_again():
+def test_a_refilled_class_is_used_again():
     labels, prior = np.array([0, 0, 1]), np.array([[1.0, 0.0], [0.0, 1.0]])
     rows = draw_by_prior(generator(), labels, prior, np.array([5, 4]), False, refill=True)
     assert sorted(rows[0].tolist()) in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1])
@@ -69,8 +68,8 @@ def test_starving_is_the_published_fault():
     assert np.argmax(labels[rows] == 0) == 1800
     for seed in range(8):
         prior = generator(seed).dirichlet(np.full(10, 0.5), size=20)
-        dealt = draw_by_prior(generator(seed), labels, prior, np.full(20, 100), True, starve=True)
-        shares = np.array([np.bincount(labels[rows], minlength=10) for rows in dealt])
+        drawn = draw_by_prior(generator(seed), labels, prior, np.full(20, 100), True, starve=True)
+        shares = np.array([np.bincount(labels[rows], minlength=10) for rows in drawn])
         found.append([np.corrcoef(prior[:, c], shares[:, c])[0, 1] for c in range(10)])
     first, *others = np.mean(found, axis=0)
     assert abs(first) < 0.4 and np.mean(others) == pytest.approx(0.9, abs=0.05)
@@ -78,13 +77,10 @@ def test_starving_is_the_published_fault():
 
 def test_client_after_client_or_one_by_one():
     labels, prior = [0] * 10 + [1] * 10, [[1.0, 0.0]] * 2
-    assert dealt(labels, prior, [10, 10], one_by_one=False) == [[0] * 10, [1] * 10]
-    found = dealt(labels, prior, [10, 10], one_by_one=True)
+    assert drawn(labels, prior, [10, 10], one_by_one=False) == [[0] * 10, [1] * 10]
+    found = drawn(labels, prior, [10, 10], one_by_one=True)
     assert 2 <= found[0].count(0) <= 8  # they take turns: 10 of 0 with chance 1e-3 at most
     assert found[0] == sorted(found[0]) and found[1] == sorted(found[1])
-
-
-LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60)
 
 
 @settings(max_examples=60, deadline=None)
@@ -127,20 +123,6 @@ def test_hsu_clients_hold_as_many_classes_as_the_formula_says(alpha):
     assert a > 0 and abs(found.mean() - classes * (1 - absent)) < 4 * found.std() / 160**0.5
 
 
-@pytest.mark.parametrize(("classes", "clients"), [(10, 100), (100, 100), (10, 4)])
-def test_alpha_zero_is_one_class_per_client(classes, clients):
-    samples = numbered(np.arange(5000) % classes)
-    split = hsu(samples, clients, 0.0, seed=1)
-    counts = split.counts()
-    assert ((counts > 0).sum(axis=1) == 1).all()
-    each = min(5000 // clients, 5000 // classes)
-    assert split.sizes.tolist() == [each] * clients
-    holders = (counts > 0).sum(axis=0)
-    assert holders.max() - holders.min() <= 1
-    rows = sum(owned(split), [])
-    assert len(set(rows)) == len(rows)
-
-
 def test_log_normal_sizes():
     sizes = client_sizes(generator(), 1_000_000, 2000, 0.3)
     assert sizes.sum() == 1_000_000 and sizes.min() >= 1
@@ -152,17 +134,13 @@ def test_log_normal_sizes():
     assert client_sizes(generator(), 5, 5, 3.0).tolist() == [1] * 5
 
 
-OWNER = torch.tensor([7, 3, 7, 7, 9, 3])
-OWNED = Samples(torch.arange(6.0)[:, None], torch.tensor([0, 1, 0, 2, 1, 1]), owner=OWNER)
-
-
 def test_natural_clients_are_the_owners():
     assert owned(natural(OWNED)) == [[1, 5], [0, 2, 3], [4]]
     assert owned(natural(OWNED, min_size=2)) == [[1, 5], [0, 2, 3]]
     data = natural(OWNED, test=Samples(OWNED.x[:2] + 10, OWNED.y[:2], owner=torch.tensor([9, 7])))
     assert [part.x[:, 0].tolist() for part in data.test] == [[], [11.0], [10.0]]
-    drawn = {tuple(map(tuple, owned(natural(OWNED, clients=2, seed=s)))) for s in range(20)}
-    assert len(drawn) == 3
+    found = {tuple(map(tuple, owned(natural(OWNED, clients=2, seed=s)))) for s in range(20)}
+    assert len(found) == 3
 
 
 def test_a_local_split_covers_each_client():
@@ -205,35 +183,3 @@ def test_a_description():
         "clients per class   1 to 1, mean 1.00, median 1",
         "without samples     1 clients",
     ]
-
-
-FEW = numbered(np.arange(12) % 3)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: dirichlet_equal(FEW, 3, 0.0), "alpha: expected a finite number > 0; got 0.0"),
-        (lambda: dirichlet_equal(FEW, 3, 1.0, sigma=-1.0), "sigma: expected .* >= 0; got -1.0"),
-        (lambda: hsu(FEW, 3, -0.5), "alpha: expected a finite number >= 0; got -0.5"),
-        (lambda: hsu(numbered([0, 0, 0, 1]), 4, 0.0), "class 1 has 1 samples for 2 clients"),
-        (lambda: hsu(FEW, 13, 1.0), "clients: expected 1 <= clients <= 12 samples; got 13"),
-        (lambda: iid(FEW, 3, sigma=float("nan")), "sigma: expected a finite number >= 0; got nan"),
-        (lambda: natural(FEW), "samples.owner: expected samples that name their owners; got none"),
-        (
-            lambda: natural(OWNED, clients=4),
-            "clients: expected 1 to 3, the owners of at least min_size=1",
-        ),
-        (
-            lambda: natural(OWNED, min_size=4),
-            "clients: expected 1 to 0, the owners of at least min_size=4",
-        ),
-        (lambda: natural(OWNED, test=FEW), "test.owner: expected samples that name"),
-        (lambda: local_split(natural(OWNED), 1.0), r"test_share: expected a share in \(0, 1\)"),
-        (lambda: local_split(natural(OWNED, test=OWNED)), "data: expected clients without test"),
-        (lambda: partition("hsu", FEW, clients=2, alpha=1, sigma=1), "hsu option: .*'sigma'"),
-    ],
-)
-def test_errors_name_the_argument(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

@@ -1,26 +1,13 @@
-"""What the laws behind the partitions promise: moments, class counts, exact small cases."""
-
-import os
-from pathlib import Path
+"""Partitions against the distributions behind them: moments, class counts, exact small cases."""
 
 import numpy as np
 import pytest
 import torch
+from data_files import load_real
 from scipy import stats
 from test_partition import numbered, owned
 
-from fedfast.data import (
-    dirichlet,
-    dirichlet_equal,
-    hsu,
-    iid,
-    load,
-    natural,
-    pathological,
-    shards,
-)
-
-REAL = Path(os.environ.get("FEDFAST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+from fedfast.data import dirichlet, dirichlet_equal, hsu, iid, natural, pathological, shards
 
 
 def assert_moments(found, mean, variance, fourth):
@@ -63,16 +50,22 @@ def test_dirichlet_equal_counts_have_the_moments_of_the_compound(alpha):
 
 
 @pytest.mark.parametrize(
-    ("classes", "clients", "each"), [(10, 100, 500), (100, 100, 500), (100, 50, 200)]
+    ("classes", "clients", "total"),
+    # CIFAR-10: ten clients per class; CIFAR-100: each client a class of its own; fewer than classes
+    [(10, 100, 50_000), (100, 100, 50_000), (100, 50, 10_000)]
+    + [(10, 100, 5000), (100, 100, 5000), (10, 4, 5000)],
 )
-def test_hsu_of_alpha_zero_gives_one_class_each(classes, clients, each):
-    """CIFAR-10: ten clients per class; CIFAR-100: each client a class of its own."""
-    counts = hsu(numbered(np.arange(clients * each) % classes), clients, 0.0, seed=3).counts()
+def test_hsu_of_alpha_zero_gives_one_class_each(classes, clients, total):
+    data = hsu(numbered(np.arange(total) % classes), clients, 0.0, seed=3)
+    counts = data.counts()
     assert ((counts > 0).sum(axis=1) == 1).all()
-    expected = [clients // classes] * classes if clients >= classes else None
-    holders = (counts > 0).sum(axis=0)
-    assert holders.tolist() == expected or (expected is None and sorted(holders)[-1] == 1)
-    assert counts.sum() == clients * min(each, clients * each // classes)
+    assert data.sizes.tolist() == [min(total // clients, total // classes)] * clients
+    clients_of = (counts > 0).sum(axis=0)
+    assert clients_of.max() - clients_of.min() <= 1
+    if clients >= classes:
+        assert clients_of.tolist() == [clients // classes] * classes
+    rows = sum(owned(data), [])
+    assert len(set(rows)) == len(rows) == counts.sum()
 
 
 @pytest.mark.parametrize(
@@ -170,10 +163,7 @@ def test_pathological_uses_every_image_once_unless_refilled(held):
 
 
 def test_natural_clients_of_qmnist_are_its_writers():
-    try:
-        data = load("qmnist", REAL)
-    except FileNotFoundError:
-        pytest.skip("no qmnist files; set FEDFAST_DATA to a folder that holds them")
+    data = load_real("qmnist")
     clients = natural(data.train)
     writers, sizes = torch.unique(data.train.owner, return_counts=True)
     assert clients.num_clients == 539 and clients.sizes.tolist() == sizes.tolist()

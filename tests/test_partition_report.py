@@ -131,9 +131,9 @@ def test_the_command_draws_what_it_says(tmp_path, monkeypatch, capsys):
     title = "digits: dirichlet, clients 6, alpha 0.5, min_size 1, seed 0"
     drawn = Path("who.svg").read_text()
     assert all(f"<!-- {line} -->" in drawn for line in fill(title, 55).splitlines())
-    for out, says in ((["--out"], "expected a file"), (["--out=no/a.png"], "--out: .*No such")):
+    for out, message in ((["--out"], "expected a file"), (["--out=no/a.png"], "--out: .*No such")):
         assert main(["partition", "tiny.yaml", *out]) == 2
-        assert says.split(".*")[-1] in capsys.readouterr().err
+        assert message.split(".*")[-1] in capsys.readouterr().err
 
 
 def test_a_partition_of_equal_amounts_looks_equal():

@@ -1,26 +1,26 @@
 """Any byte of any format may be wrong: an error that names the file, or the labels as they were.
 
-Where a checksum tells, damage is always an error; elsewhere pixels may differ, but shapes may not,
+With a checksum damage is always an error; elsewhere pixels may differ, but shapes may not,
 and labels only where a label itself was written over by another valid one.
 """
 
-import gzip
 import json
 import pickle
 import tracemalloc
 
+import data_files
 import numpy as np
 import pytest
-import test_readers
 import torch
+from data_files import FORMATS, cifar_binary, cifar_python, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_readers import FORMATS, cifar_binary, cifar_python, write
+from test_reader_forms import unpack
 
 from fedfast.data import cifar, load, mnist
 from fedfast.data.pickles import read_arrays
 
-ROOM = 48 << 20  # bytes; a few times what the small files of all formats take when they are read
+MEMORY = 48 << 20  # bytes; a few times what the small files of all formats take when they are read
 MORE = {
     "cifar-100-binary": ("cifar-100", lambda *given: cifar_binary(*given, "cifar-100")),
     "cifar-10-python": ("cifar-10", lambda top, patch: cifar_python(top, patch, "cifar-10", 4)),
@@ -29,18 +29,16 @@ MORE = {
     "folder-bmp": ("folder", lambda top, patch: pictures(top, "bmp")),
     "folder-pgm": ("folder", lambda top, patch: pictures(top, "pgm")),
 }  # fmt: skip
-EVERY = {name: (name, make) for name, (make, _) in FORMATS.items()} | MORE
+EVERY = {name: (name, make) for name, make in FORMATS.items()} | MORE
 CHECKED = {"mnist", "qmnist", "cifar-10", "cifar-100"}
 # Where labels are written; elsewhere damage cannot reach one.
 LABELS = ("labels", ".json", "wnids", "annotations", "train", "test", "batch")
 
 
 def bare_emnist(top, patch):
-    """EMNIST without gzip, whose checksum would tell of anything."""
-    test_readers.emnist_files(top, patch)
-    for path in sorted(top.rglob("*.gz")):
-        write(path.with_suffix(""), gzip.decompress(path.read_bytes()))
-        path.unlink()
+    """EMNIST without gzip, whose checksum would detect anything."""
+    data_files.emnist_files(top, patch)
+    unpack(top, "bare")
 
 
 def pictures(top, suffix):
@@ -49,7 +47,7 @@ def pictures(top, suffix):
     for name in ("train/cat/1", "train/cat/2", "train/dog/9", "val/dog/3"):
         path = top / f"{name}.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(test_readers.RNG.integers(0, 256, (6, 5), dtype=np.uint8)).save(path)
+        Image.fromarray(data_files.RNG.integers(0, 256, (6, 5), dtype=np.uint8)).save(path)
 
 
 @pytest.fixture(scope="module", params=EVERY)
@@ -94,7 +92,7 @@ def outcome(name, top):
         tracemalloc.stop()
 
 
-def judge(found, whole, name, path, top):
+def compare(found, whole, name, path, top):
     if isinstance(found, Exception):
         assert str(top) in str(found)
         # Lists of files may send a reader to another file, which is then named.
@@ -118,23 +116,43 @@ def judge(found, whole, name, path, top):
         assert (ours.owner is None) == (theirs.owner is None)
 
 
+def check(written, path, content, bad):
+    """What `load` makes of a file that holds `bad` instead of `content`."""
+    name, top, whole = written
+    path.write_bytes(bad)
+    try:
+        found, memory = outcome(name, top)
+    finally:
+        path.write_bytes(content)
+    compare(found, whole, name, path, top)
+    assert memory < MEMORY
+
+
+def files(top):
+    return sorted(p for p in top.rglob("*") if p.is_file())
+
+
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 @given(data=st.data())
 def test_damage_is_named_or_harmless(written, data):
-    name, top, whole = written
-    files = sorted(p for p in top.rglob("*") if p.is_file())
-    path = data.draw(st.sampled_from(files))
+    path = data.draw(st.sampled_from(files(written[1])))
     content = path.read_bytes()
-    bad = damaged(content, data.draw(damages(len(content))))
-    path.write_bytes(bad)
-    try:
-        found, room = outcome(name, top)
-    finally:
-        path.write_bytes(content)
-    judge(found, whole, name, path, top)
-    assert room < ROOM
+    check(written, path, content, damaged(content, data.draw(damages(len(content)))))
+
+
+def test_cuts_and_bits_of_every_file_are_named_or_harmless(written):
+    """Of every file: cut short, longer, empty, single bits of its head and elsewhere flipped."""
+    rng = np.random.default_rng(1)
+    for path in files(written[1]):
+        content = path.read_bytes()
+        n = len(content)
+        for at in (0, 1, 5, n // 2, n - 1):
+            check(written, path, content, content[:at])
+        check(written, path, content, content + b"\0")
+        for at in {*rng.integers(0, n, 12).tolist(), *range(min(24, n))}:
+            check(written, path, content, damaged(content, (at, 1, 1 << int(rng.integers(8)))))
 
 
 def peak(call):
@@ -145,18 +163,18 @@ def peak(call):
     except ValueError:
         pass
     finally:
-        room = tracemalloc.get_traced_memory()[1]
+        most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    return room
+    return most
 
 
-def test_numbers_in_a_pickle_make_no_room(tmp_path):
+def test_numbers_in_a_pickle_allocate_nothing(tmp_path):
     """Memo 2^25 of five bytes: half a GiB in C's reader. A byte array that is not there: 1 GiB."""
     memo = b"\x80\x02}r" + (1 << 25).to_bytes(4, "little") + b"."
     array = b"\x80\x05\x96" + (1 << 30).to_bytes(8, "little") + b"ab."
     for raw in (memo, array):
         write(tmp_path / "train", raw)
-        assert peak(lambda: read_arrays(tmp_path / "train")) < ROOM
+        assert peak(lambda: read_arrays(tmp_path / "train")) < MEMORY
     with pytest.raises(ValueError, match="train: expected a pickle of arrays"):
         read_arrays(tmp_path / "train")
 
@@ -202,8 +220,8 @@ def cifar_label(top, patch, name, column, label):
 )
 def test_cifar_labels_out_of_range(tmp_path, monkeypatch, name, column, label, limit):
     cifar_label(tmp_path, monkeypatch, name, column, lambda old: label)
-    says = rf"\.bin: expected labels below {limit}; found {label} in row 1$"
-    with pytest.raises(ValueError, match=says):
+    message = rf"\.bin: expected labels below {limit}; found {label} in row 1$"
+    with pytest.raises(ValueError, match=message):
         load(name, tmp_path)
     # In range, but not the canonical one.
     cifar_label(tmp_path, monkeypatch, name, column, lambda old: (old + 1) % limit)
@@ -212,24 +230,24 @@ def test_cifar_labels_out_of_range(tmp_path, monkeypatch, name, column, label, l
 
 
 def test_mnist_labels_out_of_range(tmp_path, monkeypatch):
-    test_readers.mnist_files(tmp_path, monkeypatch, labels=((0, 1, 2, 3, 4, 5), (0, 10, 2, 3)))
-    says = "t10k-labels-idx1-ubyte.gz: expected labels below 10; found 10 in row 1"
-    with pytest.raises(ValueError, match=says):
+    data_files.mnist_files(tmp_path, monkeypatch, labels=((0, 1, 2, 3, 4, 5), (0, 10, 2, 3)))
+    message = "t10k-labels-idx1-ubyte.gz: expected labels below 10; found 10 in row 1"
+    with pytest.raises(ValueError, match=message):
         load("mnist", tmp_path)
 
 
 def test_images_where_labels_belong(tmp_path, monkeypatch):
-    test_readers.mnist_files(tmp_path, monkeypatch)
+    data_files.mnist_files(tmp_path, monkeypatch)
     images = (tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes()
     write(tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz", images)
-    says = "labels-idx1-ubyte.gz: expected idx magic number 00 00 08 01; found 00 00 08 03"
-    with pytest.raises(ValueError, match=says):
+    message = "labels-idx1-ubyte.gz: expected idx magic number 00 00 08 01; found 00 00 08 03"
+    with pytest.raises(ValueError, match=message):
         load("mnist", tmp_path)
 
 
 @pytest.mark.parametrize("label", [62, -1, 1.0, True, "1", None, [1]])
 def test_femnist_labels_out_of_range(tmp_path, monkeypatch, label):
-    test_readers.femnist_files(tmp_path, monkeypatch)
+    data_files.femnist_files(tmp_path, monkeypatch)
     path = tmp_path / "femnist" / "test" / "all_0.json"
     found = json.loads(path.read_text())
     found["user_data"]["w1"]["y"][1] = label
@@ -240,7 +258,7 @@ def test_femnist_labels_out_of_range(tmp_path, monkeypatch, label):
 
 @pytest.mark.parametrize("line", ["val_1.png\tc\t0", "val_1.png", "../val_1.png\ta\t0", ""])
 def test_annotations_of_no_class(tmp_path, monkeypatch, line):
-    test_readers.tiny_files(tmp_path, monkeypatch)
+    data_files.tiny_files(tmp_path, monkeypatch)
     path = next(tmp_path.rglob("val_annotations.txt"))
     path.write_text(f"val_0.png\ta\t0\n{line}\n")
     with pytest.raises(ValueError, match="val_annotations.txt:2: expected image and class; found"):

@@ -1,17 +1,16 @@
-"""Forms in which the canonical files lie on users' disks: pickles, unpacked idx, hidden files."""
+"""Other forms of the canonical files: pickles, unpacked idx, hidden files."""
 
 import gzip
 import pickle
 import subprocess
 import sys
-from collections import OrderedDict
 
 import numpy as np
 import pytest
-import torch
-from test_readers import (
-    cifar_rows,
+from data_files import (
+    cifar_python,
     emnist_files,
+    equal,
     femnist_files,
     idx,
     mnist_files,
@@ -20,7 +19,7 @@ from test_readers import (
     write,
 )
 
-from fedfast.data import cifar, load
+from fedfast.data import load
 from fedfast.data.pickles import read_arrays
 
 LABELS = {
@@ -35,25 +34,13 @@ LABELS = {
 }
 
 
-def cifar_files(top, patch, name, protocol, form, keys=str):
-    rows, layout = cifar_rows(name, patch), cifar.LAYOUTS[name]
-    for file, table in rows.items():
-        heads = len(layout.labels)
-        content = OrderedDict(
-            (keys(k), form(table[:, i].tolist())) for i, k in enumerate(layout.labels)
-        )
-        content[keys("data")] = np.ascontiguousarray(table[:, heads:])
-        write(top / layout.python / file, pickle.dumps(content, protocol))
-    return rows
-
-
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("form", LABELS)
 @pytest.mark.parametrize("keys", [str, str.encode], ids=["text", "bytes"])
 def test_cifar_pickles_of_every_protocol_and_kind_of_label(
     tmp_path, monkeypatch, protocol, form, keys
 ):
-    rows = cifar_files(tmp_path, monkeypatch, "cifar-100", protocol, LABELS[form], keys)
+    rows = cifar_python(tmp_path, monkeypatch, "cifar-100", protocol, LABELS[form], keys)
     data = load("cifar-100", tmp_path)
     assert data.test.y.tolist() == rows["test"][:, 1].tolist()
     assert np.array_equal(data.test.x.flatten(1).numpy(), rows["test"][:, 2:])
@@ -68,7 +55,7 @@ def test_arrays_are_those_of_pickle_itself(tmp_path, protocol, order, writeable,
     array.setflags(write=writeable)
     for core in (b"numpy._core", b"numpy.core"):
         raw = pickle.dumps({"data": array, "n": array[0, 1]}, protocol)
-        if protocol == 2:  # names stand on lines of their own: another NumPy's can be written
+        if protocol == 2:  # names are lines of text: those of another NumPy can be written
             raw = raw.replace(b"numpy._core", core)
         write(tmp_path / "p", raw)
         found = read_arrays(tmp_path / "p")
@@ -107,7 +94,7 @@ def test_programs_are_still_refused(tmp_path, protocol, thing):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ({"fine_labels": [0, 300, 1]}, "'fine_labels' to be bytes; found 300 in row 1"),
         ({"fine_labels": [0, -1, 1]}, "'fine_labels' to be bytes; found -1 in row 1"),
@@ -125,15 +112,15 @@ def test_programs_are_still_refused(tmp_path, protocol, thing):
     ],
 )
 @pytest.mark.parametrize("protocol", [2, 5])
-def test_what_is_wrong_in_a_pickle_is_said_as_it_is(tmp_path, monkeypatch, content, says, protocol):
-    cifar_files(tmp_path, monkeypatch, "cifar-100", protocol, list)
+def test_what_is_wrong_in_a_pickle_is_named(tmp_path, monkeypatch, content, message, protocol):
+    cifar_python(tmp_path, monkeypatch, "cifar-100", protocol)
     whole = {
         "coarse_labels": [0] * 3,
         "fine_labels": [0] * 3,
         "data": np.zeros((3, 3072), np.uint8),
     }
     write(tmp_path / "cifar-100-python" / "train", pickle.dumps(whole | content, protocol))
-    with pytest.raises(ValueError, match=f"train: .*{says}"):
+    with pytest.raises(ValueError, match=f"train: .*{message}"):
         load("cifar-100", tmp_path)
 
 
@@ -168,8 +155,7 @@ def test_unpacked_files_are_read(tmp_path, monkeypatch, form, name, make):
     whole = load(name, tmp_path)
     unpack(tmp_path, form)
     found = load(name, tmp_path)
-    for ours, theirs in ((found.train, whole.train), (found.test, whole.test)):
-        assert torch.equal(ours.x, theirs.x) and torch.equal(ours.y, theirs.y)
+    assert equal(found.train, whole.train) and equal(found.test, whole.test)
 
 
 def test_unpacked_files_are_checked_too(tmp_path, monkeypatch):
@@ -190,7 +176,7 @@ def test_a_home_folder_is_found(tmp_path, monkeypatch):
     assert len(load("mnist", "~/sets").train) == 6
     assert len(load("mnist", type(tmp_path)("~") / "sets").train) == 6
     with pytest.raises(FileNotFoundError):
-        load("mnist", "$SETS")  # only a shell knows variables
+        load("mnist", "$SETS")  # only a shell replaces variables
 
 
 @pytest.mark.parametrize(
@@ -202,4 +188,4 @@ def test_hidden_json_is_skipped(tmp_path, monkeypatch, name, make):
     for path in list(tmp_path.rglob("*.json")):
         write(path.with_name(f"._{path.name}"), b"\0\5\26\7Mac OS X")
     found = load(name, tmp_path)
-    assert torch.equal(found.train.x, whole.train.x) and torch.equal(found.test.y, whole.test.y)
+    assert equal(found.train, whole.train) and equal(found.test, whole.test)

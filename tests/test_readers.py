@@ -1,149 +1,31 @@
-"""Readers on small files of every format: values, layouts, and what damage does to them."""
+"""Readers on small files of every format: values, layouts, and errors that name the file."""
 
-import gzip
-import hashlib
-import json
 import os
 import pickle
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from data_files import (
+    FORMATS,
+    LINE,
+    cifar_binary,
+    cifar_python,
+    emnist_files,
+    femnist_files,
+    folder_files,
+    idx,
+    leaf_json,
+    load_real,
+    mnist_files,
+    picture,
+    qmnist_files,
+    shakespeare_files,
+    tiny_files,
+    write,
+)
 
-from fedfast.data import cifar, images, leaf, load, mnist
-
-REAL = Path(os.environ.get("FEDFAST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-RNG = np.random.default_rng(0)
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return hashlib.md5(content).hexdigest()
-
-
-def idx(array, kind=8):
-    stored = array.astype(np.uint8 if kind == 8 else ">i4").tobytes()
-    return bytes([0, 0, kind, array.ndim]) + np.array(array.shape, dtype=">u4").tobytes() + stored
-
-
-def packed(array, kind=8):
-    return gzip.compress(idx(array, kind), mtime=0)
-
-
-def mnist_files(top, patch, labels=((0, 1, 2, 3, 4, 5), (0, 1, 2, 3)), name="mnist"):
-    """Small MNIST: pixels of both parts."""
-    pixels, sums = [], []
-    for part, y in zip(("train", "t10k"), labels, strict=True):
-        pixels.append(RNG.integers(0, 256, (len(y), 28, 28)))
-        for kind, array in (("images-idx3", pixels[-1]), ("labels-idx1", np.array(y))):
-            sums.append(write(top / "mnist" / f"{part}-{kind}-ubyte.gz", packed(array)))
-    patch.setitem(mnist.IDX, name, (mnist.IDX[name][0], *sums))
-    return pixels
-
-
-def qmnist_files(top, patch):
-    """Writers 3, 3, 1, 1, 1, 3 to train; the test table goes on where MNIST's test part ends."""
-    mnist_files(top, patch)
-    train = np.column_stack([np.arange(6) % 10, np.zeros(6), [3, 3, 1, 1, 1, 3], np.arange(6)])
-    test = np.column_stack([np.arange(9) % 10, np.zeros(9), np.arange(9) + 50, np.arange(9)])
-    for part, table in (("train", train), ("test", test)):
-        file = top / "mnist" / f"qmnist-{part}-labels-idx2-int.gz"
-        patch.setitem(mnist.QMNIST, part, write(file, packed(table, 0x0C)))
-
-
-def emnist_files(top, patch):
-    patch.setitem(mnist.EMNIST, "emnist-letters", (26, 5, 3))
-    for part, y in (("train", np.array([1, 26, 2, 1, 3])), ("test", np.array([1, 2, 26]))):
-        pixels = RNG.integers(0, 256, (len(y), 28, 28))
-        for kind, array in (("images-idx3", pixels), ("labels-idx1", y)):
-            write(top / "emnist" / f"emnist-letters-{part}-{kind}-ubyte.gz", packed(array))
-    return pixels
-
-
-def cifar_rows(name, patch, count=3):
-    """Rows of labels and pixels for every file; the table of checksums follows them."""
-    layout, rows, files = cifar.LAYOUTS[name], {}, {}
-    for part, listed in layout.files.items():
-        for file, _, _ in listed:
-            labels = [RNG.integers(0, limit, (count, 1)) for limit in layout.limits]
-            pixels = RNG.integers(0, 256, (count, 3072))
-            rows[file] = np.hstack([*labels, pixels]).astype(np.uint8)
-        sums = [hashlib.md5(rows[file].tobytes()).hexdigest() for file, _, _ in listed]
-        files[part] = tuple((f, count, s) for (f, _, _), s in zip(listed, sums, strict=True))
-    patch.setitem(cifar.LAYOUTS, name, replace(layout, files=files))
-    return rows
-
-
-def cifar_binary(top, patch, name="cifar-10"):
-    rows = cifar_rows(name, patch)
-    for file, table in rows.items():
-        write(top / cifar.LAYOUTS[name].binary / f"{file}.bin", table.tobytes())
-    return rows
-
-
-def cifar_python(top, patch, name="cifar-100", protocol=2):
-    rows, layout = cifar_rows(name, patch), cifar.LAYOUTS[name]
-    for file, table in rows.items():
-        heads = len(layout.labels)
-        content = {key: table[:, i].tolist() for i, key in enumerate(layout.labels)}
-        content |= {"data": table[:, heads:].copy(), "filenames": ["a.png"] * len(table)}
-        write(top / layout.python / file, pickle.dumps(content, protocol))
-    return rows
-
-
-def picture(path, size=(64, 64), mode="RGB"):
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
-    pixels = RNG.integers(0, 256, shape, dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return pixels
-
-
-def tiny_files(top, patch):
-    """Two classes of two images; what is stored losslessly may be called JPEG all the same."""
-    patch.setattr(images, "TINY_SIZES", (2, 2, 2))
-    place = top / images.TINY
-    shown = [picture(place / "train" / c / "images" / f"{c}_{i}.png") for c in "ba" for i in (0, 1)]
-    shown += [picture(place / "val" / "images" / f"val_{i}.png") for i in (0, 1)]
-    write(place / "wnids.txt", b"b\na\n")
-    write(
-        place / "val" / "val_annotations.txt",
-        b"val_0.png\ta\t0\t0\t9\t9\nval_1.png\tb\t0\t0\t9\t9\n",
-    )
-    return shown
-
-
-def folder_files(top, patch):
-    names = ("train/cat/1.png", "train/cat/2.png", "train/dog/9.png", "val/dog/3.png")
-    return [picture(top / name, (5, 4), "L") for name in names]
-
-
-def leaf_json(users):
-    data = {user: {"x": [x for x, _ in pairs], "y": [y for _, y in pairs]} for user, pairs in users}
-    counts = [len(pairs) for _, pairs in users]
-    return json.dumps({"users": [u for u, _ in users], "num_samples": counts, "user_data": data})
-
-
-LINE = "to be, or not to be: that is the question." + " " * 38
-
-
-def shakespeare_files(top, patch):
-    train = [("HAMLET", [(LINE, "W"), (LINE[1:] + "W", "h")]), ("OPHELIA", [(LINE, "!")])]
-    write(top / "shakespeare" / "data" / "train" / "a.json", leaf_json(train).encode())
-    test = [("OPHELIA", [(LINE, "?")]), ("GHOST", [(LINE, "\n")])]
-    write(top / "shakespeare" / "data" / "test" / "a.json", leaf_json(test).encode())
-
-
-def femnist_files(top, patch):
-    drawing = np.linspace(0, 1, 784).tolist()
-    for part in ("train", "test"):
-        text = leaf_json([("w1", [(drawing, 61), (drawing[::-1], 0)])])
-        write(top / "femnist" / part / "all_0.json", text.encode())
+from fedfast.data import cifar, images, leaf, load
 
 
 def test_emnist_is_turned_upright_and_counts_letters_from_zero(tmp_path, monkeypatch):
@@ -154,9 +36,12 @@ def test_emnist_is_turned_upright_and_counts_letters_from_zero(tmp_path, monkeyp
     file = tmp_path / "emnist" / "emnist-letters-test-labels-idx1-ubyte.gz"
     write(file.with_suffix(""), idx(np.array([3, 2, 1])))  # a file that is not gzipped goes before
     assert load("emnist-letters", tmp_path).test.y.tolist() == [2, 1, 0]
-    for labels, says in (([0, 1, 2], "labels from 1; found 0 in row 0"), ([1, 27, 2], "below 26")):
+    for labels, message in (
+        ([0, 1, 2], "labels from 1; found 0 in row 0"),
+        ([1, 27, 2], "below 26"),
+    ):
         write(file.with_suffix(""), idx(np.array(labels)))
-        with pytest.raises(ValueError, match=f"labels-idx1-ubyte: expected {says}|{says}"):
+        with pytest.raises(ValueError, match=f"labels-idx1-ubyte: expected {message}|{message}"):
             load("emnist-letters", tmp_path)
 
 
@@ -183,12 +68,6 @@ def test_cifar_in_both_layouts(tmp_path, monkeypatch, name, layout):
         np.testing.assert_array_equal(part.x.flatten(1).numpy(), table[:, heads:])
         assert part.x.shape[1:] == (3, 32, 32) and part.x.dtype == torch.uint8
         assert len(part.normalize.mean) == 3
-
-
-@pytest.mark.parametrize("protocol", range(5))
-def test_pickles_of_every_protocol(tmp_path, monkeypatch, protocol):
-    rows = cifar_python(tmp_path, monkeypatch, "cifar-100", protocol)
-    assert load("cifar-100", tmp_path).test.y.tolist() == rows["test"][:, 1].tolist()
 
 
 def python2(table):
@@ -307,7 +186,7 @@ def test_femnist(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("users", "says"),
+    ("users", "message"),
     [
         ([("A", [(LINE[:79], "a")])], "user 'A', sample 0: x: expected 80 characters"),
         ([("A", [(LINE, "a"), (LINE, "ä")])], "user 'A', sample 1: y: expected a character of"),
@@ -315,10 +194,10 @@ def test_femnist(tmp_path, monkeypatch):
         ([], "expected samples in .json files; found none"),
     ],
 )
-def test_leaf_errors_name_user_and_sample(tmp_path, monkeypatch, users, says):
+def test_leaf_errors_name_user_and_sample(tmp_path, monkeypatch, users, message):
     shakespeare_files(tmp_path, monkeypatch)
     write(tmp_path / "shakespeare" / "data" / "train" / "a.json", leaf_json(users).encode())
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         load("shakespeare", tmp_path)
 
 
@@ -344,52 +223,6 @@ def test_leaf_files_that_contradict_themselves(tmp_path, monkeypatch, broken):
         load("shakespeare", tmp_path)
 
 
-FORMATS = {
-    "mnist": (mnist_files, True),
-    "qmnist": (qmnist_files, True),
-    "cifar-10": (cifar_binary, True),
-    "cifar-100": (cifar_python, True),
-    "emnist-letters": (emnist_files, False),
-    "tiny-imagenet": (tiny_files, False),
-    "folder": (folder_files, False),
-    "shakespeare": (shakespeare_files, False),
-    "femnist": (femnist_files, False),
-}
-
-
-def damages(content, rng, flips=12):
-    """(what was done, damaged content): cut short, longer, empty, single bits turned over."""
-    for at in (0, 1, 5, len(content) // 2, len(content) - 1):
-        yield f"cut at {at}", content[:at]
-    yield "longer", content + b"\0"
-    for at in {*rng.integers(0, len(content), flips).tolist(), *range(min(24, len(content)))}:
-        bit = 1 << int(rng.integers(8))
-        yield f"bit {bit} at {at}", content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :]
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_damage_is_an_error_that_names_the_file(tmp_path, monkeypatch, name):
-    """With a checksum no other sample comes of it; without one nothing worse than ValueError."""
-    make, checked = FORMATS[name]
-    make(tmp_path, monkeypatch)
-    whole, rng = load(name, tmp_path), np.random.default_rng(1)
-    for path in sorted(p for p in tmp_path.rglob("*") if p.is_file()):
-        content = path.read_bytes()
-        for what, damaged in damages(content, rng):
-            path.write_bytes(damaged)
-            try:
-                found = load(name, tmp_path)
-            except (ValueError, FileNotFoundError) as error:
-                assert str(tmp_path) in str(error), what
-            else:
-                for part in ("train", "test") if checked else ():
-                    ours, theirs = getattr(found, part), getattr(whole, part)
-                    same = torch.equal(ours.x, theirs.x) and torch.equal(ours.y, theirs.y)
-                    assert same, f"{path.name}, {what}: nothing was noticed"
-                assert found.train.x.shape[1:] == whole.train.x.shape[1:], what
-        path.write_bytes(content)
-
-
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_is_missing_is_named(tmp_path, name):
     with pytest.raises(FileNotFoundError, match="^root: "):
@@ -397,20 +230,14 @@ def test_what_is_missing_is_named(tmp_path, name):
 
 
 def test_real_writers():
-    try:
-        data = load("qmnist", REAL)
-    except FileNotFoundError:
-        pytest.skip("no qmnist files; set FEDFAST_DATA to a folder that holds them")
+    data = load_real("qmnist")
     assert (len(data.train.owner.unique()), len(data.test.owner.unique())) == (539, 297)
     assert data.train.x.shape == (60_000, 1, 28, 28) and data.test.x.shape == (10_000, 1, 28, 28)
 
 
 @pytest.mark.parametrize("name", cifar.LAYOUTS)
 def test_real_cifar(name):
-    try:
-        data = load(name, REAL)
-    except FileNotFoundError:
-        pytest.skip(f"no {name} files; set FEDFAST_DATA to a folder that holds them")
+    data = load_real(name)
     assert data.train.y.bincount().tolist() == [50_000 // data.classes] * data.classes
     pixels = data.train.x.double() / 255
     assert abs(pixels.mean((0, 2, 3)) - torch.tensor(data.train.normalize.mean)).max() < 5e-4

@@ -69,18 +69,18 @@ class Forward {
 
   void directly(int64_t k, const Range& images) const {
     const auto rounded = Workspace<T>::rounded;
-    Workspace<T> workspace(rounded(direct_.canvas_elements()) + rounded(direct_.weight_elements()) +
+    Workspace<T> workspace(rounded(direct_.padded_elements()) + rounded(direct_.weight_elements()) +
                            rounded(direct_.result_elements()) +
                            plane_elements(direct_.plan().images));
     T* packed = workspace.take(direct_.weight_elements());
-    Easel<T> easel(direct_.plan(), p_.shape.groups, &workspace);
+    Padder<T> padder(direct_.plan(), p_.shape.groups, &workspace);
     T* results = workspace.take(direct_.result_elements());
     T* planes = workspace.take(plane_elements(direct_.plan().images));
     for (int64_t g = 0; g < p_.shape.groups; ++g) {
       direct_.pack(weight(k, g), 1, packed);
       images.each(direct_.plan().images, [&](int64_t b, int64_t count) {
         through(k, g, b, count, planes, [&](T* to, int64_t image) {
-          direct_.run(easel.show(x(k, g, b), in_image(), count), packed, count, results, to, image,
+          direct_.run(padder.pad(x(k, g, b), in_image(), count), packed, count, results, to, image,
                       bias(k, g), p_.act);
         });
       });

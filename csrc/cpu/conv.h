@@ -102,19 +102,19 @@ class ConvProduct {
   double cost() const {
     return by_rows_ ? rows_cost(plan_, channels_) : spots_cost(plan_, channels_, kernels_.lanes);
   }
-  int64_t canvas_elements() const { return plan_.images * plan_.canvas.size(); }
+  int64_t padded_elements() const { return plan_.images * plan_.padded.size(); }
 
   // Packs weights given as [outer, channels, inner] (data gradient: the channel is the second
   // dimension) with outer * inner = depth.
   void pack(const T* weight, int64_t outer, T* to) const;
 
   // Writes `channels` planes of `images` images, `out_image` elements apart: act(sums + bias).
-  void run(const T* canvas, const T* weight, int64_t images, T* results, T* out, int64_t out_image,
+  void run(const T* padded, const T* weight, int64_t images, T* results, T* out, int64_t out_image,
            const T* bias = nullptr, Act act = Act::none) const;
 
  private:
   void pack_rows(const T* weight, int64_t outer, T* to) const;
-  void run_rows(const T* canvas, const T* weight, T* out, const T* bias, Act act) const;
+  void run_rows(const T* padded, const T* weight, T* out, const T* bias, Act act) const;
 
   const ConvKernels<T>& kernels_ = conv_kernels<T>();
   ConvPlan plan_;

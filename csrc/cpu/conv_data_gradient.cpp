@@ -46,8 +46,8 @@ template <typename T>
 void DataGradient<T>::plan_scattering(const ConvPlan& forward) {
   scatters_ = true;
   images_ = forward.images;
-  field_height_ = forward.canvas.height;
-  field_width_ = forward.canvas.width;
+  field_height_ = forward.padded.height;
+  field_width_ = forward.padded.width;
   for (int64_t i = 0; i < images_; ++i) {
     for (int64_t p = 0; p < forward.spots; ++p) {
       at_.push_back(static_cast<int32_t>(i * shape_.outputs * forward.spots + p));
@@ -66,7 +66,7 @@ int64_t DataGradient<T>::elements() const {
   if (squares_) return squares_->elements();
   if (square_scatter_) return square_scatter_->elements();
   if (!scatters_) {
-    return rounded(product_.weight_elements()) + rounded(product_.canvas_elements()) +
+    return rounded(product_.weight_elements()) + rounded(product_.padded_elements()) +
            rounded(product_.result_elements());
   }
   const int64_t field = fields() * product_.width();
@@ -85,7 +85,7 @@ DataPass<T>::DataPass(const DataGradient<T>& gradient, Workspace<T>& workspace) 
     planes_ = workspace.take(g_.fields() * g_.product_.width());
   } else {
     weight_ = workspace.zeros(g_.product_.weight_elements());
-    easel_.emplace(g_.product_.plan(), g_.shape_.groups, &workspace);
+    padder_.emplace(g_.product_.plan(), g_.shape_.groups, &workspace);
     results_ = workspace.take(g_.product_.result_elements());
   }
 }
@@ -119,7 +119,7 @@ void DataPass<T>::run(const T* dout, int64_t images, T* dx) {
   const int64_t in_image = g_.shape_.inputs * g_.shape_.window.pixels();
   if (squares_) return squares_->run(dout, out_image, images, dx, in_image);
   if (square_scatter_) return square_scatter_->run(dout, out_image, images, dx, in_image);
-  g_.product_.run(easel_->show(dout, out_image, images), weight_, images, results_, dx, in_image);
+  g_.product_.run(padder_->pad(dout, out_image, images), weight_, images, results_, dx, in_image);
 }
 
 // Places are taken together within an image, or whole images: which other images there are never

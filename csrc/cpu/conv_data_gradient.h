@@ -62,7 +62,7 @@ class DataPass {
   const DataGradient<T>& g_;
   std::optional<SquarePass<T>> squares_;
   std::optional<ScatterPass<T>> square_scatter_;
-  std::optional<Easel<T>> easel_;
+  std::optional<Padder<T>> padder_;
   T *weight_ = nullptr, *results_ = nullptr, *planes_ = nullptr;
 };
 

@@ -5,19 +5,20 @@
 namespace fedfast {
 namespace {
 
-constexpr int64_t kSpotsTogether = 192;           // enough to pay for reading the weights
-constexpr int64_t kElementsTogether = 1LL << 17;  // of their canvases, in the second-level cache
+constexpr int64_t kSpotsTogether = 192;  // enough to pay for reading the weights
+constexpr int64_t kElementsTogether = 1LL
+                                      << 17;  // of their padded images, in the second-level cache
 
-// Offsets of `images` canvases' results, `step_y` rows and `step_x` columns apart.
-std::vector<int32_t> spots_of(const Canvas& canvas, int64_t images, int64_t rows, int64_t columns,
-                              int64_t step_y, int64_t step_x) {
+// Offsets of `images` padded images' results, `step_y` rows and `step_x` columns apart.
+std::vector<int32_t> spots_of(const PaddedImage& padded, int64_t images, int64_t rows,
+                              int64_t columns, int64_t step_y, int64_t step_x) {
   std::vector<int32_t> at;
   at.reserve(images * rows * columns);
   for (int64_t i = 0; i < images; ++i) {
     for (int64_t y = 0; y < rows; ++y) {
       for (int64_t x = 0; x < columns; ++x) {
         at.push_back(
-            static_cast<int32_t>(i * canvas.size() + y * step_y * canvas.width + x * step_x));
+            static_cast<int32_t>(i * padded.size() + y * step_y * padded.width + x * step_x));
       }
     }
   }
@@ -25,40 +26,40 @@ std::vector<int32_t> spots_of(const Canvas& canvas, int64_t images, int64_t rows
 }
 
 // Offsets of the window's taps in each channel, in the weights' order or turned round.
-std::vector<int32_t> taps_of(const Canvas& canvas, const Window& w, bool turned) {
+std::vector<int32_t> taps_of(const PaddedImage& padded, const Window& w, bool turned) {
   std::vector<int32_t> deep;
-  deep.reserve(canvas.channels * w.taps());
-  for (int64_t c = 0; c < canvas.channels; ++c) {
+  deep.reserve(padded.channels * w.taps());
+  for (int64_t c = 0; c < padded.channels; ++c) {
     for (int64_t y = 0; y < w.kh; ++y) {
       for (int64_t x = 0; x < w.kw; ++x) {
         const int64_t row = (turned ? w.kh - 1 - y : y) * w.dh;
         const int64_t column = (turned ? w.kw - 1 - x : x) * w.dw;
-        deep.push_back(static_cast<int32_t>((c * canvas.height + row) * canvas.width + column));
+        deep.push_back(static_cast<int32_t>((c * padded.height + row) * padded.width + column));
       }
     }
   }
   return deep;
 }
 
-// Rows of results cut evenly into at most one vector each; a canvas without margins is one row.
-std::vector<Segment> segments_of(const Canvas& canvas, int64_t rows, int64_t columns,
+// Rows of results cut evenly into at most one vector each; an image without margins is one row.
+std::vector<Segment> segments_of(const PaddedImage& padded, int64_t rows, int64_t columns,
                                  int64_t step_y, int lanes) {
-  if (step_y == 1 && canvas.width == columns) columns *= rows, rows = 1;
+  if (step_y == 1 && padded.width == columns) columns *= rows, rows = 1;
   const int64_t pieces = (columns + lanes - 1) / lanes;
   std::vector<Segment> segments;
   for (int64_t y = 0; y < rows; ++y) {
     for (int64_t i = 0; i < pieces; ++i) {
       const int64_t x = i * lanes, length = std::min<int64_t>(lanes, columns - x);
-      segments.push_back({static_cast<int32_t>(y * step_y * canvas.width + x),
+      segments.push_back({static_cast<int32_t>(y * step_y * padded.width + x),
                           static_cast<int32_t>(y * columns + x), static_cast<int32_t>(length)});
     }
   }
   return segments;
 }
 
-int64_t images_together(const Canvas& canvas, int64_t batch, int64_t spots) {
+int64_t images_together(const PaddedImage& padded, int64_t batch, int64_t spots) {
   const int64_t wanted = kSpotsTogether / std::max<int64_t>(spots, 1);
-  const int64_t fitting = kElementsTogether / std::max<int64_t>(canvas.size(), 1);
+  const int64_t fitting = kElementsTogether / std::max<int64_t>(padded.size(), 1);
   return std::clamp<int64_t>(std::min(wanted, fitting), 1, std::max<int64_t>(batch, 1));
 }
 
@@ -80,13 +81,13 @@ int64_t vectors_of(int64_t channels, int lanes) { return (channels + lanes - 1) 
 ConvPlan plan_forward(const ConvShape& shape, int lanes) {
   const Window& w = shape.window;
   ConvPlan plan;
-  plan.canvas = {shape.group_inputs(), w.height, w.width, w.height + 2 * w.ph,
+  plan.padded = {shape.group_inputs(), w.height, w.width, w.height + 2 * w.ph,
                  w.width + 2 * w.pw,   w.ph,     w.pw};
   plan.spots = w.spots();
-  plan.images = images_together(plan.canvas, shape.batch, plan.spots);
-  plan.at = spots_of(plan.canvas, plan.images, w.out_height, w.out_width, w.sh, w.sw);
-  plan.deep = taps_of(plan.canvas, w, false);
-  if (w.sw == 1) plan.segments = segments_of(plan.canvas, w.out_height, w.out_width, w.sh, lanes);
+  plan.images = images_together(plan.padded, shape.batch, plan.spots);
+  plan.at = spots_of(plan.padded, plan.images, w.out_height, w.out_width, w.sh, w.sw);
+  plan.deep = taps_of(plan.padded, w, false);
+  if (w.sw == 1) plan.segments = segments_of(plan.padded, w.out_height, w.out_width, w.sh, lanes);
   return plan;
 }
 
@@ -94,7 +95,7 @@ ConvPlan plan_data_gradient(const ConvShape& shape, int lanes) {
   const Window& w = shape.window;
   const int64_t reach_y = w.dh * (w.kh - 1), reach_x = w.dw * (w.kw - 1);
   ConvPlan plan;
-  plan.canvas = {shape.group_outputs(),
+  plan.padded = {shape.group_outputs(),
                  w.out_height,
                  w.out_width,
                  w.height + reach_y,
@@ -104,10 +105,10 @@ ConvPlan plan_data_gradient(const ConvShape& shape, int lanes) {
                  w.sh,
                  w.sw};
   plan.spots = w.pixels();
-  plan.images = images_together(plan.canvas, shape.batch, plan.spots);
-  plan.at = spots_of(plan.canvas, plan.images, w.height, w.width, 1, 1);
-  plan.deep = taps_of(plan.canvas, w, true);
-  plan.segments = segments_of(plan.canvas, w.height, w.width, 1, lanes);
+  plan.images = images_together(plan.padded, shape.batch, plan.spots);
+  plan.at = spots_of(plan.padded, plan.images, w.height, w.width, 1, 1);
+  plan.deep = taps_of(plan.padded, w, true);
+  plan.segments = segments_of(plan.padded, w.height, w.width, 1, lanes);
   return plan;
 }
 
@@ -130,30 +131,30 @@ double scatter_cost(const ConvPlan& forward, const ConvShape& shape, int lanes) 
   const double vectors = vectors_of(shape.group_inputs(), lanes);
   const double starved = vectors == 1 ? 1.4 : 1.15;
   const double products = shape.window.taps() * shape.group_outputs();
-  const double turning = 1.5 * lanes * forward.canvas.height * forward.canvas.width;
+  const double turning = 1.5 * lanes * forward.padded.height * forward.padded.width;
   return vectors * (starved * products * forward.spots + turning);
 }
 
 template <typename T>
-void paint(const Canvas& canvas, const T* source, T* to) {
-  const Span rows = inside(canvas.top, canvas.step_y, canvas.source_height, canvas.height);
-  const Span columns = inside(canvas.left, canvas.step_x, canvas.source_width, canvas.width);
-  for (int64_t c = 0; c < canvas.channels; ++c) {
+void pad_image(const PaddedImage& padded, const T* source, T* to) {
+  const Span rows = inside(padded.top, padded.step_y, padded.source_height, padded.height);
+  const Span columns = inside(padded.left, padded.step_x, padded.source_width, padded.width);
+  for (int64_t c = 0; c < padded.channels; ++c) {
     for (int64_t y = rows.start; y < rows.stop; ++y) {
-      T* line = to + (c * canvas.height + canvas.top + y * canvas.step_y) * canvas.width;
-      const T* from = source + (c * canvas.source_height + y) * canvas.source_width;
-      if (canvas.step_x == 1) {
-        std::copy(from + columns.start, from + columns.stop, line + canvas.left + columns.start);
+      T* line = to + (c * padded.height + padded.top + y * padded.step_y) * padded.width;
+      const T* from = source + (c * padded.source_height + y) * padded.source_width;
+      if (padded.step_x == 1) {
+        std::copy(from + columns.start, from + columns.stop, line + padded.left + columns.start);
         continue;
       }
       for (int64_t x = columns.start; x < columns.stop; ++x) {
-        line[canvas.left + x * canvas.step_x] = from[x];
+        line[padded.left + x * padded.step_x] = from[x];
       }
     }
   }
 }
 
-template void paint(const Canvas&, const float*, float*);
-template void paint(const Canvas&, const double*, double*);
+template void pad_image(const PaddedImage&, const float*, float*);
+template void pad_image(const PaddedImage&, const double*, double*);
 
 }  // namespace fedfast

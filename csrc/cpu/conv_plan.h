@@ -11,7 +11,7 @@ namespace fedfast {
 
 // An image's channels copied with a margin and, for the gradient of a strided convolution, with
 // gaps between the pixels. Both stay zero.
-struct Canvas {
+struct PaddedImage {
   int64_t channels, source_height, source_width;
   int64_t height, width;
   int64_t top, left;  // of the source's first pixel; negative: cropped
@@ -23,9 +23,9 @@ struct Canvas {
   }
 };
 
-// One convolution as the kernels see it: sums of canvas[at + deep] over `deep`.
+// One convolution as the kernels see it: sums of padded[at + deep] over `deep`.
 struct ConvPlan {
-  Canvas canvas;
+  PaddedImage padded;
   int64_t images;                 // worked on together
   int64_t spots;                  // results per image and channel
   std::vector<int32_t> at;        // [images * spots]
@@ -45,8 +45,8 @@ double rows_cost(const ConvPlan& plan, int64_t channels);
 double row_gradient_cost(const ConvPlan& plan, int64_t channels);
 double scatter_cost(const ConvPlan& forward, const ConvShape& shape, int lanes);
 
-// Copies an image's channels into a canvas whose margins are zero.
+// Copies an image's channels into a padded image whose margins are zero.
 template <typename T>
-void paint(const Canvas& canvas, const T* source, T* to);
+void pad_image(const PaddedImage& padded, const T* source, T* to);
 
 }  // namespace fedfast

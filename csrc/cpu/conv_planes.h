@@ -5,26 +5,26 @@
 
 namespace fedfast {
 
-// Shows the kernels a group of images: painted on canvases, or where they lie if they need none.
+// A group of images as the kernels read them: copied with margins, or in place if they need none.
 template <typename T>
-class Easel {
+class Padder {
  public:
-  // Without a workspace nothing can be shown.
-  Easel(const ConvPlan& plan, int64_t groups, Workspace<T>* workspace)
-      : canvas_(plan.canvas), in_place_(groups == 1 && plan.canvas.is_source()) {
-    if (!in_place_ && workspace) memory_ = workspace->zeros(plan.images * canvas_.size());
+  // Without a workspace only images in place can be read.
+  Padder(const ConvPlan& plan, int64_t groups, Workspace<T>* workspace)
+      : image_(plan.padded), in_place_(groups == 1 && plan.padded.is_source()) {
+    if (!in_place_ && workspace) memory_ = workspace->zeros(plan.images * image_.size());
   }
 
-  const T* show(const T* images, int64_t image_stride, int64_t count) const {
+  const T* pad(const T* images, int64_t image_stride, int64_t count) const {
     if (in_place_) return images;
     for (int64_t i = 0; i < count; ++i) {
-      paint(canvas_, images + i * image_stride, memory_ + i * canvas_.size());
+      pad_image(image_, images + i * image_stride, memory_ + i * image_.size());
     }
     return memory_;
   }
 
  private:
-  const Canvas& canvas_;
+  const PaddedImage& image_;
   bool in_place_;
   T* memory_ = nullptr;
 };

@@ -95,11 +95,11 @@ void ConvProduct<T>::pack_rows(const T* weight, int64_t outer, T* to) const {
 }
 
 template <typename T>
-void ConvProduct<T>::run(const T* canvas, const T* weight, int64_t images, T* results, T* out,
+void ConvProduct<T>::run(const T* padded, const T* weight, int64_t images, T* results, T* out,
                          int64_t out_image, const T* bias, Act act) const {
-  if (by_rows_) return run_rows(canvas, weight, out, bias, act);
+  if (by_rows_) return run_rows(padded, weight, out, bias, act);
   const Ahead ahead(out, (images - 1) * out_image + channels_ * plan_.spots);
-  spots_product(canvas, plan_.at.data(), images * plan_.spots, plan_.deep.data(), depth(), weight,
+  spots_product(padded, plan_.at.data(), images * plan_.spots, plan_.deep.data(), depth(), weight,
                 width(), results, false, nullptr, ahead);
   for (int64_t i = 0; i < images; ++i) {
     T* image = out + i * out_image;
@@ -110,12 +110,12 @@ void ConvProduct<T>::run(const T* canvas, const T* weight, int64_t images, T* re
 }
 
 template <typename T>
-void ConvProduct<T>::run_rows(const T* canvas, const T* weight, T* out, const T* bias,
+void ConvProduct<T>::run_rows(const T* padded, const T* weight, T* out, const T* bias,
                               Act act) const {
   const Cut channels(channels_, kernels_.row_channels);
   each(Cut(plan_.segments.size(), kMaxRowSegments), [&](int64_t s, int64_t pieces) {
     each(channels, [&](int64_t first, int64_t count) {
-      kernels_.row[count][pieces]({canvas, &plan_.segments[s], plan_.deep.data(), depth(),
+      kernels_.row[count][pieces]({padded, &plan_.segments[s], plan_.deep.data(), depth(),
                                    weight + first * depth(), bias ? bias + first : nullptr,
                                    act == Act::relu, out + first * plan_.spots, plan_.spots});
     });

@@ -24,7 +24,7 @@ int64_t WeightGradient<T>::elements(int64_t outputs) const {
   const auto rounded = Workspace<T>::rounded;
   if (squares_) return squares_->elements(outputs);
   return rounded(sums(outputs)) + rounded(turned(outputs)) + rounded(piece(outputs)) +
-         rounded(plan_.images * plan_.canvas.size());
+         rounded(plan_.images * plan_.padded.size());
 }
 
 template <typename T>
@@ -41,7 +41,7 @@ WeightPass<T>::WeightPass(const WeightGradient<T>& gradient, int64_t outputs,
   sums_ = workspace.take(g_.sums(outputs));
   turned_ = workspace.zeros(g_.turned(outputs));
   piece_ = workspace.take(g_.piece(outputs));
-  easel_.emplace(g_.plan_, s.groups, &workspace);
+  padder_.emplace(g_.plan_, s.groups, &workspace);
 }
 
 template <typename T>
@@ -53,12 +53,12 @@ void WeightPass<T>::start() {
 template <typename T>
 void WeightPass<T>::add(const T* x, const T* dout, int64_t images, Ahead ahead) {
   if (squares_) return squares_->add(x, in_image_, dout, out_image_, images);
-  const T* canvas = easel_->show(x, in_image_, images);
-  g_.by_rows_ ? add_rows(canvas, dout, images) : add_spots(canvas, dout, images, ahead);
+  const T* padded = padder_->pad(x, in_image_, images);
+  g_.by_rows_ ? add_rows(padded, dout, images) : add_spots(padded, dout, images, ahead);
 }
 
 template <typename T>
-void WeightPass<T>::add_spots(const T* canvas, const T* dout, int64_t images, Ahead ahead) {
+void WeightPass<T>::add_spots(const T* padded, const T* dout, int64_t images, Ahead ahead) {
   const int64_t spots = g_.plan_.spots, depth = images * spots;
   each_panel<T>(width_, [&](int64_t from, int64_t columns) {
     const int64_t outputs = std::min(columns, outputs_ - from);
@@ -67,20 +67,20 @@ void WeightPass<T>::add_spots(const T* canvas, const T* dout, int64_t images, Ah
                          turned_ + from * depth + i * spots * columns, columns);
     }
   });
-  spots_product(canvas, g_.plan_.deep.data(), g_.taps(), g_.plan_.at.data(), depth,
+  spots_product(padded, g_.plan_.deep.data(), g_.taps(), g_.plan_.at.data(), depth,
                 static_cast<const T*>(turned_), width_, sums_, true, nullptr, ahead);
 }
 
 template <typename T>
-void WeightPass<T>::add_rows(const T* canvas, const T* dout, int64_t images) {
+void WeightPass<T>::add_rows(const T* padded, const T* dout, int64_t images) {
   const ConvPlan& plan = g_.plan_;
   const int64_t segments = plan.segments.size(), row = g_.taps() * kernels_.lanes;
-  for (int64_t i = 0; i < images; ++i, canvas += plan.canvas.size(), dout += out_image_) {
+  for (int64_t i = 0; i < images; ++i, padded += plan.padded.size(), dout += out_image_) {
     for (int64_t o = 0; o < outputs_; o += kernels_.grad_channels) {
       const int64_t channels = std::min<int64_t>(kernels_.grad_channels, outputs_ - o);
       for (int64_t t = 0; t < g_.taps(); t += kernels_.grad_taps) {
         const int64_t count = std::min<int64_t>(kernels_.grad_taps, g_.taps() - t);
-        kernels_.grad[channels][count]({canvas, plan.deep.data() + t, plan.segments.data(),
+        kernels_.grad[channels][count]({padded, plan.deep.data() + t, plan.segments.data(),
                                         segments, dout + o * plan.spots, plan.spots,
                                         sums_ + o * row + t * kernels_.lanes, row});
       }

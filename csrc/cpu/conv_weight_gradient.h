@@ -53,15 +53,15 @@ class WeightPass {
   void give(const Body& body);
 
  private:
-  void add_spots(const T* canvas, const T* dout, int64_t images, Ahead ahead);
-  void add_rows(const T* canvas, const T* dout, int64_t images);
+  void add_spots(const T* padded, const T* dout, int64_t images, Ahead ahead);
+  void add_rows(const T* padded, const T* dout, int64_t images);
   void fold_lanes(const Place& place);
 
   const WeightGradient<T>& g_;
   const ConvKernels<T>& kernels_;
   int64_t outputs_, width_, in_image_, out_image_;
   std::optional<SquareSums<T>> squares_;
-  std::optional<Easel<T>> easel_;
+  std::optional<Padder<T>> padder_;
   T *sums_ = nullptr, *turned_ = nullptr, *piece_ = nullptr;
 };
 

@@ -36,7 +36,7 @@ FEDFAST_CLONES void run_back(const uint8_t* from, T scale, T shift, int64_t n, T
 
 // One channel's constants.
 template <typename T>
-struct Tone {
+struct Channel {
   T scale, shift, margin;
 };
 
@@ -55,24 +55,25 @@ struct Window {
 };
 
 template <typename T>
-void row_of(const uint8_t* from, const Tone<T>& tone, const Window& window, int64_t width, T* to) {
-  std::fill(to, to + window.first, tone.margin);
+void row_of(const uint8_t* from, const Channel<T>& channel, const Window& window, int64_t width,
+            T* to) {
+  std::fill(to, to + window.first, channel.margin);
   const int64_t inside = window.last - window.first;
-  (window.flipped ? run_back<T> : run<T>)(from + window.source, tone.scale, tone.shift, inside,
-                                          to + window.first);
-  std::fill(to + window.last, to + width, tone.margin);
+  (window.flipped ? run_back<T> : run<T>)(from + window.source, channel.scale, channel.shift,
+                                          inside, to + window.first);
+  std::fill(to + window.last, to + width, channel.margin);
 }
 
 // One channel [height, width] of an image, seen from `rise` rows below.
 template <typename T>
-void plane(const uint8_t* from, const Tone<T>& tone, const Window& window, int64_t rise,
+void plane(const uint8_t* from, const Channel<T>& channel, const Window& window, int64_t rise,
            const Gather& p, T* to) {
   for (int64_t y = 0; y < p.height; ++y, to += p.width) {
     const int64_t source = y + rise;
     if (0 <= source && source < p.height) {
-      row_of(from + source * p.width, tone, window, p.width, to);
+      row_of(from + source * p.width, channel, window, p.width, to);
     } else {
-      std::fill(to, to + p.width, tone.margin);
+      std::fill(to, to + p.width, channel.margin);
     }
   }
 }
@@ -98,9 +99,9 @@ bool gather_images(int64_t clients, int threads, const Gather& p, const Look<T>&
     const Window window(p.width, still ? 0 : look.offset[2 * slot + 1],
                         !still && look.flip[slot] != 0);
     for (int64_t c = 0; c < p.channels; ++c) {
-      const Tone<T> tone{look.scale[c], look.shift[c], look.margin[c]};
+      const Channel<T> channel{look.scale[c], look.shift[c], look.margin[c]};
       const uint8_t* from = bank + sample * p.size() + c * pixels;
-      plane(from, tone, window, rise, p, out.row(k) + b * p.size() + c * pixels);
+      plane(from, channel, window, rise, p, out.row(k) + b * p.size() + c * pixels);
     }
   });
 }

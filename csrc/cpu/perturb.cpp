@@ -38,7 +38,7 @@ FEDFAST_CLONES void ascend(const T* a, const T* w, T scale, T* out, int64_t n) {
 
 template <typename T>
 bool stretched(const Perturb<T>& p, const Piece& piece) {
-  if (!p.adaptive || p.segments.count == 0) return p.adaptive;
+  if (!p.adaptive || p.segments.count == 0) return p.adaptive.has_value();
   return piece.segment != kPadding && p.segments.is_weight[piece.segment];
 }
 
@@ -50,7 +50,7 @@ double block_squares(const Perturb<T>& p, int64_t k, const Piece& piece) {
   double sum = 0;
   strips(piece.start, piece.stop, [&](int64_t i, int64_t n) {
     combine(direction, i, n, a);
-    if (stretch) stretch_once(a, p.w.row(k) + i, p.stretch, n);
+    if (stretch) stretch_once(a, p.w.row(k) + i, *p.adaptive, n);
     sum += sum_squares(a, n);
   });
   return sum;
@@ -73,7 +73,7 @@ void apply_block(const Perturb<T>& p, int64_t k, const Piece& piece, double norm
   strips(piece.start, piece.stop, [&](int64_t i, int64_t n) {
     const T* w = p.w.row(k) + i;
     combine(direction, i, n, a);
-    if (stretch) stretch_twice(a, w, p.stretch, n);
+    if (stretch) stretch_twice(a, w, *p.adaptive, n);
     ascend(a, w, scale, p.out.row(k) + i, n);
   });
 }

@@ -115,7 +115,7 @@ void pool_planes(const Pool<T>& p, int64_t k, const Range& planes) {
   for (int64_t plane = planes.start; plane < planes.stop; ++plane) {
     const T* x = p.x.row(k) + plane * w.pixels();
     T* out = p.out.row(k) + plane * w.spots();
-    if (p.max) {
+    if (p.kind == PoolKind::max) {
       max_plane(w, x, out, p.argmax ? p.argmax.row(k) + plane * w.spots() : unasked.data());
       continue;
     }
@@ -138,7 +138,7 @@ void pool_backward_planes(const PoolBackward<T>& p, int64_t k, const Range& plan
   for (int64_t plane = planes.start; plane < planes.stop; ++plane) {
     T* dx = p.dx.row(k) + plane * w.pixels();
     const T* dout = p.dout.row(k) + plane * w.spots();
-    if (p.max) {
+    if (p.kind == PoolKind::max) {
       max_plane_backward(w, dout, p.argmax.row(k) + plane * w.spots(), dx);
       continue;
     }

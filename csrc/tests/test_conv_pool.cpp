@@ -37,10 +37,10 @@ void pooled(const Pooled& p, int threads) {
   std::vector<uint8_t> taps(kClients * size);
   const Bank<int32_t> at{places.data(), size};
   conv(kClients, threads, Conv<T>{s, Act::relu, x.read(), weight.read(), bias.read(), z.bank()});
-  pool(kClients, threads, Pool<T>{planes, w, true, true, z.read(), expected.bank(), at});
-  pool_backward(
-      kClients, threads,
-      PoolBackward<T>{planes, w, true, true, dout.read(), {places.data(), size}, dz.bank()});
+  pool(kClients, threads, Pool<T>{planes, w, PoolKind::max, true, z.read(), expected.bank(), at});
+  pool_backward(kClients, threads,
+                PoolBackward<T>{
+                    planes, w, PoolKind::max, true, dout.read(), {places.data(), size}, dz.bank()});
   conv_backward(kClients, threads,
                 ConvBackward<T>{s, Act::relu, x.read(), weight.read(), z.read(), dz.bank(),
                                 same_dx.bank(), same_dw.bank(), same_db.bank(), weight.read(),

@@ -50,7 +50,7 @@ struct Layered {
     p.terms.d[0] = d.read(), p.terms.d[1] = shared.read();
     p.terms.c[0] = c0.data(), p.terms.c[1] = c1.data();
     p.rho = rho.data(), p.layers = 2, p.alpha = alpha.data(), p.eps = 0.1;
-    p.adaptive = true, p.stretch = T(0.5);
+    p.adaptive = T(0.5);
     p.segments = {2, offset, length, is_weight};
     return p;
   }

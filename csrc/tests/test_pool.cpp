@@ -17,10 +17,12 @@ void maxima(const Window& w, int threads) {
   Rows<T> dout = rows_of<T>(clients, size, 3), dx = rows_of<T>(clients, in, 4);
   std::vector<int32_t> places(clients * size);
   pool(clients, threads,
-       Pool<T>{kPlanesTogether, w, true, true, x.read(), out.bank(), {places.data(), size}});
-  pool_backward(clients, threads,
-                PoolBackward<T>{
-                    kPlanesTogether, w, true, true, dout.read(), {places.data(), size}, dx.bank()});
+       Pool<T>{
+           kPlanesTogether, w, PoolKind::max, true, x.read(), out.bank(), {places.data(), size}});
+  pool_backward(
+      clients, threads,
+      PoolBackward<T>{
+          kPlanesTogether, w, PoolKind::max, true, dout.read(), {places.data(), size}, dx.bank()});
   for (int64_t k = 0; k < clients; ++k) {
     std::vector<double> pulls(in);
     for (int64_t plane = 0; plane < kPlanesTogether; ++plane) {

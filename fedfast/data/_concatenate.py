@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .._messages import format_value
-from .samples import Samples
+from .samples import Samples, check_values, unchecked
 from .tensors import as_dense
 from .transform import Normalize
 
@@ -96,6 +97,29 @@ def concatenate(parts: list[Samples], normalize: Normalize | None) -> Samples:
     ys = [part.y if len(part) else y[:0] for part in parts]
     x = torch.cat([part.x for part in parts])
     return Samples(x, torch.cat(ys), normalize)
+
+
+def test_parts(given: object, samples: Samples, clients: int) -> list[Samples]:
+    """One test part per client, of the shape of `samples` and normalized alike unless it says how.
+
+    Raises ValueError naming the client whose part does not fit.
+    """
+    entries = by_client("test", given)
+    if len(entries) != clients:
+        raise ValueError(f"test: expected one per client, {clients}; got {len(entries)}")
+    parts = [unchecked(part, f"test[{i}]") for i, part in enumerate(entries)]
+    for i, part in enumerate(parts):
+        if part.x.shape[1:] != samples.x.shape[1:]:
+            raise ValueError(
+                f"test[{i}].x: expected shape [n, {shape(samples.x)}]; got {list(part.x.shape)}"
+            )
+        if len(part) and part.y.shape[1:] != samples.y.shape[1:]:
+            raise ValueError(
+                f"test[{i}].y: expected shape {['n', *samples.y.shape[1:]]}; "
+                f"got {list(part.y.shape)}"
+            )
+        check_values(part, f"test[{i}]")
+    return [replace(part, normalize=part.normalize or samples.normalize) for part in parts]
 
 
 def rows_of_client(i: int, index: object, n: int) -> np.ndarray:

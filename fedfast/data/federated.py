@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .._messages import format_value
-from ._concatenate import by_client, concatenate, rows_of_client, shape
+from ._concatenate import by_client, concatenate, rows_of_client, shape, test_parts
 from .samples import Samples, as_samples, check_values, unchecked
 from .size_limits import check_table
 from .transform import Normalize, stored
@@ -103,23 +103,8 @@ class FederatedData:
         """The same data with one test part per client, as `from_arrays` takes them."""
         if test is None:
             return self
-        test = by_client("test", test)
-        if len(test) != self.num_clients:
-            raise ValueError(f"test: expected one per client, {self.num_clients}; got {len(test)}")
-        parts = [unchecked(part, f"test[{i}]") for i, part in enumerate(test)]
-        for i, part in enumerate(parts):
-            if part.x.shape[1:] != self.x.shape[1:]:
-                raise ValueError(
-                    f"test[{i}].x: expected shape [n, {shape(self.x)}]; got {list(part.x.shape)}"
-                )
-            if len(part) and part.y.shape[1:] != self.y.shape[1:]:
-                raise ValueError(
-                    f"test[{i}].y: expected shape {['n', *self.y.shape[1:]]}; "
-                    f"got {list(part.y.shape)}"
-                )
-            check_values(part, f"test[{i}]")
-        normalized = [replace(part, normalize=part.normalize or self.normalize) for part in parts]
-        return replace(self, test=normalized)
+        parts = test_parts(test, self.samples, self.num_clients)
+        return replace(self, test=parts)
 
     def __repr__(self) -> str:
         return (

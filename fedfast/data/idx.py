@@ -15,7 +15,7 @@ import numpy as np
 
 from .._messages import format_value, path_of
 from .dataset import check_md5
-from .size_limits import check_room, read_whole
+from .size_limits import check_memory, read_whole
 
 _DTYPES = {0x08: "u1", 0x0C: ">i4"}  # by the third byte of the magic number
 _MOST = 1032  # bytes that deflate can make of one
@@ -70,7 +70,7 @@ def _parse(stream: BinaryIO, ndim: int, path: Path, kind: int, most: int) -> np.
     expected = f"{path}: expected {size} bytes for shape {shape}; found"
     if size > most:
         raise ValueError(f"{expected} a file that holds at most {most}")
-    check_room(str(path), size)
+    check_memory(str(path), size)
     raw = stream.read(size)
     more = len(stream.read(_PAST))
     if len(raw) != size or more:

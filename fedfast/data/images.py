@@ -16,7 +16,7 @@ from .dataset import Data
 from .image_listing import Listing
 from .registries import READERS
 from .samples import Samples
-from .size_limits import check_pixels, check_room, read_whole
+from .size_limits import check_memory, check_pixels, read_whole
 from .stacking import DEEP, GREY
 from .transform import Normalize
 
@@ -168,7 +168,7 @@ def _read(
     if not listed:
         raise ValueError("root: expected images in both parts; found none in one")
     channels = 1 if mode == "L" else 3
-    check_room(str(listed[0][0].parent), len(listed) * channels * size[0] * size[1])
+    check_memory(str(listed[0][0].parent), len(listed) * channels * size[0] * size[1])
     x = np.empty((len(listed), channels, size[1], size[0]), dtype=np.uint8)
     for i, (path, _) in enumerate(listed):
         pixels = _pixels(path, size, mode)

@@ -45,10 +45,7 @@ EMNIST = {
 }
 
 # QMNIST (Yadav and Bottou 2019): MD5 of the extended labels; rows are MNIST's, line for line.
-QMNIST = {
-    "train": "0058f8dd561b90ffdd0f734c6a30e5e4",
-    "test": "5b5b05890a5e13444e108efe57b788aa",
-}
+QMNIST = {"train": "0058f8dd561b90ffdd0f734c6a30e5e4", "test": "5b5b05890a5e13444e108efe57b788aa"}
 QMNIST_FOLDERS = ("QMNIST/raw", "qmnist", "MNIST/raw", "mnist", ".")
 CLASS, WRITER = 0, 2  # columns of the extended labels
 

@@ -23,13 +23,16 @@ def available_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def check_room(name: str, size: int) -> None:
+def check_memory(name: str, size: int) -> None:
     """ValueError unless `size` bytes fit into the memory that is free."""
     if size > SMALL and size > SHARE * available_memory():
         raise ValueError(
             f"{name}: expected what fits into memory, {available_memory() / 2**30:.1f} GiB free; "
             f"got {size / 2**30:.4g} GiB"
         )
+
+
+check_room = check_memory  # the former name, until validation and models use the new one
 
 
 def check_table(name: str, clients: int, largest: int) -> None:
@@ -51,5 +54,5 @@ def check_pixels(name: str, width: int, height: int) -> None:
 
 def read_whole(path: Path) -> bytes:
     """The bytes of a file that fits into memory."""
-    check_room(str(path), path.stat().st_size)
+    check_memory(str(path), path.stat().st_size)
     return path.read_bytes()

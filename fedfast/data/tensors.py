@@ -1,4 +1,4 @@
-"""`as_dense`: any array of a user as an ordinary tensor, or an error that says why it is none."""
+"""`as_dense`: any array of a user as an ordinary tensor, or an error that names why not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .size_limits import check_room
+from .size_limits import check_memory
 
 _REAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -51,7 +51,7 @@ def as_dense_array(value: object, name: str) -> np.ndarray:
     steps = all(step >= 0 and step % array.itemsize == 0 for step in array.strides)
     ready = array.flags.c_contiguous and array.flags.writeable and array.dtype.isnative and steps
     if not ready:  # torch warns when it shares memory that numpy holds read-only
-        check_room(name, array.nbytes)
+        check_memory(name, array.nbytes)
     return np.asarray(array, order="C") if ready else np.array(array, dtype=native, order="C")
 
 
@@ -99,7 +99,7 @@ def _of_tensor(value: Tensor, name: str) -> Tensor:
             f"{name}: expected floats, uint8 images or integer tokens or labels; got {x.dtype}"
         )
     if not x.is_contiguous() or x.is_neg() or x.is_inference():
-        check_room(name, x.numel() * x.element_size())
+        check_memory(name, x.numel() * x.element_size())
     if x.is_inference():  # autograd refuses to save such tensors
         x = x.clone()
     # Channels-last strides would be kept by torch.cat: the format is asked for by name.

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
 from .protocols import MapDataset
-from .size_limits import check_room
+from .size_limits import check_memory
 from .stacking import is_picture, label, picture, stack
 from .tensors import as_dense
 
@@ -33,7 +33,7 @@ _TORCHVISION = {"MNIST": "mnist", "CIFAR10": "cifar", "SVHN": "svhn"}  # class -
 
 
 def pair(dataset: MapDataset, name: str) -> Pair:
-    """(x, y) of a map-style data set of (picture | tensor | array, label), as `as_samples` says.
+    """(x, y) of a map-style data set of (picture | tensor | array, label), see `as_samples`.
 
     Every item is asked for once, in order. Raises TypeError/ValueError naming the item.
     """
@@ -51,7 +51,7 @@ def _inputs(dataset: MapDataset, name: str, ys: list[int]) -> Iterator[tuple[str
     for i in range(count):
         x, y = _item(dataset, i, name)
         if i == 0 and isinstance(x, Tensor | np.ndarray):
-            check_room(name, count * x.nbytes)
+            check_memory(name, count * x.nbytes)
         yield f"{name}[{i}][0]", x
         ys.append(label(f"{name}[{i}][1]", y))
 
@@ -61,7 +61,7 @@ def _item(dataset: MapDataset, i: int, name: str) -> Sequence[object]:
         item = dataset[i]
     except IndexError as error:
         raise ValueError(
-            f"{name}[{i}]: expected {len(dataset)} items, as its length says; got {error!r}"
+            f"{name}[{i}]: expected {len(dataset)} items, which is its length; got {error!r}"
         ) from error
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise TypeError(f"{name}[{i}]: expected a pair (x, y); got {type(item).__name__}")

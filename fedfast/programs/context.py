@@ -21,7 +21,8 @@ from .clip import Clip
 from .grad_norms import GradNorms
 from .products import Linear
 from .records import Sink, Waiting
-from .sam import Factors, SamBuffers
+from .sam import SamBuffers
+from .sam_layers import Factors
 from .workspace import Workspace
 
 
@@ -69,18 +70,18 @@ class BatchContext:
         return drawn.to(self.x.device)
 
     def value(self, v: int) -> Tensor:
-        return self._value(v, self._twins.values if self._twins else {})
+        return self._value(v, self._second_pass.values if self._second_pass else {})
 
-    def _value(self, v: int, twins: Mapping[int, Tensor]) -> Tensor:
+    def _value(self, v: int, copies: Mapping[int, Tensor]) -> Tensor:
         root = self.workspace.program.root(v)
         if root == 0:
             held = self.x
         else:
-            held = twins.get(root, self.workspace.values[root])[: self.clients]
+            held = copies.get(root, self.workspace.values[root])[: self.clients]
         return held.view(*self.x.shape[:2], *self.workspace.program.shapes[v])
 
     @property
-    def _twins(self) -> SamBuffers | None:
+    def _second_pass(self) -> SamBuffers | None:
         """Whose buffers take the place of the workspace's: those of the second pass."""
         return None if self.ahead is None else self.sam
 
@@ -131,8 +132,8 @@ class BatchContext:
     def gradient(self, v: int) -> Tensor:
         root = self.workspace.program.root(v)
         root = self.passed.get(root, root)
-        twins = self._twins.gradients if self._twins else {}
-        held = twins.get(root, self.workspace.gradients[root])[: self.clients]
+        copies = self._second_pass.gradients if self._second_pass else {}
+        held = copies.get(root, self.workspace.gradients[root])[: self.clients]
         return held.view(*self.x.shape[:2], *self.workspace.program.shapes[v])
 
     def collect(self, v: int) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +22,9 @@ class Masks(TorchFunctionMode):
     layer = 0
     autocast = False
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., object], types: object, args: Any = (), kwargs: Any = None
+    ) -> object:
         """Replaces the functions of DROPOUTS."""
         kwargs = kwargs or {}
         self.autocast |= torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")

@@ -13,10 +13,10 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from ..backend_capabilities import backend_capabilities
 from ..batches import Minibatch
 from ..data import Samples
 from ..evaluation import Jobs, assess, total
+from ..kernels import registry
 from ..layout import FlatLayout
 from ..losses import Loss
 from ..metrics import MULTICLASS, Metric
@@ -35,7 +35,7 @@ LARGEST = 32 << 20  # numbers, at most, that all slices together may take
 def elements_per_sample(program: Program) -> int:
     """Numbers that evaluation holds for a sample: its input, and what layers make and keep."""
     made = prod(program.shapes[0]) + sum(sizes(program, places(program, reuse=True)))
-    return made + sum(record.kept(program.shapes) for record in program.records)
+    return made + sum(record.saved_elements(program.shapes) for record in program.records)
 
 
 def width_of(sample: int, widest: int = WIDTH) -> int:
@@ -115,7 +115,7 @@ class ProgramEvaluator:
             self._run(slices)
 
     def _run(self, slices: int) -> None:
-        """Whatever lies beyond the last sample is computed too, and read by nobody."""
+        """What lies beyond the last sample is computed too, and read by nobody."""
         w, x = self._row.expand(slices, -1), self._x[:slices]
         batch = Minibatch(x, self._count, self._count)  # no loss is taken: labels are not read
         context = BatchContext(self._workspace, self.backend, "fp32", batch, w, None, w)
@@ -159,7 +159,7 @@ def evaluator_for(
     x  `[2, ...]` samples
     On CUDA its own libraries evaluate: nothing of a step's buffers is at hand to gain from.
     """
-    if not backend_capabilities(backend, x.new_empty(0, dtype=layout.dtype)).evaluates:
+    if not registry.capabilities(backend, x.new_empty(0, dtype=layout.dtype)).evaluates:
         return None
     program = evaluation_program(module, x)
     if program is None:

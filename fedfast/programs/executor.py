@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..backend_capabilities import backend_capabilities
 from ..batches import ChunkBatches, Minibatch
 from ..executor import Capabilities, Executor, Fold, LocalStep, ScaledAscent, StepTensors
 from ..input_pipeline import SampleSource
+from ..kernels import registry
 from ..layout import FlatLayout
 from .buffer_spec import BufferSpec
 from .elementwise import Dropout
@@ -31,7 +31,7 @@ def capabilities_of(
     program: Program, layout: FlatLayout, backend: str, device: torch.device
 ) -> Capabilities:
     """What steps of `program` can fuse."""
-    can = backend_capabilities(backend, torch.empty(0, dtype=layout.dtype, device=device))
+    can = registry.capabilities(backend, torch.empty(0, dtype=layout.dtype, device=device))
     # A weight that several layers read must not move before the last of them has read it.
     alone = not layout.aliases and not program.reuses
     return Capabilities(

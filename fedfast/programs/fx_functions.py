@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import fx
 
 from .elementwise import Activation, Add, Dropout, LogSoftmax
-from .fx_nodes import Numbers, Unsupported, given, lstm_of, pair, picks, place, size_of
+from .fx_nodes import (
+    Numbers,
+    Size,
+    Unsupported,
+    given,
+    lstm_of,
+    pair,
+    picks,
+    place,
+    size_of,
+    source,
+)
 from .pooling import AdaptivePool, Pool
 from .records import Record, Reshape
 from .sequences import Step
 
 # F.sigmoid and F.tanh call the methods of their names.
-ACTIVATIONS: dict[Any, str] = {
+ACTIVATIONS: dict[object, str] = {
     F.relu: "relu",
     torch.relu: "relu",
     torch.tanh: "tanh",
@@ -34,9 +44,9 @@ def make_pool(
     node: fx.Node,
     numbers: Numbers,
     kind: str,
-    kernel: Any,
-    stride: Any,
-    padding: Any,
+    kernel: Size,
+    stride: Size | None,
+    padding: Size,
     include: bool = True,
 ) -> Record:
     """A pooling layer; without a stride, windows touch."""
@@ -47,7 +57,7 @@ def make_pool(
 def make_reshape(node: fx.Node, numbers: Numbers) -> Record:
     """Flatten, view or reshape, sample by sample."""
     at = place(node, numbers)
-    if size_of(node.args[0])[:1] != size_of(node)[:1]:
+    if size_of(source(node))[:1] != size_of(node)[:1]:
         raise Unsupported("a reshape that mixes samples")
     return Reshape(*at)
 
@@ -119,19 +129,19 @@ def _item(node: fx.Node, numbers: Numbers) -> Record:
     return Step(*place(node, numbers), _step(index, size_of(source)))
 
 
-def _step(index: Any, sizes: tuple[int, ...]) -> int:
+def _step(index: object, sizes: tuple[int, ...]) -> int:
     parts = index if isinstance(index, tuple) else (index,)
-    whole = slice(None)
-    known = len(parts) > 1 and len(sizes) == 3 and isinstance(parts[1], int)
-    if not known or parts[0] != whole or any(part != whole for part in parts[2:]):
-        raise Unsupported("an index other than [:, step] of a sequence [batch, steps, features]")
-    return parts[1]
+    others = [*parts[:1], *parts[2:]]
+    if len(parts) > 1 and len(sizes) == 3 and all(part == slice(None) for part in others):
+        if isinstance(parts[1], int):
+            return parts[1]
+    raise Unsupported("an index other than [:, step] of a sequence [batch, steps, features]")
 
 
 def _mean(node: fx.Node, numbers: Numbers) -> Record:
     """The mean of each channel's plane; its value keeps or drops the two sides."""
     args, at = given(node, "dim", "keepdim"), place(node, numbers)
-    dims, sizes = args.get("dim", ()), size_of(node.args[0])
+    dims, sizes = args.get("dim", ()), size_of(source(node))
     dims = (dims,) if isinstance(dims, int) else dims
     if len(sizes) != 4 or {d % 4 for d in dims} != {2, 3}:
         raise Unsupported("a mean over other dimensions than height and width")
@@ -158,7 +168,7 @@ def _add(node: fx.Node, numbers: Numbers) -> Record:
     return Add(node.name, (numbers[left], numbers[right]), numbers[node])  # type: ignore[index]
 
 
-CALLS: dict[Any, Callable[[fx.Node, Numbers], Record]] = {
+CALLS: dict[object, Callable[[fx.Node, Numbers], Record]] = {
     F.max_pool2d: _max_pool,
     torch.max_pool2d: _max_pool,
     F.avg_pool2d: _avg_pool,

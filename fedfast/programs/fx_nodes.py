@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import fx, nn
 
@@ -14,33 +14,43 @@ class Unsupported(Exception):
 
 
 Numbers = Mapping[fx.Node, int]
+Size = int | Sequence[int]
+
+
+def source(node: fx.Node) -> object:
+    """What a layer with one input is called with."""
+    return node.args[0] if node.args else node.kwargs.get("input")
 
 
 def place(node: fx.Node, numbers: Numbers) -> tuple[str, tuple[int, ...], int]:
     """(name, inputs, output) of a layer with one input."""
-    source = node.args[0] if node.args else node.kwargs.get("input")
-    if not isinstance(source, fx.Node) or source not in numbers:
+    value = source(node)
+    if not isinstance(value, fx.Node) or value not in numbers:
         raise Unsupported("its input is not a value of the network")
-    return node.name, (numbers[source],), numbers[node]
+    return node.name, (numbers[value],), numbers[node]
 
 
-def size_of(node: Any) -> tuple[int, ...]:
+def size_of(node: object) -> tuple[int, ...]:
     """The shape of a node's value, batch dimension included; of a tuple, its first tensor's."""
-    meta = node.meta.get("tensor_meta")
+    meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
     first = meta[0] if isinstance(meta, tuple) and not hasattr(meta, "shape") else meta
     return tuple(getattr(first, "shape", ()))
 
 
-def picks(node: Any, index: int) -> bool:
+def picks(node: object, index: int) -> TypeGuard[fx.Node]:
     """Whether a node is `source[index]` of a tuple: what an LSTM returns, or its states."""
-    is_item = isinstance(node, fx.Node) and node.target is operator.getitem
-    return is_item and node.args[1] == index and node.args[0].meta.get("type") is tuple
+    if not isinstance(node, fx.Node) or node.target is not operator.getitem:
+        return False
+    whole, at = node.args
+    is_tuple = isinstance(whole, fx.Node) and whole.meta.get("type") is tuple
+    return is_tuple and bool(at == index)
 
 
-def lstm_of(states: Any) -> fx.Node | None:
+def lstm_of(states: object) -> fx.Node | None:
     """The LSTM whose hidden states after the last step `[layers, batch, H]` a node is."""
-    if picks(states, 0) and picks(states.args[0], 1):
-        return states.args[0].args[0]
+    if picks(states, 0) and picks(returned := states.args[0], 1):
+        lstm = returned.args[0]
+        return lstm if isinstance(lstm, fx.Node) else None
     return None
 
 
@@ -53,7 +63,7 @@ def given(node: fx.Node, *names: str) -> dict[str, Any]:
     return found
 
 
-def pair(value: Any) -> tuple[int, int]:
+def pair(value: Size) -> tuple[int, int]:
     """(vertical, horizontal) of a number or a pair."""
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 

@@ -1,8 +1,6 @@
-"""Which layers a program knows: from an fx node to its record, or the reason why there is none."""
+"""Which layers a program can have: an fx node's record, or the reason why there is none."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from torch import fx, nn
 
@@ -32,7 +30,7 @@ def _of_module(module: nn.Module, node: fx.Node, numbers: Numbers) -> Record:
     return maker(module, node, numbers)
 
 
-def _of_call(target: Any, node: fx.Node, numbers: Numbers) -> Record:
+def _of_call(target: object, node: fx.Node, numbers: Numbers) -> Record:
     if target in CALLED:
         return Activation(*place(node, numbers), kind=CALLED[target])
     if target in CALLS:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from .. import kernels
-from .records import ExecutionContext, Record, sink_arguments
+from .records import Arguments, ExecutionContext, Record, sink_arguments
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,13 @@ class Norm(Record):
         )
         return weight, bias
 
-    def _statistics(self, context: ExecutionContext, shape: tuple[int, ...]) -> dict[str, Any]:
+    def _statistics(self, context: ExecutionContext, shape: tuple[int, ...]) -> Arguments:
         dtype = context.value(self.inputs[0]).dtype
         return {
             part: context.saved(f"{self.name}.{part}", shape, dtype) for part in ("mean", "rstd")
         }
 
-    def _sinks(self, context: ExecutionContext) -> dict[str, Any]:
+    def _sinks(self, context: ExecutionContext) -> Arguments:
         return sink_arguments(context, weight=self.weight, bias=self.bias)
 
 
@@ -52,16 +51,16 @@ class GroupNorm(Norm):
     def forward(self, context: ExecutionContext) -> None:
         """Keeps mean and 1 / standard deviation."""
         x, y = context.value(self.inputs[0]), context.value(self.output)
-        kept = self._statistics(context, self._shape(x))
+        statistics = self._statistics(context, self._shape(x))
         affine = self._affine(context)
         kernels.group_norm(
-            x, self.groups, *affine, eps=self.eps, out=y, backend=context.backend, **kept
+            x, self.groups, *affine, eps=self.eps, out=y, backend=context.backend, **statistics
         )
 
     def backward(self, context: ExecutionContext) -> None:
         """dx, then the affine part."""
         x, dy = context.value(self.inputs[0]), context.gradient(self.output)
-        kept, weight = self._statistics(context, self._shape(x)), self._affine(context)[0]
+        statistics, weight = self._statistics(context, self._shape(x)), self._affine(context)[0]
         dx = context.collect(self.inputs[0])
         kernels.group_norm_backward(
             x,
@@ -70,7 +69,7 @@ class GroupNorm(Norm):
             dy,
             dx=dx,
             backend=context.backend,
-            **kept,
+            **statistics,
             **self._sinks(context),
         )
 
@@ -90,15 +89,15 @@ class LayerNorm(Norm):
     def forward(self, context: ExecutionContext) -> None:
         """Keeps mean and 1 / standard deviation."""
         x, y = context.value(self.inputs[0]), context.value(self.output)
-        kept, affine = self._statistics(context, self._rows(x)), self._affine(context)
+        statistics, affine = self._statistics(context, self._rows(x)), self._affine(context)
         kernels.layer_norm(
-            x, self.shape, *affine, eps=self.eps, out=y, backend=context.backend, **kept
+            x, self.shape, *affine, eps=self.eps, out=y, backend=context.backend, **statistics
         )
 
     def backward(self, context: ExecutionContext) -> None:
         """dx, then the affine part."""
         x, dy = context.value(self.inputs[0]), context.gradient(self.output)
-        kept, weight = self._statistics(context, self._rows(x)), self._affine(context)[0]
+        statistics, weight = self._statistics(context, self._rows(x)), self._affine(context)[0]
         dx = context.collect(self.inputs[0])
         kernels.layer_norm_backward(
             x,
@@ -107,7 +106,7 @@ class LayerNorm(Norm):
             dy,
             dx=dx,
             backend=context.backend,
-            **kept,
+            **statistics,
             **self._sinks(context),
         )
 
@@ -134,7 +133,7 @@ class BatchNorm(Norm):
     def forward(self, context: ExecutionContext) -> None:
         """Only a client's real samples enter its statistics."""
         x, y = context.value(self.inputs[0]), context.value(self.output)
-        kept = self._statistics(context, (x.shape[0], x.shape[2]))
+        statistics = self._statistics(context, (x.shape[0], x.shape[2]))
         mean, var = (None, None) if self.running is None else map(context.buffer, self.running)
         kernels.batch_norm(
             x,
@@ -146,13 +145,13 @@ class BatchNorm(Norm):
             eps=self.eps,
             out=y,
             backend=context.backend,
-            **kept,
+            **statistics,
         )
 
     def backward(self, context: ExecutionContext) -> None:
         """dx, then the affine part."""
         x, dy = context.value(self.inputs[0]), context.gradient(self.output)
-        kept = self._statistics(context, (x.shape[0], x.shape[2]))
+        statistics = self._statistics(context, (x.shape[0], x.shape[2]))
         dx = context.collect(self.inputs[0])
         kernels.batch_norm_backward(
             x,
@@ -161,6 +160,6 @@ class BatchNorm(Norm):
             count=context.count,
             dx=dx,
             backend=context.backend,
-            **kept,
+            **statistics,
             **self._sinks(context),
         )

@@ -1,7 +1,7 @@
 """Plans of a layer program: recorded the first time a step meets its buffers, run from then on.
 
-A key says which buffers and numbers a step was given. A learning rate that changes from round to
-round makes new keys, so only the latest plans are kept.
+A key is made of the buffers and numbers that a step was given. A learning rate that changes from
+round to round makes new keys, so only the latest plans are kept.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def place(*tensors: Tensor) -> tuple[int, ...]:
 
 
 def ascent_key(ascent: SamAscent | ScaledAscent | None) -> tuple[Hashable, ...]:
-    """What a plan must know of where the gradient is taken; scales are read from memory."""
+    """The buffers and numbers of where the gradient is taken; scales are read from memory."""
     if ascent is None:
         return ()
     where = place(ascent.g, ascent.ahead)

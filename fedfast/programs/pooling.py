@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import kernels
-from .records import ExecutionContext, Record
+from .records import Arguments, ExecutionContext, Record
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Pool(Record):
         touching = self.stride == self.kernel and self.padding == (0, 0)
         return self.kind == "max" and touching and prod(self.kernel) in (2, 4, 8, 16)
 
-    def _shape(self) -> dict[str, Any]:
+    def _shape(self) -> Arguments:
         return dict(kernel=self.kernel, stride=self.stride, padding=self.padding)
 
     def _argmax(self, context: ExecutionContext, y: Tensor) -> Tensor | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import kernels
-from .records import ExecutionContext, Record, sink_arguments
+from .records import Arguments, ExecutionContext, Record, sink_arguments
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,10 @@ class ProductLayer(Record):
         bias = None if self.bias is None else context.parameter(self.bias)
         return context.value(self.inputs[0]), context.parameter(self.weight), bias
 
-    def _how(self, context: ExecutionContext) -> dict[str, Any]:
+    def _how(self, context: ExecutionContext) -> Arguments:
         return dict(backend=context.backend, precision=context.precision)
 
-    def _sinks(self, context: ExecutionContext) -> dict[str, Any]:
+    def _sinks(self, context: ExecutionContext) -> Arguments:
         sinks = sink_arguments(context, weight=self.weight, bias=self.bias)
         return sinks | dict(squares=context.squares(self.output))
 
@@ -72,8 +71,9 @@ class Linear(ProductLayer):
         sinks = self._sinks(context) if waiting is None else {}
         kernels.linear_backward(x, weight, out, d, **how, **sinks)
         if waiting is not None:
-            to: dict[str, Any] = dict(gram=waiting.gram, squares=waiting.squares)
-            kernels.ghost(x, d, ones=float(bias is not None), backend=context.backend, **to)
+            ones, backend = float(bias is not None), context.backend
+            gram, squares = waiting.gram, waiting.squares
+            kernels.ghost(x, d, ones=ones, gram=gram, squares=squares, backend=backend)
         return dx
 
     def update(self, context: ExecutionContext) -> None:
@@ -92,7 +92,7 @@ class Conv(ProductLayer):
     dilation: tuple[int, int]
     groups: int
 
-    def _shape(self) -> dict[str, Any]:
+    def _shape(self) -> Arguments:
         return dict(
             stride=self.stride,
             padding=self.padding,
@@ -132,11 +132,11 @@ class ConvPool(Conv):
 
     window: tuple[int, int]
 
-    def kept(self, shapes: Sequence[tuple[int, ...]]) -> int:
+    def saved_elements(self, shapes: Sequence[tuple[int, ...]]) -> int:
         """A byte for every result, counted as a float's."""
         return -(-prod(shapes[self.output]) // torch.float32.itemsize)
 
-    def _shape(self) -> dict[str, Any]:
+    def _shape(self) -> Arguments:
         return super()._shape() | dict(kernel=self.window)
 
     def _tap(self, context: ExecutionContext) -> Tensor:
@@ -145,8 +145,8 @@ class ConvPool(Conv):
     def forward(self, context: ExecutionContext) -> None:
         """Writes the maxima, and which of its window's elements each of them is."""
         x, weight, bias = self._tensors(context)
-        to: dict[str, Any] = dict(out=context.value(self.output), tap=self._tap(context))
-        kernels.conv_pool(x, weight, bias, **to, **self._how(context), **self._shape())
+        out, tap = context.value(self.output), self._tap(context)
+        kernels.conv_pool(x, weight, bias, out=out, tap=tap, **self._how(context), **self._shape())
 
     def backward(self, context: ExecutionContext) -> None:
         """As `Conv`, from the maxima's gradients."""

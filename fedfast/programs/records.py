@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ..kernels._args import Coefficient
 
+Arguments = dict[str, Any]  # of an operation, by keyword
+
 
 @dataclass(frozen=True)
 class Sink:
@@ -112,7 +114,7 @@ class Record:
         """Names of the buffers the layer updates."""
         return ()
 
-    def kept(self, shapes: Sequence[tuple[int, ...]]) -> int:
+    def saved_elements(self, shapes: Sequence[tuple[int, ...]]) -> int:
         """Elements of each sample that it saves from forward to backward, beside its value."""
         return 0
 
@@ -125,7 +127,7 @@ class Record:
         raise NotImplementedError
 
 
-def sink_arguments(context: ExecutionContext, **names: str | None) -> dict[str, Any]:
+def sink_arguments(context: ExecutionContext, **names: str | None) -> Arguments:
     """The arguments of a backward operation for its parameters' gradients.
 
     names  the operation's name for each parameter, and the parameter's name or None

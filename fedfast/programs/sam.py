@@ -13,7 +13,7 @@ Source: Foret et al. 2021 for SAM.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from math import prod
 
 import torch
@@ -25,104 +25,14 @@ from .buffer_spec import BufferSpec
 from .grad_norms import GradNorms, segments_of, spans
 from .products import Linear
 from .program import Program
-from .records import ExecutionContext, Record
+from .records import Record
+from .sam_layers import Factors, FirstPass, SecondPass
 
 # Measured with `bench/bench_lowrank.py`, in multiply-adds of a large product: what one costs in a
 # product of a batch with itself, and what it costs to read or write a number of a weight's size.
 GRAM_COST = 1.3
 NUMBER_COST = 5
 PASSES = 5  # over the weights: gradient written, read for the norm, read, w read, ahead written
-
-
-@dataclass(frozen=True)
-class Factors:
-    """What a dense layer keeps of the first pass.
-
-    x        `[K, B, I]`, d `[K, B, O]`: its gradient is `d^T x`
-    gram     `[K, B, B]`, `x x^T + ones`
-    before   `[K, B, O]`, its output before the activation, where x is the same in both passes
-    squares  `[K]` float64, the squared norm of its gradient
-    scale    `[K]`, s
-    ones     1 if the bias moves with the weights, else 0
-    unit     `[K, B, 1]`, ones: the input of a bias whose gradient is written; None where it is not
-    """
-
-    x: Tensor
-    d: Tensor
-    gram: Tensor
-    before: Tensor | None
-    squares: Tensor
-    scale: Tensor
-    ones: float
-    unit: Tensor | None
-
-
-class SamContext(ExecutionContext):
-    """An execution context that also keeps factors."""
-
-    def factors(self, record: Linear) -> Factors:
-        """Those of a layer, by its output."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class FirstPass(Linear):
-    """A dense layer in the first pass: factors and the norm instead of a gradient."""
-
-    def forward(self, context: SamContext) -> None:  # type: ignore[override]
-        """As ever; a layer that reads the samples also keeps what comes before its activation."""
-        before = context.factors(self).before
-        if before is None or self.activation is None:
-            return super().forward(context)
-        x, weight, bias = self._tensors(context)
-        kernels.linear(x, weight, bias, out=before, **self._how(context))
-        out = context.value(self.output)
-        kernels.activation(before, self.activation, out=out, backend=context.backend)
-
-    def backward(self, context: SamContext) -> None:  # type: ignore[override]
-        """dx, and the norm of a gradient that nobody writes."""
-        x, weight, bias = self._tensors(context)
-        out, d = context.value(self.output), context.gradient(self.output)
-        dx, kept = context.collect(self.inputs[0]), context.factors(self)
-        kernels.linear_backward(
-            x, weight, out, d, activation=self.activation, dx=dx, **self._how(context)
-        )
-        to: dict[str, Tensor] = dict(gram=kept.gram, squares=kept.squares)
-        kernels.ghost(x, d, ones=kept.ones, backend=context.backend, **to)
-        if kept.unit is not None and self.bias is not None and bias is not None:
-            column, db = bias[..., None], context.sink(self.bias).out[..., None]
-            kernels.linear_backward(kept.unit, column, out, d, dweight=db, **self._how(context))
-
-
-@dataclass(frozen=True)
-class SecondPass(Linear):
-    """A dense layer in the second pass, at `W + s d^T x`."""
-
-    def forward(self, context: SamContext) -> None:  # type: ignore[override]
-        """`act(x' W^T + b + s (x' x^T + 1) d)`; the product is known where x' is x."""
-        x, weight, bias = self._tensors(context)
-        out, kept = context.value(self.output), context.factors(self)
-        if kept.before is None:
-            kernels.linear(x, weight, bias, out=out, **self._how(context))
-        kernels.lowrank(
-            x,
-            kept.x,
-            kept.d,
-            kept.scale,
-            base=out if kept.before is None else kept.before,
-            ones=kept.ones,
-            gram=None if kept.before is None else kept.gram,
-            activation=self.activation,
-            out=out,
-            backend=context.backend,
-        )
-
-    def backward(self, context: SamContext) -> None:  # type: ignore[override]
-        """`dx = d' W + s (d' d^T) x`; the gradient as ever."""
-        dx = self.descend(context)
-        if dx is not None:
-            d, kept = context.gradient(self.output), context.factors(self)
-            kernels.lowrank(d, kept.d, kept.x, kept.scale, base=dx, out=dx, backend=context.backend)
 
 
 def is_thin(batch: int, inputs: int, outputs: int, samples: bool) -> bool:
@@ -147,36 +57,36 @@ class SamBuffers:
         program: Program,
         layout: FlatLayout,
         spec: BufferSpec,
-        notes: bool = False,
-        layered: bool = False,
+        norms: bool = False,
+        scaled: bool = False,
     ) -> None:
         """
-        notes    whether products note the squares of their gradients
-        layered  whether each tensor has a scale of its own
+        norms   whether products write the squares of their gradients
+        scaled  whether each tensor has a scale of its own
         """
-        self.program, self.layout, self.layered = program, layout, layered
+        self.program, self.layout, self.scaled = program, layout, scaled
         width = spec.width
         # Layers that share a weight add their gradients up: no one layer's factors are its own.
-        thin = [] if layout.aliases else thin_layers(program, width, layered)
+        thin = [] if layout.aliases else thin_layers(program, width, scaled)
         self.thin = {record.output: i for i, record in enumerate(thin)}
         self.first = tuple(_replaced(r, FirstPass, self.thin) for r in program.records)
         self.second = tuple(_replaced(r, SecondPass, self.thin) for r in program.records)
         slots = [slot for slot in layout.slots if slot.trained]
-        held = {name for r in thin for name in ((r.weight,) if layered else r.parameters)}
+        held = {name for r in thin for name in ((r.weight,) if scaled else r.parameters)}
         self.moved = {slot.name for slot in slots} - held
         self.spans = spans(layout, held)
         self.segments = segments_of(self.spans, spec.device)
-        self.grad_norms = GradNorms(program, layout, spec, held) if notes else None
+        self.grad_norms = GradNorms(program, layout, spec, held) if norms else None
 
         def buffer(*shape: int, dtype: torch.dtype = layout.dtype) -> Tensor:
             return spec.zeros(*shape, dtype=dtype)
 
-        twins = _twins(program, thin)
-        self.values = {v: buffer(width, *program.shapes[v]) for v in twins}
+        copied = _copied_values(program, thin)
+        self.values = {v: buffer(width, *program.shapes[v]) for v in copied}
         self.gradients = {r.output: buffer(width, *program.shapes[r.output]) for r in thin}
         self.gram = {r.output: buffer(width, width) for r in thin}
         reading = {r.output for r in thin if program.root(r.inputs[0]) == 0}
-        self.samples = set() if layered else reading  # another bias in front: nothing is known
+        self.samples = set() if scaled else reading  # its bias may differ: nothing is known
         self.before = {
             r.output: buffer(width, *program.shapes[r.output])
             for r in thin
@@ -186,14 +96,14 @@ class SamBuffers:
         self.sums = buffer(len(self.spans), len(kernels.Column), dtype=torch.float64)
         self.losses = buffer()
         # Tensors' scales lie one after another, or all are one.
-        self.scales = buffer(len(slots) if layered else 1).T.contiguous()
-        own = {slot.name: i for i, slot in enumerate(slots)} if layered else {}
+        self.scales = buffer(len(slots) if scaled else 1).T.contiguous()
+        own = {slot.name: i for i, slot in enumerate(slots)} if scaled else {}
         self.scale_of = {r.output: own.get(r.weight, 0) for r in thin}
-        self.pieces = [(*span, 0) for span in self.spans]
-        if layered:
-            self.pieces = [(s.offset, s.stop, own[s.name]) for s in slots if s.name in self.moved]
+        self.parts = [(*span, 0) for span in self.spans]
+        if scaled:
+            self.parts = [(s.offset, s.stop, own[s.name]) for s in slots if s.name in self.moved]
         self.biased = {r.output for r in thin if r.bias is not None}
-        self.unit = buffer(width if layered else 0, 1).fill_(1)
+        self.unit = buffer(width if scaled else 0, 1).fill_(1)
 
     def factors(self, clients: int, v: int, x: Tensor, out: Tensor, d: Tensor) -> Factors:
         """Of the layer whose output is v; x, out and d as the first pass leaves them."""
@@ -202,8 +112,8 @@ class SamBuffers:
             before = self.before[v][:clients]
         squares = self.squares[:clients, self.thin[v]]
         scale, biased = self.scales[self.scale_of[v], :clients], v in self.biased
-        ones = float(biased and not self.layered)
-        unit = self.unit[:clients] if biased and self.layered else None
+        ones = float(biased and not self.scaled)
+        unit = self.unit[:clients] if biased and self.scaled else None
         return Factors(x, d, self.gram[v][:clients], before, squares, scale, ones, unit)
 
     def measure(self, g: Tensor, backend: str) -> list[Tensor]:
@@ -227,34 +137,34 @@ class SamBuffers:
 
     def move(self, w: Tensor, g: Tensor, ahead: Tensor, backend: str) -> None:
         """`ahead = w + s g` where gradients were written. All `[K, >= trained]`."""
-        for a, b, i in self.pieces:
+        for a, b, i in self.parts:
             scale, to = self.scales[i, : g.shape[0]], ahead[:, a:b]
             kernels.mix(w[:, a:b], g[:, a:b], b=scale, out=to, backend=backend)
 
 
-def thin_layers(program: Program, width: int, layered: bool = False) -> list[Linear]:
+def thin_layers(program: Program, width: int, scaled: bool = False) -> list[Linear]:
     """The dense layers to be kept as factors; none where layers share weights."""
     if program.reuses:
         return []
     dense = [r for r in program.records if isinstance(r, Linear)]
-    return [r for r in dense if _thin(program, r, width, layered)]
+    return [r for r in dense if _thin(program, r, width, scaled)]
 
 
-def _thin(program: Program, record: Linear, width: int, layered: bool) -> bool:
+def _thin(program: Program, record: Linear, width: int, scaled: bool) -> bool:
     v = record.inputs[0]
     sizes = prod(program.shapes[v]), prod(program.shapes[record.output])
-    return is_thin(width, *sizes, samples=program.root(v) == 0 and not layered)
+    return is_thin(width, *sizes, samples=program.root(v) == 0 and not scaled)
 
 
 def elements_per_client(program: Program, width: int) -> int:
     """Numbers that SAM's second pass keeps beside the first's, for one client."""
     thin = thin_layers(program, width)
-    twins = sum(prod(program.shapes[v]) for v in _twins(program, thin))
+    copied = sum(prod(program.shapes[v]) for v in _copied_values(program, thin))
     outputs = sum(prod(program.shapes[r.output]) for r in thin)
-    return width * (twins + 2 * outputs + width * len(thin))
+    return width * (copied + 2 * outputs + width * len(thin))
 
 
-def _twins(program: Program, thin: Sequence[Linear]) -> list[int]:
+def _copied_values(program: Program, thin: Sequence[Linear]) -> list[int]:
     """Values that the second pass must not overwrite: the factors x, and `before` where it is y."""
     roots = {program.root(record.inputs[0]) for record in thin}
     plain = {r.output for r in thin if r.activation is None and program.root(r.inputs[0]) == 0}

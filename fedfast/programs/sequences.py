@@ -74,7 +74,7 @@ class Lstm(Record):
         """Those of all layers."""
         return tuple(name for layer in self.layers for name in layer if name is not None)
 
-    def kept(self, shapes: Sequence[tuple[int, ...]]) -> int:
+    def saved_elements(self, shapes: Sequence[tuple[int, ...]]) -> int:
         """Gates and cells of every layer; values between layers, and two buffers of gradients."""
         between = len(self.layers) - 1
         return prod(shapes[self.output]) * (5 * len(self.layers) + between + min(between, 2))

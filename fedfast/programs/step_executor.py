@@ -50,7 +50,7 @@ class StepExecutor:
 
     @cached_property
     def _scaled(self) -> SamBuffers:
-        return SamBuffers(self.program, self.layout, self.spec, self.norms, layered=True)
+        return SamBuffers(self.program, self.layout, self.spec, self.norms, scaled=True)
 
     @cached_property
     def _clip(self) -> Clip:

@@ -1,11 +1,11 @@
-"""From an `nn.Module` to a layer program: torch.fx finds the layers, `layers.py` knows them."""
+"""From an `nn.Module` to a layer program: torch.fx finds layers, `layers.py` has their records."""
 
 from __future__ import annotations
 
 import operator
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -44,9 +44,9 @@ def explain(
     module = copy_of(module).train(training)
     try:
         graph = _traced(module, training)
-    except Exception as error:  # whatever the user's own code raises when it is traced
+    except Exception as error:  # the user's own code may raise anything
         return None, [Finding("module", f"torch.fx cannot trace it ({error})")]
-    # Functional dropout draws whatever the mode: shapes must not cost the user random numbers.
+    # Functional dropout draws in every mode: shapes must not cost the user random numbers.
     try:
         with torch.no_grad(), kept_random_state():
             ShapeProp(graph.eval()).propagate(x.clone())  # forward may write into its input
@@ -62,13 +62,21 @@ class ThreadTracer(fx.Tracer):
         super().__init__(autowrap_modules=())  # type: ignore[arg-type]  # none, `math` neither
         self._thread = threading.get_ident()
 
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> object:
         """As in torch.fx, for the thread that traces."""
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
 
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+    def getattr(
+        self, attr: str, attr_val: object, parameter_proxy_cache: dict[str, fx.Proxy]
+    ) -> object:
         """As in torch.fx, for the thread that traces."""
         if threading.get_ident() != self._thread:
             return attr_val

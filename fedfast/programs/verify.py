@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..backend_capabilities import backend_capabilities
 from ..constants import cast
 from ..copies import copy_of
 from ..executor import LocalStep, StepTensors
 from ..input_pipeline import SampleSource
+from ..kernels import registry
 from ..layout import FlatLayout
 from ..random_state import kept_random_state
 from .dropout_masks import SEED
@@ -151,7 +151,7 @@ def _step(
 
 def _evaluation(copied: nn.Module, subject: Subject) -> str:
     layout, row, x = subject.layout, subject.row, subject.x
-    if not backend_capabilities(subject.backend, row).evaluates:
+    if not registry.capabilities(subject.backend, row).evaluates:
         return ""
     program = evaluation_program(copied, x)
     if program is None:

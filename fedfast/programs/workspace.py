@@ -56,11 +56,11 @@ class Workspace:
             self._saved[name] = torch.empty(*shape, dtype=dtype, device=self.spare.device)
         return self._saved[name][: shape[0]]
 
-    def views(self, bank: Tensor) -> dict[str, Tensor]:
-        """Parameters of a bank as `[K, ...]`; the live buffers' views are made once."""
-        key = bank.data_ptr(), bank.stride(0), *bank.shape
+    def views(self, rows: Tensor) -> dict[str, Tensor]:
+        """Tensors of rows [K, ...] by name, `[K, ...]`; the live buffers' views are made once."""
+        key = rows.data_ptr(), rows.stride(0), *rows.shape
         if key not in self._views:
-            self._views[key] = self.layout.views(bank, bank.shape[1] < self.layout.stride)
+            self._views[key] = self.layout.views(rows, rows.shape[1] < self.layout.stride)
         return self._views[key]
 
 
@@ -102,12 +102,12 @@ def bytes_per_client(
     ascends  whether SAM's second pass follows the first
     clips    whether steps are clipped
     """
-    kept = elements(program, program.values) + program.widest_join
-    kept += sum(record.kept(program.shapes) for record in program.records)
+    elements_saved = elements(program, program.values) + program.widest_join
+    elements_saved += sum(record.saved_elements(program.shapes) for record in program.records)
     learning = elements(program, program.learning)
     more = sam.elements_per_client(program, width) if ascends else 0
     more += clip.elements_per_client(program, width) if clips else 0
-    return itemsize * (width * (kept + 2 * learning) + more)
+    return itemsize * (width * (elements_saved + 2 * learning) + more)
 
 
 def elements(program: Program, values: Iterable[int]) -> int:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..server import Server
+
 
 def aggregate(
-    rows: Tensor,
+    client_rows: Tensor,
     weights: Tensor,
     base: Tensor,
     acc: Tensor,
     first: bool,
-    rule: str | None,
-    scalars: tuple[float, float, float, float],
+    server: Server | None,
     w: Tensor | None,
     m: Tensor | None,
     v: Tensor | None,
@@ -23,25 +24,19 @@ def aggregate(
     """`acc (+)= sum_k a_k (rows_k - base_k)`, then the server rule, see `kernels.aggregate`."""
     if first:
         acc.zero_()
-    for k in range(rows.shape[0]):
-        update = rows[k].double() - base[k].double()
+    for k in range(client_rows.shape[0]):
+        update = client_rows[k].double() - base[k].double()
         squares[k] = update.square().sum()
         acc += weights[k].double() * update
-    if rule is None or w is None or out is None:
+    if server is None or w is None or out is None:
         return
     squares[-1] = acc.square().sum()
-    out.copy_(w.double() + server_direction(acc, rule, scalars, m, v))
+    out.copy_(w.double() + server_direction(acc, server, m, v))
 
 
-def server_direction(
-    mean: Tensor,
-    rule: str,
-    scalars: tuple[float, float, float, float],
-    m: Tensor | None,
-    v: Tensor | None,
-) -> Tensor:
+def server_direction(mean: Tensor, server: Server, m: Tensor | None, v: Tensor | None) -> Tensor:
     """What the server adds to its model; `m`, `v` change in place. mean: [S] float64 -> same."""
-    lr, beta1, beta2, tau = scalars
+    rule, lr, beta1, beta2 = server.rule, server.lr, server.beta1, server.beta2
     if rule == "average" or m is None:
         return lr * mean
     if rule == "momentum":
@@ -56,4 +51,4 @@ def server_direction(
         }[rule]
     )
     m.copy_(beta1 * m.double() + (1 - beta1) * mean)
-    return lr * m.double() / (v.double().sqrt() + tau)
+    return lr * m.double() / (v.double().sqrt() + server.tau)

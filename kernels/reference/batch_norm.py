@@ -11,7 +11,8 @@ def batch_norm(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    running: tuple[Tensor, Tensor] | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
     count: Tensor,
     training: bool,
     momentum: float,
@@ -21,18 +22,19 @@ def batch_norm(
     rstd: Tensor,
 ) -> None:
     """Each channel by its client's statistics, see `kernels.batch_norm`."""
+    kept = running_mean is not None and running_var is not None
     for k, n in enumerate(count.tolist()):
         own = x[k, :n].transpose(0, 1).flatten(1)  # [C, elements]
         elements = own.shape[1]
-        if not training:
-            mean[k], variance = (kept[k] for kept in running or ())
+        if kept and not training:
+            mean[k], variance = running_mean[k], running_var[k]
         else:
             mean[k] = own.mean(1) if elements else 0.0
             variance = (own - mean[k][:, None]).square().sum(1) / max(elements, 1)
-            if running is not None and elements:
+            if kept and elements:
                 unbiased = variance * elements / max(elements - 1, 1)
-                running[0][k] = (1 - momentum) * running[0][k] + momentum * mean[k]
-                running[1][k] = (1 - momentum) * running[1][k] + momentum * unbiased
+                running_mean[k] = (1 - momentum) * running_mean[k] + momentum * mean[k]
+                running_var[k] = (1 - momentum) * running_var[k] + momentum * unbiased
         rstd[k] = 1 / (variance + eps).sqrt()
         normal = (x[k] - along_channels(mean[k], x[k])) * along_channels(rstd[k], x[k])
         out[k] = scaled(normal, client(weight, k), client(bias, k))

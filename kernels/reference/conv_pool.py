@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -45,7 +43,13 @@ def conv_pool_backward(
     activation: str | None,
     dx: Tensor | None,
     dweight: Tensor,
-    *sinks: Any,
+    dbias: Tensor | None,
+    alpha: Tensor,
+    beta: Tensor,
+    base_weight: Tensor | None,
+    base_bias: Tensor | None,
+    precision: str,
+    squares: Tensor | None,
 ) -> None:
     """Gradients of `conv_pool`, see `kernels.conv_pool_backward`."""
     if activation is not None:
@@ -55,4 +59,5 @@ def conv_pool_backward(
     for t in range(kh * kw):
         rows, columns = slice(t // kw, height // kh * kh, kh), slice(t % kw, width // kw * kw, kw)
         planes[..., rows, columns] = dout.where(tap == t, 0.0)
-    conv_backward(x, weight, planes, planes, geometry, None, dx, dweight, *sinks)
+    sinks = dweight, dbias, alpha, beta, base_weight, base_bias, precision, squares
+    conv_backward(x, weight, planes, planes, geometry, None, dx, *sinks)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..embedding import OUT_OF_RANGE
 from .common import folded
 
 
 def _check(token: Tensor, words: int) -> None:
     if token.numel() and bool(((token < 0) | (token >= words)).any()):
-        raise IndexError(TOKEN_OUT_OF_RANGE.format(words))
-
-
-TOKEN_OUT_OF_RANGE = "token: expected words in [0, {}); one is not"
+        raise IndexError(OUT_OF_RANGE.format(V=words))
 
 
 def embedding(token: Tensor, weight: Tensor, out: Tensor) -> Tensor:
@@ -30,7 +28,7 @@ def embedding_backward(
     dweight: Tensor,
     alpha: Tensor,
     beta: Tensor,
-    base: Tensor,
+    base_weight: Tensor,
 ) -> None:
     """`dweight = beta base + alpha (sum of dout over each word's tokens)`."""
     _check(token, dweight.shape[1])
@@ -38,4 +36,4 @@ def embedding_backward(
     gradient = onehot.transpose(1, 2) @ dout.flatten(1, -2)
     if padding >= 0:
         gradient[:, padding] = 0
-    folded(dweight, base, gradient, alpha, beta)
+    folded(dweight, base_weight, gradient, alpha, beta)

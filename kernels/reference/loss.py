@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..loss import OUT_OF_RANGE
+
 
 def cross_entropy(
     logits: Tensor, targets: Tensor, count: Tensor, losses: Tensor, dlogits: Tensor
@@ -24,6 +26,3 @@ def cross_entropy(
     onehot = torch.nn.functional.one_hot(targets, classes)
     gradient = (log_p.exp() - onehot) / rows[:, None, None]
     dlogits.copy_(torch.where(inside[..., None], gradient, 0.0))
-
-
-OUT_OF_RANGE = "cross_entropy: expected targets in [0, C) and counts in [0, B]; one is not"

@@ -42,8 +42,14 @@ def lstm_backward(
     out: Tensor,
     dout: Tensor,
     dx: Tensor | None,
-    sinks: list[Tensor | None],
-    bases: list[Tensor | None],
+    dweight_ih: Tensor | None,
+    dweight_hh: Tensor | None,
+    dbias_ih: Tensor | None,
+    dbias_hh: Tensor | None,
+    base_weight_ih: Tensor | None,
+    base_weight_hh: Tensor | None,
+    base_bias_ih: Tensor | None,
+    base_bias_hh: Tensor | None,
     alpha: Tensor,
     beta: Tensor,
     precision: str,
@@ -54,9 +60,10 @@ def lstm_backward(
         dx.copy_(gates @ weight_ih[:, None])
     before = torch.nn.functional.pad(out[:, :, :-1], (0, 0, 1, 0))
     dz, bias = gates.flatten(1, 2), gates.sum((1, 2))
-    found = [dz.transpose(1, 2) @ source.flatten(1, 2) for source in (x, before)]
-    for gradient, base, to in zip([*found, bias, bias], bases, sinks, strict=True):
-        folded(to, base, gradient, alpha, beta)
+    folded(dweight_ih, base_weight_ih, dz.transpose(1, 2) @ x.flatten(1, 2), alpha, beta)
+    folded(dweight_hh, base_weight_hh, dz.transpose(1, 2) @ before.flatten(1, 2), alpha, beta)
+    folded(dbias_ih, base_bias_ih, bias, alpha, beta)
+    folded(dbias_hh, base_bias_hh, bias, alpha, beta)
 
 
 def _through_time(weight_hh: Tensor, gates: Tensor, cells: Tensor, dout: Tensor) -> None:

@@ -13,7 +13,7 @@ def pool(
     kind: str,
     kernel: Pair,
     geometry: Geometry,
-    count_padding: bool,
+    count_include_pad: bool,
     out: Tensor,
     argmax: Tensor | None,
 ) -> Tensor:
@@ -21,7 +21,7 @@ def pool(
     stride, padding = geometry.stride, geometry.padding
     for k in range(x.shape[0]):
         if kind == "avg":
-            out[k] = F.avg_pool2d(x[k], kernel, stride, padding, False, count_padding)
+            out[k] = F.avg_pool2d(x[k], kernel, stride, padding, False, count_include_pad)
             continue
         out[k], where = F.max_pool2d(x[k], kernel, stride, padding, return_indices=True)
         if argmax is not None:
@@ -30,12 +30,12 @@ def pool(
 
 
 def pool_backward(
-    dout: Tensor,
     kind: str,
     kernel: Pair,
     geometry: Geometry,
-    count_padding: bool,
+    count_include_pad: bool,
     dx: Tensor,
+    dout: Tensor,
     argmax: Tensor | None,
 ) -> Tensor:
     """Each window's gradient to its largest element, or spread evenly over it."""
@@ -48,7 +48,7 @@ def pool_backward(
             rows = slice(max(y * sh - ph, 0), min(y * sh - ph + kernel[0], size[0]))
             columns = slice(max(x * sw - pw, 0), min(x * sw - pw + kernel[1], size[1]))
             inside = (rows.stop - rows.start) * (columns.stop - columns.start)
-            taps = kernel[0] * kernel[1] if count_padding else inside
+            taps = kernel[0] * kernel[1] if count_include_pad else inside
             dx[..., rows, columns] += dout[..., y : y + 1, x : x + 1] / taps
     return dx
 

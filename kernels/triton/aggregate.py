@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..server import Server
 from .common import jit, launch, tl
 from .server import change, wide
 from .sums import slots, totals
@@ -17,8 +18,7 @@ def aggregate(
     base: Tensor,
     acc: Tensor,
     first: bool,
-    rule: str | None,
-    scalars: tuple[float, float, float, float],
+    server: Server | None,
     w: Tensor | None,
     m: Tensor | None,
     v: Tensor | None,
@@ -26,6 +26,7 @@ def aggregate(
     squares: Tensor,
 ) -> None:
     clients, size = client_rows.shape
+    s = server or Server(lr=0.0, beta1=0.0, beta2=0.0, tau=0.0)
     count = -(-size // BLOCK)
     partial = slots(client_rows, clients + 1, count)
     launch(
@@ -33,14 +34,14 @@ def aggregate(
         count,
         client_rows,
         *(client_rows, client_rows.stride(0), weights, base, base.stride(0), acc),
-        *(w, m, v, out, *scalars, clients, size, count, partial),
+        *(w, m, v, out, s.lr, s.beta1, s.beta2, s.tau, clients, size, count, partial),
         FIRST=first,
-        RULE=rule,
+        RULE=None if server is None else server.rule,
         SHARED=base.stride(0) == 0,
         BLOCK=BLOCK,
         num_warps=WARPS,
     )
-    known = clients if rule is None else clients + 1
+    known = clients if server is None else clients + 1
     launch(totals, known, client_rows, partial, squares, 1, count, num_warps=8)
 
 

@@ -17,7 +17,8 @@ def batch_norm(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    running: tuple[Tensor, Tensor] | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
     count: Tensor,
     training: bool,
     momentum: float,
@@ -29,7 +30,7 @@ def batch_norm(
     """`batch_norm` in Triton."""
     clients, batch, channels = x.shape[:3]
     size = x.shape[3:].numel()
-    tensors = (x, weight, bias, *(running or (None, None)), out, mean, rstd)
+    tensors = (x, weight, bias, running_mean, running_var, out, mean, rstd)
     launch(
         _normalise,
         clients * channels,

@@ -40,7 +40,7 @@ def embedding_backward(
     dweight: Tensor,
     alpha: Tensor,
     beta: Tensor,
-    base: Tensor,
+    base_weight: Tensor,
 ) -> None:
     """`embedding_backward` in Triton; tokens out of range add nothing."""
     clients, words, size = dweight.shape
@@ -49,9 +49,17 @@ def embedding_backward(
         _gather_words,
         clients * -(-words // WORDS) * -(-size // columns),
         dweight,
-        *(token, dout, dout.stride(0), dweight, dweight.stride(0), base, base.stride(0)),
+        *(
+            token,
+            dout,
+            dout.stride(0),
+            dweight,
+            dweight.stride(0),
+            base_weight,
+            base_weight.stride(0),
+        ),
         *(alpha, beta, clients, token[:1].numel(), words, size, padding),
-        UNIT=min(unit(t, size) for t in (dout, dweight, base)),
+        UNIT=min(unit(t, size) for t in (dout, dweight, base_weight)),
         BLOCK=(WORDS, TOKENS[dout.element_size()], columns),
         num_warps=WARPS,
     )

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..reference.gather import Look, image
 from .common import jit, launch, tl
 
 BLOCK, WARPS = 1024, 4  # a plane of 32 x 32 pixels
 
 
-def gather(bank: Tensor, rows: Tensor, look: Look | None, out: Tensor) -> Tensor:
-    batch, sizes = rows.shape[1], image(bank, look)
+def gather(
+    bank: Tensor,
+    rows: Tensor,
+    out: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    margin: Tensor | None,
+    offset: Tensor | None,
+    flip: Tensor | None,
+    sizes: tuple[int, int, int],
+) -> None:
+    """`gather` in Triton."""
     pixels = sizes[1] * sizes[2]
     programs = rows.numel() * sizes[0] * -(-pixels // BLOCK)
-    shape = bank.shape[0], batch, *sizes, out.stride(0)
+    shape = bank.shape[0], rows.shape[1], *sizes, out.stride(0)
     meta = dict(BLOCK=BLOCK, num_warps=WARPS)
-    if look is None:
+    if scale is None:
         floating = out.dtype.is_floating_point
         launch(_copy, programs, out, bank, rows, out, *shape, FLOATING=floating, **meta)
-        return out
-    scene = look.scale, look.shift, look.margin, look.offset, look.flip
-    moves = look.offset is not None
-    launch(_images, programs, out, bank, rows, *scene, out, *shape, MOVES=moves, **meta)
-    return out
+    else:
+        scene, moves = (scale, shift, margin, offset, flip), offset is not None
+        launch(_images, programs, out, bank, rows, *scene, out, *shape, MOVES=moves, **meta)
 
 
 @jit

@@ -38,9 +38,9 @@ def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> N
     )
 
 
-def reach(totals: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:
+def reach(squares: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:
     """`reach` in Triton."""
-    first, second = (*totals, None)[:2]
+    first, second = (*squares, None)[:2]
     given = *_slots(first), *_slots(second)
     launch(_reach, out.shape[0], out, *given, rho, eps, most, out, LANES=64, num_warps=1)
     return out

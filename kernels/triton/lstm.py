@@ -50,8 +50,14 @@ def lstm_backward(
     out: Tensor,
     dout: Tensor,
     dx: Tensor | None,
-    sinks: list[Tensor | None],
-    bases: list[Tensor | None],
+    dweight_ih: Tensor | None,
+    dweight_hh: Tensor | None,
+    dbias_ih: Tensor | None,
+    dbias_hh: Tensor | None,
+    base_weight_ih: Tensor | None,
+    base_weight_hh: Tensor | None,
+    base_bias_ih: Tensor | None,
+    base_bias_hh: Tensor | None,
     alpha: Tensor,
     beta: Tensor,
     precision: str,
@@ -62,13 +68,13 @@ def lstm_backward(
     dz = _flat(gates)
     if dx is not None:
         multiply(dz, weight_ih, _flat(dx), precision)
-    _fold(dz, _flat(x), sinks[0], (alpha, beta, bases[0]), precision)
-    for sink, base in zip(sinks[2:], bases[2:], strict=True):
+    _fold(dz, _flat(x), dweight_ih, (alpha, beta, base_weight_ih), precision)
+    for sink, base in (dbias_ih, base_bias_ih), (dbias_hh, base_bias_hh):
         if sink is not None:
             through(dz, dz, None, sink, alpha, beta, base)
     # With z of step 0 set to zero, a step's z and the h before it lie one row apart throughout.
     gates[:, :, :1].zero_()
-    _fold(dz[:, 1:], _flat(out)[:, :-1], sinks[1], (alpha, beta, bases[1]), precision)
+    _fold(dz[:, 1:], _flat(out)[:, :-1], dweight_hh, (alpha, beta, base_weight_hh), precision)
 
 
 def _flat(t: Tensor) -> Tensor:

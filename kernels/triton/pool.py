@@ -20,14 +20,14 @@ def pool(
     kind: str,
     kernel: Pair,
     geometry: Geometry,
-    count_padding: bool,
+    count_include_pad: bool,
     out: Tensor,
     argmax: Tensor | None,
 ) -> Tensor:
     """`pool` in Triton."""
     sides = sides_of(x, out, kernel, geometry)
     if kind == "avg":
-        return _means(x, out, sides, count_padding)
+        return _means(x, out, sides, count_include_pad)
     size = out[:1].numel()
     launch(
         _largest,

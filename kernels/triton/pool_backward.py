@@ -15,18 +15,18 @@ from .pool_windows import Side, extent, most, place, sides_of, windows
 
 
 def pool_backward(
-    dout: Tensor,
     kind: str,
     kernel: Pair,
     geometry: Geometry,
-    count_padding: bool,
+    count_include_pad: bool,
     dx: Tensor,
+    dout: Tensor,
     argmax: Tensor | None,
 ) -> Tensor:
     """`pool_backward` in Triton."""
     sides = sides_of(dx, dout, kernel, geometry)
     holding = tuple(min(-(-taps // step), n) for _, n, taps, step, _ in sides)
-    return _gather(dout, argmax, dx, sides, holding, count_padding)
+    return _gather(dout, argmax, dx, sides, holding, count_include_pad)
 
 
 def adaptive_avg_backward(dout: Tensor, dx: Tensor) -> Tensor:

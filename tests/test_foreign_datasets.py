@@ -1,4 +1,4 @@
-"""Data sets of other libraries, or stand-ins where they are not installed, pixel for pixel."""
+"""Data sets of other libraries, or fakes where they are not installed, pixel for pixel."""
 
 import subprocess
 import sys
@@ -7,50 +7,38 @@ import foreign_datasets
 import numpy as np
 import pytest
 import torch
-from foreign_datasets import COLOUR, GREY, LABELS, Cifar, Folder, Mnist, Rows, Svhn
+from foreign_datasets import (
+    COLOUR,
+    GREY,
+    LABELS,
+    PIXELS,
+    Cifar,
+    Folder,
+    Mnist,
+    Rows,
+    Svhn,
+    pictures,
+)
 from torch.utils.data import Subset
 
-from fedfast.data import (
-    FederatedData,
-    as_samples,
-    dirichlet,
-    from_flower,
-    from_huggingface,
-    iid,
-)
-
-CHANNELS_FIRST = torch.from_numpy(COLOUR.transpose(0, 3, 1, 2).copy())
+from fedfast.data import FederatedData, as_samples, dirichlet, from_flower, from_huggingface, iid
 
 
-def real(make):
+def real(name, **arrays):
     """A data set of the installed torchvision, made as its own download would leave it."""
-    vision = pytest.importorskip("torchvision")
-    made = object.__new__(make(vision.datasets))  # no files: only what reading them sets
+    kinds = pytest.importorskip("torchvision").datasets
+    made = object.__new__(getattr(kinds, name))  # no files: only what reading them sets
     made.transforms = made.transform = made.target_transform = None
+    vars(made).update(arrays)
     return made
 
 
-def torchvision_cifar():
-    made = real(lambda kinds: kinds.CIFAR10)
-    made.data, made.targets = COLOUR.copy(), list(LABELS)
-    return made
-
-
-def torchvision_mnist():
-    made = real(lambda kinds: kinds.MNIST)
-    made.data, made.targets = torch.from_numpy(GREY.copy()), torch.tensor(LABELS)
-    return made
-
-
-def torchvision_svhn():
-    made = real(lambda kinds: kinds.SVHN)
-    made.data, made.labels = COLOUR.transpose(0, 3, 1, 2), np.array(LABELS)
-    return made
+GREY_PIXELS = torch.from_numpy(GREY.copy())[:, None]
 
 
 def torchvision_folder(tmp_path):
     vision = pytest.importorskip("torchvision")
-    for i, image in enumerate(foreign_datasets.pictures()):
+    for i, image in enumerate(pictures()):
         place = tmp_path / f"class{LABELS[i]}"
         place.mkdir(exist_ok=True)
         image.save(place / f"{i}.png")
@@ -60,13 +48,13 @@ def torchvision_folder(tmp_path):
 @pytest.mark.parametrize(
     ("make", "pixels"),
     [
-        (Cifar, CHANNELS_FIRST),
-        (torchvision_cifar, CHANNELS_FIRST),
-        (Mnist, torch.from_numpy(GREY)[:, None]),
-        (torchvision_mnist, torch.from_numpy(GREY)[:, None]),
-        (Svhn, CHANNELS_FIRST),
-        (torchvision_svhn, CHANNELS_FIRST),
-        (lambda: Folder(foreign_datasets.pictures(), LABELS), CHANNELS_FIRST),
+        (Cifar, PIXELS),
+        (lambda: real("CIFAR10", data=COLOUR.copy(), targets=list(LABELS)), PIXELS),
+        (Mnist, GREY_PIXELS),
+        (lambda: real("MNIST", data=GREY_PIXELS[:, 0], targets=torch.tensor(LABELS)), GREY_PIXELS),
+        (Svhn, PIXELS),
+        (lambda: real("SVHN", data=PIXELS.numpy(), labels=np.array(LABELS)), PIXELS),
+        (lambda: Folder(pictures(), LABELS), PIXELS),
     ],
 )
 def test_torchvision_stays_bytes(make, pixels):
@@ -80,7 +68,7 @@ def test_torchvision_stays_bytes(make, pixels):
 def test_a_folder_of_the_real_torchvision(tmp_path):
     samples = as_samples(torchvision_folder(tmp_path))
     order = np.argsort(LABELS, kind="stable")
-    assert torch.equal(samples.x, CHANNELS_FIRST[order]) and samples.y.tolist() == sorted(LABELS)
+    assert torch.equal(samples.x, PIXELS[order]) and samples.y.tolist() == sorted(LABELS)
 
 
 def test_classes_of_others_are_asked_for_every_item_once():
@@ -96,37 +84,30 @@ def test_classes_of_others_are_asked_for_every_item_once():
             image, label = super().__getitem__(i)
             return image.point(lambda v: v // 2), label
 
-    assert torch.equal(as_samples(Counting()).x, CHANNELS_FIRST) and asked == list(range(6))
-    assert torch.equal(as_samples(Dark()).x, CHANNELS_FIRST // 2)
+    assert torch.equal(as_samples(Counting()).x, PIXELS) and asked == list(range(6))
+    assert torch.equal(as_samples(Dark()).x, PIXELS // 2)
     scaled = Cifar(lambda image: torch.from_numpy(np.asarray(image) / np.float32(255)))
     torch.testing.assert_close(as_samples(scaled).x, torch.from_numpy(COLOUR / np.float32(255)))
 
 
 def test_grey_pictures_among_coloured_ones_become_coloured():
-    mixed = foreign_datasets.pictures()[:3] + foreign_datasets.pictures("L")[3:]
+    mixed = pictures()[:3] + pictures("L")[3:]
     samples = as_samples(Folder(mixed, LABELS))
-    assert torch.equal(samples.x[:3], CHANNELS_FIRST[:3])
+    assert torch.equal(samples.x[:3], PIXELS[:3])
     for i in (3, 4, 5):
         assert all(np.array_equal(plane, GREY[i]) for plane in samples.x[i])
-    palette = [image.convert("P") for image in foreign_datasets.pictures("L")]
+    palette = [image.convert("P") for image in pictures("L")]
     assert as_samples(Folder(palette, LABELS)).x.shape == (6, 3, 4, 5)
-    assert torch.equal(
-        as_samples(
-            Folder([image.convert("1") for image in foreign_datasets.pictures("L")], LABELS)
-        ).x,
-        torch.from_numpy(
-            np.stack([np.asarray(i.convert("1")) * 255 for i in foreign_datasets.pictures("L")])[
-                :, None
-            ]
-        ).to(torch.uint8),
-    )
+    black = [image.convert("1") for image in pictures("L")]
+    expected = torch.from_numpy(np.stack([np.asarray(image) * np.uint8(255) for image in black]))
+    assert torch.equal(as_samples(Folder(black, LABELS)).x, expected[:, None])
 
 
 def test_partitions_take_them_as_they_are():
     clients = dirichlet(Cifar(), 2, 1.0, seed=1)
     found = torch.cat([clients.client(i).x for i in range(2)])
-    assert sorted(x.sum().item() for x in found) == sorted(x.sum().item() for x in CHANNELS_FIRST)
-    assert torch.equal(iid(foreign_datasets.rows(), 1, seed=2).samples.x, CHANNELS_FIRST)
+    assert sorted(x.sum().item() for x in found) == sorted(x.sum().item() for x in PIXELS)
+    assert torch.equal(iid(foreign_datasets.rows(), 1, seed=2).samples.x, PIXELS)
 
 
 class Triple(Folder):
@@ -134,50 +115,32 @@ class Triple(Folder):
         return self.images[i], self.targets[i], i
 
 
+def mixed_sizes():
+    return [*pictures()[:5], pictures()[0].resize((3, 3))]
+
+
+SHAPES = r"\[5\]\[0\]: expected the shape of item 0, \[3, 4, 5\]; got \[3, 3, 3\]"
+DEEP = r"\[0\]\[0\]: expected 8 bits per channel; got a picture of mode I"
+TYPES = r"\[1\]\[0\]: expected torch.float32 as item 0; got torch.float64"
+
+
 @pytest.mark.parametrize(
-    ("given", "error", "says"),
+    ("given", "error", "message"),
     [
-        (
-            lambda: Triple(foreign_datasets.pictures(), LABELS),
-            TypeError,
-            r"train\[0\]: expected a pair",
-        ),
-        (
-            lambda: Folder(
-                [*foreign_datasets.pictures()[:5], foreign_datasets.pictures()[0].resize((3, 3))],
-                LABELS,
-            ),
-            ValueError,
-            r"train\[5\]\[0\]: expected the shape of item 0, \[3, 4, 5\]; got \[3, 3, 3\]",
-        ),
-        (
-            lambda: Folder([i.convert("I") for i in foreign_datasets.pictures("L")], LABELS),
-            ValueError,
-            r"train\[0\]\[0\]: expected 8 bits per channel; got a picture of mode I",
-        ),
-        (
-            lambda: Folder(foreign_datasets.pictures(), [0, 1, 2, 0, 1.5, 2]),
-            TypeError,
-            r"train\[4\]\[1\]: expected an integer class label; got 1.5",
-        ),
-        (
-            lambda: Folder(["a"] * 6, LABELS),
-            TypeError,
-            r"train\[0\]\[0\]: expected a tensor or an array; got str",
-        ),
-        (
-            lambda: Folder([torch.zeros(2), torch.zeros(2).double()], [0, 1]),
-            TypeError,
-            r"train\[1\]\[0\]: expected torch.float32 as item 0; got torch.float64",
-        ),
+        (lambda: Triple(pictures(), LABELS), TypeError, r"\[0\]: expected a pair"),
+        (lambda: Folder(mixed_sizes(), LABELS), ValueError, SHAPES),
+        (lambda: Folder([i.convert("I") for i in pictures("L")], LABELS), ValueError, DEEP),
+        (lambda: Folder(pictures(), [0, 1.5]), TypeError, r"\[1\]\[1\]: .* class label; got 1.5"),
+        (lambda: Folder(["a"], [0]), TypeError, r"\[0\]\[0\]: expected a tensor or .*; got str"),
+        (lambda: Folder([torch.zeros(2), torch.zeros(2).double()], [0, 1]), TypeError, TYPES),
     ],
 )
-def test_items_that_do_not_fit_are_named(given, error, says):
-    with pytest.raises(error, match=says):
+def test_items_that_do_not_fit_are_named(given, error, message):
+    with pytest.raises(error, match="train" + message):
         as_samples(given(), "train")
 
 
-@pytest.fixture(params=["stand-in", "datasets"])
+@pytest.fixture(params=["fake", "datasets"])
 def rows(request):
     """A maker of rows, ours or that of `datasets`."""
     if request.param == "datasets":
@@ -196,7 +159,7 @@ def test_huggingface_columns_are_found_or_named(rows, kind):
         from_huggingface(named, "picture", "kind"),
         from_huggingface(rows("scan", "fine_label", ["coarse_label"])),
     ):
-        assert samples.x.dtype == torch.uint8 and torch.equal(samples.x, CHANNELS_FIRST)
+        assert samples.x.dtype == torch.uint8 and torch.equal(samples.x, PIXELS)
         assert samples.y.tolist() == LABELS
 
 
@@ -204,7 +167,7 @@ def test_huggingface_splits_are_train_and_test(rows):
     part = rows().select([0, 1, 4])
     data = from_huggingface({"train": rows(), "validation": part, "extra": part}, name="cifar")
     assert (data.name, data.classes, len(data.train)) == ("cifar", 3, 6)
-    assert torch.equal(data.test.x, CHANNELS_FIRST[[0, 1, 4]]) and data.test.y.tolist() == [0, 1, 1]
+    assert torch.equal(data.test.x, PIXELS[[0, 1, 4]]) and data.test.y.tolist() == [0, 1, 1]
     assert from_huggingface({"train": part}).test is None
 
 
@@ -239,45 +202,42 @@ def test_a_transform_of_rows_is_applied(rows):
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "says"),
+    ("given", "options", "error", "message"),
     [
-        (lambda rows: from_huggingface(rows(), "image"), ValueError, "image: .* no column 'image'"),
+        (("img", "label"), {"image": "image"}, ValueError, "image: .* no column 'image'"),
         (
-            lambda rows: from_huggingface(rows("a", "b").select([0]), label="a"),
+            ("a", "b"),
+            {"label": "a"},
             TypeError,
-            r"dataset\[0\]\['a'\]: expected an integer class label",
+            r"dataset\[0\]\['a'\]: expected an integer class l",
         ),
         (
-            lambda rows: from_huggingface({"test": rows()}),
+            ("a", "b", ["c"]),
+            {},
             ValueError,
-            "dataset: expected a split 'train'; found",
-        ),
-        (
-            lambda rows: from_huggingface(iter([1])),
-            TypeError,
-            "dataset: expected a datasets.Dataset that is not streamed.* got list_iterator",
-        ),
-        (
-            lambda rows: from_huggingface(rows().select([])),
-            ValueError,
-            "dataset: expected at least one sample",
-        ),
-        (
-            lambda rows: from_huggingface(rows("a", "b", ["c"])),
-            ValueError,
-            "label: cannot tell which column of dataset to take; name one of",
+            "label: cannot tell which column of dataset to take; n",
         ),
     ],
 )
-def test_columns_that_do_not_fit_are_named(rows, call, error, says):
-    with pytest.raises(error, match=says):
-        call(rows)
+def test_columns_that_do_not_fit_are_named(rows, given, options, error, message):
+    with pytest.raises(error, match=message):
+        from_huggingface(rows(*given), **options)
+
+
+def test_what_is_no_such_data_set_is_named(rows):
+    with pytest.raises(ValueError, match="dataset: expected a split 'train'; found"):
+        from_huggingface({"test": rows()})
+    with pytest.raises(ValueError, match="dataset: expected at least one sample"):
+        from_huggingface(rows().select([]))
+    message = "dataset: expected a datasets.Dataset that is not streamed.* got list_iterator"
+    with pytest.raises(TypeError, match=message):
+        from_huggingface(iter([1]))
 
 
 PARTS = [[0, 3, 1], [5], [4, 2]]
 
 
-def stand_in(**splits):
+def fake(**splits):
     partitioners = {name: foreign_datasets.Partitioner(parts) for name, parts in splits.items()}
     return foreign_datasets.Federated(dict.fromkeys(splits, foreign_datasets.rows()), partitioners)
 
@@ -285,56 +245,45 @@ def stand_in(**splits):
 def expect(clients, parts):
     assert isinstance(clients, FederatedData) and clients.x.dtype == torch.uint8
     for i, own in enumerate(parts):
-        assert torch.equal(clients.client(i).x, CHANNELS_FIRST[own])
+        assert torch.equal(clients.client(i).x, PIXELS[own])
         assert clients.client(i).y.tolist() == [LABELS[row] for row in own]
 
 
 def test_flower_partitions_are_clients():
-    expect(from_flower(stand_in(train=PARTS)), PARTS)
-    expect(from_flower(stand_in(fit=PARTS), "img", "label", split="fit"), PARTS)
+    expect(from_flower(fake(train=PARTS)), PARTS)
+    expect(from_flower(fake(fit=PARTS), "img", "label", split="fit"), PARTS)
     expect(from_flower([foreign_datasets.rows().select(own) for own in PARTS]), PARTS)
     alone = foreign_datasets.Partitioner(PARTS)
     alone.dataset = foreign_datasets.rows()
     expect(from_flower(alone), PARTS)
-    tested = from_flower(stand_in(train=PARTS, test=PARTS[::-1]))
+    tested = from_flower(fake(train=PARTS, test=PARTS[::-1]))
     expect(tested, PARTS)
     for part, own in zip(tested.test, PARTS[::-1], strict=True):
-        assert torch.equal(part.x, CHANNELS_FIRST[own])
+        assert torch.equal(part.x, PIXELS[own])
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "says"),
+    ("given", "options", "error", "message"),
     [
-        (
-            lambda: from_flower(stand_in(train=PARTS), split="t"),
-            ValueError,
-            r"split: .*\['train'\]",
-        ),
-        (lambda: from_flower(3), TypeError, "federated: expected a FederatedDataset, .* got int"),
-        (lambda: from_flower([Cifar()]), TypeError, "partition 0: expected a datasets.Dataset"),
-        (
-            lambda: from_flower(stand_in(train=PARTS, test=PARTS[:2])),
-            ValueError,
-            "test: expected one per client, 3; got 2",
-        ),
-        (
-            lambda: from_flower(stand_in(train=PARTS), label="kind"),
-            ValueError,
-            "label: partition 0 has no column 'kind'",
-        ),
+        (fake(train=PARTS), {"split": "t"}, ValueError, r"split: .*\['train'\]"),
+        (fake(train=PARTS), {"label": "kind"}, ValueError, "label: partition 0 has no column 'k"),
+        (fake(train=PARTS, test=PARTS[:2]), {}, ValueError, "test: expected .*, 3; got 2"),
+        (3, {}, TypeError, "federated: expected a FederatedDataset, .* got int"),
+        ([Cifar()], {}, TypeError, "partition 0: expected a datasets.Dataset"),
     ],
 )
-def test_partitions_that_do_not_fit_are_named(call, error, says):
-    with pytest.raises(error, match=says):
-        call()
+def test_partitions_that_do_not_fit_are_named(given, options, error, message):
+    with pytest.raises(error, match=message):
+        from_flower(given, **options)
 
 
 def test_the_real_flower(tmp_path, monkeypatch):
     monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "0")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     flower = pytest.importorskip("flwr_datasets")
-    for part in ("train", "test"):
-        for i, image in enumerate(foreign_datasets.pictures()):
+    parts = ("train", "test")
+    for part in parts:
+        for i, image in enumerate(pictures()):
             place = tmp_path / "images" / part / f"class{LABELS[i]}"
             place.mkdir(parents=True, exist_ok=True)
             image.save(place / f"{i}.png")
@@ -342,10 +291,7 @@ def test_the_real_flower(tmp_path, monkeypatch):
         dataset="imagefolder",
         data_dir=str(tmp_path / "images"),
         cache_dir=str(tmp_path / "cache"),
-        partitioners={
-            "train": flower.partitioner.NaturalIdPartitioner("label"),
-            "test": flower.partitioner.NaturalIdPartitioner("label"),
-        },
+        partitioners={p: flower.partitioner.NaturalIdPartitioner("label") for p in parts},
     )
     clients = from_flower(federated)
     for i in range(3):

@@ -1,0 +1,104 @@
+"""Dense layers in SAM's two passes, without a perturbed copy of their weights; see `sam.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .. import kernels
+from .products import Linear
+from .records import ExecutionContext
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a dense layer keeps of the first pass.
+
+    x        `[K, B, I]`, d `[K, B, O]`: its gradient is `d^T x`
+    gram     `[K, B, B]`, `x x^T + ones`
+    before   `[K, B, O]`, its output before the activation, where x is the same in both passes
+    squares  `[K]` float64, the squared norm of its gradient
+    scale    `[K]`, s
+    ones     1 if the bias moves with the weights, else 0
+    unit     `[K, B, 1]`, ones: the input of a bias whose gradient is written; None where it is not
+    """
+
+    x: Tensor
+    d: Tensor
+    gram: Tensor
+    before: Tensor | None
+    squares: Tensor
+    scale: Tensor
+    ones: float
+    unit: Tensor | None
+
+
+class SamContext(ExecutionContext):
+    """An execution context that also keeps factors."""
+
+    def factors(self, record: Linear) -> Factors:
+        """Those of a layer, by its output."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class FirstPass(Linear):
+    """A dense layer in the first pass: factors and the norm instead of a gradient."""
+
+    def forward(self, context: SamContext) -> None:  # type: ignore[override]
+        """As ever; a layer that reads the samples also keeps what comes before its activation."""
+        before = context.factors(self).before
+        if before is None or self.activation is None:
+            return super().forward(context)
+        x, weight, bias = self._tensors(context)
+        kernels.linear(x, weight, bias, out=before, **self._how(context))
+        out = context.value(self.output)
+        kernels.activation(before, self.activation, out=out, backend=context.backend)
+
+    def backward(self, context: SamContext) -> None:  # type: ignore[override]
+        """dx, and the norm of a gradient that nobody writes."""
+        x, weight, bias = self._tensors(context)
+        out, d = context.value(self.output), context.gradient(self.output)
+        dx, factors = context.collect(self.inputs[0]), context.factors(self)
+        kernels.linear_backward(
+            x, weight, out, d, activation=self.activation, dx=dx, **self._how(context)
+        )
+        to: dict[str, Tensor] = dict(gram=factors.gram, squares=factors.squares)
+        kernels.ghost(x, d, ones=factors.ones, backend=context.backend, **to)
+        if factors.unit is not None and self.bias is not None and bias is not None:
+            column, db = bias[..., None], context.sink(self.bias).out[..., None]
+            kernels.linear_backward(factors.unit, column, out, d, dweight=db, **self._how(context))
+
+
+@dataclass(frozen=True)
+class SecondPass(Linear):
+    """A dense layer in the second pass, at `W + s d^T x`."""
+
+    def forward(self, context: SamContext) -> None:  # type: ignore[override]
+        """`act(x' W^T + b + s (x' x^T + 1) d)`; the product is known where x' is x."""
+        x, weight, bias = self._tensors(context)
+        out, factors = context.value(self.output), context.factors(self)
+        if factors.before is None:
+            kernels.linear(x, weight, bias, out=out, **self._how(context))
+        kernels.lowrank(
+            x,
+            factors.x,
+            factors.d,
+            factors.scale,
+            base=out if factors.before is None else factors.before,
+            ones=factors.ones,
+            gram=None if factors.before is None else factors.gram,
+            activation=self.activation,
+            out=out,
+            backend=context.backend,
+        )
+
+    def backward(self, context: SamContext) -> None:  # type: ignore[override]
+        """`dx = d' W + s (d' d^T) x`; the gradient as ever."""
+        dx = self.descend(context)
+        if dx is not None:
+            d, factors = context.gradient(self.output), context.factors(self)
+            kernels.lowrank(
+                d, factors.d, factors.x, factors.scale, base=dx, out=dx, backend=context.backend
+            )
