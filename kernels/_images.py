@@ -8,6 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from .operation import Argument
+
 Ints = int | Sequence[int]
 Pair = tuple[int, int]
 MAX_ELEMENTS = 2**31 - 1  # of an image with its margins: offsets inside it are int32
@@ -29,7 +31,13 @@ def number(name: str, value: int, least: int) -> int:
 
 
 at_least_0, at_least_1 = partial(pair, least=0), partial(pair, least=1)
-one_or_more = partial(number, least=1)
+# How a window moves: public arguments of the convolutions, of which `Geometry` is made.
+WINDOW = (
+    Argument("stride", check=at_least_1, passed=False),
+    Argument("padding", check=at_least_0, passed=False),
+    Argument("dilation", check=at_least_1, passed=False),
+    Argument("groups", check=partial(number, least=1), passed=False),
+)
 
 
 def divides(name: str, value: int, what: str, size: int) -> None:

@@ -148,6 +148,18 @@ class Require(Argument):
     passed: bool = False
 
 
+def sinks(weight: str, bias: str) -> tuple[Argument, ...]:
+    """dweight and dbias, `beta * base + alpha * gradient`; bases default to them."""
+    return (
+        Out("dweight", weight, optional=True, may="weight base_weight"),
+        Out("dbias", bias, optional=True, may="base_bias"),
+        PerClient("alpha"),
+        PerClient("beta"),
+        Base("base_weight", weight, of="dweight"),
+        Base("base_bias", bias, of="dbias"),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Operation:
     """A declared operation.
