@@ -4,8 +4,8 @@
 //
 // A call has (float64?, K, threads, apart?, one object for each field): tensors as they are, of
 // which address, client stride and number of elements are read. It answers whether all indices were
-// in range, or None where memory that is written may be other operands' (unless told that all lie
-// apart): nothing is done then, and Python looks again and names the arguments.
+// in range, or None where memory that is written may be other operands' (unless the caller knows
+// that all lie apart): nothing is done then, and Python looks again and names the arguments.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -165,9 +165,9 @@ class BoundTo final : public Bound {
         return run(part, own);
       }
     };
-    if (Plan* plan = Plan::noting()) {
+    if (Plan* plan = Plan::recording()) {
       if (!plans_) throw pybind11::type_error("this operation cannot be part of a plan");
-      plan->note(action, clients, steps_of(p));
+      plan->record(action, clients, steps_of(p));
       Py_RETURN_TRUE;
     }
     const Part all{0, clients, static_cast<int>(whole(args[2]))};

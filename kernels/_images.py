@@ -48,16 +48,16 @@ def divides(name: str, value: int, what: str, size: int) -> None:
 
 def reach(name: str, size: Pair, taps: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
     """How many places a window of `taps` has in an image of `size`, along each side."""
-    room = [
+    spare = [
         s + 2 * p - d * (t - 1) - 1
         for s, t, p, d in zip(size, taps, padding, dilation, strict=True)
     ]
-    if min(taps) < 1 or min(room) < 0:
+    if min(taps) < 1 or min(spare) < 0:
         raise ValueError(
             f"{name}: expected a window that fits the image with its padding; got window "
             f"{list(taps)}, dilation {list(dilation)}, image {list(size)}, padding {list(padding)}"
         )
-    return room[0] // stride[0] + 1, room[1] // stride[1] + 1
+    return spare[0] // stride[0] + 1, spare[1] // stride[1] + 1
 
 
 def counts(name: str, count: Tensor | None, x: Tensor) -> Tensor:

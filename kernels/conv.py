@@ -84,7 +84,7 @@ def conv(
     out         `[K, B, O, OH, OW]`, OH = (H + 2 padding - dilation (kh - 1) - 1) / stride + 1;
                 allocated if None; must not overlap x
     precision   "fp32", "tf32x3", "tf32" or "bf16": how far float32 products may be rounded on
-                tensor cores; a permission, see `_args.precise`: the other voices ignore it
+                tensor cores; a permission, see `_args.PRECISIONS`: other backends ignore it
     Every client's part of an argument is contiguous.
     Raises TypeError/ValueError naming the argument.
     """
@@ -139,6 +139,6 @@ def conv_backward(
     squares     float64 `[K]`, or None: the sum of squares of what dweight and dbias receive; in
                 Triton it comes with the products, and costs no pass over them
     precision   "fp32", "tf32x3", "tf32" or "bf16": how far float32 products may be rounded on
-                tensor cores; a permission, see `_args.precise`: the other voices ignore it
+                tensor cores; a permission, see `_args.PRECISIONS`: other backends ignore it
     Raises TypeError/ValueError naming the argument.
     """

@@ -23,7 +23,7 @@ from .geometry import Geometry, Windows
 from .linear import ACTIVATION, PRECISION
 from .operation import Argument, In, InOut, Made, Out, Squares, operation, sinks
 
-MAX_TAPS = 16  # a tile of the Triton voice holds whole windows
+MAX_TAPS = 16  # a tile in Triton holds whole windows
 
 
 def _kernel(name: str, kernel: Ints, planes: Pair) -> Pair:
@@ -139,7 +139,7 @@ def conv_pool_backward(
     """Write the gradients of `conv_pool` into dx, dweight and dbias, in this order.
 
     x, weight, out, tap   as given to, returned and written by `conv_pool`
-    dout   as out; workspace: what it holds afterwards is the voice's business
+    dout   as out; workspace: what it holds afterwards differs between backends
     dx, dweight, dbias, squares and all others   as in `conv_backward`
     Raises TypeError/ValueError naming the argument.
     """

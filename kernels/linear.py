@@ -61,7 +61,7 @@ def linear(
     activation  None, "relu" or "tanh"
     out         `[K, B, O]`, allocated if None; must not overlap an operand
     precision   "fp32", "tf32x3", "tf32" or "bf16": how far float32 products may be rounded on
-                tensor cores; a permission, see `_args.precise`: the other voices ignore it
+                tensor cores; a permission, see `_args.PRECISIONS`: other backends ignore it
     What belongs to a client is contiguous in every argument.
     Raises TypeError/ValueError naming the argument.
     """
@@ -110,6 +110,6 @@ def linear_backward(
     squares     float64 `[K]`, or None: the sum of squares of what dweight and dbias receive; in
                 Triton it comes with the products, and costs no pass over them
     precision   "fp32", "tf32x3", "tf32" or "bf16": how far float32 products may be rounded on
-                tensor cores; a permission, see `_args.precise`: the other voices ignore it
+                tensor cores; a permission, see `_args.PRECISIONS`: other backends ignore it
     Raises TypeError/ValueError naming the argument.
     """

@@ -225,8 +225,8 @@ def operation(
 
         first = like or next(item.name for item in items if not isinstance(item, Require))
         module = function.__module__.rpartition(".")[2]
-        told = tuple(returns.split()), moves, first, by, form, out_of_range
-        declared = Operation(function.__name__, module, items, *told)
+        rest = tuple(returns.split()), moves, first, by, form, out_of_range
+        declared = Operation(function.__name__, module, items, *rest)
         OPERATIONS[declared.name] = declared
         return public(declared, function)
 
