@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from inspect import Parameter, signature
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
 
 # Longer integers are described by their bits: Python refuses to print very long ones.
 LONGEST = 10**40
+PACKAGE = str(Path(__file__).parent)
 
 
 def format_value(value: object) -> str:
@@ -42,6 +44,14 @@ def path_of(name: str, value: object) -> Path:
     return Path(text)
 
 
+def warn_user(text: str) -> None:
+    """Warn at the user's line: the innermost that is not of this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
     """The error to raise when `name` is not one of the `known` names of a `kind` of thing.
 
@@ -56,7 +66,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
 
 
 def check_options(
-    kind: str, function: Callable[..., Any], options: Iterable[str], own: Collection[str] = ()
+    kind: str, function: Callable[..., object], options: Iterable[str], own: Collection[str] = ()
 ) -> None:
     """Raise `unknown` for the first of `options` that is no parameter of `function`.
 

@@ -7,8 +7,6 @@ implementation.
 from __future__ import annotations
 
 from collections.abc import Sequence, Sized
-from math import isfinite
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from ._messages import format_value
 from .random import Ints, check_seed
 from .rounds import Drawn, Explicit, Round
+from .run_options import SAMPLING
+from .validation.values import Count, Share, boolean, integer
 
-SAMPLINGS = ("exact", "bernoulli")
 EXCHANGES = 2  # of a round at most: the key of its batches has 32 bits
 MOST = 1 << 31  # rounds, and samples a client sees in one: keys are made of 32-bit numbers
 
@@ -26,8 +25,8 @@ MOST = 1 << 31  # rounds, and samples a client sees in one: keys are made of 32-
 class Schedule:
     """Cohorts and batches of every round; made by `Schedule.draw` or `Schedule.explicit`."""
 
-    def __init__(self, plan: Drawn | Explicit) -> None:
-        self._plan = plan
+    def __init__(self, source: Drawn | Explicit) -> None:
+        self._source = source
 
     @staticmethod
     def draw(
@@ -58,24 +57,26 @@ class Schedule:
         Raises TypeError/ValueError naming the argument.
         """
         counts = _sizes(sizes)
-        rounds, epochs = _positive("rounds", rounds), _positive("local_epochs", local_epochs)
-        _bounded("rounds", rounds)
+        for name, value in {"rounds": rounds, "local_epochs": local_epochs}.items():
+            Count()(name, value)
+        if batch_size is not None:
+            Count()("batch_size", batch_size)
         _bounded("sizes: the largest client's samples", int(counts.max()))
-        _bounded("local_epochs: samples a client sees in a round", epochs * int(counts.max()))
-        batch = None if batch_size is None else _positive("batch_size", batch_size)
-        _share(participation)
-        if not isinstance(sampling, str) or sampling not in SAMPLINGS:
-            raise ValueError(f"sampling: expected one of {SAMPLINGS}; got {format_value(sampling)}")
-        if not isinstance(drop_last, (bool, np.bool_)):
-            raise TypeError(f"drop_last: expected True or False; got {format_value(drop_last)}")
+        _bounded("local_epochs: samples a client sees in a round", local_epochs * int(counts.max()))
+        if isinstance(participation, np.generic):
+            participation = participation.item()
+        Share()("participation", participation)
+        SAMPLING("sampling", sampling)
+        boolean("drop_last", drop_last)
+        batch = None if batch_size is None else int(batch_size)
         eligible = _eligible(counts, batch if drop_last else None)
         return Schedule(
             Drawn(
-                rounds=rounds,
+                rounds=int(rounds),
                 sizes=counts,
                 eligible=eligible,
                 cohort=max(1, round(participation * eligible.size)),
-                epochs=epochs,
+                epochs=int(local_epochs),
                 batch=batch,
                 seed=check_seed(seed),
                 chance=participation if sampling == "bernoulli" else None,
@@ -108,17 +109,17 @@ class Schedule:
     @property
     def rounds(self) -> int:
         """T, the number of rounds."""
-        return self._plan.rounds
+        return self._source.rounds
 
     @property
     def width(self) -> int:
         """B, the widest batch of the schedule: the last dimension of every `Round.batches`."""
-        return self._plan.width
+        return self._source.width
 
     @property
     def largest_cohort(self) -> int:
         """C, the most clients that train in one round."""
-        return self._plan.largest
+        return self._source.largest
 
     def round(self, t: int, exchange: int = 0) -> Round:
         """Round `t` of 0..rounds-1.
@@ -126,49 +127,26 @@ class Schedule:
         exchange  0, or more for algorithms that train the same cohort several times per round:
                   drawn schedules have other batches then, explicit ones the same
         """
-        _whole("t", t)
-        _whole("exchange", exchange)
+        integer("t", t)
+        integer("exchange", exchange)
         if not 0 <= exchange < EXCHANGES:
             raise ValueError(f"exchange: expected 0 or 1; got {format_value(exchange)}")
         if not 0 <= t < self.rounds:
             raise ValueError(f"t: expected 0 <= t < {self.rounds}; got {format_value(t)}")
-        return self._plan.round(t, exchange)
+        return self._source.round(t, exchange)
 
     def single(self) -> str:
         """Which client meets a batch of one sample, in words; "" if none does."""
-        return self._plan.single()
+        return self._source.single()
 
     def check(self, sizes: ArrayLike) -> None:
         """Raise ValueError unless every client and sample exists in data of these `sizes` `[N]`."""
-        self._plan.check(_sizes(sizes))
-
-
-def _whole(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer; got {format_value(value)}")
-
-
-def _positive(name: str, value: int) -> int:
-    _whole(name, value)
-    if value < 1:
-        raise ValueError(f"{name}: expected at least 1; got {format_value(value)}")
-    return int(value)
+        self._source.check(_sizes(sizes))
 
 
 def _bounded(name: str, value: int) -> None:
     if value > MOST:
         raise ValueError(f"{name}: expected at most {MOST}; got {format_value(value)}")
-
-
-def _share(participation: Any) -> None:
-    if isinstance(participation, bool) or not isinstance(
-        participation, (int, float, np.integer, np.floating)
-    ):
-        raise TypeError(f"participation: expected a number; got {format_value(participation)}")
-    if not 0 < participation <= 1 or not isfinite(participation):
-        raise ValueError(
-            f"participation: expected 0 < participation <= 1; got {format_value(participation)}"
-        )
 
 
 def _eligible(sizes: Ints, least: int | None) -> Ints:
@@ -184,7 +162,7 @@ def _eligible(sizes: Ints, least: int | None) -> Ints:
     return eligible
 
 
-def _listed(name: str, values: Any) -> None:
+def _listed(name: str, values: object) -> None:
     """A list, tuple or array: something with a length and an order."""
     array = isinstance(values, np.ndarray) and values.ndim > 0
     if not array and (isinstance(values, (str, bytes)) or not isinstance(values, Sequence)):

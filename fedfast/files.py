@@ -66,11 +66,11 @@ def locked(lock: Path, what: str, seconds: float = 0.0) -> Iterator[None]:
     """
     if not lock.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "expected a folder, found none", str(lock.parent))
-    held = filelock.FileLock(lock)
+    guard = filelock.FileLock(lock)
     if lock.is_symlink():
         raise OSError(f"{lock}: expected a lock file, found a symbolic link; remove it")
     try:
-        held.acquire(timeout=seconds, poll_interval=0.01)
+        guard.acquire(timeout=seconds, poll_interval=0.01)
     except filelock.Timeout as error:
         if not lock.exists():
             raise OSError(errno.EACCES, "cannot make a lock file", str(lock)) from error
@@ -82,7 +82,7 @@ def locked(lock: Path, what: str, seconds: float = 0.0) -> Iterator[None]:
         yield
     finally:
         lock.unlink(missing_ok=True)  # whoever waits for it sees that it is gone, and makes another
-        held.release()
+        guard.release()
 
 
 def _sign(lock: Path) -> None:

@@ -140,7 +140,7 @@ class History:
         return curves({label: self}, path)
 
 
-def line(values: Iterable[Any]) -> str:
+def line(values: Iterable[object]) -> str:
     """One CSV line. Floats are written by `repr`, which `float` reads back exactly."""
     buffer = io.StringIO()
     texts = [repr(value) if isinstance(value, float) else value for value in values]

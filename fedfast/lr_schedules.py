@@ -1,6 +1,6 @@
 """Values that change over rounds: a learning rate's decay, a radius's ramp.
 
-Wherever a paper gives a schedule (`lr`, `rho`), a number or one of these may stand; any callable
+Wherever a paper gives a schedule (`lr`, `rho`), a number or one of these will do; any callable
 round -> number will do, these ones can be written in a config:
 
 >>> ramp = Ramp(start=0.001, end=0.15, rounds=2000)

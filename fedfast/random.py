@@ -11,18 +11,17 @@ whatever order, chunk, cohort or process they are asked for.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ._messages import format_value
+from .validation.values import integer
 
 Words = NDArray[np.uint64]
 Ints = NDArray[np.int64]
 
-# Purposes keep the streams of one (seed, round, client) apart: all of them stand here, each once.
+# Purposes keep the streams of one (seed, round, client) apart: the whole list, each once.
 # Below 256; the epoch or the local step goes above.
 COHORT = 1  # who takes part
 BATCHES = 2  # the order of samples
@@ -45,7 +44,7 @@ _SLICE = 1 << 17
 
 
 def _philox(c0: Words, c1: Words, c2: Words, c3: Words, k0: int, k1: int) -> tuple[Words, ...]:
-    """Ten rounds on 32-bit words held in uint64 (a 32 x 32 bit product is then one multiply)."""
+    """Ten rounds on 32-bit words in uint64 (a 32 x 32 bit product is then one multiply)."""
     for _ in range(10):
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
         c0, c1 = (p1 >> _HALF) ^ (c1 ^ np.uint64(k0)), p1 & _LOW
@@ -63,15 +62,14 @@ def philox4x32(counter: ArrayLike, key: tuple[int, int]) -> NDArray[np.uint32]:
 
 def check_seed(seed: int, name: str = "seed") -> int:
     """`seed` as an int in [0, 2^64); TypeError/ValueError otherwise."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer; got {format_value(seed)}")
+    integer(name, seed)
     if not 0 <= seed < 1 << 64:
         raise ValueError(f"{name}: expected 0 <= {name} < 2^64; got {format_value(seed)}")
     return int(seed)
 
 
 def _word(name: str, value: ArrayLike) -> Words:
-    array: NDArray[Any] = np.asarray(value)
+    array = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers; got dtype {array.dtype}")
     if array.size and not (0 <= array.min() and array.max() < 1 << 32):
@@ -102,7 +100,7 @@ def generators(
 ) -> list[torch.Generator]:
     """A torch generator for each of the `clients` [K], for numbers of a component's own.
 
-    purpose  tells the streams of a client and round apart, in [0, 2^24)
+    purpose  distinguishes the streams of a client and round, in [0, 2^24)
     """
     if not 0 <= purpose < 1 << 24:
         raise ValueError(f"purpose: expected 0 <= purpose < 2^24; got {purpose}")

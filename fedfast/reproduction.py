@@ -16,14 +16,14 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .files import atomic, locked
-from .history import History
+from .history import History, Row
 from .runs import undisturbed
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def rows(
     return made
 
 
-def train(row: TableRow, setting: Setting) -> Generator[Any, None, None]:
+def train(row: TableRow, setting: Setting) -> Generator[Row, None, None]:
     """Runs what is missing of a claimed row; yields the rows of history as they come."""
     from . import checkpoint
     from .cli.setting import simulation
@@ -127,8 +127,8 @@ def train(row: TableRow, setting: Setting) -> Generator[Any, None, None]:
     sim = simulation(_until(row), setting, row.label)
     began, before = time.monotonic(), row.about().get("seconds", 0.0)
     if checkpoint.exists(row.state):
-        # Where an earlier call ended stays evaluated: what a report has shown does not vanish.
-        checkpoint.load(sim, row.state, all_figures=True)
+        # Where an earlier call ended stays evaluated: what a report has listed does not vanish.
+        checkpoint.load(sim._components, row.state, all_figures=True)
 
     def keep() -> None:
         with undisturbed():
@@ -153,7 +153,7 @@ def _write(row: TableRow, sim: Simulation, seconds: float) -> None:
     atomic(row.folder / "about.json", lambda to: to.write_text(json.dumps(about), encoding="utf-8"))
 
 
-def _sum(about: Any) -> str:
+def _sum(about: object) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
@@ -163,7 +163,7 @@ def _until(row: TableRow) -> RunConfig:
     return row.config.model_copy(update={"rounds": row.rounds, "eval_last": max(1, last)})
 
 
-def _saved(sim: Simulation, keep: Any) -> Iterator[Any]:
+def _saved(sim: Simulation, keep: Callable[[], None]) -> Iterator[Row]:
     kept, pause = time.monotonic(), SAVE_EVERY
     for done in sim:
         yield done
@@ -204,7 +204,7 @@ def _claim(row: TableRow) -> None:
             )
 
 
-def _where(sim: Simulation) -> dict[str, Any]:
+def _where(sim: Simulation) -> dict[str, object]:
     import torch
 
     from . import __version__
@@ -217,7 +217,7 @@ def _where(sim: Simulation) -> dict[str, Any]:
 
 
 def _cpu(threads: int) -> str:
-    """The processor's name where the system tells it, and how many threads of it."""
+    """The processor's name where the system reports it, and how many threads of it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -21,10 +21,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .files import atomic
 from .history import FIELDS, History, Row, line
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHECKPOINT_EVERY = 30.0  # seconds; a killed process loses at most so much of the model
 
@@ -39,7 +42,7 @@ class RunFolder:
         self.path = _claim(Path(out), config)
         self.histories: dict[str, History] = {}
         self.remarks: dict[str, str] = {}  # label -> a line for the summary
-        self.trouble = ""  # the traceback of what ended the run early, for error.txt
+        self.traceback = ""  # the traceback of what ended the run early, for error.txt
         self._latest: dict[str, dict[str, Any]] = {}  # label -> its newest checkpoint
         self._saved: dict[str, float] = {}
         self._csv = (self.path / "history.csv").open("x", encoding="utf-8", newline="")
@@ -55,7 +58,7 @@ class RunFolder:
         self.histories[label] = History()
         self._saved[label] = time.monotonic()
 
-    def record(self, label: str, row: Row, model: Mapping[str, Any]) -> None:
+    def record(self, label: str, row: Row, model: Mapping[str, Tensor]) -> None:
         """A round is done: its line is on disk when this returns, its model within 30 s."""
         with undisturbed():
             self._write((label, *astuple(row)))
@@ -77,8 +80,8 @@ class RunFolder:
         from .report import plots, run_table
 
         with undisturbed():
-            if self.trouble:
-                (self.path / "error.txt").write_text(self.trouble, encoding="utf-8")
+            if self.traceback:
+                (self.path / "error.txt").write_text(self.traceback, encoding="utf-8")
             for label in [name for name, latest in self._latest.items() if "model" in latest]:
                 self.end(label)
             self._csv.close()
@@ -102,7 +105,7 @@ class RunFolder:
         """What the folder holds, in a fixed order."""
         return sorted(path for path in self.path.rglob("*") if path.is_file())
 
-    def _write(self, values: tuple[Any, ...]) -> None:
+    def _write(self, values: tuple[object, ...]) -> None:
         try:
             self._csv.write(line(values))
             self._csv.flush()
@@ -139,7 +142,7 @@ def _claim(out: Path, config: str) -> Path:
                 continue
             raise FileExistsError(f"out: expected a folder, found a file: {path}") from error
         except NotADirectoryError as error:
-            raise NotADirectoryError(f"out: a file stands in the way of {path}") from error
+            raise NotADirectoryError(f"out: a file is in the way of {path}") from error
         except OSError as error:
             raise type(error)(f"out: cannot write in {path}: {error.strerror}") from error
     raise AssertionError("count() has no end")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+Flags = Any  # parts of torch.backends, whose attributes are not typed
 ALLOW = ("tf32", "bf16")  # "tf32x3" is as exact as "fp32", which one TF32 product is not
 
 
@@ -28,15 +29,15 @@ def rounding(precision: str) -> Iterator[None]:
                 owner.fp32_precision = way
 
 
-def _flags() -> tuple[list[tuple[Any, bool | None]], list[tuple[Any, str]]]:
-    """The old switches, None where the new ones say what those cannot, and the new ones."""
-    backends: Any = torch.backends
-    switches: list[Any] = [backends.cuda.matmul, backends.cudnn]
-    ways: list[Any] = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+def _flags() -> tuple[list[tuple[Flags, bool | None]], list[tuple[Flags, str]]]:
+    """The old switches, None where the new ones are set otherwise, and the new ones."""
+    backends: Flags = torch.backends
+    switches: list[Flags] = [backends.cuda.matmul, backends.cudnn]
+    ways: list[Flags] = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
     return [(owner, _read(owner)) for owner in switches], [(w, w.fp32_precision) for w in ways]
 
 
-def _read(owner: Any) -> bool | None:
+def _read(owner: Flags) -> bool | None:
     try:
         return bool(owner.allow_tf32)
     except RuntimeError:  # torch refuses to answer where the new switches were used

@@ -28,8 +28,10 @@ from torch import nn
 
 import fedfast
 from fedfast import FederatedData, Schedule, Simulation, algorithms, config, data, kernels, models
+from fedfast.declarations import declarations
 from fedfast.history import History
 from fedfast.layout import FlatLayout
+from fedfast.options import SimulationOptions
 
 ROOT = Path(__file__).parents[1]
 OURS = tuple(str((ROOT / folder).resolve()) for folder in ("fedfast", "kernels"))
@@ -135,42 +137,10 @@ def folder() -> Path:
 
 
 def _simulation_valid() -> dict[str, Any]:
-    return {
-        "model": model(),
-        "clients": federated(),
-        "algorithm": "fedavg",
-        "test": samples(),
-        "rounds": 2,
-        "participation": 1.0,
-        "local_epochs": 1,
-        "batch_size": 4,
-        "lr": 0.1,
-        "lr_decay": 1.0,
-        "server_lr": 1.0,
-        "weight_decay": 0.0,
-        "clip_norm": 1.0,
-        "loss": "cross_entropy",
-        "aggregation": "samples",
-        "augment": None,
-        "seed": 0,
-        "device": "cpu",
-        "dtype": torch.float32,
-        "backend": "auto",
-        "precision": "fp32",
-        "chunk": 1,
-        "memory": 1.0,
-        "threads": 1,
-        "schedule": None,
-        "callbacks": (),
-        "on_divergence": "stop",
-        "empty_clients": "skip",
-        "eval_every": 1,
-        "eval_last": 1,
-        "sampling": "exact",
-        "drop_last": False,
-        "metric": "auto",
-        "verify": True,
-    }
+    options = {option.name: option.default for option in declarations(SimulationOptions)}
+    own = {"model": model(), "clients": federated(), "test": samples()}
+    small = {"rounds": 2, "participation": 1.0, "batch_size": 4, "chunk": 1, "threads": 1}
+    return options | own | small | {"clip_norm": 1.0, "device": "cpu", "memory": 1.0}
 
 
 def _targets_of_runs() -> Iterator[Target]:

@@ -160,7 +160,7 @@ def test_the_model_kept_is_that_of_the_round_not_of_later(tmp_path):
     ("flags", "says"),
     [
         (["--out", "tiny.yaml"], "out: expected a folder, found a file: tiny.yaml"),
-        (["--out", "tiny.yaml/x"], "out: a file stands in the way of tiny.yaml/x"),
+        (["--out", "tiny.yaml/x"], "out: a file is in the way of tiny.yaml/x"),
         (["--out", "/proc/none"], "out: cannot write in /proc/none"),
         (["--data.name", "digit"], "--data.name: unknown name 'digit'; did you mean 'digits'"),
         (["--data.name", "mnist", "--data.root", "no"], "data: root: data set 'mnist' needs"),

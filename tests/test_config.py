@@ -82,11 +82,7 @@ def test_another_name_begins_its_section_anew(base):
     ("old", "new", "says"),
     [
         ("alpha: 0.3", "alhpa: 0.3", "base.yaml:5: partition.alhpa: unknown field, nearest: alpha"),
-        (
-            "alpha: 0.3",
-            "alpha: -1",
-            "base.yaml:5: partition.alpha: expected a number gr",
-        ),
+        ("alpha: 0.3", "alpha: -1", "base.yaml:5: partition.alpha: expected a number gr"),
         ("rounds: 3", "roundz: 3", "base.yaml:8: roundz: unknown field, nearest: rounds"),
         ("rounds: 3", "rounds: yes", "base.yaml:8: rounds: expected an integer, found True"),
         ("rounds: 3", "rounds: '3'", "base.yaml:8: rounds: expected an integer, found '3'"),
@@ -152,25 +148,13 @@ def test_every_mistake_is_said_at_once(base):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (
-            "--partition.alpah 1",
-            "--partition.alpah: unknown field, nearest: alpha (known here",
-        ),
+        ("--partition.alpah 1", "--partition.alpah: unknown field, nearest: alpha (known here"),
         ("--roundz 1", "--roundz: unknown field, nearest: rounds"),
         ("--rounds ten", "--rounds: expected an integer, found 'ten'"),
-        (
-            "--participation 2",
-            "--participation: expected a number less than or equal to 1",
-        ),
+        ("--participation 2", "--participation: expected a number less than or equal to 1"),
         ("--partition iid", "--partition: is a section; give one of its fields: --partition.name"),
-        (
-            "--algorithms.fedprox.mu 1",
-            "--algorithms.fedprox: unknown field (known here: fedavg",
-        ),
-        (
-            "--algorithms.sharp.rho x",
-            "with --algorithms.sharp.rho: algorithms.sharp: rho: ",
-        ),
+        ("--algorithms.fedprox.mu 1", "--algorithms.fedprox: unknown field (known here: fedavg"),
+        ("--algorithms.sharp.rho x", "with --algorithms.sharp.rho: algorithms.sharp: rho: "),
         ("--algorithms.sharp.roh 1", "did you mean 'rho'"),
     ],
 )

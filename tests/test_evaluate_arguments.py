@@ -79,10 +79,7 @@ def test_a_loss_that_draws_is_keyed_in_evaluation(model):
     assert figures(0, 1) == figures(0, 2)
 
 
-@pytest.mark.parametrize(
-    ("columns", "y"),
-    [(4, (X[:, :4] > 0).float()), (1, (X[:, 0] > 0).long())],
-)
+@pytest.mark.parametrize(("columns", "y"), [(4, (X[:, :4] > 0).float()), (1, (X[:, 0] > 0).long())])
 def test_an_algorithm_of_classes_refuses_other_targets(columns, y):
     model = Stochastic(nn.Linear(5, 6), nn.Linear(3, columns))
     data = FederatedData.from_arrays([X], [y])

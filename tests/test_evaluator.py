@@ -71,7 +71,7 @@ def lenet() -> nn.Module:
 def test_it_computes_what_the_module_does(make, shape, n):
     x, y = images(n, *shape, seed=n)
     sim = simulate(make(), x, y, test=(x, y), lr=0.5)
-    assert isinstance(sim._judge(), ProgramEvaluator)
+    assert isinstance(sim._components.evaluator(), ProgramEvaluator)
     row = next(iter(sim))
     accuracy, loss = expected(sim, x.double(), y)
     assert row.accuracy == accuracy and row.loss == pytest.approx(loss, rel=1e-12)
@@ -98,7 +98,7 @@ def test_tokens_go_through_the_lstm():
     x, y = torch.randint(12, (520, 5), generator=g), torch.randint(12, (520,), generator=g)
     model = build("lstm", input_shape=(5,), classes=12, embedding=3, hidden=4, layers=2)
     sim = simulate(model, x, y, test=(x, y))
-    assert isinstance(sim._judge(), ProgramEvaluator)
+    assert isinstance(sim._components.evaluator(), ProgramEvaluator)
     accuracy, loss = sim.evaluate()
     figures = expected(sim, x, y)
     assert accuracy == figures[0] and loss == pytest.approx(figures[1], rel=1e-12)
@@ -119,7 +119,7 @@ class AlwaysDrops(nn.Module):
 def test_other_modules_evaluate_themselves(module):
     x, y = images(40, 6)
     sim = simulate(module, x, y, test=(x, y))
-    assert isinstance(sim._judge(), ModuleEvaluator)
+    assert isinstance(sim._components.evaluator(), ModuleEvaluator)
     if isinstance(module, nn.Sequential):
         assert sim.evaluate() == pytest.approx(expected(sim, x.double(), y), rel=1e-12)
 
@@ -148,7 +148,7 @@ def test_an_evaluator_keeps_nothing_of_the_last_model():
     x, y = images(2 * WIDTH + 3, 6)
     model = nn.Linear(6, 4).double()
     sim = simulate(model, x, y)
-    evaluator, layout = sim._judge(), sim.layout
+    evaluator, layout = sim._components.evaluator(), sim.layout
     others = [nn.Linear(6, 4).double() for _ in range(3)]
     rows = [layout.flatten(other, torch.device("cpu")) for other in others]
     parts = [x[:1].double(), x.double(), x[1 : WIDTH + 2].double()]

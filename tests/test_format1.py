@@ -13,7 +13,7 @@ from torch import nn
 
 import fedfast
 from fedfast import algorithms as alg
-from fedfast.checkpoint.format1 import _tells
+from fedfast.checkpoint.format1 import _matches
 
 HERE = Path(__file__).parent / "states"
 
@@ -118,12 +118,12 @@ class Outer:
 
 
 def test_fields_that_came_later_count_as_their_defaults():
-    assert _tells("Outer(inner=Inner(a=2.0), mu=0.1)", Outer(Inner(2.0)))
-    assert _tells("Outer(mu=0.1)", Outer())
-    assert not _tells("Outer(inner=Inner(a=2.0), mu=0.1)", Outer(Inner(2.0, later=3.0)))
-    assert not _tells("Outer(inner=Inner(a=1.0), mu=0.2)", Outer())
-    assert not _tells("Outer(inner=Inner(a=1.0, gone=1), mu=0.1)", Outer())
-    assert not _tells("Other(mu=0.1)", Outer()) and not _tells("<x>", Outer())
+    assert _matches("Outer(inner=Inner(a=2.0), mu=0.1)", Outer(Inner(2.0)))
+    assert _matches("Outer(mu=0.1)", Outer())
+    assert not _matches("Outer(inner=Inner(a=2.0), mu=0.1)", Outer(Inner(2.0, later=3.0)))
+    assert not _matches("Outer(inner=Inner(a=1.0), mu=0.2)", Outer())
+    assert not _matches("Outer(inner=Inner(a=1.0, gone=1), mu=0.1)", Outer())
+    assert not _matches("Other(mu=0.1)", Outer()) and not _matches("<x>", Outer())
 
 
 def test_nested_fields_that_came_later_are_defaults_of_identities_too():

@@ -59,7 +59,7 @@ WEIGHTED = [
 def test_the_test_loss_is_the_loss_of_the_whole_set(loss, model, dtype):
     sim = simulation(loss, model, dtype=dtype)
     expected_type = ModuleEvaluator if isinstance(model, Opaque) else ProgramEvaluator
-    assert isinstance(sim._judge(), expected_type)
+    assert isinstance(sim._components.evaluator(), expected_type)
     own = sim.model().double().requires_grad_(False)
     double = _double(loss)
     expected = float(double(own(X.double()), Y))
@@ -237,7 +237,8 @@ def test_tf32_is_as_precision_has_it_and_the_users_flags_come_back(precision, al
     try:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = mine
         sim = simulation("cross_entropy", model, precision=precision, threads=1)
-        executor, evaluates = sim._engine.trainer.executor, sim._judge().modules
+        executor = sim._engine.trainer.executor
+        evaluates = sim._components.evaluator().modules
         for module in (*executor.replicas, *evaluates):
             module.seen = seen = []
             sim.evaluate() if module in evaluates else sim.run(progress=False)

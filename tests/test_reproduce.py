@@ -7,7 +7,7 @@ import statistics
 import pytest
 import yaml
 
-from fedfast import config, reproduction
+from fedfast import config, reproduction, round_loop
 from fedfast.cli import main
 from fedfast.history import History
 
@@ -130,23 +130,21 @@ def scheduler():
 def test_a_stop_keeps_the_rounds_and_the_same_command_goes_on(
     stop, status, paper, tmp_path, monkeypatch
 ):
-    from fedfast.simulation import Simulation
+    once = round_loop.next_round
 
-    once = Simulation._one_round
-
-    def interrupted(sim):
-        if sim.round == 3:
+    def interrupted(parts):
+        if len(parts.engine.committed.rows) == 3:
             stop()
-        return once(sim)
+        return once(parts)
 
-    monkeypatch.setattr(Simulation, "_one_round", interrupted)
+    monkeypatch.setattr(round_loop, "next_round", interrupted)
     few = ["reproduce", "somebody", "--only", "fedavg", "--seeds", "3"]
     assert main(few) == status
     folder = tmp_path / "runs/reproduction/somebody/table1/fedavg/seed-3"
     assert len(History.from_csv(folder / "history.csv")) == 3
     assert "3 of 5" in (tmp_path / "runs/reproduction/report.md").read_text()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    monkeypatch.setattr(Simulation, "_one_round", once)
+    monkeypatch.setattr(round_loop, "next_round", once)
     assert main(few) == 0
     assert len(History.from_csv(folder / "history.csv")) == 5
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from test_reproduce import PAPER
 
-from fedfast import checkpoint, reproduction
+from fedfast import checkpoint, reproduction, round_loop
 from fedfast.cli import main
 from fedfast.files import locked
 from fedfast.history import History, read_runs
@@ -122,22 +122,22 @@ def test_a_signal_that_python_forgets_is_not_forgotten(number, status, paper, mo
         def __del__(self):
             signal.raise_signal(number)
 
-    once = Simulation._one_round
+    once = round_loop.next_round
 
-    def round_(sim):
-        row = once(sim)
+    def round_(parts):
+        row = once(parts)
         if row.round == 3:
             Dying()
         return row
 
-    monkeypatch.setattr(Simulation, "_one_round", round_)
+    monkeypatch.setattr(round_loop, "next_round", round_)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         assert main(FEW) == status
     finally:
         signal.signal(signal.SIGINT, before)
     assert len(losses()) == 3
-    monkeypatch.setattr(Simulation, "_one_round", once)
+    monkeypatch.setattr(round_loop, "next_round", once)
     assert main(FEW) == 0 and len(losses()) == 5
 
 

@@ -221,12 +221,7 @@ def test_global_divergence_is_recorded_and_history_stays_readable(tmp_path):
 
 def test_global_divergence_survived_resets_the_moments():
     sim = run(
-        mlp(),
-        federation(SIZES),
-        FedAdam(),
-        server_lr=1e300,
-        rounds=3,
-        on_divergence="continue",
+        mlp(), federation(SIZES), FedAdam(), server_lr=1e300, rounds=3, on_divergence="continue"
     )
     assert [r.status for r in sim.history] == ["diverged: global model non-finite"] * 3
     assert flat(sim.state_dict()).isfinite().all()

@@ -12,33 +12,30 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .._messages import path_of
+from ..build import Components
 from ..files import atomic, locked, sweep, written
 from ..history import Row
 from . import container, format1
 from .container import Damaged
 from .contents import Contents, checked, history_of, history_part, taken
-from .identity import defaults, differences, identity, said
-
-if TYPE_CHECKING:
-    from ..simulation import Simulation
+from .identity import defaults, differences, identity, listed
 
 PATIENCE = 10.0  # seconds that `save` waits for another process that saves to the same file
 HISTORY = "history"
 
 
-def save(sim: Simulation, path: str | Path) -> None:
-    """Write the state of `sim`; what was at `path` becomes `PATH.previous`.
+def save(parts: Components, path: str | Path) -> None:
+    """Write the state of a simulation; what was at `path` becomes `PATH.previous`.
 
     Raises OSError naming the file where it cannot be written; the old state is still there then.
     """
     path = path_of("path", path)
-    found = taken(sim, identity(sim, sim.round))
+    found = taken(parts, identity(parts.design, len(parts.engine.committed.rows)))
     manifest = {
         "identity": found.identity,
-        "plan": found.plan,
+        "plan": found.span,
         "stopped": found.stopped,
         "scalars": found.scalars,
     }
@@ -50,26 +47,26 @@ def save(sim: Simulation, path: str | Path) -> None:
             temporary.replace(path)
 
 
-def load(sim: Simulation, path: str | Path, all_figures: bool = False) -> None:
-    """Put `sim`, made with the same arguments, where `save` left the other one.
+def load(parts: Components, path: str | Path, all_figures: bool = False) -> None:
+    """Put a simulation, made with the same arguments, where `save` left the other one.
 
     all_figures  keep the figures of rounds that were evaluated because an earlier end was near
     Raises ValueError naming the file, and every field that differs, where it is of another run or
-    damaged as its predecessor is, FileNotFoundError without a file. `sim` is as it was then.
+    damaged as its predecessor is, FileNotFoundError without a file. Nothing has changed then.
     """
     path = path_of("path", path)
     where, found = _newest(path)
     if found.identity is not None:
-        ours = identity(sim, len(found.rows))
-        wrong = differences(found.identity, ours, defaults(sim))
+        ours = identity(parts.design, len(found.rows))
+        wrong = differences(found.identity, ours, defaults(parts.engine.algorithm))
     else:
-        wrong = format1.differences(sim, found)
+        wrong = format1.differences(parts.design, found)
     if wrong:
-        raise ValueError(f"{where}: expected a state of {said(wrong)}")
+        raise ValueError(f"{where}: expected a state of {listed(wrong)}")
     try:
         if found.identity is None:
-            found = format1.migrated(sim, found)
-        sim._engine.committed = checked(sim, found, all_figures)
+            found = format1.migrated(parts, found)
+        parts.engine.committed = checked(parts, found, all_figures)
     except Damaged as error:
         raise ValueError(f"{where}: {error}") from error
 
@@ -139,9 +136,9 @@ def _read(path: Path, names: set[str] | None = None) -> Contents:
     manifest, tensors = container.read(path, names)
     try:
         rows = history_of(tensors.pop(HISTORY))
-        plan = tuple(manifest["plan"])
-        about = manifest["identity"], plan, rows, manifest["stopped"], manifest["scalars"]
-        if not isinstance(about[0], dict) or [type(n) for n in plan] != [int] * 3:
+        span = tuple(manifest["plan"])
+        about = manifest["identity"], span, rows, manifest["stopped"], manifest["scalars"]
+        if not isinstance(about[0], dict) or [type(n) for n in span] != [int] * 3:
             raise Damaged("its manifest is not one")
         return Contents(*about, tensors)
     except (KeyError, TypeError, Damaged) as error:

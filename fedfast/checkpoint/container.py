@@ -37,29 +37,30 @@ class Damaged(ValueError):
     """A file that is no saved simulation, or no longer what was saved."""
 
 
-def write(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def write(path: Path, manifest: Mapping[str, object], tensors: Mapping[str, Tensor]) -> None:
     """Write `tensors` (on the CPU) and the manifest, its list of parts added.
 
     By hand: the library's writer leaves a temporary file of its own where a process is killed, and
-    tells a full disk by a text. Raises OSError.
+    reports a full disk by a text alone. Raises OSError.
     """
     # Larger items first, so that each part begins at a multiple of its items.
-    held = dict(sorted(tensors.items(), key=lambda part: (-part[1].element_size(), part[0])))
-    parts = {name: _part(t) for name, t in held.items()}
+    ordered = dict(sorted(tensors.items(), key=lambda part: (-part[1].element_size(), part[0])))
+    parts = {name: _part(t) for name, t in ordered.items()}
     text = json.dumps({"format": FORMAT, **manifest, "parts": parts}, allow_nan=False)
     about = {"manifest": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    header = json.dumps({"__metadata__": about, **_places(held)}).encode()
+    header = json.dumps({"__metadata__": about, **_places(ordered)}).encode()
     header += b" " * (-len(header) % 8)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-        for t in held.values():
+        for t in ordered.values():
             for block in _blocks(t):
                 file.write(block)
 
 
-def _places(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _places(tensors: Mapping[str, Tensor]) -> dict[str, object]:
     """The entries of a safetensors header."""
-    made, end = {}, 0
+    made: dict[str, object] = {}
+    end = 0
     for name, t in tensors.items():
         begin, end = end, end + t.numel() * t.element_size()
         kind = CODES[t.dtype]
@@ -107,7 +108,7 @@ def _blocks(t: Tensor) -> Iterator[memoryview]:
         yield part.view(torch.uint8).numpy().data
 
 
-def _part(t: Tensor) -> list[Any]:
+def _part(t: Tensor) -> list[object]:
     return [str(t.dtype).removeprefix("torch."), list(t.shape), digest(t)]
 
 

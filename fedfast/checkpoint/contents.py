@@ -10,17 +10,15 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..build import Components
 from ..history import FIELDS, READ, Row
 from ..state import Committed, Tuned
 from .container import Damaged
-
-if TYPE_CHECKING:
-    from ..simulation import Simulation
 
 PERSONAL = ("personal_accuracy", "personal_pooled")
 FIGURES = ("accuracy", "loss", *PERSONAL, "local_accuracy", "pooled_accuracy")
@@ -31,14 +29,14 @@ class Contents:
     """A state between two rounds, on the CPU.
 
     identity  see `identity.identity`; None where the file is of a format that had none
-    plan      (rounds, eval_every, eval_last) of the run; None likewise
+    span      (rounds, eval_every, eval_last) of the run; None likewise
     tensors   "server NAME", "clients ids", "clients row NAME", "clients value NAME", "tuned rows",
               "tuned ids"
-    run       what format 1 tells of its run
+    run       what format 1 records of its run
     """
 
-    identity: dict[str, Any] | None
-    plan: tuple[int, int, int] | None
+    identity: dict[str, object] | None
+    span: tuple[int, int, int] | None
     rows: tuple[Row, ...]
     stopped: bool
     scalars: dict[str, float]
@@ -46,9 +44,9 @@ class Contents:
     run: dict[str, str] | None = None
 
 
-def taken(sim: Simulation, identity: dict[str, Any]) -> Contents:
-    """What `sim` holds now."""
-    state = sim._engine.committed
+def taken(parts: Components, identity: dict[str, object]) -> Contents:
+    """The state after the last complete round."""
+    state = parts.engine.committed
     ids, rows, values = state.clients.kept()
     found = {f"server {name}": t for name, t in state.server.tensors().items()}
     found |= {"clients ids": ids}
@@ -60,8 +58,9 @@ def taken(sim: Simulation, identity: dict[str, Any]) -> Contents:
         found |= {"tuned ids": tuned, "tuned rows": state.tuned.rows[slot[tuned]]}
     tensors = {name: t.detach().cpu() for name, t in found.items()}
     scalars = dict(state.server.scalars)
-    plan = sim.rounds, sim._eval_every, sim._eval_last
-    return Contents(identity, plan, state.rows, state.stopped, scalars, tensors)
+    given = parts.design.options
+    span = parts.design.rounds, given.eval_every, given.eval_last
+    return Contents(identity, span, state.rows, state.stopped, scalars, tensors)
 
 
 def history_part(rows: tuple[Row, ...]) -> Tensor:
@@ -95,10 +94,10 @@ def _cell(name: str, value: Any) -> Any:
     return value
 
 
-def checked(sim: Simulation, found: Contents, all_figures: bool = False) -> Committed:
-    """The state to commit; `sim` is as it was. Raises Damaged for what it cannot be."""
-    _check_rows(sim, found)
-    expected = _expected(sim, found)
+def checked(parts: Components, found: Contents, all_figures: bool = False) -> Committed:
+    """The state to commit; nothing has changed yet. Raises Damaged for what it cannot be."""
+    _check_rows(parts, found)
+    expected = _expected(parts, found)
     names = set(found.tensors) ^ set(expected)
     if names:
         raise Damaged(f"expected the parts {sorted(expected)}; differs in {sorted(names)}")
@@ -111,14 +110,14 @@ def checked(sim: Simulation, found: Contents, all_figures: bool = False) -> Comm
         if name.startswith("server") and not bool(t.isfinite().all()):
             raise Damaged(f"{name}: expected finite numbers")
     for name in ("clients ids", "tuned ids"):
-        _check_ids(name, found.tensors.get(name), sim._engine.data.num_clients)
-    _check_scalars(sim, found.scalars)
-    return _taken_on(sim, _made(sim, found), found, all_figures)
+        _check_ids(name, found.tensors.get(name), parts.engine.data.num_clients)
+    _check_scalars(parts, found.scalars)
+    return _taken_on(parts, _made(parts, found), found, all_figures)
 
 
-def _expected(sim: Simulation, found: Contents) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def _expected(parts: Components, found: Contents) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """name -> (shape, dtype)"""
-    state, dtype, int64 = sim._engine.committed, sim.dtype, torch.int64
+    state, dtype, int64 = parts.engine.committed, parts.engine.layout.dtype, torch.int64
     made = {f"server {n}": (tuple(t.shape), t.dtype) for n, t in state.server.tensors().items()}
     many = _length(found, "clients ids")
     made["clients ids"] = (many,), int64
@@ -127,9 +126,9 @@ def _expected(sim: Simulation, found: Contents) -> dict[str, tuple[tuple[int, ..
         for name, t in banks.items():
             made[f"clients {kind} {name}"] = (many, *t.shape[1:]), t.dtype
     if "tuned ids" in found.tensors:
-        if sim.algorithm.fine_tune is None:
+        if parts.engine.algorithm.fine_tune is None:
             raise Damaged("tuned models of an algorithm that tunes none")
-        a, b = sim._personal.span
+        a, b = parts.personal.span
         many = _length(found, "tuned ids")
         made |= {"tuned ids": ((many,), int64), "tuned rows": ((many, b - a), dtype)}
     return made
@@ -148,8 +147,8 @@ def _check_ids(name: str, ids: Tensor | None, population: int) -> None:
         raise Damaged(f"{name}: expected different clients of 0..{population - 1}, in order")
 
 
-def _check_scalars(sim: Simulation, scalars: Mapping[str, Any]) -> None:
-    names = set(sim._engine.state.scalars)
+def _check_scalars(parts: Components, scalars: Mapping[str, object]) -> None:
+    names = set(parts.engine.state.scalars)
     if not isinstance(scalars, dict) or set(scalars) != names:
         raise Damaged(f"scalars: expected {sorted(names)}; found {scalars}")
     for name, value in scalars.items():
@@ -158,16 +157,18 @@ def _check_scalars(sim: Simulation, scalars: Mapping[str, Any]) -> None:
             raise Damaged(f"scalars: expected a finite number {name}; found {value!r}")
 
 
-def _check_rows(sim: Simulation, found: Contents) -> None:
+def _check_rows(parts: Components, found: Contents) -> None:
     rows, done = found.rows, len(found.rows)
     if [row.round for row in rows] != list(range(1, done + 1)):
         raise Damaged(f"history: expected rounds 1..{done}, each once")
     if not isinstance(found.stopped, bool) or (found.stopped and (not rows or _fine(rows[-1]))):
         raise Damaged(f"stopped: {found.stopped!r} contradicts the history")
-    if done > sim.rounds:
-        raise Damaged(f"rounds: it has done {done}; expected at least as many, got {sim.rounds}")
+    if done > parts.design.rounds:
+        raise Damaged(
+            f"rounds: it has done {done}; expected at least as many, got {parts.design.rounds}"
+        )
     for t, row in enumerate(rows):
-        rate = sim._lr(t)
+        rate = parts.design.lr(t)
         if row.lr != rate:
             raise Damaged(f"lr: expected {rate} in round {t + 1}, found {row.lr}")
 
@@ -176,9 +177,9 @@ def _fine(row: Row) -> bool:
     return row.status == "ok"
 
 
-def _made(sim: Simulation, found: Contents) -> Committed:
+def _made(parts: Components, found: Contents) -> Committed:
     """The committed value; written to the server state that nobody refers to."""
-    engine, device, tensors = sim._engine, sim.device, found.tensors
+    engine, device, tensors = parts.engine, parts.engine.state.row.device, found.tensors
     server = engine.next
     for name, t in server.tensors().items():
         t.copy_(tensors[f"server {name}"])
@@ -200,8 +201,8 @@ def _made(sim: Simulation, found: Contents) -> Committed:
     return made
 
 
-def _taken_on(sim: Simulation, state: Committed, found: Contents, all_figures: bool) -> Committed:
-    """The state as the run of `sim` would have it, whose last round may be another.
+def _taken_on(parts: Components, state: Committed, found: Contents, all_figures: bool) -> Committed:
+    """The state as this run would have it, whose last round may be another.
 
     Figures that only an earlier end has brought are gone, and so are models that were tuned after
     a round that is not the last any more.
@@ -209,35 +210,35 @@ def _taken_on(sim: Simulation, state: Committed, found: Contents, all_figures: b
     done = len(state.rows)
     if state.stopped or not done:
         return state
-    if done == sim.rounds:
-        _check_last(sim, state)
+    if done == parts.design.rounds:
+        _check_last(parts, state)
         return state
-    late = {t for t in range(done) if not all_figures and _was_late(sim, t, found)}
+    late = {t for t in range(done) if not all_figures and _was_late(parts, t, found)}
     blank: dict[str, Any] = dict.fromkeys(FIGURES, math.nan)
     rows = [replace(r, **blank) if t in late else r for t, r in enumerate(state.rows)]
     if state.tuned is not None and done - 1 not in late:
         untuned: dict[str, Any] = dict.fromkeys(PERSONAL, math.nan)
-        if sim.algorithm.personal is not None and sim._personal.test is not None:
-            untuned = sim._personal.scores(replace(state, tuned=None)).columns()
+        if parts.engine.algorithm.personal is not None and parts.personal.test is not None:
+            untuned = parts.personal.scores(replace(state, tuned=None)).columns()
         rows[-1] = replace(rows[-1], **untuned)
     return replace(state, rows=tuple(rows), tuned=None)
 
 
-def _was_late(sim: Simulation, t: int, found: Contents) -> bool:
+def _was_late(parts: Components, t: int, found: Contents) -> bool:
     """Whether round `t` was evaluated only because an earlier end was near."""
-    if found.plan is None:
+    if found.span is None:
         return False
-    rounds, every, last = found.plan
+    rounds, every, last = found.span
     only_late = (t + 1) % every != 0 and t + last >= rounds
-    return only_late and not sim._due(t, False)
+    return only_late and not parts.design.evaluates(t)
 
 
-def _check_last(sim: Simulation, state: Committed) -> None:
+def _check_last(parts: Components, state: Committed) -> None:
     """The last round is complete only if it was the last when it was done."""
-    lacks_models = sim.algorithm.fine_tune is not None and state.tuned is None
-    lacks_test = sim._test is not None and math.isnan(state.rows[-1].accuracy)
+    lacks_models = parts.engine.algorithm.fine_tune is not None and state.tuned is None
+    lacks_test = parts.design.test is not None and math.isnan(state.rows[-1].accuracy)
     if state.rows and (lacks_models or lacks_test):
         raise Damaged(
             f"rounds: it has done {len(state.rows)} of a longer run, which did not end there; "
-            f"expected more rounds than that, got {sim.rounds}"
+            f"expected more rounds than that, got {parts.design.rounds}"
         )

@@ -13,7 +13,6 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ DEPTH = 12
 
 
 class _Walk(threading.local):
-    """Functions and classes met so far: they refer to each other, and are told once."""
+    """Functions and classes met so far: they refer to each other, and are described once."""
 
     met: set[int] | None = None
 
@@ -36,7 +35,7 @@ _WALK = _Walk()
 
 
 @contextmanager
-def _met(value: Any) -> Iterator[bool]:
+def _met(value: object) -> Iterator[bool]:
     """Whether the walk that the outermost block began has met `value` before."""
     outermost = _WALK.met is None
     met = _WALK.met = set() if _WALK.met is None else _WALK.met
@@ -49,7 +48,7 @@ def _met(value: Any) -> Iterator[bool]:
             _WALK.met = None
 
 
-def describe(value: Any, depth: int = 0) -> Any:
+def describe(value: object, depth: int = 0) -> object:
     """What `value` is, in JSON. Objects are {"": class, field: ...}."""
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -70,7 +69,7 @@ def describe(value: Any, depth: int = 0) -> Any:
     return _object(value, depth + 1)
 
 
-def flat(value: Any, name: str) -> dict[str, Any]:
+def flat(value: object, name: str) -> dict[str, object]:
     """{"name": class, "name.field": ...} of a described value."""
     if not isinstance(value, dict):
         return {name: value}
@@ -81,12 +80,12 @@ def flat(value: Any, name: str) -> dict[str, Any]:
     return found or {name: {}}
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     plain = value.item() if isinstance(value, np.generic) else value
     return repr(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
-def _object(value: Any, depth: int) -> dict[str, Any]:
+def _object(value: object, depth: int) -> dict[str, object]:
     if isinstance(value, functools.partial):
         inner = {"of": value.func, "args": value.args, "keywords": value.keywords}
         return {"": "partial", **{k: describe(v, depth) for k, v in inner.items()}}
@@ -100,13 +99,13 @@ def _object(value: Any, depth: int) -> dict[str, Any]:
     if isinstance(value, type):
         return {"": value.__qualname__, **(class_code(value) if depth < DEPTH else {})}
     kind = type(value)
-    made: dict[str, Any] = {"": kind.__qualname__}
-    made |= {name: describe(inner, depth) for name, inner in _held(value).items()}
+    made: dict[str, object] = {"": kind.__qualname__}
+    made |= {name: describe(inner, depth) for name, inner in _attributes(value).items()}
     return made | class_code(kind)
 
 
-def _held(value: Any) -> dict[str, Any]:
-    """What an object holds, by name."""
+def _attributes(value: object) -> dict[str, object]:
+    """The attributes of an object, by name."""
     if is_dataclass(value):
         return {f.name: getattr(value, f.name) for f in fields(value)}
     own = {k: v for k, v in getattr(value, "__dict__", {}).items() if not k.startswith("_")}
@@ -119,14 +118,14 @@ def _held(value: Any) -> dict[str, Any]:
     return own
 
 
-def _function(value: types.FunctionType, depth: int) -> dict[str, Any]:
+def _function(value: types.FunctionType, depth: int) -> dict[str, object]:
     if str(value.__module__).split(".")[0] in OURS:
         return {"": value.__qualname__}
     with _met(value) as again:
-        return {"": value.__qualname__} if again else _told(value, depth)
+        return {"": value.__qualname__} if again else _user_function(value, depth)
 
 
-def _told(value: types.FunctionType, depth: int) -> dict[str, Any]:
+def _user_function(value: types.FunctionType, depth: int) -> dict[str, object]:
     cells = value.__closure__ or ()
     inner = [c.cell_contents for c in cells if not _empty(c)]
     return {
@@ -137,7 +136,7 @@ def _told(value: types.FunctionType, depth: int) -> dict[str, Any]:
     }
 
 
-def _globals(value: types.FunctionType, depth: int) -> dict[str, Any]:
+def _globals(value: types.FunctionType, depth: int) -> dict[str, object]:
     """What a user's function reads of its module: weights, numbers, helpers of its own."""
     codes = [value.__code__]
     for code in codes:
@@ -145,13 +144,13 @@ def _globals(value: types.FunctionType, depth: int) -> dict[str, Any]:
     steps = [step for code in codes for step in dis.get_instructions(code)]
     read = {s.argval for s in steps if s.opname == "LOAD_GLOBAL"}
     read -= {s.argval for s in steps if s.opname == "STORE_GLOBAL"}  # what it counts itself
-    held = {name: value.__globals__[name] for name in sorted(read) if name in value.__globals__}
-    told = {n: describe(v, depth + 1) for n, v in held.items() if _lasting(v) and v is not value}
-    return {"reads": told} if told else {}
+    values = {name: value.__globals__[name] for name in sorted(read) if name in value.__globals__}
+    found = {n: describe(v, depth + 1) for n, v in values.items() if _lasting(v) and v is not value}
+    return {"reads": found} if found else {}
 
 
-def _lasting(value: Any) -> bool:
-    """Whether a global says what a function does: not modules, nor what only torch and we hold."""
+def _lasting(value: object) -> bool:
+    """Whether a global decides what a function does: not modules, nor parts of torch or ours."""
     if isinstance(value, types.ModuleType | types.BuiltinFunctionType):
         return False
     if isinstance(value, type | types.FunctionType):
@@ -159,7 +158,7 @@ def _lasting(value: Any) -> bool:
     return True
 
 
-def _empty(cell: Any) -> bool:
+def _empty(cell: types.CellType) -> bool:
     try:
         return cell.cell_contents is cell  # reading an empty one raises
     except ValueError:
@@ -174,17 +173,17 @@ def class_code(kind: type) -> dict[str, str]:
 
 def _class_code(kind: type) -> dict[str, str]:
     users = [c for c in kind.__mro__ if c.__module__.split(".")[0] not in OURS]
-    told = [
+    members = [
         f"{name} {_member(c, inner)}"
         for c in users
         for name, inner in sorted(vars(c).items())
         if not (name.startswith("__") and not isinstance(inner, types.FunctionType))
         and name not in ("_abc_impl", "__dataclass_fields__")
     ]
-    return {CODE: hashlib.sha256("\n".join(told).encode()).hexdigest()} if users else {}
+    return {CODE: hashlib.sha256("\n".join(members).encode()).hexdigest()} if users else {}
 
 
-def _member(owner: type, value: Any) -> str:
+def _member(owner: type, value: object) -> str:
     """A method, a property or a value of a class."""
     if isinstance(value, staticmethod | classmethod):
         value = value.__func__
@@ -192,7 +191,7 @@ def _member(owner: type, value: Any) -> str:
         parts = getattr(value, "func", None), *(getattr(value, n, None) for n in ("fget", "fset"))
         return repr([_member(owner, f) for f in parts if f is not None])
     if isinstance(value, types.FunctionType):
-        # Written by `dataclass` where its name is not the class's: the fields say what it does.
+        # Written by `dataclass` where its name is not the class's: the fields describe it.
         if not value.__qualname__.startswith(owner.__qualname__):
             return ""
         return f"{_code(value.__code__)} {_globals(value, 1)}"
@@ -200,13 +199,13 @@ def _member(owner: type, value: Any) -> str:
 
 
 def _code(code: types.CodeType) -> str:
-    """A digest of what a function does, not of where it stands."""
+    """A digest of what a function does, not of its place in a file."""
     inner = [_constant(c) for c in code.co_consts]
     text = "\n".join([code.co_code.hex(), repr(code.co_names), *inner])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _constant(value: Any) -> str:
+def _constant(value: object) -> str:
     if isinstance(value, types.CodeType):
         return _code(value)
     # A set's order differs from one process to the next.

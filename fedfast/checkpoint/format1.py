@@ -2,8 +2,8 @@
 
     {"format": 1, "run", "history", "stopped", "server", "scalars", "clients", "tuned", "slot"}
 
-They have neither checksums nor a whole identity: what they tell is compared, and what they hold is
-checked as that of any other. Their rows held every float of the module, constants too, and no
+They have neither checksums nor a whole identity: what they record is compared, and their contents
+are checked as those of any other. Their rows held every float of the module, constants too, and no
 counters: `migrated` moves them to the layout of now, name by name.
 """
 
@@ -13,19 +13,18 @@ import ast
 import pickle
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..build import Components
+from ..design import Design
 from ..history import Row
 from ..layout import FlatLayout
 from ..layout_slots import Slot
 from .container import Damaged
 from .contents import Contents
-
-if TYPE_CHECKING:
-    from ..simulation import Simulation
 
 MAGIC = b"PK\x03\x04"  # of the archive that torch writes; safetensors begin with a length
 
@@ -50,24 +49,24 @@ def read(path: Path) -> Contents:
         raise Damaged(f"{path}: not a saved simulation: {error!r}") from error
 
 
-def differences(sim: Simulation, found: Contents) -> list[str]:
-    """`name OURS, found SAVED` of what such a state tells of its run."""
+def differences(design: Design, found: Contents) -> list[str]:
+    """`name OURS, found SAVED` of what such a state records of its run."""
     assert found.run is not None
-    data = sim._engine.data
+    data = design.data
     ours = {
-        "dtype": str(sim.dtype),
+        "dtype": str(design.dtype),
         "clients": f"{data.num_clients} with {int(data.sizes.sum())} samples",
-        "algorithm": repr(sim.algorithm),
-        "seed": str(sim._engine.local.seed),
-        "weights": str(sim.layout.parameters),
+        "algorithm": repr(design.algorithm),
+        "seed": str(design.options.seed),
+        "weights": str(design.layout.parameters),
     }
     was = dict(found.run)
-    if _tells(str(was.get("algorithm")), sim.algorithm):
+    if _matches(str(was.get("algorithm")), design.algorithm):
         was["algorithm"] = ours["algorithm"]
     return [f"{k} {v}, found {was.get(k)}" for k, v in ours.items() if was.get(k) != v]
 
 
-def _tells(text: str, value: Any) -> bool:
+def _matches(text: str, value: Any) -> bool:
     """Whether `text` is the repr of `value` in the code of then, which knew fewer fields."""
     try:
         return _agrees(ast.parse(text, mode="eval").body, value)
@@ -75,16 +74,16 @@ def _tells(text: str, value: Any) -> bool:
         return text == repr(value)
 
 
-def _agrees(told: ast.expr, value: Any) -> bool:
-    if not isinstance(told, ast.Call) or not is_dataclass(value):
-        return ast.dump(told) == ast.dump(ast.parse(repr(value), mode="eval").body)
+def _agrees(written: ast.expr, value: Any) -> bool:
+    if not isinstance(written, ast.Call) or not is_dataclass(value):
+        return ast.dump(written) == ast.dump(ast.parse(repr(value), mode="eval").body)
     known = {f.name: f for f in fields(value) if f.repr}
-    words = {word.arg: word.value for word in told.keywords if word.arg is not None}
-    if ast.unparse(told.func) != type(value).__qualname__ or words.keys() - known.keys():
+    words = {word.arg: word.value for word in written.keywords if word.arg is not None}
+    if ast.unparse(written.func) != type(value).__qualname__ or words.keys() - known.keys():
         return False
-    held = {name: getattr(value, name) for name in known}
+    own = {name: getattr(value, name) for name in known}
     return all(
-        _agrees(words[n], v) if n in words else v == _default(known[n]) for n, v in held.items()
+        _agrees(words[n], v) if n in words else v == _default(known[n]) for n, v in own.items()
     )
 
 
@@ -94,33 +93,33 @@ def _default(field: Field[Any]) -> Any:
     return field.default if factory is MISSING else factory()
 
 
-def migrated(sim: Simulation, found: Contents) -> Contents:
+def migrated(parts: Components, found: Contents) -> Contents:
     """The same state in rows of today's layout. Raises Damaged where its constants are others."""
+    layout, module = parts.design.layout, parts.design.module
     try:
-        old = FlatLayout.of(sim._model, sim.dtype)
+        old = FlatLayout.of(module, layout.dtype)
     except ValueError as error:  # a module that the code of then could not lay out
         raise Damaged(f"not a state of this model: {error}") from error
-    if old.slots == sim.layout.slots:
+    if old.slots == layout.slots:
         return found
-    kinds = sim._engine.clients.first
+    kinds = parts.engine.clients.first
     whole = {"server row"} | {f"clients row {k}" for k, v in kinds.items() if v == "model"}
-    if sim._personal.span[1] > sim.layout.trained:  # whole rows, not a last layer
+    if parts.personal.span[1] > layout.trained:  # whole rows, not a last layer
         whole.add("tuned rows")
-    tensors = {
-        name: _moved(sim, old, t, name) if name in whole else t for name, t in found.tensors.items()
-    }
-    return replace(found, tensors=tensors)
+    moved = {n: _moved(old, layout, module, t, n) for n, t in found.tensors.items() if n in whole}
+    return replace(found, tensors=found.tensors | moved)
 
 
-def _moved(sim: Simulation, old: FlatLayout, rows: Tensor, name: str) -> Tensor:
+def _moved(
+    old: FlatLayout, layout: FlatLayout, module: nn.Module, rows: Tensor, name: str
+) -> Tensor:
     """Rows [..., S] of the old layout in the new one; what they lack is as the module has it."""
-    if rows.shape[-1:] != (old.stride,) or rows.dtype != sim.dtype:
+    if rows.shape[-1:] != (old.stride,) or rows.dtype != layout.dtype:
         raise Damaged(
-            f"{name}: expected {sim.dtype} [..., {old.stride}]; found {rows.dtype} "
+            f"{name}: expected {layout.dtype} [..., {old.stride}]; found {rows.dtype} "
             f"{list(rows.shape)}"
         )
-    layout, fresh = sim.layout, sim.layout.flatten(sim._model)
-    constants = old.flatten(sim._model)
+    fresh, constants = layout.flatten(module), old.flatten(module)
     made = fresh.expand(*rows.shape[:-1], -1).clone()
     now = {slot.name: slot for slot in layout.slots}
     for was in old.slots:
@@ -156,7 +155,7 @@ def _clients(clients: dict[str, Any]) -> dict[str, Tensor]:
     """Rows by place, and values of everybody, as those of clients by number."""
     slot, rows, values = clients["slot"], clients["rows"], clients["values"]
     ids = (slot >= 0).nonzero()[:, 0]
-    if not rows and values:  # who has taken part is not told
+    if not rows and values:  # who has taken part is not recorded
         ids = torch.arange(len(slot))
     at = slot[ids]
     if rows and len(ids) and sorted(at.tolist()) != list(range(len(ids))):

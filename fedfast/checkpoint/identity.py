@@ -9,78 +9,80 @@ rounds done.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
+from ..algorithms import Algorithm
 from ..data import Samples
+from ..declarations import declarations
+from ..design import Design
+from ..options import SimulationOptions
 from ..rounds import Drawn, Explicit
 from .container import digest
 from .describe import CODE, class_code, describe, flat
 
-if TYPE_CHECKING:
-    from ..simulation import Simulation
-
-# Options that are free, or told in another way.
+# Options that are free, and those that are recorded in another way.
 FREE = {"rounds", "eval_every", "eval_last", "callbacks", "empty_clients"}
 FREE |= {"device", "backend", "threads", "chunk", "memory", "metric", "verify"}
-ELSEWHERE = {"self", "model", "clients", "algorithm", "test", "dtype", "schedule", "seed"}
-TORCHS = "model.held by torch "  # what parts of torch hold: compared where both states tell it
-SHOWN = 8  # differences told in one message
+ELSEWHERE = {"model", "clients", "algorithm", "test", "dtype", "schedule", "seed"}
+TORCHS = "model.held by torch "  # attributes of torch's modules: compared where both states have it
+LISTED = 8  # differences in one message
 
 
-def options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a `Simulation` that its identity is made of: new ones are, by themselves."""
-    return {name: v for name, v in given.items() if name not in FREE | ELSEWHERE}
-
-
-def identity(sim: Simulation, rounds: int) -> dict[str, Any]:
+def identity(design: Design, rounds: int) -> dict[str, object]:
     """Name -> value in JSON, after so many rounds done; what is large as a digest."""
-    if not sim._identity:  # what never changes is looked at once: data may be large
-        sim._identity = _lasting(sim)
-    return {**sim._identity, **_schedule(sim, rounds)}
+    if not design.identity:  # computed once: data may be large
+        design.identity.update(_lasting(design))
+    return {**design.identity, **_schedule(design, rounds)}
 
 
-def _lasting(sim: Simulation) -> dict[str, Any]:
-    data = sim._engine.data
-    made: dict[str, Any] = {"dtype": str(sim.dtype)}
+def _lasting(design: Design) -> dict[str, object]:
+    data = design.data
+    made: dict[str, object] = {"dtype": str(design.dtype)}
     made["clients"] = f"{data.num_clients} with {int(data.sizes.sum())} samples"
-    made |= flat(describe(sim.algorithm), "algorithm")
-    made["seed"] = describe(sim._engine.local.seed)
-    for name, value in sim._options.items():
+    made |= flat(describe(design.algorithm), "algorithm")
+    made["seed"] = describe(design.options.seed)
+    for name, value in _options(design).items():
         rate = name == "lr" and callable(value)
         made |= flat("a function" if rate else describe(value), name)
-    return {**made, **_model(sim), **_data(sim)}
+    return {**made, **_model(design), **_data(design)}
 
 
-def defaults(sim: Simulation) -> dict[str, Any]:
-    """What options and parameters of the algorithm are where a state does not tell them: it may be
-    older than they are."""
-    made: dict[str, Any] = {}
-    for name, option in inspect.signature(type(sim).__init__).parameters.items():
-        if option.default is not option.empty:
-            made |= flat(describe(option.default), name)
-    return made | _field_defaults(sim.algorithm, "algorithm")
+def _options(design: Design) -> dict[str, object]:
+    """The options that the identity is made of: a new one is, unless it is listed above."""
+    named = (option.name for option in declarations(SimulationOptions))
+    found = {n: getattr(design.options, n) for n in named if n not in FREE | ELSEWHERE}
+    return found | {"augment": design.augment}
 
 
-def _field_defaults(value: Any, name: str) -> dict[str, Any]:
+def defaults(algorithm: Algorithm) -> dict[str, object]:
+    """Options and parameters of the algorithm that a state lacks because it is older than they
+    are: their defaults."""
+    made: dict[str, object] = {}
+    for option in declarations(SimulationOptions):
+        if option.default is not MISSING:
+            made |= flat(describe(option.default), option.name)
+    return made | _field_defaults(algorithm, "algorithm")
+
+
+def _field_defaults(value: Any, name: str) -> dict[str, object]:
     """ "name.field" -> default, of a dataclass and of those it holds."""
-    made: dict[str, Any] = {}
+    made: dict[str, object] = {}
     for field in fields(value):
-        inner, held = f"{name}.{field.name}", getattr(value, field.name)
+        inner, part = f"{name}.{field.name}", getattr(value, field.name)
         if field.default is not MISSING:
             made |= flat(describe(field.default), inner)
-        if is_dataclass(held) and not isinstance(held, type):
-            made |= _field_defaults(held, inner)
+        if is_dataclass(part) and not isinstance(part, type):
+            made |= _field_defaults(part, inner)
     return made
 
 
 def differences(
-    saved: Mapping[str, Any], ours: Mapping[str, Any], default: Mapping[str, Any]
+    saved: Mapping[str, object], ours: Mapping[str, object], default: Mapping[str, object]
 ) -> list[str]:
     """`name OURS, found SAVED` of every field that differs, in the order of `ours`."""
     saved = {**{name: default[name] for name in ours if name in default}, **saved}
@@ -99,13 +101,13 @@ def differences(
     return found
 
 
-def said(found: list[str]) -> str:
+def listed(found: list[str]) -> str:
     """The differences in a line."""
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return "; ".join(found[:SHOWN]) + more
+    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return "; ".join(found[:LISTED]) + more
 
 
-def _differ(expected: Any, was: Any) -> str:
+def _differ(expected: object, was: object) -> str:
     if isinstance(expected, str) and isinstance(was, str) and "\n" in expected + was:
         pairs = zip((expected + "\n").split("\n"), (was + "\n").split("\n"), strict=False)
         a, b = next((a, b) for a, b in pairs if a != b)
@@ -113,37 +115,37 @@ def _differ(expected: Any, was: Any) -> str:
     return f"{_short(expected)}, found {_short(was)}"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
     return text if len(text) < 100 else f"{text[:60]}...{text[-30:]}"
 
 
-def _model(sim: Simulation) -> dict[str, Any]:
-    layout, module = sim.layout, sim._model
+def _model(design: Design) -> dict[str, object]:
+    layout, module = design.layout, design.module
     slots = [f"{s.name} {list(s.shape)} {s.dtype} {s.trained}" for s in layout.slots]
     return {
         "model": re.sub(r" at 0x[0-9a-f]+", "", str(module)),
         **_own(module),
         "model.layout": "\n".join(slots),
-        **{f"model.constants.{name}": value for name, value in _constants(sim).items()},
-        "model.initial_weights": digest(layout.flatten(module, sim._engine.state.row.device)),
+        **{f"model.constants.{name}": value for name, value in _constants(design).items()},
+        "model.initial_weights": digest(layout.flatten(module, design.device)),
     }
 
 
-def _constants(sim: Simulation) -> dict[str, Any]:
+def _constants(design: Design) -> dict[str, object]:
     """What no round changes and no row holds: frozen parameters, masks, tables."""
-    module, aside = sim._model, set(sim.layout.aside)
+    module, aside = design.module, set(design.layout.aside)
     tensors = [*module.named_parameters(), *module.named_buffers()]
     return {name: describe(t) for name, t in tensors if name in aside}
 
 
-def _own(module: nn.Module) -> dict[str, Any]:
-    """What the text of a module does not say: what its parts hold, hooks, code of users' classes.
+def _own(module: nn.Module) -> dict[str, object]:
+    """What the text of a module lacks: attributes of its parts, hooks, code of users' classes.
 
-    What parts of torch hold is told apart: another version of torch may hold more.
+    Attributes of torch's own modules are kept apart: another version of torch may have more.
     """
     attributes, codes = {}, {}
-    theirs: dict[str, Any] = {}
+    theirs: dict[str, object] = {}
     for name, part in module.named_modules():
         code, plain = class_code(type(part)), _plain(part)
         if code:
@@ -155,19 +157,19 @@ def _own(module: nn.Module) -> dict[str, Any]:
     return {**made, "model.hooks": _hooks(module), **theirs}
 
 
-def _plain(part: nn.Module, private: bool = False) -> dict[str, Any]:
+def _plain(part: nn.Module, private: bool = False) -> dict[str, object]:
     """What a module holds beside tensors and parts, and what every module holds."""
     common = vars(nn.Module())
     names = (k for k in vars(part) if k not in common and (private or k[0] != "_"))
     return {k: vars(part)[k] for k in names if not k.endswith("_hooks")}
 
 
-def _hooks(module: nn.Module) -> dict[str, Any]:
+def _hooks(module: nn.Module) -> dict[str, object]:
     """Functions hung onto a model's parts and parameters."""
-    held = [*module.named_modules(), *module.named_parameters()]
+    owners = [*module.named_modules(), *module.named_parameters()]
     found = {
         f"{name}.{kind}": list(hooks.values())
-        for name, part in held
+        for name, part in owners
         for kind, hooks in vars(part).items()
         if kind.endswith("_hooks") and isinstance(hooks, Mapping) and hooks
     }
@@ -177,19 +179,18 @@ def _hooks(module: nn.Module) -> dict[str, Any]:
     return {name: describe(functions) for name, functions in found.items()}
 
 
-def _data(sim: Simulation) -> dict[str, Any]:
-    data = sim._engine.data
+def _data(design: Design) -> dict[str, object]:
+    data = design.data
     made = {f"data.{k}": v for k, v in _samples(data.samples).items()}
     made["data.partition"] = digest(data.order, data.offsets)
-    parts = sim._tests
-    own = None if parts is None else [_samples(part) for part in parts]
+    own = None if data.test is None else [_samples(part) for part in data.test]
     made["clients.test"] = None if own is None else _sum(own)
-    if sim._test is None:
+    if design.test is None:
         return {**made, "test": None}
-    return {**made, **{f"test.{k}": v for k, v in _samples(sim._test).items()}}
+    return {**made, **{f"test.{k}": v for k, v in _samples(design.test).items()}}
 
 
-def _samples(samples: Samples) -> dict[str, Any]:
+def _samples(samples: Samples) -> dict[str, object]:
     return {
         "x": f"{list(samples.x.shape)} {samples.x.dtype} {digest(samples.x)}",
         "y": digest(samples.y),
@@ -197,19 +198,19 @@ def _samples(samples: Samples) -> dict[str, Any]:
     }
 
 
-def _schedule(sim: Simulation, rounds: int) -> dict[str, Any]:
-    plan = sim.schedule._plan
-    if isinstance(plan, Drawn):
-        named = {"cohort": plan.cohort, "epochs": plan.epochs, "batch": plan.batch}
-        chance = {"seed": int(plan.seed), "chance": plan.chance}
+def _schedule(design: Design, rounds: int) -> dict[str, object]:
+    source = design.schedule._source
+    if isinstance(source, Drawn):
+        named = {"cohort": source.cohort, "epochs": source.epochs, "batch": source.batch}
+        chance = {"seed": int(source.seed), "chance": source.chance}
         return {f"schedule.{name}": v for name, v in {**named, **chance}.items()}
-    return {"schedule.width": plan.width, "schedule.rounds_done": _written(plan, rounds)}
+    return {"schedule.width": source.width, "schedule.rounds_done": _written(source, rounds)}
 
 
-def _written(plan: Explicit, rounds: int) -> str:
+def _written(source: Explicit, rounds: int) -> str:
     """A digest of the first rounds of a schedule written down: there may be more of them later."""
     total = hashlib.sha256()
-    for cohort, batches in zip(plan.cohorts[:rounds], plan.batches[:rounds], strict=True):
+    for cohort, batches in zip(source.cohorts[:rounds], source.batches[:rounds], strict=True):
         total.update(f"round {cohort.tolist()}".encode())
         for steps in batches:
             total.update(f"client {[len(step) for step in steps]}".encode())
@@ -218,5 +219,5 @@ def _written(plan: Explicit, rounds: int) -> str:
     return total.hexdigest()
 
 
-def _sum(value: Any) -> str:
+def _sum(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 
-# command -> (where it is, what --help says). A new command is a line here and a module with main().
+# command -> (module, line of --help). A new command is a line here and a module with main().
 COMMANDS = {
     "run": ("fedfast.cli.run", "train the algorithms of a config file and keep the results"),
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(args[1:])
     except KeyboardInterrupt:  # a command that has something to save catches it itself
         return fail("interrupted", 130)
-    except BrokenPipeError:  # `fedfast ... | head` closed our output: nobody is left to tell
+    except BrokenPipeError:  # `fedfast ... | head` closed our output: nobody reads on
         sys.stdout = None
         return 1
 

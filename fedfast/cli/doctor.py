@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
 
 
 def machine() -> list[str]:
-    """One line per thing that decides which voice speaks here."""
+    """One line per thing that decides which backend is used."""
     import torch
 
     from ..kernels import native as _native

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import fail, stopping
 from .setting import USER, Setting, prepare, simulation
@@ -82,7 +82,7 @@ def _train_all(
             folder.discard()
             return fail(str(error))
         status, ending = 1, f"failed {_where(config, folder)}: {type(error).__name__}: {error}"
-        folder.trouble = traceback.format_exc()
+        folder.traceback = traceback.format_exc()
     try:
         folder.finish(_about(config, setting, name, ending))
     except OSError as error:  # a full disk: what was written before stays readable
@@ -90,7 +90,7 @@ def _train_all(
     _show(folder)
     if not status:
         return 0
-    more = f"; traceback in {folder.path / 'error.txt'}" if folder.trouble else ""
+    more = f"; traceback in {folder.path / 'error.txt'}" if folder.traceback else ""
     return fail(f"{ending}; the rounds before it are in {folder.path}{more}", status)
 
 
@@ -133,7 +133,7 @@ def _about(config: RunConfig, setting: Setting, name: str, ending: str) -> str:
     return "\n\n".join([*lines, f"**{ending}**"] if ending else lines)
 
 
-def _rate(lr: float | dict[str, Any]) -> str:
+def _rate(lr: object) -> str:
     """`0.1`, or `cosine (start 0.1, rounds 300)`."""
     if not isinstance(lr, dict):
         return f"{lr:g}"

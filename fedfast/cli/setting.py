@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..config import RunConfig
     from ..config.sections import DataSection
-    from ..data import Data
+    from ..data import Data, FederatedData
     from ..simulation import Simulation
 
 USER = (ValueError, TypeError, OSError)  # what checks of a user's input raise
@@ -20,9 +22,9 @@ USER = (ValueError, TypeError, OSError)  # what checks of a user's input raise
 class Setting:
     """What all algorithms of a run share."""
 
-    model: Any
-    clients: Any
-    data: Any
+    model: nn.Module
+    clients: FederatedData
+    data: Data
 
     def __str__(self) -> str:
         test = "no" if self.data.test is None else f"{len(self.data.test):,}"
@@ -63,12 +65,12 @@ def _protocol(found: Data, section: DataSection) -> Data:
 
 @contextmanager
 def _section(name: str) -> Iterator[None]:
-    """Errors within are said with the section of the file that they are about."""
+    """Errors within name the section of the file that they are about."""
     try:
         yield
     except USER as error:
-        said = str(error)
-        raise ValueError(said if said.startswith(name) else f"{name}: {said}") from error
+        text = str(error)
+        raise ValueError(text if text.startswith(name) else f"{name}: {text}") from error
 
 
 def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
@@ -78,18 +80,21 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
     import torch
 
     from .. import algorithms
+    from ..run_options import RunOptions
     from ..simulation import Simulation
 
     gc.collect()  # a simulation is part of cycles: the one before would hold its buffers still
     section = config.algorithms[label]
-    chosen = {"data", "partition", "model", "algorithms", "dtype", "out", "lr", "local_test"}
-    chosen.add("paper")  # read by `fedfast reproduce`
+    options = config.model_dump(include={f.name for f in fields(RunOptions)})
+    if isinstance(options["lr"], dict):
+        options["lr"] = algorithms.schedule(options["lr"])
     return Simulation(
         setting.model,
         setting.clients,
         algorithm=algorithms.by_name(section.name, **section.options()),
         test=setting.data.test,
         dtype=getattr(torch, config.dtype),
-        lr=algorithms.schedule(config.lr) if isinstance(config.lr, dict) else config.lr,
-        **config.model_dump(exclude=chosen),
+        metric=config.metric,
+        callbacks=config.callbacks,
+        **options,
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -78,7 +77,7 @@ def _place(path: Path, where: Where, given: Mapping[Loc, str], loc: Loc) -> str:
 def _resolved(label: str, section: AlgorithmSection, place: str) -> AlgorithmSection:
     """The section with every parameter's value, once the algorithm has accepted them."""
     try:
-        full: dict[str, Any] = parameters(section.name, **section.options())
+        full: dict[str, object] = parameters(section.name, **section.options())
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{place}: algorithms.{label}: {error}") from error
     return AlgorithmSection(name=section.name, **section.options() | full)

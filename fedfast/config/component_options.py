@@ -7,14 +7,14 @@ from typing import Any
 from .signatures import texts
 
 
-def plain(found: Any) -> bool:
+def plain(found: object) -> bool:
     """Whether YAML can hold the value and give it back."""
     if isinstance(found, list | tuple):
         return all(plain(item) for item in found)
     return found is None or isinstance(found, bool | int | float | str)
 
 
-def parameters(name: str, **given: Any) -> dict[str, Any]:
+def parameters(name: str, **given: object) -> dict[str, object]:
     """The parameters of the algorithm `name` and their values, those that YAML can hold.
 
     Raises what `algorithms.by_name` raises for an unknown name or a bad value.
@@ -24,7 +24,7 @@ def parameters(name: str, **given: Any) -> dict[str, Any]:
     return _values(algorithms.by_name(name, **given))
 
 
-def schedule_parameters(given: dict[str, Any]) -> dict[str, Any]:
+def schedule_parameters(given: dict[str, object]) -> dict[str, object]:
     """A schedule's name and every field. Raises what `algorithms.schedule` raises."""
     from fedfast import algorithms
 

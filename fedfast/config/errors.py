@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -14,12 +14,13 @@ from .sections import AlgorithmSection
 from .yaml_reader import Where
 
 
-def known_below(above: Loc, raw: dict[str, Any]) -> list[str]:
-    """The names that may stand below the path `above` in the file."""
+def known_below(above: Loc, raw: dict[str, object]) -> list[str]:
+    """The names allowed below the path `above` in the file."""
     if not above:
         return list(RunConfig.model_fields)
     if above[0] == "algorithms":
-        labels = list(raw.get("algorithms") or {})
+        given = raw.get("algorithms")
+        labels = list(given) if isinstance(given, dict) else []
         return labels if len(above) == 1 else list(AlgorithmSection.model_fields)
     return list(section_at(above[0], raw).model_fields) if above[0] in NAMED else []
 
@@ -33,7 +34,7 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 
 def explain(
-    error: ValidationError, path: Path, raw: dict[str, Any], where: Where, flags: dict[Loc, str]
+    error: ValidationError, path: Path, raw: dict[str, object], where: Where, flags: dict[Loc, str]
 ) -> str:
     """One line per error, each complete in itself."""
     lines = []
@@ -47,9 +48,9 @@ def explain(
     return "\n".join(lines)
 
 
-def _what(detail: ErrorDetails, loc: Loc, raw: dict[str, Any]) -> str:
+def _what(detail: ErrorDetails, loc: Loc, raw: dict[str, object]) -> str:
     kind, found = detail["type"], detail["input"]
-    context = cast(dict[str, Any], detail.get("ctx", {}))
+    context = cast(dict[str, object], detail.get("ctx", {}))
     if kind == "extra_forbidden":
         return unknown(loc[-1], known_below(loc[:-1], raw))
     if kind == "missing":
@@ -85,6 +86,6 @@ def _loc(detail: ErrorDetails) -> Loc:
 
 
 def _place(loc: Loc, path: Path, where: Where) -> str:
-    while loc and loc not in where:  # a missing field is reported where its section stands
+    while loc and loc not in where:  # a missing field is reported at its section
         loc = loc[:-1]
     return f"{path}:{where[loc]}" if loc else f"{path}"

@@ -28,14 +28,14 @@ class Needed:
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One field: where it stands, the kind of value, one sentence, the value now."""
+    """One field: its path, the kind of value, one sentence, the value now."""
 
     loc: Loc
     metavar: str
     help: str
-    default: Any
+    default: object
 
-    def copy(self) -> Any:
+    def copy(self) -> object:
         """A default of its own for each use: lists are mutable."""
         return deepcopy(self.default)
 
@@ -70,8 +70,8 @@ def kept(which: str, name: str) -> Collection[str]:
     return set(section_at(which, {which: {"name": name}}).model_fields) - {"name"}
 
 
-def is_open(loc: Loc, raw: dict[str, Any]) -> bool:
-    """Whether a model, an algorithm or a schedule decides which keys stand below `loc`."""
+def is_open(loc: Loc, raw: dict[str, object]) -> bool:
+    """Whether a model, an algorithm or a schedule decides which keys are below `loc`."""
     if loc == ("lr",):
         return isinstance(at(raw, loc), dict)
     depth = {"model": 1, "algorithms": 2}.get(loc[0], len(loc) + 1)
@@ -80,7 +80,7 @@ def is_open(loc: Loc, raw: dict[str, Any]) -> bool:
     return len(loc) == depth or isinstance(at(raw, loc), dict)
 
 
-def expand(raw: dict[str, Any]) -> dict[str, Any]:
+def expand(raw: dict[str, object]) -> dict[str, object]:
     """`raw` with each algorithm's parts (a local optimizer) written out: flags reach inside."""
     algorithms = at(raw, ("algorithms",))
     if not isinstance(algorithms, dict):
@@ -89,7 +89,7 @@ def expand(raw: dict[str, Any]) -> dict[str, Any]:
     for label, given in algorithms.items():
         own = given or {}
         if not isinstance(own, dict):
-            labels[label] = given  # the schema will say what it is not
+            labels[label] = given  # the schema will refuse it
             continue
         known = component_options.known(str(label), own)
         inner = {key: value for key, value in known.items() if isinstance(value, dict)}
@@ -97,7 +97,7 @@ def expand(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "algorithms": labels}
 
 
-def title(loc: Loc, raw: dict[str, Any]) -> str:
+def title(loc: Loc, raw: dict[str, object]) -> str:
     """What a section is, for the help text."""
     if not loc:
         return "One run."
@@ -113,7 +113,7 @@ def at(raw: Any, loc: Loc) -> Any:
     return raw
 
 
-def _of_algorithm(label: str, raw: dict[str, Any]) -> list[Leaf]:
+def _of_algorithm(label: str, raw: dict[str, object]) -> list[Leaf]:
     loc = ("algorithms", label)
     given = at(raw, loc)
     given = given if isinstance(given, dict) else {}
@@ -123,7 +123,7 @@ def _of_algorithm(label: str, raw: dict[str, Any]) -> list[Leaf]:
     return [head, *_extras(loc, {k: v for k, v in every.items() if k != "name"}, help)]
 
 
-def _name(loc: Loc, raw: dict[str, Any]) -> str:
+def _name(loc: Loc, raw: dict[str, object]) -> str:
     """The algorithm of the label at `loc`: that of its name, or of the label itself."""
     given = at(raw, loc)
     return str(given.get("name", loc[-1]) if isinstance(given, dict) else loc[-1])
@@ -142,16 +142,16 @@ def _extras(loc: Loc, found: Any, help: Mapping[str, str] = MappingProxyType({})
     return made
 
 
-def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, Any]) -> list[Leaf]:
+def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, object]) -> list[Leaf]:
     made: list[Leaf] = []
     for name, field in model.model_fields.items():
         if not above and name in ("data", "partition", "model", "algorithms", "paper"):
-            continue  # sections of their own; what a paper says is no setting
+            continue  # sections of their own; published values are no setting
         found = at(raw, above)
         default = Needed() if field.is_required() else field.default
         if isinstance(found, dict) and name in found:
             default = found[name]
-        if isinstance(default, dict):  # a schedule where a number might stand
+        if isinstance(default, dict):  # a schedule in place of a number
             made += _extras((*above, name), default)
             continue
         kind = _metavar(field.annotation)
@@ -162,8 +162,8 @@ def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, Any]) -> list[L
     return made
 
 
-def _metavar(kind: Any) -> str:
-    """INT, FLOAT, `{a,b}`, and `|null` where null may stand."""
+def _metavar(kind: object) -> str:
+    """INT, FLOAT, `{a,b}`, and `|null` where null is allowed."""
     origin = get_origin(kind)
     if origin is dict:
         return "SCHEDULE"
@@ -178,7 +178,7 @@ def _metavar(kind: Any) -> str:
     return "null" if kind is type(None) else kind.__name__.upper() if inspect.isclass(kind) else "?"
 
 
-def _kind_of(found: Any) -> str:
+def _kind_of(found: object) -> str:
     """The metavar of a field known only by its value."""
     if isinstance(found, list | tuple) and found:
         return _kind_of(found[0])

@@ -1,4 +1,4 @@
-"""`--partition.alpha 0.1`: one flag per field of the file, read by tyro, judged by the schema.
+"""`--partition.alpha 0.1`: one flag per field of the file, read by tyro, checked by the schema.
 
 The flags are made from the file at hand, so that `--help` shows its values and an algorithm's label
 is part of a flag's name. A flag's text means what the same text would mean in the file.
@@ -18,10 +18,12 @@ from .errors import unknown
 from .fields import Leaf, Loc
 from .yaml_reader import ConfigError, value
 
+Attribute = tuple[str, Any, Any]  # name, annotation, field: what `make_dataclass` takes
+
 
 def apply(
-    path: Path, raw: dict[str, Any], tokens: Sequence[str]
-) -> tuple[dict[str, Any], dict[Loc, str]]:
+    path: Path, raw: dict[str, object], tokens: Sequence[str]
+) -> tuple[dict[str, object], dict[Loc, str]]:
     """`raw` with the flags' values in place, and the fields that flags gave, as they were spelt."""
     if not tokens:  # reading docstrings for a help that nobody asked for takes half a second
         return fields.expand(raw), {}
@@ -29,7 +31,7 @@ def apply(
     leaves = fields.leaves(raw)
     given = {_match(token, leaves, raw): token for token in tokens if token.startswith("--")}
     given.pop(("help",), None)
-    parsed = tyro.cli(
+    parsed: object = tyro.cli(
         _section(leaves, (), raw),
         prog=f"fedfast run {path}",
         description="Every field of the file is a flag; its value here goes before the file's.",
@@ -41,7 +43,7 @@ def apply(
     return raw, {loc: token.split("=")[0] for loc, token in given.items()}
 
 
-def _rename(raw: dict[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
+def _rename(raw: dict[str, object], tokens: Sequence[str]) -> dict[str, object]:
     """A new `name` begins its section anew: only what both kinds know stays."""
     for at, token in enumerate(tokens):
         flag, equals, text = token.partition("=")
@@ -56,7 +58,7 @@ def _rename(raw: dict[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
     return raw
 
 
-def _match(token: str, leaves: list[Leaf], raw: dict[str, Any]) -> Loc:
+def _match(token: str, leaves: list[Leaf], raw: dict[str, object]) -> Loc:
     """The field a flag means; `-` and `_` are the same in a flag."""
     name = token[2:].split("=")[0]
     if name == "help":
@@ -66,7 +68,7 @@ def _match(token: str, leaves: list[Leaf], raw: dict[str, Any]) -> Loc:
             return leaf.loc
     loc = tuple(name.split("."))
     if len(loc) > 1 and fields.is_open(loc[:-1], raw) and loc[-1].isidentifier():
-        leaves.append(Leaf(loc, "VALUE", "", None))  # the model or algorithm will judge it
+        leaves.append(Leaf(loc, "VALUE", "", None))  # the model or algorithm will check it
         return loc
     below = [".".join(leaf.loc) for leaf in leaves if leaf.loc[: len(loc)] == loc]
     if below:
@@ -87,26 +89,31 @@ def _plain(name: str) -> str:
     return name.replace("-", "_")
 
 
-def _section(leaves: list[Leaf], above: Loc, raw: dict[str, Any]) -> Any:
+def _section(leaves: list[Leaf], above: Loc, raw: dict[str, object]) -> type:
     """A dataclass type for tyro: one attribute per field or section directly below `above`."""
     depth = len(above)
     names = dict.fromkeys(leaf.loc[depth] for leaf in leaves if leaf.loc[:depth] == above)
-    made: list[Any] = []
+    made: list[Attribute] = []
     for i, name in enumerate(names):
         leaf = next((leaf for leaf in leaves if leaf.loc == (*above, name)), None)
-        below = None if leaf else _section(leaves, (*above, name), raw)
-        made.append(_attribute(f"f{i}", leaf) if leaf else _part(f"f{i}", name, below))
+        if leaf is None:
+            made.append(_part(f"f{i}", name, _section(leaves, (*above, name), raw)))
+        else:
+            made.append(_attribute(f"f{i}", leaf))
     made_type = dataclasses.make_dataclass(".".join(above) or "run", made)
     made_type.__doc__ = fields.title(above, raw)
     return made_type
 
 
-def _part(attribute: str, name: str, below: Any) -> tuple[str, Any, Any]:
-    kind: Any = Annotated[below, tyro.conf.arg(name=name)]
-    return attribute, kind, dataclasses.field(default_factory=below)
+def _part(attribute: str, name: str, below: Any) -> Attribute:
+    return (
+        attribute,
+        Annotated[below, tyro.conf.arg(name=name)],
+        dataclasses.field(default_factory=below),
+    )
 
 
-def _attribute(attribute: str, leaf: Leaf) -> tuple[str, Any, Any]:
+def _attribute(attribute: str, leaf: Leaf) -> Attribute:
     many = isinstance(leaf.default, list)
     one = _text if leaf.metavar.startswith("STR") else value
     spec: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
@@ -118,7 +125,7 @@ def _attribute(attribute: str, leaf: Leaf) -> tuple[str, Any, Any]:
     )
     needed = "(needed)" if isinstance(leaf.default, fields.Needed) else None
     about = tyro.conf.arg(name=leaf.loc[-1], help=leaf.help, help_behavior_hint=needed)
-    return attribute, Annotated[Any, spec, about], dataclasses.field(default_factory=leaf.copy)
+    return attribute, Annotated[object, spec, about], dataclasses.field(default_factory=leaf.copy)
 
 
 def _text(text: str) -> str | None:
@@ -126,20 +133,20 @@ def _text(text: str) -> str | None:
     return None if text == "null" else text
 
 
-def _many(texts: Sequence[str]) -> list[Any]:
+def _many(texts: Sequence[str]) -> list[object]:
     """`64 64` and `[64,64]` are the same list."""
     if len(texts) == 1 and isinstance(whole := value(texts[0]), list):
         return whole
     return [value(text) for text in texts]
 
 
-def _show(found: Any) -> str:
+def _show(found: object) -> str:
     if isinstance(found, fields.Needed):
         return ""
     return yaml.safe_dump(found, default_flow_style=True, width=10**6).split("\n")[0].strip()
 
 
-def _set(raw: dict[str, Any], loc: Loc, new: Any) -> dict[str, Any]:
+def _set(raw: dict[str, object], loc: Loc, new: object) -> dict[str, object]:
     """A copy of `raw` with `new` at `loc`."""
     below = raw.get(loc[0])
     if len(loc) > 1:
@@ -147,7 +154,7 @@ def _set(raw: dict[str, Any], loc: Loc, new: Any) -> dict[str, Any]:
     return {**raw, loc[0]: new}
 
 
-def _get(parsed: Any, leaves: list[Leaf], loc: Loc) -> Any:
+def _get(parsed: object, leaves: list[Leaf], loc: Loc) -> object:
     """Walks tyro's answer, whose attributes are numbered in the order of the leaves."""
     for depth, name in enumerate(loc):
         above = loc[:depth]

@@ -17,14 +17,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _summary(value: Any) -> Any:
+def _summary(value: object) -> object:
     if not isinstance(value, str) or not SUMMARY.fullmatch(value):
         message = "Input should be last, best, sum, mean-N or round-N"
         raise PydanticCustomError("summary", message)
     return value
 
 
-def _published(value: Any) -> Any:
+def _published(value: object) -> object:
     """A number, or [number, its standard deviation], or null."""
     pair = value if isinstance(value, list) else [value, 0.0]
     number = [isinstance(v, int | float) and not isinstance(v, bool) for v in pair]
@@ -34,7 +34,7 @@ def _published(value: Any) -> Any:
 
 
 class Measure(Section):
-    """One number of a run, and what a paper says it is."""
+    """One number of a run, and what a paper reports for it."""
 
     column: str = Field("accuracy", description="a column of history.csv, or one of its scalars")
     summary: Annotated[str, BeforeValidator(_summary)] = Field(
@@ -54,7 +54,7 @@ class Measure(Section):
 
 
 class PaperSection(Section):
-    """What a published table says of this run's algorithms."""
+    """What a published table reports of this run's algorithms."""
 
     source: str = Field(description="paper and table")
     seeds: list[Seed] = Field(min_length=1, description="the seeds to run")

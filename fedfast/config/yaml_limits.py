@@ -1,4 +1,4 @@
-"""What a YAML file may ask for: depth, length and what aliases unfold to, told before it is built.
+"""Limits of a YAML file: depth, length and what aliases unfold to, checked before it is built.
 
 A few lines can nest until Python's stack ends, hold themselves, or unfold to more values than
 memory holds ("billion laughs"); none of these is a configuration.
@@ -51,7 +51,7 @@ class _Sizes:
     def of(self, node: yaml.Node) -> tuple[int, int]:
         """(values, levels) of `node`; an error for one that holds itself."""
         if id(node) in self.open:
-            raise _refuse("holds itself (an alias of what it stands in)", node)
+            raise _refuse("holds itself (an alias of what it is part of)", node)
         if id(node) not in self.known:
             self.open.add(id(node))
             below = [self.of(child) for child in _children(node)]

@@ -19,7 +19,7 @@ class ConfigError(ValueError):
 class _Loader(yaml.SafeLoader):
     """SafeLoader whose floats follow YAML 1.2: PyYAML reads `1e-3` as a string."""
 
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
         """The value of a node; a date or number that Python has not is an error with its place."""
         try:
             made = super().construct_object(node, deep)
@@ -43,13 +43,13 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
 
-def value(text: str) -> Any:
+def value(text: str) -> object:
     """One value as the file would read it: `0.1`, `null`, `[64, 64]`, `mlp`."""
     try:
         yaml_limits.compose(text, _Loader)
         return yaml.load(text, _Loader)
     except yaml.YAMLError:
-        return text  # what YAML cannot read is text; the field's own check judges it
+        return text  # what YAML cannot read is text; the field's own check decides
 
 
 def read(path: Path) -> tuple[dict[str, Any], Where]:
@@ -122,13 +122,17 @@ def dumper() -> type[yaml.SafeDumper]:
 class _Dumper(yaml.SafeDumper):
     """Short mappings and lists on one line."""
 
-    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> Any:
+    def represent_mapping(
+        self, tag: str, mapping: Any, flow_style: bool | None = None
+    ) -> yaml.MappingNode:
         node = super().represent_mapping(tag, mapping, flow_style)
         plain = all(isinstance(value, yaml.ScalarNode) for _, value in node.value)
         node.flow_style = plain and 0 < len(node.value) <= 6
         return node
 
-    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
+    def represent_sequence(
+        self, tag: str, sequence: Any, flow_style: bool | None = None
+    ) -> yaml.SequenceNode:
         return super().represent_sequence(tag, sequence, True)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from .._messages import format_value
 from ..random import check_seed
+from ..validation.values import integer
 from .samples import Samples, as_samples
 from .size_limits import check_table
 
@@ -27,18 +28,6 @@ def checked_samples(
         )
     check_table("samples.y", int(clients), int(checked.y.max()))
     return checked, np.random.Generator(np.random.Philox(check_seed(seed)))
-
-
-def integer(name: str, value: object) -> None:
-    """TypeError unless it is an integer, not a bool."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected an integer; got {format_value(value)}")
-
-
-def flag(name: str, value: object) -> None:
-    """TypeError unless it is True or False."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected True or False; got {format_value(value)}")
 
 
 def _number(name: str, value: object) -> float:

@@ -8,8 +8,9 @@ from typing import Annotated
 import numpy as np
 
 from .._messages import format_value
+from ..validation.values import boolean, integer
 from ._assign import assign_classes, class_counts, draw_shares, split_by_shares
-from ._checks import at_least_zero, checked_samples, flag, integer, labels_of, positive
+from ._checks import at_least_zero, checked_samples, labels_of, positive
 from ._fixed_sizes import client_sizes, draw_by_prior
 from .federated import FederatedData
 from .registries import PARTITIONS, Bound, Population, Refill, Spread
@@ -86,8 +87,8 @@ def dirichlet_equal(
     pool, rng = checked_samples(samples, clients, seed)
     positive("alpha", alpha)
     at_least_zero("sigma", sigma)
-    flag("refill", refill)
-    flag("starve", starve)
+    boolean("refill", refill)
+    boolean("starve", starve)
     classes = class_counts(pool).size
     prior = rng.dirichlet(np.full(classes, alpha), size=clients)
     sizes = client_sizes(rng, len(pool), clients, sigma)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..validation.values import boolean
 from ._assign import assign_classes, class_counts, split_by_shares
-from ._checks import check_classes_per_client, checked_samples, flag, labels_of
+from ._checks import check_classes_per_client, checked_samples, labels_of
 from ._fixed_sizes import client_sizes, draw_by_prior
 from .federated import FederatedData
 from .registries import PARTITIONS, Classes, Population, Refill
@@ -64,7 +65,7 @@ def pathological(
     counts = class_counts(pool)
     present = np.flatnonzero(counts)
     check_classes_per_client(present.size, classes_per_client)
-    flag("refill", refill)
+    boolean("refill", refill)
     prior = np.zeros((clients, counts.size))
     for own in prior:
         own[rng.choice(present, classes_per_client, replace=False)] = 1 / classes_per_client

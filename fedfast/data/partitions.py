@@ -9,7 +9,8 @@ import torch
 
 from .._messages import check_options, format_value
 from ..random import check_seed
-from ._checks import at_least_zero, checked_samples, integer
+from ..validation.values import integer
+from ._checks import at_least_zero, checked_samples
 from ._fixed_sizes import client_sizes
 from .federated import FederatedData
 from .registries import COUNT, PARTITIONS, Bound, Population, Spread

@@ -1,0 +1,162 @@
+"""From a design to what runs: memory plan -> executor -> evaluator -> engine.
+
+The only place that calls the constructors of executors, evaluators and the engine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+from . import memory as memories
+from .client_loop import LocalSettings, LocalTrainer
+from .design import Design
+from .engine import Engine, EngineSettings
+from .evaluation import Evaluator
+from .input_pipeline import InputPipeline
+from .lowering import warn_once
+from .memory import Halving, MemoryPlan
+from .model_inspection import workers_for
+from .module_executor import ModuleExecutor
+from .personalization import Personal
+from .programs import ProgramExecutor, bytes_per_client
+from .programs.evaluator import evaluator_bytes, evaluator_for
+from .programs.verify import misevaluated
+
+
+@dataclass(frozen=True)
+class Components:
+    """What a simulation is made of: its round loop and its checkpoints work on these.
+
+    executor   of the module: that of the rounds where there is no program
+    evaluator  made when it is first needed
+    """
+
+    design: Design
+    memory: MemoryPlan
+    executor: ModuleExecutor
+    evaluator: Callable[[], Evaluator]
+    engine: Engine
+    personal: Personal
+
+
+def build(design: Design) -> Components:
+    """Raises ValueError where the memory cannot hold one client."""
+    memory = _memory_plan(design)
+    logging.getLogger("fedfast").info("%s", memory)
+    executor = _module_executor(design)
+    evaluator = _evaluator(design, executor)
+    if design.program is None:
+        warn_once(design.reason)
+    engine = _engine(design, executor, memory.chunk)
+    personal = Personal(engine, evaluator, design.data)
+    return Components(design, memory, executor, evaluator, engine, personal)
+
+
+def _memory_plan(design: Design) -> MemoryPlan:
+    layout, algorithm = design.layout, design.algorithm
+    cohort, population = design.schedule.largest_cohort, design.data.num_clients
+    workers = workers_for(design.traits, design.threads)
+    kept = memories.client_bytes(layout, algorithm, population, design.rounds, cohort)
+    return memories.plan(
+        design.options.memory,
+        design.options.chunk,
+        cohort,
+        memories.bytes_per_client(layout, algorithm) + _activation_bytes(design),
+        memories.server_bytes(layout, algorithm) + memories.module_bytes(design.module, workers),
+        memories.data_bytes(design.data),
+        design.device,
+        kept + memories.cohort_bytes(layout, algorithm, cohort) + _evaluation_bytes(design),
+    )
+
+
+def _activation_bytes(design: Design) -> int:
+    """Bytes of one client's batch and of what a step computes from it."""
+    width, item = design.schedule.width, design.dtype.itemsize
+    if design.program is None:
+        return width * item * design.trial[0].numel()
+    looks, clips = design.algorithm.local.looks, design.options.clip_norm is not None
+    return bytes_per_client(design.program, width, item, looks, clips)
+
+
+def _evaluation_bytes(design: Design) -> int:
+    """Bytes of evaluation on the run's test set."""
+    if design.program is None or design.test is None or not len(design.test):
+        return 0
+    return evaluator_bytes(design.program, design.layout, len(design.test))
+
+
+def _module_executor(design: Design) -> ModuleExecutor:
+    return ModuleExecutor(
+        design.module,
+        design.layout,
+        design.loss,
+        design.threads,
+        design.traits,
+        design.metric,
+        design.options.precision,
+        design.options.seed,
+    )
+
+
+def _evaluator(design: Design, executor: ModuleExecutor) -> Callable[[], Evaluator]:
+    module, layout, backend = design.module, design.layout, design.options.backend
+
+    @cache
+    def evaluator() -> Evaluator:
+        if design.program is None and design.options.verify:  # else verified with the program
+            x = design.few().inputs(layout.dtype)
+            if misevaluated(module, layout, design.row, x, backend):
+                return executor.evaluator
+        found = evaluator_for(module, layout, design.loss, design.trial, backend, design.metric)
+        return found or executor.evaluator
+
+    return evaluator
+
+
+def _engine(design: Design, executor: ModuleExecutor, chunk: int) -> Engine:
+    given, local = design.options, _local_settings(design)
+    settings = EngineSettings(
+        cohort=design.schedule.largest_cohort,
+        width=design.schedule.width,
+        by_samples=given.aggregation == "samples",
+        tolerant=given.on_divergence == "continue",
+        server_lr=given.server_lr,
+        drop_last=given.drop_last and given.batch_size is not None and given.schedule is None,
+    )
+    trainers = Halving(_trainer(design, executor, local), chunk)
+    data = replace(design.data, test=None)
+    return Engine(trainers, data, design.layout, design.row, local, settings)
+
+
+def _local_settings(design: Design) -> LocalSettings:
+    given = design.options
+    return LocalSettings(
+        design.algorithm,
+        given.weight_decay,
+        given.clip_norm,
+        given.seed,
+        given.backend,
+        given.local_epochs,
+        design.client_decay,
+    )
+
+
+def _trainer(
+    design: Design, executor: ModuleExecutor, local: LocalSettings
+) -> Callable[[int], LocalTrainer]:
+    """K -> what trains K clients at once."""
+    given, layout, program = design.options, design.layout, design.program
+    pipeline = InputPipeline(design.data, design.augment, given.seed, design.dtype, given.backend)
+
+    def trainer(chunk: int) -> LocalTrainer:
+        executor.forget()
+        if program is None:
+            return LocalTrainer(local, layout, executor, pipeline, chunk)
+        where = design.device, given.backend, given.precision
+        steps = ProgramExecutor(program, layout, chunk, design.schedule.width, *where)
+        return LocalTrainer(local, layout, steps, pipeline, chunk)
+
+    return trainer

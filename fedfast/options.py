@@ -1,0 +1,70 @@
+"""The options of a `Simulation`: each is declared here or in `run_options`, and nowhere else.
+
+From these fields come the signature and the documentation of `Simulation`, the checks of single
+values, the keys of a YAML file with their bounds, and the flags of the command line with their
+help. A dataclass rather than the signature itself, because its value can be handed on: to the
+steps that build a simulation and to the checkpoint, which records it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated
+
+import torch
+from torch import nn
+
+from .algorithms import Algorithm
+from .callbacks import Callback
+from .client_sampling import Schedule
+from .data import FederatedData
+from .declarations import check_all, declarations
+from .losses import Loss
+from .metrics import Metric
+from .run_options import RunOptions
+
+
+@dataclass(frozen=True, eq=False)
+class SimulationOptions(RunOptions):
+    """All options: those of a file, and objects of Python."""
+
+    model: Annotated[
+        nn.Module,
+        "any `nn.Module`, [n, ...] -> [n, classes], or [n, ...] under a callable loss; its weights "
+        "are round 0. It is copied, never changed: `model.load_state_dict(sim.state_dict())` "
+        "takes the result home",
+    ]
+    clients: Annotated[
+        FederatedData, "from a partition, or `FederatedData.from_arrays([x0, ...], [y0, ...])`"
+    ]
+    algorithm: Annotated[Algorithm | str, "an object of `fedfast.algorithms`, or its name"] = (
+        "fedavg"
+    )
+    _: KW_ONLY
+    test: Annotated[
+        object, "optional global test set: (x, y) tensors, a torch Dataset, `Samples`"
+    ] = None
+    dtype: Annotated[torch.dtype, "type of the weights", "torch.float32 or torch.float64"] = (
+        torch.float32
+    )
+    loss: Annotated[
+        str | Loss,
+        '"cross_entropy", or a callable (outputs, targets) -> mean over the batch, tried before '
+        "round 1. The test loss is the callable on the whole test set, the training loss the mean "
+        "of the steps' losses",
+    ] = "cross_entropy"
+    metric: Annotated[
+        str | Metric,
+        'what accuracies count: "auto" by loss and targets, "multiclass", "binary", "multilabel" '
+        '(share of labels right), "none" (nan), or a callable (outputs, targets) -> [n] how right '
+        "each sample is; see `fedfast.metrics`",
+    ] = "auto"
+    schedule: Annotated[
+        Schedule | None,
+        "a `Schedule` with its own rounds and batches; None draws one from the seed",
+    ] = None
+    callbacks: Annotated[
+        Sequence[str | Callback], "called as f(sim, row) after each round, or names of such"
+    ] = ()
+
+    def __post_init__(self) -> None:
+        check_all(self, declarations(SimulationOptions))

@@ -1,0 +1,144 @@
+"""One round of a simulation: local steps, the server's step, evaluation, the row of the history."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+
+from torch import Tensor
+
+from .build import Components
+from .client_sampling import Round
+from .data import Samples
+from .design import Design
+from .engine import Outcome
+from .history import Row
+from .kernels.overlap import apart_by_construction
+from .kernels.plan import forget_recording
+from .random_state import kept_random_state, seed_all
+from .state import Committed
+from .tf32 import rounding
+from .threads import torch_threads
+
+
+def next_round(parts: Components) -> Row:
+    """Train the next round. Its last statement but one commits it: until then nothing changes."""
+    engine, schedule = parts.engine, parts.design.schedule
+    t = len(engine.committed.rows)
+    lr = parts.design.lr(t)
+    forget_recording()
+    parts.executor.wait()
+    begin = time.perf_counter()
+    with training(parts):
+        cohort = schedule.round(t)
+        rehearses = engine.algorithm.server.rehearses
+        rehearsal = schedule.round(t, exchange=1) if rehearses else None
+        outcome = engine.round(t, cohort, lr, rehearsal)
+    seconds = time.perf_counter() - begin
+    after = _concluded(parts, t, lr, outcome)
+    row = _row(parts, lr, cohort, outcome, after, seconds)
+    engine.committed = replace(after, rows=(*after.rows, row))
+    return row
+
+
+@contextmanager
+def training(parts: Components) -> Iterator[None]:
+    """Torch's threads, random numbers and precision, as local steps need them."""
+    engine = parts.engine
+    with (
+        torch_threads(parts.design.threads),
+        kept_random_state() if engine.trainer.executor.random else nullcontext(),
+        rounding(parts.executor.precision),
+        # Buffers of the run do not overlap; what an algorithm of the user's hands over may.
+        apart_by_construction(not engine.foreign),
+    ):
+        yield
+
+
+def evaluate(parts: Components, row: Tensor, samples: Samples) -> tuple[float, float]:
+    """(accuracy, loss) of the model in `row` [S]; a loss that draws does so alike every time.
+
+    Modules that draw are seeded by the module's executor, batch by batch.
+    """
+    with torch_threads(parts.design.threads):
+        if not parts.design.tried.random:
+            return parts.evaluator().evaluate(row, samples)
+        with kept_random_state():
+            seed_all(parts.executor.seed)
+            return parts.evaluator().evaluate(row, samples)
+
+
+def traffic(design: Design) -> tuple[int, int]:
+    """Bytes (down, up) that a client and the server exchange per round, at least."""
+    layout = design.layout
+    model = sum(s.length for s in layout.slots if s.dtype.is_floating_point)
+
+    def size(models: int) -> int:
+        more = (models - 1) * layout.parameters
+        return design.dtype.itemsize * (model + more) if models else 0
+
+    down, up = design.algorithm.traffic()
+    return size(down), size(up)
+
+
+def _concluded(parts: Components, t: int, lr: float, outcome: Outcome) -> Committed:
+    """The state after round `t`, with what the last round adds to it."""
+    design = parts.design
+    stops = _status(outcome) != "ok" and design.options.on_divergence == "stop"
+    after, last = replace(outcome.after, stopped=stops, tuned=None), t + 1 == design.rounds
+    if not last or stops or design.algorithm.fine_tune is None:
+        return after
+    with training(parts):
+        return replace(after, tuned=parts.personal.fine_tune(after.server.row, t + 1, lr))
+
+
+def _row(
+    parts: Components, lr: float, cohort: Round, outcome: Outcome, after: Committed, seconds: float
+) -> Row:
+    t, clients = len(after.rows), len(cohort.clients)
+    accuracy, loss, scores = _evaluation(parts, t, after)
+    down, up = traffic(parts.design)
+    return Row(
+        round=t + 1,
+        accuracy=accuracy,
+        loss=loss,
+        train_loss=outcome.train_loss,
+        lr=lr,
+        clients=clients,
+        samples=outcome.samples,
+        update_norm=outcome.update_norm,
+        update_norm_sum=outcome.norm_sum,
+        scalars=" ".join(f"{k}={v!r}" for k, v in after.server.scalars.items()),
+        bytes_down=down * clients,
+        bytes_up=up * clients,
+        seconds=seconds,
+        clients_per_second=clients / seconds,
+        status=_status(outcome),
+        **scores,
+    )
+
+
+def _evaluation(
+    parts: Components, t: int, after: Committed
+) -> tuple[float, float, dict[str, float]]:
+    """(accuracy, loss, columns of the clients' own test parts) of a state not committed yet."""
+    test, personal = parts.design.test, parts.personal
+    if not (parts.design.evaluates(t) or after.stopped):
+        return math.nan, math.nan, {}
+    figures = math.nan, math.nan
+    if test is not None:
+        figures = evaluate(parts, after.server.row, test)
+    with torch_threads(parts.design.threads):
+        return *figures, personal.scores(after).columns() if personal.test else {}
+
+
+def _status(outcome: Outcome) -> str:
+    if not outcome.diverged:
+        return "ok" if outcome.finite else "diverged: global model non-finite"
+    ids = ", ".join(map(str, outcome.diverged[:5]))
+    more = f" and {len(outcome.diverged) - 5} more" if len(outcome.diverged) > 5 else ""
+    plural = "s" if len(outcome.diverged) > 1 else ""
+    return f"diverged: client{plural} {ids}{more} non-finite"
