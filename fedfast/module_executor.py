@@ -112,6 +112,7 @@ class ModuleExecutor(Executor):
         job = _Job(step, tensors, batch, batch.count.tolist(), seeds)
 
         def work(worker: int) -> None:
+            # Not `vmap`: the bits of its batched products differ between one client and two.
             for k in range(worker, len(job.count), self.pool.workers):
                 self._client(worker, k, job)
             self.constants[worker].check()

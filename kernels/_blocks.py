@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ def _contiguous(sizes: Sequence[int], strides: Sequence[int]) -> bool:
     return True
 
 
-def floating(name: str, value: Any, dims: str) -> Tensor:
+def floating(name: str, value: object, dims: str) -> Tensor:
     """`value` as the operation's first operand: a floating `[K, ...]` tensor, e.g. dims "K, B, I".
 
     "..." at the end of dims stands for any number of dimensions.
@@ -43,12 +42,12 @@ def _dense(name: str, value: Tensor) -> Tensor:
     return value
 
 
-def extent(value: Any, place: int) -> int:
+def extent(value: object, place: int) -> int:
     """A dimension, counted from the end, of what should be a tensor; 0 where it is none."""
     return value.shape[place] if isinstance(value, Tensor) and value.ndim >= -place else 0
 
 
-def block(name: str, value: Any, shape: Sequence[int], like: Tensor) -> Tensor:
+def block(name: str, value: object, shape: Sequence[int], like: Tensor) -> Tensor:
     """A `[K, ...]` tensor of that shape, dtype and device; without K it is shared (stride 0)."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor; got {type(value).__name__}")
@@ -72,7 +71,9 @@ def written(name: str, value: Tensor | None, shape: Sequence[int], like: Tensor)
     return value
 
 
-def integers(name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, at: Tensor) -> Tensor:
+def integers(
+    name: str, value: object, shape: Sequence[int], dtype: torch.dtype, at: Tensor
+) -> Tensor:
     """A contiguous integer tensor of that shape and dtype on `at`'s device."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor; got {type(value).__name__}")
@@ -86,11 +87,11 @@ def integers(name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, at
 
 
 def dense_integers(
-    name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, at: Tensor
+    name: str, value: object, shape: Sequence[int], dtype: torch.dtype, at: Tensor
 ) -> Tensor:
     """`integers` that must be contiguous, since they are written or large."""
     same = integers(name, value, shape, dtype, at)
-    if same.data_ptr() != value.data_ptr():
+    if isinstance(value, Tensor) and same.data_ptr() != value.data_ptr():
         raise ValueError(f"{name}: expected a contiguous tensor; got strides {value.stride()}")
     return same
 

@@ -13,8 +13,6 @@ Deterministic: element-wise; product and sum are rounded one after the other in 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -28,7 +26,7 @@ DTYPES = (torch.float32, torch.float64)  # of the compiled operations and of Tri
 OUT_OF_RANGE = "rows: expected rows of the bank, in [0, {N}); one is not"
 
 
-def _dense(name: str, bank: Any) -> Tensor:
+def _dense(name: str, bank: object) -> Tensor:
     if not isinstance(bank, Tensor):
         raise TypeError(f"{name}: expected a tensor; got {type(bank).__name__}")
     if not bank.is_contiguous():
@@ -36,7 +34,7 @@ def _dense(name: str, bank: Any) -> Tensor:
     return bank
 
 
-def _table(name: str, rows: Any, bank: Tensor) -> Tensor:
+def _table(name: str, rows: object, bank: Tensor) -> Tensor:
     if not isinstance(rows, Tensor) or rows.ndim != 2:
         found = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
         raise ValueError(f"{name}: expected a tensor [K, B]; got {found}")
@@ -48,7 +46,7 @@ def _served(scale: Tensor | None, out: Tensor) -> Tensor:
     return out if scale is not None or out.dtype in DTYPES else out.new_empty(0, dtype=FLOAT)
 
 
-def _out(name: str, out: Any, bank: Tensor, rows: Tensor) -> Tensor:
+def _out(name: str, out: object, bank: Tensor, rows: Tensor) -> Tensor:
     shape = (*rows.shape, *bank.shape[1:])
     grey = bank.dtype == torch.uint8
     if out is None:

@@ -15,8 +15,6 @@ Source: Hochreiter & Schmidhuber 1997; Gers et al. 2000 (the forget gate); gates
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ._args import Coefficient
@@ -24,7 +22,7 @@ from .linear import PRECISION
 from .operation import Base, In, InOut, Made, Out, PerClient, Require, operation
 
 
-def _sizes(weight_hh: Any) -> tuple[int, int]:
+def _sizes(weight_hh: object) -> tuple[int, int]:
     """H and 4 H."""
     hidden = weight_hh.shape[-1] if isinstance(weight_hh, Tensor) and weight_hh.ndim else 0
     return hidden, 4 * hidden

@@ -218,7 +218,7 @@ def _tell_aliases(operation: Operation, fields: list[str]) -> None:
             module.may(operation.name, fields.index(written), bits)
 
 
-def _keep(values: tuple[Any, ...]) -> None:
+def _keep(values: tuple[object, ...]) -> None:
     """A plan holds the tensors whose addresses it was given."""
     assert recording.kept is not None
     recording.kept += overlap.tensors(values)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -94,7 +94,7 @@ def runs(t: Tensor) -> Runs:
     return Runs(t.data_ptr(), sizes[0], inner * item, strides[0] * item)
 
 
-def check_overlap(operation: Operation, args: tuple[Any, ...]) -> None:
+def check_overlap(operation: Operation, args: tuple[object, ...]) -> None:
     """Raise ValueError naming both arguments where `operation` would write what it also reads.
 
     args   of an implementation, in order
@@ -110,7 +110,7 @@ def check_overlap(operation: Operation, args: tuple[Any, ...]) -> None:
             return
 
 
-def _suspected(to: Any, at: int, may: tuple[int, ...], args: tuple[Any, ...]) -> bool:
+def _suspected(to: object, at: int, may: tuple[int, ...], args: tuple[object, ...]) -> bool:
     if not isinstance(to, Tensor):
         return True
     low = to.data_ptr()
@@ -123,10 +123,9 @@ def _suspected(to: Any, at: int, may: tuple[int, ...], args: tuple[Any, ...]) ->
         return True
     high = low + ((rows - 1) * pitch + size) * item
     for place, other in enumerate(args):
-        kind = other.__class__
-        if kind in _PLAIN or place == at or (other is to and place in may):
+        if other.__class__ in _PLAIN or place == at or (other is to and place in may):
             continue
-        for inner in (other,) if kind is Tensor else tensors(other):
+        for inner in tensors(other):
             if inner is to and place in may:
                 continue
             start = inner.data_ptr()
@@ -141,7 +140,7 @@ def _end(t: Tensor, start: int) -> int:
     return runs(t).stop
 
 
-def tensors(value: Any) -> list[Tensor]:
+def tensors(value: object) -> list[Tensor]:
     """Every tensor in an argument."""
     if isinstance(value, Tensor):
         return [value]
@@ -150,7 +149,7 @@ def tensors(value: Any) -> list[Tensor]:
     return [t for t in vars(value).values() if isinstance(t, Tensor)] if is_dataclass(value) else []
 
 
-def _inside(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+def _inside(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) of every tensor in an argument."""
     if isinstance(value, Tensor):
         yield name, value
@@ -166,7 +165,7 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
                 yield from _inside(f"{name}[{i}]", item)
 
 
-def examine(operation: Operation, args: tuple[Any, ...]) -> None:
+def examine(operation: Operation, args: tuple[object, ...]) -> None:
     """`check_overlap`, run by run."""
     found = [
         (own, label, t, runs(t))

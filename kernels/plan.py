@@ -139,7 +139,7 @@ def tally(losses: Tensor, count: Tensor, total: Tensor) -> None:
 
 
 def _table(
-    name: str, value: Any, dtype: torch.dtype, dims: int, shape: tuple[int, ...] | None = None
+    name: str, value: object, dtype: torch.dtype, dims: int, shape: tuple[int, ...] | None = None
 ) -> Tensor:
     """`value`, a tensor on the CPU of that dtype, number of dimensions and shape, K or more."""
     if not isinstance(value, Tensor):

@@ -76,7 +76,7 @@ def apart(operation: Operation, implementation: Implementation) -> Implementatio
     """The implementation, called once no memory that it writes is another operand's."""
 
     @wraps(implementation)
-    def checked(*args: Any) -> None:
+    def checked(*args: object) -> None:
         check_overlap(operation, args)
         implementation(*args)
 

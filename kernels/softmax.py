@@ -10,15 +10,13 @@ Deterministic: a row is one thread's or one program's work; sums are added in or
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ._blocks import floating
 from .operation import In, Out, operation
 
 
-def _rows(name: str, value: Any) -> Tensor:
+def _rows(name: str, value: object) -> Tensor:
     value = floating(name, value, "K, ...")
     if value.ndim < 2 or value.shape[-1] == 0:
         raise ValueError(f"{name}: expected shape [K, ..., C], C > 0; got {list(value.shape)}")

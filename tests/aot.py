@@ -39,9 +39,12 @@ from fedfast.kernels import (
     stats,
     step,
 )
+from fedfast.kernels.operation import OPERATIONS
 from fedfast.kernels.triton import common, sums
 
-LAUNCH = common.launch  # before anything takes its place
+for declared in OPERATIONS.values():  # implementations are imported late: here before any change
+    registry.folder("fedfast.kernels.triton")(declared)
+LAUNCH = common.launch
 K = 3
 ROW = 64 * 160, Segments.of([0, 5024, 5056], [5000, 10, 5000], [True, False, True])  # as in a run
 ODD = ((33, Segments.of([0, 7, 17], [5, 10, 15])), (1, Segments.of([0, 1], [1, 0])))

@@ -7,7 +7,7 @@ import torch
 from layer_cases import TOLERANCE
 from torch import Tensor
 
-every_voice = pytest.mark.parametrize("voice", ("native", "reference"))
+every_backend = pytest.mark.parametrize("backend", ("native", "reference"))
 every_dtype = pytest.mark.parametrize("dtype", TOLERANCE, ids=("float32", "float64"))
 
 

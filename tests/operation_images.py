@@ -182,25 +182,22 @@ NORM_BACKWARD: dict[str, Form] = {
     | dict(rstd=positive("K C"), without="dweight dbias base_weight base_bias"),
 }
 
+AVERAGES: dict[str, Form] = {
+    "avg": dict(kind="avg", without="argmax"),
+    "avg inside": dict(kind="avg", without="argmax", count_include_pad=False),
+}
+
 IMAGES: dict[str, Cases] = {
     "conv": Cases(FORWARD, **CONVOLUTIONS),
     "conv_backward": Cases(BACKWARD, **CONVOLUTIONS),
     "conv_pool": Cases(FORWARD, **POOLED),
     "conv_pool_backward": Cases({n: f | TAPS for n, f in BACKWARD.items()}, **POOLED),
     "pool": Cases(
-        {
-            "max": dict(kind="max"),
-            "avg": dict(kind="avg", without="argmax"),
-            "avg inside": dict(kind="avg", without="argmax", count_include_pad=False),
-        },
+        {"max": dict(kind="max")} | AVERAGES,
         **WINDOWS,
     ),
     "pool_backward": Cases(
-        {
-            "max": dict(kind="max", argmax=places),
-            "avg": dict(kind="avg", without="argmax"),
-            "avg inside": dict(kind="avg", without="argmax", count_include_pad=False),
-        },
+        {"max": dict(kind="max", argmax=places)} | AVERAGES,
         **WINDOWS,
     ),
     "adaptive_avg": Cases({"means": {}}, **SIDES),

@@ -6,32 +6,32 @@ import pytest
 import torch
 from fedfast.kernels.server import RULES
 from layer_cases import same
+from operation_calls import make
 from operation_forms import ROW_CASES
-from operation_inputs import make
 from torch import Tensor
 
 from fedfast import kernels
 
-every_voice = pytest.mark.parametrize("voice", ("native", "triton"))
+every_backend = pytest.mark.parametrize("backend", ("native", "triton"))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@every_voice
-def test_stats_count_what_is_not_finite(voice: str) -> None:
+@every_backend
+def test_stats_count_what_is_not_finite(backend: str) -> None:
     x, y = torch.ones(2, 100), torch.ones(2, 100)
     x[0, 3], x[0, 50], y[0, 50], y[0, 99] = torch.nan, torch.inf, -torch.inf, torch.nan
     table = kernels.Segments.of([0, 40], [40, 60])
-    sums = kernels.stats(x, y, segments=table, backend=voice)
+    sums = kernels.stats(x, y, segments=table, backend=backend)
     assert sums[..., kernels.Column.NONFINITE].tolist() == [[1, 2], [0, 0]]
     huge = torch.full((1, 4), 1e200, dtype=torch.float64)  # its square overflows, it does not
-    assert kernels.stats(huge, backend=voice)[0, 0, kernels.Column.NONFINITE] == 0
+    assert kernels.stats(huge, backend=backend)[0, 0, kernels.Column.NONFINITE] == 0
 
 
-@every_voice
+@every_backend
 @pytest.mark.parametrize("base", ["shared", "bank"])
 @pytest.mark.parametrize("rule", RULES)
-def test_chunks_change_no_bit(rule: str, base: str, voice: str) -> None:
-    clients, size = 5, 4097 if voice == "native" else 33
+def test_chunks_change_no_bit(rule: str, base: str, backend: str) -> None:
+    clients, size = 5, 4097 if backend == "native" else 33
     server = kernels.Server(rule, lr=0.5)
 
     def chunked(cuts: tuple[int, ...]) -> list[Tensor]:
@@ -47,7 +47,7 @@ def test_chunks_change_no_bit(rule: str, base: str, voice: str) -> None:
                     start if base == "shared" else start[begin:end],
                     acc=inputs["acc"],
                     first=begin == 0,
-                    backend=voice,
+                    backend=backend,
                     **last if end == clients else {},
                 )
             )

@@ -62,10 +62,10 @@ def test_halfway_numbers_go_to_the_even_neighbour_and_nan_stays() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("voice", ["native", "reference"])
-def test_the_cpu_never_rounds(voice: str) -> None:
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_the_cpu_never_rounds(backend: str) -> None:
     x, w = block(1, K, 5, 33), block(2, K, 20, 33)
-    exact, permitted = (linear(x, w, precision=p, backend=voice) for p in ("fp32", "bf16"))
+    exact, permitted = (linear(x, w, precision=p, backend=backend) for p in ("fp32", "bf16"))
     assert torch.equal(exact, permitted)
 
 

@@ -10,7 +10,7 @@ import torch
 from fedfast.kernels import conv, conv_backward, native
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import close, draw, every_dtype, every_voice, generator, in_rows, poison
+from images import close, draw, every_backend, every_dtype, generator, in_rows, poison
 from layer_cases import same
 from torch import Tensor
 from torch.nn import functional as F
@@ -77,10 +77,10 @@ def autograd(layer: Layer, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
     return tuple(torch.stack(each) for each in zip(*results, strict=True))
 
 
-def run(layer: Layer, voice: str, which: slice = slice(None), **fold: Any) -> dict[str, Any]:
+def run(layer: Layer, backend: str, which: slice = slice(None), **fold: Any) -> dict[str, Any]:
     """Everything the operations write, for some of the clients."""
     x, weight, bias = (None if t is None else t[which] for t in layer.tensors())
-    options = layer.geometry | {"activation": layer.activation, "backend": voice}
+    options = layer.geometry | {"activation": layer.activation, "backend": backend}
     shape = conv(x, weight, bias, **options).shape
     out = poison(*shape, dtype=layer.dtype)
     conv(x, weight, bias, out=out, **options)
@@ -96,8 +96,8 @@ def run(layer: Layer, voice: str, which: slice = slice(None), **fold: Any) -> di
     return {"out": out, **grads, "given": given}
 
 
-def check(layer: Layer, voice: str) -> None:
-    found = run(layer, voice)
+def check(layer: Layer, backend: str) -> None:
+    found = run(layer, backend)
     names = ("out", "dx", "dweight", "dbias")
     expected = autograd(layer, found["out"], found["given"])
     for name, value in zip(names, expected, strict=True):
@@ -135,13 +135,13 @@ SHAPES = {
 every_shape = pytest.mark.parametrize("layer", SHAPES.values(), ids=SHAPES.keys())
 
 
-@every_voice
+@every_backend
 @every_dtype
 @every_shape
-def test_against_autograd(layer: Layer, dtype: torch.dtype, voice: str) -> None:
-    if voice == "reference" and dtype != torch.float64:
+def test_against_autograd(layer: Layer, dtype: torch.dtype, backend: str) -> None:
+    if backend == "reference" and dtype != torch.float64:
         pytest.skip("the specification is torch's own convolution: float64 is enough")
-    check(replace(layer, dtype=dtype), voice)
+    check(replace(layer, dtype=dtype), backend)
 
 
 @every_dtype
@@ -230,48 +230,48 @@ def test_any_squares(data: st.DataObject) -> None:
     check(layer, "native")
 
 
-@every_voice
-def test_a_folded_step_is_sgd(voice: str) -> None:
+@every_backend
+def test_a_folded_step_is_sgd(backend: str) -> None:
     """dweight is the weight itself; dx still sees the old one."""
     layer = Layer(clients=3, activation="relu", dtype=torch.float64, padding=(1, 1))
-    plain = run(layer, voice)
+    plain = run(layer, backend)
     x, weight, bias = (in_rows(t) for t in layer.tensors())
-    out = conv(x, weight, bias, padding=1, activation="relu", backend=voice)
+    out = conv(x, weight, bias, padding=1, activation="relu", backend=backend)
     eta, decay = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64), 0.01
     expected_w = weight - eta.view(3, 1, 1, 1, 1) * (plain["dweight"] + decay * weight)
     expected_b = bias - eta.view(3, 1) * (plain["dbias"] + decay * bias)
     dx = torch.full_like(x, float("nan"))
     sinks: dict[str, Any] = dict(dx=dx, dweight=weight, dbias=bias, base_weight=weight)
     fold: dict[str, Any] = dict(alpha=-eta, beta=1 - decay * eta, base_bias=bias)
-    shape: dict[str, Any] = dict(padding=1, activation="relu", backend=voice)
+    shape: dict[str, Any] = dict(padding=1, activation="relu", backend=backend)
     conv_backward(x, weight, out, plain["given"].clone(), **sinks, **fold, **shape)
     close(weight, expected_w)
     close(bias, expected_b)
     same(dx, plain["dx"])
 
 
-@every_voice
-def test_a_shared_base_and_no_dx(voice: str) -> None:
+@every_backend
+def test_a_shared_base_and_no_dx(backend: str) -> None:
     """The first local step reads the global row and writes each client's own."""
     layer = Layer(shared=True, bias=False, dtype=torch.float64)
-    plain = run(layer, voice)
+    plain = run(layer, backend)
     x, weight, _ = layer.tensors()
     dweight = poison(*weight.shape, dtype=torch.float64)
-    out = conv(x, weight, backend=voice)
+    out = conv(x, weight, backend=backend)
     fold: dict[str, Any] = dict(alpha=-0.5, beta=0.75, base_weight=weight[0])
-    conv_backward(x, weight, out, plain["given"], dweight=dweight, backend=voice, **fold)
+    conv_backward(x, weight, out, plain["given"], dweight=dweight, backend=backend, **fold)
     close(dweight, 0.75 * weight - 0.5 * plain["dweight"])
 
 
-@every_voice
-def test_without_a_base_gradients_add_up(voice: str) -> None:
+@every_backend
+def test_without_a_base_gradients_add_up(backend: str) -> None:
     layer = Layer(dtype=torch.float64)
-    once = run(layer, voice)
+    once = run(layer, backend)
     x, weight, bias = layer.tensors()
     dweight, dbias = torch.ones_like(weight), torch.ones_like(bias)
-    out = conv(x, weight, bias, backend=voice)
+    out = conv(x, weight, bias, backend=backend)
     sinks: dict[str, Any] = dict(dweight=dweight, dbias=dbias, beta=1.0)
-    conv_backward(x, weight, out, once["given"], backend=voice, **sinks)
+    conv_backward(x, weight, out, once["given"], backend=backend, **sinks)
     close(dweight, 1 + once["dweight"])
     close(dbias, 1 + once["dbias"])
 

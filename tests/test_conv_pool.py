@@ -1,4 +1,4 @@
-"""`conv_pool` is `conv` and then `pool`: bits and gradients, in every voice."""
+"""`conv_pool` is `conv` and then `pool`: bits and gradients, on every backend."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def tensors(case: Case, dtype: torch.dtype, clients: int = 3) -> tuple[Tensor, T
 
 
 def fused(
-    case: Case, given: tuple[Tensor, ...], voice: str, which: slice = slice(3)
+    case: Case, given: tuple[Tensor, ...], backend: str, which: slice = slice(3)
 ) -> dict[str, Tensor]:
     """Everything the operations write for those clients, in poisoned buffers."""
     (x, weight, bias), (_, _, window, geometry) = given, case
-    options = geometry | dict(kernel=window, backend=voice)
+    options = geometry | dict(kernel=window, backend=backend)
     shape, dtype = conv_pool(x, weight, bias, **options).shape, x.dtype
     out, tap = poison(*shape, dtype=dtype), torch.full(shape, 255, dtype=torch.uint8)
     conv_pool(x, weight, bias, out=out, tap=tap, **options)
@@ -78,7 +78,7 @@ def autograd(case: Case, given: tuple[Tensor, ...], dout: Tensor, k: int) -> dic
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", CASES)
-def test_the_compiled_voice_is_conv_and_pool_to_the_bit(name: str, dtype: torch.dtype) -> None:
+def test_the_compiled_backend_is_conv_and_pool_to_the_bit(name: str, dtype: torch.dtype) -> None:
     given = tensors(CASES[name], dtype)
     for count in (1, 2):
         with threads(count):
@@ -87,11 +87,11 @@ def test_the_compiled_voice_is_conv_and_pool_to_the_bit(name: str, dtype: torch.
             same(found[part], value)
 
 
-@pytest.mark.parametrize("voice", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "reference"])
 @pytest.mark.parametrize("name", CASES)
-def test_against_autograd(name: str, voice: str) -> None:
+def test_against_autograd(name: str, backend: str) -> None:
     given = tensors(CASES[name], torch.float64, clients=2)
-    found = fused(CASES[name], given, voice)
+    found = fused(CASES[name], given, backend)
     for k in range(2):
         for part, value in autograd(CASES[name], given, found["dout"], k).items():
             close(found[part][k : k + 1], value[None])
@@ -112,16 +112,16 @@ def test_any_shape(data: st.DataObject) -> None:
         same(found[part], value)
 
 
-@pytest.mark.parametrize("voice", ["native", "reference", "triton"])
-def test_of_equals_the_first_and_nan_wins(voice: str) -> None:
+@pytest.mark.parametrize("backend", ["native", "reference", "triton"])
+def test_of_equals_the_first_and_nan_wins(backend: str) -> None:
     x = torch.tensor([[1.0, 1.0, 2.0, 3.0], [1.0, 1.0, torch.nan, 4.0]]).view(1, 1, 1, 2, 4)
     tap = torch.empty(1, 1, 1, 1, 2, dtype=torch.uint8)
     one = torch.ones(1, 1, 1, 1, 1)
-    out = conv_pool(x, one, kernel=2, tap=tap, activation="relu", backend=voice)
+    out = conv_pool(x, one, kernel=2, tap=tap, activation="relu", backend=backend)
     same(out.flatten(), torch.tensor([1.0, torch.nan]))
     assert tap.flatten().tolist() == [0, 2]
     low = torch.full((1, 1, 1, 2, 2), -torch.inf)
-    assert conv_pool(low, one, kernel=2, backend=voice) == -torch.inf
+    assert conv_pool(low, one, kernel=2, backend=backend) == -torch.inf
 
 
 def test_errors_name_the_argument() -> None:

@@ -1,4 +1,4 @@
-"""The Triton voice of `conv` and `conv_backward`, interpreted: small layers against autograd."""
+"""The Triton backend of `conv` and `conv_backward`, interpreted: small layers against autograd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from test_conv import SHAPES, Layer, check, run
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
-# Beside shapes of their own the small ones of the other voices; the interpreter is slow.
+# Beside shapes of their own the small ones of the other backends; the interpreter is slow.
 LAYERS = {
     name: replace(SHAPES[name], batch=1)
     for name in ("padded", "strided", "1x1", "dilated", "over-padded", "shared", "one")

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_cases import DTYPES, block, poison, same
 
-VOICES = ["reference", "native", "triton"]
-every_voice = pytest.mark.parametrize("voice", VOICES)
+BACKENDS = ["reference", "native", "triton"]
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
 SEEDS = torch.tensor([0, 5, 2**62 + 12345, 2**63 - 1])
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    voice=st.sampled_from(VOICES),
+    backend=st.sampled_from(BACKENDS),
     dtype=st.sampled_from(DTYPES),
     clients=st.integers(1, 4),
     inner=st.lists(st.integers(1, 9), min_size=1, max_size=3),
@@ -25,26 +25,26 @@ SEEDS = torch.tensor([0, 5, 2**62 + 12345, 2**63 - 1])
     layer=st.sampled_from([0, 1, 2**32 - 1]),
     kind=st.sampled_from(["bank", "strided", "shared"]),
 )
-def test_the_mask_is_numpys(voice, dtype, clients, inner, p, layer, kind) -> None:
+def test_the_mask_is_numpys(backend, dtype, clients, inner, p, layer, kind) -> None:
     x, out = block(1, clients, *inner, dtype=dtype, kind=kind), poison(clients, *inner, dtype=dtype)
     seeds = SEEDS[:clients]
-    dropout(x, p, seeds, layer, out=out, backend=voice)
+    dropout(x, p, seeds, layer, out=out, backend=backend)
     size = x[0].numel()
     kept = torch.stack([mask(int(s), layer, size, p) for s in seeds]).view(x.shape)
     same(out, torch.where(kept, x * (1 / (1 - p)), 0.0))
 
 
-@every_voice
+@every_backend
 @pytest.mark.parametrize("size", [1023, 4097])
-def test_many_blocks_of_words(size: int, voice: str) -> None:
-    out = dropout(torch.ones(2, size), 0.25, SEEDS[:2], 3, backend=voice)
+def test_many_blocks_of_words(size: int, backend: str) -> None:
+    out = dropout(torch.ones(2, size), 0.25, SEEDS[:2], 3, backend=backend)
     same(out != 0, torch.stack([mask(int(s), 3, size, 0.25) for s in SEEDS[:2]]))
 
 
-@every_voice
-def test_planes_are_dropped_together(voice: str) -> None:
+@every_backend
+def test_planes_are_dropped_together(backend: str) -> None:
     x = block(1, 2, 5, 7, 3, 4)
-    out = dropout(x, 0.5, SEEDS[:2], 1, span=12, backend=voice)
+    out = dropout(x, 0.5, SEEDS[:2], 1, span=12, backend=backend)
     kept = torch.stack([mask(int(s), 1, 35, 0.5) for s in SEEDS[:2]]).view(2, 5, 7, 1, 1)
     same(out, torch.where(kept, 2 * x, 0.0))
 
@@ -59,11 +59,11 @@ def test_shares_and_scale() -> None:
         assert abs(agree - p * p) < 5 * (p * p * (1 - p * p) / n) ** 0.5
 
 
-@every_voice
-def test_all_and_nothing(voice: str) -> None:
+@every_backend
+def test_all_and_nothing(backend: str) -> None:
     x = block(1, 2, 33)
-    same(dropout(x, 0.0, SEEDS[:2], backend=voice), x)
-    same(dropout(x, 1.0, SEEDS[:2], backend=voice), torch.zeros_like(x))
+    same(dropout(x, 0.0, SEEDS[:2], backend=backend), x)
+    same(dropout(x, 1.0, SEEDS[:2], backend=backend), torch.zeros_like(x))
 
 
 @pytest.mark.parametrize("span", [1, 301])

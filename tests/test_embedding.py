@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from layer_cases import DTYPES, block, close, poison, same
 from torch import Tensor
 
-VOICES = ["reference", "native", "triton"]
-every_voice = pytest.mark.parametrize("voice", VOICES)
+BACKENDS = ["reference", "native", "triton"]
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def tokens(words: int, *shape: int) -> Tensor:
@@ -28,7 +28,7 @@ def autograd(token, weight, dout, padding):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    voice=st.sampled_from(VOICES),
+    backend=st.sampled_from(BACKENDS),
     dtype=st.sampled_from(DTYPES),
     clients=st.integers(1, 4),
     shape=st.lists(st.integers(1, 6), min_size=1, max_size=3),
@@ -37,25 +37,25 @@ def autograd(token, weight, dout, padding):
     padding=st.sampled_from([None, 0]),
     kind=st.sampled_from(["bank", "strided", "shared"]),
 )
-def test_against_autograd(voice, dtype, clients, shape, words, size, padding, kind) -> None:
+def test_against_autograd(backend, dtype, clients, shape, words, size, padding, kind) -> None:
     weight = block(1, clients, words, size, dtype=dtype, kind=kind)
     token = tokens(words, clients, *shape)
     dout = block(2, clients, *shape, size, dtype=dtype)
     expected, gradient = autograd(token, weight, dout, padding)
     out, found = poison(*dout.shape, dtype=dtype), poison(clients, words, size, dtype=dtype)
-    same(embedding(token, weight, out=out, backend=voice).double(), expected)
-    embedding_backward(token, dout, dweight=found, padding=padding, backend=voice)
+    same(embedding(token, weight, out=out, backend=backend).double(), expected)
+    embedding_backward(token, dout, dweight=found, padding=padding, backend=backend)
     close(found, gradient)
 
 
-@every_voice
-def test_a_folded_step(voice: str) -> None:
+@every_backend
+def test_a_folded_step(backend: str) -> None:
     base, token = block(1, 3, 5, 4, kind="shared"), tokens(5, 3, 7)
     dout = block(2, 3, 7, 4)
     gradient = autograd(token, base, dout, None)[1]
     alpha, beta = torch.tensor([-0.1, 0.5, -2.0]), torch.tensor([0.9, 0.0, 1.0])
     expected = beta.view(3, 1, 1) * base + alpha.view(3, 1, 1) * gradient
-    scales = dict(alpha=alpha, beta=beta, backend=voice)
+    scales = dict(alpha=alpha, beta=beta, backend=backend)
     out = poison(3, 5, 4)
     embedding_backward(token, dout, dweight=out, base_weight=base, **scales)
     close(out, expected)
@@ -64,15 +64,15 @@ def test_a_folded_step(voice: str) -> None:
     same(own, out)
 
 
-@pytest.mark.parametrize("voice", ["reference", "native"])
+@pytest.mark.parametrize("backend", ["reference", "native"])
 @pytest.mark.parametrize("bad", [-1, 5])
-def test_tokens_out_of_range(bad: int, voice: str) -> None:
+def test_tokens_out_of_range(bad: int, backend: str) -> None:
     token = torch.tensor([[0, 1], [bad, 2]])
     with pytest.raises(IndexError, match=r"token: expected words in \[0, 5\)"):
-        embedding(token, torch.zeros(2, 5, 3), backend=voice)
+        embedding(token, torch.zeros(2, 5, 3), backend=backend)
     with pytest.raises(IndexError, match=r"token: expected words in \[0, 5\)"):
         weight = torch.zeros(2, 5, 3)
-        embedding_backward(token, torch.zeros(2, 2, 3), dweight=weight, backend=voice)
+        embedding_backward(token, torch.zeros(2, 2, 3), dweight=weight, backend=backend)
 
 
 @pytest.mark.parametrize("bad", [-1, 5, 2**32])

@@ -1,4 +1,4 @@
-"""`gather` against torch's indexing, padding and mirroring, in every voice."""
+"""`gather` against torch's indexing, padding and mirroring, on every backend."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from layer_cases import poison, same
 from torch import Tensor
 
-VOICES = ("reference", "native", "triton")
-every_voice = pytest.mark.parametrize("voice", VOICES)
+BACKENDS = ("reference", "native", "triton")
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8)
 
 
@@ -28,18 +28,18 @@ def bytes_of(*shape: int) -> Tensor:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    voice=st.sampled_from(VOICES),
+    backend=st.sampled_from(BACKENDS),
     dtype=st.sampled_from(DTYPES),
     shape=st.lists(st.integers(1, 9), max_size=3),
     clients=st.integers(1, 3),
     batch=st.integers(1, 20),
 )
-def test_copies(voice, dtype, shape, clients, batch) -> None:
+def test_copies(backend, dtype, shape, clients, batch) -> None:
     bank, rows = bytes_of(17, *shape).to(dtype), rows_of(17, clients, batch)
     same(
-        gather(bank, rows, out=None, backend=voice)
+        gather(bank, rows, out=None, backend=backend)
         if dtype != torch.uint8
-        else gather(bank, rows, out=bank.new_empty(*rows.shape, *shape), backend=voice),
+        else gather(bank, rows, out=bank.new_empty(*rows.shape, *shape), backend=backend),
         bank[rows],
     )
 
@@ -51,17 +51,18 @@ def tones(channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return (1 / (255 * std)).to(dtype), (-mean / std).to(dtype)
 
 
-@every_voice
+@every_backend
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_normalises_bytes(voice: str, dtype: torch.dtype, channels: int) -> None:
+def test_normalises_bytes(backend: str, dtype: torch.dtype, channels: int) -> None:
     bank, rows = bytes_of(20, channels, 7, 9), rows_of(20, 2, 5)
     scale, shift = tones(channels, dtype)
     out = poison(2, 5, channels, 7, 9, dtype=dtype)
     same(
-        gather(bank, rows, out=out, backend=voice), bank[rows] * (torch.ones(1, dtype=dtype) / 255)
+        gather(bank, rows, out=out, backend=backend),
+        bank[rows] * (torch.ones(1, dtype=dtype) / 255),
     )
-    found = gather(bank, rows, scale=scale, shift=shift, out=out, backend=voice)
+    found = gather(bank, rows, scale=scale, shift=shift, out=out, backend=backend)
     same(found, bank[rows] * scale[:, None, None] + shift[:, None, None])
     textbook = (bank[rows].double() / 255 - 0.4914) / 0.2470
     torch.testing.assert_close(found[:, :, 0].double(), textbook[:, :, 0], rtol=0, atol=1e-6)
@@ -79,7 +80,7 @@ def by_hand(image: Tensor, offset: Tensor, flip: bool, pad: int, margin: Tensor)
 
 @settings(max_examples=80, deadline=None)
 @given(
-    voice=st.sampled_from(VOICES),
+    backend=st.sampled_from(BACKENDS),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     shape=st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 40)),
     clients=st.integers(1, 2),
@@ -88,7 +89,7 @@ def by_hand(image: Tensor, offset: Tensor, flip: bool, pad: int, margin: Tensor)
     black=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_crops_and_flips(voice, dtype, shape, clients, batch, pad, black, seed) -> None:
+def test_crops_and_flips(backend, dtype, shape, clients, batch, pad, black, seed) -> None:
     generator = torch.Generator().manual_seed(seed)
     bank, rows = bytes_of(7, *shape), rows_of(7, clients, batch)
     draw = (clients, batch)
@@ -105,7 +106,7 @@ def test_crops_and_flips(voice, dtype, shape, clients, batch, pad, black, seed) 
         offset=offset,
         flip=flip,
         out=poison(*draw, *shape, dtype=dtype),
-        backend=voice,
+        backend=backend,
     )
     for k in range(clients):
         for b in range(batch):
@@ -113,28 +114,28 @@ def test_crops_and_flips(voice, dtype, shape, clients, batch, pad, black, seed) 
             same(found[k, b], by_hand(image, offset[k, b], bool(flip[k, b]), pad, margin))
 
 
-@every_voice
-def test_a_pad_before_normalisation_is_a_black_pixel(voice: str) -> None:
+@every_backend
+def test_a_pad_before_normalisation_is_a_black_pixel(backend: str) -> None:
     """Two pixels to the right and one down from a corner: three sides of the window are inside."""
     bank, rows = torch.full((1, 1, 3, 4), 255, dtype=torch.uint8), torch.zeros(1, 1).long()
     offset = torch.tensor([[[1, 2]]], dtype=torch.int32)
     tone = dict(scale=torch.tensor([1 / 255]), shift=torch.tensor([-0.25]), offset=offset)
-    found = gather(bank, rows, **tone, backend=voice)[0, 0, 0]
+    found = gather(bank, rows, **tone, backend=backend)[0, 0, 0]
     white, black = 0.75, -0.25
     expected = [[white, white, black, black]] * 2 + [[black] * 4]
     torch.testing.assert_close(found, torch.tensor(expected))
-    after = gather(bank, rows, **tone, margin=torch.zeros(1), backend=voice)[0, 0, 0]
+    after = gather(bank, rows, **tone, margin=torch.zeros(1), backend=backend)[0, 0, 0]
     torch.testing.assert_close(after[2], torch.zeros(4), rtol=0, atol=0)
-    mirrored = gather(bank, rows, **tone, flip=torch.ones(1, 1).bool(), backend=voice)[0, 0, 0]
+    mirrored = gather(bank, rows, **tone, flip=torch.ones(1, 1).bool(), backend=backend)[0, 0, 0]
     same(mirrored, found.flip(1))
 
 
-@every_voice
-def test_offsets_far_outside_leave_only_margin(voice: str) -> None:
+@every_backend
+def test_offsets_far_outside_leave_only_margin(backend: str) -> None:
     bank, rows = bytes_of(2, 2, 3, 5), rows_of(2, 1, 4)
     far = 2**31 - 1
     offset = torch.tensor([[[far, 0], [-far, 0], [0, far], [0, -far]]], dtype=torch.int32)
-    found = gather(bank, rows, offset=offset, margin=torch.tensor([7.0]), backend=voice)
+    found = gather(bank, rows, offset=offset, margin=torch.tensor([7.0]), backend=backend)
     same(found, torch.full_like(found, 7.0))
 
 
@@ -142,13 +143,13 @@ def test_bytes_become_float32() -> None:
     assert gather(bytes_of(5, 4), rows_of(5, 2, 3)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("voice", ["reference", "native"])
+@pytest.mark.parametrize("backend", ["reference", "native"])
 @pytest.mark.parametrize("row", [9, -1])
-def test_out_of_range(voice: str, row: int) -> None:
+def test_out_of_range(backend: str, row: int) -> None:
     rows = rows_of(9, 2, 4)
     rows[1, 2] = row
     with pytest.raises(IndexError, match=r"rows: expected rows of the bank, in \[0, 9\)"):
-        gather(torch.randn(9, 6), rows, backend=voice)
+        gather(torch.randn(9, 6), rows, backend=backend)
 
 
 def test_errors_name_the_argument() -> None:

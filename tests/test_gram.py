@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from layer_cases import poison, same
 from torch import Tensor
 
-every_voice = pytest.mark.parametrize("voice", ["native", "triton"])
+every_backend = pytest.mark.parametrize("backend", ["native", "triton"])
 
 
 def expected(d: Tensor) -> Tensor:
@@ -25,25 +25,25 @@ def within(found: Tensor, d: Tensor, tolerance: float) -> None:
     assert (error <= tolerance * lengths[:, None] * lengths + 1e-300).all()
 
 
-@every_voice
+@every_backend
 @pytest.mark.parametrize("clients", [1, 2, 5, 33, 70])
-def test_products_of_updates(clients: int, voice: str) -> None:
-    size = 1000 if voice == "triton" else 3001
+def test_products_of_updates(clients: int, backend: str) -> None:
+    size = 1000 if backend == "triton" else 3001
     rows, base = torch.randn(clients, size), torch.randn(size)
     out = poison(clients, clients, dtype=torch.float64)
-    assert gram(rows, base, out=out, backend=voice).data_ptr() == out.data_ptr()
+    assert gram(rows, base, out=out, backend=backend).data_ptr() == out.data_ptr()
     within(out, rows - base, 1e-6)
     same(out, out.T)
 
 
-@every_voice
-def test_segments_are_apart(voice: str) -> None:
+@every_backend
+def test_segments_are_apart(backend: str) -> None:
     """Padding is left out; an empty segment has the product 0."""
     rows, base = torch.randn(2, 6, 300, dtype=torch.float64)
     rows[:, 40:50] = torch.nan
     table = Segments.of([0, 50, 180, 200], [40, 130, 0, 100])
     out = poison(4, 6, 6, dtype=torch.float64)
-    found = gram(rows, base, segments=table, out=out, backend=voice)
+    found = gram(rows, base, segments=table, out=out, backend=backend)
     for layer, (start, stop) in enumerate(table.spans):
         within(found[layer], (rows - base)[:, start:stop], 1e-14)
     whole = torch.cat([(rows - base)[:, a:b] for a, b in table.spans], dim=1)
@@ -64,22 +64,22 @@ def test_the_error_bound_does_not_need_luck(value: float, first: float, size: in
     within(gram(rows), rows, 1e-6)
 
 
-@every_voice
-def test_a_pair_does_not_depend_on_the_others(voice: str) -> None:
-    size = 700 if voice == "triton" else 30001
+@every_backend
+def test_a_pair_does_not_depend_on_the_others(backend: str) -> None:
+    size = 700 if backend == "triton" else 30001
     rows, base = torch.randn(41, size), torch.randn(size)
-    company = gram(rows, base, backend=voice)
+    company = gram(rows, base, backend=backend)
     for pair in ([0, 40], [7, 8], [33, 2]):
-        alone = gram(rows[pair], base, backend=voice)
+        alone = gram(rows[pair], base, backend=backend)
         same(alone, company[pair][:, pair])
 
 
-@every_voice
-def test_a_broken_client_breaks_its_pairs_alone(voice: str) -> None:
+@every_backend
+def test_a_broken_client_breaks_its_pairs_alone(backend: str) -> None:
     rows = torch.randn(4, 50)
-    whole = gram(rows, backend=voice)
+    whole = gram(rows, backend=backend)
     rows[2, 30] = torch.nan
-    found = gram(rows, backend=voice)
+    found = gram(rows, backend=backend)
     assert found[2].isnan().all() and found[:, 2].isnan().all()
     others = [0, 1, 3]
     same(found[others][:, others], whole[others][:, others])

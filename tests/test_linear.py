@@ -21,8 +21,8 @@ SHAPES: list[Shape] = [(2, 10, 784, 200), (2, 1, 1, 1), (1, 64, 900, 33), (3, 13
 SHAPES += [(1, 400, 40, 20), (2, 50, 33, 513)]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=("float32", "float64"))
-every_voice = pytest.mark.parametrize("voice", ["reference", "native"])
-all_three = pytest.mark.parametrize("voice", ["reference", "native", "triton"])
+every_backend = pytest.mark.parametrize("backend", ["reference", "native"])
+all_three = pytest.mark.parametrize("backend", ["reference", "native", "triton"])
 
 
 def forward(shape: Shape, dtype: torch.dtype, w: str = "bank", b: str | None = "bank") -> dict:
@@ -44,12 +44,12 @@ def autograd(given: dict, dout: Tensor, activation: str | None) -> dict[str, Ten
     return {"out": out.detach(), **dict(zip(leaves, gradients, strict=True))}
 
 
-def gradients(given: dict, dout: Tensor, voice: str, **options: Any) -> dict[str, Tensor]:
+def gradients(given: dict, dout: Tensor, backend: str, **options: Any) -> dict[str, Tensor]:
     """Output and gradients, by the operations."""
     x, weight, bias = given["x"], given["weight"], given["bias"]
     out = poison(*dout.shape, dtype=x.dtype)
     shared = {n: options[n] for n in ("activation", "precision") if n in options}
-    linear(x, weight, bias, out=out, backend=voice, **shared)
+    linear(x, weight, bias, out=out, backend=backend, **shared)
     found = {"out": out, "x": poison(*x.shape, dtype=x.dtype)}
     found["weight"] = poison(*weight.shape, dtype=x.dtype)
     if bias is not None:
@@ -62,7 +62,7 @@ def gradients(given: dict, dout: Tensor, voice: str, **options: Any) -> dict[str
         dx=found["x"],
         dweight=found["weight"],
         dbias=found.get("bias"),
-        backend=voice,
+        backend=backend,
         **options,
     )
     return found
@@ -73,10 +73,10 @@ def magnitudes(given: dict, dout: Tensor) -> dict[str, Tensor]:
     return autograd({n: None if t is None else t.abs() for n, t in given.items()}, dout.abs(), None)
 
 
-def judge(given: dict, activation: str | None, voice: str) -> None:
+def judge(given: dict, activation: str | None, backend: str) -> None:
     k, batch, _ = given["x"].shape
     dout = block(4, k, batch, given["weight"].shape[1], dtype=given["x"].dtype)
-    found = gradients(given, dout, voice, activation=activation)
+    found = gradients(given, dout, backend, activation=activation)
     expected = autograd(given, dout, activation)
     if activation == "relu":  # rounding may move an input across 0: ask relu what it passed on
         passed = autograd(given, dout * (found["out"] > 0), None)
@@ -90,14 +90,14 @@ def judge(given: dict, activation: str | None, voice: str) -> None:
         assert (error <= bound.maximum(cancelled)).all(), f"{name}: {error} above {bound}"
 
 
-@every_voice
+@every_backend
 @every_dtype
 @every_shape
 @pytest.mark.parametrize("activation", [None, "tanh"])
 def test_against_autograd(
-    shape: Shape, dtype: torch.dtype, voice: str, activation: str | None
+    shape: Shape, dtype: torch.dtype, backend: str, activation: str | None
 ) -> None:
-    judge(forward(shape, dtype), activation, voice)
+    judge(forward(shape, dtype), activation, backend)
 
 
 @settings(max_examples=80, deadline=None)
@@ -123,22 +123,22 @@ def test_every_instruction_set(name: str, dtype: torch.dtype) -> None:
 
 
 @all_three
-def test_beta_zero_does_not_read_the_base(voice: str) -> None:
+def test_beta_zero_does_not_read_the_base(backend: str) -> None:
     given = forward((2, 10, 50, 40), torch.float32)
     dout, nan = block(4, 2, 10, 40), poison(2, 40, 50)
-    found = gradients(given, dout, voice, base_weight=nan, base_bias=nan[:, :, 0].contiguous())
-    for name, value in gradients(given, dout, voice).items():
+    found = gradients(given, dout, backend, base_weight=nan, base_bias=nan[:, :, 0].contiguous())
+    for name, value in gradients(given, dout, backend).items():
         same(found[name], value)
 
 
 @all_three
-def test_alpha_and_beta_per_client(voice: str) -> None:
+def test_alpha_and_beta_per_client(backend: str) -> None:
     given = forward((2, 10, 50, 40), torch.float32)
     dout, base = block(4, 2, 10, 40), block(5, 2, 40, 50, kind="shared")
     alpha, beta = torch.tensor([2.0, -0.5]), torch.tensor([0.0, 0.75])
-    plain = gradients(given, dout, voice)
+    plain = gradients(given, dout, backend)
     found = gradients(
-        given, dout, voice, alpha=alpha, beta=beta, base_weight=base, base_bias=given["bias"]
+        given, dout, backend, alpha=alpha, beta=beta, base_weight=base, base_bias=given["bias"]
     )
     expected = alpha[:, None, None] * plain["weight"] + beta[:, None, None] * base
     close(found["weight"], expected.double(), 1e-6)
@@ -147,15 +147,15 @@ def test_alpha_and_beta_per_client(voice: str) -> None:
 
 @all_three
 @pytest.mark.parametrize("in_place", [True, False])
-def test_folded_sgd_is_gradient_then_step(voice: str, in_place: bool) -> None:
+def test_folded_sgd_is_gradient_then_step(backend: str, in_place: bool) -> None:
     eta, decay = 0.1, 0.01
-    shape = (3, 50, 130, 70) if voice != "triton" else (2, 18, 40, 20)
+    shape = (3, 50, 130, 70) if backend != "triton" else (2, 18, 40, 20)
     given = forward(shape, torch.float32, "strided", "strided")
     clients, batch, _, outputs = shape
     weight, bias, dout = given["weight"], given["bias"], block(4, clients, batch, outputs)
-    plain = gradients(given, dout, voice, activation="relu")
+    plain = gradients(given, dout, backend, activation="relu")
     stepped = [w - eta * (plain[n] + decay * w) for n, w in (("weight", weight), ("bias", bias))]
-    out = linear(given["x"], weight, bias, activation="relu", backend=voice)
+    out = linear(given["x"], weight, bias, activation="relu", backend=backend)
     to = (weight, bias) if in_place else (poison(*weight.shape), poison(*bias.shape))
     base = {} if in_place else {"base_weight": weight, "base_bias": bias}
     dx = poison(*given["x"].shape)
@@ -170,7 +170,7 @@ def test_folded_sgd_is_gradient_then_step(voice: str, in_place: bool) -> None:
         dbias=to[1],
         alpha=-eta,
         beta=1 - eta * decay,
-        backend=voice,
+        backend=backend,
         **base,
     )
     same(dx, plain["x"])
@@ -179,27 +179,29 @@ def test_folded_sgd_is_gradient_then_step(voice: str, in_place: bool) -> None:
 
 
 @all_three
-def test_rows_without_gradient_add_nothing(voice: str) -> None:
+def test_rows_without_gradient_add_nothing(backend: str) -> None:
     given = forward((2, 20, 50, 40), torch.float64)
     dout = block(4, 2, 20, 40, dtype=torch.float64)
     dout[:, 12:] = 0
-    found = gradients(given, dout, voice)
+    found = gradients(given, dout, backend)
     short = {n: v[:, :12].contiguous() if n == "x" else v for n, v in given.items()}
-    expected = gradients(short, dout[:, :12].contiguous(), voice)
+    expected = gradients(short, dout[:, :12].contiguous(), backend)
     close(found["weight"], expected["weight"], 1e-15)
     assert (found["x"][:, 12:] == 0).all()
 
 
 @all_three
-def test_what_nobody_needs_may_be_left_out(voice: str) -> None:
+def test_what_nobody_needs_may_be_left_out(backend: str) -> None:
     given = forward((2, 10, 50, 40), torch.float32)
-    out, dout = linear(**given, backend=voice), block(4, 2, 10, 40)
+    out, dout = linear(**given, backend=backend), block(4, 2, 10, 40)
     dweight = poison(2, 40, 50)
-    linear_backward(given["x"], given["weight"], out, dout.clone(), dweight=dweight, backend=voice)
-    same(dweight, gradients(given, dout, voice)["weight"])
+    linear_backward(
+        given["x"], given["weight"], out, dout.clone(), dweight=dweight, backend=backend
+    )
+    same(dweight, gradients(given, dout, backend)["weight"])
 
 
-def test_the_native_voice_ignores_the_permission_to_round() -> None:
+def test_the_native_backend_ignores_the_permission_to_round() -> None:
     given = forward((2, 10, 50, 40), torch.float32)
     dout = block(4, 2, 10, 40)
     coarse = gradients(given, dout, "native", precision="tf32")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from layer_cases import DTYPES, TOLERANCE, block, close, poison, same
 from torch import Tensor
 
-every_voice = pytest.mark.parametrize("voice", ["reference", "native", "triton"])
+every_backend = pytest.mark.parametrize("backend", ["reference", "native", "triton"])
 
 
 def targets_of(clients: int, batch: int, classes: int) -> Tensor:
@@ -19,9 +19,9 @@ def targets_of(clients: int, batch: int, classes: int) -> Tensor:
     return torch.randint(classes, (clients, batch), generator=generator)
 
 
-def judge(logits: Tensor, targets: Tensor, count: Tensor, voice: str) -> None:
+def judge(logits: Tensor, targets: Tensor, count: Tensor, backend: str) -> None:
     losses, dlogits = poison(len(count), dtype=logits.dtype), poison(*logits.shape).to(logits)
-    cross_entropy(logits, targets, count, losses=losses, dlogits=dlogits, backend=voice)
+    cross_entropy(logits, targets, count, losses=losses, dlogits=dlogits, backend=backend)
     for k, n in enumerate(count.tolist()):
         leaf = logits[k].double().requires_grad_()
         loss = F.cross_entropy(leaf[:n], targets[k, :n])
@@ -34,7 +34,7 @@ def judge(logits: Tensor, targets: Tensor, count: Tensor, voice: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    voice=st.sampled_from(["reference", "native"]),
+    backend=st.sampled_from(["reference", "native"]),
     dtype=st.sampled_from(DTYPES),
     batch=st.integers(1, 70),
     classes=st.integers(2, 130),
@@ -42,10 +42,10 @@ def judge(logits: Tensor, targets: Tensor, count: Tensor, voice: str) -> None:
     kind=st.sampled_from(["bank", "strided"]),
     data=st.data(),
 )
-def test_against_autograd(voice, dtype, batch, classes, stretch, kind, data) -> None:
+def test_against_autograd(backend, dtype, batch, classes, stretch, kind, data) -> None:
     logits = block(1, 3, batch, classes, dtype=dtype, kind=kind).mul_(stretch)
     count = torch.tensor([data.draw(st.integers(1, batch)) for _ in range(3)], dtype=torch.int32)
-    judge(logits, targets_of(3, batch, classes), count, voice)
+    judge(logits, targets_of(3, batch, classes), count, backend)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=("float32", "float64"))
@@ -59,57 +59,57 @@ def test_triton_against_autograd(
     judge(logits, targets_of(2, batch, classes), count, "triton")
 
 
-@every_voice
-def test_huge_logits_stay_finite(voice: str) -> None:
+@every_backend
+def test_huge_logits_stay_finite(backend: str) -> None:
     logits = torch.tensor([[[1e4, -1e4, 0.0], [-3e38, 3e38, 3e38]]])
     losses, dlogits = cross_entropy(
-        logits, torch.tensor([[0, 1]]), torch.tensor([2], dtype=torch.int32), backend=voice
+        logits, torch.tensor([[0, 1]]), torch.tensor([2], dtype=torch.int32), backend=backend
     )
     close(losses[None], torch.tensor([[0.5 * 0.6931471805599453]], dtype=torch.float64))
     same(dlogits, torch.tensor([[[0, 0, 0], [0, -0.25, 0.25]]]))
 
 
-@every_voice
-def test_masked_classes(voice: str) -> None:
+@every_backend
+def test_masked_classes(backend: str) -> None:
     logits = torch.tensor([[[1.0, -torch.inf, 2.0]]])
     count = torch.ones(1, dtype=torch.int32)
-    losses, dlogits = cross_entropy(logits, torch.tensor([[0]]), count, backend=voice)
+    losses, dlogits = cross_entropy(logits, torch.tensor([[0]]), count, backend=backend)
     close(losses[None], F.cross_entropy(logits[0].double(), torch.tensor([0]))[None, None])
     assert dlogits[0, 0, 1] == 0
 
 
-@every_voice
-def test_nan_stays_with_its_client(voice: str) -> None:
+@every_backend
+def test_nan_stays_with_its_client(backend: str) -> None:
     logits = block(1, 3, 7, 5)
     logits[1, 2, 3] = torch.nan
     count = torch.full((3,), 7, dtype=torch.int32)
-    losses, dlogits = cross_entropy(logits, targets_of(3, 7, 5), count, backend=voice)
+    losses, dlogits = cross_entropy(logits, targets_of(3, 7, 5), count, backend=backend)
     assert losses.isnan().tolist() == [False, True, False]
     assert dlogits[1, 2].isnan().all() and dlogits[[0, 2]].isfinite().all()
 
 
-@every_voice
-def test_nothing_beyond_the_count_is_read(voice: str) -> None:
+@every_backend
+def test_nothing_beyond_the_count_is_read(backend: str) -> None:
     logits, targets = block(1, 2, 6, 4), targets_of(2, 6, 4)
     count = torch.tensor([4, 0], dtype=torch.int32)
-    before = cross_entropy(logits, targets, count, backend=voice)
+    before = cross_entropy(logits, targets, count, backend=backend)
     logits[0, 4:], logits[1], targets[0, 4:], targets[1] = torch.nan, torch.nan, 99, -1
-    after = cross_entropy(logits, targets, count, backend=voice)
+    after = cross_entropy(logits, targets, count, backend=backend)
     for a, b in zip(before, after, strict=True):
         same(a, b)
     assert after[0].isnan().tolist() == [False, True] and (after[1][1] == 0).all()
 
 
-@pytest.mark.parametrize("voice", ["reference", "native"])
+@pytest.mark.parametrize("backend", ["reference", "native"])
 @pytest.mark.parametrize(
     ("target", "count"), [(4, 3), (-1, 3), (0, 7), (0, -1)], ids=["large", "negative", "7", "-1"]
 )
-def test_out_of_range(voice: str, target: int, count: int) -> None:
+def test_out_of_range(backend: str, target: int, count: int) -> None:
     targets = targets_of(2, 6, 4)
     targets[1, 1] = target
     counts = torch.tensor([3, count], dtype=torch.int32)
     with pytest.raises(IndexError, match="targets in"):
-        cross_entropy(block(1, 2, 6, 4), targets, counts, backend=voice)
+        cross_entropy(block(1, 2, 6, 4), targets, counts, backend=backend)
 
 
 @pytest.mark.parametrize(("target", "count"), [(4, 3), (-1, 3), (0, 7), (0, -1)])

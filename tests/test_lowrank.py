@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from layer_cases import DTYPES, ISAS, TOLERANCE, block, close, isa, poison, same
 from torch import Tensor
 
-VOICES = ("reference", "native", "triton")
+BACKENDS = ("reference", "native", "triton")
 ACTIVATIONS = {None: lambda z: z, "relu": torch.relu, "tanh": torch.tanh}
 Shape = tuple[int, int, int, int]
 
@@ -21,7 +21,7 @@ SHAPES: list[Shape] = [(2, 10, 784, 20), (2, 1, 1, 1), (3, 50, 33, 10), (1, 70, 
 SMALL = SHAPES[1:3]  # for Triton's interpreter, which takes milliseconds per program
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=("float32", "float64"))
-every_voice = pytest.mark.parametrize("voice", VOICES)
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def factors(shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -36,10 +36,10 @@ def squared_norm(x: Tensor, d: Tensor, ones: float) -> Tensor:
     return weight.square().sum((1, 2)) + ones * bias.square().sum(1)
 
 
-def judge_ghost(shape: Shape, dtype: torch.dtype, ones: float, voice: str) -> None:
+def judge_ghost(shape: Shape, dtype: torch.dtype, ones: float, backend: str) -> None:
     x, d = factors(shape, dtype)
     gram, squares = poison(shape[0], *shape[1:2] * 2, dtype=dtype), poison(shape[0], 3).double()
-    ghost(x, d, ones=ones, gram=gram, squares=squares[:, 1], backend=voice)
+    ghost(x, d, ones=ones, gram=gram, squares=squares[:, 1], backend=backend)
     close(gram, x.double() @ x.double().transpose(1, 2) + ones, 4 * TOLERANCE[dtype])
     torch.testing.assert_close(
         squares[:, 1], squared_norm(x, d, ones), rtol=4 * TOLERANCE[dtype], atol=0
@@ -48,12 +48,12 @@ def judge_ghost(shape: Shape, dtype: torch.dtype, ones: float, voice: str) -> No
 
 
 def judge_lowrank(
-    shape: Shape, dtype: torch.dtype, activation: str | None, known: bool, voice: str
+    shape: Shape, dtype: torch.dtype, activation: str | None, known: bool, backend: str
 ) -> None:
     (x, v), u = factors(shape, dtype), block(3, *shape[:3], dtype=dtype)
     base, scale = block(4, *v.shape, dtype=dtype), torch.linspace(-0.5, 0.5, shape[0]).to(dtype)
     gram = (x @ u.transpose(1, 2) + 1) if known else None
-    given = dict(base=base, ones=1.0, gram=gram, activation=activation, backend=voice)
+    given = dict(base=base, ones=1.0, gram=gram, activation=activation, backend=backend)
     out = lowrank(x, u, v, scale, out=poison(*v.shape, dtype=dtype), **given)
     wide = x.double() @ u.double().transpose(1, 2) + 1
     moved = scale.double()[:, None, None] * (wide @ v.double())
@@ -64,14 +64,14 @@ def judge_lowrank(
     same(lowrank(x, u, v, scale, out=base, **given), out)
 
 
-@every_voice
+@every_backend
 @every_dtype
 @every_shape
-def test_against_the_gradient_itself(shape: Shape, dtype: torch.dtype, voice: str) -> None:
-    if voice == "triton" and shape not in SMALL:
+def test_against_the_gradient_itself(shape: Shape, dtype: torch.dtype, backend: str) -> None:
+    if backend == "triton" and shape not in SMALL:
         pytest.skip("enough of it is in the other shapes")
-    judge_ghost(shape, dtype, 1.0, voice)
-    judge_lowrank(shape, dtype, "tanh", False, voice)
+    judge_ghost(shape, dtype, 1.0, backend)
+    judge_lowrank(shape, dtype, "tanh", False, backend)
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,48 +98,48 @@ def test_every_instruction_set(name: str, dtype: torch.dtype) -> None:
             judge_lowrank(shape, dtype, None, False, "native")
 
 
-@every_voice
+@every_backend
 @every_dtype
 @pytest.mark.parametrize("left", [0.0, 1e-3])
 def test_a_gradient_that_cancels_keeps_its_norm(
-    left: float, dtype: torch.dtype, voice: str
+    left: float, dtype: torch.dtype, backend: str
 ) -> None:
     """The same samples pull both ways: Gram matrices alone would leave their rounding."""
     x, d = factors((2, 8, 40, 12), dtype)
     x, d = torch.cat([x, x], 1), torch.cat([d, (left - 1) * d], 1)
     expected = squared_norm(x, d, 1.0)
-    _, squares = ghost(x, d, ones=1.0, backend=voice)
+    _, squares = ghost(x, d, ones=1.0, backend=backend)
     rounding = (TOLERANCE[dtype] * x.abs().amax() * d.abs().amax()) ** 2 * x[0].numel()
     assert ((squares - expected).abs() <= 1e-3 * expected + rounding).all()
 
 
-@every_voice
-def test_scale_zero_is_the_layer_itself(voice: str) -> None:
+@every_backend
+def test_scale_zero_is_the_layer_itself(backend: str) -> None:
     (x, v), base = factors((3, 10, 30, 20), torch.float32), block(4, 3, 10, 20)
-    out = lowrank(x, x, v, 0.0, base=base, activation="relu", backend=voice)
+    out = lowrank(x, x, v, 0.0, base=base, activation="relu", backend=backend)
     same(out, torch.relu(base))
 
 
-@every_voice
+@every_backend
 @every_dtype
-def test_reach_is_the_radius_over_the_norm(dtype: torch.dtype, voice: str) -> None:
+def test_reach_is_the_radius_over_the_norm(dtype: torch.dtype, backend: str) -> None:
     sums = torch.rand(3, 4, 5, dtype=torch.float64)
     squares = torch.rand(3, 2, dtype=torch.float64)
     squares[2], sums[2] = 0, 0
-    out = reach([squares, sums[..., 1]], 0.3, 1e-3, out=poison(3, dtype=dtype), backend=voice)
+    out = reach([squares, sums[..., 1]], 0.3, 1e-3, out=poison(3, dtype=dtype), backend=backend)
     norm = (squares.sum(1) + sums[..., 1].sum(1)).sqrt()
     torch.testing.assert_close(out.double(), 0.3 / (norm + 1e-3), rtol=TOLERANCE[dtype], atol=0)
-    alone = reach([squares[:2]], 0.3, 1e-3, out=poison(2, dtype=dtype), backend=voice)
+    alone = reach([squares[:2]], 0.3, 1e-3, out=poison(2, dtype=dtype), backend=backend)
     expected = 0.3 / (squares[:2].sum(1).sqrt() + 1e-3)
     torch.testing.assert_close(alone.double(), expected, rtol=TOLERANCE[dtype], atol=0)
 
 
-@every_voice
+@every_backend
 @every_dtype
-def test_reach_is_the_clip_of_a_step(dtype: torch.dtype, voice: str) -> None:
+def test_reach_is_the_clip_of_a_step(dtype: torch.dtype, backend: str) -> None:
     """`min(1, c / (|g| + 1e-6))`: exactly 1 where nothing is clipped."""
     squares = torch.tensor([[4.0, 5.0], [0.5, 0.25], [0.0, 0.0], [torch.nan, 1.0]]).double()
-    clip = dict(most=1.0, out=poison(4, dtype=dtype), backend=voice)
+    clip = dict(most=1.0, out=poison(4, dtype=dtype), backend=backend)
     out = reach([squares], 2.0, 1e-6, **clip)
     torch.testing.assert_close(out[0].item(), 2 / (3 + 1e-6), rtol=1e-6, atol=0)
     same(out[1:3], torch.ones(2, dtype=dtype))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from layer_cases import DTYPES, ISAS, block, close, isa, poison, same
 from torch import Tensor, nn
 
-every_voice = pytest.mark.parametrize("voice", ["reference", "native", "triton"])
+every_backend = pytest.mark.parametrize("backend", ["reference", "native", "triton"])
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -42,23 +42,23 @@ def autograd(x: Tensor, parameters: dict[str, Tensor], dout: Tensor) -> dict[str
     return {name: torch.stack(values) for name, values in found.items()}
 
 
-def both(x, parameters, dout, voice="native", sinks=None, **scales) -> dict[str, Tensor]:
+def both(x, parameters, dout, backend="native", sinks=None, **scales) -> dict[str, Tensor]:
     """The same by the operation; everything it writes is poisoned before."""
     gates = poison(*dout.shape[:3], 4 * dout.shape[3], dtype=x.dtype)
     cells, out, dx = (poison(*like.shape, dtype=x.dtype) for like in (dout, dout, x))
-    lstm(x, **parameters, gates=gates, cells=cells, out=out, backend=voice)
+    lstm(x, **parameters, gates=gates, cells=cells, out=out, backend=backend)
     sinks = sinks or {name: poison(*t.shape, dtype=x.dtype) for name, t in parameters.items()}
     weights = parameters["weight_ih"], parameters["weight_hh"]
     named = {f"d{name}": t for name, t in sinks.items()}
-    given = dict(dx=dx, backend=voice, **named, **scales)
+    given = dict(dx=dx, backend=backend, **named, **scales)
     lstm_backward(x, *weights, gates, cells, out, dout, **given)
     return {"out": out, "dx": dx, **sinks}
 
 
-def judge(case, voice: str) -> None:
+def judge(case, backend: str) -> None:
     """Every result against autograd, in float64."""
     expected = autograd(*case)
-    for name, found in both(*case, voice).items():
+    for name, found in both(*case, backend).items():
         tolerance = 2e-5 if found.dtype == torch.float32 else 1e-12
         error = (found - expected[name]).flatten(1).norm(dim=1)
         scale = expected[name].flatten(1).norm(dim=1) + 0.1
@@ -67,7 +67,7 @@ def judge(case, voice: str) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    voice=st.sampled_from(["reference", "native"]),
+    backend=st.sampled_from(["reference", "native"]),
     dtype=st.sampled_from(DTYPES),
     clients=st.integers(1, 3),
     batch=st.integers(1, 6),
@@ -77,8 +77,10 @@ def judge(case, voice: str) -> None:
     bias=st.booleans(),
     kind=st.sampled_from(["bank", "strided", "shared"]),
 )
-def test_against_autograd(voice, dtype, clients, batch, steps, inputs, hidden, bias, kind) -> None:
-    judge(problem(clients, batch, steps, inputs, hidden, bias, dtype, kind), voice)
+def test_against_autograd(
+    backend, dtype, clients, batch, steps, inputs, hidden, bias, kind
+) -> None:
+    judge(problem(clients, batch, steps, inputs, hidden, bias, dtype, kind), backend)
 
 
 def test_triton_tile_by_tile() -> None:
@@ -98,15 +100,15 @@ def test_sizes_of_the_papers_and_every_instruction_set(name: str, batch: int) ->
         close(value, expected[key])
 
 
-@every_voice
-def test_a_folded_step_in_place(voice: str) -> None:
+@every_backend
+def test_a_folded_step_in_place(backend: str) -> None:
     x, parameters, dout = problem(2, 3, 4, 5, 6, dtype=torch.float64)
     expected = autograd(x, parameters, dout)
     alpha, beta = torch.tensor([-0.1, 0.5]).double(), torch.tensor([0.9, 0.0]).double()
     bases = {f"base_{name}": t for name, t in parameters.items()}
-    apart = both(x, parameters, dout, voice, alpha=alpha, beta=beta, **bases)
+    apart = both(x, parameters, dout, backend, alpha=alpha, beta=beta, **bases)
     own = {name: t.clone() for name, t in parameters.items()}
-    inside = both(x, own, dout, voice, sinks=own, alpha=alpha, beta=beta)
+    inside = both(x, own, dout, backend, sinks=own, alpha=alpha, beta=beta)
     for name, w in parameters.items():
         a, b = (c.view(-1, *[1] * (w.ndim - 1)) for c in (alpha, beta))
         close(apart[name], b * w + a * expected[name])

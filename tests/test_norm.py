@@ -16,7 +16,7 @@ from fedfast.kernels import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import close, draw, every_dtype, every_voice, generator, in_rows, poison
+from images import close, draw, every_backend, every_dtype, generator, in_rows, poison
 from layer_cases import same
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -63,11 +63,11 @@ def expect(given: Case, k: int, fold: Case, forward: Any, found: dict[str, Tenso
     return y.detach()
 
 
-@every_voice
+@every_backend
 @every_dtype
 @pytest.mark.parametrize("fold", FOLDS, ids=("plain", "folded"))
 @pytest.mark.parametrize("size", [(), (5,), (4, 9), (16, 16)])
-def test_batch_norm(size: tuple[int, ...], fold: Case, dtype: torch.dtype, voice: str) -> None:
+def test_batch_norm(size: tuple[int, ...], fold: Case, dtype: torch.dtype, backend: str) -> None:
     """Ragged batches; samples beyond count are poison that must not spread."""
     count = torch.tensor([12, 5, 9])
     given = case(3, (12, 7, *size), (7,), dtype)
@@ -77,7 +77,7 @@ def test_batch_norm(size: tuple[int, ...], fold: Case, dtype: torch.dtype, voice
     running = [torch.zeros(3, 9, dtype=dtype)[:, :7], torch.ones(3, 9, dtype=dtype)[:, :7]]
     kept = dict(running_mean=running[0], running_var=running[1])
     given["out"] = poison(*given["x"].shape, dtype=dtype)
-    options: Case = dict(count=count, backend=voice)
+    options: Case = dict(count=count, backend=backend)
     out, mean, rstd = batch_norm(
         given["x"], weight, bias, out=given["out"], momentum=0.3, **kept, **options
     )
@@ -100,13 +100,13 @@ def test_batch_norm(size: tuple[int, ...], fold: Case, dtype: torch.dtype, voice
         close(running[1][k][None], module.running_var[None])
 
 
-@every_voice
+@every_backend
 @every_dtype
-def test_batch_norm_by_running_statistics(dtype: torch.dtype, voice: str) -> None:
+def test_batch_norm_by_running_statistics(dtype: torch.dtype, backend: str) -> None:
     given = case(2, (5, 7, 3, 4), (7,), dtype)
     running_mean, running_var = given["bias"] * 0.5, given["weight"].square() + 0.1
     before = running_mean.clone(), running_var.clone()
-    options: Case = dict(training=False, backend=voice)
+    options: Case = dict(training=False, backend=backend)
     out, mean, rstd = batch_norm(
         given["x"],
         given["weight"],
@@ -129,11 +129,11 @@ def test_batch_norm_by_running_statistics(dtype: torch.dtype, voice: str) -> Non
         close(out[k], expect(given, k, {}, forward, found))
 
 
-@every_voice
-def test_batch_norm_without_weights_and_without_samples(voice: str) -> None:
+@every_backend
+def test_batch_norm_without_weights_and_without_samples(backend: str) -> None:
     given = case(2, (4, 3, 5), (3,), torch.float64) | dict(weight=None, bias=None)
     running = dict(running_mean=torch.zeros(2, 3).double(), running_var=torch.ones(2, 3).double())
-    options: Case = dict(count=torch.tensor([4, 0]), backend=voice)
+    options: Case = dict(count=torch.tensor([4, 0]), backend=backend)
     out, mean, rstd = batch_norm(given["x"], **running, **options)
     dx = poison(2, 4, 3, 5, dtype=torch.float64)
     batch_norm_backward(given["x"], None, given["dout"], mean, rstd, dx=dx, **options)
@@ -143,20 +143,20 @@ def test_batch_norm_without_weights_and_without_samples(voice: str) -> None:
     assert (running["running_mean"][1] == 0).all() and (running["running_var"][1] == 1).all()
 
 
-@every_voice
+@every_backend
 @every_dtype
 @pytest.mark.parametrize("fold", FOLDS, ids=("plain", "folded"))
 @pytest.mark.parametrize(("groups", "size"), [(1, (4, 5)), (4, (16,)), (12, (3, 3)), (3, ())])
 def test_group_norm(
-    groups: int, size: tuple[int, ...], fold: Case, dtype: torch.dtype, voice: str
+    groups: int, size: tuple[int, ...], fold: Case, dtype: torch.dtype, backend: str
 ) -> None:
     given = case(2, (3, 12, *size), (12,), dtype)
     args = (given["x"], groups, given["weight"])
     out = poison(*given["x"].shape, dtype=dtype)
-    _, mean, rstd = group_norm(*args, given["bias"], out=out, backend=voice)
+    _, mean, rstd = group_norm(*args, given["bias"], out=out, backend=backend)
     found = gradients_like(given)
     scales = folds(given, fold)
-    group_norm_backward(*args, given["dout"], mean, rstd, backend=voice, **found, **scales)
+    group_norm_backward(*args, given["dout"], mean, rstd, backend=backend, **found, **scales)
     for k in range(2):
 
         def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -165,20 +165,20 @@ def test_group_norm(
         close(out[k], expect(given, k, fold, forward, found))
 
 
-@pytest.mark.parametrize("voice", ("native", "reference", "triton"))
+@pytest.mark.parametrize("backend", ("native", "reference", "triton"))
 @every_dtype
 @pytest.mark.parametrize("fold", FOLDS, ids=("plain", "folded"))
 @pytest.mark.parametrize(("rows", "shape"), [((4,), (33,)), ((4, 3), (5, 7)), ((2, 1, 3), (6,))])
 def test_layer_norm(
-    rows: tuple[int, ...], shape: tuple[int, ...], fold: Case, dtype: torch.dtype, voice: str
+    rows: tuple[int, ...], shape: tuple[int, ...], fold: Case, dtype: torch.dtype, backend: str
 ) -> None:
     given = case(2, (*rows, *shape), shape, dtype)
     args = (given["x"], shape, given["weight"])
     out = poison(*given["x"].shape, dtype=dtype)
-    _, mean, rstd = layer_norm(*args, given["bias"], out=out, backend=voice)
+    _, mean, rstd = layer_norm(*args, given["bias"], out=out, backend=backend)
     found = gradients_like(given)
     scales = folds(given, fold)
-    layer_norm_backward(*args, given["dout"], mean, rstd, backend=voice, **found, **scales)
+    layer_norm_backward(*args, given["dout"], mean, rstd, backend=backend, **found, **scales)
     for k in range(2):
 
         def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -198,16 +198,16 @@ def test_any_shape(data: st.DataObject) -> None:
     weight = data.draw(st.sampled_from([None, given["weight"], given["weight"][0]]))
     count = torch.tensor([data.draw(st.integers(0, batch)) for _ in range(clients)])
     results = {}
-    for voice in ("native", "reference"):
-        batched = batch_norm(given["x"], weight, count=count, backend=voice)
-        grouped = group_norm(given["x"], groups, weight, backend=voice)
+    for backend in ("native", "reference"):
+        batched = batch_norm(given["x"], weight, count=count, backend=backend)
+        grouped = group_norm(given["x"], groups, weight, backend=backend)
         dx, dw = torch.empty_like(given["x"]), torch.empty(clients, channels, dtype=torch.float64)
-        to: Case = dict(dx=dx, dweight=dw, backend=voice)
+        to: Case = dict(dx=dx, dweight=dw, backend=backend)
         group_norm_backward(given["x"], groups, weight, given["dout"], *grouped[1:], **to)
         dx2, dw2 = torch.empty_like(dx), torch.empty_like(dw)
-        to = dict(dx=dx2, dweight=dw2, count=count, backend=voice)
+        to = dict(dx=dx2, dweight=dw2, count=count, backend=backend)
         batch_norm_backward(given["x"], weight, given["dout"], *batched[1:], **to)
-        results[voice] = [*batched, *grouped, dx, dw, dx2, dw2]
+        results[backend] = [*batched, *grouped, dx, dw, dx2, dw2]
     for a, b in zip(*results.values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-7)
 

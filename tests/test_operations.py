@@ -17,8 +17,9 @@ from hypothesis import given as given_by
 from hypothesis import settings
 from hypothesis import strategies as st
 from layer_cases import same, threads
+from operation_calls import Call, make
 from operation_forms import CASES, ROW_CASES
-from operation_inputs import Call, Form, make
+from operation_inputs import Form
 from torch import Tensor
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-13}
@@ -93,7 +94,7 @@ def expected(
     wide: dict[str, Any] = dict(dtype=torch.float64, rounding=dtype, **layout)
     exact = results(make(operation, form, clients, **wide), "reference")
     sizes = {name: norms(value) for name, value in exact.items()}
-    for change in (WIGGLE, WIGGLE / 2, WIGGLE / 4):
+    for change in (WIGGLE, WIGGLE / 2):
         moved = results(make(operation, form, clients, wiggle=change, **wide), "reference")
         for name, value in moved.items():
             size = norms(exact[name]) + norms(value - exact[name]) / change
@@ -119,7 +120,7 @@ def compare(
 @every_form
 def test_against_the_reference(operation: str, form: str, dtype: torch.dtype, backend: str) -> None:
     for given in forms(operation, form, backend):
-        for clients in (1, 3, 7) if backend == "native" else (2,):
+        for clients in (1, 3, 7) if backend == "native" and operation in ROW_CASES else (2,):
             compare(operation, given, clients, dtype, backend)
 
 

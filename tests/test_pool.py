@@ -14,8 +14,8 @@ from layer_cases import same
 from torch import Tensor
 from torch.nn import functional as F
 
-every_voice = pytest.mark.parametrize("voice", ("native", "reference", "triton"))
-compiled = pytest.mark.parametrize("voice", ("native", "reference"))
+every_backend = pytest.mark.parametrize("backend", ("native", "reference", "triton"))
+compiled = pytest.mark.parametrize("backend", ("native", "reference"))
 
 
 def torch_pool(x: Tensor, kind: str, window: dict[str, Any], include: bool) -> Tensor:
@@ -26,10 +26,10 @@ def torch_pool(x: Tensor, kind: str, window: dict[str, Any], include: bool) -> T
 
 
 def pooled(
-    x: Tensor, kind: str, voice: str, include: bool, which: slice = slice(3), **window: Any
+    x: Tensor, kind: str, backend: str, include: bool, which: slice = slice(3), **window: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """out, dout and dx, in poisoned buffers."""
-    options = window | {"count_include_pad": include, "backend": voice}
+    options = window | {"count_include_pad": include, "backend": backend}
     shape = pool(x, kind, **options).shape
     out, dx = poison(*shape, dtype=x.dtype), poison(*x.shape, dtype=x.dtype)
     where = torch.full(shape, -7, dtype=torch.int32) if kind == "max" else None
@@ -39,8 +39,8 @@ def pooled(
     return out, dout, dx
 
 
-def check(x: Tensor, kind: str, voice: str, include: bool = True, **window: Any) -> None:
-    out, dout, dx = pooled(x, kind, voice, include, **window)
+def check(x: Tensor, kind: str, backend: str, include: bool = True, **window: Any) -> None:
+    out, dout, dx = pooled(x, kind, backend, include, **window)
     for k in range(x.shape[0]):
         leaf = x[k].double().requires_grad_()
         expected = torch_pool(leaf, kind, window, include)
@@ -61,11 +61,11 @@ WINDOWS = {
 @every_dtype
 @pytest.mark.parametrize("kind", ["max", "avg"])
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS.keys())
-def test_against_torch(window: dict[str, Any], kind: str, dtype: torch.dtype, voice: str) -> None:
+def test_against_torch(window: dict[str, Any], kind: str, dtype: torch.dtype, backend: str) -> None:
     x = in_rows(draw(generator(1), 3, 2, 3, 9, 11, dtype=dtype))
-    check(x, kind, voice, **window)
+    check(x, kind, backend, **window)
     if kind == "avg":
-        check(x, kind, voice, include=False, **window)
+        check(x, kind, backend, include=False, **window)
 
 
 @settings(max_examples=60, deadline=None)
@@ -83,26 +83,26 @@ def test_any_window(data: st.DataObject) -> None:
     check(x, kind, "native", include, **window)
 
 
-@every_voice
-def test_of_equals_the_first_and_nan_wins(voice: str) -> None:
+@every_backend
+def test_of_equals_the_first_and_nan_wins(backend: str) -> None:
     x = torch.tensor([[1.0, 1.0, 2.0, 3.0], [1.0, 1.0, torch.nan, 4.0]]).view(1, 1, 1, 2, 4)
     where = torch.empty(1, 1, 1, 1, 2, dtype=torch.int32)
-    out = pool(x, "max", 2, argmax=where, backend=voice)
+    out = pool(x, "max", 2, argmax=where, backend=backend)
     same(out.flatten(), torch.tensor([1.0, torch.nan]))
     assert where.flatten().tolist() == [0, 6]
     low = torch.full((1, 1, 1, 2, 2), -torch.inf)
-    assert pool(low, "max", 2, argmax=where[..., :1].contiguous(), backend=voice) == -torch.inf
+    assert pool(low, "max", 2, argmax=where[..., :1].contiguous(), backend=backend) == -torch.inf
 
 
 @compiled
 @every_dtype
 @pytest.mark.parametrize("size", [1, (1, 3), (4, 5), (9, 11), (10, 12)])
-def test_adaptive_against_torch(size: Any, dtype: torch.dtype, voice: str) -> None:
+def test_adaptive_against_torch(size: Any, dtype: torch.dtype, backend: str) -> None:
     x = in_rows(draw(generator(1), 2, 2, 3, 9, 11, dtype=dtype))
-    out = adaptive_avg(x, size, backend=voice)
+    out = adaptive_avg(x, size, backend=backend)
     dout = draw(generator(2), *out.shape, dtype=dtype)
     dx = poison(*x.shape, dtype=dtype)
-    adaptive_avg_backward(dout, dx=dx, backend=voice)
+    adaptive_avg_backward(dout, dx=dx, backend=backend)
     for k in range(2):
         leaf = x[k].double().requires_grad_()
         expected = F.adaptive_avg_pool2d(leaf, size)

@@ -138,26 +138,17 @@ def test_a_radius_for_each_tensor(name, backend, dtype, tolerance, rule):
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "norms", "residual"])
-def test_a_client_alone_is_the_client_in_company_bitwise_tensor_by_tensor(name, rule):
+def test_a_client_alone_is_the_client_in_company_bitwise(name, rule):
+    """With one radius for the model, and with one for each tensor."""
     module, layout, program, w, batch = case(name, torch.float32)
     radii, results = 0.1 + torch.rand(3, len(list(module.parameters()))).double(), []
     for chosen in ([0, 1, 2], [2], [1, 2]):
         executor = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
         part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
-        there = scaled_gradients(executor, layout, w[chosen].contiguous(), part, radii[chosen])
-        results.append((there[0][-1], there[1][-1]))
-    for other in results[1:]:
-        torch.testing.assert_close(other, results[0], rtol=0, atol=0, equal_nan=True)
-
-
-@pytest.mark.parametrize("name", ["mlp", "cnn", "norms", "residual"])
-def test_a_client_alone_is_the_client_in_company_bitwise(name, rule):
-    _, layout, program, w, batch = case(name, torch.float32)
-    results = []
-    for chosen in ([0, 1, 2], [2], [1, 2]):
-        executor = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
-        part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
-        results.append(sam_gradients(executor, layout, w[chosen].contiguous(), part)[0][-1])
+        rows = w[chosen].contiguous()
+        scaled = scaled_gradients(executor, layout, rows, part, radii[chosen])[:2]
+        both = *scaled, *sam_gradients(executor, layout, rows, part)
+        results.append([found[-1] for found in both])
     for other in results[1:]:
         torch.testing.assert_close(other, results[0], rtol=0, atol=0, equal_nan=True)
 

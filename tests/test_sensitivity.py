@@ -8,7 +8,7 @@ from fedfast.kernels import Segments, sensitivity
 from layer_cases import poison, same
 from torch import Tensor
 
-every_voice = pytest.mark.parametrize("voice", ["native", "triton"])
+every_backend = pytest.mark.parametrize("backend", ["native", "triton"])
 TABLE = Segments.of([0, 64, 100], [50, 33, 200])
 
 
@@ -23,17 +23,17 @@ def score(x: Tensor, y: Tensor, normalize: bool) -> float:
     return sum(changes) / len(changes)
 
 
-@every_voice
+@every_backend
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_formula(normalize: bool, shared: bool, dtype: torch.dtype, voice: str) -> None:
+def test_the_formula(normalize: bool, shared: bool, dtype: torch.dtype, backend: str) -> None:
     """Padding holds NaN: it must not be looked at."""
     x, y = torch.randn(2, 3, 320, dtype=dtype)
     x[:, 50:64] = y[:, 97:100] = torch.nan
     y = y[0] if shared else y
     out = poison(3, 3, dtype=torch.float64)
-    found = sensitivity(x, y, TABLE, normalize=normalize, out=out, backend=voice)
+    found = sensitivity(x, y, TABLE, normalize=normalize, out=out, backend=backend)
     assert found.data_ptr() == out.data_ptr()
     for k in range(3):
         before = y if shared else y[k]
@@ -42,38 +42,38 @@ def test_the_formula(normalize: bool, shared: bool, dtype: torch.dtype, voice: s
             assert found[k, layer].item() == pytest.approx(right, rel=1e-12)
 
 
-@every_voice
-def test_normalized_scores_forget_scale_and_shift(voice: str) -> None:
+@every_backend
+def test_normalized_scores_forget_scale_and_shift(backend: str) -> None:
     x, y = torch.randn(2, 4, 320, dtype=torch.float64)
-    plain = sensitivity(x, y, TABLE, normalize=True, backend=voice)
-    moved = sensitivity(3 * x + 5, 0.25 * y - 2, TABLE, normalize=True, backend=voice)
+    plain = sensitivity(x, y, TABLE, normalize=True, backend=backend)
+    moved = sensitivity(3 * x + 5, 0.25 * y - 2, TABLE, normalize=True, backend=backend)
     torch.testing.assert_close(moved, plain, rtol=1e-12, atol=0)
 
 
-@every_voice
+@every_backend
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, where infinity meets infinity
-def test_what_is_not_finite_has_no_score(bad: float, normalize: bool, voice: str) -> None:
+def test_what_is_not_finite_has_no_score(bad: float, normalize: bool, backend: str) -> None:
     """In x and in y, in the body and in the tail of a segment; the other scores stay."""
     x, y = torch.randn(2, 2, 320)
-    whole = sensitivity(x, y, TABLE, normalize=normalize, backend=voice)
+    whole = sensitivity(x, y, TABLE, normalize=normalize, backend=backend)
     x[0, 70], y[1, 299] = bad, bad
-    found = sensitivity(x, y, TABLE, normalize=normalize, backend=voice)
+    found = sensitivity(x, y, TABLE, normalize=normalize, backend=backend)
     lost = torch.tensor([[False, True, False], [False, False, True]])
     assert found[lost].isnan().all()
     same(found[~lost], whole[~lost])
 
 
-@every_voice
+@every_backend
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, for 0 / 0
-def test_segments_without_extent(voice: str) -> None:
+def test_segments_without_extent(backend: str) -> None:
     """Equal elements (0 / 0) and no elements have no score; without normalising, equal ones do."""
     table = Segments.of([0, 10, 10], [10, 0, 20])
     x, y = torch.full((1, 30), 2.0), torch.randn(30)
-    scores = sensitivity(x, y, table, normalize=True, backend=voice)
+    scores = sensitivity(x, y, table, normalize=True, backend=backend)
     assert scores.isnan().all()
-    plain = sensitivity(x, y, table, normalize=False, backend=voice)
+    plain = sensitivity(x, y, table, normalize=False, backend=backend)
     assert plain.isnan().tolist() == [[False, True, False]]
 
 

@@ -39,6 +39,7 @@ def rounded(x: tl.tensor) -> tl.tensor:
 @jit
 def dot(a: tl.tensor, b: tl.tensor, acc: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
     """`acc + a b` of tiles [M, R] and [R, N], in the accumulator's dtype."""
+    # Triton 3.6 takes float64 only with its `out_dtype` named.
     if PRECISION == "bf16":
         acc = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16), acc, out_dtype=acc.dtype)
     elif PRECISION == "rounded":
