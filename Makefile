@@ -41,8 +41,9 @@ lint: setup ## ruff, mypy, clang-format
 	MYPYPATH=build/typed $(BIN)/mypy -p fedfast  # the tree as it is installed, kernels/ as fedfast.kernels
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 
-docs: setup ## docs/algorithms.md from the algorithms' pages
+docs: setup ## docs/algorithms.md from the algorithms' pages, docs/ops.md from the operations' declarations
 	$(BIN)/python -m fedfast.report.algorithm_tables > docs/algorithms.md
+	$(BIN)/python -m fedfast.kernels.table > docs/ops.md
 
 format: setup ## what lint would ask for, done
 	$(BIN)/ruff check --fix .

@@ -73,24 +73,24 @@ void bind_rows(py::module_& m) {
               [](const Part& part, const auto& p) { tally(part, p); });
 }
 
-void begin_noting(Plan& plan) {
-  if (Plan::noting()) throw py::type_error("a plan is being noted already");
-  Plan::noting() = &plan;
+void begin_recording(Plan& plan) {
+  if (Plan::recording()) throw py::type_error("a plan is being recorded already");
+  Plan::recording() = &plan;
 }
 
-// Whichever plan this thread notes: a signal may have kept it from its own end.
-void forget_noting() { Plan::noting() = nullptr; }
+// Whichever plan this thread records: a signal may have kept it from its own end.
+void forget_recording() { Plan::recording() = nullptr; }
 
-void end_noting(Plan& plan) {
-  if (Plan::noting() == &plan) Plan::noting() = nullptr;
+void end_recording(Plan& plan) {
+  if (Plan::recording() == &plan) Plan::recording() = nullptr;
 }
 
-// What a run is for, against what was noted: beyond it lies memory of others.
+// What a run is for, against what was recorded: beyond it lies memory of others.
 void check_run(const Plan& plan, int64_t clients, int threads, int64_t elements) {
   constexpr int64_t kMost = int64_t{1} << 40;  // elements of a client, and clients: no overflow
   if (clients < 0 || (plan.size() > 0 && clients > plan.clients())) {
     throw py::value_error("clients: expected 0 to " + std::to_string(plan.clients()) +
-                          ", as many as were noted; got " + std::to_string(clients));
+                          ", as many as were recorded; got " + std::to_string(clients));
   }
   if (elements < 0 || elements > kMost) {
     throw py::value_error("elements: expected 0 to 2^40; got " + std::to_string(elements));
@@ -122,11 +122,11 @@ bool run_steps_of(const Plan& first, const Plan& rest, std::uintptr_t steps, int
 }
 
 void bind_plan(py::module_& m) {
-  m.def("forget_noting", &forget_noting);
+  m.def("forget_recording", &forget_recording);
   py::class_<Plan>(m, "Plan")
       .def(py::init<>())
-      .def("begin", &begin_noting)
-      .def("end", &end_noting)
+      .def("begin", &begin_recording)
+      .def("end", &end_recording)
       .def("run", &run_of);
   m.def("run_steps", &run_steps_of);
 }

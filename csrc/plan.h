@@ -1,6 +1,6 @@
-// A plan: operations noted once, their addresses with them, and run again and again. A client goes
-// through all of them before the next one starts, so that its weights and activations are still in
-// the caches when the next operation wants them.
+// A plan: operations recorded once, their addresses with them, and run again and again. A client
+// goes through all of them before the next one starts, so that its weights and activations are
+// still in the caches when the next operation wants them.
 #pragma once
 
 #include <algorithm>
@@ -30,17 +30,17 @@ class Plan {
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
   ~Plan() {
-    if (noting() == this) noting() = nullptr;
+    if (recording() == this) recording() = nullptr;
   }
 
   // An operation for `clients` clients that has numbers for `steps` steps of each.
-  void note(Action action, int64_t clients = kAny, int64_t steps = kAny) {
+  void record(Action action, int64_t clients = kAny, int64_t steps = kAny) {
     actions_.push_back(std::move(action));
     clients_ = std::min(clients_, clients);
     steps_ = std::min(steps_, steps);
   }
 
-  // The most clients, and steps of a client, that every operation noted has memory for.
+  // The most clients, and steps of a client, that every recorded operation has memory for.
   int64_t clients() const { return actions_.empty() ? 0 : clients_; }
   int64_t steps() const { return steps_; }
   int64_t size() const { return static_cast<int64_t>(actions_.size()); }
@@ -57,8 +57,8 @@ class Plan {
   // take all threads one after another, where that ends earlier.
   static int64_t apart(const int32_t* steps, int64_t clients, int threads);
 
-  // Where this thread's operations are noted instead of being done; null: they are done.
-  static Plan*& noting();
+  // Where this thread's operations are recorded instead of being done; null: they are done.
+  static Plan*& recording();
 
  private:
   bool run_one(const Part& part) const;

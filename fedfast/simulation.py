@@ -32,7 +32,7 @@ from .input_pipeline import InputPipeline
 from .kernels import registry
 from .kernels._args import PRECISIONS
 from .kernels.overlap import apart_by_construction
-from .kernels.plan import forget_noting
+from .kernels.plan import forget_recording
 from .layout import FlatLayout
 from .losses import Loss
 from .lowering import program_for, warn_once
@@ -215,7 +215,7 @@ class Simulation:
         program, self.generic_because = program_for(
             self._model, layout, loss, trial, self.algorithm.local.own_loss
         )
-        forget_noting()  # which a signal may have left behind
+        forget_recording()  # which a signal may have left behind
         few = data.order[spread(len(data.order))]
         if program is not None and verify:
             with torch_threads(self.threads):
@@ -433,7 +433,7 @@ class Simulation:
     def _one_round(self) -> Row:
         """The next round. Its last statement but one commits it, until then nothing has changed."""
         t, lr = self.round, self._lr(self.round)
-        forget_noting()
+        forget_recording()
         self._generic.wait()
         begin = time.perf_counter()
         with self._training():

@@ -1,4 +1,4 @@
-"""Arguments as users write them, in the one form every voice takes; errors name the argument."""
+"""Arguments as users write them, in the one form every backend takes; errors name the argument."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from .operation import Argument
+
 Ints = int | Sequence[int]
 Pair = tuple[int, int]
 MAX_ELEMENTS = 2**31 - 1  # of an image with its margins: offsets inside it are int32
@@ -29,7 +31,13 @@ def number(name: str, value: int, least: int) -> int:
 
 
 at_least_0, at_least_1 = partial(pair, least=0), partial(pair, least=1)
-one_or_more = partial(number, least=1)
+# How a window moves: public arguments of the convolutions, of which `Geometry` is made.
+WINDOW = (
+    Argument("stride", check=at_least_1, passed=False),
+    Argument("padding", check=at_least_0, passed=False),
+    Argument("dilation", check=at_least_1, passed=False),
+    Argument("groups", check=partial(number, least=1), passed=False),
+)
 
 
 def divides(name: str, value: int, what: str, size: int) -> None:
@@ -40,16 +48,16 @@ def divides(name: str, value: int, what: str, size: int) -> None:
 
 def reach(name: str, size: Pair, taps: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
     """How many places a window of `taps` has in an image of `size`, along each side."""
-    room = [
+    spare = [
         s + 2 * p - d * (t - 1) - 1
         for s, t, p, d in zip(size, taps, padding, dilation, strict=True)
     ]
-    if min(taps) < 1 or min(room) < 0:
+    if min(taps) < 1 or min(spare) < 0:
         raise ValueError(
             f"{name}: expected a window that fits the image with its padding; got window "
             f"{list(taps)}, dilation {list(dilation)}, image {list(size)}, padding {list(padding)}"
         )
-    return room[0] // stride[0] + 1, room[1] // stride[1] + 1
+    return spare[0] // stride[0] + 1, spare[1] // stride[1] + 1
 
 
 def counts(name: str, count: Tensor | None, x: Tensor) -> Tensor:

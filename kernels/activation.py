@@ -10,7 +10,7 @@
 Bytes per element (f = element size): 2 f forward, 3 to 4 f backward. Operations: 1 (relu) to
 about 30 (tanh, silu).
 Deterministic: element-wise; float32's exp and tanh are polynomials, within 4 units in the last
-place, with the same bits on every instruction set; the Triton voice takes the same ones.
+place, with the same bits on every instruction set; Triton takes the same ones.
 Source: exp and tanh after Cephes (Moshier); gelu: Hendrycks & Gimpel 2016; silu: Elfwing et al.
 2018.
 """

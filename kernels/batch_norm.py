@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ._args import Coefficient
 from ._images import counts
-from .operation import Base, In, InOut, Number, Out, PerClient, Require, operation
+from .operation import In, InOut, Number, Out, Require, operation, sinks
 
 Normed = tuple[Tensor, Tensor, Tensor]
 
@@ -87,12 +87,7 @@ def batch_norm(
     In("count", "K", torch.int32, check=counts, using="x"),
     Number("training", type=bool),
     Out("dx", "K B C ...", optional=True),
-    Out("dweight", "K C", optional=True, may="weight base_weight"),
-    Out("dbias", "K C", optional=True, may="base_bias"),
-    PerClient("alpha"),
-    PerClient("beta"),
-    Base("base_weight", "K C", of="dweight"),
-    Base("base_bias", "K C", of="dbias"),
+    *sinks("K C", "K C"),
     moves="2 x + 2 dout + dx",
 )
 def batch_norm_backward(

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from ._args import Coefficient
 from ._blocks import block
-from ._images import MAX_ELEMENTS, Ints, Pair, at_least_0, at_least_1, divides, one_or_more, reach
+from ._images import MAX_ELEMENTS, WINDOW, Ints, Pair, divides, reach
 from .geometry import Geometry
 from .linear import ACTIVATION, PRECISION
-from .operation import Argument, Base, In, InOut, Made, Out, PerClient, Squares, operation
+from .operation import In, InOut, Made, Out, Squares, operation, sinks
 
 
 def grouped(name: str, weight: Tensor, x: Tensor, groups: int) -> Tensor:
@@ -49,10 +49,7 @@ def places(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pai
 
 @operation(
     In("x", "K B C H W"),
-    Argument("stride", check=at_least_1, passed=False),
-    Argument("padding", check=at_least_0, passed=False),
-    Argument("dilation", check=at_least_1, passed=False),
-    Argument("groups", check=one_or_more, passed=False),
+    *WINDOW,
     In("weight", "K O G M N", check=grouped, using="x groups"),
     In("bias", "K O", optional=True),
     Made("geometry", check=Geometry, using="stride padding dilation groups"),
@@ -87,7 +84,7 @@ def conv(
     out         `[K, B, O, OH, OW]`, OH = (H + 2 padding - dilation (kh - 1) - 1) / stride + 1;
                 allocated if None; must not overlap x
     precision   "fp32", "tf32x3", "tf32" or "bf16": how far float32 products may be rounded on
-                tensor cores; a permission, see `_args.precise`: the other voices ignore it
+                tensor cores; a permission, see `_args.PRECISIONS`: other backends ignore it
     Every client's part of an argument is contiguous.
     Raises TypeError/ValueError naming the argument.
     """
@@ -95,10 +92,7 @@ def conv(
 
 @operation(
     In("x", "K B C H W"),
-    Argument("stride", check=at_least_1, passed=False),
-    Argument("padding", check=at_least_0, passed=False),
-    Argument("dilation", check=at_least_1, passed=False),
-    Argument("groups", check=one_or_more, passed=False),
+    *WINDOW,
     In("weight", "K O G M N", check=grouped, using="x groups"),
     Made("P Q", check=places, using="x weight stride padding dilation", passed=False),
     In("out", "K B O P Q"),
@@ -106,12 +100,7 @@ def conv(
     Made("geometry", check=Geometry, using="stride padding dilation groups"),
     ACTIVATION,
     Out("dx", "K B C H W", optional=True),
-    Out("dweight", "K O G M N", optional=True, may="weight base_weight"),
-    Out("dbias", "K O", optional=True, may="base_bias"),
-    PerClient("alpha"),
-    PerClient("beta"),
-    Base("base_weight", "K O G M N", of="dweight"),
-    Base("base_bias", "K O", of="dbias"),
+    *sinks("K O G M N", "K O"),
     PRECISION,
     Squares("squares", of="dweight dbias"),
     moves="x + weight + out + 2 dout + dx + 2 dweight + 2 dbias",
@@ -150,6 +139,6 @@ def conv_backward(
     squares     float64 `[K]`, or None: the sum of squares of what dweight and dbias receive; in
                 Triton it comes with the products, and costs no pass over them
     precision   "fp32", "tf32x3", "tf32" or "bf16": how far float32 products may be rounded on
-                tensor cores; a permission, see `_args.precise`: the other voices ignore it
+                tensor cores; a permission, see `_args.PRECISIONS`: other backends ignore it
     Raises TypeError/ValueError naming the argument.
     """

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ._args import Coefficient
 from ._blocks import dense_integers
-from ._images import Ints, Pair, at_least_0, at_least_1, one_or_more, pair
+from ._images import WINDOW, Ints, Pair, pair
 from .conv import grouped, places
 from .geometry import Geometry, Windows
 from .linear import ACTIVATION, PRECISION
-from .operation import Argument, Base, In, InOut, Made, Out, PerClient, Squares, operation
+from .operation import Argument, In, InOut, Made, Out, Squares, operation, sinks
 
-MAX_TAPS = 16  # a tile of the Triton voice holds whole windows
+MAX_TAPS = 16  # a tile in Triton holds whole windows
 
 
 def _kernel(name: str, kernel: Ints, planes: Pair) -> Pair:
@@ -40,18 +40,17 @@ def _pooled(planes: Pair, kernel: Pair) -> Pair:
     return planes[0] // kernel[0], planes[1] // kernel[1]
 
 
-def _taps(name: str, tap: Tensor | None, out: Tensor) -> Tensor:
-    if tap is None and name == "tap":
-        return torch.empty(out.shape, dtype=torch.uint8, device=out.device)
+def _taps(name: str, tap: Tensor, out: Tensor) -> Tensor:
     return dense_integers(name, tap, out.shape, torch.uint8, out)
+
+
+def _new_taps(name: str, tap: Tensor | None, out: Tensor) -> Tensor:
+    return _taps(name, torch.empty_like(out, dtype=torch.uint8) if tap is None else tap, out)
 
 
 @operation(
     In("x", "K B C H W"),
-    Argument("stride", check=at_least_1, passed=False),
-    Argument("padding", check=at_least_0, passed=False),
-    Argument("dilation", check=at_least_1, passed=False),
-    Argument("groups", check=one_or_more, passed=False),
+    *WINDOW,
     In("weight", "K O G M N", check=grouped, using="x groups"),
     In("bias", "K O", optional=True),
     Made("planes", check=places, using="x weight stride padding dilation", passed=False),
@@ -61,7 +60,7 @@ def _taps(name: str, tap: Tensor | None, out: Tensor) -> Tensor:
     Made("windows", check=Windows, using="planes kernel"),
     ACTIVATION,
     Out("out", "K B O P Q"),
-    Out("tap", "K B O P Q", torch.uint8, check=_taps, using="out"),
+    Out("tap", "K B O P Q", torch.uint8, check=_new_taps, using="out"),
     PRECISION,
     returns="out",
     moves="x + weight + bias + out + tap",
@@ -96,10 +95,7 @@ def conv_pool(
 
 @operation(
     In("x", "K B C H W"),
-    Argument("stride", check=at_least_1, passed=False),
-    Argument("padding", check=at_least_0, passed=False),
-    Argument("dilation", check=at_least_1, passed=False),
-    Argument("groups", check=one_or_more, passed=False),
+    *WINDOW,
     In("weight", "K O G M N", check=grouped, using="x groups"),
     Made("planes", check=places, using="x weight stride padding dilation", passed=False),
     Argument("kernel", check=_kernel, using="planes", passed=False),
@@ -111,12 +107,7 @@ def conv_pool(
     Made("windows", check=Windows, using="planes kernel"),
     ACTIVATION,
     Out("dx", "K B C H W", optional=True),
-    Out("dweight", "K O G M N", optional=True, may="weight base_weight"),
-    Out("dbias", "K O", optional=True, may="base_bias"),
-    PerClient("alpha"),
-    PerClient("beta"),
-    Base("base_weight", "K O G M N", of="dweight"),
-    Base("base_bias", "K O", of="dbias"),
+    *sinks("K O G M N", "K O"),
     PRECISION,
     Squares("squares", of="dweight dbias"),
     moves="x + weight + out + tap + 2 dout + dx + 2 dweight + 2 dbias",
@@ -148,7 +139,7 @@ def conv_pool_backward(
     """Write the gradients of `conv_pool` into dx, dweight and dbias, in this order.
 
     x, weight, out, tap   as given to, returned and written by `conv_pool`
-    dout   as out; workspace: what it holds afterwards is the voice's business
+    dout   as out; workspace: what it holds afterwards differs between backends
     dx, dweight, dbias, squares and all others   as in `conv_backward`
     Raises TypeError/ValueError naming the argument.
     """

@@ -41,7 +41,7 @@ def embedding(
     weight  `[K, V, E]`, each client's part contiguous, any stride over K
     out     `[K, ..., E]`, allocated if None
     Raises TypeError/ValueError naming the argument, IndexError for a token out of range (the native
-    voice then has written the other clients). The Triton voice cannot look without waiting for the
+    backend then has written the other clients). Triton cannot look without waiting for the
     device: there such a token's vector is NaN, and backward it adds nothing.
     """
 

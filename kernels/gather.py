@@ -8,7 +8,7 @@ image: a random crop of a padded image is an offset within the padding. Bytes st
 bank, and normalisation, (v / 255 - mean) / std, is one product and one sum on the way out.
 
 Bytes per element of a sample (f = element size): reads f (1 from uint8), writes f.
-Deterministic: element-wise; product and sum are rounded one after the other in every voice.
+Deterministic: element-wise; product and sum are rounded one after the other in every backend.
 """
 
 from __future__ import annotations
@@ -186,6 +186,6 @@ def gather(
     out           `[K, B, ...]` of the bank's dtype, or floating for a uint8 bank (float32 if None);
                   each client's part contiguous
     Raises TypeError/ValueError naming the argument. A row out of range raises IndexError after the
-    others were written; the Triton voice, which cannot know without waiting for the device, answers
+    others were written; Triton, which cannot know without waiting for the device, answers
     it with NaN (zeros where out is of integers).
     """

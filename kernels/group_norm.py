@@ -18,7 +18,7 @@ from torch import Tensor
 from ._args import Coefficient
 from ._images import divides, number
 from .batch_norm import Normed
-from .operation import Argument, Base, In, Made, Number, Out, PerClient, operation
+from .operation import Argument, In, Made, Number, Out, operation, sinks
 
 
 def _groups(name: str, groups: int, x: Tensor) -> int:
@@ -69,12 +69,7 @@ def group_norm(
     In("mean", "K B G"),
     In("rstd", "K B G"),
     Out("dx", "K B C ...", optional=True),
-    Out("dweight", "K C", optional=True, may="weight base_weight"),
-    Out("dbias", "K C", optional=True, may="base_bias"),
-    PerClient("alpha"),
-    PerClient("beta"),
-    Base("base_weight", "K C", of="dweight"),
-    Base("base_bias", "K C", of="dbias"),
+    *sinks("K C", "K C"),
     moves="2 x + 2 dout + dx",
 )
 def group_norm_backward(

@@ -20,7 +20,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ._args import PRECISIONS, Coefficient
-from .operation import Base, Choice, In, InOut, Out, PerClient, Require, Squares, operation
+from .operation import Choice, In, InOut, Out, Require, Squares, operation, sinks
 
 FUSED = (None, "relu", "tanh")
 ACTIVATION = Choice("activation", options=FUSED)
@@ -61,7 +61,7 @@ def linear(
     activation  None, "relu" or "tanh"
     out         `[K, B, O]`, allocated if None; must not overlap an operand
     precision   "fp32", "tf32x3", "tf32" or "bf16": how far float32 products may be rounded on
-                tensor cores; a permission, see `_args.precise`: the other voices ignore it
+                tensor cores; a permission, see `_args.PRECISIONS`: other backends ignore it
     What belongs to a client is contiguous in every argument.
     Raises TypeError/ValueError naming the argument.
     """
@@ -75,12 +75,7 @@ def linear(
     ACTIVATION,
     Out("dx", "K B I", optional=True),
     Require("sinks", check=_need_dweight, using="dweight dbias squares"),
-    Out("dweight", "K O I", optional=True, may="weight base_weight"),
-    Out("dbias", "K O", optional=True, may="base_bias"),
-    PerClient("alpha"),
-    PerClient("beta"),
-    Base("base_weight", "K O I", of="dweight"),
-    Base("base_bias", "K O", of="dbias"),
+    *sinks("K O I", "K O"),
     PRECISION,
     Squares("squares", of="dweight dbias"),
     moves="x + weight + out + 2 dout + dx + 2 dweight + 2 dbias",
@@ -115,6 +110,6 @@ def linear_backward(
     squares     float64 `[K]`, or None: the sum of squares of what dweight and dbias receive; in
                 Triton it comes with the products, and costs no pass over them
     precision   "fp32", "tf32x3", "tf32" or "bf16": how far float32 products may be rounded on
-                tensor cores; a permission, see `_args.precise`: the other voices ignore it
+                tensor cores; a permission, see `_args.PRECISIONS`: other backends ignore it
     Raises TypeError/ValueError naming the argument.
     """

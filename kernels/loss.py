@@ -62,7 +62,7 @@ def cross_entropy(
     losses   `[K]` contiguous, allocated if None
     dlogits  `[K, B, C]`, allocated if None; may be logits
     Raises TypeError/ValueError naming the argument, IndexError for a target or count out of range
-    (the native voice then has written the other clients). The Triton voice cannot look without
+    (the native backend then has written the other clients). Triton cannot look without
     waiting for the device: there a bad target makes its row and its client's loss NaN, a bad count
     the loss.
     """

@@ -114,7 +114,7 @@ def reach(
 
     squares  one or two tensors `[K, n]` float64 with any strides; added in the order given
     out      `[K]` contiguous
-    SAM's radius over the norm as it stands; the factor of a clip with `most` 1.
+    SAM's radius over the norm; the factor of a clip with `most` 1.
     Raises TypeError/ValueError naming the argument.
     """
 

@@ -23,9 +23,6 @@ from ._args import Coefficient
 from .linear import PRECISION
 from .operation import Base, In, InOut, Made, Out, PerClient, Require, operation
 
-# Whose memory the gradients of parameters may have: they are written last.
-PARAMETERS = "weight_ih weight_hh base_weight_ih base_weight_hh base_bias_ih base_bias_hh"
-
 
 def _sizes(weight_hh: Any) -> tuple[int, int]:
     """H and 4 H."""
@@ -89,10 +86,10 @@ def lstm(
     In("out", "K B T H"),
     In("dout", "K B T H"),
     Out("dx", "K B T I", optional=True),
-    Out("dweight_ih", "K G I", optional=True, may=PARAMETERS),
-    Out("dweight_hh", "K G H", optional=True, may=PARAMETERS),
-    Out("dbias_ih", "K G", optional=True, may=PARAMETERS),
-    Out("dbias_hh", "K G", optional=True, may=PARAMETERS),
+    Out("dweight_ih", "K G I", optional=True, may="weight_ih base_weight_ih"),
+    Out("dweight_hh", "K G H", optional=True, may="weight_hh base_weight_hh"),
+    Out("dbias_ih", "K G", optional=True, may="base_bias_ih"),
+    Out("dbias_hh", "K G", optional=True, may="base_bias_hh"),
     Base("base_weight_ih", "K G I", of="dweight_ih"),
     Base("base_weight_hh", "K G H", of="dweight_hh"),
     Base("base_bias_ih", "K G", of="dbias_ih"),

@@ -211,7 +211,7 @@ def _value(
 
 
 def _tell_aliases(operation: Operation, fields: list[str]) -> None:
-    """Which operands may be exactly the memory that is written, told once to the module."""
+    """Which operands may be exactly the memory that is written, passed once to the module."""
     for written, may in operation.writes.items():
         if written in fields:
             bits = sum(1 << fields.index(name) for name in may if name in fields)

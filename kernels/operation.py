@@ -148,6 +148,18 @@ class Require(Argument):
     passed: bool = False
 
 
+def sinks(weight: str, bias: str) -> tuple[Argument, ...]:
+    """dweight and dbias, `beta * base + alpha * gradient`; bases default to them."""
+    return (
+        Out("dweight", weight, optional=True, may="weight base_weight"),
+        Out("dbias", bias, optional=True, may="base_bias"),
+        PerClient("alpha"),
+        PerClient("beta"),
+        Base("base_weight", weight, of="dweight"),
+        Base("base_bias", bias, of="dbias"),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Operation:
     """A declared operation.
@@ -213,8 +225,8 @@ def operation(
 
         first = like or next(item.name for item in items if not isinstance(item, Require))
         module = function.__module__.rpartition(".")[2]
-        told = tuple(returns.split()), moves, first, by, form, out_of_range
-        declared = Operation(function.__name__, module, items, *told)
+        rest = tuple(returns.split()), moves, first, by, form, out_of_range
+        declared = Operation(function.__name__, module, items, *rest)
         OPERATIONS[declared.name] = declared
         return public(declared, function)
 

@@ -1,7 +1,7 @@
-"""`Plan`: native operations noted once and run again and again, client by client.
+"""`Plan`: native operations recorded once and run again and again, client by client.
 
     with Plan() as plan:
-        linear(x, w, b, out=y)          # checked and noted, not run
+        linear(x, w, b, out=y)          # checked and recorded, not run
         cross_entropy(y, t, n, losses=l, dlogits=dy)
     plan.run(clients, elements)
 
@@ -45,7 +45,7 @@ TALLY = Operation(
 class Plan:
     """What was called within `with`, for the same buffers; these stay alive as long as the plan.
 
-    Only native operations on `[K, ...]` blocks, `mix` and `stats` can be noted; others raise
+    Only native operations on `[K, ...]` blocks, `mix` and `stats` can be recorded; others raise
     TypeError. What torch computes in between is computed then and there, once.
     """
 
@@ -58,7 +58,7 @@ class Plan:
             self._plan.begin()
             native.recording.kept = self._kept
         except BaseException:  # a signal's too: who is not within `with` has no `__exit__`
-            forget_noting()
+            forget_recording()
             raise
         return self
 
@@ -72,10 +72,10 @@ class Plan:
         self._plan.end()
 
     def run(self, clients: int, elements: int) -> None:
-        """Run for the first `clients` of those noted, a client being `elements` numbers' work.
+        """Run for the first `clients` of those recorded, a client being `elements` numbers' work.
 
         Raises IndexError if an operation found an index out of range, ValueError for more clients
-        than were noted or elements beyond 2^40.
+        than were recorded or elements beyond 2^40.
         """
         _check(self._plan.run(clients, torch.get_num_threads(), elements))
 
@@ -87,7 +87,7 @@ class Plan:
         A client takes all its steps before the next one starts: no thread waits for another in
         between.
         Raises IndexError if an operation found an index out of range, TypeError/ValueError for
-        other tables, more clients than were noted or more steps than `feed` has.
+        other tables, more clients than were recorded or more steps than `feed` has.
         """
         if not isinstance(rest, Plan):
             raise TypeError(f"rest: expected a Plan; got {type(rest).__name__}")
@@ -98,11 +98,11 @@ class Plan:
         _check(native.module.run_steps(self._plan, rest._plan, *given))
 
 
-def forget_noting() -> None:
-    """Operations are done again, not noted, whatever has broken off the noting of a plan."""
+def forget_recording() -> None:
+    """Operations run again instead of being recorded, whatever broke a recording off."""
     if native.module is not None:
         native.recording.kept = None
-        native.module.forget_noting()
+        native.module.forget_recording()
 
 
 def feed(rows: Tensor, count: Tensor, rows_now: Tensor, count_now: Tensor) -> None:

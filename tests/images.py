@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import pytest
 import torch
+from layer_cases import TOLERANCE
 from torch import Tensor
 
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 every_voice = pytest.mark.parametrize("voice", ("native", "reference"))
 every_dtype = pytest.mark.parametrize("dtype", TOLERANCE, ids=("float32", "float64"))
 
@@ -42,37 +39,3 @@ def close(found: Tensor, expected: Tensor) -> None:
     error = (found.double() - expected.double()).flatten(1).norm(dim=1)
     bound = TOLERANCE[found.dtype] * expected.double().flatten(1).norm(dim=1) + 1e-30
     assert (error <= bound).all(), f"{(error / bound).max():.3g} of the tolerance"
-
-
-def same(a: Tensor, b: Tensor) -> None:
-    """Bit for bit, NaN equal to NaN."""
-    torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-Banks = dict[str, Tensor | None]
-
-
-def alone_and_in_company(
-    run: Callable[[slice], Banks], clients: int, voice: str = "native"
-) -> None:
-    """`run(which)` gives fresh results of those clients: the same alone and for any threads."""
-    company = run(slice(0, clients))
-    for k in (0, clients - 1):
-        for name, value in run(slice(k, k + 1)).items():
-            if value is not None:
-                same(value[0], company[name][k])
-    for count in (1, 2, 3) if voice == "native" else ():
-        with threads(count):
-            for name, value in run(slice(0, clients)).items():
-                if value is not None:
-                    same(value, company[name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -66,18 +66,3 @@ def isa(name: str) -> Iterator[None]:
         yield
     finally:
         _fedfast.gemm_limit(max(ISAS.values()))
-
-
-def alone_in_company(
-    run: Callable[[slice], tuple[Tensor, ...]], clients: int, voice: str = "native"
-) -> None:
-    """`run(clients)` gives a client the same bits alone, in company, and on 1, 2 or 3 threads."""
-    with threads(1):
-        whole = run(slice(0, clients))
-        for k in (0, clients - 1):
-            for one, all_of_them in zip(run(slice(k, k + 1)), whole, strict=True):
-                same(one[0], all_of_them[k])
-    for count in (2, 3) if voice == "native" else ():
-        with threads(count):
-            for one, other in zip(run(slice(0, clients)), whole, strict=True):
-                same(one, other)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fedfast.kernels import activation, activation_backward
-from layer_cases import DTYPES, alone_in_company, block, close, poison, same
+from layer_cases import DTYPES, block, close, poison, same
 from torch import Tensor
 
 TORCH = {
@@ -72,23 +72,6 @@ def test_tanh_keeps_its_digits_near_0(dtype: torch.dtype) -> None:
     x = torch.logspace(-12, 0, 200, dtype=dtype).view(2, 100)
     error = activation(x, "tanh", backend="triton").double() / torch.tanh(x.double()) - 1
     assert error.abs().max() < 4 * torch.finfo(dtype).eps
-
-
-@pytest.mark.parametrize("voice", ["native", "triton"])
-@every_kind
-def test_a_client_alone_equals_the_client_in_company(kind: str, voice: str) -> None:
-    rows = 33 if voice == "native" else 4
-    x, dout = block(1, 5, rows, 301, kind="strided"), block(2, 5, rows, 301)
-    alone_in_company(lambda some: both(x[some], dout[some], kind, voice), 5, voice)
-
-
-@every_voice
-@every_kind
-def test_in_place(kind: str, voice: str) -> None:
-    x, dout = block(1, 2, 77), block(2, 2, 77)
-    out, dx = both(x, dout, kind, voice)
-    same(activation_backward(x, out, dout, kind, slope=0.2, dx=dout, backend=voice), dx)
-    same(activation(x, kind, slope=0.2, out=x, backend=voice), out)
 
 
 def test_errors_name_the_argument() -> None:

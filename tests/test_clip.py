@@ -4,7 +4,7 @@ import pytest
 import torch
 from federation import federation, flat, mlp, norm
 from test_programs import CPU, autograd, case
-from test_sam_passes import EPS, MODULES, RHO, loss_and_gradient, poisoned, sharp
+from test_sam_passes import EPS, MODULES, RHO, loss_and_gradient, perturbed_gradient, poisoned
 from torch import nn
 
 import fedfast
@@ -49,7 +49,7 @@ def test_the_step_is_torchs_clip_then_its_sgd(name, backend, dtype, tolerance, s
     module, layout, program, w, batch = case(name, dtype, modules=MODULES)
     executor = ProgramExecutor(program, layout, 3, 5, CPU, backend)
     gradients = [
-        sharp(module, layout, w[k], batch, k)[0]
+        perturbed_gradient(module, layout, w[k], batch, k)[0]
         if sharpened
         else autograd(module, layout, w[k], batch, k)[0]
         for k in range(3)

@@ -10,17 +10,8 @@ import torch
 from fedfast.kernels import conv, conv_backward, native
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import (
-    alone_and_in_company,
-    close,
-    draw,
-    every_dtype,
-    every_voice,
-    generator,
-    in_rows,
-    poison,
-    same,
-)
+from images import close, draw, every_dtype, every_voice, generator, in_rows, poison
+from layer_cases import same
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -164,27 +155,6 @@ def test_every_instruction_set(isa: int, layer: Layer, dtype: torch.dtype) -> No
         native.module.gemm_limit(2)
 
 
-@every_shape
-def test_a_client_alone_equals_the_client_in_company(layer: Layer) -> None:
-    layer = replace(layer, clients=5)
-    alone_and_in_company(lambda which: run(layer, "native", which), layer.clients)
-
-
-LARGE = {  # enough work for several threads, which share a client where there are few
-    "direct": Layer(channels=24, outputs=40, image=(21, 21), stride=(2, 2), batch=7),
-    "rows": Layer(channels=1, outputs=20, image=(40, 40), kernel=(5, 5), batch=14),
-    "squares": Layer(channels=24, outputs=80, image=(13, 12), padding=(1, 1), batch=7),
-    "groups": Layer(channels=32, outputs=64, groups=2, image=(20, 20), batch=7),
-}
-
-
-@pytest.mark.parametrize("layer", LARGE.values(), ids=LARGE.keys())
-def test_threads_that_share_a_client_change_nothing(layer: Layer) -> None:
-    for clients in (1, 3):
-        several = replace(layer, clients=clients, activation="relu", batch=4 * layer.batch)
-        alone_and_in_company(lambda which, own=several: run(own, "native", which), clients)
-
-
 def error(found: Tensor, exact: Tensor) -> float:
     return float((found.double() - exact).norm() / exact.norm())
 
@@ -304,17 +274,6 @@ def test_without_a_base_gradients_add_up(voice: str) -> None:
     conv_backward(x, weight, out, once["given"], backend=voice, **sinks)
     close(dweight, 1 + once["dweight"])
     close(dbias, 1 + once["dbias"])
-
-
-def test_a_broken_client_breaks_no_other() -> None:
-    layer = Layer(clients=3, channels=3, outputs=20, padding=(1, 1))
-    whole = run(layer, "native")
-    x, weight, bias = layer.tensors()
-    x[1, 0, 0, 2, 2] = float("nan")
-    out = conv(x, weight, bias, padding=1, backend="native")
-    for k in (0, 2):
-        same(out[k], whole["out"][k])
-    assert out[1, 0].isnan().any() and out[1, 1:].isfinite().all()
 
 
 def wrong(**changes: Any) -> dict[str, Any]:

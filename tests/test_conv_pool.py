@@ -9,7 +9,8 @@ import torch
 from fedfast.kernels import conv, conv_backward, conv_pool, conv_pool_backward, pool, pool_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import alone_and_in_company, close, draw, generator, in_rows, poison, same, threads
+from images import close, draw, generator, in_rows, poison
+from layer_cases import same, threads
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -96,24 +97,6 @@ def test_against_autograd(name: str, voice: str) -> None:
             close(found[part][k : k + 1], value[None])
 
 
-# Interpreted: a window of six takes eight places of a tile, and one tap alone.
-TRITON: dict[str, Case] = {
-    "halves": ((2, 2, 7, 6), (3, 2, 3, 3), 2, dict(padding=1, activation="relu")),
-    "any": ((1, 4, 9, 9), (10, 2, 3, 3), (3, 2), dict(groups=2, stride=(1, 2), activation="tanh")),
-    "point": ((1, 2, 8, 8), (5, 2, 1, 1), (4, 2), dict()),
-}
-
-
-@pytest.mark.parametrize("name", TRITON)
-def test_the_triton_voice_against_autograd(name: str) -> None:
-    pytest.importorskip("triton", reason="Triton is not installed on this platform")
-    given = tensors(TRITON[name], torch.float64, clients=2)
-    found = fused(TRITON[name], given, "triton")
-    for k in range(2):
-        for part, value in autograd(TRITON[name], given, found["dout"], k).items():
-            close(found[part][k : k + 1], value[None])
-
-
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_any_shape(data: st.DataObject) -> None:
@@ -127,16 +110,6 @@ def test_any_shape(data: st.DataObject) -> None:
     found = fused(case, given, "native")
     for part, value in apart(case, given, found["dout"]).items():
         same(found[part], value)
-
-
-@pytest.mark.parametrize("name", ["thin", "squares"])
-def test_a_client_alone_equals_the_client_in_company(name: str) -> None:
-    given = tensors(CASES[name], torch.float32)
-
-    def run(which: slice) -> dict[str, Tensor]:
-        return fused(CASES[name], tuple(t[which] for t in given), "native", which)
-
-    alone_and_in_company(run, 3)
 
 
 @pytest.mark.parametrize("voice", ["native", "reference", "triton"])

@@ -10,7 +10,8 @@ import torch
 from fedfast.kernels import conv, conv_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import close, poison, same
+from images import close, poison
+from layer_cases import same
 from test_conv import SHAPES, Layer, check, run
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
@@ -32,26 +33,6 @@ LAYERS = {
     ),
 }
 every_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS.keys())
-
-
-@every_layer
-def test_against_autograd(layer: Layer) -> None:
-    check(replace(layer, dtype=torch.float64), "triton")
-
-
-@pytest.mark.parametrize("name", ["padded", "depthwise"])
-def test_against_autograd_in_float32(name: str) -> None:
-    check(LAYERS[name], "triton")
-
-
-@pytest.mark.parametrize("name", ["strided", "depthwise"])
-def test_a_client_alone_equals_the_client_in_company(name: str) -> None:
-    layer = replace(LAYERS[name], clients=2)
-    company = run(layer, "triton")
-    for k in (0, 1):
-        alone = run(layer, "triton", slice(k, k + 1))
-        for part in ("out", "dx", "dweight", "dbias"):
-            same(alone[part][0], company[part][k])
 
 
 @pytest.mark.parametrize(
@@ -84,18 +65,6 @@ def test_where_beta_is_zero_the_base_is_not_read() -> None:
     sinks: dict[str, Any] = dict(dweight=dweight, base_weight=base)
     conv_backward(x, weight, out, torch.ones_like(out), backend="triton", **sinks)
     close(dweight, x.sum((1, 3, 4), keepdim=True))
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_broken_client_breaks_no_other() -> None:
-    layer = replace(LAYERS["padded"], clients=3)
-    whole = run(layer, "triton")
-    x, weight, bias = layer.tensors()
-    x[1, 0, 0, 2, 2] = float("nan")
-    out = conv(x, weight, bias, padding=layer.padding, activation="relu", backend="triton")
-    for k in (0, 2):
-        same(out[k], whole["out"][k])
-    assert out[1, 0].isnan().any() and out[1, 1:].isfinite().all()
 
 
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))

@@ -216,7 +216,7 @@ def test_a_step_is_launches_and_nothing_else(
     algorithm: Algorithm,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In the Triton voice its repeated launches are the run, and none waits for the device."""
+    """In the Triton backend its repeated launches are the run, and none waits for the device."""
     pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
     def run() -> Tensor:
@@ -227,9 +227,9 @@ def test_a_step_is_launches_and_nothing_else(
 
     expected, context = run(), ExecutionContext()
     monkeypatch.setattr(client_loop, "recorder_for", lambda *_: context)
-    for room in [m for name, m in sys.modules.items() if name.startswith("fedfast.kernels.")]:
-        if hasattr(room, "launch"):
-            monkeypatch.setattr(room, "launch", context.launch)
+    for module in [m for name, m in sys.modules.items() if name.startswith("fedfast.kernels.")]:
+        if hasattr(module, "launch"):
+            monkeypatch.setattr(module, "launch", context.launch)
     assert torch.equal(run(), expected)
     assert context.replays > 0
 

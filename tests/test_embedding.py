@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from fedfast.kernels import embedding, embedding_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import DTYPES, alone_in_company, block, close, poison, same
+from layer_cases import DTYPES, block, close, poison, same
 from torch import Tensor
 
 VOICES = ["reference", "native", "triton"]
@@ -62,37 +62,6 @@ def test_a_folded_step(voice: str) -> None:
     own = base.clone()
     embedding_backward(token, dout, dweight=own, **scales)
     same(own, out)
-
-
-def test_a_client_alone_equals_the_client_in_company() -> None:
-    weight, token = block(1, 5, 90, 40, kind="strided"), tokens(90, 5, 60, 80)
-    dout = block(2, 5, 60, 80, 40)
-
-    def run(some: slice) -> tuple[Tensor, Tensor]:
-        out, dweight = poison(*dout[some].shape), poison(*weight[some].shape)
-        embedding(token[some], weight[some], out=out)
-        embedding_backward(token[some], dout[some], dweight=dweight, padding=3)
-        return out, dweight
-
-    alone_in_company(run, 5)
-
-
-def test_a_client_alone_equals_the_client_in_company_in_triton() -> None:
-    """Several blocks of words, tokens and elements; some words never, some often."""
-    weight, token = block(1, 3, 40, 70, kind="strided"), tokens(20, 3, 50) * 2
-    dout = block(2, 3, 50, 70)
-
-    def run(some: slice) -> tuple[Tensor, Tensor]:
-        out, dweight = poison(*dout[some].shape), poison(*weight[some].shape)
-        embedding(token[some], weight[some], out=out, backend="triton")
-        embedding_backward(token[some], dout[some], dweight=dweight, backend="triton")
-        return out, dweight
-
-    alone_in_company(run, 3, "triton")
-    out, dweight = run(slice(0, 3))
-    expected, gradient = autograd(token, weight, dout, None)
-    same(out.double(), expected)
-    close(dweight, gradient, 1e-6)
 
 
 @pytest.mark.parametrize("voice", ["reference", "native"])

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from fedfast.kernels import gather
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import alone_in_company, poison, same
+from layer_cases import poison, same
 from torch import Tensor
 
 VOICES = ("reference", "native", "triton")
@@ -140,27 +140,6 @@ def test_offsets_far_outside_leave_only_margin(voice: str) -> None:
 
 def test_bytes_become_float32() -> None:
     assert gather(bytes_of(5, 4), rows_of(5, 2, 3)).dtype == torch.float32
-
-
-def test_a_client_alone_equals_the_client_in_company() -> None:
-    bank, rows = bytes_of(90, 3, 32, 32), rows_of(90, 5, 10)
-    offset = torch.randint(-4, 5, (5, 10, 2), generator=torch.Generator().manual_seed(1)).int()
-    flip = offset[..., 0] > 0
-    alone_in_company(
-        lambda some: (
-            gather(bank, rows[some]),
-            gather(bank, rows[some], offset=offset[some], flip=flip[some]),
-        ),
-        5,
-    )
-
-
-@every_voice
-def test_into_a_longer_buffer(voice: str) -> None:
-    bank, rows, buffer = torch.randn(9, 6), rows_of(9, 2, 4), poison(2, 40)
-    out = buffer.as_strided((2, 4, 6), (40, 6, 1), 8)
-    same(gather(bank, rows, out=out, backend=voice), bank[rows])
-    assert buffer.isnan().sum() == 2 * 16
 
 
 @pytest.mark.parametrize("voice", ["reference", "native"])

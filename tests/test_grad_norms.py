@@ -23,7 +23,7 @@ import fedfast
 from fedfast import kernels
 from fedfast.algorithms import FedProx, FedSAM
 
-every_voice = pytest.mark.parametrize("voice", ["reference", "native", "triton"])
+every_backend = pytest.mark.parametrize("backend", ["reference", "native", "triton"])
 K = 2
 
 
@@ -34,22 +34,22 @@ def expected(*written: Tensor | None) -> Tensor:
 
 
 def sums() -> Tensor:
-    """Where a layer notes its squares: a column among others."""
+    """Where a layer writes its squares: a column among others."""
     return torch.full((K, 3), torch.nan, dtype=torch.float64)[:, 1]
 
 
-def dense(voice: str, bias: bool, **fold: Any) -> tuple[Tensor, ...]:
+def dense(backend: str, bias: bool, **fold: Any) -> tuple[Tensor, ...]:
     x, weight, b = block(1, K, 5, 33), block(2, K, 70, 33), block(3, K, 70)
-    out = linear(x, weight, b, activation="tanh", backend=voice)
+    out = linear(x, weight, b, activation="tanh", backend=backend)
     to, sinks = sums(), (poison(K, 70, 33), poison(K, 70) if bias else None)
-    more = dict(dweight=sinks[0], dbias=sinks[1], squares=to, backend=voice) | fold
+    more = dict(dweight=sinks[0], dbias=sinks[1], squares=to, backend=backend) | fold
     linear_backward(x, weight, out, block(4, K, 5, 70), activation="tanh", **more)
     return to, *sinks
 
 
-def image(voice: str, bias: bool, pooled: bool, outputs: int = 6) -> tuple[Tensor, ...]:
+def image(backend: str, bias: bool, pooled: bool, outputs: int = 6) -> tuple[Tensor, ...]:
     x, weight = block(1, K, 2, 4, 7, 6), block(2, K, outputs, 2, 3, 3)
-    b, options = block(3, K, outputs), dict(padding=1, groups=2, activation="relu", backend=voice)
+    b, options = block(3, K, outputs), dict(padding=1, groups=2, activation="relu", backend=backend)
     to, sinks = sums(), (poison(*weight.shape), poison(*b.shape) if bias else None)
     more: dict[str, Any] = dict(dweight=sinks[0], dbias=sinks[1], squares=to, **options)
     if pooled:
@@ -62,12 +62,12 @@ def image(voice: str, bias: bool, pooled: bool, outputs: int = 6) -> tuple[Tenso
     return to, *sinks
 
 
-@every_voice
+@every_backend
 @pytest.mark.parametrize("bias", [True, False])
-def test_squares_are_those_of_what_is_written(bias: bool, voice: str) -> None:
+def test_squares_are_those_of_what_is_written(bias: bool, backend: str) -> None:
     for to, *written in (
-        dense(voice, bias, alpha=-0.5, beta=0.0),
-        image(voice, bias, pooled=not bias, outputs=6 if bias else 20),
+        dense(backend, bias, alpha=-0.5, beta=0.0),
+        image(backend, bias, pooled=not bias, outputs=6 if bias else 20),
     ):
         torch.testing.assert_close(to, expected(*written), rtol=1e-12, atol=0)
 
@@ -85,13 +85,13 @@ def test_nothing_is_noted_without_a_gradient_and_never_in_a_plan() -> None:
         linear_backward(x, weight, dout, dout, dweight=weight, squares=to)
 
 
-@every_voice
-def test_a_clip_by_known_squares_is_the_clip(voice: str) -> None:
+@every_backend
+def test_a_clip_by_known_squares_is_the_clip(backend: str) -> None:
     w, g, m = (block(seed, 3, 200) for seed in (1, 2, 3))
     norms = g.double().norm(dim=1)
     clip = torch.stack([norms[0] / 2, norms[1] * 2, norms[2] / 3]).float()
     squares = torch.stack([p.double().square().sum(1) for p in g.split(70, dim=1)], dim=1)
-    ways = dict(clip_norm=clip, weight_decay=0.1, momentum=0.9, backend=voice)
+    ways = dict(clip_norm=clip, weight_decay=0.1, momentum=0.9, backend=backend)
     found = step(w, g, 0.3, out=poison(3, 200), m=m.clone(), squares=squares, **ways)
     d = g.double() * (clip.double() / (norms + 1e-6)).clamp(max=1)[:, None]
     v = 0.9 * m.double() + d + 0.1 * w.double()

@@ -7,7 +7,7 @@ import torch
 from fedfast.kernels import Segments, gram
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import poison, same, threads
+from layer_cases import poison, same
 from torch import Tensor
 
 every_voice = pytest.mark.parametrize("voice", ["native", "triton"])
@@ -72,17 +72,6 @@ def test_a_pair_does_not_depend_on_the_others(voice: str) -> None:
     for pair in ([0, 40], [7, 8], [33, 2]):
         alone = gram(rows[pair], base, backend=voice)
         same(alone, company[pair][:, pair])
-
-
-@pytest.mark.parametrize("clients", [3, 50])
-def test_threads_change_no_bit(clients: int) -> None:
-    rows = torch.randn(clients, 200001)
-    results = []
-    for count in (1, 2, 3):
-        with threads(count):
-            results.append(gram(rows))
-    same(results[0], results[1])
-    same(results[0], results[2])
 
 
 @every_voice

@@ -74,7 +74,7 @@ def test_one_draw_per_batch_and_what_is_switched_off():
 
 
 def batches(sim):
-    """The first round's batches as the run's path gets them: the real samples of every step."""
+    """The first round's batches as the run's executor gets them: the real samples of every step."""
     engine, seen = sim._engine, []
     plan = sim.schedule.round(0)
     work = engine.batches(engine.trainer, 0, plan, np.argsort(-plan.steps, kind="stable"))
@@ -86,7 +86,7 @@ def batches(sim):
 
 
 @pytest.mark.parametrize("augment", [None, *AUGMENTS])
-def test_both_paths_get_the_same_bits(augment):
+def test_both_executors_get_the_same_bits(augment):
     program = simulation(augment=augment)
     generic = simulation(augment=augment, loss=F.cross_entropy)
     assert program.generic_because == "" and generic.generic_because

@@ -85,7 +85,7 @@ def test_a_server_has_finite_numbers(name: str) -> None:
             Server("adam", **{name: wrong})
 
 
-def noted(rows: Any = None) -> tuple[Plan, torch.Tensor]:
+def recorded(rows: Any = None) -> tuple[Plan, torch.Tensor]:
     x, out = torch.randn(K, 8), torch.zeros(K, 8)
     with Plan() as plan:
         mix(x, x, out=out)
@@ -105,8 +105,8 @@ def fed(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("clients", [-1, K + 1, 10**7, 2**62])
-def test_a_run_is_for_the_clients_noted(clients: int) -> None:
-    plan, out = noted()
+def test_a_run_is_for_the_clients_recorded(clients: int) -> None:
+    plan, out = recorded()
     with pytest.raises(ValueError, match=f"clients: expected 0 to {K}"):
         plan.run(clients, 8)
     assert not out.any()
@@ -117,7 +117,7 @@ def test_a_run_is_for_the_clients_noted(clients: int) -> None:
 @pytest.mark.parametrize("elements", [-1, 2**41, 2**62])
 def test_a_run_has_a_sensible_size(elements: int) -> None:
     with pytest.raises(ValueError, match="elements"):
-        noted()[0].run(K, elements)
+        recorded()[0].run(K, elements)
 
 
 def test_an_empty_plan_runs_nothing() -> None:
@@ -139,7 +139,7 @@ def test_an_empty_plan_runs_nothing() -> None:
     ],
 )
 def test_steps_are_those_that_were_fed(steps: Any, error: Any) -> None:
-    plan = noted(rows=fed()["rows"])[0]
+    plan = recorded(rows=fed()["rows"])[0]
     with pytest.raises(error, match="steps|clients"):
         plan.run_steps(plan, steps, 8)
     plan.run_steps(plan, torch.full((K,), T, dtype=INT), 8)
@@ -147,7 +147,7 @@ def test_steps_are_those_that_were_fed(steps: Any, error: Any) -> None:
         plan.run_steps(None, torch.ones(K, dtype=INT), 8)  # type: ignore[arg-type]
 
 
-def test_a_plan_that_dies_while_it_notes_is_forgotten() -> None:
+def test_a_plan_that_dies_while_it_records_is_forgotten() -> None:
     plan = native.module.Plan()
     plan.begin()
     del plan

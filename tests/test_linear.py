@@ -9,7 +9,7 @@ import torch
 from fedfast.kernels import linear, linear_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import DTYPES, ISAS, TOLERANCE, alone_in_company, block, close, isa, poison, same
+from layer_cases import DTYPES, ISAS, TOLERANCE, block, close, isa, poison, same
 from torch import Tensor
 
 ACTIVATIONS = {None: lambda z: z, "relu": torch.relu, "tanh": torch.tanh}
@@ -100,23 +100,6 @@ def test_against_autograd(
     judge(forward(shape, dtype), activation, voice)
 
 
-# Triton's interpreter takes milliseconds per program: every kind of operand, tile and edge once.
-TILES: list[tuple[Shape, torch.dtype, str | None, str, str | None]] = [
-    ((2, 1, 1, 1), torch.float32, None, "bank", "bank"),
-    ((2, 10, 20, 33), torch.float32, "relu", "shared", "shared"),
-    ((2, 70, 17, 36), torch.float32, "tanh", "strided", "strided"),
-    ((2, 17, 70, 40), torch.float64, "tanh", "strided", None),
-    ((1, 5, 40, 66), torch.float64, None, "shared", "bank"),
-]
-
-
-@pytest.mark.parametrize(("shape", "dtype", "activation", "weight", "bias"), TILES, ids=str)
-def test_triton_against_autograd(
-    shape: Shape, dtype: torch.dtype, activation: str | None, weight: str, bias: str | None
-) -> None:
-    judge(forward(shape, dtype, weight, bias), activation, "triton")
-
-
 @settings(max_examples=80, deadline=None)
 @given(
     shape=st.tuples(*[st.integers(1, n) for n in (4, 70, 90, 90)]),
@@ -137,44 +120,6 @@ def test_every_instruction_set(name: str, dtype: torch.dtype) -> None:
     with isa(name):
         for shape in SHAPES:
             judge(forward(shape, dtype), None, "native")
-
-
-@every_shape
-def test_a_client_alone_equals_the_client_in_company(shape: Shape) -> None:
-    clients = 5
-    given = forward((clients, *shape[1:]), torch.float32, "strided", "shared")
-    dout = block(4, clients, shape[1], shape[3])
-
-    def run(some: slice) -> tuple[Tensor, ...]:
-        part = {name: value[some] for name, value in given.items()}
-        return tuple(gradients(part, dout[some], "native", activation="tanh").values())
-
-    alone_in_company(run, clients)
-
-
-def test_a_client_alone_equals_the_client_in_company_in_triton() -> None:
-    given = forward((3, 18, 33, 17), torch.float32, "strided", "shared")
-    dout = block(4, 3, 18, 17)
-
-    def run(some: slice) -> tuple[Tensor, ...]:
-        part = {name: value[some] for name, value in given.items()}
-        return tuple(gradients(part, dout[some], "triton", activation="tanh").values())
-
-    alone_in_company(run, 3, "triton")
-
-
-def test_alignment_changes_no_bit() -> None:
-    given = forward((1, 10, 50, 40), torch.float32)
-    shifted = {
-        n: torch.cat([t.new_zeros(1), t.flatten()])[1:].view(t.shape) for n, t in given.items()
-    }
-    dout = block(4, 1, 10, 40)
-    for a, b in zip(
-        gradients(given, dout, "native").values(),
-        gradients(shifted, dout, "native").values(),
-        strict=True,
-    ):
-        same(a, b)
 
 
 @all_three

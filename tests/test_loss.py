@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from fedfast.kernels import cross_entropy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import DTYPES, TOLERANCE, alone_in_company, block, close, poison, same
+from layer_cases import DTYPES, TOLERANCE, block, close, poison, same
 from torch import Tensor
 
 every_voice = pytest.mark.parametrize("voice", ["reference", "native", "triton"])
@@ -98,29 +98,6 @@ def test_nothing_beyond_the_count_is_read(voice: str) -> None:
     for a, b in zip(before, after, strict=True):
         same(a, b)
     assert after[0].isnan().tolist() == [False, True] and (after[1][1] == 0).all()
-
-
-@pytest.mark.parametrize("voice", ["native", "triton"])
-def test_a_client_alone_equals_the_client_in_company(voice: str) -> None:
-    batch, classes = (64, 130) if voice == "native" else (9, 33)
-    logits = block(1, 5, batch, classes, kind="strided")
-    targets = targets_of(5, batch, classes)
-    count = torch.tensor([1, batch, batch // 2, 2, batch - 1], dtype=torch.int32)
-
-    def run(some: slice) -> tuple[Tensor, Tensor]:
-        return cross_entropy(logits[some], targets[some], count[some], backend=voice)
-
-    alone_in_company(run, 5, voice)
-
-
-@every_voice
-def test_in_place(voice: str) -> None:
-    logits, targets = block(1, 2, 6, 4), targets_of(2, 6, 4)
-    count = torch.tensor([4, 6], dtype=torch.int32)
-    losses, dlogits = cross_entropy(logits, targets, count, backend=voice)
-    again, _ = cross_entropy(logits, targets, count, dlogits=logits, backend=voice)
-    same(again, losses)
-    same(logits, dlogits)
 
 
 @pytest.mark.parametrize("voice", ["reference", "native"])

@@ -9,7 +9,7 @@ import torch
 from fedfast.kernels import ghost, lowrank, reach
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import DTYPES, ISAS, TOLERANCE, alone_in_company, block, close, isa, poison, same
+from layer_cases import DTYPES, ISAS, TOLERANCE, block, close, isa, poison, same
 from torch import Tensor
 
 VOICES = ("reference", "native", "triton")
@@ -144,21 +144,6 @@ def test_reach_is_the_clip_of_a_step(dtype: torch.dtype, voice: str) -> None:
     torch.testing.assert_close(out[0].item(), 2 / (3 + 1e-6), rtol=1e-6, atol=0)
     same(out[1:3], torch.ones(2, dtype=dtype))
     assert out[3].isnan()
-
-
-@every_dtype
-def test_a_client_alone_equals_the_client_in_company(dtype: torch.dtype) -> None:
-    shape = (5, 40, 150, 90)
-    (x, v), u, base = factors(shape, dtype), block(3, *shape[:3], dtype=dtype), block(4, 5, 40, 90)
-    d, base = v.clone(), base.to(dtype)
-    d[1, 20:], x[1, 20:] = -d[1, :20], x[1, :20]  # cancels: the gradient is formed
-
-    def run(chosen: slice) -> tuple[Tensor, ...]:
-        gram, squares = ghost(x[chosen], d[chosen], ones=1.0)
-        args = x[chosen], u[chosen], v[chosen], 0.3
-        return gram, squares, lowrank(*args, base=base[chosen], ones=1.0, activation="tanh")
-
-    alone_in_company(run, 5)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])

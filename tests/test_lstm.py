@@ -7,7 +7,7 @@ import torch
 from fedfast.kernels import lstm, lstm_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import DTYPES, ISAS, alone_in_company, block, close, isa, poison, same
+from layer_cases import DTYPES, ISAS, block, close, isa, poison, same
 from torch import Tensor, nn
 
 every_voice = pytest.mark.parametrize("voice", ["reference", "native", "triton"])
@@ -81,22 +81,6 @@ def test_against_autograd(voice, dtype, clients, batch, steps, inputs, hidden, b
     judge(problem(clients, batch, steps, inputs, hidden, bias, dtype, kind), voice)
 
 
-@settings(max_examples=12, deadline=None)
-@given(
-    dtype=st.sampled_from(DTYPES),
-    clients=st.integers(1, 2),
-    batch=st.sampled_from([1, 5, 17]),
-    steps=st.integers(1, 3),
-    inputs=st.sampled_from([1, 5]),
-    hidden=st.sampled_from([1, 3, 18]),
-    bias=st.booleans(),
-    kind=st.sampled_from(["bank", "strided", "shared"]),
-)
-def test_triton_against_autograd(dtype, clients, batch, steps, inputs, hidden, bias, kind) -> None:
-    """Interpreted: few programs."""
-    judge(problem(clients, batch, steps, inputs, hidden, bias, dtype, kind), "triton")
-
-
 def test_triton_tile_by_tile() -> None:
     """Three tiles of samples or units, and two pieces of the products between steps."""
     for batch, hidden in (70, 2), (2, 66):
@@ -140,26 +124,6 @@ def test_what_nobody_needs_is_not_computed() -> None:
     lstm_backward(x, *weights, gates, cells, out, dout, **sinks)
     for name in parameters:
         same(sinks[f"d{name}"], full[name])
-
-
-def test_a_client_alone_equals_the_client_in_company() -> None:
-    x, parameters, dout = problem(4, 7, 9, 40, 50, kind="strided")
-
-    def run(some: slice) -> tuple[Tensor, ...]:
-        part = {name: t[some] for name, t in parameters.items()}
-        return tuple(both(x[some], part, dout[some]).values())
-
-    alone_in_company(run, 4)
-
-
-def test_a_client_alone_equals_the_client_in_company_in_triton() -> None:
-    x, parameters, dout = problem(3, 17, 3, 5, 6, kind="strided")
-
-    def run(some: slice) -> tuple[Tensor, ...]:
-        part = {name: t[some] for name, t in parameters.items()}
-        return tuple(both(x[some], part, dout[some], "triton").values())
-
-    alone_in_company(run, 3, "triton")
 
 
 def test_errors_name_the_argument() -> None:

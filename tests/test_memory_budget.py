@@ -1,4 +1,4 @@
-"""A run takes what its plan says, clients' rows between rounds included; a small budget is told."""
+"""A run takes what it plans, clients' rows between rounds included; a small budget is reported."""
 
 from __future__ import annotations
 

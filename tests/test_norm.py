@@ -16,17 +16,8 @@ from fedfast.kernels import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import (
-    alone_and_in_company,
-    close,
-    draw,
-    every_dtype,
-    every_voice,
-    generator,
-    in_rows,
-    poison,
-    same,
-)
+from images import close, draw, every_dtype, every_voice, generator, in_rows, poison
+from layer_cases import same
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -174,7 +165,7 @@ def test_group_norm(
         close(out[k], expect(given, k, fold, forward, found))
 
 
-@every_voice
+@pytest.mark.parametrize("voice", ("native", "reference", "triton"))
 @every_dtype
 @pytest.mark.parametrize("fold", FOLDS, ids=("plain", "folded"))
 @pytest.mark.parametrize(("rows", "shape"), [((4,), (33,)), ((4, 3), (5, 7)), ((2, 1, 3), (6,))])
@@ -219,29 +210,6 @@ def test_any_shape(data: st.DataObject) -> None:
         results[voice] = [*batched, *grouped, dx, dw, dx2, dw2]
     for a, b in zip(*results.values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-7)
-
-
-@pytest.mark.parametrize("kind", ["batch", "group", "layer"])
-def test_a_client_alone_equals_the_client_in_company(kind: str) -> None:
-    whole = case(5, (6, 8, 9, 10), (10,) if kind == "layer" else (8,), torch.float32)
-    count = torch.tensor([6, 1, 3, 5, 4])
-
-    def run(which: slice) -> dict[str, Tensor]:
-        given = {name: value[which] for name, value in whole.items()}
-        found, w = gradients_like(given), given["weight"]
-        x, dout, bias = given["x"], given["dout"], given["bias"]
-        if kind == "batch":
-            out, *saved = batch_norm(x, w, bias, count=count[which])
-            batch_norm_backward(x, w, dout, *saved, count=count[which], **found)
-        elif kind == "group":
-            out, *saved = group_norm(x, 4, w, bias)
-            group_norm_backward(x, 4, w, dout, *saved, **found)
-        else:
-            out, *saved = layer_norm(x, (10,), w, bias)
-            layer_norm_backward(x, (10,), w, dout, *saved, **found)
-        return {"out": out, "mean": saved[0], "rstd": saved[1], **found}
-
-    alone_and_in_company(run, 5)
 
 
 X = torch.ones(2, 3, 4, 5)

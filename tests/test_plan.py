@@ -36,7 +36,7 @@ class Net:
         self.sums = poison(clients, 1, 5).double()
 
     def work(self) -> None:
-        """What is noted: blocks, loss, and two operations on rows."""
+        """What is recorded: blocks, loss, and two operations on rows."""
         linear(self.x, self.w, out=self.z)
         cross_entropy(self.z, self.y, self.count, losses=self.losses, dlogits=self.z)
         linear_backward(self.x, self.w, self.z, self.z, dweight=self.w, alpha=-0.1, beta=1.0)
@@ -48,7 +48,7 @@ class Net:
         return self.w, self.z, self.losses, self.sums
 
 
-def noted(body: Callable[[], None]) -> Plan:
+def recorded(body: Callable[[], None]) -> Plan:
     with Plan() as plan:
         body()
     return plan
@@ -59,9 +59,9 @@ def noted(body: Callable[[], None]) -> Plan:
 def test_a_run_is_the_operations_themselves(count: int, elements: int) -> None:
     expected, net = Net(), Net()
     before = net.w.clone()
-    plan = noted(net.work)
+    plan = recorded(net.work)
     same(net.w, before)
-    assert net.losses.isnan().all(), "noted, not run"
+    assert net.losses.isnan().all(), "recorded, not run"
     with threads(count):
         for _ in range(2):
             expected.work()
@@ -73,7 +73,7 @@ def test_a_run_is_the_operations_themselves(count: int, elements: int) -> None:
 def test_a_plan_serves_fewer_clients_and_leaves_the_others_alone() -> None:
     expected, net = Net(), Net()
     before = net.w.clone()
-    noted(net.work).run(2, 1)
+    recorded(net.work).run(2, 1)
     expected.work()
     for found, wanted in zip(net.results(), expected.results(), strict=True):
         same(found[:2], wanted[:2])
@@ -82,7 +82,7 @@ def test_a_plan_serves_fewer_clients_and_leaves_the_others_alone() -> None:
 
 def test_a_plan_keeps_its_buffers_alive() -> None:
     bank, out = block(1, K, 40), torch.zeros(K, 40)
-    plan = noted(lambda: mix(bank.clone(), torch.zeros(K, 40), out=out))
+    plan = recorded(lambda: mix(bank.clone(), torch.zeros(K, 40), out=out))
     rubbish = [torch.full((K, 40), torch.nan) for _ in range(50)]  # would take freed memory
     plan.run(K, 1)
     same(out, bank)
@@ -106,7 +106,7 @@ def test_steps_run_client_by_client_each_as_many_as_it_has() -> None:
         return body
 
     with threads(2):
-        noted(one(1.0)).run_steps(noted(one(2.0)), steps, 1 << 20)
+        recorded(one(1.0)).run_steps(recorded(one(2.0)), steps, 1 << 20)
     assert seen[:, 0].tolist() == [122.0, 0.0, 1.0, 12.0, 122.0]
     for k in range(K):
         n = int(steps[k])
@@ -122,7 +122,7 @@ def test_steps_run_client_by_client_each_as_many_as_it_has() -> None:
 
 def test_a_bad_index_is_reported_after_the_run() -> None:
     net = Net()
-    plan = noted(net.work)
+    plan = recorded(net.work)
     net.y[3, 0] = OUT
     with pytest.raises(IndexError, match="out of range"):
         plan.run(K, 1)
@@ -131,12 +131,12 @@ def test_a_bad_index_is_reported_after_the_run() -> None:
     same(net.w[:3], good.w[:3])
 
 
-def test_what_cannot_be_noted_says_so_and_ends_the_noting() -> None:
+def test_what_cannot_be_recorded_raises_and_ends_the_recording() -> None:
     bank = block(1, K, 40)
     with pytest.raises(TypeError, match="cannot be part of a plan"):
-        noted(lambda: step(bank, bank, 0.1))
-    with pytest.raises(TypeError, match="being noted already"):
-        noted(lambda: _enter(Plan()))
+        recorded(lambda: step(bank, bank, 0.1))
+    with pytest.raises(TypeError, match="being recorded already"):
+        recorded(lambda: _enter(Plan()))
     out = mix(bank, bank, 1.0, 1.0)
     same(out, 2 * bank)
 

@@ -9,20 +9,13 @@ import torch
 from fedfast.kernels import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import (
-    alone_and_in_company,
-    close,
-    draw,
-    every_dtype,
-    generator,
-    in_rows,
-    poison,
-    same,
-)
+from images import close, draw, every_dtype, generator, in_rows, poison
+from layer_cases import same
 from torch import Tensor
 from torch.nn import functional as F
 
 every_voice = pytest.mark.parametrize("voice", ("native", "reference", "triton"))
+compiled = pytest.mark.parametrize("voice", ("native", "reference"))
 
 
 def torch_pool(x: Tensor, kind: str, window: dict[str, Any], include: bool) -> Tensor:
@@ -64,13 +57,12 @@ WINDOWS = {
 }
 
 
-@every_voice
+@compiled
 @every_dtype
 @pytest.mark.parametrize("kind", ["max", "avg"])
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS.keys())
 def test_against_torch(window: dict[str, Any], kind: str, dtype: torch.dtype, voice: str) -> None:
-    images = (3, 2, 3) if voice != "triton" else (2, 1, 2)  # interpreted: few programs
-    x = in_rows(draw(generator(1), *images, 9, 11, dtype=dtype))
+    x = in_rows(draw(generator(1), 3, 2, 3, 9, 11, dtype=dtype))
     check(x, kind, voice, **window)
     if kind == "avg":
         check(x, kind, voice, include=False, **window)
@@ -102,7 +94,7 @@ def test_of_equals_the_first_and_nan_wins(voice: str) -> None:
     assert pool(low, "max", 2, argmax=where[..., :1].contiguous(), backend=voice) == -torch.inf
 
 
-@every_voice
+@compiled
 @every_dtype
 @pytest.mark.parametrize("size", [1, (1, 3), (4, 5), (9, 11), (10, 12)])
 def test_adaptive_against_torch(size: Any, dtype: torch.dtype, voice: str) -> None:
@@ -116,22 +108,6 @@ def test_adaptive_against_torch(size: Any, dtype: torch.dtype, voice: str) -> No
         expected = F.adaptive_avg_pool2d(leaf, size)
         close(out[k], expected.detach())
         close(dx[k], torch.autograd.grad(expected, leaf, dout[k].double())[0])
-
-
-@pytest.mark.parametrize("voice", ["native", "triton"])
-@pytest.mark.parametrize("kind", ["max", "avg", "adaptive"])
-def test_a_client_alone_equals_the_client_in_company(kind: str, voice: str) -> None:
-    images = (8, 6, 17, 18) if voice == "native" else (2, 3, 7, 18)
-    x = draw(generator(1), 5, *images)
-
-    def run(which: slice) -> dict[str, Tensor]:
-        if kind == "adaptive":
-            out, dx = adaptive_avg(x[which], 3, backend=voice), torch.empty_like(x[which])
-            return {"out": out, "dx": adaptive_avg_backward(out, dx=dx, backend=voice)}
-        out, _, dx = pooled(x[which], kind, voice, True, which, kernel=3, stride=2, padding=1)
-        return {"out": out, "dx": dx}
-
-    alone_and_in_company(run, 5, voice)
 
 
 def wrong(**changes: Any) -> dict[str, Any]:

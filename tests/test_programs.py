@@ -10,8 +10,11 @@ import fedfast
 from fedfast import kernels, lowering
 from fedfast.algorithms import FedAvg, FedAvgM, FedSAM
 from fedfast.batches import Minibatch
-from fedfast.executor import Fold, LocalStep, StepTensors
+from fedfast.executor import Capabilities, Fold, LocalStep, StepTensors
 from fedfast.layout import FlatLayout
+from fedfast.model_inspection import Traits
+from fedfast.module_executor import ModuleExecutor
+from fedfast.network import run_loss
 from fedfast.programs import ProgramExecutor, bytes_per_client, explain, trace
 from fedfast.programs.pooling import Pool
 from fedfast.programs.products import ConvPool, Linear
@@ -343,7 +346,7 @@ def test_precision_reaches_every_product(monkeypatch):
     seen, layers = set(), ("linear", "conv", "lstm")
     names = [*layers, *(f"{layer}_backward" for layer in layers)]
 
-    def noted(name, operation):
+    def counted(name, operation):
         def call(*args, precision, **kwargs):
             seen.add((name, precision))
             return operation(*args, precision=precision, **kwargs)
@@ -351,7 +354,7 @@ def test_precision_reaches_every_product(monkeypatch):
         return call
 
     for name in names:
-        monkeypatch.setattr(kernels, name, noted(name, getattr(kernels, name)))
+        monkeypatch.setattr(kernels, name, counted(name, getattr(kernels, name)))
     data = federation([5, 6], shape=(1, 6, 6))
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 4))
     for module, samples in (model, data), (next_word(), sentences([5, 6])):
@@ -417,3 +420,19 @@ def test_memory_of_a_pooled_convolution_is_its_maxima_and_a_byte_each():
     maxima, numbers = 4 * 4 * 4, 9 * 8 + 2 * 4 * 4 * 4 + 4  # the flat view counts as well
     learning = 2 * maxima + 4
     assert bytes_per_client(program, 5, 4) == 4 * 5 * (numbers + maxima // 4 + 2 * learning)
+
+
+def test_an_executor_refuses_what_it_does_not_state():
+    """A step that it would take otherwise than asked is an error, not another result."""
+    module, layout, program, w, batch = case("mlp", torch.float64)
+    tensors = StepTensors(w, w, torch.zeros_like(w), torch.zeros(3, dtype=torch.float64))
+    with pytest.raises(ValueError, match="objective"):
+        executor = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+        executor.gradients(LocalStep(objective=run_loss), tensors, batch)
+    traits = Traits(3, False, 0.0, frozenset())
+    generic = ModuleExecutor(module, layout, F.cross_entropy, 1, traits)
+    assert generic.capabilities == Capabilities() and generic.squares(w) is None
+    with pytest.raises(ValueError, match="step"):
+        generic.gradients(LocalStep(fold=Fold(-0.1, 1.0, w)), tensors, batch)
+    with pytest.raises(TypeError, match="first pass"):
+        generic.first_pass(tensors, batch)

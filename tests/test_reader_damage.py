@@ -142,6 +142,7 @@ def test_damage_is_named_or_harmless(written, data):
     check(written, path, content, damaged(content, data.draw(damages(len(content)))))
 
 
+@pytest.mark.parametrize("written", FORMATS, indirect=True)
 def test_cuts_and_bits_of_every_file_are_named_or_harmless(written):
     """Of every file: cut short, longer, empty, single bits of its head and elsewhere flipped."""
     rng = np.random.default_rng(1)

@@ -62,7 +62,7 @@ def loss_and_gradient(module, layout, row, batch, k):
     return loss.detach(), torch.autograd.grad(loss, list(module.parameters()))
 
 
-def sharp(module, layout, row, batch, k):
+def perturbed_gradient(module, layout, row, batch, k):
     """(gradients by name at the perturbed model, loss at the model) by autograd."""
     loss, g = loss_and_gradient(module, layout, row, batch, k)
     moved = row.clone()
@@ -99,7 +99,7 @@ def test_gradients_at_the_perturbed_model_are_autograds(name, backend, dtype, to
     executor = ProgramExecutor(program, layout, 3, 5, CPU, backend)
     out, losses = sam_gradients(executor, layout, w, batch)
     for k in range(3):
-        expected, loss = sharp(module, layout, w[k], batch, k)
+        expected, loss = perturbed_gradient(module, layout, w[k], batch, k)
         assert abs(losses[k] - loss) <= tolerance * (1 + loss)
         for key, view in layout.views(out[k], True).items():
             assert (view - expected[key]).norm() <= tolerance * (1 + expected[key].norm()), key

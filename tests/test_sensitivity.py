@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from fedfast.kernels import Segments, sensitivity
-from layer_cases import poison, same, threads
+from layer_cases import poison, same
 from torch import Tensor
 
 every_voice = pytest.mark.parametrize("voice", ["native", "triton"])
@@ -75,19 +75,6 @@ def test_segments_without_extent(voice: str) -> None:
     assert scores.isnan().all()
     plain = sensitivity(x, y, table, normalize=False, backend=voice)
     assert plain.isnan().tolist() == [[False, True, False]]
-
-
-@pytest.mark.parametrize("normalize", [False, True])
-def test_threads_and_company_change_no_bit(normalize: bool) -> None:
-    x, y = torch.randn(7, 50001), torch.randn(50001)
-    table = Segments.of([0, 32], [17, 49001])
-    results = []
-    for count in (1, 2, 3):
-        with threads(count):
-            results.append(sensitivity(x, y, table, normalize=normalize))
-    same(results[0], results[1])
-    same(results[0], results[2])
-    same(sensitivity(x[3:4], y, table, normalize=normalize), results[0][3:4])
 
 
 def test_errors_name_the_argument() -> None:

@@ -7,7 +7,7 @@ import torch
 from fedfast.kernels import cross_entropy, log_softmax, log_softmax_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import DTYPES, alone_in_company, block, close, poison, same
+from layer_cases import DTYPES, block, close, poison, same
 
 VOICES = ["reference", "native", "triton"]
 every_voice = pytest.mark.parametrize("voice", VOICES)
@@ -56,24 +56,6 @@ def test_the_loss_of_log_probabilities_is_that_of_logits(voice: str) -> None:
 def test_extremes(voice: str) -> None:
     x = torch.tensor([[[1e30, 0.0, -1e30], [torch.nan, 0.0, 1.0], [0.0, -torch.inf, 0.0]]])
     same(log_softmax(x, backend=voice), torch.log_softmax(x, -1))
-
-
-@every_voice
-def test_in_place(voice: str) -> None:
-    x, dout = block(1, 2, 3, 300), block(2, 2, 3, 300)
-    out, dx = both(x, dout, voice)
-    same(log_softmax(x, out=x, backend=voice), out)
-    same(log_softmax_backward(out, dout, dx=dout, backend=voice), dx)
-
-
-def test_a_client_alone_equals_the_client_in_company() -> None:
-    x, dout = block(1, 5, 301, 200, kind="strided"), block(2, 5, 301, 200)
-    alone_in_company(lambda some: both(x[some], dout[some], "native"), 5)
-
-
-def test_a_client_alone_equals_the_client_in_company_in_triton() -> None:
-    x, dout = block(1, 3, 9, 700, kind="strided"), block(2, 3, 9, 700)
-    alone_in_company(lambda some: both(x[some], dout[some], "triton"), 3, "triton")
 
 
 def test_errors_name_the_argument() -> None:

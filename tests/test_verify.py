@@ -209,7 +209,7 @@ def test_threads_that_build_simulations_leave_modules_alone():
                 sim = simulation(forward_hook() if run else net(), 2)
                 if run:
                     sim.run(progress=False)
-        except BaseException as error:  # noqa: BLE001 - told by the assertion
+        except BaseException as error:  # noqa: BLE001 - reported by the assertion
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=(i % 2 == 0,)) for i in range(6)]

@@ -1,4 +1,4 @@
-"""Whole models trained by `Simulation` on the program path against plain PyTorch scripts."""
+"""Whole models trained by `Simulation` as layer programs against plain PyTorch scripts."""
 
 from __future__ import annotations
 

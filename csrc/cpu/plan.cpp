@@ -60,7 +60,7 @@ bool Plan::run_steps(const Plan& first, const Plan& rest, const int32_t* steps, 
   return fine;
 }
 
-Plan*& Plan::noting() {
+Plan*& Plan::recording() {
   thread_local Plan* plan = nullptr;
   return plan;
 }

@@ -17,8 +17,8 @@ void steps_in_order(const std::vector<int32_t>& steps, int threads) {
     };
   };
   Plan first, rest;
-  first.note(action(0));
-  rest.note(action(1));
+  first.record(action(0));
+  rest.record(action(1));
   const bool fine = Plan::run_steps(first, rest, steps.data(), clients, threads, 1 << 20);
   const bool third = clients > 2 && steps[2] > 0;
   expect("plan, an index out of range", fine, !third, 0);

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .dataset import Data, check_md5, find
+from .dataset import Data, check_md5, find_any
 from .pickles import read_arrays, short
 from .samples import Samples
 from .size_limits import read_whole
@@ -91,7 +91,7 @@ def _rows(
     if python.is_file() and not (root / layout.binary / f"{file}.bin").is_file():
         path, rows = python, _python_rows(python, layout, count)
     else:
-        path = find(name, root, f"{file}.bin", (layout.binary, name, "."))
+        path = find_any(name, root, (f"{file}.bin",), (layout.binary, name, "."))
         rows = _binary_rows(path, layout, count)
     for column, limit in enumerate(layout.limits):
         wrong = np.flatnonzero(rows[:, column] >= limit)

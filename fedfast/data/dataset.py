@@ -52,11 +52,6 @@ class Data:
         )
 
 
-def find(name: str, root: Path, file: str, folders: Sequence[str]) -> Path:
-    """The first of the `folders` of `root` that holds `file`; FileNotFoundError names them all."""
-    return find_any(name, root, (file,), folders)
-
-
 def find_any(name: str, root: Path, files: Sequence[str], folders: Sequence[str]) -> Path:
     """The first of the `files`, names of the same content, in the first of the `folders` with one.
 

@@ -22,19 +22,19 @@ def batch_norm(
     rstd: Tensor,
 ) -> None:
     """Each channel by its client's statistics, see `kernels.batch_norm`."""
-    kept = running_mean is not None and running_var is not None
     for k, n in enumerate(count.tolist()):
         own = x[k, :n].transpose(0, 1).flatten(1)  # [C, elements]
         elements = own.shape[1]
-        if kept and not training:
-            mean[k], variance = running_mean[k], running_var[k]
+        average, spread = client(running_mean, k), client(running_var, k)
+        if not training and average is not None and spread is not None:
+            mean[k], variance = average, spread
         else:
             mean[k] = own.mean(1) if elements else 0.0
             variance = (own - mean[k][:, None]).square().sum(1) / max(elements, 1)
-            if kept and elements:
+            if average is not None and spread is not None and elements:
                 unbiased = variance * elements / max(elements - 1, 1)
-                running_mean[k] = (1 - momentum) * running_mean[k] + momentum * mean[k]
-                running_var[k] = (1 - momentum) * running_var[k] + momentum * unbiased
+                average.copy_((1 - momentum) * average + momentum * mean[k])
+                spread.copy_((1 - momentum) * spread + momentum * unbiased)
         rstd[k] = 1 / (variance + eps).sqrt()
         normal = (x[k] - along_channels(mean[k], x[k])) * along_channels(rstd[k], x[k])
         out[k] = scaled(normal, client(weight, k), client(bias, k))

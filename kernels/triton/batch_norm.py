@@ -1,4 +1,4 @@
-"""The Triton voice of `batch_norm`: one program per client and channel.
+"""`batch_norm` in Triton: one program per client and channel.
 
 Sums are float64 lanes over fixed blocks of the channel's own samples. A channel is read three
 times by one program; the second and third time it comes from L2.

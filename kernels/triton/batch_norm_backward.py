@@ -1,4 +1,4 @@
-"""The Triton voice of `batch_norm_backward`: one program per client and channel.
+"""`batch_norm_backward` in Triton: one program per client and channel.
 
 Sums are float64 lanes over fixed blocks of the channel's own samples. A channel is read
 twice by one program; the second time it comes from L2.

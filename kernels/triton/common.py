@@ -76,7 +76,7 @@ def _constant(value: Any) -> Any:
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[object]:
-    """The device of `tensor`; interpreted, NumPy is told to overflow as quietly as a GPU does."""
+    """The device of `tensor`; interpreted, NumPy overflows as quietly as a GPU does."""
     if INTERPRETED:
         return np.errstate(all="ignore")
     if not tensor.is_cuda or tensor.device.index == torch.cuda.current_device():

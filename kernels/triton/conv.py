@@ -1,4 +1,4 @@
-"""The Triton voice of `conv`.
+"""`conv` in Triton.
 
 The data gradient is a correlation too: of dout with the taps turned around. Where the convolution
 has a stride, places of dx that are congruent modulo the stride share their taps: each such class is

@@ -58,7 +58,7 @@ def turned_sides(size: int, taps: int, out: int, s: int, p: int, d: int) -> list
 
 
 def pointwise(sides: Sequence[Side]) -> bool:
-    """Whether every place reads the one pixel it stands on."""
+    """Whether every place reads the one pixel it lies on."""
     return all((s.taps, s.stride, s.first, s.places) == (1, 1, 0, s.extent) for s in sides)
 
 

@@ -124,8 +124,8 @@ def _gather_words(
     total = tl.zeros((BLOCK[0], BLOCK[2]), dout.dtype.element_ty)
     for start in range(0, tokens, BLOCK[1]):
         t = start + tl.arange(0, BLOCK[1])
-        said = tl.load(token + k * tokens + t, t < tokens, other=-1)
-        own = ((said[None, :] == word) & (word != padding)).to(dout.dtype.element_ty)
+        words_here = tl.load(token + k * tokens + t, t < tokens, other=-1)
+        own = ((words_here[None, :] == word) & (word != padding)).to(dout.dtype.element_ty)
         if tl.max(tl.max(own, axis=1), axis=0) > 0:
             given = tile(dout, t[:, None], e, tokens, size, UNIT)
             total = dot(own, given, total, "ieee")

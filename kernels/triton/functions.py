@@ -2,7 +2,7 @@
 
 Written out rather than taken from the device library: tanh has no interpreted form there, and the
 hardware's float32 exp loses digits as its argument grows. float32 takes the polynomials of the
-native voice, float64 the library's exp.
+native backend, float64 the library's exp.
 Source: Cephes (Moshier) for exp and tanh.
 """
 

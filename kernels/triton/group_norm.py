@@ -1,4 +1,4 @@
-"""The Triton voice of `group_norm`: one program per client, sample and group.
+"""`group_norm` in Triton: one program per client, sample and group.
 
 A group's numbers are contiguous. Sums are float64 lanes over fixed blocks.
 """

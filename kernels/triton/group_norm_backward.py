@@ -1,4 +1,4 @@
-"""The Triton voice of `group_norm_backward`: dx by one program per client, sample and group.
+"""`group_norm_backward` in Triton: dx by one program per client, sample and group.
 
 Gradients of the affine part are sums over samples: a program per
 client and a few channels. Sums are float64 lanes over fixed blocks.
