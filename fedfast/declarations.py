@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from functools import cache
 from textwrap import fill
 from types import NoneType
@@ -105,14 +106,31 @@ def takes(
     """
 
     def wrap(init: Callable[[Owner, Options], None]) -> Callable[Concatenate[Owner, P], None]:
+        signature = _signature(options)
+
         def __init__(self: Owner, *args: P.args, **kwargs: P.kwargs) -> None:
+            _check_arguments(type(self).__name__, signature, args, kwargs)
             init(self, options(*args, **kwargs))
 
         __init__.__qualname__ = init.__qualname__
-        __init__.__signature__ = _signature(options)  # type: ignore[attr-defined]
+        __init__.__signature__ = signature  # type: ignore[attr-defined]
         return __init__
 
     return wrap
+
+
+def _check_arguments(
+    owner: str, signature: inspect.Signature, args: Iterable[object], kwargs: Mapping[str, object]
+) -> None:
+    """Raise TypeError naming the class `owner`, and the option nearest to an unknown one."""
+    for name in [name for name in kwargs if name not in signature.parameters]:
+        nearest = get_close_matches(name, signature.parameters, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise TypeError(f"{owner}() got an unexpected keyword argument {name!r}{hint}")
+    try:
+        signature.bind(owner, *args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{owner}() {error}") from None
 
 
 def _signature(options: Any) -> inspect.Signature:

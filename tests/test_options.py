@@ -40,9 +40,18 @@ def test_names_are_those_of_the_kernels_and_of_the_data():
     assert all(f"'{name}'" in repr(RunConfig.model_fields["augment"]) for name in AUGMENTS)
 
 
-def test_an_unknown_option_is_refused():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'round'"):
-        fedfast.Simulation(mlp(), federation([4]), round=3)
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(rouns=3), "got an unexpected keyword argument 'rouns'; did you mean 'rounds'?"),
+        (dict(zzz=3), "got an unexpected keyword argument 'zzz'"),
+        (dict(rounds=3), "missing a required argument: 'model'"),
+    ],
+)
+def test_arguments_that_fit_no_option_are_refused(options, message):
+    with pytest.raises(TypeError) as error:
+        fedfast.Simulation(**options)
+    assert str(error.value) == f"Simulation() {message}"
 
 
 def test_warnings_are_of_the_users_line():

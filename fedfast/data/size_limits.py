@@ -32,9 +32,6 @@ def check_memory(name: str, size: int) -> None:
         )
 
 
-check_room = check_memory  # the former name, until validation and models use the new one
-
-
 def check_table(name: str, clients: int, largest: int) -> None:
     """ValueError where a table of clients by classes, up to `largest`, would be too large."""
     if clients * (largest + 1) > MAX_TABLE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._messages import format_value
-from ..data.size_limits import check_room
+from ..data.size_limits import check_memory
 
 LARGEST = (1 << 31) - 1  # of one width: torch's kernels count in 32 bits
 
@@ -31,4 +31,4 @@ def sizes(name: str, value: object, count: int | None = None) -> tuple[int, ...]
 
 def check_weights(name: str, rows: int, columns: int) -> None:
     """ValueError unless a float32 matrix of that shape fits into memory."""
-    check_room(f"{name}: weights of {rows} x {columns}", 4 * rows * columns)
+    check_memory(f"{name}: weights of {rows} x {columns}", 4 * rows * columns)

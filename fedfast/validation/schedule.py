@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .._messages import warn_user
 from ..client_sampling import Schedule
-from ..data.size_limits import check_room
+from ..data.size_limits import check_memory
 from ..model_inspection import single_sample_trouble
 from ..options import SimulationOptions
 
@@ -40,7 +40,7 @@ def schedule(options: SimulationOptions, sizes: np.ndarray) -> Schedule:
 def _check_batches_fit(longest: int, local_epochs: int) -> None:
     """Memory for one client's batches of a round: its permutations and what cuts them, int64."""
     size = INDEX_COPIES * 8 * longest * local_epochs
-    check_room(f"local_epochs: batches of {local_epochs:,} epochs of {longest:,} samples", size)
+    check_memory(f"local_epochs: batches of {local_epochs:,} epochs of {longest:,} samples", size)
 
 
 def _check_whole_batches(sizes: np.ndarray, batch_size: int | None, empty: str) -> None:
