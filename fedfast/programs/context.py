@@ -19,10 +19,8 @@ from ..executor import Fold
 from ..kernels._args import Coefficient
 from .clip import Clip
 from .grad_norms import GradNorms
-from .products import Linear
-from .records import Sink, Waiting
+from .records import Factors, Record, Sink, Waiting
 from .sam import SamBuffers
-from .sam_layers import Factors
 from .workspace import Workspace
 
 
@@ -85,7 +83,7 @@ class BatchContext:
         """Whose buffers take the place of the workspace's: those of the second pass."""
         return None if self.ahead is None else self.sam
 
-    def factors(self, record: Linear) -> Factors:
+    def factors(self, record: Record) -> Factors:
         if self.sam is None:
             raise ValueError("factors: expected one of SAM's passes")
         v, d = record.output, self.workspace.gradients[record.output][: self.clients]

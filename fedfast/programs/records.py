@@ -41,6 +41,29 @@ class Waiting:
     squares: Tensor  # [K] float64
 
 
+@dataclass(frozen=True)
+class Factors:
+    """What a dense layer keeps of the first pass.
+
+    x        `[K, B, I]`, d `[K, B, O]`: its gradient is `d^T x`
+    gram     `[K, B, B]`, `x x^T + ones`
+    before   `[K, B, O]`, its output before the activation, where x is the same in both passes
+    squares  `[K]` float64, the squared norm of its gradient
+    scale    `[K]`, s
+    ones     1 if the bias moves with the weights, else 0
+    unit     `[K, B, 1]`, ones: the input of a bias whose gradient is written; None where it is not
+    """
+
+    x: Tensor
+    d: Tensor
+    gram: Tensor
+    before: Tensor | None
+    squares: Tensor
+    scale: Tensor
+    ones: float
+    unit: Tensor | None
+
+
 class ExecutionContext(Protocol):
     """What a record asks for while a batch runs; see `context.BatchContext`."""
 
@@ -72,6 +95,9 @@ class ExecutionContext(Protocol):
 
     def waiting(self, v: int) -> Waiting | None:
         """What the dense layer with output v leaves if its product waits for a norm."""
+
+    def factors(self, record: Record) -> Factors:
+        """What a dense layer keeps, in SAM's passes; ValueError outside of them."""
 
     def needs(self, v: int) -> bool:
         """Whether the gradient of value v leads to a parameter."""

@@ -25,8 +25,8 @@ from .buffer_spec import BufferSpec
 from .grad_norms import GradNorms, SpanNorms
 from .products import Linear
 from .program import Program
-from .records import Record
-from .sam_layers import Factors, FirstPass, SecondPass
+from .records import Factors, Record
+from .sam_layers import FirstPass, SecondPass
 
 # Measured with `bench/bench_lowrank.py`, in multiply-adds of a large product: what one costs in a
 # product of a batch with itself, and what it costs to read or write a number of a weight's size.

@@ -12,41 +12,10 @@ from .records import ExecutionContext
 
 
 @dataclass(frozen=True)
-class Factors:
-    """What a dense layer keeps of the first pass.
-
-    x        `[K, B, I]`, d `[K, B, O]`: its gradient is `d^T x`
-    gram     `[K, B, B]`, `x x^T + ones`
-    before   `[K, B, O]`, its output before the activation, where x is the same in both passes
-    squares  `[K]` float64, the squared norm of its gradient
-    scale    `[K]`, s
-    ones     1 if the bias moves with the weights, else 0
-    unit     `[K, B, 1]`, ones: the input of a bias whose gradient is written; None where it is not
-    """
-
-    x: Tensor
-    d: Tensor
-    gram: Tensor
-    before: Tensor | None
-    squares: Tensor
-    scale: Tensor
-    ones: float
-    unit: Tensor | None
-
-
-class SamContext(ExecutionContext):
-    """An execution context that also keeps factors."""
-
-    def factors(self, record: Linear) -> Factors:
-        """Those of a layer, by its output."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
 class FirstPass(Linear):
     """A dense layer in the first pass: factors and the norm instead of a gradient."""
 
-    def forward(self, context: SamContext) -> None:  # type: ignore[override]
+    def forward(self, context: ExecutionContext) -> None:
         """As ever; a layer that reads the samples also keeps what comes before its activation."""
         before = context.factors(self).before
         if before is None or self.activation is None:
@@ -56,7 +25,7 @@ class FirstPass(Linear):
         out = context.value(self.output)
         kernels.activation(before, self.activation, out=out, backend=context.backend)
 
-    def backward(self, context: SamContext) -> None:  # type: ignore[override]
+    def backward(self, context: ExecutionContext) -> None:
         """dx, and the norm of a gradient that nobody writes."""
         x, weight, bias = self._tensors(context)
         out, d = context.value(self.output), context.gradient(self.output)
@@ -75,7 +44,7 @@ class FirstPass(Linear):
 class SecondPass(Linear):
     """A dense layer in the second pass, at `W + s d^T x`."""
 
-    def forward(self, context: SamContext) -> None:  # type: ignore[override]
+    def forward(self, context: ExecutionContext) -> None:
         """`act(x' W^T + b + s (x' x^T + 1) d)`; the product is known where x' is x."""
         x, weight, bias = self._tensors(context)
         out, factors = context.value(self.output), context.factors(self)
@@ -94,7 +63,7 @@ class SecondPass(Linear):
             backend=context.backend,
         )
 
-    def backward(self, context: SamContext) -> None:  # type: ignore[override]
+    def backward(self, context: ExecutionContext) -> None:
         """`dx = d' W + s (d' d^T) x`; the gradient as ever."""
         dx = self.descend(context)
         if dx is not None:
