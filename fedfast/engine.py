@@ -17,19 +17,31 @@ from . import kernels
 from .aggregation import Ending, Mean, RoundSums, is_finite
 from .algorithms._hook_checks import overrides
 from .algorithms._return_checks import reweighed
-from .algorithms.hooks import Cohort
+from .algorithms.hooks import Cohort, TrainedLayout
 from .algorithms.servers import ServerRule
 from .client_loop import LocalTrainer
 from .client_sampling import Round
 from .clients import ClientState
-from .cohort_pass import CohortPass, RunParts
+from .cohort_pass import CohortModels, CohortPass, RunParts, Tally
 from .design import Design
 from .hook_calls import HookCalls
+from .layout import FlatLayout
 from .memory import Halving
 from .round_batches import RoundBatches
-from .round_tally import CohortModels, Tally
 from .state import Committed, ServerState
-from .visible_layout import visible_layout
+
+
+def visible_layout(layout: FlatLayout, device: torch.device) -> TrainedLayout:
+    """The part of a layout that algorithms may see: the trained tensors in row order."""
+    slots = [slot for slot in layout.slots if slot.trained]
+    return TrainedLayout(
+        names=tuple(slot.name for slot in slots),
+        shapes=tuple(tuple(slot.shape) for slot in slots),
+        segments=layout.segments(device),
+        trained=layout.trained,
+        head=layout.head,
+        dtype=layout.dtype,
+    )
 
 
 @dataclass(frozen=True)

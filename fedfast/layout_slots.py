@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,17 +33,13 @@ class Slot:
         return self.offset + self.length
 
 
-def _named(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
-
-
 def unique(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors under their first name, and the other names they go by."""
     first: dict[int, str] = {}
     tensors: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
-    for name, tensor in _named(module):
+    buffers = module.named_buffers(remove_duplicate=False)
+    for name, tensor in (*module.named_parameters(remove_duplicate=False), *buffers):
         if id(tensor) in first:
             aliases[name] = first[id(tensor)]
         else:

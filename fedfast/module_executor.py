@@ -74,15 +74,6 @@ class ModuleExecutor(Executor):
         self.evaluator = ModuleEvaluator(module, layout, loss, *how)
         self._views: dict[tuple[int, int, int, bool], dict[str, Tensor]] = {}
 
-    @property
-    def seed(self) -> int:
-        """Of random numbers in evaluation."""
-        return self.evaluator.seed
-
-    def wait(self) -> None:
-        """Until no worker is at work any more for a call that was broken off."""
-        self.pool.wait()
-
     def row_views(self, rows: Tensor, k: int, trained: bool) -> dict[str, Tensor]:
         """Views of row k; the live buffers last as long as the run, so these are made once."""
         key = rows.data_ptr(), rows.stride(0), k, trained

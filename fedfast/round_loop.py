@@ -30,7 +30,7 @@ def next_round(parts: Components) -> Row:
     t = len(engine.committed.rows)
     lr = parts.design.lr(t)
     forget_recording()
-    parts.executor.wait()
+    parts.executor.pool.wait()
     begin = time.perf_counter()
     with training(parts):
         cohort = schedule.round(t)
@@ -67,7 +67,7 @@ def evaluate(parts: Components, row: Tensor, samples: Samples) -> tuple[float, f
         if not parts.design.tried.random:
             return parts.evaluator().evaluate(row, samples)
         with kept_random_state():
-            seed_all(parts.executor.seed)
+            seed_all(parts.executor.evaluator.seed)
             return parts.evaluator().evaluate(row, samples)
 
 

@@ -8,9 +8,9 @@ from fedfast.kernels import Server
 from torch import nn
 
 from fedfast.aggregation import Ending, Mean
+from fedfast.engine import visible_layout
 from fedfast.layout import FlatLayout
 from fedfast.state import ServerState
-from fedfast.visible_layout import visible_layout
 
 RULES = [Server("average", 0.5), Server("momentum", 0.5, beta1=0.9), Server("adam", 0.1, 0.9, 0.99)]
 WEIGHTS = torch.tensor([0.125, 0.375, 0.25, 0.25], dtype=torch.float64)

@@ -13,7 +13,7 @@ from fedfast.batches import Minibatch
 from fedfast.executor import ClipBound, Fold, LocalStep, SamAscent, StepTensors
 from fedfast.layout import FlatLayout
 from fedfast.programs import ProgramExecutor, bytes_per_client, clip, trace
-from fedfast.programs.buffer_spec import BufferSpec
+from fedfast.programs.program import BufferSpec
 
 LR, DECAY = 0.1, 0.01
 FOLDED = [n for n in MODULES if n != "tied"]  # a tied weight is never folded

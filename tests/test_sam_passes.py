@@ -15,7 +15,7 @@ from fedfast.batches import Minibatch
 from fedfast.executor import Fold, LocalStep, SamAscent, ScaledAscent, StepTensors
 from fedfast.layout import FlatLayout
 from fedfast.programs import ProgramExecutor, bytes_per_client, sam, trace
-from fedfast.programs.buffer_spec import BufferSpec
+from fedfast.programs.program import BufferSpec
 
 RHO, EPS = 0.3, 1e-7
 

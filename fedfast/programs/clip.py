@@ -18,10 +18,9 @@ from .. import kernels
 from ..executor import ClipBound
 from ..kernels._args import Coefficient
 from ..layout import FlatLayout
-from .buffer_spec import BufferSpec
 from .grad_norms import SpanNorms
 from .products import Linear
-from .program import Program
+from .program import BufferSpec, Program
 from .records import Waiting
 from .sam import GRAM_COST, NUMBER_COST
 

@@ -20,11 +20,10 @@ from ..kernels import registry
 from ..layout import FlatLayout
 from ..losses import Loss
 from ..metrics import MULTICLASS, Metric
-from .buffer_spec import BufferSpec
 from .context import BatchContext
 from .elementwise import Dropout
 from .plans import PlanCache
-from .program import Program
+from .program import BufferSpec, Program
 from .trace import trace
 from .workspace import Workspace, places, sizes
 

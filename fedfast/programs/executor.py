@@ -19,10 +19,9 @@ from ..executor import Capabilities, Executor, Fold, LocalStep, ScaledAscent, St
 from ..input_pipeline import SampleSource
 from ..kernels import registry
 from ..layout import FlatLayout
-from .buffer_spec import BufferSpec
 from .elementwise import Dropout
 from .plans import ChunkBuffers, PlanCache, ascent_key, folded_key, place, step_key
-from .program import Program
+from .program import BufferSpec, Program
 from .step_executor import StepExecutor
 from .workspace import elements
 

@@ -15,9 +15,8 @@ from torch import Tensor
 from .. import kernels
 from ..kernels import Segments
 from ..layout import FlatLayout
-from .buffer_spec import BufferSpec
 from .products import ProductLayer
-from .program import Program
+from .program import BufferSpec, Program
 
 Spans = list[tuple[int, int]]
 

@@ -1,4 +1,4 @@
-"""A layer program: the layers of a module in the order they run."""
+"""A layer program: the layers of a module in the order they run; the size of its buffers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
+import torch
+from torch import Tensor
+
 from .normalization import BatchNorm
 from .records import Record, Reshape
+
+
+@dataclass(frozen=True)
+class BufferSpec:
+    """Up to `clients` clients with batches of `width` samples, on one device."""
+
+    clients: int
+    width: int
+    device: torch.device
+
+    def zeros(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        """A row for each client: `[clients, *shape]`."""
+        return torch.zeros(self.clients, *shape, dtype=dtype, device=self.device)
 
 
 @dataclass(frozen=True)

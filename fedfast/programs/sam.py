@@ -21,10 +21,9 @@ from torch import Tensor
 
 from .. import kernels
 from ..layout import FlatLayout
-from .buffer_spec import BufferSpec
 from .grad_norms import GradNorms, SpanNorms
 from .products import Linear
-from .program import Program
+from .program import BufferSpec, Program
 from .records import Factors, Record
 from .sam_layers import FirstPass, SecondPass
 

@@ -15,11 +15,10 @@ from .. import kernels
 from ..batches import Minibatch
 from ..executor import ClipBound, Fold, LocalStep, SamAscent, ScaledAscent, StepTensors
 from ..layout import FlatLayout
-from .buffer_spec import BufferSpec
 from .clip import Clip
 from .context import BatchContext
 from .grad_norms import GradNorms
-from .program import Program
+from .program import BufferSpec, Program
 from .records import Record
 from .sam import SamBuffers
 from .workspace import Workspace

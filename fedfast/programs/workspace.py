@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ..layout import FlatLayout
 from . import clip, sam
-from .buffer_spec import BufferSpec
-from .program import Program
+from .program import BufferSpec, Program
 from .records import Reshape
 
 
