@@ -31,39 +31,28 @@ class Pool(Record):
         touching = self.stride == self.kernel and self.padding == (0, 0)
         return self.kind == "max" and touching and prod(self.kernel) in (2, 4, 8, 16)
 
-    def _shape(self) -> Arguments:
-        return dict(kernel=self.kernel, stride=self.stride, padding=self.padding)
-
-    def _argmax(self, context: ExecutionContext, y: Tensor) -> Tensor | None:
-        return context.saved(self.name, y.shape, torch.int32) if self.kind == "max" else None
+    def _how(self, context: ExecutionContext, y: Tensor) -> Arguments:
+        saved = context.saved(self.name, y.shape, torch.int32) if self.kind == "max" else None
+        return dict(
+            kernel=self.kernel,
+            stride=self.stride,
+            padding=self.padding,
+            argmax=saved,
+            count_include_pad=self.count_include_pad,
+            backend=context.backend,
+        )
 
     def forward(self, context: ExecutionContext) -> None:
         """Window by window; max pooling remembers where."""
         x, y = context.value(self.inputs[0]), context.value(self.output)
-        kernels.pool(
-            x,
-            self.kind,
-            out=y,
-            argmax=self._argmax(context, y),
-            count_include_pad=self.count_include_pad,
-            backend=context.backend,
-            **self._shape(),
-        )
+        kernels.pool(x, self.kind, out=y, **self._how(context, y))
 
     def backward(self, context: ExecutionContext) -> None:
         """To the largest element, or spread over the window."""
         dx = context.collect(self.inputs[0])
         if dx is not None:
             dy = context.gradient(self.output)
-            kernels.pool_backward(
-                dy,
-                self.kind,
-                dx=dx,
-                argmax=self._argmax(context, dy),
-                count_include_pad=self.count_include_pad,
-                backend=context.backend,
-                **self._shape(),
-            )
+            kernels.pool_backward(dy, self.kind, dx=dx, **self._how(context, dy))
 
 
 @dataclass(frozen=True)

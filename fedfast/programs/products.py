@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -92,8 +92,11 @@ class Conv(ProductLayer):
     dilation: tuple[int, int]
     groups: int
 
-    def _shape(self) -> Arguments:
-        return dict(
+    def _operations(self) -> tuple[Callable[..., object], Callable[..., object]]:
+        return kernels.conv, kernels.conv_backward
+
+    def _how(self, context: ExecutionContext) -> Arguments:
+        return super()._how(context) | dict(
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
@@ -104,20 +107,20 @@ class Conv(ProductLayer):
     def forward(self, context: ExecutionContext) -> None:
         """Fused with bias and activation."""
         x, weight, bias = self._tensors(context)
-        out = context.value(self.output)
-        kernels.conv(x, weight, bias, out=out, **self._how(context), **self._shape())
+        out, (convolve, _) = context.value(self.output), self._operations()
+        convolve(x, weight, bias, out=out, **self._how(context))
 
     def backward(self, context: ExecutionContext) -> None:
         """Data gradient, then weight gradient."""
         x, weight, _ = self._tensors(context)
-        kernels.conv_backward(
+        out, (_, differentiate) = context.value(self.output), self._operations()
+        differentiate(
             x,
             weight,
-            context.value(self.output),
-            context.gradient(self.output),
+            out,
+            dout=context.gradient(self.output),
             dx=context.collect(self.inputs[0]),
             **self._how(context),
-            **self._shape(),
             **self._sinks(context),
         )
 
@@ -136,29 +139,10 @@ class ConvPool(Conv):
         """A byte for every result, counted as a float's."""
         return -(-prod(shapes[self.output]) // torch.float32.itemsize)
 
-    def _shape(self) -> Arguments:
-        return super()._shape() | dict(kernel=self.window)
+    def _operations(self) -> tuple[Callable[..., object], Callable[..., object]]:
+        return kernels.conv_pool, kernels.conv_pool_backward
 
-    def _tap(self, context: ExecutionContext) -> Tensor:
-        return context.saved(self.name, context.value(self.output).shape, torch.uint8)
-
-    def forward(self, context: ExecutionContext) -> None:
-        """Writes the maxima, and which of its window's elements each of them is."""
-        x, weight, bias = self._tensors(context)
-        out, tap = context.value(self.output), self._tap(context)
-        kernels.conv_pool(x, weight, bias, out=out, tap=tap, **self._how(context), **self._shape())
-
-    def backward(self, context: ExecutionContext) -> None:
-        """As `Conv`, from the maxima's gradients."""
-        x, weight, _ = self._tensors(context)
-        kernels.conv_pool_backward(
-            x,
-            weight,
-            context.value(self.output),
-            self._tap(context),
-            context.gradient(self.output),
-            dx=context.collect(self.inputs[0]),
-            **self._how(context),
-            **self._shape(),
-            **self._sinks(context),
-        )
+    def _how(self, context: ExecutionContext) -> Arguments:
+        """With the memory for which of its window's elements each maximum is."""
+        tap = context.saved(self.name, context.value(self.output).shape, torch.uint8)
+        return super()._how(context) | dict(kernel=self.window, tap=tap)
