@@ -56,7 +56,7 @@ class Schedule:
         batch size) alone.
         Raises TypeError/ValueError naming the argument.
         """
-        counts = _sizes(sizes)
+        counts = _integers("sizes", sizes)
         for name, value in {"rounds": rounds, "local_epochs": local_epochs}.items():
             Count()(name, value)
         if batch_size is not None:
@@ -141,7 +141,7 @@ class Schedule:
 
     def check(self, sizes: ArrayLike) -> None:
         """Raise ValueError unless every client and sample exists in data of these `sizes` `[N]`."""
-        self._source.check(_sizes(sizes))
+        self._source.check(_integers("sizes", sizes))
 
 
 def _bounded(name: str, value: int) -> None:
@@ -171,12 +171,10 @@ def _listed(name: str, values: object) -> None:
 
 def _brief(value: object) -> str:
     """A short form of what came, however long it is."""
-    length = f" of {len(value)}" if isinstance(value, Sized) and not _scalar(value) else ""
-    return f"{type(value).__name__}{length}" if length else format_value(value)[:80]
-
-
-def _scalar(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == 0
+    scalar = isinstance(value, np.ndarray) and value.ndim == 0
+    if isinstance(value, Sized) and not scalar:
+        return f"{type(value).__name__} of {len(value)}"
+    return format_value(value)[:80]
 
 
 def _integers(name: str, values: ArrayLike) -> Ints:
@@ -198,10 +196,6 @@ def _integers(name: str, values: ArrayLike) -> Ints:
     if array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name}: expected values below 2**63; got {array.max()}")
     return array.astype(np.int64)
-
-
-def _sizes(sizes: ArrayLike) -> Ints:
-    return _integers("sizes", sizes)
 
 
 def _cohort(t: int, cohort: Sequence[int]) -> Ints:

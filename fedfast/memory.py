@@ -4,11 +4,8 @@ where a device runs out of memory all the same."""
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
@@ -17,14 +14,13 @@ from torch import nn
 from .algorithms import Algorithm
 from .client_rows import GROWTH
 from .data import FederatedData
+from .data.size_limits import available_memory
 from .layout import FlatLayout
 
 GIB = 1 << 30
 # Of free memory. On a host others live in what is left; a device is usually one run's own, and what
-# is left there is for the voices' workspace and for evaluation.
+# is left there is for the operations' workspace and for evaluation.
 SHARES = {"cpu": 0.25, "cuda": 0.8}
-FALLBACK = 4 << 30  # where the system does not report it
-MEMINFO = Path("/proc/meminfo")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -110,18 +106,10 @@ def data_bytes(data: FederatedData) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of the device, as the system reports it; what caches files can be had back."""
+    """Free memory of the device, as the system reports it."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    # `SC_AVPHYS_PAGES`, the fallback, counts what caches files as taken.
-    with suppress(OSError):
-        for line in MEMINFO.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return FALLBACK
+    return available_memory()
 
 
 def plan(

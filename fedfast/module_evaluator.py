@@ -45,7 +45,7 @@ class ModuleEvaluator:
     @torch.no_grad()
     def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
         """(accuracy, mean loss) of one model. row: [S]."""
-        tensors = self.layout.tensors(row.clone())  # modules may write into what they are given
+        tensors = self._tensors(row)
         starts, workers = range(0, len(samples), EVALUATION_BATCH), self.pool.workers
 
         def work(worker: int) -> list[tuple[int, Part]]:
@@ -73,7 +73,7 @@ class ModuleEvaluator:
         def work(worker: int) -> list[Tensor]:
             with torch.no_grad():
                 return [
-                    self.metric(self._model_outputs(worker, row(), part), part.y)
+                    self.metric(self._outputs(worker, self._tensors(row()), part, 0), part.y)
                     for row, part in jobs[worker::workers]
                 ]
 
@@ -81,8 +81,8 @@ class ModuleEvaluator:
             found = self.pool.each(work)
         return [found[i % workers][i // workers] for i in range(len(jobs))]
 
-    def _model_outputs(self, worker: int, row: Tensor, samples: Samples) -> Tensor:
-        return self._outputs(worker, self.layout.tensors(row.clone()), samples, 0)
+    def _tensors(self, row: Tensor) -> dict[str, Tensor]:
+        return self.layout.tensors(row.clone())  # modules may write into what they are given
 
     def _outputs(
         self, worker: int, tensors: dict[str, Tensor], samples: Samples, start: int

@@ -95,7 +95,7 @@ class Drawn:
             order = permutations(self.seed, key, clients[at], sizes, self.epochs)
             return self._cut(order, sizes)
 
-        return Round(clients, self.epochs * self._per_epoch(clients), self.width, fill)
+        return Round(clients, self.epochs * self._batches(self.sizes[clients]), self.width, fill)
 
     def single(self) -> str:
         """Who meets a batch of one sample, "" if nobody does."""
@@ -105,9 +105,6 @@ class Drawn:
         if found.size == 0:
             return ""
         return f"client {found[0]} ({self.sizes[found[0]]} samples in batches of {self.width})"
-
-    def _per_epoch(self, clients: Ints) -> Ints:
-        return self._batches(self.sizes[clients])
 
     def _batches(self, sizes: Ints) -> Ints:
         """Batches of an epoch."""

@@ -155,7 +155,7 @@ def test_one_client_that_does_not_fit_ends_the_run(monkeypatch):
 def test_what_caches_files_counts_as_free(monkeypatch, tmp_path):
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9000 kB\nMemFree: 10 kB\nMemAvailable:    4000 kB\n")
-    monkeypatch.setattr(memory, "MEMINFO", meminfo)
+    monkeypatch.setattr("fedfast.data.size_limits.MEMINFO", meminfo)
     assert memory.free_bytes(CPU) == 4000 * 1024
     meminfo.unlink()
     assert 1 << 20 < memory.free_bytes(CPU) < 1 << 50

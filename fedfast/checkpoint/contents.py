@@ -47,11 +47,7 @@ class Contents:
 def taken(parts: Components, identity: dict[str, object]) -> Contents:
     """The state after the last complete round."""
     state = parts.engine.committed
-    ids, rows, values = state.clients.kept()
-    found = {f"server {name}": t for name, t in state.server.tensors().items()}
-    found |= {"clients ids": ids}
-    found |= {f"clients row {name}": t for name, t in rows.items()}
-    found |= {f"clients value {name}": t for name, t in values.items()}
+    found = named(state.server.tensors(), *state.clients.kept())
     if state.tuned is not None:
         slot = torch.from_numpy(state.tuned.slot)
         tuned = (slot >= 0).nonzero()[:, 0]
@@ -61,6 +57,18 @@ def taken(parts: Components, identity: dict[str, object]) -> Contents:
     given = parts.design.options
     span = parts.design.rounds, given.eval_every, given.eval_last
     return Contents(identity, span, state.rows, state.stopped, scalars, tensors)
+
+
+def named(
+    server: Mapping[str, Tensor],
+    ids: Tensor,
+    rows: Mapping[str, Tensor],
+    values: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """The tensors of the server, and those of the clients `ids`, as a file names them."""
+    found = {f"server {name}": t for name, t in server.items()} | {"clients ids": ids}
+    found |= {f"clients row {name}": t for name, t in rows.items()}
+    return found | {f"clients value {name}": t for name, t in values.items()}
 
 
 def history_part(rows: tuple[Row, ...]) -> Tensor:
@@ -118,13 +126,10 @@ def checked(parts: Components, found: Contents, all_figures: bool = False) -> Co
 def _expected(parts: Components, found: Contents) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """name -> (shape, dtype)"""
     state, dtype, int64 = parts.engine.committed, parts.engine.layout.dtype, torch.int64
-    made = {f"server {n}": (tuple(t.shape), t.dtype) for n, t in state.server.tensors().items()}
-    many = _length(found, "clients ids")
-    made["clients ids"] = (many,), int64
-    _, rows, values = state.clients.kept()
-    for kind, banks in (("row", rows), ("value", values)):
-        for name, t in banks.items():
-            made[f"clients {kind} {name}"] = (many, *t.shape[1:]), t.dtype
+    many, made = _length(found, "clients ids"), {}
+    for name, t in named(state.server.tensors(), *state.clients.kept()).items():
+        shape = (many, *t.shape[1:]) if name.startswith("clients") else tuple(t.shape)
+        made[name] = shape, t.dtype
     if "tuned ids" in found.tensors:
         if parts.engine.algorithm.fine_tune is None:
             raise Damaged("tuned models of an algorithm that tunes none")
@@ -161,7 +166,8 @@ def _check_rows(parts: Components, found: Contents) -> None:
     rows, done = found.rows, len(found.rows)
     if [row.round for row in rows] != list(range(1, done + 1)):
         raise Damaged(f"history: expected rounds 1..{done}, each once")
-    if not isinstance(found.stopped, bool) or (found.stopped and (not rows or _fine(rows[-1]))):
+    ended = bool(rows) and rows[-1].status != "ok"
+    if not isinstance(found.stopped, bool) or (found.stopped and not ended):
         raise Damaged(f"stopped: {found.stopped!r} contradicts the history")
     if done > parts.design.rounds:
         raise Damaged(
@@ -171,10 +177,6 @@ def _check_rows(parts: Components, found: Contents) -> None:
         rate = parts.design.lr(t)
         if row.lr != rate:
             raise Damaged(f"lr: expected {rate} in round {t + 1}, found {row.lr}")
-
-
-def _fine(row: Row) -> bool:
-    return row.status == "ok"
 
 
 def _made(parts: Components, found: Contents) -> Committed:

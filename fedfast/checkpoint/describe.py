@@ -122,18 +122,15 @@ def _function(value: types.FunctionType, depth: int) -> dict[str, object]:
     if str(value.__module__).split(".")[0] in OURS:
         return {"": value.__qualname__}
     with _met(value) as again:
-        return {"": value.__qualname__} if again else _user_function(value, depth)
-
-
-def _user_function(value: types.FunctionType, depth: int) -> dict[str, object]:
-    cells = value.__closure__ or ()
-    inner = [c.cell_contents for c in cells if not _empty(c)]
-    return {
-        "": value.__qualname__,
-        "holds": describe([*inner, value.__defaults__, value.__kwdefaults__], depth),
-        CODE: _code(value.__code__),
-        **_globals(value, depth),
-    }
+        if again:
+            return {"": value.__qualname__}
+        inner = [c.cell_contents for c in value.__closure__ or () if not _empty(c)]
+        return {
+            "": value.__qualname__,
+            "holds": describe([*inner, value.__defaults__, value.__kwdefaults__], depth),
+            CODE: _code(value.__code__),
+            **_globals(value, depth),
+        }
 
 
 def _globals(value: types.FunctionType, depth: int) -> dict[str, object]:
@@ -167,20 +164,18 @@ def _empty(cell: types.CellType) -> bool:
 
 def class_code(kind: type) -> dict[str, str]:
     """The code of a class that is a user's own, those of its bases included."""
-    with _met(kind) as again:
-        return {} if again else _class_code(kind)
-
-
-def _class_code(kind: type) -> dict[str, str]:
     users = [c for c in kind.__mro__ if c.__module__.split(".")[0] not in OURS]
-    members = [
-        f"{name} {_member(c, inner)}"
-        for c in users
-        for name, inner in sorted(vars(c).items())
-        if not (name.startswith("__") and not isinstance(inner, types.FunctionType))
-        and name not in ("_abc_impl", "__dataclass_fields__")
-    ]
-    return {CODE: hashlib.sha256("\n".join(members).encode()).hexdigest()} if users else {}
+    with _met(kind) as again:
+        if again or not users:
+            return {}
+        members = [
+            f"{name} {_member(c, inner)}"
+            for c in users
+            for name, inner in sorted(vars(c).items())
+            if not (name.startswith("__") and not isinstance(inner, types.FunctionType))
+            and name not in ("_abc_impl", "__dataclass_fields__")
+        ]
+        return {CODE: hashlib.sha256("\n".join(members).encode()).hexdigest()}
 
 
 def _member(owner: type, value: object) -> str:

@@ -24,7 +24,7 @@ from ..history import Row
 from ..layout import FlatLayout
 from ..layout_slots import Slot
 from .container import Damaged
-from .contents import Contents
+from .contents import Contents, named
 
 MAGIC = b"PK\x03\x04"  # of the archive that torch writes; safetensors begin with a length
 
@@ -139,9 +139,7 @@ def _check_constant(slot: Slot, ours: Tensor, found: Tensor) -> None:
 
 
 def _contents(found: dict[str, Any]) -> Contents:
-    clients, server = found["clients"], found["server"]
-    tensors = {f"server {name}": t for name, t in server.items()}
-    tensors |= _clients(clients)
+    tensors = named(found["server"], *_clients(found["clients"]))
     if found["tuned"] is not None:
         slot = found["slot"]
         ids = (slot >= 0).nonzero()[:, 0]
@@ -151,8 +149,8 @@ def _contents(found: dict[str, Any]) -> Contents:
     return Contents(None, None, rows, *about, run=dict(found["run"]))
 
 
-def _clients(clients: dict[str, Any]) -> dict[str, Tensor]:
-    """Rows by place, and values of everybody, as those of clients by number."""
+def _clients(clients: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """(ids, rows, values) by client from rows by place, and values of everybody."""
     slot, rows, values = clients["slot"], clients["rows"], clients["values"]
     ids = (slot >= 0).nonzero()[:, 0]
     if not rows and values:  # who has taken part is not recorded
@@ -160,6 +158,5 @@ def _clients(clients: dict[str, Any]) -> dict[str, Tensor]:
     at = slot[ids]
     if rows and len(ids) and sorted(at.tolist()) != list(range(len(ids))):
         raise Damaged("its table of clients' rows points to the same row twice, or to none")
-    made = {"clients ids": ids}
-    made |= {f"clients row {name}": t[at] for name, t in rows.items()}
-    return made | {f"clients value {name}": t[ids] for name, t in values.items()}
+    by_place = {name: t[at] for name, t in rows.items()}
+    return ids, by_place, {name: t[ids] for name, t in values.items()}

@@ -34,16 +34,16 @@ ours, difference. What is done already is not run again; what was stopped goes o
 
 def main(argv: list[str]) -> int:
     """Runs the command; 0, 1 where a row failed, 2 for wrong use, 130 or 143 when stopped."""
-    from ..config import ConfigError
+    from .. import config as configs
 
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="", file=sys.stdout if argv else sys.stderr)
         return 0 if argv else 2
     try:
         options, flags = _options(argv)
-        found = [(path, _config(path, flags)) for path in _files(options.paths)]
+        found = [(path, configs.load(path, flags)) for path in _files(options.paths)]
         return _reproduce(found, options, argv)
-    except (ConfigError, *USER) as error:
+    except (configs.ConfigError, *USER) as error:
         return fail(str(error))
 
 
@@ -77,12 +77,6 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     if not found:
         raise ValueError(f"expected .yaml files below {', '.join(map(str, paths))}, found none")
     return found
-
-
-def _config(path: Path, flags: list[str]) -> RunConfig:
-    from .. import config as configs
-
-    return configs.load(path, flags)
 
 
 def _reproduce(

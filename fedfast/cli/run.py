@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,16 +163,12 @@ def _fields() -> int:
     """The help without a file: every field with its default, then tyro's exit."""
     from ..config import flags
 
-    try:
+    with suppress(SystemExit):
         flags.apply(Path("CONFIG"), {}, ["--help"])
-    except SystemExit:
-        pass
     return 0
 
 
 def _origin(command: str) -> str:
-    from importlib.metadata import version
-
     import torch
 
     return f"written by fedfast {version('fedfast')}, torch {torch.__version__}\n{command}"

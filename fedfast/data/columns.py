@@ -37,16 +37,13 @@ def _column(dataset: ColumnDataset, role: str, given: str | None, name: str) -> 
             raise ValueError(f"{role}: {name} has no column {given!r}; its columns are {known}")
         return given
     kind, called = ("Image", IMAGES) if role == "image" else ("ClassLabel", LABELS)
-    typed = [column for column in known if _feature(dataset, column) == kind]
+    features = dataset.features or {}
+    typed = [column for column in known if type(features.get(column)).__name__ == kind]
     named = [column for column in called if column in (typed or known)]
     found = typed if len(typed) == 1 else named[:1]
     if not found:
         raise ValueError(f"{role}: cannot tell which column of {name} to take; name one of {known}")
     return found[0]
-
-
-def _feature(dataset: ColumnDataset, column: str) -> str:
-    return type((dataset.features or {}).get(column)).__name__
 
 
 def _format(dataset: ColumnDataset) -> str | None:

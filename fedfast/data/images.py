@@ -39,7 +39,7 @@ def tiny_imagenet(name: str, root: Path) -> Data:
     if top is None:
         looked = ", ".join(str(place / "wnids.txt") for place in places)
         raise FileNotFoundError(f"root: data set {name!r} needs wnids.txt; found none of {looked}")
-    classes = _lines(top / "wnids.txt")
+    classes = _text(top / "wnids.txt").split()
     if len(set(classes)) != TINY_SIZES[0]:
         raise ValueError(
             f"{top / 'wnids.txt'}: expected {TINY_SIZES[0]} classes; found {len(set(classes))}"
@@ -95,9 +95,9 @@ def _counted(listing: Listing, place: Path) -> list[Path]:
     return found
 
 
-def _lines(path: Path) -> list[str]:
+def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").split()
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected text; found {error.reason}") from error
 
@@ -105,12 +105,8 @@ def _lines(path: Path) -> list[str]:
 def _annotated(place: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
     """(image, label) of val_annotations.txt: file name and class in the first two columns."""
     path = place / "val_annotations.txt"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected text; found {error.reason}") from error
     listed = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
         columns = line.split("\t")
         odd = Path(columns[0]).name != columns[0] or "\0" in columns[0]
         if len(columns) < 2 or columns[1] not in labels or odd:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
+MEMINFO = Path("/proc/meminfo")
 SHARE = 0.9  # of the memory that is free
 SMALL = 64 << 20  # bytes that are not checked
 MAX_LABEL = (1 << 24) - 1  # tables have a row or a column per class
@@ -14,12 +16,10 @@ MAX_PIXELS = 89_478_485  # of one image: where Pillow warns of decompression bom
 
 def available_memory() -> int:
     """Bytes of main memory that are available, as Linux reports; elsewhere all there is."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
+    with suppress(OSError):
+        for line in MEMINFO.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):  # what caches files can be had back
                 return int(line.split()[1]) * 1024
-    except OSError:
-        pass
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -44,7 +44,8 @@ def as_dense_array(value: object, name: str) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype == object:
         array = _numbers_of_objects(array, name)
-    if array.dtype.kind not in "biufc" or array.dtype.itemsize > (16 if _complex(array) else 8):
+    widest = 16 if array.dtype.kind == "c" else 8
+    if array.dtype.kind not in "biufc" or array.dtype.itemsize > widest:
         raise TypeError(f"{name}: expected an array of numbers; got dtype {array.dtype}")
     native = array.dtype.newbyteorder("=")
     # Axes of one element count as contiguous whatever their stride, which torch may refuse.
@@ -53,10 +54,6 @@ def as_dense_array(value: object, name: str) -> np.ndarray:
     if not ready:  # torch warns when it shares memory that numpy holds read-only
         check_memory(name, array.nbytes)
     return np.asarray(array, order="C") if ready else np.array(array, dtype=native, order="C")
-
-
-def _complex(array: np.ndarray) -> bool:
-    return array.dtype.kind == "c"
 
 
 def _exported(value: object, export: Callable[[], object], name: str) -> object:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,9 +15,6 @@ from ..algorithms import Algorithm, by_name
 from ..data import FederatedData, Samples
 from ..models import build
 from ..simulation import Simulation
-
-if TYPE_CHECKING:
-    from ..history import Row
 
 CLIENTS, SAMPLES, COHORT, BATCH = 100, 500, 10, 50
 SHAPE, CLASSES, LR = (1, 28, 28), 10, 0.01
@@ -48,54 +45,43 @@ class CostBenchmark:
         self.data = FederatedData.from_index(Samples(x, y), list(rows))
         self.module = build(model, input_shape=SHAPE, classes=CLASSES)
         self.rounds, self.threads = rounds, threads or torch.get_num_threads()
-        self.base = self._simulation(by_name("fedavg"))
+        self.base = self._seconds(by_name("fedavg"))
         next(self.base)  # the first round allocates
         self.about = (
             f"{model}, {CLIENTS} clients x {SAMPLES}, {COHORT} per round, B = {BATCH}, "
             f"{self.threads} threads, medians of {rounds} rounds"
         )
 
-    def _simulation(self, algorithm: Algorithm) -> _RoundTimer:
-        return _RoundTimer(self, algorithm)
+    def _seconds(self, algorithm: Algorithm) -> Iterator[float]:
+        """Seconds of one round after another, evaluation left out."""
+        sim = Simulation(
+            self.module,
+            self.data,
+            algorithm,
+            rounds=10**6,
+            participation=COHORT / CLIENTS,
+            batch_size=None if algorithm.name == "fedsgd" else BATCH,
+            lr=LR,
+            threads=self.threads,
+            eval_every=10**6,
+        )
+        begin = time.perf_counter()
+        for row in sim:
+            if row.status != "ok":
+                raise ValueError(f"a round ended as {row.status}")
+            yield time.perf_counter() - begin
+            begin = time.perf_counter()
 
     def measure(self, name: str) -> Cost:
         """One algorithm against FedAvg."""
         algorithm = by_name(name)
-        other = self._simulation(algorithm)
+        other = self._seconds(algorithm)
         next(other)
         pairs = [(next(self.base), next(other)) for _ in range(self.rounds)]
         ratios = [theirs / ours for ours, theirs in pairs]
         ours, theirs = (median(column) for column in zip(*pairs, strict=True))
         span = min(ratios), max(ratios)
         return Cost(name, algorithm.gradients, theirs, ours, median(ratios), *span)
-
-
-class _RoundTimer:
-    """Iterates over the seconds of one round after another, evaluation left out."""
-
-    def __init__(self, benchmark: CostBenchmark, algorithm: Algorithm) -> None:
-        full = algorithm.name == "fedsgd"
-        self._rounds = iter(
-            Simulation(
-                benchmark.module,
-                benchmark.data,
-                algorithm,
-                rounds=10**6,
-                participation=COHORT / CLIENTS,
-                batch_size=None if full else BATCH,
-                lr=LR,
-                threads=benchmark.threads,
-                eval_every=10**6,
-            )
-        )
-
-    def __next__(self) -> float:
-        begin = time.perf_counter()
-        row: Row = next(self._rounds)
-        seconds = time.perf_counter() - begin
-        if row.status != "ok":
-            raise ValueError(f"a round ended as {row.status}")
-        return seconds
 
 
 HEADS = ("algorithm", "gradients", "ms per round", "times FedAvg", "low", "high")

@@ -56,7 +56,8 @@ class PublishedTable:
         run = [row for row in self.rows[label] if len(row.history())]
         if not run:
             return []
-        tail = (_rounds(run, self.config.rounds), _time(run), _devices(run))
+        seconds = sum(row.about().get("seconds", 0.0) for row in run)
+        tail = (_rounds(run, self.config.rounds), duration(seconds), _devices(run))
         return [
             (label, f"{m.column}, {_summary_text(m, run)}", *_compare(m, label, run), *tail)
             for m in self.config.paper.measures
@@ -100,10 +101,6 @@ def _rounds(run: Sequence[PaperRow], whole: int) -> str:
     span = f"{min(done)}" if min(done) == max(done) else f"{min(done)}–{max(done)}"
     ended = ", diverged" if any(row.about().get("stopped") for row in run) else ""
     return f"{span} of {whole}{ended}"
-
-
-def _time(run: Sequence[PaperRow]) -> str:
-    return duration(sum(row.about().get("seconds", 0.0) for row in run))
 
 
 def _devices(run: Sequence[PaperRow]) -> str:
