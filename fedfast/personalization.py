@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._messages import format_value
 from .client_sampling import Schedule
 from .data import FederatedData, Samples
-from .data._concatenate import concatenate
+from .data._concatenate import check_client, concatenate
 from .engine import Engine
 from .evaluation import Evaluator
 from .fine_tuning import tune
@@ -89,12 +88,9 @@ class Personal:
             whole = self.algorithm.fine_tune.layers == "all"
             self.span = (a, len(engine.state.row) if whole else b)
 
-    @property
-    def kept(self) -> bool:
-        """Whether there are personal models now."""
-        return self._kept(self.engine.committed)
-
-    def _kept(self, state: Committed) -> bool:
+    def kept(self, state: Committed | None = None) -> bool:
+        """Whether there are personal models, in `state` where it is not what is committed."""
+        state = self.engine.committed if state is None else state
         return state.tuned is not None or self.algorithm.personal is not None
 
     def fine_tune(self, row: Tensor, t: int, lr: float) -> Tuned:
@@ -122,10 +118,7 @@ class Personal:
     def row(self, i: int, state: Committed | None = None) -> Tensor:
         """The personal model of client `i`, in `state` where it is not what is committed. [S]"""
         state = self.engine.committed if state is None else state
-        if isinstance(i, bool) or not isinstance(i, (int, np.integer)):
-            raise TypeError(f"i: expected a client's number; got {format_value(i)}")
-        if not 0 <= i < len(self.sizes):
-            raise ValueError(f"i: expected 0 <= i < {len(self.sizes)}; got {format_value(i)}")
+        check_client(i, len(self.sizes))
         if state.tuned is not None:
             row, slot = state.server.row.clone(), int(state.tuned.slot[i])
             if slot >= 0:
@@ -148,7 +141,7 @@ class Personal:
         )
 
     def scores(self, state: Committed | None = None) -> ClientScores:
-        """Judge the global model and the personal ones, of `state` where it is not committed yet.
+        """Evaluate the global model and the personal ones, of `state` if it is not committed yet.
 
         Raises ValueError without test parts.
         """
@@ -163,7 +156,7 @@ class Personal:
         cuts = [*range(EVALUATION_BATCH, total, EVALUATION_BATCH), total]
         common = self._correct(self.test, [lambda: state.server.row] * len(cuts), cuts)
         own = [partial(self.row, i, state) for i in range(len(ends))]
-        personal = self._correct(self.test, own, ends) if self._kept(state) else None
+        personal = self._correct(self.test, own, ends) if self.kept(state) else None
         return ClientScores(self.tested, common, personal)
 
     def _correct(

@@ -58,7 +58,7 @@ def test_a_run_in_two_parts_has_the_bits_of_one(tmp_path, name):
     assert timeless(parts.history) == timeless(whole.history)
     for a, b in zip(parts.state_dict().values(), whole.state_dict().values(), strict=True):
         assert torch.equal(a, b)
-    if whole._personal.kept:
+    if whole._personal.kept():
         for i in range(len(SIZES)):
             mine, other = parts.client_state_dict(i), whole.client_state_dict(i)
             assert all(torch.equal(mine[k], other[k]) for k in other)

@@ -59,7 +59,7 @@ def simulation(kind, change=lambda model: None, **options):
 
 def models(sim):
     """Everybody's models: the global one, and those of the clients that have any."""
-    own = sim._personal.kept
+    own = sim._personal.kept()
     found = [sim.state_dict(), *(sim.client_state_dict(i) for i in range(10) if own)]
     # Counters begin anew where a state has none.
     return [

@@ -73,7 +73,7 @@ def everything(sim):
     skipped = ("seconds", "clients_per_second")
     rows = [[getattr(r, c) for c in columns if c not in skipped] for r in sim.history]
     models = [flat(sim.state_dict())]
-    if sim._personal.kept:
+    if sim._personal.kept():
         models += [flat(sim.client_state_dict(i)) for i in range(len(SIZES))]
     return torch.stack(models), str(rows)
 

@@ -36,12 +36,7 @@ class Drift(Component):
     name: ClassVar[str] = "none"
     full_gradient: ClassVar[bool] = False  # it wants `scratch["full"]`: all local data's, at w
 
-    def __init_subclass__(cls, **kwargs: object) -> None:
-        super().__init_subclass__(**kwargs)
-        if isinstance(vars(cls).get("plain"), bool):
-            del (
-                cls.plain
-            )  # derived from `correct`, which an attribute of the class cannot contradict
+    _derived: ClassVar[tuple[str, ...]] = ("plain",)
 
     @property
     def plain(self) -> bool:

@@ -52,6 +52,13 @@ class Component(Hooked):
     server_rows: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[tuple[int, int]] = (0, 0)  # model sizes (down, up) beside the model itself
     start_losses: ClassVar[bool] = False
+    _derived: ClassVar[tuple[str, ...]] = ()  # properties that follow from the hooks
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in cls._derived:
+            if isinstance(vars(cls).get(name), bool) or vars(cls).get(name) == "":
+                delattr(cls, name)  # an attribute of the class cannot contradict its hooks
 
     def refuses(self, algorithm: Algorithm) -> str:
         """Why this component has no meaning within `algorithm`, or ""."""

@@ -40,11 +40,7 @@ class Optimizer(Component):
 
     by_class: ClassVar[bool] = False  # the objective reads targets as classes of the outputs
 
-    def __init_subclass__(cls, **kwargs: object) -> None:
-        super().__init_subclass__(**kwargs)
-        for name in ("ascends", "layered", "own_loss"):
-            if isinstance(vars(cls).get(name), bool) or vars(cls).get(name) == "":
-                delattr(cls, name)  # derived from the hooks, which a class cannot contradict
+    _derived: ClassVar[tuple[str, ...]] = ("ascends", "layered", "own_loss")
 
     def __post_init__(self) -> None:
         check_number("momentum", self.momentum, 0.0, 1.0)

@@ -21,6 +21,7 @@ class ServerRule(Component):
     """Base of the server's rules; D is the weighted mean of the clients' updates."""
 
     rehearses: ClassVar[bool] = False  # the cohort trains twice per round, the first time for D
+    _derived: ClassVar[tuple[str, ...]] = ("whole",)
 
     @property
     def whole(self) -> bool:
@@ -42,11 +43,6 @@ class ServerRule(Component):
 
         rehearsed  [trained] float64, the mean update of the rehearsal, when there was one
         """
-
-    def __init_subclass__(cls, **kwargs: object) -> None:
-        super().__init_subclass__(**kwargs)
-        if isinstance(vars(cls).get("whole"), bool):
-            del cls.whole  # derived from `reweigh`
 
     def reweigh(
         self, models: Tensor, start: Tensor, cohort: Cohort, layout: TrainedLayout, backend: str

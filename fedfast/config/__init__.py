@@ -12,7 +12,7 @@ from .errors import explain
 from .fields import Loc
 from .schema import RunConfig
 from .sections import AlgorithmSection
-from .yaml_reader import ConfigError, Where, dumper, read
+from .yaml_reader import ConfigError, Dumper, Where, read
 
 __all__ = ["ConfigError", "RunConfig", "load", "save"]
 
@@ -51,7 +51,7 @@ def save(config: RunConfig, path: str | Path, comment: str = "") -> None:
 def dumps(config: RunConfig, comment: str = "") -> str:
     """The text of `save`."""
     head = "".join(f"# {line}\n" for line in comment.splitlines())
-    body = yaml.dump(config.model_dump(), Dumper=dumper(), sort_keys=False, width=100)
+    body = yaml.dump(config.model_dump(), Dumper=Dumper, sort_keys=False, width=100)
     return head + body
 
 

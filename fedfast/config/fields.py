@@ -167,9 +167,7 @@ def _metavar(kind: object) -> str:
     origin = get_origin(kind)
     if origin is dict:
         return "SCHEDULE"
-    if origin is list:
-        return _metavar(get_args(kind)[0])
-    if origin is Annotated:
+    if origin in (list, Annotated):
         return _metavar(get_args(kind)[0])
     if origin is Literal:
         return "{" + ",".join(map(str, get_args(kind))) + "}"

@@ -114,13 +114,8 @@ def _syntax(path: Path, error: yaml.YAMLError) -> str:
     return f"{place}: YAML syntax: {problem}"
 
 
-def dumper() -> type[yaml.SafeDumper]:
-    """The writer that agrees with this reader on what is a number and what needs quotes."""
-    return _Dumper
-
-
-class _Dumper(yaml.SafeDumper):
-    """Short mappings and lists on one line."""
+class Dumper(yaml.SafeDumper):
+    """Agrees with the reader on what is a number; short mappings and lists on one line."""
 
     def represent_mapping(
         self, tag: str, mapping: Any, flow_style: bool | None = None
@@ -136,4 +131,4 @@ class _Dumper(yaml.SafeDumper):
         return super().represent_sequence(tag, sequence, True)
 
 
-_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers

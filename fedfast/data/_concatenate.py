@@ -20,6 +20,14 @@ def shape(x: Tensor) -> str:
     return ", ".join(map(str, x.shape[1:]))
 
 
+def check_client(i: object, clients: int) -> None:
+    """Raise TypeError or ValueError unless `i` is the number of one of so many clients."""
+    if isinstance(i, bool) or not isinstance(i, int | np.integer):
+        raise TypeError(f"i: expected a client's number; got {format_value(i)}")
+    if not 0 <= i < clients:
+        raise ValueError(f"i: expected 0 <= i < {clients}; got {format_value(i)}")
+
+
 def by_client(name: str, given: object) -> Sequence[object]:
     """One entry per client, client 0 first.
 

@@ -8,15 +8,15 @@ from typing import Annotated
 import numpy as np
 
 from .._messages import format_value
-from ..validation.values import boolean, integer
+from ..validation.values import Number, boolean, integer
 from ._assign import assign_classes, class_counts, draw_shares, split_by_shares
 from ._checks import at_least_zero, checked_samples, labels_of, positive
 from ._fixed_sizes import client_sizes, draw_by_prior
 from .federated import FederatedData
-from .registries import PARTITIONS, Bound, Population, Refill, Spread
+from .registries import PARTITIONS, Population, Refill, Spread
 from .samples import Samples, as_samples
 
-Alpha = Annotated[float, Bound(gt=0), "concentration: small = few classes per client"]
+Alpha = Annotated[float, Number(gt=0), "concentration: small = few classes per client"]
 
 
 @PARTITIONS.register("dirichlet")
@@ -25,7 +25,7 @@ def dirichlet(
     clients: Population,
     alpha: Alpha,
     seed: int = 0,
-    min_size: Annotated[int, Bound(ge=0), "samples every client has at least"] = 1,
+    min_size: Annotated[int, Number(ge=0), "samples every client has at least"] = 1,
     test: object = None,
 ) -> FederatedData:
     """Class by class, shares ~ Dirichlet(alpha, ..., alpha) over the clients.
@@ -100,7 +100,7 @@ def dirichlet_equal(
 def hsu(
     samples: object,
     clients: Population,
-    alpha: Annotated[float, Bound(ge=0), "concentration; 0 = exactly one class per client"],
+    alpha: Annotated[float, Number(ge=0), "concentration; 0 = exactly one class per client"],
     seed: int = 0,
 ) -> FederatedData:
     """Equal amounts; each client's class prior ~ Dirichlet(alpha p), p the classes' shares in all.

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .._messages import format_value
-from ._concatenate import by_client, concatenate, rows_of_client, shape, test_parts
+from ._concatenate import by_client, check_client, concatenate, rows_of_client, shape, test_parts
 from .samples import Samples, as_samples, check_values, unchecked
 from .size_limits import check_table
 from .transform import Normalize, stored
@@ -130,10 +129,7 @@ class FederatedData:
 
     def client(self, i: int) -> Samples:
         """The samples of client `i`, in its own order (the order `Schedule` indexes): a copy."""
-        if isinstance(i, bool) or not isinstance(i, int | np.integer):
-            raise TypeError(f"i: expected a client's number; got {format_value(i)}")
-        if not 0 <= i < self.num_clients:
-            raise ValueError(f"i: expected 0 <= i < {self.num_clients}; got {format_value(i)}")
+        check_client(i, self.num_clients)
         rows = self.order[int(self.offsets[i]) : int(self.offsets[i + 1])]
         return self.samples.take(rows)
 

@@ -9,11 +9,11 @@ import torch
 
 from .._messages import check_options, format_value
 from ..random import check_seed
-from ..validation.values import integer
+from ..validation.values import Count, Number, integer
 from ._checks import at_least_zero, checked_samples
 from ._fixed_sizes import client_sizes
 from .federated import FederatedData
-from .registries import COUNT, PARTITIONS, Bound, Population, Spread
+from .registries import PARTITIONS, Population, Spread
 from .samples import Samples, as_samples
 
 
@@ -35,9 +35,9 @@ def iid(samples: object, clients: Population, seed: int = 0, sigma: Spread = 0.0
 @PARTITIONS.register("natural")
 def natural(
     samples: object,
-    clients: Annotated[int | None, COUNT, "so many of the owners; null = all"] = None,
+    clients: Annotated[int | None, Count(), "so many of the owners; null = all"] = None,
     seed: int = 0,
-    min_size: Annotated[int, Bound(ge=1), "samples an owner has at least to be a client"] = 1,
+    min_size: Annotated[int, Number(ge=1), "samples an owner has at least to be a client"] = 1,
     test: object = None,
 ) -> FederatedData:
     """One client per owner, in the order of the owners' numbers; samples in their own order.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated
 
 from ..registry import Registry
+from ..validation.values import Count, Number
 from .dataset import Data
 from .federated import FederatedData
 
@@ -18,18 +18,8 @@ READERS = Registry[Callable[..., Data]](
 )
 
 
-@dataclass(frozen=True)
-class Bound:
-    """Bounds of a number in a configuration file, named as pydantic does; `None`: unbounded."""
-
-    ge: float | None = None
-    gt: float | None = None
-    lt: float | None = None
-
-
-COUNT = Bound(ge=1, lt=1 << 31)
 # Parameters that partitions share: type, bounds and the help of the command line.
-Population = Annotated[int, COUNT, "number of clients in the population"]
-Spread = Annotated[float, Bound(ge=0), "spread of log-normal sizes; 0 = equal ones"]
-Classes = Annotated[int, COUNT, "number of classes each client holds"]
+Population = Annotated[int, Count(), "number of clients in the population"]
+Spread = Annotated[float, Number(ge=0), "spread of log-normal sizes; 0 = equal ones"]
+Classes = Annotated[int, Count(), "number of classes each client holds"]
 Refill = Annotated[bool, "deal an exhausted class again, as FL-Simulator does"]

@@ -42,7 +42,7 @@ class Count:
         if value < self.ge:
             raise ValueError(f"{name}: expected at least {self.ge}; got {format_value(value)}")
         if value > self.le:
-            raise ValueError(f"{name}: expected at most {self.le:,}; got {_short(value)}")
+            raise ValueError(f"{name}: expected at most {self.le:,}; got {format_value(value)}")
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,8 @@ class Number:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{name}: expected a number; got {format_value(value)}")
         if isinstance(value, int) and value.bit_length() > 1023:
-            raise ValueError(
-                f"{name}: expected a number that a float can hold; got {_short(value)}"
-            )
+            text = format_value(value)
+            raise ValueError(f"{name}: expected a number that a float can hold; got {text}")
         if not math.isfinite(value):
             raise ValueError(f"{name}: expected a finite number; got {format_value(value)}")
         if self.gt is not None and value <= self.gt:
@@ -99,8 +98,3 @@ def memory_budget(name: str, value: float | str) -> None:
         Number(gt=0.0)(name, value)
     elif value != "auto":
         raise ValueError(f"{name}: expected 'auto' or a number of GiB; got {format_value(value)}")
-
-
-def _short(value: int) -> str:
-    """An integer as messages print it; a long one by its bits."""
-    return str(value) if abs(value) < 10**20 else f"an integer of {value.bit_length()} bits"
