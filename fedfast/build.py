@@ -23,7 +23,7 @@ from .module_executor import ModuleExecutor
 from .personalization import Personal
 from .programs import ProgramExecutor, bytes_per_client
 from .programs.evaluator import evaluator_bytes, evaluator_for
-from .programs.verify import misevaluated
+from .programs.verify import Subject, difference
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _evaluator(design: Design, executor: ModuleExecutor) -> Callable[[], Evaluat
     def evaluator() -> Evaluator:
         if design.program is None and design.options.verify:  # else verified with the program
             x = design.few().inputs(layout.dtype)
-            if misevaluated(module, layout, design.row, x, backend):
+            if difference(Subject(module, layout, design.row, x, backend)):
                 return executor.evaluator
         found = evaluator_for(module, layout, design.loss, design.trial, backend, design.metric)
         return found or executor.evaluator

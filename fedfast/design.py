@@ -12,8 +12,8 @@ from .kernels.plan import forget_recording
 from .layout import FlatLayout
 from .lowering import program_for
 from .options import SimulationOptions
-from .programs.verify import difference, spread
-from .threads import torch_threads
+from .programs.verify import Subject, difference, spread
+from .torch_settings import torch_threads
 from .validation import data as data_checks
 from .validation import model as model_checks
 from .validation import run as run_checks
@@ -102,9 +102,9 @@ class Design:
         if self.program is None:
             return
         few = self.few()
-        samples = few.inputs(self.dtype), few.y
-        weights = self.layout, self.row
+        x, backend = few.inputs(self.dtype), self.options.backend
+        subject = Subject(self.module, self.layout, self.row, x, backend)
         with torch_threads(self.threads):
-            found = difference(self.module, self.program, *weights, *samples, self.options.backend)
+            found = difference(subject, self.program, few.y)
         if found:
             self.program, self.reason = None, found

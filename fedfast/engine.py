@@ -22,7 +22,7 @@ from .algorithms.servers import ServerRule
 from .client_loop import LocalTrainer
 from .client_sampling import Round
 from .clients import ClientState
-from .cohort_pass import CohortModels, CohortPass, RunParts, Tally
+from .cohort_pass import CohortModels, CohortPass, Tally
 from .design import Design
 from .hook_calls import HookCalls
 from .layout import FlatLayout
@@ -87,8 +87,6 @@ class Engine:
         self.batches = RoundBatches(self.data, schedule.width)
         self.hooks = HookCalls(self.algorithm, self.visible, row, self.client_decay)
         self.models = CohortModels(row, schedule.largest_cohort, self.visible.trained)
-        shared = self.visible, self.batches, self.hooks, self.mean, self.models
-        self.run = RunParts(trainers, self.data, self.algorithm, *shared)
         trainers.use(lambda trainer, _: trainer)  # buffers that do not fit are found out now
 
     def _new_server(self, row: Tensor) -> ServerState:
@@ -107,11 +105,6 @@ class Engine:
             values["epochs"] = torch.zeros((), dtype=torch.float64)  # local epochs done
         rows, population = self.algorithm.client_rows(), self.data.num_clients
         return ClientState(rows, values, population, row, self.visible.trained)
-
-    @property
-    def foreign(self) -> bool:
-        """Whether the algorithm has code of the user's."""
-        return self.hooks.foreign
 
     @property
     def state(self) -> ServerState:
@@ -147,12 +140,12 @@ class Engine:
         clients = self.clients.begin(torch.from_numpy(cohort.ids), sent[:trained])
         if rehearsal is not None:
             who = order, cohort, sent, self.state, clients
-            CohortPass(self.run, rehearsal, *who).train()
+            CohortPass(self, rehearsal, *who).train()
             sent = self._send(t, self.mean.trained)
         sums = RoundSums(self.algorithm.sums(cohort), cohort, self.mean.trained, self.backend)
         ending = None if self.algorithm.server.whole else self._ending
         who = order, cohort, sent, self.state, clients
-        tally = CohortPass(self.run, plan, *who, sums, ending).train()
+        tally = CohortPass(self, plan, *who, sums, ending).train()
         norm = self._conclude(tally, sums, cohort, sent)
         return self._outcome(tally, norm, clients)
 

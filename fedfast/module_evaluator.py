@@ -14,7 +14,7 @@ from .losses import Loss
 from .metrics import Metric
 from .random import EVALUATION, keys64
 from .random_state import kept_random_state, seed_all
-from .tf32 import rounding
+from .torch_settings import rounding
 from .worker_pool import WorkerPool
 
 EVALUATION_BATCH = 512

@@ -24,7 +24,7 @@ from .metrics import MULTICLASS, Metric
 from .model_inspection import Traits, workers_for
 from .module_evaluator import ModuleEvaluator
 from .network import ModuleWithWeights, run_loss
-from .threads import torch_threads
+from .torch_settings import torch_threads
 from .worker_pool import WorkerPool
 
 

@@ -20,8 +20,7 @@ from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_recording
 from .random_state import kept_random_state, seed_all
 from .state import Committed
-from .tf32 import rounding
-from .threads import torch_threads
+from .torch_settings import rounding, torch_threads
 
 
 def next_round(parts: Components) -> Row:
@@ -53,7 +52,7 @@ def training(parts: Components) -> Iterator[None]:
         kept_random_state() if engine.trainer.executor.random else nullcontext(),
         rounding(parts.executor.precision),
         # Buffers of the run do not overlap; what an algorithm of the user's hands over may.
-        apart_by_construction(not engine.foreign),
+        apart_by_construction(not engine.hooks.foreign),
     ):
         yield
 

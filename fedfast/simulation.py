@@ -16,7 +16,7 @@ from .design import Design
 from .history import History, Row
 from .options import SimulationOptions
 from .personalization import ClientScores
-from .threads import torch_threads
+from .torch_settings import torch_threads
 from .validation import data as data_checks
 from .validation.values import boolean
 

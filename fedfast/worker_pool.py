@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from .threads import torch_threads
+from .torch_settings import torch_threads
 
 T = TypeVar("T")
 

@@ -9,8 +9,6 @@ other layers write their gradients to a workspace and move afterwards.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 from torch import Tensor
 
@@ -77,13 +75,8 @@ def is_late(batch: int, inputs: int, outputs: int) -> bool:
 def late_layers(program: Program, width: int) -> list[Linear]:
     """The dense layers whose products wait."""
     dense = [r for r in program.records if isinstance(r, Linear)]
-    return [
-        r for r in dense if is_late(width, *(_size(program, v) for v in (r.inputs[0], r.output)))
-    ]
-
-
-def _size(program: Program, v: int) -> int:
-    return prod(program.shapes[v])
+    size = program.elements
+    return [r for r in dense if is_late(width, size(r.inputs[0]), size(r.output))]
 
 
 def elements_per_client(program: Program, width: int) -> int:

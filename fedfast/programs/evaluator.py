@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +32,7 @@ LARGEST = 32 << 20  # numbers, at most, that all slices together may take
 
 def elements_per_sample(program: Program) -> int:
     """Numbers that evaluation holds for a sample: its input, and what layers make and keep."""
-    made = prod(program.shapes[0]) + sum(sizes(program, places(program, reuse=True)))
+    made = program.elements(0) + sum(sizes(program, places(program, reuse=True)))
     return made + sum(record.saved_elements(program.shapes) for record in program.records)
 
 

@@ -23,7 +23,6 @@ from .elementwise import Dropout
 from .plans import ChunkBuffers, PlanCache, ascent_key, folded_key, place, step_key
 from .program import BufferSpec, Program
 from .step_executor import StepExecutor
-from .workspace import elements
 
 
 def capabilities_of(
@@ -62,7 +61,7 @@ class ProgramExecutor(Executor):
         self.capabilities = capabilities_of(program, layout, backend, device)
         spec, norms = BufferSpec(clients, width, device), self.capabilities.norms
         self._steps = StepExecutor(program, layout, spec, backend, precision, norms)
-        self._plans = PlanCache(width * (layout.trained // 8 + elements(program, program.values)))
+        self._plans = PlanCache(width * (layout.trained // 8 + program.elements(*program.values)))
         self._batches: dict[int, Minibatch] = {}  # by clients: views of one buffer
         self._chunk: ChunkBuffers | None = None
         self._losses = torch.zeros(clients, dtype=layout.dtype, device=device)

@@ -51,12 +51,6 @@ class Program:
         return len(set(read)) < len(read)
 
     @property
-    def chain(self) -> bool:
-        """Whether every value has at most one reader, so that no gradients are added up."""
-        read = [v for record in self.records for v in record.inputs]
-        return len(set(read)) == len(read)
-
-    @property
     def values(self) -> frozenset[int]:
         """The input and what records write; what lies within fused layers is never in memory."""
         return frozenset({0, *(record.output for record in self.records)})
@@ -64,9 +58,14 @@ class Program:
     @property
     def widest_join(self) -> int:
         """Elements of a sample's largest value whose gradient more than one record may add to."""
-        if self.chain:
+        read = [v for record in self.records for v in record.inputs]
+        if len(set(read)) == len(read):  # every value has one reader: no gradients are added up
             return 0
-        return max((prod(self.shapes[v]) for v in self.learning), default=0)
+        return max(map(self.elements, self.learning), default=0)
+
+    def elements(self, *values: int) -> int:
+        """How many numbers a sample has in these values together."""
+        return sum(prod(self.shapes[v]) for v in values)
 
     def root(self, v: int) -> int:
         """The value in whose memory v lies: v itself, or what a reshape made it from."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from math import prod
 
 import torch
 from torch import Tensor
@@ -137,21 +136,20 @@ def thin_layers(program: Program, width: int, scaled: bool = False) -> list[Line
     """The dense layers to be kept as factors; none where layers share weights."""
     if program.reuses:
         return []
-    dense = [r for r in program.records if isinstance(r, Linear)]
-    return [r for r in dense if _thin(program, r, width, scaled)]
-
-
-def _thin(program: Program, record: Linear, width: int, scaled: bool) -> bool:
-    v = record.inputs[0]
-    sizes = prod(program.shapes[v]), prod(program.shapes[record.output])
-    return is_thin(width, *sizes, samples=program.root(v) == 0 and not scaled)
+    found, size = [], program.elements
+    for record in program.records:
+        if isinstance(record, Linear):
+            v, samples = record.inputs[0], program.root(record.inputs[0]) == 0 and not scaled
+            if is_thin(width, size(v), size(record.output), samples=samples):
+                found.append(record)
+    return found
 
 
 def elements_per_client(program: Program, width: int) -> int:
     """Numbers that SAM's second pass keeps beside the first's, for one client."""
     thin = thin_layers(program, width)
-    copied = sum(prod(program.shapes[v]) for v in _copied_values(program, thin))
-    outputs = sum(prod(program.shapes[r.output]) for r in thin)
+    copied = program.elements(*_copied_values(program, thin))
+    outputs = program.elements(*(record.output for record in thin))
     return width * (copied + 2 * outputs + width * len(thin))
 
 

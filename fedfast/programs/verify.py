@@ -35,7 +35,7 @@ ABSOLUTE = {torch.float32: 2e-5, torch.float64: 1e-10}
 
 @dataclass(frozen=True)
 class Subject:
-    """A module with its weights `row` [S], and samples x [n, ...] to compare it on."""
+    """A module with its weights `row` [S], and samples x [n, ...] to compare it on, n >= 1."""
 
     module: nn.Module
     layout: FlatLayout
@@ -56,36 +56,19 @@ def spread(samples: int) -> Tensor:
     return torch.linspace(0, samples - 1, min(SAMPLES, samples), dtype=torch.float64).long()
 
 
-def difference(
-    module: nn.Module,
-    program: Program,
-    layout: FlatLayout,
-    row: Tensor,
-    x: Tensor,
-    y: Tensor,
-    backend: str,
-) -> str:
-    """What the program computes otherwise than `module` does, "" for nothing.
+def difference(subject: Subject, program: Program | None = None, y: Tensor | None = None) -> str:
+    """What programs compute otherwise than the module does, "" for nothing.
 
-    row  [S]; x, y  [n, ...], [n], n >= 1
+    program, y  of a training step on targets y [n]; without them evaluation alone is compared
     """
 
     def compare(subject: Subject) -> str:
-        copied = holding(subject.module, subject.layout, subject.row)
-        return _training(copied, program, subject, y) or _evaluation(copied, subject)
+        copied, found = holding(subject.module, subject.layout, subject.row), ""
+        if program is not None and y is not None:
+            found = _training(copied, program, subject, y)
+        return found or _evaluation(copied, subject)
 
-    return _confirmed(compare, Subject(module, layout, moved(row, layout), x, backend))
-
-
-def misevaluated(
-    module: nn.Module, layout: FlatLayout, row: Tensor, x: Tensor, backend: str
-) -> str:
-    """What a program computes otherwise than `module` in evaluation, "" for nothing."""
-
-    def compare(subject: Subject) -> str:
-        return _evaluation(holding(subject.module, subject.layout, subject.row), subject)
-
-    return _confirmed(compare, Subject(module, layout, moved(row, layout), x, backend))
+    return _confirmed(compare, replace(subject, row=moved(subject.row, subject.layout)))
 
 
 def _confirmed(compare: Callable[[Subject], str], subject: Subject) -> str:

@@ -5,7 +5,7 @@ Made once, for the largest chunk; a step allocates nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import torch
@@ -42,7 +42,7 @@ class Workspace:
         memories = [zeros(elements) for elements in sizes(program, where)]
         self.values = {v: value(v, memories[at]) for v, at in where.items()}
         learning = self.learning & where.keys()
-        self.gradients = {v: value(v, zeros(prod(program.shapes[v]))) for v in learning}
+        self.gradients = {v: value(v, zeros(program.elements(v))) for v in learning}
         # For contributions that join what is already collected; a client's row is its own.
         self.spare = zeros(program.widest_join if learns else 0)
         self._saved: dict[tuple[str, torch.dtype], Tensor] = {}
@@ -75,7 +75,7 @@ def places(program: Program, reuse: bool) -> dict[int, int]:
     free: list[int] = []
     for i, record in enumerate(program.records):
         if not isinstance(record, Reshape):
-            size = prod(program.shapes[record.output])
+            size = program.elements(record.output)
             held = sizes(program, where)
             # What it fits into with least to spare; else the largest, which grows.
             free.sort(key=lambda at: (held[at] < size, abs(held[at] - size)))
@@ -89,7 +89,7 @@ def sizes(program: Program, where: Mapping[int, int]) -> list[int]:
     """Elements of a sample in each buffer: those of the largest value there."""
     held = [0] * (1 + max(where.values(), default=-1))
     for v, at in where.items():
-        held[at] = max(held[at], prod(program.shapes[v]))
+        held[at] = max(held[at], program.elements(v))
     return held
 
 
@@ -101,14 +101,9 @@ def bytes_per_client(
     ascends  whether SAM's second pass follows the first
     clips    whether steps are clipped
     """
-    elements_saved = elements(program, program.values) + program.widest_join
+    elements_saved = program.elements(*program.values) + program.widest_join
     elements_saved += sum(record.saved_elements(program.shapes) for record in program.records)
-    learning = elements(program, program.learning)
+    learning = program.elements(*program.learning)
     more = sam.elements_per_client(program, width) if ascends else 0
     more += clip.elements_per_client(program, width) if clips else 0
     return itemsize * (width * (elements_saved + 2 * learning) + more)
-
-
-def elements(program: Program, values: Iterable[int]) -> int:
-    """How many numbers a sample has in these values together."""
-    return sum(prod(program.shapes[v]) for v in values)

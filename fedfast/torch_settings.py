@@ -1,4 +1,5 @@
-"""Whether CUDA's own libraries (cuBLAS, cuDNN) may round float32 products to TF32."""
+"""Settings of torch, changed for a while: its threads, and whether CUDA's own libraries (cuBLAS,
+cuDNN) may round float32 products to TF32."""
 
 from __future__ import annotations
 
@@ -10,6 +11,17 @@ import torch
 
 Flags = Any  # parts of torch.backends, whose attributes are not typed
 ALLOW = ("tf32", "bf16")  # "tf32x3" is as exact as "fp32", which one TF32 product is not
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """torch's thread count for a while; the operations read it too."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
