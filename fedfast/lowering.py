@@ -1,4 +1,4 @@
-"""What computes a run's gradients: a layer program where there is one, else the generic path."""
+"""What computes a run's gradients: a layer program, or else the module executor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .programs import Program, trace
 def program_for(
     module: nn.Module, layout: FlatLayout, loss: object, x: Tensor, own_loss: str = ""
 ) -> tuple[Program | None, str]:
-    """(program, "") or (None, why the generic path is taken).
+    """(program, "") or (None, why the module executor takes its place).
 
     x         `[2, ...]` samples
     own_loss  why the algorithm's gradients are not those of the run's loss alone, ""

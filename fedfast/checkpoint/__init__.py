@@ -137,9 +137,9 @@ def _read(path: Path, names: set[str] | None = None) -> Contents:
     try:
         rows = history_of(tensors.pop(HISTORY))
         span = tuple(manifest["plan"])
-        about = manifest["identity"], span, rows, manifest["stopped"], manifest["scalars"]
-        if not isinstance(about[0], dict) or [type(n) for n in span] != [int] * 3:
+        fields = manifest["identity"], span, rows, manifest["stopped"], manifest["scalars"]
+        if not isinstance(fields[0], dict) or [type(n) for n in span] != [int] * 3:
             raise Damaged("its manifest is not one")
-        return Contents(*about, tensors)
+        return Contents(*fields, tensors)
     except (KeyError, TypeError, Damaged) as error:
         raise Damaged(f"{path}: not a saved simulation, or a damaged one: {error}") from error

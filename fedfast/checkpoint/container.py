@@ -47,8 +47,8 @@ def write(path: Path, manifest: Mapping[str, object], tensors: Mapping[str, Tens
     ordered = dict(sorted(tensors.items(), key=lambda part: (-part[1].element_size(), part[0])))
     parts = {name: _part(t) for name, t in ordered.items()}
     text = json.dumps({"format": FORMAT, **manifest, "parts": parts}, allow_nan=False)
-    about = {"manifest": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    header = json.dumps({"__metadata__": about, **_places(ordered)}).encode()
+    metadata = {"manifest": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    header = json.dumps({"__metadata__": metadata, **_places(ordered)}).encode()
     header += b" " * (-len(header) % 8)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
@@ -112,12 +112,12 @@ def _part(t: Tensor) -> list[object]:
     return [str(t.dtype).removeprefix("torch."), list(t.shape), digest(t)]
 
 
-def _manifest(about: Mapping[str, str]) -> dict[str, Any]:
-    if set(about) != {"manifest", "sha256"}:
+def _manifest(metadata: Mapping[str, str]) -> dict[str, Any]:
+    if set(metadata) != {"manifest", "sha256"}:
         raise Damaged("it has no manifest")
-    if hashlib.sha256(about["manifest"].encode()).hexdigest() != about["sha256"]:
+    if hashlib.sha256(metadata["manifest"].encode()).hexdigest() != metadata["sha256"]:
         raise Damaged("the checksum of its manifest is another")
-    manifest = json.loads(about["manifest"])
+    manifest = json.loads(metadata["manifest"])
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         got = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise Damaged(f"expected format {FORMAT}, found {got}")

@@ -145,8 +145,8 @@ def _contents(found: dict[str, Any]) -> Contents:
         ids = (slot >= 0).nonzero()[:, 0]
         tensors |= {"tuned ids": ids, "tuned rows": found["tuned"][slot[ids]]}
     rows = tuple(Row(*cells) for cells in found["history"])
-    about = found["stopped"], dict(found["scalars"]), tensors
-    return Contents(None, None, rows, *about, run=dict(found["run"]))
+    state = found["stopped"], dict(found["scalars"]), tensors
+    return Contents(None, None, rows, *state, run=dict(found["run"]))
 
 
 def _clients(clients: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:

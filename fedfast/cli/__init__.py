@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS)) + 2
-        about = [f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items()]
-        print(HELP.format(commands="\n".join(about)), end="")
+        lines = [f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items()]
+        print(HELP.format(commands="\n".join(lines)), end="")
         return 0 if args else 2
     if args[0] in ("-V", "--version"):
         print(f"fedfast {version('fedfast')}")

@@ -68,7 +68,7 @@ def machine() -> list[str]:
 
 
 def model(config: RunConfig, setting: Setting) -> list[str]:
-    """Layer by layer: part of a program, or the reason why the generic path will be taken."""
+    """Layer by layer: part of a program, or the reason why the module executor will train it."""
     from .setting import simulation
 
     _, lines = _layers(setting.model, setting.data.train.take(slice(2)).inputs())

@@ -86,7 +86,7 @@ def _train_all(
         status, ending = 1, f"failed {_where(config, folder)}: {type(error).__name__}: {error}"
         folder.traceback = traceback.format_exc()
     try:
-        folder.finish(_about(config, setting, name, ending))
+        folder.finish(_heading(config, setting, name, ending))
     except OSError as error:  # a full disk: what was written before stays readable
         return fail(f"{ending or 'ended'}; cannot complete {folder.path}: {error}", 1)
     _show(folder)
@@ -120,7 +120,7 @@ def _where(config: RunConfig, folder: RunFolder) -> str:
     return f"in {label} after round {done} of {config.rounds}{never}"
 
 
-def _about(config: RunConfig, setting: Setting, name: str, ending: str) -> str:
+def _heading(config: RunConfig, setting: Setting, name: str, ending: str) -> str:
     """The head of the summary: what was run, and how it ended where it ended early."""
     part = config.partition.model_dump(exclude={"name", "clients", "seed"}, exclude_none=True)
     skew = ", ".join(f"{key} {value}" for key, value in part.items())

@@ -30,12 +30,17 @@ def checked_samples(
     return checked, np.random.Generator(np.random.Philox(check_seed(seed)))
 
 
-def _number(name: str, value: object) -> float:
+def check_number(name: str, value: object, above: bool = False) -> None:
+    """TypeError unless it is a number, ValueError unless finite and >= 0, or > 0 with `above`."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: expected a number; got {format_value(value)}")
     if isinstance(value, int) and value.bit_length() > 62:
         raise ValueError(f"{name}: expected a number below 2^62; got {format_value(value)}")
-    return float(value)
+    number, relation = float(value), ">" if above else ">="
+    if not isfinite(number) or number < 0 or (above and number == 0):
+        raise ValueError(
+            f"{name}: expected a finite number {relation} 0; got {format_value(value)}"
+        )
 
 
 def labels_of(samples: Samples) -> np.ndarray:
@@ -46,20 +51,6 @@ def labels_of(samples: Samples) -> np.ndarray:
             f"got targets {list(samples.y.shape)}"
         )
     return samples.y.cpu().numpy()
-
-
-def positive(name: str, value: object) -> None:
-    """ValueError unless it is finite and above 0; TypeError unless it is a number."""
-    number = _number(name, value)
-    if not isfinite(number) or number <= 0:
-        raise ValueError(f"{name}: expected a finite number > 0; got {format_value(value)}")
-
-
-def at_least_zero(name: str, value: object) -> None:
-    """ValueError unless it is finite and not below 0; TypeError unless it is a number."""
-    number = _number(name, value)
-    if not isfinite(number) or number < 0:
-        raise ValueError(f"{name}: expected a finite number >= 0; got {format_value(value)}")
 
 
 def check_classes_per_client(present: int, classes: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from .._messages import format_value
 from ..validation.values import Number, boolean, integer
 from ._assign import assign_classes, class_counts, draw_shares, split_by_shares
-from ._checks import at_least_zero, checked_samples, labels_of, positive
+from ._checks import check_number, checked_samples, labels_of
 from ._fixed_sizes import client_sizes, draw_by_prior
 from .federated import FederatedData
 from .registries import PARTITIONS, Population, Refill, Spread
@@ -38,7 +38,7 @@ def dirichlet(
     Sources: Hsu, Qi and Brown 2019; the course report PA4 (per class, train and test alike).
     """
     pool, rng = checked_samples(samples, clients, seed)
-    positive("alpha", alpha)
+    check_number("alpha", alpha, above=True)
     integer("min_size", min_size)
     if min_size < 0 or min_size * clients > len(pool):
         raise ValueError(
@@ -85,8 +85,8 @@ def dirichlet_equal(
     Source: Acar et al. 2021 (FedDyn) and the codes that follow it.
     """
     pool, rng = checked_samples(samples, clients, seed)
-    positive("alpha", alpha)
-    at_least_zero("sigma", sigma)
+    check_number("alpha", alpha, above=True)
+    check_number("sigma", sigma)
     boolean("refill", refill)
     boolean("starve", starve)
     classes = class_counts(pool).size
@@ -113,7 +113,7 @@ def hsu(
     Source: Hsu, Qi and Brown 2019; the partitions of FedSAM and FedGloSS.
     """
     pool, rng = checked_samples(samples, clients, seed)
-    at_least_zero("alpha", alpha)
+    check_number("alpha", alpha)
     counts = class_counts(pool)
     if alpha == 0:
         return FederatedData.from_index(pool, _one_class(rng, pool, counts, clients))

@@ -10,7 +10,7 @@ import torch
 from .._messages import check_options, format_value
 from ..random import check_seed
 from ..validation.values import Count, Number, integer
-from ._checks import at_least_zero, checked_samples
+from ._checks import check_number, checked_samples
 from ._fixed_sizes import client_sizes
 from .federated import FederatedData
 from .registries import PARTITIONS, Population, Spread
@@ -24,7 +24,7 @@ def iid(samples: object, clients: Population, seed: int = 0, sigma: Spread = 0.0
     sigma  > 0: log-normal sizes instead, shares exp(sigma z) of all samples (the FedDyn code)
     """
     pool, rng = checked_samples(samples, clients, seed)
-    at_least_zero("sigma", sigma)
+    check_number("sigma", sigma)
     order = rng.permutation(len(pool))
     if sigma == 0:
         return FederatedData.from_index(pool, np.array_split(order, clients))

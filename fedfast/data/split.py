@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..random import SPLIT, check_seed, keys64
-from ._checks import positive
+from ._checks import check_number
 from .federated import FederatedData
 
 
@@ -22,7 +22,7 @@ def local_split(data: FederatedData, test_share: float = 0.3, seed: int = 0) -> 
     """
     if not isinstance(data, FederatedData):
         raise TypeError(f"data: expected FederatedData; got {type(data).__name__}")
-    positive("test_share", test_share)
+    check_number("test_share", test_share, above=True)
     if test_share >= 1:
         raise ValueError(f"test_share: expected a share in (0, 1); got {test_share}")
     if data.test is not None:

@@ -52,6 +52,6 @@ def _merged(last: Record | None, record: Record) -> Record | None:
         if record.kind in (("relu",) if isinstance(last, ConvPool) else FUSED):
             return replace(last, output=record.output, activation=record.kind)
     if isinstance(record, Pool) and type(last) is Conv and record.apart:
-        about = {f.name: getattr(last, f.name) for f in fields(last)} | dict(output=record.output)
-        return ConvPool(**about, window=record.kernel)
+        own = {f.name: getattr(last, f.name) for f in fields(last)} | dict(output=record.output)
+        return ConvPool(**own, window=record.kernel)
     return None

@@ -33,10 +33,10 @@ def table(clients: FederatedData, first: int = 10) -> Table:
     for head in heads:
         made.add_column(head, justify="left" if head == "largest" else "right", overflow="fold")
     for i, (own, effective) in enumerate(zip(counts, effective_classes(counts), strict=True)):
-        about = [str(i), str(own.sum()), f"{effective:.2f}"]
-        about += [str(len(clients.test[i]))] if clients.test else []
+        cells = [str(i), str(own.sum()), f"{effective:.2f}"]
+        cells += [str(len(clients.test[i]))] if clients.test else []
         made.add_row(
-            *about,
+            *cells,
             *([str((own > 0).sum()), _largest(own)] if wide else [str(n or "·") for n in own]),
         )
     return made
