@@ -32,6 +32,18 @@ def mlp(inputs: int = 8, classes: int = 4, seed: int = 0, dtype=torch.float32) -
         return nn.Sequential(nn.Flatten(), *layers).to(dtype)
 
 
+def trained(*args, **options) -> fedfast.Simulation:
+    """`Simulation` with these arguments, run to its end."""
+    sim = fedfast.Simulation(*args, **options)
+    sim.run(progress=False)
+    return sim
+
+
+def final(*args, **options) -> Tensor:
+    """The flat weights at the end of that run."""
+    return flat(trained(*args, **options).state_dict())
+
+
 class NextWord(nn.Module):
     """Words to vectors, an LSTM over them, dropout, log-probabilities of what comes next."""
 

@@ -101,6 +101,13 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     ]
 
 
+def end_alike(sim: fedfast.Simulation, whole: fedfast.Simulation) -> bool:
+    """Both, run to their ends, have the same bits."""
+    sim.run(progress=False)
+    whole.run(progress=False)
+    return not differences(everything(sim), everything(whole))
+
+
 def broken_at(line: int, call: Callable[[], object], error: type[BaseException]) -> int:
     """`call()` with `error` raised at the `line`-th line of fedfast that it comes to.
 
