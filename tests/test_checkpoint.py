@@ -17,8 +17,6 @@ from damage import flipped, outcome, states
 from federation import arrays, federation, mlp
 from interrupts import SIZES, differences, end_alike, everything, label_smoothing
 from interrupts import simulation as interrupted
-from test_checkpoint_resume import KINDS
-from test_checkpoint_resume import simulation as old_simulation
 from torch import nn
 
 import fedfast
@@ -46,6 +44,16 @@ def permute(xs, ys):
 
 def nudge(xs, ys):
     xs[3][0, 0] += 1e-6
+
+
+# Server moments and scalars, client rows of every kind, values, and models tuned at the end.
+KINDS = {
+    **{name: name for name in ("fedavg", "fedadam", "scaffold", "feddyn", "fedsmoo")},
+    **{name: name for name in ("fedgloss", "fedwmsam")},
+    "fedfsa": alg.FedFSA(TopC=1),
+    "fedala": alg.FedALA(p=1),
+    "tuned": alg.FedAvg(fine_tune=alg.FineTune()),
+}
 
 
 def simulation(**options):
@@ -316,14 +324,13 @@ def test_fewer_rounds_than_were_done_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["scaffold", "fedfsa", "tuned"])
 def test_states_of_the_first_format_are_read(name, tmp_path):
     """Written by the code before this format, after three rounds (tuned: after all six)."""
-    sim, whole = old_simulation(KINDS[name]), old_simulation(KINDS[name])
+    sim, whole, again = (simulation(algorithm=KINDS[name], eval_every=2) for _ in range(3))
     sim.load(HERE / "states" / f"{name}.pt")
     for row in itertools.islice(whole, sim.round):
         kept = sim.history[row.round - 1]
         assert abs(kept.train_loss - row.train_loss) < 1e-6
     assert sim.round == (6 if name == "tuned" else 3)
     sim.save(tmp_path / "state.pt")  # and written as the second
-    again = old_simulation(KINDS[name])
     again.load(tmp_path / "state.pt")
     assert not differences(everything(again), everything(sim))
     again.run(progress=False)
@@ -335,9 +342,9 @@ def test_states_of_the_first_format_are_read(name, tmp_path):
 def test_a_state_of_the_first_format_of_another_run_is_refused():
     path = HERE / "states" / "scaffold.pt"
     with pytest.raises(ValueError, match="seed 1, found 0"):
-        old_simulation(seed=1).load(path)
+        simulation(seed=1).load(path)
     with pytest.raises(ValueError, match=r"lr: expected 0\.3 in round 1, found 0\.1"):
-        old_simulation(lr=0.3).load(path)
+        simulation(lr=0.3).load(path)
 
 
 @pytest.mark.parametrize("every", [1, 4])

@@ -5,42 +5,20 @@ import itertools
 
 import pytest
 import torch
-from federation import arrays, federation, mlp
+from federation import federation
 from interrupts import SIZES, end_alike
-
-import fedfast
-from fedfast.algorithms import FineTune
-
-# Server moments and scalars, client rows of every kind, values, and models tuned at the end.
-KINDS = {
-    "fedavg": "fedavg",
-    "fedadam": "fedadam",
-    "scaffold": "scaffold",
-    "feddyn": "feddyn",
-    "fedsmoo": "fedsmoo",
-    "fedgloss": "fedgloss",
-    "fedwmsam": "fedwmsam",
-    "fedfsa": fedfast.algorithms.FedFSA(TopC=1),
-    "fedala": fedfast.algorithms.FedALA(p=1),
-    "tuned": fedfast.algorithms.FedAvg(fine_tune=FineTune()),
-}
-
-
-def simulation(algorithm="scaffold", rounds=6, **kwargs):
-    x, y = (t[0] for t in arrays([40]))
-    options = dict(participation=0.4, local_epochs=2, batch_size=4, test=(x, y), eval_every=2)
-    data = federation(kwargs.pop("sizes", SIZES))
-    return fedfast.Simulation(mlp(), data, algorithm, rounds=rounds, **(options | kwargs))
+from test_checkpoint import KINDS, simulation
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_run_in_two_parts_has_the_bits_of_one(tmp_path, name):
     """Stopped after round 3, saved, loaded into a new simulation, run to the end."""
-    first, whole = simulation(KINDS[name]), simulation(KINDS[name])
+    options = dict(algorithm=KINDS[name], eval_every=2)
+    first, whole = simulation(**options), simulation(**options)
     for _ in itertools.islice(first, 3):
         pass
     first.save(tmp_path / "state.pt")
-    parts = simulation(KINDS[name], chunk=1, threads=1)
+    parts = simulation(**options, chunk=1, threads=1)
     parts.load(tmp_path / "state.pt")
     assert end_alike(parts, whole)
     for a, b in zip(parts.state_dict().values(), whole.state_dict().values(), strict=True):
@@ -52,17 +30,17 @@ def test_a_run_in_two_parts_has_the_bits_of_one(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         (dict(seed=1), "seed 1, found 0"),
-        (dict(sizes=[9, 9]), r"clients 2 with 18 samples, found 10 with 105 samples"),
+        (dict(clients=federation([9, 9])), r"clients 2 with 18 samples, found 10 with 105 samples"),
         (dict(dtype=torch.float64), "dtype torch.float64"),
         (dict(algorithm="fedprox"), "algorithm FedProx"),
     ],
 )
-def test_another_run_is_refused(tmp_path, changed, said):
+def test_another_run_is_refused(tmp_path, changed, message):
     simulation().save(tmp_path / "state.pt")
-    with pytest.raises(ValueError, match=f"state.pt: expected a state of {said}"):
+    with pytest.raises(ValueError, match=f"state.pt: expected a state of {message}"):
         simulation(**changed).load(tmp_path / "state.pt")
 
 

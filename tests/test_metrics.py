@@ -150,12 +150,15 @@ def test_metrics_by_name_and_of_ones_own():
     scores_agree(sim, np.mean([y in two for y, two in zip(Z.argmax(1), pairs, strict=True)]))
 
 
+EACH = r"metric: expected how right each sample is, a tensor \[\d+\]; got float"
+
+
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
         ("multilabel", "metric: 'multilabel' does not fit"),
         ("multi-class", "metric: .*multi-class"),
-        (lambda z, y: 0.5, r"metric: expected how right each .*, a tensor \[\d+\]; got float"),
+        (lambda z, y: 0.5, EACH),
         (lambda z, y: (z.argmax(1) == y).float().mean(), r"metric: expected .* got \[\]"),
     ],
 )

@@ -36,17 +36,8 @@ def centralized(run: Run, grad_at: Gradient = plain) -> Tensor:
 
 
 def fedavg(run: Run, grad_at: Gradient = plain, rule: Rule | None = None) -> Tensor:
-    w, path, rule = run.w0, [], rule or average(run)
-    for t, cohort in enumerate(run.cohorts):
-        D = []
-        for k in cohort:
-            v = w
-            for x, y in run.batches(t, k):
-                v = run.step(v, grad_at(v, x, y), t)
-            D.append(v - w)
-        w = w + rule(D, run.shares(t), t)
-        path.append(w)
-    return torch.stack(path)
+    """FedProx without its proximal term."""
+    return fedprox(run, 0.0, "whole", grad_at, rule)
 
 
 def fedprox(
