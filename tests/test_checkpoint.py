@@ -94,26 +94,15 @@ def explicit(first=0, rounds=6):
     return fedfast.Schedule.explicit([[0, 2]] * rounds, batches)
 
 
+OTHER = dict(lr=0.2, lr_decay=0.99, batch_size=5, local_epochs=1, participation=0.5, server_lr=0.5)
+OTHER |= dict(weight_decay=1e-4, clip_norm=10.0, seed=1, precision="tf32", test=None)
+OTHER |= dict(sampling="bernoulli", aggregation="uniform", on_divergence="continue")
+OTHER |= dict(dtype=torch.float64, loss=label_smoothing)
 # (what a saved run had, what another has instead)
-FOREIGN = {
-    "lr": (dict(), dict(lr=0.2)),
+FOREIGN = {name: (dict(), {name: value}) for name, value in OTHER.items()} | {
     "lr of a function": (dict(lr=lambda t: 0.1), dict(lr=lambda t: 0.1 if t < 1 else 0.2)),
     "lr of a function for a number": (dict(), dict(lr=lambda t: 0.1 / (t + 1))),
-    "lr_decay": (dict(), dict(lr_decay=0.99)),
-    "batch_size": (dict(), dict(batch_size=5)),
     "batch_size none": (dict(), dict(batch_size=None)),
-    "local_epochs": (dict(), dict(local_epochs=1)),
-    "participation": (dict(), dict(participation=0.5)),
-    "sampling": (dict(), dict(sampling="bernoulli")),
-    "server_lr": (dict(), dict(server_lr=0.5)),
-    "weight_decay": (dict(), dict(weight_decay=1e-4)),
-    "clip_norm": (dict(), dict(clip_norm=10.0)),
-    "aggregation": (dict(), dict(aggregation="uniform")),
-    "on_divergence": (dict(), dict(on_divergence="continue")),
-    "seed": (dict(), dict(seed=1)),
-    "dtype": (dict(), dict(dtype=torch.float64)),
-    "precision": (dict(), dict(precision="tf32")),
-    "loss": (dict(), dict(loss=label_smoothing)),
     "loss weights": (dict(loss=weighted(1, 2, 1, 1.0)), dict(loss=weighted(1, 1, 2, 1.0))),
     "loss field": (
         dict(loss=nn.CrossEntropyLoss()),
@@ -127,7 +116,6 @@ FOREIGN = {
     "sizes": (dict(), dict(clients=data([1, 9, *SIZES[2:]]))),
     "labels": (dict(), dict(clients=data(change=permute))),
     "samples": (dict(), dict(clients=data(change=nudge))),
-    "test": (dict(), dict(test=None)),
     "test samples": (dict(), dict(test=tuple(t[0] for t in arrays([40], seed=1)))),
     "model width": (dict(), dict(model=nn.Sequential(nn.Flatten(), nn.Linear(8, 4)))),
     "model function": (dict(model=net(nn.Tanh())), dict(model=net(nn.ReLU()))),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from federation import arrays, final, flat, next_word, sentences
 from fedfast.kernels.triton import common
+from test_programs import ALGORITHMS
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -128,13 +129,6 @@ def trained(
     assert sim.generic_because == ""
     sim.run(progress=False)
     return flat(sim.state_dict()), [row.train_loss for row in sim.history]
-
-
-ALGORITHMS = [
-    FedAvg(),
-    FedSAM(rho=0.1),
-    FedAvgM(beta=0.5, local=fedfast.SGD(momentum=0.5)),
-]
 
 
 def replays_alike(monkeypatch: pytest.MonkeyPatch, *args: Any, **options: Any) -> None:

@@ -7,17 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from federation import (
-    add,
-    arrays,
-    federation,
-    final,
-    flat,
-    gradient,
-    mlp,
-    sam_gradient,
-    trained,
-)
+from federation import add, arrays, federation, final, flat, gradient, mlp, sam_gradient, trained
 
 import fedfast
 from fedfast.algorithms import FedASAM, FedAvg, FedAvgM, FedSAM

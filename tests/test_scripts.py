@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from federation import flat
 from paired_runs import SIZES, bound, epochs, free, path, simulation
 from scripts import basic, duals, gloss, lookahead, variates
 from scripts.gradients import asam, sam
@@ -305,16 +306,11 @@ def test_fedfsa_random_draws_a_list_of_weights_that_the_script_follows():
     algorithm = alg.FedFSA(rho_default=0.1, rho_larger=0.6, TopC=1, alpha=0.3, select="random")
     sim, ours = simulation(run, algorithm), []
     for t, cohort in enumerate(run.cohorts):
-        ours.append(path_step(sim))
+        next(iter(sim))
+        ours.append(flat(sim.state_dict()))
         top = sim._engine.clients.values["top"]
         for k in cohort:
             lists[t, k] = [list(SPANS)[i] for i in top[k].nonzero()]
     assert {tuple(names) for names in lists.values()} == {("0.weight",), ("2.weight",)}
     expected = lookahead.fedfsa(run, 0.1, 0.6, 0.3, 1e-7, lambda t, k, scores: lists[t, k])
     assert (torch.stack(ours) - expected).abs().max() < 1e-12
-
-
-def path_step(sim):
-    """The weights after one more round. [P]"""
-    next(iter(sim))
-    return torch.cat([t.flatten() for t in sim.state_dict().values()])

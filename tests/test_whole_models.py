@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from dropout_reference import mask
+from dropout_reference import Masked, mask
 from federation import flat, sam_gradient, trained
 from torch import nn
 
@@ -136,13 +136,6 @@ def test_tokens_are_tested_on():
     assert sim.history[-1].accuracy == 0.5
 
 
-class Dropped(nn.Module):
-    """Dropout whose masks are given from outside, step by step; `.factors` `[B, features]`."""
-
-    def forward(self, x):
-        return x * self.factors[: len(x)]
-
-
 def dropping(first, second):
     torch.manual_seed(3)
     layers = nn.Linear(6, 8), nn.Tanh(), first, nn.Linear(8, 9), second, nn.Linear(9, 4)
@@ -164,7 +157,7 @@ def test_dropout_is_a_function_of_seed_round_client_step_layer_and_element(algor
     module = dropping(nn.Dropout(p), nn.Dropout(p))
     ours = flat(simulate(module, data, RAGGED, algorithm, seed=seed))
     rho = getattr(algorithm, "rho", 0.0)
-    expected = flat(plain(dropping(Dropped(), Dropped()), data, RAGGED, rho, prepare=masks))
+    expected = flat(plain(dropping(Masked(), Masked()), data, RAGGED, rho, prepare=masks))
     assert (ours - expected).norm() <= 1e-10 * expected.norm()
 
 
