@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
-from inspect import signature
+from inspect import Parameter, signature
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -59,7 +59,8 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
     model: unknown name 'mpl'; did you mean 'mlp'? known: cnn, mlp
     """
     names = sorted(known)
-    nearest = get_close_matches(name.lower(), names, n=1) if isinstance(name, str) else []
+    tries = (name.lower(), name) if isinstance(name, str) else ()
+    nearest = [near for spelt in tries for near in get_close_matches(spelt, names, n=1)]
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return ValueError(f"{kind}: unknown name {format_value(name)}; {hint}known: {', '.join(names)}")
 
@@ -69,9 +70,13 @@ def check_options(
 ) -> None:
     """Raise `unknown` for the first of `options` that is no parameter of `function`.
 
-    own: parameters that the caller fills in itself and that are no options.
+    own: parameters that the caller fills in itself and that are no options. A function with
+    `**options` checks them itself.
     """
-    known = [name for name in signature(function).parameters if name not in own]
+    parameters = signature(function).parameters
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    known = [name for name in parameters if name not in own]
     for option in options:
         if option not in known:
             raise unknown(f"{kind} option", option, known)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .algorithms.hooks import Clients, Cohort, Layout, Sum
+from .algorithms.hooks import Clients, Cohort, Sum, TrainedLayout
 from .clients import ClientState
 from .kernels._args import Coefficient
 from .state import ServerState
@@ -54,7 +54,7 @@ class Mean:
     norm  of the mean in the trained region, once it is ended
     """
 
-    def __init__(self, like: Tensor, layout: Layout, backend: str) -> None:
+    def __init__(self, like: Tensor, layout: TrainedLayout, backend: str) -> None:
         self.acc = torch.zeros(like.shape, dtype=torch.float64, device=like.device)
         self.layout, self.backend, self.norm = layout, backend, math.nan
         self.trained = self.acc[: layout.trained]

@@ -19,7 +19,7 @@ from .client_rows import ClientRows, no_ids
 class ClientState:
     """Rows and small values of every client, kept from the round in which it first takes part.
 
-    rows    name -> "zeros", "start" or "model", see `Piece.client_rows`
+    rows    name -> "zeros", "start" or "model", see `Component.client_rows`
     values  name -> what every client starts with
     row     [S], the initial model
     Memory grows with the clients that have taken part, not with the population; a cohort's rows

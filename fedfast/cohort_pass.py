@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .aggregation import Ending, Mean, RoundSums
 from .algorithms import Algorithm
-from .algorithms.hooks import Clients, Cohort, Layout, Table
+from .algorithms.hooks import Clients, Cohort, NamedRows, TrainedLayout
 from .batches import ChunkBatches
 from .client_loop import LocalTrainer
 from .client_sampling import Round
@@ -32,7 +32,7 @@ class RunParts:
     trainers: Halving[LocalTrainer]
     data: FederatedData
     algorithm: Algorithm
-    layout: Layout
+    layout: TrainedLayout
     batches: RoundBatches
     hooks: HookCalls
     mean: Mean
@@ -105,7 +105,7 @@ class CohortPass:
     def _everything(self, trainer: LocalTrainer, at: Clients) -> ChunkBatches | None:
         """All local samples, where the algorithm wants losses or gradients over them."""
         algorithm = self.run.algorithm
-        asked = any(part.start_losses for part in algorithm.pieces)
+        asked = any(part.start_losses for part in algorithm.components)
         if not (algorithm.drift.full_gradient or asked):
             return None
         return self.run.batches.everything(trainer, at.round, at.ids, self.plan.width)
@@ -115,7 +115,7 @@ class CohortPass:
         run, cohort, live = self.run, self.cohort, trainer.live
         ids, start = cohort.ids[part], self.sent[: run.layout.trained]
         count = len(ids)
-        own = Table({name: rows[:count] for name, rows in live.own.items()})
+        own = NamedRows({name: rows[:count] for name, rows in live.own.items()})
         return Clients(
             layout=run.layout,
             backend=cohort.backend,
@@ -134,8 +134,8 @@ class CohortPass:
             first=None if live.first is None else live.first[:count],
             ahead=None if live.ahead is None else live.ahead[:count],
             own=own,
-            scratch=Table({name: rows[:count] for name, rows in live.scratch.items()}),
-            values=Table(self.clients.gather(torch.from_numpy(ids), own)),
+            scratch=NamedRows({name: rows[:count] for name, rows in live.scratch.items()}),
+            values=NamedRows(self.clients.gather(torch.from_numpy(ids), own)),
             server=MappingProxyType(self.server.shown()),
             scalars=MappingProxyType(self.server.scalars),
             decay=cohort.decay,

@@ -54,7 +54,7 @@ class Constants:
     """The tensors of a replica that no step may change.
 
     carried  names of the tensors that come from a client's row
-    A change is told by torch's version counter, and by value where that moved; what is written
+    A change shows in torch's version counter, and by value where that moved; what is written
     through `.data` leaves no trace there and is found by the trial step alone.
     """
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from types import FunctionType, MethodType
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -60,8 +60,8 @@ def _rebind(m: nn.Module, memo: dict[int, Any]) -> None:
             hooks[key] = _bound(hook, memo)
 
 
-def _bound(value: Any, memo: dict[int, Any]) -> Any:
-    """`value` itself, or what stands for it in the copy."""
+def _bound(value: object, memo: dict[int, Any]) -> object:
+    """`value` itself, or its counterpart in the copy."""
     if id(value) in memo and not isinstance(value, MethodType):
         return memo[id(value)]
     if isinstance(value, MethodType):
@@ -77,21 +77,21 @@ def _bound(value: Any, memo: dict[int, Any]) -> Any:
     return memo[id(value)]
 
 
-def _remade(f: FunctionType, held: list[Any]) -> FunctionType:
+def _remade(f: FunctionType, held: list[object]) -> FunctionType:
     cells = tuple(type((lambda x: lambda: x)(v).__closure__[0])(v) for v in held)  # type: ignore
     made = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, cells)
     made.__kwdefaults__ = f.__kwdefaults__
     return made
 
 
-def _content(cell: Any) -> Any:
+def _content(cell: CellType) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # a name not bound yet
         return None
 
 
-def parameter_hooks(module: nn.Module) -> dict[str, list[Any]]:
+def parameter_hooks(module: nn.Module) -> dict[str, list[object]]:
     """Gradient hooks of each parameter that has some."""
     named = module.named_parameters()
     return {n: list(p._backward_hooks.values()) for n, p in named if p._backward_hooks}

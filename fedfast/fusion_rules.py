@@ -47,7 +47,7 @@ def fusions_for(algorithm: Algorithm, clip_norm: float | None, can: Capabilities
 def shown(algorithm: Algorithm) -> bool:
     """Whether code of the user's runs within a step and may read `g` and `ahead`, which fused
     steps leave half written."""
-    within: list[tuple[object, str]] = [(part, "after_step") for part in algorithm.pieces]
+    within: list[tuple[object, str]] = [(part, "after_step") for part in algorithm.components]
     within += [(algorithm.local, "terms"), (algorithm.drift, "correct")]
     within += [(algorithm, hook) for hook in ("after_step", "direction", "rate")]
     return any(is_foreign(getattr(part, hook)) for part, hook in within)

@@ -7,16 +7,18 @@ from torch import Tensor
 from .algorithms import Algorithm
 from .algorithms._hook_checks import foreign
 from .algorithms._return_checks import number_rows
-from .algorithms.hooks import Clients, Layout
+from .algorithms.hooks import Clients, TrainedLayout
 from .read_only import ReadOnly, class_names
 
 
 class HookCalls:
     """The hooks that a chunk's clients are shown to after their local steps."""
 
-    def __init__(self, algorithm: Algorithm, layout: Layout, row: Tensor, decay: float) -> None:
+    def __init__(
+        self, algorithm: Algorithm, layout: TrainedLayout, row: Tensor, decay: float
+    ) -> None:
         self.algorithm, self.decay = algorithm, decay
-        self.foreign = any(foreign(part) for part in (algorithm, *algorithm.pieces))
+        self.foreign = any(foreign(part) for part in (algorithm, *algorithm.components))
         self.uploads = algorithm.uploads
         self.padding = (~layout.real(row.device)).nonzero()[:, 0]
 

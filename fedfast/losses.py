@@ -1,13 +1,12 @@
 """Callable losses: made ready for a run, tried on its own data before round 1.
 
 A loss is (outputs, targets) -> scalar mean over the batch. `ready` puts its tensors on the run's
-device and dtype, in a copy; `Tried` calls it on a few samples and says what does not hold.
+device and dtype, in a copy; `tried` calls it on a few samples and raises where it is unfit.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._messages import format_value
-from .metrics import CLASSES, ELEMENTWISE, SHARES, SIGNS, known
+from .metrics import CLASSES, ELEMENTWISE, SHARES, SIGNS, Loss, known
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 EXPECTED = "expected (outputs, targets) -> a scalar tensor, the mean over the batch"
 
 
@@ -38,8 +36,8 @@ class Elementwise(partial):
 
 def ready(loss: Loss, device: torch.device, dtype: torch.dtype) -> Loss:
     """The loss with its tensors on `device` as `dtype`; the user's object stays as it is."""
-    loss = _moved(loss, device, dtype)
-    return Elementwise(loss) if known(loss, ELEMENTWISE) else loss
+    moved: Loss = _moved(loss, device, dtype)
+    return Elementwise(moved) if known(moved, ELEMENTWISE) else moved
 
 
 def _moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
@@ -54,7 +52,7 @@ def _moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return value
 
 
-def check(value: Any) -> None:
+def check(value: object) -> None:
     """TypeError/ValueError where a loss is of no use whatever the data."""
     if isinstance(value, type):
         raise TypeError(
@@ -62,23 +60,20 @@ def check(value: Any) -> None:
         )
     if not callable(value):
         raise TypeError(f"loss: expected 'cross_entropy' or a callable; got {format_value(value)}")
-    own = [n for n, p in value.named_parameters() if p.requires_grad] if _module(value) else []
+    module = value if isinstance(value, nn.Module) else nn.Module()
+    own = [n for n, p in module.named_parameters() if p.requires_grad]
     if own:
         raise ValueError(
             f"loss: expected nothing to train in it; got parameters {', '.join(own)}: "
             "make them part of the model, or requires_grad_(False)"
         )
-    inner: Any = value
+    inner: object = value
     while isinstance(inner, partial):
         if "reduction" in inner.keywords:
             _reduction(inner.keywords["reduction"])
         inner = inner.func
     if known(inner, (*CLASSES, *ELEMENTWISE)) and hasattr(inner, "reduction"):
         _reduction(inner.reduction)
-
-
-def _module(value: Any) -> bool:
-    return isinstance(value, nn.Module)
 
 
 def _reduction(value: str) -> None:
@@ -148,7 +143,7 @@ def _counted(loss: Loss, y: Tensor) -> Tensor:
     return kept if len(kept) else torch.zeros_like(y[:1])
 
 
-def ignored(loss: Any) -> int:
+def ignored(loss: object) -> int:
     """`ignore_index` of a loss over classes, torch's default where it has none."""
     found, inner = None, loss
     while isinstance(inner, partial):
@@ -156,7 +151,7 @@ def ignored(loss: Any) -> int:
     return int(getattr(inner, "ignore_index", -100) if found is None else found)
 
 
-def weight_of(loss: Any, y: Tensor) -> float:
+def weight_of(loss: object, y: Tensor) -> float:
     """What a mean over these targets is divided by: n, or the summed weights of the classes."""
     inner = loss
     while isinstance(inner, partial):
@@ -199,7 +194,7 @@ def _devices(t: Tensor) -> list[torch.device]:
     return [t.device] if t.device.type == "cuda" else []
 
 
-def _call(loss: Loss, z: Tensor, y: Tensor) -> tuple[Any, tuple[Tensor, Tensor]]:
+def _call(loss: Loss, z: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     given = z * 1, y.clone()  # no leaf: a loss may not change one, whatever it does with others
     shapes = f"outputs {list(z.shape)} {z.dtype} and targets {list(y.shape)} {y.dtype}"
     try:
@@ -210,8 +205,8 @@ def _call(loss: Loss, z: Tensor, y: Tensor) -> tuple[Any, tuple[Tensor, Tensor]]
         if "Using a target size" in str(error):
             why = "they are of different shapes, and would be broadcast"
             raise ValueError(f"loss: {why}: {shapes}.{_remedy(z, y, why)}") from error
-        said = f"{type(error).__name__}: {error}"
-        raise ValueError(f"loss: it cannot take {shapes} ({said}).{_remedy(z, y, said)}") from error
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"loss: it cannot take {shapes} ({why}).{_remedy(z, y, why)}") from error
 
 
 def _remedy(z: Tensor, y: Tensor, why: str) -> str:
@@ -226,7 +221,7 @@ def _remedy(z: Tensor, y: Tensor, why: str) -> str:
     return " Perhaps lambda z, y: loss(z, y.to(z.dtype))" if kinds else ""
 
 
-def _check_value(value: Any, z: Tensor) -> None:
+def _check_value(value: object, z: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"loss: {EXPECTED}; got {type(value).__name__}")
     if value.ndim != 0:

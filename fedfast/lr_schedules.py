@@ -12,14 +12,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
 from ._messages import format_value
+from .registry import Registry
 
 Schedulable = float | Callable[[int], float]
+SCHEDULES = Registry[Callable[..., Callable[[int], float]]](
+    "schedule",
+    "a dataclass whose objects are callables round -> number",
+    lambda thing: is_dataclass(thing) and callable(thing),
+)
 
 
+@SCHEDULES.register("ramp")
 @dataclass(frozen=True)
 class Ramp:
     """Linear from `start` in round 0 to `end` in round `rounds`, then `end`."""
@@ -40,6 +47,7 @@ class Ramp:
         return self.start + (self.end - self.start) * t / self.rounds
 
 
+@SCHEDULES.register("exponential")
 @dataclass(frozen=True)
 class Exponential:
     """`start * decay^t`: a learning rate that shrinks by a factor per round."""
@@ -57,6 +65,7 @@ class Exponential:
         return self.start * self.decay**t
 
 
+@SCHEDULES.register("cosine")
 @dataclass(frozen=True)
 class Cosine:
     """`end + (start - end) (1 + cos(pi t / rounds)) / 2`, then `end`."""
@@ -77,7 +86,6 @@ class Cosine:
 
 
 Schedule = Ramp | Exponential | Cosine
-SCHEDULES: dict[str, type[Schedule]] = {kind.name: kind for kind in (Ramp, Exponential, Cosine)}
 
 
 def at_round(value: Schedulable, t: int) -> float:

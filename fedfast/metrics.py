@@ -6,9 +6,8 @@
                   (elementwise accuracy, 1 - Hamming loss; not subset accuracy)
     "none"        no accuracy: nan
 
-The threshold is 0 on logits and 0.5 on probabilities. A loss tells which it takes: `BCELoss` by its
-type, any other callable by l(0.5, 1) = l(0.5, 0), which a loss on probabilities holds and one on
-logits does not.
+The threshold is 0 on logits and 0.5 on probabilities. `BCELoss` takes probabilities, and any
+other callable for which l(0.5, 1) = l(0.5, 0): true of a loss on probabilities, not on logits.
 """
 
 from __future__ import annotations
@@ -16,16 +15,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-METRICS = ("auto", "multiclass", "binary", "multilabel", "none")
-Metric = Callable[[Tensor, Tensor], Tensor]
+from .registry import Registry
 
-CLASSES: tuple[Any, ...] = (
+Loss = Callable[[Tensor, Tensor], Tensor]
+Metric = Callable[[Tensor, Tensor], Tensor]
+METRICS = Registry[Metric](
+    "metric", "a function (outputs, targets) -> [n] how right each sample is", callable
+)
+
+CLASSES: tuple[object, ...] = (
     nn.CrossEntropyLoss,
     nn.NLLLoss,
     nn.MultiMarginLoss,
@@ -33,7 +36,7 @@ CLASSES: tuple[Any, ...] = (
     F.nll_loss,
     F.multi_margin_loss,
 )
-_LOGITS: tuple[Any, ...] = (
+_LOGITS: tuple[object, ...] = (
     nn.BCEWithLogitsLoss,
     nn.MultiLabelSoftMarginLoss,
     nn.SoftMarginLoss,
@@ -41,8 +44,8 @@ _LOGITS: tuple[Any, ...] = (
     F.multilabel_soft_margin_loss,
     F.soft_margin_loss,
 )
-_PROBABILITIES: tuple[Any, ...] = (nn.BCELoss, F.binary_cross_entropy)
-_NUMBERS: tuple[Any, ...] = (
+_PROBABILITIES: tuple[object, ...] = (nn.BCELoss, F.binary_cross_entropy)
+_NUMBERS: tuple[object, ...] = (
     nn.MSELoss,
     nn.L1Loss,
     nn.SmoothL1Loss,
@@ -55,13 +58,13 @@ _NUMBERS: tuple[Any, ...] = (
     F.poisson_nll_loss,
 )
 # Targets of these are no labels: lists of classes that end with -1.
-_LISTS: tuple[Any, ...] = (nn.MultiLabelMarginLoss, F.multilabel_margin_loss)
+_LISTS: tuple[object, ...] = (nn.MultiLabelMarginLoss, F.multilabel_margin_loss)
 SIGNS = (nn.SoftMarginLoss, F.soft_margin_loss)
 SHARES = (nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits, *_PROBABILITIES)
 ELEMENTWISE = (*_LOGITS, *_PROBABILITIES, *_NUMBERS)
 
 
-def known(loss: object, kinds: tuple[Any, ...]) -> bool:
+def known(loss: object, kinds: tuple[object, ...]) -> bool:
     """Whether `loss` is one of torch's functions or modules in `kinds`, perhaps in a partial."""
     while isinstance(loss, partial):
         loss = loss.func
@@ -107,6 +110,8 @@ class Custom:
 
 
 MULTICLASS = Correct("multiclass")
+for _name in ("auto", "multiclass", "binary", "multilabel", "none"):
+    METRICS.register(_name)(Correct(_name))
 
 
 def no_accuracy(logits: Tensor, y: Tensor) -> Tensor:
@@ -114,14 +119,16 @@ def no_accuracy(logits: Tensor, y: Tensor) -> Tensor:
     return torch.full((len(y),), torch.nan, dtype=torch.float64, device=logits.device)
 
 
-def metric_for(metric: str | Metric, loss: Any, logits: Tensor, y: Tensor) -> Metric:
-    """What tells right from wrong, of outputs like `logits` [k, ...] and all targets y [n, ...].
+def metric_for(metric: str | Metric, loss: Loss, logits: Tensor, y: Tensor) -> Metric:
+    """The metric, given outputs like `logits` [k, ...] and all targets y [n, ...].
 
+    metric  one of `METRICS`, "package.module:function", or a callable
     Raises ValueError naming `metric` where outputs and targets have no such accuracy.
     """
-    if callable(metric):
-        return Custom(metric)
-    kind = _kind(loss, logits, y) if metric == "auto" else metric
+    found = metric if callable(metric) else METRICS.find(metric)
+    if not isinstance(found, Correct):
+        return Custom(found)
+    kind = _kind(loss, logits, y) if found.kind == "auto" else found.kind
     if kind == "none":
         return no_accuracy
     if kind not in _fitting(logits, y):
@@ -145,7 +152,7 @@ def _fitting(logits: Tensor, y: Tensor) -> tuple[str, ...]:
     return tuple(kind for kind, holds in fits.items() if holds)
 
 
-def _kind(loss: Any, logits: Tensor, y: Tensor) -> str:
+def _kind(loss: object, logits: Tensor, y: Tensor) -> str:
     fits = _fitting(logits, y)
     if not fits or known(loss, (*_NUMBERS, *_LISTS)):
         return "none"
@@ -168,13 +175,13 @@ def _one_hot(y: Tensor) -> bool:
     return _only(y, 0, 1) and bool((y.sum(dim=1) == 1).all())
 
 
-def _threshold(loss: Any, logits: Tensor) -> float:
+def _threshold(loss: Loss, logits: Tensor) -> float:
     if known(loss, (*_LOGITS, *_PROBABILITIES)):
         return 0.5 if known(loss, _PROBABILITIES) else 0.0
     return 0.5 if _even_at_half(loss, logits) else 0.0
 
 
-def _even_at_half(loss: Any, logits: Tensor) -> bool:
+def _even_at_half(loss: Loss, logits: Tensor) -> bool:
     """Whether an output of 0.5 is as wrong for target 0 as for target 1."""
     half = torch.full_like(logits, 0.5)
     for shape in (half.shape, half.shape[:1]):

@@ -6,24 +6,21 @@ help. A dataclass rather than the signature itself, because its value can be han
 steps that build a simulation and to the checkpoint, which records it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import nn
 
 from .algorithms import Algorithm
+from .callbacks import Callback
 from .client_sampling import Schedule
 from .data import FederatedData
 from .declarations import check_all, declarations
-from .history import Row
 from .losses import Loss
 from .metrics import Metric
 from .run_options import RunOptions
-
-# Any: the simulation, whose module imports this one.
-Callback = Callable[[Any, Row], object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +62,9 @@ class SimulationOptions(RunOptions):
         Schedule | None,
         "a `Schedule` with its own rounds and batches; None draws one from the seed",
     ] = None
-    callbacks: Annotated[Sequence[Callback], "called as f(sim, row) after each round"] = ()
+    callbacks: Annotated[
+        Sequence[str | Callback], "called as f(sim, row) after each round, or names of such"
+    ] = ()
 
     def __post_init__(self) -> None:
         check_all(self, declarations(SimulationOptions))

@@ -33,7 +33,7 @@ SLICE = 7  # where FedALA's slice of a client begins
 NOISE = 8  # FedCR's encoder
 SELECT = 9  # FedFSA's random selection
 EVALUATION = 10  # a module's own random numbers in evaluation
-OWN = 11  # what pieces draw for themselves
+OWN = 11  # what components draw for themselves
 
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = 0x9E3779B9, 0xBB67AE85
@@ -98,7 +98,7 @@ def keys64(seed: int, round: ArrayLike, client: ArrayLike, purpose: ArrayLike, c
 def generators(
     seed: int, round: int, clients: ArrayLike, purpose: int, device: torch.device
 ) -> list[torch.Generator]:
-    """A torch generator for each of the `clients` [K], for numbers of a piece's own.
+    """A torch generator for each of the `clients` [K], for numbers of a component's own.
 
     purpose  distinguishes the streams of a client and round, in [0, 2^24)
     """

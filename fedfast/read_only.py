@@ -1,19 +1,20 @@
-"""What hooks may read and not write: found out by version counters, and by content where code of
-the user's runs, for compiled operations and numpy write without a word to torch."""
+"""Tensors that hooks may read and not write: checked by version counters, and by content where a
+user's code runs, because torch does not see writes of compiled operations and of numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from .algorithms import Algorithm
 
 WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number -> a word as wide
 
 
 class ReadOnly:
-    """Remembers tensors [..., width] by what a hook calls them, `check` tells if one was written.
+    """Tensors [..., width] under their names in hooks; `check` finds writes to them.
 
     content  whether to read them too: a pass over each, here and in `check`
     """
@@ -29,7 +30,7 @@ class ReadOnly:
             bits = int((t.view(word) if word and t.is_floating_point() else t).sum())
         return t._version, bits
 
-    def check(self, algorithm: Any, hooks: str, remedy: str) -> None:
+    def check(self, algorithm: Algorithm, hooks: str, remedy: str) -> None:
         """Raise ValueError naming what was written to since."""
         for name, t in self.tensors.items():
             if self._mark(t) != self.marks[name]:
@@ -39,6 +40,6 @@ class ReadOnly:
                 )
 
 
-def class_names(algorithm: Any) -> str:
-    """The classes whose code a user may have to look at."""
-    return " / ".join(type(part).__name__ for part in (algorithm, *algorithm.pieces))
+def class_names(algorithm: Algorithm) -> str:
+    """The classes whose code a user may have to inspect."""
+    return " / ".join(type(part).__name__ for part in (algorithm, *algorithm.components))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .algorithms.hooks import Server
+from .algorithms.hooks import ServerView
 from .clients import ClientState
 from .history import Row
 from .kernels import Server as Rule
@@ -42,8 +42,8 @@ class Committed:
     rows: tuple[Row, ...] = ()
 
 
-class ServerState(Server):
-    """The global row [S], the rule's moments, and the rows and scalars of the pieces."""
+class ServerState(ServerView):
+    """The global row [S], the rule's moments, and the rows and scalars of the components."""
 
     def __init__(
         self,

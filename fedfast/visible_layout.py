@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from .algorithms.hooks import Layout
+from .algorithms.hooks import TrainedLayout
 from .layout import FlatLayout
 
 
-def visible_layout(layout: FlatLayout, device: torch.device) -> Layout:
+def visible_layout(layout: FlatLayout, device: torch.device) -> TrainedLayout:
     """The trained tensors in row order."""
     slots = [slot for slot in layout.slots if slot.trained]
-    return Layout(
+    return TrainedLayout(
         names=tuple(slot.name for slot in slots),
         shapes=tuple(tuple(slot.shape) for slot in slots),
         segments=layout.segments(device),

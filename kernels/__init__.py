@@ -3,6 +3,10 @@
 Every operation has three implementations: reference (torch), native (C++) and Triton.
 """
 
+import sys
+from importlib import import_module
+from pkgutil import iter_modules
+
 from . import native, operation
 from .activation import activation, activation_backward
 from .aggregate import aggregate
@@ -29,6 +33,13 @@ from .server import Server
 from .softmax import log_softmax, log_softmax_backward
 from .stats import Column, cosines, norms, stats
 from .step import step
+
+# The imports above are for type checkers and editors: a new operation needs none.
+for _file in iter_modules(__path__):
+    import_module(f".{_file.name}", __name__)
+for _declared in operation.OPERATIONS.values():
+    _module = sys.modules[f"{__name__}.{_declared.module}"]
+    globals()[_declared.name] = getattr(_module, _declared.name)
 
 native.compare_all((*operation.OPERATIONS.values(), FEED, TALLY))
 

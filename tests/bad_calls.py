@@ -272,16 +272,16 @@ def _targets_of_algorithms() -> Iterator[Target]:
         yield _target(
             f"by_name {name}",
             partial(algorithms.by_name, name),
-            **_defaults(algorithms.PAGES[name]),
+            **_defaults(algorithms.ALGORITHMS[name]),
         )
-    pieces = (algorithms.OPTIMIZERS, algorithms.DRIFTS, algorithms.RULES)
-    for table in pieces:
-        for name, piece in table.items():
+    components = (algorithms.OPTIMIZERS, algorithms.DRIFTS, algorithms.SERVER_RULES)
+    for table in components:
+        for name, component in table.items():
             try:
-                piece(**_defaults(piece))
+                component(**_defaults(component))
             except TypeError:
                 continue
-            yield _target(f"piece {name}", piece, **_defaults(piece))
+            yield _target(f"component {name}", component, **_defaults(component))
     tune = algorithms.FineTune
     yield _target("FineTune", tune, **_defaults(tune))
     yield _target("by_name", algorithms.by_name, name="fedavg")

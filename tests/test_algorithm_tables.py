@@ -39,7 +39,7 @@ def test_the_document_is_what_the_pages_say():
 
 
 def test_pages_that_claim_a_public_run_have_one():
-    claimed = {name for name in alg.names() if alg.PAGES[name].verified == "public run"}
+    claimed = {name for name in alg.names() if alg.ALGORITHMS[name].verified == "public run"}
     assert claimed == {made.name for made in RUNS.values()}
 
 

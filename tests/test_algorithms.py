@@ -12,7 +12,7 @@ from fedfast.algorithms import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedSAM, Fed
 
 def test_by_name_makes_every_page_with_its_papers_defaults():
     for name in algorithms.names():
-        assert algorithms.by_name(name) == algorithms.PAGES[name]()
+        assert algorithms.by_name(name) == algorithms.ALGORITHMS[name]()
     assert algorithms.by_name("fedsam", rho=0.3).local == fedfast.SAM(rho=0.3)
     made = algorithms.by_name("fedavgm", beta=0.5, local={"name": "asam", "rho": 0.2})
     assert made == FedAvgM(beta=0.5, local=fedfast.ASAM(rho=0.2))

@@ -162,10 +162,10 @@ def test_the_model_kept_is_that_of_the_round_not_of_later(tmp_path):
         (["--out", "tiny.yaml"], "out: expected a folder, found a file: tiny.yaml"),
         (["--out", "tiny.yaml/x"], "out: a file is in the way of tiny.yaml/x"),
         (["--out", "/proc/none"], "out: cannot write in /proc/none"),
-        (["--data.name", "digit"], "data set: unknown name 'digit'; did you mean 'digits'"),
+        (["--data.name", "digit"], "--data.name: unknown name 'digit'; did you mean 'digits'"),
         (["--data.name", "mnist", "--data.root", "no"], "data: root: data set 'mnist' needs"),
         (["--partition.clients", "9999"], "partition: clients: expected 1 <= clients <= 1437"),
-        (["--model.name", "mpl"], "model: unknown name 'mpl'; did you mean 'mlp'"),
+        (["--model.name", "mpl"], "--model.name: unknown name 'mpl'; did you mean 'mlp'"),
         (["--rounds", "0"], "--rounds: expected a number greater than or equal to 1, found 0"),
     ],
 )

@@ -1,11 +1,12 @@
 """A configuration is read exactly, or refused with a line its author can act on."""
 
+import inspect
 from pathlib import Path
 
 import pytest
 from fedfast.kernels._args import PRECISIONS
 
-from fedfast import config
+from fedfast import config, data
 
 BASE = """\
 data: {name: digits}
@@ -92,12 +93,16 @@ def test_another_name_begins_its_section_anew(base):
         (
             "name: dirichlet",
             "name: dirichle",
-            "partition.name: expected one of dirichlet, dirichlet-equal, hsu, iid, natural, pat",
+            "base.yaml:3: partition.name: unknown name 'dirichle'; did you mean 'dirichlet'",
         ),
         ("name: digits", "nam: digits", "base.yaml:1: data.nam: unknown field, nearest: name"),
         ("hidden: [8]", "hiden: [8]", "base.yaml:6: model.hiden: unknown field, nearest: hidden"),
-        ("hidden: [8]", "hidden: x", "model.hidden: expected something like [200], found 'x'"),
-        ("rho: 1e-2", "roh: 1", "base.yaml:7: algorithms.sharp: algorithm fedsam, param"),
+        ("hidden: [8]", "hidden: x", "model.hidden: expected a list, found 'x'"),
+        (
+            "rho: 1e-2",
+            "roh: 1",
+            "base.yaml:7: algorithms.sharp: algorithm fedsam, param",
+        ),
         ("fedavg: {}", "fedavgg: {}", "did you mean 'fedavg'"),
         ("fedavg: {}", "fedavg: 3", "base.yaml:7: algorithms.fedavg: expected a mapping, found 3"),
         ("fedavg: {}", "a/b: {}", "expected a label of letters, digits"),
@@ -110,16 +115,16 @@ def test_a_mistake_in_the_file_is_said_with_its_line(base, old, new, says):
     assert says in refused(base, text=BASE.replace(old, new))
 
 
-def test_every_partition_can_be_written_and_asks_for_what_its_maker_takes(base):
-    import inspect
+NEEDED = {"clients": 6, "alpha": 0.3, "classes_per_client": 2}
 
-    from fedfast.config.schema import PARTITIONS
-    from fedfast.data import partitions
 
-    assert PARTITIONS.keys() == partitions._PARTITIONS.keys()
-    for name, section in PARTITIONS.items():
-        maker = inspect.signature(partitions._PARTITIONS[name]).parameters
-        assert section.model_fields.keys() - {"name"} == maker.keys() - {"samples", "test"}
+@pytest.mark.parametrize("name", data.PARTITIONS)
+def test_every_partition_can_be_written_and_takes_what_its_function_takes(base, name):
+    taken = inspect.signature(data.PARTITIONS[name]).parameters.keys() - {"samples", "test"}
+    given = ", ".join(f"{key}: {NEEDED[key]}" for key in taken & NEEDED.keys())
+    base.write_text(f"{BASE[: BASE.index('partition')]}partition: {{name: {name}, {given}}}\n"
+                    f"{BASE[BASE.index('model') :]}")  # fmt: skip
+    assert config.load(base).partition_options().keys() == taken
 
 
 @pytest.mark.parametrize(("given", "read"), [("auto", "auto"), ("8", 8), ("0.5", 0.5)])

@@ -34,6 +34,7 @@ def test_every_public_operation_is_declared() -> None:
     composed = {"layer_norm", "layer_norm_backward"}  # of group_norm
     plain = {"Column", "Plan", "Segments", "Server", "OPERATIONS", "cosines", "norms"}
     assert set(kernels.__all__) - plain - composed - {"feed", "tally"} == set(OPERATIONS)
+    assert all(callable(getattr(kernels, name)) for name in OPERATIONS)
 
 
 def test_a_signature_that_differs_from_the_declaration_is_refused() -> None:

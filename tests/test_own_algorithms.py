@@ -265,7 +265,7 @@ def test_helpers_are_allowed():
 
 
 @pytest.mark.parametrize(
-    "piece, hook",
+    "component, hook",
     [
         ({"correct": lambda self, at: None}, "correct"),
         ({"finish": lambda self: {}}, "finish"),
@@ -276,8 +276,8 @@ def test_helpers_are_allowed():
         ({"server_rows": lambda self: ("h",)}, "server_rows"),
     ],
 )
-def test_hooks_that_cannot_be_called_are_told_at_construction(piece, hook):
-    kind = type("Mine", (Drift,), piece)
+def test_hooks_that_cannot_be_called_are_told_at_construction(component, hook):
+    kind = type("Mine", (Drift,), component)
     with pytest.raises(TypeError, match=rf"Mine\.{hook}"):
         alg.Algorithm(drift=kind())
 

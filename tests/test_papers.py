@@ -266,7 +266,7 @@ def kinds():
         shared = (c.model.name, c.clip_norm, c.aggregation, c.sampling, c.data.pool)
         for label, section in c.algorithms.items():
             made = by_name(section.name, **section.options())
-            key = (shared, section.name, [type(part).__name__ for part in made.pieces])
+            key = (shared, section.name, [type(part).__name__ for part in made.components])
             if repr(key) not in seen and "resnet18" not in c.model.name:  # too large to train here
                 found.append((name, label))
             seen.add(repr(key))

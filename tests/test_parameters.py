@@ -1,4 +1,4 @@
-"""Bad parameters are refused under the paper's symbol, and pieces that contradict each other."""
+"""Bad parameters are refused under the paper's symbol, and so are contradicting components."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ BAD = {
 PIECES = ("local", "drift", "server", "modified", "fine_tune")
 EVERY = [
     (name, field.name, value, error)
-    for name, page in alg.PAGES.items()
+    for name, page in alg.ALGORITHMS.items()
     for field in fields(page)
     if field.init and field.name not in PIECES
     for value, error in BAD[field.name]
@@ -140,7 +140,7 @@ def test_contradictions_are_refused_with_their_reason(make, reason):
     ],
 )
 def test_what_is_no_contradiction_is_allowed(make):
-    assert make().pieces
+    assert make().components
 
 
 def test_fedsgd_makes_one_step_on_everything():

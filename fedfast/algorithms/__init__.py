@@ -1,303 +1,117 @@
-"""One paper per file; an algorithm is a frozen dataclass of its paper's parameters."""
+"""One paper per file; an algorithm is a frozen dataclass of its paper's parameters.
+
+A new file here needs no line below: all files are imported, and what they register is found by its
+name and, if it is an algorithm, as an attribute of this package.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import MISSING, fields
-from typing import Any
+import warnings
+from importlib import import_module
+from pkgutil import iter_modules
 
-from .._messages import format_value, unknown
-from ..lr_schedules import SCHEDULES, Cosine, Exponential, Ramp, Schedule
-from .base import Algorithm
-from .centralized import Centralized
-from .drift import Drift
-from .fedala import FedALA
-from .fedavg import FedAvg
-from .fedavgft import FedAvgFT
-from .fedcm import ClientMomentum, FedCM, MoFedSAM
-from .fedcr import BottleneckSGD, FedCR
-from .feddyn import Dual, FedDyn
-from .fedfsa import FSA, FedFSA, OfficialMomentum
-from .fedgh import FedGH, Harmonized
-from .fedgloss import EpochDual, FedGloSS, NaiveFedGloSS, RehearsedSAM, ServerSAM
-from .fedlesam import LESAM, FedLESAM, FedLESAMD, FedLESAMS
-from .fednsam import FedNSAM, FedNSAMSingle, LookAhead, Nesterov
-from .fedopt import Adagrad, Adam, FedAdagrad, FedAdam, FedAvgM, FedYogi, Momentum, Yogi
-from .fedprox import FedProx, Prox
-from .fedsagm import SAGM, FedSAGM
-from .fedsam import FedASAM, FedSAM
-from .fedsgd import FedSGD
-from .fedsmoo import ConsensusSAM, FedSMOO
-from .fedsol import FedSOL, ProximalSAM
-from .fedspeed import ExtraSAM, FedSpeed
-from .fedwmsam import FedWMSAM, GuidedSAM, WeightedMomentum
-from .finetune import FineTune
-from .hooks import Clients, Cohort, Direction, Layout, Piece, Server, Sum
-from .optimizers import ASAM, SAM, SGD, Optimizer
-from .scaffold import SCAFFOLD, ControlVariate, FedGAMMA
-from .servers import Average, ServerRule
+from ..lr_schedules import Cosine as Cosine
+from ..lr_schedules import Exponential as Exponential
+from ..lr_schedules import Ramp as Ramp
+from .base import ALGORITHMS as ALGORITHMS
+from .base import Algorithm as Algorithm
+from .centralized import Centralized as Centralized
+from .drift import DRIFTS as DRIFTS
+from .drift import Drift as Drift
+from .fedala import FedALA as FedALA
+from .fedavg import FedAvg as FedAvg
+from .fedavgft import FedAvgFT as FedAvgFT
+from .fedcm import ClientMomentum as ClientMomentum
+from .fedcm import FedCM as FedCM
+from .fedcm import MoFedSAM as MoFedSAM
+from .fedcr import BottleneckSGD as BottleneckSGD
+from .fedcr import FedCR as FedCR
+from .feddyn import Dual as Dual
+from .feddyn import FedDyn as FedDyn
+from .fedfsa import FSA as FSA
+from .fedfsa import FedFSA as FedFSA
+from .fedfsa import OfficialMomentum as OfficialMomentum
+from .fedgh import FedGH as FedGH
+from .fedgh import Harmonized as Harmonized
+from .fedgloss import EpochDual as EpochDual
+from .fedgloss import FedGloSS as FedGloSS
+from .fedgloss import NaiveFedGloSS as NaiveFedGloSS
+from .fedgloss import RehearsedSAM as RehearsedSAM
+from .fedgloss import ServerSAM as ServerSAM
+from .fedlesam import LESAM as LESAM
+from .fedlesam import FedLESAM as FedLESAM
+from .fedlesam import FedLESAMD as FedLESAMD
+from .fedlesam import FedLESAMS as FedLESAMS
+from .fednsam import FedNSAM as FedNSAM
+from .fednsam import FedNSAMSingle as FedNSAMSingle
+from .fednsam import LookAhead as LookAhead
+from .fednsam import Nesterov as Nesterov
+from .fedopt import Adagrad as Adagrad
+from .fedopt import Adam as Adam
+from .fedopt import FedAdagrad as FedAdagrad
+from .fedopt import FedAdam as FedAdam
+from .fedopt import FedAvgM as FedAvgM
+from .fedopt import FedYogi as FedYogi
+from .fedopt import Momentum as Momentum
+from .fedopt import Yogi as Yogi
+from .fedprox import FedProx as FedProx
+from .fedprox import Prox as Prox
+from .fedsagm import SAGM as SAGM
+from .fedsagm import FedSAGM as FedSAGM
+from .fedsam import FedASAM as FedASAM
+from .fedsam import FedSAM as FedSAM
+from .fedsgd import FedSGD as FedSGD
+from .fedsmoo import ConsensusSAM as ConsensusSAM
+from .fedsmoo import FedSMOO as FedSMOO
+from .fedsol import FedSOL as FedSOL
+from .fedsol import ProximalSAM as ProximalSAM
+from .fedspeed import ExtraSAM as ExtraSAM
+from .fedspeed import FedSpeed as FedSpeed
+from .fedwmsam import FedWMSAM as FedWMSAM
+from .fedwmsam import GuidedSAM as GuidedSAM
+from .fedwmsam import WeightedMomentum as WeightedMomentum
+from .finetune import FineTune as FineTune
+from .hooks import Clients as Clients
+from .hooks import Cohort as Cohort
+from .hooks import Component as Component
+from .hooks import Direction as Direction
+from .hooks import ServerView as ServerView
+from .hooks import Sum as Sum
+from .hooks import TrainedLayout as TrainedLayout
+from .lookup import by_name as by_name
+from .lookup import name_of as name_of
+from .lookup import names as names
+from .lookup import registry_of as registry_of
+from .lookup import schedule as schedule
+from .optimizers import ASAM as ASAM
+from .optimizers import OPTIMIZERS as OPTIMIZERS
+from .optimizers import SAM as SAM
+from .optimizers import SGD as SGD
+from .optimizers import Optimizer as Optimizer
+from .scaffold import SCAFFOLD as SCAFFOLD
+from .scaffold import ControlVariate as ControlVariate
+from .scaffold import FedGAMMA as FedGAMMA
+from .servers import SERVER_RULES as SERVER_RULES
+from .servers import Average as Average
+from .servers import ServerRule as ServerRule
 
-_PAGES: tuple[type[Algorithm], ...] = (
-    Centralized,
-    FedSGD,
-    FedAvg,
-    FedAvgM,
-    FedAdagrad,
-    FedAdam,
-    FedYogi,
-    FedProx,
-    FedCM,
-    SCAFFOLD,
-    FedDyn,
-    FedSAM,
-    FedASAM,
-    MoFedSAM,
-    FedSAGM,
-    FedSpeed,
-    FedGAMMA,
-    FedSMOO,
-    FedLESAM,
-    FedLESAMS,
-    FedLESAMD,
-    NaiveFedGloSS,
-    FedGloSS,
-    FedFSA,
-    FedNSAM,
-    FedNSAMSingle,
-    FedWMSAM,
-    FedGH,
-    FedAvgFT,
-    FedALA,
-    FedCR,
-    FedSOL,
-)
-PAGES: dict[str, type[Algorithm]] = {page.name: page for page in _PAGES}
+for _file in iter_modules(__path__):
+    import_module(f".{_file.name}", __name__)
+globals().update({made.__name__: made for made in ALGORITHMS.values()})
 
-_OPTIMIZERS: tuple[type[Optimizer], ...] = (
-    SGD,
-    SAM,
-    ASAM,
-    SAGM,
-    ExtraSAM,
-    ConsensusSAM,
-    LESAM,
-    LookAhead,
-    FSA,
-    GuidedSAM,
-    BottleneckSGD,
-    ProximalSAM,
-)
-OPTIMIZERS: dict[str, type[Optimizer]] = {o.name: o for o in _OPTIMIZERS}
-
-_DRIFTS: tuple[type[Drift], ...] = (
-    Drift,
-    Prox,
-    ClientMomentum,
-    OfficialMomentum,
-    ControlVariate,
-    Dual,
-    EpochDual,
-    WeightedMomentum,
-)
-DRIFTS: dict[str, type[Drift]] = {d.name: d for d in _DRIFTS}
-
-_RULES: tuple[type[ServerRule], ...] = (
-    Average,
-    Momentum,
-    Adam,
-    Yogi,
-    Adagrad,
-    Nesterov,
-    ServerSAM,
-    RehearsedSAM,
-    Harmonized,
-)
-RULES: dict[str, type[ServerRule]] = {r.name: r for r in _RULES}
-
-# Names that a paper made known, but that nobody can implement from what is public.
-_WITHOUT_SOURCE = {
-    "plgu": "its radii per layer are described in an abstract only, there is no paper or code to "
-    "implement it from; fedfsa is the closest algorithm that there is a source for",
-}
-
-_PIECES: dict[str, tuple[str, type[Any], Mapping[str, type[Any]]]] = {
-    "local": ("local optimizer", Optimizer, OPTIMIZERS),
-    "drift": ("drift correction", Drift, DRIFTS),
-    "server": ("server rule", ServerRule, RULES),
-    "fine_tune": ("fine-tuning", FineTune, {FineTune.name: FineTune}),
+_MOVED = {
+    "PAGES": "ALGORITHMS",
+    "RULES": "SERVER_RULES",
+    "Piece": "Component",
+    "Layout": "TrainedLayout",
+    "Server": "ServerView",
 }
 
 
-def names() -> tuple[str, ...]:
-    """The names `by_name` knows."""
-    return tuple(PAGES)
-
-
-def by_name(name: str, **parameters: Any) -> Algorithm:
-    """An algorithm from its name and parameters, as a config writes them.
-
-    `local`, `drift` and `server` may be an object, a name, or a mapping `{name: sam, rho: 0.05}`;
-    `fine_tune` may be None, an object or a mapping `{epochs: 10}`; a parameter that changes over
-    rounds may be a mapping `{name: ramp, start: 0, ...}`.
-    Raises ValueError for an unknown name or parameter (with the nearest known one) or a bad value.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"name: expected the name of an algorithm; got {format_value(name)}")
-    if name in _WITHOUT_SOURCE:
-        raise ValueError(f"algorithm {name}: {_WITHOUT_SOURCE[name]}")
-    if name not in PAGES:
-        raise unknown("algorithm", name, PAGES)
-    for part in _PIECES:
-        if parameters.get(part) is not None:
-            parameters[part] = _piece(part, parameters[part])
-    return _make(f"algorithm {name}", PAGES[name], parameters)
-
-
-def schedule(given: str | Mapping[str, Any]) -> Schedule:
-    """A schedule from `{name: cosine, start: 0.1, rounds: 300}`, as a config writes it.
-
-    Raises ValueError for an unknown name or field, ValueError/TypeError for a bad value.
-    """
-    if not isinstance(given, (str, Mapping)):
-        raise TypeError(
-            f"given: expected a schedule's name or a mapping; got {format_value(given)}"
-        )
-    return _named("schedule", given, SCHEDULES)
-
-
-def _piece(part: str, value: Any) -> Any:
-    kind, base, known = _PIECES[part]
-    if isinstance(value, base):
-        return value
-    if not isinstance(value, (str, Mapping)):
-        raise TypeError(
-            f"{part}: expected {_a(kind)}, its name or a mapping; got {format_value(value)}"
-        )
-    with _of(part):
-        return _named(kind, value, known)
-
-
-def _a(kind: str) -> str:
-    return "an optimizer" if kind == "local optimizer" else f"a {kind}"
-
-
-def _named(kind: str, value: str | Mapping[str, Any], known: Mapping[str, type[Any]]) -> Any:
-    """An object from `name` or `{name: ..., parameters}`."""
-    spec = {"name": value} if isinstance(value, str) else dict(value)
-    name = spec.pop("name", next(iter(known)))
-    if not isinstance(name, str) or name not in known:
-        raise unknown(kind, name, known)
-    return _make(f"{kind} {name}", known[name], spec)
-
-
-def _make(kind: str, page: type[Any], parameters: Mapping[str, Any]) -> Any:
-    known = [f.name for f in fields(page) if f.init]
-    for parameter in parameters:
-        if parameter not in known:
-            raise unknown(f"{kind}, parameter", parameter, known)
-    for field in fields(page):
-        needed = field.default is MISSING and field.default_factory is MISSING
-        if field.init and needed and field.name not in parameters:
-            raise ValueError(f"{kind}: needs {field.name}")
-    given = dict(parameters)
-    for key, value in parameters.items():
-        if isinstance(value, Mapping):
-            with _of(key):
-                given[key] = schedule(value)
-    return page(**given)
-
-
-@contextmanager
-def _of(parameter: str) -> Iterator[None]:
-    """Errors name the parameter whose value is made."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{parameter}: {error}") from error
-
-
-__all__ = [
-    "ProximalSAM",
-    "FineTune",
-    "FedSOL",
-    "FedCR",
-    "FedAvgFT",
-    "FedALA",
-    "BottleneckSGD",
-    "ASAM",
-    "Adagrad",
-    "Adam",
-    "Algorithm",
-    "Average",
-    "Centralized",
-    "ClientMomentum",
-    "Clients",
-    "Cohort",
-    "ConsensusSAM",
-    "ControlVariate",
-    "Cosine",
-    "DRIFTS",
-    "Direction",
-    "Drift",
-    "Dual",
-    "EpochDual",
-    "Exponential",
-    "ExtraSAM",
-    "FSA",
-    "FedASAM",
-    "FedAdagrad",
-    "FedAdam",
-    "FedAvg",
-    "FedAvgM",
-    "FedCM",
-    "FedDyn",
-    "FedFSA",
-    "FedGAMMA",
-    "FedGH",
-    "FedGloSS",
-    "FedLESAM",
-    "FedLESAMD",
-    "FedLESAMS",
-    "FedNSAM",
-    "FedNSAMSingle",
-    "FedProx",
-    "FedSAGM",
-    "FedSAM",
-    "FedSGD",
-    "FedSMOO",
-    "FedSpeed",
-    "FedWMSAM",
-    "FedYogi",
-    "LESAM",
-    "GuidedSAM",
-    "Harmonized",
-    "Layout",
-    "LookAhead",
-    "MoFedSAM",
-    "Momentum",
-    "NaiveFedGloSS",
-    "Nesterov",
-    "OPTIMIZERS",
-    "OfficialMomentum",
-    "Optimizer",
-    "PAGES",
-    "Piece",
-    "Prox",
-    "RULES",
-    "Ramp",
-    "RehearsedSAM",
-    "SAGM",
-    "SAM",
-    "SCAFFOLD",
-    "SGD",
-    "Server",
-    "ServerRule",
-    "ServerSAM",
-    "Sum",
-    "WeightedMomentum",
-    "Yogi",
-    "by_name",
-    "names",
-    "schedule",
-]
+def __getattr__(name: str) -> object:
+    """Names of earlier releases, with a warning."""
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    message = f"fedfast.algorithms.{name} is now fedfast.algorithms.{_MOVED[name]}"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return globals()[_MOVED[name]]

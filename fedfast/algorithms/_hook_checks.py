@@ -1,28 +1,31 @@
-"""Which hooks a piece has of its own, and errors for hooks that would never be called.
+"""Which hooks a component has of its own, and errors for hooks that would never be called.
 
-Every base (`Piece`, `Optimizer`, `Drift`, `ServerRule`, `FineTune`, `Algorithm`) is a `Hooked`.
+Every base (`Component`, `Optimizer`, `Drift`, `ServerRule`, `FineTune`, `Algorithm`) is a `Hooked`.
 What its methods are when fedfast is imported is written down, so that a hook counts as replaced
 however that was done: in a subclass or mixin, on the class afterwards, on one object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from inspect import Parameter, signature
-from typing import Any
+from typing import TypeVar
 
 CLOSE = 0.83  # of difflib: `after_steps` and `corect` are close, `correction` may be a helper
 
-_written: dict[type, dict[str, Any]] = {}  # class -> its attributes when it was made
+K = TypeVar("K")
+V = TypeVar("V")
+
+_written: dict[type, dict[str, object]] = {}  # class -> its attributes when it was made
 _bases: list[type] = []  # classes that introduce hooks
 
 
 class Hooked:
     """Checks the names of a subclass's methods when the class is made."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         _written[cls] = dict(vars(cls))
         check_names(cls)
@@ -34,13 +37,13 @@ def base(cls: type) -> type:
     return cls
 
 
-def overrides(piece: Any, method: str, of: type) -> bool:
-    """Whether a piece has its own version of a method of `of`."""
-    found = getattr(piece, method)
+def overrides(component: object, method: str, of: type) -> bool:
+    """Whether a component has its own version of a method of `of`."""
+    found = getattr(component, method)
     return getattr(found, "__func__", found) is not _original(of, method)
 
 
-def _original(of: type, method: str) -> Any:
+def _original(of: type, method: str) -> object:
     """The method of `of` as it was written, whatever was assigned to the class since."""
     for cls in of.__mro__:
         if method in _written.get(cls, {}):
@@ -48,27 +51,27 @@ def _original(of: type, method: str) -> Any:
     return getattr(of, method)
 
 
-def depth(piece: Any, method: str) -> int:
+def depth(component: object, method: str) -> int:
     """How far from the object a method is defined: -1 on itself, 0 in its class, ..."""
-    if method in vars(piece):
+    if method in vars(component):
         return -1
-    return next(i for i, cls in enumerate(type(piece).__mro__) if method in vars(cls))
+    return next(i for i, cls in enumerate(type(component).__mro__) if method in vars(cls))
 
 
-def foreign(piece: Any) -> bool:
+def foreign(component: object) -> bool:
     """Whether any of its code is not fedfast's."""
-    if any(callable(value) for value in vars(piece).values()):
+    if any(callable(value) for value in vars(component).values()):
         return True
-    return bool(list(_foreign_classes(type(piece)))) or any(
+    return bool(list(_foreign_classes(type(component)))) or any(
         _written[cls].get(name) is not value
-        for cls in type(piece).__mro__
+        for cls in type(component).__mro__
         if cls in _written
         for name, value in vars(cls).items()
         if callable(value) and not name.startswith("_")
     )
 
 
-def is_foreign(hook: Any) -> bool:
+def is_foreign(hook: object) -> bool:
     """Whether a hook is not as fedfast wrote it."""
     function = getattr(hook, "__func__", hook)
     return not any(
@@ -84,9 +87,9 @@ def _foreign_classes(cls: type) -> Iterator[type]:
             yield part
 
 
-def _hooks(cls: type) -> dict[str, Any]:
+def _hooks(cls: type) -> dict[str, object]:
     """Public methods and properties that the bases of `cls` introduce: name -> as written."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for part in reversed(cls.__mro__):
         if part in _bases:
             found |= {k: v for k, v in _written[part].items() if not k.startswith("_")}
@@ -101,7 +104,7 @@ def _known(cls: type) -> set[str]:
 
 
 def check_names(cls: type) -> None:
-    """Raise TypeError for a method that looks like a hook and would never be called."""
+    """Raise TypeError for a method that is never called though its name is close to a hook's."""
     for part in _foreign_classes(cls):
         fields = vars(part).get("__annotations__", {})
         for name, value in vars(part).items():
@@ -109,7 +112,7 @@ def check_names(cls: type) -> None:
                 _check_name(cls, name, value)
 
 
-def _check_name(cls: type, name: str, value: Any) -> None:
+def _check_name(cls: type, name: str, value: object) -> None:
     known = _known(cls)
     method = callable(value) or isinstance(value, (property, classmethod, staticmethod))
     if name in known or not (method or isinstance(value, (bool, tuple, dict, str))):
@@ -128,24 +131,25 @@ def _check_name(cls: type, name: str, value: Any) -> None:
         )
 
 
-def check_hooks(piece: Any) -> None:
-    """Raise TypeError for hooks of `piece` that cannot be called as they will be."""
-    check_names(type(piece))
-    for name, value in _hooks(type(piece)).items():
+def check_hooks(component: object) -> None:
+    """Raise TypeError for hooks of `component` that cannot be called as they will be."""
+    check_names(type(component))
+    for name, value in _hooks(type(component)).items():
         if isinstance(value, (property, cached_property)):
-            _check_trait(piece, name)
+            _check_trait(component, name)
         else:
-            _check_call(piece, name, value)
-    for name, value in _traits(type(piece)).items():
-        found = getattr(piece, name)
+            assert callable(value)
+            _check_call(component, name, value)
+    for name, value in _traits(type(component)).items():
+        found = getattr(component, name)
         if callable(found) or isinstance(found, str) is not isinstance(value, str):
             what = type(value).__name__
-            raise TypeError(f"{type(piece).__name__}.{name}: expected a {what}; got {found!r}")
+            raise TypeError(f"{type(component).__name__}.{name}: expected a {what}; got {found!r}")
 
 
-def _traits(cls: type) -> dict[str, Any]:
-    """The class attributes that say something of a piece: name -> default, but for None."""
-    found: dict[str, Any] = {}
+def _traits(cls: type) -> dict[str, object]:
+    """The class attributes that describe a component: name -> default, but for None."""
+    found: dict[str, object] = {}
     for part in _bases:
         if issubclass(cls, part):
             found |= {
@@ -156,40 +160,47 @@ def _traits(cls: type) -> dict[str, Any]:
     return found
 
 
-def _check_trait(piece: Any, name: str) -> None:
-    if callable(getattr(piece, name)):
+def _check_trait(component: object, name: str) -> None:
+    if callable(getattr(component, name)):
         raise TypeError(
-            f"{type(piece).__name__}.{name}: expected a value or a property; got a method"
+            f"{type(component).__name__}.{name}: expected a value or a property; got a method"
         )
 
 
-def _check_call(piece: Any, name: str, value: Any) -> None:
-    found = getattr(piece, name)
-    label = f"{type(piece).__name__}.{name}"
+def _check_call(component: object, name: str, value: Callable[..., object]) -> None:
+    found = getattr(component, name)
+    label = f"{type(component).__name__}.{name}"
     if not callable(found):
         raise TypeError(f"{label}: expected a method; got {found!r}")
     if getattr(found, "__func__", None) is value:
         return
-    asked = [p for p in list(signature(value).parameters.values())[1:]]
-    positional = [p.name for p in asked if p.kind is not Parameter.VAR_KEYWORD]
+    parameters = list(signature(value).parameters.values())[1:]
+    positional = [p.name for p in parameters if p.kind is not Parameter.VAR_KEYWORD]
     try:
         signature(found).bind(*positional)
     except TypeError:
         raise TypeError(
             f"{label}: expected the arguments ({', '.join(positional)}); got {signature(found)}"
         ) from None
-    except ValueError:  # a callable that does not tell its signature
+    except ValueError:  # a callable without a signature
         return
 
 
-def returned(owner: Any, hook: str, value: Any, kind: Any, expected: str) -> Any:
+def returned(owner: object, hook: str, value: object, kind: type[K], expected: str) -> K:
     """`value` if it is of `kind`. Raises TypeError naming the class and its hook."""
     if isinstance(value, kind):
         return value
-    raise TypeError(f"{type(owner).__name__}.{hook}: expected {expected}; got {value!r:.200}")
+    raise wrong_return(owner, hook, value, expected)
 
 
-def named(owner: Any, hook: str, value: Any) -> Mapping[str, Any]:
+def named(owner: object, hook: str, value: Mapping[str, V] | None) -> Mapping[str, V]:
     """A hook's mapping by name; None, a forgotten return, is an empty one."""
     found = {} if value is None else value
-    return returned(owner, hook, found, Mapping, "a mapping by name")
+    if not isinstance(found, Mapping):
+        raise wrong_return(owner, hook, value, "a mapping by name")
+    return found
+
+
+def wrong_return(owner: object, hook: str, value: object, expected: str) -> TypeError:
+    """The error to raise for what a hook returned."""
+    return TypeError(f"{type(owner).__name__}.{hook}: expected {expected}; got {value!r:.200}")

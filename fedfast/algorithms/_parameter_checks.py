@@ -1,4 +1,4 @@
-"""Parameter checks that speak the paper's symbols."""
+"""Checks of parameters; errors name them by the paper's symbols."""
 
 from __future__ import annotations
 

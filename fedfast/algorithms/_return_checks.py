@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
 from .._messages import unknown
-from ._hook_checks import named, returned
-from .hooks import Clients, Cohort, Layout, Piece, Rows, Sum
+from ._hook_checks import named, returned, wrong_return
+from .hooks import Clients, Cohort, Component, Rows, Sum, TrainedLayout
 
 KINDS = ("zeros", "start", "model")
 
 
-def kept_rows(piece: Piece) -> Mapping[str, str]:
-    """`client_rows` of a piece. Raises ValueError for an unknown kind."""
-    rows = named(piece, "client_rows", piece.client_rows())
+def kept_rows(component: Component) -> Mapping[str, str]:
+    """`client_rows` of a component. Raises ValueError for an unknown kind."""
+    rows = named(component, "client_rows", component.client_rows())
     for name, kind in rows.items():
         if kind not in KINDS:
-            raise unknown(f"{type(piece).__name__}.client_rows, {name!r}", str(kind), KINDS)
+            raise unknown(f"{type(component).__name__}.client_rows, {name!r}", str(kind), KINDS)
     return rows
 
 
-def number_rows(owner: Any, found: Any, at: Clients) -> Rows:
+def number_rows(owner: object, found: Rows | None, at: Clients) -> Rows:
     """What `finish` returned: tensors [K, ...]. Raises TypeError/ValueError."""
     numbers = named(owner, "finish", found)
     for name, value in numbers.items():
@@ -35,11 +34,15 @@ def number_rows(owner: Any, found: Any, at: Clients) -> Rows:
     return numbers
 
 
-def row_sums(owner: Any, found: Any, rows: Iterable[str], cohort: Cohort) -> Sequence[Sum]:
+def row_sums(
+    owner: object, found: Sequence[Sum] | None, rows: Iterable[str], cohort: Cohort
+) -> Sequence[Sum]:
     """What `sums` returned. Raises TypeError/ValueError."""
     if isinstance(found, Sum):
         found = [found]
-    sums = [] if found is None else returned(owner, "sums", found, Sequence, "a list of Sum")
+    sums = [] if found is None else found
+    if not isinstance(sums, Sequence):
+        raise wrong_return(owner, "sums", found, "a list of Sum")
     for each in sums:
         returned(owner, "sums", each, Sum, "a list of Sum")
         if each.row not in rows:
@@ -53,7 +56,9 @@ def row_sums(owner: Any, found: Any, rows: Iterable[str], cohort: Cohort) -> Seq
     return sums
 
 
-def reweighed(owner: Any, found: Any, cohort: Cohort, layout: Layout) -> tuple[Tensor, Rows]:
+def reweighed(
+    owner: object, found: object, cohort: Cohort, layout: TrainedLayout
+) -> tuple[Tensor, Rows]:
     """What `reweigh` returned: weights [C] or [L, C], numbers. Raises TypeError/ValueError."""
     label = f"{type(owner).__name__}.reweigh"
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor)):

@@ -10,26 +10,29 @@ import torch
 from torch import Tensor
 
 from .._messages import format_value
+from ..registry import class_registry
 from ._hook_checks import Hooked, base, check_hooks, named, overrides, returned
 from ._return_checks import kept_rows, number_rows, row_sums
 from .drift import Drift
 from .finetune import FineTune
-from .hooks import Clients, Cohort, Direction, Layout, Piece, Rows, Server, Sum
+from .hooks import Clients, Cohort, Component, Direction, Rows, ServerView, Sum, TrainedLayout
 from .optimizers import SGD, Optimizer
 from .servers import Average, ServerRule
+
+ALGORITHMS = class_registry("algorithm", lambda: Algorithm)
 
 
 @base
 @dataclass(frozen=True)
 class Algorithm(Hooked):
-    """Base of every page, and itself the composition of three pieces; the default is FedAvg.
+    """Base of every algorithm, a composition of three components; the default is FedAvg.
 
     local   the clients' optimizer: SGD, SAM, ASAM, ...
     drift   what is added to its direction, and the state that needs: none, prox, dual, ...
     server  how the global model follows from the clients' updates
 
     fine_tune    what clients do with the final model, for themselves alone
-    keep_models  whether every client keeps its last local model as its personal one, judged on
+    keep_models  whether every client keeps its last local model as its personal one, tested on
                  its own test part in every tested round (the protocol of FedFSA's authors)
     """
 
@@ -40,7 +43,7 @@ class Algorithm(Hooked):
     keep_models: bool = field(default=False, kw_only=True)
 
     name: ClassVar[str] = ""
-    down: ClassVar[int] = 1  # model sizes a client receives per round, its pieces' extras aside
+    down: ClassVar[int] = 1  # model sizes a client receives per round, its components' extras aside
     up: ClassVar[int] = 1  # and sends
     official: ClassVar[tuple[int, int] | None] = None  # (down, up) of official code, if it differs
     verified: ClassVar[str] = "script"  # held to a "script" of its formula, or a "public run"
@@ -49,15 +52,15 @@ class Algorithm(Hooked):
     def __post_init__(self) -> None:
         self.compose()
 
-    def compose(self, **pieces: Piece) -> None:
-        """Set the pieces that a page derives from its parameters, and check the whole."""
-        for name, piece in pieces.items():
-            object.__setattr__(self, name, piece)
+    def compose(self, **components: Component) -> None:
+        """Set the components that follow from an algorithm's parameters, and check the whole."""
+        for name, component in components.items():
+            object.__setattr__(self, name, component)
         check_combination(self)
 
     @property
-    def pieces(self) -> tuple[Piece, ...]:
-        """The pieces, in the order they are asked."""
+    def components(self) -> tuple[Component, ...]:
+        """The components, in the order in which their hooks are called."""
         return self.local, self.drift, self.server
 
     def direction(self, at: Clients) -> Direction:
@@ -84,13 +87,13 @@ class Algorithm(Hooked):
     @property
     def watched(self) -> bool:
         """Whether anything happens after each local step."""
-        own = any(overrides(piece, "after_step", Piece) for piece in self.pieces)
+        own = any(overrides(component, "after_step", Component) for component in self.components)
         return own or overrides(self, "after_step", Algorithm)
 
     @property
     def uploads(self) -> bool:
         """Whether clients send something else than the model they end with."""
-        own = any(overrides(piece, "upload", Piece) for piece in self.pieces)
+        own = any(overrides(component, "upload", Component) for component in self.components)
         return own or overrides(self, "upload", Algorithm)
 
     @property
@@ -126,91 +129,79 @@ class Algorithm(Hooked):
         return False
 
     def client_rows(self) -> dict[str, str]:
-        """Client rows of all pieces, and the client's own model where that is kept."""
-        rows = {k: v for p in self.pieces for k, v in kept_rows(p).items()}
+        """Client rows of all components, and the client's own model where that is kept."""
+        rows = {k: v for p in self.components for k, v in kept_rows(p).items()}
         return rows | ({"v": "model"} if self.keep_models else {})
 
     def scratch_rows(self) -> tuple[str, ...]:
-        """Scratch rows of all pieces."""
-        return tuple(dict.fromkeys(name for p in self.pieces for name in p.scratch_rows()))
+        """Scratch rows of all components."""
+        return tuple(dict.fromkeys(name for p in self.components for name in p.scratch_rows()))
 
-    def client_values(self, layout: Layout) -> dict[str, Tensor]:
-        """Client values of all pieces."""
-        each = [named(p, "client_values", p.client_values(layout)) for p in self.pieces]
+    def client_values(self, layout: TrainedLayout) -> dict[str, Tensor]:
+        """Client values of all components."""
+        each = [named(p, "client_values", p.client_values(layout)) for p in self.components]
         return {k: v for found in each for k, v in found.items()}
 
     def server_rows(self) -> tuple[str, ...]:
-        """Server rows of all pieces, each once."""
-        return tuple(dict.fromkeys(name for p in self.pieces for name in p.server_rows))
+        """Server rows of all components, each once."""
+        return tuple(dict.fromkeys(name for p in self.components for name in p.server_rows))
 
-    def server_values(self, layout: Layout) -> dict[str, Tensor]:
-        """Server values of all pieces."""
-        each = [named(p, "server_values", p.server_values(layout)) for p in self.pieces]
+    def server_values(self, layout: TrainedLayout) -> dict[str, Tensor]:
+        """Server values of all components."""
+        each = [named(p, "server_values", p.server_values(layout)) for p in self.components]
         return {k: v for found in each for k, v in found.items()}
 
     def server_scalars(self) -> dict[str, float]:
-        """Server scalars of all pieces."""
-        each = [named(p, "server_scalars", p.server_scalars()) for p in self.pieces]
+        """Server scalars of all components."""
+        each = [named(p, "server_scalars", p.server_scalars()) for p in self.components]
         return {k: v for found in each for k, v in found.items()}
 
     def begin(self, at: Clients) -> None:
         """Before the first local step."""
-        for piece in self.pieces:
-            piece.begin(at)
+        for component in self.components:
+            component.begin(at)
 
     def after_step(self, at: Clients) -> None:
         """After each local step."""
-        for piece in self.pieces:
-            piece.after_step(at)
+        for component in self.components:
+            component.after_step(at)
 
     def upload(self, at: Clients) -> None:
-        """After the last local step: `at.w` in place into what is sent; see `Piece.upload`."""
-        for piece in self.pieces:
-            piece.upload(at)
+        """After the last local step: `at.w` in place into what is sent; see `Component.upload`."""
+        for component in self.components:
+            component.upload(at)
 
     def finish(self, at: Clients) -> dict[str, Tensor]:
         """After `upload`; numbers [K] by name. `at.w` is read only."""
-        return {k: v for p in self.pieces for k, v in number_rows(p, p.finish(at), at).items()}
+        return {k: v for p in self.components for k, v in number_rows(p, p.finish(at), at).items()}
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:
         """How server rows follow from this round's clients."""
         rows = self.server_rows()
-        return [s for p in self.pieces for s in row_sums(p, p.sums(cohort), rows, cohort)]
+        return [s for p in self.components for s in row_sums(p, p.sums(cohort), rows, cohort)]
 
-    def settle(self, server: Server, cohort: Cohort, numbers: Rows) -> None:
+    def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """After the sums."""
-        for piece in self.pieces:
-            piece.settle(server, cohort, numbers)
+        for component in self.components:
+            component.settle(server, cohort, numbers)
 
     def added(self) -> dict[str, float]:
         """Server rows that join the new global model: name -> coefficient."""
-        return {k: v for p in self.pieces for k, v in named(p, "added", p.added()).items()}
+        return {k: v for p in self.components for k, v in named(p, "added", p.added()).items()}
 
     def traffic(self) -> tuple[int, int]:
         """(down, up) in model sizes: what must cross the network per client and round at least.
 
         Clients and server may keep state where that saves traffic.
         """
-        extra = [piece.extra for piece in self.pieces]
+        extra = [component.extra for component in self.components]
         return self.down + sum(d for d, _ in extra), self.up + sum(u for _, u in extra)
 
 
 def check_combination(algorithm: Algorithm) -> None:
-    """Raise TypeError for what is not a piece, ValueError for pieces that contradict each other."""
-    kinds = (("local", Optimizer), ("drift", Drift), ("server", ServerRule))
-    for name, kind in kinds:
-        found = getattr(algorithm, name)
-        if not isinstance(found, kind):
-            raise TypeError(f"{name}: expected a {kind.__name__}; got {format_value(found)}")
-    if not isinstance(algorithm.fine_tune, FineTune | None):
-        raise TypeError(
-            f"fine_tune: expected a FineTune or None; got {format_value(algorithm.fine_tune)}"
-        )
-    if not isinstance(algorithm.keep_models, bool):
-        raise TypeError(
-            f"keep_models: expected True or False; got {format_value(algorithm.keep_models)}"
-        )
-    for part in (*algorithm.pieces, algorithm.fine_tune, algorithm):
+    """Raise TypeError for a part of a wrong kind, ValueError for parts that contradict another."""
+    _check_kinds(algorithm)
+    for part in (*algorithm.components, algorithm.fine_tune, algorithm):
         if part is not None:
             check_hooks(part)
     if overrides(algorithm, "starts", Algorithm) and algorithm.drift.client_rows():
@@ -220,16 +211,27 @@ def check_combination(algorithm: Algorithm) -> None:
             "state is measured from the model that is sent"
         )
     own_rate = overrides(algorithm, "rate", Algorithm)
-    kept = [p.name for p in algorithm.pieces if p.server_rows]
+    kept = [component.name for component in algorithm.components if component.server_rows]
     if own_rate and kept and not overrides(algorithm, "lr_total", Algorithm):
         raise ValueError(
             f"{type(algorithm).__name__}.rate: expected lr_total beside it, the sum of the rates "
             f"that {kept[0]} divides by; got rate alone"
         )
-    for piece in algorithm.pieces:
-        reason = piece.refuses(algorithm)
+    for reason in (component.refuses(algorithm) for component in algorithm.components):
         if reason:
             raise ValueError(f"{algorithm.name or 'algorithm'}: {reason}")
+
+
+def _check_kinds(algorithm: Algorithm) -> None:
+    for name, kind in (("local", Optimizer), ("drift", Drift), ("server", ServerRule)):
+        found = getattr(algorithm, name)
+        if not isinstance(found, kind):
+            raise TypeError(f"{name}: expected a {kind.__name__}; got {format_value(found)}")
+    tune, keep = algorithm.fine_tune, algorithm.keep_models
+    if not isinstance(tune, FineTune | None):
+        raise TypeError(f"fine_tune: expected a FineTune or None; got {format_value(tune)}")
+    if not isinstance(keep, bool):
+        raise TypeError(f"keep_models: expected True or False; got {format_value(keep)}")
 
 
 def _no_direction(drift: Drift, found: object) -> Direction:

@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 
 
+@ALGORITHMS.register("centralized")
 @dataclass(frozen=True)
 class Centralized(Algorithm):
     """The clients' optimizer on the pooled data; `local=SAM(...)` for SAM."""
 
-    name: ClassVar[str] = "centralized"
     down: ClassVar[int] = 0
     up: ClassVar[int] = 0
     pools: ClassVar[bool] = True

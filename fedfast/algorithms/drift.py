@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
 
 from ..kernels._args import TermsLike
+from ..registry import class_registry
 from ._hook_checks import base, overrides
-from .hooks import Clients, Direction, Piece, listed
+from ._parameter_checks import check_number
+from .hooks import Clients, Cohort, Component, Direction, listed
 
 # What a run's `clip_norm` acts on, where a quadratic lam/2 |v - w|^2 pulls clients to w:
 #   "linear"  the gradient and the term's constant part -lam w; lam v joins the weight decay
@@ -16,28 +20,35 @@ from .hooks import Clients, Direction, Piece, listed
 # Without clipping both are the same.
 CLIPS = ("linear", "whole")
 
+if TYPE_CHECKING:
+    from .base import Algorithm
 
+
+DRIFTS = class_registry("drift correction", lambda: Drift)
+
+
+@DRIFTS.register("none")
 @base
 @dataclass(frozen=True)
-class Drift(Piece):
+class Drift(Component):
     """No correction. Each correction is written down in its paper's file."""
 
     name: ClassVar[str] = "none"
     full_gradient: ClassVar[bool] = False  # it wants `scratch["full"]`: all local data's, at w
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         if isinstance(vars(cls).get("plain"), bool):
             del (
                 cls.plain
-            )  # derived from `correct`: what a class says of itself cannot contradict it
+            )  # derived from `correct`, which an attribute of the class cannot contradict
 
     @property
     def plain(self) -> bool:
         """Whether the direction is the gradient and nothing else."""
         return not overrides(self, "correct", Drift)
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """Nobody drifts apart where one client has all the data."""
         if algorithm.pools and type(self) is not Drift:
             return f"{self.name} where all data is one client's: there is no drift to correct"
@@ -53,3 +64,17 @@ def pulled(at: Clients, terms: TermsLike, lam: float, clip: str) -> Direction:
     if clip == "whole":
         return Direction(terms, w_ref=at.start, lam=lam)
     return Direction([*listed(terms), (at.start, -lam)], weight_decay=lam)
+
+
+def total_rate(of: Clients | Cohort, steps: float | None) -> float | Tensor:
+    """`K eta`: the learning rates of each client's steps summed, or `steps` times the round's.
+
+    [K] float64. A client moves by this times its mean direction.
+    """
+    return of.lr_total if steps is None else steps * of.lr
+
+
+def check_steps(steps: float | None) -> None:
+    """Raise unless K is None or a number above 0."""
+    if steps is not None:
+        check_number("steps", steps, above=True)

@@ -19,7 +19,6 @@ down, one up.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,14 +26,15 @@ from torch import Tensor
 
 from ..random import SLICE, keys64
 from ._parameter_checks import check_count, check_number
-from .base import Algorithm
-from .hooks import Clients, Layout
+from .base import ALGORITHMS, Algorithm
+from .hooks import Clients, TrainedLayout
 
-RECENT = 10  # losses whose deviation tells convergence
+RECENT = 10  # losses whose deviation decides convergence
 PASSES = 100  # a loss that noise (dropout) keeps from converging ends here
 PER_PASS = 1 << 13  # batches a pass may have before its random numbers repeat
 
 
+@ALGORITHMS.register("fedala")
 @dataclass(frozen=True)
 class FedALA(Algorithm):
     """Clients learn how much of the global model they take, tensor entry by tensor entry.
@@ -52,8 +52,6 @@ class FedALA(Algorithm):
     p: int = 2
     threshold: float = 0.1
 
-    name: ClassVar[str] = "fedala"
-
     def __post_init__(self) -> None:
         check_number("eta", self.eta)
         check_number("s", self.s, 0.0, 100.0, above=True)
@@ -65,7 +63,7 @@ class FedALA(Algorithm):
         """W_l."""
         return super().client_rows() | {"W_l": "model"}
 
-    def client_values(self, layout: Layout) -> dict[str, Tensor]:
+    def client_values(self, layout: TrainedLayout) -> dict[str, Tensor]:
         """A on the last p tensors, and whether it has been learned once."""
         if self.p > len(layout.names):
             raise ValueError(f"p: expected at most {len(layout.names)} tensors; got {self.p}")
@@ -85,7 +83,7 @@ class FedALA(Algorithm):
             out[torch.from_numpy(active), self._first(at.layout) :] = self._mixed(at, active)
         return True
 
-    def _first(self, layout: Layout) -> int:
+    def _first(self, layout: TrainedLayout) -> int:
         """Where the last p tensors begin."""
         return layout.segments.spans[-self.p][0]
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 
 
+@ALGORITHMS.register("fedavg")
 @dataclass(frozen=True)
 class FedAvg(Algorithm):
     """Local SGD and a weighted mean; `local=SAM(...)` makes it FedSAM."""
 
-    name: ClassVar[str] = "fedavg"
     verified: ClassVar[str] = "public run"

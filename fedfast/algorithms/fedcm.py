@@ -19,12 +19,13 @@ from typing import ClassVar
 from ..kernels._args import TermsLike
 from ..lr_schedules import Schedulable
 from ._parameter_checks import check_number
-from .base import Algorithm
-from .drift import Drift
+from .base import ALGORITHMS, Algorithm
+from .drift import DRIFTS, Drift, check_steps, total_rate
 from .hooks import Clients, Cohort, Direction, Sum, listed
 from .optimizers import SAM, Optimizer
 
 
+@DRIFTS.register("client-momentum")
 @dataclass(frozen=True)
 class ClientMomentum(Drift):
     """The mean direction of the last round joins every step.
@@ -37,14 +38,12 @@ class ClientMomentum(Drift):
     alpha: float = 0.1
     steps: float | None = None
 
-    name: ClassVar[str] = "client-momentum"
     server_rows: ClassVar[tuple[str, ...]] = ("m",)
     extra: ClassVar[tuple[int, int]] = (1, 0)
 
     def __post_init__(self) -> None:
         check_number("alpha", self.alpha, 0.0, 1.0, above=True)
-        if self.steps is not None:
-            check_number("steps", self.steps, above=True)
+        check_steps(self.steps)
 
     def correct(self, at: Clients, terms: TermsLike) -> Direction:
         """`alpha g + (1 - alpha) m`."""
@@ -53,10 +52,10 @@ class ClientMomentum(Drift):
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:
         """`m <- -sum_k p_k D_k / (K_k eta)`."""
-        total = cohort.lr_total if self.steps is None else self.steps * cohort.lr
-        return [Sum("m", -cohort.weights / total, keep=0.0)]
+        return [Sum("m", -cohort.weights / total_rate(cohort, self.steps), keep=0.0)]
 
 
+@ALGORITHMS.register("fedcm")
 @dataclass(frozen=True)
 class FedCM(Algorithm):
     """Client-level momentum over SGD (alpha 0.1 in the paper)."""
@@ -65,13 +64,13 @@ class FedCM(Algorithm):
     alpha: float = 0.1
     steps: float | None = None
 
-    name: ClassVar[str] = "fedcm"
     verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
         self.compose(drift=ClientMomentum(self.alpha, self.steps))
 
 
+@ALGORITHMS.register("mofedsam")
 @dataclass(frozen=True)
 class MoFedSAM(Algorithm):
     """Client-level momentum over SAM. alpha (the paper's beta) 0.1; rho 0.1 in FL-Simulator."""
@@ -82,8 +81,6 @@ class MoFedSAM(Algorithm):
     alpha: float = 0.1
     eps: float = 1e-12
     steps: float | None = None
-
-    name: ClassVar[str] = "mofedsam"
 
     def __post_init__(self) -> None:
         local = SAM(rho=self.rho, eps=self.eps)

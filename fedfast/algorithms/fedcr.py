@@ -11,7 +11,7 @@ Representation with Conditional Mutual Information Regularization", ICML 2023.
 r is N(0, 1) at first; a class that nobody in the cohort holds keeps its Gaussian. A product of
 Gaussians adds precisions 1 / sigma^2 and precision-weighted means. The divergence is the one the
 authors' code trains with (it reports the other direction). Needs a model with an `encoder` of
-2 dimZ outputs and a linear `head`: `fedfast.models.Stochastic`, which is judged at z = mu, the mean
+2 dimZ outputs and a linear `head`: `fedfast.models.Stochastic`, evaluated at z = mu, the mean
 of its logits. The global model holds the mean of the heads; clients never read it. The paper takes
 a plain mean over clients: aggregation="uniform", and clip_norm=10.
 Client state: its model (of which the head matters), its class Gaussians; server state w, r; one
@@ -30,12 +30,13 @@ from torch import Tensor
 
 from ..random import NOISE, keys64
 from ._parameter_checks import check_count, check_number
-from .base import Algorithm
-from .hooks import Clients, Cohort, Layout, Rows, Server
+from .base import ALGORITHMS, Algorithm
+from .hooks import Clients, Cohort, Rows, ServerView, TrainedLayout
 from .objective import Network, Objective
-from .optimizers import Optimizer
+from .optimizers import OPTIMIZERS, Optimizer
 
 
+@OPTIMIZERS.register("bottleneck-sgd")
 @dataclass(frozen=True)
 class BottleneckSGD(Optimizer):
     """SGD on the cross-entropy of sampled representations and their divergence from r(z | y)."""
@@ -45,7 +46,6 @@ class BottleneckSGD(Optimizer):
     alpha: float = 0.0
     beta2: float = 1.0
 
-    name: ClassVar[str] = "bottleneck-sgd"
     own_loss: ClassVar[str] = "the algorithm trains a stochastic encoder"
     by_class: ClassVar[bool] = True
 
@@ -56,12 +56,12 @@ class BottleneckSGD(Optimizer):
         check_number("alpha", self.alpha)
         check_number("beta2", self.beta2, 0.0, 1.0)
 
-    def server_values(self, layout: Layout) -> Rows:
+    def server_values(self, layout: TrainedLayout) -> Rows:
         """r(z | y): N(0, 1)."""
         zeros = torch.zeros(gaussians(layout), dtype=layout.dtype)
         return {"r_mu": zeros, "r_sigma": torch.ones_like(zeros)}
 
-    def client_values(self, layout: Layout) -> Rows:
+    def client_values(self, layout: TrainedLayout) -> Rows:
         """r_k(z | y) as sums of precisions and of precisions times means."""
         zeros = torch.zeros(gaussians(layout), dtype=layout.dtype)
         return {"precision": zeros, "pull": zeros}
@@ -100,7 +100,7 @@ class BottleneckSGD(Optimizer):
         """What the server multiplies."""
         return {name: at.values[name].clone() for name in ("precision", "pull")}
 
-    def settle(self, server: Server, cohort: Cohort, numbers: Rows) -> None:
+    def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """`r <- (1 - beta2) r + beta2 N(0, 1) prod_k r_k`."""
         sums = torch.stack([numbers["precision"], numbers["pull"]], dim=1).double()
         sums = sums[sums.isfinite().flatten(1).all(dim=1)]  # not those of diverged clients
@@ -113,7 +113,7 @@ class BottleneckSGD(Optimizer):
             server.values[name].copy_(torch.where(held, mixed, old))
 
 
-def gaussians(layout: Layout) -> tuple[int, int]:
+def gaussians(layout: TrainedLayout) -> tuple[int, int]:
     """(classes, dimZ), read off the head; ValueError for a model without encoder and head."""
     names = layout.names
     inside = all(name.startswith("encoder.") for name in names[:-2])
@@ -138,6 +138,7 @@ def divergence(p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> Tensor:
     return 0.5 * (ratio + shift - 1.0 - ratio.log()).sum(dim=1)
 
 
+@ALGORITHMS.register("fedcr")
 @dataclass(frozen=True)
 class FedCR(Algorithm):
     """A common stochastic representation, personal heads.
@@ -153,8 +154,6 @@ class FedCR(Algorithm):
     L: int = 15
     alpha: float = 0.0
     beta2: float = 1.0
-
-    name: ClassVar[str] = "fedcr"
 
     def __post_init__(self) -> None:
         local = BottleneckSGD(beta=self.beta, L=self.L, alpha=self.alpha, beta2=self.beta2)

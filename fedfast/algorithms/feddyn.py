@@ -25,11 +25,12 @@ import torch
 from ..kernels import step
 from ..kernels._args import TermsLike
 from ._parameter_checks import check_number, check_word
-from .base import Algorithm
-from .drift import CLIPS, Drift, pulled
+from .base import ALGORITHMS, Algorithm
+from .drift import CLIPS, DRIFTS, Drift, pulled
 from .hooks import Clients, Cohort, Direction, Rows, Sum, listed
 
 
+@DRIFTS.register("dual")
 @dataclass(frozen=True)
 class Dual(Drift):
     """ADMM's dual `lam h_i` beside the proximal term `lam (v - w)`.
@@ -43,7 +44,6 @@ class Dual(Drift):
     clip: str = "linear"
     adds: str = "all"
 
-    name: ClassVar[str] = "dual"
     server_rows: ClassVar[tuple[str, ...]] = ("h",)
 
     def __post_init__(self) -> None:
@@ -76,6 +76,7 @@ class Dual(Drift):
         return {"h": 1.0}
 
 
+@ALGORITHMS.register("feddyn")
 @dataclass(frozen=True)
 class FedDyn(Algorithm):
     """lam: 0.1 in FL-Simulator, 0.01 in the authors' CIFAR-10 example (their alpha)."""
@@ -84,7 +85,6 @@ class FedDyn(Algorithm):
     lam: float = 0.1
     clip: str = "linear"
 
-    name: ClassVar[str] = "feddyn"
     official: ClassVar[tuple[int, int] | None] = (2, 1)
     verified: ClassVar[str] = "public run"
 

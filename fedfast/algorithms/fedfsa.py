@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,15 +30,16 @@ from torch import Tensor
 from ..kernels import norms, perturb, sensitivity, stats
 from ..random import SELECT, keys64
 from ._parameter_checks import check_count, check_flag, check_number, check_word
-from .base import Algorithm
-from .drift import Drift
+from .base import ALGORITHMS, Algorithm
+from .drift import DRIFTS, Drift
 from .fedcm import ClientMomentum
-from .hooks import Clients, Cohort, Layout, Rows, Sum
-from .optimizers import Optimizer
+from .hooks import Clients, Cohort, Rows, Sum, TrainedLayout
+from .optimizers import OPTIMIZERS, Optimizer
 
 UNSCORED = ("bn", "downsample", "shortcut", "norm", "bias")  # parts of names that score 0
 
 
+@OPTIMIZERS.register("fsa")
 @dataclass(frozen=True)
 class FSA(Optimizer):
     """SAM whose radius is larger on the tensors that changed most in the client's last round.
@@ -55,8 +56,6 @@ class FSA(Optimizer):
     normalize: bool = False
     select: str = "top"
 
-    name: ClassVar[str] = "fsa"
-
     def __post_init__(self) -> None:
         super().__post_init__()
         for symbol in ("rho_default", "rho_larger", "eps"):
@@ -67,7 +66,7 @@ class FSA(Optimizer):
         if self.clip_norm is not None:
             check_number("clip_norm", self.clip_norm, above=True)
 
-    def client_values(self, layout: Layout) -> Rows:
+    def client_values(self, layout: TrainedLayout) -> Rows:
         """Which tensors are on the Top list: none at first."""
         scored = int(_scored(layout).sum())
         if self.TopC > scored:
@@ -125,18 +124,17 @@ class FSA(Optimizer):
         return -scores if self.select == "reverse" else scores
 
 
-def _scored(layout: Layout) -> Tensor:
+def _scored(layout: TrainedLayout) -> Tensor:
     """Which tensors can be on a Top list. [L] bool"""
     return torch.tensor([not any(part in name for part in UNSCORED) for name in layout.names])
 
 
+@DRIFTS.register("official-momentum")
 @dataclass(frozen=True)
 class OfficialMomentum(ClientMomentum):
     """m over the run's initial learning rate, decayed once, whatever rates the clients had."""
 
     decay: float = 1.0
-
-    name: ClassVar[str] = "official-momentum"
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:
         """`m <- -decay sum_k p_k D_k / (K_k eta_0)`."""
@@ -144,6 +142,7 @@ class OfficialMomentum(ClientMomentum):
         return [Sum("m", cohort.weights * scale, keep=0.0)]
 
 
+@ALGORITHMS.register("fedfsa")
 @dataclass(frozen=True)
 class FedFSA(Algorithm):
     """MoFedSAM with a larger radius on each client's most sensitive tensors.
@@ -163,14 +162,13 @@ class FedFSA(Algorithm):
     select: str = "top"
     variant: str = "paper"
 
-    name: ClassVar[str] = "fedfsa"
     verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
         check_word("variant", self.variant, ("paper", "official"))
         check_number("lr_decay", self.lr_decay, 0.0, 1.0, above=True)
         official = self.variant == "official"
-        local: Any = FSA(
+        local = FSA(
             rho_default=self.rho_default,
             rho_larger=self.rho_larger,
             TopC=self.TopC,

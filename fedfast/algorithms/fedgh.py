@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,14 +23,15 @@ from torch import Tensor
 from .. import kernels
 from ..random import ORDER, keys64
 from ._parameter_checks import check_number, check_word
-from .base import Algorithm
-from .hooks import Cohort, Layout, Rows, Server
-from .servers import ServerRule
+from .base import ALGORITHMS, Algorithm
+from .hooks import Cohort, Rows, ServerView, TrainedLayout
+from .servers import SERVER_RULES, ServerRule
 
 ROUNDING = 1e-12  # of the recursion, relative to |G_i| |G_j|: less than that is no conflict
 COUNTS = ("conflicts_before", "conflicts_after")
 
 
+@SERVER_RULES.register("harmonized")
 @dataclass(frozen=True)
 class Harmonized(ServerRule):
     """Conflicting updates are projected on each other's normal planes before the mean.
@@ -50,15 +50,13 @@ class Harmonized(ServerRule):
     order: str = "ascending"
     momentum: float = 0.0
 
-    name: ClassVar[str] = "harmonized"
-
     def __post_init__(self) -> None:
         check_word("granularity", self.granularity, ("model", "tensor"))
         check_word("reference", self.reference, ("pair", "current", "original"))
         check_word("order", self.order, ("ascending", "descending", "random"))
         check_number("momentum", self.momentum, 0.0, 1.0)
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """A conflict takes two."""
         alone = "harmonized where all data is one client's: there is nobody to conflict with"
         return alone if algorithm.pools else ""
@@ -74,7 +72,7 @@ class Harmonized(ServerRule):
         return dict.fromkeys(COUNTS, 0.0)
 
     def reweigh(
-        self, models: Tensor, start: Tensor, cohort: Cohort, layout: Layout, backend: str
+        self, models: Tensor, start: Tensor, cohort: Cohort, layout: TrainedLayout, backend: str
     ) -> tuple[Tensor, Rows]:
         """`sum_k p_k G_k` as weights of the D_k: [C], or [L, C] by tensor."""
         segments = layout.segments if self.granularity == "tensor" else None
@@ -86,7 +84,7 @@ class Harmonized(ServerRule):
         numbers = {name: torch.tensor(float(c)) for name, c in zip(COUNTS, counts, strict=True)}
         return weights if segments is not None else weights[0], numbers
 
-    def settle(self, server: Server, cohort: Cohort, numbers: Rows) -> None:
+    def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """Keep the counts."""
         server.scalars.update({name: float(numbers[name]) for name in COUNTS})
 
@@ -150,6 +148,7 @@ def _averaged(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mixing, mixing @ gram @ mixing.swapaxes(-1, -2)
 
 
+@ALGORITHMS.register("fedgh")
 @dataclass(frozen=True)
 class FedGH(Algorithm):
     """FedAvg's clients, or any others, under harmonization; see `Harmonized`."""
@@ -159,8 +158,6 @@ class FedGH(Algorithm):
     reference: str = "pair"
     order: str = "ascending"
     momentum: float = 0.0
-
-    name: ClassVar[str] = "fedgh"
 
     def __post_init__(self) -> None:
         options = self.granularity, self.reference, self.order, self.momentum

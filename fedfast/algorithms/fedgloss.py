@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,14 +29,15 @@ from ..kernels import perturb, step
 from ..kernels._args import TermsLike
 from ..lr_schedules import Ramp, Schedulable, at_round
 from ._parameter_checks import check, check_count, check_number, check_schedule, check_word
-from .base import Algorithm
-from .drift import Drift
+from .base import ALGORITHMS, Algorithm
+from .drift import DRIFTS, Drift
 from .feddyn import Dual
-from .hooks import Clients, Cohort, Direction, Rows, Server, Sum, listed
+from .hooks import Clients, Cohort, Direction, Rows, ServerView, Sum, listed
 from .optimizers import SAM, Optimizer
-from .servers import ServerRule
+from .servers import SERVER_RULES, ServerRule
 
 
+@SERVER_RULES.register("server-sam")
 @dataclass(frozen=True)
 class ServerSAM(ServerRule):
     """Clients start at the model perturbed along the last pseudo-gradient."""
@@ -44,14 +45,13 @@ class ServerSAM(ServerRule):
     rho: Schedulable = 0.1
     eps: float = 1e-16
 
-    name: ClassVar[str] = "server-sam"
     server_rows: ClassVar[tuple[str, ...]] = ("update",)  # D = -D~
 
     def __post_init__(self) -> None:
         check_schedule("rho", self.rho)
         check_number("eps", self.eps)
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """Momentum and control variates are measured from the model, not from where it was sent."""
         if not algorithm.drift.plain and not isinstance(algorithm.drift, Dual):
             drift = algorithm.drift.name
@@ -63,7 +63,7 @@ class ServerSAM(ServerRule):
         return [Sum("update", cohort.weights, keep=0.0)]
 
     def send(
-        self, server: Server, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
+        self, server: ServerView, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
     ) -> None:
         """`w~ = w + rho_t D~ / |D~|`."""
         self._ascend(server.rows["update"], round, out, backend)
@@ -73,11 +73,11 @@ class ServerSAM(ServerRule):
         perturb(row, [(update, -1.0)], rho, out=row, eps=self.eps, backend=backend)
 
 
+@SERVER_RULES.register("rehearsed-sam")
 @dataclass(frozen=True)
 class RehearsedSAM(ServerSAM):
     """The pseudo-gradient is measured in an exchange of its own."""
 
-    name: ClassVar[str] = "rehearsed-sam"
     server_rows: ClassVar[tuple[str, ...]] = ()
     rehearses: ClassVar[bool] = True
     extra: ClassVar[tuple[int, int]] = (1, 1)
@@ -87,18 +87,17 @@ class RehearsedSAM(ServerSAM):
         return []
 
     def send(
-        self, server: Server, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
+        self, server: ServerView, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
     ) -> None:
         """`w` in the first exchange, `w~` in the second."""
         if rehearsed is not None:
             self._ascend(rehearsed.to(out.dtype), round, out, backend)
 
 
+@DRIFTS.register("epoch-dual")
 @dataclass(frozen=True)
 class EpochDual(Dual):
     """The dual as the authors' code has it: renewed after every local epoch, sigma by 1 / |S|."""
-
-    name: ClassVar[str] = "epoch-dual"
 
     def scratch_rows(self) -> Sequence[str]:
         """The model at the start of the local epoch."""
@@ -148,6 +147,7 @@ class OfficialRamp:
         return self.rho if late else self.rho_l + (self.rho - self.rho0) / self.rounds
 
 
+@ALGORITHMS.register("fedgloss")
 @dataclass(frozen=True)
 class FedGloSS(Algorithm):
     """Sharpness-aware server over ADMM clients; `local=SAM(rho_l)` for SAM clients.
@@ -165,7 +165,6 @@ class FedGloSS(Algorithm):
     T_s: int = 0
     variant: str = "paper"
 
-    name: ClassVar[str] = "fedgloss"
     verified: ClassVar[str] = "public run"
     rule: ClassVar[type[ServerSAM]] = ServerSAM
     variants: ClassVar[tuple[str, ...]] = ("paper", "official")
@@ -197,6 +196,7 @@ class FedGloSS(Algorithm):
         return replace(local, rho=Ramp(self.rho0, local.rho, self.T_s))
 
 
+@ALGORITHMS.register("naive-fedgloss")
 @dataclass(frozen=True)
 class NaiveFedGloSS(FedGloSS):
     """FedGloSS that measures the pseudo-gradient in an exchange of its own: twice the traffic.
@@ -205,7 +205,6 @@ class NaiveFedGloSS(FedGloSS):
     (an explicit schedule gives both exchanges the same), and changes no state.
     """
 
-    name: ClassVar[str] = "naive-fedgloss"
     verified: ClassVar[str] = "script"
     rule: ClassVar[type[ServerSAM]] = RehearsedSAM
     variants: ClassVar[tuple[str, ...]] = ("paper",)  # the authors published no code for it

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,15 +24,16 @@ from torch import Tensor
 from ..kernels import mix, perturb
 from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check_number, check_schedule
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 from .drift import Drift
 from .feddyn import Dual
 from .fedgloss import ServerSAM
 from .hooks import Clients, Rows
-from .optimizers import Optimizer
+from .optimizers import OPTIMIZERS, Optimizer
 from .scaffold import ControlVariate
 
 
+@OPTIMIZERS.register("lesam")
 @dataclass(frozen=True)
 class LESAM(Optimizer):
     """The gradient at `v + e` with one e per round, from the global models a client has seen."""
@@ -40,7 +41,6 @@ class LESAM(Optimizer):
     rho: Schedulable = 0.01
     eps: float = 1e-12
 
-    name: ClassVar[str] = "lesam"
     looks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class LESAM(Optimizer):
         check_schedule("rho", self.rho)
         check_number("eps", self.eps)
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """It takes the models it was sent for the global ones."""
         if isinstance(algorithm.server, ServerSAM):
             return f"lesam under {algorithm.server.name}, which sends perturbed models"
@@ -78,6 +78,7 @@ class LESAM(Optimizer):
         return {}
 
 
+@ALGORITHMS.register("fedlesam")
 @dataclass(frozen=True)
 class FedLESAM(Algorithm):
     """rho 0.01 in FedWMSAM's comparison, 0.5 in the authors' example of -S."""
@@ -86,13 +87,13 @@ class FedLESAM(Algorithm):
     rho: Schedulable = 0.01
     eps: float = 1e-12
 
-    name: ClassVar[str] = "fedlesam"
     official: ClassVar[tuple[int, int] | None] = (2, 1)
 
     def __post_init__(self) -> None:
         self.compose(local=LESAM(rho=self.rho, eps=self.eps))
 
 
+@ALGORITHMS.register("fedlesam-s")
 @dataclass(frozen=True)
 class FedLESAMS(Algorithm):
     """FedLESAM under SCAFFOLD's control variates, with their full weight."""
@@ -103,13 +104,12 @@ class FedLESAMS(Algorithm):
     eps: float = 1e-12
     steps: float | None = None
 
-    name: ClassVar[str] = "fedlesam-s"
-
     def __post_init__(self) -> None:
         local = LESAM(rho=self.rho, eps=self.eps)
         self.compose(local=local, drift=ControlVariate(steps=self.steps))
 
 
+@ALGORITHMS.register("fedlesam-d")
 @dataclass(frozen=True)
 class FedLESAMD(Algorithm):
     """FedLESAM under FedDyn's duals."""
@@ -120,8 +120,6 @@ class FedLESAMD(Algorithm):
     eps: float = 1e-12
     lam: float = 0.1
     clip: str = "linear"
-
-    name: ClassVar[str] = "fedlesam-d"
 
     def __post_init__(self) -> None:
         local = LESAM(rho=self.rho, eps=self.eps)

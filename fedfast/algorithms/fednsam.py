@@ -15,7 +15,7 @@ single: two, w and m), one up. gamma 0.85, rho 0.05 in the code; cosine learning
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,20 +23,19 @@ from .. import kernels
 from ..kernels import step
 from ..lr_schedules import Schedulable
 from ._parameter_checks import check_number
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 from .fedopt import Momentum
-from .hooks import Clients, Server
-from .optimizers import SAM, Optimizer
-from .servers import ServerRule
+from .hooks import Clients, ServerView
+from .optimizers import OPTIMIZERS, SAM, Optimizer
+from .servers import SERVER_RULES, ServerRule
 
 
+@SERVER_RULES.register("nesterov")
 @dataclass(frozen=True)
 class Nesterov(ServerRule):
     """Momentum whose clients start at the extrapolated model `w + gamma m`."""
 
     gamma: float = 0.85
-
-    name: ClassVar[str] = "nesterov"
 
     def __post_init__(self) -> None:
         check_number("gamma", self.gamma, 0.0, 1.0)
@@ -46,7 +45,7 @@ class Nesterov(ServerRule):
         return kernels.Server("momentum", lr=lr, beta1=self.gamma)
 
     def send(
-        self, server: Server, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
+        self, server: ServerView, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
     ) -> None:
         """`y = w + gamma m`."""
         assert server.m is not None
@@ -54,13 +53,13 @@ class Nesterov(ServerRule):
         step(row, [(server.m, self.gamma)], -1.0, out=row, backend=backend)
 
 
+@OPTIMIZERS.register("look-ahead")
 @dataclass(frozen=True)
 class LookAhead(Optimizer):
     """The gradient at `v + gamma m`, m the server's momentum: one gradient per step."""
 
     gamma: float = 0.85
 
-    name: ClassVar[str] = "look-ahead"
     looks: ClassVar[bool] = False
     extra: ClassVar[tuple[int, int]] = (1, 0)
 
@@ -68,8 +67,8 @@ class LookAhead(Optimizer):
         super().__post_init__()
         check_number("gamma", self.gamma, 0.0, 1.0)
 
-    def refuses(self, algorithm: Any) -> str:
-        """It looks along the server's momentum."""
+    def refuses(self, algorithm: Algorithm) -> str:
+        """It perturbs along the server's momentum."""
         if not isinstance(algorithm.server, Momentum):
             return f"look-ahead needs server momentum; the server rule is {algorithm.server.name}"
         return super().refuses(algorithm)
@@ -79,6 +78,7 @@ class LookAhead(Optimizer):
         kernels.mix(at.w, at.server["moment"], 1.0, self.gamma, out=out, backend=at.backend)
 
 
+@ALGORITHMS.register("fednsam")
 @dataclass(frozen=True)
 class FedNSAM(Algorithm):
     """SAM at the extrapolated model."""
@@ -89,13 +89,13 @@ class FedNSAM(Algorithm):
     rho: Schedulable = 0.05
     eps: float = 1e-12
 
-    name: ClassVar[str] = "fednsam"
     official: ClassVar[tuple[int, int] | None] = (2, 1)
 
     def __post_init__(self) -> None:
         self.compose(local=SAM(rho=self.rho, eps=self.eps), server=Nesterov(self.gamma))
 
 
+@ALGORITHMS.register("fednsam-single")
 @dataclass(frozen=True)
 class FedNSAMSingle(Algorithm):
     """The global momentum itself as the perturbation."""
@@ -103,8 +103,6 @@ class FedNSAMSingle(Algorithm):
     local: Optimizer = field(init=False, default_factory=LookAhead)
     server: ServerRule = field(init=False, default_factory=Momentum)
     gamma: float = 0.85
-
-    name: ClassVar[str] = "fednsam-single"
 
     def __post_init__(self) -> None:
         self.compose(local=LookAhead(gamma=self.gamma), server=Momentum(self.gamma))

@@ -22,17 +22,16 @@ from typing import ClassVar
 
 from .. import kernels
 from ._parameter_checks import check_number
-from .base import Algorithm
-from .servers import ServerRule
+from .base import ALGORITHMS, Algorithm
+from .servers import SERVER_RULES, ServerRule
 
 
+@SERVER_RULES.register("momentum")
 @dataclass(frozen=True)
 class Momentum(ServerRule):
     """`m <- beta m + D; w <- w + eta_g m`."""
 
     beta: float = 0.9
-
-    name: ClassVar[str] = "momentum"
 
     def __post_init__(self) -> None:
         check_number("beta", self.beta, 0.0, 1.0)
@@ -42,6 +41,7 @@ class Momentum(ServerRule):
         return kernels.Server("momentum", lr=lr, beta1=self.beta)
 
 
+@SERVER_RULES.register("adam")
 @dataclass(frozen=True)
 class Adam(ServerRule):
     """`w <- w + eta_g m / (sqrt(v) + tau)` with Adam's moments."""
@@ -50,8 +50,6 @@ class Adam(ServerRule):
     beta2: float = 0.99
     tau: float = 1e-3
     v0: float | None = None
-
-    name: ClassVar[str] = "adam"
 
     def __post_init__(self) -> None:
         check_number("beta1", self.beta1, 0.0, 1.0)
@@ -69,22 +67,21 @@ class Adam(ServerRule):
         return kernels.Server(self.name, lr, self.beta1, self.beta2, self.tau)
 
 
+@SERVER_RULES.register("yogi")
 @dataclass(frozen=True)
 class Yogi(Adam):
     """Adam whose v moves by at most (1 - beta2) D^2 per round."""
 
-    name: ClassVar[str] = "yogi"
 
-
+@SERVER_RULES.register("adagrad")
 @dataclass(frozen=True)
 class Adagrad(Adam):
     """Adam whose v adds up; the paper takes beta1 = 0."""
 
     beta1: float = 0.0
 
-    name: ClassVar[str] = "adagrad"
 
-
+@ALGORITHMS.register("fedavgm")
 @dataclass(frozen=True)
 class FedAvgM(Algorithm):
     """Server momentum `beta` (paper: 0.9)."""
@@ -92,12 +89,11 @@ class FedAvgM(Algorithm):
     server: ServerRule = field(init=False, default_factory=Momentum)
     beta: float = 0.9
 
-    name: ClassVar[str] = "fedavgm"
-
     def __post_init__(self) -> None:
         self.compose(server=Momentum(self.beta))
 
 
+@ALGORITHMS.register("fedadam")
 @dataclass(frozen=True)
 class FedAdam(Algorithm):
     """Adam at the server. Paper: beta1 0.9, beta2 0.99, tau 1e-3; `server_lr` must be tuned.
@@ -111,26 +107,25 @@ class FedAdam(Algorithm):
     tau: float = 1e-3
     v0: float | None = None
 
-    name: ClassVar[str] = "fedadam"
     rule: ClassVar[type[Adam]] = Adam
 
     def __post_init__(self) -> None:
         self.compose(server=self.rule(self.beta1, self.beta2, self.tau, self.v0))
 
 
+@ALGORITHMS.register("fedyogi")
 @dataclass(frozen=True)
 class FedYogi(FedAdam):
     """Yogi at the server: v moves by at most (1 - beta2) D^2 per round."""
 
-    name: ClassVar[str] = "fedyogi"
     rule: ClassVar[type[Adam]] = Yogi
 
 
+@ALGORITHMS.register("fedadagrad")
 @dataclass(frozen=True)
 class FedAdagrad(FedAdam):
     """Adagrad at the server; the paper takes beta1 = 0."""
 
     beta1: float = 0.0
 
-    name: ClassVar[str] = "fedadagrad"
     rule: ClassVar[type[Adam]] = Adagrad

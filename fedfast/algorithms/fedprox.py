@@ -13,19 +13,18 @@ from typing import ClassVar
 
 from ..kernels._args import TermsLike
 from ._parameter_checks import check_number, check_word
-from .base import Algorithm
-from .drift import CLIPS, Drift, pulled
+from .base import ALGORITHMS, Algorithm
+from .drift import CLIPS, DRIFTS, Drift, pulled
 from .hooks import Clients, Direction
 
 
+@DRIFTS.register("prox")
 @dataclass(frozen=True)
 class Prox(Drift):
     """The proximal term `mu (v - w)`; see `drift.CLIPS` for `clip`."""
 
     mu: float = 0.1
     clip: str = "linear"
-
-    name: ClassVar[str] = "prox"
 
     def __post_init__(self) -> None:
         check_number("mu", self.mu)
@@ -36,6 +35,7 @@ class Prox(Drift):
         return pulled(at, terms, self.mu, self.clip)
 
 
+@ALGORITHMS.register("fedprox")
 @dataclass(frozen=True)
 class FedProx(Algorithm):
     """FedAvg with the proximal term. mu: 0.1 in FL-Simulator, 1e-4 in FedDyn's repository."""
@@ -44,7 +44,6 @@ class FedProx(Algorithm):
     mu: float = 0.1
     clip: str = "linear"
 
-    name: ClassVar[str] = "fedprox"
     verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:

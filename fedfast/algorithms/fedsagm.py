@@ -13,7 +13,6 @@ Client state none; server state w; two gradients per step; one model down, one u
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,11 +20,12 @@ from ..kernels import perturb
 from ..kernels._args import TermsLike
 from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check_number, check_word
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 from .hooks import Clients
-from .optimizers import SAM, Optimizer
+from .optimizers import OPTIMIZERS, SAM, Optimizer
 
 
+@OPTIMIZERS.register("sagm")
 @dataclass(frozen=True)
 class SAGM(SAM):
     """Gradient matching: the loss at the model plus the loss at `v + (rho / |g| - alpha) g`."""
@@ -33,8 +33,6 @@ class SAGM(SAM):
     rho: Schedulable = 0.05
     alpha: float = 0.001
     variant: str = "paper"
-
-    name: ClassVar[str] = "sagm"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +57,7 @@ class SAGM(SAM):
         return [(at.first, share), (at.g, share)]
 
 
+@ALGORITHMS.register("fedsagm")
 @dataclass(frozen=True)
 class FedSAGM(Algorithm):
     """rho 0.05, alpha 0.001 in the authors' code; 0.001, 0.01 for MNIST elsewhere."""
@@ -68,8 +67,6 @@ class FedSAGM(Algorithm):
     alpha: float = 0.001
     eps: float = 1e-12
     variant: str = "paper"
-
-    name: ClassVar[str] = "fedsagm"
 
     def __post_init__(self) -> None:
         local = SAGM(rho=self.rho, eps=self.eps, alpha=self.alpha, variant=self.variant)

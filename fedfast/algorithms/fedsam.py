@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..lr_schedules import Schedulable
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 from .optimizers import ASAM, SAM, Optimizer
 
 
+@ALGORITHMS.register("fedsam")
 @dataclass(frozen=True)
 class FedSAM(Algorithm):
     """FedAvg whose clients run SAM with radius `rho` (CIFAR-10: 0.1); see `SAM` for `eps`."""
@@ -28,13 +29,13 @@ class FedSAM(Algorithm):
     rho: Schedulable = 0.1
     eps: float = 1e-12
 
-    name: ClassVar[str] = "fedsam"
     verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
         self.compose(local=SAM(rho=self.rho, eps=self.eps))
 
 
+@ALGORITHMS.register("fedasam")
 @dataclass(frozen=True)
 class FedASAM(Algorithm):
     """FedAvg whose clients run ASAM with radius `rho` and offset `eta` (CIFAR-10: 0.7, 0.2)."""
@@ -43,8 +44,6 @@ class FedASAM(Algorithm):
     rho: Schedulable = 0.7
     eta: float = 0.2
     eps: float = 1e-16
-
-    name: ClassVar[str] = "fedasam"
 
     def __post_init__(self) -> None:
         self.compose(local=ASAM(rho=self.rho, eta=self.eta, eps=self.eps))

@@ -14,25 +14,23 @@ Client state none; server state w; one gradient per round; one model down, one u
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ._parameter_checks import check_word
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 from .hooks import Clients, Cohort, Rows
 
 RULES = ("mean", "sum", "weighted-sum")
 
 
+@ALGORITHMS.register("fedsgd")
 @dataclass(frozen=True)
 class FedSGD(Algorithm):
     """One gradient on all local data; needs `local_epochs=1` and `batch_size=None`."""
 
     rule: str = "mean"
-
-    name: ClassVar[str] = "fedsgd"
 
     def __post_init__(self) -> None:
         check_word("rule", self.rule, RULES)

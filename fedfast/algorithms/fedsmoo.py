@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,13 +24,14 @@ from torch import Tensor
 from ..kernels import mix, perturb, step
 from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check_word
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 from .drift import Drift
 from .feddyn import Dual
-from .hooks import Clients, Cohort, Rows, Server, Sum
-from .optimizers import SAM, Optimizer
+from .hooks import Clients, Cohort, Rows, ServerView, Sum
+from .optimizers import OPTIMIZERS, SAM, Optimizer
 
 
+@OPTIMIZERS.register("consensus-sam")
 @dataclass(frozen=True)
 class ConsensusSAM(SAM):
     """SAM whose perturbation is held to the others' by the dual mu_i and the global estimate s."""
@@ -38,7 +39,6 @@ class ConsensusSAM(SAM):
     eps: float = 1e-7
     variant: str = "paper"
 
-    name: ClassVar[str] = "consensus-sam"
     server_rows: ClassVar[tuple[str, ...]] = ("s",)
     extra: ClassVar[tuple[int, int]] = (1, 1)
 
@@ -51,7 +51,7 @@ class ConsensusSAM(SAM):
         return {"mu_i": "zeros"}
 
     def scratch_rows(self) -> Sequence[str]:
-        """The last perturbation, where it is asked for."""
+        """The last perturbation, which the paper's variant keeps."""
         return () if self.variant == "official" else ("e",)
 
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
@@ -77,13 +77,14 @@ class ConsensusSAM(SAM):
         each = torch.full_like(cohort.weights, 1.0 / len(cohort))
         return [Sum("s", each, keep=0.0, of="mu_i" if self.variant == "official" else "e")]
 
-    def settle(self, server: Server, cohort: Cohort, numbers: Rows) -> None:
+    def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """`s <- rho A / (|A| + eps)`."""
         s = server.rows["s"]
         rho, origin = at_round(self.rho, cohort.round), torch.zeros_like(s)[None]
         perturb(origin, s, rho, out=s[None], eps=self.eps, backend=cohort.backend)
 
 
+@ALGORITHMS.register("fedsmoo")
 @dataclass(frozen=True)
 class FedSMOO(Algorithm):
     """FedDyn's duals for the model and for the perturbation. rho 0.1, lam 0.1 in the code."""
@@ -96,9 +97,8 @@ class FedSMOO(Algorithm):
     clip: str = "linear"
     variant: str = "paper"
 
-    name: ClassVar[str] = "fedsmoo"
     official: ClassVar[tuple[int, int] | None] = (4, 2)
 
     def __post_init__(self) -> None:
-        local: Any = ConsensusSAM(rho=self.rho, eps=self.eps, variant=self.variant)
+        local = ConsensusSAM(rho=self.rho, eps=self.eps, variant=self.variant)
         self.compose(local=local, drift=Dual(self.lam, self.clip))

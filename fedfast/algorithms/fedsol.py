@@ -26,12 +26,13 @@ from torch import Tensor
 from ..kernels import norms, perturb, stats
 from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check_number, check_schedule, check_word
-from .base import Algorithm
-from .hooks import Clients, Layout, Rows
+from .base import ALGORITHMS, Algorithm
+from .hooks import Clients, Rows, TrainedLayout
 from .objective import Network, Objective
-from .optimizers import Optimizer
+from .optimizers import OPTIMIZERS, Optimizer
 
 
+@OPTIMIZERS.register("proximal-sam")
 @dataclass(frozen=True)
 class ProximalSAM(Optimizer):
     """The gradient at a model perturbed along a proximal gradient.
@@ -46,7 +47,6 @@ class ProximalSAM(Optimizer):
     strength: str = "fixed"
     eps: float = 1e-12
 
-    name: ClassVar[str] = "proximal-sam"
     own_loss: ClassVar[str] = "the algorithm ascends along a divergence from the sent model"
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ class ProximalSAM(Optimizer):
         check_word("perturbed", self.perturbed, ("head", "all"))
         check_word("strength", self.strength, ("fixed", "adaptive"))
 
-    def client_values(self, layout: Layout) -> Rows:
+    def client_values(self, layout: TrainedLayout) -> Rows:
         """Nothing; raises ValueError for a model without a head."""
         if self.perturbed == "head" and layout.head[1] == 0:
             raise ValueError(
@@ -121,6 +121,7 @@ class ProximalSAM(Optimizer):
         return out
 
 
+@ALGORITHMS.register("fedsol")
 @dataclass(frozen=True)
 class FedSOL(Algorithm):
     """Clients that learn where the proximal objective is flat; see `ProximalSAM`.
@@ -136,8 +137,6 @@ class FedSOL(Algorithm):
     strength: str = "fixed"
     eps: float = 1e-12
     momentum: float = 0.0
-
-    name: ClassVar[str] = "fedsol"
 
     def __post_init__(self) -> None:
         local = ProximalSAM(

@@ -21,20 +21,19 @@ from typing import ClassVar
 from ..kernels._args import TermsLike
 from ..lr_schedules import Schedulable
 from ._parameter_checks import check, check_number, check_word
-from .base import Algorithm
+from .base import ALGORITHMS, Algorithm
 from .drift import Drift
 from .feddyn import Dual
 from .hooks import Clients
-from .optimizers import SAM, Optimizer
+from .optimizers import OPTIMIZERS, SAM, Optimizer
 
 
+@OPTIMIZERS.register("extra-sam")
 @dataclass(frozen=True)
 class ExtraSAM(SAM):
     """Descends along `(1 - alpha) g + alpha g'`, g at the model and g' at its ascent."""
 
     alpha: float = 1.0
-
-    name: ClassVar[str] = "extra-sam"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,6 +51,7 @@ class ExtraSAM(SAM):
         return [(at.first, 1.0 - self.alpha), (at.g, self.alpha)]
 
 
+@ALGORITHMS.register("fedspeed")
 @dataclass(frozen=True)
 class FedSpeed(Algorithm):
     """The prox-correction of FedDyn over an extra gradient, amended models averaged."""
@@ -65,7 +65,6 @@ class FedSpeed(Algorithm):
     clip: str = "linear"
     variant: str = "paper"
 
-    name: ClassVar[str] = "fedspeed"
     official: ClassVar[tuple[int, int] | None] = (2, 1)
     verified: ClassVar[str] = "public run"
 

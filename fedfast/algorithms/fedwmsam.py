@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,10 +30,10 @@ from ..kernels import Column, cosines, norms, perturb, stats
 from ..kernels._args import TermsLike
 from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check, check_flag, check_number, check_schedule, check_word
-from .base import Algorithm
-from .drift import Drift
-from .hooks import Clients, Cohort, Direction, Rows, Server, Sum, listed
-from .optimizers import Optimizer
+from .base import ALGORITHMS, Algorithm
+from .drift import DRIFTS, Drift
+from .hooks import Clients, Cohort, Direction, Rows, ServerView, Sum, listed
+from .optimizers import OPTIMIZERS, Optimizer
 from .scaffold import ControlVariate
 
 Terms = list[tuple[Tensor, float | Tensor]]
@@ -47,6 +47,7 @@ def _delta(at: Clients, scale: float | Tensor) -> Terms:
     return [(at.server["m"], scale), (at.server["c"], apart), (at.own["c_i"], -apart)]
 
 
+@OPTIMIZERS.register("guided-sam")
 @dataclass(frozen=True)
 class GuidedSAM(Optimizer):
     """The gradient on the way to the predicted global model: one per step."""
@@ -55,7 +56,6 @@ class GuidedSAM(Optimizer):
     eps: float = 1e-12
     variant: str = "paper"
 
-    name: ClassVar[str] = "guided-sam"
     looks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class GuidedSAM(Optimizer):
         check_number("eps", self.eps)
         check_word("variant", self.variant, VARIANTS)
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """The prediction is made from the drift's momentum and variates."""
         if not isinstance(algorithm.drift, WeightedMomentum):
             return f"guided-sam predicts from weighted-momentum; drift is {algorithm.drift.name}"
@@ -79,6 +79,7 @@ class GuidedSAM(Optimizer):
         perturb(at.w, terms, rho, out=out, eps=self.eps, backend=at.backend)
 
 
+@DRIFTS.register("weighted-momentum")
 @dataclass(frozen=True)
 class WeightedMomentum(ControlVariate):
     """`alpha (g + c - c_k) + (1 - alpha) M` with alpha following the clients' agreement with M.
@@ -92,7 +93,6 @@ class WeightedMomentum(ControlVariate):
     lam: float = 0.01
     decay: float = 1.0
 
-    name: ClassVar[str] = "weighted-momentum"
     server_rows: ClassVar[tuple[str, ...]] = ("c", "m")
     extra: ClassVar[tuple[int, int]] = (1, 0)
 
@@ -112,7 +112,7 @@ class WeightedMomentum(ControlVariate):
     def correct(self, at: Clients, terms: TermsLike) -> Direction:
         """`alpha g + (1 - alpha) Delta_k`."""
         alpha = at.scalars["alpha"]
-        own: Any = [(t, alpha * c) for t, c in listed(terms)]
+        own: Terms = [(t, alpha * c) for t, c in listed(terms)]
         return Direction([*own, *_delta(at, 1.0 - alpha)])
 
     def finish(self, at: Clients) -> Rows:
@@ -127,12 +127,13 @@ class WeightedMomentum(ControlVariate):
         mean = -self.decay * cohort.weights / cohort.lr_total
         return [*super().sums(cohort), Sum("m", mean, keep=0.0)]
 
-    def settle(self, server: Server, cohort: Cohort, numbers: Rows) -> None:
+    def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """`alpha <- (1 - lambda) alpha + lambda clip(mean, 0.1, 0.9)`."""
         found = min(max(float(numbers["disagreement"].mean()), 0.1), 0.9)
         server.scalars["alpha"] = (1 - self.lam) * server.scalars["alpha"] + self.lam * found
 
 
+@ALGORITHMS.register("fedwmsam")
 @dataclass(frozen=True)
 class FedWMSAM(Algorithm):
     """`lam` is the paper's lambda; `lr_decay` is the run's, which only the official form uses."""
@@ -147,14 +148,12 @@ class FedWMSAM(Algorithm):
     steps: float | None = None
     variant: str = "paper"
 
-    name: ClassVar[str] = "fedwmsam"
-
     def __post_init__(self) -> None:
         check_number("lr_decay", self.lr_decay, 0.0, 1.0, above=True)
         check_word("variant", self.variant, VARIANTS)
         unused = self.variant != "official" and self.lr_decay != 1.0
         check(not unused, "lr_decay", "1: only the official variant has it", self.lr_decay)
-        local: Any = GuidedSAM(rho=self.rho, eps=self.eps, variant=self.variant)
+        local = GuidedSAM(rho=self.rho, eps=self.eps, variant=self.variant)
         decay = self.lr_decay if self.variant == "official" else 1.0
-        drift: Any = WeightedMomentum(steps=self.steps, alpha=self.alpha, lam=self.lam, decay=decay)
+        drift = WeightedMomentum(steps=self.steps, alpha=self.alpha, lam=self.lam, decay=decay)
         self.compose(local=local, drift=drift)

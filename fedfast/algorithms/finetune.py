@@ -1,4 +1,4 @@
-"""Fine-tuning: what clients do with the final global model, each for itself. A piece of any
+"""Fine-tuning: what clients do with the final global model, each for itself. A component of any
 algorithm: `FedSAM(rho=0.1, fine_tune=FineTune(epochs=10))`."""
 
 from __future__ import annotations
@@ -6,11 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..registry import class_registry
 from ._hook_checks import Hooked, base
 from ._parameter_checks import check_count, check_word
-from .hooks import Layout
+from .hooks import TrainedLayout
+
+FINE_TUNINGS = class_registry("fine-tuning", lambda: FineTune)
 
 
+@FINE_TUNINGS.register("fine-tune")
 @base
 @dataclass(frozen=True)
 class FineTune(Hooked):
@@ -31,8 +35,8 @@ class FineTune(Hooked):
         check_count("epochs", self.epochs, 1)
         check_word("layers", self.layers, ("last", "all"))
 
-    def span(self, layout: Layout) -> tuple[int, int]:
-        """What moves, `row[a:b]`. Raises ValueError where the last layer cannot be told apart."""
+    def span(self, layout: TrainedLayout) -> tuple[int, int]:
+        """What moves, `row[a:b]`. Raises ValueError for a model without a last Linear."""
         if self.layers == "all":
             return 0, layout.trained
         if layout.head[1] == 0:

@@ -29,8 +29,8 @@ class Network(Protocol):
 Objective = Callable[[Network, Tensor, Tensor, int], Tensor]
 
 
-class GradientSampler(Protocol):
-    """Gradients on samples that a piece chooses among a client's own, before the first step."""
+class SampleGradients(Protocol):
+    """Gradients on samples that a component chooses among a client's own, before the first step."""
 
     @property
     def width(self) -> int:

@@ -6,7 +6,7 @@ One object serves under any algorithm: `FedAvg(local=SAM(rho=0.05))` is FedSAM.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,15 +14,21 @@ from torch import Tensor
 from ..kernels import norms, perturb, stats
 from ..kernels._args import TermsLike
 from ..lr_schedules import Schedulable, at_round
+from ..registry import class_registry
 from ._hook_checks import base, depth, overrides
 from ._parameter_checks import check, check_flag, check_number, check_schedule
-from .hooks import Clients, Piece
+from .hooks import Clients, Component
 from .objective import Objective
+
+OPTIMIZERS = class_registry("local optimizer", lambda: Optimizer)
+
+if TYPE_CHECKING:
+    from .base import Algorithm
 
 
 @base
 @dataclass(frozen=True)
-class Optimizer(Piece):
+class Optimizer(Component):
     """Base of the clients' optimizers.
 
     momentum  torch-style heavy ball, reset at the start of every round (the papers use 0)
@@ -34,7 +40,7 @@ class Optimizer(Piece):
 
     by_class: ClassVar[bool] = False  # the objective reads targets as classes of the outputs
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         for name in ("ascends", "layered", "own_loss"):
             if isinstance(vars(cls).get(name), bool) or vars(cls).get(name) == "":
@@ -63,14 +69,14 @@ class Optimizer(Piece):
 
     @property
     def looks(self) -> bool:
-        """Whether `ahead` depends on the gradient at `w`: two per step. A class may say False."""
+        """Whether `ahead` depends on the gradient at `w`: two per step. A class may set False."""
         return self.ascends
 
     @property
     def layered(self) -> bool:
         """Whether `ahead = w + s g` with a number for each tensor: `scales`, not an older `ascend`.
 
-        A class that has both says the same twice.
+        A class that has both computes the same in both.
         """
         own = overrides(self, "scales", Optimizer)
         return own and depth(self, "scales") <= depth(self, "ascend")
@@ -80,7 +86,7 @@ class Optimizer(Piece):
         """Whether the gradient at `w` outlives the second one, in `first`."""
         return False
 
-    def refuses(self, algorithm: Any) -> str:
+    def refuses(self, algorithm: Algorithm) -> str:
         """Control variates and duals assume that a client moves by -eta times its directions."""
         drift = algorithm.drift
         keeps = bool(drift.server_rows or drift.client_rows())
@@ -89,7 +95,7 @@ class Optimizer(Piece):
         return ""
 
     def objective(self, at: Clients, looking: bool) -> Objective | None:
-        """The loss whose gradient is taken, None for the run's; only asked with `own_loss`.
+        """The loss whose gradient is taken, None for the run's; called with `own_loss` only.
 
         looking  for the gradient that `ascend` is given, not the step's
         """
@@ -116,27 +122,25 @@ class Optimizer(Piece):
         return at.g
 
 
+@OPTIMIZERS.register("sgd")
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent: `v <- v - eta * d`, one gradient per step."""
 
-    name: ClassVar[str] = "sgd"
 
-
+@OPTIMIZERS.register("sam")
 @dataclass(frozen=True)
 class SAM(Optimizer):
     """Sharpness-aware minimisation: the gradient at `v + rho * g / (|g| + eps)`, same mini-batch.
 
-    One Euclidean norm over the whole model. rho: a number or a schedule over rounds; 0.1 is
-    FL-Simulator's default and the ECCV paper's for CIFAR-10. eps: 1e-7 in FL-Simulator, 1e-12 in
-    SAGM, FedSOL and FedNSAM, 1e-16 in FedGloSS; the papers have none.
+    One Euclidean norm over the whole model. rho: radius, a number or a schedule over rounds, 0.1 in
+    FL-Simulator and in the ECCV paper for CIFAR-10. eps: joins the norm, 1e-7 in FL-Simulator,
+    1e-12 in SAGM, FedSOL and FedNSAM, 1e-16 in FedGloSS, absent in the papers.
     Source: Foret et al., "Sharpness-Aware Minimization", ICLR 2021, eq. 2.
     """
 
     rho: Schedulable = 0.1
     eps: float = 1e-12
-
-    name: ClassVar[str] = "sam"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -150,6 +154,7 @@ class SAM(Optimizer):
         perturb(at.w, g, rho, out=out, eps=self.eps, backend=at.backend)
 
 
+@OPTIMIZERS.register("asam")
 @dataclass(frozen=True)
 class ASAM(SAM):
     """Adaptive SAM: `e = rho * t^2 g / (|t g| + eps)`, `t = |v| + eta` on weights, 1 on biases.
@@ -162,8 +167,6 @@ class ASAM(SAM):
     rho: Schedulable = 0.7
     eps: float = 1e-16
     eta: float = 0.2
-
-    name: ClassVar[str] = "asam"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,13 +26,14 @@ from ..kernels import step
 from ..kernels._args import TermsLike
 from ..lr_schedules import Schedulable
 from ._hook_checks import overrides
-from ._parameter_checks import check, check_flag, check_number, check_word
-from .base import Algorithm
-from .drift import Drift
+from ._parameter_checks import check, check_flag, check_word
+from .base import ALGORITHMS, Algorithm
+from .drift import DRIFTS, Drift, check_steps, total_rate
 from .hooks import Clients, Cohort, Direction, Rows, Sum, listed
 from .optimizers import SAM, Optimizer
 
 
+@DRIFTS.register("control-variate")
 @dataclass(frozen=True)
 class ControlVariate(Drift):
     """SCAFFOLD's correction `c - c_i`.
@@ -46,7 +47,6 @@ class ControlVariate(Drift):
     steps: float | None = None
     reset: bool = False
 
-    name: ClassVar[str] = "control-variate"
     server_rows: ClassVar[tuple[str, ...]] = ("c",)
 
     @property
@@ -57,9 +57,9 @@ class ControlVariate(Drift):
     def __post_init__(self) -> None:
         check_word("option", self.option, ("I", "II"))
         check_flag("reset", self.reset)
-        if self.steps is not None:
-            check(self.option == "II", "steps", "None with option I, which has no K", self.steps)
-            check_number("steps", self.steps, above=True)
+        fits = self.steps is None or self.option == "II"
+        check(fits, "steps", "None with option I, which has no K", self.steps)
+        check_steps(self.steps)
 
     @property
     def plain(self) -> bool:
@@ -91,7 +91,7 @@ class ControlVariate(Drift):
         if self.full_gradient:
             c_i.copy_(at.scratch["full"])
             return {}
-        inverse = 1.0 / (at.lr_total if self.steps is None else self.steps * at.lr)
+        inverse = 1.0 / total_rate(at, self.steps)
         moved = [(at.start, inverse), (at.w, -inverse)]
         old = (c_i, -1.0) if self.reset else (at.server["c"], -1.0)
         step(c_i, [old, *moved], -1.0, out=c_i, backend=at.backend)
@@ -105,11 +105,11 @@ class ControlVariate(Drift):
             if self.reset:  # the old c_i was c
                 return [Sum("c", each, fade=1.0 / population, of="c_i")]
             return [Sum("c", each, of="c_i", change=True)]
-        total = cohort.lr_total if self.steps is None else self.steps * cohort.lr
-        each = -torch.ones_like(cohort.weights) / (population * total)
+        each = -torch.ones_like(cohort.weights) / (population * total_rate(cohort, self.steps))
         return [Sum("c", each, fade=1.0 / population)]
 
 
+@ALGORITHMS.register("scaffold")
 @dataclass(frozen=True)
 class SCAFFOLD(Algorithm):
     """SGD under control variates; `modified` resets them every round (then it is FedAvg)."""
@@ -119,7 +119,6 @@ class SCAFFOLD(Algorithm):
     steps: float | None = None
     modified: bool = False
 
-    name: ClassVar[str] = "scaffold"
     verified: ClassVar[str] = "public run"
 
     def __post_init__(self) -> None:
@@ -127,6 +126,7 @@ class SCAFFOLD(Algorithm):
         self.compose(drift=ControlVariate(self.option, self.steps, self.modified))
 
 
+@ALGORITHMS.register("fedgamma")
 @dataclass(frozen=True)
 class FedGAMMA(Algorithm):
     """SAM under control variates, which correct after the perturbation. rho 0.05 to 0.1."""
@@ -137,8 +137,6 @@ class FedGAMMA(Algorithm):
     eps: float = 1e-12
     option: str = "II"
     steps: float | None = None
-
-    name: ClassVar[str] = "fedgamma"
 
     def __post_init__(self) -> None:
         local = SAM(rho=self.rho, eps=self.eps)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from .. import kernels
+from ..registry import class_registry
 from ._hook_checks import base, overrides
-from .hooks import Cohort, Layout, Piece, Rows, Server
+from .hooks import Cohort, Component, Rows, ServerView, TrainedLayout
+
+SERVER_RULES = class_registry("server rule", lambda: ServerRule)
 
 
 @base
 @dataclass(frozen=True)
-class ServerRule(Piece):
+class ServerRule(Component):
     """Base of the server's rules; D is the weighted mean of the clients' updates."""
 
     rehearses: ClassVar[bool] = False  # the cohort trains twice per round, the first time for D
@@ -33,32 +36,31 @@ class ServerRule(Piece):
         return kernels.Server("average", lr=lr)
 
     def send(
-        self, server: Server, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
+        self, server: ServerView, round: int, rehearsed: Tensor | None, out: Tensor, backend: str
     ) -> None:
         """Write the model that clients receive to `out` [trained], which holds `server.w`.
 
         rehearsed  [trained] float64, the mean update of the rehearsal, when there was one
         """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         if isinstance(vars(cls).get("whole"), bool):
             del cls.whole  # derived from `reweigh`
 
     def reweigh(
-        self, models: Tensor, start: Tensor, cohort: Cohort, layout: Layout, backend: str
+        self, models: Tensor, start: Tensor, cohort: Cohort, layout: TrainedLayout, backend: str
     ) -> tuple[Tensor, Rows]:
         """The weights [C] or [L, C] of the updates, and numbers worth keeping.
 
         models  [C, trained], the clients' models; start [trained], the model they received
-        cohort  with `train_loss`, `numbers` and, where the rule says `start_losses = True`,
+        cohort  with `train_loss`, `numbers` and, where the rule sets `start_losses = True`,
                 `start_loss`
         """
         raise TypeError(f"{self.name} weighs every client by itself")
 
 
+@SERVER_RULES.register("average")
 @dataclass(frozen=True)
 class Average(ServerRule):
     """`w <- w + eta_g D`."""
-
-    name: ClassVar[str] = "average"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = get_close_matches(args[0], COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return fail(f"unknown command {args[0]!r}{hint} (commands: {', '.join(COMMANDS)})")
+    if os.getcwd() not in sys.path:  # `my_module:Name` in a config, as for `python -m`
+        sys.path.append(os.getcwd())  # last: a file of the user's must not hide a library
     command: Callable[[list[str]], int] = import_module(COMMANDS[args[0]][0]).main
     try:
         return command(args[1:])

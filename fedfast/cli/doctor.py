@@ -1,7 +1,8 @@
-"""`fedfast doctor [CONFIG ...]`: what this machine offers, and how a model will be trained."""
+"""`fedfast doctor [CONFIG | MODEL]`: what this machine offers, and how a model will be trained."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
@@ -11,12 +12,17 @@ from . import fail
 from .setting import USER, Setting, prepare
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from ..config import RunConfig
+    from ..programs import Program
 
 USAGE = """\
 usage: fedfast doctor [CONFIG [--field value ...]]
+       fedfast doctor MODEL --input_shape N [N ...] [--classes N]
 
-Without a config: the versions and backends found here. With one: its model too, layer by layer.
+Versions and backends found here. With a config its model too, layer by layer; or a model by its
+name or as package.module:Name, whose inputs are numbers [B, N, ...].
 """
 
 
@@ -31,8 +37,11 @@ def main(argv: list[str]) -> int:
     if not argv:
         return 0
     try:
-        config = configs.load(argv[0], argv[1:])
-        found = model(config, prepare(config))
+        if _names_a_model(argv[0]):
+            found = named_model(argv)
+        else:
+            config = configs.load(argv[0], argv[1:])
+            found = model(config, prepare(config))
     except (configs.ConfigError, *USER) as error:
         return fail(str(error))
     print("\n" + "\n".join(found))
@@ -60,15 +69,46 @@ def machine() -> list[str]:
 
 def model(config: RunConfig, setting: Setting) -> list[str]:
     """Layer by layer: part of a program, or the reason why the generic path will be taken."""
-    from ..programs import explain
     from .setting import simulation
 
-    x = setting.data.train.take(slice(2)).inputs()
-    _, findings = explain(setting.model, x)
-    width = max(len(f.layer) for f in findings)
-    lines = [f"{f.layer:{width}}  {f.reason or 'ok'}" for f in findings]
+    _, lines = _layers(setting.model, setting.data.train.take(slice(2)).inputs())
     sim = simulation(config, setting, next(iter(config.algorithms)))
     lines.append(f"memory: {sim.memory}")
     if sim.generic_because:
         return [*lines, f"generic path, slower: {sim.generic_because}"]
     return [*lines, f"layer program, K = {sim.chunk} clients at once"]
+
+
+def named_model(argv: list[str]) -> list[str]:
+    """The same of a model that no config names. Raises ValueError for wrong options."""
+    import torch
+
+    from ..models import build
+
+    parser = argparse.ArgumentParser("fedfast doctor", usage=USAGE[7:], exit_on_error=False)
+    parser.add_argument("name")
+    parser.add_argument("--input_shape", type=int, nargs="+", required=True)
+    parser.add_argument("--classes", type=int, default=10)
+    try:
+        given = parser.parse_args(argv)
+    except (argparse.ArgumentError, SystemExit) as error:
+        raise ValueError(f"{argv[0]}: expected --input_shape and whole numbers") from error
+    made = build(given.name, input_shape=given.input_shape, classes=given.classes)
+    kind = torch.int64 if any(isinstance(m, torch.nn.Embedding) for m in made.modules()) else None
+    program, lines = _layers(made, torch.zeros(2, *given.input_shape, dtype=kind))
+    return [*lines, "layer program" if program else "generic path, slower"]
+
+
+def _names_a_model(given: str) -> bool:
+    from ..models import MODELS
+
+    return not os.path.exists(given) and (":" in given or given in MODELS)
+
+
+def _layers(module: nn.Module, x: Tensor) -> tuple[Program | None, list[str]]:
+    """The program, and a line per layer: part of it, or the reason why not."""
+    from ..programs import explain
+
+    program, findings = explain(module, x)
+    width = max(len(f.layer) for f in findings)
+    return program, [f"{f.layer:{width}}  {f.reason or 'ok'}" for f in findings]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..config import RunConfig
-    from ..config.schema import DataSection
+    from ..config.sections import DataSection
     from ..data import Data, FederatedData
     from ..simulation import Simulation
 
@@ -38,7 +38,9 @@ def prepare(config: RunConfig) -> Setting:
     from .. import data, models
 
     with _section("data"):
-        found = _protocol(data.load(config.data.name, config.data.root), config.data)
+        found = _protocol(
+            data.load(config.data.name, config.data.root, **config.data.options()), config.data
+        )
     with _section("partition"):
         clients = data.partition(config.partition.name, found.train, **config.partition_options())
         if config.local_test is not None:
@@ -92,5 +94,7 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
         algorithm=algorithms.by_name(section.name, **section.options()),
         test=setting.data.test,
         dtype=getattr(torch, config.dtype),
+        metric=config.metric,
+        callbacks=config.callbacks,
         **options,
     )

@@ -7,10 +7,11 @@ import yaml
 from pydantic import ValidationError
 
 from .._messages import path_of
-from .component_options import fits, model_options, parameters
-from .errors import explain, unknown
+from .component_options import parameters
+from .errors import explain
 from .fields import Loc
-from .schema import AlgorithmSection, ModelSection, RunConfig
+from .schema import RunConfig
+from .sections import AlgorithmSection
 from .yaml_reader import ConfigError, Where, dumper, read
 
 __all__ = ["ConfigError", "RunConfig", "load", "save"]
@@ -34,13 +35,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(explain(error, path, raw, where, given)) from None
     for loc, what in _contradictions(config):
         raise ConfigError(f"{_place(path, where, given, loc)}: {'.'.join(loc)}: {what}")
-    model = _model(config.model, _place(path, where, given, ("model",)))
     algorithms = {
         label: _resolved(label, section, _place(path, where, given, ("algorithms", label)))
         for label, section in config.algorithms.items()
     }
     out = config.out or str(Path("runs") / path.stem)
-    return config.model_copy(update={"out": out, "model": model, "algorithms": algorithms})
+    return config.model_copy(update={"out": out, "algorithms": algorithms})
 
 
 def save(config: RunConfig, path: str | Path, comment: str = "") -> None:
@@ -72,20 +72,6 @@ def _place(path: Path, where: Where, given: Mapping[Loc, str], loc: Loc) -> str:
     flags = [flag for at, flag in given.items() if at[: len(loc)] == loc]
     line = f":{where[loc]}" if loc in where else ""
     return f"{path}{line}" + "".join(f" with {flag}" for flag in flags)
-
-
-def _model(section: ModelSection, place: str) -> ModelSection:
-    """The section with every option's value; the model checks them when it is built."""
-    known = model_options(section.name)
-    if known is None:
-        return section
-    for option, found in section.options().items():
-        if option not in known:
-            raise ConfigError(f"{place}: model.{option}: {unknown(option, ['name', *known])}")
-        if not fits(found, known[option]):
-            expected = f"something like {known[option]!r}"
-            raise ConfigError(f"{place}: model.{option}: expected {expected}, found {found!r}")
-    return ModelSection(name=section.name, **known | section.options())
 
 
 def _resolved(label: str, section: AlgorithmSection, place: str) -> AlgorithmSection:

@@ -1,8 +1,10 @@
-"""The options of models and algorithms: names, defaults, descriptions."""
+"""The parameters of algorithms: names, values, what they are for."""
 
 import dataclasses
 import inspect
 from typing import Any
+
+from .signatures import texts
 
 
 def plain(found: object) -> bool:
@@ -27,46 +29,11 @@ def schedule_parameters(given: dict[str, object]) -> dict[str, object]:
     from fedfast import algorithms
 
     made = algorithms.schedule(given)
-    return {"name": made.name, **_values(made)}
+    return {"name": algorithms.name_of(made), **_values(made)}
 
 
-def fits(found: object, like: object) -> bool:
-    """Whether a value is of the kind of the default `like`; a default None fits anything."""
-    if like is None:
-        return True
-    if isinstance(like, list):
-        return isinstance(found, list) and all(fits(item, (like or [None])[0]) for item in found)
-    if isinstance(found, bool) or isinstance(like, bool):
-        return isinstance(found, bool) and isinstance(like, bool)
-    return isinstance(found, int | float if isinstance(like, float) else type(like))
-
-
-def model_options(name: str) -> dict[str, object] | None:
-    """The options of the model `name` and their defaults; None where they are not known."""
-    from fedfast import models
-
-    maker = getattr(models, name.replace("-", "_"), None)  # "resnet18-gn" is resnet18_gn
-    if not inspect.isfunction(maker):
-        return None
-    given = list(inspect.signature(maker).parameters.values())[2:]  # after input_shape and classes
-    if any(p.kind is p.VAR_KEYWORD for p in given):
-        return None
-    defaults = {p.name: p.default for p in given if p.default is not p.empty}
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in defaults.items()}
-
-
-def _values(made: Any) -> dict[str, object]:
-    found = {f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.init}
-    for key, part in found.items():
-        if dataclasses.is_dataclass(part) and hasattr(part, "name"):
-            found[key] = {"name": part.name, **_values(part)}
-        elif isinstance(part, tuple):
-            found[key] = list(part)
-    return {key: value for key, value in found.items() if isinstance(value, dict) or plain(value)}
-
-
-def known(label: str, given: dict[str, object]) -> dict[str, object]:
-    """The algorithm's parameters; wrong ones are reported when it is made."""
+def known(label: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The algorithm's parameters; what is wrong with them is reported when it is made."""
     name = str(given.get("name", label))
     options = {str(key): value for key, value in given.items() if key != "name"}
     for attempt in (options, {}):
@@ -85,3 +52,37 @@ def about(name: str) -> str:
         return (inspect.getdoc(type(algorithms.by_name(name))) or "").split("\n")[0]
     except (ValueError, TypeError):
         return ""
+
+
+def help_of_parameters(name: str, part: str = "") -> dict[str, str]:
+    """The texts in the docstrings of an algorithm, or of the component that is its `part`.
+
+    What an algorithm's class does not document, the classes of its components may.
+    """
+    from fedfast import algorithms
+
+    try:
+        cls = algorithms.registry_of(part).find(name)
+        components = () if part else cls().components
+    except (ValueError, TypeError, KeyError):
+        return {}
+    # Not the base: an algorithm's `momentum` may be another than the local optimizer's.
+    ours = [c for made in components for c in _classes(made) if c is not algorithms.Optimizer]
+    return {key: text for c in (*ours, *_classes(cls)) for key, text in texts(c.__doc__).items()}
+
+
+def _classes(of: object) -> list[type]:
+    """The class of an object, or the class, after all that it extends."""
+    return list(reversed((of if isinstance(of, type) else type(of)).__mro__))
+
+
+def _values(made: Any) -> dict[str, Any]:
+    from fedfast import algorithms
+
+    found = {f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.init}
+    for key, part in found.items():
+        if dataclasses.is_dataclass(part) and (name := algorithms.name_of(part)):
+            found[key] = {"name": name, **_values(part)}
+        elif isinstance(part, tuple):
+            found[key] = list(part)
+    return {key: value for key, value in found.items() if isinstance(value, dict) or plain(value)}

@@ -5,11 +5,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .fields import Loc, at
-from .schema import PARTITIONS, AlgorithmSection, DataSection, ModelSection, RunConfig
+from .fields import NAMED, Loc, section_at
+from .schema import RunConfig
+from .sections import AlgorithmSection
 from .yaml_reader import Where
 
 
@@ -17,18 +18,11 @@ def known_below(above: Loc, raw: dict[str, object]) -> list[str]:
     """The names allowed below the path `above` in the file."""
     if not above:
         return list(RunConfig.model_fields)
-    if above == ("partition",):
-        kind = PARTITIONS.get(str(at(raw, ("partition", "name"))))
-        return list((kind or PARTITIONS["dirichlet"]).model_fields)
-    if above[0] == "algorithms" and len(above) == 1:
-        labels = raw.get("algorithms")
-        return list(labels) if isinstance(labels, dict) else []
-    tops: dict[str, type[BaseModel]] = {
-        "data": DataSection,
-        "model": ModelSection,
-        "algorithms": AlgorithmSection,
-    }
-    return list(tops[above[0]].model_fields) if above[0] in tops else []
+    if above[0] == "algorithms":
+        given = raw.get("algorithms")
+        labels = list(given) if isinstance(given, dict) else []
+        return labels if len(above) == 1 else list(AlgorithmSection.model_fields)
+    return list(section_at(above[0], raw).model_fields) if above[0] in NAMED else []
 
 
 def unknown(name: str, known: Iterable[str]) -> str:
@@ -59,12 +53,10 @@ def _what(detail: ErrorDetails, loc: Loc, raw: dict[str, object]) -> str:
     context = cast(dict[str, object], detail.get("ctx", {}))
     if kind == "extra_forbidden":
         return unknown(loc[-1], known_below(loc[:-1], raw))
-    if kind in ("missing", "union_tag_not_found"):
+    if kind == "missing":
         return "needed, but not given"
-    if kind == "union_tag_invalid":
-        near = get_close_matches(str(context["tag"]), PARTITIONS, n=1, cutoff=0.4)
-        hint = f", nearest: {near[0]}" if near else ""
-        return f"expected one of {', '.join(PARTITIONS)}, found {context['tag']!r}{hint}"
+    if kind == "named":
+        return detail["msg"]
     if kind == "literal_error":
         return f"expected {context['expected']}, found {found!r}"
     if kind == "string_pattern_mismatch":
@@ -73,6 +65,8 @@ def _what(detail: ErrorDetails, loc: Loc, raw: dict[str, object]) -> str:
         return f"expected {wanted}, found {found!r}"
     if kind == "rate" and isinstance(found, dict):
         return f"expected a schedule, found {found!r} ({detail['msg']})"
+    if kind == "list_type":
+        return f"expected a list, found {found!r}"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         return f"expected a mapping, found {found!r}"
     return f"expected {_expected(detail['msg'])}, found {found!r}"
@@ -86,11 +80,8 @@ def _expected(message: str) -> str:
 
 def _loc(detail: ErrorDetails) -> Loc:
     parts = [str(part) for part in detail["loc"]]
-    if parts[0] == "partition":
-        if len(parts) > 1 and parts[1] in PARTITIONS:
-            del parts[1]  # pydantic names the chosen kind; the file has no such level
-        if detail["type"].startswith("union_tag"):
-            parts.append("name")
+    if detail["type"] == "named":
+        parts.append("name")
     return tuple(part for part in parts if part != "[key]")
 
 

@@ -3,16 +3,23 @@
 import dataclasses
 import inspect
 import types
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from copy import deepcopy
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 from . import component_options
-from .schema import PARTITIONS, DataSection, Dirichlet, ModelSection, RunConfig
+from .schema import RunConfig
+from .sections import DataSection, ModelSection, NamedSection, PartitionSection, registry, section
 
 Loc = tuple[str, ...]
+NAMED: dict[str, type[NamedSection]] = {
+    "data": DataSection,
+    "partition": PartitionSection,
+    "model": ModelSection,
+}
 
 
 class Needed:
@@ -35,24 +42,32 @@ class Leaf:
 
 def leaves(raw: dict[str, Any]) -> list[Leaf]:
     """Every field of the file `raw`, in the order of the schema: sections first, as files have."""
-    kind = PARTITIONS.get(str(at(raw, ("partition", "name"))), Dirichlet)
     algorithms = at(raw, ("algorithms",))
     labels = algorithms if isinstance(algorithms, dict) else {}
-    model = raw["model"] if isinstance(raw.get("model"), dict) else {}
-    options = {**(component_options.model_options(str(model.get("name"))) or {}), **model}
     return [
-        *_of_model(DataSection, ("data",), raw),
-        *_of_model(kind, ("partition",), raw),
-        *_of_model(ModelSection, ("model",), raw),
-        *_extras(("model",), {k: v for k, v in options.items() if k != "name"}),
+        *(leaf for name in NAMED for leaf in _of_model(section_at(name, raw), (name,), raw)),
         *(leaf for label in labels for leaf in _of_algorithm(str(label), raw)),
         *_of_model(RunConfig, (), raw),
     ]
 
 
-def kept(section: str, name: str) -> Collection[str]:
-    """The options that stay when the section's `name` changes to `name`."""
-    return set(PARTITIONS[name].model_fields) - {"name"} if name in PARTITIONS else ()
+def section_at(which: str, raw: dict[str, Any]) -> type[NamedSection]:
+    """The section of data, partition or model, with the options of what `raw` names there."""
+    base, given = NAMED[which], raw.get(which)
+    default = {"name": "dirichlet"} if which == "partition" else {}
+    for attempt in (given, default):
+        try:
+            return section(base, attempt or default)
+        except (ValueError, TypeError):  # reported when the file is checked
+            continue
+    return base
+
+
+def kept(which: str, name: str) -> Collection[str]:
+    """The options that stay when the name in the section `which` changes to `name`."""
+    if which != "partition":
+        return ()
+    return set(section_at(which, {which: {"name": name}}).model_fields) - {"name"}
 
 
 def is_open(loc: Loc, raw: dict[str, object]) -> bool:
@@ -104,7 +119,8 @@ def _of_algorithm(label: str, raw: dict[str, object]) -> list[Leaf]:
     given = given if isinstance(given, dict) else {}
     head = Leaf((*loc, "name"), "STR", "algorithm", given.get("name", label))
     every = {**component_options.known(label, given), **given}
-    return [head, *_extras(loc, {k: v for k, v in every.items() if k != "name"})]
+    help = component_options.help_of_parameters(str(head.default))
+    return [head, *_extras(loc, {k: v for k, v in every.items() if k != "name"}, help)]
 
 
 def _name(loc: Loc, raw: dict[str, object]) -> str:
@@ -113,13 +129,16 @@ def _name(loc: Loc, raw: dict[str, object]) -> str:
     return str(given.get("name", loc[-1]) if isinstance(given, dict) else loc[-1])
 
 
-def _extras(loc: Loc, found: object) -> list[Leaf]:
+def _extras(loc: Loc, found: Any, help: Mapping[str, str] = MappingProxyType({})) -> list[Leaf]:
     """Fields known only by their values, also those within values."""
     made: list[Leaf] = []
     for key, value in found.items() if isinstance(found, dict) else ():
-        here = (*loc, str(key))
-        inside = isinstance(value, dict) and value
-        made += _extras(here, value) if inside else [Leaf(here, _kind_of(value), "", value)]
+        here, text = (*loc, str(key)), help.get(str(key), "")
+        if isinstance(value, dict) and value:
+            inner = component_options.help_of_parameters(str(value.get("name")), str(key))
+            made += _extras(here, value, inner)
+        else:
+            made.append(Leaf(here, _kind_of(value), text, value))
     return made
 
 
@@ -136,9 +155,10 @@ def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, object]) -> lis
             made += _extras((*above, name), default)
             continue
         kind = _metavar(field.annotation)
-        if above == ("partition",) and name == "name":
-            kind = "{" + ",".join(PARTITIONS) + "}"
-        made.append(Leaf((*above, name), kind, field.description or "", default))
+        text = field.description or ""
+        if name == "name" and above[0] in NAMED:
+            text = f"{text}: {', '.join(registry(NAMED[above[0]]))} or package.module:Name"
+        made.append(Leaf((*above, name), kind, text, default))
     return made
 
 
@@ -147,6 +167,8 @@ def _metavar(kind: object) -> str:
     origin = get_origin(kind)
     if origin is dict:
         return "SCHEDULE"
+    if origin is list:
+        return _metavar(get_args(kind)[0])
     if origin is Annotated:
         return _metavar(get_args(kind)[0])
     if origin is Literal:

@@ -13,6 +13,7 @@ import torch
 
 from .dataset import Data, check_md5, find_any
 from .pickles import read_arrays, short
+from .registries import READERS
 from .samples import Samples
 from .size_limits import read_whole
 from .transform import Normalize
@@ -69,6 +70,7 @@ LAYOUTS = {
 }
 
 
+@READERS.register(*LAYOUTS)
 def cifar(name: str, root: Path) -> Data:
     """CIFAR-10 or CIFAR-100 (fine labels), bytes [n, 3, 32, 32], from whichever layout is there."""
     layout = LAYOUTS[name]

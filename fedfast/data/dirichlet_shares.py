@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Annotated
 
 import numpy as np
 
@@ -12,15 +13,19 @@ from ._assign import assign_classes, class_counts, draw_shares, split_by_shares
 from ._checks import at_least_zero, checked_samples, labels_of, positive
 from ._fixed_sizes import client_sizes, draw_by_prior
 from .federated import FederatedData
+from .registries import PARTITIONS, Bound, Population, Refill, Spread
 from .samples import Samples, as_samples
 
+Alpha = Annotated[float, Bound(gt=0), "concentration: small = few classes per client"]
 
+
+@PARTITIONS.register("dirichlet")
 def dirichlet(
     samples: object,
-    clients: int,
-    alpha: float,
+    clients: Population,
+    alpha: Alpha,
     seed: int = 0,
-    min_size: int = 1,
+    min_size: Annotated[int, Bound(ge=0), "samples every client has at least"] = 1,
     test: object = None,
 ) -> FederatedData:
     """Class by class, shares ~ Dirichlet(alpha, ..., alpha) over the clients.
@@ -56,14 +61,15 @@ def _split(rng: np.random.Generator, test: object, shares: np.ndarray) -> list[S
     return [pool.take(rows) for rows in split_by_shares(rng, pool, shares)]
 
 
+@PARTITIONS.register("dirichlet-equal")
 def dirichlet_equal(
     samples: object,
-    clients: int,
-    alpha: float,
+    clients: Population,
+    alpha: Alpha,
     seed: int = 0,
-    sigma: float = 0.0,
-    refill: bool = False,
-    starve: bool = False,
+    sigma: Spread = 0.0,
+    refill: Refill = False,
+    starve: Annotated[bool, "deal class 0 last, as FedFSA's code does"] = False,
 ) -> FederatedData:
     """Equal amounts; each client's class prior ~ Dirichlet(alpha, ..., alpha), one per class.
 
@@ -90,7 +96,13 @@ def dirichlet_equal(
     return FederatedData.from_index(pool, rows)
 
 
-def hsu(samples: object, clients: int, alpha: float, seed: int = 0) -> FederatedData:
+@PARTITIONS.register("hsu")
+def hsu(
+    samples: object,
+    clients: Population,
+    alpha: Annotated[float, Bound(ge=0), "concentration; 0 = exactly one class per client"],
+    seed: int = 0,
+) -> FederatedData:
     """Equal amounts; each client's class prior ~ Dirichlet(alpha p), p the classes' shares in all.
 
     Client after client draws its floor(n / clients) classes from its prior and takes the next image

@@ -9,9 +9,13 @@ from ._assign import assign_classes, class_counts, split_by_shares
 from ._checks import check_classes_per_client, checked_samples, labels_of
 from ._fixed_sizes import client_sizes, draw_by_prior
 from .federated import FederatedData
+from .registries import PARTITIONS, Classes, Population, Refill
 
 
-def shards(samples: object, clients: int, classes_per_client: int, seed: int = 0) -> FederatedData:
+@PARTITIONS.register("shards")
+def shards(
+    samples: object, clients: Population, classes_per_client: Classes, seed: int = 0
+) -> FederatedData:
     """Pathological: every client has samples of exactly `classes_per_client` classes.
 
     Classes are distributed evenly (each to as many clients as any other, give or take one) and a
@@ -38,8 +42,13 @@ def shards(samples: object, clients: int, classes_per_client: int, seed: int = 0
     return FederatedData.from_index(pool, split_by_shares(rng, pool, shares))
 
 
+@PARTITIONS.register("pathological")
 def pathological(
-    samples: object, clients: int, classes_per_client: int, seed: int = 0, refill: bool = False
+    samples: object,
+    clients: Population,
+    classes_per_client: Classes,
+    seed: int = 0,
+    refill: Refill = False,
 ) -> FederatedData:
     """Equal amounts; each client draws from `classes_per_client` classes of its own, all alike.
 

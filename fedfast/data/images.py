@@ -14,6 +14,7 @@ import torch
 
 from .dataset import Data
 from .image_listing import Listing
+from .registries import READERS
 from .samples import Samples
 from .size_limits import check_memory, check_pixels, read_whole
 from .stacking import DEEP, GREY
@@ -27,6 +28,7 @@ TINY_SIZES = (200, 500, 10_000)  # classes, images of each to train, images to t
 CENTRED = Normalize((0.5,), (0.5,))  # FedFSA
 
 
+@READERS.register("tiny-imagenet")
 def tiny_imagenet(name: str, root: Path) -> Data:
     """Tiny-ImageNet: 200 classes of 500 images to train, its validation part to test.
 
@@ -54,6 +56,7 @@ def tiny_imagenet(name: str, root: Path) -> Data:
     return Data(parts[0], parts[1], name, len(classes))
 
 
+@READERS.register("folder")
 def folder(name: str, root: Path) -> Data:
     """root/train/<class>/** and root/test/<class>/** (or val): classes in the order of their names.
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from .dataset import Data
+from .registries import READERS
 from .samples import Samples
 from .size_limits import read_whole
 
@@ -31,11 +32,13 @@ Pair = tuple[np.ndarray, int]
 Decode = Callable[[object, object], Pair]
 
 
+@READERS.register("shakespeare")
 def shakespeare(name: str, root: Path) -> Data:
     """x int64 [n, 80] tokens, y the next character, owners the roles of the plays."""
     return _load(name, root, _line, len(LETTERS))
 
 
+@READERS.register("femnist")
 def femnist(name: str, root: Path) -> Data:
     """x float32 [n, 1, 28, 28], y of 62 classes, owners the writers."""
     return _load(name, root, _drawing, 62)

@@ -9,6 +9,7 @@ import torch
 
 from .dataset import Data, find_any
 from .idx import read_idx
+from .registries import READERS
 from .samples import Samples
 from .transform import Normalize
 
@@ -49,6 +50,7 @@ QMNIST_FOLDERS = ("QMNIST/raw", "qmnist", "MNIST/raw", "mnist", ".")
 CLASS, WRITER = 0, 2  # columns of the extended labels
 
 
+@READERS.register(*IDX)
 def mnist(name: str, root: Path) -> Data:
     """MNIST or Fashion-MNIST from the four canonical .gz files, MD5 checked, or unpacked ones."""
     train_x, train_y, test_x, test_y = IDX[name][1:]
@@ -92,6 +94,7 @@ def samples(
     return Samples(pixels, torch.from_numpy(y.astype(np.int64)), normalize)
 
 
+@READERS.register(*EMNIST)
 def emnist(name: str, root: Path) -> Data:
     """A split of EMNIST from its four idx files, gzipped or not; lengths and labels checked.
 
@@ -124,6 +127,7 @@ def _emnist_file(name: str, root: Path, stem: str, kind: str) -> Path:
     return first or find_any(name, root, (packed, *bare), folders)
 
 
+@READERS.register("qmnist")
 def qmnist(name: str, root: Path) -> Data:
     """MNIST's images with QMNIST's writers as owners: 539 in train, 297 others in test."""
     images = mnist("mnist", root)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
 import torch
 
-from .._messages import check_options, format_value, unknown
+from .._messages import check_options, format_value
 from ..random import check_seed
 from ..validation.values import integer
 from ._checks import at_least_zero, checked_samples
 from ._fixed_sizes import client_sizes
-from .dirichlet_shares import dirichlet, dirichlet_equal, hsu
 from .federated import FederatedData
-from .few_classes import pathological, shards
+from .registries import COUNT, PARTITIONS, Bound, Population, Spread
 from .samples import Samples, as_samples
 
 
-def iid(samples: object, clients: int, seed: int = 0, sigma: float = 0.0) -> FederatedData:
+@PARTITIONS.register("iid")
+def iid(samples: object, clients: Population, seed: int = 0, sigma: Spread = 0.0) -> FederatedData:
     """Shuffled and cut into `clients` parts whose sizes differ by at most one.
 
     sigma  > 0: log-normal sizes instead, shares exp(sigma z) of all samples (the FedDyn code)
@@ -32,11 +32,12 @@ def iid(samples: object, clients: int, seed: int = 0, sigma: float = 0.0) -> Fed
     return FederatedData.from_index(pool, np.split(order, np.cumsum(sizes)[:-1]))
 
 
+@PARTITIONS.register("natural")
 def natural(
     samples: object,
-    clients: int | None = None,
+    clients: Annotated[int | None, COUNT, "so many of the owners; null = all"] = None,
     seed: int = 0,
-    min_size: int = 1,
+    min_size: Annotated[int, Bound(ge=1), "samples an owner has at least to be a client"] = 1,
     test: object = None,
 ) -> FederatedData:
     """One client per owner, in the order of the owners' numbers; samples in their own order.
@@ -82,20 +83,11 @@ def _by_owner(owner: np.ndarray, ids: np.ndarray) -> list[np.ndarray]:
     return [order[a:b] for a, b in zip(first, last, strict=True)]
 
 
-_PARTITIONS: dict[str, Callable[..., FederatedData]] = {
-    "dirichlet": dirichlet,
-    "dirichlet-equal": dirichlet_equal,
-    "hsu": hsu,
-    "iid": iid,
-    "natural": natural,
-    "pathological": pathological,
-    "shards": shards,
-}
-
-
 def partition(name: str, samples: object, **options: object) -> FederatedData:
-    """The partition called `name` with its options."""
-    if not isinstance(name, str) or name not in _PARTITIONS:
-        raise unknown("partition", name, _PARTITIONS)
-    check_options(name, _PARTITIONS[name], options, own=("samples",))
-    return _PARTITIONS[name](samples, **options)
+    """The partition called `name`, or "package.module:function", with its options."""
+    make = PARTITIONS.find(name)
+    check_options(name, make, options, own=("samples",))
+    made = make(samples, **options)
+    if not isinstance(made, FederatedData):
+        raise TypeError(f"partition {name}: expected FederatedData; got {format_value(made)}")
+    return made

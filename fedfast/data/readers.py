@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .. import random
-from .._messages import format_value, unknown
-from .cifar import LAYOUTS, cifar
+from .._messages import check_options, format_value
 from .dataset import Data
-from .images import folder, tiny_imagenet
-from .leaf import femnist, shakespeare
-from .mnist import EMNIST, IDX, emnist, mnist, qmnist
+from .registries import READERS
 from .samples import Samples
 
 
-def load(name: str, root: str | Path = "data") -> Data:
+def load(name: str, root: str | Path = "data", **options: object) -> Data:
     """A data set by name, from files below `root`; images are bytes that carry their normalization.
 
     "digits"                  scikit-learn's bundled 1,797 images, float32 `[n, 1, 8, 8]` / 16;
@@ -36,21 +32,26 @@ def load(name: str, root: str | Path = "data") -> Data:
                               skipped is listed in a warning; needs Pillow
     "shakespeare"             LEAF's JSON: 80 characters as tokens, the next one as label, owners
     "femnist"                 LEAF's JSON: float32 `[n, 1, 28, 28]`, writers as owners
+    "package.module:reader"   a user's own function (name, root, **options) -> Data
     root begins with ~ where it lies in a home folder.
     Raises ValueError for an unknown name or a damaged file (which it names, with what was expected
     and found), FileNotFoundError for a missing one.
     """
-    if not isinstance(name, str) or name not in _READERS:
-        raise unknown("data set", name, NAMES)
+    read = READERS.find(name)
+    check_options(name, read, options, own=("name", "root"))
     if not isinstance(root, str | os.PathLike):
         raise TypeError(f"root: expected a path; got {format_value(root)}")
     try:
         place = Path(os.fsdecode(root)).expanduser()
     except RuntimeError as error:  # ~name of nobody
         raise ValueError(f"root: expected a path; got {str(root)!r} ({error})") from error
-    return _READERS[name](name, place)
+    found = read(name, place, **options)
+    if not isinstance(found, Data):
+        raise TypeError(f"data set {name}: expected fedfast.data.Data; got {format_value(found)}")
+    return found
 
 
+@READERS.register("digits")
 def _digits(name: str, root: Path) -> Data:
     # Imported here: importing scikit-learn takes a second.
     from sklearn.datasets import load_digits
@@ -63,17 +64,3 @@ def _digits(name: str, root: Path) -> Data:
     is_test = np.zeros(len(y), dtype=bool)
     is_test[shuffled[::5]] = True
     return Data(Samples(x[~is_test], y[~is_test]), Samples(x[is_test], y[is_test]), name, 10)
-
-
-_READERS: dict[str, Callable[[str, Path], Data]] = {
-    "digits": _digits,
-    **dict.fromkeys(IDX, mnist),
-    **dict.fromkeys(EMNIST, emnist),
-    "qmnist": qmnist,
-    **dict.fromkeys(LAYOUTS, cifar),
-    "tiny-imagenet": tiny_imagenet,
-    "folder": folder,
-    "shakespeare": shakespeare,
-    "femnist": femnist,
-}
-NAMES = tuple(_READERS)

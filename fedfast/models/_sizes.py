@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from .._messages import format_value
 from ..data.size_limits import check_room
@@ -11,7 +10,7 @@ from ..data.size_limits import check_room
 LARGEST = (1 << 31) - 1  # of one width: torch's kernels count in 32 bits
 
 
-def size(name: str, value: Any) -> int:
+def size(name: str, value: object) -> int:
     """An integer in [1, 2^31). TypeError/ValueError with `name` otherwise."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: expected an integer; got {format_value(value)}")
@@ -21,7 +20,7 @@ def size(name: str, value: Any) -> int:
     return value
 
 
-def sizes(name: str, value: Any, count: int | None = None) -> tuple[int, ...]:
+def sizes(name: str, value: object, count: int | None = None) -> tuple[int, ...]:
     """A sequence of integers >= 1, `count` of them (None: any number)."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{name}: expected a sequence of integers; got {format_value(value)}")

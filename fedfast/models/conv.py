@@ -19,8 +19,10 @@ from torch import nn
 
 from ._sizes import check_weights, size, sizes
 from .dense import dense
+from .registry import MODELS
 
 
+@MODELS.register("cnn")
 def cnn(
     input_shape: Sequence[int],
     classes: int,
@@ -38,6 +40,7 @@ def cnn(
     return _two_convolutions("cnn", input_shape, classes, channels, kernel, kernel // 2, hidden)
 
 
+@MODELS.register("lenet")
 def lenet(
     input_shape: Sequence[int],
     classes: int,

@@ -9,18 +9,21 @@ from math import prod
 from torch import nn
 
 from ._sizes import check_weights, sizes
+from .registry import MODELS
 
 
+@MODELS.register("mlp")
 def mlp(input_shape: Sequence[int], classes: int, hidden: Sequence[int] = (200,)) -> nn.Sequential:
     """Multilayer perceptron with ReLU: inputs `[B, *input_shape]` -> logits `[B, classes]`.
 
-    hidden (200,) is FedAvg's one-layer net, (200, 200) the "2NN" of FedAvg and FedDyn.
+    hidden: widths of the hidden layers; (200,) is FedAvg's net, (200, 200) its "2NN", FedDyn's too.
     """
     layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
     layers.update(dense((prod(input_shape), *sizes("hidden", hidden), classes)))
     return nn.Sequential(layers)
 
 
+@MODELS.register("mclr")
 def mclr(input_shape: Sequence[int], classes: int) -> nn.Sequential:
     """Multinomial logistic regression (FedProx): inputs `[B, *input_shape]` -> `[B, classes]`."""
     return mlp(input_shape, classes, hidden=())

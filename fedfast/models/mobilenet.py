@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from .norms import Norm, norm_of
+from .registry import MODELS
 
 # expansion, outputs, blocks, stride of the first
 STAGES = (
@@ -58,6 +59,7 @@ def _filter(
     return nn.Sequential(conv, norm(outputs), nn.ReLU6())
 
 
+@MODELS.register("mobilenetv2")
 def mobilenetv2(
     input_shape: Sequence[int], classes: int, norm: str = "batch", groups: int = 8
 ) -> nn.Sequential:

@@ -4,47 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from .._messages import check_options, format_value, unknown
+from .._messages import check_options, format_value
 from ..random import check_seed
+from ..registry import Registry, accepted
 from ._sizes import check_weights, size
-from .conv import cnn, lenet
-from .dense import mclr, mlp
-from .mobilenet import mobilenetv2
-from .resnet import resnet18, resnet18_gn
-from .sequence import lstm
-from .stochastic import stochastic
 
-_MODELS: dict[str, Callable[..., nn.Module]] = {
-    "cnn": cnn,
-    "lenet": lenet,
-    "lstm": lstm,
-    "mclr": mclr,
-    "mlp": mlp,
-    "mobilenetv2": mobilenetv2,
-    "resnet18": resnet18,
-    "resnet18-gn": resnet18_gn,
-    "stochastic": stochastic,
-}
-NAMES = tuple(_MODELS)
+MODELS = Registry[Callable[..., nn.Module]](
+    "model", "a function or class (input_shape, classes, **options) -> nn.Module", callable
+)
 
 
 def build(
-    name: str, *, input_shape: Sequence[int], classes: int, seed: int = 0, **options: Any
+    name: str, *, input_shape: Sequence[int], classes: int, seed: int = 0, **options: object
 ) -> nn.Module:
     """The model called `name`, on the CPU, with PyTorch's own initialisation drawn from `seed`.
 
-    name         one of `NAMES`; `options` are those of its function
+    name         one of `MODELS`, or "package.module:Name": a function or class that returns an
+                 `nn.Module`. It is given `input_shape` and `classes` where it has parameters of
+                 these names, and `options`
     input_shape  of one sample: (C, H, W) for the convolutional ones, (T,) tokens for "lstm"
     The global random state is neither used nor changed. Raises ValueError naming what does not fit.
     """
-    if not isinstance(name, str) or name not in _MODELS:
-        raise unknown("model", name, _MODELS)
+    make = MODELS.find(name)
     if not isinstance(input_shape, Sequence) or isinstance(input_shape, str):
         raise TypeError(
             f"input_shape: expected a sequence of integers; got {format_value(input_shape)}"
@@ -58,9 +44,12 @@ def build(
     if classes < 2:
         raise ValueError(f"classes: expected at least 2; got {format_value(classes)}")
     check_seed(seed)
-    if name != "stochastic":  # which asks the function of its body
-        check_options(name, _MODELS[name], options, own=("input_shape", "classes"))
+    check_options(name, make, options, own=("input_shape", "classes"))
+    own = accepted(make, {"input_shape": shape, "classes": classes})
     # Only the CPU's generator is seeded: torch.manual_seed would reach the GPUs' as well.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return _MODELS[name](shape, classes, **options)
+        made = make(**own, **options)
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"model {name}: expected an nn.Module; got {format_value(made)}")
+    return made

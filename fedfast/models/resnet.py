@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from .._messages import unknown
 from .norms import Norm, norm_of
+from .registry import MODELS
 
 WIDTHS = (64, 128, 256, 512)
 STEMS = {"cifar": (3, 1), "imagenet": (7, 2)}  # kernel and stride; what strides also pools
@@ -46,6 +47,7 @@ class BasicBlock(nn.Module):
         return self.relu(self.norm2(self.conv2(h)) + self.shortcut(x))
 
 
+@MODELS.register("resnet18-gn")
 def resnet18_gn(
     input_shape: Sequence[int], classes: int, groups: int = 2, stem: str = "cifar"
 ) -> nn.Sequential:
@@ -60,6 +62,7 @@ def resnet18_gn(
     return _resnet18("resnet18-gn", input_shape, classes, norm, stem)
 
 
+@MODELS.register("resnet18")
 def resnet18(input_shape: Sequence[int], classes: int) -> nn.Sequential:
     """ResNet-18 with BatchNorm and a 3 x 3 stem: `[B, C, H, W]` -> `[B, classes]`, any size.
 

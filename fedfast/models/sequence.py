@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ._sizes import check_weights, size
+from .registry import MODELS
 
 
 class NextCharacter(nn.Module):
@@ -30,6 +31,7 @@ class NextCharacter(nn.Module):
         return self.fc(out[:, -1])
 
 
+@MODELS.register("lstm")
 def lstm(
     input_shape: Sequence[int],
     classes: int,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,6 +10,7 @@ from .._messages import check_options, unknown
 from ._sizes import size
 from .conv import cnn, lenet
 from .dense import mlp
+from .registry import MODELS
 from .resnet import resnet18_gn
 
 BODIES: dict[str, Callable[..., nn.Module]] = {
@@ -26,7 +26,7 @@ class Stochastic(nn.Module):
 
     encoder  inputs [B, ...] -> [B, 2 dimZ]
     head     Linear(dimZ, classes) with bias
-    Without noise it is an ordinary classifier: what other algorithms train, and what is judged.
+    Without noise it is an ordinary classifier: what other algorithms train, and what is evaluated.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Linear) -> None:
@@ -38,10 +38,11 @@ class Stochastic(nn.Module):
         return self.head(self.encoder(x)[:, : self.head.in_features])
 
 
+@MODELS.register("stochastic")
 def stochastic(
-    input_shape: Sequence[int], classes: int, body: str = "mlp", dimZ: int = 256, **options: Any
+    input_shape: Sequence[int], classes: int, body: str = "mlp", dimZ: int = 256, **options: object
 ) -> Stochastic:
-    """Any model of linear or convolutional layers as encoder of dimZ means and spreads.
+    """object model of linear or convolutional layers as encoder of dimZ means and spreads.
 
     body  "mlp", "cnn", "lenet" or "resnet18-gn"; `options` are those of its function
     FedCR's own: lenet with channels (4, 12) for Fashion-MNIST, (64, 64) for CIFAR, hidden

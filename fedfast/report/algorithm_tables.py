@@ -8,22 +8,23 @@ from collections.abc import Iterator
 
 import torch
 
-from ..algorithms import PAGES, Algorithm, Layout
+from ..algorithms import ALGORITHMS, Algorithm, TrainedLayout
 from ..kernels import Segments
 
-HEADS = ("name", "page", "client keeps", "server keeps", "gradients", "down / up", "verified")
+HEADS = ("name", "class", "client keeps", "server keeps", "gradients", "down / up", "verified")
 ABOUT = """\
 # Algorithms
 
-Made from the pages in `fedfast/algorithms/` by `make docs`; do not edit.
+Generated from the docstrings in `fedfast/algorithms/` by `make docs`; do not edit.
 
-Every algorithm is a local optimizer under a drift correction under a server rule; each piece can be
-exchanged where that has a meaning: `FedDyn(local=SAM(rho=0.1))`, `FedGH(drift=Prox(mu=0.01))`, in a
-config `local: {name: sam, rho: 0.1}`. Any of them takes `fine_tune=FineTune(epochs=10)`: after the
-last round every client trains the final model's last layer for itself; and `keep_models=True`:
-every client keeps its last local model. Personal models, where there are any (so do FedFSA, FedALA
-and FedCR themselves), come from `sim.client_state_dict(i)`;
-`sim.evaluate_clients()` evaluates them and the global model on the clients' own test parts.
+Every algorithm is a local optimizer under a drift correction under a server rule; each of these
+components can be exchanged where that has a meaning: `FedDyn(local=SAM(rho=0.1))`,
+`FedGH(drift=Prox(mu=0.01))`, in a config `local: {name: sam, rho: 0.1}`. Any of them takes
+`fine_tune=FineTune(epochs=10)`: after the last round every client trains the final model's last
+layer for itself; and `keep_models=True`: every client keeps its last local model. Personal models,
+where there are any (so do FedFSA, FedALA and FedCR themselves), come from
+`sim.client_state_dict(i)`; `sim.evaluate_clients()` tests them and the global model on the clients'
+own test parts.
 
 - *client keeps*: rows of model size and small values kept for each client across rounds.
   *server keeps*: besides the model.
@@ -33,13 +34,13 @@ and FedCR themselves), come from `sim.client_state_dict(i)`;
 - *verified*: round by round at 1e-12 in float64, against a run of public code or of the paper's
   formula kept as numbers (`tests/oracles/*.npz`), or against a script of the formula in autograd.
 
-PLGU has no usable source beyond its abstract and is not here: `by_name("plgu")` raises an error.
+PLGU has no usable source beyond its abstract and is not here: `by_name("plgu")` raises.
 """
 
 
 def markdown() -> str:
     """The document."""
-    lines = [HEADS, ("---",) * len(HEADS), *(_cells(page()) for page in PAGES.values())]
+    lines = [HEADS, ("---",) * len(HEADS), *(_cells(page()) for page in ALGORITHMS.values())]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return "\n".join([ABOUT, table, "", *_pages(), OWN])
 
@@ -62,18 +63,18 @@ def _cells(made: Algorithm) -> tuple[str, ...]:
     )
 
 
-def _layout() -> Layout:
-    """The layout of some model: how many values a piece keeps may depend on it."""
+def _layout() -> TrainedLayout:
+    """A model of some layers stands in for the user's: values are asked for by its layout."""
     names = (*(f"encoder.{i}.weight" for i in range(6)), "head.weight", "head.bias")
     count = len(names)
     segments = Segments.of(range(count), [1] * count)
     shapes = ((1, 1),) * (count - 1) + ((1,),)
-    return Layout(names, shapes, segments, count, (count - 2, count), torch.float32)
+    return TrainedLayout(names, shapes, segments, count, (count - 2, count), torch.float32)
 
 
 def _pages() -> Iterator[str]:
-    """The docstring of each page, once per file."""
-    modules = dict.fromkeys(page.__module__ for page in PAGES.values())
+    """The docstring of each file."""
+    modules = dict.fromkeys(page.__module__ for page in ALGORITHMS.values())
     for name in modules:
         text = inspect.getdoc(sys.modules[name]) or ""
         yield f"## {name.rsplit('.', 1)[1]}\n\n```text\n{text}\n```\n"
@@ -82,12 +83,12 @@ def _pages() -> Iterator[str]:
 OWN = """\
 ## Adding your own
 
-One page: the formula in the docstring, the pieces that differ from FedAvg's, nothing else. The
-engine gathers and scatters the rows a piece names, sums what it asks for, and hands everything to
-the fused operations; a page never loops over parameters or clients. `examples/own_algorithm.py` is
-a whole one, run by the tests; `fedfast/algorithms/hooks.py` lists what a piece can be asked. Pass
-an object of the class to `Simulation`; to reach it by name from configs, add it to `PAGES` in
-`fedfast/algorithms/__init__.py`.
+One file: the formula in the docstring, the components that differ from FedAvg's, nothing else. The
+engine gathers and scatters the rows a component names, sums what it asks for, and hands everything
+to the fused operations; an algorithm never loops over parameters or clients.
+`examples/own_algorithm.py` is a whole one, run by the tests; `fedfast/algorithms/hooks.py` lists
+the hooks. Pass an object of the class to `Simulation`, or its name: `my_package.module:Name`, in
+configs too. CONTRIBUTING.md adds one to fedfast.
 
 A hook counts however it was given: in a subclass or mixin, on the class later, on one object. Order
 in a round, for K clients at a time:
@@ -111,8 +112,8 @@ in a round, for K clients at a time:
 - Rows have zeros between tensors: keep them zero (`at.layout.real`, `at.layout.parameters`). Norms
   of torch depend in their last bit on how many clients share a tensor; those of
   `fedfast.kernels` do not.
-- A public method whose name is close to a hook's, or that is another piece's hook, other arguments
-  than the hook's, and other return types raise TypeError naming class and hook.
+- A public method whose name is close to a hook's, or that is another component's hook, other
+  arguments than the hook's, and other return types raise TypeError naming class and hook.
 - `looks = False` says that `ascend` needs no gradient, which saves one per step. A `rate` of one's
   own beside SCAFFOLD, FedCM and the like needs `lr_total` too.
 """

@@ -13,9 +13,8 @@ from ..constants import cast
 from ..copies import copy_of, refuse_hooks
 from ..data import FederatedData
 from ..losses import Loss, Tried
-from ..metrics import METRICS, Metric, metric_for
+from ..metrics import Metric, metric_for
 from ..model_inspection import Traits, inspect_model, refused
-from .values import OneOf
 
 TRIED = 16  # samples a callable loss is tried on
 
@@ -109,8 +108,6 @@ def by_class(algorithm: Algorithm, outputs: Tensor, y: Tensor) -> None:
 
 def metric(value: str | Metric, found: Tried, data: FederatedData, y: Tensor) -> Metric:
     """How right predictions are; see `fedfast.metrics`."""
-    if not callable(value):
-        OneOf(METRICS)("metric", value)
     with torch.no_grad(), torch.random.fork_rng():
         made = metric_for(value, found.loss, found.outputs, data.y)
         if len(found.outputs) == len(y):

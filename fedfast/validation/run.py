@@ -10,6 +10,7 @@ from .._messages import format_value
 from ..algorithms import Algorithm, by_name
 from ..algorithms._hook_checks import foreign, overrides
 from ..algorithms.base import check_combination
+from ..callbacks import callback
 from .values import Number
 
 
@@ -74,17 +75,19 @@ def client_decay(value: Algorithm, per: str, decay: float) -> float:
 
 
 def callbacks(value: object) -> tuple[Callable[..., object], ...]:
-    """A sequence of callables."""
-    if not isinstance(value, Iterable) or callable(value) or not _all_callable(value):
+    """A sequence of callables, or of their names."""
+    single = isinstance(value, str) or callable(value)
+    if single or not isinstance(value, Iterable) or not _all_callable(value):
         raise TypeError(
-            f"callbacks: expected a sequence of callables f(sim, row); got {format_value(value)}"
+            "callbacks: expected a sequence of callables f(sim, row) or of their names; got "
+            f"{format_value(value)}"
         )
-    return tuple(value)
+    return tuple(map(callback, value))
 
 
 def _all_callable(values: Iterable[object]) -> bool:
     try:
-        return all(map(callable, values))
+        return all(callable(value) or isinstance(value, str) for value in values)
     except TypeError:  # a 0-d array claims to be iterable
         return False
 

@@ -1,0 +1,129 @@
+"""`Clients`: what hooks see of K clients of a round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..random import generators
+from .objective import SampleGradients
+from .trained_layout import TrainedLayout
+
+Rows = Mapping[str, Tensor]
+
+
+class NamedRows(dict[str, Tensor]):
+    """State by name that is updated in place: `at.own["h"] = x` copies x into the row."""
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        if name not in self:
+            raise KeyError(f"{name!r} is no row or value of a component; there are {sorted(self)}")
+        held = self[name]
+        if value is not held:
+            held.copy_(value)
+
+
+@dataclass
+class Clients:
+    """K clients of a round, at one local step or between steps.
+
+    round, step  from 0
+    going        how many of the clients, from the first, take another step after this one
+    ids          [K] client ids
+    sizes        [K] float64, samples of each
+    steps        [K] float64, local steps of each in this round
+    epochs       local epochs of the run
+    lr           learning rate of the round
+    lr_total     [K] float64, learning rates summed over the steps (K eta in the papers)
+    seed         of the run
+    start        [trained], the model that was sent to everybody
+    w            [K, trained], the clients' models; before the first step a view of `start`
+    g            [K, trained], the gradient of the step, at `ahead` where the optimizer ascends
+    first        [K, trained], the gradient at `w` itself, for optimizers that keep it
+    ahead        [K, trained], where `g` was taken, for optimizers that ascend
+    own          client rows [K, trained] by name, to be updated in place; [K, S] for "model" rows
+    scratch      rows [K, trained] by name that hold nothing between rounds
+    values       small client state [K, ...] by name, to be updated in place
+    server       server rows [trained] and values by name, and the rule's "moment"; read only
+    scalars      server scalars by name, read only
+    probe        gradients on samples of the component's own choice
+    decay        factor on a client's rate for each local epoch it has done
+    train_loss   [K] float64, mean loss over the local steps; after the last one
+    start_loss   [K] float64, loss of the model sent, on all local samples, for who reads it
+    """
+
+    layout: TrainedLayout
+    backend: str
+    round: int
+    step: int
+    ids: np.ndarray
+    sizes: Tensor
+    steps: Tensor
+    epochs: int
+    lr: float
+    lr_total: Tensor
+    seed: int
+    start: Tensor
+    w: Tensor
+    g: Tensor
+    first: Tensor | None
+    ahead: Tensor | None
+    own: Rows
+    scratch: Rows
+    values: Rows
+    server: Rows
+    scalars: Mapping[str, float]
+    probe: SampleGradients
+    going: int = 0
+    decay: float = 1.0
+    train_loss: Tensor | None = None
+    start_loss: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def generators(self, purpose: int = 0) -> list[torch.Generator]:
+        """A generator for each client, on the device of `w`: K of them.
+
+        Keyed by (seed, round, client, purpose) alone: what is drawn depends neither on who trains
+        beside a client nor on chunks. Asked twice for a purpose it starts over.
+        """
+        return generators(self.seed, self.round, self.ids, purpose, self.w.device)
+
+    def normal(self, purpose: int = 0) -> Tensor:
+        """Standard normal numbers from `generators(purpose)`, 0 between tensors. [K, trained]"""
+        out = torch.zeros(self.w.shape, dtype=self.w.dtype, device=self.w.device)
+        real, drawn = self.layout.real(self.w.device), self.w.new_empty(self.layout.parameters)
+        for row, generator in zip(out, self.generators(purpose), strict=True):
+            row[real] = drawn.normal_(generator=generator)
+        return out
+
+    def prefix(self, count: int) -> Clients:
+        """The first `count` clients: views, nothing is copied."""
+        if count == len(self):
+            return self
+        parts: dict[str, Any] = {name: getattr(self, name) for name in _PER_CLIENT}
+        cut: dict[str, Any] = {name: None if t is None else t[:count] for name, t in parts.items()}
+        for name in _TABLES:
+            cut[name] = NamedRows({row: t[:count] for row, t in getattr(self, name).items()})
+        return replace(self, **cut)
+
+    def lr_so_far(self) -> float | Tensor:
+        """The learning rates of the steps before this one, summed: a number, or one per client."""
+        if self.decay == 1.0:
+            return self.lr * self.step
+        epochs = [self.values["epochs"] + self.epoch(s) for s in range(self.step)]
+        return self.lr * sum((self.decay**e for e in epochs), torch.zeros_like(self.steps))
+
+    def epoch(self, step: int) -> Tensor:
+        """The local epoch that `step` belongs to, for each client. [K] float64"""
+        return (step * self.epochs / self.steps).floor()
+
+
+_PER_CLIENT = ("ids", "sizes", "steps", "lr_total", "w", "g", "first", "ahead", "start_loss")
+_TABLES = ("own", "scratch", "values")

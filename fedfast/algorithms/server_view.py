@@ -1,0 +1,84 @@
+"""`Cohort`, `Sum`, `ServerView`: what hooks see and ask for at the end of a round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from .client_view import Rows
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """All clients of a round, in processing order.
+
+    ids         [C] client ids
+    sizes       [C] float64, samples of each
+    steps       [C] float64, local steps of each
+    weights     [C] float64, the p_k of the mean (they sum to 1, but for FedSGD's sum)
+    epochs      local epochs of the run
+    lr_total    [C] float64, each client's learning rates summed over its steps (K eta)
+    population  N
+    seed        of the run
+    backend     implementation of the operations
+    decay       see `Clients.decay`
+    train_loss  [C] float64, mean losses over the local steps; in `reweigh` and `settle`
+    start_loss  [C] float64, losses of the model sent, on all local samples, for who reads it
+    numbers     what `finish` returned, [C, ...] by name; in `reweigh` and `settle`
+    """
+
+    round: int
+    lr: float
+    ids: np.ndarray
+    sizes: Tensor
+    steps: Tensor
+    weights: Tensor
+    lr_total: Tensor
+    epochs: int
+    population: int
+    seed: int
+    backend: str
+    decay: float = 1.0
+    train_loss: Tensor | None = None
+    start_loss: Tensor | None = None
+    numbers: Rows = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A server row's rule at the end of a round: `row <- keep * row + sum_k weights_k * what_k`.
+
+    weights  [C] float64, in processing order
+    fade     what `keep` loses for every client that did not diverge
+    of       None: the client's update `v_K - start`; else the name of a client or scratch row
+    change   with `of`: what the row changed by in this round, not the row itself
+    """
+
+    row: str
+    weights: Tensor
+    keep: float = 1.0
+    fade: float = 0.0
+    of: str | None = None
+    change: bool = False
+
+
+class ServerView:
+    """What the server holds between rounds, as components see it: the model, rows and scalars.
+
+    w        [trained], the global model
+    m        [trained], the server rule's momentum, where it has one
+    rows     [trained] by name
+    values   small tensors by name
+    scalars  numbers by name
+    """
+
+    w: Tensor
+    m: Tensor | None
+    rows: dict[str, Tensor]
+    values: dict[str, Tensor]
+    scalars: dict[str, float]

@@ -1,0 +1,139 @@
+"""The sections that name something: data set, partition, model, algorithm.
+
+Keys beside the name are the options of what it names. For data sets, partitions and models they
+come from the signature of the function, a user's own (`package.module:Name`) like a built-in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny, create_model
+from pydantic_core import PydanticCustomError
+
+from ..registry import Registry
+from .paper import Section, Seed
+from .signatures import fields_of, takes_more
+
+Count = Annotated[int, Field(ge=1, lt=1 << 31)]
+
+
+class NamedSection(Section):
+    """A name, and its options.
+
+    home  module and name of the registry that knows the names
+    own   parameters of the functions there that are no options
+    """
+
+    name: str
+    home: ClassVar[tuple[str, str]]
+    own: ClassVar[tuple[str, ...]]
+
+    def options(self) -> dict[str, Any]:
+        """The keys of what is named, as keyword arguments."""
+        declared = _base_of(type(self)).model_fields
+        return {key: value for key, value in self.model_dump().items() if key not in declared}
+
+
+class DataSection(NamedSection):
+    """Which data set."""
+
+    home = ("fedfast.data", "READERS")
+    own = ("name", "root")
+
+    name: str = Field(description="data set, read from root but for digits")
+    root: str = Field("data", description="folder that holds the data sets")
+    pool: bool = Field(
+        False, description="deal train and test together; clients test by local_test alone"
+    )
+    holdout: Count | None = Field(
+        None, description="last training samples that are the test set in place of the given one"
+    )
+
+
+class PartitionSection(NamedSection):
+    """How samples are dealt to clients."""
+
+    home = ("fedfast.data", "PARTITIONS")
+    own = ("samples", "test")
+
+    name: str = Field(description="how samples are dealt to clients")
+
+
+class ModelSection(NamedSection):
+    """Which architecture."""
+
+    home = ("fedfast.models", "MODELS")
+    own = ("input_shape", "classes")
+
+    name: str = Field(description="architecture")
+
+
+class AlgorithmSection(Section):
+    """One algorithm; its own parameters stand beside the name and are checked by the algorithm."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    name: str = Field(description="algorithm, as known to fedfast.algorithms")
+
+    def options(self) -> dict[str, Any]:
+        """The further keys, as keyword arguments."""
+        return dict(self.model_extra or {})
+
+
+def registry(base: type[NamedSection]) -> Registry[Callable[..., object]]:
+    """Where the names of this section are known."""
+    module, name = base.home
+    found: Registry[Callable[..., object]] = getattr(import_module(module), name)
+    return found
+
+
+def section(base: type[NamedSection], raw: object) -> type[NamedSection]:
+    """`base` with the options of what the mapping `raw` names; `base` itself without a name.
+
+    Raises ValueError or TypeError where nothing has this name.
+    """
+    name = raw.get("name") if isinstance(raw, dict) else None
+    if not isinstance(name, str):
+        return base
+    return _made(base, registry(base).find(name))
+
+
+@cache
+def _made(base: type[NamedSection], function: Callable[..., object]) -> type[NamedSection]:
+    fields: dict[str, Any] = fields_of(function, {*base.own, *base.model_fields})
+    if base is PartitionSection and fields.pop("seed", None):
+        text = "seed of the partition; null = the run's seed"
+        fields["seed"] = (Seed | None, Field(None, description=text))
+    made: type[NamedSection] = create_model(base.__name__, __base__=base, **fields)
+    if takes_more(function):
+        made.model_config["extra"] = "allow"
+        made.model_rebuild(force=True)
+    return made
+
+
+def _base_of(cls: type[NamedSection]) -> type[NamedSection]:
+    bases = (DataSection, PartitionSection, ModelSection)
+    return next(base for base in bases if issubclass(cls, base))
+
+
+def _checked(base: type[NamedSection]) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        try:
+            made = section(base, value)
+        except (ValueError, TypeError) as error:
+            why = str(error).removeprefix(f"{registry(base).kind}: ")  # the key says so
+            raise PydanticCustomError("named", "{why}", {"why": why}) from None
+        return made.model_validate(value)
+
+    return check
+
+
+DataField = Annotated[SerializeAsAny[DataSection], BeforeValidator(_checked(DataSection))]
+PartitionField = Annotated[
+    SerializeAsAny[PartitionSection], BeforeValidator(_checked(PartitionSection))
+]
+ModelField = Annotated[SerializeAsAny[ModelSection], BeforeValidator(_checked(ModelSection))]
