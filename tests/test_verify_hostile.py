@@ -91,10 +91,8 @@ def script(module):
     xs, ys = data()
     held = dict((*module.named_parameters(), *module.named_buffers()))
     for cohort, batches in zip(COHORTS, BATCHES, strict=True):
-        start, whole = (
-            {n: t.detach().clone() for n, t in held.items()},
-            sum(SIZES[i] for i in cohort),
-        )
+        start = {n: t.detach().clone() for n, t in held.items()}
+        whole = sum(SIZES[i] for i in cohort)
         mean = {n: torch.zeros_like(t) for n, t in start.items()}
         for i, steps in zip(cohort, batches, strict=True):
             for n, t in held.items():
@@ -122,7 +120,7 @@ def simulate(module, **more):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("loss", ["cross_entropy", "callable"])
 @pytest.mark.parametrize("case", CASES)
-def test_hostile_modules_train_and_are_judged_as_a_script_does(case, loss):
+def test_hostile_modules_train_and_are_evaluated_as_a_script_does(case, loss):
     own = loss if loss == "cross_entropy" else (lambda z, y: F.cross_entropy(z, y))
     sim, module = simulate(CASES[case](), loss=own), CASES[case]()
     sim.run(progress=False)
