@@ -39,9 +39,8 @@ def flags():
 
 def simulation(loss, model=None, y=Y, test=None, parts=None, **more):
     data = FederatedData.from_arrays([X[:40], X[40:90]], [y[:40], y[40:90]], test=parts)
-    args = dict(rounds=1, participation=1.0, batch_size=10) | more
-    model = nn.Linear(WIDTH, CLASSES) if model is None else model
-    return Simulation(model, data, loss=loss, test=test or (X, y), **args)
+    args = dict(rounds=1, participation=1.0, batch_size=10, test=test or (X, y)) | more
+    return Simulation(model or nn.Linear(WIDTH, CLASSES), data, loss=loss, **args)
 
 
 WEIGHTED = [

@@ -24,10 +24,8 @@ LR, ROUNDS, EPOCHS = 0.1, 3, 2
 
 def simulate(algorithm, rounds=ROUNDS, **kwargs):
     options = dict(participation=1.0, batch_size=None, lr=LR, local_epochs=EPOCHS) | kwargs
-    data = federation(SIZES)
-    return fedfast.Simulation(
-        mlp(dtype=torch.float64), data, algorithm, rounds=rounds, dtype=torch.float64, **options
-    )
+    options |= dict(rounds=rounds, dtype=torch.float64)
+    return fedfast.Simulation(mlp(dtype=torch.float64), federation(SIZES), algorithm, **options)
 
 
 def weights(algorithm, **kwargs):
@@ -36,16 +34,12 @@ def weights(algorithm, **kwargs):
     return flat(sim.state_dict())
 
 
-def loss_of(net, w, x, y):
-    torch.nn.utils.vector_to_parameters(w, net.parameters())
-    return F.cross_entropy(net(x.double()), y)
-
-
 def trained(w, x, y):
     """Full-batch SGD from `w`: (the model, the loss at `w`)."""
     net, first = mlp(dtype=torch.float64), None
     for _ in range(EPOCHS):
-        loss = loss_of(net, w, x, y)
+        torch.nn.utils.vector_to_parameters(w, net.parameters())
+        loss = F.cross_entropy(net(x.double()), y)
         first = loss.item() if first is None else first
         g = torch.autograd.grad(loss, list(net.parameters()))
         w = w - LR * torch.cat([t.flatten() for t in g])
