@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,36 @@ def trained(*args, **options) -> fedfast.Simulation:
 def final(*args, **options) -> Tensor:
     """The flat weights at the end of that run."""
     return flat(trained(*args, **options).state_dict())
+
+
+def descend(module: nn.Module, x: Tensor, y: Tensor, *_: int, lr: float = 0.2) -> None:
+    """A step of SGD in place."""
+    learns = [p for p in module.parameters() if p.requires_grad]
+    loss = F.cross_entropy(module(x.to(learns[0].dtype)), y)
+    for p, g in zip(learns, torch.autograd.grad(loss, learns), strict=True):
+        p.data -= lr * g
+
+
+def fedavg(module: nn.Module, data, cohorts, batches, step=descend) -> nn.Module:
+    """FedAvg in plain torch, weights n_k: a copy of `module`, trained, its buffers averaged too.
+
+    data: (x, y) of each client; step: (module, x, y, round, client, number) -> None
+    """
+    module = deepcopy(module)
+    for t, (cohort, work) in enumerate(zip(cohorts, batches, strict=True)):
+        total, mean = sum(len(data[k][1]) for k in cohort), {}
+        for k, steps in zip(cohort, work, strict=True):
+            local, (x, y) = deepcopy(module).train(), data[k]
+            for s, rows in enumerate(steps):
+                step(local, x[rows], y[rows], t, k, s)
+            for name, v in (*local.named_parameters(), *local.named_buffers()):
+                if v.dtype in (torch.int64, torch.float64):
+                    mean[name] = mean.get(name, 0) + len(y) * v.detach().double()
+        held = dict((*module.named_parameters(), *module.named_buffers()))
+        for name, value in mean.items():
+            whole = not held[name].is_floating_point()
+            held[name].data.copy_((value / total + 1e-9).trunc() if whole else value / total)
+    return module
 
 
 class NextWord(nn.Module):

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from federation import federation, trained
+from federation import arrays, fedavg, federation, trained
 from torch import nn
 
 import fedfast
@@ -81,28 +81,6 @@ SCHEDULE = (
 )
 
 
-def script(module, data, lr=0.2):
-    """FedAvg on state dicts, weights n_k."""
-    module = deepcopy(module)
-    for cohort, batches in zip(*SCHEDULE, strict=True):
-        total, mean = sum(SIZES[i] for i in cohort), {}
-        for i, steps in zip(cohort, batches, strict=True):
-            local, part = deepcopy(module).train(), data.client(i)
-            learns = [p for p in local.parameters() if p.requires_grad]
-            for rows in steps:
-                loss = F.cross_entropy(local(part.x[rows].to(learns[0].dtype)), part.y[rows])
-                for p, g in zip(learns, torch.autograd.grad(loss, learns), strict=True):
-                    p.data -= lr * g
-            for name, t in (*local.named_parameters(), *local.named_buffers()):
-                if t.dtype in (torch.int64, torch.float64):
-                    mean[name] = mean.get(name, 0) + SIZES[i] * t.detach().double()
-        held = dict((*module.named_parameters(), *module.named_buffers()))
-        for name, value in mean.items():
-            whole = not held[name].is_floating_point()
-            held[name].data.copy_((value / total + 1e-9).trunc() if whole else value / total)
-    return module
-
-
 def simulate(module, data, backend="native", **kwargs):
     schedule = fedfast.Schedule.explicit(*SCHEDULE)
     how = dict(lr=0.2, schedule=schedule, dtype=torch.float64, device="cpu", backend=backend)
@@ -122,7 +100,8 @@ def simulate(module, data, backend="native", **kwargs):
 )
 def test_a_run_is_the_script_that_averages_state_dicts(make, options, backend):
     module, data = seeded(make, **options), federation(SIZES)
-    expected = script(deepcopy(module).double(), data)
+    parts = list(zip(*arrays(SIZES), strict=True))
+    expected = fedavg(deepcopy(module).double(), parts, *SCHEDULE)
     sim = simulate(module, data, backend)
     assert all(row.status == "ok" for row in sim.history)
     for found in (sim.model(), module):

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from dropout_reference import Masked, mask
-from federation import flat, sam_gradient, trained
+from federation import fedavg, flat, sam_gradient, trained
 from torch import nn
 
 import fedfast
@@ -37,20 +37,13 @@ def simulate(module, data, batches, algorithm, rounds=2, **kwargs):
 
 def plain(module, data, batches, rho, rounds=2, prepare=lambda module, t, k, s: None):
     """The same in plain PyTorch: local SGD, or SAM with radius rho, averaged by samples."""
-    xs, ys = data
-    total = sum(len(y) for y in ys)
-    for t in range(rounds):
-        start = {name: v.clone() for name, v in module.state_dict().items()}
-        mean = {name: torch.zeros_like(v, dtype=torch.float64) for name, v in start.items()}
-        for k, steps in enumerate(batches):
-            module.load_state_dict(start)
-            for s, rows in enumerate(steps):
-                prepare(module, t, k, s)
-                step(module, xs[k][rows], ys[k][rows], rho)
-            for name, v in module.state_dict().items():
-                mean[name] += v * (len(ys[k]) / total)
-        module.load_state_dict({name: v.to(start[name].dtype) for name, v in mean.items()})
-    return module.state_dict()
+
+    def train(module, x, y, t, k, s):
+        prepare(module, t, k, s)
+        step(module, x, y, rho)
+
+    everybody, parts = list(range(len(batches))), list(zip(*data, strict=True))
+    return fedavg(module, parts, [everybody] * rounds, [batches] * rounds, train).state_dict()
 
 
 def step(module, x, y, rho):
