@@ -1,9 +1,8 @@
 """Runs against other implementations: centralized descent, plain autograd scripts."""
 
-import numpy as np
 import pytest
 import torch
-from federation import add, arrays, federation, final, flat, gradient, mlp, sam_gradient, trained
+from federation import arrays, batches_of, fedavg, federation, final, flat, mlp, sam_gradient, sgd
 
 import fedfast
 from fedfast.algorithms import FedASAM, FedAvg, FedAvgM, FedSAM
@@ -18,7 +17,7 @@ def test_fedavg_with_everybody_full_batches_and_one_step_is_centralized_descent(
     ours = final(mlp(), federation(sizes), **kwargs)
     central = mlp()
     for _ in range(3):
-        add(central, gradient(central, torch.cat(xs), torch.cat(ys)), -0.3)
+        sgd(central, torch.cat(xs), torch.cat(ys), lr=0.3)
     assert (ours - flat(central.state_dict())).abs().max() < 1e-6
 
 
@@ -26,25 +25,19 @@ def test_fedavg_with_everybody_full_batches_and_one_step_is_centralized_descent(
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 def test_fedsam_is_a_plain_autograd_script_on_the_same_batches(rho, weight_decay):
     sizes, lr = [9, 4, 13], 0.2
-    xs, ys = arrays(sizes)
     kwargs = dict(rounds=2, participation=1.0, local_epochs=2, batch_size=4, seed=3, lr=lr)
-    sim = trained(mlp(), federation(sizes), FedSAM(rho=rho), weight_decay=weight_decay, **kwargs)
-    model = mlp()
-    for t in range(2):
-        plan = sim.schedule.round(t)
-        index, count = plan.batches(np.arange(3))
-        rows = []
-        for position, client in enumerate(plan.clients):
-            local = mlp()
-            local.load_state_dict(model.state_dict())
-            for s in range(int(plan.steps[position])):
-                batch = index[position, s, : count[position, s]]
-                g = sam_gradient(local, xs[client][batch], ys[client][batch], rho, 1e-12)
-                d = [a + weight_decay * p for a, p in zip(g, local.parameters(), strict=True)]
-                add(local, d, -lr)
-            rows.append((sizes[client] / sum(sizes), local))
-        mean = {k: sum(a * m.state_dict()[k] for a, m in rows) for k in model.state_dict()}
-        model.load_state_dict(mean)
+    kwargs |= dict(algorithm=FedSAM(rho=rho), weight_decay=weight_decay)
+    sim = fedfast.Simulation(mlp(), federation(sizes), **kwargs)
+    sim.run(progress=False)
+
+    def step(module, x, y, *_):
+        g = sam_gradient(module, x, y, rho, 1e-12)
+        for p, a in zip(module.parameters(), g, strict=True):
+            p.data -= lr * (a + weight_decay * p.data)
+
+    rounds = [batches_of(sim.schedule.round(t)) for t in range(2)]
+    batches = [list(own.values()) for own in rounds]
+    model = fedavg(mlp(), arrays(sizes), rounds, batches, step)
     assert (flat(sim.state_dict()) - flat(model.state_dict())).abs().max() < 1e-6
 
 

@@ -3,10 +3,9 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from federation import arrays, flat, mlp, trained
+from federation import arrays, batches_of, flat, mlp, trained
 from interrupts import differences, everything
 from torch import nn
 
@@ -76,19 +75,6 @@ def test_chunks_and_threads_change_no_bit(case):
     assert not any(differences(outcomes[0], other) for other in outcomes[1:])
 
 
-def batches_of_tuning(sim, epochs):
-    """Client -> its batches: the extra round's, in which everybody takes part."""
-    schedule = fedfast.Schedule.draw(
-        SIZES, rounds=4, participation=1.0, local_epochs=epochs, batch_size=4, seed=0
-    )
-    plan = schedule.round(3)
-    index, count = plan.batches(np.arange(len(SIZES)))
-    return {
-        int(client): [index[j, s, : count[j, s]] for s in range(int(plan.steps[j]))]
-        for j, client in enumerate(plan.clients)
-    }
-
-
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedsam", "fedala"])
 def test_kept_models_are_what_the_server_has_averaged(algorithm):
     kwargs = dict(rounds=1, participation=0.6, aggregation="uniform", dtype=torch.float64)
@@ -120,7 +106,9 @@ def test_fine_tuning_is_torch_sgd_on_the_final_model(layers, backend):
     untuned = run(mlp(dtype=torch.float64), alg.FedSAM(rho=0.1), **kwargs)
     assert torch.equal(flat(sim.state_dict()), flat(untuned.state_dict()))
     xs, ys = arrays(SIZES)
-    for client, batches in batches_of_tuning(sim, 3).items():
+    everybody = dict(participation=1.0, local_epochs=3, batch_size=4, seed=0)
+    extra = fedfast.Schedule.draw(SIZES, rounds=4, **everybody).round(3)
+    for client, batches in batches_of(extra).items():
         model = mlp(dtype=torch.float64)
         model.load_state_dict(sim.state_dict())
         moved = model[-1] if layers == "last" else model

@@ -89,7 +89,7 @@ CASES = dict(
 
 def script(module):
     """Two rounds of FedAvg."""
-    return fedavg(module, list(zip(*data(), strict=True)), COHORTS, BATCHES)
+    return fedavg(module, data(), COHORTS, BATCHES)
 
 
 def simulate(module, **more):

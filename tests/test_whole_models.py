@@ -42,8 +42,8 @@ def plain(module, data, batches, rho, rounds=2, prepare=lambda module, t, k, s: 
         prepare(module, t, k, s)
         step(module, x, y, rho)
 
-    everybody, parts = list(range(len(batches))), list(zip(*data, strict=True))
-    return fedavg(module, parts, [everybody] * rounds, [batches] * rounds, train).state_dict()
+    everybody = list(range(len(batches)))
+    return fedavg(module, data, [everybody] * rounds, [batches] * rounds, train).state_dict()
 
 
 def step(module, x, y, rho):
