@@ -15,7 +15,7 @@ import torch
 
 from . import _args, _blocks
 from ._source import compiled
-from .operation import (
+from .declaration import (
     Argument,
     Base,
     Choice,

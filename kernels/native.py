@@ -18,7 +18,7 @@ from torch import Tensor
 
 from . import overlap
 from ._source import compiled
-from .operation import Choice, Layers, Operation, Squares, Terms, Written
+from .declaration import Choice, Layers, Operation, Squares, Terms, Written
 from .reference.common import squared
 
 module: Any = None

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from . import native
-from .operation import In, InOut, Operation, Out
+from .declaration import In, InOut, Operation, Out
 
 _INT, _LONG, _DOUBLE = torch.int32, torch.int64, torch.float64
 FEED = Operation(

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from . import native
-from .operation import Operation
+from .declaration import Operation
 from .overlap import check_overlap
 from .triton import common
 
