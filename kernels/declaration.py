@@ -1,9 +1,9 @@
 """What an operation is: one declaration, from which everything that repeats its arguments is made.
 
-`@operation(...)` (`operation.py`) stands above the public function, whose signature and docstring users see. From
-the declared arguments come its checks and the choice of a backend (`generate.py`), the call of the
-compiled module (`native.py`), the search for overlapping memory (`overlap.py`), the inputs of the
-generic test and `docs/ops.md`.
+`@operation(...)` (`operation.py`) stands above the public function, whose signature and docstring
+users see. From the declared arguments come its checks and the choice of a backend (`generate.py`),
+the call of the compiled module (`native.py`), the search for overlapping memory (`overlap.py`), the
+inputs of the generic test and `docs/ops.md`.
 
 Shapes are letters: K clients, S elements of a row, L segments, B rows of a batch, I inputs and O
 outputs, C channels or classes, H W sides of an image, T steps, V words, E elements of a word's
@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
-Check = Callable[..., Any]
+Check = Callable[..., object]
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 
 from .declaration import OPERATIONS, Argument, Operation, Require
-from .generate import public
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from .generate import P, R, public
 
 
 def operation(
