@@ -14,7 +14,7 @@ Names are loaded when first used, so that the command line answers at once.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import _renamed_modules
 
@@ -45,7 +45,7 @@ _HOME = {
 _MODULES = ("algorithms", "data", "kernels", "models")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _MODULES:
         return import_module(f".{name}", __name__)
     if name in _HOME:

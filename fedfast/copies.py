@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 from types import CellType, FunctionType, MethodType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 def copy_of(module: nn.Module) -> nn.Module:
     """A copy that computes what `module` does; ValueError naming `model` if there can be none."""
-    memo: dict[int, Any] = {}
+    memo: dict[int, object] = {}
     for m in module.modules():
         for value in vars(m).values():
             if isinstance(value, Tensor) and not value.is_leaf:
@@ -34,7 +33,9 @@ def copy_of(module: nn.Module) -> nn.Module:
         _rebind(m, memo)
     for p in module.parameters():
         for hook in (p._backward_hooks or {}).values():
-            memo[id(p)].register_hook(_bound(hook, memo))
+            own = memo[id(p)]
+            assert isinstance(own, Tensor)
+            own.register_hook(_bound(hook, memo))
     return copied
 
 
@@ -50,7 +51,7 @@ def _culprit(module: nn.Module) -> str:
     return ""
 
 
-def _rebind(m: nn.Module, memo: dict[int, Any]) -> None:
+def _rebind(m: nn.Module, memo: dict[int, object]) -> None:
     """Functions that hold layers of the original get those of the copy."""
     if "forward" in vars(m):
         m.__dict__["forward"] = _bound(m.__dict__["forward"], memo)
@@ -60,7 +61,7 @@ def _rebind(m: nn.Module, memo: dict[int, Any]) -> None:
             hooks[key] = _bound(hook, memo)
 
 
-def _bound(value: object, memo: dict[int, Any]) -> object:
+def _bound(value: object, memo: dict[int, object]) -> object:
     """`value` itself, or its counterpart in the copy."""
     if id(value) in memo and not isinstance(value, MethodType):
         return memo[id(value)]

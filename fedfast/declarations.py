@@ -133,9 +133,10 @@ def _check_arguments(
         raise TypeError(f"{owner}() {error}") from None
 
 
-def _signature(options: Any) -> inspect.Signature:
+def _signature(options: Callable[..., object]) -> inspect.Signature:
     """The signature of `__init__`, its annotations without checks and texts."""
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    assert isinstance(options, type)
     plain = {option.name: option.annotation for option in declarations(options)}
     given = inspect.signature(options).parameters.values()
     return inspect.Signature([own, *(p.replace(annotation=plain[p.name]) for p in given)])

@@ -14,6 +14,7 @@ from ._messages import format_value, path_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class History:
         columns = {name: self.column(name) for name in FIELDS}
         return pd.DataFrame(columns).set_index("round")
 
-    def plot(self, path: str | Path | None = None, label: str = "run") -> Any:
+    def plot(self, path: str | Path | None = None, label: str = "run") -> Figure:
         """Accuracy and loss per round: the matplotlib Figure, also written to `path` if given."""
         from .report.plots import curves
 

@@ -7,10 +7,10 @@ device and dtype, in a copy; `tried` calls it on a few samples and raises where 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,11 +36,19 @@ class Elementwise(partial):
 
 def ready(loss: Loss, device: torch.device, dtype: torch.dtype) -> Loss:
     """The loss with its tensors on `device` as `dtype`; the user's object stays as it is."""
-    moved: Loss = _moved(loss, device, dtype)
+    moved = _moved_loss(loss, device, dtype)
     return Elementwise(moved) if known(moved, ELEMENTWISE) else moved
 
 
-def _moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def _moved_loss(
+    loss: Callable[..., Tensor], device: torch.device, dtype: torch.dtype
+) -> Callable[..., Tensor]:
+    moved = _moved(loss, device, dtype)
+    assert callable(moved)
+    return moved
+
+
+def _moved(value: object, device: torch.device, dtype: torch.dtype) -> object:
     if isinstance(value, nn.Module):
         return deepcopy(value).to(device=device, dtype=dtype)
     if isinstance(value, Tensor):
@@ -48,7 +56,7 @@ def _moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     if type(value) is partial:
         args = [_moved(a, device, dtype) for a in value.args]
         named = {name: _moved(a, device, dtype) for name, a in value.keywords.items()}
-        return partial(_moved(value.func, device, dtype), *args, **named)
+        return partial(_moved_loss(value.func, device, dtype), *args, **named)
     return value
 
 
@@ -123,7 +131,7 @@ class Tried:
         """Whether targets make the loss raise; on the CPU, for a CUDA assertion ends the process's
         use of the GPU."""
         outputs = self.outputs[:1].expand(len(y), *self.outputs.shape[1:]).cpu()
-        loss = _moved(self.loss, torch.device("cpu"), outputs.dtype)
+        loss = _moved_loss(self.loss, torch.device("cpu"), outputs.dtype)
         fails = _fails(loss, outputs, y.cpu())
         return fails and not _fails(loss, outputs, torch.zeros_like(y).cpu())
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ._messages import format_value
 from .registry import Registry
@@ -100,7 +100,7 @@ def at_round(value: Schedulable, t: int) -> float:
     return found
 
 
-def _check(schedule: Any) -> None:
+def _check(schedule: Schedule) -> None:
     """Raise unless all fields are finite numbers >= 0, and `rounds` an integer >= 1."""
     for field in fields(schedule):
         value, whole = getattr(schedule, field.name), field.name == "rounds"

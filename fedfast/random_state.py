@@ -5,35 +5,48 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
-def states() -> list[Any]:
-    """Of torch's generators, NumPy's and Python's."""
+class States(NamedTuple):
+    """Of torch's generators (the CPU's, each GPU's), NumPy's and Python's."""
+
+    torch: Tensor
+    gpu: list[Tensor]
+    numpy: dict[str, object] | tuple[str, np.ndarray, int, int, float]
+    python: tuple[object, ...]
+
+
+def states() -> States:
+    """The generators' states now."""
     gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return [torch.get_rng_state(), gpu, np.random.get_state(), random.getstate()]
+    return States(torch.get_rng_state(), gpu, np.random.get_state(), random.getstate())
 
 
-def same(a: list[Any], b: list[Any]) -> bool:
+def same(a: States, b: States) -> bool:
     """Whether nothing was drawn from a to b."""
     return (
-        torch.equal(a[0], b[0])
-        and all(torch.equal(s, t) for s, t in zip(a[1], b[1], strict=False))
-        and all(np.array_equal(s, t) for s, t in zip(a[2], b[2], strict=True))
-        and a[3] == b[3]
+        torch.equal(a.torch, b.torch)
+        and all(torch.equal(s, t) for s, t in zip(a.gpu, b.gpu, strict=False))
+        and all(
+            np.array_equal(np.asarray(s), np.asarray(t))
+            for s, t in zip(a.numpy, b.numpy, strict=True)
+        )
+        and a.python == b.python
     )
 
 
-def restore(kept: list[Any]) -> None:
+def restore(kept: States) -> None:
     """Put the generators back to `states()`."""
-    torch.set_rng_state(kept[0])
-    if kept[1]:
-        torch.cuda.set_rng_state_all(kept[1])
-    np.random.set_state(kept[2])
-    random.setstate(kept[3])
+    torch.set_rng_state(kept.torch)
+    if kept.gpu:
+        torch.cuda.set_rng_state_all(kept.gpu)
+    np.random.set_state(kept.numpy)
+    random.setstate(kept.python)
 
 
 @contextmanager

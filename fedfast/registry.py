@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from ._messages import format_value, unknown
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 S = TypeVar("S")
 
 

@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from pkgutil import iter_modules
 
-from . import native, operation
+from . import declaration, native
 from .activation import activation, activation_backward
 from .aggregate import aggregate
 from .batch_norm import batch_norm, batch_norm_backward
@@ -37,11 +37,11 @@ from .step import step
 # The imports above are for type checkers and editors: a new operation needs none.
 for _file in iter_modules(__path__):
     import_module(f".{_file.name}", __name__)
-for _declared in operation.OPERATIONS.values():
+for _declared in declaration.OPERATIONS.values():
     _module = sys.modules[f"{__name__}.{_declared.module}"]
     globals()[_declared.name] = getattr(_module, _declared.name)
 
-native.compare_all((*operation.OPERATIONS.values(), FEED, TALLY))
+native.compare_all((*declaration.OPERATIONS.values(), FEED, TALLY))
 
 OPERATIONS = ("perturb", "step", "stats", "aggregate", "mix", "gram", "sensitivity")
 

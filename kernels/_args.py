@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +46,7 @@ def per_client(name: str, value: Coefficient, bank: Tensor) -> Tensor:
     return value.to(bank.device, bank.dtype).contiguous()
 
 
-def _number(name: str, value: Any) -> float:
+def _number(name: str, value: float) -> float:
     try:
         return float(value)
     except OverflowError:

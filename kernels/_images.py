@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .operation import Argument
+from .declaration import Argument
 
 Ints = int | Sequence[int]
 Pair = tuple[int, int]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import linecache
-from typing import Any
+from types import FunctionType
 
 
-def compiled(name: str, source: str, scope: dict[str, Any]) -> Any:
+def compiled(name: str, source: str, scope: dict[str, object]) -> FunctionType:
     """The function of that name that `source` defines; tracebacks show its lines."""
     file = f"<fedfast.kernels {name} {len(linecache.cache)}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     exec(compile(source, file, "exec"), scope)
-    return scope[name]
+    made = scope[name]
+    assert isinstance(made, FunctionType)
+    return made

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .operation import Choice, In, Number, Out, operation
+from .declaration import Choice, In, Number, Out
+from .operation import operation
 
 KINDS = ("relu", "tanh", "gelu", "silu", "leaky_relu", "sigmoid", "relu6")
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ._args import Coefficient, bank_like, same_kind
-from .operation import Argument, In, InOut, Made, Number, Out, PerClient, operation
+from .declaration import Argument, In, InOut, Made, Number, Out, PerClient
+from .operation import operation
 from .server import RULES as RULES
 from .server import Server
 

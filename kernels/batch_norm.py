@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ._args import Coefficient
 from ._images import counts
-from .operation import In, InOut, Number, Out, Require, operation, sinks
+from .declaration import In, InOut, Number, Out, Require, sinks
+from .operation import operation
 
 Normed = tuple[Tensor, Tensor, Tensor]
 

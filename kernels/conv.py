@@ -22,9 +22,10 @@ from torch import Tensor
 from ._args import Coefficient
 from ._blocks import block
 from ._images import MAX_ELEMENTS, WINDOW, Ints, Pair, divides, reach
+from .declaration import In, InOut, Made, Out, Squares, sinks
 from .geometry import Geometry
 from .linear import ACTIVATION, PRECISION
-from .operation import In, InOut, Made, Out, Squares, operation, sinks
+from .operation import operation
 
 
 def grouped(name: str, weight: Tensor, x: Tensor, groups: int) -> Tensor:

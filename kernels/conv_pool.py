@@ -19,9 +19,10 @@ from ._args import Coefficient
 from ._blocks import dense_integers
 from ._images import WINDOW, Ints, Pair, pair
 from .conv import grouped, places
+from .declaration import Argument, In, InOut, Made, Out, Squares, sinks
 from .geometry import Geometry, Windows
 from .linear import ACTIVATION, PRECISION
-from .operation import Argument, In, InOut, Made, Out, Squares, operation, sinks
+from .operation import operation
 
 MAX_TAPS = 16  # a tile in Triton holds whole windows
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .operation import Argument, In, Made, Out, operation
+from .declaration import Argument, In, Made, Out
+from .operation import operation
 
 WORDS = 1 << 32
 

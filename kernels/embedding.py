@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ._args import Coefficient
-from .operation import Argument, Base, In, Out, PerClient, operation
+from .declaration import Argument, Base, In, Out, PerClient
+from .operation import operation
 
 OUT_OF_RANGE = "token: expected words in [0, {V}); one is not"
 

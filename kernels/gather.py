@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ._blocks import integers
-from .operation import In, Made, Out, operation
+from .declaration import In, Made, Out
+from .operation import operation
 
 FLOAT = torch.float32
 DTYPES = (torch.float32, torch.float64)  # of the compiled operations and of Triton's

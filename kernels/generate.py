@@ -7,15 +7,16 @@ over declarations at each call. Tracebacks show it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import update_wrapper
-from typing import Any
+from inspect import Parameter
+from typing import ParamSpec, TypeVar
 
 import torch
 
 from . import _args, _blocks
 from ._source import compiled
-from .operation import (
+from .declaration import (
     Argument,
     Base,
     Choice,
@@ -30,6 +31,9 @@ from .operation import (
     Terms,
 )
 from .registry import Implementations, choose
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # What the generated lines call; arguments may have these names, so theirs begin with "_".
 _HELPERS = {
@@ -55,7 +59,7 @@ _HELPERS = {
 }
 
 
-def public(operation: Operation, function: Callable[..., Any]) -> Any:
+def public(operation: Operation, function: Callable[P, R]) -> Callable[P, R]:
     """`function` with its own signature and docstring, and the declared checks for a body.
 
     Raises TypeError if the signature and the declaration name different arguments.
@@ -65,17 +69,15 @@ def public(operation: Operation, function: Callable[..., Any]) -> Any:
     if set(parameters) != declared:
         wrong = ", ".join(sorted(set(parameters) ^ declared))
         raise TypeError(f"{operation.name}: {wrong}: not both in the signature and declared")
-    scope: dict[str, Any] = dict(_HELPERS, _implementations=Implementations(operation))
+    scope: dict[str, object] = dict(_HELPERS, _implementations=Implementations(operation))
     lines = [*_Checks(operation, scope), *_call(operation)]
     body = "".join(f"    {line}\n" for line in lines)
-    made = compiled(
-        operation.name, f"def {operation.name}({_head(parameters, scope)}):\n{body}", scope
-    )
+    made = compiled(operation.name, f"def {operation.name}({_head(parameters)}):\n{body}", scope)
     made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
     return update_wrapper(made, function)
 
 
-def _head(parameters: Any, scope: dict[str, Any]) -> str:
+def _head(parameters: Mapping[str, Parameter]) -> str:
     """Names of the parameters; the defaults are put in place afterwards."""
     parts, keywords = [], False
     for p in parameters.values():
@@ -97,7 +99,7 @@ def _call(operation: Operation) -> Iterator[str]:
 class _Checks:
     """The lines that bring every argument into the form that implementations take."""
 
-    def __init__(self, operation: Operation, scope: dict[str, Any]) -> None:
+    def __init__(self, operation: Operation, scope: dict[str, object]) -> None:
         self.operation, self.scope, self.like = operation, scope, operation.like
         self.bound: set[str] = set()
         self.shapes: dict[str, str] = {}

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from ._args import output64
-from .operation import In, Layers, Made, Out, operation
+from .declaration import In, Layers, Made, Out
+from .operation import operation
 from .segments import Segments
 
 

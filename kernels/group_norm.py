@@ -18,7 +18,8 @@ from torch import Tensor
 from ._args import Coefficient
 from ._images import divides, number
 from .batch_norm import Normed
-from .operation import Argument, In, Made, Number, Out, operation, sinks
+from .declaration import Argument, In, Made, Number, Out, sinks
+from .operation import operation
 
 
 def _groups(name: str, groups: int, x: Tensor) -> int:

@@ -20,7 +20,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ._args import PRECISIONS, Coefficient
-from .operation import Choice, In, InOut, Out, Require, Squares, operation, sinks
+from .declaration import Choice, In, InOut, Out, Require, Squares, sinks
+from .operation import operation
 
 FUSED = (None, "relu", "tanh")
 ACTIVATION = Choice("activation", options=FUSED)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ._blocks import floating, written
-from .operation import In, Out, operation
+from .declaration import In, Out
+from .operation import operation
 
 OUT_OF_RANGE = "cross_entropy: expected targets in [0, C) and counts in [0, B]; one is not"
 

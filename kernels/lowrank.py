@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 
 from ._args import Coefficient
+from .declaration import In, Number, Out, PerClient
 from .linear import ACTIVATION
-from .operation import In, Number, Out, PerClient, operation
+from .operation import operation
 
 
 def _norms(name: str, squares: Tensor | None, x: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ._args import Coefficient
+from .declaration import Base, In, InOut, Made, Out, PerClient, Require
 from .linear import PRECISION
-from .operation import Base, In, InOut, Made, Out, PerClient, Require, operation
+from .operation import operation
 
 
 def _sizes(weight_hh: object) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ._args import Coefficient
-from .operation import In, Out, PerClient, operation
+from .declaration import In, Out, PerClient
+from .operation import operation
 
 
 @operation(

@@ -8,7 +8,7 @@ for it: letters, numbers and tensors in the order of that list, read from the te
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from threading import local
 from typing import Any
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from . import overlap
 from ._source import compiled
-from .operation import Choice, Layers, Operation, Squares, Terms, Written
+from .declaration import Argument, Choice, Layers, Operation, Squares, Terms, Written
 from .reference.common import squared
 
-module: Any = None
+module: Any = None  # it has no stub
 try:
     from fedfast import _fedfast
 
@@ -30,6 +30,7 @@ except ImportError as error:  # reported at first use, so that other backends wo
     reason = str(error)
 
 DTYPES = (torch.float32, torch.float64)
+Pair = tuple[Tensor, Tensor]  # a term: `[K, S]` and its coefficient `[K]`
 _KINDS = {
     torch.float64: "double",
     torch.int64: "int64",
@@ -111,7 +112,7 @@ def _refuse(operation: Operation, field: str, why: str) -> None:
     )
 
 
-def _kind(argument: Any) -> str | None:
+def _kind(argument: Argument) -> str | None:
     """What the module calls a tensor; None for what has no fixed type."""
     if isinstance(argument, Terms):
         return "terms"
@@ -138,17 +139,17 @@ def _letters(operation: Operation) -> dict[str, str]:
 
 
 @cache
-def called(operation: Operation) -> Callable[..., Any]:
+def called(operation: Operation) -> Callable[..., object]:
     """`marshaller`, made once."""
     return marshaller(operation)
 
 
-def marshaller(operation: Operation) -> Callable[..., Any]:
+def marshaller(operation: Operation) -> Callable[..., object]:
     """The operation's call of the compiled module, with the arguments of an implementation."""
     fields = module.fields()[operation.name]
     compare(operation, fields)
     _tell_aliases(operation, [name for name, _ in fields])
-    scope: dict[str, Any] = dict(
+    scope: dict[str, object] = dict(
         call=getattr(module, operation.name),
         threads=torch.get_num_threads,
         float64=torch.float64,
@@ -166,7 +167,7 @@ def marshaller(operation: Operation) -> Callable[..., Any]:
 
 
 def _lines(
-    operation: Operation, fields: list[tuple[str, str]], scope: dict[str, Any]
+    operation: Operation, fields: list[tuple[str, str]], scope: dict[str, object]
 ) -> Iterator[str]:
     names, letters = ", ".join(operation.names), _letters(operation)
     like = operation.form or operation.like
@@ -196,7 +197,7 @@ def _lines(
 
 
 def _value(
-    operation: Operation, name: str, kind: str, letters: Mapping[str, str], scope: dict[str, Any]
+    operation: Operation, name: str, kind: str, letters: Mapping[str, str], scope: dict[str, object]
 ) -> str:
     if kind.startswith("choice"):
         places = {word: i for i, word in enumerate(kind.split()[1:])}
@@ -230,7 +231,9 @@ def _squared(to: Tensor, *written: Tensor | None) -> None:
     squared(to, *written)
 
 
-def _clip_known(terms: Any, lam: Tensor, clip_norm: Tensor, squares: Tensor, w: Tensor) -> Any:
+def _clip_known(
+    terms: Sequence[Pair], lam: Tensor, clip_norm: Tensor, squares: Tensor, w: Tensor
+) -> tuple[list[Pair], Tensor, None]:
     """A clip whose norm is known scales the terms; the module then has nothing to clip."""
     from .reference.step import clipped
 

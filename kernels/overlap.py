@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .operation import Operation
+from .declaration import Operation
 
 _PLAIN = {type(None), bool, int, float, str}
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ._args import Coefficient, TermsLike, per_client
-from .operation import In, Layers, Number, Out, PerClient, Terms, operation
+from .declaration import In, Layers, Number, Out, PerClient, Terms
+from .operation import operation
 from .segments import Segments
 
 

@@ -14,13 +14,13 @@ depends on how many clients it is given.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from . import native
-from .operation import In, InOut, Operation, Out
+from .declaration import In, InOut, Operation, Out
 
 _INT, _LONG, _DOUBLE = torch.int32, torch.int64, torch.float64
 FEED = Operation(
@@ -42,6 +42,14 @@ TALLY = Operation(
 )
 
 
+class Recorded(Protocol):
+    """The compiled module's part of a plan."""
+
+    def begin(self) -> None: ...
+    def end(self) -> None: ...
+    def run(self, clients: int, threads: int, elements: int) -> bool: ...
+
+
 class Plan:
     """What was called within `with`, for the same buffers; these stay alive as long as the plan.
 
@@ -50,7 +58,7 @@ class Plan:
     """
 
     def __init__(self) -> None:
-        self._plan: Any = native.module.Plan()
+        self._plan: Recorded = native.module.Plan()
         self._kept: list[Tensor] = []
 
     def __enter__(self) -> Plan:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from ._blocks import dense_integers
 from ._images import Ints, Pair, at_least_0, at_least_1, pair, reach
+from .declaration import Argument, Choice, In, Made, Number, Out, Require
 from .geometry import Geometry
-from .operation import Argument, Choice, In, Made, Number, Out, Require, operation
+from .operation import operation
 
 KINDS = ("max", "avg")
 

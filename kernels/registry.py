@@ -8,16 +8,15 @@ from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
-from typing import Any
 
 from torch import Tensor
 
 from . import native
-from .operation import Operation
+from .declaration import Operation
 from .overlap import check_overlap
 from .triton import common
 
-Implementation = Callable[..., Any]
+Implementation = Callable[..., object]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ _DTYPES = {"offset": torch.int32, "length": torch.int32, "is_weight": torch.bool
 _LARGEST = 2**31 - 1  # of an int32
 
 
-def _check_table(name: str, table: Any, dtype: torch.dtype, like: Any) -> None:
+def _check_table(name: str, table: object, dtype: torch.dtype, like: Tensor) -> None:
     """Raise unless `table` is one contiguous [L] of that dtype, on the device of `like`."""
     if not isinstance(table, Tensor):
         raise TypeError(f"{name}: expected a tensor [L] of {dtype}; got {type(table).__name__}")
@@ -46,12 +45,12 @@ def _check_pieces(offset: Sequence[int], length: Sequence[int]) -> None:
             raise ValueError(f"length: expected ends below 2^31; got offset {o}, length {n}")
 
 
-def _listed(name: str, table: Any) -> None:
+def _listed(name: str, table: object) -> None:
     """Raise TypeError unless `table` is a sequence of whole numbers or flags."""
-    whole = isinstance(table, Sequence) and not isinstance(table, (str, bytes))
-    if not whole or not all(
+    whole = isinstance(table, Sequence) and all(
         isinstance(item, int) or type(item).__module__ == "numpy" for item in table
-    ):
+    )
+    if not whole or isinstance(table, (str, bytes)):
         raise TypeError(f"{name}: expected a sequence of integers; got {type(table).__name__}")
 
 

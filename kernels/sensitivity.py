@@ -13,7 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .operation import In, Layers, Number, Out, operation
+from .declaration import In, Layers, Number, Out
+from .operation import operation
 from .segments import Segments
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ._blocks import floating
-from .operation import In, Out, operation
+from .declaration import In, Out
+from .operation import operation
 
 
 def _rows(name: str, value: object) -> Tensor:

@@ -15,7 +15,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from .operation import In, Layers, Out, Require, operation
+from .declaration import In, Layers, Out, Require
+from .operation import operation
 from .segments import Segments
 
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from ._args import Coefficient, TermsLike, output64
-from .operation import In, InOut, Number, Out, PerClient, Require, Terms, operation
+from .declaration import In, InOut, Number, Out, PerClient, Require, Terms
+from .operation import operation
 
 F64 = torch.float64
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import native
-from .operation import OPERATIONS, Operation
+from .declaration import OPERATIONS, Operation
 from .registry import BACKENDS, Implementations
 from .triton import common
 

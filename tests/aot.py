@@ -39,7 +39,7 @@ from fedfast.kernels import (
     stats,
     step,
 )
-from fedfast.kernels.operation import OPERATIONS
+from fedfast.kernels.declaration import OPERATIONS
 from fedfast.kernels.triton import common, sums
 
 for declared in OPERATIONS.values():  # implementations are imported late: here before any change

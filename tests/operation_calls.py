@@ -10,15 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from fedfast.kernels.operation import (
-    OPERATIONS,
-    Argument,
-    Base,
-    InOut,
-    Out,
-    PerClient,
-    Squares,
-)
+from fedfast.kernels.declaration import OPERATIONS, Argument, Base, InOut, Out, PerClient, Squares
 from operation_inputs import BEFORE, GAP, Draw, Form, in_rows, poison_of
 from torch import Tensor
 

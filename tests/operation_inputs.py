@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from fedfast.kernels.operation import Operation
+from fedfast.kernels.declaration import Operation
 from torch import Tensor
 
 Form = dict[str, Any]

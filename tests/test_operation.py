@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from fedfast.kernels import native, registry
-from fedfast.kernels.operation import OPERATIONS, In, Operation, Out, operation
+from fedfast.kernels.declaration import OPERATIONS, In, Operation, Out
+from fedfast.kernels.operation import operation
 from torch import Tensor
 
 from fedfast import kernels

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels.operation import OPERATIONS, InOut, Operation, Terms
+from fedfast.kernels.declaration import OPERATIONS, InOut, Operation, Terms
 from fedfast.kernels.table import markdown
 from hypothesis import given as given_by
 from hypothesis import settings

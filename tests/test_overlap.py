@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from fedfast.kernels import overlap
-from fedfast.kernels.operation import OPERATIONS
+from fedfast.kernels.declaration import OPERATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -107,8 +106,8 @@ class Clients:
         """The first `count` clients: views, nothing is copied."""
         if count == len(self):
             return self
-        parts: dict[str, Any] = {name: getattr(self, name) for name in _PER_CLIENT}
-        cut: dict[str, Any] = {name: None if t is None else t[:count] for name, t in parts.items()}
+        parts = ((name, getattr(self, name)) for name in _PER_CLIENT)
+        cut = {name: part[:count] for name, part in parts if part is not None}
         for name in _TABLES:
             cut[name] = NamedRows({row: t[:count] for row, t in getattr(self, name).items()})
         return replace(self, **cut)

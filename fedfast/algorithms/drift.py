@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from ..kernels._args import TermsLike
 from ..registry import class_registry
 from ._hook_checks import base, overrides
 from ._parameter_checks import check_number
-from .hooks import Clients, Cohort, Component, Direction, listed
+from .hooks import Clients, Cohort, Component, Composition, Direction, listed
 
 # What a run's `clip_norm` acts on, where a quadratic lam/2 |v - w|^2 pulls clients to w:
 #   "linear"  the gradient and the term's constant part -lam w; lam v joins the weight decay
@@ -19,9 +19,6 @@ from .hooks import Clients, Cohort, Component, Direction, listed
 #   "whole"   the whole corrected direction
 # Without clipping both are the same.
 CLIPS = ("linear", "whole")
-
-if TYPE_CHECKING:
-    from .base import Algorithm
 
 
 DRIFTS = class_registry("drift correction", lambda: Drift)
@@ -43,7 +40,7 @@ class Drift(Component):
         """Whether the direction is the gradient and nothing else."""
         return not overrides(self, "correct", Drift)
 
-    def refuses(self, algorithm: Algorithm) -> str:
+    def refuses(self, algorithm: Composition) -> str:
         """Nobody drifts apart where one client has all the data."""
         if algorithm.pools and type(self) is not Drift:
             return f"{self.name} where all data is one client's: there is no drift to correct"

@@ -24,7 +24,7 @@ from .. import kernels
 from ..random import ORDER, keys64
 from ._parameter_checks import check_number, check_word
 from .base import ALGORITHMS, Algorithm
-from .hooks import Cohort, Rows, ServerView, TrainedLayout
+from .hooks import Cohort, Composition, Rows, ServerView, TrainedLayout
 from .servers import SERVER_RULES, ServerRule
 
 ROUNDING = 1e-12  # of the recursion, relative to |G_i| |G_j|: less than that is no conflict
@@ -56,7 +56,7 @@ class Harmonized(ServerRule):
         check_word("order", self.order, ("ascending", "descending", "random"))
         check_number("momentum", self.momentum, 0.0, 1.0)
 
-    def refuses(self, algorithm: Algorithm) -> str:
+    def refuses(self, algorithm: Composition) -> str:
         """A conflict takes two."""
         alone = "harmonized where all data is one client's: there is nobody to conflict with"
         return alone if algorithm.pools else ""

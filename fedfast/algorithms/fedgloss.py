@@ -32,7 +32,7 @@ from ._parameter_checks import check, check_count, check_number, check_schedule,
 from .base import ALGORITHMS, Algorithm
 from .drift import DRIFTS, Drift
 from .feddyn import Dual
-from .hooks import Clients, Cohort, Direction, Rows, ServerView, Sum, listed
+from .hooks import Clients, Cohort, Composition, Direction, Rows, ServerView, Sum, listed
 from .optimizers import SAM, Optimizer
 from .servers import SERVER_RULES, ServerRule
 
@@ -51,7 +51,7 @@ class ServerSAM(ServerRule):
         check_schedule("rho", self.rho)
         check_number("eps", self.eps)
 
-    def refuses(self, algorithm: Algorithm) -> str:
+    def refuses(self, algorithm: Composition) -> str:
         """Momentum and control variates are measured from the model, not from where it was sent."""
         if not algorithm.drift.plain and not isinstance(algorithm.drift, Dual):
             drift = algorithm.drift.name

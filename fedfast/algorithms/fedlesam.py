@@ -28,7 +28,7 @@ from .base import ALGORITHMS, Algorithm
 from .drift import Drift
 from .feddyn import Dual
 from .fedgloss import ServerSAM
-from .hooks import Clients, Rows
+from .hooks import Clients, Composition, Rows
 from .optimizers import OPTIMIZERS, Optimizer
 from .scaffold import ControlVariate
 
@@ -48,7 +48,7 @@ class LESAM(Optimizer):
         check_schedule("rho", self.rho)
         check_number("eps", self.eps)
 
-    def refuses(self, algorithm: Algorithm) -> str:
+    def refuses(self, algorithm: Composition) -> str:
         """It takes the models it was sent for the global ones."""
         if isinstance(algorithm.server, ServerSAM):
             return f"lesam under {algorithm.server.name}, which sends perturbed models"

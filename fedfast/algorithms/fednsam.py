@@ -25,7 +25,7 @@ from ..lr_schedules import Schedulable
 from ._parameter_checks import check_number
 from .base import ALGORITHMS, Algorithm
 from .fedopt import Momentum
-from .hooks import Clients, ServerView
+from .hooks import Clients, Composition, ServerView
 from .optimizers import OPTIMIZERS, SAM, Optimizer
 from .servers import SERVER_RULES, ServerRule
 
@@ -67,7 +67,7 @@ class LookAhead(Optimizer):
         super().__post_init__()
         check_number("gamma", self.gamma, 0.0, 1.0)
 
-    def refuses(self, algorithm: Algorithm) -> str:
+    def refuses(self, algorithm: Composition) -> str:
         """It perturbs along the server's momentum."""
         if not isinstance(algorithm.server, Momentum):
             return f"look-ahead needs server momentum; the server rule is {algorithm.server.name}"

@@ -32,7 +32,7 @@ from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check, check_flag, check_number, check_schedule, check_word
 from .base import ALGORITHMS, Algorithm
 from .drift import DRIFTS, Drift
-from .hooks import Clients, Cohort, Direction, Rows, ServerView, Sum, listed
+from .hooks import Clients, Cohort, Composition, Direction, Rows, ServerView, Sum, listed
 from .optimizers import OPTIMIZERS, Optimizer
 from .scaffold import ControlVariate
 
@@ -64,7 +64,7 @@ class GuidedSAM(Optimizer):
         check_number("eps", self.eps)
         check_word("variant", self.variant, VARIANTS)
 
-    def refuses(self, algorithm: Algorithm) -> str:
+    def refuses(self, algorithm: Composition) -> str:
         """The prediction is made from the drift's momentum and variates."""
         if not isinstance(algorithm.drift, WeightedMomentum):
             return f"guided-sam predicts from weighted-momentum; drift is {algorithm.drift.name}"

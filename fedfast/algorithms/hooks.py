@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,13 +18,11 @@ from ._hook_checks import Hooked, base
 from .client_view import Clients as Clients
 from .client_view import NamedRows as NamedRows
 from .client_view import Rows as Rows
+from .composition import Composition as Composition
 from .server_view import Cohort as Cohort
 from .server_view import ServerView as ServerView
 from .server_view import Sum as Sum
 from .trained_layout import TrainedLayout as TrainedLayout
-
-if TYPE_CHECKING:
-    from .base import Algorithm
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Component(Hooked):
             if isinstance(vars(cls).get(name), bool) or vars(cls).get(name) == "":
                 delattr(cls, name)  # an attribute of the class cannot contradict its hooks
 
-    def refuses(self, algorithm: Algorithm) -> str:
+    def refuses(self, algorithm: Composition) -> str:
         """Why this component has no meaning within `algorithm`, or ""."""
         return ""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from .._messages import format_value, unknown
-from ..lr_schedules import SCHEDULES, Schedule
+from ..lr_schedules import SCHEDULES
 from ..registry import Registry
+from ._hook_checks import Hooked
 from .base import ALGORITHMS, Algorithm
 from .drift import DRIFTS, Drift
 from .finetune import FINE_TUNINGS, FineTune
@@ -25,7 +26,7 @@ _WITHOUT_SOURCE = {
 }
 
 # parameter -> where its names are found, its class, and the name where a mapping has none
-_COMPONENTS: dict[str, tuple[Registry[type[Any]], type, str]] = {
+_COMPONENTS: dict[str, tuple[Registry[type[Hooked]], type[Hooked], str]] = {
     "local": (OPTIMIZERS, Optimizer, "sgd"),
     "drift": (DRIFTS, Drift, "none"),
     "server": (SERVER_RULES, ServerRule, "average"),
@@ -56,7 +57,7 @@ def by_name(name: str, **parameters: object) -> Algorithm:
     return _make(f"algorithm {name}", ALGORITHMS.find(name), parameters)
 
 
-def schedule(given: str | Mapping[str, object]) -> Schedule:
+def schedule(given: str | Mapping[str, object]) -> Callable[[int], float]:
     """A schedule from `{name: cosine, start: 0.1, rounds: 300}`, as a config writes it.
 
     Raises ValueError for an unknown name or field, ValueError/TypeError for a bad value.
@@ -68,7 +69,7 @@ def schedule(given: str | Mapping[str, object]) -> Schedule:
     return _named(given, SCHEDULES, "ramp")
 
 
-def registry_of(part: str) -> Registry[type[Any]]:
+def registry_of(part: str) -> Registry[type[Hooked]]:
     """Where the names of a component are known; of algorithms for "". KeyError for other parts."""
     return _COMPONENTS[part][0] if part else ALGORITHMS
 
@@ -94,7 +95,9 @@ def _component(part: str, value: object) -> object:
         return _named(value, registry, default)
 
 
-def _named(value: str | Mapping[str, object], registry: Registry[Any], default: str) -> Any:
+def _named(
+    value: str | Mapping[str, object], registry: Registry[Callable[..., V]], default: str
+) -> V:
     """An object from `name` or `{name: ..., parameters}`."""
     spec = {"name": value} if isinstance(value, str) else dict(value)
     name = spec.pop("name", default)

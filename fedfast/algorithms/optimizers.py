@@ -6,7 +6,7 @@ One object serves under any algorithm: `FedAvg(local=SAM(rho=0.05))` is FedSAM.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,13 +17,10 @@ from ..lr_schedules import Schedulable, at_round
 from ..registry import class_registry
 from ._hook_checks import base, depth, overrides
 from ._parameter_checks import check, check_flag, check_number, check_schedule
-from .hooks import Clients, Component
+from .hooks import Clients, Component, Composition
 from .objective import Objective
 
 OPTIMIZERS = class_registry("local optimizer", lambda: Optimizer)
-
-if TYPE_CHECKING:
-    from .base import Algorithm
 
 
 @base
@@ -82,7 +79,7 @@ class Optimizer(Component):
         """Whether the gradient at `w` outlives the second one, in `first`."""
         return False
 
-    def refuses(self, algorithm: Algorithm) -> str:
+    def refuses(self, algorithm: Composition) -> str:
         """Control variates and duals assume that a client moves by -eta times its directions."""
         drift = algorithm.drift
         keeps = bool(drift.server_rows or drift.client_rows())

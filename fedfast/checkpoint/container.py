@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+Manifest = dict[str, Any]  # JSON
 FORMAT = 2
 BLOCK = 1 << 26  # bytes that are hashed, or brought from a device, at once
 CODES = {
@@ -68,7 +69,7 @@ def _places(tensors: Mapping[str, Tensor]) -> dict[str, object]:
     return made
 
 
-def read(path: Path, names: set[str] | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read(path: Path, names: set[str] | None = None) -> tuple[Manifest, dict[str, Tensor]]:
     """(manifest, tensors), every part checked; `names`: only these parts.
 
     Raises Damaged naming the file and the part.
@@ -112,7 +113,7 @@ def _part(t: Tensor) -> list[object]:
     return [str(t.dtype).removeprefix("torch."), list(t.shape), digest(t)]
 
 
-def _manifest(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _manifest(metadata: Mapping[str, str]) -> Manifest:
     if set(metadata) != {"manifest", "sha256"}:
         raise Damaged("it has no manifest")
     if hashlib.sha256(metadata["manifest"].encode()).hexdigest() != metadata["sha256"]:

@@ -92,7 +92,7 @@ def history_of(part: Tensor) -> tuple[Row, ...]:
         raise Damaged(f"not rows of a history: {error}") from error
 
 
-def _cell(name: str, value: Any) -> Any:
+def _cell(name: str, value: object) -> Any:
     """A value of its column's type. Raises ValueError."""
     kind = READ[name]
     if kind is float and (isinstance(value, float) or value in ("nan", "inf", "-inf")):

@@ -26,6 +26,7 @@ from ..layout_slots import Slot
 from .container import Damaged
 from .contents import Contents, named
 
+Saved = dict[str, Any]  # what torch loads
 MAGIC = b"PK\x03\x04"  # of the archive that torch writes; safetensors begin with a length
 
 
@@ -66,7 +67,7 @@ def differences(design: Design, found: Contents) -> list[str]:
     return [f"{k} {v}, found {was.get(k)}" for k, v in ours.items() if was.get(k) != v]
 
 
-def _matches(text: str, value: Any) -> bool:
+def _matches(text: str, value: object) -> bool:
     """Whether `text` is the repr of `value` in the code of then, which knew fewer fields."""
     try:
         return _agrees(ast.parse(text, mode="eval").body, value)
@@ -74,7 +75,7 @@ def _matches(text: str, value: Any) -> bool:
         return text == repr(value)
 
 
-def _agrees(written: ast.expr, value: Any) -> bool:
+def _agrees(written: ast.expr, value: object) -> bool:
     if not isinstance(written, ast.Call) or not is_dataclass(value):
         return ast.dump(written) == ast.dump(ast.parse(repr(value), mode="eval").body)
     known = {f.name: f for f in fields(value) if f.repr}
@@ -87,7 +88,7 @@ def _agrees(written: ast.expr, value: Any) -> bool:
     )
 
 
-def _default(field: Field[Any]) -> Any:
+def _default(field: Field[object]) -> object:
     """A field's default; `MISSING` equals nothing."""
     factory = field.default_factory
     return field.default if factory is MISSING else factory()
@@ -138,7 +139,7 @@ def _check_constant(slot: Slot, ours: Tensor, found: Tensor) -> None:
         raise Damaged(f"expected a state of model.{slot.name} as the model has it, found another")
 
 
-def _contents(found: dict[str, Any]) -> Contents:
+def _contents(found: Saved) -> Contents:
     tensors = named(found["server"], *_clients(found["clients"]))
     if found["tuned"] is not None:
         slot = found["slot"]
@@ -149,7 +150,7 @@ def _contents(found: dict[str, Any]) -> Contents:
     return Contents(None, None, rows, *state, run=dict(found["run"]))
 
 
-def _clients(clients: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+def _clients(clients: Saved) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """(ids, rows, values) by client from rows by place, and values of everybody."""
     slot, rows, values = clients["slot"], clients["rows"], clients["values"]
     ids = (slot >= 0).nonzero()[:, 0]

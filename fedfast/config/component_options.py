@@ -1,10 +1,16 @@
 """The parameters of algorithms: names, values, what they are for."""
 
+from __future__ import annotations
+
 import dataclasses
 import inspect
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from .signatures import texts
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 def plain(found: object) -> bool:
@@ -29,10 +35,11 @@ def schedule_parameters(given: dict[str, object]) -> dict[str, object]:
     from fedfast import algorithms
 
     made = algorithms.schedule(given)
+    assert dataclasses.is_dataclass(made)
     return {"name": algorithms.name_of(made), **_values(made)}
 
 
-def known(label: str, given: dict[str, Any]) -> dict[str, Any]:
+def known(label: str, given: Mapping[str, object]) -> dict[str, object]:
     """The algorithm's parameters; what is wrong with them is reported when it is made."""
     name = str(given.get("name", label))
     options = {str(key): value for key, value in given.items() if key != "name"}
@@ -63,7 +70,7 @@ def help_of_parameters(name: str, part: str = "") -> dict[str, str]:
 
     try:
         cls = algorithms.registry_of(part).find(name)
-        components = () if part else cls().components
+        components = cls().components if issubclass(cls, algorithms.Algorithm) else ()
     except (ValueError, TypeError, KeyError):
         return {}
     # Not the base: an algorithm's `momentum` may be another than the local optimizer's.
@@ -76,13 +83,15 @@ def _classes(of: object) -> list[type]:
     return list(reversed((of if isinstance(of, type) else type(of)).__mro__))
 
 
-def _values(made: Any) -> dict[str, Any]:
+def _values(made: DataclassInstance) -> dict[str, object]:
     from fedfast import algorithms
 
-    found = {f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.init}
+    names = [field.name for field in dataclasses.fields(made) if field.init]
+    found: dict[str, object] = {name: getattr(made, name) for name in names}
     for key, part in found.items():
-        if dataclasses.is_dataclass(part) and (name := algorithms.name_of(part)):
-            found[key] = {"name": name, **_values(part)}
+        if dataclasses.is_dataclass(part) and not isinstance(part, type):
+            if name := algorithms.name_of(part):
+                found[key] = {"name": name, **_values(part)}
         elif isinstance(part, tuple):
             found[key] = list(part)
     return {key: value for key, value in found.items() if isinstance(value, dict) or plain(value)}

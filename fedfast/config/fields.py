@@ -3,10 +3,10 @@
 import dataclasses
 import inspect
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from copy import deepcopy
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -40,7 +40,7 @@ class Leaf:
         return deepcopy(self.default)
 
 
-def leaves(raw: dict[str, Any]) -> list[Leaf]:
+def leaves(raw: dict[str, object]) -> list[Leaf]:
     """Every field of the file `raw`, in the order of the schema: sections first, as files have."""
     algorithms = at(raw, ("algorithms",))
     labels = algorithms if isinstance(algorithms, dict) else {}
@@ -51,7 +51,7 @@ def leaves(raw: dict[str, Any]) -> list[Leaf]:
     ]
 
 
-def section_at(which: str, raw: dict[str, Any]) -> type[NamedSection]:
+def section_at(which: str, raw: dict[str, object]) -> type[NamedSection]:
     """The section of data, partition or model, with the options of what `raw` names there."""
     base, given = NAMED[which], raw.get(which)
     default = {"name": "dirichlet"} if which == "partition" else {}
@@ -75,7 +75,10 @@ def is_open(loc: Loc, raw: dict[str, object]) -> bool:
     if loc == ("lr",):
         return isinstance(at(raw, loc), dict)
     depth = {"model": 1, "algorithms": 2}.get(loc[0], len(loc) + 1)
-    if len(loc) < depth or (depth == 2 and loc[1] not in (at(raw, loc[:1]) or ())):
+    if len(loc) < depth:
+        return False
+    labels = at(raw, loc[:1])
+    if depth == 2 and not (isinstance(labels, Container) and loc[1] in labels):
         return False
     return len(loc) == depth or isinstance(at(raw, loc), dict)
 
@@ -106,7 +109,7 @@ def title(loc: Loc, raw: dict[str, object]) -> str:
     return component_options.about(_name(loc, raw)) if len(loc) == 2 else ""
 
 
-def at(raw: Any, loc: Loc) -> Any:
+def at(raw: object, loc: Loc) -> object:
     """The value at `loc`, None where there is none."""
     for part in loc:
         raw = raw.get(part) if isinstance(raw, dict) else None
@@ -129,7 +132,7 @@ def _name(loc: Loc, raw: dict[str, object]) -> str:
     return str(given.get("name", loc[-1]) if isinstance(given, dict) else loc[-1])
 
 
-def _extras(loc: Loc, found: Any, help: Mapping[str, str] = MappingProxyType({})) -> list[Leaf]:
+def _extras(loc: Loc, found: object, help: Mapping[str, str] = MappingProxyType({})) -> list[Leaf]:
     """Fields known only by their values, also those within values."""
     made: list[Leaf] = []
     for key, value in found.items() if isinstance(found, dict) else ():

@@ -7,7 +7,7 @@ is part of a flag's name. A flag's text means what the same text would mean in t
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 import yaml
@@ -18,7 +18,7 @@ from .errors import unknown
 from .fields import Leaf, Loc
 from .yaml_reader import ConfigError, value
 
-Attribute = tuple[str, Any, Any]  # name, annotation, field: what `make_dataclass` takes
+Attribute = tuple[str, object, object]  # name, annotation, field: what `make_dataclass` takes
 
 
 def apply(
@@ -105,7 +105,7 @@ def _section(leaves: list[Leaf], above: Loc, raw: dict[str, object]) -> type:
     return made_type
 
 
-def _part(attribute: str, name: str, below: Any) -> Attribute:
+def _part(attribute: str, name: str, below: type) -> Attribute:
     return (
         attribute,
         Annotated[below, tyro.conf.arg(name=name)],
@@ -116,12 +116,12 @@ def _part(attribute: str, name: str, below: Any) -> Attribute:
 def _attribute(attribute: str, leaf: Leaf) -> Attribute:
     many = isinstance(leaf.default, list)
     one = _text if leaf.metavar.startswith("STR") else value
-    spec: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
+    spec: PrimitiveConstructorSpec[object] = PrimitiveConstructorSpec(
         nargs="*" if many else 1,
         metavar=f"[{leaf.metavar} ...]" if many else leaf.metavar,
         instance_from_str=_many if many else lambda texts: one(texts[0]),
         is_instance=lambda _: True,
-        str_from_instance=lambda v: [_show(x) for x in v] if many else [_show(v)],
+        str_from_instance=lambda v: [_show(x) for x in v] if isinstance(v, list) else [_show(v)],
     )
     needed = "(needed)" if isinstance(leaf.default, fields.Needed) else None
     about = tyro.conf.arg(name=leaf.loc[-1], help=leaf.help, help_behavior_hint=needed)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -40,17 +40,16 @@ class Measure(Section):
     summary: Annotated[str, BeforeValidator(_summary)] = Field(
         "last", description="last, best, sum, mean-N (of the last N tested rounds) or round-N"
     )
-    published: dict[str, Annotated[Any, BeforeValidator(_published)]] = Field(
+    published: dict[str, Annotated[object, BeforeValidator(_published)]] = Field(
         description="label -> value or [value, std]; null = not at hand; accuracies in percent"
     )
 
     def of(self, label: str) -> tuple[float, float] | None:
         """(value, std) published of `label`; the std is 0 where none was given."""
         found = self.published[label]
-        if found is None:
-            return None
-        value, std = found if isinstance(found, list) else (found, 0.0)
-        return float(value), float(std)
+        if isinstance(found, list):
+            return float(found[0]), float(found[1])
+        return (float(found), 0.0) if isinstance(found, int | float) else None
 
 
 class PaperSection(Section):

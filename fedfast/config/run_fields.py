@@ -14,7 +14,7 @@ from . import component_options
 from .paper import Seed
 
 
-def run_fields() -> dict[str, Any]:
+def run_fields() -> dict[str, tuple[object, object]]:
     """name -> (type, field), as pydantic's `create_model` takes them."""
     return {option.name: _field(option) for option in declarations(RunOptions)}
 

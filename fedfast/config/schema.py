@@ -4,7 +4,7 @@ The descriptions are the help texts of `fedfast run CONFIG --help`. Those of a s
 are declared in `fedfast.options`.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, create_model, model_validator
 
@@ -28,14 +28,13 @@ class Sections(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_algorithms(cls, raw: Any) -> Any:
+    def _name_algorithms(cls, raw: object) -> object:
         """`fedsam: {rho: 0.1}` and `fedsam:` mean the algorithm of that name."""
-        algorithms = raw.get("algorithms") if isinstance(raw, dict) else None
-        if not isinstance(algorithms, dict):
+        if not isinstance(raw, dict) or not isinstance(raw.get("algorithms"), dict):
             return raw
         named = {
             label: {"name": label, **(given or {})} if isinstance(given, dict | None) else given
-            for label, given in algorithms.items()
+            for label, given in raw["algorithms"].items()
         }
         return {**raw, "algorithms": named}
 

@@ -32,7 +32,7 @@ class NamedSection(Section):
     home: ClassVar[tuple[str, str]]
     own: ClassVar[tuple[str, ...]]
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """The keys of what is named, as keyword arguments."""
         declared = _base_of(type(self)).model_fields
         return {key: value for key, value in self.model_dump().items() if key not in declared}
@@ -79,7 +79,7 @@ class AlgorithmSection(Section):
 
     name: str = Field(description="algorithm, as known to fedfast.algorithms")
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """The further keys, as keyword arguments."""
         return dict(self.model_extra or {})
 

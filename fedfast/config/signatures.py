@@ -10,6 +10,7 @@ from pydantic import Field
 
 ENTRY = re.compile(r"(\w+(?:, \w+)*)(  +)(\S.*)")  # "alpha, beta   what they are"
 INLINE = re.compile(r"\b(\w+): (.+?)(?=\.(?:\s|$)|; \w+: |$)")  # "alpha: what it is. beta: ..."
+ANYTHING: object = Any  # as an annotation: pydantic accepts every value
 BOUNDS = ("gt", "ge", "lt", "le")
 
 
@@ -80,22 +81,22 @@ def _field(hint: object, default: object, help: str) -> tuple[object, object]:
 def _type_of(default: object) -> object:
     """The type of an argument that has no annotation, as far as its default shows it."""
     if default is None or default is inspect.Parameter.empty:
-        return Any
+        return ANYTHING
     return type(default)
 
 
-def _yaml_type(hint: object, bounds: dict[str, Any]) -> Any:
+def _yaml_type(hint: object, bounds: dict[str, Any]) -> object:
     """What YAML can hold of a type: every sequence is a list, what is not known is anything."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _yaml_type(inner[0], bounds)
     if origin in (Union, UnionType):
         kinds = [_yaml_type(kind, bounds) for kind in inner]
-        return Any if Any in kinds else Union[tuple(kinds)]  # noqa: UP007
+        return ANYTHING if ANYTHING in kinds else Union[tuple(kinds)]  # noqa: UP007
     if origin in (list, tuple, Sequence) or hint in (list, tuple):
-        item = _yaml_type(inner[0], bounds) if inner else Any
+        item = _yaml_type(inner[0], bounds) if inner else ANYTHING
         return list[item]  # type: ignore[valid-type]
     if hint in (int, float):
         finite = False if hint is float else None
         return Annotated[hint, Field(**bounds, allow_inf_nan=finite)]
-    return hint if origin is Literal or hint in (bool, str, NoneType) else Any
+    return hint if origin is Literal or hint in (bool, str, NoneType) else ANYTHING

@@ -52,7 +52,7 @@ def value(text: str) -> object:
         return text  # what YAML cannot read is text; the field's own check decides
 
 
-def read(path: Path) -> tuple[dict[str, Any], Where]:
+def read(path: Path) -> tuple[dict[str, object], Where]:
     """The mapping in the file, and the line of each of its keys."""
     text = _text(path)
     try:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from .common import jit, launch, tl
+from .common import Kernel, jit, launch, tl
 from .functions import activate, differentiate
 from .tiles import multiple, unit
 
@@ -30,7 +28,9 @@ def activation_backward(
     return dx
 
 
-def _elementwise(kernel: Any, operands: tuple[Tensor, ...], slope: float, kind: str) -> None:
+def _elementwise(
+    kernel: Kernel[..., None], operands: tuple[Tensor, ...], slope: float, kind: str
+) -> None:
     clients, size = operands[0].shape[0], operands[0][:1].numel()
     strides = tuple(t.stride(0) for t in operands)
     launch(

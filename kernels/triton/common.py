@@ -11,9 +11,9 @@ neighbouring programs and stays in L2 whatever its length.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
 import torch
@@ -28,7 +28,20 @@ except ImportError:  # reported at first use
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DTYPES = (torch.float32, torch.float64)
+P = ParamSpec("P")
+R = TypeVar("R")
+Result = TypeVar("Result", covariant=True)
 MOST_ELEMENTS = 2**31 - 4096  # of a client: a kernel counts them, and its last block, in int32
+
+
+class Kernel(Protocol[P, Result]):
+    """A compiled function: others call it, a grid of programs launches it."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Within a kernel."""
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., object]:
+        """On a grid."""
 
 
 def require(tensor: Tensor) -> None:
@@ -51,14 +64,20 @@ def require(tensor: Tensor) -> None:
         )
 
 
-def jit(function: Any = None, **options: Any) -> Any:
+@overload
+def jit(function: Callable[P, R], /) -> Kernel[P, R]: ...
+@overload
+def jit(*, do_not_specialize: Sequence[str]) -> Callable[[Callable[P, R]], Kernel[P, R]]: ...
+def jit(function: Callable[P, R] | None = None, /, **options: Sequence[str]) -> object:
     """`triton.jit`, or the bare function where Triton is absent."""
     if function is None:
         return lambda f: jit(f, **options)
     return function if triton is None else triton.jit(function, **options)
 
 
-def launch(kernel: Any, programs: int, tensor: Tensor, *args: Any, **meta: Any) -> None:
+def launch(
+    kernel: Kernel[..., object], programs: int, tensor: Tensor, *args: object, **meta: object
+) -> None:
     """Run `kernel` with `programs` programs on the device of `tensor`; no programs, no launch."""
     if programs > 0:
         meta = {name: _constant(value) for name, value in meta.items()}
@@ -66,13 +85,14 @@ def launch(kernel: Any, programs: int, tensor: Tensor, *args: Any, **meta: Any) 
             kernel[(programs,)](*args, enable_fp_fusion=False, **meta)
 
 
-def _constant(value: Any) -> Any:
+def _constant(value: object) -> object:
     """A tuple with constants for elements: Triton 3.6 compiles no constexpr tuple of plain ones.
 
     The interpreter computes with Python's numbers, which some constants do not mix with.
     """
-    tupled = isinstance(value, tuple) and not INTERPRETED
-    return tuple(map(tl.constexpr, value)) if tupled else value
+    if isinstance(value, tuple) and not INTERPRETED:
+        return tuple(map(tl.constexpr, value))
+    return value
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[object]:
@@ -94,7 +114,9 @@ def strided(t: Tensor | None) -> tuple[Tensor | None, int]:
     return (None, 0) if t is None else (t, t.stride(0))
 
 
-def pack(terms: Sequence[tuple[Tensor, Tensor]]) -> tuple[tuple[Any, ...], ...]:
+def pack(
+    terms: Sequence[tuple[Tensor, Tensor]],
+) -> tuple[tuple[Tensor, ...], tuple[int, ...], tuple[Tensor, ...]]:
     """Terms (`[K, S]`, `[K]`) as three tuples: buffers, row strides, coefficients."""
     buffers = tuple(d for d, _ in terms)
     return buffers, tuple(d.stride(0) for d in buffers), tuple(c for _, c in terms)

@@ -9,11 +9,9 @@ in cells.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from .common import launch, strided
+from .common import Kernel, launch, strided
 from .linear import through
 from .lstm_steps import step_backward, step_forward
 from .products import multiply
@@ -95,7 +93,11 @@ def _fold(
 
 
 def _steps(
-    kernel: Any, order: range, like: Tensor, operands: tuple[Tensor | None, ...], precision: str
+    kernel: Kernel[..., None],
+    order: range,
+    like: Tensor,
+    operands: tuple[Tensor | None, ...],
+    precision: str,
 ) -> None:
     """Launch the steps of a sequence in their order; like: `[K, B, T, H]`."""
     clients, batch, steps, hidden = like.shape

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from .common import jit, launch, tl
+from .common import Kernel, jit, launch, tl
 from .functions import exp_down, row_sums
 from .tiles import multiple, unit
 
@@ -23,7 +21,7 @@ def log_softmax_backward(out: Tensor, dout: Tensor, dx: Tensor) -> Tensor:
     return dx
 
 
-def _tiles(kernel: Any, *operands: Tensor) -> None:
+def _tiles(kernel: Kernel[..., None], *operands: Tensor) -> None:
     """Launch over tiles of each client's rows."""
     like = operands[0]
     clients, rows, classes = like.shape[0], like.shape[1:-1].numel(), like.shape[-1]
