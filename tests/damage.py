@@ -31,7 +31,7 @@ def states(kind: str, folder: Path) -> Path:
 
 def outcome(sim: fedfast.Simulation, path: Path) -> str:
     """ "refused", "fell back" or "accepted" """
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         before = everything(sim)
         try:
@@ -40,7 +40,7 @@ def outcome(sim: fedfast.Simulation, path: Path) -> str:
             assert str(path) in str(error), error
             assert not differences(everything(sim), before), "a failed load has changed it"
             return "refused"
-    return "fell back" if any("went on from" in str(w.message) for w in said) else "accepted"
+    return "fell back" if any("went on from" in str(w.message) for w in warned) else "accepted"
 
 
 def flipped(path: Path, bit: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedfast import random
 
@@ -16,3 +16,14 @@ def mask(seed: int, layer: int, size: int, p: float) -> Tensor:
     counter = np.stack([blocks, zero, zero + layer, zero], axis=-1)
     words = random.philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32)).reshape(-1)
     return torch.from_numpy(words[:size] / 2**32 >= p)
+
+
+class Masked(nn.Module):
+    """Multiplies by a fixed mask `[B, ...]`: dropout as autograd sees it."""
+
+    def __init__(self, factors=None):
+        super().__init__()
+        self.factors = factors
+
+    def forward(self, x):
+        return x * self.factors[: len(x)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,6 +32,57 @@ def mlp(inputs: int = 8, classes: int = 4, seed: int = 0, dtype=torch.float32) -
         torch.manual_seed(seed)
         layers = nn.Linear(inputs, 7), nn.Tanh(), nn.Linear(7, classes)
         return nn.Sequential(nn.Flatten(), *layers).to(dtype)
+
+
+def trained(*args, **options) -> fedfast.Simulation:
+    """`Simulation` with these arguments, run to its end."""
+    sim = fedfast.Simulation(*args, **options)
+    sim.run(progress=False)
+    return sim
+
+
+def final(*args, **options) -> Tensor:
+    """The flat weights at the end of that run."""
+    return flat(trained(*args, **options).state_dict())
+
+
+def batches_of(plan) -> dict[int, list[Tensor]]:
+    """Client -> the samples of its batches in a round of a schedule."""
+    index, count = plan.batches(np.arange(len(plan.clients)))
+    return {
+        int(client): [index[j, s, : count[j, s]] for s in range(int(plan.steps[j]))]
+        for j, client in enumerate(plan.clients)
+    }
+
+
+def sgd(module: nn.Module, x: Tensor, y: Tensor, *_: int, lr: float = 0.2) -> None:
+    """A step of SGD in place."""
+    learns = [p for p in module.parameters() if p.requires_grad]
+    loss = F.cross_entropy(module(x.to(learns[0].dtype)), y)
+    for p, g in zip(learns, torch.autograd.grad(loss, learns), strict=True):
+        p.data -= lr * g
+
+
+def fedavg(module: nn.Module, data, cohorts, batches, step=sgd) -> nn.Module:
+    """FedAvg in plain torch, weights n_k: a copy of `module`, trained, its buffers averaged too.
+
+    data: (all x, all y), one per client; step: (module, x, y, round, client, number) -> None
+    """
+    module = deepcopy(module)
+    for t, (cohort, work) in enumerate(zip(cohorts, batches, strict=True)):
+        total, mean = sum(len(data[1][k]) for k in cohort), {}
+        for k, steps in zip(cohort, work, strict=True):
+            local, x, y = deepcopy(module).train(), data[0][k], data[1][k]
+            for s, rows in enumerate(steps):
+                step(local, x[rows], y[rows], t, k, s)
+            for name, v in (*local.named_parameters(), *local.named_buffers()):
+                if v.dtype == torch.int64 or v.is_floating_point():
+                    mean[name] = mean.get(name, 0) + len(y) * v.detach().double()
+        held = dict((*module.named_parameters(), *module.named_buffers()))
+        for name, value in mean.items():
+            whole = not held[name].is_floating_point()
+            held[name].data.copy_((value / total + 1e-9).trunc() if whole else value / total)
+    return module
 
 
 class NextWord(nn.Module):

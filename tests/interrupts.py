@@ -87,18 +87,20 @@ def everything(sim: fedfast.Simulation) -> dict[str, Any]:
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Names of what differs in a bit."""
-    return [
-        name
-        for name in sorted(one.keys() | other.keys())
-        if name not in one
-        or name not in other
-        or type(one[name]) is not type(other[name])
-        or not (
-            torch.equal(one[name], other[name])
-            if isinstance(one[name], torch.Tensor)
-            else one[name] == other[name]
-        )
-    ]
+
+    def same(a: Any, b: Any) -> bool:
+        return type(a) is type(b) and (torch.equal(a, b) if torch.is_tensor(a) else a == b)
+
+    apart = one.keys() ^ other.keys()
+    apart |= {name for name in one.keys() & other.keys() if not same(one[name], other[name])}
+    return sorted(apart)
+
+
+def end_alike(sim: fedfast.Simulation, whole: fedfast.Simulation) -> bool:
+    """Both, run to their ends, have the same bits."""
+    sim.run(progress=False)
+    whole.run(progress=False)
+    return not differences(everything(sim), everything(whole))
 
 
 def broken_at(line: int, call: Callable[[], object], error: type[BaseException]) -> int:

@@ -79,14 +79,10 @@ def bound(**change) -> Run:
 def simulation(run: Run, algorithm: Algorithm, **kwargs) -> fedfast.Simulation:
     """The same run for the engine; clients hold float64 data."""
     batches = [[[b for e in client for b in e] for client in round] for round in run.epochs]
-    settings = dict(
+    same = ("lr", "lr_decay", "weight_decay", "clip_norm", "server_lr")
+    settings = {name: getattr(run, name) for name in same} | dict(
         schedule=fedfast.Schedule.explicit(run.cohorts, batches),
         local_epochs=len(run.epochs[0][0]),
-        lr=run.lr,
-        lr_decay=run.lr_decay,
-        weight_decay=run.weight_decay,
-        clip_norm=run.clip_norm,
-        server_lr=run.server_lr,
         aggregation="samples" if run.by_samples else "uniform",
         dtype=torch.float64,
         backend="native",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import time
+from unittest.mock import Mock
 
 import pytest
 import torch
 from fedfast.kernels import Plan
-from interrupts import differences, everything, simulation
+from interrupts import differences, end_alike, everything, simulation
 from torch import nn
 
 import fedfast
@@ -76,9 +77,7 @@ def test_what_a_callback_raises_follows_the_round(error):
     with pytest.raises(error):
         sim.run(progress=False)
     assert sim.round == len(sim.history) == 2
-    sim.run(progress=False)
-    whole.run(progress=False)
-    assert rounds == [1, 2, 3, 4, 5] and not differences(everything(sim), everything(whole))
+    assert end_alike(sim, whole) and rounds == [1, 2, 3, 4, 5]
 
 
 def test_an_iteration_left_and_taken_up_again_is_the_same_run():
@@ -89,8 +88,7 @@ def test_an_iteration_left_and_taken_up_again_is_the_same_run():
     next(iter(sim))
     one, other = iter(sim), iter(sim)
     assert [next(one).round, next(other).round] == [4, 5]
-    whole.run(progress=False)
-    assert not differences(everything(sim), everything(whole))
+    assert end_alike(sim, whole)
 
 
 def test_the_history_a_user_holds_grows_with_the_run():
@@ -107,15 +105,11 @@ def test_a_users_loss_that_raises_once_changes_nothing():
             raise Out
         return nn.functional.cross_entropy(logits, y)
 
-    def again(logits, y):
-        return nn.functional.cross_entropy(logits, y)
-
-    sim, whole = simulation("scaffold", loss=loss), simulation("scaffold", loss=again)
+    sim = simulation("scaffold", loss=loss)
+    whole = simulation("scaffold", loss=lambda z, y: nn.functional.cross_entropy(z, y))
     with pytest.raises(Out):
         sim.run(progress=False)
-    sim.run(progress=False)
-    whole.run(progress=False)
-    assert not differences(everything(sim), everything(whole))
+    assert end_alike(sim, whole)
 
 
 def test_out_of_memory_on_the_device_leaves_the_round_before(monkeypatch):
@@ -123,17 +117,11 @@ def test_out_of_memory_on_the_device_leaves_the_round_before(monkeypatch):
     next(iter(sim))
     before = everything(sim)
     with monkeypatch.context() as patch:
-        patch.setattr(ClientState, "gather", lambda *_: (_ for _ in ()).throw(oom()))
+        patch.setattr(ClientState, "gather", Mock(side_effect=torch.OutOfMemoryError))
         with pytest.raises(torch.OutOfMemoryError):
             sim.run(progress=False)
     assert not differences(everything(sim), before)
-    sim.run(progress=False)
-    whole.run(progress=False)
-    assert not differences(everything(sim), everything(whole))
-
-
-def oom():
-    return torch.OutOfMemoryError("no memory left")
+    assert end_alike(sim, whole)
 
 
 def test_a_rejected_round_leaves_the_clients_as_they_were_too():
@@ -145,14 +133,12 @@ def test_a_rejected_round_leaves_the_clients_as_they_were_too():
     assert set(differences(everything(sim), before)) == {"history"}
 
 
-def test_the_noting_of_a_plan_that_was_broken_off_does_not_go_on():
+def test_the_recording_of_a_plan_that_was_broken_off_does_not_go_on():
     plan = Plan()
     plan.__enter__()  # and no `__exit__`: a signal came just before it
-    sim, whole = simulation("fedavg"), simulation("fedavg")
-    sim.run(progress=False)
-    whole.run(progress=False)
+    sim = simulation("fedavg")
+    assert end_alike(sim, simulation("fedavg"))
     assert sim.history[-1].update_norm > 0
-    assert not differences(everything(sim), everything(whole))
 
 
 def test_workers_of_a_call_that_was_broken_off_are_waited_for():

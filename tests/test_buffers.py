@@ -5,11 +5,12 @@ code does; a mean of counters is cast by `load_state_dict`.
 """
 
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
-from federation import federation
+from federation import arrays, fedavg, federation, trained
 from torch import nn
 
 import fedfast
@@ -80,58 +81,26 @@ SCHEDULE = (
 )
 
 
-def script(module, data, lr=0.2):
-    """FedAvg on state dicts, weights n_k."""
-    module = deepcopy(module)
-    for cohort, batches in zip(*SCHEDULE, strict=True):
-        total, mean = sum(SIZES[i] for i in cohort), {}
-        for i, steps in zip(cohort, batches, strict=True):
-            local, part = deepcopy(module).train(), data.client(i)
-            learns = [p for p in local.parameters() if p.requires_grad]
-            for rows in steps:
-                loss = F.cross_entropy(local(part.x[rows].to(learns[0].dtype)), part.y[rows])
-                for p, g in zip(learns, torch.autograd.grad(loss, learns), strict=True):
-                    p.data -= lr * g
-            for name, t in (*local.named_parameters(), *local.named_buffers()):
-                if t.dtype in (torch.int64, torch.float64):
-                    mean[name] = mean.get(name, 0) + SIZES[i] * t.detach().double()
-        held = dict((*module.named_parameters(), *module.named_buffers()))
-        for name, value in mean.items():
-            whole = not held[name].is_floating_point()
-            held[name].data.copy_((value / total + 1e-9).trunc() if whole else value / total)
-    return module
-
-
 def simulate(module, data, backend="native", **kwargs):
-    sim = fedfast.Simulation(
-        module,
-        data,
-        "fedavg",
-        lr=0.2,
-        schedule=fedfast.Schedule.explicit(*SCHEDULE),
-        dtype=torch.float64,
-        device="cpu",
-        backend=backend,
-        **kwargs,
-    )
-    sim.run(progress=False)
-    return sim
+    schedule = fedfast.Schedule.explicit(*SCHEDULE)
+    how = dict(lr=0.2, schedule=schedule, dtype=torch.float64, device="cpu", backend=backend)
+    return trained(module, data, "fedavg", **(how | kwargs))
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
 @pytest.mark.parametrize(
-    "make",
+    ("make", "options"),
     [
-        lambda: Norms(),
-        lambda: Norms(generic=True),
-        lambda: Constants(),
-        lambda: Constants(anew=True),
-        lambda: Constants(persistent=False),
+        (Norms, {}),
+        (Norms, {"generic": True}),
+        (Constants, {}),
+        (Constants, {"anew": True}),
+        (Constants, {"persistent": False}),
     ],
 )
-def test_a_run_is_the_script_that_averages_state_dicts(make, backend):
-    module, data = seeded(make), federation(SIZES)
-    expected = script(deepcopy(module).double(), data)
+def test_a_run_is_the_script_that_averages_state_dicts(make, options, backend):
+    module, data = seeded(make, **options), federation(SIZES)
+    expected = fedavg(deepcopy(module).double(), arrays(SIZES), *SCHEDULE)
     sim = simulate(module, data, backend)
     assert all(row.status == "ok" for row in sim.history)
     for found in (sim.model(), module):
@@ -166,11 +135,8 @@ def test_constants_are_outside_the_rows():
 
 def test_personal_models_hold_constants_and_their_own_counters():
     algorithm = fedfast.algorithms.FedAvg(keep_models=True)
-    module = seeded(Norms, generic=True)
-    sim = fedfast.Simulation(
-        module, federation([6, 4, 10]), algorithm, rounds=1, participation=1.0, batch_size=4
-    )
-    sim.run(progress=False)
+    module, options = seeded(Norms, generic=True), dict(participation=1.0, batch_size=4)
+    sim = trained(module, federation([6, 4, 10]), algorithm, rounds=1, **options)
     counts = []
     for i in range(len(SIZES)):
         module.load_state_dict(sim.client_state_dict(i), strict=True)
@@ -193,11 +159,6 @@ class Late(nn.Module):
         return self.a(x)
 
 
-def test_a_constant_that_changes_later_is_told_by_name():
-    with pytest.raises(ValueError, match="rare changed in a training step, but not in the trial"):
-        simulate(Late(), federation(SIZES), loss=lambda a, b: F.cross_entropy(a, b))
-
-
 class Observer(nn.Module):
     def __init__(self, start):
         super().__init__()
@@ -209,21 +170,25 @@ class Observer(nn.Module):
         return self.a(x)
 
 
-def test_a_moving_buffer_starts_with_finite_values():
-    with pytest.raises(ValueError, match="buffer least changes in training.*inf or NaN"):
-        simulate(Observer(float("inf")), federation(SIZES))
-    assert simulate(Observer(0.0), federation(SIZES)).history[-1].status == "ok"
-
-
 class Grows(Observer):
     def forward(self, x):
         self.least = x.detach().amin(0)
         return self.a(x)
 
 
-def test_a_buffer_that_changes_its_shape_is_refused_by_name():
-    with pytest.raises(ValueError, match="buffer least changes its shape"):
-        simulate(Grows(0.0), federation(SIZES))
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Late, "rare changed in a training step, but not in the trial"),
+        (partial(Observer, float("inf")), "buffer least changes in training.*inf or NaN"),
+        (partial(Grows, 0.0), "buffer least changes its shape"),
+    ],
+)
+def test_a_buffer_that_no_row_can_hold_is_named(make, message):
+    loss = F.cross_entropy if make is Late else "cross_entropy"
+    with pytest.raises(ValueError, match=message):
+        simulate(make(), federation(SIZES), loss=loss)
+    assert simulate(Observer(0.0), federation(SIZES)).history[-1].status == "ok"
 
 
 def test_evaluation_changes_no_buffer():

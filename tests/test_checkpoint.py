@@ -15,18 +15,17 @@ import pytest
 import torch
 from damage import flipped, outcome, states
 from federation import arrays, federation, mlp
-from interrupts import differences, everything, label_smoothing
-from test_checkpoint_resume import KINDS
-from test_checkpoint_resume import simulation as old_simulation
+from interrupts import SIZES, differences, end_alike, everything, label_smoothing
+from interrupts import simulation as interrupted
 from torch import nn
 
 import fedfast
 from fedfast import algorithms as alg
 from fedfast import checkpoint
 from fedfast.checkpoint import container
+from fedfast.checkpoint.contents import history_of, history_part
 from fedfast.checkpoint.describe import describe
 
-SIZES = [9, 1, 13, 4, 30, 2, 8, 21, 5, 12]
 HERE = Path(__file__).parent
 
 
@@ -45,6 +44,12 @@ def permute(xs, ys):
 
 def nudge(xs, ys):
     xs[3][0, 0] += 1e-6
+
+
+# Server moments and scalars, client rows of every kind, values, and models tuned at the end.
+KINDS = {name: name for name in ("fedavg", "fedadam", "scaffold", "feddyn", "fedsmoo", "fedgloss")}
+KINDS |= dict(fedwmsam="fedwmsam", fedfsa=alg.FedFSA(TopC=1), fedala=alg.FedALA(p=1))
+KINDS |= dict(tuned=alg.FedAvg(fine_tune=alg.FineTune()))
 
 
 def simulation(**options):
@@ -85,26 +90,15 @@ def explicit(first=0, rounds=6):
     return fedfast.Schedule.explicit([[0, 2]] * rounds, batches)
 
 
+OTHER = dict(lr=0.2, lr_decay=0.99, batch_size=5, local_epochs=1, participation=0.5, server_lr=0.5)
+OTHER |= dict(weight_decay=1e-4, clip_norm=10.0, seed=1, precision="tf32", test=None)
+OTHER |= dict(sampling="bernoulli", aggregation="uniform", on_divergence="continue")
+OTHER |= dict(dtype=torch.float64, loss=label_smoothing)
 # (what a saved run had, what another has instead)
-FOREIGN = {
-    "lr": (dict(), dict(lr=0.2)),
+FOREIGN = {name: (dict(), {name: value}) for name, value in OTHER.items()} | {
     "lr of a function": (dict(lr=lambda t: 0.1), dict(lr=lambda t: 0.1 if t < 1 else 0.2)),
     "lr of a function for a number": (dict(), dict(lr=lambda t: 0.1 / (t + 1))),
-    "lr_decay": (dict(), dict(lr_decay=0.99)),
-    "batch_size": (dict(), dict(batch_size=5)),
     "batch_size none": (dict(), dict(batch_size=None)),
-    "local_epochs": (dict(), dict(local_epochs=1)),
-    "participation": (dict(), dict(participation=0.5)),
-    "sampling": (dict(), dict(sampling="bernoulli")),
-    "server_lr": (dict(), dict(server_lr=0.5)),
-    "weight_decay": (dict(), dict(weight_decay=1e-4)),
-    "clip_norm": (dict(), dict(clip_norm=10.0)),
-    "aggregation": (dict(), dict(aggregation="uniform")),
-    "on_divergence": (dict(), dict(on_divergence="continue")),
-    "seed": (dict(), dict(seed=1)),
-    "dtype": (dict(), dict(dtype=torch.float64)),
-    "precision": (dict(), dict(precision="tf32")),
-    "loss": (dict(), dict(loss=label_smoothing)),
     "loss weights": (dict(loss=weighted(1, 2, 1, 1.0)), dict(loss=weighted(1, 1, 2, 1.0))),
     "loss field": (
         dict(loss=nn.CrossEntropyLoss()),
@@ -118,7 +112,6 @@ FOREIGN = {
     "sizes": (dict(), dict(clients=data([1, 9, *SIZES[2:]]))),
     "labels": (dict(), dict(clients=data(change=permute))),
     "samples": (dict(), dict(clients=data(change=nudge))),
-    "test": (dict(), dict(test=None)),
     "test samples": (dict(), dict(test=tuple(t[0] for t in arrays([40], seed=1)))),
     "model width": (dict(), dict(model=nn.Sequential(nn.Flatten(), nn.Linear(8, 4)))),
     "model function": (dict(model=net(nn.Tanh())), dict(model=net(nn.ReLU()))),
@@ -170,16 +163,16 @@ def test_a_state_of_another_run_is_refused_and_changes_nothing(name, saved):
         sim.load(path)
     assert not differences(everything(sim), before)
     word = name.split()[0]
-    said = {"sizes": "data", "samples": "data", "labels": "data.y", "partition": "data.part"}
-    said |= {"keep_models": "algorithm.keep_models", "fine_tune": "algorithm.fine_tune"}
-    assert said.get(word, word) in str(error.value)
+    named = {"sizes": "data", "samples": "data", "labels": "data.y", "partition": "data.part"}
+    named |= {"keep_models": "algorithm.keep_models", "fine_tune": "algorithm.fine_tune"}
+    assert named.get(word, word) in str(error.value)
 
 
-def test_every_difference_is_told(saved):
+def test_every_difference_is_reported(saved):
     with pytest.raises(ValueError) as error:
         simulation(weight_decay=0.1, clip_norm=1.0, seed=3).load(saved("lr"))
-    for said in ("seed 3, found 0", "weight_decay 0.1, found 0.0", "clip_norm 1.0, found None"):
-        assert said in str(error.value)
+    for found in ("seed 3, found 0", "weight_decay 0.1, found 0.0", "clip_norm 1.0, found None"):
+        assert found in str(error.value)
 
 
 FREE = dict(rounds=9, chunk=1, threads=1, memory=1.0, callbacks=[print], eval_every=3, eval_last=2)
@@ -193,6 +186,14 @@ def test_what_changes_no_bit_may_differ(name, saved):
     assert sim.round == 2
 
 
+def taken_on(short, parts, whole, path):
+    """Whether `parts`, which goes on from the end of `short`, ends as `whole`."""
+    short.run(progress=False)
+    short.save(path)
+    parts.load(path)
+    return end_alike(parts, whole)
+
+
 def test_a_function_with_the_same_rates_and_a_longer_schedule_are_the_same_run(tmp_path):
     def short():
         return simulation(lr=lambda t: 0.1 * 0.9**t, schedule=explicit())
@@ -201,13 +202,7 @@ def test_a_function_with_the_same_rates_and_a_longer_schedule_are_the_same_run(t
         rate = lambda t: 0.1 * 0.9**t if t < 8 else 0.01  # noqa: E731
         return simulation(lr=rate, schedule=explicit(rounds=8))
 
-    first, whole, parts = short(), long(), long()
-    first.run(progress=False)
-    first.save(tmp_path / "state.pt")
-    whole.run(progress=False)
-    parts.load(tmp_path / "state.pt")
-    parts.run(progress=False)
-    assert not differences(everything(parts), everything(whole))
+    assert taken_on(short(), long(), long(), tmp_path / "state.pt")
 
 
 def test_the_same_values_describe_alike_in_another_process():
@@ -234,33 +229,24 @@ def test_the_same_values_describe_alike_in_another_process():
 
 @pytest.mark.parametrize("bit", [3, 700, 9000, 30000, -1, -20000])
 def test_a_bit_that_turned_over_is_never_taken(bit, tmp_path):
-    path, whole = states("scaffold", tmp_path), simulation_of("scaffold")
+    path, sim = states("scaffold", tmp_path), interrupted("scaffold")
     flipped(path, bit % (8 * path.stat().st_size))
-    whole.run(progress=False)
-    sim = simulation_of("scaffold")
     assert outcome(sim, path) == "fell back" and sim.round == 2
-    sim.run(progress=False)
-    assert not differences(everything(sim), everything(whole))
+    assert end_alike(sim, interrupted("scaffold"))
     flipped(checkpoint.previous(path), 4444)
     assert outcome(sim, path) == "refused"
-
-
-def simulation_of(kind):
-    from interrupts import simulation as made
-
-    return made(kind)
 
 
 @pytest.mark.parametrize("left", [0, 4, 8, 500, -1])
 def test_half_a_file_is_never_taken(left, tmp_path):
     path = states("feddyn", tmp_path)
     path.write_bytes(path.read_bytes()[:left])
-    assert outcome(simulation_of("feddyn"), path) == "fell back"
+    assert outcome(interrupted("feddyn"), path) == "fell back"
     path.unlink()  # gone: the one before is there
-    assert outcome(simulation_of("feddyn"), path) == "fell back"
+    assert outcome(interrupted("feddyn"), path) == "fell back"
     checkpoint.previous(path).unlink()
     with pytest.raises(FileNotFoundError, match="expected a saved simulation"):
-        simulation_of("feddyn").load(path)
+        interrupted("feddyn").load(path)
 
 
 def test_parts_of_two_states_are_not_mixed(tmp_path):
@@ -269,16 +255,7 @@ def test_parts_of_two_states_are_not_mixed(tmp_path):
     checkpoint.previous(path).unlink()
     assert len(held) != len(before) or held != before
     path.write_bytes(held[:4000] + before[4000:])
-    assert outcome(simulation_of("scaffold"), path) == "refused"
-
-
-def changed(path, change):
-    """A state whose checksums are right and whose contents are not."""
-    manifest, tensors = container.read(path)
-    manifest.pop("parts")
-    change(manifest, tensors)
-    container.write(path, manifest, tensors)
-    checkpoint.previous(path).unlink(missing_ok=True)
+    assert outcome(interrupted("scaffold"), path) == "refused"
 
 
 CHANGES = {
@@ -297,20 +274,22 @@ CHANGES = {
 
 
 def doubled(part):
-    from fedfast.checkpoint.contents import history_of, history_part
-
     rows = history_of(part)
     return history_part((*rows, rows[-1]))
 
 
-@pytest.mark.parametrize("said", CHANGES)
-def test_everything_is_checked_before_anything_is_put_in(said, tmp_path):
+@pytest.mark.parametrize("message", CHANGES)
+def test_everything_is_checked_before_anything_is_put_in(message, tmp_path):
     path = states("scaffold", tmp_path)
-    changed(path, CHANGES[said])
-    sim = simulation_of("scaffold")
+    manifest, tensors = container.read(path)
+    manifest.pop("parts")
+    CHANGES[message](manifest, tensors)
+    container.write(path, manifest, tensors)  # its checksums are right, its contents are not
+    checkpoint.previous(path).unlink(missing_ok=True)
+    sim = interrupted("scaffold")
     next(iter(sim))
     before = everything(sim)
-    with pytest.raises(ValueError, match=f"state.pt.*{said}"):
+    with pytest.raises(ValueError, match=f"state.pt.*{message}"):
         sim.load(path)
     assert not differences(everything(sim), before)
 
@@ -318,22 +297,19 @@ def test_everything_is_checked_before_anything_is_put_in(said, tmp_path):
 def test_fewer_rounds_than_were_done_are_refused(tmp_path):
     path = states("fedavg", tmp_path)
     with pytest.raises(ValueError, match="it has done 3; expected at least as many, got 2"):
-        from interrupts import simulation as made
-
-        made("fedavg", rounds=2).load(path)
+        interrupted("fedavg", rounds=2).load(path)
 
 
 @pytest.mark.parametrize("name", ["scaffold", "fedfsa", "tuned"])
 def test_states_of_the_first_format_are_read(name, tmp_path):
     """Written by the code before this format, after three rounds (tuned: after all six)."""
-    sim, whole = old_simulation(KINDS[name]), old_simulation(KINDS[name])
+    sim, whole, again = (simulation(algorithm=KINDS[name], eval_every=2) for _ in range(3))
     sim.load(HERE / "states" / f"{name}.pt")
     for row in itertools.islice(whole, sim.round):
         kept = sim.history[row.round - 1]
         assert abs(kept.train_loss - row.train_loss) < 1e-6
     assert sim.round == (6 if name == "tuned" else 3)
     sim.save(tmp_path / "state.pt")  # and written as the second
-    again = old_simulation(KINDS[name])
     again.load(tmp_path / "state.pt")
     assert not differences(everything(again), everything(sim))
     again.run(progress=False)
@@ -345,33 +321,31 @@ def test_states_of_the_first_format_are_read(name, tmp_path):
 def test_a_state_of_the_first_format_of_another_run_is_refused():
     path = HERE / "states" / "scaffold.pt"
     with pytest.raises(ValueError, match="seed 1, found 0"):
-        old_simulation(seed=1).load(path)
+        simulation(seed=1).load(path)
     with pytest.raises(ValueError, match=r"lr: expected 0\.3 in round 1, found 0\.1"):
-        old_simulation(lr=0.3).load(path)
+        simulation(lr=0.3).load(path)
 
 
 @pytest.mark.parametrize("every", [1, 4])
-@pytest.mark.parametrize("name", ["fedavg-ft", "keep", "scaffold", "both"])
+@pytest.mark.parametrize("name", ["fedavg-ft", "keep", "scaffold", "both", "feddyn"])
 def test_a_run_taken_on_to_more_rounds_is_the_run_that_never_stopped(name, every, tmp_path):
     kinds = {"keep": alg.FedAvg(keep_models=True), "scaffold": alg.SCAFFOLD()}
-    kinds |= {"fedavg-ft": "fedavg-ft"}
     kinds |= {"both": alg.FedAvg(keep_models=True, fine_tune=alg.FineTune())}
 
     def made(rounds):
         (x,), (y,) = arrays([40])
         clients = federation(SIZES).with_test([(x[:4], y[:4])] * len(SIZES))
         return simulation(
-            clients=clients, algorithm=kinds[name], rounds=rounds, eval_every=every, eval_last=2
+            clients=clients,
+            algorithm=kinds.get(name, name),
+            rounds=rounds,
+            eval_every=every,
+            eval_last=2,
         )
 
-    first, whole, parts = made(5), made(11), made(11)
-    first.run(progress=False)
+    first = made(5)
+    assert taken_on(first, made(11), made(11), tmp_path / "state.pt")
     assert first.history[-1].accuracy == first.history[-1].accuracy
-    first.save(tmp_path / "state.pt")
-    parts.load(tmp_path / "state.pt")
-    parts.run(progress=False)
-    whole.run(progress=False)
-    assert not differences(everything(parts), everything(whole))
 
 
 def test_a_link_is_replaced_and_never_written_through(tmp_path):
@@ -398,7 +372,7 @@ def test_nothing_but_two_states_is_left(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["state.pt", "state.pt.previous"]
 
 
-def test_another_process_at_the_same_file_is_told_by_its_number(tmp_path, monkeypatch):
+def test_another_process_at_the_same_file_is_named_by_its_number(tmp_path, monkeypatch):
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom fedfast.files import locked\n"
         "with locked(Path(sys.argv[1]), 'x'):\n    print('held', flush=True)\n    time.sleep(60)"
@@ -442,13 +416,9 @@ def test_a_file_is_what_other_readers_of_safetensors_read(tmp_path):
     path = states("fedfsa", tmp_path)
     found = load_file(path)
     assert {"server row", "clients ids", "clients value top", "history"} <= set(found)
-    sim = simulation_of("fedfsa")
+    sim = interrupted("fedfsa")
     sim.load(path)
     assert torch.equal(found["server row"], sim._engine.state.row)
-    assert oct(path.stat().st_mode & 0o777) == oct(0o666 & ~umask())
-
-
-def umask():
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    assert oct(path.stat().st_mode & 0o777) == oct(0o666 & ~mask)

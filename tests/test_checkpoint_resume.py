@@ -5,57 +5,22 @@ import itertools
 
 import pytest
 import torch
-from federation import arrays, federation, mlp
-
-import fedfast
-from fedfast.algorithms import FineTune
-
-SIZES = [9, 1, 13, 4, 30, 2, 8, 21, 5, 12]
-# Server moments and scalars, client rows of every kind, values, and models tuned at the end.
-KINDS = {
-    "fedavg": "fedavg",
-    "fedadam": "fedadam",
-    "scaffold": "scaffold",
-    "feddyn": "feddyn",
-    "fedsmoo": "fedsmoo",
-    "fedgloss": "fedgloss",
-    "fedwmsam": "fedwmsam",
-    "fedfsa": fedfast.algorithms.FedFSA(TopC=1),
-    "fedala": fedfast.algorithms.FedALA(p=1),
-    "tuned": fedfast.algorithms.FedAvg(fine_tune=FineTune()),
-}
-
-
-def simulation(algorithm="scaffold", rounds=6, **kwargs):
-    x, y = (t[0] for t in arrays([40]))
-    options = dict(participation=0.4, local_epochs=2, batch_size=4, test=(x, y), eval_every=2)
-    data = federation(kwargs.pop("sizes", SIZES))
-    return fedfast.Simulation(mlp(), data, algorithm, rounds=rounds, **(options | kwargs))
-
-
-def timeless(history):
-    cells = [{**vars(row), "seconds": 0, "clients_per_second": 0} for row in history]
-    return [repr(row) for row in cells]  # nan is not equal to itself, its text is
-
-
-def halves(tmp_path, algorithm, after, **changed):
-    """Stopped after round `after`, saved, loaded into a new simulation, run to the end."""
-    first = simulation(algorithm)
-    for _ in itertools.islice(first, after):
-        pass
-    first.save(tmp_path / "state.pt")
-    second = simulation(algorithm, **changed)
-    second.load(tmp_path / "state.pt")
-    second.run(progress=False)
-    return second
+from federation import federation
+from interrupts import SIZES, end_alike
+from test_checkpoint import KINDS, simulation
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_run_in_two_parts_has_the_bits_of_one(tmp_path, name):
-    whole = simulation(KINDS[name])
-    whole.run(progress=False)
-    parts = halves(tmp_path, KINDS[name], after=3, chunk=1, threads=1)
-    assert timeless(parts.history) == timeless(whole.history)
+    """Stopped after round 3, saved, loaded into a new simulation, run to the end."""
+    options = dict(algorithm=KINDS[name], eval_every=2)
+    first, whole = simulation(**options), simulation(**options)
+    for _ in itertools.islice(first, 3):
+        pass
+    first.save(tmp_path / "state.pt")
+    parts = simulation(**options, chunk=1, threads=1)
+    parts.load(tmp_path / "state.pt")
+    assert end_alike(parts, whole)
     for a, b in zip(parts.state_dict().values(), whole.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     if whole._personal.kept():
@@ -64,34 +29,18 @@ def test_a_run_in_two_parts_has_the_bits_of_one(tmp_path, name):
             assert all(torch.equal(mine[k], other[k]) for k in other)
 
 
-def test_a_finished_run_goes_on_to_more_rounds(tmp_path):
-    longer = simulation("feddyn", rounds=9)
-    longer.run(progress=False)
-    parts = halves(tmp_path, "feddyn", after=6, rounds=9)
-    assert timeless(parts.history[6:]) == timeless(longer.history[6:])
-
-
-def test_tuned_models_come_back_with_the_state(tmp_path):
-    done = simulation(KINDS["tuned"])
-    done.run(progress=False)
-    done.save(tmp_path / "state.pt")
-    again = simulation(KINDS["tuned"])
-    again.load(tmp_path / "state.pt")
-    assert torch.equal(again._personal.row(4), done._personal.row(4))
-
-
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         (dict(seed=1), "seed 1, found 0"),
-        (dict(sizes=[9, 9]), r"clients 2 with 18 samples, found 10 with 105 samples"),
+        (dict(clients=federation([9, 9])), r"clients 2 with 18 samples, found 10 with 105 samples"),
         (dict(dtype=torch.float64), "dtype torch.float64"),
         (dict(algorithm="fedprox"), "algorithm FedProx"),
     ],
 )
-def test_another_run_is_refused(tmp_path, changed, said):
+def test_another_run_is_refused(tmp_path, changed, message):
     simulation().save(tmp_path / "state.pt")
-    with pytest.raises(ValueError, match=f"state.pt: expected a state of {said}"):
+    with pytest.raises(ValueError, match=f"state.pt: expected a state of {message}"):
         simulation(**changed).load(tmp_path / "state.pt")
 
 

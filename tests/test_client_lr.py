@@ -19,18 +19,12 @@ def batches(n):
     return [list(range(b, min(n, b + WIDTH))) for b in range(0, n, WIDTH)]
 
 
-def simulate(algorithm, **kwargs):
-    steps = [[batches(SIZES[i]) * EPOCHS for i in c] for c in COHORTS]
+def simulate(algorithm, model=None, cohorts=COHORTS, **kwargs):
+    steps = [[batches(SIZES[i]) * EPOCHS for i in c] for c in cohorts]
     options = dict(lr=LR, lr_decay=DECAY, lr_decay_per="client_epoch") | kwargs
-    return fedfast.Simulation(
-        mlp(dtype=torch.float64),
-        federation(SIZES),
-        algorithm,
-        schedule=fedfast.Schedule.explicit(COHORTS, steps),
-        local_epochs=EPOCHS,
-        dtype=torch.float64,
-        **options,
-    )
+    options |= dict(schedule=fedfast.Schedule.explicit(cohorts, steps), local_epochs=EPOCHS)
+    model = model or mlp(dtype=torch.float64)
+    return fedfast.Simulation(model, federation(SIZES), algorithm, dtype=torch.float64, **options)
 
 
 def run(algorithm, **kwargs):
@@ -131,24 +125,14 @@ RULES = {
 @pytest.mark.parametrize("v0", [None, 0.0, 0.25])
 @pytest.mark.parametrize("page", RULES)
 def test_the_second_moment_starts_at_v0(page, v0):
-    tau, eta = 0.01, 0.1
-    algorithm = page(beta1=0.9, tau=tau, v0=v0)
-    once = dict(lr_decay=1.0, lr_decay_per="round")
-    sim = simulate(algorithm, server_lr=eta, **once)
+    tau, eta, once = 0.01, 0.1, dict(lr_decay=1.0, lr_decay_per="round")
+    sim = simulate(page(beta1=0.9, tau=tau, v0=v0), server_lr=eta, **once)
     w = flat(sim.state_dict())
     m, v = torch.zeros_like(w), torch.full_like(w, tau**2 if v0 is None else v0)
     for t, _ in enumerate(sim):
         model = mlp(dtype=torch.float64)
         torch.nn.utils.vector_to_parameters(w, model.parameters())
-        steps = [[batches(SIZES[i]) * EPOCHS for i in COHORTS[t]]]
-        one = fedfast.Simulation(
-            model,
-            federation(SIZES),
-            schedule=fedfast.Schedule.explicit([COHORTS[t]], steps),
-            local_epochs=EPOCHS,
-            lr=LR,
-            dtype=torch.float64,
-        )
+        one = simulate(alg.FedAvg(), model, [COHORTS[t]], **once)
         one.run(progress=False)
         d = flat(one.state_dict()) - w
         m, v = 0.9 * m + 0.1 * d, RULES[page](v, d)

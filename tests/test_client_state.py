@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from interrupts import differences
 from paired_runs import bound, data, free, path, simulation
 from scripts import duals, variates
 
@@ -43,12 +44,6 @@ def everything(sim):
     return held | {("scalars",): dict(server.scalars)}, rows | kept
 
 
-def same(one, other):
-    assert one.keys() == other.keys()
-    for name, t in one.items():
-        assert t == other[name] if isinstance(t, dict) else torch.equal(t, other[name]), name
-
-
 # FedCR trains a model of another make: test_fedcr.py asks the same of it.
 @pytest.mark.parametrize("name", [n for n in alg.names() if n != "fedcr"])
 def test_neither_chunks_nor_threads_change_a_bit(name):
@@ -68,7 +63,7 @@ def test_neither_chunks_nor_threads_change_a_bit(name):
     for other, sim in zip(paths[1:], sims[1:], strict=True):
         assert torch.equal(other, paths[0])
         for ours, theirs in zip(everything(sim), everything(sims[0]), strict=True):
-            same(ours, theirs)
+            assert not differences(ours, theirs)
 
 
 def test_who_sits_out_keeps_its_variate_and_its_dual():
@@ -133,7 +128,7 @@ def test_a_rejected_round_leaves_the_server_as_it_was(name):
     next(rounds)
     before, _ = everything(sim)
     assert next(rounds).status == "diverged: client 1 non-finite" and sim.stopped
-    same(everything(sim)[0], before)
+    assert not differences(everything(sim)[0], before)
 
 
 def test_a_full_gradient_that_overflows_never_reaches_the_server():
@@ -141,7 +136,7 @@ def test_a_full_gradient_that_overflows_never_reaches_the_server():
     sim = simulation(with_a_bomb(), alg.SCAFFOLD(option="I"))
     before, _ = everything(sim)
     assert [row.status for row in sim] == ["diverged: global model non-finite"]
-    same(everything(sim)[0], before)
+    assert not differences(everything(sim)[0], before)
 
 
 def test_a_dual_that_explodes_is_a_divergence_in_its_round():

@@ -2,17 +2,16 @@
 
 import pytest
 import torch
-from federation import federation, flat, mlp, norm
-from test_programs import CPU, autograd, case
-from test_sam_passes import EPS, MODULES, RHO, loss_and_gradient, perturbed_gradient, poisoned
+from federation import federation, final, mlp, norm
+from test_programs import CPU, autograd, case, in_company
+from test_sam_passes import EPS, MODULES, RHO, perturbed_gradient, poisoned
 from torch import nn
 
 import fedfast
 from fedfast.algorithms import FedAvg, FedSAM
-from fedfast.batches import Minibatch
 from fedfast.executor import ClipBound, Fold, LocalStep, SamAscent, StepTensors
 from fedfast.layout import FlatLayout
-from fedfast.programs import ProgramExecutor, bytes_per_client, clip, trace
+from fedfast.programs import bytes_per_client, clip, trace
 from fedfast.programs.program import BufferSpec
 
 LR, DECAY = 0.1, 0.01
@@ -46,14 +45,9 @@ def stepped(executor, layout, w, batch, largest, sharpened=False, onto=None):
 @pytest.mark.parametrize(("backend", "dtype", "tolerance"), BACKENDS)
 @pytest.mark.parametrize("name", [n for n in FOLDED if n != "batch norm"])
 def test_the_step_is_torchs_clip_then_its_sgd(name, backend, dtype, tolerance, sharpened, rule):
-    module, layout, program, w, batch = case(name, dtype, modules=MODULES)
-    executor = ProgramExecutor(program, layout, 3, 5, CPU, backend)
-    gradients = [
-        perturbed_gradient(module, layout, w[k], batch, k)[0]
-        if sharpened
-        else autograd(module, layout, w[k], batch, k)[0]
-        for k in range(3)
-    ]
+    module, layout, executor, w, batch = case(name, dtype, backend, MODULES)
+    gradient = perturbed_gradient if sharpened else autograd
+    gradients = [gradient(module, layout, w[k], batch, k)[0] for k in range(3)]
     # Bites for some clients and not for others.
     largest = float(sorted(norm(list(g.values())) for g in gradients)[1])
     out = stepped(executor, layout, w, batch, largest, sharpened)
@@ -76,8 +70,7 @@ def torchs(weights, gradients, largest):
 
 @pytest.mark.parametrize("name", FOLDED)
 def test_a_norm_below_the_clip_changes_nothing(name, rule):
-    _, layout, program, w, batch = case(name, torch.float64, modules=MODULES)
-    executor = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+    _, layout, executor, w, batch = case(name, torch.float64, modules=MODULES)
     out, losses = torch.full_like(w, torch.nan), torch.zeros(3, dtype=torch.float64)
     step = LocalStep(fold=Fold(-LR, 1 - LR * DECAY, w))
     executor.gradients(step, StepTensors(w, w.clone(), out, losses), batch)
@@ -90,19 +83,16 @@ def test_a_norm_below_the_clip_changes_nothing(name, rule):
 @pytest.mark.parametrize("sharpened", [False, True], ids=["sgd", "sam"])
 @pytest.mark.parametrize("name", ["mlp", "cnn", "norms", "residual", "web"])
 def test_a_client_alone_is_the_client_in_company_bitwise(name, sharpened, rule):
-    _, layout, program, w, batch = case(name, torch.float32, modules=MODULES)
-    results = []
-    for chosen in ([0, 1, 2], [2], [1, 2]):
-        executor = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
-        part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
-        results.append(stepped(executor, layout, w[chosen].contiguous(), part, 0.3, sharpened)[-1])
-    for other in results[1:]:
-        torch.testing.assert_close(other, results[0], rtol=0, atol=0, equal_nan=True)
+    _, layout, executor, w, batch = case(name, torch.float32, modules=MODULES)
+
+    def last(executor, rows, part, _):
+        return stepped(executor, layout, rows, part, 0.3, sharpened)[-1]
+
+    in_company(executor, w, batch, last)
 
 
 def test_in_place_is_the_same(rule):
-    _, layout, program, w, batch = case("web", torch.float32, modules=MODULES)
-    executor = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+    _, layout, executor, w, batch = case("web", torch.float32, modules=MODULES)
     apart = stepped(executor, layout, w, batch, 0.2)
     here = stepped(executor, layout, w, batch, 0.2, onto=w)
     for key, view in layout.views(here, True).items():
@@ -110,8 +100,7 @@ def test_in_place_is_the_same(rule):
 
 
 def test_a_broken_client_breaks_no_other_and_is_seen(rule):
-    _, layout, program, w, batch = case("mlp", torch.float32, modules=MODULES)
-    executor = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+    _, layout, executor, w, batch = case("mlp", torch.float32, modules=MODULES)
     whole = stepped(executor, layout, w, batch, 0.2)
     w[1, 3] = torch.inf
     out = stepped(executor, layout, w, batch, 0.2)
@@ -129,9 +118,7 @@ def test_all_steps_in_one_go_are_step_after_step(algorithm, monkeypatch, rule):
     for chunk, threads, at_once in ((5, 1, True), (2, 2, True), (5, 1, False)):
         if not at_once:
             monkeypatch.setattr(fedfast.client_loop.LocalTrainer, "_at_once", lambda *_: False)
-        sim = fedfast.Simulation(model, data, algorithm, chunk=chunk, threads=threads, **settings)
-        sim.run()
-        ends.append(flat(sim.state_dict()))
+        ends.append(final(model, data, algorithm, chunk=chunk, threads=threads, **settings))
     assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2])
 
 
@@ -151,10 +138,9 @@ def test_the_rule_weighs_the_batch_against_the_layer():
 
 
 def test_the_loss_is_the_models_own(rule):
-    module, layout, program, w, batch = case("mlp", torch.float64, modules=MODULES)
-    executor = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+    module, layout, executor, w, batch = case("mlp", torch.float64, modules=MODULES)
     out, losses = torch.zeros_like(w), torch.zeros(3).double()
     step = LocalStep(fold=Fold(-LR, 1.0, w, ClipBound(0.1, torch.zeros_like(w))))
     executor.gradients(step, StepTensors(w, w.clone(), out, losses), batch)
     for k in range(3):
-        assert abs(losses[k] - loss_and_gradient(module, layout, w[k], batch, k)[0]) < 1e-12
+        assert abs(losses[k] - autograd(module, layout, w[k], batch, k)[1]) < 1e-12

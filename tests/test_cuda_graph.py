@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from federation import arrays, flat, next_word, sentences
+from federation import arrays, final, flat, next_word, sentences
 from fedfast.kernels.triton import common
+from test_programs import ALGORITHMS
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -130,11 +131,15 @@ def trained(
     return flat(sim.state_dict()), [row.train_loss for row in sim.history]
 
 
-ALGORITHMS = [
-    FedAvg(),
-    FedSAM(rho=0.1),
-    FedAvgM(beta=0.5, local=fedfast.SGD(momentum=0.5)),
-]
+def replays_alike(monkeypatch: pytest.MonkeyPatch, *args: Any, **options: Any) -> None:
+    """Replayed steps are the eager run to the bit."""
+    expected, losses = trained(*args, **options)
+    frozen = Frozen()
+    monkeypatch.setattr(client_loop, "recorder_for", lambda *_: frozen)
+    found, replayed = trained(*args, **options)
+    assert torch.equal(found, expected)
+    assert replayed == losses
+    assert frozen.replays > 2 * frozen.recordings > 0
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: a.name)
@@ -154,28 +159,14 @@ def test_replayed_steps_are_the_eager_runs_to_the_bit(
     options: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    data = images("augment" in options)
-    expected, losses = trained(algorithm, data, dtype, **options)
-    frozen = Frozen()
-    monkeypatch.setattr(client_loop, "recorder_for", lambda *_: frozen)
-    found, replayed = trained(algorithm, data, dtype, **options)
-    assert torch.equal(found, expected)
-    assert replayed == losses
-    assert frozen.replays > 2 * frozen.recordings > 0
+    replays_alike(monkeypatch, algorithm, images("augment" in options), dtype, **options)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS[:2], ids=lambda a: a.name)
 def test_replayed_steps_draw_masks_of_their_own(
     algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, options = sentences([9, 4, 13, 1, 6]), dict(net=next_word, chunk=3)
-    expected = trained(algorithm, data, **options)
-    frozen = Frozen()
-    monkeypatch.setattr(client_loop, "recorder_for", lambda *_: frozen)
-    found = trained(algorithm, data, **options)
-    assert torch.equal(found[0], expected[0])
-    assert found[1] == expected[1]
-    assert frozen.replays > 2 * frozen.recordings > 0
+    replays_alike(monkeypatch, algorithm, sentences([9, 4, 13, 1, 6]), net=next_word, chunk=3)
 
 
 def test_a_shape_runs_once_before_it_is_recorded_and_new_shapes_drop_recordings() -> None:
@@ -221,9 +212,7 @@ def test_a_step_is_launches_and_nothing_else(
 
     def run() -> Tensor:
         settings: dict[str, Any] = dict(rounds=3, participation=1.0, batch_size=2, lr_decay=0.7)
-        sim = fedfast.Simulation(net(), data(), algorithm, backend="triton", **settings)
-        sim.run(progress=False)
-        return flat(sim.state_dict())
+        return final(net(), data(), algorithm, backend="triton", **settings)
 
     expected, context = run(), ExecutionContext()
     monkeypatch.setattr(client_loop, "recorder_for", lambda *_: context)
@@ -247,7 +236,7 @@ def test_a_step_is_launches_and_nothing_else(
     ],
     ids=lambda value: getattr(value, "name", str(value)),
 )
-def test_algorithms_whose_steps_know_the_round_are_not_recorded(
+def test_algorithms_whose_steps_depend_on_the_round_are_not_recorded(
     algorithm: Algorithm, recorded: bool
 ) -> None:
     assert fusion_rules.is_steady(algorithm) == recorded

@@ -1,5 +1,6 @@
-"""Losses at the door and over a test set, against torch on the whole set in float64."""
+"""Losses before training and over a test set, against torch on the whole set in float64."""
 
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -38,9 +39,8 @@ def flags():
 
 def simulation(loss, model=None, y=Y, test=None, parts=None, **more):
     data = FederatedData.from_arrays([X[:40], X[40:90]], [y[:40], y[40:90]], test=parts)
-    args = dict(rounds=1, participation=1.0, batch_size=10) | more
-    model = nn.Linear(WIDTH, CLASSES) if model is None else model
-    return Simulation(model, data, loss=loss, test=test or (X, y), **args)
+    args = dict(rounds=1, participation=1.0, batch_size=10, test=test or (X, y)) | more
+    return Simulation(model or nn.Linear(WIDTH, CLASSES), data, loss=loss, **args)
 
 
 WEIGHTED = [
@@ -61,24 +61,15 @@ def test_the_test_loss_is_the_loss_of_the_whole_set(loss, model, dtype):
     expected_type = ModuleEvaluator if isinstance(model, Opaque) else ProgramEvaluator
     assert isinstance(sim._components.evaluator(), expected_type)
     own = sim.model().double().requires_grad_(False)
-    double = _double(loss)
-    expected = float(double(own(X.double()), Y))
-    assert sim.evaluate()[1] == pytest.approx(
-        expected, rel=1e-5 if dtype is torch.float32 else 1e-12
-    )
+    expected = float(in_double(loss)(own(X.double()), Y))
+    rel = 1e-5 if dtype is torch.float32 else 1e-12
+    assert sim.evaluate()[1] == pytest.approx(expected, rel=rel)
 
 
-def _double(loss):
-    if isinstance(loss, nn.Module):
-        made = nn.CrossEntropyLoss(
-            None if loss.weight is None else loss.weight.double(),
-            ignore_index=loss.ignore_index,
-            label_smoothing=loss.label_smoothing,
-        )
-        return made
+def in_double(loss):
     if isinstance(loss, partial) and "weight" in loss.keywords:
         return partial(CE, weight=W.double())
-    return loss
+    return deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
 
 
 @pytest.mark.parametrize("loss", WEIGHTED)
@@ -93,10 +84,8 @@ def test_plain_cross_entropy_stays_what_it_was():
     sim = simulation("cross_entropy", Opaque())
     own, size = sim.model(), module_evaluator.EVALUATION_BATCH
     with torch.no_grad():
-        parts = [
-            (float(CE(own(x), y)) * len(y))
-            for x, y in zip(X.split(size), Y.split(size), strict=True)
-        ]
+        pairs = zip(X.split(size), Y.split(size), strict=True)
+        parts = [float(CE(own(x), y)) * len(y) for x, y in pairs]
     assert sim.evaluate()[1] == pytest.approx(sum(parts) / N, rel=1e-12)
 
 
@@ -125,32 +114,25 @@ def changes_targets(z, y):
     return value
 
 
+CLASS = r"loss: .*class CrossEntropyLoss: give CrossEntropyLoss\(\)"
+TENSOR = r"loss: .*tensor \[16\]: take its mean"
+DTYPE = r"loss: it cannot take .*Perhaps lambda z, y: loss\(z, y.to\(z.dtype\)\)"
+
+
 @pytest.mark.parametrize(
     ("loss", "error", "message"),
     [
-        (
-            nn.CrossEntropyLoss,
-            TypeError,
-            r"loss: .*class CrossEntropyLoss: give CrossEntropyLoss\(\)",
-        ),
+        (nn.CrossEntropyLoss, TypeError, CLASS),
         (["cross_entropy"], TypeError, "loss: expected 'cross_entropy' or a callable; got"),
         (None, TypeError, "loss: expected 'cross_entropy' or a callable; got None"),
         (nn.CrossEntropyLoss(reduction="sum"), ValueError, "loss: .*reduction='sum': use 'mean'"),
         (partial(CE, reduction="none"), ValueError, "loss: .*reduction='none'"),
         (lambda z, y: CE(z, y, reduction="sum"), ValueError, "loss: .*got a sum: .* 16 samples"),
-        (
-            lambda z, y: CE(z, y, reduction="none"),
-            ValueError,
-            r"loss: .*tensor \[16\]: take its mean",
-        ),
+        (lambda z, y: CE(z, y, reduction="none"), ValueError, TENSOR),
         (lambda z, y: (CE(z, y), z), TypeError, "loss: .*got tuple"),
         (lambda z, y: {"loss": CE(z, y)}, TypeError, "loss: .*got dict"),
         (lambda z, y: CE(z, y).item(), TypeError, "loss: .*got float"),
-        (
-            lambda z, y: F.binary_cross_entropy_with_logits(z[:, 0], y),
-            ValueError,
-            r"loss: it cannot take .*Perhaps lambda z, y: loss\(z, y.to\(z.dtype\)\)",
-        ),
+        (lambda z, y: F.binary_cross_entropy_with_logits(z[:, 0], y), ValueError, DTYPE),
         (lambda z, y: None, TypeError, "loss: .*got NoneType"),
         (lambda z, y: CE(z.detach(), y), ValueError, "loss: .*without a gradient"),
         (lambda z, y: torch.ones((), requires_grad=True), ValueError, "loss: .*without a gradient"),
@@ -170,7 +152,7 @@ def test_a_loss_that_does_not_hold_is_named_before_round_one(loss, error, messag
 @pytest.mark.parametrize(
     "loss", ["cross_entropy", CE, nn.CrossEntropyLoss(), lambda z, y: CE(z, y)]
 )
-def test_labels_out_of_range_are_told_with_their_place(loss):
+def test_labels_out_of_range_are_reported_with_their_place(loss):
     with pytest.raises(ValueError, match="clients: label 4 .*4 outputs; labels count from 0"):
         simulation(loss, y=Y + 1)
     late = torch.where(torch.arange(N) == 1200, 7, Y)
@@ -186,9 +168,8 @@ def test_labels_out_of_range_are_told_with_their_place(loss):
 def test_ignored_labels_may_be_out_of_range():
     y = torch.where(torch.arange(N) % 3 == 0, 255, Y)
     sim = simulation(nn.CrossEntropyLoss(ignore_index=255), y=y)
-    assert sim.evaluate()[1] == pytest.approx(
-        CE(sim.model()(X), y, ignore_index=255).item(), rel=1e-5
-    )
+    expected = CE(sim.model()(X), y, ignore_index=255).item()
+    assert sim.evaluate()[1] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_loss_that_draws_repeats_and_leaves_the_users_generator():
@@ -217,12 +198,10 @@ def test_binary_labels_that_count_from_one_are_refused(loss):
 
 def test_mse_of_a_column_is_not_broadcast():
     column = Y.double()[:, None]
-    sim = simulation(nn.MSELoss(), nn.Linear(WIDTH, 1), y=column, dtype=torch.float64)
-    expected = ((sim.model()(X.double()) - column) ** 2).mean().item()
-    assert sim.evaluate()[1] == pytest.approx(expected, rel=1e-12)
-    sim = simulation(nn.MSELoss(), nn.Linear(WIDTH, 1), dtype=torch.float64)
-    expected = ((sim.model()(X.double()) - column) ** 2).mean().item()
-    assert sim.evaluate()[1] == pytest.approx(expected, rel=1e-12)
+    for y in (column, Y):
+        sim = simulation(nn.MSELoss(), nn.Linear(WIDTH, 1), y=y, dtype=torch.float64)
+        expected = ((sim.model()(X.double()) - column) ** 2).mean().item()
+        assert sim.evaluate()[1] == pytest.approx(expected, rel=1e-12)
     with pytest.raises(ValueError, match="loss: they are of different shapes"):
         simulation(lambda z, y: F.mse_loss(z, y.to(z.dtype)), nn.Linear(WIDTH, 1))
 

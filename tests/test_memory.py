@@ -62,15 +62,10 @@ def test_a_number_is_a_budget_for_everything():
 
 
 def test_a_plan_reads_like_a_sentence():
-    said = str(memory.MemoryPlan(7, 50, 3 << 20, 1536, 5 << 30))
-    assert said == "K = 7 of 50 clients at once, 3 MiB each and 1.5 KiB besides, within 5 GiB"
-    assert str(memory.MemoryPlan(1, 1, 100, 0, 2048)).endswith(
-        "100 B each and 0 B besides, within 2 KiB"
-    )
-
-
-def test_free_memory_is_asked_of_the_system():
-    assert 1 << 20 < memory.free_bytes(CPU) < 1 << 50
+    text = str(memory.MemoryPlan(7, 50, 3 << 20, 1536, 5 << 30))
+    assert text == "K = 7 of 50 clients at once, 3 MiB each and 1.5 KiB besides, within 5 GiB"
+    small = str(memory.MemoryPlan(1, 1, 100, 0, 2048))
+    assert small.endswith("100 B each and 0 B besides, within 2 KiB")
 
 
 def simulation(**kwargs):
@@ -153,6 +148,7 @@ def test_one_client_that_does_not_fit_ends_the_run(monkeypatch):
 
 
 def test_what_caches_files_counts_as_free(monkeypatch, tmp_path):
+    assert 1 << 20 < memory.free_bytes(CPU) < 1 << 50  # what the system reports
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9000 kB\nMemFree: 10 kB\nMemAvailable:    4000 kB\n")
     monkeypatch.setattr("fedfast.data.size_limits.MEMINFO", meminfo)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from federation import trained
 from sklearn.metrics import accuracy_score, hamming_loss
 from torch import nn
 
-from fedfast import FederatedData, Simulation
+from fedfast import FederatedData
 from fedfast.history import History
 from fedfast.metrics import metric_for
 from fedfast.report import plots, run_table
@@ -23,9 +24,9 @@ BINARY, MANY = (Z[:, 0] > 0.3).long(), (Z > 0.2).double()
 
 
 class Flat(nn.Module):
-    def __init__(self, *last):
+    def __init__(self):
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(WIDTH, 1), *last)
+        self.net = nn.Sequential(nn.Linear(WIDTH, 1))
 
     def forward(self, x):
         return self.net(x)[:, 0]
@@ -35,9 +36,7 @@ def run(model, y, loss, **more):
     xs, ys = [X[:30], X[30:]], [y[:30], y[30:]]
     data = FederatedData.from_arrays(xs, ys, test=list(zip(xs, ys, strict=True)))
     args = dict(rounds=2, participation=1.0, batch_size=8, lr=0.5, dtype=torch.float64)
-    more = args | more
-    sim = Simulation(model, data, test=(X, y), loss=loss, **more)
-    sim.run(progress=False)
+    sim = trained(model, data, test=(X, y), loss=loss, **(args | more))
     return sim, sim.model()(X).detach()
 
 
@@ -67,11 +66,22 @@ def test_one_column_is_read_at_the_losss_threshold(loss, last, threshold):
     scores_agree(sim, expected)
 
 
-@pytest.mark.parametrize("y", [BINARY, BINARY[:, None].double()])
-def test_outputs_without_a_column(y):
-    loss = nn.BCEWithLogitsLoss() if y.ndim == 2 else (lambda z, t: BCE(z, t.to(z.dtype)))
-    sim, out = run(Flat(), y, loss)
-    scores_agree(sim, accuracy_score(BINARY, out > 0))
+def hinge(z, y):
+    return (1 - z * y).clamp(min=0).mean()
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "loss"),
+    [
+        (Flat(), BINARY, lambda z, t: BCE(z, t.to(z.dtype))),
+        (Flat(), BINARY[:, None].double(), nn.BCEWithLogitsLoss()),
+        (nn.Linear(WIDTH, 1), (2 * BINARY - 1).double()[:, None], hinge),
+    ],
+    ids=["no column of outputs", "a column of targets", "targets of plus and minus one"],
+)
+def test_binary_targets_of_other_forms(model, y, loss):
+    sim, out = run(model, y, loss)
+    scores_agree(sim, accuracy_score(BINARY, out.flatten() > 0))
 
 
 @pytest.mark.parametrize("y", [MANY, MANY.long(), MANY.bool()])
@@ -80,15 +90,6 @@ def test_several_labels_count_label_by_label(loss, y):
     sim, out = run(nn.Linear(WIDTH, 4), y, loss, algorithm="fedavg")
     scores_agree(sim, 1 - hamming_loss(MANY, out > 0))
     assert 0.5 < sim.history.last().accuracy < 1
-
-
-def test_targets_of_plus_and_minus_one():
-    def hinge(z, y):
-        return (1 - z * y).clamp(min=0).mean()
-
-    y = (2 * BINARY - 1).double()[:, None]
-    sim, out = run(nn.Linear(WIDTH, 1), y, hinge)
-    scores_agree(sim, accuracy_score(BINARY, out[:, 0] > 0))
 
 
 @pytest.mark.parametrize(
@@ -145,10 +146,11 @@ def test_metrics_by_name_and_of_ones_own():
         return (z.topk(2, dim=1).indices == y[:, None]).any(1)
 
     sim, out = run(nn.Linear(WIDTH, 4), Z.argmax(1), "cross_entropy", metric=top2)
-    first = out.argsort(dim=1, descending=True)[:, :2].numpy()
-    scores_agree(
-        sim, np.mean([y in pair for y, pair in zip(Z.argmax(1).numpy(), first, strict=True)])
-    )
+    pairs = out.argsort(dim=1, descending=True)[:, :2].numpy()
+    scores_agree(sim, np.mean([y in two for y, two in zip(Z.argmax(1), pairs, strict=True)]))
+
+
+EACH = r"metric: expected how right each sample is, a tensor \[\d+\]; got float"
 
 
 @pytest.mark.parametrize(
@@ -156,10 +158,7 @@ def test_metrics_by_name_and_of_ones_own():
     [
         ("multilabel", "metric: 'multilabel' does not fit"),
         ("multi-class", "metric: .*multi-class"),
-        (
-            lambda z, y: 0.5,
-            r"metric: expected how right each sample is, a tensor \[\d+\]; got float",
-        ),
+        (lambda z, y: 0.5, EACH),
         (lambda z, y: (z.argmax(1) == y).float().mean(), r"metric: expected .* got \[\]"),
     ],
 )

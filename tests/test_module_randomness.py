@@ -7,10 +7,8 @@ import random
 import numpy as np
 import pytest
 import torch
-from federation import federation
+from federation import federation, final
 from torch import nn
-
-import fedfast
 
 
 class Noisy(nn.Module):
@@ -27,14 +25,10 @@ class Noisy(nn.Module):
         return self.layer(x + float(draw[self.source]()))
 
 
-def trained(source: str, chunk: int | None) -> torch.Tensor:
+def weights(source: str, chunk: int | None) -> torch.Tensor:
     torch.manual_seed(0)
-    data = federation([6, 4, 9], shape=(8,))
-    sim = fedfast.Simulation(
-        Noisy(source), data, rounds=3, participation=1.0, batch_size=4, chunk=chunk, seed=5
-    )
-    sim.run(progress=False)
-    return torch.cat([t.flatten() for t in sim.state_dict().values()])
+    options = dict(rounds=3, participation=1.0, batch_size=4, chunk=chunk, seed=5)
+    return final(Noisy(source), federation([6, 4, 9]), **options)
 
 
 @pytest.mark.parametrize("source", ["numpy", "python", "torch"])
@@ -42,9 +36,9 @@ def test_their_noise_is_the_runs_own(source: str) -> None:
     """Whatever the user drew before, and however clients share buffers; nothing is drawn of his."""
     np.random.seed(1)
     random.seed(1)
-    first = trained(source, None)
+    first = weights(source, None)
     np.random.seed(2)
     random.seed(2)
     left = np.random.get_state()[1].copy(), random.getstate()
-    assert torch.equal(trained(source, 1), first)
+    assert torch.equal(weights(source, 1), first)
     assert np.array_equal(np.random.get_state()[1], left[0]) and random.getstate() == left[1]

@@ -83,16 +83,14 @@ def replay(name, dtype, backend="native", **kwargs):
     net = model(meta)
     torch.nn.utils.vector_to_parameters(torch.from_numpy(oracle["w0"]), net.parameters())
     scale, decay = meta.get("loss_scale", 1.0), meta.get("lr_decay_per_round", 1.0)
+    same = ("local_epochs", "lr", "weight_decay", "clip_norm")
     sim = fedfast.Simulation(
         net,
         fedfast.FederatedData.from_arrays(xs, ys),
         kwargs.pop("algorithm", RUNS[name]),
         schedule=schedule(oracle, meta, [len(y) for y in ys]),
-        local_epochs=meta["local_epochs"],
-        lr=meta["lr"],
+        **{option: meta[option] for option in same},
         lr_decay=decay if isinstance(decay, float) else 1.0,
-        weight_decay=meta["weight_decay"],
-        clip_norm=meta["clip_norm"],
         server_lr=meta.get("server_lr", 1.0),
         loss="cross_entropy" if scale == 1.0 else (lambda z, t: scale * F.cross_entropy(z, t)),
         aggregation="samples" if meta["mean"] == "by sample count" else "uniform",

@@ -3,10 +3,10 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from federation import arrays, flat, mlp
+from federation import arrays, batches_of, flat, mlp, trained
+from interrupts import differences, everything
 from torch import nn
 
 import fedfast
@@ -49,9 +49,7 @@ def federation(sizes=SIZES, tests=TESTS):
 
 
 def run(model, algorithm, data=None, **kwargs):
-    sim = fedfast.Simulation(model, data or federation(), algorithm, **(SETTINGS | kwargs))
-    sim.run(progress=False)
-    return sim
+    return trained(model, data or federation(), algorithm, **(SETTINGS | kwargs))
 
 
 PERSONAL = {
@@ -67,17 +65,6 @@ PERSONAL = {
 }
 
 
-def everything(sim):
-    """All that a run leaves behind: models, losses, accuracies."""
-    columns = (*sim.history[0].__dict__.keys(),)
-    skipped = ("seconds", "clients_per_second")
-    rows = [[getattr(r, c) for c in columns if c not in skipped] for r in sim.history]
-    models = [flat(sim.state_dict())]
-    if sim._personal.kept():
-        models += [flat(sim.client_state_dict(i)) for i in range(len(SIZES))]
-    return torch.stack(models), str(rows)
-
-
 @pytest.mark.parametrize("case", PERSONAL)
 def test_chunks_and_threads_change_no_bit(case):
     make, algorithm = PERSONAL[case]
@@ -85,22 +72,7 @@ def test_chunks_and_threads_change_no_bit(case):
     for chunk, threads in [(None, 1), (1, 2), (2, 1)]:
         settings = dict(chunk=chunk, threads=threads, participation=0.6, clip_norm=2.0)
         outcomes.append(everything(run(make(), algorithm, **settings)))
-    for models, rows in outcomes[1:]:
-        assert torch.equal(models, outcomes[0][0])
-        assert rows == outcomes[0][1]
-
-
-def batches_of_tuning(sim, epochs):
-    """Client -> its batches: the extra round's, in which everybody takes part."""
-    schedule = fedfast.Schedule.draw(
-        SIZES, rounds=4, participation=1.0, local_epochs=epochs, batch_size=4, seed=0
-    )
-    plan = schedule.round(3)
-    index, count = plan.batches(np.arange(len(SIZES)))
-    return {
-        int(client): [index[j, s, : count[j, s]] for s in range(int(plan.steps[j]))]
-        for j, client in enumerate(plan.clients)
-    }
+    assert not any(differences(outcomes[0], other) for other in outcomes[1:])
 
 
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedsam", "fedala"])
@@ -115,7 +87,7 @@ def test_kept_models_are_what_the_server_has_averaged(algorithm):
     assert (mean - flat(sim.state_dict())).abs().max() < 1e-12
     for k in rows.keys() - took_part:
         assert torch.equal(rows[k], flat(model.state_dict()))
-    # Judged in the tested round, by torch alike.
+    # Evaluated in the tested round, by torch alike.
     xs, ys = arrays(TESTS)
     right = []
     for k in rows:
@@ -134,7 +106,9 @@ def test_fine_tuning_is_torch_sgd_on_the_final_model(layers, backend):
     untuned = run(mlp(dtype=torch.float64), alg.FedSAM(rho=0.1), **kwargs)
     assert torch.equal(flat(sim.state_dict()), flat(untuned.state_dict()))
     xs, ys = arrays(SIZES)
-    for client, batches in batches_of_tuning(sim, 3).items():
+    everybody = dict(participation=1.0, local_epochs=3, batch_size=4, seed=0)
+    extra = fedfast.Schedule.draw(SIZES, rounds=4, **everybody).round(3)
+    for client, batches in batches_of(extra).items():
         model = mlp(dtype=torch.float64)
         model.load_state_dict(sim.state_dict())
         moved = model[-1] if layers == "last" else model
@@ -201,11 +175,11 @@ def test_a_personal_model_is_the_clients_own_after_its_last_step():
 def test_accuracies_are_those_of_the_models_on_the_clients_test_parts():
     sim = run(mlp(), alg.FedFSA(TopC=1), eval_every=2)
     parts = list(zip(*arrays(TESTS), strict=True))
-    judge, hits = mlp(), {"own": [], "common": []}
+    evaluator, hits = mlp(), {"own": [], "common": []}
     for i, (x, y) in enumerate(parts):
         for name, state in (("own", sim.client_state_dict(i)), ("common", sim.state_dict())):
-            judge.load_state_dict(state)
-            hits[name].append(int((judge(x).argmax(1) == y).sum()))
+            evaluator.load_state_dict(state)
+            hits[name].append(int((evaluator(x).argmax(1) == y).sum()))
     scores, row = sim.evaluate_clients(), sim.history[-1]
     assert scores.personal.tolist() == hits["own"] and scores.common.tolist() == hits["common"]
     shares = {k: [h / n for h, n in zip(v, TESTS, strict=True) if n] for k, v in hits.items()}
@@ -217,12 +191,11 @@ def test_accuracies_are_those_of_the_models_on_the_clients_test_parts():
     assert not math.isnan(sim.history[1].personal_accuracy)
 
 
-def test_the_global_model_is_judged_in_batches_that_ignore_clients():
+def test_the_global_model_is_evaluated_in_batches_that_ignore_clients():
     tests = [700, 1, 0, 500, 300]
     sim = run(mlp(), "fedavg", federation(tests=tests), rounds=1)
-    judge = mlp()
-    judge.load_state_dict(sim.state_dict())
-    expected = [int((judge(x).argmax(1) == y).sum()) for x, y in zip(*arrays(tests), strict=True)]
+    own = sim.model()
+    expected = [int((own(x).argmax(1) == y).sum()) for x, y in zip(*arrays(tests), strict=True)]
     scores = sim.evaluate_clients()
     assert scores.common.tolist() == expected and scores.personal is None
     assert math.isnan(sim.history[-1].personal_accuracy)
@@ -235,16 +208,21 @@ def test_fine_tuned_accuracies_come_with_the_last_round_only():
     assert not any(math.isnan(row.local_accuracy) for row in sim.history)
 
 
-def test_who_keeps_no_personal_model_says_so():
-    sim = fedfast.Simulation(mlp(), federation(), "fedavg-ft", **SETTINGS)
-    with pytest.raises(ValueError, match="fine-tuning follows the last round"):
-        sim.client_state_dict(0)
-    sim = fedfast.Simulation(mlp(), federation(), "fedsol", **SETTINGS)
-    with pytest.raises(ValueError, match="fedsol keeps none; FedFSA, FedALA and FedCR do"):
-        sim.client_state_dict(0)
-    sim = fedfast.Simulation(mlp(), federation(), PERSONAL["fedala"][1], **SETTINGS)
-    with pytest.raises(ValueError, match="i: expected 0 <= i < 5; got 5"):
-        sim.client_state_dict(5)
+@pytest.mark.parametrize(
+    ("algorithm", "i", "message"),
+    [
+        ("fedavg-ft", 0, "fine-tuning follows the last round"),
+        ("fedsol", 0, "fedsol keeps none; FedFSA, FedALA and FedCR do"),
+        (PERSONAL["fedala"][1], 5, "i: expected 0 <= i < 5; got 5"),
+    ],
+)
+def test_a_personal_model_that_is_not_there_is_refused(algorithm, i, message):
+    sim = fedfast.Simulation(mlp(), federation(), algorithm, **SETTINGS)
+    with pytest.raises(ValueError, match=message):
+        sim.client_state_dict(i)
+
+
+def test_test_parts_are_validated():
     data = fedfast.FederatedData.from_arrays(*arrays(SIZES))
     with pytest.raises(ValueError, match="clients: they have no test parts"):
         fedfast.Simulation(mlp(), data, "fedavg").evaluate_clients()
@@ -298,7 +276,7 @@ def test_by_name_takes_fine_tuning_as_a_mapping():
         fedfast.Simulation(mlp(), federation(), "fedcr")
 
 
-def test_a_config_says_all_of_it(tmp_path, monkeypatch):
+def test_a_config_has_all_of_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.yaml").write_text(
         "data: {name: digits}\npartition: {name: iid, clients: 6}\n"

@@ -1,10 +1,10 @@
-"""Layer programs in the Triton voice, interpreted: whole runs against the reference voice."""
+"""Layer programs in the Triton backend, interpreted: whole runs against the reference backend."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from federation import federation, flat, next_word, sentences
+from federation import federation, flat, next_word, sentences, trained
 from torch import Tensor, nn
 
 import fedfast
@@ -46,23 +46,12 @@ MODELS = {
 }
 
 
-def trained(model: str, algorithm: Algorithm, backend: str, chunk: int | None = None) -> Tensor:
+def weights(model: str, algorithm: Algorithm, backend: str, chunk: int | None = None) -> Tensor:
     """The model after a round over ragged clients."""
     make, data = MODELS[model]
-    sim = fedfast.Simulation(
-        make(),
-        data(),
-        algorithm,
-        rounds=1,
-        participation=1.0,
-        batch_size=2,
-        weight_decay=0.01,
-        dtype=torch.float64,
-        backend=backend,
-        chunk=chunk,
-    )
+    options = dict(rounds=1, participation=1.0, batch_size=2, weight_decay=0.01, chunk=chunk)
+    sim = trained(make(), data(), algorithm, dtype=torch.float64, backend=backend, **options)
     assert sim.generic_because == ""
-    sim.run(progress=False)
     return flat(sim.state_dict())
 
 
@@ -71,8 +60,8 @@ def trained(model: str, algorithm: Algorithm, backend: str, chunk: int | None = 
     [("images", FedAvg()), *((model, FedSAM(rho=0.1)) for model in MODELS)],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_a_run_is_the_reference_voices_run(model: str, algorithm: Algorithm) -> None:
-    expected, found = (trained(model, algorithm, backend) for backend in ("reference", "triton"))
+def test_a_run_is_that_of_the_reference_backend(model: str, algorithm: Algorithm) -> None:
+    expected, found = (weights(model, algorithm, backend) for backend in ("reference", "triton"))
     assert (found - expected).abs().max() <= 1e-12
 
 
@@ -82,4 +71,4 @@ def test_a_run_is_the_reference_voices_run(model: str, algorithm: Algorithm) -> 
     ids=lambda value: getattr(value, "name", value),
 )
 def test_a_client_alone_is_the_client_in_company(model: str, algorithm: Algorithm) -> None:
-    assert torch.equal(*(trained(model, algorithm, "triton", chunk=k) for k in (1, 2)))
+    assert torch.equal(*(weights(model, algorithm, "triton", chunk=k) for k in (1, 2)))

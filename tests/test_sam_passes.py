@@ -5,13 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from federation import federation, flat, norm
-from test_programs import CPU, MODULES, case
+from federation import federation, final, flat, norm, trained
+from test_programs import CPU, MODULES, autograd, case, in_company
 from torch import nn
 
-import fedfast
 from fedfast.algorithms import FedAvg, FedSAM
-from fedfast.batches import Minibatch
 from fedfast.executor import Fold, LocalStep, SamAscent, ScaledAscent, StepTensors
 from fedfast.layout import FlatLayout
 from fedfast.programs import ProgramExecutor, bytes_per_client, sam, trace
@@ -55,22 +53,17 @@ def rule(request, monkeypatch):
     return request.param
 
 
-def loss_and_gradient(module, layout, row, batch, k):
-    n = int(batch.count[k])
-    module.load_state_dict(layout.state_dict(row, module))
-    loss = F.cross_entropy(module(batch.x[k, :n]), batch.y[k, :n])
-    return loss.detach(), torch.autograd.grad(loss, list(module.parameters()))
+def perturbed_gradient(module, layout, row, batch, k, radii=None):
+    """(gradients by name at the perturbed model, loss and |g| at the model) by autograd.
 
-
-def perturbed_gradient(module, layout, row, batch, k):
-    """(gradients by name at the perturbed model, loss at the model) by autograd."""
-    loss, g = loss_and_gradient(module, layout, row, batch, k)
-    moved = row.clone()
-    names = [name for name, _ in module.named_parameters()]
-    for name, part in zip(names, g, strict=True):
-        layout.views(moved)[name].add_(part, alpha=float(RHO / (norm(g) + EPS)))
-    there = loss_and_gradient(module, layout, moved, batch, k)[1]
-    return dict(zip(names, there, strict=True)), loss
+    radii: one for each tensor, else RHO
+    """
+    g, loss = autograd(module, layout, row, batch, k)
+    moved, length = row.clone(), norm(list(g.values()))
+    radii = [RHO] * len(g) if radii is None else radii
+    for (name, part), radius in zip(g.items(), radii, strict=True):
+        layout.views(moved)[name].add_(part, alpha=float(radius / (length + EPS)))
+    return autograd(module, layout, moved, batch, k)[0], loss, length
 
 
 def poisoned(layout, w):
@@ -92,19 +85,6 @@ def sam_gradients(executor, layout, w, batch, fold=None):
     return out, losses
 
 
-@every_backend
-@pytest.mark.parametrize("name", [n for n in MODULES if n != "batch norm"])
-def test_gradients_at_the_perturbed_model_are_autograds(name, backend, dtype, tolerance, rule):
-    module, layout, program, w, batch = case(name, dtype, modules=MODULES)
-    executor = ProgramExecutor(program, layout, 3, 5, CPU, backend)
-    out, losses = sam_gradients(executor, layout, w, batch)
-    for k in range(3):
-        expected, loss = perturbed_gradient(module, layout, w[k], batch, k)
-        assert abs(losses[k] - loss) <= tolerance * (1 + loss)
-        for key, view in layout.views(out[k], True).items():
-            assert (view - expected[key]).norm() <= tolerance * (1 + expected[key].norm()), key
-
-
 def scaled_gradients(executor, layout, w, batch, radii, fold=None):
     """Both passes with a radius for each tensor: (out, losses, |g|), all else poisoned."""
     clients = len(w)
@@ -118,44 +98,41 @@ def scaled_gradients(executor, layout, w, batch, radii, fold=None):
 
 
 @every_backend
+@pytest.mark.parametrize("each", [False, True], ids=["one radius", "a radius for each tensor"])
 @pytest.mark.parametrize("name", [n for n in MODULES if n != "batch norm"])
-def test_a_radius_for_each_tensor(name, backend, dtype, tolerance, rule):
-    module, layout, program, w, batch = case(name, dtype, modules=MODULES)
-    names = [key for key, _ in module.named_parameters()]
-    radii = 0.1 + torch.rand(3, len(names), dtype=torch.float64)
-    executor = ProgramExecutor(program, layout, 3, 5, CPU, backend)
-    out, losses, length = scaled_gradients(executor, layout, w, batch, radii)
+def test_gradients_at_the_perturbed_model_are_autograds(
+    name, each, backend, dtype, tolerance, rule
+):
+    module, layout, executor, w, batch = case(name, dtype, backend, MODULES)
+    radii, length = [None] * 3, None
+    if each:
+        radii = 0.1 + torch.rand(3, len(list(module.parameters())), dtype=torch.float64)
+        out, losses, length = scaled_gradients(executor, layout, w, batch, radii)
+    else:
+        out, losses = sam_gradients(executor, layout, w, batch)
     for k in range(3):
-        loss, g = loss_and_gradient(module, layout, w[k], batch, k)
+        expected, loss, norm_of_g = perturbed_gradient(module, layout, w[k], batch, k, radii[k])
         assert abs(losses[k] - loss) <= tolerance * (1 + loss)
-        assert abs(length[k] - norm(g)) <= 10 * tolerance * (1 + norm(g))
-        moved = w[k].clone()
-        for key, part, radius in zip(names, g, radii[k], strict=True):
-            layout.views(moved)[key].add_(part, alpha=float(radius / (norm(g) + EPS)))
-        there = dict(zip(names, loss_and_gradient(module, layout, moved, batch, k)[1], strict=True))
+        assert not each or abs(length[k] - norm_of_g) <= 10 * tolerance * (1 + norm_of_g)
         for key, view in layout.views(out[k], True).items():
-            assert (view - there[key]).norm() <= tolerance * (1 + there[key].norm()), key
+            assert (view - expected[key]).norm() <= tolerance * (1 + expected[key].norm()), key
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "norms", "residual"])
 def test_a_client_alone_is_the_client_in_company_bitwise(name, rule):
     """With one radius for the model, and with one for each tensor."""
-    module, layout, program, w, batch = case(name, torch.float32)
-    radii, results = 0.1 + torch.rand(3, len(list(module.parameters()))).double(), []
-    for chosen in ([0, 1, 2], [2], [1, 2]):
-        executor = ProgramExecutor(program, layout, len(chosen), 5, CPU, "native")
-        part = Minibatch(batch.x[chosen], batch.y[chosen], batch.count[chosen], None)
-        rows = w[chosen].contiguous()
+    module, layout, executor, w, batch = case(name, torch.float32)
+    radii = 0.1 + torch.rand(3, len(list(module.parameters()))).double()
+
+    def last(executor, rows, part, chosen):
         scaled = scaled_gradients(executor, layout, rows, part, radii[chosen])[:2]
-        both = *scaled, *sam_gradients(executor, layout, rows, part)
-        results.append([found[-1] for found in both])
-    for other in results[1:]:
-        torch.testing.assert_close(other, results[0], rtol=0, atol=0, equal_nan=True)
+        return [found[-1] for found in (*scaled, *sam_gradients(executor, layout, rows, part))]
+
+    in_company(executor, w, batch, last)
 
 
 def test_a_folded_step_is_the_gradient_then_the_step(rule):
-    _, layout, program, w, batch = case("mlp", torch.float64)
-    executor = ProgramExecutor(program, layout, 3, 5, CPU, "native")
+    _, layout, executor, w, batch = case("mlp", torch.float64)
     g, _ = sam_gradients(executor, layout, w, batch)
     stepped, _ = sam_gradients(executor, layout, w, batch, Fold(-0.1, 1 - 0.1 * 0.01, w))
     for key, view in layout.views(stepped, True).items():
@@ -201,15 +178,13 @@ def test_all_steps_at_once_are_step_by_step_bitwise(name, algorithm, rule, monke
             self.capabilities = replace(self.capabilities, plans=False)
 
     monkeypatch.setattr(ProgramExecutor, "__init__", init)
-    states = []
+    states, data = [], federation([9, 4, 13, 1, 6], shape=(2, 2, 2))
+    # `verify` would make executors of its own.
+    options = dict(rounds=4, participation=0.8, local_epochs=2, batch_size=4, verify=False)
     for chunk, threads in ((None, 1), (2, 2), (1, 1), (3, 2)):
         torch.manual_seed(0)
-        data = federation([9, 4, 13, 1, 6], shape=(2, 2, 2))
-        kwargs = dict(rounds=4, participation=0.8, local_epochs=2, batch_size=4, lr_decay=0.9)
-        sim = fedfast.Simulation(
-            MODELS[name](), data, algorithm, chunk=chunk, threads=threads, verify=False, **kwargs
-        )  # verify would make executors of its own
-        sim.run(progress=False)
+        how = options | dict(lr_decay=0.9, chunk=chunk, threads=threads)
+        sim = trained(MODELS[name](), data, algorithm, **how)
         states.append((flat(sim.state_dict()), [row.train_loss for row in sim.history]))
     assert plannable == [True] * 4
     for state, losses in states[1:]:
@@ -222,9 +197,7 @@ def test_radius_zero_is_fedavg_bitwise(rule):
     for algorithm in (FedAvg(), FedSAM(rho=0.0)):
         torch.manual_seed(0)
         data = federation([9, 4, 13], shape=(2, 2, 2))
-        sim = fedfast.Simulation(MODELS["mlp"](), data, algorithm, rounds=3, batch_size=4)
-        sim.run(progress=False)
-        finals.append(flat(sim.state_dict()))
+        finals.append(final(MODELS["mlp"](), data, algorithm, rounds=3, batch_size=4))
     assert torch.equal(*finals)
 
 

@@ -7,10 +7,12 @@ clip bites at nearly every step, clients weigh alike and the server takes shorte
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from federation import flat
 from paired_runs import SIZES, bound, epochs, free, path, simulation
 from scripts import basic, duals, gloss, lookahead, variates
 from scripts.gradients import asam, sam
@@ -53,6 +55,11 @@ def always(value):
     return lambda t: value
 
 
+def alike(page, script, **both):
+    """(algorithm, script) whose parameters have the same names."""
+    return page(**both), partial(script, **both)
+
+
 SAM = fedfast.SAM(rho=0.2)
 GH = [(g, r, o) for g in ("model", "tensor") for r in ("pair", "current", "original")
       for o in ("ascending", "descending", "random")]  # fmt: skip
@@ -71,23 +78,14 @@ CASES = {
         alg.FedAdagrad(tau=0.1),
         lambda r: basic.fedavg(r, rule=adaptive(r, "adagrad", 0.0, 0.9, 0.1)),
     ),
-    "fedprox": (alg.FedProx(mu=0.4), lambda r: basic.fedprox(r, 0.4)),
-    "fedprox-whole": (
-        alg.FedProx(mu=0.4, clip="whole"),
-        lambda r: basic.fedprox(r, 0.4, "whole"),
-    ),
-    "fedcm": (alg.FedCM(alpha=0.3), lambda r: basic.fedcm(r, 0.3)),
-    "scaffold": (alg.SCAFFOLD(), variates.scaffold),
-    "scaffold-I": (alg.SCAFFOLD(option="I"), lambda r: variates.scaffold(r, "I")),
-    "scaffold-modified": (
-        alg.SCAFFOLD(modified=True),
-        lambda r: variates.scaffold(r, modified=True),
-    ),
-    "feddyn": (alg.FedDyn(lam=0.3), lambda r: duals.feddyn(r, 0.3)),
-    "feddyn-whole": (
-        alg.FedDyn(lam=0.3, clip="whole"),
-        lambda r: duals.feddyn(r, 0.3, "whole"),
-    ),
+    "fedprox": alike(alg.FedProx, basic.fedprox, mu=0.4),
+    "fedprox-whole": alike(alg.FedProx, basic.fedprox, mu=0.4, clip="whole"),
+    "fedcm": alike(alg.FedCM, basic.fedcm, alpha=0.3),
+    "scaffold": alike(alg.SCAFFOLD, variates.scaffold),
+    "scaffold-I": alike(alg.SCAFFOLD, variates.scaffold, option="I"),
+    "scaffold-modified": alike(alg.SCAFFOLD, variates.scaffold, modified=True),
+    "feddyn": alike(alg.FedDyn, duals.feddyn, lam=0.3),
+    "feddyn-whole": alike(alg.FedDyn, duals.feddyn, lam=0.3, clip="whole"),
     "feddyn+sam": (
         alg.FedDyn(lam=0.3, local=SAM),
         lambda r: duals.feddyn(r, 0.3, grad_at=sam(0.2, SMALL)),
@@ -101,18 +99,12 @@ CASES = {
         alg.MoFedSAM(rho=0.2, alpha=0.3),
         lambda r: basic.fedcm(r, 0.3, sam(0.2, SMALL)),
     ),
-    "fedsagm": (
-        alg.FedSAGM(rho=0.2, alpha=0.3),
-        lambda r: basic.fedsagm(r, 0.2, 0.3, SMALL, 1.0),
-    ),
+    "fedsagm": alike(alg.FedSAGM, partial(basic.fedsagm, eps=SMALL, share=1.0), rho=0.2, alpha=0.3),
     "fedsagm-official": (
         alg.FedSAGM(rho=0.2, alpha=0.3, variant="official"),
         lambda r: basic.fedsagm(r, 0.2, 0.3, SMALL, 0.5),
     ),
-    "fedspeed": (
-        alg.FedSpeed(rho=0.2, lam=0.3, alpha=0.6),
-        lambda r: duals.fedspeed(r, 0.2, 0.3, 0.6, 1e-7),
-    ),
+    "fedspeed": alike(alg.FedSpeed, partial(duals.fedspeed, eps=1e-7), rho=0.2, lam=0.3, alpha=0.6),
     "fedspeed-official": (
         alg.FedSpeed(rho=0.2, lam=0.3, variant="official"),
         lambda r: duals.feddyn(r, 0.3, grad_at=sam(0.2, 1e-7)),
@@ -121,16 +113,13 @@ CASES = {
         alg.FedGAMMA(rho=0.2),
         lambda r: variates.scaffold(r, grad_at=sam(0.2, SMALL)),
     ),
-    "fedsmoo": (
-        alg.FedSMOO(rho=0.2, lam=0.3),
-        lambda r: duals.fedsmoo(r, 0.2, 0.3, 1e-7),
-    ),
+    "fedsmoo": alike(alg.FedSMOO, partial(duals.fedsmoo, eps=1e-7), rho=0.2, lam=0.3),
     "fedsmoo-official": (
         alg.FedSMOO(rho=0.2, lam=0.3, variant="official"),
         lambda r: duals.fedsmoo(r, 0.2, 0.3, 1e-7, official=True),
     ),
-    "fedlesam": (alg.FedLESAM(rho=0.2), lambda r: lookahead.fedlesam(r, 0.2, SMALL)),
-    "fedlesam-s": (alg.FedLESAMS(rho=0.2), lambda r: lookahead.fedlesam(r, 0.2, SMALL, "S")),
+    "fedlesam": alike(alg.FedLESAM, partial(lookahead.fedlesam, eps=SMALL), rho=0.2),
+    "fedlesam-s": alike(alg.FedLESAMS, partial(lookahead.fedlesam, eps=SMALL, kind="S"), rho=0.2),
     "fedlesam-d": (
         alg.FedLESAMD(rho=0.2, lam=0.3),
         lambda r: lookahead.fedlesam(r, 0.2, SMALL, "D", 0.3),
@@ -173,10 +162,7 @@ CASES = {
         alg.FedFSA(rho_default=0.1, rho_larger=0.6, TopC=1, alpha=0.3, select="reverse"),
         lambda r: lookahead.fedfsa(r, 0.1, 0.6, 0.3, 1e-7, smallest),
     ),
-    "fednsam": (
-        alg.FedNSAM(gamma=0.6, rho=0.2),
-        lambda r: lookahead.fednsam(r, 0.6, 0.2, SMALL),
-    ),
+    "fednsam": alike(alg.FedNSAM, partial(lookahead.fednsam, eps=SMALL), gamma=0.6, rho=0.2),
     "fednsam-single": (
         alg.FedNSAMSingle(gamma=0.6),
         lambda r: lookahead.fednsam(r, 0.6, 0.0, SMALL, single=True),
@@ -305,16 +291,11 @@ def test_fedfsa_random_draws_a_list_of_weights_that_the_script_follows():
     algorithm = alg.FedFSA(rho_default=0.1, rho_larger=0.6, TopC=1, alpha=0.3, select="random")
     sim, ours = simulation(run, algorithm), []
     for t, cohort in enumerate(run.cohorts):
-        ours.append(path_step(sim))
+        next(iter(sim))
+        ours.append(flat(sim.state_dict()))
         top = sim._engine.clients.values["top"]
         for k in cohort:
             lists[t, k] = [list(SPANS)[i] for i in top[k].nonzero()]
     assert {tuple(names) for names in lists.values()} == {("0.weight",), ("2.weight",)}
     expected = lookahead.fedfsa(run, 0.1, 0.6, 0.3, 1e-7, lambda t, k, scores: lists[t, k])
     assert (torch.stack(ours) - expected).abs().max() < 1e-12
-
-
-def path_step(sim):
-    """The weights after one more round. [P]"""
-    next(iter(sim))
-    return torch.cat([t.flatten() for t in sim.state_dict().values()])

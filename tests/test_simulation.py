@@ -1,17 +1,17 @@
-"""The engine and the public door: invariances, divergence, errors before training."""
+"""The engine and its public boundary: invariances, divergence, errors before training."""
 
 import math
 from collections import OrderedDict
 
 import pytest
 import torch
-from federation import arrays, federation, flat, mlp
+from federation import arrays, federation, final, flat, mlp, trained
+from fedfast.kernels import native
+from interrupts import SIZES
 from torch import nn
 
 import fedfast
 from fedfast.algorithms import FedAdam, FedAvg, FedAvgM, FedSAM
-
-SIZES = [9, 1, 13, 4, 30, 2, 8, 21, 5, 12]
 
 
 class Noisy(nn.Module):
@@ -36,9 +36,7 @@ def noisy(drop=nn.Dropout):
 
 def run(model, data, algorithm="fedsam", **kwargs):
     settings = dict(rounds=3, participation=1.0, local_epochs=2, batch_size=4, clip_norm=1.0)
-    sim = fedfast.Simulation(model, data, algorithm, **(settings | kwargs))
-    sim.run(progress=False)
-    return sim
+    return trained(model, data, algorithm, **(settings | kwargs))
 
 
 CASES = {
@@ -130,8 +128,7 @@ def test_learning_rate_decays_per_round_or_follows_a_callable():
 def test_evaluation_equals_the_module_itself_and_keeps_to_its_rounds():
     x, y = (t[0] for t in arrays([1300]))
     sim = run(mlp(), federation(SIZES), test=(x, y), rounds=5, eval_every=2)
-    seen = [math.isnan(r.accuracy) for r in sim.history]
-    assert seen == [True, False, True, False, False]
+    assert [math.isnan(r.accuracy) for r in sim.history] == [True, False, True, False, False]
     late = run(mlp(), federation(SIZES), test=(x, y), rounds=5, eval_every=2, eval_last=3)
     assert [math.isnan(r.accuracy) for r in late.history] == [True, False, False, False, False]
     module = sim.model().eval()
@@ -142,20 +139,14 @@ def test_evaluation_equals_the_module_itself_and_keeps_to_its_rounds():
 
 def test_rounds_can_be_taken_one_by_one_and_callbacks_see_each():
     seen = []
-    sim = fedfast.Simulation(
-        mlp(),
-        federation(SIZES),
-        rounds=4,
-        callbacks=[lambda s, row: seen.append((s.round, row.round))],
-    )
+    callbacks = [lambda s, row: seen.append((s.round, row.round))]
+    sim = fedfast.Simulation(mlp(), federation(SIZES), rounds=4, callbacks=callbacks)
     rows = iter(sim)
     next(rows), next(rows)
     assert sim.round == 2
     sim.run(progress=False)
     assert seen == [(1, 1), (2, 2), (3, 3), (4, 4)]
-    whole = fedfast.Simulation(mlp(), federation(SIZES), rounds=4)
-    whole.run(progress=False)
-    assert torch.equal(flat(whole.state_dict()), flat(sim.state_dict()))
+    assert torch.equal(final(mlp(), federation(SIZES), rounds=4), flat(sim.state_dict()))
 
 
 def test_same_seed_same_batches_for_every_algorithm():
@@ -220,9 +211,8 @@ def test_global_divergence_is_recorded_and_history_stays_readable(tmp_path):
 
 
 def test_global_divergence_survived_resets_the_moments():
-    sim = run(
-        mlp(), federation(SIZES), FedAdam(), server_lr=1e300, rounds=3, on_divergence="continue"
-    )
+    options = dict(server_lr=1e300, on_divergence="continue")
+    sim = run(mlp(), federation(SIZES), FedAdam(), **options)
     assert [r.status for r in sim.history] == ["diverged: global model non-finite"] * 3
     assert flat(sim.state_dict()).isfinite().all()
     assert all(t.isfinite().all() for t in sim._engine.state.tensors().values())
@@ -237,19 +227,20 @@ def with_empty():
     return fedfast.FederatedData.from_arrays(xs, ys)
 
 
-def test_empty_clients_are_skipped_and_said_once():
-    with pytest.warns(UserWarning, match="1 of 3 clients have no samples") as said:
+def test_empty_clients_are_skipped_with_one_warning():
+    with pytest.warns(UserWarning, match="1 of 3 clients have no samples") as warned:
         sim = run(mlp(), with_empty(), rounds=5)
-    assert len(said) == 1
+    assert len(warned) == 1
     assert all(1 not in sim.schedule.round(t).clients for t in range(5))
 
 
-def test_empty_clients_are_refused_when_asked():
-    with pytest.raises(ValueError, match="the first is client 1"):
-        run(mlp(), with_empty(), empty_clients="refuse")
+# -- the public boundary ---------------------------------------------------------------------------
 
-
-# -- the door --------------------------------------------------------------------------------------
+ANOTHER = fedfast.Schedule.explicit([[0]], [[[[99]]]])
+SHAPE = r"model: it cannot take data of shape \[2, 8\]"
+LABEL = "label 3 is out of range for a model with 3 outputs"
+REFUSING = dict(clients=with_empty(), empty_clients="refuse")
+HEAD, NO_MOMENTUM = nn.Linear(8, 4), nn.BatchNorm1d(4, momentum=None)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +270,14 @@ def test_empty_clients_are_refused_when_asked():
         (dict(lr=lambda t: 0.1, lr_decay=0.9), ValueError, "lr_decay: a callable lr"),
         (dict(test=(torch.zeros(2, 9), torch.zeros(2).long())), ValueError, "test: expected"),
         (dict(test=(torch.zeros(2, 8), torch.tensor([0, 4]))), ValueError, "test: label 4"),
+        (dict(schedule=ANOTHER), ValueError, "99"),
+        (REFUSING, ValueError, "the first is client 1"),
+        (dict(model=nn.Linear(9, 4)), ValueError, SHAPE),
+        (dict(model=nn.Unflatten(1, (4, 2))), ValueError, "model: it has no parameter to train"),
+        (dict(model=nn.Sequential(HEAD, nn.Unflatten(1, (2, 2)))), ValueError, "expected logits"),
+        (dict(model=nn.Linear(8, 3)), ValueError, LABEL),
+        (dict(model=nn.Sequential(HEAD, NO_MOMENTUM)), ValueError, "momentum"),
+        (dict(model=lambda x: x), TypeError, "model: expected an nn.Module"),
     ],
 )
 def test_bad_arguments_are_refused_before_training(bad, error, message):
@@ -287,25 +286,7 @@ def test_bad_arguments_are_refused_before_training(bad, error, message):
         fedfast.Simulation(**arguments)
 
 
-@pytest.mark.parametrize(
-    ("model", "error", "message"),
-    [
-        (nn.Linear(9, 4), ValueError, r"model: it cannot take data of shape \[2, 8\]"),
-        (nn.Unflatten(1, (4, 2)), ValueError, "model: it has no parameter to train"),
-        (nn.Sequential(nn.Linear(8, 4), nn.Unflatten(1, (2, 2))), ValueError, "expected logits"),
-        (nn.Linear(8, 3), ValueError, "label 3 is out of range for a model with 3 outputs"),
-        (nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4, momentum=None)), ValueError, "momentum"),
-        (lambda x: x, TypeError, "model: expected an nn.Module"),
-    ],
-)
-def test_models_that_do_not_fit_are_refused(model, error, message):
-    with pytest.raises(error, match=message):
-        fedfast.Simulation(model, federation(SIZES))
-
-
-def test_a_voice_that_is_missing_is_said_at_once(monkeypatch):
-    from fedfast.kernels import native
-
+def test_a_backend_that_is_missing_is_reported_at_once(monkeypatch):
     monkeypatch.setattr(native, "module", None)
     monkeypatch.setattr(native, "reason", "no file", raising=False)
     with pytest.raises(RuntimeError, match="choose backend='reference'"):
@@ -313,15 +294,8 @@ def test_a_voice_that_is_missing_is_said_at_once(monkeypatch):
     assert len(run(mlp(), federation(SIZES), backend="reference").history) == 3
 
 
-def test_schedule_that_does_not_fit_the_data_is_refused():
-    schedule = fedfast.Schedule.explicit([[0]], [[[[99]]]])
-    with pytest.raises(ValueError, match="99"):
-        fedfast.Simulation(mlp(), federation(SIZES), schedule=schedule)
-
-
 def test_named_layers_survive_into_the_users_module():
-    layers = OrderedDict(first=nn.Linear(8, 5), act=nn.ReLU(), last=nn.Linear(5, 4))
-    model = nn.Sequential(layers)
+    model = nn.Sequential(OrderedDict(first=nn.Linear(8, 5), act=nn.ReLU(), last=nn.Linear(5, 4)))
     sim = run(model, federation(SIZES))
     assert list(sim.state_dict()) == list(model.state_dict())
     model.load_state_dict(sim.state_dict(), strict=True)

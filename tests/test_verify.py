@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import prune
 
 import fedfast
 from fedfast.data import FederatedData
@@ -31,105 +32,70 @@ def simulation(model: nn.Module, rounds: int = 1, **more) -> fedfast.Simulation:
     return fedfast.Simulation(model, clients, test=(x, y), **(about | more))
 
 
-def by_hand(module: nn.Module) -> dict[str, torch.Tensor]:
-    x, y = batch()
-    F.cross_entropy(module.train()(x), y).backward()
-    with torch.no_grad():
-        for p in module.parameters():
-            if p.grad is not None:
-                p -= 0.1 * p.grad
-    return {n: p.detach() for n, p in module.named_parameters()}
-
-
 def same_as_by_hand(make) -> fedfast.Simulation:
-    sim = simulation(make())
+    """A round of it, which is a step of SGD."""
+    sim, module, (x, y) = simulation(make()), make(), batch()
     sim.run(progress=False)
+    F.cross_entropy(module.train()(x), y).backward()
     have = sim.state_dict()
-    for name, value in by_hand(make()).items():
+    for name, p in module.named_parameters():
+        value = p.detach() if p.grad is None else p.detach() - 0.1 * p.grad
         torch.testing.assert_close(have[name], value, msg=name)
     return sim
 
 
-def forward_hook():
-    m = net()
-    m[0].register_forward_hook(lambda mod, args, out: out * 3)
-    return m
-
-
-def pre_hook():
-    m = net()
-    m[2].register_forward_pre_hook(lambda mod, args: (args[0] * 2,))
-    return m
-
-
-def backward_hook():
-    m = net()
-    m[2].register_full_backward_hook(lambda mod, gi, go: (gi[0] * 5,))
-    return m
-
-
-def replaced():
-    m = net()
+def replace_forward(m: nn.Sequential) -> None:
     plain = m[0].forward
     m[0].forward = lambda x: 2 * plain(x)
-    return m
 
 
-def masked():
-    m = net()
-    m[0].weight.register_hook(lambda g: g * (torch.arange(6)[:, None] % 2))
-    return m
+# name -> (what is done to `net()`, what the reason for the generic path names)
+CHANGES = {
+    "forward": (lambda m: m[0].register_forward_hook(lambda mod, args, out: out * 3), "hook"),
+    "pre": (lambda m: m[2].register_forward_pre_hook(lambda mod, x: (x[0] * 2,)), "pre hook"),
+    "backward": (
+        lambda m: m[2].register_full_backward_hook(lambda mod, gi, go: (gi[0] * 5,)),
+        "backward hook",
+    ),
+    "replaced": (replace_forward, "forward replaced"),
+    "gradient": (
+        lambda m: m[0].weight.register_hook(lambda g: g * (torch.arange(6)[:, None] % 2)),
+        "gradient hook",
+    ),
+    "weight_norm": (lambda m: nn.utils.weight_norm(m[0]), "hook"),
+    "prune": (lambda m: prune.l1_unstructured(m[0], "weight", amount=0.5), "hook"),
+}
 
 
-def weight_normed():
-    m = net()
-    nn.utils.weight_norm(m[0])
-    return m
+def changed(name: str) -> nn.Module:
+    model = net()
+    CHANGES[name][0](model)
+    return model
 
 
-def pruned():
-    import torch.nn.utils.prune as prune
-
-    m = net()
-    prune.l1_unstructured(m[0], "weight", amount=0.5)
-    return m
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_not_in_the_layers_takes_effect(name):
+    assert CHANGES[name][1] in same_as_by_hand(lambda: changed(name)).generic_because
 
 
-class Detached(nn.Module):
+class Around(nn.Module):
+    """A module around `net()`."""
+
     def __init__(self):
         super().__init__()
-        self.net = net()
+        self.net, self.calls = net(), 0
 
+
+class Detached(Around):
     def forward(self, x):
         with torch.no_grad():
             h = self.net[1](self.net[0](x))
         return self.net[2](h)
 
 
-CASES = dict(
-    forward=forward_hook,
-    pre=pre_hook,
-    backward=backward_hook,
-    replaced=replaced,
-    gradient=masked,
-    weight_norm=weight_normed,
-    prune=pruned,
-    detached=Detached,
-)
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("case", CASES)
-def test_what_is_not_in_the_layers_takes_effect(case):
-    sim = same_as_by_hand(CASES[case])
-    words = dict(
-        pre="pre hook",
-        backward="backward hook",
-        replaced="forward replaced",
-        gradient="gradient hook",
-        detached="gradient of net.0",
-    )
-    assert words.get(case, "hook") in sim.generic_because
+def test_a_detached_layer_does_not_train():
+    assert "gradient of net.0" in same_as_by_hand(Detached).generic_because
 
 
 def test_plain_models_keep_their_program():
@@ -146,11 +112,7 @@ def test_an_overridden_evaluation_is_seen():
     assert same_as_by_hand(lambda: deepcopy(m)).generic_because
 
 
-class Counting(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net, self.calls = net(), 0
-
+class Counting(Around):
     def forward(self, x):
         self.calls += 1
         return self.net(x)
@@ -161,11 +123,7 @@ def test_a_counter_is_named():
     assert simulation(Counting(), verify=False).generic_because == ""
 
 
-class Noisy(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = net()
-
+class Noisy(Around):
     def forward(self, x):
         return F.dropout(self.net(x), 0.5)
 
@@ -206,7 +164,7 @@ def test_threads_that_build_simulations_leave_modules_alone():
     def work(run: bool) -> None:
         try:
             for _ in range(6):
-                sim = simulation(forward_hook() if run else net(), 2)
+                sim = simulation(changed("forward") if run else net(), 2)
                 if run:
                     sim.run(progress=False)
         except BaseException as error:  # noqa: BLE001 - reported by the assertion

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from dropout_reference import mask
-from federation import flat, sam_gradient
-from layer_cases import threads
+from dropout_reference import Masked, mask
+from federation import fedavg, flat, sam_gradient, trained
 from torch import nn
 
 import fedfast
@@ -23,10 +22,7 @@ RAGGED = [[[0, 3, 2], [4, 1]], [[1, 0, 2]]]
 WHOLE = [[[0, 3, 2, 5], [4, 1, 6, 7]]]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    with threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def simulate(module, data, batches, algorithm, rounds=2, **kwargs):
@@ -34,28 +30,20 @@ def simulate(module, data, batches, algorithm, rounds=2, **kwargs):
     order = fedfast.Schedule.explicit([list(range(len(batches)))] * rounds, [batches] * rounds)
     data = fedfast.FederatedData.from_arrays(*data)
     settings = dict(schedule=order, lr=LR, dtype=torch.float64, threads=1) | kwargs
-    sim = fedfast.Simulation(module, data, algorithm, **settings)
+    sim = trained(module, data, algorithm, **settings)
     assert sim.generic_because == ""
-    sim.run(progress=False)
     return sim.state_dict()
 
 
 def plain(module, data, batches, rho, rounds=2, prepare=lambda module, t, k, s: None):
     """The same in plain PyTorch: local SGD, or SAM with radius rho, averaged by samples."""
-    xs, ys = data
-    total = sum(len(y) for y in ys)
-    for t in range(rounds):
-        start = {name: v.clone() for name, v in module.state_dict().items()}
-        mean = {name: torch.zeros_like(v, dtype=torch.float64) for name, v in start.items()}
-        for k, steps in enumerate(batches):
-            module.load_state_dict(start)
-            for s, rows in enumerate(steps):
-                prepare(module, t, k, s)
-                step(module, xs[k][rows], ys[k][rows], rho)
-            for name, v in module.state_dict().items():
-                mean[name] += v * (len(ys[k]) / total)
-        module.load_state_dict({name: v.to(start[name].dtype) for name, v in mean.items()})
-    return module.state_dict()
+
+    def train(module, x, y, t, k, s):
+        prepare(module, t, k, s)
+        step(module, x, y, rho)
+
+    everybody = list(range(len(batches)))
+    return fedavg(module, data, [everybody] * rounds, [batches] * rounds, train).state_dict()
 
 
 def step(module, x, y, rho):
@@ -102,29 +90,28 @@ def test_convolutional_models(name):
     assert (ours - expected).norm() <= 1e-9 * expected.norm()
 
 
+def log_probabilities():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Embedding(9, 5), nn.Flatten(), nn.Linear(20, 3), nn.LogSoftmax(1))
+
+
+def characters():
+    return build("lstm", input_shape=(7,), classes=11, seed=1, embedding=4, hidden=6)
+
+
 @pytest.mark.parametrize("algorithm", [FedAvg(), FedSAM(rho=0.1)], ids=lambda a: a.name)
-def test_the_character_model_on_tokens(algorithm):
-    generator = torch.Generator().manual_seed(0)
-    xs = [torch.randint(11, (n, 7), generator=generator) for n in (5, 3)]
-    data = xs, [torch.randint(11, (n,), generator=generator) for n in (5, 3)]
-    make = dict(input_shape=(7,), classes=11, seed=1, embedding=4, hidden=6)
-    module = build("lstm", **make).double()
+@pytest.mark.parametrize(
+    ("make", "words", "length", "classes", "tolerance"),
+    [(characters, 11, 7, 11, 1e-9), (log_probabilities, 9, 4, 3, 1e-10)],
+    ids=["the character model", "log-probabilities"],
+)
+def test_models_on_tokens(make, words, length, classes, tolerance, algorithm):
+    generator, module = torch.Generator().manual_seed(0), make().double()
+    xs = [torch.randint(words, (n, length), generator=generator) for n in (5, 3)]
+    data = xs, [torch.randint(classes, (n,), generator=generator) for n in (5, 3)]
     ours = floating(simulate(module, data, RAGGED, algorithm))
     expected = floating(plain(module, data, RAGGED, getattr(algorithm, "rho", 0.0)))
-    assert (ours - expected).norm() <= 1e-9 * expected.norm()
-
-
-@pytest.mark.parametrize("algorithm", [FedAvg(), FedSAM(rho=0.1)], ids=lambda a: a.name)
-def test_words_and_log_probabilities(algorithm):
-    generator = torch.Generator().manual_seed(0)
-    xs = [torch.randint(9, (n, 4), generator=generator) for n in (5, 3)]
-    data = xs, [torch.randint(3, (n,), generator=generator) for n in (5, 3)]
-    torch.manual_seed(0)
-    layers = nn.Embedding(9, 5), nn.Flatten(), nn.Linear(20, 3), nn.LogSoftmax(1)
-    module = nn.Sequential(*layers).double()
-    ours = flat(simulate(module, data, RAGGED, algorithm))
-    expected = flat(plain(module, data, RAGGED, getattr(algorithm, "rho", 0.0)))
-    assert (ours - expected).norm() <= 1e-10 * expected.norm()
+    assert (ours - expected).norm() <= tolerance * expected.norm()
 
 
 def test_tokens_are_integers_from_end_to_end():
@@ -138,16 +125,8 @@ def test_tokens_are_tested_on():
     module = build("lstm", input_shape=(3,), classes=5, embedding=2, hidden=3)
     data = fedfast.FederatedData.from_arrays([torch.ones(4, 3).long()], [torch.full((4,), 2)])
     test = torch.ones(2, 3).long(), torch.tensor([2, 0])
-    sim = fedfast.Simulation(module, data, rounds=9, local_epochs=9, lr=1.0, test=test)
-    sim.run(progress=False)
+    sim = trained(module, data, rounds=9, local_epochs=9, lr=1.0, test=test)
     assert sim.history[-1].accuracy == 0.5
-
-
-class Dropped(nn.Module):
-    """Dropout whose masks are given from outside, step by step; `.factors` `[B, features]`."""
-
-    def forward(self, x):
-        return x * self.factors[: len(x)]
 
 
 def dropping(first, second):
@@ -168,11 +147,10 @@ def test_dropout_is_a_function_of_seed_round_client_step_layer_and_element(algor
             kept = mask(key, layer, width * size, p).view(width, size)
             module[2 + 2 * layer].factors = kept.double() / (1 - p)
 
-    ours = flat(
-        simulate(dropping(nn.Dropout(p), nn.Dropout(p)), data, RAGGED, algorithm, seed=seed)
-    )
+    module = dropping(nn.Dropout(p), nn.Dropout(p))
+    ours = flat(simulate(module, data, RAGGED, algorithm, seed=seed))
     rho = getattr(algorithm, "rho", 0.0)
-    expected = flat(plain(dropping(Dropped(), Dropped()), data, RAGGED, rho, prepare=masks))
+    expected = flat(plain(dropping(Masked(), Masked()), data, RAGGED, rho, prepare=masks))
     assert (ours - expected).norm() <= 1e-10 * expected.norm()
 
 
@@ -192,8 +170,7 @@ def test_evaluation_does_not_drop():
     xs, ys = images((6,), 4)
     data = fedfast.FederatedData.from_arrays(xs, ys)
     test = torch.cat(xs), torch.cat(ys)
-    sim = fedfast.Simulation(module, data, rounds=1, test=test, dtype=torch.float64)
-    sim.run(progress=False)
+    sim = trained(module, data, rounds=1, test=test, dtype=torch.float64)
     module.load_state_dict(sim.state_dict())
     with torch.no_grad():
         loss = F.cross_entropy(module.eval()(test[0]), test[1])

@@ -15,12 +15,9 @@ def fedsgd(run: Run, rule: str) -> Tensor:
     for t, cohort in enumerate(run.cohorts):
         n = [len(run.data[k][1]) for k in cohort]
         G = [m * gradient(w, *run.data[k]) for m, k in zip(n, cohort, strict=True)]
-        if rule == "sum":
-            w = w - run.eta(t) * sum(G)
-        elif rule == "mean":
-            w = w - run.eta(t) * sum((m / sum(n)) * (g / m) for m, g in zip(n, G, strict=True))
-        else:
-            w = w - run.eta(t) * sum((m / sum(n)) * g for m, g in zip(n, G, strict=True))
+        share = [m / sum(n) for m in n]
+        counts = {"sum": [1.0] * len(n), "mean": [1 / sum(n)] * len(n), "weighted-sum": share}
+        w = w - run.eta(t) * total(counts[rule], G)
         path.append(w)
     return torch.stack(path)
 
@@ -36,17 +33,8 @@ def centralized(run: Run, grad_at: Gradient = plain) -> Tensor:
 
 
 def fedavg(run: Run, grad_at: Gradient = plain, rule: Rule | None = None) -> Tensor:
-    w, path, rule = run.w0, [], rule or average(run)
-    for t, cohort in enumerate(run.cohorts):
-        D = []
-        for k in cohort:
-            v = w
-            for x, y in run.batches(t, k):
-                v = run.step(v, grad_at(v, x, y), t)
-            D.append(v - w)
-        w = w + rule(D, run.shares(t), t)
-        path.append(w)
-    return torch.stack(path)
+    """FedProx without its proximal term."""
+    return fedprox(run, 0.0, "whole", grad_at, rule)
 
 
 def fedprox(
