@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .aggregation import Ending, RoundSums
-from .algorithms.hooks import Clients, Cohort, NamedRows
+from .aggregation import Ending, Mean, RoundSums
+from .algorithms import Algorithm
+from .algorithms.hooks import Clients, Cohort, NamedRows, TrainedLayout
 from .batches import ChunkBatches
 from .client_loop import LocalTrainer
 from .client_sampling import Round
 from .clients import ClientState
+from .data import FederatedData
 from .gradient_sampler import GradientSampler
+from .hook_calls import HookCalls
+from .memory import Halving
+from .round_batches import RoundBatches
 from .state import ServerState
-
-if TYPE_CHECKING:
-    from .engine import Engine
 
 
 @dataclass
@@ -63,6 +64,20 @@ class CohortModels:
 
 
 @dataclass(frozen=True)
+class RunParts:
+    """What all rounds of a run share."""
+
+    trainers: Halving[LocalTrainer]
+    data: FederatedData
+    algorithm: Algorithm
+    layout: TrainedLayout
+    batches: RoundBatches
+    hooks: HookCalls
+    mean: Mean
+    models: CohortModels
+
+
+@dataclass(frozen=True)
 class CohortPass:
     """Trains a cohort in chunks and sums up; a rehearsal (no sums) changes no client state.
 
@@ -72,7 +87,7 @@ class CohortPass:
     ending  the server's step at the end of the mean, if it follows right away
     """
 
-    engine: Engine
+    run: RunParts
     plan: Round
     order: np.ndarray
     cohort: Cohort
@@ -100,7 +115,7 @@ class CohortPass:
         def work(trainer: LocalTrainer, chunk: int) -> tuple[Clients, Tensor, int]:
             return self._trained(trainer, begin, self.order[begin : begin + chunk])
 
-        at, losses, samples = self.engine.trainers.use(work)
+        at, losses, samples = self.run.trainers.use(work)
         self.tally.losses.append(losses)
         self.tally.samples += samples
         if at.train_loss is not None:
@@ -113,12 +128,12 @@ class CohortPass:
         self, trainer: LocalTrainer, begin: int, chosen: np.ndarray
     ) -> tuple[Clients, Tensor, int]:
         """(a chunk after its local steps, its summed losses, how many samples it saw)."""
-        engine, t = self.engine, self.cohort.round
-        batches = engine.batches(trainer, t, self.plan, chosen)
+        run, t = self.run, self.cohort.round
+        batches = run.batches(trainer, t, self.plan, chosen)
         at = self._gathered(trainer, slice(begin, begin + len(chosen)))
-        held = engine.hooks.guarded(at, {})
+        held = run.hooks.guarded(at, {})
         losses = trainer.train(self.sent, batches, at, self._everything(trainer, at))
-        held.check(engine.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
+        held.check(run.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
         at = replace(at)  # recorded steps may hold on to the other
         del at.g  # fused steps leave it half written: no hook after them can take it for one
         seen = batches.count.sum(dim=1).clamp(min=1)
@@ -127,20 +142,20 @@ class CohortPass:
 
     def _everything(self, trainer: LocalTrainer, at: Clients) -> ChunkBatches | None:
         """All local samples, where the algorithm wants losses or gradients over them."""
-        algorithm = self.engine.algorithm
+        algorithm = self.run.algorithm
         asked = any(part.start_losses for part in algorithm.components)
         if not (algorithm.drift.full_gradient or asked):
             return None
-        return self.engine.batches.everything(trainer, at.round, at.ids, self.plan.width)
+        return self.run.batches.everything(trainer, at.round, at.ids, self.plan.width)
 
     def _gathered(self, trainer: LocalTrainer, part: slice) -> Clients:
         """A chunk of the cohort with its state."""
-        engine, cohort, live = self.engine, self.cohort, trainer.live
-        ids, start = cohort.ids[part], self.sent[: engine.visible.trained]
+        run, cohort, live = self.run, self.cohort, trainer.live
+        ids, start = cohort.ids[part], self.sent[: run.layout.trained]
         count = len(ids)
         own = NamedRows({name: rows[:count] for name, rows in live.own.items()})
         return Clients(
-            layout=engine.visible,
+            layout=run.layout,
             backend=cohort.backend,
             round=cohort.round,
             step=0,
@@ -162,29 +177,29 @@ class CohortPass:
             server=MappingProxyType(self.server.shown()),
             scalars=MappingProxyType(self.server.scalars),
             decay=cohort.decay,
-            probe=GradientSampler(trainer, engine.data, cohort.round, engine.batches.width),
+            probe=GradientSampler(trainer, run.data, cohort.round, run.batches.width),
         )
 
     def _add_up(self, at: Clients, part: slice) -> None:
         """A chunk's part of the mean, the sums and the clients' state."""
-        engine, models = self.engine, self._models(len(at))
-        engine.hooks.upload(at, models)
+        run, models = self.run, self._models(len(at))
+        run.hooks.upload(at, models)
         last = self.sums is not None and part.stop == len(self.order)
         ending = self.ending if last else None
         weights = self.cohort.weights[part]
-        bad = engine.mean.add(models, weights, self.sent, part.start == 0, ending)
+        bad = run.mean.add(models, weights, self.sent, part.start == 0, ending)
         self.tally.diverged += at.ids[bad.cpu().numpy()].tolist()
         if self.sums is not None:
-            self.tally.numbers.append(engine.hooks.finish(at, models))
+            self.tally.numbers.append(run.hooks.finish(at, models))
             self._restore(at, bad)
             self.sums.add(at, part, self.clients)
             self.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
-        if engine.algorithm.server.whole and len(at) < len(self.order):
-            engine.models.store(part, at.w)
+        if run.algorithm.server.whole and len(at) < len(self.order):
+            run.models.store(part, at.w)
 
     def _models(self, clients: int) -> Tensor:
         """The rows that the last chunk has trained. [K, S]"""
-        return self.engine.trainer.live.w[:clients]
+        return self.run.trainers.use(lambda trainer, _: trainer).live.w[:clients]
 
     def _restore(self, at: Clients, bad: Tensor) -> None:
         """Clients that diverged keep the state they came with, and add nothing to any sum."""

@@ -22,7 +22,7 @@ from .algorithms.servers import ServerRule
 from .client_loop import LocalTrainer
 from .client_sampling import Round
 from .clients import ClientState
-from .cohort_pass import CohortModels, CohortPass, Tally
+from .cohort_pass import CohortModels, CohortPass, RunParts, Tally
 from .design import Design
 from .hook_calls import HookCalls
 from .layout import FlatLayout
@@ -87,6 +87,8 @@ class Engine:
         self.batches = RoundBatches(self.data, schedule.width)
         self.hooks = HookCalls(self.algorithm, self.visible, row, self.client_decay)
         self.models = CohortModels(row, schedule.largest_cohort, self.visible.trained)
+        shared = self.visible, self.batches, self.hooks, self.mean, self.models
+        self.run = RunParts(trainers, self.data, self.algorithm, *shared)
         trainers.use(lambda trainer, _: trainer)  # buffers that do not fit are found out now
 
     def _new_server(self, row: Tensor) -> ServerState:
@@ -140,12 +142,12 @@ class Engine:
         clients = self.clients.begin(torch.from_numpy(cohort.ids), sent[:trained])
         if rehearsal is not None:
             who = order, cohort, sent, self.state, clients
-            CohortPass(self, rehearsal, *who).train()
+            CohortPass(self.run, rehearsal, *who).train()
             sent = self._send(t, self.mean.trained)
         sums = RoundSums(self.algorithm.sums(cohort), cohort, self.mean.trained, self.backend)
         ending = None if self.algorithm.server.whole else self._ending
         who = order, cohort, sent, self.state, clients
-        tally = CohortPass(self, plan, *who, sums, ending).train()
+        tally = CohortPass(self.run, plan, *who, sums, ending).train()
         norm = self._conclude(tally, sums, cohort, sent)
         return self._outcome(tally, norm, clients)
 
