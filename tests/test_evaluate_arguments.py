@@ -47,7 +47,7 @@ def fails_on_many(x):
 
 
 @pytest.mark.parametrize(
-    ("other", "says"),
+    ("other", "message"),
     [
         (wrong, "in evaluation mode .RuntimeError: "),
         (fails_on_many, "in evaluation mode .RuntimeError: "),
@@ -56,8 +56,8 @@ def fails_on_many(x):
     ],
 )
 @pytest.mark.parametrize("loss", ["cross_entropy", lambda z, y: F.cross_entropy(z, y)])
-def test_a_model_that_fails_in_evaluation_alone_is_named(other, says, loss):
-    with pytest.raises(ValueError, match=f"^model: .*{says}"):
+def test_a_model_that_fails_in_evaluation_alone_is_named(other, message, loss):
+    with pytest.raises(ValueError, match=f"^model: .*{message}"):
         simulation(EvaluatesAs(other), loss)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from federation import flat
+from federation import flat, trained
 from torch import nn
 
 import fedfast
@@ -111,15 +111,14 @@ def test_an_augmented_batch_is_the_padded_image_cut_and_mirrored():
 
 @pytest.mark.parametrize("loss", ["cross_entropy", F.cross_entropy], ids=["program", "generic"])
 def test_chunks_and_threads_change_no_bit(loss):
-    finals = []
-    for chunk, threads in ((1, 1), (2, 2), (None, 1)):
-        sim = simulation(augment="crop-flip", loss=loss, chunk=chunk, threads=threads)
+    options = [
+        dict(chunk=k, threads=n, augment="crop-flip") for k, n in ((1, 1), (2, 2), (None, 1))
+    ]
+    sims = [simulation(loss=loss, **how) for how in (*options, {})]
+    for sim in sims:
         sim.run(progress=False)
-        finals.append(flat(sim.state_dict()))
-    assert torch.equal(finals[0], finals[1]) and torch.equal(finals[0], finals[2])
-    plain = simulation(loss=loss)
-    plain.run(progress=False)
-    assert not torch.equal(flat(plain.state_dict()), finals[0])
+    one, two, three, plain = (flat(sim.state_dict()) for sim in sims)
+    assert torch.equal(one, two) and torch.equal(one, three) and not torch.equal(plain, one)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -141,10 +140,8 @@ def test_tokens_reach_an_embedding():
     data = fedfast.FederatedData.from_arrays(tokens, [t[:, 0] % 4 for t in tokens])
     model = nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(15, 4))
     for dtype in (torch.float32, torch.float64):
-        sim = fedfast.Simulation(
-            model, data, rounds=1, test=(tokens[0], tokens[0][:, 0] % 4), dtype=dtype
-        )
-        assert np.isfinite([(r.loss, r.train_loss) for r in sim.run(progress=False)]).all()
+        sim = trained(model, data, rounds=1, test=(tokens[0], tokens[0][:, 0] % 4), dtype=dtype)
+        assert np.isfinite([(r.loss, r.train_loss) for r in sim.history]).all()
 
 
 @pytest.mark.parametrize(
