@@ -8,12 +8,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ._scalars import brief, kind_of, number
 from .segments import Segments
 
 Coefficient = float | Tensor
 TermsLike = Tensor | Sequence[Tensor | tuple[Tensor, Coefficient]]
 
 MAX_TERMS = 8
+_COEFFICIENT = "a number or a tensor [K]"
 
 # What the products of float32 operands may be rounded to:
 #   fp32     products and sums in float32
@@ -33,7 +35,7 @@ def _filled(value: float, count: int, dtype: torch.dtype, device: torch.device) 
 def per_client(name: str, value: Coefficient, bank: Tensor) -> Tensor:
     """A number or a `[K]` tensor as a contiguous `[K]` of the bank's dtype (numbers: made once)."""
     if not isinstance(value, Tensor):
-        value = value if value.__class__ is float else _number(name, value)
+        value = value if value.__class__ is float else number(name, value, _COEFFICIENT)
         return _filled(value, bank.shape[0], bank.dtype, bank.device)
     if value.ndim == 0:
         value = value.expand(bank.shape[0])
@@ -43,35 +45,36 @@ def per_client(name: str, value: Coefficient, bank: Tensor) -> Tensor:
         raise ValueError(
             f"{name}: expected a number or shape [{bank.shape[0]}]; got {list(value.shape)}"
         )
-    return value.to(bank.device, bank.dtype).contiguous()
+    return moved(name, value, bank)
 
 
-def _number(name: str, value: float) -> float:
+def moved(name: str, value: Tensor, bank: Tensor) -> Tensor:
+    """`value`, contiguous and of the bank's dtype and device."""
     try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"{name}: expected a number that a float can hold") from None
-    except (TypeError, ValueError):
-        found = type(value).__name__
-        raise TypeError(f"{name}: expected a number or a tensor [K]; got {found}") from None
+        return value.to(bank.device, bank.dtype).contiguous()
+    except NotImplementedError:  # "meta" has nothing to copy
+        raise ValueError(f"{name}: expected device {bank.device}; got {value.device}") from None
 
 
 def chosen(name: str, value: str | None, options: tuple[str | None, ...]) -> str | None:
     """`value`, one of the options."""
-    if value in options:
-        return value
+    try:
+        if value in options:
+            return value
+    except (TypeError, ValueError, RuntimeError):  # of an array's ==
+        pass
     if None in options:
         *some, last = (option if option is None else repr(option) for option in options)
         wanted = f"expected {', '.join(map(str, some))} or {last}"
     else:
         wanted = f"expected one of {', '.join(map(str, options))}"
-    raise ValueError(f"{name}: {wanted}; got {value!r}")
+    raise ValueError(f"{name}: {wanted}; got {brief(value)}")
 
 
 def rows(name: str, value: Tensor, bank: Tensor) -> Tensor:
     """A `[K, S]` bank or a shared row `[S]` (row stride 0), of the bank's dtype and device."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a tensor; got {type(value).__name__}")
+        raise TypeError(f"{name}: expected a tensor; got {kind_of(value)}")
     if value.ndim == 1:
         value = value.expand(bank.shape[0], -1)
     if value.shape != bank.shape:
@@ -101,7 +104,7 @@ def same_kind(name: str, value: Tensor, bank: Tensor) -> None:
 def bank_like(name: str, w: Tensor, others: Sequence[Tensor | None]) -> Tensor:
     """`w` as `[K, S]`: K comes from the first two-dimensional operand (1 if there is none)."""
     if not isinstance(w, Tensor):
-        raise TypeError(f"{name}: expected a tensor; got {type(w).__name__}")
+        raise TypeError(f"{name}: expected a tensor; got {kind_of(w)}")
     if not w.dtype.is_floating_point:
         raise TypeError(f"{name}: expected a floating dtype; got {w.dtype}")
     if w.ndim not in (1, 2):
@@ -131,7 +134,7 @@ def output64(name: str, out: Tensor | None, shape: Sequence[int], bank: Tensor) 
     if out is None:
         return torch.empty(shape, dtype=torch.float64, device=bank.device)
     if not isinstance(out, Tensor):
-        raise TypeError(f"{name}: expected a tensor; got {type(out).__name__}")
+        raise TypeError(f"{name}: expected a tensor; got {kind_of(out)}")
     if out.shape != tuple(shape) or out.dtype != torch.float64 or not out.is_contiguous():
         found = f"{out.dtype} {list(out.shape)}, strides {out.stride()}"
         raise ValueError(f"{name}: expected contiguous float64 {list(shape)}; got {found}")
@@ -145,7 +148,7 @@ def within(segments: Segments | None, bank: Tensor) -> Segments:
     if segments is None:
         return Segments.whole(bank.shape[1], bank.device)
     if not isinstance(segments, Segments):
-        raise TypeError(f"segments: expected Segments; got {type(segments).__name__}")
+        raise TypeError(f"segments: expected Segments; got {kind_of(segments)}")
     if segments.end > bank.shape[1]:
         raise ValueError(f"segments: expected end <= S = {bank.shape[1]}; got {segments.end}")
     return segments
@@ -154,9 +157,7 @@ def within(segments: Segments | None, bank: Tensor) -> Segments:
 def split_terms(terms: TermsLike) -> list[tuple[Tensor, Coefficient]]:
     """One tensor, or a sequence of tensors and (tensor, coefficient) pairs, as pairs."""
     if not isinstance(terms, (Tensor, Sequence)) or isinstance(terms, (str, bytes)):
-        raise TypeError(
-            f"terms: expected a tensor or a sequence of them; got {type(terms).__name__}"
-        )
+        raise TypeError(f"terms: expected a tensor or a sequence of them; got {kind_of(terms)}")
     listed = [terms] if isinstance(terms, Tensor) else list(terms)
     pairs = [t if isinstance(t, tuple) else (t, 1.0) for t in listed]
     if not 1 <= len(pairs) <= MAX_TERMS:

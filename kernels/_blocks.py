@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ._args import same_kind
+from ._scalars import kind_of
 
 
 def _contiguous(sizes: Sequence[int], strides: Sequence[int]) -> bool:
@@ -25,7 +26,7 @@ def floating(name: str, value: object, dims: str) -> Tensor:
     "..." at the end of dims stands for any number of dimensions.
     """
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a tensor; got {type(value).__name__}")
+        raise TypeError(f"{name}: expected a tensor; got {kind_of(value)}")
     if not value.dtype.is_floating_point:
         raise TypeError(f"{name}: expected a floating dtype; got {value.dtype}")
     count = dims.count(",") + 1
@@ -50,7 +51,7 @@ def extent(value: object, place: int) -> int:
 def block(name: str, value: object, shape: Sequence[int], like: Tensor) -> Tensor:
     """A `[K, ...]` tensor of that shape, dtype and device; without K it is shared (stride 0)."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a tensor; got {type(value).__name__}")
+        raise TypeError(f"{name}: expected a tensor; got {kind_of(value)}")
     if value.ndim == len(shape) - 1:
         value = value.expand(shape[0], *value.shape)
     if value.shape != tuple(shape):
@@ -76,7 +77,7 @@ def integers(
 ) -> Tensor:
     """A contiguous integer tensor of that shape and dtype on `at`'s device."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a tensor; got {type(value).__name__}")
+        raise TypeError(f"{name}: expected a tensor; got {kind_of(value)}")
     if value.shape != tuple(shape):
         raise ValueError(f"{name}: expected shape {list(shape)}; got {list(value.shape)}")
     if value.dtype != dtype:
@@ -101,7 +102,7 @@ def float64_per_client(name: str, value: Tensor | None, x: Tensor) -> Tensor | N
     if value is None:
         return None
     if not isinstance(value, Tensor) or value.dtype != torch.float64:
-        found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        found = value.dtype if isinstance(value, Tensor) else kind_of(value)
         raise TypeError(f"{name}: expected a float64 tensor; got {found}")
     if value.shape != x.shape[:1] or value.device != x.device:
         raise ValueError(

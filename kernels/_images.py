@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ._scalars import brief, integer, is_integer
 from .declaration import Argument
 
 Ints = int | Sequence[int]
@@ -17,17 +18,12 @@ MAX_ELEMENTS = 2**31 - 1  # of an image with its margins: offsets inside it are 
 
 def pair(name: str, value: Ints, least: int) -> Pair:
     """A number or two as (vertical, horizontal), each at least `least`."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2 or not all(isinstance(v, int) and v >= least for v in both):
-        raise ValueError(f"{name}: expected an int or a pair of ints >= {least}; got {value!r}")
-    return both
-
-
-def number(name: str, value: int, least: int) -> int:
-    """An int, at least `least`."""
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: expected an int >= {least}; got {value!r}")
-    return value
+    both = value if isinstance(value, Sequence) else (value, value)
+    if len(both) == 2 and all(is_integer(v) and least <= v <= MAX_ELEMENTS for v in both):
+        return int(both[0]), int(both[1])
+    raise ValueError(
+        f"{name}: expected an int or a pair of ints >= {least} and below 2**31; got {brief(value)}"
+    )
 
 
 at_least_0, at_least_1 = partial(pair, least=0), partial(pair, least=1)
@@ -36,7 +32,7 @@ WINDOW = (
     Argument("stride", check=at_least_1, passed=False),
     Argument("padding", check=at_least_0, passed=False),
     Argument("dilation", check=at_least_1, passed=False),
-    Argument("groups", check=partial(number, least=1), passed=False),
+    Argument("groups", check=partial(integer, least=1), passed=False),
 )
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ._args import Coefficient, bank_like, same_kind
+from ._scalars import kind_of
 from .declaration import Argument, In, InOut, Made, Number, Out, PerClient
 from .operation import operation
 from .server import RULES as RULES
@@ -32,7 +33,7 @@ def _clients(name: str, value: Tensor) -> Tensor:
 
 def _sum(name: str, acc: Tensor, bank: Tensor) -> Tensor:
     if not isinstance(acc, Tensor):
-        raise TypeError(f"{name}: expected a tensor; got {type(acc).__name__}")
+        raise TypeError(f"{name}: expected a tensor; got {kind_of(acc)}")
     if acc.dtype != torch.float64 or acc.shape != bank.shape[1:] or not acc.is_contiguous():
         raise ValueError(
             f"{name}: expected contiguous float64 [{bank.shape[1]}]; "
@@ -61,7 +62,7 @@ def _step(
     if server is None:
         return None, None, None, None, squares
     if not isinstance(server, Server):
-        raise TypeError(f"server: expected a Server; got {type(server).__name__}")
+        raise TypeError(f"server: expected a Server; got {kind_of(server)}")
     w = _row("w", base if w is None else w, bank)
     out = torch.empty_like(w) if out is None else _row("out", out, bank)
     return w, *_moments(server, m, v, bank), out, squares
@@ -69,7 +70,7 @@ def _step(
 
 def _row(name: str, value: Tensor, bank: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a tensor [S]; got {type(value).__name__}")
+        raise TypeError(f"{name}: expected a tensor [S]; got {kind_of(value)}")
     if value.ndim != 1 or value.shape != bank.shape[1:] or not value.is_contiguous():
         raise ValueError(
             f"{name}: expected a contiguous row [{bank.shape[1]}]; got {list(value.shape)}"

@@ -101,7 +101,7 @@ def conv(
     Made("geometry", check=Geometry, using="stride padding dilation groups"),
     ACTIVATION,
     Out("dx", "K B C H W", optional=True),
-    *sinks("K O G M N", "K O"),
+    *sinks("K O G M N", "K O", optional=False),
     PRECISION,
     Squares("squares", of="dweight dbias"),
     moves="x + weight + out + 2 dout + dx + 2 dweight + 2 dbias",

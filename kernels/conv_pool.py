@@ -108,7 +108,7 @@ def conv_pool(
     Made("windows", check=Windows, using="planes kernel"),
     ACTIVATION,
     Out("dx", "K B C H W", optional=True),
-    *sinks("K O G M N", "K O"),
+    *sinks("K O G M N", "K O", optional=False),
     PRECISION,
     Squares("squares", of="dweight dbias"),
     moves="x + weight + out + tap + 2 dout + dx + 2 dweight + 2 dbias",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import Parameter
 from typing import ClassVar
 
 import torch
@@ -67,6 +68,8 @@ class Base(Argument):
 @dataclass(frozen=True)
 class Out(Argument):
     """A tensor that is written; allocated if None, unless `optional` leaves it out then.
+
+    Refused if None where its annotation has no None.
 
     may      operands that may be exactly its memory
     default  the argument that None stands for
@@ -146,10 +149,18 @@ class Require(Argument):
     passed: bool = False
 
 
-def sinks(weight: str, bias: str) -> tuple[Argument, ...]:
-    """dweight and dbias, `beta * base + alpha * gradient`; bases default to them."""
+def accepts_none(parameter: Parameter) -> bool:
+    """Whether the annotation of a public function's parameter has None."""
+    return "None" in str(parameter.annotation)
+
+
+def sinks(weight: str, bias: str, *, optional: bool = True) -> tuple[Argument, ...]:
+    """dweight and dbias, `beta * base + alpha * gradient`; bases default to them.
+
+    optional  whether dweight may be None, as dbias may
+    """
     return (
-        Out("dweight", weight, optional=True, may="weight base_weight"),
+        Out("dweight", weight, optional=optional, may="weight base_weight"),
         Out("dbias", bias, optional=True, may="base_bias"),
         PerClient("alpha"),
         PerClient("beta"),

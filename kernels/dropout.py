@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ._scalars import integer, number
 from .declaration import Argument, In, Made, Out
 from .operation import operation
 
@@ -23,15 +24,14 @@ WORDS = 1 << 32
 
 
 def _share(name: str, p: float) -> float:
+    p = number(name, p)
     if not 0 <= p <= 1:
         raise ValueError(f"{name}: expected a share in [0, 1]; got {p}")
-    return float(p)
+    return p
 
 
 def _layer(name: str, layer: int) -> int:
-    if not 0 <= layer < WORDS:
-        raise ValueError(f"{name}: expected 0 <= layer < 2^32; got {layer}")
-    return int(layer)  # Triton binds no NumPy scalars
+    return integer(name, layer, 0, WORDS - 1)
 
 
 def _threshold(p: float) -> int:
@@ -43,10 +43,10 @@ def _scale(p: float) -> float:
 
 
 def _span(name: str, span: int, x: Tensor) -> int:
-    size = x.shape[1:].numel()
-    if span < 1 or size % span:
+    span, size = integer(name, span, 1), x.shape[1:].numel()
+    if size % span:
         raise ValueError(f"{name}: expected a divisor of {size}; got {span}")
-    return int(span)
+    return span
 
 
 @operation(

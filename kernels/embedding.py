@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ._args import Coefficient
+from ._scalars import integer
 from .declaration import Argument, Base, In, Out, PerClient
 from .operation import operation
 
@@ -21,7 +22,7 @@ OUT_OF_RANGE = "token: expected words in [0, {V}); one is not"
 
 
 def _padding(name: str, word: int | None) -> int:
-    return -1 if word is None else int(word)
+    return -1 if word is None else integer(name, word)
 
 
 @operation(

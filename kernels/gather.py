@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ._blocks import integers
+from ._scalars import kind_of
 from .declaration import In, Made, Out
 from .operation import operation
 
@@ -29,16 +30,17 @@ OUT_OF_RANGE = "rows: expected rows of the bank, in [0, {N}); one is not"
 
 def _dense(name: str, bank: object) -> Tensor:
     if not isinstance(bank, Tensor):
-        raise TypeError(f"{name}: expected a tensor; got {type(bank).__name__}")
+        raise TypeError(f"{name}: expected a tensor; got {kind_of(bank)}")
     if not bank.is_contiguous():
         raise ValueError(f"{name}: expected a contiguous tensor; got strides {bank.stride()}")
     return bank
 
 
 def _table(name: str, rows: object, bank: Tensor) -> Tensor:
-    if not isinstance(rows, Tensor) or rows.ndim != 2:
-        found = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-        raise ValueError(f"{name}: expected a tensor [K, B]; got {found}")
+    if not isinstance(rows, Tensor):
+        raise TypeError(f"{name}: expected a tensor [K, B]; got {kind_of(rows)}")
+    if rows.ndim != 2:
+        raise ValueError(f"{name}: expected a tensor [K, B]; got shape {list(rows.shape)}")
     return integers(name, rows, rows.shape, torch.int64, bank)
 
 
@@ -53,7 +55,7 @@ def _out(name: str, out: object, bank: Tensor, rows: Tensor) -> Tensor:
     if out is None:
         return bank.new_empty(shape, dtype=FLOAT if grey else bank.dtype)
     if not isinstance(out, Tensor):
-        raise TypeError(f"out: expected a tensor; got {type(out).__name__}")
+        raise TypeError(f"out: expected a tensor; got {kind_of(out)}")
     if out.dtype != bank.dtype and not (grey and out.dtype.is_floating_point):
         wanted = "a floating dtype" if grey else f"dtype {bank.dtype}"
         raise TypeError(f"out: expected {wanted}; got {out.dtype}")

@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-from . import _args, _blocks
+from . import _args, _blocks, _scalars
 from ._source import compiled
 from .declaration import (
     Argument,
@@ -29,6 +29,7 @@ from .declaration import (
     Require,
     Squares,
     Terms,
+    accepts_none,
 )
 from .registry import Implementations, choose
 
@@ -54,23 +55,20 @@ _HELPERS = {
         _blocks.floating,
         _blocks.integers,
         _blocks.written,
+        _scalars.flag,
+        _scalars.missing,
+        _scalars.number,
         choose,
     )
 }
 
 
 def public(operation: Operation, function: Callable[P, R]) -> Callable[P, R]:
-    """`function` with its own signature and docstring, and the declared checks for a body.
-
-    Raises TypeError if the signature and the declaration name different arguments.
-    """
+    """`function` with its own signature and docstring, and the declared checks for a body."""
     parameters = inspect.signature(function).parameters
-    declared = {item.name for item in operation.items if item.public} | {"backend"}
-    if set(parameters) != declared:
-        wrong = ", ".join(sorted(set(parameters) ^ declared))
-        raise TypeError(f"{operation.name}: {wrong}: not both in the signature and declared")
+    required = {name for name, p in parameters.items() if not accepts_none(p)}
     scope: dict[str, object] = dict(_HELPERS, _implementations=Implementations(operation))
-    lines = [*_Checks(operation, scope), *_call(operation)]
+    lines = [*_Checks(operation, scope, required), *_call(operation)]
     body = "".join(f"    {line}\n" for line in lines)
     made = compiled(operation.name, f"def {operation.name}({_head(parameters)}):\n{body}", scope)
     made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
@@ -99,8 +97,9 @@ def _call(operation: Operation) -> Iterator[str]:
 class _Checks:
     """The lines that bring every argument into the form that implementations take."""
 
-    def __init__(self, operation: Operation, scope: dict[str, object]) -> None:
+    def __init__(self, operation: Operation, scope: dict[str, object], required: set[str]) -> None:
         self.operation, self.scope, self.like = operation, scope, operation.like
+        self.required = required
         self.bound: set[str] = set()
         self.shapes: dict[str, str] = {}
 
@@ -133,10 +132,8 @@ class _Checks:
         return name
 
     def _custom(self, item: Argument) -> str:
-        using = [*item.using.split()]
-        if item.public:
-            using = [repr(item.name), item.name, *using]
-        return f"{self._function(item)}({', '.join(using)})"
+        own = (repr(item.name), item.name) if item.public else ()
+        return f"{self._function(item)}({', '.join((*own, *item.using.split()))})"
 
     def _first(self, item: Argument) -> Iterator[str]:
         """The operand whose dtype, device and letters all others are held to."""
@@ -211,8 +208,7 @@ class _Checks:
             return self._output(item)
         elif isinstance(item, Base):
             given = f"_block({name!r}, {name}, {item.of}.shape, {self.like})"
-            value = f"{item.of} if {name} is None or {item.of} is None else {given}"
-            return value
+            return f"{item.of} if {name} is None or {item.of} is None else {given}"
         elif isinstance(item, Terms):
             value = f"_as_terms({name}, {self.like})"
         elif isinstance(item, Layers):
@@ -222,7 +218,9 @@ class _Checks:
         elif isinstance(item, Squares):
             return f"_float64_per_client({name!r}, {name}, {self.like})"
         elif isinstance(item, Number):
-            value = f"{item.type.__name__}({name})"
+            helper = "_flag" if item.type is bool else "_number"
+            fine = f"{name}.__class__ is {item.type.__name__}"
+            value = f"{name} if {fine} else {helper}({name!r}, {name})"
         elif isinstance(item, Choice):
             self.scope[f"_options_{name}"] = item.options
             return f"_chosen({name!r}, {name}, _options_{name})"
@@ -241,7 +239,8 @@ class _Checks:
 
     def _output(self, item: Out) -> str:
         name = item.name
-        given = f"{item.default} if {name} is None else {name}" if item.default else name
+        default = f"_missing({name!r})" if name in self.required else item.default
+        given = f"{default} if {name} is None else {name}" if default else name
         if item.dtype is torch.float64:
             value = f"_output64({name!r}, {given}, {self._shape(item)}, {self.like})"
         elif item.shape == "K S":

@@ -16,14 +16,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from ._args import Coefficient
-from ._images import divides, number
+from ._images import divides
+from ._scalars import integer
 from .batch_norm import Normed
 from .declaration import Argument, In, Made, Number, Out, sinks
 from .operation import operation
 
 
 def _groups(name: str, groups: int, x: Tensor) -> int:
-    divides(name, number(name, groups, 1), "channels", x.shape[2])
+    groups = integer(name, groups, 1)
+    divides(name, groups, "channels", x.shape[2])
     return groups
 
 

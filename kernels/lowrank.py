@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from ._args import Coefficient
+from ._scalars import kind_of
 from .declaration import In, Number, Out, PerClient
 from .linear import ACTIVATION
 from .operation import operation
@@ -40,12 +41,16 @@ def _norms(name: str, squares: Tensor | None, x: Tensor) -> Tensor:
 
 
 def _radii(name: str, out: Tensor) -> Tensor:
-    if not isinstance(out, Tensor) or out.ndim != 1 or not out.is_contiguous():
-        raise ValueError(f"{name}: expected a contiguous tensor [K]")
+    if not isinstance(out, Tensor):
+        raise TypeError(f"{name}: expected a tensor; got {kind_of(out)}")
+    if out.ndim != 1 or not out.is_contiguous():
+        raise ValueError(f"{name}: expected a contiguous tensor [K]; got shape {list(out.shape)}")
     return out
 
 
 def _slots(name: str, squares: Sequence[Tensor], out: Tensor) -> list[Tensor]:
+    if not isinstance(squares, Sequence):
+        raise TypeError(f"{name}: expected a sequence of tensors; got {kind_of(squares)}")
     if not 1 <= len(squares) <= 2:
         raise ValueError(f"{name}: expected one or two tensors; got {len(squares)}")
     return [_float64(f"{name}[{i}]", s, 2, out) for i, s in enumerate(squares)]
@@ -53,7 +58,7 @@ def _slots(name: str, squares: Sequence[Tensor], out: Tensor) -> list[Tensor]:
 
 def _float64(name: str, value: Tensor, dims: int, like: Tensor) -> Tensor:
     if not isinstance(value, Tensor) or value.dtype != torch.float64:
-        found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        found = value.dtype if isinstance(value, Tensor) else kind_of(value)
         raise TypeError(f"{name}: expected a float64 tensor; got {found}")
     if value.ndim != dims or value.shape[0] != like.shape[0]:
         shape = "[K]" if dims == 1 else "[K, n]"

@@ -18,6 +18,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ._args import Coefficient
+from ._scalars import missing
 from .declaration import Base, In, InOut, Made, Out, PerClient, Require
 from .linear import PRECISION
 from .operation import operation
@@ -25,6 +26,8 @@ from .operation import operation
 
 def _sizes(weight_hh: object) -> tuple[int, int]:
     """H and 4 H."""
+    if weight_hh is None:
+        missing("weight_hh")
     hidden = weight_hh.shape[-1] if isinstance(weight_hh, Tensor) and weight_hh.ndim else 0
     return hidden, 4 * hidden
 
@@ -85,8 +88,8 @@ def lstm(
     In("out", "K B T H"),
     In("dout", "K B T H"),
     Out("dx", "K B T I", optional=True),
-    Out("dweight_ih", "K G I", optional=True, may="weight_ih base_weight_ih"),
-    Out("dweight_hh", "K G H", optional=True, may="weight_hh base_weight_hh"),
+    Out("dweight_ih", "K G I", may="weight_ih base_weight_ih"),
+    Out("dweight_hh", "K G H", may="weight_hh base_weight_hh"),
     Out("dbias_ih", "K G", optional=True, may="base_bias_ih"),
     Out("dbias_hh", "K G", optional=True, may="base_bias_hh"),
     Base("base_weight_ih", "K G I", of="dweight_ih"),

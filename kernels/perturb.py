@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._args import Coefficient, TermsLike, per_client
+from ._args import Coefficient, TermsLike, moved, per_client
 from .declaration import In, Layers, Number, Out, PerClient, Terms
 from .operation import operation
 from .segments import Segments
@@ -32,7 +32,7 @@ def _radius(name: str, rho: Coefficient, w: Tensor, segments: Segments | None) -
             "rho: expected a number, [K], or [K, L] with segments of L layers; "
             f"got {list(rho.shape)}, {found}"
         )
-    return rho.to(w.device, w.dtype).contiguous()
+    return moved("rho", rho, w)
 
 
 @operation(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from . import native
+from ._scalars import kind_of
 from .declaration import In, InOut, Operation, Out
 
 _INT, _LONG, _DOUBLE = torch.int32, torch.int64, torch.float64
@@ -98,7 +99,7 @@ class Plan:
         other tables, more clients than were recorded or more steps than `feed` has.
         """
         if not isinstance(rest, Plan):
-            raise TypeError(f"rest: expected a Plan; got {type(rest).__name__}")
+            raise TypeError(f"rest: expected a Plan; got {kind_of(rest)}")
         _table("steps", steps, torch.int32, 1)
         _dense("steps", steps, 0)
         threads = torch.get_num_threads()
@@ -136,7 +137,7 @@ def tally(losses: Tensor, count: Tensor, total: Tensor) -> None:
     Raises TypeError/ValueError naming the argument.
     """
     if not isinstance(losses, Tensor) or losses.dtype not in native.DTYPES:
-        found = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__
+        found = losses.dtype if isinstance(losses, Tensor) else kind_of(losses)
         raise TypeError(f"losses: expected a float32 or float64 tensor [K]; got {found}")
     _table("losses", losses, losses.dtype, 1)
     _table("count", count, torch.int32, 1, losses.shape)
@@ -151,7 +152,7 @@ def _table(
 ) -> Tensor:
     """`value`, a tensor on the CPU of that dtype, number of dimensions and shape, K or more."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a tensor of {dtype}; got {type(value).__name__}")
+        raise TypeError(f"{name}: expected a tensor of {dtype}; got {kind_of(value)}")
     if value.dtype != dtype:
         raise TypeError(f"{name}: expected dtype {dtype}; got {value.dtype}")
     fits = value.ndim == dims

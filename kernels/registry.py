@@ -123,7 +123,7 @@ def choose(backend: str, tensor: Tensor) -> str:
     """
     if backend == "auto":
         backend = _of_device(tensor.device.type)
-    chosen = _BACKENDS.get(backend)
+    chosen = _BACKENDS.get(backend) if isinstance(backend, str) else None
     if chosen is None:
         raise ValueError(
             f"backend: expected one of {', '.join(('auto', *_BACKENDS))}; got {backend!r}"

@@ -12,6 +12,8 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
+from ._scalars import kind_of
+
 _DTYPES = {"offset": torch.int32, "length": torch.int32, "is_weight": torch.bool}
 _LARGEST = 2**31 - 1  # of an int32
 
@@ -19,7 +21,7 @@ _LARGEST = 2**31 - 1  # of an int32
 def _check_table(name: str, table: object, dtype: torch.dtype, like: Tensor) -> None:
     """Raise unless `table` is one contiguous [L] of that dtype, on the device of `like`."""
     if not isinstance(table, Tensor):
-        raise TypeError(f"{name}: expected a tensor [L] of {dtype}; got {type(table).__name__}")
+        raise TypeError(f"{name}: expected a tensor [L] of {dtype}; got {kind_of(table)}")
     if table.dtype != dtype:
         raise TypeError(f"{name}: expected dtype {dtype}; got {table.dtype}")
     if table.ndim != 1 or table.shape != like.shape or not table.is_contiguous():
@@ -51,7 +53,7 @@ def _listed(name: str, table: object) -> None:
         isinstance(item, int) or type(item).__module__ == "numpy" for item in table
     )
     if not whole or isinstance(table, (str, bytes)):
-        raise TypeError(f"{name}: expected a sequence of integers; got {type(table).__name__}")
+        raise TypeError(f"{name}: expected a sequence of integers; got {kind_of(table)}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ._scalars import number
+
 RULES = ("average", "momentum", "adam", "yogi", "adagrad")
 
 
@@ -37,9 +39,7 @@ class Server:
             raise ValueError(f"rule: expected one of {', '.join(RULES)}; got {self.rule!r}")
         for name in ("lr", "beta1", "beta2", "tau"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"{name}: expected a number; got {type(value).__name__}")
-            if not math.isfinite(value):
+            if not math.isfinite(number(name, value)):
                 raise ValueError(f"{name}: expected a finite number; got {value}")
 
     @property

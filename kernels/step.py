@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ._args import Coefficient, TermsLike, output64
+from ._scalars import flag, number
 from .declaration import In, InOut, Number, Out, PerClient, Require, Terms
 from .operation import operation
 
@@ -31,7 +32,9 @@ def _needs_bank(w: Tensor, out: Tensor | None) -> None:
 
 
 def _needs_moment(momentum: Coefficient, nesterov: bool, m: Tensor | None) -> None:
-    if (isinstance(momentum, Tensor) or momentum != 0.0 or nesterov) and m is None:
+    if m is not None or (momentum.__class__ is float and momentum == 0.0 and nesterov is False):
+        return
+    if isinstance(momentum, Tensor) or number("momentum", momentum) or flag("nesterov", nesterov):
         raise ValueError("m: expected a bank [K, S], which momentum needs; got None")
 
 

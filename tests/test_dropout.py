@@ -80,7 +80,7 @@ def test_triton_makes_the_native_masks(span: int) -> None:
         ({"p": 1.5}, ValueError, r"p: expected a share in \[0, 1\]; got 1.5"),
         ({"seeds": torch.zeros(3, dtype=torch.int64)}, ValueError, r"seeds: expected shape \[2\]"),
         ({"seeds": torch.zeros(2)}, TypeError, "seeds: expected dtype torch.int64"),
-        ({"layer": -1}, ValueError, "layer: expected 0 <= layer"),
+        ({"layer": -1}, ValueError, "layer: expected an int >= 0; got -1"),
         ({"span": 4}, ValueError, "span: expected a divisor of 6; got 4"),
         ({"x": torch.zeros(2, 6).long()}, TypeError, "x: expected a floating dtype"),
     ],

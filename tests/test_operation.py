@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import pytest
 import torch
 from fedfast.kernels import native, registry
-from fedfast.kernels.declaration import OPERATIONS, In, Operation, Out
+from fedfast.kernels.declaration import OPERATIONS, In, Operation, Out, Terms, accepts_none
 from fedfast.kernels.operation import operation
+from operation_calls import make
+from operation_forms import CASES
 from torch import Tensor
 
 from fedfast import kernels
@@ -43,8 +46,6 @@ def test_a_signature_that_differs_from_the_declaration_is_refused() -> None:
 
         @operation(In("x", "K S"), In("y", "K S"))
         def wrong(x: Tensor, z: Tensor, backend: str = "auto") -> None: ...
-
-    del OPERATIONS["wrong"]
 
 
 def declared(operation: str, **changes: Any) -> Operation:
@@ -97,3 +98,51 @@ def test_a_backend_is_chosen_by_device_and_states_what_it_can_do() -> None:
     assert not registry.capabilities("reference", torch.ones(1)).plans
     with pytest.raises(ValueError, match="backend='auto' serves cpu and cuda tensors"):
         registry.choose("auto", torch.ones(1, device="meta"))
+
+
+def called_with(name: str, **changes: Any) -> None:
+    """A valid call of the operation, with these arguments instead."""
+    cases = CASES[name]
+    call = make(name, next(iter(cases.forms.values())) | (cases.small + cases.native)[0], 2)
+    getattr(kernels, name)(**(call.arguments | changes))
+
+
+def required_tensors() -> list[tuple[str, str]]:
+    return [
+        (name, item.name)
+        for name, declared in OPERATIONS.items()
+        for item in declared.items
+        if item.public
+        and (item.shape or isinstance(item, Terms))
+        and not accepts_none(signature(getattr(kernels, name)).parameters[item.name])
+    ]
+
+
+@pytest.mark.parametrize(("name", "argument"), required_tensors())
+def test_none_for_a_required_tensor_is_refused_by_name(name: str, argument: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{argument}: expected .*got None$"):
+        called_with(name, **{argument: None})
+
+
+def test_a_declaration_that_contradicts_its_signature_is_refused() -> None:
+    with pytest.raises(TypeError, match="wrong: y: declared optional, its annotation has no None"):
+
+        @operation(In("x", "K S"), Out("y", "K S", optional=True))
+        def wrong(x: Tensor, y: Tensor, backend: str = "auto") -> None: ...
+
+    with pytest.raises(TypeError, match="wrong: y: its annotation has None, not declared"):
+
+        @operation(In("x", "K S"), In("y", "K S"))
+        def wrong(x: Tensor, y: Tensor | None = None, backend: str = "auto") -> None: ...
+
+    with pytest.raises(TypeError, match="wrong: x: its default is None, its annotation has none"):
+
+        @operation(In("x", "K S"))
+        def wrong(x: Tensor = None, backend: str = "auto") -> None: ...
+
+    with pytest.raises(TypeError, match="wrong: backend: not the last parameter"):
+
+        @operation(In("x", "K S"))
+        def wrong(backend: str, x: Tensor) -> None: ...
+
+    assert "wrong" not in OPERATIONS
