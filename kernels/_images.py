@@ -62,7 +62,7 @@ def counts(name: str, count: Tensor | None, x: Tensor) -> Tensor:
     if count is None:
         return torch.full((clients,), batch, dtype=torch.int32, device=x.device)
     if not isinstance(count, Tensor) or count.dtype.is_floating_point:
-        raise TypeError(f"{name}: expected an integer tensor; got {count!r}")
+        raise TypeError(f"{name}: expected an integer tensor; got {brief(count)}")
     if count.shape != (clients,):
         raise ValueError(f"{name}: expected shape [{clients}]; got {list(count.shape)}")
     if count.device.type == "cpu" and clients and (count.min() < 0 or count.max() > batch):

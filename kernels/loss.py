@@ -19,7 +19,7 @@ from ._blocks import floating, written
 from .declaration import In, Out
 from .operation import operation
 
-OUT_OF_RANGE = "cross_entropy: expected targets in [0, C) and counts in [0, B]; one is not"
+OUT_OF_RANGE = "targets, count: expected targets in [0, C) and counts in [0, B]; one is not"
 
 
 def _classes(name: str, logits: Tensor) -> Tensor:

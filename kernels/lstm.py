@@ -18,7 +18,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ._args import Coefficient
-from ._scalars import missing
+from ._scalars import kind_of
 from .declaration import Base, In, InOut, Made, Out, PerClient, Require
 from .linear import PRECISION
 from .operation import operation
@@ -26,9 +26,9 @@ from .operation import operation
 
 def _sizes(weight_hh: object) -> tuple[int, int]:
     """H and 4 H."""
-    if weight_hh is None:
-        missing("weight_hh")
-    hidden = weight_hh.shape[-1] if isinstance(weight_hh, Tensor) and weight_hh.ndim else 0
+    if not isinstance(weight_hh, Tensor):
+        raise TypeError(f"weight_hh: expected a tensor; got {kind_of(weight_hh)}")
+    hidden = weight_hh.shape[-1] if weight_hh.ndim else 0
     return hidden, 4 * hidden
 
 

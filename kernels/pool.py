@@ -86,8 +86,8 @@ def pool(
 
 
 @operation(
-    Require("places", check=_needs_argmax, using="kind argmax"),
     Choice("kind", options=KINDS),
+    Require("places", check=_needs_argmax, using="kind argmax"),
     Argument("kernel", check=at_least_1),
     Argument("stride", passed=False),
     Argument("padding", check=at_least_0, passed=False),

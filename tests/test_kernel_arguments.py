@@ -194,3 +194,45 @@ def test_a_label_out_of_range_is_told(target: int) -> None:
         )
     with pytest.raises(IndexError):
         kernels.embedding(torch.tensor([[0, target]]), torch.zeros(1, 4, 3))
+
+
+BANK, IMAGES = torch.zeros(2, 4), torch.zeros(2, 1, 1, 3, 3)
+SEEDS = torch.zeros(2, dtype=torch.int64)
+SCALARS: dict[str, Any] = {
+    "mix": lambda a: mix(BANK, BANK, a),
+    "dropout": lambda p: kernels.dropout(BANK, p, SEEDS),
+    "activation": lambda slope: kernels.activation(BANK, "relu", slope=slope),
+    "ghost": lambda ones: kernels.ghost(BANK[..., None], BANK[..., None], ones=ones),
+    "step": lambda nesterov: kernels.step(BANK, BANK, 0.1, nesterov=nesterov),
+    "conv": lambda stride: kernels.conv(IMAGES, IMAGES, stride=stride),
+    "embedding_backward": lambda padding: kernels.embedding_backward(
+        SEEDS[:, None], torch.zeros(2, 1, 3), dweight=torch.zeros(2, 4, 3), padding=padding
+    ),
+    "reach": lambda squares: kernels.reach(squares, 1.0, 0.0, out=torch.zeros(2)),
+}
+
+
+@pytest.mark.parametrize(
+    ("operation", "value", "error", "message"),
+    [
+        ("mix", "3", TypeError, r"a: expected a number or a tensor \[K\]; got str"),
+        ("mix", True, TypeError, r"a: expected a number or a tensor \[K\]; got bool"),
+        ("mix", torch.zeros(2, device="meta"), ValueError, "a: expected device cpu; got meta"),
+        ("mix", 10**400, ValueError, "a: expected a number that a float can hold"),
+        ("dropout", None, TypeError, "p: expected a number; got None"),
+        ("activation", "x", TypeError, "slope: expected a number; got str"),
+        ("ghost", None, TypeError, "ones: expected a number; got None"),
+        ("step", 3, TypeError, "nesterov: expected a bool; got int"),
+        ("conv", True, ValueError, "stride: expected an int or a pair of ints .* got True"),
+        ("conv", None, ValueError, "stride: expected an int or a pair of ints .* got None"),
+        ("conv", 2**31, ValueError, "stride: expected an int .* got 2147483648"),
+        ("embedding_backward", 2**70, ValueError, "padding: expected an int <= .*; got 1180"),
+        ("embedding_backward", "x", TypeError, "padding: expected an int; got str"),
+        ("reach", None, TypeError, "squares: expected a sequence of tensors; got None"),
+    ],
+)
+def test_a_scalar_of_another_kind_is_refused_by_name(
+    operation: str, value: Any, error: Any, message: str
+) -> None:
+    with pytest.raises(error, match=f"^{message}"):
+        SCALARS[operation](value)
