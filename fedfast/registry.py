@@ -102,7 +102,8 @@ class Registry(Mapping[str, T], Generic[T]):
             raise ValueError(f"{self.kind}: {form}; got {name!r}")
         try:
             return import_module(path)
-        except Exception as error:  # whatever the user's module raises
+        # Whatever the user's module raises; `sys.exit` in it must not end the program.
+        except (Exception, SystemExit) as error:
             what = f"{type(error).__name__}: {error}"
             raise ValueError(
                 f"{self.kind} {name}: cannot import the module {path!r} ({what}); {form}, of a "

@@ -111,6 +111,7 @@ def fail_in(monkeypatch, label, round_, error):
     [
         (KeyboardInterrupt(), 130, "stopped in sharp after round 1 of 3"),
         (RuntimeError("out of memory"), 1, "after round 1 of 3: RuntimeError: out of memory"),
+        (SystemExit(0), 1, "after round 1 of 3: SystemExit: 0"),
     ],
 )
 def test_an_early_end_keeps_every_round_before_it(tiny, monkeypatch, capfd, error, status, says):
