@@ -222,9 +222,51 @@ def test_registered_by_decorator_it_is_found_by_name():
         colours.register("red")(int)
     with pytest.raises(ValueError, match="colour: unknown name 'rad'; did you mean 'red'"):
         colours.find("rad")
-    colours.register("three")(3)
     with pytest.raises(TypeError, match="colour three: expected a class; got 3"):
-        colours.find("three")
+        colours.register("three")(3)
+    with pytest.raises(ValueError, match="taken"):
+        colours.register("blue", "red")(int)
+    assert list(colours) == ["red", "rouge"]
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "got"),
+    [
+        ((test_decorators_of_every_registry,), TypeError, "<function test_decorators_of"),
+        ((), TypeError, "none"),
+        ((3,), TypeError, "3"),
+        (("",), ValueError, "''"),
+        (("a:b",), ValueError, "'a:b'"),
+        ((" a",), ValueError, "' a'"),
+    ],
+)
+def test_what_is_no_name_is_refused_when_it_is_registered(names, error, got):
+    form = r'colour: expected names, as in @register\("name"\)(, without a colon)?; got '
+    with pytest.raises(error, match=form + got):
+        Registry[object]("colour", "a class", callable).register(*names)
+
+
+def test_functions_of_one_place_do_not_replace_each_other():
+    colours = Registry[object]("colour", "a function", callable)
+
+    def closure(shade):
+        return lambda: shade
+
+    first = closure(1)
+    assert colours.register("red")(colours.register("red")(first)) is first
+    with pytest.raises(ValueError, match="colour 'red': the name is taken by .*lambda"):
+        colours.register("red")(closure(2))
+    namespace = {"__name__": "notebook", "register": colours.register}
+    for _ in range(2):  # a notebook's cell that is run again
+        exec("@register('cell')\ndef cell(): pass", namespace)
+    assert colours.find("cell") is namespace["cell"]
+
+
+def test_a_registry_without_names_and_a_class_of_another_kind_are_clear():
+    with pytest.raises(ValueError, match="^colour: unknown name 'red'; expected package.module:Na"):
+        Registry[object]("colour", "a function", callable).find("red")
+    with pytest.raises(TypeError, match="algorithm x: expected a subclass of fedfast.algorithms.A"):
+        algorithms.ALGORITHMS.register("x")(int)
 
 
 def test_a_registered_algorithm_has_its_name():
