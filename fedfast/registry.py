@@ -58,7 +58,9 @@ class Registry(Mapping[str, T], Generic[T]):
         cannot be imported, TypeError for an object of another kind.
         """
         if not isinstance(name, str) or (name not in self._things and ":" not in name):
-            nothing = f"{self.kind}: unknown name {format_value(name)}; expected package.module:Name"
+            nothing = (
+                f"{self.kind}: unknown name {format_value(name)}; expected package.module:Name"
+            )
             some = f"{unknown(self.kind, name, self._things)}, or package.module:Name"
             raise ValueError(some if self._things else nothing)
         found = self._things[name] if name in self._things else self._imported(name)

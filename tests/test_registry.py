@@ -156,6 +156,26 @@ def test_help_has_the_users_own_parameters(ours, capsys):
         ("width: 3", "widht: 3", "own.yaml:3: model.widht: unknown field, nearest: width"),
         ("count: 30", "cuont: 30", "own.yaml:1: data.cuont: unknown field, nearest: count"),
         ("ours:Mine", "ours:Net", "algorithm ours:Net: expected a subclass of "),
+        (
+            'mine: {name: "ours:Mine",',
+            '"ours:Mine": {',
+            "algorithms.ours:Mine: expected a label of",
+        ),
+        ('mine: {name: "ours:Mine",', '"ours:Mine": {', '; write mine: {name: "ours:Mine"}'),
+        ("ours:certain", "ours:certan", "own.yaml:5: metric: metric ours:certan: "),
+        ("ours:certain", "certain", "own.yaml:5: metric: unknown name 'certain'; known: auto, "),
+        ("ours:Logger", "loger", "own.yaml:6: callbacks: unknown name 'loger'; "),
+        ("ours:Logger", "ours:Loger", "own.yaml:6: callbacks: callback ours:Loger: "),
+        (
+            "ours:Logger",
+            "ours:Net",
+            "own.yaml:6: callbacks: expected classes that are made without",
+        ),
+        (
+            "ours:Logger",
+            "shutil:get_archive_formats",
+            "own.yaml:6: callbacks: expected callables f(sim, row); got ",
+        ),
         ("mu: 0.25", "muu: 1", "algorithm ours:Mine, parameter: unknown name 'muu'; did you mean"),
     ],
 )
@@ -173,7 +193,7 @@ def test_a_module_or_function_that_exits_is_named(ours, capsys):
         models.build("exits:x", input_shape=(4,), classes=2)
     for old, new, says in (
         ("ours:Net", "exits:x", "model exits:x: cannot import the module 'exits' (SystemExit: 0)"),
-        ("name: \"ours:Net\", width: 3", "name: \"ours:leave\"", "model: SystemExit: 0"),
+        ('name: "ours:Net", width: 3', 'name: "ours:leave"', "model: SystemExit: 0"),
     ):
         (ours / "own.yaml").write_text(CONFIG.replace(old, new))
         assert main(["run", "own.yaml"]) == 2
@@ -290,6 +310,32 @@ def test_callbacks_and_metrics_of_other_kinds_are_refused():
         make(callbacks=["prnt"])
     with pytest.raises(ValueError, match="metric: unknown name 'multiclas'; did you mean"):
         make(metric="multiclas")
+    with pytest.raises(TypeError, match="metric: expected a name or a callable .*; got 3"):
+        make(metric=3)
+
+
+def three(sim, row, more): ...
+
+
+class Named:
+    def __init__(self, path): ...
+    def __call__(self, sim, row): ...
+
+
+@pytest.mark.parametrize(
+    ("callback", "says"),
+    [
+        (three, "expected callables f.sim, row.; got <function three .* argument: 'more'"),
+        (lambda sim: None, "expected callables f.sim, row.; got .*too many positional"),
+        (Named, "expected callables f.sim, row.; got <class .*Named'> .too many positional"),
+        (f"{__name__}:three", "expected callables f.sim, row.; got <function three"),
+        (f"{__name__}:Named", "classes that are made without arguments; got .*Named'> .*'path'"),
+    ],
+)
+def test_a_callback_that_cannot_be_called_is_refused_before_round_1(callback, says):
+    with pytest.raises(TypeError, match=f"^callbacks: expected .*{says.removeprefix('expected ')}"):
+        fedfast.Simulation(mlp(), federation([5]), callbacks=[callback])
+    fedfast.Simulation(mlp(), federation([5]), callbacks=[Named("x"), print])
 
 
 MOVED = {"PAGES": "ALGORITHMS", "RULES": "SERVER_RULES", "Piece": "Component",
