@@ -58,11 +58,10 @@ class Registry(Mapping[str, T], Generic[T]):
         cannot be imported, TypeError for an object of another kind.
         """
         if not isinstance(name, str) or (name not in self._things and ":" not in name):
-            nothing = (
-                f"{self.kind}: unknown name {format_value(name)}; expected package.module:Name"
-            )
-            some = f"{unknown(self.kind, name, self._things)}, or package.module:Name"
-            raise ValueError(some if self._things else nothing)
+            if not self._things:
+                got = format_value(name)
+                raise ValueError(f"{self.kind}: unknown name {got}; expected package.module:Name")
+            raise ValueError(f"{unknown(self.kind, name, self._things)}, or package.module:Name")
         found = self._things[name] if name in self._things else self._imported(name)
         self._check_kind(name, found)
         return found  # type: ignore[return-value]  # `accepts` is the check
