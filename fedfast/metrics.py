@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._messages import format_value
 from .registry import Registry
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -125,6 +126,11 @@ def metric_for(metric: str | Metric, loss: Loss, logits: Tensor, y: Tensor) -> M
     metric  one of `METRICS`, "package.module:function", or a callable
     Raises ValueError naming `metric` where outputs and targets have no such accuracy.
     """
+    if not (callable(metric) or isinstance(metric, str)):
+        raise TypeError(
+            "metric: expected a name or a callable (outputs, targets) -> [n]; got "
+            f"{format_value(metric)}"
+        )
     found = metric if callable(metric) else METRICS.find(metric)
     if not isinstance(found, Correct):
         return Custom(found)

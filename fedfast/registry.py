@@ -37,12 +37,14 @@ class Registry(Mapping[str, T], Generic[T]):
     def register(self, *names: str) -> Callable[[S], S]:
         """Decorator: the thing is found by these names; a class without a `name` gets the first.
 
-        Raises ValueError for a name that is taken.
+        Raises ValueError for a name that is taken or could not be found, TypeError for what is no
+        name and for a thing of another kind.
         """
+        self._check_names(names)
 
         def add(thing: S) -> S:
-            for name in names:
-                self._add(name, thing)
+            self._check_new(names, thing)
+            self._things.update(dict.fromkeys(names, thing))  # type: ignore[arg-type]  # checked
             if isinstance(thing, type) and hasattr(thing, "name") and "name" not in vars(thing):
                 type.__setattr__(thing, "name", names[0])
             return thing
@@ -56,11 +58,12 @@ class Registry(Mapping[str, T], Generic[T]):
         cannot be imported, TypeError for an object of another kind.
         """
         if not isinstance(name, str) or (name not in self._things and ":" not in name):
+            if not self._things:
+                got = format_value(name)
+                raise ValueError(f"{self.kind}: unknown name {got}; expected package.module:Name")
             raise ValueError(f"{unknown(self.kind, name, self._things)}, or package.module:Name")
         found = self._things[name] if name in self._things else self._imported(name)
-        if not self._accepts(found):
-            got = format_value(found)
-            raise TypeError(f"{self.kind} {name}: expected {self.expected}; got {got}")
+        self._check_kind(name, found)
         return found  # type: ignore[return-value]  # `accepts` is the check
 
     def name_of(self, thing: object) -> str:
@@ -77,12 +80,27 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(self._things)
 
-    def _add(self, name: str, thing: object) -> None:
-        held = self._things.get(name)
-        # A notebook's cell that is run again defines the same thing anew.
-        if held is not None and _home(held) != _home(thing):
-            raise ValueError(f"{self.kind} {name!r}: the name is taken by {format_value(held)}")
-        self._things[name] = thing  # type: ignore[assignment]  # `accepts` is the check
+    def _check_names(self, names: tuple[object, ...]) -> None:
+        form = f'{self.kind}: expected names, as in @register("name")'
+        if not names:
+            raise TypeError(f"{form}; got none")
+        for name in names:
+            if not isinstance(name, str):
+                raise TypeError(f"{form}; got {format_value(name)}")
+            if not name or name != name.strip() or ":" in name:  # ":" parts module and Name
+                raise ValueError(f"{form}, without a colon; got {format_value(name)}")
+
+    def _check_new(self, names: tuple[str, ...], thing: object) -> None:
+        for name in names:
+            self._check_kind(name, thing)
+            held = self._things.get(name)
+            if held is not None and not _same(held, thing):
+                raise ValueError(f"{self.kind} {name!r}: the name is taken by {format_value(held)}")
+
+    def _check_kind(self, name: str, thing: object) -> None:
+        if not self._accepts(thing):
+            got = format_value(thing)
+            raise TypeError(f"{self.kind} {name}: expected {self.expected}; got {got}")
 
     def _imported(self, name: str) -> object:
         path, _, attribute = name.partition(":")
@@ -102,7 +120,8 @@ class Registry(Mapping[str, T], Generic[T]):
             raise ValueError(f"{self.kind}: {form}; got {name!r}")
         try:
             return import_module(path)
-        except Exception as error:  # whatever the user's module raises
+        # Whatever the user's module raises; `sys.exit` in it must not end the program.
+        except (Exception, SystemExit) as error:
             what = f"{type(error).__name__}: {error}"
             raise ValueError(
                 f"{self.kind} {name}: cannot import the module {path!r} ({what}); {form}, of a "
@@ -110,13 +129,16 @@ class Registry(Mapping[str, T], Generic[T]):
             ) from error
 
 
-def class_registry(kind: str, base: Callable[[], type[S]]) -> Registry[type[S]]:
-    """A registry of the subclasses of `base()`, which need not be defined yet."""
+def class_registry(kind: str, name: str, base: Callable[[], type[S]]) -> Registry[type[S]]:
+    """A registry of the subclasses of `base()`, called `name`, which need not be defined yet."""
 
     def accepts(thing: object) -> bool:
-        return isinstance(thing, type) and issubclass(thing, base())
+        try:
+            return isinstance(thing, type) and issubclass(thing, base())
+        except NameError:  # the base itself, which its decorators see before its name is defined
+            return True
 
-    return Registry(kind, f"a subclass of fedfast's class for a {kind}", accepts)
+    return Registry(kind, f"a subclass of fedfast.algorithms.{name}", accepts)
 
 
 def accepted(function: Callable[..., object], offered: Mapping[str, S]) -> dict[str, S]:
@@ -124,6 +146,15 @@ def accepted(function: Callable[..., object], offered: Mapping[str, S]) -> dict[
     parameters = signature(function).parameters
     every = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
     return {name: value for name, value in offered.items() if every or name in parameters}
+
+
+def _same(held: object, new: object) -> bool:
+    """Whether `new` is `held`, or defined anew as by a notebook's cell that is run again.
+
+    Lambdas and functions of one function share a name, and may differ.
+    """
+    home = _home(new)
+    return held is new or (_home(held) == home and "<" not in home[1])
 
 
 def _home(thing: object) -> tuple[str, str]:

@@ -37,7 +37,7 @@ class RunOptions:
     batch_size: Annotated[int | None, Count(), "samples per local step; None = all"] = 50
     lr: Annotated[
         float | Callable[[int], float],
-        "local learning rate of round 1, or {name: cosine, start: .., rounds: ..}",
+        "local learning rate of round 1; in a file also {name: cosine, start: .., rounds: ..}",
         "in Python a callable: lr(t) in round t, from 0",
     ] = 0.1
     lr_decay: Annotated[float, Number(gt=0), "factor on lr after each round"] = 1.0
@@ -94,8 +94,8 @@ class RunOptions:
     ] = 1
     seed: Annotated[
         int,
-        "seed of weights, cohorts, batches and partition",
-        "in Python of cohorts, batches, augmentation and dropout, by (seed, round, client)",
+        "seed of cohorts, batches, augmentation, dropout; in a file of weights and partition too",
+        "draws are by (seed, round, client)",
     ] = 0
     device: Annotated[
         "str | torch.device", "auto, cpu, cuda or cuda:N", "auto is CUDA where there is one"

@@ -111,6 +111,7 @@ def fail_in(monkeypatch, label, round_, error):
     [
         (KeyboardInterrupt(), 130, "stopped in sharp after round 1 of 3"),
         (RuntimeError("out of memory"), 1, "after round 1 of 3: RuntimeError: out of memory"),
+        (SystemExit(0), 1, "after round 1 of 3: SystemExit: 0"),
     ],
 )
 def test_an_early_end_keeps_every_round_before_it(tiny, monkeypatch, capfd, error, status, says):
@@ -167,6 +168,12 @@ def test_the_model_kept_is_that_of_the_round_not_of_later(tmp_path):
         (["--partition.clients", "9999"], "partition: clients: expected 1 <= clients <= 1437"),
         (["--model.name", "mpl"], "--model.name: unknown name 'mpl'; did you mean 'mlp'"),
         (["--rounds", "0"], "--rounds: expected a number greater than or equal to 1, found 0"),
+        (["--lr.start", "0.1"], "--lr: is a value, not a section; found --lr.start"),
+        (["--rounds.x=3"], "--rounds: is a value, not a section; found --rounds.x"),
+        (["--partition.clients.x", "3"], "--partition.clients: is a value, not a section; found"),
+        (["--model.hidden.x", "3"], "--model.hidden: is a value, not a section; found"),
+        (["--seed.a.b", "1"], "--seed: is a value, not a section; found --seed.a.b"),
+        (["--algorithms.sharp.rho.x", "1"], "--algorithms.sharp.rho: is a value, not a section"),
     ],
 )
 def test_wrong_use_is_one_line_and_leaves_nothing(tiny, capfd, flags, says):

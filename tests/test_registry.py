@@ -156,6 +156,26 @@ def test_help_has_the_users_own_parameters(ours, capsys):
         ("width: 3", "widht: 3", "own.yaml:3: model.widht: unknown field, nearest: width"),
         ("count: 30", "cuont: 30", "own.yaml:1: data.cuont: unknown field, nearest: count"),
         ("ours:Mine", "ours:Net", "algorithm ours:Net: expected a subclass of "),
+        (
+            'mine: {name: "ours:Mine",',
+            '"ours:Mine": {',
+            "algorithms.ours:Mine: expected a label of",
+        ),
+        ('mine: {name: "ours:Mine",', '"ours:Mine": {', '; write mine: {name: "ours:Mine"}'),
+        ("ours:certain", "ours:certan", "own.yaml:5: metric: metric ours:certan: "),
+        ("ours:certain", "certain", "own.yaml:5: metric: unknown name 'certain'; known: auto, "),
+        ("ours:Logger", "loger", "own.yaml:6: callbacks: unknown name 'loger'; "),
+        ("ours:Logger", "ours:Loger", "own.yaml:6: callbacks: callback ours:Loger: "),
+        (
+            "ours:Logger",
+            "ours:Net",
+            "own.yaml:6: callbacks: expected classes that are made without",
+        ),
+        (
+            "ours:Logger",
+            "shutil:get_archive_formats",
+            "own.yaml:6: callbacks: expected callables f(sim, row); got ",
+        ),
         ("mu: 0.25", "muu: 1", "algorithm ours:Mine, parameter: unknown name 'muu'; did you mean"),
     ],
 )
@@ -164,6 +184,29 @@ def test_a_mistake_names_the_key_the_module_and_what_was_expected(ours, old, new
     with pytest.raises(config.ConfigError) as caught:
         config.load("own.yaml")
     assert says in str(caught.value)
+
+
+def test_a_module_or_function_that_exits_is_named(ours, capsys):
+    (ours / "exits.py").write_text("import sys\nsys.exit(0)\n")
+    (ours / "ours.py").write_text(OURS + "\ndef leave(*a, **k): raise SystemExit(0)\n")
+    with pytest.raises(ValueError, match="model exits:x: cannot import .*'exits' .SystemExit: 0."):
+        models.build("exits:x", input_shape=(4,), classes=2)
+    for old, new, says in (
+        ("ours:Net", "exits:x", "model exits:x: cannot import the module 'exits' (SystemExit: 0)"),
+        ('name: "ours:Net", width: 3', 'name: "ours:leave"', "model: SystemExit: 0"),
+    ):
+        (ours / "own.yaml").write_text(CONFIG.replace(old, new))
+        assert main(["run", "own.yaml"]) == 2
+        assert says in capsys.readouterr().err
+
+
+def test_a_callback_that_exits_keeps_the_rounds_before_it(ours, capsys):
+    text = OURS.replace("SEEN.append(row.round)", "if row.round == 2: raise SystemExit(0)")
+    (ours / "ours.py").write_text(text)
+    assert main(["run", "own.yaml", "--out", "run", "--rounds", "3"]) == 1
+    assert "failed in mine after round 1 of 3" in capsys.readouterr().err
+    assert {"summary.md", "error.txt", "checkpoint"} <= {p.name for p in (ours / "run").iterdir()}
+    assert len((ours / "run" / "history.csv").read_text().splitlines()) == 2
 
 
 def test_what_a_users_function_returns_is_checked(ours):
@@ -199,9 +242,51 @@ def test_registered_by_decorator_it_is_found_by_name():
         colours.register("red")(int)
     with pytest.raises(ValueError, match="colour: unknown name 'rad'; did you mean 'red'"):
         colours.find("rad")
-    colours.register("three")(3)
     with pytest.raises(TypeError, match="colour three: expected a class; got 3"):
-        colours.find("three")
+        colours.register("three")(3)
+    with pytest.raises(ValueError, match="taken"):
+        colours.register("blue", "red")(int)
+    assert list(colours) == ["red", "rouge"]
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "got"),
+    [
+        ((test_decorators_of_every_registry,), TypeError, "<function test_decorators_of"),
+        ((), TypeError, "none"),
+        ((3,), TypeError, "3"),
+        (("",), ValueError, "''"),
+        (("a:b",), ValueError, "'a:b'"),
+        ((" a",), ValueError, "' a'"),
+    ],
+)
+def test_what_is_no_name_is_refused_when_it_is_registered(names, error, got):
+    form = r'colour: expected names, as in @register\("name"\)(, without a colon)?; got '
+    with pytest.raises(error, match=form + got):
+        Registry[object]("colour", "a class", callable).register(*names)
+
+
+def test_functions_of_one_place_do_not_replace_each_other():
+    colours = Registry[object]("colour", "a function", callable)
+
+    def closure(shade):
+        return lambda: shade
+
+    first = closure(1)
+    assert colours.register("red")(colours.register("red")(first)) is first
+    with pytest.raises(ValueError, match="colour 'red': the name is taken by .*lambda"):
+        colours.register("red")(closure(2))
+    namespace = {"__name__": "notebook", "register": colours.register}
+    for _ in range(2):  # a notebook's cell that is run again
+        exec("@register('cell')\ndef cell(): pass", namespace)
+    assert colours.find("cell") is namespace["cell"]
+
+
+def test_a_registry_without_names_and_a_class_of_another_kind_are_clear():
+    with pytest.raises(ValueError, match="^colour: unknown name 'red'; expected package.module:Na"):
+        Registry[object]("colour", "a function", callable).find("red")
+    with pytest.raises(TypeError, match="algorithm x: expected a subclass of fedfast.algorithms.A"):
+        algorithms.ALGORITHMS.register("x")(int)
 
 
 def test_a_registered_algorithm_has_its_name():
@@ -225,6 +310,32 @@ def test_callbacks_and_metrics_of_other_kinds_are_refused():
         make(callbacks=["prnt"])
     with pytest.raises(ValueError, match="metric: unknown name 'multiclas'; did you mean"):
         make(metric="multiclas")
+    with pytest.raises(TypeError, match="metric: expected a name or a callable .*; got 3"):
+        make(metric=3)
+
+
+def three(sim, row, more): ...
+
+
+class Named:
+    def __init__(self, path): ...
+    def __call__(self, sim, row): ...
+
+
+@pytest.mark.parametrize(
+    ("callback", "says"),
+    [
+        (three, "expected callables f.sim, row.; got <function three .* argument: 'more'"),
+        (lambda sim: None, "expected callables f.sim, row.; got .*too many positional"),
+        (Named, "expected callables f.sim, row.; got <class .*Named'> .too many positional"),
+        (f"{__name__}:three", "expected callables f.sim, row.; got <function three"),
+        (f"{__name__}:Named", "classes that are made without arguments; got .*Named'> .*'path'"),
+    ],
+)
+def test_a_callback_that_cannot_be_called_is_refused_before_round_1(callback, says):
+    with pytest.raises(TypeError, match=f"^callbacks: expected .*{says.removeprefix('expected ')}"):
+        fedfast.Simulation(mlp(), federation([5]), callbacks=[callback])
+    fedfast.Simulation(mlp(), federation([5]), callbacks=[Named("x"), print])
 
 
 MOVED = {"PAGES": "ALGORITHMS", "RULES": "SERVER_RULES", "Piece": "Component",

@@ -19,7 +19,7 @@ from .hooks import Clients, Cohort, Component, Direction, Rows, ServerView, Sum,
 from .optimizers import SGD, Optimizer
 from .servers import Average, ServerRule
 
-ALGORITHMS = class_registry("algorithm", lambda: Algorithm)
+ALGORITHMS = class_registry("algorithm", "Algorithm", lambda: Algorithm)
 
 
 @base

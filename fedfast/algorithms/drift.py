@@ -21,7 +21,7 @@ from .hooks import Clients, Cohort, Component, Composition, Direction, listed
 CLIPS = ("linear", "whole")
 
 
-DRIFTS = class_registry("drift correction", lambda: Drift)
+DRIFTS = class_registry("drift correction", "Drift", lambda: Drift)
 
 
 @DRIFTS.register("none")

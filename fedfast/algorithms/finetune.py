@@ -11,7 +11,7 @@ from ._hook_checks import Hooked, base
 from ._parameter_checks import check_count, check_word
 from .hooks import TrainedLayout
 
-FINE_TUNINGS = class_registry("fine-tuning", lambda: FineTune)
+FINE_TUNINGS = class_registry("fine-tuning", "FineTune", lambda: FineTune)
 
 
 @FINE_TUNINGS.register("fine-tune")

@@ -20,7 +20,7 @@ from ._parameter_checks import check, check_flag, check_number, check_schedule
 from .hooks import Clients, Component, Composition
 from .objective import Objective
 
-OPTIMIZERS = class_registry("local optimizer", lambda: Optimizer)
+OPTIMIZERS = class_registry("local optimizer", "Optimizer", lambda: Optimizer)
 
 
 @base

@@ -12,7 +12,7 @@ from ..registry import class_registry
 from ._hook_checks import base, overrides
 from .hooks import Cohort, Component, Rows, ServerView, TrainedLayout
 
-SERVER_RULES = class_registry("server rule", lambda: ServerRule)
+SERVER_RULES = class_registry("server rule", "ServerRule", lambda: ServerRule)
 
 
 @base

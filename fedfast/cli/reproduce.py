@@ -119,8 +119,9 @@ def _train(rows: Sequence[TableRow], stop: stopping.Stop) -> int:
                 if setting is None or seed != row.config.seed:
                     setting, seed = prepare(row.config), row.config.seed
                 _run(row, setting, stop)
-        except USER as error:
-            status = fail(f"{row.label}, seed {row.config.seed}: {error}", 1)
+        except (*USER, SystemExit) as error:
+            text = str(error) if isinstance(error, USER) else f"SystemExit: {error}"
+            status = fail(f"{row.label}, seed {row.config.seed}: {text}", 1)
     return status
 
 

@@ -79,7 +79,7 @@ def _train_all(
             folder.discard()
             return fail(NOTHING, stopping.status(error))
         status, ending = stopping.status(error), f"stopped {_where(config, folder)}"
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a callback's `sys.exit` must not lose the rounds
         if isinstance(error, USER) and not folder.rounds:
             folder.discard()
             return fail(str(error))

@@ -65,11 +65,11 @@ def _protocol(found: Data, section: DataSection) -> Data:
 
 @contextmanager
 def _section(name: str) -> Iterator[None]:
-    """Errors within name the section of the file that they are about."""
+    """Errors within name the section of the file that they are about, `sys.exit` among them."""
     try:
         yield
-    except USER as error:
-        text = str(error)
+    except (*USER, SystemExit) as error:
+        text = f"SystemExit: {error}" if isinstance(error, SystemExit) else str(error)
         raise ValueError(text if text.startswith(name) else f"{name}: {text}") from error
 
 

@@ -55,14 +55,15 @@ def _what(detail: ErrorDetails, loc: Loc, raw: dict[str, object]) -> str:
         return unknown(loc[-1], known_below(loc[:-1], raw))
     if kind == "missing":
         return "needed, but not given"
-    if kind == "named":
+    if kind in ("named", "unknown_name"):
         return detail["msg"]
     if kind == "literal_error":
         return f"expected {context['expected']}, found {found!r}"
     if kind == "string_pattern_mismatch":
         label = "a label of letters, digits, _, + and -"
         wanted = label if loc[0] == "algorithms" else RunConfig.model_fields[loc[0]].description
-        return f"expected {wanted}, found {found!r}"
+        hint = f'; write mine: {{name: "{found}"}}' if ":" in str(found) and wanted == label else ""
+        return f"expected {wanted}, found {found!r}{hint}"
     if kind == "rate" and isinstance(found, dict):
         return f"expected a schedule, found {found!r} ({detail['msg']})"
     if kind == "list_type":

@@ -81,6 +81,8 @@ def _unknown(loc: Loc, leaves: list[Leaf]) -> str:
     depth = 0
     while any(leaf.loc[: depth + 1] == loc[: depth + 1] for leaf in leaves):
         depth += 1
+    if any(leaf.loc == loc[:depth] for leaf in leaves):
+        return f"--{'.'.join(loc[:depth])}: is a value, not a section; found --{'.'.join(loc)}"
     here = dict.fromkeys(leaf.loc[depth] for leaf in leaves if leaf.loc[:depth] == loc[:depth])
     return f"--{'.'.join(loc[: depth + 1])}: {unknown(loc[depth], here)}"
 

@@ -6,9 +6,10 @@ are declared in `fedfast.options`.
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from ..run_options import RunOptions
+from .named_fields import known_callbacks, known_metric
 from .paper import PaperSection, Section
 from .run_fields import run_fields
 from .sections import AlgorithmSection, DataField, ModelField, PartitionField
@@ -58,10 +59,12 @@ class RunConfig(RunFields):  # type: ignore[misc]
         description="share of each client's samples set aside to test models on; null = none",
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="type of the weights")
-    metric: str = Field(
-        "auto", description="what accuracies count: auto, multiclass, binary, multilabel, none"
+    metric: Annotated[str, AfterValidator(known_metric)] = Field(
+        "auto",
+        description="what accuracies count: auto, multiclass, binary, multilabel, none, or "
+        "package.module:Name",
     )
-    callbacks: list[str] = Field(
+    callbacks: Annotated[list[str], AfterValidator(known_callbacks)] = Field(
         [], description="called as f(sim, row) after each round: package.module:Name of each"
     )
     out: str | None = Field(
