@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ._messages import format_value
+from ._renamed_modules import argument
 from .random import Ints, check_seed
 from .rounds import Drawn, Explicit, Round
 from .run_options import SAMPLING
@@ -25,6 +26,7 @@ MOST = 1 << 31  # rounds, and samples a client sees in one: keys are made of 32-
 class Schedule:
     """Cohorts and batches of every round; made by `Schedule.draw` or `Schedule.explicit`."""
 
+    @argument("plan", "source")
     def __init__(self, source: Drawn | Explicit) -> None:
         self._source = source
 

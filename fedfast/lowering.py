@@ -43,5 +43,5 @@ def _complete(program: Program, layout: FlatLayout) -> tuple[Program | None, str
 
 @cache
 def warn_once(reason: str) -> None:
-    """Warn that a run takes the slower path; of the same reason once a process."""
-    logging.getLogger("fedfast").warning("generic path, slower: %s", reason)
+    """Warn that a run takes the module executor; of the same reason once a process."""
+    logging.getLogger("fedfast").warning("module executor, slower: %s", reason)

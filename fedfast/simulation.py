@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from . import checkpoint, round_loop
 from ._messages import format_value
+from ._renamed_modules import names_of
 from .build import build
 from .copies import copy_of
 from .declarations import documentation, takes
@@ -19,6 +20,8 @@ from .personalization import ClientScores
 from .torch_settings import torch_threads
 from .validation import data as data_checks
 from .validation.values import boolean
+
+__getattr__ = names_of(__name__)
 
 
 class Simulation:

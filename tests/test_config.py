@@ -7,6 +7,7 @@ import pytest
 from fedfast.kernels._args import PRECISIONS
 
 from fedfast import config, data
+from fedfast.config.sections import PartitionSection, section
 
 BASE = """\
 data: {name: digits}
@@ -115,13 +116,18 @@ def test_a_mistake_in_the_file_is_said_with_its_line(base, old, new, says):
     assert says in refused(base, text=BASE.replace(old, new))
 
 
-NEEDED = {"clients": 6, "alpha": 0.3, "classes_per_client": 2}
+def above(field):
+    """A number that an option takes: one more than its lower bound."""
+    bounds = (getattr(note, kind, None) for note in field.metadata for kind in ("gt", "ge"))
+    return 1 + max((bound for bound in bounds if bound is not None), default=0)
 
 
 @pytest.mark.parametrize("name", data.PARTITIONS)
 def test_every_partition_can_be_written_and_takes_what_its_function_takes(base, name):
     taken = inspect.signature(data.PARTITIONS[name]).parameters.keys() - {"samples", "test"}
-    given = ", ".join(f"{key}: {NEEDED[key]}" for key in taken & NEEDED.keys())
+    fields = section(PartitionSection, {"name": name}).model_fields
+    needed = {key: above(field) for key, field in fields.items() if field.is_required()}
+    given = ", ".join(f"{key}: {needed[key]}" for key in needed.keys() & taken)
     base.write_text(f"{BASE[: BASE.index('partition')]}partition: {{name: {name}, {given}}}\n"
                     f"{BASE[BASE.index('model') :]}")  # fmt: skip
     assert config.load(base).partition_options().keys() == taken

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import fedfast.kernels
@@ -16,7 +17,7 @@ import fedfast
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-SECTIONS = re.findall(r"^## An? ([a-z]+).*?: (\d+) files?\n(.*?)(?=^## )", TEXT, re.M | re.S)
+SECTIONS = re.findall(r"^## An? ([a-z]+).*?: (\d+) files?[^\n]*\n(.*?)(?=^## )", TEXT, re.M | re.S)
 DIFFS = {
     kind: "".join(re.findall(r"^```diff\n(.*?)^```$", text, re.M | re.S))
     for kind, _, text in SECTIONS
@@ -69,6 +70,15 @@ def test_an_operation(backend):
 '''
 
 
+# Tests of the tree that would fail where the sections left out a step, and what they import.
+EXISTING = (
+    "tests/test_algorithm_tables.py",
+    "tests/test_config.py::test_every_partition_can_be_written_and_takes_what_its_function_takes",
+)
+HELPERS = ("tests/conftest.py", "tests/federation.py", "tests/test_oracles.py", "tests/oracles")
+COPIED = (*HELPERS, "examples", *(test.partition("::")[0] for test in EXISTING))
+
+
 def files(diff: str) -> list[str]:
     """The files that a diff changes or makes."""
     return re.findall(r"^\+\+\+ b/(.*)$", diff, re.M)
@@ -95,24 +105,32 @@ def changed(folder: Path, kinds: set[str], *parts: str) -> Path:
     return folder
 
 
-def passes(folder: Path, name: str, content: str) -> None:
-    """The tests in the copy pass, with one more file."""
-    (folder / "tests").mkdir(exist_ok=True)
-    (folder / "tests" / name).write_text(content)
+def python(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """`python -m` in the copy."""
     paths = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
+    return subprocess.run(
+        [sys.executable, "-m", *command],
         cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True,
     )  # fmt: skip
+
+
+def passes(folder: Path, name: str, content: str, tests: Sequence[str] = ("tests",)) -> None:
+    """These tests in the copy pass, with one more file."""
+    (folder / "tests").mkdir(exist_ok=True)
+    (folder / "tests" / name).write_text(content)
+    found = python(folder, "pytest", "-q", "-p", "no:cacheprovider", *tests)
     assert found.returncode == 0 and " passed" in found.stdout, found.stdout + found.stderr
 
 
 def test_their_own_tests_pass_and_they_are_found_by_name(tmp_path):
     kinds = DIFFS.keys() - {"operation"}
-    folder = changed(tmp_path, kinds, "tests/conftest.py", "tests/federation.py")
+    folder = changed(tmp_path, kinds, *COPIED)
     tests = [name for kind in kinds for name in files(DIFFS[kind]) if "/test_" in name]
     assert tests and all((folder / name).exists() for name in tests)
-    passes(folder, "test_by_name.py", BY_NAME)
+    (folder / "docs").mkdir()  # as `make docs` does
+    written = python(folder, "fedfast.report.algorithm_tables").stdout
+    (folder / "docs" / "algorithms.md").write_text(written, encoding="utf-8")
+    passes(folder, "test_by_name.py", BY_NAME, ["tests/test_by_name.py", *tests, *EXISTING])
 
 
 def test_an_operation(tmp_path):

@@ -21,7 +21,7 @@ def test_a_model_that_becomes_a_program(capsys):
     assert "fc1       ok" in lines
 
 
-def test_the_gpus_voice_has_layer_programs_too(capsys):
+def test_the_gpus_backend_has_layer_programs_too(capsys):
     assert main(["doctor", QUICKSTART, "--backend", "triton"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("layer program, K = ")
 

@@ -120,7 +120,7 @@ ALGORITHMS = {
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_a_run_by_noted_squares_is_the_reference_voices_run(monkeypatch: Any, name: str) -> None:
+def test_a_run_by_recorded_squares_is_the_references_run(monkeypatch: Any, name: str) -> None:
     algorithm, clip = ALGORITHMS[name]
     data, read = federation([2, 1], shape=(1, 4, 4)), []
     stats = kernels.stats

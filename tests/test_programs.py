@@ -1,4 +1,4 @@
-"""Layer programs against autograd and against the generic path; which modules become programs."""
+"""Layer programs against autograd and the module executor; which modules become programs."""
 
 import pytest
 import torch
@@ -228,7 +228,7 @@ def on_both_paths(make, data, algorithm="fedavg", tolerance=1e-10, **kwargs):
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: a.name)
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-def test_a_run_is_the_generic_paths_run(algorithm, clip_norm, dtype, tolerance):
+def test_a_run_is_the_module_executors_run(algorithm, clip_norm, dtype, tolerance):
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4))
     with torch.no_grad():
         for i, p in enumerate(model.parameters()):
@@ -243,7 +243,7 @@ def test_a_run_is_the_generic_paths_run(algorithm, clip_norm, dtype, tolerance):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: a.name)
 @pytest.mark.parametrize("chunk", [1, 2, None])
-def test_batch_norm_with_ragged_clients_is_the_generic_paths(algorithm, chunk):
+def test_batch_norm_with_ragged_clients_is_the_module_executors(algorithm, chunk):
     data = federation([9, 4, 13, 6], shape=(2, 5, 5))
     torch.manual_seed(0)
     model = MODULES["batch norm"][0]()
@@ -278,7 +278,7 @@ class Overwriting(nn.Module):
 @pytest.mark.parametrize(
     "make", [Twice, Overwriting, lambda: nn.Sequential(nn.Linear(8, 6), Tied(), nn.Linear(3, 4))]
 )
-def test_shared_weights_and_in_place_layers_are_the_generic_paths(make):
+def test_shared_weights_and_in_place_layers_are_the_module_executors(make):
     on_both_paths(make, federation([9, 4]), rounds=2, local_epochs=2, dtype=torch.float64)
 
 
@@ -313,7 +313,7 @@ def frozen():
         (Overwriting, "it overwrites a value that another layer reads"),
     ],
 )
-def test_what_has_no_program_takes_the_generic_path_and_gives_the_reason(make, reason):
+def test_what_has_no_program_takes_the_module_executor_and_gives_the_reason(make, reason):
     sim = fedfast.Simulation(make(), federation([6, 6]), rounds=1)
     assert reason in sim.generic_because
     sim.run(progress=False)
@@ -328,12 +328,12 @@ def test_explain_names_every_layer():
     assert [bool(f.reason) for f in findings[:3]] == [False, True, True]
 
 
-def test_the_generic_path_is_reported_once(caplog):
+def test_the_module_executor_is_reported_once(caplog):
     lowering.warn_once.cache_clear()
     for _ in range(2):
         fedfast.Simulation(nn.Sequential(nn.Linear(8, 4), nn.Softplus()), federation([6]))
     logged = [record.getMessage() for record in caplog.records]
-    assert logged == ["generic path, slower: 1: Softplus has no layer record"]
+    assert logged == ["module executor, slower: 1: Softplus has no layer record"]
 
 
 def test_precision_reaches_every_product(monkeypatch):

@@ -338,16 +338,6 @@ def test_a_callback_that_cannot_be_called_is_refused_before_round_1(callback, sa
     fedfast.Simulation(mlp(), federation([5]), callbacks=[Named("x"), print])
 
 
-MOVED = {"PAGES": "ALGORITHMS", "RULES": "SERVER_RULES", "Piece": "Component",
-         "Layout": "TrainedLayout", "Server": "ServerView"}  # fmt: skip
-
-
-@pytest.mark.parametrize(("old", "new"), MOVED.items())
-def test_old_names_warn(old, new):
-    with pytest.warns(DeprecationWarning, match=f"{old} is now fedfast.algorithms.{new}"):
-        assert getattr(algorithms, old) is getattr(algorithms, new)
-
-
 def test_arguments_of_a_model_are_given_by_name(ours):
     (ours / "ours.py").write_text(
         "from torch import nn\nclass Plain(nn.Linear):\n"

@@ -49,7 +49,7 @@ def replace_forward(m: nn.Sequential) -> None:
     m[0].forward = lambda x: 2 * plain(x)
 
 
-# name -> (what is done to `net()`, what the reason for the generic path names)
+# name -> (what is done to `net()`, what the reason for the module executor names)
 CHANGES = {
     "forward": (lambda m: m[0].register_forward_hook(lambda mod, args, out: out * 3), "hook"),
     "pre": (lambda m: m[2].register_forward_pre_hook(lambda mod, x: (x[0] * 2,)), "pre hook"),

@@ -6,10 +6,10 @@ name and, if it is an algorithm, as an attribute of this package.
 
 from __future__ import annotations
 
-import warnings
 from importlib import import_module
 from pkgutil import iter_modules
 
+from .._renamed_modules import names_of
 from ..lr_schedules import Cosine as Cosine
 from ..lr_schedules import Exponential as Exponential
 from ..lr_schedules import Ramp as Ramp
@@ -99,19 +99,4 @@ for _file in iter_modules(__path__):
     import_module(f".{_file.name}", __name__)
 globals().update({made.__name__: made for made in ALGORITHMS.values()})
 
-_MOVED = {
-    "PAGES": "ALGORITHMS",
-    "RULES": "SERVER_RULES",
-    "Piece": "Component",
-    "Layout": "TrainedLayout",
-    "Server": "ServerView",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Names of earlier releases, with a warning."""
-    if name not in _MOVED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    message = f"fedfast.algorithms.{name} is now fedfast.algorithms.{_MOVED[name]}"
-    warnings.warn(message, DeprecationWarning, stacklevel=2)
-    return globals()[_MOVED[name]]
+__getattr__ = names_of(__name__)

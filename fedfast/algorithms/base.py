@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._messages import format_value
+from .._renamed_modules import Alias
 from ..registry import class_registry
 from ._hook_checks import Hooked, base, check_hooks, named, overrides, returned
 from ._return_checks import kept_rows, number_rows, row_sums
@@ -62,6 +63,8 @@ class Algorithm(Hooked):
     def components(self) -> tuple[Component, ...]:
         """The components, in the order in which their hooks are called."""
         return self.local, self.drift, self.server
+
+    pieces = Alias("components")
 
     def direction(self, at: Clients) -> Direction:
         """What the step descends along, before clipping and weight decay."""

@@ -75,7 +75,7 @@ def model(config: RunConfig, setting: Setting) -> list[str]:
     sim = simulation(config, setting, next(iter(config.algorithms)))
     lines.append(f"memory: {sim.memory}")
     if sim.generic_because:
-        return [*lines, f"generic path, slower: {sim.generic_because}"]
+        return [*lines, f"module executor, slower: {sim.generic_because}"]
     return [*lines, f"layer program, K = {sim.chunk} clients at once"]
 
 
@@ -96,7 +96,7 @@ def named_model(argv: list[str]) -> list[str]:
     made = build(given.name, input_shape=given.input_shape, classes=given.classes)
     kind = torch.int64 if any(isinstance(m, torch.nn.Embedding) for m in made.modules()) else None
     program, lines = _layers(made, torch.zeros(2, *given.input_shape, dtype=kind))
-    return [*lines, "layer program" if program else "generic path, slower"]
+    return [*lines, "layer program" if program else "module executor, slower"]
 
 
 def _names_a_model(given: str) -> bool:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
+from .._renamed_modules import names_of
 from ..run_options import RunOptions
 from .named_fields import known_callbacks, known_metric
 from .paper import PaperSection, Section
 from .run_fields import run_fields
 from .sections import AlgorithmSection, DataField, ModelField, PartitionField
 
+__getattr__ = names_of(__name__)
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<label>.pt) and a flag
 
 

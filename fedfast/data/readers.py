@@ -10,9 +10,12 @@ import torch
 
 from .. import random
 from .._messages import check_options, format_value
+from .._renamed_modules import names_of
 from .dataset import Data
 from .registries import READERS
 from .samples import Samples
+
+__getattr__ = names_of(__name__)
 
 
 def load(name: str, root: str | Path = "data", **options: object) -> Data:

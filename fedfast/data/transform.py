@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._messages import format_value
+from .._renamed_modules import Alias
 
 
 def _finite(value: object) -> bool:
@@ -45,6 +46,8 @@ class Normalize:
         mean = torch.tensor(self.mean, dtype=torch.float64)
         std = torch.tensor(self.std, dtype=torch.float64)
         return (1 / (255 * std)).to(device, dtype), (-mean / std).to(device, dtype)
+
+    tones = Alias("scale_and_shift")
 
     def __call__(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Images `[n, C, ...]` of bytes as floats: the bits that `kernels.gather` makes of them."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .._messages import check_options, format_value
+from .._renamed_modules import names_of
 from ..random import check_seed
 from ..registry import Registry, accepted
 from ._sizes import check_weights, size
@@ -17,6 +18,7 @@ from ._sizes import check_weights, size
 MODELS = Registry[Callable[..., nn.Module]](
     "model", "a function or class (input_shape, classes, **options) -> nn.Module", callable
 )
+__getattr__ = names_of(__name__)
 
 
 def build(
