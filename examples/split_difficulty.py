@@ -2,8 +2,8 @@
 
     python examples/split_difficulty.py CONFIG [--draws 20] [--field value ...]
 
-The data are cut in halves, and each is judged by a classifier that was trained on the other. On a
-client's samples it is told the client's class shares p: it answers argmax_c (logit_c + log p_c).
+The data are cut in halves, and each is evaluated by a classifier that was trained on the other. On
+a client's samples it gets the client's class shares p: it answers argmax_c (logit_c + log p_c).
 The mean over clients is what the draw of the split alone lets personal models reach, so that the
 spread over draws says how far one seed's result may lie from another's.
 
@@ -42,7 +42,7 @@ def logits(samples, model, steps=2000):
 
 
 def difficulty(clients, logits):
-    """Mean accuracy over clients, in percent, of a judge who knows each client's class shares."""
+    """Mean accuracy over clients, in percent, of a classifier that knows their class shares."""
     shares = torch.from_numpy(clients.counts()).float()
     found = []
     for i, prior in enumerate(F.normalize(shares, p=1, dim=1).log()):
@@ -51,7 +51,7 @@ def difficulty(clients, logits):
     return 100 * float(torch.stack(found).mean())
 
 
-def told(read, draws):
+def report(read, draws):
     """The line that is printed."""
     setting, options = prepare(read), read.partition_options()
     samples = setting.data.train
@@ -74,7 +74,7 @@ def main():
     try:
         if given.draws < 2:
             raise ValueError(f"--draws: expected 2 or more; got {given.draws}")
-        print(told(config.load(given.config, flags), given.draws))
+        print(report(config.load(given.config, flags), given.draws))
     except (ValueError, FileNotFoundError) as error:
         about.error(str(error))
 

@@ -73,7 +73,7 @@ def magnitudes(given: dict, dout: Tensor) -> dict[str, Tensor]:
     return autograd({n: None if t is None else t.abs() for n, t in given.items()}, dout.abs(), None)
 
 
-def judge(given: dict, activation: str | None, backend: str) -> None:
+def check(given: dict, activation: str | None, backend: str) -> None:
     k, batch, _ = given["x"].shape
     dout = block(4, k, batch, given["weight"].shape[1], dtype=given["x"].dtype)
     found = gradients(given, dout, backend, activation=activation)
@@ -97,7 +97,7 @@ def judge(given: dict, activation: str | None, backend: str) -> None:
 def test_against_autograd(
     shape: Shape, dtype: torch.dtype, backend: str, activation: str | None
 ) -> None:
-    judge(forward(shape, dtype), activation, backend)
+    check(forward(shape, dtype), activation, backend)
 
 
 @settings(max_examples=80, deadline=None)
@@ -111,7 +111,7 @@ def test_against_autograd(
 def test_any_shape(
     shape: Shape, dtype: torch.dtype, activation: str | None, weight: str, bias: str | None
 ) -> None:
-    judge(forward(shape, dtype, weight, bias), activation, "native")
+    check(forward(shape, dtype, weight, bias), activation, "native")
 
 
 @pytest.mark.parametrize("name", ISAS)
@@ -119,7 +119,7 @@ def test_any_shape(
 def test_every_instruction_set(name: str, dtype: torch.dtype) -> None:
     with isa(name):
         for shape in SHAPES:
-            judge(forward(shape, dtype), None, "native")
+            check(forward(shape, dtype), None, "native")
 
 
 @all_three

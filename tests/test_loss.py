@@ -19,7 +19,7 @@ def targets_of(clients: int, batch: int, classes: int) -> Tensor:
     return torch.randint(classes, (clients, batch), generator=generator)
 
 
-def judge(logits: Tensor, targets: Tensor, count: Tensor, backend: str) -> None:
+def check(logits: Tensor, targets: Tensor, count: Tensor, backend: str) -> None:
     losses, dlogits = poison(len(count), dtype=logits.dtype), poison(*logits.shape).to(logits)
     cross_entropy(logits, targets, count, losses=losses, dlogits=dlogits, backend=backend)
     for k, n in enumerate(count.tolist()):
@@ -45,7 +45,7 @@ def judge(logits: Tensor, targets: Tensor, count: Tensor, backend: str) -> None:
 def test_against_autograd(backend, dtype, batch, classes, stretch, kind, data) -> None:
     logits = block(1, 3, batch, classes, dtype=dtype, kind=kind).mul_(stretch)
     count = torch.tensor([data.draw(st.integers(1, batch)) for _ in range(3)], dtype=torch.int32)
-    judge(logits, targets_of(3, batch, classes), count, backend)
+    check(logits, targets_of(3, batch, classes), count, backend)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=("float32", "float64"))
@@ -56,7 +56,7 @@ def test_triton_against_autograd(
     """One tile and several, along the batch and along the classes."""
     logits = block(1, 2, batch, classes, dtype=dtype, kind="strided").mul_(stretch)
     count = torch.tensor([batch, (batch + 1) // 2], dtype=torch.int32)
-    judge(logits, targets_of(2, batch, classes), count, "triton")
+    check(logits, targets_of(2, batch, classes), count, "triton")
 
 
 @every_backend

@@ -55,7 +55,7 @@ def both(x, parameters, dout, backend="native", sinks=None, **scales) -> dict[st
     return {"out": out, "dx": dx, **sinks}
 
 
-def judge(case, backend: str) -> None:
+def check(case, backend: str) -> None:
     """Every result against autograd, in float64."""
     expected = autograd(*case)
     for name, found in both(*case, backend).items():
@@ -80,13 +80,13 @@ def judge(case, backend: str) -> None:
 def test_against_autograd(
     backend, dtype, clients, batch, steps, inputs, hidden, bias, kind
 ) -> None:
-    judge(problem(clients, batch, steps, inputs, hidden, bias, dtype, kind), backend)
+    check(problem(clients, batch, steps, inputs, hidden, bias, dtype, kind), backend)
 
 
 def test_triton_tile_by_tile() -> None:
     """Three tiles of samples or units, and two pieces of the products between steps."""
     for batch, hidden in (70, 2), (2, 66):
-        judge(problem(1, batch, 2, 3, hidden), "triton")
+        check(problem(1, batch, 2, 3, hidden), "triton")
 
 
 @pytest.mark.parametrize("batch", [20, 70])  # weights used where they lie, and packed
