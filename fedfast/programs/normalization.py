@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,9 +37,9 @@ class Norm(Record):
             for part in ("mean", "rstd")
         }
 
+    @abstractmethod
     def _shape(self, x: Tensor) -> tuple[int, ...]:
         """Of the statistics."""
-        raise NotImplementedError
 
     def _normalize(
         self,

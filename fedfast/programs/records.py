@@ -7,6 +7,7 @@ computed; 0 is the input. `gradient(v)` is what later layers have collected for 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -113,7 +114,7 @@ class ExecutionContext(Protocol):
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(ABC):
     """A layer: `name` in the module, `inputs` and `output` value numbers, `parameters` it reads."""
 
     name: str
@@ -144,13 +145,13 @@ class Record:
         """Elements of each sample that it saves from forward to backward, beside its value."""
         return 0
 
+    @abstractmethod
     def forward(self, context: ExecutionContext) -> None:
         """Write `context.value(self.output)`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward(self, context: ExecutionContext) -> None:
         """From the gradient of the output: parameters' sinks, then the inputs' gradients."""
-        raise NotImplementedError
 
 
 def sink_arguments(context: ExecutionContext, **names: str | None) -> Arguments:
