@@ -33,7 +33,7 @@ def fusions_for(algorithm: Algorithm, clip_norm: float | None, can: Capabilities
     """What the run's algorithm allows and its executor can do."""
     local, clips = algorithm.local, clip_norm is not None
     # Both passes in one leave `ahead` half written, which hooks of the user's may look at.
-    hidden = not shown(algorithm)
+    hidden = not runs_user_code(algorithm)
     simple = algorithm.plain and not local.momentum and hidden
     folds = simple and can.folds and (can.clips or not clips)
     sam = can.sam and hidden and is_plain_sam(local)
@@ -44,7 +44,7 @@ def fusions_for(algorithm: Algorithm, clip_norm: float | None, can: Capabilities
     return Fusions(folds, sam, can.sam and hidden and plain, clips and can.norms, rounds)
 
 
-def shown(algorithm: Algorithm) -> bool:
+def runs_user_code(algorithm: Algorithm) -> bool:
     """Whether code of the user's runs within a step and may read `g` and `ahead`, which fused
     steps leave half written."""
     within: list[tuple[object, str]] = [(part, "after_step") for part in algorithm.components]
@@ -57,7 +57,7 @@ def is_plain_sam(local: Optimizer) -> bool:
     """Whether its ascent is SAM's and its descent along the gradient there alone."""
     if not isinstance(local, SAM) or local.keeps or not local.looks:
         return False
-    # `terms` of SAM's that keep no first gradient are `g` alone; a user's own are `shown`.
+    # `terms` of SAM's that keep no first gradient are `g` alone; `runs_user_code` finds others.
     return not any(overrides(local, name, SAM) for name in ("ascend", "objective", "scales"))
 
 
