@@ -56,12 +56,12 @@ def serve() -> None:
 
 
 class Tree:
-    """A process that imports fedfast from one tree."""
+    """A process that imports fedfast from one tree and runs a script, which answers lines."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, script: Path, *given: str) -> None:
         paths = os.pathsep.join([str(path), str(HERE / "bench")])
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve"],
+            [sys.executable, str(script), *given],
             env=os.environ | {"PYTHONPATH": paths},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -69,7 +69,7 @@ class Tree:
         )
 
     def time(self, name: str) -> float:
-        """Microseconds of one call."""
+        """The number that the script answers."""
         assert self._process.stdin is not None and self._process.stdout is not None
         print(name, file=self._process.stdin, flush=True)
         return float(self._process.stdout.readline())
@@ -84,7 +84,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.serve:
         return serve()
-    trees = {"now_us": Tree(HERE)} | ({"before_us": Tree(options.before)} if options.before else {})
+    paths = {"now_us": HERE} | ({"before_us": options.before} if options.before else {})
+    trees = {column: Tree(path, Path(__file__), "--serve") for column, path in paths.items()}
     for name in operations():
         turns = [{column: t.time(name) for column, t in trees.items()} for _ in range(TURNS)]
         found = {column: f"{median(turn[column] for turn in turns):.2f}" for column in trees}
