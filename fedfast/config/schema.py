@@ -66,8 +66,13 @@ class RunConfig(RunFields):  # type: ignore[misc]
         description="what accuracies count: auto, multiclass, binary, multilabel, none, or "
         "package.module:Name",
     )
-    callbacks: Annotated[list[str], AfterValidator(known_callbacks)] = Field(
-        [], description="called as f(sim, row) after each round: package.module:Name of each"
+    callbacks: Annotated[
+        list[Annotated[str | dict[str, object], Field(union_mode="left_to_right")]],
+        AfterValidator(known_callbacks),
+    ] = Field(
+        [],
+        description="what follows each round: names (early_stopping, keep_best, "
+        "package.module:Name) or {name: .., option: ..}",
     )
     out: str | None = Field(
         None, min_length=1, description="run folder; null = runs/<name of the config file>"
