@@ -130,11 +130,10 @@ def _run(row: TableRow, folder: RunFolder, setting: Setting, stop: stopping.Stop
     from ..report.progress import Progress
     from ..reproduction import train
 
+    # Closed here: what is kept at its end is not left to a finalizer.
     with (
-        closing(
-            train(row, folder, setting)
-        ) as rounds,  # what is kept at its end is kept now, not by a
-        Progress(row.rounds, f"{row.name} {row.label} seed {row.config.seed}") as show,  # finalizer
+        closing(train(row, folder, setting)) as rounds,
+        Progress(row.rounds, f"{row.name} {row.label} seed {row.config.seed}") as show,
     ):
         for done in rounds:
             show(done)
