@@ -10,7 +10,7 @@ from .reading import holds_run, is_begun
 
 
 class Aside:
-    """`NAME` -> `NAME.previous`; what was there waits as `.NAME.older` until the new run has rounds.
+    """`NAME` -> `NAME.previous`; what was there waits as `.NAME.older` for the new run's rounds.
 
     moved    whether there is an earlier run to move back
     removed  whether the one before that has been removed
