@@ -155,7 +155,7 @@ def test_a_signal_loses_no_round(run, number, whole, monkeypatch, capsys):
         "    if row.round == 3 and os.environ.get('STOP') == sim.algorithm.name:\n"
         f"        signal.raise_signal({int(number)})\n"
     )
-    sys.modules.pop("slow")
+    sys.modules.pop("slow", None)
     monkeypatch.setenv("STOP", "scaffold")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -173,14 +173,14 @@ def test_a_signal_loses_no_round(run, number, whole, monkeypatch, capsys):
 def test_rows_are_those_of_the_states_whatever_a_killed_process_left(run, whole, capsys):
     """Killed while appending, between state and line, and before anything of a label was saved."""
     assert main(["run", "run.yaml"]) == 0
-    path, whole = Path("runs/run/history.csv"), Path("runs/run/history.csv").read_text()
-    lines = whole.splitlines(keepends=True)
+    path, text = Path("runs/run/history.csv"), Path("runs/run/history.csv").read_text()
+    lines = text.splitlines(keepends=True)
     damages = ["".join(lines[:6]), "".join(lines[:7]) + lines[7][:40]]
-    damages += [whole + lines[-1].replace("dyn,4", "dyn,5"), "".join(lines[:1])]
-    for text in damages:
-        path.write_text(text)
+    damages += [text + lines[-1].replace("dyn,4", "dyn,5"), "".join(lines[:1])]
+    for damaged in damages:
+        path.write_text(damaged)
         assert main(["resume", "runs/run"]) == 0
-        assert path.read_text() == whole
+        assert path.read_text() == text
     for name in ("dyn.state", "dyn.state.previous", "dyn.pt"):
         Path("runs/run/checkpoint", name).unlink(missing_ok=True)
     about = Path("runs/run/run.json")
