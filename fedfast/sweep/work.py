@@ -1,0 +1,141 @@
+"""What the worker processes of a sweep do: one row after the other, each in its folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..cli import stopping
+from ..cli.setting import Setting, prepare
+from ..config import RunConfig
+from ..files import atomic
+from .grid import SweepRow
+
+LOOK = 0.5  # seconds between two looks whether the parent is there
+GRACE = 120.0  # seconds that a row has to keep its state once the parent is gone
+ERROR, OUTPUT = "error.txt", "output.txt"
+# What data, clients and initial weights follow from.
+SETTING = {"data", "partition", "model", "local_test", "seed"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a row ended: "done", "stopped" (it goes on later), or "failed" with a line why."""
+
+    status: str
+    error: str = ""
+
+
+class Prepared:
+    """The newest setting of a worker: the next row often has the same."""
+
+    key: object = None
+    setting: Setting | None = None
+
+    def of(self, config: RunConfig) -> Setting:
+        """Data, clients and model of a row."""
+        key = config.model_dump(include=SETTING)
+        if self.setting is None or key != self.key:
+            self.setting = None  # two at once may not fit
+            self.key, self.setting = key, prepare(config)
+        return self.setting
+
+
+PREPARED = Prepared()
+
+
+def begin(parent: int, processes: int) -> int:
+    """Readies a worker, one of so many `processes` on its device; returns its process id."""
+    from .. import memory
+
+    sys.path.extend({os.getcwd()} - set(sys.path))  # `my_module:Name` in a config, as in cli.main
+    memory.share_with(processes)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    return os.getpid()
+
+
+def run(row: SweepRow, device: str | None) -> Outcome:
+    """Trains one row to its end. Whatever its error is, it ends this row alone."""
+    parent = os.getppid()
+    row.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with stopping.sigterm() as stop, _output(row.folder / OUTPUT):
+            (row.folder / ERROR).unlink(missing_ok=True)
+            _train(row, device, stop)
+            (row.folder / "ok").write_text("")
+            return Outcome("done")
+    except KeyboardInterrupt:
+        return Outcome("stopped")
+    except (Exception, SystemExit) as error:
+        failed(row, traceback.format_exc())
+        return Outcome("failed", f"{type(error).__name__}: {error}")
+    finally:
+        if os.getppid() != parent:  # nobody waits for the outcome
+            os._exit(1)
+
+
+def is_done(row: SweepRow) -> bool:
+    return (row.folder / "ok").exists()
+
+
+def failed(row: SweepRow, why: str) -> None:
+    """Keeps what ended a row in its folder."""
+    try:
+        atomic(row.folder / ERROR, lambda to: to.write_text(why, encoding="utf-8"))
+    except OSError as error:  # a full disk; the line on the terminal remains
+        print(error, file=sys.stderr)
+
+
+def _train(row: SweepRow, device: str | None, stop: stopping.Stop) -> None:
+    from dataclasses import astuple
+
+    from ..cli.setting import simulation
+    from ..history import FIELDS, line
+
+    sim = simulation(row.config, PREPARED.of(row.config), row.label)
+    with (row.folder / "history.csv").open("w") as file:
+        file.write(line(("algorithm", *FIELDS)))
+        for done in sim:
+            file.write(line((row.label, *astuple(done))))
+            file.flush()
+            stop.check()
+
+
+def _watch(parent: int) -> None:
+    """Ends this process once its parent is gone, killed without a chance to say so."""
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)
+
+
+@contextmanager
+def _output(path: Path) -> Iterator[None]:
+    """What is printed inside goes to `path`: many rows on one terminal cannot be told apart."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        os.dup2(number, 1)
+        os.dup2(number, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        empty = not os.fstat(number).st_size
+        for to, before in enumerate(kept, start=1):
+            os.dup2(before, to)
+            os.close(before)
+        os.close(number)
+        if empty:
+            path.unlink(missing_ok=True)
