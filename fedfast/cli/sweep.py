@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,9 @@ from .setting import USER
 if TYPE_CHECKING:
     from ..config import RunConfig
     from ..config.draft import Draft
-    from ..sweep.grid import SweepRow
     from ..sweep.results import Result
+    from ..sweep.runner import Runner
+    from ..sweep.search import Best
 
 USAGE = """\
 usage: fedfast sweep CONFIG [options] [--field value ...]
@@ -110,57 +111,73 @@ def with_sweep(draft: Draft, ours: argparse.Namespace) -> Draft:
 
 
 def _sweep(draft: Draft, config: RunConfig, command: str) -> int:
-    from ..sweep import folder, grid
+    """Checks every row, takes the folder, trains and reports."""
+    from ..sweep import folder
+    from ..sweep.runner import Runner
 
-    assert config.sweep is not None
     out = Path(str(draft.raw.get("out") or f"runs/{draft.path.stem}-sweep"))
-    seeds = config.sweep.seeds or [config.seed]
-    axes = [
-        grid.axis(draft, name, values, place(draft, "grid", name))
-        for name, values in config.sweep.grid.items()
-    ]
-    rows = grid.rows(draft, axes, seeds, out)
+    count, train = _plan(draft, config, out)
+    best: list[Best] = []
     with folder.claimed(out, config, command):
-        return _run(rows, config, out)
+        runner = Runner(config, out, count)
+        print(f"{count} rows, {runner.jobs} at a time -> {out}", flush=True)
+        status = 0
+        with stopping.sigterm():
+            try:
+                with runner:
+                    best += train(runner)
+            except KeyboardInterrupt as error:
+                status = stopping.status(error)
+        return _report(list(runner.results.values()), best, runner, status)
 
 
-def place(draft: Draft, kind: str, name: str) -> str:
+def _plan(draft: Draft, config: RunConfig, out: Path) -> tuple[int, Callable[[Runner], list[Best]]]:
+    """How many rows there are, and what trains them. All is checked before the first one."""
+    from ..sweep.grid import axis, rows
+    from ..sweep.search import Search, choice
+
+    section = config.sweep
+    assert section is not None
+    if section.search:
+        fields = [
+            choice(draft, k, v, _place(draft, "search", k)) for k, v in section.search.items()
+        ]
+        search = Search(draft, config, section, fields, out)
+        return search.count, search.run
+    axes = [axis(draft, k, v, _place(draft, "grid", k)) for k, v in section.grid.items()]
+    made = rows(draft, axes, section.seeds or [config.seed], out)
+
+    def train(runner: Runner) -> list[Best]:
+        runner.train(made)
+        return []
+
+    return len(made), train
+
+
+def _place(draft: Draft, kind: str, name: str) -> str:
     """Where a field of the grid or search was named: the flag, or file, line and key."""
     loc = ("sweep", kind, name)
     line = f":{draft.where[loc]}" if loc in draft.where else ""
     return draft.given.get(loc, f"{draft.path}{line}: {'.'.join(loc)}")
 
 
-def _run(rows: Sequence[SweepRow], config: RunConfig, out: Path) -> int:
-    """Trains the rows and reports; whatever happens, sweep.csv says what there is."""
-    from ..sweep.runner import Runner
-
-    runner = Runner(config, out, len(rows))
-    print(f"{len(rows)} rows, {runner.jobs} at a time -> {out}", flush=True)
-    status = 0
-    with stopping.sigterm():
-        try:
-            with runner:
-                runner.train(rows)
-        except KeyboardInterrupt as error:
-            status = stopping.status(error)
-    return _report(list(runner.results.values()), out, status)
-
-
-def _report(results: Sequence[Result], out: Path, status: int) -> int:
+def _report(results: Sequence[Result], best: Sequence[Best], runner: Runner, status: int) -> int:
     """Table and files, then a line for each row that failed, and whether it was stopped."""
     from rich.console import Console
 
     from ..sweep.results import table
 
     console = Console(highlight=False)
-    console.print(table(results, console))
-    print(f"{out}\n  config.yaml  sweep.csv", flush=True)
-    for one in results:
-        if one.status == "failed":
-            where = one.row.folder / "error.txt"
-            status = max(status, fail(f"{one.row}: {one.error}; traceback in {where}", 1))
+    if not runner.section.search:
+        console.print(table(results, console))
+    for one in best:
+        print(f"{one}\n  {one.command(runner.out)}")
+    print(f"{runner.out}\n  config.yaml  sweep.csv", flush=True)
+    for row in results:
+        if row.status == "failed":
+            where = row.row.folder / "error.txt"
+            status = max(status, fail(f"{row.row}: {row.error}; more in {where}", 1))
     if status > 1:
         done = sum(one.status in ("done", "diverged") for one in results)
-        fail(f"stopped with {done} of {len(results)} rows done; the same command goes on")
+        fail(f"stopped with {done} of {runner.total} rows done; the same command goes on")
     return status

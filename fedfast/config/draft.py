@@ -84,6 +84,8 @@ def _contradictions(config: RunConfig) -> Iterator[tuple[Loc, str]]:
         yield ("data", "holdout"), "pool leaves no test set to replace; give one of the two"
     if config.data.pool and config.local_test is None:
         yield ("data", "pool"), "leaves no test set but the clients' own; give local_test too"
+    if config.sweep and config.sweep.grid and config.sweep.search:
+        yield ("sweep", "search"), "there is a grid too; a sweep has one of the two"
     if config.paper and (wrong := config.paper.forgotten(config.algorithms)):
         yield ("paper",), wrong
 

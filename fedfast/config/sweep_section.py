@@ -5,8 +5,12 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from .paper import Section, Seed
+from .paper import SUMMARY, Section, Seed
 
+MAXIMIZED = (
+    "accuracy", "personal_accuracy", "personal_pooled", "local_accuracy", "pooled_accuracy"
+)  # fmt: skip
+MINIMIZED = ("loss", "train_loss")
 Positive = Annotated[int, Field(ge=1, lt=1 << 31)]
 
 
@@ -25,6 +29,15 @@ def _seeds(found: object) -> object:
     return None if found is None else _distinct(found)
 
 
+def _metric(found: object) -> object:
+    column, colon, summary = str(found).partition(":")
+    known = *MAXIMIZED, *MINIMIZED
+    if column not in known or (colon and not SUMMARY.fullmatch(summary)):
+        why = "Input should be one of {known}, perhaps followed by :best, :mean-N or :round-N"
+        raise PydanticCustomError("metric", why, {"known": ", ".join(known)})
+    return found
+
+
 class SweepSection(Section):
     """Every combination of the grid's values, or the trials of a search, under every seed."""
 
@@ -38,10 +51,17 @@ class SweepSection(Section):
         {}, description="field -> low..high, low..high:log or a|b|c: what a search may choose"
     )
     trials: Positive = Field(20, description="how many settings a search tries for each label")
-    metric: str = Field("accuracy", description="what a search looks at: COLUMN or COLUMN:SUMMARY")
+    metric: Annotated[str, BeforeValidator(_metric)] = Field(
+        "accuracy", description="what a search looks at: a column, or column:summary"
+    )
     storage: str | None = Field(
         None, description="where Optuna keeps a search: sqlite:///FILE; null = in the process"
     )
     jobs: Positive | None = Field(
         None, description="rows trained at once; null = as many as cores or GPUs allow"
     )
+
+    @property
+    def maximized(self) -> bool:
+        """Whether more of the metric is better."""
+        return self.metric.partition(":")[0] in MAXIMIZED

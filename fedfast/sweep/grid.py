@@ -101,13 +101,13 @@ def rows(draft: Draft, axes: Sequence[Axis], seeds: Sequence[int], out: Path) ->
     Rows that share data, partition and initial weights stand together.
     Raises ConfigError with a line for each value that its field does not take.
     """
-    _each_value(draft, axes)
+    check_values(draft, axes)
     shared = [a for a in axes if not a.label]
     labels = list(draft.config().algorithms)
     made = []
     for values in _combinations(shared):
         cells = [
-            (label, own, _checked(draft, axes, values | own))
+            (label, own, checked(draft, axes, values | own))
             for label in labels
             for own in _combinations([a for a in axes if a.label == label])
         ]
@@ -165,19 +165,20 @@ def _combinations(axes: Sequence[Axis]) -> Iterator[dict[Loc, object]]:
         yield dict(zip((a.loc for a in axes), values, strict=True))
 
 
-def _each_value(draft: Draft, axes: Sequence[Axis]) -> None:
-    """Every value once, the other fields as they are: all mistakes are told at once."""
+def check_values(draft: Draft, axes: Sequence[Axis]) -> None:
+    """Tries every value once, all else as it is. Raises ConfigError with all mistakes."""
     wrong: dict[str, None] = {}
     for one in axes:
         for found in one.values:
             try:
-                _checked(draft, axes, {one.loc: found})
+                checked(draft, axes, {one.loc: found})
             except ConfigError as error:
                 wrong[str(error)] = None
     if wrong:
         raise ConfigError("\n".join(wrong))
 
 
-def _checked(draft: Draft, axes: Sequence[Axis], values: Mapping[Loc, object]) -> RunConfig:
+def checked(draft: Draft, axes: Sequence[Axis], values: Mapping[Loc, object]) -> RunConfig:
+    """The configuration with these values; messages name the axis that a value is of."""
     shown = {a.loc: f"{a.place}={text(values[a.loc])}" for a in axes if a.loc in values}
     return draft.config(values, shown)

@@ -61,10 +61,10 @@ class Slot:
         found: Future[Outcome] = self.executor.submit(work.run, row, self.device)
         return found
 
-    def broken(self) -> None:
-        """Forgets a process that is gone; the next row has a new one."""
+    def end(self) -> None:
+        """Ends the process, or forgets one that is gone; the next row has a new one."""
         if self.executor is not None:
-            self.executor.shutdown(wait=False, kill_workers=True)
+            self.executor.shutdown()
         self.executor = self.begun = None
 
     def signal(self, number: int) -> None:
@@ -98,17 +98,20 @@ class Pool:
     def stop(self) -> None:
         """Has the rows keep their state and end; a second Ctrl-C does not wait for that."""
         try:
-            for slot, _ in self.busy.values():
-                slot.signal(signal.SIGTERM)
-            wait(self.busy)
+            self._signal(signal.SIGTERM)
         except KeyboardInterrupt:
-            pass
+            self._signal(signal.SIGKILL)
         self.busy.clear()
+
+    def _signal(self, number: int) -> None:
+        for slot, _ in self.busy.values():
+            slot.signal(number)
+        wait(self.busy)
 
     def close(self) -> None:
         """Ends the processes."""
         for slot in self.slots:
-            slot.broken()
+            slot.end()
 
     def _fill(self, waiting: Iterator[SweepRow]) -> None:
         working = [slot for slot, _ in self.busy.values()]
@@ -120,7 +123,7 @@ class Pool:
         try:
             return future.result()
         except Exception as error:  # of the executor: the row's own are an outcome
-            slot.broken()
+            slot.end()
             why = f"its process ended ({' '.join(str(error).split())})"
             work.failed(row, why + "\n")
             return Outcome("failed", why)

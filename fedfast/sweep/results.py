@@ -103,7 +103,7 @@ def table(results: Sequence[Result], console: Console) -> Table:
     cells = [_cells(group, varied) for group in groups.values()]
     for left_out in range(len(OPTIONAL) + 1):
         made = _table(heads, cells, OPTIONAL[:left_out], len(varied))
-        if Measurement.get(console, console.options, made).minimum <= console.width:
+        if Measurement.get(console, console.options, made).maximum <= console.width:
             break
     return made
 

@@ -24,8 +24,9 @@ class Runner:
 
     def __init__(self, config: RunConfig, out: Path, total: int) -> None:
         assert config.sweep is not None
-        self.jobs = min(config.sweep.jobs or jobs(config), max(1, total))
-        self.out, self.pool = out, pool(config, self.jobs)
+        self.section, self.out, self.total = config.sweep, out, total
+        self.jobs = min(self.section.jobs or jobs(config), max(1, total))
+        self.pool = pool(config, self.jobs)
         self.show = SweepProgress(total, total * config.rounds)
         self.results: dict[Path, Result] = {}
         self.written = 0.0
@@ -36,6 +37,8 @@ class Runner:
 
     def __exit__(self, *error: object) -> None:
         self.show.__exit__(None, None, None)
+        if self.pool.busy:
+            print("stopping: the running rows keep their state", flush=True)
         self.pool.stop()
         for folder, one in self.results.items():
             if one.status == "running":
