@@ -41,6 +41,12 @@ class Row:
     update_norm_sum: float = math.nan  # sum over tensors of the norms of the mean update
     scalars: str = ""  # what the algorithm counts or adapts, "conflicts_before=3 alpha=0.1"
 
+    @property
+    def evaluated(self) -> bool:
+        """Whether models were tested after the round, on a test set or the clients' own parts."""
+        figures = self.accuracy, self.loss, self.local_accuracy, self.personal_accuracy
+        return not all(map(math.isnan, figures))
+
 
 FIELDS = tuple(field.name for field in fields(Row))
 READ = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Row)}
