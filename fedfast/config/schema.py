@@ -96,6 +96,12 @@ class RunConfig(RunFields):  # type: ignore[misc]
         None, description="the grid and seeds, or the search, that `fedfast sweep` runs"
     )
 
+    def alone(self, label: str, seed: int) -> "RunConfig":
+        """The configuration of a row: one label under one seed, in a folder that is given."""
+        changes = {"seed": seed, "algorithms": {label: self.algorithms[label]}}
+        nothing = {"out": None, "paper": None, "sweep": None}
+        return self.model_copy(update={**changes, **nothing})
+
     def partition_options(self) -> dict[str, object]:
         """Keyword arguments for `fedfast.data.partition`, the seed filled in."""
         options = self.partition.options()

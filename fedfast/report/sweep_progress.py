@@ -63,6 +63,8 @@ class SweepProgress:
         self.done += rounds
         if self.bar:
             self.bar.update(self.all, completed=self.done)
+        elif rows:
+            self._print(f"[{self.rows}/{self.total}] {rows} rows were done before")
 
     def ended(self, row: SweepRow, status: str, figures: str) -> None:
         """A row has ended as its `status` says; `figures` stand beside it."""

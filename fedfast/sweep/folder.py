@@ -17,8 +17,7 @@ from pathlib import Path
 from .. import config as configs
 from ..config import RunConfig
 from ..files import atomic, locked
-
-FREE = {"rounds", "device", "threads", "backend", "chunk", "memory", "out", "paper", "sweep"}
+from ..runs.changes import check
 
 
 @contextmanager
@@ -40,18 +39,9 @@ def _check(path: Path, config: RunConfig) -> None:
     kept = path / "config.yaml"
     if not kept.exists():
         if left := [p.name for p in path.iterdir() if not p.name.startswith(".")]:
-            raise ValueError(
-                f"out: expected an empty folder or a sweep's, found {left[0]} in {path}"
-            )
+            raise ValueError(f"out: expected a new folder or a sweep's, found {left[0]} in {path}")
         return
     old = configs.load(kept)
     if old.sweep is None:
         raise ValueError(f"out: {path} holds a run, not a sweep; give another --out")
-    before, now = old.model_dump(), config.model_dump()
-    wrong = [
-        f"{path}: holds a sweep with {name} {before[name]}, not {now[name]}"
-        for name in now
-        if name not in FREE and before[name] != now[name]
-    ]
-    if wrong:
-        raise ValueError("\n".join([*wrong, "give another --out, or remove it"]))
+    check(path, old, config, {})

@@ -122,11 +122,10 @@ def rows(draft: Draft, axes: Sequence[Axis], seeds: Sequence[int], out: Path) ->
 def row(
     config: RunConfig, label: str, values: Mapping[str, object], seed: int, out: Path
 ) -> SweepRow:
-    """The row of one label and seed of a checked configuration."""
-    alone = {label: config.algorithms[label]}
-    changes = {"seed": seed, "algorithms": alone, "out": None, "paper": None, "sweep": None}
+    """The row of one label and seed of a checked configuration, on one thread by default."""
+    alone = config.alone(label, seed).model_copy(update={"threads": config.threads or 1})
     folder = out / combination_folder(values) / label / f"seed-{seed}"
-    return SweepRow(values, label, config.model_copy(update=changes), folder)
+    return SweepRow(values, label, alone, folder)
 
 
 def names(values: Mapping[Loc, object]) -> dict[str, object]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..files import atomic
-from ..history import History, line, read_runs
+from ..history import History, line
 from ..report.run_table import duration
 from ..report.summaries import number
+from ..runs import read
 from .grid import SweepRow, text
 
 if TYPE_CHECKING:
@@ -60,9 +61,11 @@ class Result:
 
 def result(row: SweepRow, status: str, error: str = "") -> Result:
     """The row with what its folder holds."""
-    path = row.folder / "history.csv"
-    history = read_runs(path).get(row.label, History()) if path.exists() else History()
-    if status == "done" and len(history) and history.last().status != "ok":
+    try:
+        history, about = read(row.folder, row.label)
+    except (ValueError, OSError) as damaged:
+        return Result(row, "failed", error or str(damaged))
+    if status == "done" and about.stopped:
         status = "diverged"
     return Result(row, status, error, history)
 
@@ -93,17 +96,16 @@ def table(results: Sequence[Result], console: Console) -> Table:
 
     On a narrow one the columns of `OPTIONAL` are left out, one after the other.
     """
-    from rich.measure import Measurement
-
     groups: dict[tuple[str, str], list[Result]] = {}
     for one in results:
         groups.setdefault((one.row.label, one.row.combination), []).append(one)
     varied = fields(results)
     heads = ["algorithm", *map(_short, varied), "seeds", "accuracy %", "best %", "loss", "time"]
     cells = [_cells(group, varied) for group in groups.values()]
+    wide = console.options.update(max_width=10_000)  # else nothing is measured as wider
     for left_out in range(len(OPTIONAL) + 1):
         made = _table(heads, cells, OPTIONAL[:left_out], len(varied))
-        if Measurement.get(console, console.options, made).maximum <= console.width:
+        if console.measure(made, options=wide).maximum <= console.width:
             break
     return made
 

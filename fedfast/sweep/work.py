@@ -9,14 +9,15 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..cli import stopping
-from ..cli.setting import Setting, prepare
+from ..cli.setting import USER, Setting, prepare
 from ..config import RunConfig
 from ..files import atomic
+from ..runs import RunFolder, open_folder, read, summary, train
 from .grid import SweepRow
 
 LOOK = 0.5  # seconds between two looks whether the parent is there
@@ -65,48 +66,70 @@ def begin(parent: int, processes: int) -> int:
 def run(row: SweepRow, device: str | None) -> Outcome:
     """Trains one row to its end. Whatever its error is, it ends this row alone."""
     parent = os.getppid()
-    row.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with stopping.sigterm() as stop, _output(row.folder / OUTPUT):
-            (row.folder / ERROR).unlink(missing_ok=True)
-            _train(row, device, stop)
-            (row.folder / "ok").write_text("")
-            return Outcome("done")
+        with stopping.sigterm() as stop, _opened(row) as folder, _output(row.folder / OUTPUT):
+            return _run(folder, row, device, stop)
     except KeyboardInterrupt:
         return Outcome("stopped")
-    except (Exception, SystemExit) as error:
-        failed(row, traceback.format_exc())
-        return Outcome("failed", f"{type(error).__name__}: {error}")
+    except USER as error:
+        return Outcome("failed", str(error))
     finally:
         if os.getppid() != parent:  # nobody waits for the outcome
             os._exit(1)
 
 
 def is_done(row: SweepRow) -> bool:
-    return (row.folder / "ok").exists()
+    """Whether nothing is left of the row. A folder that cannot be read is left to `run`."""
+    try:
+        history, about = read(row.folder, row.label)
+    except (ValueError, OSError):
+        return False
+    ended = bool(about.stopped or about.ended)
+    return about.done and (ended or len(history) == row.config.rounds)
 
 
 def failed(row: SweepRow, why: str) -> None:
     """Keeps what ended a row in its folder."""
     try:
+        row.folder.mkdir(parents=True, exist_ok=True)
         atomic(row.folder / ERROR, lambda to: to.write_text(why, encoding="utf-8"))
     except OSError as error:  # a full disk; the line on the terminal remains
         print(error, file=sys.stderr)
 
 
-def _train(row: SweepRow, device: str | None, stop: stopping.Stop) -> None:
-    from dataclasses import astuple
+def _run(folder: RunFolder, row: SweepRow, device: str | None, stop: stopping.Stop) -> Outcome:
+    """Trains, and leaves summary, curves and traceback, as `fedfast run` does."""
+    ending, setting = "", None
+    try:
+        setting = PREPARED.of(row.config)
+        config = row.config.model_copy(update={"device": device} if device else {})
+        with closing(train(folder, config, setting, row.label)) as rounds:
+            for _ in rounds:
+                stop.check()
+        return Outcome("done")
+    except (Exception, SystemExit) as error:
+        folder.traceback = traceback.format_exc()
+        ending = str(error) if isinstance(error, USER) else f"{type(error).__name__}: {error}"
+        failed(row, folder.traceback)
+        return Outcome("failed", ending)
+    finally:
+        if setting is not None and folder.rounds:
+            summary.write(folder, setting, str(row), ending)
 
-    from ..cli.setting import simulation
-    from ..history import FIELDS, line
 
-    sim = simulation(row.config, PREPARED.of(row.config), row.label)
-    with (row.folder / "history.csv").open("w") as file:
-        file.write(line(("algorithm", *FIELDS)))
-        for done in sim:
-            file.write(line((row.label, *astuple(done))))
-            file.flush()
-            stop.check()
+@contextmanager
+def _opened(row: SweepRow) -> Iterator[RunFolder]:
+    """The row's folder. A worker whose parent was killed may still be leaving it."""
+    until = time.monotonic() + GRACE
+    while True:
+        try:
+            with open_folder(row.folder, row.config, mode="resume", comment=str(row)) as folder:
+                yield folder
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(LOOK)
 
 
 def _watch(parent: int) -> None:
