@@ -1,9 +1,8 @@
-"""`fedfast sweep`: which rows there are, that they survive SIGKILL, that one does not stop others."""
+"""`fedfast sweep`: which rows there are, that SIGKILL costs nothing, that none stops another."""
 
 import csv
 import itertools
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from fedfast import config as configs
 from fedfast.cli import main
 from fedfast.config.draft import Draft
 from fedfast.history import read_runs
-from fedfast.sweep import grid, pool
+from fedfast.sweep import grid, pool, results, work
 
 TINY = """\
 data: {name: digits}
@@ -54,9 +53,10 @@ def slow(sim, row):
     time.sleep(0.05)
 
 def bad(sim, row):
-    if row.round == 2 and sim.algorithm.local.rho == 0.2:
+    rho = getattr(sim.algorithm.local, "rho", 0)
+    if row.round == 2 and rho == 0.2:
         raise RuntimeError("no good")
-    if row.round == 2 and sim.algorithm.local.rho == 0.3:
+    if row.round == 2 and rho == 0.3:
         os._exit(9)
 """
 
@@ -147,7 +147,7 @@ def test_a_value_of_any_text_gives_a_folder_of_its_own(tmp_path, name):
     [
         (["--grid", "partition.alpha=0,-1"],
          ["--grid partition.alpha=0: expected a number greater than 0", "alpha=-1: expected"]),
-        (["--grid", "partition.alhpa=1"], ["--grid partition.alhpa: unknown field, nearest: alpha"]),
+        (["--grid", "partition.alhpa=1"], ["--grid partition.alhpa: unknown field, nearest: al"]),
         (["--grid", "algorithms.shrp.rho=1"], ["nearest: sharp"]),
         (["--grid", "algorithms.sharp.roh=1"], ["--grid algorithms.sharp.roh=1", "'rho'"]),
         (["--grid", "algorithms.sharp.rho=-1"], ["rho=-1: algorithms.sharp: rho: expected"]),
@@ -178,3 +178,118 @@ def test_every_mistake_is_told_before_anything_runs(tiny, capsys, flags, says):
     for text in says:
         assert text in found
     assert sorted(tiny.rglob("*")) == before
+
+
+def test_flags_go_before_the_section_of_the_config(tiny, monkeypatch):
+    seen = []
+    monkeypatch.setattr(pool.Pool, "run", lambda self, rows, look: seen.extend(rows) or iter(()))
+    flags = ["--seeds", "7", "--grid", "partition.alpha=2,3", "--rounds", "2", "--out", "there"]
+    assert main(["sweep", "section.yaml", *flags]) == 0
+    assert {(r.seed, r.config.partition.alpha, r.config.rounds) for r in seen} == {
+        (7, 2.0, 2), (7, 3.0, 2)
+    }  # fmt: skip
+    assert {r.config.algorithms["sharp"].options()["rho"] for r in seen if r.label == "sharp"} == {
+        0.2  # the section's: no flag is about it
+    }
+    kept = configs.load("there/config.yaml")
+    assert kept.sweep.seeds == [7] and kept.sweep.grid["partition.alpha"] == [2, 3]
+    first, seen[:] = list(seen), []
+    assert main(["resume", "there"]) == 0  # the folder knows all of it
+    assert seen == first
+
+
+def test_another_base_is_refused_option_by_option(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(pool.Pool, "run", lambda self, rows, look: iter(()))
+    assert main(["sweep", "section.yaml"]) == 0
+    assert main(["sweep", "section.yaml", "--seeds", "1", "--rounds", "9", "--threads", "2"]) == 0
+    capsys.readouterr()
+    assert main(["sweep", "section.yaml", "--lr", "0.3", "--partition.clients", "7"]) == 2
+    found = capsys.readouterr().err
+    assert "lr 0.1, not 0.3" in found and "partition.clients 6, not 7" in found
+    (tiny / "run").mkdir()
+    (tiny / "run" / "config.yaml").write_text(TINY)
+    assert main(["sweep", "section.yaml", "--out", "run"]) == 2
+    assert "run holds a run, not a sweep; give another --out" in capsys.readouterr().err
+
+
+def test_gpus_are_dealt_in_turn_and_share_their_memory(tiny, monkeypatch):
+    monkeypatch.setattr(pool, "devices", lambda config: ["cuda:0", "cuda:1"])
+    config = configs.load("tiny.yaml")
+    assert pool.jobs(config) == 2
+    slots = pool.pool(config, 3).slots
+    assert [(s.device, s.sharing) for s in slots] == [("cuda:0", 2), ("cuda:1", 1), ("cuda:0", 2)]
+
+
+def test_as_many_rows_at_once_as_their_threads_leave_cores(tiny, monkeypatch):
+    monkeypatch.setattr(pool, "devices", lambda config: [])
+    monkeypatch.setattr(pool, "cpu_count", lambda: 8)
+    for threads, expected in ((1, 8), (3, 2), (16, 1)):
+        assert pool.jobs(configs.load("tiny.yaml", ["--threads", str(threads)])) == expected
+
+
+def bits(folder):
+    """All that a sweep computes: rows without their times, and the models."""
+    found = {}
+    for path in sorted(Path(folder).rglob("history.csv")):
+        (label, history), *more = read_runs(path).items()
+        assert not more
+        where = path.parent.relative_to(folder)
+        rows = [{**vars(r), "seconds": 0, "clients_per_second": 0} for r in history]
+        model = torch.load(path.parent / "checkpoint" / f"{label}.pt")["model"]
+        found[where] = repr(rows), {k: v.numpy().tobytes() for k, v in model.items()}
+    lines = [{**row, "seconds": ""} for row in table(folder)]
+    return found, lines
+
+
+def killed_in(command, row, round):
+    """SIGKILL to the command once `row` has come to a round; then its workers are waited for."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        while f",{round}," not in (text := read(row / "history.csv")):
+            assert process.poll() is None, (process.communicate()[1], text)
+            time.sleep(0.02)
+        worker = int(read(row / ".lock"))
+        process.kill()
+    until = time.monotonic() + 60
+    while alive(worker):
+        assert time.monotonic() < until, "a worker runs on without its parent"
+        time.sleep(0.02)
+
+
+def read(path):
+    return path.read_text() if path.exists() else ""
+
+
+def alive(number):
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_sweep_killed_twice_ends_with_the_bits_of_one_that_was_not(tiny):
+    flags = ["--callbacks", "own:slow", "--rounds", "6", "--jobs", "1", "--seeds", "3"]
+    command = [sys.executable, "-m", "fedfast", "sweep", "tiny.yaml", *flags, "--out", "killed"]
+    killed_in(command, Path("killed/fedavg/seed-3"), 3)
+    killed_in(command, Path("killed/sharp/seed-3"), 2)
+    assert main(command[3:]) == 0
+    draft = Draft.read("tiny.yaml", ["--rounds", "6"])
+    whole = grid.rows(draft, [], [3], Path("whole"))
+    assert [work.run(row, None).status for row in whole] == ["done", "done"]
+    results.write([results.result(row, "done") for row in whole], Path("whole/sweep.csv"))
+    assert bits("killed") == bits("whole")
+
+
+def test_a_row_that_fails_or_dies_stops_no_other(tiny, capsys):
+    command = ["sweep", "tiny.yaml", "--grid", "algorithms.sharp.rho=0.2,0.3,0.4"]
+    assert main([*command, "--callbacks", "own:bad", "--jobs", "1"]) == 1
+    fedavg, bad, dead, good = table("runs/tiny-sweep")
+    assert [row["status"] for row in (fedavg, bad, dead, good)] == [
+        "done", "failed", "failed", "done"
+    ]  # fmt: skip
+    assert bad["rounds"] == "2" and bad["error"] == "RuntimeError: no good"
+    kept = (Path("runs/tiny-sweep") / bad["folder"] / "error.txt").read_text()
+    assert "Traceback" in kept and "RuntimeError: no good" in kept
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "rho=0.2 sharp seed 0: RuntimeError: no good" in lines[0]
+    assert "rho=0.3 sharp seed 0: its process ended" in lines[1]

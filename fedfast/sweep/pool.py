@@ -54,10 +54,14 @@ class Slot:
     def submit(self, row: SweepRow) -> Future[Outcome]:
         """The row's outcome, later."""
         if self.executor is None:
-            env = {"OMP_NUM_THREADS": str(self.threads)}
-            self.executor = ProcessPoolExecutor(1, env=env, timeout=None)
+            self.executor = ProcessPoolExecutor(
+                1,
+                initializer=work.begin,
+                initargs=(os.getpid(), self.sharing),
+                env={"OMP_NUM_THREADS": str(self.threads)},
+            )
             with _without_ctrl_c():
-                self.begun = self.executor.submit(work.begin, os.getpid(), self.sharing)
+                self.begun = self.executor.submit(os.getpid)
         found: Future[Outcome] = self.executor.submit(work.run, row, self.device)
         return found
 

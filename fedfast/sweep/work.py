@@ -53,14 +53,13 @@ class Prepared:
 PREPARED = Prepared()
 
 
-def begin(parent: int, processes: int) -> int:
-    """Readies a worker, one of so many `processes` on its device; returns its process id."""
+def begin(parent: int, processes: int) -> None:
+    """Readies a worker, one of so many `processes` on its device."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     from .. import memory
 
     sys.path.extend({os.getcwd()} - set(sys.path))  # `my_module:Name` in a config, as in cli.main
     memory.share_with(processes)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    return os.getpid()
 
 
 def run(row: SweepRow, device: str | None) -> Outcome:
@@ -98,7 +97,8 @@ def failed(row: SweepRow, why: str) -> None:
 
 
 def _run(folder: RunFolder, row: SweepRow, device: str | None, stop: stopping.Stop) -> Outcome:
-    """Trains, and leaves summary, curves and traceback, as `fedfast run` does."""
+    """Trains, and leaves summary, curves and traceback as `fedfast run` does; not where a signal
+    ends it, which is to be quick."""
     ending, setting = "", None
     try:
         setting = PREPARED.of(row.config)
@@ -106,15 +106,13 @@ def _run(folder: RunFolder, row: SweepRow, device: str | None, stop: stopping.St
         with closing(train(folder, config, setting, row.label)) as rounds:
             for _ in rounds:
                 stop.check()
-        return Outcome("done")
     except (Exception, SystemExit) as error:
         folder.traceback = traceback.format_exc()
         ending = str(error) if isinstance(error, USER) else f"{type(error).__name__}: {error}"
         failed(row, folder.traceback)
-        return Outcome("failed", ending)
-    finally:
-        if setting is not None and folder.rounds:
-            summary.write(folder, setting, str(row), ending)
+    if setting is not None and folder.rounds:
+        summary.write(folder, setting, str(row), ending)
+    return Outcome("failed", ending) if ending else Outcome("done")
 
 
 @contextmanager
