@@ -36,7 +36,7 @@ def devices(config: RunConfig) -> list[str]:
 def jobs(config: RunConfig) -> int:
     """How many rows at once: one for each GPU, or as many as the cores have threads for."""
     gpus = devices(config)
-    if gpus or config.device.startswith("cuda"):
+    if gpus or str(config.device).startswith("cuda"):
         return max(1, len(gpus))
     return max(1, int(cpu_count()) // (config.threads or 1))
 
