@@ -24,7 +24,9 @@ def write(folder: RunFolder, setting: Setting, name: str, ending: str = "") -> N
     histories = {label: history for label, history in folder.histories.items() if len(history)}
     with undisturbed():
         _write_traceback(folder)
-        text = f"{_heading(folder.config, setting, name, ending)}\n\n{run_table.markdown(histories)}"
+        text = (
+            f"{_heading(folder.config, setting, name, ending)}\n\n{run_table.markdown(histories)}"
+        )
         remarks = [f"- **{label}**: {what}\n" for label, what in _remarks(folder)]
         text += "".join(["\n", *remarks] if remarks else [])
         if histories:
