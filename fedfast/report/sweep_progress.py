@@ -93,7 +93,7 @@ class SweepProgress:
             under_way += done
             if row.folder not in self.tasks:
                 self.tasks[row.folder] = bar.add_task(str(row), total=row.config.rounds, right="")
-            right = f"{done}/{row.config.rounds}  {_percent(accuracy)}"
+            right = f"{done}/{row.config.rounds}  {_percent(accuracy)}" if done else "starting"
             bar.update(self.tasks[row.folder], completed=done, right=right)
         rows = f"{self.rows}/{self.total} rows" + f", {self.failed} failed" * bool(self.failed)
         bar.update(self.all, completed=self.done + under_way, description=rows)
@@ -127,12 +127,11 @@ def _percent(accuracy: float) -> str:
 
 
 def _bar(console: Console) -> Progress:
-    return Progress(
+    return NarrowBar(
+        console,
         TextColumn("{task.description}", style="bold"),
         BarColumn(bar_width=None),
         TextColumn("{task.fields[right]}", style="green"),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        console=console,
-        expand=True,
-        refresh_per_second=4,
+        refresh=4,
     )

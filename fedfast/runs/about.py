@@ -64,13 +64,9 @@ def read(folder: Path) -> dict[str, About]:
 
 def of(found: object, path: Path) -> About:
     """One label's values, checked. Raises ValueError naming the file."""
-<<<<<<< HEAD
-    kinds = {f.name: {"float": int | float, "bool": bool, "str": str}[f.type] for f in fields(About)}
-=======
     kinds = {
         f.name: {"float": int | float, "bool": bool, "str": str}[f.type] for f in fields(About)
     }
->>>>>>> life
     known = {k: v for k, v in found.items() if k in kinds} if isinstance(found, dict) else None
     if known is None or not all(isinstance(v, kinds[k]) for k, v in known.items()):
         raise ValueError(f"{path}: expected numbers and true or false, found {found}")

@@ -1,14 +1,8 @@
 """Rows that `reproduce` kept before 0.2 are given the files of a run folder.
 
-<<<<<<< HEAD
-    state.pt                     -> checkpoint/LABEL.state
-    history.csv without a label  -> with one
-    about.json                   -> run.json
-=======
 state.pt                     -> checkpoint/LABEL.state
 history.csv without a label  -> with one
 about.json                   -> run.json
->>>>>>> life
 """
 
 from __future__ import annotations

@@ -41,20 +41,13 @@ def open_folder(
     files, OSError naming it where it cannot be made.
     """
     path = path_of("out", path)
-<<<<<<< HEAD
-    aside = Aside(path)
-=======
     aside, ours = Aside(path), False
->>>>>>> life
     if mode == "fresh":
         aside.move()
     try:
         _make(path)
         with locked(path / ".lock", str(path)):
-<<<<<<< HEAD
-=======
             ours = True
->>>>>>> life
             folder = _opened(path, config, mode, comment)
             try:
                 yield folder
@@ -63,12 +56,8 @@ def open_folder(
     finally:
         with suppress(OSError):  # it holds something
             path.rmdir()
-<<<<<<< HEAD
-        aside.end()
-=======
         if ours or not path.exists():
             aside.end()
->>>>>>> life
 
 
 def _opened(path: Path, config: RunConfig, mode: Mode, comment: str) -> RunFolder:

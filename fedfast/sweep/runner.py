@@ -42,7 +42,8 @@ class Runner:
         self.pool.stop()
         for folder, one in self.results.items():
             if one.status == "running":
-                self.results[folder] = results.result(one.row, "stopped")
+                status = "done" if work.is_done(one.row) else "stopped"
+                self.results[folder] = results.result(one.row, status)
         self.pool.close()
         self.write()
 
