@@ -13,6 +13,7 @@ from importlib.metadata import version
 COMMANDS = {
     "run": ("fedfast.cli.run", "train the algorithms of a config file and keep the results"),
     "resume": ("fedfast.cli.resume", "go on with a run that was stopped, or to more rounds"),
+    "sweep": ("fedfast.cli.sweep", "train a grid of settings under several seeds, or search one"),
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
     "reproduce": ("fedfast.cli.reproduce", "rows of published tables: theirs and ours"),
     "bench": ("fedfast.cli.bench", "what a round of every algorithm costs beside FedAvg's"),

@@ -103,7 +103,7 @@ class Progress:
             self.bar.refresh()
 
 
-class _Bar(Bar):
+class NarrowBar(Bar):
     """A bar that ends before the last columns: the `^C` a terminal echoes there would break it."""
 
     def __init__(self, console: Console, *columns: ProgressColumn, refresh: float) -> None:
@@ -138,7 +138,7 @@ class _Numbers(TextColumn):
 
 
 def _bar(console: Console) -> Bar:
-    return _Bar(
+    return NarrowBar(
         console,
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=None),
