@@ -16,6 +16,10 @@ COMMANDS = {
     "sweep": ("fedfast.cli.sweep", "train a grid of settings under several seeds, or search one"),
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
     "reproduce": ("fedfast.cli.reproduce", "rows of published tables: theirs and ours"),
+    "compare": (
+        "fedfast.cli.compare",
+        "runs beside each other: accuracies, rounds and bytes to a target",
+    ),
     "bench": ("fedfast.cli.bench", "what a round of every algorithm costs beside FedAvg's"),
     "doctor": ("fedfast.cli.doctor", "what this machine offers, and how a model will be trained"),
 }
