@@ -47,7 +47,7 @@ def draw(ax: Axes, curves: Sequence[Curve], x: Sequence[Floats] | None = None) -
     alpha = 0.18 if len(curves) <= MANY else 0.09
     for i, curve in enumerate(curves):
         at = curve.band.rounds if x is None else x[i]
-        if all(len(c.band) == 1 for c in curves):  # side by side, not one over another
+        if x is None and all(len(c.band) == 1 for c in curves):  # side by side, not one over all
             at = at * (1 + ASIDE * (i - (len(curves) - 1) / 2))
         _line(ax, curve, at, _marked(at if x is None else np.log(at), i))
         _spread(ax, curve, at, alpha)

@@ -56,14 +56,13 @@ def figure_of(size: tuple[float, float]) -> Figure:
     return InlineFigure.of(size)
 
 
-def plain_axes(ax: Axes) -> None:
-    """A grid behind, no ticks, no frame but the lower line."""
+def plain_axes(ax: Axes, small: float = SMALL, medium: float = MEDIUM) -> None:
+    """A grid behind, no ticks, no frame but the lower line; numbers and labels of these sizes."""
     ax.grid(True, color=GRID, linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.tick_params(which="both", colors=TEXT, length=0, labelsize=SMALL)
+    ax.tick_params(which="both", colors=TEXT, length=0, labelsize=small)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.label.set(color=TEXT, fontsize=MEDIUM)
-        axis.get_offset_text().set_fontsize(SMALL)
+        axis.label.set(color=TEXT, fontsize=medium)
     for side, spine in ax.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color("#999999")
