@@ -13,6 +13,7 @@ from importlib.metadata import version
 COMMANDS = {
     "run": ("fedfast.cli.run", "train the algorithms of a config file and keep the results"),
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
+    "report": ("fedfast.cli.report", "figures of runs, and one page that holds them"),
     "reproduce": ("fedfast.cli.reproduce", "rows of published tables: theirs and ours"),
     "bench": ("fedfast.cli.bench", "what a round of every algorithm costs beside FedAvg's"),
     "doctor": ("fedfast.cli.doctor", "what this machine offers, and how a model will be trained"),

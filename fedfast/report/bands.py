@@ -70,9 +70,7 @@ class Band:
         return replace(self._made(rounds[:, -1], *(c.mean(axis=1) for c in rest)), each=each)
 
     def _made(self, *columns: Floats) -> Band:
-        return replace(
-            self, **dict(zip(("rounds", "mean", "std", "count"), columns, strict=True))
-        )
+        return replace(self, **dict(zip(("rounds", "mean", "std", "count"), columns, strict=True)))
 
 
 def band(runs: Sequence[Columns], name: str, broken: Container[int] = ()) -> Band:

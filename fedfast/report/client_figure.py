@@ -30,9 +30,7 @@ TALL, FOOT, LINE = 0.5, 0.45, 0.13  # inches of a histogram, of the numbers belo
 WIDTH = 34  # characters of a label beside its numbers
 
 
-def histograms(
-    spreads: Mapping[str, tuple[Spread, LineStyle]], name: str = "accuracy"
-) -> Figure:
+def histograms(spreads: Mapping[str, tuple[Spread, LineStyle]], name: str = "accuracy") -> Figure:
     """The share of clients per bin of accuracy, all seeds of a group together.
 
     spreads  label -> accuracies of its clients, and the colour of the group in other figures

@@ -38,9 +38,7 @@ def per_round(curves: Sequence[Curve], name: str, target: float | None = None) -
     return figure
 
 
-def all_rounds(
-    ax: Axes, curves: Sequence[Curve], name: str, target: float | None = None
-) -> None:
+def all_rounds(ax: Axes, curves: Sequence[Curve], name: str, target: float | None = None) -> None:
     """Every round; a loss that fell far on a logarithmic axis."""
     panels.draw(ax, curves)
     _target(ax, name, target)
@@ -110,9 +108,7 @@ def _target(ax: Axes, name: str, target: float | None) -> None:
         ax.axhline(target, color=TEXT, linewidth=0.7, linestyle=(0, (2, 2)), zorder=1.8)
 
 
-def _legend(
-    figure: Figure, curves: Sequence[Curve], name: str, target: float | None
-) -> None:
+def _legend(figure: Figure, curves: Sequence[Curve], name: str, target: float | None) -> None:
     from matplotlib.lines import Line2D
 
     handles, labels = panels.legend_entries(curves)

@@ -22,10 +22,10 @@ ASIDE = 0.06  # of the axis, between single points
 FALL = 5  # a loss that fell so many times has a logarithmic axis
 NAMES = {
     "accuracy": "test accuracy",
+    "local_accuracy": "local accuracy",
+    "personal_accuracy": "personal accuracy",
     "loss": "test loss",
     "train_loss": "training loss",
-    "local_accuracy": "accuracy on clients' own tests",
-    "personal_accuracy": "accuracy of personal models",
 }
 ACCURACIES = frozenset(name for name in NAMES if name.endswith("accuracy"))
 

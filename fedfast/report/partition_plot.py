@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-
 @dataclass(frozen=True)
 class Layout:
     """Sizes of a chart, in inches where nothing else is said.
@@ -48,7 +47,7 @@ class Layout:
 
 
 SCREEN = Layout(100, 200, 9.0, 5.0, (0.1, 0.42), 0.55, 0.9, 0.06, (0.4, 0.2), 10.0, 11.0)
-PAPER = Layout(50, 60, 2.95, COLUMN, (0.058, 0.3), 0.4, 0.9, 0.03, (0.25, 0.13), SMALL, MEDIUM)
+PAPER = Layout(50, 60, 2.5, COLUMN, (0.05, 0.25), 0.4, 0.9, 0.03, (0.25, 0.13), SMALL, MEDIUM)
 
 
 def partition(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -44,9 +44,7 @@ class LineStyle:
 
 def line_style(i: int) -> LineStyle:
     """Curve `i`'s own: no two of 12 share a marker, no two of 35 colour and dash."""
-    return LineStyle(
-        COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)]
-    )
+    return LineStyle(COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
 
 
 def figure_of(size: tuple[float, float]) -> Figure:
@@ -103,7 +101,7 @@ def legend_below(figure: Figure, handles: list[Artist], labels: list[str]) -> Le
     return legend
 
 
-def save(figure: Figure, path: str | Path, kind: str = "") -> None:
+def save(figure: Figure, to: str | Path | IO[bytes], kind: str = "") -> None:
     """Writes .png of 300 dots per inch, or .pdf (fonts embedded), .svg and what else there is.
 
     kind  png, pdf, ...; by default what the name ends in, or png
@@ -111,12 +109,9 @@ def save(figure: Figure, path: str | Path, kind: str = "") -> None:
     """
     import matplotlib
 
-    path = Path(path)
-    kind, known = kind or path.suffix[1:] or "png", figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise ValueError(
-            f"path: expected a name that ends in .png, .pdf or .svg; got {str(path)!r}"
-        )
+    kind = kind or (Path(to).suffix[1:] if isinstance(to, str | Path) else "") or "png"
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise ValueError(f"path: expected a name that ends in .png, .pdf or .svg; got {str(to)!r}")
     # Type 42, TrueType: journals refuse the Type 3 fonts that are matplotlib's default.
     with _SAVING, matplotlib.rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}):
-        figure.savefig(path, dpi=DPI, format=kind)
+        figure.savefig(to, dpi=DPI, format=kind)
