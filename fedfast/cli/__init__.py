@@ -15,6 +15,10 @@ COMMANDS = {
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
     "report": ("fedfast.cli.report", "figures of runs, and one page that holds them"),
     "reproduce": ("fedfast.cli.reproduce", "rows of published tables: theirs and ours"),
+    "compare": (
+        "fedfast.cli.compare",
+        "runs beside each other: accuracies, rounds and bytes to a target",
+    ),
     "bench": ("fedfast.cli.bench", "what a round of every algorithm costs beside FedAvg's"),
     "doctor": ("fedfast.cli.doctor", "what this machine offers, and how a model will be trained"),
 }
