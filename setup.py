@@ -38,7 +38,7 @@ setup(
         *("fedfast.kernels." + name for name in find_packages("kernels")),
         *find_packages(include=["fedfast", "fedfast.*"]),
     ],
-    package_data={"fedfast": ["py.typed"]},
+    package_data={"fedfast": ["py.typed", "report/page.html.jinja"]},
     ext_modules=[
         Pybind11Extension(
             "fedfast._fedfast",

@@ -29,7 +29,7 @@ class Row:
     clients: int = 0  # that trained
     samples: int = 0  # that those clients hold
     update_norm: float = math.nan  # of the step the global model made
-    seconds: float = math.nan  # wall clock
+    seconds: float = math.nan  # wall clock of local training and the server's step
     clients_per_second: float = math.nan
     status: str = "ok"  # or what went wrong: "diverged: client 7 non-finite"
     bytes_down: int = 0  # sent to the cohort, at least: models and what the algorithm adds to them
@@ -40,6 +40,8 @@ class Row:
     pooled_accuracy: float = math.nan  # the same, all test parts' samples alike
     update_norm_sum: float = math.nan  # sum over tensors of the norms of the mean update
     scalars: str = ""  # what the algorithm counts or adapts, "conflicts_before=3 alpha=0.1"
+    server_seconds: float = math.nan  # of `seconds`, after the last client's training
+    evaluation_seconds: float = math.nan  # of the tests after the round, no part of `seconds`
 
     @property
     def evaluated(self) -> bool:
@@ -49,6 +51,8 @@ class Row:
 
 
 FIELDS = tuple(field.name for field in fields(Row))
+# Columns that files of older versions lack: they are nan where nothing was measured.
+LATER = ("server_seconds", "evaluation_seconds")
 READ = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Row)}
 
 
@@ -168,13 +172,13 @@ def read_runs(path: str | Path) -> dict[str, History]:
         names, lines = reader.fieldnames or (), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: expected a CSV file in UTF-8: {error}") from error
-    missing = [name for name in FIELDS if name not in names]
+    missing = [name for name in FIELDS if name not in (*names, *LATER)]
     if missing:
         raise ValueError(f"{path}: expected columns {', '.join(FIELDS)}, lacks {missing}")
     runs: dict[str, History] = {}
     for number, cells in enumerate(lines, start=2):
         try:
-            row = Row(**{name: READ[name](cells[name]) for name in FIELDS})
+            row = Row(**{name: READ[name](cells[name]) for name in FIELDS if name in names})
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}:{number}: not a row of a history: {error}") from error
         runs.setdefault(cells.get("algorithm", path.stem), History()).append(row)

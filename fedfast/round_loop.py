@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -98,12 +97,9 @@ def _row(
     parts: Components, lr: float, cohort: Round, outcome: Outcome, after: Committed, seconds: float
 ) -> Row:
     t, clients = len(after.rows), len(cohort.clients)
-    accuracy, loss, scores = _evaluation(parts, t, after)
     down, up = traffic(parts.design)
     return Row(
         round=t + 1,
-        accuracy=accuracy,
-        loss=loss,
         train_loss=outcome.train_loss,
         lr=lr,
         clients=clients,
@@ -116,22 +112,22 @@ def _row(
         seconds=seconds,
         clients_per_second=clients / seconds,
         status=_status(outcome),
-        **scores,
+        server_seconds=outcome.server_seconds,
+        **_evaluation(parts, t, after),
     )
 
 
-def _evaluation(
-    parts: Components, t: int, after: Committed
-) -> tuple[float, float, dict[str, float]]:
-    """(accuracy, loss, columns of the clients' own test parts) of a state not committed yet."""
-    test, personal = parts.design.test, parts.personal
+def _evaluation(parts: Components, t: int, after: Committed) -> dict[str, float]:
+    """The columns that tests of a state not committed yet fill; none where it is not tested."""
+    test, personal, found = parts.design.test, parts.personal, dict[str, float]()
     if not (parts.design.evaluates(t) or after.stopped):
-        return math.nan, math.nan, {}
-    figures = math.nan, math.nan
+        return found
+    begin = time.perf_counter()
     if test is not None:
-        figures = evaluate(parts, after.server.row, test)
+        found["accuracy"], found["loss"] = evaluate(parts, after.server.row, test)
     with torch_threads(parts.design.threads):
-        return *figures, personal.scores(after).columns() if personal.test else {}
+        found |= personal.scores(after).columns() if personal.test else {}
+    return found | ({"evaluation_seconds": time.perf_counter() - begin} if found else {})
 
 
 def _status(outcome: Outcome) -> str:

@@ -15,6 +15,7 @@ COMMANDS = {
     "resume": ("fedfast.cli.resume", "go on with a run that was stopped, or to more rounds"),
     "sweep": ("fedfast.cli.sweep", "train a grid of settings under several seeds, or search one"),
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
+    "report": ("fedfast.cli.report", "figures of runs, and one page that holds them"),
     "reproduce": ("fedfast.cli.reproduce", "rows of published tables: theirs and ours"),
     "compare": (
         "fedfast.cli.compare",
