@@ -45,6 +45,12 @@ class Row:
     personal_std: float = math.nan  # the same of personal_accuracy
     personal_worst: float = math.nan
 
+    @property
+    def evaluated(self) -> bool:
+        """Whether models were tested after the round, on a test set or the clients' own parts."""
+        figures = self.accuracy, self.loss, self.local_accuracy, self.personal_accuracy
+        return not all(map(math.isnan, figures))
+
 
 FIELDS = tuple(field.name for field in fields(Row))
 LATER = FIELDS[FIELDS.index("scalars") + 1 :]  # files of older versions lack these

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from . import checkpoint, round_loop
+from . import callbacks, checkpoint, round_loop
 from ._messages import format_value
 from ._renamed_modules import names_of
 from .build import build
@@ -42,7 +42,9 @@ class Simulation:
         self.algorithm, self.callbacks = design.algorithm, design.callbacks
         self.rounds, self.schedule = design.rounds, design.schedule
         self.generic_because, self.layout = design.reason, design.layout
-        self._history = History()
+        self._history, self._stopping = History(), False
+        self.info = callbacks.RunInfo(self.algorithm.name)
+        self.stop_reason = ""
 
     @property
     def chunk(self) -> int:
@@ -64,7 +66,7 @@ class Simulation:
 
     @property
     def stopped(self) -> bool:
-        """Whether the run ended early because a model became non-finite."""
+        """Whether the run ended early because a model became non-finite (see also `stop`)."""
         return self._engine.committed.stopped
 
     @property
@@ -79,11 +81,33 @@ class Simulation:
         simulation is where the round before has left it, and iterating again repeats the round.
         Callbacks follow the round: what they raise does not undo it, and they are not called again.
         """
-        while self.round < self.rounds and not self.stopped:
-            row = round_loop.next_round(self._components)
-            for callback in self.callbacks:
-                callback(self, row)
-            yield row
+        self._stopping = False
+        self.stop_reason = ""
+        if not self._goes_on():
+            return
+        with callbacks.following(self.callbacks, self, self.info):
+            while self._goes_on():
+                row = round_loop.next_round(self._components)
+                for callback in self.callbacks:
+                    callbacks.call(callback, "on_round_end", self, row)
+                    if row.evaluated:
+                        callbacks.call(callback, "on_evaluate", self, row)
+                yield row
+
+    def stop(self, reason: str = "") -> None:
+        """End the run after the current round: from a callback, a loop or another thread.
+
+        It ends what is under way; `run()` or another loop goes on.
+
+        reason  for people, kept in `stop_reason` until the run goes on
+        """
+        if not isinstance(reason, str):
+            raise TypeError(f"reason: expected a text; got {format_value(reason)}")
+        self.stop_reason = reason or "sim.stop()"
+        self._stopping = True
+
+    def _goes_on(self) -> bool:
+        return self.round < self.rounds and not self.stopped and not self._stopping
 
     def run(self, progress: bool = True, label: str | None = None) -> History:
         """Train to the end under a progress bar (plain lines without a terminal).
@@ -145,6 +169,8 @@ class Simulation:
         A state that is there already is kept as `PATH.previous`; `load` takes it where the newest
         is damaged. Raises OSError naming the file where it cannot be written.
         """
+        for callback in self.callbacks:
+            callbacks.call(callback, "on_save", self)
         checkpoint.save(self._components, path)
 
     def load(self, path: str | Path) -> None:

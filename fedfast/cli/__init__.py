@@ -12,6 +12,7 @@ from importlib.metadata import version
 # command -> (module, line of --help). A new command is a line here and a module with main().
 COMMANDS = {
     "run": ("fedfast.cli.run", "train the algorithms of a config file and keep the results"),
+    "resume": ("fedfast.cli.resume", "go on with a run that was stopped, or to more rounds"),
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
     "reproduce": ("fedfast.cli.reproduce", "rows of published tables: theirs and ours"),
     "bench": ("fedfast.cli.bench", "what a round of every algorithm costs beside FedAvg's"),

@@ -66,8 +66,24 @@ class RunConfig(RunFields):  # type: ignore[misc]
         description="what accuracies count: auto, multiclass, binary, multilabel, none, or "
         "package.module:Name",
     )
-    callbacks: Annotated[list[str], AfterValidator(known_callbacks)] = Field(
-        [], description="called as f(sim, row) after each round: package.module:Name of each"
+    callbacks: Annotated[
+        list[Annotated[str | dict[str, object], Field(union_mode="left_to_right")]],
+        AfterValidator(known_callbacks),
+    ] = Field(
+        [],
+        description="what follows each round: names (early_stopping, keep_best, "
+        "package.module:Name) or {name: .., option: ..}",
+    )
+    save_rounds: int | None = Field(
+        None,
+        ge=1,
+        description="rounds from one save of the state to the next; null = by save_seconds alone",
+    )
+    save_seconds: float = Field(
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds from one save to the next; saving takes at most 2 % of the time",
     )
     out: str | None = Field(
         None, min_length=1, description="run folder; null = runs/<name of the config file>"
