@@ -1,6 +1,6 @@
 """What follows a run: functions, loggers, early stopping, the best model; a user's own by name."""
 
-from .base import CALLBACKS, HOOKS, Callback, Given, RunInfo, callback, call, find, following
+from .base import CALLBACKS, HOOKS, Callback, Given, RunInfo, call, callback, find, following
 from .best_model import KeepBest
 from .early_stopping import EarlyStopping
 

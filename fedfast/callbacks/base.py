@@ -148,7 +148,9 @@ def _check(given: object) -> None:
         expected = "callables f(sim, row)"
         if not callable(given):
             got = format_value(given)
-            raise TypeError(f"callbacks: expected {expected} or objects with on_round_end; got {got}")
+            raise TypeError(
+                f"callbacks: expected {expected} or objects with on_round_end; got {got}"
+            )
         _check_call(given, expected, None, None)
 
 

@@ -60,9 +60,7 @@ class _Session:
     """The labels of a folder, one after another. However that goes, the folder is complete up to
     the last round."""
 
-    def __init__(
-        self, folder: RunFolder, setting: Setting, name: str, stop: stopping.Stop
-    ) -> None:
+    def __init__(self, folder: RunFolder, setting: Setting, name: str, stop: stopping.Stop) -> None:
         self.folder, self.setting, self.name, self.stop = folder, setting, name, stop
         self.label = ""  # the one under way
         self.before = folder.rounds
