@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from . import _renamed_modules
 
 if TYPE_CHECKING:
-    from . import algorithms, data, kernels, models
+    from . import algorithms, data, kernels, loggers, models
     from .algorithms import ASAM, SAM, SGD
     from .client_sampling import Schedule
     from .data import FederatedData
@@ -42,7 +42,7 @@ _HOME = {
     "Schedule": "client_sampling",
     "Simulation": "simulation",
 }
-_MODULES = ("algorithms", "data", "kernels", "models")
+_MODULES = ("algorithms", "data", "kernels", "loggers", "models")
 
 
 def __getattr__(name: str) -> object:
@@ -70,5 +70,6 @@ __all__ = [
     "algorithms",
     "data",
     "kernels",
+    "loggers",
     "models",
 ]
