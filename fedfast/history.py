@@ -42,6 +42,10 @@ class Row:
     scalars: str = ""  # what the algorithm counts or adapts, "conflicts_before=3 alpha=0.1"
     server_seconds: float = math.nan  # of `seconds`, after the last client's training
     evaluation_seconds: float = math.nan  # of the tests after the round, no part of `seconds`
+    local_std: float = math.nan  # over clients, of the accuracies that local_accuracy is mean of
+    local_worst: float = math.nan  # mean of the lowest tenth of them, rounded up to whole clients
+    personal_std: float = math.nan  # the same of personal_accuracy
+    personal_worst: float = math.nan
 
     @property
     def evaluated(self) -> bool:
@@ -51,8 +55,7 @@ class Row:
 
 
 FIELDS = tuple(field.name for field in fields(Row))
-# Columns that files of older versions lack: they are nan where nothing was measured.
-LATER = ("server_seconds", "evaluation_seconds")
+LATER = FIELDS[FIELDS.index("scalars") + 1 :]  # files of older versions lack these
 READ = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Row)}
 
 
@@ -163,7 +166,8 @@ def read_runs(path: str | Path) -> dict[str, History]:
     """Algorithm label -> History from a run folder's `history.csv`.
 
     A last line without its end (the process was killed while writing) is left out. A file without
-    an `algorithm` column is one run, labelled with the file's name.
+    an `algorithm` column is one run, labelled with the file's name. Columns that an older version
+    did not write have their defaults.
     """
     path = path_of("path", path)
     try:
