@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import version
+
+from .. import __version__
 
 # command -> (module, line of --help). A new command is a line here and a module with main().
 COMMANDS = {
@@ -15,6 +16,7 @@ COMMANDS = {
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
     "reproduce": ("fedfast.cli.reproduce", "rows of published tables: theirs and ours"),
     "bench": ("fedfast.cli.bench", "what a round of every algorithm costs beside FedAvg's"),
+    "examples": ("fedfast.cli.examples", "the configs and scripts that come with fedfast"),
     "doctor": ("fedfast.cli.doctor", "what this machine offers, and how a model will be trained"),
 }
 
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(HELP.format(commands="\n".join(lines)), end="")
         return 0 if args else 2
     if args[0] in ("-V", "--version"):
-        print(f"fedfast {version('fedfast')}")
+        print(f"fedfast {__version__}")
         return 0
     if args[0] not in COMMANDS:
         near = get_close_matches(args[0], COMMANDS, n=1)

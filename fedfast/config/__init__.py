@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from .. import example_files
 from .._messages import path_of
 from .component_options import parameters
 from .errors import explain
@@ -20,13 +21,14 @@ __all__ = ["ConfigError", "RunConfig", "load", "save"]
 def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration in `path`, with flags such as `["--partition.alpha", "0.1"]` before it.
 
+    Where no file has the name `path`, the example config of that name is taken: `load("quickstart")`.
     Every default is filled in, also `out` and the algorithms' parameters. Raises `ConfigError`
     (a ValueError) with one line per mistake. `--help` among the flags prints and exits, and tyro
     exits with status 2 where flags are no flags at all (a value too many or missing).
     """
     from . import flags
 
-    path = path_of("path", path)
+    path = example_files.config_file(path_of("path", path))
     raw, where = read(path)
     raw, given = flags.apply(path, raw, overrides)
     try:
