@@ -14,14 +14,10 @@ TEXT, GRID = "#333333", "#E4E4E4"
 
 
 def figure_of(size: tuple[float, float]) -> Figure:
-    """An empty figure of so many inches, safe in threads."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """An empty figure of so many inches, safe in threads; notebooks show it."""
+    from .inline_figure import InlineFigure
 
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12)  # type: ignore[union-attr, call-arg]
-    return figure
+    return InlineFigure.of(size)
 
 
 def plain_axes(ax: Axes) -> None:
