@@ -23,7 +23,8 @@ import fedfast
 data = fedfast.data.load("digits")
 clients = fedfast.data.dirichlet(data.train, clients=12, alpha=0.3, seed=0)
 model = fedfast.models.build("mlp", input_shape=(1, 8, 8), classes=10, hidden=[8])
-sim = fedfast.Simulation(model, clients, "fedsam", test=data.test, rounds=4, batch_size=50, threads=1)
+options = dict(test=data.test, rounds=4, batch_size=50, threads=1)
+sim = fedfast.Simulation(model, clients, "fedsam", **options)
 clients""",
     "history = sim.run()",
     "sim",

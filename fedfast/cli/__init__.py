@@ -30,12 +30,15 @@ commands
 
   fedfast COMMAND --help    how to use a command
   fedfast --version         the version
+  fedfast --install-completion [bash|zsh|fish]    TAB completes commands, flags and names
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status is 0, 1 (failed), 2 (wrong use) or 130 (Ctrl-C)."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and "_ARGCOMPLETE" in os.environ:  # the shell asks what may come next
+        import_module("fedfast.cli.completion").answer()
     if not args or args[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS)) + 2
         lines = [f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items()]
@@ -44,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args[0] in ("-V", "--version"):
         print(f"fedfast {__version__}")
         return 0
+    if args[0] in ("--install-completion", "--show-completion"):
+        shells: Callable[[list[str]], int] = import_module("fedfast.cli.shells").main
+        return shells(args)
     if args[0] not in COMMANDS:
         near = get_close_matches(args[0], COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
