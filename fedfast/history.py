@@ -85,6 +85,23 @@ class History:
     def __repr__(self) -> str:
         return f"History({len(self)} rounds{f', last {self.rows[-1]}' if self.rows else ''})"
 
+    def _repr_html_(self) -> str:
+        """What notebooks show: the first, the best and the last round tested, and a curve."""
+        from .report import html
+
+        tested = self.tested().rows or self.rows
+        known = [row for row in tested if not math.isnan(row.accuracy)]
+        best = [max(known, key=lambda row: row.accuracy)] if known else []
+        chosen = {"first": tested[:1], "best": best, "last": tested[-1:]}
+        rows = [(name, *_figures(row)) for name, found in chosen.items() for row in found]
+        measured = [
+            n for n in ("accuracy", "loss", "train_loss") if any(map(_known, self.column(n)))
+        ]
+        pictures = [html.curve(name, self.column(name)) for name in measured[:1]]
+        heads = ("", "round", "accuracy", "loss", "train loss", "seconds", "status")
+        parts = (html.table(heads, rows), *pictures) if rows else ()
+        return html.panel("History", f"{len(self)} rounds", {}, *parts)
+
     def column(self, name: str) -> list[Any]:
         """One field over all rounds."""
         if not isinstance(name, str) or name not in FIELDS:
@@ -152,6 +169,18 @@ class History:
             raise TypeError(f"label: expected a word; got {format_value(label)}")
 
         return curves({label: self}, path)
+
+
+def _known(value: float) -> bool:
+    return not math.isnan(value)
+
+
+def _figures(row: Row) -> list[str]:
+    """A round's figures as text, "–" where it has none."""
+    right = f"{row.accuracy:.2%}" if _known(row.accuracy) else "–"
+    others = (row.loss, row.train_loss, row.seconds)
+    texts = [f"{value:.4g}" if _known(value) else "–" for value in others]
+    return [str(row.round), right, *texts, row.status]
 
 
 def line(values: Iterable[object]) -> str:
