@@ -7,6 +7,7 @@ library) breaks its executor and ends its row; the other rows go on.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -128,8 +129,10 @@ class Pool:
             return future.result()
         except Exception as error:  # of the executor: the row's own are an outcome
             slot.end()
-            why = f"its process ended ({' '.join(str(error).split())})"
-            work.failed(row, why + "\n")
+            codes = re.search(r"exit codes? of the workers? (?:are|is) {(.*?)}", str(error))
+            how = codes[1] if codes else type(error).__name__
+            why = f"its process ended ({how}): out of memory, or a crash in a library"
+            work.failed(row, f"{why}\n\n{error}\n")
             return Outcome("failed", why)
 
 
