@@ -57,6 +57,8 @@ def main(argv: list[str]) -> int:
         print(USAGE, end="", file=sys.stdout if help else sys.stderr)
         found = repr(argv[0]) if argv else "nothing"
         return 0 if help else fail(f"expected the path of a config file first, found {found}")
+    if "--help" in argv:
+        print(USAGE)
     try:
         draft = _draft(argv[0], argv[1:])
         config = draft.config()
@@ -117,9 +119,8 @@ def _sweep(draft: Draft, config: RunConfig, command: str) -> int:
 
     out = Path(str(draft.raw.get("out") or f"runs/{draft.path.stem}-sweep"))
     count, train = _plan(draft, config, out)
-    best: list[Best] = []
-    with folder.claimed(out, config, command):
-        runner = Runner(config, out, count)
+    runner, best = Runner(config, out, count), list[Best]()
+    with folder.claimed(out, runner.config, command):
         print(f"{count} rows, {runner.jobs} at a time -> {out}", flush=True)
         status = 0
         with stopping.sigterm():
@@ -175,8 +176,9 @@ def _report(results: Sequence[Result], best: Sequence[Best], runner: Runner, sta
     print(f"{runner.out}\n  config.yaml  sweep.csv", flush=True)
     for row in results:
         if row.status == "failed":
-            where = row.row.folder / "error.txt"
-            status = max(status, fail(f"{row.row}: {row.error}; more in {where}", 1))
+            path = row.row.folder / "error.txt"
+            more = f"; more in {path}" if path.exists() else ""
+            status = max(status, fail(f"{row.row}: {row.error}{more}", 1))
     if status > 1:
         done = sum(one.status in ("done", "diverged") for one in results)
         fail(f"stopped with {done} of {runner.total} rows done; the same command goes on")

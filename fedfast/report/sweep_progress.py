@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 
 from ..sweep.grid import SweepRow
+from .progress import NarrowBar
 
 PATIENCE = 30.0  # seconds without a line after which running rows get one
 TAIL = 4096  # bytes of a history, more than its last line has

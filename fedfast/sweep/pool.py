@@ -7,6 +7,7 @@ library) breaks its executor and ends its row; the other rows go on.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -41,7 +42,7 @@ def jobs(config: RunConfig) -> int:
     return max(1, int(cpu_count()) // (config.threads or 1))
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     """A place for one row at a time, and the process that trains there, started when needed."""
 
@@ -49,7 +50,6 @@ class Slot:
     threads: int
     sharing: int  # processes on the same device
     executor: ProcessPoolExecutor | None = None
-    begun: Future[int] | None = None  # the process's id
 
     def submit(self, row: SweepRow) -> Future[Outcome]:
         """The row's outcome, later."""
@@ -60,22 +60,21 @@ class Slot:
                 initargs=(os.getpid(), self.sharing),
                 env={"OMP_NUM_THREADS": str(self.threads)},
             )
-            with _without_ctrl_c():
-                self.begun = self.executor.submit(os.getpid)
-        found: Future[Outcome] = self.executor.submit(work.run, row, self.device)
+        with _without_ctrl_c():
+            found: Future[Outcome] = self.executor.submit(work.run, row, self.device)
         return found
 
     def end(self) -> None:
         """Ends the process, or forgets one that is gone; the next row has a new one."""
         if self.executor is not None:
             self.executor.shutdown()
-        self.executor = self.begun = None
+        self.executor = None
 
     def signal(self, number: int) -> None:
-        """Sends a signal to the process, if there is one."""
-        with suppress(Exception):  # it may be gone, or never have come
-            if self.begun is not None:
-                os.kill(self.begun.result(timeout=10), number)
+        """Sends a signal to the process, which may still be starting, if there is one."""
+        for process in list(self.executor._processes) if self.executor else []:  # ids
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
 
 
 @dataclass
@@ -128,8 +127,10 @@ class Pool:
             return future.result()
         except Exception as error:  # of the executor: the row's own are an outcome
             slot.end()
-            why = f"its process ended ({' '.join(str(error).split())})"
-            work.failed(row, why + "\n")
+            codes = re.search(r"exit codes? of the workers? (?:are|is) {(.*?)}", str(error))
+            how = codes[1] if codes else type(error).__name__
+            why = f"its process ended ({how}): out of memory, or a crash in a library"
+            work.failed(row, f"{why}\n\n{error}\n")
             return Outcome("failed", why)
 
 

@@ -19,6 +19,7 @@ EVERY = 2.0  # seconds between two versions of sweep.csv
 class Runner:
     """`with Runner(config, out, total) as runner:` then `runner.train(rows)`, once or more.
 
+    config   what is kept of it: where it searches, `jobs` as they are here
     results  folder -> the newest of every row that was given to `train`
     """
 
@@ -26,6 +27,9 @@ class Runner:
         assert config.sweep is not None
         self.section, self.out, self.total = config.sweep, out, total
         self.jobs = min(self.section.jobs or jobs(config), max(1, total))
+        if self.section.search:  # its proposals depend on how many there are at once
+            self.section = self.section.model_copy(update={"jobs": self.jobs})
+        self.config = config.model_copy(update={"sweep": self.section})
         self.pool = pool(config, self.jobs)
         self.show = SweepProgress(total, total * config.rounds)
         self.results: dict[Path, Result] = {}

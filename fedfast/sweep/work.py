@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,15 +119,17 @@ def _run(folder: RunFolder, row: SweepRow, device: str | None, stop: stopping.St
 def _opened(row: SweepRow) -> Iterator[RunFolder]:
     """The row's folder. A worker whose parent was killed may still be leaving it."""
     until = time.monotonic() + GRACE
-    while True:
-        try:
-            with open_folder(row.folder, row.config, mode="resume", comment=str(row)) as folder:
-                yield folder
-            return
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(LOOK)
+    with ExitStack() as stack:
+        while True:
+            try:
+                opening = open_folder(row.folder, row.config, mode="resume", comment=str(row))
+                folder = stack.enter_context(opening)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(LOOK)
+        yield folder
 
 
 def _watch(parent: int) -> None:
