@@ -13,6 +13,7 @@ from fedfast.history import History, Row
 from fedfast.report import client_figure, curve_figures, limits, partition_plot, style, time_figure
 from fedfast.report.bands import MOST, band, cumulative_bytes
 from fedfast.report.client_scores import Spread
+from fedfast.report.units import size
 
 LONG = "fedgamma alpha=0.1 rho=0.05 model=resnet18 lr=cosine(start=0.1,rounds=300) momentum=0.9"
 NAMES = ("fedavg", "fedsam", "fedgloss", "scaffold", "feddyn", "fedprox", "fedspeed", "fedsmoo")
@@ -98,8 +99,7 @@ def test_bytes_are_those_of_all_rounds_until_then():
     twice = History(replace(row, bytes_down=3 * row.bytes_down + 2 * row.bytes_up) for row in rows)
     found = cumulative_bytes([History(rows), twice], np.array([2.0, 3.0]))
     assert found.tolist() == [2 * (11 + 22), 2 * (11 + 22 + 33)]
-    assert curve_figures.bytes_text(999_700) == "1 MB"
-    assert curve_figures.bytes_text(2.5e9) == "2.5 GB" and curve_figures.bytes_text(7) == "7 B"
+    assert [size(count) for count in (7, 999_700, 2.5e9)] == ["7 B", "1 MB", "2.5 GB"]
 
 
 def test_a_run_that_ended_early_has_a_cross():

@@ -69,8 +69,8 @@ class Band:
         rounds, *rest = (column[first:].reshape(-1, each) for column in columns)
         return replace(self._made(rounds[:, -1], *(c.mean(axis=1) for c in rest)), each=each)
 
-    def _made(self, *columns: Floats) -> Band:
-        return replace(self, **dict(zip(("rounds", "mean", "std", "count"), columns, strict=True)))
+    def _made(self, rounds: Floats, mean: Floats, std: Floats, count: Floats) -> Band:
+        return replace(self, rounds=rounds, mean=mean, std=std, count=count)
 
 
 def band(runs: Sequence[Columns], name: str, broken: Container[int] = ()) -> Band:
@@ -79,20 +79,24 @@ def band(runs: Sequence[Columns], name: str, broken: Container[int] = ()) -> Ban
     broken  which of the runs ended before their last round
     """
     points = [_points(run, name) for run in runs]
-    lengths = [max(found, default=0.0) for found in points]
-    rounds = sorted(set[float]().union(*points))
+    lasts = [max(found, default=0.0) for found in points]
     columns = []
-    for t in rounds:
-        going = [found for found, last in zip(points, lengths, strict=True) if last >= t]
+    for t in sorted(set[float]().union(*points)):
+        going = [found for found, last in zip(points, lasts, strict=True) if last >= t]
         values = [found[t] for found in going if t in found]
         if len(values) == len(going):
             std = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
             columns.append((t, float(np.mean(values)), std, float(len(values))))
-    longest = max(lengths, default=0.0)
-    pairs = [(i, last) for i, last in enumerate(lengths) if points[i]]
-    early = [(i, last) for i, last in pairs if last < longest or i in broken]
-    ends = tuple((last, points[i][last]) for i, last in early)
-    return Band(*np.array(columns, dtype=float).reshape(-1, 4).T, ends)
+    rounds, mean, deviation, count = np.array(columns, dtype=float).reshape(-1, 4).T
+    return Band(rounds, mean, deviation, count, _ends(points, lasts, broken))
+
+
+def _ends(
+    points: Sequence[dict[float, float]], lasts: Sequence[float], broken: Container[int]
+) -> tuple[tuple[float, float], ...]:
+    longest = max(lasts, default=0.0)
+    early = [i for i, last in enumerate(lasts) if last < longest or i in broken]
+    return tuple((lasts[i], points[i][lasts[i]]) for i in early if points[i])
 
 
 def cumulative_bytes(runs: Sequence[Columns], rounds: Floats) -> Floats:

@@ -13,6 +13,7 @@ from .style import (
     MEDIUM,
     SMALL,
     TEXT,
+    Dash,
     LineStyle,
     figure_of,
     label_text,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 BINS = 25  # of 4 % each, over the whole range or a part of it
 TALL, FOOT, LINE = 0.5, 0.45, 0.13  # inches of a histogram, of the numbers below, of a text line
+WORST_DASH: Dash = (0, (2, 1.5))
 WIDTH = 34  # characters of a label beside its numbers
 
 
@@ -63,12 +65,14 @@ def _edges(values: list[np.ndarray]) -> np.ndarray:
 
 
 def _histogram(ax: Axes, spread: Spread, style: LineStyle, edges: np.ndarray) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     values = np.concatenate(list(spread.seeds))
     weights = np.full(len(values), 100.0 / len(values))
-    ax.hist(values, edges, weights=weights, color=style.colour, alpha=0.5, linewidth=0)
+    ax.hist(values, list(edges), weights=weights, color=style.colour, alpha=0.5, linewidth=0)
     ax.axvline(spread.mean, color=TEXT, linewidth=1.0)
-    ax.axvline(spread.worst, color=TEXT, linewidth=1.0, linestyle=(0, (2, 1.5)))
-    ax.yaxis.get_major_locator().set_params(nbins=3)
+    ax.axvline(spread.worst, color=TEXT, linewidth=1.0, linestyle=WORST_DASH)
+    ax.yaxis.set_major_locator(MaxNLocator(3))
     plain_axes(ax)
 
 
@@ -89,7 +93,7 @@ def _axis_text(name: str) -> str:
 def _legend() -> tuple[list[Artist], list[str]]:
     from matplotlib.lines import Line2D
 
-    dashes = {"mean": "-", "mean of the worst 10 %": (0, (2, 1.5))}
+    dashes: dict[str, Dash] = {"mean": "-", "mean of the worst 10 %": WORST_DASH}
     lines: list[Artist] = [
         Line2D([], [], color=TEXT, linewidth=1.0, linestyle=dash) for dash in dashes.values()
     ]

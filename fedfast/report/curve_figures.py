@@ -13,6 +13,7 @@ from .bands import Floats
 from .curve_panels import ACCURACIES, Curve
 from .limits import Limits, late_limits, late_start, loss_top, padded
 from .style import COLUMN, TEXT, figure_of, legend_below, plain_axes
+from .units import size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 TALL, LATE_TALL = 1.95, 1.3  # inches of a panel with its numbers
 EARLY = 1 / 8  # of the bytes, which a logarithmic axis would give half of its length
-UNITS = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 
 def per_round(curves: Sequence[Curve], name: str, target: float | None = None) -> Figure:
@@ -130,13 +130,7 @@ def _byte_axis(ax: Axes, sent: Sequence[Floats]) -> None:
     ax.set_xlim(low / 1.08, high * 1.08)
     subs = (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
     ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: bytes_text(x)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: size(x)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("bytes exchanged, both directions")
     plain_axes(ax)
-
-
-def bytes_text(number: float) -> str:
-    """`200 MB`, `1.5 GB`: units of 1000."""
-    scale, unit = next((u for u in UNITS if number >= 0.9995 * u[0]), UNITS[-1])
-    return f"{number / scale:.3g} {unit}"

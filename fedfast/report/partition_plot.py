@@ -65,7 +65,7 @@ def partition(
     """
     from matplotlib.ticker import MultipleLocator
 
-    bands = _bands(*counts.shape, layout)
+    bands = _bands(len(counts), counts.shape[1], layout)
     shown = sum(len(band) for band in bands)
     cell = float(np.clip(layout.width / min(layout.band, len(counts)), *layout.cells))
     tall = cell * counts.shape[1]

@@ -57,7 +57,7 @@ def environment(groups: Groups) -> Pairs:
     runs = [run for of in groups.values() for run in of]
     kept = [run_files.about(run.folder, run.label) for run in runs]
     heads = [_comment(run.folder / "config.yaml") for run in runs]
-    facts = {
+    facts: dict[str, list[str]] = {
         "versions": [str(about.get("versions", "")) for about in kept],
         "written by": [head[0].removeprefix("written by ") if head else "" for head in heads],
         "device": [run.device for run in runs],

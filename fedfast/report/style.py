@@ -5,11 +5,12 @@ Sizes are those of one column of a paper of two: 3.5 inches (89 mm), text of 7 t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 from threading import Lock
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Dashes and markers tell curves apart in print without colours. Their numbers have no common
 # divisor with that of the colours: the same pair comes back after 35 curves only.
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (7, 2)))
+Dash = Literal["-"] | tuple[float, Sequence[float]]
+DASHES: tuple[Dash, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (7, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", ">", "p", "*", "h")
 HATCHES = ("", "////", "....", "\\\\\\\\")
 TEXT, GRID, FAINT = "#333333", "#E4E4E4", "#9A9A9A"
@@ -38,7 +40,7 @@ class LineStyle:
     """How one of several curves is drawn."""
 
     colour: str
-    dash: str | tuple[int, tuple[float, ...]]
+    dash: Dash
     marker: str
 
 

@@ -93,8 +93,9 @@ def _stacked(ax: Axes, groups: Sequence[Phases], places: np.ndarray) -> str:
     left = np.zeros(len(groups))
     for i, name in enumerate(dict.fromkeys(name for found in groups for name in found.seconds)):
         widths = np.array([scale * found.seconds.get(name, 0.0) for found in groups])
-        how = {"color": COLOURS[i], "hatch": HATCHES[i], "edgecolor": "white", "linewidth": 0}
-        ax.barh(places, widths, 0.7, left, label=name, **how)
+        made = ax.barh(places, widths, 0.7, left, label=name, color=COLOURS[i], edgecolor="white")
+        for bar in made:
+            bar.set(hatch=HATCHES[i], linewidth=0)
         left += widths
     for y, width in zip(places, left, strict=True):
         text = f"{width:.3g}"
