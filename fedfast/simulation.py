@@ -70,6 +70,11 @@ class Simulation:
         return self._engine.committed.stopped
 
     @property
+    def has_tests(self) -> bool:
+        """Whether models are tested: on a global test set or the clients' own test parts."""
+        return self._design.test is not None or bool(self._personal.test)
+
+    @property
     def traffic(self) -> tuple[int, int]:
         """Bytes (down, up) that a client and the server exchange per round, at least."""
         return round_loop.traffic(self._design)

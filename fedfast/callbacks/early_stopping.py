@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from .._messages import format_value
@@ -43,7 +42,12 @@ class EarlyStopping(Callback):
         self._best = self._nothing()
 
     def on_start(self, sim: Sim, run: RunInfo) -> None:
-        """The rounds done before count."""
+        """The rounds done before count. Raises ValueError where there will be no values."""
+        if self.metric in TESTED and not sim.has_tests:
+            raise ValueError(
+                f"early_stopping: metric: expected a column with values; {self.metric} is nan: the "
+                "run has no test set"
+            )
         self._best = self._nothing().see_all(sim.history)
         self._stop(sim)
 
@@ -55,8 +59,6 @@ class EarlyStopping(Callback):
     def on_evaluate(self, sim: Sim, row: Row) -> None:
         """Raises ValueError where a test gives no such value: the run would never end early."""
         if self._best.row is None and self.metric in TESTED and row.status == "ok":
-            found = getattr(row, self.metric)
-            assert math.isnan(found)
             raise ValueError(
                 f"early_stopping: metric: expected a column with values; {self.metric} is nan in "
                 f"round {row.round}, which was tested"

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,9 +64,8 @@ def read(folder: Path) -> dict[str, About]:
 
 def of(found: object, path: Path) -> About:
     """One label's values, checked. Raises ValueError naming the file."""
-    kinds = {
-        f.name: {"float": int | float, "bool": bool, "str": str}[f.type] for f in fields(About)
-    }
+    types = {"float": int | float, "bool": bool, "str": str}
+    kinds = {field.name: types[str(field.type)] for field in fields(About)}
     known = {k: v for k, v in found.items() if k in kinds} if isinstance(found, dict) else None
     if known is None or not all(isinstance(v, kinds[k]) for k, v in known.items()):
         raise ValueError(f"{path}: expected numbers and true or false, found {found}")
@@ -85,17 +84,21 @@ def history_sum(history: History) -> str:
     return hashlib.sha256(history.csv().encode()).hexdigest()
 
 
-def machine(sim: Simulation) -> dict[str, str]:
-    """The device and versions that a simulation runs on."""
+def begun(about: About, sim: Simulation) -> About:
+    """What is known of a label that `sim` goes on with."""
     import torch
 
     from .. import __version__
 
     gpu = sim.device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(sim.device) if gpu else _cpu(sim.threads),
-        "versions": f"fedfast {__version__}, torch {torch.__version__}",
-    }
+    return replace(
+        about,
+        done=False,
+        ended="",
+        memory=str(sim.memory),
+        device=torch.cuda.get_device_name(sim.device) if gpu else _cpu(sim.threads),
+        versions=f"fedfast {__version__}, torch {torch.__version__}",
+    )
 
 
 def _sum(kept: object) -> str:

@@ -47,6 +47,7 @@ class RunFolder:
         self._comment = comment
         self._csv = history_file.Appender(path)
         self._saved: dict[str, int] = {}  # label -> the round of its newest state
+        self._accepted = new  # whether config.yaml is of `config`: written once a label takes it
         if new:
             # In this order: a folder is a run's once it has both.
             abouts.write(path, {})
@@ -74,14 +75,14 @@ class RunFolder:
     def begin(self, label: str, sim: Simulation) -> None:
         """`sim` goes on with the label: the files are made to agree with the rounds it has done."""
         with undisturbed():
-            if self._config_differs():
+            if not self._accepted and self._config_differs():
                 self._write_config()
+            self._accepted = True
             self.histories[label].rows[:] = sim.history.rows
             self._csv.close()
             history_file.write(self.path, self.histories)
             self._saved[label] = sim.round
-            found = replace(self.about[label], done=False, ended="", memory=str(sim.memory))
-            self.about[label] = replace(found, **abouts.machine(sim))
+            self.about[label] = abouts.begun(self.about[label], sim)
 
     def append(self, label: str, row: Row) -> None:
         """A round is done: its line is on disk when this returns."""
