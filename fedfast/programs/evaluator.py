@@ -91,7 +91,7 @@ class ProgramEvaluator:
     @torch.no_grad()
     def by_part(self, jobs: Jobs, ends: Sequence[int]) -> list[tuple[int, Part]]:
         """(i, figures of samples of part i) in order, of parts that end at `ends`."""
-        found = []
+        found: list[tuple[int, Part]] = []
         for at, (row, samples) in zip(starts_of(jobs), jobs, strict=True):
             for z, y in self._passes(row(), samples):
                 found += pieces(self.loss, self.metric, z, y, at, ends)
