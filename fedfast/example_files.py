@@ -65,10 +65,12 @@ def nearest(path: Path) -> str:
 
 
 def about(path: Path) -> str:
-    """The first line of a script's docstring, or the first sentence of a config's comment."""
+    """A script's docstring (first line) or title, or a config's comment (first sentence)."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
-        return (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
+        title = re.search(r"^# # (.*)$", text, re.MULTILINE)  # of a tutorial's first cell
+        first = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
+        return first or (title[1] if title else "")
     lines = text.splitlines()
     end = next((i for i, line in enumerate(lines) if not line.strip("# ")), len(lines))
     head = " ".join(line.strip("# ") for line in lines[:end] if line.startswith("#"))
