@@ -36,7 +36,9 @@ def main(argv: list[str]) -> int:
         config = configs.load(path / "config.yaml", argv[1:])
     except configs.ConfigError as error:
         return fail(str(error))
-    from . import session
+    from . import session, sweep
 
+    if config.sweep is not None:
+        return sweep.main([str(path / "config.yaml"), *argv[1:], "--out", str(path)])
     command = " ".join(["fedfast resume", *argv])
     return session.run(config, path, path.resolve().name, command, "resume")

@@ -14,6 +14,7 @@ from .named_fields import known_callbacks, known_metric
 from .paper import PaperSection, Section
 from .run_fields import run_fields
 from .sections import AlgorithmSection, DataField, ModelField, PartitionField
+from .sweep_section import SweepSection
 
 __getattr__ = names_of(__name__)
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<label>.pt) and a flag
@@ -74,6 +75,14 @@ class RunConfig(RunFields):  # type: ignore[misc]
         description="what follows each round: names (early_stopping, keep_best, "
         "package.module:Name) or {name: .., option: ..}",
     )
+    loggers: Annotated[
+        list[Annotated[str | dict[str, object], Field(union_mode="left_to_right")]],
+        AfterValidator(known_callbacks),
+    ] = Field(
+        [],
+        description="where rounds are logged beside history.csv: tensorboard, wandb, mlflow, or "
+        "{name: .., option: ..}",
+    )
     save_rounds: int | None = Field(
         None,
         ge=1,
@@ -91,6 +100,15 @@ class RunConfig(RunFields):  # type: ignore[misc]
     paper: PaperSection | None = Field(
         None, description="the published values that `fedfast reproduce` compares with"
     )
+    sweep: SweepSection | None = Field(
+        None, description="the grid and seeds, or the search, that `fedfast sweep` runs"
+    )
+
+    def alone(self, label: str, seed: int) -> "RunConfig":
+        """The configuration of a row: one label under one seed, in a folder that is given."""
+        changes = {"seed": seed, "algorithms": {label: self.algorithms[label]}}
+        nothing = {"out": None, "paper": None, "sweep": None}
+        return self.model_copy(update={**changes, **nothing})
 
     def partition_options(self) -> dict[str, object]:
         """Keyword arguments for `fedfast.data.partition`, the seed filled in."""
