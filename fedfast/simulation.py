@@ -11,13 +11,12 @@ from . import callbacks, checkpoint, round_loop
 from ._messages import format_value
 from ._renamed_modules import names_of
 from .build import build
+from .client_scores import ClientScores
 from .copies import copy_of
 from .declarations import documentation, takes
 from .design import Design
 from .history import History, Row
 from .options import SimulationOptions
-from .personalization import ClientScores
-from .torch_settings import torch_threads
 from .validation import data as data_checks
 from .validation.values import boolean
 
@@ -46,6 +45,24 @@ class Simulation:
         self._history, self._stopping = History(), False
         self.info = callbacks.RunInfo(self.algorithm.name)
         self.stop_reason = ""
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: what is trained, how, and how far it is."""
+        from .report import html
+
+        design, done = self._design, self.history
+        model = f"{type(design.module).__name__}, {self.layout.parameters:,} parameters"
+        slower = f"module executor: {self.generic_because}"
+        facts = {
+            "algorithm": self.algorithm.name,
+            "model": model,
+            "clients": f"{design.data.num_clients:,}, {self.schedule.largest_cohort:,} per round",
+            "executor": slower if self.generic_because else "layer program",
+            "memory": str(self.memory),
+            "on": f"{self.device}, {str(self.dtype).removeprefix('torch.')}",
+        }
+        about = f"{self.round:,} of {self.rounds:,} rounds{', stopped' if self.stopped else ''}"
+        return html.panel("Simulation", about, facts, *([done._repr_html_()] if done else []))
 
     @property
     def chunk(self) -> int:
@@ -145,12 +162,12 @@ class Simulation:
         return round_loop.evaluate(self._components, self._engine.state.row, samples)
 
     def evaluate_clients(self) -> ClientScores:
-        """The global and the personal models on each client's own test part.
+        """The global and the personal models on each client's own test part, losses too.
 
         Raises ValueError where the clients have no test parts.
         """
-        with torch_threads(self.threads):
-            return self._personal.scores()
+        kept = self._engine.committed.scores
+        return kept or round_loop.evaluate_clients(self._components, self._engine.committed, True)
 
     def client_state_dict(self, i: int) -> dict[str, Tensor]:
         """The personal model of client `i`; loads into the user's own module.

@@ -16,7 +16,9 @@ from ..history import READ, Row
 COLUMNS = tuple(name for name, kind in READ.items() if kind is float)
 MODES = ("auto", "max", "min")
 # Columns that only tests of models fill in.
-TESTED = {name for name in COLUMNS if name.endswith(("accuracy", "pooled"))} | {"loss"}
+SPREAD = {"local_std", "personal_std"}
+MORE = {name for name in COLUMNS if name.endswith(("accuracy", "pooled", "worst"))}
+TESTED = MORE | SPREAD | {"loss"}
 
 
 def direction(metric: object, mode: object) -> float:
@@ -26,7 +28,7 @@ def direction(metric: object, mode: object) -> float:
     if mode not in MODES:
         raise unknown("mode", mode, MODES)
     if mode == "auto":
-        return 1.0 if metric in TESTED - {"loss"} or metric == "clients_per_second" else -1.0
+        return 1.0 if metric in MORE or metric == "clients_per_second" else -1.0
     return 1.0 if mode == "max" else -1.0
 
 

@@ -146,10 +146,15 @@ def _show(folder: RunFolder) -> None:
     console.print(run_table.table(histories, console.width))
     for label, what in run_table.notes(histories):
         console.print(Text(f"{label}: {what}"))
-    names = [str(path.relative_to(folder.path)) for path in folder.files()]
+    names = list(dict.fromkeys(_name(path.relative_to(folder.path)) for path in folder.files()))
     print(folder.path)
     for inside in (False, True):  # the checkpoints, which may be many, on a line of their own
         print("  " + "  ".join(name for name in names if ("/" in name) == inside), flush=True)
+
+
+def _name(path: Path) -> str:
+    """A file as it is listed; those of loggers, which are many, by their folder."""
+    return str(path) if path.parts[0] in (path.name, "checkpoint") else f"{path.parts[0]}/..."
 
 
 @contextmanager

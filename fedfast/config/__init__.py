@@ -15,6 +15,7 @@ __all__ = ["ConfigError", "RunConfig", "load", "save"]
 def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration in `path`, with flags such as `["--partition.alpha", "0.1"]` before it.
 
+    Where there is no file `path`, the example config of that name is taken: `load("quickstart")`.
     Every default is filled in, also `out` and the algorithms' parameters. Raises `ConfigError`
     (a ValueError) with one line per mistake. `--help` among the flags prints and exits, and tyro
     exits with status 2 where flags are no flags at all (a value too many or missing).

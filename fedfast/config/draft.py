@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
+from .. import example_files
 from .._messages import path_of
 from .component_options import parameters
 from .errors import explain
@@ -39,7 +40,7 @@ class Draft:
         """The file and its flags. Raises what `fedfast.config.load` raises for either."""
         from . import flags
 
-        path = path_of("path", path)
+        path = example_files.config_file(path_of("path", path))
         raw, where = read(path)
         raw, given = flags.apply(path, raw, overrides)
         return cls(path, raw, where, given)

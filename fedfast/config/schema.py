@@ -75,6 +75,14 @@ class RunConfig(RunFields):  # type: ignore[misc]
         description="what follows each round: names (early_stopping, keep_best, "
         "package.module:Name) or {name: .., option: ..}",
     )
+    loggers: Annotated[
+        list[Annotated[str | dict[str, object], Field(union_mode="left_to_right")]],
+        AfterValidator(known_callbacks),
+    ] = Field(
+        [],
+        description="where rounds are logged beside history.csv: tensorboard, wandb, mlflow, or "
+        "{name: .., option: ..}",
+    )
     save_rounds: int | None = Field(
         None,
         ge=1,
