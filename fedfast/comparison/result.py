@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """What `fedfast.compare` found; `print` shows it as the command line does.
+    """What `fedfast.compare` found; `print` shows what the command line does.
 
     metric  what is compared
     last    so many of the last tested rounds are averaged
@@ -95,6 +95,8 @@ class Comparison:
         file = io.StringIO()
         self.print(Console(file=file, width=120, highlight=False))
         return file.getvalue()
+
+    __repr__ = __str__  # as of a DataFrame
 
     def _repr_html_(self) -> str:
         made = [formats.html(table, caption) for table, caption in self._tables()]
