@@ -35,16 +35,9 @@ class Setting:
 
 def prepare(config: RunConfig) -> Setting:
     """Data, clients and initial model. Raises what their makers raise for bad values."""
-    from .. import data, models
+    from .. import models
 
-    with _section("data"):
-        found = _protocol(
-            data.load(config.data.name, config.data.root, **config.data.options()), config.data
-        )
-    with _section("partition"):
-        clients = data.partition(config.partition.name, found.train, **config.partition_options())
-        if config.local_test is not None:
-            clients = data.local_split(clients, config.local_test, config.seed)
+    found, clients = deal(config)
     with _section("model"):
         model = models.build(
             config.model.name,
@@ -54,6 +47,21 @@ def prepare(config: RunConfig) -> Setting:
             **config.model.options(),
         )
     return Setting(model, clients, found)
+
+
+def deal(config: RunConfig) -> tuple[Data, FederatedData]:
+    """The data, and what of them each client holds; raises as `prepare` does."""
+    from .. import data
+
+    with _section("data"):
+        found = _protocol(
+            data.load(config.data.name, config.data.root, **config.data.options()), config.data
+        )
+    with _section("partition"):
+        clients = data.partition(config.partition.name, found.train, **config.partition_options())
+        if config.local_test is not None:
+            clients = data.local_split(clients, config.local_test, config.seed)
+    return found, clients
 
 
 def _protocol(found: Data, section: DataSection) -> Data:
@@ -88,6 +96,7 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
     options = config.model_dump(include={f.name for f in fields(RunOptions)})
     if isinstance(options["lr"], dict):
         options["lr"] = algorithms.schedule(options["lr"])
+    files = ["clients_csv"] if config.client_metrics else []
     return Simulation(
         setting.model,
         setting.clients,
@@ -95,6 +104,6 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
         test=setting.data.test,
         dtype=getattr(torch, config.dtype),
         metric=config.metric,
-        callbacks=config.callbacks,
+        callbacks=[*config.callbacks, *config.loggers, *files],
         **options,
     )

@@ -52,7 +52,7 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """The tables, what their columns are, and the notes."""
-        made = [f"{formats.markdown(table)}\n\n{text}" for table, text in self._tables()]
+        made = [f"{formats.markdown(table)}\n\n{text}" for table, text in self.captioned()]
         notes = "\n".join(f"- {note}" for note in self.notes)
         return "\n\n".join([*made, *filter(None, [notes])]) + "\n"
 
@@ -62,7 +62,7 @@ class Comparison:
         Seeds and rounds are in the caption where they are the same in all groups.
         """
         made = []
-        for (table, caption), name in zip(self._tables(), (label, f"{label}-tests"), strict=False):
+        for (table, caption), name in zip(self.captioned(), (label, f"{label}-tests"), strict=False):
             kept, alike = table.without_constants(("seeds", "rounds"))
             said = (
                 f" {', '.join(f'{value} {head}' for head, value in alike.items())}."
@@ -78,7 +78,7 @@ class Comparison:
         from rich.text import Text
 
         to = console or Console(highlight=False)
-        for table, caption in self._tables():
+        for table, caption in self.captioned():
             shown, left = formats.terminal(table, to.width)
             to.print(shown)
             to.print(Text(caption))
@@ -99,10 +99,11 @@ class Comparison:
     __repr__ = __str__  # as of a DataFrame
 
     def _repr_html_(self) -> str:
-        made = [formats.html(table, caption) for table, caption in self._tables()]
+        made = [formats.html(table, caption) for table, caption in self.captioned()]
         return "".join([*made, *(f"<p>{formats.escape(note)}</p>" for note in self.notes)])
 
-    def _tables(self) -> Iterator[tuple[tables.Table, str]]:
+    def captioned(self) -> Iterator[tuple[tables.Table, str]]:
+        """Each table with what its columns are."""
         found = tables.results(self.blocks, self.metric, self.last)
         yield found, captions.results(self.blocks, self.metric, self.given)
         if tested := tables.tests(self.blocks, self.metric):

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..report.summaries import LOSSES, PERCENT
+from ..report.units import size
 from .lines import Block, Line, Spread
 from .paired import PairedTest
 from .target import sign
 
 NONE = "–"
-UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,6 @@ def percent(value: float, metric: str) -> str:
     if math.isnan(value):
         return "target"
     return f"{100 * value:.4g}%" if metric in PERCENT else f"{value:.4g}"
-
-
-def size(count: float) -> str:
-    """Bytes with three digits: `1.23 MB`.
-
-    >>> size(999), size(12_345), size(999_999_999)
-    ('999 B', '12.3 kB', '1 GB')
-    """
-    power = 0
-    while count >= 999.5 and power < len(UNITS) - 1:
-        count, power = count / 1000, power + 1
-    return f"{count:.3g} {UNITS[power]}"
 
 
 def _cells(line: Line, metric: str) -> tuple[str, ...]:
