@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from . import _renamed_modules
 
 if TYPE_CHECKING:
-    from . import algorithms, data, kernels, models
+    from . import algorithms, data, kernels, loggers, models
     from .algorithms import ASAM, SAM, SGD
     from .client_sampling import Schedule
     from .comparison import Comparison, compare
@@ -45,7 +45,7 @@ _HOME = {
     "Simulation": "simulation",
     "compare": "comparison",
 }
-_MODULES = ("algorithms", "data", "kernels", "models")
+_MODULES = ("algorithms", "data", "kernels", "loggers", "models")
 
 
 def __getattr__(name: str) -> object:
@@ -75,5 +75,6 @@ __all__ = [
     "compare",
     "data",
     "kernels",
+    "loggers",
     "models",
 ]

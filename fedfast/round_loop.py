@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .build import Components
 from .client_sampling import Round
+from .client_scores import ClientScores
 from .data import Samples
 from .design import Design
 from .engine import Outcome
@@ -37,8 +38,8 @@ def next_round(parts: Components) -> Row:
         outcome = engine.round(t, cohort, lr, rehearsal)
     seconds = time.perf_counter() - begin
     after = _concluded(parts, t, lr, outcome)
-    row = _row(parts, lr, cohort, outcome, after, seconds)
-    engine.committed = replace(after, rows=(*after.rows, row))
+    row, scores = _row(parts, lr, cohort, outcome, after, seconds)
+    engine.committed = replace(after, rows=(*after.rows, row), scores=scores)
     return row
 
 
@@ -61,12 +62,25 @@ def evaluate(parts: Components, row: Tensor, samples: Samples) -> tuple[float, f
 
     Modules that draw are seeded by the module's executor, batch by batch.
     """
+    with _testing(parts):
+        return parts.evaluator().evaluate(row, samples)
+
+
+def evaluate_clients(parts: Components, state: Committed, losses: bool) -> ClientScores:
+    """The models of `state` on the clients' own test parts."""
+    with _testing(parts):
+        return parts.personal.scores(state, losses)
+
+
+@contextmanager
+def _testing(parts: Components) -> Iterator[None]:
     with torch_threads(parts.design.threads):
         if not parts.design.tried.random:
-            return parts.evaluator().evaluate(row, samples)
+            yield
+            return
         with kept_random_state():
             seed_all(parts.executor.evaluator.seed)
-            return parts.evaluator().evaluate(row, samples)
+            yield
 
 
 def traffic(design: Design) -> tuple[int, int]:
@@ -95,10 +109,11 @@ def _concluded(parts: Components, t: int, lr: float, outcome: Outcome) -> Commit
 
 def _row(
     parts: Components, lr: float, cohort: Round, outcome: Outcome, after: Committed, seconds: float
-) -> Row:
+) -> tuple[Row, ClientScores | None]:
+    """The round's row, and the clients' scores where they are kept."""
     t, clients = len(after.rows), len(cohort.clients)
-    down, up = traffic(parts.design)
-    return Row(
+    (down, up), (figures, scores) = traffic(parts.design), _evaluation(parts, t, after)
+    row = Row(
         round=t + 1,
         train_loss=outcome.train_loss,
         lr=lr,
@@ -113,21 +128,28 @@ def _row(
         clients_per_second=clients / seconds,
         status=_status(outcome),
         server_seconds=outcome.server_seconds,
-        **_evaluation(parts, t, after),
+        **figures,
+        **(scores.columns() if scores else {}),
     )
+    return row, scores if parts.design.options.client_metrics else None
 
 
-def _evaluation(parts: Components, t: int, after: Committed) -> dict[str, float]:
-    """The columns that tests of a state not committed yet fill; none where it is not tested."""
+def _evaluation(
+    parts: Components, t: int, after: Committed
+) -> tuple[dict[str, float], ClientScores | None]:
+    """(columns of the global test, scores on the clients' own test parts) of a state not committed
+    yet; nothing where it is not tested."""
     test, personal, found = parts.design.test, parts.personal, dict[str, float]()
     if not (parts.design.evaluates(t) or after.stopped):
-        return found
+        return found, None
     begin = time.perf_counter()
     if test is not None:
         found["accuracy"], found["loss"] = evaluate(parts, after.server.row, test)
-    with torch_threads(parts.design.threads):
-        found |= personal.scores(after).columns() if personal.test else {}
-    return found | ({"evaluation_seconds": time.perf_counter() - begin} if found else {})
+    losses = parts.design.options.client_metrics
+    scores = evaluate_clients(parts, after, losses) if personal.test else None
+    if found or scores:
+        found["evaluation_seconds"] = time.perf_counter() - begin
+    return found, scores
 
 
 def _status(outcome: Outcome) -> str:

@@ -96,6 +96,7 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
     options = config.model_dump(include={f.name for f in fields(RunOptions)})
     if isinstance(options["lr"], dict):
         options["lr"] = algorithms.schedule(options["lr"])
+    files = ["clients_csv"] if config.client_metrics else []
     return Simulation(
         setting.model,
         setting.clients,
@@ -103,6 +104,6 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
         test=setting.data.test,
         dtype=getattr(torch, config.dtype),
         metric=config.metric,
-        callbacks=config.callbacks,
+        callbacks=[*config.callbacks, *config.loggers, *files],
         **options,
     )

@@ -56,7 +56,7 @@ class PublishedTable:
         run = [row for row in self.rows[label] if len(row.history())]
         if not run:
             return []
-        seconds = sum(row.about().get("seconds", 0.0) for row in run)
+        seconds = sum(row.about().seconds for row in run)
         tail = (_rounds(run, self.config.rounds), duration(seconds), _devices(run))
         return [
             (label, f"{m.column}, {_summary_text(m, run)}", *_compare(m, label, run), *tail)
@@ -99,12 +99,12 @@ def _compare(measure: Measure, label: str, run: Sequence[PaperRow]) -> tuple[str
 def _rounds(run: Sequence[PaperRow], whole: int) -> str:
     done = [len(row.history()) for row in run]
     span = f"{min(done)}" if min(done) == max(done) else f"{min(done)}–{max(done)}"
-    ended = ", diverged" if any(row.about().get("stopped") for row in run) else ""
+    ended = ", diverged" if any(row.about().stopped for row in run) else ""
     return f"{span} of {whole}{ended}"
 
 
 def _devices(run: Sequence[PaperRow]) -> str:
-    return ", ".join(sorted({row.about().get("device", "?") for row in run}))
+    return ", ".join(sorted({row.about().device for row in run}))
 
 
 def _mean(histories: Sequence[History]) -> History:
