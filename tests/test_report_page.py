@@ -136,11 +136,11 @@ def test_damaged_files_of_clients_are_named(tmp_path):
 def test_one_run_is_reported_in_its_folder_and_without_its_partition_too(runs, tmp_path, capsys):
     shutil.copytree(runs / "seed-1", tmp_path / "one")
     path = tmp_path / "one" / "config.yaml"
-    path.write_text(path.read_text().replace("clients: 6", "clients: 9999"))
+    path.write_text(re.sub("partition: .*", "partition: {name: natural}", path.read_text()))
     assert main(["report", str(tmp_path / "one"), "--format", "png"]) == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path}/one/report/report.html\n  accuracy.png")
     text = Page(tmp_path / "one" / "report" / "report.html").text
-    assert "partition of digits: iid, clients 9999, seed 1 not drawn: partition: " in text
+    assert "not drawn: partition: samples.owner: expected" in text
     assert main(["report", str(tmp_path / "one"), "--format", "png"]) == 0  # again, over the first
 
 
