@@ -189,10 +189,10 @@ def test_a_mistake_names_the_key_the_module_and_what_was_expected(ours, old, new
 def test_a_module_or_function_that_exits_is_named(ours, capsys):
     (ours / "exits.py").write_text("import sys\nsys.exit(0)\n")
     (ours / "ours.py").write_text(OURS + "\ndef leave(*a, **k): raise SystemExit(0)\n")
-    with pytest.raises(ValueError, match="model exits:x: cannot import .*'exits' .SystemExit: 0."):
+    with pytest.raises(ValueError, match="model exits:x: cannot import .*'exits' .SystemExit: 0, exits.py:2."):
         models.build("exits:x", input_shape=(4,), classes=2)
     for old, new, says in (
-        ("ours:Net", "exits:x", "model exits:x: cannot import the module 'exits' (SystemExit: 0)"),
+        ("ours:Net", "exits:x", "model exits:x: cannot import the module 'exits' (SystemExit: 0, exits.py:2)"),
         ('name: "ours:Net", width: 3', 'name: "ours:leave"', "model: SystemExit: 0"),
     ):
         (ours / "own.yaml").write_text(CONFIG.replace(old, new))

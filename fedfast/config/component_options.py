@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..own_modules import refused
 from .signatures import texts
 
 if TYPE_CHECKING:
@@ -23,18 +24,20 @@ def plain(found: object) -> bool:
 def parameters(name: str, **given: object) -> dict[str, object]:
     """The parameters of the algorithm `name` and their values, those that YAML can hold.
 
-    Raises what `algorithms.by_name` raises for an unknown name or a bad value.
+    Raises ValueError for an unknown name or a bad value, and where a user's own class fails.
     """
     from fedfast import algorithms
 
-    return _values(algorithms.by_name(name, **given))
+    with refused(""):
+        return _values(algorithms.by_name(name, **given))
 
 
 def schedule_parameters(given: dict[str, object]) -> dict[str, object]:
-    """A schedule's name and every field. Raises what `algorithms.schedule` raises."""
+    """A schedule's name and every field. ValueError for what is none."""
     from fedfast import algorithms
 
-    made = algorithms.schedule(given)
+    with refused(""):
+        made = algorithms.schedule(given)
     assert dataclasses.is_dataclass(made)
     return {"name": algorithms.name_of(made), **_values(made)}
 
