@@ -69,7 +69,7 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
 
     import torch
 
-    from .. import algorithms
+    from .. import algorithms, named_losses
     from ..run_options import RunOptions
     from ..simulation import Simulation
 
@@ -85,6 +85,7 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
             algorithm=algorithms.by_name(section.name, **section.options()),
             test=setting.data.test,
             dtype=getattr(torch, config.dtype),
+            loss=named_losses.loss(config.loss.name, **config.loss.options()),
             metric=config.metric,
             callbacks=config.callbacks,
             **options,

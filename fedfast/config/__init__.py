@@ -7,11 +7,12 @@ import yaml
 from pydantic import ValidationError
 
 from .._messages import path_of
+from . import short_forms
 from .component_options import parameters
 from .errors import explain
 from .fields import Loc
 from .schema import RunConfig
-from .sections import AlgorithmSection
+from .sections import AlgorithmSection, ModelSection, section
 from .yaml_reader import ConfigError, Dumper, Where, read
 
 __all__ = ["ConfigError", "RunConfig", "load", "save"]
@@ -27,7 +28,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     from . import flags
 
     path = path_of("path", path)
-    raw, where = read(path)
+    raw, where = short_forms.in_file(path, *read(path))
     raw, given = flags.apply(path, raw, overrides)
     try:
         config = RunConfig.model_validate(raw)
@@ -53,6 +54,22 @@ def dumps(config: RunConfig, comment: str = "") -> str:
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     body = yaml.dump(config.model_dump(), Dumper=Dumper, sort_keys=False, width=100)
     return head + body
+
+
+def model_options(name: str, tokens: Sequence[str]) -> dict[str, object]:
+    """Keyword arguments of the model `name` from flags such as `["--depth", "4"]`, every default
+    filled in. Raises ConfigError for what it does not take, and for a wrong type."""
+    from . import flags
+
+    prefixed = [token.replace("--", "--model.", 1) for token in tokens]
+    path, raw = Path(name), {"model": {"name": name}}
+    raw, given = flags.apply(path, raw, prefixed)
+    try:
+        made = section(ModelSection, raw["model"]).model_validate(raw["model"])
+    except ValidationError as error:
+        errors = explain(error, path, raw, {}, given, ("model",))
+        raise ConfigError(errors.replace("--model.", "--")) from None
+    return made.options()
 
 
 def _contradictions(config: RunConfig) -> Iterator[tuple[Loc, str]]:

@@ -8,17 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..own_modules import refused
-from .signatures import texts
+from .signatures import plain, texts
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-
-def plain(found: object) -> bool:
-    """Whether YAML can hold the value and give it back."""
-    if isinstance(found, list | tuple):
-        return all(plain(item) for item in found)
-    return found is None or isinstance(found, bool | int | float | str)
 
 
 def parameters(name: str, **given: object) -> dict[str, object]:
