@@ -62,7 +62,7 @@ def model_options(name: str, tokens: Sequence[str]) -> dict[str, object]:
     from . import flags
 
     prefixed = [token.replace("--", "--model.", 1) for token in tokens]
-    path, raw = Path(name), {"model": {"name": name}}
+    path, raw = Path(name), dict[str, object](model={"name": name})
     raw, given = flags.apply(path, raw, prefixed)
     try:
         made = section(ModelSection, raw["model"]).model_validate(raw["model"])

@@ -14,7 +14,7 @@ from .named_fields import known_callbacks, known_metric
 from .own_parameters import AlgorithmField
 from .paper import PaperSection, Section
 from .run_fields import run_fields
-from .sections import DataField, LossField, LossSection, ModelField, PartitionField
+from .sections import DataField, LossField, ModelField, PartitionField
 
 __getattr__ = names_of(__name__)
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<label>.pt) and a flag
@@ -63,7 +63,8 @@ class RunConfig(RunFields):  # type: ignore[misc]
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="type of the weights")
     loss: LossField = Field(
-        LossSection(),
+        {"name": "cross_entropy"},
+        validate_default=True,
         description="what is minimised, its mean over a batch; anything but cross_entropy trains "
         "by the module itself, slower",
     )
