@@ -51,5 +51,5 @@ def loss(given: str | Loss, **options: object) -> str | Loss:
     found = LOSSES.find(given)
     check_options(given, found, options, own=filled(found))
     if isinstance(found, type):
-        return found(**options)  # type: ignore[no-any-return]  # checked as every callable loss
+        return found(**options)
     return partial(found, **options) if options else found
