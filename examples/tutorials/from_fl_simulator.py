@@ -1,8 +1,9 @@
 # %% [markdown]
 # # From FL-Simulator
 #
-# FL-Simulator's `train.py` has its settings as flags; `docs/from-fl-simulator.md` maps each of them onto
-# ours. Here the mapping is used: `ours` turns such a command line into settings and an algorithm.
+# FL-Simulator's `train.py` has its settings as flags; `docs/from-fl-simulator.md` maps each of
+# them onto ours. Here the mapping is used: `ours` turns such a command line into settings and an
+# algorithm.
 
 # %%
 import argparse
@@ -13,12 +14,13 @@ from fedfast import algorithms
 NUMBERS = {
     "split-coef": 0.1, "active-ratio": 0.05, "total-client": 200, "comm-rounds": 1000,
     "local-epochs": 5, "batchsize": 25, "weight-decay": 0.001, "local-learning-rate": 0.1,
-    "global-learning-rate": 1.0, "lr-decay": 0.998, "seed": 20, "alpha": 0.1, "lamb": 0.1, "rho": 0.1,
+    "global-learning-rate": 1.0, "lr-decay": 0.998, "seed": 20, "alpha": 0.1,
+    "lamb": 0.1, "rho": 0.1,
 }  # fmt: skip
 
 
 def ours(command: str):
-    """(partition, settings, algorithm) for the flags of FL-Simulator, its defaults where not given."""
+    """(partition, settings, algorithm) for flags of FL-Simulator, whose defaults fill the rest."""
     parser = argparse.ArgumentParser()
     for name, default in NUMBERS.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
@@ -55,8 +57,8 @@ def ours(command: str):
 
 
 # %% [markdown]
-# FedAvg and FedSpeed on small images of digits, ten clients of two classes each. Their summary reports
-# the *best* accuracy over all rounds; ours has the last one beside it.
+# FedAvg and FedSpeed on small images of digits, ten clients of two classes each. Their summary
+# reports the *best* accuracy over all rounds; ours has the last one beside it.
 
 # %%
 data = fedfast.data.load("digits")

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Your own algorithm
 #
-# An algorithm is a local optimizer, a drift correction and a server rule; a new one is usually one
-# new part. Here: FedAvg whose clients are pulled to their own last models,
+# An algorithm is a local optimizer, a drift correction and a server rule; a new one is usually
+# one new part. Here: FedAvg whose clients are pulled to their own last models,
 #
 #     client   d = g + mu (v - u_i);   u_i <- v_K after training       u_i = w the first time
 #     server   as FedAvg
@@ -17,8 +17,9 @@ from fedfast.algorithms import SAM, Algorithm, Direction, Drift
 
 # %% [markdown]
 # The part names the state it keeps, one row per client here, and says what a step descends along.
-# The engine allocates, gathers and saves the rows; `at.own["u_i"]` is `[K, size]` for the `K` clients
-# that train together. No loop over clients or parameters is written, and none is run in Python.
+# The engine allocates, gathers and saves the rows; `at.own["u_i"]` is `[K, size]` for the `K`
+# clients that train together. No loop over clients or parameters is written, and none is run in
+# Python.
 
 
 # %%

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Your own data
 #
-# Anything that is inputs and labels can be dealt to clients: tensors, arrays, a torch `Dataset`. Here
-# the data are points of two noisy rings in the plane, which no straight line separates.
+# Anything that is inputs and labels can be dealt to clients: tensors, arrays, a torch `Dataset`.
+# Here the data are points of two noisy rings in the plane, which no straight line separates.
 
 # %%
 import torch
@@ -38,7 +38,8 @@ data = fedfast.data.load(f"{__name__}:rings", noise=0.15)
 print(data.train, data.classes, "classes")
 
 # %% [markdown]
-# **Dealt to clients** by any partition, or by index lists: here each client sees a sector of the plane.
+# **Dealt to clients** by any partition, or by index lists: here each client sees a sector of the
+# plane.
 
 # %%
 angle = torch.atan2(data.train.x[:, 1], data.train.x[:, 0])
@@ -47,8 +48,8 @@ clients = fedfast.FederatedData.from_index(data.train, list(sectors))
 print(fedfast.data.describe(clients))
 
 # %% [markdown]
-# **Already apart**, one array per hospital or phone, data need no partition. Every client may have test
-# samples of its own, on which the global model is then tested too.
+# **Already apart**, one array per hospital or phone, data need no partition. Every client may
+# have test samples of its own, on which the global model is then tested too.
 
 # %%
 apart = fedfast.FederatedData.from_arrays(

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Your own model
 #
-# Any `nn.Module` from inputs `[n, ...]` to outputs `[n, classes]` can be trained. Models of known layers
-# are traced into a layer program, which trains many clients at once; others run through the module.
+# Any `nn.Module` from inputs `[n, ...]` to outputs `[n, classes]` can be trained. Models of known
+# layers are traced into a layer program, which trains many clients at once; others run through
+# the module.
 
 # %%
 import torch
@@ -34,8 +35,8 @@ class Net(nn.Module):
 
 
 # %% [markdown]
-# `input_shape` and `classes` come from the data, for a model that has parameters of these names; the
-# others are its options. In a file, and what `fedfast doctor` says of it:
+# `input_shape` and `classes` come from the data, for a model that has parameters of these names;
+# the others are its options. In a file, and what `fedfast doctor` says of it:
 #
 #     model: {name: "own_model:Net", width: 16}
 #
@@ -52,7 +53,8 @@ accuracy = sim.run(progress=False).last().accuracy
 print(f"plain net {accuracy:.1%}")
 
 # %% [markdown]
-# **A loss of your own** is a function or a module (outputs, targets) -> mean over the batch. In a file:
+# **A loss of your own** is a function or a module (outputs, targets) -> mean over the batch. In a
+# file:
 #
 #     loss: {name: "own_model:focal", gamma: 1.0}
 #
