@@ -48,9 +48,8 @@ clients = fedfast.data.dirichlet(data.train, clients=20, alpha=1.0, seed=0)
 net = fedfast.models.build(f"{__name__}:Net", input_shape=(1, 8, 8), classes=10, width=6)
 settings = dict(test=data.test, rounds=10, participation=0.5, local_epochs=3, batch_size=10, lr=0.2)
 sim = fedfast.Simulation(net, clients, "fedsam", **settings)
-print("layer program" if not sim.generic_because else sim.generic_because)
 accuracy = sim.run(progress=False).last().accuracy
-print(f"plain net {accuracy:.1%}")
+print(f"plain net {accuracy:.1%}, by {sim.generic_because or 'a layer program'}")
 
 # %% [markdown]
 # **A loss of your own** is a function or a module (outputs, targets) -> mean over the batch. In a
@@ -69,8 +68,8 @@ def focal(outputs, targets, gamma: float = 2.0):
 
 
 focused = fedfast.Simulation(net, clients, "fedavg", loss=focal, **{**settings, "rounds": 3})
-print("focal loss:", focused.generic_because)
-print(f"focal loss {focused.run(progress=False).last().accuracy:.1%}")
+last = focused.run(progress=False).last()
+print(f"focal loss {last.accuracy:.1%}, by the module: {focused.generic_because}")
 
 # %% [markdown]
 # The result goes home into your own module.
