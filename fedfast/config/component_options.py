@@ -52,7 +52,8 @@ def about(name: str) -> str:
     from fedfast import algorithms
 
     try:
-        return (inspect.getdoc(type(algorithms.by_name(name))) or "").split("\n")[0]
+        with refused(""):
+            return (inspect.getdoc(type(algorithms.by_name(name))) or "").split("\n")[0]
     except (ValueError, TypeError):
         return ""
 
@@ -66,7 +67,8 @@ def help_of_parameters(name: str, part: str = "") -> dict[str, str]:
 
     try:
         cls = algorithms.registry_of(part).find(name)
-        components = cls().components if issubclass(cls, algorithms.Algorithm) else ()
+        with refused(""):
+            components = cls().components if issubclass(cls, algorithms.Algorithm) else ()
     except (ValueError, TypeError, KeyError):
         return {}
     # Not the base: an algorithm's `momentum` may be another than the local optimizer's.

@@ -25,13 +25,18 @@ class Parameters(BaseModel):
 def checked(raw: object) -> object:
     """`raw`, an algorithm's section. Raises pydantic's ValidationError for a wrong type."""
     if isinstance(raw, dict):
-        known = _fields("", raw)
-        for part in PARTS:
+        _validate(_fields("", raw), raw)
+        parts: dict[str, Any] = {}
+        for part in PARTS:  # after the whole, whose values they may repeat
             given = raw.get(part)
             if isinstance(given, dict) and (inner := _fields(part, given)):
-                known[part] = (create_model(part, __base__=Parameters, **inner), ...)
-        create_model("algorithm", __base__=Parameters, **known).model_validate(raw)
+                parts[part] = (create_model(part, __base__=Parameters, **inner), ...)
+        _validate(parts, raw)
     return raw
+
+
+def _validate(fields: dict[str, Any], raw: object) -> None:
+    create_model("parameters", __base__=Parameters, **fields).model_validate(raw)
 
 
 def _fields(part: str, given: dict[str, object]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import PurePath
 from types import NoneType, UnionType
@@ -100,7 +101,9 @@ def takes_more(function: Callable[..., object]) -> bool:
 
 
 def _hints(function: Callable[..., object]) -> dict[str, object]:
-    owner = vars(function).get("__init__", function) if isinstance(function, type) else function
+    owner: Any = function
+    if isinstance(function, type) and not is_dataclass(function):
+        owner = vars(function).get("__init__", function)
     try:
         return get_type_hints(owner, include_extras=True)
     except Exception:  # names that exist for type checkers only
