@@ -1,6 +1,7 @@
 """Every tutorial runs as it stands, needs no download, and says what it reached."""
 
 import os
+import re
 import runpy
 import socket
 import sys
@@ -8,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-TUTORIALS = sorted((Path(__file__).parent.parent / "examples" / "tutorials").glob("*.py"))
+from fedfast import config
+
+ROOT = Path(__file__).parent.parent
+FLS = ROOT / "docs" / "from-fl-simulator.md"
+TUTORIALS = sorted((ROOT / "examples" / "tutorials").glob("*.py"))
 
 
 def _no_network(*args, **kwargs):
@@ -43,3 +48,37 @@ def test_tutorials_leave_nothing_but_what_they_are(tmp_path):
     """Data files or runs beside the scripts would be part of the repository."""
     found = {name for name in os.listdir(TUTORIALS[0].parent) if name != "__pycache__"}
     assert found == {path.name for path in TUTORIALS} | ({"README.md"} & found)
+
+
+def _fl_simulator():
+    path = ROOT / "examples" / "tutorials" / "from_fl_simulator.py"
+    code = path.read_text(encoding="utf-8").split("# FedAvg and FedSpeed on small")[0]
+    scope = {}
+    exec(compile(code, str(path), "exec"), scope)
+    return scope
+
+
+def test_the_page_on_fl_simulator_has_the_defaults_of_its_tutorial():
+    text = FLS.read_text(encoding="utf-8")
+    numbers = _fl_simulator()["NUMBERS"]
+    for names, default in re.findall(r"^\| (`--[^|]*) \| ([^|]*) \|", text, re.MULTILINE):
+        name = re.findall(r"--([\w-]+)", names)[-1]
+        values = re.findall(r"[\d.]+$", default)
+        if name in numbers and values:
+            assert float(values[0]) == numbers[name], name
+
+
+def test_the_page_on_fl_simulator_and_its_tutorial_say_the_same(tmp_path):
+    (text,) = re.findall(r"```yaml\n(.*?)```", FLS.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "fls.yaml").write_text(text)
+    found = config.load(tmp_path / "fls.yaml")
+    command = "--non-iid --split-coef 0.6 --active-ratio 0.1 --total-client 100 --method FedSpeed"
+    partition, settings, algorithm = _fl_simulator()["ours"](command)
+    assert {"name": found.partition.name, **found.partition_options()} == {
+        **partition, "sigma": 0.0, "starve": False
+    }  # fmt: skip
+    assert {name: getattr(found, name) for name in settings} == settings
+    options = found.algorithms["fedspeed"].options()
+    assert (options["rho"], options["lam"], options["variant"]) == (
+        algorithm.rho, algorithm.lam, algorithm.variant
+    )  # fmt: skip
