@@ -6,7 +6,7 @@ help. A dataclass rather than the signature itself, because its value can be han
 steps that build a simulation and to the checkpoint, which records it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from . import named_losses
 from .algorithms import Algorithm
-from .callbacks import Callback
+from .callbacks import Given
 from .client_sampling import Schedule
 from .data import FederatedData
 from .declarations import check_all, declarations
@@ -64,7 +64,9 @@ class SimulationOptions(RunOptions):
         "a `Schedule` with its own rounds and batches; None draws one from the seed",
     ] = None
     callbacks: Annotated[
-        Sequence[str | Callback], "called as f(sim, row) after each round, or names of such"
+        Sequence[str | Mapping[str, object] | Given],
+        "called as f(sim, row) after each round, or objects with methods as `Callback` has, or "
+        "names of such, or {name: .., option: ..}",
     ] = ()
 
     def __post_init__(self) -> None:

@@ -321,7 +321,7 @@ MISTAKES = [
     ("gamma: 2.0", "gamma: x", "own.yaml:5: loss.gamma: expected a number, found 'x'"),
     ("gamma: 2.0", "outputs: 2", "own.yaml:5: loss.outputs: unknown field"),
     ('ViT", depth: 2, act: TANH', 'plain"', "own.yaml:3: model.width: needed, but not given"),
-    (ALGO, f"{ALGO}\nalgorithms: {{fedavg:}}", "own.yaml:4: algorithm: expected this or algorithms"),
+    (ALGO, f"{ALGO}\nalgorithms: {{fedavg:}}", "own.yaml:4: algorithm: expected this or alg"),
     (ALGO, "algorithm: [fedavg]", "own.yaml:4: algorithm: expected a name or a mapping with one"),
     # their code fails
     ('ViT", depth: 2, act: TANH', 'Boom"', "model: KeyError: 'nothing' (mymod.py:"),

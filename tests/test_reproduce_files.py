@@ -10,14 +10,17 @@ import pytest
 import yaml
 from test_reproduce import PAPER
 
-from fedfast import checkpoint, reproduction, round_loop
+from fedfast import checkpoint, files, reproduction, round_loop
 from fedfast.cli import main
 from fedfast.files import locked
 from fedfast.history import History, read_runs
+from fedfast.runs import about, folder, history_file
+from fedfast.runs.history_file import Appender
 from fedfast.simulation import Simulation
 
 FEW = ["reproduce", "somebody", "--only", "dyn", "--seeds", "3"]
 FOLDER = Path("runs/reproduction/somebody/table1/dyn/seed-3")
+DONE = ["checkpoint/dyn.pt", "config.yaml", "history.csv", "run.json"]
 
 
 @pytest.fixture
@@ -32,26 +35,26 @@ def losses(folder=FOLDER):
     return History.from_csv(folder / "history.csv").column("train_loss")
 
 
+def there():
+    return sorted(str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*") if p.is_file())
+
+
 def test_another_process_in_the_folder_is_told(paper, capsys):
     FOLDER.mkdir(parents=True)
     with locked(FOLDER / ".lock", "x"):
         assert main(FEW) == 1
         assert f"{FOLDER}: in use by another process (process " in capsys.readouterr().err
     assert main(FEW) == 0
-    assert sorted(p.name for p in FOLDER.iterdir()) == ["about.json", "config.yaml", "history.csv"]
+    assert there() == DONE
 
 
-class Killed(BaseException):
-    """The process ends here: no handler is to run."""
-
-
-@pytest.mark.parametrize("after", ["sim.save", "history.csv", "about.json", "remove"])
+@pytest.mark.parametrize("after", ["sim.save", "dyn.pt", "run.json", "remove"])
 def test_a_process_killed_between_its_files_is_gone_on_from(after, paper, monkeypatch):
     assert main([*FEW, "--out", "whole"]) == 0
     assert main([*FEW, "--rounds", "2"]) == 0
     with monkeypatch.context() as patch:
         dead = []
-        whole = reproduction.atomic
+        whole, append = files.atomic, Appender.append
 
         def atomic(path, write):
             if dead:
@@ -68,14 +71,16 @@ def test_a_process_killed_between_its_files_is_gone_on_from(after, paper, monkey
             if after == "sim.save":
                 dead.append(1)
 
-        patch.setattr(reproduction, "atomic", atomic)
+        for module in (about, folder, history_file):
+            patch.setattr(module, "atomic", atomic)
         patch.setattr(Simulation, "save", saves)
+        patch.setattr(Appender, "append", lambda *row: None if dead else append(*row))
         patch.setattr(checkpoint, "remove", lambda path: None)
         assert main(FEW) == 0
     assert len(reproduction_row().history()) == 5  # whatever history.csv holds
     assert main(FEW) == 0
     assert losses() == losses(Path("whole/somebody/table1/dyn/seed-3"))
-    assert sorted(p.name for p in FOLDER.iterdir()) == ["about.json", "config.yaml", "history.csv"]
+    assert there() == DONE
 
 
 def reproduction_row():
@@ -89,10 +94,10 @@ def reproduction_row():
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
-        ("about.json", b"{", "about.json: expected JSON"),
-        ("about.json", b"[1]", "about.json: damaged"),
-        ("about.json", b"\xff\xfe{}", "about.json: expected JSON in UTF-8"),
-        ("about.json", b'{"seconds": "x"}', "about.json: expected numbers"),
+        ("run.json", b"{", "run.json: expected JSON"),
+        ("run.json", b"[1]", "run.json: damaged"),
+        ("run.json", b"\xff\xfe{}", "run.json: expected JSON in UTF-8"),
+        ("run.json", b'{"labels": {"dyn": {"seconds": "x"}}}', "run.json: expected numbers"),
         ("history.csv", b"\xff\xfe\xff", "history.csv: expected a CSV file in UTF-8"),
         ("history.csv", None, "history.csv: damaged: its checksum"),
     ],
@@ -106,11 +111,11 @@ def test_a_damaged_file_is_told_by_name(name, damage, said, paper, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_a_bit_turned_over_in_about_json_is_told(paper, capsys):
+def test_a_bit_turned_over_in_run_json_is_told(paper, capsys):
     assert main(FEW) == 0
-    path = FOLDER / "about.json"
+    path = FOLDER / "run.json"
     path.write_bytes(path.read_bytes().replace(b'"seconds": ', b'"seconds": 1', 1))
-    assert main(FEW) in (1, 2) and "about.json: damaged" in capsys.readouterr().err
+    assert main(FEW) in (1, 2) and "run.json: damaged" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

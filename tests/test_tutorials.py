@@ -1,5 +1,6 @@
 """Every tutorial runs as it stands, needs no download, and says what it reached."""
 
+import ast
 import os
 import re
 import runpy
@@ -34,9 +35,12 @@ def test_a_tutorial_is_prose_and_code_in_cells(path):
     """The percent format, which Jupytext and editors read: the docs are rendered from it."""
     lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 80
-    assert lines[0] == "# %% [markdown]" and lines[1].startswith("# # ")
+    first = lines.index("# %% [markdown]")
+    assert lines[first + 1].startswith("# # ")
+    head = "\n".join(lines[:first])
+    assert not head or isinstance(ast.parse(head).body[0], ast.Expr)  # a docstring
     prose = False
-    for line in lines:
+    for line in lines[first:]:
         if line.startswith("# %%"):
             prose = line == "# %% [markdown]"
             assert prose or line == "# %%", line

@@ -2,8 +2,7 @@
 # # Your own model
 #
 # Any `nn.Module` from inputs `[n, ...]` to outputs `[n, classes]` can be trained. Models of known
-# layers are traced into a layer program, which trains many clients at once; others run through
-# the module.
+# layers become a layer program, which trains many clients at once; others run by the module.
 
 # %%
 import torch
@@ -68,8 +67,8 @@ def focal(outputs, targets, gamma: float = 2.0):
 
 
 focused = fedfast.Simulation(net, clients, "fedavg", loss=focal, **{**settings, "rounds": 3})
-last = focused.run(progress=False).last()
-print(f"focal loss {last.accuracy:.1%}, by the module: {focused.generic_because}")
+last = focused.run(progress=False).last().accuracy
+print(f"focal loss {last:.1%}, by the module: {focused.generic_because}")
 
 # %% [markdown]
 # The result goes home into your own module.

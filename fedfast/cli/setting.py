@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..own_modules import USER, refused
 
-__all__ = ["USER", "Setting", "prepare", "simulation"]
+__all__ = ["USER", "Setting", "deal", "prepare", "simulation"]
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,16 +35,9 @@ class Setting:
 
 def prepare(config: RunConfig) -> Setting:
     """Data, clients and initial model. Raises what their makers raise for bad values."""
-    from .. import data, models
+    from .. import models
 
-    with refused("data"):
-        found = _protocol(
-            data.load(config.data.name, config.data.root, **config.data.options()), config.data
-        )
-    with refused("partition"):
-        clients = data.partition(config.partition.name, found.train, **config.partition_options())
-        if config.local_test is not None:
-            clients = data.local_split(clients, config.local_test, config.seed)
+    found, clients = deal(config)
     with refused("model"):
         model = models.build(
             config.model.name,
@@ -54,6 +47,21 @@ def prepare(config: RunConfig) -> Setting:
             **config.model.options(),
         )
     return Setting(model, clients, found)
+
+
+def deal(config: RunConfig) -> tuple[Data, FederatedData]:
+    """The data, and what of them each client holds; raises as `prepare` does."""
+    from .. import data
+
+    with refused("data"):
+        found = _protocol(
+            data.load(config.data.name, config.data.root, **config.data.options()), config.data
+        )
+    with refused("partition"):
+        clients = data.partition(config.partition.name, found.train, **config.partition_options())
+        if config.local_test is not None:
+            clients = data.local_split(clients, config.local_test, config.seed)
+    return found, clients
 
 
 def _protocol(found: Data, section: DataSection) -> Data:
@@ -78,6 +86,7 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
     options = config.model_dump(include={f.name for f in fields(RunOptions)})
     if isinstance(options["lr"], dict):
         options["lr"] = algorithms.schedule(options["lr"])
+    files = ["clients_csv"] if config.client_metrics else []
     with refused(""):
         return Simulation(
             setting.model,
@@ -87,6 +96,6 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
             dtype=getattr(torch, config.dtype),
             loss=named_losses.loss(config.loss.name, **config.loss.options()),
             metric=config.metric,
-            callbacks=config.callbacks,
+            callbacks=[*config.callbacks, *config.loggers, *files],
             **options,
         )

@@ -158,8 +158,8 @@ def _extras(loc: Loc, found: object, help: Mapping[str, str] = MappingProxyType(
 def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, object]) -> list[Leaf]:
     made: list[Leaf] = []
     for name, field in model.model_fields.items():
-        if not above and name in (*NAMED, "algorithms", "paper"):
-            continue  # sections of their own; published values are no setting
+        if not above and name in (*NAMED, "algorithms", "paper", "sweep"):
+            continue  # sections of their own; published values and a grid are no setting
         found = at(raw, above)
         default = Needed() if field.is_required() else field.default
         if isinstance(found, dict) and name in found:

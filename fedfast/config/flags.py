@@ -5,7 +5,7 @@ is part of a flag's name. A flag's text means what the same text would mean in t
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +75,23 @@ def _match(token: str, leaves: list[Leaf], raw: dict[str, object]) -> Loc:
     if below:
         raise ConfigError(f"--{name}: is a section; give one of its fields: --{', --'.join(below)}")
     raise ConfigError(_unknown(loc, leaves))
+
+
+def field(name: str, raw: dict[str, object]) -> Leaf:
+    """The field that `name` means, as in a flag. Raises ConfigError with the nearest one."""
+    leaves = fields.leaves(raw)
+    _, (flag,) = short_forms.in_flags(raw, [f"--{name}"])
+    loc = _match(flag, leaves, raw)
+    return next(leaf for leaf in leaves if leaf.loc == loc)
+
+
+def assign(raw: dict[str, object], values: Mapping[Loc, object]) -> dict[str, object]:
+    """`raw` with these values in place, where a new `name` begins its section anew as in flags."""
+    names = [f"--{'.'.join(loc)}={new}" for loc, new in values.items() if loc[-1] == "name"]
+    raw = fields.expand(_rename(raw, names))
+    for loc, new in values.items():
+        raw = _set(raw, loc, new)
+    return raw
 
 
 def _unknown(loc: Loc, leaves: list[Leaf]) -> str:
