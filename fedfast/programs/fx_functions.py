@@ -163,7 +163,7 @@ def _add(node: fx.Node, numbers: Numbers) -> Record:
 
 
 def _scale(node: fx.Node, numbers: Numbers) -> Record:
-    values = [value for value in node.args if value in numbers]
+    values = [v for v in node.args if isinstance(v, fx.Node) and v in numbers]
     factors = [value for value in node.args if isinstance(value, (int, float))]
     if len(values) != 1 or len(factors) != 1 or node.kwargs:
         raise Unsupported("a product of something other than a value and a number")

@@ -45,8 +45,8 @@ class Program:
 
     def holding(self, module: nn.Module) -> Program:
         """The same program with the constants of `module`, which it does not copy."""
-        tensors = dict(module.named_parameters(remove_duplicate=False))
-        tensors |= dict(module.named_buffers(remove_duplicate=False))
+        tensors: dict[str, Tensor] = dict(module.named_buffers(remove_duplicate=False))
+        tensors.update(module.named_parameters(remove_duplicate=False))
         names = {name for record in self.records for name in record.constants}
         held = {name: tensors[name].detach().contiguous() for name in names}
         return replace(self, constants=held)
