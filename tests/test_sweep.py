@@ -198,6 +198,12 @@ def test_flags_go_before_the_section_of_the_config(tiny, monkeypatch):
     assert seen == first
 
 
+def test_run_takes_the_config_without_its_section(tiny, capsys):
+    assert main(["run", "section.yaml", "--rounds", "1"]) == 0
+    assert "`fedfast sweep section.yaml` runs what its section" in capsys.readouterr().out
+    assert configs.load("runs/section/config.yaml").sweep is None
+
+
 def test_another_base_is_refused_option_by_option(tiny, monkeypatch, capsys):
     monkeypatch.setattr(pool.Pool, "run", lambda self, rows, look: iter(()))
     assert main(["sweep", "section.yaml"]) == 0
