@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -74,7 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str, status: int = 2) -> int:
-    """Says what is wrong on stderr, and gives the exit status."""
+    """Says what is wrong on stderr, and gives the exit status.
+
+    With FEDFAST_TRACEBACK=1 in the environment the traceback comes first: an error in a user's own
+    model or algorithm is one line, which may be too little to find it.
+    """
+    if os.environ.get("FEDFAST_TRACEBACK") and sys.exc_info()[0]:
+        traceback.print_exc()
     for line in message.splitlines():
         print(f"fedfast: {line}", file=sys.stderr)
     return status

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
 from .draft import Draft
+from .errors import explain
 from .schema import RunConfig
+from .sections import ModelSection, section
 from .yaml_reader import ConfigError, Dumper
 
 __all__ = ["ConfigError", "RunConfig", "load", "save"]
@@ -33,3 +36,19 @@ def dumps(config: RunConfig, comment: str = "") -> str:
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     body = yaml.dump(config.model_dump(), Dumper=Dumper, sort_keys=False, width=100)
     return head + body
+
+
+def model_options(name: str, tokens: Sequence[str]) -> dict[str, object]:
+    """Keyword arguments of the model `name` from flags such as `["--depth", "4"]`, every default
+    filled in. Raises ConfigError for what it does not take, and for a wrong type."""
+    from . import flags
+
+    prefixed = [token.replace("--", "--model.", 1) for token in tokens]
+    path, raw = Path(name), dict[str, object](model={"name": name})
+    raw, given = flags.apply(path, raw, prefixed)
+    try:
+        made = section(ModelSection, raw["model"]).model_validate(raw["model"])
+    except ValidationError as error:
+        errors = explain(error, path, raw, {}, given, ("model",))
+        raise ConfigError(errors.replace("--model.", "--")) from None
+    return made.options()

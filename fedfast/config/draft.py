@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from .. import example_files
 from .._messages import path_of
+from . import short_forms
 from .component_options import parameters
 from .errors import explain
 from .fields import Loc
@@ -41,7 +42,7 @@ class Draft:
         from . import flags
 
         path = example_files.config_file(path_of("path", path))
-        raw, where = read(path)
+        raw, where = short_forms.in_file(path, *read(path))
         raw, given = flags.apply(path, raw, overrides)
         return cls(path, raw, where, given)
 

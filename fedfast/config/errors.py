@@ -37,12 +37,17 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 
 def explain(
-    error: ValidationError, path: Path, raw: dict[str, object], where: Where, flags: dict[Loc, str]
+    error: ValidationError,
+    path: Path,
+    raw: dict[str, object],
+    where: Where,
+    flags: dict[Loc, str],
+    above: Loc = (),
 ) -> str:
-    """One line per error, each complete in itself."""
+    """One line per error, each complete in itself; `above`: the section that was checked alone."""
     lines = []
     for detail in error.errors(include_url=False):
-        loc = _loc(detail)
+        loc = (*above, *_loc(detail))
         what = _what(detail, loc, raw)
         flag = _flag(loc, flags)
         if flag:  # came from the command line, where the flag is the place
