@@ -58,7 +58,7 @@ def environment(groups: Groups) -> Pairs:
     kept = [run_files.about(run.folder, run.label) for run in runs]
     heads = [_comment(run.folder / "config.yaml") for run in runs]
     facts: dict[str, list[str]] = {
-        "versions": [str(about.get("versions", "")) for about in kept],
+        "versions": [about.versions for about in kept],
         "written by": [head[0].removeprefix("written by ") if head else "" for head in heads],
         "device": [run.device for run in runs],
         "threads": [str(run.config.threads or "all") for run in runs],
