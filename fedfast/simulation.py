@@ -90,7 +90,7 @@ class Simulation:
     @property
     def has_tests(self) -> bool:
         """Whether models are tested: on a global test set or the clients' own test parts."""
-        return self._design.test is not None or bool(self._personal.test)
+        return self._design.test is not None or self._personal.test is not None
 
     @property
     def traffic(self) -> tuple[int, int]:

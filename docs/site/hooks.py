@@ -31,7 +31,16 @@ PAGES = {  # path in the repository -> path in the site
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 FENCES = {".py": "python", ".yaml": "yaml", ".cpp": "cpp", ".h": "cpp"}
 # The order of reading; a page that is named nowhere comes at the end of its part.
-USING = ("runs", "sweeps", "comparing", "loggers", "own-parts", "from-fl-simulator", "algorithms")
+USING = (
+    "install",
+    "runs",
+    "sweeps",
+    "comparing",
+    "loggers",
+    "own-parts",
+    "from-fl-simulator",
+    "algorithms",
+)
 INSIDE = ("architecture", "engine", "writing-algorithms", "writing-kernels", "ops", "facts")
 LAST = ("benchmarks", "contributing", "changelog")
 MODULES = ("fedfast.callbacks", "fedfast.config")  # public besides those the package names itself

@@ -1,8 +1,3 @@
-"""The first run: FedAvg against FedSAM on clients that hold different classes.
-
-    python examples/tutorials/first_run.py
-"""
-
 # %% [markdown]
 # # The first run
 #

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -41,9 +42,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str]) -> int:
     """Runs the command; 0, or 2 for wrong use and for folders without runs."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="", file=sys.stdout if argv else sys.stderr)
-        return 0 if argv else fail("expected folders of runs, found nothing")
+    if argv and argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
     try:
         options = _options(argv)
         found = _compare(options)
@@ -61,7 +62,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     from ..comparison import LAST
 
     parser = _Parser("fedfast compare", usage=USAGE[7:], add_help=False, allow_abbrev=False)
-    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--target")
     parser.add_argument("--baseline")
     parser.add_argument("--last", type=int, default=LAST)
@@ -72,6 +73,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     known = [flag for action in parser._actions for flag in action.option_strings]
     if other:
         raise unknown("flag", other[0].split("=")[0], known)
+    if not options.runs:
+        raise ValueError("expected folders of runs, found nothing; see fedfast compare --help")
     if options.format is not None and options.format not in KINDS:
         raise unknown("--format", options.format, KINDS)
     return options
@@ -83,16 +86,13 @@ def _compare(options: argparse.Namespace) -> Comparison:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        found = compare(
-            options.runs,
-            target=options.target,
-            baseline=options.baseline,
-            last=options.last,
-            metric=options.metric,
-        )
-    for warning in caught:
-        print(f"fedfast: {warning.message}", file=sys.stderr)
-    return found
+        try:
+            return compare(
+                options.runs, options.target, options.baseline, options.last, options.metric
+            )
+        finally:
+            for warning in caught:
+                print(f"fedfast: {warning.message}", file=sys.stderr)
 
 
 def _show(found: Comparison, kind: str) -> None:
@@ -115,6 +115,10 @@ def _write(found: Comparison, options: argparse.Namespace) -> None:
     out: Path = options.out
     kind = options.format or FORMATS.get(out.suffix.lower(), "table")
     text = _text(found, kind)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    atomic(out, lambda to: to.write_text(text, encoding="utf-8"))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        atomic(out, lambda to: to.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise ValueError(f"--out: cannot write {out}: {why}") from error
     print(out)

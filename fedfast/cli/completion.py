@@ -43,7 +43,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
         return made
     usage: str = import_module(COMMANDS[words[0]][0]).USAGE
     _positional(made, words, usage)
-    flags = {flag: [] for flag in FLAG.findall(usage)} | {"help": []}
+    flags: flag_table.Options = {flag: [] for flag in (*FLAG.findall(usage), "help")}
     config = words[1] if len(words) > 1 and not words[1].startswith("-") else ""
     if "--field" in usage:
         flags = {**flags, **config_flags(config)}
@@ -92,7 +92,8 @@ def _add_flags(made: argparse.ArgumentParser, flags: flag_table.Options) -> None
     for name, values in flags.items():
         argument = made.add_argument(f"--{name}", nargs="?", dest=f"flag {name}")
         if values:
-            argument.completer = ChoicesCompleter(values)  # type: ignore[attr-defined]
+            choices = ChoicesCompleter(dict.fromkeys(values, ""))
+            argument.completer = choices  # type: ignore[attr-defined]
 
 
 def config_flags(config: str) -> flag_table.Options:

@@ -119,7 +119,8 @@ def _sweep(draft: Draft, config: RunConfig, command: str) -> int:
 
     out = Path(str(draft.raw.get("out") or f"runs/{draft.path.stem}-sweep"))
     count, train = _plan(draft, config, out)
-    runner, best = Runner(config, out, count), list[Best]()
+    runner = Runner(config, out, count)
+    best: list[Best] = []
     with folder.claimed(out, runner.config, command):
         print(f"{count} rows, {runner.jobs} at a time -> {out}", flush=True)
         status = 0

@@ -9,7 +9,7 @@ from .lines import Block
 from .tables import partly_reached, percent
 
 TESTS = """\
-Paired differences over seeds to {base}{unit}: means of the last {last} tested rounds, with 95 % \
+Paired differences over seeds to {base}{unit}: means of the last {last} tested rounds, with 95% \
 confidence intervals (Student's t); p of the paired two-sided t-test and of Wilcoxon's signed-rank \
 test (6 pairs or more), after Holm's correction over all groups."""
 RESULTS = """\
@@ -22,8 +22,11 @@ def results(blocks: Sequence[Block], metric: str, given: bool) -> str:
     """Of the table of results; `given`: whether the target was."""
     what = metric.replace("_", " ").capitalize() + (" in %" if metric in PERCENT else "")
     text = RESULTS.format(metric=what, target=_target(blocks, metric, given))
-    if any(partly_reached(line) for block in blocks for line in block.lines):
+    lines = [line for block in blocks for line in block.lines]
+    if any(partly_reached(line) for line in lines):
         text += " (k of n): the seeds that reach it."
+    if not all(line.middle for line in lines):
+        text += " –: half of the seeds or more do not reach it."
     names = dict.fromkeys(block.baseline for block in blocks if block.baseline)
     return text + (f" Relative to {', '.join(names)}." if names else "")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,34 +13,28 @@ from .lines import Block, Line
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .result import Comparison
 
-
-def frame(comparison: Comparison) -> pd.DataFrame:
-    """A line per group, indexed by its name; accuracies in percent, targets too."""
+def frame(blocks: Sequence[Block], scale: float) -> pd.DataFrame:
+    """A line per group, indexed by its name; accuracies and targets times `scale`."""
     import pandas as pd
 
-    rows = [_row(comparison, block, line) for block in comparison.blocks for line in block.lines]
-    return pd.DataFrame(rows).set_index("group")
+    rows = [_row(block, line, scale) for block in blocks for line in block.lines]
+    counts = dict.fromkeys(("rounds_configured", "pairs"), "Int64")  # of which some are missing
+    return pd.DataFrame(rows).set_index("group").astype(counts)
 
 
-def text(comparison: Comparison) -> str:
-    """JSON: the same numbers and those of each seed; null where there is none."""
+def text(blocks: Sequence[Block], scale: float, **about: object) -> str:
+    """JSON: the same numbers, those of each seed, and `about`; null where there is none."""
     groups = [
-        {**_row(comparison, block, line), "values": _values(line)}
-        for block in comparison.blocks
+        {**_row(block, line, scale), "values": _values(line)}
+        for block in blocks
         for line in block.lines
     ]
-    found = {
-        "metric": comparison.metric,
-        "last": comparison.last,
-        "groups": groups,
-        "notes": list(comparison.notes),
-    }
-    return json.dumps(_plain(found), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    found = _plain({**about, "groups": groups})
+    return json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _row(comparison: Comparison, block: Block, line: Line) -> dict[str, object]:
+def _row(block: Block, line: Line, scale: float) -> dict[str, object]:
     done = [history.last().round for history in line.group.histories.values()]
     spreads = {"final": line.final, "best": line.best, "mean_of_last": line.late}
     return {
@@ -51,7 +45,7 @@ def _row(comparison: Comparison, block: Block, line: Line) -> dict[str, object]:
         "rounds_configured": line.group.rounds,
         **{name: spread.mean for name, spread in spreads.items()},
         **{f"{name}_std": spread.std for name, spread in spreads.items()},
-        "target": block.target * comparison.scale,
+        "target": block.target * scale,
         "seeds_that_reached": sum(map(bool, line.reached.values())),
         "rounds_to_target": line.middle.round,
         "bytes_to_target": line.middle.bytes,

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """What `fedfast.compare` found; `print` shows it as the command line does.
+    """What `fedfast.compare` found; `print` shows what the command line does.
 
     metric  what is compared
     last    so many of the last tested rounds are averaged
@@ -34,13 +34,12 @@ class Comparison:
     notes: tuple[str, ...]
 
     @property
-    def scale(self) -> float:
-        """What accuracies are printed times: 100; losses 1."""
+    def _scale(self) -> float:
         return 100.0 if self.metric in PERCENT else 1.0
 
     def to_pandas(self) -> pd.DataFrame:
         """A line per group with every number; accuracies in percent."""
-        return data.frame(self)
+        return data.frame(self.blocks, self._scale)
 
     def to_csv(self) -> str:
         """The lines of `to_pandas`."""
@@ -48,7 +47,8 @@ class Comparison:
 
     def to_json(self) -> str:
         """The numbers of `to_pandas` and those of each seed."""
-        return data.text(self)
+        about = {"metric": self.metric, "last": self.last, "notes": list(self.notes)}
+        return data.text(self.blocks, self._scale, **about)
 
     def to_markdown(self) -> str:
         """The tables, what their columns are, and the notes."""
@@ -95,6 +95,8 @@ class Comparison:
         file = io.StringIO()
         self.print(Console(file=file, width=120, highlight=False))
         return file.getvalue()
+
+    __repr__ = __str__  # as of a DataFrame
 
     def _repr_html_(self) -> str:
         made = [formats.html(table, caption) for table, caption in self.captioned()]

@@ -60,7 +60,7 @@ def results(blocks: Sequence[Block], metric: str, last: int) -> Table:
         for row, column in _best(block.lines, metric)
     }
     rows = [_cells(line, metric) for line in lines]
-    optional = ("rounds", "best", "final", "seeds", "relative rounds")
+    optional = ("rounds", "best", "final", "seeds", "relative rounds", "relative bytes")
     return Table(heads, rows, optional, best, set(starts[1:]))
 
 
@@ -74,17 +74,17 @@ def tests(blocks: Sequence[Block], metric: str) -> Table | None:
     ]
     if not found:
         return None
-    names = ("group", "against", "pairs", "difference", "95 % interval", "p (t-test)")
+    names = ("group", "against", "pairs", "difference", "95% interval", "p (t-test)")
     rows = [(name, base, *_test_cells(test, metric)) for name, base, test in found]
-    made = Table((*names, "p (Wilcoxon)"), rows, ("against",))
+    made = Table((*names, "p (Wilcoxon)"), rows, ("against", "p (Wilcoxon)", "95% interval"))
     return made.without_constants(("against",))[0]  # the caption names it
 
 
 def percent(value: float, metric: str) -> str:
-    """A target as it is printed: `76.38 %`, or a loss."""
+    """A target as it is printed: `76.38%`, or a loss."""
     if math.isnan(value):
         return "target"
-    return f"{100 * value:.4g} %" if metric in PERCENT else f"{value:.4g}"
+    return f"{100 * value:.4g}%" if metric in PERCENT else f"{value:.4g}"
 
 
 def _cells(line: Line, metric: str) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ def partly_reached(line: Line) -> bool:
 
 def _to_target(line: Line) -> str:
     """The median, and how many seeds reached the target where some did not."""
-    text = f"{line.middle.round:g}" if line.middle else "not reached"
+    text = f"{line.middle.round:g}" if line.middle else NONE
     some = f" ({sum(map(bool, line.reached.values()))} of {len(line.reached)})"
     return text + some * partly_reached(line)
 

@@ -56,7 +56,7 @@ def last_scores(folder: Path, label: str) -> dict[str, Floats]:
     if not path.exists():
         return {}
     try:
-        table = pd.read_csv(path, dtype={"algorithm": str})
+        table = pd.read_csv(path, converters={"algorithm": str})
         own = table[table["algorithm"] == label]
         last = own[own["round"] == own["round"].max()]
         found = {name: last[name].astype(float) for name in (GLOBAL, PERSONAL) if name in last}

@@ -18,6 +18,7 @@ BOX = (
     "border:1px solid rgba(128,128,128,.45);font-size:90%"
 )
 CELL = "text-align:left;padding:1px 1em 1px 0;background:none;border:none;vertical-align:top"
+TABLE = "margin:.3em 0;border:none;font-size:100%;color:inherit"  # pages in quirks mode too
 WIDTH, HEIGHT = 320, 56  # of a curve, pixels
 POINTS = 400  # of a curve at most
 SHADES = 5  # of a grid's cells
@@ -31,7 +32,7 @@ def panel(title: str, about: str, facts: Mapping[str, object], *pictures: str) -
         for name, value in facts.items()
     )
     head = f'<b>{escape(title)}</b> <span style="opacity:.7">{escape(about)}</span>'
-    table = f'<table style="margin:.3em 0;border:none;font-size:100%">{rows}</table>'
+    table = f'<table style="{TABLE}">{rows}</table>'
     return f'<div style="{BOX}">{head}{table}{"".join(pictures)}</div>'
 
 
@@ -42,7 +43,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     body = "".join(
         f'<tr style="background:none">{_cells(kind, values, cell)}</tr>' for kind, values in lines
     )
-    return f'<table style="margin:.3em 0;border:none;font-size:100%">{body}</table>'
+    return f'<table style="{TABLE}">{body}</table>'
 
 
 def curve(name: str, values: Sequence[float]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from base64 import b64encode
 from collections.abc import Sequence
@@ -98,7 +97,10 @@ def _title(paths: Sequence[str | Path]) -> str:
 
 def _saved(drawn: Drawn, folder: Path, kind: str) -> Path:
     path = folder / f"{drawn.name}.{kind}"
-    atomic(path, lambda to: save(drawn.figure, to))
+    if kind == "png":
+        atomic(path, lambda to: to.write_bytes(drawn.png))
+    else:
+        atomic(path, lambda to: save(drawn.figure, to))
     return path
 
 
@@ -111,11 +113,9 @@ def _sections(drawn: Sequence[Drawn], formats: Sequence[str]) -> list[Section]:
 
 
 def _shown(drawn: Drawn, formats: Sequence[str]) -> Shown:
-    picture = io.BytesIO()
-    save(drawn.figure, picture, "png")
     wide, tall = (round(ZOOM * inches) for inches in drawn.figure.get_size_inches())
     files = ", ".join(f"{drawn.name}.{kind}" for kind in formats)
-    return Shown(b64encode(picture.getvalue()).decode(), wide, tall, drawn.caption, files)
+    return Shown(b64encode(drawn.png).decode(), wide, tall, drawn.caption, files)
 
 
 def _text(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +15,7 @@ from .bands import band, cumulative_bytes
 from .client_scores import GLOBAL, PERSONAL, Spread, last_scores
 from .curve_panels import ACCURACIES, NAMES, Curve
 from .partition_plot import PAPER, partition
-from .style import LineStyle, line_style
+from .style import LineStyle, line_style, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +38,13 @@ class Drawn:
     section: str
     caption: str
     figure: Figure
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture, rendered once: each rendering moves the axes by parts of a pixel."""
+        picture = io.BytesIO()
+        save(self.figure, picture, "png")
+        return picture.getvalue()
 
 
 def figures(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 
 from joblib import cpu_count
 from joblib.externals.loky import ProcessPoolExecutor
@@ -144,6 +145,7 @@ def pool(config: RunConfig, count: int) -> Pool:
 @contextmanager
 def _without_ctrl_c() -> Iterator[None]:
     """Processes started inside never hear Ctrl-C, which a terminal sends to them too."""
+    resource_tracker.ensure_running()  # it would let the signal through where it starts inside
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
