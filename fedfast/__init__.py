@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import algorithms, data, kernels, loggers, models
     from .algorithms import ASAM, SAM, SGD
     from .client_sampling import Schedule
+    from .comparison import Comparison, compare
     from .data import FederatedData
     from .history import History, Row
     from .layout import FlatLayout
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ASAM": "algorithms",
+    "Comparison": "comparison",
     "SAM": "algorithms",
     "SGD": "algorithms",
     "FederatedData": "data",
@@ -41,6 +43,7 @@ _HOME = {
     "Row": "history",
     "Schedule": "client_sampling",
     "Simulation": "simulation",
+    "compare": "comparison",
 }
 _MODULES = ("algorithms", "data", "kernels", "loggers", "models")
 
@@ -59,6 +62,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ASAM",
+    "Comparison",
     "SAM",
     "SGD",
     "FederatedData",
@@ -68,6 +72,7 @@ __all__ = [
     "Schedule",
     "Simulation",
     "algorithms",
+    "compare",
     "data",
     "kernels",
     "loggers",

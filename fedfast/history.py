@@ -29,7 +29,7 @@ class Row:
     clients: int = 0  # that trained
     samples: int = 0  # that those clients hold
     update_norm: float = math.nan  # of the step the global model made
-    seconds: float = math.nan  # wall clock
+    seconds: float = math.nan  # wall clock of local training and the server's step
     clients_per_second: float = math.nan
     status: str = "ok"  # or what went wrong: "diverged: client 7 non-finite"
     bytes_down: int = 0  # sent to the cohort, at least: models and what the algorithm adds to them
@@ -40,6 +40,8 @@ class Row:
     pooled_accuracy: float = math.nan  # the same, all test parts' samples alike
     update_norm_sum: float = math.nan  # sum over tensors of the norms of the mean update
     scalars: str = ""  # what the algorithm counts or adapts, "conflicts_before=3 alpha=0.1"
+    server_seconds: float = math.nan  # of `seconds`, after the last client's training
+    evaluation_seconds: float = math.nan  # of the tests after the round, no part of `seconds`
     local_std: float = math.nan  # over clients, of the accuracies that local_accuracy is mean of
     local_worst: float = math.nan  # mean of the lowest tenth of them, rounded up to whole clients
     personal_std: float = math.nan  # the same of personal_accuracy
@@ -82,6 +84,23 @@ class History:
 
     def __repr__(self) -> str:
         return f"History({len(self)} rounds{f', last {self.rows[-1]}' if self.rows else ''})"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the first, the best and the last round tested, and a curve."""
+        from .report import html
+
+        tested = self.tested().rows or self.rows
+        known = [row for row in tested if not math.isnan(row.accuracy)]
+        best = [max(known, key=lambda row: row.accuracy)] if known else []
+        chosen = {"first": tested[:1], "best": best, "last": tested[-1:]}
+        rows = [(name, *_figures(row)) for name, found in chosen.items() for row in found]
+        measured = [
+            n for n in ("accuracy", "loss", "train_loss") if any(map(_known, self.column(n)))
+        ]
+        pictures = [html.curve(name, self.column(name)) for name in measured[:1]]
+        heads = ("", "round", "accuracy", "loss", "train loss", "seconds", "status")
+        parts = (html.table(heads, rows), *pictures) if rows else ()
+        return html.panel("History", f"{len(self)} rounds", {}, *parts)
 
     def column(self, name: str) -> list[Any]:
         """One field over all rounds."""
@@ -150,6 +169,18 @@ class History:
             raise TypeError(f"label: expected a word; got {format_value(label)}")
 
         return curves({label: self}, path)
+
+
+def _known(value: float) -> bool:
+    return not math.isnan(value)
+
+
+def _figures(row: Row) -> list[str]:
+    """A round's figures as text, "–" where it has none."""
+    right = f"{row.accuracy:.2%}" if _known(row.accuracy) else "–"
+    others = (row.loss, row.train_loss, row.seconds)
+    texts = [f"{value:.4g}" if _known(value) else "–" for value in others]
+    return [str(row.round), right, *texts, row.status]
 
 
 def line(values: Iterable[object]) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated
 import torch
 from torch import nn
 
+from . import named_losses
 from .algorithms import Algorithm
 from .callbacks import Given
 from .client_sampling import Schedule
@@ -48,9 +49,9 @@ class SimulationOptions(RunOptions):
     )
     loss: Annotated[
         str | Loss,
-        '"cross_entropy", or a callable (outputs, targets) -> mean over the batch, tried before '
-        "round 1. The test loss is the callable on the whole test set, the training loss the mean "
-        "of the steps' losses",
+        '"cross_entropy", a callable (outputs, targets) -> mean over the batch, or the name '
+        '"package.module:Name" of one; tried before round 1. The test loss is the callable on the '
+        "whole test set, the training loss the mean of the steps' losses",
     ] = "cross_entropy"
     metric: Annotated[
         str | Metric,
@@ -70,3 +71,4 @@ class SimulationOptions(RunOptions):
 
     def __post_init__(self) -> None:
         check_all(self, declarations(SimulationOptions))
+        object.__setattr__(self, "loss", named_losses.loss(self.loss))

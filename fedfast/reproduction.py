@@ -61,11 +61,9 @@ def rows(
     until = config.rounds if rounds is None else min(rounds, config.rounds)
     made = []
     for seed in seeds or config.paper.seeds:
-        for label, section in config.algorithms.items():
-            changed = {"seed": seed, "algorithms": {label: section}, "paper": None, "out": None}
+        for label in config.algorithms:
             folder = out / path.parent.name / path.stem / label / f"seed-{seed}"
-            row = config.model_copy(update=changed)
-            made.append(TableRow(path.stem, row, label, until, folder))
+            made.append(TableRow(path.stem, config.alone(label, seed), label, until, folder))
     return made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -113,12 +112,9 @@ def _row(
 ) -> tuple[Row, ClientScores | None]:
     """The round's row, and the clients' scores where they are kept."""
     t, clients = len(after.rows), len(cohort.clients)
-    accuracy, loss, scores = _evaluation(parts, t, after)
-    down, up = traffic(parts.design)
+    (down, up), (figures, scores) = traffic(parts.design), _evaluation(parts, t, after)
     row = Row(
         round=t + 1,
-        accuracy=accuracy,
-        loss=loss,
         train_loss=outcome.train_loss,
         lr=lr,
         clients=clients,
@@ -131,6 +127,8 @@ def _row(
         seconds=seconds,
         clients_per_second=clients / seconds,
         status=_status(outcome),
+        server_seconds=outcome.server_seconds,
+        **figures,
         **(scores.columns() if scores else {}),
     )
     return row, scores if parts.design.options.client_metrics else None
@@ -138,16 +136,20 @@ def _row(
 
 def _evaluation(
     parts: Components, t: int, after: Committed
-) -> tuple[float, float, ClientScores | None]:
-    """(accuracy, loss, scores on the clients' own test parts) of a state not committed yet."""
-    test, personal = parts.design.test, parts.personal
+) -> tuple[dict[str, float], ClientScores | None]:
+    """(columns of the global test, scores on the clients' own test parts) of a state not committed
+    yet; nothing where it is not tested."""
+    test, personal, found = parts.design.test, parts.personal, dict[str, float]()
     if not (parts.design.evaluates(t) or after.stopped):
-        return math.nan, math.nan, None
-    figures = math.nan, math.nan
+        return found, None
+    begin = time.perf_counter()
     if test is not None:
-        figures = evaluate(parts, after.server.row, test)
+        found["accuracy"], found["loss"] = evaluate(parts, after.server.row, test)
     losses = parts.design.options.client_metrics
-    return *figures, evaluate_clients(parts, after, losses) if personal.test else None
+    scores = evaluate_clients(parts, after, losses) if personal.test else None
+    if found or scores:
+        found["evaluation_seconds"] = time.perf_counter() - begin
+    return found, scores
 
 
 def _status(outcome: Outcome) -> str:

@@ -46,6 +46,24 @@ class Simulation:
         self.info = callbacks.RunInfo(self.algorithm.name)
         self.stop_reason = ""
 
+    def _repr_html_(self) -> str:
+        """What notebooks show: what is trained, how, and how far it is."""
+        from .report import html
+
+        design, done = self._design, self.history
+        model = f"{type(design.module).__name__}, {self.layout.parameters:,} parameters"
+        slower = f"module executor: {self.generic_because}"
+        facts = {
+            "algorithm": self.algorithm.name,
+            "model": model,
+            "clients": f"{design.data.num_clients:,}, {self.schedule.largest_cohort:,} per round",
+            "executor": slower if self.generic_because else "layer program",
+            "memory": str(self.memory),
+            "on": f"{self.device}, {str(self.dtype).removeprefix('torch.')}",
+        }
+        about = f"{self.round:,} of {self.rounds:,} rounds{', stopped' if self.stopped else ''}"
+        return html.panel("Simulation", about, facts, *([done._repr_html_()] if done else []))
+
     @property
     def chunk(self) -> int:
         """K, clients trained together; less than planned once memory has run out."""
@@ -72,7 +90,7 @@ class Simulation:
     @property
     def has_tests(self) -> bool:
         """Whether models are tested: on a global test set or the clients' own test parts."""
-        return self._design.test is not None or bool(self._personal.test)
+        return self._design.test is not None or self._personal.test is not None
 
     @property
     def traffic(self) -> tuple[int, int]:

@@ -3,6 +3,9 @@ told by name, and two processes do not work in one folder."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 import yaml
 from test_reproduce import PAPER
 
-from fedfast import checkpoint, files, reproduction, round_loop
+from fedfast import checkpoint, files, reproduction, round_loop, runs
 from fedfast.cli import main
 from fedfast.files import locked
 from fedfast.history import History, read_runs
@@ -152,3 +155,62 @@ def test_a_history_of_other_bytes_is_told(tmp_path):
         path.write_bytes(damage)
         with pytest.raises(ValueError, match=r"history\.csv: expected"):
             read_runs(path)
+
+
+def made_old(folder, name="dyn"):
+    """The row as versions before 0.2 kept it."""
+    state = folder / "checkpoint" / f"{name}.state"
+    rows, known = runs.read(folder, name)
+    rows.to_csv(folder / "history.csv")
+    for path, to in ((state, "state.pt"), (checkpoint.previous(state), "state.pt.previous")):
+        if path.exists():
+            path.rename(folder / to)
+    shutil.rmtree(folder / "checkpoint")
+    (folder / "run.json").unlink()
+    digest = hashlib.sha256((folder / "history.csv").read_bytes()).hexdigest()
+    about = {"device": "a machine", "versions": "fedfast 0.1.0, torch 2.13.0"}
+    about |= {"seconds": 12.5, "stopped": known.stopped, "history": digest}
+    text = json.dumps(about, sort_keys=True).encode()
+    about["checksum"] = hashlib.sha256(text).hexdigest()
+    (folder / "about.json").write_text(json.dumps(about))
+
+
+def test_a_row_of_an_older_version_is_reported_and_gone_on_with(paper, capsys):
+    assert main([*FEW, "--out", "whole"]) == 0
+    assert main([*FEW, "--rounds", "2"]) == 0
+    made_old(FOLDER)
+    before = {p.name: p.read_bytes() for p in FOLDER.iterdir()}
+    assert main([*FEW, "--dry"]) == 0
+    report = Path("runs/reproduction/report.md")
+    assert "| 2 of 5 | 12.5 s | a machine |" in report.read_text()
+    assert before == {p.name: p.read_bytes() for p in FOLDER.iterdir()}  # not touched
+    assert main(FEW) == 0
+    assert losses() == losses(Path("whole/somebody/table1/dyn/seed-3")) and there() == DONE
+    assert reproduction_row().about().seconds >= 12.5
+    made_old(FOLDER)  # done
+    assert main(FEW) == 0
+    assert "| 5 of 5 |" in report.read_text() and there() == [
+        "config.yaml",
+        "history.csv",
+        "run.json",
+    ]
+    assert reproduction_row().about().seconds == 12.5
+
+
+@pytest.mark.parametrize("broken_off", ["history.csv", "run.json"])
+def test_giving_an_old_row_its_new_names_may_be_broken_off(broken_off, paper, monkeypatch):
+    assert main([*FEW, "--rounds", "2"]) == 0
+    made_old(FOLDER)
+    whole = files.atomic
+
+    def atomic(path, write):
+        if path.name == broken_off:
+            raise KeyboardInterrupt
+        whole(path, write)
+
+    with monkeypatch.context() as patch:
+        for module in (about, history_file):
+            patch.setattr(module, "atomic", atomic)
+        assert main(FEW) == 130
+    assert len(reproduction_row().history()) == 2 and reproduction_row().about().seconds == 12.5
+    assert main(FEW) == 0 and len(losses()) == 5

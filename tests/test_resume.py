@@ -31,7 +31,7 @@ data: {name: digits}
 partition: {name: iid, clients: 6}
 model: {name: mlp, hidden: [8]}
 algorithms: {fedavg: {}, scaffold: {}, dyn: {name: feddyn}}
-rounds: 6
+rounds: 4
 participation: 0.5
 threads: 1
 eval_every: 3
@@ -42,15 +42,30 @@ ROOT = str(Path(__file__).parents[1])
 TIMES = ("seconds", "clients_per_second")
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+def prepare(folder, patch):
+    """A user's folder, in which the command line is called."""
+    patch.chdir(folder)
+    patch.setattr(sys, "path", [*sys.path, str(folder)])
+    patch.setattr(plots, "curves", lambda histories, to: to.touch())  # most of a run's time
     Path("slow.py").write_text(SLOW)
     Path("run.yaml").write_text(RUN)
-    monkeypatch.setattr(plots, "curves", lambda histories, to: to.touch())  # most of the time
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    prepare(tmp_path, monkeypatch)
     yield
     sys.modules.pop("slow", None)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What a run leaves that was never stopped: its bits and states."""
+    with pytest.MonkeyPatch.context() as patch:
+        prepare(tmp_path_factory.mktemp("whole"), patch)
+        assert main(["run", "run.yaml"]) == 0
+        sys.modules.pop("slow", None)
+        return bits("runs/run"), states("runs/run")
 
 
 def bits(folder):
@@ -100,20 +115,19 @@ def killed_after(rounds, *args):
     assert command.returncode == -signal.SIGKILL
 
 
-def test_killed_twice_and_resumed_is_bit_for_bit_the_run_never_stopped(run, capsys):
-    assert main(["run", "run.yaml", "--out", "whole"]) == 0
+def test_killed_twice_and_resumed_is_bit_for_bit_the_run_never_stopped(run, whole, capsys):
     draw = random.Random(time.time_ns())
-    first, second = sorted(draw.sample(range(1, 17), 2))
+    first, second = sorted(draw.sample(range(1, 11), 2))
     killed_after(first, "run", "run.yaml")
     found = config.load("runs/run/config.yaml")
     kept = {label: len(read(Path("runs/run"), label)[0]) for label in found.algorithms}
     print(f"killed after {first} and {second} rows, kept {kept}")  # where it fails
     killed_after(second, "resume", "runs/run", "--chunk", "1", "--threads", "2")
     assert main(["resume", "runs/run", "--chunk", "2"]) == 0
-    assert bits("runs/run") == bits("whole") and states("runs/run") == states("whole")
+    assert (bits("runs/run"), states("runs/run")) == whole
     lines = Path("runs/run/history.csv").read_text().splitlines()
     labels = [line.split(",")[0] for line in lines[1:]]
-    assert labels == ["fedavg"] * 6 + ["scaffold"] * 6 + ["dyn"] * 6
+    assert labels == ["fedavg"] * 4 + ["scaffold"] * 4 + ["dyn"] * 4
     assert config.load("runs/run/config.yaml").chunk == 2
     capsys.readouterr()
     assert main(["resume", "runs/run"]) == 0  # nothing is left
@@ -121,55 +135,52 @@ def test_killed_twice_and_resumed_is_bit_for_bit_the_run_never_stopped(run, caps
     assert "runs/run: complete, nothing is left to run" in said and "scaffold" in said
 
 
-def test_to_more_rounds_is_the_run_that_was_longer_from_the_start(run):
-    assert main(["run", "run.yaml", "--rounds", "7", "--out", "whole"]) == 0
-    assert main(["run", "run.yaml", "--rounds", "4"]) == 0
+def test_to_more_rounds_is_the_run_that_was_longer_from_the_start(run, whole):
+    assert main(["run", "run.yaml", "--rounds", "2"]) == 0
     tested = [row.round for row in read_runs("runs/run/history.csv")["dyn"].tested()]
-    assert tested == [3, 4]  # the last one always
-    assert main(["resume", "runs/run", "--rounds", "7", "--chunk", "1"]) == 0
-    assert bits("runs/run") == bits("whole") and states("runs/run") == states("whole")
+    assert tested == [2]  # the last one always
+    assert main(["resume", "runs/run", "--rounds", "4", "--chunk", "1"]) == 0
+    assert (bits("runs/run"), states("runs/run")) == whole
     text = Path("runs/run/config.yaml").read_text()
-    assert "# fedfast run run.yaml --rounds 4\n" in text and "\nrounds: 7\n" in text
-    assert "# fedfast resume runs/run --rounds 7 --chunk 1\n" in text
+    assert "# fedfast run run.yaml --rounds 2\n" in text and "\nrounds: 4\n" in text
+    assert "# fedfast resume runs/run --rounds 4 --chunk 1\n" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_loses_no_round(run, number, monkeypatch, capsys):
+def test_a_signal_loses_no_round(run, number, whole, monkeypatch, capsys):
     """Even one that comes in a round's callback: the row is done, and nobody has told it yet."""
-    assert main(["run", "run.yaml", "--out", "whole", "--rounds", "4"]) == 0
     Path("slow.py").write_text(
         "import os, signal\n"
         "def slow(sim, row):\n"
         "    if row.round == 3 and os.environ.get('STOP') == sim.algorithm.name:\n"
         f"        signal.raise_signal({int(number)})\n"
     )
-    sys.modules.pop("slow")
+    sys.modules.pop("slow", None)
     monkeypatch.setenv("STOP", "scaffold")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        assert main(["run", "run.yaml", "--rounds", "4"]) == 128 + number
+        assert main(["run", "run.yaml"]) == 128 + number
     finally:
         signal.signal(signal.SIGINT, before)
     said = capsys.readouterr().err
     assert "stopped in scaffold after round 3 of 4 (not begun: dyn)" in said
     assert "`fedfast resume runs/run` goes on from there" in said
     assert [len(h) for h in read_runs("runs/run/history.csv").values()] == [4, 3]
-    assert main(["run", "run.yaml", "--rounds", "4", "--resume"]) == 0
-    assert bits("runs/run") == bits("whole")
+    assert main(["run", "run.yaml", "--resume"]) == 0
+    assert bits("runs/run") == whole[0]
 
 
-def test_rows_are_those_of_the_states_whatever_a_killed_process_left(run, capsys):
+def test_rows_are_those_of_the_states_whatever_a_killed_process_left(run, whole, capsys):
     """Killed while appending, between state and line, and before anything of a label was saved."""
-    assert main(["run", "run.yaml", "--rounds", "4"]) == 0
-    expected = bits("runs/run")
-    path, whole = Path("runs/run/history.csv"), Path("runs/run/history.csv").read_text()
-    lines = whole.splitlines(keepends=True)
+    assert main(["run", "run.yaml"]) == 0
+    path, text = Path("runs/run/history.csv"), Path("runs/run/history.csv").read_text()
+    lines = text.splitlines(keepends=True)
     damages = ["".join(lines[:6]), "".join(lines[:7]) + lines[7][:40]]
-    damages += [whole + lines[-1].replace("dyn,4", "dyn,5"), "".join(lines[:1])]
-    for text in damages:
-        path.write_text(text)
+    damages += [text + lines[-1].replace("dyn,4", "dyn,5"), "".join(lines[:1])]
+    for damaged in damages:
+        path.write_text(damaged)
         assert main(["resume", "runs/run"]) == 0
-        assert path.read_text() == whole
+        assert path.read_text() == text
     for name in ("dyn.state", "dyn.state.previous", "dyn.pt"):
         Path("runs/run/checkpoint", name).unlink(missing_ok=True)
     about = Path("runs/run/run.json")
@@ -179,11 +190,11 @@ def test_rows_are_those_of_the_states_whatever_a_killed_process_left(run, capsys
     assert "the state after round 2 was not kept" in capsys.readouterr().err
     about.write_text('{"labels": {}}')
     assert main(["resume", "runs/run"]) == 0  # now a killed process of ours, before any save
-    assert bits("runs/run") == expected
+    assert bits("runs/run") == whole[0]
 
 
-def test_a_damaged_state_is_replaced_by_the_one_before_with_a_warning(run, capsys):
-    assert main(["run", "run.yaml", "--rounds", "4", "--out", "whole"]) == 0
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_a_damaged_state_is_replaced_by_the_one_before_with_a_warning(run, whole, capsys):
     assert main(["run", "run.yaml", "--rounds", "2"]) == 0
     assert main(["resume", "runs/run", "--rounds", "3"]) == 0
     state = Path("runs/run/checkpoint/scaffold.state")
@@ -195,7 +206,7 @@ def test_a_damaged_state_is_replaced_by_the_one_before_with_a_warning(run, capsy
     said = capsys.readouterr().err
     assert "fedfast: warning: " in said and "scaffold.state" in said
     assert "went on from runs/run/checkpoint/scaffold.state.previous, round 2" in said
-    assert bits("runs/run") == bits("whole")
+    assert bits("runs/run") == whole[0]
     for path in (state, state.with_name("scaffold.state.previous")):
         path.write_bytes(path.read_bytes()[:100])
     assert main(["resume", "runs/run"]) == 2 and "scaffold.state" in capsys.readouterr().err
@@ -288,7 +299,7 @@ def test_wrong_use_of_resume_is_told(run, args, says, capsys):
     assert says in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_what_was_written_before(run, monkeypatch, capsys):
+def test_a_full_disk_leaves_what_was_written_before(run, whole, monkeypatch, capsys):
     from fedfast.runs import folder, history_file
 
     append, came = history_file.Appender.append, []
@@ -308,9 +319,8 @@ def test_a_full_disk_leaves_what_was_written_before(run, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(history_file.Appender, "append", full)
         patch.setattr(folder, "atomic", no_space)
-        assert main(["run", "run.yaml", "--rounds", "4"]) == 1
+        assert main(["run", "run.yaml"]) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert [len(h) for h in read_runs("runs/run/history.csv").values()] == [4, 2]
-    assert main(["run", "run.yaml", "--rounds", "4", "--out", "whole"]) == 0
     assert main(["resume", "runs/run"]) == 0
-    assert bits("runs/run") == bits("whole")
+    assert bits("runs/run") == whole[0]

@@ -1,4 +1,4 @@
-"""Threads for clients side by side: each computes with one torch thread, whoever else sets counts."""
+"""Threads for clients side by side: one torch thread each, whoever else sets a count."""
 
 import threading
 

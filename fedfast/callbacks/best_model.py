@@ -39,6 +39,7 @@ class KeepBest(Callback):
         self._best = BestSoFar(metric, self.sign)
         self._model: dict[str, Tensor] | None = None  # of the best row, once it is known
         self._to: Path | None = None
+        self._written = 0  # the round of the model in the file, as far as it is known
 
     @property
     def round(self) -> int:
@@ -64,7 +65,10 @@ class KeepBest(Callback):
         default = run.folder and run.folder / "checkpoint" / f"{run.label}.best.pt"
         self._to = self.path or default
         self._best = BestSoFar(self.metric, self.sign).see_all(sim.history)
-        self._model = self._kept()
+        found = {} if self._to is None or self._best.row is None else _read(self._to)
+        kept = found.get("round") == self.round and found.get("metric") == self.metric
+        self._model = found["model"] if kept else None
+        self._written = self.round if kept else 0
 
     def on_round_end(self, sim: Sim, row: Row) -> None:
         """Copies the model where it is better than all before."""
@@ -75,25 +79,20 @@ class KeepBest(Callback):
         """Writes the file, unless it holds this model."""
         if self._to is None or self._model is None or self._best.row is None:
             return
-        value = getattr(self._best.row, self.metric)
-        found = _read(self._to)
-        if found.get("round") == self.round and found.get("value") == value:
+        if self._written == self.round:
             return
         import torch
 
+        value = getattr(self._best.row, self.metric)
         model = {name: tensor.cpu() for name, tensor in self._model.items()}
         made = {"round": self.round, "value": value, "metric": self.metric, "model": model}
         self._to.parent.mkdir(parents=True, exist_ok=True)
         atomic(self._to, lambda to: torch.save(made, to))
+        self._written = self.round
 
     def on_end(self, sim: Sim) -> None:
         """Writes the file, unless it holds this model."""
         self.on_save(sim)
-
-    def _kept(self) -> dict[str, Tensor] | None:
-        """The best model of the rounds done before, if the file holds it."""
-        found = {} if self._to is None or self._best.row is None else _read(self._to)
-        return found["model"] if found.get("round") == self.round else None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._messages import format_value
 from ..history import Row
 from ..validation.values import Count, Number
 from .base import CALLBACKS, Callback, RunInfo
@@ -70,5 +69,5 @@ class EarlyStopping(Callback):
     def _stop(self, sim: Sim) -> None:
         best = self._best
         if best.row is not None and best.since >= self.patience:
-            value = format_value(getattr(best.row, self.metric))
+            value = f"{getattr(best.row, self.metric):.5g}"
             sim.stop(f"early stopping: {self.metric} {value} of round {best.row.round} stays best")

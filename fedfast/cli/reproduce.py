@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..example_files import config_folder
 from . import fail, stopping
 from .setting import USER, Setting, prepare
 
@@ -74,7 +75,8 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     """The configs named, and those below the folders named."""
     if not paths:
         raise ValueError("expected configs or folders of them first, found none")
-    found = [f for p in paths for f in (sorted(p.rglob("*.yaml")) if p.is_dir() else [p])]
+    named = [config_folder(path) for path in paths]
+    found = [f for p in named for f in (sorted(p.rglob("*.yaml")) if p.is_dir() else [p])]
     if not found:
         raise ValueError(f"expected .yaml files below {', '.join(map(str, paths))}, found none")
     return found

@@ -28,13 +28,17 @@ def main(argv: list[str]) -> int:
         print(USAGE, end="", file=sys.stdout if helped else sys.stderr)
         return 0 if helped else fail("expected a run folder first, found no path")
     path = Path(argv[0])
+    if any(word.split("=")[0] == "--out" for word in argv):
+        return fail("--out: a run goes on in its own folder")
     if not (path / "config.yaml").is_file():
         return fail(f"{path}: expected a run folder, found no config.yaml in it")
     try:
         config = configs.load(path / "config.yaml", argv[1:])
     except configs.ConfigError as error:
         return fail(str(error))
-    from . import session
+    from . import session, sweep
 
+    if config.sweep is not None:
+        return sweep.main([str(path / "config.yaml"), *argv[1:], "--out", str(path)])
     command = " ".join(["fedfast resume", *argv])
     return session.run(config, path, path.resolve().name, command, "resume")

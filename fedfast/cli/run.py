@@ -45,6 +45,9 @@ def main(argv: list[str]) -> int:
         return fail(str(error))
     from . import session
 
+    if config.sweep is not None:
+        print(f"the config as it is; `fedfast sweep {argv[0]}` runs what its section `sweep` says")
+        config = config.model_copy(update={"sweep": None})
     name = Path(argv[0]).stem
     command = " ".join(["fedfast run", *argv])
     return session.run(config, config.out or name, name, command, mode)

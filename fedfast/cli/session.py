@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -53,6 +54,9 @@ def _run(folder: RunFolder, name: str, stop: stopping.Stop) -> int:
     print(f"{setting} -> {folder.path}", flush=True)
     if folder.rounds:
         print(f"goes on: {_done(folder)}", flush=True)
+    if folder.earlier is not None:
+        older = ", in place of the one that was there" if folder.removes_older else ""
+        print(f"the earlier run is now {folder.earlier}{older}", flush=True)
     return _Session(folder, setting, name, stop).train(missing)
 
 
@@ -103,6 +107,9 @@ class _Session:
         from ..runs import summary
 
         folder = self.folder
+        if folder.earlier is not None and not folder.rounds:
+            print(folder.traceback, file=sys.stderr)  # the file would go with the folder
+            return fail(f"{ending}; the earlier run is back in {folder.path}", status)
         try:
             summary.write(folder, self.setting, self.name, ending)
         except OSError as error:  # a full disk: what was written before stays readable

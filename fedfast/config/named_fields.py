@@ -13,10 +13,10 @@ from .component_options import plain
 
 def known_metric(name: str) -> str:
     """The name, once there is a metric of it. The import loads torch, which --help does without."""
-    from ..metrics import METRICS
+    from ..metrics import find
 
     with _refused("metric"):
-        METRICS.find(name)
+        find(name)
     return name
 
 

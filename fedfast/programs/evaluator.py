@@ -69,8 +69,9 @@ class ProgramEvaluator:
         self.backend, self._like = backend, x
         sample = elements_per_sample(program)
         self.width = width_of(sample, width)
-        self._plans = PlanCache(self.width * (layout.trained // 8 + sample))
-        plain = not layout.aliases and not program.reuses
+        read = layout.trained + sum(t.numel() for t in program.constants.values())
+        self._plans = PlanCache(self.width * (read // 8 + sample))
+        plain = not layout.ties and not program.reuses
         self._plannable = plain and all(record.repeats for record in program.records)
 
     @torch.no_grad()
@@ -169,16 +170,18 @@ def evaluator_for(
     """
     if not registry.capabilities(backend, x.new_empty(0, dtype=layout.dtype)).evaluates:
         return None
-    program = evaluation_program(module, x)
+    program = evaluation_program(module, layout, x)
     if program is None:
         return None
     return ProgramEvaluator(program, layout, loss, x, backend, metric)
 
 
-def evaluation_program(module: nn.Module, x: Tensor) -> Program | None:
+def evaluation_program(module: nn.Module, layout: FlatLayout, x: Tensor) -> Program | None:
     """What `module` computes in evaluation mode, where that is a classifier without randomness."""
     program, _ = trace(module, x, training=False)
     if program is None or len(program.shapes[program.output]) != 1:
+        return None
+    if not layout.constants.issuperset(program.constants):
         return None
     draws = any(isinstance(record, Dropout) for record in program.records)
     return None if draws else program

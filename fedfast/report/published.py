@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..history import History, Row
+from .markdown import markdown_table
 from .run_table import duration
 from .summaries import number, tested
 
@@ -34,8 +35,7 @@ class PublishedTable:
         paper = self.config.paper
         assert paper is not None
         cells = [line for label in self.rows for line in self._lines(label)]
-        table = [HEADS, ("---",) * 2 + ("---:",) * (len(HEADS) - 3) + ("---",), *cells]
-        text = "\n".join("| " + " | ".join(row) + " |" for row in table)
+        text = markdown_table(HEADS, cells, left=(0, 1, len(HEADS) - 1))
         image = f"\n![Curves of {paper.source}]({picture})\n" if picture and cells else ""
         note = f"\n{paper.note.strip()}\n" if paper.note else ""
         return f"## {paper.source}\n{note}\n{text}\n{image}"

@@ -10,7 +10,7 @@
     .lock                    while a process works in it
 
 The state is what counts: rows of history.csv that are newer than it are computed again, bit for
-bit. `run`, `resume`, `sweep` and `reproduce` work on such folders, all by `open_folder` and `train`.
+bit. Every command that trains works on such folders, by `open_folder` and `train`.
 """
 
 from ..signals import undisturbed

@@ -10,17 +10,17 @@ from .reading import holds_run, is_begun
 
 
 class Aside:
-    """`NAME` -> `NAME.previous`; what was there waits as `.NAME.older` until the new run has rounds.
+    """`NAME` -> `NAME.previous`; what was there waits as `.NAME.older` for the new run's rounds.
 
-    moved    whether there is an earlier run to move back
-    removed  whether the one before that has been removed
+    moved  whether there is an earlier run to move back
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.previous = path.with_name(f"{path.name}.previous")
-        self.older = path.with_name(f".{path.name}.older")
-        self.moved = self.removed = False
+        self.path = path if path.name not in ("", "..") else path.resolve()
+        name = self.path.name
+        self.previous = self.path.with_name(f"{name}.previous")
+        self.older = self.path.with_name(f".{name}.older")
+        self.moved = False
 
     def move(self) -> None:
         """Moves a run that has rounds. Raises FileExistsError where something else is in the way,
@@ -46,7 +46,6 @@ class Aside:
         if not self.moved:
             return
         if self.path.exists():
-            self.removed = self.older.exists()
             _remove(self.older)
             return
         self.previous.rename(self.path)

@@ -10,7 +10,8 @@ from ..config import RunConfig
 from ..history import History
 
 # What no bit of a round depends on. Of a simulation's options, those that a saved one leaves free.
-FREE = checkpoint.FREE | {"out", "paper", "data.root", "save_rounds", "save_seconds", "loggers"}
+FREE = checkpoint.FREE | {"out", "paper", "sweep", "loggers", "data.root"}
+FREE |= {"save_rounds", "save_seconds"}
 
 
 def check(path: Path, old: RunConfig, new: RunConfig, done: Mapping[str, History]) -> None:

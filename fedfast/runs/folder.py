@@ -32,12 +32,16 @@ class RunFolder:
     histories  label -> its rounds, in the order of the config
     about      label -> what is known of it
     traceback  of what ended the run early, for error.txt
+    earlier    where the run that was here is now, which comes back if no round is done
+    removes_older  whether it took the place of another, which is removed
     Raises ValueError naming the file that is damaged, OSError one that cannot be written.
     """
 
     def __init__(self, path: Path, config: RunConfig, comment: str, new: bool) -> None:
         self.path, self.config, self.new = path, config, new
         self.traceback = ""
+        self.earlier: Path | None = None
+        self.removes_older = False
         self.histories: dict[str, History] = {}
         self.about: dict[str, About] = {}
         for label in config.algorithms:

@@ -49,10 +49,12 @@ def open_folder(
         with locked(path / ".lock", str(path)):
             ours = True
             folder = _opened(path, config, mode, comment)
+            folder.earlier = aside.previous if aside.moved else None
+            folder.removes_older = aside.older.exists()
             try:
                 yield folder
             finally:
-                _close(folder, bool(aside.moved))
+                _close(folder)
     finally:
         with suppress(OSError):  # it holds something
             path.rmdir()
@@ -89,12 +91,12 @@ def _described(path: Path) -> str:
     return f"{found}; last written {datetime.fromtimestamp(when):%Y-%m-%d %H:%M}"
 
 
-def _close(folder: RunFolder, fresh: bool) -> None:
+def _close(folder: RunFolder) -> None:
     """What was begun in vain is taken back, unless an error is to be read about there."""
     try:
         folder.close()
     finally:
-        if folder.new and not folder.rounds and (fresh or not folder.traceback):
+        if folder.new and not folder.rounds and (folder.earlier or not folder.traceback):
             folder.discard()
 
 

@@ -63,7 +63,8 @@ def is_begun(folder: Path) -> bool:
 
 def foreign(folder: Path) -> list[str]:
     """Names of files in a folder without a run that keep one from being begun there."""
-    names = {".lock", abouts.NAME}  # a run that is killed while its folder is made leaves no more
+    # What a run leaves that is killed while its folder is made, or a sweep of one that was.
+    names = {".lock", abouts.NAME, "error.txt", "output.txt"}
     return sorted(p.name for p in folder.iterdir() if p.name not in names and PARTIAL not in p.name)
 
 
