@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/*.cpp csrc/cpu/*.h csrc/tests/*.cpp csrc/tests/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-triton36 lint docs format bench sanitize clean
+.PHONY: help setup run test test-triton36 lint docs docs-version dist try-dist format bench sanitize clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -26,7 +26,7 @@ help: ## this list
 setup: $(VENV)/built ## the environment and the compiled module, made once
 
 run: setup ## the main job: FedAvg against FedSAM on real digits, with a table and a plot
-	$(BIN)/fedfast run examples/quickstart.yaml
+	$(BIN)/fedfast run examples/quickstart.yaml --fresh
 
 test: setup ## all tests
 	$(BIN)/pytest -q -n auto --maxprocesses 8 tests
@@ -41,9 +41,26 @@ lint: setup ## ruff, mypy, clang-format
 	MYPYPATH=build/typed $(BIN)/mypy -p fedfast  # the tree as it is installed, kernels/ as fedfast.kernels
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 
-docs: setup ## docs/algorithms.md from the algorithms' pages, docs/ops.md from the operations' declarations
+docs: setup ## docs/algorithms.md and docs/ops.md from the code, then the site in build/site
 	$(BIN)/python -m fedfast.report.algorithm_tables > docs/algorithms.md
 	$(BIN)/python -m fedfast.kernels.table > docs/ops.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet  # strict: a warning is an error
+	$(BIN)/python docs/site/check.py build/site
+
+docs-version: docs ## the site as this version's, beside those of earlier ones, on the branch gh-pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mike deploy --quiet --update-aliases "$$($(BIN)/python -c 'import fedfast; print(fedfast.__version__)')" latest
+	$(BIN)/mike set-default --quiet latest
+
+dist: setup ## sdist and wheel in dist/
+	rm -rf dist
+	$(PIP) -c constraints.txt build
+	$(BIN)/python -m build
+
+try-dist: ## the sdist of dist/ in a bare environment of PYTHON: built, installed, the quickstart run
+	rm -rf build/bare && $(PYTHON) -m venv build/bare
+	build/bare/bin/pip install --quiet --disable-pip-version-check "$(TORCH)" $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	build/bare/bin/pip install --quiet --disable-pip-version-check dist/*.tar.gz
+	mkdir build/bare/empty && cd build/bare/empty && ../bin/fedfast run quickstart
 
 format: setup ## what lint would ask for, done
 	$(BIN)/ruff check --fix .
@@ -57,7 +74,7 @@ sanitize: ## the C++ backend under ASan+UBSan and TSan
 	$(MAKE) -C csrc sanitize CXX=$(CXX)
 
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) $(OLD) build *.egg-info fedfast/_fedfast*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLD) build dist *.egg-info fedfast/_fedfast*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/built: pyproject.toml constraints.txt setup.py $(CPP)
 	@command -v $(PYTHON) >/dev/null || { echo "fedfast needs Python >= 3.10 and found no $(PYTHON) (PYTHON=... names another)"; exit 1; }
@@ -67,7 +84,7 @@ $(VENV)/built: pyproject.toml constraints.txt setup.py $(CPP)
 	$(PIP) "$(TORCH)" $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	@$(BIN)/python -c 'import triton' 2>/dev/null || [ "$$(uname -sm)" != "Linux x86_64" ] || $(PIP) "$(TRITON)"
 	$(PIP) -c constraints.txt setuptools wheel pybind11
-	CXX=$(CXX) $(PIP) -c constraints.txt --no-build-isolation -e ".[test,lint]"
+	CXX=$(CXX) $(PIP) -c constraints.txt --no-build-isolation -e ".[test,lint,docs]"
 	@touch $@
 
 # The environment of `make setup` with another Triton in front of its own.

@@ -1,4 +1,4 @@
-"""Builds the compiled module `fedfast._fedfast` and installs `kernels/` as `fedfast.kernels`."""
+"""Builds `fedfast._fedfast`; installs `kernels/` and `examples/` as `fedfast.kernels`, `fedfast.examples`."""
 
 from glob import glob
 from platform import system
@@ -32,13 +32,21 @@ ParallelCompile("FEDFAST_JOBS", default=2).install()
 openmp = ["-fopenmp"] if system() == "Linux" else []
 
 setup(
-    package_dir={"fedfast": "fedfast", "fedfast.kernels": "kernels"},
+    package_dir={
+        "fedfast": "fedfast",
+        "fedfast.kernels": "kernels",
+        "fedfast.examples": "examples",
+    },
     packages=[
+        "fedfast.examples",
         "fedfast.kernels",
         *("fedfast.kernels." + name for name in find_packages("kernels")),
         *find_packages(include=["fedfast", "fedfast.*"]),
     ],
-    package_data={"fedfast": ["py.typed"]},
+    package_data={
+        "fedfast": ["py.typed", "report/page.html.jinja"],
+        "fedfast.examples": ["**/*.yaml", "**/*.py", "**/*.md"],
+    },
     ext_modules=[
         Pybind11Extension(
             "fedfast._fedfast",

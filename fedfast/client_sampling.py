@@ -20,6 +20,7 @@ from .run_options import SAMPLING
 from .validation.values import Count, Share, boolean, integer
 
 EXCHANGES = 2  # of a round at most: the key of its batches has 32 bits
+SHOWN, LISTED = 3, 12  # rounds, and clients of each, that a notebook shows
 MOST = 1 << 31  # rounds, and samples a client sees in one: keys are made of 32-bit numbers
 
 
@@ -122,6 +123,17 @@ class Schedule:
     def largest_cohort(self) -> int:
         """C, the most clients that train in one round."""
         return self._source.largest
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: how many, how wide, and the first cohorts."""
+        from .report import html
+
+        facts = {"clients per round": f"{self.largest_cohort:,} at most", **self._source.facts()}
+        for t in range(min(SHOWN, self.rounds)):
+            ids = self.round(t).clients
+            more = ", …" if ids.size > LISTED else ""
+            facts[f"round {t}"] = ", ".join(map(str, ids[:LISTED])) + more
+        return html.panel("Schedule", f"{self.rounds:,} rounds", facts)
 
     def round(self, t: int, exchange: int = 0) -> Round:
         """Round `t` of 0..rounds-1.

@@ -29,7 +29,7 @@ class Row:
     clients: int = 0  # that trained
     samples: int = 0  # that those clients hold
     update_norm: float = math.nan  # of the step the global model made
-    seconds: float = math.nan  # wall clock
+    seconds: float = math.nan  # wall clock of local training and the server's step
     clients_per_second: float = math.nan
     status: str = "ok"  # or what went wrong: "diverged: client 7 non-finite"
     bytes_down: int = 0  # sent to the cohort, at least: models and what the algorithm adds to them
@@ -40,9 +40,22 @@ class Row:
     pooled_accuracy: float = math.nan  # the same, all test parts' samples alike
     update_norm_sum: float = math.nan  # sum over tensors of the norms of the mean update
     scalars: str = ""  # what the algorithm counts or adapts, "conflicts_before=3 alpha=0.1"
+    server_seconds: float = math.nan  # of `seconds`, after the last client's training
+    evaluation_seconds: float = math.nan  # of the tests after the round, no part of `seconds`
+    local_std: float = math.nan  # over clients, of the accuracies that local_accuracy is mean of
+    local_worst: float = math.nan  # mean of the lowest tenth of them, rounded up to whole clients
+    personal_std: float = math.nan  # the same of personal_accuracy
+    personal_worst: float = math.nan
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether models were tested after the round, on a test set or the clients' own parts."""
+        figures = self.accuracy, self.loss, self.local_accuracy, self.personal_accuracy
+        return not all(map(math.isnan, figures))
 
 
 FIELDS = tuple(field.name for field in fields(Row))
+LATER = FIELDS[FIELDS.index("scalars") + 1 :]  # files of older versions lack these
 READ = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Row)}
 
 
@@ -71,6 +84,23 @@ class History:
 
     def __repr__(self) -> str:
         return f"History({len(self)} rounds{f', last {self.rows[-1]}' if self.rows else ''})"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the first, the best and the last round tested, and a curve."""
+        from .report import html
+
+        tested = self.tested().rows or self.rows
+        known = [row for row in tested if not math.isnan(row.accuracy)]
+        best = [max(known, key=lambda row: row.accuracy)] if known else []
+        chosen = {"first": tested[:1], "best": best, "last": tested[-1:]}
+        rows = [(name, *_figures(row)) for name, found in chosen.items() for row in found]
+        measured = [
+            n for n in ("accuracy", "loss", "train_loss") if any(map(_known, self.column(n)))
+        ]
+        pictures = [html.curve(name, self.column(name)) for name in measured[:1]]
+        heads = ("", "round", "accuracy", "loss", "train loss", "seconds", "status")
+        parts = (html.table(heads, rows), *pictures) if rows else ()
+        return html.panel("History", f"{len(self)} rounds", {}, *parts)
 
     def column(self, name: str) -> list[Any]:
         """One field over all rounds."""
@@ -141,6 +171,18 @@ class History:
         return curves({label: self}, path)
 
 
+def _known(value: float) -> bool:
+    return not math.isnan(value)
+
+
+def _figures(row: Row) -> list[str]:
+    """A round's figures as text, "–" where it has none."""
+    right = f"{row.accuracy:.2%}" if _known(row.accuracy) else "–"
+    others = (row.loss, row.train_loss, row.seconds)
+    texts = [f"{value:.4g}" if _known(value) else "–" for value in others]
+    return [str(row.round), right, *texts, row.status]
+
+
 def line(values: Iterable[object]) -> str:
     """One CSV line. Floats are written by `repr`, which `float` reads back exactly."""
     buffer = io.StringIO()
@@ -153,7 +195,8 @@ def read_runs(path: str | Path) -> dict[str, History]:
     """Algorithm label -> History from a run folder's `history.csv`.
 
     A last line without its end (the process was killed while writing) is left out. A file without
-    an `algorithm` column is one run, labelled with the file's name.
+    an `algorithm` column is one run, labelled with the file's name. Columns that an older version
+    did not write have their defaults.
     """
     path = path_of("path", path)
     try:
@@ -162,13 +205,13 @@ def read_runs(path: str | Path) -> dict[str, History]:
         names, lines = reader.fieldnames or (), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: expected a CSV file in UTF-8: {error}") from error
-    missing = [name for name in FIELDS if name not in names]
+    missing = [name for name in FIELDS if name not in (*names, *LATER)]
     if missing:
         raise ValueError(f"{path}: expected columns {', '.join(FIELDS)}, lacks {missing}")
     runs: dict[str, History] = {}
     for number, cells in enumerate(lines, start=2):
         try:
-            row = Row(**{name: READ[name](cells[name]) for name in FIELDS})
+            row = Row(**{name: READ[name](cells[name]) for name in FIELDS if name in names})
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}:{number}: not a row of a history: {error}") from error
         runs.setdefault(cells.get("algorithm", path.stem), History()).append(row)

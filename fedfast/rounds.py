@@ -83,6 +83,18 @@ class Drawn:
         longest = int(self.sizes.max())
         return longest if self.batch is None else min(self.batch, longest)
 
+    def facts(self) -> dict[str, str]:
+        """What the schedule follows from, for people."""
+        share = (
+            "exactly as many" if self.chance is None else f"each with probability {self.chance:g}"
+        )
+        batch = "all of a client's samples" if self.batch is None else f"{self.batch:,} samples"
+        return {
+            "drawn": f"seed {self.seed}, of {self.eligible.size:,} clients, {share}",
+            "local step": f"{batch}{', whole batches only' if self.whole else ''}",
+            "local epochs": f"{self.epochs:,}",
+        }
+
     def round(self, t: int, exchange: int = 0) -> Round:
         """Round `t`; another exchange has the same cohort and other batches."""
         if self.chance is None:
@@ -151,6 +163,10 @@ class Explicit:
     def largest(self) -> int:
         """Clients of the largest round."""
         return max(ids.size for ids in self.cohorts)
+
+    def facts(self) -> dict[str, str]:
+        """What there is to say of it, for people."""
+        return {"written down": f"batches of up to {self.width:,} samples"}
 
     def round(self, t: int, exchange: int = 0) -> Round:
         """Round `t`; every exchange has the batches written down."""

@@ -1,20 +1,33 @@
-"""A wheel built from the tree works elsewhere: kernels, compiled module, annotations."""
+"""The sdist has all that a build needs, and the wheel built from it works elsewhere."""
 
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
+
+import pytest
+import yaml
+
+import fedfast
+from fedfast import config, example_files
+from fedfast.cli import main
 
 ROOT = Path(__file__).parent.parent
 
 PROGRAM = """
 import fedfast, torch
 from fedfast import kernels
+from fedfast.cli import main
 out = kernels.mix(torch.ones(2, 3), torch.ones(3), 2.0, 3.0, backend="native")
 assert out.tolist() == [[5.0] * 3] * 2
 print(fedfast.__file__)
 print(kernels.__file__)
+assert main(["run", "quickstart", "--rounds", "1", "--out", "first"]) == 0
 """
+SDIST = "from setuptools import build_meta; build_meta.build_sdist('dist')"
 
 
 def call(*command, cwd):
@@ -23,16 +36,116 @@ def call(*command, cwd):
     return done.stdout
 
 
-def test_wheel_installs_elsewhere(tmp_path):
-    tree = tmp_path / "tree"
-    leave = shutil.ignore_patterns(".*", "build", "*.egg-info", "*.so", "__pycache__", "runs")
+def files(folder, pattern):
+    """Those of a folder, without the link to kernels/ that a checkout may have in fedfast/."""
+    found = (path.relative_to(folder) for path in folder.rglob(pattern))
+    return {path.as_posix() for path in found if path.parts[0] != "kernels"}
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """The sdist of a copy of the tree: building one leaves files there."""
+    tree = tmp_path_factory.mktemp("sdist") / "tree"
+    leave = shutil.ignore_patterns(
+        ".git", ".venv*", "build", "dist", "*.egg-info", "*.so", "__pycache__", "runs", ".*_cache"
+    )
     shutil.copytree(ROOT, tree, ignore=leave)
+    call(sys.executable, "-c", SDIST, cwd=tree)
+    (made,) = (tree / "dist").iterdir()
+    return made
+
+
+def test_the_sdist_is_the_whole_tree(sdist):
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for folder in ("csrc", "examples", "docs", "tests", "fedfast", "kernels"):
+        for kind in ("*.py", "*.cpp", "*.h", "*.md", "*.yaml", "*.png", "Makefile"):
+            assert {f"{folder}/{name}" for name in files(ROOT / folder, kind)} <= names
+    assert {"LICENSE", "CITATION.cff", "Makefile", "constraints.txt", "mkdocs.yml"} <= names
+    assert not [name for name in names if name.endswith((".so", ".pyc")) or "/.venv" in name]
+
+
+def test_its_wheel_installs_elsewhere_and_runs_an_example(sdist, tmp_path):
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
-    build = ("--no-build-isolation", "--no-deps", "--wheel-dir", str(tmp_path), str(tree))
+    build = ("--no-build-isolation", "--no-deps", "--wheel-dir", str(tmp_path), str(sdist))
     call(*pip, "wheel", *build, cwd=tmp_path)
     (wheel,) = tmp_path.glob("fedfast-*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    kept = {f"fedfast/examples/{path.name}" for path in (ROOT / "examples").glob("*.*")}
+    kept |= {f"fedfast/examples/{name}" for name in files(ROOT / "examples", "*.yaml")}
+    assert kept <= names and "fedfast/py.typed" in names
     call(*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel), cwd=tmp_path)
     isolated = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n{PROGRAM}"
-    printed = call(sys.executable, "-c", isolated, cwd=tmp_path).split()
-    assert all(line.startswith(str(tmp_path / "site")) for line in printed)
-    assert (tmp_path / "site" / "fedfast" / "py.typed").exists()
+    printed = call(sys.executable, "-c", isolated, cwd=tmp_path).splitlines()
+    assert all(line.startswith(str(tmp_path / "site")) for line in printed[:2])
+    assert (tmp_path / "first" / "history.csv").read_text().count("\n") == 3
+
+
+def test_one_version_is_written_everywhere():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == fedfast.__version__
+    project = (ROOT / "pyproject.toml").read_text().split("[project]")[1].split("\n[")[0]
+    assert not re.search(r"^version *=", project, re.MULTILINE)
+
+
+def test_citation_has_what_its_format_requires():
+    """The required keys of CFF 1.2.0, and those of an author that is no person."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    assert cited["cff-version"] == "1.2.0" and cited["license"] == "Apache-2.0"
+    assert all(author["name"] for author in cited["authors"])
+
+
+def test_every_example_is_listed_and_every_config_loads(capsys):
+    known = example_files.names()
+    found = {*(ROOT / "examples").rglob("*.yaml"), *(ROOT / "examples").rglob("*.py")}
+    assert set(known.values()) == found
+    assert main(["examples"]) == 0 and main(["examples", "papers/pa4"]) == 0
+    listed = capsys.readouterr().out
+    assert "quickstart" in listed and "papers/pa4/tables5-8-mild" in listed
+    for name, path in known.items():
+        assert example_files.about(path), f"{name}: expected a first line that says what it is"
+    for name in ("quickstart", "papers/fednsam/cifar100-dirichlet0.1"):
+        assert config.load(name) == config.load(known[name])
+
+
+def test_a_file_goes_before_an_example(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").mkdir()  # a folder is no config
+    assert config.load("quickstart").rounds == 50
+    (tmp_path / "quickstart").rmdir()
+    (tmp_path / "quickstart").write_text(
+        "rounds: 3\nalgorithms: {fedavg: {}}\ndata: {name: digits}"
+    )
+    assert example_files.config_file(Path("quickstart")) == Path("quickstart")
+
+
+def test_copies_never_replace_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["examples", "copy", "quickstart", "new/folder"]) == 0
+    copied = tmp_path / "new" / "folder" / "quickstart.yaml"
+    assert copied.read_bytes() == (ROOT / "examples" / "quickstart.yaml").read_bytes()
+    copied.write_text("mine")
+    assert main(["examples", "copy", "quickstart", "new/folder"]) == 2
+    assert copied.read_text() == "mine"
+    assert capsys.readouterr().err.endswith(
+        "quickstart.yaml: is there already; nothing was copied\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["examples", "copy", "quikstart"], "example: unknown name 'quikstart'; did you mean"),
+        (["examples", "paper"], "examples: folder: unknown name 'paper'; did you mean 'papers'?"),
+        (["examples", "copy"], "examples: expected nothing, a folder, or copy NAME; found 'copy'"),
+        (["run", "quikstart"], "quikstart: cannot be read: No such file or directory; did"),
+        (["run", "examples/quickstart.yml"], "examples/quickstart.yml: cannot be read: No such"),
+        (["reproduce", "papers/pa5"], "papers/pa5: cannot be read: No such file"),
+    ],
+)  # fmt: skip
+def test_wrong_names_are_one_line(arguments, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"fedfast: {says}")
+    assert not list(tmp_path.iterdir())

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import version
+
+from .. import __version__
 
 # command -> (module, line of --help). A new command is a line here and a module with main().
 COMMANDS = {
     "run": ("fedfast.cli.run", "train the algorithms of a config file and keep the results"),
+    "resume": ("fedfast.cli.resume", "go on with a run that was stopped, or to more rounds"),
+    "sweep": ("fedfast.cli.sweep", "train a grid of settings under several seeds, or search one"),
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
+    "report": ("fedfast.cli.report", "figures of runs, and one page that holds them"),
     "reproduce": ("fedfast.cli.reproduce", "rows of published tables: theirs and ours"),
+    "compare": (
+        "fedfast.cli.compare",
+        "runs beside each other: accuracies, rounds and bytes to a target",
+    ),
     "bench": ("fedfast.cli.bench", "what a round of every algorithm costs beside FedAvg's"),
+    "examples": ("fedfast.cli.examples", "the configs and scripts that come with fedfast"),
     "doctor": ("fedfast.cli.doctor", "what this machine offers, and how a model will be trained"),
 }
 
@@ -28,20 +38,26 @@ commands
 
   fedfast COMMAND --help    how to use a command
   fedfast --version         the version
+  fedfast --install-completion [bash|zsh|fish]    TAB completes commands, flags and names
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status is 0, 1 (failed), 2 (wrong use) or 130 (Ctrl-C)."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and "_ARGCOMPLETE" in os.environ:  # the shell asks what may come next
+        import_module("fedfast.cli.completion").answer()
     if not args or args[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS)) + 2
         lines = [f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items()]
         print(HELP.format(commands="\n".join(lines)), end="")
         return 0 if args else 2
     if args[0] in ("-V", "--version"):
-        print(f"fedfast {version('fedfast')}")
+        print(f"fedfast {__version__}")
         return 0
+    if args[0] in ("--install-completion", "--show-completion"):
+        shells: Callable[[list[str]], int] = import_module("fedfast.cli.shells").main
+        return shells(args)
     if args[0] not in COMMANDS:
         near = get_close_matches(args[0], COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -59,7 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str, status: int = 2) -> int:
-    """Says what is wrong on stderr, and gives the exit status."""
+    """Says what is wrong on stderr, and gives the exit status.
+
+    With FEDFAST_TRACEBACK=1 in the environment the traceback comes first: an error in a user's own
+    model or algorithm is one line, which may be too little to find it.
+    """
+    if os.environ.get("FEDFAST_TRACEBACK") and sys.exc_info()[0]:
+        traceback.print_exc()
     for line in message.splitlines():
         print(f"fedfast: {line}", file=sys.stderr)
     return status

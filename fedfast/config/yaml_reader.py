@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from .. import example_files
 from . import yaml_limits
 
 LARGEST = 1000  # bits of an integer: a float can hold it
@@ -74,7 +75,9 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             raw = file.read(yaml_limits.LONGEST + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        near = example_files.nearest(path) if isinstance(error, FileNotFoundError) else ""
+        hint = f"; did you mean the example {near!r}?" if near else ""
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}{hint}") from error
     if len(raw) > yaml_limits.LONGEST:
         raise ConfigError(f"{path}: expected at most {yaml_limits.LONGEST:,} bytes; found more")
     try:

@@ -17,6 +17,8 @@ from .samples import Samples, as_samples, check_values, unchecked
 from .size_limits import check_table
 from .transform import Normalize, stored
 
+CHARTED, CHARTED_CLASSES = 30, 100  # clients and classes that a notebook shows a chart of
+
 
 @dataclass(frozen=True, eq=False)
 class FederatedData:
@@ -110,6 +112,30 @@ class FederatedData:
             f"FederatedData({self.num_clients} clients of {self.sizes.min()} to {self.sizes.max()} "
             f"samples of shape [{shape(self.x)}], {self.classes} classes)"
         )
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: sizes, and the classes of the first clients."""
+        from ..report import html
+
+        sizes = self.sizes
+        facts = {
+            "samples": f"{int(sizes.sum()):,} of shape [{shape(self.x)}], {self.x.dtype}",
+            "per client": f"{sizes.min():,} to {sizes.max():,}, mean {sizes.mean():,.1f}",
+            "own tests": "none" if self.test is None else f"{sum(map(len, self.test)):,} samples",
+        }
+        about = f"{self.num_clients:,} clients, {self.classes:,} classes"
+        first = min(CHARTED, self.num_clients)
+        pictures = []
+        if self.y.ndim == 1 and self.classes <= CHARTED_CLASSES and sizes[:first].any():
+            label = f"classes (down) of clients 0 to {first - 1} (across), shares of the largest"
+            pictures.append(html.grid(label, self._first(first).counts()))
+        return html.panel("FederatedData", about, facts, *pictures)
+
+    def _first(self, n: int) -> FederatedData:
+        """The first `n` clients alone, with all stored samples."""
+        offsets = self.offsets[: n + 1]
+        order = self.order[: int(offsets[-1])]
+        return replace(self, order=order, offsets=offsets, sizes=self.sizes[:n], test=None)
 
     @property
     def num_clients(self) -> int:

@@ -6,7 +6,7 @@ threads and caches serve them as they serve clients in training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..batches import Minibatch
 from ..data import Samples
-from ..evaluation import Jobs, assess, total
+from ..evaluation import Jobs, Part, assess, pieces, starts_of, total
 from ..kernels import registry
 from ..layout import FlatLayout
 from ..losses import Loss
@@ -88,6 +88,16 @@ class ProgramEvaluator:
             torch.cat([self.metric(z, y) for z, y in self._passes(row(), samples)])
             for row, samples in jobs
         ]
+
+    @torch.no_grad()
+    def by_part(self, jobs: Jobs, ends: Sequence[int]) -> list[tuple[int, Part]]:
+        """(i, figures of samples of part i) in order, of parts that end at `ends`."""
+        found: list[tuple[int, Part]] = []
+        for at, (row, samples) in zip(starts_of(jobs), jobs, strict=True):
+            for z, y in self._passes(row(), samples):
+                found += pieces(self.loss, self.metric, z, y, at, ends)
+                at += len(y)
+        return found
 
     @torch.no_grad()
     def logits(self, row: Tensor, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Shows a run while it goes on: a bar on a terminal, complete lines of text anywhere else."""
+"""Shows a run while it goes on: a bar on a terminal or in a notebook, lines of text elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, RenderableType
 from rich.constrain import Constrain
@@ -17,6 +17,9 @@ from rich.text import Text
 
 from ..history import Row
 
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
+
 REFRESH = 0.1  # seconds between two states of the bar: a second may have hundreds of rounds
 PATIENCE = 30.0  # seconds without a line after which the next round gets one
 
@@ -25,15 +28,17 @@ class Progress:
     """`with Progress(rounds, "fedsam") as show:` then `show(row)` after each round.
 
     On a terminal: one line with bar, round, accuracy, loss, clients/s and time left, which stays
-    when the run ends. Otherwise (a file, a pipe, a notebook): one line each tenth of the rounds,
-    at least every 30 s, for the last round and wherever a round's status is not ok.
+    when the run ends. In a notebook the same line is the cell's output. Otherwise (a file, a pipe):
+    one line each tenth of the rounds, at least every 30 s, for the last round and wherever a
+    round's status is not ok.
     """
 
     def __init__(self, rounds: int, label: str = "", stream: TextIO | None = None) -> None:
         self.rounds, self.label = rounds, label
         self.stream = sys.stdout if stream is None else stream
         console = Console(file=self.stream)
-        self.bar = _bar(console) if self.stream.isatty() and not console.is_dumb_terminal else None
+        kind = _kind(console, stream)
+        self.bar = None if kind is None else _bar(console, kind)
         self.task = self.bar.add_task(label, total=rounds, row=None) if self.bar else None
         self.accuracy = self.loss = math.nan
         self.tested = 0  # the round they are of
@@ -103,7 +108,7 @@ class Progress:
             self.bar.refresh()
 
 
-class _Bar(Bar):
+class NarrowBar(Bar):
     """A bar that ends before the last columns: the `^C` a terminal echoes there would break it."""
 
     def __init__(self, console: Console, *columns: ProgressColumn, refresh: float) -> None:
@@ -112,6 +117,24 @@ class _Bar(Bar):
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield Constrain(self.make_tasks_table(self.tasks), self.wide.width - 3)
+
+
+class _NotebookBar(NarrowBar):
+    """The bar as one output of a cell, replaced in place: a notebook needs no widgets for that."""
+
+    handle: DisplayHandle | None = None
+
+    def start(self) -> None:
+        from IPython.display import display
+
+        self.handle = display(self, display_id=True)
+
+    def refresh(self) -> None:
+        if self.handle is not None:
+            self.handle.update(self)
+
+    def stop(self) -> None:
+        """The last state stays."""
 
 
 class _Numbers(TextColumn):
@@ -137,8 +160,15 @@ class _Numbers(TextColumn):
         return text
 
 
-def _bar(console: Console) -> Bar:
-    return _Bar(
+def _kind(console: Console, stream: TextIO | None) -> type[NarrowBar] | None:
+    """The kind of bar that can be shown, None for lines; a stream of the user's gets lines."""
+    if console.is_jupyter and stream is None:
+        return _NotebookBar
+    return NarrowBar if console.file.isatty() and not console.is_dumb_terminal else None
+
+
+def _bar(console: Console, kind: type[NarrowBar]) -> Bar:
+    return kind(
         console,
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=None),
