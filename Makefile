@@ -26,7 +26,7 @@ help: ## this list
 setup: $(VENV)/built ## the environment and the compiled module, made once
 
 run: setup ## the main job: FedAvg against FedSAM on real digits, with a table and a plot
-	$(BIN)/fedfast run examples/quickstart.yaml
+	$(BIN)/fedfast run examples/quickstart.yaml --fresh
 
 test: setup ## all tests
 	$(BIN)/pytest -q -n auto --maxprocesses 8 tests

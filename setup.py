@@ -44,7 +44,7 @@ setup(
         *find_packages(include=["fedfast", "fedfast.*"]),
     ],
     package_data={
-        "fedfast": ["py.typed"],
+        "fedfast": ["py.typed", "report/page.html.jinja"],
         "fedfast.examples": ["**/*.yaml", "**/*.py", "**/*.md"],
     },
     ext_modules=[

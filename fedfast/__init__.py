@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 from . import _renamed_modules
 
 if TYPE_CHECKING:
-    from . import algorithms, data, kernels, models
+    from . import algorithms, data, kernels, loggers, models
     from .algorithms import ASAM, SAM, SGD
     from .client_sampling import Schedule
+    from .comparison import Comparison, compare
     from .data import FederatedData
     from .history import History, Row
     from .layout import FlatLayout
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ASAM": "algorithms",
+    "Comparison": "comparison",
     "SAM": "algorithms",
     "SGD": "algorithms",
     "FederatedData": "data",
@@ -41,8 +43,9 @@ _HOME = {
     "Row": "history",
     "Schedule": "client_sampling",
     "Simulation": "simulation",
+    "compare": "comparison",
 }
-_MODULES = ("algorithms", "data", "kernels", "models")
+_MODULES = ("algorithms", "data", "kernels", "loggers", "models")
 
 
 def __getattr__(name: str) -> object:
@@ -59,6 +62,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ASAM",
+    "Comparison",
     "SAM",
     "SGD",
     "FederatedData",
@@ -68,7 +72,9 @@ __all__ = [
     "Schedule",
     "Simulation",
     "algorithms",
+    "compare",
     "data",
     "kernels",
+    "loggers",
     "models",
 ]

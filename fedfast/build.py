@@ -51,7 +51,7 @@ def build(design: Design) -> Components:
     if design.program is None:
         warn_once(design.reason)
     engine = Engine(design, Halving(_trainer(design, executor), memory.chunk))
-    personal = Personal(engine, evaluator, design.data)
+    personal = Personal(engine, evaluator, design.data, design.loss)
     return Components(design, memory, executor, evaluator, engine, personal)
 
 

@@ -96,10 +96,10 @@ def _still(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _statistics(module: nn.Module) -> set[str]:
-    """Names of the float statistics of every norm that keeps some."""
+    """Names of the float statistics of every norm that keeps some, and moves them in training."""
     names = set()
     for lead, m in module.named_modules():
-        if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats:
+        if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats and m.training:
             names |= {f"{lead}.{key}".lstrip(".") for key in ("running_mean", "running_var")}
     return names
 

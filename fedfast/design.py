@@ -76,6 +76,7 @@ class Design:
     def _check_task(self) -> None:
         given, device, dtype = self.options, self.device, self.dtype
         data = data_checks.clients(given.clients, given.empty_clients)
+        data_checks.client_metrics(given.client_metrics, data)
         self.data = (data.pooled() if self.algorithm.pools else data).to(device, dtype)
         self.loss = model_checks.loss(given.loss, device, dtype)
         self.module, traits = model_checks.model(given.model, self.data, device, dtype)

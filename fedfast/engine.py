@@ -7,6 +7,7 @@ state, spare places of the clients' rows. Its caller commits it, or does not.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,6 +55,7 @@ class Outcome:
     diverged     ids of clients whose model became non-finite
     finite       whether the new global model is
     after        what holds from now on, once it is committed
+    server_seconds  after the last client's training
     """
 
     train_loss: float
@@ -63,6 +65,7 @@ class Outcome:
     diverged: tuple[int, ...]
     finite: bool
     after: Committed
+    server_seconds: float = math.nan
 
 
 class Engine:
@@ -148,8 +151,11 @@ class Engine:
         ending = None if self.algorithm.server.whole else self._ending
         who = order, cohort, sent, self.state, clients
         tally = CohortPass(self.run, plan, *who, sums, ending).train()
+        begin = time.perf_counter()
         norm = self._conclude(tally, sums, cohort, sent)
-        return self._outcome(tally, norm, clients)
+        return replace(
+            self._outcome(tally, norm, clients), server_seconds=time.perf_counter() - begin
+        )
 
     def _outcome(self, tally: Tally, norm: float, clients: ClientState) -> Outcome:
         tensors = self.next.tensors().values()  # [S], [trained], or a value of any shape

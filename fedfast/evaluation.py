@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -28,6 +30,12 @@ class Evaluator(Protocol):
 
     def correct(self, jobs: Jobs) -> list[Tensor]:
         """How right each prediction [n] of every job is, as the metric has it."""
+
+    def by_part(self, jobs: Jobs, ends: Sequence[int]) -> list[tuple[int, Part]]:
+        """(i, figures of samples of part i) in order, of parts that end at `ends`.
+
+        The samples of all jobs, joined, are those of all parts; a part's may come in pieces.
+        """
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,24 @@ def assess(loss: Loss, metric: Metric, outputs: Tensor, y: Tensor, samples: int)
         return Part(0.0, 0.0, correct, outputs.clone())
     weight = weight_of(loss, y)
     return Part(float(loss(outputs, y)) * weight if weight else 0.0, weight, correct, None)
+
+
+def pieces(
+    loss: Loss, metric: Metric, outputs: Tensor, y: Tensor, start: int, ends: Sequence[int]
+) -> Iterator[tuple[int, Part]]:
+    """(i, figures) of what outputs [n, ...] from sample `start` on hold of each part i."""
+    at, stop = start, start + len(y)
+    while at < stop:
+        i = bisect_right(ends, at)  # parts without samples end where they begin: never found
+        to, whole = min(ends[i], stop), ends[i] - (ends[i - 1] if i else 0)
+        own = slice(at - start, to - start)
+        yield i, assess(loss, metric, outputs[own], y[own], whole)
+        at = to
+
+
+def starts_of(jobs: Jobs) -> list[int]:
+    """Where each job's samples begin in those of all."""
+    return list(accumulate((len(samples) for _, samples in jobs), initial=0))[:-1]
 
 
 def total(loss: Loss, parts: Sequence[Part], y: Tensor) -> tuple[float, float]:

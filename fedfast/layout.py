@@ -94,6 +94,18 @@ class FlatLayout:
         return cls((*first, *rest), aliases, aside, trained, stride, dtype, head)
 
     @property
+    def ties(self) -> bool:
+        """Whether two names share a tensor of the row."""
+        held = {slot.name for slot in self.slots}
+        return any(name in held for name in self.aliases.values())
+
+    @property
+    def constants(self) -> frozenset[str]:
+        """All names of the tensors that are aside."""
+        others = (name for name, held in self.aliases.items() if held in self.aside)
+        return frozenset((*self.aside, *others))
+
+    @property
     def counters(self) -> tuple[Slot, ...]:
         """The buffers that are no floats."""
         return tuple(slot for slot in self.slots if not slot.dtype.is_floating_point)

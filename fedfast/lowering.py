@@ -36,6 +36,9 @@ def _complete(program: Program, layout: FlatLayout) -> tuple[Program | None, str
     unread = [slot.name for slot in layout.slots if slot.name not in read]
     if unread:
         return None, f"no layer reads {unread[0]}"
+    moving = sorted(program.constants.keys() - layout.constants)
+    if moving:
+        return None, f"{moving[0]} changes in training"
     if len(program.shapes[program.output]) != 1:
         return None, "its output is not [batch, classes]"
     return program, ""

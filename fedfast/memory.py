@@ -112,6 +112,11 @@ def free_bytes(device: torch.device) -> int:
     return available_memory()
 
 
+def share_with(processes: int) -> None:
+    """Have "auto" take this process's part of free memory, of so many `processes` side by side."""
+    SHARES.update({device: share / processes for device, share in SHARES.items()})
+
+
 def plan(
     memory: float | str,
     chunk: int | None,

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 
 import torch
 import torch.nn.functional as F
@@ -120,6 +121,23 @@ def no_accuracy(logits: Tensor, y: Tensor) -> Tensor:
     return torch.full((len(y),), torch.nan, dtype=torch.float64, device=logits.device)
 
 
+def find(name: str) -> Metric:
+    """The metric of this name, or a class of such, which is made without arguments.
+
+    Raises ValueError for an unknown name, TypeError for a class that needs arguments.
+    """
+    found = METRICS.find(name)
+    if isinstance(found, type):
+        try:
+            signature(found).bind()
+        except TypeError as error:
+            got = f"{format_value(found)} ({error})"
+            raise TypeError(
+                f"metric: expected a class that is made without arguments; got {got}"
+            ) from None
+    return found
+
+
 def metric_for(metric: str | Metric, loss: Loss, logits: Tensor, y: Tensor) -> Metric:
     """The metric, given outputs like `logits` [k, ...] and all targets y [n, ...].
 
@@ -131,7 +149,9 @@ def metric_for(metric: str | Metric, loss: Loss, logits: Tensor, y: Tensor) -> M
             "metric: expected a name or a callable (outputs, targets) -> [n]; got "
             f"{format_value(metric)}"
         )
-    found = metric if callable(metric) else METRICS.find(metric)
+    found = metric if callable(metric) else find(metric)
+    if isinstance(found, type) and not callable(metric):
+        found = found()
     if not isinstance(found, Correct):
         return Custom(found)
     kind = _kind(loss, logits, y) if found.kind == "auto" else found.kind

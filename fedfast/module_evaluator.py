@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from .copies import copy_of
 from .data import Samples
-from .evaluation import Jobs, Part, assess, total
+from .evaluation import Jobs, Part, assess, pieces, starts_of, total
 from .layout import FlatLayout
 from .losses import Loss
 from .metrics import Metric
@@ -18,6 +21,7 @@ from .torch_settings import rounding
 from .worker_pool import WorkerPool
 
 EVALUATION_BATCH = 512
+T = TypeVar("T")
 
 
 class ModuleEvaluator:
@@ -68,18 +72,32 @@ class ModuleEvaluator:
     @torch.no_grad()
     def correct(self, jobs: Jobs) -> list[Tensor]:
         """How right each prediction [n] of every job is, as the metric has it."""
+        return self._each(jobs, lambda _, outputs, y: self.metric(outputs, y))
+
+    @torch.no_grad()
+    def by_part(self, jobs: Jobs, ends: Sequence[int]) -> list[tuple[int, Part]]:
+        """(i, figures of samples of part i) in order, of parts that end at `ends`."""
+        loss, metric, starts = self.loss, self.metric, starts_of(jobs)
+
+        def look(j: int, outputs: Tensor, y: Tensor) -> list[tuple[int, Part]]:
+            return list(pieces(loss, metric, outputs, y, starts[j], ends))
+
+        return [piece for found in self._each(jobs, look) for piece in found]
+
+    def _each(self, jobs: Jobs, look: Callable[[int, Tensor, Tensor], T]) -> list[T]:
+        """look(j, outputs, targets) of every job j."""
         workers = self.pool.workers
 
-        def work(worker: int) -> list[Tensor]:
+        def work(worker: int) -> list[T]:
             with torch.no_grad():
                 return [
-                    self.metric(self._outputs(worker, self._tensors(row()), part, 0), part.y)
-                    for row, part in jobs[worker::workers]
+                    look(j, self._outputs(worker, self._tensors(row()), part, 0), part.y)
+                    for j, (row, part) in list(enumerate(jobs))[worker::workers]
                 ]
 
         with kept_random_state(), rounding(self.precision):
             found = self.pool.each(work)
-        return [found[i % workers][i // workers] for i in range(len(jobs))]
+        return [found[j % workers][j // workers] for j in range(len(jobs))]
 
     def _tensors(self, row: Tensor) -> dict[str, Tensor]:
         return self.layout.tensors(row.clone())  # modules may write into what they are given

@@ -6,15 +6,16 @@ help. A dataclass rather than the signature itself, because its value can be han
 steps that build a simulation and to the checkpoint, which records it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated
 
 import torch
 from torch import nn
 
+from . import named_losses
 from .algorithms import Algorithm
-from .callbacks import Callback
+from .callbacks import Given
 from .client_sampling import Schedule
 from .data import FederatedData
 from .declarations import check_all, declarations
@@ -48,9 +49,9 @@ class SimulationOptions(RunOptions):
     )
     loss: Annotated[
         str | Loss,
-        '"cross_entropy", or a callable (outputs, targets) -> mean over the batch, tried before '
-        "round 1. The test loss is the callable on the whole test set, the training loss the mean "
-        "of the steps' losses",
+        '"cross_entropy", a callable (outputs, targets) -> mean over the batch, or the name '
+        '"package.module:Name" of one; tried before round 1. The test loss is the callable on the '
+        "whole test set, the training loss the mean of the steps' losses",
     ] = "cross_entropy"
     metric: Annotated[
         str | Metric,
@@ -63,8 +64,11 @@ class SimulationOptions(RunOptions):
         "a `Schedule` with its own rounds and batches; None draws one from the seed",
     ] = None
     callbacks: Annotated[
-        Sequence[str | Callback], "called as f(sim, row) after each round, or names of such"
+        Sequence[str | Mapping[str, object] | Given],
+        "called as f(sim, row) after each round, or objects with methods as `Callback` has, or "
+        "names of such, or {name: .., option: ..}",
     ] = ()
 
     def __post_init__(self) -> None:
         check_all(self, declarations(SimulationOptions))
+        object.__setattr__(self, "loss", named_losses.loss(self.loss))

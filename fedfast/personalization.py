@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -11,62 +10,16 @@ import torch
 from torch import Tensor
 
 from .client_sampling import Schedule
+from .client_scores import ClientScores
 from .data import FederatedData, Samples
 from .data._concatenate import check_client, concatenate
 from .engine import Engine
-from .evaluation import Evaluator
+from .evaluation import Evaluator, Jobs, Part, total
 from .fine_tuning import tune
+from .losses import Loss
 from .module_evaluator import EVALUATION_BATCH
 from .state import Committed, Tuned
-
-
-@dataclass(frozen=True)
-class ClientScores:
-    """Correct predictions on every client's own test part.
-
-    tested    [N] int64, samples of each test part
-    common    [N] int64, of them the global model gets right (float64 where predictions may be
-              right in part, as with several labels each; nan where there is no accuracy)
-    personal  [N] int64, the client's personal model; None where there are no personal models
-    """
-
-    tested: np.ndarray
-    common: np.ndarray
-    personal: np.ndarray | None
-
-    @property
-    def personal_accuracy(self) -> float:
-        """Mean over the clients that have test samples, each with its personal model."""
-        return _mean(self.personal, self.tested)
-
-    @property
-    def personal_pooled(self) -> float:
-        """The share of all test samples that the personal models get right."""
-        return _pooled(self.personal, self.tested)
-
-    @property
-    def local_accuracy(self) -> float:
-        """Mean over the clients that have test samples, all with the global model."""
-        return _mean(self.common, self.tested)
-
-    @property
-    def pooled_accuracy(self) -> float:
-        """The share of all test samples that the global model gets right."""
-        return _pooled(self.common, self.tested)
-
-    def columns(self) -> dict[str, float]:
-        """The four accuracies under the names of a `Row`."""
-        names = ("personal_accuracy", "personal_pooled", "local_accuracy", "pooled_accuracy")
-        return {name: getattr(self, name) for name in names}
-
-
-def _mean(correct: np.ndarray | None, tested: np.ndarray) -> float:
-    some = tested > 0
-    return float("nan") if correct is None else float((correct[some] / tested[some]).mean())
-
-
-def _pooled(correct: np.ndarray | None, tested: np.ndarray) -> float:
-    return float("nan") if correct is None else float(correct.sum() / tested.sum())
+from .validation.data import NO_TESTS
 
 
 class Personal:
@@ -76,9 +29,9 @@ class Personal:
     """
 
     def __init__(
-        self, engine: Engine, evaluator: Callable[[], Evaluator], data: FederatedData
+        self, engine: Engine, evaluator: Callable[[], Evaluator], data: FederatedData, loss: Loss
     ) -> None:
-        self.engine, self.evaluator = engine, evaluator
+        self.engine, self.evaluator, self.loss = engine, evaluator, loss
         self.sizes, self.algorithm = data.sizes, engine.algorithm
         self.tested = np.array([len(part) for part in data.test or []], dtype=np.int64)
         self.test = None if self.tested.sum() == 0 else concatenate(data.test or [], None)
@@ -140,39 +93,54 @@ class Personal:
             "last model"
         )
 
-    def scores(self, state: Committed | None = None) -> ClientScores:
+    def scores(self, state: Committed | None = None, losses: bool = False) -> ClientScores:
         """Evaluate the global model and the personal ones, of `state` if it is not committed yet.
 
+        losses  whether losses are wanted too
         Raises ValueError without test parts.
         """
         state = self.engine.committed if state is None else state
         if self.test is None:
-            raise ValueError(
-                "clients: they have no test parts of their own; give them some, "
-                "FederatedData.from_arrays(..., test=[...]) or data.with_test([...])"
-            )
-        total, ends = int(self.tested.sum()), np.cumsum(self.tested).tolist()
+            raise ValueError(f"clients: they have {NO_TESTS}")
+        many, ends = int(self.tested.sum()), np.cumsum(self.tested).tolist()
         # One model for all: its batches need not end where clients do.
-        cuts = [*range(EVALUATION_BATCH, total, EVALUATION_BATCH), total]
-        common = self._correct(self.test, [lambda: state.server.row] * len(cuts), cuts)
+        cuts = [*range(EVALUATION_BATCH, many, EVALUATION_BATCH), many]
+        look = partial(self._figures, self.test.y) if losses else self._correct
+        common, loss = look(_jobs(self.test, [lambda: state.server.row] * len(cuts), cuts))
+        if not self.kept(state):
+            return ClientScores(self.tested, common, None, loss)
         own = [partial(self.row, i, state) for i in range(len(ends))]
-        personal = self._correct(self.test, own, ends) if self.kept(state) else None
-        return ClientScores(self.tested, common, personal)
+        personal, own_loss = look(_jobs(self.test, own, ends))
+        return ClientScores(self.tested, common, personal, loss, own_loss)
 
-    def _correct(
-        self, test: Samples, models: Sequence[Callable[[], Tensor]], ends: Sequence[int]
-    ) -> np.ndarray:
-        """Correct predictions on each test part. [N] int64; float64 where they may be in part
+    def _figures(self, y: Tensor, jobs: Jobs) -> tuple[np.ndarray, np.ndarray]:
+        """Correct predictions on each test part, and its mean loss. Both [N] float64
 
-        models  the rows to ask, the next one up to each of `ends` of the joined test parts
+        y  targets of the joined test parts [n, ...]
         """
-        spans = zip([0, *ends[:-1]], ends, strict=True)
-        jobs = [
-            (m, test.take(slice(a, b))) for m, (a, b) in zip(models, spans, strict=True) if a < b
+        ends = np.cumsum(self.tested).tolist()
+        parts: list[list[Part]] = [[] for _ in ends]
+        for i, part in self.evaluator().by_part(jobs, ends):
+            parts[i].append(part)
+        right = np.array([sum(part.correct for part in own) for own in parts], dtype=np.float64)
+        targets = y.split(self.tested.tolist())
+        losses = [
+            total(self.loss, own, own_y)[1] if own else np.nan
+            for own, own_y in zip(parts, targets, strict=True)
         ]
+        return right, np.array(losses, dtype=np.float64)
+
+    def _correct(self, jobs: Jobs) -> tuple[np.ndarray, np.ndarray | None]:
+        """Correct predictions on each test part. [N] int64; float64 where they may be in part"""
         right = torch.cat(self.evaluator().correct(jobs))
         if right.isnan().any():
-            return np.full(len(self.tested), np.nan)  # no accuracy: nan would spread in sums
-        total = np.concatenate([[0], np.cumsum(right.cpu().numpy())])
+            return np.full(len(self.tested), np.nan), None  # no accuracy: nan would spread in sums
+        up_to = np.concatenate([[0], np.cumsum(right.cpu().numpy())])
         last = np.cumsum(self.tested)
-        return total[last] - total[last - self.tested]
+        return up_to[last] - up_to[last - self.tested], None
+
+
+def _jobs(test: Samples, models: Sequence[Callable[[], Tensor]], ends: Sequence[int]) -> Jobs:
+    """The rows to ask, the next one up to each of `ends` of the joined test parts."""
+    spans = zip([0, *ends[:-1]], ends, strict=True)
+    return [(m, test.take(slice(a, b))) for m, (a, b) in zip(models, spans, strict=True) if a < b]

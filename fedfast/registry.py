@@ -10,12 +10,11 @@ PARTITIONS.find("my_package.deal:halves")    by module and attribute; the module
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
 from inspect import Parameter, signature
-from types import ModuleType
 from typing import Generic, TypeVar
 
 from ._messages import format_value, unknown
+from .own_modules import imported
 
 T = TypeVar("T", covariant=True)
 S = TypeVar("S")
@@ -62,7 +61,8 @@ class Registry(Mapping[str, T], Generic[T]):
                 got = format_value(name)
                 raise ValueError(f"{self.kind}: unknown name {got}; expected package.module:Name")
             raise ValueError(f"{unknown(self.kind, name, self._things)}, or package.module:Name")
-        found = self._things[name] if name in self._things else self._imported(name)
+        known = name in self._things
+        found = self._things[name] if known else imported(self.kind, name, self._accepts)
         self._check_kind(name, found)
         return found  # type: ignore[return-value]  # `accepts` is the check
 
@@ -101,32 +101,6 @@ class Registry(Mapping[str, T], Generic[T]):
         if not self._accepts(thing):
             got = format_value(thing)
             raise TypeError(f"{self.kind} {name}: expected {self.expected}; got {got}")
-
-    def _imported(self, name: str) -> object:
-        path, _, attribute = name.partition(":")
-        module = self._module(name, path)
-        found: object = module
-        for part in attribute.split("."):
-            if not hasattr(found, part):
-                names = [known for known in dir(found) if not known.startswith("_")]
-                where = getattr(module, "__file__", None) or path
-                raise unknown(f"{self.kind} {name}: {where}", part, names)
-            found = getattr(found, part)
-        return found
-
-    def _module(self, name: str, path: str) -> ModuleType:
-        form = "expected package.module:Name"
-        if not all(part.isidentifier() for part in path.split(".")):
-            raise ValueError(f"{self.kind}: {form}; got {name!r}")
-        try:
-            return import_module(path)
-        # Whatever the user's module raises; `sys.exit` in it must not end the program.
-        except (Exception, SystemExit) as error:
-            what = f"{type(error).__name__}: {error}"
-            raise ValueError(
-                f"{self.kind} {name}: cannot import the module {path!r} ({what}); {form}, of a "
-                "module in the current directory or installed"
-            ) from error
 
 
 def class_registry(kind: str, name: str, base: Callable[[], type[S]]) -> Registry[type[S]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from .build import Components
 from .client_sampling import Round
+from .client_scores import ClientScores
 from .data import Samples
 from .design import Design
 from .engine import Outcome
@@ -38,8 +38,8 @@ def next_round(parts: Components) -> Row:
         outcome = engine.round(t, cohort, lr, rehearsal)
     seconds = time.perf_counter() - begin
     after = _concluded(parts, t, lr, outcome)
-    row = _row(parts, lr, cohort, outcome, after, seconds)
-    engine.committed = replace(after, rows=(*after.rows, row))
+    row, scores = _row(parts, lr, cohort, outcome, after, seconds)
+    engine.committed = replace(after, rows=(*after.rows, row), scores=scores)
     return row
 
 
@@ -62,12 +62,25 @@ def evaluate(parts: Components, row: Tensor, samples: Samples) -> tuple[float, f
 
     Modules that draw are seeded by the module's executor, batch by batch.
     """
+    with _testing(parts):
+        return parts.evaluator().evaluate(row, samples)
+
+
+def evaluate_clients(parts: Components, state: Committed, losses: bool) -> ClientScores:
+    """The models of `state` on the clients' own test parts."""
+    with _testing(parts):
+        return parts.personal.scores(state, losses)
+
+
+@contextmanager
+def _testing(parts: Components) -> Iterator[None]:
     with torch_threads(parts.design.threads):
         if not parts.design.tried.random:
-            return parts.evaluator().evaluate(row, samples)
+            yield
+            return
         with kept_random_state():
             seed_all(parts.executor.evaluator.seed)
-            return parts.evaluator().evaluate(row, samples)
+            yield
 
 
 def traffic(design: Design) -> tuple[int, int]:
@@ -96,14 +109,12 @@ def _concluded(parts: Components, t: int, lr: float, outcome: Outcome) -> Commit
 
 def _row(
     parts: Components, lr: float, cohort: Round, outcome: Outcome, after: Committed, seconds: float
-) -> Row:
+) -> tuple[Row, ClientScores | None]:
+    """The round's row, and the clients' scores where they are kept."""
     t, clients = len(after.rows), len(cohort.clients)
-    accuracy, loss, scores = _evaluation(parts, t, after)
-    down, up = traffic(parts.design)
-    return Row(
+    (down, up), (figures, scores) = traffic(parts.design), _evaluation(parts, t, after)
+    row = Row(
         round=t + 1,
-        accuracy=accuracy,
-        loss=loss,
         train_loss=outcome.train_loss,
         lr=lr,
         clients=clients,
@@ -116,22 +127,29 @@ def _row(
         seconds=seconds,
         clients_per_second=clients / seconds,
         status=_status(outcome),
-        **scores,
+        server_seconds=outcome.server_seconds,
+        **figures,
+        **(scores.columns() if scores else {}),
     )
+    return row, scores if parts.design.options.client_metrics else None
 
 
 def _evaluation(
     parts: Components, t: int, after: Committed
-) -> tuple[float, float, dict[str, float]]:
-    """(accuracy, loss, columns of the clients' own test parts) of a state not committed yet."""
-    test, personal = parts.design.test, parts.personal
+) -> tuple[dict[str, float], ClientScores | None]:
+    """(columns of the global test, scores on the clients' own test parts) of a state not committed
+    yet; nothing where it is not tested."""
+    test, personal, found = parts.design.test, parts.personal, dict[str, float]()
     if not (parts.design.evaluates(t) or after.stopped):
-        return math.nan, math.nan, {}
-    figures = math.nan, math.nan
+        return found, None
+    begin = time.perf_counter()
     if test is not None:
-        figures = evaluate(parts, after.server.row, test)
-    with torch_threads(parts.design.threads):
-        return *figures, personal.scores(after).columns() if personal.test else {}
+        found["accuracy"], found["loss"] = evaluate(parts, after.server.row, test)
+    losses = parts.design.options.client_metrics
+    scores = evaluate_clients(parts, after, losses) if personal.test else None
+    if found or scores:
+        found["evaluation_seconds"] = time.perf_counter() - begin
+    return found, scores
 
 
 def _status(outcome: Outcome) -> str:

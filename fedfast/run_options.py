@@ -92,6 +92,11 @@ class RunOptions:
     eval_last: Annotated[
         int, Count(), "so many of the last rounds are tested each", "for means over them"
     ] = 1
+    client_metrics: Annotated[
+        bool,
+        "test losses of each client too, and in a run folder clients.csv of all of them",
+        "on the clients' own test parts, in tested rounds; `evaluate_clients()` returns them",
+    ] = False
     seed: Annotated[
         int,
         "seed of cohorts, batches, augmentation, dropout; in a file of weights and partition too",

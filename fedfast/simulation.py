@@ -7,17 +7,16 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from . import checkpoint, round_loop
+from . import callbacks, checkpoint, round_loop
 from ._messages import format_value
 from ._renamed_modules import names_of
 from .build import build
+from .client_scores import ClientScores
 from .copies import copy_of
 from .declarations import documentation, takes
 from .design import Design
 from .history import History, Row
 from .options import SimulationOptions
-from .personalization import ClientScores
-from .torch_settings import torch_threads
 from .validation import data as data_checks
 from .validation.values import boolean
 
@@ -43,7 +42,9 @@ class Simulation:
         self.algorithm, self.callbacks = design.algorithm, design.callbacks
         self.rounds, self.schedule = design.rounds, design.schedule
         self.generic_because, self.layout = design.reason, design.layout
-        self._history = History()
+        self._history, self._stopping = History(), False
+        self.info = callbacks.RunInfo(self.algorithm.name)
+        self.stop_reason = ""
 
     def _repr_html_(self) -> str:
         """What notebooks show: what is trained, how, and how far it is."""
@@ -83,8 +84,13 @@ class Simulation:
 
     @property
     def stopped(self) -> bool:
-        """Whether the run ended early because a model became non-finite."""
+        """Whether the run ended early because a model became non-finite (see also `stop`)."""
         return self._engine.committed.stopped
+
+    @property
+    def has_tests(self) -> bool:
+        """Whether models are tested: on a global test set or the clients' own test parts."""
+        return self._design.test is not None or self._personal.test is not None
 
     @property
     def traffic(self) -> tuple[int, int]:
@@ -98,11 +104,33 @@ class Simulation:
         simulation is where the round before has left it, and iterating again repeats the round.
         Callbacks follow the round: what they raise does not undo it, and they are not called again.
         """
-        while self.round < self.rounds and not self.stopped:
-            row = round_loop.next_round(self._components)
-            for callback in self.callbacks:
-                callback(self, row)
-            yield row
+        self._stopping = False
+        self.stop_reason = ""
+        if not self._goes_on():
+            return
+        with callbacks.following(self.callbacks, self, self.info):
+            while self._goes_on():
+                row = round_loop.next_round(self._components)
+                for callback in self.callbacks:
+                    callbacks.call(callback, "on_round_end", self, row)
+                    if row.evaluated:
+                        callbacks.call(callback, "on_evaluate", self, row)
+                yield row
+
+    def stop(self, reason: str = "") -> None:
+        """End the run after the current round: from a callback, a loop or another thread.
+
+        It ends what is under way; `run()` or another loop goes on.
+
+        reason  for people, kept in `stop_reason` until the run goes on
+        """
+        if not isinstance(reason, str):
+            raise TypeError(f"reason: expected a text; got {format_value(reason)}")
+        self.stop_reason = reason or "sim.stop()"
+        self._stopping = True
+
+    def _goes_on(self) -> bool:
+        return self.round < self.rounds and not self.stopped and not self._stopping
 
     def run(self, progress: bool = True, label: str | None = None) -> History:
         """Train to the end under a progress bar (plain lines without a terminal).
@@ -134,12 +162,12 @@ class Simulation:
         return round_loop.evaluate(self._components, self._engine.state.row, samples)
 
     def evaluate_clients(self) -> ClientScores:
-        """The global and the personal models on each client's own test part.
+        """The global and the personal models on each client's own test part, losses too.
 
         Raises ValueError where the clients have no test parts.
         """
-        with torch_threads(self.threads):
-            return self._personal.scores()
+        kept = self._engine.committed.scores
+        return kept or round_loop.evaluate_clients(self._components, self._engine.committed, True)
 
     def client_state_dict(self, i: int) -> dict[str, Tensor]:
         """The personal model of client `i`; loads into the user's own module.
@@ -164,6 +192,8 @@ class Simulation:
         A state that is there already is kept as `PATH.previous`; `load` takes it where the newest
         is damaged. Raises OSError naming the file where it cannot be written.
         """
+        for callback in self.callbacks:
+            callbacks.call(callback, "on_save", self)
         checkpoint.save(self._components, path)
 
     def load(self, path: str | Path) -> None:

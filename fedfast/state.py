@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .algorithms.hooks import ServerView
+from .client_scores import ClientScores
 from .clients import ClientState
 from .history import Row
 from .kernels import Server as Rule
@@ -33,6 +34,8 @@ class Committed:
 
     One assignment cannot be torn, by an exception nor by a signal: before it a simulation is at the
     end of the round before, after it at the end of this one.
+
+    scores  of the clients, losses included, where the round was tested and they were asked for
     """
 
     server: ServerState
@@ -40,6 +43,7 @@ class Committed:
     tuned: Tuned | None = None
     stopped: bool = False
     rows: tuple[Row, ...] = ()
+    scores: ClientScores | None = None
 
 
 class ServerState(ServerView):

@@ -23,9 +23,7 @@ class WorkerPool:
         self._call, self._working = object(), [threading.Lock() for _ in range(workers)]
 
     def _new_threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(
-            self.workers, "fedfast", initializer=lambda: torch.set_num_threads(1)
-        )
+        return ThreadPoolExecutor(self.workers, "fedfast", initializer=_one_torch_thread)
 
     def each(self, work: Callable[[int], T]) -> list[T]:
         """`work(worker)` of all workers, every one on a single intra-operation thread."""
@@ -61,3 +59,13 @@ class WorkerPool:
                     pass
             self._threads.shutdown(wait=True)
             self._threads, self._busy = self._new_threads(), False
+
+
+def _one_torch_thread() -> None:
+    """This thread's operations on itself alone, from now on: torch chooses other kernels for two.
+
+    A thread takes the process's count over when it first asks for its own. Asked here: what other
+    threads set between this call and the first operation would count for this one too.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(1)

@@ -22,9 +22,9 @@ from torch import Tensor
 from ._args import Coefficient
 from ._blocks import block
 from ._images import MAX_ELEMENTS, WINDOW, Ints, Pair, divides, reach
-from .declaration import In, InOut, Made, Out, Squares, sinks
+from .declaration import In, InOut, Made, Out, Require, Squares, sinks
 from .geometry import Geometry
-from .linear import ACTIVATION, PRECISION
+from .linear import ACTIVATION, PRECISION, need_sinks
 from .operation import operation
 
 
@@ -101,7 +101,8 @@ def conv(
     Made("geometry", check=Geometry, using="stride padding dilation groups"),
     ACTIVATION,
     Out("dx", "K B C H W", optional=True),
-    *sinks("K O G M N", "K O", optional=False),
+    Require("sinks", check=need_sinks, using="dweight dbias squares"),
+    *sinks("K O G M N", "K O"),
     PRECISION,
     Squares("squares", of="dweight dbias"),
     moves="x + weight + out + 2 dout + dx + 2 dweight + 2 dbias",
@@ -112,7 +113,7 @@ def conv_backward(
     out: Tensor,
     dout: Tensor,
     *,
-    dweight: Tensor,
+    dweight: Tensor | None = None,
     dbias: Tensor | None = None,
     dx: Tensor | None = None,
     stride: Ints = 1,
@@ -133,7 +134,8 @@ def conv_backward(
     x, weight, out   as given to and returned by `conv`
     dout             `[K, B, O, OH, OW]`, multiplied in place by act'(out)
     dx               as x, or None if nobody needs it
-    dweight, dbias   `beta * base + alpha * gradient`; dweight may be weight, since dx is done then
+    dweight, dbias   `beta * base + alpha * gradient`, or None where the parameter is frozen;
+                     dweight may be weight, since dx is done then
     alpha, beta      numbers or `[K]`; where beta is 0 base is not read
     base_weight, base_bias   default to dweight and dbias themselves. With alpha = -eta, beta =
                      1 - eta * decay and the current weights as base this is a plain SGD step

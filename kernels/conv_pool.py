@@ -19,9 +19,9 @@ from ._args import Coefficient
 from ._blocks import dense_integers
 from ._images import WINDOW, Ints, Pair, pair
 from .conv import grouped, places
-from .declaration import Argument, In, InOut, Made, Out, Squares, sinks
+from .declaration import Argument, In, InOut, Made, Out, Require, Squares, sinks
 from .geometry import Geometry, Windows
-from .linear import ACTIVATION, PRECISION
+from .linear import ACTIVATION, PRECISION, need_sinks
 from .operation import operation
 
 MAX_TAPS = 16  # a tile in Triton holds whole windows
@@ -108,7 +108,8 @@ def conv_pool(
     Made("windows", check=Windows, using="planes kernel"),
     ACTIVATION,
     Out("dx", "K B C H W", optional=True),
-    *sinks("K O G M N", "K O", optional=False),
+    Require("sinks", check=need_sinks, using="dweight dbias squares"),
+    *sinks("K O G M N", "K O"),
     PRECISION,
     Squares("squares", of="dweight dbias"),
     moves="x + weight + out + tap + 2 dout + dx + 2 dweight + 2 dbias",
@@ -121,7 +122,7 @@ def conv_pool_backward(
     dout: Tensor,
     *,
     kernel: Ints,
-    dweight: Tensor,
+    dweight: Tensor | None = None,
     dbias: Tensor | None = None,
     dx: Tensor | None = None,
     stride: Ints = 1,

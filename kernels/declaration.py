@@ -154,13 +154,10 @@ def accepts_none(parameter: Parameter) -> bool:
     return "None" in str(parameter.annotation)
 
 
-def sinks(weight: str, bias: str, *, optional: bool = True) -> tuple[Argument, ...]:
-    """dweight and dbias, `beta * base + alpha * gradient`; bases default to them.
-
-    optional  whether dweight may be None, as dbias may
-    """
+def sinks(weight: str, bias: str) -> tuple[Argument, ...]:
+    """dweight and dbias, each `beta * base + alpha * gradient` or None; bases default to them."""
     return (
-        Out("dweight", weight, optional=optional, may="weight base_weight"),
+        Out("dweight", weight, optional=True, may="weight base_weight"),
         Out("dbias", bias, optional=True, may="base_bias"),
         PerClient("alpha"),
         PerClient("beta"),

@@ -28,10 +28,10 @@ ACTIVATION = Choice("activation", options=FUSED)
 PRECISION = Choice("precision", options=PRECISIONS, native=False)
 
 
-def _need_dweight(dweight: Tensor | None, dbias: Tensor | None, squares: Tensor | None) -> None:
-    for name, value in ("dbias", dbias), ("squares", squares):
-        if value is not None and dweight is None:
-            raise ValueError(f"{name}: expected None without dweight; got a tensor")
+def need_sinks(dweight: Tensor | None, dbias: Tensor | None, squares: Tensor | None) -> None:
+    """Raise ValueError for squares of nothing."""
+    if squares is not None and dweight is None and dbias is None:
+        raise ValueError("squares: expected None without dweight and dbias; got a tensor")
 
 
 @operation(
@@ -75,7 +75,7 @@ def linear(
     InOut("dout", "K B O", may="out"),
     ACTIVATION,
     Out("dx", "K B I", optional=True),
-    Require("sinks", check=_need_dweight, using="dweight dbias squares"),
+    Require("sinks", check=need_sinks, using="dweight dbias squares"),
     *sinks("K O I", "K O"),
     PRECISION,
     Squares("squares", of="dweight dbias"),
@@ -104,8 +104,8 @@ def linear_backward(
     x, weight, out   as given to and returned by `linear`
     dout             `[K, B, O]`; multiplied in place by act'(out) if there is an activation
     dx               `[K, B, I]`, or None if nobody needs it; must not overlap an operand
-    dweight, dbias   `[K, O, I]`, `[K, O]`: `beta * base + alpha * gradient`, or None (no dbias
-                     without dweight); dweight may be weight, since dx is done by then
+    dweight, dbias   `[K, O, I]`, `[K, O]`: `beta * base + alpha * gradient`, or None
+                     where the parameter is frozen; dweight may be weight, since dx is done by then
     alpha, beta      numbers or `[K]`; where beta is 0 base is not read
     base_weight, base_bias   as weight and bias; default to dweight and dbias themselves
     squares     float64 `[K]`, or None: the sum of squares of what dweight and dbias receive; in

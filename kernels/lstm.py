@@ -88,8 +88,8 @@ def lstm(
     In("out", "K B T H"),
     In("dout", "K B T H"),
     Out("dx", "K B T I", optional=True),
-    Out("dweight_ih", "K G I", may="weight_ih base_weight_ih"),
-    Out("dweight_hh", "K G H", may="weight_hh base_weight_hh"),
+    Out("dweight_ih", "K G I", optional=True, may="weight_ih base_weight_ih"),
+    Out("dweight_hh", "K G H", optional=True, may="weight_hh base_weight_hh"),
     Out("dbias_ih", "K G", optional=True, may="base_bias_ih"),
     Out("dbias_hh", "K G", optional=True, may="base_bias_hh"),
     Base("base_weight_ih", "K G I", of="dweight_ih"),
@@ -111,8 +111,8 @@ def lstm_backward(
     dout: Tensor,
     *,
     dx: Tensor | None = None,
-    dweight_ih: Tensor,
-    dweight_hh: Tensor,
+    dweight_ih: Tensor | None = None,
+    dweight_hh: Tensor | None = None,
     dbias_ih: Tensor | None = None,
     dbias_hh: Tensor | None = None,
     alpha: Coefficient = 1.0,
@@ -131,7 +131,8 @@ def lstm_backward(
     dout        `[K, B, T, H]`
     dx          as x, or None if nobody needs it
     dweight_ih, dweight_hh, dbias_ih, dbias_hh   `beta * base + alpha * gradient`, shaped as the
-                parameters, which they may be, since they are written last; None for no bias
+                parameters, which they may be, since they are written last; None for no bias and
+                for what is frozen
     alpha, beta   numbers or `[K]`; where beta is 0 bases are not read
     base_...      as the parameters; default to where the gradient goes
     precision     how far products may be rounded, see `linear`

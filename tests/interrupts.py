@@ -80,7 +80,10 @@ def everything(sim: fedfast.Simulation) -> dict[str, Any]:
     tuned = engine.committed.tuned
     if tuned is not None:
         found |= {"tuned": tuned.rows, "slot": torch.from_numpy(tuned.slot)}
-    timeless = [{**vars(row), "seconds": 0, "clients_per_second": 0} for row in sim.history]
+    clocks = dict.fromkeys(
+        ("seconds", "clients_per_second", "server_seconds", "evaluation_seconds"), 0
+    )
+    timeless = [{**vars(row), **clocks} for row in sim.history]
     copies = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in found.items()}
     return copies | {"history": repr(timeless)}
 

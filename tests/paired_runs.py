@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -76,8 +77,10 @@ def bound(**change) -> Run:
     return free(**(tight | change))
 
 
-def simulation(run: Run, algorithm: Algorithm, **kwargs) -> fedfast.Simulation:
-    """The same run for the engine; clients hold float64 data."""
+def simulation(
+    run: Run, algorithm: Algorithm, frozen: Collection[str] = (), **kwargs
+) -> fedfast.Simulation:
+    """The same run for the engine; clients hold float64 data. frozen: parameters not trained"""
     batches = [[[b for e in client for b in e] for client in round] for round in run.epochs]
     same = ("lr", "lr_decay", "weight_decay", "clip_norm", "server_lr")
     settings = {name: getattr(run, name) for name in same} | dict(
@@ -89,7 +92,10 @@ def simulation(run: Run, algorithm: Algorithm, **kwargs) -> fedfast.Simulation:
     )
     xs, ys = zip(*run.data, strict=True)
     clients = fedfast.FederatedData.from_arrays(list(xs), list(ys))
-    return fedfast.Simulation(network(run.w0), clients, algorithm, **(settings | kwargs))
+    net = network(run.w0)
+    for name in frozen:
+        net.get_parameter(name).requires_grad_(False)
+    return fedfast.Simulation(net, clients, algorithm, **(settings | kwargs))
 
 
 def path(sim: fedfast.Simulation) -> Tensor:

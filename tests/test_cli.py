@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import fedfast.cli.run
-from fedfast import config
+from fedfast import config, round_loop
 from fedfast.cli import main
-from fedfast.history import Row, read_runs
-from fedfast.runs import RunFolder, undisturbed
-from fedfast.simulation import Simulation
+from fedfast.cli.setting import prepare, simulation
+from fedfast.engine import Engine
+from fedfast.history import read_runs
+from fedfast.runs import open_folder, train
+from fedfast.signals import undisturbed
 
 TINY = """\
 data: {name: digits}
@@ -28,8 +29,9 @@ batch_size: 50
 threads: 1
 """
 FILES = [
-    "checkpoint/fedavg.pt", "checkpoint/sharp.pt",
-    "config.yaml", "curves.png", "history.csv", "summary.md",
+    "checkpoint/fedavg.pt", "checkpoint/fedavg.state",
+    "checkpoint/sharp.pt", "checkpoint/sharp.state",
+    "config.yaml", "curves.png", "history.csv", "run.json", "summary.md",
 ]  # fmt: skip
 
 
@@ -58,8 +60,8 @@ def test_a_run_leaves_a_complete_folder_and_repeats_from_its_config(tiny, capfd)
     assert files("runs/tiny") == FILES
     out = capfd.readouterr().out
     assert "fedavg round=3/3 accuracy=" in out and "runs/tiny\n  config.yaml  curves.png" in out
-    assert main(["run", "runs/tiny/config.yaml"]) == 0  # the earlier folder is not touched
-    assert results("runs/tiny") == results("runs/tiny-2")
+    assert main(["run", "runs/tiny/config.yaml", "--out", "again"]) == 0
+    assert results("runs/tiny") == results("again")
     assert len(results("runs/tiny")["sharp"]) == 3
     summary = Path("runs/tiny/summary.md").read_text()
     assert "\n\n- **fedavg**: K = " in summary and " clients at once, " in summary
@@ -81,7 +83,7 @@ def test_the_checkpoint_is_the_model_of_the_last_round(tiny):
     assert main(["run", str(tiny), "--out", "here"]) == 0
     found = torch.load("here/checkpoint/sharp.pt", weights_only=True)
     assert found["round"] == 3
-    sim = fedfast.cli.run.simulation(c := config.load(tiny), fedfast.cli.run.prepare(c), "sharp")
+    sim = simulation(c := config.load(tiny), prepare(c), "sharp")
     sim.run(progress=False)
     for name, tensor in sim.state_dict().items():
         assert torch.equal(found["model"][name], tensor)
@@ -95,15 +97,15 @@ def test_algorithms_differ_in_nothing_else(tiny):
 
 def fail_in(monkeypatch, label, round_, error):
     """Lets the simulation raise `error` in place of a label's round."""
-    whole = Simulation.__iter__
+    whole = round_loop.next_round
 
-    def broken(sim):
-        for row in whole(sim):
-            if sim.algorithm.name == label and row.round == round_:
-                raise error
-            yield row
+    def broken(parts):
+        done = len(parts.engine.committed.rows)
+        if parts.design.algorithm.name == label and done + 1 == round_:
+            raise error
+        return whole(parts)
 
-    monkeypatch.setattr(Simulation, "__iter__", broken)
+    monkeypatch.setattr(round_loop, "next_round", broken)
 
 
 @pytest.mark.parametrize(
@@ -138,23 +140,32 @@ def test_before_the_first_round_nothing_is_kept(tiny, monkeypatch, capfd, error,
     assert capfd.readouterr().err == f"fedfast: {says}\n" and not Path("runs/tiny").exists()
 
 
-def test_each_round_is_on_disk_when_it_is_over(tmp_path):
-    folder = RunFolder(tmp_path / "run", "")
-    folder.begin("a")
-    for r in (1, 2):
-        folder.record("a", Row(r), {"w": torch.ones(2)})
-        assert len(read_runs(tmp_path / "run" / "history.csv")["a"]) == r  # file still open
-    folder.finish("")
+def test_each_round_is_on_disk_when_it_is_over(tiny):
+    with open_folder("run", c := config.load(tiny)) as folder:
+        for row in train(folder, c, prepare(c), "fedavg"):
+            written = read_runs("run/history.csv")["fedavg"].rows  # file still open
+            assert len(written) == row.round and written[-1].loss == row.loss
 
 
-def test_the_model_kept_is_that_of_the_round_not_of_later(tmp_path):
-    folder, live = RunFolder(tmp_path / "run", ""), torch.ones(2)
-    folder.begin("a")
-    folder.record("a", Row(1), {"w": live})
-    live.zero_()  # the engine goes on in its buffer, and is then interrupted
-    folder.finish("")
-    kept = torch.load(tmp_path / "run" / "checkpoint" / "a.pt", weights_only=True)
-    assert kept["model"]["w"].tolist() == [1, 1]
+def test_the_model_kept_is_that_of_the_round_not_of_later(tiny, monkeypatch, capfd):
+    assert main(["run", str(tiny), "--rounds", "1", "--out", "one"]) == 0
+    whole, steps = Engine.round, []
+
+    def broken(engine, t, *more):
+        outcome = whole(engine, t, *more)  # the engine has gone on in its buffers ...
+        steps.append(t)
+        if len(steps) == 2:
+            raise KeyboardInterrupt  # ... and is interrupted
+        return outcome
+
+    monkeypatch.setattr(Engine, "round", broken)
+    assert main(["run", str(tiny)]) == 130
+    one, kept = (
+        torch.load(f"{folder}/checkpoint/fedavg.pt", weights_only=True)
+        for folder in ("one", "runs/tiny")
+    )
+    assert kept["round"] == 1
+    assert all(torch.equal(t, one["model"][name]) for name, t in kept["model"].items())
 
 
 @pytest.mark.parametrize(
@@ -203,12 +214,14 @@ def test_the_front_door(capfd, args, status, says):
     assert bool(said.err) == (status != 0 and args != [])
 
 
-def test_two_runs_at_once_get_a_folder_each(tmp_path):
-    folders = [RunFolder(tmp_path / "run", "") for _ in range(3)]
-    assert [folder.path.name for folder in folders] == ["run", "run-2", "run-3"]
-    for folder in folders:
-        folder.discard()
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("mode", ["new", "resume", "fresh"])
+def test_of_two_runs_at_once_only_one_gets_the_folder(tiny, mode):
+    with open_folder("run", c := config.load(tiny)):
+        with pytest.raises(BlockingIOError, match="run: in use by another process .process"):
+            with open_folder("run", c, mode=mode):
+                pass
+        assert files("run") == [".lock", "config.yaml", "history.csv", "run.json"]
+    assert not Path("run").exists()  # no round was done
 
 
 @pytest.fixture
@@ -228,16 +241,6 @@ def test_a_signal_waits_until_a_file_is_written(heard):
     assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_folder_taken_in_the_same_moment_is_not_taken_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "iterdir", lambda self: iter(()))  # both saw it empty
-    folders = [RunFolder(tmp_path / "run", text) for text in ("first", "second")]
-    monkeypatch.undo()
-    assert (tmp_path / "run" / "config.yaml").read_text() == "first"
-    assert folders[1].path.name == "run-2"
-    for folder in folders:
-        folder.discard()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_complete_folder(tiny, number, heard):
     with subprocess.Popen(
@@ -253,7 +256,8 @@ def test_a_signal_leaves_a_complete_folder(tiny, number, heard):
         out, err = process.communicate(timeout=30)
     assert process.returncode == 128 + number
     assert "stopped in fedavg after round" in err and "Traceback" not in err
-    assert files("runs/tiny") == [name for name in FILES if "sharp" not in name]
+    written = [name for name in files("runs/tiny") if ".previous" not in name]
+    assert written == [name for name in FILES if "sharp" not in name]
     rounds = len(results("runs/tiny")["fedavg"])
     assert f"after round {rounds} of 100000" in err
     assert torch.load("runs/tiny/checkpoint/fedavg.pt", weights_only=True)["round"] == rounds

@@ -180,7 +180,8 @@ def test_help_shows_every_field_with_its_value_here(base, capsys):
         config.load(base, ["--help", "--rounds", "7"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for name in set(config.RunConfig.model_fields) - {"paper"}:  # what a paper says is no setting
+    # A paper's values and a grid are no setting.
+    for name in set(config.RunConfig.model_fields) - {"paper", "sweep"}:
         assert f"--{name}" in text
     for part in ("--partition.alpha FLOAT", "(default: 0.3)", "--algorithms.sharp.rho FLOAT"):
         assert part in text

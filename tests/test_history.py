@@ -1,9 +1,12 @@
 """Rows survive CSV exactly, also when the writer was killed; best and last mean what they say."""
 
 import math
+from dataclasses import replace
 
 import pytest
+from federation import federation, mlp
 
+import fedfast
 from fedfast.history import FIELDS, History, Row, line, read_runs
 
 ROWS = [
@@ -85,3 +88,23 @@ def test_pandas_has_one_line_per_round():
     frame = History(ROWS).to_pandas()
     assert list(frame.index) == [1, 2, 3] and frame.loc[3, "status"].startswith("diverged")
     assert frame["accuracy"].isna().sum() == 1 and frame["clients"].dtype == "int64"
+
+
+def test_files_from_before_the_later_columns_are_read(tmp_path):
+    path = tmp_path / "h.csv"
+    old = [name for name in FIELDS if name not in ("server_seconds", "evaluation_seconds")]
+    timed = [replace(row, server_seconds=0.125, evaluation_seconds=2.5) for row in ROWS]
+    path.write_text(line(old) + "".join(line(getattr(r, name) for name in old) for r in timed))
+    assert exact(History.from_csv(path)) == exact(ROWS)
+    path.write_text(path.read_text().replace("bytes_up", "bites_up"))
+    with pytest.raises(ValueError, match=r"lacks \['bytes_up'\]"):
+        History.from_csv(path)
+
+
+def test_rounds_know_the_time_of_each_phase():
+    data = federation([8, 9, 7])
+    test = data.client(0)
+    sim = fedfast.Simulation(mlp(), data, test=test, rounds=4, eval_every=2, batch_size=4)
+    for row in sim:
+        assert 0 < row.server_seconds < row.seconds
+        assert (row.evaluation_seconds > 0) == (row.round % 2 == 0)

@@ -81,7 +81,7 @@ def test_files(tmp_path):
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     data.plot(tmp_path / "a.svg", "of two clients")
     assert "<!-- of two clients -->" in (tmp_path / "a.svg").read_text()
-    with pytest.raises(ValueError, match="Format 'abc' is not supported"):
+    with pytest.raises(ValueError, match="path: expected a name that ends in .png"):
         data.plot(tmp_path / "a.abc")
 
 

@@ -296,19 +296,12 @@ class Unread(nn.Module):
         return self.a(x)
 
 
-def frozen():
-    model = mlp()
-    model[1].weight.requires_grad = False
-    return model
-
-
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
         (lambda: nn.Sequential(nn.Linear(8, 4), nn.Softplus()), "1: Softplus has no layer record"),
         (lambda: nn.Sequential(nn.Linear(8, 4), nn.AlphaDropout(0.5)), "AlphaDropout has no layer"),
         (lambda: nn.Sequential(nn.Linear(8, 4), Branching()), "torch.fx cannot trace it"),
-        (frozen, "its weight is frozen"),
         (Unread, "no layer reads b.weight"),
         (Overwriting, "it overwrites a value that another layer reads"),
     ],

@@ -141,7 +141,7 @@ def test_curves_draw_what_was_tested(tmp_path):
 
 def test_without_a_test_set_the_training_loss_is_drawn():
     figure = curves({"a": History([Row(r, train_loss=1 / r) for r in (1, 2)])})
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["Training loss"]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["training loss"]
 
 
 def test_clients_own_tests_are_drawn_where_there_is_no_other():

@@ -10,6 +10,7 @@ import yaml
 from fedfast import config, reproduction, round_loop
 from fedfast.cli import main
 from fedfast.history import History
+from fedfast.runs import training
 
 PAPER = """\
 data: {name: digits}
@@ -80,9 +81,12 @@ def test_rounds_seeds_and_labels_can_be_chosen_and_later_calls_go_on(paper, tmp_
     few = ["reproduce", "somebody", "--only", "dyn", "--seeds", "3"]
     assert main([*few, "--rounds", "2"]) == 0
     folder = tmp_path / "runs/reproduction/somebody/table1/dyn/seed-3"
-    assert len(History.from_csv(folder / "history.csv")) == 2 and (folder / "state.pt").exists()
+    assert (
+        len(History.from_csv(folder / "history.csv")) == 2
+        and (folder / "checkpoint/dyn.state").exists()
+    )
     assert list(folder.parent.parent.iterdir()) == [folder.parent]
-    assert main(few) == 0 and not (folder / "state.pt").exists()
+    assert main(few) == 0 and not (folder / "checkpoint/dyn.state").exists()
     assert main([*few, "--out", "whole"]) == 0
     whole = History.from_csv(tmp_path / "whole/somebody/table1/dyn/seed-3/history.csv")
     parts = History.from_csv(folder / "history.csv")
@@ -151,20 +155,16 @@ def test_a_stop_keeps_the_rounds_and_the_same_command_goes_on(
 
 @pytest.mark.parametrize("cost, saved_after", [(1.0, [2, 4, 6, 8, 10]), (10.0, [2, 9])])
 def test_saving_takes_at_most_a_fiftieth_of_a_run(monkeypatch, cost, saved_after):
-    clock, done, saved = [0.0], [], []
-    monkeypatch.setattr(reproduction.time, "monotonic", lambda: clock[0])
-
-    def rounds():
-        for r in range(1, 11):
-            clock[0] += 75.0
-            done.append(r)
-            yield r
-
-    def keep():
-        saved.append(done[-1])
-        clock[0] += cost
-
-    assert list(reproduction._saved(rounds(), keep)) == done
+    clock, saved = [0.0], []
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    times = training.SaveTimes(None, 120.0)
+    for r in range(1, 11):
+        clock[0] += 75.0
+        if times.due():
+            saved.append(r)
+            began = clock[0]
+            clock[0] += cost
+            times.saved(began)
     assert saved == saved_after
 
 

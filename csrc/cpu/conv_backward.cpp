@@ -33,7 +33,7 @@ class Backward {
  public:
   explicit Backward(const ConvBackward<T>& p) : p_(p), weights_(p.shape) {
     if (p.dx) data_.emplace(p.shape);
-    together_ = p.dx && p.tap ? std::lcm(data_->images(), weights_.images()) : 0;
+    together_ = p.dx && p.dweight && p.tap ? std::lcm(data_->images(), weights_.images()) : 0;
     if (together_elements() * static_cast<int64_t>(sizeof(T)) > kTogetherBytes) together_ = 0;
   }
 
@@ -86,7 +86,7 @@ class Backward {
     }
   }
 
-  // dweight and dbias of client k for some outputs of each group.
+  // dweight and dbias of client k for some outputs of each group, each if wanted.
   void weight(int64_t k, const Range& outputs) const {
     const ConvShape& s = p_.shape;
     if (outputs.size() == 0) return;
@@ -102,7 +102,7 @@ class Backward {
       const Range own{first + outputs.start, first + outputs.stop};
       std::vector<double> bias(p_.dbias ? own.size() : 0);
       sum(k, g, own, pass, bias, planes);
-      write(k, own.start, pass, rows);
+      if (p_.dweight) write(k, own.start, pass, rows);
       write_bias(k, own.start, bias);
     }
   }
@@ -165,6 +165,7 @@ class Backward {
       const int64_t count = std::min(weights_.images(), s.batch - b), next = b + count;
       const T* dz = slopes(k, b, count, own, planes, !p_.dx);
       sum_bias(dz, count, bias);
+      if (!p_.dweight) continue;
       const int64_t size = own.size() * s.window.spots();
       const bool more = next < s.batch && !p_.tap;
       const Ahead ahead = more ? Ahead(dout(k, next, own.start), size) : Ahead();
@@ -230,6 +231,7 @@ void conv_backward(int64_t clients, int threads, const ConvBackward<T>& p) {
       for (; i < last; ++i) backward.data(i / images, part_of(s.batch, 1, i % images, images));
     });
   }
+  if (!p.dweight && !p.dbias) return;
   parallel(threads, clients * vectors, [&](int64_t i, int64_t last) {
     for (; i < last; ++i)
       backward.weight(i / vectors, part_of(outputs, lanes, i % vectors, vectors));

@@ -19,7 +19,7 @@ void forward(const LinearForward<T>& p, int64_t k) {
   activate(p.act, T{0}, p.out.row(k), p.batch * p.outputs, p.out.row(k));
 }
 
-// dweight and dbias; dout holds act'(out) by now.
+// dweight; dout holds act'(out) by now.
 template <typename T>
 void fold(const LinearBackward<T>& p, const Matrix<T>& x, const Matrix<T>& dout, int64_t k) {
   Sum<T> sum{p.dweight.row(k), p.inputs, p.alpha[k], p.beta[k]};
@@ -28,10 +28,6 @@ void fold(const LinearBackward<T>& p, const Matrix<T>& x, const Matrix<T>& dout,
     sum.c0_row = p.inputs;
   }
   gemm(p.outputs, p.inputs, p.batch, dout.transposed(), x, sum);
-  if (p.dbias) {
-    const T* base = p.beta[k] == 0 ? nullptr : p.base_bias.row(k);
-    add_rows(dout.data, p.batch, p.outputs, p.alpha[k], p.beta[k], base, p.dbias.row(k));
-  }
 }
 
 template <typename T>
@@ -44,6 +40,10 @@ void backward(const LinearBackward<T>& p, int64_t k) {
     gemm(p.batch, p.inputs, p.outputs, dout, weight, Sum<T>{p.dx.row(k), p.inputs});
   }
   if (p.dweight) fold(p, x, dout, k);
+  if (p.dbias) {
+    const T* base = p.beta[k] == 0 ? nullptr : p.base_bias.row(k);
+    add_rows(dout.data, p.batch, p.outputs, p.alpha[k], p.beta[k], base, p.dbias.row(k));
+  }
 }
 
 template <typename P>

@@ -150,10 +150,12 @@ void backward(const LstmBackward<T>& p, int64_t k) {
     const Matrix<T> weight_ih{p.weight_ih.row(k), p.inputs, 1};
     gemm(rows, p.inputs, wide, dz, weight_ih, Sum<T>{p.dx.row(k), p.inputs});
   }
-  gemm(wide, p.inputs, rows, dz.transposed(), x, sum_to(p, p.weight_ih_to, k, p.inputs));
+  if (p.weight_ih_to.out) {
+    gemm(wide, p.inputs, rows, dz.transposed(), x, sum_to(p, p.weight_ih_to, k, p.inputs));
+  }
   bias_gradient(p, p.bias_ih_to, k);
   bias_gradient(p, p.bias_hh_to, k);
-  recurrent_gradient(p, k);
+  if (p.weight_hh_to.out) recurrent_gradient(p, k);
 }
 
 template <typename P>

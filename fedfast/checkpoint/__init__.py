@@ -20,6 +20,7 @@ from ..history import Row
 from . import container, format1
 from .container import Damaged
 from .contents import Contents, checked, history_of, history_part, taken
+from .identity import FREE as FREE
 from .identity import defaults, differences, identity, listed
 
 PATIENCE = 10.0  # seconds that `save` waits for another process that saves to the same file

@@ -20,8 +20,9 @@ from ..history import FIELDS, READ, Row
 from ..state import Committed, Tuned
 from .container import Damaged
 
-PERSONAL = ("personal_accuracy", "personal_pooled")
-FIGURES = ("accuracy", "loss", *PERSONAL, "local_accuracy", "pooled_accuracy")
+PERSONAL = ("personal_accuracy", "personal_pooled", "personal_std", "personal_worst")
+LOCAL = ("local_accuracy", "pooled_accuracy", "local_std", "local_worst")
+FIGURES = ("accuracy", "loss", *PERSONAL, *LOCAL)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -13,8 +14,15 @@ from .. import __version__
 # command -> (module, line of --help). A new command is a line here and a module with main().
 COMMANDS = {
     "run": ("fedfast.cli.run", "train the algorithms of a config file and keep the results"),
+    "resume": ("fedfast.cli.resume", "go on with a run that was stopped, or to more rounds"),
+    "sweep": ("fedfast.cli.sweep", "train a grid of settings under several seeds, or search one"),
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
+    "report": ("fedfast.cli.report", "figures of runs, and one page that holds them"),
     "reproduce": ("fedfast.cli.reproduce", "rows of published tables: theirs and ours"),
+    "compare": (
+        "fedfast.cli.compare",
+        "runs beside each other: accuracies, rounds and bytes to a target",
+    ),
     "bench": ("fedfast.cli.bench", "what a round of every algorithm costs beside FedAvg's"),
     "examples": ("fedfast.cli.examples", "the configs and scripts that come with fedfast"),
     "doctor": ("fedfast.cli.doctor", "what this machine offers, and how a model will be trained"),
@@ -67,7 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str, status: int = 2) -> int:
-    """Says what is wrong on stderr, and gives the exit status."""
+    """Says what is wrong on stderr, and gives the exit status.
+
+    With FEDFAST_TRACEBACK=1 in the environment the traceback comes first: an error in a user's own
+    model or algorithm is one line, which may be too little to find it.
+    """
+    if os.environ.get("FEDFAST_TRACEBACK") and sys.exc_info()[0]:
+        traceback.print_exc()
     for line in message.splitlines():
         print(f"fedfast: {line}", file=sys.stderr)
     return status

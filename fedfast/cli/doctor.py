@@ -8,6 +8,7 @@ import platform
 import sys
 from typing import TYPE_CHECKING
 
+from ..own_modules import refused
 from . import fail
 from .setting import USER, Setting, prepare
 
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: fedfast doctor [CONFIG [--field value ...]]
-       fedfast doctor MODEL --input_shape N [N ...] [--classes N]
+       fedfast doctor MODEL --input_shape N [N ...] [--classes N] [--option value ...]
 
 Versions and backends found here. With a config its model too, layer by layer; or a model by its
-name or as package.module:Name, whose inputs are numbers [B, N, ...].
+name or as package.module:Name, with options of its own, whose inputs are numbers [B, N, ...].
 """
 
 
@@ -85,18 +86,28 @@ def named_model(argv: list[str]) -> list[str]:
 
     from ..models import build
 
+    given, options = _options(argv)
+    with refused("model"):
+        shape, classes = given.input_shape, given.classes
+        made = build(given.name, input_shape=shape, classes=classes, seed=0, **options)
+    kind = torch.int64 if any(isinstance(m, torch.nn.Embedding) for m in made.modules()) else None
+    program, lines = _layers(made, torch.zeros(2, *given.input_shape, dtype=kind))
+    return [*lines, "layer program" if program else "module executor, slower"]
+
+
+def _options(argv: list[str]) -> tuple[argparse.Namespace, dict[str, object]]:
+    """Input shape and classes, and the model's own options, which are flags of their names."""
+    from .. import config as configs
+
     parser = argparse.ArgumentParser("fedfast doctor", usage=USAGE[7:], exit_on_error=False)
     parser.add_argument("name")
     parser.add_argument("--input_shape", type=int, nargs="+", required=True)
     parser.add_argument("--classes", type=int, default=10)
     try:
-        given = parser.parse_args(argv)
+        given, rest = parser.parse_known_args(argv)
     except (argparse.ArgumentError, SystemExit) as error:
         raise ValueError(f"{argv[0]}: expected --input_shape and whole numbers") from error
-    made = build(given.name, input_shape=given.input_shape, classes=given.classes)
-    kind = torch.int64 if any(isinstance(m, torch.nn.Embedding) for m in made.modules()) else None
-    program, lines = _layers(made, torch.zeros(2, *given.input_shape, dtype=kind))
-    return [*lines, "layer program" if program else "module executor, slower"]
+    return given, configs.model_options(given.name, rest)
 
 
 def _names_a_model(given: str) -> bool:

@@ -16,6 +16,7 @@ from .setting import USER, Setting, prepare
 if TYPE_CHECKING:
     from ..config import RunConfig
     from ..reproduction import TableRow
+    from ..runs import RunFolder
 
 USAGE = """\
 usage: fedfast reproduce PATH... [options] [--field value ...]
@@ -109,31 +110,32 @@ def _reproduce(
 
 def _train(rows: Sequence[TableRow], stop: stopping.Stop) -> int:
     """Runs what is missing of one table's rows; a row that fails does not stop the others."""
-    from ..reproduction import claimed
+    from ..reproduction import claimed, is_done
 
     status, setting, seed = 0, None, None
     for row in rows:
         stop.check()
         try:
-            with claimed(row):
-                if row.done:
+            with claimed(row) as folder:
+                if is_done(row, folder):
                     continue
                 if setting is None or seed != row.config.seed:
                     setting, seed = prepare(row.config), row.config.seed
-                _run(row, setting, stop)
+                _run(row, folder, setting, stop)
         except (*USER, SystemExit) as error:
             text = str(error) if isinstance(error, USER) else f"SystemExit: {error}"
             status = fail(f"{row.label}, seed {row.config.seed}: {text}", 1)
     return status
 
 
-def _run(row: TableRow, setting: Setting, stop: stopping.Stop) -> None:
+def _run(row: TableRow, folder: RunFolder, setting: Setting, stop: stopping.Stop) -> None:
     from ..report.progress import Progress
     from ..reproduction import train
 
+    # Closed here: what is kept at its end is not left to a finalizer.
     with (
-        closing(train(row, setting)) as rounds,  # what is kept at its end is kept now, not by a
-        Progress(row.rounds, f"{row.name} {row.label} seed {row.config.seed}") as show,  # finalizer
+        closing(train(row, folder, setting)) as rounds,
+        Progress(row.rounds, f"{row.name} {row.label} seed {row.config.seed}") as show,
     ):
         for done in rounds:
             show(done)

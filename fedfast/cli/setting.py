@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
+
+from ..own_modules import USER, refused
+
+__all__ = ["USER", "Setting", "deal", "prepare", "simulation"]
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from ..config.sections import DataSection
     from ..data import Data, FederatedData
     from ..simulation import Simulation
-
-USER = (ValueError, TypeError, OSError)  # what checks of a user's input raise
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,10 @@ class Setting:
 
 def prepare(config: RunConfig) -> Setting:
     """Data, clients and initial model. Raises what their makers raise for bad values."""
-    from .. import data, models
+    from .. import models
 
-    with _section("data"):
-        found = _protocol(
-            data.load(config.data.name, config.data.root, **config.data.options()), config.data
-        )
-    with _section("partition"):
-        clients = data.partition(config.partition.name, found.train, **config.partition_options())
-        if config.local_test is not None:
-            clients = data.local_split(clients, config.local_test, config.seed)
-    with _section("model"):
+    found, clients = deal(config)
+    with refused("model"):
         model = models.build(
             config.model.name,
             input_shape=tuple(found.train.x.shape[1:]),
@@ -56,21 +49,26 @@ def prepare(config: RunConfig) -> Setting:
     return Setting(model, clients, found)
 
 
+def deal(config: RunConfig) -> tuple[Data, FederatedData]:
+    """The data, and what of them each client holds; raises as `prepare` does."""
+    from .. import data
+
+    with refused("data"):
+        found = _protocol(
+            data.load(config.data.name, config.data.root, **config.data.options()), config.data
+        )
+    with refused("partition"):
+        clients = data.partition(config.partition.name, found.train, **config.partition_options())
+        if config.local_test is not None:
+            clients = data.local_split(clients, config.local_test, config.seed)
+    return found, clients
+
+
 def _protocol(found: Data, section: DataSection) -> Data:
     """Which samples are dealt to clients, and which are the global test set."""
     if section.pool:
         return replace(found, train=found.pooled(), test=None)
     return found if section.holdout is None else found.hold_out(section.holdout)
-
-
-@contextmanager
-def _section(name: str) -> Iterator[None]:
-    """Errors within name the section of the file that they are about, `sys.exit` among them."""
-    try:
-        yield
-    except (*USER, SystemExit) as error:
-        text = f"SystemExit: {error}" if isinstance(error, SystemExit) else str(error)
-        raise ValueError(text if text.startswith(name) else f"{name}: {text}") from error
 
 
 def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
@@ -79,7 +77,7 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
 
     import torch
 
-    from .. import algorithms
+    from .. import algorithms, named_losses
     from ..run_options import RunOptions
     from ..simulation import Simulation
 
@@ -88,13 +86,16 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
     options = config.model_dump(include={f.name for f in fields(RunOptions)})
     if isinstance(options["lr"], dict):
         options["lr"] = algorithms.schedule(options["lr"])
-    return Simulation(
-        setting.model,
-        setting.clients,
-        algorithm=algorithms.by_name(section.name, **section.options()),
-        test=setting.data.test,
-        dtype=getattr(torch, config.dtype),
-        metric=config.metric,
-        callbacks=config.callbacks,
-        **options,
-    )
+    files = ["clients_csv"] if config.client_metrics else []
+    with refused(""):
+        return Simulation(
+            setting.model,
+            setting.clients,
+            algorithm=algorithms.by_name(section.name, **section.options()),
+            test=setting.data.test,
+            dtype=getattr(torch, config.dtype),
+            loss=named_losses.loss(config.loss.name, **config.loss.options()),
+            metric=config.metric,
+            callbacks=[*config.callbacks, *config.loggers, *files],
+            **options,
+        )

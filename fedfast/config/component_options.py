@@ -7,34 +7,30 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .signatures import texts
+from ..own_modules import refused
+from .signatures import plain, texts
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-def plain(found: object) -> bool:
-    """Whether YAML can hold the value and give it back."""
-    if isinstance(found, list | tuple):
-        return all(plain(item) for item in found)
-    return found is None or isinstance(found, bool | int | float | str)
-
-
 def parameters(name: str, **given: object) -> dict[str, object]:
     """The parameters of the algorithm `name` and their values, those that YAML can hold.
 
-    Raises what `algorithms.by_name` raises for an unknown name or a bad value.
+    Raises ValueError for an unknown name or a bad value, and where a user's own class fails.
     """
     from fedfast import algorithms
 
-    return _values(algorithms.by_name(name, **given))
+    with refused(""):
+        return _values(algorithms.by_name(name, **given))
 
 
 def schedule_parameters(given: dict[str, object]) -> dict[str, object]:
-    """A schedule's name and every field. Raises what `algorithms.schedule` raises."""
+    """A schedule's name and every field. ValueError for what is none."""
     from fedfast import algorithms
 
-    made = algorithms.schedule(given)
+    with refused(""):
+        made = algorithms.schedule(given)
     assert dataclasses.is_dataclass(made)
     return {"name": algorithms.name_of(made), **_values(made)}
 
@@ -56,7 +52,8 @@ def about(name: str) -> str:
     from fedfast import algorithms
 
     try:
-        return (inspect.getdoc(type(algorithms.by_name(name))) or "").split("\n")[0]
+        with refused(""):
+            return (inspect.getdoc(type(algorithms.by_name(name))) or "").split("\n")[0]
     except (ValueError, TypeError):
         return ""
 
@@ -70,7 +67,8 @@ def help_of_parameters(name: str, part: str = "") -> dict[str, str]:
 
     try:
         cls = algorithms.registry_of(part).find(name)
-        components = cls().components if issubclass(cls, algorithms.Algorithm) else ()
+        with refused(""):
+            components = cls().components if issubclass(cls, algorithms.Algorithm) else ()
     except (ValueError, TypeError, KeyError):
         return {}
     # Not the base: an algorithm's `momentum` may be another than the local optimizer's.

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from .fields import NAMED, Loc, section_at
 from .schema import RunConfig
 from .sections import AlgorithmSection
+from .sweep_section import SweepSection
 from .yaml_reader import Where
 
 
@@ -22,6 +23,8 @@ def known_below(above: Loc, raw: dict[str, object]) -> list[str]:
         given = raw.get("algorithms")
         labels = list(given) if isinstance(given, dict) else []
         return labels if len(above) == 1 else list(AlgorithmSection.model_fields)
+    if above == ("sweep",):
+        return list(SweepSection.model_fields)
     return list(section_at(above[0], raw).model_fields) if above[0] in NAMED else []
 
 
@@ -34,15 +37,21 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 
 def explain(
-    error: ValidationError, path: Path, raw: dict[str, object], where: Where, flags: dict[Loc, str]
+    error: ValidationError,
+    path: Path,
+    raw: dict[str, object],
+    where: Where,
+    flags: dict[Loc, str],
+    above: Loc = (),
 ) -> str:
-    """One line per error, each complete in itself."""
+    """One line per error, each complete in itself; `above`: the section that was checked alone."""
     lines = []
     for detail in error.errors(include_url=False):
-        loc = _loc(detail)
+        loc = (*above, *_loc(detail))
         what = _what(detail, loc, raw)
-        if loc in flags:  # came from the command line, where the flag is the place
-            lines.append(f"{flags[loc]}: {what}")
+        flag = _flag(loc, flags)
+        if flag:  # came from the command line, where the flag is the place
+            lines.append(f"{flag}: {what}")
         else:
             lines.append(f"{_place(loc, path, where)}: {'.'.join(loc)}: {what}")
     return "\n".join(lines)
@@ -84,6 +93,11 @@ def _loc(detail: ErrorDetails) -> Loc:
     if detail["type"] == "named":
         parts.append("name")
     return tuple(part for part in parts if part != "[key]")
+
+
+def _flag(loc: Loc, flags: dict[Loc, str]) -> str:
+    """The flag that gave the value at `loc`, or the list that it is in; "" where none did."""
+    return next((flags[loc[:n]] for n in range(len(loc), 0, -1) if loc[:n] in flags), "")
 
 
 def _place(loc: Loc, path: Path, where: Where) -> str:

@@ -12,14 +12,24 @@ from pydantic import BaseModel
 
 from . import component_options
 from .schema import RunConfig
-from .sections import DataSection, ModelSection, NamedSection, PartitionSection, registry, section
+from .sections import (
+    DataSection,
+    LossSection,
+    ModelSection,
+    NamedSection,
+    PartitionSection,
+    registry,
+    section,
+)
 
 Loc = tuple[str, ...]
 NAMED: dict[str, type[NamedSection]] = {
     "data": DataSection,
     "partition": PartitionSection,
     "model": ModelSection,
+    "loss": LossSection,
 }
+DEFAULTS = {"partition": {"name": "dirichlet"}, "loss": {"name": "cross_entropy"}}
 
 
 class Needed:
@@ -54,7 +64,7 @@ def leaves(raw: dict[str, object]) -> list[Leaf]:
 def section_at(which: str, raw: dict[str, object]) -> type[NamedSection]:
     """The section of data, partition or model, with the options of what `raw` names there."""
     base, given = NAMED[which], raw.get(which)
-    default = {"name": "dirichlet"} if which == "partition" else {}
+    default = DEFAULTS.get(which, {})
     for attempt in (given, default):
         try:
             return section(base, attempt or default)
@@ -65,7 +75,7 @@ def section_at(which: str, raw: dict[str, object]) -> type[NamedSection]:
 
 def kept(which: str, name: str) -> Collection[str]:
     """The options that stay when the name in the section `which` changes to `name`."""
-    if which != "partition":
+    if which not in ("data", "partition"):
         return ()
     return set(section_at(which, {which: {"name": name}}).model_fields) - {"name"}
 
@@ -74,7 +84,7 @@ def is_open(loc: Loc, raw: dict[str, object]) -> bool:
     """Whether a model, an algorithm or a schedule decides which keys are below `loc`."""
     if loc == ("lr",):
         return isinstance(at(raw, loc), dict)
-    depth = {"model": 1, "algorithms": 2}.get(loc[0], len(loc) + 1)
+    depth = {"model": 1, "loss": 1, "algorithms": 2}.get(loc[0], len(loc) + 1)
     if len(loc) < depth:
         return False
     labels = at(raw, loc[:1])
@@ -148,8 +158,8 @@ def _extras(loc: Loc, found: object, help: Mapping[str, str] = MappingProxyType(
 def _of_model(model: type[BaseModel], above: Loc, raw: dict[str, object]) -> list[Leaf]:
     made: list[Leaf] = []
     for name, field in model.model_fields.items():
-        if not above and name in ("data", "partition", "model", "algorithms", "paper"):
-            continue  # sections of their own; published values are no setting
+        if not above and name in (*NAMED, "algorithms", "paper", "sweep"):
+            continue  # sections of their own; published values and a grid are no setting
         found = at(raw, above)
         default = Needed() if field.is_required() else field.default
         if isinstance(found, dict) and name in found:

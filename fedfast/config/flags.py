@@ -5,7 +5,7 @@ is part of a flag's name. A flag's text means what the same text would mean in t
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ import tyro
 import yaml
 from tyro.constructors import PrimitiveConstructorSpec
 
-from . import fields
+from . import fields, short_forms
 from .errors import unknown
 from .fields import Leaf, Loc
 from .yaml_reader import ConfigError, value
@@ -27,6 +27,7 @@ def apply(
     """`raw` with the flags' values in place, and the fields that flags gave, as they were spelt."""
     if not tokens:  # reading docstrings for a help that nobody asked for takes half a second
         return fields.expand(raw), {}
+    raw, tokens = short_forms.in_flags(raw, tokens)
     raw = fields.expand(_rename(raw, tokens))
     leaves = fields.leaves(raw)
     given = {_match(token, leaves, raw): token for token in tokens if token.startswith("--")}
@@ -48,7 +49,7 @@ def _rename(raw: dict[str, object], tokens: Sequence[str]) -> dict[str, object]:
     for at, token in enumerate(tokens):
         flag, equals, text = token.partition("=")
         loc = tuple(flag.removeprefix("--").split("."))
-        if loc[-1] != "name" or len(loc) == 1 or loc[0] == "data":
+        if loc[-1] != "name" or len(loc) == 1:
             continue
         name = text if equals else next(iter(tokens[at + 1 :]), "")
         old = fields.at(raw, loc[:-1])
@@ -74,6 +75,23 @@ def _match(token: str, leaves: list[Leaf], raw: dict[str, object]) -> Loc:
     if below:
         raise ConfigError(f"--{name}: is a section; give one of its fields: --{', --'.join(below)}")
     raise ConfigError(_unknown(loc, leaves))
+
+
+def field(name: str, raw: dict[str, object]) -> Leaf:
+    """The field that `name` means, as in a flag. Raises ConfigError with the nearest one."""
+    leaves = fields.leaves(raw)
+    _, (flag,) = short_forms.in_flags(raw, [f"--{name}"])
+    loc = _match(flag, leaves, raw)
+    return next(leaf for leaf in leaves if leaf.loc == loc)
+
+
+def assign(raw: dict[str, object], values: Mapping[Loc, object]) -> dict[str, object]:
+    """`raw` with these values in place, where a new `name` begins its section anew as in flags."""
+    names = [f"--{'.'.join(loc)}={new}" for loc, new in values.items() if loc[-1] == "name"]
+    raw = fields.expand(_rename(raw, names))
+    for loc, new in values.items():
+        raw = _set(raw, loc, new)
+    return raw
 
 
 def _unknown(loc: Loc, leaves: list[Leaf]) -> str:

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 
 from pydantic_core import PydanticCustomError
+
+from .component_options import plain
 
 
 def known_metric(name: str) -> str:
     """The name, once there is a metric of it. The import loads torch, which --help does without."""
-    from ..metrics import METRICS
+    from ..metrics import find
 
     with _refused("metric"):
-        METRICS.find(name)
+        find(name)
     return name
 
 
-def known_callbacks(names: list[str]) -> list[str]:
-    """The names, once there is a callback of each that can be called."""
-    from ..callbacks import find
+def known_callbacks(
+    given: list[str | dict[str, object]],
+) -> list[str | dict[str, object]]:
+    """The names, or mappings of a name and options with every default filled in."""
+    from ..callbacks import callback, find
 
     with _refused("callback"):
-        for name in names:
-            find(name)
-    return names
+        for one in given:
+            if isinstance(one, str):
+                find(one)
+            else:
+                callback(one)
+    return [one if isinstance(one, str) else _filled(one) for one in given]
+
+
+def _filled(given: dict[str, object]) -> dict[str, object]:
+    from ..callbacks import CALLBACKS
+
+    name = str(given["name"])
+    options = signature(CALLBACKS.find(name)).parameters.values()
+    default = {p.name: p.default for p in options if p.default is not p.empty}
+    return {"name": name, **{k: v for k, v in default.items() if plain(v)}, **given}
 
 
 @contextmanager

@@ -11,9 +11,11 @@ from pydantic import AfterValidator, Field, create_model, model_validator
 from .._renamed_modules import names_of
 from ..run_options import RunOptions
 from .named_fields import known_callbacks, known_metric
+from .own_parameters import AlgorithmField
 from .paper import PaperSection, Section
 from .run_fields import run_fields
-from .sections import AlgorithmSection, DataField, ModelField, PartitionField
+from .sections import DataField, LossField, ModelField, PartitionField
+from .sweep_section import SweepSection
 
 __getattr__ = names_of(__name__)
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<label>.pt) and a flag
@@ -25,7 +27,7 @@ class Sections(Section):
     data: DataField = Field(description="which data set")
     partition: PartitionField = Field(description="how the training samples are dealt to clients")
     model: ModelField = Field(description="which architecture")
-    algorithms: dict[Annotated[str, Field(pattern=LABEL)], AlgorithmSection] = Field(
+    algorithms: dict[Annotated[str, Field(pattern=LABEL)], AlgorithmField] = Field(
         min_length=1, description="label -> parameters; `name` inside where the label differs"
     )
 
@@ -61,13 +63,43 @@ class RunConfig(RunFields):  # type: ignore[misc]
         description="share of each client's samples set aside to test models on; null = none",
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="type of the weights")
+    loss: LossField = Field(
+        {"name": "cross_entropy"},
+        validate_default=True,
+        description="what is minimised, its mean over a batch; anything but cross_entropy trains "
+        "by the module itself, slower",
+    )
     metric: Annotated[str, AfterValidator(known_metric)] = Field(
         "auto",
         description="what accuracies count: auto, multiclass, binary, multilabel, none, or "
         "package.module:Name",
     )
-    callbacks: Annotated[list[str], AfterValidator(known_callbacks)] = Field(
-        [], description="called as f(sim, row) after each round: package.module:Name of each"
+    callbacks: Annotated[
+        list[Annotated[str | dict[str, object], Field(union_mode="left_to_right")]],
+        AfterValidator(known_callbacks),
+    ] = Field(
+        [],
+        description="what follows each round: names (early_stopping, keep_best, "
+        "package.module:Name) or {name: .., option: ..}",
+    )
+    loggers: Annotated[
+        list[Annotated[str | dict[str, object], Field(union_mode="left_to_right")]],
+        AfterValidator(known_callbacks),
+    ] = Field(
+        [],
+        description="where rounds are logged beside history.csv: tensorboard, wandb, mlflow, or "
+        "{name: .., option: ..}",
+    )
+    save_rounds: int | None = Field(
+        None,
+        ge=1,
+        description="rounds from one save of the state to the next; null = by save_seconds alone",
+    )
+    save_seconds: float = Field(
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds from one save to the next; saving takes at most 2 % of the time",
     )
     out: str | None = Field(
         None, min_length=1, description="run folder; null = runs/<name of the config file>"
@@ -75,6 +107,15 @@ class RunConfig(RunFields):  # type: ignore[misc]
     paper: PaperSection | None = Field(
         None, description="the published values that `fedfast reproduce` compares with"
     )
+    sweep: SweepSection | None = Field(
+        None, description="the grid and seeds, or the search, that `fedfast sweep` runs"
+    )
+
+    def alone(self, label: str, seed: int) -> "RunConfig":
+        """The configuration of a row: one label under one seed, in a folder that is given."""
+        changes = {"seed": seed, "algorithms": {label: self.algorithms[label]}}
+        nothing = {"out": None, "paper": None, "sweep": None}
+        return self.model_copy(update={**changes, **nothing})
 
     def partition_options(self) -> dict[str, object]:
         """Keyword arguments for `fedfast.data.partition`, the seed filled in."""

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from ..registry import Registry
 from .paper import Section, Seed
-from .signatures import fields_of, takes_more
+from .signatures import Convert, converters, fields_of, takes_more
 
 Count = Annotated[int, Field(ge=1, lt=1 << 31)]
 
@@ -30,12 +30,15 @@ class NamedSection(Section):
 
     name: str
     home: ClassVar[tuple[str, str]]
-    own: ClassVar[tuple[str, ...]]
+    own: ClassVar[tuple[str, ...]] = ()
+    convert: ClassVar[dict[str, Convert]] = {}
 
     def options(self) -> dict[str, object]:
         """The keys of what is named, as keyword arguments."""
         declared = _base_of(type(self)).model_fields
-        return {key: value for key, value in self.model_dump().items() if key not in declared}
+        given = {key: value for key, value in self.model_dump().items() if key not in declared}
+        made = {key: make(given[key]) for key, make in self.convert.items() if given.get(key)}
+        return given | made
 
 
 class DataSection(NamedSection):
@@ -72,6 +75,14 @@ class ModelSection(NamedSection):
     name: str = Field(description="architecture")
 
 
+class LossSection(NamedSection):
+    """What is minimised."""
+
+    home = ("fedfast.named_losses", "LOSSES")
+
+    name: str = Field("cross_entropy", description="loss")
+
+
 class AlgorithmSection(Section):
     """One algorithm; its own parameters stand beside the name and are checked by the algorithm."""
 
@@ -104,19 +115,27 @@ def section(base: type[NamedSection], raw: object) -> type[NamedSection]:
 
 @cache
 def _made(base: type[NamedSection], function: Callable[..., object]) -> type[NamedSection]:
-    fields: dict[str, Any] = fields_of(function, {*base.own, *base.model_fields})
+    own = {*base.own, *base.model_fields, *(_targets(function) if base is LossSection else ())}
+    fields: dict[str, Any] = fields_of(function, own)
     if base is PartitionSection and fields.pop("seed", None):
         text = "seed of the partition; null = the run's seed"
         fields["seed"] = (Seed | None, Field(None, description=text))
     made: type[NamedSection] = create_model(base.__name__, __base__=base, **fields)
+    made.convert = {key: c for key, c in converters(function).items() if key in fields}
     if takes_more(function):
         made.model_config["extra"] = "allow"
         made.model_rebuild(force=True)
     return made
 
 
+def _targets(function: Callable[..., object]) -> tuple[str, ...]:
+    from ..named_losses import filled
+
+    return filled(function)
+
+
 def _base_of(cls: type[NamedSection]) -> type[NamedSection]:
-    bases = (DataSection, PartitionSection, ModelSection)
+    bases = (DataSection, PartitionSection, ModelSection, LossSection)
     return next(base for base in bases if issubclass(cls, base))
 
 
@@ -137,3 +156,4 @@ PartitionField = Annotated[
     SerializeAsAny[PartitionSection], BeforeValidator(_checked(PartitionSection))
 ]
 ModelField = Annotated[SerializeAsAny[ModelSection], BeforeValidator(_checked(ModelSection))]
+LossField = Annotated[SerializeAsAny[LossSection], BeforeValidator(_checked(LossSection))]

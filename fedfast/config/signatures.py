@@ -3,6 +3,9 @@
 import inspect
 import re
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import is_dataclass
+from enum import Enum
+from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -12,6 +15,16 @@ ENTRY = re.compile(r"(\w+(?:, \w+)*)(  +)(\S.*)")  # "alpha, beta   what they ar
 INLINE = re.compile(r"\b(\w+): (.+?)(?=\.(?:\s|$)|; \w+: |$)")  # "alpha: what it is. beta: ..."
 ANYTHING: object = Any  # as an annotation: pydantic accepts every value
 BOUNDS = ("gt", "ge", "lt", "le")
+Convert = Callable[[Any], object]
+
+
+def plain(found: object) -> bool:
+    """Whether YAML can hold the value and give it back."""
+    if isinstance(found, list | tuple):
+        return all(plain(item) for item in found)
+    if isinstance(found, dict):
+        return all(isinstance(key, str) and plain(item) for key, item in found.items())
+    return found is None or isinstance(found, bool | int | float | str)
 
 
 def texts(doc: str | None) -> dict[str, str]:
@@ -37,15 +50,48 @@ def fields_of(
     """name -> (type, field) for pydantic, of the parameters of a function or class but its `own`.
 
     A parameter may be annotated with bounds and help: `Annotated[int, Count(), "clients in all"]`;
-    help may also come from the docstring.
+    help may also come from the docstring. A default that YAML cannot hold (a class, a function)
+    leaves its parameter to Python.
     """
     hints, help = _hints(function), texts(function.__doc__)
+    return {
+        name: _field(hints.get(name), default, help.get(name, ""))
+        for name, default in _defaults(function).items()
+        if name not in own and (default is inspect.Parameter.empty or plain(default))
+    }
+
+
+def converters(function: Callable[..., object]) -> dict[str, Convert]:
+    """Parameter -> what makes its value of YAML's: an `Enum`'s member of its name, a `Path`."""
+    hints = _hints(function)
+    found = {name: _converted(hints.get(name)) for name in _defaults(function)}
+    return {name: make for name, make in found.items() if make}
+
+
+def _defaults(function: Callable[..., object]) -> dict[str, object]:
+    """Parameter -> default as YAML has it, of those that are given by name."""
     variable = inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL
     return {
-        name: _field(hints.get(name), parameter.default, help.get(name, ""))
+        name: _written(parameter.default)
         for name, parameter in inspect.signature(function).parameters.items()
-        if name not in own and parameter.kind not in variable
+        if parameter.kind not in variable
     }
+
+
+def _written(default: object) -> object:
+    if isinstance(default, Enum):
+        return default.name
+    return str(default) if isinstance(default, PurePath) else default
+
+
+def _converted(hint: object) -> Convert | None:
+    """Of `Color`, `Color | None`, `Annotated[Path, ...]`."""
+    for kind in (hint, *get_args(hint)):
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return kind.__getitem__
+        if isinstance(kind, type) and issubclass(kind, PurePath):
+            return kind
+    return None
 
 
 def takes_more(function: Callable[..., object]) -> bool:
@@ -55,7 +101,9 @@ def takes_more(function: Callable[..., object]) -> bool:
 
 
 def _hints(function: Callable[..., object]) -> dict[str, object]:
-    owner = vars(function).get("__init__", function) if isinstance(function, type) else function
+    owner: Any = function
+    if isinstance(function, type) and not is_dataclass(function):
+        owner = vars(function).get("__init__", function)
     try:
         return get_type_hints(owner, include_extras=True)
     except Exception:  # names that exist for type checkers only
@@ -75,7 +123,10 @@ def _field(hint: object, default: object, help: str) -> tuple[object, object]:
     help = next((note for note in notes if isinstance(note, str)), help)
     value = list(default) if isinstance(default, tuple) else default
     needed = default is inspect.Parameter.empty
-    return _yaml_type(hint, bounds), Field(... if needed else value, description=help)
+    kind: Any = _yaml_type(hint, bounds)
+    if default is None and kind is not ANYTHING:  # `depth: int = None`
+        kind = kind | None
+    return kind, Field(... if needed else value, description=help)
 
 
 def _type_of(default: object) -> object:
@@ -99,4 +150,8 @@ def _yaml_type(hint: object, bounds: dict[str, Any]) -> object:
     if hint in (int, float):
         finite = False if hint is float else None
         return Annotated[hint, Field(**bounds, allow_inf_nan=finite)]
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return Literal[tuple(hint.__members__)]
+    if isinstance(hint, type) and issubclass(hint, PurePath):
+        return str
     return hint if origin is Literal or hint in (bool, str, NoneType) else ANYTHING

@@ -11,7 +11,9 @@ import torch
 from .. import random
 from .._messages import check_options, format_value
 from .._renamed_modules import names_of
+from ..registry import accepted
 from .dataset import Data
+from .own_data import as_data
 from .registries import READERS
 from .samples import Samples
 
@@ -35,7 +37,9 @@ def load(name: str, root: str | Path = "data", **options: object) -> Data:
                               skipped is listed in a warning; needs Pillow
     "shakespeare"             LEAF's JSON: 80 characters as tokens, the next one as label, owners
     "femnist"                 LEAF's JSON: float32 `[n, 1, 28, 28]`, writers as owners
-    "package.module:reader"   a user's own function (name, root, **options) -> Data
+    "package.module:reader"   a user's own function, given its options, and `name` and `root` where
+                              it takes them; it returns Data, (x, y), a Dataset, (train, test) or
+                              {"train": .., "test": .., "classes": ..}
     root begins with ~ where it lies in a home folder.
     Raises ValueError for an unknown name or a damaged file (which it names, with what was expected
     and found), FileNotFoundError for a missing one.
@@ -48,10 +52,8 @@ def load(name: str, root: str | Path = "data", **options: object) -> Data:
         place = Path(os.fsdecode(root)).expanduser()
     except RuntimeError as error:  # ~name of nobody
         raise ValueError(f"root: expected a path; got {str(root)!r} ({error})") from error
-    found = read(name, place, **options)
-    if not isinstance(found, Data):
-        raise TypeError(f"data set {name}: expected fedfast.data.Data; got {format_value(found)}")
-    return found
+    own = accepted(read, {"name": name, "root": place})
+    return as_data(read(**own, **options), name)
 
 
 @READERS.register("digits")

@@ -7,14 +7,13 @@ from typing import Annotated
 
 from ..registry import Registry
 from ..validation.values import Count, Number
-from .dataset import Data
 from .federated import FederatedData
 
 PARTITIONS = Registry[Callable[..., FederatedData]](
     "partition", "a function (samples, **options) -> FederatedData", callable
 )
-READERS = Registry[Callable[..., Data]](
-    "data set", "a function (name, root, **options) -> fedfast.data.Data", callable
+READERS = Registry[Callable[..., object]](
+    "data set", "a function (name, root, **options) -> fedfast.data.Data, (x, y), ...", callable
 )
 
 

@@ -15,8 +15,16 @@ from ..random import check_seed
 from ..registry import Registry, accepted
 from ._sizes import check_weights, size
 
+
+def _makes(thing: object) -> bool:
+    """Whether a call makes a model: one of a module would compute."""
+    if isinstance(thing, type):
+        return issubclass(thing, nn.Module)
+    return callable(thing) and not isinstance(thing, nn.Module)
+
+
 MODELS = Registry[Callable[..., nn.Module]](
-    "model", "a function or class (input_shape, classes, **options) -> nn.Module", callable
+    "model", "a function or class (input_shape, classes, **options) -> nn.Module", _makes
 )
 __getattr__ = names_of(__name__)
 
@@ -43,7 +51,7 @@ def build(
     size("input_shape", prod(shape))
     classes = size("classes", int(classes) if isinstance(classes, np.integer) else classes)
     check_weights("classes", classes, 1)
-    if classes < 2:
+    if classes < 2 and name in MODELS:  # a user's own may have one output, for a loss of its own
         raise ValueError(f"classes: expected at least 2; got {format_value(classes)}")
     check_seed(seed)
     check_options(name, make, options, own=("input_shape", "classes"))

@@ -74,8 +74,8 @@ def is_late(batch: int, inputs: int, outputs: int) -> bool:
 
 def late_layers(program: Program, width: int) -> list[Linear]:
     """The dense layers whose products wait."""
-    dense = [r for r in program.records if isinstance(r, Linear)]
-    size = program.elements
+    linear = [r for r in program.records if isinstance(r, Linear)]
+    dense, size = [r for r in linear if r.weight in r.parameters], program.elements
     return [r for r in dense if is_late(width, size(r.inputs[0]), size(r.output))]
 
 

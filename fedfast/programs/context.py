@@ -97,12 +97,17 @@ class BatchContext:
         return None if self.buffers is None else self.workspace.views(self.buffers)[name]
 
     def parameter(self, name: str) -> Tensor:
+        constant = self.workspace.program.constants.get(name)
+        if constant is not None:
+            return constant.expand(self.clients, *constant.shape)
         held = self.workspace.layout.aliases.get(name, name)
         if self.ahead is not None and self.sam is not None and held in self.sam.moved:
             return self.workspace.views(self.ahead)[held]
         return self.workspace.views(self.w)[held]
 
-    def sink(self, name: str) -> Sink:
+    def sink(self, name: str) -> Sink | None:
+        if name in self.workspace.program.constants:
+            return None
         held = self.workspace.layout.aliases.get(name, name)
         out, fold = self.workspace.views(self.g)[held], self.fold
         alpha: Coefficient = 1.0 if fold is None else fold.alpha

@@ -37,6 +37,11 @@ class Activation(Record):
 class Add(Record):
     """Residual addition of two values of one shape."""
 
+    @property
+    def remembers(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
     def forward(self, context: ExecutionContext) -> None:
         """`y = a + b`."""
         a, b = (context.value(v).flatten(1) for v in self.inputs)
@@ -46,6 +51,32 @@ class Add(Record):
         """`da = db = dy`."""
         for v in self.inputs:
             context.pass_on(self.output, v)
+
+
+@dataclass(frozen=True)
+class Scale(Record):
+    """A value times a number."""
+
+    factor: float
+
+    @property
+    def remembers(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
+    def _times(self, context: ExecutionContext, x: Tensor, out: Tensor) -> None:
+        x, out = x.flatten(1), out.flatten(1)
+        kernels.mix(x, x, self.factor, 0.0, out=out, backend=context.backend)
+
+    def forward(self, context: ExecutionContext) -> None:
+        """`y = c x`."""
+        self._times(context, context.value(self.inputs[0]), context.value(self.output))
+
+    def backward(self, context: ExecutionContext) -> None:
+        """`dx = c dy`."""
+        dx = context.collect(self.inputs[0])
+        if dx is not None:
+            self._times(context, context.gradient(self.output), dx)
 
 
 @dataclass(frozen=True)
@@ -59,6 +90,11 @@ class Dropout(Record):
     p: float
     span: int = 1
     layer: int = 0
+
+    @property
+    def remembers(self) -> tuple[int, ...]:
+        """None: the mask is made anew."""
+        return ()
 
     @property
     def repeats(self) -> bool:

@@ -6,7 +6,7 @@ threads and caches serve them as they serve clients in training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..batches import Minibatch
 from ..data import Samples
-from ..evaluation import Jobs, assess, total
+from ..evaluation import Jobs, Part, assess, pieces, starts_of, total
 from ..kernels import registry
 from ..layout import FlatLayout
 from ..losses import Loss
@@ -69,8 +69,9 @@ class ProgramEvaluator:
         self.backend, self._like = backend, x
         sample = elements_per_sample(program)
         self.width = width_of(sample, width)
-        self._plans = PlanCache(self.width * (layout.trained // 8 + sample))
-        plain = not layout.aliases and not program.reuses
+        read = layout.trained + sum(t.numel() for t in program.constants.values())
+        self._plans = PlanCache(self.width * (read // 8 + sample))
+        plain = not layout.ties and not program.reuses
         self._plannable = plain and all(record.repeats for record in program.records)
 
     @torch.no_grad()
@@ -87,6 +88,16 @@ class ProgramEvaluator:
             torch.cat([self.metric(z, y) for z, y in self._passes(row(), samples)])
             for row, samples in jobs
         ]
+
+    @torch.no_grad()
+    def by_part(self, jobs: Jobs, ends: Sequence[int]) -> list[tuple[int, Part]]:
+        """(i, figures of samples of part i) in order, of parts that end at `ends`."""
+        found: list[tuple[int, Part]] = []
+        for at, (row, samples) in zip(starts_of(jobs), jobs, strict=True):
+            for z, y in self._passes(row(), samples):
+                found += pieces(self.loss, self.metric, z, y, at, ends)
+                at += len(y)
+        return found
 
     @torch.no_grad()
     def logits(self, row: Tensor, x: Tensor) -> Tensor:
@@ -159,16 +170,18 @@ def evaluator_for(
     """
     if not registry.capabilities(backend, x.new_empty(0, dtype=layout.dtype)).evaluates:
         return None
-    program = evaluation_program(module, x)
+    program = evaluation_program(module, layout, x)
     if program is None:
         return None
     return ProgramEvaluator(program, layout, loss, x, backend, metric)
 
 
-def evaluation_program(module: nn.Module, x: Tensor) -> Program | None:
+def evaluation_program(module: nn.Module, layout: FlatLayout, x: Tensor) -> Program | None:
     """What `module` computes in evaluation mode, where that is a classifier without randomness."""
     program, _ = trace(module, x, training=False)
     if program is None or len(program.shapes[program.output]) != 1:
+        return None
+    if not layout.constants.issuperset(program.constants):
         return None
     draws = any(isinstance(record, Dropout) for record in program.records)
     return None if draws else program

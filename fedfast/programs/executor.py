@@ -31,7 +31,7 @@ def capabilities_of(
     """What steps of `program` can fuse."""
     can = registry.capabilities(backend, torch.empty(0, dtype=layout.dtype, device=device))
     # A weight that several layers read must not move before the last of them has read it.
-    alone = not layout.aliases and not program.reuses
+    alone = not layout.ties and not program.reuses
     return Capabilities(
         folds=alone,
         # Where products write squares the norm costs no pass, and a clip need not ride on the step.
@@ -61,7 +61,8 @@ class ProgramExecutor(Executor):
         self.capabilities = capabilities_of(program, layout, backend, device)
         spec, norms = BufferSpec(clients, width, device), self.capabilities.norms
         self._steps = StepExecutor(program, layout, spec, backend, precision, norms)
-        self._plans = PlanCache(width * (layout.trained // 8 + program.elements(*program.values)))
+        read = layout.trained + sum(t.numel() for t in program.constants.values())
+        self._plans = PlanCache(width * (read // 8 + program.elements(*program.values)))
         self._batches: dict[int, Minibatch] = {}  # by clients: views of one buffer
         self._chunk: ChunkBuffers | None = None
         self._losses = torch.zeros(clients, dtype=layout.dtype, device=device)

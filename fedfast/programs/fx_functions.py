@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from .elementwise import Activation, Add, Dropout, LogSoftmax
+from .elementwise import Activation, Add, Dropout, LogSoftmax, Scale
 from .fx_nodes import Numbers, Size, Unsupported, lstm_of, pair, picks, place, size_of, source
 from .pooling import AdaptivePool, Pool
 from .records import Record, Reshape
@@ -162,6 +162,14 @@ def _add(node: fx.Node, numbers: Numbers) -> Record:
     return Add(node.name, (numbers[left], numbers[right]), numbers[node])  # type: ignore[index]
 
 
+def _scale(node: fx.Node, numbers: Numbers) -> Record:
+    values = [v for v in node.args if isinstance(v, fx.Node) and v in numbers]
+    factors = [value for value in node.args if isinstance(value, (int, float))]
+    if len(values) != 1 or len(factors) != 1 or node.kwargs:
+        raise Unsupported("a product of something other than a value and a number")
+    return Scale(node.name, (numbers[values[0]],), numbers[node], float(factors[0]))
+
+
 RESHAPES = torch.flatten, "flatten", "view", "reshape", nn.Flatten, nn.Identity
 LAYERS: dict[object, Callable[..., Record]] = {
     **dict.fromkeys((F.max_pool2d, torch.max_pool2d, nn.MaxPool2d), _max_pool),
@@ -176,4 +184,5 @@ LAYERS: dict[object, Callable[..., Record]] = {
     **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax", nn.LogSoftmax), _log_softmax),
     operator.getitem: _item,
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add"), _add),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul"), _scale),
 }

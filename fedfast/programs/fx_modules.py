@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from .fx_nodes import Numbers, Unsupported, affine, pair, place, size_of, trained, weighted
+from .fx_nodes import Numbers, Unsupported, affine, named, pair, place, size_of, weighted
 from .normalization import BatchNorm, GroupNorm, LayerNorm
 from .products import Conv, Linear
 from .records import Record
@@ -45,13 +45,13 @@ def _layer_norm(module: nn.LayerNorm, node: fx.Node, numbers: Numbers) -> Record
 
 
 def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, node: fx.Node, numbers: Numbers) -> Record:
-    if not module.training:
-        raise Unsupported("batch normalisation by running statistics")
+    if not module.training and not module.track_running_stats:
+        raise Unsupported("batch normalisation by the statistics of what is evaluated together")
     running = None
     if module.track_running_stats:
         running = f"{node.target}.running_mean", f"{node.target}.running_var"
     names, momentum = affine(module, node), float(module.momentum or 0.0)
-    return BatchNorm(*place(node, numbers), *names, module.eps, running, momentum)
+    return BatchNorm(*place(node, numbers), *names, module.eps, running, momentum, module.training)
 
 
 def _embedding(module: nn.Embedding, node: fx.Node, numbers: Numbers) -> Record:
@@ -73,7 +73,7 @@ def _lstm(module: nn.LSTM, node: fx.Node, numbers: Numbers) -> Record:
 
 
 def _lstm_layer(module: nn.LSTM, node: fx.Node, n: int) -> Layer:
-    names = trained(module, node, [f"{part}_l{n}" for part in Layer._fields])
+    names = named(module, node, [f"{part}_l{n}" for part in Layer._fields])
     return Layer(str(names[0]), str(names[1]), names[2], names[3])
 
 

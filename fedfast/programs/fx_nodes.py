@@ -68,18 +68,15 @@ def pair(value: Size) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
-def trained(module: nn.Module, node: fx.Node, names: Sequence[str]) -> list[str | None]:
+def named(module: nn.Module, node: fx.Node, names: Sequence[str]) -> list[str | None]:
     """The module's parameters of these names as the whole model calls them, None for lacking."""
     own = dict(module.named_parameters())
-    for name, p in own.items():
-        if not p.requires_grad:
-            raise Unsupported(f"its {name} is frozen")
     return [f"{node.target}.{name}" if name in own else None for name in names]
 
 
 def affine(module: nn.Module, node: fx.Node) -> tuple[str | None, str | None]:
     """Names of weight and bias, None for what the layer does not have."""
-    weight, bias = trained(module, node, ("weight", "bias"))
+    weight, bias = named(module, node, ("weight", "bias"))
     return weight, bias
 
 

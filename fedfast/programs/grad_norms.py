@@ -61,7 +61,7 @@ class GradNorms:
     ) -> None:
         """held: parameters that do not count here."""
         products = [r for r in program.records if isinstance(r, ProductLayer)]
-        layers = [r for r in products if held.isdisjoint(r.parameters)]
+        layers = [r for r in products if r.parameters and held.isdisjoint(r.parameters)]
         self.columns = {record.output: i for i, record in enumerate(layers)}
         own = {name for record in layers for name in record.parameters}
         self.others = SpanNorms(layout, own | held, spec)

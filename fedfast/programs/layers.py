@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import signature
 
 from torch import fx, nn
@@ -25,9 +26,15 @@ def record_of(graph: fx.GraphModule, node: fx.Node, numbers: Numbers) -> Record:
     if called in LAYERS:
         return LAYERS[called](node, numbers, **_options(LAYERS[called], node, module))
     if module is not None and type(module) in MODULES:
-        return MODULES[type(module)](module, node, numbers)
+        return _with_frozen(MODULES[type(module)](module, node, numbers), module, node)
     name = called if isinstance(called, str) else getattr(called, "__name__", str(called))
     raise Unsupported(f"{name} has no layer record")
+
+
+def _with_frozen(record: Record, module: nn.Module, node: fx.Node) -> Record:
+    named = module.named_parameters()
+    frozen = frozenset(f"{node.target}.{name}" for name, p in named if not p.requires_grad)
+    return replace(record, frozen=frozen) if frozen else record
 
 
 def _options(

@@ -21,9 +21,14 @@ class Norm(Record):
     eps: float
 
     @property
-    def parameters(self) -> tuple[str, ...]:
+    def weights(self) -> tuple[str, ...]:
         """Weight and bias, if it has them."""
         return tuple(name for name in (self.weight, self.bias) if name is not None)
+
+    @property
+    def remembers(self) -> tuple[int, ...]:
+        """The input."""
+        return self.inputs
 
     def _affine(self, context: ExecutionContext) -> tuple[Tensor | None, Tensor | None]:
         weight, bias = (
@@ -111,38 +116,64 @@ class LayerNorm(Norm):
 
 @dataclass(frozen=True)
 class BatchNorm(Norm):
-    """Channels by the statistics of a client's own batch; running statistics move in the row."""
+    """Channels by the statistics of a client's own batch; running statistics move in the row.
+
+    training  whether that is so; else by the running statistics, which are constants then
+    """
 
     running: tuple[str, str] | None
     momentum: float
+    training: bool
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """What is frozen, and running statistics that nobody moves."""
+        still = self.running if self.running is not None and not self.training else ()
+        return (*super().constants, *still)
 
     @property
     def buffers(self) -> tuple[str, ...]:
-        """Running mean and variance."""
-        return () if self.running is None else self.running
+        """Running mean and variance, where they move."""
+        return self.running if self.running is not None and self.training else ()
 
     @property
     def counter(self) -> str:
         """The name of the counter beside the statistics, "" where there are none."""
-        if self.running is None:
+        if not self.buffers:
             return ""
-        return self.running[0].removesuffix("running_mean") + "num_batches_tracked"
+        return self.buffers[0].removesuffix("running_mean") + "num_batches_tracked"
 
     def _shape(self, x: Tensor) -> tuple[int, ...]:
         return (x.shape[0], x.shape[2])
 
+    def _running(self, context: ExecutionContext) -> tuple[Tensor | None, Tensor | None]:
+        """Running mean and variance `[K, C]`; of constants, which operations may write, a copy."""
+        if self.running is None:
+            return None, None
+        if self.training:
+            mean, var = map(context.buffer, self.running)
+            return mean, var
+        given = map(context.parameter, self.running)
+        mean, var = (
+            context.saved(f"{self.name}.running{i}", t.shape, t.dtype).copy_(t)
+            for i, t in enumerate(given)
+        )
+        return mean, var
+
     def forward(self, context: ExecutionContext) -> None:
         """Only a client's real samples enter its statistics."""
-        mean, var = (None, None) if self.running is None else map(context.buffer, self.running)
+        mean, var = self._running(context)
         self._normalize(
             kernels.batch_norm,
             context,
             running_mean=mean,
             running_var=var,
             count=context.count,
+            training=self.training,
             momentum=self.momentum,
         )
 
     def backward(self, context: ExecutionContext) -> None:
         """See `Norm`."""
-        self._gradients(kernels.batch_norm_backward, context, count=context.count)
+        how = dict(count=context.count, training=self.training)
+        self._gradients(kernels.batch_norm_backward, context, **how)

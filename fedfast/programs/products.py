@@ -22,9 +22,15 @@ class ProductLayer(Record):
     activation: str | None
 
     @property
-    def parameters(self) -> tuple[str, ...]:
+    def weights(self) -> tuple[str, ...]:
         """Weight and bias."""
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    @property
+    def remembers(self) -> tuple[int, ...]:
+        """The input for the weight's gradient, the output for the activation's."""
+        before = () if self.weight in self.frozen else self.inputs
+        return before if self.activation is None else (*before, self.output)
 
     @property
     def overwrites(self) -> bool:
@@ -64,14 +70,14 @@ class Linear(ProductLayer):
 
     def descend(self, context: ExecutionContext) -> Tensor | None:
         """`backward`; returns dx, if anybody needs it. A weight gradient that waits is measured."""
-        x, weight, bias = self._tensors(context)
+        x, weight, _ = self._tensors(context)
         out, d = context.value(self.output), context.gradient(self.output)
         dx, waiting = context.collect(self.inputs[0]), context.waiting(self.output)
         how = self._how(context) | dict(activation=self.activation, dx=dx)
         sinks = self._sinks(context) if waiting is None else {}
         kernels.linear_backward(x, weight, out, d, **how, **sinks)
         if waiting is not None:
-            ones, backend = float(bias is not None), context.backend
+            ones, backend = float(self.bias in self.parameters), context.backend
             gram, squares = waiting.gram, waiting.squares
             kernels.ghost(x, d, ones=ones, gram=gram, squares=squares, backend=backend)
         return dx

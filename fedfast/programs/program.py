@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .normalization import BatchNorm
 from .records import Record, Reshape
@@ -33,11 +34,22 @@ class Program:
     records  every layer
     shapes   of each value, batch dimension left out; value 0 is the input
     output   the value that holds the logits
+    constants  tensors that all clients share and no step changes: frozen parameters, statistics
+             of norms that stay in evaluation mode
     """
 
     records: tuple[Record, ...]
     shapes: tuple[tuple[int, ...], ...]
     output: int
+    constants: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+
+    def holding(self, module: nn.Module) -> Program:
+        """The same program with the constants of `module`, which it does not copy."""
+        tensors: dict[str, Tensor] = dict(module.named_buffers(remove_duplicate=False))
+        tensors.update(module.named_parameters(remove_duplicate=False))
+        names = {name for record in self.records for name in record.constants}
+        held = {name: tensors[name].detach().contiguous() for name in names}
+        return replace(self, constants=held)
 
     @property
     def parameters(self) -> frozenset[str]:
@@ -54,6 +66,20 @@ class Program:
     def values(self) -> frozenset[int]:
         """The input and what records write; what lies within fused layers is never in memory."""
         return frozenset({0, *(record.output for record in self.records)})
+
+    @cached_property
+    def remembered(self) -> frozenset[int]:
+        """Values that are read after the forward pass, or by a second one: all where all learn.
+
+        The second pass repeats layers that learn alone; what they read of others must be there.
+        """
+        if not self.constants:
+            return self.values
+        learns = [record for record in self.records if record.output in self.learning]
+        read = {v for r in learns for v in r.inputs if v not in self.learning}
+        read |= {v for r in learns for v in r.remembers}
+        read |= {v for r in learns if r.parameters for v in (*r.inputs, r.output)}
+        return frozenset(map(self.root, (*read, self.output)))
 
     @property
     def widest_join(self) -> int:
@@ -91,7 +117,7 @@ class Program:
         leads = [r.counter for r in self.records if isinstance(r, BatchNorm) and r.counter]
         return {name: leads.count(name) for name in leads}
 
-    @property
+    @cached_property
     def learning(self) -> frozenset[int]:
         """Values whose gradient leads to a parameter."""
         found: set[int] = set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -83,13 +83,13 @@ class ExecutionContext(Protocol):
         """A buffer `[K, ...]` that lasts from a record's forward to its backward."""
 
     def parameter(self, name: str) -> Tensor:
-        """A parameter of all clients, `[K, ...]`."""
+        """A parameter of all clients, `[K, ...]`; a constant, with stride 0 over K."""
 
     def buffer(self, name: str) -> Tensor | None:
         """A buffer of all clients, `[K, ...]`, to be updated; None where it must stay."""
 
-    def sink(self, name: str) -> Sink:
-        """Where the gradient of a parameter goes."""
+    def sink(self, name: str) -> Sink | None:
+        """Where the gradient of a parameter goes; None for a frozen one."""
 
     def squares(self, v: int) -> Tensor | None:
         """Where the layer with output v writes the squares of its gradients `[K]`, if it must."""
@@ -115,11 +115,15 @@ class ExecutionContext(Protocol):
 
 @dataclass(frozen=True)
 class Record(ABC):
-    """A layer: `name` in the module, `inputs` and `output` value numbers, `parameters` it reads."""
+    """A layer: `name` in the module, `inputs` and `output` value numbers, `weights` it reads.
+
+    frozen  which of the weights are not trained: all clients share one copy
+    """
 
     name: str
     inputs: tuple[int, ...]
     output: int
+    frozen: frozenset[str] = field(default=frozenset(), kw_only=True)
 
     @property
     def repeats(self) -> bool:
@@ -132,9 +136,24 @@ class Record(ABC):
         return False
 
     @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the parameters the layer reads, trained or frozen."""
+        return ()
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the trained parameters the layer reads."""
-        return ()
+        return tuple(name for name in self.weights if name not in self.frozen)
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """Names of the tensors the layer reads that no step changes."""
+        return tuple(name for name in self.weights if name in self.frozen)
+
+    @property
+    def remembers(self) -> tuple[int, ...]:
+        """Values that `backward` reads."""
+        return (*self.inputs, self.output)
 
     @property
     def buffers(self) -> tuple[str, ...]:
@@ -176,6 +195,11 @@ def sink_arguments(context: ExecutionContext, **names: str | None) -> Arguments:
 @dataclass(frozen=True)
 class Reshape(Record):
     """The same memory under another shape: flatten, view, identity."""
+
+    @property
+    def remembers(self) -> tuple[int, ...]:
+        """None."""
+        return ()
 
     def forward(self, context: ExecutionContext) -> None:
         """Nothing: the output value is a view of the input value."""

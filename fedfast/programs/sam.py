@@ -64,10 +64,12 @@ class SamBuffers:
         """
         self.scaled, width = scaled, spec.width
         # Layers that share a weight add their gradients up: no one layer's factors are its own.
-        thin = [] if layout.aliases else thin_layers(program, width, scaled)
+        thin = [] if layout.ties else thin_layers(program, width, scaled)
         self.thin = {record.output: i for i, record in enumerate(thin)}
         self.first = tuple(_replaced(r, FirstPass, self.thin) for r in program.records)
-        self.second = tuple(_replaced(r, SecondPass, self.thin) for r in program.records)
+        # What leads to no parameter is the same in both passes, and still there.
+        again = [r for r in program.records if r.output in program.learning]
+        self.second = tuple(_replaced(r, SecondPass, self.thin) for r in again)
         slots = [slot for slot in layout.slots if slot.trained]
         held = {name for r in thin for name in ((r.weight,) if scaled else r.parameters)}
         self.moved = {slot.name for slot in slots} - held
@@ -97,7 +99,7 @@ class SamBuffers:
         self.parts = [(*span, 0) for span in self.others.spans]
         if scaled:
             self.parts = [(s.offset, s.stop, own[s.name]) for s in slots if s.name in self.moved]
-        self.biased = {r.output for r in thin if r.bias is not None}
+        self.biased = {r.output for r in thin if r.bias in r.parameters}
         self.unit = buffer(width if scaled else 0, 1).fill_(1)
 
     def factors(self, clients: int, v: int, x: Tensor, out: Tensor, d: Tensor) -> Factors:
@@ -138,7 +140,7 @@ def thin_layers(program: Program, width: int, scaled: bool = False) -> list[Line
         return []
     found, size = [], program.elements
     for record in program.records:
-        if isinstance(record, Linear):
+        if isinstance(record, Linear) and record.weight in record.parameters:
             v, samples = record.inputs[0], program.root(record.inputs[0]) == 0 and not scaled
             if is_thin(width, size(v), size(record.output), samples=samples):
                 found.append(record)
@@ -157,7 +159,7 @@ def _copied_values(program: Program, thin: Sequence[Linear]) -> list[int]:
     """Values that the second pass must not overwrite: the factors x, and `before` where it is y."""
     roots = {program.root(record.inputs[0]) for record in thin}
     plain = {r.output for r in thin if r.activation is None and program.root(r.inputs[0]) == 0}
-    return sorted((roots | plain) - {0})
+    return sorted((roots & program.learning) | plain)
 
 
 def _replaced(record: Record, kind: type[Linear], thin: Mapping[int, int]) -> Record:

@@ -36,7 +36,9 @@ class FirstPass(Linear):
         to: dict[str, Tensor] = dict(gram=factors.gram, squares=factors.squares)
         kernels.ghost(x, d, ones=factors.ones, backend=context.backend, **to)
         if factors.unit is not None and self.bias is not None and bias is not None:
-            column, db = bias[..., None], context.sink(self.bias).out[..., None]
+            sink = context.sink(self.bias)
+            assert sink is not None  # of a frozen bias there is no unit
+            column, db = bias[..., None], sink.out[..., None]
             kernels.linear_backward(factors.unit, column, out, d, dweight=db, **self._how(context))
 
 

@@ -39,7 +39,7 @@ class Embedding(Record):
     padding: int | None
 
     @property
-    def parameters(self) -> tuple[str, ...]:
+    def weights(self) -> tuple[str, ...]:
         """The table."""
         return (self.weight,)
 
@@ -70,7 +70,7 @@ class Lstm(Record):
     hidden: int
 
     @property
-    def parameters(self) -> tuple[str, ...]:
+    def weights(self) -> tuple[str, ...]:
         """Those of all layers."""
         return tuple(name for layer in self.layers for name in layer if name is not None)
 
@@ -123,12 +123,17 @@ class Lstm(Record):
                 backend=context.backend,
                 **sink_arguments(context, **layer._asdict()),
             )
-            dout = dout if dx is None else dx
+            if dx is None:
+                return
+            dout = dx
 
     def _below(self, context: ExecutionContext, n: int) -> Tensor | None:
-        """Where the gradient of what went into layer n goes."""
+        """Where the gradient of what went into layer n goes; None if nobody needs it."""
         if n == 0:
             return context.collect(self.inputs[0])
+        below = {name for layer in self.layers[:n] for name in layer}
+        if not context.needs(self.inputs[0]) and below.isdisjoint(self.parameters):
+            return None
         return self._buffer(context, f"between{n % 2}", self.hidden)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from ..random_state import kept_random_state
 from .fx_nodes import Unsupported, lstm_of, size_of
 from .layer_fusion import fused, numbered
 from .layers import record_of
+from .normalization import BatchNorm
 from .program import Program
 from .records import Record
 
@@ -41,18 +42,24 @@ def explain(
     """
     if cause := hooked(module):
         return None, [Finding("module", cause)]
-    module = copy_of(module).train(training)
+    given, module = module, copy_of(module).train()
+    still = {name for name, m in module.named_modules() if not m.training}
+    module.train(training)
     try:
         graph = _traced(module, training)
     except Exception as error:  # the user's own code may raise anything
         return None, [Finding("module", f"torch.fx cannot trace it ({error})")]
+    modes = [(m, m.training) for m in graph.modules()]
     # Functional dropout draws in every mode: shapes must not cost the user random numbers.
     try:
         with torch.no_grad(), kept_random_state():
             ShapeProp(graph.eval()).propagate(x.clone())  # forward may write into its input
     except Exception as error:  # a gradient taken inside of forward, for one
         return None, [Finding("module", f"its graph does not run without gradients ({error})")]
-    return _collect(graph.train(training))
+    for m, mode in modes:  # `graph.train` would not ask the `train` of the user's
+        m.training = mode
+    program, findings = _collect(graph, still)
+    return None if program is None else program.holding(given), findings
 
 
 class ThreadTracer(fx.Tracer):
@@ -102,7 +109,8 @@ def trace(module: nn.Module, x: Tensor, training: bool = True) -> tuple[Program 
     return program, reasons[0] if reasons else ""
 
 
-def _collect(graph: fx.GraphModule) -> tuple[Program | None, list[Finding]]:
+def _collect(graph: fx.GraphModule, still: Set[str]) -> tuple[Program | None, list[Finding]]:
+    """still: names of the modules that stay in evaluation mode while the model trains."""
     numbers: dict[fx.Node, int] = {}
     records: list[Record] = []
     shapes: list[tuple[int, ...]] = []
@@ -117,6 +125,7 @@ def _collect(graph: fx.GraphModule) -> tuple[Program | None, list[Finding]]:
         try:
             _check_in_place(graph, node)
             records.append(record_of(graph, node, numbers))
+            _check_statistics(records[-1], str(node.target) in still)
             findings.append(Finding(_label(node), None))
         except Unsupported as reason:
             findings.append(Finding(_label(node), str(reason)))
@@ -133,6 +142,11 @@ def _silent(node: fx.Node) -> bool:
         return False
     leads = node.meta.get("type") is tuple or lstm_of(node) is not None
     return leads or all(_silent(user) for user in node.users)
+
+
+def _check_statistics(record: Record, still: bool) -> None:
+    if isinstance(record, BatchNorm) and not record.training and not still:
+        raise Unsupported("batch normalisation by running statistics that training moves")
 
 
 def _check_in_place(graph: fx.GraphModule, node: fx.Node) -> None:

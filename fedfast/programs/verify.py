@@ -116,6 +116,7 @@ def _step(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """(loss [], gradient [>= trained], tensors after the pass) by the program, as in a run."""
     layout, x, device = subject.layout, subject.x, subject.x.device
+    program = program.holding(subject.module)
     executor = ProgramExecutor(program, layout, 1, len(x), device, subject.backend)
     model, g = subject.row[None].clone(), layout.bank(1, device, full=False)
     losses = torch.zeros(1, dtype=layout.dtype, device=device)
@@ -132,7 +133,7 @@ def _evaluation(copied: nn.Module, subject: Subject) -> str:
     layout, row, x = subject.layout, subject.row, subject.x
     if not registry.capabilities(subject.backend, row).evaluates:
         return ""
-    program = evaluation_program(copied, x)
+    program = evaluation_program(copied, layout, x)
     if program is None:
         return ""  # the module evaluates itself
     with torch.no_grad():

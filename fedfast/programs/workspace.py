@@ -66,8 +66,10 @@ class Workspace:
 def places(program: Program, reuse: bool) -> dict[int, int]:
     """Which buffer each value that needs memory lies in.
 
-    reuse  whether a value may take the place of one that nobody reads any more
+    reuse  whether any value may take the place of one that nobody reads any more; else those may
+           that no backward pass remembers
     """
+    kept = frozenset[int]() if reuse else program.remembered
     last = {program.root(r.output): i for i, r in enumerate(program.records)}
     last |= {program.root(v): i for i, r in enumerate(program.records) for v in r.inputs}
     last[program.root(program.output)] = len(program.records)
@@ -75,13 +77,12 @@ def places(program: Program, reuse: bool) -> dict[int, int]:
     free: list[int] = []
     for i, record in enumerate(program.records):
         if not isinstance(record, Reshape):
-            size = program.elements(record.output)
+            size, shares = program.elements(record.output), record.output not in kept
             held = sizes(program, where)
             # What it fits into with least to spare; else the largest, which grows.
             free.sort(key=lambda at: (held[at] < size, abs(held[at] - size)))
-            where[record.output] = free.pop(0) if free else len(held)
-        if reuse:
-            free += [at for v, at in where.items() if last[v] == i]
+            where[record.output] = free.pop(0) if free and shares else len(held)
+        free += [at for v, at in where.items() if last[v] == i and v not in kept]
     return where
 
 
@@ -101,7 +102,9 @@ def bytes_per_client(
     ascends  whether SAM's second pass follows the first
     clips    whether steps are clipped
     """
-    elements_saved = program.elements(*program.values) + program.widest_join
+    where = places(program, reuse=False)
+    shared = program.elements(*where) - sum(sizes(program, where))
+    elements_saved = program.elements(*program.values) - shared + program.widest_join
     elements_saved += sum(record.saved_elements(program.shapes) for record in program.records)
     learning = program.elements(*program.learning)
     more = sam.elements_per_client(program, width) if ascends else 0

@@ -86,9 +86,9 @@ OWN = """\
 One file: the formula in the docstring, the components that differ from FedAvg's, nothing else. The
 engine gathers and scatters the rows a component names, sums what it asks for, and hands everything
 to the fused operations; an algorithm never loops over parameters or clients.
-`examples/own_algorithm.py` is a whole one, run by the tests; `fedfast/algorithms/hooks.py` lists
-the hooks. Pass an object of the class to `Simulation`, or its name: `my_package.module:Name`, in
-configs too. CONTRIBUTING.md adds one to fedfast.
+`examples/tutorials/own_algorithm.py` is a whole one, run by the tests;
+`fedfast/algorithms/hooks.py` lists the hooks. Pass an object of the class to `Simulation`, or its
+name: `my_package.module:Name`, in configs too. CONTRIBUTING.md adds one to fedfast.
 
 A hook counts however it was given: in a subclass or mixin, on the class later, on one object. Order
 in a round, for K clients at a time:

@@ -1,138 +1,62 @@
-"""Curves per round, and `partition`: samples per client and class."""
+"""Curves per round of single runs, and `partition`: samples per client and class."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from .._messages import path_of
+from . import curve_figures, curve_panels
+from .bands import Columns, band
+from .curve_panels import Curve
+from .limits import late_start
 from .partition_plot import partition
-from .style import COLOURS, TEXT, figure_of, plain_axes
+from .style import COLUMN, figure_of, legend_below, line_style, save
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["curves", "partition"]
 
-TITLES = {
-    "accuracy": "Test accuracy",
-    "loss": "Test loss",
-    "train_loss": "Training loss",
-    "local_accuracy": "Global model on clients' own tests",
-    "personal_accuracy": "Personal models on their own tests",
-}
-ACCURACIES = {name for name in TITLES if name.endswith("accuracy")}
-DASHES = ("-", "--", ":", "-.")  # the next dash when the colours begin again
-
-
-class Columns(Protocol):
-    """What is drawn of a run, `History` for one: `column(name)`, a number per round."""
-
-    def column(self, name: str) -> Sequence[float]:
-        """The values of one column, nan where a round has none."""
-        ...
+TALL, LATE_TALL = 2.3, 1.6  # inches
 
 
 def curves(histories: Mapping[str, Columns], path: str | Path | None = None) -> Figure:
     """Test accuracy and test loss per round, one curve per label; written to `path` if given.
 
-    Without a global test set accuracies on the clients' own test parts take their place, or else
-    the training loss. A dot marks each best round.
+    Below each of them, of runs long enough, its last 20 % by limits of their own. Without a global
+    test set accuracies on the clients' own test parts take their place, or else the training loss.
     """
-    panels = _panels(histories)
-    figure = figure_of((5.2 * len(panels), 4.2))
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for panel, ax in zip(panels, axes, strict=True):
-        _panel(ax, panel, histories)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper left",
-        ncols=min(5, len(labels)),
-        frameon=False,
-        labelcolor=TEXT,
-        handlelength=1.8,
-    )
+    names = _measures(histories)
+    drawn = {name: _curves(histories, name) for name in names}
+    starts = [late_start([c.band for c in found]) for found in drawn.values()]
+    late = [s for s in starts if s is not None]
+    tall = [TALL, LATE_TALL] if len(late) == len(names) else [TALL]
+    figure = figure_of((COLUMN * len(names), sum(tall)))
+    axes = figure.subplots(len(tall), len(names), squeeze=False, height_ratios=tall)
+    for i, (name, found) in enumerate(drawn.items()):
+        curve_figures.all_rounds(axes[0, i], found, name)
+        if len(tall) > 1:
+            axes[0, i].set_xlabel("")
+            curve_figures.last_rounds(axes[1, i], found, name, late[i])
+    legend_below(figure, *curve_panels.legend_entries(drawn[names[0]]))
     if path is not None:
-        _write(figure, path_of("path", path))
+        save(figure, path_of("path", path))
     return figure
 
 
-def _write(figure: Figure, path: Path) -> None:
-    kind, known = path.suffix[1:] or "png", figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise ValueError(
-            f"path: expected a name that ends in .png, .pdf or .svg; got {str(path)!r}"
-        )
-    figure.savefig(path, dpi=160, format=kind)
+def _curves(histories: Mapping[str, Columns], name: str) -> list[Curve]:
+    return [
+        Curve(label, band([history], name).binned(), line_style(i))
+        for i, (label, history) in enumerate(histories.items())
+    ]
 
 
-def _panels(histories: Mapping[str, Columns]) -> Sequence[str]:
+def _measures(histories: Mapping[str, Columns]) -> Sequence[str]:
     """The first pair of columns of which something was measured."""
     for pair in (("accuracy", "loss"), ("local_accuracy", "personal_accuracy")):
-        if found := [name for name in pair if any(_points(h, name) for h in histories.values())]:
-            return found
+        there = [n for n in pair if any(len(band([h], n)) for h in histories.values())]
+        if there:
+            return there
     return ["train_loss"]
-
-
-def _points(history: Columns, name: str) -> list[tuple[float, float]]:
-    pairs = zip(history.column("round"), history.column(name), strict=True)
-    return [(t, value) for t, value in pairs if math.isfinite(value)]
-
-
-def _panel(ax: Axes, name: str, histories: Mapping[str, Columns]) -> None:
-    for i, (label, history) in enumerate(histories.items()):
-        colour, dash = COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
-        points = _points(history, name)
-        rounds, values = zip(*points, strict=True) if points else ((), ())
-        few = "o" if len(points) < 2 else None  # one point makes no line
-        ax.plot(rounds, values, dash, color=colour, marker=few, linewidth=1.7, label=label)
-        if name in ACCURACIES and points:
-            best = max(points, key=lambda point: point[1])
-            ax.plot(*best, "o", color=colour, markersize=5, zorder=4)
-            ax.plot(*best, "o", color="white", markersize=2, zorder=5)
-    _style(ax, name)
-
-
-def _style(ax: Axes, name: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    ax.set_title(TITLES[name], loc="left", color=TEXT, fontsize=11, fontweight="bold")
-    ax.set_xlabel("round", color=TEXT)
-    ax.set_xlim(0, 1.02 * max(_drawn(ax, "x"), default=1.0))
-    ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-    _percent(ax) if name in ACCURACIES else _positive(ax)
-    plain_axes(ax)
-
-
-def _percent(ax: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-    ax.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], nbins=7))
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    ax.set_ylim(top=min(1.005, ax.get_ylim()[1]))
-
-
-def _positive(ax: Axes) -> None:
-    """A loss that fell far gets a logarithmic axis: the late rounds are where methods differ."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    values = _drawn(ax, "y")
-    if values and min(values) > 0 and max(values) > 5 * min(values):
-        ax.set_yscale("log")
-        ax.set_ylabel("log scale", color=TEXT, fontsize=8)
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-        ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _drawn(ax: Axes, axis: str) -> list[float]:
-    """The coordinates of all points of all lines along one axis."""
-    columns = (np.asarray(getattr(line, f"get_{axis}data")()) for line in ax.lines)
-    return [float(number) for column in columns for number in column]

@@ -108,7 +108,7 @@ class Progress:
             self.bar.refresh()
 
 
-class _Bar(Bar):
+class NarrowBar(Bar):
     """A bar that ends before the last columns: the `^C` a terminal echoes there would break it."""
 
     def __init__(self, console: Console, *columns: ProgressColumn, refresh: float) -> None:
@@ -119,7 +119,7 @@ class _Bar(Bar):
         yield Constrain(self.make_tasks_table(self.tasks), self.wide.width - 3)
 
 
-class _NotebookBar(_Bar):
+class _NotebookBar(NarrowBar):
     """The bar as one output of a cell, replaced in place: a notebook needs no widgets for that."""
 
     handle: DisplayHandle | None = None
@@ -160,14 +160,14 @@ class _Numbers(TextColumn):
         return text
 
 
-def _kind(console: Console, stream: TextIO | None) -> type[_Bar] | None:
+def _kind(console: Console, stream: TextIO | None) -> type[NarrowBar] | None:
     """The kind of bar that can be shown, None for lines; a stream of the user's gets lines."""
     if console.is_jupyter and stream is None:
         return _NotebookBar
-    return _Bar if console.file.isatty() and not console.is_dumb_terminal else None
+    return NarrowBar if console.file.isatty() and not console.is_dumb_terminal else None
 
 
-def _bar(console: Console, kind: type[_Bar]) -> Bar:
+def _bar(console: Console, kind: type[NarrowBar]) -> Bar:
     return kind(
         console,
         TextColumn("[bold]{task.description}"),

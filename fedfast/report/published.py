@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..history import History, Row
+from .markdown import markdown_table
 from .run_table import duration
 from .summaries import number, tested
 
@@ -34,8 +35,7 @@ class PublishedTable:
         paper = self.config.paper
         assert paper is not None
         cells = [line for label in self.rows for line in self._lines(label)]
-        table = [HEADS, ("---",) * 2 + ("---:",) * (len(HEADS) - 3) + ("---",), *cells]
-        text = "\n".join("| " + " | ".join(row) + " |" for row in table)
+        text = markdown_table(HEADS, cells, left=(0, 1, len(HEADS) - 1))
         image = f"\n![Curves of {paper.source}]({picture})\n" if picture and cells else ""
         note = f"\n{paper.note.strip()}\n" if paper.note else ""
         return f"## {paper.source}\n{note}\n{text}\n{image}"
@@ -56,7 +56,7 @@ class PublishedTable:
         run = [row for row in self.rows[label] if len(row.history())]
         if not run:
             return []
-        seconds = sum(row.about().get("seconds", 0.0) for row in run)
+        seconds = sum(row.about().seconds for row in run)
         tail = (_rounds(run, self.config.rounds), duration(seconds), _devices(run))
         return [
             (label, f"{m.column}, {_summary_text(m, run)}", *_compare(m, label, run), *tail)
@@ -99,12 +99,12 @@ def _compare(measure: Measure, label: str, run: Sequence[PaperRow]) -> tuple[str
 def _rounds(run: Sequence[PaperRow], whole: int) -> str:
     done = [len(row.history()) for row in run]
     span = f"{min(done)}" if min(done) == max(done) else f"{min(done)}–{max(done)}"
-    ended = ", diverged" if any(row.about().get("stopped") for row in run) else ""
+    ended = ", diverged" if any(row.about().stopped for row in run) else ""
     return f"{span} of {whole}{ended}"
 
 
 def _devices(run: Sequence[PaperRow]) -> str:
-    return ", ".join(sorted({row.about().get("device", "?") for row in run}))
+    return ", ".join(sorted({row.about().device for row in run}))
 
 
 def _mean(histories: Sequence[History]) -> History:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..history import History
+from .markdown import markdown_table
 from .summaries import number
 from .summaries import tested as times
 
@@ -55,11 +56,9 @@ def _own(history: History, field: str) -> str:
 
 def markdown(histories: Mapping[str, History]) -> str:
     """The table in markdown, and a line for each label that did not end well."""
-    columns = heads(histories)
-    cells = [columns, ("---", *["---:"] * (len(columns) - 1)), *rows(histories)]
-    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    lines = markdown_table(heads(histories), rows(histories))
     troubles = [f"- **{label}**: {text}" for label, text in notes(histories)]
-    return "\n".join([*lines, "", *troubles]).rstrip() + "\n"
+    return "\n".join([lines, "", *troubles]).rstrip() + "\n"
 
 
 def table(histories: Mapping[str, History], width: int = 80) -> Table:
@@ -72,7 +71,7 @@ def table(histories: Mapping[str, History], width: int = 80) -> Table:
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     columns, cells = heads(histories), rows(histories)
-    kept = _fitting(columns, cells, width)
+    kept = fitting(columns, cells, width, OPTIONAL)
     for i in kept:
         # Only labels may be folded: a number cut in two is read as another.
         made.add_column(
@@ -83,13 +82,20 @@ def table(histories: Mapping[str, History], width: int = 80) -> Table:
     return made
 
 
-def _fitting(columns: Sequence[str], cells: Sequence[tuple[str, ...]], width: int) -> list[int]:
-    """Which columns are shown in `width` characters: three between neighbours, one at each edge."""
+def fitting(
+    columns: Sequence[str], cells: Sequence[tuple[str, ...]], width: int, optional: Sequence[str]
+) -> list[int]:
+    """Which columns are shown in `width` characters: three between neighbours, one at each edge.
+
+    Left out where there is no room: columns without any value, then the `optional` in this order.
+    """
     filled = list(zip(columns, *cells, strict=True))
-    widths = [max(map(len, column)) + 3 for column in filled]
+    widths = [
+        max(len(part) for cell in column for part in cell.split("\n")) + 3 for column in filled
+    ]
     widths[0] = min(widths[0], LABEL + 3)
     kept = list(range(len(columns)))
-    for head in (*(c[0] for c in filled if set(c[1:]) <= {"–"}), *OPTIONAL):
+    for head in (*(c[0] for c in filled if set(c[1:]) <= {"–"}), *optional):
         if sum(widths[i] for i in kept) - 1 > width and head in columns:
             kept = [i for i in kept if columns[i] != head]
     return kept

@@ -1,16 +1,52 @@
-"""What all figures share: colours, and a figure without pyplot, global state or a window."""
+"""What all figures share: colours, line styles, sizes, and a figure without pyplot or a window.
+
+Sizes are those of one column of a paper of two: 3.5 inches (89 mm), text of 7 to 8 points.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import wrap
+from threading import Lock
+from typing import IO, TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 # Okabe and Ito: distinguishable with every kind of colour vision; highest contrasts first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-TEXT, GRID = "#333333", "#E4E4E4"
+# Dashes and markers tell curves apart in print without colours. Their numbers have no common
+# divisor with that of the colours: the same pair comes back after 35 curves only.
+Dash = Literal["-"] | tuple[float, Sequence[float]]
+DASHES: tuple[Dash, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (7, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", ">", "p", "*", "h")
+HATCHES = ("", "////", "....", "\\\\\\\\")
+TEXT, GRID, FAINT = "#333333", "#E4E4E4", "#9A9A9A"
+COLUMN = 3.5  # inches
+SMALL, MEDIUM = 7.0, 8.0  # points of numbers and legends, and of labels of axes
+DPI = 300
+CHARACTERS = 56  # of a legend's line at `SMALL` points in a column
+LINES = 3  # of a label
+_SAVING = Lock()  # matplotlib keeps the kind of fonts in a global
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """How one of several curves is drawn."""
+
+    colour: str
+    dash: Dash
+    marker: str
+
+
+def line_style(i: int) -> LineStyle:
+    """Curve `i`'s own: no two of 12 share a marker, no two of 35 colour and dash."""
+    return LineStyle(COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
 
 
 def figure_of(size: tuple[float, float]) -> Figure:
@@ -20,11 +56,64 @@ def figure_of(size: tuple[float, float]) -> Figure:
     return InlineFigure.of(size)
 
 
-def plain_axes(ax: Axes) -> None:
-    """A grid behind, no ticks, no frame but the lower line."""
-    ax.grid(True, color=GRID, linewidth=0.8)
+def plain_axes(ax: Axes, small: float = SMALL, medium: float = MEDIUM) -> None:
+    """A grid behind, no ticks, no frame but the lower line; numbers and labels of these sizes."""
+    ax.grid(True, color=GRID, linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.tick_params(which="both", colors=TEXT, length=0)
+    ax.tick_params(which="both", colors=TEXT, length=0, labelsize=small)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.label.set(color=TEXT, fontsize=medium)
     for side, spine in ax.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color("#999999")
+
+
+def label_text(label: str, width: int = CHARACTERS - 8) -> str:
+    """`label` in at most three lines of `width` characters, whatever it contains."""
+    lines = wrap(label, width) or [""]
+    if len(lines) > LINES:
+        lines = [*lines[: LINES - 1], lines[LINES - 1][: width - 1] + "…"]
+    return "\n".join(lines).replace("$", r"\$")  # a pair of $ would set mathematics
+
+
+def legend_below(figure: Figure, handles: list[Artist], labels: list[str]) -> Legend | None:
+    """The legend in the room below the axes, which grows the figure by its height."""
+    if not labels:
+        return None
+    shown = [label_text(label) for label in labels]
+    for columns in (4, 3, 2, 1):
+        legend = figure.legend(
+            handles,
+            shown,
+            loc="outside lower left",
+            ncols=columns,
+            frameon=False,
+            labelcolor=TEXT,
+            fontsize=SMALL,
+            handlelength=3.2,
+            columnspacing=1.2,
+            borderpad=0.1,
+            labelspacing=0.35,
+        )
+        size = legend.get_window_extent()
+        if columns == 1 or size.width < figure.get_figwidth() * figure.dpi - 2 * SMALL:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + size.height / figure.dpi + 0.05)
+    return legend
+
+
+def save(figure: Figure, to: str | Path | IO[bytes], kind: str = "") -> None:
+    """Writes .png of 300 dots per inch, or .pdf (fonts embedded), .svg and what else there is.
+
+    kind  png, pdf, ...; by default what the name ends in, or png
+    Raises ValueError for an ending that cannot be written.
+    """
+    import matplotlib
+
+    kind = kind or (Path(to).suffix[1:] if isinstance(to, str | Path) else "") or "png"
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise ValueError(f"path: expected a name that ends in .png, .pdf or .svg; got {str(to)!r}")
+    # Type 42, TrueType: journals refuse the Type 3 fonts that are matplotlib's default.
+    with _SAVING, matplotlib.rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}):
+        figure.savefig(to, dpi=DPI, format=kind)

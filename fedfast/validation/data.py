@@ -12,6 +12,11 @@ from ..data import AUGMENTS, Augment, FederatedData, Samples, as_samples
 from ..losses import Tried
 from .values import OneOf
 
+NO_TESTS = (
+    "no test parts of their own; give them some: local_test in a file, "
+    "FederatedData.from_arrays(..., test=[...]) or data.with_test([...]) in Python"
+)
+
 
 def clients(value: FederatedData, empty: str) -> FederatedData:
     """Federated data with at least one sample; clients without samples are skipped or refused."""
@@ -33,6 +38,12 @@ def clients(value: FederatedData, empty: str) -> FederatedData:
             f"{len(without)} of {value.num_clients} clients have no samples and are never sampled"
         )
     return value
+
+
+def client_metrics(wanted: bool, data: FederatedData) -> None:
+    """ValueError where they are wanted and no client has test samples."""
+    if wanted and not any(map(len, data.test or ())):
+        raise ValueError(f"client_metrics: expected clients with test parts; they have {NO_TESTS}")
 
 
 def test(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
@@ -10,7 +10,7 @@ from .._messages import format_value
 from ..algorithms import Algorithm, by_name
 from ..algorithms._hook_checks import foreign, overrides
 from ..algorithms.base import check_combination
-from ..callbacks import callback
+from ..callbacks import Given, callback
 from .values import Number
 
 
@@ -74,22 +74,22 @@ def client_decay(value: Algorithm, per: str, decay: float) -> float:
     return decay
 
 
-def callbacks(value: object) -> tuple[Callable[..., object], ...]:
-    """A sequence of callables, or of their names."""
-    single = isinstance(value, str) or callable(value)
-    if single or not isinstance(value, Iterable) or not _all_callable(value):
-        raise TypeError(
-            "callbacks: expected a sequence of callables f(sim, row) or of their names; got "
-            f"{format_value(value)}"
-        )
-    return tuple(map(callback, value))
-
-
-def _all_callable(values: Iterable[object]) -> bool:
+def callbacks(value: object) -> tuple[Given, ...]:
+    """A sequence of callables f(sim, row), of objects with `on_round_end` or its like, of names."""
+    if isinstance(value, str | Mapping) or callable(value) or not isinstance(value, Iterable):
+        raise _no_callbacks(value)
     try:
-        return all(callable(value) or isinstance(value, str) for value in values)
+        given = list(value)
     except TypeError:  # a 0-d array claims to be iterable
-        return False
+        raise _no_callbacks(value) from None
+    return tuple(map(callback, given))
+
+
+def _no_callbacks(value: object) -> TypeError:
+    return TypeError(
+        "callbacks: expected a sequence of callables f(sim, row), callback objects or names; got "
+        f"{format_value(value)}"
+    )
 
 
 def learning_rate(lr: float | Callable[[int], float], decay: float) -> Callable[[int], float]:

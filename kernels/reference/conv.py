@@ -36,7 +36,7 @@ def conv_backward(
     geometry: Geometry,
     activation: str | None,
     dx: Tensor | None,
-    dweight: Tensor,
+    dweight: Tensor | None,
     dbias: Tensor | None,
     alpha: Tensor,
     beta: Tensor,
@@ -54,6 +54,6 @@ def conv_backward(
         if dx is not None:
             dx[k] = conv2d_input(x[k].shape, weight[k], dout[k], *shape)
         dw = conv2d_weight(x[k], weight[k].shape, dout[k], *shape)
-        folded(dweight[k], client(base_weight, k), dw, alpha[k], beta[k])
+        folded(client(dweight, k), client(base_weight, k), dw, alpha[k], beta[k])
         folded(client(dbias, k), client(base_bias, k), dout[k].sum((0, 2, 3)), alpha[k], beta[k])
     squared(squares, dweight, dbias)

@@ -42,7 +42,7 @@ def conv_pool_backward(
     windows: Windows,
     activation: str | None,
     dx: Tensor | None,
-    dweight: Tensor,
+    dweight: Tensor | None,
     dbias: Tensor | None,
     alpha: Tensor,
     beta: Tensor,

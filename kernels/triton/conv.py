@@ -62,11 +62,11 @@ def conv_backward(
     geometry: Geometry,
     activation: str | None,
     dx: Tensor | None,
-    dweight: Tensor,
+    dweight: Tensor | None,
     dbias: Tensor | None,
     alpha: Tensor,
     beta: Tensor,
-    base_weight: Tensor,
+    base_weight: Tensor | None,
     base_bias: Tensor | None,
     precision: str,
     squares: Tensor | None,
@@ -87,11 +87,11 @@ def backward(
     activation: str | None,
     taken: Pooled | None,
     dx: Tensor | None,
-    dweight: Tensor,
+    dweight: Tensor | None,
     dbias: Tensor | None,
     alpha: Tensor,
     beta: Tensor,
-    base_weight: Tensor,
+    base_weight: Tensor | None,
     base_bias: Tensor | None,
     precision: str,
     squares: Tensor | None,
@@ -100,13 +100,17 @@ def backward(
     groups, biases = geometry.groups, 0 if dbias is None else dbias.shape[1]
     partial = Squares()
     if squares is not None:
-        partial = Squares.of(x, biases + programs(dweight, groups, precision, taken is not None))
+        pooled = taken is not None
+        weights = 0 if dweight is None else programs(dweight, groups, precision, pooled)
+        partial = Squares.of(x, biases + weights)
     if activation is not None or dbias is not None:
         through(out, dout, activation, dbias, base_bias, alpha, beta, partial)
     if dx is not None:
         data_gradient(dout, weight, dx, planes, geometry, precision, taken)
-    sides, more = forward_sides(x, weight, planes, geometry), (taken, partial.behind(biases))
-    weight_gradient(x, dout, dweight, base_weight, alpha, beta, groups, sides, precision, *more)
+    if dweight is not None:
+        sinks = dweight, dweight if base_weight is None else base_weight, alpha, beta
+        sides, more = forward_sides(x, weight, planes, geometry), (taken, partial.behind(biases))
+        weight_gradient(x, dout, *sinks, groups, sides, precision, *more)
     partial.add_up(squares)
 
 

@@ -45,8 +45,8 @@ def linear_backward(
     """`linear_backward` in Triton: dout and dbias, dx, dweight."""
     biases = 0 if dbias is None else -(-dbias.shape[1] // BIAS_TILE[1])
     partial = Squares()
-    if squares is not None and dweight is not None:
-        partial = Squares.of(x, biases + programs(dweight))
+    if squares is not None:
+        partial = Squares.of(x, biases + (0 if dweight is None else programs(dweight)))
     if activation is not None or dbias is not None:
         through(out, dout, activation, dbias, alpha, beta, base_bias, partial)
     if dx is not None:

@@ -28,6 +28,7 @@ def spans() -> dict[str, slice]:
 
 
 SPANS = spans()
+FROZEN: set[str] = set()  # tensors that a test holds still: their gradient is zero
 IS_WEIGHT = torch.cat([torch.full(shape, "weight" in n).flatten() for n, shape in SHAPES.items()])
 
 
@@ -36,7 +37,16 @@ def gradient(v: Tensor, x: Tensor, y: Tensor) -> Tensor:
     v = v.detach().requires_grad_()
     a, b, c, d = (v[at].view(SHAPES[name]) for name, at in SPANS.items())
     logits = F.linear(torch.tanh(F.linear(x, a, b)), c, d)
-    return torch.autograd.grad(F.cross_entropy(logits, y), v)[0]
+    g = torch.autograd.grad(F.cross_entropy(logits, y), v)[0]
+    return trained(g)
+
+
+def trained(v: Tensor) -> Tensor:
+    """v [P], zero where tensors are frozen."""
+    v = v.clone()
+    for name in FROZEN:
+        v[SPANS[name]] = 0
+    return v
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class Run:
         """A step along `d + lam (v - w)`; "linear" keeps `lam v` out of the clip."""
         if clip == "whole":
             return self.step(v, d + lam * (v - w), t)
-        return self.step(v, d - lam * w, t, more_decay=lam)
+        return self.step(v, d - lam * trained(w), t, more_decay=lam * trained(torch.ones_like(w)))
 
 
 def total(ps: list[float], rows: list[Tensor]) -> Tensor:

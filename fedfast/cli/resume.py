@@ -1,0 +1,44 @@
+"""`fedfast resume RUN [--rounds N] [--field value ...]`: a run goes on as if it never stopped."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from . import fail
+
+USAGE = """\
+usage: fedfast resume RUN [--field value ...]
+
+Goes on with the run in the folder RUN, bit for bit as if it had never been stopped.
+
+  --rounds N   to another number of rounds, at least those that are done
+  --field value   where and how it is computed, tested, saved and logged may change too: threads,
+                  chunk, device, backend, memory, eval_every, eval_last, metric, callbacks, ...
+  fedfast resume RUN --help   every field, with its value in RUN
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; see `fedfast.cli.main` for the exit status."""
+    from .. import config as configs
+
+    if not argv or argv[0].startswith("-"):
+        helped = bool(argv) and argv[0] in ("-h", "--help")
+        print(USAGE, end="", file=sys.stdout if helped else sys.stderr)
+        return 0 if helped else fail("expected a run folder first, found no path")
+    path = Path(argv[0])
+    if any(word.split("=")[0] == "--out" for word in argv):
+        return fail("--out: a run goes on in its own folder")
+    if not (path / "config.yaml").is_file():
+        return fail(f"{path}: expected a run folder, found no config.yaml in it")
+    try:
+        config = configs.load(path / "config.yaml", argv[1:])
+    except configs.ConfigError as error:
+        return fail(str(error))
+    from . import session, sweep
+
+    if config.sweep is not None:
+        return sweep.main([str(path / "config.yaml"), *argv[1:], "--out", str(path)])
+    command = " ".join(["fedfast resume", *argv])
+    return session.run(config, path, path.resolve().name, command, "resume")

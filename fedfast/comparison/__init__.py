@@ -1,0 +1,73 @@
+"""Runs beside each other: accuracies over seeds, rounds and bytes to a target, paired tests."""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+
+from .._messages import format_value, unknown
+from ..report.summaries import LOSSES, PERCENT, tested
+from ..validation.values import Count
+from .lines import baseline_of, block, with_correction
+from .notes import notes
+from .result import Comparison
+from .samples import Group, Runs, by_problem, samples
+from .target import parse_target
+
+__all__ = ["Comparison", "compare"]
+LAST = 10
+
+
+def compare(
+    runs: Runs,
+    target: float | str | None = None,
+    baseline: str | None = None,
+    last: int = LAST,
+    metric: str = "accuracy",
+) -> Comparison:
+    """Compares runs: final and best values, mean of the last, rounds and bytes to a target.
+
+    runs      folders of runs, found at any depth (see `fedfast.run_records`); or name -> History,
+              or a list with one History of each seed, the same seeds in the same places
+    target    an accuracy, 0.8 or "80%", or a loss; without one the best value that more than half
+              of the seeds of every group reach. Only rounds in which the model was tested count
+    baseline  the group, or the label, that others are compared with; fedavg or else the first
+    last      so many of the last tested rounds are averaged
+    metric    a column of histories: an accuracy or a loss
+
+    Groups that differ in data, partition or model have a target and a baseline of their own. Raises
+    ValueError or TypeError naming the argument, or the folder without a run.
+
+    >>> from fedfast import History, Row
+    >>> slow, fast = ([History(Row(t, accuracy=a * t) for t in (1, 2, 3))] for a in (0.1, 0.2))
+    >>> found = compare({"fedavg": slow, "fedsam": fast}, target="30%")
+    >>> found.to_pandas()["rounds_to_target"].tolist()
+    [3, 2]
+    """
+    Count()("last", last)
+    if metric not in (*PERCENT, *LOSSES):
+        raise unknown("metric", metric, (*PERCENT, *LOSSES))
+    if baseline is not None and not isinstance(baseline, str):
+        raise TypeError(f"baseline: expected a name; got {format_value(baseline)}")
+    aim = parse_target(target, metric)
+    found = samples(runs)
+    _check_measured(found, metric)
+    blocks = by_problem(found)
+    bases = baseline_of(blocks, baseline)
+    made = with_correction(
+        [block(name, of, bases[name], metric, last, aim) for name, of in blocks.items()]
+    )
+    return Comparison(metric, last, made, aim is not None, tuple(notes(made, metric, last)))
+
+
+def _check_measured(groups: list[Group], metric: str) -> None:
+    """Raises ValueError where no run has a value, naming the columns that have some."""
+    histories = list(chain.from_iterable(group.histories.values() for group in groups))
+    if any(tested(history, metric) for history in histories):
+        return
+    there = [
+        column
+        for column in (*PERCENT, *LOSSES)
+        if not all(math.isnan(v) for history in histories for v in history.column(column))
+    ]
+    raise ValueError(f"metric: no run has {metric}; they have {', '.join(there) or 'none at all'}")

@@ -1,0 +1,136 @@
+"""Figures of curves: a measure per round with its last 20 %, and against the bytes exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import curve_panels as panels
+from .bands import Floats
+from .curve_panels import ACCURACIES, Curve
+from .limits import Limits, late_limits, late_start, loss_top, padded
+from .style import COLUMN, TEXT, figure_of, legend_below, plain_axes
+from .units import size
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TALL, LATE_TALL = 1.95, 1.3  # inches of a panel with its numbers
+EARLY = 1 / 8  # of the bytes, which a logarithmic axis would give half of its length
+
+
+def per_round(curves: Sequence[Curve], name: str, target: float | None = None) -> Figure:
+    """All rounds, and below the last 20 % of them where these are at least five points."""
+    start = late_start([curve.band for curve in curves])
+    tall = [TALL] if start is None else [TALL, LATE_TALL]
+    figure = figure_of((COLUMN, sum(tall)))
+    axes = figure.subplots(len(tall), 1, squeeze=False, height_ratios=tall)[:, 0]
+    all_rounds(axes[0], curves, name, target)
+    if start is not None:
+        axes[0].set_xlabel("")
+        last_rounds(axes[1], curves, name, start)
+        figure.align_ylabels()
+    _legend(figure, curves, name, target)
+    return figure
+
+
+def all_rounds(ax: Axes, curves: Sequence[Curve], name: str, target: float | None = None) -> None:
+    """Every round; a loss that fell far on a logarithmic axis."""
+    panels.draw(ax, curves)
+    _target(ax, name, target)
+    panels.round_axis(ax, curves)
+    limits, log = _whole(curves, name)
+    panels.value_axis(ax, name, limits, log)
+
+
+def last_rounds(ax: Axes, curves: Sequence[Curve], name: str, start: float) -> None:
+    """The rounds from `start` on, by limits of their own."""
+    late = [replace(curve, band=curve.band.after(start)) for curve in curves]
+    panels.draw(ax, late)
+    panels.round_axis(ax, late, start)
+    limits, outside = late_limits([curve.band for curve in late])
+    panels.value_axis(ax, name, limits)
+    panels.note(ax, f"last 20 %{panels.outside_text(curves, outside)}")
+
+
+def against_bytes(
+    curves: Sequence[Curve], sent: Sequence[Floats], name: str, target: float | None = None
+) -> Figure:
+    """The measure after so many bytes in both directions (Figure 9 of the FedGloSS paper).
+
+    sent  [T] of each curve: bytes that server and cohorts have exchanged until each round
+    What comes before an eighth of the shortest curve's bytes, where none has learnt much, is left
+    out on both axes.
+    """
+    figure = figure_of((COLUMN, TALL + 0.15))
+    ax = figure.subplots()
+    start = min((float(x[-1]) for x in sent if len(x)), default=1.0) * EARLY
+    late = [x >= start for x in sent]
+    bands = [replace(c.band.taken(at), ends=()) for c, at in zip(curves, late, strict=True)]
+    cut = [replace(curve, band=band) for curve, band in zip(curves, bands, strict=True)]
+    sent = [x[at] for x, at in zip(sent, late, strict=True)]
+    panels.draw(ax, cut, sent)
+    _target(ax, name, target)
+    limits, log = _whole(cut, name)
+    panels.value_axis(ax, name, _with(target if name in ACCURACIES else None, limits), log)
+    _byte_axis(ax, sent)
+    _legend(figure, cut, name, target)
+    return figure
+
+
+def _whole(curves: Sequence[Curve], name: str) -> tuple[Limits, bool]:
+    """Limits of all rounds, and whether they are logarithmic."""
+    bands = [curve.band for curve in curves if len(curve.band)]
+    if not bands:
+        return (0.0, 1.0), False
+    spread = [b.mean + s * np.nan_to_num(b.std) for b in bands for s in (-1.0, 1.0)]
+    low, high = (float(f([f(values) for values in spread])) for f in (np.min, np.max))
+    if name in ACCURACIES:
+        return padded(low, high), False
+    least = min(float(b.mean.min()) for b in bands)
+    if panels.falls_far(curves):
+        return (least / 1.15, loss_top(bands) * 1.15), True
+    return padded(low, min(high, loss_top(bands) * 1.15)), False
+
+
+def _with(target: float | None, limits: Limits) -> Limits:
+    if target is None:
+        return limits
+    return min(limits[0], target - 0.01), max(limits[1], target + 0.01)
+
+
+def _target(ax: Axes, name: str, target: float | None) -> None:
+    if target is not None and name in ACCURACIES:
+        ax.axhline(target, color=TEXT, linewidth=0.7, linestyle=(0, (2, 2)), zorder=1.8)
+
+
+def _legend(figure: Figure, curves: Sequence[Curve], name: str, target: float | None) -> None:
+    from matplotlib.lines import Line2D
+
+    handles, labels = panels.legend_entries(curves)
+    if target is not None and name in ACCURACIES:
+        handles.append(Line2D([], [], color=TEXT, linewidth=0.8, linestyle=(0, (2, 2))))
+        labels.append(f"target {100 * target:g} %")
+    legend_below(figure, handles, labels)
+
+
+def _byte_axis(ax: Axes, sent: Sequence[Floats]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    known = np.concatenate([*sent, np.zeros(0)])
+    known = known[known > 0]
+    ax.set_xscale("log")
+    low, high = (float(known.min()), float(known.max())) if known.size else (1e6, 1e9)
+    if high < 1.5 * low:
+        low, high = low / 2, high * 2
+    ax.set_xlim(low / 1.08, high * 1.08)
+    subs = (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
+    ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: size(x)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("bytes exchanged, both directions")
+    plain_axes(ax)

@@ -1,0 +1,140 @@
+"""`write`: figures of runs as files, and one HTML page that holds all of them and the tables."""
+
+from __future__ import annotations
+
+import warnings
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import comparison, run_records
+from .._messages import path_of, unknown
+from ..comparison.tables import Table
+from ..comparison.target import parse_target
+from ..files import atomic
+from . import partition_counts, run_facts, run_figures
+from .curve_panels import ACCURACIES
+from .run_figures import Drawn
+from .style import save
+
+if TYPE_CHECKING:
+    from ..comparison import Comparison
+    from .run_figures import Groups
+
+FORMATS = ("png", "pdf", "svg", "eps")
+PAGE, TEMPLATE = "report.html", "page.html.jinja"
+SEVERAL = 3  # paths whose names make a title
+ZOOM = 144  # pixels of the page per inch of a figure: text of 7 points is read as one of 14 pixels
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure as the page has it: base64 of its PNG, pixels, caption and file names."""
+
+    png: str
+    width: int
+    height: int
+    caption: str
+    files: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Figures under one heading."""
+
+    title: str
+    figures: list[Shown]
+
+    @property
+    def id(self) -> str:
+        """What links to it name."""
+        return self.title.lower().replace(" ", "-")
+
+
+def write(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    formats: Sequence[str] = ("png", "pdf"),
+    target: float | str | None = None,
+    title: str | None = None,
+) -> list[Path]:
+    """Draws the runs below `paths` into the folder `out`; returns the files, the page first.
+
+    formats  of the figures' files: png (300 dots per inch), pdf (fonts embedded), svg, eps
+    target   as of `fedfast.compare`; an accuracy is marked in the figures too
+    title    of the page; by default the names of the paths
+    The page holds everything: no file beside it, no script, no request. Raises ValueError or
+    TypeError naming the argument or the folder without a run, OSError where `out` is not written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("format", name, FORMATS)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        groups = run_records.groups(run_records.records(paths))
+        measure = run_figures.first_measure(groups)
+        found = comparison.compare(paths, target, metric=measure)
+    aim = parse_target(target, measure) if measure in ACCURACIES else None
+    counts, missing = partition_counts.of(groups)
+    notes = dict.fromkeys([*(str(w.message) for w in caught), *missing, *found.notes])
+    drawn = list(run_figures.figures(groups, counts, aim))
+    text = _text(title or _title(paths), groups, found, _sections(drawn, formats), list(notes))
+    folder = path_of("out", out)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [_saved(one, folder, name) for one in drawn for name in formats]
+    atomic(folder / PAGE, lambda to: to.write_text(text, encoding="utf-8"))
+    return [folder / PAGE, *files]
+
+
+def _title(paths: Sequence[str | Path]) -> str:
+    names = [Path(path).resolve().name for path in paths]
+    return ", ".join(names) if len(names) <= SEVERAL else f"{names[0]} and {len(names) - 1} more"
+
+
+def _saved(drawn: Drawn, folder: Path, kind: str) -> Path:
+    path = folder / f"{drawn.name}.{kind}"
+    if kind == "png":
+        atomic(path, lambda to: to.write_bytes(drawn.png))
+    else:
+        atomic(path, lambda to: save(drawn.figure, to))
+    return path
+
+
+def _sections(drawn: Sequence[Drawn], formats: Sequence[str]) -> list[Section]:
+    """The figures by their sections, in the order of the figures."""
+    made: dict[str, list[Shown]] = {}
+    for one in drawn:
+        made.setdefault(one.section, []).append(_shown(one, formats))
+    return [Section(title, figures) for title, figures in made.items()]
+
+
+def _shown(drawn: Drawn, formats: Sequence[str]) -> Shown:
+    wide, tall = (round(ZOOM * inches) for inches in drawn.figure.get_size_inches())
+    files = ", ".join(f"{drawn.name}.{kind}" for kind in formats)
+    return Shown(b64encode(drawn.png).decode(), wide, tall, drawn.caption, files)
+
+
+def _text(
+    title: str, groups: Groups, found: Comparison, sections: list[Section], notes: list[str]
+) -> str:
+    """The page. The template escapes whatever is put into it."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    heads, rows = run_facts.differences(groups)
+    return pages.get_template(TEMPLATE).render(
+        title=title,
+        setting=run_facts.setting(groups),
+        notes=notes,
+        tables=list(found.captioned()),
+        sections=sections,
+        environment=Table(("what", "value"), run_facts.environment(groups)),
+        options=Table(tuple(heads), [tuple(row) for row in rows]),
+        configs=run_facts.configs(groups),
+        origin=f"fedfast {version('fedfast')}, {datetime.now():%Y-%m-%d %H:%M}",
+    )

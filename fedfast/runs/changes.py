@@ -1,0 +1,48 @@
+"""Options of a run that are changed while it goes on: those that may be, and the others by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from .. import checkpoint
+from ..config import RunConfig
+from ..history import History
+
+# What no bit of a round depends on. Of a simulation's options, those that a saved one leaves free.
+FREE = checkpoint.FREE | {"out", "paper", "sweep", "loggers", "data.root"}
+FREE |= {"save_rounds", "save_seconds"}
+
+
+def check(path: Path, old: RunConfig, new: RunConfig, done: Mapping[str, History]) -> None:
+    """Raises ValueError, a line per changed option that may not be, or fewer rounds than done."""
+    before, after = (_flat(config.model_dump()) for config in (old, new))
+    lines = [
+        f"{path}: holds a run with {name} {before.get(name, 'not set')}, "
+        f"not {after.get(name, 'not set')}"
+        for name in dict.fromkeys([*after, *before])
+        if not _free(name) and before.get(name) != after.get(name)
+    ]
+    if lines:
+        lines.append(f"a run goes on with other {', '.join(sorted(FREE - {'paper'}))} only")
+    for label, history in done.items():
+        if len(history) > new.rounds:
+            lines.append(
+                f"{path}: rounds: {len(history)} are done in {label}; expected at least as many, "
+                f"got {new.rounds}"
+            )
+    if lines:
+        raise ValueError("\n".join(lines))
+
+
+def _free(name: str) -> bool:
+    return name in FREE or name.split(".")[0] in FREE
+
+
+def _flat(values: Mapping[str, object], above: str = "") -> dict[str, object]:
+    """ "partition.alpha" -> value"""
+    made: dict[str, object] = {}
+    for key, value in values.items():
+        name = f"{above}{key}"
+        made |= _flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return made
