@@ -56,7 +56,7 @@ def tab(line, monkeypatch):
         ("fedfast run quickstart --partition.name path", ["pathological"]),
         ("fedfast run quickstart --sampling=", ["--sampling=exact", "--sampling=bernoulli"]),
         ("fedfast reproduce papers --se", ["--seeds", "--seed", "--server_lr"]),
-        ("fedfast examples copy own", ["own_algorithm.py"]),
+        ("fedfast examples copy split", ["split_difficulty.py"]),
     ],
 )
 def test_tab(line, expected, monkeypatch, tmp_path):
