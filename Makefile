@@ -48,8 +48,8 @@ docs: setup ## docs/algorithms.md and docs/ops.md from the code, then the site i
 	$(BIN)/python docs/site/check.py build/site
 
 docs-version: docs ## the site as this version's, beside those of earlier ones, on the branch gh-pages
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mike deploy --quiet --update-aliases "$$($(BIN)/python -c 'import fedfast; print(fedfast.__version__)')" latest
-	$(BIN)/mike set-default --quiet latest
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mike -q deploy --update-aliases "$$($(BIN)/python -c 'import fedfast; print(fedfast.__version__)')" latest
+	$(BIN)/mike -q set-default latest
 
 dist: setup ## sdist and wheel in dist/
 	rm -rf dist

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__
+from .._version import __version__
 
 if TYPE_CHECKING:
     from ..config.fields import Leaf
@@ -79,13 +79,14 @@ def table() -> Table:
 
 
 def _options(leaves: list[Leaf], above: tuple[str, ...]) -> Options:
-    """The fields below `above`, those of sections only where `above` names one."""
+    """The fields below `above`; at the top, those that no choice of a part decides."""
     depth = len(above)
     below = [leaf for leaf in leaves if leaf.loc[:depth] == above]
+    chosen = () if above else (*NAMED, "algorithms")
     return {
         ".".join(leaf.loc[depth:]): _values(leaf.metavar)
         for leaf in below
-        if depth or len(leaf.loc) == 1
+        if leaf.loc[0] not in chosen
     }
 
 
