@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from . import _renamed_modules
+from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import algorithms, data, kernels, loggers, models
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from .simulation import Simulation
 
 _renamed_modules.install()
-
-__version__ = "0.1.0"
 
 _HOME = {
     "ASAM": "algorithms",

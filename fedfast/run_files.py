@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -10,6 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .history import History, read_runs
+from .runs import about as abouts
+from .runs import reading
+from .runs.about import About
 
 if TYPE_CHECKING:
     from .config import RunConfig
@@ -35,42 +37,23 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def histories(folder: Path, config: RunConfig) -> dict[str, History]:
-    """Label -> rounds. Raises ValueError where there are none, or of labels that `config` lacks."""
-    from . import checkpoint
-
-    state, path = folder / "state.pt", folder / "history.csv"
-    only = next(iter(config.algorithms)) if len(config.algorithms) == 1 else None
-    if only and checkpoint.exists(state):  # newer than the files beside it
-        return {only: History(checkpoint.history(state))}
+    """Label -> every round written. Raises ValueError where there are none, or of other labels."""
+    path = folder / "history.csv"
+    if reading.is_old(folder) and len(config.algorithms) == 1:
+        return {label: reading.read(folder, label)[0] for label in config.algorithms}
     if not path.exists():
         raise ValueError(f"{folder}: no history.csv: the run has not begun")
     found = read_runs(path)
-    if only and set(found) == {path.stem}:  # a file without a column of labels
-        return {only: found[path.stem]}
+    if len(config.algorithms) == 1 and set(found) == {path.stem}:  # without a column of labels
+        return dict(zip(config.algorithms, found.values(), strict=True))
     if unknown := [label for label in found if label not in config.algorithms]:
         known = ", ".join(config.algorithms)
         raise ValueError(f"{path}: expected rows of {known}, found {', '.join(unknown)}")
     return found
 
 
-def about(folder: Path, label: str) -> dict[str, object]:
-    """What `run.json` records of a label, or `about.json` of the only one; {} without either.
-
-    Raises ValueError naming the file where it is damaged.
-    """
-    for name, keys in (("run.json", ("labels", label)), ("about.json", ())):
-        if (folder / name).exists():
-            return _below(folder / name, keys)
-    return {}
-
-
-def _below(path: Path, keys: tuple[str, ...]) -> dict[str, object]:
-    try:
-        found: object = json.loads(path.read_bytes().decode("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: expected JSON in UTF-8: {error}") from error
-    for key in keys:
-        found = found.get(key, {}) if isinstance(found, dict) else None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a mapping{' at ' * bool(keys)}{'.'.join(keys)}")
-    return found
+def about(folder: Path, label: str) -> About:
+    """What is recorded of a label. Raises ValueError naming the file where it is damaged."""
+    if reading.is_old(folder):
+        return reading.read(folder, label)[1]
+    return abouts.read(folder).get(label, About(device=""))

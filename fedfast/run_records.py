@@ -19,12 +19,13 @@ from . import run_files
 from ._messages import path_of, warn_user
 from .history import History
 from .run_names import display_names
+from .runs import changes
 
 if TYPE_CHECKING:
     from .config import RunConfig
 
-# Where and how a run is computed, and what else it writes: no part of what is compared.
-FREE = {"device", "threads", "backend", "chunk", "memory", "verify", "out", "paper", "sweep"}
+# What a run may change on its way is no part of what is compared, but for what shows in rounds.
+FREE = changes.FREE - {"rounds", "eval_every", "eval_last", "empty_clients", "metric", "callbacks"}
 SECTIONS = ("data", "partition", "model")
 
 
@@ -32,10 +33,11 @@ SECTIONS = ("data", "partition", "model")
 class RunRecord:
     """One label of a run folder, which has one seed.
 
-    seconds  of training, in all
+    seconds  that it took, in all
     device   what it ran on, "" where that is not recorded
     status   "done"; "stopped", for good before its last round (a model diverged, a callback ended
              it); or "unfinished"
+    reason   that a callback gave
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class RunRecord:
     seconds: float
     device: str
     status: str
+    reason: str = ""
 
     @property
     def seed(self) -> int:
@@ -143,11 +146,11 @@ def _read(folder: Path, troubles: list[str]) -> list[RunRecord]:
 
 def _record(folder: Path, label: str, config: RunConfig, history: History) -> RunRecord:
     about = run_files.about(folder, label)
-    seconds, device = about.get("seconds"), about.get("device", "")
-    if not isinstance(seconds, int | float):
-        seconds = math.fsum(row.seconds for row in history if math.isfinite(row.seconds))
-    status = _status(config, history, bool(about.get("stopped")))
-    return RunRecord(folder, label, config, history, float(seconds), str(device), status)
+    # A killed process may have written rounds after it recorded anything.
+    written = math.fsum(row.seconds for row in history if math.isfinite(row.seconds))
+    seconds = max(about.seconds, written)
+    status = _status(config, history, about.stopped or bool(about.ended))
+    return RunRecord(folder, label, config, history, seconds, about.device, status, about.ended)
 
 
 def _status(config: RunConfig, history: History, stopped: bool) -> str:

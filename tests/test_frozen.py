@@ -26,6 +26,7 @@ FIRST, LAST = {"0.weight", "0.bias"}, {"2.weight", "2.bias"}
 PARTS = [FIRST, LAST, {"0.weight"}, {"2.weight"}, {"0.bias"}, {"0.bias", "2.weight"}]
 # Its script takes the least sensitive tensor of all, which is a frozen one.
 NAMES = [name for name in CASES if name != "fedfsa-reverse"]
+PLAIN = "fedavg", "fedsam", "fedasam", "fedfsa", "scaffold", "fedgloss+sam"  # clipped and not
 
 
 def still(run: Run, frozen: set[str]) -> Run:
@@ -39,12 +40,14 @@ def still(run: Run, frozen: set[str]) -> Run:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_algorithm_is_its_script_over_what_is_trained(name, monkeypatch):
     algorithm, script = CASES[name]
-    for i, (setting, run) in enumerate(settings(name).items()):
-        frozen = PARTS[(2 * NAMES.index(name) + i) % len(PARTS)]
-        monkeypatch.setattr(scripts.run, "FROZEN", frozen)
-        sim = simulation(run, algorithm, frozen)
-        assert sim.generic_because == algorithm.local.own_loss
-        assert (path(sim) - script(still(run, frozen))).abs().max() < 2e-12, (setting, frozen)
+    both = list(settings(name).values())
+    for i, run in enumerate(both):
+        if i == NAMES.index(name) % 2 or name in PLAIN:
+            frozen = PARTS[(2 * NAMES.index(name) + i) % len(PARTS)]
+            monkeypatch.setattr(scripts.run, "FROZEN", frozen)
+            sim = simulation(run, algorithm, frozen)
+            assert sim.generic_because == algorithm.local.own_loss
+            assert (path(sim) - script(still(run, frozen))).abs().max() < 2e-12, frozen
 
 
 class ConvNet(nn.Module):
@@ -243,7 +246,7 @@ NAMED = [name for name, _ in made(ConvNet).named_parameters()]
 
 
 @given(st.sets(st.sampled_from(NAMED), max_size=len(NAMED) - 1))
-@hypothesis(max_examples=15, deadline=None)
+@hypothesis(max_examples=10, deadline=None)
 def test_whatever_is_frozen_the_rest_is_autograds_and_counted_alone(frozen):
     module = made(ConvNet, frozen)
     sim = run(module)
@@ -258,10 +261,9 @@ def test_whatever_is_frozen_the_rest_is_autograds_and_counted_alone(frozen):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_client_is_the_same_to_the_bit_in_any_company(name):
-    for algorithm in ("fedavg", "fedsam"):
-        sims = [run(made(*MODELS[name][:2]), algorithm, chunk=k) for k in (1, 2)]
-        one, two = ([list(sim), sim.state_dict()][1] for sim in sims)
-        assert all(torch.equal(one[key], two[key]) for key in one)
+    sims = [run(made(*MODELS[name][:2]), "fedsam", chunk=k, verify=False) for k in (1, 2)]
+    one, two = ([list(sim), sim.state_dict()][1] for sim in sims)
+    assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,9 @@ def test_one_run_is_reported_in_its_folder_and_without_its_partition_too(runs, t
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--fromat", "png"], "flag: unknown name '--fromat'; did you mean '--format'?"),
+        (["--target"], "argument --target: expected one argument"),
+        (["--out", "page.html"], "--out: expected a folder, which gets report.html"),
         (["--format", "pgn"], "format: unknown name 'pgn'; did you mean 'png'?"),
         (["--target", "much"], "target: expected"),
         (["--out", "file/below"], "file"),

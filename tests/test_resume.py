@@ -39,7 +39,7 @@ callbacks: ["slow:slow"]
 save_rounds: 1
 """
 ROOT = str(Path(__file__).parents[1])
-TIMES = ("seconds", "clients_per_second")
+TIMES = ("seconds", "clients_per_second", "server_seconds", "evaluation_seconds")
 
 
 def prepare(folder, patch):

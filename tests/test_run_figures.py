@@ -260,3 +260,22 @@ def test_a_label_is_no_mathematics_and_at_most_three_lines():
     assert style.label_text("a$b$") == r"a\$b\$"
     lines = style.label_text(" ".join([LONG] * 4)).splitlines()
     assert len(lines) == 3 and lines[-1].endswith("…")
+
+
+def test_single_points_stand_side_by_side_within_the_axes():
+    late = [Row(t) for t in range(1, 30)]
+    runs = {
+        label: [History([*late, Row(30, personal_accuracy=0.8 + 0.01 * i)])]
+        for i, label in enumerate(NAMES[:3])
+    }
+    ax = curve_figures.per_round(curves_of(runs, "personal_accuracy"), "personal_accuracy").axes[0]
+    places = [line.get_xdata()[0] for line in ax.lines]
+    assert np.diff(places).min() > 0.4 and list(ax.get_xticks()) == [30]
+    assert ax.get_xlim()[0] < places[0] and places[-1] < ax.get_xlim()[1]
+
+
+def test_of_curves_that_coincide_the_one_with_more_gaps_is_above():
+    runs = {label: [run(20)] for label in ("a", "b", "c", "d", "e", "f")}
+    lines = curve_figures.per_round(curves_of(runs), "accuracy").axes[0].lines
+    solid, dashed, dotted, _, _, again = (line.get_zorder() for line in lines)
+    assert solid == again < dashed < dotted

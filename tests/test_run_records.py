@@ -29,10 +29,11 @@ def test_a_run_folder_has_a_record_per_label(tmp_path):
 
 def test_run_json_says_what_it_ran_on(tmp_path):
     run = write_run(tmp_path, {"fedavg": SHORT, "fedsam": LONG})
-    about = {"fedavg": {"seconds": 7, "stopped": True, "done": False, "device": "GPU 0"}}
+    about = {"fedavg": {"seconds": 7, "ended": "no gain", "done": True, "device": "GPU 0"}}
     (run / "run.json").write_text(json.dumps({"labels": about}))
     one, two = records([run])
     assert (one.seconds, one.device, one.status) == (7.0, "GPU 0", "stopped")
+    assert one.reason == "no gain"
     assert (two.seconds, two.device, two.status) == (2.0, "", "done")
 
 
@@ -68,7 +69,7 @@ def test_a_run_killed_while_writing_is_read_up_to_its_last_whole_line(tmp_path):
         ("config.yaml", "rounds: [", "YAML syntax"),
         ("config.yaml", None, "cannot be read"),
         ("run.json", "{", "JSON"),
-        ("run.json", '{"labels": []}', "mapping at labels"),
+        ("run.json", '{"labels": []}', "expected labels"),
     ],
 )
 def test_damaged_folders_are_named_and_left_out(tmp_path, file, text, match):

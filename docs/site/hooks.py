@@ -36,6 +36,7 @@ USING = (
     "runs",
     "sweeps",
     "comparing",
+    "figures",
     "loggers",
     "own-parts",
     "from-fl-simulator",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
-from .. import __version__
+from .._version import __version__
 
 # command -> (module, line of --help). A new command is a line here and a module with main().
 COMMANDS = {

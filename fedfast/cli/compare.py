@@ -7,9 +7,10 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from . import fail
+from .flag_parser import FlagParser
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -35,11 +36,6 @@ FORMATS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 KINDS = ("table", "markdown", "latex", "csv", "json")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
-
-
 def main(argv: list[str]) -> int:
     """Runs the command; 0, or 2 for wrong use and for folders without runs."""
     if argv and argv[0] in ("-h", "--help"):
@@ -61,7 +57,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     from .._messages import unknown
     from ..comparison import LAST
 
-    parser = _Parser("fedfast compare", usage=USAGE[7:], add_help=False, allow_abbrev=False)
+    parser = FlagParser("fedfast compare", USAGE)
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--target")
     parser.add_argument("--baseline")
@@ -69,10 +65,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--metric", default="accuracy")
     parser.add_argument("--format")
     parser.add_argument("--out", type=Path)
-    options, other = parser.parse_known_args(argv)
-    known = [flag for action in parser._actions for flag in action.option_strings]
-    if other:
-        raise unknown("flag", other[0].split("=")[0], known)
+    options = parser.flags(argv)
     if not options.runs:
         raise ValueError("expected folders of runs, found nothing; see fedfast compare --help")
     if options.format is not None and options.format not in KINDS:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from . import fail
+from .flag_parser import FlagParser
 from .setting import USER
 
 USAGE = """\
@@ -25,26 +25,28 @@ report.html, that holds all of them with tables, environment and configurations.
 
 def main(argv: list[str]) -> int:
     """Runs the command; 0, or 2 for runs or options that cannot be used."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="", file=sys.stdout if argv else sys.stderr)
-        return 0 if argv else 2
+    if argv and argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
     try:
-        options = _options(argv)
-        return _write(options)
+        return _write(_options(argv))
     except USER as error:
         return fail(str(error))
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "fedfast report", usage=USAGE[7:], add_help=False, allow_abbrev=False
-    )
-    parser.add_argument("runs", nargs="+", type=Path)
+    parser = FlagParser("fedfast report", USAGE)
+    parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--format", default="png,pdf")
     parser.add_argument("--target")
     parser.add_argument("--title")
-    return parser.parse_args(argv)
+    options = parser.flags(argv)
+    if not options.runs:
+        raise ValueError("expected folders of runs, found nothing; see fedfast report --help")
+    if options.out is not None and options.out.suffix == ".html":
+        raise ValueError(f"--out: expected a folder, which gets report.html; got '{options.out}'")
+    return options
 
 
 def _write(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -175,6 +176,8 @@ def _report(results: Sequence[Result], best: Sequence[Best], runner: Runner, sta
     for one in best:
         print(f"{one}\n  {one.command(runner.out)}")
     print(f"{runner.out}\n  config.yaml  sweep.csv", flush=True)
+    if not status:
+        print(f"tables and tests: fedfast compare {shlex.quote(str(runner.out))}", flush=True)
     for row in results:
         if row.status == "failed":
             path = row.row.folder / "error.txt"

@@ -62,7 +62,9 @@ class Comparison:
         Seeds and rounds are in the caption where they are the same in all groups.
         """
         made = []
-        for (table, caption), name in zip(self.captioned(), (label, f"{label}-tests"), strict=False):
+        for (table, caption), name in zip(
+            self.captioned(), (label, f"{label}-tests"), strict=False
+        ):
             kept, alike = table.without_constants(("seeds", "rounds"))
             said = (
                 f" {', '.join(f'{value} {head}' for head, value in alike.items())}."

@@ -99,7 +99,7 @@ def _recorded(name: str, runs: Sequence[RunRecord]) -> Group:
 def _remark(run: RunRecord) -> str:
     """Why a run has fewer rounds than it was to have, or what went wrong in them."""
     bad = next((row for row in run.history if row.status != "ok"), None)
-    what = f"; round {bad.round}: {bad.status}" if bad else ""
+    what = f"; round {bad.round}: {bad.status}" if bad else f": {run.reason}" * bool(run.reason)
     if run.status == "done" and not bad:
         return ""
     done = f"{run.history.last().round} of {run.config.rounds} rounds"

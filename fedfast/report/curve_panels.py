@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .bands import Band, Floats
-from .style import FAINT, SMALL, TEXT, LineStyle, label_text, plain_axes
+from .style import DASHES, FAINT, SMALL, TEXT, LineStyle, label_text, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-FEW = 12  # points of a curve that each get a marker
+FEW = 12  # points of a curve of which every third has a marker, or all of less than four
 MARKS = 7  # markers of a longer one
+GAPS = (DASHES[0], DASHES[4], DASHES[3], DASHES[1], DASHES[2])  # above: what shows most below it
 MANY = 6  # curves whose bands lie over each other
-ASIDE = 0.06  # of the axis, between single points
+ASIDE, ALL = 0.5, 1.6  # rounds between single points, and over which those of all are spread
 FALL = 5  # a loss that fell so many times has a logarithmic axis
 NAMES = {
     "accuracy": "test accuracy",
@@ -45,15 +46,21 @@ def draw(ax: Axes, curves: Sequence[Curve], x: Sequence[Floats] | None = None) -
     x  of each curve, by default its rounds; given ones are for a logarithmic axis
     """
     alpha = 0.18 if len(curves) <= MANY else 0.09
-    for i, curve in enumerate(curves):
-        at = curve.band.rounds if x is None else x[i]
-        if x is None and all(len(c.band) == 1 for c in curves):  # side by side, not one over all
-            at = at * (1 + ASIDE * (i - (len(curves) - 1) / 2))
+    wide = min(ALL, ASIDE * (len(curves) - 1)) if _single(curves) else 0.0
+    for i, (curve, aside) in enumerate(
+        zip(curves, np.linspace(-wide, wide, len(curves)) / 2, strict=True)
+    ):
+        at = curve.band.rounds + aside if x is None else x[i]
         _line(ax, curve, at, _marked(at if x is None else np.log(at), i))
         _spread(ax, curve, at, alpha)
         if x is None and curve.band.ends:
             colour = curve.style.colour if curve.style else FAINT
             ax.plot(*zip(*curve.band.ends, strict=True), "x", color=colour, markersize=5, zorder=4)
+
+
+def _single(curves: Sequence[Curve]) -> bool:
+    """Whether every curve is a single point."""
+    return all(len(curve.band) == 1 for curve in curves)
 
 
 def _marked(x: Floats, i: int) -> list[int]:
@@ -62,7 +69,7 @@ def _marked(x: Floats, i: int) -> list[int]:
     Those of neighbours are shifted against each other, so that none hides another's.
     """
     if len(x) <= FEW:
-        return list(range(len(x)))
+        return list(range(len(x))) if len(x) < 4 else list(range(i % 3, len(x), 3))
     step = (x[-1] - x[0]) / MARKS
     wanted = x[0] + step * (np.arange(MARKS) + (i % 7 + 0.5) / 7)
     return sorted({int(np.abs(x - at).argmin()) for at in wanted})
@@ -84,7 +91,7 @@ def _line(ax: Axes, curve: Curve, x: Floats, marked: list[int]) -> None:
         markeredgewidth=0.4,
         markeredgecolor="white",
         linewidth=1.1,
-        zorder=3,
+        zorder=3 + GAPS.index(style.dash) / 10,
     )
 
 
@@ -133,9 +140,14 @@ def round_axis(ax: Axes, curves: Sequence[Curve], start: float = 0.0) -> None:
     """Rounds from `start` to the last of any curve."""
     from matplotlib.ticker import MaxNLocator
 
-    end = max((float(c.band.rounds[-1]) for c in curves if len(c.band)), default=1.0)
-    ax.set_xlim(start, end + max(0.02 * (end - start), 0.3 if end < FEW else 0.0))
-    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10], integer=True))
+    ends = sorted({float(c.band.rounds[-1]) for c in curves if len(c.band)}) or [1.0]
+    if _single(curves):
+        ax.set_xlim(ends[0] - 1, ends[-1] + 1)
+        ax.set_xticks(ends if len(ends) <= FEW else [ends[0], ends[-1]])
+    else:
+        room = 0.02 * (ends[-1] - start)
+        ax.set_xlim(start, ends[-1] + max(room, 0.3 if ends[-1] < FEW else 0.0))
+        ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10], integer=True))
     each = max((c.band.each for c in curves), default=1)
     ax.set_xlabel("round" if each == 1 else f"round (each point: mean of {each} tested rounds)")
     plain_axes(ax)

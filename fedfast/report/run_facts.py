@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Groups = Mapping[str, Sequence["RunRecord"]]
 Pairs = list[tuple[str, str]]
 OWN = "algorithm."
+BY = "written by "
 NONE = "–"  # an option that an algorithm does not have
 
 
@@ -58,14 +59,14 @@ def environment(groups: Groups) -> Pairs:
     kept = [run_files.about(run.folder, run.label) for run in runs]
     heads = [_comment(run.folder / "config.yaml") for run in runs]
     facts: dict[str, list[str]] = {
-        "versions": [str(about.get("versions", "")) for about in kept],
-        "written by": [head[0].removeprefix("written by ") if head else "" for head in heads],
+        "versions": [about.versions for about in kept],
+        "written by": [x.removeprefix(BY) for head in heads for x in head if x.startswith(BY)],
         "device": [run.device for run in runs],
         "threads": [str(run.config.threads or "all") for run in runs],
         "type of the weights": [run.config.dtype for run in runs],
         "backend": [str(run.config.backend) for run in runs],
         "seeds": [", ".join(map(str, sorted({run.seed for run in runs})))],
-        "command": [line for head in heads for line in head[1:]],
+        "command": [line for head in heads for line in head if not line.startswith(BY)],
         "time of all runs": [duration(sum(run.seconds for run in runs))],
     }
     if any(facts["versions"]):

@@ -88,7 +88,7 @@ def begun(about: About, sim: Simulation) -> About:
     """What is known of a label that `sim` goes on with."""
     import torch
 
-    from .. import __version__
+    from .._version import __version__
 
     gpu = sim.device.type == "cuda"
     return replace(

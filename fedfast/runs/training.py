@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,13 +73,14 @@ def train(
 
     times = SaveTimes(config.save_rounds, config.save_seconds)
     try:
-        for row in sim:
-            folder.append(label, row)
-            yield row
-            if times.due():
-                at = time.monotonic()
-                save()
-                times.saved(at)
+        with closing(iter(sim)) as rows:  # callbacks are told of the end here, not by a finalizer
+            for row in rows:
+                folder.append(label, row)
+                yield row
+                if times.due():
+                    at = time.monotonic()
+                    save()
+                    times.saved(at)
         done = True
     finally:
         save()

@@ -1,0 +1,3 @@
+"""The version, for modules that `fedfast` itself imports."""
+
+__version__ = "0.1.0"
