@@ -44,6 +44,7 @@ lint: setup ## ruff, mypy, clang-format
 docs: setup ## docs/algorithms.md and docs/ops.md from the code, then the site in build/site
 	$(BIN)/python -m fedfast.report.algorithm_tables > docs/algorithms.md
 	$(BIN)/python -m fedfast.kernels.table > docs/ops.md
+	$(BIN)/python -m doctest docs/site/docstrings.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet  # strict: a warning is an error
 	$(BIN)/python docs/site/check.py build/site
 

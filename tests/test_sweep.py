@@ -196,6 +196,8 @@ def test_flags_go_before_the_section_of_the_config(tiny, monkeypatch):
     first, seen[:] = list(seen), []
     assert main(["resume", "there"]) == 0  # the folder knows all of it
     assert seen == first
+    assert main(["resume", "there", "--seeds", "8"]) == 0  # and takes the same flags
+    assert {row.seed for row in seen[len(first) :]} == {8}
 
 
 def test_run_takes_the_config_without_its_section(tiny, monkeypatch, capsys):

@@ -123,7 +123,8 @@ def _sweep(draft: Draft, config: RunConfig, command: str) -> int:
     runner = Runner(config, out, count)
     best: list[Best] = []
     with folder.claimed(out, runner.config, command):
-        print(f"{count} rows, {runner.jobs} at a time -> {out}", flush=True)
+        rows = f"{count} row{'s' * (count != 1)}"
+        print(f"{rows}, {runner.jobs} at a time -> {out}", flush=True)
         status = 0
         with stopping.sigterm():
             try:
