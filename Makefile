@@ -44,12 +44,13 @@ lint: setup ## ruff, mypy, clang-format
 docs: setup ## docs/algorithms.md and docs/ops.md from the code, then the site in build/site
 	$(BIN)/python -m fedfast.report.algorithm_tables > docs/algorithms.md
 	$(BIN)/python -m fedfast.kernels.table > docs/ops.md
+	$(BIN)/python -m doctest docs/site/docstrings.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet  # strict: a warning is an error
 	$(BIN)/python docs/site/check.py build/site
 
 docs-version: docs ## the site as this version's, beside those of earlier ones, on the branch gh-pages
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mike deploy --quiet --update-aliases "$$($(BIN)/python -c 'import fedfast; print(fedfast.__version__)')" latest
-	$(BIN)/mike set-default --quiet latest
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mike -q deploy --update-aliases "$$($(BIN)/python -c 'import fedfast; print(fedfast.__version__)')" latest
+	$(BIN)/mike -q set-default latest
 
 dist: setup ## sdist and wheel in dist/
 	rm -rf dist

@@ -1,4 +1,4 @@
-"""Builds `fedfast._fedfast`; installs `kernels/` and `examples/` as `fedfast.kernels`, `fedfast.examples`."""
+"""Builds `fedfast._fedfast`; installs `kernels/` and `examples/` as parts of the package."""
 
 from glob import glob
 from platform import system

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import fedfast
 
-HIDDEN, RANK, CLIENTS, SAMPLES, ROUNDS = 2048, 5, 8, 128, 7
+HIDDEN, RANK, CLIENTS, SAMPLES, ROUNDS = 2048, 5, 8, 128, 4
 CONTESTANTS = ("program", "module", "all trained")
 
 

@@ -85,12 +85,11 @@ class Drawn:
 
     def facts(self) -> dict[str, str]:
         """What the schedule follows from, for people."""
-        share = (
-            "exactly as many" if self.chance is None else f"each with probability {self.chance:g}"
-        )
+        n, p = f"{self.eligible.size:,}", self.chance
+        who = f"{self.cohort:,} of {n} clients" if p is None else f"each of {n} with chance {p:g}"
         batch = "all of a client's samples" if self.batch is None else f"{self.batch:,} samples"
         return {
-            "drawn": f"seed {self.seed}, of {self.eligible.size:,} clients, {share}",
+            "drawn": f"{who}, seed {self.seed}",
             "local step": f"{batch}{', whole batches only' if self.whole else ''}",
             "local epochs": f"{self.epochs:,}",
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -97,7 +97,7 @@ class Simulation:
         """Bytes (down, up) that a client and the server exchange per round, at least."""
         return round_loop.traffic(self._design)
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Generator[Row, None, None]:
         """Train round by round, from the last complete round on; yields each round's `Row`.
 
         A round happens whole or not at all: where an exception or a signal breaks it off, the

@@ -270,3 +270,34 @@ def test_early_stopping_and_the_best_model_of_a_run_broken_off_and_resumed(run, 
     assert {k: len(h) for k, h in read_runs("runs/run/history.csv").items()} == ends
     starts = sys.modules["followers"].STARTS
     assert starts[0] == ("fedavg", Path("whole"), 30) and starts[-1][0] == "dyn"
+
+
+def test_what_callbacks_wrote_goes_with_a_folder_in_which_no_round_was_done(run, capsys):
+    Path("followers.py").write_text(
+        "class Writes:\n"
+        "    def on_start(self, sim, run):\n"
+        "        (run.folder / 'logs').mkdir()\n"
+        "        (run.folder / 'logs' / 'x').touch()\n"
+        "        raise ValueError('logs: no connection')\n"
+    )
+    assert main(["run", "run.yaml", "--callbacks", "followers:Writes"]) == 2
+    assert capsys.readouterr().err == "fedfast: logs: no connection\n"
+    assert not Path("runs/run").exists()
+
+
+def test_objects_that_follow_nothing_are_refused():
+    class Misspelt:
+        def on_round_ends(self, sim, row): ...
+
+    class Short(Callback):
+        def on_start(self, sim): ...
+
+    for wrong, says in (
+        (Misspelt(), "or objects with on_round_end"),
+        (Short(), "on_start with 2 arguments"),
+        (EarlyStopping, "expected an object; got the class"),
+        ({"path": "x"}, "expected a mapping with a name"),
+        ({"name": "keep_best", "pth": 1}, "did you mean 'path'"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"callback.*{says}"):
+            simulation(callbacks=[wrong])

@@ -49,19 +49,22 @@ def tab(line, monkeypatch):
         ("fedfast ", list(COMMANDS)),
         ("fedfast par", ["partition"]),
         ("fedfast --install-completion f", ["fish"]),
-        ("fedfast run ", ["mine.yaml", "fashion-mnist", "papers/", "quickstart"]),
+        ("fedfast run ", ["folder/", "mine.yaml", "fashion-mnist", "papers/", "quickstart"]),
         ("fedfast run papers/pa", ["papers/pa4/"]),
         ("fedfast run quickstart --partition.al", ["--partition.alpha"]),
         ("fedfast run mine.yaml --algorithms.sharp.r", ["--algorithms.sharp.rho"]),
         ("fedfast run quickstart --partition.name path", ["pathological"]),
         ("fedfast run quickstart --sampling=", ["--sampling=exact", "--sampling=bernoulli"]),
         ("fedfast reproduce papers --se", ["--seeds", "--seed", "--server_lr"]),
-        ("fedfast examples copy own", ["own_algorithm.py"]),
+        ("fedfast resume folder --algorithms.sharp.r", ["--algorithms.sharp.rho"]),
+        ("fedfast examples copy split", ["split_difficulty.py"]),
     ],
 )
 def test_tab(line, expected, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("algorithms: {sharp: {name: fedsam}}")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "config.yaml").write_text("algorithms: {sharp: {name: fedsam}}")
     (tmp_path / "notes.txt").touch()
     assert sorted(tab(line, monkeypatch)) == sorted(expected)
 

@@ -48,7 +48,7 @@ with open_folder(made.out, made, mode="new") as folder:
         if row.round == {ROUNDS - 1}:
             os.kill(os.getpid(), signal.SIGKILL)
 """
-CLOCK = {"seconds", "clients_per_second"}  # of rounds that are computed again
+CLOCK = {name for name in READ if "second" in name}  # of rounds that are computed again
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +238,48 @@ def test_more_rounds_go_on_in_the_same_runs(home, monkeypatch):
     assert list(found.values()) == history(home, "whole").column("train_loss")
     assert run.data.params["rounds"] == str(ROUNDS)
     assert run.data.tags["rounds"] == str(ROUNDS + 2)
+
+
+def test_a_signal_between_a_round_and_its_log_costs_no_number(tmp_path):
+    """Raised by a callback before the loggers: they are not called again for the round."""
+
+    def interrupt(sim, row):
+        if row.round == 2:
+            raise KeyboardInterrupt
+
+    clients = fedfast.FederatedData.from_arrays(
+        *arrays([6, 9, 5]), test=list(zip(*arrays([4, 0, 7]), strict=True))
+    )
+    made = [loggers.TensorBoard(tmp_path), loggers.ClientsFile(tmp_path / "clients.csv")]
+    sim = fedfast.Simulation(mlp(), clients, "fedavg", rounds=3, callbacks=[interrupt, *made])
+    with pytest.raises(KeyboardInterrupt):
+        sim.run(progress=False)
+    frame = pd.read_csv(tmp_path / "clients.csv")
+    assert list(zip(frame["round"], frame.client, strict=True)) == [(1, 0), (1, 2), (2, 0), (2, 2)]
+    (tmp_path / "clients.csv").write_text((tmp_path / "clients.csv").read_text()[:-5])  # torn
+    sim.run(progress=False)
+    frame = pd.read_csv(tmp_path / "clients.csv")
+    assert frame.groupby("round").size().to_dict() == {1: 2, 2: 2, 3: 2}
+    assert frame.groupby("round").accuracy.mean().tolist() == sim.history.column("local_accuracy")
+    scalars, _ = tensorboard(tmp_path / "fedavg")
+    assert list(scalars["local_accuracy"]) == [1, 2, 3]
+
+
+def test_a_full_disk_at_the_clients_file_is_named(tmp_path):
+    clients = fedfast.FederatedData.from_arrays(
+        *arrays([6, 9, 5]), test=list(zip(*arrays([4, 0, 7]), strict=True))
+    )
+    made = loggers.ClientsFile(tmp_path / "clients.csv")
+
+    def fill(sim, row):
+        made._file.close()
+        made._file = Path("/dev/full").open("a")
+
+    sim = fedfast.Simulation(mlp(), clients, "fedavg", rounds=3, callbacks=[fill, made])
+    with pytest.raises(OSError, match="/dev/full"):
+        sim.run(progress=False)
+    assert sim.round == 1
+    sim.save(tmp_path / "state")
 
 
 def test_a_log_in_python_has_a_folder_of_its_own_for_each_run(tmp_path):

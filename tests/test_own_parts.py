@@ -174,10 +174,7 @@ def mine(tmp_path, monkeypatch):
 def rows(folder):
     """history.csv without the clock's columns."""
     with open(Path(folder) / "history.csv", newline="") as file:
-        return [
-            {k: v for k, v in row.items() if k not in ("seconds", "clients_per_second")}
-            for row in csv.DictReader(file)
-        ]
+        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
 
 
 def simulation(mymod, **given):
@@ -261,6 +258,19 @@ def test_parts_of_an_algorithm_are_ones_own(mine):
     options = config.load("own.yaml").algorithms["fedavg"].options()
     assert options["local"]["name"] == "mymod:Half" and options["local"]["factor"] == 0.25
     assert by_name("fedavg", **options).server.__class__.__name__ == "Mean"
+
+
+def test_parts_that_an_algorithm_makes_itself_are_no_options(mine):
+    options = config.load("own.yaml").algorithms["MyAlgo"].options()
+    assert "drift" not in options and "local" not in options  # MyAlgo composes them of mu and rho
+    (mine / "own.yaml").write_text(
+        CONFIG.replace("mu: 0.25", 'drift: {name: "mymod:Pull"}, mu: 0.5')
+    )
+    assert config.load("own.yaml").algorithms["MyAlgo"].options()["drift"]["mu"] == 0.5  # the same
+    with pytest.raises(
+        config.ConfigError, match="MyAlgo: drift: mymod:MyAlgo makes its own of its"
+    ):
+        config.load("own.yaml", ["--algorithm.mu", "0.75"])
 
 
 def test_help_has_their_options_texts_and_defaults(mine, capsys):
@@ -410,7 +420,7 @@ def test_a_saved_state_refuses_changed_code(mine, changed):
     assert MYMOD.count(old) == 1
     (mine / "mymod.py").write_text(MYMOD.replace(old, new) + "\n# another size\n")
     importlib.invalidate_caches()
-    with pytest.raises(ValueError, match="code"):
+    with pytest.raises(ValueError, match=f"the code of {changed}.* as it is, found one that has"):
         simulation(importlib.reload(mymod)).load("state.pt")
 
 

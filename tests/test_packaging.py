@@ -42,14 +42,18 @@ def files(folder, pattern):
     return {path.as_posix() for path in found if path.parts[0] != "kernels"}
 
 
+def _not_tracked(folder, names):
+    """What git ignores, so far as a checkout has it: folders of the top, and built files."""
+    top = {".git", ".venv", ".venv-triton36", "build", "dist", "runs", "data", "shared"}
+    made = {name for name in names if re.search(r"\.(so|egg-info)$|__pycache__|_cache$", name)}
+    return made | (top & set(names) if Path(folder) == ROOT else set())
+
+
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory):
     """The sdist of a copy of the tree: building one leaves files there."""
     tree = tmp_path_factory.mktemp("sdist") / "tree"
-    leave = shutil.ignore_patterns(
-        ".git", ".venv*", "build", "dist", "*.egg-info", "*.so", "__pycache__", "runs", ".*_cache"
-    )
-    shutil.copytree(ROOT, tree, ignore=leave)
+    shutil.copytree(ROOT, tree, ignore=_not_tracked)
     call(sys.executable, "-c", SDIST, cwd=tree)
     (made,) = (tree / "dist").iterdir()
     return made

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from federation import federation, final, flat, mlp, next_word, sentences, trained
+from federation import federation, final, flat, next_word, sentences, trained
 from torch import nn
 
 import fedfast

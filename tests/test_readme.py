@@ -140,11 +140,11 @@ def test_the_commands_are_those_of_the_table():
 
 def test_commands_are_shown_with_flags_that_exist(monkeypatch):
     monkeypatch.chdir(ROOT)
-    shown = re.findall(r"fedfast run (examples/\S+?\.yaml)((?: --[\w.]+ [\w.]+)*)", README)
+    shown = re.findall(r"fedfast run (quickstart)((?: --[\w.]+ [\w.]+)*)", README)
     assert len(shown) >= 2 and any(flags for _, flags in shown)
     for path, flags in shown:
         config.load(path, flags.split())
-    found = config.load("examples/quickstart.yaml")
+    found = config.load("quickstart")
     assert set(found.algorithms) == {"fedavg", "fedsam"} and found.data.name == "digits"
     assert found.partition.clients == int(re.findall(r"(\d+) clients, real digit", README)[0])
 
@@ -157,6 +157,25 @@ def test_a_run_leaves_what_the_table_says(monkeypatch, tmp_path, capsys):
     assert {"config.yaml", "history.csv", "summary.md", "curves.png"} <= said
     assert len(Path("run/history.csv").read_text().splitlines()) == 1 + 2
     capsys.readouterr()
+
+
+def test_five_commands_lead_from_an_empty_folder_to_table_and_figures(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"in five commands.*?```sh\n(.*?)```", README, re.DOTALL)
+    commands = [line.split()[1:] for line in block.splitlines()]
+    assert len(commands) == 5
+    quick = {"sweep": ["--rounds", "2", "--jobs", "1"], "report": ["--format", "pdf"]}
+    for words in commands:
+        assert cli.main([*words, *quick.get(words[0], [])]) == 0, words
+    runs = [path.parent for path in Path("runs/quickstart-sweep").rglob("history.csv")]
+    assert len(runs) == 2 * 3 * 2  # algorithms, seeds, alphas
+    tex, markdown = Path("table.tex").read_text(), Path("table.md").read_text()
+    for text in (tex, markdown):
+        assert all(
+            text.count(f"{name} alpha={a}") for name in ("fedavg", "fedsam") for a in (0.1, 0.5)
+        )
+    figures = {path.name for path in Path("figures").iterdir()}
+    assert {"accuracy.pdf", "bytes.pdf", "report.html"} <= figures
 
 
 def test_versions_extras_and_targets_of_make():

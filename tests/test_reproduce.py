@@ -168,6 +168,21 @@ def test_saving_takes_at_most_a_fiftieth_of_a_run(monkeypatch, cost, saved_after
     assert saved == saved_after
 
 
+def test_saves_that_take_longer_and_longer_stay_within_their_share(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    times, spent, cost = training.SaveTimes(1, 30.0), 0.0, 0.01
+    for _ in range(20_000):
+        clock[0] += 0.1
+        if times.due():
+            before = spent / clock[0]
+            assert before <= 0.02
+            began, cost = clock[0], cost * 1.5
+            clock[0], spent = clock[0] + cost, spent + cost
+            times.saved(began)
+    assert spent > 1.0
+
+
 def test_another_configuration_is_not_mixed_with_what_is_there(paper, tmp_path, capsys):
     few = ["reproduce", "somebody", "--only", "fedavg", "--seeds", "3"]
     assert main([*few, "--rounds", "2"]) == 0

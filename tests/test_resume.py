@@ -39,7 +39,8 @@ callbacks: ["slow:slow"]
 save_rounds: 1
 """
 ROOT = str(Path(__file__).parents[1])
-TIMES = ("seconds", "clients_per_second")
+ONE = RUN.replace("fedavg: {}, scaffold: {}, ", "")
+TIMES = ("seconds", "clients_per_second", "server_seconds", "evaluation_seconds")
 
 
 def prepare(folder, patch):
@@ -56,6 +57,12 @@ def run(tmp_path, monkeypatch):
     prepare(tmp_path, monkeypatch)
     yield
     sys.modules.pop("slow", None)
+
+
+@pytest.fixture
+def one(run):
+    """A config of one label, where more of them would only take longer."""
+    Path("run.yaml").write_text(ONE)
 
 
 @pytest.fixture(scope="module")
@@ -194,26 +201,27 @@ def test_rows_are_those_of_the_states_whatever_a_killed_process_left(run, whole,
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
-def test_a_damaged_state_is_replaced_by_the_one_before_with_a_warning(run, whole, capsys):
+def test_a_damaged_state_is_replaced_by_the_one_before_with_a_warning(one, whole, capsys):
     assert main(["run", "run.yaml", "--rounds", "2"]) == 0
     assert main(["resume", "runs/run", "--rounds", "3"]) == 0
-    state = Path("runs/run/checkpoint/scaffold.state")
+    state = Path("runs/run/checkpoint/dyn.state")
     content = bytearray(state.read_bytes())
     content[len(content) // 2] ^= 1
     state.write_bytes(content)
     capsys.readouterr()
     assert main(["resume", "runs/run", "--rounds", "4"]) == 0
     said = capsys.readouterr().err
-    assert "fedfast: warning: " in said and "scaffold.state" in said
-    assert "went on from runs/run/checkpoint/scaffold.state.previous, round 2" in said
-    assert bits("runs/run") == whole[0]
-    for path in (state, state.with_name("scaffold.state.previous")):
+    assert "fedfast: warning: " in said and "dyn.state" in said
+    assert "went on from runs/run/checkpoint/dyn.state.previous, round 2" in said
+    rows, models = bits("runs/run")
+    assert rows["dyn"] == whole[0][0]["dyn"] and models["dyn.pt"] == whole[0][1]["dyn.pt"]
+    for path in (state, state.with_name("dyn.state.previous")):
         path.write_bytes(path.read_bytes()[:100])
-    assert main(["resume", "runs/run"]) == 2 and "scaffold.state" in capsys.readouterr().err
+    assert main(["resume", "runs/run"]) == 2 and "dyn.state" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["resume", "runs/run"], ["run", "run.yaml", "--resume"]])
-def test_changed_options_are_named_one_by_one(run, command, capsys):
+def test_changed_options_are_named_one_by_one(one, command, capsys):
     assert main(["run", "run.yaml", "--rounds", "2"]) == 0
     before = {p: p.read_bytes() for p in Path("runs/run").rglob("*") if p.is_file()}
     capsys.readouterr()
@@ -228,26 +236,26 @@ def test_changed_options_are_named_one_by_one(run, command, capsys):
     assert "rounds" in lines[3] and "threads" in lines[3] and "partition" not in lines[3]
     assert main([*command, "--rounds", "1"]) == 2
     said = capsys.readouterr().err
-    assert "runs/run: rounds: 2 are done in fedavg; expected at least as many, got 1" in said
+    assert "runs/run: rounds: 2 are done in dyn; expected at least as many, got 1" in said
     assert before == {p: p.read_bytes() for p in Path("runs/run").rglob("*") if p.is_file()}
     free = ["--threads", "2", "--chunk", "1", "--eval_every", "1", "--callbacks", "slow:slow"]
     assert main([*command, "--rounds", "3", *free, "--metric", "multiclass"]) == 0
 
 
-def test_a_run_that_is_there_is_told_and_not_touched(run, capsys):
+def test_a_run_that_is_there_is_told_and_not_touched(one, capsys):
     assert main(["run", "run.yaml", "--rounds", "2"]) == 0
     before = {p: p.read_bytes() for p in Path("runs").rglob("*") if p.is_file()}
     capsys.readouterr()
     assert main(["run", "run.yaml"]) == 2
     said = capsys.readouterr()
-    assert "holds a run: fedavg 2 of 2 rounds, scaffold 2 of 2 rounds, dyn 2 of 2" in said.err
+    assert "runs/run holds a run: dyn 2 of 2 rounds; last written 20" in said.err
     assert "--resume goes on" in said.err and "--fresh moves it to runs/run.previous" in said.err
     assert not said.out
     assert before == {p: p.read_bytes() for p in Path("runs").rglob("*") if p.is_file()}
     assert main(["run", "run.yaml", "--resume", "--fresh"]) == 2
 
 
-def test_fresh_moves_the_earlier_run_aside_and_back(run, monkeypatch, capsys):
+def test_fresh_moves_the_earlier_run_aside_and_back(one, monkeypatch, capsys):
     def rounds(folder):
         return len(read_runs(Path(folder) / "history.csv")["dyn"])
 

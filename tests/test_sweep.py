@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedfast import config as configs
-from fedfast.cli import main
+from fedfast.cli import main, session
 from fedfast.config.draft import Draft
 from fedfast.history import read_runs
 from fedfast.sweep import grid, pool, results, work
@@ -196,6 +196,16 @@ def test_flags_go_before_the_section_of_the_config(tiny, monkeypatch):
     first, seen[:] = list(seen), []
     assert main(["resume", "there"]) == 0  # the folder knows all of it
     assert seen == first
+    assert main(["resume", "there", "--seeds", "8"]) == 0  # and takes the same flags
+    assert {row.seed for row in seen[len(first) :]} == {8}
+
+
+def test_run_takes_the_config_without_its_section(tiny, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(session, "run", lambda config, *_: seen.append(config) or 0)
+    assert main(["run", "section.yaml"]) == 0
+    assert "`fedfast sweep section.yaml` runs what its section" in capsys.readouterr().out
+    assert [config.sweep for config in seen] == [None]
 
 
 def test_another_base_is_refused_option_by_option(tiny, monkeypatch, capsys):
@@ -234,7 +244,7 @@ def bits(folder):
         (label, history), *more = read_runs(path).items()
         assert not more
         where = path.parent.relative_to(folder)
-        rows = [{**vars(r), "seconds": 0, "clients_per_second": 0} for r in history]
+        rows = [{k: v for k, v in vars(r).items() if "second" not in k} for r in history]
         model = torch.load(path.parent / "checkpoint" / f"{label}.pt")["model"]
         found[where] = repr(rows), {k: v.numpy().tobytes() for k, v in model.items()}
     lines = [{**row, "seconds": ""} for row in table(folder)]

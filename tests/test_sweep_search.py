@@ -121,6 +121,12 @@ def test_a_stored_search_goes_on(trained, tmp_path):
         assert trial.value == pytest.approx(100 * (accuracy(config) - wide))
 
 
+def test_a_storage_that_cannot_be_used_is_named(trained, capsys):
+    assert main([*SEARCH, "--storage", "nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("fedfast: storage: cannot keep a study in nowhere: ")
+    assert not trained
+
+
 def test_a_field_of_one_label_is_searched_for_it_alone(trained):
     main(["sweep", "tiny.yaml", "--search", "algorithms.sharp.rho=0.1..0.5", "--trials", "3"])
     assert {row.label for row in trained} == {"sharp"} and len(trained) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+from collections.abc import Iterator
 
 from griffe import Docstring, Extension, Object
 
@@ -24,8 +25,22 @@ class Docstrings(Extension):
 
 
 def _at_run_time(path: str) -> str:
+    """The docstring of a class whose arguments are declared elsewhere, with its signature."""
     module, name = path.rsplit(".", 1)
-    return inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
+    made = getattr(importlib.import_module(module), name)
+    first, _, rest = (inspect.getdoc(made) or "").partition("\n")
+    lines = "".join(f"    {line},\n" for line in _arguments(inspect.signature(made)))
+    return f"{first}\n\n```python\n{name}(\n{lines})\n```\n{rest}"
+
+
+def _arguments(signature: inspect.Signature) -> Iterator[str]:
+    star = False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not star:
+            star = True
+            yield "*"
+        default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+        yield f"{parameter.name}{default}"
 
 
 def markdown(text: str) -> str:

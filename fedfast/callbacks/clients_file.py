@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from .._messages import path_of
 from ..files import atomic
 from ..history import Row, line
+from ..signals import undisturbed
 from ..validation.data import client_metrics as check_tested
 from .base import CALLBACKS, Callback, RunInfo
 
@@ -39,7 +41,7 @@ class ClientsFile(Callback):
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = None if path is None else path_of("path", path)
-        self._label = ""
+        self._label, self._written = "", 0  # and the last round that the file holds of it
         self._file: TextIO | None = None
 
     def on_start(self, sim: Sim, run: RunInfo) -> None:
@@ -48,32 +50,52 @@ class ClientsFile(Callback):
         to = self.path or (run.folder and run.folder / "clients.csv")
         if to is None:
             raise ValueError("path: expected one, as there is no run folder; got None")
-        text = line(COLUMNS) + "".join(_others(to, run.label, sim.round))
+        # But the last: its lines may be torn, and are written again.
+        tested = {row.round for row in sim.history[:-1] if row.evaluated}
+        kept = list(_others(to, run.label, tested))
+        mine = [int(row[1]) for row in kept if row[0] == run.label]
+        text = "".join(map(line, [COLUMNS, *kept]))
         to.parent.mkdir(parents=True, exist_ok=True)
         atomic(to, lambda new: new.write_text(text, encoding="utf-8", newline=""))
-        self._label, self._file = run.label, to.open("a", encoding="utf-8", newline="")
+        self._label, self._written = run.label, max(mine, default=0)
+        self._file = to.open("a", encoding="utf-8", newline="")
+        self._catch_up(sim)
 
     def on_evaluate(self, sim: Sim, row: Row) -> None:
         """Adds a line for each client; none where an algorithm has pooled all of them."""
-        if self._file is None or sim.algorithm.pools:
+        self._catch_up(sim)
+
+    def _catch_up(self, sim: Sim) -> None:
+        """Writes the last round if it was tested; a signal may have come before that was done."""
+        row = sim.history.rows[-1] if sim.round else Row(0)
+        if self._file is None or sim.algorithm.pools or not row.round > self._written:
+            return
+        if not row.evaluated:
             return
         frame = sim.evaluate_clients().to_pandas()
         columns = [frame[n].tolist() if n in frame else [""] * len(frame) for n in COLUMNS[3:]]
         cells = zip(frame.index.tolist(), *columns, strict=True)
         text = "".join(line([self._label, row.round, *values]) for values in cells)
         try:
-            self._file.write(text)
-            self._file.flush()
+            with undisturbed():
+                self._file.write(text)
+                self._file.flush()
+                self._written = row.round
         except OSError as error:
-            raise type(error)(error.errno, error.strerror, self._file.name) from error
+            failed, self._file = self._file, None
+            with suppress(OSError):  # it tries to write again
+                failed.close()
+            raise type(error)(error.errno, error.strerror, failed.name) from error
 
     def on_save(self, sim: Sim) -> None:
         """The lines are on the disk before a state is that goes on after them."""
         if self._file is not None:
-            os.fsync(self._file.fileno())
+            with suppress(OSError):  # the state must be saved all the same
+                os.fsync(self._file.fileno())
 
     def on_end(self, sim: Sim) -> None:
         """Closes the file; removes it where it has no line and no round was done."""
+        self._catch_up(sim)
         if self._file is not None:
             path = Path(self._file.name)
             self._file.close()
@@ -82,8 +104,8 @@ class ClientsFile(Callback):
         self._file = None
 
 
-def _others(path: Path, label: str, done: int) -> Iterator[str]:
-    """The lines that stay: of other labels, and of this one up to the round that is done.
+def _others(path: Path, label: str, tested: Set[int]) -> Iterator[list[str]]:
+    """The lines that stay: of other labels, and of this one those of the tested rounds.
 
     A last line without its end (the process was killed while writing) is left out.
     """
@@ -95,7 +117,7 @@ def _others(path: Path, label: str, done: int) -> Iterator[str]:
         if tuple(next(rows, COLUMNS)) != COLUMNS:
             raise ValueError(f"expected the columns {', '.join(COLUMNS)}")
         for row in rows:
-            if row[0] != label or int(row[1]) <= done:
-                yield line(row)
+            if row[0] != label or int(row[1]) in tested:
+                yield row
     except (csv.Error, ValueError, IndexError) as error:
         raise ValueError(f"{path}: expected a file of clients: {error}; move it away") from error

@@ -96,9 +96,16 @@ def differences(
         if name == "lr" and "a function" in (saved.get(name), ours.get(name)):
             continue
         expected, was = (of.get(name, "nothing") for of in (ours, saved))
-        if expected != was:
+        if expected != was and known and f"{code} under" in name:
+            found.append(f"the code of {_part(name)} as it is, found one that has changed since")
+        elif expected != was:
             found.append(f"{name} {_differ(expected, was)}")
     return found
+
+
+def _part(name: str) -> str:
+    """`loss.of` of "loss.of.code under Python 3.11"."""
+    return ".".join(part for part in name.replace(CODE, "").split(".") if part)
 
 
 def listed(found: list[str]) -> str:

@@ -97,7 +97,7 @@ def _add_flags(made: argparse.ArgumentParser, flags: flag_table.Options) -> None
 
 
 def config_flags(config: str) -> flag_table.Options:
-    """The flags of the config file or example named so: what it has, and what its parts know."""
+    """The flags of a config file, an example or a run folder: its own and those of its parts."""
     raw, table = _raw(config), flag_table.read()
     flags: flag_table.Options = {}
     for path in _paths(raw):
@@ -124,8 +124,10 @@ def _raw(config: str) -> dict[str, object]:
 
     from ..example_files import config_file
 
+    path = Path(config)
+    path = path / "config.yaml" if path.is_dir() else config_file(path)  # of a run folder
     try:
-        raw = yaml.safe_load(config_file(Path(config)).read_text(encoding="utf-8"))
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return raw if isinstance(raw, dict) else {}

@@ -79,13 +79,14 @@ def table() -> Table:
 
 
 def _options(leaves: list[Leaf], above: tuple[str, ...]) -> Options:
-    """The fields below `above`, those of sections only where `above` names one."""
+    """The fields below `above`; at the top, those that no choice of a part decides."""
     depth = len(above)
     below = [leaf for leaf in leaves if leaf.loc[:depth] == above]
+    chosen = () if above else (*NAMED, "algorithms")
     return {
         ".".join(leaf.loc[depth:]): _values(leaf.metavar)
         for leaf in below
-        if depth or len(leaf.loc) == 1
+        if leaf.loc[0] not in chosen
     }
 
 

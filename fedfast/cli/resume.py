@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from . import fail
+from . import fail, sweep
 
 USAGE = """\
 usage: fedfast resume RUN [--field value ...]
 
-Goes on with the run in the folder RUN, bit for bit as if it had never been stopped.
+Goes on with the run in the folder RUN, bit for bit as if it had never been stopped. RUN may also be
+the folder of a sweep; then the flags are those of `fedfast sweep`.
 
   --rounds N   to another number of rounds, at least those that are done
   --field value   where and how it is computed, tested, saved and logged may change too: threads,
@@ -33,12 +34,12 @@ def main(argv: list[str]) -> int:
     if not (path / "config.yaml").is_file():
         return fail(f"{path}: expected a run folder, found no config.yaml in it")
     try:
+        if configs.load(path / "config.yaml").sweep is not None:
+            return sweep.main([str(path / "config.yaml"), *argv[1:], "--out", str(path)])
         config = configs.load(path / "config.yaml", argv[1:])
     except configs.ConfigError as error:
         return fail(str(error))
-    from . import session, sweep
+    from . import session
 
-    if config.sweep is not None:
-        return sweep.main([str(path / "config.yaml"), *argv[1:], "--out", str(path)])
     command = " ".join(["fedfast resume", *argv])
     return session.run(config, path, path.resolve().name, command, "resume")

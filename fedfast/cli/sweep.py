@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -122,7 +123,8 @@ def _sweep(draft: Draft, config: RunConfig, command: str) -> int:
     runner = Runner(config, out, count)
     best: list[Best] = []
     with folder.claimed(out, runner.config, command):
-        print(f"{count} rows, {runner.jobs} at a time -> {out}", flush=True)
+        rows = f"{count} row{'s' * (count != 1)}"
+        print(f"{rows}, {runner.jobs} at a time -> {out}", flush=True)
         status = 0
         with stopping.sigterm():
             try:
@@ -175,6 +177,8 @@ def _report(results: Sequence[Result], best: Sequence[Best], runner: Runner, sta
     for one in best:
         print(f"{one}\n  {one.command(runner.out)}")
     print(f"{runner.out}\n  config.yaml  sweep.csv", flush=True)
+    if not status:
+        print(f"tables and tests: fedfast compare {shlex.quote(str(runner.out))}", flush=True)
     for row in results:
         if row.status == "failed":
             path = row.row.folder / "error.txt"

@@ -13,16 +13,37 @@ from .signatures import plain, texts
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+_PARTS = ("local", "drift", "server")
+
 
 def parameters(name: str, **given: object) -> dict[str, object]:
     """The parameters of the algorithm `name` and their values, those that YAML can hold.
 
-    Raises ValueError for an unknown name or a bad value, and where a user's own class fails.
+    Components that its class makes of its other parameters are not among them.
+    Raises ValueError for an unknown name or a bad value, where a user's own class fails, and for a
+    component that the class replaces.
     """
     from fedfast import algorithms
 
     with refused(""):
-        return _values(algorithms.by_name(name, **given))
+        made = algorithms.by_name(name, **given)
+        for part in [part for part in _PARTS if part in given]:
+            same = algorithms.by_name("fedavg", **{part: given[part]})
+            if getattr(same, part) != getattr(made, part):
+                raise ValueError(f"{part}: {name} makes its own of its parameters; leave it out")
+    derived = {part for part in _derived(made) if part not in given}
+    return {key: value for key, value in _values(made).items() if key not in derived}
+
+
+def _derived(made: DataclassInstance) -> list[str]:
+    """Components that are not what the class has where nothing is given."""
+    return [
+        field.name
+        for field in dataclasses.fields(made)
+        if field.name in _PARTS
+        and field.default_factory is not dataclasses.MISSING
+        and getattr(made, field.name) != field.default_factory()
+    ]
 
 
 def schedule_parameters(given: dict[str, object]) -> dict[str, object]:

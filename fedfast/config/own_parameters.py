@@ -6,12 +6,12 @@ class the annotations are what there is, and a wrong type would show only in the
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 
 from .sections import AlgorithmSection
-from .signatures import fields_of
+from .signatures import Fields, fields_of
 
 PARTS = ("local", "drift", "server", "fine_tune")
 
@@ -26,7 +26,7 @@ def checked(raw: object) -> object:
     """`raw`, an algorithm's section. Raises pydantic's ValidationError for a wrong type."""
     if isinstance(raw, dict):
         _validate(_fields("", raw), raw)
-        parts: dict[str, Any] = {}
+        parts: Fields = {}
         for part in PARTS:  # after the whole, whose values they may repeat
             given = raw.get(part)
             if isinstance(given, dict) and (inner := _fields(part, given)):
@@ -35,11 +35,11 @@ def checked(raw: object) -> object:
     return raw
 
 
-def _validate(fields: dict[str, Any], raw: object) -> None:
+def _validate(fields: Fields, raw: object) -> None:
     create_model("parameters", __base__=Parameters, **fields).model_validate(raw)
 
 
-def _fields(part: str, given: dict[str, object]) -> dict[str, Any]:
+def _fields(part: str, given: dict[str, object]) -> Fields:
     """The fields of the class that is named, none for ours and for what cannot be found."""
     from ..algorithms import registry_of
 

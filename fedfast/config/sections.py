@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny, create_model
 from pydantic_core import PydanticCustomError
@@ -116,7 +116,7 @@ def section(base: type[NamedSection], raw: object) -> type[NamedSection]:
 @cache
 def _made(base: type[NamedSection], function: Callable[..., object]) -> type[NamedSection]:
     own = {*base.own, *base.model_fields, *(_targets(function) if base is LossSection else ())}
-    fields: dict[str, Any] = fields_of(function, own)
+    fields = fields_of(function, own)
     if base is PartitionSection and fields.pop("seed", None):
         text = "seed of the partition; null = the run's seed"
         fields["seed"] = (Seed | None, Field(None, description=text))

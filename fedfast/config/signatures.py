@@ -16,6 +16,7 @@ INLINE = re.compile(r"\b(\w+): (.+?)(?=\.(?:\s|$)|; \w+: |$)")  # "alpha: what i
 ANYTHING: object = Any  # as an annotation: pydantic accepts every value
 BOUNDS = ("gt", "ge", "lt", "le")
 Convert = Callable[[Any], object]
+Fields = dict[str, Any]  # name -> (type, field), as pydantic's `create_model` takes them
 
 
 def plain(found: object) -> bool:
@@ -44,9 +45,7 @@ def texts(doc: str | None) -> dict[str, str]:
     return found
 
 
-def fields_of(
-    function: Callable[..., object], own: Collection[str]
-) -> dict[str, tuple[object, object]]:
+def fields_of(function: Callable[..., object], own: Collection[str]) -> Fields:
     """name -> (type, field) for pydantic, of the parameters of a function or class but its `own`.
 
     A parameter may be annotated with bounds and help: `Annotated[int, Count(), "clients in all"]`;
@@ -101,7 +100,7 @@ def takes_more(function: Callable[..., object]) -> bool:
 
 
 def _hints(function: Callable[..., object]) -> dict[str, object]:
-    owner: Any = function
+    owner: object = function
     if isinstance(function, type) and not is_dataclass(function):
         owner = vars(function).get("__init__", function)
     try:
@@ -123,9 +122,9 @@ def _field(hint: object, default: object, help: str) -> tuple[object, object]:
     help = next((note for note in notes if isinstance(note, str)), help)
     value = list(default) if isinstance(default, tuple) else default
     needed = default is inspect.Parameter.empty
-    kind: Any = _yaml_type(hint, bounds)
+    kind = _yaml_type(hint, bounds)
     if default is None and kind is not ANYTHING:  # `depth: int = None`
-        kind = kind | None
+        kind = Union[tuple((kind, NoneType))]  # noqa: C409, UP007
     return kind, Field(... if needed else value, description=help)
 
 

@@ -65,7 +65,7 @@ class SweepProgress:
         if self.bar:
             self.bar.update(self.all, completed=self.done)
         elif rows:
-            self._print(f"[{self.rows}/{self.total}] {rows} rows were done before")
+            self._print(f"[{self.rows}/{self.total}] done before: {rows}")
 
     def ended(self, row: SweepRow, status: str, figures: str) -> None:
         """A row has ended as its `status` says; `figures` stand beside it."""

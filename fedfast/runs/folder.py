@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +35,7 @@ class RunFolder:
     traceback  of what ended the run early, for error.txt
     earlier    where the run that was here is now, which comes back if no round is done
     removes_older  whether it took the place of another, which is removed
+    alone      whether there was nothing before
     Raises ValueError naming the file that is damaged, OSError one that cannot be written.
     """
 
@@ -41,7 +43,7 @@ class RunFolder:
         self.path, self.config, self.new = path, config, new
         self.traceback = ""
         self.earlier: Path | None = None
-        self.removes_older = False
+        self.removes_older = self.alone = False
         self.histories: dict[str, History] = {}
         self.about: dict[str, About] = {}
         for label in config.algorithms:
@@ -138,6 +140,11 @@ class RunFolder:
 
     def discard(self) -> None:
         """Takes the files back where no round was done: nothing but our own goes."""
+        for path in self.path.iterdir() if self.alone else ():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)  # a logger's
+            elif path.name != ".lock":
+                path.unlink()
         for name in (history_file.NAME, abouts.NAME, "config.yaml", "error.txt", "summary.md"):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):

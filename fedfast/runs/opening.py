@@ -69,7 +69,9 @@ def _opened(path: Path, config: RunConfig, mode: Mode, comment: str) -> RunFolde
                 f"out: expected a run folder or an empty one, found {', '.join(other[:3])} in "
                 f"{path}"
             )
-        return RunFolder(path, config, comment, new=True)
+        folder = RunFolder(path, config, comment, new=True)
+        folder.alone = True
+        return folder
     if not is_begun(path):
         return RunFolder(path, config, comment, new=True)
     if mode != "resume":

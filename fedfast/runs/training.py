@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,18 +33,23 @@ class SaveTimes:
     seconds: float
 
     def __post_init__(self) -> None:
-        self._last, self._count, self._pause = time.monotonic(), 0, 0.0
+        self._began = self._last = time.monotonic()
+        self._count, self._pause, self._spent = 0, 0.0, 0.0
 
     def due(self) -> bool:
         """Whether to save now, after one more round."""
         self._count += 1
-        since = time.monotonic() - self._last
+        now = time.monotonic()
+        since = now - self._last
         wanted = since > self.seconds or (self.rounds is not None and self._count >= self.rounds)
-        return wanted and since > self._pause
+        # Both: what a save costs differs from one to the next.
+        within = self._spent <= SAVE_SHARE * (now - self._began)
+        return wanted and since > self._pause and within
 
     def saved(self, began: float) -> None:
         """It was saved; that began at `began`."""
         self._last, self._count = time.monotonic(), 0
+        self._spent += self._last - began
         self._pause = (self._last - began) / SAVE_SHARE
 
 
@@ -72,13 +78,14 @@ def train(
 
     times = SaveTimes(config.save_rounds, config.save_seconds)
     try:
-        for row in sim:
-            folder.append(label, row)
-            yield row
-            if times.due():
-                at = time.monotonic()
-                save()
-                times.saved(at)
+        with closing(iter(sim)) as rows:  # callbacks are told of the end here, not by a finalizer
+            for row in rows:
+                folder.append(label, row)
+                yield row
+                if times.due():
+                    at = time.monotonic()
+                    save()
+                    times.saved(at)
         done = True
     finally:
         save()

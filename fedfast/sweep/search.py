@@ -167,12 +167,16 @@ class Search:
         import optuna
 
         storage = self.section.storage
-        made = optuna.create_study(
-            storage=storage,
-            study_name=f"{self.out.name}-{label}",
-            load_if_exists=storage is not None,
-            direction="maximize" if self.section.maximized else "minimize",
-        )
+        try:
+            made = optuna.create_study(
+                storage=storage,
+                study_name=f"{self.out.name}-{label}",
+                load_if_exists=storage is not None,
+                direction="maximize" if self.section.maximized else "minimize",
+            )
+        except Exception as error:  # of SQLAlchemy, or a driver: there are many kinds
+            why = str(error).splitlines()[0]
+            raise ValueError(f"storage: cannot keep a study in {storage}: {why}") from error
         # What a stored study has drawn must not be drawn again.
         seed = (self.config.seed + len(made.trials)) % 2**32
         made.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..._messages import warn_user
 from ...history import Row
+from ...signals import undisturbed
 from ..base import Callback, RunInfo
 
 if TYPE_CHECKING:
@@ -60,21 +61,22 @@ class Logger(Callback):
         try:
             self._logged = self.begin(sim, run)
             self._open = True
-            for row in sim.history:
-                self._log(row)
+            self._catch_up(sim)
         except Exception as error:  # whatever the package raises
             raise ValueError(f"logger {self.name}: cannot begin: {_line(error)}") from error
 
     def on_round_end(self, sim: Sim, row: Row) -> None:
         """Logs the round."""
-        self._try(lambda: self._log(row), f"in round {row.round}")
+        self._try(lambda: self._catch_up(sim), f"in round {row.round}")
 
     def on_save(self, sim: Sim) -> None:
         """A state holds no round that the log may still lose."""
+        self._try(lambda: self._catch_up(sim), f"in round {sim.round}")
         self._try(self.flush, f"after round {sim.round}")
 
     def on_end(self, sim: Sim) -> None:
         """Closes the log."""
+        self._try(lambda: self._catch_up(sim), f"in round {sim.round}")
         self._try(lambda: self.finish(sim), f"after round {sim.round}")
         if not sim.round:
             self._try(self.discard, "before round 1")
@@ -85,10 +87,12 @@ class Logger(Callback):
                 f"{self._failure}"
             )
 
-    def _log(self, row: Row) -> None:
-        if row.round > self._logged:
-            self.write(row)
-            self._logged = row.round
+    def _catch_up(self, sim: Sim) -> None:
+        """Logs what it lacks: the last round, more where a signal came between round and log."""
+        for row in sim.history.rows[self._logged :]:
+            with undisturbed():  # each number once
+                self.write(row)
+                self._logged = row.round
 
     def _try(self, action: Callable[[], None], when: str) -> None:
         if not self._open or self._failure:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...history import Row
+from ...signals import undisturbed
 from ..base import CALLBACKS, RunInfo
 from . import kept
 from .base import Logger
@@ -77,8 +78,9 @@ class MLflow(Logger):
         """Hands over what is left."""
         assert self._client is not None
         while self._pending:
-            self._client.log_batch(self._id, metrics=self._pending[:ROOM])
-            del self._pending[:ROOM]
+            with undisturbed():  # each number once
+                self._client.log_batch(self._id, metrics=self._pending[:ROOM])
+                del self._pending[:ROOM]
         self._sent = time.monotonic()
 
     def finish(self, sim: Sim) -> None:
@@ -149,6 +151,8 @@ def _client(uri: str) -> MlflowClient:
         uri = uri if uri.startswith("file:") else Path(uri).resolve().as_uri()
     if scheme in ("file", "sqlite"):
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # A server that is gone would hold up the rounds for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...config.component_options import plain
 from ...declarations import declarations
 from ...history import READ, History, Row
 from ...run_options import RunOptions
@@ -63,7 +62,8 @@ def flat(values: Mapping[str, object], above: str = "") -> dict[str, object]:
         if isinstance(value, Mapping) and value:
             made |= flat(value, f"{above}{key}.")
         else:
-            made[f"{above}{key}"] = value if plain(value) else repr(value)
+            known = value is None or isinstance(value, bool | int | float | str | list)
+            made[f"{above}{key}"] = value if known else repr(value)
     return made
 
 
