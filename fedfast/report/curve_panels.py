@@ -55,7 +55,8 @@ def draw(ax: Axes, curves: Sequence[Curve], x: Sequence[Floats] | None = None) -
         _spread(ax, curve, at, alpha)
         if x is None and curve.band.ends:
             colour = curve.style.colour if curve.style else FAINT
-            ax.plot(*zip(*curve.band.ends, strict=True), "x", color=colour, markersize=5, zorder=4)
+            ends = np.array(curve.band.ends)
+            ax.plot(ends[:, 0] + aside, ends[:, 1], "x", color=colour, markersize=5, zorder=4)
 
 
 def _single(curves: Sequence[Curve]) -> bool:

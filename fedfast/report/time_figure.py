@@ -98,7 +98,7 @@ def _stacked(ax: Axes, groups: Sequence[Phases], places: np.ndarray) -> str:
             bar.set(hatch=HATCHES[i], linewidth=0)
         left += widths
     for y, width in zip(places, left, strict=True):
-        text = f"{width:.3g}"
+        text = f"{width:.3g}" if width < 999.5 else f"{width:.0f}"
         ax.text(width + left.max() / 70, y, text, va="center", fontsize=SMALL, color=TEXT)
     ax.set_xlim(0, 1.16 * left.max())
     return unit
