@@ -57,15 +57,3 @@ def test_a_split_s_difficulty_from_the_command_line(monkeypatch, capsys):
         found[alpha] = float(own), float(others), float(spread)
     # Few classes leave little to guess, and much to the draw; the model is the same.
     assert found["0.15"][:2] > found["100"][:2] and found["0.15"][2] > found["100"][2]
-
-
-def test_the_first_tutorial_trains_two_models_and_draws_a_figure(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    scope = runpy.run_path(str(ROOT / "examples" / "tutorials" / "first_run.py"))
-    said = dict(re.findall(r"^(\w+): (\d\d\.\d\d)% at the end", capsys.readouterr().out, re.M))
-    assert {name: float(text) for name, text in said.items()} == {
-        name: pytest.approx(100 * history.last().accuracy, abs=0.006)
-        for name, history in scope["histories"].items()
-    }
-    assert min(map(float, said.values())) > 85 and set(said) == {"fedavg", "fedsam"}
-    assert (tmp_path / "first_run.png").read_bytes()[:4] == b"\x89PNG"

@@ -26,8 +26,23 @@ def test_a_tutorial_runs_and_shows_its_result(path, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(socket.socket, "connect", _no_network)
     monkeypatch.setattr(sys, "path", [*sys.path, str(path.parent)])
-    runpy.run_path(str(path), run_name="__main__")  # its own asserts are part of it
-    assert any(line.strip() for line in capsys.readouterr().out.splitlines())
+    scope = runpy.run_path(str(path), run_name="__main__")  # its own asserts are part of it
+    said = capsys.readouterr().out
+    assert said.strip()
+    if path.stem == "first_run":
+        _says_what_it_reached(scope["histories"], said)
+        assert (tmp_path / "first_run.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def _says_what_it_reached(histories, said):
+    """The accuracies that are printed are those of the two histories, and no failure's."""
+    reached = re.findall(r"^(\w+): (\d\d\.\d\d)% at the end", said, re.MULTILINE)
+    assert {name: float(text) for name, text in reached} == {
+        name: pytest.approx(100 * history.last().accuracy, abs=0.006)
+        for name, history in histories.items()
+    }
+    assert min(float(text) for _, text in reached) > 85
+    assert {name for name, _ in reached} == {"fedavg", "fedsam"}
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
