@@ -36,7 +36,8 @@ from .step import step
 
 # The imports above are for type checkers and editors: a new operation needs none.
 for _file in iter_modules(__path__):
-    import_module(f".{_file.name}", __name__)
+    if _file.name != "table":  # no operation: `python -m fedfast.kernels.table` imports it itself
+        import_module(f".{_file.name}", __name__)
 for _declared in declaration.OPERATIONS.values():
     _module = sys.modules[f"{__name__}.{_declared.module}"]
     globals()[_declared.name] = getattr(_module, _declared.name)

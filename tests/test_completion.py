@@ -13,6 +13,10 @@ from fedfast import example_files
 from fedfast.cli import COMMANDS, completion, flag_table, main, shells
 from fedfast.config import fields, yaml_reader
 
+EXAMPLES = [
+    f"papers/{path.name}/" for path in (example_files.root() / "papers").iterdir() if path.is_dir()
+]
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
@@ -49,13 +53,26 @@ def tab(line, monkeypatch):
         ("fedfast ", list(COMMANDS)),
         ("fedfast par", ["partition"]),
         ("fedfast --install-completion f", ["fish"]),
-        ("fedfast run ", ["folder/", "mine.yaml", "fashion-mnist", "papers/", "quickstart"]),
+        (
+            "fedfast run ",
+            ["folder/", "swept/", "mine.yaml", "fashion-mnist", "papers/", "quickstart"],
+        ),
         ("fedfast run papers/pa", ["papers/pa4/"]),
         ("fedfast run quickstart --partition.al", ["--partition.alpha"]),
         ("fedfast run mine.yaml --algorithms.sharp.r", ["--algorithms.sharp.rho"]),
         ("fedfast run quickstart --partition.name path", ["pathological"]),
         ("fedfast run quickstart --sampling=", ["--sampling=exact", "--sampling=bernoulli"]),
         ("fedfast reproduce papers --se", ["--seeds", "--seed", "--server_lr"]),
+        ("fedfast reproduce papers/pa", ["papers/pa4/"]),
+        ("fedfast resume swept --j", ["--jobs"]),
+        ("fedfast sweep quickstart --grid partition.al", ["partition.alpha="]),
+        ("fedfast sweep quickstart --search lr_decay", ["lr_decay=", "lr_decay_per="]),
+        ("fedfast compare folder --format la", ["latex"]),
+        ("fedfast report folder --format p", ["png", "pdf"]),
+        ("fedfast bench a", ["algorithms"]),
+        ("fedfast bench algorithms --model m", ["mlp"]),
+        ("fedfast examples ", ["copy", "papers/", "tutorials/"]),
+        ("fedfast examples papers/", EXAMPLES),
         ("fedfast resume folder --algorithms.sharp.r", ["--algorithms.sharp.rho"]),
         ("fedfast examples copy split", ["split_difficulty.py"]),
     ],
@@ -66,6 +83,8 @@ def test_tab(line, expected, monkeypatch, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "config.yaml").write_text("algorithms: {sharp: {name: fedsam}}")
     (tmp_path / "notes.txt").touch()
+    (tmp_path / "swept").mkdir()
+    (tmp_path / "swept" / "config.yaml").write_text("sweep: {seeds: [0, 1]}")
     assert sorted(tab(line, monkeypatch)) == sorted(expected)
 
 

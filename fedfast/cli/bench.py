@@ -15,7 +15,7 @@ Times a round of every algorithm and of FedAvg in turns, on the same clients and
 the McMahan CNN (or an MLP 784-200-10) on 28x28, 100 clients x 500 samples, 10 per round, B = 50.
 Prints a table; writes algorithms.csv and algorithms.png to FOLDER (default bench-algorithms).
 """
-
+CHOICES = {"model": ("cnn", "mlp")}  # what TAB offers
 
 # Left out unless named: the yardstick, what trains another kind of model, what trains on all data.
 APART = ("fedavg", "fedcr", "centralized")
@@ -39,7 +39,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("fedfast bench algorithms", usage=USAGE[7:], add_help=False)
     parser.add_argument("--only", default="")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", choices=("cnn", "mlp"), default="cnn")
+    parser.add_argument("--model", choices=CHOICES["model"], default="cnn")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--out", type=Path, default=Path("bench-algorithms"))
     options = parser.parse_args(argv)

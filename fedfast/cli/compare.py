@@ -34,6 +34,7 @@ paired tests over seeds.
 """
 FORMATS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 KINDS = ("table", "markdown", "latex", "csv", "json")
+CHOICES = {"format": KINDS}  # what TAB offers
 
 
 def main(argv: list[str]) -> int:

@@ -18,6 +18,7 @@ from . import COMMANDS, flag_table
 FLAG = re.compile(r"(?<![\w-])--([a-z][\w-]*)")
 FRONT = ("--help", "--version", "--install-completion", "--show-completion")
 SHELLS = ("bash", "zsh", "fish")
+VARIED = ("grid", "search")  # flags of `fedfast sweep` whose values begin with a field
 
 
 def answer() -> None:
@@ -41,12 +42,16 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     made.add_argument("command")
     if words[0] not in COMMANDS:
         return made
-    usage: str = import_module(COMMANDS[words[0]][0]).USAGE
-    _positional(made, words, usage)
-    flags: flag_table.Options = {flag: [] for flag in (*FLAG.findall(usage), "help")}
     config = words[1] if len(words) > 1 and not words[1].startswith("-") else ""
-    if "--field" in usage:
-        flags = {**flags, **config_flags(config)}
+    raw = _raw(config) if config else {}
+    of_sweep = words[0] == "resume" and "sweep" in raw  # takes the flags of `fedfast sweep`
+    module = import_module(COMMANDS["sweep" if of_sweep else words[0]][0])
+    _positional(made, words, module.USAGE)
+    flags: flag_table.Options = {flag: [] for flag in (*FLAG.findall(module.USAGE), "help")}
+    flags.update(getattr(module, "CHOICES", {}))
+    if "--field" in module.USAGE:
+        fields = config_flags(config)
+        flags = {**flags, **fields, **{f: [f"{n}=" for n in fields] for f in VARIED if f in flags}}
         flags.pop("field", None)
     _add_flags(made, flags)
     return made
@@ -62,19 +67,19 @@ def _positional(made: argparse.ArgumentParser, words: Sequence[str], usage: str)
     from ..example_files import names
 
     argument = made.add_argument("paths", nargs="*")
-    known = names()
-    if words[0] == "examples":
-        folders = {above.as_posix() for n in known for above in Path(n).parents[:-1]}
-        choices = list(known) if words[1:2] == ["copy"] else ["copy", *folders]
-        argument.completer = lambda prefix, **_: _next(choices, prefix)  # type: ignore[attr-defined]
-        return
-    examples = [n for n, path in known.items() if path.suffix == ".yaml"]
     takes_config = "CONFIG" in usage and len(words) == 1
     files = FilesCompleter(["yaml", "yml"] if takes_config else ())
+    known = names()
+    configs = [n for n, path in known.items() if path.suffix == ".yaml"]
+    folders = {f"{above.as_posix()}/" for n in known for above in Path(n).parents[:-1]}
 
     def complete(prefix: str, **_: object) -> list[str]:
-        found: list[str] = list(files(prefix))
-        return [*found, *_next(examples, prefix)] if takes_config else found
+        if words[0] == "bench":
+            return ["algorithms"] if len(words) == 1 else []
+        if words[0] == "examples":
+            return _next(known if words[1:2] == ["copy"] else ["copy", *folders], prefix)
+        offered = configs if takes_config or words[0] == "reproduce" else []
+        return [*files(prefix), *_next(offered, prefix)]
 
     argument.completer = complete  # type: ignore[attr-defined]
 
@@ -82,8 +87,8 @@ def _positional(made: argparse.ArgumentParser, words: Sequence[str], usage: str)
 def _next(names: Iterable[str], prefix: str) -> list[str]:
     """The names that begin so, cut after the next folder, as the shell completes files."""
     cut = len(prefix)
-    found = (n[: n.find("/", cut) + 1] or n for n in names if n.startswith(prefix))
-    return sorted(set(found))
+    found = {n[: n.find("/", cut) + 1] or n for n in names if n.startswith(prefix)}
+    return sorted(found - {prefix} or found)
 
 
 def _add_flags(made: argparse.ArgumentParser, flags: flag_table.Options) -> None:

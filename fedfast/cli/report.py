@@ -21,6 +21,7 @@ report.html, that holds all of them with tables, environment and configurations.
   --target VALUE     an accuracy, 0.8 or 80%: marked in figures, and rounds and bytes until it
   --title TEXT       of the page (default the names of the folders)
 """
+CHOICES = {"format": ("png", "pdf", "svg", "eps")}  # what TAB offers
 
 
 def main(argv: list[str]) -> int:
