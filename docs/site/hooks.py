@@ -90,7 +90,7 @@ def navigation(uris: list[str]) -> list[object]:
     parts: dict[str, list[object]] = {
         "Tutorials": sorted(_below("tutorials", uris), key=lambda u: u != "tutorials/first_run.md"),
         "Using fedfast": [*_there(USING, top), *rest],
-        "API": sorted(_below("reference", uris)),
+        "API": sorted(_below("reference", uris), key=lambda u: u.removesuffix(".md")),
         "Reproductions": ["papers.md", *sorted(_below("reproduction", uris))],
         "Inside": _there(INSIDE, top),
         "Project": [*_there(LAST, top), {"Running the benchmarks": "bench.md"}],
