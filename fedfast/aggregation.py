@@ -17,6 +17,7 @@ from . import kernels
 from .algorithms.hooks import Clients, Cohort, Sum, TrainedLayout
 from .clients import ClientState
 from .kernels._args import Coefficient
+from .square_root import square_root
 from .state import ServerState
 
 ROUNDING = 1e-15  # relative; weights computed along two ways differ by so much
@@ -102,7 +103,7 @@ class Mean:
         """Sum over tensors of the norms of the mean."""
         row, segments = self.trained[None], self.layout.segments
         found = kernels.stats(row, segments=segments, backend=self.backend)
-        return float(found[0, :, kernels.Column.XX].sqrt().sum())
+        return float(square_root(found[0, :, kernels.Column.XX]).sum())
 
     def end(self, sent: Tensor, ending: Ending) -> None:
         """The server's step from what has been added up.

@@ -19,6 +19,7 @@ from ..executor import Capabilities, Executor, Fold, LocalStep, ScaledAscent, St
 from ..input_pipeline import SampleSource
 from ..kernels import registry
 from ..layout import FlatLayout
+from ..square_root import square_root
 from .elementwise import Dropout
 from .plans import ChunkBuffers, PlanCache, ascent_key, folded_key, place, step_key
 from .program import BufferSpec, Program
@@ -98,7 +99,7 @@ class ProgramExecutor(Executor):
         """See `Executor.first_pass`."""
         key, clients = ("first pass", *_places(tensors, batch)), batch.x.shape[0]
         self._do(key, clients, lambda: self._steps.first_pass(tensors, batch))
-        return self._steps.squares(clients).sqrt()
+        return square_root(self._steps.squares(clients))
 
     def squares(self, g: Tensor) -> Tensor | None:
         """See `Executor.squares`."""
