@@ -105,6 +105,11 @@ def test_figures_stand_side_by_side(page):
     assert "repeat(auto-fill, minmax(min(26rem, 100%), 1fr))" in page.source
 
 
+def test_long_words_do_not_widen_the_page(page):
+    style = re.search(r"\nbody {(.*?)}", page.source).group(1)
+    assert "overflow-wrap: anywhere" in style
+
+
 def test_numbers_are_means_over_the_seeds(page, runs):
     for label in ("fedavg", "sharp"):
         last = [
