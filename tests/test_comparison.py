@@ -334,6 +334,12 @@ def test_html_has_the_numbers():
     assert rows[2][0] == "a|b_c & 50%" and len(rows) == 5  # two tests
 
 
+def test_latex_reads_no_label_as_an_option_of_the_row_above():
+    from fedfast.comparison.formats import tex
+
+    assert tex("[2] *a|b") == r"{[}2{]} {*}a\textbar{}b"
+
+
 def test_latex_is_a_booktabs_table_with_the_numbers():
     found = shown()
     text = found.to_latex("tab:mine")
@@ -343,7 +349,7 @@ def test_latex_is_a_booktabs_table_with_the_numbers():
     plain = [[c.removesuffix(r" \\").replace(r"$\pm$", "±") for c in row] for row in rows]
     back = [[c.replace(r"$\times$", "×").replace("--", "–") for c in row] for row in plain]
     check_rows([[row[0], "3", "12", *row[1:]] for row in back], found.to_pandas())
-    assert rows[2][0] == r"a|b\_c \& 50\%" and r"\label{tab:mine}" in text
+    assert rows[2][0] == r"a\textbar{}b\_c \& 50\%" and r"\label{tab:mine}" in text
     columns = text[text.index("{tabular}") :].split("{")[2].split("}")[0]
     assert columns == "l" + "r" * (len(rows[0]) - 1) == "lrrrrrrr"
     assert "3 seeds, 12 rounds." in text

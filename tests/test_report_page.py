@@ -96,6 +96,20 @@ def test_the_figures_in_the_page_are_those_in_the_files(page, runs):
     }  # fmt: skip
 
 
+def test_figures_stand_side_by_side(page):
+    # A section of one figure leaves the place beside it to the next; of several, it has the row.
+    assert re.findall('<section class="(.*?)">\\n<h2 id="(.*?)">', page.source) == [
+        ("several", "curves"), ("one", "bytes"), ("one", "clients"), ("one", "partition"),
+        ("one", "time"),
+    ]  # fmt: skip
+    assert "repeat(auto-fill, minmax(min(26rem, 100%), 1fr))" in page.source
+
+
+def test_long_words_do_not_widen_the_page(page):
+    style = re.search(r"\nbody {(.*?)}", page.source).group(1)
+    assert "overflow-wrap: anywhere" in style
+
+
 def test_numbers_are_means_over_the_seeds(page, runs):
     for label in ("fedavg", "sharp"):
         last = [
@@ -152,7 +166,8 @@ def test_one_run_is_reported_in_its_folder_and_without_its_partition_too(runs, t
         (["--out", "page.html"], "--out: expected a folder, which gets report.html"),
         (["--format", "pgn"], "format: unknown name 'pgn'; did you mean 'png'?"),
         (["--target", "much"], "target: expected"),
-        (["--out", "file/below"], "file"),
+        (["--out", "file"], "out: expected a folder, found a file: file"),
+        (["--out", "file/below"], "out: expected a folder, found a file: file"),
     ],
 )
 def test_mistakes_are_told_in_a_line(runs, tmp_path, monkeypatch, capsys, flags, message):

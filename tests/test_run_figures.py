@@ -262,6 +262,15 @@ def test_a_label_is_no_mathematics_and_at_most_three_lines():
     assert len(lines) == 3 and lines[-1].endswith("…")
 
 
+@pytest.mark.parametrize("letter", ["w", "W", "i", "@"])
+def test_a_legend_of_wide_letters_stays_within_the_figure(letter):
+    runs = {"fedavg": [run(5)], f"long_{letter * 200}": [run(5, 1)]}
+    figure = curve_figures.per_round(curves_of(runs), "accuracy")
+    figure.draw_without_rendering()
+    legend = figure.legends[-1].get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= figure.get_figwidth() * figure.dpi
+
+
 def test_single_points_stand_side_by_side_within_the_axes():
     late = [Row(t) for t in range(1, 30)]
     runs = {

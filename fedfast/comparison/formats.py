@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BOLD = "font-weight: bold"
 TEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"[": "{[}", "]": "{]}", "*": "{*}", "|": r"\textbar{}"}  # [ and * after \\ are its options
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {
         "±": r"$\pm$",

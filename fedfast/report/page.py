@@ -73,6 +73,7 @@ def write(
     for name in formats:
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
+    folder = _folder(out)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         groups = run_records.groups(run_records.records(paths))
@@ -83,11 +84,19 @@ def write(
     notes = dict.fromkeys([*(str(w.message) for w in caught), *missing, *found.notes])
     drawn = list(run_figures.figures(groups, counts, aim))
     text = _text(title or _title(paths), groups, found, _sections(drawn, formats), list(notes))
-    folder = path_of("out", out)
     folder.mkdir(parents=True, exist_ok=True)
     files = [_saved(one, folder, name) for one in drawn for name in formats]
     atomic(folder / PAGE, lambda to: to.write_text(text, encoding="utf-8"))
     return [folder / PAGE, *files]
+
+
+def _folder(out: str | Path) -> Path:
+    """Where to write, before anything is drawn: no file is in its way."""
+    folder = path_of("out", out)
+    for above in (folder, *folder.parents):
+        if above.exists() and not above.is_dir():
+            raise ValueError(f"out: expected a folder, found a file: {above}")
+    return folder
 
 
 def _title(paths: Sequence[str | Path]) -> str:

@@ -30,8 +30,9 @@ TEXT, GRID, FAINT = "#333333", "#E4E4E4", "#9A9A9A"
 COLUMN = 3.5  # inches
 SMALL, MEDIUM = 7.0, 8.0  # points of numbers and legends, and of labels of axes
 DPI = 300
-CHARACTERS = 56  # of a legend's line at `SMALL` points in a column
 LINES = 3  # of a label
+# Columns and characters of a legend, the first that fits: few characters are for wide letters.
+LEGENDS = ((4, 48), (3, 48), (2, 48), (1, 48), (1, 38), (1, 30), (1, 24))
 _SAVING = Lock()  # matplotlib keeps the kind of fonts in a global
 
 
@@ -68,7 +69,7 @@ def plain_axes(ax: Axes, small: float = SMALL, medium: float = MEDIUM) -> None:
         spine.set_color("#999999")
 
 
-def label_text(label: str, width: int = CHARACTERS - 8) -> str:
+def label_text(label: str, width: int = LEGENDS[0][1]) -> str:
     """`label` in at most three lines of `width` characters, whatever it contains."""
     lines = wrap(label, width) or [""]
     if len(lines) > LINES:
@@ -80,11 +81,11 @@ def legend_below(figure: Figure, handles: list[Artist], labels: list[str]) -> Le
     """The legend in the room below the axes, which grows the figure by its height."""
     if not labels:
         return None
-    shown = [label_text(label) for label in labels]
-    for columns in (4, 3, 2, 1):
+    room = figure.get_figwidth() * figure.dpi - 2 * SMALL
+    for columns, width in LEGENDS:
         legend = figure.legend(
             handles,
-            shown,
+            [label_text(label, width) for label in labels],
             loc="outside lower left",
             ncols=columns,
             frameon=False,
@@ -96,7 +97,7 @@ def legend_below(figure: Figure, handles: list[Artist], labels: list[str]) -> Le
             labelspacing=0.35,
         )
         size = legend.get_window_extent()
-        if columns == 1 or size.width < figure.get_figwidth() * figure.dpi - 2 * SMALL:
+        if width == LEGENDS[-1][1] or size.width < room:
             break
         legend.remove()
     figure.set_figheight(figure.get_figheight() + size.height / figure.dpi + 0.05)
