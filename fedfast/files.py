@@ -56,6 +56,13 @@ def sweep(path: Path) -> None:
         left.unlink(missing_ok=True)
 
 
+def sweep_folder(folder: Path) -> None:
+    """Remove what killed processes have left half written in a folder that this process locks."""
+    for left in folder.glob(f".*{PARTIAL}*"):
+        if left.is_symlink() or left.is_file():
+            left.unlink(missing_ok=True)
+
+
 @contextmanager
 def locked(lock: Path, what: str, seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock file `lock` within the block; the system lets go of it when a process ends.

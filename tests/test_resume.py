@@ -332,3 +332,18 @@ def test_a_full_disk_leaves_what_was_written_before(run, whole, monkeypatch, cap
     assert [len(h) for h in read_runs("runs/run/history.csv").values()] == [4, 2]
     assert main(["resume", "runs/run"]) == 0
     assert bits("runs/run") == whole[0]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_a_killed_process_left_half_written_goes(one, begun):
+    left = [".run.partial-a.json", "checkpoint/.dyn.best.partial-b.pt", ".history.partial-c.csv"]
+    assert main(["run", "run.yaml"]) == 0
+    if not begun:
+        for path in [*Path("runs/run/checkpoint").iterdir(), Path("runs/run/history.csv")]:
+            path.unlink()
+    for name in left:
+        Path("runs/run", name).write_text("half")
+    assert main(["run", "run.yaml"]) == (2 if begun else 0)
+    assert all(Path("runs/run", name).exists() == begun for name in left)  # refused: not touched
+    assert main(["resume", "runs/run"]) == 0
+    assert not list(Path("runs/run").rglob("*partial*"))

@@ -11,7 +11,7 @@ from typing import Literal
 from .. import config as configs
 from .._messages import path_of
 from ..config import ConfigError, RunConfig
-from ..files import locked
+from ..files import locked, sweep_folder
 from .aside import Aside
 from .changes import check
 from .folder import RunFolder
@@ -72,10 +72,12 @@ def _opened(path: Path, config: RunConfig, mode: Mode, comment: str) -> RunFolde
         folder = RunFolder(path, config, comment, new=True)
         folder.alone = True
         return folder
+    if is_begun(path) and mode != "resume":
+        raise RunExists(f"{path} holds a run: {_described(path)}")
+    for there in (path, path / "checkpoint"):
+        sweep_folder(there)
     if not is_begun(path):
         return RunFolder(path, config, comment, new=True)
-    if mode != "resume":
-        raise RunExists(f"{path} holds a run: {_described(path)}")
     old = configs.load(path / "config.yaml")
     check(path, old, config, {label: read(path, label)[0] for label in old.algorithms})
     if len(config.algorithms) == 1:

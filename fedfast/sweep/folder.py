@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .. import config as configs
 from ..config import RunConfig
-from ..files import atomic, locked
+from ..files import atomic, locked, sweep_folder
 from ..runs.changes import check
 
 
@@ -30,6 +30,7 @@ def claimed(path: Path, config: RunConfig, comment: str) -> Iterator[None]:
     path.mkdir(parents=True, exist_ok=True)
     with locked(path / ".lock", str(path)):
         _check(path, config)
+        sweep_folder(path)
         text = configs.dumps(config.model_copy(update={"out": str(path)}), comment)
         atomic(path / "config.yaml", lambda to: to.write_text(text, encoding="utf-8"))
         yield
