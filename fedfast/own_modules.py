@@ -42,8 +42,10 @@ def imported(kind: str, name: str, accepts: Callable[[object], bool]) -> object:
 def said(error: BaseException) -> str:
     """`KeyError: 'x' (mymod.py:12)`: the error and the line of the user's code that it is from."""
     text, place = str(error), _place(error)
-    if not isinstance(error, USER):
-        text = f"{type(error).__name__}: {text}"
+    if place:
+        text = " ".join(text.splitlines())
+    if not isinstance(error, USER) or not text:
+        text = f"{type(error).__name__}: {text}".removesuffix(": ")
     return f"{text} ({place})" if place else text
 
 

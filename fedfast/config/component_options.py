@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..own_modules import refused
-from .signatures import plain, texts
+from .option_values import plain
+from .signatures import texts
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -37,7 +37,7 @@ class NamedSection(Section):
         """The keys of what is named, as keyword arguments."""
         declared = _base_of(type(self)).model_fields
         given = {key: value for key, value in self.model_dump().items() if key not in declared}
-        made = {key: make(given[key]) for key, make in self.convert.items() if given.get(key)}
+        made = {key: make(given[key]) for key, make in self.convert.items() if key in given}
         return given | made
 
 
@@ -70,7 +70,7 @@ class ModelSection(NamedSection):
     """Which architecture."""
 
     home = ("fedfast.models", "MODELS")
-    own = ("input_shape", "classes")
+    own = ("input_shape", "classes", "seed")
 
     name: str = Field(description="architecture")
 
@@ -120,6 +120,8 @@ def _made(base: type[NamedSection], function: Callable[..., object]) -> type[Nam
     if base is PartitionSection and fields.pop("seed", None):
         text = "seed of the partition; null = the run's seed"
         fields["seed"] = (Seed | None, Field(None, description=text))
+    if taken := [key for key in fields if key.startswith("model_") and hasattr(base, key)]:
+        raise ValueError(f"a parameter cannot be called {taken[0]!r} here: give it another name")
     made: type[NamedSection] = create_model(base.__name__, __base__=base, **fields)
     made.convert = {key: c for key, c in converters(function).items() if key in fields}
     if takes_more(function):

@@ -1,31 +1,26 @@
 """Fields of a configuration's section from the signature of the function that the section names."""
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import is_dataclass
 from enum import Enum
+from functools import partial
 from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import Field
 
+from .option_values import ANYTHING, kind_of, made, plain, written
+
 ENTRY = re.compile(r"(\w+(?:, \w+)*)(  +)(\S.*)")  # "alpha, beta   what they are"
 INLINE = re.compile(r"\b(\w+): (.+?)(?=\.(?:\s|$)|; \w+: |$)")  # "alpha: what it is. beta: ..."
-ANYTHING: object = Any  # as an annotation: pydantic accepts every value
+NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 BOUNDS = ("gt", "ge", "lt", "le")
 Convert = Callable[[Any], object]
 Fields = dict[str, Any]  # name -> (type, field), as pydantic's `create_model` takes them
-
-
-def plain(found: object) -> bool:
-    """Whether YAML can hold the value and give it back."""
-    if isinstance(found, list | tuple):
-        return all(plain(item) for item in found)
-    if isinstance(found, dict):
-        return all(isinstance(key, str) and plain(item) for key, item in found.items())
-    return found is None or isinstance(found, bool | int | float | str)
 
 
 def texts(doc: str | None) -> dict[str, str]:
@@ -52,45 +47,33 @@ def fields_of(function: Callable[..., object], own: Collection[str]) -> Fields:
     help may also come from the docstring. A default that YAML cannot hold (a class, a function)
     leaves its parameter to Python.
     """
-    hints, help = _hints(function), texts(function.__doc__)
+    hints, help, given = _hints(function), texts(function.__doc__), _parameters(function)
     return {
-        name: _field(hints.get(name), default, help.get(name, ""))
+        name: _field(hints.get(name, kind_of(given[name].default)), default, help.get(name, ""))
         for name, default in _defaults(function).items()
         if name not in own and (default is inspect.Parameter.empty or plain(default))
     }
 
 
 def converters(function: Callable[..., object]) -> dict[str, Convert]:
-    """Parameter -> what makes its value of YAML's: an `Enum`'s member of its name, a `Path`."""
-    hints = _hints(function)
-    found = {name: _converted(hints.get(name)) for name in _defaults(function)}
-    return {name: make for name, make in found.items() if make}
+    """Parameter -> what makes its value of YAML's: members of an `Enum`, `Path`s, tuples."""
+    hints, given = _hints(function), _parameters(function)
+    kinds = {name: hints.get(name, kind_of(parameter.default)) for name, parameter in given.items()}
+    return {name: partial(made, kind) for name, kind in kinds.items() if kind is not ANYTHING}
 
 
-def _defaults(function: Callable[..., object]) -> dict[str, object]:
-    """Parameter -> default as YAML has it, of those that are given by name."""
-    variable = inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL
+def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    """Those that are given by name; what begins with "_" is private."""
     return {
-        name: _written(parameter.default)
+        name: parameter
         for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind not in variable
+        if parameter.kind in NAMED and not name.startswith("_")
     }
 
 
-def _written(default: object) -> object:
-    if isinstance(default, Enum):
-        return default.name
-    return str(default) if isinstance(default, PurePath) else default
-
-
-def _converted(hint: object) -> Convert | None:
-    """Of `Color`, `Color | None`, `Annotated[Path, ...]`."""
-    for kind in (hint, *get_args(hint)):
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            return kind.__getitem__
-        if isinstance(kind, type) and issubclass(kind, PurePath):
-            return kind
-    return None
+def _defaults(function: Callable[..., object]) -> dict[str, object]:
+    """Parameter -> default as YAML has it."""
+    return {name: written(p.default) for name, p in _parameters(function).items()}
 
 
 def takes_more(function: Callable[..., object]) -> bool:
@@ -110,8 +93,6 @@ def _hints(function: Callable[..., object]) -> dict[str, object]:
 
 
 def _field(hint: object, default: object, help: str) -> tuple[object, object]:
-    if hint is None:
-        hint = _type_of(default)
     notes = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     bounds = {
         bound: getattr(note, bound)
@@ -120,19 +101,13 @@ def _field(hint: object, default: object, help: str) -> tuple[object, object]:
         if getattr(note, bound, None) is not None
     }
     help = next((note for note in notes if isinstance(note, str)), help)
-    value = list(default) if isinstance(default, tuple) else default
+    if isinstance(default, float) and not math.isfinite(default):
+        bounds["allow_inf_nan"] = True  # or the default could not be written down
     needed = default is inspect.Parameter.empty
     kind = _yaml_type(hint, bounds)
     if default is None and kind is not ANYTHING:  # `depth: int = None`
         kind = Union[tuple((kind, NoneType))]  # noqa: C409, UP007
-    return kind, Field(... if needed else value, description=help)
-
-
-def _type_of(default: object) -> object:
-    """The type of an argument that has no annotation, as far as its default shows it."""
-    if default is None or default is inspect.Parameter.empty:
-        return ANYTHING
-    return type(default)
+    return kind, Field(... if needed else default, description=help)
 
 
 def _yaml_type(hint: object, bounds: dict[str, Any]) -> object:
@@ -144,11 +119,12 @@ def _yaml_type(hint: object, bounds: dict[str, Any]) -> object:
         kinds = [_yaml_type(kind, bounds) for kind in inner]
         return ANYTHING if ANYTHING in kinds else Union[tuple(kinds)]  # noqa: UP007
     if origin in (list, tuple, Sequence) or hint in (list, tuple):
-        item = _yaml_type(inner[0], bounds) if inner else ANYTHING
+        of = [_yaml_type(kind, bounds) for kind in inner if kind is not ...] or [ANYTHING]
+        item = ANYTHING if ANYTHING in of else Union[tuple(of)]  # noqa: UP007
         return list[item]  # type: ignore[valid-type]
     if hint in (int, float):
-        finite = False if hint is float else None
-        return Annotated[hint, Field(**bounds, allow_inf_nan=finite)]
+        finite = bounds.get("allow_inf_nan", False) if hint is float else None
+        return Annotated[hint, Field(**bounds | {"allow_inf_nan": finite})]
     if isinstance(hint, type) and issubclass(hint, Enum):
         return Literal[tuple(hint.__members__)]
     if isinstance(hint, type) and issubclass(hint, PurePath):
