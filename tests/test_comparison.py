@@ -426,3 +426,13 @@ def test_arguments_are_checked(options, match):
 def test_what_is_no_run_is_refused(runs):
     with pytest.raises((ValueError, TypeError), match="runs: expected"):
         fedfast.compare(runs)
+
+
+def test_a_note_lists_no_names_that_say_its_values_themselves():
+    from fedfast.comparison.notes import _by_value
+    from fedfast.comparison.samples import Group
+
+    low, high = (Group(f"a lr={lr}", "a", {}, {"lr": lr}) for lr in (0.1, 0.2))
+    assert _by_value([low, high], "lr") == "0.1, 0.2"
+    other = Group("b", "b", {}, {"lr": 0.3})
+    assert _by_value([low, high, other], "lr") == "0.1 (a lr=0.1), 0.2 (a lr=0.2), 0.3 (b)"

@@ -75,9 +75,12 @@ def _options(block: Block) -> Iterator[str]:
 
 
 def _by_value(groups: Sequence[Group], key: str) -> str:
-    """`100 (fedavg, fedprox), 200 (fedsam)`."""
+    """`100 (fedavg, fedprox), 200 (fedsam)`; `100, 200` where each name says its own."""
     names: dict[str, list[str]] = {}
     for group in groups:
         if key in group.options:
             names.setdefault(text(group.options[key]), []).append(group.name)
+    short = key.removesuffix(".name").rpartition(".")[2]
+    if all(f"{short}={value}" in name.split() for value, of in names.items() for name in of):
+        return ", ".join(names)
     return ", ".join(f"{value} ({', '.join(of)})" for value, of in names.items())

@@ -61,17 +61,11 @@ class Comparison:
 
         Seeds and rounds are in the caption where they are the same in all groups.
         """
-        made = []
-        for (table, caption), name in zip(
-            self.captioned(), (label, f"{label}-tests"), strict=False
-        ):
-            kept, alike = table.without_constants(("seeds", "rounds"))
-            said = (
-                f" {', '.join(f'{value} {head}' for head, value in alike.items())}."
-                if alike
-                else ""
-            )
-            made.append(formats.latex(kept, f"{caption}{said}", name))
+        names = (label, f"{label}-tests")
+        made = [
+            formats.latex(table, caption, name)
+            for (table, caption), name in zip(self.brief(), names, strict=False)
+        ]
         return "\n".join(made) + "".join(f"% {note}\n" for note in self.notes)
 
     def print(self, console: Console | None = None) -> None:
@@ -110,3 +104,10 @@ class Comparison:
         yield found, captions.results(self.blocks, self.metric, self.given)
         if tested := tables.tests(self.blocks, self.metric):
             yield tested, captions.tests(self.blocks, self.metric, self.last)
+
+    def brief(self) -> Iterator[tuple[tables.Table, str]]:
+        """As `captioned`, with seeds and rounds in the caption where they are the same in all."""
+        for table, caption in self.captioned():
+            kept, alike = table.without_constants(("seeds", "rounds"))
+            said = ", ".join(f"{value} {head}" for head, value in alike.items())
+            yield kept, f"{caption} {said}." if said else caption

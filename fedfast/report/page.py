@@ -140,7 +140,7 @@ def _text(
         title=title,
         setting=run_facts.setting(groups),
         notes=notes,
-        tables=list(found.captioned()),
+        tables=list(found.brief()),
         sections=sections,
         environment=Table(("what", "value"), run_facts.environment(groups)),
         options=Table(tuple(heads), [tuple(row) for row in rows]),
