@@ -347,3 +347,25 @@ def test_what_a_killed_process_left_half_written_goes(one, begun):
     assert all(Path("runs/run", name).exists() == begun for name in left)  # refused: not touched
     assert main(["resume", "runs/run"]) == 0
     assert not list(Path("runs/run").rglob("*partial*"))
+
+
+def test_a_renamed_algorithm_is_a_line_for_each_name(one, capsys):
+    assert main(["run", "run.yaml", "--rounds", "1"]) == 0
+    Path("run.yaml").write_text(ONE.replace("dyn:", "other:"))
+    capsys.readouterr()
+    assert main(["run", "run.yaml", "--resume"]) == 2
+    assert capsys.readouterr().err.splitlines()[:-1] == [
+        "fedfast: runs/run: holds a run with the algorithm dyn",
+        "fedfast: runs/run: holds a run without the algorithm other",
+    ]
+
+
+def test_a_damaged_run_json_may_be_removed(one, whole, capsys):
+    assert main(["run", "run.yaml", "--rounds", "2"]) == 0
+    about = Path("runs/run/run.json")
+    about.write_text(about.read_text()[:100])
+    assert main(["resume", "runs/run", "--rounds", "4"]) == 2
+    assert "remove it to go on" in capsys.readouterr().err
+    about.unlink()
+    assert main(["resume", "runs/run", "--rounds", "4"]) == 0
+    assert bits("runs/run")[0]["dyn"] == whole[0][0]["dyn"]

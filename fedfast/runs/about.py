@@ -53,7 +53,7 @@ def read(folder: Path) -> dict[str, About]:
     try:
         kept = json.loads(path.read_bytes().decode("utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: expected JSON in UTF-8: {error}") from error
+        raise ValueError(f"{path}: expected JSON in UTF-8: {error}; remove it to go on") from error
     if not isinstance(kept, dict) or kept.pop("checksum", _sum(kept)) != _sum(kept):
         raise ValueError(f"{path}: damaged: its checksum is another; remove it to go on")
     labels = kept.get("labels")

@@ -16,8 +16,14 @@ FREE |= {"save_rounds", "save_seconds"}
 
 def check(path: Path, old: RunConfig, new: RunConfig, done: Mapping[str, History]) -> None:
     """Raises ValueError, a line per changed option that may not be, or fewer rounds than done."""
-    before, after = (_flat(config.model_dump()) for config in (old, new))
     lines = [
+        f"{path}: holds a run {how} algorithm {label}"
+        for one, other, how in ((old, new, "with the"), (new, old, "without the"))
+        for label in one.algorithms
+        if label not in other.algorithms
+    ]
+    before, after = (_flat(_of_both(config, old, new)) for config in (old, new))
+    lines += [
         f"{path}: holds a run with {name} {before.get(name, 'not set')}, "
         f"not {after.get(name, 'not set')}"
         for name in dict.fromkeys([*after, *before])
@@ -33,6 +39,12 @@ def check(path: Path, old: RunConfig, new: RunConfig, done: Mapping[str, History
             )
     if lines:
         raise ValueError("\n".join(lines))
+
+
+def _of_both(config: RunConfig, old: RunConfig, new: RunConfig) -> dict[str, object]:
+    """The values of a config, without the algorithms that only one of the two has."""
+    only = set(old.algorithms) ^ set(new.algorithms)
+    return config.model_dump(exclude={"algorithms": only})
 
 
 def _free(name: str) -> bool:
