@@ -12,8 +12,8 @@ add up in another order under another instruction set, so the file has a part fo
 and MKL compute beside them depends on the processor too, unless they are told not to make use of
 it: runs are made in a process that does.
 
-Square roots are correctly rounded since `fedfast.square_root`: until then MKL computed some, whose last
-bit differs between makers of processors, and five digests could be had on one kind alone.
+Square roots are correctly rounded since `fedfast.square_root`: until then MKL computed some, whose
+last bit differs between makers of processors, and five digests could be had on one kind alone.
 
 Written with torch 2.13.0, NumPy 2.4.6 and glibc 2.36, whose exponential and logarithm enter float64
 runs. Inputs are made of random whole numbers, which are the same everywhere; weights are torch's
