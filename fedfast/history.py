@@ -211,8 +211,17 @@ def read_runs(path: str | Path) -> dict[str, History]:
     runs: dict[str, History] = {}
     for number, cells in enumerate(lines, start=2):
         try:
-            row = Row(**{name: READ[name](cells[name]) for name in FIELDS if name in names})
+            row = Row(**{name: _cell(name, cells[name]) for name in FIELDS if name in names})
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}:{number}: not a row of a history: {error}") from error
         runs.setdefault(cells.get("algorithm", path.stem), History()).append(row)
     return runs
+
+
+def _cell(name: str, text: str) -> int | float | str:
+    """A cell's value; other programs write nan as nothing. Raises ValueError naming the column."""
+    try:
+        value: int | float | str = READ[name]("nan" if text == "" and READ[name] is float else text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return value

@@ -132,7 +132,10 @@ def _read(folder: Path, troubles: list[str]) -> list[RunRecord]:
     """The labels of one folder that have rounds."""
     from . import config as configs
 
-    config = configs.load(folder / "config.yaml")
+    try:
+        config = configs.load(folder / "config.yaml")
+    except configs.ConfigError:  # a callback's module is gone, or something that matters more
+        config = configs.load_kept(folder / "config.yaml")
     made = [
         _record(folder, label, config, history)
         for label, history in run_files.histories(folder, config).items()

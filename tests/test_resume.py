@@ -369,3 +369,18 @@ def test_a_damaged_run_json_may_be_removed(one, whole, capsys):
     about.unlink()
     assert main(["resume", "runs/run", "--rounds", "4"]) == 0
     assert bits("runs/run")[0]["dyn"] == whole[0][0]["dyn"]
+
+
+def test_a_callback_whose_module_is_gone_is_taken_out(run, capsys):
+    Path("run.yaml").write_text(ONE)
+    assert main(["run", "run.yaml", "--rounds", "2"]) == 0
+    Path("slow.py").unlink()
+    sys.modules.pop("slow")
+    before = Path("runs/run/history.csv").read_bytes()
+    assert main(["resume", "runs/run", "--rounds", "3"]) == 2
+    assert "slow:slow" in capsys.readouterr().err
+    assert Path("runs/run/history.csv").read_bytes() == before
+    assert main(["compare", "runs/run"]) == 0
+    assert main(["resume", "runs/run", "--rounds", "3", "--callbacks", "[]"]) == 0
+    assert [row.round for row in read(Path("runs/run"), "dyn")[0]] == [1, 2, 3]
+    assert config.load("runs/run/config.yaml").callbacks == []

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     if not (path / "config.yaml").is_file():
         return fail(f"{path}: expected a run folder, found no config.yaml in it")
     try:
-        if configs.load(path / "config.yaml").sweep is not None:
+        if configs.load_kept(path / "config.yaml").sweep is not None:
             return sweep.main([str(path / "config.yaml"), *argv[1:], "--out", str(path)])
         config = configs.load(path / "config.yaml", argv[1:])
     except configs.ConfigError as error:

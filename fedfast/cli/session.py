@@ -38,6 +38,8 @@ def run(config: RunConfig, path: str | Path, name: str, command: str, mode: Mode
             return _run(folder, name, stop)
     except KeyboardInterrupt as error:
         return fail(NOTHING, stopping.status(error))
+    except BrokenPipeError:  # nobody reads on, which is no mistake to be told
+        raise
     except RunExists as error:
         return fail(f"{error}\n{OFFER.format(name=path)}")
     except USER as error:

@@ -1,6 +1,6 @@
 """The configuration of a run: a YAML file, flags before it, checked whole before anything runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -8,11 +8,15 @@ from pydantic import ValidationError
 
 from .draft import Draft
 from .errors import explain
+from .fields import Loc
 from .schema import RunConfig
 from .sections import ModelSection, section
 from .yaml_reader import ConfigError, Dumper
 
-__all__ = ["ConfigError", "RunConfig", "load", "save"]
+__all__ = ["ConfigError", "RunConfig", "load", "load_kept", "save"]
+
+# Fields that name what watches a run and leave it alone: what they name need not be there any more.
+WATCHING: Mapping[Loc, object] = {("callbacks",): [], ("loggers",): []}
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -24,6 +28,14 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     exits with status 2 where flags are no flags at all (a value too many or missing).
     """
     return Draft.read(path, overrides).config()
+
+
+def load_kept(path: str | Path) -> RunConfig:
+    """The configuration that a run has left in its folder, but for its callbacks and loggers.
+
+    Raises what `load` raises.
+    """
+    return Draft.read(path).config(WATCHING)
 
 
 def save(config: RunConfig, path: str | Path, comment: str = "") -> None:

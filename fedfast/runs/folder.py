@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import checkpoint
 from .. import config as configs
-from ..config import RunConfig
+from ..config import RunConfig, yaml_reader
 from ..files import atomic
 from ..history import History, Row
 from ..signals import undisturbed
@@ -160,8 +160,9 @@ class RunFolder:
         atomic(to, lambda to: to.write_bytes(content.getbuffer()))
 
     def _config_differs(self) -> bool:
-        old = configs.load(self.path / "config.yaml")
-        return old.model_copy(update={"out": self.config.out}) != self.config
+        kept, _ = yaml_reader.read(self.path / "config.yaml")
+        ours = yaml_reader.value(configs.dumps(self.config.model_copy(update={"out": None})))
+        return {**kept, "out": None} != ours
 
     def _write_config(self) -> None:
         """Replaces config.yaml; its comments tell of every command that changed it."""

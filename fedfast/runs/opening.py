@@ -78,7 +78,7 @@ def _opened(path: Path, config: RunConfig, mode: Mode, comment: str) -> RunFolde
         sweep_folder(there)
     if not is_begun(path):
         return RunFolder(path, config, comment, new=True)
-    old = configs.load(path / "config.yaml")
+    old = configs.load_kept(path / "config.yaml")
     check(path, old, config, {label: read(path, label)[0] for label in old.algorithms})
     if len(config.algorithms) == 1:
         migrate(path, next(iter(config.algorithms)))
@@ -87,7 +87,7 @@ def _opened(path: Path, config: RunConfig, mode: Mode, comment: str) -> RunFolde
 
 def _described(path: Path) -> str:
     try:
-        config = configs.load(path / "config.yaml")
+        config = configs.load_kept(path / "config.yaml")
         found = status(path, config.algorithms, config.rounds)
     except (ConfigError, ValueError, TypeError, OSError) as error:
         found = f"not readable ({error})"

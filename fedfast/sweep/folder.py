@@ -42,7 +42,7 @@ def _check(path: Path, config: RunConfig) -> None:
         if left := [p.name for p in path.iterdir() if not p.name.startswith(".")]:
             raise ValueError(f"out: expected a new folder or a sweep's, found {left[0]} in {path}")
         return
-    old = configs.load(kept)
+    old = configs.load_kept(kept)
     if old.sweep is None:
         raise ValueError(f"out: {path} holds a run, not a sweep; give another --out")
     check(path, old, config, {})
