@@ -218,10 +218,9 @@ def read_runs(path: str | Path) -> dict[str, History]:
     return runs
 
 
-def _cell(name: str, text: str) -> int | float | str:
+def _cell(name: str, text: str) -> Any:  # of the field's own type
     """A cell's value; other programs write nan as nothing. Raises ValueError naming the column."""
     try:
-        value: int | float | str = READ[name]("nan" if text == "" and READ[name] is float else text)
+        return READ[name]("nan" if text == "" and READ[name] is float else text)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    return value
