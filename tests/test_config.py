@@ -197,3 +197,25 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path):
 @pytest.mark.parametrize("name", ["quickstart", "fashion-mnist"])
 def test_the_examples_are_valid(name):
     assert config.load(Path(__file__).parents[1] / "examples" / f"{name}.yaml").rounds >= 30
+
+
+GLOSS = """\
+data: {{name: digits}}
+partition: {{name: iid, clients: 4}}
+model: {{name: mlp}}
+algorithms: {{fedgloss: {{rho: 0.2, rho0: 0.01, T_s: 5, local: {{name: sam, rho: {rho}}}}}}}
+"""
+
+
+@pytest.mark.parametrize("rho", ["-1", "0.15, epsilon: 1"])
+def test_a_wrong_component_is_not_replaced_by_the_default(tmp_path, rho):
+    """It would train with SGD, and say nothing."""
+    (tmp_path / "gloss.yaml").write_text(GLOSS.format(rho=rho))
+    with pytest.raises(config.ConfigError, match=r"yaml:4: algorithms\.fedgloss: local: "):
+        config.load(tmp_path / "gloss.yaml")
+
+
+def test_a_component_that_the_algorithm_refines_is_kept(tmp_path):
+    (tmp_path / "gloss.yaml").write_text(GLOSS.format(rho=0.15))
+    local = config.load(tmp_path / "gloss.yaml").algorithms["fedgloss"].options()["local"]
+    assert local["name"] == "sam" and local["rho"]["end"] == 0.15

@@ -124,7 +124,9 @@ def test_a_run_from_a_file(tiny):
     assert main(["run", str(tiny)]) == 0
     found = rates("tiny")
     assert found["fedavg"] == found["sharp"] == found["gloss"] == pytest.approx([0.1, 0.075, 0.025])
-    assert main(["run", "runs/tiny/config.yaml"]) == 0  # what was saved is read again
+    assert (
+        main(["run", "runs/tiny/config.yaml", "--out", "runs/tiny-2"]) == 0
+    )  # what was saved is read again
     assert rates("tiny-2") == found
     with open("runs/tiny/summary.md") as file:
         assert "lr cosine (start 0.1, rounds 3, end 0.0)" in file.read()

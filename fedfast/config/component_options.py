@@ -29,11 +29,24 @@ def parameters(name: str, **given: object) -> dict[str, object]:
     with refused(""):
         made = algorithms.by_name(name, **given)
         for part in [part for part in _PARTS if part in given]:
-            same = algorithms.by_name("fedavg", **{part: given[part]})
-            if getattr(same, part) != getattr(made, part):
+            if _ignores(name, given, part, getattr(made, part)):
                 raise ValueError(f"{part}: {name} makes its own of its parameters; leave it out")
     derived = {part for part in _derived(made) if part not in given}
     return {key: value for key, value in _values(made).items() if key not in derived}
+
+
+def _ignores(name: str, given: Mapping[str, object], part: str, found: object) -> bool:
+    """Whether the component `found` is not the given one, but that of an algorithm without it.
+
+    One that is refined is neither: FedGloSS lets the radius of a local SAM rise.
+    """
+    from fedfast import algorithms
+
+    asked = algorithms.by_name("fedavg", **{part: given[part]})
+    if getattr(asked, part) == found:
+        return False
+    rest = {key: value for key, value in given.items() if key != part}
+    return bool(getattr(algorithms.by_name(name, **rest), part) == found)
 
 
 def _derived(made: DataclassInstance) -> list[str]:

@@ -106,8 +106,18 @@ def expand(raw: dict[str, object]) -> dict[str, object]:
             continue
         known = component_options.known(str(label), own)
         inner = {key: value for key, value in known.items() if isinstance(value, dict)}
-        labels[label] = {**own, **inner} if inner else given
+        written = {key: _written_out(own.get(key), value) for key, value in inner.items()}
+        labels[label] = {**own, **written} if inner else given
     return {**raw, "algorithms": labels}
+
+
+def _written_out(given: object, full: dict[str, object]) -> object:
+    """A part as it was given, with the fields that it lacks; what is wrong with it stays."""
+    if given is None:
+        return full
+    if not isinstance(given, dict) or given.get("name") != full.get("name"):
+        return given
+    return {**full, **given}
 
 
 def title(loc: Loc, raw: dict[str, object]) -> str:

@@ -35,8 +35,8 @@ def build(
     """The model called `name`, on the CPU, with PyTorch's own initialisation drawn from `seed`.
 
     name         one of `MODELS`, or "package.module:Name": a function or class that returns an
-                 `nn.Module`. It is given `input_shape`, `classes` and `seed` where it has
-                 parameters of these names, and `options`
+                 `nn.Module`. It is given `input_shape` and `classes` (one of your own `seed`
+                 too) where it has parameters of these names, and `options`
     input_shape  of one sample: (C, H, W) for the convolutional ones, (T,) tokens for "lstm"
     The global random state is neither used nor changed. Raises ValueError naming what does not fit.
     """
@@ -54,8 +54,11 @@ def build(
     if classes < 2 and name in MODELS:  # a user's own may have one output, for a loss of its own
         raise ValueError(f"classes: expected at least 2; got {format_value(classes)}")
     check_seed(seed)
-    check_options(name, make, options, own=("input_shape", "classes", "seed"))
-    own = accepted(make, {"input_shape": shape, "classes": classes, "seed": seed})
+    given = {"input_shape": shape, "classes": classes}
+    if name not in MODELS:  # ours draw from the generator, and hand options on to others of ours
+        given["seed"] = seed
+    check_options(name, make, options, own=tuple(given))
+    own = accepted(make, given)
     # Only the CPU's generator is seeded: torch.manual_seed would reach the GPUs' as well.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
