@@ -18,6 +18,11 @@ from .sections import DataField, LossField, ModelField, PartitionField
 from .sweep_section import SweepSection
 
 __getattr__ = names_of(__name__)
+# Names, or {name: .., option: ..}.
+Callbacks = Annotated[
+    list[Annotated[str | dict[str, object], Field(union_mode="left_to_right")]],
+    AfterValidator(known_callbacks),
+]
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"  # a label names a file (checkpoint/<label>.pt) and a flag
 
 
@@ -74,18 +79,12 @@ class RunConfig(RunFields):  # type: ignore[misc]
         description="what accuracies count: auto, multiclass, binary, multilabel, none, or "
         "package.module:Name",
     )
-    callbacks: Annotated[
-        list[Annotated[str | dict[str, object], Field(union_mode="left_to_right")]],
-        AfterValidator(known_callbacks),
-    ] = Field(
+    callbacks: Callbacks = Field(
         [],
         description="what follows each round: names (early_stopping, keep_best, "
         "package.module:Name) or {name: .., option: ..}",
     )
-    loggers: Annotated[
-        list[Annotated[str | dict[str, object], Field(union_mode="left_to_right")]],
-        AfterValidator(known_callbacks),
-    ] = Field(
+    loggers: Callbacks = Field(
         [],
         description="where rounds are logged beside history.csv: tensorboard, wandb, mlflow, or "
         "{name: .., option: ..}",

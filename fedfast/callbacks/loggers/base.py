@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ..base import Sim
 
 
-class Logger(Callback):
+class Logger(Callback, ABC):
     """A base for loggers: `begin`, `write`, `flush`, `finish` and `discard` are theirs.
 
     name     in a config, and the extra of fedfast that installs what it needs
@@ -32,20 +33,20 @@ class Logger(Callback):
     def __init__(self) -> None:
         self._logged, self._open, self._failure = 0, False, ""
 
+    @abstractmethod
     def begin(self, sim: Sim, run: RunInfo) -> int:
         """Opens this run's log; returns how many of the rounds that `sim` has done it holds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, row: Row) -> None:
         """Logs a round."""
-        raise NotImplementedError
 
     def flush(self) -> None:
         """What has been logged is on disk, or sent, when this returns."""
 
+    @abstractmethod
     def finish(self, sim: Sim) -> None:
         """Logs how the run ended, and closes the log."""
-        raise NotImplementedError
 
     def discard(self) -> None:
         """Removes the log, which is closed: no round was ever done."""
