@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .algorithms import ASAM, SAM, SGD
     from .client_sampling import Schedule
     from .cohort import Cohort
+    from .cohort_update import CohortUpdate
     from .comparison import Comparison, compare
     from .data import FederatedData
     from .history import History, Row
@@ -35,6 +36,7 @@ _renamed_modules.install()
 _HOME = {
     "ASAM": "algorithms",
     "Cohort": "cohort",
+    "CohortUpdate": "cohort_update",
     "Comparison": "comparison",
     "SAM": "algorithms",
     "SGD": "algorithms",
@@ -64,6 +66,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "ASAM",
     "Cohort",
+    "CohortUpdate",
     "Comparison",
     "SAM",
     "SGD",

@@ -104,13 +104,19 @@ def ascent_key(ascent: SamAscent | ScaledAscent | None) -> tuple[Hashable, ...]:
 
 
 def folded_key(where: tuple[Hashable, ...], fold: Fold | None) -> Hashable:
-    """`where` and the numbers of a folded step; None where they would change under a plan."""
+    """`where` and the numbers of a folded step, or where they lie, for all steps alike.
+
+    None where operations would make copies of them, which would not change under a plan.
+    """
     if fold is None:
         return where
-    if isinstance(fold.alpha, Tensor) or isinstance(fold.beta, Tensor):
-        return None
+    numbers: list[Hashable] = []
+    for factor in (fold.alpha, fold.beta):
+        if isinstance(factor, Tensor) and factor.dtype != fold.base.dtype:
+            return None
+        numbers += place(factor) if isinstance(factor, Tensor) else [factor]
     bound = () if fold.bound is None else (fold.bound.norm, *place(fold.bound.g))
-    return (*where, fold.alpha, fold.beta, *place(fold.base), *bound)
+    return (*where, *numbers, *place(fold.base), *bound)
 
 
 def step_key(where: tuple[Hashable, ...], step: LocalStep) -> Hashable:
