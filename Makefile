@@ -4,6 +4,7 @@
 #   TORCH="torch==2.11.0"        another torch (CUDA or CPU); any in the range of pyproject.toml
 #   TORCH_INDEX=https://...      the index to take that torch from
 #   TRITON36="triton==3.6.0"     the oldest Triton that `make test-triton36` tries
+#   BENCH="-k 'step or conv'"    what `make bench` is to pass on to pytest
 
 PYTHON ?= python3
 CXX ?= c++
@@ -11,14 +12,18 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 TRITON ?= triton==3.9.0
 TRITON36 ?= triton==3.6.0
+BENCH ?=
+OLD ?= $(firstword $(RUNS))
+NEW ?= $(lastword $(RUNS))
 VENV := .venv
 OLD := .venv-triton36
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RUNS := $(sort $(wildcard bench/results/*/*.json))
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/*.cpp csrc/cpu/*.h csrc/tests/*.cpp csrc/tests/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-triton36 lint docs docs-version dist try-dist format bench sanitize clean
+.PHONY: help setup run test test-triton36 lint docs docs-version dist try-dist format bench bench-smoke bench-compare sanitize clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -68,8 +73,14 @@ format: setup ## what lint would ask for, done
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
-bench: setup ## throughput of the operations, ratios to a plain copy and to torch; rows in bench/results
-	$(BIN)/pytest -q bench
+bench: setup ## operations, layers, rounds and algorithms beside torch; a JSON file in bench/results (BENCH=... chooses)
+	$(BIN)/pytest -q bench $(BENCH) --benchmark-autosave --benchmark-storage=file://bench/results
+
+bench-smoke: setup ## every benchmark once on the smallest sizes, nothing timed
+	$(BIN)/pytest -q -n auto --maxprocesses 4 bench bench/test_scripts.py --smoke
+
+bench-compare: setup ## what became slower from OLD=... to NEW=... (files of bench/results; the first and the newest)
+	$(BIN)/python bench/compare.py $(OLD) $(NEW)
 
 sanitize: ## the C++ backend under ASan+UBSan and TSan
 	$(MAKE) -C csrc sanitize CXX=$(CXX)
