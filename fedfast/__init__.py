@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .client_sampling import Schedule
     from .comparison import Comparison, compare
     from .data import FederatedData
+    from .ensemble import Ensemble
     from .history import History, Row
     from .layout import FlatLayout
     from .simulation import Simulation
@@ -36,6 +37,7 @@ _HOME = {
     "Comparison": "comparison",
     "SAM": "algorithms",
     "SGD": "algorithms",
+    "Ensemble": "ensemble",
     "FederatedData": "data",
     "FlatLayout": "layout",
     "History": "history",
@@ -62,6 +64,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "ASAM",
     "Comparison",
+    "Ensemble",
     "SAM",
     "SGD",
     "FederatedData",
