@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .cohort import Cohort
     from .comparison import Comparison, compare
     from .data import FederatedData
+    from .ensemble import Ensemble
     from .history import History, Row
     from .layout import FlatLayout
     from .simulation import Simulation
@@ -38,6 +39,7 @@ _HOME = {
     "Comparison": "comparison",
     "SAM": "algorithms",
     "SGD": "algorithms",
+    "Ensemble": "ensemble",
     "FederatedData": "data",
     "FlatLayout": "layout",
     "History": "history",
@@ -65,6 +67,7 @@ __all__ = [
     "ASAM",
     "Cohort",
     "Comparison",
+    "Ensemble",
     "SAM",
     "SGD",
     "FederatedData",
