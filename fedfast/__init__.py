@@ -20,7 +20,7 @@ from . import _renamed_modules
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import algorithms, data, kernels, loggers, models
+    from . import algorithms, data, kernels, loggers, models, torch_ops
     from .algorithms import ASAM, SAM, SGD
     from .client_sampling import Schedule
     from .cohort import Cohort
@@ -48,7 +48,7 @@ _HOME = {
     "Simulation": "simulation",
     "compare": "comparison",
 }
-_MODULES = ("algorithms", "data", "kernels", "loggers", "models")
+_MODULES = ("algorithms", "data", "kernels", "loggers", "models", "torch_ops")
 
 
 def __getattr__(name: str) -> object:
@@ -82,4 +82,5 @@ __all__ = [
     "kernels",
     "loggers",
     "models",
+    "torch_ops",
 ]
