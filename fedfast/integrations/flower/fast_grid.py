@@ -59,6 +59,8 @@ class FastGrid(Grid):
             if not isinstance(value, kind):
                 raise TypeError(f"{name}: expected a {kind.__name__}; got {value!r}")
         self.grid, self.client_app, self.context = grid, client_app, context
+        if isinstance(grid, FastGrid):  # an app that makes one, under `run_simulation`
+            self.grid = grid = grid.grid
         own = grid.partitions if isinstance(grid, LocalGrid) else partitions
         self._partitions = None if own is None else dict(own)
         self.reasons: dict[str, str] = {}  # why messages of a kind go to `grid`
@@ -137,13 +139,14 @@ class FastGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Replies to all messages, or those that came within `timeout` seconds."""
-        waiting = set(self.push_messages(messages))
+        waiting = list(self.push_messages(messages))
         end = None if timeout is None else time.monotonic() + timeout
         found: list[Message] = []
         while waiting:
             replies = list(self.pull_messages(waiting))
             found += replies
-            waiting -= {reply.metadata.reply_to_message_id for reply in replies}
+            came = {reply.metadata.reply_to_message_id for reply in replies}
+            waiting = [message_id for message_id in waiting if message_id not in came]
             if not waiting or (end is not None and time.monotonic() >= end):
                 break
             time.sleep(PULL)
