@@ -4,6 +4,7 @@
 #   TORCH="torch==2.11.0"        another torch (CUDA or CPU); any in the range of pyproject.toml
 #   TORCH_INDEX=https://...      the index to take that torch from
 #   TRITON36="triton==3.6.0"     the oldest Triton that `make test-triton36` tries
+#   FLOWER141="flwr==1.41.0"     the oldest Flower that `make test-flower141` tries
 
 PYTHON ?= python3
 CXX ?= c++
@@ -11,14 +12,16 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 TRITON ?= triton==3.9.0
 TRITON36 ?= triton==3.6.0
+FLOWER141 ?= flwr==1.41.0
 VENV := .venv
 OLD := .venv-triton36
+OLD_FLOWER := .venv-flower141
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/*.cpp csrc/cpu/*.h csrc/tests/*.cpp csrc/tests/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-triton36 lint docs docs-version dist try-dist format bench sanitize clean
+.PHONY: help setup run test test-triton36 test-flower141 lint docs docs-version dist try-dist format bench sanitize clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -33,6 +36,9 @@ test: setup ## all tests
 
 test-triton36: $(OLD)/built ## the Triton kernels, launched under the oldest Triton
 	PYTHONPATH=$(OLD) $(BIN)/pytest -q tests/test_triton_launch.py tests/test_triton_compile.py tests/test_triton_images.py
+
+test-flower141: $(OLD_FLOWER)/built ## the Flower integration under the oldest Flower
+	PYTHONPATH=$(OLD_FLOWER) $(BIN)/pytest -q tests/test_flower*.py
 
 lint: setup ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
@@ -75,7 +81,7 @@ sanitize: ## the C++ backend under ASan+UBSan and TSan
 	$(MAKE) -C csrc sanitize CXX=$(CXX)
 
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) $(OLD) build dist *.egg-info fedfast/_fedfast*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLD) $(OLD_FLOWER) build dist *.egg-info fedfast/_fedfast*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/built: pyproject.toml constraints.txt setup.py $(CPP)
 	@command -v $(PYTHON) >/dev/null || { echo "fedfast needs Python >= 3.10 and found no $(PYTHON) (PYTHON=... names another)"; exit 1; }
@@ -93,4 +99,10 @@ $(OLD)/built: $(VENV)/built
 	@[ "$$(uname -sm)" = "Linux x86_64" ] || { echo "Triton comes for Linux on x86_64; this is $$(uname -sm)"; exit 1; }
 	rm -rf $(OLD)
 	$(PIP) --no-deps --target $(OLD) "$(TRITON36)"
+	@touch $@
+
+# The same with another Flower.
+$(OLD_FLOWER)/built: $(VENV)/built
+	rm -rf $(OLD_FLOWER)
+	$(PIP) --no-deps --target $(OLD_FLOWER) "$(FLOWER141)"
 	@touch $@
