@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 import numpy as np
 from torch import Tensor, nn
 
-from ... import Cohort, CohortUpdate
+from ... import Cohort
 from ...algorithms import Algorithm
 from .arrays import Rows
 from .jobs import TrainJob
+from .losses import is_cross_entropy
 from .unsupported import Unsupported
+
+if TYPE_CHECKING:
+    from ...cohort_update import CohortUpdate
 
 State = dict[str, Tensor]
 
@@ -62,13 +67,15 @@ class Cohorts:
         rates = [job.rule.lr for job in jobs]
         data = [(job.partition.train.x, job.partition.train.y) for job in jobs]
         lr = rates[0] if len(set(rates)) == 1 else rates
+        steps = [[np.asarray(batch) for batch in own] for own in batches]
         try:
-            update = slot.cohort.train(state=state, data=data, batches=batches, lr=lr)
+            update = slot.cohort.train(state=state, data=data, batches=steps, lr=lr)
         except (TypeError, ValueError, RuntimeError) as error:
             raise Unsupported(f"a cohort refuses to train it: {error}") from error
         rows = Rows(_all_rows(update, state, len(jobs)))
         slot.rows = ref(rows)
-        return Trained(rows, np.asarray(update.losses), np.asarray(update.batch_losses))
+        over_samples = np.asarray(update.losses)
+        return Trained(rows, over_samples, _over_batches(update, over_samples, batches))
 
     def _free(self, algorithm: str | Algorithm, weight_decay: float) -> Slot:
         """A slot whose buffers nobody reads."""
@@ -92,15 +99,28 @@ class Cohorts:
                 self.network(),
                 algorithm=algorithm,
                 weight_decay=weight_decay,
-                loss=self.loss,
+                loss="cross_entropy" if is_cross_entropy(self.loss) else self.loss,
                 **dtype,
             )
         except (TypeError, ValueError) as error:
             raise Unsupported(f"a cohort refuses it: {error}") from error
 
 
+def _over_batches(
+    update: CohortUpdate, over_samples: np.ndarray, batches: Sequence[list[list[int]]]
+) -> np.ndarray:
+    found = getattr(update, "batch_losses", None)
+    if found is not None:
+        return np.asarray(found)
+    even = [len({len(batch) for batch in own}) == 1 for own in batches]
+    return np.where(even, over_samples, np.nan)
+
+
 def _all_rows(update: CohortUpdate, state: State, clients: int) -> dict[str, np.ndarray]:
     """Rows of all of the state dict; what training leaves alone is the same for all clients."""
+    for j, client in enumerate(update.ids.tolist()):
+        if client in update.diverged:  # the cohort goes on without it; the app would reply this
+            update.models[j] = float("nan")
     trained = update.views()
     return {
         name: trained[name].numpy()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+from .losses import Loss, is_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,9 @@ def scores_of(loss: Loss, outputs: Tensor, y: Tensor, sizes: Sequence[int]) -> S
         correct = float((outputs.argmax(1) == y).sum())
     else:
         correct = float("nan")
-    if _plain(loss):
+    if is_cross_entropy(loss):
         each = F.cross_entropy(outputs, y, reduction="none").double().numpy()
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         return Scores(np.add.reduceat(each, starts) / counts, counts, correct)
     parts = zip(outputs.split(list(sizes)), y.split(list(sizes)), strict=True)
     return Scores(np.array([float(loss(o, t)) for o, t in parts]), counts, correct)
-
-
-def _plain(loss: Loss) -> bool:
-    """Whether the loss is the cross-entropy without weights, smoothing or ignored classes."""
-    if isinstance(loss, nn.CrossEntropyLoss):
-        plain = loss.weight is None and loss.reduction == "mean" and not loss.label_smoothing
-        return plain and loss.ignore_index < 0
-    return loss is F.cross_entropy
