@@ -20,13 +20,14 @@ from . import _renamed_modules
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import algorithms, data, kernels, loggers, models
+    from . import algorithms, data, kernels, loggers, models, torch_ops
     from .algorithms import ASAM, SAM, SGD
     from .client_sampling import Schedule
     from .cohort import Cohort
     from .cohort_update import CohortUpdate
     from .comparison import Comparison, compare
     from .data import FederatedData
+    from .ensemble import Ensemble
     from .history import History, Row
     from .layout import FlatLayout
     from .simulation import Simulation
@@ -40,6 +41,7 @@ _HOME = {
     "Comparison": "comparison",
     "SAM": "algorithms",
     "SGD": "algorithms",
+    "Ensemble": "ensemble",
     "FederatedData": "data",
     "FlatLayout": "layout",
     "History": "history",
@@ -48,7 +50,7 @@ _HOME = {
     "Simulation": "simulation",
     "compare": "comparison",
 }
-_MODULES = ("algorithms", "data", "kernels", "loggers", "models")
+_MODULES = ("algorithms", "data", "kernels", "loggers", "models", "torch_ops")
 
 
 def __getattr__(name: str) -> object:
@@ -68,6 +70,7 @@ __all__ = [
     "Cohort",
     "CohortUpdate",
     "Comparison",
+    "Ensemble",
     "SAM",
     "SGD",
     "FederatedData",
@@ -82,4 +85,5 @@ __all__ = [
     "kernels",
     "loggers",
     "models",
+    "torch_ops",
 ]

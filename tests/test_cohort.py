@@ -98,7 +98,7 @@ def test_rates_epochs_and_batches_of_each_client_are_those_of_plain_torch(algori
         net, losses = deepcopy(model), []
         for rows in batches[j]:
             x, y = xs[i][rows].double(), ys[i][rows]
-            losses.append(float(F.cross_entropy(net(x), y)))
+            losses.append(F.cross_entropy(net(x), y).item())
             if algorithm == "fedavg":
                 sgd(net, x, y, lr=[0.1, 0.3, 0.2][j])
                 continue
