@@ -22,6 +22,7 @@ from ._version import __version__ as __version__
 if TYPE_CHECKING:
     from . import algorithms, data, kernels, loggers, models, torch_ops
     from .algorithms import ASAM, SAM, SGD
+    from .averaging import aggregate
     from .client_sampling import Schedule
     from .comparison import Comparison, compare
     from .data import FederatedData
@@ -42,6 +43,7 @@ _HOME = {
     "Row": "history",
     "Schedule": "client_sampling",
     "Simulation": "simulation",
+    "aggregate": "averaging",
     "compare": "comparison",
 }
 _MODULES = ("algorithms", "data", "kernels", "loggers", "models", "torch_ops")
@@ -70,6 +72,7 @@ __all__ = [
     "Row",
     "Schedule",
     "Simulation",
+    "aggregate",
     "algorithms",
     "compare",
     "data",
