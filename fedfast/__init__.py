@@ -20,7 +20,7 @@ from . import _renamed_modules
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import algorithms, data, kernels, loggers, models, torch_ops
+    from . import algorithms, data, kernels, loggers, models, optim, torch_ops
     from .algorithms import ASAM, SAM, SGD
     from .averaging import aggregate
     from .client_sampling import Schedule
@@ -46,7 +46,7 @@ _HOME = {
     "aggregate": "averaging",
     "compare": "comparison",
 }
-_MODULES = ("algorithms", "data", "kernels", "loggers", "models", "torch_ops")
+_MODULES = ("algorithms", "data", "kernels", "loggers", "models", "optim", "torch_ops")
 
 
 def __getattr__(name: str) -> object:
@@ -79,5 +79,6 @@ __all__ = [
     "kernels",
     "loggers",
     "models",
+    "optim",
     "torch_ops",
 ]
