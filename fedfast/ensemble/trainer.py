@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .. import kernels
 from ..algorithms import ASAM, SAM, Optimizer
-from ..batches import Minibatch
+from ..batches import ChunkBatches, Minibatch
 from ..executor import Capabilities, Executor, Fold, LocalStep, SamAscent, StepTensors
-from .options import Options
 from ..layout import FlatLayout
+from ..programs import ProgramExecutor
+from .batches import BatchBuffers
+from .options import Options
 from .rates import Rates
 from .updates import HeavyBall
 
@@ -21,6 +25,18 @@ from .updates import HeavyBall
 def kinds_kept(optimizer: Optimizer) -> tuple[str, ...]:
     """The rows that an optimizer keeps from step to step."""
     return ("momentum",) if optimizer.momentum else ()
+
+
+@dataclass(frozen=True)
+class Width:
+    """What batches of one size B are trained with.
+
+    calls  steps that only read and write buffers, by what tells them apart
+    """
+
+    executor: Executor
+    buffers: BatchBuffers
+    calls: dict[tuple[int, bool], Callable[[], None]] = field(default_factory=dict)
 
 
 class Trainer:
@@ -38,23 +54,38 @@ class Trainer:
         count, device = rows.shape[0], rows.device
         self.losses = torch.zeros(count, dtype=layout.dtype, device=device)
         rates.hold(layout.dtype, device)
+        one, none = torch.ones(count, 1, dtype=torch.int32), torch.empty(count, 1, 0)
+        self._counts = ChunkBatches(0, np.arange(count), none, one)
         self.kept = {kind: self._bank() for kind in kinds_kept(self.optimizer)}
 
-    def step(self, executor: Executor, batch: Minibatch) -> Tensor:
-        """One step of all models; their losses [K], before it."""
+    def step(self, width: Width, batch: Minibatch) -> Tensor:
+        """One step of all models on a batch in the buffers of `width`; the losses [K] before it."""
         self.rates.refresh()
-        can = executor.capabilities
-        step, out = self._last(can)
+        can = width.executor.capabilities
         fused = can.sam and type(self.optimizer) is SAM
-        if not self.optimizer.ascends or fused:
-            ascent = self._sam if fused else None
-            tensors = StepTensors(self.w, self.rows, out, self.losses)
-            executor.gradients(replace(step, ascent=ascent), tensors, batch)
+        if self.optimizer.ascends and not fused:
+            folds = self._ascended(width.executor, batch)
         else:
-            self._ascended(executor, batch, step, out)
-        if step.fold is None:
+            folds = self._at_once(width, batch, fused)
+        if not folds:
             self._descend()
+        width.executor.count_batches(self.rows, self._counts)
         return self.losses.clone()
+
+    def _at_once(self, width: Width, batch: Minibatch, ascends: bool) -> bool:
+        """The gradient by one call; whether it was folded."""
+        key = batch.x.data_ptr(), self.rates.decays
+        call = width.calls.get(key)
+        step, out = self._last(width.executor.capabilities)
+        if call is None:
+            step = replace(step, ascent=self._sam if ascends else None)
+            tensors = StepTensors(self.w, self.rows, out, self.losses)
+            if batch.seeds is None and isinstance(width.executor, ProgramExecutor):
+                call = width.calls[key] = width.executor.repeated(step, tensors, batch)
+            else:
+                call = partial(width.executor.gradients, step, tensors, batch)
+        call()
+        return step.fold is not None
 
     def _last(self, can: Capabilities) -> tuple[LocalStep, Tensor]:
         """The pass whose gradient is the step's, and what it writes."""
@@ -67,11 +98,13 @@ class Trainer:
         update = HeavyBall(self.w, m, rates.descent, decay)
         return LocalStep(fold=Fold(1.0, momentum, m), update=update), m
 
-    def _ascended(
-        self, executor: Executor, batch: Minibatch, step: LocalStep, out: Tensor
-    ) -> None:
-        """Two passes, with the ascent between them; losses and statistics are the first one's."""
+    def _ascended(self, executor: Executor, batch: Minibatch) -> bool:
+        """Two passes, with the ascent between them; losses and statistics are the first one's.
+
+        Whether the second was folded.
+        """
         local, rows, backend = self.optimizer, self.rows, self.options.backend
+        step, out = self._last(executor.capabilities)
         assert isinstance(local, SAM)
         tensors = StepTensors(self.w, rows, self._g, self.losses)
         executor.gradients(LocalStep(), tensors, batch)
@@ -81,6 +114,7 @@ class Trainer:
         kernels.perturb(self.w, self._g, self.rates.radius, **how)
         tensors = StepTensors(self._ahead, rows, out, self._spare)
         executor.gradients(replace(step, keep_buffers=True), tensors, batch)
+        return step.fold is not None
 
     def _descend(self) -> None:
         kernels.step(
