@@ -1,4 +1,4 @@
-"""`Ensemble` equals K loops over `torch.optim`, whatever the model, the optimizer and the batches."""
+"""`Ensemble` equals K loops over `torch.optim`, whatever model, optimizer and batches."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ class Loop:
         """The gradient at w + rho t^2 g / |t g|; statistics are those of the first pass."""
         t = [torch.ones_like(p) for p in parts]
         if isinstance(self.optimizer, ASAM):
-            named = [n for n, p in self.model.named_parameters() if p.requires_grad]
-            weights = zip(named, parts, strict=True)
-            t = [p.abs() + self.optimizer.eta if "weight" in n else torch.ones_like(p) for n, p in weights]
+            eta, named = self.optimizer.eta, self.model.named_parameters()
+            scales = {n: p.abs() + eta if "weight" in n else torch.ones_like(p) for n, p in named}
+            t = [scales[n] for n, p in self.model.named_parameters() if p.requires_grad]
         kept = {n: b.clone() for n, b in self.model.named_buffers()}
         before = [p.detach().clone() for p in parts]
         norm = torch.stack([(s * d).norm() for s, d in zip(t, g, strict=True)]).norm()
@@ -116,7 +116,10 @@ def under(seed: int, make) -> nn.Module:
     return make()
 
 
-def loops(make, optimizer=SGD(), decay=(0.0,) * K, dtype=F64) -> list[Loop]:
+PLAIN = SGD()
+
+
+def loops(make, optimizer=PLAIN, decay=(0.0,) * K, dtype=F64) -> list[Loop]:
     """K scripts under seeds 7, 8, ..."""
     return [Loop(under(7 + k, make).to(dtype), optimizer, LR[k], decay[k]) for k in range(K)]
 
@@ -350,7 +353,8 @@ def test_training_goes_on_from_a_file_to_the_bit(make, optimizer, tmp_path):
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     for x, y in steps[3:]:
         again.step(x, y)
-    assert all(torch.equal(a, b) for a, b in zip(again.views().values(), whole.views().values()))
+    have, want = again.views(), whole.views()
+    assert all(torch.equal(have[name], t) for name, t in want.items())
 
 
 def test_one_models_state_is_set_alone():

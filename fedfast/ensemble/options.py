@@ -12,7 +12,6 @@ from ..algorithms import ASAM, OPTIMIZERS, SAM, SGD, Optimizer
 from ..kernels import registry
 from ..losses import Loss
 from ..metrics import Metric
-from ..run_options import RunOptions
 from ..validation import run as run_checks
 from ..validation.values import Count, OneOf, boolean
 

@@ -108,10 +108,17 @@ class Trainer:
         assert isinstance(local, SAM)
         tensors = StepTensors(self.w, rows, self._g, self.losses)
         executor.gradients(LocalStep(), tensors, batch)
-        how: dict[str, object] = dict(out=self._ahead, eps=local.eps, backend=backend)
-        if isinstance(local, ASAM):
-            how |= dict(segments=self.layout.segments(rows.device), adaptive=local.eta)
-        kernels.perturb(self.w, self._g, self.rates.radius, **how)
+        adaptive = local.eta if isinstance(local, ASAM) else None
+        kernels.perturb(
+            self.w,
+            self._g,
+            self.rates.radius,
+            out=self._ahead,
+            segments=None if adaptive is None else self.layout.segments(rows.device),
+            eps=local.eps,
+            adaptive=adaptive,
+            backend=backend,
+        )
         tensors = StepTensors(self._ahead, rows, out, self._spare)
         executor.gradients(replace(step, keep_buffers=True), tensors, batch)
         return step.fold is not None
