@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -448,3 +450,14 @@ def test_state_dicts_that_do_not_fit_are_refused():
             ensemble.load_state_dict(state, k)
     after = ensemble.state_dicts()
     assert all(torch.equal(a[n], b[n]) for a, b in zip(after, before, strict=True) for n in a)
+
+
+def test_the_documentation_runs(tmp_path, monkeypatch, capsys):
+    page = Path(__file__).parent.parent / "docs" / "ensemble.md"
+    scope: dict[str, object] = {}
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)), scope)
+    models, together, best = capsys.readouterr().out.splitlines()
+    accuracies = [float(part) for part in re.findall(r"0\.\d+", models)]
+    assert len(accuracies) == 5 and min(accuracies) > 0.85
+    assert float(together.split()[1]) >= min(accuracies) and float(best.split()[2]) > 0.05
