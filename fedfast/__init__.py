@@ -20,9 +20,10 @@ from . import _renamed_modules
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import algorithms, data, kernels, loggers, models
+    from . import algorithms, data, kernels, loggers, models, torch_ops
     from .algorithms import ASAM, SAM, SGD
     from .client_sampling import Schedule
+    from .cohort import Cohort
     from .comparison import Comparison, compare
     from .data import FederatedData
     from .ensemble import Ensemble
@@ -34,6 +35,7 @@ _renamed_modules.install()
 
 _HOME = {
     "ASAM": "algorithms",
+    "Cohort": "cohort",
     "Comparison": "comparison",
     "SAM": "algorithms",
     "SGD": "algorithms",
@@ -46,7 +48,7 @@ _HOME = {
     "Simulation": "simulation",
     "compare": "comparison",
 }
-_MODULES = ("algorithms", "data", "kernels", "loggers", "models")
+_MODULES = ("algorithms", "data", "kernels", "loggers", "models", "torch_ops")
 
 
 def __getattr__(name: str) -> object:
@@ -63,6 +65,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ASAM",
+    "Cohort",
     "Comparison",
     "Ensemble",
     "SAM",
@@ -79,4 +82,5 @@ __all__ = [
     "kernels",
     "loggers",
     "models",
+    "torch_ops",
 ]
