@@ -49,9 +49,9 @@ class Live:
         seeds = self._seeds(t) if width.executor.random else None
         batch = width.buffers.filled(x, y, shared, seeds)
         if not isinstance(width.executor, ModuleExecutor):
-            return self.trainer.step(width, batch)
+            return self.trainer.step(width, batch, t)
         with torch.enable_grad(), kept_random_state(), rounding(self.options.precision):
-            return self.trainer.step(width, batch)
+            return self.trainer.step(width, batch, t)
 
     def outputs(self, x: Tensor) -> Tensor:
         """[K, n, ...] in evaluation mode."""

@@ -13,6 +13,7 @@ from ..constants import cast
 from ..losses import Loss
 from ..metrics import Metric
 from . import state as states
+from .adam import Adam
 from .batches import as_tensor, first_shared
 from .live import Live
 from .members import Model, members, seeds_of
@@ -36,10 +37,10 @@ class Ensemble(Stateful):
                   kept; or a module, copied K times: `reset_parameters` of its submodules draws
                   anew, in the order of `modules()`, under those seeds. All are copied
     K             how many
-    optimizer     "sgd", "sam", "asam", or an object: `SGD(momentum=0.9, nesterov=True)`,
-                  `SAM(rho=0.05)`, ...; torch's formulas
+    optimizer     "sgd", "sam", "asam", "adam", "adamw", or an object: `SGD(momentum=0.9)`,
+                  `SAM(rho=0.05)`, `fedfast.ensemble.Adam(betas=(0.9, 0.99))`; torch's formulas
     lr            learning rate, a number or one for each model [K]
-    weight_decay  as torch.optim.SGD's, a number or [K]
+    weight_decay  as torch.optim's, a number or [K]
     rho           SAM's radius, a number or [K]; None takes the optimizer's
     loss          "cross_entropy", a callable (outputs, targets) -> mean, or "package.module:Name"
     metric        what `evaluate` counts, see `fedfast.metrics`
@@ -58,7 +59,7 @@ class Ensemble(Stateful):
         model: Model,
         K: int,  # noqa: N803 - the letter of shapes
         *,
-        optimizer: Optimizer | str = "sgd",
+        optimizer: Optimizer | Adam | str = "sgd",
         lr: PerModel = 0.1,
         weight_decay: PerModel = 0.0,
         rho: PerModel | None = None,

@@ -13,18 +13,30 @@ from torch import Tensor
 from .. import kernels
 from ..algorithms import ASAM, SAM, Optimizer
 from ..batches import ChunkBatches, Minibatch
-from ..executor import Capabilities, Executor, Fold, LocalStep, SamAscent, StepTensors
+from ..executor import Executor, Fold, LocalStep, RowUpdate, SamAscent, StepTensors
 from ..layout import FlatLayout
 from ..programs import ProgramExecutor
+from .adam import Adam
 from .batches import BatchBuffers
 from .options import Options
 from .rates import Rates
-from .updates import HeavyBall
+from .updates import AdamStep, HeavyBall, PlainStep
 
 
-def kinds_kept(optimizer: Optimizer) -> tuple[str, ...]:
-    """The rows that an optimizer keeps from step to step."""
-    return ("momentum",) if optimizer.momentum else ()
+def kinds_kept(optimizer: Optimizer | Adam) -> tuple[str, ...]:
+    """The rows that an optimizer keeps from step to step, by torch's names."""
+    if isinstance(optimizer, Adam):
+        return "exp_avg", "exp_avg_sq"
+    return ("momentum_buffer",) if optimizer.momentum else ()
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The pass whose gradient is the step's, what it writes, and what follows apart from it."""
+
+    step: LocalStep
+    out: Tensor
+    after: RowUpdate | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,8 @@ class Trainer:
     A step takes the gradient, at the models or where SAM ascends to, and descends:
 
         folded    products of the backward pass add to the weights (SGD), or to the momentum
-        plain     the gradient is written, `kernels.step` follows
+        within    the gradient is written, the update follows model by model (Adam)
+        apart     the gradient is written, the update follows for all models
     """
 
     def __init__(self, rows: Tensor, layout: FlatLayout, options: Options, rates: Rates) -> None:
@@ -57,54 +70,60 @@ class Trainer:
         one, none = torch.ones(count, 1, dtype=torch.int32), torch.empty(count, 1, 0)
         self._counts = ChunkBatches(0, np.arange(count), none, one)
         self.kept = {kind: self._bank() for kind in kinds_kept(self.optimizer)}
+        self._descents: dict[bool, Descent] = {}
 
-    def step(self, width: Width, batch: Minibatch) -> Tensor:
-        """One step of all models on a batch in the buffers of `width`; the losses [K] before it."""
-        self.rates.refresh()
-        can = width.executor.capabilities
-        fused = can.sam and type(self.optimizer) is SAM
-        if self.optimizer.ascends and not fused:
-            folds = self._ascended(width.executor, batch)
+    def step(self, width: Width, batch: Minibatch, t: int) -> Tensor:
+        """Step t of all models on a batch in the buffers of `width`; the losses [K] before it."""
+        self.rates.refresh(t)
+        executor, fused = width.executor, self._fuses(width.executor)
+        descent = self._descents.get(self.rates.decays)
+        if descent is None:
+            descent = self._descents[self.rates.decays] = self._descent(executor)
+        if isinstance(self.optimizer, SAM) and not fused:
+            self._ascended(executor, batch, descent)
         else:
-            folds = self._at_once(width, batch, fused)
-        if not folds:
-            self._descend()
-        width.executor.count_batches(self.rows, self._counts)
+            self._at_once(width, batch, descent, fused)
+        if descent.after is not None:
+            descent.after.apply(self.options.backend)
+        executor.count_batches(self.rows, self._counts)
         return self.losses.clone()
 
-    def _at_once(self, width: Width, batch: Minibatch, ascends: bool) -> bool:
-        """The gradient by one call; whether it was folded."""
+    def _fuses(self, executor: Executor) -> bool:
+        """Whether both of SAM's passes are one call."""
+        return executor.capabilities.sam and type(self.optimizer) is SAM
+
+    def _at_once(self, width: Width, batch: Minibatch, descent: Descent, ascends: bool) -> None:
+        """All of it, but for what follows apart."""
         key = batch.x.data_ptr(), self.rates.decays
         call = width.calls.get(key)
-        step, out = self._last(width.executor.capabilities)
         if call is None:
-            step = replace(step, ascent=self._sam if ascends else None)
-            tensors = StepTensors(self.w, self.rows, out, self.losses)
+            step = replace(descent.step, ascent=self._sam if ascends else None)
+            tensors = StepTensors(self.w, self.rows, descent.out, self.losses)
             if batch.seeds is None and isinstance(width.executor, ProgramExecutor):
                 call = width.calls[key] = width.executor.repeated(step, tensors, batch)
             else:
                 call = partial(width.executor.gradients, step, tensors, batch)
         call()
-        return step.fold is not None
 
-    def _last(self, can: Capabilities) -> tuple[LocalStep, Tensor]:
-        """The pass whose gradient is the step's, and what it writes."""
-        rates, momentum = self.rates, self.optimizer.momentum
-        if not can.folds or self.optimizer.nesterov:
-            return LocalStep(), self._g
-        if not momentum:
-            return LocalStep(fold=Fold(rates.descent, rates.decayed, self.w)), self.w
-        m, decay = self.kept["momentum"], rates.decay if rates.decays else None
-        update = HeavyBall(self.w, m, rates.descent, decay)
-        return LocalStep(fold=Fold(1.0, momentum, m), update=update), m
+    def _descent(self, executor: Executor) -> Descent:
+        local, rates, can = self.optimizer, self.rates, executor.capabilities
+        if isinstance(local, Adam):
+            update: RowUpdate = AdamStep(local, self.w, self._g, *self.kept.values(), rates)
+            if isinstance(executor, ProgramExecutor):
+                return Descent(LocalStep(update=update), self._g)
+            return Descent(LocalStep(), self._g, update)
+        if not can.folds or local.nesterov:
+            update = PlainStep(local, self.w, self._g, self.kept.get("momentum_buffer"), rates)
+            return Descent(LocalStep(), self._g, update)
+        if not local.momentum:
+            return Descent(LocalStep(fold=Fold(rates.descent, rates.decayed, self.w)), self.w)
+        m = self.kept["momentum_buffer"]
+        fold = Fold(1.0, local.momentum, m)
+        return Descent(LocalStep(fold=fold, update=HeavyBall(self.w, m, rates)), m)
 
-    def _ascended(self, executor: Executor, batch: Minibatch) -> bool:
-        """Two passes, with the ascent between them; losses and statistics are the first one's.
-
-        Whether the second was folded.
-        """
+    def _ascended(self, executor: Executor, batch: Minibatch, descent: Descent) -> None:
+        """Two passes, with the ascent between them; losses and statistics are the first one's."""
         local, rows, backend = self.optimizer, self.rows, self.options.backend
-        step, out = self._last(executor.capabilities)
         assert isinstance(local, SAM)
         tensors = StepTensors(self.w, rows, self._g, self.losses)
         executor.gradients(LocalStep(), tensors, batch)
@@ -119,21 +138,8 @@ class Trainer:
             adaptive=adaptive,
             backend=backend,
         )
-        tensors = StepTensors(self._ahead, rows, out, self._spare)
-        executor.gradients(replace(step, keep_buffers=True), tensors, batch)
-        return step.fold is not None
-
-    def _descend(self) -> None:
-        kernels.step(
-            self.w,
-            self._g,
-            self.rates.eta,
-            weight_decay=self.rates.decay,
-            momentum=self.optimizer.momentum,
-            nesterov=self.optimizer.nesterov,
-            m=self.kept.get("momentum"),
-            backend=self.options.backend,
-        )
+        tensors = StepTensors(self._ahead, rows, descent.out, self._spare)
+        executor.gradients(replace(descent.step, keep_buffers=True), tensors, batch)
 
     @cached_property
     def _sam(self) -> SamAscent:
