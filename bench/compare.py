@@ -7,7 +7,8 @@ A benchmark's cost is its time times what its yardstick did per second just befo
 (`yardsticks.py`): the yardstick's work in that time. So another machine, or a busy one, changes the
 costs of all alike. Memory-bound benchmarks (`bytes` in extra_info) are held against a copy, others
 (`flops`) against a large product, and those that say neither against what is kinder to them. A
-benchmark is slower only if its least time and its median both say so.
+benchmark is slower only if its least time and its median both say so, and if the middle halves of
+its times, new and old, do not overlap.
 """
 
 from __future__ import annotations
@@ -20,27 +21,36 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
-from runs import Benchmark, read
+from rich.table import Column, Table
+from runs import Benchmark, Times, read
 
 
 @dataclass(frozen=True)
 class Change:
-    """A benchmark in both runs; `best` and `median` are new costs over old ones."""
+    """A benchmark in both runs: medians in seconds, and costs."""
 
     name: str
-    before: float
-    after: float
-    best: float
-    median: float
+    seconds: tuple[float, float]
+    old: Times
+    new: Times
+
+    @property
+    def best(self) -> float:
+        """Least cost, new over old."""
+        return self.new.min / self.old.min
+
+    @property
+    def median(self) -> float:
+        """Median cost, new over old."""
+        return self.new.median / self.old.median
 
     def slower(self, limit: float) -> bool:
-        """By both statistics and more than `limit`, a fraction."""
-        return min(self.best, self.median) > 1 + limit
+        """By more than `limit`, a fraction, and beyond the spread of both."""
+        return min(self.best, self.median) > 1 + limit and self.new.q1 > self.old.q3
 
     def faster(self, limit: float) -> bool:
         """The same in the other direction."""
-        return max(self.best, self.median) < 1 / (1 + limit)
+        return max(self.best, self.median) < 1 / (1 + limit) and self.new.q3 < self.old.q1
 
 
 def ours(path: Path) -> dict[str, Benchmark]:
@@ -57,25 +67,21 @@ def change(old: Benchmark, new: Benchmark) -> Change:
     shared = before.keys() & after.keys()
     if not shared:
         raise ValueError(f"{new.fullname}: expected a yardstick that both runs have; found none")
-    ratios = {
-        n: (after[n].best / before[n].best, after[n].median / before[n].median) for n in shared
-    }
-    return Change(new.fullname, old.stats.median, new.stats.median, *min(ratios.values(), key=min))
+    seconds = old.stats.median, new.stats.median
+    changes = [Change(new.fullname, seconds, before[name], after[name]) for name in shared]
+    return min(changes, key=lambda c: min(c.best, c.median))
 
 
 def show(changes: Iterable[Change], limit: float) -> Table:
     """The largest ratios first."""
-    table = Table("benchmark", "before, ms", "after, ms", "ratio of medians", "of least", "")
+    name = Column("benchmark", overflow="fold")
+    table = Table(name, "before, ms", "after, ms", "ratio of medians", "of least", "")
     for c in sorted(changes, key=lambda c: -c.median):
         verdict = "slower" if c.slower(limit) else "faster" if c.faster(limit) else ""
-        numbers = (
-            f"{1e3 * c.before:.4g}",
-            f"{1e3 * c.after:.4g}",
-            f"{c.median:.2f}",
-            f"{c.best:.2f}",
-        )
+        times = (f"{1e3 * seconds:.4g}" for seconds in c.seconds)
+        ratios = f"{c.median:.2f}", f"{c.best:.2f}"
         style = {"slower": "red", "faster": "green"}.get(verdict)
-        table.add_row(escape(c.name), *numbers, verdict, style=style)
+        table.add_row(escape(c.name), *times, *ratios, verdict, style=style)
     return table
 
 
@@ -88,14 +94,14 @@ def report(old: Path, new: Path, limit: float, all_rows: bool) -> bool:
     changes = [change(before[name], after[name]) for name in both]
     slower = [c for c in changes if c.slower(limit)]
     faster = [c for c in changes if c.faster(limit)]
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     if all_rows or slower or faster:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
         console.print(show(changes if all_rows else slower + faster, limit))
     counts = f"{len(slower)} slower and {len(faster)} faster by more than {100 * limit:g} %"
-    console.print(f"{len(both)} benchmarks in both: {counts}")
+    print(f"{len(both)} benchmarks in both: {counts}")
     for path, names in ((old, before.keys() - after.keys()), (new, after.keys() - before.keys())):
         if names:
-            console.print(escape(f"only in {path.name}: {', '.join(sorted(names))}"))
+            print(f"only in {path.name}: {', '.join(sorted(names))}")
     return bool(slower)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from runs import Benchmark, read
 
 UNITS = (("bytes", 1e9, "GB/s", "copy"), ("flops", 1e9, "GFLOP/s", "sgemm"))
@@ -34,13 +34,13 @@ def rate(one: Benchmark) -> tuple[str, str]:
 
 def table(run: Sequence[Benchmark]) -> Table:
     """Benchmarks in the order of the run."""
-    found = Table("benchmark", "median, ms", "rate", "of yardstick", "times as long")
+    name = Column("benchmark", overflow="fold")
+    found = Table(name, "median, ms", "rate", "of yardstick", "times as long")
     for one in (b for b in run if b.contestant == "fedfast"):
         others = [b for b in run if b.group == one.group and b.contestant != "fedfast"]
         ratios = [f"{b.contestant} {b.stats.median / one.stats.median:.2f}" for b in others]
-        name = one.group if others else one.fullname
         row = f"{1e3 * one.stats.median:.4g}", *rate(one), ", ".join(ratios)
-        found.add_row(escape(str(name)), *row)
+        found.add_row(escape(str(one.group if others else one.fullname)), *row)
     return found
 
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"rates.py: {error}", file=sys.stderr)
         return 2
-    Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(table(run))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table(run))
     return 0
 
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=1e-99, lt=1e99)]
 
 
 class Rate(BaseModel):
-    """A yardstick's work per second."""
+    """A yardstick's work per second, at best and as a rule."""
 
     best: Positive
     median: Positive
@@ -21,7 +21,14 @@ class Times(BaseModel):
     """Of the plugin's stats, seconds."""
 
     min: Positive
+    q1: Positive
     median: Positive
+    q3: Positive
+
+    def times(self, rate: Rate) -> Times:
+        """Work instead of seconds: the least by the best rate, others by the median."""
+        q1, median, q3 = (rate.median * seconds for seconds in (self.q1, self.median, self.q3))
+        return Times(min=self.min * rate.best, q1=q1, median=median, q3=q3)
 
 
 class Extra(BaseModel):
@@ -47,15 +54,12 @@ class Benchmark(BaseModel):
         """Who is timed: "fedfast", or what it is compared with."""
         return str((self.params or {}).get("contestant", "fedfast"))
 
-    def costs(self) -> dict[str, Rate]:
-        """Work of each yardstick that applies, in the least and in the median time."""
+    def costs(self) -> dict[str, Times]:
+        """The work that each yardstick which applies does in this benchmark's times."""
         bound = {"copy": self.extra_info.bytes, "sgemm": self.extra_info.flops}
         told = {name for name, amount in bound.items() if amount} or set(bound)
-        return {
-            name: Rate(best=self.stats.min * rate.best, median=self.stats.median * rate.median)
-            for name, rate in self.extra_info.yardsticks.items()
-            if name in told
-        }
+        rates = self.extra_info.yardsticks.items()
+        return {name: self.stats.times(rate) for name, rate in rates if name in told}
 
 
 class Run(BaseModel):

@@ -22,15 +22,20 @@ NAMES = [f"bench_x.py::test_{i}" for i in range(len(KINDS))]
 JUDGES = compare.Change.slower, compare.Change.faster
 
 
-def entry(name, seconds, kind, slowness=1.0, noise=0.0, contestant=None, sgemm=1.0, copy=1.0):
-    """A benchmark of `seconds` on a machine that is `slowness` times as slow; noise: medians'."""
+def entry(name, seconds, kind, slowness=1.0, noise=(), contestant=None, sgemm=1.0, copy=1.0):
+    """A benchmark of `seconds` on a machine that is `slowness` times as slow.
+
+    noise: q1, median and q3 over the least time, 1 unless given
+    """
+    times = dict.fromkeys(("min", "q1", "median", "q3"), seconds * slowness)
+    times |= {key: times[key] * n for key, n in zip(("q1", "median", "q3"), noise, strict=False)}
     rates = {"sgemm": RATES["sgemm"] * sgemm / slowness, "copy": RATES["copy"] * copy / slowness}
     yardsticks = {name: {"best": rate, "median": rate} for name, rate in rates.items()}
     return {
         "fullname": name,
         "group": "x",
         "params": {"contestant": contestant} if contestant else None,
-        "stats": {"min": seconds * slowness, "median": seconds * slowness * (1 + noise)},
+        "stats": times,
         "extra_info": kind | {"yardsticks": yardsticks},
     }
 
@@ -93,10 +98,19 @@ def test_each_kind_is_held_against_its_own_yardstick(tmp_path):
     assert verdicts(old, run_of(tmp_path / "new.json", *new)) == ({NAMES[0]}, set())
 
 
-def test_a_median_alone_is_noise(tmp_path):
+@pytest.mark.parametrize(
+    ("seconds", "noise", "told"),
+    [
+        (1.0, (3.0, 4.0, 5.0), False),  # the least time is as before
+        (1.2, (0.9, 0.95, 1.0), False),  # the median is not beyond the limit
+        (1.2, (0.8, 1.0, 1.3), False),  # a quarter of the times was shorter than those before
+        (1.2, (1.0, 1.1, 1.3), True),
+    ],
+)
+def test_noise_is_not_told(tmp_path, seconds, noise, told):
     old = run_of(tmp_path / "old.json", entry("a", 1.0, KINDS[0]))
-    noisy = run_of(tmp_path / "noisy.json", entry("a", 1.0, KINDS[0], noise=3.0))
-    assert verdicts(old, noisy) == verdicts(noisy, old) == (set(), set())
+    new = run_of(tmp_path / "new.json", entry("a", seconds, KINDS[0], noise=noise))
+    assert verdicts(old, new) == ({"a"} if told else set(), set())
 
 
 def test_the_limit_is_the_users(tmp_path):
