@@ -91,6 +91,9 @@ class AlgorithmStrategy(FedAvg):
         valid, _ = self._check_and_log_replies(replies, is_train=True)
         if not valid or self._exchange is None:
             return None, None
+        valid.sort(
+            key=lambda reply: reply.metadata.src_node_id
+        )  # sums do not depend on who is first
         contents = [message.content for message in valid]
         metrics = self.train_metrics_aggr_fn(contents, self.weighted_by_key)
         arrays = self._step(self._exchange, valid, server_round - 1)

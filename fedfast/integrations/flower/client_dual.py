@@ -32,7 +32,9 @@ class Dual:
         self._dual = self._kept() if KEY in state else [torch.zeros_like(p) for p in self._start]
 
     def _kept(self) -> list[Tensor]:
-        kept = [torch.from_numpy(a.copy()) for a in self._state.array_records[KEY].to_numpy_ndarrays()]
+        kept = [
+            torch.from_numpy(a.copy()) for a in self._state.array_records[KEY].to_numpy_ndarrays()
+        ]
         if [t.shape for t in kept] != [p.shape for p in self._start]:
             raise ValueError(f"state: expected a dual of this model in {KEY}; got another model's")
         return [t.to(p) for t, p in zip(kept, self._start, strict=True)]

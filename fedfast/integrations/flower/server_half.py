@@ -25,7 +25,12 @@ class ServerHalf:
     """
 
     def __init__(
-        self, algorithm: Algorithm, layout: FlatLayout, server_lr: float, by_samples: bool, seed: int
+        self,
+        algorithm: Algorithm,
+        layout: FlatLayout,
+        server_lr: float,
+        by_samples: bool,
+        seed: int,
     ) -> None:
         self.algorithm, self.layout, self.by_samples = algorithm, layout, by_samples
         self.rule, self.seed = algorithm.server.kernel(server_lr), seed

@@ -65,9 +65,7 @@ class FedGH(AlgorithmStrategy):
         momentum: float = 0.0,
         **options: object,
     ) -> None:
-        algorithm = GH(
-            granularity=granularity, reference=reference, order=order, momentum=momentum
-        )
+        algorithm = GH(granularity=granularity, reference=reference, order=order, momentum=momentum)
         super().__init__(model, algorithm, **options)  # type: ignore[arg-type]
 
 
