@@ -81,6 +81,13 @@ class LocalTrainer:
             return self._all_steps(at, batches, lr)
         return self._step_by_step(start, batches, at, active)
 
+    def read(self, x: Tensor, y: Tensor) -> None:
+        """Train on samples x, y from now on; see `InputPipeline.read`."""
+        held = self.pipeline.plain
+        if (held.x is not x or held.y is not y) and self.replay is not None:
+            self.replay.forget()
+        self.pipeline.read(x, y)
+
     def _step_by_step(
         self, start: Tensor, batches: ChunkBatches, at: Clients, active: list[int]
     ) -> Tensor:
