@@ -97,7 +97,9 @@ class Server:
         for param in self.global_model.parameters():
             param.data.zero_()
         for w, model in zip(self.uploaded_weights, self.uploaded_models, strict=True):
-            for mine, theirs in zip(self.global_model.parameters(), model.parameters(), strict=True):
+            for mine, theirs in zip(
+                self.global_model.parameters(), model.parameters(), strict=True
+            ):
                 mine.data += theirs.data * w
 
     def train(self):
@@ -109,3 +111,4 @@ class Server:
                 client.train()
             self.receive_models()
             self.aggregate_parameters()
+            self.rounds_done = i + 1
