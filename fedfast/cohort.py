@@ -246,20 +246,21 @@ class Cohort:
         """The update; the commit is its last statement but one."""
         engine, ids = made.parts.engine, drawn.ids
         start, many = sent.clone(), len(ids)
-        losses = torch.full((many,), torch.nan, dtype=torch.float64)
-        place, diverged = np.arange(many), ()
+        losses = torch.full((2, many), torch.nan, dtype=torch.float64)
+        place, diverged = np.arange(many), tuple[int, ...]()
         if done is None:
             rows = start.expand(many, -1).clone()
         else:
             first = at[done.order]
             rows = engine.rows_of(done, many)
             place = np.concatenate([first, np.setdiff1d(np.arange(many), at)])
-            losses[torch.from_numpy(first)] = torch.cat(done.tally.train_losses).cpu()
+            found = done.tally.train_losses, done.tally.step_losses
+            losses[:, torch.from_numpy(first)] = torch.stack([torch.cat(t) for t in found]).cpu()
             diverged = tuple(done.tally.diverged)
         ordered = bool((place == np.arange(many)).all())
         where = None if ordered else torch.from_numpy(np.argsort(place)).to(rows.device)
         update = CohortUpdate(
-            torch.from_numpy(ids), start, losses, torch.from_numpy(drawn.sizes),
+            torch.from_numpy(ids), start, *losses, torch.from_numpy(drawn.sizes),
             torch.from_numpy(steps), diverged, made.rows, engine.backend, rows, where,
         )  # fmt: skip
         if done is not None:

@@ -37,6 +37,7 @@ class Tally:
     """What a pass over the cohort collects, chunk by chunk."""
 
     losses: list[Tensor] = field(default_factory=list)
+    step_losses: list[Tensor] = field(default_factory=list)
     train_losses: list[Tensor] = field(default_factory=list)
     start_losses: list[Tensor] = field(default_factory=list)
     numbers: list[dict[str, Tensor]] = field(default_factory=list)
@@ -129,7 +130,8 @@ class CohortPass:
             return self._trained(trainer, begin, self.order[begin : begin + chunk])
 
         at, losses, samples = self.run.trainers.use(work)
-        self.tally.losses.append(losses)
+        self.tally.losses.append(losses[0])
+        self.tally.step_losses.append(losses[1] / at.steps)
         self.tally.samples += samples
         if at.train_loss is not None:
             self.tally.train_losses.append(at.train_loss)
@@ -140,7 +142,7 @@ class CohortPass:
     def _trained(
         self, trainer: LocalTrainer, begin: int, chosen: np.ndarray
     ) -> tuple[Clients, Tensor, int]:
-        """(a chunk after its local steps, its summed losses, how many samples it saw)."""
+        """(a chunk after its steps, its summed losses [2, K], how many samples it saw)."""
         run, t = self.run, self.cohort.round
         batches = run.batches(trainer, t, self.plan, chosen)
         at = self._gathered(trainer, slice(begin, begin + len(chosen)))
@@ -150,7 +152,7 @@ class CohortPass:
         at = replace(at)  # recorded steps may hold on to the other
         del at.g  # fused steps leave it half written: no hook after them can take it for one
         seen = batches.count.sum(dim=1).clamp(min=1)
-        at.train_loss = losses / seen.to(losses)
+        at.train_loss = losses[0] / seen.to(losses)
         return at, losses, int(batches.count.sum())
 
     def _everything(self, trainer: LocalTrainer, at: Clients) -> ChunkBatches | None:

@@ -26,6 +26,7 @@ class CohortUpdate:
     start     [S], the model that was sent to the clients; read only
     losses    [C] float64, mean over the samples seen, each at the model its gradient was taken at;
               nan where a client took no step
+    batch_losses  the same as a mean over local steps, each for as much whatever its batch
     samples   [C] int64, own samples; steps [C] int64, local steps
     diverged  ids of clients whose model became non-finite: it is `start` here
     """
@@ -33,6 +34,7 @@ class CohortUpdate:
     ids: Tensor
     start: Tensor
     losses: Tensor
+    batch_losses: Tensor
     samples: Tensor
     steps: Tensor
     diverged: tuple[int, ...]
