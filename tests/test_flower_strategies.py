@@ -18,8 +18,10 @@ from fedfast import algorithms
 
 pytest.importorskip("flwr")
 
+import flower_app
 from flower_nodes import InProcessGrid, client_app, local_training
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.serverapp import strategy as theirs
 
 from fedfast.integrations.flower.client_dual import KEY, Dual
 from fedfast.integrations.flower.record_rows import RecordRows
@@ -232,6 +234,19 @@ def test_any_algorithm_whose_server_needs_models_alone(case):
     close(got, simulated(algorithm, **options).state_dict())
 
 
+@pytest.mark.parametrize("name", ["FedYogi", "FedAdagrad", "FedAvgM"])
+def test_flowers_own_rules_are_ours(name):
+    """As docs/migration.md has it: their second moment starts at 0. Buffers they step too."""
+    own = {"FedAvgM": {"server_momentum": 0.7, "server_learning_rate": 0.1}}.get(name, {"eta": 0.1})
+    start = {"beta": 0.7} if name == "FedAvgM" else {"v0": 0.0}
+    algorithm = getattr(algorithms, name)(**start)
+    ours = AlgorithmStrategy(network(), algorithm, server_lr=0.1, **OPTIONS)
+    got, _ = under_flower(ours)
+    expected, _ = under_flower(getattr(theirs, name)(**own, **OPTIONS))
+    for parameter, _ in network().named_parameters():
+        assert (got[parameter] - expected[parameter]).abs().max() < 1e-10, parameter
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -314,3 +329,15 @@ def test_a_dual_of_another_model_is_told():
         Dual(other, state, beta=2.0)
     with pytest.raises(ValueError, match="beta: expected a number above 0; got 0"):
         Dual(one, state, beta=0)
+
+
+@pytest.mark.parametrize("made", [FedNSAM, FedGH])
+def test_over_nodes_that_train_together(made):
+    """`FastGrid` gives the replies that the app's functions give."""
+    app = flower_app.make_app()
+    theirs, _ = flower_app.run(app, made(flower_app.Net(), fraction_train=0.5))
+    ours, grid = flower_app.run(
+        app, made(flower_app.Net(), fraction_train=0.5), flower_app.training()
+    )
+    assert grid.reasons == {}
+    assert flower_app.close(flower_app.arrays(ours), flower_app.arrays(theirs))
