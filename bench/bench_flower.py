@@ -95,9 +95,7 @@ def seconds_of(federation: Federation, rounds: int, folder: str) -> dict[str, li
                     raise RuntimeError(f"{turn}: {fast.reasons}: a round's time means nothing")
 
     resources = {"num_cpus": 1, "num_gpus": 0.0}
-    run_simulation(
-        server, app, federation.clients, backend_config={"client_resources": resources}
-    )
+    run_simulation(server, app, federation.clients, backend_config={"client_resources": resources})
     return {turn: found[1:] for turn, found in seconds.items()}
 
 

@@ -74,8 +74,7 @@ class Cohorts:
             raise Unsupported(f"a cohort refuses to train it: {error}") from error
         rows = Rows(_all_rows(update, state, len(jobs)))
         slot.rows = ref(rows)
-        over_samples = np.asarray(update.losses)
-        return Trained(rows, over_samples, _over_batches(update, over_samples, batches))
+        return Trained(rows, np.asarray(update.losses), np.asarray(update.batch_losses))
 
     def _free(self, algorithm: str | Algorithm, weight_decay: float) -> Slot:
         """A slot whose buffers nobody reads."""
@@ -104,16 +103,6 @@ class Cohorts:
             )
         except (TypeError, ValueError) as error:
             raise Unsupported(f"a cohort refuses it: {error}") from error
-
-
-def _over_batches(
-    update: CohortUpdate, over_samples: np.ndarray, batches: Sequence[list[list[int]]]
-) -> np.ndarray:
-    found = getattr(update, "batch_losses", None)
-    if found is not None:
-        return np.asarray(found)
-    even = [len({len(batch) for batch in own}) == 1 for own in batches]
-    return np.where(even, over_samples, np.nan)
 
 
 def _all_rows(update: CohortUpdate, state: State, clients: int) -> dict[str, np.ndarray]:

@@ -13,6 +13,8 @@ from ... import SAM, SGD
 from ...algorithms import Algorithm, FedAvg, FedProx
 from .unsupported import Unsupported
 
+KEPT = 4096  # rules: as many learning rates may be met in a round
+
 
 @dataclass(frozen=True)
 class LocalRule:
@@ -21,6 +23,22 @@ class LocalRule:
     algorithm: str | Algorithm
     weight_decay: float
     lr: float
+
+
+class LocalRules:
+    """The rules of one declared optimizer, each found once."""
+
+    def __init__(self, optimizer: object) -> None:
+        self.optimizer = optimizer
+        self._found: dict[tuple[float | None, float], LocalRule] = {}
+
+    def of(self, lr: float | None, mu: float) -> LocalRule:
+        """See `local_rule`."""
+        if (lr, mu) not in self._found:
+            if len(self._found) >= KEPT:
+                self._found.clear()
+            self._found[lr, mu] = local_rule(self.optimizer, lr, mu)
+        return self._found[lr, mu]
 
 
 def local_rule(optimizer: object, lr: float | None, mu: float) -> LocalRule:

@@ -13,6 +13,7 @@ from .check import Checker
 from .cohorts import Cohorts
 from .declaration import Training
 from .jobs import TrainJob, train_job
+from .local_rules import LocalRules
 from .metrics import Figures, Metrics, metric_record
 from .partitions import Partitions
 from .replies import ReplyForm, form_of
@@ -27,6 +28,7 @@ class TrainRounds:
         self, app: ClientApp, training: Training, states: States, partitions: Partitions
     ) -> None:
         self.training, self.states, self.partitions = training, states, partitions
+        self.rules = LocalRules(training.optimizer)
         self.cohorts = Cohorts(training.network, training.loss)
         self.checker = Checker(app, training, states, self.cohorts)
         self.calls: Counter[int] = Counter()  # train messages of each node so far
@@ -56,7 +58,7 @@ class TrainRounds:
         partition = int(context.node_config["partition-id"])
         seed = (self.training.seed << 40) + (self.calls[node] << 20) + partition
         try:
-            job = train_job(self.training, self.partitions, message, context, seed)
+            job = train_job(self.training, self.rules, self.partitions, message, context, seed)
             len(job.partition.train)  # read now
         except Unsupported:
             raise
