@@ -87,7 +87,10 @@ def make_app(
                 (loss + mu / 2 * prox).backward()
                 made.step()
                 total += loss.item()
-        metrics = {"train_loss": total / (epochs * len(loader)), "num-examples": len(loader.dataset)}
+        metrics = {
+            "train_loss": total / (epochs * len(loader)),
+            "num-examples": len(loader.dataset),
+        }
         metrics |= extra(model, context)
         records = {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)}
         return Message(content=RecordDict(records), reply_to=message)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ... import Cohort
@@ -55,7 +56,7 @@ class Cohorts:
 
     network: Callable[[], nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor]
-    dtype: str | None = None
+    dtype: torch.dtype | None = None
     slots: dict[tuple[object, float], list[Slot]] = field(default_factory=dict)
 
     def train(
