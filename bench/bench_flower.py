@@ -3,7 +3,7 @@
     python bench/bench_flower.py                 # W2 and W3, 9 rounds each
     python bench/bench_flower.py --write         # rows of results/flower.csv too
 
-One simulation of Flower's serves both: a round's train messages go to its grid, then to a `FastGrid`
+One simulation serves both: the train messages of a round go to its grid, then to a `FastGrid`
 over the same ClientApp, until the strategy (FedAvg) has aggregated the replies. Flower's clients
 run twice: with a DataLoader as Flower's quickstart has it ("loader"), which is what `FastGrid`
 computes, and with the fastest loop that torch has ("tuned", other_simulators.py).

@@ -42,7 +42,7 @@ def equal_metrics(ours, theirs):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_strategies_give_what_the_app_gives(name):
-    """Models, train and evaluate metrics; batches of unequal size make the loss one over batches."""
+    """Models, and metrics; with unequal batches means over batches are none over samples."""
     app, make = make_app(), STRATEGIES[name]
     theirs, _ = run(app, make())
     ours, grid = run(app, make(), training())

@@ -15,7 +15,7 @@ from .declaration import Training
 from .jobs import TrainJob
 from .loaders import seeded
 from .metrics import Figures
-from .nodes import context_of
+from .nodes import as_new
 from .replies import form_of
 from .states import States
 from .unsupported import Unsupported
@@ -58,9 +58,7 @@ class Checker:
         return Checked(reply, _figures(job, batches, ours))
 
     def _own(self, job: TrainJob, double: bool) -> tuple[Message, Seen]:
-        given = job.context
-        config = given.node_config["partition-id"], given.node_config["num-partitions"]
-        context = context_of(given.node_id, *map(int, config), given.run_id, given.run_config)
+        context = as_new(job.context)
         with seeded(job.seed), watching(self.training.unpack, double) as seen:
             reply = call(self.app, job.message, context)
         if reply.has_error():

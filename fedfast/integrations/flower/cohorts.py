@@ -93,14 +93,15 @@ class Cohorts:
         return free
 
     def _made(self, algorithm: str | Algorithm, weight_decay: float) -> Cohort:
-        dtype = {} if self.dtype is None else {"dtype": self.dtype}
+        network = self.network()
+        own = next((p.dtype for p in network.parameters()), torch.float32)
         try:
             return Cohort(
-                self.network(),
+                network,
                 algorithm=algorithm,
                 weight_decay=weight_decay,
                 loss="cross_entropy" if is_cross_entropy(self.loss) else self.loss,
-                **dtype,
+                dtype=self.dtype or own,
             )
         except (TypeError, ValueError) as error:
             raise Unsupported(f"a cohort refuses it: {error}") from error

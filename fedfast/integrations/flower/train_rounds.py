@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
+from functools import partial
 
 from flwr.app import Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
@@ -76,7 +77,7 @@ class TrainRounds:
             sizes = [len(batch) for batch in batches[j]]
             losses = float(trained.over_samples[j]), float(trained.over_batches[j])
             figures = job.figures(sizes, *losses)
-            named = metrics.key, metrics.decided(figures, lambda job=job: self._figures(job))
+            named = metrics.key, metrics.decided(figures, partial(self._figures, job))
             replies.append(form.reply(job.message, trained.rows, j, named))
         return replies
 
