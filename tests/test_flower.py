@@ -27,7 +27,6 @@ STRATEGIES = {
     "FedYogi": partial(strategy.FedYogi, eta=0.01),
     "FedTrimmedAvg": strategy.FedTrimmedAvg,
     "Krum": partial(strategy.Krum, num_malicious_nodes=1),
-    "Bulyan": partial(strategy.Bulyan, num_malicious_nodes=1),
 }
 
 
