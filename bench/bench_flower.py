@@ -3,7 +3,7 @@
     python bench/bench_flower.py                 # W2 and W3, 9 rounds each
     python bench/bench_flower.py --write         # rows of results/flower.csv too
 
-One simulation of Flower's serves both: a round's train messages go to its grid, then to a `FastGrid`
+One simulation serves both: the train messages of a round go to its grid, then to a `FastGrid`
 over the same ClientApp, until the strategy (FedAvg) has aggregated the replies. Flower's clients
 run twice: with a DataLoader as Flower's quickstart has it ("loader"), which is what `FastGrid`
 computes, and with the fastest loop that torch has ("tuned", other_simulators.py).
@@ -95,9 +95,7 @@ def seconds_of(federation: Federation, rounds: int, folder: str) -> dict[str, li
                     raise RuntimeError(f"{turn}: {fast.reasons}: a round's time means nothing")
 
     resources = {"num_cpus": 1, "num_gpus": 0.0}
-    run_simulation(
-        server, app, federation.clients, backend_config={"client_resources": resources}
-    )
+    run_simulation(server, app, federation.clients, backend_config={"client_resources": resources})
     return {turn: found[1:] for turn, found in seconds.items()}
 
 
