@@ -1,0 +1,1 @@
+"""Adapters to other libraries, each of them an extra: they use public names of fedfast alone."""
