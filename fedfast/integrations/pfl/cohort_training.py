@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-import numpy as np
 import torch
 from pfl.model.pytorch import PyTorchModel
 from torch import Tensor, nn
 
-from ... import FederatedData
-from .cohorts import Cohorts
+from .cohorts import After, Cohorts
 from .declared_loss import class_labels, declared_loss
 from .expected_calls import Call
 from .input_layout import split_head
@@ -43,8 +41,8 @@ class CohortTraining:
 
     def train(
         self, users: Sequence[UserSamples], calls: Sequence[Call], seed: int
-    ) -> dict[str, Tensor]:
-        """{name: [C, *shape]}, the users' parameters after their local steps, from the model's.
+    ) -> list[dict[str, Tensor] | None]:
+        """Each user's parameters by name after its local steps, from the model's; None: diverged.
 
         calls  what each of them is to do; they differ in SCAFFOLD's variates at most
         seed   key of what is drawn at random (dropout)
@@ -54,30 +52,29 @@ class CohortTraining:
         if kind not in self._checked:
             check_one_user(self._model, users[0], calls[0], self._trained_plainly)
             self._checked.add(kind)
-        return self._trained(self._cohorts, users, calls, seed)
+        after = self._trained(self._cohorts, users, calls, seed)
+        return [
+            None if j in after.diverged else {name: t[j] for name, t in after.parameters.items()}
+            for j in range(len(users))
+        ]
 
     def _trained_plainly(self, user: UserSamples, call: Call) -> dict[str, Tensor]:
-        return self._trained(self._plain, [user], [call], 0)
+        after = self._trained(self._plain, [user], [call], 0)
+        return {name: tensors[0].clone() for name, tensors in after.parameters.items()}
 
     def _trained(
         self, cohorts: Cohorts, users: Sequence[UserSamples], calls: Sequence[Call], seed: int
-    ) -> dict[str, Tensor]:
+    ) -> After:
         for user in users:
             if user.kwargs != self._kwargs or user.y.shape[1:] != self._tail:
                 raise NotBatched("train_kwargs or shapes of targets differ from user to user")
+        data = [(self._inputs(user.x), self._targets(user.y)) for user in users]
         batches = [user.batches for user in users]
         with nullcontext() if self._labels else self._loss.given_outputs():
-            return cohorts.train(self._data(users), batches, calls, seed)
+            return cohorts.train(data, batches, calls, seed)
 
-    def _data(self, users: Sequence[UserSamples]) -> FederatedData:
-        xs = [user.x if self._head is None else self._head(user.x) for user in users]
-        total = sum(map(len, xs))
-        x = torch.cat(xs, out=xs[0].new_empty(total, *xs[0].shape[1:]))
-        y = torch.cat([user.y for user in users])
-        sizes = np.array([len(part) for part in xs])
-        offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]))
-        order = torch.arange(total, device=x.device)
-        return FederatedData(x, self._targets(y), order, offsets.to(x.device), sizes)
+    def _inputs(self, x: Tensor) -> Tensor:
+        return x if self._head is None else self._head(x)
 
     def _targets(self, y: Tensor) -> Tensor:
         if self._labels:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from pfl.model.pytorch import PyTorchModel
 from pfl.stats import MappedVectorStatistics
 from torch import Tensor, nn
 
-from ... import Cohort, FederatedData
+from ... import Cohort
 from ...algorithms import Algorithm, FedAvg, FedProx, SCAFFOLD
 from .declared_loss import DeclaredLoss
 from .expected_calls import PROXIMAL, VARIATE, Call
@@ -18,6 +20,16 @@ from .reasons import NotBatched
 
 KEPT = 4  # cohorts of the latest kinds; an adaptive mu makes a kind of each of its values
 Kind = tuple[object, ...]
+Samples = Sequence[tuple[Tensor, Tensor]]
+Batches = Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class After:
+    """Users' parameters {name: [C, *shape]}, and which of them are no longer finite."""
+
+    parameters: dict[str, Tensor]
+    diverged: frozenset[int]
 
 
 class Cohorts:
@@ -37,15 +49,15 @@ class Cohorts:
         return call.step, call.terms.get("mu"), clip, sgd.weight_decay
 
     def train(
-        self, data: FederatedData, batches: Sequence[object], calls: Sequence[Call], seed: int
-    ) -> dict[str, Tensor]:
-        """{name: [C, *shape]} after training; NotBatched with what the cohort has refused."""
+        self, data: Samples, batches: Sequence[Batches], calls: Sequence[Call], seed: int
+    ) -> After:
+        """One call for every user. Raises NotBatched with what the cohort refuses."""
         try:
-            cohort = self._cohort(calls[0])
+            cohort = self._cohort(calls[0], data)
             if calls[0].step is VARIATE:
                 _load_variates(cohort, calls)
             update = cohort.train(
-                state=cohort.layout.flatten(self._module, data.x.device),
+                state=cohort.layout.flatten(self._module, data[0][0].device),
                 data=data,
                 batches=batches,
                 lr=plain_sgd(self._model, calls[0].params.get("local_learning_rate")).lr,
@@ -53,14 +65,15 @@ class Cohorts:
             )
         except (TypeError, ValueError) as error:
             raise NotBatched(str(error)) from error
-        return update.views()
+        return After(update.views(), frozenset(update.diverged))
 
-    def _cohort(self, call: Call) -> Cohort:
+    def _cohort(self, call: Call, data: Samples) -> Cohort:
         kind = self.kind(call)
         if kind not in self._made:
             while len(self._made) >= KEPT:
                 del self._made[next(iter(self._made))]
-            self._made[kind] = self._build(call, clip=kind[2], decay=kind[3])
+            cohort = self._made[kind] = self._build(call, clip=kind[2], decay=kind[3])
+            cohort.train(data=data, batches=[[] for _ in data])  # no step: it is made from samples
         return self._made[kind]
 
     def _build(self, call: Call, clip: object, decay: object) -> Cohort:
@@ -74,7 +87,7 @@ class Cohorts:
             dtype=parameter.dtype,
             device=str(parameter.device),
             threads=torch.get_num_threads(),
-            verify=False,  # one user is compared with pfl's own result instead
+            verify=not self._made,
         )
 
 

@@ -72,6 +72,7 @@ class TrainedUsers:
         trained: list[list[Trained]] = [[] for _ in chunk]
         try:
             for stage in range(len(plans[able[0]]) if able else 0):
+                able = [j for j in able if plans[j]]
                 self._stage(stage, able, plans, trained)
         except NotBatched as error:
             self._leave(str(error))
@@ -93,11 +94,16 @@ class TrainedUsers:
         self, stage: int, able: list[int], plans: list[Plan], trained: list[list[Trained]]
     ) -> None:
         """Train the users at `able` for one of their calls, in place."""
+        if not able:
+            return
         samples = [plans[j][stage][1] for j in able]
         calls = [self._known(plans[j][stage][0], trained[j]) for j in able]
-        values = self._make(samples[0]).train(samples, calls, self._seed())
-        for row, (j, call) in enumerate(zip(able, calls, strict=True)):
-            trained[j].append((call, {name: tensor[row] for name, tensor in values.items()}))
+        parameters = self._make(samples[0]).train(samples, calls, self._seed())
+        for j, call, after in zip(able, calls, parameters, strict=True):
+            if after is None:
+                plans[j], trained[j] = [], []  # what its infinities do to the sum is pfl's matter
+            else:
+                trained[j].append((call, after))
 
     def _known(self, call: Call, before: list[Trained]) -> Call:
         """The call with its variate, where that is what the call before has made."""
