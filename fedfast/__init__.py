@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from . import algorithms, data, kernels, loggers, models
     from .algorithms import ASAM, SAM, SGD
     from .client_sampling import Schedule
+    from .cohort import Cohort
     from .comparison import Comparison, compare
     from .data import FederatedData
     from .history import History, Row
@@ -33,6 +34,7 @@ _renamed_modules.install()
 
 _HOME = {
     "ASAM": "algorithms",
+    "Cohort": "cohort",
     "Comparison": "comparison",
     "SAM": "algorithms",
     "SGD": "algorithms",
@@ -61,6 +63,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ASAM",
+    "Cohort",
     "Comparison",
     "SAM",
     "SGD",

@@ -152,7 +152,7 @@ class Executor(Protocol):
 
         w  [K, S], receives the models; its tail holds the buffers that the steps update
         A client takes all its steps before the next one starts.
-        Returns the clients' summed losses [K] float64 (a step's mean times its count).
+        Returns the clients' summed losses [2, K] float64: a step's mean times its count; its mean.
         Raises IndexError for rows or labels out of range.
         """
         raise TypeError(f"{type(self).__name__} takes a step at a time")

@@ -52,7 +52,8 @@ class ChunkBuffers:
 
     rows   [K, T, B], count [K, T], of all steps
     now    [K, B], the rows of the step at hand, and batch: their samples
-    total  [K] float64, the summed losses
+    total  [2, K] float64, the summed losses: times the samples of each step; once a step
+    ones   [K], what a step counts for in the second
     """
 
     def __init__(self, source: SampleSource, rows: Tensor) -> None:
@@ -61,7 +62,8 @@ class ChunkBuffers:
         self.count = torch.empty(clients, steps, dtype=torch.int32)
         self.batch = source.buffers(clients, width)
         self.batch.count.zero_()
-        self.total = torch.zeros(clients, dtype=torch.float64)
+        self.total = torch.zeros(2, clients, dtype=torch.float64)
+        self.ones = torch.ones(clients, dtype=torch.int32)
 
     def holds(self, rows: Tensor) -> bool:
         """Whether these fit."""
@@ -74,6 +76,11 @@ class ChunkBuffers:
         clients, steps, _ = rows.shape
         self.rows[:clients, :steps] = rows
         self.count[:clients, :steps] = count
+
+    def tally(self, losses: Tensor) -> None:
+        """In a plan: the losses of the step at hand added up."""
+        kernels.tally(losses, self.batch.count[: len(losses)], self.total[0])
+        kernels.tally(losses, self.ones[: len(losses)], self.total[1])
 
     def fetch(self, source: SampleSource) -> None:
         """In a plan: the batch of the step at hand."""
