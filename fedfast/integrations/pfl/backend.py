@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import warnings
 
+from pfl.aggregate.base import Aggregator
 from pfl.aggregate.simulate import SimulatedBackend
 from pfl.algorithm.base import FederatedAlgorithm
 from pfl.common_types import Population
 from pfl.context import CentralContext
+from pfl.data.federated_dataset import FederatedDatasetBase
 from pfl.metrics import Metrics
 from pfl.model.base import Model
 from pfl.model.pytorch import PyTorchModel
+from pfl.postprocessor.base import Postprocessor
 from pfl.stats import TrainingStatistics
 
 from .cohort_training import CohortTraining
 from .round_model import RoundModel
+from .statistics import SumInPlace
 from .trained_users import TrainedUsers
 from .user_samples import UserSamples
 
@@ -31,6 +35,19 @@ class CohortBackend(SimulatedBackend):
     loop_because = ""
     _training: tuple[PyTorchModel, CohortTraining] | None = None
     _left: tuple[object, type] | None = None  # model and algorithm that pfl's loop trains
+
+    def __init__(
+        self,
+        training_data: FederatedDatasetBase,
+        val_data: FederatedDatasetBase,
+        postprocessors: list[Postprocessor] | None = None,
+        aggregator: Aggregator | None = None,
+        max_overshoot_fraction: float = 0.0,
+    ) -> None:
+        aggregator = SumInPlace() if aggregator is None else aggregator
+        super().__init__(
+            training_data, val_data, postprocessors, aggregator, max_overshoot_fraction
+        )
 
     async def async_gather_results(
         self,

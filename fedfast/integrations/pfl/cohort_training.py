@@ -9,12 +9,13 @@ import torch
 from pfl.model.pytorch import PyTorchModel
 from torch import Tensor, nn
 
-from .cohorts import After, Cohorts
+from .cohorts import Cohorts
 from .declared_loss import class_labels, declared_loss
 from .expected_calls import Call
 from .input_layout import split_head
 from .one_user_check import check_one_user, without_dropout
 from .reasons import NotBatched
+from .user_parameters import UserParameters
 from .user_samples import UserSamples
 
 FLOATS = torch.float32, torch.float64
@@ -41,8 +42,8 @@ class CohortTraining:
 
     def train(
         self, users: Sequence[UserSamples], calls: Sequence[Call], seed: int
-    ) -> list[dict[str, Tensor] | None]:
-        """Each user's parameters by name after its local steps, from the model's; None: diverged.
+    ) -> list[UserParameters | None]:
+        """Each user's parameters after its local steps, from the model's; None: they diverged.
 
         calls  what each of them is to do; they differ in SCAFFOLD's variates at most
         seed   key of what is drawn at random (dropout)
@@ -52,19 +53,17 @@ class CohortTraining:
         if kind not in self._checked:
             check_one_user(self._model, users[0], calls[0], self._trained_plainly)
             self._checked.add(kind)
-        after = self._trained(self._cohorts, users, calls, seed)
-        return [
-            None if j in after.diverged else {name: t[j] for name, t in after.parameters.items()}
-            for j in range(len(users))
-        ]
+        return self._trained(self._cohorts, users, calls, seed)
 
     def _trained_plainly(self, user: UserSamples, call: Call) -> dict[str, Tensor]:
-        after = self._trained(self._plain, [user], [call], 0)
-        return {name: tensors[0].clone() for name, tensors in after.parameters.items()}
+        (after,) = self._trained(self._plain, [user], [call], 0)
+        if after is None:
+            raise NotBatched("one user's parameters are not finite after a few steps")
+        return {name: tensor.clone() for name, tensor in after.tensors.items()}
 
     def _trained(
         self, cohorts: Cohorts, users: Sequence[UserSamples], calls: Sequence[Call], seed: int
-    ) -> After:
+    ) -> list[UserParameters | None]:
         for user in users:
             if user.kwargs != self._kwargs or user.y.shape[1:] != self._tail:
                 raise NotBatched("train_kwargs or shapes of targets differ from user to user")

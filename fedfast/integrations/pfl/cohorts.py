@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,19 +16,12 @@ from .declared_loss import DeclaredLoss
 from .expected_calls import PROXIMAL, VARIATE, Call
 from .local_optimizer import plain_sgd
 from .reasons import NotBatched
+from .user_parameters import UserParameters
 
 KEPT = 4  # cohorts of the latest kinds; an adaptive mu makes a kind of each of its values
 Kind = tuple[object, ...]
 Samples = Sequence[tuple[Tensor, Tensor]]
 Batches = Sequence[np.ndarray]
-
-
-@dataclass(frozen=True)
-class After:
-    """Users' parameters {name: [C, *shape]}, and which of them are no longer finite."""
-
-    parameters: dict[str, Tensor]
-    diverged: frozenset[int]
 
 
 class Cohorts:
@@ -50,8 +42,8 @@ class Cohorts:
 
     def train(
         self, data: Samples, batches: Sequence[Batches], calls: Sequence[Call], seed: int
-    ) -> After:
-        """One call for every user. Raises NotBatched with what the cohort refuses."""
+    ) -> list[UserParameters | None]:
+        """One call for every user; None for one that diverged. Raises NotBatched with what the cohort refuses."""
         try:
             cohort = self._cohort(calls[0], data)
             if calls[0].step is VARIATE:
@@ -65,7 +57,11 @@ class Cohorts:
             )
         except (TypeError, ValueError) as error:
             raise NotBatched(str(error)) from error
-        return After(update.views(), frozenset(update.diverged))
+        rows, lost = update.models, set(update.diverged)
+        return [
+            None if j in lost else UserParameters(row, update.start, cohort.layout)
+            for j, row in enumerate(rows.unbind())
+        ]
 
     def _cohort(self, call: Call, data: Samples) -> Cohort:
         kind = self.kind(call)

@@ -50,7 +50,7 @@ def check_one_user(
         local_num_epochs=None, local_num_steps=STEPS * call.params.grad_accumulation_steps
     )
     few = Dataset((user.x, user.y), train_kwargs=user.kwargs)
-    ours = trained(user_samples(few, params), Call(call.step, params, call.terms))
+    ours = trained(user_samples(few, params, user.x.device), Call(call.step, params, call.terms))
     with _borrowed(model) as start:
         model.do_multiple_epochs_of(few, params, call.step, **_terms(call, start))
         _compare(model, start, ours)

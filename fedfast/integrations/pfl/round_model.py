@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from pfl.context import LocalResultMetaData
@@ -11,11 +11,12 @@ from pfl.hyperparam import NNEvalHyperParams, NNTrainHyperParams
 from pfl.metrics import Metrics, StringMetricName
 from pfl.model.pytorch import PyTorchModel
 from pfl.stats import MappedVectorStatistics
-from torch import Tensor
 
 from .expected_calls import Call
+from .statistics import RowStatistics
+from .user_parameters import UserParameters
 
-Trained = tuple[Call, Mapping[str, Tensor]]  # a call, and the parameters after it
+Trained = tuple[Call, UserParameters]  # a call, and the parameters after it
 
 
 class RoundModel(PyTorchModel):
@@ -34,7 +35,7 @@ class RoundModel(PyTorchModel):
         self._user: AbstractDataset | None = None
         self._trained: list[Trained] = []
         self._initial: MappedVectorStatistics | None = None  # the module's, as pfl copied them
-        self._pending: Mapping[str, Tensor] | None = None  # the user's, not in the module yet
+        self._pending: UserParameters | None = None  # the user's, not in the module yet
         self._moved = False  # whether the module holds others than the initial ones
 
     def begin(self, user: AbstractDataset, trained: Sequence[Trained]) -> None:
@@ -51,10 +52,15 @@ class RoundModel(PyTorchModel):
         """What `get_model_difference` returns, for every user the same tensors."""
         return self._real._model_diff
 
-    def difference(self, parameters: Mapping[str, Tensor]) -> MappedVectorStatistics:
+    @property
+    def device(self) -> torch.device:
+        """Of the parameters."""
+        return next(iter(self._real.variable_map.values())).device
+
+    def difference(self, user: UserParameters) -> MappedVectorStatistics:
         """Of a user's parameters from the module's, in tensors of its own."""
         variables = self._real.variable_map.items()
-        return MappedVectorStatistics({n: parameters[n] - v.detach() for n, v in variables})
+        return MappedVectorStatistics({n: user.tensors[n] - v.detach() for n, v in variables})
 
     def do_multiple_epochs_of(
         self,
@@ -109,16 +115,29 @@ class RoundModel(PyTorchModel):
         self, other_parameters: MappedVectorStatistics, clone: bool = False
     ) -> MappedVectorStatistics:
         """As pfl's, in the same buffers, which the next user's difference overwrites."""
-        if self._pending is None:
+        user = self._pending
+        if user is None:
             return self._real.get_model_difference(other_parameters, clone)
-        difference = MappedVectorStatistics()
-        kept = difference if clone else self._real._model_diff
+        kept = MappedVectorStatistics() if clone else self._rows_of(user)
+        if isinstance(kept, RowStatistics) and other_parameters is self._initial:
+            width = user.layout.trained
+            torch.sub(user.row[:width], user.start[:width], out=kept.row)
+            return RowStatistics(dict(kept.items()), row=kept.row)
         for name, variable in self._real.variable_map.items():
             if name not in kept:
-                kept[name] = torch.empty_like(variable, dtype=torch.float32, requires_grad=False)
-            torch.sub(self._pending[name], other_parameters[name], out=kept[name])
-            difference[name] = kept[name]
-        return difference
+                kept[name] = torch.empty_like(variable, dtype=torch.float32)
+            torch.sub(user.tensors[name], other_parameters[name], out=kept[name])
+        return MappedVectorStatistics(dict(kept.items()))
+
+    def _rows_of(self, user: UserParameters) -> MappedVectorStatistics:
+        """pfl's buffers of differences; views of one row, where they are made here."""
+        if not len(self._real._model_diff):
+            width = user.layout.trained
+            row = torch.zeros(width, dtype=torch.float32, device=user.row.device)
+            views = user.layout.views(row, trained_only=True)
+            named = {name: views[name] for name in self._real.variable_map}
+            self._real._model_diff = RowStatistics(named, row=row)
+        return self._real._model_diff
 
     def evaluate(
         self,
@@ -133,7 +152,7 @@ class RoundModel(PyTorchModel):
     def _settle(self) -> None:
         """Write the user's parameters to the module."""
         if self._pending is not None:
-            self._real.set_parameters(self._pending)
+            self._real.set_parameters(self._pending.tensors)
             self._pending, self._moved = None, True
 
     def __getattr__(self, name: str) -> object:

@@ -83,9 +83,9 @@ class TrainedUsers:
         if self._left:
             return []
         try:
-            buffers = self._model.buffers
+            buffers, device = self._model.buffers, self._model.device
             calls = expected_calls(self._algorithm, user, self._context, buffers)
-            return [(call, user_samples(user, call.params)) for call in calls]
+            return [(call, user_samples(user, call.params, device)) for call in calls]
         except NotBatched as error:
             self._leave(str(error))
             return []

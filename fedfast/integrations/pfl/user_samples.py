@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from pfl.data.dataset import AbstractDataset, Dataset
 from pfl.data.pytorch import PyTorchTensorDataset
 from pfl.hyperparam import NNTrainHyperParams
-from pfl.internal.ops.pytorch_ops import to_tensor
 from torch import Tensor
 
 from .reasons import NotBatched
@@ -34,7 +34,9 @@ class UserSamples:
     kwargs: Mapping[str, object]
 
 
-def user_samples(user: AbstractDataset, params: NNTrainHyperParams) -> UserSamples:
+def user_samples(
+    user: AbstractDataset, params: NNTrainHyperParams, device: torch.device
+) -> UserSamples:
     """What `do_multiple_epochs_of` would visit: epochs, `local_num_steps`, gradient accumulation.
 
     Raises NotBatched where a batch is not (inputs, targets), or the gradient of a step is no mean
@@ -43,35 +45,48 @@ def user_samples(user: AbstractDataset, params: NNTrainHyperParams) -> UserSampl
     given = params.get("local_num_epochs")
     epochs = 1 if given is None else given
     size, steps = params.get("local_batch_size"), params.get("local_num_steps")
+    together = params.grad_accumulation_steps
     if type(user).iter in SLICED:
-        x, y = _pair(list(user.iter(None))[0])
-        batches = _slices(len(x), size)[:steps] * epochs
+        x, y = _pair(next(iter(user.iter(None))), device)
+        batches = _slices(len(x), size, steps, epochs, together)
     else:
-        x, y, batches = _visited(user, size, steps, epochs)
-    batches = _accumulated(batches, params.grad_accumulation_steps)
+        x, y, visited = _visited(user, params, epochs, device)
+        batches = _accumulated(visited, together)
     return UserSamples(x, y, batches, user.train_kwargs)
 
 
-def _pair(batch: object) -> tuple[Tensor, Tensor]:
-    fits = isinstance(batch, list | tuple) and len(batch) == 2
-    if not fits or not all(isinstance(part, Tensor | np.ndarray) for part in batch):
+def _pair(batch: object, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tensors as pfl makes them: arrays become float32."""
+    parts = batch if isinstance(batch, list | tuple) else ()
+    if len(parts) != 2 or not all(isinstance(part, Tensor | np.ndarray) for part in parts):
         raise NotBatched("a user's data is not (inputs, targets), two tensors or arrays")
-    x, y = (to_tensor(part) for part in batch)
+    x, y = (
+        part.to(device)
+        if isinstance(part, Tensor)
+        else torch.as_tensor(part, dtype=torch.float32, device=device)
+        for part in parts
+    )
     return x, y
 
 
-def _slices(n: int, size: int | None) -> list[np.ndarray]:
+@lru_cache(maxsize=1024)
+def _slices(
+    n: int, size: int | None, steps: int | None, epochs: int, together: int
+) -> list[np.ndarray]:
+    """Of n samples in their order; users of one size share the list."""
     rows = np.arange(n)
-    return [rows] if size is None else [rows[i : i + size] for i in range(0, n, size)]
+    parts = [rows] if size is None else [rows[i : i + size] for i in range(0, n, size)]
+    return _accumulated(parts[:steps] * epochs, together)
 
 
 def _visited(
-    user: AbstractDataset, size: int | None, steps: int | None, epochs: int
+    user: AbstractDataset, params: NNTrainHyperParams, epochs: int, device: torch.device
 ) -> tuple[Tensor, Tensor, list[np.ndarray]]:
     """All batches of a dataset that makes them itself, one after another."""
+    size, steps = params.get("local_batch_size"), params.get("local_num_steps")
     pairs = []
     for _ in range(epochs):
-        pairs += [_pair(batch) for batch in islice(user.iter(size), steps)]
+        pairs += [_pair(batch, device) for batch in islice(user.iter(size), steps)]
     if not pairs:
         raise NotBatched("a user has no samples")
     ends = np.cumsum([len(x) for x, _ in pairs])
