@@ -17,8 +17,9 @@ from pfl.postprocessor.base import Postprocessor
 from pfl.stats import TrainingStatistics
 
 from .cohort_training import CohortTraining
+from .expected_calls import returns_at_once
 from .round_model import RoundModel
-from .statistics import SumInPlace
+from .statistics import CohortSum
 from .trained_users import TrainedUsers
 from .user_samples import UserSamples
 
@@ -44,7 +45,7 @@ class CohortBackend(SimulatedBackend):
         aggregator: Aggregator | None = None,
         max_overshoot_fraction: float = 0.0,
     ) -> None:
-        aggregator = SumInPlace() if aggregator is None else aggregator
+        aggregator = CohortSum() if aggregator is None else aggregator
         super().__init__(
             training_data, val_data, postprocessors, aggregator, max_overshoot_fraction
         )
@@ -71,7 +72,9 @@ class CohortBackend(SimulatedBackend):
 
         name = type(training_algorithm).__name__
         stand_in = RoundModel(
-            model, lambda: leave(f"{name} trains otherwise than pfl's own algorithms do")
+            model,
+            lambda: leave(f"{name} trains otherwise than pfl's own algorithms do"),
+            returns_at_once(training_algorithm),
         )
         users = TrainedUsers(
             self._training_dataset,
@@ -80,6 +83,7 @@ class CohortBackend(SimulatedBackend):
             central_context,
             lambda first: self._training_of(model, first),
             leave,
+            self._settle,
         )
         former, self._training_dataset = self._training_dataset, users
         try:
@@ -88,6 +92,10 @@ class CohortBackend(SimulatedBackend):
             )
         finally:
             self._training_dataset = former
+
+    def _settle(self) -> None:
+        if isinstance(self._aggregator, CohortSum):
+            self._aggregator.settle()
 
     def _training_of(self, model: PyTorchModel, first: UserSamples) -> CohortTraining:
         if self._training is None or self._training[0] is not model:

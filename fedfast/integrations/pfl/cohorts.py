@@ -57,10 +57,10 @@ class Cohorts:
             )
         except (TypeError, ValueError) as error:
             raise NotBatched(str(error)) from error
-        rows, lost = update.models, set(update.diverged)
+        lost = set(update.diverged)
         return [
-            None if j in lost else UserParameters(row, update.start, cohort.layout)
-            for j, row in enumerate(rows.unbind())
+            None if j in lost else UserParameters(update, j, cohort.layout)
+            for j in range(len(data))
         ]
 
     def _cohort(self, call: Call, data: Samples) -> Cohort:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 from pfl.algorithm.base import FederatedAlgorithm, FederatedNNAlgorithm
+from pfl.algorithm.federated_averaging import FederatedAveraging
 from pfl.algorithm.fedprox import FedProx
 from pfl.algorithm.scaffold import SCAFFOLD
 from pfl.context import CentralContext
@@ -82,6 +83,12 @@ def expected_calls(
     if isinstance(algorithm, FedProx):
         return [Call(PROXIMAL, params, {"mu": context.algorithm_params.mu})]
     return [Call(PLAIN, params)]
+
+
+def returns_at_once(algorithm: FederatedAlgorithm) -> bool:
+    """Whether a user's statistics are the model's difference as it is, kept nowhere else."""
+    train = type(algorithm).train_one_user
+    return train in (FederatedAveraging.train_one_user, FedProx.train_one_user)
 
 
 def _scaffold(

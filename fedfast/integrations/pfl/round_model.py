@@ -27,11 +27,16 @@ class RoundModel(PyTorchModel):
     something reads it: an evaluation after training, or a call that was not expected, which is
     trained by pfl's own loop.
 
-    unexpected  told of such a call
+    unexpected        told of such a call
+    returned_at_once  whether the algorithm returns a difference as it is: then nothing is computed
+                      before somebody reads it
     """
 
-    def __init__(self, model: PyTorchModel, unexpected: Callable[[], None]) -> None:
+    def __init__(
+        self, model: PyTorchModel, unexpected: Callable[[], None], returned_at_once: bool
+    ) -> None:
         self._real, self._unexpected = model, unexpected
+        self._returned_at_once = returned_at_once
         self._user: AbstractDataset | None = None
         self._trained: list[Trained] = []
         self._initial: MappedVectorStatistics | None = None  # the module's, as pfl copied them
@@ -120,9 +125,10 @@ class RoundModel(PyTorchModel):
             return self._real.get_model_difference(other_parameters, clone)
         kept = MappedVectorStatistics() if clone else self._rows_of(user)
         if isinstance(kept, RowStatistics) and other_parameters is self._initial:
-            width = user.layout.trained
-            torch.sub(user.row[:width], user.start[:width], out=kept.row)
-            return RowStatistics(dict(kept.items()), row=kept.row)
+            difference = RowStatistics(dict(kept.items()), user=user, row=kept.row)
+            if not self._returned_at_once:
+                difference.values()
+            return difference
         for name, variable in self._real.variable_map.items():
             if name not in kept:
                 kept[name] = torch.empty_like(variable, dtype=torch.float32)
@@ -133,7 +139,7 @@ class RoundModel(PyTorchModel):
         """pfl's buffers of differences; views of one row, where they are made here."""
         if not len(self._real._model_diff):
             width = user.layout.trained
-            row = torch.zeros(width, dtype=torch.float32, device=user.row.device)
+            row = torch.zeros(width, dtype=torch.float32, device=self.device)
             views = user.layout.views(row, trained_only=True)
             named = {name: views[name] for name in self._real.variable_map}
             self._real._model_diff = RowStatistics(named, row=row)

@@ -28,6 +28,7 @@ class TrainedUsers:
 
     make   the training of this model, given a first user's samples
     leave  told why the users are left to pfl's loop
+    settle called when a chunk's users are through, before the next ones train
     """
 
     def __init__(
@@ -38,10 +39,11 @@ class TrainedUsers:
         context: CentralContext,
         make: Callable[[UserSamples], CohortTraining],
         leave: Callable[[str], None],
+        settle: Callable[[], None],
     ) -> None:
         self._users, self._model, self._context = users, model, context
         self._algorithm, self._make, self._report = algorithm, make, leave
-        self._left = False
+        self._settle, self._left = settle, False
 
     def get_cohort(self, cohort_size: int) -> Iterable[tuple[AbstractDataset, int]]:
         """The users and their seeds; each has trained when it is handed out."""
@@ -50,6 +52,7 @@ class TrainedUsers:
                 self._model.begin(user, trained)
                 yield user, seed
                 self._model.end()
+            self._settle()
 
     def _chunks(self, users: Iterable[Seeded]) -> Iterator[list[Seeded]]:
         """Users whose calls are known at once: a user with a state begins a chunk when met again."""
