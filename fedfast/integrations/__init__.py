@@ -1,1 +1,1 @@
-"""Adapters to other libraries, each of them an extra: they use public names of fedfast alone."""
+"""Adapters: fedfast under other frameworks, each an extra of its own."""

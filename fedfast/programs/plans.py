@@ -16,6 +16,7 @@ from .. import kernels
 from ..executor import Fold, LocalStep, SamAscent, ScaledAscent
 from ..input_pipeline import SampleSource
 from ..kernels import Plan
+from ..kernels._args import Coefficient
 
 LATEST = 16
 
@@ -99,20 +100,31 @@ def ascent_key(ascent: SamAscent | ScaledAscent | None) -> tuple[Hashable, ...]:
         return ()
     where = place(ascent.g, ascent.ahead)
     if isinstance(ascent, SamAscent):
-        return "sam", *where, ascent.rho, ascent.eps
+        rho = ascent.rho
+        return "sam", *where, *(place(rho) if isinstance(rho, Tensor) else (rho,)), ascent.eps
     return "scaled", *where
 
 
 def folded_key(where: tuple[Hashable, ...], fold: Fold | None) -> Hashable:
-    """`where` and the numbers of a folded step; None where they would change under a plan."""
+    """`where` and the numbers of a folded step; None where a plan would not see them change."""
     if fold is None:
         return where
-    if isinstance(fold.alpha, Tensor) or isinstance(fold.beta, Tensor):
+    numbers = _number(fold.alpha, fold.base), _number(fold.beta, fold.base)
+    if None in numbers:
         return None
     bound = () if fold.bound is None else (fold.bound.norm, *place(fold.bound.g))
-    return (*where, fold.alpha, fold.beta, *place(fold.base), *bound)
+    return (*where, *numbers, *place(fold.base), *bound)
+
+
+def _number(value: Coefficient, rows: Tensor) -> Hashable:
+    """A number, or the place of numbers [K] that operations read as they lie; else None."""
+    if not isinstance(value, Tensor):
+        return value
+    read = value.shape == rows.shape[:1] and value.is_contiguous() and value.dtype == rows.dtype
+    return ("at", *place(value)) if read else None
 
 
 def step_key(where: tuple[Hashable, ...], step: LocalStep) -> Hashable:
     """What a step's plan is kept under, None for no plan."""
-    return folded_key((*where, step.keep_buffers, *ascent_key(step.ascent)), step.fold)
+    after = () if step.update is None else step.update.key
+    return folded_key((*where, step.keep_buffers, *ascent_key(step.ascent), *after), step.fold)
