@@ -20,11 +20,13 @@ from . import _renamed_modules
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import algorithms, data, kernels, loggers, models
+    from . import algorithms, data, kernels, loggers, models, torch_ops
     from .algorithms import ASAM, SAM, SGD
     from .client_sampling import Schedule
+    from .cohort import Cohort
     from .comparison import Comparison, compare
     from .data import FederatedData
+    from .ensemble import Ensemble
     from .history import History, Row
     from .layout import FlatLayout
     from .simulation import Simulation
@@ -33,9 +35,11 @@ _renamed_modules.install()
 
 _HOME = {
     "ASAM": "algorithms",
+    "Cohort": "cohort",
     "Comparison": "comparison",
     "SAM": "algorithms",
     "SGD": "algorithms",
+    "Ensemble": "ensemble",
     "FederatedData": "data",
     "FlatLayout": "layout",
     "History": "history",
@@ -44,7 +48,7 @@ _HOME = {
     "Simulation": "simulation",
     "compare": "comparison",
 }
-_MODULES = ("algorithms", "data", "kernels", "loggers", "models")
+_MODULES = ("algorithms", "data", "kernels", "loggers", "models", "torch_ops")
 
 
 def __getattr__(name: str) -> object:
@@ -61,7 +65,9 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ASAM",
+    "Cohort",
     "Comparison",
+    "Ensemble",
     "SAM",
     "SGD",
     "FederatedData",
@@ -76,4 +82,5 @@ __all__ = [
     "kernels",
     "loggers",
     "models",
+    "torch_ops",
 ]

@@ -62,7 +62,7 @@ class LocalTrainer:
 
         at          the chunk as the algorithm sees it, with its state gathered
         everything  all local samples once, where the algorithm wants the full gradient
-        Returns the summed losses [K] float64 (each step's mean loss times its samples).
+        Returns the summed losses [2, K] float64: each step's mean loss times its samples; once.
         """
         models, trained = self.live.active(len(at)).models, self.layout.trained
         models[:, trained:] = start[trained:]
@@ -81,11 +81,20 @@ class LocalTrainer:
             return self._all_steps(at, batches, lr)
         return self._step_by_step(start, batches, at, active)
 
+    def read(self, x: Tensor, y: Tensor) -> None:
+        """Train on samples x, y from now on; see `InputPipeline.read`."""
+        held = self.pipeline.plain
+        if (held.x is not x or held.y is not y) and self.replay is not None:
+            self.replay.forget()
+        self.pipeline.read(x, y)
+
     def _step_by_step(
         self, start: Tensor, batches: ChunkBatches, at: Clients, active: list[int]
     ) -> Tensor:
         w, losses = self.live.active(len(at)).w, self.live.losses
-        total = torch.zeros(len(at), dtype=torch.float64, device=w.device)
+        counts = batches.count.to(w.device)
+        times = torch.stack([counts, counts.ne(0).to(counts)])  # [2, K, T]
+        total = torch.zeros(2, len(at), dtype=torch.float64, device=w.device)
         recorded = None if self.replay is None else self.replay.begin(start, batches, at.lr)
         for s, (count, going) in enumerate(zip(active, [*active[1:], 0], strict=True)):
             if recorded is None:
@@ -95,7 +104,7 @@ class LocalTrainer:
             else:
                 recorded.run(s, count, partial(self._recorded, at.prefix(count), s == 0))
             at.w = w
-            total[:count] += losses[:count].double() * batches.count[:count, s].to(w.device)
+            total[:, :count] += losses[:count].double() * times[:, :count, s]
         return total
 
     def _at_once(self, batches: ChunkBatches) -> bool:

@@ -39,6 +39,7 @@ USING = (
     "figures",
     "loggers",
     "own-parts",
+    "torch-ops",
     "from-fl-simulator",
     "algorithms",
 )

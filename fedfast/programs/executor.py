@@ -131,7 +131,7 @@ class ProgramExecutor(Executor):
             for base in (fold.base, w[:, : self.layout.trained])
         )
         first.run_steps(later, steps, self._plans.work)
-        return chunk.total[: w.shape[0]].clone()
+        return chunk.total[:, : w.shape[0]].clone()
 
     def _step_plan(
         self, step: LocalStep, fold: Fold, w: Tensor, source: SampleSource, chunk: ChunkBuffers
@@ -144,7 +144,7 @@ class ProgramExecutor(Executor):
             losses, batch = self._losses[:clients], chunk.batch.first(clients)
             tensors = StepTensors(fold.base, w, w[:, : self.layout.trained], losses)
             self._steps.run(replace(step, fold=fold), tensors, batch)
-            kernels.tally(losses, batch.count, chunk.total)
+            chunk.tally(losses)
 
         where = place(w, source.x, source.y, chunk.rows, self._losses)
         key = "descend", *where, *ascent_key(step.ascent)

@@ -1,0 +1,3 @@
+"""K models of one architecture trained side by side, each on batches of its own or all on one."""
+
+from .models import Ensemble as Ensemble
