@@ -1,6 +1,6 @@
 """The contestants, and an environment from PyPI for each that needs one, made once and kept.
 
-    build/peers/NAME    of bench's working tree; a file `requirements.txt` in it says it is complete
+build/peers/NAME    of bench's working tree; a file `requirements.txt` in it says it is complete
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "build" / "peers"
 TORCH = "torch==2.13.0"
+PFL = {"scaffold": "pfl's correction c - c_i has the other sign than the paper's"}
 TUNED = ("1 worker x 1 thread", "1 worker x 2 threads", "2 workers x 1 thread")
 VMAP = ("10 clients at once", "all at once")
 QUIET = ("install", "--quiet", "--disable-pip-version-check")
@@ -28,6 +30,7 @@ class Contestant:
     needs     packages of this interpreter's environment
     settings  tried on the first round, of which the fastest is kept; where there is one, it is the
               best we know
+    variants  algorithm -> what it computes otherwise: as much work, but other numbers
     """
 
     name: str
@@ -37,6 +40,7 @@ class Contestant:
     python: tuple[str, ...] = ("3.12", "3.11", "3.10")
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ("1 thread", "2 threads")
+    variants: Mapping[str, str] = field(default_factory=dict)
 
 
 CONTESTANTS = (
@@ -54,6 +58,7 @@ CONTESTANTS = (
         ("fedfast_pfl",),
         needs=("pfl",),
         settings=("2 threads",),
+        variants=PFL,
     ),
     Contestant(
         "flower",
@@ -62,7 +67,7 @@ CONTESTANTS = (
         ("flwr[simulation]==1.42.0", TORCH),
         settings=("a client per core at a time",),
     ),
-    Contestant("pfl", "pfl-research", ("pfl",), ("pfl==0.6.0", TORCH)),
+    Contestant("pfl", "pfl-research", ("pfl",), ("pfl==0.6.0", TORCH), variants=PFL),
     Contestant(
         "fedjax",
         "FedJAX",
@@ -112,7 +117,9 @@ def interpreter(contestant: Contestant) -> str:
     Raises Unavailable with the reason.
     """
     for package in contestant.needs:
-        if subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True).returncode:
+        if subprocess.run(
+            [sys.executable, "-c", f"import {package}"], capture_output=True
+        ).returncode:
             raise Unavailable(f"{package} is not installed beside fedfast")
     if not contestant.packages:
         return sys.executable

@@ -32,7 +32,12 @@ class NativeRounds(Rounds):
         schedule = Schedule.explicit(list(task.cohorts), [list(map(list, b)) for b in task.batches])
         self.task, net = task, torch_model.module(task)
         self.simulation = Simulation(
-            net, federated(task), made, schedule=schedule, lr=task.lr, threads=int(setting.split()[0])
+            net,
+            federated(task),
+            made,
+            schedule=schedule,
+            lr=task.lr,
+            threads=int(setting.split()[0]),
         )
         self.rows = iter(self.simulation)
 

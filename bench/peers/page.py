@@ -68,7 +68,7 @@ def cell(own: pd.DataFrame, algorithm: str) -> str:
     if pd.isna(row.median_s):
         note = str(row.note)
         return "" if note.startswith("no ") else note.split(" (/")[0].split(":")[0]
-    mark = {"equal": "", "close": "¹", "unequal": "²"}[row.work]
+    mark = {"equal": "", "variant": "¹", "unequal": "²"}[row.work]
     return f"{row.median_s:.3g} ({row.ratio_fedfast:.3g} ×){mark}"
 
 
@@ -93,8 +93,9 @@ def conditions(rows: pd.DataFrame) -> str:
         *(f"{name} {note}." for name, note in skipped.items()),
         "A blank is an algorithm that the peer does not have.",
     ]
+    variants = "; ".join({text: None for c in CONTESTANTS for text in c.variants.values()})
     signs = {
-        "close": "¹ Its norms differ from fedfast's by up to 5 %: a variant of the algorithm.",
+        "variant": f"¹ As much work, other numbers: {variants}.",
         "unequal": "² Not the same work: see `deviation` in the file.",
     }
     return "\n".join(parts + [signs[w] for w in signs if w in set(timed.work)])
@@ -122,7 +123,10 @@ def panel(axis: Axes, own: pd.DataFrame, names: list[str], workload: str) -> Non
         bar.set_color(colour)
     axis.bar_label(
         bars,
-        [f"{m:.2g} s, {r:.2g} ×" if r == r else "" for m, r in zip(own.median_s, own.ratio_fedfast, strict=True)],
+        [
+            f"{m:.2g} s, {r:.2g} ×" if r == r else ""
+            for m, r in zip(own.median_s, own.ratio_fedfast, strict=True)
+        ],
         padding=3,
         fontsize=8,
     )

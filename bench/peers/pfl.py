@@ -33,24 +33,14 @@ class Classifier(nn.Sequential):
         return {}
 
 
-class CountedDataset(Dataset):
-    """Counts the batches that are asked for."""
-
-    def __init__(self, task: Task, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.task = task
-
-    def iter(self, batch_size):
-        return self.task.counted(super().iter(batch_size))
-
-
 def federated(task: Task) -> FederatedDataset:
     """Users in the schedule's order, each user's samples in its order of use."""
     samples = torch_model.Samples(task)
     turns = ((t, j) for t in range(len(task.cohorts)) for j in range(task.cohort))
 
     def user(turn) -> Dataset:
-        return CountedDataset(task, samples.own(*turn), user_id=str(task.cohorts[turn]))
+        task.count(1, task.samples, task.steps)
+        return Dataset(samples.own(*turn), user_id=str(task.cohorts[turn]))
 
     return FederatedDataset(user, lambda: next(turns))
 
@@ -99,13 +89,13 @@ class PflRounds(Rounds):
         return torch_model.weights(self.model.pytorch_model)
 
 
-def start(task: Task, algorithm: str, setting: str, **backend) -> Rounds:
+def start(task: Task, algorithm: str, setting: str, rounds=PflRounds) -> Rounds:
     """FedAvg, FedProx and SCAFFOLD."""
     if algorithm == "fedsam":
         raise Unsupported("no fedsam")
     torch_model.use(setting)
     asyncio.set_event_loop(asyncio.new_event_loop())
-    return PflRounds(task, algorithm, **backend)
+    return rounds(task, algorithm)
 
 
 if __name__ == "__main__":

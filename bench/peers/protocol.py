@@ -46,9 +46,7 @@ class Task:
             np.load(Path(folder, f"{name}.npy"), mmap_mode)
             for name in ("x", "y", "cohorts", "batches")
         )
-        self.weights = [
-            np.load(Path(folder, f"weight{i}.npy")) for i in range(facts["weights"])
-        ]
+        self.weights = [np.load(Path(folder, f"weight{i}.npy")) for i in range(facts["weights"])]
         self.steps = self.batches.shape[2]
         self.counts = dict.fromkeys(("clients", "samples", "steps"), 0)
 
@@ -81,9 +79,7 @@ class Rounds:
         raise NotImplementedError
 
 
-def serve(
-    task: Task, start: Callable[[Task, str, str], Rounds], packages: tuple[str, ...]
-) -> None:
+def serve(task: Task, start: Callable[[Task, str, str], Rounds], packages: tuple[str, ...]) -> None:
     """Answer the parent until it closes stdin."""
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

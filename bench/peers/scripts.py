@@ -1,6 +1,6 @@
 """The scripts of `baselines.py` and `vmapped.py` under four algorithms.
 
-    python -m peers.scripts typical|tuned|vmap FOLDER
+python -m peers.scripts typical|tuned|vmap FOLDER
 """
 
 import sys
