@@ -1,16 +1,17 @@
 """Rounds of fedfast beside those of other simulators: `python bench/bench_peers.py`.
 
     --workloads W2,W3              of W1, W2 and W3 (bench/workloads.py), all by default
-    --algorithms fedavg,scaffold   of fedavg, fedprox, scaffold and fedsam; all by default, of W1 fedavg
+    --algorithms fedavg,scaffold   of fedavg, fedprox, scaffold, fedsam; all, of W1 fedavg, by default
     --contestants fedfast,flower   of those in bench/peers/environments.py, all by default
     --rounds n      timed rounds, instead of the workload's own number
     --prepare       make the environments and do nothing else
-    --write         append rows to bench/results/peers.csv, renew docs/benchmarks.md and docs/peers.png
+    --write         rows to bench/results/peers.csv, then docs/benchmarks.md and docs/peers.png
 
 Each contestant is a process of its own in an environment of its own. All are started and warmed up
 with a round, then take turns round by round; who waits for its turn does nothing. All get the same
-initial model, cohorts and batches, written into files before. What they trained is checked: clients,
-samples and steps of every round, and the norm of the global model's update beside fedfast's.
+initial model, cohorts and batches, from files that are written before. What they trained is
+checked: clients, samples and steps of every round, and the norm of the global model's update beside
+fedfast's.
 """
 
 from __future__ import annotations
@@ -36,14 +37,25 @@ ROUNDS = {"W1": 2, "W2": 9, "W3": 7}
 
 def players(contestants: list[Contestant], folder: Path) -> tuple[list[Player], dict[str, str]]:
     """The contestants that start, and why the others do not."""
-    started, missing = [], {}
-    for contestant in contestants:
+    missing: dict[str, str] = {}
+
+    def without(contestant: Contestant, reason: Unavailable) -> None:
+        missing[contestant.name] = f"skipped: {reason}"
+        print(f"  {contestant.name} skipped: {reason}", flush=True)
+
+    begun, there = [], []
+    for contestant in contestants:  # they load their packages side by side
         try:
-            started.append(Player(contestant, folder))
+            begun.append(Player(contestant, folder))
         except Unavailable as reason:
-            missing[contestant.name] = f"skipped: {reason}"
-            print(f"  {contestant.name} skipped: {reason}", flush=True)
-    return started, missing
+            without(contestant, reason)
+    for player in begun:
+        try:
+            player.greet()
+            there.append(player)
+        except Unavailable as reason:
+            without(player.contestant, reason)
+    return there, missing
 
 
 def warm(player: Player, algorithm: str, chosen: dict[str, str]) -> str:

@@ -18,11 +18,12 @@ PATIENCE_S = 300.0  # for one reply: compilers and a thousand simulated nodes ta
 
 
 class Player:
-    """A contestant at work on one task.
+    """A contestant at work on one task. It is there after `greet`.
 
-    versions    of its packages
     Raises Unavailable where its environment cannot be made, it does not start, or stops answering.
     """
+
+    versions: Mapping[str, str]  # of its packages
 
     def __init__(self, contestant: Contestant, folder: Path) -> None:
         self.contestant, self.log = contestant, folder / f"{contestant.name}.log"
@@ -30,16 +31,20 @@ class Player:
         command = [interpreter(contestant), "-m", f"peers.{module}", *arguments, str(folder)]
         if not (BENCH / "peers" / f"{module}.py").exists():
             raise Unavailable("it has no script yet")
-        self.process = subprocess.Popen(
-            command,
-            cwd=BENCH,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log.open("w"),
-            env=_environment(bool(contestant.packages)),
-            start_new_session=True,
-        )
-        self.versions: Mapping[str, str] = self._reply()["versions"]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=BENCH,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(bool(contestant.packages)),
+                start_new_session=True,
+            )
+
+    def greet(self) -> None:
+        """Wait until it is there."""
+        self.versions = self._reply()["versions"]
 
     def start(self, algorithm: str, setting: str) -> str:
         """Begin anew from the initial model; returns why not, or nothing."""
@@ -52,12 +57,13 @@ class Player:
 
     def close(self) -> None:
         """Let it end by itself, then end its whole session."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            pass
+        if self.process.poll() is None:
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                pass
         self._kill()
 
     def _kill(self) -> None:
@@ -66,6 +72,9 @@ class Player:
         except ProcessLookupError:
             pass
         self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
 
     def _ask(self, **message: object) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -85,7 +94,8 @@ class Player:
         if line:
             return json.loads(line)
         self._kill()
-        said = self.log.read_text().strip().splitlines() if in_time else []
+        said = self.log.read_text().split("\n") if in_time else []
+        said = [line for line in said if line.strip()]
         last = said[-1][:200] if said else f"no answer within {PATIENCE_S:.0f} s"
         raise Unavailable(f"{last} ({self.log})")
 

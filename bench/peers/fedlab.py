@@ -3,7 +3,6 @@
 import random
 import sys
 
-import torch
 from fedlab.contrib.algorithm.fedavg import FedAvgSerialClientTrainer, FedAvgServerHandler
 from fedlab.contrib.algorithm.fedprox import FedProxSerialClientTrainer, FedProxServerHandler
 from fedlab.contrib.algorithm.scaffold import ScaffoldSerialClientTrainer, ScaffoldServerHandler

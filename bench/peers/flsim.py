@@ -3,7 +3,6 @@
 import logging
 import sys
 
-import torch
 from flsim.active_user_selectors.simple_user_selector import SequentialActiveUserSelectorConfig
 from flsim.clients.base_client import ClientConfig
 from flsim.data.data_provider import IFLDataProvider, IFLUserData

@@ -21,12 +21,13 @@ def added(a, b, scale=1.0):
 class VmapRounds(Rounds):
     """A round is one compiled call; client variates [N, ...] stay on the device."""
 
-    def __init__(self, task: Task, algorithm: str) -> None:
+    def __init__(self, task: Task, algorithm: str, setting: str) -> None:
         self.task, self.losses = task, jax_model.losses(task.model)
         self.samples = jnp.asarray(task.x), jnp.asarray(task.y, jnp.int32)
         self.w = [jnp.asarray(w) for w in task.weights]
         self.c = jax.tree.map(jnp.zeros_like, self.w)
         self.kept = [jnp.zeros((task.clients, *w.shape)) for w in self.w]
+        self.chunk = task.cohort if setting.startswith("all") else int(setting.split()[0])
         self.scaffold = algorithm == "scaffold"
         self.compiled = (
             jax.jit(partial(self.variates, algorithm), donate_argnums=(0, 1))
@@ -58,9 +59,9 @@ class VmapRounds(Rounds):
 
             return jax.lax.scan(local, w, rows)[0]
 
-        if own is None:
-            return [m.mean(0) for m in jax.vmap(partial(client, None))(rows)]
-        return jax.vmap(client)(own, rows)
+        # as vmap does, but `chunk` clients at a time
+        models = jax.lax.map(lambda pair: client(*pair), (own, rows), batch_size=self.chunk)
+        return models if own is not None else [m.mean(0) for m in models]
 
     def variates(self, algorithm: str, kept, c, w, samples, ids, rows):
         """SCAFFOLD, option II: the new c_i [N, ...], c and w."""
@@ -90,7 +91,7 @@ class VmapRounds(Rounds):
 
 def start(task: Task, algorithm: str, setting: str) -> Rounds:
     """All four; XLA takes all cores, whatever is set."""
-    return VmapRounds(task, algorithm)
+    return VmapRounds(task, algorithm, setting)
 
 
 if __name__ == "__main__":

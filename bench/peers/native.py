@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import torch
+
 from fedfast import FederatedData, Schedule, Simulation
 from fedfast.algorithms import SCAFFOLD, FedAvg, FedProx, FedSAM
 from fedfast.data import Samples

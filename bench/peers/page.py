@@ -1,4 +1,4 @@
-"""The part of docs/benchmarks.md on other simulators, and docs/peers.png, from results/peers.csv."""
+"""What docs/benchmarks.md says of other simulators, and docs/peers.png, from results/peers.csv."""
 
 from __future__ import annotations
 
@@ -121,17 +121,12 @@ def panel(axis: Axes, own: pd.DataFrame, names: list[str], workload: str) -> Non
     bars = axis.barh([TITLES[name] for name in names], own.ratio_fedfast - 0.7, 0.7, 0.7)
     for bar, colour in zip(bars, colours, strict=True):
         bar.set_color(colour)
-    axis.bar_label(
-        bars,
-        [
-            f"{m:.2g} s, {r:.2g} ×" if r == r else ""
-            for m, r in zip(own.median_s, own.ratio_fedfast, strict=True)
-        ],
-        padding=3,
-        fontsize=8,
-    )
+    figures = zip(own.median_s, own.ratio_fedfast, strict=True)
+    labels = ["" if pd.isna(ratio) else f"{s:.2g} s, {ratio:.2g} ×" for s, ratio in figures]
+    axis.bar_label(bars, labels, padding=3, fontsize=8)
     axis.set_xscale("log")
     axis.set_xlim(0.7, 12 * max(own.ratio_fedfast.max(), 1.0))
     axis.axvline(1.0, color="grey", linewidth=0.8)
     axis.set_title(workload)
-    axis.invert_yaxis() if not axis.yaxis_inverted() else None
+    if not axis.yaxis_inverted():  # the panels share it
+        axis.invert_yaxis()

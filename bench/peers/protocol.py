@@ -97,16 +97,17 @@ def serve(task: Task, start: Callable[[Task, str, str], Rounds], packages: tuple
                 reply = {"unsupported": str(error)}
         else:
             assert rounds is not None
-            reply = _timed(task, rounds, asked["round"])
+            reply = timed(task, rounds, asked["round"])
         print(json.dumps(reply), file=replies)
 
 
-def _timed(task: Task, rounds: Rounds, t: int) -> dict[str, float]:
+def timed(task: Task, rounds: Rounds, t: int) -> dict[str, float]:
+    """The reply to a round: its seconds, what was counted, and how far the model moved."""
     before = rounds.weights()
     task.counts = dict.fromkeys(task.counts, 0)
     begin = time.perf_counter()
     rounds.round(t)
     seconds = time.perf_counter() - begin
-    moved = [np.asarray(b, float) - a for a, b in zip(before, rounds.weights())]  # noqa: B905
+    moved = [np.asarray(b, float) - a for a, b in zip(before, rounds.weights(), strict=True)]
     norm = float(np.sqrt(sum(float((d**2).sum()) for d in moved)))
     return {"seconds": seconds, "update_norm": norm, **task.counts}

@@ -110,7 +110,7 @@ LOOPS = {
 
 
 class ScriptRounds(Rounds):
-    """One of the loops; each client's rows of all rounds are listed beforehand, as in bench_round."""
+    """One of the loops; all rounds' rows are listed beforehand, as in bench_round."""
 
     def __init__(self, task: Task, loop) -> None:
         self.task, self.loop = task, loop

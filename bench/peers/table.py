@@ -22,7 +22,7 @@ Replies = Mapping[str, Sequence[Mapping[str, float]]]
 class PeerRow(Stamp):
     """What one contestant did on one workload under one algorithm; a row of peers.csv.
 
-    threads  cores that each may use; torch  fedfast's; each contestant's own packages are in `versions`
+    threads, torch  cores that each may use, and fedfast's torch; `versions` has each one's packages
     work    "equal": clients, samples and steps of all rounds as scheduled, and every update's norm
             within 1e-4 of fedfast's; "variant": as many, under a formula that is not the paper's
             (`Contestant.variants`); "unequal" otherwise

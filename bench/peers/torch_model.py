@@ -47,7 +47,7 @@ def _cnn(shape: tuple[int, ...]) -> nn.Sequential:
 @torch.no_grad()
 def load(net: nn.Module, weights: list[np.ndarray]) -> None:
     """Write the parameters."""
-    for parameter, value in zip(net.parameters(), weights):  # noqa: B905
+    for parameter, value in zip(net.parameters(), weights, strict=True):
         parameter.copy_(torch.from_numpy(value))
 
 
@@ -75,4 +75,4 @@ class Samples:
     def batches(self, t: int, j: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The same in batches, counted."""
         x, y = (part.split(self.task.batch_size) for part in self.own(t, j))
-        return self.task.counted(zip(x, y))  # noqa: B905
+        return self.task.counted(zip(x, y, strict=True))
