@@ -1,7 +1,7 @@
 """Rounds of fedfast beside those of other simulators: `python bench/bench_peers.py`.
 
     --workloads W2,W3              of W1, W2 and W3 (bench/workloads.py), all by default
-    --algorithms fedavg,scaffold   of fedavg, fedprox, scaffold, fedsam; all, of W1 fedavg, by default
+    --algorithms fedavg,scaffold   of fedavg, fedprox, scaffold, fedsam; all by default, W1 the first
     --contestants fedfast,flower   of those in bench/peers/environments.py, all by default
     --rounds n      timed rounds, instead of the workload's own number
     --prepare       make the environments and do nothing else
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from alternate import Usage
 from peers import page, table
-from peers.contestant import Player, tree_seconds
+from peers.contestant import Player, tree
 from peers.environments import CONTESTANTS, ROOT, Contestant, Unavailable, interpreter
 from peers.table import PeerRow
 from peers.task_files import ALGORITHMS, write_task
@@ -84,14 +84,14 @@ def compare(
     notes: dict[str, str] = {}
     replies: dict[str, list[dict[str, float]]] = {}
     ready = [p for p in playing if _tried(p, notes, lambda p: warm(p, algorithm, chosen))]
-    before, own = Usage.now(), tree_seconds(os.getpid())
+    before, own = Usage.now(), sum(tree(os.getpid()).values())
     for t in range(1, rounds + 1):
         for player in ready:
             taken = replies.setdefault(player.contestant.name, [])
             if sum(reply["seconds"] for reply in taken) < BUDGET_S and player in ready:
                 _tried(player, notes, lambda p, t=t, taken=taken: taken.append(p.round(t)) or "")
         ready = [p for p in ready if p.contestant.name not in notes]
-    now, spent = Usage.now(), tree_seconds(os.getpid()) - own
+    now, spent = Usage.now(), sum(tree(os.getpid()).values()) - own
     elsewhere = replace(now, own=before.own + spent).elsewhere(before)
     return table.rows(workload, algorithm, playing, replies, notes, chosen, elsewhere)
 

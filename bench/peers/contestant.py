@@ -45,6 +45,7 @@ class Player:
     def greet(self) -> None:
         """Wait until it is there."""
         self.versions = self._reply()["versions"]
+        self.rest()
 
     def start(self, algorithm: str, setting: str) -> str:
         """Begin anew from the initial model; returns why not, or nothing."""
@@ -56,9 +57,10 @@ class Player:
         return self._ask(op="round", round=t)
 
     def close(self) -> None:
-        """Let it end by itself, then end its whole session."""
+        """Let it end by itself, then end what is left of it."""
         if self.process.poll() is None:
             assert self.process.stdin is not None
+            self.wake()
             self.process.stdin.close()
             try:
                 self.process.wait(15)
@@ -67,16 +69,40 @@ class Player:
         self._kill()
 
     def _kill(self) -> None:
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        self._send(signal.SIGKILL)
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
 
     def _ask(self, **message: object) -> dict[str, Any]:
+        self.wake()
+        try:
+            return self._answer(**message)
+        finally:
+            self.rest()
+
+    def rest(self) -> None:
+        """Stop all of its processes, if they do not rest by themselves."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.contestant.restless:
+            self._send(number)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.process.poll() is None:
+            for pid in reversed(tree(self.process.pid)):
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass
+
+    def _answer(self, **message: object) -> dict[str, Any]:
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -109,8 +135,8 @@ def _environment(foreign: bool) -> dict[str, str]:
     return kept
 
 
-def tree_seconds(root: int) -> float:
-    """CPU seconds so far of a process and all below it, ended children included (Linux)."""
+def tree(root: int) -> dict[int, float]:
+    """A process and all below it: CPU seconds so far by id, ended children included (Linux)."""
     below: dict[int, list[int]] = {}
     seconds: dict[int, float] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -121,7 +147,7 @@ def tree_seconds(root: int) -> float:
         pid, parent = int(path.parent.name), int(fields[1])
         below.setdefault(parent, []).append(pid)
         seconds[pid] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return sum(seconds[pid] for pid in _descendants(root, below) if pid in seconds)
+    return {pid: seconds.get(pid, 0.0) for pid in _descendants(root, below)}
 
 
 def _descendants(root: int, below: Mapping[int, list[int]]) -> Iterable[int]:

@@ -30,6 +30,7 @@ class Contestant:
     needs     packages of this interpreter's environment
     settings  tried on the first round, of which the fastest is kept; where there is one, it is the
               best we know
+    restless  its processes work while they wait, so that they are stopped between its turns
     variants  algorithm -> what it computes otherwise: as much work, but other numbers
     """
 
@@ -40,6 +41,7 @@ class Contestant:
     python: tuple[str, ...] = ("3.12", "3.11", "3.10")
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ("1 thread", "2 threads")
+    restless: bool = False
     variants: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -66,6 +68,7 @@ CONTESTANTS = (
         ("flower",),
         ("flwr[simulation]==1.42.0", TORCH),
         settings=("a client per core at a time",),
+        restless=True,  # Ray's
     ),
     Contestant("pfl", "pfl-research", ("pfl",), ("pfl==0.6.0", TORCH), variants=PFL),
     Contestant(

@@ -13,6 +13,7 @@ from workloads import WORKLOADS
 from .environments import CONTESTANTS
 from .task_files import ALGORITHMS
 
+PICTURE = "peers.png"
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- peers: written by bench_peers.py -->", "<!-- end of peers -->"
 NAMES = {"fedavg": "FedAvg", "fedprox": "FedProx", "scaffold": "SCAFFOLD", "fedsam": "FedSAM"}
@@ -26,7 +27,7 @@ def write() -> None:
     before, rest = page.read_text().split(BEGIN)
     after = rest.split(END)[1]
     page.write_text(f"{before}{BEGIN}\n\n{text(found)}\n{END}{after}")
-    picture(found, DOCS / "peers.png")
+    picture(found, DOCS / PICTURE)
 
 
 def newest(rows: pd.DataFrame) -> pd.DataFrame:
@@ -41,7 +42,7 @@ def text(rows: pd.DataFrame) -> str:
     tables = "\n\n".join(
         f"{titles[name]}\n\n{markdown(rows[rows.workload == name])}" for name in order
     )
-    return f"{tables}\n\n{conditions(rows)}\n"
+    return f"![Rounds beside fedfast's]({PICTURE})\n\n{tables}\n\n{conditions(rows)}\n"
 
 
 def markdown(rows: pd.DataFrame) -> str:
