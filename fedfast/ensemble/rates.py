@@ -38,7 +38,9 @@ class Rates:
     Operations recorded in a plan read these tensors anew in every run: they never move.
     """
 
-    def __init__(self, count: int, lr: PerModel, weight_decay: PerModel, rho: PerModel) -> None:
+    def __init__(
+        self, count: int, lr: PerModel, weight_decay: PerModel, rho: PerModel
+    ) -> None:
         self.lr = per_model("lr", lr, count)
         self.weight_decay = per_model("weight_decay", weight_decay, count)
         self.rho = per_model("rho", rho, count)

@@ -67,7 +67,9 @@ class Trainer:
         update = HeavyBall(self.w, m, rates.descent, decay)
         return LocalStep(fold=Fold(1.0, momentum, m), update=update), m
 
-    def _ascended(self, executor: Executor, batch: Minibatch, step: LocalStep, out: Tensor) -> None:
+    def _ascended(
+        self, executor: Executor, batch: Minibatch, step: LocalStep, out: Tensor
+    ) -> None:
         """Two passes, with the ascent between them; losses and statistics are the first one's."""
         local, rows, backend = self.optimizer, self.rows, self.options.backend
         assert isinstance(local, SAM)
