@@ -28,25 +28,11 @@ from .clients import ClientState
 from .cohort_pass import CohortModels, CohortPass, RunParts, Tally
 from .design import Design
 from .hook_calls import HookCalls
-from .layout import FlatLayout
 from .memory import Halving
 from .round_batches import RoundBatches
 from .state import Committed, ServerState
 
 Shared = TypeVar("Shared", float, int)
-
-
-def visible_layout(layout: FlatLayout, device: torch.device) -> TrainedLayout:
-    """The part of a layout that algorithms may see: the trained tensors in row order."""
-    slots = [slot for slot in layout.slots if slot.trained]
-    return TrainedLayout(
-        names=tuple(slot.name for slot in slots),
-        shapes=tuple(tuple(slot.shape) for slot in slots),
-        segments=layout.segments(device),
-        trained=layout.trained,
-        head=layout.head,
-        dtype=layout.dtype,
-    )
 
 
 @dataclass(frozen=True)
@@ -128,7 +114,7 @@ class Engine:
         self.options, self.client_decay = design.options, design.client_decay
         self.algorithm, self.backend = design.algorithm, design.options.backend
         row = design.row
-        self.layout, self.visible = design.layout, visible_layout(design.layout, row.device)
+        self.layout, self.visible = design.layout, TrainedLayout.of(design.layout, row.device)
         self.rule = self.algorithm.server.kernel(design.options.server_lr)
         server = self._new_server(row)
         self._servers = server, server.twin()
