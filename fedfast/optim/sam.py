@@ -95,8 +95,8 @@ class SAM(Optimizer):
             squares = [part.square(eta) for part, eta in zip(parts, etas, strict=True)]
             norm = torch.stack([square.to(squares[0].device) for square in squares]).sum().sqrt()
         self._ahead = parts
-        for part, *options in zip(parts, radii, etas, shifts, strict=True):
-            part.ascend(*options, norm)
+        for part, rho, eta, alpha in zip(parts, radii, etas, shifts, strict=True):
+            part.ascend(rho, eta, alpha, norm)
         if zero_grad:
             self.zero_grad()
 
