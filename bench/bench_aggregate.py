@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from buffers import K, S, bank, models, tensors
 from fedfast.kernels import Server, aggregate
-from harness import K, S, bank, models, tensors
+from marks import ONE_AND_TWO_THREADS, beside
+
+pytestmark = ONE_AND_TWO_THREADS
 
 
 def mean(
@@ -23,7 +26,8 @@ def mean(
         torch._foreach_add_(acc, update, alpha=1 / K)
 
 
-def test_average(compare: Any) -> None:
+@beside("foreach", "per_tensor")
+def test_average(contest: Any) -> None:
     rows, base, w, out, acc = bank(), bank(S), bank(S), bank(S), torch.zeros(S, dtype=torch.float64)
     clients, start, total, model = models(), tensors(), tensors(), tensors()
 
@@ -37,13 +41,20 @@ def test_average(compare: Any) -> None:
             _ = update.flatten(1).norm(dim=1)
             p.add_(update.mean(dim=0))
 
-    def native() -> None:
+    def fedfast() -> None:
         aggregate(rows, 1 / K, base, acc=acc, server=Server(), w=w, out=out)
 
-    compare("aggregate", "average", (4 * K + 4 + 8 + 8) / K, native, foreach, per_tensor)
+    contest(
+        "aggregate average",
+        (4 * K + 4 + 8 + 8) / K,
+        fedfast=fedfast,
+        foreach=foreach,
+        per_tensor=per_tensor,
+    )
 
 
-def test_adam(compare: Any) -> None:
+@beside("foreach")
+def test_adam(contest: Any) -> None:
     rows, base, w, out, acc = bank(), bank(S), bank(S), bank(S), torch.zeros(S, dtype=torch.float64)
     m, v = torch.zeros(S), torch.ones(S)
     clients, start, total, model = models(), tensors(), tensors(), tensors()
@@ -58,17 +69,23 @@ def test_adam(compare: Any) -> None:
         torch._foreach_add_(root, 1e-3)
         torch._foreach_addcdiv_(model, ms, root)
 
-    def native() -> None:
+    def fedfast() -> None:
         aggregate(rows, 1 / K, base, acc=acc, server=Server("adam"), w=w, m=m, v=v, out=out)
 
-    compare("aggregate", "adam", (4 * K + 4 + 8 + 8 + 16) / K, native, foreach)
+    contest("aggregate adam", (4 * K + 4 + 8 + 8 + 16) / K, fedfast=fedfast, foreach=foreach)
 
 
-def test_chunk(compare: Any) -> None:
+@beside("foreach")
+def test_chunk(contest: Any) -> None:
     rows, base, acc = bank(), bank(S), torch.zeros(S, dtype=torch.float64)
     clients, start, total = models(), tensors(), tensors()
 
-    def native() -> None:
+    def fedfast() -> None:
         aggregate(rows, 1 / K, base, acc=acc)
 
-    compare("aggregate", "chunk", (4 * K + 4 + 8) / K, native, lambda: mean(clients, start, total))
+    contest(
+        "aggregate chunk",
+        (4 * K + 4 + 8) / K,
+        fedfast=fedfast,
+        foreach=lambda: mean(clients, start, total),
+    )

@@ -5,21 +5,24 @@
     --only W2,W3    some of the workloads, all by default
     --write         keep a row per workload in results/before.csv
 
-Each tree is a process of its own; they take turns, round by round, on two threads. `ratio` is the
-other tree's median over this one's: above 1 this tree is faster.
+Each tree is a process of its own; they take turns, round by round, on two threads, which shows
+differences of some percent that `compare.py` cannot tell from noise. `ratio` is the other tree's
+median over this one's: above 1 this tree is faster.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench_call import Tree
 from result_files import append, quantiles, stamp
 
-THREADS = 2
+THREADS, HERE = 2, Path(__file__).resolve()
 # (workload, algorithm) -> rounds: enough for ten seconds of each tree.
 ROUNDS = {
     ("W1", "fedavg"): 6,
@@ -32,15 +35,39 @@ ROUNDS = {
 }
 
 
+class Tree:
+    """A process that imports fedfast from one tree and plays a round for each line it is sent."""
+
+    def __init__(self, path: Path, *given: str) -> None:
+        paths = os.pathsep.join([str(path), str(HERE.parent)])
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE), "--serve", *given],
+            env=os.environ | {"PYTHONPATH": paths},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def seconds(self) -> float:
+        """Of the next round."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print("round", file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+
 def serve(name: str, algorithm: str, rounds: int) -> None:
     """Play a round for each line of stdin and print its seconds."""
     import torch
-    from workloads import WORKLOADS
+    from workloads import BY_NAME
 
     import fedfast
 
     torch.set_num_threads(THREADS)
-    work = next(w for w in WORKLOADS if w.name == name)
+    work = BY_NAME[name]
     given = dict(schedule=work.schedule(rounds), lr=0.01, threads=THREADS)
     rows = iter(fedfast.Simulation(work.module(), work.data(), algorithm, **given))
     for _ in sys.stdin:
@@ -51,25 +78,26 @@ def serve(name: str, algorithm: str, rounds: int) -> None:
 
 def compare(tree: Path, name: str, algorithm: str, rounds: int) -> dict[str, object]:
     """The row of one workload; the first round of each tree is not counted."""
-    here = Path(__file__).resolve()
-    given = ("--serve", name, algorithm, str(rounds + 1))
-    sides = {p: Tree(path, here, *given) for p, path in (("before_", tree), ("", here.parents[1]))}
+    given = (name, algorithm, str(rounds + 1))
+    sides = {p: Tree(path, *given) for p, path in (("before_", tree), ("", HERE.parents[1]))}
     times: dict[str, list[float]] = {p: [] for p in sides}
     for turn in range(rounds + 1):
         for p in list(sides)[:: 1 if turn % 2 else -1]:
-            times[p].append(sides[p].time("round"))
+            times[p].append(sides[p].seconds())
+    for side in sides.values():
+        side.close()
     found = {k: v for p, t in times.items() for k, v in quantiles(t[1:], prefix=p).items()}
     ratio = f"{found['before_median_s'] / found['median_s']:.3f}"
     return {"workload": name, "algorithm": algorithm, "rounds": rounds, **found, "ratio": ratio}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Compare the workloads asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tree", type=Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--write", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     for (name, algorithm), rounds in ROUNDS.items():
         if not options.only or name in options.only.split(","):
             row = stamp(THREADS) | compare(options.tree.resolve(), name, algorithm, rounds)

@@ -1,39 +1,35 @@
-"""`conv_pool` beside `conv` and `pool`: milliseconds of a client, forward and backward.
-
-    python -m pytest -q bench/bench_conv_pool.py -s    # one row per layer in results/conv_pool.csv
+"""`conv_pool` beside `conv` and `pool`: K clients, forward and backward, client by client.
 
 The layers are those of `bench_conv.py` that have pooling behind them, run as a local step runs
-them: recorded in plans, client by client, dx where a layer is not the first. Both take turns on one
-thread, in CPU time.
+them: recorded in plans, dx where a layer is not the first. One thread, CPU time.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from statistics import median
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from alternate import Action, alternate
 from bench_conv import LAYERS, ConvLayer, K
+from buffers import normal
 from fedfast.kernels import Plan, conv, conv_backward, conv_pool, conv_pool_backward, pool
 from fedfast.kernels import pool_backward as back
-from result_files import append, stamp
+from marks import THREAD_TIME, beside
 
-TURNS = 30
+pytestmark = THREAD_TIME
 POOLED = [name for name in LAYERS if name != "3x3"]
 
 
 def plans(layer: ConvLayer) -> dict[str, Plan]:
     """Both passes, apart and in one operation."""
-    x = torch.randn(K, layer.batch, layer.channels, layer.side, layer.side)
-    weight = 0.1 * torch.randn(K, layer.outputs, layer.channels, layer.kernel, layer.kernel)
-    bias = torch.randn(K, layer.outputs)
+    x = normal(K, layer.batch, layer.channels, layer.side, layer.side)
+    weight = 0.1 * normal(K, layer.outputs, layer.channels, layer.kernel, layer.kernel)
+    bias = normal(K, layer.outputs)
     how: dict[str, Any] = dict(padding=layer.padding, activation="relu")
     planes = conv(x, weight, bias, **how)
     out, dplanes = pool(planes, "max", 2), torch.empty_like(planes)
-    dout, where = torch.randn_like(out), torch.empty(out.shape, dtype=torch.int32)
+    dout, where = normal(*out.shape), torch.empty(out.shape, dtype=torch.int32)
     tap = torch.empty(out.shape, dtype=torch.uint8)
     dx = torch.empty_like(x) if layer.channels > 3 else None
     sinks = dict(dx=dx, dweight=torch.empty_like(weight), dbias=torch.empty_like(bias))
@@ -48,10 +44,10 @@ def plans(layer: ConvLayer) -> dict[str, Plan]:
         conv_pool(x, weight, bias, kernel=2, out=out, tap=tap, **how)
         conv_pool_backward(x, weight, out, tap, dout, kernel=2, **sinks, **how)
 
-    return {"apart": recorded(apart), "fused": recorded(fused)}
+    return {"apart": recorded(apart), "fedfast": recorded(fused)}
 
 
-def recorded(body: Action) -> Plan:
+def recorded(body: Callable[[], None]) -> Plan:
     """Its plan."""
     with Plan() as plan:
         body()
@@ -59,25 +55,9 @@ def recorded(body: Action) -> Plan:
 
 
 @pytest.mark.parametrize("name", POOLED)
-def test_conv_pool(name: str) -> None:
-    """One row."""
-    torch.set_num_threads(1)
-    runs = {how: partial(plan.run, K, 1 << 20) for how, plan in plans(LAYERS[name]).items()}
-    spent = alternate(runs, TURNS)
-    apart, fused = (1e3 * median(seconds) / K for seconds in spent.values())
-    least = min(spent["fused"]) / min(spent["apart"])
-    print(f"\n{name}: {apart:.2f} -> {fused:.2f} ms, {fused / apart:.3f} (least {least:.3f})")
-    record(name, apart, fused, least)
-
-
-def record(layer: str, apart: float, fused: float, least: float) -> None:
-    """Add a row to conv_pool.csv."""
-    figures = {
-        "clients": K,
-        "layer": layer,
-        "apart_ms": round(apart, 3),
-        "fused_ms": round(fused, 3),
-        "ratio": round(fused / apart, 3),
-        "ratio_of_least": round(least, 3),
-    }
-    append("conv_pool", stamp(1) | figures)
+@beside("apart")
+def test_conv_pool(name: str, contestant: str, benchmark: Any) -> None:
+    plan = plans(LAYERS[name])[contestant]
+    benchmark.group = f"conv_pool {name}"
+    benchmark.extra_info["flops"] = LAYERS[name].flops * (3 if LAYERS[name].channels > 3 else 2)
+    benchmark.pedantic(plan.run, args=(K, 1 << 20), rounds=30, warmup_rounds=1)

@@ -1,73 +1,41 @@
-"""`Simulation.evaluate` beside the same module in torch: `python bench/bench_evaluate.py`.
+"""`Simulation.evaluate` beside the same module in torch, on two threads.
 
-    --threads 2     cores of both
-    --write         append rows to bench/results/evaluate.csv
-
-Models of bench/workloads.py, float32, Gaussian samples; torch takes 512 at a time in evaluation
-mode without gradients. They take turns; both must find the same loss.
+Models of workloads.py, float32, Gaussian samples; torch takes 512 at a time in evaluation mode
+without gradients. Both must find the same loss.
 """
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
-from alternate import alternate_rounds
-from result_files import append, quantiles, stamp
-from workloads import CLASSES, WORKLOADS, Workload
+from marks import beside
+from sizes import pick
+from workloads import BY_NAME, CLASSES
 
 from fedfast import FederatedData, Simulation
 
-SAMPLES = {"W5": 200}  # others 2,000
-ROUNDS = 7
+SAMPLES = pick({"W5": 200}, dict.fromkeys(BY_NAME, 4))  # others 2,000
 
 
-def measure(workload: Workload, threads: int) -> dict[str, Any]:
-    """Both on one model: a row of evaluate.csv. Medians; ratio: torch's over fedfast's."""
-    n = SAMPLES.get(workload.name, 2000)
+@pytest.mark.parametrize("threads", [2], indirect=True)
+@pytest.mark.parametrize("name", [n for n in BY_NAME if n != "W3"])
+@beside("torch")
+def test_evaluate(name: str, threads: int, contestant: str, benchmark: Any) -> None:
+    workload, n = BY_NAME[name], SAMPLES.get(name, 2000)
     x, y = torch.randn(n, *workload.shape), torch.randint(CLASSES, (n,))
     data = FederatedData.from_arrays([x[:8]], [y[:8]])
     sim = Simulation(workload.module(), data, test=(x, y), rounds=1, threads=threads)
     module = sim.model().eval()
 
     @torch.no_grad()
-    def in_torch(t: int) -> float:
+    def in_torch() -> float:
         return float(F.cross_entropy(torch.cat([module(part) for part in x.split(512)]), y))
 
-    assert abs(in_torch(0) - sim.evaluate()[1]) < 1e-4
-    both = [lambda t: sim.evaluate(), in_torch]
-    (ours, theirs), elsewhere = alternate_rounds(both, ROUNDS)
-    figures = quantiles(ours) | quantiles(theirs, prefix="torch_")
-    return {
-        **stamp(threads),
-        "workload": workload.name,
-        "samples": n,
-        **figures,
-        "ratio": round(figures["torch_median_s"] / figures["median_s"], 3),
-        "elsewhere": round(elsewhere, 3),
-    }
-
-
-def main() -> None:
-    """All workloads' models, each once (W3's is W2's)."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--write", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    for workload in (w for w in WORKLOADS if w.name != "W3"):
-        row = measure(workload, options.threads)
-        print(
-            f"{row['workload']:<10} {row['samples']} samples  fedfast {row['median_s']:.3f} s  "
-            f"torch {row['torch_median_s']:.3f} s  x {row['ratio']:.2f}  "
-            f"{row['elsewhere']:.0%} elsewhere",
-            flush=True,
-        )
-        if options.write:
-            append("evaluate", row)
-
-
-if __name__ == "__main__":
-    main()
+    assert abs(in_torch() - sim.evaluate()[1]) < 1e-4
+    benchmark.group = f"evaluate {name}"
+    benchmark.extra_info["samples"] = n
+    action = {"fedfast": sim.evaluate, "torch": in_torch}[contestant]
+    benchmark.pedantic(action, rounds=7, warmup_rounds=1)

@@ -1,27 +1,27 @@
-"""Rounds of a model that is frozen but for products of low rank: `python bench/bench_frozen.py`.
+"""Rounds of a model that is frozen but for products of low rank; one thread, CPU time.
 
-Three contestants, one thread, in turns; the least thread time of each counts, so that other
-processes matter little. "program" is what `Simulation` makes of the model; "module" the module
-executor, which trained models with frozen parameters before programs took them; "all trained" the
-same model with nothing frozen, as a program. --write appends rows to bench/results/frozen.csv.
+"fedfast" is the program that `Simulation` makes of the model; "module" the module executor, which
+trained models with frozen parameters before programs took them; "all trained" the same model with
+nothing frozen, as a program.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
-from alternate import Usage, alternate
-from result_files import append, stamp
+from marks import THREAD_TIME, beside
+from sizes import pick
 from torch import Tensor, nn
 
 import fedfast
 
-HIDDEN, RANK, CLIENTS, SAMPLES, ROUNDS = 2048, 5, 8, 128, 4
-CONTESTANTS = ("program", "module", "all trained")
+pytestmark = THREAD_TIME
+HIDDEN, CLIENTS, SAMPLES = pick((2048, 8, 128), (16, 2, 20))
+RANK, ROUNDS = 5, 4
 
 
 class Low(nn.Module):
@@ -48,7 +48,7 @@ def model(frozen: bool) -> nn.Module:
 
 
 def simulation(kind: str, algorithm: str, batch: int) -> fedfast.Simulation:
-    """One of CONTESTANTS."""
+    """One of the contestants."""
     torch.manual_seed(1)
     xs, ys = torch.rand(CLIENTS, SAMPLES, 1, 28, 28), torch.randint(10, (CLIENTS, SAMPLES))
     data = fedfast.FederatedData.from_arrays(list(xs), list(ys))
@@ -60,43 +60,17 @@ def simulation(kind: str, algorithm: str, batch: int) -> fedfast.Simulation:
     return fedfast.Simulation(model(frozen), data, algorithm, loss=loss, threads=1, **run)
 
 
-def compare(algorithm: str, batch: int) -> list[dict[str, object]]:
-    """A row for each contestant."""
-    sims = {kind: simulation(kind, algorithm, batch) for kind in CONTESTANTS}
-    before = Usage.now()
-    rounds = {kind: partial(next, iter(sim)) for kind, sim in sims.items()}
-    spent = {kind: min(times) for kind, times in alternate(rounds, ROUNDS).items()}
-    elsewhere = round(Usage.now().elsewhere(before), 3)
-    return [
-        {
-            "algorithm": algorithm,
-            "batch": batch,
-            "contestant": kind,
-            "mb_trained": round(4e-6 * sim.layout.parameters, 3),
-            "mb_client_rows": round(4e-6 * sim.layout.stride, 3),
-            "mb_client": round(1e-6 * sim.memory.each, 2),
-            "mb_sent": round(1e-6 * sum(sim.traffic) / 2, 3),
-            "samples_per_s": round(CLIENTS * SAMPLES / spent[kind]),
-            "ratio_module": round(spent["module"] / spent[kind], 2),
-            "elsewhere": elsewhere,
-        }
-        for kind, sim in sims.items()
-    ]
-
-
-def main() -> None:
-    """FedAvg and FedSAM, batches small and large."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--write", action="store_true", help="append rows to frozen.csv")
-    write = parser.parse_args().write
-    torch.set_num_threads(1)
-    for algorithm in ("fedavg", "fedsam"):
-        for batch in (10, 32):
-            for row in compare(algorithm, batch):
-                print(row, flush=True)
-                if write:
-                    append("frozen", stamp(1) | row)
-
-
-if __name__ == "__main__":
-    main()
+@pytest.mark.parametrize("algorithm", ["fedavg", "fedsam"])
+@pytest.mark.parametrize("batch", [10, 32])
+@beside("module", "all trained")
+def test_frozen(algorithm: str, batch: int, contestant: str, benchmark: Any) -> None:
+    sim = simulation(contestant, algorithm, batch)
+    benchmark.group = f"frozen {algorithm}, B = {batch}"
+    benchmark.extra_info |= {
+        "samples": CLIENTS * SAMPLES,
+        "mb_trained": round(4e-6 * sim.layout.parameters, 3),
+        "mb_client_rows": round(4e-6 * sim.layout.stride, 3),
+        "mb_client": round(1e-6 * sim.memory.each, 2),
+        "mb_sent": round(1e-6 * sum(sim.traffic) / 2, 3),
+    }
+    benchmark.pedantic(next, args=(iter(sim),), rounds=ROUNDS, warmup_rounds=1)

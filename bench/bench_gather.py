@@ -1,21 +1,25 @@
 """`gather`: batches of bytes, normalised, cropped and mirrored, against what torch users write.
 
-One thread, thread time, least of all turns: a batch is small beside the step that it feeds, so that
-the work itself counts.
+One thread, CPU time, from the caches: a batch is small beside the step that it feeds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
-from alternate import Action, alternate, torch_threads
 from fedfast.kernels import gather
-from result_files import append, stamp
+from marks import THREAD_TIME, beside
+from sizes import pick
 from torch import Tensor
 
-K, B, N, PAD, TURNS = 10, 50, 5000, 4, 30
-SHAPES = {"cifar": (3, 32, 32), "mnist": (1, 28, 28)}
+pytestmark = THREAD_TIME
+K, B, N = pick((10, 50, 5000), (2, 3, 9))
+PAD, SHAPES = 4, {"cifar": (3, 32, 32), "mnist": (1, 28, 28)}
 
 
 def cut(images: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
@@ -29,8 +33,8 @@ def cut(images: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
     return torch.stack(made)
 
 
-def actions(shape: tuple[int, ...]) -> dict[str, Action]:
-    """Ours and torch's, by what they do."""
+def actions(shape: tuple[int, ...]) -> dict[tuple[str, str], Callable[[], object]]:
+    """(contestant, form) -> what is timed."""
     images = torch.randint(256, (N, *shape), dtype=torch.uint8)
     rows, floats, out = torch.randint(N, (K, B)), images.float(), torch.empty(K, B, *shape)
     scale, shift = torch.rand(2, shape[0]) + 0.1
@@ -42,33 +46,24 @@ def actions(shape: tuple[int, ...]) -> dict[str, Action]:
         return (images[rows].float() / 255 - mean) / std
 
     return {
-        "floats": lambda: gather(floats, rows, out=out),
-        "bytes": lambda: gather(images, rows, **normalise, out=out),
-        "crop": lambda: gather(images, rows, **normalise, offset=offset, flip=flip, out=out),
-        "torch_floats": lambda: floats[rows],
-        "torch_bytes": normalised,
-        "torch_crop": lambda: [
+        ("fedfast", "floats"): lambda: gather(floats, rows, out=out),
+        ("fedfast", "bytes"): lambda: gather(images, rows, **normalise, out=out),
+        ("fedfast", "crop"): lambda: gather(
+            images, rows, **normalise, offset=offset, flip=flip, out=out
+        ),
+        ("torch", "floats"): lambda: floats[rows],
+        ("torch", "bytes"): normalised,
+        ("torch", "crop"): lambda: [
             cut(x, o, f) for x, o, f in zip(normalised(), offset, flip, strict=True)
         ],
     }
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_gather(name: str) -> None:
-    with torch_threads(1):
-        seconds = alternate(actions(SHAPES[name]), TURNS, warm_up=0)
-    best = {action: min(spent) for action, spent in seconds.items()}
-    record(name, best)
-    numbers = (f"{n} {best[n] * 1e3:.2f} ({best['torch_' + n] * 1e3:.2f})" for n in list(best)[:3])
-    print(f"\n{name}, {K} x {B} images, ms (torch): {', '.join(numbers)}")
-
-
-def record(name: str, best: dict[str, float]) -> None:
-    """Append a row to gather.csv."""
-    figures = {
-        "images": name,
-        "clients": K,
-        "batch": B,
-        **{f"{action}_ms": round(seconds * 1e3, 3) for action, seconds in best.items()},
-    }
-    append("gather", stamp(1) | figures)
+@pytest.mark.parametrize("form", ["floats", "bytes", "crop"])
+@beside("torch")
+def test_gather(name: str, form: str, contestant: str, benchmark: Any) -> None:
+    benchmark.group = f"gather {name} {form}"
+    read = 4 if form == "floats" else 1
+    benchmark.extra_info["bytes"] = K * B * prod(SHAPES[name]) * (4 + read)
+    benchmark.pedantic(actions(SHAPES[name])[contestant, form], rounds=30, warmup_rounds=1)

@@ -1,49 +1,44 @@
-"""`gram`: products of all pairs of K updates, beside torch's product of the rows with themselves.
+"""`gram`: products of all pairs of K updates, beside torch's; one thread, CPU time.
 
-    pytest -q bench/bench_gram.py        one thread, CPU time; rows in bench/results/pairs.csv
-
-Timed: ours on updates and on rows without a base; `D @ D.T` with D = rows - base made anew,
-and without making it; the bare loop over pairs of dot products.
+torch makes D = rows - base and multiplies `D @ D.T`; "mm alone" has D already; "dots" is the bare
+loop over pairs. flops count the triangle, which is what must be computed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from client_pairs import record, seconds
+from buffers import S, normal
 from fedfast.kernels import gram
-from harness import P
+from marks import THREAD_TIME, beside
+from sizes import pick
+
+pytestmark = THREAD_TIME
 
 
-@pytest.mark.parametrize("clients", [10, 50, 100])
-def test_gram(clients: int, benchmark: Any) -> None:
-    size = -(-P // 64) * 64
-    rows, base, d = torch.randn(clients, size), torch.randn(size), torch.empty(clients, size)
+def actions(clients: int) -> dict[str, Callable[[], object]]:
+    """What is timed, by contestant."""
+    rows, base, d = normal(clients, S), normal(S), normal(clients, S)
     products = torch.empty(clients, clients)
 
     def torch_updates() -> None:
         torch.sub(rows, base, out=d)
         torch.mm(d, d.T, out=products)
 
-    actions = {
-        "gram": lambda: gram(rows, base),
-        "gram without base": lambda: gram(rows),
-        "torch D @ D.T": torch_updates,
-        "torch mm alone": lambda: torch.mm(d, d.T, out=products),
-        "torch.dot per pair": lambda: [
-            torch.dot(rows[i], rows[j]) for i in range(clients) for j in range(i + 1)
-        ],
+    return {
+        "fedfast": lambda: gram(rows, base),
+        "torch": torch_updates,
+        "mm alone": lambda: torch.mm(d, d.T, out=products),
+        "dots": lambda: [torch.dot(rows[i], d[j]) for i in range(clients) for j in range(i + 1)],
     }
-    best = seconds(actions, turns=5)
-    record("gram", clients, P, best)
-    benchmark.pedantic(actions["gram"], rounds=1)
-    useful, full = clients * (clients + 1) * size / 1e9, 2 * clients**2 * size / 1e9
-    print(
-        f"\nK={clients}: gram {useful / best['gram']:.0f} GFLOP/s of its triangle, "
-        f"{full / best['gram']:.0f} of the square; torch {full / best['torch D @ D.T']:.0f}, "
-        f"mm alone {full / best['torch mm alone']:.0f}; "
-        f"{best['torch D @ D.T'] / best['gram']:.2f}x torch, "
-        f"{best['torch.dot per pair'] / best['gram']:.1f}x dots"
-    )
+
+
+@pytest.mark.parametrize("clients", pick([10, 50, 100], [3]))
+@beside("torch", "mm alone", "dots")
+def test_gram(clients: int, contestant: str, benchmark: Any) -> None:
+    benchmark.group = f"gram K = {clients}"
+    benchmark.extra_info["flops"] = clients * (clients + 1) * S
+    benchmark.pedantic(actions(clients)[contestant], rounds=5, warmup_rounds=1)

@@ -1,11 +1,9 @@
 """Gradient harmonization (FedGH) in two passes over the rows, beside the loop over its pairs.
 
-    pytest -q bench/bench_harmonize.py   one thread, CPU time; rows in bench/results/pairs.csv
-
 Both: for i < j, where <d_i, d_j> < 0, each update is projected on the normal plane of the other's
 value before the pair; then the weighted mean. The loop works on vectors of P elements; ours on the
 K x K products and on coefficients (d_i = sum_k c_ik u_k of the original updates u), then aggregates
-once with the weights a C.
+once with the weights a C. One thread, CPU time.
 """
 
 from __future__ import annotations
@@ -15,10 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from client_pairs import record, seconds
+from buffers import S, normal
 from fedfast.kernels import aggregate, gram
-from harness import P
+from marks import THREAD_TIME, beside
+from sizes import pick
 from torch import Tensor
+
+pytestmark = THREAD_TIME
 
 
 def coefficients(products: np.ndarray) -> np.ndarray:
@@ -57,18 +58,19 @@ def pairwise(rows: Tensor, base: Tensor, a: Tensor) -> Tensor:
     return a @ d
 
 
-@pytest.mark.parametrize("clients", [10, 50])
-def test_harmonize(clients: int, benchmark: Any) -> None:
-    size = -(-P // 64) * 64
-    base = torch.randn(size)
-    rows = base + 0.01 * torch.randn(clients, size)  # half of all pairs of updates conflict
-    a, acc = torch.full((clients,), 1 / clients), torch.empty(size, dtype=torch.float64)
+@pytest.mark.parametrize("clients", pick([10, 50], [4]))
+@beside("loop over pairs")
+def test_harmonize(clients: int, contestant: str, benchmark: Any) -> None:
+    base = normal(S)
+    rows = base + 0.01 * normal(clients, S)  # half of all pairs of updates conflict
+    a, acc = torch.full((clients,), 1 / clients), torch.empty(S, dtype=torch.float64)
     two_passes(rows, base, a, acc)
     slow = pairwise(rows, base, a)
     assert (acc - slow).norm() <= 1e-4 * slow.norm()
-    ours = {"two passes": lambda: two_passes(rows, base, a, acc)}
-    best = seconds(ours | {"pairwise": lambda: pairwise(rows, base, a)}, turns=3)
-    best["gram alone"] = seconds({"gram": lambda: gram(rows, base)}, turns=3)["gram"]
-    record("harmonize", clients, P, best)
-    benchmark.pedantic(ours["two passes"], rounds=1)
-    print(f"\nK={clients}: {best['pairwise'] / best['two passes']:.1f}x the loop over pairs")
+    actions = {
+        "fedfast": lambda: two_passes(rows, base, a, acc),
+        "loop over pairs": lambda: pairwise(rows, base, a),
+    }
+    benchmark.group = f"harmonize K = {clients}"
+    benchmark.extra_info["bytes"] = 8 * clients * S  # two passes over the rows
+    benchmark.pedantic(actions[contestant], rounds=3, warmup_rounds=1)

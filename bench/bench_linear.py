@@ -1,86 +1,66 @@
-"""`linear` and `linear_backward`: GFLOP/s beside a large torch.mm and torch.bmm in the same run.
+"""`linear` and `linear_backward` beside torch's batched products; one thread, CPU time.
 
-    pytest -q bench/bench_linear.py        one thread; rows in bench/results/linear.csv
-
-K = 10 clients, each with its own weights. All take turns, so that a busy machine slows all alike;
-the 20th percentile of their times counts.
+K clients, each with its own weights. "weights" is the backward pass of a first layer, which moves
+the weights; "backward" that of another.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from alternate import Action, alternate, torch_threads
+from buffers import normal
 from fedfast.kernels import linear, linear_backward
-from result_files import append, stamp
+from marks import THREAD_TIME, beside
+from sizes import pick
 
-K, ROUNDS, LARGE = 10, 15, 1024
+pytestmark = THREAD_TIME
+K = pick(10, 2)
 # (I, O) of the MLP and the CNN of McMahan et al. 2017, and two square-ish layers.
 LAYERS = [(784, 200), (200, 200), (200, 10), (3136, 512), (1024, 512), (512, 1024)]
+LAYERS, BATCHES = pick((LAYERS, [10, 50]), ([(16, 8)], [3]))
+PARTS = {"forward": 1, "weights": 1, "backward": 2}  # products of each
+
+Action = Callable[[], object]
 
 
-def gflops(actions: dict[str, tuple[float, Action]]) -> dict[str, float]:
-    """GFLOP/s of each; `actions` are (floating point operations, action)."""
-    timed = {name: action for name, (_, action) in actions.items()}
-    seconds = alternate(timed, ROUNDS, 2, time.perf_counter)
-    fast = {name: sorted(spent)[ROUNDS // 5] for name, spent in seconds.items()}
-    return {name: flops / fast[name] / 1e9 for name, (flops, _) in actions.items()}
-
-
-def actions(batch: int, inputs: int, outputs: int) -> dict[str, tuple[float, Action]]:
-    """Each operation, what torch would do instead, and the large product."""
-    flops = 2.0 * K * batch * inputs * outputs
-    x, dx = torch.randn(K, batch, inputs), torch.empty(K, batch, inputs)
-    w, b = torch.randn(K, outputs, inputs) * inputs**-0.5, torch.randn(K, outputs)
-    out, dout = torch.empty(K, batch, outputs), torch.randn(K, batch, outputs)
-    a, c = torch.randn(LARGE, LARGE), torch.empty(LARGE, LARGE)
+def actions(batch: int, inputs: int, outputs: int) -> dict[tuple[str, str], Action]:
+    """(contestant, part) -> what is timed."""
+    x, dx = normal(K, batch, inputs), torch.empty(K, batch, inputs)
+    w, b = normal(K, outputs, inputs) * inputs**-0.5, normal(K, outputs)
+    out, dout = torch.empty(K, batch, outputs), normal(K, batch, outputs)
     turned, step = w.transpose(1, 2), {"alpha": -1e-6, "beta": 1.0}
 
-    def weights() -> None:
-        linear_backward(x, w, out, dout, dweight=w, dbias=b, **step)
+    def weights(**more: object) -> None:
+        linear_backward(x, w, out, dout, dweight=w, dbias=b, **step, **more)
 
-    def both() -> None:
-        linear_backward(x, w, out, dout, dx=dx, dweight=w, dbias=b, **step)
+    def bmm_weights() -> None:
+        w.baddbmm_(dout.transpose(1, 2), x, alpha=-1e-6)
+
+    def bmm_backward() -> None:
+        torch.bmm(dout, w, out=dx)
+        bmm_weights()
 
     return {
-        "forward": (flops, lambda: linear(x, w, b, out=out)),
-        "weights": (flops, weights),
-        "backward": (2 * flops, both),
-        "bmm_forward": (flops, lambda: torch.bmm(x, turned, out=out)),
-        "bmm_data": (flops, lambda: torch.bmm(dout, w, out=dx)),
-        "bmm_weights": (flops, lambda: w.baddbmm_(dout.transpose(1, 2), x, alpha=-1e-6)),
-        "large_mm": (2.0 * LARGE**3, lambda: torch.mm(a, a, out=c)),
+        ("fedfast", "forward"): lambda: linear(x, w, b, out=out),
+        ("fedfast", "weights"): weights,
+        ("fedfast", "backward"): lambda: weights(dx=dx),
+        ("bmm", "forward"): lambda: torch.bmm(x, turned, out=out),
+        ("bmm", "weights"): bmm_weights,
+        ("bmm", "backward"): bmm_backward,
     }
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
-@pytest.mark.parametrize("batch", [10, 50, 64])
-def test_linear(batch: int, layer: tuple[int, int], benchmark: Any) -> None:
-    with torch_threads(1):
-        timed = actions(batch, *layer)
-        rates = gflops(timed)
-        benchmark.pedantic(timed["forward"][1], rounds=5, warmup_rounds=1)
-    rates["bmm_backward"] = 2 / (1 / rates["bmm_data"] + 1 / rates["bmm_weights"])
-    benchmark.extra_info.update(rates)
-    record(batch, *layer, rates)
-    mine = ("forward", "weights", "backward")
-    print(
-        f"\nB={batch} I={layer[0]} O={layer[1]}, GFLOP/s (bmm): "
-        + ", ".join(f"{n} {rates[n]:.0f} ({rates['bmm_' + n]:.0f})" for n in mine)
-        + f"; large mm {rates['large_mm']:.0f}"
-    )
-
-
-def record(batch: int, inputs: int, outputs: int, rates: dict[str, float]) -> None:
-    """Append a row to linear.csv."""
-    figures = {
-        "clients": K,
-        "batch": batch,
-        "inputs": inputs,
-        "outputs": outputs,
-        **{f"{name}_gflops": round(rate, 1) for name, rate in rates.items()},
-    }
-    append("linear", stamp(1) | figures)
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: "{}-{}".format(*layer))
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("part", PARTS)
+@beside("bmm")
+def test_linear(
+    batch: int, layer: tuple[int, int], part: str, contestant: str, benchmark: Any
+) -> None:
+    benchmark.group = f"linear {layer[0]} -> {layer[1]}, B = {batch}, {part}"
+    benchmark.extra_info["flops"] = 2 * K * batch * layer[0] * layer[1] * PARTS[part]
+    action = actions(batch, *layer)[contestant, part]
+    benchmark.pedantic(action, rounds=15, warmup_rounds=2)

@@ -1,36 +1,32 @@
 """SAM around one dense layer, and its clipped step: thin factors against the gradient written down.
 
-    python bench/bench_lowrank.py [--write]      one thread; rows in bench/results/lowrank.csv
-
-Both do what the two passes of `programs/sam.py` do for one layer, from the first
-pass' gradients to the second's outputs and data gradients; the final weight gradient, which both
-need, is left out. For the clip: those of `programs/clip.py`, from the output's gradient to the
-moved weights. Plans run them client by client. They take turns; the least thread time of each
-counts, so that other processes matter little. "rule" is what `is_thin` and
+Both do what the two passes of `programs/sam.py` do for one layer, from the first pass' gradients to
+the second's outputs and data gradients; the final weight gradient, which both need, is left out.
+For the clip: those of `programs/clip.py`, from the output's gradient to the moved weights. Plans
+run them client by client; one thread, CPU time. `chosen` in extra_info is what `is_thin` and
 `is_late` choose.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
+import pytest
 import torch
-from alternate import alternate
 from fedfast.kernels import Plan, ghost, linear, linear_backward, lowrank, mix, reach, stats
-from result_files import append, stamp
+from marks import THREAD_TIME
+from sizes import pick
 from torch import Tensor
 
 from fedfast.programs.clip import is_late
 from fedfast.programs.sam import is_thin
 
-K, ROUNDS = 6, 15
+pytestmark = THREAD_TIME
+K = pick(6, 2)
 # (I, O, whether it reads the samples) of the papers' MLPs and CNNs.
-LAYERS = [(784, 200, True), (784, 10, True), (200, 200, False), (200, 10, False)]
-LAYERS += [(192, 1024, False), (1024, 1024, False), (3136, 512, False), (512, 10, False)]
-BATCHES = (10, 32, 50, 100, 200, 400)
+LAYERS = [(784, 200, True), (200, 10, False), (1024, 1024, False), (3136, 512, False)]
+LAYERS, BATCHES = pick((LAYERS, (10, 50, 200)), ([(8, 4, True), (8, 4, False)], (3,)))
 
 
 class DenseLayer:
@@ -98,59 +94,24 @@ def recorded(body: Callable[[], None]) -> Plan:
     return plan
 
 
-def seconds(plans: list[Plan]) -> list[float]:
-    """The least thread time of each for one client, taking turns."""
-    actions = {str(i): partial(plan.run, K, 1) for i, plan in enumerate(plans)}
-    return [min(spent) / K for spent in alternate(actions, ROUNDS, warm_up=0).values()]
-
-
-def main() -> None:
-    """All layers and batches."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--write", action="store_true", help="append rows to lowrank.csv")
-    write = parser.parse_args().write
-    torch.set_num_threads(1)
-    for inputs, outputs, samples in LAYERS:
-        for batch in BATCHES:
-            layer, size = DenseLayer(batch, inputs, outputs, samples), (batch, inputs, outputs)
-            comparisons = {
-                "ascent": (layer.written, layer.factors, is_thin(*size, samples=samples)),
-                "clip": (layer.clipped, layer.late, is_late(*size)),
-            }
-            for purpose, (one, other, rule) in comparisons.items():
-                figures = {
-                    "purpose": purpose,
-                    "clients": K,
-                    **dict(zip(("batch", "inputs", "outputs"), size, strict=True)),
-                    "samples": samples,
-                    **compared(*seconds([recorded(one), recorded(other)])),
-                    "rule": "factors" if rule else "written",
-                }
-                show(figures)
-                if write:
-                    append("lowrank", stamp(1) | figures)
-
-
-def compared(written: float, factors: float) -> dict[str, float]:
-    """Both times, and the first over the second."""
-    return {
-        "written_us": round(1e6 * written, 1),
-        "factors_us": round(1e6 * factors, 1),
-        "ratio": round(written / factors, 3),
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda v: "{}-{}".format(*v) + "-first" * v[2])
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("purpose", ["ascent", "clip"])
+@pytest.mark.parametrize("way", ["written", "factors"])
+def test_lowrank(
+    layer: tuple[int, int, bool], batch: int, purpose: str, way: str, benchmark: Any
+) -> None:
+    inputs, outputs, samples = layer
+    dense, size = DenseLayer(batch, *layer), (batch, inputs, outputs)
+    late = is_late(*size) if purpose == "clip" else is_thin(*size, samples=samples)
+    bodies = {
+        ("ascent", "written"): dense.written,
+        ("ascent", "factors"): dense.factors,
+        ("clip", "written"): dense.clipped,
+        ("clip", "factors"): dense.late,
     }
-
-
-def show(row: dict[str, Any]) -> None:
-    """A line; the rule's mistakes are marked."""
-    wrong = (row["rule"] == "factors") != (row["ratio"] > 1)
-    print(
-        f"{row['purpose']:6} B = {row['batch']:3d}, {row['inputs']:4d} -> {row['outputs']:4d} "
-        f"{'samples' if row['samples'] else '':7}  written {row['written_us']:7.1f} us, factors "
-        f"{row['factors_us']:7.1f} us, x {row['ratio']:5.2f}, rule {row['rule']}"
-        f"{'  <- slower' if wrong else ''}",
-        flush=True,
-    )
-
-
-if __name__ == "__main__":
-    main()
+    first = " first" if samples else ""
+    benchmark.group = f"{purpose} {inputs} -> {outputs}{first}, B = {batch}"
+    benchmark.extra_info["chosen"] = "factors" if late else "written"
+    plan = recorded(bodies[purpose, way])
+    benchmark.pedantic(plan.run, args=(K, 1), rounds=15, warmup_rounds=1)

@@ -1,34 +1,31 @@
-"""`lstm` and `lstm_backward` beside torch's LSTM, `dropout` beside torch's, on one thread.
+"""`lstm` and `lstm_backward` beside torch's LSTM, `dropout` beside torch's; one thread, CPU time.
 
-    pytest -q bench/bench_lstm.py          rows in bench/results/lstm.csv
-
-Sequences of 80 steps, 256 hidden units (LEAF's character model), one client. All take turns and
-the least CPU time of their thread counts, so that a busy machine changes little.
+Sequences of 80 steps, 256 hidden units (LEAF's character model), one client.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
-from alternate import Action, alternate, torch_threads
+from buffers import normal
 from fedfast.kernels import dropout, lstm, lstm_backward
-from result_files import append, stamp
+from marks import THREAD_TIME, beside
+from sizes import pick
 from torch import nn
 
-STEPS, HIDDEN, ROUNDS = 80, 256, 7
-NAMES = ("forward", "torch_forward", "both", "torch_both")
+pytestmark = THREAD_TIME
+STEPS, HIDDEN = pick((80, 256), (3, 4))
+BATCHES, INPUTS = pick(([10, 20, 50], [8, 256]), ([2], [3]))
 
 
-def milliseconds(actions: dict[str, Action]) -> dict[str, float]:
-    """Milliseconds of each."""
-    return {name: 1e3 * min(seconds) for name, seconds in alternate(actions, ROUNDS).items()}
-
-
-def actions(batch: int, inputs: int) -> dict[str, Action]:
+def actions(batch: int, inputs: int) -> dict[tuple[str, str], Callable[[], object]]:
     """Forward alone, and forward with backward, ours and torch's."""
     cell = nn.LSTM(inputs, HIDDEN, batch_first=True)
     w_ih, w_hh, b_ih, b_hh = parameters = [p.detach()[None].clone() for p in cell.parameters()]
-    x, dout = torch.randn(1, batch, STEPS, inputs), torch.randn(1, batch, STEPS, HIDDEN)
+    x, dout = normal(1, batch, STEPS, inputs), normal(1, batch, STEPS, HIDDEN)
     gates = torch.empty(1, batch, STEPS, 4 * HIDDEN)
     cells, out, dx = torch.empty_like(dout), torch.empty_like(dout), torch.empty_like(x)
     sinks = [torch.empty_like(p) for p in parameters]
@@ -50,42 +47,33 @@ def actions(batch: int, inputs: int) -> dict[str, Action]:
         torch.autograd.grad(cell(leaf)[0], [leaf, *cell.parameters()], dout[0])
 
     return {
-        "forward": forward,
-        "torch_forward": torch_forward,
-        "both": both,
-        "torch_both": torch_both,
+        ("fedfast", "forward"): forward,
+        ("torch", "forward"): torch_forward,
+        ("fedfast", "both"): both,
+        ("torch", "both"): torch_both,
     }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    with torch_threads(1):
-        yield
+@pytest.mark.parametrize("inputs", INPUTS)
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("part", ["forward", "both"])
+@beside("torch")
+def test_lstm(batch: int, inputs: int, part: str, contestant: str, benchmark: Any) -> None:
+    benchmark.group = f"lstm I = {inputs}, B = {batch}, {part}"
+    products = 2 * batch * STEPS * 4 * HIDDEN * (inputs + HIDDEN)
+    benchmark.extra_info["flops"] = products * (3 if part == "both" else 1)
+    action = actions(batch, inputs)[contestant, part]
+    benchmark.pedantic(action, rounds=7, warmup_rounds=1)
 
 
-@pytest.mark.parametrize("inputs", [8, 256])
-@pytest.mark.parametrize("batch", [10, 20, 50])
-def test_lstm(batch: int, inputs: int) -> None:
-    record("lstm", batch, inputs, milliseconds(actions(batch, inputs)))
-
-
-def test_dropout() -> None:
-    x, seeds = torch.randn(1, 50, 512), torch.tensor([3])
+@beside("torch")
+def test_dropout(contestant: str, benchmark: Any) -> None:
+    x, seeds = normal(1, 50, 512), torch.tensor([3])
     out = torch.empty_like(x)
-    actions: dict[str, Action] = {
-        "forward": lambda: dropout(x, 0.5, seeds, out=out),
-        "torch_forward": lambda: torch.dropout(x, 0.5, True),
+    actions: dict[str, Callable[[], object]] = {
+        "fedfast": lambda: dropout(x, 0.5, seeds, out=out),
+        "torch": lambda: torch.dropout(x, 0.5, True),
     }
-    record("dropout", 50, 512, milliseconds(actions))
-
-
-def record(operation: str, batch: int, inputs: int, spent: dict[str, float]) -> None:
-    """Append a row to lstm.csv."""
-    figures = {
-        "operation": operation,
-        "batch": batch,
-        "inputs": inputs,
-        **{f"{name}_ms": round(spent[name], 3) if name in spent else "" for name in NAMES},
-    }
-    append("lstm", stamp(1) | figures)
-    print(f"\n{figures}")
+    benchmark.group = "dropout"
+    benchmark.extra_info["bytes"] = 8 * x.numel()
+    benchmark(actions[contestant])

@@ -11,6 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import result_files
@@ -93,10 +94,11 @@ def apart(case: tuple[object, ...]) -> dict[str, int]:
     return found
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure every case, or print one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", nargs=5, help="model algorithm clients cohort memory, in JSON")
-    case = parser.parse_args().case
+    case = parser.parse_args(argv).case
     if case:
         print(json.dumps(measure(case[0], case[1], int(case[2]), int(case[3]), case[4])))
         return

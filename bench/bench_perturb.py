@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from buffers import SEGMENTS, bank, models
 from fedfast.kernels import perturb
-from harness import SEGMENTS, bank, models
+from marks import ONE_AND_TWO_THREADS, beside
+
+pytestmark = ONE_AND_TWO_THREADS
 
 RHO, ETA = 0.05, 0.01
 
@@ -15,7 +18,8 @@ def norm(lists: list[torch.Tensor]) -> torch.Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(lists)))
 
 
-def test_sam(compare: Any) -> None:
+@beside("foreach", "per_tensor")
+def test_sam(contest: Any) -> None:
     w, g, out, ws, gs, outs = bank(), bank(), bank(), models(), models(), models()
 
     def foreach() -> None:
@@ -31,10 +35,17 @@ def test_sam(compare: Any) -> None:
                 p.add_(d * scale.to(p))
             del old
 
-    compare("perturb", "sam", 16, lambda: perturb(w, g, RHO, out=out), foreach, per_tensor)
+    contest(
+        "perturb sam",
+        16,
+        fedfast=lambda: perturb(w, g, RHO, out=out),
+        foreach=foreach,
+        per_tensor=per_tensor,
+    )
 
 
-def test_sam_norm_known(compare: Any) -> None:
+@beside("foreach")
+def test_sam_norm_known(contest: Any) -> None:
     w, g, out, ws, gs, outs = bank(), bank(), bank(), models(), models(), models()
     known = torch.ones(len(ws))
 
@@ -43,12 +54,16 @@ def test_sam_norm_known(compare: Any) -> None:
             torch._foreach_copy_(results, weights)
             torch._foreach_add_(results, grads, alpha=RHO)
 
-    compare(
-        "perturb", "sam-norm-known", 12, lambda: perturb(w, g, RHO, out=out, norm=known), foreach
+    contest(
+        "perturb sam-norm-known",
+        12,
+        fedfast=lambda: perturb(w, g, RHO, out=out, norm=known),
+        foreach=foreach,
     )
 
 
-def test_asam(compare: Any) -> None:
+@beside("foreach")
+def test_asam(contest: Any) -> None:
     w, g, out, ws, gs, outs = bank(), bank(), bank(), models(), models(), models()
 
     def foreach() -> None:
@@ -63,7 +78,7 @@ def test_asam(compare: Any) -> None:
             for d in grads:
                 d.clamp_(-1, 1)  # they are consumed; keep them finite for the next round
 
-    def native() -> None:
+    def fedfast() -> None:
         perturb(w, g, RHO, out=out, adaptive=ETA, segments=SEGMENTS)
 
-    compare("perturb", "asam", 20, native, foreach)
+    contest("perturb asam", 20, fedfast=fedfast, foreach=foreach)

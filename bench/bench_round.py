@@ -23,7 +23,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,12 +32,13 @@ from alternate import alternate_rounds
 from result_files import append, commit, processor
 from round_results import RoundRow, compared, round_row, show
 from simulators import RoundSetup, Simulator, executor_name, fedfast, timed, tuned, typical, vmapped
-from workloads import LR, RHO, WORKLOADS, Workload
+from sizes import pick
+from workloads import BY_NAME, LR, RHO, Workload
 
 from fedfast import FederatedData, Simulation
 from fedfast.data import Samples
 
-COHORTS = (10, 30, 100, 300, 1000, 3000, 10_000)
+COHORTS = pick((10, 30, 100, 300, 1000, 3000, 10_000), (2, 4))
 
 
 def benchmark(workload: Workload, rounds: int, threads: int, sgemm: float) -> list[RoundRow]:
@@ -57,7 +58,7 @@ def benchmark(workload: Workload, rounds: int, threads: int, sgemm: float) -> li
 def sgemm_rate() -> float:
     """GFLOP/s of the best of some large float32 products."""
     best = 0.0
-    for n in (2048, 3072, 4096):
+    for n in pick((2048, 3072, 4096), (64,)):
         a, b, out = torch.randn(n, n), torch.randn(n, n), torch.empty(n, n)
         torch.mm(a, b, out=out)
         seconds = min(timed(lambda a=a, b=b, out=out: torch.mm(a, b, out=out)) for _ in range(3))
@@ -67,7 +68,7 @@ def sgemm_rate() -> float:
 
 def scaling(threads: int, sgemm: float) -> Iterable[RoundRow]:
     """fedfast on W3's clients in cohorts of many sizes, drawn from 10,000 clients."""
-    base = next(w for w in WORKLOADS if w.name == "W3")
+    base = BY_NAME["W3"]
     n, own = base.clients * base.samples, base.samples
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, *base.shape, generator=generator)
@@ -112,25 +113,25 @@ def scaled(workload: Workload, data: FederatedData, threads: int, sgemm: float) 
     return round_row(workload, ours, seconds[0], threads, sgemm, elsewhere)
 
 
-def arguments() -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    names = [w.name for w in WORKLOADS]
+    names = list(BY_NAME)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default=",".join(names), help=f"some of {','.join(names)}")
     parser.add_argument("--rounds", type=int, help="timed rounds of every workload")
     parser.add_argument("--threads", type=int, default=2, help="cores of every simulator")
     parser.add_argument("--scaling", action="store_true", help="cohorts of 10 to 10,000 instead")
     parser.add_argument("--write", action="store_true", help="append rows to round.csv")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     unknown = set(options.only.split(",")) - set(names)
     if unknown:
         parser.error(f"--only: unknown {', '.join(sorted(unknown))}; known: {', '.join(names)}")
     return options
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run what the command line asks for."""
-    options = arguments()
+    options = arguments(argv)
     torch.set_num_threads(options.threads)
     # A fresh cache: the compiler's seconds are those of a first run.
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="bench_round_")
@@ -144,7 +145,7 @@ def main() -> None:
             if options.write:
                 append("round", vars(r))
         return
-    for workload in (w for w in WORKLOADS if w.name in options.only.split(",")):
+    for workload in map(BY_NAME.__getitem__, options.only.split(",")):
         parameters = sum(p.numel() for p in workload.module().parameters())
         print(f"{workload.title}\n  {parameters:,} parameters, ", end="")
         print(f"{workload.flops() / 1e9:.1f} GFLOP a FedAvg round", flush=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
+from buffers import SEGMENTS, S, bank, models, tensors
 from fedfast.kernels import sensitivity
-from harness import SEGMENTS, bank, models, tensors
+from marks import ONE_AND_TWO_THREADS, beside
+
+pytestmark = ONE_AND_TWO_THREADS
 
 
 def unit(v: torch.Tensor) -> torch.Tensor:
@@ -15,24 +17,37 @@ def unit(v: torch.Tensor) -> torch.Tensor:
     return (v - low) / (high - low)
 
 
-@pytest.mark.parametrize("normalize", [False, True], ids=("plain", "normalized"))
-def test_changes(compare: Any, normalize: bool) -> None:
-    """From a row that all clients share; foreach has no extents, so its passes are per tensor."""
-    x, start, xs, starts = bank(), bank(bank().shape[1]), models(), tensors()
+@beside("foreach", "per_tensor")
+def test_plain(contest: Any) -> None:
+    """From a row that all clients share."""
+    x, start, xs, starts = bank(), bank(S), models(), tensors()
 
     def foreach() -> None:
         for a in xs:
-            change = torch._foreach_sub(a, starts)
-            torch._foreach_norm(change)
+            torch._foreach_norm(torch._foreach_sub(a, starts))
 
     def per_tensor() -> None:
         for a in xs:
             for p, q in zip(a, starts, strict=True):
-                (unit(p) - unit(q) if normalize else p - q).square().mean()
+                (p - q).square().mean()
 
-    def native() -> None:
-        sensitivity(x, start, SEGMENTS, normalize=normalize)
+    def fedfast() -> None:
+        sensitivity(x, start, SEGMENTS, normalize=False)
 
-    form = "normalized" if normalize else "plain"
-    size = 8 if normalize else 4
-    compare("sensitivity", form, size, native, per_tensor if normalize else foreach, per_tensor)
+    contest("sensitivity plain", 4, fedfast=fedfast, foreach=foreach, per_tensor=per_tensor)
+
+
+@beside("per_tensor")
+def test_normalized(contest: Any) -> None:
+    """The same; foreach has no extents."""
+    x, start, xs, starts = bank(), bank(S), models(), tensors()
+
+    def per_tensor() -> None:
+        for a in xs:
+            for p, q in zip(a, starts, strict=True):
+                (unit(p) - unit(q)).square().mean()
+
+    def fedfast() -> None:
+        sensitivity(x, start, SEGMENTS, normalize=True)
+
+    contest("sensitivity normalized", 8, fedfast=fedfast, per_tensor=per_tensor)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from buffers import SEGMENTS, S, bank, models, tensors
 from fedfast.kernels import stats
-from harness import SEGMENTS, bank, models, tensors
+from marks import ONE_AND_TWO_THREADS, beside
+
+pytestmark = ONE_AND_TWO_THREADS
 
 
 def sums(a: list[torch.Tensor], b: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -16,7 +19,8 @@ def sums(a: list[torch.Tensor], b: list[torch.Tensor]) -> list[torch.Tensor]:
     return [*dots, *torch._foreach_norm(torch._foreach_mul(a, b), 1)]
 
 
-def test_pairs(compare: Any) -> None:
+@beside("foreach", "per_tensor")
+def test_pairs(contest: Any) -> None:
     x, y, xs, ys = bank(), bank(), models(), models()
 
     def foreach() -> None:
@@ -28,28 +32,36 @@ def test_pairs(compare: Any) -> None:
             for p, q in zip(a, b, strict=True):
                 _ = (p * p).sum(), (p * q).sum(), (q * q).sum(), (p * q).abs().sum()
 
-    compare("stats", "pairs", 8, lambda: stats(x, y, segments=SEGMENTS), foreach, per_tensor)
+    contest(
+        "stats pairs",
+        8,
+        fedfast=lambda: stats(x, y, segments=SEGMENTS),
+        foreach=foreach,
+        per_tensor=per_tensor,
+    )
 
 
-def test_updates(compare: Any) -> None:
-    x, y, start = bank(), bank(), bank(bank().shape[1])
+@beside("foreach")
+def test_updates(contest: Any) -> None:
+    x, y, start = bank(), bank(), bank(S)
     xs, ys, starts = models(), models(), tensors()
 
     def foreach() -> None:
         for a, b in zip(xs, ys, strict=True):
             sums(torch._foreach_sub(a, starts), torch._foreach_sub(b, starts))
 
-    def native() -> None:
+    def fedfast() -> None:
         stats(x, y, x_ref=start, y_ref=start, segments=SEGMENTS)
 
-    compare("stats", "pairs-of-updates", 8, native, foreach)
+    contest("stats pairs-of-updates", 8, fedfast=fedfast, foreach=foreach)
 
 
-def test_norms(compare: Any) -> None:
+@beside("foreach")
+def test_norms(contest: Any) -> None:
     x, xs = bank(), models()
 
     def foreach() -> None:
         for a in xs:
             torch._foreach_norm(a)
 
-    compare("stats", "norms", 4, lambda: stats(x, segments=SEGMENTS), foreach)
+    contest("stats norms", 4, fedfast=lambda: stats(x, segments=SEGMENTS), foreach=foreach)

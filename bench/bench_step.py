@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from buffers import S, bank, models, tensors
 from fedfast.kernels import step
-from harness import bank, models, tensors
+from marks import ONE_AND_TWO_THREADS, beside
+
+pytestmark = ONE_AND_TWO_THREADS
 
 LR, DECAY, LAM, CLIP = 1e-6, 1e-4, 1e-3, 10.0
 
 
-def test_sgd(compare: Any) -> None:
+@beside("foreach", "per_tensor")
+def test_sgd(contest: Any) -> None:
     w, g, ws, gs = bank(), bank(), models(), models()
 
     def foreach() -> None:
@@ -23,10 +27,11 @@ def test_sgd(compare: Any) -> None:
             for p, d in zip(weights, grads, strict=True):
                 p.sub_(LR * d)
 
-    compare("step", "sgd", 12, lambda: step(w, g, LR), foreach, per_tensor)
+    contest("step sgd", 12, fedfast=lambda: step(w, g, LR), foreach=foreach, per_tensor=per_tensor)
 
 
-def test_sgd_decay(compare: Any) -> None:
+@beside("foreach", "per_tensor")
+def test_sgd_decay(contest: Any) -> None:
     w, g, ws, gs = bank(), bank(), models(), models()
 
     def foreach() -> None:  # as torch.optim.SGD(foreach=True)
@@ -39,13 +44,18 @@ def test_sgd_decay(compare: Any) -> None:
             for p, d in zip(weights, grads, strict=True):
                 p.add_(d.add(p, alpha=DECAY), alpha=-LR)
 
-    compare(
-        "step", "sgd-decay", 12, lambda: step(w, g, LR, weight_decay=DECAY), foreach, per_tensor
+    contest(
+        "step sgd-decay",
+        12,
+        fedfast=lambda: step(w, g, LR, weight_decay=DECAY),
+        foreach=foreach,
+        per_tensor=per_tensor,
     )
 
 
-def test_scaffold(compare: Any) -> None:
-    w, g, own, c = bank(), bank(), bank(), bank(bank().shape[1])
+@beside("foreach", "per_tensor")
+def test_scaffold(contest: Any) -> None:
+    w, g, own, c = bank(), bank(), bank(), bank(S)
     ws, gs, owns, cs = models(), models(), models(), tensors()
 
     def foreach() -> None:
@@ -60,14 +70,15 @@ def test_scaffold(compare: Any) -> None:
             for p, d, a, b in zip(weights, grads, cs, mine, strict=True):
                 p.sub_(LR * (d + a - b + DECAY * p))
 
-    def native() -> None:
+    def fedfast() -> None:
         step(w, [g, c, (own, -1.0)], LR, weight_decay=DECAY)
 
-    compare("step", "scaffold", 16, native, foreach, per_tensor)
+    contest("step scaffold", 16, fedfast=fedfast, foreach=foreach, per_tensor=per_tensor)
 
 
-def test_feddyn(compare: Any) -> None:
-    w, g, h, start = bank(), bank(), bank(), bank(bank().shape[1])
+@beside("foreach", "per_tensor")
+def test_feddyn(contest: Any) -> None:
+    w, g, h, start = bank(), bank(), bank(), bank(S)
     ws, gs, hs, starts = models(), models(), models(), tensors()
 
     def foreach() -> None:
@@ -82,13 +93,14 @@ def test_feddyn(compare: Any) -> None:
             for p, d, a, s in zip(weights, grads, dual, starts, strict=True):
                 p.sub_(LR * (d - a + LAM * (p - s) + DECAY * p))
 
-    def native() -> None:
+    def fedfast() -> None:
         step(w, [g, (h, -1.0)], LR, w_ref=start, lam=LAM, weight_decay=DECAY)
 
-    compare("step", "feddyn", 16, native, foreach, per_tensor)
+    contest("step feddyn", 16, fedfast=fedfast, foreach=foreach, per_tensor=per_tensor)
 
 
-def test_clip(compare: Any) -> None:
+@beside("foreach")
+def test_clip(contest: Any) -> None:
     w, g, ws, gs = bank(), bank(), models(), models()
 
     def foreach() -> None:  # as torch.nn.utils.clip_grad_norm_, then SGD with weight decay
@@ -98,13 +110,14 @@ def test_clip(compare: Any) -> None:
             torch._foreach_add_(grads, weights, alpha=DECAY)
             torch._foreach_add_(weights, grads, alpha=-LR)
 
-    def native() -> None:
+    def fedfast() -> None:
         step(w, g, LR, clip_norm=CLIP, weight_decay=DECAY)
 
-    compare("step", "clip-decay", 16, native, foreach)
+    contest("step clip-decay", 16, fedfast=fedfast, foreach=foreach)
 
 
-def test_momentum(compare: Any) -> None:
+@beside("foreach")
+def test_momentum(contest: Any) -> None:
     w, g, m, ws, gs, ms = bank(), bank(), bank(), models(), models(), models()
 
     def foreach() -> None:  # as torch.optim.SGD(foreach=True)
@@ -114,7 +127,7 @@ def test_momentum(compare: Any) -> None:
             torch._foreach_add_(moments, decayed)
             torch._foreach_add_(weights, moments, alpha=-LR)
 
-    def native() -> None:
+    def fedfast() -> None:
         step(w, g, LR, momentum=0.9, m=m, weight_decay=DECAY)
 
-    compare("step", "momentum-decay", 20, native, foreach)
+    contest("step momentum-decay", 20, fedfast=fedfast, foreach=foreach)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from baselines import ClientWork, TunedLoop, TypicalLoop, client_work
+from sizes import pick
 from torch import nn
 from vmapped import VmappedLoop
 from workloads import LR, RHO, Workload
@@ -15,7 +16,7 @@ from workloads import LR, RHO, Workload
 from fedfast import FederatedData, Schedule, Simulation
 from fedfast.algorithms import FedAvg, FedSAM
 
-PATIENCE = 1.0  # seconds for trying one setting
+PATIENCE = pick(1.0, 1e-9)  # seconds for trying one setting
 
 
 @dataclass(frozen=True)

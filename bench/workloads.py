@@ -7,13 +7,14 @@ clients are of one size, so that every simulator, `vmap` included, can train the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
+from sizes import pick
 from torch import Tensor, nn
 
 from fedfast import FederatedData, Schedule
@@ -122,7 +123,7 @@ GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 SMALL = {"channels": (4, 12), "hidden": (1024, 1024)}
 WIDE = {"channels": (32, 64), "hidden": (512,)}
 
-WORKLOADS = (
+_FULL = (
     # FedAvg's CNN, 1,663,370 parameters
     Workload("W1", "cnn", GREY, 100, 500, 10, 50, 2),
     # FedFSA's CNN, and the same convolutions 32 and 64 wide; 480 samples make ten full batches
@@ -136,3 +137,10 @@ WORKLOADS = (
     # two of ten clients, two steps each: a full round would take all the benchmark's time
     Workload("W5", "resnet18-gn", COLOUR, 10, 64, 2, 32, 2, compiles=False),
 )
+_SMALLEST = tuple(
+    replace(w, clients=4, samples=5, cohort=2, batch=3, rounds=1)
+    for w in _FULL
+    if w.name in ("W1b", "W2", "W3")  # models that take little time to prepare
+)
+WORKLOADS = pick(_FULL, _SMALLEST)
+BY_NAME = {w.name: w for w in WORKLOADS}

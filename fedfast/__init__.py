@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from .algorithms import ASAM, SAM, SGD
     from .averaging import aggregate
     from .client_sampling import Schedule
+    from .cohort import Cohort
+    from .cohort_update import CohortUpdate
     from .comparison import Comparison, compare
     from .data import FederatedData
+    from .ensemble import Ensemble
     from .history import History, Row
     from .layout import FlatLayout
     from .simulation import Simulation
@@ -34,9 +37,12 @@ _renamed_modules.install()
 
 _HOME = {
     "ASAM": "algorithms",
+    "Cohort": "cohort",
+    "CohortUpdate": "cohort_update",
     "Comparison": "comparison",
     "SAM": "algorithms",
     "SGD": "algorithms",
+    "Ensemble": "ensemble",
     "FederatedData": "data",
     "FlatLayout": "layout",
     "History": "history",
@@ -63,7 +69,10 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ASAM",
+    "Cohort",
+    "CohortUpdate",
     "Comparison",
+    "Ensemble",
     "SAM",
     "SGD",
     "FederatedData",

@@ -1,0 +1,51 @@
+"""The benchmarks that are scripts, on the smallest sizes, with `--smoke` only."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import bench_before
+import bench_memory
+import bench_round
+import pytest
+import result_files
+import sizes
+
+pytestmark = pytest.mark.skipif(not sizes.SMOKE, reason="runs with --smoke only")
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Rows go here, not to the committed files."""
+    monkeypatch.setattr(result_files, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_rounds_beside_other_simulators(results: Path) -> None:
+    bench_round.main(["--only", "W2", "--rounds", "1", "--threads", "1", "--write"])
+    written = [(row["algorithm"], row["contestant"]) for row in rows(results / "round.csv")]
+    plain = [("fedavg", name) for name in ("fedfast", "typical", "tuned", "vmap")]
+    assert written == plain + [("fedsam", name) for name in ("fedfast", "typical", "tuned")]
+
+
+def test_rounds_of_growing_cohorts(results: Path) -> None:
+    bench_round.main(["--scaling", "--threads", "1", "--write"])
+    assert [row["clients"] for row in rows(results / "round.csv")] == ["2", "4"]
+
+
+def test_rounds_beside_another_tree(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_before, "ROUNDS", {("W2", "fedavg"): 1})
+    bench_before.main([str(Path(__file__).parents[1]), "--write"])
+    assert [row["workload"] for row in rows(results / "before.csv")] == ["W2"]
+
+
+def test_memory_beside_its_plan(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_memory, "CASES", (("mlp", "fedavg", 4, 2, "auto"),))
+    bench_memory.main([])
+    assert [row["clients"] for row in rows(results / "memory.csv")] == ["4"]
