@@ -15,8 +15,8 @@ pytestmark = ONE_AND_TWO_THREADS
 @beside("torch fused")
 def test_adam(contest: Any) -> None:
     w, g, m, v = bank(), bank(), torch.zeros_like(bank()), torch.zeros_like(bank())
-    parameters = [p.clone().requires_grad_() for p in models()]
-    for p, gradient in zip(parameters, models(), strict=True):
+    parameters = [p.requires_grad_() for model in models() for p in model]
+    for p, gradient in zip(parameters, sum(models(), []), strict=True):
         p.grad = gradient
     fused = torch.optim.Adam(parameters, fused=True)
     action = {"torch fused": fused.step}

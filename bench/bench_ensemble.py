@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from alternate import alternate, torch_threads
+from sizes import pick
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
@@ -35,7 +36,8 @@ OPTIMIZERS: dict[str, Optimizer | Adam] = {
     "sam": SAM(rho=0.05),
     "adam": Adam(),
 }
-LR, MODELS, SLICE = 0.01, 10, 4  # steps of a turn
+LR, SLICE = 0.01, 4  # steps of a turn
+MODELS = pick(10, 2)
 Step = Callable[[Tensor, Tensor], object]
 
 
