@@ -4,6 +4,7 @@
 #   TORCH="torch==2.11.0"        another torch (CUDA or CPU); any in the range of pyproject.toml
 #   TORCH_INDEX=https://...      the index to take that torch from
 #   TRITON36="triton==3.6.0"     the oldest Triton that `make test-triton36` tries
+#   FLOWER141="flwr==1.41.0"     the oldest Flower that `make test-flower141` tries
 #   BENCH="-k 'step or conv'"    what `make bench` is to pass on to pytest
 
 PYTHON ?= python3
@@ -12,18 +13,20 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 TRITON ?= triton==3.9.0
 TRITON36 ?= triton==3.6.0
+FLOWER141 ?= flwr==1.41.0
 BENCH ?=
 OLD ?= $(firstword $(RUNS))
 NEW ?= $(lastword $(RUNS))
 VENV := .venv
-OLD := .venv-triton36
+TRITON_VENV := .venv-triton36
+FLOWER_VENV := .venv-flower141
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNS := $(sort $(wildcard bench/results/*/*.json))
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/*.cpp csrc/cpu/*.h csrc/tests/*.cpp csrc/tests/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-triton36 lint docs docs-version dist try-dist format bench bench-smoke bench-compare sanitize clean
+.PHONY: help setup run test test-triton36 test-flower141 lint docs docs-version dist try-dist format bench bench-smoke bench-compare sanitize clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -36,8 +39,11 @@ run: setup ## the main job: FedAvg against FedSAM on real digits, with a table a
 test: setup ## all tests
 	$(BIN)/pytest -q -n auto --maxprocesses 8 tests
 
-test-triton36: $(OLD)/built ## the Triton kernels, launched under the oldest Triton
-	PYTHONPATH=$(OLD) $(BIN)/pytest -q tests/test_triton_launch.py tests/test_triton_compile.py tests/test_triton_images.py
+test-triton36: $(TRITON_VENV)/built ## the Triton kernels, launched under the oldest Triton
+	PYTHONPATH=$(TRITON_VENV) $(BIN)/pytest -q tests/test_triton_launch.py tests/test_triton_compile.py tests/test_triton_images.py
+
+test-flower141: $(FLOWER_VENV)/built ## the Flower integration under the oldest Flower
+	PYTHONPATH=$(FLOWER_VENV) $(BIN)/pytest -q tests/test_flower*.py
 
 lint: setup ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
@@ -86,7 +92,7 @@ sanitize: ## the C++ backend under ASan+UBSan and TSan
 	$(MAKE) -C csrc sanitize CXX=$(CXX)
 
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) $(OLD) build dist *.egg-info fedfast/_fedfast*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TRITON_VENV) $(FLOWER_VENV) build dist *.egg-info fedfast/_fedfast*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/built: pyproject.toml constraints.txt setup.py $(CPP)
 	@command -v $(PYTHON) >/dev/null || { echo "fedfast needs Python >= 3.10 and found no $(PYTHON) (PYTHON=... names another)"; exit 1; }
@@ -100,8 +106,14 @@ $(VENV)/built: pyproject.toml constraints.txt setup.py $(CPP)
 	@touch $@
 
 # The environment of `make setup` with another Triton in front of its own.
-$(OLD)/built: $(VENV)/built
+$(TRITON_VENV)/built: $(VENV)/built
 	@[ "$$(uname -sm)" = "Linux x86_64" ] || { echo "Triton comes for Linux on x86_64; this is $$(uname -sm)"; exit 1; }
-	rm -rf $(OLD)
-	$(PIP) --no-deps --target $(OLD) "$(TRITON36)"
+	rm -rf $(TRITON_VENV)
+	$(PIP) --no-deps --target $(TRITON_VENV) "$(TRITON36)"
+	@touch $@
+
+# The same with another Flower.
+$(FLOWER_VENV)/built: $(VENV)/built
+	rm -rf $(FLOWER_VENV)
+	$(PIP) --no-deps --target $(FLOWER_VENV) "$(FLOWER141)"
 	@touch $@

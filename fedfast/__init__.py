@@ -20,11 +20,15 @@ from . import _renamed_modules
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import algorithms, data, kernels, loggers, models
+    from . import algorithms, data, kernels, loggers, models, optim, torch_ops
     from .algorithms import ASAM, SAM, SGD
+    from .averaging import aggregate
     from .client_sampling import Schedule
+    from .cohort import Cohort
+    from .cohort_update import CohortUpdate
     from .comparison import Comparison, compare
     from .data import FederatedData
+    from .ensemble import Ensemble
     from .history import History, Row
     from .layout import FlatLayout
     from .simulation import Simulation
@@ -33,18 +37,22 @@ _renamed_modules.install()
 
 _HOME = {
     "ASAM": "algorithms",
+    "Cohort": "cohort",
+    "CohortUpdate": "cohort_update",
     "Comparison": "comparison",
     "SAM": "algorithms",
     "SGD": "algorithms",
+    "Ensemble": "ensemble",
     "FederatedData": "data",
     "FlatLayout": "layout",
     "History": "history",
     "Row": "history",
     "Schedule": "client_sampling",
     "Simulation": "simulation",
+    "aggregate": "averaging",
     "compare": "comparison",
 }
-_MODULES = ("algorithms", "data", "kernels", "loggers", "models")
+_MODULES = ("algorithms", "data", "kernels", "loggers", "models", "optim", "torch_ops")
 
 
 def __getattr__(name: str) -> object:
@@ -61,7 +69,10 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ASAM",
+    "Cohort",
+    "CohortUpdate",
     "Comparison",
+    "Ensemble",
     "SAM",
     "SGD",
     "FederatedData",
@@ -70,10 +81,13 @@ __all__ = [
     "Row",
     "Schedule",
     "Simulation",
+    "aggregate",
     "algorithms",
     "compare",
     "data",
     "kernels",
     "loggers",
     "models",
+    "optim",
+    "torch_ops",
 ]

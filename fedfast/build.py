@@ -44,7 +44,7 @@ class Components:
 
 def build(design: Design) -> Components:
     """Raises ValueError where the memory cannot hold one client."""
-    memory = _memory_plan(design)
+    memory = memory_plan(design)
     logging.getLogger("fedfast").info("%s", memory)
     executor = _module_executor(design)
     evaluator = _evaluator(design, executor)
@@ -55,9 +55,10 @@ def build(design: Design) -> Components:
     return Components(design, memory, executor, evaluator, engine, personal)
 
 
-def _memory_plan(design: Design) -> MemoryPlan:
+def memory_plan(design: Design) -> MemoryPlan:
+    """How many clients train at once. Raises ValueError where the memory cannot hold one."""
     layout, algorithm = design.layout, design.algorithm
-    cohort, population = design.schedule.largest_cohort, design.data.num_clients
+    cohort, population = design.cohort, design.data.num_clients
     workers = workers_for(design.traits, design.threads)
     kept = memories.client_bytes(layout, algorithm, population, design.rounds, cohort)
     return memories.plan(
@@ -74,7 +75,7 @@ def _memory_plan(design: Design) -> MemoryPlan:
 
 def _activation_bytes(design: Design) -> int:
     """Bytes of one client's batch and of what a step computes from it."""
-    width, item = design.schedule.width, design.dtype.itemsize
+    width, item = design.width, design.dtype.itemsize
     if design.program is None:
         return width * item * design.trial[0].numel()
     looks, clips = design.algorithm.local.looks, design.options.clip_norm is not None
@@ -126,7 +127,7 @@ def _trainer(design: Design, executor: ModuleExecutor) -> Callable[[int], LocalT
         if program is None:
             return LocalTrainer(design, executor, pipeline, chunk)
         where = design.device, given.backend, given.precision
-        steps = ProgramExecutor(program, design.layout, chunk, design.schedule.width, *where)
+        steps = ProgramExecutor(program, design.layout, chunk, design.width, *where)
         return LocalTrainer(design, steps, pipeline, chunk)
 
     return trainer

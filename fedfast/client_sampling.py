@@ -59,7 +59,7 @@ class Schedule:
         batch size) alone.
         Raises TypeError/ValueError naming the argument.
         """
-        counts = _integers("sizes", sizes)
+        counts = integers("sizes", sizes)
         for name, value in {"rounds": rounds, "local_epochs": local_epochs}.items():
             Count()(name, value)
         if batch_size is not None:
@@ -155,7 +155,7 @@ class Schedule:
 
     def check(self, sizes: ArrayLike) -> None:
         """Raise ValueError unless every client and sample exists in data of these `sizes` `[N]`."""
-        self._source.check(_integers("sizes", sizes))
+        self._source.check(integers("sizes", sizes))
 
 
 def _bounded(name: str, value: int) -> None:
@@ -191,7 +191,7 @@ def _brief(value: object) -> str:
     return format_value(value)[:80]
 
 
-def _integers(name: str, values: ArrayLike) -> Ints:
+def integers(name: str, values: ArrayLike) -> Ints:
     """A non-empty list of integers >= 0 as int64 `[n]`."""
     if not isinstance(values, (Sequence, np.ndarray, torch.Tensor)) or isinstance(values, str):
         raise TypeError(f"{name}: expected a list of integers; got {_brief(values)}")
@@ -213,7 +213,7 @@ def _integers(name: str, values: ArrayLike) -> Ints:
 
 
 def _cohort(t: int, cohort: Sequence[int]) -> Ints:
-    ids = _integers(f"cohorts[{t}]", cohort)
+    ids = integers(f"cohorts[{t}]", cohort)
     values, counts = np.unique(ids, return_counts=True)
     if counts.max() > 1:
         raise ValueError(
@@ -234,7 +234,7 @@ def _round(t: int, ids: Ints, clients: Sequence[Sequence[Sequence[int]]]) -> lis
             raise ValueError(f"batches[{t}][{j}]: round {t}, client {ids[j]} has no local step")
     return [
         [
-            _integers(f"batches[{t}][{j}][{s}] (round {t}, client {ids[j]}, step {s})", batch)
+            integers(f"batches[{t}][{j}][{s}] (round {t}, client {ids[j]}, step {s})", batch)
             for s, batch in enumerate(steps)
         ]
         for j, steps in enumerate(clients)

@@ -124,6 +124,44 @@ class ClientState:
         for name, v in values.items():
             self._store.values[name].index_copy_(0, slots, v)
 
+    def widen(self, population: int) -> None:
+        """Make room for clients up to that number, who have not taken part yet."""
+        for table in (self, self._other):
+            if population > len(table.slot):
+                more = table.slot.new_full((population - len(table.slot),), -1)
+                table.slot = torch.cat([table.slot, more])
+
+    def kinds(self) -> dict[str, Tensor]:
+        """A client's rows and values by name, for their shapes."""
+        store = self._store
+        rows = {name: t.new_empty(t.shape[1:]) for name, t in store.rows.items()}
+        return {**rows, **store.default}
+
+    def state_of(self, client: int) -> dict[str, Tensor]:
+        """Copies of one client's rows and values by name; nothing where it never took part."""
+        slot = int(self.slot[client])
+        held = {**self._store.rows, **self._store.values} if slot >= 0 else {}
+        return {name: t[slot].clone() for name, t in held.items()}
+
+    def with_state(self, client: int, state: Mapping[str, Tensor]) -> ClientState:
+        """The state in which one client holds `state`, which `state_of` gave; empty: nothing.
+
+        This one stays as it is.
+        """
+        ids = torch.tensor([client])
+        if state:
+            after = self.begin(ids, next(iter(state.values())))
+            rows, values = self._store.rows, self._store.values
+            after.scatter(
+                ids, {n: state[n][None] for n in rows}, {n: state[n][None] for n in values}
+            )
+            return after
+        after, held = self.begin(no_ids(), torch.empty(0)), self.slot[ids]
+        if after is not self and int(held) >= 0:
+            self._store.stale = ids
+            after.slot[ids], after.free = -1, torch.cat([after.free, held])
+        return after
+
     def row(self, name: str, client: int) -> Tensor | None:
         """One client's row [width]; if it never took part, the initial model or None."""
         slot = int(self.slot[client])

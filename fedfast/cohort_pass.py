@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,14 +15,21 @@ from .algorithms import Algorithm
 from .algorithms.hooks import Clients, Cohort, NamedRows, TrainedLayout
 from .batches import ChunkBatches
 from .client_loop import LocalTrainer
+from .client_samples import ClientSamples
 from .client_sampling import Round
 from .clients import ClientState
-from .data import FederatedData
 from .gradient_sampler import GradientSampler
 from .hook_calls import HookCalls
 from .memory import Halving
 from .round_batches import RoundBatches
 from .state import ServerState
+
+Shared = TypeVar("Shared", float | Tensor, int | Tensor)
+
+
+def _own(number: Shared, part: slice) -> Shared:
+    """A number of all clients, or those of some of them."""
+    return number[part] if isinstance(number, Tensor) else number
 
 
 @dataclass
@@ -29,6 +37,7 @@ class Tally:
     """What a pass over the cohort collects, chunk by chunk."""
 
     losses: list[Tensor] = field(default_factory=list)
+    step_losses: list[Tensor] = field(default_factory=list)
     train_losses: list[Tensor] = field(default_factory=list)
     start_losses: list[Tensor] = field(default_factory=list)
     numbers: list[dict[str, Tensor]] = field(default_factory=list)
@@ -47,16 +56,21 @@ class Tally:
 
 
 class CohortModels:
-    """All models of a cohort, for rules that weigh them at the round's end. [C, trained]"""
+    """All models of a cohort of more than a chunk, for those who read them at its end. [C, S]
 
-    def __init__(self, row: Tensor, cohort: int, trained: int) -> None:
-        self.cohort, self._models = cohort, row.new_zeros(0, trained)
+    wanted  whether anybody does
+    least   clients there is to be room for, some of whom may not train
+    """
 
-    def store(self, part: slice, models: Tensor) -> None:
-        """Keep a chunk's models until the cohort is complete."""
-        if not len(self._models):
-            self._models = self._models.new_zeros(self.cohort, models.shape[1])
-        self._models[part] = models
+    def __init__(self, row: Tensor, wanted: bool) -> None:
+        self.wanted, self.least, self._models = wanted, 0, row.new_zeros(0, len(row))
+
+    def store(self, part: slice, models: Tensor, cohort: int) -> None:
+        """Keep a chunk's models until the cohort, of so many clients, is complete."""
+        if len(self._models) < max(cohort, self.least):
+            self._models = models.new_zeros(max(cohort, self.least), models.shape[1])
+        if self._models.data_ptr() != models.data_ptr():
+            self._models[part] = models
 
     def first(self, clients: int) -> Tensor:
         """The models of so many clients."""
@@ -68,7 +82,7 @@ class RunParts:
     """What all rounds of a run share."""
 
     trainers: Halving[LocalTrainer]
-    data: FederatedData
+    data: ClientSamples
     algorithm: Algorithm
     layout: TrainedLayout
     batches: RoundBatches
@@ -116,7 +130,8 @@ class CohortPass:
             return self._trained(trainer, begin, self.order[begin : begin + chunk])
 
         at, losses, samples = self.run.trainers.use(work)
-        self.tally.losses.append(losses)
+        self.tally.losses.append(losses[0])
+        self.tally.step_losses.append(losses[1] / at.steps)
         self.tally.samples += samples
         if at.train_loss is not None:
             self.tally.train_losses.append(at.train_loss)
@@ -127,7 +142,7 @@ class CohortPass:
     def _trained(
         self, trainer: LocalTrainer, begin: int, chosen: np.ndarray
     ) -> tuple[Clients, Tensor, int]:
-        """(a chunk after its local steps, its summed losses, how many samples it saw)."""
+        """(a chunk after its steps, its summed losses [2, K], how many samples it saw)."""
         run, t = self.run, self.cohort.round
         batches = run.batches(trainer, t, self.plan, chosen)
         at = self._gathered(trainer, slice(begin, begin + len(chosen)))
@@ -137,7 +152,7 @@ class CohortPass:
         at = replace(at)  # recorded steps may hold on to the other
         del at.g  # fused steps leave it half written: no hook after them can take it for one
         seen = batches.count.sum(dim=1).clamp(min=1)
-        at.train_loss = losses / seen.to(losses)
+        at.train_loss = losses[0] / seen.to(losses)
         return at, losses, int(batches.count.sum())
 
     def _everything(self, trainer: LocalTrainer, at: Clients) -> ChunkBatches | None:
@@ -162,8 +177,8 @@ class CohortPass:
             ids=ids,
             sizes=cohort.sizes[part],
             steps=cohort.steps[part],
-            epochs=cohort.epochs,
-            lr=cohort.lr,
+            epochs=_own(cohort.epochs, part),
+            lr=_own(cohort.lr, part),
             lr_total=cohort.lr_total[part],
             seed=cohort.seed,
             start=start,
@@ -194,8 +209,8 @@ class CohortPass:
             self._restore(at, bad)
             self.sums.add(at, part, self.clients)
             self.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
-        if run.algorithm.server.whole and len(at) < len(self.order):
-            run.models.store(part, at.w)
+        if run.models.wanted and len(at) < len(self.order):
+            run.models.store(part, models, len(self.order))
 
     def _models(self, clients: int) -> Tensor:
         """The rows that the last chunk has trained. [K, S]"""

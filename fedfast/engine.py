@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,28 +22,17 @@ from .algorithms._return_checks import reweighed
 from .algorithms.hooks import Cohort, TrainedLayout
 from .algorithms.servers import ServerRule
 from .client_loop import LocalTrainer
+from .client_samples import ClientSamples
 from .client_sampling import Round
 from .clients import ClientState
 from .cohort_pass import CohortModels, CohortPass, RunParts, Tally
 from .design import Design
 from .hook_calls import HookCalls
-from .layout import FlatLayout
 from .memory import Halving
 from .round_batches import RoundBatches
 from .state import Committed, ServerState
 
-
-def visible_layout(layout: FlatLayout, device: torch.device) -> TrainedLayout:
-    """The part of a layout that algorithms may see: the trained tensors in row order."""
-    slots = [slot for slot in layout.slots if slot.trained]
-    return TrainedLayout(
-        names=tuple(slot.name for slot in slots),
-        shapes=tuple(tuple(slot.shape) for slot in slots),
-        segments=layout.segments(device),
-        trained=layout.trained,
-        head=layout.head,
-        dtype=layout.dtype,
-    )
+Shared = TypeVar("Shared", float, int)
 
 
 @dataclass(frozen=True)
@@ -68,6 +58,51 @@ class Outcome:
     server_seconds: float = math.nan
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a cohort is to do in round `t`.
+
+    lr, epochs  of all clients, or of each in the order of `plan` [C]
+    population  N
+    rehearsal   the batches of a first exchange, for rules that rehearse
+    """
+
+    t: int
+    plan: Round
+    lr: float | np.ndarray
+    epochs: int | np.ndarray
+    population: int
+    rehearsal: Round | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A cohort after its local steps, until the next one trains: its models lie in live buffers.
+
+    order    positions in the plan of the cohort's clients
+    state    the server's, which clients were shown; sent: the model they were sent [S]
+    clients  their new state
+    sums     what server rows follow from, but for the mean
+    """
+
+    order: np.ndarray
+    cohort: Cohort
+    state: ServerState
+    sent: Tensor
+    clients: ClientState
+    sums: RoundSums
+    tally: Tally
+
+
+def _in_order(
+    number: Shared | np.ndarray, order: np.ndarray, device: torch.device
+) -> Shared | Tensor:
+    """One number for all, or those of the clients in processing order."""
+    if isinstance(number, np.ndarray):
+        return torch.from_numpy(number[order]).to(device)
+    return number
+
+
 class Engine:
     """Runs rounds of chunks, clients and weights; users and files are its caller's.
 
@@ -78,8 +113,8 @@ class Engine:
         self.trainers, self.data = trainers, replace(design.data, test=None)
         self.options, self.client_decay = design.options, design.client_decay
         self.algorithm, self.backend = design.algorithm, design.options.backend
-        row, schedule = design.row, design.schedule
-        self.layout, self.visible = design.layout, visible_layout(design.layout, row.device)
+        row = design.row
+        self.layout, self.visible = design.layout, TrainedLayout.of(design.layout, row.device)
         self.rule = self.algorithm.server.kernel(design.options.server_lr)
         server = self._new_server(row)
         self._servers = server, server.twin()
@@ -87,11 +122,12 @@ class Engine:
         sends = overrides(self.algorithm.server, "send", ServerRule)
         self.sent = torch.empty_like(row) if sends else None
         self.mean = Mean(row, self.visible, self.backend)
-        self.batches = RoundBatches(self.data, schedule.width)
+        samples = ClientSamples(self.data)
+        self.batches = RoundBatches(samples, design.width)
         self.hooks = HookCalls(self.algorithm, self.visible, row, self.client_decay)
-        self.models = CohortModels(row, schedule.largest_cohort, self.visible.trained)
+        self.models = CohortModels(row, self.algorithm.server.whole)
         shared = self.visible, self.batches, self.hooks, self.mean, self.models
-        self.run = RunParts(trainers, self.data, self.algorithm, *shared)
+        self.run = RunParts(trainers, samples, self.algorithm, *shared)
         trainers.use(lambda trainer, _: trainer)  # buffers that do not fit are found out now
 
     def _new_server(self, row: Tensor) -> ServerState:
@@ -138,24 +174,66 @@ class Engine:
         A round whose new state is not finite leaves everything as it was.
         rehearsal  the cohort's batches of a first exchange, for rules that rehearse
         """
-        order = np.argsort(-plan.steps, kind="stable")
-        cohort = self._cohort(t, plan.clients[order], plan.steps[order], lr)
         self.next.follow(self.state)
-        sent, trained = self._send(t, None), self.visible.trained
+        work = Work(t, plan, lr, self.options.local_epochs, self.data.num_clients, rehearsal)
+        ending = None if self.algorithm.server.whole else self._ending(self.state)
+        done = self.train(work, self.state, ending)
+        return self._concluded(done, self.models_of(done))
+
+    def train(self, work: Work, state: ServerState, ending: Ending | None = None) -> Trained:
+        """The cohort's local steps from `state`; nothing is committed.
+
+        ending  the server's step, where it follows right away
+        """
+        t, plan = work.t, work.plan
+        order = np.argsort(-plan.steps, kind="stable")
+        cohort = self._cohort(work, order)
+        sent, trained = self._send(state, t, None), self.visible.trained
         clients = self.clients.begin(torch.from_numpy(cohort.ids), sent[:trained])
-        if rehearsal is not None:
-            who = order, cohort, sent, self.state, clients
-            CohortPass(self.run, rehearsal, *who).train()
-            sent = self._send(t, self.mean.trained)
+        if work.rehearsal is not None:
+            who = order, cohort, sent, state, clients
+            CohortPass(self.run, work.rehearsal, *who).train()
+            sent = self._send(state, t, self.mean.trained)
         sums = RoundSums(self.algorithm.sums(cohort), cohort, self.mean.trained, self.backend)
-        ending = None if self.algorithm.server.whole else self._ending
-        who = order, cohort, sent, self.state, clients
+        who = order, cohort, sent, state, clients
         tally = CohortPass(self.run, plan, *who, sums, ending).train()
+        return Trained(order, cohort, state, sent, clients, sums, tally)
+
+    def step(self, done: Trained, models: Tensor) -> Outcome:
+        """The server's part, from `models` [C, S] in processing order; see `round`."""
+        self.next.follow(done.state)
+        ending = None if self.algorithm.server.whole else self._ending(done.state)
+        self.mean.add(models, done.cohort.weights, done.sent, True, ending)
+        return self._concluded(done, models)
+
+    def read(self, samples: ClientSamples) -> None:
+        """Train on these samples from now on, of the shapes and types of the run's own."""
+        self.run, self.batches.data = replace(self.run, data=samples), samples
+        self.trainer.read(samples.data.x, samples.data.y)
+
+    def models_of(self, done: Trained) -> Tensor:
+        """The models of the cohort that was trained last, in processing order. [C, S]"""
+        clients = len(done.cohort)
+        if clients <= self.trainers.chunk:  # the live buffers hold them all
+            return self.trainer.live.active(clients).models
+        return self.models.first(clients)
+
+    def rows_of(self, done: Trained, clients: int) -> Tensor:
+        """The same, and after them what was sent in the place of those who did not train."""
+        rows, trained = self.models_of(done), len(done.cohort)
+        if trained < clients <= self.trainers.chunk:
+            rows = self.trainer.live.active(clients).models
+        elif trained < clients:
+            self.models.store(slice(0, trained), rows, clients)
+            rows = self.models.first(clients)
+        rows[trained:] = done.sent
+        return rows
+
+    def _concluded(self, done: Trained, models: Tensor) -> Outcome:
         begin = time.perf_counter()
-        norm = self._conclude(tally, sums, cohort, sent)
-        return replace(
-            self._outcome(tally, norm, clients), server_seconds=time.perf_counter() - begin
-        )
+        norm = self._conclude(done, models)
+        found = self._outcome(done.tally, norm, done.clients)
+        return replace(found, server_seconds=time.perf_counter() - begin)
 
     def _outcome(self, tally: Tally, norm: float, clients: ClientState) -> Outcome:
         tensors = self.next.tensors().values()  # [S], [trained], or a value of any shape
@@ -169,20 +247,20 @@ class Engine:
         norms = norm, self.mean.norm_sum()
         return Outcome(tally.train_loss, *norms, tally.samples, diverged, finite, after)
 
-    def _cohort(self, t: int, ids: np.ndarray, steps: np.ndarray, lr: float) -> Cohort:
-        device = self.state.row.device
-        sizes = torch.from_numpy(self.data.sizes[ids]).to(device, torch.float64)
-        counts = torch.from_numpy(steps).to(device, torch.float64)
+    def _cohort(self, work: Work, order: np.ndarray) -> Cohort:
+        device, ids = self.state.row.device, work.plan.clients[order]
+        sizes = torch.from_numpy(self.run.data.sizes(ids)).to(device, torch.float64)
+        counts = torch.from_numpy(work.plan.steps[order]).to(device, torch.float64)
         cohort = Cohort(
-            round=t,
-            lr=lr,
+            round=work.t,
+            lr=_in_order(work.lr, order, device),
             ids=ids,
             sizes=sizes,
             steps=counts,
             weights=self.algorithm.weights(sizes, self.options.aggregation == "samples"),
-            lr_total=counts * lr,
-            epochs=self.options.local_epochs,
-            population=self.data.num_clients,
+            lr_total=counts,
+            epochs=_in_order(work.epochs, order, device),
+            population=work.population,
             seed=self.options.seed,
             backend=self.backend,
             decay=self.client_decay,
@@ -190,20 +268,20 @@ class Engine:
         values = self.clients.values_of(torch.from_numpy(ids))
         return replace(cohort, lr_total=self.algorithm.lr_total(cohort, values))
 
-    def _send(self, t: int, rehearsed: Tensor | None) -> Tensor:
+    def _send(self, state: ServerState, t: int, rehearsed: Tensor | None) -> Tensor:
         """The row that clients receive. [S]"""
         if self.sent is None:
-            return self.state.row
-        out = self.sent.copy_(self.state.row)[: self.visible.trained]
-        self.algorithm.server.send(self.state, t, rehearsed, out, self.backend)
+            return state.row
+        out = self.sent.copy_(state.row)[: self.visible.trained]
+        self.algorithm.server.send(state, t, rehearsed, out, self.backend)
         return self.sent
 
-    @property
-    def _ending(self) -> Ending:
-        return Ending(self.rule, self.state, self.next)
+    def _ending(self, state: ServerState) -> Ending:
+        return Ending(self.rule, state, self.next)
 
-    def _conclude(self, tally: Tally, sums: RoundSums, cohort: Cohort, sent: Tensor) -> float:
-        """The server's part: `next` from `state`; returns the norm of the mean update."""
+    def _conclude(self, done: Trained, models: Tensor) -> float:
+        """The server's part: `next` from the state before; returns the norm of the mean update."""
+        tally, sums, cohort, sent = done.tally, done.sums, done.cohort, done.sent
         algorithm, after, numbers = self.algorithm, self.next, tally.joined()
         # Before the mean is reweighed: the clients' states follow from what they did themselves.
         sums.into(after, len(cohort) - len(tally.diverged))
@@ -211,9 +289,9 @@ class Engine:
         losses = torch.cat(tally.train_losses)
         cohort = replace(cohort, train_loss=losses, start_loss=starts, numbers=dict(numbers))
         if algorithm.server.whole:
-            numbers |= self._reweigh(cohort, sent)
+            numbers |= self._reweigh(cohort, sent, models)
             cohort = replace(cohort, numbers=dict(numbers))
-            self.mean.end(sent, self._ending)
+            self.mean.end(sent, self._ending(done.state))
         self.layout.settle(after.row)
         algorithm.settle(after, cohort, numbers)
         added = [(after.rows[name], c) for name, c in algorithm.added().items()]
@@ -222,12 +300,10 @@ class Engine:
             kernels.step(w, added, -1.0, out=w, backend=self.backend)
         return self.mean.norm
 
-    def _reweigh(self, cohort: Cohort, sent: Tensor) -> dict[str, Tensor]:
+    def _reweigh(self, cohort: Cohort, sent: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """The mean anew, by weights that depend on all models; returns the rule's numbers."""
-        start, rule, clients = sent[: self.visible.trained], self.algorithm.server, len(cohort)
-        models = self.models.first(clients)
-        if clients <= self.trainers.chunk:  # the live buffers hold them all
-            models = self.trainer.live.active(clients).w
+        trained, rule = self.visible.trained, self.algorithm.server
+        models, start = rows[:, :trained], sent[:trained]
         answer = rule.reweigh(models, start, cohort, self.visible, self.backend)
         weights, numbers = reweighed(rule, answer, cohort, self.visible)
         self.mean.replace(models, weights, start)

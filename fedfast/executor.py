@@ -7,6 +7,7 @@ take into the pass beside the gradient is their `Capabilities`.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +31,7 @@ class ClipBound:
 class Fold:
     """A plain SGD step folded into the weight gradients: `out = beta * base + alpha * g`.
 
+    alpha, beta  numbers or `[K]`; a plan reads tensors of the rows' dtype anew in every run
     base   `[K, >= trained]`, row stride 0 where all clients start from one model
     bound  if given, g is clipped
     """
@@ -44,10 +46,11 @@ class Fold:
 class SamAscent:
     """The gradient at `w + rho g / (|g| + eps)`: both of SAM's passes in one call.
 
+    rho       a number, or `[K]` of the rows' dtype, which a plan reads anew in every run
     g, ahead  workspace `[>= K, >= trained]` for the layers that need it; g may be the step's out
     """
 
-    rho: float
+    rho: Coefficient
     eps: float
     g: Tensor
     ahead: Tensor
@@ -67,6 +70,17 @@ class ScaledAscent:
     ahead: Tensor
 
 
+class RowUpdate(Protocol):
+    """Operations on rows that follow a gradient in the same pass: an optimizer's step."""
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """The buffers and numbers that it works with: what its plan is kept under."""
+
+    def apply(self, backend: str) -> None:
+        """Do it, with the gradient (or what it was folded into) where the step wrote it."""
+
+
 @dataclass(frozen=True)
 class LocalStep:
     """Where a step's gradient is taken, and what the same pass does with it.
@@ -76,6 +90,7 @@ class LocalStep:
     norms         whether `Executor.squares` will be asked for the gradient's
     keep_buffers  whether running statistics stay as they are
     objective     a loss in the place of the run's
+    update        what follows in the same pass; executors that fold nothing have none of it
     """
 
     ascent: SamAscent | ScaledAscent | None = None
@@ -83,6 +98,7 @@ class LocalStep:
     norms: bool = False
     keep_buffers: bool = False
     objective: Objective | None = None
+    update: RowUpdate | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +168,7 @@ class Executor(Protocol):
 
         w  [K, S], receives the models; its tail holds the buffers that the steps update
         A client takes all its steps before the next one starts.
-        Returns the clients' summed losses [K] float64 (a step's mean times its count).
+        Returns the clients' summed losses [2, K] float64: a step's mean times its count; its mean.
         Raises IndexError for rows or labels out of range.
         """
         raise TypeError(f"{type(self).__name__} takes a step at a time")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .batches import ChunkBatches
 from .client_loop import LocalTrainer
-from .data import FederatedData
+from .client_samples import ClientSamples
 from .executor import LocalStep, StepTensors
 
 DRAWS = 1 << 23  # seeds of local steps are counted from 0, those of samplers from here
@@ -21,7 +21,7 @@ class GradientSampler:
     width  B of all batches
     """
 
-    def __init__(self, trainer: LocalTrainer, data: FederatedData, round: int, width: int) -> None:
+    def __init__(self, trainer: LocalTrainer, data: ClientSamples, round: int, width: int) -> None:
         self.trainer, self.data, self.round, self.width = trainer, data, round, width
 
     def __call__(
@@ -35,7 +35,7 @@ class GradientSampler:
     ) -> Tensor:
         """The mean losses [k] at `w` [k, trained], the gradients in `out`."""
         trainer, clients = self.trainer, len(ids)
-        rows = self.data.rows(torch.from_numpy(ids), torch.from_numpy(index)[:, None])
+        rows = self.data.rows(ids, torch.from_numpy(index)[:, None])
         counts = torch.from_numpy(count.astype(np.int32))[:, None]
         seeds = trainer.seeds(self.round, ids, np.array([DRAWS + draw]))
         batches = ChunkBatches(self.round, ids, rows, counts, seeds=seeds)

@@ -73,6 +73,10 @@ class InputPipeline:
             transform, held = dict(scale=scale, shift=shift, margin=margin), dtype
         self.plain = SampleSource(data.x, data.y, held, backend, transform)
 
+    def read(self, x: Tensor, y: Tensor) -> None:
+        """From now on samples are those of x, y: of the type and shape of the ones before."""
+        self.plain = replace(self.plain, x=x, y=y)
+
     def draw(self, round: int, clients: Ints, steps: int, width: int) -> Draws | None:
         """The draws of a chunk of clients [K] for `steps` steps of `width` slots each."""
         if self.augment is None:

@@ -188,6 +188,10 @@ class Halving(Generic[T]):
                     raise
             self._shrink()  # not inside of `except`: the error's frames keep the buffers alive
 
+    def forget(self) -> None:
+        """What is made goes; the next use makes it anew, for `chunk` clients."""
+        self._held = None
+
     def _shrink(self) -> None:
         self._held, self.chunk = None, self.chunk // 2
         if torch.cuda.is_available():

@@ -97,7 +97,7 @@ class ModuleExecutor(Executor):
 
     def gradients(self, step: LocalStep, tensors: StepTensors, batch: Minibatch) -> None:
         """See `Executor.gradients`."""
-        if step.ascent is not None or step.fold is not None:
+        if any(part is not None for part in (step.ascent, step.fold, step.update)):
             raise ValueError("step: this executor takes gradients, and does nothing else with them")
         seeds = None if batch.seeds is None else batch.seeds.tolist()
         job = _Job(step, tensors, batch, batch.count.tolist(), seeds)

@@ -1,4 +1,4 @@
-"""The options of a `Simulation`: each is declared here or in `run_options`, and nowhere else.
+"""The options of a `Simulation`: each is declared once, here or in `run_options`, `local_options`.
 
 From these fields come the signature and the documentation of `Simulation`, the checks of single
 values, the keys of a YAML file with their bounds, and the flags of the command line with their
@@ -23,36 +23,38 @@ from .losses import Loss
 from .metrics import Metric
 from .run_options import RunOptions
 
+# Of a simulation and of a cohort:
+ModelOption = Annotated[
+    nn.Module,
+    "any `nn.Module`, [n, ...] -> [n, classes], or [n, ...] under a callable loss; its weights "
+    "are round 0. It is copied, never changed: `model.load_state_dict(sim.state_dict())` "
+    "takes the result home",
+]
+AlgorithmOption = Annotated[Algorithm | str, "an object of `fedfast.algorithms`, or its name"]
+DtypeOption = Annotated[torch.dtype, "type of the weights", "torch.float32 or torch.float64"]
+LossOption = Annotated[
+    str | Loss,
+    '"cross_entropy", a callable (outputs, targets) -> mean over the batch, or the name '
+    '"package.module:Name" of one; tried before round 1. The test loss is the callable on the '
+    "whole test set, the training loss the mean of the steps' losses",
+]
+
 
 @dataclass(frozen=True, eq=False)
 class SimulationOptions(RunOptions):
     """All options: those of a file, and objects of Python."""
 
-    model: Annotated[
-        nn.Module,
-        "any `nn.Module`, [n, ...] -> [n, classes], or [n, ...] under a callable loss; its weights "
-        "are round 0. It is copied, never changed: `model.load_state_dict(sim.state_dict())` "
-        "takes the result home",
-    ]
+    model: ModelOption
     clients: Annotated[
         FederatedData, "from a partition, or `FederatedData.from_arrays([x0, ...], [y0, ...])`"
     ]
-    algorithm: Annotated[Algorithm | str, "an object of `fedfast.algorithms`, or its name"] = (
-        "fedavg"
-    )
+    algorithm: AlgorithmOption = "fedavg"
     _: KW_ONLY
     test: Annotated[
         object, "optional global test set: (x, y) tensors, a torch Dataset, `Samples`"
     ] = None
-    dtype: Annotated[torch.dtype, "type of the weights", "torch.float32 or torch.float64"] = (
-        torch.float32
-    )
-    loss: Annotated[
-        str | Loss,
-        '"cross_entropy", a callable (outputs, targets) -> mean over the batch, or the name '
-        '"package.module:Name" of one; tried before round 1. The test loss is the callable on the '
-        "whole test set, the training loss the mean of the steps' losses",
-    ] = "cross_entropy"
+    dtype: DtypeOption = torch.float32
+    loss: LossOption = "cross_entropy"
     metric: Annotated[
         str | Metric,
         'what accuracies count: "auto" by loss and targets, "multiclass", "binary", "multilabel" '

@@ -9,14 +9,14 @@ from torch.nn.functional import pad
 
 from .batches import ChunkBatches
 from .client_loop import LocalTrainer
+from .client_samples import ClientSamples
 from .client_sampling import Round
-from .data import FederatedData
 
 
 class RoundBatches:
     """Batches as wide as the run's widest."""
 
-    def __init__(self, data: FederatedData, width: int) -> None:
+    def __init__(self, data: ClientSamples, width: int) -> None:
         self.data, self.width = data, width
 
     def __call__(
@@ -33,7 +33,7 @@ class RoundBatches:
         self, trainer: LocalTrainer, t: int, clients: np.ndarray, width: int
     ) -> ChunkBatches:
         """All samples of `clients`, once and in their order, `width` at a time."""
-        sizes = self.data.sizes[clients]
+        sizes = self.data.sizes(clients)
         slot = np.arange(-(-int(sizes.max()) // width) * width).reshape(-1, width)
         real = slot[None] < sizes[:, None, None]
         index, count = np.where(real, slot[None], 0), real.sum(-1).astype(np.int32)
@@ -49,7 +49,7 @@ class RoundBatches:
         count: Tensor,
     ) -> ChunkBatches:
         _, steps, width = index.shape
-        rows = self.data.rows(torch.from_numpy(clients), index)
+        rows = self.data.rows(clients, index)
         draws = trainer.pipeline.draw(t, clients, steps, width)
         seeds = trainer.seeds(t, clients, np.arange(steps))
         return ChunkBatches(t, clients, rows, count, draws, seeds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, sqrt
 
 import numpy as np
@@ -57,6 +57,55 @@ class Round:
         return torch.from_numpy(index), torch.from_numpy(count.astype(np.int32))
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How a client's samples are cut into batches.
+
+    epochs  passes over all samples
+    width   B, the widest batch of any client
+    whole   batches narrower than `width` are left out
+    """
+
+    epochs: int | Ints  # for all, or of each client [C]
+    width: int
+    whole: bool = False
+
+    def steps(self, sizes: Ints) -> Ints:
+        """Steps that clients of these sizes take. [C]"""
+        return self.epochs * self.per_epoch(sizes)
+
+    def per_epoch(self, sizes: Ints) -> Ints:
+        """Batches of an epoch."""
+        return sizes // self.width if self.whole else -(-sizes // self.width)
+
+    def of(self, at: Ints) -> Cut:
+        """That of some of the clients."""
+        return self if isinstance(self.epochs, int) else replace(self, epochs=self.epochs[at])
+
+    def batches(self, seed: int, key: int, clients: Ints, sizes: Ints) -> tuple[Ints, Ints]:
+        """Fresh permutations cut into batches: index `[K, T, B]`, count `[K, T]`."""
+        epochs = np.broadcast_to(self.epochs, sizes.shape)[:, None]
+        order = permutations(seed, key, clients, sizes, int(epochs.max()))
+        per_epoch = self.per_epoch(sizes)[:, None]
+        step = np.arange((epochs * per_epoch).max())
+        epoch, batch = np.divmod(step, per_epoch)  # [K, T]
+        taken = epoch < epochs
+        slot = batch[..., None] * self.width + np.arange(self.width)  # [K, T, B]
+        real = taken[..., None] & (slot < sizes[:, None, None])
+        k = np.arange(sizes.size)[:, None, None]
+        index = order[k, np.where(taken, epoch, 0)[..., None], np.where(real, slot, 0)]
+        return np.where(real, index, 0), real.sum(-1)
+
+
+def drawn_round(seed: int, key: int, clients: Ints, sizes: Ints, cut: Cut) -> Round:
+    """The round of `clients` [C] who have `sizes` [C] samples; key: its number, in the draws."""
+
+    def fill(at: Ints) -> tuple[Ints, Ints]:
+        return cut.of(at).batches(seed, key, clients[at], sizes[at])
+
+    return Round(clients, cut.steps(sizes), cut.width, fill)
+
+
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """Rounds drawn from a seed: nothing is kept but the sizes, so that N can be millions."""
@@ -100,13 +149,9 @@ class Drawn:
             clients = choose(self.seed, t, self.eligible, self.cohort)
         else:
             clients = toss(self.seed, t, self.eligible, self.chance)[: self.largest]
-
-        def fill(at: Ints) -> tuple[Ints, Ints]:
-            sizes, key = self.sizes[clients[at]], t + exchange * EXCHANGE
-            order = permutations(self.seed, key, clients[at], sizes, self.epochs)
-            return self._cut(order, sizes)
-
-        return Round(clients, self.epochs * self._batches(self.sizes[clients]), self.width, fill)
+        cut = Cut(self.epochs, self.width, self.whole)
+        key = t + exchange * EXCHANGE
+        return drawn_round(self.seed, key, clients, self.sizes[clients], cut)
 
     def single(self) -> str:
         """Who meets a batch of one sample, "" if nobody does."""
@@ -116,22 +161,6 @@ class Drawn:
         if found.size == 0:
             return ""
         return f"client {found[0]} ({self.sizes[found[0]]} samples in batches of {self.width})"
-
-    def _batches(self, sizes: Ints) -> Ints:
-        """Batches of an epoch."""
-        return sizes // self.width if self.whole else -(-sizes // self.width)
-
-    def _cut(self, order: Ints, sizes: Ints) -> tuple[Ints, Ints]:
-        """Permutations `[K, E, n]` cut into batches: index `[K, T, B]`, count `[K, T]`."""
-        per_epoch = self._batches(sizes)[:, None]
-        step = np.arange(self.epochs * per_epoch.max())
-        epoch, batch = np.divmod(step, per_epoch)  # [K, T]
-        taken = epoch < self.epochs
-        slot = batch[..., None] * self.width + np.arange(self.width)  # [K, T, B]
-        real = taken[..., None] & (slot < sizes[:, None, None])
-        k = np.arange(sizes.size)[:, None, None]
-        index = order[k, np.where(taken, epoch, 0)[..., None], np.where(real, slot, 0)]
-        return np.where(real, index, 0), real.sum(-1)
 
     def check(self, sizes: Ints) -> None:
         """Raise ValueError unless the data has the sizes the schedule was drawn for."""
@@ -143,6 +172,22 @@ class Drawn:
             raise ValueError(
                 f"sizes: client {i} had {self.sizes[i]} samples when drawn; got {sizes[i]}"
             )
+
+
+def written_round(clients: Ints, batches: list[list[Ints]], width: int) -> Round:
+    """The round of `clients` [C], whose batches are written down: `batches[j][s]`."""
+    steps = np.array([len(b) for b in batches], dtype=np.int64)
+
+    def fill(at: Ints) -> tuple[Ints, Ints]:
+        index = np.zeros((at.size, int(steps[at].max()), width), dtype=np.int64)
+        count = np.zeros(index.shape[:2], dtype=np.int64)
+        for k, j in enumerate(at):
+            for s, batch in enumerate(batches[j]):
+                index[k, s, : batch.size] = batch
+                count[k, s] = batch.size
+        return index, count
+
+    return Round(clients, steps, width, fill)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,19 +214,7 @@ class Explicit:
 
     def round(self, t: int, exchange: int = 0) -> Round:
         """Round `t`; every exchange has the batches written down."""
-        batches = self.batches[t]
-        steps = np.array([len(b) for b in batches], dtype=np.int64)
-
-        def fill(at: Ints) -> tuple[Ints, Ints]:
-            index = np.zeros((at.size, int(steps[at].max()), self.width), dtype=np.int64)
-            count = np.zeros(index.shape[:2], dtype=np.int64)
-            for k, j in enumerate(at):
-                for s, batch in enumerate(batches[j]):
-                    index[k, s, : batch.size] = batch
-                    count[k, s] = batch.size
-            return index, count
-
-        return Round(self.cohorts[t], steps, self.width, fill)
+        return written_round(self.cohorts[t], self.batches[t], self.width)
 
     def single(self) -> str:
         """Who meets a batch of one sample first, "" if nobody does."""
@@ -200,10 +233,11 @@ class Explicit:
                     raise ValueError(
                         f"cohorts: round {t} names client {client}; the data has {sizes.size}"
                     )
-                _within(self.batches[t][j], int(sizes[client]), f"round {t}, client {client}")
+                within(self.batches[t][j], int(sizes[client]), f"round {t}, client {client}")
 
 
-def _within(steps: list[Ints], size: int, where: str) -> None:
+def within(steps: list[Ints], size: int, where: str) -> None:
+    """Raise ValueError where a step names a sample that a client of `size` samples lacks."""
     for s, batch in enumerate(steps):
         if batch.max() >= size:
             raise ValueError(

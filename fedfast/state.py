@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,12 @@ class ServerState(ServerView):
             if t is not self.row:
                 t.copy_(theirs[name])
         self.scalars = dict(other.scalars)
+
+    def at(self, row: Tensor) -> ServerState:
+        """The same state with another model, `row` [S]: not a copy."""
+        made = copy(self)
+        made.row, made.w = row, row[: self.trained]
+        return made
 
     def twin(self) -> ServerState:
         """Another state of the same make, its values still to be written."""

@@ -63,11 +63,18 @@ _HELPERS = {
 }
 
 
-def public(operation: Operation, function: Callable[P, R]) -> Callable[P, R]:
-    """`function` with its own signature and docstring, and the declared checks for a body."""
+def public(
+    operation: Operation, function: Callable[P, R], instead: Mapping[str, object] | None = None
+) -> Callable[P, R]:
+    """`function` with its own signature and docstring, and the declared checks for a body.
+
+    instead   other helpers for the generated lines: `fedfast/torch_ops/fake.py` runs the checks on
+              tensors without memory, and no implementation
+    """
     parameters = inspect.signature(function).parameters
     required = {name for name, p in parameters.items() if not accepts_none(p)}
     scope: dict[str, object] = dict(_HELPERS, _implementations=Implementations(operation))
+    scope |= instead or {}
     lines = [*_Checks(operation, scope, required), *_call(operation)]
     body = "".join(f"    {line}\n" for line in lines)
     made = compiled(operation.name, f"def {operation.name}({_head(parameters)}):\n{body}", scope)

@@ -39,6 +39,10 @@ USING = (
     "figures",
     "loggers",
     "own-parts",
+    "torch-ops",
+    "flower-strategies",
+    "migration",
+    "forks",
     "from-fl-simulator",
     "algorithms",
 )

@@ -115,8 +115,9 @@ class Algorithm(Hooked):
         if cohort.decay == 1.0:
             return cohort.steps * cohort.lr
         total = torch.zeros_like(cohort.steps)
-        for e in range(cohort.epochs):
-            total += cohort.decay ** (values["epochs"] + e)
+        epochs = torch.as_tensor(cohort.epochs).to(total).expand_as(total)
+        for e in range(int(epochs.max())):
+            total += cohort.decay ** (values["epochs"] + e) * (e < epochs)
         return total * cohort.lr * cohort.steps / cohort.epochs
 
     def check_run(self, local_epochs: int, batch_size: int | None) -> None:

@@ -36,8 +36,8 @@ class Clients:
     ids          [K] client ids
     sizes        [K] float64, samples of each
     steps        [K] float64, local steps of each in this round
-    epochs       local epochs of the run
-    lr           learning rate of the round
+    epochs       local epochs of the run; in a call of `Cohort.train` perhaps one number each [K]
+    lr           learning rate of the round; there perhaps one for each client, [K] float64
     lr_total     [K] float64, learning rates summed over the steps (K eta in the papers)
     seed         of the run
     start        [trained], the model that was sent to everybody
@@ -63,8 +63,8 @@ class Clients:
     ids: np.ndarray
     sizes: Tensor
     steps: Tensor
-    epochs: int
-    lr: float
+    epochs: int | Tensor
+    lr: float | Tensor
     lr_total: Tensor
     seed: int
     start: Tensor
@@ -108,6 +108,10 @@ class Clients:
             return self
         parts = ((name, getattr(self, name)) for name in _PER_CLIENT)
         cut = {name: part[:count] for name, part in parts if part is not None}
+        for name in _SHARED:
+            part = getattr(self, name)
+            if isinstance(part, Tensor):
+                cut[name] = part[:count]
         for name in _TABLES:
             cut[name] = NamedRows({row: t[:count] for row, t in getattr(self, name).items()})
         return replace(self, **cut)
@@ -125,4 +129,5 @@ class Clients:
 
 
 _PER_CLIENT = ("ids", "sizes", "steps", "lr_total", "w", "g", "first", "ahead", "start_loss")
+_SHARED = ("epochs", "lr")  # numbers of all clients, or one for each
 _TABLES = ("own", "scratch", "values")

@@ -18,7 +18,8 @@ class Cohort:
     sizes       [C] float64, samples of each
     steps       [C] float64, local steps of each
     weights     [C] float64, the p_k of the mean (they sum to 1, but for FedSGD's sum)
-    epochs      local epochs of the run
+    lr          learning rate of the round; perhaps one for each client, see `Clients`
+    epochs      local epochs of the run; perhaps those of each client
     lr_total    [C] float64, each client's learning rates summed over its steps (K eta)
     population  N
     seed        of the run
@@ -30,13 +31,13 @@ class Cohort:
     """
 
     round: int
-    lr: float
+    lr: float | Tensor
     ids: np.ndarray
     sizes: Tensor
     steps: Tensor
     weights: Tensor
     lr_total: Tensor
-    epochs: int
+    epochs: int | Tensor
     population: int
     seed: int
     backend: str

@@ -79,15 +79,23 @@ class Replay:
         self._seen: set[Hashable] = set()
         self._recorded: dict[Hashable, Step] = {}
 
-    def begin(self, start: Tensor, batches: ChunkBatches, lr: float) -> RecordedChunk:
+    def begin(self, start: Tensor, batches: ChunkBatches, lr: float | Tensor) -> RecordedChunk:
         """A chunk from the row `start` [S]."""
         on = batches.to(start.device)
         if self._inputs is None or self._inputs.batch.rows.shape[2] != on.rows.shape[2]:
             self._inputs = RecordedInputs(start, on, self._clients)
             self._seen.clear()
         self._inputs.start.copy_(start)
-        self._inputs.lr.fill_(lr)
+        if isinstance(lr, Tensor):
+            self._inputs.lr[: len(lr)].copy_(lr)
+        else:
+            self._inputs.lr.fill_(lr)
         return RecordedChunk(self, self._inputs, on)
+
+    def forget(self) -> None:
+        """The samples lie elsewhere now: nothing recorded reads them."""
+        self._seen.clear()
+        self._recorded.clear()
 
     def run(self, shape: Hashable, step: Step) -> None:
         """Run `step`, or what a step of the same shape was recorded as."""

@@ -16,6 +16,7 @@ from .. import kernels
 from ..executor import Fold, LocalStep, SamAscent, ScaledAscent
 from ..input_pipeline import SampleSource
 from ..kernels import Plan
+from ..kernels._args import Coefficient
 
 LATEST = 16
 
@@ -52,7 +53,8 @@ class ChunkBuffers:
 
     rows   [K, T, B], count [K, T], of all steps
     now    [K, B], the rows of the step at hand, and batch: their samples
-    total  [K] float64, the summed losses
+    total  [2, K] float64, the summed losses: times the samples of each step; once a step
+    ones   [K], what a step counts for in the second
     """
 
     def __init__(self, source: SampleSource, rows: Tensor) -> None:
@@ -61,7 +63,8 @@ class ChunkBuffers:
         self.count = torch.empty(clients, steps, dtype=torch.int32)
         self.batch = source.buffers(clients, width)
         self.batch.count.zero_()
-        self.total = torch.zeros(clients, dtype=torch.float64)
+        self.total = torch.zeros(2, clients, dtype=torch.float64)
+        self.ones = torch.ones(clients, dtype=torch.int32)
 
     def holds(self, rows: Tensor) -> bool:
         """Whether these fit."""
@@ -74,6 +77,11 @@ class ChunkBuffers:
         clients, steps, _ = rows.shape
         self.rows[:clients, :steps] = rows
         self.count[:clients, :steps] = count
+
+    def tally(self, losses: Tensor) -> None:
+        """In a plan: the losses of the step at hand added up."""
+        kernels.tally(losses, self.batch.count[: len(losses)], self.total[0])
+        kernels.tally(losses, self.ones[: len(losses)], self.total[1])
 
     def fetch(self, source: SampleSource) -> None:
         """In a plan: the batch of the step at hand."""
@@ -92,20 +100,31 @@ def ascent_key(ascent: SamAscent | ScaledAscent | None) -> tuple[Hashable, ...]:
         return ()
     where = place(ascent.g, ascent.ahead)
     if isinstance(ascent, SamAscent):
-        return "sam", *where, ascent.rho, ascent.eps
+        rho = ascent.rho
+        return "sam", *where, *(place(rho) if isinstance(rho, Tensor) else (rho,)), ascent.eps
     return "scaled", *where
 
 
 def folded_key(where: tuple[Hashable, ...], fold: Fold | None) -> Hashable:
-    """`where` and the numbers of a folded step; None where they would change under a plan."""
+    """`where` and the numbers of a folded step; None where a plan would not see them change."""
     if fold is None:
         return where
-    if isinstance(fold.alpha, Tensor) or isinstance(fold.beta, Tensor):
+    numbers = _number(fold.alpha, fold.base), _number(fold.beta, fold.base)
+    if None in numbers:
         return None
     bound = () if fold.bound is None else (fold.bound.norm, *place(fold.bound.g))
-    return (*where, fold.alpha, fold.beta, *place(fold.base), *bound)
+    return (*where, *numbers, *place(fold.base), *bound)
+
+
+def _number(value: Coefficient, rows: Tensor) -> Hashable:
+    """A number, or the place of numbers [K] that operations read as they lie; else None."""
+    if not isinstance(value, Tensor):
+        return value
+    read = value.shape == rows.shape[:1] and value.is_contiguous() and value.dtype == rows.dtype
+    return ("at", *place(value)) if read else None
 
 
 def step_key(where: tuple[Hashable, ...], step: LocalStep) -> Hashable:
     """What a step's plan is kept under, None for no plan."""
-    return folded_key((*where, step.keep_buffers, *ascent_key(step.ascent)), step.fold)
+    after = () if step.update is None else step.update.key
+    return folded_key((*where, step.keep_buffers, *ascent_key(step.ascent), *after), step.fold)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..kernels._args import Coefficient
 from ..layout import FlatLayout
 from .grad_norms import GradNorms, SpanNorms
 from .products import Linear
@@ -122,10 +123,15 @@ class SamBuffers:
             squares.append(self.others.measure(g, backend))
         return squares
 
-    def reach(self, g: Tensor, rho: float, eps: float, backend: str) -> None:
+    def reach(self, g: Tensor, rho: Coefficient, eps: float, backend: str) -> None:
         """`s = rho / (|g| + eps)`, for all tensors."""
         squares, scale = self.measure(g, backend), self.scales[0, : g.shape[0]]
-        kernels.reach(squares, rho, eps, out=scale, backend=backend)
+        if not isinstance(rho, Tensor):
+            kernels.reach(squares, rho, eps, out=scale, backend=backend)
+            return
+        kernels.reach(squares, 1.0, eps, out=scale, backend=backend)
+        column = scale[:, None]
+        kernels.mix(column, column, rho, 0.0, out=column, backend=backend)
 
     def move(self, w: Tensor, g: Tensor, ahead: Tensor, backend: str) -> None:
         """`ahead = w + s g` where gradients were written. All `[K, >= trained]`."""

@@ -74,6 +74,8 @@ class StepExecutor:
             self._second(self._sam, ascent, step, tensors, batch)
         else:
             self._second(self._scaled, ascent, step, tensors, batch)
+        if step.update is not None:
+            step.update.apply(self.backend)
 
     def first_pass(self, tensors: StepTensors, batch: Minibatch) -> None:
         """The first pass where every tensor has a scale of its own."""

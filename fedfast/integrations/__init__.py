@@ -1,0 +1,1 @@
+"""Adapters: fedfast under other frameworks, each an extra of its own."""

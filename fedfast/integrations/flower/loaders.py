@@ -1,0 +1,102 @@
+"""A DataLoader's samples, read once, and the batches that it would draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, Subset
+
+from .unsupported import Unsupported
+
+Unpack = Callable[[object], tuple[Tensor, Tensor]]
+TWICE = 64  # samples that are read a second time
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's CPU generator at `seed` inside, as it was outside."""
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
+class Samples:
+    """x [n, ...] and y [n] of a loader's data set, and its batches.
+
+    whole  whether all samples are read twice to find random transforms, or 64 of them
+    Raises Unsupported where the loader cannot be read this way.
+    """
+
+    def __init__(self, loader: object, unpack: Unpack, whole: bool = False) -> None:
+        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            raise Unsupported(
+                f"data from {type(loader).__name__}: a DataLoader over a map data set"
+            )
+        if loader.batch_sampler is None:
+            raise Unsupported("a DataLoader without batches (batch_size=None)")
+        self.loader, size = loader, len(loader.dataset)  # type: ignore[arg-type]
+        with seeded(0):
+            self.x, self.y = _read(loader, loader.dataset, unpack)
+            _again(self, size, unpack, size if whole else min(size, TWICE))
+        if len(self.x) != size or len(self.y) != size:
+            raise Unsupported(f"a data set of {size} samples that gives {len(self.x)}")
+        self._states = [(g, g.get_state()) for g in _generators(loader)]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the samples."""
+        return self.x.nbytes + self.y.nbytes
+
+    def batches(self, epochs: int, seed: int) -> list[list[int]]:
+        """The index batches of so many epochs of the loader, were it made anew.
+
+        Its own generators start where they were when it was made; torch's own at `seed`.
+        """
+        for generator, state in self._states:
+            generator.set_state(state)
+        found: list[list[int]] = []
+        with seeded(seed):
+            for _ in range(epochs):
+                # What the loader's iterator draws for its workers before the first batch.
+                torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator)
+                found += [list(batch) for batch in self.loader.batch_sampler]  # type: ignore[union-attr]
+        return found
+
+    def fixed(self, epochs: int) -> bool:
+        """Whether its batches do not depend on torch's seed."""
+        return self.batches(epochs, 1) == self.batches(epochs, 2)
+
+
+def _generators(loader: DataLoader[object]) -> list[torch.Generator]:
+    samplers = loader, loader.sampler, loader.batch_sampler
+    found = [getattr(sampler, "generator", None) for sampler in samplers]
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+
+
+def _read(loader: DataLoader[object], dataset: object, unpack: Unpack) -> tuple[Tensor, Tensor]:
+    again = DataLoader(dataset, batch_size=256, collate_fn=loader.collate_fn)  # type: ignore[arg-type,var-annotated]
+    parts = [unpack(batch) for batch in again]
+    if not parts:
+        raise Unsupported("a data set without samples")
+    try:
+        return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+    except RuntimeError:
+        raise Unsupported("samples of different shapes") from None
+
+
+def _again(samples: Samples, size: int, unpack: Unpack, count: int) -> None:
+    rows = np.unique(np.linspace(0, size - 1, count).astype(np.int64))
+    part, at = Subset(samples.loader.dataset, rows.tolist()), torch.from_numpy(rows)
+    x, y = _read(samples.loader, part, unpack)
+    if not (torch.equal(x, samples.x[at]) and torch.equal(y, samples.y[at])):
+        raise Unsupported("samples that differ when they are read again (random transforms?)")

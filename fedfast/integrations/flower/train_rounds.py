@@ -1,0 +1,96 @@
+"""Train messages of a round, answered by cohorts."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from functools import partial
+
+from flwr.app import Context, Message, MetricRecord
+from flwr.clientapp import ClientApp
+
+from .app_calls import error_reply
+from .check import Checker
+from .cohorts import Cohorts
+from .declaration import Training
+from .jobs import TrainJob, train_job
+from .local_rules import LocalRules
+from .metrics import Figures, Metrics, metric_record
+from .partitions import Partitions
+from .replies import ReplyForm, form_of
+from .states import States
+from .unsupported import Unsupported
+
+
+class TrainRounds:
+    """Answers train messages as the app would; the first one is checked against the app."""
+
+    def __init__(
+        self, app: ClientApp, training: Training, states: States, partitions: Partitions
+    ) -> None:
+        self.training, self.states, self.partitions = training, states, partitions
+        self.rules = LocalRules(training.optimizer)
+        self.cohorts = Cohorts(training.network, training.loss)
+        self.checker = Checker(app, training, states, self.cohorts)
+        self.calls: Counter[int] = Counter()  # train messages of each node so far
+        self.found: tuple[ReplyForm, Metrics] | None = None
+
+    def answer(self, messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
+        """A reply to each message. Raises Unsupported, NoAnswer."""
+        replies: dict[int, Message] = {}
+        groups: dict[Hashable, list[tuple[int, TrainJob]]] = defaultdict(list)
+        for i, (message, context) in enumerate(zip(messages, contexts, strict=True)):
+            job = self._job(message, context)
+            if isinstance(job, TrainJob):
+                rule = job.rule
+                groups[id(job.arrays), rule.algorithm, rule.weight_decay].append((i, job))
+            else:
+                replies[i] = job
+        for group in groups.values():
+            places, jobs = zip(*group, strict=True)
+            replies |= dict(zip(places, self._trained(jobs), strict=True))
+        self.partitions.shrink()
+        return [replies[i] for i in range(len(messages))]
+
+    def _job(self, message: Message, context: Context) -> TrainJob | Message:
+        """A job, or the error reply of a node whose data function has raised."""
+        node = context.node_id
+        self.calls[node] += 1
+        partition = int(context.node_config["partition-id"])
+        seed = (self.training.seed << 40) + (self.calls[node] << 20) + partition
+        try:
+            job = train_job(self.training, self.rules, self.partitions, message, context, seed)
+            len(job.partition.train)  # read now
+        except Unsupported:
+            raise
+        except Exception as error:  # whatever the data function raises: its node alone fails
+            return error_reply(error, message)
+        return job
+
+    def _trained(self, jobs: Sequence[TrainJob]) -> list[Message]:
+        """Replies of jobs of one rule and one model."""
+        form, metrics = self._checked(jobs[0])
+        batches = [job.batches() for job in jobs]
+        trained = self.cohorts.train(jobs, batches, self.states.of(jobs[0].arrays))
+        replies = []
+        for j, job in enumerate(jobs):
+            sizes = [len(batch) for batch in batches[j]]
+            losses = float(trained.over_samples[j]), float(trained.over_batches[j])
+            figures = job.figures(sizes, *losses)
+            named = metrics.key, metrics.decided(figures, partial(self._figures, job))
+            replies.append(form.reply(job.message, trained.rows, j, named))
+        return replies
+
+    def _checked(self, job: TrainJob) -> tuple[ReplyForm, Metrics]:
+        """The form of the app's replies and its metrics, found with the first job."""
+        if self.found is None:
+            checked = self.checker.check(job)
+            form = form_of(checked.reply, self.states.names)
+            key, values = metric_record(checked.reply.content)
+            self.found = form, Metrics(key, values, checked.figures)
+        return self.found
+
+    def _figures(self, job: TrainJob) -> tuple[MetricRecord, Figures]:
+        """The app's metrics of a job, and the figures that they must be among."""
+        checked = self.checker.check(job)
+        return metric_record(checked.reply.content)[1], checked.figures
