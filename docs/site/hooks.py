@@ -38,6 +38,7 @@ USING = (
     "comparing",
     "figures",
     "loggers",
+    "flower",
     "own-parts",
     "torch-ops",
     "flower-strategies",
