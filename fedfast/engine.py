@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ from .hook_calls import HookCalls
 from .memory import Halving
 from .round_batches import RoundBatches
 from .state import Committed, ServerState
+
+Shared = TypeVar("Shared", float, int)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,15 @@ class Trained:
     clients: ClientState
     sums: RoundSums
     tally: Tally
+
+
+def _in_order(
+    number: Shared | np.ndarray, order: np.ndarray, device: torch.device
+) -> Shared | Tensor:
+    """One number for all, or those of the clients in processing order."""
+    if isinstance(number, np.ndarray):
+        return torch.from_numpy(number[order]).to(device)
+    return number
 
 
 class Engine:
@@ -239,18 +251,15 @@ class Engine:
         device, ids = self.state.row.device, work.plan.clients[order]
         sizes = torch.from_numpy(self.run.data.sizes(ids)).to(device, torch.float64)
         counts = torch.from_numpy(work.plan.steps[order]).to(device, torch.float64)
-        lr, epochs = work.lr, work.epochs
-        lr = lr if isinstance(lr, float) else torch.from_numpy(lr[order]).to(device)
-        epochs = epochs if isinstance(epochs, int) else torch.from_numpy(epochs[order]).to(device)
         cohort = Cohort(
             round=work.t,
-            lr=lr,
+            lr=_in_order(work.lr, order, device),
             ids=ids,
             sizes=sizes,
             steps=counts,
             weights=self.algorithm.weights(sizes, self.options.aggregation == "samples"),
-            lr_total=counts * lr,
-            epochs=epochs,
+            lr_total=counts,
+            epochs=_in_order(work.epochs, order, device),
             population=work.population,
             seed=self.options.seed,
             backend=self.backend,
