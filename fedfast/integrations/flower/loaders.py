@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Subset
+from torch.utils.data import DataLoader, IterableDataset, Sampler, Subset
 
 from .unsupported import Unsupported
 
@@ -78,9 +78,16 @@ class Samples:
 
 
 def _generators(loader: DataLoader[object]) -> list[torch.Generator]:
-    samplers = loader, loader.sampler, loader.batch_sampler
-    found = [getattr(sampler, "generator", None) for sampler in samplers]
-    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+    """Every generator of the loader, its samplers, and samplers inside of them."""
+    found: dict[int, torch.Generator] = {}
+    waiting: list[object] = [loader]
+    for holder in waiting:
+        for value in vars(holder).values():
+            if isinstance(value, torch.Generator):
+                found[id(value)] = value
+            elif isinstance(value, Sampler) and not any(value is known for known in waiting):
+                waiting.append(value)
+    return list(found.values())
 
 
 def _read(loader: DataLoader[object], dataset: object, unpack: Unpack) -> tuple[Tensor, Tensor]:
