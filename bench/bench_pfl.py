@@ -1,6 +1,6 @@
 """Rounds of pfl-research: `CohortBackend` beside its own `SimulatedBackend`, in turns.
 
-    python bench/bench_pfl.py [--only W2,W3] [--algorithm fedavg] [--threads 2] [--rounds 9] [--write]
+    python bench/bench_pfl.py [--only W2,W3] [--algorithm fedavg] [--threads 2] [--rounds 9]
 
 W2 and W3 of workloads.py as pfl's `FederatedDataset`s, the same users in the same order on both
 sides; weighting by datapoints, evaluation in round 0 alone, which warms up and is not counted. The
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -98,7 +97,10 @@ class PflRounds:
     def __post_init__(self) -> None:
         np.random.seed(0)  # users are sampled and seeds drawn from it
         data, workload = self.workload.data(), self.workload
-        users = [Dataset((part.x, part.y), str(i)) for i, part in enumerate(map(data.client, range(data.num_clients)))]
+        users = [
+            Dataset((part.x, part.y), str(i))
+            for i, part in enumerate(map(data.client, range(data.num_clients)))
+        ]
         users = FederatedDataset(users.__getitem__, MinimizeReuseUserSampler(range(len(users))))
         module = Classifier(workload.module())
         sgd = torch.optim.SGD(module.parameters(), 1.0)
