@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import warnings
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from pfl.data.user_state import DiskUserStateStorage, InMemoryUserStateStorage
 from pfl.hyperparam import HyperParam
 from pfl.privacy import CentrallyAppliedPrivacyMechanism, GaussianMechanism, LaplaceMechanism
 from pfl.stats import MappedVectorStatistics
-from pfl_simulations import USERS, Case, algorithm_params, in_convention, local, mlp
+from pfl_simulations import USERS, Case, algorithm_params, event_loop, in_convention, local, mlp
 from torch import Tensor, nn
 
 from fedfast.integrations.pfl import CohortBackend
@@ -128,6 +129,10 @@ def squared(self: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return ((self(x)[:, 0] - y[:, 0]) ** 2).mean()
 
 
+def by_squares() -> nn.Module:
+    return in_convention(mlp(), squared)
+
+
 class Pairs(torch.utils.data.Dataset):
     """A map-style dataset of what one user has."""
 
@@ -151,7 +156,8 @@ def as_tensors(samples: tuple[np.ndarray, np.ndarray], user_id: str) -> PyTorchT
 
 
 def test_a_loss_of_the_users_own() -> None:
-    assert_equal(Case(module=lambda: in_convention(mlp(), squared)))
+    slow = partial(local, local_learning_rate=0.01)
+    assert_equal(Case(module=by_squares, params=slow))
 
 
 @pytest.mark.parametrize("dataset", [by_loader, as_tensors])
@@ -203,7 +209,7 @@ def test_dropout_is_drawn_anew_and_reproducible() -> None:
 
 
 def test_users_that_diverge_spoil_the_sum_as_in_pfl() -> None:
-    case = Case(params=partial(local, local_learning_rate=1e30), module=lambda: wide_outputs())
+    case = Case(params=partial(local, local_learning_rate=1e30), module=by_squares)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected, *_ = case.run(SimulatedBackend)
@@ -212,5 +218,8 @@ def test_users_that_diverge_spoil_the_sum_as_in_pfl() -> None:
     assert bad and bad == {name for name, value in ours.items() if not value.isfinite().all()}
 
 
-def wide_outputs() -> nn.Module:
-    return in_convention(mlp(), squared)
+def test_the_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(__file__).parent.parent / "examples" / "pfl_digits.py"
+    with event_loop():
+        assert runpy.run_path(str(path))["main"](10) > 0.8
+    assert "trained one by one: nobody" in capsys.readouterr().out
