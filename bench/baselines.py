@@ -84,14 +84,22 @@ class TypicalLoop:
         batches = [rows.tolist() for rows in work.rows.split(work.sizes)]
         for x, y in DataLoader(self.data, batch_sampler=batches):
             optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
+            self.loss(model, x, y).backward()
             if self.rho is not None:
                 ascent = self._ascend(list(model.parameters()))
                 optimizer.zero_grad()
-                F.cross_entropy(model(x), y).backward()
+                self.loss(model, x, y).backward()
                 self._descend(list(model.parameters()), ascent)
+            self.correct(model, work)
             optimizer.step()
         return model.state_dict()
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """What clients minimize; `peers/scripts.py` adds to it."""
+        return F.cross_entropy(model(x), y)
+
+    def correct(self, model: nn.Module, work: ClientWork) -> None:
+        """What a method does to the gradients before a step: nothing."""
 
     @torch.no_grad()
     def _ascend(self, parameters: list[nn.Parameter]) -> list[Tensor]:
@@ -186,4 +194,8 @@ class TunedLoop:
             with torch.enable_grad():
                 g = torch.autograd.grad(F.cross_entropy(replica(x), y), parameters)
             torch._foreach_sub_(parameters, ascent, alpha=scale)
-        torch._foreach_add_(parameters, g, alpha=-self.lr)
+        torch._foreach_add_(parameters, self.direction(parameters, g), alpha=-self.lr)
+
+    def direction(self, parameters: list[nn.Parameter], g: Sequence[Tensor]) -> Sequence[Tensor]:
+        """What a method makes of the gradient before a step: the same."""
+        return g

@@ -1,0 +1,133 @@
+"""What docs/benchmarks.md says of other simulators, and docs/peers.png, from results/peers.csv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from result_files import RESULTS
+from workloads import WORKLOADS
+
+from .environments import CONTESTANTS
+from .task_files import ALGORITHMS
+
+PICTURE = "peers.png"
+DOCS = Path(__file__).parents[2] / "docs"
+BEGIN, END = "<!-- peers: written by bench_peers.py -->", "<!-- end of peers -->"
+NAMES = {"fedavg": "FedAvg", "fedprox": "FedProx", "scaffold": "SCAFFOLD", "fedsam": "FedSAM"}
+TITLES = {c.name: c.title for c in CONTESTANTS}
+
+
+def write() -> None:
+    """Renew the text between the markers and the picture."""
+    found = newest(pd.read_csv(RESULTS / "peers.csv", keep_default_na=False, na_values=[""]))
+    page = DOCS / "benchmarks.md"
+    before, rest = page.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n\n{text(found)}\n{END}{after}")
+    picture(found, DOCS / PICTURE)
+
+
+def newest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The last row of every workload, algorithm and contestant."""
+    return rows.drop_duplicates(["workload", "algorithm", "contestant"], keep="last")
+
+
+def text(rows: pd.DataFrame) -> str:
+    """A table per workload and what it was measured with."""
+    titles = {w.name: w.title for w in WORKLOADS}
+    order = [name for name in ("W2", "W3", "W1") if name in set(rows.workload)]
+    tables = "\n\n".join(
+        f"{titles[name]}\n\n{markdown(rows[rows.workload == name])}" for name in order
+    )
+    return f"![Rounds beside fedfast's]({PICTURE})\n\n{tables}\n\n{conditions(rows)}\n"
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """Contestants down, algorithms across: seconds of a round and times fedfast's."""
+    algorithms = [a for a in ALGORITHMS if a in set(rows.algorithm)]
+    lines = [
+        ["seconds per round (× fedfast's)", *(NAMES[a] for a in algorithms), "setting"],
+        ["---"] * (len(algorithms) + 2),
+    ]
+    for name, title in TITLES.items():
+        own = rows[rows.contestant == name].set_index("algorithm")
+        if len(own):
+            settings = own.setting.dropna()
+            setting = settings.iloc[0] if len(settings) else ""
+            lines.append([title, *(cell(own, a) for a in algorithms), setting])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(own: pd.DataFrame, algorithm: str) -> str:
+    """One contestant's figure, or why there is none."""
+    if algorithm not in own.index:
+        return ""
+    row = own.loc[algorithm]
+    if pd.isna(row.median_s):
+        note = str(row.note)
+        return "" if note.startswith("no ") else note.split(" (/")[0].split(":")[0]
+    mark = {"equal": "", "variant": "¹", "unequal": "²"}[row.work]
+    return f"{row.median_s:.3g} ({row.ratio_fedfast:.3g} ×){mark}"
+
+
+def conditions(rows: pd.DataFrame) -> str:
+    """Machine, versions, date, command, and what the signs mean."""
+    timed = rows[rows.median_s.notna()]
+    versions = {
+        TITLES[name]: own.versions.iloc[0].replace("==", " ")
+        for name, own in timed.groupby("contestant", sort=False)
+    }
+    skipped = {
+        TITLES[name]: own.note.iloc[0]
+        for name, own in rows[rows.note.str.startswith("skipped", na=False)].groupby("contestant")
+    }
+    last, dates = timed.iloc[-1], sorted(set(timed.date.str[:10]))
+    parts = [
+        f"`python bench/bench_peers.py --write` on {last.threads} cores of an {last.cpu}, "
+        f"{' and '.join(dates)}, commit {last.commit}; others had at most "
+        f"{timed.elsewhere.max():.0%} of the machine. Medians of {timed.rounds.min()} to "
+        f"{timed.rounds.max()} rounds; 20 % and 80 % quantiles are in the file.",
+        f"Packages: {'; '.join(f'{name}: {v}' for name, v in versions.items())}.",
+        *(f"{name} {note}." for name, note in skipped.items()),
+        "A blank is an algorithm that the peer does not have.",
+    ]
+    variants = "; ".join({text: None for c in CONTESTANTS for text in c.variants.values()})
+    signs = {
+        "variant": f"¹ As much work, other numbers: {variants}.",
+        "unequal": "² Not the same work: see `deviation` in the file.",
+    }
+    return "\n".join(parts + [signs[w] for w in signs if w in set(timed.work)])
+
+
+def picture(rows: pd.DataFrame, path: Path) -> None:
+    """Bars of FedAvg's ratios to fedfast on a log scale, one panel per workload."""
+    plain = rows[(rows.algorithm == "fedavg") & rows.ratio_fedfast.notna()]
+    order = [name for name in ("W2", "W3", "W1") if name in set(plain.workload)]
+    figure = Figure(figsize=(3.2 * len(order) + 2.4, 4.6), layout="constrained")
+    names = [name for name in TITLES if name in set(plain.contestant)]
+    axes = figure.subplots(1, len(order), sharey=True, squeeze=False)[0]
+    for axis, workload in zip(axes, order, strict=True):
+        panel(axis, plain[plain.workload == workload].set_index("contestant"), names, workload)
+    figure.supxlabel("seconds per round of FedAvg over fedfast's (log scale; less is faster)")
+    figure.savefig(path, dpi=120)
+
+
+def panel(axis: Axes, own: pd.DataFrame, names: list[str], workload: str) -> None:
+    """One workload."""
+    own = own.reindex(names)
+    colours = ["tab:orange" if name.startswith("fedfast") else "tab:blue" for name in names]
+    bars = axis.barh([TITLES[name] for name in names], own.ratio_fedfast - 0.7, 0.7, 0.7)
+    for bar, colour in zip(bars, colours, strict=True):
+        bar.set_color(colour)
+    figures = zip(own.median_s, own.ratio_fedfast, strict=True)
+    labels = ["" if pd.isna(ratio) else f"{s:.2g} s, {ratio:.2g} ×" for s, ratio in figures]
+    axis.bar_label(bars, labels, padding=3, fontsize=8)
+    axis.set_xscale("log")
+    axis.set_xlim(0.7, 12 * max(own.ratio_fedfast.max(), 1.0))
+    axis.axvline(1.0, color="grey", linewidth=0.8)
+    axis.set_title(workload)
+    if not axis.yaxis_inverted():  # the panels share it
+        axis.invert_yaxis()
