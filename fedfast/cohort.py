@@ -144,7 +144,7 @@ class Cohort:
         given = entries(data)
         clients = client_ids(ids, len(given), self._known)
         if self._made is None:
-            self._made = CohortParts.of(self._options, federated(given))
+            self._made = CohortParts.of(self._options, federated(given, self._options.dtype))
         self._made.engine.clients.widen(int(clients.max()) + 1)
         return self._made, clients, self._made.call.of(clients, given)
 

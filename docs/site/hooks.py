@@ -39,6 +39,7 @@ USING = (
     "figures",
     "loggers",
     "own-parts",
+    "cohort",
     "torch-ops",
     "flower-strategies",
     "migration",
