@@ -25,8 +25,7 @@ from fedfast.programs.sam import is_thin
 pytestmark = THREAD_TIME
 K = pick(6, 2)
 # (I, O, whether it reads the samples) of the papers' MLPs and CNNs.
-LAYERS = [(784, 200, True), (784, 10, True), (200, 200, False), (200, 10, False)]
-LAYERS += [(192, 1024, False), (1024, 1024, False), (3136, 512, False), (512, 10, False)]
+LAYERS = [(784, 200, True), (200, 10, False), (1024, 1024, False), (3136, 512, False)]
 LAYERS, BATCHES = pick((LAYERS, (10, 50, 200)), ([(8, 4, True), (8, 4, False)], (3,)))
 
 

@@ -29,12 +29,14 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
-    """Five digits, and without the plugin's options: small enough to be committed."""
+    """Small enough to be committed: five digits, not all of the stats, not the plugin's options."""
+    left_out = ("total", "ld15iqr", "hd15iqr", "iqr_outliers", "stddev_outliers")
     for one in output_json["benchmarks"]:
         del one["options"]
-        for name, value in one["stats"].items():
-            if isinstance(value, float):
-                one["stats"][name] = float(f"{value:.5g}")
+        stats = {key: value for key, value in one["stats"].items() if key not in left_out}
+        one["stats"] = {
+            k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in stats.items()
+        }
 
 
 @pytest.fixture

@@ -47,5 +47,10 @@ def rates(before: Mapping[str, Sequence[float]], after: Seconds) -> dict[str, di
     found = {}
     for name, (work, _) in _actions().items():
         spent = [*before[name], *after[name]]
-        found[name] = {"best": round(work / min(spent)), "median": round(work / median(spent))}
+        found[name] = {"best": digits(work / min(spent)), "median": digits(work / median(spent))}
     return found
+
+
+def digits(value: float) -> float:
+    """Rounded to four."""
+    return float(f"{value:.4g}")

@@ -1,6 +1,7 @@
 // The module `fedfast._fedfast`: operations on rows of S elements, and plans.
 #include <algorithm>
 
+#include "adam.h"
 #include "bind.h"
 #include "fields.h"
 
@@ -30,6 +31,8 @@ template <typename T>
 using GramRows = Rows<Gram<T>>;
 template <typename T>
 using SensitivityRows = Rows<Sensitivity<T>>;
+template <typename T>
+using AdamRows = Rows<Adam<T>>;
 template <typename>
 using FeedOf = Feed;
 
@@ -65,6 +68,10 @@ void bind_rows(py::module_& m) {
       m, "sensitivity",
       FIELDS(SensitivityRows, field("S", &P::size), F(x), F(y), F(segments), F(normalize), F(out)),
       [](const Part& part, const auto& p) { sensitivity(shape_of(part, p), p); }, false);
+  bind<AdamRows>(m, "adam",
+                 FIELDS(AdamRows, field("S", &P::size), F(w), F(g), F(m), F(v), F(t), F(eta),
+                        F(weight_decay), F(beta1), F(beta2), F(eps), F(decoupled), F(out)),
+                 [](const Part& part, const auto& p) { adam(shape_of(part, p), p); });
   bind<FeedOf>(m, "feed",
                FIELDS(FeedOf, field("T", &P::steps), field("B", &P::width), F(rows), F(count),
                       F(rows_now), F(count_now)),

@@ -20,10 +20,12 @@ from . import _renamed_modules
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import algorithms, data, kernels, loggers, models, torch_ops
+    from . import algorithms, data, kernels, loggers, models, optim, torch_ops
     from .algorithms import ASAM, SAM, SGD
+    from .averaging import aggregate
     from .client_sampling import Schedule
     from .cohort import Cohort
+    from .cohort_update import CohortUpdate
     from .comparison import Comparison, compare
     from .data import FederatedData
     from .ensemble import Ensemble
@@ -36,6 +38,7 @@ _renamed_modules.install()
 _HOME = {
     "ASAM": "algorithms",
     "Cohort": "cohort",
+    "CohortUpdate": "cohort_update",
     "Comparison": "comparison",
     "SAM": "algorithms",
     "SGD": "algorithms",
@@ -46,9 +49,10 @@ _HOME = {
     "Row": "history",
     "Schedule": "client_sampling",
     "Simulation": "simulation",
+    "aggregate": "averaging",
     "compare": "comparison",
 }
-_MODULES = ("algorithms", "data", "kernels", "loggers", "models", "torch_ops")
+_MODULES = ("algorithms", "data", "kernels", "loggers", "models", "optim", "torch_ops")
 
 
 def __getattr__(name: str) -> object:
@@ -66,6 +70,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "ASAM",
     "Cohort",
+    "CohortUpdate",
     "Comparison",
     "Ensemble",
     "SAM",
@@ -76,11 +81,13 @@ __all__ = [
     "Row",
     "Schedule",
     "Simulation",
+    "aggregate",
     "algorithms",
     "compare",
     "data",
     "kernels",
     "loggers",
     "models",
+    "optim",
     "torch_ops",
 ]

@@ -77,7 +77,7 @@ class LocalTrainer:
         if active[0] < len(at):
             models[active[0] :] = start
         lr = self.algorithm.rate(at)
-        if self._at_once(batches) and isinstance(lr, float):
+        if self._at_once(batches) and _steady(at, lr):
             return self._all_steps(at, batches, lr)
         return self._step_by_step(start, batches, at, active)
 
@@ -111,7 +111,7 @@ class LocalTrainer:
         """Whether nothing but folded steps happens between the first and the last."""
         return self.fusions.rounds and batches.draws is None and self.replay is None
 
-    def _all_steps(self, at: Clients, batches: ChunkBatches, lr: float) -> Tensor:
+    def _all_steps(self, at: Clients, batches: ChunkBatches, lr: float | Tensor) -> Tensor:
         """Client after client instead of step after step; the same to the bit."""
         rows = self.live.active(len(at))
         step = LocalStep(ascent=self.gradient.sam(at), fold=self._fold(lr, at.w))
@@ -120,7 +120,13 @@ class LocalTrainer:
         return total
 
     def _fold(self, lr: float | Tensor, base: Tensor) -> Fold:
-        return Fold(-lr, 1.0 - lr * self.options.weight_decay, base, self.bound)
+        alpha, beta = -lr, 1.0 - lr * self.options.weight_decay
+        if isinstance(alpha, Tensor) and self.executor.capabilities.plans:
+            alpha, beta = (
+                held[: len(base)].copy_(t)  # a plan reads them from where they lie
+                for held, t in zip(self.live.factors, (alpha, beta), strict=True)
+            )
+        return Fold(alpha, beta, base, self.bound)
 
     def _starts(self, at: Clients) -> Tensor:
         """The models before the first step: their own where the algorithm gives them some."""
@@ -149,7 +155,7 @@ class LocalTrainer:
         at.step, rows = s, self.live.active(len(at))
         batch = self.batch(s, len(at), batches)
         lr = self.algorithm.rate(at) if given is None else given
-        if self.fusions.folds and (given is not None or isinstance(lr, float)):
+        if self.fusions.folds and (given is not None or _steady(at, lr)):
             self.gradient.take(at, batch, rows.w, self._fold(lr, at.w))
         else:
             self.gradient.take(at, batch, at.g)
@@ -206,3 +212,8 @@ class LocalTrainer:
         keys = keys64(self.options.seed, round, clients, purposes, 1)[..., 0]
         seeds = torch.from_numpy((keys >> np.uint64(1)).astype(np.int64))
         return seeds.to(self.pipeline.device)
+
+
+def _steady(at: Clients, lr: float | Tensor) -> bool:
+    """Whether a client's learning rate is the same in all steps of a round."""
+    return isinstance(lr, float) or (isinstance(at.lr, Tensor) and at.decay == 1.0)

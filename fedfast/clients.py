@@ -126,9 +126,10 @@ class ClientState:
 
     def widen(self, population: int) -> None:
         """Make room for clients up to that number, who have not taken part yet."""
-        for table in {id(t): t for t in (self, self._other)}.values():
-            more = table.slot.new_full((max(0, population - len(table.slot)),), -1)
-            table.slot = torch.cat([table.slot, more])
+        for table in (self, self._other):
+            if population > len(table.slot):
+                more = table.slot.new_full((population - len(table.slot),), -1)
+                table.slot = torch.cat([table.slot, more])
 
     def kinds(self) -> dict[str, Tensor]:
         """A client's rows and values by name, for their shapes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ._messages import format_value
 from .client_samples import ClientSamples
-from .data import FederatedData, Normalize, Samples
+from .data import FederatedData, Samples
 from .data._concatenate import by_client, shape
 from .data.samples import check_values, unchecked
 from .design import Design
@@ -30,17 +31,14 @@ class CallSamples:
         self.x, self.y = (t[:0].clone() for t in (design.data.x, design.data.y))
         self._order = torch.arange(0, device=self.y.device)
 
-    def of(self, ids: Ints, given: object) -> ClientSamples:
-        """Samples of the clients `ids` [C]: FederatedData of C clients, or (x, y) of each.
+    def of(self, ids: Ints, given: Whole | Parts) -> ClientSamples:
+        """Samples of the clients `ids` [C], as `entries` gave them.
 
         Raises TypeError/ValueError naming the entry of `data`.
         """
-        if isinstance(given, FederatedData):
-            sizes = self._copy(given)
-        else:
-            sizes = self._join(parts_of(given))
-        if len(sizes) != len(ids):
-            raise ValueError(f"data: expected one entry per client, {len(ids)}; got {len(sizes)}")
+        if len(given) != len(ids):
+            raise ValueError(f"data: expected one entry per client, {len(ids)}; got {len(given)}")
+        sizes = self._copy(given.data) if isinstance(given, Whole) else self._join(given)
         offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]))
         offsets = offsets.to(self._order.device)
         data = FederatedData(self.x, self.y, self._order, offsets, sizes, normalize=self.normalize)
@@ -110,19 +108,34 @@ class CallSamples:
         return self.x[:n], self.y[:n]
 
 
-def parts_of(given: object) -> Parts:
-    """(x, y) of each client as tensors, of any length. TypeError/ValueError naming the entry."""
+@dataclass(frozen=True)
+class Whole:
+    """A call's samples that came as FederatedData, as long as it has clients."""
+
+    data: FederatedData
+
+    def __len__(self) -> int:
+        return self.data.num_clients
+
+
+def entries(given: object) -> Whole | Parts:
+    """A call's samples: FederatedData, or (x, y) of each client as tensors, perhaps of length 0.
+
+    Raises TypeError/ValueError naming the entry.
+    """
+    if isinstance(given, FederatedData):
+        return Whole(given)
     return [_pair(pair, f"data[{j}]") for j, pair in enumerate(by_client("data", given))]
 
 
-def federated(given: object, normalize: Normalize | None = None) -> FederatedData:
-    """All of a call's samples as FederatedData, checked value by value."""
-    if isinstance(given, FederatedData):
-        return given
-    parts = [(x, y) for x, y in parts_of(given) if len(x)]
-    if not parts:
+def federated(given: Whole | Parts) -> FederatedData:
+    """All of a first call's samples, checked value by value."""
+    if isinstance(given, Whole):
+        return given.data
+    if not any(len(y) for _, y in given):
         raise ValueError("data: expected samples in the first call; got none")
-    return FederatedData.from_arrays(*zip(*parts, strict=True), normalize=normalize)
+    xs, ys = zip(*given, strict=True)
+    return FederatedData.from_arrays(xs, ys)
 
 
 def _pair(given: object, name: str) -> tuple[Tensor, Tensor]:
@@ -140,10 +153,12 @@ def _pair(given: object, name: str) -> tuple[Tensor, Tensor]:
     return samples.x, samples.y
 
 
-def _concatenate(tensors: Sequence[Tensor], sizes: np.ndarray, out: Tensor) -> None:
-    alike = all(t.dtype == out.dtype and t.device == out.device for t in tensors)
-    if alike:
+def _concatenate(tensors: tuple[Tensor, ...], sizes: np.ndarray, out: Tensor) -> None:
+    kinds = {(t.dtype, t.device) for t in tensors}
+    if kinds == {(out.dtype, out.device)}:
         torch.cat(tensors, out=out)
-        return
-    for part, tensor in zip(out.split(sizes.tolist()), tensors, strict=True):
-        part.copy_(tensor)
+    elif len(kinds) == 1:
+        out.copy_(torch.cat(tensors))  # a transfer for all
+    else:
+        for part, tensor in zip(out.split(sizes.tolist()), tensors, strict=True):
+            part.copy_(tensor)

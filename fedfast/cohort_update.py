@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from . import kernels
@@ -15,15 +15,71 @@ from .cohort_state import StateRows
 from .kernels import Server
 
 
+class Room:
+    """Memory for rows [C, S] that updates share, one after another."""
+
+    def __init__(self) -> None:
+        self._rows: Tensor | None = None
+
+    def like(self, rows: Tensor) -> Tensor:
+        """As many rows of the same make."""
+        if self._rows is None or len(self._rows) < len(rows):
+            self._rows = torch.empty_like(rows)
+        return self._rows[: len(rows)]
+
+
+@dataclass(eq=False)
+class TrainedRows:
+    """The models of a call, in the memory that the next call overwrites.
+
+    processed  [C, S], in the order in which clients were trained
+    place      [C], where in it each client of the call is; None: they are in order
+    ordered    [C, S], those in the order of the call, once they were asked for
+    """
+
+    state: StateRows
+    backend: str
+    processed: Tensor
+    place: Tensor | None
+    room: Room
+    ordered: Tensor | None = None
+    overwritten: bool = False
+
+    def in_order(self) -> Tensor:
+        """See `CohortUpdate.models`."""
+        self._check()
+        if self.place is None:
+            return self.processed
+        if self.ordered is None:
+            into = self.room.like(self.processed)
+            self.ordered = torch.index_select(self.processed, 0, self.place, out=into)
+        return self.ordered
+
+    def as_processed(self) -> Tensor:
+        """The same in the order in which clients were trained, which sums run in. [C, S]"""
+        self._check()
+        if self.place is not None and self.ordered is not None:
+            self.processed[self.place] = self.ordered
+        return self.processed
+
+    def _check(self) -> None:
+        if self.overwritten:
+            raise RuntimeError(
+                "update: its models are overwritten, for the cohort has trained since; copy what "
+                "you keep, for example update.models.clone()"
+            )
+
+
 @dataclass(eq=False)
 class CohortUpdate:
     """Models of the clients after their local steps, and what they saw, in the order of `ids`.
 
-    Nothing is copied: models lie in the cohort's own buffers until its next `train`, which
-    overwrites them. What is written to `models` or to views of it is what `mean` and `step` read.
+    Nothing is copied: models lie in the cohort's own buffers, which its next `train` overwrites;
+    asked for after that they raise RuntimeError. What is written to `models`, or to views of it, is
+    what `mean` and `step` read.
 
     ids       [C] int64
-    start     [S], the model that was sent to the clients; read only
+    start     [S], the model that was sent to the clients
     losses    [C] float64, mean over the samples seen, each at the model its gradient was taken at;
               nan where a client took no step
     batch_losses  the same as a mean over local steps, each for as much whatever its batch
@@ -38,14 +94,14 @@ class CohortUpdate:
     samples: Tensor
     steps: Tensor
     diverged: tuple[int, ...]
-    _state: StateRows = field(repr=False)
-    _backend: str = field(repr=False)
-    _processed: Tensor = field(repr=False)  # [C, S], in the order in which clients were trained
-    _place: Tensor | None = field(repr=False)  # [C], where in it each client is; None: in order
-    _ordered: Tensor | None = field(default=None, repr=False)
+    rows: TrainedRows
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        shape, lost = list(self.rows.processed.shape), len(self.diverged)
+        return f"CohortUpdate({len(self)} clients, models {shape}, {lost} diverged)"
 
     @property
     def models(self) -> Tensor:
@@ -54,11 +110,7 @@ class CohortUpdate:
         Where clients take unequal numbers of steps, those with more are trained first, and the
         rows are put in order (one copy) when they are first asked for.
         """
-        if self._place is None:
-            return self._processed
-        if self._ordered is None:
-            self._ordered = self._processed[self._place]
-        return self._ordered
+        return self.rows.in_order()
 
     def updates(self) -> Tensor:
         """`models - start`, new memory. [C, S]"""
@@ -68,34 +120,40 @@ class CohortUpdate:
         """The model of client `ids[j]` as a state dict of views; counters in their own dtype."""
         if isinstance(j, bool) or not isinstance(j, int | np.integer):
             raise TypeError(f"j: expected a position in ids; got {format_value(j)}")
-        if not -len(self) <= j < len(self):
-            raise IndexError(f"j: expected a position below {len(self)}; got {j}")
-        return self._state.tensors(self.models[j])
+        if not 0 <= j < len(self):
+            raise IndexError(f"j: expected a position in ids, below {len(self)}; got {j}")
+        return self.rows.state.tensors(self.models[j])
 
     def views(self) -> dict[str, Tensor]:
         """Name -> view [C, *shape] of all models; counters as the rows' floats."""
-        return self._state.layout.views(self.models)
+        return self.rows.state.layout.views(self.models)
 
-    def mean(self, weights: ArrayLike | None = None) -> Tensor:
+    def mean(self, weights: Sequence[float] | np.ndarray | Tensor | None = None) -> Tensor:
         """The weighted mean of the models, as a new row [S]; sums in float64.
 
         weights  [C], by default the numbers of samples; only their ratios matter
         Counters are made whole as `load_state_dict` casts them.
         """
+        held, start = self.rows, self.start
         given = self._weights(self.samples if weights is None else weights)
-        place = self._place
-        if place is not None:
-            given = torch.zeros_like(given).scatter_(0, place.cpu(), given)
-        row, start = torch.empty_like(self.start), self.start
-        acc = torch.zeros_like(row, dtype=torch.float64)
+        if held.place is not None:
+            given = torch.zeros_like(given).scatter_(0, held.place.cpu(), given)
+        row, acc = torch.empty_like(start), torch.zeros_like(start, dtype=torch.float64)
         kernels.aggregate(
-            self.processed(), given.to(row.device), start,
-            acc=acc, server=Server(), w=start, out=row, backend=self._backend,
-        )  # fmt: skip
-        self._state.layout.settle(row)
+            held.as_processed(),
+            given.to(row.device),
+            start,
+            acc=acc,
+            server=Server(),
+            w=start,
+            out=row,
+            backend=held.backend,
+        )
+        held.state.layout.settle(row)
         return row
 
-    def _weights(self, given: ArrayLike | Tensor) -> Tensor:
+    def _weights(self, given: Sequence[float] | np.ndarray | Tensor) -> Tensor:
+        """Shares of the clients [C], float64."""
         weights = torch.as_tensor(given).detach().cpu().to(torch.float64)
         if weights.shape != (len(self),):
             raise ValueError(
@@ -103,12 +161,6 @@ class CohortUpdate:
             )
         if not bool((weights.isfinite() & (weights >= 0)).all()) or not float(weights.sum()):
             raise ValueError(
-                f"weights: expected finite numbers >= 0, not all 0; got {format_value(weights)}"
+                f"weights: expected finite numbers >= 0, not all 0; got {weights.tolist()}"
             )
         return weights / weights.sum()
-
-    def processed(self) -> Tensor:
-        """Rows in the order in which clients were trained, which sums run in. [C, S]"""
-        if self._place is not None and self._ordered is not None:
-            self._processed[self._place] = self._ordered
-        return self._processed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,23 +28,11 @@ from .clients import ClientState
 from .cohort_pass import CohortModels, CohortPass, RunParts, Tally
 from .design import Design
 from .hook_calls import HookCalls
-from .layout import FlatLayout
 from .memory import Halving
 from .round_batches import RoundBatches
 from .state import Committed, ServerState
 
-
-def visible_layout(layout: FlatLayout, device: torch.device) -> TrainedLayout:
-    """The part of a layout that algorithms may see: the trained tensors in row order."""
-    slots = [slot for slot in layout.slots if slot.trained]
-    return TrainedLayout(
-        names=tuple(slot.name for slot in slots),
-        shapes=tuple(tuple(slot.shape) for slot in slots),
-        segments=layout.segments(device),
-        trained=layout.trained,
-        head=layout.head,
-        dtype=layout.dtype,
-    )
+Shared = TypeVar("Shared", float, int)
 
 
 @dataclass(frozen=True)
@@ -105,6 +94,15 @@ class Trained:
     tally: Tally
 
 
+def _in_order(
+    number: Shared | np.ndarray, order: np.ndarray, device: torch.device
+) -> Shared | Tensor:
+    """One number for all, or those of the clients in processing order."""
+    if isinstance(number, np.ndarray):
+        return torch.from_numpy(number[order]).to(device)
+    return number
+
+
 class Engine:
     """Runs rounds of chunks, clients and weights; users and files are its caller's.
 
@@ -116,7 +114,7 @@ class Engine:
         self.options, self.client_decay = design.options, design.client_decay
         self.algorithm, self.backend = design.algorithm, design.options.backend
         row = design.row
-        self.layout, self.visible = design.layout, visible_layout(design.layout, row.device)
+        self.layout, self.visible = design.layout, TrainedLayout.of(design.layout, row.device)
         self.rule = self.algorithm.server.kernel(design.options.server_lr)
         server = self._new_server(row)
         self._servers = server, server.twin()
@@ -253,18 +251,15 @@ class Engine:
         device, ids = self.state.row.device, work.plan.clients[order]
         sizes = torch.from_numpy(self.run.data.sizes(ids)).to(device, torch.float64)
         counts = torch.from_numpy(work.plan.steps[order]).to(device, torch.float64)
-        lr, epochs = work.lr, work.epochs
-        lr = lr if isinstance(lr, float) else torch.from_numpy(lr[order]).to(device)
-        epochs = epochs if isinstance(epochs, int) else torch.from_numpy(epochs[order]).to(device)
         cohort = Cohort(
             round=work.t,
-            lr=lr,
+            lr=_in_order(work.lr, order, device),
             ids=ids,
             sizes=sizes,
             steps=counts,
             weights=self.algorithm.weights(sizes, self.options.aggregation == "samples"),
-            lr_total=counts * lr,
-            epochs=epochs,
+            lr_total=counts,
+            epochs=_in_order(work.epochs, order, device),
             population=work.population,
             seed=self.options.seed,
             backend=self.backend,

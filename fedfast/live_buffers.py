@@ -33,6 +33,7 @@ class LiveBuffers:
     g        [K, trained], the step's gradient; ahead: where it is taken, for those that ascend
     first    the gradient at w itself, for optimizers that keep it; m: local momentum
     own      client rows by name, scratch: rows that hold nothing between rounds
+    factors  [2, K], of the gradient and of the model in steps of unequal learning rates
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class LiveBuffers:
         self.scratch = {name: trained() for name in algorithm.scratch_rows()}
         self.losses = torch.zeros(clients, dtype=layout.dtype, device=device)
         self.spare = torch.zeros_like(self.losses)
+        self.factors = torch.zeros(2, clients, dtype=layout.dtype, device=device)
         self._active: dict[int, ActiveRows] = {}
 
     def active(self, clients: int) -> ActiveRows:

@@ -9,6 +9,7 @@ from pkgutil import iter_modules
 
 from . import declaration, native
 from .activation import activation, activation_backward
+from .adam import adam
 from .aggregate import aggregate
 from .batch_norm import batch_norm, batch_norm_backward
 from .conv import conv, conv_backward
@@ -54,6 +55,7 @@ __all__ = [
     "Server",
     "activation",
     "activation_backward",
+    "adam",
     "adaptive_avg",
     "adaptive_avg_backward",
     "aggregate",

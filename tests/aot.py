@@ -29,6 +29,7 @@ import torch
 from fedfast.kernels import (
     Segments,
     Server,
+    adam,
     aggregate,
     gather,
     gram,
@@ -91,6 +92,9 @@ def bank_forms(dtype: torch.dtype, size: int, segments: Segments) -> Forms:
     call = dict(backend="triton")
     layers = dict(segments=segments, **call)
     yield "mix", partial(mix, w, shared, **call)
+    moments = m, torch.ones_like(m)
+    yield "adam", partial(adam, w, g, *moments, 3.0, 0.1, **call)
+    yield "adamw", partial(adam, w, g, *moments, 3.0, rho[:, 0], decoupled=True, **call)
     yield "perturb sam", partial(perturb, w, g, 0.1, **call)
     yield "perturb known", partial(perturb, w, g, 0.1, norm=rho[:, 0], **call)
     yield "perturb eight", partial(perturb, shared, [g, shared] * 4, 0.1, **call)

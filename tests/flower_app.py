@@ -23,6 +23,7 @@ from fedfast.integrations.flower import Training, run_simulation
 
 CONFIG = {"batch-size": 5, "local-epochs": 2}
 NODES = 8
+HEAVY_BALL = partial(torch.optim.SGD, momentum=0.9)
 logging.getLogger("flwr").setLevel(logging.ERROR)
 
 
@@ -54,7 +55,7 @@ def settings(message, context):
 def make_app(
     net=Net,
     data=load_data,
-    optimizer=partial(torch.optim.SGD, momentum=0.9),
+    optimizer=HEAVY_BALL,
     extra=lambda model, context: {},
     before=lambda model, batch: batch,
 ):
@@ -87,7 +88,10 @@ def make_app(
                 (loss + mu / 2 * prox).backward()
                 made.step()
                 total += loss.item()
-        metrics = {"train_loss": total / (epochs * len(loader)), "num-examples": len(loader.dataset)}
+        metrics = {
+            "train_loss": total / (epochs * len(loader)),
+            "num-examples": len(loader.dataset),
+        }
         metrics |= extra(model, context)
         records = {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)}
         return Message(content=RecordDict(records), reply_to=message)
@@ -111,7 +115,7 @@ def make_app(
 
 def training(**fields):
     """What `make_app()` does."""
-    own = {"model": Net, "data": load_data, "optimizer": partial(torch.optim.SGD, momentum=0.9)}
+    own = {"model": Net, "data": load_data, "optimizer": HEAVY_BALL}
     return Training(**{**own, "proximal_mu": "proximal-mu", **fields})
 
 

@@ -16,6 +16,7 @@ import torch
 from fedfast.kernels import (
     Segments,
     Server,
+    adam,
     aggregate,
     cross_entropy,
     dropout,
@@ -74,7 +75,7 @@ def named(call: Callable[..., Any], *args: Any, **options: Any) -> tuple[str, Ca
 
 
 def bank_forms(make: Make) -> Forms:
-    """`mix`, `perturb`, `step`, `stats`, `gram`, `sensitivity`."""
+    """`mix`, `adam`, `perturb`, `step`, `stats`, `gram`, `sensitivity`."""
     size = make.size(400)
     w, g, m = (make(3, 400) for _ in range(3))
     row, given = make.dense(400), make.dense(3)
@@ -82,6 +83,10 @@ def bank_forms(make: Make) -> Forms:
     layers = dict(segments=cut)
     for y, b in product((g, row), (1.0, given)):
         yield named(mix, w, y, b=b)
+    for t, decoupled in product((1.0, given), (False, True)):
+        how = dict(weight_decay=given, decoupled=decoupled)
+        yield named(adam, w, g, m, make(3, 400), t, 0.1, **how)
+        yield named(adam, row, row, m, make(3, 400), t, given, out=w, **how)
     rho = make.dense(3, cut.count)
     known = (dict(), dict(norm=given)), (dict(), dict(adaptive=0.01)), (dict(), layers)
     for norm, adaptive, cuts in product(*known):

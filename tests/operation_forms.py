@@ -50,6 +50,17 @@ SGD = dict(terms=terms(1), weight_decay=0.0, momentum=0.0, without="w_ref clip_n
 MOVING = dict(terms=terms(1), clip_norm=None, without="w_ref squares")
 
 
+# A second moment away from zero, where its root and the division are well posed.
+ADAM = dict(
+    v=lambda draw: draw.vector(*draw.shape("K S")),
+    t=lambda draw: 2.0 + 50 * draw.vector(),
+    beta1=0.875,
+    beta2=0.984375,
+    eps=2.0**-20,
+    decoupled=False,
+)
+
+
 def clip(share: float) -> Any:
     """A largest norm: below 1 it bites."""
     return lambda draw: draw.vector() * share * draw.sizes["S"] ** 0.5
@@ -121,6 +132,15 @@ ROW_CASES: dict[str, Cases] = {
             "adam": served("adam"),
             "yogi": served("yogi"),
             "adagrad": served("adagrad") | dict(first=False),
+        },
+        **ROW_SIZES,
+    ),
+    "adam": Cases(
+        {
+            "adam": ADAM | dict(weight_decay=0.0),
+            "decay": ADAM,
+            "adamw": ADAM | dict(decoupled=True),
+            "first step": ADAM | dict(t=1.0, eps=1e-3),
         },
         **ROW_SIZES,
     ),

@@ -8,7 +8,7 @@ from fedfast.kernels import Server
 from torch import nn
 
 from fedfast.aggregation import Ending, Mean
-from fedfast.engine import visible_layout
+from fedfast.algorithms import TrainedLayout
 from fedfast.layout import FlatLayout
 from fedfast.state import ServerState
 
@@ -28,7 +28,7 @@ def made(rule):
     after = before.twin()
     after.follow(before)
     models = row + torch.randn(4, len(row))
-    return Mean(row, visible_layout(layout, device), "auto"), before, after, models
+    return Mean(row, TrainedLayout.of(layout, device), "auto"), before, after, models
 
 
 def expected(rule, before, models):
@@ -75,7 +75,7 @@ def test_squares_that_overflow_are_no_divergence():
     module = nn.Linear(5, 4).double()
     layout, device = FlatLayout.of(module, torch.float64), torch.device("cpu")
     row = layout.flatten(module, device)
-    mean = Mean(row, visible_layout(layout, device), "auto")
+    mean = Mean(row, TrainedLayout.of(layout, device), "auto")
     models = row.repeat(2, 1)
     models[1, 0] = 1e200
     assert len(mean.add(models, WEIGHTS[:2], row, True, None)) == 0

@@ -79,6 +79,10 @@ def calls() -> dict[str, dict[str, Any]]:
             client_rows=f64(K, 8), weights=f64(K), base=f64(8), acc=f64(8), w=f64(8), m=f64(8),
             v=f64(8), out=f64(8), server=kernels.Server("adam"),
         ),
+        "adam": dict(
+            w=f(K, 8), g=f(K, 8), m=f(K, 8), v=f(K, 8), t=f(K), eta=f(K), weight_decay=f(K),
+            out=f(K, 8),
+        ),
         "mix": dict(x=f(K, 8), y=f(K, 8), a=f(K), b=f(K), out=f(K, 8)),
         "gram": dict(rows=f64(K, 8), base=f64(K, 8), out=f64(K, K)),
         "sensitivity": dict(

@@ -75,6 +75,7 @@ void test_step();
 void test_stats();
 void test_aggregate();
 void test_mix();
+void test_adam();
 void test_gram();
 void test_sensitivity();
 void test_philox();

@@ -6,6 +6,7 @@ int main() {
   fedfast::tests::test_stats();
   fedfast::tests::test_aggregate();
   fedfast::tests::test_mix();
+  fedfast::tests::test_adam();
   fedfast::tests::test_gram();
   fedfast::tests::test_sensitivity();
   fedfast::tests::test_philox();

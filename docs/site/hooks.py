@@ -40,6 +40,9 @@ USING = (
     "loggers",
     "own-parts",
     "torch-ops",
+    "flower-strategies",
+    "migration",
+    "forks",
     "from-fl-simulator",
     "algorithms",
 )

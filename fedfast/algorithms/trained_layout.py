@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import Segments
+from ..layout import FlatLayout
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,19 @@ class TrainedLayout:
     trained: int
     head: tuple[int, int]
     dtype: torch.dtype
+
+    @classmethod
+    def of(cls, layout: FlatLayout, device: torch.device | str = "cpu") -> TrainedLayout:
+        """The trained part of a layout."""
+        slots = [slot for slot in layout.slots if slot.trained]
+        return cls(
+            names=tuple(slot.name for slot in slots),
+            shapes=tuple(tuple(slot.shape) for slot in slots),
+            segments=layout.segments(device),
+            trained=layout.trained,
+            head=layout.head,
+            dtype=layout.dtype,
+        )
 
     @property
     def parameters(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -73,17 +73,19 @@ class BatchBuffers:
         self._like, self._spread = x, spread
         self._y = y.new_empty(count, *y.shape)
         self._count = torch.full((count,), len(x), dtype=torch.int32, device=x.device)
-        self._x: dict[bool, Tensor] = {}
+        self._held: dict[bool, tuple[Tensor, Minibatch]] = {}
 
     def filled(self, x: Tensor, y: Tensor, shared: bool, seeds: Tensor | None) -> Minibatch:
         """The batch in these buffers, until the next one."""
-        self._y.copy_(y)
-        held = self._held(shared and not self._spread)
+        once = shared and not self._spread
+        if once not in self._held:
+            self._held[once] = self._made(1 if once else len(self._y))
+        held, batch = self._held[once]
         held.copy_(x)
-        return Minibatch(held.expand(len(self._y), *held.shape[1:]), self._y, self._count, seeds)
+        self._y.copy_(y)
+        return batch if seeds is None else replace(batch, seeds=seeds)
 
-    def _held(self, once: bool) -> Tensor:
-        if once not in self._x:
-            copies = 1 if once else len(self._y)
-            self._x[once] = self._like.new_empty(copies, *self._like.shape)
-        return self._x[once]
+    def _made(self, copies: int) -> tuple[Tensor, Minibatch]:
+        held = self._like.new_empty(copies, *self._like.shape)
+        x = held.expand(len(self._y), *self._like.shape)
+        return held, Minibatch(x, self._y, self._count)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..evaluation import assess, total
-from ..executor import Executor
 from ..metrics import metric_for
 from ..module_executor import ModuleExecutor
 from ..random import DROPOUT, keys64
@@ -20,7 +17,7 @@ from .options import Options
 from .prediction import Predictor, predictor_for
 from .rates import Rates
 from .task import Architecture, Training, loss_of
-from .trainer import Trainer
+from .trainer import Trainer, Width
 
 PART = 512  # samples that are evaluated at a time
 WIDTHS = 4  # sizes of batches whose buffers are kept
@@ -42,19 +39,19 @@ class Live:
         self.rows = self.architecture.rows(modules)
         self.trainer = Trainer(self.rows, self.layout, options, rates)
         self.training: Training | None = None
-        self._widths: dict[int, tuple[Executor, BatchBuffers]] = {}
+        self._widths: dict[int, Width] = {}
         self._evaluates: Predictor | None = None
 
     def step(self, x: Tensor, y: Tensor, t: int) -> Tensor:
         """Step t of all models; their losses [K]."""
         shared = self._checked(x, y)
-        executor, buffers = self._of_width(x if shared else x[0], y if shared else y[0])
-        seeds = self._seeds(t) if executor.random else None
-        batch = buffers.filled(x, y, shared, seeds)
-        if not isinstance(executor, ModuleExecutor):
-            return self.trainer.step(executor, batch)
+        width = self._of_width(x if shared else x[0], y if shared else y[0])
+        seeds = self._seeds(t) if width.executor.random else None
+        batch = width.buffers.filled(x, y, shared, seeds)
+        if not isinstance(width.executor, ModuleExecutor):
+            return self.trainer.step(width, batch, t)
         with torch.enable_grad(), kept_random_state(), rounding(self.options.precision):
-            return self.trainer.step(executor, batch)
+            return self.trainer.step(width, batch, t)
 
     def outputs(self, x: Tensor) -> Tensor:
         """[K, n, ...] in evaluation mode."""
@@ -89,8 +86,8 @@ class Live:
                 )
         return shared
 
-    def _of_width(self, x: Tensor, y: Tensor) -> tuple[Executor, BatchBuffers]:
-        """The executor and the buffers of batches [B, ...] of one model, the latest few kept.
+    def _of_width(self, x: Tensor, y: Tensor) -> Width:
+        """What trains on batches [B, ...] of one model; the latest few are kept.
 
         Each width has its own: what a step computes does not depend on the batches before it.
         """
@@ -102,12 +99,12 @@ class Live:
         self._widths[len(x)] = held
         return held
 
-    def _made(self, x: Tensor, y: Tensor) -> tuple[Executor, BatchBuffers]:
+    def _made(self, x: Tensor, y: Tensor) -> Width:
         if self.training is None:
             self.training = Training.of(self.architecture, self.rows[0], x, y)
         executor = self.training.executor(self.options.count, len(x))
         spread = isinstance(executor, ModuleExecutor)  # a module may write into what it is given
-        return executor, BatchBuffers(self.options.count, x, y, spread)
+        return Width(executor, BatchBuffers(self.options.count, x, y, spread))
 
     def _predictor(self, x: Tensor) -> Predictor:
         if self._evaluates is None:

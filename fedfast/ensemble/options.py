@@ -8,15 +8,21 @@ import torch
 
 from .. import losses, named_losses
 from .._messages import format_value
-from ..algorithms import ASAM, OPTIMIZERS, SAM, SGD, Optimizer
+from ..algorithms import ASAM, SAM, SGD, Optimizer
 from ..kernels import registry
 from ..losses import Loss
 from ..metrics import Metric
-from ..run_options import RunOptions
 from ..validation import run as run_checks
 from ..validation.values import Count, OneOf, boolean
+from .adam import Adam
 
-KINDS = (SGD, SAM, ASAM)
+NAMES: dict[str, Optimizer | Adam] = {
+    "sgd": SGD(),
+    "sam": SAM(),
+    "asam": ASAM(),
+    "adam": Adam(),
+    "adamw": Adam(decoupled=True),
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Options:
     """Of K models; see `Ensemble`. Raises TypeError/ValueError naming the option that is wrong."""
 
     count: int
-    optimizer: Optimizer
+    optimizer: Optimizer | Adam
     loss: str | Loss
     metric: str | Metric
     dtype: torch.dtype
@@ -37,7 +43,7 @@ class Options:
     def of(
         cls,
         count: int,
-        optimizer: Optimizer | str,
+        optimizer: Optimizer | Adam | str,
         loss: str | Loss,
         metric: str | Metric,
         dtype: torch.dtype,
@@ -59,15 +65,17 @@ class Options:
         return cls(count, made, loss, metric, kind, where, backend, precision, verify)
 
 
-def _optimizer(given: Optimizer | str) -> Optimizer:
-    made = OPTIMIZERS.find(given)() if isinstance(given, str) else given
-    if type(made) not in KINDS:
-        names = ", ".join(kind.__name__ for kind in KINDS)
-        raise TypeError(f"optimizer: expected one of {names}; got {format_value(given)}")
-    rho = getattr(made, "rho", 0.0)
+def _optimizer(given: Optimizer | Adam | str) -> Optimizer | Adam:
+    if isinstance(given, str):
+        OneOf(tuple(NAMES))("optimizer", given)
+        return NAMES[given]
+    if type(given) not in {type(made) for made in NAMES.values()}:
+        names = ", ".join(dict.fromkeys(type(made).__name__ for made in NAMES.values()))
+        raise TypeError(f"optimizer: expected a name or one of {names}; got {format_value(given)}")
+    rho = getattr(given, "rho", 0.0)
     if not isinstance(rho, (int, float)):
         raise ValueError(
             "optimizer: expected a radius rho that is a number, since an ensemble has no rounds; "
             f"got {format_value(rho)}. Set ensemble.rho between steps"
         )
-    return made
+    return given

@@ -34,13 +34,12 @@ class Rates:
 
     lr, weight_decay, rho  [K] float64; may be changed in place at any time
     descent   -lr, decayed: 1 - lr weight_decay, decay: weight_decay, eta: lr, radius: rho. All [K]
+    t         which step it is, from 1. [K]
     decays    whether any weight decay is not 0
     Operations recorded in a plan read these tensors anew in every run: they never move.
     """
 
-    def __init__(
-        self, count: int, lr: PerModel, weight_decay: PerModel, rho: PerModel
-    ) -> None:
+    def __init__(self, count: int, lr: PerModel, weight_decay: PerModel, rho: PerModel) -> None:
         self.lr = per_model("lr", lr, count)
         self.weight_decay = per_model("weight_decay", weight_decay, count)
         self.rho = per_model("rho", rho, count)
@@ -48,12 +47,13 @@ class Rates:
 
     def hold(self, dtype: torch.dtype, device: torch.device) -> None:
         """Make the tensors that operations read."""
-        self.descent, self.decayed, self.decay, self.eta, self.radius = (
-            torch.empty(len(self.lr), dtype=dtype, device=device) for _ in range(5)
+        self.descent, self.decayed, self.decay, self.eta, self.radius, self.t = (
+            torch.empty(len(self.lr), dtype=dtype, device=device) for _ in range(6)
         )
 
-    def refresh(self) -> None:
-        """Take over what has changed since."""
+    def refresh(self, t: int) -> None:
+        """Take over what has changed since, for step t."""
+        self.t.fill_(t + 1)
         now = self.lr._version, self.weight_decay._version, self.rho._version
         if now == self._seen:
             return

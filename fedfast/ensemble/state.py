@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,11 @@ from ..copies import copy_of
 from ..layout import FlatLayout
 from .rates import Rates
 
-WHOLE = ("models", "optimizer", "rates", "steps")
+Kept = Mapping[str, Mapping[str, Tensor]]  # kind -> name -> [K, *shape]
 
 
 def loaded(module: nn.Module, state: object) -> nn.Module:
-    """A copy of the module with that state dict; ValueError naming `state` where it does not fit."""
+    """A copy of the module with that state dict; ValueError naming `state` if it does not fit."""
     if not isinstance(state, Mapping):
         raise TypeError(f"state: expected a state dict; got {format_value(state)}")
     made = copy_of(module)
@@ -47,9 +48,7 @@ def by_name(layout: FlatLayout, kept: Mapping[str, Tensor]) -> dict[str, dict[st
     }
 
 
-def write_kept(
-    layout: FlatLayout, kept: Mapping[str, Tensor], state: Mapping[str, Mapping[str, Tensor]]
-) -> None:
+def write_kept(layout: FlatLayout, kept: Mapping[str, Tensor], state: Kept) -> None:
     """The inverse of `by_name`; what is not in the state begins anew, with zeros."""
     for kind, rows in kept.items():
         rows.zero_()
@@ -63,21 +62,36 @@ def rates_state(rates: Rates) -> dict[str, Tensor]:
     return {name: getattr(rates, name).clone() for name in ("lr", "weight_decay", "rho")}
 
 
-def check_whole(state: object, count: int, kinds: Sequence[str]) -> Mapping[str, object]:
-    """The state of a whole ensemble of K models; TypeError/ValueError naming `state`."""
-    if not isinstance(state, Mapping):
-        raise TypeError(f"state: expected a dict; got {format_value(state)}")
-    missing = [name for name in WHOLE if name not in state]
-    if missing:
-        raise ValueError(
-            f"state: expected that of a whole ensemble; it lacks {', '.join(missing)}. "
-            "Give k= for the state dict of one model"
-        )
-    if len(state["models"]) != count:
-        raise ValueError(f"state: expected {count} models; got {len(state['models'])}")
-    if state["optimizer"] and set(state["optimizer"]) != set(kinds):
-        raise ValueError(
-            f"state: expected what this optimizer keeps ({', '.join(kinds) or 'nothing'}); got "
-            f"{', '.join(state['optimizer'])}"
-        )
-    return state
+@dataclass(frozen=True)
+class Whole:
+    """The state of a whole ensemble."""
+
+    models: Sequence[object]
+    optimizer: Kept
+    rates: Mapping[str, Tensor]
+    steps: int
+
+    @classmethod
+    def of(cls, state: object, count: int, kinds: Sequence[str]) -> Whole:
+        """That of K models, checked; TypeError/ValueError naming `state`.
+
+        kinds  what their optimizer keeps
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: expected a dict; got {format_value(state)}")
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if name not in state]
+        if missing:
+            raise ValueError(
+                f"state: expected that of a whole ensemble; it lacks {', '.join(missing)}. "
+                "Give k= for the state dict of one model"
+            )
+        found = cls(*(state[name] for name in names))
+        if len(found.models) != count:
+            raise ValueError(f"state: expected {count} models; got {len(found.models)}")
+        if found.optimizer and set(found.optimizer) != set(kinds):
+            raise ValueError(
+                f"state: expected what this optimizer keeps ({', '.join(kinds) or 'nothing'}); got "
+                f"{', '.join(found.optimizer)}"
+            )
+        return found

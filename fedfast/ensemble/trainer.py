@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .. import kernels
 from ..algorithms import ASAM, SAM, Optimizer
-from ..batches import Minibatch
-from ..executor import Capabilities, Executor, Fold, LocalStep, SamAscent, StepTensors
-from .options import Options
+from ..batches import ChunkBatches, Minibatch
+from ..executor import Executor, Fold, LocalStep, RowUpdate, SamAscent, StepTensors
 from ..layout import FlatLayout
+from ..programs import ProgramExecutor
+from .adam import Adam
+from .batches import BatchBuffers
+from .options import Options
 from .rates import Rates
-from .updates import HeavyBall
+from .updates import AdamStep, HeavyBall, PlainStep
 
 
-def kinds_kept(optimizer: Optimizer) -> tuple[str, ...]:
-    """The rows that an optimizer keeps from step to step."""
-    return ("momentum",) if optimizer.momentum else ()
+def kinds_kept(optimizer: Optimizer | Adam) -> tuple[str, ...]:
+    """The rows that an optimizer keeps from step to step, by torch's names."""
+    if isinstance(optimizer, Adam):
+        return "exp_avg", "exp_avg_sq"
+    return ("momentum_buffer",) if optimizer.momentum else ()
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The pass whose gradient is the step's, what it writes, and what follows apart from it."""
+
+    step: LocalStep
+    out: Tensor
+    after: RowUpdate | None = None
+
+
+@dataclass(frozen=True)
+class Width:
+    """What batches of one size B are trained with.
+
+    calls  steps that only read and write buffers, by what tells them apart
+    """
+
+    executor: Executor
+    buffers: BatchBuffers
+    calls: dict[tuple[int, bool], Callable[[], None]] = field(default_factory=dict)
 
 
 class Trainer:
@@ -29,7 +57,8 @@ class Trainer:
     A step takes the gradient, at the models or where SAM ascends to, and descends:
 
         folded    products of the backward pass add to the weights (SGD), or to the momentum
-        plain     the gradient is written, `kernels.step` follows
+        within    the gradient is written, the update follows model by model (Adam)
+        apart     the gradient is written, the update follows for all models
     """
 
     def __init__(self, rows: Tensor, layout: FlatLayout, options: Options, rates: Rates) -> None:
@@ -38,61 +67,79 @@ class Trainer:
         count, device = rows.shape[0], rows.device
         self.losses = torch.zeros(count, dtype=layout.dtype, device=device)
         rates.hold(layout.dtype, device)
+        one, none = torch.ones(count, 1, dtype=torch.int32), torch.empty(count, 1, 0)
+        self._counts = ChunkBatches(0, np.arange(count), none, one)
         self.kept = {kind: self._bank() for kind in kinds_kept(self.optimizer)}
+        self._descents: dict[bool, Descent] = {}
 
-    def step(self, executor: Executor, batch: Minibatch) -> Tensor:
-        """One step of all models; their losses [K], before it."""
-        self.rates.refresh()
-        can = executor.capabilities
-        step, out = self._last(can)
-        fused = can.sam and type(self.optimizer) is SAM
-        if not self.optimizer.ascends or fused:
-            ascent = self._sam if fused else None
-            tensors = StepTensors(self.w, self.rows, out, self.losses)
-            executor.gradients(replace(step, ascent=ascent), tensors, batch)
+    def step(self, width: Width, batch: Minibatch, t: int) -> Tensor:
+        """Step t of all models on a batch in the buffers of `width`; the losses [K] before it."""
+        self.rates.refresh(t)
+        executor, fused = width.executor, self._fuses(width.executor)
+        descent = self._descents.get(self.rates.decays)
+        if descent is None:
+            descent = self._descents[self.rates.decays] = self._descent(executor)
+        if isinstance(self.optimizer, SAM) and not fused:
+            self._ascended(executor, batch, descent)
         else:
-            self._ascended(executor, batch, step, out)
-        if step.fold is None:
-            self._descend()
+            self._at_once(width, batch, descent, fused)
+        if descent.after is not None:
+            descent.after.apply(self.options.backend)
+        executor.count_batches(self.rows, self._counts)
         return self.losses.clone()
 
-    def _last(self, can: Capabilities) -> tuple[LocalStep, Tensor]:
-        """The pass whose gradient is the step's, and what it writes."""
-        rates, momentum = self.rates, self.optimizer.momentum
-        if not can.folds or self.optimizer.nesterov:
-            return LocalStep(), self._g
-        if not momentum:
-            return LocalStep(fold=Fold(rates.descent, rates.decayed, self.w)), self.w
-        m, decay = self.kept["momentum"], rates.decay if rates.decays else None
-        update = HeavyBall(self.w, m, rates.descent, decay)
-        return LocalStep(fold=Fold(1.0, momentum, m), update=update), m
+    def _fuses(self, executor: Executor) -> bool:
+        """Whether both of SAM's passes are one call."""
+        return executor.capabilities.sam and type(self.optimizer) is SAM
 
-    def _ascended(
-        self, executor: Executor, batch: Minibatch, step: LocalStep, out: Tensor
-    ) -> None:
+    def _at_once(self, width: Width, batch: Minibatch, descent: Descent, ascends: bool) -> None:
+        """All of it, but for what follows apart."""
+        key = batch.x.data_ptr(), self.rates.decays
+        call = width.calls.get(key)
+        if call is None:
+            step = replace(descent.step, ascent=self._sam if ascends else None)
+            tensors = StepTensors(self.w, self.rows, descent.out, self.losses)
+            if batch.seeds is None and isinstance(width.executor, ProgramExecutor):
+                call = width.calls[key] = width.executor.repeated(step, tensors, batch)
+            else:
+                call = partial(width.executor.gradients, step, tensors, batch)
+        call()
+
+    def _descent(self, executor: Executor) -> Descent:
+        local, rates, can = self.optimizer, self.rates, executor.capabilities
+        if isinstance(local, Adam):
+            update: RowUpdate = AdamStep(local, self.w, self._g, *self.kept.values(), rates)
+            if isinstance(executor, ProgramExecutor):
+                return Descent(LocalStep(update=update), self._g)
+            return Descent(LocalStep(), self._g, update)
+        if not can.folds or local.nesterov:
+            update = PlainStep(local, self.w, self._g, self.kept.get("momentum_buffer"), rates)
+            return Descent(LocalStep(), self._g, update)
+        if not local.momentum:
+            return Descent(LocalStep(fold=Fold(rates.descent, rates.decayed, self.w)), self.w)
+        m = self.kept["momentum_buffer"]
+        fold = Fold(1.0, local.momentum, m)
+        return Descent(LocalStep(fold=fold, update=HeavyBall(self.w, m, rates)), m)
+
+    def _ascended(self, executor: Executor, batch: Minibatch, descent: Descent) -> None:
         """Two passes, with the ascent between them; losses and statistics are the first one's."""
         local, rows, backend = self.optimizer, self.rows, self.options.backend
         assert isinstance(local, SAM)
         tensors = StepTensors(self.w, rows, self._g, self.losses)
         executor.gradients(LocalStep(), tensors, batch)
-        how: dict[str, object] = dict(out=self._ahead, eps=local.eps, backend=backend)
-        if isinstance(local, ASAM):
-            how |= dict(segments=self.layout.segments(rows.device), adaptive=local.eta)
-        kernels.perturb(self.w, self._g, self.rates.radius, **how)
-        tensors = StepTensors(self._ahead, rows, out, self._spare)
-        executor.gradients(replace(step, keep_buffers=True), tensors, batch)
-
-    def _descend(self) -> None:
-        kernels.step(
+        adaptive = local.eta if isinstance(local, ASAM) else None
+        kernels.perturb(
             self.w,
             self._g,
-            self.rates.eta,
-            weight_decay=self.rates.decay,
-            momentum=self.optimizer.momentum,
-            nesterov=self.optimizer.nesterov,
-            m=self.kept.get("momentum"),
-            backend=self.options.backend,
+            self.rates.radius,
+            out=self._ahead,
+            segments=None if adaptive is None else self.layout.segments(rows.device),
+            eps=local.eps,
+            adaptive=adaptive,
+            backend=backend,
         )
+        tensors = StepTensors(self._ahead, rows, descent.out, self._spare)
+        executor.gradients(replace(descent.step, keep_buffers=True), tensors, batch)
 
     @cached_property
     def _sam(self) -> SamAscent:

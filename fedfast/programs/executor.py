@@ -95,6 +95,20 @@ class ProgramExecutor(Executor):
         key = step_key(("gradients", *_places(tensors, batch)), step)
         self._do(key, batch.x.shape[0], lambda: self._steps.run(step, tensors, batch))
 
+    def repeated(
+        self, step: LocalStep, tensors: StepTensors, batch: Minibatch
+    ) -> Callable[[], None]:
+        """`gradients` of these buffers, to be called step after step: whatever lies in them then.
+
+        None of the batch's seeds is read anew.
+        """
+        key = step_key(("gradients", *_places(tensors, batch)), step)
+        if not self.capabilities.plans or key is None:
+            return lambda: self.gradients(step, tensors, batch)
+        clients = batch.x.shape[0]
+        plan = self._plans.plan(key, clients, lambda: self._steps.run(step, tensors, batch))
+        return lambda: plan.run(clients, self._plans.work)
+
     def first_pass(self, tensors: StepTensors, batch: Minibatch) -> Tensor:
         """See `Executor.first_pass`."""
         key, clients = ("first pass", *_places(tensors, batch)), batch.x.shape[0]

@@ -126,11 +126,12 @@ class SamBuffers:
     def reach(self, g: Tensor, rho: Coefficient, eps: float, backend: str) -> None:
         """`s = rho / (|g| + eps)`, for all tensors."""
         squares, scale = self.measure(g, backend), self.scales[0, : g.shape[0]]
-        one = isinstance(rho, Tensor)
-        kernels.reach(squares, 1.0 if one else rho, eps, out=scale, backend=backend)
-        if one:
-            column = scale[:, None]
-            kernels.mix(column, column, rho, 0.0, out=column, backend=backend)
+        if not isinstance(rho, Tensor):
+            kernels.reach(squares, rho, eps, out=scale, backend=backend)
+            return
+        kernels.reach(squares, 1.0, eps, out=scale, backend=backend)
+        column = scale[:, None]
+        kernels.mix(column, column, rho, 0.0, out=column, backend=backend)
 
     def move(self, w: Tensor, g: Tensor, ahead: Tensor, backend: str) -> None:
         """`ahead = w + s g` where gradients were written. All `[K, >= trained]`."""

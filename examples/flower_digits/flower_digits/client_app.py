@@ -1,7 +1,5 @@
 """The ClientApp: Flower's quickstart, and one declaration of what it does."""
 
-from functools import partial
-
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -13,7 +11,7 @@ from .task import test as test_fn
 from .task import train as train_fn
 
 app = ClientApp()
-declare(app, model=Net, data=load_data, optimizer=partial(torch.optim.SGD, momentum=MOMENTUM))
+declare(app, model=Net, data=load_data, optimizer=lambda p, lr: torch.optim.SGD(p, lr, MOMENTUM))
 
 
 def loaders(context: Context):

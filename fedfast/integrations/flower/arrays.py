@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, Message
 
 from .unsupported import Unsupported
 
@@ -34,13 +34,13 @@ class RowArray(Array):
         self.__dict__.update(own)
 
     @property
-    def data(self) -> bytes:  # type: ignore[override]
+    def data(self) -> bytes:
         """The bytes of `numpy.save`, made when first asked for."""
         if "_bytes" not in self.__dict__:
             buffer = BytesIO()
             np.save(buffer, self.numpy(), allow_pickle=False)
             self.__dict__["_bytes"] = buffer.getvalue()
-        return self.__dict__["_bytes"]  # type: ignore[no-any-return]
+        return self.__dict__["_bytes"]
 
     @data.setter
     def data(self, value: bytes) -> None:
@@ -52,7 +52,7 @@ class RowArray(Array):
         if self.__dict__["_row"] is None:
             return super().numpy()
         rows, name, at = self.__dict__["_row"]
-        return rows.views[name][at].astype(self.dtype)  # type: ignore[no-any-return]
+        return rows.views[name][at].astype(self.dtype)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Array):
@@ -80,9 +80,9 @@ def by_name(record: ArrayRecord, names: list[str]) -> dict[str, str]:
     raise Unsupported(f"arrays {keys[:3]}...: not the state dict of the declared model")
 
 
-def array_record(message: object) -> tuple[str, ArrayRecord]:
+def array_record(message: Message) -> tuple[str, ArrayRecord]:
     """(key, record) of the only ArrayRecord in a message."""
-    found = [(k, r) for k, r in message.content.items() if isinstance(r, ArrayRecord)]  # type: ignore[attr-defined]
+    found = [(k, r) for k, r in message.content.items() if isinstance(r, ArrayRecord)]
     if len(found) != 1:
         raise Unsupported(f"messages with {len(found)} ArrayRecords; expected one")
     return found[0]

@@ -15,7 +15,7 @@ from .declaration import Training
 from .jobs import TrainJob
 from .loaders import seeded
 from .metrics import Figures
-from .nodes import context_of
+from .nodes import as_new
 from .replies import form_of
 from .states import States
 from .unsupported import Unsupported
@@ -54,13 +54,11 @@ class Checker:
         ours = self.cohorts.train([job], [batches], self.states.of(job.arrays))
         worst = self._difference(job, reply, ours)
         if worst > CLOSE:
-            self._check_double(job)
+            self._check_double(job, worst)
         return Checked(reply, _figures(job, batches, ours))
 
     def _own(self, job: TrainJob, double: bool) -> tuple[Message, Seen]:
-        given = job.context
-        config = given.node_config["partition-id"], given.node_config["num-partitions"]
-        context = context_of(given.node_id, *map(int, config), given.run_id, given.run_config)
+        context = as_new(job.context)
         with seeded(job.seed), watching(self.training.unpack, double) as seen:
             reply = call(self.app, job.message, context)
         if reply.has_error():
@@ -97,18 +95,21 @@ class Checker:
             for key, name in form.names.items()
         )
 
-    def _check_double(self, job: TrainJob) -> None:
-        """The same in float64: rounding that many steps have let grow is no difference."""
-        exact = Cohorts(self.training.network, self.training.loss, "float64")
+    def _check_double(self, job: TrainJob, found: float) -> None:
+        """The same in float64: rounding that many steps have let grow is no difference.
+
+        found  the difference in float32
+        """
+        exact = Cohorts(self.training.network, self.training.loss, torch.float64)
         try:
             reply, seen = self._own(job, double=True)
             batches = self._batches(job, seen)
             start = {n: t.double() for n, t in self.states.of(job.arrays).items()}
             worst = self._difference(job, reply, exact.train([job], [batches], start))
-        except (NoAnswer, RuntimeError) as error:
-            raise Unsupported(f"{self._differs(job, 1.0)}, and in float64 {error}") from error
+        except (NoAnswer, RuntimeError, Unsupported) as error:
+            raise Unsupported(f"{self._differs(job, found)}; in float64: {error}") from error
         if worst > CLOSE / 10:
-            raise Unsupported(self._differs(job, worst))
+            raise Unsupported(self._differs(job, found))
 
     def _differs(self, job: TrainJob, worst: float) -> str:
         asked = f"lr={job.rule.lr:g}, epochs={job.settings.epochs}, mu={job.settings.mu:g}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ... import Cohort
@@ -55,7 +56,7 @@ class Cohorts:
 
     network: Callable[[], nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor]
-    dtype: str | None = None
+    dtype: torch.dtype | None = None
     slots: dict[tuple[object, float], list[Slot]] = field(default_factory=dict)
 
     def train(
@@ -74,8 +75,7 @@ class Cohorts:
             raise Unsupported(f"a cohort refuses to train it: {error}") from error
         rows = Rows(_all_rows(update, state, len(jobs)))
         slot.rows = ref(rows)
-        over_samples = np.asarray(update.losses)
-        return Trained(rows, over_samples, _over_batches(update, over_samples, batches))
+        return Trained(rows, np.asarray(update.losses), np.asarray(update.batch_losses))
 
     def _free(self, algorithm: str | Algorithm, weight_decay: float) -> Slot:
         """A slot whose buffers nobody reads."""
@@ -93,27 +93,18 @@ class Cohorts:
         return free
 
     def _made(self, algorithm: str | Algorithm, weight_decay: float) -> Cohort:
-        dtype = {} if self.dtype is None else {"dtype": self.dtype}
+        network = self.network()
+        own = next((p.dtype for p in network.parameters()), torch.float32)
         try:
             return Cohort(
-                self.network(),
+                network,
                 algorithm=algorithm,
                 weight_decay=weight_decay,
                 loss="cross_entropy" if is_cross_entropy(self.loss) else self.loss,
-                **dtype,
+                dtype=self.dtype or own,
             )
         except (TypeError, ValueError) as error:
             raise Unsupported(f"a cohort refuses it: {error}") from error
-
-
-def _over_batches(
-    update: CohortUpdate, over_samples: np.ndarray, batches: Sequence[list[list[int]]]
-) -> np.ndarray:
-    found = getattr(update, "batch_losses", None)
-    if found is not None:
-        return np.asarray(found)
-    even = [len({len(batch) for batch in own}) == 1 for own in batches]
-    return np.where(even, over_samples, np.nan)
 
 
 def _all_rows(update: CohortUpdate, state: State, clients: int) -> dict[str, np.ndarray]:

@@ -26,8 +26,9 @@ class Training:
                  are filled by name: `partition_id`, `num_partitions`, `context`, `message`; any
                  other one from the message's config or the run config (`batch_size` from
                  "batch-size")
-    optimizer    (parameters, lr=...) -> a torch optimizer: `torch.optim.SGD`, or a partial of it;
-                 or an algorithm of fedfast's by name or object ("fedsam", `FedSAM(rho=0.05)`)
+    optimizer    (parameters, lr=...) -> a torch optimizer: `torch.optim.SGD`, a partial of it, or
+                 `lambda params, lr: torch.optim.SGD(params, lr, momentum=0.9)`; or an algorithm of
+                 fedfast's by name or object, for its local part ("fedsam", `FedSAM(rho=0.05)`)
     loss         (outputs, targets) -> the mean over the batch
     lr, epochs, proximal_mu
                  a number, a function (message, context), or a key that is looked up in the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from flwr.app import Context, Message, MetricRecord, RecordDict
@@ -17,7 +18,7 @@ from .declaration import Training
 from .jobs import Job
 from .loaders import seeded
 from .metrics import Figures, Metrics, metric_record
-from .nodes import context_of
+from .nodes import as_new
 from .partitions import Partitions
 from .states import States
 from .unsupported import Unsupported
@@ -66,32 +67,31 @@ class EvaluateRounds:
 
     def _evaluated(self, jobs: Sequence[Job]) -> list[Message]:
         """Replies of jobs of one model."""
-        found = [
-            self._figures(job, out) for job, out in zip(jobs, self._outputs(jobs), strict=True)
-        ]
+        outputs = self._outputs(jobs)
+        found = [self._figures(job, own) for job, own in zip(jobs, outputs, strict=True)]
         if self.metrics is None:
-            values, key = self._own(jobs[0])
-            self.metrics = Metrics(key, values, found[0])
+            self.metrics = Metrics(*self._own(jobs[0]), found[0])
         replies = []
         for job, figures in zip(jobs, found, strict=True):
-            record = self.metrics.decided(figures, lambda j=job, f=figures: (self._own(j)[0], f))  # type: ignore[misc]
+            record = self.metrics.decided(figures, partial(self._decisive, job, figures))
             content = RecordDict({self.metrics.key: record})
             replies.append(identified(Message(content, reply_to=job.message)))
         return replies
 
-    def _own(self, job: Job) -> tuple[MetricRecord, str]:
-        """(metrics, their key) of the app's own reply."""
-        given, config = job.context, job.context.node_config
-        parts = int(config["partition-id"]), int(config["num-partitions"])
-        context = context_of(given.node_id, *parts, given.run_id, given.run_config)
+    def _decisive(self, job: Job, figures: Figures) -> tuple[MetricRecord, Figures]:
+        """The app's metrics of a job, and the figures that they must be among."""
+        return self._own(job)[1], figures
+
+    def _own(self, job: Job) -> tuple[str, MetricRecord]:
+        """(key, metrics) of the app's own reply."""
+        context = as_new(job.context)
         with seeded(self.training.seed):
             reply = call(self.app, job.message, context)
         if reply.has_error():
             raise NoAnswer(reply.error.reason)
         if context.state or len(reply.content) != 1:
             raise Unsupported("evaluate replies with more than a MetricRecord, or context.state")
-        key, values = metric_record(reply.content)
-        return values, key
+        return metric_record(reply.content)
 
     @torch.inference_mode()
     def _outputs(self, jobs: Sequence[Job]) -> list[Tensor]:

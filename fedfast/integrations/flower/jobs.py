@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 
 from .arrays import array_record
 from .declaration import Training
-from .local_rules import LocalRule, local_rule
+from .local_rules import LocalRule, LocalRules
 from .partitions import Partition, Partitions
 from .settings import Settings, settings_of
-
-
-class Losses(Protocol):
-    """The losses of one client's training."""
-
-    over_samples: float
-    over_batches: float
 
 
 @dataclass(frozen=True)
@@ -82,11 +74,16 @@ class TrainJob(Job):
 
 
 def train_job(
-    training: Training, partitions: Partitions, message: Message, context: Context, seed: int
+    training: Training,
+    rules: LocalRules,
+    partitions: Partitions,
+    message: Message,
+    context: Context,
+    seed: int,
 ) -> TrainJob:
     """The job of a train message."""
     settings = settings_of(training, message, context)
-    rule = local_rule(training.optimizer, settings.lr, settings.mu)
+    rule = rules.of(settings.lr, settings.mu)
     _, arrays = array_record(message)
     partition = partitions.of(message, context)
     return TrainJob(message, context, arrays, partition, settings, rule, seed)

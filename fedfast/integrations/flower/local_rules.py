@@ -10,8 +10,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ... import SAM, SGD
-from ...algorithms import Algorithm, FedAvg, FedProx
+from ...algorithms import Algorithm, Average, Component, FedAvg, FedProx, by_name
 from .unsupported import Unsupported
+
+KEPT = 4096  # rules: as many learning rates may be met in a round
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,29 @@ class LocalRule:
     lr: float
 
 
+class LocalRules:
+    """The rules of one declared optimizer, each found once."""
+
+    def __init__(self, optimizer: object) -> None:
+        self.optimizer = optimizer
+        self._found: dict[tuple[float | None, float], LocalRule] = {}
+
+    def of(self, lr: float | None, mu: float) -> LocalRule:
+        """See `local_rule`."""
+        if (lr, mu) not in self._found:
+            if len(self._found) >= KEPT:
+                self._found.clear()
+            self._found[lr, mu] = local_rule(self.optimizer, lr, mu)
+        return self._found[lr, mu]
+
+
 def local_rule(optimizer: object, lr: float | None, mu: float) -> LocalRule:
     """The rule of a declared optimizer with this learning rate (None: its own) and proximal mu.
 
     Raises Unsupported for optimizers that a cohort has no rule for.
     """
     if isinstance(optimizer, (str, Algorithm)):
-        if mu:
-            raise Unsupported(f"a proximal term under {optimizer!r}: name FedProx(mu) instead")
-        if lr is None:
-            raise Unsupported(f"no learning rate for {optimizer!r}: Training(lr=...)")
-        return LocalRule(optimizer, 0.0, lr)
+        return _named(optimizer, lr, mu)
     if not callable(optimizer):
         raise Unsupported(f"optimizer {optimizer!r}: expected a class of torch.optim")
     made = _made(optimizer, lr)
@@ -45,9 +59,30 @@ def local_rule(optimizer: object, lr: float | None, mu: float) -> LocalRule:
     return LocalRule(algorithm, float(group["weight_decay"]), float(group["lr"]))
 
 
+def _named(optimizer: str | Algorithm, lr: float | None, mu: float) -> LocalRule:
+    """An algorithm's local part, where that is all its clients need beside the model they get."""
+    algorithm = by_name(optimizer) if isinstance(optimizer, str) else optimizer
+    values = any(type(p).client_values is not Component.client_values for p in algorithm.components)
+    keeps = values or algorithm.client_rows() or algorithm.server_rows()
+    if keeps or algorithm.traffic() != (1, 1) or type(algorithm.server) is not Average:
+        raise Unsupported(
+            f"the algorithm {algorithm.name}, whose clients keep or receive more than the model, or "
+            "which has a server of its own: the server is Flower's strategy"
+        )
+    if mu:
+        raise Unsupported(f"a proximal term under {algorithm.name}: name FedProx(mu=...) instead")
+    if lr is None:
+        raise Unsupported(f"no learning rate for {algorithm.name}: say declare(lr=...)")
+    return LocalRule(algorithm, 0.0, lr)
+
+
 def _made(optimizer: Callable[..., object], lr: float | None) -> Optimizer:
     own = [nn.Parameter(torch.zeros(1))]
-    made = optimizer(own) if lr is None else optimizer(own, lr=lr)
+    try:
+        made = optimizer(own) if lr is None else optimizer(own, lr=lr)
+    except TypeError as error:
+        given = "no learning rate" if lr is None else f"lr={lr:g}"
+        raise Unsupported(f"optimizer: called with {given}: {error}") from error
     if not isinstance(made, Optimizer):
         raise Unsupported(f"optimizer: expected a torch optimizer; got {type(made).__name__}")
     return made

@@ -20,7 +20,7 @@ class Metrics:
     """
 
     def __init__(self, key: str, values: MetricRecord, figures: Figures) -> None:
-        self.key, self.kinds = key, {name: type(value) for name, value in values.items()}
+        self.key, self.whole = key, {n for n, v in values.items() if isinstance(v, int)}
         self.may: dict[str, list[str]] = {name: list(figures) for name in values}
         self.narrow(values, figures)
 
@@ -56,7 +56,7 @@ class Metrics:
             first, *others = (figures.get(f, math.nan) for f in candidates)
             if not all(_same(other, first, 1e-9) for other in others):
                 return None
-            found[name] = self.kinds[name](first)
+            found[name] = int(first) if name in self.whole else first
         return found
 
 

@@ -35,6 +35,12 @@ def partitions_of(grid: Grid) -> dict[int, int]:
     return {node: i for i, node in enumerate(sorted(times, key=times.__getitem__))}
 
 
+def as_new(context: Context) -> Context:
+    """The context before the node's first message: without what its functions have kept."""
+    node, run = dict(context.node_config), dict(context.run_config)
+    return Context(context.run_id, context.node_id, node, RecordDict(), run)
+
+
 def _wait_for_nodes(grid: Grid) -> None:
     count, since = 0, time.monotonic()
     while count == 0 or time.monotonic() - since < STEADY:

@@ -19,9 +19,10 @@ class Partition:
 
     def __init__(self, loaders: object, unpack: Unpack, whole: bool) -> None:
         if isinstance(loaders, Mapping):
-            loaders = tuple(loaders.values())
-        found = loaders if isinstance(loaders, Sequence) else (loaders,)
-        self._loaders, self._unpack, self._whole = found, unpack, whole
+            loaders = list(loaders.values())
+        found = loaders if isinstance(loaders, Sequence) else [loaders]
+        self._loaders: Sequence[object] = found
+        self._unpack, self._whole = unpack, whole
 
     @cached_property
     def train(self) -> Samples:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
 from .app_calls import identified
 from .arrays import RowArray, Rows, array_record, by_name
+from .content import Content
 from .unsupported import Unsupported
 
 Named = tuple[str, MetricRecord]
+Record = ArrayRecord | MetricRecord | ConfigRecord
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class ReplyForm:
         arrays = ArrayRecord()
         for key, name in self.names.items():
             arrays[key] = RowArray(rows, name, at, self.dtypes[key])
-        content = {self.key: arrays, metrics[0]: metrics[1]}
-        return identified(Message(RecordDict(content), reply_to=message))
+        content: dict[str, Record] = {self.key: arrays, metrics[0]: metrics[1]}
+        return identified(Message(Content(content), reply_to=message))
 
 
 def form_of(reply: Message, names: list[str]) -> ReplyForm:

@@ -59,7 +59,7 @@ def run_simulation(
         logging.getLogger("flwr").setLevel(logging.DEBUG)
     config = dict(run_config or {})
     if app_dir is not None:
-        config = get_fused_config_from_dir(Path(app_dir), config)  # type: ignore[arg-type]
+        config = dict(get_fused_config_from_dir(Path(app_dir), config))  # type: ignore[arg-type]
     _identify()
     context = Context(RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), config)  # type: ignore[arg-type]
     nodes = LocalGrid(client_app, num_supernodes, Run.create_empty(RUN_ID), config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
+from functools import partial
 
 from flwr.app import Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
@@ -13,6 +14,7 @@ from .check import Checker
 from .cohorts import Cohorts
 from .declaration import Training
 from .jobs import TrainJob, train_job
+from .local_rules import LocalRules
 from .metrics import Figures, Metrics, metric_record
 from .partitions import Partitions
 from .replies import ReplyForm, form_of
@@ -27,6 +29,7 @@ class TrainRounds:
         self, app: ClientApp, training: Training, states: States, partitions: Partitions
     ) -> None:
         self.training, self.states, self.partitions = training, states, partitions
+        self.rules = LocalRules(training.optimizer)
         self.cohorts = Cohorts(training.network, training.loss)
         self.checker = Checker(app, training, states, self.cohorts)
         self.calls: Counter[int] = Counter()  # train messages of each node so far
@@ -56,7 +59,7 @@ class TrainRounds:
         partition = int(context.node_config["partition-id"])
         seed = (self.training.seed << 40) + (self.calls[node] << 20) + partition
         try:
-            job = train_job(self.training, self.partitions, message, context, seed)
+            job = train_job(self.training, self.rules, self.partitions, message, context, seed)
             len(job.partition.train)  # read now
         except Unsupported:
             raise
@@ -74,7 +77,7 @@ class TrainRounds:
             sizes = [len(batch) for batch in batches[j]]
             losses = float(trained.over_samples[j]), float(trained.over_batches[j])
             figures = job.figures(sizes, *losses)
-            named = metrics.key, metrics.decided(figures, lambda job=job: self._figures(job))
+            named = metrics.key, metrics.decided(figures, partial(self._figures, job))
             replies.append(form.reply(job.message, trained.rows, j, named))
         return replies
 

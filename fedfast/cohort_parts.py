@@ -1,0 +1,130 @@
+"""What a `Cohort` is made of once it has seen samples, and a call's way through the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .build import Components, build, memory_plan
+from .client_samples import ClientSamples
+from .cohort_call import Call
+from .cohort_options import CohortDesign, CohortOptions, few_of
+from .cohort_samples import CallSamples
+from .cohort_state import StateRows
+from .cohort_update import CohortUpdate, Room, TrainedRows
+from .data import FederatedData
+from .engine import Engine, Trained, Work
+from .kernels.plan import forget_recording
+from .model_inspection import single_sample_trouble
+from .random import Ints
+from .round_loop import training
+from .state import ServerState
+
+
+@dataclass(frozen=True)
+class CohortParts:
+    """Design, engine and the memory that calls share.
+
+    own    the cohort's own samples, None where they come with each call
+    given  [S], memory for a state that comes with a call; ordered: for models in the order of ids
+    """
+
+    design: CohortDesign
+    parts: Components
+    own: ClientSamples | None
+    call: CallSamples
+    rows: StateRows
+    given: Tensor
+    ordered: Room
+
+    @classmethod
+    def of(cls, options: CohortOptions, samples: FederatedData) -> CohortParts:
+        """Made from the cohort's own samples, or from those of a first call."""
+        few = few_of(samples) if options.data is None else samples
+        design, own = CohortDesign(options, few), None
+        parts = build(design)
+        parts.engine.models.wanted = True
+        parts.engine.clients.widen(options.population or samples.num_clients)
+        if options.data is not None:
+            data, offsets = design.data, samples.offsets.to(design.device)
+            own = ClientSamples(replace(data, offsets=offsets, sizes=samples.sizes))
+        rows = StateRows(design.layout, design.module, design.device)
+        given = torch.zeros_like(design.row)
+        return cls(design, parts, own, CallSamples(design), rows, given, Room())
+
+    @property
+    def engine(self) -> Engine:
+        """Rounds."""
+        return self.parts.engine
+
+    @cached_property
+    def alone(self) -> str:
+        """Why the model cannot be trained on a single sample, "" where it can."""
+        return single_sample_trouble(self.design.module, self.design.trial[:1])
+
+    def train(self, call: Call, samples: ClientSamples, before: ServerState) -> Trained | None:
+        """Local steps of those who take any; None where nobody does. Nothing is committed."""
+        plan, active = call.plan, call.active
+        self._make_room(len(call.ids), plan.width)
+        forget_recording()
+        self.parts.executor.pool.wait()
+        if not len(active):
+            return None
+        population = len(self.engine.clients.slot)
+        work = Work(call.t, call.part(plan), call.lr, call.epochs, population, call.rehearsal)
+        with training(self.parts):
+            self.engine.read(samples)
+            done = self.engine.train(work, before)
+        if done.tally.diverged and samples is not self.own:
+            self.call.check(samples)  # values not finite are the likeliest cause
+        return done
+
+    def update(self, call: Call, done: Trained | None, before: ServerState) -> CohortUpdate:
+        """What the training did, in the order of the call's ids."""
+        many, position = len(call.ids), np.arange(len(call.ids))
+        losses = torch.full((2, many), torch.nan, dtype=torch.float64)
+        start = (before.row if done is None else done.sent).clone()
+        if done is None:
+            rows, diverged = start.expand(many, -1).clone(), tuple[int, ...]()
+        else:
+            first, found = (
+                call.active[done.order],
+                (done.tally.train_losses, done.tally.step_losses),
+            )
+            position = np.concatenate([first, np.flatnonzero(call.plan.steps == 0)])
+            losses[:, torch.from_numpy(first)] = torch.stack([torch.cat(t) for t in found]).cpu()
+            rows, diverged = self.engine.rows_of(done, many), tuple(done.tally.diverged)
+        sizes, steps = torch.from_numpy(call.sizes), torch.from_numpy(call.plan.steps)
+        place = _place(position, rows.device)
+        held = TrainedRows(self.rows, self.engine.backend, rows, place, self.ordered)
+        ids, figures = torch.from_numpy(call.ids), (losses[0], losses[1], sizes, steps)
+        return CohortUpdate(ids, start, *figures, diverged, held)
+
+    def step(self, done: Trained, rows: Tensor) -> None:
+        """The server's part from the models [C, S] in processing order, committed."""
+        with training(self.parts):
+            outcome = self.engine.step(done, rows[: len(done.cohort)])
+        if not outcome.finite:
+            raise ArithmeticError("step: the new global model is not finite; nothing has changed")
+        self.engine.committed = outcome.after
+
+    def _make_room(self, clients: int, width: int) -> None:
+        """Buffers for so many clients at once, where memory has it, and batches as wide."""
+        design, engine = self.design, self.engine
+        if clients <= design.cohort and width <= design.width:
+            return
+        design.cohort, design.width = max(clients, design.cohort), max(width, design.width)
+        engine.trainers.forget()
+        engine.trainers.chunk = memory_plan(design).chunk
+        engine.batches.width, engine.models.least = design.width, design.cohort
+
+
+def _place(position: Ints, device: torch.device) -> Tensor | None:
+    """Where each client is in the processing order; None where that is the order of the ids."""
+    if (position[:-1] < position[1:]).all():
+        return None
+    return torch.from_numpy(np.argsort(position)).to(device)

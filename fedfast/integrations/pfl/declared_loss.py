@@ -1,0 +1,98 @@
+"""The loss (outputs, targets) behind a module's own `loss(inputs, targets)`.
+
+pfl's convention is that `module.loss` calls the module itself. Given outputs in place of that
+forward pass it is a function of outputs and targets, which a cohort can train with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from threading import local
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .reasons import NotBatched
+
+TRIES, SPREAD, CLOSE = 2, 3.0, 1e-5
+
+
+class DeclaredLoss:
+    """`module.loss` with the forward pass taken from outside; call it inside `given_outputs`.
+
+    kwargs  what pfl passes besides the batch (`train_kwargs`)
+    tail    shape of one sample's targets, as the module expects them
+    """
+
+    def __init__(
+        self, module: nn.Module, kwargs: Mapping[str, object], tail: tuple[int, ...]
+    ) -> None:
+        self._module, self._kwargs, self._tail = module, dict(kwargs), tail
+        self._thread = local()
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch: outputs `[B, ...]`, targets `[B, ...]`."""
+        self._thread.outputs = outputs
+        loss: Callable[..., Tensor] = self._module.loss  # type: ignore[assignment]
+        # In place of inputs: as many rows. A loss that reads more of them fails the comparison.
+        return loss(outputs.detach(), targets.reshape(-1, *self._tail), **self._kwargs)
+
+    @contextmanager
+    def given_outputs(self) -> Generator[None]:
+        """While it lasts the module's forward pass returns the outputs that are given."""
+        former = self._module.__dict__.get("forward")
+        self._module.forward = lambda *_, **__: self._thread.outputs
+        try:
+            yield
+        finally:
+            del self._module.forward
+            if former is not None:
+                self._module.forward = former
+
+
+def declared_loss(
+    module: nn.Module, x: Tensor, y: Tensor, kwargs: Mapping[str, object]
+) -> tuple[DeclaredLoss, bool]:
+    """(the loss, whether it is the mean cross-entropy of class labels) for some samples.
+
+    Raises NotBatched where it cannot be called with outputs in place of a forward pass.
+    """
+    loss = DeclaredLoss(module, kwargs, tuple(y.shape[1:]))
+    modes = [m.training for m in module.modules()]
+    try:
+        with torch.no_grad():
+            outputs = module.eval()(x[:8])
+        with loss.given_outputs():
+            return loss, _is_cross_entropy(loss, outputs, y[:8])
+    except Exception as error:  # whatever a user's method raises
+        raise NotBatched(
+            f"loss is no function of the module's outputs and the targets ({error})"
+        ) from error
+    finally:
+        for m, mode in zip(module.modules(), modes, strict=True):
+            m.training = mode
+
+
+def class_labels(y: Tensor) -> Tensor:
+    """Labels `[n]` int64 of targets `[n]` or `[n, 1]`, floats too (pfl's own data has those)."""
+    return y.reshape(len(y)).long()
+
+
+def _is_cross_entropy(loss: DeclaredLoss, outputs: Tensor, y: Tensor) -> bool:
+    """Whether value and gradient are cross-entropy's for outputs of some size."""
+    if outputs.ndim != 2 or y.numel() != len(y):
+        loss(outputs, y)
+        return False
+    draw, alike = torch.Generator(outputs.device).manual_seed(0), True
+    for _ in range(TRIES):
+        z = torch.empty_like(outputs).normal_(0.0, SPREAD, generator=draw).requires_grad_()
+        own, expected = loss(z, y), F.cross_entropy(z, class_labels(y))
+        pairs = zip(_with_gradient(own, z), _with_gradient(expected, z), strict=True)
+        alike = alike and all(torch.allclose(a, b, CLOSE, CLOSE) for a, b in pairs)
+    return alike
+
+
+def _with_gradient(value: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    return value.detach(), torch.autograd.grad(value, z)[0]

@@ -1,0 +1,94 @@
+"""Users' statistics that are computed when a tensor is read, and their sum over a whole chunk.
+
+Where nothing reads a single user's difference (a weighting reads none, privacy mechanisms read all)
+the weighted sum over the users is taken from the cohort's rows in one pass.
+"""
+
+from __future__ import annotations
+
+import torch
+from pfl.aggregate.base import SumAggregator
+from pfl.stats import MappedVectorStatistics, StatisticsType
+from torch import Tensor
+
+from .user_parameters import UserParameters
+
+
+class RowStatistics(MappedVectorStatistics):
+    """pfl's statistics of one user: `factor * (row - start)` until a tensor is asked for.
+
+    user, row  whose difference, and where it is written; None: like any statistics
+    """
+
+    def __init__(
+        self,
+        name_to_stats: dict[str, Tensor] | None = None,
+        weight: float = 1.0,
+        user: UserParameters | None = None,
+        row: Tensor | None = None,
+    ) -> None:
+        self._tensors: dict[str, Tensor] = {}
+        self.pending, self.row, self.factor = user, row, 1.0
+        super().__init__(name_to_stats, weight)
+
+    @property
+    def _data(self) -> dict[str, Tensor]:  # where pfl's class keeps and reads its tensors
+        if self.pending is not None:
+            user, self.pending = self.pending, None
+            assert self.row is not None
+            torch.sub(*user.trained, out=self.row)
+            if self.factor != 1.0:
+                self.row.mul_(self.factor)
+        return self._tensors
+
+    @_data.setter
+    def _data(self, tensors: dict[str, Tensor]) -> None:
+        self._tensors = tensors
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Tensor], float]]:
+        """Saved as pfl's class: a user's state may be one of these."""
+        return MappedVectorStatistics, (dict(self.items()), self.weight)
+
+    def reweight(self, new_weight: float) -> None:
+        """As pfl's: values times new over old weight, in place."""
+        if self.pending is None:
+            super().reweight(new_weight)
+            return
+        self.factor *= float(new_weight / self.weight)
+        self.weight = new_weight
+
+
+class CohortSum(SumAggregator):
+    """pfl's sum. Users whose statistics nobody has read are added together, by `settle`."""
+
+    def __init__(self) -> None:
+        self._total: MappedVectorStatistics | None = None
+        self._users: list[tuple[UserParameters, float]] = []
+
+    def accumulate(
+        self, *, accumulated: StatisticsType | None, user_stats: StatisticsType
+    ) -> StatisticsType:
+        """`user_stats + accumulated`; `accumulated` may lack users until `settle`."""
+        unread = isinstance(user_stats, RowStatistics) and user_stats.pending is not None
+        if not unread or type(accumulated) not in (MappedVectorStatistics, RowStatistics):
+            self.settle()
+            return super().accumulate(accumulated=accumulated, user_stats=user_stats)
+        self._total = accumulated
+        self._users.append((user_stats.pending, user_stats.factor))
+        accumulated.weight = user_stats.weight + accumulated.weight
+        return accumulated
+
+    def settle(self) -> None:
+        """Add the users that are waiting, before the cohort's rows are overwritten."""
+        users, self._users = self._users, []
+        if not users:
+            return
+        assert self._total is not None
+        weights = torch.zeros(len(users[0][0].update), dtype=torch.float64)
+        for user, factor in users:
+            weights[user.j] += factor
+        whole = float(weights.sum())
+        if whole:
+            difference = users[0][0].weighted_difference(weights)
+            for name, total in self._total.items():
+                total.add_(difference[name], alpha=whole)
