@@ -71,7 +71,7 @@ def warm(player: Player, algorithm: str, chosen: dict[str, str]) -> str:
         if len(tried) > 1 and seconds[setting] < AGAIN_S:  # the first round is the coldest
             seconds[setting] = min(seconds[setting], player.round(0)["seconds"])
     best = chosen[name] = min(seconds, key=seconds.__getitem__)
-    if best != tried[-1]:
+    if len(tried) > 1:  # what was tried may have trained round 0 twice
         player.start(algorithm, best)
         player.round(0)
     return ""
