@@ -398,7 +398,15 @@ def test_a_bad_batch_changes_nothing():
         (x, y + 3, "y: expected class labels from 0 to 2; got 3 to 5"),
         (x, y - 1, "y: expected class labels from 0 to 2; got -1"),
         (x, y[:, :3], r"y: expected \[4, 6\], as x has \[4, 6, 5\]; got \[4, 3\]"),
-        (x[:3], y[:3], r"x: expected \[B, ...\] or \[K, B, ...\] with K = 4"),
+        (
+            x[:3],
+            y[:3],
+            r"x: expected \[B, 5\] or \[4, B, 5\], samples as at first; got \[3, 6, 5\]",
+        ),
+        (x[..., :1], y, r"x: expected \[B, 5\] .* got \[4, 6, 1\]"),  # not stretched
+        (x[0, :, :1], y[0], r"x: expected \[B, 5\] .* got \[6, 1\]"),
+        (x.to(torch.complex64), y, "x: expected torch.float32, as at first; got torch.complex64"),
+        (x, y + 0.5, "y: expected integer class labels; got torch.float32"),
         (x[:, :0], y[:, :0], "x: expected at least one sample"),
         (x.tolist(), y, "x: expected a tensor"),
     ):

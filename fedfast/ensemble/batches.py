@@ -23,22 +23,24 @@ def as_tensor(name: str, value: object) -> Tensor:
 
 @dataclass(frozen=True)
 class Form:
-    """What samples are like: dimensions of one, whether targets are class labels."""
+    """What samples are like: shape and dtype of one, whether targets are class labels."""
 
-    dims: int
+    sample: torch.Size
+    dtype: torch.dtype
     labels: bool
     count: int  # K
 
     def shared(self, x: Tensor) -> bool:
         """Whether all models share x; ValueError where it fits neither form."""
-        if x.ndim == self.dims + 1:
-            return True
-        if x.ndim == self.dims + 2 and len(x) == self.count:
-            return False
-        raise ValueError(
-            f"x: expected [B, ...] or [K, B, ...] with K = {self.count} and {self.dims} dimensions "
-            f"of a sample; got {list(x.shape)}"
-        )
+        lead = x.ndim - len(self.sample)
+        fits = lead == 1 or (lead == 2 and len(x) == self.count)
+        if not fits or x.shape[lead:] != self.sample:
+            raise ValueError(
+                f"x: expected {_like('B', *self.sample)} or {_like(self.count, 'B', *self.sample)},"
+                f" samples as at first; got {list(x.shape)}"
+            )
+        _check_kind("x", x, self.dtype)
+        return lead == 1
 
     def check(self, x: Tensor, y: Tensor) -> bool:
         """Whether all models share the batch (x, y); ValueError where they do not fit together."""
@@ -50,14 +52,31 @@ class Form:
                 f"y: expected {[*lead]}{'' if self.labels else ' and more'}, as x has "
                 f"{list(x.shape)}; got {list(y.shape)}"
             )
+        if self.labels and not torch.can_cast(y.dtype, torch.int64):
+            raise TypeError(f"y: expected integer class labels; got {y.dtype}")
         if lead[-1] == 0:
             raise ValueError("x: expected at least one sample; got none")
         return shared
 
 
+def _like(*shape: int | str) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _check_kind(name: str, t: Tensor, dtype: torch.dtype) -> None:
+    """TypeError where a copy would lose what is no whole number, or imaginary."""
+    if not torch.can_cast(t.dtype, dtype):
+        raise TypeError(f"{name}: expected {dtype}, as at first; got {t.dtype}")
+
+
 def first_shared(x: Tensor, y: Tensor, count: int) -> bool:
-    """Whether all models share the first batch, when it is not known yet what a sample is."""
-    return y.ndim == 1 or x.shape[:2] != y.shape[:2] or len(x) != count
+    """Whether all models share the first batch, when it is not known yet what a sample is.
+
+    Where both may be, `[K, B, ...]` is taken for a batch of each model; but two dimensions beside
+    targets `[B, 1]` are samples of one.
+    """
+    own = x.shape[:2] == y.shape[:2] and len(x) == count and y.ndim > 1
+    return not own or (x.ndim == 2 and y.is_floating_point())
 
 
 class BatchBuffers:
@@ -77,6 +96,7 @@ class BatchBuffers:
 
     def filled(self, x: Tensor, y: Tensor, shared: bool, seeds: Tensor | None) -> Minibatch:
         """The batch in these buffers, until the next one."""
+        self._check_targets(y, shared)
         once = shared and not self._spread
         if once not in self._held:
             self._held[once] = self._made(1 if once else len(self._y))
@@ -84,6 +104,13 @@ class BatchBuffers:
         held.copy_(x)
         self._y.copy_(y)
         return batch if seeds is None else replace(batch, seeds=seeds)
+
+    def _check_targets(self, y: Tensor, shared: bool) -> None:
+        """That nothing is stretched to the shape of the first targets, or cut to their dtype."""
+        expected = self._y.shape[1:] if shared else self._y.shape
+        if y.shape != expected:
+            raise ValueError(f"y: expected {[*expected]}, as at first; got {list(y.shape)}")
+        _check_kind("y", y, self._y.dtype)
 
     def _made(self, copies: int) -> tuple[Tensor, Minibatch]:
         held = self._like.new_empty(copies, *self._like.shape)

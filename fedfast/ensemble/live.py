@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..evaluation import assess, total
 from ..metrics import metric_for
+from ..model_inspection import single_sample_trouble
 from ..module_executor import ModuleExecutor
 from ..random import DROPOUT, keys64
 from ..random_state import kept_random_state
@@ -33,7 +34,8 @@ class Live:
         self, modules: list[nn.Module], x: Tensor, options: Options, rates: Rates, seed: int
     ) -> None:
         self.options, self.seed = options, seed
-        self.form = Form(x.ndim - 1, options.loss == "cross_entropy", options.count)
+        labels = options.loss == "cross_entropy"
+        self.form = Form(x.shape[1:], self._inputs(x).dtype, labels, options.count)
         self.architecture = Architecture.of(modules, self._inputs(x), options)
         self.layout = self.architecture.layout
         self.rows = self.architecture.rows(modules)
@@ -56,7 +58,14 @@ class Live:
     def outputs(self, x: Tensor) -> Tensor:
         """[K, n, ...] in evaluation mode."""
         shared = self.form.shared(x)
-        return self._predictor(x if shared else x[0]).outputs(self.rows, self._inputs(x), shared)
+        predictor = self._predictor(x if shared else x[0])
+        found = predictor.outputs(self.rows, self._inputs(x), shared)
+        if self.form.labels and found.ndim != 3:
+            raise ValueError(
+                f"x: expected [n, ...], of which a model makes [n, classes]; of {list(x.shape)} it "
+                f"makes {list(found.shape[1:])}"
+            )
+        return found
 
     def evaluate(self, x: Tensor, y: Tensor) -> tuple[list[float], list[float]]:
         """Accuracy and mean loss of each model."""
@@ -100,6 +109,8 @@ class Live:
         return held
 
     def _made(self, x: Tensor, y: Tensor) -> Width:
+        if len(x) == 1 and (why := single_sample_trouble(self.architecture.module, x)):
+            raise ValueError(f"x: the model cannot be trained on a batch of one sample ({why})")
         if self.training is None:
             self.training = Training.of(self.architecture, self.rows[0], x, y)
         executor = self.training.executor(self.options.count, len(x))

@@ -100,14 +100,19 @@ class Ensemble(Stateful):
         Raises TypeError/ValueError naming x or y; no model has changed then.
         """
         x, y = as_tensor("x", x), as_tensor("y", y)
-        losses = self._at(x, y).step(x, y, self.steps)
+        live = self._at(x, y)
+        losses = live.step(x, y, self.steps)
+        self._keep(live)
         self.steps += 1
         return losses
 
     def logits(self, x: Tensor) -> Tensor:
         """Outputs [K, n, ...] of all models in evaluation mode, on x [n, ...] or [K, n, ...]."""
         x = as_tensor("x", x)
-        return self._at(x).outputs(x)
+        live = self._at(x)
+        outputs = live.outputs(x)
+        self._keep(live)
+        return outputs
 
     def predict(self, x: Tensor) -> Tensor:
         """The ensemble's prediction: the mean over models [n, ...].
@@ -122,7 +127,9 @@ class Ensemble(Stateful):
     def evaluate(self, x: Tensor, y: Tensor) -> Scores:
         """Accuracy and mean loss of each model on samples as `step` takes them."""
         x, y = as_tensor("x", x), as_tensor("y", y)
-        accuracies, losses = self._at(x, y).evaluate(x, y)
+        live = self._at(x, y)
+        accuracies, losses = live.evaluate(x, y)
+        self._keep(live)
         return Scores(*(torch.tensor(v, dtype=torch.float64) for v in (accuracies, losses)))
 
     def views(self) -> dict[str, Tensor]:
@@ -136,12 +143,17 @@ class Ensemble(Stateful):
 
     def _at(self, x: Tensor, y: Tensor | None = None) -> Live:
         """What is made of the first batch, the first time."""
+        if self._live is not None:
+            return self._live
+        shared = y is None or first_shared(x, y, len(self))
+        sample = x if shared else x[0]
+        if x.ndim == 0 or len(sample) == 0:
+            raise ValueError(f"x: expected at least one sample; got {list(x.shape)}")
+        live = Live(self._modules, sample, self._options, self._rates, self._seed)
+        states.write_kept(live.layout, live.trainer.kept, self._kept)
+        return live
+
+    def _keep(self, live: Live) -> None:
+        """From the first call on that went well: a batch that does not fit says nothing."""
         if self._live is None:
-            shared = y is None or first_shared(x, y, len(self))
-            sample = x if shared else x[0]
-            if x.ndim == 0 or len(sample) == 0:
-                raise ValueError(f"x: expected at least one sample; got {list(x.shape)}")
-            live = Live(self._modules, sample, self._options, self._rates, self._seed)
-            states.write_kept(live.layout, live.trainer.kept, self._kept)
             self._live, self._modules = live, self._modules[:1]
-        return self._live

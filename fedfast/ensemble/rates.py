@@ -10,9 +10,10 @@ from torch import Tensor
 from .._messages import format_value
 
 PerModel = float | Sequence[float] | Tensor
+NAMES = "lr", "weight_decay", "rho"
 
 
-def per_model(name: str, value: PerModel, count: int) -> Tensor:
+def per_model(name: str, value: object, count: int) -> Tensor:
     """float64 [K] of a number or K of them, none negative; TypeError/ValueError naming it."""
     try:
         if isinstance(value, bool):
@@ -52,11 +53,13 @@ class Rates:
         )
 
     def refresh(self, t: int) -> None:
-        """Take over what has changed since, for step t."""
+        """Take over what has changed since, for step t; ValueError naming what may not be."""
         self.t.fill_(t + 1)
         now = self.lr._version, self.weight_decay._version, self.rho._version
         if now == self._seen:
             return
+        for name in NAMES:
+            per_model(name, getattr(self, name), len(self.lr))
         self.descent.copy_(-self.lr)
         self.decayed.copy_(1 - self.lr * self.weight_decay)
         self.decay.copy_(self.weight_decay)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from .._messages import format_value
 from ..copies import copy_of
 from ..layout import FlatLayout
-from .rates import Rates
+from ..validation.values import Count
+from .rates import NAMES, Rates, per_model
 
 Kept = Mapping[str, Mapping[str, Tensor]]  # kind -> name -> [K, *shape]
 
@@ -49,7 +50,7 @@ def by_name(layout: FlatLayout, kept: Mapping[str, Tensor]) -> dict[str, dict[st
 
 
 def write_kept(layout: FlatLayout, kept: Mapping[str, Tensor], state: Kept) -> None:
-    """The inverse of `by_name`; what is not in the state begins anew, with zeros."""
+    """The inverse of `by_name`; an empty state begins anew, with zeros."""
     for kind, rows in kept.items():
         rows.zero_()
         views = layout.views(rows, trained_only=True)
@@ -59,7 +60,7 @@ def write_kept(layout: FlatLayout, kept: Mapping[str, Tensor], state: Kept) -> N
 
 def rates_state(rates: Rates) -> dict[str, Tensor]:
     """Copies of the numbers of all models."""
-    return {name: getattr(rates, name).clone() for name in ("lr", "weight_decay", "rho")}
+    return {name: getattr(rates, name).clone() for name in NAMES}
 
 
 @dataclass(frozen=True)
@@ -72,26 +73,69 @@ class Whole:
     steps: int
 
     @classmethod
-    def of(cls, state: object, count: int, kinds: Sequence[str]) -> Whole:
-        """That of K models, checked; TypeError/ValueError naming `state`.
+    def of(cls, state: object, module: nn.Module, count: int, kinds: Sequence[str]) -> Whole:
+        """That of K models like `module`, checked; TypeError/ValueError naming `state`.
 
         kinds  what their optimizer keeps
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state: expected a dict; got {format_value(state)}")
         names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in state]
+        given = _mapping("state", state)
+        missing = [name for name in names if name not in given]
         if missing:
             raise ValueError(
                 f"state: expected that of a whole ensemble; it lacks {', '.join(missing)}. "
                 "Give k= for the state dict of one model"
             )
-        found = cls(*(state[name] for name in names))
-        if len(found.models) != count:
-            raise ValueError(f"state: expected {count} models; got {len(found.models)}")
-        if found.optimizer and set(found.optimizer) != set(kinds):
-            raise ValueError(
-                f"state: expected what this optimizer keeps ({', '.join(kinds) or 'nothing'}); got "
-                f"{', '.join(found.optimizer)}"
-            )
-        return found
+        models, optimizer, rates, steps = (given[name] for name in names)
+        if not isinstance(models, list | tuple) or len(models) != count:
+            came = len(models) if isinstance(models, list | tuple) else format_value(models)
+            raise ValueError(f"state: expected {count} models; got {came}")
+        t, own = _steps(steps), _mapping("state['optimizer']", optimizer)
+        kept = _kept(own, module, count, kinds, t)
+        return cls(models, kept, _rates(_mapping("state['rates']", rates), count), t)
+
+
+def _mapping(name: str, given: object) -> Mapping[str, object]:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name}: expected a dict; got {format_value(given)}")
+    return given
+
+
+def _steps(given: object) -> int:
+    Count(ge=0)("state['steps']", given)  # type: ignore[arg-type]  # which it is there to find out
+    return int(given)  # type: ignore[call-overload]
+
+
+def _rates(given: Mapping[str, object], count: int) -> dict[str, Tensor]:
+    _check_names("state['rates']", given, NAMES)
+    return {n: per_model(f"state['rates'][{n!r}]", v, count) for n, v in given.items()}
+
+
+def _kept(
+    given: Mapping[str, object], module: nn.Module, count: int, kinds: Sequence[str], steps: int
+) -> Kept:
+    """What an optimizer keeps; {} is that of an ensemble that has taken no step."""
+    if not given and not steps:
+        return {}
+    _check_names("state['optimizer']", given, kinds)
+    shapes = {n: [count, *p.shape] for n, p in module.named_parameters() if p.requires_grad}
+    return {k: _tensors(f"state['optimizer'][{k!r}]", given[k], shapes) for k in kinds}
+
+
+def _tensors(where: str, given: object, shapes: Mapping[str, list[int]]) -> dict[str, Tensor]:
+    tensors, found = _mapping(where, given), {}
+    _check_names(where, tensors, list(shapes))
+    for name, t in tensors.items():
+        if not isinstance(t, Tensor) or list(t.shape) != shapes[name]:
+            came = list(t.shape) if isinstance(t, Tensor) else format_value(t)
+            raise ValueError(f"{where}: expected {name!r} {shapes[name]}; got {came}")
+        found[name] = t
+    return found
+
+
+def _check_names(where: str, given: Mapping[str, object], expected: Sequence[str]) -> None:
+    if given.keys() != set(expected):
+        raise ValueError(
+            f"{where}: expected {', '.join(expected) or 'nothing'}; "
+            f"got {', '.join(map(str, given)) or 'nothing'}"
+        )

@@ -86,7 +86,8 @@ class Stateful:
         if k is not None:
             self._write({self._index(k): state})
             return
-        whole = states.Whole.of(state, len(self), kinds_kept(self._options.optimizer))
+        kinds = kinds_kept(self._options.optimizer)
+        whole = states.Whole.of(state, self._modules[0], len(self), kinds)
         self._write(dict(enumerate(whole.models)))
         for name, value in whole.rates.items():
             setattr(self, name, value)
