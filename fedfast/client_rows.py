@@ -38,7 +38,7 @@ class ClientRows:
                     grown[: len(held)] = held
                     tables[name] = grown
 
-    def begin(self, slots: Tensor, start: Tensor) -> None:
+    def begin(self, slots: Tensor, start: Tensor | None) -> None:
         """What clients hold that never took part."""
         at = slots.to(self.device)
         for name, kind in self.first.items():

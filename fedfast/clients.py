@@ -81,10 +81,10 @@ class ClientState:
             found[name] = torch.where(new.view(shape), default, some)
         return found
 
-    def begin(self, ids: Tensor, start: Tensor) -> ClientState:
+    def begin(self, ids: Tensor, start: Tensor | None) -> ClientState:
         """The state that a round of clients `ids` [C] writes; this one stays as it is.
 
-        start  [trained], the model sent, for rows that begin with it
+        start  [trained], the model sent, for rows that begin with it; None: all will be written
         Whatever an earlier round that was broken off has written is overwritten.
         """
         if self._other is self:
@@ -150,13 +150,13 @@ class ClientState:
         """
         ids = torch.tensor([client])
         if state:
-            after = self.begin(ids, next(iter(state.values())))
+            after = self.begin(ids, None)
             rows, values = self._store.rows, self._store.values
             after.scatter(
                 ids, {n: state[n][None] for n in rows}, {n: state[n][None] for n in values}
             )
             return after
-        after, held = self.begin(no_ids(), torch.empty(0)), self.slot[ids]
+        after, held = self.begin(no_ids(), None), self.slot[ids]
         if after is not self and int(held) >= 0:
             self._store.stale = ids
             after.slot[ids], after.free = -1, torch.cat([after.free, held])

@@ -22,6 +22,8 @@ LARGEST_ID = (1 << 24) - 1  # tables have an entry for every id up to the larges
 
 def client_ids(ids: Ids | None, clients: int, population: int) -> Ints:
     """Ids [C] that the call trains; None: as many as there are `clients`."""
+    if clients == 0:
+        raise ValueError("data: expected at least one client; got none")
     if ids is None:
         return np.arange(clients)
     given = ids.cpu().numpy() if isinstance(ids, Tensor) else ids

@@ -144,6 +144,7 @@ BAD = {
         [PAIRS[0], (XS[1][:, :5], YS[1])],
         r"data\[1\].x: expected samples of shape \[8\], torch.float32; got \[5\]",
     ),
+    "nobody": ([], "data: expected at least one client; got none"),
     "bytes": ([(XS[0].byte(), YS[0]), PAIRS[1]], r"data\[0\].x: expected samples"),
     "a class too much": ([PAIRS[0], (XS[1], YS[1] + 3)], r"data: label [4-6] is out of range"),
     "negative labels": ([PAIRS[0], (XS[1], YS[1] - 4)], r"data\[1\].y: expected labels >= 0"),

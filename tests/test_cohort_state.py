@@ -71,6 +71,19 @@ def test_a_client_can_be_forgotten():
     assert all(made.client_state(i) for i in (0, 2, 3))
 
 
+@pytest.mark.parametrize("algorithm", [n for n in names() if n not in ("centralized", "fedcr")])
+def test_any_algorithm_takes_a_clients_state_in_any_order_and_forgets_it(algorithm):
+    batch = None if algorithm == "fedsgd" else 4
+    keeping = fedfast.algorithms.by_name(algorithm, keep_models=True)
+    made, other = cohort(keeping, batch_size=batch), cohort(keeping, batch_size=batch)
+    made.train([1])
+    state = made.client_state(1)
+    other.load_client_state(1, dict(reversed(state.items())))
+    other.load_client_state(2, state)
+    other.load_client_state(2, {})
+    assert alike(other.client_state(1), state) and other.client_state(2) == {}
+
+
 def test_a_row_is_the_state_dict_it_was_made_of():
     net, made = mlp(seed=4), cohort()
     row = made.layout.flatten(net)
