@@ -105,7 +105,10 @@ def _weight(value: object, k: int) -> float:
         value = value.item()
     if not isinstance(value, Real):
         raise TypeError(f"weights[{k}]: expected a number; got {format_value(value)}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not (number >= 0.0 and math.isfinite(number)):
         raise ValueError(f"weights[{k}]: expected a finite number >= 0; got {number}")
     return number
@@ -115,6 +118,8 @@ def _mean_of_bank(bank: Tensor, weights: Weights | None) -> Tensor:
     if bank.ndim == 0 or len(bank) == 0:
         raise ValueError(f"models: expected a tensor [K, ...], K >= 1; got {list(bank.shape)}")
     states.tensors([bank])
+    if not bank.is_floating_point():
+        return _mean(bank.unbind(), _shares(weights, len(bank)))
     shares = torch.tensor(_shares(weights, len(bank)), dtype=torch.float64, device=bank.device)
     used = shares > 0  # a model of weight 0 may be anything, NaN too
     rows = bank.reshape(len(bank), -1)
@@ -126,8 +131,17 @@ def _mean_of_bank(bank: Tensor, weights: Weights | None) -> Tensor:
 
 def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
     used = [k for k, share in enumerate(shares) if share > 0.0]
+    first, *others = (tensors[k] for k in used)
+    if _is_long(first) and all(torch.equal(t.to(first), first) for t in others):
+        return first.to(tensors[0].device, copy=True)
     total = sum_of_tensors([tensors[k] for k in used], [shares[k] for k in used])
     return _rounded(total.div_(math.fsum(shares)), tensors[0].dtype).to(tensors[0].device)
+
+
+def _is_long(t: Tensor) -> bool:
+    """Whether there are integers in it that float64 does not hold."""
+    whole = t.dtype.itemsize == 8 and not t.is_floating_point()
+    return whole and bool((t.double().abs() >= 2.0**53).any())
 
 
 def _rounded(mean: Tensor, dtype: torch.dtype) -> Tensor:

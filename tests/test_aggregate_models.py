@@ -75,6 +75,14 @@ def test_a_mean_of_equal_models_is_that_model():
         assert all(torch.equal(found[name], model[name]) for name in model)
 
 
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1, -(2**63)])
+def test_so_are_those_with_integers_that_float64_does_not_hold(number):
+    long = torch.tensor([number, 3])
+    for models in ([long, long.clone()], torch.stack([long, long]), [dict(n=long), dict(n=long)]):
+        found = fedfast.aggregate(models, [1, 2])
+        assert torch.equal(found if isinstance(found, torch.Tensor) else found["n"], long)
+
+
 def test_counters_are_cast_as_load_state_dict_does():
     counts, weights = [3, 3, 5], [0.1, 0.2, 0.3]
     for dtype in (torch.int64, torch.int32, torch.uint8):
@@ -175,6 +183,14 @@ REFUSED = [
     (([net()],), TypeError, "models[0]: expected a state dict (its state_dict()); got Sequential"),
     (([torch.zeros(2), None],), TypeError, "models[1]: expected a tensor as models[0]; got None"),
     (([torch.zeros(2).cfloat()],), TypeError, "models[0]: expected a dense tensor of real numbers"),
+    (
+        ([B, dict(w=torch.zeros(2).to_sparse())],),
+        TypeError,
+        "models[1]['w']: expected a dense tensor of real numbers; got torch.float32, torch.sparse",
+    ),
+    (([torch.zeros(2, device="meta")],), TypeError, "got torch.float32, without data"),
+    (([torch.zeros(2).to(torch.float8_e5m2)],), TypeError, "got torch.float8_e5m2"),
+    (([B, B], [10**400, 1]), ValueError, "weights[0]: expected a finite number >= 0; got inf"),
     (
         (A,),
         TypeError,

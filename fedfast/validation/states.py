@@ -34,7 +34,6 @@ def tensors(models: Sequence[object]) -> list[Tensor]:
     for k, model in enumerate(models):
         if not isinstance(model, Tensor):
             raise TypeError(f"models[{k}]: expected a tensor as models[0]; got {_kind(model)}")
-        _check(model, f"models[{k}]")
         _check_like(model, found[0] if found else model, f"models[{k}]")
         found.append(model)
     return found
@@ -51,13 +50,21 @@ def _state(model: object, k: int) -> Mapping[str, Tensor]:
 
 
 def _check(tensor: Tensor, name: str) -> None:
-    if tensor.is_complex() or tensor.is_quantized or tensor.layout is not torch.strided:
+    dense = tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_meta
+    # Without the floats of 8 bits, which torch does not sum.
+    if not dense or not torch.can_cast(tensor.dtype, torch.float64) or _is_tiny(tensor.dtype):
+        where = ", without data" if tensor.is_meta else f", {tensor.layout}"
         raise TypeError(
-            f"{name}: expected a dense tensor of real numbers; got {tensor.dtype}, {tensor.layout}"
+            f"{name}: expected a dense tensor of real numbers; got {tensor.dtype}{where}"
         )
 
 
+def _is_tiny(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point and dtype.itemsize < 2
+
+
 def _check_like(tensor: Tensor, first: Tensor, name: str) -> None:
+    _check(tensor, name)
     if tensor.shape != first.shape:
         wanted = f"shape {list(first.shape)} as in models[0]"
         raise ValueError(f"{name}: expected {wanted}; got {list(tensor.shape)}")
