@@ -100,12 +100,43 @@ def test_numbers_changed_in_place_are_checked(name, value):
     assert ensemble.step(*batch(B)).isfinite().all() and ensemble.steps == 2
 
 
+@pytest.mark.parametrize("change", [lambda lr: lr.numpy().fill(0.0), lambda lr: lr.data.zero_()])
+def test_numbers_changed_behind_torchs_back_are_seen(change):
+    ensemble = fedfast.Ensemble(net, K)
+    ensemble.step(*batch(B))
+    before = {name: t.clone() for name, t in ensemble.views().items()}
+    change(ensemble.lr)
+    ensemble.step(*batch(B))
+    assert all(torch.equal(t, before[name]) for name, t in ensemble.views().items())
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_state_brings_the_seed_of_dropout(begun):
+    def dropped() -> nn.Module:
+        return nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+    source, ensemble = fedfast.Ensemble(dropped, K, seed=7), fedfast.Ensemble(dropped, K)
+    source.step(*batch(B))
+    if begun:
+        ensemble.step(*batch(B))
+    ensemble.load_state_dict(source.state_dict())
+    for _ in range(2):
+        assert torch.equal(ensemble.step(*batch(B)), source.step(*batch(B)))
+
+
+def test_a_first_step_may_be_taken_without_gradients_recorded():
+    with torch.no_grad():
+        losses = fedfast.Ensemble(net, K).step(*batch(B))
+    assert torch.equal(losses, fedfast.Ensemble(net, K).step(*batch(B)))
+
+
 Damage = Callable[[dict], object]
 MOMENT = "state['optimizer']['exp_avg']: expected "
 DAMAGES: list[tuple[Damage, str]] = [
     (lambda s: s.update(models=5), "state: expected 3 models; got 5"),
     (lambda s: s.update(steps="ten"), "state['steps']: expected an integer; got 'ten'"),
     (lambda s: s.update(steps=-1), "state['steps']: expected at least 0; got -1"),
+    (lambda s: s.update(seed=0.5), "state['seed']: expected an integer; got 0.5"),
     (lambda s: s.update(rates=7), "state['rates']: expected a dict; got 7"),
     (lambda s: s["rates"].pop("rho"), "state['rates']: expected lr, weight_decay, rho; got lr"),
     (lambda s: s["rates"].update(lr=-1.0), "state['rates']['lr']: expected finite numbers >= 0"),

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._messages import format_value
 from ..batches import Minibatch
 
 
@@ -17,7 +16,7 @@ def as_tensor(name: str, value: object) -> Tensor:
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value)
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a tensor; got {format_value(value)}")
+        raise TypeError(f"{name}: expected a tensor; got {type(value).__name__}")
     return value.detach()
 
 

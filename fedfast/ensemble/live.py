@@ -44,6 +44,11 @@ class Live:
         self._widths: dict[int, Width] = {}
         self._evaluates: Predictor | None = None
 
+    def draw_by(self, seed: int) -> None:
+        """Random layers draw by another seed from here on."""
+        if seed != self.seed:
+            self.seed, self._evaluates = seed, None
+
     def step(self, x: Tensor, y: Tensor, t: int) -> Tensor:
         """Step t of all models; their losses [K]."""
         shared = self._checked(x, y)

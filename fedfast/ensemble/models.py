@@ -149,7 +149,8 @@ class Ensemble(Stateful):
         sample = x if shared else x[0]
         if x.ndim == 0 or len(sample) == 0:
             raise ValueError(f"x: expected at least one sample; got {list(x.shape)}")
-        live = Live(self._modules, sample, self._options, self._rates, self._seed)
+        with torch.enable_grad():  # a trial step takes gradients
+            live = Live(self._modules, sample, self._options, self._rates, self._seed)
         states.write_kept(live.layout, live.trainer.kept, self._kept)
         return live
 

@@ -41,10 +41,10 @@ class Rates:
     """
 
     def __init__(self, count: int, lr: PerModel, weight_decay: PerModel, rho: PerModel) -> None:
-        self.lr = per_model("lr", lr, count)
-        self.weight_decay = per_model("weight_decay", weight_decay, count)
-        self.rho = per_model("rho", rho, count)
-        self._seen: tuple[int, ...] = ()
+        given = zip(NAMES, (lr, weight_decay, rho), strict=True)
+        self._all = torch.stack([per_model(name, value, count) for name, value in given])
+        self.lr, self.weight_decay, self.rho = self._all
+        self._seen = torch.full_like(self._all, torch.nan)
 
     def hold(self, dtype: torch.dtype, device: torch.device) -> None:
         """Make the tensors that operations read."""
@@ -55,8 +55,7 @@ class Rates:
     def refresh(self, t: int) -> None:
         """Take over what has changed since, for step t; ValueError naming what may not be."""
         self.t.fill_(t + 1)
-        now = self.lr._version, self.weight_decay._version, self.rho._version
-        if now == self._seen:
+        if torch.equal(self._all, self._seen):  # values: NumPy's views of them count nothing
             return
         for name in NAMES:
             per_model(name, getattr(self, name), len(self.lr))
@@ -66,4 +65,4 @@ class Rates:
         self.eta.copy_(self.lr)
         self.radius.copy_(self.rho)
         self.decays = bool(self.weight_decay.any())
-        self._seen = now
+        self._seen.copy_(self._all)

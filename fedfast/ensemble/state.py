@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from .._messages import format_value
 from ..copies import copy_of
 from ..layout import FlatLayout
-from ..validation.values import Count
+from ..random import check_seed
+from ..validation.values import Count, integer
 from .rates import NAMES, Rates, per_model
 
 Kept = Mapping[str, Mapping[str, Tensor]]  # kind -> name -> [K, *shape]
@@ -71,6 +72,7 @@ class Whole:
     optimizer: Kept
     rates: Mapping[str, Tensor]
     steps: int
+    seed: int
 
     @classmethod
     def of(cls, state: object, module: nn.Module, count: int, kinds: Sequence[str]) -> Whole:
@@ -86,13 +88,13 @@ class Whole:
                 f"state: expected that of a whole ensemble; it lacks {', '.join(missing)}. "
                 "Give k= for the state dict of one model"
             )
-        models, optimizer, rates, steps = (given[name] for name in names)
+        models, optimizer, rates, steps, seed = (given[name] for name in names)
         if not isinstance(models, list | tuple) or len(models) != count:
             came = len(models) if isinstance(models, list | tuple) else format_value(models)
             raise ValueError(f"state: expected {count} models; got {came}")
         t, own = _steps(steps), _mapping("state['optimizer']", optimizer)
         kept = _kept(own, module, count, kinds, t)
-        return cls(models, kept, _rates(_mapping("state['rates']", rates), count), t)
+        return cls(models, kept, _rates(_mapping("state['rates']", rates), count), t, _seed(seed))
 
 
 def _mapping(name: str, given: object) -> Mapping[str, object]:
@@ -104,6 +106,11 @@ def _mapping(name: str, given: object) -> Mapping[str, object]:
 def _steps(given: object) -> int:
     Count(ge=0)("state['steps']", given)  # type: ignore[arg-type]  # which it is there to find out
     return int(given)  # type: ignore[call-overload]
+
+
+def _seed(given: object) -> int:
+    integer("state['seed']", given)
+    return check_seed(int(given))  # type: ignore[call-overload]
 
 
 def _rates(given: Mapping[str, object], count: int) -> dict[str, Tensor]:

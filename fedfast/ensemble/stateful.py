@@ -18,12 +18,14 @@ class Stateful:
     """K models' rates, state dicts and what their optimizer keeps.
 
     steps     how many have been taken
+    _seed     of dropout
     _modules  the models before the first batch
     _live     the models from then on
     _kept     the optimizer's state for models that are not live yet
     """
 
     steps: int
+    _seed: int
     _options: Options
     _rates: Rates
     _modules: list[nn.Module]
@@ -63,15 +65,15 @@ class Stateful:
     def state_dict(self, k: int | None = None) -> dict[str, object]:
         """Of model k, as its module's `load_state_dict` takes it; of the whole ensemble for None.
 
-        The whole one holds the optimizer's state, rates and the number of steps as well: training
-        goes on from it to the bit. `torch.save` writes both. Copies.
+        The whole one holds the optimizer's state, rates, the number of steps and the seed of
+        dropout as well: training goes on from it to the bit. `torch.save` writes both. Copies.
         """
         if k is not None:
             return dict(self._module_state(self._index(k)))
         live = self._live
         kept = self._kept if live is None else states.by_name(live.layout, live.trainer.kept)
-        rates = states.rates_state(self._rates)
-        return dict(models=self.state_dicts(), optimizer=kept, rates=rates, steps=self.steps)
+        rates, where = states.rates_state(self._rates), dict(steps=self.steps, seed=self._seed)
+        return dict(models=self.state_dicts(), optimizer=kept, rates=rates, **where)
 
     def state_dicts(self) -> list[dict[str, Tensor]]:
         """Those of all models."""
@@ -91,8 +93,9 @@ class Stateful:
         self._write(dict(enumerate(whole.models)))
         for name, value in whole.rates.items():
             setattr(self, name, value)
-        self.steps, self._kept = whole.steps, whole.optimizer
+        self.steps, self._seed, self._kept = whole.steps, whole.seed, whole.optimizer
         if self._live is not None:
+            self._live.draw_by(self._seed)
             states.write_kept(self._live.layout, self._live.trainer.kept, self._kept)
 
     def _index(self, k: int) -> int:
