@@ -398,6 +398,69 @@ REFUSED = [
 ]
 
 
+def test_gradients_of_the_step_before_are_not_taken_again():
+    """The closure of torch's pages zeroes gradients itself, and nobody calls it beside `step`."""
+    model, reference = net(), net()
+    optimizer = optim.SAM(model.parameters(), torch.optim.SGD, rho=0.5, lr=0.1, momentum=0.9)
+    expected = optim.SAM(reference.parameters(), torch.optim.SGD, rho=0.5, lr=0.1, momentum=0.9)
+    for batch in batches():
+
+        def closure(batch=batch):
+            optimizer.zero_grad()
+            loss = loss_of(model, batch)
+            loss.backward()
+            return loss
+
+        before = loss_of(reference, batch).item()
+        assert optimizer.step(closure).item() == before
+        two_steps(reference, expected, batch)
+        for p, q in zip(model.parameters(), reference.parameters(), strict=True):
+            assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_gradients_since_the_step_before_are(set_to_none):
+    model, calls = net(), []
+    optimizer = optim.SAM(model.parameters(), torch.optim.SGD, lr=0.1)
+    for batch in batches():
+
+        def closure(batch=batch):
+            calls.append(1)
+            loss = loss_of(model, batch)
+            loss.backward()
+            return loss
+
+        closure()
+        optimizer.step(closure)
+        optimizer.zero_grad(set_to_none=set_to_none)
+    assert len(calls) == 2 * STEPS
+
+
+def test_both_passes_under_one_autocast_see_the_weights_of_their_own():
+    model, reference = net(torch.float32), net(torch.float32)
+    optimizer, expected = (
+        optim.SAM(m.parameters(), torch.optim.SGD, rho=5.0, lr=0.1) for m in (model, reference)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        for batch in batches(dtype=torch.float32):
+            two_steps(model, optimizer, batch)
+    for batch in batches(dtype=torch.float32):
+        for step in (expected.first_step, expected.second_step):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = loss_of(reference, batch)
+            loss.backward()
+            step(zero_grad=True)
+    for p, q in zip(model.parameters(), reference.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("options", [dict(rho=-1.0), dict(rho=float("nan")), dict(rho="a")])
+@pytest.mark.parametrize("kind", [optim.SAM, optim.ASAM, optim.SAGM])
+def test_a_radius_is_checked_where_it_is_given(kind, options):
+    with pytest.raises((TypeError, ValueError), match="rho: expected a"):
+        kind(net().parameters(), torch.optim.SGD, **options)
+
+
 @pytest.mark.parametrize("options, error, text", REFUSED)
 def test_refused(options, error, text):
     with pytest.raises(error, match=re.escape(text)):

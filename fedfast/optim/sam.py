@@ -15,6 +15,7 @@ from .._messages import format_value
 from ..kernels._scalars import flag, number
 from .parts import Group, Part, is_large, is_plain_sgd
 
+SPENT = "fedfast_spent"  # of a gradient: its version when a step was taken with it
 Key: TypeAlias = tuple[int, torch.device, torch.dtype, int | None]
 
 
@@ -65,6 +66,9 @@ class SAM(Optimizer):
                 "base_optimizer: expected a class, as torch.optim.SGD, whose options are further "
                 f"arguments here; got {format_value(base_optimizer)[:60]}"
             )
+        for name in own.keys() & {"rho", "eta", "alpha"}:
+            checked(name, own[name])
+        flag("adaptive", own.get("adaptive", False))
         super().__init__(params, own | kwargs)
         self.base_optimizer = base_optimizer(self.param_groups, **kwargs)
         if both := own.keys() & self.base_optimizer.defaults.keys():
@@ -97,6 +101,7 @@ class SAM(Optimizer):
         self._ahead = parts
         for part, rho, eta, alpha in zip(parts, radii, etas, shifts, strict=True):
             part.ascend(rho, eta, alpha, norm)
+        torch.clear_autocast_cache()  # weights at w, for passes under one autocast
         if zero_grad:
             self.zero_grad()
 
@@ -113,6 +118,7 @@ class SAM(Optimizer):
             part.restore()
             self._settle(part)
         self._ahead = []
+        torch.clear_autocast_cache()
 
     @torch.no_grad()
     def second_step(self, zero_grad: bool = False) -> None:
@@ -136,8 +142,9 @@ class SAM(Optimizer):
         """Both steps. `closure` computes the loss, calls `backward` and returns the loss.
 
         Call it once yourself before, for the first gradient, as with the class that projects copy;
-        where no parameter has a gradient, it is called here. Returns the loss at w if it was, else
-        that at `w + e`. If the closure raises, the model is back at w.
+        where no parameter has a gradient, or none but those of the last such step, it is called
+        here. Returns the loss at w if it was, else that at `w + e`. If the closure raises, the
+        model is back at w.
         """
         if closure is None:
             raise TypeError(
@@ -145,7 +152,10 @@ class SAM(Optimizer):
                 "the loss; got None (or call first_step and second_step)"
             )
         closure = torch.enable_grad()(closure)
-        loss = closure() if all(p.grad is None for p in self._all()) else None
+        loss = None
+        if all(map(_is_spent, self._gradients())):
+            self.zero_grad()
+            loss = closure()
         self.first_step(zero_grad=True)
         try:
             second = closure()
@@ -153,7 +163,12 @@ class SAM(Optimizer):
             self.restore()
             raise
         self.second_step()
+        for g in self._gradients():
+            vars(g)[SPENT] = g._version
         return second if loss is None else loss
+
+    def _gradients(self) -> Iterator[Tensor]:
+        return (p.grad for p in self._all() if p.grad is not None)
 
     def _all(self) -> Iterator[Tensor]:
         return (p for group in self.param_groups for p in group["params"])
@@ -209,6 +224,11 @@ class SAM(Optimizer):
     def __getstate__(self) -> StateDict:
         base = {"base_optimizer": self.base_optimizer, "_parts": {}, "_ahead": []}
         return super().__getstate__() | base
+
+
+def _is_spent(gradient: Tensor) -> bool:
+    """Whether a step has been taken with it, and nothing was added to it since."""
+    return vars(gradient).get(SPENT) == gradient._version
 
 
 def checked(name: str, value: object) -> float:
