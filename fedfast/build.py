@@ -24,6 +24,7 @@ from .personalization import Personal
 from .programs import ProgramExecutor, bytes_per_client
 from .programs.evaluator import evaluator_bytes, evaluator_for
 from .programs.verify import Subject, difference
+from .torch_settings import usual_modes
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Components:
     personal: Personal
 
 
+@usual_modes()
 def build(design: Design) -> Components:
     """Raises ValueError where the memory cannot hold one client."""
     memory = memory_plan(design)

@@ -13,7 +13,7 @@ from .layout import FlatLayout
 from .lowering import program_for
 from .options import SimulationOptions
 from .programs.verify import Subject, difference, spread
-from .torch_settings import torch_threads
+from .torch_settings import torch_threads, usual_modes
 from .validation import data as data_checks
 from .validation import model as model_checks
 from .validation import run as run_checks
@@ -37,6 +37,7 @@ class Design:
     Raises TypeError/ValueError naming the option that is wrong.
     """
 
+    @usual_modes()
     def __init__(self, options: SimulationOptions) -> None:
         self.options = options
         self.identity: dict[str, object] = {}

@@ -20,7 +20,7 @@ from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_recording
 from .random_state import kept_random_state, seed_all
 from .state import Committed
-from .torch_settings import rounding, torch_threads
+from .torch_settings import rounding, torch_threads, usual_modes
 
 
 def next_round(parts: Components) -> Row:
@@ -45,9 +45,10 @@ def next_round(parts: Components) -> Row:
 
 @contextmanager
 def training(parts: Components) -> Iterator[None]:
-    """Torch's threads, random numbers and precision, as local steps need them."""
+    """Torch's threads, modes, random numbers and precision, as local steps need them."""
     engine = parts.engine
     with (
+        usual_modes(),
         torch_threads(parts.design.threads),
         kept_random_state() if engine.trainer.executor.random else nullcontext(),
         rounding(parts.executor.precision),
@@ -74,7 +75,7 @@ def evaluate_clients(parts: Components, state: Committed, losses: bool) -> Clien
 
 @contextmanager
 def _testing(parts: Components) -> Iterator[None]:
-    with torch_threads(parts.design.threads):
+    with usual_modes(), torch_threads(parts.design.threads):
         if not parts.design.tried.random:
             yield
             return

@@ -1,10 +1,10 @@
-"""Settings of torch, changed for a while: its threads, and whether CUDA's own libraries (cuBLAS,
-cuDNN) may round float32 products to TF32."""
+"""Settings of torch, changed for a while: its threads, the modes that a caller may be in, and
+whether CUDA's own libraries (cuBLAS, cuDNN) may round float32 products to TF32."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +22,23 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def usual_modes() -> Iterator[None]:
+    """As outside of `no_grad`, `inference_mode` and `autocast`, wherever the caller is.
+
+    Precision is an option of its own; gradients are taken whatever surrounds a server loop.
+    """
+    with ExitStack() as modes:
+        if torch.is_inference_mode_enabled():
+            modes.enter_context(torch.inference_mode(False))
+        if not torch.is_grad_enabled():
+            modes.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                modes.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 @contextmanager

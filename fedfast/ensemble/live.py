@@ -57,7 +57,7 @@ class Live:
         batch = width.buffers.filled(x, y, shared, seeds)
         if not isinstance(width.executor, ModuleExecutor):
             return self.trainer.step(width, batch, t)
-        with torch.enable_grad(), kept_random_state(), rounding(self.options.precision):
+        with kept_random_state(), rounding(self.options.precision):
             return self.trainer.step(width, batch, t)
 
     def outputs(self, x: Tensor) -> Tensor:

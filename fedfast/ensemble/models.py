@@ -12,6 +12,7 @@ from ..algorithms import Optimizer
 from ..constants import cast
 from ..losses import Loss
 from ..metrics import Metric
+from ..torch_settings import usual_modes
 from . import state as states
 from .adam import Adam
 from .batches import as_tensor, first_shared
@@ -54,6 +55,7 @@ class Ensemble(Stateful):
     Raises TypeError/ValueError naming the argument.
     """
 
+    @usual_modes()
     def __init__(
         self,
         model: Model,
@@ -92,6 +94,7 @@ class Ensemble(Stateful):
         training = None if self._live is None else self._live.training
         return "" if training is None else training.reason
 
+    @usual_modes()
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         """One optimizer step of every model.
 
@@ -106,6 +109,7 @@ class Ensemble(Stateful):
         self.steps += 1
         return losses
 
+    @usual_modes()
     def logits(self, x: Tensor) -> Tensor:
         """Outputs [K, n, ...] of all models in evaluation mode, on x [n, ...] or [K, n, ...]."""
         x = as_tensor("x", x)
@@ -114,6 +118,7 @@ class Ensemble(Stateful):
         self._keep(live)
         return outputs
 
+    @usual_modes()
     def predict(self, x: Tensor) -> Tensor:
         """The ensemble's prediction: the mean over models [n, ...].
 
@@ -124,6 +129,7 @@ class Ensemble(Stateful):
             outputs = outputs.softmax(dim=2)
         return outputs.mean(dim=0)
 
+    @usual_modes()
     def evaluate(self, x: Tensor, y: Tensor) -> Scores:
         """Accuracy and mean loss of each model on samples as `step` takes them."""
         x, y = as_tensor("x", x), as_tensor("y", y)
@@ -149,8 +155,7 @@ class Ensemble(Stateful):
         sample = x if shared else x[0]
         if x.ndim == 0 or len(sample) == 0:
             raise ValueError(f"x: expected at least one sample; got {list(x.shape)}")
-        with torch.enable_grad():  # a trial step takes gradients
-            live = Live(self._modules, sample, self._options, self._rates, self._seed)
+        live = Live(self._modules, sample, self._options, self._rates, self._seed)
         states.write_kept(live.layout, live.trainer.kept, self._kept)
         return live
 

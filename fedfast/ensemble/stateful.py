@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from ..torch_settings import usual_modes
 from ..validation.values import integer
 from . import state as states
 from .live import Live
@@ -79,6 +80,7 @@ class Stateful:
         """Those of all models."""
         return [self._module_state(k) for k in range(len(self))]
 
+    @usual_modes()
     def load_state_dict(self, state: Mapping[str, object], k: int | None = None) -> None:
         """Set model k to a state dict of its module, or the whole ensemble to what it gave.
 
