@@ -80,7 +80,7 @@ def test_row_arrays_are_arrays():
     """Bytes, copies, pickles, object ids and changes of `data` as with Flower's own."""
     values = np.random.default_rng(0).standard_normal((3, 2, 4)).astype(np.float32)
     rows = Rows({"w": values})
-    lazy, plain = RowArray(rows, "w", 1, np.dtype("float32")), Array(values[1].copy())
+    lazy, plain = RowArray(rows, "w", 1, "float32"), Array(values[1].copy())
     buffer = BytesIO()
     np.save(buffer, values[1])
     assert lazy.data == plain.data == buffer.getvalue()
