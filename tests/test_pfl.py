@@ -17,8 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:To copy construct from a tensor:
 
 from pfl.aggregate.simulate import SimulatedBackend
 from pfl.aggregate.weighting import WeightByDatapoints, WeightByUser
-from pfl.algorithm.base import NNAlgorithmParams
-from pfl.algorithm.federated_averaging import FederatedAveraging
 from pfl.algorithm.fedprox import AdaptMuOnMetricCallback, FedProx, FedProxParams
 from pfl.algorithm.scaffold import SCAFFOLD, SCAFFOLDParams
 from pfl.data.pytorch import PyTorchDataDataset, PyTorchTensorDataset
