@@ -42,6 +42,7 @@ USING = (
     "cohort",
     "torch-ops",
     "flower-strategies",
+    "pfl",
     "migration",
     "forks",
     "from-fl-simulator",
