@@ -38,6 +38,7 @@ USING = (
     "comparing",
     "figures",
     "loggers",
+    "flower",
     "own-parts",
     "cohort",
     "torch-ops",
