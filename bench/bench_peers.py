@@ -1,7 +1,7 @@
 """Rounds of fedfast beside those of other simulators: `python bench/bench_peers.py`.
 
     --workloads W2,W3              of W1, W2 and W3 (bench/workloads.py), all by default
-    --algorithms fedavg,scaffold   of fedavg, fedprox, scaffold, fedsam; all but for W1 by default
+    --algorithms fedavg,scaffold   of fedavg, fedprox, scaffold, fedsam; all, and of W1 the first
     --contestants fedfast,flower   of those in bench/peers/environments.py, all by default
     --rounds n      timed rounds, instead of the workload's own number
     --minutes n     begin no other algorithm after so many
