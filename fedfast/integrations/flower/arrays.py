@@ -28,10 +28,10 @@ class Rows:
 class RowArray(Array):
     """An `Array` that is row `at` of `rows[name]`; all that Flower does with arrays it does too."""
 
-    def __init__(self, rows: Rows, name: str, at: int, dtype: np.dtype) -> None:
-        shape = rows.views[name].shape[1:]
-        own = {"dtype": str(dtype), "shape": shape, "stype": NUMPY, "_row": (rows, name, at)}
-        self.__dict__.update(own)
+    def __init__(self, rows: Rows, name: str, at: int, dtype: str) -> None:
+        own = self.__dict__
+        own["dtype"], own["shape"], own["stype"] = dtype, rows.views[name].shape[1:], NUMPY
+        own["_row"] = rows, name, at
 
     @property
     def data(self) -> bytes:

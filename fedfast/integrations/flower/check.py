@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, Message
+from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.clientapp import ClientApp
 
 from .app_calls import call
@@ -14,7 +14,7 @@ from .cohorts import Cohorts, Trained
 from .declaration import Training
 from .jobs import TrainJob
 from .loaders import seeded
-from .metrics import Figures
+from .metrics import Figures, metric_record
 from .nodes import as_new
 from .replies import form_of
 from .states import States
@@ -32,9 +32,14 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True)
 class Checked:
-    """The app's reply for one client, and the figures of the cohort's."""
+    """The app's reply for one client, its metrics, and the figures that they must be among.
+
+    Metrics and figures may be those of float64.
+    """
 
     reply: Message
+    key: str
+    metrics: MetricRecord
     figures: Figures
 
 
@@ -54,8 +59,10 @@ class Checker:
         ours = self.cohorts.train([job], [batches], self.states.of(job.arrays))
         worst = self._difference(job, reply, ours)
         if worst > CLOSE:
-            self._check_double(job, worst)
-        return Checked(reply, _figures(job, batches, ours))
+            metrics, figures = self._check_double(job, worst)
+        else:
+            metrics, figures = reply, _figures(job, batches, ours)
+        return Checked(reply, *metric_record(metrics.content), figures)
 
     def _own(self, job: TrainJob, double: bool) -> tuple[Message, Seen]:
         context = as_new(job.context)
@@ -95,21 +102,24 @@ class Checker:
             for key, name in form.names.items()
         )
 
-    def _check_double(self, job: TrainJob, found: float) -> None:
+    def _check_double(self, job: TrainJob, found: float) -> tuple[Message, Figures]:
         """The same in float64: rounding that many steps have let grow is no difference.
 
         found  the difference in float32
+        Returns the app's reply and the cohort's figures.
         """
         exact = Cohorts(self.training.network, self.training.loss, torch.float64)
         try:
             reply, seen = self._own(job, double=True)
             batches = self._batches(job, seen)
             start = {n: t.double() for n, t in self.states.of(job.arrays).items()}
-            worst = self._difference(job, reply, exact.train([job], [batches], start))
+            ours = exact.train([job], [batches], start)
+            worst = self._difference(job, reply, ours)
         except (NoAnswer, RuntimeError, Unsupported) as error:
             raise Unsupported(f"{self._differs(job, found)}; in float64: {error}") from error
         if worst > CLOSE / 10:
             raise Unsupported(self._differs(job, found))
+        return reply, _figures(job, batches, ours)
 
     def _differs(self, job: TrainJob, worst: float) -> str:
         asked = f"lr={job.rule.lr:g}, epochs={job.settings.epochs}, mu={job.settings.mu:g}"

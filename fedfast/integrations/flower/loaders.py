@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Subset
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    Sampler,
+    Subset,
+    TensorDataset,
+    default_collate,
+)
 
 from .unsupported import Unsupported
 
 Unpack = Callable[[object], tuple[Tensor, Tensor]]
+Pair = tuple[Tensor, Tensor]
 TWICE = 64  # samples that are read a second time
+AT_ONCE = 256  # samples of one collate
 
 
 @contextmanager
@@ -42,9 +51,9 @@ class Samples:
         if loader.batch_sampler is None:
             raise Unsupported("a DataLoader without batches (batch_size=None)")
         self.loader, size = loader, len(loader.dataset)  # type: ignore[arg-type]
+        stored = _stored(loader, unpack)
         with seeded(0):
-            self.x, self.y = _read(loader, loader.dataset, unpack)
-            _again(self, size, unpack, size if whole else min(size, TWICE))
+            self.x, self.y = _read_twice(loader, unpack, whole) if stored is None else stored
         if len(self.x) != size or len(self.y) != size:
             raise Unsupported(f"a data set of {size} samples that gives {len(self.x)}")
         self._states = [(g, g.get_state()) for g in _generators(loader)]
@@ -78,14 +87,26 @@ class Samples:
 
 
 def _generators(loader: DataLoader[object]) -> list[torch.Generator]:
-    samplers = loader, loader.sampler, loader.batch_sampler
-    found = [getattr(sampler, "generator", None) for sampler in samplers]
-    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+    """Every generator of the loader, its samplers, and samplers inside of them."""
+    found: dict[int, torch.Generator] = {}
+    waiting: list[object] = [loader]
+    for holder in waiting:
+        for value in vars(holder).values():
+            if isinstance(value, torch.Generator):
+                found[id(value)] = value
+            elif isinstance(value, Sampler) and not any(value is known for known in waiting):
+                waiting.append(value)
+    return list(found.values())
 
 
-def _read(loader: DataLoader[object], dataset: object, unpack: Unpack) -> tuple[Tensor, Tensor]:
-    again = DataLoader(dataset, batch_size=256, collate_fn=loader.collate_fn)  # type: ignore[arg-type,var-annotated]
-    parts = [unpack(batch) for batch in again]
+def _read(loader: DataLoader[object], rows: Sequence[int], unpack: Unpack) -> Pair:
+    """These samples, fetched and collated as a DataLoader does it."""
+    dataset, parts = loader.dataset, []
+    many = getattr(dataset, "__getitems__", None)
+    for at in range(0, len(rows), AT_ONCE):
+        part = rows[at : at + AT_ONCE]
+        samples = [dataset[i] for i in part] if many is None else many(part)
+        parts.append(unpack(loader.collate_fn(samples)))
     if not parts:
         raise Unsupported("a data set without samples")
     try:
@@ -94,9 +115,24 @@ def _read(loader: DataLoader[object], dataset: object, unpack: Unpack) -> tuple[
         raise Unsupported("samples of different shapes") from None
 
 
-def _again(samples: Samples, size: int, unpack: Unpack, count: int) -> None:
-    rows = np.unique(np.linspace(0, size - 1, count).astype(np.int64))
-    part, at = Subset(samples.loader.dataset, rows.tolist()), torch.from_numpy(rows)
-    x, y = _read(samples.loader, part, unpack)
-    if not (torch.equal(x, samples.x[at]) and torch.equal(y, samples.y[at])):
+def _stored(loader: DataLoader[object], unpack: Unpack) -> Pair | None:
+    """The tensors of a `TensorDataset` themselves: what reading them would put together."""
+    dataset, rows = loader.dataset, None
+    if type(dataset) is Subset:
+        dataset, rows = dataset.dataset, dataset.indices
+    if type(dataset) is not TensorDataset or loader.collate_fn is not default_collate:
+        return None
+    return unpack([t if rows is None else t[rows] for t in dataset.tensors])
+
+
+def _read_twice(loader: DataLoader[object], unpack: Unpack, whole: bool) -> Pair:
+    size = len(loader.dataset)  # type: ignore[arg-type]
+    x, y = _read(loader, range(size), unpack)
+    count = size if whole else min(size, TWICE)
+    rows = np.unique(np.linspace(0, size - 1, count).astype(np.int64)).tolist()
+    again = _read(loader, rows, unpack)
+    if len(x) == len(y) == size and not (
+        torch.equal(again[0], x[rows]) and torch.equal(again[1], y[rows])
+    ):
         raise Unsupported("samples that differ when they are read again (random transforms?)")
+    return x, y

@@ -66,7 +66,7 @@ def _named(optimizer: str | Algorithm, lr: float | None, mu: float) -> LocalRule
     keeps = values or algorithm.client_rows() or algorithm.server_rows()
     if keeps or algorithm.traffic() != (1, 1) or type(algorithm.server) is not Average:
         raise Unsupported(
-            f"the algorithm {algorithm.name}, whose clients keep or receive more than the model, or "
+            f"the algorithm {algorithm.name}, whose clients keep or get more than the model, or "
             "which has a server of its own: the server is Flower's strategy"
         )
     if mu:

@@ -48,6 +48,8 @@ class Partitions:
     def __init__(self, training: Training) -> None:
         self._training, self._arguments = training, DataArguments(training.data)
         self._kept: OrderedDict[Hashable, Partition] = OrderedDict()
+        self._bytes: dict[Hashable, int] = {}
+        self._used: set[Hashable] = set()  # since the last `shrink`
 
     def of(self, message: Message, context: Context) -> Partition:
         """The partition that a message's node reads; all samples of the first are read twice."""
@@ -58,10 +60,14 @@ class Partitions:
             first = not self._kept
             self._kept[call.key] = Partition(loaders, self._training.unpack, first)
         self._kept.move_to_end(call.key)
+        self._used.add(call.key)
         return self._kept[call.key]
 
     def shrink(self) -> None:
         """Drop the longest unused until the others fit into `cache_bytes`."""
-        total = sum(partition.bytes for partition in self._kept.values())
+        self._bytes.update({key: self._kept[key].bytes for key in self._used})
+        self._used.clear()
+        total = sum(self._bytes.values())
         while total > self._training.cache_bytes and len(self._kept) > 1:
-            total -= self._kept.popitem(last=False)[1].bytes
+            oldest, _ = self._kept.popitem(last=False)
+            total -= self._bytes.pop(oldest)

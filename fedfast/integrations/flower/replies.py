@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
 from .app_calls import identified
@@ -27,7 +26,7 @@ class ReplyForm:
 
     key: str
     names: dict[str, str]
-    dtypes: dict[str, np.dtype]
+    dtypes: dict[str, str]
 
     def reply(self, message: Message, rows: Rows, at: int, metrics: Named) -> Message:
         """The reply of the client in row `at`; metrics: (key, record)."""
@@ -49,5 +48,5 @@ def form_of(reply: Message, names: list[str]) -> ReplyForm:
         found = {k: k for k in record}
     else:
         found = {k: name for name, k in by_name(record, names).items()}
-    dtypes = {k: np.dtype(array.dtype) for k, array in record.items()}
+    dtypes = {k: array.dtype for k, array in record.items()}
     return ReplyForm(key, found, dtypes)

@@ -15,7 +15,7 @@ from .cohorts import Cohorts
 from .declaration import Training
 from .jobs import TrainJob, train_job
 from .local_rules import LocalRules
-from .metrics import Figures, Metrics, metric_record
+from .metrics import Figures, Metrics
 from .partitions import Partitions
 from .replies import ReplyForm, form_of
 from .states import States
@@ -86,11 +86,10 @@ class TrainRounds:
         if self.found is None:
             checked = self.checker.check(job)
             form = form_of(checked.reply, self.states.names)
-            key, values = metric_record(checked.reply.content)
-            self.found = form, Metrics(key, values, checked.figures)
+            self.found = form, Metrics(checked.key, checked.metrics, checked.figures)
         return self.found
 
     def _figures(self, job: TrainJob) -> tuple[MetricRecord, Figures]:
         """The app's metrics of a job, and the figures that they must be among."""
         checked = self.checker.check(job)
-        return metric_record(checked.reply.content)[1], checked.figures
+        return checked.metrics, checked.figures
