@@ -21,6 +21,8 @@ VENV := .venv
 TRITON_VENV := .venv-triton36
 FLOWER_VENV := .venv-flower141
 BIN := $(VENV)/bin
+# Neighbours, which share fixtures and imports, stay together until a process has nothing left.
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNS := $(sort $(wildcard bench/results/*/*.json))
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/*.cpp csrc/cpu/*.h csrc/tests/*.cpp csrc/tests/*.h)
@@ -37,13 +39,13 @@ run: setup ## the main job: FedAvg against FedSAM on real digits, with a table a
 	$(BIN)/fedfast run examples/quickstart.yaml --fresh
 
 test: setup ## all tests
-	$(BIN)/pytest -q -n auto --maxprocesses 8 tests
+	$(BIN)/pytest -q $(PARALLEL) tests
 
 test-triton36: $(TRITON_VENV)/built ## the Triton kernels, launched under the oldest Triton
-	PYTHONPATH=$(TRITON_VENV) $(BIN)/pytest -q tests/test_triton_launch.py tests/test_triton_compile.py tests/test_triton_images.py
+	PYTHONPATH=$(TRITON_VENV) $(BIN)/pytest -q $(PARALLEL) tests/test_triton_launch.py tests/test_triton_compile.py tests/test_triton_images.py
 
 test-flower141: $(FLOWER_VENV)/built ## the Flower integration under the oldest Flower
-	PYTHONPATH=$(FLOWER_VENV) $(BIN)/pytest -q tests/test_flower*.py
+	PYTHONPATH=$(FLOWER_VENV) $(BIN)/pytest -q $(PARALLEL) tests/test_flower*.py
 
 lint: setup ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
@@ -83,7 +85,7 @@ bench: setup ## operations, layers, rounds and algorithms beside torch; a JSON f
 	$(BIN)/pytest -q bench $(BENCH) --benchmark-autosave --benchmark-storage=file://bench/results
 
 bench-smoke: setup ## every benchmark once on the smallest sizes, nothing timed
-	$(BIN)/pytest -q -n auto --maxprocesses 4 bench bench/test_scripts.py --smoke
+	$(BIN)/pytest -q $(PARALLEL) bench bench/test_scripts.py --smoke
 
 bench-compare: setup ## what became slower from OLD=... to NEW=... (files of bench/results; the first and the newest)
 	$(BIN)/python bench/compare.py $(OLD) $(NEW)

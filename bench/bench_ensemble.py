@@ -1,8 +1,8 @@
 """A step of K models on batches that come from outside, beside torch's ways to train them.
 
     fedfast  `fedfast.Ensemble.step`
-    vmap     `torch.func.vmap` of `grad` over stacked parameters, step and update under
-             `torch.compile`
+    vmap     `torch.func.vmap` of `grad` over stacked parameters, step and update in one graph of
+             `torch.compile`; "eager update": gradients compiled, the update beside them
     loop     K modules, K of torch's optimizers, one after another
 
     python bench/bench_ensemble.py [--threads 1 2] [--batches 10 32 50 128] [--optimizers sgd sam]
@@ -16,23 +16,28 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from alternate import alternate, torch_threads
+from sizes import pick
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 import fedfast
 from fedfast.algorithms import SAM, SGD, Optimizer
+from fedfast.ensemble import Adam
 
-OPTIMIZERS: dict[str, Optimizer] = {
+OPTIMIZERS: dict[str, Optimizer | Adam] = {
     "sgd": SGD(),
     "momentum": SGD(momentum=0.9),
     "sam": SAM(rho=0.05),
+    "adam": Adam(),
 }
-LR, MODELS, SLICE = 0.01, 10, 4  # steps of a turn
+LR, SLICE = 0.01, 4  # steps of a turn
+MODELS = pick(10, 2)
 Step = Callable[[Tensor, Tensor], object]
 
 
@@ -46,12 +51,12 @@ def ours(kind: str) -> Step:
     return fedfast.Ensemble(net, MODELS, optimizer=OPTIMIZERS[kind], lr=LR).step
 
 
-def vmapped(kind: str) -> Step:
-    """Parameters stacked [K, ...]; gradients and the update in one compiled graph."""
+def vmapped(kind: str, whole: bool) -> Step:
+    """Parameters stacked [K, ...]; whole: gradients and the update in one compiled graph."""
     modules = [net() for _ in range(MODELS)]
     stacked = {n: p.detach() for n, p in stack_module_state(modules)[0].items()}
-    moments = {n: torch.zeros_like(p) for n, p in stacked.items()}
-    optimizer = OPTIMIZERS[kind]
+    m, v = ({n: torch.zeros_like(p) for n, p in stacked.items()} for _ in range(2))
+    optimizer, t = OPTIMIZERS[kind], torch.zeros(())
 
     def loss(p: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(functional_call(modules[0], p, (x,)), y)
@@ -64,21 +69,33 @@ def vmapped(kind: str) -> Step:
         scale = optimizer.rho / (length + optimizer.eps)
         return grad(loss)({n: p[n] + scale * d for n, d in g.items()}, x, y)
 
+    gradients = vmap(gradient) if whole else torch.compile(vmap(gradient), dynamic=False)
+
     @torch.no_grad()
     def step(x: Tensor, y: Tensor) -> None:
-        for n, d in vmap(gradient)(stacked, x, y).items():
-            if optimizer.momentum:
-                d = moments[n].mul_(optimizer.momentum).add_(d)
+        t.add_(1)
+        for n, d in gradients(stacked, x, y).items():
+            if isinstance(optimizer, Adam):
+                beta1, beta2 = optimizer.betas
+                first, second = 1 - beta1**t, 1 - beta2**t
+                m[n].lerp_(d, 1 - beta1)
+                v[n].mul_(beta2).addcmul_(d, d, value=1 - beta2)
+                d = m[n] / first / ((v[n] / second).sqrt() + optimizer.eps)
+            elif optimizer.momentum:
+                d = m[n].mul_(optimizer.momentum).add_(d)
             stacked[n].sub_(d, alpha=LR)
 
-    return torch.compile(step, dynamic=False, fullgraph=True)
+    return torch.compile(step, dynamic=False, fullgraph=True) if whole else step
 
 
 def looped(kind: str) -> Step:
     """Model after model."""
     modules, optimizer = [net() for _ in range(MODELS)], OPTIMIZERS[kind]
-    how = dict(lr=LR, momentum=optimizer.momentum, foreach=True)
-    optimizers = [torch.optim.SGD(m.parameters(), **how) for m in modules]
+    if isinstance(optimizer, Adam):
+        optimizers = [torch.optim.Adam(m.parameters(), LR, fused=True) for m in modules]
+    else:
+        how = dict(momentum=optimizer.momentum, foreach=True)
+        optimizers = [torch.optim.SGD(m.parameters(), LR, **how) for m in modules]
 
     def backward(m: nn.Module, x: Tensor, y: Tensor) -> None:
         m.zero_grad()
@@ -101,7 +118,12 @@ def looped(kind: str) -> Step:
     return step
 
 
-CONTESTANTS = {"fedfast": ours, "vmap": vmapped, "loop": looped}
+CONTESTANTS: dict[str, Callable[[str], Step]] = {
+    "fedfast": ours,
+    "vmap": partial(vmapped, whole=True),
+    "vmap, eager update": partial(vmapped, whole=False),
+    "loop": looped,
+}
 
 
 def measured(kind: str, width: int, threads: int, rounds: int) -> dict[str, list[float]]:

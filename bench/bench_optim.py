@@ -1,4 +1,4 @@
-"""`fedfast.optim` beside the class that projects copy, written from its formulas; one thread, CPU time.
+"""`fedfast.optim` beside the class that projects copy, from its formulas; one thread, CPU time.
 
 "step" is a whole training step (two forward and backward passes of 50 samples), "optimizer" what
 the optimizer does of it. The base optimizer is torch's SGD with momentum. "plain SGD" has one

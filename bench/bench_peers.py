@@ -1,7 +1,7 @@
 """Rounds of fedfast beside those of other simulators: `python bench/bench_peers.py`.
 
     --workloads W2,W3              of W1, W2 and W3 (bench/workloads.py), all by default
-    --algorithms fedavg,scaffold   of fedavg, fedprox, scaffold, fedsam; all by default, W1 the first
+    --algorithms fedavg,scaffold   of fedavg, fedprox, scaffold, fedsam; all, and of W1 the first
     --contestants fedfast,flower   of those in bench/peers/environments.py, all by default
     --rounds n      timed rounds, instead of the workload's own number
     --prepare       make the environments and do nothing else
@@ -71,7 +71,7 @@ def warm(player: Player, algorithm: str, chosen: dict[str, str]) -> str:
         if len(tried) > 1 and seconds[setting] < AGAIN_S:  # the first round is the coldest
             seconds[setting] = min(seconds[setting], player.round(0)["seconds"])
     best = chosen[name] = min(seconds, key=seconds.__getitem__)
-    if best != tried[-1]:
+    if len(tried) > 1:  # what was tried may have trained round 0 twice
         player.start(algorithm, best)
         player.round(0)
     return ""

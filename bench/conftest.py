@@ -23,7 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     """Which machine it was in its network is nobody's business; of the CPU what tells it apart."""
-    del machine_info["node"]
+    for name in ("node", "release"):
+        del machine_info[name]
     told = ("arch", "brand_raw", "family", "model", "stepping", "count")
     machine_info["cpu"] = {key: machine_info["cpu"].get(key) for key in told}
 

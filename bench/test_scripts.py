@@ -6,11 +6,15 @@ import csv
 from pathlib import Path
 
 import bench_before
+import bench_cohort
+import bench_ensemble
 import bench_memory
+import bench_peers
 import bench_round
 import pytest
 import result_files
 import sizes
+import torch
 
 pytestmark = pytest.mark.skipif(not sizes.SMOKE, reason="runs with --smoke only")
 
@@ -49,3 +53,27 @@ def test_memory_beside_its_plan(results: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(bench_memory, "CASES", (("mlp", "fedavg", 4, 2, "auto"),))
     bench_memory.main([])
     assert [row["clients"] for row in rows(results / "memory.csv")] == ["4"]
+
+
+def test_a_cohort_beside_a_simulation(results: Path) -> None:
+    bench_cohort.main(["--only", "W2", "--rounds", "1", "--threads", "1", "--write"])
+    assert [row["workload"] for row in rows(results / "cohort.csv")] == ["W2"]
+
+
+def test_an_ensemble_beside_torch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda step, **options: step)  # takes half a minute
+    bench_ensemble.main(["--threads", "1", "--batches", "2", "--rounds", "1"])
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(bench_ensemble.OPTIMIZERS)
+
+
+def test_rounds_beside_peers(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_peers, "ROOT", results)
+    given = ["--contestants", "fedfast,typical", "--workloads", "W2", "--algorithms", "fedavg"]
+    bench_peers.main([*given, "--rounds", "1"])
+    table = capsys.readouterr().out
+    assert "failed" not in table and "typical" in table

@@ -7,24 +7,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock
 
-import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .algorithms import Algorithm
 from .client_samples import ClientSamples
-from .cohort_call import (
-    LARGEST_ID,
-    Batches,
-    Call,
-    Ids,
-    Numbers,
-    client_ids,
-    epoch_counts,
-    rates,
-    round_key,
-    steps_of,
-)
+from .cohort_call import LARGEST_ID, Ids, Numbers, client_ids, round_key
 from .cohort_options import CohortOptions
 from .cohort_parts import CohortParts
 from .cohort_samples import entries, federated
@@ -122,7 +110,8 @@ class Cohort:
         """
         with self._alone():
             made, clients, samples = self._samples(ids, data)
-            call = self._call(made, clients, samples.sizes(clients), batches, epochs, lr, round)
+            t = self._calls if round is None else round_key(round)
+            call = made.described(t, clients, samples.sizes(clients), batches, lr, epochs)
             before = made.engine.state
             if state is not None:
                 before = before.at(made.rows.write("state", state, before.row, made.given))
@@ -144,7 +133,7 @@ class Cohort:
         given = entries(data)
         clients = client_ids(ids, len(given), self._known)
         if self._made is None:
-            self._made = CohortParts.of(self._options, federated(given))
+            self._made = CohortParts.of(self._options, federated(given, self._options.dtype))
         self._made.engine.clients.widen(int(clients.max()) + 1)
         return self._made, clients, self._made.call.of(clients, given)
 
@@ -153,34 +142,6 @@ class Cohort:
         """Clients' ids are below it."""
         given = self._options
         return given.population or (given.data.num_clients if given.data else LARGEST_ID + 1)
-
-    def _call(
-        self,
-        made: CohortParts,
-        ids: Ints,
-        sizes: Ints,
-        batches: object,
-        epochs: object,
-        lr: object,
-        key: object,
-    ) -> Call:
-        """Everything else that a call says, checked."""
-        given = made.design.options
-        if batches is not None and epochs is not None:
-            raise ValueError("epochs: expected None where batches are given")
-        count = epoch_counts(epochs, given.local_epochs, len(ids))
-        self.algorithm.check_run(int(np.max(count)), given.batch_size)
-        written = None if batches is None else steps_of(ids, sizes, batches)
-        drawn = Batches(ids, sizes, count, given.seed, given.batch_size, given.drop_last, written)
-        who = drawn.single(self.algorithm.drift.full_gradient)
-        if who and made.alone:
-            raise ValueError(
-                f"batch_size: {who} has a batch of one sample, on which the model cannot be "
-                f"trained ({made.alone}); drop_last=True leaves such batches out"
-            )
-        t = self._calls if key is None else round_key(key)
-        rate = rates(lr, made.design.lr(t) if lr is None else 0.0, len(ids))
-        return Call.of(drawn, t, rate, self.algorithm.server.rehearses)
 
     def _forget(self) -> None:
         """The models of the latest update are overwritten from here on."""

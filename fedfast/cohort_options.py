@@ -5,6 +5,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from torch import nn
 
 from . import named_losses
 from ._messages import format_value
@@ -13,6 +14,8 @@ from .declarations import check_all, declarations
 from .design import Design
 from .local_options import LocalOptions
 from .options import AlgorithmOption, DtypeOption, LossOption, ModelOption, SimulationOptions
+from .random import check_seed
+from .validation import run as run_checks
 from .validation.values import Count
 
 TRIED = 512  # samples of a first call that model, loss and program are tried on
@@ -40,6 +43,10 @@ class CohortOptions(LocalOptions):
     def __post_init__(self) -> None:
         check_all(self, declarations(CohortOptions))
         object.__setattr__(self, "loss", named_losses.loss(self.loss))
+        run_checks.dtype(self.dtype)  # here, for the design may be made much later
+        check_seed(self.seed)
+        if not isinstance(self.model, nn.Module):
+            raise TypeError(f"model: expected an nn.Module; got {format_value(self.model)}")
         if not isinstance(self.data, FederatedData | None):
             raise TypeError(
                 f"data: expected FederatedData, or None where it comes with each call of train; "
@@ -82,7 +89,7 @@ class CohortDesign(Design):
     def _check_schedule(self) -> None:
         batch, longest = self.options.batch_size, int(self.data.sizes.max())
         self.cohort, self.width = 1, longest if batch is None else min(batch, longest)
-        self.rounds = self.data.num_clients  # so that memory is planned for every client's rows
+        self.rounds = 1  # what clients keep grows with those who take part, nobody knows how far
 
 
 def few_of(data: FederatedData) -> FederatedData:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .build import Components, build, memory_plan
 from .client_samples import ClientSamples
-from .cohort_call import Call
+from .cohort_call import Batches, Call, epoch_counts, rates, steps_of
 from .cohort_options import CohortDesign, CohortOptions, few_of
 from .cohort_samples import CallSamples
 from .cohort_state import StateRows
@@ -65,6 +65,26 @@ class CohortParts:
     def alone(self) -> str:
         """Why the model cannot be trained on a single sample, "" where it can."""
         return single_sample_trouble(self.design.module, self.design.trial[:1])
+
+    def described(
+        self, t: int, ids: Ints, sizes: Ints, batches: object, lr: object, epochs: object
+    ) -> Call:
+        """What a call in round `t` asks for, checked; arguments as in `Cohort.train`."""
+        given, algorithm = self.design.options, self.design.algorithm
+        if batches is not None and epochs is not None:
+            raise ValueError("epochs: expected None where batches are given")
+        count = epoch_counts(epochs, given.local_epochs, len(ids))
+        algorithm.check_run(int(np.max(count)), given.batch_size)
+        written = None if batches is None else steps_of(ids, sizes, batches)
+        drawn = Batches(ids, sizes, count, given.seed, given.batch_size, given.drop_last, written)
+        who = drawn.single(algorithm.drift.full_gradient)
+        if who and self.alone:
+            raise ValueError(
+                f"batch_size: {who} has a batch of one sample, on which the model cannot be "
+                f"trained ({self.alone}); drop_last=True leaves such batches out"
+            )
+        rate = rates(lr, self.design.lr(t) if lr is None else 0.0, len(ids))
+        return Call.of(drawn, t, rate, algorithm.server.rehearses)
 
     def train(self, call: Call, samples: ClientSamples, before: ServerState) -> Trained | None:
         """Local steps of those who take any; None where nobody does. Nothing is committed."""

@@ -128,13 +128,14 @@ def entries(given: object) -> Whole | Parts:
     return [_pair(pair, f"data[{j}]") for j, pair in enumerate(by_client("data", given))]
 
 
-def federated(given: Whole | Parts) -> FederatedData:
-    """All of a first call's samples, checked value by value."""
+def federated(given: Whole | Parts, dtype: torch.dtype) -> FederatedData:
+    """All of a first call's samples, checked value by value; floats as `dtype`."""
     if isinstance(given, Whole):
         return given.data
     if not any(len(y) for _, y in given):
         raise ValueError("data: expected samples in the first call; got none")
     xs, ys = zip(*given, strict=True)
+    xs = tuple(x.to(dtype) if x.is_floating_point() else x for x in xs)
     return FederatedData.from_arrays(xs, ys)
 
 

@@ -37,6 +37,7 @@ class StateRows:
         else:
             into.copy_(_vector(name, given, self.layout.stride))
             into[self.padding] = 0.0
+        self.layout.settle(into)
         if not bool(into.dot(into).isfinite()) and not bool(into.isfinite().all()):
             raise ValueError(f"{name}: expected finite values; {self._wrong(into)} has others")
         return into

@@ -154,7 +154,9 @@ class CohortUpdate:
 
     def _weights(self, given: Sequence[float] | np.ndarray | Tensor) -> Tensor:
         """Shares of the clients [C], float64."""
-        weights = torch.as_tensor(given).detach().cpu().to(torch.float64)
+        if not isinstance(given, Sequence | np.ndarray | Tensor) or isinstance(given, str):
+            raise TypeError(f"weights: expected one per client; got {format_value(given)}")
+        weights = torch.as_tensor(given, dtype=torch.float64).detach().cpu()
         if weights.shape != (len(self),):
             raise ValueError(
                 f"weights: expected one per client, [{len(self)}]; got {list(weights.shape)}"

@@ -45,7 +45,8 @@ for _declared in declaration.OPERATIONS.values():
 
 native.compare_all((*declaration.OPERATIONS.values(), FEED, TALLY))
 
-OPERATIONS = ("perturb", "step", "stats", "aggregate", "mix", "gram", "sensitivity")
+# On whole models: rows [K, S]. `fedfast.torch_ops` makes these known to torch.
+OPERATIONS = ("perturb", "step", "adam", "stats", "aggregate", "mix", "gram", "sensitivity")
 
 __all__ = [
     "OPERATIONS",

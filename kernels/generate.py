@@ -68,8 +68,8 @@ def public(
 ) -> Callable[P, R]:
     """`function` with its own signature and docstring, and the declared checks for a body.
 
-    instead   other helpers for the generated lines: `fedfast/torch_ops/fake.py` runs the checks on
-              tensors without memory, and no implementation
+    instead   other helpers for the generated lines, as for the checks alone on tensors without
+              memory
     """
     parameters = inspect.signature(function).parameters
     required = {name for name, p in parameters.items() if not accepts_none(p)}

@@ -148,6 +148,19 @@ def test_what_a_cohort_returns():
     )
 
 
+def test_a_cohort_of_ours():
+    data = fedfast.FederatedData.from_arrays(
+        [torch.randn(n, 5) for n in (3, 6)], [torch.zeros(n, dtype=torch.int64) for n in (3, 6)]
+    )
+    cohort = fedfast.Cohort(net(), data, batch_size=3)
+    update = cohort.train()
+    found = fedfast.aggregate(update)
+    two = [update.state_dict(j) for j in range(2)]
+    for name in ("0.weight", "1.running_mean", "2.bias"):
+        assert_rounded_once(found[name], [s[name] for s in two], [3.0, 6.0])
+    assert found["1.num_batches_tracked"] == (1 * 3 + 2 * 6) // 9
+
+
 A, B = dict(w=torch.zeros(2), b=torch.zeros(1)), dict(w=torch.zeros(2))
 REFUSED = [
     (([A, B],), ValueError, "models[1]: expected the names of models[0]; without 'b'"),

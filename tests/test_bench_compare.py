@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -19,6 +19,7 @@ import compare  # noqa: E402
 KINDS = ({"bytes": 1e8}, {"flops": 1e9}, {"samples": 50.0}, {"bytes": 1e8, "flops": 1e9})
 RATES = {"sgemm": 1e11, "copy": 1e10}
 NAMES = [f"bench_x.py::test_{i}" for i in range(len(KINDS))]
+few = settings(max_examples=40, deadline=None)
 JUDGES = compare.Change.slower, compare.Change.faster
 
 
@@ -56,6 +57,7 @@ def verdicts(old, new, limit=0.15):
 positive = st.floats(1e-6, 10.0)
 
 
+@few
 @given(seconds=st.lists(positive, min_size=4, max_size=4), slowness=st.floats(0.05, 20.0))
 def test_a_machine_that_is_slower_in_all_flags_nothing(tmp_path_factory, seconds, slowness):
     folder = tmp_path_factory.mktemp("runs")
@@ -66,6 +68,7 @@ def test_a_machine_that_is_slower_in_all_flags_nothing(tmp_path_factory, seconds
     assert compare.main([str(old), str(new)]) == 0
 
 
+@few
 @given(
     seconds=st.lists(positive, min_size=4, max_size=4),
     slowness=st.floats(0.05, 20.0),
@@ -151,6 +154,7 @@ def damage(text, cut, change):
     return text[: int(cut * len(text))] if change is None else text.replace("1.0", change)
 
 
+@few
 @given(cut=st.floats(0, 0.99), change=st.sampled_from([None, "NaN", "-1", "0", '"a"', "null"]))
 def test_a_damaged_file_ends_in_one_line(tmp_path_factory, cut, change):
     folder = tmp_path_factory.mktemp("runs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,11 +35,11 @@ def test_a_run_says_what_it_measured_and_no_more(path):
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
 def test_the_plugins_own_comparison_reads_it(path, tmp_path):
-    """Its table as CSV has every benchmark, with the stats of the file."""
+    """Its table of the run and a copy, as CSV, has every benchmark twice, with the file's stats."""
     script = Path(sys.executable).with_name("pytest-benchmark")
-    out = tmp_path / "out.csv"
+    out, copy = tmp_path / "out.csv", shutil.copy(path, tmp_path / "0002_copy.json")
     done = subprocess.run(
-        [script, "compare", path, path, "--columns=min,median", f"--csv={out}"],
+        [script, "compare", path, copy, "--columns=min,median", f"--csv={out}"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

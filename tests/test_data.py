@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import sys
 
 import numpy as np
 import pytest
@@ -262,6 +263,18 @@ def test_from_arrays_errors_name_the_client(xs, ys, test, error, message):
 def test_from_index_errors_name_the_client(indices, error, message):
     with pytest.raises(error, match=message):
         FederatedData.from_index((X, Y), indices)
+
+
+@pytest.mark.parametrize("where", ["file", "package"])
+def test_digits_are_read_without_scikit_learn_where_its_file_is(where, monkeypatch):
+    expected = load("digits")
+    if where == "file":
+        monkeypatch.setitem(sys.modules, "sklearn.datasets", None)  # to import it is an error
+    else:
+        monkeypatch.setattr("fedfast.data.readers.find_spec", lambda name: None)
+    found = load("digits")
+    for ours, theirs in ((found.train, expected.train), (found.test, expected.test)):
+        assert torch.equal(ours.x, theirs.x) and torch.equal(ours.y, theirs.y)
 
 
 def test_client_out_of_range():

@@ -1,6 +1,7 @@
 """What the documents show runs: docstring examples and the README's Python."""
 
 import doctest
+import inspect
 import re
 import runpy
 from importlib import import_module
@@ -39,6 +40,15 @@ def test_a_split_s_difficulty_is_the_majority_s_where_nothing_is_known():
     assert script["difficulty"](clients, torch.zeros(12, 3)) == pytest.approx(expected)
     known = torch.eye(3)[clients.y] * 9
     assert script["difficulty"](clients, known) == 100
+
+
+def test_a_server_loop_of_ones_own_takes_a_few_lines_and_ends_where_the_slow_one_does(capsys):
+    script = runpy.run_path(str(ROOT / "examples" / "own_server_loop.py"))
+    lines = inspect.getsource(script["after"]).splitlines()[2:]
+    assert len(lines) <= 15
+    script["main"].__globals__.update(ROUNDS=3, SELECTED=6)
+    assert script["main"]() < 1e-5
+    assert re.search(r"before +\d.*after +\d", capsys.readouterr().out, re.DOTALL)
 
 
 def test_a_split_s_difficulty_from_the_command_line(monkeypatch, capsys):

@@ -277,6 +277,8 @@ def test_bad_options_are_named(options, error, message):
 
 
 def test_a_model_that_is_not_the_one_sent_is_told():
+    with pytest.raises(TypeError, match="algorithm: expected an algorithm; got 3"):
+        AlgorithmStrategy(network(), 3)
     with pytest.raises(TypeError, match=r"model: expected an nn.Module; got \{\}"):
         FedGH({})
     grid = InProcessGrid(client_app(network(), DATA, BATCHES, lr=LR), COHORTS)

@@ -1,5 +1,7 @@
 """Layer programs against autograd and the module executor; which modules become programs."""
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -311,6 +313,14 @@ def test_what_has_no_program_takes_the_module_executor_and_gives_the_reason(make
     assert reason in sim.generic_because
     sim.run(progress=False)
     assert sim.history[-1].status == "ok"
+
+
+def test_a_model_is_traced_without_sympy(monkeypatch):
+    """To import it takes most of a second of every process."""
+    for name in ("sympy", "torch.fx.experimental.symbolic_shapes"):
+        monkeypatch.setitem(sys.modules, name, None)
+    program, reason = trace(nn.Sequential(nn.Linear(5, 4), nn.ReLU()), torch.randn(2, 5))
+    assert program is not None and reason == ""
 
 
 def test_explain_names_every_layer():

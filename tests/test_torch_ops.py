@@ -22,7 +22,18 @@ OPS = torch.ops.fedfast
 PAGE = Path(__file__).parent.parent / "docs/torch-ops.md"
 FORMS = [(name, form) for name, cases in ROW_CASES.items() for form in cases.forms]
 TORCH = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # its own
-COEFFICIENTS = ("rho", "alpha", "eta", "lam", "weight_decay", "clip_norm", "momentum", "a", "b")
+COEFFICIENTS = (
+    "t",
+    "rho",
+    "alpha",
+    "eta",
+    "lam",
+    "weight_decay",
+    "clip_norm",
+    "momentum",
+    "a",
+    "b",
+)
 
 
 def made(name, form, dtype=torch.float32):
@@ -39,7 +50,7 @@ def flat(arguments):
     if isinstance(terms := given.get("terms"), list):
         given["terms"] = [t for t, _ in terms]
         given["coefficients"] = [torch.as_tensor(c, dtype=t.dtype) for t, c in terms]
-    for name in COEFFICIENTS if "terms" in given or "a" in given else ():
+    for name in COEFFICIENTS:
         if isinstance(given.get(name), float):
             given[name] = torch.tensor(given[name])
     if given.get("m", given) is given:
@@ -76,6 +87,7 @@ def bank(seed, clients=3):
 
 PARTS = dict(offset=[8, 32], length=[20, 30])
 EACH = torch.tensor([0.1, 0.2, 0.3])
+MOMENTS = bank(0), bank(1), bank(2), bank(3) ** 2
 CHECKED = [
     ("perturb", (bank(0), [bank(1)], 0.5), PARTS | dict(adaptive=0.2, is_weight=[True, False])),
     ("perturb", (bank(0)[0], [bank(1), bank(2)], 0.5), dict(coefficients=[1.0, -2.0], alpha=0.1)),
@@ -90,6 +102,14 @@ CHECKED = [
     ("step.Tensor_out", (bank(0), [bank(1)], EACH), dict(weight_decay=EACH, out=bank(3))),
     ("step_", (bank(0), [bank(1)], 0.5), dict(momentum=0.9, nesterov=True, m=bank(2))),
     ("step_.Tensor", (bank(0), [bank(1)], EACH), {}),
+    ("adam", (*MOMENTS, 3.0, 0.1), dict(decoupled=True)),
+    ("adam.out", (*MOMENTS, 1.0, 0.1), dict(out=bank(4))),
+    ("adam.Tensor", (*MOMENTS, EACH + 1, EACH), {}),
+    (
+        "adam.Tensor_out",
+        (bank(0), bank(1), bank(2), bank(3) ** 2, EACH + 1, EACH),
+        dict(out=bank(4)),
+    ),
     ("stats", (bank(0),), {}),
     ("stats", (bank(0), bank(1)), PARTS | dict(x_ref=bank(2)[0], y_ref=bank(3))),
     ("stats.out", (bank(0),), PARTS | dict(out=torch.zeros(3, 2, 5).double())),

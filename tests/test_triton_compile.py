@@ -16,7 +16,7 @@ import pytest
 
 triton = pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
-BANKS = {"_mix", "_norm_blocks", "_move", "_descend", "_block_sums", "_columns", "_copy"}
+BANKS = {"_adam", "_mix", "_norm_blocks", "_move", "_descend", "_block_sums", "_columns", "_copy"}
 BANKS |= {"_tile_products", "_block_extents", "_block_changes"}
 WRITING = {"_mix": 0, "_move": 0, "_descend": 0, "_columns": 2, "_copy": 0, "_images": 0}
 # ... with so many partial sums

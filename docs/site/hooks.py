@@ -40,6 +40,7 @@ USING = (
     "loggers",
     "flower",
     "own-parts",
+    "cohort",
     "torch-ops",
     "flower-strategies",
     "migration",

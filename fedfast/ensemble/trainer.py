@@ -108,7 +108,8 @@ class Trainer:
     def _descent(self, executor: Executor) -> Descent:
         local, rates, can = self.optimizer, self.rates, executor.capabilities
         if isinstance(local, Adam):
-            update: RowUpdate = AdamStep(local, self.w, self._g, *self.kept.values(), rates)
+            m, v = self.kept.values()
+            update: RowUpdate = AdamStep(local, self.w, self._g, m, v, rates)
             if isinstance(executor, ProgramExecutor):
                 return Descent(LocalStep(update=update), self._g)
             return Descent(LocalStep(), self._g, update)

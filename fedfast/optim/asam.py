@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
 from .parts import Group
-from .sam import SAM, Params, checked
+from .sam import SAM, checked
 
 
 class ASAM(SAM):
@@ -24,11 +24,11 @@ class ASAM(SAM):
 
     def __init__(
         self,
-        params: Params,
+        params: ParamsT,
         base_optimizer: Callable[..., Optimizer],
         rho: float = 0.5,
         eta: float = 0.01,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         self._start(params, base_optimizer, {"rho": rho, "eta": eta}, kwargs)
 

@@ -20,7 +20,7 @@ EPS = 1e-12  # joins the norm, as in the class that projects copy
 LARGE = 1 << 15  # elements
 EXACT = (torch.float32, torch.float64)
 Group = dict[str, Any]  # a param_group: torch's options beside ours
-State = dict[Tensor, dict[str, Any]]
+State = dict[Tensor, Group]  # what the base optimizer keeps
 
 
 class Part:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
 from .parts import Group, Part
-from .sam import SAM, Params, checked
+from .sam import SAM, checked
 
 
 class SAGM(SAM):
@@ -27,12 +27,12 @@ class SAGM(SAM):
 
     def __init__(
         self,
-        params: Params,
+        params: ParamsT,
         base_optimizer: Callable[..., Optimizer],
         rho: float = 0.05,
         alpha: float = 0.001,
         variant: str = "paper",
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         if variant not in ("paper", "official"):
             raise ValueError(f"variant: expected 'paper' or 'official'; got {variant!r}")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT, StateDict
 
 from .._messages import format_value
 from ..kernels._scalars import flag, number
 from .parts import Group, Part, is_large, is_plain_sgd
 
 Key: TypeAlias = tuple[int, torch.device, torch.dtype, int | None]
-Params: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
 
 class SAM(Optimizer):
@@ -45,20 +45,20 @@ class SAM(Optimizer):
 
     def __init__(
         self,
-        params: Params,
+        params: ParamsT,
         base_optimizer: Callable[..., Optimizer],
         rho: float = 0.05,
         adaptive: bool = False,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         self._start(params, base_optimizer, {"rho": rho, "adaptive": adaptive}, kwargs)
 
     def _start(
         self,
-        params: Params,
+        params: ParamsT,
         base_optimizer: Callable[..., Optimizer],
         own: dict[str, object],
-        kwargs: dict[str, Any],
+        kwargs: dict[str, object],
     ) -> None:
         if isinstance(base_optimizer, Optimizer) or not callable(base_optimizer):
             raise TypeError(
@@ -84,17 +84,19 @@ class SAM(Optimizer):
         """Move to `w + e`, by the gradients that the parameters hold."""
         if self._ahead:
             raise RuntimeError("first_step: the model is at w + e already; second_step comes next")
-        rows = self._with_gradients()
-        for part in rows:
+        parts = self._with_gradients()
+        for part in parts:
             part.gather()
-        etas = [self._eta(part.group) for part in rows]
+        etas = [self._eta(part.group) for part in parts]
+        radii = [checked("rho", part.group["rho"]) for part in parts]
+        shifts = [self._alpha(part.group) for part in parts]
         norm = None
-        if len(rows) > 1:
-            squares = [part.square(eta) for part, eta in zip(rows, etas, strict=True)]
+        if len(parts) > 1:
+            squares = [part.square(eta) for part, eta in zip(parts, etas, strict=True)]
             norm = torch.stack([square.to(squares[0].device) for square in squares]).sum().sqrt()
-        self._ahead = rows
-        for part, eta in zip(rows, etas, strict=True):
-            part.ascend(checked("rho", part.group["rho"]), eta, self._alpha(part.group), norm)
+        self._ahead = parts
+        for part, rho, eta, alpha in zip(parts, radii, etas, shifts, strict=True):
+            part.ascend(rho, eta, alpha, norm)
         if zero_grad:
             self.zero_grad()
 
@@ -128,7 +130,9 @@ class SAM(Optimizer):
         if zero_grad:
             self.zero_grad()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(  # type: ignore[override]  # None has no step of its own
+        self, closure: Callable[[], float] | None = None
+    ) -> float:
         """Both steps. `closure` computes the loss, calls `backward` and returns the loss.
 
         Call it once yourself before, for the first gradient, as with the class that projects copy;
@@ -194,7 +198,7 @@ class SAM(Optimizer):
     def _settle(self, part: Part) -> None:
         """What becomes of the gradients at `w + e` once the model is back at w."""
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: StateDict) -> None:
         """What `state_dict` returned, the base optimizer's state included."""
         super().load_state_dict(state_dict)
         held = {"state": self.state, "param_groups": self.param_groups}
@@ -202,7 +206,7 @@ class SAM(Optimizer):
         self._join()
         self._parts = {}
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> StateDict:
         base = {"base_optimizer": self.base_optimizer, "_parts": {}, "_ahead": []}
         return super().__getstate__() | base
 

@@ -32,9 +32,7 @@ def place(node: fx.Node, numbers: Numbers) -> tuple[str, tuple[int, ...], int]:
 
 def size_of(node: object) -> tuple[int, ...]:
     """The shape of a node's value, batch dimension included; of a tuple, its first tensor's."""
-    meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
-    first = meta[0] if isinstance(meta, tuple) and not hasattr(meta, "shape") else meta
-    return tuple(getattr(first, "shape", ()))
+    return node.meta.get("shape", ()) if isinstance(node, fx.Node) else ()
 
 
 def picks(node: object, index: int) -> TypeGuard[fx.Node]:

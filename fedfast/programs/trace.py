@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from ..copies import copy_of, hooked
 from ..random_state import kept_random_state
@@ -53,13 +52,28 @@ def explain(
     # Functional dropout draws in every mode: shapes must not cost the user random numbers.
     try:
         with torch.no_grad(), kept_random_state():
-            ShapeProp(graph.eval()).propagate(x.clone())  # forward may write into its input
+            Shapes(graph.eval()).run(x.clone())  # forward may write into its input
     except Exception as error:  # a gradient taken inside of forward, for one
         return None, [Finding("module", f"its graph does not run without gradients ({error})")]
     for m, mode in modes:  # `graph.train` would not ask the `train` of the user's
         m.training = mode
     program, findings = _collect(graph, still)
     return None if program is None else program.holding(given), findings
+
+
+class Shapes(fx.Interpreter):
+    """Notes the type and the shape of what each node gives.
+
+    torch's `ShapeProp` does too, and imports sympy for it: most of a second of every process.
+    """
+
+    def run_node(self, n: fx.Node) -> object:
+        """Of a tuple, the shape of its first tensor."""
+        value = super().run_node(n)
+        first = value[0] if isinstance(value, tuple) and value else value
+        n.meta["type"] = type(value)
+        n.meta["shape"] = tuple(first.shape) if isinstance(first, Tensor) else ()
+        return value
 
 
 class ThreadTracer(fx.Tracer):

@@ -21,6 +21,8 @@ from .calls import adapted
 from .fake import fake
 from .schema import overloads
 
+__all__ = ["schemas", "table"]
+
 _library = torch.library.Library("fedfast", "FRAGMENT")
 _SCHEMAS: dict[str, str] = {}
 

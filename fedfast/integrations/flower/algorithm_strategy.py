@@ -67,6 +67,8 @@ class AlgorithmStrategy(FedAvg):
             raise ValueError(f"clients: expected at least 1 or None; got {format_value(clients)}")
         self.clients, self._rows = clients, RecordRows(model)
         self.algorithm = by_name(algorithm) if isinstance(algorithm, str) else algorithm
+        if not isinstance(self.algorithm, Algorithm):
+            raise TypeError(f"algorithm: expected an algorithm; got {format_value(algorithm)}")
         by_samples = aggregation == "samples"
         layout = self._rows.layout
         self._server = ServerHalf(self.algorithm, layout, server_lr, by_samples, seed)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ... import FlatLayout, kernels
 from ...algorithms import Algorithm, Cohort, TrainedLayout
-from .server_rows import Replies, ServerRows
+from .server_rows import Replies, ServerRows, finite
 from .server_scope import check_alone
 
 NAN = float("nan")
@@ -46,8 +46,8 @@ class ServerHalf:
         if v is not None and begin is not None:
             v.fill_(begin)
         rows = {name: torch.zeros_like(w) for name in algorithm.server_rows()}
-        values, scalars = algorithm.server_values(self.visible), algorithm.server_scalars()
-        return ServerRows(w, torch.zeros_like(w) if moments else None, v, rows, values, scalars)
+        m = torch.zeros_like(w) if moments else None
+        return ServerRows(w, m, v, rows, {}, dict(algorithm.server_scalars()))
 
     def send(self, row: Tensor, round: int) -> Tensor:
         """What clients receive where the model is `row`. [S] -> [S]; rounds count from 0"""
@@ -64,13 +64,13 @@ class ServerHalf:
         Those count as clients that did not move, and their models are overwritten. Where the next
         model would not be finite all the same, nothing changes and `row` is returned.
         """
-        bad = (~replies.models.isfinite().all(dim=1)).nonzero()[:, 0]
+        bad = (~finite(replies.models)).nonzero()[:, 0]
         replies.models[bad] = sent
         cohort = self._cohort(replies, population, round)
         new = torch.empty_like(row)
         after = self.state.copy(new[: self.layout.trained])
         self._conclude(row, sent, replies.models, cohort, new, after, len(cohort) - len(bad))
-        if not (after.finite() and bool(new.isfinite().all())):
+        if not (after.finite() and bool(finite(new[None]))):
             return row, bad.numpy()
         self.state = after
         return new, bad.numpy()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from ... import kernels
 from ...algorithms import ServerView
 
 
@@ -24,13 +25,13 @@ class ServerRows(ServerView):
     def copy(self, w: Tensor) -> ServerRows:
         """The same around another model [trained]."""
         m, v = (None if t is None else t.clone() for t in (self.m, self.v))
-        rows, values = ({k: t.clone() for k, t in d.items()} for d in (self.rows, self.values))
-        return ServerRows(w, m, v, rows, values, dict(self.scalars))
+        rows = {name: t.clone() for name, t in self.rows.items()}
+        return ServerRows(w, m, v, rows, {}, dict(self.scalars))
 
     def finite(self) -> bool:
         """Whether everything that will be read again is."""
-        kept = (self.w, self.m, self.v, *self.rows.values(), *self.values.values())
-        return all(bool(t.isfinite().all()) for t in kept if t is not None)
+        kept = (self.w, self.m, self.v, *self.rows.values())
+        return all(bool(finite(t[None])) for t in kept if t is not None)
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,8 @@ class Replies:
     models: Tensor
     ids: np.ndarray
     sizes: Tensor
+
+
+def finite(rows: Tensor) -> Tensor:
+    """Which rows hold finite numbers alone. [K, S] -> [K] bool"""
+    return kernels.stats(rows)[:, 0, kernels.Column.NONFINITE] == 0

@@ -8,9 +8,7 @@ Docs: docs/pfl.md.
 try:
     import pfl  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        'fedfast.integrations.pfl needs pfl: pip install "fedfast[pfl]"'
-    ) from error
+    raise ImportError('fedfast.integrations.pfl needs pfl: pip install "fedfast[pfl]"') from error
 
 from .backend import CohortBackend
 

@@ -34,6 +34,7 @@ class CohortBackend(SimulatedBackend):
     """
 
     loop_because = ""
+    _training_dataset: FederatedDatasetBase | TrainedUsers
     _training: tuple[PyTorchModel, CohortTraining] | None = None
     _left: tuple[object, type] | None = None  # model and algorithm that pfl's loop trains
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from pfl.model.pytorch import PyTorchModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from .cohorts import Cohorts
 from .declared_loss import class_labels, declared_loss
 from .expected_calls import Call
-from .input_layout import split_head
+from .input_layout import Head, split_head
 from .one_user_check import check_one_user, without_dropout
 from .reasons import NotBatched
 from .user_parameters import UserParameters
@@ -30,10 +29,12 @@ class CohortTraining:
     def __init__(self, model: PyTorchModel, first: UserSamples) -> None:
         _check_model(model)
         self._model, module = model, model.pytorch_model
-        self._loss, self._labels = declared_loss(module, first.x, first.y, first.kwargs)
+        own, self._labels = declared_loss(module, first.x, first.y, first.kwargs)
         self._kwargs, self._tail = first.kwargs, first.y.shape[1:]
-        self._head, rest = split_head(module) or (None, module)
-        loss = "cross_entropy" if self._labels else self._loss
+        split = split_head(module)
+        self._head: Head | None = None if split is None else split[0]
+        rest = module if split is None else split[1]
+        loss = "cross_entropy" if self._labels else own
         self._cohorts = Cohorts(model, rest, loss)
         self._plain = self._cohorts
         if without_dropout(rest) is not rest:
@@ -49,7 +50,7 @@ class CohortTraining:
         seed   key of what is drawn at random (dropout)
         The values are overwritten by the next call.
         """
-        kind = self._cohorts.kind(calls[0])
+        kind = self._cohorts.kind(calls[0])._replace(mu=None)  # which may change every round
         if kind not in self._checked:
             check_one_user(self._model, users[0], calls[0], self._trained_plainly)
             self._checked.add(kind)
@@ -69,8 +70,7 @@ class CohortTraining:
                 raise NotBatched("train_kwargs or shapes of targets differ from user to user")
         data = [(self._inputs(user.x), self._targets(user.y)) for user in users]
         batches = [user.batches for user in users]
-        with nullcontext() if self._labels else self._loss.given_outputs():
-            return cohorts.train(data, batches, calls, seed)
+        return cohorts.train(data, batches, calls, seed)
 
     def _inputs(self, x: Tensor) -> Tensor:
         return x if self._head is None else self._head(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,17 +12,25 @@ from pfl.stats import MappedVectorStatistics
 from torch import Tensor, nn
 
 from ... import Cohort
-from ...algorithms import Algorithm, FedAvg, FedProx, SCAFFOLD
+from ...algorithms import SCAFFOLD, Algorithm, FedAvg, FedProx
 from .declared_loss import DeclaredLoss
-from .expected_calls import PROXIMAL, VARIATE, Call
+from .expected_calls import VARIATE, Call
 from .local_optimizer import plain_sgd
 from .reasons import NotBatched
 from .user_parameters import UserParameters
 
 KEPT = 4  # cohorts of the latest kinds; an adaptive mu makes a kind of each of its values
-Kind = tuple[object, ...]
 Samples = Sequence[tuple[Tensor, Tensor]]
 Batches = Sequence[np.ndarray]
+
+
+class Kind(NamedTuple):
+    """What a cohort is made for; what is not in it may change from call to call."""
+
+    step: object
+    mu: float | None
+    clip_norm: float | None
+    weight_decay: float
 
 
 class Cohorts:
@@ -35,15 +44,21 @@ class Cohorts:
         self._made: dict[Kind, Cohort] = {}
 
     def kind(self, call: Call) -> Kind:
-        """What a cohort is made for; what is not in it may change from call to call."""
+        """Which cohort trains the call."""
         sgd = plain_sgd(self._model, call.params.get("local_learning_rate"))
         clip = call.params.get("local_max_grad_norm")
-        return call.step, call.terms.get("mu"), clip, sgd.weight_decay
+        mu = call.terms.get("mu")
+        return Kind(
+            call.step, float(mu) if isinstance(mu, float | int) else None, clip, sgd.weight_decay
+        )
 
     def train(
         self, data: Samples, batches: Sequence[Batches], calls: Sequence[Call], seed: int
     ) -> list[UserParameters | None]:
-        """One call for every user; None for one that diverged. Raises NotBatched with what the cohort refuses."""
+        """One call for every user; None for one that diverged.
+
+        Raises NotBatched with what the cohort refuses.
+        """
         try:
             cohort = self._cohort(calls[0], data)
             if calls[0].step is VARIATE:
@@ -68,17 +83,17 @@ class Cohorts:
         if kind not in self._made:
             while len(self._made) >= KEPT:
                 del self._made[next(iter(self._made))]
-            cohort = self._made[kind] = self._build(call, clip=kind[2], decay=kind[3])
+            cohort = self._made[kind] = self._build(kind)
             cohort.train(data=data, batches=[[] for _ in data])  # no step: it is made from samples
         return self._made[kind]
 
-    def _build(self, call: Call, clip: object, decay: object) -> Cohort:
+    def _build(self, kind: Kind) -> Cohort:
         parameter = next(iter(self._model.variable_map.values()))
         return Cohort(
             self._module,
-            algorithm=_algorithm(call),
-            clip_norm=clip,
-            weight_decay=decay,
+            algorithm=_algorithm(kind),
+            clip_norm=kind.clip_norm,
+            weight_decay=kind.weight_decay,
             loss=self._loss,
             dtype=parameter.dtype,
             device=str(parameter.device),
@@ -87,10 +102,11 @@ class Cohorts:
         )
 
 
-def _algorithm(call: Call) -> Algorithm:
-    if call.step is PROXIMAL:
-        return FedProx(mu=call.terms["mu"])
-    return SCAFFOLD() if call.step is VARIATE else FedAvg()
+def _algorithm(kind: Kind) -> Algorithm:
+    if kind.mu is not None:
+        # pfl adds the proximal term to the loss: what it clips holds the term's gradient too.
+        return FedProx(mu=kind.mu, clip="linear" if kind.clip_norm is None else "whole")
+    return SCAFFOLD() if kind.step is VARIATE else FedAvg()
 
 
 def _load_variates(cohort: Cohort, calls: Sequence[Call]) -> None:

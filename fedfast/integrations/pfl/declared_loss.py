@@ -6,8 +6,8 @@ forward pass it is a function of outputs and targets, which a cohort can train w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from threading import local
 
 import torch
@@ -20,7 +20,7 @@ TRIES, SPREAD, CLOSE = 2, 3.0, 1e-5
 
 
 class DeclaredLoss:
-    """`module.loss` with the forward pass taken from outside; call it inside `given_outputs`.
+    """`module.loss` on a copy of the module whose forward pass returns outputs that are given.
 
     kwargs  what pfl passes besides the batch (`train_kwargs`)
     tail    shape of one sample's targets, as the module expects them
@@ -29,8 +29,9 @@ class DeclaredLoss:
     def __init__(
         self, module: nn.Module, kwargs: Mapping[str, object], tail: tuple[int, ...]
     ) -> None:
-        self._module, self._kwargs, self._tail = module, dict(kwargs), tail
-        self._thread = local()
+        self._module, self._kwargs, self._tail = deepcopy(module), dict(kwargs), tail
+        self._thread = local()  # clients may train in threads
+        self._module.forward = lambda *_, **__: self._thread.outputs
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch: outputs `[B, ...]`, targets `[B, ...]`."""
@@ -38,18 +39,6 @@ class DeclaredLoss:
         loss: Callable[..., Tensor] = self._module.loss  # type: ignore[assignment]
         # In place of inputs: as many rows. A loss that reads more of them fails the comparison.
         return loss(outputs.detach(), targets.reshape(-1, *self._tail), **self._kwargs)
-
-    @contextmanager
-    def given_outputs(self) -> Generator[None]:
-        """While it lasts the module's forward pass returns the outputs that are given."""
-        former = self._module.__dict__.get("forward")
-        self._module.forward = lambda *_, **__: self._thread.outputs
-        try:
-            yield
-        finally:
-            del self._module.forward
-            if former is not None:
-                self._module.forward = former
 
 
 def declared_loss(
@@ -59,13 +48,12 @@ def declared_loss(
 
     Raises NotBatched where it cannot be called with outputs in place of a forward pass.
     """
-    loss = DeclaredLoss(module, kwargs, tuple(y.shape[1:]))
     modes = [m.training for m in module.modules()]
     try:
         with torch.no_grad():
             outputs = module.eval()(x[:8])
-        with loss.given_outputs():
-            return loss, _is_cross_entropy(loss, outputs, y[:8])
+        loss = DeclaredLoss(module, kwargs, tuple(y.shape[1:]))
+        return loss, _is_cross_entropy(loss, outputs, y[:8])
     except Exception as error:  # whatever a user's method raises
         raise NotBatched(
             f"loss is no function of the module's outputs and the targets ({error})"

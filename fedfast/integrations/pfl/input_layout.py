@@ -27,36 +27,42 @@ def split_head(module: nn.Module) -> tuple[Head, nn.Module] | None:
     except Exception:  # data-dependent control flow, and whatever else a module does
         return None
     first = next(node for node in graph.nodes if node.op == "placeholder")
-    last = first
-    while len(last.users) == 1 and _of_inputs(following := next(iter(last.users)), last):
-        last = following
-    if last is first:
+    chain = [first]
+    while len(chain[-1].users) == 1:
+        (following,) = chain[-1].users
+        if not _of_inputs(following, chain[-1]):
+            break
+        chain.append(following)
+    if len(chain) == 1:
         return None
-    return _head(graph, last), _rest(module, graph, first, last)
+    return _head(chain), _rest(module, graph, chain)
 
 
 def _of_inputs(node: fx.Node, source: fx.Node) -> bool:
     """Whether a node moves or scales each sample of `source` by itself, by constants alone."""
     known = node.target in (METHODS if node.op == "call_method" else NUMBERS)
-    return known and node.op != "call_module" and node.args[0] is source and (
-        node.all_input_nodes == [source]
+    return (
+        known
+        and node.op != "call_module"
+        and node.args[0] is source
+        and (node.all_input_nodes == [source])
     )
 
 
-def _head(graph: fx.Graph, last: fx.Node) -> Head:
-    """The graph up to `last`, as a function of the inputs."""
-    part, copied = fx.Graph(), {}
-    for node in graph.nodes:
+def _head(chain: list[fx.Node]) -> Head:
+    """The nodes of a chain, as a function of the inputs."""
+    part = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    for node in chain:
         copied[node] = part.node_copy(node, lambda n: copied[n])
-        if node is last:
-            break
-    part.output(copied[last])
+    part.output(copied[chain[-1]])
     return fx.GraphModule({}, part)
 
 
-def _rest(module: nn.Module, graph: fx.Graph, first: fx.Node, last: fx.Node) -> nn.Module:
-    """The graph behind `last`; a placeholder takes its place."""
-    last.replace_all_uses_with(first, lambda user: user is not last and user is not first)
-    graph.eliminate_dead_code()
-    rest = fx.GraphModule(module, graph)
-    return rest.train(module.training)
+def _rest(module: nn.Module, graph: fx.Graph, chain: list[fx.Node]) -> nn.Module:
+    """The graph behind the chain; its placeholder takes the chain's place."""
+    first, *others = chain
+    others[-1].replace_all_uses_with(first)
+    for node in reversed(others):
+        graph.erase_node(node)
+    return fx.GraphModule(module, graph).train(module.training)

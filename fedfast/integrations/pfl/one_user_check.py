@@ -63,9 +63,7 @@ def _terms(call: Call, start: MappedVectorStatistics) -> dict[str, object]:
     return terms | {"global_weights": start} if "mu" in terms else terms
 
 
-def _compare(
-    model: PyTorchModel, start: MappedVectorStatistics, ours: dict[str, Tensor]
-) -> None:
+def _compare(model: PyTorchModel, start: MappedVectorStatistics, ours: dict[str, Tensor]) -> None:
     for name, value in model.variable_map.items():
         if name not in ours:
             raise NotBatched(f"{name} is a parameter of its own in pfl alone")

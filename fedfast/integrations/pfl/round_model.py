@@ -75,20 +75,18 @@ class RoundModel(PyTorchModel):
         **kwargs: object,
     ) -> LocalResultMetaData:
         """Take what was trained for this call, or train."""
-        if self._trained and self._is_initial:
+        if self._trained and self._is_initial and self._user is user_dataset:
             call, parameters = self._trained[0]
-            if user_dataset is self._user and call.is_made_by(train_step_fn, train_params, kwargs):
+            if call.is_made_by(train_step_fn, train_params, kwargs):
                 self._trained, self._pending = self._trained[1:], parameters
-                steps = self._real._get_local_num_steps(train_params, len(user_dataset))
+                steps = self._real._get_local_num_steps(train_params, len(self._user))
                 return LocalResultMetaData(num_steps=steps)
         if self._trained:
             self._trained = []
             self._unexpected()
         self._settle()
         self._moved = True
-        return self._real.do_multiple_epochs_of(
-            user_dataset, train_params, train_step_fn, **kwargs
-        )
+        return self._real.do_multiple_epochs_of(user_dataset, train_params, train_step_fn, **kwargs)
 
     def get_parameters(
         self, placeholders: MappedVectorStatistics | None = None

@@ -55,7 +55,10 @@ class RowStatistics(MappedVectorStatistics):
             super().reweight(new_weight)
             return
         self.factor *= float(new_weight / self.weight)
-        self.weight = new_weight
+        self._weight: float = new_weight
+
+
+PLAIN = MappedVectorStatistics, RowStatistics  # sums of tensors, without weights of their own
 
 
 class CohortSum(SumAggregator):
@@ -70,9 +73,10 @@ class CohortSum(SumAggregator):
     ) -> StatisticsType:
         """`user_stats + accumulated`; `accumulated` may lack users until `settle`."""
         unread = isinstance(user_stats, RowStatistics) and user_stats.pending is not None
-        if not unread or type(accumulated) not in (MappedVectorStatistics, RowStatistics):
+        if not unread or type(accumulated) not in PLAIN:
             self.settle()
             return super().accumulate(accumulated=accumulated, user_stats=user_stats)
+        assert isinstance(accumulated, MappedVectorStatistics)
         self._total = accumulated
         self._users.append((user_stats.pending, user_stats.factor))
         accumulated.weight = user_stats.weight + accumulated.weight

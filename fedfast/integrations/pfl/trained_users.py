@@ -55,7 +55,7 @@ class TrainedUsers:
             self._settle()
 
     def _chunks(self, users: Iterable[Seeded]) -> Iterator[list[Seeded]]:
-        """Users whose calls are known at once: a user with a state begins a chunk when met again."""
+        """Users whose calls are known at once: met again, a user with a state begins a chunk."""
         chunk: list[Seeded] = []
         met: set[str | None] = set()
         for user, seed in users:
