@@ -14,7 +14,7 @@ from typing import Any
 from .environments import Contestant, Unavailable, interpreter
 
 BENCH = Path(__file__).parents[1]
-PATIENCE_S = 300.0  # for one reply: compilers and a thousand simulated nodes take their time
+PATIENCE_S = 150.0  # for one reply: compilers and a thousand simulated nodes take their time
 
 
 class Player:
