@@ -17,13 +17,14 @@ from .check import NoAnswer
 from .declaration import Training, declared
 from .evaluate_rounds import EvaluateRounds
 from .local_grid import LocalGrid
-from .nodes import context_of, partitions_of
+from .nodes import checked_partitions, context_of, partitions_of
 from .partitions import Partitions
 from .states import States
 from .train_rounds import TrainRounds
 from .unsupported import Unsupported
 
 PULL = 0.1  # seconds between looks for replies of the grid behind
+RAISING = 3  # nodes whose functions raise before all are left to the grid behind
 
 
 class FastGrid(Grid):
@@ -36,9 +37,10 @@ class FastGrid(Grid):
     training    in place of what was declared of `client_app`
     partitions  {node id: partition}; None: as Flower's simulation numbers its nodes
 
-    The first message of either kind is also answered by the app's own function, in this process.
-    Where the results differ, or something is declared that cannot be batched, a warning says why,
-    and every message of that kind goes to `grid`.
+    The first messages of either kind, and a few in rounds 1, 2, 4, 8, ..., are also answered by the
+    app's own function, in this process. Where the results differ, or something is declared that
+    cannot be batched, a warning says why, and every message of that kind goes to `grid`. A node
+    whose function raises is left to `grid` too.
     Raises TypeError/ValueError naming the argument.
     """
 
@@ -62,11 +64,12 @@ class FastGrid(Grid):
         if isinstance(grid, FastGrid):  # an app that makes one, under `run_simulation`
             self.grid = grid = grid.grid
         own = grid.partitions if isinstance(grid, LocalGrid) else partitions
-        self._partitions = None if own is None else dict(own)
+        self._partitions = None if own is None else checked_partitions(own)
         self.reasons: dict[str, str] = {}  # why messages of a kind go to `grid`
         self._replies: dict[str, Message] = {}
         self._contexts: dict[int, Context] = {}
         self._rounds: dict[str, TrainRounds | EvaluateRounds] = {}
+        self._raising: dict[str, set[int]] = {"train": set(), "evaluate": set()}
         chosen = declared(client_app) if training is None else training
         if chosen is None:
             self._refuse("train", "nothing is declared of the ClientApp")
@@ -155,18 +158,43 @@ class FastGrid(Grid):
     def _answered(self, messages: Sequence[Message]) -> list[tuple[Message, Message]]:
         """(message, reply) of those that are answered here."""
         found: list[tuple[Message, Message]] = []
-        for kind, rounds in self._rounds.items():
+        for kind in self._rounds:
             own = [m for m in messages if _kind(m) == kind and m.has_content()]
-            if not own or kind in self.reasons:
-                continue
-            try:
-                replies = rounds.answer(own, [self._context(m.metadata.dst_node_id) for m in own])
-                found += zip(own, replies, strict=True)
-            except NoAnswer:
-                continue  # the app's own function has raised: this time they all go to the nodes
-            except Unsupported as reason:
-                self._refuse(kind, str(reason))
+            found += self._answered_as(kind, own)
         return found
+
+    def _answered_as(self, kind: str, messages: list[Message]) -> list[tuple[Message, Message]]:
+        """The same for messages of one kind."""
+        rounds, left = self._rounds[kind], self._raising[kind]
+        while kind not in self.reasons:
+            nodes = [m.metadata.dst_node_id for m in messages]
+            given = zip(messages, nodes, strict=True)
+            own = [m for m, node in given if node in self.partitions and node not in left]
+            if not own:
+                break
+            contexts = [self._context(m.metadata.dst_node_id) for m in own]
+            try:
+                replies = rounds.answer(own, contexts)
+            except NoAnswer as raised:
+                self._leave(kind, raised)
+            except Unsupported as reason:
+                self._refuse(kind, f"{reason}{_late(rounds)}")
+            else:
+                return list(zip(own, replies, strict=True))
+        return []
+
+    def _leave(self, kind: str, raised: NoAnswer) -> None:
+        """A node whose function raises is left to it; where many do, all are."""
+        left = self._raising[kind]
+        left.add(raised.node)
+        if len(left) > RAISING:
+            self._refuse(kind, f"the function raises on {len(left)} nodes: {raised}")
+            return
+        warnings.warn(
+            f"fedfast: {kind} messages of node {raised.node} are answered by the ClientApp's own "
+            f"function, which raises: {raised}",
+            stacklevel=2,
+        )
 
     def _refuse(self, kind: str, reason: str) -> None:
         self.reasons[kind] = reason
@@ -178,7 +206,7 @@ class FastGrid(Grid):
 
     def _context(self, node: int) -> Context:
         if node not in self._contexts:
-            where, of = self.partitions.get(node, 0), len(self.partitions)
+            where, of = self.partitions[node], len(self.partitions)
             config = self.context.run_config
             self._contexts[node] = context_of(node, where, of, self.context.run_id, config)
         return self._contexts[node]
@@ -186,3 +214,13 @@ class FastGrid(Grid):
 
 def _kind(message: Message) -> str:
     return message.metadata.message_type.removesuffix(".default")
+
+
+def _late(rounds: TrainRounds | EvaluateRounds) -> str:
+    """What to say of replies before this one."""
+    if rounds.spots.calls == 0:
+        return ""
+    return (
+        f"; found in call {rounds.spots.calls + 1} only: replies of the earlier ones may differ "
+        "from the app's, run it without FastGrid"
+    )
