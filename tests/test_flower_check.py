@@ -154,7 +154,7 @@ def test_a_node_whose_function_raises():
         return {}
 
     app, make = make_app(extra=fails), partial(FedAvg, fraction_evaluate=0.0)
-    with pytest.warns(UserWarning, match=r"of node 100\d .* which raises: .*broken node"):
+    with pytest.warns(UserWarning, match=r"of node 100\d are .*: it raises .*broken node"):
         ours, grid = run(app, make(), training())
     theirs, _ = run(app, make())
     assert grid.reasons == {} and close(arrays(ours), arrays(theirs))
@@ -165,7 +165,7 @@ def test_a_function_that_raises_everywhere():
         raise OSError("broken app")
 
     found = reasons(make_app(extra=fails), training(), rounds=1)
-    assert "raises on 4 nodes" in found["train"] and "broken app" in found["train"]
+    assert "4 nodes are left to it: it raises" in found["train"] and "broken app" in found["train"]
 
 
 def test_arrays_beside_the_models():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.clientapp import ClientApp
+from torch.nn.modules.dropout import _DropoutNd
 
 from .app_calls import call
 from .cohorts import Cohorts, Trained
 from .declaration import Training
-from .differences import CLOSE, EXACT, error32, error64
+from .differences import Difference, difference
 from .jobs import TrainJob
 from .loaders import seeded
 from .metrics import Figures, metric_record
@@ -24,14 +26,14 @@ from .watch import Seen, rows_of, watching
 
 
 class NoAnswer(Exception):
-    """The app's function has raised, so that there is nothing to compare with.
+    """Nodes that only the app's own function can answer for: it raises, or there are no batches.
 
-    node  on which; the text says what
+    The text says why.
     """
 
-    def __init__(self, node: int, reason: str) -> None:
+    def __init__(self, nodes: Sequence[int], reason: str) -> None:
         super().__init__(reason)
-        self.node = node
+        self.nodes = nodes
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,16 @@ class Checker:
         batches = self._batches(job, seen)
         ours = self.cohorts.train([job], [batches], self.states.of(job.arrays))
         worst = self._difference(job, reply, ours)
-        exact = self._exact(job, worst)
-        if exact is None and worst > CLOSE:
+        exact = self._exact(job)
+        if exact is None and worst.over > 1:
             raise Unsupported(self._differs(job, worst))
-        if exact is None or worst <= CLOSE:
+        if exact is None or worst.over <= 1:
             exact = reply, _figures(job, batches, ours)
         return Checked(reply, *metric_record(exact[0].content), exact[1])
 
     def again(self, job: TrainJob) -> Checked:
         """The same of another job: in float64 where that is possible, else in float32."""
-        exact = self._exact(job, None)
+        exact = self._exact(job)
         if exact is None:
             return self.check(job)
         return Checked(exact[0], *metric_record(exact[0].content), exact[1])
@@ -85,7 +87,7 @@ class Checker:
         with seeded(job.seed), watching(self.training.unpack, double) as seen:
             reply = call(self.app, job.message, context)
         if reply.has_error():
-            raise NoAnswer(job.context.node_id, reply.error.reason)
+            raise NoAnswer([job.context.node_id], f"it raises {reply.error.reason}")
         if context.state:
             raise Unsupported("the train function keeps something in context.state")
         return reply, seen
@@ -106,25 +108,26 @@ class Checker:
             )
         if samples.fixed(epochs) and not _same_samples(job, found, declared):
             raise Unsupported("the train function draws batches in another order than the loader")
+        if not _as_often(job, found, declared):
+            raise Unsupported("the train function draws samples more or less often than the loader")
         return found
 
     def _difference(
         self, job: TrainJob, reply: Message, ours: Trained, double: bool = False
-    ) -> float:
+    ) -> Difference:
         form = form_of(reply, self.states.names)
         record = reply.content[form.key]
         assert isinstance(record, ArrayRecord)
         start = self.states.of(job.arrays)
-        error = error64 if double else error32
+        own = ours.rows.views
         return max(
-            error(record[key].numpy(), ours.rows.views[name][0], start[name].numpy())
+            difference(record[key].numpy(), own[name][0], start[name].numpy(), double)
             for key, name in form.names.items()
         )
 
-    def _exact(self, job: TrainJob, found: float | None) -> tuple[Message, Figures] | None:
+    def _exact(self, job: TrainJob) -> tuple[Message, Figures] | None:
         """The same in float64, where neither rounding nor its growth over many steps hides much.
 
-        found  the difference in float32
         Returns the app's reply and the cohort's figures; None where one of them has no float64.
         """
         exact = Cohorts(self.training.network, self.training.loss, torch.float64)
@@ -136,16 +139,18 @@ class Checker:
         except (NoAnswer, RuntimeError, Unsupported):
             return None
         worst = self._difference(job, reply, ours, double=True)
-        if worst > 1:
-            raise Unsupported(self._differs(job, found or worst * EXACT))
+        if worst.over > 1:
+            raise Unsupported(self._differs(job, worst))
         return reply, _figures(job, batches, ours)
 
-    def _differs(self, job: TrainJob, worst: float) -> str:
+    def _differs(self, job: TrainJob, worst: Difference) -> str:
         asked = f"lr={job.rule.lr:g}, epochs={job.settings.epochs}, mu={job.settings.mu:g}"
+        random = any(isinstance(m, _DropoutNd) for m in self.training.network().modules())
         return (
-            f"the train function's arrays differ from the declared training's by {worst:.1e} of "
-            f"the largest number or change ({job.rule.algorithm}, "
+            f"the train function's arrays differ from the declared training's by "
+            f"{worst.relative:.1e} of their largest change ({job.rule.algorithm}, "
             f"weight_decay={job.rule.weight_decay:g}, {asked})"
+            + ("; the model has dropout, whose masks are drawn otherwise" if random else "")
         )
 
 
@@ -157,6 +162,14 @@ def _same_samples(job: TrainJob, found: list[list[int]], declared: list[list[int
     x = job.partition.train.x
     flat = [torch.tensor([i for batch in b for i in batch]) for b in (found, declared)]
     return torch.equal(x[flat[0]], x[flat[1]])
+
+
+def _as_often(job: TrainJob, found: list[list[int]], declared: list[list[int]]) -> bool:
+    """Whether samples are drawn as often as the loader draws them, where that is no chance."""
+    samples = job.partition.train
+    again = samples.batches(job.settings.epochs, job.seed + 1)
+    mine, other, theirs = (samples.counts(batches) for batches in (declared, again, found))
+    return mine != other or mine == theirs
 
 
 def _figures(job: TrainJob, batches: list[list[int]], ours: Trained) -> Figures:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 CLOSE = 1e-5  # of the largest number of an array
@@ -11,24 +13,25 @@ EXACT = 1e-5  # of the largest change of an array, in float64: there a forgotten
 REPLIED = 2e-7  # of the largest number: a float64 training's arrays that a function makes float32
 
 
-def error32(theirs: np.ndarray, ours: np.ndarray, start: np.ndarray) -> float:
-    """The largest difference over the largest number, >= 1 where the change is another."""
-    scale = float(np.abs(theirs).max(initial=0.0)) or 1.0
-    if not np.isfinite(theirs).all():
-        return 0.0 if np.array_equal(np.isfinite(theirs), np.isfinite(ours)) else 1.0
-    error = float(np.abs(theirs - ours).max(initial=0.0))
-    change = float(np.abs(theirs - start).max(initial=0.0))
-    if error > max(UPDATE * change, ROUNDING * scale):
-        return 1.0
-    return error / scale
+@dataclass(frozen=True, order=True)
+class Difference:
+    """over: of what is allowed, > 1 where trainings differ; relative: to the largest change."""
+
+    over: float
+    relative: float
 
 
-def error64(theirs: np.ndarray, ours: np.ndarray, start: np.ndarray) -> float:
-    """The largest difference of float64 trainings, over what is allowed."""
+def difference(theirs: np.ndarray, ours: np.ndarray, start: np.ndarray, double: bool) -> Difference:
+    """Of two arrays that began as `start`; double: whether both were trained in float64."""
     finite = np.isfinite(theirs)
     if not finite.all():
-        return 0.0 if np.array_equal(finite, np.isfinite(ours)) else np.inf
+        other = 0.0 if np.array_equal(finite, np.isfinite(ours)) else np.inf
+        return Difference(other, other)
     change, scale = (float(np.abs(a).max(initial=0.0)) for a in (theirs - start, theirs))
-    rounding = REPLIED if theirs.dtype.itemsize < 8 else 1e-12
-    allowed = EXACT * change + rounding * scale
-    return float(np.abs(theirs - ours).max(initial=0.0)) / (allowed or 1e-300)
+    if double:
+        rounding = REPLIED if theirs.dtype.itemsize < 8 else 1e-12
+        allowed = EXACT * change + rounding * scale
+    else:
+        allowed = min(CLOSE * scale, max(UPDATE * change, ROUNDING * scale))
+    error = float(np.abs(theirs - ours).max(initial=0.0))
+    return Difference(error / (allowed or 1e-300), error / (change or scale or 1.0))

@@ -44,13 +44,16 @@ class EvaluateRounds:
         """A reply to each message. Raises Unsupported, NoAnswer."""
         replies: dict[int, Message] = {}
         groups: dict[int, list[tuple[int, Job]]] = defaultdict(list)
-        chosen = self._chosen(contexts)
+        chosen, empty = self._chosen(contexts), list[int]()
         for i, (message, context) in enumerate(zip(messages, contexts, strict=True)):
             job = self._job(message, context)
             if isinstance(job, Job):
+                empty += [context.node_id] if job.partition.validation.empty else []
                 groups[id(job.arrays)].append((i, job))
             else:
                 replies[i] = job
+        if empty:
+            raise NoAnswer(empty, "there is no sample to evaluate on")
         for group in groups.values():
             places, jobs = zip(*group, strict=True)
             replies |= dict(zip(places, self._evaluated(jobs, chosen), strict=True))
@@ -77,14 +80,18 @@ class EvaluateRounds:
 
     def _evaluated(self, jobs: Sequence[Job], chosen: Sequence[int]) -> list[Message]:
         """Replies of jobs of one model."""
-        outputs = self._outputs(jobs)
-        found = [self._figures(job, own) for job, own in zip(jobs, outputs, strict=True)]
+        try:
+            outputs = self._outputs(jobs)
+            found = [self._figures(job, own) for job, own in zip(jobs, outputs, strict=True)]
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise Unsupported(f"the model or the loss on the samples of a node: {error}") from error
         new = self.metrics is None
         if self.metrics is None:
             self.metrics = Metrics(*self._own(jobs[0]), found[0])
-        for i, (job, figures) in enumerate(zip(jobs, found, strict=True)):
-            if job.context.node_id in chosen and (i or not new):
-                self.metrics.narrow(self._own(job)[1], figures, SPOT)
+        with self.spots.saying_when():
+            for i, (job, figures) in enumerate(zip(jobs, found, strict=True)):
+                if job.context.node_id in chosen and (i or not new):
+                    self.metrics.narrow(self._own(job)[1], figures, SPOT)
         replies = []
         for job, figures in zip(jobs, found, strict=True):
             record = self.metrics.decided(figures, partial(self._decisive, job, figures))
@@ -102,7 +109,7 @@ class EvaluateRounds:
         with seeded(self.training.seed):
             reply = call(self.app, job.message, context)
         if reply.has_error():
-            raise NoAnswer(job.context.node_id, reply.error.reason)
+            raise NoAnswer([job.context.node_id], f"it raises {reply.error.reason}")
         if context.state or len(reply.content) != 1:
             raise Unsupported("evaluate replies with more than a MetricRecord, or context.state")
         return metric_record(reply.content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import Context, Message, RecordDict
@@ -69,7 +70,8 @@ class FastGrid(Grid):
         self._replies: dict[str, Message] = {}
         self._contexts: dict[int, Context] = {}
         self._rounds: dict[str, TrainRounds | EvaluateRounds] = {}
-        self._raising: dict[str, set[int]] = {"train": set(), "evaluate": set()}
+        self._alone: dict[str, set[int]] = {"train": set(), "evaluate": set()}
+        self._raised: Counter[str] = Counter()
         chosen = declared(client_app) if training is None else training
         if chosen is None:
             self._refuse("train", "nothing is declared of the ClientApp")
@@ -165,7 +167,7 @@ class FastGrid(Grid):
 
     def _answered_as(self, kind: str, messages: list[Message]) -> list[tuple[Message, Message]]:
         """The same for messages of one kind."""
-        rounds, left = self._rounds[kind], self._raising[kind]
+        rounds, left = self._rounds[kind], self._alone[kind]
         while kind not in self.reasons:
             nodes = [m.metadata.dst_node_id for m in messages]
             given = zip(messages, nodes, strict=True)
@@ -175,24 +177,25 @@ class FastGrid(Grid):
             contexts = [self._context(m.metadata.dst_node_id) for m in own]
             try:
                 replies = rounds.answer(own, contexts)
-            except NoAnswer as raised:
-                self._leave(kind, raised)
+            except NoAnswer as alone:
+                self._leave(kind, alone)
             except Unsupported as reason:
-                self._refuse(kind, f"{reason}{_late(rounds)}")
+                self._refuse(kind, str(reason))
             else:
                 return list(zip(own, replies, strict=True))
         return []
 
-    def _leave(self, kind: str, raised: NoAnswer) -> None:
-        """A node whose function raises is left to it; where many do, all are."""
-        left = self._raising[kind]
-        left.add(raised.node)
-        if len(left) > RAISING:
-            self._refuse(kind, f"the function raises on {len(left)} nodes: {raised}")
+    def _leave(self, kind: str, alone: NoAnswer) -> None:
+        """Nodes that are left to the app; where many functions raise, all are."""
+        self._alone[kind].update(alone.nodes)
+        self._raised[kind] += len(alone.nodes) == 1
+        if self._raised[kind] > RAISING:
+            self._refuse(kind, f"{self._raised[kind]} nodes are left to it: {alone}")
             return
+        few = ", ".join(map(str, alone.nodes[:3])) + (", ..." if len(alone.nodes) > 3 else "")
         warnings.warn(
-            f"fedfast: {kind} messages of node {raised.node} are answered by the ClientApp's own "
-            f"function, which raises: {raised}",
+            f"fedfast: {kind} messages of node {few} are answered by the ClientApp's own function: "
+            f"{alone}",
             stacklevel=2,
         )
 
@@ -214,13 +217,3 @@ class FastGrid(Grid):
 
 def _kind(message: Message) -> str:
     return message.metadata.message_type.removesuffix(".default")
-
-
-def _late(rounds: TrainRounds | EvaluateRounds) -> str:
-    """What to say of replies before this one."""
-    if rounds.spots.calls == 0:
-        return ""
-    return (
-        f"; found in call {rounds.spots.calls + 1} only: replies of the earlier ones may differ "
-        "from the app's, run it without FastGrid"
-    )

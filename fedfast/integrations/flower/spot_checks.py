@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+
+from .unsupported import Unsupported
 
 
 class SpotChecks:
@@ -25,6 +28,19 @@ class SpotChecks:
         if (self.calls + 1) & self.calls == 0:
             found |= {i: False for i in self._again(nodes, set(found)) if i not in found}
         return sorted(found.items())
+
+    @contextmanager
+    def saying_when(self) -> Iterator[None]:
+        """Adds to the reason of an `Unsupported` raised inside that it was found late."""
+        try:
+            yield
+        except Unsupported as reason:
+            if self.calls == 0:
+                raise
+            raise Unsupported(
+                f"{reason}; found in call {self.calls + 1} only: replies of the earlier ones may "
+                "differ from the app's, run it without FastGrid"
+            ) from reason
 
     def done(self, kinds: Sequence[Hashable], nodes: Sequence[int]) -> None:
         """The call is over: these were checked."""

@@ -58,10 +58,13 @@ class TrainRounds:
                 groups[id(job.arrays), rule.algorithm, rule.weight_decay].append((i, job))
             else:
                 replies[i] = job
-        self._check([job for _, job in found])
+        jobs = [job for _, job in found]
+        self._alone(jobs)
+        checked = self._check(jobs)
         for group in groups.values():
-            places, jobs = zip(*group, strict=True)
-            replies |= dict(zip(places, self._trained(jobs), strict=True))
+            places, own = zip(*group, strict=True)
+            replies |= dict(zip(places, self._trained(own), strict=True))
+        self.spots.done([_kind(job) for job in jobs], checked)
         self.partitions.shrink()
         return [replies[i] for i in range(len(messages))]
 
@@ -95,14 +98,23 @@ class TrainRounds:
             replies.append(form.reply(job.message, trained.rows, j, named))
         return replies
 
-    def _check(self, jobs: Sequence[TrainJob]) -> None:
-        """Some jobs by the app too; the first one gives the form of replies and their metrics."""
-        kinds = [(bool(job.settings.mu), job.settings.epochs > 1) for job in jobs]
+    def _alone(self, jobs: Sequence[TrainJob]) -> None:
+        """Nodes without a batch: what their functions reply is anybody's guess."""
+        jobs = [job for job in jobs if job.partition.train.empty or job.settings.epochs < 1]
+        if jobs:
+            raise NoAnswer([job.context.node_id for job in jobs], "there is no batch to train on")
+
+    def _check(self, jobs: Sequence[TrainJob]) -> list[int]:
+        """Some jobs by the app too: their nodes.
+
+        The first one gives the form of replies and their metrics.
+        """
         nodes = [job.context.node_id for job in jobs]
-        chosen = self.spots.chosen(kinds, nodes)
-        for place, first in chosen:
-            self._compare(jobs[place], first)
-        self.spots.done(kinds, [nodes[place] for place, _ in chosen])
+        chosen = self.spots.chosen([_kind(job) for job in jobs], nodes)
+        with self.spots.saying_when():
+            for place, first in chosen:
+                self._compare(jobs[place], first)
+        return [nodes[place] for place, _ in chosen]
 
     def _compare(self, job: TrainJob, first: bool) -> None:
         checked = self.checker.check(job) if first else self.checker.again(job)
@@ -118,3 +130,8 @@ class TrainRounds:
         """The app's metrics of a job, and the figures that they must be among."""
         checked = self.checker.check(job)
         return checked.metrics, checked.figures
+
+
+def _kind(job: TrainJob) -> Hashable:
+    """Jobs that differ in it take other ways through a train function."""
+    return bool(job.settings.mu), job.settings.epochs > 1
