@@ -10,12 +10,16 @@ from functools import partial
 import flower_app
 import torch
 import torch.nn.functional as F
-from flower_app import NODES, Net, arrays, close, load_data, make_app, run, training
-from flwr.app import ArrayRecord, ConfigRecord
+from flower_app import NODES, Net, arrays, close, initial, load_data, make_app, run, training
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg, FedProx
 from torch import nn
 from torch.optim import SGD
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
+from fedfast.integrations.flower import run_simulation
 from fedfast.integrations.flower.nodes import checked_partitions
 
 
@@ -120,8 +124,9 @@ class Norm(nn.Sequential):
 
 def halves(partition_id, num_partitions, batch_size):
     train, test = load_data(partition_id, num_partitions, batch_size)
-    make = partial(torch.utils.data.DataLoader, batch_size=batch_size)
-    return make(train.dataset, drop_last=True), make(test.dataset)
+    return DataLoader(train.dataset, batch_size, drop_last=True), DataLoader(
+        test.dataset, batch_size
+    )
 
 
 def test_a_train_function_in_evaluation_mode():
@@ -199,3 +204,104 @@ def test_float64_needs_nothing_of_the_app():
     theirs, _ = run(app, FedAvg())
     ours, grid = run(app, FedAvg(), training())
     assert grid.reasons == {} and close(arrays(ours), arrays(theirs))
+
+
+class Pretrained(Net):
+    """A frozen layer, whose average over nodes rounds, and a constant that does so too."""
+
+    def __init__(self):
+        super().__init__()
+        fixed = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.randn(16, 8, generator=fixed))
+        self.first.weight.requires_grad_(False)
+        self.register_buffer("scale", torch.tensor(1.1))
+
+    def forward(self, x):
+        return self.scale * super().forward(x)
+
+
+def unfrozen(params, lr):
+    return SGD([p for p in params if p.requires_grad], lr, momentum=0.9)
+
+
+class Elsewhere(Pretrained):
+    """The same, whose frozen weights only the server has."""
+
+    def __init__(self):
+        super().__init__()
+        nn.init.normal_(self.first.weight)
+
+
+@pytest.mark.parametrize("net", [Pretrained, Elsewhere])
+def test_frozen_tensors_that_averages_round(net):
+    app, make = make_app(net=net, optimizer=unfrozen), partial(FedAvg, fraction_evaluate=0.0)
+    theirs, _ = run(app, make(), net=Pretrained)
+    declared = training(model=net, optimizer=unfrozen)
+    ours, grid = run(app, make(), declared, net=Pretrained)
+    assert grid.reasons == {} and close(arrays(ours), arrays(theirs))
+
+
+def without_samples(partition_id, num_partitions, batch_size):
+    """Node 3 has none for either, node 5 fewer than a batch."""
+    train, test = load_data(partition_id, num_partitions, batch_size)
+    count = {3: 0, 5: batch_size - 1}.get(partition_id, 10)
+    some, own = TensorDataset(*train.dataset[:count]), TensorDataset(*test.dataset[:count])
+    return DataLoader(some, batch_size, drop_last=True), DataLoader(own, batch_size)
+
+
+def test_nodes_without_samples_or_batches_are_the_apps():
+    app, declared = make_app(data=without_samples), training(data=without_samples)
+    theirs, _ = run(app, FedAvg())
+    with pytest.warns(UserWarning, match="node 100[35].*: there is no") as said:
+        ours, grid = run(app, FedAvg(), declared)
+    assert len(said) == 2 and grid.reasons == {}
+    assert close(arrays(ours), arrays(theirs))
+    assert ours.evaluate_metrics_clientapp[3] == pytest.approx(theirs.evaluate_metrics_clientapp[3])
+
+
+def wide(partition_id, num_partitions, batch_size):
+    train, test = load_data(partition_id, num_partitions, batch_size)
+    x, y = test.dataset.tensors
+    odd = TensorDataset(torch.cat([x, x[:, :1]], 1), y)
+    return train, DataLoader(odd, batch_size) if partition_id == 3 else test
+
+
+def test_samples_that_the_model_does_not_take():
+    found = reasons(make_app(data=wide), training(data=wide), rounds=1)
+    assert list(found) == ["evaluate"] and "on the samples of a node" in found["evaluate"]
+
+
+def drawn(weighted, partition_id, num_partitions, batch_size):
+    train, test = load_data(partition_id, num_partitions, batch_size)
+    n = len(train.dataset)
+    sampler = WeightedRandomSampler(torch.arange(1.0, n + 1), n) if weighted else None
+    return DataLoader(train.dataset, batch_size, shuffle=not weighted, sampler=sampler), test
+
+
+def test_another_sampler():
+    """Neither order is fixed; but one draws every sample once in an epoch."""
+    app, declared = make_app(data=partial(drawn, True)), training(data=partial(drawn, False))
+    assert "more or less often" in reasons(app, declared, rounds=1)["train"]
+
+
+def test_workers_that_persist_draw_once():
+    def data(partition_id, num_partitions, batch_size):
+        train, test = load_data(partition_id, num_partitions, batch_size)
+        own = torch.Generator().manual_seed(1)
+        options = {"generator": own, "num_workers": 1, "persistent_workers": True}
+        return DataLoader(train.dataset, batch_size, shuffle=True, **options), test
+
+    assert reasons(make_app(data=data), training(data=data), rounds=1) == {}
+
+
+def test_messages_to_nodes_that_there_are_not():
+    def use(grid, context):
+        message = Message(RecordDict({"arrays": initial(), "config": ConfigRecord()}), 7, "train")
+        (reply,) = grid.send_and_receive([message])
+        found.append(reply.error.code)
+
+    found, server = [], ServerApp()
+    server.main()(use)
+    run_simulation(server, make_app(), 2, training=training())
+    assert found == [ErrorCode.NODE_UNAVAILABLE]
