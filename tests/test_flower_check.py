@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from fedfast.integrations.flower import run_simulation
 from fedfast.integrations.flower.nodes import checked_partitions
+from fedfast.integrations.flower.train_rounds import TrainRounds
 
 
 def reasons(app, declared, net=Net, rounds=3, make=FedAvg):
@@ -170,7 +171,7 @@ def test_a_function_that_raises_everywhere():
         raise OSError("broken app")
 
     found = reasons(make_app(extra=fails), training(), rounds=1)
-    assert "4 nodes are left to it: it raises" in found["train"] and "broken app" in found["train"]
+    assert "on 4 nodes it raises" in found["train"] and "broken app" in found["train"]
 
 
 def test_arrays_beside_the_models():
@@ -258,6 +259,34 @@ def test_nodes_without_samples_or_batches_are_the_apps():
     assert len(said) == 2 and grid.reasons == {}
     assert close(arrays(ours), arrays(theirs))
     assert ours.evaluate_metrics_clientapp[3] == pytest.approx(theirs.evaluate_metrics_clientapp[3])
+
+
+class Stragglers(FedAvg):
+    """Every second node trains for no epoch at all, others in each round."""
+
+    def configure_train(self, server_round, arrays, config, grid):
+        for message in super().configure_train(server_round, arrays, config, grid):
+            epochs = (message.metadata.dst_node_id + server_round) % 2
+            own = ConfigRecord({**config, "local-epochs": epochs})
+            message.content = RecordDict({"arrays": arrays, "config": own})
+            yield message
+
+
+def test_a_node_without_batches_trains_in_other_rounds(monkeypatch):
+    """What it is left to its own function for passes."""
+    answered = []
+    own = TrainRounds.answer
+
+    def answer(self, messages, contexts):
+        answered.append(own(self, messages, contexts))
+        return answered[-1]
+
+    monkeypatch.setattr(TrainRounds, "answer", answer)
+    app, make = make_app(), partial(Stragglers, fraction_evaluate=0.0)
+    with pytest.warns(UserWarning, match="there is no batch"):
+        ours, _ = run(app, make(), training())
+    assert [len(replies) for replies in answered] == [4, 4, 4]
+    assert close(arrays(ours), arrays(run(app, make())[0]))
 
 
 def wide(partition_id, num_partitions, batch_size):

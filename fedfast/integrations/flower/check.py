@@ -28,12 +28,12 @@ from .watch import Seen, rows_of, watching
 class NoAnswer(Exception):
     """Nodes that only the app's own function can answer for: it raises, or there are no batches.
 
-    The text says why.
+    raised  it raises; the text says what. Else there may be batches with the next message
     """
 
-    def __init__(self, nodes: Sequence[int], reason: str) -> None:
+    def __init__(self, nodes: Sequence[int], reason: str, raised: bool = False) -> None:
         super().__init__(reason)
-        self.nodes = nodes
+        self.nodes, self.raised = nodes, raised
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Checker:
         with seeded(job.seed), watching(self.training.unpack, double) as seen:
             reply = call(self.app, job.message, context)
         if reply.has_error():
-            raise NoAnswer([job.context.node_id], f"it raises {reply.error.reason}")
+            raise NoAnswer([job.context.node_id], f"it raises {reply.error.reason}", True)
         if context.state:
             raise Unsupported("the train function keeps something in context.state")
         return reply, seen
@@ -145,10 +145,11 @@ class Checker:
 
     def _differs(self, job: TrainJob, worst: Difference) -> str:
         asked = f"lr={job.rule.lr:g}, epochs={job.settings.epochs}, mu={job.settings.mu:g}"
+        rule = job.rule.algorithm
         random = any(isinstance(m, _DropoutNd) for m in self.training.network().modules())
         return (
             f"the train function's arrays differ from the declared training's by "
-            f"{worst.relative:.1e} of their largest change ({job.rule.algorithm}, "
+            f"{worst.relative:.1e} of their largest change ({getattr(rule, 'local', rule)}, "
             f"weight_decay={job.rule.weight_decay:g}, {asked})"
             + ("; the model has dropout, whose masks are drawn otherwise" if random else "")
         )

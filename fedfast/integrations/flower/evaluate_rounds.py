@@ -109,7 +109,7 @@ class EvaluateRounds:
         with seeded(self.training.seed):
             reply = call(self.app, job.message, context)
         if reply.has_error():
-            raise NoAnswer([job.context.node_id], f"it raises {reply.error.reason}")
+            raise NoAnswer([job.context.node_id], f"it raises {reply.error.reason}", True)
         if context.state or len(reply.content) != 1:
             raise Unsupported("evaluate replies with more than a MetricRecord, or context.state")
         return metric_record(reply.content)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import Context, Message, RecordDict
@@ -36,7 +35,8 @@ class FastGrid(Grid):
     client_app  of which `declare` has said what it does
     context     that of the ServerApp's main: run id and run config
     training    in place of what was declared of `client_app`
-    partitions  {node id: partition}; None: as Flower's simulation numbers its nodes
+    partitions  {node id: partition} of all nodes, partitions 0, 1, ...; None: as Flower's
+                simulation numbers its nodes
 
     The first messages of either kind, and a few in rounds 1, 2, 4, 8, ..., are also answered by the
     app's own function, in this process. Where the results differ, or something is declared that
@@ -70,8 +70,8 @@ class FastGrid(Grid):
         self._replies: dict[str, Message] = {}
         self._contexts: dict[int, Context] = {}
         self._rounds: dict[str, TrainRounds | EvaluateRounds] = {}
-        self._alone: dict[str, set[int]] = {"train": set(), "evaluate": set()}
-        self._raised: Counter[str] = Counter()
+        self._raising: dict[str, set[int]] = {"train": set(), "evaluate": set()}
+        self._without_batch: set[str] = set()  # kinds of which it was said that nodes have none
         chosen = declared(client_app) if training is None else training
         if chosen is None:
             self._refuse("train", "nothing is declared of the ClientApp")
@@ -167,7 +167,7 @@ class FastGrid(Grid):
 
     def _answered_as(self, kind: str, messages: list[Message]) -> list[tuple[Message, Message]]:
         """The same for messages of one kind."""
-        rounds, left = self._rounds[kind], self._alone[kind]
+        rounds, left = self._rounds[kind], set(self._raising[kind])
         while kind not in self.reasons:
             nodes = [m.metadata.dst_node_id for m in messages]
             given = zip(messages, nodes, strict=True)
@@ -178,6 +178,7 @@ class FastGrid(Grid):
             try:
                 replies = rounds.answer(own, contexts)
             except NoAnswer as alone:
+                left.update(alone.nodes)
                 self._leave(kind, alone)
             except Unsupported as reason:
                 self._refuse(kind, str(reason))
@@ -186,11 +187,16 @@ class FastGrid(Grid):
         return []
 
     def _leave(self, kind: str, alone: NoAnswer) -> None:
-        """Nodes that are left to the app; where many functions raise, all are."""
-        self._alone[kind].update(alone.nodes)
-        self._raised[kind] += len(alone.nodes) == 1
-        if self._raised[kind] > RAISING:
-            self._refuse(kind, f"{self._raised[kind]} nodes are left to it: {alone}")
+        """Says which nodes are left to the app, for ever if they raise; where many do, all are."""
+        raising = self._raising[kind]
+        if alone.raised:
+            raising.update(alone.nodes)
+        elif kind in self._without_batch:
+            return
+        else:
+            self._without_batch.add(kind)
+        if len(raising) > RAISING:
+            self._refuse(kind, f"on {len(raising)} nodes {alone}")
             return
         few = ", ".join(map(str, alone.nodes[:3])) + (", ..." if len(alone.nodes) > 3 else "")
         warnings.warn(
