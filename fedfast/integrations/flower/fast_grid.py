@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import Context, Message, RecordDict
@@ -12,19 +11,13 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from .answers import Answers
 from .app_calls import identified
-from .check import NoAnswer
 from .declaration import Training, declared
-from .evaluate_rounds import EvaluateRounds
 from .local_grid import LocalGrid
 from .nodes import checked_partitions, context_of, partitions_of
-from .partitions import Partitions
-from .states import States
-from .train_rounds import TrainRounds
-from .unsupported import Unsupported
 
 PULL = 0.1  # seconds between looks for replies of the grid behind
-RAISING = 3  # nodes whose functions raise before all are left to the grid behind
 
 
 class FastGrid(Grid):
@@ -66,23 +59,11 @@ class FastGrid(Grid):
             self.grid = grid = grid.grid
         own = grid.partitions if isinstance(grid, LocalGrid) else partitions
         self._partitions = None if own is None else checked_partitions(own)
-        self.reasons: dict[str, str] = {}  # why messages of a kind go to `grid`
         self._replies: dict[str, Message] = {}
         self._contexts: dict[int, Context] = {}
-        self._rounds: dict[str, TrainRounds | EvaluateRounds] = {}
-        self._raising: dict[str, set[int]] = {"train": set(), "evaluate": set()}
-        self._without_batch: set[str] = set()  # kinds of which it was said that nodes have none
         chosen = declared(client_app) if training is None else training
-        if chosen is None:
-            self._refuse("train", "nothing is declared of the ClientApp")
-            self.reasons["evaluate"] = self.reasons["train"]
-        else:
-            self._open(chosen)
-
-    def _open(self, training: Training) -> None:
-        states, read = States(training.network()), Partitions(training)
-        self._rounds["train"] = TrainRounds(self.client_app, training, states, read)
-        self._rounds["evaluate"] = EvaluateRounds(self.client_app, training, states, read)
+        self._answers = Answers(client_app, chosen)
+        self.reasons = self._answers.reasons  # why messages of a kind go to `grid`
 
     def set_run(self, run: Run) -> None:
         """See `Grid`."""
@@ -160,58 +141,12 @@ class FastGrid(Grid):
     def _answered(self, messages: Sequence[Message]) -> list[tuple[Message, Message]]:
         """(message, reply) of those that are answered here."""
         found: list[tuple[Message, Message]] = []
-        for kind in self._rounds:
+        for kind in self._answers.kinds:
             own = [m for m in messages if _kind(m) == kind and m.has_content()]
-            found += self._answered_as(kind, own)
+            if own and kind not in self.reasons:
+                known = [m for m in own if m.metadata.dst_node_id in self.partitions]
+                found += self._answers.of(kind, known, self._context)
         return found
-
-    def _answered_as(self, kind: str, messages: list[Message]) -> list[tuple[Message, Message]]:
-        """The same for messages of one kind."""
-        rounds, left = self._rounds[kind], set(self._raising[kind])
-        while kind not in self.reasons:
-            nodes = [m.metadata.dst_node_id for m in messages]
-            given = zip(messages, nodes, strict=True)
-            own = [m for m, node in given if node in self.partitions and node not in left]
-            if not own:
-                break
-            contexts = [self._context(m.metadata.dst_node_id) for m in own]
-            try:
-                replies = rounds.answer(own, contexts)
-            except NoAnswer as alone:
-                left.update(alone.nodes)
-                self._leave(kind, alone)
-            except Unsupported as reason:
-                self._refuse(kind, str(reason))
-            else:
-                return list(zip(own, replies, strict=True))
-        return []
-
-    def _leave(self, kind: str, alone: NoAnswer) -> None:
-        """Says which nodes are left to the app, for ever if they raise; where many do, all are."""
-        raising = self._raising[kind]
-        if alone.raised:
-            raising.update(alone.nodes)
-        elif kind in self._without_batch:
-            return
-        else:
-            self._without_batch.add(kind)
-        if len(raising) > RAISING:
-            self._refuse(kind, f"on {len(raising)} nodes {alone}")
-            return
-        few = ", ".join(map(str, alone.nodes[:3])) + (", ..." if len(alone.nodes) > 3 else "")
-        warnings.warn(
-            f"fedfast: {kind} messages of node {few} are answered by the ClientApp's own function: "
-            f"{alone}",
-            stacklevel=2,
-        )
-
-    def _refuse(self, kind: str, reason: str) -> None:
-        self.reasons[kind] = reason
-        warnings.warn(
-            f"fedfast: {kind} messages are answered by the ClientApp's own function, client by "
-            f"client: {reason}",
-            stacklevel=2,
-        )
 
     def _context(self, node: int) -> Context:
         if node not in self._contexts:
