@@ -45,6 +45,8 @@ def form_of(reply: Message, names: list[str]) -> ReplyForm:
         raise Unsupported(
             f"replies with records {list(reply.content)}: expected arrays and metrics"
         )
+    if not record:
+        raise Unsupported("a reply without arrays")
     if set(record) <= set(names):
         found = {k: k for k in record}
     else:
