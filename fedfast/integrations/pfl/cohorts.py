@@ -70,8 +70,10 @@ class Cohorts:
                 lr=plain_sgd(self._model, calls[0].params.get("local_learning_rate")).lr,
                 round=seed,
             )
-        except (TypeError, ValueError) as error:
-            raise NotBatched(str(error)) from error
+        except NotBatched:
+            raise
+        except Exception as error:  # a user's own loss may raise anything; pfl's loop will too
+            raise NotBatched(str(error) or type(error).__name__) from error
         lost = set(update.diverged)
         return [
             None if j in lost else UserParameters(update, j, cohort.layout)
