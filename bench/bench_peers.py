@@ -4,6 +4,7 @@
     --algorithms fedavg,scaffold   of fedavg, fedprox, scaffold, fedsam; all, and of W1 the first
     --contestants fedfast,flower   of those in bench/peers/environments.py, all by default
     --rounds n      timed rounds, instead of the workload's own number
+    --minutes n     begin no other algorithm after so many
     --prepare       make the environments and do nothing else
     --write         rows to bench/results/peers.csv, then docs/benchmarks.md and docs/peers.png
 
@@ -18,6 +19,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +35,7 @@ from workloads import WORKLOADS, Workload
 
 BUDGET_S = 30.0  # of timed rounds for one contestant; who has spent it takes no more turns
 AGAIN_S = 3.0  # a round shorter than this is tried twice under each setting
-ROUNDS = {"W1": 2, "W2": 9, "W3": 7}
+ROUNDS = {"W2": 9, "W3": 7, "W1": 2}  # in this order
 
 
 def players(contestants: list[Contestant], folder: Path) -> tuple[list[Player], dict[str, str]]:
@@ -108,9 +111,9 @@ def _tried(player: Player, notes: dict[str, str], action) -> bool:
     return not note
 
 
-def measure(options: argparse.Namespace) -> list[PeerRow]:
-    """Everything asked for."""
-    found: list[PeerRow] = []
+def measure(options: argparse.Namespace) -> Iterator[list[PeerRow]]:
+    """The rows of each workload and algorithm asked for, while there is time."""
+    end = time.monotonic() + 60 * options.minutes
     for workload in options.workloads:
         rounds = options.rounds or ROUNDS.get(workload.name, 3)
         folder = write_task(workload, rounds + 1, ROOT / "tasks" / workload.name)
@@ -120,20 +123,22 @@ def measure(options: argparse.Namespace) -> list[PeerRow]:
         plain = ["fedavg"] if workload.name == "W1" else list(ALGORITHMS)
         try:
             for algorithm in options.algorithms or plain:
+                if time.monotonic() > end:
+                    print(f"  no time left for {algorithm}", flush=True)
+                    continue
                 rows = compare(workload, algorithm, playing, rounds, chosen)
-                found += rows + table.absent(workload, algorithm, options.contestants, missing)
                 table.show(rows)
+                yield rows + table.absent(workload, algorithm, options.contestants, missing)
                 playing = [p for p in playing if p.process.poll() is None]
         finally:
             for player in playing:
                 player.close()
-    return found
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     known = {
-        "workloads": {w.name: w for w in WORKLOADS if w.name in ROUNDS},
+        "workloads": {name: w for name in ROUNDS for w in WORKLOADS if w.name == name},
         "algorithms": {name: name for name in ALGORITHMS},
         "contestants": {c.name: c for c in CONTESTANTS},
     }
@@ -141,6 +146,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     for name, choices in known.items():
         parser.add_argument(f"--{name}", help=f"some of {','.join(choices)}")
     parser.add_argument("--rounds", type=int, help="timed rounds of every workload")
+    parser.add_argument("--minutes", type=float, default=60, help="begin nothing new after them")
     parser.add_argument("--prepare", action="store_true", help="make the environments only")
     parser.add_argument("--write", action="store_true", help="append to peers.csv, renew the page")
     options = parser.parse_args(argv)
@@ -165,10 +171,10 @@ def main(argv: list[str] | None = None) -> None:
             except Unavailable as reason:
                 print(f"{contestant.name} skipped: {reason}", flush=True)
         return
-    rows = measure(options)
-    if options.write:
-        append("peers", *map(vars, rows))
-        page.write()
+    for rows in measure(options):
+        if options.write:
+            append("peers", *map(vars, rows))
+            page.write()
 
 
 if __name__ == "__main__":

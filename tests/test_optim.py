@@ -393,7 +393,8 @@ REFUSED = [
         ValueError,
         "base_optimizer: RMSprop has an option alpha of its own",
     ),
-    (dict(base=torch.optim.SGD([torch.ones(1)])), TypeError, "base_optimizer: expected a class"),
+    (dict(base=torch.optim.SGD([torch.ones(1)])), TypeError, "here; got an instance of SGD"),
+    (dict(base="sgd"), TypeError, "base_optimizer: expected a class, as torch.optim.SGD, whose"),
     (dict(nestrov=True), TypeError, "nestrov"),
 ]
 

@@ -107,7 +107,7 @@ def test_page_shows_figures_and_reasons(tmp_path, monkeypatch):
     (tmp_path / "benchmarks.md").write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
     page.write()
     text = (tmp_path / "benchmarks.md").read_text()
-    assert "| a typical torch script | 2 (4 ×) |" in text and "old" not in text
+    assert "| a typical torch script | 2.00 (4.0 ×) |" in text and "old" not in text
     assert "torch vmap, compiled skipped: needs Python 3.14" in text
     assert text.startswith("before\n") and text.endswith("after\n")
     assert (tmp_path / "peers.png").stat().st_size > 1000

@@ -12,13 +12,9 @@ import pytest
 import torch
 
 pytest.importorskip("pfl")
-# pfl 0.6: it copies tensors by torch.tensor() to add noise.
-pytestmark = pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning")
 
 from pfl.aggregate.simulate import SimulatedBackend
 from pfl.aggregate.weighting import WeightByDatapoints, WeightByUser
-from pfl.algorithm.base import NNAlgorithmParams
-from pfl.algorithm.federated_averaging import FederatedAveraging
 from pfl.algorithm.fedprox import AdaptMuOnMetricCallback, FedProx, FedProxParams
 from pfl.algorithm.scaffold import SCAFFOLD, SCAFFOLDParams
 from pfl.data.pytorch import PyTorchDataDataset, PyTorchTensorDataset
@@ -31,6 +27,8 @@ from torch import Tensor, nn
 
 from fedfast.integrations.pfl import CohortBackend
 
+# pfl 0.6: it copies tensors by torch.tensor() to add noise.
+pytestmark = pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning")
 CLOSE = 1e-5
 
 
@@ -52,7 +50,7 @@ def fedprox(mu: object = 0.5) -> tuple[FedProx, FedProxParams]:
 def scaffold(
     option: str, storage: object = InMemoryUserStateStorage
 ) -> tuple[SCAFFOLD, SCAFFOLDParams]:
-    """Cohorts of 6 of 12 users drawn with replacement: states are read again, within a round too."""
+    """6 of 12 users, drawn with replacement: states are read again, within a round too."""
     params = SCAFFOLDParams(
         population=USERS,
         use_gradient_as_control_variate=option == "I",

@@ -46,22 +46,9 @@ class Contestant:
 
 
 CONTESTANTS = (
-    Contestant("fedfast", "fedfast", ("native",), settings=("2 threads",)),
-    Contestant(
-        "fedfast-flower",
-        "fedfast under Flower",
-        ("fedfast_flower",),
-        needs=("flwr",),
-        settings=("2 threads",),
-    ),
-    Contestant(
-        "fedfast-pfl",
-        "fedfast under pfl",
-        ("fedfast_pfl",),
-        needs=("pfl",),
-        settings=("2 threads",),
-        variants=PFL,
-    ),
+    Contestant("fedfast", "fedfast", ("native",)),
+    Contestant("fedfast-flower", "fedfast under Flower", ("fedfast_flower",), needs=("flwr",)),
+    Contestant("fedfast-pfl", "fedfast under pfl", ("fedfast_pfl",), needs=("pfl",), variants=PFL),
     Contestant(
         "flower",
         "Flower's simulation",

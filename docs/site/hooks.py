@@ -43,6 +43,7 @@ USING = (
     "cohort",
     "torch-ops",
     "flower-strategies",
+    "pfl",
     "migration",
     "forks",
     "from-fl-simulator",

@@ -22,44 +22,44 @@ def as_tensor(name: str, value: object) -> Tensor:
 
 @dataclass(frozen=True)
 class Form:
-    """What samples are like: shape and dtype of one, whether targets are class labels."""
+    """What samples are like.
 
-    sample: torch.Size
+    sample, dtype  of one, as in the first batch; labels: whether targets are class labels
+    """
+
+    sample: tuple[int, ...]
     dtype: torch.dtype
     labels: bool
     count: int  # K
 
     def shared(self, x: Tensor) -> bool:
         """Whether all models share x; ValueError where it fits neither form."""
-        lead = x.ndim - len(self.sample)
-        fits = lead == 1 or (lead == 2 and len(x) == self.count)
-        if not fits or x.shape[lead:] != self.sample:
+        dims = len(self.sample)
+        shared = x.ndim == dims + 1
+        fits = shared or (x.ndim == dims + 2 and len(x) == self.count)
+        if not fits or x.shape[x.ndim - dims :] != self.sample:
             raise ValueError(
-                f"x: expected {_like('B', *self.sample)} or {_like(self.count, 'B', *self.sample)},"
-                f" samples as at first; got {list(x.shape)}"
+                f"x: expected [B, ...] or [K, B, ...] with K = {self.count} and samples of shape "
+                f"{list(self.sample)}, as in the first batch; got {list(x.shape)}"
             )
         _check_kind("x", x, self.dtype)
-        return lead == 1
+        return shared
 
     def check(self, x: Tensor, y: Tensor) -> bool:
         """Whether all models share the batch (x, y); ValueError where they do not fit together."""
         shared = self.shared(x)
         lead = x.shape[:1] if shared else x.shape[:2]
+        if self.labels and not torch.can_cast(y.dtype, torch.int64):  # complex neither
+            raise ValueError(f"y: expected class labels, integers; got {y.dtype}")
         fits = y.shape == lead if self.labels else y.shape[: len(lead)] == lead
         if not fits:
             raise ValueError(
                 f"y: expected {[*lead]}{'' if self.labels else ' and more'}, as x has "
                 f"{list(x.shape)}; got {list(y.shape)}"
             )
-        if self.labels and not torch.can_cast(y.dtype, torch.int64):
-            raise TypeError(f"y: expected integer class labels; got {y.dtype}")
         if lead[-1] == 0:
             raise ValueError("x: expected at least one sample; got none")
         return shared
-
-
-def _like(*shape: int | str) -> str:
-    return f"[{', '.join(map(str, shape))}]"
 
 
 def _check_kind(name: str, t: Tensor, dtype: torch.dtype) -> None:

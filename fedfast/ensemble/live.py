@@ -35,7 +35,7 @@ class Live:
     ) -> None:
         self.options, self.seed = options, seed
         labels = options.loss == "cross_entropy"
-        self.form = Form(x.shape[1:], self._inputs(x).dtype, labels, options.count)
+        self.form = Form(tuple(x.shape[1:]), self._inputs(x).dtype, labels, options.count)
         self.architecture = Architecture.of(modules, self._inputs(x), options)
         self.layout = self.architecture.layout
         self.rows = self.architecture.rows(modules)
@@ -114,8 +114,9 @@ class Live:
         return held
 
     def _made(self, x: Tensor, y: Tensor) -> Width:
-        if len(x) == 1 and (why := single_sample_trouble(self.architecture.module, x)):
-            raise ValueError(f"x: the model cannot be trained on a batch of one sample ({why})")
+        trouble = single_sample_trouble(self.architecture.module, x) if len(x) == 1 else ""
+        if trouble:
+            raise ValueError(f"x: the model cannot be trained on one sample: {trouble}")
         if self.training is None:
             self.training = Training.of(self.architecture, self.rows[0], x, y)
         executor = self.training.executor(self.options.count, len(x))

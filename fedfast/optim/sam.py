@@ -62,9 +62,12 @@ class SAM(Optimizer):
         kwargs: dict[str, object],
     ) -> None:
         if isinstance(base_optimizer, Optimizer) or not callable(base_optimizer):
+            made = isinstance(base_optimizer, Optimizer)
+            kind = type(base_optimizer).__name__
+            found = f"an instance of {kind}" if made else format_value(base_optimizer)
             raise TypeError(
                 "base_optimizer: expected a class, as torch.optim.SGD, whose options are further "
-                f"arguments here; got {format_value(base_optimizer)[:60]}"
+                f"arguments here; got {found}"
             )
         for name in own.keys() & {"rho", "eta", "alpha"}:
             checked(name, own[name])

@@ -70,14 +70,19 @@ RowArray.__qualname__ = Array.__qualname__  # by which Flower marks bytes that i
 def by_name(record: ArrayRecord, names: list[str]) -> dict[str, str]:
     """{name of the state dict: key of the record}, by the same names, or by position.
 
-    names  of the declared model's state dict; the record must have all of them
+    names  of the declared model's state dict; the record must have these and no others: what else
+           a function reads or replies is not the declared training's
     """
     keys = list(record)
-    if set(names) <= set(keys):
+    if set(names) == set(keys):
         return {name: name for name in names}
     if len(keys) == len(names):
         return dict(zip(names, keys, strict=True))
-    raise Unsupported(f"arrays {keys[:3]}...: not the state dict of the declared model")
+    other = [key for key in keys if key not in names] or [n for n in names if n not in keys]
+    raise Unsupported(
+        f"{len(keys)} arrays for the {len(names)} of the declared model's state dict "
+        f"(one side alone has {', '.join(map(repr, other[:3]))})"
+    )
 
 
 def array_record(message: Message) -> tuple[str, ArrayRecord]:

@@ -26,19 +26,28 @@ if TYPE_CHECKING:
     from ...cohort_update import CohortUpdate
 
 State = dict[str, Tensor]
+ROUNDING = 1e-5  # of the largest number of a frozen tensor, which a strategy averages each round
 
 
 @dataclass
 class Slot:
-    """A cohort, and who reads its buffers."""
+    """A cohort, the state dict that it was made with, and who reads its buffers."""
 
     cohort: Cohort
+    first: State
     rows: ReferenceType[Rows] | None = None
 
     @property
     def readers(self) -> Rows | None:
         """The rows of replies that somebody still holds."""
         return None if self.rows is None else self.rows()
+
+    def settled(self, state: State) -> State:
+        """The state with frozen tensors as the cohort has them, where averages only round them."""
+        if self.rows is None:  # no layout yet, and `first` is the state
+            return state
+        constants = self.cohort.layout.constants
+        return {n: _nearer(t, self.first[n]) if n in constants else t for n, t in state.items()}
 
 
 @dataclass(frozen=True)
@@ -64,25 +73,26 @@ class Cohorts:
     ) -> Trained:
         """Jobs of one rule, each on its own batches of rows of its samples, from `state`."""
         rule = jobs[0].rule
-        slot = self._free(rule.algorithm, rule.weight_decay)
+        slot = self._free(rule.algorithm, rule.weight_decay, state)
         rates = [job.rule.lr for job in jobs]
         data = [(job.partition.train.x, job.partition.train.y) for job in jobs]
         lr = rates[0] if len(set(rates)) == 1 else rates
         steps = [[np.asarray(batch) for batch in own] for own in batches]
         try:
-            update = slot.cohort.train(state=state, data=data, batches=steps, lr=lr)
+            given = slot.settled(state)
+            update = slot.cohort.train(state=given, data=data, batches=steps, lr=lr)
         except (TypeError, ValueError, RuntimeError) as error:
             raise Unsupported(f"a cohort refuses to train it: {error}") from error
         rows = Rows(_all_rows(update, state, len(jobs)))
         slot.rows = ref(rows)
         return Trained(rows, np.asarray(update.losses), np.asarray(update.batch_losses))
 
-    def _free(self, algorithm: str | Algorithm, weight_decay: float) -> Slot:
+    def _free(self, algorithm: str | Algorithm, weight_decay: float, state: State) -> Slot:
         """A slot whose buffers nobody reads."""
         slots = self.slots.setdefault((algorithm, weight_decay), [])
         free = next((slot for slot in slots if slot.readers is None), None)
         if free is None and len(slots) < 2:
-            free = Slot(self._made(algorithm, weight_decay))
+            free = self._made(algorithm, weight_decay, state)
             slots.append(free)
         if free is None:
             free = slots[0]
@@ -92,11 +102,12 @@ class Cohorts:
             slots.reverse()
         return free
 
-    def _made(self, algorithm: str | Algorithm, weight_decay: float) -> Cohort:
+    def _made(self, algorithm: str | Algorithm, weight_decay: float, state: State) -> Slot:
         network = self.network()
+        network.load_state_dict(state)  # frozen tensors stay what they are now
         own = next((p.dtype for p in network.parameters()), torch.float32)
         try:
-            return Cohort(
+            cohort = Cohort(
                 network,
                 algorithm=algorithm,
                 weight_decay=weight_decay,
@@ -105,6 +116,14 @@ class Cohorts:
             )
         except (TypeError, ValueError) as error:
             raise Unsupported(f"a cohort refuses it: {error}") from error
+        return Slot(cohort, {name: tensor.clone() for name, tensor in state.items()})
+
+
+def _nearer(given: Tensor, own: Tensor) -> Tensor:
+    """`own` where `given` is it up to rounding."""
+    if not given.is_floating_point() or given.numel() == 0:
+        return given
+    return own if float((given - own).abs().max()) <= ROUNDING * float(own.abs().max()) else given
 
 
 def _all_rows(update: CohortUpdate, state: State, clients: int) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -65,8 +66,11 @@ class Training:
             raise TypeError("optimizer: expected a class or a partial of it, not an optimizer")
 
     def network(self) -> nn.Module:
-        """A module of the declared architecture."""
-        return self.model if isinstance(self.model, nn.Module) else self.model()
+        """A module of the declared architecture, the caller's own, in training mode."""
+        made = deepcopy(self.model) if isinstance(self.model, nn.Module) else self.model()
+        if not isinstance(made, nn.Module):
+            raise TypeError(f"model: expected a function that makes a module; it gave {made!r}")
+        return made.train()
 
 
 _declared: WeakKeyDictionary[ClientApp, Training] = WeakKeyDictionary()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import Context, Message, RecordDict
@@ -12,16 +11,11 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from .answers import Answers
 from .app_calls import identified
-from .check import NoAnswer
 from .declaration import Training, declared
-from .evaluate_rounds import EvaluateRounds
 from .local_grid import LocalGrid
-from .nodes import context_of, partitions_of
-from .partitions import Partitions
-from .states import States
-from .train_rounds import TrainRounds
-from .unsupported import Unsupported
+from .nodes import checked_partitions, context_of, partitions_of
 
 PULL = 0.1  # seconds between looks for replies of the grid behind
 
@@ -34,11 +28,13 @@ class FastGrid(Grid):
     client_app  of which `declare` has said what it does
     context     that of the ServerApp's main: run id and run config
     training    in place of what was declared of `client_app`
-    partitions  {node id: partition}; None: as Flower's simulation numbers its nodes
+    partitions  {node id: partition} of all nodes, partitions 0, 1, ...; None: as Flower's
+                simulation numbers its nodes
 
-    The first message of either kind is also answered by the app's own function, in this process.
-    Where the results differ, or something is declared that cannot be batched, a warning says why,
-    and every message of that kind goes to `grid`.
+    The first messages of either kind, and a few in rounds 1, 2, 4, 8, ..., are also answered by the
+    app's own function, in this process. Where the results differ, or something is declared that
+    cannot be batched, a warning says why, and every message of that kind goes to `grid`. A node
+    whose function raises is left to `grid` too.
     Raises TypeError/ValueError naming the argument.
     """
 
@@ -62,22 +58,12 @@ class FastGrid(Grid):
         if isinstance(grid, FastGrid):  # an app that makes one, under `run_simulation`
             self.grid = grid = grid.grid
         own = grid.partitions if isinstance(grid, LocalGrid) else partitions
-        self._partitions = None if own is None else dict(own)
-        self.reasons: dict[str, str] = {}  # why messages of a kind go to `grid`
+        self._partitions = None if own is None else checked_partitions(own)
         self._replies: dict[str, Message] = {}
         self._contexts: dict[int, Context] = {}
-        self._rounds: dict[str, TrainRounds | EvaluateRounds] = {}
         chosen = declared(client_app) if training is None else training
-        if chosen is None:
-            self._refuse("train", "nothing is declared of the ClientApp")
-            self.reasons["evaluate"] = self.reasons["train"]
-        else:
-            self._open(chosen)
-
-    def _open(self, training: Training) -> None:
-        states, read = States(training.network()), Partitions(training)
-        self._rounds["train"] = TrainRounds(self.client_app, training, states, read)
-        self._rounds["evaluate"] = EvaluateRounds(self.client_app, training, states, read)
+        self._answers = Answers(client_app, chosen)
+        self.reasons = self._answers.reasons  # why messages of a kind go to `grid`
 
     def set_run(self, run: Run) -> None:
         """See `Grid`."""
@@ -155,30 +141,16 @@ class FastGrid(Grid):
     def _answered(self, messages: Sequence[Message]) -> list[tuple[Message, Message]]:
         """(message, reply) of those that are answered here."""
         found: list[tuple[Message, Message]] = []
-        for kind, rounds in self._rounds.items():
+        for kind in self._answers.kinds:
             own = [m for m in messages if _kind(m) == kind and m.has_content()]
-            if not own or kind in self.reasons:
-                continue
-            try:
-                replies = rounds.answer(own, [self._context(m.metadata.dst_node_id) for m in own])
-                found += zip(own, replies, strict=True)
-            except NoAnswer:
-                continue  # the app's own function has raised: this time they all go to the nodes
-            except Unsupported as reason:
-                self._refuse(kind, str(reason))
+            if own and kind not in self.reasons:
+                known = [m for m in own if m.metadata.dst_node_id in self.partitions]
+                found += self._answers.of(kind, known, self._context)
         return found
-
-    def _refuse(self, kind: str, reason: str) -> None:
-        self.reasons[kind] = reason
-        warnings.warn(
-            f"fedfast: {kind} messages are answered by the ClientApp's own function, client by "
-            f"client: {reason}",
-            stacklevel=2,
-        )
 
     def _context(self, node: int) -> Context:
         if node not in self._contexts:
-            where, of = self.partitions.get(node, 0), len(self.partitions)
+            where, of = self.partitions[node], len(self.partitions)
             config = self.context.run_config
             self._contexts[node] = context_of(node, where, of, self.context.run_id, config)
         return self._contexts[node]

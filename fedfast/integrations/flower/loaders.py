@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -51,7 +52,7 @@ class Samples:
         if loader.batch_sampler is None:
             raise Unsupported("a DataLoader without batches (batch_size=None)")
         self.loader, size = loader, len(loader.dataset)  # type: ignore[arg-type]
-        stored = _stored(loader, unpack)
+        stored = _stored(loader, unpack) if size else (torch.empty(0), torch.empty(0))
         with seeded(0):
             self.x, self.y = _read_twice(loader, unpack, whole) if stored is None else stored
         if len(self.x) != size or len(self.y) != size:
@@ -60,6 +61,19 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no sample, or no batch of them (`drop_last`)."""
+        try:
+            return len(self) == 0 or len(self.loader.batch_sampler) == 0  # type: ignore[arg-type]
+        except TypeError:  # a sampler without a length
+            return False
+
+    def counts(self, batches: list[list[int]]) -> Counter[bytes]:
+        """How often each sample is in the batches; equal inputs are the same sample."""
+        rows = [row for batch in batches for row in batch]
+        return Counter(self.x[row].numpy().tobytes() for row in rows)
 
     @property
     def bytes(self) -> int:
@@ -75,9 +89,10 @@ class Samples:
             generator.set_state(state)
         found: list[list[int]] = []
         with seeded(seed):
-            for _ in range(epochs):
-                # What the loader's iterator draws for its workers before the first batch.
-                torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator)
+            for epoch in range(epochs):
+                # What a new iterator of the loader draws for its workers before the first batch.
+                if epoch == 0 or not self.loader.persistent_workers:
+                    torch.empty((), dtype=torch.int64).random_(generator=self.loader.generator)
                 found += [list(batch) for batch in self.loader.batch_sampler]  # type: ignore[union-attr]
         return found
 
@@ -117,11 +132,15 @@ def _read(loader: DataLoader[object], rows: Sequence[int], unpack: Unpack) -> Pa
 
 def _stored(loader: DataLoader[object], unpack: Unpack) -> Pair | None:
     """The tensors of a `TensorDataset` themselves: what reading them would put together."""
-    dataset, rows = loader.dataset, None
-    if type(dataset) is Subset:
-        dataset, rows = dataset.dataset, dataset.indices
-    if type(dataset) is not TensorDataset or loader.collate_fn is not default_collate:
+    dataset: object = loader.dataset
+    rows = None
+    if isinstance(dataset, Subset):
+        rows = list(dataset.indices)
+        dataset = dataset.dataset
+    plain = type(loader.dataset) in (TensorDataset, Subset) and type(dataset) is TensorDataset
+    if not plain or loader.collate_fn is not default_collate:
         return None
+    assert isinstance(dataset, TensorDataset)
     return unpack([t if rows is None else t[rows] for t in dataset.tensors])
 
 

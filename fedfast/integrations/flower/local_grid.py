@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from flwr.app import Context, Message, RecordDict
+from flwr.app.error import Error
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
@@ -57,8 +59,7 @@ class LocalGrid(Grid):
         for message in messages:
             message = identified(message)
             ids.append(message.metadata.message_id)
-            context = self._context(message.metadata.dst_node_id)
-            self._replies[ids[-1]] = call(self.client_app, message, context)
+            self._replies[ids[-1]] = self._reply(message)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -70,6 +71,13 @@ class LocalGrid(Grid):
     ) -> Iterable[Message]:
         """Replies to all messages."""
         return self.pull_messages(self.push_messages(messages))
+
+    def _reply(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        if node not in self.partitions:
+            error = Error(ErrorCode.NODE_UNAVAILABLE, f"there is no node {node}")
+            return identified(Message(error, reply_to=message))
+        return call(self.client_app, message, self._context(node))
 
     def _context(self, node: int) -> Context:
         if node not in self._contexts:

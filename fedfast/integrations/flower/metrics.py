@@ -24,12 +24,12 @@ class Metrics:
         self.may: dict[str, list[str]] = {name: list(figures) for name in values}
         self.narrow(values, figures)
 
-    def narrow(self, values: MetricRecord, figures: Figures) -> None:
+    def narrow(self, values: MetricRecord, figures: Figures, close: float = CLOSE) -> None:
         """Keep what equals the app's own values too. Raises Unsupported where nothing does."""
         if values.keys() != self.may.keys():
             raise Unsupported(f"metrics that vary: {sorted(values)} and {sorted(self.may)}")
         for name, value in values.items():
-            left = [f for f in self.may[name] if _same(figures.get(f, math.nan), value)]
+            left = [f for f in self.may[name] if _same(figures.get(f, math.nan), value, close)]
             if not left:
                 raise Unsupported(f"the metric {name!r} = {value!r}: {_known(figures)}")
             self.may[name] = left

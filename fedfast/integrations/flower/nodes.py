@@ -35,6 +35,19 @@ def partitions_of(grid: Grid) -> dict[int, int]:
     return {node: i for i, node in enumerate(sorted(times, key=times.__getitem__))}
 
 
+def checked_partitions(given: Mapping[int, int]) -> dict[int, int]:
+    """{node id: partition}: as many nodes as partitions, numbered from 0."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"partitions: expected {{node id: partition}}; got {given!r}")
+    if sorted(given.values()) != list(range(len(given))):
+        found = sorted(given.values())[:6]
+        raise ValueError(
+            f"partitions: expected each of 0..{len(given) - 1} once, for {len(given)} nodes; got "
+            f"{found}"
+        )
+    return dict(given)
+
+
 def as_new(context: Context) -> Context:
     """The context before the node's first message: without what its functions have kept."""
     node, run = dict(context.node_config), dict(context.run_config)

@@ -34,9 +34,14 @@ def _tensors(x: object, y: object) -> tuple[Tensor, Tensor]:
 def doubled(batch: object) -> object:
     """The batch in float64."""
     if isinstance(batch, Tensor):
-        return batch.double() if batch.is_floating_point() else batch
+        return double(batch)
     if isinstance(batch, Mapping):
         return {key: doubled(value) for key, value in batch.items()}
     if isinstance(batch, (tuple, list)):
         return type(batch)([doubled(value) for value in batch])
     return batch
+
+
+def double(tensor: Tensor) -> Tensor:
+    """A floating tensor in float64, another one as it is."""
+    return tensor.double() if tensor.is_floating_point() else tensor

@@ -10,7 +10,7 @@ from flwr.app import Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
 
 from .app_calls import error_reply
-from .check import Checker
+from .check import Checker, NoAnswer
 from .cohorts import Cohorts
 from .declaration import Training
 from .jobs import TrainJob, train_job
@@ -18,12 +18,13 @@ from .local_rules import LocalRules
 from .metrics import Figures, Metrics
 from .partitions import Partitions
 from .replies import ReplyForm, form_of
+from .spot_checks import SpotChecks
 from .states import States
 from .unsupported import Unsupported
 
 
 class TrainRounds:
-    """Answers train messages as the app would; the first one is checked against the app."""
+    """Answers train messages as the app would; some are checked against the app."""
 
     def __init__(
         self, app: ClientApp, training: Training, states: States, partitions: Partitions
@@ -34,21 +35,36 @@ class TrainRounds:
         self.checker = Checker(app, training, states, self.cohorts)
         self.calls: Counter[int] = Counter()  # train messages of each node so far
         self.found: tuple[ReplyForm, Metrics] | None = None
+        self.spots = SpotChecks()
 
     def answer(self, messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
-        """A reply to each message. Raises Unsupported, NoAnswer."""
+        """A reply to each message. Raises Unsupported, NoAnswer (nothing is counted then)."""
+        before = self.calls.copy()
+        try:
+            return self._answers(messages, contexts)
+        except NoAnswer:
+            self.calls = before
+            raise
+
+    def _answers(self, messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
         replies: dict[int, Message] = {}
+        found: list[tuple[int, TrainJob]] = []
         groups: dict[Hashable, list[tuple[int, TrainJob]]] = defaultdict(list)
         for i, (message, context) in enumerate(zip(messages, contexts, strict=True)):
             job = self._job(message, context)
             if isinstance(job, TrainJob):
                 rule = job.rule
+                found.append((i, job))
                 groups[id(job.arrays), rule.algorithm, rule.weight_decay].append((i, job))
             else:
                 replies[i] = job
+        jobs = [job for _, job in found]
+        self._alone(jobs)
+        checked = self._check(jobs)
         for group in groups.values():
-            places, jobs = zip(*group, strict=True)
-            replies |= dict(zip(places, self._trained(jobs), strict=True))
+            places, own = zip(*group, strict=True)
+            replies |= dict(zip(places, self._trained(own), strict=True))
+        self.spots.done([_kind(job) for job in jobs], checked)
         self.partitions.shrink()
         return [replies[i] for i in range(len(messages))]
 
@@ -69,7 +85,8 @@ class TrainRounds:
 
     def _trained(self, jobs: Sequence[TrainJob]) -> list[Message]:
         """Replies of jobs of one rule and one model."""
-        form, metrics = self._checked(jobs[0])
+        assert self.found is not None  # `_check` comes first
+        form, metrics = self.found
         batches = [job.batches() for job in jobs]
         trained = self.cohorts.train(jobs, batches, self.states.of(jobs[0].arrays))
         replies = []
@@ -81,15 +98,40 @@ class TrainRounds:
             replies.append(form.reply(job.message, trained.rows, j, named))
         return replies
 
-    def _checked(self, job: TrainJob) -> tuple[ReplyForm, Metrics]:
-        """The form of the app's replies and its metrics, found with the first job."""
+    def _alone(self, jobs: Sequence[TrainJob]) -> None:
+        """Nodes without a batch: what their functions reply is anybody's guess."""
+        jobs = [job for job in jobs if job.partition.train.empty or job.settings.epochs < 1]
+        if jobs:
+            raise NoAnswer([job.context.node_id for job in jobs], "there is no batch to train on")
+
+    def _check(self, jobs: Sequence[TrainJob]) -> list[int]:
+        """Some jobs by the app too: their nodes.
+
+        The first one gives the form of replies and their metrics.
+        """
+        nodes = [job.context.node_id for job in jobs]
+        chosen = self.spots.chosen([_kind(job) for job in jobs], nodes)
+        with self.spots.saying_when():
+            for place, first in chosen:
+                self._compare(jobs[place], first)
+        return [nodes[place] for place, _ in chosen]
+
+    def _compare(self, job: TrainJob, first: bool) -> None:
+        checked = self.checker.check(job) if first else self.checker.again(job)
+        form = form_of(checked.reply, self.states.names)
         if self.found is None:
-            checked = self.checker.check(job)
-            form = form_of(checked.reply, self.states.names)
             self.found = form, Metrics(checked.key, checked.metrics, checked.figures)
-        return self.found
+            return
+        if (form.key, form.names) != (self.found[0].key, self.found[0].names):
+            raise Unsupported("replies whose records or arrays are not always the same")
+        self.found[1].narrow(checked.metrics, checked.figures)
 
     def _figures(self, job: TrainJob) -> tuple[MetricRecord, Figures]:
         """The app's metrics of a job, and the figures that they must be among."""
         checked = self.checker.check(job)
         return checked.metrics, checked.figures
+
+
+def _kind(job: TrainJob) -> Hashable:
+    """Jobs that differ in it take other ways through a train function."""
+    return bool(job.settings.mu), job.settings.epochs > 1

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .samples import doubled
@@ -31,9 +32,10 @@ class Seen:
 def watching(unpack: Callable[[object], Batch], double: bool = False) -> Iterator[Seen]:
     """Copies of the training batches drawn inside.
 
-    double  gives float64 batches, and makes it the default type
+    double  gives float64 batches, and makes modules float64 that load a state dict (not all new
+            tensors: data that is made anew stays what it is)
     """
-    original, seen, dtype = DataLoader.__iter__, Seen(), torch.get_default_dtype()
+    original, loading, seen = DataLoader.__iter__, nn.Module.load_state_dict, Seen()
 
     def watched(loader: DataLoader[object]) -> Iterator[object]:
         for batch in original(loader):
@@ -42,13 +44,18 @@ def watching(unpack: Callable[[object], Batch], double: bool = False) -> Iterato
                 seen.batches.append((x.clone(), y.clone()))
             yield doubled(batch) if double else batch
 
+    @wraps(loading)
+    def doubled_first(module: nn.Module, *args: object, **options: object) -> object:
+        return loading(module.double(), *args, **options)  # type: ignore[arg-type]
+
     DataLoader.__iter__ = watched  # type: ignore[method-assign,assignment]
-    torch.set_default_dtype(torch.float64 if double else dtype)
+    if double:
+        nn.Module.load_state_dict = doubled_first  # type: ignore[method-assign,assignment]
     try:
         yield seen
     finally:
         DataLoader.__iter__ = original  # type: ignore[method-assign]
-        torch.set_default_dtype(dtype)
+        nn.Module.load_state_dict = loading  # type: ignore[method-assign]
 
 
 def rows_of(batches: list[Batch], x: Tensor, y: Tensor) -> list[list[int]] | None:

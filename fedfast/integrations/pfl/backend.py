@@ -16,8 +16,8 @@ from pfl.model.pytorch import PyTorchModel
 from pfl.postprocessor.base import Postprocessor
 from pfl.stats import TrainingStatistics
 
-from .cohort_training import CohortTraining
-from .expected_calls import returns_at_once
+from .cohort_training import CohortTraining, own_method
+from .expected_calls import is_own, returns_at_once
 from .round_model import RoundModel
 from .statistics import CohortSum
 from .trained_users import TrainedUsers
@@ -62,11 +62,14 @@ class CohortBackend(SimulatedBackend):
         kind = (model, type(training_algorithm))
         if not isinstance(model, PyTorchModel):
             self._leave(kind, f"{type(model).__name__} is no PyTorchModel")
+        elif method := own_method(model):
+            self._leave(kind, f"{type(model).__name__} has a method {method} of its own")
         if central_context.population != Population.TRAIN or self._is_left(kind):
             return await super().async_gather_results(
                 model, training_algorithm, central_context=central_context
             )
         assert isinstance(model, PyTorchModel)
+        self.loop_because = ""
 
         def leave(reason: str) -> None:
             self._leave(kind, reason)
@@ -75,6 +78,7 @@ class CohortBackend(SimulatedBackend):
         stand_in = RoundModel(
             model,
             lambda: leave(f"{name} trains otherwise than pfl's own algorithms do"),
+            is_own(training_algorithm),
             returns_at_once(training_algorithm),
         )
         users = TrainedUsers(
@@ -99,8 +103,10 @@ class CohortBackend(SimulatedBackend):
             self._aggregator.settle()
 
     def _training_of(self, model: PyTorchModel, first: UserSamples) -> CohortTraining:
-        if self._training is None or self._training[0] is not model:
+        known = self._training
+        if known is None or known[0] is not model or not known[1].suits(first):
             self._training = model, CohortTraining(model, first)
+        assert self._training is not None
         return self._training[1]
 
     def _is_left(self, kind: tuple[object, type]) -> bool:

@@ -60,7 +60,7 @@ class Cohorts:
         Raises NotBatched with what the cohort refuses.
         """
         try:
-            cohort = self._cohort(calls[0], data)
+            cohort = self._cohort(calls[0], data, batches)
             if calls[0].step is VARIATE:
                 _load_variates(cohort, calls)
             update = cohort.train(
@@ -70,28 +70,31 @@ class Cohorts:
                 lr=plain_sgd(self._model, calls[0].params.get("local_learning_rate")).lr,
                 round=seed,
             )
-        except (TypeError, ValueError) as error:
-            raise NotBatched(str(error)) from error
+        except NotBatched:
+            raise
+        except Exception as error:  # a user's own loss may raise anything; pfl's loop will too
+            raise NotBatched(str(error) or type(error).__name__) from error
         lost = set(update.diverged)
         return [
             None if j in lost else UserParameters(update, j, cohort.layout)
             for j in range(len(data))
         ]
 
-    def _cohort(self, call: Call, data: Samples) -> Cohort:
+    def _cohort(self, call: Call, data: Samples, batches: Sequence[Batches]) -> Cohort:
         kind = self.kind(call)
         if kind not in self._made:
             while len(self._made) >= KEPT:
                 del self._made[next(iter(self._made))]
-            cohort = self._made[kind] = self._build(kind)
+            cohort = self._made[kind] = self._build(kind, _widest(batches))
             cohort.train(data=data, batches=[[] for _ in data])  # no step: it is made from samples
         return self._made[kind]
 
-    def _build(self, kind: Kind) -> Cohort:
+    def _build(self, kind: Kind, width: int) -> Cohort:
         parameter = next(iter(self._model.variable_map.values()))
         return Cohort(
             self._module,
             algorithm=_algorithm(kind),
+            batch_size=width,  # steps compute as many rows, padding too
             clip_norm=kind.clip_norm,
             weight_decay=kind.weight_decay,
             loss=self._loss,
@@ -100,6 +103,11 @@ class Cohorts:
             threads=torch.get_num_threads(),
             verify=not self._made,
         )
+
+
+def _widest(batches: Sequence[Batches]) -> int:
+    lists = {id(own): own for own in batches}.values()  # users of one size share theirs
+    return max(len(batch) for own in lists for batch in own)
 
 
 def _algorithm(kind: Kind) -> Algorithm:

@@ -85,6 +85,11 @@ def expected_calls(
     return [Call(PLAIN, params)]
 
 
+def is_own(algorithm: FederatedAlgorithm) -> bool:
+    """Whether what is done with a user is pfl's code, or that of a subclass."""
+    return returns_at_once(algorithm) or (type(algorithm).train_one_user is SCAFFOLD.train_one_user)
+
+
 def returns_at_once(algorithm: FederatedAlgorithm) -> bool:
     """Whether a user's statistics are the model's difference as it is, kept nowhere else."""
     train = type(algorithm).train_one_user

@@ -13,11 +13,13 @@ from pfl.stats import MappedVectorStatistics
 from torch import Tensor, nn
 
 from .expected_calls import Call
+from .module_state import as_before, changed, module_state
 from .reasons import NotBatched
 from .user_samples import UserSamples, user_samples
 
 STEPS = 3
-CLOSE = 1e-5
+OWN, WHOLE, ROUNDING = 1e-3, 1e-5, 16.0  # of a tensor's step, of the whole step, of the values
+SEED, SIZE = 0, 0.01  # of variates
 DROPOUT = nn.modules.dropout._DropoutNd
 
 
@@ -41,61 +43,67 @@ def check_one_user(
     call: Call,
     trained: Callable[[UserSamples, Call], dict[str, Tensor]],
 ) -> None:
-    """Raise NotBatched unless a few steps of `trained` equal pfl's own, 1e-5.
+    """Raise NotBatched unless a few steps of `trained` equal pfl's own.
 
-    What is drawn at random cannot be equal: dropout is taken out of both. The model, the state of
-    torch's generator and the modes of its layers are as before afterwards.
+    What is compared are the steps, not the parameters, which hide them where rates are small.
+    What is drawn at random cannot be equal: dropout is taken out of both. Variates, zeros in a
+    first round, are drawn. The module and the state of torch's generator are as before afterwards.
     """
     params = call.params.static_clone(
         local_num_epochs=None, local_num_steps=STEPS * call.params.grad_accumulation_steps
     )
     few = Dataset((user.x, user.y), train_kwargs=user.kwargs)
-    ours = trained(user_samples(few, params, user.x.device), Call(call.step, params, call.terms))
-    with _borrowed(model) as start:
-        model.do_multiple_epochs_of(few, params, call.step, **_terms(call, start))
+    start = model.get_parameters()
+    terms = _terms(call, start)
+    ours = trained(user_samples(few, params, user.x.device), Call(call.step, params, terms))
+    if "mu" in terms:
+        terms["global_weights"] = start
+    with _borrowed(model, start):
+        model.do_multiple_epochs_of(few, params, call.step, **terms)
         _compare(model, start, ours)
 
 
 def _terms(call: Call, start: MappedVectorStatistics) -> dict[str, object]:
-    """What the step is given, with pfl's zeros for None."""
-    zeros = start.apply_elementwise(torch.zeros_like)
-    terms = {name: zeros if value is None else value for name, value in call.terms.items()}
-    return terms | {"global_weights": start} if "mu" in terms else terms
+    """What the step is given: mu, or variates of some size."""
+    if "mu" in call.terms or not call.terms:
+        return dict(call.terms)
+    draw = torch.Generator(next(iter(start.values())).device).manual_seed(SEED)
+    return {
+        name: start.apply_elementwise(
+            lambda t: torch.empty_like(t).normal_(0.0, SIZE, generator=draw)
+        )
+        for name in call.terms
+    }
 
 
 def _compare(model: PyTorchModel, start: MappedVectorStatistics, ours: dict[str, Tensor]) -> None:
-    for name, value in model.variable_map.items():
+    values = {name: value.detach() for name, value in model.variable_map.items()}
+    for name in values:
         if name not in ours:
             raise NotBatched(f"{name} is a parameter of its own in pfl alone")
-        if not torch.allclose(ours[name], value.detach(), CLOSE, CLOSE, equal_nan=True):
-            gap = float((ours[name] - value.detach()).abs().max())
+    steps = {name: float((value - start[name]).norm()) for name, value in values.items()}
+    whole = sum(step**2 for step in steps.values()) ** 0.5
+    for name, value in values.items():
+        rounding = ROUNDING * torch.finfo(value.dtype).eps * float(value.norm())
+        gap = float((ours[name] - value).norm())
+        if not gap <= OWN * steps[name] + WHOLE * whole + rounding:
             raise NotBatched(f"one user's {name} differs from pfl's own result by {gap:.1e}")
 
 
 @contextmanager
-def _borrowed(model: PyTorchModel) -> Generator[MappedVectorStatistics]:
-    """The model for a trial; its parameters at the start. Raises NotBatched if a buffer moved."""
-    module, start = model.pytorch_model, model.get_parameters()
-    buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
-    modes = [(m, m.training) for m in module.modules()]
-    rates = [(m, m.p) for m in _dropouts(module)]
-    random = torch.get_rng_state()
-    for layer, _ in rates:
-        layer.p = 0.0
-    try:
-        yield start
-        moved = [n for n, b in module.named_buffers() if not torch.equal(b, buffers[n])]
-        if moved:
-            raise NotBatched(f"training changes {moved[0]}, which pfl passes on from user to user")
-        if not all(layer.training for layer, _ in rates):
-            raise NotBatched("loss leaves the module's dropout in evaluation mode")
-    finally:
-        torch.set_rng_state(random)
-        model.set_parameters(start)
-        with torch.no_grad():
-            for name, buffer in module.named_buffers():
-                buffer.copy_(buffers[name])
-        for m, mode in modes:
-            m.training = mode
-        for layer, p in rates:
-            layer.p = p
+def _borrowed(model: PyTorchModel, start: MappedVectorStatistics) -> Generator[None]:
+    """The model for a trial. Raises NotBatched where training leaves more than parameters."""
+    module = model.pytorch_model
+    with as_before(module):
+        for layer in (rates := _dropouts(module)):
+            layer.p = 0.0
+        module.eval()  # as after an evaluation: the loss has to choose the mode
+        before = module_state(module)
+        try:
+            yield
+            if moved := changed(before, module):
+                raise NotBatched(f"training changes {moved}, which pfl passes on from user to user")
+            if not all(layer.training for layer in rates):
+                raise NotBatched("loss does not put the module's dropout in training mode")
+        finally:
+            model.set_parameters(start)

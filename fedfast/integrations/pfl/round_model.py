@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from pfl.context import LocalResultMetaData
@@ -13,6 +13,7 @@ from pfl.model.pytorch import PyTorchModel
 from pfl.stats import MappedVectorStatistics
 
 from .expected_calls import Call
+from .module_state import changed, module_state
 from .statistics import RowStatistics
 from .user_parameters import UserParameters
 
@@ -28,14 +29,21 @@ class RoundModel(PyTorchModel):
     trained by pfl's own loop.
 
     unexpected        told of such a call
+    own               whether the algorithm is pfl's own code; another may change the module before
+                      and after, through no method of this class
     returned_at_once  whether the algorithm returns a difference as it is: then nothing is computed
                       before somebody reads it
     """
 
     def __init__(
-        self, model: PyTorchModel, unexpected: Callable[[], None], returned_at_once: bool
+        self,
+        model: PyTorchModel,
+        unexpected: Callable[[], None],
+        own: bool,
+        returned_at_once: bool,
     ) -> None:
         self._real, self._unexpected = model, unexpected
+        self._own, self._state = own, None if own else module_state(model.pytorch_model)
         self._returned_at_once = returned_at_once
         self._user: AbstractDataset | None = None
         self._trained: list[Trained] = []
@@ -77,8 +85,11 @@ class RoundModel(PyTorchModel):
         """Take what was trained for this call, or train."""
         if self._trained and self._is_initial and self._user is user_dataset:
             call, parameters = self._trained[0]
-            if call.is_made_by(train_step_fn, train_params, kwargs):
+            made = call.is_made_by(train_step_fn, train_params, kwargs)
+            if made and (self._own or self._is_untouched(kwargs)):
                 self._trained, self._pending = self._trained[1:], parameters
+                if not self._own:
+                    self._settle()
                 steps = self._real._get_local_num_steps(train_params, len(self._user))
                 return LocalResultMetaData(num_steps=steps)
         if self._trained:
@@ -87,6 +98,17 @@ class RoundModel(PyTorchModel):
         self._settle()
         self._moved = True
         return self._real.do_multiple_epochs_of(user_dataset, train_params, train_step_fn, **kwargs)
+
+    def _is_untouched(self, terms: Mapping[str, object]) -> bool:
+        """Whether the module is as at the start of the round, and FedProx draws towards that."""
+        assert self._initial is not None and self._state is not None
+        start, variables = self._initial, self._real.variable_map
+        towards = terms.get("global_weights", start)
+        assert isinstance(towards, Mapping | MappedVectorStatistics)
+        return not changed(self._state, self._real.pytorch_model) and all(
+            torch.equal(start[name], value) and torch.equal(start[name], towards[name])
+            for name, value in variables.items()
+        )
 
     def get_parameters(
         self, placeholders: MappedVectorStatistics | None = None

@@ -17,6 +17,7 @@ from torch import Tensor
 from .reasons import NotBatched
 
 SLICED = Dataset.iter, PyTorchTensorDataset.iter  # batches are slices of what is in memory
+LENGTH = Dataset.__len__
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ def user_samples(
     epochs = 1 if given is None else given
     size, steps = params.get("local_batch_size"), params.get("local_num_steps")
     together = params.grad_accumulation_steps
-    if type(user).iter in SLICED:
+    if type(user).iter in SLICED and type(user).__len__ is LENGTH:
         x, y = _pair(next(iter(user.iter(None))), device)
         batches = _slices(len(x), size, steps, epochs, together)
     else:
