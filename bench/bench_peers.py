@@ -35,7 +35,7 @@ from workloads import WORKLOADS, Workload
 
 BUDGET_S = 30.0  # of timed rounds for one contestant; who has spent it takes no more turns
 AGAIN_S = 3.0  # a round shorter than this is tried twice under each setting
-ROUNDS = {"W2": 9, "W1": 2, "W3": 7}  # in this order
+ROUNDS = {"W2": 9, "W3": 7, "W1": 2}  # in this order
 
 
 def players(contestants: list[Contestant], folder: Path) -> tuple[list[Player], dict[str, str]]:

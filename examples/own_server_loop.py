@@ -1,7 +1,8 @@
-"""A server loop of one's own: `for client in selected: client.train()` as one call.
+"""A server loop of one's own around `fedfast.Cohort`.
 
-    before   the loop that scripts have: a copy of the model per client, an optimizer, batches
-    after    the same with `fedfast.Cohort`, which trains the selected clients at once
+    before   the loop that scripts have, `for client in selected: client.train()`: a copy of the
+             model per client, an optimizer
+    after    the same in one call, which trains the selected clients at once
 
 Both average by samples and keep a server momentum, on the digits of scikit-learn, 50 clients.
 Local steps take all of a client's samples, so that both see the same batches and end in the same

@@ -87,8 +87,8 @@ class CohortDesign(Design):
             )
 
     def _check_schedule(self) -> None:
-        batch, longest = self.options.batch_size, int(self.data.sizes.max())
-        self.cohort, self.width = 1, longest if batch is None else min(batch, longest)
+        # Padding is computed with: only what a call needs makes batches wider.
+        self.cohort = self.width = 1
         self.rounds = 1  # what clients keep grows with those who take part, nobody knows how far
 
 

@@ -125,7 +125,10 @@ def entries(given: object) -> Whole | Parts:
     """
     if isinstance(given, FederatedData):
         return Whole(given)
-    return [_pair(pair, f"data[{j}]") for j, pair in enumerate(by_client("data", given))]
+    parts = [_pair(pair, f"data[{j}]") for j, pair in enumerate(by_client("data", given))]
+    if not parts:
+        raise ValueError("data: expected one entry per client; got none")
+    return parts
 
 
 def federated(given: Whole | Parts, dtype: torch.dtype) -> FederatedData:

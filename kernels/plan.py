@@ -54,8 +54,8 @@ class Recorded(Protocol):
 class Plan:
     """What was called within `with`, for the same buffers; these stay alive as long as the plan.
 
-    Only native operations on `[K, ...]` blocks, `mix` and `stats` can be recorded; others raise
-    TypeError. What torch computes in between is computed then and there, once.
+    Only native operations on `[K, ...]` blocks, `mix`, `adam` and `stats` can be recorded; others
+    raise TypeError. What torch computes in between is computed then and there, once.
     """
 
     def __init__(self) -> None:

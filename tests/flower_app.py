@@ -52,17 +52,30 @@ def settings(message, context):
     return config["lr"], config["local-epochs"], config.get("proximal-mu", 0.0)
 
 
+def descend(made, loss_of):
+    """One step of a torch optimizer; returns the loss."""
+    made.zero_grad()
+    loss, prox = loss_of()
+    (loss + prox).backward()
+    made.step()
+    return loss.item()
+
+
 def make_app(
     net=Net,
     data=load_data,
     optimizer=HEAVY_BALL,
     extra=lambda model, context: {},
     before=lambda model, batch: batch,
+    step=descend,
+    scores=lambda out, y: {},
 ):
     """An app that trains `net` on `data`.
 
     extra   metrics of a train reply beside loss and number of samples
     before  what is done to a batch before it is used
+    step    (optimizer, function -> (loss, proximal term)) -> loss
+    scores  metrics of an evaluate reply, of all outputs
     """
     app = ClientApp()
 
@@ -81,13 +94,13 @@ def make_app(
         for _ in range(epochs):
             for batch in loader:
                 x, y = before(model, batch)
-                made.zero_grad()
-                loss = F.cross_entropy(model(x), y)
-                pairs = zip(model.parameters(), start, strict=True)
-                prox = sum((p - s).square().sum() for p, s in pairs)
-                (loss + mu / 2 * prox).backward()
-                made.step()
-                total += loss.item()
+
+                def loss_of(x=x, y=y):
+                    pairs = zip(model.parameters(), start, strict=True)
+                    prox = sum((p - s).square().sum() for p, s in pairs)
+                    return F.cross_entropy(model(x), y), mu / 2 * prox
+
+                total += step(made, loss_of)
         metrics = {
             "train_loss": total / (epochs * len(loader)),
             "num-examples": len(loader.dataset),
@@ -100,14 +113,16 @@ def make_app(
     def evaluate(message, context):
         model, (_, loader) = opened(message, context)
         model.eval()
-        loss, right = 0.0, 0
+        loss, right, outputs = 0.0, 0, []
         with torch.no_grad():
             for x, y in loader:
                 out = model(x)
+                outputs.append((out, y))
                 loss += F.cross_entropy(out, y).item()
                 right += (out.argmax(1) == y).sum().item()
         n = len(loader.dataset)
         metrics = {"eval_loss": loss / len(loader), "eval_acc": right / n, "num-examples": n}
+        metrics |= scores(*map(torch.cat, zip(*outputs, strict=True)))
         return Message(content=RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
 
     return app

@@ -163,3 +163,34 @@ def test_samples_that_do_not_fit_are_named_and_nothing_changes(case):
         cohort.train([0, 1], data=given)
     assert torch.equal(cohort.client_state(0)["c_i"], kept[0])
     assert torch.equal(cohort.server_state()["c"], kept[1])
+
+
+class Repeats:
+    """A recorder in the place of CUDA graphs: counts what it records and repeats."""
+
+    def __init__(self) -> None:
+        self.recordings = self.replays = 0
+
+    def record(self, step):
+        self.recordings += 1
+
+        def replay():
+            self.replays += 1
+            step()
+
+        return replay
+
+
+def test_recorded_steps_are_recorded_anew_only_where_samples_lie_elsewhere(monkeypatch):
+    larger = [tuple(torch.cat([t, t]) for t in pair) for pair in PAIRS[:2]]
+    calls = [*[PAIRS[:2]] * 4, *[larger] * 3]
+    rates = [[0.1, 0.3], 0.2, [0.3, 0.1], 0.1, [0.2, 0.1], 0.3, 0.1]
+    eager, recorder, expected = fedfast.Cohort(mlp(), batch_size=4, threads=1), Repeats(), []
+    for given, lr in zip(calls, rates, strict=True):
+        expected.append(eager.train(data=given, lr=lr).models.clone())
+    monkeypatch.setattr("fedfast.client_loop.recorder_for", lambda *_: recorder)
+    cohort, counts = fedfast.Cohort(mlp(), batch_size=4, threads=1), []
+    for given, lr, models in zip(calls, rates, expected, strict=True):
+        assert torch.equal(cohort.train(data=given, lr=lr).models, models)
+        counts.append(recorder.recordings)
+    assert 0 < counts[1] == counts[3] < counts[5] == counts[6] < recorder.replays

@@ -400,12 +400,24 @@ def test_a_bad_batch_changes_nothing():
         (x, y[:, :3], r"y: expected \[4, 6\], as x has \[4, 6, 5\]; got \[4, 3\]"),
         (x[:3], y[:3], r"x: expected \[B, ...\] or \[K, B, ...\] with K = 4"),
         (x[:, :0], y[:, :0], "x: expected at least one sample"),
+        (x[..., :4], y, r"samples of shape \[5\], as in the first batch; got \[4, 6, 4\]"),
+        (x, y.float(), "y: expected class labels, integers; got torch.float32"),
         (x.tolist(), y, "x: expected a tensor"),
     ):
         with pytest.raises((ValueError, TypeError), match=bad[2]):
             ensemble.step(*bad[:2])
     assert all(torch.equal(t, before[name]) for name, t in ensemble.views().items())
     assert ensemble.steps == 1
+
+
+def test_one_sample_is_refused_where_torch_refuses_it():
+    ensemble = fedfast.Ensemble(lambda: nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3)), K)
+    ((x, y),) = batches(steps=1, dtype=torch.float32)
+    ensemble.step(x, y)
+    before = ensemble.views()["1.running_mean"].clone()
+    with pytest.raises(ValueError, match="x: the model cannot be trained on one sample: Value"):
+        ensemble.step(x[:, :1], y[:, :1])
+    assert torch.equal(ensemble.views()["1.running_mean"], before)
 
 
 class Bare(nn.Module):

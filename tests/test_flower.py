@@ -14,11 +14,13 @@ from pathlib import Path
 import flower_app
 import numpy as np
 import torch
-from flower_app import Net, arrays, close, load_data, make_app, run, training
+from flower_app import HEAVY_BALL, Net, arrays, close, load_data, make_app, run, training
 from flwr.app import ConfigRecord
 from flwr.serverapp import strategy
 from torch import nn
 from torch.utils.data import DataLoader
+
+from fedfast.algorithms import FedSAM
 
 STRATEGIES = {
     "FedAvg": partial(strategy.FedAvg, fraction_train=0.5),
@@ -128,6 +130,35 @@ def test_sam_over_sgd_is_recognised():
     assert (rule.lr, rule.algorithm.local.rho, rule.algorithm.local.momentum) == (0.3, 0.2, 0.5)
 
 
+def sharp(made, loss_of, rho=0.2):
+    """SAM by hand: the gradient at w + rho g / |g|, the step from w."""
+    made.zero_grad()
+    loss, _ = loss_of()
+    loss.backward()
+    weights = [p for group in made.param_groups for p in group["params"]]
+    norm = torch.stack([p.grad.norm() for p in weights]).norm()
+    steps = [rho * p.grad / norm for p in weights]
+    with torch.no_grad():
+        torch._foreach_add_(weights, steps)
+    made.zero_grad()
+    loss_of()[0].backward()
+    with torch.no_grad():
+        torch._foreach_sub_(weights, steps)
+    made.step()
+    return loss.item()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_sam(named):
+    """Declared as fedfast's algorithm, or as a SAM class over SGD with momentum."""
+    app = make_app(step=sharp, optimizer=torch.optim.SGD if named else HEAVY_BALL)
+    declared = FedSAM(rho=0.2) if named else partial(Sharpness, rho=0.2, momentum=0.9)
+    theirs, _ = run(app, strategy.FedAvg())
+    ours, grid = run(app, strategy.FedAvg(), training(optimizer=declared))
+    assert grid.reasons == {}
+    assert close(arrays(ours), arrays(theirs))
+
+
 def refused(reason, app, declared, kind="train", net=Net):
     """A warning says why, and results are the app's own to the bit."""
     theirs, _ = run(app, strategy.FedAvg(), net=net)
@@ -159,6 +190,7 @@ WRONG = {
     "random transforms": {"data": noisy},
     "'alpha': neither": {"data": lambda alpha: load_data(0, 1, alpha)},
     "data from list": {"data": lambda partition_id: [[1], [2]]},
+    "the algorithm scaffold": {"optimizer": "scaffold"},
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from .environments import Contestant, Unavailable, interpreter
 
 BENCH = Path(__file__).parents[1]
-PATIENCE_S = 300.0  # for one reply: compilers and a thousand simulated nodes take their time
+PATIENCE_S = 150.0  # for one reply: compilers and a thousand simulated nodes take their time
 
 
 class Player:
@@ -123,7 +123,7 @@ class Player:
         said = self.log.read_text().split("\n") if in_time else []
         said = [line for line in said if line.strip()]
         last = said[-1][:200] if said else f"no answer within {PATIENCE_S:.0f} s"
-        raise Unavailable(f"{last} ({self.log})")
+        raise Unavailable(f"{last} (see {self.log.name})")
 
 
 def _environment(foreign: bool) -> dict[str, str]:

@@ -70,7 +70,7 @@ def cell(own: pd.DataFrame, algorithm: str) -> str:
     row = own.loc[algorithm]
     if pd.isna(row.median_s):
         note = str(row.note)
-        return "" if note.startswith("no ") else note.split(" (/")[0].split(":")[0]
+        return "" if note.startswith("no ") else note.split(":")[0]
     mark = {"equal": "", "variant": "¹", "unequal": "²"}[row.work]
     return f"{figure(row.median_s, 3)} ({figure(row.ratio_fedfast)} ×){mark}"
 
@@ -86,7 +86,7 @@ def conditions(rows: pd.DataFrame) -> str:
     timed = rows[rows.median_s.notna()]
     skipped = {
         TITLES[name]: own.note.iloc[0]
-        for name, own in rows[rows.note.str.startswith("skipped", na=False)].groupby("contestant")
+        for name, own in rows[rows.note.str.match("skipped|failed", na=False)].groupby("contestant")
     }
     last, dates = timed.iloc[-1], sorted(set(timed.date.str[:10]))
     parts = [

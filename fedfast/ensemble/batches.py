@@ -23,27 +23,34 @@ def as_tensor(name: str, value: object) -> Tensor:
 
 @dataclass(frozen=True)
 class Form:
-    """What samples are like: dimensions of one, whether targets are class labels."""
+    """What samples are like.
 
-    dims: int
+    sample  the shape of one, as in the first batch; labels: whether targets are class labels
+    """
+
+    sample: tuple[int, ...]
     labels: bool
     count: int  # K
 
     def shared(self, x: Tensor) -> bool:
         """Whether all models share x; ValueError where it fits neither form."""
-        if x.ndim == self.dims + 1:
-            return True
-        if x.ndim == self.dims + 2 and len(x) == self.count:
-            return False
+        dims = len(self.sample)
+        if x.shape[x.ndim - dims :] == self.sample:
+            if x.ndim == dims + 1:
+                return True
+            if x.ndim == dims + 2 and len(x) == self.count:
+                return False
         raise ValueError(
-            f"x: expected [B, ...] or [K, B, ...] with K = {self.count} and {self.dims} dimensions "
-            f"of a sample; got {list(x.shape)}"
+            f"x: expected [B, ...] or [K, B, ...] with K = {self.count} and samples of shape "
+            f"{list(self.sample)}, as in the first batch; got {list(x.shape)}"
         )
 
     def check(self, x: Tensor, y: Tensor) -> bool:
         """Whether all models share the batch (x, y); ValueError where they do not fit together."""
         shared = self.shared(x)
         lead = x.shape[:1] if shared else x.shape[:2]
+        if self.labels and y.is_floating_point():
+            raise ValueError(f"y: expected class labels, integers; got {y.dtype}")
         fits = y.shape == lead if self.labels else y.shape[: len(lead)] == lead
         if not fits:
             raise ValueError(

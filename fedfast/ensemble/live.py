@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..evaluation import assess, total
 from ..metrics import metric_for
+from ..model_inspection import single_sample_trouble
 from ..module_executor import ModuleExecutor
 from ..random import DROPOUT, keys64
 from ..random_state import kept_random_state
@@ -33,7 +34,7 @@ class Live:
         self, modules: list[nn.Module], x: Tensor, options: Options, rates: Rates, seed: int
     ) -> None:
         self.options, self.seed = options, seed
-        self.form = Form(x.ndim - 1, options.loss == "cross_entropy", options.count)
+        self.form = Form(tuple(x.shape[1:]), options.loss == "cross_entropy", options.count)
         self.architecture = Architecture.of(modules, self._inputs(x), options)
         self.layout = self.architecture.layout
         self.rows = self.architecture.rows(modules)
@@ -100,6 +101,9 @@ class Live:
         return held
 
     def _made(self, x: Tensor, y: Tensor) -> Width:
+        trouble = single_sample_trouble(self.architecture.module, x) if len(x) == 1 else ""
+        if trouble:
+            raise ValueError(f"x: the model cannot be trained on one sample: {trouble}")
         if self.training is None:
             self.training = Training.of(self.architecture, self.rows[0], x, y)
         executor = self.training.executor(self.options.count, len(x))

@@ -132,11 +132,15 @@ def _read(loader: DataLoader[object], rows: Sequence[int], unpack: Unpack) -> Pa
 
 def _stored(loader: DataLoader[object], unpack: Unpack) -> Pair | None:
     """The tensors of a `TensorDataset` themselves: what reading them would put together."""
-    dataset, rows = loader.dataset, None
-    if type(dataset) is Subset:
-        dataset, rows = dataset.dataset, dataset.indices  # type: ignore[attr-defined]
-    if type(dataset) is not TensorDataset or loader.collate_fn is not default_collate:
+    dataset: object = loader.dataset
+    rows = None
+    if isinstance(dataset, Subset):
+        rows = list(dataset.indices)
+        dataset = dataset.dataset
+    plain = type(loader.dataset) in (TensorDataset, Subset) and type(dataset) is TensorDataset
+    if not plain or loader.collate_fn is not default_collate:
         return None
+    assert isinstance(dataset, TensorDataset)
     return unpack([t if rows is None else t[rows] for t in dataset.tensors])
 
 

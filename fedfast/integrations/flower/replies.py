@@ -31,8 +31,9 @@ class ReplyForm:
     def reply(self, message: Message, rows: Rows, at: int, metrics: Named) -> Message:
         """The reply of the client in row `at`; metrics: (key, record)."""
         arrays = ArrayRecord()
-        for key, name in self.names.items():
-            arrays[key] = RowArray(rows, name, at, self.dtypes[key])
+        arrays.__dict__["_data"] = {  # a check of each key and value is most of the time otherwise
+            key: RowArray(rows, name, at, self.dtypes[key]) for key, name in self.names.items()
+        }
         content: dict[str, Record] = {self.key: arrays, metrics[0]: metrics[1]}
         return identified(Message(Content(content), reply_to=message))
 
