@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,16 +17,20 @@ pytest.importorskip("pfl")
 
 import pfl_simulations
 from pfl.aggregate.simulate import SimulatedBackend
+from pfl.aggregate.weighting import WeightByUser
 from pfl.algorithm.base import NNAlgorithmParams
 from pfl.algorithm.federated_averaging import FederatedAveraging
 from pfl.algorithm.fedprox import FedProx, FedProxParams
 from pfl.callback.base import TrainingProcessCallback
 from pfl.data.dataset import Dataset
+from pfl.data.federated_dataset import FederatedDataset
+from pfl.data.sampling import get_user_sampler
 from pfl.internal.bridge import FrameworkBridgeFactory as bridges
 from pfl.internal.bridge.pytorch.proximal import _proximal_train_step
 from pfl.metrics import Metrics
 from pfl.model.pytorch import PyTorchModel
-from pfl_simulations import Case, algorithm_params, in_convention, labels, local, mlp
+from pfl.postprocessor.base import Postprocessor
+from pfl_simulations import Case, algorithm_params, in_convention, labels, local, mlp, vectors
 from torch import Tensor, nn
 
 from fedfast.integrations.pfl import CohortBackend
@@ -242,6 +247,48 @@ class NoBias(PyTorchModel):
 def test_methods_of_a_model_of_ones_own(model: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pfl_simulations, "PyTorchModel", model)
     assert_equal(Case(), "of its own")
+
+
+class Failing(Postprocessor):
+    """Fails at the last of the first six users; the sampler is then where pfl's is."""
+
+    users = 0
+
+    def postprocess_one_user(self, *, stats, user_context):
+        self.users += 1
+        if self.users == 6:
+            raise RuntimeError("stop")
+        return stats, Metrics()
+
+    def postprocess_server(self, *, stats, central_context, aggregate_metrics):
+        return stats, Metrics()
+
+
+def gathered_after_a_failure(backend_class: type) -> dict[str, Tensor]:
+    """The sum over a second cohort, on the model and the backend whose first cohort has failed."""
+    np.random.seed(0)
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    data = {i: vectors(rng, 5) for i in range(8)}
+    sampler = get_user_sampler("minimize_reuse", list(data))
+    users = FederatedDataset(lambda i: Dataset(data[i], user_id=str(i)), sampler)
+    module = mlp()
+    start = {name: value.clone() for name, value in module.state_dict().items()}
+    model = PyTorchModel(module, torch.optim.SGD, torch.optim.SGD(module.parameters(), 1.0))
+    backend = backend_class(users, users, [WeightByUser(), Failing()])
+    algorithm, params = FederatedAveraging(), NNAlgorithmParams(**algorithm_params())
+    (context, *_), *_ = algorithm.get_next_central_contexts(model, 1, params, local())
+    with pytest.raises(RuntimeError, match="stop"):
+        backend.gather_results(model, algorithm, central_context=context)
+    module.load_state_dict(start)
+    statistics, _ = backend.gather_results(model, algorithm, central_context=context)
+    return dict(statistics.items())
+
+
+def test_a_round_that_fails_leaves_nothing_for_the_next() -> None:
+    ours = gathered_after_a_failure(CohortBackend)
+    for name, value in gathered_after_a_failure(SimulatedBackend).items():
+        torch.testing.assert_close(ours[name], value, rtol=CLOSE, atol=CLOSE)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,8 @@ class CohortBackend(SimulatedBackend):
             )
         finally:
             self._training_dataset = former
+            if isinstance(self._aggregator, CohortSum):
+                self._aggregator.forget()
 
     def _settle(self) -> None:
         if isinstance(self._aggregator, CohortSum):

@@ -82,6 +82,10 @@ class CohortSum(SumAggregator):
         accumulated.weight = user_stats.weight + accumulated.weight
         return accumulated
 
+    def forget(self) -> None:
+        """Drop the users that are waiting: their round has ended in an exception."""
+        self._total, self._users = None, []
+
     def settle(self) -> None:
         """Add the users that are waiting, before the cohort's rows are overwritten."""
         users, self._users = self._users, []
