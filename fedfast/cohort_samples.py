@@ -70,7 +70,7 @@ class CallSamples:
     def _join(self, parts: Parts) -> np.ndarray:
         # `shape[0]`: a tensor's `len` is Python code, and there are hundreds of clients.
         sizes = np.array([y.shape[0] for _, y in parts], dtype=np.int64)
-        for j in np.flatnonzero(sizes):
+        for j in np.flatnonzero(sizes).tolist():
             self._check_part(f"data[{j}]", *parts[j])
         if not sizes.all():
             parts = [(x, y) if len(x) else (self.x[:0], self.y[:0]) for x, y in parts]
