@@ -15,7 +15,7 @@ from .cohort_call import Batches, Call, epoch_counts, rates, steps_of
 from .cohort_options import CohortDesign, CohortOptions, few_of
 from .cohort_samples import CallSamples
 from .cohort_state import StateRows
-from .cohort_update import CohortUpdate, Room, TrainedRows
+from .cohort_update import CohortUpdate, Room, Summed, TrainedRows
 from .data import FederatedData
 from .engine import Engine, Trained, Work
 from .kernels.plan import forget_recording
@@ -120,9 +120,13 @@ class CohortParts:
             rows, diverged = self.engine.rows_of(done, many), tuple(done.tally.diverged)
         sizes, steps = torch.from_numpy(call.sizes), torch.from_numpy(call.plan.steps)
         place = _place(position, rows.device)
-        held = TrainedRows(self.rows, self.engine.backend, rows, place, self.ordered)
+        summed = None if done is None else self._summed(done)
+        held = TrainedRows(self.rows, self.engine.backend, rows, place, self.ordered, summed)
         ids, figures = torch.from_numpy(call.ids), (losses[0], losses[1], sizes, steps)
         return CohortUpdate(ids, start, *figures, diverged, held)
+
+    def _summed(self, done: Trained) -> Summed:
+        return Summed(done.cohort.weights, self.engine.mean.acc.clone())
 
     def step(self, done: Trained, rows: Tensor) -> None:
         """The server's part from the models [C, S] in processing order, committed."""

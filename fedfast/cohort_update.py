@@ -14,6 +14,8 @@ from ._messages import format_value
 from .cohort_state import StateRows
 from .kernels import Server
 
+ROUNDING = 1e-15  # relative; weights computed along two ways differ by so much
+
 
 class Room:
     """Memory for rows [C, S] that updates share, one after another."""
@@ -28,12 +30,31 @@ class Room:
         return self._rows[: len(rows)]
 
 
+@dataclass(frozen=True, eq=False)
+class Summed:
+    """What training has added up on its way: `acc = sum_k weights_k (v_k - start)`, float64 [S].
+
+    weights  [C], in processing order
+    """
+
+    weights: Tensor
+    acc: Tensor
+
+    def of(self, weights: Tensor) -> Tensor | None:
+        """The sum by these weights, a copy; None where they are others."""
+        known = self.weights
+        if weights.shape != known.shape or bool(((weights - known).abs() > ROUNDING * known).any()):
+            return None
+        return self.acc.clone()
+
+
 @dataclass(eq=False)
 class TrainedRows:
     """The models of a call, in the memory that the next call overwrites.
 
     processed  [C, S], in the order in which clients were trained
     place      [C], where in it each client of the call is; None: they are in order
+    summed     what is known of their mean; None once somebody has had the rows to write to
     ordered    [C, S], those in the order of the call, once they were asked for
     """
 
@@ -42,12 +63,14 @@ class TrainedRows:
     processed: Tensor
     place: Tensor | None
     room: Room
+    summed: Summed | None
     ordered: Tensor | None = None
     overwritten: bool = False
 
     def in_order(self) -> Tensor:
         """See `CohortUpdate.models`."""
         self._check()
+        self.summed = None
         if self.place is None:
             return self.processed
         if self.ordered is None:
@@ -138,12 +161,16 @@ class CohortUpdate:
         given = self._weights(self.samples if weights is None else weights)
         if held.place is not None:
             given = torch.zeros_like(given).scatter_(0, held.place.cpu(), given)
-        row, acc = torch.empty_like(start), torch.zeros_like(start, dtype=torch.float64)
+        given, row = given.to(start.device), torch.empty_like(start)
+        models, acc = held.as_processed(), None if held.summed is None else held.summed.of(given)
+        if known := acc is not None:
+            models, given = start[None], torch.zeros_like(given[:1])  # adds nothing to the sum
         kernels.aggregate(
-            held.as_processed(),
-            given.to(row.device),
+            models,
+            given,
             start,
-            acc=acc,
+            acc=torch.zeros_like(start, dtype=torch.float64) if acc is None else acc,
+            first=not known,
             server=Server(),
             w=start,
             out=row,

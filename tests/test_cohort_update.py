@@ -77,6 +77,21 @@ def test_the_mean_is_that_of_float64(data):
     assert torch.equal(before, update.mean(weights))
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("weights", [None, [28, 18, 10], [1.0, 2.0, 3.0]])
+def test_a_mean_read_off_the_training_is_that_of_the_rows(weights, chunk):
+    """Unless somebody has had the rows, which may have changed since."""
+    made = cohort(chunk=chunk, model=normed(), batch_size=3)
+    update, width = made.train([1, 0, 2]), made.layout.trained
+    untouched, again = update.mean(weights), update.mean(weights)
+    assert len(update.models)
+    assert torch.equal(untouched, again) and torch.equal(untouched, update.mean(weights))
+    update.models[0] += 1.0
+    share = [14, 9, 5] if weights is None else weights
+    moved = (update.mean(weights) - untouched)[:width]
+    assert torch.allclose(moved, torch.tensor(share[0] / sum(share)), atol=1e-5)
+
+
 def test_a_mean_by_samples_is_the_step_of_fedavg():
     made = cohort()
     update = made.train([3, 1, 0])

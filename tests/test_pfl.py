@@ -20,6 +20,7 @@ from pfl.algorithm.scaffold import SCAFFOLD, SCAFFOLDParams
 from pfl.data.pytorch import PyTorchDataDataset, PyTorchTensorDataset
 from pfl.data.user_state import DiskUserStateStorage, InMemoryUserStateStorage
 from pfl.hyperparam import HyperParam
+from pfl.internal.ops.selector import get_default_framework_module as get_ops
 from pfl.privacy import CentrallyAppliedPrivacyMechanism, GaussianMechanism, LaplaceMechanism
 from pfl.stats import MappedVectorStatistics
 from pfl_simulations import USERS, Case, algorithm_params, event_loop, in_convention, local, mlp
@@ -112,6 +113,30 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_equals_pfl(name: str) -> None:
     assert_equal(CASES[name])
+
+
+class Keeping(WeightByDatapoints):
+    """Keeps two copies of every user's statistics; nothing reads the first before the end."""
+
+    def __init__(self) -> None:
+        self.kept: list[MappedVectorStatistics] = []
+
+    def postprocess_one_user(self, *, stats, user_context):
+        self.kept.append(stats.apply_elementwise(get_ops().clone))
+        self.kept.append(stats.apply_elementwise(torch.clone))
+        return super().postprocess_one_user(stats=stats, user_context=user_context)
+
+
+def test_copies_of_statistics_outlive_the_user() -> None:
+    found = []
+    for backend in (SimulatedBackend, CohortBackend):
+        keeping = Keeping()
+        Case(postprocessors=partial(list, [keeping])).run(backend)
+        found.append([dict(stats.items()) for stats in keeping.kept])
+    assert len(found[0]) == len(found[1]) == 2 * 3 * 6
+    for expected, own in zip(*found, strict=True):
+        for name, value in expected.items():
+            torch.testing.assert_close(own[name], value, rtol=CLOSE, atol=CLOSE)
 
 
 def test_states_on_disk(tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ class RoundModel(PyTorchModel):
         self._trained: list[Trained] = []
         self._initial: MappedVectorStatistics | None = None  # the module's, as pfl copied them
         self._pending: UserParameters | None = None  # the user's, not in the module yet
+        self._returned: RowStatistics | None = None  # the user's, as the algorithm got them
+        self._counted: NNTrainHyperParams | None = None  # whose steps are known, by size
+        self._steps: dict[int, int] = {}
         self._moved = False  # whether the module holds others than the initial ones
 
     def begin(self, user: AbstractDataset, trained: Sequence[Trained]) -> None:
@@ -59,6 +62,9 @@ class RoundModel(PyTorchModel):
         """The user's algorithm has run; calls that it did not make were not expected of it."""
         if self._trained:
             self._unexpected()
+        if self._returned is not None:
+            self._returned.finish()
+            self._returned = None
 
     @property
     def buffers(self) -> MappedVectorStatistics:
@@ -90,8 +96,7 @@ class RoundModel(PyTorchModel):
                 self._trained, self._pending = self._trained[1:], parameters
                 if not self._own:
                     self._settle()
-                steps = self._real._get_local_num_steps(train_params, len(self._user))
-                return LocalResultMetaData(num_steps=steps)
+                return LocalResultMetaData(num_steps=self._num_steps(train_params))
         if self._trained:
             self._trained = []
             self._unexpected()
@@ -109,6 +114,16 @@ class RoundModel(PyTorchModel):
             torch.equal(start[name], value) and torch.equal(start[name], towards[name])
             for name, value in variables.items()
         )
+
+    def _num_steps(self, params: NNTrainHyperParams) -> int:
+        """As pfl counts them; users of a round share parameters, and many a size."""
+        assert self._user is not None
+        n = len(self._user)
+        if self._counted is not params:
+            self._counted, self._steps = params, dict[int, int]()
+        if n not in self._steps:
+            self._steps[n] = self._real._get_local_num_steps(params, n)
+        return self._steps[n]
 
     def get_parameters(
         self, placeholders: MappedVectorStatistics | None = None
@@ -146,6 +161,7 @@ class RoundModel(PyTorchModel):
         kept = MappedVectorStatistics() if clone else self._rows_of(user)
         if isinstance(kept, RowStatistics) and other_parameters is self._initial:
             difference = RowStatistics(dict(kept.items()), user=user, row=kept.row)
+            self._returned = difference
             if not self._returned_at_once:
                 difference.values()
             return difference

@@ -6,8 +6,11 @@ the weighted sum over the users is taken from the cohort's rows in one pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from pfl.aggregate.base import SumAggregator
+from pfl.internal.ops.selector import get_default_framework_module
 from pfl.stats import MappedVectorStatistics, StatisticsType
 from torch import Tensor
 
@@ -29,6 +32,7 @@ class RowStatistics(MappedVectorStatistics):
     ) -> None:
         self._tensors: dict[str, Tensor] = {}
         self.pending, self.row, self.factor = user, row, 1.0
+        self.is_copy, self.copies = False, list[RowStatistics]()
         super().__init__(name_to_stats, weight)
 
     @property
@@ -44,6 +48,39 @@ class RowStatistics(MappedVectorStatistics):
     @_data.setter
     def _data(self, tensors: dict[str, Tensor]) -> None:
         self._tensors = tensors
+
+    def apply_elementwise(
+        self, fn: Callable[..., Tensor], *args: object, **kwargs: object
+    ) -> MappedVectorStatistics:
+        """As pfl's. A copy is computed when it is read too, in memory of its own."""
+        if (
+            self.pending is None
+            or self.row is None
+            or fn is not get_default_framework_module().clone
+        ):
+            return super().apply_elementwise(fn, *args, **kwargs)
+        row = torch.empty_like(self.row)
+        named = self.pending.layout.views(row, trained_only=True)
+        copy = RowStatistics(
+            {name: named[name] for name in self._tensors}, self.weight, self.pending, row
+        )
+        copy.factor, copy.is_copy = self.factor, True
+        self.copies.append(copy)
+        return copy
+
+    def take(self) -> tuple[UserParameters, float]:
+        """What is pending and its factor, leaving zeros."""
+        assert self.pending is not None and self.row is not None
+        taken = self.pending, self.factor
+        self.pending, self.factor = None, 1.0
+        self.row.zero_()
+        return taken
+
+    def finish(self) -> None:
+        """Compute the copies that nobody has read, before the user's parameters go."""
+        for copy in self.copies:
+            copy.values()
+            copy.finish()
 
     def __reduce__(self) -> tuple[type, tuple[dict[str, Tensor], float]]:
         """Saved as pfl's class: a user's state may be one of these."""
@@ -73,6 +110,10 @@ class CohortSum(SumAggregator):
     ) -> StatisticsType:
         """`user_stats + accumulated`; `accumulated` may lack users until `settle`."""
         unread = isinstance(user_stats, RowStatistics) and user_stats.pending is not None
+        if unread and accumulated is None and user_stats.is_copy:
+            self._users.append(user_stats.take())
+            self._total = user_stats
+            return user_stats
         if not unread or type(accumulated) not in PLAIN:
             self.settle()
             return super().accumulate(accumulated=accumulated, user_stats=user_stats)

@@ -49,7 +49,7 @@ def user_samples(
     together = params.grad_accumulation_steps
     if type(user).iter in SLICED and type(user).__len__ is LENGTH:
         x, y = _pair(next(iter(user.iter(None))), device)
-        batches = _slices(len(x), size, steps, epochs, together)
+        batches = _slices(x.shape[0], size, steps, epochs, together)
     else:
         x, y, visited = _visited(user, params, epochs, device)
         batches = _accumulated(visited, together)
