@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable
@@ -45,9 +46,12 @@ def path_of(name: str, value: object) -> Path:
 
 
 def warn_user(text: str) -> None:
-    """Warn at the user's line: the innermost that is not of this package."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+    """Warn at the user's line: the innermost that is not of this package.
+
+    Functions under a context manager as decorator are called by contextlib.
+    """
+    frame, level, own = sys._getframe(1), 2, (PACKAGE, contextlib.__file__)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(own):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, stacklevel=level)
 

@@ -23,13 +23,22 @@ def test_docstring_examples(name):
 
 
 def test_readme_python_runs(tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len([line for line in code.splitlines() if line]) <= 15
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    simulation, server_loop = blocks
+    assert len([line for line in simulation.splitlines() if line]) <= 15
     monkeypatch.chdir(tmp_path)
     scope = {}
-    exec(code.replace("rounds=50", "rounds=2"), scope)
+    exec(simulation.replace("rounds=50", "rounds=2"), scope)
     assert len(scope["history"]) == 2
     assert (tmp_path / "history.csv").read_text().count("\n") == 3
+    before = {name: t.clone() for name, t in scope["model"].state_dict().items()}
+    exec(server_loop, scope)
+    scope["model"].load_state_dict(scope["state"])
+    loss = torch.nn.functional.cross_entropy
+    test, model = scope["data"].test, scope["model"]
+    after = loss(model(test.inputs()), test.y)
+    model.load_state_dict(before)
+    assert after < loss(model(test.inputs()), test.y)
 
 
 def test_a_split_s_difficulty_is_the_majority_s_where_nothing_is_known():
