@@ -128,7 +128,7 @@ def entries(given: object) -> Whole | Parts:
         return Whole(given)
     parts = [_pair(pair, f"data[{j}]") for j, pair in enumerate(by_client("data", given))]
     if not parts:
-        raise ValueError("data: expected one entry per client; got none")
+        raise ValueError("data: expected at least one client; got none")
     return parts
 
 

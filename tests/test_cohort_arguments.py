@@ -33,7 +33,7 @@ CALLS = {
     "both": (dict(epochs=2, batches=STEPS), "epochs: expected None where batches are given"),
     "round": (dict(round=-1), "round: expected 0 <= round"),
     "no round": (dict(round=True), "round: expected an integer; got True"),
-    "no data": (dict(data=[]), "data: expected one entry per client; got none"),
+    "no data": (dict(data=[]), "data: expected at least one client; got none"),
     "a number": (dict(data=3), "data: expected a sequence with one entry per client"),
     "rows": (dict(lr=[[1, 2]] * 4), r"lr\[0\]: expected a number; got \[1, 2\]"),
     "steps": (dict(batches=STEPS[:2]), "batches: expected a list of steps for each of 4 clients"),

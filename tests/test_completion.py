@@ -71,7 +71,7 @@ def tab(line, monkeypatch):
         ("fedfast report folder --format p", ["png", "pdf"]),
         ("fedfast bench a", ["algorithms"]),
         ("fedfast bench algorithms --model m", ["mlp"]),
-        ("fedfast examples ", ["copy", "papers/", "tutorials/"]),
+        ("fedfast examples ", ["copy", "flower_digits/", "papers/", "tutorials/"]),
         ("fedfast examples papers/", EXAMPLES),
         ("fedfast resume folder --algorithms.sharp.r", ["--algorithms.sharp.rho"]),
         ("fedfast examples copy split", ["split_difficulty.py"]),
