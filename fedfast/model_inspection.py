@@ -69,6 +69,8 @@ def refused(x: Tensor, mode: str = "") -> Iterator[None]:
     """What a module raises on `x` as a ValueError that names it."""
     try:
         yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise  # says nothing about the model
     except Exception as error:  # the user's own code may raise anything
         said = f"{type(error).__name__}: {error}"
         raise ValueError(
@@ -86,6 +88,8 @@ def single_sample_trouble(module: nn.Module, x: Tensor) -> str:
     try:
         with kept_random_state(), torch.no_grad():
             logits = trial(x)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise  # says nothing about the model
     except Exception as error:  # the user's own code may raise anything
         return f"{type(error).__name__}: {error}"
     if not isinstance(logits, Tensor) or logits.shape[:1] != x.shape[:1]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 
 import pytest
+import torch
+from federation import federation, mlp
 from interrupts import (
     KINDS,
     VARIANTS,
@@ -18,6 +20,10 @@ from interrupts import (
     lines,
     simulation,
 )
+from torch import nn
+
+import fedfast
+from fedfast.programs.trace import Shapes, explain
 
 RUNS = [(kind, "program") for kind in KINDS]
 RUNS += [("scaffold", "generic"), ("feddyn", "dropout"), ("fedfsa", "dropout"), ("keep", "generic")]
@@ -49,3 +55,24 @@ def test_the_state_between_is_that_of_the_last_complete_round(kind):
         sim = simulation(kind)
         broken_at(part * count // 12, lambda sim=sim: sim.run(progress=False), Interrupt)
         assert not differences(everything(sim), {**after[sim.round]})
+
+
+@pytest.mark.parametrize("place", ["run_node", "call_module"])
+def test_memory_that_runs_out_while_a_model_is_looked_at_is_no_finding_about_it(place, monkeypatch):
+    """A run that would go on with the slower executor would round otherwise."""
+
+    def runs_out(*_: object, **__: object) -> None:
+        raise MemoryError("ours")
+
+    monkeypatch.setattr(Shapes, place, runs_out)
+    with pytest.raises(MemoryError, match="ours"):
+        explain(mlp(), torch.zeros(2, 8))
+
+
+def test_memory_that_runs_out_in_a_model_is_not_the_model_s_mistake():
+    class Large(nn.Linear):
+        def forward(self, x):
+            raise MemoryError("ours")
+
+    with pytest.raises(MemoryError, match="ours"):
+        fedfast.Simulation(Large(8, 4), federation([4, 4]))

@@ -46,6 +46,8 @@ def explain(
     module.train(training)
     try:
         graph = _traced(module, training)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise  # says nothing about the model
     except Exception as error:  # the user's own code may raise anything
         return None, [Finding("module", f"torch.fx cannot trace it ({error})")]
     modes = [(m, m.training) for m in graph.modules()]
@@ -53,6 +55,8 @@ def explain(
     try:
         with torch.no_grad(), kept_random_state():
             Shapes(graph.eval()).run(x.clone())  # forward may write into its input
+    except (MemoryError, torch.OutOfMemoryError):
+        raise  # says nothing about the model
     except Exception as error:  # a gradient taken inside of forward, for one
         return None, [Finding("module", f"its graph does not run without gradients ({error})")]
     for m, mode in modes:  # `graph.train` would not ask the `train` of the user's
