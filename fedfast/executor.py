@@ -7,7 +7,7 @@ take into the pass beside the gradient is their `Capabilities`.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -127,6 +127,8 @@ class Capabilities:
     norms   `squares`: its products write the squares of their gradients
     plans   `descend`: all steps of a client run from a recorded plan
     graphs  a step only launches kernels, which a CUDA graph can repeat
+    updates      `LocalStep.update`, `repeated`
+    runs_module  the user's code runs: it may draw torch's random numbers and write into its inputs
     """
 
     folds: bool = False
@@ -135,6 +137,8 @@ class Capabilities:
     norms: bool = False
     plans: bool = False
     graphs: bool = False
+    updates: bool = False
+    runs_module: bool = False
 
 
 class Executor(Protocol):
@@ -153,6 +157,15 @@ class Executor(Protocol):
 
     def gradients(self, step: LocalStep, tensors: StepTensors, batch: Minibatch) -> None:
         """Each client's mini-batch gradient, or folded step, and loss."""
+
+    def repeated(
+        self, step: LocalStep, tensors: StepTensors, batch: Minibatch
+    ) -> Callable[[], None]:
+        """`gradients` of these buffers, to be called step after step: whatever lies in them then.
+
+        None of the batch's seeds is read anew.
+        """
+        raise TypeError(f"{type(self).__name__} has no repeated steps")
 
     def first_pass(self, tensors: StepTensors, batch: Minibatch) -> Tensor:
         """The gradient at w, for a `ScaledAscent`; returns |g| [K] float64.

@@ -52,7 +52,7 @@ class ModuleExecutor(Executor):
     The caller sets `rounding`, once a round: it takes as long as small operations do.
     """
 
-    capabilities = Capabilities()
+    capabilities = Capabilities(runs_module=True)
 
     def __init__(
         self,

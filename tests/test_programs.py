@@ -422,7 +422,7 @@ def test_an_executor_refuses_what_is_not_among_its_capabilities():
         executor.gradients(LocalStep(objective=run_loss), tensors, batch)
     traits = Traits(3, False, 0.0, frozenset())
     generic = ModuleExecutor(module, layout, F.cross_entropy, 1, traits)
-    assert generic.capabilities == Capabilities() and generic.squares(w) is None
+    assert generic.capabilities == Capabilities(runs_module=True) and generic.squares(w) is None
     with pytest.raises(ValueError, match="step"):
         generic.gradients(LocalStep(fold=Fold(-0.1, 1.0, w)), tensors, batch)
     with pytest.raises(TypeError, match="first pass"):

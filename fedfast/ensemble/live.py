@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from ..evaluation import assess, total
 from ..metrics import metric_for
 from ..model_inspection import single_sample_trouble
-from ..module_executor import ModuleExecutor
 from ..random import DROPOUT, keys64
 from ..random_state import kept_random_state
 from ..torch_settings import rounding
@@ -55,7 +54,7 @@ class Live:
         width = self._of_width(x if shared else x[0], y if shared else y[0])
         seeds = self._seeds(t) if width.executor.random else None
         batch = width.buffers.filled(x, y, shared, seeds)
-        if not isinstance(width.executor, ModuleExecutor):
+        if not width.executor.capabilities.runs_module:
             return self.trainer.step(width, batch, t)
         with kept_random_state(), rounding(self.options.precision):
             return self.trainer.step(width, batch, t)
@@ -120,7 +119,7 @@ class Live:
         if self.training is None:
             self.training = Training.of(self.architecture, self.rows[0], x, y)
         executor = self.training.executor(self.options.count, len(x))
-        spread = isinstance(executor, ModuleExecutor)  # a module may write into what it is given
+        spread = executor.capabilities.runs_module  # it may write into what it is given
         return Width(executor, BatchBuffers(self.options.count, x, y, spread))
 
     def _predictor(self, x: Tensor) -> Predictor:

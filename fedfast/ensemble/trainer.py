@@ -15,7 +15,6 @@ from ..algorithms import ASAM, SAM, Optimizer
 from ..batches import ChunkBatches, Minibatch
 from ..executor import Executor, Fold, LocalStep, RowUpdate, SamAscent, StepTensors
 from ..layout import FlatLayout
-from ..programs import ProgramExecutor
 from .adam import Adam
 from .batches import BatchBuffers
 from .options import Options
@@ -99,7 +98,7 @@ class Trainer:
         if call is None:
             step = replace(descent.step, ascent=self._sam if ascends else None)
             tensors = StepTensors(self.w, self.rows, descent.out, self.losses)
-            if batch.seeds is None and isinstance(width.executor, ProgramExecutor):
+            if batch.seeds is None and width.executor.capabilities.updates:
                 call = width.calls[key] = width.executor.repeated(step, tensors, batch)
             else:
                 call = partial(width.executor.gradients, step, tensors, batch)
@@ -110,7 +109,7 @@ class Trainer:
         if isinstance(local, Adam):
             m, v = self.kept.values()
             update: RowUpdate = AdamStep(local, self.w, self._g, m, v, rates)
-            if isinstance(executor, ProgramExecutor):
+            if can.updates:
                 return Descent(LocalStep(update=update), self._g)
             return Descent(LocalStep(), self._g, update)
         if not can.folds or local.nesterov:

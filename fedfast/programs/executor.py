@@ -41,6 +41,7 @@ def capabilities_of(
         norms=alone and can.squares_in_products,
         plans=alone and can.plans and all(record.repeats for record in program.records),
         graphs=device.type == "cuda",
+        updates=True,
     )
 
 
@@ -98,10 +99,7 @@ class ProgramExecutor(Executor):
     def repeated(
         self, step: LocalStep, tensors: StepTensors, batch: Minibatch
     ) -> Callable[[], None]:
-        """`gradients` of these buffers, to be called step after step: whatever lies in them then.
-
-        None of the batch's seeds is read anew.
-        """
+        """See `Executor.repeated`."""
         key = step_key(("gradients", *_places(tensors, batch)), step)
         if not self.capabilities.plans or key is None:
             return lambda: self.gradients(step, tensors, batch)
