@@ -6,6 +6,7 @@
     loop     K modules, K of torch's optimizers, one after another
 
     python bench/bench_ensemble.py [--threads 1 2] [--batches 10 32 50 128] [--optimizers sgd sam]
+    --write  keep a row per size in results/ensemble.csv
 
 MLP 784-200-10, K = 10, float32. Contestants take turns; one thread in CPU time, more in wall-clock
 time. Prints a median in ms, and how many times as long the others take (median and 20 % to 80 %).
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from alternate import alternate, torch_threads
+from result_files import append, stamp
 from sizes import pick
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
@@ -152,20 +154,27 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[10, 32, 50, 128])
     parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=[*OPTIMIZERS])
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--write", action="store_true")
     given = parser.parse_args(argv)
     print(f"{'optimizer':10} {'threads':>7} {'B':>4} {'fedfast ms':>10}   times as long")
     for kind in given.optimizers:
         for threads in given.threads:
             for width in given.batches:
-                print(_line(kind, width, threads, given.rounds), flush=True)
+                seconds = measured(kind, width, threads, given.rounds)
+                own, ratios = _compared({n: np.array(s) for n, s in seconds.items()})
+                told = ", ".join(f"{n} {r[0]:.2f} ({r[1]:.2f}-{r[2]:.2f})" for n, r in ratios)
+                print(f"{kind:10} {threads:7} {width:4} {own:10.3f}   {told}", flush=True)
+                if given.write:
+                    found = {f"{n} ratio": round(float(r[0]), 3) for n, r in ratios}
+                    sizes = dict(optimizer=kind, batch=width, rounds=given.rounds)
+                    append("ensemble", stamp(threads) | sizes | {"median_ms": own} | found)
 
 
-def _line(kind: str, width: int, threads: int, rounds: int) -> str:
-    seconds = {n: np.array(s) for n, s in measured(kind, width, threads, rounds).items()}
+def _compared(seconds: dict[str, np.ndarray]) -> tuple[float, list[tuple[str, np.ndarray]]]:
+    """(our median in ms, how many times as long others take: median, 20 % and 80 %)."""
     own = seconds.pop("fedfast")
-    ratios = {n: np.percentile(s / own, [50, 20, 80]) for n, s in seconds.items()}
-    told = ", ".join(f"{n} {r[0]:.2f} ({r[1]:.2f}-{r[2]:.2f})" for n, r in ratios.items())
-    return f"{kind:10} {threads:7} {width:4} {1e3 * np.median(own):10.3f}   {told}"
+    ratios = [(n, np.percentile(s / own, [50, 20, 80])) for n, s in seconds.items()]
+    return round(1e3 * float(np.median(own)), 4), ratios
 
 
 if __name__ == "__main__":
