@@ -44,7 +44,8 @@ void bind_layers(py::module_& m) {
       m, "linear_backward",
       FIELDS(LinearBackward, field("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),
              F(x), F(weight), F(out), F(dout), field("activation", &P::act), F(dx), F(dweight),
-             F(dbias), F(alpha), F(beta), F(base_weight), F(base_bias)),
+             F(dbias), F(alpha), F(beta), F(base_weight), F(base_bias), F(gamma), F(add_weight),
+             F(add_bias)),
       RUN(linear_backward));
   bind<Ghost>(m, "ghost",
               FIELDS(Ghost, field("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),

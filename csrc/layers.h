@@ -23,7 +23,7 @@ struct LinearForward {
   Bank<T> out;  // [K, B, O]
 };
 
-// dout *= act'(out); dx = dout W; dweight = beta base + alpha dout^T x; dbias likewise.
+// dout *= act'(out); dx = dout W; dweight = beta base + alpha dout^T x + gamma add; dbias likewise.
 template <typename T>
 struct LinearBackward {
   int64_t batch = 0, inputs = 0, outputs = 0;
@@ -39,6 +39,9 @@ struct LinearBackward {
   Bank<T> dx;                 // [K, B, I] or none
   Bank<T> dweight;            // [K, O, I] or none; may be weight or base_weight
   Bank<T> dbias;              // [K, O] or none; may be base_bias
+  const T* gamma = nullptr;   // [K]
+  Bank<const T> add_weight;   // [K, O, I] or none
+  Bank<const T> add_bias;     // [K, O] or none
 };
 
 // gram = x x^T + ones; squares = sum gram o (d d^T) = |d^T x|^2 + ones |sum_B d|^2.

@@ -52,7 +52,8 @@ PRODUCTS = dict(
     ),
     large=((5, layer(64, 900, 33)), (1, layer(130, 170, 150))),
 )
-ALONE = "dx dbias squares base_weight base_bias"
+ADDENDS = "add_weight add_bias"
+ALONE = f"dx dbias squares base_weight base_bias {ADDENDS}"
 BASES = "base_weight_ih base_weight_hh base_bias_ih base_bias_hh"
 FACTORS = dict(
     small=(layer(1, 1, 1), layer(18, 33, 10)),
@@ -120,8 +121,10 @@ LAYERS: dict[str, Cases] = {
     ),
     "linear_backward": Cases(
         {
-            "folded": dict(activation="relu"),
-            "gradients": PLAIN | dict(activation="tanh", without="squares base_weight base_bias"),
+            "folded": dict(activation="relu", without=ADDENDS),
+            "corrected": dict(activation="relu", without="squares"),
+            "gradients": PLAIN
+            | dict(activation="tanh", without=f"squares base_weight base_bias {ADDENDS}"),
             "weight alone": PLAIN | dict(activation=None, without=ALONE),
             "input alone": PLAIN | dict(activation=None, without=f"{ALONE[3:]} dweight"),
         },

@@ -23,7 +23,8 @@ struct Matrix {
   Matrix transposed() const { return {data, col, row}; }
 };
 
-// c = beta * c0 + alpha * product; c0 is not read when beta is 0 and may be c itself.
+// c = beta * c0 + alpha * product + gamma * d; c0 is not read when beta is 0 and may be c itself;
+// d, whose rows are c's in length, may be absent.
 template <typename T>
 struct Sum {
   T* c = nullptr;
@@ -31,10 +32,16 @@ struct Sum {
   T alpha = 1, beta = 0;
   const T* c0 = nullptr;
   int64_t c0_row = 0;
+  T gamma = 0;
+  const T* d = nullptr;
+  int64_t d_row = 0;
 
   Sum at(int64_t i, int64_t j) const {
-    return {
-        c + i * c_row + j, c_row, alpha, beta, beta == 0 ? nullptr : c0 + i * c0_row + j, c0_row};
+    Sum part = *this;
+    part.c += i * c_row + j;
+    part.c0 = beta == 0 ? nullptr : c0 + i * c0_row + j;
+    if (d != nullptr) part.d += i * d_row + j;
+    return part;
   }
   // The same place, to which later pieces of k are added.
   Sum onto() const { return {c, c_row, alpha, T{1}, c, c_row}; }
@@ -229,7 +236,8 @@ namespace gemm_detail {
 template <typename T>
 bool is_broad(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
               const Sum<T>& sum) {
-  const bool simple = sum.alpha == 1 && (sum.beta == 0 || (sum.beta == 1 && sum.c0_row == 0));
+  const bool simple =
+      sum.alpha == 1 && sum.d == nullptr && (sum.beta == 0 || (sum.beta == 1 && sum.c0_row == 0));
   const int64_t lanes = gemm_kernels<T>().lanes, padded = (m + lanes - 1) / lanes * lanes;
   if (10 * padded > 13 * m && k < kBroadDepth) return false;
   return m <= kStreamRows && a.col == 1 && b.row == 1 && simple && sum.c_row == n;
@@ -279,7 +287,7 @@ void gemm(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& 
   using namespace gemm_detail;
   if (m <= 0 || n <= 0) return;
   const bool few = std::min(m, n) <= kDotRows;
-  if (few && a.col == 1 && b.row == 1) return dot(m, n, k, a, b, sum);
+  if (few && a.col == 1 && b.row == 1 && sum.d == nullptr) return dot(m, n, k, a, b, sum);
   if (m <= kStreamRows && b.col == 1) return stream(m, n, k, a, b, sum);
   if (is_broad(m, n, k, a, b, sum)) return broad(m, n, k, a, b, sum);
   gemm_packed<T>(m, n, k, pack_rows_of(a), pack_columns_of(b), sum);
