@@ -32,6 +32,7 @@ class LiveBuffers:
     w        [K, S], the models
     g        [K, trained], the step's gradient; ahead: where it is taken, for those that ascend
     first    the gradient at w itself, for optimizers that keep it; m: local momentum
+    addend   what corrects the gradient all round, for algorithms that do
     own      client rows by name, scratch: rows that hold nothing between rounds
     factors  [2, K], of the gradient and of the model in steps of unequal learning rates
     """
@@ -48,6 +49,7 @@ class LiveBuffers:
         self.ahead = trained() if local.ascends else None
         self.first = trained() if local.keeps else None
         self.m = trained() if local.momentum else None
+        self.addend = trained() if algorithm.constant and not algorithm.plain else self.g[:0]
         self.own = {
             name: layout.bank(clients, device, full=kind == "model")
             for name, kind in algorithm.client_rows().items()

@@ -55,6 +55,7 @@ def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
     """Bytes one client adds to the live buffers: w, g, and what the algorithm has beside them."""
     local = algorithm.local
     rows = 2 + int(local.ascends) + int(local.keeps) + int(local.momentum > 0)
+    rows += int(algorithm.constant and not algorithm.plain)
     rows += len(algorithm.client_rows()) + len(algorithm.scratch_rows())
     return max(1, rows * layout.stride * layout.dtype.itemsize)
 

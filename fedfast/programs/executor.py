@@ -138,10 +138,9 @@ class ProgramExecutor(Executor):
         assert fold is not None
         chunk.write(rows, batches.count)
         steps = batches.count.ne(0).sum(dim=1, dtype=torch.int32)
-        first, later = (
-            self._step_plan(step, Fold(fold.alpha, fold.beta, base, fold.bound), w, source, chunk)
-            for base in (fold.base, w[:, : self.layout.trained])
-        )
+        again = replace(fold, base=w[:, : self.layout.trained], known=True)
+        first = self._step_plan(step, fold, w, source, chunk)
+        later = self._step_plan(replace(step, begin=None), again, w, source, chunk)
         first.run_steps(later, steps, self._plans.work)
         return chunk.total[:, : w.shape[0]].clone()
 
@@ -152,6 +151,8 @@ class ProgramExecutor(Executor):
         clients = w.shape[0]
 
         def body() -> None:
+            if step.begin is not None:
+                step.begin.apply(self._steps.backend)
             chunk.fetch(source)
             losses, batch = self._losses[:clients], chunk.batch.first(clients)
             tensors = StepTensors(fold.base, w, w[:, : self.layout.trained], losses)
@@ -159,7 +160,8 @@ class ProgramExecutor(Executor):
             chunk.tally(losses)
 
         where = place(w, source.x, source.y, chunk.rows, self._losses)
-        key = "descend", *where, *ascent_key(step.ascent)
+        begin = () if step.begin is None else step.begin.key
+        key = "descend", *where, *ascent_key(step.ascent), *begin
         return self._plans.plan(folded_key(key, fold), clients, body)
 
     def _do(self, key: Hashable, clients: int, body: Callable[[], None]) -> None:
