@@ -17,8 +17,8 @@ from . import kernels
 from .algorithms.hooks import Clients, Cohort, Sum, TrainedLayout
 from .clients import ClientState
 from .kernels._args import Coefficient
-from .square_root import square_root
 from .state import ServerState
+from .tensor_norms import TensorNorms
 
 ROUNDING = 1e-15  # relative; weights computed along two ways differ by so much
 
@@ -59,6 +59,7 @@ class Mean:
         self.acc = torch.zeros(like.shape, dtype=torch.float64, device=like.device)
         self.layout, self.backend, self.norm = layout, backend, math.nan
         self.trained = self.acc[: layout.trained]
+        self._norms = TensorNorms(self.trained, layout.segments, backend)
         self._former: Tensor | None = None
 
     def add(
@@ -101,9 +102,7 @@ class Mean:
 
     def norm_sum(self) -> float:
         """Sum over tensors of the norms of the mean."""
-        row, segments = self.trained[None], self.layout.segments
-        found = kernels.stats(row, segments=segments, backend=self.backend)
-        return float(square_root(found[0, :, kernels.Column.XX]).sum())
+        return self._norms.sum()
 
     def end(self, sent: Tensor, ending: Ending) -> None:
         """The server's step from what has been added up.

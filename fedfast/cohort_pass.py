@@ -151,9 +151,9 @@ class CohortPass:
         held.check(run.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
         at = replace(at)  # recorded steps may hold on to the other
         del at.g  # fused steps leave it half written: no hook after them can take it for one
-        seen = batches.count.sum(dim=1).clamp(min=1)
-        at.train_loss = losses[0] / seen.to(losses)
-        return at, losses, int(batches.count.sum())
+        seen = batches.count.sum(dim=1)
+        at.train_loss = losses[0] / seen.clamp(min=1).to(losses.device)
+        return at, losses, int(seen.sum())
 
     def _everything(self, trainer: LocalTrainer, at: Clients) -> ChunkBatches | None:
         """All local samples, where the algorithm wants losses or gradients over them."""
@@ -203,7 +203,8 @@ class CohortPass:
         ending = self.ending if last else None
         weights = self.cohort.weights[part]
         bad = run.mean.add(models, weights, self.sent, part.start == 0, ending)
-        self.tally.diverged += at.ids[bad.cpu().numpy()].tolist()
+        if len(bad):
+            self.tally.diverged += at.ids[bad.cpu().numpy()].tolist()
         if self.sums is not None:
             self.tally.numbers.append(run.hooks.finish(at, models))
             self._restore(at, bad)

@@ -232,10 +232,9 @@ class Engine:
     def _concluded(self, done: Trained, models: Tensor) -> Outcome:
         begin = time.perf_counter()
         norm = self._conclude(done, models)
-        found = self._outcome(done.tally, norm, done.clients)
-        return replace(found, server_seconds=time.perf_counter() - begin)
+        return self._outcome(done.tally, norm, done.clients, begin)
 
-    def _outcome(self, tally: Tally, norm: float, clients: ClientState) -> Outcome:
+    def _outcome(self, tally: Tally, norm: float, clients: ClientState, begin: float) -> Outcome:
         tensors = self.next.tensors().values()  # [S], [trained], or a value of any shape
         finite = math.isfinite(norm) and all(is_finite(t.view(-1), self.backend) for t in tensors)
         after = self.committed
@@ -244,8 +243,8 @@ class Engine:
         if finite and (tolerant or not tally.diverged):
             after = replace(after, server=self.next, clients=clients)
         diverged = tuple(tally.diverged)
-        norms = norm, self.mean.norm_sum()
-        return Outcome(tally.train_loss, *norms, tally.samples, diverged, finite, after)
+        norms, seconds = (norm, self.mean.norm_sum()), time.perf_counter() - begin
+        return Outcome(tally.train_loss, *norms, tally.samples, diverged, finite, after, seconds)
 
     def _cohort(self, work: Work, order: np.ndarray) -> Cohort:
         device, ids = self.state.row.device, work.plan.clients[order]

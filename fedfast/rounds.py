@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import ceil, sqrt
 
 import numpy as np
@@ -151,11 +152,16 @@ class Drawn:
         n, p = self.eligible.size, self.chance
         return self.cohort if p is None else min(n, ceil(n * p + 8 * sqrt(n * p * (1 - p)) + 8))
 
-    @property
+    @cached_property
     def width(self) -> int:
         """B: one for the whole schedule, so that no client's batch shape depends on its company."""
         longest = int(self.sizes.max())
         return longest if self.batch is None else min(self.batch, longest)
+
+    @cached_property
+    def cut(self) -> Cut:
+        """How every client's samples are cut."""
+        return Cut(self.epochs, self.width, self.whole)
 
     def facts(self) -> dict[str, str]:
         """What the schedule follows from, for people."""
@@ -174,9 +180,8 @@ class Drawn:
             clients = draws.choose(self.seed, t, self.eligible, self.cohort)
         else:
             clients = draws.toss(self.seed, t, self.eligible, self.chance, self.largest)
-        cut = Cut(self.epochs, self.width, self.whole)
         key = t + exchange * EXCHANGE
-        return drawn_round(self.seed, key, clients, self.sizes[clients], cut)
+        return drawn_round(self.seed, key, clients, self.sizes[clients], self.cut)
 
     def single(self) -> str:
         """Who meets a batch of one sample, "" if nobody does."""
