@@ -165,5 +165,6 @@ PYBIND11_MODULE(_fedfast, m) {
   fedfast::bind_layers(m);
   fedfast::bind_sequences(m);
   m.def("fields", &fedfast::fields);
+  m.def("placed_rows", [](py::object type) { fedfast::placed_rows() = type.release().ptr(); });
   m.def("may", &fedfast::may);
 }
