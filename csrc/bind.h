@@ -62,6 +62,14 @@ void shift(Bank<T>& bank, bool, int64_t first) {
   if (bank.data) bank.data += first * bank.stride;
 }
 template <typename T>
+void shift(Placed<T>& bank, bool, int64_t first) {
+  if (bank.places) {
+    bank.places += first;
+  } else if (bank.data) {
+    bank.data += first * bank.stride;
+  }
+}
+template <typename T>
 void shift(T*& data, bool shared, int64_t first) {
   if constexpr (!std::is_void_v<T>) {
     if (data && !shared) data += first;

@@ -167,5 +167,6 @@ PYBIND11_MODULE(_fedfast, m) {
   fedfast::bind_sequences(m);
   fedfast::bind_schedule(m);
   m.def("fields", &fedfast::fields);
+  m.def("placed_rows", [](py::object type) { fedfast::placed_rows() = type.release().ptr(); });
   m.def("may", &fedfast::may);
 }
