@@ -57,7 +57,7 @@ void bind_rows(py::module_& m) {
   bind<AggregateRows>(
       m, "aggregate",
       FIELDS(AggregateRows, field("S", &P::size), field("client_rows", &P::rows), F(weights),
-             F(base), F(acc), F(first), F(server), F(w), F(m), F(v), F(out), F(squares)),
+             F(base), F(acc), F(nodes), F(order), F(server), F(w), F(m), F(v), F(out), F(squares)),
       [](const Part& part, const auto& p) { aggregate(shape_of(part, p), p); }, false);
   bind<MixRows>(m, "mix", FIELDS(MixRows, field("S", &P::size), F(x), F(y), F(a), F(b), F(out)),
                 [](const Part& part, const auto& p) { mix(shape_of(part, p), p); });
