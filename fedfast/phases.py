@@ -37,7 +37,7 @@ R = TypeVar("R")
 
 
 class Span(NamedTuple):
-    """A phase from `begin` to `end` (ns of `time.perf_counter_ns`), on a thread (the system's id)."""
+    """From `begin` to `end`, ns of `time.perf_counter_ns`; thread: the system's id."""
 
     name: str
     thread: int
@@ -51,7 +51,6 @@ class ThreadTimes:
 
     own: dict[str, int] = field(default_factory=dict)
     inner: list[int] = field(default_factory=list)  # of each open phase: nanoseconds within it
-    spans: list[Span] = field(default_factory=list)
 
 
 class Profile:
@@ -64,12 +63,19 @@ class Profile:
         self.room, self.calls_room = spans, calls
         self.thread = threading.get_native_id()
         self.threads: dict[int, ThreadTimes] = {}
+        self.spans: list[Span] = []
         self.totals: list[OperationTotal] = []
         self.calls: list[OperationCall] = []
 
     def of_thread(self) -> ThreadTimes:
         """Those of the calling thread."""
         return self.threads.setdefault(threading.get_native_id(), ThreadTimes())
+
+    def keep(self, name: str, begin: int, end: int) -> None:
+        """A span of the calling thread, while there is room for it."""
+        thread = threading.get_native_id()
+        if len(self.spans) < self.room:
+            self.spans.append(Span(name, thread, begin, end))
 
     def fetch(self) -> None:
         """Take over what the compiled module has kept. No operation may be running."""
@@ -139,8 +145,7 @@ class _Timed:
         times.own[self.name] = times.own.get(self.name, 0) + own
         if times.inner:
             times.inner[-1] += taken
-        if len(times.spans) < self.profile.room:
-            times.spans.append(Span(self.name, threading.get_native_id(), self.begin, end))
+        self.profile.keep(self.name, self.begin, end)
 
 
 _NOTHING = _Nothing()
@@ -150,6 +155,15 @@ _profile: Profile | None = None
 def phase(name: Phase) -> AbstractContextManager[None]:
     """The block is part of that phase."""
     return _NOTHING if _profile is None else _Timed(_profile, name)
+
+
+@contextmanager
+def span(name: str) -> Iterator[None]:
+    """The block has a name in a trace; it is no phase."""
+    profile, begin = _profile, time.perf_counter_ns()
+    yield
+    if profile is not None:
+        profile.keep(name, begin, time.perf_counter_ns())
 
 
 def timed(name: Phase) -> Callable[[Callable[P, R]], Callable[P, R]]:
