@@ -37,7 +37,8 @@ def events(profile: Profile, process: str, others: Sequence[Other] = ()) -> list
         (c.name, "operation", c.thread, c.begin, c.end, {"phase": _phase(c.phase, c.under)})
         for c in profile.calls
     ]
-    tracks = {track: FIRST_TRACK + i for i, track in enumerate(dict.fromkeys(o.track for o in others))}
+    different = dict.fromkeys(o.track for o in others)
+    tracks = {track: FIRST_TRACK + i for i, track in enumerate(different)}
     theirs = [(o.name, "torch", tracks[o.track], o.begin, o.end, {}) for o in others]
     every = [*spans, *calls, *theirs]
     zero = min((begin for *_, begin, _, _ in every), default=0)
