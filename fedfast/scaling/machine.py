@@ -1,8 +1,8 @@
 """What the machine can do at most: bandwidth, FLOP rate, cost of a call; measured, kept as JSON.
 
-    bandwidth  bytes/s read and written by a copy of arrays larger than the caches (as STREAM's copy)
-    flops      FLOP/s of a square float32 product (2 n^3 of them), the library's
-    call       seconds of one small torch operation called from Python
+bandwidth  bytes/s read and written by a copy of arrays larger than the caches (as STREAM's copy)
+flops      FLOP/s of a square float32 product (2 n^3 of them), the library's
+call       seconds of one small torch operation called from Python
 """
 
 from __future__ import annotations

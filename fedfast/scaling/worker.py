@@ -17,8 +17,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from .. import config as configs
 from ..cli import fail
 from ..cli.setting import USER, prepare, simulation
