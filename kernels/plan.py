@@ -54,7 +54,7 @@ class Recorded(Protocol):
 class Counted(NamedTuple):
     """How many samples of each batch count, int32, of batches of `width` samples."""
 
-    count: Tensor
+    counts: Tensor
     width: int
 
 
@@ -126,7 +126,7 @@ def _counts(counted: Counted | None, most: int) -> tuple[int, int]:
     """(the address of the counts, the width of a batch); 0, 0 for none."""
     if counted is None:
         return 0, 0
-    count = counted.count
+    count = counted.counts
     _table("count", count, torch.int32, 1)
     _dense("count", count, 0)
     if count.shape[0] < most:
