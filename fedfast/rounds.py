@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import draws
 from ._messages import format_value
+from .batches import Packing
 from .kernels import schedule
 from .kernels.schedule import Lines
 from .random import Ints, permutations
@@ -50,17 +51,16 @@ class Round:
         index, count = self.fill(at, Lines(at.size, steps, self.width), None).made()
         return index.view(at.size, steps, self.width), count.view(at.size, steps)
 
-    def packed(self, at: Ints, owned: Owned | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """The batches of clients `at` [K] with the most steps first, packed as torch's sequences.
+    def packed(self, at: Ints, owned: Owned | None = None) -> tuple[Tensor, Tensor, Packing]:
+        """The batches of clients `at` [K] with the most steps first, without padding.
 
-        Returns index int64 `[n, B]`, count int32 `[n]`, offsets int64 `[T + 1]`: client k's step s
-        is line offsets[s] + k, and offsets[s + 1] - offsets[s] clients take step s.
+        Returns index int64 `[n, B]`, count int32 `[n]` and where in them each batch lies.
 
         owned  where the samples of clients `at` lie: the index is of the data's rows then
         """
         lines = packed(self.steps[at], self.width)
         assert lines.offsets is not None
-        return *self.fill(at, lines, owned).made(), lines.offsets
+        return *self.fill(at, lines, owned).made(), Packing(lines.offsets)
 
     def _checked(self, positions: ArrayLike) -> Ints:
         try:
