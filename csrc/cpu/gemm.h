@@ -21,6 +21,8 @@ struct Matrix {
   int64_t row = 0, col = 1;
 
   Matrix transposed() const { return {data, col, row}; }
+  Matrix rows(int64_t first) const { return {data + first * row, row, col}; }
+  Matrix columns(int64_t first) const { return {data + first * col, row, col}; }
 };
 
 // c = beta * c0 + alpha * product; c0 is not read when beta is 0 and may be c itself.
@@ -53,6 +55,7 @@ constexpr int64_t kDotDepth = 4096 / sizeof(T);
 // Up to this many rows or columns, dots: for more they are slower than packing at most depths.
 constexpr int64_t kDotRows = 16;
 constexpr int64_t kStreamRows = 64;  // up to this many, b is not packed where it can be streamed
+constexpr int64_t kStreamDepth = 128;
 // From this depth on, b is not packed though lanes of a are idle: at a depth of 192,
 // 24 rows take 1.1 to 1.25 times as long that way.
 constexpr int64_t kBroadDepth = 448;
@@ -206,7 +209,7 @@ void dot(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b
 // How much of k to pass over at once: few of b's rows, so that they are read along, not across,
 // unless they are short and there is much to do with each.
 inline int64_t stream_depth(int64_t width, int64_t n) {
-  return width <= kDotRows || n > 2048 ? 32 : 128;
+  return width <= kDotRows || n > 2048 ? kStreamDepth / 4 : kStreamDepth;
 }
 
 // Few rows times a matrix that is contiguous along its rows, which is used where it lies.
@@ -327,6 +330,12 @@ void gemm(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& 
   if (is_broad(width, n, k, a, b, sum)) return broad(m, n, k, a, b, sum, width);
   if (b.col == 1 && k <= kShallow) return shallow(m, n, k, a, b, sum);
   gemm_packed<T>(m, n, k, pack_rows_of(a), pack_columns_of(b), sum);
+}
+
+// A product of a row-major b may be added up in pieces of k of this length: the sums are the same.
+template <typename T>
+constexpr int64_t gemm_depth(int64_t width) {
+  return width <= gemm_detail::kStreamRows ? gemm_detail::kStreamDepth : gemm_detail::kDepth<T>;
 }
 
 }  // namespace fedfast
