@@ -151,8 +151,7 @@ class CohortPass:
         held.check(run.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
         at = replace(at)  # recorded steps may hold on to the other
         del at.g  # fused steps leave it half written: no hook after them can take it for one
-        seen = batches.count.sum(dim=1).clamp(min=1)
-        at.train_loss = losses[0] / seen.to(losses)
+        at.train_loss = losses[0] / batches.seen.clamp(min=1).to(losses)
         return at, losses, int(batches.count.sum())
 
     def _everything(self, trainer: LocalTrainer, at: Clients) -> ChunkBatches | None:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ._messages import format_value
+from .batches import Packing
 from .random import Ints, choose, permutations, toss
 
 EXCHANGE = 1 << 31  # from one exchange of a round to the next, in the key of its batches
@@ -55,6 +56,20 @@ class Round:
             )
         index, count = self.fill(at.astype(np.int64))
         return torch.from_numpy(index), torch.from_numpy(count.astype(np.int32))
+
+    def packed(self, positions: Ints) -> tuple[Tensor, Tensor, Packing]:
+        """The batches of the clients at `positions` `[K]`, descending by steps, without padding.
+
+        Returns index int64 `[n, B]`, count int32 `[n]` and where in them each batch lies.
+        """
+        index, count = self.fill(positions)
+        packing = Packing.of(self.steps[positions])
+        lines = packing.client, packing.step
+        return (
+            torch.from_numpy(index[lines]),
+            torch.from_numpy(count[lines].astype(np.int32)),
+            packing,
+        )
 
 
 @dataclass(frozen=True)
