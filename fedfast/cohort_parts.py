@@ -94,7 +94,7 @@ class CohortParts:
         self.parts.executor.pool.wait()
         if not len(active):
             return None
-        population = len(self.engine.clients.slot)
+        population = self.engine.clients.population
         work = Work(call.t, call.part(plan), call.lr, call.epochs, population, call.rehearsal)
         with training(self.parts):
             self.engine.read(samples)

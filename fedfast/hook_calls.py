@@ -53,7 +53,7 @@ class HookCalls:
 
     def _keep_model(self, at: Clients, models: Tensor) -> None:
         if self.algorithm.personal is not None:
-            at.own[self.algorithm.personal].copy_(models)
+            at.kept[self.algorithm.personal].copy_(models)
 
     def _check_bound(self, at: Clients, w: Tensor, hook: str, remedy: str) -> None:
         if at.w is not w:

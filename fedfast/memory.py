@@ -4,6 +4,7 @@ where a device runs out of memory all the same."""
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from .algorithms import Algorithm
-from .client_rows import GROWTH
+from .algorithms.in_place import placed_rows
 from .data import FederatedData
 from .data.size_limits import available_memory
 from .layout import FlatLayout
@@ -55,7 +56,9 @@ def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
     """Bytes one client adds to the live buffers: w, g, and what the algorithm has beside them."""
     local = algorithm.local
     rows = 2 + int(local.ascends) + int(local.keeps) + int(local.momentum > 0)
-    rows += len(algorithm.client_rows()) + len(algorithm.scratch_rows())
+    gathered = len(algorithm.client_rows()) - len(placed_rows(algorithm))
+    rows += gathered + len(algorithm.scratch_rows())
+    rows += 2 * int(algorithm.drift.full_gradient)  # what sums of changes compare
     return max(1, rows * layout.stride * layout.dtype.itemsize)
 
 
@@ -67,25 +70,27 @@ def server_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
     return layout.stride * (rows * layout.dtype.itemsize + 8 * (2 + own))
 
 
+def places(population: int, rounds: int, cohort: int) -> int:
+    """Places that clients' rows are expected to use in so many rounds of drawn cohorts.
+
+    Whoever has taken part, `N (1 - (1 - C / N)^(T - 1))` in the mean, beside a round's new rows.
+    """
+    share = min(1.0, cohort / population)
+    return math.ceil(population * (1.0 - (1.0 - share) ** (rounds - 1))) + cohort
+
+
+def row_bytes(layout: FlatLayout, algorithm: Algorithm, item: int) -> int:
+    """Bytes of a client's rows between rounds, of numbers of `item` bytes."""
+    kinds = algorithm.client_rows().values()
+    return item * sum(layout.stride if kind == "model" else layout.trained for kind in kinds)
+
+
 def client_bytes(
     layout: FlatLayout, algorithm: Algorithm, population: int, rounds: int, cohort: int
 ) -> int:
-    """Bytes of the rows that clients keep between rounds, at their peak.
-
-    A round writes its cohort's rows beside the ones that hold, so that there are at most
-    min(rounds C, N + C) places. The peak is either when the tables grow, one kind of row at a time
-    and only what is copied being in memory twice, or when sums of changes read the former rows.
-    """
-    kinds = algorithm.client_rows()
-    if not kinds:
-        return 0
-    limit = population + cohort
-    places, held, before = min(rounds * cohort, limit), 0, 0
-    while held < places:
-        held, before = max(cohort, min(max(GROWTH, 2 * held), limit)), held
-    changes = cohort if algorithm.server_rows() else 0
-    peak = max((len(kinds) + 1) * before, len(kinds) * places + changes)
-    return layout.stride * layout.dtype.itemsize * (peak + int("model" in kinds.values()))
+    """Bytes of the rows that clients keep between rounds, a blank one beside them."""
+    each = row_bytes(layout, algorithm, layout.dtype.itemsize)
+    return each * (places(population, rounds, cohort) + 1)
 
 
 def cohort_bytes(layout: FlatLayout, algorithm: Algorithm, cohort: int) -> int:
