@@ -143,7 +143,7 @@ class CohortParts:
             return
         design.cohort, design.width = max(clients, design.cohort), max(width, design.width)
         engine.trainers.forget()
-        engine.trainers.chunk = memory_plan(design).chunk
+        engine.trainers.chunk = memory_plan(design, self.parts.rows).chunk
         engine.batches.width, engine.models.least = design.width, design.cohort
 
 

@@ -17,6 +17,7 @@ from .algorithms.in_place import placed_rows
 from .data import FederatedData
 from .data.size_limits import available_memory
 from .layout import FlatLayout
+from .report.units import binary_size
 
 GIB = 1 << 30
 # Of free memory. On a host others live in what is left; a device is usually one run's own, and what
@@ -47,8 +48,8 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         return (
-            f"K = {self.chunk} of {self.cohort} clients at once, {_size(self.each)} each and "
-            f"{_size(self.fixed)} besides, within {_size(self.budget)}"
+            f"K = {self.chunk} of {self.cohort} clients at once, {binary_size(self.each)} each and "
+            f"{binary_size(self.fixed)} besides, within {binary_size(self.budget)}"
         )
 
 
@@ -70,27 +71,19 @@ def server_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
     return layout.stride * (rows * layout.dtype.itemsize + 8 * (2 + own))
 
 
-def places(population: int, rounds: int, cohort: int) -> int:
-    """Places that clients' rows are expected to use in so many rounds of drawn cohorts.
+def taking_part(population: int, rounds: int, cohort: int) -> int:
+    """Clients that are expected to have rows as the last of so many rounds of drawn cohorts begins.
 
-    Whoever has taken part, `N (1 - (1 - C / N)^(T - 1))` in the mean, beside a round's new rows.
+    `N (1 - (1 - C / N)^(T - 1))`, the mean over draws.
     """
     share = min(1.0, cohort / population)
-    return math.ceil(population * (1.0 - (1.0 - share) ** (rounds - 1))) + cohort
+    return math.ceil(population * (1.0 - (1.0 - share) ** (rounds - 1)))
 
 
-def row_bytes(layout: FlatLayout, algorithm: Algorithm, item: int) -> int:
-    """Bytes of a client's rows between rounds, of numbers of `item` bytes."""
-    kinds = algorithm.client_rows().values()
-    return item * sum(layout.stride if kind == "model" else layout.trained for kind in kinds)
-
-
-def client_bytes(
-    layout: FlatLayout, algorithm: Algorithm, population: int, rounds: int, cohort: int
-) -> int:
-    """Bytes of the rows that clients keep between rounds, a blank one beside them."""
-    each = row_bytes(layout, algorithm, layout.dtype.itemsize)
-    return each * (places(population, rounds, cohort) + 1)
+def row_widths(layout: FlatLayout, algorithm: Algorithm) -> dict[str, int]:
+    """Elements of the rows that a client keeps between rounds, by name."""
+    kinds = algorithm.client_rows().items()
+    return {n: layout.stride if kind == "model" else layout.trained for n, kind in kinds}
 
 
 def cohort_bytes(layout: FlatLayout, algorithm: Algorithm, cohort: int) -> int:
@@ -151,7 +144,7 @@ def plan(
                 "clients' rows between rounds": clients,
                 "one client at work": each,
             }
-            table = "".join(f"\n  {_size(n):>10}  {part}" for part, n in parts.items())
+            table = "".join(f"\n  {binary_size(n):>10}  {part}" for part, n in parts.items())
             raise ValueError(
                 f"memory: expected at least {(fixed + each) / GIB:.3g} GiB; got {memory}. "
                 f"Needed are{table}"
@@ -163,7 +156,7 @@ def plan(
     if memory == "auto" and clients > 0 and fixed + made.chunk * each > budget:
         logging.getLogger("fedfast").warning(
             "memory: the run needs up to %s, %s of them rows of clients; its share of free memory "
-            "is %s", _size(fixed + made.chunk * each), _size(clients), _size(budget)
+            "is %s", binary_size(fixed + made.chunk * each), binary_size(clients), binary_size(budget)
         )  # fmt: skip
     return made
 
@@ -204,13 +197,3 @@ class Halving(Generic[T]):
         logging.getLogger("fedfast").warning(
             "out of memory with %d clients at once; going on with %d", 2 * self.chunk, self.chunk
         )
-
-
-def _size(count: int) -> str:
-    """`812 B`, `1.2 MiB`, `3.4 GiB`."""
-    amount, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB"):
-        if amount < 1024:
-            break
-        amount, unit = amount / 1024, larger
-    return f"{amount:.3g} {unit}"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+CPU = torch.device("cpu")
 PAGE = 4096  # bytes; rows of a file begin at multiples, which direct input and output asks for
 Transfer = Callable[[int, Sequence[memoryview], int], int]  # os.preadv, os.pwritev
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python names it from 3.13 on
@@ -49,21 +50,21 @@ def pitch(width: int, dtype: torch.dtype) -> int:
 
 
 class MemoryRows:
-    """Rows [places, width] in the memory of this machine, in a dtype of their own."""
+    """Rows [places, width] in the memory of a device, in a dtype of their own."""
 
-    def __init__(self, places: int, width: int, dtype: torch.dtype) -> None:
-        self.dtype, self.width = dtype, width
-        self._rows = reserved((places, width), dtype, torch.device("cpu"))
+    def __init__(self, places: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype, self.width, self.device = dtype, width, device
+        self._rows = reserved((places, width), dtype, device)
 
     def allocate(self, places: int) -> None:
         """Make sure of the first `places`."""
         if places > len(self._rows):
-            grown = reserved((2 * places, self.width), self.dtype, torch.device("cpu"))
+            grown = reserved((2 * places, self.width), self.dtype, self.device)
             grown[: len(self._rows)] = self._rows
             self._rows = grown
 
     def read(self, places: Tensor, into: Tensor, at: Tensor) -> None:
-        """`into[at] = rows[places]`, in the dtype of `into` [n, pitch] on the CPU."""
+        """`into[at] = rows[places]`, in the dtype of `into` [n, pitch]."""
         into[at, : self.width] = self._rows[places].to(into.dtype)
 
     def write(self, places: Tensor, source: Tensor, at: Tensor) -> None:
@@ -77,7 +78,7 @@ class FileRows:
     """
 
     def __init__(self, folder: Path, width: int, dtype: torch.dtype) -> None:
-        self.folder, self.dtype, self.width = folder, dtype, width
+        self.folder, self.dtype, self.width, self.device = folder, dtype, width, CPU
         self.pitch, self._allocated = pitch(width, dtype), 0
         self._file = tempfile.TemporaryFile(dir=folder, prefix=".client-rows-", buffering=0)
         self._direct = _past_the_cache(self._file.fileno())
@@ -123,7 +124,7 @@ class FileRows:
             self._transfer(os.pwritev, place, own[row : row + many])
 
     def _room(self, count: int) -> Tensor:
-        return reserved((count, self.pitch), self.dtype, torch.device("cpu"))
+        return reserved((count, self.pitch), self.dtype, CPU)
 
     def _moved(self, call: Transfer, data: memoryview, start: int) -> int:
         try:

@@ -56,6 +56,16 @@ class _Expected:
     ready: Future[None]
 
 
+def _store(
+    tier: RowTier, width: int, dtype: torch.dtype, device: torch.device
+) -> MemoryRows | FileRows:
+    if tier.folder is not None:
+        return FileRows(tier.folder, width, dtype)
+    here = device if tier.name == "device" else CPU
+    # On the CPU what is reserved costs nothing: there is room for more rounds than were planned.
+    return MemoryRows(tier.places * (1 + 3 * (here == CPU)) + 1, width, dtype, here)
+
+
 class StagedTables:
     """See `RowTables`. Four cohorts' rows are in the tables; the others where the tier has them."""
 
@@ -64,10 +74,7 @@ class StagedTables:
         stored = tier.dtype or shape.dtype
         self.exact = stored == shape.dtype
         self.stores: dict[str, MemoryRows | FileRows] = {
-            name: MemoryRows(tier.places + 1, width, stored)
-            if tier.folder is None
-            else FileRows(tier.folder, width, stored)
-            for name, width in shape.widths.items()
+            name: _store(tier, width, stored, shape.device) for name, width in shape.widths.items()
         }
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="client-rows")
         finalize(self, self._worker.shutdown, wait=False)
@@ -155,7 +162,7 @@ class StagedTables:
         if self.shape.device.type == "cuda":
             done = torch.cuda.Event()
             done.record()
-        self._writes[side].append(self._worker.submit(self._write, kept, rows.cpu(), done))
+        self._writes[side].append(self._worker.submit(self._write, kept, rows, done))
 
     def _read(self, places: Tensor, at: Tensor) -> None:
         for name, store in self.stores.items():
@@ -163,7 +170,7 @@ class StagedTables:
 
     def _bring(self, read: partial[None], name: str, at: Tensor) -> None:
         whole = self._whole[name]
-        if whole.device.type == "cpu":
+        if whole.device == self.stores[name].device:
             read(whole, at)
             return
         host = self._pinned(name, len(at))
@@ -176,6 +183,7 @@ class StagedTables:
             source, at = self._whole[name], rows
             if done is not None:
                 done.synchronize()
+            if source.device != store.device:
                 source = self._pinned(name, len(at)).copy_(source[at.to(source.device)])
                 at = torch.arange(len(at))
             store.write(kept, source, at)
