@@ -108,13 +108,15 @@ struct Server {
   double lr = 0, beta1 = 0, beta2 = 0, tau = 0;
 };
 
-// acc (+)= sum_k weights_k (rows_k - base_k) client after client; then out = w + server rule(acc).
+// acc (+)= sum_k weights_k (rows_k - base_k) in the order of kernels/summation.py; then out = w +
+// server rule(acc).
 template <typename T>
 struct Aggregate {
-  Bank<const T> rows, base;    // [K, S]
-  const T* weights = nullptr;  // [K]
-  double* acc = nullptr;       // [S]
-  bool first = true;           // overwrite acc
+  Bank<const T> rows, base;        // [K, S]
+  const T* weights = nullptr;      // [K]
+  double* acc = nullptr;           // [S], the lowest node on the stack
+  Bank<double> nodes;              // [n, S], those above it between two chunks; may be absent
+  const int32_t* order = nullptr;  // [K + 2]: nodes before; each client's; nodes afterwards
   Server server;
   const T* w = nullptr;          // [S], with a rule
   T *m = nullptr, *v = nullptr;  // [S], moments the rule uses, updated in place

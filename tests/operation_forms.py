@@ -82,7 +82,15 @@ def sums_of_squares(draw: Draw) -> Tensor:
 
 def served(rule: str) -> Form:
     """Moments drawn away from zero, where the division of the adaptive rules is well posed."""
-    return dict(server=Server(rule, lr=0.5), first=True, v=lambda d: d.vector(d.sizes["S"]) + 0.5)
+    moment = dict(v=lambda d: d.vector(d.sizes["S"]) + 0.5)
+    return ALONE | dict(server=Server(rule, lr=0.5), without="nodes") | moment
+
+
+# All clients of a sum, and parts of a larger one that goes on: from its 5th client, and in a run of
+# leaves of 4 that begins with the 9th.
+ALONE = dict(first=True, at=0, of=0, begin=0)
+PART = dict(server=None, first=True, at=4, of=40, begin=0, N=4, without="w m v out")
+RUN = PART | dict(at=12, of=200, begin=8)
 
 
 ROW_CASES: dict[str, Cases] = {
@@ -139,10 +147,12 @@ ROW_CASES: dict[str, Cases] = {
     ),
     "aggregate": Cases(
         {
-            "sum": dict(server=None, first=True, without="w m v out"),
-            "sum on": dict(server=None, first=False, without="w m v out"),
-            "average": served("average") | dict(without="m v", v=None),
-            "momentum": served("momentum") | dict(first=False, without="v", v=None),
+            "sum": ALONE | dict(server=None, without="nodes w m v out"),
+            "sum on": ALONE | dict(server=None, first=False, without="nodes w m v out"),
+            "part": PART,
+            "run": RUN,
+            "average": served("average") | dict(without="nodes m v", v=None),
+            "momentum": served("momentum") | dict(first=False, without="nodes v", v=None),
             "adam": served("adam"),
             "yogi": served("yogi"),
             "adagrad": served("adagrad") | dict(first=False),
