@@ -18,9 +18,10 @@ from . import kernels
 from .algorithms.hooks import Clients, Cohort, Sum, TrainedLayout
 from .clients import ClientState
 from .kernels._args import Coefficient
+from .kernels.placed import dense
 from .running_sum import Place, RunningSum
-from .square_root import square_root
 from .state import ServerState
+from .tensor_norms import TensorNorms
 
 ROUNDING = 1e-15  # relative; weights computed along two ways differ by so much
 
@@ -64,6 +65,7 @@ class Mean:
         self.sum = RunningSum(like)
         self.acc, self.layout, self.backend, self.norm = self.sum.lowest, layout, backend, math.nan
         self.trained = self.acc[: layout.trained]
+        self._norms = TensorNorms(self.trained, layout.segments, backend)
 
     def add(
         self, models: Tensor, weights: Tensor, sent: Tensor, place: Place, ending: Ending | None
@@ -99,9 +101,7 @@ class Mean:
 
     def norm_sum(self) -> float:
         """Sum over tensors of the norms of the mean."""
-        row, segments = self.trained[None], self.layout.segments
-        found = kernels.stats(row, segments=segments, backend=self.backend)
-        return float(square_root(found[0, :, kernels.Column.XX]).sum())
+        return self._norms.sum()
 
     def end(self, sent: Tensor, ending: Ending) -> None:
         """The server's step from what has been added up.
@@ -216,7 +216,7 @@ def _operands(rule: Sum, at: Clients, clients: ClientState) -> tuple[Tensor, Ten
     """(rows [K, trained], what they are measured from)."""
     if rule.of is None:
         return at.w, at.start
-    rows = at.own[rule.of] if rule.of in at.own else at.scratch[rule.of]
+    rows = dense(at.kept[rule.of]) if rule.of in at.kept else at.scratch[rule.of]
     if not rule.change:
         return rows, torch.zeros_like(at.start)
     before = torch.empty_like(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedfast.kernels import Segments, Server
+from fedfast.kernels import PlacedRows, Segments, Server
 from operation_images import IMAGES
 from operation_inputs import Cases, Draw, Form
 from operation_layers import LAYERS as LAYER_CASES
@@ -31,6 +31,16 @@ def terms(count: int) -> Any:
         return [(draw.operand(*shape), -0.5 if j == 1 else draw.vector()) for j in range(count)]
 
     return make
+
+
+def placed(draw: Draw) -> PlacedRows:
+    """A bank whose rows are a table's."""
+    return draw.placed(draw.operand(*draw.shape("K S")))
+
+
+def with_placed(draw: Draw) -> list[tuple[Any, Any]]:
+    """A gradient and a placed correction."""
+    return [*terms(1)(draw), (placed(draw), draw.vector())]
 
 
 def radii(draw: Draw) -> Tensor:
@@ -91,6 +101,7 @@ ROW_CASES: dict[str, Cases] = {
             "segments": PLAIN | LAYERS | dict(without="norm"),
             "three terms": PLAIN | dict(terms=terms(3), alpha=Draw.vector),
             "four terms": PLAIN | dict(terms=terms(4), without="segments"),
+            "placed": PLAIN | dict(terms=with_placed),
             "layers": PLAIN | LAYERS | dict(rho=radii, without="norm"),
             "layers, sagm": PLAIN | LAYERS | dict(rho=radii, alpha=Draw.vector, without=""),
             "asam": PLAIN | dict(adaptive=0.0625),
@@ -113,6 +124,9 @@ ROW_CASES: dict[str, Cases] = {
             "clip, prox": SGD | dict(clip_norm=clip(0.5), terms=terms(2), without="m squares"),
             "clip, known": SGD
             | dict(clip_norm=Draw.vector, squares=sums_of_squares, without="w_ref m"),
+            "placed": SGD | dict(w=placed, terms=with_placed, out=lambda draw: draw.placed()),
+            "placed, clip": SGD
+            | dict(terms=with_placed, clip_norm=clip(0.5), without="w_ref m squares"),
             "momentum": MOVING | dict(weight_decay=0.0),
             "nesterov": MOVING | dict(nesterov=True),
             "everything": dict(
