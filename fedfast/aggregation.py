@@ -18,6 +18,7 @@ from . import kernels
 from .algorithms.hooks import Clients, Cohort, Sum, TrainedLayout
 from .clients import ClientState
 from .kernels._args import Coefficient
+from .kernels.placed import dense
 from .running_sum import Place, RunningSum
 from .state import ServerState
 from .tensor_norms import TensorNorms
@@ -215,7 +216,7 @@ def _operands(rule: Sum, at: Clients, clients: ClientState) -> tuple[Tensor, Ten
     """(rows [K, trained], what they are measured from)."""
     if rule.of is None:
         return at.w, at.start
-    rows = at.own[rule.of] if rule.of in at.own else at.scratch[rule.of]
+    rows = dense(at.kept[rule.of]) if rule.of in at.kept else at.scratch[rule.of]
     if not rule.change:
         return rows, torch.zeros_like(at.start)
     before = torch.empty_like(rows)

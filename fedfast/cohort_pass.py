@@ -20,6 +20,7 @@ from .client_sampling import Round
 from .clients import ClientState
 from .gradient_sampler import GradientSampler
 from .hook_calls import HookCalls
+from .kernels.placed import PlacedRows
 from .memory import Halving
 from .round_batches import RoundBatches
 from .running_sum import Place
@@ -169,6 +170,8 @@ class CohortPass:
         ids, start = cohort.ids[part], self.sent[: run.layout.trained]
         count = len(ids)
         own = NamedRows({name: rows[:count] for name, rows in live.own.items()})
+        who = torch.from_numpy(ids)
+        came, kept = self.clients.placed(who, live.places[:, :count])
         return Clients(
             layout=run.layout,
             backend=cohort.backend,
@@ -188,7 +191,9 @@ class CohortPass:
             ahead=None if live.ahead is None else live.ahead[:count],
             own=own,
             scratch=NamedRows({name: rows[:count] for name, rows in live.scratch.items()}),
-            values=NamedRows(self.clients.gather(torch.from_numpy(ids), own)),
+            values=NamedRows(self.clients.gather(who, own)),
+            came={**came, **own},
+            kept={**kept, **own},
             server=MappingProxyType(self.server.shown()),
             scalars=MappingProxyType(self.server.scalars),
             decay=cohort.decay,
@@ -224,6 +229,10 @@ class CohortPass:
             return
         for t in at.scratch.values():
             t[bad] = 0.0
+        for name, rows in at.kept.items():
+            if isinstance(rows, PlacedRows):
+                came = at.came[name]
+                rows.only(bad).copy_(came.only(bad) if isinstance(came, PlacedRows) else came[bad])
         former = {name: torch.empty_like(rows) for name, rows in at.own.items()}
         values = self.clients.gather(torch.from_numpy(at.ids), former)
         for now, before in ((at.own, former), (at.values, values)):

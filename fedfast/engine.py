@@ -30,6 +30,7 @@ from .design import Design
 from .hook_calls import HookCalls
 from .memory import Halving
 from .round_batches import RoundBatches
+from .row_tiers import RowTier
 from .running_sum import Place
 from .state import Committed, ServerState
 
@@ -110,7 +111,9 @@ class Engine:
     visible  the layout as algorithms see it
     """
 
-    def __init__(self, design: Design, trainers: Halving[LocalTrainer]) -> None:
+    def __init__(
+        self, design: Design, trainers: Halving[LocalTrainer], tier: RowTier | None = None
+    ) -> None:
         self.trainers, self.data = trainers, replace(design.data, test=None)
         self.options, self.client_decay = design.options, design.client_decay
         self.algorithm, self.backend = design.algorithm, design.options.backend
@@ -119,7 +122,7 @@ class Engine:
         self.rule = self.algorithm.server.kernel(design.options.server_lr)
         server = self._new_server(row)
         self._servers = server, server.twin()
-        self.committed = Committed(server, self._new_clients(row))
+        self.committed = Committed(server, self._new_clients(row, tier))
         sends = overrides(self.algorithm.server, "send", ServerRule)
         self.sent = torch.empty_like(row) if sends else None
         self.mean = Mean(row, self.visible, self.backend)
@@ -141,12 +144,12 @@ class Engine:
             server.v.fill_(begin)
         return server
 
-    def _new_clients(self, row: Tensor) -> ClientState:
+    def _new_clients(self, row: Tensor, tier: RowTier | None) -> ClientState:
         values = dict(self.algorithm.client_values(self.visible))
         if self.client_decay != 1.0:
             values["epochs"] = torch.zeros((), dtype=torch.float64)  # local epochs done
         rows, population = self.algorithm.client_rows(), self.data.num_clients
-        return ClientState(rows, values, population, row, self.visible.trained)
+        return ClientState(rows, values, population, row, self.visible.trained, tier)
 
     @property
     def state(self) -> ServerState:

@@ -74,7 +74,7 @@ def train(
     """
     from ..cli.setting import simulation
 
-    sim = simulation(config, setting, label)
+    sim = simulation(config, setting, label, folder.path)
     sim.info = RunInfo(label, folder.path, config.model_dump())
     _load(folder, label, sim, all_figures)
     folder.begin(label, sim)
