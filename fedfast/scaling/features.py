@@ -41,7 +41,7 @@ def terms(
 ) -> Mapping[str, Mapping[str, float]]:
     """phase -> term -> seconds."""
     call, byte = rates.call, 1 / rates.bandwidth
-    # Ranks work side by side: calls are those of one; bytes and FLOPs are all ranks', at all's rate.
+    # Ranks work side by side: calls are those of one, bytes and FLOPs all ranks' at all's rate.
     own = size.cohort / size.ranks
     chunks = math.ceil(own / max(1, min(size.chunk, own)))
     amounts = work.amounts(size.cohort)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from ..report.style import (
 )
 from .features import PHASE_NAMES
 from .results import SHORT, Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SECONDS, COHORT = "seconds of a round", "clients in a round"
 HEIGHT = 2.3  # inches of the axes
@@ -123,8 +127,8 @@ def _lines(series: Series, path: Path, across: str, up: str) -> Path | None:
         style = line_style(i)
         handles += ax.plot(*zip(*points, strict=True), **_look(style))
         labels.append(f"{label}: slope {slope(points):.2f}")
-    ax.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
-    _roomy(ax)
+    ax.set(xlabel=across, ylabel=up)
+    _logarithmic(ax)
     plain_axes(ax)
     legend_below(figure, handles, labels)
     save(figure, path)
@@ -137,12 +141,18 @@ def _look(style: LineStyle) -> dict[str, object]:
     )
 
 
-def _roomy(ax: object) -> None:
-    """A decade at least: a flat line is to look flat, and noise small."""
-    low, high = ax.get_ylim()  # type: ignore[attr-defined]
-    missing = 1 - math.log10(high / low)
-    if missing > 0:
-        ax.set_ylim(low / 10 ** (missing / 2), high * 10 ** (missing / 2))  # type: ignore[attr-defined]
+def _logarithmic(ax: Axes) -> None:
+    """Both axes, a decade long at least: a flat line is to look flat, and noise small."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    ax.set(xscale="log", yscale="log")
+    for side in "xy":
+        low, high = getattr(ax, f"get_{side}lim")()
+        room = 10 ** max(0.0, (1.02 - math.log10(high / low)) / 2)
+        getattr(ax, f"set_{side}lim")(low / room, high * room)
+        axis = getattr(ax, f"{side}axis")
+        axis.set_major_locator(LogLocator(numticks=7))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _agreement(done: Sequence[Result], path: Path) -> Path | None:
@@ -165,7 +175,8 @@ def _agreement(done: Sequence[Result], path: Path) -> Path | None:
         look = dict(color=style.colour, marker=style.marker, markersize=4, linestyle="none")
         handles += ax.plot(*zip(*points, strict=True), **look)
         labels.append(f"{len(points)} rows {what}, at most {worst:.0%} off")
-    ax.set(xscale="log", yscale="log", xlabel="measured seconds", ylabel="predicted seconds")
+    ax.set(xlabel="measured seconds of a round", ylabel="predicted")
+    _logarithmic(ax)
     plain_axes(ax, SMALL)
     legend_below(figure, handles, labels)
     save(figure, path)
