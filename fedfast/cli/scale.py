@@ -224,9 +224,8 @@ def _asked(text: str) -> dict[str, str]:
     for part in text.split(","):
         name, equals, value = part.strip().partition("=")
         if name not in ASKED or not equals:
-            raise ValueError(
-                f"--predict: expected {', '.join(ASKED)} as NAME=VALUE, found {part!r}"
-            )
+            known = ", ".join(ASKED)
+            raise ValueError(f"--predict: expected NAME=VALUE of {known}; found {part!r}")
         found[name] = value
     for name in ("clients", "cohort"):
         if name not in found:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic
+from types import ModuleType
+from typing import Generic
 
 from joblib import cpu_count
 
@@ -73,7 +74,7 @@ class RayPool(Generic[R]):
         jobs: int | None = None,
         failed: Callable[[R, str], object] = lambda row, why: None,
     ) -> None:
-        self.failed, self.busy = failed, dict[Any, R]()
+        self.failed, self.busy = failed, dict[object, R]()
         self._ray = _connected(cpus)
         self._wanted = {"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})
         self._limit = jobs
@@ -142,7 +143,7 @@ class RayPool(Generic[R]):
             return Outcome("failed", why)
 
 
-def _connected(cpus: int) -> Any:
+def _connected(cpus: int) -> ModuleType:
     """The module `ray`, connected: to RAY_ADDRESS, or to a cluster of this machine alone."""
     try:
         import ray
@@ -159,7 +160,7 @@ def _connected(cpus: int) -> Any:
     return ray
 
 
-def _check_room(nodes: Sequence[dict[str, Any]], wanted: dict[str, float]) -> None:
+def _check_room(nodes: Iterable[Mapping[str, dict[str, float]]], wanted: dict[str, float]) -> None:
     """Raise ValueError unless a node has all of it: Ray would wait for one for ever."""
     for node in nodes:
         if node["Alive"] and all(node["Resources"].get(k, 0) >= v for k, v in wanted.items()):
