@@ -14,7 +14,6 @@ from ..report.style import (
     FAINT,
     SMALL,
     TEXT,
-    LineStyle,
     figure_of,
     legend_below,
     line_style,
@@ -25,6 +24,7 @@ from .features import PHASE_NAMES
 from .results import SHORT, Result
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 SECONDS, COHORT = "seconds of a round", "clients in a round"
@@ -122,10 +122,13 @@ def _lines(series: Series, path: Path, across: str, up: str) -> Path | None:
         return None
     figure = figure_of((COLUMN, HEIGHT))
     ax = figure.subplots()
-    handles, labels = [], []
+    handles: list[Artist] = []
+    labels = []
     for i, (label, points) in enumerate(drawn.items()):
         style = line_style(i)
-        handles += ax.plot(*zip(*points, strict=True), **_look(style))
+        (drawn_line,) = ax.plot(*zip(*points, strict=True), color=style.colour, linewidth=1.2)
+        drawn_line.set(linestyle=style.dash, marker=style.marker, markersize=3)
+        handles.append(drawn_line)
         labels.append(f"{label}: slope {slope(points):.2f}")
     ax.set(xlabel=across, ylabel=up)
     _logarithmic(ax)
@@ -133,12 +136,6 @@ def _lines(series: Series, path: Path, across: str, up: str) -> Path | None:
     legend_below(figure, handles, labels)
     save(figure, path)
     return path
-
-
-def _look(style: LineStyle) -> dict[str, object]:
-    return dict(
-        color=style.colour, linestyle=style.dash, marker=style.marker, markersize=3, linewidth=1.2
-    )
 
 
 def _logarithmic(ax: Axes) -> None:
@@ -165,15 +162,17 @@ def _agreement(done: Sequence[Result], path: Path) -> Path | None:
     ends = np.array([f(_seconds(one) for one in known) for f in (min, max)]) * [0.7, 1.4]
     ax.fill_between(ends, ends * (1 - TOLERANCE), ends * (1 + TOLERANCE), color=FAINT, alpha=0.3)
     ax.plot(ends, ends, color=TEXT, linewidth=0.8)
-    handles, labels = [], []
+    handles: list[Artist] = []
+    labels = []
     for i, (what, held) in enumerate({"fitted to": False, "held out": True}.items()):
         points = [(_seconds(one), one.predicted) for one in known if one.row.held_out == held]
         if not points:
             continue
         worst = max(abs(y / x - 1) for x, y in points)
         style = line_style(i)
-        look = dict(color=style.colour, marker=style.marker, markersize=4, linestyle="none")
-        handles += ax.plot(*zip(*points, strict=True), **look)
+        (marks,) = ax.plot(*zip(*points, strict=True), linestyle="none", color=style.colour)
+        marks.set(marker=style.marker, markersize=4)
+        handles.append(marks)
         labels.append(f"{len(points)} rows {what}, at most {worst:.0%} off")
     ax.set(xlabel="measured seconds of a round", ylabel="predicted")
     _logarithmic(ax)

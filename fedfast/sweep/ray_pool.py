@@ -6,6 +6,7 @@ keep their results in their folders, so that all nodes must see the same files.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
@@ -151,9 +152,15 @@ def _connected(cpus: int) -> ModuleType:
         raise ValueError(MISSING) from error
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it warns that it will
     address = os.environ.get("RAY_ADDRESS")
-    here = {} if address else {"num_cpus": max(cpus, int(cpu_count())), "include_dashboard": False}
+    here = None if address else max(cpus, int(cpu_count()))
     try:
-        ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **here)
+        ray.init(
+            address or "local",
+            num_cpus=here,
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"RAY_ADDRESS: cannot reach the cluster at {address}: {why}") from error
