@@ -30,6 +30,7 @@ from .design import Design
 from .hook_calls import HookCalls
 from .memory import Halving
 from .round_batches import RoundBatches
+from .running_sum import Place
 from .state import Committed, ServerState
 
 Shared = TypeVar("Shared", float, int)
@@ -203,7 +204,8 @@ class Engine:
         """The server's part, from `models` [C, S] in processing order; see `round`."""
         self.next.follow(done.state)
         ending = None if self.algorithm.server.whole else self._ending(done.state)
-        self.mean.add(models, done.cohort.weights, done.sent, True, ending)
+        place = Place(0, len(models))
+        self.mean.add(models, done.cohort.weights, done.sent, place, ending)
         return self._concluded(done, models)
 
     def read(self, samples: ClientSamples) -> None:
@@ -232,10 +234,9 @@ class Engine:
     def _concluded(self, done: Trained, models: Tensor) -> Outcome:
         begin = time.perf_counter()
         norm = self._conclude(done, models)
-        found = self._outcome(done.tally, norm, done.clients)
-        return replace(found, server_seconds=time.perf_counter() - begin)
+        return self._outcome(done.tally, norm, done.clients, begin)
 
-    def _outcome(self, tally: Tally, norm: float, clients: ClientState) -> Outcome:
+    def _outcome(self, tally: Tally, norm: float, clients: ClientState, begin: float) -> Outcome:
         tensors = self.next.tensors().values()  # [S], [trained], or a value of any shape
         finite = math.isfinite(norm) and all(is_finite(t.view(-1), self.backend) for t in tensors)
         after = self.committed
@@ -244,8 +245,8 @@ class Engine:
         if finite and (tolerant or not tally.diverged):
             after = replace(after, server=self.next, clients=clients)
         diverged = tuple(tally.diverged)
-        norms = norm, self.mean.norm_sum()
-        return Outcome(tally.train_loss, *norms, tally.samples, diverged, finite, after)
+        norms, seconds = (norm, self.mean.norm_sum()), time.perf_counter() - begin
+        return Outcome(tally.train_loss, *norms, tally.samples, diverged, finite, after, seconds)
 
     def _cohort(self, work: Work, order: np.ndarray) -> Cohort:
         device, ids = self.state.row.device, work.plan.clients[order]

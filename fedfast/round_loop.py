@@ -46,12 +46,14 @@ def next_round(parts: Components) -> Row:
 @contextmanager
 def training(parts: Components) -> Iterator[None]:
     """Torch's threads, modes, random numbers and precision, as local steps need them."""
-    engine = parts.engine
+    engine, design = parts.engine, parts.design
+    # The flags are of CUDA's libraries; code of the user's may read them.
+    own = design.program is not None and design.device.type == "cpu"
     with (
         usual_modes(),
-        torch_threads(parts.design.threads),
+        torch_threads(design.threads),
         kept_random_state() if engine.trainer.executor.random else nullcontext(),
-        rounding(parts.executor.precision),
+        nullcontext() if own else rounding(parts.executor.precision),
         # Buffers of the run do not overlap; what an algorithm of the user's hands over may.
         apart_by_construction(not engine.hooks.foreign),
     ):
@@ -86,12 +88,10 @@ def _testing(parts: Components) -> Iterator[None]:
 
 def traffic(design: Design) -> tuple[int, int]:
     """Bytes (down, up) that a client and the server exchange per round, at least."""
-    layout = design.layout
-    model = sum(s.length for s in layout.slots if s.dtype.is_floating_point)
 
     def size(models: int) -> int:
-        more = (models - 1) * layout.parameters
-        return design.dtype.itemsize * (model + more) if models else 0
+        more = (models - 1) * design.layout.parameters
+        return design.dtype.itemsize * (design.numbers + more) if models else 0
 
     down, up = design.algorithm.traffic()
     return size(down), size(up)
@@ -101,7 +101,9 @@ def _concluded(parts: Components, t: int, lr: float, outcome: Outcome) -> Commit
     """The state after round `t`, with what the last round adds to it."""
     design = parts.design
     stops = _status(outcome) != "ok" and design.options.on_divergence == "stop"
-    after, last = replace(outcome.after, stopped=stops, tuned=None), t + 1 == design.rounds
+    after, last = outcome.after, t + 1 == design.rounds
+    if stops != after.stopped or after.tuned is not None:
+        after = replace(after, stopped=stops, tuned=None)
     if not last or stops or design.algorithm.fine_tune is None:
         return after
     with training(parts):
