@@ -165,17 +165,16 @@ void bind_plan(py::module_& m) {
   m.def("run_steps", &run_steps_of);
 }
 
-// Totals (name, phase, under, calls, nanoseconds) and calls (name, phase, under, thread, begin, end).
+// Totals (name, phase, under, calls, nanoseconds) and calls (name, phase, under, thread, begin,
+// end).
 py::tuple taken() {
   const auto [totals, calls] = profile::take();
   py::list sums, each;
   for (const auto& t : totals) {
-    sums.append(
-        py::make_tuple(t.kind.name, t.kind.phase, t.kind.under, t.calls, t.nanoseconds));
+    sums.append(py::make_tuple(t.kind.name, t.kind.phase, t.kind.under, t.calls, t.nanoseconds));
   }
   for (const auto& c : calls) {
-    each.append(
-        py::make_tuple(c.kind.name, c.kind.phase, c.kind.under, c.thread, c.begin, c.end));
+    each.append(py::make_tuple(c.kind.name, c.kind.phase, c.kind.under, c.thread, c.begin, c.end));
   }
   return py::make_tuple(sums, each);
 }

@@ -72,15 +72,17 @@ def main(argv: list[str]) -> int:
     for name in ("clients", "cohort", "ranks", "rounds"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--held-out", action="store_true", dest="held_out")
     given = parser.parse_args(argv)
-    row = ScaleRow(given.study, given.algorithm, given.clients, given.cohort, given.ranks)
+    size = given.clients, given.cohort, given.ranks
+    row = ScaleRow(given.study, given.algorithm, *size, given.held_out)
     try:
         config = of_row(configs.load_kept(given.study / "config.yaml"), row, given.rounds)
         found = measure(config, row, given.rounds, given.seconds)
     except USER as error:
         return fail(f"{type(error).__name__}: {error}" if not str(error) else str(error))
     if int(os.environ.get("RANK", "0")) == 0:
-        text = json.dumps(asdict(found), indent=1)
+        text = json.dumps({**asdict(found), "held_out": row.held_out}, indent=1) + "\n"
         atomic(row.result, lambda to: to.write_text(text, encoding="utf-8"))
     return 0
 
