@@ -154,7 +154,7 @@ void may(const std::string& operation, size_t field, uint64_t others) {
 void bind_images(py::module_& m);     // bindings_images.cpp
 void bind_layers(py::module_& m);     // bindings_layers.cpp
 void bind_sequences(py::module_& m);  // bindings_sequences.cpp
-void bind_dealing(py::module_& m);    // bindings_dealing.cpp
+void bind_data(py::module_& m);       // bindings_data.cpp
 
 }  // namespace fedfast
 
@@ -165,7 +165,7 @@ PYBIND11_MODULE(_fedfast, m) {
   fedfast::bind_images(m);
   fedfast::bind_layers(m);
   fedfast::bind_sequences(m);
-  fedfast::bind_dealing(m);
+  fedfast::bind_data(m);
   m.def("fields", &fedfast::fields);
   m.def("may", &fedfast::may);
 }

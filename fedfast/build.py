@@ -12,6 +12,7 @@ from functools import cache
 
 from . import memory as memories
 from .client_loop import LocalTrainer
+from .data.pages import Ahead
 from .design import Design
 from .engine import Engine
 from .evaluation import Evaluator
@@ -33,6 +34,7 @@ class Components:
 
     executor   of the module: that of the rounds where there is no program
     evaluator  made when it is first needed
+    pages      of the clients' samples, where they are a file
     """
 
     design: Design
@@ -41,6 +43,7 @@ class Components:
     evaluator: Callable[[], Evaluator]
     engine: Engine
     personal: Personal
+    pages: Ahead
 
 
 @usual_modes()
@@ -54,7 +57,8 @@ def build(design: Design) -> Components:
         warn_once(design.reason)
     engine = Engine(design, Halving(_trainer(design, executor), memory.chunk))
     personal = Personal(engine, evaluator, design.data, design.loss)
-    return Components(design, memory, executor, evaluator, engine, personal)
+    pages = Ahead(design.data.x)
+    return Components(design, memory, executor, evaluator, engine, personal, pages)
 
 
 def memory_plan(design: Design) -> MemoryPlan:
