@@ -204,7 +204,7 @@ void bind_images(py::module_& m);     // bindings_images.cpp
 void bind_layers(py::module_& m);     // bindings_layers.cpp
 void bind_schedule(py::module_& m);   // bindings_schedule.cpp
 void bind_sequences(py::module_& m);  // bindings_sequences.cpp
-void bind_dealing(py::module_& m);    // bindings_dealing.cpp
+void bind_data(py::module_& m);       // bindings_data.cpp
 
 }  // namespace fedfast
 
@@ -217,7 +217,7 @@ PYBIND11_MODULE(_fedfast, m) {
   fedfast::bind_layers(m);
   fedfast::bind_sequences(m);
   fedfast::bind_schedule(m);
-  fedfast::bind_dealing(m);
+  fedfast::bind_data(m);
   m.def("fields", &fedfast::fields);
   m.def("placed_rows", [](py::object type) { fedfast::placed_rows() = type.release().ptr(); });
   m.def("may", &fedfast::may);

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from .build import Components
 from .client_sampling import Round
 from .client_scores import ClientScores
 from .data import Samples
+from .data.client_parts import spans
 from .design import Design
 from .engine import Outcome
 from .history import Row
@@ -33,6 +35,7 @@ def next_round(parts: Components) -> Row:
     begin = time.perf_counter()
     with training(parts):
         cohort = schedule.round(t)
+        _read_ahead(parts, t)
         rehearses = engine.algorithm.server.rehearses
         rehearsal = schedule.round(t, exchange=1) if rehearses else None
         outcome = engine.round(t, cohort, lr, rehearsal)
@@ -41,6 +44,18 @@ def next_round(parts: Components) -> Row:
     row, scores = _row(parts, lr, cohort, outcome, after, seconds)
     engine.committed = replace(after, rows=(*after.rows, row), scores=scores)
     return row
+
+
+def _read_ahead(parts: Components, t: int) -> None:
+    """Have the samples of the next round read, where they lie in a file, while `t` is trained."""
+    pages, data, schedule = parts.pages, parts.design.data, parts.design.schedule
+    if pages.file is None:
+        return
+    for round in (t, t + 1) if t == 0 else (t + 1,):
+        if round < schedule.rounds:
+            clients = schedule.round(round).clients
+            first = data.offsets[torch.from_numpy(clients)].numpy()
+            pages.ask(data.order[torch.from_numpy(spans(first, data.sizes[clients]))])
 
 
 @contextmanager
