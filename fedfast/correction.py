@@ -17,9 +17,9 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms.hooks import Clients, Direction, listed
-from .kernels._args import Coefficient
+from .kernels.placed import PlacedRows, RowsLike
 
-Terms = tuple[tuple[Tensor, float], ...]
+Terms = tuple[tuple[RowsLike, float], ...]
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,15 @@ class Correction:
     @property
     def key(self) -> tuple[Hashable, ...]:
         """See `RowUpdate`."""
-        places = [number for t, c in self.terms for number in (t.data_ptr(), t.stride(0), c)]
-        return "addend", self.row.data_ptr(), self.row.stride(0), *places
+        terms = [number for t, c in self.terms for number in (*_place(t), c)]
+        return "addend", *_place(self.row), *terms
 
     def apply(self, backend: str) -> None:
         """Write the addend."""
         (first, a), *others = self.terms
-        (second, b), *others = others or [(first, 0.0)]
         out = self.row[:1] if self.shared else self.row
-        kernels.mix(first, second, a, b, out=out, backend=backend)
-        for t, c in others:
-            kernels.mix(out, t, 1.0, c, out=out, backend=backend)
+        terms = [*others, (first, a - 1.0)] if a != 1.0 or not others else others
+        kernels.step(first, terms, -1.0, out=out, backend=backend)
 
 
 def correction_of(direction: Direction, at: Clients, rows: Tensor) -> Correction | None:
@@ -62,18 +60,19 @@ def correction_of(direction: Direction, at: Clients, rows: Tensor) -> Correction
     rows  [K, trained], memory for the addend
     Raises ValueError for a direction that is not of this form.
     """
-    share, found = 0.0, {}
+    share = 0.0
+    found: dict[tuple[int, ...], tuple[RowsLike, float]] = {}
     constants = listed(direction.terms)
     if direction.w_ref is not None:
-        constants.append((direction.w_ref, _negative(direction.lam)))
+        constants.append((direction.w_ref, -direction.lam))
     for t, c in constants:
         if isinstance(c, Tensor):
             raise ValueError("direction: expected numbers as coefficients of a constant correction")
         if t is at.g:
             share += c
         else:
-            row, before = found.get(t.data_ptr(), (t, 0.0))
-            found[t.data_ptr()] = row, before + c
+            row, before = found.get(_place(t), (t, 0.0))
+            found[_place(t)] = row, before + c
     if not share:
         raise ValueError("direction: expected the gradient among the terms; got none of it")
     if isinstance(direction.lam, Tensor):
@@ -82,10 +81,13 @@ def correction_of(direction: Direction, at: Clients, rows: Tensor) -> Correction
     terms = tuple((t, c / share) for t, c in found.values())
     if not terms:
         return None if share == 1.0 and not decay else Correction(share, decay, (), rows[:0])
-    shared = all(t.ndim == 1 or t.stride(0) == 0 for t, _ in terms)
+    shared = all(isinstance(t, Tensor) and t.ndim == 1 for t, _ in terms)
     row = rows[:1].expand(len(at), -1) if shared else rows[: len(at)]
     return Correction(share, decay, terms, row)
 
 
-def _negative(c: Coefficient) -> Coefficient:
-    return -c
+def _place(rows: RowsLike) -> tuple[int, ...]:
+    """Where rows lie; what a plan reads anew at every run is not part of it."""
+    if isinstance(rows, PlacedRows):
+        return rows.table.data_ptr(), rows.table.stride(0), rows.places.data_ptr()
+    return rows.data_ptr(), rows.stride(0)

@@ -96,6 +96,9 @@ def wide(draw: Draw, columns: int) -> Tensor:
     return draw.numbers(draw.clients, columns).double().square()
 
 
+JOINED: Form = dict(
+    known=lambda d: [wide(d, 3), wide(d, 5)[:, 1:3]], added=lambda d: [wide(d, 2)], ones=1.0
+)
 LAYERS: dict[str, Cases] = {
     "activation": Cases({kind: dict(kind=kind, slope=0.2) for kind in KINDS}, **ELEMENTS),
     "activation_backward": Cases({kind: dict(kind=kind, slope=0.2) for kind in KINDS}, **ELEMENTS),
@@ -131,6 +134,15 @@ LAYERS: dict[str, Cases] = {
         **PRODUCTS,
     ),
     "ghost": Cases({"weight": dict(ones=0.0), "bias": dict(ones=1.0)}, **FACTORS),
+    "joined": Cases(
+        {
+            "above": JOINED | dict(limit=0.5),
+            "below": JOINED | dict(limit=1e6),
+            "some": JOINED | dict(limit=3.0, known=lambda d: [wide(d, 3)]),
+            "weight": JOINED | dict(limit=0.0, ones=0.0, without="add_bias"),
+        },
+        **FACTORS,
+    ),
     "lowrank": Cases(
         {
             "plain": dict(ones=0.0, activation=None, without="gram"),
