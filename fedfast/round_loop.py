@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -160,9 +161,10 @@ def _evaluation(
     test, personal, found = parts.design.test, parts.personal, dict[str, float]()
     if not (parts.design.evaluates(t) or after.stopped):
         return found, None
-    begin = time.perf_counter()
+    begin, ranks = time.perf_counter(), parts.design.ranks
     if test is not None:
-        found["accuracy"], found["loss"] = evaluate(parts, after.server.row, test)
+        tests = partial(evaluate, parts, after.server.row, test)
+        found["accuracy"], found["loss"] = tests() if ranks is None else ranks.of_first(tests)
     losses = parts.design.options.client_metrics
     scores = evaluate_clients(parts, after, losses) if personal.test else None
     if found or scores:

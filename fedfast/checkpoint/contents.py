@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..build import Components
+from ..clients import Kept
 from ..history import FIELDS, READ, Row
 from ..state import Committed, Tuned
 from .container import Damaged
@@ -45,10 +46,10 @@ class Contents:
     run: dict[str, str] | None = None
 
 
-def taken(parts: Components, identity: dict[str, object]) -> Contents:
-    """The state after the last complete round."""
+def taken(parts: Components, identity: dict[str, object], kept: Kept | None) -> Contents:
+    """The state after the last complete round; kept: by clients, if not all is in this process."""
     state = parts.engine.committed
-    found = named(state.server.tensors(), *state.clients.kept())
+    found = named(state.server.tensors(), *(kept or state.clients.kept()))
     if state.tuned is not None:
         slot = torch.from_numpy(state.tuned.slot)
         tuned = (slot >= 0).nonzero()[:, 0]
