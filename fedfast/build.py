@@ -48,6 +48,11 @@ class Components:
     engine: Engine
     personal: Personal
 
+    @property
+    def fetches(self) -> bool:
+        """Whether clients' rows are brought from elsewhere, round by round."""
+        return self.rows.staged(self.design.dtype)
+
 
 @usual_modes()
 def build(design: Design) -> Components:

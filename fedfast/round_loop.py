@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
+import numpy as np
 from torch import Tensor
 
 from .build import Components
@@ -35,12 +36,19 @@ def next_round(parts: Components) -> Row:
         cohort = schedule.round(t)
         rehearses = engine.algorithm.server.rehearses
         rehearsal = schedule.round(t, exchange=1) if rehearses else None
-        outcome = engine.round(t, cohort, lr, rehearsal)
+        outcome = engine.round(t, cohort, lr, rehearsal, _following(parts, t))
     seconds = time.perf_counter() - begin
     after = _concluded(parts, t, lr, outcome)
     row, scores = _row(parts, lr, cohort, outcome, after, seconds)
     engine.committed = replace(after, rows=(*after.rows, row), scores=scores)
     return row
+
+
+def _following(parts: Components, t: int) -> np.ndarray | None:
+    """The clients of the round after `t`, where their rows have to be fetched."""
+    design = parts.design
+    last = t + 1 == design.rounds
+    return None if last or not parts.fetches else design.schedule.round(t + 1).clients
 
 
 @contextmanager
