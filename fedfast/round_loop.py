@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,7 +40,7 @@ def next_round(parts: Components) -> Row:
         _read_ahead(parts, t)
         rehearses = engine.algorithm.server.rehearses
         rehearsal = schedule.round(t, exchange=1) if rehearses else None
-        outcome = engine.round(t, cohort, lr, rehearsal)
+        outcome = engine.round(t, cohort, lr, rehearsal, _following(parts, t))
     seconds = time.perf_counter() - begin
     after = _concluded(parts, t, lr, outcome)
     row, scores = _row(parts, lr, cohort, outcome, after, seconds)
@@ -57,6 +58,13 @@ def _read_ahead(parts: Components, t: int) -> None:
             clients = schedule.round(round).clients
             first = data.offsets[torch.from_numpy(clients)].numpy()
             pages.ask(data.order[torch.from_numpy(spans(first, data.sizes[clients]))])
+
+
+def _following(parts: Components, t: int) -> np.ndarray | None:
+    """The clients of the round after `t`, where their rows have to be fetched."""
+    design = parts.design
+    last = t + 1 == design.rounds
+    return None if last or not parts.fetches else design.schedule.round(t + 1).clients
 
 
 @contextmanager
