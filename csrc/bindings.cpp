@@ -1,5 +1,6 @@
 // The module `fedfast._fedfast`: operations on rows of S elements, and plans.
 #include <algorithm>
+#include <limits>
 
 #include "adam.h"
 #include "bind.h"
@@ -72,10 +73,11 @@ void bind_rows(py::module_& m) {
                  FIELDS(AdamRows, field("S", &P::size), F(w), F(g), F(m), F(v), F(t), F(eta),
                         F(weight_decay), F(beta1), F(beta2), F(eps), F(decoupled), F(out)),
                  [](const Part& part, const auto& p) { adam(shape_of(part, p), p); });
-  bind<FeedOf>(m, "feed",
-               FIELDS(FeedOf, field("T", &P::steps), field("B", &P::width), F(rows), F(count),
-                      F(rows_now), F(count_now)),
-               [](const Part& part, const auto& p) { feed(part, p); });
+  bind<FeedOf>(
+      m, "feed",
+      FIELDS(FeedOf, field("R", &P::lines), field("B", &P::width), shared("rows", &P::rows),
+             shared("count", &P::count), F(rows_now), F(count_now)),
+      [](const Part& part, const auto& p) { feed(part, p); });
   bind<Tally>(m, "tally", FIELDS(Tally, F(losses), F(count), F(total)),
               [](const Part& part, const auto& p) { tally(part, p); });
 }
@@ -105,27 +107,50 @@ void check_run(const Plan& plan, int64_t clients, int threads, int64_t elements)
   if (threads < 1) throw py::value_error("threads: expected at least 1");
 }
 
-bool run_of(const Plan& plan, int64_t clients, int threads, int64_t elements) {
-  check_run(plan, clients, threads, elements);
-  if (plan.size() == 0) return true;
-  py::gil_scoped_release release;
-  return plan.run(clients, threads, elements);
+const int32_t* counts_at(std::uintptr_t address, int64_t width) {
+  if (width < 0) throw py::value_error("width: expected 0 or more");
+  return reinterpret_cast<const int32_t*>(address);
 }
 
-bool run_steps_of(const Plan& first, const Plan& rest, std::uintptr_t steps, int64_t clients,
-                  int threads, int64_t elements) {
-  check_run(first, clients, threads, elements);
-  check_run(rest, clients, threads, elements);
-  const int64_t most = std::min(first.steps(), rest.steps());
-  const auto* each = reinterpret_cast<const int32_t*>(steps);
-  for (int64_t k = 0; k < clients; ++k) {
-    if (each[k] < 0 || each[k] > most) {
-      throw py::value_error("steps: expected 0 to " + std::to_string(most) +
-                            ", as many as were fed; got " + std::to_string(each[k]));
-    }
-  }
+// count: the address of each client's, or 0.
+bool run_of(const Plan& plan, int64_t clients, int threads, int64_t elements, std::uintptr_t count,
+            int64_t width) {
+  check_run(plan, clients, threads, elements);
+  const int32_t* counts = counts_at(count, width);
+  if (plan.size() == 0) return true;
   py::gil_scoped_release release;
-  return Plan::run_steps(first, rest, each, clients, threads, elements);
+  return plan.run(clients, threads, elements, counts, width);
+}
+
+void check_lines(const Lines& lines, int64_t most) {
+  int64_t going = std::numeric_limits<int64_t>::max();
+  if (lines.steps < 0 || lines.offsets[0] != 0) throw py::value_error("offsets: expected 0 first");
+  for (int64_t s = 0; s < lines.steps; ++s) {
+    const int64_t next = lines.offsets[s + 1] - lines.offsets[s];
+    if (next < 1 || next > going) {
+      throw py::value_error(
+          "offsets: expected some clients at every step, and never more than at "
+          "the one before; got " +
+          std::to_string(next) + " at step " + std::to_string(s));
+    }
+    going = next;
+  }
+  if (lines.offsets[lines.steps] > most) {
+    throw py::value_error("offsets: expected at most " + std::to_string(most) +
+                          " batches, as many as were fed; got " +
+                          std::to_string(lines.offsets[lines.steps]));
+  }
+}
+
+bool run_steps_of(const Plan& first, const Plan& rest, std::uintptr_t offsets, int64_t steps,
+                  int threads, int64_t elements, std::uintptr_t count, int64_t width) {
+  const Lines lines{reinterpret_cast<const int64_t*>(offsets), steps, counts_at(count, width),
+                    width};
+  check_lines(lines, std::min(first.lines(), rest.lines()));
+  check_run(first, lines.clients(), threads, elements);
+  check_run(rest, lines.clients(), threads, elements);
+  py::gil_scoped_release release;
+  return Plan::run_steps(first, rest, lines, threads, elements);
 }
 
 void bind_plan(py::module_& m) {
