@@ -20,8 +20,10 @@ from .client_sampling import Round
 from .clients import ClientState
 from .gradient_sampler import GradientSampler
 from .hook_calls import HookCalls
+from .kernels.placed import PlacedRows
 from .memory import Halving
 from .round_batches import RoundBatches
+from .running_sum import Place
 from .state import ServerState
 
 Shared = TypeVar("Shared", float | Tensor, int | Tensor)
@@ -168,6 +170,8 @@ class CohortPass:
         ids, start = cohort.ids[part], self.sent[: run.layout.trained]
         count = len(ids)
         own = NamedRows({name: rows[:count] for name, rows in live.own.items()})
+        who = torch.from_numpy(ids)
+        came, kept = self.clients.placed(who, live.places[:, :count])
         return Clients(
             layout=run.layout,
             backend=cohort.backend,
@@ -187,7 +191,9 @@ class CohortPass:
             ahead=None if live.ahead is None else live.ahead[:count],
             own=own,
             scratch=NamedRows({name: rows[:count] for name, rows in live.scratch.items()}),
-            values=NamedRows(self.clients.gather(torch.from_numpy(ids), own)),
+            values=NamedRows(self.clients.gather(who, own)),
+            came={**came, **own},
+            kept={**kept, **own},
             server=MappingProxyType(self.server.shown()),
             scalars=MappingProxyType(self.server.scalars),
             decay=cohort.decay,
@@ -201,12 +207,14 @@ class CohortPass:
         last = self.sums is not None and part.stop == len(self.order)
         ending = self.ending if last else None
         weights = self.cohort.weights[part]
-        bad = run.mean.add(models, weights, self.sent, part.start == 0, ending)
-        self.tally.diverged += at.ids[bad.cpu().numpy()].tolist()
+        place = Place(part.start, len(self.order))
+        bad = run.mean.add(models, weights, self.sent, place, ending)
+        if len(bad):
+            self.tally.diverged += at.ids[bad.cpu().numpy()].tolist()
         if self.sums is not None:
             self.tally.numbers.append(run.hooks.finish(at, models))
             self._restore(at, bad)
-            self.sums.add(at, part, self.clients)
+            self.sums.add(at, place, self.clients)
             self.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
         if run.models.wanted and len(at) < len(self.order):
             run.models.store(part, models, len(self.order))
@@ -221,6 +229,10 @@ class CohortPass:
             return
         for t in at.scratch.values():
             t[bad] = 0.0
+        for name, rows in at.kept.items():
+            if isinstance(rows, PlacedRows):
+                came = at.came[name]
+                rows.only(bad).copy_(came.only(bad) if isinstance(came, PlacedRows) else came[bad])
         former = {name: torch.empty_like(rows) for name, rows in at.own.items()}
         values = self.clients.gather(torch.from_numpy(at.ids), former)
         for now, before in ((at.own, former), (at.values, values)):

@@ -29,7 +29,7 @@ class Design:
     module        a copy of the user's; `traits` is what a trial step found out about it
     tried         the loss on some of the data
     test          the global test set
-    layout, row   of the weights, and the initial ones [S]
+    layout, row   of the weights, and the initial ones [S]; numbers: how many a model sends
     program       the model as a layer program, None where there is none for the `reason`
     trial         [2, ...] samples
     cohort, width  the most clients that train at once, the widest batch
@@ -45,6 +45,7 @@ class Design:
         self._check_task()
         self._check_schedule()
         self.layout = FlatLayout.of(self.module, self.dtype, self.traits.moving)
+        self.numbers = sum(s.length for s in self.layout.slots if s.dtype.is_floating_point)
         self.row = self.layout.flatten(self.module, self.device)
         registry.choose(options.backend, self.row)  # a missing backend is reported before round 1
         self.trial = self.data.samples.take(self.data.order[:2]).inputs(self.dtype)

@@ -30,6 +30,8 @@ from .design import Design
 from .hook_calls import HookCalls
 from .memory import Halving
 from .round_batches import RoundBatches
+from .row_tiers import RowTier
+from .running_sum import Place
 from .state import Committed, ServerState
 
 Shared = TypeVar("Shared", float, int)
@@ -109,7 +111,9 @@ class Engine:
     visible  the layout as algorithms see it
     """
 
-    def __init__(self, design: Design, trainers: Halving[LocalTrainer]) -> None:
+    def __init__(
+        self, design: Design, trainers: Halving[LocalTrainer], tier: RowTier | None = None
+    ) -> None:
         self.trainers, self.data = trainers, replace(design.data, test=None)
         self.options, self.client_decay = design.options, design.client_decay
         self.algorithm, self.backend = design.algorithm, design.options.backend
@@ -118,7 +122,7 @@ class Engine:
         self.rule = self.algorithm.server.kernel(design.options.server_lr)
         server = self._new_server(row)
         self._servers = server, server.twin()
-        self.committed = Committed(server, self._new_clients(row))
+        self.committed = Committed(server, self._new_clients(row, tier))
         sends = overrides(self.algorithm.server, "send", ServerRule)
         self.sent = torch.empty_like(row) if sends else None
         self.mean = Mean(row, self.visible, self.backend)
@@ -140,12 +144,12 @@ class Engine:
             server.v.fill_(begin)
         return server
 
-    def _new_clients(self, row: Tensor) -> ClientState:
+    def _new_clients(self, row: Tensor, tier: RowTier | None) -> ClientState:
         values = dict(self.algorithm.client_values(self.visible))
         if self.client_decay != 1.0:
             values["epochs"] = torch.zeros((), dtype=torch.float64)  # local epochs done
         rows, population = self.algorithm.client_rows(), self.data.num_clients
-        return ClientState(rows, values, population, row, self.visible.trained)
+        return ClientState(rows, values, population, row, self.visible.trained, tier)
 
     @property
     def state(self) -> ServerState:
@@ -203,7 +207,8 @@ class Engine:
         """The server's part, from `models` [C, S] in processing order; see `round`."""
         self.next.follow(done.state)
         ending = None if self.algorithm.server.whole else self._ending(done.state)
-        self.mean.add(models, done.cohort.weights, done.sent, True, ending)
+        place = Place(0, len(models))
+        self.mean.add(models, done.cohort.weights, done.sent, place, ending)
         return self._concluded(done, models)
 
     def read(self, samples: ClientSamples) -> None:
@@ -232,10 +237,9 @@ class Engine:
     def _concluded(self, done: Trained, models: Tensor) -> Outcome:
         begin = time.perf_counter()
         norm = self._conclude(done, models)
-        found = self._outcome(done.tally, norm, done.clients)
-        return replace(found, server_seconds=time.perf_counter() - begin)
+        return self._outcome(done.tally, norm, done.clients, begin)
 
-    def _outcome(self, tally: Tally, norm: float, clients: ClientState) -> Outcome:
+    def _outcome(self, tally: Tally, norm: float, clients: ClientState, begin: float) -> Outcome:
         tensors = self.next.tensors().values()  # [S], [trained], or a value of any shape
         finite = math.isfinite(norm) and all(is_finite(t.view(-1), self.backend) for t in tensors)
         after = self.committed
@@ -244,8 +248,8 @@ class Engine:
         if finite and (tolerant or not tally.diverged):
             after = replace(after, server=self.next, clients=clients)
         diverged = tuple(tally.diverged)
-        norms = norm, self.mean.norm_sum()
-        return Outcome(tally.train_loss, *norms, tally.samples, diverged, finite, after)
+        norms, seconds = (norm, self.mean.norm_sum()), time.perf_counter() - begin
+        return Outcome(tally.train_loss, *norms, tally.samples, diverged, finite, after, seconds)
 
     def _cohort(self, work: Work, order: np.ndarray) -> Cohort:
         device, ids = self.state.row.device, work.plan.clients[order]

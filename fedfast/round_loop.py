@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from .build import Components
 from .client_sampling import Round
 from .client_scores import ClientScores
 from .data import Samples
+from .data.client_parts import spans
 from .design import Design
 from .engine import Outcome
 from .history import Row
@@ -33,6 +35,7 @@ def next_round(parts: Components) -> Row:
     begin = time.perf_counter()
     with training(parts):
         cohort = schedule.round(t)
+        _read_ahead(parts, t)
         rehearses = engine.algorithm.server.rehearses
         rehearsal = schedule.round(t, exchange=1) if rehearses else None
         outcome = engine.round(t, cohort, lr, rehearsal)
@@ -43,15 +46,29 @@ def next_round(parts: Components) -> Row:
     return row
 
 
+def _read_ahead(parts: Components, t: int) -> None:
+    """Have the samples of the next round read, where they lie in a file, while `t` is trained."""
+    pages, data, schedule = parts.pages, parts.design.data, parts.design.schedule
+    if pages.file is None:
+        return
+    for round in (t, t + 1) if t == 0 else (t + 1,):
+        if round < schedule.rounds:
+            clients = schedule.round(round).clients
+            first = data.offsets[torch.from_numpy(clients)].numpy()
+            pages.ask(data.order[torch.from_numpy(spans(first, data.sizes[clients]))])
+
+
 @contextmanager
 def training(parts: Components) -> Iterator[None]:
     """Torch's threads, modes, random numbers and precision, as local steps need them."""
-    engine = parts.engine
+    engine, design = parts.engine, parts.design
+    # The flags are of CUDA's libraries; code of the user's may read them.
+    own = design.program is not None and design.device.type == "cpu"
     with (
         usual_modes(),
-        torch_threads(parts.design.threads),
+        torch_threads(design.threads),
         kept_random_state() if engine.trainer.executor.random else nullcontext(),
-        rounding(parts.executor.precision),
+        nullcontext() if own else rounding(parts.executor.precision),
         # Buffers of the run do not overlap; what an algorithm of the user's hands over may.
         apart_by_construction(not engine.hooks.foreign),
     ):
@@ -86,12 +103,10 @@ def _testing(parts: Components) -> Iterator[None]:
 
 def traffic(design: Design) -> tuple[int, int]:
     """Bytes (down, up) that a client and the server exchange per round, at least."""
-    layout = design.layout
-    model = sum(s.length for s in layout.slots if s.dtype.is_floating_point)
 
     def size(models: int) -> int:
-        more = (models - 1) * layout.parameters
-        return design.dtype.itemsize * (model + more) if models else 0
+        more = (models - 1) * design.layout.parameters
+        return design.dtype.itemsize * (design.numbers + more) if models else 0
 
     down, up = design.algorithm.traffic()
     return size(down), size(up)
@@ -101,7 +116,9 @@ def _concluded(parts: Components, t: int, lr: float, outcome: Outcome) -> Commit
     """The state after round `t`, with what the last round adds to it."""
     design = parts.design
     stops = _status(outcome) != "ok" and design.options.on_divergence == "stop"
-    after, last = replace(outcome.after, stopped=stops, tuned=None), t + 1 == design.rounds
+    after, last = outcome.after, t + 1 == design.rounds
+    if stops != after.stopped or after.tuned is not None:
+        after = replace(after, stopped=stops, tuned=None)
     if not last or stops or design.algorithm.fine_tune is None:
         return after
     with training(parts):

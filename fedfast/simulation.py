@@ -38,6 +38,7 @@ class Simulation:
         self._design = design = Design(options)
         self._components = parts = build(design)
         self._engine, self._personal, self.memory = parts.engine, parts.personal, parts.memory
+        self.rows = parts.rows
         self.device, self.dtype, self.threads = design.device, design.dtype, design.threads
         self.algorithm, self.callbacks = design.algorithm, design.callbacks
         self.rounds, self.schedule = design.rounds, design.schedule
@@ -59,6 +60,7 @@ class Simulation:
             "clients": f"{design.data.num_clients:,}, {self.schedule.largest_cohort:,} per round",
             "executor": slower if self.generic_because else "layer program",
             "memory": str(self.memory),
+            **({"client rows": str(self.rows)} if str(self.rows) else {}),
             "on": f"{self.device}, {str(self.dtype).removeprefix('torch.')}",
         }
         about = f"{self.round:,} of {self.rounds:,} rounds{', stopped' if self.stopped else ''}"

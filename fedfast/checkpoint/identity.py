@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..algorithms import Algorithm
 from ..data import Samples
+from ..data.client_parts import ClientParts
+from ..data.pages import file_of, spread_rows
 from ..declarations import declarations
 from ..design import Design
 from ..options import SimulationOptions
@@ -28,8 +31,11 @@ from .describe import CODE, class_code, describe, flat
 # Options that are free, and those that are recorded in another way.
 FREE = {"rounds", "eval_every", "eval_last", "callbacks", "empty_clients"}
 FREE |= {"device", "backend", "threads", "chunk", "memory", "metric", "verify", "client_metrics"}
+FREE |= {"client_rows", "client_rows_folder"}
 ELSEWHERE = {"model", "clients", "algorithm", "test", "dtype", "schedule", "seed"}
 TORCHS = "model.held by torch "  # attributes of torch's modules: compared where both states have it
+READ = 1 << 30  # bytes of a mapped file that are read for a digest
+MANY = 10_000  # clients whose test parts have one digest
 LISTED = 8  # differences in one message
 
 
@@ -190,19 +196,33 @@ def _data(design: Design) -> dict[str, object]:
     data = design.data
     made = {f"data.{k}": v for k, v in _samples(data.samples).items()}
     made["data.partition"] = digest(data.order, data.offsets)
-    own = None if data.test is None else [_samples(part) for part in data.test]
-    made["clients.test"] = None if own is None else _sum(own)
+    made["clients.test"] = None if data.test is None else _tests(data.test)
     if design.test is None:
         return {**made, "test": None}
     return {**made, **{f"test.{k}": v for k, v in _samples(design.test).items()}}
 
 
+def _tests(parts: Sequence[Samples]) -> str:
+    """A digest of the clients' test parts: of each by itself, as older states have it; of very many
+    at once."""
+    if len(parts) > MANY and isinstance(parts, ClientParts):
+        return _sum([_samples(parts.samples), digest(torch.from_numpy(parts.offsets))])
+    return _sum([_samples(part) for part in parts])
+
+
 def _samples(samples: Samples) -> dict[str, object]:
     return {
-        "x": f"{list(samples.x.shape)} {samples.x.dtype} {digest(samples.x)}",
+        "x": f"{list(samples.x.shape)} {samples.x.dtype} {_inputs(samples.x)}",
         "y": digest(samples.y),
         "normalize": describe(samples.normalize),
     }
+
+
+def _inputs(x: Tensor) -> str:
+    """A digest of all samples; of some, evenly spread, where they are a large mapped file."""
+    if x.numel() * x.element_size() <= READ or file_of(x) is None:
+        return digest(x)
+    return f"of some {digest(spread_rows(x))}"
 
 
 def _schedule(design: Design, rounds: int) -> dict[str, object]:
