@@ -1,4 +1,4 @@
-"""Makes docs/scaling/: `python bench/docs_scaling.py`, some seven minutes on a quiet machine of 2 cores.
+"""Makes docs/scaling/: `python bench/docs_scaling.py`, some seven minutes on 2 quiet cores.
 
     --busy  say in results.md that other processes were running
 

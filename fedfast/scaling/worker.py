@@ -26,7 +26,6 @@ from ..history import Row
 from ..phases import Profile, recording
 from .machine import cores
 from .memory_use import Peak
-from .population import repeated
 from .rows import ScaleRow
 from .work import Workload, flops_of
 
@@ -110,7 +109,7 @@ def measure(config: RunConfig, row: ScaleRow, rounds: int, seconds: float) -> Me
     setting = prepare(config)
     peak = Peak.begun()
     begin = time.perf_counter()
-    setting = replace(setting, clients=repeated(setting.clients, row.clients))
+    setting = replace(setting, clients=setting.clients.repeated(row.clients))
     sim = simulation(config, setting, row.algorithm)
     setup, going = time.perf_counter() - begin, iter(sim)
     _profiled(going, 1)  # records plans with the names of their phases
