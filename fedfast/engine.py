@@ -29,6 +29,7 @@ from .cohort_pass import CohortModels, CohortPass, RunParts, Tally
 from .design import Design
 from .hook_calls import HookCalls
 from .memory import Halving
+from .phases import timed
 from .round_batches import RoundBatches
 from .row_tiers import RowTier
 from .running_sum import Place
@@ -234,6 +235,7 @@ class Engine:
         rows[trained:] = done.sent
         return rows
 
+    @timed("aggregate")
     def _concluded(self, done: Trained, models: Tensor) -> Outcome:
         begin = time.perf_counter()
         norm = self._conclude(done, models)

@@ -143,7 +143,8 @@ def test_the_trace_is_one_that_perfetto_opens(module, tmp_path, monkeypatch, cap
     (tmp_path / "own.py").write_text(
         "from torch import nn\n"
         "def net(input_shape, classes):\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Softshrink(), nn.Linear(4, 10))\n"
+        "    layers = nn.Linear(64, 4), nn.Softshrink(), nn.Linear(4, 10)\n"
+        "    return nn.Sequential(nn.Flatten(), *layers)\n"
     )
     (tmp_path / "tiny.yaml").write_text(text)
     assert main(["run", "tiny.yaml", "--profile", "--out", "r"]) == 0
