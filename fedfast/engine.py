@@ -31,6 +31,7 @@ from .distributed.rounds import NOBODY, complete, joined, spread_rows, take_over
 from .distributed.shares import Shares
 from .hook_calls import HookCalls
 from .memory import Halving
+from .phases import timed
 from .round_batches import RoundBatches
 from .row_tiers import RowTier
 from .running_sum import Place
@@ -298,6 +299,7 @@ class Engine:
         rows[trained:] = done.sent
         return rows
 
+    @timed("aggregate")
     def _concluded(self, done: Trained, models: Tensor) -> Outcome:
         begin = time.perf_counter()
         norm = self._conclude(done, models)

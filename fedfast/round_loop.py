@@ -22,6 +22,7 @@ from .engine import Outcome
 from .history import Row
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_recording
+from .phases import span, timed
 from .random_state import kept_random_state, seed_all
 from .state import Committed
 from .torch_settings import rounding, torch_threads, usual_modes
@@ -35,7 +36,7 @@ def next_round(parts: Components) -> Row:
     forget_recording()
     parts.executor.pool.wait()
     begin = time.perf_counter()
-    with training(parts):
+    with span(f"round {t + 1}"), training(parts):
         cohort = schedule.round(t)
         _read_ahead(parts, t)
         rehearses = engine.algorithm.server.rehearses
@@ -161,6 +162,7 @@ def _row(
     return row, scores if parts.design.options.client_metrics else None
 
 
+@timed("evaluate")
 def _evaluation(
     parts: Components, t: int, after: Committed
 ) -> tuple[dict[str, float], ClientScores | None]:
