@@ -27,6 +27,7 @@ from .fusion_rules import fusions_for, recorder_for
 from .input_pipeline import InputPipeline
 from .live_buffers import ActiveRows, LiveBuffers
 from .local_gradient import LocalGradient
+from .phases import timed
 from .programs.cuda_graph import RecordedInputs, Replay
 from .random import DROPOUT, keys64
 from .read_only import class_names
@@ -196,6 +197,7 @@ class LocalTrainer:
                 f"{class_names(self.algorithm)}; got another tensor, which nothing reads"
             )
 
+    @timed("step")
     def _descend(self, at: Clients, lr: float | Tensor, rows: ActiveRows) -> None:
         options, local = self.options, self.algorithm.local
         direction = self.algorithm.direction(at)
@@ -218,6 +220,7 @@ class LocalTrainer:
             backend=options.backend,
         )
 
+    @timed("gather")
     def batch(self, s: int, active: int, batches: ChunkBatches) -> Minibatch:
         """The samples of step `s` of the first `active` clients."""
         lines = batches.packing.at(s, active)

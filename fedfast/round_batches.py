@@ -11,6 +11,7 @@ from .batches import ChunkBatches, Packing
 from .client_loop import LocalTrainer
 from .client_samples import ClientSamples
 from .client_sampling import Round
+from .phases import timed
 
 
 class RoundBatches:
@@ -19,6 +20,7 @@ class RoundBatches:
     def __init__(self, data: ClientSamples, width: int) -> None:
         self.data, self.width = data, width
 
+    @timed("schedule")
     def __call__(
         self, trainer: LocalTrainer, t: int, plan: Round, chosen: np.ndarray
     ) -> ChunkBatches:
@@ -28,6 +30,7 @@ class RoundBatches:
         index = pad(index, (0, self.width - plan.width))
         return self._made(trainer, t, plan.clients[chosen], index, count, packing)
 
+    @timed("schedule")
     def everything(
         self, trainer: LocalTrainer, t: int, clients: np.ndarray, width: int
     ) -> ChunkBatches:

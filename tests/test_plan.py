@@ -14,11 +14,11 @@ from fedfast.kernels import (
     cross_entropy,
     feed,
     gather,
+    gram,
     linear,
     linear_backward,
     mix,
     stats,
-    step,
     tally,
 )
 from layer_cases import block, poison, same, threads

@@ -19,6 +19,7 @@ from ..executor import Capabilities, Executor, Fold, LocalStep, ScaledAscent, St
 from ..input_pipeline import SampleSource
 from ..kernels import registry
 from ..layout import FlatLayout
+from ..phases import phase, timed
 from ..square_root import square_root
 from .elementwise import Dropout
 from .plans import ChunkBuffers, PlanCache, ascent_key, folded_key, place, step_key
@@ -87,6 +88,7 @@ class ProgramExecutor(Executor):
             self._batches[clients] = largest.first(clients)
         return self._batches[clients]
 
+    @timed("forward_backward")
     def gradients(self, step: LocalStep, tensors: StepTensors, batch: Minibatch) -> None:
         """See `Executor.gradients`; of losses a program has the run's cross-entropy alone."""
         if step.objective is not None:
@@ -105,8 +107,10 @@ class ProgramExecutor(Executor):
             return lambda: self.gradients(step, tensors, batch)
         clients = batch.x.shape[0]
         plan = self._plans.plan(key, clients, lambda: self._steps.run(step, tensors, batch))
-        return lambda: plan.run(clients, self._plans.work, _counted(batch))
+        run = timed("forward_backward")(plan.run)
+        return lambda: run(clients, self._plans.work, _counted(batch))
 
+    @timed("forward_backward")
     def first_pass(self, tensors: StepTensors, batch: Minibatch) -> Tensor:
         """See `Executor.first_pass`."""
         key = "first pass", *_places(tensors, batch)
@@ -127,6 +131,7 @@ class ProgramExecutor(Executor):
             for slot in self.layout.counters:
                 buffers[:, slot.offset] += times[slot.name] * steps
 
+    @timed("forward_backward")
     def descend(
         self, step: LocalStep, w: Tensor, source: SampleSource, batches: ChunkBatches
     ) -> Tensor:
@@ -152,7 +157,8 @@ class ProgramExecutor(Executor):
         def body() -> None:
             if step.begin is not None:
                 step.begin.apply(self._steps.backend)
-            chunk.fetch(source)
+            with phase("gather"):
+                chunk.fetch(source)
             losses, batch = self._losses[:clients], chunk.batch.first(clients)
             tensors = StepTensors(fold.base, w, w[:, : self.layout.trained], losses)
             self._steps.run(replace(step, fold=fold), tensors, batch)
