@@ -164,6 +164,11 @@ class StagedTables:
             done.record()
         self._writes[side].append(self._worker.submit(self._write, kept, rows, done))
 
+    def flush(self) -> None:
+        """Wait until all that was complete is stored. Raises OSError where that failed."""
+        for side in (0, 1):
+            self._finish(side)
+
     def _read(self, places: Tensor, at: Tensor) -> None:
         for name, store in self.stores.items():
             self._bring(partial(store.read, places), name, at)
