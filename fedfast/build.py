@@ -16,6 +16,7 @@ import torch
 
 from . import memory as memories
 from .client_loop import LocalTrainer
+from .data.pages import Ahead
 from .design import Design
 from .engine import Engine
 from .evaluation import Evaluator
@@ -41,6 +42,7 @@ class Components:
     rows       where clients' rows are kept
     executor   of the module: that of the rounds where there is no program
     evaluator  made when it is first needed
+    pages      of the clients' samples, where they are a file
     """
 
     design: Design
@@ -50,6 +52,7 @@ class Components:
     evaluator: Callable[[], Evaluator]
     engine: Engine
     personal: Personal
+    pages: Ahead
 
     @property
     def fetches(self) -> bool:
@@ -70,7 +73,8 @@ def build(design: Design) -> Components:
         warn_once(design.reason)
     engine = Engine(design, Halving(_trainer(design, executor), memory.chunk), tier)
     personal = Personal(engine, evaluator, design.data, design.loss)
-    return Components(design, memory, tier, executor, evaluator, engine, personal)
+    pages = Ahead(design.data.x)
+    return Components(design, memory, tier, executor, evaluator, engine, personal, pages)
 
 
 def row_tier(design: Design) -> RowTier:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .client_rows import ClientRows, no_ids
 from .kernels import PlacedRows
+from .phases import timed
 from .row_blocks import Part, blocks_of
 from .row_tiers import RowTier
 
@@ -115,6 +116,7 @@ class ClientState:
         at = self.slot[ids].to(store.device)
         return {name: held[at] for name, held in store.values.items()}
 
+    @timed("state")
     def begin(self, ids: Tensor, start: Tensor | None) -> ClientState:
         """The state that a round of clients `ids` [C] writes; this one stays as it is.
 
@@ -167,6 +169,7 @@ class ClientState:
         assert self._cohort is not None
         return self._cohort
 
+    @timed("state")
     def placed(self, ids: Tensor, room: Tensor) -> tuple[dict[str, PlacedRows], ...]:
         """(rows that clients `ids` [K] came with, rows that they will keep), by name.
 
@@ -181,6 +184,7 @@ class ClientState:
             made.append({n: PlacedRows.known(t, places) for n, t in self.tables.items()})
         return tuple(made)
 
+    @timed("state")
     def gather(self, ids: Tensor, into: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copy the rows that clients `ids` [K] came with to `into`, [K, width] by name.
 
@@ -200,6 +204,7 @@ class ClientState:
         held = cohort.held[at].to(store.device)
         return {name: v[held] for name, v in store.values.items()}
 
+    @timed("state")
     def scatter(
         self, ids: Tensor, rows: Mapping[str, Tensor], values: Mapping[str, Tensor]
     ) -> None:

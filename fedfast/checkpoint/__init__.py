@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .._messages import path_of
 from ..build import Components
+from ..clients import Kept
 from ..files import atomic, locked, sweep, written
 from ..history import Row
 from ..row_blocks import Part
@@ -30,13 +31,14 @@ PATIENCE = 10.0  # seconds that `save` waits for another process that saves to t
 HISTORY = "history"
 
 
-def save(parts: Components, path: str | Path) -> None:
+def save(parts: Components, path: str | Path, kept: Kept | None = None) -> None:
     """Write the state of a simulation; what was at `path` becomes `PATH.previous`.
 
+    kept  what clients keep, if not all of it is in this process
     Raises OSError naming the file where it cannot be written; the old state is still there then.
     """
     path = path_of("path", path)
-    found = taken(parts, identity(parts.design, len(parts.engine.committed.rows)))
+    found = taken(parts, identity(parts.design, len(parts.engine.committed.rows)), kept)
     manifest = {
         "identity": found.identity,
         "plan": found.span,

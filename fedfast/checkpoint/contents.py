@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..build import Components
-from ..clients import ClientState
+from ..clients import ClientState, Kept
 from ..history import FIELDS, READ, Row
 from ..row_blocks import ROWS, Damaged, Part, RowsInBlocks
 from ..state import Committed, Tuned
@@ -51,12 +51,10 @@ class Contents:
         return {**self.tensors, **self.streamed}
 
 
-def taken(parts: Components, identity: dict[str, object]) -> Contents:
-    """The state after the last complete round."""
+def taken(parts: Components, identity: dict[str, object], kept: Kept | None) -> Contents:
+    """The state after the last complete round; kept: by clients, if not all is in this process."""
     state = parts.engine.committed
-    clients = state.clients
-    ids = clients.kept_ids()
-    values = clients.values_of(ids)
+    ids, gathered, values = _kept(state.clients) if kept is None else kept
     found = named(state.server.tensors(), ids, {}, values)
     if state.tuned is not None:
         slot = torch.from_numpy(state.tuned.slot)
@@ -66,8 +64,14 @@ def taken(parts: Components, identity: dict[str, object]) -> Contents:
     scalars = dict(state.server.scalars)
     given = parts.design.options
     span = parts.design.rounds, given.eval_every, given.eval_last
-    rows = {f"{ROWS}{name}": part for name, part in _rows(clients, ids).items()}
+    rows = {f"{ROWS}{name}": part for name, part in gathered.items()}
     return Contents(identity, span, state.rows, state.stopped, scalars, tensors, rows)
+
+
+def _kept(clients: ClientState) -> tuple[Tensor, Mapping[str, Part], Mapping[str, Tensor]]:
+    """(ids, rows, values) of this process's clients."""
+    ids = clients.kept_ids()
+    return ids, _rows(clients, ids), clients.values_of(ids)
 
 
 def _rows(clients: ClientState, ids: Tensor) -> dict[str, Part]:
