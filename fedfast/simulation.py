@@ -230,7 +230,8 @@ class Simulation:
 
         The simulation must be made with the same arguments. Free are `rounds`, `callbacks`,
         `eval_every`, `eval_last`, `metric`, `verify`, `empty_clients`, and `device`, `backend`,
-        `threads`, `chunk`, `memory`; a callable `lr` must return what it did for the rounds done.
+        `threads`, `chunk`, `memory`, `client_rows`, `client_rows_folder`; a callable `lr` must
+        return what it did for the rounds done.
         Taken on to more rounds, what only the earlier end has brought is gone: tuned models, and
         figures of rounds that are not evaluated otherwise.
         Raises ValueError naming the file, and all that differs, where it is of another run or no
