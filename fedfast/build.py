@@ -15,6 +15,7 @@ import torch
 
 from . import memory as memories
 from .client_loop import LocalTrainer
+from .data.pages import Ahead
 from .design import Design
 from .engine import Engine
 from .evaluation import Evaluator
@@ -38,6 +39,7 @@ class Components:
     rows       where clients' rows are kept
     executor   of the module: that of the rounds where there is no program
     evaluator  made when it is first needed
+    pages      of the clients' samples, where they are a file
     """
 
     design: Design
@@ -47,6 +49,12 @@ class Components:
     evaluator: Callable[[], Evaluator]
     engine: Engine
     personal: Personal
+    pages: Ahead
+
+    @property
+    def fetches(self) -> bool:
+        """Whether clients' rows are brought from elsewhere, round by round."""
+        return self.rows.staged(self.design.dtype)
 
 
 @usual_modes()
@@ -62,7 +70,8 @@ def build(design: Design) -> Components:
         warn_once(design.reason)
     engine = Engine(design, Halving(_trainer(design, executor), memory.chunk), tier)
     personal = Personal(engine, evaluator, design.data, design.loss)
-    return Components(design, memory, tier, executor, evaluator, engine, personal)
+    pages = Ahead(design.data.x)
+    return Components(design, memory, tier, executor, evaluator, engine, personal, pages)
 
 
 def row_tier(design: Design) -> RowTier:

@@ -161,9 +161,8 @@ class CohortPass:
         held.check(run.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
         at = replace(at)  # recorded steps may hold on to the other
         del at.g  # fused steps leave it half written: no hook after them can take it for one
-        seen = batches.count.sum(dim=1)
-        at.train_loss = losses[0] / seen.clamp(min=1).to(losses.device)
-        return at, losses, int(seen.sum())
+        at.train_loss = losses[0] / batches.seen.clamp(min=1).to(losses.device)
+        return at, losses, int(batches.seen.sum())
 
     def _everything(self, trainer: LocalTrainer, at: Clients) -> ChunkBatches | None:
         """All local samples, where the algorithm wants losses or gradients over them."""

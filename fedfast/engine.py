@@ -31,6 +31,7 @@ from .distributed.rounds import NOBODY, complete, joined, spread_rows, take_over
 from .distributed.shares import Shares
 from .hook_calls import HookCalls
 from .memory import Halving
+from .phases import timed
 from .round_batches import RoundBatches
 from .row_tiers import RowTier
 from .running_sum import Place
@@ -69,6 +70,7 @@ class Work:
     lr, epochs  of all clients, or of each in the order of `plan` [C]
     population  N
     rehearsal   the batches of a first exchange, for rules that rehearse
+    following   clients of the round after, whose rows may have to be fetched; None: not known
     """
 
     t: int
@@ -77,6 +79,7 @@ class Work:
     epochs: int | np.ndarray
     population: int
     rehearsal: Round | None = None
+    following: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -182,14 +185,22 @@ class Engine:
         """The owner of the live buffers, until memory runs out."""
         return self.trainers.use(lambda trainer, _: trainer)
 
-    def round(self, t: int, plan: Round, lr: float, rehearsal: Round | None = None) -> Outcome:
+    def round(
+        self,
+        t: int,
+        plan: Round,
+        lr: float,
+        rehearsal: Round | None = None,
+        following: np.ndarray | None = None,
+    ) -> Outcome:
         """One round from what is committed, which it leaves alone; `Outcome.after` may follow it.
 
         A round whose new state is not finite leaves everything as it was.
-        rehearsal  the cohort's batches of a first exchange, for rules that rehearse
+        rehearsal, following  see `Work`
         """
         self.next.follow(self.state)
-        work = Work(t, plan, lr, self.options.local_epochs, self.data.num_clients, rehearsal)
+        epochs, population = self.options.local_epochs, self.data.num_clients
+        work = Work(t, plan, lr, epochs, population, rehearsal, following)
         ending = None if self.algorithm.server.whole else self._ending(self.state)
         done = self.train(work, self.state, ending)
         return self._concluded(done, self.models_of(done))
@@ -205,6 +216,8 @@ class Engine:
         shares = None if self.ranks is None else Shares.of(_work(cohort), self.ranks.size)
         sent = self._send(state, t, None)
         clients, owners = self._begin(cohort, shares, sent[: self.visible.trained])
+        if work.following is not None:
+            self.clients.expect(torch.from_numpy(work.following))
         if work.rehearsal is not None:
             who = order, cohort, sent, state, clients
             self._pass(CohortPass(self.run, work.rehearsal, *who), shares)
@@ -286,6 +299,7 @@ class Engine:
         rows[trained:] = done.sent
         return rows
 
+    @timed("aggregate")
     def _concluded(self, done: Trained, models: Tensor) -> Outcome:
         begin = time.perf_counter()
         norm = self._conclude(done, models)

@@ -57,7 +57,7 @@ def _chunk(
     if b > trained:
         trainer.executor.count_batches(w, batches)
     step = LocalStep(keep_buffers=b <= trained)
-    for s, count in enumerate(batches.active()):
+    for s, count in enumerate(batches.active):
         batch, active = trainer.batch(s, count, batches), trainer.live.active(count)
         g, part = trainer.live.g[:count], w[:count, a:last]
         tensors = StepTensors(active.models, active.models, g, active.losses)

@@ -15,6 +15,7 @@ from torch import nn
 from .algorithms import Algorithm
 from .algorithms.in_place import placed_rows
 from .data import FederatedData
+from .data.pages import resident_bytes
 from .data.size_limits import available_memory
 from .layout import FlatLayout
 from .report.units import binary_size
@@ -99,8 +100,8 @@ def module_bytes(module: nn.Module, workers: int) -> int:
 
 
 def data_bytes(data: FederatedData) -> int:
-    """Bytes of the samples on the device."""
-    return sum(t.numel() * t.element_size() for t in (data.x, data.y, data.order, data.offsets))
+    """Bytes of the samples on the device; files that are mapped take none for themselves."""
+    return sum(map(resident_bytes, (data.x, data.y, data.order, data.offsets)))
 
 
 def free_bytes(device: torch.device) -> int:
@@ -156,8 +157,9 @@ def plan(
     if memory == "auto" and clients > 0 and fixed + made.chunk * each > budget:
         logging.getLogger("fedfast").warning(
             "memory: the run needs up to %s, %s of them rows of clients; its share of free memory "
-            "is %s", binary_size(fixed + made.chunk * each), binary_size(clients), binary_size(budget)
-        )  # fmt: skip
+            "is %s",
+            *map(binary_size, (fixed + made.chunk * each, clients, budget)),
+        )
     return made
 
 

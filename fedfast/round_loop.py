@@ -8,17 +8,21 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from .build import Components
 from .client_sampling import Round
 from .client_scores import ClientScores
 from .data import Samples
+from .data.client_parts import spans
 from .design import Design
 from .engine import Outcome
 from .history import Row
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_recording
+from .phases import span, timed
 from .random_state import kept_random_state, seed_all
 from .state import Committed
 from .torch_settings import rounding, torch_threads, usual_modes
@@ -32,16 +36,36 @@ def next_round(parts: Components) -> Row:
     forget_recording()
     parts.executor.pool.wait()
     begin = time.perf_counter()
-    with training(parts):
+    with span(f"round {t + 1}"), training(parts):
         cohort = schedule.round(t)
+        _read_ahead(parts, t)
         rehearses = engine.algorithm.server.rehearses
         rehearsal = schedule.round(t, exchange=1) if rehearses else None
-        outcome = engine.round(t, cohort, lr, rehearsal)
+        outcome = engine.round(t, cohort, lr, rehearsal, _following(parts, t))
     seconds = time.perf_counter() - begin
     after = _concluded(parts, t, lr, outcome)
     row, scores = _row(parts, lr, cohort, outcome, after, seconds)
     engine.committed = replace(after, rows=(*after.rows, row), scores=scores)
     return row
+
+
+def _read_ahead(parts: Components, t: int) -> None:
+    """Have the samples of the next round read, where they lie in a file, while `t` is trained."""
+    pages, data, schedule = parts.pages, parts.design.data, parts.design.schedule
+    if pages.file is None:
+        return
+    for round in (t, t + 1) if t == 0 else (t + 1,):
+        if round < schedule.rounds:
+            clients = schedule.round(round).clients
+            first = data.offsets[torch.from_numpy(clients)].numpy()
+            pages.ask(data.order[torch.from_numpy(spans(first, data.sizes[clients]))])
+
+
+def _following(parts: Components, t: int) -> np.ndarray | None:
+    """The clients of the round after `t`, where their rows have to be fetched."""
+    design = parts.design
+    last = t + 1 == design.rounds
+    return None if last or not parts.fetches else design.schedule.round(t + 1).clients
 
 
 @contextmanager
@@ -138,6 +162,7 @@ def _row(
     return row, scores if parts.design.options.client_metrics else None
 
 
+@timed("evaluate")
 def _evaluation(
     parts: Components, t: int, after: Committed
 ) -> tuple[dict[str, float], ClientScores | None]:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from . import draws
 from ._messages import format_value
+from .batches import Packing
 from .kernels import schedule
 from .kernels.schedule import Lines
 from .random import Ints, permutations
-from .round_lines import LineBatches, Owned, packed, placed
+from .round_lines import LineBatches, Owned, packed_lines, placed
 
 # (positions [K] in the cohort, lines, where samples lie) -> samples of clients, or rows of the data
 Fill = Callable[[Ints, Lines, Owned | None], LineBatches]
@@ -50,17 +51,16 @@ class Round:
         index, count = self.fill(at, Lines(at.size, steps, self.width), None).made()
         return index.view(at.size, steps, self.width), count.view(at.size, steps)
 
-    def packed(self, at: Ints, owned: Owned | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """The batches of clients `at` [K] with the most steps first, packed as torch's sequences.
+    def packed(self, at: Ints, owned: Owned | None = None) -> tuple[Tensor, Tensor, Packing]:
+        """The batches of clients `at` [K] with the most steps first, without padding.
 
-        Returns index int64 `[n, B]`, count int32 `[n]`, offsets int64 `[T + 1]`: client k's step s
-        is line offsets[s] + k, and offsets[s + 1] - offsets[s] clients take step s.
+        Returns index int64 `[n, B]`, count int32 `[n]` and where in them each batch lies.
 
         owned  where the samples of clients `at` lie: the index is of the data's rows then
         """
-        lines = packed(self.steps[at], self.width)
-        assert lines.offsets is not None
-        return *self.fill(at, lines, owned).made(), lines.offsets
+        packing = Packing.of(self.steps[at])
+        lines = packed_lines(at.size, packing, self.width)
+        return *self.fill(at, lines, owned).made(), packing
 
     def _checked(self, positions: ArrayLike) -> Ints:
         try:
@@ -109,11 +109,12 @@ class Cut:
         self, streams: tuple[int, int], who: tuple[Ints, Ints], lines: Lines, owned: Owned | None
     ) -> LineBatches:
         """Fresh permutations cut into batches, by (seed, key of the round), of (ids, sizes) [K]."""
-        clients, sizes = who
+        sizes = who[1]
         epochs = np.empty_like(sizes)
         epochs[:] = self.epochs
         if schedule.available():
-            return draws.batches(streams, (clients, sizes, epochs), lines, self.whole, owned)
+            cut = self.width, self.whole
+            return draws.batches(streams, (*who, epochs), lines, cut, owned)
         order, per_epoch = permutations(*streams, *who, int(epochs.max())), self.per_epoch(sizes)
         taken = np.minimum(sizes, per_epoch * self.width)  # samples of an epoch
         flat = [order[k, : epochs[k], :n].reshape(-1) for k, n in enumerate(taken)]
