@@ -35,6 +35,7 @@ USING = (
     "install",
     "runs",
     "sweeps",
+    "many-processes",
     "comparing",
     "figures",
     "loggers",
