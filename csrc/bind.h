@@ -22,6 +22,7 @@
 
 #include "decode.h"
 #include "plan.h"
+#include "profile.h"
 
 namespace fedfast {
 
@@ -69,6 +70,14 @@ void shift(T&, bool, int64_t) {}
 template <typename T>
 void shift(Bank<T>& bank, bool, int64_t first) {
   if (bank.data) bank.data += first * bank.stride;
+}
+template <typename T>
+void shift(Placed<T>& bank, bool, int64_t first) {
+  if (bank.places) {
+    bank.places += first;
+  } else if (bank.data) {
+    bank.data += first * bank.stride;
+  }
 }
 template <typename T>
 void shift(T*& data, bool shared, int64_t first) {
@@ -176,7 +185,10 @@ class BoundTo final : public Bound {
       decode(args[4 + i], field.of(p), field.shared(), memory);
     });
     if (memory.suspected(may_)) Py_RETURN_NONE;
-    const auto action = [list = list_, run = run_, p](const Part& part) {
+    const bool planned = Plan::recording() != nullptr;
+    const auto action = [list = list_, run = run_, p, name = name_, phase = profile::phase(),
+                         planned](const Part& part) {
+      const profile::Timed timed(name, phase, planned);
       P<T> own = p;
       keep_width(own);
       each(list(T{}), [&](const auto& field, int) {

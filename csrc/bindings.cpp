@@ -58,7 +58,7 @@ void bind_rows(py::module_& m) {
   bind<AggregateRows>(
       m, "aggregate",
       FIELDS(AggregateRows, field("S", &P::size), field("client_rows", &P::rows), F(weights),
-             F(base), F(acc), F(first), F(server), F(w), F(m), F(v), F(out), F(squares)),
+             F(base), F(acc), F(nodes), F(order), F(server), F(w), F(m), F(v), F(out), F(squares)),
       [](const Part& part, const auto& p) { aggregate(shape_of(part, p), p); }, false);
   bind<MixRows>(m, "mix", FIELDS(MixRows, field("S", &P::size), F(x), F(y), F(a), F(b), F(out)),
                 [](const Part& part, const auto& p) { mix(shape_of(part, p), p); });
@@ -119,6 +119,7 @@ bool run_of(const Plan& plan, int64_t clients, int threads, int64_t elements, st
   const int32_t* counts = counts_at(count, width);
   if (plan.size() == 0) return true;
   py::gil_scoped_release release;
+  const profile::Run run;
   return plan.run(clients, threads, elements, counts, width);
 }
 
@@ -150,6 +151,7 @@ bool run_steps_of(const Plan& first, const Plan& rest, std::uintptr_t offsets, i
   check_run(first, lines.clients(), threads, elements);
   check_run(rest, lines.clients(), threads, elements);
   py::gil_scoped_release release;
+  const profile::Run run;
   return Plan::run_steps(first, rest, lines, threads, elements);
 }
 
@@ -161,6 +163,29 @@ void bind_plan(py::module_& m) {
       .def("end", &end_recording)
       .def("run", &run_of);
   m.def("run_steps", &run_steps_of);
+}
+
+// Totals (name, phase, under, calls, nanoseconds) and calls (name, phase, under, thread, begin, end).
+py::tuple taken() {
+  const auto [totals, calls] = profile::take();
+  py::list sums, each;
+  for (const auto& t : totals) {
+    sums.append(
+        py::make_tuple(t.kind.name, t.kind.phase, t.kind.under, t.calls, t.nanoseconds));
+  }
+  for (const auto& c : calls) {
+    each.append(
+        py::make_tuple(c.kind.name, c.kind.phase, c.kind.under, c.thread, c.begin, c.end));
+  }
+  return py::make_tuple(sums, each);
+}
+
+void bind_profile(py::module_& m) {
+  m.def("profile_start", &profile::start);
+  m.def("profile_stop", &profile::stop);
+  m.def("profile_take", &taken);
+  m.def("profile_now", &profile::now);
+  m.def("profile_phase", [](int phase) { return std::exchange(profile::phase(), phase); });
 }
 
 // (name, kind) of the fields of every operation, in the order of its arguments.
@@ -180,6 +205,7 @@ void bind_images(py::module_& m);     // bindings_images.cpp
 void bind_layers(py::module_& m);     // bindings_layers.cpp
 void bind_schedule(py::module_& m);   // bindings_schedule.cpp
 void bind_sequences(py::module_& m);  // bindings_sequences.cpp
+void bind_dealing(py::module_& m);    // bindings_dealing.cpp
 
 }  // namespace fedfast
 
@@ -187,10 +213,13 @@ PYBIND11_MODULE(_fedfast, m) {
   m.doc() = "The compiled backend of fedfast.kernels; call it through kernels/native.py.";
   fedfast::bind_rows(m);
   fedfast::bind_plan(m);
+  fedfast::bind_profile(m);
   fedfast::bind_images(m);
   fedfast::bind_layers(m);
   fedfast::bind_sequences(m);
   fedfast::bind_schedule(m);
+  fedfast::bind_dealing(m);
   m.def("fields", &fedfast::fields);
+  m.def("placed_rows", [](py::object type) { fedfast::placed_rows() = type.release().ptr(); });
   m.def("may", &fedfast::may);
 }

@@ -22,6 +22,7 @@ from .gradient_sampler import GradientSampler
 from .hook_calls import HookCalls
 from .memory import Halving
 from .round_batches import RoundBatches
+from .running_sum import Place
 from .state import ServerState
 
 Shared = TypeVar("Shared", float | Tensor, int | Tensor)
@@ -201,13 +202,14 @@ class CohortPass:
         last = self.sums is not None and part.stop == len(self.order)
         ending = self.ending if last else None
         weights = self.cohort.weights[part]
-        bad = run.mean.add(models, weights, self.sent, part.start == 0, ending)
+        place = Place(part.start, len(self.order))
+        bad = run.mean.add(models, weights, self.sent, place, ending)
         if len(bad):
             self.tally.diverged += at.ids[bad.cpu().numpy()].tolist()
         if self.sums is not None:
             self.tally.numbers.append(run.hooks.finish(at, models))
             self._restore(at, bad)
-            self.sums.add(at, part, self.clients)
+            self.sums.add(at, place, self.clients)
             self.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
         if run.models.wanted and len(at) < len(self.order):
             run.models.store(part, models, len(self.order))

@@ -30,6 +30,7 @@ from .design import Design
 from .hook_calls import HookCalls
 from .memory import Halving
 from .round_batches import RoundBatches
+from .running_sum import Place
 from .state import Committed, ServerState
 
 Shared = TypeVar("Shared", float, int)
@@ -203,7 +204,8 @@ class Engine:
         """The server's part, from `models` [C, S] in processing order; see `round`."""
         self.next.follow(done.state)
         ending = None if self.algorithm.server.whole else self._ending(done.state)
-        self.mean.add(models, done.cohort.weights, done.sent, True, ending)
+        place = Place(0, len(models))
+        self.mean.add(models, done.cohort.weights, done.sent, place, ending)
         return self._concluded(done, models)
 
     def read(self, samples: ClientSamples) -> None:

@@ -185,9 +185,15 @@ def _figures(row: Row) -> list[str]:
 
 def line(values: Iterable[object]) -> str:
     """One CSV line. Floats are written by `repr`, which `float` reads back exactly."""
+    return lines([values])
+
+
+def lines(rows: Iterable[Iterable[object]]) -> str:
+    """Many lines, as `line` writes each of them."""
     buffer = io.StringIO()
-    texts = [repr(value) if isinstance(value, float) else value for value in values]
-    csv.writer(buffer, lineterminator="\n").writerow(texts)
+    writer = csv.writer(buffer, lineterminator="\n")
+    for row in rows:
+        writer.writerow([repr(value) if isinstance(value, float) else value for value in row])
     return buffer.getvalue()
 
 

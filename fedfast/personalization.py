@@ -13,6 +13,7 @@ from .client_sampling import Schedule
 from .client_scores import ClientScores
 from .data import FederatedData, Samples
 from .data._concatenate import check_client, concatenate
+from .data.client_parts import ClientParts, sizes_of
 from .engine import Engine
 from .evaluation import Evaluator, Jobs, Part, total
 from .fine_tuning import tune
@@ -33,8 +34,11 @@ class Personal:
     ) -> None:
         self.engine, self.evaluator, self.loss = engine, evaluator, loss
         self.sizes, self.algorithm = data.sizes, engine.algorithm
-        self.tested = np.array([len(part) for part in data.test or []], dtype=np.int64)
-        self.test = None if self.tested.sum() == 0 else concatenate(data.test or [], None)
+        parts = data.test or []
+        self.tested, self.test = sizes_of(parts), None
+        if self.tested.any():
+            joined = parts.samples if isinstance(parts, ClientParts) else None
+            self.test = joined or concatenate(list(parts), None)
         self.span = (0, 0)
         if self.algorithm.fine_tune is not None:
             a, b = self.algorithm.fine_tune.span(engine.visible)

@@ -26,6 +26,7 @@ from .lowrank import ghost, lowrank, reach
 from .lstm import lstm, lstm_backward
 from .mix import mix
 from .perturb import perturb
+from .placed import PlacedRows
 from .plan import FEED, TALLY, Counted, Plan, feed, tally
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
@@ -52,6 +53,7 @@ __all__ = [
     "OPERATIONS",
     "Column",
     "Counted",
+    "PlacedRows",
     "Plan",
     "Segments",
     "Server",

@@ -109,7 +109,8 @@ def test_packed_batches_are_the_same_batches(compiled, monkeypatch):
         offsets = packing.offsets
         owned = Owned(torch.from_numpy(first[at]), data)
         rows = turn.packed(at, owned)[0]
-        assert offsets.diff().tolist() == [
+        offsets = packing.offsets
+        assert packing.active == [
             int((turn.steps[at] > s).sum()) for s in range(turn.steps.max())
         ]
         for k, j in enumerate(at):

@@ -1,6 +1,7 @@
-// A thread owns a block of columns: it adds the clients to it one after another, then takes the
-// server's step there.
+// A thread owns a block of columns: it adds the clients to it in their order
+// (kernels/summation.py), then takes the server's step there.
 #include <cmath>
+#include <cstdlib>
 
 #include "cpu/blocks.h"
 #include "cpu/direction.h"
@@ -12,7 +13,8 @@ namespace fedfast {
 namespace {
 
 constexpr int kLanes = 16;
-constexpr int64_t kColumns = 512;  // of a block: its acc, base and rows stay in the first cache
+constexpr int64_t kColumns = 512;  // of a block: its sums, base and rows stay in the first cache
+constexpr int kNodes = 14;         // 13 at most: of any run of at most 64 leaves, and one below
 
 // base as float64: shared by all clients, it is widened once.
 template <typename T>
@@ -29,26 +31,34 @@ struct Client {
   double weight;
 };
 
-// acc += weight (row - base), one client after another, and lane += (row - base)^2 for kLanes
-// columns. Arithmetic is the limit here: fma spelled out saves a fifth and rounds alike
-// everywhere (before x86-64-v3 it is a slow library call).
-template <int kCount, typename T>
+// What becomes of the clients of one pass over a block.
+//   add     sum += their updates, one after another
+//   begin   the same from 0
+//   leaves  each of two is a node, and the sum is theirs
+enum class Sum { add, begin, leaves };
+
+// The sum of clients as in `kSum`, and lane += (row - base)^2 for kLanes columns; `kBelow`: the sum
+// is finished and added to the node below it. Arithmetic is the limit here: fma spelled out saves a
+// fifth and rounds alike everywhere (before x86-64-v3 it is a slow library call).
+template <int kCount, Sum kSum, bool kBelow, typename T>
 FEDFAST_INLINE void add_lanes(const Client<T> (&client)[kCount], int64_t i, double* __restrict acc,
                               double (&__restrict lane)[kCount][kLanes]) {
   FEDFAST_LANES
   for (int j = 0; j < kLanes; ++j) {
-    double sum = acc[i + j];
+    double sum = kSum == Sum::add ? acc[i + j] : 0;
     for (int c = 0; c < kCount; ++c) {
       const double update = static_cast<double>(client[c].row[i + j]) - client[c].base[i + j];
       lane[c][j] = std::fma(update, update, lane[c][j]);
-      sum = std::fma(client[c].weight, update, sum);
+      const double apart = kSum == Sum::leaves ? 0 : sum;
+      const double added = std::fma(client[c].weight, update, apart);
+      sum = kSum == Sum::leaves ? sum + added : added;
     }
-    acc[i + j] = sum;
+    acc[i + j] = kBelow ? acc[i + j] + sum : sum;
   }
 }
 
 // The same for n columns; squares[c] = |row - base|^2 there. acc is filled up to kLanes.
-template <int kCount, typename T>
+template <int kCount, Sum kSum, bool kBelow, typename T>
 FEDFAST_CLONES void add_clients(const Client<T>* clients, int64_t n, double* acc, double* squares) {
   Client<T> client[kCount];
   std::copy(clients, clients + kCount, client);
@@ -56,7 +66,7 @@ FEDFAST_CLONES void add_clients(const Client<T>* clients, int64_t n, double* acc
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     for (int c = 0; c < kCount; ++c) fetch(client[c].next + i, kLanes);
-    add_lanes(client, i, acc, lane);
+    add_lanes<kCount, kSum, kBelow>(client, i, acc, lane);
   }
   T last[kCount][kLanes] = {};
   for (int c = 0; c < kCount; ++c) {
@@ -64,14 +74,83 @@ FEDFAST_CLONES void add_clients(const Client<T>* clients, int64_t n, double* acc
     client[c].row = last[c];
     client[c].base += i;
   }
-  if (i < n) add_lanes(client, 0, acc + i, lane);
+  if (i < n) add_lanes<kCount, kSum, kBelow>(client, 0, acc + i, lane);
   for (int c = 0; c < kCount; ++c) squares[c] = sum_in_order(lane[c], kLanes);
 }
 
-// Adds all clients to the columns [i, i + n) of acc, two at a time to spare acc the traffic.
+FEDFAST_CLONES void join(double* __restrict below, const double* __restrict node, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) below[i] += node[i];
+}
+
 template <typename T>
-void add_all(const Aggregate<T>& p, int64_t clients, int64_t i, int64_t n, double* acc,
-             double* squares) {
+using AddClients = void (*)(const Client<T>*, int64_t, double*, double*);
+
+// One pass over a block: `count` clients from k on into `node`, and how many joins follow.
+template <typename T>
+struct Pass {
+  int64_t k;
+  int count, node, joins;
+  AddClients<T> add;
+};
+
+template <typename T, int kCount, Sum kSum>
+AddClients<T> chosen(bool below) {
+  return below ? add_clients<kCount, kSum, true, T> : add_clients<kCount, kSum, false, T>;
+}
+
+// The passes that an order takes: two clients at a time to spare the sum the traffic, and the first
+// join with them where the node has begun there.
+template <typename T>
+std::vector<Pass<T>> passes_of(const int32_t* order, int64_t clients) {
+  const auto node = [&](int64_t k) { return std::abs(order[k + 1]) - 1; };
+  const auto begins = [&](int64_t k) { return order[k + 1] < 0; };
+  const auto joins = [&](int64_t k) {  // after client k
+    return node(k) + 1 - (std::abs(order[k + 2]) - (k + 1 < clients && begins(k + 1)));
+  };
+  std::vector<Pass<T>> passes;
+  for (int64_t k = 0; k < clients;) {
+    const bool two = k + 1 < clients && joins(k) == 0, begun = begins(k);
+    const bool chain = two && !begins(k + 1);
+    const bool leaves = two && begun && begins(k + 1) && joins(k + 1) > 0;
+    const int count = chain || leaves ? 2 : 1;
+    int left = joins(k + count - 1) - leaves;
+    const bool below = begun && left > 0;
+    const auto add = leaves ? chosen<T, 2, Sum::leaves>(below)
+                     : chain
+                         ? begun ? chosen<T, 2, Sum::begin>(below) : chosen<T, 2, Sum::add>(false)
+                     : begun ? chosen<T, 1, Sum::begin>(below)
+                             : chosen<T, 1, Sum::add>(false);
+    passes.push_back({k, count, node(k) - below, left - below, add});
+    k += count;
+  }
+  return passes;
+}
+
+// What all blocks share: the passes, and the nodes [low, before) that are read and [low, after)
+// that are written.
+template <typename T>
+struct Work {
+  std::vector<Pass<T>> passes;
+  int low, before, after;
+
+  Work(const int32_t* order, int64_t clients)
+      : passes(passes_of<T>(order, clients)),
+        low(order[0]),
+        before(order[0]),
+        after(order[clients + 1]) {
+    for (const Pass<T>& pass : passes) low = std::min(low, pass.node - pass.joins);
+  }
+};
+
+template <typename T>
+double* node_of(const Aggregate<T>& p, int node) {
+  return node == 0 ? p.acc : p.nodes.row(node - 1);
+}
+
+// Adds all clients to the columns [i, i + n) of the nodes.
+template <typename T>
+void add_all(const Aggregate<T>& p, const Work<T>& work, int64_t clients, int64_t i, int64_t n,
+             double (*nodes)[kColumns], double* squares) {
   alignas(64) double base[2][kColumns] = {};
   widen(p.base.row(0) + i, base[0], n);
   const auto client = [&](int64_t k, int c) {
@@ -80,29 +159,33 @@ void add_all(const Aggregate<T>& p, int64_t clients, int64_t i, int64_t n, doubl
     const T* next = k + 2 < clients ? p.rows.row(k + 2) + i : p.rows.row(k % 2) + i + n;
     return Client<T>{p.rows.row(k) + i, next, base[own ? c : 0], p.weights[k]};
   };
-  int64_t k = 0;
-  for (; k + 2 <= clients; k += 2) {
-    const Client<T> pair[] = {client(k, 0), client(k + 1, 1)};
-    add_clients<2>(pair, n, acc, squares + k);
+  for (const Pass<T>& pass : work.passes) {
+    Client<T> pair[2] = {client(pass.k, 0)};
+    if (pass.count == 2) pair[1] = client(pass.k + 1, 1);
+    int top = pass.node;
+    pass.add(pair, n, nodes[top], squares + pass.k);
+    for (; top > pass.node - pass.joins; --top) join(nodes[top - 1], nodes[top], n);
   }
-  if (k == clients) return;
-  const Client<T> single = client(k, 0);
-  add_clients<1>(&single, n, acc, squares + k);
 }
 
 // Columns [i, i + n) from clients to server; squares [K + 1] receives this block's share of the
 // norms.
 template <typename T>
-void aggregate_block(const Aggregate<T>& p, int64_t clients, int64_t i, int64_t n,
-                     double* squares) {
-  alignas(64) double acc[kColumns] = {};
-  if (!p.first) std::copy(p.acc + i, p.acc + i + n, acc);
-  add_all(p, clients, i, n, acc, squares);
-  std::copy(acc, acc + n, p.acc + i);
+void aggregate_block(const Aggregate<T>& p, const Work<T>& work, int64_t clients, int64_t i,
+                     int64_t n, double* squares) {
+  alignas(64) double nodes[kNodes][kColumns];
+  for (int node = work.low; node < work.before; ++node) {
+    const double* held = node_of(p, node) + i;
+    std::copy(held, held + n, nodes[node]);
+  }
+  add_all(p, work, clients, i, n, nodes, squares);
+  for (int node = work.low; node < work.after; ++node) {
+    std::copy(nodes[node], nodes[node] + n, node_of(p, node) + i);
+  }
   if (p.server.rule == Rule::none) return;
-  squares[clients] = sum_squares(acc, n);
+  squares[clients] = sum_squares(nodes[0], n);
   const ServerRows<T> rows{p.w + i, p.m ? p.m + i : nullptr, p.v ? p.v + i : nullptr, p.out + i};
-  serve(p.server, acc, rows, n);
+  serve(p.server, nodes[0], rows, n);
 }
 
 }  // namespace
@@ -111,11 +194,12 @@ template <typename T>
 void aggregate(const Shape& shape, const Aggregate<T>& p) {
   const int64_t blocks = (shape.size + kColumns - 1) / kColumns, width = shape.clients + 1;
   std::vector<double> slots(blocks * width);
+  const Work<T> work(p.order, shape.clients);
   const int threads = worth(shape.threads, blocks, shape.clients * shape.size);
   parallel(threads, blocks, [&](int64_t block, int64_t last) {
     for (; block < last; ++block) {
       const int64_t i = block * kColumns;
-      aggregate_block(p, shape.clients, i, std::min(kColumns, shape.size - i),
+      aggregate_block(p, work, shape.clients, i, std::min(kColumns, shape.size - i),
                       &slots[block * width]);
     }
   });

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ..kernels import PlacedRows
 from ..kernels._args import Coefficient, TermsLike
 from ._hook_checks import Hooked, base
 from .client_view import Clients as Clients
@@ -122,7 +123,7 @@ class Component(Hooked):
         return {}
 
 
-def listed(terms: TermsLike) -> list[tuple[Tensor, Coefficient]]:
-    """Terms as a list of (tensor, coefficient)."""
-    many = [terms] if isinstance(terms, Tensor) else terms
+def listed(terms: TermsLike) -> list[tuple[Tensor | PlacedRows, Coefficient]]:
+    """Terms as a list of (rows, coefficient)."""
+    many = [terms] if isinstance(terms, Tensor | PlacedRows) else terms
     return [t if isinstance(t, tuple) else (t, 1.0) for t in many]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from .._messages import path_of
 from ..files import atomic
-from ..history import Row, line
+from ..history import Row, line, lines
 from ..signals import undisturbed
 from ..validation.data import client_metrics as check_tested
 from .base import CALLBACKS, Callback, RunInfo
@@ -54,7 +54,7 @@ class ClientsFile(Callback):
         tested = {row.round for row in sim.history[:-1] if row.evaluated}
         kept = list(_others(to, run.label, tested))
         mine = [int(row[1]) for row in kept if row[0] == run.label]
-        text = "".join(map(line, [COLUMNS, *kept]))
+        text = lines([COLUMNS, *kept])
         to.parent.mkdir(parents=True, exist_ok=True)
         atomic(to, lambda new: new.write_text(text, encoding="utf-8", newline=""))
         self._label, self._written = run.label, max(mine, default=0)
@@ -75,7 +75,7 @@ class ClientsFile(Callback):
         frame = sim.evaluate_clients().to_pandas()
         columns = [frame[n].tolist() if n in frame else [""] * len(frame) for n in COLUMNS[3:]]
         cells = zip(frame.index.tolist(), *columns, strict=True)
-        text = "".join(line([self._label, row.round, *values]) for values in cells)
+        text = lines([self._label, row.round, *values] for values in cells)
         try:
             with undisturbed():
                 self._file.write(text)

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..algorithms import Algorithm
 from ..data import Samples
+from ..data.client_parts import ClientParts
 from ..declarations import declarations
 from ..design import Design
 from ..options import SimulationOptions
@@ -30,6 +32,7 @@ FREE = {"rounds", "eval_every", "eval_last", "callbacks", "empty_clients"}
 FREE |= {"device", "backend", "threads", "chunk", "memory", "metric", "verify", "client_metrics"}
 ELSEWHERE = {"model", "clients", "algorithm", "test", "dtype", "schedule", "seed"}
 TORCHS = "model.held by torch "  # attributes of torch's modules: compared where both states have it
+MANY = 10_000  # clients whose test parts have one digest
 LISTED = 8  # differences in one message
 
 
@@ -190,11 +193,18 @@ def _data(design: Design) -> dict[str, object]:
     data = design.data
     made = {f"data.{k}": v for k, v in _samples(data.samples).items()}
     made["data.partition"] = digest(data.order, data.offsets)
-    own = None if data.test is None else [_samples(part) for part in data.test]
-    made["clients.test"] = None if own is None else _sum(own)
+    made["clients.test"] = None if data.test is None else _tests(data.test)
     if design.test is None:
         return {**made, "test": None}
     return {**made, **{f"test.{k}": v for k, v in _samples(design.test).items()}}
+
+
+def _tests(parts: Sequence[Samples]) -> str:
+    """A digest of the clients' test parts: of each by itself, as older states have it; of very many
+    at once."""
+    if len(parts) > MANY and isinstance(parts, ClientParts):
+        return _sum([_samples(parts.samples), digest(torch.from_numpy(parts.offsets))])
+    return _sum([_samples(part) for part in parts])
 
 
 def _samples(samples: Samples) -> dict[str, object]:

@@ -16,6 +16,7 @@ COMMANDS = {
     "run": ("fedfast.cli.run", "train the algorithms of a config file and keep the results"),
     "resume": ("fedfast.cli.resume", "go on with a run that was stopped, or to more rounds"),
     "sweep": ("fedfast.cli.sweep", "train a grid of settings under several seeds, or search one"),
+    "scale": ("fedfast.cli.scale", "what rounds take as clients, cohorts and ranks grow"),
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
     "report": ("fedfast.cli.report", "figures of runs, and one page that holds them"),
     "reproduce": ("fedfast.cli.reproduce", "rows of published tables: theirs and ours"),

@@ -25,8 +25,18 @@ OFFER = """\
 --out FOLDER runs elsewhere"""
 
 
-def run(config: RunConfig, path: str | Path, name: str, command: str, mode: Mode) -> int:
-    """Trains what is missing of every label of `config` in the folder; returns the exit status."""
+def run(
+    config: RunConfig,
+    path: str | Path,
+    name: str,
+    command: str,
+    mode: Mode,
+    profile: bool = False,
+) -> int:
+    """Trains what is missing of every label of `config` in the folder; returns the exit status.
+
+    profile  keep a trace of every label
+    """
     from ..runs import RunExists, open_folder
 
     try:
@@ -35,7 +45,7 @@ def run(config: RunConfig, path: str | Path, name: str, command: str, mode: Mode
             stopping.sigterm() as stop,
             open_folder(path, config, mode=mode, comment=_origin(command)) as folder,
         ):
-            return _run(folder, name, stop)
+            return _run(folder, name, stop, profile)
     except KeyboardInterrupt as error:
         return fail(NOTHING, stopping.status(error))
     except BrokenPipeError:  # nobody reads on, which is no mistake to be told
@@ -46,7 +56,7 @@ def run(config: RunConfig, path: str | Path, name: str, command: str, mode: Mode
         return fail(str(error))
 
 
-def _run(folder: RunFolder, name: str, stop: stopping.Stop) -> int:
+def _run(folder: RunFolder, name: str, stop: stopping.Stop, profile: bool) -> int:
     missing = [label for label in folder.config.algorithms if not folder.complete(label)]
     if not missing:
         print(f"{folder.path}: complete, nothing is left to run")
@@ -59,15 +69,18 @@ def _run(folder: RunFolder, name: str, stop: stopping.Stop) -> int:
     if folder.earlier is not None:
         older = ", in place of the one that was there" if folder.removes_older else ""
         print(f"the earlier run is now {folder.earlier}{older}", flush=True)
-    return _Session(folder, setting, name, stop).train(missing)
+    return _Session(folder, setting, name, stop, profile).train(missing)
 
 
 class _Session:
     """The labels of a folder, one after another. However that goes, the folder is complete up to
     the last round."""
 
-    def __init__(self, folder: RunFolder, setting: Setting, name: str, stop: stopping.Stop) -> None:
+    def __init__(
+        self, folder: RunFolder, setting: Setting, name: str, stop: stopping.Stop, profile: bool
+    ) -> None:
         self.folder, self.setting, self.name, self.stop = folder, setting, name, stop
+        self.profile = profile
         self.label = ""  # the one under way
         self.before = folder.rounds
 
@@ -94,7 +107,8 @@ class _Session:
         from ..runs import train
 
         folder, labels = self.folder, self.folder.config.algorithms
-        rounds = train(folder, folder.config, self.setting, self.label)
+        given = folder.config, self.setting, self.label
+        rounds = train(folder, *given, profile=self.profile)
         with (
             closing(rounds),
             Progress(folder.config.rounds, self.label.ljust(max(map(len, labels)))) as show,
@@ -163,7 +177,11 @@ def _show(folder: RunFolder) -> None:
 
 def _name(path: Path) -> str:
     """A file as it is listed; those of loggers, which are many, by their folder."""
-    return str(path) if path.parts[0] in (path.name, "checkpoint") else f"{path.parts[0]}/..."
+    return (
+        str(path)
+        if path.parts[0] in (path.name, "checkpoint", "profile")
+        else f"{path.parts[0]}/..."
+    )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._messages import format_value
+from .client_parts import ClientParts, as_parts
 from .samples import Samples, check_values, unchecked
 from .tensors import as_dense
 from .transform import Normalize
@@ -50,6 +51,9 @@ def by_client(name: str, given: object) -> Sequence[object]:
 
 
 def _in_order(name: str, given: Mapping[object, object]) -> list[object]:
+    keys = list(given)
+    if set(map(type, keys)) == {int} and keys == list(range(len(keys))):
+        return list(given.values())
     found: dict[int, object] = {}
     for key, entry in given.items():
         client = _client(name, key)
@@ -107,14 +111,18 @@ def concatenate(parts: list[Samples], normalize: Normalize | None) -> Samples:
     return Samples(x, torch.cat(ys), normalize)
 
 
-def test_parts(given: object, samples: Samples, clients: int) -> list[Samples]:
+def test_parts(given: object, samples: Samples, clients: int) -> Sequence[Samples]:
     """One test part per client, of the shape of `samples` and normalized alike unless it says how.
 
     Raises ValueError naming the client whose part does not fit.
     """
-    entries = by_client("test", given)
+    entries = given if isinstance(given, ClientParts) else by_client("test", given)
     if len(entries) != clients:
         raise ValueError(f"test: expected one per client, {clients}; got {len(entries)}")
+    if isinstance(entries, ClientParts):
+        made = _whole(entries, samples)
+        if made is not None:
+            return made
     parts = [unchecked(part, f"test[{i}]") for i, part in enumerate(entries)]
     for i, part in enumerate(parts):
         if part.x.shape[1:] != samples.x.shape[1:]:
@@ -127,7 +135,22 @@ def test_parts(given: object, samples: Samples, clients: int) -> list[Samples]:
                 f"got {list(part.y.shape)}"
             )
         check_values(part, f"test[{i}]")
-    return [replace(part, normalize=part.normalize or samples.normalize) for part in parts]
+    return as_parts(
+        [replace(part, normalize=part.normalize or samples.normalize) for part in parts]
+    )
+
+
+def _whole(parts: ClientParts, samples: Samples) -> ClientParts | None:
+    """All parts checked at once, None where one of them does not fit."""
+    own = parts.samples
+    if own.x.shape[1:] != samples.x.shape[1:] or own.y.shape[1:] != samples.y.shape[1:]:
+        return None
+    try:
+        check_values(own, "test")
+    except ValueError:
+        return None
+    own = Samples(own.x, own.y, own.normalize or samples.normalize)
+    return replace(parts, samples=own)
 
 
 def rows_of_client(i: int, index: object, n: int) -> np.ndarray:

@@ -15,15 +15,17 @@ def describe(data: FederatedData) -> str:
     """
     if not isinstance(data, FederatedData):
         raise TypeError(f"data: expected FederatedData; got {type(data).__name__}")
-    counts = data.counts()
-    some = counts[data.sizes > 0]
-    classes = (some > 0).sum(axis=1)
-    holders = (counts > 0).sum(axis=0)
+    some, holders = data.sizes > 0, np.zeros(data.classes, dtype=np.int64)
+    classes, effective = np.zeros(some.size, dtype=np.int64), np.zeros(some.size)
+    for at, counts in data.counted():  # there may be millions of clients
+        has = counts > 0
+        holders += has.sum(axis=0)
+        classes[at], effective[at] = has.sum(axis=1), effective_classes(counts)
     lines = [
         f"{data.num_clients:,} clients, {int(data.sizes.sum()):,} samples, {data.classes} classes",
         f"samples per client  {_spread(data.sizes)}",
-        f"classes per client  {_spread(classes)}",
-        f"effective classes   {_spread(effective_classes(some))}",
+        f"classes per client  {_spread(classes[some])}",
+        f"effective classes   {_spread(effective[some])}",
         f"clients per class   {_spread(holders)}",
     ]
     empty = int((data.sizes == 0).sum())

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Annotated
 
 import numpy as np
+import torch
 
 from .._messages import format_value
 from ..validation.values import Number, boolean, integer
-from ._assign import assign_classes, class_counts, draw_shares, split_by_shares
+from ._assign import assign_classes, class_counts, cut, draw_cuts, shuffle, split_by_cuts
 from ._checks import check_number, checked_samples, labels_of
 from ._fixed_sizes import client_sizes, draw_by_prior
+from .client_parts import ClientParts, ends
 from .federated import FederatedData
 from .registries import PARTITIONS, Population, Refill, Spread
 from .samples import Samples, as_samples
@@ -45,20 +46,25 @@ def dirichlet(
             f"min_size: expected 0 <= min_size and at most {len(pool)} samples / {clients} clients;"
             f" got {format_value(min_size)}"
         )
-    shares = draw_shares(rng, class_counts(pool), clients, alpha, min_size)
-    data = FederatedData.from_index(pool, split_by_shares(rng, pool, shares))
+    counts = class_counts(pool)
+    cuts, shares = draw_cuts(rng, counts, clients, alpha, min_size, test is not None)
+    data = FederatedData._of(pool, *split_by_cuts(rng, labels_of(pool), cuts))
     return data if test is None else data.with_test(_split(rng, test, shares))
 
 
-def _split(rng: np.random.Generator, test: object, shares: np.ndarray) -> list[Samples]:
-    """`test` cut by the shares `[classes, clients]` of the train part: one per client."""
+def _split(rng: np.random.Generator, test: object, shares: list[np.ndarray]) -> ClientParts:
+    """`test` cut by each class's shares of the train part: a part per client."""
     pool = as_samples(test, "test")
-    if class_counts(pool).size > shares.shape[0]:
+    counts = class_counts(pool)
+    if counts.size > len(shares):
         raise ValueError(
-            f"test.y: expected labels below {shares.shape[0]}, those of samples; "
+            f"test.y: expected labels below {len(shares)}, those of samples; "
             f"got {int(pool.y.max())}"
         )
-    return [pool.take(rows) for rows in split_by_shares(rng, pool, shares)]
+    counts = np.bincount(pool.y.cpu().numpy(), minlength=len(shares))
+    cuts = [cut(own, count) for own, count in zip(shares, counts.tolist(), strict=True)]
+    rows, sizes = split_by_cuts(rng, labels_of(pool), cuts)
+    return ClientParts(pool.take(torch.from_numpy(rows)), ends(sizes))
 
 
 @PARTITIONS.register("dirichlet-equal")
@@ -92,8 +98,8 @@ def dirichlet_equal(
     classes = class_counts(pool).size
     prior = rng.dirichlet(np.full(classes, alpha), size=clients)
     sizes = client_sizes(rng, len(pool), clients, sigma)
-    rows = draw_by_prior(rng, labels_of(pool), prior, sizes, True, refill, starve)
-    return FederatedData.from_index(pool, rows)
+    drawn = draw_by_prior(rng, labels_of(pool), prior, sizes, True, refill, starve)
+    return FederatedData._of(pool, *drawn)
 
 
 @PARTITIONS.register("hsu")
@@ -116,29 +122,29 @@ def hsu(
     check_number("alpha", alpha)
     counts = class_counts(pool)
     if alpha == 0:
-        return FederatedData.from_index(pool, _one_class(rng, pool, counts, clients))
+        return FederatedData._of(pool, *_one_class(rng, pool, counts, clients))
     present = np.flatnonzero(counts)
     prior = np.zeros((clients, counts.size))
     prior[:, present] = rng.dirichlet(alpha * counts[present] / len(pool), size=clients)
     sizes = client_sizes(rng, len(pool), clients, 0.0)
-    return FederatedData.from_index(pool, draw_by_prior(rng, labels_of(pool), prior, sizes, False))
+    return FederatedData._of(pool, *draw_by_prior(rng, labels_of(pool), prior, sizes, False))
 
 
 def _one_class(
     rng: np.random.Generator, pool: Samples, counts: np.ndarray, clients: int
-) -> list[np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """One class per client and as many samples for each: what the scarcest class allows."""
     holds = assign_classes(rng, counts, clients, 1)
-    holders = holds.sum(axis=1)
+    holders = holds.sum(axis=1, dtype=np.int64)
     each = min(len(pool) // clients, int((counts[holders > 0] // holders[holders > 0]).min()))
     if each == 0:
-        c = int(np.argmax(holders > counts))
+        c = np.argmax(holders > counts)
         raise ValueError(
             f"clients: class {c} has {counts[c]} samples for {holders[c]} clients; use fewer"
         )
-    labels = labels_of(pool)
-    stacks = {
-        c: iter(rng.permutation(np.flatnonzero(labels == c))) for c in np.flatnonzero(holders)
-    }
-    owned = holds.argmax(axis=0)
-    return [np.fromiter(islice(stacks[c], each), np.int64, each) for c in owned]
+    labels, order = labels_of(pool), np.empty((clients, each), dtype=np.int64)
+    for c in np.flatnonzero(holders):
+        rows = np.flatnonzero(labels == c)
+        shuffle(rng, rows)
+        order[holds[c] == 1] = rows[: holders[c] * each].reshape(-1, each)
+    return order.reshape(-1), np.full(clients, each)

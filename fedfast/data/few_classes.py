@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels import dealing
 from ..validation.values import boolean
-from ._assign import assign_classes, class_counts, split_by_shares
+from ._assign import assign_classes, class_counts, cut, split_by_cuts
 from ._checks import check_classes_per_client, checked_samples, labels_of
 from ._fixed_sizes import client_sizes, draw_by_prior
 from .federated import FederatedData
 from .registries import PARTITIONS, Classes, Population, Refill
+
+FLOYD = 10_000  # of more classes numpy chooses in another way
 
 
 @PARTITIONS.register("shards")
@@ -32,14 +35,16 @@ def shards(
             f"{present.size}; raise clients or classes_per_client"
         )
     holds = assign_classes(rng, counts, clients, classes_per_client)
-    short = np.flatnonzero(holds.sum(1) > counts)
+    holders = holds.sum(axis=1, dtype=np.int64)
+    short = np.flatnonzero(holders > counts)
     if short.size:
         c = short[0]
         raise ValueError(
-            f"clients: class {c} has {counts[c]} samples for {holds[c].sum()} clients; use fewer"
+            f"clients: class {c} has {counts[c]} samples for {holders[c]} clients; use fewer"
         )
-    shares = holds / np.maximum(1, holds.sum(1, keepdims=True))
-    return FederatedData.from_index(pool, split_by_shares(rng, pool, shares))
+    many = zip(holds, np.maximum(1, holders), counts.tolist(), strict=True)
+    cuts = [cut(own / n, count) for own, n, count in many]
+    return FederatedData._of(pool, *split_by_cuts(rng, labels_of(pool), cuts))
 
 
 @PARTITIONS.register("pathological")
@@ -67,8 +72,14 @@ def pathological(
     check_classes_per_client(present.size, classes_per_client)
     boolean("refill", refill)
     prior = np.zeros((clients, counts.size))
-    for own in prior:
-        own[rng.choice(present, classes_per_client, replace=False)] = 1 / classes_per_client
+    chosen = present[_choose_each(rng, clients, present.size, classes_per_client)]
+    np.put_along_axis(prior, chosen, 1 / classes_per_client, axis=1)
     sizes = client_sizes(rng, len(pool), clients, 0.0)
-    rows = draw_by_prior(rng, labels_of(pool), prior, sizes, True, refill)
-    return FederatedData.from_index(pool, rows)
+    return FederatedData._of(pool, *draw_by_prior(rng, labels_of(pool), prior, sizes, True, refill))
+
+
+def _choose_each(rng: np.random.Generator, clients: int, classes: int, each: int) -> np.ndarray:
+    """Different classes for each client, as `Generator.choice` draws them: `[clients, each]`."""
+    if dealing.AVAILABLE and classes <= FLOYD:
+        return dealing.choose_each(rng, clients, classes, each)
+    return np.stack([rng.choice(classes, each, replace=False) for _ in range(clients)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from .._messages import check_options, format_value
 from ..random import check_seed
 from ..validation.values import Count, Number, integer
+from ._assign import shuffle
 from ._checks import check_number, checked_samples
 from ._fixed_sizes import client_sizes
+from .client_parts import ClientParts, ends, spans
 from .federated import FederatedData
 from .registries import PARTITIONS, Population, Spread
 from .samples import Samples, as_samples
@@ -25,11 +28,13 @@ def iid(samples: object, clients: Population, seed: int = 0, sigma: Spread = 0.0
     """
     pool, rng = checked_samples(samples, clients, seed)
     check_number("sigma", sigma)
-    order = rng.permutation(len(pool))
-    if sigma == 0:
-        return FederatedData.from_index(pool, np.array_split(order, clients))
-    sizes = client_sizes(rng, len(pool), clients, sigma)
-    return FederatedData.from_index(pool, np.split(order, np.cumsum(sizes)[:-1]))
+    order = np.arange(len(pool))
+    shuffle(rng, order)
+    if sigma:
+        return FederatedData._of(pool, order, client_sizes(rng, len(pool), clients, sigma))
+    sizes = np.full(clients, len(pool) // clients)
+    sizes[: len(pool) % clients] += 1
+    return FederatedData._of(pool, order, sizes)
 
 
 @PARTITIONS.register("natural")
@@ -51,22 +56,31 @@ def natural(
     integer("min_size", min_size)
     if clients is not None:
         integer("clients", clients)
-    ids, sizes = np.unique(owner, return_counts=True)
-    ids = ids[sizes >= min_size]
-    if not 1 <= (ids.size if clients is None else clients) <= ids.size:
+    rows, ids, first = by_owner(owner)
+    sizes = np.diff(first)
+    chosen = np.flatnonzero(sizes >= min_size)
+    if not 1 <= (chosen.size if clients is None else clients) <= chosen.size:
         raise ValueError(
-            f"clients: expected 1 to {ids.size}, the owners of at least "
+            f"clients: expected 1 to {chosen.size}, the owners of at least "
             f"min_size={format_value(min_size)} samples; got {format_value(clients)}"
         )
     if clients is not None:
         rng = np.random.Generator(np.random.Philox(check_seed(seed)))
-        ids = np.sort(rng.choice(ids, clients, replace=False))
-    data = FederatedData.from_index(pool, _by_owner(owner, ids))
-    if test is None:
-        return data
-    other = as_samples(test, "test")
-    parts = _by_owner(_owners(other, "test"), ids)
-    return data.with_test([other.take(torch.from_numpy(rows)) for rows in parts])
+        chosen = np.sort(rng.choice(chosen, clients, replace=False))
+    if chosen.size < ids.size:
+        rows = rows[spans(first[chosen], sizes[chosen])]
+    data = FederatedData._of(pool, rows, sizes[chosen])
+    return data if test is None else data.with_test(_tests(test, ids[chosen]))
+
+
+def _tests(test: object, ids: np.ndarray) -> ClientParts:
+    """Each owner's part of the test samples, which are put in that order."""
+    pool = as_samples(test, "test")
+    rows, known, first = by_owner(_owners(pool, "test"))
+    at = np.minimum(np.searchsorted(known, ids), known.size - 1)
+    sizes = np.where(known[at] == ids, np.diff(first)[at], 0)
+    own = pool.take(torch.from_numpy(rows[spans(first[at], sizes)]))
+    return ClientParts(replace(own, owner=None), ends(sizes))
 
 
 def _owners(samples: Samples, name: str) -> np.ndarray:
@@ -75,12 +89,30 @@ def _owners(samples: Samples, name: str) -> np.ndarray:
     return samples.owner.cpu().numpy()
 
 
-def _by_owner(owner: np.ndarray, ids: np.ndarray) -> list[np.ndarray]:
-    """Rows of each of the sorted `ids`, in order."""
-    order = np.argsort(owner, kind="stable")
-    first = np.searchsorted(owner[order], ids, side="left")
-    last = np.searchsorted(owner[order], ids, side="right")
-    return [order[a:b] for a, b in zip(first, last, strict=True)]
+def by_owner(owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rows, owner after owner, each in order; the owners in order [N]; where they begin [N + 1]).
+
+    A plain sort of owner and row in one number is several times faster than a stable one of owners.
+    """
+    low, bits = int(owner.min()), max(1, int(owner.size - 1).bit_length())
+    if (owner[1:] >= owner[:-1]).all():
+        rows, known = np.arange(owner.size), owner
+    elif int(owner.max()) - low < 1 << (63 - bits):
+        keys = owner.astype(np.int64)
+        keys -= low
+        keys <<= bits
+        keys |= np.arange(owner.size)
+        keys.sort()
+        rows = keys & ((1 << bits) - 1)
+        keys >>= bits
+        keys += low
+        known = keys
+    else:
+        rows = np.argsort(owner, kind="stable")
+        known = owner[rows]
+    begin = np.flatnonzero(known[1:] != known[:-1]) + 1
+    first = np.concatenate([[0], begin, [owner.size]])
+    return rows, known[first[:-1]], first
 
 
 def partition(name: str, samples: object, **options: object) -> FederatedData:

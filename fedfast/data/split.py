@@ -9,7 +9,10 @@ import torch
 
 from ..random import SPLIT, check_seed, keys64
 from ._checks import check_number
+from .client_parts import ClientParts, ends
 from .federated import FederatedData
+
+_BLOCK = 1 << 20  # samples that numbers are drawn for at once
 
 
 def local_split(data: FederatedData, test_share: float = 0.3, seed: int = 0) -> FederatedData:
@@ -28,19 +31,27 @@ def local_split(data: FederatedData, test_share: float = 0.3, seed: int = 0) -> 
     if data.test is not None:
         raise ValueError("data: expected clients without test parts; they have some")
     check_seed(seed)
-    cuts = [_cut(data, i, test_share, seed) for i in range(data.num_clients)]
-    kept, sizes = [rows for rows, _ in cuts], np.array([len(rows) for rows, _ in cuts])
-    offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])).to(data.order.device)
-    test = [data.samples.take(rows) for _, rows in cuts]
-    return replace(data, order=torch.cat(kept), offsets=offsets, sizes=sizes, test=test)
+    chosen, counts = _chosen(data, test_share, seed)
+    order, keeps = data.owned(), data.sizes - counts
+    at = torch.from_numpy(chosen).to(order.device)
+    offsets = torch.from_numpy(ends(keeps)).to(order.device)
+    test = ClientParts(data.samples.take(order[at]), ends(counts))
+    return replace(data, order=order[~at], offsets=offsets, sizes=keeps, test=test)
 
 
-def _cut(data: FederatedData, i: int, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(rows kept, rows set aside) of client i."""
-    rows = data.order[int(data.offsets[i]) : int(data.offsets[i + 1])]
-    n = len(rows)
-    count = min(round(share * n), max(n - 1, 0))
-    drawn = np.argsort(keys64(seed, 0, i, SPLIT, n), kind="stable")[:count]
-    chosen = torch.zeros(n, dtype=torch.bool, device=rows.device)
-    chosen[torch.from_numpy(drawn)] = True
-    return rows[~chosen], rows[chosen]
+def _chosen(data: FederatedData, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(which of all clients' samples, one after another, are set aside; how many of each)."""
+    begin, sizes = ends(data.sizes), data.sizes
+    chosen, counts = np.zeros(int(begin[-1]), dtype=bool), np.zeros_like(sizes)
+    by_size = np.argsort(sizes, kind="stable")
+    ordered = sizes[by_size]
+    for n in np.unique(ordered[ordered > 0]).tolist():
+        a, b = np.searchsorted(ordered, [n, n + 1])
+        count = min(round(share * n), n - 1)
+        counts[by_size[a:b]] = count
+        each = max(1, _BLOCK // n)
+        for start in range(a, b, each) if count else ():
+            ids = by_size[start : min(b, start + each)]
+            drawn = np.argsort(keys64(seed, 0, ids, SPLIT, n), axis=1, kind="stable")[:, :count]
+            chosen[begin[ids, None] + drawn] = True
+    return chosen, counts

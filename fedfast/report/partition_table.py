@@ -24,7 +24,7 @@ def table(clients: FederatedData, first: int = 10) -> Table:
     from rich import box
     from rich.table import Table
 
-    counts = clients.counts()[:first]
+    counts = clients.counts(first)
     wide = counts.shape[1] > COLUMNS
     heads = ["client", "samples", "eff.", *(["test"] if clients.test else [])]
     heads += ["classes", "largest"] if wide else map(str, range(counts.shape[1]))

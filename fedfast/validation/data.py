@@ -9,6 +9,7 @@ import torch
 
 from .._messages import format_value, warn_user
 from ..data import AUGMENTS, Augment, FederatedData, Samples, as_samples
+from ..data.client_parts import sizes_of
 from ..losses import Tried
 from .values import OneOf
 
@@ -42,7 +43,7 @@ def clients(value: FederatedData, empty: str) -> FederatedData:
 
 def client_metrics(wanted: bool, data: FederatedData) -> None:
     """ValueError where they are wanted and no client has test samples."""
-    if wanted and not any(map(len, data.test or ())):
+    if wanted and not (data.test and sizes_of(data.test).any()):
         raise ValueError(f"client_metrics: expected clients with test parts; they have {NO_TESTS}")
 
 

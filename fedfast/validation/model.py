@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +13,8 @@ from .. import losses
 from ..algorithms import Algorithm
 from ..constants import cast
 from ..copies import copy_of, refuse_hooks
-from ..data import FederatedData
+from ..data import FederatedData, Samples
+from ..data.client_parts import ClientParts
 from ..losses import Loss, Tried
 from ..metrics import Metric, metric_for
 from ..model_inspection import Traits, inspect_model, refused
@@ -65,14 +69,22 @@ def tried(
         _classifies(outputs, data.y)
     found = Tried(loss_fn, outputs, False)
     found.check_labels("clients", data.y)
-    for i, own in enumerate(data.test or []):
-        found.check_labels(f"clients.test[{i}]", own.y)
+    _check_tests(found, data.test or [])
     kept = part.y != losses.ignored(loss_fn) if part.y.ndim == 1 else slice(None)
     y, outputs = part.y[kept], outputs[kept]
     # Outputs that are not finite have no finite loss: the run reports that they diverged.
     if value != "cross_entropy" and len(y) and bool(outputs.isfinite().all()):
         found = losses.tried(loss_fn, outputs, y)
     return found, y
+
+
+def _check_tests(found: Tried, parts: Sequence[Samples]) -> None:
+    """ValueError naming the client whose test part has a label that the model has no output for."""
+    if isinstance(parts, ClientParts):  # all at once, for there may be millions
+        with suppress(ValueError):
+            return found.check_labels("clients.test", parts.samples.y)
+    for i, own in enumerate(parts):
+        found.check_labels(f"clients.test[{i}]", own.y)
 
 
 def _classifies(outputs: Tensor, y: Tensor) -> None:

@@ -1,0 +1,73 @@
+// Partitions over clients: addresses of numpy arrays, and numpy's generators as capsules.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "dealing.h"
+
+namespace py = pybind11;
+
+namespace fedfast {
+namespace {
+
+const BitGenerator& bits_of(const py::capsule& generator) {
+  return *static_cast<const BitGenerator*>(PyCapsule_GetPointer(generator.ptr(), "BitGenerator"));
+}
+
+template <typename T>
+T* at(std::uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+void deal_of(std::array<int64_t, 2> sizes, std::array<std::uintptr_t, 5> arrays,
+             const py::capsule& classes_of, const std::optional<py::capsule>& turns,
+             const std::optional<py::capsule>& again, bool starve) {
+  Deal p;
+  p.clients = sizes[0];
+  p.classes = sizes[1];
+  p.prior = at<const double>(arrays[0]);
+  p.offsets = at<const int64_t>(arrays[1]);
+  p.stacks = at<const int32_t>(arrays[2]);
+  p.first = at<const int64_t>(arrays[3]);
+  p.order = at<int64_t>(arrays[4]);
+  p.classes_of = &bits_of(classes_of);
+  p.turns = turns ? &bits_of(*turns) : nullptr;
+  p.again = again ? &bits_of(*again) : nullptr;
+  p.starve = starve;
+  py::gil_scoped_release release;
+  deal(p);
+}
+
+void shuffle_of(const py::capsule& generator, int64_t size, std::uintptr_t values, bool narrow) {
+  const BitGenerator& bits = bits_of(generator);
+  py::gil_scoped_release release;
+  narrow ? shuffle(bits, size, at<int32_t>(values)) : shuffle(bits, size, at<int64_t>(values));
+}
+
+void choose_of(const py::capsule& generator, int64_t clients, int64_t classes, int64_t each,
+               std::uintptr_t chosen) {
+  const BitGenerator& bits = bits_of(generator);
+  py::gil_scoped_release release;
+  choose_each(bits, clients, classes, each, at<int32_t>(chosen));
+}
+
+void spread_of(const py::capsule& generator, int64_t clients, int64_t classes, int64_t each,
+               std::uintptr_t order, std::uintptr_t has) {
+  const BitGenerator& bits = bits_of(generator);
+  py::gil_scoped_release release;
+  spread_classes(bits, clients, classes, each, at<const int64_t>(order), at<uint8_t>(has));
+}
+
+}  // namespace
+
+void bind_dealing(py::module_& m) {
+  m.def("deal", &deal_of);
+  m.def("shuffle", &shuffle_of);
+  m.def("choose_each", &choose_of);
+  m.def("spread_classes", &spread_of);
+}
+
+}  // namespace fedfast
