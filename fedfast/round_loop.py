@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
 from torch import Tensor
 
+from .ahead import preparing
 from .build import Components
 from .client_sampling import Round
 from .client_scores import ClientScores
@@ -41,6 +42,12 @@ def next_round(parts: Components) -> Row:
     row, scores = _row(parts, lr, cohort, outcome, after, seconds)
     engine.committed = replace(after, rows=(*after.rows, row), scores=scores)
     return row
+
+
+def draws_ahead(parts: Components) -> AbstractContextManager[None]:
+    """Inside, a thread draws what the next round trains on; it ends with the block."""
+    engine = parts.engine
+    return preparing(parts.design.schedule, engine.batches, engine.algorithm.server.rehearses)
 
 
 @contextmanager

@@ -108,7 +108,10 @@ class Simulation:
         self.stop_reason = ""
         if not self._goes_on():
             return
-        with callbacks.following(self.callbacks, self, self.info):
+        with (
+            callbacks.following(self.callbacks, self, self.info),
+            round_loop.draws_ahead(self._components),
+        ):
             while self._goes_on():
                 row = round_loop.next_round(self._components)
                 for callback in self.callbacks:
