@@ -7,7 +7,7 @@ drawn anew, and what was prepared is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,7 +19,7 @@ from .kernels import schedule as draws
 from .random import Ints
 from .round_lines import LineBatches
 
-Draw = Callable[[Round, Ints], LineBatches]
+WORTH = 8192  # samples of a chunk: drawing fewer takes less than handing them over does
 
 
 class Taker(Protocol):
@@ -56,6 +56,8 @@ class Ahead:
 
     def take(self, plan: Round, chosen: Ints) -> LineBatches | None:
         """The batches of the clients at `chosen`, drawn; None where they were not expected."""
+        if not self._held:
+            return None
         held, self._held = self._held, []
         for each in held:
             same = each.place == plan.place and np.array_equal(each.chosen, chosen)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from .ahead import Ahead
+from .ahead import WORTH, Ahead
 from .batches import ChunkBatches, Packing
 from .client_loop import LocalTrainer
 from .client_samples import ClientSamples
@@ -27,10 +29,12 @@ class RoundBatches:
         """Of the clients at the positions `chosen` of a round."""
         ahead, clients = self.ahead, plan.clients[chosen]
         found = None if ahead is None else ahead.take(plan, chosen)
-        rows, count = (found or self.drawing(plan, chosen)).made()
-        if ahead is not None:
+        found = found or self.drawing(plan, chosen)
+        rows, count = found.made()
+        if ahead is not None and rows.numel() >= WORTH:
             ahead.prepare(plan, chosen, len(trainer.live.w))
-        packing = Packing.of(plan.steps[chosen])
+        packing = found.packing
+        assert packing is not None
         if self.data.data.order.device.type != "cpu":
             rows = self._rows(clients, rows, packing)
         return self._made(trainer, t, clients, rows, count, packing)
@@ -39,7 +43,8 @@ class RoundBatches:
         """See `Ahead`; the index is of the data's rows on the CPU, of clients' own elsewhere."""
         packing = Packing.of(plan.steps[chosen])
         lines = packed_lines(len(chosen), packing, self.width)
-        return plan.fill(chosen, lines, self.data.owned(plan.clients[chosen]))
+        made = plan.fill(chosen, lines, self.data.owned(plan.clients[chosen]))
+        return replace(made, packing=packing)
 
     def written(self) -> tuple[int, ...]:
         """See `Taker`."""
@@ -78,7 +83,9 @@ class RoundBatches:
         count: Tensor,
         packing: Packing,
     ) -> ChunkBatches:
-        whose = clients[packing.client]
-        draws = trainer.pipeline.draw(t, whose, packing.step, rows.shape[1])
-        seeds = trainer.seeds(t, whose, packing.step)
+        draws = seeds = None
+        if trainer.pipeline.augment is not None or trainer.executor.random:
+            whose = clients[packing.client]
+            draws = trainer.pipeline.draw(t, whose, packing.step, rows.shape[1])
+            seeds = trainer.seeds(t, whose, packing.step)
         return ChunkBatches(t, clients, rows, count, packing, draws, seeds)

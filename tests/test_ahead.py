@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedfast import FederatedData, Schedule, Simulation, round_loop
+from fedfast import FederatedData, Schedule, Simulation, round_batches, round_loop
 from fedfast.ahead import Ahead
 from fedfast.data import Samples
 
@@ -34,6 +34,7 @@ def simulation(clients=None, **options):
 def taken(monkeypatch):
     """Whether each chunk's batches had been drawn ahead."""
     found, take = [], Ahead.take
+    monkeypatch.setattr(round_batches, "WORTH", 0)
     monkeypatch.setattr(Ahead, "take", lambda *args: found.append(t := take(*args)) or t)
     return found
 
@@ -77,7 +78,7 @@ def test_a_state_that_is_loaded_in_between_is_gone_on_from(tmp_path, taken):
     assert same(sim.state_dict(), alone(simulation()))
 
 
-def test_samples_that_a_callback_deals_anew_are_trained_on():
+def test_samples_that_a_callback_deals_anew_are_trained_on(taken):
     def swap(clients):
         def after(sim, row):
             if row.round == 2:
@@ -96,7 +97,7 @@ def test_samples_that_a_callback_deals_anew_are_trained_on():
     assert not same(sim.state_dict(), alone(simulation()))
 
 
-def test_an_error_belongs_to_the_round_whose_it_is(monkeypatch):
+def test_an_error_belongs_to_the_round_whose_it_is(monkeypatch, taken):
     round = Schedule.round
 
     def failing(self, t, exchange=0):
@@ -112,7 +113,7 @@ def test_an_error_belongs_to_the_round_whose_it_is(monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
-def test_the_thread_ends_with_the_run():
+def test_the_thread_ends_with_the_run(taken):
     def threads():
         return len(os.listdir("/proc/self/task"))
 
@@ -128,7 +129,7 @@ def test_the_thread_ends_with_the_run():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_a_forked_process_goes_on_without_the_thread():
+def test_a_forked_process_goes_on_without_the_thread(taken):
     sim = simulation(threads=1)
     rounds = iter(sim)
     next(rounds)
