@@ -15,7 +15,7 @@ T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
-DrawnLines lines_of(int64_t clients, int64_t steps, int64_t width, Address offsets) {
+Lines lines_of(int64_t clients, int64_t steps, int64_t width, Address offsets) {
   return {clients, steps, width, at<const int64_t>(offsets)};
 }
 
@@ -45,13 +45,14 @@ std::unique_ptr<Held> cohort(py::object kept, uint64_t seed, uint32_t round, Add
 
 int64_t drawn(const Held& held) { return dynamic_cast<const CohortDraw&>(*held.task.draw).count; }
 
-std::unique_ptr<Held> batches(py::object kept, uint64_t seed, uint32_t round,
-                              const DrawnLines& lines, bool whole, Address clients, Address sizes,
+std::unique_ptr<Held> batches(py::object kept, uint64_t seed, uint32_t round, const Lines& lines,
+                              int64_t batch, bool whole, Address clients, Address sizes,
                               Address epochs, Address first, Address order, Address rows,
                               Address count) {
   auto draw = std::make_unique<BatchDraw>();
   draw->streams = {seed, round};
   draw->lines = lines;
+  draw->batch = batch;
   draw->whole = whole;
   draw->clients = at<const int64_t>(clients);
   draw->sizes = at<const int64_t>(sizes);
@@ -63,7 +64,7 @@ std::unique_ptr<Held> batches(py::object kept, uint64_t seed, uint32_t round,
   return std::make_unique<Held>(std::move(draw), std::move(kept));
 }
 
-std::unique_ptr<Held> crops(py::object kept, uint64_t seed, uint32_t round, const DrawnLines& lines,
+std::unique_ptr<Held> crops(py::object kept, uint64_t seed, uint32_t round, const Lines& lines,
                             Address clients, Address taken, int64_t pad, double chance,
                             bool mirrors, bool per_batch, Address offset, Address flip) {
   auto draw = std::make_unique<CropDraw>();
@@ -80,7 +81,7 @@ std::unique_ptr<Held> crops(py::object kept, uint64_t seed, uint32_t round, cons
   return std::make_unique<Held>(std::move(draw), std::move(kept));
 }
 
-std::unique_ptr<Held> seeds(py::object kept, uint64_t seed, uint32_t round, const DrawnLines& lines,
+std::unique_ptr<Held> seeds(py::object kept, uint64_t seed, uint32_t round, const Lines& lines,
                             Address clients, Address taken, Address out) {
   auto draw = std::make_unique<SeedDraw>();
   draw->streams = {seed, round};
@@ -98,7 +99,7 @@ void run(Held& held) {
   held.task.done = true;
 }
 
-// A worker, and what it was given and may still be at.
+// A worker, and the draws that it was given and may still be at.
 class Given {
  public:
   ~Given() { stop(); }
@@ -106,19 +107,17 @@ class Given {
   void start(const py::object& draw) {
     auto& held = draw.cast<Held&>();
     if (held.started) throw py::value_error("this draw was given to a worker already");
+    forget_done();
+    draws_.append(draw);  // first: a task's memory must outlast it
     worker_.start(&held.task);
     held.started = true;
-    draws_.append(draw);
   }
 
-  // The oldest one, done.
-  py::object finish() {
-    if (draws_.empty()) throw py::value_error("no draw was given to this worker");
-    py::object oldest = draws_.attr("pop")(0);
-    Task& task = oldest.cast<Held&>().task;
+  void finish(const py::object& draw) {
+    auto& held = draw.cast<Held&>();
+    if (!held.started) throw py::value_error("this draw was given to no worker");
     const py::gil_scoped_release release;
-    worker_.finish(&task);
-    return oldest;
+    worker_.finish(&held.task);
   }
 
   void stop() {
@@ -130,6 +129,14 @@ class Given {
   }
 
  private:
+  void forget_done() {
+    py::list left;
+    for (const py::handle draw : draws_) {
+      if (!draw.cast<Held&>().task.done.load()) left.append(draw);
+    }
+    draws_ = left;
+  }
+
   Worker worker_;
   py::list draws_;
 };
@@ -137,7 +144,7 @@ class Given {
 }  // namespace
 
 void bind_schedule(py::module_& m) {
-  py::class_<DrawnLines>(m, "Lines").def(py::init(&lines_of));
+  py::class_<Lines>(m, "Lines").def(py::init(&lines_of));
   py::class_<Held>(m, "Draw").def("run", &run).def("count", &drawn);
   m.def("draw_cohort", &cohort);
   m.def("draw_batches", &batches);

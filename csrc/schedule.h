@@ -44,7 +44,7 @@ struct CohortDraw final : Draw {
 };
 
 // Where step s of client k lies: in line offsets[s] + k, or k T + s without offsets.
-struct DrawnLines {
+struct Lines {
   int64_t clients = 0, steps = 0, width = 0;  // K, T, B
   const int64_t* offsets = nullptr;           // [T + 1], or none
 
@@ -55,11 +55,14 @@ struct DrawnLines {
   int64_t steps_of(int64_t k, int64_t taken) const { return offsets == nullptr ? steps : taken; }
 };
 
-// Fresh permutations of each client's samples, one per epoch, cut into batches of `width`.
+class Shuffle;  // draws.cpp
+
+// Fresh permutations of each client's samples, one per epoch, cut into batches.
 struct BatchDraw final : Draw {
   Streams streams;
-  DrawnLines lines;
-  bool whole = false;                // batches narrower than `width` are left out
+  Lines lines;
+  int64_t batch = 0;                 // samples of a batch, at most B
+  bool whole = false;                // narrower batches are left out
   const int64_t* clients = nullptr;  // [K] ids
   const int64_t* sizes = nullptr;    // [K] samples
   const int64_t* epochs = nullptr;   // [K], each at most steps / batches of an epoch
@@ -69,12 +72,15 @@ struct BatchDraw final : Draw {
   int32_t* count = nullptr;          // [lines], how many of a batch are real
 
   void run() override;
+
+ private:
+  void one_client(int64_t k, Shuffle& shuffle);
 };
 
 // How images are moved and mirrored.
 struct CropDraw final : Draw {
   Streams streams;
-  DrawnLines lines;
+  Lines lines;
   const int64_t* clients = nullptr;  // [K] ids
   const int64_t* taken = nullptr;    // [K] steps
   int64_t pad = 0;
@@ -90,7 +96,7 @@ struct CropDraw final : Draw {
 // 63-bit seeds of each step's random layers.
 struct SeedDraw final : Draw {
   Streams streams;
-  DrawnLines lines;
+  Lines lines;
   const int64_t* clients = nullptr;  // [K] ids
   const int64_t* taken = nullptr;    // [K] steps
   int64_t* seeds = nullptr;          // [lines]

@@ -51,6 +51,11 @@ class Components:
     personal: Personal
     pages: Ahead
 
+    @property
+    def fetches(self) -> bool:
+        """Whether clients' rows are brought from elsewhere, round by round."""
+        return self.rows.staged(self.design.dtype)
+
 
 @usual_modes()
 def build(design: Design) -> Components:

@@ -17,6 +17,7 @@ from torch import Tensor
 from .client_rows import ClientRows, no_ids
 from .kernels import PlacedRows
 from .phases import timed
+from .row_blocks import Part, blocks_of
 from .row_tiers import RowTier
 
 Kept = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]
@@ -299,6 +300,15 @@ class ClientState:
         self.slot[ids] = 0
         self.free = torch.cat([self.free, held[held > 0]])
 
+    def row_kinds(self) -> dict[str, Tensor]:
+        """A client's rows by name, as they are stored: for their shapes and dtype."""
+        store = self._store
+        return {n: t.new_empty(t.shape[1:], dtype=store.stored) for n, t in self.tables.items()}
+
+    def rows_of(self, name: str, ids: Tensor) -> Tensor:
+        """Copies of the rows of clients `ids`, who have some, as they are stored. [K, width]"""
+        return self._store.tables.read(name, self.slot[ids])
+
     def kept_ids(self) -> Tensor:
         """Who has taken part, ascending. [U]"""
         return self.slot.nonzero()[:, 0]
@@ -309,9 +319,12 @@ class ClientState:
         return ids, *self._store.read(self.slot[ids])
 
     def holding(
-        self, ids: Tensor, rows: Mapping[str, Tensor], values: Mapping[str, Tensor]
+        self, ids: Tensor, rows: Mapping[str, Part], values: Mapping[str, Tensor]
     ) -> ClientState:
-        """Another state of the same make that holds what `kept` gave; this one stays as it is."""
+        """Another state of the same make that holds what `kept` gave; this one stays as it is.
+
+        rows  [U, width] by name, tensors or what comes in blocks
+        """
         made = ClientState.__new__(ClientState)
         made._store = self._store.another()
         slot, places = torch.zeros_like(self.slot), torch.arange(1, len(ids) + 1)
@@ -320,6 +333,8 @@ class ClientState:
         made._set(slot, no_ids(), len(ids) + 1)
         if len(ids):
             made._store.allocate(made.top)
-            made._store.write(places, rows, values)
+            for name in made.first:
+                made._store.fill(name, 1, blocks_of(rows[name]))
+            made._store.write_values(places, values)
         made._other = made if self._other is self else made._twin()
         return made

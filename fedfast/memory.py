@@ -157,8 +157,9 @@ def plan(
     if memory == "auto" and clients > 0 and fixed + made.chunk * each > budget:
         logging.getLogger("fedfast").warning(
             "memory: the run needs up to %s, %s of them rows of clients; its share of free memory "
-            "is %s", binary_size(fixed + made.chunk * each), binary_size(clients), binary_size(budget)
-        )  # fmt: skip
+            "is %s",
+            *map(binary_size, (fixed + made.chunk * each, clients, budget)),
+        )
     return made
 
 

@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,7 +41,7 @@ def next_round(parts: Components) -> Row:
         _read_ahead(parts, t)
         rehearses = engine.algorithm.server.rehearses
         rehearsal = schedule.round(t, exchange=1) if rehearses else None
-        outcome = engine.round(t, cohort, lr, rehearsal)
+        outcome = engine.round(t, cohort, lr, rehearsal, _following(parts, t))
     seconds = time.perf_counter() - begin
     after = _concluded(parts, t, lr, outcome)
     row, scores = _row(parts, lr, cohort, outcome, after, seconds)
@@ -57,6 +59,13 @@ def _read_ahead(parts: Components, t: int) -> None:
             clients = schedule.round(round).clients
             first = data.offsets[torch.from_numpy(clients)].numpy()
             pages.ask(data.order[torch.from_numpy(spans(first, data.sizes[clients]))])
+
+
+def _following(parts: Components, t: int) -> np.ndarray | None:
+    """The clients of the round after `t`, where their rows have to be fetched."""
+    design = parts.design
+    last = t + 1 == design.rounds
+    return None if last or not parts.fetches else design.schedule.round(t + 1).clients
 
 
 @contextmanager
@@ -162,9 +171,10 @@ def _evaluation(
     test, personal, found = parts.design.test, parts.personal, dict[str, float]()
     if not (parts.design.evaluates(t) or after.stopped):
         return found, None
-    begin = time.perf_counter()
+    begin, ranks = time.perf_counter(), parts.design.ranks
     if test is not None:
-        found["accuracy"], found["loss"] = evaluate(parts, after.server.row, test)
+        tests = partial(evaluate, parts, after.server.row, test)
+        found["accuracy"], found["loss"] = tests() if ranks is None else ranks.of_first(tests)
     losses = parts.design.options.client_metrics
     scores = evaluate_clients(parts, after, losses) if personal.test else None
     if found or scores:

@@ -98,7 +98,7 @@ def choose(name: str, dtype: torch.dtype | None, folder: Path | None, need: RowN
     """
     if not need.widths:
         return RowTier()
-    asked = ("device", "host", "disk") if name == "auto" else (name,)
+    asked: tuple[str, ...] = ("device", "host", "disk") if name == "auto" else (name,)
     if need.device.type == "cpu":  # whose memory is the host's
         asked = tuple(dict.fromkeys("device" if n == "host" else n for n in asked))
     lacking: list[str] = []

@@ -15,7 +15,7 @@ void forward(const LinearForward<T>& p, int64_t k) {
     sum.beta = 1;
     sum.c0 = p.bias.row(k);
   }
-  gemm(p.batch, p.outputs, p.inputs, x, weight.transposed(), sum);
+  gemm(p.batch, p.outputs, p.inputs, x, weight.transposed(), sum, p.width);
   activate(p.act, T{0}, p.out.row(k), p.batch * p.outputs, p.out.row(k));
 }
 
@@ -38,12 +38,14 @@ template <typename T>
 void products(const LinearBackward<T>& p, const Matrix<T>& dout, int64_t k) {
   const Matrix<T> x{p.x.row(k), p.inputs, 1}, weight{p.weight.row(k), p.inputs, 1};
   const Sum<T> dx{p.dx ? p.dx.row(k) : nullptr, p.inputs};
-  Range{0, p.outputs}.each(gemm_depth<T>(p.batch), [&](int64_t o, int64_t count) {
-    if (p.dx) {
-      gemm(p.batch, p.inputs, count, dout.columns(o), weight.rows(o), o == 0 ? dx : dx.onto());
-    }
-    if (p.dweight) fold(p, x, dout, k, {o, o + count});
-  });
+  Range{0, p.outputs}.each(gemm_depth<T>(std::max(p.batch, p.width)),
+                           [&](int64_t o, int64_t count) {
+                             if (p.dx) {
+                               gemm(p.batch, p.inputs, count, dout.columns(o), weight.rows(o),
+                                    o == 0 ? dx : dx.onto(), p.width);
+                             }
+                             if (p.dweight) fold(p, x, dout, k, {o, o + count});
+                           });
 }
 
 template <typename T>

@@ -7,15 +7,17 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail, stopping
+from . import fail, launched, stopping
 from .setting import USER, Setting, prepare
 
 if TYPE_CHECKING:
     from ..config import RunConfig
+    from ..distributed import Ranks
     from ..runs import RunFolder
     from ..runs.opening import Mode
 
@@ -63,7 +65,8 @@ def _run(folder: RunFolder, name: str, stop: stopping.Stop, profile: bool) -> in
         _show(folder)
         return 0
     setting = prepare(folder.config)
-    print(f"{setting} -> {folder.path}", flush=True)
+    shared = "" if ranks is None else f", {ranks.size} ranks"
+    print(f"{setting}{shared} -> {folder.path}", flush=True)
     if folder.rounds:
         print(f"goes on: {_done(folder)}", flush=True)
     if folder.earlier is not None:
@@ -97,9 +100,9 @@ class _Session:
         except (Exception, SystemExit) as error:  # a callback's exit must not lose the rounds
             if isinstance(error, USER) and self.folder.rounds == self.before:
                 raise
-            what = f"{type(error).__name__}: {error}"
-            status, ending = 1, f"failed {self._where(labels)}: {what}"
-            self.folder.traceback = traceback.format_exc()
+            status, ending = 1, f"failed {self._where(labels)}: {_what(error)}"
+            if not _lost(error):
+                self.folder.traceback = traceback.format_exc()
         return self._finish(status, ending)
 
     def _train(self) -> None:
@@ -116,6 +119,8 @@ class _Session:
             for row in rounds:
                 show(row)
                 self.stop.check()
+        if self.ranks is not None:
+            self.ranks.tell("leave")
         if ended := folder.about[self.label].ended:
             print(f"{self.label}: ended after round {len(folder.histories[self.label])}: {ended}")
 
@@ -148,6 +153,17 @@ class _Session:
         left = [label for label in left if not len(self.folder.histories[label])]
         never = f" (not begun: {', '.join(left)})" if left else ""
         return f"in {self.label} after round {done} of {config.rounds}{never}"
+
+
+def _lost(error: BaseException) -> bool:
+    """Whether it is another rank's."""
+    from ..distributed import RankLost
+
+    return isinstance(error, RankLost)
+
+
+def _what(error: BaseException) -> str:
+    return str(error) if _lost(error) else f"{type(error).__name__}: {error}"
 
 
 def _done(folder: RunFolder) -> str:
