@@ -10,6 +10,7 @@ import bench_cohort
 import bench_ensemble
 import bench_memory
 import bench_peers
+import bench_population
 import bench_round
 import pytest
 import result_files
@@ -77,3 +78,11 @@ def test_rounds_beside_peers(
     bench_peers.main([*given, "--rounds", "1"])
     table = capsys.readouterr().out
     assert "failed" not in table and "typical" in table
+
+
+def test_what_the_number_of_clients_costs(results: Path) -> None:
+    given = ["--only", "builds", "--only", "rounds", "--clients", "200", "400", "--turns", "1"]
+    bench_population.main([*given, "--write"])
+    written = rows(results / "population.csv")
+    assert {row["kind"] for row in written} == {"build", "round"}
+    assert {row["clients"] for row in written} == {"200", "400"}
