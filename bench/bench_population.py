@@ -1,8 +1,8 @@
 """What the number of clients costs: `python bench/bench_population.py [--write]`.
 
 builds   time and memory of every way to make FederatedData at N clients of 20 samples each, in
-         processes of their own. Memory is numpy's peak, beyond the samples, in bytes per client, and
-         what of it is not the index (8 bytes a sample)
+         processes of their own. Memory is numpy's peak, beyond the samples, in bytes per client,
+         and what of it is not the index (8 bytes a sample)
 rounds   seconds of a FedAvg round over N at equal cohorts, in turns: clients of N in one process
          take rounds alternately, so that what else the machine does meets all alike; also the time
          and memory of `Simulation(...)`

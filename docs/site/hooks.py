@@ -40,6 +40,7 @@ USING = (
     "loggers",
     "flower",
     "own-parts",
+    "large-populations",
     "cohort",
     "torch-ops",
     "flower-strategies",

@@ -20,8 +20,8 @@ Counts = NDArray[np.integer]
 _ATTEMPTS = 1000
 # Where each of the first draws leaves so many clients short, none of the others will do.
 _HOPELESS, _SHORT = 4, 50
-_LABELS = 1 << 20  # labels that are compared at once
-_BLOCK = 1 << 17  # clients whose samples are placed at once
+_LABELS = 1 << 17  # labels that are compared at once
+_BLOCK = 1 << 14  # clients whose samples are placed at once
 
 
 def class_counts(samples: Samples) -> Ints:
