@@ -35,8 +35,15 @@ const Asked& Asked::names() {
                            PyUnicode_InternFromString("numel"),
                            PyUnicode_InternFromString("element_size"),
                            PyLong_FromLong(0),
-                           PyLong_FromLong(1)};
+                           PyLong_FromLong(1),
+                           PyUnicode_InternFromString("table"),
+                           PyUnicode_InternFromString("places")};
   return asked;
+}
+
+PyObject*& placed_rows() {
+  static PyObject* type = nullptr;
+  return type;
 }
 
 int64_t whole(PyObject* value) {
@@ -56,6 +63,14 @@ std::uintptr_t address(PyObject* tensor) {
   Py_DECREF(found);
   if (PyErr_Occurred()) throw py::error_already_set();
   return value;
+}
+
+std::uintptr_t address_of(PyObject* owner, PyObject* attribute, int64_t* step) {
+  PyObject* tensor = PyObject_GetAttr(owner, attribute);
+  if (tensor == nullptr) throw py::error_already_set();
+  const auto held = py::reinterpret_steal<py::object>(tensor);
+  *step = stride(tensor, Asked::names().zero);
+  return address(tensor);
 }
 
 int64_t stride(PyObject* tensor, PyObject* dimension) {

@@ -22,30 +22,40 @@
 
 #include "decode.h"
 #include "plan.h"
+#include "profile.h"
 
 namespace fedfast {
 
+// Own: of each client. Shared: the same memory for all. Batch: a size in proportion to B.
+enum class Scope { own, shared, batch };
+
 // The way to a field: its name, a Python expression over declared arguments and letters of shapes,
-// and members from the struct inwards. `shared` memory is the same for all clients.
+// and members from the struct inwards.
 template <typename... Path>
 struct Field {
   const char* name;
   std::tuple<Path...> path;
-  bool shared;
+  Scope scope;
 
   template <typename P>
   auto& of(P& p) const {
     return std::apply([&p](auto... member) -> auto& { return (p.*....*member); }, path);
   }
+  bool shared() const { return scope == Scope::shared; }
 };
 
 template <typename... Path>
 constexpr Field<Path...> field(const char* name, Path... path) {
-  return {name, {path...}, false};
+  return {name, {path...}, Scope::own};
 }
 template <typename... Path>
 constexpr Field<Path...> shared(const char* name, Path... path) {
-  return {name, {path...}, true};
+  return {name, {path...}, Scope::shared};
+}
+// What lies beyond a client's real samples is neither read nor written then.
+template <typename... Path>
+constexpr Field<Path...> batch(const char* name, Path... path) {
+  return {name, {path...}, Scope::batch};
 }
 
 // An operation on rows of S elements.
@@ -62,6 +72,14 @@ void shift(Bank<T>& bank, bool, int64_t first) {
   if (bank.data) bank.data += first * bank.stride;
 }
 template <typename T>
+void shift(Placed<T>& bank, bool, int64_t first) {
+  if (bank.places) {
+    bank.places += first;
+  } else if (bank.data) {
+    bank.data += first * bank.stride;
+  }
+}
+template <typename T>
 void shift(T*& data, bool shared, int64_t first) {
   if constexpr (!std::is_void_v<T>) {
     if (data && !shared) data += first;
@@ -74,12 +92,24 @@ inline void shift(Slots (&slots)[2], bool shared, int64_t first) {
   for (Slots& each : slots) shift(each.rows, shared, first);
 }
 
-// Most steps of a client that an operation has numbers for.
+// Packed batches that an operation has numbers for.
 template <typename P>
-int64_t steps_of(const P&) {
+int64_t lines_of(const P&) {
   return std::numeric_limits<int64_t>::max();
 }
-inline int64_t steps_of(const Feed& p) { return p.steps; }
+inline int64_t lines_of(const Feed& p) { return p.lines; }
+
+// Tells operations whose order of sums goes by B what it was before rows were left out.
+template <typename P>
+void keep_width(P&) {}
+template <typename T>
+void keep_width(LinearForward<T>& p) {
+  p.width = p.batch;
+}
+template <typename T>
+void keep_width(LinearBackward<T>& p) {
+  p.width = p.batch;
+}
 
 class Bound {
  public:
@@ -152,13 +182,22 @@ class BoundTo final : public Bound {
     P<T> p;
     each(list_(T{}), [&](const auto& field, int i) {
       memory.at(i);
-      decode(args[4 + i], field.of(p), field.shared, memory);
+      decode(args[4 + i], field.of(p), field.shared(), memory);
     });
     if (memory.suspected(may_)) Py_RETURN_NONE;
-    const auto action = [list = list_, run = run_, p](const Part& part) {
+    const bool planned = Plan::recording() != nullptr;
+    const auto action = [list = list_, run = run_, p, name = name_, phase = profile::phase(),
+                         planned](const Part& part) {
+      const profile::Timed timed(name, phase, planned);
       P<T> own = p;
-      each(list(T{}),
-           [&](const auto& field, int) { shift(field.of(own), field.shared, part.first); });
+      keep_width(own);
+      each(list(T{}), [&](const auto& field, int) {
+        auto& value = field.of(own);
+        shift(value, field.shared(), part.first);
+        if constexpr (std::is_same_v<decltype(value), int64_t&>) {
+          if (field.scope == Scope::batch) value = part.of(value);
+        }
+      });
       if constexpr (std::is_void_v<decltype(run(part, own))>) {
         return run(part, own), true;
       } else {
@@ -167,7 +206,7 @@ class BoundTo final : public Bound {
     };
     if (Plan* plan = Plan::recording()) {
       if (!plans_) throw pybind11::type_error("this operation cannot be part of a plan");
-      plan->record(action, clients, steps_of(p));
+      plan->record(action, clients, lines_of(p));
       Py_RETURN_TRUE;
     }
     const Part all{0, clients, static_cast<int>(whole(args[2]))};

@@ -1,5 +1,6 @@
 // The module `fedfast._fedfast`: operations on rows of S elements, and plans.
 #include <algorithm>
+#include <limits>
 
 #include "adam.h"
 #include "bind.h"
@@ -57,7 +58,7 @@ void bind_rows(py::module_& m) {
   bind<AggregateRows>(
       m, "aggregate",
       FIELDS(AggregateRows, field("S", &P::size), field("client_rows", &P::rows), F(weights),
-             F(base), F(acc), F(first), F(server), F(w), F(m), F(v), F(out), F(squares)),
+             F(base), F(acc), F(nodes), F(order), F(server), F(w), F(m), F(v), F(out), F(squares)),
       [](const Part& part, const auto& p) { aggregate(shape_of(part, p), p); }, false);
   bind<MixRows>(m, "mix", FIELDS(MixRows, field("S", &P::size), F(x), F(y), F(a), F(b), F(out)),
                 [](const Part& part, const auto& p) { mix(shape_of(part, p), p); });
@@ -72,10 +73,11 @@ void bind_rows(py::module_& m) {
                  FIELDS(AdamRows, field("S", &P::size), F(w), F(g), F(m), F(v), F(t), F(eta),
                         F(weight_decay), F(beta1), F(beta2), F(eps), F(decoupled), F(out)),
                  [](const Part& part, const auto& p) { adam(shape_of(part, p), p); });
-  bind<FeedOf>(m, "feed",
-               FIELDS(FeedOf, field("T", &P::steps), field("B", &P::width), F(rows), F(count),
-                      F(rows_now), F(count_now)),
-               [](const Part& part, const auto& p) { feed(part, p); });
+  bind<FeedOf>(
+      m, "feed",
+      FIELDS(FeedOf, field("R", &P::lines), field("B", &P::width), shared("rows", &P::rows),
+             shared("count", &P::count), F(rows_now), F(count_now)),
+      [](const Part& part, const auto& p) { feed(part, p); });
   bind<Tally>(m, "tally", FIELDS(Tally, F(losses), F(count), F(total)),
               [](const Part& part, const auto& p) { tally(part, p); });
 }
@@ -105,27 +107,52 @@ void check_run(const Plan& plan, int64_t clients, int threads, int64_t elements)
   if (threads < 1) throw py::value_error("threads: expected at least 1");
 }
 
-bool run_of(const Plan& plan, int64_t clients, int threads, int64_t elements) {
-  check_run(plan, clients, threads, elements);
-  if (plan.size() == 0) return true;
-  py::gil_scoped_release release;
-  return plan.run(clients, threads, elements);
+const int32_t* counts_at(std::uintptr_t address, int64_t width) {
+  if (width < 0) throw py::value_error("width: expected 0 or more");
+  return reinterpret_cast<const int32_t*>(address);
 }
 
-bool run_steps_of(const Plan& first, const Plan& rest, std::uintptr_t steps, int64_t clients,
-                  int threads, int64_t elements) {
-  check_run(first, clients, threads, elements);
-  check_run(rest, clients, threads, elements);
-  const int64_t most = std::min(first.steps(), rest.steps());
-  const auto* each = reinterpret_cast<const int32_t*>(steps);
-  for (int64_t k = 0; k < clients; ++k) {
-    if (each[k] < 0 || each[k] > most) {
-      throw py::value_error("steps: expected 0 to " + std::to_string(most) +
-                            ", as many as were fed; got " + std::to_string(each[k]));
-    }
-  }
+// count: the address of each client's, or 0.
+bool run_of(const Plan& plan, int64_t clients, int threads, int64_t elements, std::uintptr_t count,
+            int64_t width) {
+  check_run(plan, clients, threads, elements);
+  const int32_t* counts = counts_at(count, width);
+  if (plan.size() == 0) return true;
   py::gil_scoped_release release;
-  return Plan::run_steps(first, rest, each, clients, threads, elements);
+  const profile::Run run;
+  return plan.run(clients, threads, elements, counts, width);
+}
+
+void check_lines(const Lines& lines, int64_t most) {
+  int64_t going = std::numeric_limits<int64_t>::max();
+  if (lines.steps < 0 || lines.offsets[0] != 0) throw py::value_error("offsets: expected 0 first");
+  for (int64_t s = 0; s < lines.steps; ++s) {
+    const int64_t next = lines.offsets[s + 1] - lines.offsets[s];
+    if (next < 1 || next > going) {
+      throw py::value_error(
+          "offsets: expected some clients at every step, and never more than at "
+          "the one before; got " +
+          std::to_string(next) + " at step " + std::to_string(s));
+    }
+    going = next;
+  }
+  if (lines.offsets[lines.steps] > most) {
+    throw py::value_error("offsets: expected at most " + std::to_string(most) +
+                          " batches, as many as were fed; got " +
+                          std::to_string(lines.offsets[lines.steps]));
+  }
+}
+
+bool run_steps_of(const Plan& first, const Plan& rest, std::uintptr_t offsets, int64_t steps,
+                  int threads, int64_t elements, std::uintptr_t count, int64_t width) {
+  const Lines lines{reinterpret_cast<const int64_t*>(offsets), steps, counts_at(count, width),
+                    width};
+  check_lines(lines, std::min(first.lines(), rest.lines()));
+  check_run(first, lines.clients(), threads, elements);
+  check_run(rest, lines.clients(), threads, elements);
+  py::gil_scoped_release release;
+  const profile::Run run;
+  return Plan::run_steps(first, rest, lines, threads, elements);
 }
 
 void bind_plan(py::module_& m) {
@@ -136,6 +163,28 @@ void bind_plan(py::module_& m) {
       .def("end", &end_recording)
       .def("run", &run_of);
   m.def("run_steps", &run_steps_of);
+}
+
+// Totals (name, phase, under, calls, nanoseconds) and calls (name, phase, under, thread, begin,
+// end).
+py::tuple taken() {
+  const auto [totals, calls] = profile::take();
+  py::list sums, each;
+  for (const auto& t : totals) {
+    sums.append(py::make_tuple(t.kind.name, t.kind.phase, t.kind.under, t.calls, t.nanoseconds));
+  }
+  for (const auto& c : calls) {
+    each.append(py::make_tuple(c.kind.name, c.kind.phase, c.kind.under, c.thread, c.begin, c.end));
+  }
+  return py::make_tuple(sums, each);
+}
+
+void bind_profile(py::module_& m) {
+  m.def("profile_start", &profile::start);
+  m.def("profile_stop", &profile::stop);
+  m.def("profile_take", &taken);
+  m.def("profile_now", &profile::now);
+  m.def("profile_phase", [](int phase) { return std::exchange(profile::phase(), phase); });
 }
 
 // (name, kind) of the fields of every operation, in the order of its arguments.
@@ -153,6 +202,7 @@ void may(const std::string& operation, size_t field, uint64_t others) {
 
 void bind_images(py::module_& m);     // bindings_images.cpp
 void bind_layers(py::module_& m);     // bindings_layers.cpp
+void bind_schedule(py::module_& m);   // bindings_schedule.cpp
 void bind_sequences(py::module_& m);  // bindings_sequences.cpp
 void bind_data(py::module_& m);       // bindings_data.cpp
 
@@ -162,10 +212,13 @@ PYBIND11_MODULE(_fedfast, m) {
   m.doc() = "The compiled backend of fedfast.kernels; call it through kernels/native.py.";
   fedfast::bind_rows(m);
   fedfast::bind_plan(m);
+  fedfast::bind_profile(m);
   fedfast::bind_images(m);
   fedfast::bind_layers(m);
   fedfast::bind_sequences(m);
+  fedfast::bind_schedule(m);
   fedfast::bind_data(m);
   m.def("fields", &fedfast::fields);
+  m.def("placed_rows", [](py::object type) { fedfast::placed_rows() = type.release().ptr(); });
   m.def("may", &fedfast::may);
 }

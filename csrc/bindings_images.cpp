@@ -26,7 +26,7 @@ auto moves(Path... path) {
 template <typename P>
 auto conv_shape(const char* down, const char* across) {
   return std::tuple_cat(
-      std::make_tuple(field("B", &P::shape, &ConvShape::batch),
+      std::make_tuple(batch("B", &P::shape, &ConvShape::batch),
                       field("C", &P::shape, &ConvShape::inputs),
                       field("O", &P::shape, &ConvShape::outputs),
                       field("geometry.groups", &P::shape, &ConvShape::groups),
@@ -66,7 +66,7 @@ auto conv_gradients(const char* down, const char* across) {
 
 template <typename P>
 auto pool_shape() {
-  return std::tuple_cat(std::make_tuple(field("B * C", &P::planes), F(kind),
+  return std::tuple_cat(std::make_tuple(batch("B * C", &P::planes), F(kind),
                                         field("kernel[0]", &P::window, &Window::kh),
                                         field("kernel[1]", &P::window, &Window::kw),
                                         field("count_include_pad", &P::count_padding)),
@@ -75,7 +75,7 @@ auto pool_shape() {
 
 template <typename P>
 auto norm_shape() {
-  return std::make_tuple(field("B", &P::shape, &NormShape::batch),
+  return std::make_tuple(batch("B", &P::shape, &NormShape::batch),
                          field("C", &P::shape, &NormShape::channels),
                          field("rest", &P::shape, &NormShape::inner));
 }
@@ -105,12 +105,12 @@ void bind_images(py::module_& m) {
       RUN(pool_backward));
   bind<AdaptivePool>(m, "adaptive_avg",
                      LISTS(AdaptivePool, sides("P", "Q", &P::window),
-                           std::make_tuple(field("B * C", &P::planes), field("x", &P::from),
+                           std::make_tuple(batch("B * C", &P::planes), field("x", &P::from),
                                            field("out", &P::to))),
                      RUN(adaptive_avg));
   bind<AdaptivePool>(m, "adaptive_avg_backward",
                      LISTS(AdaptivePool, sides("P", "Q", &P::window),
-                           std::make_tuple(field("B * C", &P::planes), field("dout", &P::from),
+                           std::make_tuple(batch("B * C", &P::planes), field("dout", &P::from),
                                            field("dx", &P::to))),
                      RUN(adaptive_avg_backward));
   bind<BatchNorm>(

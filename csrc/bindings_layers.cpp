@@ -37,41 +37,41 @@ bool gather(const Part& part, GatherSamples<T>& p) {
 void bind_layers(py::module_& m) {
   bind<LinearForward>(
       m, "linear",
-      FIELDS(LinearForward, field("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),
+      FIELDS(LinearForward, batch("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),
              F(x), F(weight), F(bias), field("activation", &P::act), F(out)),
       RUN(linear));
   bind<LinearBackward>(
       m, "linear_backward",
-      FIELDS(LinearBackward, field("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),
+      FIELDS(LinearBackward, batch("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),
              F(x), F(weight), F(out), F(dout), field("activation", &P::act), F(dx), F(dweight),
              F(dbias), F(alpha), F(beta), F(base_weight), F(base_bias)),
       RUN(linear_backward));
   bind<Ghost>(m, "ghost",
-              FIELDS(Ghost, field("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),
+              FIELDS(Ghost, batch("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),
                      F(x), F(d), F(ones), F(gram), F(squares)),
               RUN(ghost));
   bind<LowRank>(
       m, "lowrank",
-      FIELDS(LowRank, field("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs), F(x),
+      FIELDS(LowRank, batch("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs), F(x),
              F(u), F(v), F(scale), F(ones), F(gram), F(base), field("activation", &P::act), F(out)),
       RUN(lowrank));
   bind<Reach>(m, "reach", FIELDS(Reach, F(squares), F(rho), F(eps), F(most), F(out)),
               [](const Part& part, const auto& p) { reach(part.clients, p); });
   bind<ActivationForward>(m, "activation",
-                          FIELDS(ActivationForward, field("rest", &P::size), F(x),
+                          FIELDS(ActivationForward, batch("rest", &P::size), F(x),
                                  field("kind", &P::act), F(slope), F(out)),
                           RUN(activation));
   bind<ActivationBackward>(m, "activation_backward",
-                           FIELDS(ActivationBackward, field("rest", &P::size), F(x), F(out),
+                           FIELDS(ActivationBackward, batch("rest", &P::size), F(x), F(out),
                                   F(dout), field("kind", &P::act), F(slope), F(dx)),
                            RUN(activation_backward));
   bind<CrossEntropy>(m, "cross_entropy",
-                     FIELDS(CrossEntropy, field("B", &P::batch), field("C", &P::classes), F(logits),
+                     FIELDS(CrossEntropy, batch("B", &P::batch), field("C", &P::classes), F(logits),
                             F(targets), F(count), F(losses), F(dlogits)),
                      RUN(cross_entropy));
   bind<GatherSamples>(
       m, "gather",
-      FIELDS(GatherSamples, field("N", &P::samples), field("B", &P::batch),
+      FIELDS(GatherSamples, field("N", &P::samples), batch("B", &P::batch),
              field("sizes[0]", &P::channels), field("sizes[1]", &P::height),
              field("sizes[2]", &P::width), shared("bank", &P::bank),
              field("bank.element_size()", &P::element_bytes), F(rows),

@@ -64,15 +64,21 @@ struct Kind<Bank<T>> {
 };
 template <typename T>
 struct Kind<T*> : Kind<Bank<T>> {};
+template <typename T>
+struct Kind<Placed<T>> : Kind<Bank<T>> {};
 
 // Interned names of what is asked of tensors.
 struct Asked {
-  PyObject *data_ptr, *stride, *numel, *element_size, *zero, *one;
+  PyObject *data_ptr, *stride, *numel, *element_size, *zero, *one, *table, *places;
   static const Asked& names();
 };
 
+// The class of operands whose rows are a table's (kernels/placed.py), once Python has named it.
+PyObject*& placed_rows();
+
 int64_t whole(PyObject* value);
 std::uintptr_t address(PyObject* tensor);
+std::uintptr_t address_of(PyObject* owner, PyObject* attribute, int64_t* stride);
 int64_t stride(PyObject* tensor, PyObject* dimension);
 int64_t asked(PyObject* tensor, PyObject* method);
 
@@ -106,6 +112,19 @@ void decode(PyObject* from, Bank<T>& to, bool, Memory& memory) {
   if (memory.wanted()) {
     memory.add(to.data, asked(from, Asked::names().numel), sizeof(T), true, to.stride);
   }
+}
+template <typename T>
+void decode(PyObject* from, Placed<T>& to, bool shared, Memory& memory) {
+  if (reinterpret_cast<PyObject*>(Py_TYPE(from)) != placed_rows()) {
+    Bank<T> bank;
+    decode(from, bank, shared, memory);
+    to = bank;
+    return;
+  }
+  to.data = reinterpret_cast<T*>(address_of(from, Asked::names().table, &to.stride));
+  int64_t one;
+  to.places = reinterpret_cast<const int64_t*>(address_of(from, Asked::names().places, &one));
+  memory.suspect();  // rows in any order: Python looks at each
 }
 // [K] numbers side by side, or what all clients share.
 template <typename T>

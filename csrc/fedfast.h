@@ -25,12 +25,25 @@ struct Bank {
   explicit operator bool() const { return data != nullptr; }
 };
 
+// A bank, or rows of a table [n, S]: row k is the table's row places[k].
+template <typename T>
+struct Placed {
+  T* data = nullptr;
+  int64_t stride = 0;
+  const int64_t* places = nullptr;  // [K] or none
+
+  Placed() = default;
+  Placed(const Bank<T>& bank) : data(bank.data), stride(bank.stride) {}
+  T* row(int64_t k) const { return data + (places ? places[k] : k) * stride; }
+  explicit operator bool() const { return data != nullptr; }
+};
+
 // a = sum_j c_j d_j, added in the order given.
 template <typename T>
 struct Terms {
-  int count = 0;               // J, 1 .. kMaxTerms
-  Bank<const T> d[kMaxTerms];  // [K, S] each
-  const T* c[kMaxTerms] = {};  // [K] each
+  int count = 0;                 // J, 1 .. kMaxTerms
+  Placed<const T> d[kMaxTerms];  // [K, S] each
+  const T* c[kMaxTerms] = {};    // [K] each
 };
 
 // Ascending, disjoint pieces of a row; what lies between them is padding.
@@ -67,7 +80,7 @@ struct Perturb {
 // eta v.
 template <typename T>
 struct Step {
-  Bank<const T> w;                  // [K, S]
+  Placed<const T> w;                // [K, S]
   Terms<T> terms;                   // gradient and corrections
   const T* eta = nullptr;           // [K]
   Bank<const T> w_ref;              // [K, S] or none
@@ -76,8 +89,8 @@ struct Step {
   const T* clip_norm = nullptr;     // [K] or none
   const T* momentum = nullptr;      // [K]
   bool nesterov = false;
-  Bank<T> m;    // [K, S] or none, updated in place
-  Bank<T> out;  // [K, S]; may be w, m or a term
+  Bank<T> m;      // [K, S] or none, updated in place
+  Placed<T> out;  // [K, S]; may be w, m or a term
 };
 
 // Sums over segments of a = x - x_ref and b = y - y_ref, formed in float64.
@@ -95,13 +108,15 @@ struct Server {
   double lr = 0, beta1 = 0, beta2 = 0, tau = 0;
 };
 
-// acc (+)= sum_k weights_k (rows_k - base_k) client after client; then out = w + server rule(acc).
+// acc (+)= sum_k weights_k (rows_k - base_k) in the order of kernels/summation.py; then out = w +
+// server rule(acc).
 template <typename T>
 struct Aggregate {
-  Bank<const T> rows, base;    // [K, S]
-  const T* weights = nullptr;  // [K]
-  double* acc = nullptr;       // [S]
-  bool first = true;           // overwrite acc
+  Bank<const T> rows, base;        // [K, S]
+  const T* weights = nullptr;      // [K]
+  double* acc = nullptr;           // [S], the lowest node on the stack
+  Bank<double> nodes;              // [n, S], those above it between two chunks; may be absent
+  const int32_t* order = nullptr;  // [K + 2]: nodes before; each client's; nodes afterwards
   Server server;
   const T* w = nullptr;          // [S], with a rule
   T *m = nullptr, *v = nullptr;  // [S], moments the rule uses, updated in place

@@ -16,6 +16,7 @@ enum class Act { none, relu, tanh, gelu, silu, leaky_relu, sigmoid, relu6 };
 template <typename T>
 struct LinearForward {
   int64_t batch = 0, inputs = 0, outputs = 0;
+  int64_t width = 0;     // B where rows behind the first `batch` are left out; 0: batch
   Bank<const T> x;       // [K, B, I]
   Bank<const T> weight;  // [K, O, I]
   Bank<const T> bias;    // [K, O] or none
@@ -27,6 +28,7 @@ struct LinearForward {
 template <typename T>
 struct LinearBackward {
   int64_t batch = 0, inputs = 0, outputs = 0;
+  int64_t width = 0;          // B where rows behind the first `batch` are left out; 0: batch
   Bank<const T> x;            // [K, B, I]
   Bank<const T> weight;       // [K, O, I]
   Bank<const T> out;          // [K, B, O]

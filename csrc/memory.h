@@ -34,6 +34,8 @@ class Memory {
   Memory(int64_t clients, bool wanted) : clients_(clients), wanted_(wanted) {}
 
   bool wanted() const { return wanted_; }
+  // Memory that has no Extent: nothing is known of it here.
+  void suspect() { suspect_ = true; }
   void at(int field) { field_ = field; }
 
   // `count` elements of `item` bytes in all; `pitch` elements from client to client.
@@ -51,6 +53,7 @@ class Memory {
 
   // may[field]: bits of the fields that may be exactly the memory that `field` writes.
   bool suspected(const std::vector<uint64_t>& may) const {
+    if (suspect_ && wanted_) return true;
     for (int i = 0; i < count_; ++i) {
       const Extent& to = extents_[i];
       if (!to.written) continue;
@@ -68,7 +71,7 @@ class Memory {
   static constexpr int kMost = 64;
 
   int64_t clients_;
-  bool wanted_;
+  bool wanted_, suspect_ = false;
   int field_ = 0, count_ = 0;
   Extent extents_[kMost];
 };

@@ -18,7 +18,26 @@ namespace fedfast {
 struct Part {
   int64_t first = 0, clients = 0;
   int threads = 1;
-  int64_t step = 0;
+  int64_t step = 0, line = 0;   // line: of the packed batches
+  int64_t rows = 0, width = 0;  // samples that count, of so many in a batch; 0 of 0: all of them
+
+  // What is left of `size` numbers, the same for each of a batch's samples.
+  int64_t of(int64_t size) const { return rows == width ? size : size / width * rows; }
+};
+
+// Batches of clients with descending numbers of steps, packed: step s of client k is line
+// offsets[s] + k, so that the lines of one step lie side by side.
+struct Lines {
+  const int64_t* offsets = nullptr;  // [T + 1]
+  int64_t steps = 0;                 // T
+  const int32_t* count = nullptr;    // [lines], samples of each that count; null: all
+  int64_t width = 0;                 // B, of all lines
+
+  int64_t clients() const { return steps == 0 ? 0 : offsets[1]; }
+  // Of each client.
+  std::vector<int64_t> steps_each() const;
+  // Client k's batch at step s.
+  Part part(int64_t k, int64_t s, int threads) const;
 };
 
 class Plan {
@@ -33,29 +52,27 @@ class Plan {
     if (recording() == this) recording() = nullptr;
   }
 
-  // An operation for `clients` clients that has numbers for `steps` steps of each.
-  void record(Action action, int64_t clients = kAny, int64_t steps = kAny) {
+  // An operation for `clients` clients that has numbers for `lines` packed batches.
+  void record(Action action, int64_t clients = kAny, int64_t lines = kAny) {
     actions_.push_back(std::move(action));
     clients_ = std::min(clients_, clients);
-    steps_ = std::min(steps_, steps);
+    lines_ = std::min(lines_, lines);
   }
 
-  // The most clients, and steps of a client, that every recorded operation has memory for.
+  // The most clients, and packed batches, that every recorded operation has memory for.
   int64_t clients() const { return actions_.empty() ? 0 : clients_; }
-  int64_t steps() const { return steps_; }
+  int64_t lines() const { return lines_; }
   int64_t size() const { return static_cast<int64_t>(actions_.size()); }
 
-  // Clients [0, clients), a client being about `elements` numbers' work; whether all were fine.
-  bool run(int64_t clients, int threads, int64_t elements) const;
+  // One step of clients [0, clients), a client being about `elements` numbers' work; whether all
+  // were fine. count [clients], of batches of `width`: operations leave the rest of a batch out.
+  bool run(int64_t clients, int threads, int64_t elements, const int32_t* count = nullptr,
+           int64_t width = 0) const;
 
-  // The same for steps[k] steps of each client: `first` for step 0, `rest` for all others. A client
-  // takes all of its steps before the next one starts, see `apart`.
-  static bool run_steps(const Plan& first, const Plan& rest, const int32_t* steps, int64_t clients,
-                        int threads, int64_t elements);
-
-  // How many clients, from the first, are one thread's work each; the others, fewer than threads,
-  // take all threads one after another, where that ends earlier.
-  static int64_t apart(const int32_t* steps, int64_t clients, int threads);
+  // The same for all lines: `first` for step 0, `rest` for all others. A thread that is free takes
+  // the longest client left, and all of its steps (see `Sharing`).
+  static bool run_steps(const Plan& first, const Plan& rest, const Lines& lines, int threads,
+                        int64_t elements);
 
   // Where this thread's operations are recorded instead of being done; null: they are done.
   static Plan*& recording();
@@ -66,16 +83,30 @@ class Plan {
   static constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
 
   std::vector<Action> actions_;
-  int64_t clients_ = kAny, steps_ = kAny;
+  int64_t clients_ = kAny, lines_ = kAny;
 };
 
-// At each step: rows_now = rows[:, step], count_now = count[:, step].
+// Who computes which steps of clients that are given longest first: threads together, cutting
+// operations between them, or one thread a client's. It changes no bit, only the time.
+//
+// head  [K], of each client's first steps those that all threads take together, before the others:
+//       what a client has more than its thread's share of the work
+// own   clients, from the first, whose other steps are one thread's each; those after them, fewer
+//       than threads, take all threads one after another, where that ends earlier
+struct Sharing {
+  std::vector<int64_t> head;
+  int64_t own = 0;
+
+  static Sharing of(const std::vector<int64_t>& steps, int threads);
+};
+
+// At each step: rows_now = rows[line], count_now = count[line].
 struct Feed {
-  int64_t steps = 0, width = 0;  // T, B
-  Bank<const int64_t> rows;      // [K, T, B]
-  Bank<const int32_t> count;     // [K, T]
-  Bank<int64_t> rows_now;        // [K, B]
-  int32_t* count_now = nullptr;  // [K]
+  int64_t lines = 0, width = 0;    // n, B
+  const int64_t* rows = nullptr;   // [n, B]
+  const int32_t* count = nullptr;  // [n]
+  Bank<int64_t> rows_now;          // [K, B]
+  int32_t* count_now = nullptr;    // [K]
 };
 
 // total += losses * count, from 0 at step 0.

@@ -1,6 +1,7 @@
 """The round's weighted sums: the mean update for the model, and what server rows follow from.
 
-Sums run in float64, client after client in processing order, so that they do not depend on chunks.
+Sums run in float64, in an order that follows from the positions in the cohort alone
+(`kernels/summation.py`), so that they do not depend on chunks.
 A sum whose weights are the mean's times a number is read off the mean: it costs no pass.
 """
 
@@ -17,8 +18,11 @@ from . import kernels
 from .algorithms.hooks import Clients, Cohort, Sum, TrainedLayout
 from .clients import ClientState
 from .kernels._args import Coefficient
-from .square_root import square_root
+from .kernels.placed import dense
+from .phases import timed
+from .running_sum import Place, RunningSum
 from .state import ServerState
+from .tensor_norms import TensorNorms
 
 ROUNDING = 1e-15  # relative; weights computed along two ways differ by so much
 
@@ -40,12 +44,15 @@ class Ending:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Models [K, S] with their weights; `ending` where the server's step follows."""
+    """Models [K, S] with their weights; `ending` where the server's step follows.
+
+    place  None: added to a sum that is complete
+    """
 
     models: Tensor
     weights: Coefficient
     sent: Tensor
-    first: bool
+    place: Place | None
     ending: Ending | None
 
 
@@ -56,22 +63,21 @@ class Mean:
     """
 
     def __init__(self, like: Tensor, layout: TrainedLayout, backend: str) -> None:
-        self.acc = torch.zeros(like.shape, dtype=torch.float64, device=like.device)
-        self.layout, self.backend, self.norm = layout, backend, math.nan
+        self.sum = RunningSum(like)
+        self.acc, self.layout, self.backend, self.norm = self.sum.lowest, layout, backend, math.nan
         self.trained = self.acc[: layout.trained]
-        self._former: Tensor | None = None
+        self._norms = TensorNorms(self.trained, layout.segments, backend)
 
+    @timed("aggregate")
     def add(
-        self, models: Tensor, weights: Tensor, sent: Tensor, first: bool, ending: Ending | None
+        self, models: Tensor, weights: Tensor, sent: Tensor, place: Place, ending: Ending | None
     ) -> Tensor:
         """A chunk of models [K, S] with their weights [K]; with `ending`, the server's step too.
 
         Returns the positions [n] of models that are not finite: `sent` took their place.
         """
-        if not first:
-            former = torch.empty_like(self.acc) if self._former is None else self._former
-            self._former = former.copy_(self.acc)
-        chunk = _Chunk(models, weights, sent, first, ending)
+        self.sum.keep(len(models), place)
+        chunk = _Chunk(models, weights, sent, place, ending)
         squares = self._pass(chunk)
         # What is not finite leaves its mark in the squares: without one no model need be read.
         bad = torch.zeros(0, dtype=torch.int64, device=models.device)
@@ -79,15 +85,11 @@ class Mean:
             bad = nonfinite(models, self.backend).nonzero()[:, 0]
         if len(bad):
             models[bad] = sent
-            self._again(chunk)
+            self.sum.restore(len(models), place)
+            if ending is not None:
+                ending.renew()
+            self._pass(chunk)
         return bad
-
-    def _again(self, chunk: _Chunk) -> None:
-        if not chunk.first and self._former is not None:
-            self.acc.copy_(self._former)
-        if chunk.ending is not None:
-            chunk.ending.renew()
-        self._pass(chunk)
 
     def replace(self, models: Tensor, weights: Tensor, start: Tensor) -> None:
         """The trained region anew, from all models [C, trained] and weights [C] or [L, C]."""
@@ -101,16 +103,14 @@ class Mean:
 
     def norm_sum(self) -> float:
         """Sum over tensors of the norms of the mean."""
-        row, segments = self.trained[None], self.layout.segments
-        found = kernels.stats(row, segments=segments, backend=self.backend)
-        return float(square_root(found[0, :, kernels.Column.XX]).sum())
+        return self._norms.sum()
 
     def end(self, sent: Tensor, ending: Ending) -> None:
         """The server's step from what has been added up.
 
         A client that did not move stands in for a last chunk: its weight is 0.
         """
-        self._pass(_Chunk(sent[None], 0.0, sent, False, ending))
+        self._pass(_Chunk(sent[None], 0.0, sent, None, ending))
 
     def _pass(self, chunk: _Chunk) -> Tensor:
         """Add models up; the squared norms of their updates, [K], by region where it ends.
@@ -136,13 +136,19 @@ class Mean:
         v: Tensor | None = None,
     ) -> Tensor:
         """[K + 1], the squared norms of the updates and that of the mean."""
-        ending = chunk.ending
+        ending, place = chunk.ending, chunk.place
+        above = None if place is None else self.sum.above(len(chunk.models), place)
+        at, of, begin = place or (0, 0, 0)
         return kernels.aggregate(
             chunk.models[:, where],
             chunk.weights,
             chunk.sent[where],
             acc=self.acc[where],
-            first=chunk.first,
+            nodes=None if above is None else above[:, where],
+            first=False,
+            at=at,
+            of=of,
+            begin=begin,
             server=rule,
             w=None if ending is None else ending.before.row[where],
             m=m,
@@ -172,21 +178,31 @@ class RoundSums:
     def __init__(self, rules: Sequence[Sum], cohort: Cohort, mean: Tensor, backend: str) -> None:
         self.rules, self.mean, self.backend = rules, mean, backend
         self.shares = [_share(rule, cohort.weights) for rule in rules]
-        self.own = [None if s is not None else torch.zeros_like(mean) for s in self.shares]
+        self.own = [None if s is not None else RunningSum(mean) for s in self.shares]
 
-    def add(self, at: Clients, part: slice, clients: ClientState) -> None:
-        """Add a chunk, `part` of the cohort; the clients' former rows are still in `clients`."""
-        for rule, acc in zip(self.rules, self.own, strict=True):
-            if acc is not None:
+    @timed("aggregate")
+    def add(self, at: Clients, place: Place, clients: ClientState) -> None:
+        """Add a chunk of the cohort; the clients' former rows are still in `clients`."""
+        for rule, total in zip(self.rules, self.own, strict=True):
+            if total is not None:
                 rows, base = _operands(rule, at, clients)
-                weights = rule.weights[part]
-                kernels.aggregate(rows, weights, base, acc=acc, first=False, backend=self.backend)
+                kernels.aggregate(
+                    rows,
+                    rule.weights[place.at : place.at + len(at)],
+                    base,
+                    acc=total.lowest,
+                    nodes=total.above(len(at), place),
+                    at=place.at,
+                    of=place.of,
+                    begin=place.begin,
+                    backend=self.backend,
+                )
 
     def into(self, server: ServerState, counted: int) -> None:
         """Apply every rule to its server row; `counted` clients did not diverge."""
-        for rule, share, acc in zip(self.rules, self.shares, self.own, strict=True):
+        for rule, share, own in zip(self.rules, self.shares, self.own, strict=True):
             row = server.rows[rule.row]
-            total = self.mean * (share or 0.0) if acc is None else acc
+            total = self.mean * (share or 0.0) if own is None else own.lowest
             row.copy_(row.double() * (rule.keep - rule.fade * counted) + total)
 
 
@@ -203,7 +219,7 @@ def _operands(rule: Sum, at: Clients, clients: ClientState) -> tuple[Tensor, Ten
     """(rows [K, trained], what they are measured from)."""
     if rule.of is None:
         return at.w, at.start
-    rows = at.own[rule.of] if rule.of in at.own else at.scratch[rule.of]
+    rows = dense(at.kept[rule.of]) if rule.of in at.kept else at.scratch[rule.of]
     if not rule.change:
         return rows, torch.zeros_like(at.start)
     before = torch.empty_like(rows)

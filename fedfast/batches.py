@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -31,36 +32,100 @@ class Minibatch:
 
 @dataclass(frozen=True)
 class Draws:
-    """How a chunk's images are augmented: offset [T, K, B, 2] int32 (y, x), flip [T, K, B].
-
-    Step by step, so that what a step takes is contiguous.
-    """
+    """How images of packed batches are augmented: offset [n, B, 2] int32 (y, x), flip [n, B]."""
 
     offset: Tensor
     flip: Tensor
 
 
 @dataclass(frozen=True)
+class Packing:
+    """Where the batches of clients with descending numbers of steps lie: step by step, packed.
+
+    offsets  [T + 1] int64 on the CPU: step s of client k is line offsets[s] + k, and so many
+             clients as there are lines take it, always the first ones (as in torch's
+             `PackedSequence`). Memory is that of the steps taken, however unlike clients are
+    """
+
+    offsets: Tensor
+
+    @classmethod
+    def of(cls, steps: np.ndarray) -> Packing:
+        """Of clients who take `steps` [K] steps, descending."""
+        longest = int(steps.max(initial=0))
+        ended = np.bincount(steps, minlength=longest + 1)[: longest + 1]
+        going = len(steps) - np.cumsum(ended)[:longest]  # who takes more than s steps
+        return cls(torch.from_numpy(np.concatenate([[0], np.cumsum(going)]).astype(np.int64)))
+
+    @cached_property
+    def begins(self) -> list[int]:
+        """`offsets` as numbers."""
+        return self.offsets.tolist()
+
+    @cached_property
+    def active(self) -> list[int]:
+        """How many clients train at each step: always the first ones."""
+        return self.offsets.diff().tolist()
+
+    @property
+    def lines(self) -> int:
+        """All batches together."""
+        return self.begins[-1]
+
+    @cached_property
+    def client(self) -> np.ndarray:
+        """Whose each line is, [n]: a place in the chunk."""
+        return np.arange(self.lines) - np.repeat(self.offsets[:-1].numpy(), self.active)
+
+    @cached_property
+    def step(self) -> np.ndarray:
+        """Which step of a client's each line is, [n]."""
+        return np.repeat(np.arange(len(self.active)), self.active)
+
+    def at(self, s: int, active: int) -> slice:
+        """Lines of step s of the first `active` clients."""
+        return slice(self.begins[s], self.begins[s] + active)
+
+    def sums(self, values: Tensor, clients: int) -> Tensor:
+        """Of whole numbers of each line [n], for each client: int64 [K]."""
+        where = torch.from_numpy(self.client).to(values.device)
+        return values.new_zeros(clients, dtype=torch.int64).index_add_(0, where, values.long())
+
+
+@dataclass(frozen=True)
 class ChunkBatches:
-    """The batches of all local steps of K clients, those with more steps first.
+    """The batches of all local steps of K clients, those with more steps first: n in all, packed.
 
     clients  [K] ids
-    rows     [K, T, B] samples of the data set, by row
-    count    [K, T] samples of each step, 0 where a client is done
-    draws    how each step's images are augmented, if they are
-    seeds    [T, K] int64 of each step's random layers, if there are any
+    rows     [n, B] samples of the data set, by row
+    count    [n] int32, samples of each batch
+    packing  whose they are, and of which step
+    draws    how each batch's images are augmented, if they are
+    seeds    [n] int64 of each batch's random layers, if there are any
     """
 
     round: int
     clients: np.ndarray
     rows: Tensor
     count: Tensor
+    packing: Packing
     draws: Draws | None = None
     seeds: Tensor | None = None
 
+    @property
     def active(self) -> list[int]:
         """How many clients train at each step: always the first ones."""
-        return self.count.ne(0).sum(dim=0).tolist()
+        return self.packing.active
+
+    @cached_property
+    def steps(self) -> Tensor:
+        """That each client takes, [K] int64."""
+        return self.packing.sums(torch.ones_like(self.count), len(self.clients))
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """Samples that each client takes, [K] int64."""
+        return self.packing.sums(self.count, len(self.clients))
 
     def to(self, device: torch.device) -> ChunkBatches:
         """With rows and counts on `device`."""

@@ -26,6 +26,7 @@ from .fusion_rules import fusions_for, recorder_for
 from .input_pipeline import InputPipeline
 from .live_buffers import ActiveRows, LiveBuffers
 from .local_gradient import LocalGradient
+from .phases import timed
 from .programs.cuda_graph import RecordedInputs, Replay
 from .random import DROPOUT, keys64
 from .read_only import class_names
@@ -73,7 +74,7 @@ class LocalTrainer:
             at.start_loss = self._over_all(everything, at)
         at.w = self._starts(at)
         self.algorithm.begin(at)
-        active = batches.active()
+        active = batches.active
         if active[0] < len(at):
             models[active[0] :] = start
         lr = self.algorithm.rate(at)
@@ -93,7 +94,7 @@ class LocalTrainer:
     ) -> Tensor:
         w, losses = self.live.active(len(at)).w, self.live.losses
         counts = batches.count.to(w.device)
-        times = torch.stack([counts, counts.ne(0).to(counts)])  # [2, K, T]
+        times = torch.stack([counts, torch.ones_like(counts)])  # [2, n]
         total = torch.zeros(2, len(at), dtype=torch.float64, device=w.device)
         recorded = None if self.replay is None else self.replay.begin(start, batches, at.lr)
         for s, (count, going) in enumerate(zip(active, [*active[1:], 0], strict=True)):
@@ -104,7 +105,7 @@ class LocalTrainer:
             else:
                 recorded.run(s, count, partial(self._recorded, at.prefix(count), s == 0))
             at.w = w
-            total[:, :count] += losses[:count].double() * times[:, :count, s]
+            total[:, :count] += losses[:count].double() * times[:, batches.packing.at(s, count)]
         return total
 
     def _at_once(self, batches: ChunkBatches) -> bool:
@@ -136,10 +137,13 @@ class LocalTrainer:
     def _over_all(self, everything: ChunkBatches, at: Clients) -> Tensor:
         """See `LocalGradient.over_all`."""
         # Who is done repeats a sample, with no weight; twice, for BatchNorm takes no single one.
-        least = min(2, everything.rows.shape[2])
-        padded = replace(everything, count=everything.count.where(everything.count > 0, least))
-        batches = (self.batch(s, len(at), padded) for s in range(padded.count.shape[1]))
-        return self.gradient.over_all(at, batches, everything.count)
+        least = min(2, everything.rows.shape[1])
+        count = everything.count
+        padded = replace(everything, count=count.where(count > 0, least))
+        lines = [everything.packing.at(s, n) for s, n in enumerate(everything.active)]
+        counts = (count[part] for part in lines)
+        batches = (self.batch(s, n, padded) for s, n in enumerate(padded.active))
+        return self.gradient.over_all(at, batches, counts)
 
     def _recorded(self, at: Clients, first: bool, inputs: RecordedInputs) -> None:
         """A step that reads nothing but live buffers and `inputs`, and can be recorded."""
@@ -172,6 +176,7 @@ class LocalTrainer:
                 f"{class_names(self.algorithm)}; got another tensor, which nothing reads"
             )
 
+    @timed("step")
     def _descend(self, at: Clients, lr: float | Tensor, rows: ActiveRows) -> None:
         options, local = self.options, self.algorithm.local
         direction = self.algorithm.direction(at)
@@ -194,21 +199,24 @@ class LocalTrainer:
             backend=options.backend,
         )
 
+    @timed("gather")
     def batch(self, s: int, active: int, batches: ChunkBatches) -> Minibatch:
         """The samples of step `s` of the first `active` clients."""
-        rows = batches.rows[:active, s].to(self.pipeline.device)
-        seeds = None if batches.seeds is None else batches.seeds[s, :active]
-        source = self.pipeline.source(batches.draws, s, active)
-        return self.executor.batch(source, rows, batches.count[:active, s], seeds)
+        lines = batches.packing.at(s, active)
+        rows = batches.rows[lines].to(self.pipeline.device)
+        seeds = None if batches.seeds is None else batches.seeds[lines]
+        source = self.pipeline.source(batches.draws, lines)
+        return self.executor.batch(source, rows, batches.count[lines], seeds)
 
     def seeds(self, round: int, clients: np.ndarray, steps: np.ndarray) -> Tensor | None:
-        """A 63-bit seed for each step's random layers [T, K]; None for modules without any.
+        """A 63-bit seed for the random layers of each batch [n]; None for modules without any.
 
+        clients, steps  [n], whose batches and which of each client's
         Both passes of SAM draw the same dropout masks.
         """
         if not self.executor.random:
             return None
-        purposes = DROPOUT + 256 * steps[:, None]
+        purposes = DROPOUT + 256 * steps
         keys = keys64(self.options.seed, round, clients, purposes, 1)[..., 0]
         seeds = torch.from_numpy((keys >> np.uint64(1)).astype(np.int64))
         return seeds.to(self.pipeline.device)

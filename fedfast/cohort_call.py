@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ._messages import format_value
 from .client_sampling import integers
+from .kernels.schedule import Lines
 from .random import Ints
+from .round_lines import LineBatches, Owned
 from .rounds import EXCHANGE, Cut, Round, drawn_round, within, written_round
 from .validation.values import COUNT, Count, Number
 
@@ -188,7 +190,11 @@ class Call:
 
 def part_of(plan: Round, at: Ints) -> Round:
     """The part of a round that the clients at positions `at` have in it."""
-    return Round(plan.clients[at], plan.steps[at], plan.width, lambda k: plan.fill(at[k]))
+
+    def fill(k: Ints, lines: Lines, owned: Owned | None) -> LineBatches:
+        return plan.fill(at[k], lines, owned)
+
+    return Round(plan.clients[at], plan.steps[at], plan.width, fill)
 
 
 def round_key(t: object) -> int:

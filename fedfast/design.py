@@ -7,6 +7,8 @@ from dataclasses import replace
 import torch
 
 from .data import Samples
+from .distributed.ranks import shared
+from .distributed.ranks import threads as rank_threads
 from .kernels import registry
 from .kernels.plan import forget_recording
 from .layout import FlatLayout
@@ -29,7 +31,7 @@ class Design:
     module        a copy of the user's; `traits` is what a trial step found out about it
     tried         the loss on some of the data
     test          the global test set
-    layout, row   of the weights, and the initial ones [S]
+    layout, row   of the weights, and the initial ones [S]; numbers: how many a model sends
     program       the model as a layer program, None where there is none for the `reason`
     trial         [2, ...] samples
     cohort, width  the most clients that train at once, the widest batch
@@ -45,6 +47,7 @@ class Design:
         self._check_task()
         self._check_schedule()
         self.layout = FlatLayout.of(self.module, self.dtype, self.traits.moving)
+        self.numbers = sum(s.length for s in self.layout.slots if s.dtype.is_floating_point)
         self.row = self.layout.flatten(self.module, self.device)
         registry.choose(options.backend, self.row)  # a missing backend is reported before round 1
         self.trial = self.data.samples.take(self.data.order[:2]).inputs(self.dtype)
@@ -67,7 +70,9 @@ class Design:
     def _check_settings(self) -> None:
         given = self.options
         self.device, self.dtype = run_checks.device(given.device), run_checks.dtype(given.dtype)
-        self.threads = torch.get_num_threads() if given.threads is None else given.threads
+        self.ranks = shared() if given.ranks == "all" else None
+        usual = torch.get_num_threads if self.ranks is None else rank_threads
+        self.threads = usual() if given.threads is None else given.threads
         self.algorithm = run_checks.algorithm(given.algorithm)
         self.callbacks = run_checks.callbacks(given.callbacks)
         self.algorithm.check_run(given.local_epochs, given.batch_size)

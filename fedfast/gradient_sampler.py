@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .batches import ChunkBatches
+from .batches import ChunkBatches, Packing
 from .client_loop import LocalTrainer
 from .client_samples import ClientSamples
 from .executor import LocalStep, StepTensors
@@ -36,9 +36,10 @@ class GradientSampler:
         """The mean losses [k] at `w` [k, trained], the gradients in `out`."""
         trainer, clients = self.trainer, len(ids)
         rows = self.data.rows(ids, torch.from_numpy(index)[:, None])
-        counts = torch.from_numpy(count.astype(np.int32))[:, None]
-        seeds = trainer.seeds(self.round, ids, np.array([DRAWS + draw]))
-        batches = ChunkBatches(self.round, ids, rows, counts, seeds=seeds)
+        counts = torch.from_numpy(count.astype(np.int32))
+        seeds = trainer.seeds(self.round, ids, np.full(clients, DRAWS + draw))
+        packing = Packing.of(np.ones(clients, dtype=np.int64))
+        batches = ChunkBatches(self.round, ids, rows[:, 0], counts, packing, seeds=seeds)
         active = trainer.live.active(clients)
         tensors = StepTensors(w, active.models, out, active.spare)
         batch = trainer.batch(0, clients, batches)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from .algorithms import Algorithm
-from .algorithms._hook_checks import foreign
+from .algorithms._hook_checks import foreign, overrides
 from .algorithms._return_checks import number_rows
-from .algorithms.hooks import Clients, TrainedLayout
+from .algorithms.hooks import Clients, Component, TrainedLayout
 from .read_only import ReadOnly, class_names
 
 
@@ -19,7 +19,9 @@ class HookCalls:
     ) -> None:
         self.algorithm, self.decay = algorithm, decay
         self.foreign = any(foreign(part) for part in (algorithm, *algorithm.components))
-        self.uploads = algorithm.uploads
+        self.uploads, self.personal = algorithm.uploads, algorithm.personal
+        parts = (algorithm, Algorithm), *((part, Component) for part in algorithm.components)
+        self.finishes = any(overrides(part, "finish", kind) for part, kind in parts)
         self.padding = (~layout.real(row.device)).nonzero()[:, 0]
 
     def upload(self, at: Clients, models: Tensor) -> None:
@@ -37,13 +39,15 @@ class HookCalls:
         """The hook after the mean; it can change neither the models nor what was sent."""
         if not self.uploads:
             self._keep_model(at, models)
+        if not self.finishes:
+            self._count_epochs(at)
+            return {}
         w, held = at.w, self.guarded(at, {"at.w": at.w})
         found = number_rows(self.algorithm, self.algorithm.finish(at), at)
         remedy = "The mean is taken already; `upload(at)` is called before it"
         self._check_bound(at, w, "finish", remedy)
         held.check(self.algorithm, "finish", f"{remedy}.")
-        if self.decay != 1.0:
-            at.values["epochs"] += at.epochs
+        self._count_epochs(at)
         return dict(found)
 
     def guarded(self, at: Clients, more: dict[str, Tensor]) -> ReadOnly:
@@ -51,9 +55,13 @@ class HookCalls:
         server = {f"at.server[{name!r}]": t for name, t in at.server.items()}
         return ReadOnly({"at.start": at.start} | server | more, self.foreign)
 
+    def _count_epochs(self, at: Clients) -> None:
+        if self.decay != 1.0:
+            at.values["epochs"] += at.epochs
+
     def _keep_model(self, at: Clients, models: Tensor) -> None:
-        if self.algorithm.personal is not None:
-            at.own[self.algorithm.personal].copy_(models)
+        if self.personal is not None:
+            at.kept[self.personal].copy_(models)
 
     def _check_bound(self, at: Clients, w: Tensor, hook: str, remedy: str) -> None:
         if at.w is not w:

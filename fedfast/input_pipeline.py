@@ -77,38 +77,37 @@ class InputPipeline:
         """From now on samples are those of x, y: of the type and shape of the ones before."""
         self.plain = replace(self.plain, x=x, y=y)
 
-    def draw(self, round: int, clients: Ints, steps: int, width: int) -> Draws | None:
-        """The draws of a chunk of clients [K] for `steps` steps of `width` slots each."""
+    def draw(self, round: int, clients: Ints, steps: Ints, width: int) -> Draws | None:
+        """The draws of `width` slots of each batch: of client `clients[i]` at step `steps[i]`."""
         if self.augment is None:
             return None
         made = draws(self.augment, self.seed, round, clients, steps, width)
-        by_step = (torch.from_numpy(part).transpose(0, 1).contiguous() for part in made)
-        return Draws(*(part.to(self.device) for part in by_step))
+        return Draws(*(torch.from_numpy(part).to(self.device) for part in made))
 
-    def source(self, drawn: Draws | None, s: int, active: int) -> SampleSource:
-        """Step `s` of the first `active` clients."""
+    def source(self, drawn: Draws | None, lines: slice) -> SampleSource:
+        """What the batches `lines` are read from."""
         if drawn is None:
             return self.plain
-        own = dict(offset=drawn.offset[s, :active], flip=drawn.flip[s, :active])
+        own = dict(offset=drawn.offset[lines], flip=drawn.flip[lines])
         return replace(self.plain, transform={**self.plain.transform, **own})
 
 
 def draws(
-    augment: Augment, seed: int, round: int, clients: Ints, steps: int, width: int
+    augment: Augment, seed: int, round: int, clients: Ints, steps: Ints, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """offset [K, T, B, 2] int32 (y, x) in [-pad, pad] and flip [K, T, B] bool.
+    """offset [n, B, 2] int32 (y, x) in [-pad, pad] and flip [n, B] bool, of B = `width` slots.
 
+    clients, steps  [n], whose batches and which of each client's
     Of each 64-bit key 24 bits move the image down, 24 right, 15 decide whether, 1 mirrors it.
     """
-    purposes = AUGMENT + 256 * np.arange(steps)
     slots = 1 if augment.per_batch else width
-    keys = keys64(seed, round, np.asarray(clients)[:, None], purposes, slots)  # [K, T, slots]
+    keys = keys64(seed, round, clients, AUGMENT + 256 * np.asarray(steps), slots)  # [n, slots]
     reach = 2 * augment.pad + 1
     moves = np.stack([_scaled(keys, 0, 24, reach), _scaled(keys, 24, 24, reach)], -1) - augment.pad
     whether = _scaled(keys, 48, 15, 1 << 15) < augment.crop_chance * (1 << 15)
     offset = np.where(whether[..., None], moves, 0).astype(np.int32)
     flip = (keys >> np.uint64(63)).astype(bool) & augment.flip
-    shape = (*keys.shape[:2], width)
+    shape = (*keys.shape[:-1], width)
     return np.broadcast_to(offset, (*shape, 2)).copy(), np.broadcast_to(flip, shape).copy()
 
 

@@ -23,6 +23,7 @@ from .executor import Executor, Fold, LocalStep, SamAscent, ScaledAscent, StepTe
 from .fusion_rules import Fusions
 from .live_buffers import ActiveRows, LiveBuffers
 from .lr_schedules import at_round
+from .phases import phase
 
 
 class LocalGradient:
@@ -87,28 +88,32 @@ class LocalGradient:
             # The loss on record and the running statistics are the model's own: the second pass
             # leaves both alone.
             step, losses = replace(step, keep_buffers=True), spare
-        self._ascend(at, first, at.ahead)
+        with phase("perturb"):
+            self._ascend(at, first, at.ahead)
         self.executor.gradients(step, StepTensors(at.ahead, rows.models, out, losses), batch)
 
     def _objective(self, at: Clients, first: bool) -> Objective | None:
         """The algorithm's own loss, of the first pass or of the step's."""
         return self.local.objective(at, first) if self._own_loss else None
 
-    def over_all(self, at: Clients, batches: Iterable[Minibatch], counts: Tensor) -> Tensor:
+    def over_all(
+        self, at: Clients, batches: Iterable[Minibatch], counts: Iterable[Tensor]
+    ) -> Tensor:
         """The mean loss over all local samples at `w`, [K] float64; `at.scratch["full"]`, where
         there is one, receives its gradient.
 
-        counts  [K, T], how many samples of each batch count
+        batches  of the first clients, those that are not done; counts: samples of each that count
         """
-        rows, full = self.live.active(len(at)), at.scratch.get("full")
+        full = at.scratch.get("full")
         if full is not None:
             full.zero_()
         loss = torch.zeros_like(at.sizes)
-        shares = counts.to(at.sizes) / at.sizes[:, None]
-        tensors = StepTensors(at.w, rows.models, at.g, rows.spare)
-        for share, batch in zip(shares.T, batches, strict=True):
+        for count, batch in zip(counts, batches, strict=True):
+            n = len(count)
+            rows, g, share = self.live.active(n), at.g[:n], count.to(loss) / at.sizes[:n]
+            tensors = StepTensors(at.w[:n], rows.models, g, rows.spare)
             self.executor.gradients(LocalStep(keep_buffers=True), tensors, batch)
-            loss += share * rows.spare.double()
+            loss[:n] += share * rows.spare.double()
             if full is not None:
-                kernels.step(full, [(at.g, share)], -1.0, out=full, backend=at.backend)
+                kernels.step(full[:n], [(g, share)], -1.0, out=full[:n], backend=at.backend)
         return loss

@@ -68,12 +68,17 @@ def check_seed(seed: int, name: str = "seed") -> int:
     return int(seed)
 
 
-def _word(name: str, value: ArrayLike) -> Words:
-    array = np.asarray(value)
+def check_words(name: str, array: np.ndarray) -> None:
+    """Raise TypeError/ValueError unless these are integers in [0, 2^32)."""
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers; got dtype {array.dtype}")
     if array.size and not (0 <= array.min() and array.max() < 1 << 32):
         raise ValueError(f"{name}: expected values in [0, 2^32); got {array.min()}..{array.max()}")
+
+
+def _word(name: str, value: ArrayLike) -> Words:
+    array = np.asarray(value)
+    check_words(name, array)
     return array.astype(np.uint64)
 
 

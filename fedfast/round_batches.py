@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .batches import ChunkBatches
+from .batches import ChunkBatches, Packing
 from .client_loop import LocalTrainer
 from .client_samples import ClientSamples
 from .client_sampling import Round
+from .phases import timed
 
 
 class RoundBatches:
@@ -19,26 +20,33 @@ class RoundBatches:
     def __init__(self, data: ClientSamples, width: int) -> None:
         self.data, self.width = data, width
 
+    @timed("schedule")
     def __call__(
         self, trainer: LocalTrainer, t: int, plan: Round, chosen: np.ndarray
     ) -> ChunkBatches:
         """Of the clients at the positions `chosen` of a round."""
-        index, count = plan.batches(chosen)
-        steps = int(count.ne(0).sum(dim=1).max()) if len(chosen) else 0
+        index, count, packing = plan.packed(chosen)
         # The executor's buffers hold the run's width, which `plan` may not fill.
-        index = pad(index[:, :steps], (0, self.width - plan.width))
-        return self._made(trainer, t, plan.clients[chosen], index, count[:, :steps])
+        index = pad(index, (0, self.width - plan.width))
+        return self._made(trainer, t, plan.clients[chosen], index, count, packing)
 
+    @timed("schedule")
     def everything(
         self, trainer: LocalTrainer, t: int, clients: np.ndarray, width: int
     ) -> ChunkBatches:
-        """All samples of `clients`, once and in their order, `width` at a time."""
+        """All samples of `clients`, once and in their order, `width` at a time.
+
+        Who is done before a later client is has batches of no samples.
+        """
         sizes = self.data.sizes(clients)
-        slot = np.arange(-(-int(sizes.max()) // width) * width).reshape(-1, width)
-        real = slot[None] < sizes[:, None, None]
-        index, count = np.where(real, slot[None], 0), real.sum(-1).astype(np.int32)
+        steps = np.maximum.accumulate(-(-sizes[::-1] // width))[::-1]
+        packing = Packing.of(steps)
+        first, own = packing.step * width, sizes[packing.client]
+        slot = first[:, None] + np.arange(width)
+        index = np.where(slot < own[:, None], slot, 0)
+        count = np.clip(own - first, 0, width).astype(np.int32)
         rows = torch.from_numpy(index), torch.from_numpy(count)
-        return self._made(trainer, t, clients, *rows)
+        return self._made(trainer, t, clients, *rows, packing)
 
     def _made(
         self,
@@ -47,9 +55,10 @@ class RoundBatches:
         clients: np.ndarray,
         index: Tensor,
         count: Tensor,
+        packing: Packing,
     ) -> ChunkBatches:
-        _, steps, width = index.shape
-        rows = self.data.rows(clients, index)
-        draws = trainer.pipeline.draw(t, clients, steps, width)
-        seeds = trainer.seeds(t, clients, np.arange(steps))
-        return ChunkBatches(t, clients, rows, count, draws, seeds)
+        whose = clients[packing.client]
+        rows = self.data.rows(whose, index[:, None])[:, 0]
+        draws = trainer.pipeline.draw(t, whose, packing.step, index.shape[1])
+        seeds = trainer.seeds(t, whose, packing.step)
+        return ChunkBatches(t, clients, rows, count, packing, draws, seeds)

@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +22,7 @@ from .engine import Outcome
 from .history import Row
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_recording
+from .phases import span, timed
 from .random_state import kept_random_state, seed_all
 from .state import Committed
 from .torch_settings import rounding, torch_threads, usual_modes
@@ -33,12 +36,12 @@ def next_round(parts: Components) -> Row:
     forget_recording()
     parts.executor.pool.wait()
     begin = time.perf_counter()
-    with training(parts):
+    with span(f"round {t + 1}"), training(parts):
         cohort = schedule.round(t)
         _read_ahead(parts, t)
         rehearses = engine.algorithm.server.rehearses
         rehearsal = schedule.round(t, exchange=1) if rehearses else None
-        outcome = engine.round(t, cohort, lr, rehearsal)
+        outcome = engine.round(t, cohort, lr, rehearsal, _following(parts, t))
     seconds = time.perf_counter() - begin
     after = _concluded(parts, t, lr, outcome)
     row, scores = _row(parts, lr, cohort, outcome, after, seconds)
@@ -58,15 +61,24 @@ def _read_ahead(parts: Components, t: int) -> None:
             pages.ask(data.order[torch.from_numpy(spans(first, data.sizes[clients]))])
 
 
+def _following(parts: Components, t: int) -> np.ndarray | None:
+    """The clients of the round after `t`, where their rows have to be fetched."""
+    design = parts.design
+    last = t + 1 == design.rounds
+    return None if last or not parts.fetches else design.schedule.round(t + 1).clients
+
+
 @contextmanager
 def training(parts: Components) -> Iterator[None]:
     """Torch's threads, modes, random numbers and precision, as local steps need them."""
-    engine = parts.engine
+    engine, design = parts.engine, parts.design
+    # The flags are of CUDA's libraries; code of the user's may read them.
+    own = design.program is not None and design.device.type == "cpu"
     with (
         usual_modes(),
-        torch_threads(parts.design.threads),
+        torch_threads(design.threads),
         kept_random_state() if engine.trainer.executor.random else nullcontext(),
-        rounding(parts.executor.precision),
+        nullcontext() if own else rounding(parts.executor.precision),
         # Buffers of the run do not overlap; what an algorithm of the user's hands over may.
         apart_by_construction(not engine.hooks.foreign),
     ):
@@ -101,12 +113,10 @@ def _testing(parts: Components) -> Iterator[None]:
 
 def traffic(design: Design) -> tuple[int, int]:
     """Bytes (down, up) that a client and the server exchange per round, at least."""
-    layout = design.layout
-    model = sum(s.length for s in layout.slots if s.dtype.is_floating_point)
 
     def size(models: int) -> int:
-        more = (models - 1) * layout.parameters
-        return design.dtype.itemsize * (model + more) if models else 0
+        more = (models - 1) * design.layout.parameters
+        return design.dtype.itemsize * (design.numbers + more) if models else 0
 
     down, up = design.algorithm.traffic()
     return size(down), size(up)
@@ -116,7 +126,9 @@ def _concluded(parts: Components, t: int, lr: float, outcome: Outcome) -> Commit
     """The state after round `t`, with what the last round adds to it."""
     design = parts.design
     stops = _status(outcome) != "ok" and design.options.on_divergence == "stop"
-    after, last = replace(outcome.after, stopped=stops, tuned=None), t + 1 == design.rounds
+    after, last = outcome.after, t + 1 == design.rounds
+    if stops != after.stopped or after.tuned is not None:
+        after = replace(after, stopped=stops, tuned=None)
     if not last or stops or design.algorithm.fine_tune is None:
         return after
     with training(parts):
@@ -150,6 +162,7 @@ def _row(
     return row, scores if parts.design.options.client_metrics else None
 
 
+@timed("evaluate")
 def _evaluation(
     parts: Components, t: int, after: Committed
 ) -> tuple[dict[str, float], ClientScores | None]:
@@ -158,9 +171,10 @@ def _evaluation(
     test, personal, found = parts.design.test, parts.personal, dict[str, float]()
     if not (parts.design.evaluates(t) or after.stopped):
         return found, None
-    begin = time.perf_counter()
+    begin, ranks = time.perf_counter(), parts.design.ranks
     if test is not None:
-        found["accuracy"], found["loss"] = evaluate(parts, after.server.row, test)
+        tests = partial(evaluate, parts, after.server.row, test)
+        found["accuracy"], found["loss"] = tests() if ranks is None else ranks.of_first(tests)
     losses = parts.design.options.client_metrics
     scores = evaluate_clients(parts, after, losses) if personal.test else None
     if found or scores:

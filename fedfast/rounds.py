@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import ceil, sqrt
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from . import draws
 from ._messages import format_value
-from .random import Ints, choose, permutations, toss
+from .batches import Packing
+from .kernels import schedule
+from .kernels.schedule import Lines
+from .random import Ints, permutations
+from .round_lines import LineBatches, Owned, packed_lines, placed
 
+# (positions [K] in the cohort, lines, where samples lie) -> samples of clients, or rows of the data
+Fill = Callable[[Ints, Lines, Owned | None], LineBatches]
 EXCHANGE = 1 << 31  # from one exchange of a round to the next, in the key of its batches
 
 
@@ -29,7 +36,7 @@ class Round:
     clients: Ints
     steps: Ints
     width: int
-    fill: Callable[[Ints], tuple[Ints, Ints]] = field(repr=False)
+    fill: Fill = field(repr=False)
 
     def batches(self, positions: ArrayLike) -> tuple[Tensor, Tensor]:
         """The batches of the clients at `positions` `[K]` of the cohort.
@@ -39,6 +46,23 @@ class Round:
         index 0, and a step a client does not take has count 0. A client's entries do not depend on
         the other positions asked for.
         """
+        at = self._checked(positions)
+        steps = int(self.steps[at].max())
+        index, count = self.fill(at, Lines(at.size, steps, self.width), None).made()
+        return index.view(at.size, steps, self.width), count.view(at.size, steps)
+
+    def packed(self, at: Ints, owned: Owned | None = None) -> tuple[Tensor, Tensor, Packing]:
+        """The batches of clients `at` [K] with the most steps first, without padding.
+
+        Returns index int64 `[n, B]`, count int32 `[n]` and where in them each batch lies.
+
+        owned  where the samples of clients `at` lie: the index is of the data's rows then
+        """
+        packing = Packing.of(self.steps[at])
+        lines = packed_lines(at.size, packing, self.width)
+        return *self.fill(at, lines, owned).made(), packing
+
+    def _checked(self, positions: ArrayLike) -> Ints:
         try:
             at = np.asarray(positions)
         except (TypeError, ValueError) as error:
@@ -53,8 +77,7 @@ class Round:
             raise ValueError(
                 f"positions: expected 0 <= p < {self.clients.size}; got {at.min()}..{at.max()}"
             )
-        index, count = self.fill(at.astype(np.int64))
-        return torch.from_numpy(index), torch.from_numpy(count.astype(np.int32))
+        return at.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -82,26 +105,30 @@ class Cut:
         """That of some of the clients."""
         return self if isinstance(self.epochs, int) else replace(self, epochs=self.epochs[at])
 
-    def batches(self, seed: int, key: int, clients: Ints, sizes: Ints) -> tuple[Ints, Ints]:
-        """Fresh permutations cut into batches: index `[K, T, B]`, count `[K, T]`."""
-        epochs = np.broadcast_to(self.epochs, sizes.shape)[:, None]
-        order = permutations(seed, key, clients, sizes, int(epochs.max()))
-        per_epoch = self.per_epoch(sizes)[:, None]
-        step = np.arange((epochs * per_epoch).max())
-        epoch, batch = np.divmod(step, per_epoch)  # [K, T]
-        taken = epoch < epochs
-        slot = batch[..., None] * self.width + np.arange(self.width)  # [K, T, B]
-        real = taken[..., None] & (slot < sizes[:, None, None])
-        k = np.arange(sizes.size)[:, None, None]
-        index = order[k, np.where(taken, epoch, 0)[..., None], np.where(real, slot, 0)]
-        return np.where(real, index, 0), real.sum(-1)
+    def draw(
+        self, streams: tuple[int, int], who: tuple[Ints, Ints], lines: Lines, owned: Owned | None
+    ) -> LineBatches:
+        """Fresh permutations cut into batches, by (seed, key of the round), of (ids, sizes) [K]."""
+        sizes = who[1]
+        epochs = np.empty_like(sizes)
+        epochs[:] = self.epochs
+        if schedule.available():
+            cut = self.width, self.whole
+            return draws.batches(streams, (*who, epochs), lines, cut, owned)
+        order, per_epoch = permutations(*streams, *who, int(epochs.max())), self.per_epoch(sizes)
+        taken = np.minimum(sizes, per_epoch * self.width)  # samples of an epoch
+        flat = [order[k, : epochs[k], :n].reshape(-1) for k, n in enumerate(taken)]
+        ends = [np.arange(self.width, n + self.width, self.width).clip(max=n) for n in taken]
+        cuts = [np.tile(np.diff(end, prepend=0), epochs[k]) for k, end in enumerate(ends)]
+        where = lines, epochs * per_epoch
+        return placed(*where, np.concatenate(flat), np.concatenate(cuts), owned)
 
 
 def drawn_round(seed: int, key: int, clients: Ints, sizes: Ints, cut: Cut) -> Round:
     """The round of `clients` [C] who have `sizes` [C] samples; key: its number, in the draws."""
 
-    def fill(at: Ints) -> tuple[Ints, Ints]:
-        return cut.of(at).batches(seed, key, clients[at], sizes[at])
+    def fill(at: Ints, lines: Lines, owned: Owned | None) -> LineBatches:
+        return cut.of(at).draw((seed, key), (clients[at], sizes[at]), lines, owned)
 
     return Round(clients, cut.steps(sizes), cut.width, fill)
 
@@ -126,11 +153,16 @@ class Drawn:
         n, p = self.eligible.size, self.chance
         return self.cohort if p is None else min(n, ceil(n * p + 8 * sqrt(n * p * (1 - p)) + 8))
 
-    @property
+    @cached_property
     def width(self) -> int:
         """B: one for the whole schedule, so that no client's batch shape depends on its company."""
         longest = int(self.sizes.max())
         return longest if self.batch is None else min(self.batch, longest)
+
+    @cached_property
+    def cut(self) -> Cut:
+        """How every client's samples are cut."""
+        return Cut(self.epochs, self.width, self.whole)
 
     def facts(self) -> dict[str, str]:
         """What the schedule follows from, for people."""
@@ -146,12 +178,11 @@ class Drawn:
     def round(self, t: int, exchange: int = 0) -> Round:
         """Round `t`; another exchange has the same cohort and other batches."""
         if self.chance is None:
-            clients = choose(self.seed, t, self.eligible, self.cohort)
+            clients = draws.choose(self.seed, t, self.eligible, self.cohort)
         else:
-            clients = toss(self.seed, t, self.eligible, self.chance)[: self.largest]
-        cut = Cut(self.epochs, self.width, self.whole)
+            clients = draws.toss(self.seed, t, self.eligible, self.chance, self.largest)
         key = t + exchange * EXCHANGE
-        return drawn_round(self.seed, key, clients, self.sizes[clients], cut)
+        return drawn_round(self.seed, key, clients, self.sizes[clients], self.cut)
 
     def single(self) -> str:
         """Who meets a batch of one sample, "" if nobody does."""
@@ -178,14 +209,10 @@ def written_round(clients: Ints, batches: list[list[Ints]], width: int) -> Round
     """The round of `clients` [C], whose batches are written down: `batches[j][s]`."""
     steps = np.array([len(b) for b in batches], dtype=np.int64)
 
-    def fill(at: Ints) -> tuple[Ints, Ints]:
-        index = np.zeros((at.size, int(steps[at].max()), width), dtype=np.int64)
-        count = np.zeros(index.shape[:2], dtype=np.int64)
-        for k, j in enumerate(at):
-            for s, batch in enumerate(batches[j]):
-                index[k, s, : batch.size] = batch
-                count[k, s] = batch.size
-        return index, count
+    def fill(at: Ints, lines: Lines, owned: Owned | None) -> LineBatches:
+        flat = [batch for j in at for batch in batches[j]]
+        sizes = np.array([batch.size for batch in flat], dtype=np.int64)
+        return placed(lines, steps[at], np.concatenate(flat or [sizes]), sizes, owned)
 
     return Round(clients, steps, width, fill)
 

@@ -4,7 +4,7 @@ whether CUDA's own libraries (cuBLAS, cuDNN) may round float32 products to TF32.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -18,10 +18,12 @@ def torch_threads(count: int) -> Iterator[None]:
     """torch's thread count for a while; the operations read it too."""
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(count)
+        if before != count:
+            torch.set_num_threads(count)
         yield
     finally:
-        torch.set_num_threads(before)
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
 
 
 @contextmanager
@@ -30,14 +32,22 @@ def usual_modes() -> Iterator[None]:
 
     Precision is an option of its own; gradients are taken whatever surrounds a server loop.
     """
+    changes: list[AbstractContextManager[object]] = []
+    if torch.is_inference_mode_enabled():
+        changes.append(torch.inference_mode(False))
+    if not torch.is_grad_enabled():
+        changes.append(torch.enable_grad())
+    changes += [
+        torch.autocast(kind, enabled=False)
+        for kind in ("cpu", "cuda")
+        if torch.is_autocast_enabled(kind)
+    ]
+    if not changes:  # nearly always, and every round
+        yield
+        return
     with ExitStack() as modes:
-        if torch.is_inference_mode_enabled():
-            modes.enter_context(torch.inference_mode(False))
-        if not torch.is_grad_enabled():
-            modes.enter_context(torch.enable_grad())
-        for kind in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(kind):
-                modes.enter_context(torch.autocast(kind, enabled=False))
+        for change in changes:
+            modes.enter_context(change)
         yield
 
 

@@ -26,7 +26,8 @@ from .lowrank import ghost, lowrank, reach
 from .lstm import lstm, lstm_backward
 from .mix import mix
 from .perturb import perturb
-from .plan import FEED, TALLY, Plan, feed, tally
+from .placed import PlacedRows
+from .plan import FEED, TALLY, Counted, Plan, feed, tally
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .sensitivity import sensitivity
@@ -51,6 +52,8 @@ OPERATIONS = ("perturb", "step", "adam", "stats", "aggregate", "mix", "gram", "s
 __all__ = [
     "OPERATIONS",
     "Column",
+    "Counted",
+    "PlacedRows",
     "Plan",
     "Segments",
     "Server",

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ._scalars import brief, kind_of, number
+from .placed import PlacedRows, RowsLike
 from .segments import Segments
 
 Coefficient = float | Tensor
-TermsLike = Tensor | Sequence[Tensor | tuple[Tensor, Coefficient]]
+TermsLike = RowsLike | Sequence[RowsLike | tuple[RowsLike, Coefficient]]
 
 MAX_TERMS = 8
 _COEFFICIENT = "a number or a tensor [K]"
@@ -32,7 +33,7 @@ def _filled(value: float, count: int, dtype: torch.dtype, device: torch.device) 
     return torch.full((count,), value, dtype=dtype, device=device)
 
 
-def per_client(name: str, value: Coefficient, bank: Tensor) -> Tensor:
+def per_client(name: str, value: Coefficient, bank: RowsLike) -> Tensor:
     """A number or a `[K]` tensor as a contiguous `[K]` of the bank's dtype (numbers: made once)."""
     if not isinstance(value, Tensor):
         value = value if value.__class__ is float else number(name, value, _COEFFICIENT)
@@ -48,7 +49,7 @@ def per_client(name: str, value: Coefficient, bank: Tensor) -> Tensor:
     return moved(name, value, bank)
 
 
-def moved(name: str, value: Tensor, bank: Tensor) -> Tensor:
+def moved(name: str, value: Tensor, bank: RowsLike) -> Tensor:
     """`value`, contiguous and of the bank's dtype and device."""
     try:
         return value.to(bank.device, bank.dtype).contiguous()
@@ -71,19 +72,32 @@ def chosen(name: str, value: str | None, options: tuple[str | None, ...]) -> str
     raise ValueError(f"{name}: {wanted}; got {brief(value)}")
 
 
-def rows(name: str, value: Tensor, bank: Tensor) -> Tensor:
+def placed_or_rows(name: str, value: RowsLike, bank: RowsLike) -> RowsLike:
+    """`rows`, or `PlacedRows` of the same shape, dtype and device."""
+    if not isinstance(value, PlacedRows):
+        return rows(name, value, bank)
+    _same_shape(name, value, bank)
+    same_kind(name, value, bank)
+    return value
+
+
+def rows(name: str, value: Tensor, bank: RowsLike) -> Tensor:
     """A `[K, S]` bank or a shared row `[S]` (row stride 0), of the bank's dtype and device."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor; got {kind_of(value)}")
     if value.ndim == 1:
         value = value.expand(bank.shape[0], -1)
+    _same_shape(name, value, bank)
+    same_kind(name, value, bank)
+    return _dense(name, value)
+
+
+def _same_shape(name: str, value: RowsLike, bank: RowsLike) -> None:
     if value.shape != bank.shape:
         raise ValueError(
             f"{name}: expected shape {list(bank.shape)} or [{bank.shape[1]}]; "
             f"got {list(value.shape)}"
         )
-    same_kind(name, value, bank)
-    return _dense(name, value)
 
 
 def _dense(name: str, value: Tensor) -> Tensor:
@@ -93,7 +107,7 @@ def _dense(name: str, value: Tensor) -> Tensor:
     return value
 
 
-def same_kind(name: str, value: Tensor, bank: Tensor) -> None:
+def same_kind(name: str, value: RowsLike, bank: RowsLike) -> None:
     """Raise TypeError or ValueError unless `value` has the dtype and device of `bank`."""
     if value.dtype != bank.dtype:
         raise TypeError(f"{name}: expected dtype {bank.dtype}; got {value.dtype}")
@@ -101,7 +115,16 @@ def same_kind(name: str, value: Tensor, bank: Tensor) -> None:
         raise ValueError(f"{name}: expected device {bank.device}; got {value.device}")
 
 
-def bank_like(name: str, w: Tensor, others: Sequence[Tensor | None]) -> Tensor:
+def placed_or_bank(name: str, w: RowsLike, others: Sequence[RowsLike | None]) -> RowsLike:
+    """`bank_like`, or `PlacedRows` as they are."""
+    if not isinstance(w, PlacedRows):
+        return bank_like(name, w, others)
+    if not w.dtype.is_floating_point:
+        raise TypeError(f"{name}: expected a floating dtype; got {w.dtype}")
+    return w
+
+
+def bank_like(name: str, w: Tensor, others: Sequence[RowsLike | None]) -> Tensor:
     """`w` as `[K, S]`: K comes from the first two-dimensional operand (1 if there is none)."""
     if not isinstance(w, Tensor):
         raise TypeError(f"{name}: expected a tensor; got {kind_of(w)}")
@@ -110,13 +133,20 @@ def bank_like(name: str, w: Tensor, others: Sequence[Tensor | None]) -> Tensor:
     if w.ndim not in (1, 2):
         raise ValueError(f"{name}: expected shape [K, S] or [S]; got {list(w.shape)}")
     if w.ndim == 1:
-        banks = (o for o in others if isinstance(o, Tensor) and o.ndim == 2)
+        banks = (o for o in others if isinstance(o, Tensor | PlacedRows) and o.ndim == 2)
         first = next(banks, None)
         w = w.expand(1 if first is None else first.shape[0], -1)
     return _dense(name, w)
 
 
-def output(name: str, out: Tensor | None, bank: Tensor) -> Tensor:
+def placed_or_output(name: str, out: RowsLike | None, bank: RowsLike) -> RowsLike:
+    """`output`, or `PlacedRows` that are written."""
+    return (
+        placed_or_rows(name, out, bank) if isinstance(out, PlacedRows) else output(name, out, bank)
+    )
+
+
+def output(name: str, out: Tensor | None, bank: RowsLike) -> Tensor:
     """`out` checked, or a new `[K, S]` tensor; a row shared by clients cannot be written."""
     if out is None:
         return torch.empty(bank.shape, dtype=bank.dtype, device=bank.device)
@@ -129,7 +159,7 @@ def output(name: str, out: Tensor | None, bank: Tensor) -> Tensor:
     return out
 
 
-def output64(name: str, out: Tensor | None, shape: Sequence[int], bank: Tensor) -> Tensor:
+def output64(name: str, out: Tensor | None, shape: Sequence[int], bank: RowsLike) -> Tensor:
     """`out` checked, or a new contiguous float64 tensor of that shape on the bank's device."""
     if out is None:
         return torch.empty(shape, dtype=torch.float64, device=bank.device)
@@ -154,11 +184,11 @@ def within(segments: Segments | None, bank: Tensor) -> Segments:
     return segments
 
 
-def split_terms(terms: TermsLike) -> list[tuple[Tensor, Coefficient]]:
+def split_terms(terms: TermsLike) -> list[tuple[RowsLike, Coefficient]]:
     """One tensor, or a sequence of tensors and (tensor, coefficient) pairs, as pairs."""
-    if not isinstance(terms, (Tensor, Sequence)) or isinstance(terms, (str, bytes)):
+    if not isinstance(terms, (Tensor, PlacedRows, Sequence)) or isinstance(terms, (str, bytes)):
         raise TypeError(f"terms: expected a tensor or a sequence of them; got {kind_of(terms)}")
-    listed = [terms] if isinstance(terms, Tensor) else list(terms)
+    listed = [terms] if isinstance(terms, Tensor | PlacedRows) else list(terms)
     pairs = [t if isinstance(t, tuple) else (t, 1.0) for t in listed]
     if not 1 <= len(pairs) <= MAX_TERMS:
         raise ValueError(f"terms: expected 1 to {MAX_TERMS} terms; got {len(pairs)}")
@@ -169,10 +199,13 @@ def split_terms(terms: TermsLike) -> list[tuple[Tensor, Coefficient]]:
 
 
 def as_terms(
-    pairs: Sequence[tuple[Tensor, Coefficient]], bank: Tensor
-) -> list[tuple[Tensor, Tensor]]:
+    pairs: Sequence[tuple[RowsLike, Coefficient]], bank: RowsLike
+) -> list[tuple[RowsLike, Tensor]]:
     """Pairs of (buffer, coefficient) as (`[K, S]`, `[K]`)."""
     return [
-        (rows(f"terms[{i}]", buffer, bank), per_client(f"terms[{i}] coefficient", coef, bank))
+        (
+            placed_or_rows(f"terms[{i}]", buffer, bank),
+            per_client(f"terms[{i}] coefficient", coef, bank),
+        )
         for i, (buffer, coef) in enumerate(pairs)
     ]

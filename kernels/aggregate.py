@@ -1,14 +1,14 @@
 """`aggregate`: the weighted mean of client updates, in chunks, with the server's step in the last.
 
-    acc  (+)= sum_k a_k (rows_k - base_k)            float64, client after client
+    acc  (+)= sum_k a_k (rows_k - base_k)            float64, in the order of `summation.py`
     out  = w + server rule(acc)                      on the last chunk
 
 The server's rules are in `server.py`.
 
 Bytes per element of the row (f = element size): K f for the clients, f for a shared base (K f for
-one each), 16 for `acc` (8 on the first chunk), and on the last chunk 2 f for w and out, 2 f for
-each moment.
-Clients are added one after another into float64, so the result does not depend on the chunks.
+one each), 8 for `acc`, and on the last chunk 2 f for w and out, 2 f for each moment. A cohort in
+several chunks has 8 more for each node that a chunk leaves or takes up.
+The order of additions follows from the number of clients alone, so that chunks leave no trace.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from ._args import Coefficient, bank_like, same_kind
-from ._scalars import kind_of
+from ._scalars import kind_of, number
 from .declaration import Argument, In, InOut, Made, Number, Out, PerClient
 from .operation import operation
 from .server import RULES as RULES
 from .server import Server
+from .summation import leaf_size, order, order_tensor
 
 
 def _clients(name: str, value: Tensor) -> Tensor:
@@ -42,6 +43,57 @@ def _sum(name: str, acc: Tensor, bank: Tensor) -> Tensor:
     if acc.device != bank.device:
         raise ValueError(f"{name}: expected device {bank.device}; got {acc.device}")
     return acc
+
+
+def _order(
+    bank: Tensor,
+    acc: Tensor,
+    nodes: Tensor | None,
+    first: bool,
+    at: int,
+    of: int,
+    begin: int,
+    server: Server | None,
+) -> tuple[Tensor | None, Tensor]:
+    """The nodes above `acc`, checked, and the order of additions."""
+    count, alone = bank.shape[0], not of
+    at, of, begin = _place(count, at, of, begin)
+    found = order(count, at, of, begin, int(alone and not first))
+    if server is not None and (at + count != of or begin):
+        raise ValueError(
+            f"server: expected with the last chunk of all clients; got {begin}..{at + count} of {of}"
+        )
+    above = max(found[0], found[-1]) - 1
+    if above > 0 and nodes is None:
+        raise ValueError(f"nodes: expected [{above}, {bank.shape[1]}] for a part; got None")
+    if nodes is not None:
+        if nodes.ndim != 2 or len(nodes) < above or nodes.shape[1] != bank.shape[1]:
+            raise ValueError(
+                f"nodes: expected at least [{above}, {bank.shape[1]}]; got {list(nodes.shape)}"
+            )
+        if nodes.dtype != torch.float64 or nodes.stride(1) != 1 or nodes.device != bank.device:
+            raise ValueError(
+                f"nodes: expected float64 on {bank.device}, contiguous in a row; "
+                f"got {nodes.dtype} on {nodes.device}, strides {nodes.stride()}"
+            )
+    held = None if nodes is None or above <= 0 else nodes[:above]
+    return held, order_tensor(found, bank.device)
+
+
+def _place(count: int, at: int, of: int, begin: int) -> tuple[int, int, int]:
+    """at, of and begin, checked; `of` is `count` where there are no others."""
+    for name, value in (("at", at), ("of", of), ("begin", begin)):
+        if int(number(name, value)) != value or value < 0:
+            raise ValueError(f"{name}: expected a whole number from 0 on; got {value!r}")
+    of = of or count
+    if at + count > of:
+        raise ValueError(f"of: expected at least {at + count}, the clients so far; got {of}")
+    if begin > at or begin % leaf_size(of):
+        raise ValueError(
+            f"begin: expected a multiple of {leaf_size(of)}, the size of a leaf, up to {at}; "
+            f"got {begin}"
+        )
+    return int(at), int(of), int(begin)
 
 
 Rows = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor]
@@ -99,7 +151,18 @@ def _moments(
     Made("w m v out squares", check=_step, using="client_rows base server w m v out", passed=False),
     In("base", "K S"),
     InOut("acc", "S", torch.float64, check=_sum, using="client_rows"),
-    Number("first", type=bool),
+    InOut("nodes", "N S", torch.float64, optional=True, ready=True),
+    Number("first", type=bool, passed=False),
+    Number("at", type=int, passed=False),
+    Number("of", type=int, passed=False),
+    Number("begin", type=int, passed=False),
+    Made(
+        "nodes order",
+        check=_order,
+        using="client_rows acc nodes first at of begin server",
+        passed=False,
+    ),
+    In("order", "N", torch.int32, public=False, ready=True),
     Argument("server"),
     In("w", "S", optional=True, ready=True),
     InOut("m", "S", optional=True, ready=True),
@@ -115,7 +178,11 @@ def aggregate(
     base: Tensor,
     *,
     acc: Tensor,
+    nodes: Tensor | None = None,
     first: bool = True,
+    at: int = 0,
+    of: int = 0,
+    begin: int = 0,
     server: Server | None = None,
     w: Tensor | None = None,
     m: Tensor | None = None,
@@ -128,7 +195,14 @@ def aggregate(
     client_rows  `[K, S]`, the clients' models after local training
     weights      `[K]` or a number, `a_k`; they should sum to 1 over all chunks of a mean
     base         `[S]` or `[K, S]`, what updates are measured from: where each client started
-    acc          `[S]` float64, the running sum; overwritten if `first`, added to otherwise
+    acc          `[S]` float64, the sum; overwritten if `first`, added to otherwise
+    of           how many clients the whole sum has, where these are a part of it; 0: these alone.
+                 Parts come one after another, and `first` is not looked at
+    at           the position of the part's first client among them
+    begin        the position of the first client of all parts that share `acc`; where it is not 0,
+                 or the parts end early, nodes are left that `summation.join_all` joins with others
+    nodes        `[n, S]` float64, what lies above `acc` on the stack of nodes between two parts; at
+                 most 12, `order` in `summation.py` says how many. None where there are none
     server       None for every chunk but the last
     w, out       `[S]`, the server's model before and after; default base and a new row; `out` may
                  alias `w`

@@ -36,6 +36,7 @@ class Argument:
     passed    whether implementations take it
     native    whether the compiled operation takes it
     ready     a `Made` of several names has brought it into its form already
+    placed    a bank that may be `PlacedRows`; terms always may
     """
 
     name: str
@@ -48,6 +49,7 @@ class Argument:
     passed: bool = True
     native: bool = True
     ready: bool = False
+    placed: bool = False
 
     read: ClassVar[bool] = True
     written: ClassVar[bool] = False
@@ -98,7 +100,7 @@ class PerClient(Argument):
 
 @dataclass(frozen=True)
 class Terms(Argument):
-    """Weighted banks, `[(tensor [K, S], coefficient [K]), ...]`, 1 to 8 of them."""
+    """Weighted banks, `[(tensor [K, S] or PlacedRows, coefficient [K]), ...]`, 1 to 8 of them."""
 
 
 @dataclass(frozen=True)

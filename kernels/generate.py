@@ -46,6 +46,9 @@ _HELPERS = {
         _args.output,
         _args.output64,
         _args.per_client,
+        _args.placed_or_bank,
+        _args.placed_or_output,
+        _args.placed_or_rows,
         _args.rows,
         _args.split_terms,
         _args.within,
@@ -148,7 +151,8 @@ class _Checks:
         if item.check:
             yield f"{name} = {self._custom(item)}"
         elif letters == ["K", "S"]:
-            yield f"{name} = _bank_like({name!r}, {name}, ({self._others(item)}))"
+            helper = "_placed_or_bank" if item.placed else "_bank_like"
+            yield f"{name} = {helper}({name!r}, {name}, ({self._others(item)}))"
         else:
             yield f"{name} = _floating({name!r}, {name}, {', '.join(letters)!r})"
         if isinstance(item, Out):
@@ -238,7 +242,7 @@ class _Checks:
     def _tensor(self, item: Argument) -> str:
         name = item.name
         if item.shape == "K S":
-            return f"_rows({name!r}, {name}, {self.like})"
+            return f"{'_placed_or_rows' if item.placed else '_rows'}({name!r}, {name}, {self.like})"
         if item.dtype is not None:
             self.scope[f"_dtype_{name}"] = item.dtype
             return f"_integers({name!r}, {name}, {self._shape(item)}, _dtype_{name}, {self.like})"
@@ -251,7 +255,8 @@ class _Checks:
         if item.dtype is torch.float64:
             value = f"_output64({name!r}, {given}, {self._shape(item)}, {self.like})"
         elif item.shape == "K S":
-            value = f"_output({name!r}, {given}, {self.like})"
+            helper = "_placed_or_output" if item.placed else "_output"
+            value = f"{helper}({name!r}, {given}, {self.like})"
         else:
             value = f"_written({name!r}, {given}, {self._shape(item)}, {self.like})"
         return f"None if {name} is None else {value}" if item.optional else value

@@ -19,6 +19,7 @@ from torch import Tensor
 from . import overlap
 from ._source import compiled
 from .declaration import Argument, Choice, Layers, Operation, Squares, Terms, Written
+from .placed import PlacedRows, RowsLike
 from .reference.common import squared
 
 module: Any = None  # it has no stub
@@ -30,7 +31,7 @@ except ImportError as error:  # reported at first use, so that other backends wo
     reason = str(error)
 
 DTYPES = (torch.float32, torch.float64)
-Pair = tuple[Tensor, Tensor]  # a term: `[K, S]` and its coefficient `[K]`
+Pair = tuple[RowsLike, Tensor]  # a term: `[K, S]` and its coefficient `[K]`
 _KINDS = {
     torch.float64: "double",
     torch.int64: "int64",
@@ -99,6 +100,12 @@ def compare_all(operations: Iterable[Operation]) -> None:
     if module is None:
         return
     found = module.fields() if hasattr(module, "fields") else {}
+    if not hasattr(module, "placed_rows"):
+        raise ImportError(
+            "fedfast._fedfast: it lacks placed rows; the module was built from other sources: "
+            f"{_REMEDY}"
+        )
+    module.placed_rows(PlacedRows)
     for operation in operations:
         if operation.name not in found:
             _refuse(operation, operation.name, "the module lacks it")

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .declaration import Operation
+from .placed import PlacedRows, RowsLike
 
 _PLAIN = {type(None), bool, int, float, str}
 
@@ -85,6 +86,60 @@ class Runs(NamedTuple):
         return (self.clients, self.pitch) == (other.clients, other.pitch)
 
 
+class Scattered(NamedTuple):
+    """Runs of `size` bytes wherever they start, in the order of clients."""
+
+    starts: tuple[int, ...]
+    size: int
+
+
+Places = Runs | Scattered
+
+
+def crosses_itself(here: Places) -> bool:
+    """Whether two clients' runs share memory."""
+    if isinstance(here, Runs):
+        return here.clients > 1 and here.pitch < here.size
+    ordered = sorted(here.starts)
+    return any(b - a < here.size for a, b in zip(ordered, ordered[1:], strict=False))
+
+
+def meet(one: Places, other: Places) -> bool:
+    """Whether some byte belongs to both."""
+    if isinstance(one, Runs) and isinstance(other, Runs):
+        return one.meets(other)
+    sides = enumerate((_scattered(one), _scattered(other)))
+    spans = sorted((s, s + of.size, side) for side, of in sides for s in of.starts)
+    ends = [0, 0]  # the last byte so far of each side's runs
+    for start, stop, side in spans:
+        if start < ends[1 - side]:
+            return True
+        ends[side] = max(ends[side], stop)
+    return False
+
+
+def are_same(one: Places, other: Places) -> bool:
+    """Whether run k of both is the same bytes."""
+    if isinstance(one, Runs) and isinstance(other, Runs):
+        return one.is_same(other)
+    return _scattered(one) == _scattered(other)
+
+
+def _scattered(of: Places) -> Scattered:
+    if isinstance(of, Scattered):
+        return of
+    return Scattered(tuple(of.start + k * of.pitch for k in range(of.clients)), of.size)
+
+
+def runs_of(value: RowsLike) -> Places:
+    """The memory of an operand, client by client."""
+    if not isinstance(value, PlacedRows):
+        return runs(value)
+    table, item = value.table, value.table.element_size()
+    first, pitch = table.data_ptr(), table.stride(0) * item
+    return Scattered(tuple(first + p * pitch for p in value.places.tolist()), value.shape[1] * item)
+
+
 def runs(t: Tensor) -> Runs:
     """The memory of a tensor, client by client; what lies between a client's elements counts."""
     sizes, strides, item = t.shape, t.stride(), t.element_size()
@@ -149,9 +204,9 @@ def tensors(value: object) -> list[Tensor]:
     return [t for t in vars(value).values() if isinstance(t, Tensor)] if is_dataclass(value) else []
 
 
-def _inside(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of every tensor in an argument."""
-    if isinstance(value, Tensor):
+def _inside(name: str, value: object) -> Iterator[tuple[str, RowsLike]]:
+    """(name, operand) of every tensor in an argument."""
+    if isinstance(value, Tensor | PlacedRows):
         yield name, value
     elif is_dataclass(value):
         for part, item in vars(value).items():
@@ -168,7 +223,7 @@ def _inside(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
 def examine(operation: Operation, args: tuple[object, ...]) -> None:
     """`check_overlap`, run by run."""
     found = [
-        (own, label, t, runs(t))
+        (own, label, t, runs_of(t))
         for own, value in zip(operation.names, args, strict=True)
         for label, t in _inside(own, value)
         if t.numel() and t.device.type != "meta"
@@ -177,20 +232,24 @@ def examine(operation: Operation, args: tuple[object, ...]) -> None:
     for place, (own, label, t, here) in enumerate(found):
         if own not in written:
             continue
-        if here.clients > 1 and here.pitch < here.size:
+        if crosses_itself(here):
             raise ValueError(
                 f"{label}: expected memory of its own for every client; got shape "
-                f"{list(t.shape)}, strides {t.stride()}"
+                f"{list(t.shape)}, {_lying(t)}"
             )
         for before, (other_own, other_label, other, there) in enumerate(found):
             both = other_own in written
             if before == place or t.device != other.device or (both and before > place):
                 continue
-            if not here.meets(there):
+            if not meet(here, there):
                 continue
             fine = other_own in written[own] and t.dtype == other.dtype
-            if not (fine and here.is_same(there)):
+            if not (fine and are_same(here, there)):
                 raise ValueError(_message(label, other_label, fine))
+
+
+def _lying(t: RowsLike) -> str:
+    return f"places {t.places.tolist()}" if isinstance(t, PlacedRows) else f"strides {t.stride()}"
 
 
 def _message(label: str, other: str, may: bool) -> str:

@@ -14,7 +14,7 @@ depends on how many clients it is given.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -28,8 +28,8 @@ FEED = Operation(
     "feed",
     "plan",
     (
-        In("rows", "K T B", _LONG),
-        In("count", "K T", _INT),
+        In("rows", "R B", _LONG),
+        In("count", "R", _INT),
         Out("rows_now", "K B", _LONG),
         Out("count_now", "K", _INT),
     ),
@@ -48,7 +48,14 @@ class Recorded(Protocol):
 
     def begin(self) -> None: ...
     def end(self) -> None: ...
-    def run(self, clients: int, threads: int, elements: int) -> bool: ...
+    def run(self, clients: int, threads: int, elements: int, count: int, width: int) -> bool: ...
+
+
+class Counted(NamedTuple):
+    """How many samples of each batch count, int32, of batches of `width` samples."""
+
+    counts: Tensor
+    width: int
 
 
 class Plan:
@@ -80,31 +87,51 @@ class Plan:
         native.recording.kept = None
         self._plan.end()
 
-    def run(self, clients: int, elements: int) -> None:
+    def run(self, clients: int, elements: int, counted: Counted | None = None) -> None:
         """Run for the first `clients` of those recorded, a client being `elements` numbers' work.
 
+        counted  `[>= clients]`, for operations to leave out the rest of a client's batch
         Raises IndexError if an operation found an index out of range, ValueError for more clients
         than were recorded or elements beyond 2^40.
         """
-        _check(self._plan.run(clients, torch.get_num_threads(), elements))
+        how = torch.get_num_threads(), elements
+        _check(self._plan.run(clients, *how, *_counts(counted, clients)))
 
-    def run_steps(self, rest: Plan, steps: Tensor, elements: int) -> None:
+    def run_steps(
+        self, rest: Plan, offsets: Tensor, elements: int, counted: Counted | None = None
+    ) -> None:
         """Run this plan for step 0 of every client, then `rest` for its other steps.
 
-        steps     `[K]` int32 on the CPU, how many each client takes
+        offsets   `[T + 1]` int64 on the CPU, of packed batches: step s of client k is line
+                  `offsets[s] + k`, the first `offsets[s + 1] - offsets[s]` clients take it
         elements  as in `run`, of one step
-        A client takes all its steps before the next one starts: no thread waits for another in
-        between.
+        counted   as in `run`, of all lines
+        A client takes all its steps on one thread, which takes the longest one left when it is
+        done: no thread waits for another in between.
         Raises IndexError if an operation found an index out of range, TypeError/ValueError for
-        other tables, more clients than were recorded or more steps than `feed` has.
+        other tables, more clients than were recorded or more batches than `feed` has.
         """
         if not isinstance(rest, Plan):
             raise TypeError(f"rest: expected a Plan; got {kind_of(rest)}")
-        _table("steps", steps, torch.int32, 1)
-        _dense("steps", steps, 0)
-        threads = torch.get_num_threads()
-        given = steps.data_ptr(), steps.shape[0], threads, elements
-        _check(native.module.run_steps(self._plan, rest._plan, *given))
+        _table("offsets", offsets, torch.int64, 1)
+        _dense("offsets", offsets, 0)
+        if offsets.shape[0] == 0:
+            raise ValueError("offsets: expected shape [T + 1]; got [0]")
+        given = offsets.data_ptr(), offsets.shape[0] - 1, torch.get_num_threads(), elements
+        counts = _counts(counted, int(offsets[-1]))
+        _check(native.module.run_steps(self._plan, rest._plan, *given, *counts))
+
+
+def _counts(counted: Counted | None, most: int) -> tuple[int, int]:
+    """(the address of the counts, the width of a batch); 0, 0 for none."""
+    if counted is None:
+        return 0, 0
+    count = counted.counts
+    _table("count", count, torch.int32, 1)
+    _dense("count", count, 0)
+    if count.shape[0] < most:
+        raise ValueError(f"count: expected at least {most}; got {count.shape[0]}")
+    return count.data_ptr(), counted.width
 
 
 def forget_recording() -> None:
@@ -115,19 +142,21 @@ def forget_recording() -> None:
 
 
 def feed(rows: Tensor, count: Tensor, rows_now: Tensor, count_now: Tensor) -> None:
-    """In a plan: `rows_now = rows[:, step]`, `count_now = count[:, step]`.
+    """In a plan: `rows_now[k] = rows[line]`, `count_now[k] = count[line]`, see `Plan.run_steps`.
 
-    rows `[K, T, B]` int64 and count `[K, T]` int32, rows_now `[K, B]` and count_now `[K]`, all
-    contiguous in a client. Steps of a run are at most T.
+    rows `[n, B]` int64 and count `[n]` int32, packed; rows_now `[K, B]` and count_now `[K]`, all
+    contiguous in a client.
     Raises TypeError/ValueError naming the argument.
     """
-    clients, steps, width = _table("rows", rows, torch.int64, 3).shape
-    _table("count", count, torch.int32, 2, (clients, steps))
-    _table("rows_now", rows_now, torch.int64, 2, (clients, width))
+    lines, width = _table("rows", rows, torch.int64, 2).shape
+    _table("count", count, torch.int32, 1, (lines,))
+    clients = _table("rows_now", rows_now, torch.int64, 2).shape[0]
+    if rows_now.shape[1] != width:
+        raise ValueError(f"rows_now: expected shape [K, {width}]; got {list(rows_now.shape)}")
     _table("count_now", count_now, torch.int32, 1, (clients,))
-    for name, t in ("rows", rows), ("count", count), ("rows_now", rows_now):
-        _dense(name, t, 1)
-    _dense("count_now", count_now, 0)
+    _dense("rows_now", rows_now, 1)
+    for name, t in ("rows", rows), ("count", count), ("count_now", count_now):
+        _dense(name, t, 0)
     native.called(FEED)(rows, count, rows_now, count_now)
 
 

@@ -22,11 +22,12 @@ from ._args import Coefficient, TermsLike, output64
 from ._scalars import flag, number
 from .declaration import In, InOut, Number, Out, PerClient, Require, Terms
 from .operation import operation
+from .placed import PlacedRows
 
 F64 = torch.float64
 
 
-def _needs_bank(w: Tensor, out: Tensor | None) -> None:
+def _needs_bank(w: Tensor | PlacedRows, out: Tensor | PlacedRows | None) -> None:
     if out is None and isinstance(w, Tensor) and w.ndim == 1:
         raise ValueError("out: expected a bank [K, S], since w is a row [S]; got None")
 
@@ -38,7 +39,9 @@ def _needs_moment(momentum: Coefficient, nesterov: bool, m: Tensor | None) -> No
         raise ValueError("m: expected a bank [K, S], which momentum needs; got None")
 
 
-def _known(name: str, squares: Tensor, clip_norm: Tensor | None, w: Tensor) -> Tensor | None:
+def _known(
+    name: str, squares: Tensor, clip_norm: Tensor | None, w: Tensor | PlacedRows
+) -> Tensor | None:
     if clip_norm is None:
         return None
     count = squares.shape[-1] if isinstance(squares, Tensor) and squares.ndim else 0
@@ -47,7 +50,7 @@ def _known(name: str, squares: Tensor, clip_norm: Tensor | None, w: Tensor) -> T
 
 @operation(
     Require("shared", check=_needs_bank, using="w out"),
-    In("w", "K S"),
+    In("w", "K S", placed=True),
     Terms("terms"),
     Require("moment", check=_needs_moment, using="momentum nesterov m"),
     PerClient("eta"),
@@ -58,17 +61,17 @@ def _known(name: str, squares: Tensor, clip_norm: Tensor | None, w: Tensor) -> T
     PerClient("momentum"),
     Number("nesterov", type=bool),
     InOut("m", "K S", optional=True, may="out"),
-    Out("out", "K S", default="w", may="w terms w_ref m"),
+    Out("out", "K S", default="w", may="w terms w_ref m", placed=True),
     In("squares", "K N", F64, optional=True, check=_known, using="clip_norm w", native=False),
     returns="out",
     moves="J terms + w + w_ref + out + 2 m",
 )
 def step(
-    w: Tensor,
+    w: Tensor | PlacedRows,
     terms: TermsLike,
     eta: Coefficient,
     *,
-    out: Tensor | None = None,
+    out: Tensor | PlacedRows | None = None,
     w_ref: Tensor | None = None,
     lam: Coefficient = 0.0,
     weight_decay: Coefficient = 0.0,
@@ -78,11 +81,12 @@ def step(
     nesterov: bool = False,
     m: Tensor | None = None,
     backend: str = "auto",
-) -> Tensor:
+) -> Tensor | PlacedRows:
     """One optimizer step, `out = w - eta * v`; see the formula at the head of `kernels/step.py`.
 
     w             `[K, S]`, or a row `[S]` shared by all clients (the first local step reads the
-                  global row)
+                  global row); terms, `w` and `out` may also be `PlacedRows`, rows of a table that
+                  are read and written where they lie
     terms         gradient and corrections: a tensor, or a sequence of tensors and (tensor,
                   coefficient); tensors `[K, S]` or `[S]`, coefficients numbers or `[K]`
     eta           learning rate, a number or `[K]`

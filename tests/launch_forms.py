@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from fedfast.kernels import (
+    PlacedRows,
     Segments,
     Server,
     adam,
@@ -98,12 +99,20 @@ def bank_forms(make: Make) -> Forms:
     for clip, moment, prox in product(clips, moments, (dict(), dict(w_ref=row, lam=0.1))):
         yield named(step, w, [g, (m, 0.5)], 0.1, weight_decay=0.01, **clip, **moment, **prox)
     yield named(step, row, [g] * 8, given, w_ref=w, lam=given, out=w)
+    for clip in clips:
+        yield named(step, w, [g, (placed(make), 0.5)], 0.1, **clip)
+    yield named(step, placed(make), [w, (row, -1.0)], -1.0, out=placed(make))
+    yield named(perturb, w, [(placed(make), 0.5), row], 0.1)
     for y, x_ref, cuts in product((None, g), (None, row), (dict(), layers)):
         yield named(stats, w, y, x_ref=x_ref, y_ref=None if y is None else m, **cuts)
         yield named(gram, w, x_ref, **cuts)
     for before, normalize in product((g, row), (False, True)):
         yield named(sensitivity, w, before, cut, normalize=normalize)
     assert w.shape[1] == size
+
+
+def placed(make: Make) -> PlacedRows:
+    return PlacedRows(make(9, 400), make.dense(3, dtype=torch.int64))
 
 
 def _squares(make: Make, places: int) -> Tensor:

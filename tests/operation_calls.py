@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from fedfast.kernels import PlacedRows
 from fedfast.kernels.declaration import OPERATIONS, Argument, Base, InOut, Out, PerClient, Squares
+from fedfast.kernels.placed import dense
 from operation_inputs import BEFORE, GAP, Draw, Form, in_rows, poison_of
 from torch import Tensor
 
@@ -23,16 +25,16 @@ class Call:
 
     draw: Draw
     arguments: dict[str, Any] = field(default_factory=dict)
-    written: dict[str, Tensor] = field(default_factory=dict)
+    written: dict[str, Tensor | PlacedRows] = field(default_factory=dict)
     guards: dict[str, Tensor] = field(default_factory=dict)
 
     def run(self, backend: str) -> dict[str, Tensor]:
         """What is written and returned, by name."""
         function = getattr(kernels, self.draw.operation.name)
         returned = function(**self.arguments, backend=backend)
-        found = dict(self.written)
-        if isinstance(returned, Tensor):
-            found["returned"] = returned
+        found = {name: dense(value) for name, value in self.written.items()}
+        if isinstance(returned, Tensor | PlacedRows):
+            found["returned"] = dense(returned)
         return found
 
     def read(self) -> Iterator[tuple[str, Tensor]]:
@@ -49,7 +51,10 @@ class Call:
             assert equal(old, new), f"{name} is only read, and has changed"
         for name, value in self.written.items():
             flat, own = self.guards[name], torch.zeros_like(self.guards[name], dtype=torch.bool)
-            own.as_strided(value.shape, value.stride(), BEFORE).fill_(True)
+            if isinstance(value, PlacedRows):
+                own[value.places] = True
+            else:
+                own.as_strided(value.shape, value.stride(), BEFORE).fill_(True)
             outside = flat[~own]
             assert equal(outside, torch.full_like(outside, poison_of(flat.dtype))), (
                 f"{name}: written outside of its memory"
@@ -90,7 +95,7 @@ class Call:
 
 def one_of(value: Any, k: int, clients: int) -> Any:
     """Client k's part of every `[K, ...]` inside an argument; the view keeps its memory."""
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor | PlacedRows):
         return value[k : k + 1] if value.ndim and value.shape[0] == clients else value
     if isinstance(value, (list, tuple)):
         return type(value)(one_of(item, k, clients) for item in value)
@@ -107,7 +112,9 @@ def equal(a: Tensor, b: Tensor) -> bool:
 
 def tensors(value: Any) -> Iterator[Tensor]:
     """Every tensor inside an argument."""
-    if isinstance(value, Tensor):
+    if isinstance(value, PlacedRows):
+        yield from (value.table, value.places)
+    elif isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
@@ -156,6 +163,8 @@ def _drawn(item: Argument, call: Call) -> Any:
 def _know(item: Argument, call: Call) -> None:
     """What is written lies between guards, with gaps between clients where these are allowed."""
     value = call.arguments.get(item.name)
+    if isinstance(item, Out) and isinstance(value, PlacedRows):
+        call.written[item.name], call.guards[item.name] = value, value.table
     if not isinstance(item, Out | Squares) or not isinstance(value, Tensor):
         return
     apart = item.shape.split()[0] == "K" and value.ndim > 1 and item.dtype is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedfast.kernels import Segments, Server
+from fedfast.kernels import PlacedRows, Segments, Server
 from operation_images import IMAGES
 from operation_inputs import Cases, Draw, Form
 from operation_layers import LAYERS as LAYER_CASES
@@ -31,6 +31,16 @@ def terms(count: int) -> Any:
         return [(draw.operand(*shape), -0.5 if j == 1 else draw.vector()) for j in range(count)]
 
     return make
+
+
+def placed(draw: Draw) -> PlacedRows:
+    """A bank whose rows are a table's."""
+    return draw.placed(draw.operand(*draw.shape("K S")))
+
+
+def with_placed(draw: Draw) -> list[tuple[Any, Any]]:
+    """A gradient and a placed correction."""
+    return [*terms(1)(draw), (placed(draw), draw.vector())]
 
 
 def radii(draw: Draw) -> Tensor:
@@ -72,7 +82,15 @@ def sums_of_squares(draw: Draw) -> Tensor:
 
 def served(rule: str) -> Form:
     """Moments drawn away from zero, where the division of the adaptive rules is well posed."""
-    return dict(server=Server(rule, lr=0.5), first=True, v=lambda d: d.vector(d.sizes["S"]) + 0.5)
+    moment = dict(v=lambda d: d.vector(d.sizes["S"]) + 0.5)
+    return ALONE | dict(server=Server(rule, lr=0.5), without="nodes") | moment
+
+
+# All clients of a sum, and parts of a larger one that goes on: from its 5th client, and in a run of
+# leaves of 4 that begins with the 9th.
+ALONE = dict(first=True, at=0, of=0, begin=0)
+PART = dict(server=None, first=True, at=4, of=40, begin=0, N=4, without="w m v out")
+RUN = PART | dict(at=12, of=200, begin=8)
 
 
 ROW_CASES: dict[str, Cases] = {
@@ -83,6 +101,7 @@ ROW_CASES: dict[str, Cases] = {
             "segments": PLAIN | LAYERS | dict(without="norm"),
             "three terms": PLAIN | dict(terms=terms(3), alpha=Draw.vector),
             "four terms": PLAIN | dict(terms=terms(4), without="segments"),
+            "placed": PLAIN | dict(terms=with_placed),
             "layers": PLAIN | LAYERS | dict(rho=radii, without="norm"),
             "layers, sagm": PLAIN | LAYERS | dict(rho=radii, alpha=Draw.vector, without=""),
             "asam": PLAIN | dict(adaptive=0.0625),
@@ -105,6 +124,9 @@ ROW_CASES: dict[str, Cases] = {
             "clip, prox": SGD | dict(clip_norm=clip(0.5), terms=terms(2), without="m squares"),
             "clip, known": SGD
             | dict(clip_norm=Draw.vector, squares=sums_of_squares, without="w_ref m"),
+            "placed": SGD | dict(w=placed, terms=with_placed, out=lambda draw: draw.placed()),
+            "placed, clip": SGD
+            | dict(terms=with_placed, clip_norm=clip(0.5), without="w_ref m squares"),
             "momentum": MOVING | dict(weight_decay=0.0),
             "nesterov": MOVING | dict(nesterov=True),
             "everything": dict(
@@ -125,10 +147,12 @@ ROW_CASES: dict[str, Cases] = {
     ),
     "aggregate": Cases(
         {
-            "sum": dict(server=None, first=True, without="w m v out"),
-            "sum on": dict(server=None, first=False, without="w m v out"),
-            "average": served("average") | dict(without="m v", v=None),
-            "momentum": served("momentum") | dict(first=False, without="v", v=None),
+            "sum": ALONE | dict(server=None, without="nodes w m v out"),
+            "sum on": ALONE | dict(server=None, first=False, without="nodes w m v out"),
+            "part": PART,
+            "run": RUN,
+            "average": served("average") | dict(without="nodes m v", v=None),
+            "momentum": served("momentum") | dict(first=False, without="nodes v", v=None),
             "adam": served("adam"),
             "yogi": served("yogi"),
             "adagrad": served("adagrad") | dict(first=False),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from fedfast.kernels import PlacedRows
 from fedfast.kernels.declaration import Operation
 from torch import Tensor
 
@@ -101,6 +102,13 @@ class Draw:
     def operand(self, *shape: int) -> Tensor:
         """`[K, ...]` normal numbers in the layout of this call."""
         return self.laid_out(self.numbers(*shape))
+
+    def placed(self, value: Tensor | None = None) -> PlacedRows:
+        """The rows of `value`, or of poison, last client first in a table with gaps and others."""
+        clients, size = self.shape("K S")
+        table = torch.full((clients + 2, size + GAP), poison_of(self.dtype), dtype=self.dtype)
+        found = PlacedRows(table[:, :size], torch.arange(clients, 0, -1))
+        return found if value is None else found.copy_(value)
 
     def laid_out(self, value: Tensor) -> Tensor:
         self.operands += 1

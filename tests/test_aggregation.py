@@ -10,6 +10,7 @@ from torch import nn
 from fedfast.aggregation import Ending, Mean
 from fedfast.algorithms import TrainedLayout
 from fedfast.layout import FlatLayout
+from fedfast.running_sum import Place
 from fedfast.state import ServerState
 
 RULES = [Server("average", 0.5), Server("momentum", 0.5, beta1=0.9), Server("adam", 0.1, 0.9, 0.99)]
@@ -61,7 +62,7 @@ def test_models_that_are_not_finite_count_as_the_one_sent(rule, bad, chunk):
     for k in range(0, 4, chunk):
         part = slice(k, k + chunk)
         ending = Ending(rule, before, after) if k + chunk >= 4 else None
-        at = mean.add(models[part], WEIGHTS[part], sent, k == 0, ending)
+        at = mean.add(models[part], WEIGHTS[part], sent, Place(k, 4), ending)
         found += (at + k).tolist()
     update, row = expected(rule, before, kept)
     assert found == list(bad) and torch.equal(models, kept)
@@ -78,5 +79,5 @@ def test_squares_that_overflow_are_no_divergence():
     mean = Mean(row, TrainedLayout.of(layout, device), "auto")
     models = row.repeat(2, 1)
     models[1, 0] = 1e200
-    assert len(mean.add(models, WEIGHTS[:2], row, True, None)) == 0
+    assert len(mean.add(models, WEIGHTS[:2], row, Place(0, 2), None)) == 0
     assert float(mean.acc[0]) == pytest.approx(3.75e199) and math.isfinite(float(models[1, 0]))

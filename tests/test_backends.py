@@ -38,7 +38,7 @@ def test_chunks_change_no_bit(rule: str, base: str, backend: str) -> None:
         inputs = make("aggregate", ROW_CASES["aggregate"].forms["adam"] | {"S": size}, 5).arguments
         last = {n: inputs[n] for n in ("w", "m", "v", "out")} | {"server": server}
         start = inputs["base"][0] if base == "shared" else inputs["base"]
-        squares = []
+        squares, nodes = [], torch.full((3, size), torch.nan, dtype=torch.float64)
         for begin, end in zip((0, *cuts), (*cuts, clients), strict=True):
             squares.append(
                 kernels.aggregate(
@@ -46,7 +46,9 @@ def test_chunks_change_no_bit(rule: str, base: str, backend: str) -> None:
                     inputs["weights"][begin:end],
                     start if base == "shared" else start[begin:end],
                     acc=inputs["acc"],
-                    first=begin == 0,
+                    nodes=nodes,
+                    at=begin,
+                    of=clients,
                     backend=backend,
                     **last if end == clients else {},
                 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import Plan, Segments, Server, feed, gather, mix, native, tally
+from fedfast.kernels import Counted, Plan, Segments, Server, feed, gather, mix, native, tally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,8 +96,8 @@ def recorded(rows: Any = None) -> tuple[Plan, torch.Tensor]:
 
 def fed(**changes: Any) -> dict[str, Any]:
     good = dict(
-        rows=torch.zeros(K, T, B, dtype=torch.int64),
-        count=torch.zeros(K, T, dtype=INT),
+        rows=torch.zeros(K * T, B, dtype=torch.int64),
+        count=torch.zeros(K * T, dtype=INT),
         rows_now=torch.zeros(K, B, dtype=torch.int64),
         count_now=torch.zeros(K, dtype=INT),
     )
@@ -124,27 +124,44 @@ def test_an_empty_plan_runs_nothing() -> None:
     Plan().run(10**7, 8)
 
 
+LINES = torch.arange(T + 1) * K  # all K clients take T steps
+
+
 @pytest.mark.parametrize(
-    ("steps", "error"),
+    ("offsets", "error"),
     [
-        (torch.full((K,), T + 1, dtype=INT), ValueError),
-        (torch.full((K,), -1, dtype=INT), ValueError),
-        (torch.full((K + 1,), 1, dtype=INT), ValueError),
-        (torch.full((K, 1), 1, dtype=INT), ValueError),
-        (torch.full((2 * K,), 1, dtype=INT)[::2], ValueError),
-        (torch.full((K,), 1, dtype=INT, device="meta"), ValueError),
-        (torch.full((K,), 1), TypeError),
-        ([1] * K, TypeError),
+        (torch.arange(T + 2) * K, ValueError),
+        (torch.tensor([0, K + 1]), ValueError),
+        (torch.tensor([1, K]), ValueError),
+        (torch.tensor([0, 2, 5]), ValueError),
+        (torch.tensor([0, 2, 2]), ValueError),
+        (torch.tensor([0, -1]), ValueError),
+        (torch.tensor([], dtype=torch.int64), ValueError),
+        (LINES[:, None], ValueError),
+        (LINES.repeat(2)[::2], ValueError),
+        (LINES.to("meta"), ValueError),
+        (LINES.to(INT), TypeError),
+        (LINES.tolist(), TypeError),
         (None, TypeError),
     ],
 )
-def test_steps_are_those_that_were_fed(steps: Any, error: Any) -> None:
+def test_steps_are_those_that_were_fed(offsets: Any, error: Any) -> None:
     plan = recorded(rows=fed()["rows"])[0]
-    with pytest.raises(error, match="steps|clients"):
-        plan.run_steps(plan, steps, 8)
-    plan.run_steps(plan, torch.full((K,), T, dtype=INT), 8)
+    with pytest.raises(error, match="offsets|clients"):
+        plan.run_steps(plan, offsets, 8)
+    plan.run_steps(plan, LINES, 8)
     with pytest.raises(TypeError, match="rest"):
-        plan.run_steps(None, torch.ones(K, dtype=INT), 8)  # type: ignore[arg-type]
+        plan.run_steps(None, LINES, 8)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [None, torch.ones(K), torch.ones(K - 1, dtype=INT)])
+def test_counts_are_those_of_all_batches(count: Any) -> None:
+    plan, out = recorded()
+    with pytest.raises((TypeError, ValueError), match="count"):
+        plan.run(K, 8, Counted(count, B))
+    with pytest.raises(ValueError, match="width"):
+        plan.run(K, 8, Counted(torch.ones(K, dtype=INT), -1))
+    assert not out.any()
 
 
 def test_a_plan_that_dies_while_it_records_is_forgotten() -> None:
@@ -158,8 +175,8 @@ def test_a_plan_that_dies_while_it_records_is_forgotten() -> None:
 @pytest.mark.parametrize("name", list(fed()))
 def test_feed_is_checked(name: str) -> None:
     t = fed()[name]
-    other_k = torch.cat([t, t]) if name == "rows" else t[:2]  # tables of fewer clients than rows
-    wrong = [None, t.double(), other_k, t[..., None], t.to("meta")]
+    more = torch.cat([t, t]) if name in ("rows", "rows_now") else t[:2]  # or fewer than others
+    wrong = [None, t.double(), more, t[..., None], t.to("meta")]
     if t.ndim > 1:
         wrong.append(t.transpose(-1, -2).contiguous().transpose(-1, -2)[..., ::2])
         wrong.append(torch.zeros(*t.shape[:-1], 2 * t.shape[-1], dtype=t.dtype)[..., ::2])

@@ -33,14 +33,14 @@ def test_a_run_takes_what_its_plan_says(budget: str) -> None:
 
 def test_rows_that_clients_keep_are_counted() -> None:
     layout = FlatLayout.of(nn.Linear(10, 10), torch.float32)
-    row = layout.stride * 4
+    row = layout.trained * 4
     assert memory.client_bytes(layout, FedAvg(), 1000, 9, 10) == 0
-    # the one round's own, and their former rows while sums of changes are taken
-    assert memory.client_bytes(layout, SCAFFOLD(), 1000, 1, 10) == (10 + 10) * row
-    # 64 rows are copied to a table of 128, which is more than 90 places and 30 former rows
-    assert memory.client_bytes(layout, SCAFFOLD(), 150, 3, 30) == 2 * 64 * row
-    # never more places than clients and a cohort beside them; 128 rows were copied on the way
-    assert memory.client_bytes(layout, SCAFFOLD(), 150, 99, 30) == 2 * 128 * row
+    # the one round's own, and a blank one
+    assert memory.client_bytes(layout, SCAFFOLD(), 1000, 1, 10) == (10 + 1) * row
+    # 1 - 0.8^2 of the clients have taken part before the third round, which writes 30 rows
+    assert memory.client_bytes(layout, SCAFFOLD(), 150, 3, 30) == (54 + 30 + 1) * row
+    # never more places than clients and a cohort beside them
+    assert memory.client_bytes(layout, SCAFFOLD(), 150, 99, 30) == (150 + 30 + 1) * row
 
 
 def test_a_budget_too_small_says_for_what() -> None:

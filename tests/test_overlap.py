@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import overlap
+from fedfast.kernels import PlacedRows, overlap
 from fedfast.kernels.declaration import OPERATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,6 +42,62 @@ def test_runs_meet_where_bytes_are_shared(data: st.DataObject) -> None:
 
     a, b = drawn(), drawn()
     assert overlap.runs(a).meets(overlap.runs(b)) == bool(addresses(a) & addresses(b))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_placed_rows_meet_where_bytes_are_shared(data: st.DataObject) -> None:
+    memory = torch.zeros(60)
+
+    def drawn(may_be_tensor: bool) -> Tensor | PlacedRows:
+        size, pitch = data.draw(st.integers(1, 6)), data.draw(st.integers(6, 9))
+        table = memory.as_strided((5, size), (pitch, 1), data.draw(st.integers(0, 15)))
+        rows = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=4))
+        if may_be_tensor and data.draw(st.booleans()):
+            return table[: len(rows)]
+        return PlacedRows(table, torch.tensor(rows))
+
+    def touched(rows: Tensor | PlacedRows) -> list[set[int]]:
+        if isinstance(rows, Tensor):
+            return [addresses(row) for row in rows]
+        return [addresses(rows.table[i]) for i in rows.places]
+
+    a, b = drawn(False), drawn(True)
+    mine, theirs = touched(a), touched(b)
+    here, there = overlap.runs_of(a), overlap.runs_of(b)
+    assert overlap.meet(here, there) == bool(set().union(*mine) & set().union(*theirs))
+    assert overlap.are_same(here, there) == ([*map(min, mine)] == [*map(min, theirs)]) & (
+        a.shape == b.shape
+    )
+    assert overlap.crosses_itself(here) == (len(set().union(*mine)) < sum(map(len, mine)))
+
+
+@pytest.mark.parametrize("backend", ["reference", "native"])
+def test_placed_rows_that_are_written_are_each_their_own(backend: str) -> None:
+    table, w = f(6, 8), f(K, 8)
+    came = PlacedRows(table, torch.tensor([0, 1, 2]))
+    kept = PlacedRows(table, torch.tensor([5, 4, 3]))
+    kernels.step(came, w, 0.1, out=kept, backend=backend)
+    kernels.step(came, w, 0.1, out=came, backend=backend)
+    for places, other in ([3, 4, 4], "memory of its own"), ([2, 4, 5], "w; got tensors"):
+        wrong = PlacedRows(table, torch.tensor(places))
+        with pytest.raises(ValueError, match=f"out: expected .*{other}"):
+            kernels.step(came, w, 0.1, out=wrong, backend=backend)
+
+
+def test_placed_rows_name_what_is_wrong() -> None:
+    table = f(6, 8)
+    with pytest.raises(ValueError, match=r"places: expected numbers in \[0, 6\); got 1 to 6"):
+        PlacedRows(table, torch.tensor([1, 6]))
+    with pytest.raises(TypeError, match=r"places: expected .*int64; got torch.int32"):
+        PlacedRows(table, torch.tensor([1], dtype=torch.int32))
+    with pytest.raises(ValueError, match="table: expected"):
+        PlacedRows(f(8, 6).T, torch.tensor([1]))
+    rows = PlacedRows(table, torch.tensor([1]))
+    with pytest.raises(ValueError, match=r"terms\[1\]: expected shape \[3, 8\]"):
+        kernels.step(f(K, 8), [f(K, 8), rows], 0.1)
+    with pytest.raises(TypeError, match="x: expected a tensor; got PlacedRows"):
+        kernels.stats(rows)
 
 
 def f(*shape: int) -> Tensor:

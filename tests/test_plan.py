@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fedfast.kernels import (
+    Counted,
     Plan,
     cross_entropy,
     feed,
@@ -21,6 +23,8 @@ from fedfast.kernels import (
 )
 from layer_cases import block, poison, same, threads
 from torch import Tensor
+
+from fedfast.batches import Packing
 
 K, B, IN, OUT = 5, 6, 30, 7
 
@@ -89,10 +93,16 @@ def test_a_plan_keeps_its_buffers_alive() -> None:
     assert len(rubbish) == 50
 
 
+def packed(steps: list[int]) -> Packing:
+    return Packing.of(np.array(steps))
+
+
 def test_steps_run_client_by_client_each_as_many_as_it_has() -> None:
-    steps = torch.tensor([3, 0, 1, 2, 3], dtype=torch.int32)
-    bank, rows = block(3, 20, IN), torch.randint(20, (K, 3, B))
-    counts = torch.randint(1, B + 1, (K, 3), dtype=torch.int32)
+    steps = [3, 3, 2, 1, 0]
+    packing = packed(steps)
+    assert packing.begins == [0, 4, 7, 9]
+    bank, rows = block(3, 20, IN), torch.randint(20, (9, B))
+    counts = torch.randint(1, B + 1, (9,), dtype=torch.int32)
     losses, total, now = torch.rand(K), poison(K).double(), torch.zeros(K, dtype=torch.int32)
     x, picked, seen = torch.zeros(K, B, IN), torch.zeros(K, B, dtype=torch.int64), torch.zeros(K, 1)
 
@@ -106,18 +116,36 @@ def test_steps_run_client_by_client_each_as_many_as_it_has() -> None:
         return body
 
     with threads(2):
-        recorded(one(1.0)).run_steps(recorded(one(2.0)), steps, 1 << 20)
-    assert seen[:, 0].tolist() == [122.0, 0.0, 1.0, 12.0, 122.0]
-    for k in range(K):
-        n = int(steps[k])
-        wanted = torch.tensor(0.0, dtype=torch.float64)
-        for s in range(n):
-            wanted = wanted + losses[k].double() * counts[k, s]
+        recorded(one(1.0)).run_steps(recorded(one(2.0)), packing.offsets, 1 << 20)
+    assert seen[:, 0].tolist() == [122.0, 122.0, 12.0, 1.0, 0.0]
+    for k, n in enumerate(steps):
+        lines = [packing.begins[s] + k for s in range(n)]
+        wanted = sum((losses[k].double() * counts[i] for i in lines), torch.zeros(()).double())
         if n:
             same(total[k], wanted)
-            same(x[k], bank[rows[k, n - 1]])
+            same(x[k], bank[rows[lines[-1]]])
         else:
             assert total[k].isnan() and not x[k].any()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_counted_batches_leave_out_what_lies_beyond_them(workers: int) -> None:
+    """As operations on the client's samples alone; what lies beyond is neither read nor written."""
+    net, width = Net(), B
+    counts = [6, 3, 1, 6, 2]
+    for k, n in enumerate(counts):
+        net.x[k, n:], net.y[k, n:] = torch.nan, 10**9
+    plan, before = recorded(net.work), net.w.clone()
+    with threads(workers):
+        plan.run(K, 1 << 20, Counted(net.count, width))
+    for k, n in enumerate(counts):
+        alone = Net(1)
+        alone.x, alone.w, alone.z = net.x[k : k + 1, :n], before[k : k + 1], poison(1, n, OUT)
+        alone.y, alone.count = net.y[k : k + 1, :n], net.count[k : k + 1]
+        alone.work()
+        same(net.z[k, :n], alone.z[0])
+        same(net.losses[k], alone.losses[0])
+        assert net.z[k, n:].isnan().all()
 
 
 def test_a_bad_index_is_reported_after_the_run() -> None:

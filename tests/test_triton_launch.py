@@ -22,7 +22,18 @@ from fedfast import kernels
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
-PLAIN = {"Column", "Plan", "Segments", "Server", "cosines", "feed", "norms", "tally", "OPERATIONS"}
+PLAIN = {
+    "Column",
+    "PlacedRows",
+    "Plan",
+    "Segments",
+    "Server",
+    "cosines",
+    "feed",
+    "norms",
+    "tally",
+    "OPERATIONS",
+}
 MAKES = {"float32", "float64", "ones", "far"}
 # Kernels that read and write only what is allocated in one piece for them.
 PIECES = {"_layer_sums", "_layer_extents", "_layer_means", "_add_spans", "totals", "_reach"}

@@ -21,6 +21,8 @@ struct Matrix {
   int64_t row = 0, col = 1;
 
   Matrix transposed() const { return {data, col, row}; }
+  Matrix rows(int64_t first) const { return {data + first * row, row, col}; }
+  Matrix columns(int64_t first) const { return {data + first * col, row, col}; }
 };
 
 // c = beta * c0 + alpha * product; c0 is not read when beta is 0 and may be c itself.
@@ -42,7 +44,7 @@ struct Sum {
 
 namespace gemm_detail {
 
-// k is cut evenly into pieces of at most this many.
+// k is cut into pieces of this many and a rest: zeros at its end change no sum.
 template <typename T>
 constexpr int64_t kDepth = 3200 / sizeof(T);
 
@@ -53,10 +55,12 @@ constexpr int64_t kDotDepth = 4096 / sizeof(T);
 // Up to this many rows or columns, dots: for more they are slower than packing at most depths.
 constexpr int64_t kDotRows = 16;
 constexpr int64_t kStreamRows = 64;  // up to this many, b is not packed where it can be streamed
+constexpr int64_t kStreamDepth = 128;
 // From this depth on, b is not packed though lanes of a are idle: at a depth of 192,
-// 17 to 24 or 33 rows take 1.1 to 1.25 times as long that way.
+// 24 rows take 1.1 to 1.25 times as long that way.
 constexpr int64_t kBroadDepth = 448;
-constexpr int64_t kThin = 128;  // up to this many rows, all of a stays in the second cache
+constexpr int64_t kShallow = 256;  // up to this depth too, whatever the rows
+constexpr int64_t kThin = 128;     // up to this many rows, all of a stays in the second cache
 constexpr int64_t kBlockBytes = 1 << 20;  // of b otherwise, in the second-level cache
 constexpr int64_t kSlack = 64;            // elements packing may write past a panel's end
 
@@ -73,6 +77,16 @@ struct Cut {
 template <typename Body>
 inline void each(const Cut& cut, const Body& body) {
   for (int64_t i = 0; i < cut.pieces; ++i) body(cut.start(i), cut.start(i + 1) - cut.start(i));
+}
+
+// Calls body(k0, length) for pieces of k of this length and a rest; once where k is 0.
+template <typename Body>
+inline void each_depth(int64_t k, int64_t length, const Body& body) {
+  int64_t k0 = 0;
+  do {
+    body(k0, std::min(length, k - k0));
+    k0 += length;
+  } while (k0 < k);
 }
 
 // Columns of a panel that starts at j: whole tiles, and at the end as few vectors as serve.
@@ -165,7 +179,7 @@ void gemm_packed(int64_t m, int64_t n, int64_t k, const PackA& pack_a, const Pac
                  const Sum<T>& sum) {
   using namespace gemm_detail;
   if (m <= 0 || n <= 0) return;
-  each(Cut(k, kDepth<T>), [&](int64_t k0, int64_t kc) {
+  each_depth(k, kDepth<T>, [&](int64_t k0, int64_t kc) {
     const Sum<T> piece = k0 == 0 ? sum : sum.onto();
     m <= kThin ? thin<T>(m, n, k0, kc, pack_a, pack_b, piece)
                : thick<T>(m, n, k0, kc, pack_a, pack_b, piece);
@@ -194,18 +208,18 @@ void dot(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b
 
 // How much of k to pass over at once: few of b's rows, so that they are read along, not across,
 // unless they are short and there is much to do with each.
-inline Cut stream_pieces(int64_t m, int64_t n, int64_t k) {
-  return Cut(k, m <= kDotRows || n > 2048 ? 32 : 128);
+inline int64_t stream_depth(int64_t width, int64_t n) {
+  return width <= kDotRows || n > 2048 ? kStreamDepth / 4 : kStreamDepth;
 }
 
 // Few rows times a matrix that is contiguous along its rows, which is used where it lies.
 template <typename T>
 void stream(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
-            const Sum<T>& sum) {
+            const Sum<T>& sum, int64_t width) {
   const Kernels<T>& kernels = gemm_kernels<T>();
   const int64_t widest = kernels.lanes * kernels.vectors;
   const Cut rows(m, kernels.rows);
-  each(stream_pieces(m, n, k), [&](int64_t k0, int64_t kc) {
+  each_depth(k, stream_depth(width, n), [&](int64_t k0, int64_t kc) {
     const Sum<T> piece = k0 == 0 ? sum : sum.onto();
     T* packed = scratch<T>(0, m * kc + kSlack);
     each(rows, [&](int64_t i, int64_t r) { pack_rows_of(a)(k0, kc, i, r, r, packed + i * kc); });
@@ -224,15 +238,40 @@ void stream(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>
 
 namespace gemm_detail {
 
+// Many rows of little depth times a matrix that is contiguous along its rows, which is used where
+// it lies; c is written along its rows.
+template <typename T>
+void shallow(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
+             const Sum<T>& sum) {
+  const Kernels<T>& kernels = gemm_kernels<T>();
+  const int64_t widest = kernels.lanes * kernels.vectors;
+  T* packed = scratch<T>(0, kernels.rows * k + kSlack);
+  each(Cut(m, kernels.rows), [&](int64_t i, int64_t r) {
+    pack_rows_of(a)(0, k, i, r, r, packed);
+    for (int64_t j = 0; j < n; j += widest) {
+      const int64_t vectors = panel_width(kernels, n - j) / kernels.lanes;
+      kernels.tile[r][vectors](k, packed, b.data + j, b.row, std::min(widest, n - j), sum.at(i, j));
+    }
+  });
+}
+
+// Of so many rows those that lie in vectors; the others, which would fill few lanes, are dots.
+template <typename T>
+int64_t rows_in_vectors(int64_t rows) {
+  const int64_t lanes = gemm_kernels<T>().lanes, rest = rows % lanes;
+  return 4 * rest <= lanes ? rows - rest : rows;
+}
+
 // Whether `broad` serves: few rows, both operands contiguous along k, at most a row to add to; and
 // either few lanes idle or k is so deep that packing b costs more.
 template <typename T>
-bool is_broad(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
+bool is_broad(int64_t width, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
               const Sum<T>& sum) {
   const bool simple = sum.alpha == 1 && (sum.beta == 0 || (sum.beta == 1 && sum.c0_row == 0));
-  const int64_t lanes = gemm_kernels<T>().lanes, padded = (m + lanes - 1) / lanes * lanes;
-  if (10 * padded > 13 * m && k < kBroadDepth) return false;
-  return m <= kStreamRows && a.col == 1 && b.row == 1 && simple && sum.c_row == n;
+  const int64_t lanes = gemm_kernels<T>().lanes, rows = rows_in_vectors<T>(width);
+  const int64_t padded = (rows + lanes - 1) / lanes * lanes;
+  if (10 * padded > 13 * rows && k < kBroadDepth) return false;
+  return width <= kStreamRows && a.col == 1 && b.row == 1 && simple && sum.c_row == n;
 }
 
 // Columns [i, i + columns) of c', the transposed product: b's columns are read where they lie, a is
@@ -261,28 +300,42 @@ void broad_panel(int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b, c
 // Few rows times a matrix that is contiguous along k: the few are packed instead.
 template <typename T>
 void broad(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
-           const Sum<T>& sum) {
+           const Sum<T>& sum, int64_t width) {
   const Kernels<T>& kernels = gemm_kernels<T>();
-  const Cut vectors((m + kernels.lanes - 1) / kernels.lanes, kernels.broad_vectors);
+  const int64_t packed = std::min(m, rows_in_vectors<T>(width));
+  const Cut vectors((packed + kernels.lanes - 1) / kernels.lanes, kernels.broad_vectors);
   each(vectors, [&](int64_t v, int64_t count) {
     const int64_t i = v * kernels.lanes;
-    broad_panel(n, k, a, b, sum, i, std::min(m - i, count * kernels.lanes));
+    broad_panel(n, k, a, b, sum, i, std::min(packed - i, count * kernels.lanes));
   });
+  if (packed < m) {
+    dot(m - packed, n, k, {a.data + packed * a.row, a.row, 1}, b, sum.at(packed, 0));
+  }
 }
 
 }  // namespace gemm_detail
 
 // The product of two matrices in memory; transposes cost nothing but their packing.
+//   width   m of the largest product of its kind, if larger than m: an element's order of sums
+//           follows from it, so that a row's bits do not depend on how many others there are
 template <typename T>
 void gemm(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
-          const Sum<T>& sum) {
+          const Sum<T>& sum, int64_t width = 0) {
   using namespace gemm_detail;
   if (m <= 0 || n <= 0) return;
-  const bool few = std::min(m, n) <= kDotRows;
+  width = std::max(width, m);
+  const bool few = std::min(width, n) <= kDotRows;
   if (few && a.col == 1 && b.row == 1) return dot(m, n, k, a, b, sum);
-  if (m <= kStreamRows && b.col == 1) return stream(m, n, k, a, b, sum);
-  if (is_broad(m, n, k, a, b, sum)) return broad(m, n, k, a, b, sum);
+  if (width <= kStreamRows && b.col == 1) return stream(m, n, k, a, b, sum, width);
+  if (is_broad(width, n, k, a, b, sum)) return broad(m, n, k, a, b, sum, width);
+  if (b.col == 1 && k <= kShallow) return shallow(m, n, k, a, b, sum);
   gemm_packed<T>(m, n, k, pack_rows_of(a), pack_columns_of(b), sum);
+}
+
+// A product of a row-major b may be added up in pieces of k of this length: the sums are the same.
+template <typename T>
+constexpr int64_t gemm_depth(int64_t width) {
+  return width <= gemm_detail::kStreamRows ? gemm_detail::kStreamDepth : gemm_detail::kDepth<T>;
 }
 
 }  // namespace fedfast

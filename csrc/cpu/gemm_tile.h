@@ -23,10 +23,11 @@
 namespace fedfast {
 namespace {
 
-// Asks for N vectors; past the end of a matrix this is harmless.
-template <typename V, int N>
+// Asks for N vectors in the second cache, or in the first (Near 3); past the end of a matrix this
+// is harmless.
+template <typename V, int N, int Near = 2>
 FEDFAST_TARGET FEDFAST_INLINE void fetch(const typename V::T* p) {
-  for (int v = 0; v < N; ++v) __builtin_prefetch(p + v * V::lanes, 0, 2);
+  for (int v = 0; v < N; ++v) __builtin_prefetch(p + v * V::lanes, 0, Near);
 }
 
 // c = alpha * acc, plus beta * c0.
@@ -65,7 +66,7 @@ FEDFAST_TARGET void tile(int64_t k, const typename V::T* a, const typename V::T*
     FEDFAST_UNROLL
     for (int v = 0; v < N - 1; ++v) bv[v] = V::load(b + v * V::lanes);
     bv[N - 1] = V::load(b + (N - 1) * V::lanes, mask);
-    fetch<V, N>(b + N * V::lanes);  // the next panel, where b lies in memory
+    fetch<V, N, 3>(b + N * V::lanes);  // the next panel, where b lies in memory
     FEDFAST_UNROLL
     for (int r = 0; r < R; ++r) {
       const typename V::Reg ar = V::broadcast(a[r]);

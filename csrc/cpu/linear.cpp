@@ -15,31 +15,45 @@ void forward(const LinearForward<T>& p, int64_t k) {
     sum.beta = 1;
     sum.c0 = p.bias.row(k);
   }
-  gemm(p.batch, p.outputs, p.inputs, x, weight.transposed(), sum);
+  gemm(p.batch, p.outputs, p.inputs, x, weight.transposed(), sum, p.width);
   activate(p.act, T{0}, p.out.row(k), p.batch * p.outputs, p.out.row(k));
 }
 
-// dweight; dout holds act'(out) by now.
+// dweight of some outputs; dout holds act'(out) by now.
 template <typename T>
-void fold(const LinearBackward<T>& p, const Matrix<T>& x, const Matrix<T>& dout, int64_t k) {
+void fold(const LinearBackward<T>& p, const Matrix<T>& x, const Matrix<T>& dout, int64_t k,
+          const Range& outputs) {
   Sum<T> sum{p.dweight.row(k), p.inputs, p.alpha[k], p.beta[k]};
   if (sum.beta != 0) {
     sum.c0 = p.base_weight.row(k);
     sum.c0_row = p.inputs;
   }
-  gemm(p.outputs, p.inputs, p.batch, dout.transposed(), x, sum);
+  gemm(outputs.size(), p.inputs, p.batch, dout.columns(outputs.start).transposed(), x,
+       sum.at(outputs.start, 0), p.outputs);
+}
+
+// dx and dweight, of as many outputs at a time as leaves the weights that dx reads in the second
+// cache until they are written. dx is added up in pieces of the same length otherwise.
+template <typename T>
+void products(const LinearBackward<T>& p, const Matrix<T>& dout, int64_t k) {
+  const Matrix<T> x{p.x.row(k), p.inputs, 1}, weight{p.weight.row(k), p.inputs, 1};
+  const Sum<T> dx{p.dx ? p.dx.row(k) : nullptr, p.inputs};
+  Range{0, p.outputs}.each(gemm_depth<T>(std::max(p.batch, p.width)),
+                           [&](int64_t o, int64_t count) {
+                             if (p.dx) {
+                               gemm(p.batch, p.inputs, count, dout.columns(o), weight.rows(o),
+                                    o == 0 ? dx : dx.onto(), p.width);
+                             }
+                             if (p.dweight) fold(p, x, dout, k, {o, o + count});
+                           });
 }
 
 template <typename T>
 void backward(const LinearBackward<T>& p, int64_t k) {
   const T* out = p.out.row(k);
-  const Matrix<T> x{p.x.row(k), p.inputs, 1}, weight{p.weight.row(k), p.inputs, 1};
   const Matrix<T> dout{p.dout.row(k), p.outputs, 1};
   differentiate(p.act, T{0}, out, out, dout.data, p.batch * p.outputs, p.dout.row(k));
-  if (p.dx) {
-    gemm(p.batch, p.inputs, p.outputs, dout, weight, Sum<T>{p.dx.row(k), p.inputs});
-  }
-  if (p.dweight) fold(p, x, dout, k);
+  products(p, dout, k);
   if (p.dbias) {
     const T* base = p.beta[k] == 0 ? nullptr : p.base_bias.row(k);
     add_rows(dout.data, p.batch, p.outputs, p.alpha[k], p.beta[k], base, p.dbias.row(k));

@@ -55,26 +55,35 @@ inline int64_t parts_for(int threads, int64_t tasks, int64_t most) {
   return limit;
 }
 
-// Calls run(first, last) on contiguous ranges that cover [0, tasks) once.
+// Calls run(task) for each of [0, tasks) once: a thread that is free takes the first one left.
 template <typename Run>
-void parallel(int threads, int64_t tasks, const Run& run) {
-  if (threads <= 1) return run(int64_t{0}, tasks);
-  const int64_t ranges = std::min(tasks, threads * kRangesPerThread);
-  const auto take = [&](int64_t r) { run(tasks * r / ranges, tasks * (r + 1) / ranges); };
+void in_turn(int threads, int64_t tasks, const Run& run) {
+  if (threads <= 1) {
+    for (int64_t i = 0; i < tasks; ++i) run(i);
+    return;
+  }
 #ifdef FEDFAST_STD_THREADS
-  // For ThreadSanitizer, which cannot see the barriers inside libgomp. Ranges are dealt out, not
+  // For ThreadSanitizer, which cannot see the barriers inside libgomp. Tasks are dealt out, not
   // claimed: no counter orders the threads, and none is idle, so every race can be seen.
   std::vector<std::thread> pool;
   for (int t = 0; t < threads; ++t) {
-    pool.emplace_back([&take, ranges, threads, t] {
-      for (int64_t r = t; r < ranges; r += threads) take(r);
+    pool.emplace_back([&run, tasks, threads, t] {
+      for (int64_t i = t; i < tasks; i += threads) run(i);
     });
   }
   for (std::thread& thread : pool) thread.join();
 #else
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-  for (int64_t r = 0; r < ranges; ++r) take(r);
+  for (int64_t i = 0; i < tasks; ++i) run(i);
 #endif
+}
+
+// Calls run(first, last) on contiguous ranges that cover [0, tasks) once.
+template <typename Run>
+void parallel(int threads, int64_t tasks, const Run& run) {
+  if (threads <= 1) return run(int64_t{0}, tasks);
+  const int64_t ranges = std::min(tasks, threads * kRangesPerThread);
+  in_turn(threads, ranges, [&](int64_t r) { run(tasks * r / ranges, tasks * (r + 1) / ranges); });
 }
 
 }  // namespace fedfast

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <numeric>
 #include <tuple>
 
 #include "cpu/parallel.h"
@@ -13,15 +14,31 @@ namespace {
 constexpr double kCutting = 0.75;
 
 // Steps of the busiest thread if each takes the next client as soon as it is free.
-int64_t busiest(const int32_t* steps, int64_t clients, int threads) {
+int64_t busiest(const std::vector<int64_t>& steps, int64_t clients, int threads) {
   std::vector<int64_t> busy(threads);
   for (int64_t k = 0; k < clients; ++k) *std::min_element(busy.begin(), busy.end()) += steps[k];
   return *std::max_element(busy.begin(), busy.end());
 }
 
-}  // namespace
+// The most steps of one client that leave no other thread idle: of the longest clients c, each a
+// thread's whole work, the level at which the other threads are as long at the rest. Cutting more
+// than kCutting * threads of them at once would take longer than it saves.
+int64_t level(const std::vector<int64_t>& steps, int threads) {
+  const int64_t clients = steps.size();
+  int64_t rest = std::accumulate(steps.begin(), steps.end(), int64_t{0});
+  int64_t found = clients == 0 ? 0 : steps[0];
+  for (int64_t c = 1; c < kCutting * threads && c < clients && c < threads; ++c) {
+    rest -= steps[c - 1];
+    const int64_t even = (rest + threads - c - 1) / (threads - c);
+    if (even >= found) break;
+    found = std::max(even, steps[c]);
+    if (even >= steps[c]) break;
+  }
+  return found;
+}
 
-int64_t Plan::apart(const int32_t* steps, int64_t clients, int threads) {
+int64_t apart(const std::vector<int64_t>& steps, int threads) {
+  const int64_t clients = steps.size();
   int64_t best = clients;
   double least = busiest(steps, clients, threads), together = 0;
   for (int64_t n = clients - 1; n >= 0 && n > clients - threads; --n) {
@@ -32,31 +49,64 @@ int64_t Plan::apart(const int32_t* steps, int64_t clients, int threads) {
   return best;
 }
 
+}  // namespace
+
+Sharing Sharing::of(const std::vector<int64_t>& steps, int threads) {
+  Sharing found{std::vector<int64_t>(steps.size())};
+  std::vector<int64_t> left = steps;
+  const int64_t most = threads > 1 ? level(steps, threads) : 0;
+  for (size_t k = 0; threads > 1 && k < left.size() && left[k] > most; ++k) {
+    found.head[k] = left[k] - most;
+    left[k] = most;
+  }
+  found.own = apart(left, threads);
+  return found;
+}
+
+std::vector<int64_t> Lines::steps_each() const {
+  std::vector<int64_t> found(clients());
+  for (int64_t s = 0, k = clients(); s < steps; ++s) {
+    const int64_t going = s + 1 < steps ? offsets[s + 2] - offsets[s + 1] : 0;
+    while (k > going) found[--k] = s + 1;
+  }
+  return found;
+}
+
+Part Lines::part(int64_t k, int64_t s, int threads) const {
+  const int64_t line = offsets[s] + k;
+  // At least one, for operations on nothing are none; what is wrong with a count the loss will say.
+  const int64_t rows = count ? std::clamp<int64_t>(count[line], 1, width) : width;
+  return {k, 1, threads, s, line, rows, width};
+}
+
 bool Plan::run_one(const Part& part) const {
   bool fine = true;
   for (const Action& action : actions_) fine = action(part) && fine;
   return fine;
 }
 
-bool Plan::run(int64_t clients, int threads, int64_t elements) const {
-  const std::vector<int32_t> once(clients, 1);
-  return run_steps(*this, *this, once.data(), clients, threads, elements);
+bool Plan::run(int64_t clients, int threads, int64_t elements, const int32_t* count,
+               int64_t width) const {
+  const int64_t offsets[2] = {0, clients};
+  return run_steps(*this, *this, {offsets, 1, count, width}, threads, elements);
 }
 
-bool Plan::run_steps(const Plan& first, const Plan& rest, const int32_t* steps, int64_t clients,
-                     int threads, int64_t elements) {
+bool Plan::run_steps(const Plan& first, const Plan& rest, const Lines& lines, int threads,
+                     int64_t elements) {
   std::atomic<bool> fine{true};
-  const auto train = [&](int64_t k, int each) {
-    for (int64_t s = 0; s < steps[k]; ++s) {
-      if (!(s == 0 ? first : rest).run_one({k, 1, each, s})) fine.store(false);
+  const auto train = [&](int64_t k, int64_t begin, int64_t end, int each) {
+    for (int64_t s = begin; s < end; ++s) {
+      if (!(s == 0 ? first : rest).run_one(lines.part(k, s, each))) fine.store(false);
     }
   };
+  const std::vector<int64_t> steps = lines.steps_each();
+  const int64_t clients = steps.size();
   threads = worth(threads, threads, clients * elements);
-  const int64_t own = apart(steps, clients, threads);
-  parallel(static_cast<int>(std::min<int64_t>(threads, own)), own, [&](int64_t k, int64_t last) {
-    for (; k < last; ++k) train(k, 1);
-  });
-  for (int64_t k = own; k < clients; ++k) train(k, threads);
+  const auto [head, own] = Sharing::of(steps, threads);
+  for (int64_t k = 0; k < clients && head[k] > 0; ++k) train(k, 0, head[k], threads);
+  const auto alone = [&, &head = head](int64_t k) { train(k, head[k], steps[k], 1); };
+  in_turn(static_cast<int>(std::min<int64_t>(threads, own)), own, alone);
+  for (int64_t k = own; k < clients; ++k) train(k, head[k], steps[k], threads);
   return fine;
 }
 
@@ -67,8 +117,8 @@ Plan*& Plan::recording() {
 
 void feed(const Part& part, const Feed& p) {
   for (int64_t k = 0; k < part.clients; ++k) {
-    std::copy_n(p.rows.row(k) + part.step * p.width, p.width, p.rows_now.row(k));
-    p.count_now[k] = p.count.row(k)[part.step];
+    std::copy_n(p.rows + (part.line + k) * p.width, p.width, p.rows_now.row(k));
+    p.count_now[k] = p.count[part.line + k];
   }
 }
 

@@ -11,6 +11,7 @@ struct Round {
   Rows<T> rows, base;
   Memory<T> weights, w, m, v, out, m_before = m, v_before = v;
   std::vector<double> acc, squares;
+  std::vector<int32_t> order;
 
   explicit Round(const Shape& s)
       : shape(s),
@@ -25,12 +26,16 @@ struct Round {
         squares(s.clients + 1) {
     for (T& value : v.values) value = std::abs(value) + 1;
     v_before = v;
+    // Leaves of one client: as many nodes wait as k has bits, and client k begins one above them.
+    order.push_back(0);
+    for (int64_t k = 0; k < s.clients; ++k) order.push_back(-1 - __builtin_popcountll(k));
+    order.push_back(1);
   }
 
   void run(Rule rule) {
     Aggregate<T> p;
     p.rows = rows.read(), p.base = base.read(), p.weights = weights.data();
-    p.acc = acc.data(), p.squares = squares.data();
+    p.acc = acc.data(), p.order = order.data(), p.squares = squares.data();
     p.server = {rule, 0.5, 0.9, 0.99, 1e-3};
     p.w = w.data(), p.m = m.data(), p.v = v.data(), p.out = out.data();
     aggregate(shape, p);

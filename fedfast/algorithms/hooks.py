@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ..kernels import PlacedRows
 from ..kernels._args import Coefficient, TermsLike
 from ._hook_checks import Hooked, base
 from .client_view import Clients as Clients
@@ -44,12 +45,15 @@ class Component(Hooked):
     """One part of an algorithm. Everything defaults to: keeps nothing, changes nothing.
 
     start_losses  whether it reads `start_loss`, which costs a pass over all samples of a cohort
+    in_place      whether it reads its client rows as `at.came` only and writes all of them as
+                  `at.kept`: they are then used where they lie. Said in each class anew
     """
 
     name: ClassVar[str] = ""
     server_rows: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[tuple[int, int]] = (0, 0)  # model sizes (down, up) beside the model itself
     start_losses: ClassVar[bool] = False
+    in_place: ClassVar[bool] = False
     _derived: ClassVar[tuple[str, ...]] = ()  # properties that follow from the hooks
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -122,7 +126,7 @@ class Component(Hooked):
         return {}
 
 
-def listed(terms: TermsLike) -> list[tuple[Tensor, Coefficient]]:
-    """Terms as a list of (tensor, coefficient)."""
-    many = [terms] if isinstance(terms, Tensor) else terms
+def listed(terms: TermsLike) -> list[tuple[Tensor | PlacedRows, Coefficient]]:
+    """Terms as a list of (rows, coefficient)."""
+    many = [terms] if isinstance(terms, Tensor | PlacedRows) else terms
     return [t if isinstance(t, tuple) else (t, 1.0) for t in many]

@@ -75,6 +75,8 @@ def model(config: RunConfig, setting: Setting) -> list[str]:
     _, lines = _layers(setting.model, setting.data.train.take(slice(2)).inputs())
     sim = simulation(config, setting, next(iter(config.algorithms)))
     lines.append(f"memory: {sim.memory}")
+    if str(sim.rows):
+        lines.append(str(sim.rows))
     if sim.generic_because:
         return [*lines, f"module executor, slower: {sim.generic_because}"]
     return [*lines, f"layer program, K = {sim.chunk} clients at once"]

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from ..runs.opening import Mode
 
 USAGE = """\
-usage: fedfast run CONFIG [--resume | --fresh] [--field value ...]
+usage: fedfast run CONFIG [--resume | --fresh] [--profile] [--field value ...]
 
   --resume    go on with the run that is in the run folder, or begin it
   --fresh     begin anew; a run that is in the folder is moved to NAME.previous
+  --profile   keep where the time goes: profile/LABEL.json in the run folder, for ui.perfetto.dev
 
   fedfast run CONFIG --help   every field, with its value in CONFIG
   fedfast run --help          every field, with its default
 """
+SWITCHES = ("--resume", "--fresh", "--profile")
 
 
 def main(argv: list[str]) -> int:
@@ -35,7 +37,7 @@ def main(argv: list[str]) -> int:
         return fail(f"expected the path of a config file first, found {found}")
     if "--help" in argv or "-h" in argv:
         print(USAGE)
-    flags = [word for word in argv[1:] if word not in ("--resume", "--fresh")]
+    flags = [word for word in argv[1:] if word not in SWITCHES]
     if {"--resume", "--fresh"} <= set(argv):
         return fail("--resume, --fresh: expected one of the two, found both")
     mode: Mode = "resume" if "--resume" in argv else "fresh" if "--fresh" in argv else "new"
@@ -50,7 +52,7 @@ def main(argv: list[str]) -> int:
         config = config.model_copy(update={"sweep": None})
     name = Path(argv[0]).stem
     command = " ".join(["fedfast run", *argv])
-    return session.run(config, config.out or name, name, command, mode)
+    return session.run(config, config.out or name, name, command, mode, "--profile" in argv)
 
 
 def _fields() -> int:

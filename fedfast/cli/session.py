@@ -7,15 +7,17 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail, stopping
+from . import fail, launched, stopping
 from .setting import USER, Setting, prepare
 
 if TYPE_CHECKING:
     from ..config import RunConfig
+    from ..distributed import Ranks
     from ..runs import RunFolder
     from ..runs.opening import Mode
 
@@ -25,8 +27,18 @@ OFFER = """\
 --out FOLDER runs elsewhere"""
 
 
-def run(config: RunConfig, path: str | Path, name: str, command: str, mode: Mode) -> int:
-    """Trains what is missing of every label of `config` in the folder; returns the exit status."""
+def run(
+    config: RunConfig,
+    path: str | Path,
+    name: str,
+    command: str,
+    mode: Mode,
+    profile: bool = False,
+) -> int:
+    """Trains what is missing of every label of `config` in the folder; returns the exit status.
+
+    profile  keep a trace of every label
+    """
     from ..runs import RunExists, open_folder
 
     try:
@@ -35,7 +47,7 @@ def run(config: RunConfig, path: str | Path, name: str, command: str, mode: Mode
             stopping.sigterm() as stop,
             open_folder(path, config, mode=mode, comment=_origin(command)) as folder,
         ):
-            return _run(folder, name, stop)
+            return _run(folder, name, stop, profile)
     except KeyboardInterrupt as error:
         return fail(NOTHING, stopping.status(error))
     except BrokenPipeError:  # nobody reads on, which is no mistake to be told
@@ -46,28 +58,32 @@ def run(config: RunConfig, path: str | Path, name: str, command: str, mode: Mode
         return fail(str(error))
 
 
-def _run(folder: RunFolder, name: str, stop: stopping.Stop) -> int:
+def _run(folder: RunFolder, name: str, stop: stopping.Stop, profile: bool) -> int:
     missing = [label for label in folder.config.algorithms if not folder.complete(label)]
     if not missing:
         print(f"{folder.path}: complete, nothing is left to run")
         _show(folder)
         return 0
     setting = prepare(folder.config)
-    print(f"{setting} -> {folder.path}", flush=True)
+    shared = "" if ranks is None else f", {ranks.size} ranks"
+    print(f"{setting}{shared} -> {folder.path}", flush=True)
     if folder.rounds:
         print(f"goes on: {_done(folder)}", flush=True)
     if folder.earlier is not None:
         older = ", in place of the one that was there" if folder.removes_older else ""
         print(f"the earlier run is now {folder.earlier}{older}", flush=True)
-    return _Session(folder, setting, name, stop).train(missing)
+    return _Session(folder, setting, name, stop, profile).train(missing)
 
 
 class _Session:
     """The labels of a folder, one after another. However that goes, the folder is complete up to
     the last round."""
 
-    def __init__(self, folder: RunFolder, setting: Setting, name: str, stop: stopping.Stop) -> None:
+    def __init__(
+        self, folder: RunFolder, setting: Setting, name: str, stop: stopping.Stop, profile: bool
+    ) -> None:
         self.folder, self.setting, self.name, self.stop = folder, setting, name, stop
+        self.profile = profile
         self.label = ""  # the one under way
         self.before = folder.rounds
 
@@ -84,9 +100,9 @@ class _Session:
         except (Exception, SystemExit) as error:  # a callback's exit must not lose the rounds
             if isinstance(error, USER) and self.folder.rounds == self.before:
                 raise
-            what = f"{type(error).__name__}: {error}"
-            status, ending = 1, f"failed {self._where(labels)}: {what}"
-            self.folder.traceback = traceback.format_exc()
+            status, ending = 1, f"failed {self._where(labels)}: {_what(error)}"
+            if not _lost(error):
+                self.folder.traceback = traceback.format_exc()
         return self._finish(status, ending)
 
     def _train(self) -> None:
@@ -94,7 +110,8 @@ class _Session:
         from ..runs import train
 
         folder, labels = self.folder, self.folder.config.algorithms
-        rounds = train(folder, folder.config, self.setting, self.label)
+        given = folder.config, self.setting, self.label
+        rounds = train(folder, *given, profile=self.profile)
         with (
             closing(rounds),
             Progress(folder.config.rounds, self.label.ljust(max(map(len, labels)))) as show,
@@ -102,6 +119,8 @@ class _Session:
             for row in rounds:
                 show(row)
                 self.stop.check()
+        if self.ranks is not None:
+            self.ranks.tell("leave")
         if ended := folder.about[self.label].ended:
             print(f"{self.label}: ended after round {len(folder.histories[self.label])}: {ended}")
 
@@ -136,6 +155,17 @@ class _Session:
         return f"in {self.label} after round {done} of {config.rounds}{never}"
 
 
+def _lost(error: BaseException) -> bool:
+    """Whether it is another rank's."""
+    from ..distributed import RankLost
+
+    return isinstance(error, RankLost)
+
+
+def _what(error: BaseException) -> str:
+    return str(error) if _lost(error) else f"{type(error).__name__}: {error}"
+
+
 def _done(folder: RunFolder) -> str:
     rounds = folder.config.rounds
     parts = [f"{label} {len(h)} of {rounds} rounds" for label, h in folder.histories.items()]
@@ -163,7 +193,11 @@ def _show(folder: RunFolder) -> None:
 
 def _name(path: Path) -> str:
     """A file as it is listed; those of loggers, which are many, by their folder."""
-    return str(path) if path.parts[0] in (path.name, "checkpoint") else f"{path.parts[0]}/..."
+    return (
+        str(path)
+        if path.parts[0] in (path.name, "checkpoint", "profile")
+        else f"{path.parts[0]}/..."
+    )
 
 
 @contextmanager

@@ -29,6 +29,8 @@ folder of its own. The same command goes on where it was stopped or killed.
   --grid FIELD=A,B        the values of a field; may be given several times. A field of one
                           algorithm (algorithms.fedsam.rho=0.05,0.1) varies that algorithm alone
   --jobs N                rows at once (default: one per GPU, or as many as there are cores)
+  --launcher local|ray    rows as processes here (default), or on a Ray cluster: RAY_ADDRESS, or
+                          one that is started here (pip install "fedfast[ray]")
   --out FOLDER            where rows are kept (default runs/<name of CONFIG>-sweep)
   --field value           as of `fedfast run`, for every row: --rounds 20, --threads 2, ...
 
@@ -44,6 +46,8 @@ Instead of a grid, a search by Optuna (pip install "fedfast[search]"), each algo
 All of these may also be a section of the config:
   sweep: {seeds: [0, 1, 2], grid: {partition.alpha: [0.1, 0.5]}}
 """
+CHOICES = {"launcher": ("local", "ray")}  # what TAB offers
+OWN = ("seeds", "jobs", "launcher", "trials", "metric", "storage")
 NOTHING = (
     "nothing to sweep: expected --seeds, --grid or --search, or a section `sweep` in the config"
 )
@@ -77,7 +81,7 @@ def _draft(path: str, argv: list[str]) -> Draft:
     parser = argparse.ArgumentParser(
         "fedfast sweep", usage=USAGE[7:], add_help=False, allow_abbrev=False
     )
-    for name in ("seeds", "jobs", "trials", "metric", "storage"):
+    for name in OWN:
         parser.add_argument(f"--{name}")
     for name in ("grid", "search"):
         parser.add_argument(f"--{name}", action="append", default=[])
@@ -94,7 +98,7 @@ def with_sweep(draft: Draft, ours: argparse.Namespace) -> Draft:
 
     old = draft.raw.get("sweep")
     new, given = dict(old) if isinstance(old, dict) else {}, dict(draft.given)
-    for name in ("seeds", "jobs", "trials", "metric", "storage"):
+    for name in OWN:
         text = getattr(ours, name)
         if text is not None:
             new[name] = listed("--seeds", text) if name == "seeds" else value(text)

@@ -1,6 +1,6 @@
 """The section of a config that says which rows `fedfast sweep` trains."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -56,6 +56,9 @@ class SweepSection(Section):
     )
     storage: str | None = Field(
         None, description="where Optuna keeps a search: sqlite:///FILE; null = in the process"
+    )
+    launcher: Literal["local", "ray"] = Field(
+        "local", description="where rows run: here, or on the Ray cluster that RAY_ADDRESS names"
     )
     jobs: Positive | None = Field(
         None, description="rows trained at once; null = as many as cores or GPUs allow"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..algorithms import ASAM, SAM, Optimizer
-from ..batches import ChunkBatches, Minibatch
+from ..batches import ChunkBatches, Minibatch, Packing
 from ..executor import Executor, Fold, LocalStep, RowUpdate, SamAscent, StepTensors
 from ..layout import FlatLayout
 from .adam import Adam
@@ -66,8 +66,9 @@ class Trainer:
         count, device = rows.shape[0], rows.device
         self.losses = torch.zeros(count, dtype=layout.dtype, device=device)
         rates.hold(layout.dtype, device)
-        one, none = torch.ones(count, 1, dtype=torch.int32), torch.empty(count, 1, 0)
-        self._counts = ChunkBatches(0, np.arange(count), none, one)
+        one, none = torch.ones(count, dtype=torch.int32), torch.empty(count, 0)
+        packing = Packing.of(np.ones(count, dtype=np.int64))
+        self._counts = ChunkBatches(0, np.arange(count), none, one, packing)
         self.kept = {kind: self._bank() for kind in kinds_kept(self.optimizer)}
         self._descents: dict[bool, Descent] = {}
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import ChunkBatches, Draws
+from ..batches import ChunkBatches, Draws, Packing
 
 Step = Callable[[], None]
 
@@ -46,28 +47,32 @@ class RecordedInputs:
     """What changes from one step to the next, at addresses that stay.
 
     start  [S], the model sent; lr [K] float64
-    batch  the batches of one step: rows [K, 1, B], counts [K, 1], draws and seeds [1, K]
+    batch  the batches of one step, packed: rows [K, B], counts, draws and seeds [K]
     """
 
     def __init__(self, start: Tensor, batches: ChunkBatches, clients: int) -> None:
-        width = batches.rows.shape[2]
+        width = batches.rows.shape[1]
         self.start = torch.empty_like(start)
         self.lr = torch.zeros(clients, dtype=torch.float64, device=start.device)
-        rows = batches.rows.new_zeros(clients, 1, width)
-        count = batches.count.new_zeros(clients, 1)
-        seeds = None if batches.seeds is None else batches.seeds.new_zeros(1, clients)
+        rows = batches.rows.new_zeros(clients, width)
+        count = batches.count.new_zeros(clients)
+        seeds = None if batches.seeds is None else batches.seeds.new_zeros(clients)
         draws = _empty_draws(batches.draws, rows)
-        self.batch = replace(batches, rows=rows, count=count, draws=draws, seeds=seeds)
+        packing = Packing.of(np.ones(clients, dtype=np.int64))
+        self.batch = replace(
+            batches, rows=rows, count=count, packing=packing, draws=draws, seeds=seeds
+        )
 
     def advance(self, batches: ChunkBatches, s: int, active: int) -> None:
         """Step `s` of the first `active` clients comes next."""
-        self.batch.rows[:active, 0].copy_(batches.rows[:active, s])
-        self.batch.count[:active, 0].copy_(batches.count[:active, s])
-        if batches.draws is not None and self.batch.draws is not None:
-            self.batch.draws.offset[0, :active].copy_(batches.draws.offset[s, :active])
-            self.batch.draws.flip[0, :active].copy_(batches.draws.flip[s, :active])
-        if batches.seeds is not None and self.batch.seeds is not None:
-            self.batch.seeds[0, :active].copy_(batches.seeds[s, :active])
+        lines, own = batches.packing.at(s, active), self.batch
+        own.rows[:active].copy_(batches.rows[lines])
+        own.count[:active].copy_(batches.count[lines])
+        if batches.draws is not None and own.draws is not None:
+            own.draws.offset[:active].copy_(batches.draws.offset[lines])
+            own.draws.flip[:active].copy_(batches.draws.flip[lines])
+        if batches.seeds is not None and own.seeds is not None:
+            own.seeds[:active].copy_(batches.seeds[lines])
 
 
 class Replay:
@@ -82,7 +87,7 @@ class Replay:
     def begin(self, start: Tensor, batches: ChunkBatches, lr: float | Tensor) -> RecordedChunk:
         """A chunk from the row `start` [S]."""
         on = batches.to(start.device)
-        if self._inputs is None or self._inputs.batch.rows.shape[2] != on.rows.shape[2]:
+        if self._inputs is None or self._inputs.batch.rows.shape[1] != on.rows.shape[1]:
             self._inputs = RecordedInputs(start, on, self._clients)
             self._seen.clear()
         self._inputs.start.copy_(start)
@@ -124,8 +129,7 @@ class RecordedChunk:
 
 
 def _empty_draws(draws: Draws | None, rows: Tensor) -> Draws | None:
-    """Draws for one step of `rows` [K, 1, B]."""
+    """Draws for one step of `rows` [K, B]."""
     if draws is None:
         return None
-    shape = rows.transpose(0, 1).shape
-    return Draws(draws.offset.new_zeros(*shape, 2), draws.flip.new_zeros(shape))
+    return Draws(draws.offset.new_zeros(*rows.shape, 2), draws.flip.new_zeros(rows.shape))

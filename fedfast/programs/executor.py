@@ -1,8 +1,8 @@
 """Runs a layer program: K clients' gradients layer by layer, through fused operations.
 
 Its buffers (`workspace.py`) are made once; a step makes none. Every operation works on whole
-clients with a fixed batch width, so a client's bits do not depend on its company. A batch is taken
-in its full width; what lies beyond a client's count adds nothing.
+clients with a fixed batch width, so a client's bits do not depend on its company. What lies beyond
+a client's count of samples adds nothing, and plans leave it out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..executor import Capabilities, Executor, Fold, LocalStep, ScaledAscent, St
 from ..input_pipeline import SampleSource
 from ..kernels import registry
 from ..layout import FlatLayout
+from ..phases import phase, timed
 from ..square_root import square_root
 from .elementwise import Dropout
 from .plans import ChunkBuffers, PlanCache, ascent_key, folded_key, place, step_key
@@ -87,6 +88,7 @@ class ProgramExecutor(Executor):
             self._batches[clients] = largest.first(clients)
         return self._batches[clients]
 
+    @timed("forward_backward")
     def gradients(self, step: LocalStep, tensors: StepTensors, batch: Minibatch) -> None:
         """See `Executor.gradients`; of losses a program has the run's cross-entropy alone."""
         if step.objective is not None:
@@ -94,7 +96,7 @@ class ProgramExecutor(Executor):
         if isinstance(step.ascent, ScaledAscent):
             self._steps.scale(step.ascent.scales)
         key = step_key(("gradients", *_places(tensors, batch)), step)
-        self._do(key, batch.x.shape[0], lambda: self._steps.run(step, tensors, batch))
+        self._do(key, batch, lambda: self._steps.run(step, tensors, batch))
 
     def repeated(
         self, step: LocalStep, tensors: StepTensors, batch: Minibatch
@@ -105,13 +107,15 @@ class ProgramExecutor(Executor):
             return lambda: self.gradients(step, tensors, batch)
         clients = batch.x.shape[0]
         plan = self._plans.plan(key, clients, lambda: self._steps.run(step, tensors, batch))
-        return lambda: plan.run(clients, self._plans.work)
+        run = timed("forward_backward")(plan.run)
+        return lambda: run(clients, self._plans.work, _counted(batch))
 
+    @timed("forward_backward")
     def first_pass(self, tensors: StepTensors, batch: Minibatch) -> Tensor:
         """See `Executor.first_pass`."""
-        key, clients = ("first pass", *_places(tensors, batch)), batch.x.shape[0]
-        self._do(key, clients, lambda: self._steps.first_pass(tensors, batch))
-        return square_root(self._steps.squares(clients))
+        key = "first pass", *_places(tensors, batch)
+        self._do(key, batch, lambda: self._steps.first_pass(tensors, batch))
+        return square_root(self._steps.squares(batch.x.shape[0]))
 
     def squares(self, g: Tensor) -> Tensor | None:
         """See `Executor.squares`."""
@@ -122,27 +126,27 @@ class ProgramExecutor(Executor):
     def count_batches(self, buffers: Tensor, batches: ChunkBatches) -> None:
         """No layer reads the counters, so that all steps are counted at once."""
         if self.layout.counters:
-            steps = batches.count.ne(0).sum(dim=1).to(buffers)
+            steps = batches.steps.to(buffers)
             times = self.program.counters
             for slot in self.layout.counters:
                 buffers[:, slot.offset] += times[slot.name] * steps
 
+    @timed("forward_backward")
     def descend(
         self, step: LocalStep, w: Tensor, source: SampleSource, batches: ChunkBatches
     ) -> Tensor:
         """See `Executor.descend`."""
-        rows = batches.rows.to(w.device)
-        if self._chunk is None or not self._chunk.holds(rows):
-            self._chunk = ChunkBuffers(source, rows)
+        rows, clients = batches.rows.to(w.device), w.shape[0]
+        if self._chunk is None or not self._chunk.holds(clients, rows):
+            self._chunk = ChunkBuffers(source, clients, rows)
         chunk, fold = self._chunk, step.fold
         assert fold is not None
         chunk.write(rows, batches.count)
-        steps = batches.count.ne(0).sum(dim=1, dtype=torch.int32)
         first, later = (
             self._step_plan(step, Fold(fold.alpha, fold.beta, base, fold.bound), w, source, chunk)
             for base in (fold.base, w[:, : self.layout.trained])
         )
-        first.run_steps(later, steps, self._plans.work)
+        first.run_steps(later, batches.packing.offsets, self._plans.work, chunk.counted)
         return chunk.total[:, : w.shape[0]].clone()
 
     def _step_plan(
@@ -152,7 +156,8 @@ class ProgramExecutor(Executor):
         clients = w.shape[0]
 
         def body() -> None:
-            chunk.fetch(source)
+            with phase("gather"):
+                chunk.fetch(source)
             losses, batch = self._losses[:clients], chunk.batch.first(clients)
             tensors = StepTensors(fold.base, w, w[:, : self.layout.trained], losses)
             self._steps.run(replace(step, fold=fold), tensors, batch)
@@ -162,12 +167,18 @@ class ProgramExecutor(Executor):
         key = "descend", *where, *ascent_key(step.ascent)
         return self._plans.plan(folded_key(key, fold), clients, body)
 
-    def _do(self, key: Hashable, clients: int, body: Callable[[], None]) -> None:
+    def _do(self, key: Hashable, batch: Minibatch, body: Callable[[], None]) -> None:
         """Run `body`, by a plan where that is possible; None has no plan."""
         if self.capabilities.plans and key is not None:
-            self._plans.plan(key, clients, body).run(clients, self._plans.work)
+            clients = batch.x.shape[0]
+            plan = self._plans.plan(key, clients, body)
+            plan.run(clients, self._plans.work, _counted(batch))
         else:
             body()
+
+
+def _counted(batch: Minibatch) -> kernels.Counted:
+    return kernels.Counted(batch.count, batch.x.shape[1])
 
 
 def _places(tensors: StepTensors, batch: Minibatch) -> tuple[int, ...]:

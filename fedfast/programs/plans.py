@@ -51,32 +51,36 @@ class PlanCache:
 class ChunkBuffers:
     """Where a chunk's batches lie while plans run: all of them, and that of the step at hand.
 
-    rows   [K, T, B], count [K, T], of all steps
+    rows   [n, B], count [n], of all steps, packed
     now    [K, B], the rows of the step at hand, and batch: their samples
     total  [2, K] float64, the summed losses: times the samples of each step; once a step
     ones   [K], what a step counts for in the second
     """
 
-    def __init__(self, source: SampleSource, rows: Tensor) -> None:
-        clients, steps, width = rows.shape
+    def __init__(self, source: SampleSource, clients: int, rows: Tensor) -> None:
+        lines, width = rows.shape
         self.rows, self.now = torch.empty_like(rows), rows.new_empty(clients, width)
-        self.count = torch.empty(clients, steps, dtype=torch.int32)
+        self.count = torch.empty(lines, dtype=torch.int32)
         self.batch = source.buffers(clients, width)
         self.batch.count.zero_()
         self.total = torch.zeros(2, clients, dtype=torch.float64)
         self.ones = torch.ones(clients, dtype=torch.int32)
 
-    def holds(self, rows: Tensor) -> bool:
+    def holds(self, clients: int, rows: Tensor) -> bool:
         """Whether these fit."""
-        return rows.shape[2] == self.rows.shape[2] and all(
-            a <= b for a, b in zip(rows.shape, self.rows.shape, strict=True)
-        )
+        lines, width = rows.shape
+        fits = clients <= len(self.now) and lines <= len(self.rows)
+        return fits and width == self.rows.shape[1]
 
     def write(self, rows: Tensor, count: Tensor) -> None:
         """The chunk to work on."""
-        clients, steps, _ = rows.shape
-        self.rows[:clients, :steps] = rows
-        self.count[:clients, :steps] = count
+        self.rows[: len(rows)] = rows
+        self.count[: len(rows)] = count
+
+    @property
+    def counted(self) -> kernels.Counted:
+        """How many samples of each batch count."""
+        return kernels.Counted(self.count, self.rows.shape[1])
 
     def tally(self, losses: Tensor) -> None:
         """In a plan: the losses of the step at hand added up."""

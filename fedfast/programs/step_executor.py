@@ -15,6 +15,7 @@ from .. import kernels
 from ..batches import Minibatch
 from ..executor import ClipBound, Fold, LocalStep, SamAscent, ScaledAscent, StepTensors
 from ..layout import FlatLayout
+from ..phases import phase
 from .clip import Clip
 from .context import BatchContext
 from .grad_norms import GradNorms
@@ -70,17 +71,20 @@ class StepExecutor:
         elif isinstance(ascent, SamAscent):
             g = ascent.g[: batch.x.shape[0]]
             self._first(self._sam, replace(tensors, out=g), batch)
-            self._sam.reach(g, ascent.rho, ascent.eps, self.backend)
+            with phase("perturb"):
+                self._sam.reach(g, ascent.rho, ascent.eps, self.backend)
             self._second(self._sam, ascent, step, tensors, batch)
         else:
             self._second(self._scaled, ascent, step, tensors, batch)
         if step.update is not None:
-            step.update.apply(self.backend)
+            with phase("step"):
+                step.update.apply(self.backend)
 
     def first_pass(self, tensors: StepTensors, batch: Minibatch) -> None:
         """The first pass where every tensor has a scale of its own."""
         self._first(self._scaled, tensors, batch)
-        self._scaled.measure(tensors.out, self.backend)
+        with phase("perturb"):
+            self._scaled.measure(tensors.out, self.backend)
 
     def squares(self, clients: int) -> Tensor:
         """|g|^2 [K] float64 of the first pass's gradient."""
@@ -110,7 +114,8 @@ class StepExecutor:
         """At the perturbed model; losses and running statistics are the first pass's."""
         clients = batch.x.shape[0]
         g, ahead = ascent.g[:clients], ascent.ahead[:clients]
-        sam.move(tensors.w, g, ahead, self.backend)
+        with phase("perturb"):
+            sam.move(tensors.w, g, ahead, self.backend)
         context = self._context(tensors, batch, tensors.out, None)
         context.sam, context.ahead = sam, ahead
         self._last(context, step, sam.second, sam.losses[:clients])

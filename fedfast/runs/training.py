@@ -13,6 +13,7 @@ from ..callbacks import RunInfo
 from ..config import RunConfig
 from ..history import Row
 from .folder import RunFolder
+from .profiling import profiling
 
 if TYPE_CHECKING:
     from ..cli.setting import Setting
@@ -54,7 +55,12 @@ class SaveTimes:
 
 
 def train(
-    folder: RunFolder, config: RunConfig, setting: Setting, label: str, all_figures: bool = False
+    folder: RunFolder,
+    config: RunConfig,
+    setting: Setting,
+    label: str,
+    all_figures: bool = False,
+    profile: bool = False,
 ) -> Generator[Row, None, None]:
     """Trains what is missing of a label; yields the rows as they come.
 
@@ -63,11 +69,12 @@ def train(
 
     config       `folder.config`, or with fewer rounds, to go so far only
     all_figures  keep figures of rounds that were tested because an earlier end was near
+    profile      keep a trace of them in the folder; see `profiling`
     Raises ValueError where the folder's state is of another run, or its rows are without a state.
     """
     from ..cli.setting import simulation
 
-    sim = simulation(config, setting, label)
+    sim = simulation(config, setting, label, folder.path)
     sim.info = RunInfo(label, folder.path, config.model_dump())
     _load(folder, label, sim, all_figures)
     folder.begin(label, sim)
@@ -78,9 +85,14 @@ def train(
 
     times = SaveTimes(config.save_rounds, config.save_seconds)
     try:
-        with closing(iter(sim)) as rows:  # callbacks are told of the end here, not by a finalizer
+        with (
+            profiling(profile, sim, folder.path, label) as profiler,
+            closing(iter(sim)) as rows,  # callbacks are told of the end here, not by a finalizer
+        ):
             for row in rows:
                 folder.append(label, row)
+                if profiler is not None:
+                    profiler.round_done()
                 yield row
                 if times.due():
                     at = time.monotonic()
@@ -94,7 +106,7 @@ def train(
 def _load(folder: RunFolder, label: str, sim: Simulation, all_figures: bool) -> None:
     state, done = folder.state(label), len(folder.histories[label])
     if checkpoint.exists(state):
-        checkpoint.load(sim._components, state, all_figures)
+        sim._load(state, all_figures)
     elif done:
         raise ValueError(
             f"{state}: the state after round {done} was not kept, so that {label} cannot go on to "

@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 from joblib import cpu_count
 from joblib.externals.loky import ProcessPoolExecutor
@@ -21,7 +22,8 @@ from joblib.externals.loky import ProcessPoolExecutor
 from ..config import RunConfig
 from . import work
 from .grid import SweepRow
-from .work import Outcome
+from .outcome import Launcher, Outcome
+from .ray_pool import RayPool
 
 LOOK = 0.25  # seconds between two states of the view
 
@@ -140,6 +142,23 @@ def pool(config: RunConfig, count: int) -> Pool:
     gpus: list[str | None] = [*devices(config)] or [None]
     on = [i % len(gpus) for i in range(count)]
     return Pool([Slot(gpus[i], config.threads or 1, on.count(i)) for i in on])
+
+
+def launcher(config: RunConfig, out: Path, total: int) -> tuple[Launcher[SweepRow], int]:
+    """What hands out `total` rows, and how many at once, as the section `sweep` has it.
+
+    Raises ValueError where a Ray cluster is asked for and there is none.
+    """
+    assert config.sweep is not None
+    if config.sweep.launcher == "local":
+        count = min(config.sweep.jobs or jobs(config), max(1, total))
+        return pool(config, count), count
+    out.mkdir(parents=True, exist_ok=True)
+    gpus = 1.0 if devices(config) or str(config.device).startswith("cuda") else 0.0
+    made: RayPool[SweepRow] = RayPool(
+        work.run_alone, out, config.threads or 1, gpus, config.sweep.jobs, work.failed
+    )
+    return made, min(made.jobs, max(1, total))
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from ..config import RunConfig
 from ..report.sweep_progress import SweepProgress
 from . import results, work
 from .grid import SweepRow
-from .pool import jobs, pool
+from .outcome import Launcher
+from .pool import launcher
 from .results import Result
 
 EVERY = 2.0  # seconds between two versions of sweep.csv
@@ -26,11 +27,11 @@ class Runner:
     def __init__(self, config: RunConfig, out: Path, total: int) -> None:
         assert config.sweep is not None
         self.section, self.out, self.total = config.sweep, out, total
-        self.jobs = min(self.section.jobs or jobs(config), max(1, total))
+        self.pool: Launcher[SweepRow]
+        self.pool, self.jobs = launcher(config, out, total)
         if self.section.search:  # its proposals depend on how many there are at once
             self.section = self.section.model_copy(update={"jobs": self.jobs})
         self.config = config.model_copy(update={"sweep": self.section})
-        self.pool = pool(config, self.jobs)
         self.show = SweepProgress(total, total * config.rounds)
         self.results: dict[Path, Result] = {}
         self.written = 0.0

@@ -10,7 +10,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..cli import stopping
@@ -19,20 +18,13 @@ from ..config import RunConfig
 from ..files import atomic
 from ..runs import RunFolder, open_folder, read, summary, train
 from .grid import SweepRow
+from .outcome import Outcome
 
 LOOK = 0.5  # seconds between two looks whether the parent is there
 GRACE = 120.0  # seconds that a row has to keep its state once the parent is gone
 ERROR, OUTPUT = "error.txt", "output.txt"
 # What data, clients and initial weights follow from.
 SETTING = {"data", "partition", "model", "local_test", "seed"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a row ended: "done", "stopped" (it goes on later), or "failed" with a line why."""
-
-    status: str
-    error: str = ""
 
 
 class Prepared:
@@ -75,6 +67,11 @@ def run(row: SweepRow, device: str | None) -> Outcome:
     finally:
         if os.getppid() != parent:  # nobody waits for the outcome
             os._exit(1)
+
+
+def run_alone(row: SweepRow) -> Outcome:
+    """`run` on the device that the configuration names, or the one this process was given."""
+    return run(row, None)
 
 
 def is_done(row: SweepRow) -> bool:

@@ -13,7 +13,8 @@ def aggregate(
     weights: Tensor,
     base: Tensor,
     acc: Tensor,
-    first: bool,
+    nodes: Tensor | None,
+    order: Tensor,
     server: Server | None,
     w: Tensor | None,
     m: Tensor | None,
@@ -22,12 +23,20 @@ def aggregate(
     squares: Tensor,
 ) -> None:
     """`acc (+)= sum_k a_k (rows_k - base_k)`, then the server rule, see `kernels.aggregate`."""
-    if first:
-        acc.zero_()
-    for k in range(client_rows.shape[0]):
+    before, *steps, after = order.tolist()
+    stack = [acc, *(() if nodes is None else nodes)]
+    stack = [row.clone() for row in stack[:before]]
+    for k, (node, then) in enumerate(zip(steps, [*steps[1:], after], strict=True)):
         update = client_rows[k].double() - base[k].double()
         squares[k] = update.square().sum()
-        acc += weights[k].double() * update
+        if node < 0:
+            stack.append(torch.zeros_like(acc))
+        stack[-1] += weights[k].double() * update
+        while len(stack) > abs(then) - (then < 0):
+            right = stack.pop()
+            stack[-1] += right
+    for row, found in zip([acc, *(() if nodes is None else nodes)], stack, strict=False):
+        row.copy_(found)
     if server is None or w is None or out is None:
         return
     squares[-1] = acc.square().sum()

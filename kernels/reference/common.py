@@ -14,16 +14,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..placed import RowsLike, dense
 from ..segments import Segments
 
-Terms = Sequence[tuple[Tensor, Tensor]]
+Terms = Sequence[tuple[RowsLike, Tensor]]
 
 
 def combine(terms: Terms) -> Tensor:
     """`sum_j c_j * d_j` in the order given. terms: (d [K, S], c [K]) -> [K, S]."""
-    total = terms[0][1][:, None] * terms[0][0]
+    total = terms[0][1][:, None] * dense(terms[0][0])
     for buffer, coef in terms[1:]:
-        total = total + coef[:, None] * buffer
+        total = total + coef[:, None] * dense(buffer)
     return total
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..placed import RowsLike, dense
 from .common import Terms, combine, norm_of
 
 
 def step(
-    w: Tensor,
+    w: RowsLike,
     terms: Terms,
     eta: Tensor,
     w_ref: Tensor | None,
@@ -18,11 +19,11 @@ def step(
     momentum: Tensor,
     nesterov: bool,
     m: Tensor | None,
-    out: Tensor,
+    out: RowsLike,
     squares: Tensor | None,
-) -> Tensor:
+) -> RowsLike:
     """`out = w - eta * (clip(sum_j c_j d_j + lam (w - w_ref)) + weight_decay w)`."""
-    d = combine(terms)
+    w, d = dense(w), combine(terms)
     if w_ref is not None:
         d = d + lam[:, None] * (w - w_ref)
     if clip_norm is not None:

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..placed import PlacedRows, RowsLike
+
 try:
     import triton
     import triton.language as tl
@@ -114,27 +116,46 @@ def strided(t: Tensor | None) -> tuple[Tensor | None, int]:
     return (None, 0) if t is None else (t, t.stride(0))
 
 
+def placed(rows: RowsLike) -> tuple[Tensor, int, Tensor | None]:
+    """A `[K, S]` operand as (pointer, row stride, places); places None: row k is client k's."""
+    if isinstance(rows, PlacedRows):
+        return rows.table, rows.table.stride(0), rows.places
+    return rows, rows.stride(0), None
+
+
 def pack(
-    terms: Sequence[tuple[Tensor, Tensor]],
-) -> tuple[tuple[Tensor, ...], tuple[int, ...], tuple[Tensor, ...]]:
-    """Terms (`[K, S]`, `[K]`) as three tuples: buffers, row strides, coefficients."""
-    buffers = tuple(d for d, _ in terms)
-    return buffers, tuple(d.stride(0) for d in buffers), tuple(c for _, c in terms)
+    terms: Sequence[tuple[RowsLike, Tensor]],
+) -> tuple[tuple[Tensor, ...], tuple[int, ...], tuple[Tensor | None, ...], tuple[Tensor, ...]]:
+    """Terms (`[K, S]`, `[K]`) as four tuples: buffers, row strides, places, coefficients."""
+    buffers, strides, places = zip(*(placed(d) for d, _ in terms), strict=True)
+    return buffers, strides, places, tuple(c for _, c in terms)
+
+
+@jit
+def row_of(places: tl.tensor, k: tl.tensor) -> tl.tensor:
+    """Which row of its bank is client k's (int64)."""
+    row = k
+    if places is not None:
+        row = tl.load(places + k)
+    return row
 
 
 @jit
 def combine(
     buffers: tl.tuple,
     strides: tl.tuple,
+    places: tl.tuple,
     coefs: tl.tuple,
     k: tl.tensor,
     cols: tl.tensor,
     mask: tl.tensor,
 ) -> tl.tensor:
     """`sum_j c_j d_j` of client k (int64) on one block of columns, in the order given."""
-    total = tl.load(coefs[0] + k) * tl.load(buffers[0] + k * strides[0] + cols, mask, other=0.0)
+    first = buffers[0] + row_of(places[0], k) * strides[0]
+    total = tl.load(coefs[0] + k) * tl.load(first + cols, mask, other=0.0)
     for j in tl.static_range(1, len(buffers)):
-        d = tl.load(buffers[j] + k * strides[j] + cols, mask, other=0.0)
+        row = buffers[j] + row_of(places[j], k) * strides[j]
+        d = tl.load(row + cols, mask, other=0.0)
         total += tl.load(coefs[j] + k) * d
     return total
 

@@ -56,6 +56,7 @@ def _ascent(
     w_row: tl.tensor,
     buffers: tl.tuple,
     strides: tl.tuple,
+    places: tl.tuple,
     coefs: tl.tuple,
     eta: tl.tensor,
     k: tl.tensor,
@@ -68,7 +69,7 @@ def _ascent(
     """(w, a, t) on one block of columns; t is 1 unless ADAPTIVE."""
     mask = cols < edge
     w = tl.load(w_row + cols, mask, other=0.0)
-    a = combine(buffers, strides, coefs, k, cols, mask)
+    a = combine(buffers, strides, places, coefs, k, cols, mask)
     t = tl.full(w.shape, 1.0, w.dtype)
     if ADAPTIVE:
         t = tl.where((cols < stop) & (is_weight != 0), tl.abs(w) + tl.load(eta + k), t)
@@ -81,6 +82,7 @@ def _norm_blocks(
     w_stride: tl.tensor,
     buffers: tl.tuple,  # J of [K, S]
     strides: tl.tuple,
+    places: tl.tuple,
     coefs: tl.tuple,  # J of [K]
     eta: tl.tensor,  # [K]
     table: tl.tensor,  # [count, 5]
@@ -99,7 +101,18 @@ def _norm_blocks(
     start, stop, edge, _, is_weight = piece(table, block, size, BLOCK, TABLED, ALIGNED)
     cols = start + tl.arange(0, BLOCK)
     _, a, t = _ascent(
-        w + k * w_stride, buffers, strides, coefs, eta, k, cols, edge, stop, is_weight, ADAPTIVE
+        w + k * w_stride,
+        buffers,
+        strides,
+        places,
+        coefs,
+        eta,
+        k,
+        cols,
+        edge,
+        stop,
+        is_weight,
+        ADAPTIVE,
     )
     tl.store(partial + k * count + block, squares(t * a))
 
@@ -110,6 +123,7 @@ def _move(
     w_stride: tl.tensor,
     buffers: tl.tuple,  # J of [K, S]
     strides: tl.tuple,
+    places: tl.tuple,
     coefs: tl.tuple,  # J of [K]
     eta: tl.tensor,  # [K]
     table: tl.tensor,  # [count, 5]
@@ -138,7 +152,7 @@ def _move(
     cols = start + tl.arange(0, BLOCK)
     w_row = w + k * w_stride
     here, a, t = _ascent(
-        w_row, buffers, strides, coefs, eta, k, cols, edge, stop, is_weight, ADAPTIVE
+        w_row, buffers, strides, places, coefs, eta, k, cols, edge, stop, is_weight, ADAPTIVE
     )
     if KNOWN:
         norm = tl.load(length + k).to(tl.float64)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..placed import RowsLike
 from ..reference.common import Terms
-from .common import block_size, combine, jit, launch, pack, strided, tl
+from .common import block_size, combine, jit, launch, pack, placed, row_of, strided, tl
 from .sums import few, slots, squares, total
 
 WARPS = 8
 
 
 def step(
-    w: Tensor,
+    w: RowsLike,
     terms: Terms,
     eta: Tensor,
     w_ref: Tensor | None,
@@ -22,24 +23,25 @@ def step(
     momentum: Tensor,
     nesterov: bool,
     m: Tensor | None,
-    out: Tensor,
+    out: RowsLike,
     squares: Tensor | None,
-) -> Tensor:
+) -> RowsLike:
     clients, size = w.shape
     block = block_size(len(terms))
     count = -(-size // block)
-    inputs = (w, w.stride(0), *pack(terms), *strided(w_ref), lam, clients, size)
+    inputs = (*placed(w), *pack(terms), *strided(w_ref), lam, clients, size)
     meta = dict(PROX=w_ref is not None, BLOCK=block, num_warps=WARPS)
     partial, parts = squares, 0
     if clip_norm is not None:
         if partial is None:
-            partial = slots(w, clients, count)
-            launch(_norm_blocks, clients * count, w, *inputs, partial, count, **meta)
+            partial = slots(lam, clients, count)
+            launch(_norm_blocks, clients * count, lam, *inputs, partial, count, **meta)
         partial = few(partial)
         parts = partial.shape[1]
     scalars = (partial, parts, clip_norm, eta, weight_decay, momentum)
     meta |= dict(CLIP=clip_norm is not None, MOMENTUM=m is not None, NESTEROV=nesterov)
-    launch(_descend, clients * count, w, *inputs, *scalars, *strided(m), out, out.stride(0), **meta)
+    moved = *strided(m), *placed(out)
+    launch(_descend, clients * count, lam, *inputs, *scalars, *moved, **meta)
     return out
 
 
@@ -47,8 +49,10 @@ def step(
 def _norm_blocks(
     w: tl.tensor,  # [K, S]
     w_stride: tl.tensor,
+    w_places: tl.tensor,  # [K] or none
     buffers: tl.tuple,  # J of [K, S]
     strides: tl.tuple,
+    places: tl.tuple,
     coefs: tl.tuple,  # J of [K]
     w_ref: tl.tensor,  # [K, S]
     ref_stride: tl.tensor,
@@ -65,9 +69,9 @@ def _norm_blocks(
     block = tl.program_id(0) // clients
     cols = block * BLOCK + tl.arange(0, BLOCK)
     mask = cols < size
-    d = combine(buffers, strides, coefs, k, cols, mask)
+    d = combine(buffers, strides, places, coefs, k, cols, mask)
     if PROX:
-        here = tl.load(w + k * w_stride + cols, mask, other=0.0)
+        here = tl.load(w + row_of(w_places, k) * w_stride + cols, mask, other=0.0)
         d += tl.load(lam + k) * (here - tl.load(w_ref + k * ref_stride + cols, mask, other=0.0))
     tl.store(partial + k * count + block, squares(d))
 
@@ -76,8 +80,10 @@ def _norm_blocks(
 def _descend(
     w: tl.tensor,  # [K, S]
     w_stride: tl.tensor,
+    w_places: tl.tensor,  # [K] or none
     buffers: tl.tuple,  # J of [K, S]
     strides: tl.tuple,
+    places: tl.tuple,
     coefs: tl.tuple,  # J of [K]
     w_ref: tl.tensor,  # [K, S]
     ref_stride: tl.tensor,
@@ -94,6 +100,7 @@ def _descend(
     m_stride: tl.tensor,
     out: tl.tensor,  # [K, S]
     out_stride: tl.tensor,
+    out_places: tl.tensor,  # [K] or none
     PROX: tl.constexpr,
     CLIP: tl.constexpr,
     MOMENTUM: tl.constexpr,
@@ -104,8 +111,8 @@ def _descend(
     k = (tl.program_id(0) % clients).to(tl.int64)
     cols = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)
     mask = cols < size
-    here = tl.load(w + k * w_stride + cols, mask, other=0.0)
-    v = combine(buffers, strides, coefs, k, cols, mask)
+    here = tl.load(w + row_of(w_places, k) * w_stride + cols, mask, other=0.0)
+    v = combine(buffers, strides, places, coefs, k, cols, mask)
     if PROX:
         v += tl.load(lam + k) * (here - tl.load(w_ref + k * ref_stride + cols, mask, other=0.0))
     if CLIP:
@@ -118,4 +125,5 @@ def _descend(
         moment = beta * tl.load(m + k * m_stride + cols, mask, other=0.0) + v
         tl.store(m + k * m_stride + cols, moment, mask)
         v = v + beta * moment if NESTEROV else moment
-    tl.store(out + k * out_stride + cols, here - tl.load(eta + k) * v, mask)
+    row = out + row_of(out_places, k) * out_stride
+    tl.store(row + cols, here - tl.load(eta + k) * v, mask)

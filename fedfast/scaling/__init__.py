@@ -1,0 +1,1 @@
+"""How cost grows with clients, cohort and ranks: measured, fitted, predicted."""

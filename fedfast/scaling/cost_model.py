@@ -1,0 +1,194 @@
+"""A cost model: fitted to the rows of a study, it says what other sizes and machines would take.
+
+For every algorithm and phase the coefficients of `features.terms` are found by non-negative least
+squares of errors relative to the round (scipy.optimize.nnls; Lawson and Hanson, 1974, chapter 23),
+reweighted as by Huber's loss (1964).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..files import atomic
+from .features import PHASE_NAMES, Size, memory_terms, terms
+from .machine import Machine, Rates, machine_from
+from .work import Workload
+
+ROBUST = 10  # times that rows are weighed anew
+USUAL = 0.05  # of a round: errors beyond it count linearly instead of squared
+Coefficients = dict[str, dict[str, float]]  # phase -> term -> value
+
+
+@dataclass(frozen=True)
+class Point:
+    """A row as the fit sees it."""
+
+    algorithm: str
+    size: Size
+    seconds: float
+    phases: Mapping[str, float]
+    host: float
+    each: float
+    work: Workload
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One algorithm's part of the model.
+
+    threads  of a rank, by ranks; chunk: clients trained together, None: as many as there are
+    """
+
+    work: Workload
+    each: float
+    chunk: int | None
+    coefficients: Coefficients
+    memory: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Seconds of a round and of its phases, bytes of memory of a process."""
+
+    seconds: float
+    phases: dict[str, float]
+    host: float
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """The machine that was measured, and every algorithm's coefficients."""
+
+    machine: Machine
+    algorithms: dict[str, Fitted]
+
+    def predict(
+        self,
+        algorithm: str,
+        clients: int,
+        cohort: int,
+        ranks: int = 1,
+        threads: int | None = None,
+        rates: Rates | None = None,
+    ) -> Prediction:
+        """A round of that size.
+
+        threads  of each rank; None: the machine's cores shared out
+        rates    another machine's, of all threads together; None: those measured
+        Raises ValueError for an algorithm that the model does not know, or impossible sizes.
+        """
+        fitted = self._of(algorithm)
+        for name, value in {"clients": clients, "cohort": cohort, "ranks": ranks}.items():
+            if value < 1:
+                raise ValueError(f"{name}: expected at least 1; got {value}")
+        if cohort > clients:
+            raise ValueError(f"cohort: expected at most clients = {clients}; got {cohort}")
+        if threads is None:
+            threads = max(1, self.machine.cores // ranks)
+        size = Size(clients, cohort, ranks, threads, fitted.chunk or cohort)
+        of = rates or self.machine.of(threads * ranks)
+        found = terms(size, fitted.work, self.machine, of)
+        phases = {name: _sum(fitted.coefficients[name], found[name]) for name in PHASE_NAMES}
+        host = _sum(fitted.memory, memory_terms(size, fitted.work, fitted.each))
+        return Prediction(sum(phases.values()), phases, host)
+
+    def _of(self, algorithm: str) -> Fitted:
+        if algorithm not in self.algorithms:
+            known = ", ".join(self.algorithms)
+            raise ValueError(f"algorithm: expected one of {known}; got {algorithm!r}")
+        return self.algorithms[algorithm]
+
+    def save(self, path: Path) -> None:
+        """As JSON. Raises OSError naming the file."""
+        kept = {"machine": self.machine.as_json(), "algorithms": asdict(self)["algorithms"]}
+        text = json.dumps(kept, indent=1) + "\n"
+        atomic(path, lambda to: to.write_text(text, encoding="utf-8"))
+
+
+def load(path: Path) -> CostModel:
+    """What `save` wrote. Raises OSError, or ValueError naming the file where it is damaged."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        made = {
+            label: Fitted(**{**found, "work": Workload(**found["work"])})
+            for label, found in kept["algorithms"].items()
+        }
+        return CostModel(machine_from(kept["machine"]), made)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: expected a cost model, found something else: {error}") from error
+
+
+def fit(points: Sequence[Point], machine: Machine) -> CostModel:
+    """The model of these rows. Raises ValueError without any."""
+    if not points:
+        raise ValueError("rows: expected at least one that was measured; got none")
+    labels = dict.fromkeys(point.algorithm for point in points)
+    each = {label: [p for p in points if p.algorithm == label] for label in labels}
+    return CostModel(machine, {label: _fitted(rows, machine) for label, rows in each.items()})
+
+
+def errors(model: CostModel, points: Iterable[Point]) -> list[float]:
+    """Predicted over measured seconds, less 1, of each point."""
+    return [predicted(model, p).seconds / p.seconds - 1 for p in points]
+
+
+def predicted(model: CostModel, point: Point) -> Prediction:
+    """The point's size, by the model."""
+    size = point.size
+    return model.predict(point.algorithm, size.clients, size.cohort, size.ranks, size.threads)
+
+
+def _fitted(points: Sequence[Point], machine: Machine) -> Fitted:
+    # A chunk below the rank's share of its cohort is what memory allows.
+    held = [p.size.chunk for p in points if p.size.chunk < p.size.cohort / p.size.ranks]
+    chunk = int(np.median(held)) if held else None
+    points = [replace(p, size=replace(p.size, chunk=chunk or p.size.cohort)) for p in points]
+    weights = 1 / np.array([p.seconds for p in points])
+    rows = [_terms(p, machine) for p in points]
+    coefficients = {
+        name: _solve([r[name] for r in rows], [p.phases.get(name, 0.0) for p in points], weights)
+        for name in PHASE_NAMES
+    }
+    last = points[-1]
+    work = replace(
+        last.work,
+        samples=float(np.mean([p.work.samples for p in points])),
+        steps=float(np.mean([p.work.steps for p in points])),
+    )
+    bytes_of = [memory_terms(p.size, p.work, p.each) for p in points]
+    host = [p.host for p in points]
+    memory = _solve(bytes_of, host, 1 / np.array(host))
+    return Fitted(work, last.each, chunk, coefficients, memory)
+
+
+def _terms(point: Point, machine: Machine) -> Mapping[str, Mapping[str, float]]:
+    rates = machine.of(point.size.threads * point.size.ranks)
+    return terms(point.size, point.work, machine, rates)
+
+
+def _solve(
+    rows: Sequence[Mapping[str, float]], values: Sequence[float], weights: np.ndarray
+) -> dict[str, float]:
+    """The coefficients. Rows that are far off, which something held up, weigh less each time."""
+    from scipy.optimize import nnls
+
+    names = list(rows[0])
+    table = np.array([[row[name] for name in names] for row in rows])
+    scale = np.linalg.norm(table * weights[:, None], axis=0)  # terms of unlike sizes
+    used, found = scale > 0, np.zeros(len(names))
+    trust = np.ones(len(rows))
+    for _ in range(ROBUST if used.any() else 0):
+        weighed = (weights * trust)[:, None] * table[:, used] / scale[used]
+        found[used] = nnls(weighed, np.array(values) * weights * trust)[0] / scale[used]
+        off = np.abs(table @ found - np.array(values)) * weights
+        trust = np.sqrt(np.minimum(1.0, USUAL / np.maximum(off, USUAL)))
+    return {name: float(value) for name, value in zip(names, found, strict=True)}
+
+
+def _sum(coefficients: Mapping[str, float], values: Mapping[str, float]) -> float:
+    return sum(coefficients.get(name, 0.0) * value for name, value in values.items())

@@ -1,0 +1,87 @@
+"""What the time of each phase is made of: terms in seconds, each a quantity over a rate.
+
+A cost model says `seconds of a phase = sum of coefficients * terms`, all coefficients >= 0 and
+without a unit: how many calls a fixed part is worth, how many times the bytes that must be moved
+are moved, how far the products are from the FLOP rate. What belongs to the machine is in the terms.
+No two terms of a phase grow alike with the cohort unless they are of one rate: otherwise the fit
+could not tell which of the two another machine changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .machine import Machine, Rates
+from .work import Workload
+
+NODES = 64  # leaves of the sum over a cohort: ranks send no more partial sums than that
+DRAWN = 8  # bytes of a client's number
+PHASE_NAMES = (
+    "schedule", "gather", "forward_backward", "perturb", "step", "aggregate", "state", "other"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Size:
+    """A study's point.
+
+    threads  of each rank
+    chunk    clients trained together, at most
+    """
+
+    clients: int
+    cohort: int
+    ranks: int
+    threads: int
+    chunk: int
+
+
+def terms(
+    size: Size, work: Workload, machine: Machine, rates: Rates
+) -> Mapping[str, Mapping[str, float]]:
+    """phase -> term -> seconds."""
+    call, byte = rates.call, 1 / rates.bandwidth
+    # Ranks work side by side: calls are those of one, bytes and FLOPs all ranks' at all's rate.
+    own = size.cohort / size.ranks
+    chunks = math.ceil(own / max(1, min(size.chunk, own)))
+    amounts = work.amounts(size.cohort)
+    far = {
+        "beyond level 2": _beyond(size.cohort * work.row, machine.private * size.threads) * byte,
+        "beyond the last level": _beyond(size.cohort * work.row, machine.shared) * byte,
+    }
+    sends = math.log2(size.ranks) if size.ranks > 1 else 0.0
+    exchange = {
+        "exchange": sends * call,
+        "sums sent": sends * 2 * min(NODES, size.cohort) * work.row * byte,
+    }
+    begun = {"fixed": call, "chunks": chunks * call}
+    calls = {"calls": chunks * work.steps * call}  # a step of a chunk is a few calls
+    population = {"population": size.clients * DRAWN * byte}
+    return {
+        "schedule": {"fixed": call, "clients": own * call, **population},
+        "gather": {**calls, "bytes": amounts["gather"] * byte},
+        "forward_backward": {**calls, "flops": amounts["forward_backward"] / rates.flops, **far},
+        "perturb": {**calls, "bytes": amounts["perturb"] * byte},
+        "step": {**calls, "bytes": amounts["step"] * byte},
+        "aggregate": {**begun, "bytes": amounts["aggregate"] * byte, **far, **exchange},
+        "state": {**begun, "bytes": amounts["state"] * byte, **far, **population},
+        "other": {**begun, "clients": own * call, **population, "exchange": exchange["exchange"]},
+    }
+
+
+def memory_terms(size: Size, work: Workload, each: float) -> Mapping[str, float]:
+    """Bytes of a process: what is there anyhow, per client, live buffers, rows kept."""
+    own = size.cohort / size.ranks
+    return {
+        "process": float(1 << 20),
+        "clients": DRAWN * float(size.clients),
+        "live": each * min(own, size.chunk),
+        "rows": own * work.row * work.kinds,
+        "batches": DRAWN * own * work.samples,
+    }
+
+
+def _beyond(held: float, cache: float) -> float:
+    return max(0.0, held - cache) if cache else 0.0

@@ -1,0 +1,193 @@
+"""Draws of the compiled module: cohorts, batches, crops and seeds, at once or by a thread ahead.
+
+The numbers are those of Philox4x32-10 under the counter (place, purpose, client, round): bit for
+bit what `fedfast/random.py` computes with NumPy, which is the reference.
+
+A batch is a *line* of B samples. Lines of K clients of T steps at most lie
+
+    client by client          k T + s               offsets=None, `[K, T, B]`
+    step by step              offsets[s] + k        clients by descending steps, `[n, B]`
+
+Tensors are on the CPU and contiguous. Their shapes are checked; what is in them is the caller's
+business: clients in [0, 2^32), T below 2^24, steps that have a line each.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from . import native
+
+LIMIT = 1 << 24  # epochs, and steps: they ride above the purpose
+
+
+class Draw(Protocol):
+    """A draw that is not made yet; it holds its tensors."""
+
+    def run(self) -> None:
+        """Make it now, without Python's lock."""
+
+    def count(self) -> int:
+        """Of a cohort: how many clients were drawn."""
+
+
+class Lines:
+    """Where the batches of `clients` clients lie: see the module's text.
+
+    offsets  `[T + 1]` int64: line offsets[s] + k is client k's at step s
+    """
+
+    def __init__(self, clients: int, steps: int, width: int, offsets: Tensor | None = None) -> None:
+        if offsets is not None and len(offsets) != steps + 1:
+            raise ValueError(f"offsets: expected [{steps + 1}]; got {list(offsets.shape)}")
+        if not 0 <= steps < LIMIT:
+            raise ValueError(f"steps: expected 0 to {LIMIT - 1}; got {steps}")
+        self.clients, self.steps, self.width, self.offsets = clients, steps, width, offsets
+        self.total = clients * steps if offsets is None else int(offsets[-1])
+
+    def bound(self) -> object:
+        """The same as the compiled module has it."""
+        place = 0
+        if self.offsets is not None:
+            place = _address("offsets", self.offsets, torch.int64, self.steps + 1)
+        return native.module.Lines(self.clients, self.steps, self.width, place)
+
+
+def available() -> bool:
+    """Whether the compiled module is there."""
+    return native.module is not None
+
+
+def cohort(
+    seed: int, round: int, eligible: Tensor, out: Tensor, chance: float | None = None
+) -> Draw:
+    """`len(out)` of the ids `eligible` `[N]` int64 without replacement, in the order drawn.
+
+    chance  of each to take part instead, in their order; at most `len(out)` then
+    See `fedfast.random.choose` and `toss`.
+    """
+    most, population = len(out), len(eligible)
+    if chance is None and most > population:
+        raise ValueError(f"out: expected at most [{population}], the number of ids; got [{most}]")
+    where = _address("eligible", eligible, torch.int64, population)
+    exact = most if chance is None else -1
+    to = _address("out", out, torch.int64, most)
+    tensors, how = (eligible, out), (exact, chance or 0.0, most)
+    draw: Draw = native.module.draw_cohort(tensors, seed, round, where, population, *how, to)
+    return draw
+
+
+def batches(
+    seed: int,
+    round: int,
+    lines: Lines,
+    clients: Tensor,
+    sizes: Tensor,
+    epochs: Tensor,
+    rows: Tensor,
+    count: Tensor,
+    *,
+    batch: int | None = None,
+    whole: bool = False,
+    first: Tensor | None = None,
+    order: Tensor | None = None,
+) -> Draw:
+    """Fresh permutations of each client's samples, one per epoch, cut into batches.
+
+    clients, sizes, epochs  `[K]` int64 each
+    rows   `[lines, B]` int64, written: order[first[k] + i] for the client's sample i, or
+           first[k] + i without `order`; padding is its sample 0
+    count  `[lines]` int32, written: how many of a batch are real
+    batch  samples of each, B by default and at most; whole: narrower ones are left out
+    See `fedfast.random.permutations`.
+    """
+    k, n = lines.clients, lines.total
+    own = [
+        0 if t is None else _address(name, t, torch.int64, k)
+        for name, t in dict(clients=clients, sizes=sizes, epochs=epochs, first=first).items()
+    ]
+    bank = 0 if order is None else _address("order", order, torch.int64, 0)
+    to = (
+        _address("rows", rows, torch.int64, n * lines.width),
+        _address("count", count, torch.int32, n),
+    )
+    tensors = clients, sizes, epochs, rows, count, first, order, lines.offsets
+    draw: Draw = native.module.draw_batches(
+        tensors, seed, round, lines.bound(), batch or lines.width, whole, *own, bank, *to
+    )
+    return draw
+
+
+def crops(
+    seed: int,
+    round: int,
+    lines: Lines,
+    clients: Tensor,
+    taken: Tensor,
+    offset: Tensor,
+    flip: Tensor,
+    *,
+    pad: int,
+    chance: float,
+    mirrors: bool,
+    per_batch: bool,
+) -> Draw:
+    """How images are moved, and whether they are mirrored: see `fedfast.input_pipeline.draws`.
+
+    clients, taken  `[K]` int64: ids, and steps of each
+    offset          `[lines, B, 2]` int32 (y, x) in [-pad, pad], and flip `[lines, B]` bool: written
+    """
+    n = lines.total * lines.width
+    own = [_address(name, t, torch.int64, lines.clients) for name, t in _who(clients, taken)]
+    to = _address("offset", offset, torch.int32, 2 * n), _address("flip", flip, torch.bool, n)
+    tensors, how = (clients, taken, offset, flip, lines.offsets), (pad, chance, mirrors, per_batch)
+    draw: Draw = native.module.draw_crops(tensors, seed, round, lines.bound(), *own, *how, *to)
+    return draw
+
+
+def seeds(seed: int, round: int, lines: Lines, clients: Tensor, taken: Tensor, out: Tensor) -> Draw:
+    """A 63-bit seed of each client's step: `out` `[lines]` int64; clients, taken as in `crops`."""
+    own = [_address(name, t, torch.int64, lines.clients) for name, t in _who(clients, taken)]
+    to = _address("out", out, torch.int64, lines.total)
+    tensors = clients, taken, out, lines.offsets
+    draw: Draw = native.module.draw_seeds(tensors, seed, round, lines.bound(), *own, to)
+    return draw
+
+
+class Worker:
+    """One thread that makes draws in the order given, and needs no Python: it takes no lock of it.
+
+    It begins with the first draw and ends with `stop`. A forked process has none: there `finish`
+    makes what is missing itself.
+    """
+
+    def __init__(self) -> None:
+        self._worker = native.module.DrawWorker()
+
+    def start(self, draw: Draw) -> None:
+        """Give it a draw; its tensors are kept until it is made."""
+        self._worker.start(draw)
+
+    def finish(self, draw: Draw) -> None:
+        """Wait until a draw that it was given is made. Raises what that raised."""
+        self._worker.finish(draw)
+
+    def stop(self) -> None:
+        """Make what is left, and end the thread."""
+        self._worker.stop()
+
+
+def _who(clients: Tensor, taken: Tensor) -> tuple[tuple[str, Tensor], ...]:
+    return ("clients", clients), ("taken", taken)
+
+
+def _address(name: str, t: Tensor, dtype: torch.dtype, count: int) -> int:
+    if t.dtype is not dtype or t.numel() < count or not t.is_contiguous() or t.is_cuda:
+        raise ValueError(
+            f"{name}: expected {count} contiguous numbers of {dtype} on the CPU; got "
+            f"{list(t.shape)} of {t.dtype} on {t.device}, strides {t.stride()}"
+        )
+    return t.data_ptr()
