@@ -10,6 +10,7 @@ import bench_cohort
 import bench_ensemble
 import bench_memory
 import bench_peers
+import bench_population
 import bench_round
 import bench_round_cost
 import bench_schedule
@@ -97,3 +98,11 @@ def test_the_cost_of_rounds(results: Path) -> None:
     bench_round_cost.main(["--write"])
     found = [(row["population"], row["cohort"]) for row in rows(results / "round_cost.csv")]
     assert found == [("10", "1"), ("10", "2"), ("10", "2"), ("20", "2")]
+
+
+def test_what_the_number_of_clients_costs(results: Path) -> None:
+    given = ["--only", "builds", "--only", "rounds", "--clients", "200", "400", "--turns", "1"]
+    bench_population.main([*given, "--write"])
+    written = rows(results / "population.csv")
+    assert {row["kind"] for row in written} == {"build", "round"}
+    assert {row["clients"] for row in written} == {"200", "400"}

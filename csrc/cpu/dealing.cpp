@@ -11,6 +11,7 @@
 namespace fedfast {
 namespace {
 
+constexpr int64_t kFew = 64;    // classes that are searched one by one
 constexpr int64_t kAhead = 16;  // random accesses that are under way at once
 
 // An integer in [0, most], as numpy's random_bounded_uint64 draws it (Lemire 2019).
@@ -60,10 +61,11 @@ uint64_t interval(const BitGenerator& bits, uint64_t most) {
 class Priors {
  public:
   explicit Priors(const Deal& p)
-      : p_(p), left_(p.classes), gone_(p.classes, kNever), reach_(p.classes) {
+      : p_(p), left_(p.classes), gone_(p.classes, kNever), here_(p.classes), reach_(p.classes) {
     for (int64_t c = 0; c < p.classes; ++c) {
       left_[c] = p.first[c + 1] - p.first[c];
       if (left_[c] == 0) gone_[c] = 0;
+      here_[c] = left_[c] == 0 ? 0.0 : 1.0;
     }
     then_.push_back(left_);
   }
@@ -87,6 +89,7 @@ class Priors {
   void exhaust(int64_t c) {
     if (std::all_of(left_.begin(), left_.end(), [](int64_t n) { return n == 0; })) return;
     gone_[c] = static_cast<int64_t>(then_.size());
+    here_[c] = 0;
     then_.push_back(left_);
   }
 
@@ -94,28 +97,27 @@ class Priors {
   // all of its classes draws by what was left of each when its last one went.
   void cumulate(int64_t i) {
     const double* prior = p_.prior + i * p_.classes;
-    bool some = false;
-    int64_t lost = 0;
     double sum = 0;
+    for (int64_t c = 0; c < p_.classes; ++c) reach_[c] = sum += prior[c] * here_[c];
+    if (sum != 0) return;
+    int64_t lost = 0;
     for (int64_t c = 0; c < p_.classes; ++c) {
-      const bool is_left = gone_[c] == kNever;
-      const double share = is_left ? prior[c] : 0.0;
-      some |= share != 0;
-      if (prior[c] != 0 && !is_left) lost = std::max(lost, gone_[c]);
-      reach_[c] = sum = c ? sum + share : share;
+      if (prior[c] != 0 && gone_[c] != kNever) lost = std::max(lost, gone_[c]);
     }
-    if (some) return;
-    sum = 0;
     for (int64_t c = 0; c < p_.classes; ++c) {
-      const double share = gone_[c] == kNever ? static_cast<double>(then_[lost][c]) : 0.0;
-      reach_[c] = sum = c ? sum + share : share;
+      reach_[c] = sum += static_cast<double>(then_[lost][c]) * here_[c];
     }
   }
 
   int64_t of(double draw) const {
     const double total = reach_.back(), low = p_.starve ? reach_[0] : 0.0;
     const auto begin = reach_.begin(), end = reach_.end();
-    auto at = std::upper_bound(begin, end, low + draw * (total - low));
+    const double target = low + draw * (total - low);
+    if (p_.classes <= kFew) {  // counted without a branch
+      const int64_t c = std::count_if(begin, end, [&](double up_to) { return up_to <= target; });
+      if (c < p_.classes) return c;
+    }
+    auto at = std::upper_bound(begin, end, target);
     if (at == end) at = std::lower_bound(begin, end, total);  // rounded up to the end
     return at - begin;
   }
@@ -124,6 +126,7 @@ class Priors {
   std::vector<int64_t> left_;               // samples of each class
   std::vector<int64_t> gone_;               // the entry of `then_` from which on it has none
   std::vector<std::vector<int64_t>> then_;  // left_ at first and as each class ran out
+  std::vector<double> here_;                // 1 of classes that are left, else 0
   std::vector<double> reach_;
 };
 

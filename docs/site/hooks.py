@@ -43,6 +43,7 @@ USING = (
     "loggers",
     "flower",
     "own-parts",
+    "large-populations",
     "cohort",
     "torch-ops",
     "flower-strategies",

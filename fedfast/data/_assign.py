@@ -20,7 +20,8 @@ Counts = NDArray[np.integer]
 _ATTEMPTS = 1000
 # Where each of the first draws leaves so many clients short, none of the others will do.
 _HOPELESS, _SHORT = 4, 50
-_BLOCK = 1 << 17  # clients whose samples are placed at once
+_LABELS = 1 << 17  # labels that are compared at once
+_BLOCK = 1 << 14  # clients whose samples are placed at once
 
 
 def class_counts(samples: Samples) -> Ints:
@@ -80,14 +81,28 @@ def split_by_cuts(
     order, at = np.empty(int(sizes.sum()), dtype=np.int64), ends(sizes)[:-1]
     small = labels.astype(np.min_scalar_type(len(cuts)))
     for c, own in enumerate(cuts):
-        rows = np.flatnonzero(small == c)
+        rows = rows_of_class(small, c)
         shuffle(rng, rows)
-        up_to = ends(own.astype(np.int64))
         for a in range(0, own.size, _BLOCK):
-            b = min(a + _BLOCK, own.size)
-            order[spans(at[a:b], own[a:b].astype(np.int64))] = rows[up_to[a] : up_to[b]]
+            many = own[a : a + _BLOCK].astype(np.int64)
+            to = spans(at[a : a + _BLOCK], many)
+            order[to] = rows[: to.size]
+            rows = rows[to.size :]
         at += own
     return order, sizes
+
+
+def rows_of_class(labels: Counts, c: int) -> NDArray[np.int32] | Ints:
+    """The samples with label `c`, in order."""
+    kind = np.int32 if labels.size < dealing.MOST else np.int64
+    starts, at = range(0, labels.size, _LABELS), 0
+    many = sum(np.count_nonzero(labels[a : a + _LABELS] == c) for a in starts)
+    rows = np.empty(many, dtype=kind)
+    for a in starts:
+        found = np.flatnonzero(labels[a : a + _LABELS] == c)
+        np.add(found, a, out=rows[at : at + found.size], casting="same_kind")
+        at += found.size
+    return rows
 
 
 def shuffle(rng: np.random.Generator, values: NDArray[np.int32] | Ints) -> None:

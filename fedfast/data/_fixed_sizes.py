@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..kernels import dealing
 from ..random import Ints
-from ._assign import shuffle
+from ._assign import rows_of_class, shuffle
 from .client_parts import ends
 
 Floats = NDArray[np.float64]
@@ -67,7 +67,7 @@ def _stacks(rng: np.random.Generator, labels: Ints, classes: int) -> tuple[NDArr
     stacks, small = np.empty(labels.size, kind), labels.astype(np.min_scalar_type(classes))
     for c in range(first.size - 1):
         own = stacks[first[c] : first[c + 1]]
-        own[:] = np.flatnonzero(small == c)
+        own[:] = rows_of_class(small, c)
         shuffle(rng, own)
     return stacks, first
 

@@ -34,7 +34,12 @@ def shards(
             f"clients: {clients} clients of {classes_per_client} classes cannot hold all "
             f"{present.size}; raise clients or classes_per_client"
         )
-    holds = assign_classes(rng, counts, clients, classes_per_client)
+    cuts = _even_cuts(assign_classes(rng, counts, clients, classes_per_client), counts)
+    return FederatedData._of(pool, *split_by_cuts(rng, labels_of(pool), cuts))
+
+
+def _even_cuts(holds: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """What each client gets of each class that it holds, `[classes, clients]` of 0 and 1."""
     holders = holds.sum(axis=1, dtype=np.int64)
     short = np.flatnonzero(holders > counts)
     if short.size:
@@ -43,8 +48,7 @@ def shards(
             f"clients: class {c} has {counts[c]} samples for {holders[c]} clients; use fewer"
         )
     many = zip(holds, np.maximum(1, holders), counts.tolist(), strict=True)
-    cuts = [cut(own / n, count) for own, n, count in many]
-    return FederatedData._of(pool, *split_by_cuts(rng, labels_of(pool), cuts))
+    return [cut(own / n, count) for own, n, count in many]
 
 
 @PARTITIONS.register("pathological")

@@ -19,6 +19,8 @@ from .federated import FederatedData
 from .registries import PARTITIONS, Population, Spread
 from .samples import Samples, as_samples
 
+_BLOCK = 1 << 20  # numbers that are worked on at once
+
 
 @PARTITIONS.register("iid")
 def iid(samples: object, clients: Population, seed: int = 0, sigma: Spread = 0.0) -> FederatedData:
@@ -96,23 +98,32 @@ def by_owner(owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     low, bits = int(owner.min()), max(1, int(owner.size - 1).bit_length())
     if (owner[1:] >= owner[:-1]).all():
-        rows, known = np.arange(owner.size), owner
-    elif int(owner.max()) - low < 1 << (63 - bits):
-        keys = owner.astype(np.int64)
-        keys -= low
-        keys <<= bits
-        keys |= np.arange(owner.size)
-        keys.sort()
-        rows = keys & ((1 << bits) - 1)
-        keys >>= bits
-        keys += low
-        known = keys
-    else:
+        rows, first = np.arange(owner.size), _begins(owner, 0)
+        return rows, owner[first[:-1]], first
+    if int(owner.max()) - low >= 1 << (63 - bits):
         rows = np.argsort(owner, kind="stable")
-        known = owner[rows]
-    begin = np.flatnonzero(known[1:] != known[:-1]) + 1
-    first = np.concatenate([[0], begin, [owner.size]])
-    return rows, known[first[:-1]], first
+        first = _begins(owner[rows], 0)
+        return rows, owner[rows[first[:-1]]], first
+    keys = owner.astype(np.int64)
+    keys -= low
+    keys <<= bits
+    for a in range(0, keys.size, _BLOCK):
+        part = keys[a : a + _BLOCK]
+        part |= np.arange(a, a + part.size)
+    keys.sort()
+    first = _begins(keys, bits)
+    known = (keys[first[:-1]] >> bits) + low
+    keys &= (1 << bits) - 1
+    return keys, known, first
+
+
+def _begins(keys: np.ndarray, bits: int) -> np.ndarray:
+    """Where numbers without their lowest `bits` change, the beginning and the end too."""
+    found = [np.zeros(1, dtype=np.int64)]
+    for a in range(0, keys.size - 1, _BLOCK):
+        high = keys[a : a + _BLOCK + 1] >> bits
+        found.append(np.flatnonzero(high[1:] != high[:-1]) + (a + 1))
+    return np.concatenate([*found, [keys.size]])
 
 
 def partition(name: str, samples: object, **options: object) -> FederatedData:
