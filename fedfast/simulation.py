@@ -113,11 +113,16 @@ class Simulation:
         self._stopping = False
         self.stop_reason = ""
         if self.crew is not None and not self.crew.ranks.first:
-            yield from self.crew.rounds()
+            with round_loop.draws_ahead(self._components):
+                yield from self.crew.rounds()
             return
         if not self._goes_on():
             return
-        with callbacks.following(self.callbacks, self, self.info), self._leading() as train:
+        with (
+            callbacks.following(self.callbacks, self, self.info),
+            round_loop.draws_ahead(self._components),
+            self._leading() as train,
+        ):
             while self._goes_on():
                 row = train()
                 for callback in self.callbacks:
