@@ -47,8 +47,7 @@ class ClientRows:
         if self.tier.staged(self.shape.dtype):
             self.tables: RowTables = StagedTables(self.shape, self.tier)
         else:
-            here = self.device.type == "cpu"
-            self.tables = DirectTables(self.shape, places if here else self.tier.places + 1)
+            self.tables = DirectTables(self.shape, self.tier.places + 1, places)
         self.values = {
             name: reserved((places, *v.shape), v.dtype, self.device)
             for name, v in self.default.items()

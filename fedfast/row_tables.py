@@ -63,15 +63,22 @@ class RowTables(Protocol):
 class DirectTables:
     """Rows worked on where they are stored: a place is a row of the table.
 
-    On the CPU tables are reserved whole, and take memory as they are written; elsewhere for
-    `places`, and are copied into larger ones where that was not enough.
+    On the CPU tables are reserved for `most` places, and take memory as they are written.
+    Elsewhere, and where there is no address space for that, they are made for the places that are
+    `expected`, and copied into larger ones where that was not enough.
     """
 
-    def __init__(self, shape: RowShape, places: int) -> None:
+    def __init__(self, shape: RowShape, expected: int, most: int) -> None:
         self.shape = shape
+        try:
+            self._make(most if shape.device.type == "cpu" else expected)
+        except MemoryError:  # under `ulimit -v`, or where the system commits what is reserved
+            self._make(expected)
+
+    def _make(self, places: int) -> None:
         self.tables = {
-            name: reserved((places, width), shape.dtype, shape.device)
-            for name, width in shape.widths.items()
+            name: reserved((places, width), self.shape.dtype, self.shape.device)
+            for name, width in self.shape.widths.items()
         }
 
     def allocate(self, places: int) -> None:

@@ -294,6 +294,29 @@ def test_too_little_is_said_before_training() -> None:
         simulation(client_rows_folder=3)
 
 
+@pytest.mark.parametrize("most", [12288, 4096])
+def test_tables_grow_where_they_cannot_be_reserved_whole(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = simulation()
+    plain.run(progress=False)
+    made, refused = row_memory._anonymous, []
+
+    def anonymous(size: int) -> object:
+        if size > most and len(refused) < 2:
+            refused.append(size)
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return made(size)
+
+    monkeypatch.setattr(row_memory, "_anonymous", anonymous)
+    if most == 4096:
+        with pytest.raises(MemoryError, match="of address space"):
+            simulation()
+    sim = simulation()
+    sim.run(progress=False)
+    assert refused and equal(sim, plain)
+
+
 def test_a_client_that_was_never_sampled_costs_nothing() -> None:
     clients = ClientState({"c": "zeros"}, {}, 10**6, torch.zeros(4096), 4096)
     before = resident()
