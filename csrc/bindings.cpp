@@ -17,7 +17,9 @@ Shape shape_of(const Part& part, const Rows<P>& p) {
 }
 
 template <typename T>
-using PerturbRows = Rows<Perturb<T>>;
+struct PerturbRows : Rows<Perturb<T>> {
+  Bank<const T> radii;
+};
 template <typename T>
 using StepRows = Rows<Step<T>>;
 template <typename T>
@@ -40,14 +42,16 @@ using FeedOf = Feed;
 void bind_rows(py::module_& m) {
   bind<PerturbRows>(
       m, "perturb",
-      FIELDS(PerturbRows, field("S", &P::size), field("R", &P::layers), F(w), F(terms), F(rho),
-             F(alpha), F(eps), F(adaptive), F(norm), F(segments), F(out)),
-      [](const Part& part, const auto& p) { perturb(shape_of(part, p), p); }, false);
-  bind<StepRows>(
-      m, "step",
-      FIELDS(StepRows, field("S", &P::size), F(w), F(terms), F(eta), F(w_ref), F(lam),
-             F(weight_decay), F(clip_norm), F(momentum), F(nesterov), F(m), F(out)),
-      [](const Part& part, const auto& p) { step(shape_of(part, p), p); }, false);
+      FIELDS(PerturbRows, field("S", &P::size), field("R", &P::layers), F(w), F(terms),
+             field("rho", &P::radii), F(alpha), F(eps), F(adaptive), F(norm), F(segments), F(out)),
+      [](const Part& part, auto& p) {
+        p.rho = p.radii.data;
+        perturb(shape_of(part, p), p);
+      });
+  bind<StepRows>(m, "step",
+                 FIELDS(StepRows, field("S", &P::size), F(w), F(terms), F(eta), F(w_ref), F(lam),
+                        F(weight_decay), F(clip_norm), F(momentum), F(nesterov), F(m), F(out)),
+                 [](const Part& part, const auto& p) { step(shape_of(part, p), p); });
   bind<StatsRows>(m, "stats",
                   FIELDS(StatsRows, field("S", &P::size), F(x), F(y), F(x_ref), F(y_ref),
                          F(segments), field("out", &P::sums)),
@@ -165,17 +169,16 @@ void bind_plan(py::module_& m) {
   m.def("run_steps", &run_steps_of);
 }
 
-// Totals (name, phase, under, calls, nanoseconds) and calls (name, phase, under, thread, begin, end).
+// Totals (name, phase, under, calls, nanoseconds) and calls (name, phase, under, thread, begin,
+// end).
 py::tuple taken() {
   const auto [totals, calls] = profile::take();
   py::list sums, each;
   for (const auto& t : totals) {
-    sums.append(
-        py::make_tuple(t.kind.name, t.kind.phase, t.kind.under, t.calls, t.nanoseconds));
+    sums.append(py::make_tuple(t.kind.name, t.kind.phase, t.kind.under, t.calls, t.nanoseconds));
   }
   for (const auto& c : calls) {
-    each.append(
-        py::make_tuple(c.kind.name, c.kind.phase, c.kind.under, c.thread, c.begin, c.end));
+    each.append(py::make_tuple(c.kind.name, c.kind.phase, c.kind.under, c.thread, c.begin, c.end));
   }
   return py::make_tuple(sums, each);
 }
@@ -205,7 +208,7 @@ void bind_images(py::module_& m);     // bindings_images.cpp
 void bind_layers(py::module_& m);     // bindings_layers.cpp
 void bind_schedule(py::module_& m);   // bindings_schedule.cpp
 void bind_sequences(py::module_& m);  // bindings_sequences.cpp
-void bind_dealing(py::module_& m);    // bindings_dealing.cpp
+void bind_data(py::module_& m);       // bindings_data.cpp
 
 }  // namespace fedfast
 
@@ -218,7 +221,7 @@ PYBIND11_MODULE(_fedfast, m) {
   fedfast::bind_layers(m);
   fedfast::bind_sequences(m);
   fedfast::bind_schedule(m);
-  fedfast::bind_dealing(m);
+  fedfast::bind_data(m);
   m.def("fields", &fedfast::fields);
   m.def("placed_rows", [](py::object type) { fedfast::placed_rows() = type.release().ptr(); });
   m.def("may", &fedfast::may);

@@ -18,6 +18,8 @@ from . import kernels
 from .algorithms.hooks import Clients, Cohort, Sum, TrainedLayout
 from .clients import ClientState
 from .kernels._args import Coefficient
+from .kernels.placed import dense
+from .phases import timed
 from .running_sum import Place, RunningSum
 from .state import ServerState
 from .tensor_norms import TensorNorms
@@ -66,6 +68,7 @@ class Mean:
         self.trained = self.acc[: layout.trained]
         self._norms = TensorNorms(self.trained, layout.segments, backend)
 
+    @timed("aggregate")
     def add(
         self, models: Tensor, weights: Tensor, sent: Tensor, place: Place, ending: Ending | None
     ) -> Tensor:
@@ -177,6 +180,7 @@ class RoundSums:
         self.shares = [_share(rule, cohort.weights) for rule in rules]
         self.own = [None if s is not None else RunningSum(mean) for s in self.shares]
 
+    @timed("aggregate")
     def add(self, at: Clients, place: Place, clients: ClientState) -> None:
         """Add a chunk of the cohort; the clients' former rows are still in `clients`."""
         for rule, total in zip(self.rules, self.own, strict=True):
@@ -215,7 +219,7 @@ def _operands(rule: Sum, at: Clients, clients: ClientState) -> tuple[Tensor, Ten
     """(rows [K, trained], what they are measured from)."""
     if rule.of is None:
         return at.w, at.start
-    rows = at.own[rule.of] if rule.of in at.own else at.scratch[rule.of]
+    rows = dense(at.kept[rule.of]) if rule.of in at.kept else at.scratch[rule.of]
     if not rule.change:
         return rows, torch.zeros_like(at.start)
     before = torch.empty_like(rows)

@@ -6,12 +6,17 @@ The only place that calls the constructors of executors, evaluators and the engi
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+
+import torch
 
 from . import memory as memories
 from .client_loop import LocalTrainer
+from .data.pages import Ahead
 from .design import Design
 from .engine import Engine
 from .evaluation import Evaluator
@@ -24,55 +29,103 @@ from .personalization import Personal
 from .programs import ProgramExecutor, bytes_per_client
 from .programs.evaluator import evaluator_bytes, evaluator_for
 from .programs.verify import Subject, difference
+from .row_tiers import SHARES, RowNeed, RowTier, choose
 from .torch_settings import usual_modes
+
+PER_CLIENT = 16  # bytes: its number and its samples, for the schedule
 
 
 @dataclass(frozen=True)
 class Components:
     """What a simulation is made of: its round loop and its checkpoints work on these.
 
+    rows       where clients' rows are kept
     executor   of the module: that of the rounds where there is no program
     evaluator  made when it is first needed
+    pages      of the clients' samples, where they are a file
     """
 
     design: Design
     memory: MemoryPlan
+    rows: RowTier
     executor: ModuleExecutor
     evaluator: Callable[[], Evaluator]
     engine: Engine
     personal: Personal
+    pages: Ahead
+
+    @property
+    def fetches(self) -> bool:
+        """Whether clients' rows are brought from elsewhere, round by round."""
+        return self.rows.staged(self.design.dtype)
 
 
 @usual_modes()
 def build(design: Design) -> Components:
     """Raises ValueError where the memory cannot hold one client."""
-    memory = memory_plan(design)
-    logging.getLogger("fedfast").info("%s", memory)
+    tier = row_tier(design)
+    memory = memory_plan(design, tier)
+    for said in filter(None, map(str, (memory, tier))):
+        logging.getLogger("fedfast").info("%s", said)
     executor = _module_executor(design)
     evaluator = _evaluator(design, executor)
     if design.program is None:
         warn_once(design.reason)
-    engine = Engine(design, Halving(_trainer(design, executor), memory.chunk))
+    engine = Engine(design, Halving(_trainer(design, executor), memory.chunk), tier)
     personal = Personal(engine, evaluator, design.data, design.loss)
-    return Components(design, memory, executor, evaluator, engine, personal)
+    pages = Ahead(design.data.x)
+    return Components(design, memory, tier, executor, evaluator, engine, personal, pages)
 
 
-def memory_plan(design: Design) -> MemoryPlan:
+def row_tier(design: Design) -> RowTier:
+    """Where clients' rows are kept. Raises ValueError naming the option where there is no room."""
+    given, layout, algorithm = design.options, design.layout, design.algorithm
+    cohort, population, rounds = design.cohort, design.data.num_clients, design.rounds
+    expected = memories.taking_part(population, rounds, cohort)
+    if given.schedule is not None:  # whose cohorts need not be drawn alike
+        expected = min(population, (rounds - 1) * cohort)
+    each = memories.bytes_per_client(layout, algorithm) + _activation_bytes(design)
+    rest = each + _server_bytes(design) + _beside(design)
+    if given.memory == "auto":
+        free = int(SHARES["device"] * memories.free_bytes(design.device)) - rest
+    else:
+        budget = int(float(given.memory) * memories.GIB)
+        free = budget - rest - memories.data_bytes(design.data)
+    widths = memories.row_widths(layout, algorithm)
+    what = widths, design.dtype, design.device
+    if free < 0:  # the rest has no room either, of which `memory_plan` tells
+        free = sys.maxsize
+    need = RowNeed(*what, population, rounds, cohort, expected, free)
+    dtype = None if given.client_rows_dtype is None else getattr(torch, given.client_rows_dtype)
+    folder = None if given.client_rows_folder is None else Path(given.client_rows_folder)
+    return choose(given.client_rows, dtype, folder, need)
+
+
+def memory_plan(design: Design, tier: RowTier) -> MemoryPlan:
     """How many clients train at once. Raises ValueError where the memory cannot hold one."""
-    layout, algorithm = design.layout, design.algorithm
-    cohort, population = design.cohort, design.data.num_clients
-    workers = workers_for(design.traits, design.threads)
-    kept = memories.client_bytes(layout, algorithm, population, design.rounds, cohort)
     return memories.plan(
         design.options.memory,
         design.options.chunk,
-        cohort,
-        memories.bytes_per_client(layout, algorithm) + _activation_bytes(design),
-        memories.server_bytes(layout, algorithm) + memories.module_bytes(design.module, workers),
+        design.cohort,
+        memories.bytes_per_client(design.layout, design.algorithm) + _activation_bytes(design),
+        _server_bytes(design),
         memories.data_bytes(design.data),
         design.device,
-        kept + memories.cohort_bytes(layout, algorithm, cohort) + _evaluation_bytes(design),
+        tier.on_device + _beside(design),
     )
+
+
+def _server_bytes(design: Design) -> int:
+    """Bytes of the server's rows and of the copies of the model."""
+    workers = workers_for(design.traits, design.threads)
+    rows = memories.server_bytes(design.layout, design.algorithm)
+    return rows + memories.module_bytes(design.module, workers)
+
+
+def _beside(design: Design) -> int:
+    """Bytes of models that a round keeps to its end, of evaluation, and of numbers by client."""
+    cohort = memories.cohort_bytes(design.layout, design.algorithm, design.cohort)
+    return cohort + _evaluation_bytes(design) + PER_CLIENT * design.data.num_clients
 
 
 def _activation_bytes(design: Design) -> int:

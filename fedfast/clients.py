@@ -1,7 +1,7 @@
 """What clients keep between rounds: rows and small values, written beside the ones that hold.
 
 A round never overwrites what a client came with: its new rows go to spare places of the same
-tensors, and a second table of places holds where they are. The table that is referred to is the
+tables, and a second table of places holds where they are. The one that is referred to is the
 state; the other one is the next round's to write. `state.Committed` turns from one to the other by
 one assignment, so that a round which is broken off anywhere leaves nothing behind.
 """
@@ -9,11 +9,39 @@ one assignment, so that a round which is broken off anywhere leaves nothing behi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .client_rows import ClientRows, no_ids
+from .kernels import PlacedRows
+from .phases import timed
+from .row_blocks import Part, blocks_of
+from .row_tiers import RowTier
+
+Kept = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class CohortPlaces:
+    """Where a round's clients have their rows.
+
+    ids         ascending [C]; order: their positions in what follows
+    came, kept  [C], rows of the tables that they came with and that they will keep
+    held, new   [C], the places where these are stored
+    """
+
+    ids: Tensor
+    order: Tensor
+    came: Tensor
+    kept: Tensor
+    held: Tensor
+    new: Tensor
+
+    def at(self, ids: Tensor) -> Tensor:
+        """Positions of some of the clients."""
+        return self.order[torch.searchsorted(self.ids, ids)]
 
 
 class ClientState:
@@ -22,6 +50,7 @@ class ClientState:
     rows    name -> "zeros", "start" or "model", see `Component.client_rows`
     values  name -> what every client starts with
     row     [S], the initial model
+    tier    where rows are kept
     Memory grows with the clients that have taken part, not with the population; a cohort's rows
     have a spare place each.
     """
@@ -33,21 +62,34 @@ class ClientState:
         population: int,
         row: Tensor,
         trained: int,
+        tier: RowTier | None = None,
     ) -> None:
-        self._store = ClientRows(rows, values, row, trained)
-        self._set(torch.full((population,), -1, dtype=torch.int64), no_ids(), 0)
+        tier = RowTier() if tier is None else tier
+        self._store = ClientRows(rows, values, row, trained, population, tier)
+        # Zeros that nobody has written take no memory.
+        self._set(torch.zeros(population, dtype=torch.int64), no_ids(), 1)
         # A state of nothing has no other: there is nothing to write beside it.
-        self._other = self._twin() if rows or values else self
+        self._other, self._side = self, 0
+        if rows or values:
+            self._other = self._twin()
 
     def _set(self, slot: Tensor, free: Tensor, top: int) -> None:
-        """slot [N]: each client's place, -1 for none; free: places below `top` that are nobody's"""
+        """slot [N]: each client's place, 0 for none; free: places below `top` that are nobody's"""
         self.slot, self.free, self.top = slot, free, top
+        self._adopted = no_ids(), no_ids()  # ids [A], places [A]
+        self._cohort: CohortPlaces | None = None
 
     def _twin(self) -> ClientState:
         made = ClientState.__new__(ClientState)
-        made._store, made._other = self._store, self
-        made._set(self.slot.clone(), self.free, self.top)
+        made._store, made._other, made._side = self._store, self, 1 - self._side
+        slot = self.slot.clone() if self.top > 1 else torch.zeros_like(self.slot)
+        made._set(slot, self.free, self.top)
         return made
+
+    @property
+    def population(self) -> int:
+        """N"""
+        return len(self.slot)
 
     @property
     def first(self) -> Mapping[str, str]:
@@ -55,37 +97,32 @@ class ClientState:
         return self._store.first
 
     @property
-    def rows(self) -> dict[str, Tensor]:
-        """The rows, place by place. [places, width]"""
-        return self._store.rows
+    def tables(self) -> dict[str, Tensor]:
+        """The tables that rows are read from and written to in a round. [n, width]"""
+        return self._store.tables.tables
 
     @property
     def values(self) -> dict[str, Tensor]:
         """Every client's values, a copy. [N, ...]"""
-        default, population = self._store.default, len(self.slot)
-        everybody = torch.arange(population)
-        made = {name: v.expand(population, *v.shape).clone() for name, v in default.items()}
-        for name, found in self.values_of(everybody).items():
-            made[name].copy_(found)
-        return made
+        return self.values_of(torch.arange(len(self.slot)))
 
     def values_of(self, ids: Tensor) -> dict[str, Tensor]:
         """The values of clients `ids` [K]: copies, [K, ...]."""
-        slots, store = self.slot[ids], self._store
-        at = slots.clamp(min=0).to(store.device)
-        new = (slots < 0).to(store.device)
-        found = {}
-        for name, default in store.default.items():
-            some = store.values[name][at] if self.top else default.expand(len(ids), *default.shape)
-            shape = (-1, *[1] * default.ndim)
-            found[name] = torch.where(new.view(shape), default, some)
-        return found
+        store = self._store
+        if not store.default:
+            return {}
+        if not store.default:
+            return {}
+        at = self.slot[ids].to(store.device)
+        return {name: held[at] for name, held in store.values.items()}
 
+    @timed("state")
     def begin(self, ids: Tensor, start: Tensor | None) -> ClientState:
         """The state that a round of clients `ids` [C] writes; this one stays as it is.
 
         start  [trained], the model sent, for rows that begin with it; None: all will be written
         Whatever an earlier round that was broken off has written is overwritten.
+        Raises OSError, naming the option, where the disk that rows lie on is full.
         """
         if self._other is self:
             return self
@@ -93,55 +130,120 @@ class ClientState:
         # Recorded before anything is written: where the two tables may differ.
         store.stale = torch.cat([store.stale, ids])
         after.slot[store.stale] = self.slot[store.stale]
-        held, again = self.slot[ids], self.free[: len(ids)]
+        held, again = self._held(ids), self.free[: len(ids)]
         top = self.top + len(ids) - len(again)
-        slots = torch.cat([again, torch.arange(self.top, top)])
-        after.slot[ids] = slots
-        after.free, after.top = torch.cat([self.free[len(ids) :], held[held >= 0]]), top
+        store.allocate(top)
+        new = torch.cat([again, torch.arange(self.top, top)])
+        after.slot[ids] = new
+        after._set(after.slot, torch.cat([self.free[len(ids) :], held[held > 0]]), top)
         store.stale = ids
-        store.grow(top, len(self.slot) + len(ids))
-        store.begin(slots[held < 0], start)
+        if start is not None:
+            store.start_with(start)
+        after._cohort = self._places(ids, held, new)
         return after
 
+    def _held(self, ids: Tensor) -> Tensor:
+        """The places of what clients come with, adopted rows first."""
+        held, (known, places) = self.slot[ids], self._adopted
+        if len(known):
+            at = torch.searchsorted(known, ids).clamp(max=len(known) - 1)
+            held = torch.where(known[at] == ids, places[at], held)
+        return held
+
+    def _places(self, ids: Tensor, held: Tensor, new: Tensor) -> CohortPlaces:
+        came, kept = self._store.tables.begin(1 - self._side, held, new)
+        ordered, order = ids.sort()
+        return CohortPlaces(ordered, order, came, kept, held, new)
+
+    def expect(self, ids: Tensor) -> None:
+        """Clients `ids` [C] take part in the round after the one that has begun."""
+        cohort = self._other._cohort
+        if self._other is self or cohort is None:
+            return
+        away = ids[~torch.isin(ids, cohort.ids)]
+        places = self.slot[away]
+        self._store.tables.expect(places[places > 0])
+
+    def cohort(self) -> CohortPlaces:
+        """Where the clients have their rows, of the state that `begin` gave."""
+        assert self._cohort is not None
+        return self._cohort
+
+    @timed("state")
+    def placed(self, ids: Tensor, room: Tensor) -> tuple[dict[str, PlacedRows], ...]:
+        """(rows that clients `ids` [K] came with, rows that they will keep), by name.
+
+        room  [2, K] int64 on the device, which holds the places
+        """
+        if not self.tables:
+            return {}, {}
+        cohort, made = self.cohort(), []
+        at = cohort.at(ids)
+        for where, places in zip((cohort.came, cohort.kept), room, strict=True):
+            places.copy_(where[at.to(where.device)])
+            made.append({n: PlacedRows.known(t, places) for n, t in self.tables.items()})
+        return tuple(made)
+
+    @timed("state")
     def gather(self, ids: Tensor, into: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copy the rows that clients `ids` [K] came with to `into`, [K, width] by name.
 
         Of the state that `begin` gave, for clients of its cohort. Returns their values.
         """
-        came = self._other.slot[ids]
-        slots = torch.where(came < 0, self.slot[ids], came).to(self._store.device)
-        for name, out in into.items():
-            torch.index_select(self._store.rows[name], 0, slots, out=out)
-        return {name: v[slots] for name, v in self._store.values.items()}
+        store = self._store
+        if self._other is self:
+            return {}
+        cohort = self.cohort()
+        at = cohort.at(ids)
+        if into:
+            rows = cohort.came[at.to(store.device)]
+            for name, out in into.items():
+                torch.index_select(self.tables[name], 0, rows, out=out)
+        if not store.default:
+            return {}
+        held = cohort.held[at].to(store.device)
+        return {name: v[held] for name, v in store.values.items()}
 
+    @timed("state")
     def scatter(
         self, ids: Tensor, rows: Mapping[str, Tensor], values: Mapping[str, Tensor]
     ) -> None:
-        """Write the new rows and values of clients `ids` [K], of the state that `begin` gave."""
-        slots = self.slot[ids].to(self._store.device)
-        for name, new in rows.items():
-            self._store.rows[name].index_copy_(0, slots, new)
-        for name, v in values.items():
-            self._store.values[name].index_copy_(0, slots, v)
+        """Write the new rows and values of clients `ids` [K], of the state that `begin` gave.
+
+        Rows that are not given were written where they lie.
+        """
+        if self._other is self:
+            return
+        cohort, store = self.cohort(), self._store
+        at = cohort.at(ids)
+        kept, new = cohort.kept[at.to(store.device)], cohort.new[at]
+        for name, own in rows.items():
+            self.tables[name].index_copy_(0, kept, own)
+        store.write_values(new, values)
+        store.tables.written(self._side, kept, new)
 
     def widen(self, population: int) -> None:
         """Make room for clients up to that number, who have not taken part yet."""
+        self._store.widen(population, self.top == 1)
         for table in (self, self._other):
             if population > len(table.slot):
-                more = table.slot.new_full((population - len(table.slot),), -1)
+                more = table.slot.new_zeros(population - len(table.slot))
                 table.slot = torch.cat([table.slot, more])
 
     def kinds(self) -> dict[str, Tensor]:
         """A client's rows and values by name, for their shapes."""
         store = self._store
-        rows = {name: t.new_empty(t.shape[1:]) for name, t in store.rows.items()}
+        rows = {name: t.new_empty(t.shape[1:]) for name, t in self.tables.items()}
         return {**rows, **store.default}
 
     def state_of(self, client: int) -> dict[str, Tensor]:
         """Copies of one client's rows and values by name; nothing where it never took part."""
-        slot = int(self.slot[client])
-        held = {**self._store.rows, **self._store.values} if slot >= 0 else {}
-        return {name: t[slot].clone() for name, t in held.items()}
+        place = self.slot[client].view(1)
+        if int(place) == 0:
+            return {}
+        rows, values = self._store.read(place)
+        wide = {name: t[0].to(self._store.shape.dtype) for name, t in rows.items()}
+        return wide | {name: t[0] for name, t in values.items()}
 
     def with_state(self, client: int, state: Mapping[str, Tensor]) -> ClientState:
         """The state in which one client holds `state`, which `state_of` gave; empty: nothing.
@@ -150,40 +252,93 @@ class ClientState:
         """
         ids = torch.tensor([client])
         if state:
-            after = self.begin(ids, None)
-            rows, values = self._store.rows, self._store.values
-            after.scatter(
-                ids, {n: state[n][None] for n in rows}, {n: state[n][None] for n in values}
-            )
+            after, store = self.begin(ids, None), self._store
+            rows, values = ({n: state[n][None] for n in of} for of in (store.first, store.default))
+            after.scatter(ids, rows, values)
             return after
-        after, held = self.begin(no_ids(), None), self.slot[ids]
-        if after is not self and int(held) >= 0:
-            self._store.stale = ids
-            after.slot[ids], after.free = -1, torch.cat([after.free, held])
+        after = self.begin(no_ids(), None)
+        if after is not self:
+            after.drop(ids)
         return after
 
     def row(self, name: str, client: int) -> Tensor | None:
         """One client's row [width]; if it never took part, the initial model or None."""
-        slot = int(self.slot[client])
-        if slot < 0:
+        place = self.slot[client].view(1)
+        if int(place) == 0:
             return self._store.initial if self.first[name] == "model" else None
-        return self._store.rows[name][slot]
+        return self._store.tables.read(name, place)[0].to(self.tables[name])
 
-    def kept(self) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    # Rows that move between processes, each of which holds some of the clients'.
+
+    def holds(self, ids: Tensor) -> Tensor:
+        """Which of the clients have taken part, here. [K] bool"""
+        return self.slot[ids] > 0
+
+    def export(self, ids: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Copies of the rows [K, width] and values [K, ...] of clients that `holds` names."""
+        return self._store.read(self.slot[ids])
+
+    def adopt(self, ids: Tensor, rows: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+        """Rows and values, which `export` gave elsewhere, that clients of the next round come with.
+
+        What is committed stays as it is; called again, what was adopted before is forgotten.
+        """
+        (_, places), self._adopted = self._adopted, (no_ids(), no_ids())
+        free, top = torch.cat([self.free, places]), self.top
+        new = torch.cat([free[: len(ids)], torch.arange(top, top + max(0, len(ids) - len(free)))])
+        self.free, self.top = free[len(ids) :], max(top, top + len(ids) - len(free))
+        if len(ids):
+            self._store.allocate(self.top)
+            self._store.write(new, rows, values)
+        order = ids.argsort()
+        self._adopted = ids[order], new[order]
+
+    def drop(self, ids: Tensor) -> None:
+        """Forget clients that another process keeps from now on; of the state that `begin` gave."""
+        held = self.slot[ids]
+        self._store.stale = torch.cat([self._store.stale, ids])
+        self.slot[ids] = 0
+        self.free = torch.cat([self.free, held[held > 0]])
+
+    def row_kinds(self) -> dict[str, Tensor]:
+        """A client's rows by name, as they are stored: for their shapes and dtype."""
+        store = self._store
+        return {n: t.new_empty(t.shape[1:], dtype=store.stored) for n, t in self.tables.items()}
+
+    def rows_of(self, name: str, ids: Tensor) -> Tensor:
+        """Copies of the rows of clients `ids`, who have some, as they are stored. [K, width]"""
+        return self._store.tables.read(name, self.slot[ids])
+
+    def flush(self) -> None:
+        """Wait until all rows are where they are kept. Raises OSError where that failed."""
+        self._store.tables.flush()
+
+    def kept_ids(self) -> Tensor:
+        """Who has taken part, ascending. [U]"""
+        return self.slot.nonzero()[:, 0]
+
+    def kept(self) -> Kept:
         """(ids [U], rows [U, width] by name, values [U, ...] by name) of who has any, by id."""
-        ids = (self.slot >= 0).nonzero()[:, 0]
-        at = self.slot[ids].to(self._store.device)
-        rows = {name: held[at] for name, held in self._store.rows.items()}
-        return ids, rows, {name: held[at] for name, held in self._store.values.items()}
+        ids = self.kept_ids()
+        return ids, *self._store.read(self.slot[ids])
 
     def holding(
-        self, ids: Tensor, rows: Mapping[str, Tensor], values: Mapping[str, Tensor]
+        self, ids: Tensor, rows: Mapping[str, Part], values: Mapping[str, Tensor]
     ) -> ClientState:
-        """Another state of the same make that holds what `kept` gave; this one stays as it is."""
+        """Another state of the same make that holds what `kept` gave; this one stays as it is.
+
+        rows  [U, width] by name, tensors or what comes in blocks
+        """
         made = ClientState.__new__(ClientState)
-        made._store = self._store.filled(rows, values)
-        slot = torch.full_like(self.slot, -1)
-        slot[ids] = torch.arange(len(ids))
-        made._set(slot, no_ids(), len(ids))
+        made._store = self._store.another()
+        slot, places = torch.zeros_like(self.slot), torch.arange(1, len(ids) + 1)
+        slot[ids] = places
+        made._side = 0
+        made._set(slot, no_ids(), len(ids) + 1)
+        if len(ids):
+            made._store.allocate(made.top)
+            for name in made.first:
+                made._store.fill(name, 1, blocks_of(rows[name]))
+            made._store.write_values(places, values)
         made._other = made if self._other is self else made._twin()
         return made

@@ -187,7 +187,7 @@ class Cohort:
         """
         check_client(i, self._known)
         clients = self._parts.engine.clients
-        return clients.state_of(i) if i < len(clients.slot) else {}
+        return clients.state_of(i) if i < clients.population else {}
 
     def load_client_state(self, i: int, state: Mapping[str, Tensor]) -> None:
         """Set what `client_state` gave, {} for a client that has not taken part."""

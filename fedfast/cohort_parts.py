@@ -94,7 +94,7 @@ class CohortParts:
         self.parts.executor.pool.wait()
         if not len(active):
             return None
-        population = len(self.engine.clients.slot)
+        population = self.engine.clients.population
         work = Work(call.t, call.part(plan), call.lr, call.epochs, population, call.rehearsal)
         with training(self.parts):
             self.engine.read(samples)
@@ -143,7 +143,7 @@ class CohortParts:
             return
         design.cohort, design.width = max(clients, design.cohort), max(width, design.width)
         engine.trainers.forget()
-        engine.trainers.chunk = memory_plan(design).chunk
+        engine.trainers.chunk = memory_plan(design, self.parts.rows).chunk
         engine.batches.width, engine.models.least = design.width, design.cohort
 
 

@@ -20,6 +20,7 @@ from .client_sampling import Round
 from .clients import ClientState
 from .gradient_sampler import GradientSampler
 from .hook_calls import HookCalls
+from .kernels.placed import PlacedRows
 from .memory import Halving
 from .round_batches import RoundBatches
 from .running_sum import Place
@@ -100,6 +101,7 @@ class CohortPass:
     sent    [S], the model that clients receive
     server  the state they are shown; clients: theirs, which the pass writes
     ending  the server's step at the end of the mean, if it follows right away
+    part    positions in the cohort, whole leaves of its sums, if others train the rest
     """
 
     run: RunParts
@@ -111,12 +113,18 @@ class CohortPass:
     clients: ClientState
     sums: RoundSums | None = None
     ending: Ending | None = None
+    part: slice | None = None
     tally: Tally = field(default_factory=Tally)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """[first, last) position in the cohort."""
+        return (0, len(self.order)) if self.part is None else (self.part.start, self.part.stop)
 
     def train(self) -> Tally:
         """All chunks, one after another."""
-        begin = 0
-        while begin < len(self.order):
+        begin, end = self.span
+        while begin < end:
             at = self._chunk(begin)
             part = slice(begin, begin + len(at))
             self._add_up(at, part)
@@ -128,7 +136,8 @@ class CohortPass:
         """The next K clients, trained."""
 
         def work(trainer: LocalTrainer, chunk: int) -> tuple[Clients, Tensor, int]:
-            return self._trained(trainer, begin, self.order[begin : begin + chunk])
+            end = min(begin + chunk, self.span[1])
+            return self._trained(trainer, begin, self.order[begin:end])
 
         at, losses, samples = self.run.trainers.use(work)
         self.tally.losses.append(losses[0])
@@ -169,6 +178,8 @@ class CohortPass:
         ids, start = cohort.ids[part], self.sent[: run.layout.trained]
         count = len(ids)
         own = NamedRows({name: rows[:count] for name, rows in live.own.items()})
+        who = torch.from_numpy(ids)
+        came, kept = self.clients.placed(who, live.places[:, :count])
         return Clients(
             layout=run.layout,
             backend=cohort.backend,
@@ -188,7 +199,9 @@ class CohortPass:
             ahead=None if live.ahead is None else live.ahead[:count],
             own=own,
             scratch=NamedRows({name: rows[:count] for name, rows in live.scratch.items()}),
-            values=NamedRows(self.clients.gather(torch.from_numpy(ids), own)),
+            values=NamedRows(self.clients.gather(who, own)),
+            came={**came, **own},
+            kept={**kept, **own},
             server=MappingProxyType(self.server.shown()),
             scalars=MappingProxyType(self.server.scalars),
             decay=cohort.decay,
@@ -202,7 +215,7 @@ class CohortPass:
         last = self.sums is not None and part.stop == len(self.order)
         ending = self.ending if last else None
         weights = self.cohort.weights[part]
-        place = Place(part.start, len(self.order))
+        place = Place(part.start, len(self.order), self.span[0])
         bad = run.mean.add(models, weights, self.sent, place, ending)
         if len(bad):
             self.tally.diverged += at.ids[bad.cpu().numpy()].tolist()
@@ -211,7 +224,7 @@ class CohortPass:
             self._restore(at, bad)
             self.sums.add(at, place, self.clients)
             self.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
-        if run.models.wanted and len(at) < len(self.order):
+        if run.models.wanted and (len(at) < len(self.order) or self.part is not None):
             run.models.store(part, models, len(self.order))
 
     def _models(self, clients: int) -> Tensor:
@@ -224,6 +237,10 @@ class CohortPass:
             return
         for t in at.scratch.values():
             t[bad] = 0.0
+        for name, rows in at.kept.items():
+            if isinstance(rows, PlacedRows):
+                came = at.came[name]
+                rows.only(bad).copy_(came.only(bad) if isinstance(came, PlacedRows) else came[bad])
         former = {name: torch.empty_like(rows) for name, rows in at.own.items()}
         values = self.clients.gather(torch.from_numpy(at.ids), former)
         for now, before in ((at.own, former), (at.values, values)):

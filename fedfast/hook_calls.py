@@ -61,7 +61,7 @@ class HookCalls:
 
     def _keep_model(self, at: Clients, models: Tensor) -> None:
         if self.personal is not None:
-            at.own[self.personal].copy_(models)
+            at.kept[self.personal].copy_(models)
 
     def _check_bound(self, at: Clients, w: Tensor, hook: str, remedy: str) -> None:
         if at.w is not w:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .algorithms import Algorithm
+from .algorithms.in_place import placed_rows
 from .layout import FlatLayout
 
 
@@ -32,14 +33,16 @@ class LiveBuffers:
     w        [K, S], the models
     g        [K, trained], the step's gradient; ahead: where it is taken, for those that ascend
     first    the gradient at w itself, for optimizers that keep it; m: local momentum
-    own      client rows by name, scratch: rows that hold nothing between rounds
+    addend   what corrects the gradient all round, for algorithms that do
+    own      client rows by name that are gathered, scratch: rows that hold nothing between rounds
+    places   [2, K] int64, where clients' other rows lie: as they came, as they will be kept
     factors  [2, K], of the gradient and of the model in steps of unequal learning rates
     """
 
     def __init__(
         self, layout: FlatLayout, algorithm: Algorithm, clients: int, device: torch.device
     ) -> None:
-        local = algorithm.local
+        local, placed = algorithm.local, placed_rows(algorithm)
 
         def trained() -> Tensor:
             return layout.bank(clients, device, full=False)
@@ -48,10 +51,13 @@ class LiveBuffers:
         self.ahead = trained() if local.ascends else None
         self.first = trained() if local.keeps else None
         self.m = trained() if local.momentum else None
+        self.addend = trained() if algorithm.constant and not algorithm.plain else self.g[:0]
         self.own = {
             name: layout.bank(clients, device, full=kind == "model")
             for name, kind in algorithm.client_rows().items()
+            if name not in placed
         }
+        self.places = torch.zeros(2, clients, dtype=torch.int64, device=device)
         self.scratch = {name: trained() for name in algorithm.scratch_rows()}
         self.losses = torch.zeros(clients, dtype=layout.dtype, device=device)
         self.spare = torch.zeros_like(self.losses)

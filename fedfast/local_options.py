@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from .validation.values import Count, Number, OneOf, memory_budget
+from .validation.values import Count, Number, OneOf, folder_name, memory_budget
 
 if TYPE_CHECKING:
     import torch
 
     from .data import Augment
+
+
+TIERS = ("auto", "device", "host", "disk")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -90,3 +93,18 @@ class LocalOptions:
         "the attribute `memory` is the plan made of it. Where a GPU runs out all the same K is "
         "halved",
     ] = "auto"
+    client_rows: Annotated[
+        str,
+        OneOf(TIERS),
+        "where stateful clients' rows are kept between rounds; auto = the first with room",
+        "device, then host (main memory), then disk, a sparse file that is gone with the process; "
+        "no result depends on it",
+    ] = "auto"
+    client_rows_dtype: Annotated[
+        str | None,
+        OneOf(("float32", "bfloat16")),
+        "float32 or bfloat16, which rows are rounded to between rounds; None = the weights'",
+    ] = None
+    client_rows_folder: Annotated[
+        str | None, folder_name, "folder of the disk tier's file; None = run folder or temporary"
+    ] = None

@@ -4,6 +4,7 @@ where a device runs out of memory all the same."""
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -12,10 +13,12 @@ import torch
 from torch import nn
 
 from .algorithms import Algorithm
-from .client_rows import GROWTH
+from .algorithms.in_place import placed_rows
 from .data import FederatedData
+from .data.pages import resident_bytes
 from .data.size_limits import available_memory
 from .layout import FlatLayout
+from .report.units import binary_size
 
 GIB = 1 << 30
 # Of free memory. On a host others live in what is left; a device is usually one run's own, and what
@@ -46,8 +49,8 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         return (
-            f"K = {self.chunk} of {self.cohort} clients at once, {_size(self.each)} each and "
-            f"{_size(self.fixed)} besides, within {_size(self.budget)}"
+            f"K = {self.chunk} of {self.cohort} clients at once, {binary_size(self.each)} each and "
+            f"{binary_size(self.fixed)} besides, within {binary_size(self.budget)}"
         )
 
 
@@ -55,7 +58,10 @@ def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
     """Bytes one client adds to the live buffers: w, g, and what the algorithm has beside them."""
     local = algorithm.local
     rows = 2 + int(local.ascends) + int(local.keeps) + int(local.momentum > 0)
-    rows += len(algorithm.client_rows()) + len(algorithm.scratch_rows())
+    rows += int(algorithm.constant and not algorithm.plain)
+    gathered = len(algorithm.client_rows()) - len(placed_rows(algorithm))
+    rows += gathered + len(algorithm.scratch_rows())
+    rows += 2 * int(algorithm.drift.full_gradient)  # what sums of changes compare
     return max(1, rows * layout.stride * layout.dtype.itemsize)
 
 
@@ -67,25 +73,19 @@ def server_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
     return layout.stride * (rows * layout.dtype.itemsize + 8 * (2 + own))
 
 
-def client_bytes(
-    layout: FlatLayout, algorithm: Algorithm, population: int, rounds: int, cohort: int
-) -> int:
-    """Bytes of the rows that clients keep between rounds, at their peak.
+def taking_part(population: int, rounds: int, cohort: int) -> int:
+    """Clients that are expected to have rows as the last of so many rounds of drawn cohorts begins.
 
-    A round writes its cohort's rows beside the ones that hold, so that there are at most
-    min(rounds C, N + C) places. The peak is either when the tables grow, one kind of row at a time
-    and only what is copied being in memory twice, or when sums of changes read the former rows.
+    `N (1 - (1 - C / N)^(T - 1))`, the mean over draws.
     """
-    kinds = algorithm.client_rows()
-    if not kinds:
-        return 0
-    limit = population + cohort
-    places, held, before = min(rounds * cohort, limit), 0, 0
-    while held < places:
-        held, before = max(cohort, min(max(GROWTH, 2 * held), limit)), held
-    changes = cohort if algorithm.server_rows() else 0
-    peak = max((len(kinds) + 1) * before, len(kinds) * places + changes)
-    return layout.stride * layout.dtype.itemsize * (peak + int("model" in kinds.values()))
+    share = min(1.0, cohort / population)
+    return math.ceil(population * (1.0 - (1.0 - share) ** (rounds - 1)))
+
+
+def row_widths(layout: FlatLayout, algorithm: Algorithm) -> dict[str, int]:
+    """Elements of the rows that a client keeps between rounds, by name."""
+    kinds = algorithm.client_rows().items()
+    return {n: layout.stride if kind == "model" else layout.trained for n, kind in kinds}
 
 
 def cohort_bytes(layout: FlatLayout, algorithm: Algorithm, cohort: int) -> int:
@@ -101,8 +101,8 @@ def module_bytes(module: nn.Module, workers: int) -> int:
 
 
 def data_bytes(data: FederatedData) -> int:
-    """Bytes of the samples on the device."""
-    return sum(t.numel() * t.element_size() for t in (data.x, data.y, data.order, data.offsets))
+    """Bytes of the samples on the device; files that are mapped take none for themselves."""
+    return sum(map(resident_bytes, (data.x, data.y, data.order, data.offsets)))
 
 
 def free_bytes(device: torch.device) -> int:
@@ -146,7 +146,7 @@ def plan(
                 "clients' rows between rounds": clients,
                 "one client at work": each,
             }
-            table = "".join(f"\n  {_size(n):>10}  {part}" for part, n in parts.items())
+            table = "".join(f"\n  {binary_size(n):>10}  {part}" for part, n in parts.items())
             raise ValueError(
                 f"memory: expected at least {(fixed + each) / GIB:.3g} GiB; got {memory}. "
                 f"Needed are{table}"
@@ -158,8 +158,9 @@ def plan(
     if memory == "auto" and clients > 0 and fixed + made.chunk * each > budget:
         logging.getLogger("fedfast").warning(
             "memory: the run needs up to %s, %s of them rows of clients; its share of free memory "
-            "is %s", _size(fixed + made.chunk * each), _size(clients), _size(budget)
-        )  # fmt: skip
+            "is %s",
+            *map(binary_size, (fixed + made.chunk * each, clients, budget)),
+        )
     return made
 
 
@@ -199,13 +200,3 @@ class Halving(Generic[T]):
         logging.getLogger("fedfast").warning(
             "out of memory with %d clients at once; going on with %d", 2 * self.chunk, self.chunk
         )
-
-
-def _size(count: int) -> str:
-    """`812 B`, `1.2 MiB`, `3.4 GiB`."""
-    amount, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB"):
-        if amount < 1024:
-            break
-        amount, unit = amount / 1024, larger
-    return f"{amount:.3g} {unit}"

@@ -13,6 +13,7 @@ from .batches import ChunkBatches, Packing
 from .client_loop import LocalTrainer
 from .client_samples import ClientSamples
 from .client_sampling import Round
+from .phases import timed
 from .round_lines import LineBatches, packed_lines
 
 
@@ -23,6 +24,7 @@ class RoundBatches:
         self.data, self.width = data, width
         self.ahead: Ahead | None = None
 
+    @timed("schedule")
     def __call__(
         self, trainer: LocalTrainer, t: int, plan: Round, chosen: np.ndarray
     ) -> ChunkBatches:
@@ -51,6 +53,7 @@ class RoundBatches:
         data = self.data.data
         return id(data), data.order._version, data.offsets._version
 
+    @timed("schedule")
     def everything(
         self, trainer: LocalTrainer, t: int, clients: np.ndarray, width: int
     ) -> ChunkBatches:

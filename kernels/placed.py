@@ -40,6 +40,10 @@ class PlacedRows:
         """Some of the clients, as of a tensor `[K, S]`."""
         return PlacedRows.known(self.table, self.places[first])
 
+    def only(self, clients: Tensor) -> PlacedRows:
+        """Some of the clients, by position [n] int64."""
+        return PlacedRows.known(self.table, self.places[clients])
+
     def __len__(self) -> int:
         return self.places.shape[0]
 

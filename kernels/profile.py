@@ -64,6 +64,9 @@ def take() -> tuple[list[OperationTotal], list[OperationCall]]:
     ahead = native.module.profile_now() - time.perf_counter_ns()
     ahead = 0 if abs(ahead) < 1_000_000 else ahead
     return (
-        [OperationTotal(*t) for t in totals],
-        [OperationCall(*c[:4], c[4] - ahead, c[5] - ahead) for c in calls],
+        [OperationTotal._make(t) for t in totals],
+        [
+            call._replace(begin=call.begin - ahead, end=call.end - ahead)
+            for call in map(OperationCall._make, calls)
+        ],
     )

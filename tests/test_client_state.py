@@ -35,8 +35,8 @@ def everything(sim):
     server, clients = sim._engine.state, sim._engine.clients
     rows = {
         (name, k): row.clone()
-        for name in clients.rows
-        for k in range(len(clients.slot))
+        for name in clients.first
+        for k in range(clients.population)
         if (row := clients.row(name, k)) is not None
     }
     kept = {("value", name): v.clone() for name, v in clients.values.items()}

@@ -55,7 +55,7 @@ def test_no_two_things_that_are_kept_have_one_name(algorithm):
     engine, kept = made._parts.engine, made.server_state()
     assert len(kept) == len(engine.state.tensors()) - 1 + len(engine.state.scalars)
     clients = engine.clients
-    assert len(made.client_state(1)) == len(clients.rows) + len(clients.values)
+    assert len(made.client_state(1)) == len(clients.first) + len(clients.values)
 
 
 def test_a_client_can_be_forgotten():

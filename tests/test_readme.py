@@ -82,7 +82,7 @@ PARTITIONS = {
     "pathological": ["pathological"],
     "natural clients": ["natural"],
 }
-UNLISTED = {"stochastic"}  # FedCR's own encoder, which is part of that algorithm
+UNLISTED = {"stochastic", "arrays"}  # FedCR's own encoder; files of one's own
 TRAINING = {
     "learning-rate decay or schedule": "lr_decay",
     "weight decay": "weight_decay",

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kLanes = 16;
 constexpr int64_t kColumns = 512;  // of a block: its sums, base and rows stay in the first cache
+constexpr int kMost = 4;           // clients in a pass over a block
 constexpr int kNodes = 14;         // 13 at most: of any run of at most 64 leaves, and one below
 
 // base as float64: shared by all clients, it is widened once.
@@ -31,34 +32,36 @@ struct Client {
   double weight;
 };
 
-// What becomes of the clients of one pass over a block.
-//   add     sum += their updates, one after another
-//   begin   the same from 0
-//   leaves  each of two is a node, and the sum is theirs
-enum class Sum { add, begin, leaves };
+// One pass over a block adds kCount clients in leaves of kLeaf, whose sums are joined by the tree.
+//   kOn     a single leaf: goes on with a node that has begun
+//   kBelow  the sum is finished, and added to the node below it
 
-// The sum of clients as in `kSum`, and lane += (row - base)^2 for kLanes columns; `kBelow`: the sum
-// is finished and added to the node below it. Arithmetic is the limit here: fma spelled out saves a
-// fifth and rounds alike everywhere (before x86-64-v3 it is a slow library call).
-template <int kCount, Sum kSum, bool kBelow, typename T>
+// The sum of kCount clients, and lane += (row - base)^2, for kLanes columns. Arithmetic is the
+// limit here: fma spelled out saves a fifth and rounds alike everywhere (before x86-64-v3 it is a
+// slow library call).
+template <int kCount, int kLeaf, bool kOn, bool kBelow, typename T>
 FEDFAST_INLINE void add_lanes(const Client<T> (&client)[kCount], int64_t i, double* __restrict acc,
                               double (&__restrict lane)[kCount][kLanes]) {
   FEDFAST_LANES
   for (int j = 0; j < kLanes; ++j) {
-    double sum = kSum == Sum::add ? acc[i + j] : 0;
-    for (int c = 0; c < kCount; ++c) {
+    const auto term = [&](int c, double sum) {
       const double update = static_cast<double>(client[c].row[i + j]) - client[c].base[i + j];
       lane[c][j] = std::fma(update, update, lane[c][j]);
-      const double apart = kSum == Sum::leaves ? 0 : sum;
-      const double added = std::fma(client[c].weight, update, apart);
-      sum = kSum == Sum::leaves ? sum + added : added;
-    }
+      return std::fma(client[c].weight, update, sum);
+    };
+    const auto leaf = [&](int c, double sum) {
+      for (int each = 0; each < kLeaf; ++each) sum = term(c + each, sum);
+      return sum;
+    };
+    double sum = leaf(0, kOn ? acc[i + j] : 0);
+    if constexpr (kCount / kLeaf > 1) sum += leaf(kLeaf, 0);
+    if constexpr (kCount / kLeaf > 2) sum += leaf(2 * kLeaf, 0) + leaf(3 * kLeaf, 0);
     acc[i + j] = kBelow ? acc[i + j] + sum : sum;
   }
 }
 
 // The same for n columns; squares[c] = |row - base|^2 there. acc is filled up to kLanes.
-template <int kCount, Sum kSum, bool kBelow, typename T>
+template <int kCount, int kLeaf, bool kOn, bool kBelow, typename T>
 FEDFAST_CLONES void add_clients(const Client<T>* clients, int64_t n, double* acc, double* squares) {
   Client<T> client[kCount];
   std::copy(clients, clients + kCount, client);
@@ -66,7 +69,7 @@ FEDFAST_CLONES void add_clients(const Client<T>* clients, int64_t n, double* acc
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     for (int c = 0; c < kCount; ++c) fetch(client[c].next + i, kLanes);
-    add_lanes<kCount, kSum, kBelow>(client, i, acc, lane);
+    add_lanes<kCount, kLeaf, kOn, kBelow>(client, i, acc, lane);
   }
   T last[kCount][kLanes] = {};
   for (int c = 0; c < kCount; ++c) {
@@ -74,7 +77,7 @@ FEDFAST_CLONES void add_clients(const Client<T>* clients, int64_t n, double* acc
     client[c].row = last[c];
     client[c].base += i;
   }
-  if (i < n) add_lanes<kCount, kSum, kBelow>(client, 0, acc + i, lane);
+  if (i < n) add_lanes<kCount, kLeaf, kOn, kBelow>(client, 0, acc + i, lane);
   for (int c = 0; c < kCount; ++c) squares[c] = sum_in_order(lane[c], kLanes);
 }
 
@@ -93,34 +96,64 @@ struct Pass {
   AddClients<T> add;
 };
 
-template <typename T, int kCount, Sum kSum>
-AddClients<T> chosen(bool below) {
-  return below ? add_clients<kCount, kSum, true, T> : add_clients<kCount, kSum, false, T>;
+template <typename T, int kCount, int kLeaf>
+AddClients<T> chosen(bool on, bool below) {
+  if (below) return add_clients<kCount, kLeaf, false, true, T>;
+  if constexpr (kCount == kLeaf) {
+    if (on) return add_clients<kCount, kLeaf, true, false, T>;
+  }
+  return add_clients<kCount, kLeaf, false, false, T>;
 }
 
-// The passes that an order takes: two clients at a time to spare the sum the traffic, and the first
-// join with them where the node has begun there.
 template <typename T>
-std::vector<Pass<T>> passes_of(const int32_t* order, int64_t clients) {
-  const auto node = [&](int64_t k) { return std::abs(order[k + 1]) - 1; };
-  const auto begins = [&](int64_t k) { return order[k + 1] < 0; };
-  const auto joins = [&](int64_t k) {  // after client k
-    return node(k) + 1 - (std::abs(order[k + 2]) - (k + 1 < clients && begins(k + 1)));
-  };
+AddClients<T> chosen(int count, int leaf, bool on, bool below) {
+  if (count == 4) {
+    return leaf == 1   ? chosen<T, 4, 1>(on, below)
+           : leaf == 2 ? chosen<T, 4, 2>(on, below)
+                       : chosen<T, 4, 4>(on, below);
+  }
+  if (count == 2) return leaf == 1 ? chosen<T, 2, 1>(on, below) : chosen<T, 2, 2>(on, below);
+  return chosen<T, 1, 1>(on, below);
+}
+
+// An order, read client by client.
+struct Order {
+  const int32_t* order;
+  int64_t clients;
+
+  int node(int64_t k) const { return std::abs(order[k + 1]) - 1; }
+  bool begins(int64_t k) const { return order[k + 1] < 0; }
+  int joins(int64_t k) const {  // after client k
+    const int then = order[k + 2];
+    return node(k) + 1 - (then < 0 ? -then - 1 : then);
+  }
+
+  // Whether clients k .. k + count - 1 are leaves of `leaf` clients, and what joins them.
+  bool fits(int64_t k, int count, int leaf) const {
+    if (k + count > clients || (leaf < count && !begins(k))) return false;
+    for (int c = 0; c < count; ++c) {
+      const int ended = (c + 1) / leaf, inside = (c + 1) % leaf ? 0 : __builtin_ctz(ended);
+      if (c && begins(k + c) != (c % leaf == 0)) return false;
+      if (c + 1 < count ? joins(k + c) != inside : joins(k + c) < inside) return false;
+    }
+    return true;
+  }
+};
+
+// The passes that an order takes: up to four clients at a time to spare the sum the traffic, and
+// the first join that is left with them where the node has begun there.
+template <typename T>
+std::vector<Pass<T>> passes_of(const Order& order) {
+  constexpr int kForms[][2] = {{4, 4}, {4, 2}, {4, 1}, {2, 2}, {2, 1}, {1, 1}};
   std::vector<Pass<T>> passes;
-  for (int64_t k = 0; k < clients;) {
-    const bool two = k + 1 < clients && joins(k) == 0, begun = begins(k);
-    const bool chain = two && !begins(k + 1);
-    const bool leaves = two && begun && begins(k + 1) && joins(k + 1) > 0;
-    const int count = chain || leaves ? 2 : 1;
-    int left = joins(k + count - 1) - leaves;
-    const bool below = begun && left > 0;
-    const auto add = leaves ? chosen<T, 2, Sum::leaves>(below)
-                     : chain
-                         ? begun ? chosen<T, 2, Sum::begin>(below) : chosen<T, 2, Sum::add>(false)
-                     : begun ? chosen<T, 1, Sum::begin>(below)
-                             : chosen<T, 1, Sum::add>(false);
-    passes.push_back({k, count, node(k) - below, left - below, add});
+  for (int64_t k = 0; k < order.clients;) {
+    int form = 0;
+    while (!order.fits(k, kForms[form][0], kForms[form][1])) ++form;
+    const auto [count, leaf] = kForms[form];
+    const int left = order.joins(k + count - 1) - __builtin_ctz(count / leaf);
+    const bool begins = order.begins(k), below = begins && left > 0;
+    const auto add = chosen<T>(count, leaf, !begins, below);
+    passes.push_back({k, count, order.node(k) - below, left - below, add});
     k += count;
   }
   return passes;
@@ -134,7 +167,7 @@ struct Work {
   int low, before, after;
 
   Work(const int32_t* order, int64_t clients)
-      : passes(passes_of<T>(order, clients)),
+      : passes(passes_of<T>({order, clients})),
         low(order[0]),
         before(order[0]),
         after(order[clients + 1]) {
@@ -151,19 +184,19 @@ double* node_of(const Aggregate<T>& p, int node) {
 template <typename T>
 void add_all(const Aggregate<T>& p, const Work<T>& work, int64_t clients, int64_t i, int64_t n,
              double (*nodes)[kColumns], double* squares) {
-  alignas(64) double base[2][kColumns] = {};
+  alignas(64) double base[kMost][kColumns] = {};
   widen(p.base.row(0) + i, base[0], n);
-  const auto client = [&](int64_t k, int c) {
-    const bool own = p.base.stride != 0;
-    if (own) widen(p.base.row(k) + i, base[c], n);
-    const T* next = k + 2 < clients ? p.rows.row(k + 2) + i : p.rows.row(k % 2) + i + n;
-    return Client<T>{p.rows.row(k) + i, next, base[own ? c : 0], p.weights[k]};
-  };
+  const bool own = p.base.stride != 0;
   for (const Pass<T>& pass : work.passes) {
-    Client<T> pair[2] = {client(pass.k, 0)};
-    if (pass.count == 2) pair[1] = client(pass.k + 1, 1);
+    Client<T> group[kMost];
+    for (int c = 0; c < pass.count; ++c) {
+      const int64_t k = pass.k + c, then = k + pass.count;
+      if (own) widen(p.base.row(k) + i, base[c], n);
+      const T* next = then < clients ? p.rows.row(then) + i : p.rows.row(c) + i + n;
+      group[c] = {p.rows.row(k) + i, next, base[own ? c : 0], p.weights[k]};
+    }
     int top = pass.node;
-    pass.add(pair, n, nodes[top], squares + pass.k);
+    pass.add(group, n, nodes[top], squares + pass.k);
     for (; top > pass.node - pass.joins; --top) join(nodes[top - 1], nodes[top], n);
   }
 }

@@ -9,13 +9,26 @@
 namespace fedfast {
 namespace {
 
-// Calls copy(sample, k, b) for every row in range.
+// Samples of a large bank lie anywhere in memory: the beginning of each is fetched while those
+// before it are copied. What follows is then read in order, which the machine fetches by itself.
+constexpr int64_t kAhead = 4, kLine = 64, kBegin = 16 * kLine;
+
+// Calls copy(sample, k, b) for every row in range; samples lie `bytes` apart from `bank` on.
 template <typename Copy>
-bool each_row(int64_t clients, int threads, const Gather& p, const Copy& copy) {
+bool each_row(int64_t clients, int threads, const Gather& p, const void* bank, int64_t bytes,
+              const Copy& copy) {
+  const auto fetch = [&](int64_t task) {
+    const int64_t sample = p.rows.row(task / p.batch)[task % p.batch];
+    if (sample < 0 || sample >= p.samples) return;
+    const char* from = static_cast<const char*>(bank) + sample * bytes;
+    for (int64_t at = 0; at < std::min(bytes, kBegin); at += kLine) __builtin_prefetch(from + at);
+  };
   std::atomic<bool> fine{true};
   const int64_t tasks = clients * p.batch, elements = tasks * p.size();
   parallel(worth(threads, tasks, elements), tasks, [&](int64_t task, int64_t last) {
+    for (int64_t first = task; first < std::min(task + kAhead, last); ++first) fetch(first);
     for (; task < last; ++task) {
+      if (task + kAhead < last) fetch(task + kAhead);
       const int64_t k = task / p.batch, b = task % p.batch, sample = p.rows.row(k)[b];
       0 <= sample&& sample < p.samples ? copy(sample, k, b) : fine.store(false);
     }
@@ -83,7 +96,7 @@ void plane(const uint8_t* from, const Channel<T>& channel, const Window& window,
 bool gather_bytes(int64_t clients, int threads, const Gather& p, const char* bank,
                   int64_t element_bytes, Bank<char> out) {
   const int64_t bytes = p.size() * element_bytes;
-  return each_row(clients, threads, p, [&](int64_t sample, int64_t k, int64_t b) {
+  return each_row(clients, threads, p, bank, bytes, [&](int64_t sample, int64_t k, int64_t b) {
     std::memcpy(out.row(k) + b * bytes, bank + sample * bytes, bytes);
   });
 }
@@ -92,7 +105,7 @@ template <typename T>
 bool gather_images(int64_t clients, int threads, const Gather& p, const Look<T>& look,
                    const uint8_t* bank, Bank<T> out) {
   const int64_t pixels = p.height * p.width;
-  return each_row(clients, threads, p, [&](int64_t sample, int64_t k, int64_t b) {
+  return each_row(clients, threads, p, bank, p.size(), [&](int64_t sample, int64_t k, int64_t b) {
     const int64_t slot = k * p.batch + b;
     const bool still = look.offset == nullptr;
     const int64_t rise = still ? 0 : look.offset[2 * slot];

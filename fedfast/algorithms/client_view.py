@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..kernels.placed import RowsLike
 from ..random import generators
 from .objective import SampleGradients
 from .trained_layout import TrainedLayout
 
 Rows = Mapping[str, Tensor]
+PlacedByName = Mapping[str, RowsLike]
 
 
 class NamedRows(dict[str, Tensor]):
@@ -46,6 +48,8 @@ class Clients:
     first        [K, trained], the gradient at `w` itself, for optimizers that keep it
     ahead        [K, trained], where `g` was taken, for optimizers that ascend
     own          client rows [K, trained] by name, to be updated in place; [K, S] for "model" rows
+    came, kept   the same rows as clients came with them, and as they keep them: `PlacedRows` for
+                 components that are `in_place`, whose rows `own` lacks; else those of `own`
     scratch      rows [K, trained] by name that hold nothing between rounds
     values       small client state [K, ...] by name, to be updated in place
     server       server rows [trained] and values by name, and the rule's "moment"; read only
@@ -78,6 +82,8 @@ class Clients:
     server: Rows
     scalars: Mapping[str, float]
     probe: SampleGradients
+    came: PlacedByName = field(default_factory=dict)
+    kept: PlacedByName = field(default_factory=dict)
     going: int = 0
     decay: float = 1.0
     train_loss: Tensor | None = None
@@ -112,6 +118,8 @@ class Clients:
             part = getattr(self, name)
             if isinstance(part, Tensor):
                 cut[name] = part[:count]
+        for name in ("came", "kept"):
+            cut[name] = {row: t[:count] for row, t in getattr(self, name).items()}
         for name in _TABLES:
             cut[name] = NamedRows({row: t[:count] for row, t in getattr(self, name).items()})
         return replace(self, **cut)

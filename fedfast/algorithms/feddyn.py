@@ -45,6 +45,8 @@ class Dual(Drift):
     adds: str = "all"
 
     server_rows: ClassVar[tuple[str, ...]] = ("h",)
+    constant: ClassVar[bool] = True
+    in_place: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_number("lam", self.lam)
@@ -57,12 +59,12 @@ class Dual(Drift):
 
     def correct(self, at: Clients, terms: TermsLike) -> Direction:
         """`g + lam (h_i + v - w)`."""
-        return pulled(at, [*listed(terms), (at.own["h_i"], self.lam)], self.lam, self.clip)
+        return pulled(at, [*listed(terms), (at.came["h_i"], self.lam)], self.lam, self.clip)
 
     def finish(self, at: Clients) -> Rows:
         """`h_i <- h_i + (v_K - w)`."""
-        h = at.own["h_i"]
-        step(h, [(at.w, 1.0), (at.start, -1.0)], -1.0, out=h, backend=at.backend)
+        moved = [(at.w, 1.0), (at.start, -1.0)]
+        step(at.came["h_i"], moved, -1.0, out=at.kept["h_i"], backend=at.backend)
         return {}
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:

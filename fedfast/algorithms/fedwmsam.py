@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ..kernels import Column, cosines, norms, perturb, stats
 from ..kernels._args import TermsLike
+from ..kernels.placed import RowsLike
 from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check, check_flag, check_number, check_schedule, check_word
 from .base import ALGORITHMS, Algorithm
@@ -36,7 +37,7 @@ from .hooks import Clients, Cohort, Composition, Direction, Rows, ServerView, Su
 from .optimizers import OPTIMIZERS, Optimizer
 from .scaffold import ControlVariate
 
-Terms = list[tuple[Tensor, float | Tensor]]
+Terms = list[tuple[RowsLike, float | Tensor]]
 VARIANTS = ("paper", "official")
 
 
@@ -44,7 +45,7 @@ def _delta(at: Clients, scale: float | Tensor) -> Terms:
     """`scale * Delta_k`, as terms."""
     alpha = at.scalars["alpha"]
     apart = scale * alpha / (1.0 - alpha)
-    return [(at.server["m"], scale), (at.server["c"], apart), (at.own["c_i"], -apart)]
+    return [(at.server["m"], scale), (at.server["c"], apart), (at.came["c_i"], -apart)]
 
 
 @OPTIMIZERS.register("guided-sam")

@@ -45,12 +45,15 @@ class Component(Hooked):
     """One part of an algorithm. Everything defaults to: keeps nothing, changes nothing.
 
     start_losses  whether it reads `start_loss`, which costs a pass over all samples of a cohort
+    in_place      whether it reads its client rows as `at.came` only and writes all of them as
+                  `at.kept`: they are then used where they lie. Said in each class anew
     """
 
     name: ClassVar[str] = ""
     server_rows: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[tuple[int, int]] = (0, 0)  # model sizes (down, up) beside the model itself
     start_losses: ClassVar[bool] = False
+    in_place: ClassVar[bool] = False
     _derived: ClassVar[tuple[str, ...]] = ()  # properties that follow from the hooks
 
     def __init_subclass__(cls, **kwargs: object) -> None:

@@ -48,6 +48,8 @@ class ControlVariate(Drift):
     reset: bool = False
 
     server_rows: ClassVar[tuple[str, ...]] = ("c",)
+    constant: ClassVar[bool] = True
+    in_place: ClassVar[bool] = True
 
     @property
     def extra(self) -> tuple[int, int]:  # type: ignore[override]
@@ -83,18 +85,18 @@ class ControlVariate(Drift):
         """`g + c - c_i`."""
         if self.reset:
             return Direction(terms)
-        return Direction([*listed(terms), (at.server["c"], 1.0), (at.own["c_i"], -1.0)])
+        return Direction([*listed(terms), (at.server["c"], 1.0), (at.came["c_i"], -1.0)])
 
     def finish(self, at: Clients) -> Rows:
         """Renew c_i."""
-        c_i = at.own["c_i"]
+        came, kept = at.came["c_i"], at.kept["c_i"]
         if self.full_gradient:
-            c_i.copy_(at.scratch["full"])
+            kept.copy_(at.scratch["full"])
             return {}
         inverse = 1.0 / total_rate(at, self.steps)
         moved = [(at.start, inverse), (at.w, -inverse)]
-        old = (c_i, -1.0) if self.reset else (at.server["c"], -1.0)
-        step(c_i, [old, *moved], -1.0, out=c_i, backend=at.backend)
+        old = (came, -1.0) if self.reset else (at.server["c"], -1.0)
+        step(came, [old, *moved], -1.0, out=kept, backend=at.backend)
         return {}
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:

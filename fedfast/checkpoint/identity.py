@@ -15,11 +15,12 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..algorithms import Algorithm
 from ..data import Samples
 from ..data.client_parts import ClientParts
+from ..data.pages import file_of, spread_rows
 from ..declarations import declarations
 from ..design import Design
 from ..options import SimulationOptions
@@ -30,8 +31,10 @@ from .describe import CODE, class_code, describe, flat
 # Options that are free, and those that are recorded in another way.
 FREE = {"rounds", "eval_every", "eval_last", "callbacks", "empty_clients"}
 FREE |= {"device", "backend", "threads", "chunk", "memory", "metric", "verify", "client_metrics"}
+FREE |= {"client_rows", "client_rows_folder", "ranks"}
 ELSEWHERE = {"model", "clients", "algorithm", "test", "dtype", "schedule", "seed"}
 TORCHS = "model.held by torch "  # attributes of torch's modules: compared where both states have it
+READ = 1 << 30  # bytes of a mapped file that are read for a digest
 MANY = 10_000  # clients whose test parts have one digest
 LISTED = 8  # differences in one message
 
@@ -209,10 +212,17 @@ def _tests(parts: Sequence[Samples]) -> str:
 
 def _samples(samples: Samples) -> dict[str, object]:
     return {
-        "x": f"{list(samples.x.shape)} {samples.x.dtype} {digest(samples.x)}",
+        "x": f"{list(samples.x.shape)} {samples.x.dtype} {_inputs(samples.x)}",
         "y": digest(samples.y),
         "normalize": describe(samples.normalize),
     }
+
+
+def _inputs(x: Tensor) -> str:
+    """A digest of all samples; of some, evenly spread, where they are a large mapped file."""
+    if x.numel() * x.element_size() <= READ or file_of(x) is None:
+        return digest(x)
+    return f"of some {digest(spread_rows(x))}"
 
 
 def _schedule(design: Design, rounds: int) -> dict[str, object]:

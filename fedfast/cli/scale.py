@@ -27,7 +27,8 @@ usage: fedfast scale CONFIG [options] [--field value ...]
 Times rounds of every size, each in a process of its own, one after another: clients and samples
 per second, memory, where the time goes and what part of the machine's bandwidth or FLOP rate that
 is. Populations are made of the config's clients, dealt out again. Then a cost model is fitted,
-which predicts sizes and machines that were not run. The same command goes on where it was stopped.
+which predicts sizes and machines that were not run. The same command goes on where it was stopped,
+and rows of earlier calls count as well.
 
   --clients A,B,C         clients there are (default 1000,10000)
   --cohort A,B,C          clients that train in a round (default 10,100)
@@ -67,6 +68,8 @@ def main(argv: list[str]) -> int:
             return _predict(argv[0], ours)
         draft = _draft(argv[0], flags, ours.algorithms)
         return _scale(draft, ours, " ".join(["fedfast scale", *argv]))
+    except BrokenPipeError:  # nobody reads on, which is no mistake to be told
+        raise
     except (ConfigError, *USER) as error:
         return fail(str(error))
 
@@ -96,7 +99,8 @@ def _draft(path: str, flags: Sequence[str], algorithms: str | None) -> Draft:
     known = draft.raw.get("algorithms")
     held = known if isinstance(known, dict) else {}
     chosen = {name: held.get(name) for name in _words("--algorithms", algorithms)}
-    given = {**draft.given, **{("algorithms", name): "--algorithms" for name in chosen}}
+    given = dict(draft.given)
+    given.update({("algorithms", name): "--algorithms" for name in chosen})
     return replace(draft, raw={**draft.raw, "algorithms": chosen, "sweep": None}, given=given)
 
 
@@ -163,7 +167,7 @@ def _report(study: Study, status: int) -> int:
         if one.status == "failed":
             status = max(status, fail(f"{one.row}: {one.error}", 1))
     if status > 1:
-        done = sum(one.found is not None for one in study.results.values())
+        done = sum(study.results[row.name].found is not None for row in study.rows)
         fail(f"stopped with {done} of {len(study.rows)} rows done; the same command goes on")
     return status
 
@@ -224,9 +228,8 @@ def _asked(text: str) -> dict[str, str]:
     for part in text.split(","):
         name, equals, value = part.strip().partition("=")
         if name not in ASKED or not equals:
-            raise ValueError(
-                f"--predict: expected {', '.join(ASKED)} as NAME=VALUE, found {part!r}"
-            )
+            known = ", ".join(ASKED)
+            raise ValueError(f"--predict: expected NAME=VALUE of {known}; found {part!r}")
         found[name] = value
     for name in ("clients", "cohort"):
         if name not in found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..own_modules import USER, refused
@@ -71,11 +72,17 @@ def _protocol(found: Data, section: DataSection) -> Data:
     return found if section.holdout is None else found.hold_out(section.holdout)
 
 
-def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
-    """The simulation of one label: nothing but the algorithm differs between labels."""
+def simulation(
+    config: RunConfig, setting: Setting, label: str, folder: Path | None = None
+) -> Simulation:
+    """The simulation of one label: nothing but the algorithm differs between labels.
+
+    folder  for clients' rows where they do not fit into memory
+    """
     import gc
 
     import torch
+    import torch.distributed
 
     from .. import algorithms, named_losses
     from ..run_options import RunOptions
@@ -86,6 +93,11 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
     options = config.model_dump(include={f.name for f in fields(RunOptions)})
     if isinstance(options["lr"], dict):
         options["lr"] = algorithms.schedule(options["lr"])
+    if options["client_rows_folder"] is None and folder is not None:
+        options["client_rows_folder"] = str(folder)
+    ranks = (
+        "all" if torch.distributed.is_available() and torch.distributed.is_initialized() else None
+    )
     files = ["clients_csv"] if config.client_metrics else []
     with refused(""):
         return Simulation(
@@ -97,5 +109,6 @@ def simulation(config: RunConfig, setting: Setting, label: str) -> Simulation:
             loss=named_losses.loss(config.loss.name, **config.loss.options()),
             metric=config.metric,
             callbacks=[*config.callbacks, *config.loggers, *files],
+            ranks=ranks,
             **options,
         )

@@ -1,6 +1,7 @@
 """Data: readers, partitions over clients, and `FederatedData`, every client's samples."""
 
 from . import cifar, images, leaf, mnist  # noqa: F401  # which register their readers
+from .arrays import save_arrays
 from .dataset import Data
 from .describe import describe
 from .dirichlet_shares import dirichlet, dirichlet_equal, hsu
@@ -39,5 +40,6 @@ __all__ = [
     "partition",
     "pathological",
     "read_idx",
+    "save_arrays",
     "shards",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from . import columns, vision
+from .pages import file_of
 from .protocols import ColumnDataset, MapDataset
 from .size_limits import MAX_LABEL
 from .tensors import as_dense
@@ -110,8 +111,11 @@ def _targets(y: Tensor) -> bool:
 
 
 def check_values(samples: Samples, name: str) -> None:
-    """Raise ValueError at a sample with a NaN, an infinite value or a label that is no class."""
-    if samples.x.is_floating_point():
+    """Raise ValueError at a sample with a NaN, an infinite value or a label that is no class.
+
+    Samples that are a mapped file are not read for that: it may be larger than memory.
+    """
+    if samples.x.is_floating_point() and file_of(samples.x) is None:
         _check_finite(samples.x, name)
     if samples.y.ndim > 1:
         if samples.y.is_floating_point() and not bool(samples.y.isfinite().all()):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .pages import SMALL, file_at
 from .size_limits import check_memory
 
 _REAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -21,7 +23,8 @@ def as_dense(value: object, name: str) -> Tensor:
     """The same numbers as a dense tensor, contiguous, in native byte order, without lazy signs.
 
     value  a tensor, an array, or a table with `to_numpy` (pandas, polars, pyarrow)
-    Views (strided, permuted, channels last, negated) are copied; dense ones are not. Raises
+    Views (strided, permuted, channels last, negated) are copied; dense ones are not, nor are files
+    that are mapped (numpy.memmap). Raises
     TypeError/ValueError with `name` for sparse, quantized, meta, nested or complex tensors, for
     masked, structured or text arrays, and for objects that are not numbers of equal shape.
     """
@@ -31,7 +34,7 @@ def as_dense(value: object, name: str) -> Tensor:
     if not isinstance(value, np.ndarray | np.generic) and callable(export):
         value = _exported(value, export, name)
     if isinstance(value, np.ndarray | np.generic):
-        return _of_tensor(torch.from_numpy(as_dense_array(value, name)), name)
+        return _of_tensor(_shared(as_dense_array(value, name)), name)
     raise TypeError(f"{name}: expected a tensor or an array; got {type(value).__name__}")
 
 
@@ -50,10 +53,22 @@ def as_dense_array(value: object, name: str) -> np.ndarray:
     native = array.dtype.newbyteorder("=")
     # Axes of one element count as contiguous whatever their stride, which torch may refuse.
     steps = all(step >= 0 and step % array.itemsize == 0 for step in array.strides)
-    ready = array.flags.c_contiguous and array.flags.writeable and array.dtype.isnative and steps
+    whole = array.flags.writeable or _is_mapped(array)
+    ready = array.flags.c_contiguous and whole and array.dtype.isnative and steps
     if not ready:  # torch warns when it shares memory that numpy holds read-only
         check_memory(name, array.nbytes)
     return np.asarray(array, order="C") if ready else np.array(array, dtype=native, order="C")
+
+
+def _is_mapped(array: np.ndarray) -> bool:
+    """Whether it is a file that was mapped to be read: nobody writes to samples."""
+    return array.nbytes >= SMALL and file_at(array.ctypes.data) is not None
+
+
+def _shared(array: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def _exported(value: object, export: Callable[[], object], name: str) -> object:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._messages import format_value
 from .._renamed_modules import Alias
+from .pages import file_of
 
 
 def _finite(value: object) -> bool:
@@ -113,6 +114,10 @@ def stored(x: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
     x = x.resolve_neg().contiguous()  # the data may have been made without `as_samples`
     if not x.is_floating_point() or x.dtype == dtype:
         return x.to(device)
+    if file_of(x) is not None:
+        raise ValueError(
+            f"x: expected {dtype}, for samples in a mapped file are not converted; got {x.dtype}"
+        )
     made = x.to(device, dtype)
     # A sum is finite only if all its terms are, and much cheaper.
     if not bool(made.sum().isfinite()) and bool((made.isinf() & x.to(device).isfinite()).any()):

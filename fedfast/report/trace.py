@@ -16,6 +16,7 @@ from ..phases import PHASES, Profile
 
 FIRST_TRACK = 1 << 23  # beyond the ids of threads
 Event = dict[str, object]
+Entry = tuple[str, str, int, int, int, dict[str, str]]  # name, kind, thread, begin, end, args
 
 
 class Other(NamedTuple):
@@ -32,14 +33,16 @@ def events(profile: Profile, process: str, others: Sequence[Other] = ()) -> list
 
     process  what the whole is called
     """
-    spans = [(s.name, "phase" if s.name in PHASES else "round", *s[1:], {}) for s in profile.spans]
-    calls = [
+    spans: list[Entry] = [
+        (s.name, "phase" if s.name in PHASES else "round", *s[1:], {}) for s in profile.spans
+    ]
+    calls: list[Entry] = [
         (c.name, "operation", c.thread, c.begin, c.end, {"phase": _phase(c.phase, c.under)})
         for c in profile.calls
     ]
     different = dict.fromkeys(o.track for o in others)
     tracks = {track: FIRST_TRACK + i for i, track in enumerate(different)}
-    theirs = [(o.name, "torch", tracks[o.track], o.begin, o.end, {}) for o in others]
+    theirs: list[Entry] = [(o.name, "torch", tracks[o.track], o.begin, o.end, {}) for o in others]
     every = [*spans, *calls, *theirs]
     zero = min((begin for *_, begin, _, _ in every), default=0)
     threads = dict.fromkeys([profile.thread, *(thread for _, _, thread, *_ in every)])

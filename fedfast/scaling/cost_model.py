@@ -1,7 +1,8 @@
 """A cost model: fitted to the rows of a study, it says what other sizes and machines would take.
 
 For every algorithm and phase the coefficients of `features.terms` are found by non-negative least
-squares of errors relative to the round (scipy.optimize.nnls; Lawson and Hanson, 1974, chapter 23).
+squares of errors relative to the round (scipy.optimize.nnls; Lawson and Hanson, 1974, chapter 23),
+reweighted as by Huber's loss (1964).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from .features import PHASE_NAMES, Size, memory_terms, terms
 from .machine import Machine, Rates, machine_from
 from .work import Workload
 
+ROBUST = 10  # times that rows are weighed anew
+USUAL = 0.05  # of a round: errors beyond it count linearly instead of squared
 Coefficients = dict[str, dict[str, float]]  # phase -> term -> value
 
 
@@ -171,17 +174,19 @@ def _terms(point: Point, machine: Machine) -> Mapping[str, Mapping[str, float]]:
 def _solve(
     rows: Sequence[Mapping[str, float]], values: Sequence[float], weights: np.ndarray
 ) -> dict[str, float]:
-    """The coefficients; terms of unlike sizes are brought to one before."""
+    """The coefficients. Rows that are far off, which something held up, weigh less each time."""
     from scipy.optimize import nnls
 
     names = list(rows[0])
-    table = np.array([[row[name] for name in names] for row in rows]) * weights[:, None]
-    scale = np.linalg.norm(table, axis=0)
-    used = scale > 0
-    found = np.zeros(len(names))
-    if used.any():
-        found[used] = nnls(table[:, used] / scale[used], np.array(values) * weights)[0]
-        found[used] /= scale[used]
+    table = np.array([[row[name] for name in names] for row in rows])
+    scale = np.linalg.norm(table * weights[:, None], axis=0)  # terms of unlike sizes
+    used, found = scale > 0, np.zeros(len(names))
+    trust = np.ones(len(rows))
+    for _ in range(ROBUST if used.any() else 0):
+        weighed = (weights * trust)[:, None] * table[:, used] / scale[used]
+        found[used] = nnls(weighed, np.array(values) * weights * trust)[0] / scale[used]
+        off = np.abs(table @ found - np.array(values)) * weights
+        trust = np.sqrt(np.minimum(1.0, USUAL / np.maximum(off, USUAL)))
     return {name: float(value) for name, value in zip(names, found, strict=True)}
 
 

@@ -3,6 +3,8 @@
 A cost model says `seconds of a phase = sum of coefficients * terms`, all coefficients >= 0 and
 without a unit: how many calls a fixed part is worth, how many times the bytes that must be moved
 are moved, how far the products are from the FLOP rate. What belongs to the machine is in the terms.
+No two terms of a phase grow alike with the cohort unless they are of one rate: otherwise the fit
+could not tell which of the two another machine changes.
 """
 
 from __future__ import annotations
@@ -41,11 +43,10 @@ def terms(
 ) -> Mapping[str, Mapping[str, float]]:
     """phase -> term -> seconds."""
     call, byte = rates.call, 1 / rates.bandwidth
-    # Ranks work side by side: calls are those of one; bytes and FLOPs are all ranks', at all's rate.
+    # Ranks work side by side: calls are those of one, bytes and FLOPs all ranks' at all's rate.
     own = size.cohort / size.ranks
     chunks = math.ceil(own / max(1, min(size.chunk, own)))
     amounts = work.amounts(size.cohort)
-    models = size.cohort * work.row * byte
     far = {
         "beyond level 2": _beyond(size.cohort * work.row, machine.private * size.threads) * byte,
         "beyond the last level": _beyond(size.cohort * work.row, machine.shared) * byte,
@@ -55,28 +56,18 @@ def terms(
         "exchange": sends * call,
         "sums sent": sends * 2 * min(NODES, size.cohort) * work.row * byte,
     }
-    seen = size.cohort * work.samples
-    each = {"chunks": chunks * call, "clients": own * call}
-    steps = {"chunks": chunks * call, "steps": own * work.steps * call}
+    begun = {"fixed": call, "chunks": chunks * call}
+    calls = {"calls": chunks * work.steps * call}  # a step of a chunk is a few calls
     population = {"population": size.clients * DRAWN * byte}
     return {
-        "schedule": {
-            "fixed": call,
-            "clients": own * call,
-            "samples": seen * DRAWN * byte,
-            **population,
-        },
-        "gather": {**steps, "bytes": amounts["gather"] * byte},
-        "forward_backward": {
-            **each,
-            "flops": amounts["forward_backward"] / rates.flops,
-            **far,
-        },
-        "perturb": {**steps, "bytes": amounts["perturb"] * byte},
-        "step": {**steps, "bytes": amounts["step"] * byte},
-        "aggregate": {"fixed": call, **each, "bytes": models, **far, **exchange},
-        "state": {"fixed": call, **each, "bytes": amounts["state"] * byte, **far, **population},
-        "other": {"fixed": call, **each, **population, "exchange": exchange["exchange"]},
+        "schedule": {"fixed": call, "clients": own * call, **population},
+        "gather": {**calls, "bytes": amounts["gather"] * byte},
+        "forward_backward": {**calls, "flops": amounts["forward_backward"] / rates.flops, **far},
+        "perturb": {**calls, "bytes": amounts["perturb"] * byte},
+        "step": {**calls, "bytes": amounts["step"] * byte},
+        "aggregate": {**begun, "bytes": amounts["aggregate"] * byte, **far, **exchange},
+        "state": {**begun, "bytes": amounts["state"] * byte, **far, **population},
+        "other": {**begun, "clients": own * call, **population, "exchange": exchange["exchange"]},
     }
 
 

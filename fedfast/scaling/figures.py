@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from ..report.style import (
     FAINT,
     SMALL,
     TEXT,
-    LineStyle,
     figure_of,
     legend_below,
     line_style,
@@ -22,6 +22,10 @@ from ..report.style import (
 )
 from .features import PHASE_NAMES
 from .results import SHORT, Result
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
 
 SECONDS, COHORT = "seconds of a round", "clients in a round"
 HEIGHT = 2.3  # inches of the axes
@@ -118,31 +122,34 @@ def _lines(series: Series, path: Path, across: str, up: str) -> Path | None:
         return None
     figure = figure_of((COLUMN, HEIGHT))
     ax = figure.subplots()
-    handles, labels = [], []
+    handles: list[Artist] = []
+    labels = []
     for i, (label, points) in enumerate(drawn.items()):
         style = line_style(i)
-        handles += ax.plot(*zip(*points, strict=True), **_look(style))
+        (drawn_line,) = ax.plot(*zip(*points, strict=True), color=style.colour, linewidth=1.2)
+        drawn_line.set(linestyle=style.dash, marker=style.marker, markersize=3)
+        handles.append(drawn_line)
         labels.append(f"{label}: slope {slope(points):.2f}")
-    ax.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
-    _roomy(ax)
+    ax.set(xlabel=across, ylabel=up)
+    _logarithmic(ax)
     plain_axes(ax)
     legend_below(figure, handles, labels)
     save(figure, path)
     return path
 
 
-def _look(style: LineStyle) -> dict[str, object]:
-    return dict(
-        color=style.colour, linestyle=style.dash, marker=style.marker, markersize=3, linewidth=1.2
-    )
+def _logarithmic(ax: Axes) -> None:
+    """Both axes, a decade long at least: a flat line is to look flat, and noise small."""
+    from matplotlib.ticker import LogLocator, NullFormatter
 
-
-def _roomy(ax: object) -> None:
-    """A decade at least: a flat line is to look flat, and noise small."""
-    low, high = ax.get_ylim()  # type: ignore[attr-defined]
-    missing = 1 - math.log10(high / low)
-    if missing > 0:
-        ax.set_ylim(low / 10 ** (missing / 2), high * 10 ** (missing / 2))  # type: ignore[attr-defined]
+    ax.set(xscale="log", yscale="log")
+    for side in "xy":
+        low, high = getattr(ax, f"get_{side}lim")()
+        room = 10 ** max(0.0, (1.02 - math.log10(high / low)) / 2)
+        getattr(ax, f"set_{side}lim")(low / room, high * room)
+        axis = getattr(ax, f"{side}axis")
+        axis.set_major_locator(LogLocator(numticks=7))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _agreement(done: Sequence[Result], path: Path) -> Path | None:
@@ -155,17 +162,20 @@ def _agreement(done: Sequence[Result], path: Path) -> Path | None:
     ends = np.array([f(_seconds(one) for one in known) for f in (min, max)]) * [0.7, 1.4]
     ax.fill_between(ends, ends * (1 - TOLERANCE), ends * (1 + TOLERANCE), color=FAINT, alpha=0.3)
     ax.plot(ends, ends, color=TEXT, linewidth=0.8)
-    handles, labels = [], []
+    handles: list[Artist] = []
+    labels = []
     for i, (what, held) in enumerate({"fitted to": False, "held out": True}.items()):
         points = [(_seconds(one), one.predicted) for one in known if one.row.held_out == held]
         if not points:
             continue
         worst = max(abs(y / x - 1) for x, y in points)
         style = line_style(i)
-        look = dict(color=style.colour, marker=style.marker, markersize=4, linestyle="none")
-        handles += ax.plot(*zip(*points, strict=True), **look)
+        (marks,) = ax.plot(*zip(*points, strict=True), linestyle="none", color=style.colour)
+        marks.set(marker=style.marker, markersize=4)
+        handles.append(marks)
         labels.append(f"{len(points)} rows {what}, at most {worst:.0%} off")
-    ax.set(xscale="log", yscale="log", xlabel="measured seconds", ylabel="predicted seconds")
+    ax.set(xlabel="measured seconds of a round", ylabel="predicted")
+    _logarithmic(ax)
     plain_axes(ax, SMALL)
     legend_below(figure, handles, labels)
     save(figure, path)

@@ -43,6 +43,7 @@ def command(row: ScaleRow, limits: Limits) -> list[str]:
         str(row.study),
         f"--algorithm={row.algorithm}",
         *(f"--{name}={number}" for name, number in numbers.items()),
+        *(["--held-out"] if row.held_out else []),
     ]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MIB = 1 << 20
+NAME = re.compile(r"clients-(\d+)-cohort-(\d+)-ranks-(\d+)")
 PHASES = (*PHASE_NAMES[:-1], "evaluate")
 FIELDS = (
     "algorithm", "clients", "cohort", "ranks", "threads", "held_out", "status", "rounds", "seconds",
@@ -91,10 +93,23 @@ def read(row: ScaleRow, status: str = "done", error: str = "") -> Result:
         return Result(row, status, error)
     try:
         kept = json.loads(row.result.read_text(encoding="utf-8"))
-        work = Workload(**kept.pop("workload"))
-        return Result(row, "done", found=Found(**kept, work=work))
+        work, held = Workload(**kept.pop("workload")), bool(kept.pop("held_out"))
+        return Result(replace(row, held_out=held), "done", found=Found(**kept, work=work))
     except (OSError, ValueError, TypeError, KeyError) as damaged:
         return Result(row, "failed", error or f"{row.result}: {damaged}")
+
+
+def earlier(study: Path, rows: Sequence[ScaleRow]) -> list[Result]:
+    """What other calls have measured in the folder, of the same algorithms."""
+    found, ours = [], {row.name for row in rows}
+    for label in dict.fromkeys(row.algorithm for row in rows):
+        for path in sorted((study / "rows" / label).glob("*.json")):
+            if numbers := NAME.fullmatch(path.stem):
+                clients, cohort, ranks = map(int, numbers.groups())
+                row = ScaleRow(study, label, clients, cohort, ranks)
+                if row.name not in ours and (one := read(row)).found is not None:
+                    found.append(one)
+    return found
 
 
 def is_done(row: ScaleRow) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MOST_CLIENTS = 10**8
-HELD_OUT = "held out"
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,11 @@ class ScaleRow:
     def name(self) -> str:
         """`fedavg/clients-1000-cohort-10-ranks-1`, the path below rows/ without its ending."""
         return f"{self.algorithm}/clients-{self.clients}-cohort-{self.cohort}-ranks-{self.ranks}"
+
+    @property
+    def order(self) -> tuple[bool, str, int, int, int]:
+        """How rows are listed: held-out ones last, then by algorithm and size."""
+        return self.held_out, self.algorithm, self.ranks, self.clients, self.cohort
 
     @property
     def folder(self) -> Path:

@@ -100,7 +100,11 @@ def _kept(file: Path) -> Machine | None:
 
 @dataclass
 class Study:
-    """Rows under way; `train` measures what is missing."""
+    """Rows under way; `measure` measures what is missing.
+
+    rows     of this call; those of earlier ones count as well
+    results  by name, in the order of algorithms and sizes
+    """
 
     path: Path
     machine: Machine
@@ -113,7 +117,8 @@ class Study:
     def measure(self, show: Progress) -> None:
         """All rows that were not measured before."""
         done = [row for row in self.rows if results.is_done(row)]
-        self.results = {row.name: Result(row, "waiting") for row in self.rows}
+        self.results = {one.row.name: one for one in results.earlier(self.path, self.rows)}
+        self.results |= {row.name: Result(row, "waiting") for row in self.rows}
         self.results |= {row.name: results.read(row) for row in done}
         show.skip(len(done))
         left = [row for row in self.rows if self.results[row.name].found is None]
@@ -147,6 +152,7 @@ class Study:
             if one.row.algorithm in known and (point := one.point()):
                 seconds = cost_model.predicted(self.model, point).seconds
                 self.results[one.row.name] = replace(one, predicted=seconds)
+        self.results = dict(sorted(self.results.items(), key=lambda item: item[1].row.order))
         self.write()
         return figures.write(list(self.results.values()), self.path)
 

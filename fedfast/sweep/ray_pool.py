@@ -6,14 +6,16 @@ keep their results in their folders, so that all nodes must see the same files.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic
+from types import ModuleType
+from typing import Generic
 
 from joblib import cpu_count
 
@@ -73,7 +75,7 @@ class RayPool(Generic[R]):
         jobs: int | None = None,
         failed: Callable[[R, str], object] = lambda row, why: None,
     ) -> None:
-        self.failed, self.busy = failed, dict[Any, R]()
+        self.failed, self.busy = failed, dict[object, R]()
         self._ray = _connected(cpus)
         self._wanted = {"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})
         self._limit = jobs
@@ -142,7 +144,7 @@ class RayPool(Generic[R]):
             return Outcome("failed", why)
 
 
-def _connected(cpus: int) -> Any:
+def _connected(cpus: int) -> ModuleType:
     """The module `ray`, connected: to RAY_ADDRESS, or to a cluster of this machine alone."""
     try:
         import ray
@@ -150,16 +152,22 @@ def _connected(cpus: int) -> Any:
         raise ValueError(MISSING) from error
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it warns that it will
     address = os.environ.get("RAY_ADDRESS")
-    here = {} if address else {"num_cpus": max(cpus, int(cpu_count())), "include_dashboard": False}
+    here = None if address else max(cpus, int(cpu_count()))
     try:
-        ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **here)
+        ray.init(
+            address or "local",
+            num_cpus=here,
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"RAY_ADDRESS: cannot reach the cluster at {address}: {why}") from error
     return ray
 
 
-def _check_room(nodes: Sequence[dict[str, Any]], wanted: dict[str, float]) -> None:
+def _check_room(nodes: Iterable[Mapping[str, dict[str, float]]], wanted: dict[str, float]) -> None:
     """Raise ValueError unless a node has all of it: Ray would wait for one for ever."""
     for node in nodes:
         if node["Alive"] and all(node["Resources"].get(k, 0) >= v for k, v in wanted.items()):

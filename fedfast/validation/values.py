@@ -98,3 +98,9 @@ def memory_budget(name: str, value: float | str) -> None:
         Number(gt=0.0)(name, value)
     elif value != "auto":
         raise ValueError(f"{name}: expected 'auto' or a number of GiB; got {format_value(value)}")
+
+
+def folder_name(name: str, value: str) -> None:
+    """The name of a folder."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected the name of a folder; got {format_value(value)}")

@@ -1,4 +1,4 @@
-// Partitions over clients: addresses of numpy arrays, and numpy's generators as capsules.
+// The clients' data: addresses of arrays, and numpy's generators as capsules.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "dealing.h"
+#include "pages.h"
 
 namespace py = pybind11;
 
@@ -61,13 +62,22 @@ void spread_of(const py::capsule& generator, int64_t clients, int64_t classes, i
   spread_classes(bits, clients, classes, each, at<const int64_t>(order), at<uint8_t>(has));
 }
 
+int64_t will_need_of(std::uintptr_t base, int64_t row_bytes, std::uintptr_t rows, int64_t n) {
+  py::gil_scoped_release release;
+  return will_need(at<const char>(base), row_bytes, at<const int64_t>(rows), n);
+}
+
+void any_order_of(std::uintptr_t base, int64_t bytes) { any_order(at<const char>(base), bytes); }
+
 }  // namespace
 
-void bind_dealing(py::module_& m) {
+void bind_data(py::module_& m) {
   m.def("deal", &deal_of);
   m.def("shuffle", &shuffle_of);
   m.def("choose_each", &choose_of);
   m.def("spread_classes", &spread_of);
+  m.def("will_need", &will_need_of);
+  m.def("any_order", &any_order_of);
 }
 
 }  // namespace fedfast

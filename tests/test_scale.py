@@ -1,0 +1,296 @@
+"""`fedfast scale`: figures against closed forms, a cost model that finds known coefficients."""
+
+import csv
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from fedfast.cli import main
+from fedfast.scaling import cost_model, figures, launchers, machine, rows
+from fedfast.scaling.cost_model import CostModel, Fitted, Point
+from fedfast.scaling.features import PHASE_NAMES, Size, memory_terms, terms
+from fedfast.scaling.launchers import Limits, outcome
+from fedfast.scaling.machine import Machine, Rates
+from fedfast.scaling.memory_use import Peak
+from fedfast.scaling.rows import ScaleRow, grid, held_out
+from fedfast.scaling.work import Workload, flops_of, fractions
+
+TINY = """\
+data: {name: digits}
+partition: {name: iid, clients: 10}
+model: {name: mlp, hidden: [16]}
+algorithms: {fedavg: {}, sharp: {name: fedsam, rho: 0.05}}
+local_epochs: 2
+batch_size: 20
+threads: 1
+"""
+MACHINE = Machine(
+    "m", 2, 1 << 21, 1 << 24, {1: Rates(1e10, 1e11, 1e-6), 2: Rates(2e10, 2e11, 1e-6)}
+)
+WORK = Workload(4e5, 256, 24, 3, 1, 1, 1, 3e5, 5e5, 360)
+
+
+def test_flops_are_those_of_the_products():
+    mlp = nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3))
+    forward, backward = flops_of(mlp, torch.randn(4, 7))
+    assert forward == 2 * (7 * 5 + 5 * 3)
+    assert backward == 2 * (7 * 5 + 5 * 3) + 2 * 5 * 3  # no gradient of the samples
+    mlp[0].requires_grad_(False)
+    assert flops_of(mlp, torch.randn(4, 7))[1] == 2 * 5 * 3
+    conv = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 36, 3))
+    assert flops_of(conv, torch.randn(2, 2, 6, 6))[0] == 2 * (36 * 4 * 2 * 9 + 4 * 36 * 3)
+
+
+def test_amounts_and_fractions_by_hand():
+    work = Workload(400, 16, 10, 2, 2, 3, 1, 100, 200, 50)
+    assert work.amounts(5) == {
+        "gather": 2 * 5 * 10 * 16,
+        "forward_backward": 2 * 5 * 10 * 300,
+        "perturb": 3 * 5 * 2 * 400,
+        "step": 4 * 5 * 2 * 400,
+        "aggregate": 5 * 400,
+        "state": 2 * 3 * 5 * 400,
+        "evaluate": 50 * 100,
+    }
+    taken = {"aggregate": 1e-3, "forward_backward": 1e-2, "step": 0.0, "evaluate": math.nan}
+    found = fractions(work, 5, taken, Rates(bandwidth=4e6, flops=6e6, call=1.0))
+    assert found == {"aggregate": pytest.approx(0.5), "forward_backward": pytest.approx(0.5)}
+
+
+COEFFICIENTS = {
+    "schedule": {"fixed": 300, "clients": 2},
+    "forward_backward": {"calls": 5, "flops": 2.5},
+    "aggregate": {"fixed": 50, "bytes": 1.5, "beyond the last level": 2.0, "sums sent": 3.0},
+    "state": {"bytes": 1.25},
+    "other": {"fixed": 900, "chunks": 20},
+}
+MEMORY = {"process": 300, "clients": 2, "live": 1.1, "rows": 4}
+
+
+def _truth():
+    coefficients = {name: COEFFICIENTS.get(name, {}) for name in PHASE_NAMES}
+    return CostModel(MACHINE, {"a": Fitted(WORK, 1e6, None, coefficients, MEMORY)})
+
+
+def _point(clients, cohort, ranks):
+    found = _truth().predict("a", clients, cohort, ranks)
+    size = Size(clients, cohort, ranks, 2 // ranks, cohort)
+    return Point("a", size, found.seconds, found.phases, found.host, 1e6, WORK)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(10, 50_000), st.floats(1.0, 1000.0), st.sampled_from([1, 2]))
+def test_a_known_model_is_found_again(cohort, spread, ranks):
+    sizes = [(n, c, g) for n in (10**4, 10**6) for c in (10, 100, 1000, 10_000) for g in (1, 2)]
+    model = cost_model.fit([_point(*size) for size in sizes], MACHINE)
+    clients = int(cohort * spread)
+    other = Rates(bandwidth=9e10, flops=5e12, call=3e-7)
+    for rates in (None, other):
+        ours, theirs = (
+            m.predict("a", clients, cohort, ranks, rates=rates) for m in (model, _truth())
+        )
+        assert ours.seconds == pytest.approx(theirs.seconds, rel=1e-6)
+        assert ours.host == pytest.approx(theirs.host, rel=1e-6)
+
+
+def test_a_row_that_was_held_up_changes_little():
+    sizes = [(10**5, c, 1) for c in (10, 30, 100, 300, 1000, 3000, 10_000)]
+    points = [_point(*size) for size in sizes]
+    late = points[3]
+    phases = {**late.phases, "aggregate": late.phases["aggregate"] + 3 * late.seconds}
+    points[3] = Point("a", late.size, 4 * late.seconds, phases, late.host, 1e6, WORK)
+    off = cost_model.errors(cost_model.fit(points, MACHINE), [_point(10**5, 500, 1)])
+    assert abs(off[0]) < 0.05
+
+
+def test_terms_are_times_of_this_machine():
+    size = Size(clients=1000, cohort=8, ranks=2, threads=1, chunk=3)
+    found = terms(size, WORK, MACHINE, Rates(1e9, 1e10, 1e-6))
+    assert found["forward_backward"]["flops"] == pytest.approx(8 * 24 * 8e5 / 1e10)
+    assert found["aggregate"]["bytes"] == pytest.approx(8 * 4e5 / 1e9)
+    assert found["other"]["clients"] == pytest.approx(4e-6)  # a rank's
+    assert found["aggregate"]["chunks"] == pytest.approx(2e-6)
+    assert memory_terms(size, WORK, 100)["live"] == 300
+
+
+def test_models_are_kept_as_they_are(tmp_path):
+    path = tmp_path / "model.json"
+    _truth().save(path)
+    assert cost_model.load(path) == _truth()
+    path.write_text('{"machine": {}}')
+    with pytest.raises(ValueError, match=r"model\.json: expected a cost model"):
+        cost_model.load(path)
+
+
+@given(
+    st.sets(st.integers(1, 10**6), min_size=2, max_size=4), st.integers(1, 8), st.integers(0, 99)
+)
+def test_held_out_rows_lie_between(sizes, count, seed):
+    made = grid(Path("s"), ["a", "b"], sorted(sizes), sorted(sizes), [1])
+    others = held_out(made, count, seed)
+    assert others == held_out(made, count, seed) and len(others) <= count
+    names = [row.name for row in (*made, *others)]
+    assert len(set(names)) == len(names)
+    for row in others:
+        assert min(sizes) <= row.cohort <= row.clients <= max(sizes)
+
+
+def test_memory_is_counted_where_it_is(tmp_path):
+    peak = Peak.begun()
+    before = peak.bytes(torch.device("cpu"))
+    held = torch.ones(30 << 20)  # 120 MiB
+    with (tmp_path / "rows").open("w+b") as file:
+        file.seek(1 << 30)
+        file.write(bytes(4 << 20))  # of a sparse file
+        file.flush()
+        os.fsync(file.fileno())
+        (tmp_path / "rows").unlink()
+        found = peak.bytes(torch.device("cpu"))
+    assert held.sum() == 30 << 20
+    assert 119 << 20 <= found["host"] - before["host"] <= 140 << 20
+    assert 4 << 20 <= found["disk"] - before["disk"] <= 5 << 20
+
+
+def test_slope_is_the_exponent():
+    assert figures.slope([(x, 3 * x**0.75) for x in (10, 100, 3000)]) == pytest.approx(0.75)
+
+
+ENDS = [
+    (2, "fedfast: partition: no\n", "partition: no"),
+    (1, "Traceback\nMemoryError\n", "its process ended (exit status 1): MemoryError"),
+    (-9, "", "its process ended (SIGKILL): out of memory, or a crash"),
+]
+
+
+@pytest.mark.parametrize(("code", "said", "expected"), ENDS)
+def test_how_a_row_ended_is_one_line(code, said, expected, tmp_path):
+    row = ScaleRow(tmp_path, "a", 10, 2, 1)
+    row.output.parent.mkdir(parents=True)
+    row.output.write_text(said)
+    found = outcome(row, code)
+    assert (found.status, found.error) == ("failed", expected)
+
+
+def test_ranks_are_started_by_torch(tmp_path):
+    row = ScaleRow(tmp_path, "a", 10, 2, 2)
+    words = launchers.command(row, Limits(3, 1.0))
+    assert words[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    assert words[5:7] == ["-m", "fedfast.scaling.worker"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study of two rows, and what it printed the first and the second time."""
+    folder = tmp_path_factory.mktemp("scale")
+    (folder / "tiny.yaml").write_text(TINY)
+    command = ["scale", "tiny.yaml", "--clients", "1000", "--cohort", "5,8", "--out", "s"]
+    command += ["--algorithms", "sharp", "--held-out", "0", "--rounds", "2", "--seconds", "0.1"]
+    said = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(machine, "LASTS", 0.0)
+        for _ in range(2):
+            with redirect_stdout(io.StringIO()) as out:
+                assert main(command) == 0
+            said.append(out.getvalue())
+    return folder / "s", said
+
+
+def test_a_study_says_what_its_rows_took(study):
+    folder, (first, second) = study
+    assert "[2/2] sharp, 8 of 1,000 clients: " in first and "measured before" not in first
+    assert "[2/2] measured before: 2" in second
+    rates = json.loads((folder / "machine.json").read_text())["rates"]["1"]
+    with (folder / "scale.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert [(row["clients"], row["cohort"], row["status"]) for row in found] == [
+        ("1000", "5", "done"), ("1000", "8", "done"),
+    ]  # fmt: skip
+    for row in found:
+        cohort, seconds = int(row["cohort"]), float(row["seconds"])
+        assert float(row["clients_per_second"]) == pytest.approx(cohort / seconds, rel=1e-4)
+        seen = float(row["samples_per_second"]) * seconds  # two epochs of 143 or 144 samples
+        assert 2 * 143 * cohort <= seen * 1.0001 and seen <= 2 * 144 * cohort * 1.0001
+        phases = sum(float(row[f"{name}_seconds"]) for name in PHASE_NAMES)
+        assert phases == pytest.approx(seconds, rel=1e-3)
+        # fedsam: two passes of forward 2 (64 16 + 16 10) and backward, less the samples' gradient
+        flops = 2 * seen * (2 * 2 * (64 * 16 + 16 * 10) + 2 * 16 * 10)
+        taken = float(row["forward_backward_seconds"])
+        expected = flops / taken / rates["flops"]
+        assert float(row["forward_backward_fraction"]) == pytest.approx(expected, rel=0.02)
+        assert int(row["host_bytes"]) > 50 << 20
+    assert {"cohort.png", "throughput.png", "model.png"} <= {p.name for p in folder.iterdir()}
+
+
+def test_predictions_need_no_torch(study, capsys):
+    folder, _ = study
+    program = (
+        "import sys; from fedfast.cli import main;"
+        "code = main(['scale', sys.argv[1], '--predict', 'clients=1e6,cohort=100']);"
+        "print('torch' in sys.modules, code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True)
+    assert done.stdout.startswith("sharp: ") and done.stdout.endswith("False 0\n"), done.stderr
+    assert main(["scale", str(folder), "--predict", "clients=10,cohort=5,flops=1e15"]) == 0
+    assert "clients/s" in capsys.readouterr().out
+
+
+MISTAKES = [
+    (["--clients", "ten"], "--clients: expected a number, found 'ten'"),
+    (["--cohort", "0"], "--cohort: expected a whole number from 1 to 10^8, found '0'"),
+    (["--cohort", "2.5"], "--cohort: expected a whole number from 1 to 10^8, found '2.5'"),
+    (["--clients", "9", "--cohort", "10"], "--cohort: expected a number from --ranks to --clients"),
+    (["--ranks", "1,1"], "--ranks: expected different values with commas between, found '1,1'"),
+    (["--launcher", "slurm"], "--launcher: expected local or ray, found 'slurm'"),
+    (["--seconds", "-1"], "--seconds: expected a number above 0, found '-1'"),
+    (["--algorithms", "fedavk"], "unknown name 'fedavk'; did you mean 'fedavg'?"),
+    (["--nonsense", "1"], "--nonsense"),
+    (["--predict", "clients=5,cohort=1"], "--predict: expected a model in"),
+]
+
+
+@pytest.mark.parametrize(("flags", "expected"), MISTAKES)
+def test_mistakes_are_one_line(flags, expected, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    assert main(["scale", "tiny.yaml", *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fedfast: ") and expected in error and error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_wrong_predictions_are_one_line(study, capsys):
+    folder, _ = study
+    for asked, expected in {
+        "clients=5": "--predict: expected cohort=N",
+        "clients=5,cohort=6": "cohort: expected at most clients = 5; got 6",
+        "clients=5,cohort=1,algorithm=x": "algorithm: expected one of sharp; got 'x'",
+        "clients=5,cohort=1,speed=2": "expected NAME=VALUE of clients",
+    }.items():
+        assert main(["scale", str(folder), "--predict", asked]) == 2
+        assert expected in capsys.readouterr().err
+
+
+def test_another_study_is_refused(study, capsys, monkeypatch):
+    folder, _ = study
+    monkeypatch.chdir(folder.parent)
+    assert main(["scale", "tiny.yaml", "--lr", "0.7", "--out", "s"]) == 2
+    assert "s: holds a study with lr 0.1, not 0.7; give another --out" in capsys.readouterr().err
+    assert main(["scale", "tiny.yaml", "--threads", "2", "--out", "s"]) == 2
+    assert "holds a study with threads 1, not 2" in capsys.readouterr().err
+
+
+def test_names_of_rows_are_paths(tmp_path):
+    row = rows.ScaleRow(tmp_path, "fedavg", 1000, 10, 2)
+    assert row.result == tmp_path / "rows" / "fedavg" / "clients-1000-cohort-10-ranks-2.json"
