@@ -52,6 +52,18 @@ def batches(
     clients, sizes, epochs = (torch.from_numpy(part) for part in who)
     (seed, key), (batch, whole) = streams, cut
     first, order = (None, None) if owned is None else (owned.first, owned.order)
-    own, where = (clients, sizes, epochs), dict(first=first, order=order)
-    draw = schedule.batches(seed, key, lines, *own, index, count, batch=batch, whole=whole, **where)
+    draw = schedule.batches(
+        seed,
+        key,
+        lines,
+        clients,
+        sizes,
+        epochs,
+        index,
+        count,
+        batch=batch,
+        whole=whole,
+        first=first,
+        order=order,
+    )
     return LineBatches(index, count, draw)
