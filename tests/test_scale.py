@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -21,6 +22,7 @@ from fedfast.scaling.cost_model import CostModel, Fitted, Point
 from fedfast.scaling.features import PHASE_NAMES, Size, memory_terms, terms
 from fedfast.scaling.launchers import Limits, outcome
 from fedfast.scaling.machine import Machine, Rates
+from fedfast.scaling.memory_use import Peak
 from fedfast.scaling.rows import ScaleRow, grid, held_out
 from fedfast.scaling.work import Workload, flops_of, fractions
 
@@ -142,6 +144,22 @@ def test_held_out_rows_lie_between(sizes, count, seed):
     assert len(set(names)) == len(names)
     for row in others:
         assert min(sizes) <= row.cohort <= row.clients <= max(sizes)
+
+
+def test_memory_is_counted_where_it_is(tmp_path):
+    peak = Peak.begun()
+    before = peak.bytes(torch.device("cpu"))
+    held = torch.ones(30 << 20)  # 120 MiB
+    with (tmp_path / "rows").open("w+b") as file:
+        file.seek(1 << 30)
+        file.write(bytes(4 << 20))  # of a sparse file
+        file.flush()
+        os.fsync(file.fileno())
+        (tmp_path / "rows").unlink()
+        found = peak.bytes(torch.device("cpu"))
+    assert held.sum() == 30 << 20
+    assert 119 << 20 <= found["host"] - before["host"] <= 140 << 20
+    assert 4 << 20 <= found["disk"] - before["disk"] <= 5 << 20
 
 
 def test_slope_is_the_exponent():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..distributed import Ranks
 
 
-def run(first: Callable[[Ranks], int]) -> int:
+def run(config: RunConfig, first: Callable[[Ranks], int]) -> int:
     """Rank 0 does `first`; the others what it says, until it is done. Returns the exit status."""
     from ..distributed import RankLost, begin
 
@@ -30,7 +30,7 @@ def run(first: Callable[[Ranks], int]) -> int:
         signal.signal(number, signal.SIG_IGN)  # rank 0 hears them too, and says when to end
     try:
         with ranks.told_of_errors():
-            return _follow(ranks)
+            return _follow(ranks, config)
     except RankLost as error:
         return fail(str(error), 1) if ranks.speaks() else 1
     except (Exception, SystemExit):  # rank 0 has been told, and tells
@@ -53,13 +53,13 @@ def _leading(ranks: Ranks, first: Callable[[Ranks], int]) -> int:
     return status
 
 
-def _follow(ranks: Ranks) -> int:
+def _follow(ranks: Ranks, config: RunConfig) -> int:
     """Trains its part of every label that rank 0 names."""
     setting: Setting | None = None
     warnings.simplefilter("ignore")  # rank 0 warns of the same
     told = ranks.hear()
     while told[0] != "end":
-        _, config, label = told
+        label = told[1]
         setting = prepare(config) if setting is None else setting
         told = _train(config, setting, label)
         if told[0] == "leave":

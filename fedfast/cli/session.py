@@ -37,8 +37,27 @@ def run(
 ) -> int:
     """Trains what is missing of every label of `config` in the folder; returns the exit status.
 
+    By all processes that torchrun has started, of which the first has the folder and the terminal.
+
     profile  keep a trace of every label
     """
+    in_folder = partial(_in_folder, config, path, name, command, mode, profile)
+    if not launched():
+        return in_folder(None)
+    from . import ranks
+
+    return ranks.run(config, in_folder)
+
+
+def _in_folder(
+    config: RunConfig,
+    path: str | Path,
+    name: str,
+    command: str,
+    mode: Mode,
+    profile: bool,
+    ranks: Ranks | None,
+) -> int:
     from ..runs import RunExists, open_folder
 
     try:
@@ -47,7 +66,8 @@ def run(
             stopping.sigterm() as stop,
             open_folder(path, config, mode=mode, comment=_origin(command)) as folder,
         ):
-            return _run(folder, name, stop, profile)
+            stop.later = ranks is not None
+            return _run(folder, name, stop, profile, ranks)
     except KeyboardInterrupt as error:
         return fail(NOTHING, stopping.status(error))
     except BrokenPipeError:  # nobody reads on, which is no mistake to be told
@@ -58,7 +78,9 @@ def run(
         return fail(str(error))
 
 
-def _run(folder: RunFolder, name: str, stop: stopping.Stop, profile: bool) -> int:
+def _run(
+    folder: RunFolder, name: str, stop: stopping.Stop, profile: bool, ranks: Ranks | None
+) -> int:
     missing = [label for label in folder.config.algorithms if not folder.complete(label)]
     if not missing:
         print(f"{folder.path}: complete, nothing is left to run")
@@ -72,7 +94,7 @@ def _run(folder: RunFolder, name: str, stop: stopping.Stop, profile: bool) -> in
     if folder.earlier is not None:
         older = ", in place of the one that was there" if folder.removes_older else ""
         print(f"the earlier run is now {folder.earlier}{older}", flush=True)
-    return _Session(folder, setting, name, stop, profile).train(missing)
+    return _Session(folder, setting, name, stop, profile, ranks).train(missing)
 
 
 class _Session:
@@ -80,10 +102,16 @@ class _Session:
     the last round."""
 
     def __init__(
-        self, folder: RunFolder, setting: Setting, name: str, stop: stopping.Stop, profile: bool
+        self,
+        folder: RunFolder,
+        setting: Setting,
+        name: str,
+        stop: stopping.Stop,
+        profile: bool,
+        ranks: Ranks | None,
     ) -> None:
         self.folder, self.setting, self.name, self.stop = folder, setting, name, stop
-        self.profile = profile
+        self.profile, self.ranks = profile, ranks
         self.label = ""  # the one under way
         self.before = folder.rounds
 
@@ -111,6 +139,8 @@ class _Session:
 
         folder, labels = self.folder, self.folder.config.algorithms
         given = folder.config, self.setting, self.label
+        if self.ranks is not None:
+            self.ranks.tell("train", self.label)
         rounds = train(folder, *given, profile=self.profile)
         with (
             closing(rounds),

@@ -75,7 +75,10 @@ class Crew:
                 self._obey(*told)
 
     def serve(self) -> tuple[Any, ...]:
-        """Of other ranks: whatever rank 0 says, until it says "leave" or "end", which is returned."""
+        """Of other ranks: whatever rank 0 says, until it says "leave" or "end".
+
+        Returns that.
+        """
         while (told := self.ranks.hear())[0] not in ("leave", "end"):
             if told[0] == "round":
                 self._round()

@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
 TIMEOUT = timedelta(minutes=30)  # for a machine that is gone without a word; longer than a round
 PATIENCE = timedelta(seconds=3)  # for the words of a rank that has failed
 LOST = (RuntimeError, ValueError, OSError)  # what torch raises where a connection has ended

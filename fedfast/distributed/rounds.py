@@ -11,6 +11,7 @@ from torch import Tensor
 from ..clients import ClientState
 from ..cohort_pass import Tally
 from ..kernels.summation import join_all, largest_nodes
+from ..phases import timed
 from ..running_sum import RunningSum
 from .ranks import Ranks
 from .shares import Shares
@@ -18,6 +19,7 @@ from .shares import Shares
 NOBODY = -1
 
 
+@timed("state")
 def values_of(
     ranks: Ranks, clients: ClientState, owners: np.ndarray, ids: np.ndarray
 ) -> dict[str, Tensor]:
@@ -31,6 +33,7 @@ def values_of(
     return {n: torch.stack([p[n] for p in parts])[pick].to(t.device) for n, t in own.items()}
 
 
+@timed("state")
 def take_over(
     ranks: Ranks, clients: ClientState, owners: np.ndarray, ids: np.ndarray, new: np.ndarray
 ) -> Tensor:
@@ -60,6 +63,7 @@ def take_over(
     return torch.from_numpy(ids[away & (old == ranks.rank)])
 
 
+@timed("aggregate")
 def complete(ranks: Ranks, sums: Sequence[RunningSum], shares: Shares) -> None:
     """Make each rank's part of the sums the whole."""
     nodes = [largest_nodes(*shares.run(rank), shares.leaves) for rank in range(ranks.size)]
@@ -73,6 +77,7 @@ def complete(ranks: Ranks, sums: Sequence[RunningSum], shares: Shares) -> None:
         total.lowest.copy_(join_all(list(rows), places, shares.leaves))
 
 
+@timed("aggregate")
 def joined(ranks: Ranks, tally: Tally, device: torch.device) -> Tally:
     """The tally of the whole cohort, clients in processing order, from each rank's part."""
     own = {name: [t.cpu() for t in getattr(tally, name)] for name in LISTS}
