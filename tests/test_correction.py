@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_clip import LR, torchs
 from test_programs import autograd, case
-from test_sam_passes import MODULES
+from test_sam_passes import MODULES, poisoned
 from torch import nn
 
 import fedfast
@@ -93,10 +93,12 @@ def test_neither_chunks_nor_threads_leave_a_trace(name, clip_norm):
 def test_a_step_is_torchs_clip_of_the_sum_then_its_sgd(name, largest, shared):
     module, layout, executor, w, batch = case(name, torch.float64, modules=MODULES)
     generator = torch.Generator().manual_seed(5)
-    addend = torch.randn(1 if shared else 3, w.shape[1], generator=generator).double() * 0.1
-    addend = layout.bank(3).copy_(addend) if not shared else addend.expand(3, -1)
-    out, losses = torch.full_like(w, torch.nan), torch.zeros(3).double()
-    bound = None if largest is None else ClipBound(largest, torch.full_like(w, torch.nan))
+    addend = layout.bank(1 if shared else 3)
+    for part in layout.views(addend, True).values():  # zeros between tensors, as in every row
+        part.copy_(torch.randn(part.shape, generator=generator).double() * 0.1)
+    addend = addend.expand(3, -1)
+    (g, _, out), losses = poisoned(layout, w), torch.zeros(3).double()
+    bound = None if largest is None else ClipBound(largest, g)
     fold = Fold(-LR, 1 - LR * 0.01, w, bound, addend)
     executor.gradients(LocalStep(fold=fold), StepTensors(w, w.clone(), out, losses), batch)
     for k in range(3):
