@@ -14,7 +14,7 @@ from torch import nn
 
 import fedfast
 from fedfast import client_loop
-from fedfast.algorithms import FedDyn, FedProx
+from fedfast.algorithms import FedAvg, FedDyn, FedProx
 from fedfast.algorithms.drift import Drift
 from fedfast.algorithms.hooks import Direction, listed
 from fedfast.executor import Capabilities, ClipBound, Fold, LocalStep, StepTensors
@@ -129,7 +129,7 @@ def test_only_what_says_so_is_constant():
     assert fusions_for(FedProx(), None, NETWORK).folds
     assert fusions_for(FedDyn(), 10.0, NETWORK).rounds
     assert not fusions_for(FedDyn(clip="whole"), 10.0, NETWORK).folds
-    assert not fusions_for(fedfast.FedAvg(drift=Restless()), None, NETWORK).folds
+    assert not fusions_for(FedAvg(drift=Restless()), None, NETWORK).folds
     assert not fusions_for(Louder(), None, NETWORK).folds
     dual = FedDyn(local=fedfast.SGD(momentum=0.0))
     assert fusions_for(dual, None, NETWORK).folds
