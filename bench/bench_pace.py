@@ -2,6 +2,7 @@
 
     --only feddyn,scaffold   some of the methods, all by default
     --workloads W2,W3        all four cases by default: W2, W3, and clients of 20 samples (small)
+    --threads N              2 by default
     --rounds N               counted rounds of each, 12 by default
     --write                  keep a row per method in results/pace.csv
 
@@ -23,7 +24,6 @@ from workloads import BY_NAME, LR, Workload
 
 from fedfast import Simulation
 
-THREADS = 2
 SINGLE = ("feddyn", "scaffold", "fedprox", "fedcm", "fedgloss")
 SHARPENED = ("fedspeed", "mofedsam", "fedgamma", "fedlesam", "fedlesam-s", "fedlesam-d")
 SHARPENED += ("fedwmsam", "fednsam", "fedsmoo")
@@ -40,20 +40,21 @@ def yardstick(method: str) -> str:
 
 
 def measure(
-    workload: Workload, methods: Sequence[str], clip_norm: float | None, rounds: int
+    workload: Workload,
+    methods: Sequence[str],
+    clip_norm: float | None,
+    rounds: int,
+    threads: int,
 ) -> list[dict[str, object]]:
     """A row for each method; all take turns, round by round."""
     everybody = [*dict.fromkeys(map(yardstick, methods)), *methods]
     data, schedule = workload.data(), workload.schedule(rounds)
-    given = dict(schedule=schedule, lr=LR, threads=THREADS, clip_norm=clip_norm)
-    sims = [
-        iter(Simulation(workload.module(), data, name, **given))
-        for name in everybody
-    ]
+    given = dict(schedule=schedule, lr=LR, threads=threads, clip_norm=clip_norm)
+    sims = [iter(Simulation(workload.module(), data, name, **given)) for name in everybody]
     seconds, others = alternate_rounds([lambda _, s=sim: next(s) for sim in sims], rounds)
     times = dict(zip(everybody, seconds, strict=True))
     return [
-        stamp(THREADS)
+        stamp(threads)
         | dict(workload=workload.name, clip=clip_norm or "", method=name, beside=yardstick(name))
         | quantiles(times[name], "ms", digits=3)
         | dict(pace=round(pace(times[yardstick(name)], times[name]), 3), others=round(others, 2))
@@ -72,12 +73,14 @@ def main() -> None:
     parser.add_argument("--workloads", default=",".join(CASES))
     parser.add_argument("--clips", default="none,10")
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     for name in given.workloads.split(","):
         for clip in given.clips.split(","):
             clip_norm = None if clip == "none" else float(clip)
-            for row in measure(CASES[name], given.only.split(","), clip_norm, given.rounds):
+            methods = given.only.split(",")
+            for row in measure(CASES[name], methods, clip_norm, given.rounds, given.threads):
                 print(*(row[k] for k in ("workload", "clip", "method", "beside")), end="  ")
                 print(f"{row['median_ms']} ms  pace {row['pace']}", flush=True)
                 if given.write:

@@ -32,7 +32,6 @@ from .programs.cuda_graph import RecordedInputs, Replay
 from .random import DROPOUT, keys64
 from .read_only import class_names
 
-
 CLIP_EPS = 1e-6  # as `kernels.step`, and torch's clip_grad_norm_
 
 

@@ -35,9 +35,7 @@ def need_sinks(dweight: Tensor | None, dbias: Tensor | None, squares: Tensor | N
         raise ValueError("squares: expected None without dweight and dbias; got a tensor")
 
 
-def need_plain(
-    squares: Tensor | None, add_weight: Tensor | None, add_bias: Tensor | None
-) -> None:
+def need_plain(squares: Tensor | None, add_weight: Tensor | None, add_bias: Tensor | None) -> None:
     """Raise ValueError for squares of sums with addends."""
     if squares is not None and not (add_weight is None and add_bias is None):
         raise ValueError("squares: expected None with add_weight or add_bias; got a tensor")

@@ -13,8 +13,8 @@ pass, `x (W + s dW)^T + b + s db = x W^T + b + s (x X^T + 1) d` and `d' (W + s d
 d^T) X`, both a `lowrank`; for a first layer x is X, so `x W^T` and `X X^T + 1` are known already.
 Operations of a client: 2 B^2 (I + O) for ghost and for lowrank, 2 B^2 O where the Gram matrix is
 given. Bytes: those of the batch; none the size of a weight. `joined` forms the gradient a few rows
-at a time: 2 B I O operations, and it reads W1, for the clients that are above the limit; the triangle
-inequality spares all others.
+at a time: 2 B I O operations, and it reads W1, for the clients that are above the limit; the
+triangle inequality spares all others.
 Deterministic: a client is one thread's work and every element is added in one order; squares are
 added in float64. Where little of the sum is left because its terms cancel, `ghost` forms the
 gradient, a few rows at a time, and takes the norm of that. In Triton products are as exact as

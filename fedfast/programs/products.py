@@ -92,9 +92,7 @@ class Linear(ProductLayer):
             kernels.ghost(x, d, ones=ones, gram=gram, squares=squares, backend=backend)
         return dx
 
-    def join(
-        self, context: ExecutionContext, addends: Mapping[str, Tensor], norms: Norms
-    ) -> None:
+    def join(self, context: ExecutionContext, addends: Mapping[str, Tensor], norms: Norms) -> None:
         """The squares of a weight gradient that has waited, its addend added."""
         d, biased = context.gradient(self.output), self.bias in self.parameters
         kernels.joined(

@@ -191,9 +191,7 @@ class Record(ABC):
         """From the gradient of the output: parameters' sinks, then the inputs' gradients."""
 
 
-def sink_arguments(
-    context: ExecutionContext, adds: bool = False, **names: str | None
-) -> Arguments:
+def sink_arguments(context: ExecutionContext, adds: bool = False, **names: str | None) -> Arguments:
     """The arguments of a backward operation for its parameters' gradients.
 
     adds   whether it takes addends

@@ -58,7 +58,10 @@ def joined(
     multiply(d, x, weight, "fp32", turned=(True, False), folded=(one, one, add_weight))
     found = squared_norms(weight.flatten(1))
     if ones != 0:
-        unit, bias = x.new_ones(1, batch, 1).expand(clients, -1, -1), x.new_empty(clients, d.shape[2])
+        unit, bias = (
+            x.new_ones(1, batch, 1).expand(clients, -1, -1),
+            x.new_empty(clients, d.shape[2]),
+        )
         base = None if add_bias is None else add_bias[..., None]
         beta = one if base is not None else torch.zeros_like(one)
         column = bias[..., None]
