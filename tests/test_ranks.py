@@ -1,4 +1,4 @@
-"""Several processes train as one does: all algorithms, to the bit; and what happens when one dies."""
+"""Several processes train as one does, to the bit; and what happens when one dies."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 import rank_runs
 import torch
-from fedfast.distributed.shares import Shares
 from fedfast.kernels.summation import leaf_size
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedfast.cli import main
+from fedfast.distributed.shares import Shares
 
 CASES = [*rank_runs.NAMES, "kept models", "tuned", "decay per epoch"]
 
