@@ -6,8 +6,8 @@
 
 Contestants take turns, some rounds at a time: one rank with 1 thread, two ranks with 1 thread each,
 one rank with 2 threads. `strong` is the same cohort for all; `weak` gives one rank half of it.
-efficiency = (time of one rank, 1 thread) / (2 x time of two ranks) for strong scaling, and the ratio
-of the two times for weak scaling: 1 is perfect. The bar is 0.9 on W1.
+efficiency = (time of one rank, 1 thread) / (2 x time of two ranks) for strong scaling, and the
+ratio of the two times for weak scaling: 1 is perfect. The bar is 0.9 on W1.
 """
 
 from __future__ import annotations
