@@ -141,7 +141,9 @@ class ProgramExecutor(Executor):
             self._step_plan(step, Fold(fold.alpha, fold.beta, base, fold.bound), w, source, chunk)
             for base in (fold.base, w[:, : self.layout.trained])
         )
-        first.run_steps(later, batches.packing.offsets, self._plans.work, chunk.counted)
+        soon = kernels.Soon(source.x, chunk.rows, w[:, : self.layout.trained])
+        offsets = batches.packing.offsets
+        first.run_steps(later, offsets, self._plans.work, chunk.counted, soon)
         return chunk.total[:, : w.shape[0]].clone()
 
     def _step_plan(
