@@ -68,6 +68,16 @@ class Machine:
         peak = max(flops(pick(20_000_000, 1000)) for _ in range(3))
         return cls(peak, found["reading"], found["updating"])
 
+    def rows(self) -> list[dict[str, object]]:
+        """Of roofline.csv."""
+        none = dict(workload="machine", us=None, gflop_per_s=None, limit_us=None, gb_per_s=None)
+        rates = {"read": self.reads, "update": self.updates}
+        return [none | {"operation": "fma", "gflop_per_s": round(self.flops / 1e9, 1)}] + [
+            none | {"operation": f"{name} {level}", "gb_per_s": round(each[level] / 1e9, 1)}
+            for name, each in rates.items()
+            for level in LEVELS
+        ]
+
 
 def _function(library: ctypes.CDLL, name: str, *arguments: type) -> ctypes._NamedFuncPointer:
     function = getattr(library, name)
@@ -125,6 +135,7 @@ def rows_of(
                 "us": round(spent, 2),
                 "gflop_per_s": round(flop / spent / 1e3, 1),
                 "limit_us": round(limit, 2),
+                "gb_per_s": None,
             }
         )
     return rows
@@ -162,7 +173,8 @@ def show(work: Workload, rounds: int, machine: Machine, sgemm: float) -> list[di
     print(f"at its limits {limits:.4f} s, {most:.0%}\n", flush=True)
     whole = {"workload": work.name, "operation": "round", "us": round(1e6 * seconds, 1)}
     rate = round(work.flops() / seconds / 1e9, 1)
-    rows.append(whole | {"gflop_per_s": rate, "limit_us": round(1e6 * limits, 1)})
+    limit = {"limit_us": round(1e6 * limits, 1), "gb_per_s": None}
+    rows.append(whole | {"gflop_per_s": rate} | limit)
     return [stamp(1) | row | {"sgemm_gflop_per_s": round(sgemm, 1)} for row in rows]
 
 
@@ -189,6 +201,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"one core: {machine.flops / 1e9:.0f} GFLOP/s, SGEMM {sgemm:.0f}; GB/s read, updated:")
     for level in LEVELS:
         print(f"  {level:<7}{machine.reads[level] / 1e9:7.1f}{machine.updates[level] / 1e9:7.1f}")
+    if options.write:
+        same = stamp(1) | {"sgemm_gflop_per_s": round(sgemm, 1)}
+        append("roofline", *(same | row for row in machine.rows()))
     for name in options.only.split(","):
         rows = show(BY_NAME[name], options.rounds, machine, sgemm)
         if options.write:
