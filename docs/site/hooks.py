@@ -35,6 +35,9 @@ USING = (
     "install",
     "runs",
     "sweeps",
+    "many-processes",
+    "scaling/index",
+    "scaling/results",
     "comparing",
     "figures",
     "loggers",
@@ -49,7 +52,15 @@ USING = (
     "from-fl-simulator",
     "algorithms",
 )
-INSIDE = ("architecture", "engine", "writing-algorithms", "writing-kernels", "ops", "facts")
+INSIDE = (
+    "architecture",
+    "engine",
+    "client-rows",
+    "writing-algorithms",
+    "writing-kernels",
+    "ops",
+    "facts",
+)
 LAST = ("benchmarks", "contributing", "changelog")
 MODULES = ("fedfast.callbacks", "fedfast.config")  # public besides those the package names itself
 origins: dict[str, str] = {}  # page -> the file of the repository that its links start from
@@ -96,7 +107,7 @@ def navigation(uris: list[str]) -> list[object]:
     rest = [uri for uri in top if uri not in (*named, "index.md", "papers.md", "bench.md")]
     parts: dict[str, list[object]] = {
         "Tutorials": sorted(_below("tutorials", uris), key=lambda u: u != "tutorials/first_run.md"),
-        "Using fedfast": [*_there(USING, top), *rest],
+        "Using fedfast": [*_there(USING, uris), *rest],
         "API": sorted(_below("reference", uris), key=lambda u: u.removesuffix(".md")),
         "Reproductions": ["papers.md", *sorted(_below("reproduction", uris))],
         "Inside": _there(INSIDE, top),

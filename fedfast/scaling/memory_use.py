@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import resource
+import stat
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +30,7 @@ class Peak:
         return cls()
 
     def bytes(self, device: torch.device) -> dict[str, int]:
-        """host: resident; device: what torch has allocated there; disk: files of this process."""
+        """host: resident; device: what torch has allocated there; disk: files it writes."""
         import torch
 
         gpu = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
@@ -44,13 +47,16 @@ def _resident() -> int:
 
 
 def _on_disk() -> int:
-    """Bytes that files mapped by this process for writing, shared, take on disk."""
-    maps = Path("/proc/self/maps")
-    if not maps.exists():
-        return 0
-    files = set()
-    for line in maps.read_text().splitlines():
-        mode, path = line.split()[1], line.partition("/")[2]
-        if mode[1] == "w" and mode[3] == "s" and path and not path.startswith(("dev/", "memfd:")):
-            files.add(Path(f"/{path}".removesuffix(" (deleted)")))
-    return sum(path.stat().st_blocks * 512 for path in files if path.is_file())
+    """Bytes on disk of the files that this process has open to write, its output aside.
+
+    Sparse files count what was written. The disk tier's has no name any more (Linux).
+    """
+    open_files = Path("/proc/self/fd")
+    held: dict[tuple[int, int], int] = {}
+    for number in os.listdir(open_files) if open_files.exists() else ():
+        with suppress(OSError):  # the listing's own is closed by now
+            found = os.fstat(int(number))
+            writes = fcntl.fcntl(int(number), fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
+            if int(number) > 2 and stat.S_ISREG(found.st_mode) and writes:
+                held[found.st_dev, found.st_ino] = found.st_blocks * 512
+    return sum(held.values())
