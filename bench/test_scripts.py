@@ -11,6 +11,7 @@ import bench_ensemble
 import bench_memory
 import bench_peers
 import bench_population
+import bench_roofline
 import bench_round
 import bench_round_cost
 import bench_schedule
@@ -45,6 +46,13 @@ def test_rounds_beside_other_simulators(results: Path) -> None:
 def test_rounds_of_growing_cohorts(results: Path) -> None:
     bench_round.main(["--scaling", "--threads", "1", "--write"])
     assert [row["clients"] for row in rows(results / "round.csv")] == ["2", "4"]
+
+
+def test_a_step_beside_its_limits(results: Path) -> None:
+    bench_roofline.main(["--only", "W2", "--write"])
+    names = [row["operation"] for row in rows(results / "roofline.csv")]
+    assert names[-1] == "round"
+    assert sum(name.endswith("linear_backward") for name in names) == 2
 
 
 def test_rounds_beside_another_tree(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

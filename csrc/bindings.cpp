@@ -147,8 +147,19 @@ void check_lines(const Lines& lines, int64_t most) {
   }
 }
 
+// Soon's fields, addresses as numbers.
+using SoonAt =
+    std::tuple<std::uintptr_t, int64_t, std::uintptr_t, std::uintptr_t, int64_t, int64_t>;
+
+Soon soon_of(const SoonAt& at) {
+  const auto [bank, bytes, rows, models, stride, written] = at;
+  return {reinterpret_cast<const char*>(bank), bytes,  reinterpret_cast<const int64_t*>(rows),
+          reinterpret_cast<char*>(models),     stride, written};
+}
+
 bool run_steps_of(const Plan& first, const Plan& rest, std::uintptr_t offsets, int64_t steps,
-                  int threads, int64_t elements, std::uintptr_t count, int64_t width) {
+                  int threads, int64_t elements, std::uintptr_t count, int64_t width,
+                  const SoonAt& at) {
   const Lines lines{reinterpret_cast<const int64_t*>(offsets), steps, counts_at(count, width),
                     width};
   check_lines(lines, std::min(first.lines(), rest.lines()));
@@ -156,7 +167,7 @@ bool run_steps_of(const Plan& first, const Plan& rest, std::uintptr_t offsets, i
   check_run(rest, lines.clients(), threads, elements);
   py::gil_scoped_release release;
   const profile::Run run;
-  return Plan::run_steps(first, rest, lines, threads, elements);
+  return Plan::run_steps(first, rest, lines, threads, elements, soon_of(at));
 }
 
 void bind_plan(py::module_& m) {

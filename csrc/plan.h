@@ -40,6 +40,17 @@ struct Lines {
   Part part(int64_t k, int64_t s, int threads) const;
 };
 
+// What the lines' clients will touch, for threads to have it fetched ahead of time.
+//   bank     samples of `bytes` bytes, of which line l takes rows[l, :]
+//   models   [K] rows, `stride` bytes apart, that a client's first step writes `written` bytes of
+struct Soon {
+  const char* bank = nullptr;
+  int64_t bytes = 0;
+  const int64_t* rows = nullptr;  // [lines, width]
+  char* models = nullptr;
+  int64_t stride = 0, written = 0;
+};
+
 class Plan {
  public:
   // Does its operation for some clients; false where an index was out of range.
@@ -72,7 +83,7 @@ class Plan {
   // The same for all lines: `first` for step 0, `rest` for all others. A thread that is free takes
   // the longest client left, and all of its steps (see `Sharing`).
   static bool run_steps(const Plan& first, const Plan& rest, const Lines& lines, int threads,
-                        int64_t elements);
+                        int64_t elements, const Soon& soon = {});
 
   // Where this thread's operations are recorded instead of being done; null: they are done.
   static Plan*& recording();

@@ -27,7 +27,7 @@ from .lstm import lstm, lstm_backward
 from .mix import mix
 from .perturb import perturb
 from .placed import PlacedRows
-from .plan import FEED, TALLY, Counted, Plan, feed, tally
+from .plan import FEED, TALLY, Counted, Plan, Soon, feed, tally
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .sensitivity import sensitivity
@@ -57,6 +57,7 @@ __all__ = [
     "Plan",
     "Segments",
     "Server",
+    "Soon",
     "activation",
     "activation_backward",
     "adam",

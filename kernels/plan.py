@@ -58,6 +58,18 @@ class Counted(NamedTuple):
     width: int
 
 
+class Soon(NamedTuple):
+    """What steps to come touch, for threads to have it fetched meanwhile; no result depends on it.
+
+    samples  a contiguous bank `[N, ...]`; rows `[R, B]` int64: of each line
+    models   `[>= K, n]`, the rows that clients' first steps write, each contiguous
+    """
+
+    samples: Tensor
+    rows: Tensor
+    models: Tensor
+
+
 class Plan:
     """What was called within `with`, for the same buffers; these stay alive as long as the plan.
 
@@ -98,14 +110,19 @@ class Plan:
         _check(self._plan.run(clients, *how, *_counts(counted, clients)))
 
     def run_steps(
-        self, rest: Plan, offsets: Tensor, elements: int, counted: Counted | None = None
+        self,
+        rest: Plan,
+        offsets: Tensor,
+        elements: int,
+        counted: Counted | None = None,
+        soon: Soon | None = None,
     ) -> None:
         """Run this plan for step 0 of every client, then `rest` for its other steps.
 
         offsets   `[T + 1]` int64 on the CPU, of packed batches: step s of client k is line
                   `offsets[s] + k`, the first `offsets[s + 1] - offsets[s]` clients take it
         elements  as in `run`, of one step
-        counted   as in `run`, of all lines
+        counted   as in `run`, of all lines; soon needs its width
         A client takes all its steps on one thread, which takes the longest one left when it is
         done: no thread waits for another in between.
         Raises IndexError if an operation found an index out of range, TypeError/ValueError for
@@ -119,7 +136,8 @@ class Plan:
             raise ValueError("offsets: expected shape [T + 1]; got [0]")
         given = offsets.data_ptr(), offsets.shape[0] - 1, torch.get_num_threads(), elements
         counts = _counts(counted, int(offsets[-1]))
-        _check(native.module.run_steps(self._plan, rest._plan, *given, *counts))
+        hints = _soon(soon, counts[1], offsets)
+        _check(native.module.run_steps(self._plan, rest._plan, *given, *counts, hints))
 
 
 def _counts(counted: Counted | None, most: int) -> tuple[int, int]:
@@ -132,6 +150,24 @@ def _counts(counted: Counted | None, most: int) -> tuple[int, int]:
     if count.shape[0] < most:
         raise ValueError(f"count: expected at least {most}; got {count.shape[0]}")
     return count.data_ptr(), counted.width
+
+
+def _soon(soon: Soon | None, width: int, offsets: Tensor) -> tuple[int, ...]:
+    """The compiled module's `Soon`: addresses and strides in bytes."""
+    if soon is None:
+        return 0, 0, 0, 0, 0, 0
+    samples, rows, models = soon
+    clients, lines = int(offsets[1]) if len(offsets) > 1 else 0, int(offsets[-1])
+    _table("soon.rows", rows, torch.int64, 2)
+    _dense("soon.rows", rows, 0)
+    if rows.shape[0] < lines or rows.shape[1] != width:
+        raise ValueError(f"soon.rows: expected at least [{lines}, {width}]; got {list(rows.shape)}")
+    if models.shape[0] < clients:
+        raise ValueError(f"soon.models: expected at least {clients} rows; got {models.shape[0]}")
+    sample = samples[:1].numel() * samples.element_size()
+    size = models.element_size()
+    at = models.data_ptr(), models.stride(0) * size, models.shape[1] * size
+    return samples.data_ptr(), sample, rows.data_ptr(), *at
 
 
 def forget_recording() -> None:

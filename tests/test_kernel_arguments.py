@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import Counted, Plan, Segments, Server, feed, gather, mix, native, tally
+from fedfast.kernels import Counted, Plan, Segments, Server, Soon, feed, gather, mix, native, tally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -152,6 +152,25 @@ def test_steps_are_those_that_were_fed(offsets: Any, error: Any) -> None:
     plan.run_steps(plan, LINES, 8)
     with pytest.raises(TypeError, match="rest"):
         plan.run_steps(None, LINES, 8)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("rows", torch.zeros(K * T - 1, B, dtype=torch.int64), ValueError),
+        ("rows", torch.zeros(K * T, B + 1, dtype=torch.int64), ValueError),
+        ("rows", torch.zeros(K * T, B), TypeError),
+        ("models", torch.zeros(K - 1, 3), ValueError),
+    ],
+)
+def test_what_is_fetched_ahead_is_all_lines_and_clients(name: str, value: Any, error: Any) -> None:
+    plan = recorded(rows=fed()["rows"])[0]
+    counted = Counted(torch.ones(K * T, dtype=INT), B)
+    rows = torch.zeros(K * T, B, dtype=torch.int64)
+    soon = Soon(torch.zeros(5, 4), rows, torch.zeros(K, 3))
+    with pytest.raises(error, match=f"soon.{name}"):
+        plan.run_steps(plan, LINES, 8, counted, soon._replace(**{name: value}))
+    plan.run_steps(plan, LINES, 8, counted, soon)
 
 
 @pytest.mark.parametrize("count", [None, torch.ones(K), torch.ones(K - 1, dtype=INT)])

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "cpu/gemm_kernels.h"
+#include "cpu/upcoming.h"
 
 namespace fedfast {
 
@@ -201,12 +202,14 @@ void dot(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b
          const Sum<T>& sum) {
   const Kernels<T>& kernels = gemm_kernels<T>();
   const Cut rows(m, kernels.dot_rows);
+  Upcoming& soon = upcoming();
   each(Cut(k, kDotDepth<T>), [&](int64_t k0, int64_t kc) {
     const Sum<T> piece = k0 == 0 ? sum : sum.onto();
     for (int64_t j = 0; j < n; j += kernels.dot_columns) {
       const int64_t columns = std::min<int64_t>(kernels.dot_columns, n - j);
       const T* bj = b.data + j * b.col + k0;
       each(rows, [&](int64_t i, int64_t r) {
+        soon.some();
         kernels.dots[r](kc, a.data + i * a.row + k0, a.row, bj, b.col, columns, piece.at(i, j));
       });
     }
@@ -253,10 +256,12 @@ void shallow(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T
   const Kernels<T>& kernels = gemm_kernels<T>();
   const int64_t widest = kernels.lanes * kernels.vectors;
   T* packed = scratch<T>(0, kernels.rows * k + kSlack);
+  Upcoming& soon = upcoming();
   each(Cut(m, kernels.rows), [&](int64_t i, int64_t r) {
     pack_rows_of(a)(0, k, i, r, r, packed);
     for (int64_t j = 0; j < n; j += widest) {
       const int64_t vectors = panel_width(kernels, n - j) / kernels.lanes;
+      soon.some();
       kernels.tile[r][vectors](k, packed, b.data + j, b.row, std::min(widest, n - j), sum.at(i, j));
     }
   });
@@ -292,12 +297,14 @@ void broad_panel(int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b, c
   const int64_t width = vectors * kernels.lanes;
   const Cut rows(n, kernels.broad_rows[vectors]);
   T* c = scratch<T>(0, n * width);
+  Upcoming& soon = upcoming();
   each(Cut(k, kDotDepth<T>), [&](int64_t k0, int64_t kc) {
     T* packed = scratch<T>(1, kc * width + kSlack);
     pack_rows_of(a)(k0, kc, i, columns, width, packed);
     each(rows, [&](int64_t j, int64_t r) {
       const T* start = sum.beta == 0 ? nullptr : sum.c0 + j;
       T* cj = c + j * width;
+      soon.some();
       kernels.broad[r][vectors](kc, b.data + j * b.col + k0, b.col, packed, k0 == 0 ? start : cj,
                                 cj);
     });

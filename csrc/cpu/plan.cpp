@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "cpu/parallel.h"
+#include "cpu/upcoming.h"
 
 namespace fedfast {
 namespace {
@@ -91,13 +92,34 @@ bool Plan::run(int64_t clients, int threads, int64_t elements, const int32_t* co
   return run_steps(*this, *this, {offsets, 1, count, width}, threads, elements);
 }
 
+namespace {
+
+// Before a client's step s of `steps`, on one of `threads` threads: the batch that follows, and the
+// row of the client after it, which is at a guess `threads` places on.
+void expect(const Lines& lines, const Soon& soon, int64_t k, int64_t s, int64_t steps,
+            int threads) {
+  const bool last = s + 1 == steps;
+  const int64_t after = k + threads, client = last ? after : k;
+  if (soon.bank && client < lines.clients()) {
+    const Part next = lines.part(client, last ? 0 : s + 1, 1);
+    upcoming().samples(soon.bank, soon.bytes, soon.rows + next.line * lines.width, next.rows);
+  }
+  if (soon.models && s == 0 && after < lines.clients()) {
+    upcoming().written(soon.models + after * soon.stride, soon.written);
+  }
+}
+
+}  // namespace
+
 bool Plan::run_steps(const Plan& first, const Plan& rest, const Lines& lines, int threads,
-                     int64_t elements) {
+                     int64_t elements, const Soon& soon) {
   std::atomic<bool> fine{true};
   const auto train = [&](int64_t k, int64_t begin, int64_t end, int each) {
     for (int64_t s = begin; s < end; ++s) {
+      if (each == 1) expect(lines, soon, k, s, end, threads);
       if (!(s == 0 ? first : rest).run_one(lines.part(k, s, each))) fine.store(false);
     }
+    upcoming() = {};  // what it points to is the run's
   };
   const std::vector<int64_t> steps = lines.steps_each();
   const int64_t clients = steps.size();

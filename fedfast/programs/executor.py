@@ -145,7 +145,9 @@ class ProgramExecutor(Executor):
         again = replace(fold, base=w[:, : self.layout.trained], known=True)
         first = self._step_plan(step, fold, w, source, chunk)
         later = self._step_plan(replace(step, begin=None), again, w, source, chunk)
-        first.run_steps(later, batches.packing.offsets, self._plans.work, chunk.counted)
+        soon = kernels.Soon(source.x, chunk.rows, w[:, : self.layout.trained])
+        offsets = batches.packing.offsets
+        first.run_steps(later, offsets, self._plans.work, chunk.counted, soon)
         return chunk.total[:, : w.shape[0]].clone()
 
     def _step_plan(
