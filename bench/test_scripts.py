@@ -11,6 +11,7 @@ import bench_ensemble
 import bench_memory
 import bench_peers
 import bench_round
+import bench_uneven
 import pytest
 import result_files
 import sizes
@@ -77,3 +78,9 @@ def test_rounds_beside_peers(
     bench_peers.main([*given, "--rounds", "1"])
     table = capsys.readouterr().out
     assert "failed" not in table and "typical" in table
+
+
+def test_unlike_clients_beside_equal_ones(results: Path) -> None:
+    cases = "mlp-fedavg,cnn-augmented,cnn-module"
+    bench_uneven.main(["--only", cases, "--rounds", "1", "--threads", "1", "--write"])
+    assert [row["case"] for row in rows(results / "uneven.csv")] == cases.split(",")
