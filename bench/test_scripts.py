@@ -11,6 +11,9 @@ import bench_ensemble
 import bench_memory
 import bench_peers
 import bench_round
+import bench_round_cost
+import bench_schedule
+import bench_start
 import bench_uneven
 import pytest
 import result_files
@@ -84,3 +87,20 @@ def test_unlike_clients_beside_equal_ones(results: Path) -> None:
     cases = "mlp-fedavg,cnn-augmented,cnn-module"
     bench_uneven.main(["--only", cases, "--rounds", "1", "--threads", "1", "--write"])
     assert [row["case"] for row in rows(results / "uneven.csv")] == cases.split(",")
+
+
+def test_draws_beside_numpy(results: Path) -> None:
+    bench_schedule.main(["--write"])
+    assert len(rows(results / "schedule.csv")) == 2
+
+
+def test_the_time_until_the_first_round(results: Path) -> None:
+    bench_start.main(["--write"])
+    (row,) = rows(results / "start.csv")
+    assert float(row["torch_s"]) > float(row["later_s"]) > 0
+
+
+def test_the_cost_of_rounds(results: Path) -> None:
+    bench_round_cost.main(["--write"])
+    found = [(row["population"], row["cohort"]) for row in rows(results / "round_cost.csv")]
+    assert found == [("10", "1"), ("10", "2"), ("10", "2"), ("20", "2")]

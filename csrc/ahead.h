@@ -1,6 +1,7 @@
 // A thread that makes draws while the caller computes something else.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -17,7 +18,7 @@ struct Task {
   explicit Task(std::unique_ptr<Draw> given) : draw(std::move(given)) {}
 
   std::unique_ptr<Draw> draw;
-  bool done = false;         // guarded by the worker's mutex
+  std::atomic<bool> done{false};
   std::exception_ptr error;  // what it threw
 };
 

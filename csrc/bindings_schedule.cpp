@@ -46,12 +46,13 @@ std::unique_ptr<Held> cohort(py::object kept, uint64_t seed, uint32_t round, Add
 int64_t drawn(const Held& held) { return dynamic_cast<const CohortDraw&>(*held.task.draw).count; }
 
 std::unique_ptr<Held> batches(py::object kept, uint64_t seed, uint32_t round,
-                              const DrawnLines& lines, bool whole, Address clients, Address sizes,
-                              Address epochs, Address first, Address order, Address rows,
-                              Address count) {
+                              const DrawnLines& lines, int64_t batch, bool whole, Address clients,
+                              Address sizes, Address epochs, Address first, Address order,
+                              Address rows, Address count) {
   auto draw = std::make_unique<BatchDraw>();
   draw->streams = {seed, round};
   draw->lines = lines;
+  draw->batch = batch;
   draw->whole = whole;
   draw->clients = at<const int64_t>(clients);
   draw->sizes = at<const int64_t>(sizes);
@@ -98,7 +99,7 @@ void run(Held& held) {
   held.task.done = true;
 }
 
-// A worker, and what it was given and may still be at.
+// A worker, and the draws that it was given and may still be at.
 class Given {
  public:
   ~Given() { stop(); }
@@ -106,19 +107,17 @@ class Given {
   void start(const py::object& draw) {
     auto& held = draw.cast<Held&>();
     if (held.started) throw py::value_error("this draw was given to a worker already");
+    forget_done();
+    draws_.append(draw);  // first: a task's memory must outlast it
     worker_.start(&held.task);
     held.started = true;
-    draws_.append(draw);
   }
 
-  // The oldest one, done.
-  py::object finish() {
-    if (draws_.empty()) throw py::value_error("no draw was given to this worker");
-    py::object oldest = draws_.attr("pop")(0);
-    Task& task = oldest.cast<Held&>().task;
+  void finish(const py::object& draw) {
+    auto& held = draw.cast<Held&>();
+    if (!held.started) throw py::value_error("this draw was given to no worker");
     const py::gil_scoped_release release;
-    worker_.finish(&task);
-    return oldest;
+    worker_.finish(&held.task);
   }
 
   void stop() {
@@ -130,6 +129,14 @@ class Given {
   }
 
  private:
+  void forget_done() {
+    py::list left;
+    for (const py::handle draw : draws_) {
+      if (!draw.cast<Held&>().task.done.load()) left.append(draw);
+    }
+    draws_ = left;
+  }
+
   Worker worker_;
   py::list draws_;
 };
@@ -137,7 +144,7 @@ class Given {
 }  // namespace
 
 void bind_schedule(py::module_& m) {
-  py::class_<DrawnLines>(m, "Lines").def(py::init(&lines_of));
+  py::class_<DrawnLines>(m, "DrawnLines").def(py::init(&lines_of));
   py::class_<Held>(m, "Draw").def("run", &run).def("count", &drawn);
   m.def("draw_cohort", &cohort);
   m.def("draw_batches", &batches);

@@ -55,11 +55,14 @@ struct DrawnLines {
   int64_t steps_of(int64_t k, int64_t taken) const { return offsets == nullptr ? steps : taken; }
 };
 
-// Fresh permutations of each client's samples, one per epoch, cut into batches of `width`.
+class Shuffle;  // draws.cpp
+
+// Fresh permutations of each client's samples, one per epoch, cut into batches.
 struct BatchDraw final : Draw {
   Streams streams;
   DrawnLines lines;
-  bool whole = false;                // batches narrower than `width` are left out
+  int64_t batch = 0;                 // samples of a batch, at most B
+  bool whole = false;                // narrower batches are left out
   const int64_t* clients = nullptr;  // [K] ids
   const int64_t* sizes = nullptr;    // [K] samples
   const int64_t* epochs = nullptr;   // [K], each at most steps / batches of an epoch
@@ -69,6 +72,9 @@ struct BatchDraw final : Draw {
   int32_t* count = nullptr;          // [lines], how many of a batch are real
 
   void run() override;
+
+ private:
+  void one_client(int64_t k, Shuffle& shuffle);
 };
 
 // How images are moved and mirrored.

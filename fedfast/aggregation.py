@@ -19,6 +19,7 @@ from .algorithms.hooks import Clients, Cohort, Sum, TrainedLayout
 from .clients import ClientState
 from .kernels._args import Coefficient
 from .kernels.placed import dense
+from .phases import timed
 from .running_sum import Place, RunningSum
 from .state import ServerState
 from .tensor_norms import TensorNorms
@@ -67,6 +68,7 @@ class Mean:
         self.trained = self.acc[: layout.trained]
         self._norms = TensorNorms(self.trained, layout.segments, backend)
 
+    @timed("aggregate")
     def add(
         self, models: Tensor, weights: Tensor, sent: Tensor, place: Place, ending: Ending | None
     ) -> Tensor:
@@ -178,6 +180,7 @@ class RoundSums:
         self.shares = [_share(rule, cohort.weights) for rule in rules]
         self.own = [None if s is not None else RunningSum(mean) for s in self.shares]
 
+    @timed("aggregate")
     def add(self, at: Clients, place: Place, clients: ClientState) -> None:
         """Add a chunk of the cohort; the clients' former rows are still in `clients`."""
         for rule, total in zip(self.rules, self.own, strict=True):

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._messages import format_value
 from ._renamed_modules import argument
+from .phases import timed
 from .random import Ints, check_seed
 from .rounds import Drawn, Explicit, Round
 from .run_options import SAMPLING
@@ -115,6 +116,11 @@ class Schedule:
         return self._source.rounds
 
     @property
+    def drawn(self) -> bool:
+        """Whether rounds are drawn from a seed."""
+        return isinstance(self._source, Drawn)
+
+    @property
     def width(self) -> int:
         """B, the widest batch of the schedule: the last dimension of every `Round.batches`."""
         return self._source.width
@@ -135,6 +141,7 @@ class Schedule:
             facts[f"round {t}"] = ", ".join(map(str, ids[:LISTED])) + more
         return html.panel("Schedule", f"{self.rounds:,} rounds", facts)
 
+    @timed("schedule")
     def round(self, t: int, exchange: int = 0) -> Round:
         """Round `t` of 0..rounds-1.
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from .client_rows import ClientRows, no_ids
 from .kernels import PlacedRows
+from .phases import timed
+from .row_blocks import Part, blocks_of
 from .row_tiers import RowTier
 
 Kept = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]
@@ -114,6 +116,7 @@ class ClientState:
         at = self.slot[ids].to(store.device)
         return {name: held[at] for name, held in store.values.items()}
 
+    @timed("state")
     def begin(self, ids: Tensor, start: Tensor | None) -> ClientState:
         """The state that a round of clients `ids` [C] writes; this one stays as it is.
 
@@ -166,6 +169,7 @@ class ClientState:
         assert self._cohort is not None
         return self._cohort
 
+    @timed("state")
     def placed(self, ids: Tensor, room: Tensor) -> tuple[dict[str, PlacedRows], ...]:
         """(rows that clients `ids` [K] came with, rows that they will keep), by name.
 
@@ -180,6 +184,7 @@ class ClientState:
             made.append({n: PlacedRows.known(t, places) for n, t in self.tables.items()})
         return tuple(made)
 
+    @timed("state")
     def gather(self, ids: Tensor, into: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copy the rows that clients `ids` [K] came with to `into`, [K, width] by name.
 
@@ -199,6 +204,7 @@ class ClientState:
         held = cohort.held[at].to(store.device)
         return {name: v[held] for name, v in store.values.items()}
 
+    @timed("state")
     def scatter(
         self, ids: Tensor, rows: Mapping[str, Tensor], values: Mapping[str, Tensor]
     ) -> None:
@@ -294,6 +300,19 @@ class ClientState:
         self.slot[ids] = 0
         self.free = torch.cat([self.free, held[held > 0]])
 
+    def row_kinds(self) -> dict[str, Tensor]:
+        """A client's rows by name, as they are stored: for their shapes and dtype."""
+        store = self._store
+        return {n: t.new_empty(t.shape[1:], dtype=store.stored) for n, t in self.tables.items()}
+
+    def rows_of(self, name: str, ids: Tensor) -> Tensor:
+        """Copies of the rows of clients `ids`, who have some, as they are stored. [K, width]"""
+        return self._store.tables.read(name, self.slot[ids])
+
+    def flush(self) -> None:
+        """Wait until all rows are where they are kept. Raises OSError where that failed."""
+        self._store.tables.flush()
+
     def kept_ids(self) -> Tensor:
         """Who has taken part, ascending. [U]"""
         return self.slot.nonzero()[:, 0]
@@ -304,9 +323,12 @@ class ClientState:
         return ids, *self._store.read(self.slot[ids])
 
     def holding(
-        self, ids: Tensor, rows: Mapping[str, Tensor], values: Mapping[str, Tensor]
+        self, ids: Tensor, rows: Mapping[str, Part], values: Mapping[str, Tensor]
     ) -> ClientState:
-        """Another state of the same make that holds what `kept` gave; this one stays as it is."""
+        """Another state of the same make that holds what `kept` gave; this one stays as it is.
+
+        rows  [U, width] by name, tensors or what comes in blocks
+        """
         made = ClientState.__new__(ClientState)
         made._store = self._store.another()
         slot, places = torch.zeros_like(self.slot), torch.arange(1, len(ids) + 1)
@@ -315,6 +337,8 @@ class ClientState:
         made._set(slot, no_ids(), len(ids) + 1)
         if len(ids):
             made._store.allocate(made.top)
-            made._store.write(places, rows, values)
+            for name in made.first:
+                made._store.fill(name, 1, blocks_of(rows[name]))
+            made._store.write_values(places, values)
         made._other = made if self._other is self else made._twin()
         return made

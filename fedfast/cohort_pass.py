@@ -101,6 +101,7 @@ class CohortPass:
     sent    [S], the model that clients receive
     server  the state they are shown; clients: theirs, which the pass writes
     ending  the server's step at the end of the mean, if it follows right away
+    part    positions in the cohort, whole leaves of its sums, if others train the rest
     """
 
     run: RunParts
@@ -112,12 +113,18 @@ class CohortPass:
     clients: ClientState
     sums: RoundSums | None = None
     ending: Ending | None = None
+    part: slice | None = None
     tally: Tally = field(default_factory=Tally)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """[first, last) position in the cohort."""
+        return (0, len(self.order)) if self.part is None else (self.part.start, self.part.stop)
 
     def train(self) -> Tally:
         """All chunks, one after another."""
-        begin = 0
-        while begin < len(self.order):
+        begin, end = self.span
+        while begin < end:
             at = self._chunk(begin)
             part = slice(begin, begin + len(at))
             self._add_up(at, part)
@@ -129,7 +136,8 @@ class CohortPass:
         """The next K clients, trained."""
 
         def work(trainer: LocalTrainer, chunk: int) -> tuple[Clients, Tensor, int]:
-            return self._trained(trainer, begin, self.order[begin : begin + chunk])
+            end = min(begin + chunk, self.span[1])
+            return self._trained(trainer, begin, self.order[begin:end])
 
         at, losses, samples = self.run.trainers.use(work)
         self.tally.losses.append(losses[0])
@@ -153,8 +161,8 @@ class CohortPass:
         held.check(run.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
         at = replace(at)  # recorded steps may hold on to the other
         del at.g  # fused steps leave it half written: no hook after them can take it for one
-        at.train_loss = losses[0] / batches.seen.clamp(min=1).to(losses)
-        return at, losses, int(batches.count.sum())
+        at.train_loss = losses[0] / batches.seen.clamp(min=1).to(losses.device)
+        return at, losses, int(batches.seen.sum())
 
     def _everything(self, trainer: LocalTrainer, at: Clients) -> ChunkBatches | None:
         """All local samples, where the algorithm wants losses or gradients over them."""
@@ -207,7 +215,7 @@ class CohortPass:
         last = self.sums is not None and part.stop == len(self.order)
         ending = self.ending if last else None
         weights = self.cohort.weights[part]
-        place = Place(part.start, len(self.order))
+        place = Place(part.start, len(self.order), self.span[0])
         bad = run.mean.add(models, weights, self.sent, place, ending)
         if len(bad):
             self.tally.diverged += at.ids[bad.cpu().numpy()].tolist()
@@ -216,7 +224,7 @@ class CohortPass:
             self._restore(at, bad)
             self.sums.add(at, place, self.clients)
             self.clients.scatter(torch.from_numpy(at.ids), at.own, at.values)
-        if run.models.wanted and len(at) < len(self.order):
+        if run.models.wanted and (len(at) < len(self.order) or self.part is not None):
             run.models.store(part, models, len(self.order))
 
     def _models(self, clients: int) -> Tensor:

@@ -7,6 +7,8 @@ from dataclasses import replace
 import torch
 
 from .data import Samples
+from .distributed.ranks import shared
+from .distributed.ranks import threads as rank_threads
 from .kernels import registry
 from .kernels.plan import forget_recording
 from .layout import FlatLayout
@@ -68,7 +70,9 @@ class Design:
     def _check_settings(self) -> None:
         given = self.options
         self.device, self.dtype = run_checks.device(given.device), run_checks.dtype(given.dtype)
-        self.threads = torch.get_num_threads() if given.threads is None else given.threads
+        self.ranks = shared() if given.ranks == "all" else None
+        usual = torch.get_num_threads if self.ranks is None else rank_threads
+        self.threads = usual() if given.threads is None else given.threads
         self.algorithm = run_checks.algorithm(given.algorithm)
         self.callbacks = run_checks.callbacks(given.callbacks)
         self.algorithm.check_run(given.local_epochs, given.batch_size)

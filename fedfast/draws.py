@@ -35,13 +35,14 @@ def batches(
     streams: tuple[int, int],
     who: tuple[Ints, Ints, Ints],
     lines: schedule.Lines,
-    whole: bool,
+    cut: tuple[int, bool],
     owned: Owned | None = None,
 ) -> LineBatches:
     """Fresh permutations cut into batches, still to be drawn: see `kernels.schedule.batches`.
 
     streams  (seed, key of the round)
     who      (ids, samples, epochs) of the clients [K], int64 each
+    cut      (samples of a batch, whether narrower ones are left out)
     owned    where their samples lie: the index is of the data's rows then
     Raises ValueError for ids that are no words.
     """
@@ -49,8 +50,8 @@ def batches(
     index = torch.empty(lines.total, lines.width, dtype=torch.int64)
     count = torch.empty(lines.total, dtype=torch.int32)
     clients, sizes, epochs = (torch.from_numpy(part) for part in who)
+    (seed, key), (batch, whole) = streams, cut
     first, order = (None, None) if owned is None else (owned.first, owned.order)
-    (seed, key), more = streams, dict(first=first, order=order)
-    own, to = (clients, sizes, epochs), (index, count)
-    draw = schedule.batches(seed, key, lines, *own, *to, whole=whole, **more)
+    own, where = (clients, sizes, epochs), dict(first=first, order=order)
+    draw = schedule.batches(seed, key, lines, *own, index, count, batch=batch, whole=whole, **where)
     return LineBatches(index, count, draw)

@@ -27,8 +27,11 @@ from .client_sampling import Round
 from .clients import ClientState
 from .cohort_pass import CohortModels, CohortPass, RunParts, Tally
 from .design import Design
+from .distributed.rounds import NOBODY, complete, joined, spread_rows, take_over, values_of
+from .distributed.shares import Shares
 from .hook_calls import HookCalls
 from .memory import Halving
+from .phases import timed
 from .round_batches import RoundBatches
 from .row_tiers import RowTier
 from .running_sum import Place
@@ -67,6 +70,7 @@ class Work:
     lr, epochs  of all clients, or of each in the order of `plan` [C]
     population  N
     rehearsal   the batches of a first exchange, for rules that rehearse
+    following   clients of the round after, whose rows may have to be fetched; None: not known
     """
 
     t: int
@@ -75,6 +79,7 @@ class Work:
     epochs: int | np.ndarray
     population: int
     rehearsal: Round | None = None
+    following: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Trained:
     state    the server's, which clients were shown; sent: the model they were sent [S]
     clients  their new state
     sums     what server rows follow from, but for the mean
+    owners   [N], which rank keeps each client's rows from now on, where there are ranks
     """
 
     order: np.ndarray
@@ -94,6 +100,7 @@ class Trained:
     clients: ClientState
     sums: RoundSums
     tally: Tally
+    owners: np.ndarray | None = None
 
 
 def _in_order(
@@ -103,6 +110,11 @@ def _in_order(
     if isinstance(number, np.ndarray):
         return torch.from_numpy(number[order]).to(device)
     return number
+
+
+def _work(cohort: Cohort) -> np.ndarray:
+    """Samples that each client sees in its local steps, about. [C]"""
+    return (cohort.sizes * cohort.epochs).cpu().numpy()
 
 
 class Engine:
@@ -115,6 +127,7 @@ class Engine:
         self, design: Design, trainers: Halving[LocalTrainer], tier: RowTier | None = None
     ) -> None:
         self.trainers, self.data = trainers, replace(design.data, test=None)
+        self.ranks = design.ranks
         self.options, self.client_decay = design.options, design.client_decay
         self.algorithm, self.backend = design.algorithm, design.options.backend
         row = design.row
@@ -172,14 +185,22 @@ class Engine:
         """The owner of the live buffers, until memory runs out."""
         return self.trainers.use(lambda trainer, _: trainer)
 
-    def round(self, t: int, plan: Round, lr: float, rehearsal: Round | None = None) -> Outcome:
+    def round(
+        self,
+        t: int,
+        plan: Round,
+        lr: float,
+        rehearsal: Round | None = None,
+        following: np.ndarray | None = None,
+    ) -> Outcome:
         """One round from what is committed, which it leaves alone; `Outcome.after` may follow it.
 
         A round whose new state is not finite leaves everything as it was.
-        rehearsal  the cohort's batches of a first exchange, for rules that rehearse
+        rehearsal, following  see `Work`
         """
         self.next.follow(self.state)
-        work = Work(t, plan, lr, self.options.local_epochs, self.data.num_clients, rehearsal)
+        epochs, population = self.options.local_epochs, self.data.num_clients
+        work = Work(t, plan, lr, epochs, population, rehearsal, following)
         ending = None if self.algorithm.server.whole else self._ending(self.state)
         done = self.train(work, self.state, ending)
         return self._concluded(done, self.models_of(done))
@@ -192,16 +213,60 @@ class Engine:
         t, plan = work.t, work.plan
         order = np.argsort(-plan.steps, kind="stable")
         cohort = self._cohort(work, order)
-        sent, trained = self._send(state, t, None), self.visible.trained
-        clients = self.clients.begin(torch.from_numpy(cohort.ids), sent[:trained])
+        shares = None if self.ranks is None else Shares.of(_work(cohort), self.ranks.size)
+        sent = self._send(state, t, None)
+        clients, owners = self._begin(cohort, shares, sent[: self.visible.trained])
+        if work.following is not None:
+            self.clients.expect(torch.from_numpy(work.following))
         if work.rehearsal is not None:
             who = order, cohort, sent, state, clients
-            CohortPass(self.run, work.rehearsal, *who).train()
+            self._pass(CohortPass(self.run, work.rehearsal, *who), shares)
             sent = self._send(state, t, self.mean.trained)
         sums = RoundSums(self.algorithm.sums(cohort), cohort, self.mean.trained, self.backend)
         who = order, cohort, sent, state, clients
-        tally = CohortPass(self.run, plan, *who, sums, ending).train()
-        return Trained(order, cohort, state, sent, clients, sums, tally)
+        tally = self._pass(CohortPass(self.run, plan, *who, sums, ending), shares)
+        return Trained(order, cohort, state, sent, clients, sums, tally, owners)
+
+    def _begin(
+        self, cohort: Cohort, shares: Shares | None, start: Tensor
+    ) -> tuple[ClientState, np.ndarray | None]:
+        """(the state that this process's clients write, who keeps each client's rows then)."""
+        ids = cohort.ids
+        if self.ranks is None or shares is None:
+            return self.clients.begin(torch.from_numpy(ids), start), None
+        new, owners = shares.ranks(), self.owners
+        own = torch.from_numpy(ids[shares.part(self.ranks.rank)])
+        if not self.clients.kinds():
+            return self.clients.begin(own, start), owners
+        away = take_over(self.ranks, self.clients, owners, ids, new)
+        clients, owners = self.clients.begin(own, start), owners.copy()
+        clients.drop(away)
+        owners[ids] = new
+        return clients, owners
+
+    def _pass(self, cohort: CohortPass, shares: Shares | None) -> Tally:
+        """The pass over the cohort, of which each rank trains its share."""
+        ranks = self.ranks
+        if ranks is None or shares is None:
+            return cohort.train()
+        own = replace(cohort, ending=None, part=shares.part(ranks.rank), tally=Tally())
+        with ranks.told_of_errors():
+            tally = own.train()
+        found = joined(ranks, tally, cohort.sent.device)
+        sums = [] if cohort.sums is None else [s for s in cohort.sums.own if s is not None]
+        complete(ranks, [self.mean.sum, *sums], shares)
+        if self.models.wanted:
+            self.models.store(slice(0, 0), cohort.sent.expand(0, -1), shares.clients)
+            spread_rows(ranks, self.models.first(shares.clients), shares)
+        if cohort.ending is not None:
+            self.mean.end(cohort.sent, cohort.ending)
+        return found
+
+    @property
+    def owners(self) -> np.ndarray:
+        """Which rank keeps each client's rows, -1 for nobody. [N]"""
+        held = self.committed.owners
+        return np.full(self.data.num_clients, NOBODY, np.int16) if held is None else held
 
     def step(self, done: Trained, models: Tensor) -> Outcome:
         """The server's part, from `models` [C, S] in processing order; see `round`."""
@@ -219,7 +284,7 @@ class Engine:
     def models_of(self, done: Trained) -> Tensor:
         """The models of the cohort that was trained last, in processing order. [C, S]"""
         clients = len(done.cohort)
-        if clients <= self.trainers.chunk:  # the live buffers hold them all
+        if clients <= self.trainers.chunk and self.ranks is None:  # live buffers hold them all
             return self.trainer.live.active(clients).models
         return self.models.first(clients)
 
@@ -234,19 +299,21 @@ class Engine:
         rows[trained:] = done.sent
         return rows
 
+    @timed("aggregate")
     def _concluded(self, done: Trained, models: Tensor) -> Outcome:
         begin = time.perf_counter()
         norm = self._conclude(done, models)
-        return self._outcome(done.tally, norm, done.clients, begin)
+        return self._outcome(done, norm, begin)
 
-    def _outcome(self, tally: Tally, norm: float, clients: ClientState, begin: float) -> Outcome:
+    def _outcome(self, done: Trained, norm: float, begin: float) -> Outcome:
+        tally = done.tally
         tensors = self.next.tensors().values()  # [S], [trained], or a value of any shape
         finite = math.isfinite(norm) and all(is_finite(t.view(-1), self.backend) for t in tensors)
         after = self.committed
         # A diverged client counts as one that did not move where the run goes on without it.
         tolerant = self.options.on_divergence == "continue"
         if finite and (tolerant or not tally.diverged):
-            after = replace(after, server=self.next, clients=clients)
+            after = replace(after, server=self.next, clients=done.clients, owners=done.owners)
         diverged = tuple(tally.diverged)
         norms, seconds = (norm, self.mean.norm_sum()), time.perf_counter() - begin
         return Outcome(tally.train_loss, *norms, tally.samples, diverged, finite, after, seconds)
@@ -269,7 +336,10 @@ class Engine:
             backend=self.backend,
             decay=self.client_decay,
         )
-        values = self.clients.values_of(torch.from_numpy(ids))
+        if self.ranks is None:
+            values = self.clients.values_of(torch.from_numpy(ids))
+        else:
+            values = values_of(self.ranks, self.clients, self.owners, ids)
         return replace(cohort, lr_total=self.algorithm.lr_total(cohort, values))
 
     def _send(self, state: ServerState, t: int, rehearsed: Tensor | None) -> Tensor:

@@ -10,6 +10,8 @@ from . import kernels
 from .batches import ChunkBatches
 from .client_loop import LocalTrainer
 from .client_sampling import Round
+from .distributed.rounds import spread_rows
+from .distributed.shares import Shares
 from .engine import Engine
 from .executor import LocalStep, StepTensors
 
@@ -24,18 +26,24 @@ def tune(
     span  (a, b); what lies outside is frozen. Beyond the trained region running statistics move
     A client whose weights become non-finite keeps the global model's.
     """
-    order = np.argsort(-plan.steps, kind="stable")
-    tuned = row.new_empty(len(order), span[1] - span[0])
-    begin = 0
-    while begin < len(order):
+    order, ranks = np.argsort(-plan.steps, kind="stable"), engine.ranks
+    found = row.new_empty(len(order), span[1] - span[0])
+    shares = None if ranks is None else Shares.of(plan.steps[order], ranks.size)
+    part = slice(0, len(order)) if ranks is None or shares is None else shares.part(ranks.rank)
+    begin = part.start
+    while begin < part.stop:
 
         def work(trainer: LocalTrainer, chunk: int, begin: int = begin) -> int:
-            chosen = order[begin : begin + chunk]
-            found = _chunk(trainer, row, engine.batches(trainer, t, plan, chosen), lr, span)
-            tuned[torch.from_numpy(chosen).to(row.device)] = found
-            return len(chosen)
+            end = min(begin + chunk, part.stop)
+            batches = engine.batches(trainer, t, plan, order[begin:end])
+            found[begin:end] = _chunk(trainer, row, batches, lr, span)
+            return end - begin
 
         begin += engine.trainers.use(work)
+    if ranks is not None and shares is not None:
+        spread_rows(ranks, found, shares)
+    tuned = torch.empty_like(found)
+    tuned[torch.from_numpy(order).to(row.device)] = found
     return tuned
 
 

@@ -23,6 +23,7 @@ from .executor import Executor, Fold, LocalStep, SamAscent, ScaledAscent, StepTe
 from .fusion_rules import Fusions
 from .live_buffers import ActiveRows, LiveBuffers
 from .lr_schedules import at_round
+from .phases import phase
 
 
 class LocalGradient:
@@ -87,7 +88,8 @@ class LocalGradient:
             # The loss on record and the running statistics are the model's own: the second pass
             # leaves both alone.
             step, losses = replace(step, keep_buffers=True), spare
-        self._ascend(at, first, at.ahead)
+        with phase("perturb"):
+            self._ascend(at, first, at.ahead)
         self.executor.gradients(step, StepTensors(at.ahead, rows.models, out, losses), batch)
 
     def _objective(self, at: Clients, first: bool) -> Objective | None:

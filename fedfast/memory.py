@@ -58,6 +58,7 @@ def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
     """Bytes one client adds to the live buffers: w, g, and what the algorithm has beside them."""
     local = algorithm.local
     rows = 2 + int(local.ascends) + int(local.keeps) + int(local.momentum > 0)
+    rows += int(algorithm.constant and not algorithm.plain)
     gathered = len(algorithm.client_rows()) - len(placed_rows(algorithm))
     rows += gathered + len(algorithm.scratch_rows())
     rows += 2 * int(algorithm.drift.full_gradient)  # what sums of changes compare
@@ -157,8 +158,9 @@ def plan(
     if memory == "auto" and clients > 0 and fixed + made.chunk * each > budget:
         logging.getLogger("fedfast").warning(
             "memory: the run needs up to %s, %s of them rows of clients; its share of free memory "
-            "is %s", binary_size(fixed + made.chunk * each), binary_size(clients), binary_size(budget)
-        )  # fmt: skip
+            "is %s",
+            *map(binary_size, (fixed + made.chunk * each, clients, budget)),
+        )
     return made
 
 

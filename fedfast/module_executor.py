@@ -25,6 +25,7 @@ from .metrics import MULTICLASS, Metric
 from .model_inspection import Traits, workers_for
 from .module_evaluator import ModuleEvaluator
 from .network import ModuleWithWeights, run_loss
+from .phases import timed
 from .torch_settings import torch_threads
 from .worker_pool import WorkerPool
 
@@ -96,6 +97,7 @@ class ModuleExecutor(Executor):
         with torch_threads(1):  # beside the gradients a gather is small, and barriers are not
             return Minibatch(source.inputs(rows), source.y[rows], count, seeds)
 
+    @timed("forward_backward")
     def gradients(self, step: LocalStep, tensors: StepTensors, batch: Minibatch) -> None:
         """See `Executor.gradients`."""
         if any(part is not None for part in (step.ascent, step.fold, step.update)):

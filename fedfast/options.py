@@ -22,6 +22,7 @@ from .declarations import check_all, declarations
 from .losses import Loss
 from .metrics import Metric
 from .run_options import RunOptions
+from .validation.values import OneOf
 
 # Of a simulation and of a cohort:
 ModelOption = Annotated[
@@ -70,6 +71,13 @@ class SimulationOptions(RunOptions):
         "called as f(sim, row) after each round, or objects with methods as `Callback` has, or "
         "names of such, or {name: .., option: ..}",
     ] = ()
+
+    ranks: Annotated[
+        str | None,
+        OneOf(("all",)),
+        '"all": every process of torch.distributed\'s default group trains a part of each cohort, '
+        "the result being that of one process; each of them makes the same calls",
+    ] = None
 
     def __post_init__(self) -> None:
         check_all(self, declarations(SimulationOptions))

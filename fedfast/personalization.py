@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,7 @@ from .client_scores import ClientScores
 from .data import FederatedData, Samples
 from .data._concatenate import check_client, concatenate
 from .data.client_parts import ClientParts, sizes_of
+from .distributed.ranks import Ranks
 from .engine import Engine
 from .evaluation import Evaluator, Jobs, Part, total
 from .fine_tuning import tune
@@ -21,6 +23,8 @@ from .losses import Loss
 from .module_evaluator import EVALUATION_BATCH
 from .state import Committed, Tuned
 from .validation.data import NO_TESTS
+
+Figures = tuple[np.ndarray, np.ndarray | None]
 
 
 class Personal:
@@ -110,12 +114,51 @@ class Personal:
         # One model for all: its batches need not end where clients do.
         cuts = [*range(EVALUATION_BATCH, many, EVALUATION_BATCH), many]
         look = partial(self._figures, self.test.y) if losses else self._correct
-        common, loss = look(_jobs(self.test, [lambda: state.server.row] * len(cuts), cuts))
+        ranks, test = self.engine.ranks, self.test
+
+        def shared() -> Figures:
+            return look(_jobs(test, [lambda: state.server.row] * len(cuts), cuts))
+
+        common, loss = shared() if ranks is None else ranks.of_first(shared)
         if not self.kept(state):
             return ClientScores(self.tested, common, None, loss)
         own = [partial(self.row, i, state) for i in range(len(ends))]
-        personal, own_loss = look(_jobs(self.test, own, ends))
+        if ranks is None:
+            personal, own_loss = look(_jobs(test, own, ends))
+        else:
+            personal, own_loss = self._by_keepers(ranks, state, losses)
         return ClientScores(self.tested, common, personal, loss, own_loss)
+
+    def _by_keepers(self, ranks: Ranks, state: Committed, losses: bool) -> Figures:
+        """Figures of the personal models, each from the rank that keeps it, or 0."""
+        everybody = np.arange(len(self.tested))
+        keepers = everybody % ranks.size
+        if state.tuned is None:
+            keepers = np.zeros_like(everybody)
+            if state.owners is not None:
+                keepers = np.maximum(state.owners.astype(np.int64), 0)
+        found = ranks.gathered(self._only(keepers == ranks.rank)._own_figures(state, losses))
+        right = np.stack([part[0] for part in found])[keepers, everybody]
+        loss = np.stack([part[1] for part in found])[keepers, everybody] if losses else None
+        whole = all(part[0].dtype.kind == "i" for part in found)
+        return right.astype(np.int64) if whole else right, loss
+
+    def _own_figures(self, state: Committed, losses: bool) -> Figures:
+        if self.test is None:
+            nothing = np.zeros(len(self.tested), dtype=np.int64)
+            return nothing, np.full(len(nothing), np.nan) if losses else None
+        own = [partial(self.row, i, state) for i in range(len(self.tested))]
+        jobs = _jobs(self.test, own, np.cumsum(self.tested).tolist())
+        return self._figures(self.test.y, jobs) if losses else self._correct(jobs)
+
+    def _only(self, mine: np.ndarray) -> Personal:
+        """The same with the test parts of some clients [N]; `test` None without samples."""
+        made = copy(self)
+        made.tested, made.test = np.where(mine, self.tested, 0), None
+        if self.test is not None and made.tested.any():
+            samples = np.flatnonzero(np.repeat(mine, self.tested))
+            made.test = self.test.take(torch.from_numpy(samples))
+        return made
 
     def _figures(self, y: Tensor, jobs: Jobs) -> tuple[np.ndarray, np.ndarray]:
         """Correct predictions on each test part, and its mean loss. Both [N] float64

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .batches import Packing
 from .kernels.schedule import Draw, Lines
 from .random import Ints
 
@@ -29,11 +30,13 @@ class LineBatches:
 
     index  int64 [lines, B], count int32 [lines]
     draw   what writes them; None: they are written
+    packing  where each client's are, of packed ones
     """
 
     index: Tensor
     count: Tensor
     draw: Draw | None = None
+    packing: Packing | None = None
 
     def made(self) -> tuple[Tensor, Tensor]:
         """(index, count), drawn now if they are not yet."""
@@ -42,11 +45,9 @@ class LineBatches:
         return self.index, self.count
 
 
-def packed(steps: Ints, width: int) -> Lines:
-    """Lines step by step, of clients that take `steps` [K] steps, the most first."""
-    active = np.searchsorted(-steps, -np.arange(steps[0]), side="left")
-    offsets = np.concatenate([[0], active.cumsum()])
-    return Lines(steps.size, int(steps[0]), width, torch.from_numpy(offsets))
+def packed_lines(clients: int, packing: Packing, width: int) -> Lines:
+    """The lines of so many clients, step by step."""
+    return Lines(clients, len(packing.offsets) - 1, width, packing.offsets)
 
 
 def placed(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .ahead import preparing
 from .build import Components
 from .client_sampling import Round
 from .client_scores import ClientScores
@@ -20,6 +23,7 @@ from .engine import Outcome
 from .history import Row
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_recording
+from .phases import span, timed
 from .random_state import kept_random_state, seed_all
 from .state import Committed
 from .torch_settings import rounding, torch_threads, usual_modes
@@ -33,12 +37,12 @@ def next_round(parts: Components) -> Row:
     forget_recording()
     parts.executor.pool.wait()
     begin = time.perf_counter()
-    with training(parts):
+    with span(f"round {t + 1}"), training(parts):
         cohort = schedule.round(t)
         _read_ahead(parts, t)
         rehearses = engine.algorithm.server.rehearses
         rehearsal = schedule.round(t, exchange=1) if rehearses else None
-        outcome = engine.round(t, cohort, lr, rehearsal)
+        outcome = engine.round(t, cohort, lr, rehearsal, _following(parts, t))
     seconds = time.perf_counter() - begin
     after = _concluded(parts, t, lr, outcome)
     row, scores = _row(parts, lr, cohort, outcome, after, seconds)
@@ -56,6 +60,19 @@ def _read_ahead(parts: Components, t: int) -> None:
             clients = schedule.round(round).clients
             first = data.offsets[torch.from_numpy(clients)].numpy()
             pages.ask(data.order[torch.from_numpy(spans(first, data.sizes[clients]))])
+
+
+def _following(parts: Components, t: int) -> np.ndarray | None:
+    """The clients of the round after `t`, where their rows have to be fetched."""
+    design = parts.design
+    last = t + 1 == design.rounds
+    return None if last or not parts.fetches else design.schedule.round(t + 1).clients
+
+
+def draws_ahead(parts: Components) -> AbstractContextManager[None]:
+    """Inside, a thread draws what the next round trains on; it ends with the block."""
+    engine = parts.engine
+    return preparing(parts.design.schedule, engine.batches, engine.algorithm.server.rehearses)
 
 
 @contextmanager
@@ -152,6 +169,7 @@ def _row(
     return row, scores if parts.design.options.client_metrics else None
 
 
+@timed("evaluate")
 def _evaluation(
     parts: Components, t: int, after: Committed
 ) -> tuple[dict[str, float], ClientScores | None]:
@@ -160,9 +178,10 @@ def _evaluation(
     test, personal, found = parts.design.test, parts.personal, dict[str, float]()
     if not (parts.design.evaluates(t) or after.stopped):
         return found, None
-    begin = time.perf_counter()
+    begin, ranks = time.perf_counter(), parts.design.ranks
     if test is not None:
-        found["accuracy"], found["loss"] = evaluate(parts, after.server.row, test)
+        tests = partial(evaluate, parts, after.server.row, test)
+        found["accuracy"], found["loss"] = tests() if ranks is None else ranks.of_first(tests)
     losses = parts.design.options.client_metrics
     scores = evaluate_clients(parts, after, losses) if personal.test else None
     if found or scores:

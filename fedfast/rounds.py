@@ -17,7 +17,7 @@ from .batches import Packing
 from .kernels import schedule
 from .kernels.schedule import Lines
 from .random import Ints, permutations
-from .round_lines import LineBatches, Owned, packed, placed
+from .round_lines import LineBatches, Owned, packed_lines, placed
 
 # (positions [K] in the cohort, lines, where samples lie) -> samples of clients, or rows of the data
 Fill = Callable[[Ints, Lines, Owned | None], LineBatches]
@@ -31,12 +31,14 @@ class Round:
     clients  int64 [C], the cohort in processing order
     steps    int64 [C], the number of local steps of each
     width    B, the widest batch of the whole schedule
+    place    (round, exchange) in a schedule that is drawn
     """
 
     clients: Ints
     steps: Ints
     width: int
     fill: Fill = field(repr=False)
+    place: tuple[int, int] | None = None
 
     def batches(self, positions: ArrayLike) -> tuple[Tensor, Tensor]:
         """The batches of the clients at `positions` `[K]` of the cohort.
@@ -58,9 +60,9 @@ class Round:
 
         owned  where the samples of clients `at` lie: the index is of the data's rows then
         """
-        lines = packed(self.steps[at], self.width)
-        assert lines.offsets is not None
-        return *self.fill(at, lines, owned).made(), Packing(lines.offsets)
+        packing = Packing.of(self.steps[at])
+        lines = packed_lines(at.size, packing, self.width)
+        return *self.fill(at, lines, owned).made(), packing
 
     def _checked(self, positions: ArrayLike) -> Ints:
         try:
@@ -109,11 +111,12 @@ class Cut:
         self, streams: tuple[int, int], who: tuple[Ints, Ints], lines: Lines, owned: Owned | None
     ) -> LineBatches:
         """Fresh permutations cut into batches, by (seed, key of the round), of (ids, sizes) [K]."""
-        clients, sizes = who
+        sizes = who[1]
         epochs = np.empty_like(sizes)
         epochs[:] = self.epochs
         if schedule.available():
-            return draws.batches(streams, (clients, sizes, epochs), lines, self.whole, owned)
+            cut = self.width, self.whole
+            return draws.batches(streams, (*who, epochs), lines, cut, owned)
         order, per_epoch = permutations(*streams, *who, int(epochs.max())), self.per_epoch(sizes)
         taken = np.minimum(sizes, per_epoch * self.width)  # samples of an epoch
         flat = [order[k, : epochs[k], :n].reshape(-1) for k, n in enumerate(taken)]
@@ -181,7 +184,8 @@ class Drawn:
         else:
             clients = draws.toss(self.seed, t, self.eligible, self.chance, self.largest)
         key = t + exchange * EXCHANGE
-        return drawn_round(self.seed, key, clients, self.sizes[clients], self.cut)
+        made = drawn_round(self.seed, key, clients, self.sizes[clients], self.cut)
+        return replace(made, place=(t, exchange))
 
     def single(self) -> str:
         """Who meets a batch of one sample, "" if nobody does."""

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -81,6 +82,7 @@ class FileRows:
         self.folder, self.dtype, self.width, self.device = folder, dtype, width, CPU
         self.pitch, self._allocated = pitch(width, dtype), 0
         self._file = tempfile.TemporaryFile(dir=folder, prefix=".client-rows-", buffering=0)
+        finalize(self, self._file.close)
         self._direct = _past_the_cache(self._file.fileno())
 
     def allocate(self, places: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from .client_scores import ClientScores
 from .copies import copy_of
 from .declarations import documentation, takes
 from .design import Design
+from .distributed.crew import Crew
 from .history import History, Row
 from .options import SimulationOptions
 from .validation import data as data_checks
@@ -43,6 +46,7 @@ class Simulation:
         self.algorithm, self.callbacks = design.algorithm, design.callbacks
         self.rounds, self.schedule = design.rounds, design.schedule
         self.generic_because, self.layout = design.reason, design.layout
+        self.crew = None if design.ranks is None else Crew(design.ranks, parts)
         self._history, self._stopping = History(), False
         self.info = callbacks.RunInfo(self.algorithm.name)
         self.stop_reason = ""
@@ -108,16 +112,33 @@ class Simulation:
         """
         self._stopping = False
         self.stop_reason = ""
+        if self.crew is not None and not self.crew.ranks.first:
+            with round_loop.draws_ahead(self._components):
+                yield from self.crew.rounds()
+            return
         if not self._goes_on():
             return
-        with callbacks.following(self.callbacks, self, self.info):
+        with (
+            callbacks.following(self.callbacks, self, self.info),
+            round_loop.draws_ahead(self._components),
+            self._leading() as train,
+        ):
             while self._goes_on():
-                row = round_loop.next_round(self._components)
+                row = train()
                 for callback in self.callbacks:
                     callbacks.call(callback, "on_round_end", self, row)
                     if row.evaluated:
                         callbacks.call(callback, "on_evaluate", self, row)
                 yield row
+
+    @contextmanager
+    def _leading(self) -> Iterator[Callable[[], Row]]:
+        """What trains a round, with the other ranks if there are any."""
+        if self.crew is None:
+            yield partial(round_loop.next_round, self._components)
+            return
+        with self.crew.leading():
+            yield self.crew.round
 
     def stop(self, reason: str = "") -> None:
         """End the run after the current round: from a callback, a loop or another thread.
@@ -169,14 +190,19 @@ class Simulation:
         Raises ValueError where the clients have no test parts.
         """
         kept = self._engine.committed.scores
-        return kept or round_loop.evaluate_clients(self._components, self._engine.committed, True)
+        if kept is not None:
+            return kept
+        if self.crew is not None:
+            return self.crew.scores()
+        return round_loop.evaluate_clients(self._components, self._engine.committed, True)
 
     def client_state_dict(self, i: int) -> dict[str, Tensor]:
         """The personal model of client `i`; loads into the user's own module.
 
         Raises ValueError where the algorithm keeps none, or not yet (fine-tuning comes last).
         """
-        return self.layout.state_dict(self._personal.row(i), self._design.module)
+        row = self._personal.row if self.crew is None else self.crew.row
+        return self.layout.state_dict(row(i), self._design.module)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The global model; loads into the user's own module."""
@@ -194,20 +220,34 @@ class Simulation:
         A state that is there already is kept as `PATH.previous`; `load` takes it where the newest
         is damaged. Raises OSError naming the file where it cannot be written.
         """
+        if self.crew is not None and not self.crew.ranks.first:
+            self.crew.save(path)
+            return
         for callback in self.callbacks:
             callbacks.call(callback, "on_save", self)
-        checkpoint.save(self._components, path)
+        if self.crew is not None:
+            self.crew.save(path)
+        else:
+            checkpoint.save(self._components, path)
 
     def load(self, path: str | Path) -> None:
         """Go on where `save` was called, bit for bit, perhaps to more rounds.
 
         The simulation must be made with the same arguments. Free are `rounds`, `callbacks`,
         `eval_every`, `eval_last`, `metric`, `verify`, `empty_clients`, and `device`, `backend`,
-        `threads`, `chunk`, `memory`; a callable `lr` must return what it did for the rounds done.
+        `threads`, `chunk`, `memory`, `client_rows`, `client_rows_folder`; a callable `lr` must
+        return what it did for the rounds done.
         Taken on to more rounds, what only the earlier end has brought is gone: tuned models, and
         figures of rounds that are not evaluated otherwise.
         Raises ValueError naming the file, and all that differs, where it is of another run or no
         saved simulation; nothing has changed then. Warns where it takes the state before the
         newest, which is damaged.
         """
-        checkpoint.load(self._components, path)
+        self._load(path, False)
+
+    def _load(self, path: str | Path, all_figures: bool) -> None:
+        """See `checkpoint.load`."""
+        if self.crew is not None:
+            self.crew.load(path, all_figures)
+        else:
+            checkpoint.load(self._components, path, all_figures)

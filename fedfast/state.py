@@ -37,6 +37,7 @@ class Committed:
     end of the round before, after it at the end of this one.
 
     scores  of the clients, losses included, where the round was tested and they were asked for
+    owners  [N], which rank keeps each client's rows, -1 for nobody; None where there is one process
     """
 
     server: ServerState
@@ -45,6 +46,7 @@ class Committed:
     stopped: bool = False
     rows: tuple[Row, ...] = ()
     scores: ClientScores | None = None
+    owners: np.ndarray | None = None
 
 
 class ServerState(ServerView):

@@ -61,7 +61,7 @@ def _order(
     found = order(count, at, of, begin, int(alone and not first))
     if server is not None and (at + count != of or begin):
         raise ValueError(
-            f"server: expected with the last chunk of all clients; got {begin}..{at + count} of {of}"
+            f"server: expected with the last chunk of all; got {begin}..{at + count} of {of}"
         )
     above = max(found[0], found[-1]) - 1
     if above > 0 and nodes is None:

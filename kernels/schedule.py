@@ -53,7 +53,7 @@ class Lines:
         place = 0
         if self.offsets is not None:
             place = _address("offsets", self.offsets, torch.int64, self.steps + 1)
-        return native.module.Lines(self.clients, self.steps, self.width, place)
+        return native.module.DrawnLines(self.clients, self.steps, self.width, place)
 
 
 def available() -> bool:
@@ -90,17 +90,18 @@ def batches(
     rows: Tensor,
     count: Tensor,
     *,
+    batch: int | None = None,
     whole: bool = False,
     first: Tensor | None = None,
     order: Tensor | None = None,
 ) -> Draw:
-    """Fresh permutations of each client's samples, one per epoch, cut into batches of B.
+    """Fresh permutations of each client's samples, one per epoch, cut into batches.
 
     clients, sizes, epochs  `[K]` int64 each
     rows   `[lines, B]` int64, written: order[first[k] + i] for the client's sample i, or
            first[k] + i without `order`; padding is its sample 0
     count  `[lines]` int32, written: how many of a batch are real
-    whole  batches narrower than B are left out
+    batch  samples of each, B by default and at most; whole: narrower ones are left out
     See `fedfast.random.permutations`.
     """
     k, n = lines.clients, lines.total
@@ -115,7 +116,7 @@ def batches(
     )
     tensors = clients, sizes, epochs, rows, count, first, order, lines.offsets
     draw: Draw = native.module.draw_batches(
-        tensors, seed, round, lines.bound(), whole, *own, bank, *to
+        tensors, seed, round, lines.bound(), batch or lines.width, whole, *own, bank, *to
     )
     return draw
 
@@ -170,9 +171,9 @@ class Worker:
         """Give it a draw; its tensors are kept until it is made."""
         self._worker.start(draw)
 
-    def finish(self) -> None:
-        """Wait until the oldest draw is made. Raises what it raised."""
-        self._worker.finish()
+    def finish(self, draw: Draw) -> None:
+        """Wait until a draw that it was given is made. Raises what that raised."""
+        self._worker.finish(draw)
 
     def stop(self) -> None:
         """Make what is left, and end the thread."""

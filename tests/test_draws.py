@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedfast import draws, random
+from fedfast.batches import Packing
 from fedfast.data import Augment
 from fedfast.input_pipeline import draws as crops
 from fedfast.random import DROPOUT, keys64
-from fedfast.round_lines import Owned, packed
+from fedfast.round_lines import Owned, packed_lines
 from fedfast.rounds import Cut, drawn_round, written_round
 
 SEEDS = st.integers(0, 2**64 - 1)
@@ -105,10 +106,10 @@ def test_packed_batches_are_the_same_batches(compiled, monkeypatch):
     for turn in (drawn, written):
         at = np.argsort(-turn.steps, kind="stable")[:4]  # the client of no sample is the last
         plain, count, packing = turn.packed(at)
+        offsets = packing.offsets
         owned = Owned(torch.from_numpy(first[at]), data)
         rows = turn.packed(at, owned)[0]
-        offsets = packing.offsets
-        assert packing.active == [
+        assert offsets.diff().tolist() == [
             int((turn.steps[at] > s).sum()) for s in range(turn.steps.max())
         ]
         for k, j in enumerate(at):
@@ -131,9 +132,12 @@ def test_crops_and_seeds_are_those_of_numpy(ids, seed, key, data):
     augment = Augment(
         pad=data.draw(st.integers(0, 6)), flip=flip, crop_chance=chance, per_batch=per_batch
     )
-    offset, mirrored = crops(augment, seed, key, np.array(ids), steps, width)
+    offset, mirrored = crops(augment, seed, key, np.array(ids)[:, None], np.arange(steps), width)
     taken = [max(1, taken[0]), *taken[1:]]
-    for lines in (schedule.Lines(len(ids), steps, width), packed(np.array(taken), width)):
+    for lines in (
+        schedule.Lines(len(ids), steps, width),
+        packed_lines(len(ids), Packing.of(np.array(taken)), width),
+    ):
         moves = torch.empty(lines.total, width, 2, dtype=torch.int32)
         flips = torch.empty(lines.total, width, dtype=torch.bool)
         seeds = torch.empty(lines.total, dtype=torch.int64)
@@ -167,13 +171,13 @@ def test_a_worker_makes_draws_in_order_and_ends():
     for draw in made:
         worker.start(draw)
     for t, out in enumerate(outs):
-        worker.finish()
+        worker.finish(made[t])
         assert out.tolist() == random.choose(3, t, eligible, 20).tolist()
     with pytest.raises(ValueError, match="given to a worker already"):
         made[0].run()
-    with pytest.raises(ValueError, match="no draw was given"):
-        worker.finish()
     last = torch.zeros(20, dtype=torch.int64)
+    with pytest.raises(ValueError, match="was given to no worker"):
+        worker.finish(schedule.cohort(3, 9, eligible, last))
     worker.start(schedule.cohort(3, 9, eligible, last))
     worker.stop()  # which makes what is left
     assert last.tolist() == random.choose(3, 9, eligible, 20).tolist()

@@ -18,6 +18,7 @@ from fedfast.checkpoint import container
 from fedfast.cli import main
 from fedfast.history import read_runs
 from fedfast.report import plots
+from fedfast.row_blocks import blocks_of
 from fedfast.runs import read
 
 # A pause in each round: a killed process is killed in the middle, and saves are in time.
@@ -93,7 +94,8 @@ def states(folder):
     found = {}
     for path in sorted(Path(folder).glob("checkpoint/*.state")):
         _, tensors = container.read(path)
-        found[path.name] = {k: t.numpy().tobytes() for k, t in tensors.items() if k != "history"}
+        kept = {k: blocks_of(t) for k, t in tensors.items() if k != "history"}
+        found[path.name] = {k: b"".join(b.numpy().tobytes() for b in t) for k, t in kept.items()}
     return found
 
 

@@ -9,7 +9,6 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,13 +16,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedfast.cli import main
-from fedfast.data import FederatedData, Samples
 from fedfast.scaling import cost_model, figures, launchers, machine, rows
 from fedfast.scaling.cost_model import CostModel, Fitted, Point
 from fedfast.scaling.features import PHASE_NAMES, Size, memory_terms, terms
 from fedfast.scaling.launchers import Limits, outcome
 from fedfast.scaling.machine import Machine, Rates
-from fedfast.scaling.population import repeated
 from fedfast.scaling.rows import ScaleRow, grid, held_out
 from fedfast.scaling.work import Workload, flops_of, fractions
 
@@ -36,27 +33,10 @@ local_epochs: 2
 batch_size: 20
 threads: 1
 """
-TRAINED = 1437  # of the digits, a tenth each: 143 or 144
 MACHINE = Machine(
     "m", 2, 1 << 21, 1 << 24, {1: Rates(1e10, 1e11, 1e-6), 2: Rates(2e10, 2e11, 1e-6)}
 )
 WORK = Workload(4e5, 256, 24, 3, 1, 1, 1, 3e5, 5e5, 360)
-
-
-def test_clients_are_dealt_out_again():
-    sizes = [3, 0, 5]
-    ends = np.cumsum([0, *sizes])
-    pool = Samples(torch.arange(8.0)[:, None], torch.zeros(8, dtype=torch.int64))
-    data = FederatedData.from_index(
-        pool, [np.arange(a, b) for a, b in zip(ends, ends[1:], strict=False)]
-    )
-    many = repeated(data, 1_000_000)
-    assert many.num_clients == 1_000_000 and many.sizes[999_998] == 5
-    who = np.array([999_998, 3, 2])
-    found = many.rows(who, torch.tensor([[[0, 4]], [[1, 2]], [[3, 0]]]))
-    assert found.tolist() == [[[3, 7]], [[1, 2]], [[6, 3]]]
-    owned = many.offsets.numel() * many.offsets.element_size() + many.sizes.nbytes
-    assert owned <= 16 * 1_000_001 and many.order.data_ptr() == data.order.data_ptr()
 
 
 def test_flops_are_those_of_the_products():

@@ -53,12 +53,16 @@ def test_the_tree_is_the_recursion(clients: int) -> None:
     acc = torch.empty(SIZE, dtype=torch.float64)
     aggregate(rows, weights, base.double(), acc=acc, backend="reference")
     assert torch.equal(acc, recursion(updates))
-    aggregate(rows, weights, base.double(), acc=acc, backend="native")  # multiplies and adds at once
+    aggregate(
+        rows, weights, base.double(), acc=acc, backend="native"
+    )  # multiplies and adds at once
     assert torch.allclose(acc, recursion(updates), rtol=1e-14, atol=1e-13)
 
 
 @settings(max_examples=60)
-@given(data=st.data(), clients=st.integers(1, 300), backend=st.sampled_from(["native", "reference"]))
+@given(
+    data=st.data(), clients=st.integers(1, 300), backend=st.sampled_from(["native", "reference"])
+)
 def test_chunks_and_runs_of_leaves_leave_no_trace(data, clients, backend) -> None:
     size = summation.leaf_size(clients)
     leaves = -(-clients // size)

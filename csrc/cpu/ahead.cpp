@@ -8,9 +8,10 @@ bool Worker::here() const { return state_ != nullptr && state_->process == getpi
 
 void Worker::start(Task* task) {
   if (!here()) {
-    state_ = new State;
-    state_->process = getpid();
-    state_->thread = std::thread([state = state_] { state->work(); });
+    auto state = std::make_unique<State>();
+    state->process = getpid();
+    state->thread = std::thread([own = state.get()] { own->work(); });
+    state_ = state.release();
   }
   {
     const std::lock_guard<std::mutex> lock(state_->mutex);
@@ -22,7 +23,7 @@ void Worker::start(Task* task) {
 void Worker::finish(Task* task) {
   if (here()) {
     std::unique_lock<std::mutex> lock(state_->mutex);
-    state_->made.wait(lock, [task] { return task->done; });
+    state_->made.wait(lock, [task] { return task->done.load(); });
   } else if (!task->done) {
     task->draw->run();
     task->done = true;

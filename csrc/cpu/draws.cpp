@@ -29,6 +29,25 @@ uint64_t first_key(const Streams& streams, uint32_t client, uint32_t purpose) {
   return w[0] | uint64_t{w[1]} << 32;
 }
 
+double uniform(uint64_t key) { return static_cast<double>(key) * 0x1p-64; }
+
+// How many keys, from 0 on, are below `chance` as uniform numbers: comparing integers is faster.
+uint64_t keys_below(double chance) {
+  uint64_t low = 0, high = ~uint64_t{0};  // the last key rounds to 1, which no chance exceeds
+  while (low < high) {
+    const uint64_t middle = low + (high - low) / 2;
+    uniform(middle) < chance ? low = middle + 1 : high = middle;
+  }
+  return low;
+}
+
+struct Tagged {
+  uint64_t key;
+  int64_t place;
+};
+
+}  // namespace
+
 // The permutations of clients, one after another; memory is kept from one to the next.
 class Shuffle {
  public:
@@ -52,25 +71,6 @@ class Shuffle {
   std::vector<uint64_t> keys_, spare_;
   UniformSort sort_;
 };
-
-double uniform(uint64_t key) { return static_cast<double>(key) * 0x1p-64; }
-
-// How many keys, from 0 on, are below `chance` as uniform numbers: comparing integers is faster.
-uint64_t keys_below(double chance) {
-  uint64_t low = 0, high = ~uint64_t{0};  // the last key rounds to 1, which no chance exceeds
-  while (low < high) {
-    const uint64_t middle = low + (high - low) / 2;
-    uniform(middle) < chance ? low = middle + 1 : high = middle;
-  }
-  return low;
-}
-
-struct Tagged {
-  uint64_t key;
-  int64_t place;
-};
-
-}  // namespace
 
 void Streams::keys(uint32_t client, uint32_t purpose, int64_t count, uint64_t* keys) const {
   fill(seed, {0, purpose, client, round}, even(count) / 2, keys);
@@ -144,36 +144,35 @@ void CohortDraw::toss() {
 
 void BatchDraw::run() {
   Shuffle shuffle;
-  const int64_t width = lines.width;
-  for (int64_t k = 0; k < lines.clients; ++k) {
-    const int64_t size = sizes[k], from = first == nullptr ? 0 : first[k];
-    const int64_t per_epoch = whole ? size / width : (size + width - 1) / width;
-    const int64_t taken = epochs[k] * per_epoch;
-    const auto row = [&](int64_t place) {
-      return order == nullptr ? from + place : order[from + place];
-    };
-    const int64_t padding = size == 0 ? 0 : row(0);
-    for (int64_t e = 0; e < epochs[k] && per_epoch > 0; ++e) {
-      const uint32_t purpose = kBatches + kNext * static_cast<uint32_t>(e);
-      shuffle(streams, static_cast<uint32_t>(clients[k]), purpose, size,
-              [&](const uint64_t* sorted, uint64_t low) {
-                for (int64_t b = 0; b < per_epoch; ++b) {
-                  const int64_t line = lines.at(k, e * per_epoch + b), begin = b * width;
-                  const int64_t real = std::min(width, size - begin);
-                  int64_t* to = rows + line * width;
-                  for (int64_t i = 0; i < real; ++i) {
-                    to[i] = row(static_cast<int64_t>(sorted[begin + i] & low));
-                  }
-                  std::fill(to + real, to + width, padding);
-                  count[line] = static_cast<int32_t>(real);
-                }
-              });
-    }
-    for (int64_t s = taken; s < lines.steps_of(k, taken); ++s) {
-      std::fill_n(rows + lines.at(k, s) * width, width, padding);
-      count[lines.at(k, s)] = 0;
-    }
+  for (int64_t k = 0; k < lines.clients; ++k) one_client(k, shuffle);
+}
+
+void BatchDraw::one_client(int64_t k, Shuffle& shuffle) {
+  const int64_t size = sizes[k], from = first == nullptr ? 0 : first[k], width = lines.width;
+  const int64_t per_epoch = whole ? size / batch : (size + batch - 1) / batch;
+  const auto row = [&](int64_t place) {
+    return order == nullptr ? from + place : order[from + place];
+  };
+  const int64_t padding = size == 0 ? 0 : row(0);
+  const auto write = [&](int64_t step, int64_t real, const uint64_t* sorted, uint64_t low) {
+    const int64_t line = lines.at(k, step);
+    int64_t* to = rows + line * width;
+    for (int64_t i = 0; i < real; ++i) to[i] = row(static_cast<int64_t>(sorted[i] & low));
+    std::fill(to + real, to + width, padding);
+    count[line] = static_cast<int32_t>(real);
+  };
+  for (int64_t e = 0; e < epochs[k] && per_epoch > 0; ++e) {
+    const uint32_t purpose = kBatches + kNext * static_cast<uint32_t>(e);
+    shuffle(streams, static_cast<uint32_t>(clients[k]), purpose, size,
+            [&](const uint64_t* sorted, uint64_t low) {
+              for (int64_t b = 0; b < per_epoch; ++b) {
+                const int64_t begin = b * batch, real = std::min(batch, size - begin);
+                write(e * per_epoch + b, real, sorted + begin, low);
+              }
+            });
   }
+  const int64_t taken = epochs[k] * per_epoch;
+  for (int64_t s = taken; s < lines.steps_of(k, taken); ++s) write(s, 0, nullptr, 0);
 }
 
 // Of each key 24 bits move the image down, 24 right, 15 decide whether, 1 mirrors it.

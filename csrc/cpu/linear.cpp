@@ -15,7 +15,7 @@ void forward(const LinearForward<T>& p, int64_t k) {
     sum.beta = 1;
     sum.c0 = p.bias.row(k);
   }
-  gemm(p.batch, p.outputs, p.inputs, x, weight.transposed(), sum);
+  gemm(p.batch, p.outputs, p.inputs, x, weight.transposed(), sum, p.width);
   activate(p.act, T{0}, p.out.row(k), p.batch * p.outputs, p.out.row(k));
 }
 
@@ -28,6 +28,11 @@ void fold(const LinearBackward<T>& p, const Matrix<T>& x, const Matrix<T>& dout,
     sum.c0 = p.base_weight.row(k);
     sum.c0_row = p.inputs;
   }
+  if (p.add_weight) {
+    sum.gamma = p.gamma[k];
+    sum.d = p.add_weight.row(k);
+    sum.d_row = p.inputs;
+  }
   gemm(outputs.size(), p.inputs, p.batch, dout.columns(outputs.start).transposed(), x,
        sum.at(outputs.start, 0), p.outputs);
 }
@@ -38,12 +43,14 @@ template <typename T>
 void products(const LinearBackward<T>& p, const Matrix<T>& dout, int64_t k) {
   const Matrix<T> x{p.x.row(k), p.inputs, 1}, weight{p.weight.row(k), p.inputs, 1};
   const Sum<T> dx{p.dx ? p.dx.row(k) : nullptr, p.inputs};
-  Range{0, p.outputs}.each(gemm_depth<T>(p.batch), [&](int64_t o, int64_t count) {
-    if (p.dx) {
-      gemm(p.batch, p.inputs, count, dout.columns(o), weight.rows(o), o == 0 ? dx : dx.onto());
-    }
-    if (p.dweight) fold(p, x, dout, k, {o, o + count});
-  });
+  Range{0, p.outputs}.each(gemm_depth<T>(std::max(p.batch, p.width)),
+                           [&](int64_t o, int64_t count) {
+                             if (p.dx) {
+                               gemm(p.batch, p.inputs, count, dout.columns(o), weight.rows(o),
+                                    o == 0 ? dx : dx.onto(), p.width);
+                             }
+                             if (p.dweight) fold(p, x, dout, k, {o, o + count});
+                           });
 }
 
 template <typename T>
@@ -55,6 +62,11 @@ void backward(const LinearBackward<T>& p, int64_t k) {
   if (p.dbias) {
     const T* base = p.beta[k] == 0 ? nullptr : p.base_bias.row(k);
     add_rows(dout.data, p.batch, p.outputs, p.alpha[k], p.beta[k], base, p.dbias.row(k));
+    if (p.add_bias) {
+      const T* add = p.add_bias.row(k);
+      T* to = p.dbias.row(k);
+      for (int64_t o = 0; o < p.outputs; ++o) to[o] += p.gamma[k] * add[o];
+    }
   }
 }
 

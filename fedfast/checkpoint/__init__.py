@@ -13,10 +13,14 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from torch import Tensor
+
 from .._messages import path_of
 from ..build import Components
+from ..clients import Kept
 from ..files import atomic, locked, sweep, written
 from ..history import Row
+from ..row_blocks import Part
 from . import container, format1
 from .container import Damaged
 from .contents import Contents, checked, history_of, history_part, taken
@@ -27,20 +31,21 @@ PATIENCE = 10.0  # seconds that `save` waits for another process that saves to t
 HISTORY = "history"
 
 
-def save(parts: Components, path: str | Path) -> None:
+def save(parts: Components, path: str | Path, kept: Kept | None = None) -> None:
     """Write the state of a simulation; what was at `path` becomes `PATH.previous`.
 
+    kept  what clients keep, if not all of it is in this process
     Raises OSError naming the file where it cannot be written; the old state is still there then.
     """
     path = path_of("path", path)
-    found = taken(parts, identity(parts.design, len(parts.engine.committed.rows)))
+    found = taken(parts, identity(parts.design, len(parts.engine.committed.rows)), kept)
     manifest = {
         "identity": found.identity,
         "plan": found.span,
         "stopped": found.stopped,
         "scalars": found.scalars,
     }
-    tensors = {**found.tensors, HISTORY: history_part(found.rows)}
+    tensors = {**found.parts(), HISTORY: history_part(found.rows)}
     with locked(path.with_name(f".{path.name}.lock"), str(path), PATIENCE):
         sweep(path)
         with written(path, lambda to: container.write(to, manifest, tensors)) as temporary:
@@ -136,11 +141,15 @@ def _read(path: Path, names: set[str] | None = None) -> Contents:
         return format1.read(path)
     manifest, tensors = container.read(path, names)
     try:
-        rows = history_of(tensors.pop(HISTORY))
+        kept = {n: t for n, t in tensors.items() if isinstance(t, Tensor) and n != HISTORY}
+        streamed: dict[str, Part] = {n: t for n, t in tensors.items() if not isinstance(t, Tensor)}
+        history = tensors[HISTORY]
+        assert isinstance(history, Tensor)
+        rows = history_of(history)
         span = tuple(manifest["plan"])
         fields = manifest["identity"], span, rows, manifest["stopped"], manifest["scalars"]
         if not isinstance(fields[0], dict) or [type(n) for n in span] != [int] * 3:
             raise Damaged("its manifest is not one")
-        return Contents(*fields, tensors)
+        return Contents(*fields, kept, streamed)
     except (KeyError, TypeError, Damaged) as error:
         raise Damaged(f"{path}: not a saved simulation, or a damaged one: {error}") from error

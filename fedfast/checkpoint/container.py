@@ -17,9 +17,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..row_blocks import BLOCK, ROWS, Damaged, OpenFile, Part, RowsOfFile, blocks_of
+
 Manifest = dict[str, Any]  # JSON
 FORMAT = 2
-BLOCK = 1 << 26  # bytes that are hashed, or brought from a device, at once
 CODES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -34,18 +35,14 @@ CODES = {
 }
 
 
-class Damaged(ValueError):
-    """A file that is no saved simulation, or no longer what was saved."""
-
-
-def write(path: Path, manifest: Mapping[str, object], tensors: Mapping[str, Tensor]) -> None:
+def write(path: Path, manifest: Mapping[str, object], tensors: Mapping[str, Part]) -> None:
     """Write `tensors` (on the CPU) and the manifest, its list of parts added.
 
     By hand: the library's writer leaves a temporary file of its own where a process is killed, and
     reports a full disk by a text alone. Raises OSError.
     """
     # Larger items first, so that each part begins at a multiple of its items.
-    ordered = dict(sorted(tensors.items(), key=lambda part: (-part[1].element_size(), part[0])))
+    ordered = dict(sorted(tensors.items(), key=lambda part: (-part[1].dtype.itemsize, part[0])))
     parts = {name: _part(t) for name, t in ordered.items()}
     text = json.dumps({"format": FORMAT, **manifest, "parts": parts}, allow_nan=False)
     metadata = {"manifest": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
@@ -58,19 +55,21 @@ def write(path: Path, manifest: Mapping[str, object], tensors: Mapping[str, Tens
                 file.write(block)
 
 
-def _places(tensors: Mapping[str, Tensor]) -> dict[str, object]:
+def _places(tensors: Mapping[str, Part]) -> dict[str, object]:
     """The entries of a safetensors header."""
     made: dict[str, object] = {}
     end = 0
     for name, t in tensors.items():
-        begin, end = end, end + t.numel() * t.element_size()
+        begin, end = end, end + t.shape.numel() * t.dtype.itemsize
         kind = CODES[t.dtype]
         made[name] = {"dtype": kind, "shape": list(t.shape), "data_offsets": [begin, end]}
     return made
 
 
-def read(path: Path, names: set[str] | None = None) -> tuple[Manifest, dict[str, Tensor]]:
+def read(path: Path, names: set[str] | None = None) -> tuple[Manifest, dict[str, Part]]:
     """(manifest, tensors), every part checked; `names`: only these parts.
+
+    Clients' rows stay in the file, and are checked anew as they are taken from it.
 
     Raises Damaged naming the file and the part.
     """
@@ -80,9 +79,8 @@ def read(path: Path, names: set[str] | None = None) -> tuple[Manifest, dict[str,
             found = set(file.keys())
             if found != set(manifest["parts"]):
                 raise Damaged("it has other parts than its manifest")
-            chosen = sorted(found & (names or found))
-            # Copies: the library's tensors are the file itself, which may change after the check.
-            tensors = {name: file.get_tensor(name).clone() for name in chosen}
+            chosen, rows = sorted(found & (names or found)), OpenFile(path)
+            tensors = {name: _taken(file, rows, name, manifest) for name in chosen}
         for name, t in tensors.items():
             if _part(t) != manifest["parts"][name]:
                 raise Damaged(f"the checksum of its part {name} is another")
@@ -91,7 +89,15 @@ def read(path: Path, names: set[str] | None = None) -> tuple[Manifest, dict[str,
     return manifest, tensors
 
 
-def digest(*tensors: Tensor) -> str:
+def _taken(file: safe_open, rows: OpenFile, name: str, manifest: Manifest) -> Part:
+    """A part of a file. Tensors are copies: the library's are the file itself, which may change."""
+    if name.startswith(ROWS):
+        return RowsOfFile.of(rows, name, manifest["parts"][name])
+    found: Tensor = file.get_tensor(name).clone()
+    return found
+
+
+def digest(*tensors: Part) -> str:
     """SHA-256 over the bytes of tensors on any device, block by block."""
     total = hashlib.sha256()
     for t in tensors:
@@ -100,8 +106,13 @@ def digest(*tensors: Tensor) -> str:
     return total.hexdigest()
 
 
-def _blocks(t: Tensor) -> Iterator[memoryview]:
-    """The bytes of a tensor on any device."""
+def _blocks(t: Part) -> Iterator[memoryview]:
+    """The bytes of a tensor on any device, or of one that comes in blocks."""
+    for block in blocks_of(t):
+        yield from _bytes(block)
+
+
+def _bytes(t: Tensor) -> Iterator[memoryview]:
     flat = t.detach().contiguous().reshape(-1)
     many = max(1, BLOCK // max(1, flat.element_size()))
     for start in range(0, len(flat), many):
@@ -109,7 +120,7 @@ def _blocks(t: Tensor) -> Iterator[memoryview]:
         yield part.view(torch.uint8).numpy().data
 
 
-def _part(t: Tensor) -> list[object]:
+def _part(t: Part) -> list[object]:
     return [str(t.dtype).removeprefix("torch."), list(t.shape), digest(t)]
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..build import Components
+from ..clients import ClientState, Kept
 from ..history import FIELDS, READ, Row
+from ..row_blocks import ROWS, Damaged, Part, RowsInBlocks
 from ..state import Committed, Tuned
-from .container import Damaged
 
 PERSONAL = ("personal_accuracy", "personal_pooled", "personal_std", "personal_worst")
 LOCAL = ("local_accuracy", "pooled_accuracy", "local_std", "local_worst")
@@ -31,8 +32,8 @@ class Contents:
 
     identity  see `identity.identity`; None where the file is of a format that had none
     span      (rounds, eval_every, eval_last) of the run; None likewise
-    tensors   "server NAME", "clients ids", "clients row NAME", "clients value NAME", "tuned rows",
-              "tuned ids"
+    tensors   "server NAME", "clients ids", "clients value NAME", "tuned rows", "tuned ids"
+    streamed  "clients row NAME", which no memory may hold at once
     run       what format 1 records of its run
     """
 
@@ -42,13 +43,19 @@ class Contents:
     stopped: bool
     scalars: dict[str, float]
     tensors: dict[str, Tensor]
+    streamed: dict[str, Part] = field(default_factory=dict)
     run: dict[str, str] | None = None
 
+    def parts(self) -> dict[str, Part]:
+        """All of them."""
+        return {**self.tensors, **self.streamed}
 
-def taken(parts: Components, identity: dict[str, object]) -> Contents:
-    """The state after the last complete round."""
+
+def taken(parts: Components, identity: dict[str, object], kept: Kept | None) -> Contents:
+    """The state after the last complete round; kept: by clients, if not all is in this process."""
     state = parts.engine.committed
-    found = named(state.server.tensors(), *state.clients.kept())
+    ids, gathered, values = _kept(state.clients) if kept is None else kept
+    found = named(state.server.tensors(), ids, {}, values)
     if state.tuned is not None:
         slot = torch.from_numpy(state.tuned.slot)
         tuned = (slot >= 0).nonzero()[:, 0]
@@ -57,7 +64,26 @@ def taken(parts: Components, identity: dict[str, object]) -> Contents:
     scalars = dict(state.server.scalars)
     given = parts.design.options
     span = parts.design.rounds, given.eval_every, given.eval_last
-    return Contents(identity, span, state.rows, state.stopped, scalars, tensors)
+    rows = {f"{ROWS}{name}": part for name, part in gathered.items()}
+    return Contents(identity, span, state.rows, state.stopped, scalars, tensors, rows)
+
+
+def _kept(clients: ClientState) -> tuple[Tensor, Mapping[str, Part], Mapping[str, Tensor]]:
+    """(ids, rows, values) of this process's clients."""
+    ids = clients.kept_ids()
+    return ids, _rows(clients, ids), clients.values_of(ids)
+
+
+def _rows(clients: ClientState, ids: Tensor) -> dict[str, Part]:
+    """The rows of clients `ids`, which no memory may hold at once."""
+
+    def part(name: str, like: Tensor) -> RowsInBlocks:
+        def read(begin: int, end: int) -> Tensor:
+            return clients.rows_of(name, ids[begin:end]).cpu()
+
+        return RowsInBlocks(like.dtype, torch.Size((len(ids), *like.shape)), read)
+
+    return {name: part(name, like) for name, like in clients.row_kinds().items()}
 
 
 def named(
@@ -68,7 +94,7 @@ def named(
 ) -> dict[str, Tensor]:
     """The tensors of the server, and those of the clients `ids`, as a file names them."""
     found = {f"server {name}": t for name, t in server.items()} | {"clients ids": ids}
-    found |= {f"clients row {name}": t for name, t in rows.items()}
+    found |= {f"{ROWS}{name}": t for name, t in rows.items()}
     return found | {f"clients value {name}": t for name, t in values.items()}
 
 
@@ -107,16 +133,17 @@ def checked(parts: Components, found: Contents, all_figures: bool = False) -> Co
     """The state to commit; nothing has changed yet. Raises Damaged for what it cannot be."""
     _check_rows(parts, found)
     expected = _expected(parts, found)
-    names = set(found.tensors) ^ set(expected)
+    all_parts = found.parts()
+    names = set(all_parts) ^ set(expected)
     if names:
         raise Damaged(f"expected the parts {sorted(expected)}; differs in {sorted(names)}")
     for name, (shape, dtype) in expected.items():
-        t = found.tensors[name]
+        t = all_parts[name]
         if tuple(t.shape) != shape or t.dtype != dtype:
             raise Damaged(
                 f"{name}: expected {dtype} {list(shape)}; found {t.dtype} {list(t.shape)}"
             )
-        if name.startswith("server") and not bool(t.isfinite().all()):
+        if name.startswith("server") and not bool(found.tensors[name].isfinite().all()):
             raise Damaged(f"{name}: expected finite numbers")
     for name in ("clients ids", "tuned ids"):
         _check_ids(name, found.tensors.get(name), parts.engine.data.num_clients)
@@ -128,7 +155,9 @@ def _expected(parts: Components, found: Contents) -> dict[str, tuple[tuple[int, 
     """name -> (shape, dtype)"""
     state, dtype, int64 = parts.engine.committed, parts.engine.layout.dtype, torch.int64
     many, made = _length(found, "clients ids"), {}
-    for name, t in named(state.server.tensors(), *state.clients.kept()).items():
+    none, clients = torch.empty(0, dtype=int64), state.clients
+    rows = {name: t[None] for name, t in clients.row_kinds().items()}
+    for name, t in named(state.server.tensors(), none, rows, clients.values_of(none)).items():
         shape = (many, *t.shape[1:]) if name.startswith("clients") else tuple(t.shape)
         made[name] = shape, t.dtype
     if "tuned ids" in found.tensors:
@@ -187,14 +216,9 @@ def _made(parts: Components, found: Contents) -> Committed:
     for name, t in server.tensors().items():
         t.copy_(tensors[f"server {name}"])
     server.scalars = dict(found.scalars)
-    rows, values = (
-        {
-            name.removeprefix(lead): t.to(device)
-            for name, t in tensors.items()
-            if name.startswith(lead)
-        }
-        for lead in ("clients row ", "clients value ")
-    )
+    rows = {n.removeprefix(ROWS): t for n, t in found.parts().items() if n.startswith(ROWS)}
+    lead = "clients value "
+    values = {n.removeprefix(lead): t for n, t in tensors.items() if n.startswith(lead)}
     clients = engine.clients.holding(tensors["clients ids"], rows, values)
     made = Committed(server, clients, None, found.stopped, found.rows)
     if "tuned ids" in tensors:

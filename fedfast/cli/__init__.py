@@ -63,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = get_close_matches(args[0], COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return fail(f"unknown command {args[0]!r}{hint} (commands: {', '.join(COMMANDS)})")
+    if launched() and args[0] not in ("run", "resume"):
+        if os.environ["RANK"] == "0":
+            fail(f"{args[0]}: expected one process; torchrun has started several (run, resume)")
+        return 2
     if os.getcwd() not in sys.path:  # `my_module:Name` in a config, as for `python -m`
         sys.path.append(os.getcwd())  # last: a file of the user's must not hide a library
     command: Callable[[list[str]], int] = import_module(COMMANDS[args[0]][0]).main
@@ -73,6 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `fedfast ... | head` closed our output: nobody reads on
         sys.stdout = None
         return 1
+
+
+def launched() -> bool:
+    """Whether this process is one of several that torchrun, or a scheduler like it, has started."""
+    ranked = all(name in os.environ for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
+    return ranked and os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1")
 
 
 def fail(message: str, status: int = 2) -> int:

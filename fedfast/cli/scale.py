@@ -68,6 +68,8 @@ def main(argv: list[str]) -> int:
             return _predict(argv[0], ours)
         draft = _draft(argv[0], flags, ours.algorithms)
         return _scale(draft, ours, " ".join(["fedfast scale", *argv]))
+    except BrokenPipeError:  # nobody reads on, which is no mistake to be told
+        raise
     except (ConfigError, *USER) as error:
         return fail(str(error))
 

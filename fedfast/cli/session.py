@@ -7,15 +7,17 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail, stopping
+from . import fail, launched, stopping
 from .setting import USER, Setting, prepare
 
 if TYPE_CHECKING:
     from ..config import RunConfig
+    from ..distributed import Ranks
     from ..runs import RunFolder
     from ..runs.opening import Mode
 
@@ -35,8 +37,27 @@ def run(
 ) -> int:
     """Trains what is missing of every label of `config` in the folder; returns the exit status.
 
+    By all processes that torchrun has started, of which the first has the folder and the terminal.
+
     profile  keep a trace of every label
     """
+    in_folder = partial(_in_folder, config, path, name, command, mode, profile)
+    if not launched():
+        return in_folder(None)
+    from . import ranks
+
+    return ranks.run(config, in_folder)
+
+
+def _in_folder(
+    config: RunConfig,
+    path: str | Path,
+    name: str,
+    command: str,
+    mode: Mode,
+    profile: bool,
+    ranks: Ranks | None,
+) -> int:
     from ..runs import RunExists, open_folder
 
     try:
@@ -45,7 +66,8 @@ def run(
             stopping.sigterm() as stop,
             open_folder(path, config, mode=mode, comment=_origin(command)) as folder,
         ):
-            return _run(folder, name, stop, profile)
+            stop.later = ranks is not None
+            return _run(folder, name, stop, profile, ranks)
     except KeyboardInterrupt as error:
         return fail(NOTHING, stopping.status(error))
     except BrokenPipeError:  # nobody reads on, which is no mistake to be told
@@ -56,20 +78,23 @@ def run(
         return fail(str(error))
 
 
-def _run(folder: RunFolder, name: str, stop: stopping.Stop, profile: bool) -> int:
+def _run(
+    folder: RunFolder, name: str, stop: stopping.Stop, profile: bool, ranks: Ranks | None
+) -> int:
     missing = [label for label in folder.config.algorithms if not folder.complete(label)]
     if not missing:
         print(f"{folder.path}: complete, nothing is left to run")
         _show(folder)
         return 0
     setting = prepare(folder.config)
-    print(f"{setting} -> {folder.path}", flush=True)
+    shared = "" if ranks is None else f", {ranks.size} ranks"
+    print(f"{setting}{shared} -> {folder.path}", flush=True)
     if folder.rounds:
         print(f"goes on: {_done(folder)}", flush=True)
     if folder.earlier is not None:
         older = ", in place of the one that was there" if folder.removes_older else ""
         print(f"the earlier run is now {folder.earlier}{older}", flush=True)
-    return _Session(folder, setting, name, stop, profile).train(missing)
+    return _Session(folder, setting, name, stop, profile, ranks).train(missing)
 
 
 class _Session:
@@ -77,10 +102,16 @@ class _Session:
     the last round."""
 
     def __init__(
-        self, folder: RunFolder, setting: Setting, name: str, stop: stopping.Stop, profile: bool
+        self,
+        folder: RunFolder,
+        setting: Setting,
+        name: str,
+        stop: stopping.Stop,
+        profile: bool,
+        ranks: Ranks | None,
     ) -> None:
         self.folder, self.setting, self.name, self.stop = folder, setting, name, stop
-        self.profile = profile
+        self.profile, self.ranks = profile, ranks
         self.label = ""  # the one under way
         self.before = folder.rounds
 
@@ -97,9 +128,9 @@ class _Session:
         except (Exception, SystemExit) as error:  # a callback's exit must not lose the rounds
             if isinstance(error, USER) and self.folder.rounds == self.before:
                 raise
-            what = f"{type(error).__name__}: {error}"
-            status, ending = 1, f"failed {self._where(labels)}: {what}"
-            self.folder.traceback = traceback.format_exc()
+            status, ending = 1, f"failed {self._where(labels)}: {_what(error)}"
+            if not _lost(error):
+                self.folder.traceback = traceback.format_exc()
         return self._finish(status, ending)
 
     def _train(self) -> None:
@@ -108,6 +139,8 @@ class _Session:
 
         folder, labels = self.folder, self.folder.config.algorithms
         given = folder.config, self.setting, self.label
+        if self.ranks is not None:
+            self.ranks.tell("train", self.label)
         rounds = train(folder, *given, profile=self.profile)
         with (
             closing(rounds),
@@ -116,6 +149,8 @@ class _Session:
             for row in rounds:
                 show(row)
                 self.stop.check()
+        if self.ranks is not None:
+            self.ranks.tell("leave")
         if ended := folder.about[self.label].ended:
             print(f"{self.label}: ended after round {len(folder.histories[self.label])}: {ended}")
 
@@ -148,6 +183,17 @@ class _Session:
         left = [label for label in left if not len(self.folder.histories[label])]
         never = f" (not begun: {', '.join(left)})" if left else ""
         return f"in {self.label} after round {done} of {config.rounds}{never}"
+
+
+def _lost(error: BaseException) -> bool:
+    """Whether it is another rank's."""
+    from ..distributed import RankLost
+
+    return isinstance(error, RankLost)
+
+
+def _what(error: BaseException) -> str:
+    return str(error) if _lost(error) else f"{type(error).__name__}: {error}"
 
 
 def _done(folder: RunFolder) -> str:

@@ -82,6 +82,7 @@ def simulation(
     import gc
 
     import torch
+    import torch.distributed
 
     from .. import algorithms, named_losses
     from ..run_options import RunOptions
@@ -94,6 +95,9 @@ def simulation(
         options["lr"] = algorithms.schedule(options["lr"])
     if options["client_rows_folder"] is None and folder is not None:
         options["client_rows_folder"] = str(folder)
+    ranks = (
+        "all" if torch.distributed.is_available() and torch.distributed.is_initialized() else None
+    )
     files = ["clients_csv"] if config.client_metrics else []
     with refused(""):
         return Simulation(
@@ -105,5 +109,6 @@ def simulation(
             loss=named_losses.loss(config.loss.name, **config.loss.options()),
             metric=config.metric,
             callbacks=[*config.callbacks, *config.loggers, *files],
+            ranks=ranks,
             **options,
         )

@@ -20,9 +20,14 @@ def status(error: KeyboardInterrupt) -> int:
 
 @dataclass
 class Stop:
-    """Whether a signal has come, 0 or its number."""
+    """Whether a signal has come, 0 or its number.
+
+    later  whether the first one waits until `check` is called: a round that other ranks train too
+           cannot be broken off
+    """
 
     came: int = 0
+    later: bool = False
 
     def check(self) -> None:
         """Raise for a signal that has come: an exception is lost where Python ignores those of
@@ -31,8 +36,9 @@ class Stop:
             raise Terminated if self.came == signal.SIGTERM else KeyboardInterrupt
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.came = number
-        self.check()
+        again, self.came = bool(self.came), number
+        if again or not self.later:
+            self.check()
 
 
 @contextmanager

@@ -38,8 +38,8 @@ def load(name: str, root: str | Path = "data", **options: object) -> Data:
                               skipped is listed in a warning; needs Pillow
     "shakespeare"             LEAF's JSON: 80 characters as tokens, the next one as label, owners
     "femnist"                 LEAF's JSON: float32 `[n, 1, 28, 28]`, writers as owners
-    "arrays"                  x.npy, y.npy, owner.npy of one's own in root/train and root/test; x stays
-                              in its file, which may be larger than memory (see `save_arrays`)
+    "arrays"                  x.npy, y.npy, owner.npy of one's own in root/train and root/test; x
+                              stays in its file, which may be larger than memory: `save_arrays`
     "package.module:reader"   a user's own function, given its options, and `name` and `root` where
                               it takes them; it returns Data, (x, y), a Dataset, (train, test) or
                               {"train": .., "test": .., "classes": ..}

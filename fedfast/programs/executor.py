@@ -19,6 +19,7 @@ from ..executor import Capabilities, Executor, Fold, LocalStep, ScaledAscent, St
 from ..input_pipeline import SampleSource
 from ..kernels import registry
 from ..layout import FlatLayout
+from ..phases import phase, timed
 from ..square_root import square_root
 from .elementwise import Dropout
 from .plans import ChunkBuffers, PlanCache, ascent_key, folded_key, place, step_key
@@ -87,6 +88,7 @@ class ProgramExecutor(Executor):
             self._batches[clients] = largest.first(clients)
         return self._batches[clients]
 
+    @timed("forward_backward")
     def gradients(self, step: LocalStep, tensors: StepTensors, batch: Minibatch) -> None:
         """See `Executor.gradients`; of losses a program has the run's cross-entropy alone."""
         if step.objective is not None:
@@ -105,8 +107,10 @@ class ProgramExecutor(Executor):
             return lambda: self.gradients(step, tensors, batch)
         clients = batch.x.shape[0]
         plan = self._plans.plan(key, clients, lambda: self._steps.run(step, tensors, batch))
-        return lambda: plan.run(clients, self._plans.work, _counted(batch))
+        run = timed("forward_backward")(plan.run)
+        return lambda: run(clients, self._plans.work, _counted(batch))
 
+    @timed("forward_backward")
     def first_pass(self, tensors: StepTensors, batch: Minibatch) -> Tensor:
         """See `Executor.first_pass`."""
         key = "first pass", *_places(tensors, batch)
@@ -127,6 +131,7 @@ class ProgramExecutor(Executor):
             for slot in self.layout.counters:
                 buffers[:, slot.offset] += times[slot.name] * steps
 
+    @timed("forward_backward")
     def descend(
         self, step: LocalStep, w: Tensor, source: SampleSource, batches: ChunkBatches
     ) -> Tensor:
@@ -137,10 +142,9 @@ class ProgramExecutor(Executor):
         chunk, fold = self._chunk, step.fold
         assert fold is not None
         chunk.write(rows, batches.count)
-        first, later = (
-            self._step_plan(step, Fold(fold.alpha, fold.beta, base, fold.bound), w, source, chunk)
-            for base in (fold.base, w[:, : self.layout.trained])
-        )
+        again = replace(fold, base=w[:, : self.layout.trained], known=True)
+        first = self._step_plan(step, fold, w, source, chunk)
+        later = self._step_plan(replace(step, begin=None), again, w, source, chunk)
         first.run_steps(later, batches.packing.offsets, self._plans.work, chunk.counted)
         return chunk.total[:, : w.shape[0]].clone()
 
@@ -151,14 +155,18 @@ class ProgramExecutor(Executor):
         clients = w.shape[0]
 
         def body() -> None:
-            chunk.fetch(source)
+            if step.begin is not None:
+                step.begin.apply(self._steps.backend)
+            with phase("gather"):
+                chunk.fetch(source)
             losses, batch = self._losses[:clients], chunk.batch.first(clients)
             tensors = StepTensors(fold.base, w, w[:, : self.layout.trained], losses)
             self._steps.run(replace(step, fold=fold), tensors, batch)
             chunk.tally(losses)
 
         where = place(w, source.x, source.y, chunk.rows, self._losses)
-        key = "descend", *where, *ascent_key(step.ascent)
+        begin = () if step.begin is None else step.begin.key
+        key = "descend", *where, *ascent_key(step.ascent), *begin
         return self._plans.plan(folded_key(key, fold), clients, body)
 
     def _do(self, key: Hashable, batch: Minibatch, body: Callable[[], None]) -> None:

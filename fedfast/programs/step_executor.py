@@ -15,7 +15,9 @@ from .. import kernels
 from ..batches import Minibatch
 from ..executor import ClipBound, Fold, LocalStep, SamAscent, ScaledAscent, StepTensors
 from ..layout import FlatLayout
-from .clip import Clip
+from ..phases import phase
+from .addends import Addends
+from .clip import Clip, Corrected
 from .context import BatchContext
 from .grad_norms import GradNorms
 from .program import BufferSpec, Program
@@ -56,6 +58,10 @@ class StepExecutor:
         return Clip(self.program, self.layout, self.spec)
 
     @cached_property
+    def _addends(self) -> Addends:
+        return Addends(self.program, self.layout)
+
+    @cached_property
     def grad_norms(self) -> GradNorms:
         """Where products write the squares of all gradients."""
         return GradNorms(self.program, self.layout, self.spec)
@@ -70,17 +76,20 @@ class StepExecutor:
         elif isinstance(ascent, SamAscent):
             g = ascent.g[: batch.x.shape[0]]
             self._first(self._sam, replace(tensors, out=g), batch)
-            self._sam.reach(g, ascent.rho, ascent.eps, self.backend)
+            with phase("perturb"):
+                self._sam.reach(g, ascent.rho, ascent.eps, self.backend)
             self._second(self._sam, ascent, step, tensors, batch)
         else:
             self._second(self._scaled, ascent, step, tensors, batch)
         if step.update is not None:
-            step.update.apply(self.backend)
+            with phase("step"):
+                step.update.apply(self.backend)
 
     def first_pass(self, tensors: StepTensors, batch: Minibatch) -> None:
         """The first pass where every tensor has a scale of its own."""
         self._first(self._scaled, tensors, batch)
-        self._scaled.measure(tensors.out, self.backend)
+        with phase("perturb"):
+            self._scaled.measure(tensors.out, self.backend)
 
     def squares(self, clients: int) -> Tensor:
         """|g|^2 [K] float64 of the first pass's gradient."""
@@ -110,7 +119,8 @@ class StepExecutor:
         """At the perturbed model; losses and running statistics are the first pass's."""
         clients = batch.x.shape[0]
         g, ahead = ascent.g[:clients], ascent.ahead[:clients]
-        sam.move(tensors.w, g, ahead, self.backend)
+        with phase("perturb"):
+            sam.move(tensors.w, g, ahead, self.backend)
         context = self._context(tensors, batch, tensors.out, None)
         context.sam, context.ahead = sam, ahead
         self._last(context, step, sam.second, sam.losses[:clients])
@@ -126,6 +136,8 @@ class StepExecutor:
             return
         context.fold = fold
         self._run(context, records, losses)
+        if fold is not None and fold.addend is not None:
+            self._addends.join(context.g, fold.addend, fold.alpha, self.backend)
 
     def _clipped(
         self,
@@ -136,8 +148,13 @@ class StepExecutor:
         losses: Tensor,
     ) -> None:
         clip, out, g = self._clip, context.g, bound.g[: context.clients]
+        if fold.addend is not None and not fold.known:
+            clip.measure_addend(fold.addend, self.backend)
         self._run(replace(context, g=g, clip=clip), records, losses)
-        scale = clip.scale_of(bound, fold.alpha, context.clients, self.backend)
+        if fold.addend is not None:
+            to, parts = Corrected(fold.addend, bound.limit), self.workspace.views(fold.addend)
+            clip.correct(context, parts, g, to)
+        scale = clip.scale_of(bound, fold, context.clients, self.backend)
         late = replace(context, fold=replace(fold, alpha=scale))
         for record in clip.layers:
             record.update(late)

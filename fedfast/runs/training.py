@@ -106,7 +106,7 @@ def train(
 def _load(folder: RunFolder, label: str, sim: Simulation, all_figures: bool) -> None:
     state, done = folder.state(label), len(folder.histories[label])
     if checkpoint.exists(state):
-        checkpoint.load(sim._components, state, all_figures)
+        sim._load(state, all_figures)
     elif done:
         raise ValueError(
             f"{state}: the state after round {done} was not kept, so that {label} cannot go on to "

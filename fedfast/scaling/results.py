@@ -105,7 +105,8 @@ def earlier(study: Path, rows: Sequence[ScaleRow]) -> list[Result]:
     for label in dict.fromkeys(row.algorithm for row in rows):
         for path in sorted((study / "rows" / label).glob("*.json")):
             if numbers := NAME.fullmatch(path.stem):
-                row = ScaleRow(study, label, *map(int, numbers.groups()))
+                clients, cohort, ranks = map(int, numbers.groups())
+                row = ScaleRow(study, label, clients, cohort, ranks)
                 if row.name not in ours and (one := read(row)).found is not None:
                     found.append(one)
     return found

@@ -12,7 +12,8 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,6 @@ from ..history import Row
 from ..phases import Profile, recording
 from .machine import cores
 from .memory_use import Peak
-from .population import repeated
 from .rows import ScaleRow
 from .work import Workload, flops_of
 
@@ -78,10 +78,11 @@ def main(argv: list[str]) -> int:
     row = ScaleRow(given.study, given.algorithm, *size, given.held_out)
     try:
         config = of_row(configs.load_kept(given.study / "config.yaml"), row, given.rounds)
-        found = measure(config, row, given.rounds, given.seconds)
+        with _group(row.ranks):
+            found = measure(config, row, given.rounds, given.seconds)
     except USER as error:
-        return fail(f"{type(error).__name__}: {error}" if not str(error) else str(error))
-    if int(os.environ.get("RANK", "0")) == 0:
+        return fail(str(error) or type(error).__name__)
+    if found is not None:
         text = json.dumps({**asdict(found), "held_out": row.held_out}, indent=1) + "\n"
         atomic(row.result, lambda to: to.write_text(text, encoding="utf-8"))
     return 0
@@ -103,20 +104,40 @@ def of_row(config: RunConfig, row: ScaleRow, rounds: int) -> RunConfig:
     )
 
 
-def measure(config: RunConfig, row: ScaleRow, rounds: int, seconds: float) -> Measured:
-    """Times up to `rounds` rounds, fewer where they take longer than `seconds` in all."""
-    from dataclasses import replace
+@contextmanager
+def _group(ranks: int) -> Iterator[None]:
+    """The process group of a row's ranks, which simulations inside train together in."""
+    if ranks == 1:
+        yield
+        return
+    import torch
 
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    torch.distributed.init_process_group(backend)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def measure(config: RunConfig, row: ScaleRow, rounds: int, seconds: float) -> Measured | None:
+    """Times up to `rounds` rounds, fewer where they take longer than `seconds` in all.
+
+    None on ranks other than the first, which train what that one begins.
+    """
     setting = prepare(config)
     peak = Peak.begun()
     begin = time.perf_counter()
-    setting = replace(setting, clients=repeated(setting.clients, row.clients))
+    setting = replace(setting, clients=setting.clients.repeated(row.clients))
     sim = simulation(config, setting, row.algorithm)
-    setup, going = time.perf_counter() - begin, iter(sim)
-    _profiled(going, 1)  # records plans with the names of their phases
-    timed = list(_timed(going, rounds, seconds))
-    taken = statistics.median(each.seconds for each in timed)
-    phases = _profiled(going, PROFILED if taken < seconds else 1)
+    setup = time.perf_counter() - begin
+    if int(os.environ.get("RANK", "0")) > 0:
+        for _ in sim:
+            pass
+        return None
+    with closing(iter(sim)) as going:
+        _profiled(going, 1)  # records plans with the names of their phases
+        timed = list(_timed(going, rounds, seconds))
+        taken = statistics.median(each.seconds for each in timed)
+        phases = _profiled(going, PROFILED if taken < seconds else 1)
     evaluation = _evaluation(sim)
     return Measured(
         seconds=taken,

@@ -1,0 +1,185 @@
+"""`Ranks`: this process among those of a group, and how they talk to each other."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+TIMEOUT = timedelta(minutes=30)  # for a machine that is gone without a word; longer than a round
+PATIENCE = timedelta(seconds=3)  # for the words of a rank that has failed
+LOST = (RuntimeError, ValueError, OSError)  # what torch raises where a connection has ended
+
+T = TypeVar("T")
+
+
+class RankLost(RuntimeError):
+    """Another rank has failed, or is gone."""
+
+
+class Ranks:
+    """The processes of the default group, of which this is number `rank` of `size`.
+
+    Small things travel over Gloo whatever the group's backend; tensors of a device over the
+    group's own (NCCL on GPU).
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+        self._store = dist.distributed_c10d._get_default_store()
+        self._talking = False
+        here = f"{socket.gethostname()}, process {os.getpid()}"
+        self.names = [f"rank {i} ({who})" for i, who in enumerate(self.gathered(here))]
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, which reads, writes and says what is done next."""
+        return self.rank == 0
+
+    def tell(self, *command: Any) -> None:
+        """Of rank 0: what all ranks do now."""
+        with self._talk():
+            dist.broadcast_object_list([command], src=0, group=self._control)
+
+    def hear(self) -> tuple[Any, ...]:
+        """Of other ranks: what rank 0 has told."""
+        told: list[Any] = [None]
+        with self._talk():
+            dist.broadcast_object_list(told, src=0, group=self._control)
+        return tuple(told[0])
+
+    def of_first(self, work: Callable[[], T]) -> T:
+        """What `work` gives on rank 0, which alone does it."""
+        if not self.first:
+            found: T = self.hear()[0]
+            return found
+        with self.told_of_errors():
+            found = work()
+        self.tell(found)
+        return found
+
+    def gathered(self, own: Any) -> list[Any]:
+        """What every rank has given, in their order; tensors on the CPU."""
+        found: list[Any] = [None] * self.size
+        with self._talk():
+            dist.all_gather_object(found, own, group=self._control)
+        return found
+
+    def spread(self, parts: Sequence[Tensor]) -> None:
+        """Part i of memory that all ranks have, contiguous, becomes what rank i has there."""
+        with self._talk():
+            work = [
+                dist.broadcast(part, src=i, group=self._group(part), async_op=True)
+                for i, part in enumerate(parts)
+                if part.numel()
+            ]
+            for each in work:
+                each.wait()
+
+    def moved(
+        self, send: Sequence[tuple[int, Tensor]], receive: Sequence[tuple[int, Tensor]]
+    ) -> None:
+        """Tensors from rank to rank, in the order in which both ends name them."""
+        with self._talk():
+            work = [dist.isend(t, to, group=self._group(t)) for to, t in send]
+            work += [dist.irecv(t, source, group=self._group(t)) for source, t in receive]
+            for each in work:
+                each.wait()
+
+    def dismiss(self, status: int) -> None:
+        """Of rank 0: the others may go. Where they cannot be told they find out by themselves."""
+        with suppress(RankLost):
+            self.tell("end", status)
+
+    def speaks(self) -> bool:
+        """Whether all ranks before this one are gone: one of those left tells people."""
+        return not any(_alive(name) for name in self.names[: self.rank])
+
+    @contextmanager
+    def told_of_errors(self) -> Iterator[None]:
+        """An error inside the block reaches the other ranks, where this one will be missed."""
+        try:
+            yield
+        except RankLost:
+            raise
+        except BaseException as error:
+            what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            with suppress(*LOST):
+                self._store.set(f"fedfast failed {self.rank}", what)
+            raise
+
+    def _group(self, t: Tensor) -> Any:
+        return None if t.device.type == "cuda" else self._control
+
+    @contextmanager
+    def _talk(self) -> Iterator[None]:
+        try:
+            yield
+        except LOST as error:
+            raise RankLost(self._reason(str(error))) from error
+
+    def _reason(self, error: str) -> str:
+        """Which rank has failed, in its words where it had time for some."""
+        with suppress(*LOST):
+            self._store.set_timeout(PATIENCE)
+            keys = [f"fedfast failed {i}" for i in range(self.size)]
+            for i, (name, key) in enumerate(zip(self.names, keys, strict=True)):
+                if i != self.rank and self._store.check([key]):
+                    return f"{name}: {self._store.get(key).decode()}"
+        gone = [name for i, name in enumerate(self.names) if i != self.rank and not _alive(name)]
+        return f"{', '.join(gone) or 'another rank'} is gone ({error.splitlines()[0][:120]})"
+
+
+def _alive(name: str) -> bool:
+    """Whether a process of this machine still runs; those of others count as alive."""
+    host, _, pid = name.partition("(")[2].rstrip(")").partition(", process ")
+    if host != socket.gethostname():
+        return True
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@cache
+def shared() -> Ranks:
+    """The ranks of the default process group, which must be there."""
+    if not (dist.is_available() and dist.is_initialized()):
+        raise ValueError(
+            "ranks: expected torch.distributed.init_process_group() before ranks='all'; "
+            "found no process group"
+        )
+    return Ranks()
+
+
+def begin() -> Ranks:
+    """Join the group that the environment names: NCCL where each local rank has a GPU, or Gloo."""
+    if not dist.is_initialized():
+        local = local_rank()
+        cuda = torch.cuda.is_available() and torch.cuda.device_count() > local
+        if cuda:
+            torch.cuda.set_device(local)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
+    return shared()
+
+
+def local_rank() -> int:
+    """The number of this process on its machine."""
+    return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
+
+
+def threads() -> int:
+    """Threads of a rank: the cores of this machine, shared by the ranks that run on it."""
+    ranks = os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", ""))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // int(ranks if ranks.isdigit() else 1))
