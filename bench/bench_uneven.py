@@ -44,7 +44,7 @@ CLIENTS, MOST, ROUNDS = pick(100, 4), pick(10_000, 9), 5
 
 
 def log_normal(clients: int, most: int) -> np.ndarray:
-    """Sizes of `clients` from 1 to `most`: the logarithms' quantiles are a normal distribution's."""
+    """Sizes of `clients` from 1 to `most`: a log-normal distribution's quantiles, shuffled."""
     normal = NormalDist()
     z = np.array([normal.inv_cdf((i + 0.5) / clients) for i in range(clients)])
     sizes = np.rint(most ** (0.5 + z / (2 * z[-1]))).astype(np.int64)

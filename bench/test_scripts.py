@@ -16,6 +16,7 @@ import bench_round
 import bench_round_cost
 import bench_schedule
 import bench_start
+import bench_uneven
 import pytest
 import result_files
 import sizes
@@ -89,6 +90,12 @@ def test_rounds_beside_peers(
     bench_peers.main([*given, "--rounds", "1"])
     table = capsys.readouterr().out
     assert "failed" not in table and "typical" in table
+
+
+def test_unlike_clients_beside_equal_ones(results: Path) -> None:
+    cases = "mlp-fedavg,cnn-augmented,cnn-module"
+    bench_uneven.main(["--only", cases, "--rounds", "1", "--threads", "1", "--write"])
+    assert [row["case"] for row in rows(results / "uneven.csv")] == cases.split(",")
 
 
 def test_draws_beside_numpy(results: Path) -> None:

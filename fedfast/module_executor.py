@@ -8,6 +8,7 @@ than a layer program; its results are the reference for those.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -103,10 +104,11 @@ class ModuleExecutor(Executor):
             raise ValueError("step: this executor takes gradients, and does nothing else with them")
         seeds = None if batch.seeds is None else batch.seeds.tolist()
         job = _Job(step, tensors, batch, batch.count.tolist(), seeds)
+        turns = itertools.count()  # a worker that is free takes the next client
 
         def work(worker: int) -> None:
             # Not `vmap`: the bits of its batched products differ between one client and two.
-            for k in range(worker, len(job.count), self.pool.workers):
+            while (k := next(turns)) < len(job.count):
                 self._client(worker, k, job)
             self.constants[worker].check()
 
