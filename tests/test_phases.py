@@ -139,8 +139,8 @@ def nested(events):
 @pytest.mark.parametrize("module", [False, True])
 def test_the_trace_is_one_that_perfetto_opens(module, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    text = TINY.replace("mlp, hidden: [8]", "own:net") if module else TINY
-    (tmp_path / "own.py").write_text(
+    text = TINY.replace("mlp, hidden: [8]", "traced:net") if module else TINY
+    (tmp_path / "traced.py").write_text(
         "from torch import nn\n"
         "def net(input_shape, classes):\n"
         "    layers = nn.Linear(64, 4), nn.Softshrink(), nn.Linear(4, 10)\n"
