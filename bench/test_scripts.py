@@ -11,6 +11,9 @@ import bench_ensemble
 import bench_memory
 import bench_peers
 import bench_round
+import bench_round_cost
+import bench_schedule
+import bench_start
 import pytest
 import result_files
 import sizes
@@ -77,3 +80,20 @@ def test_rounds_beside_peers(
     bench_peers.main([*given, "--rounds", "1"])
     table = capsys.readouterr().out
     assert "failed" not in table and "typical" in table
+
+
+def test_draws_beside_numpy(results: Path) -> None:
+    bench_schedule.main(["--write"])
+    assert len(rows(results / "schedule.csv")) == 2
+
+
+def test_the_time_until_the_first_round(results: Path) -> None:
+    bench_start.main(["--write"])
+    (row,) = rows(results / "start.csv")
+    assert float(row["torch_s"]) > float(row["later_s"]) > 0
+
+
+def test_the_cost_of_rounds(results: Path) -> None:
+    bench_round_cost.main(["--write"])
+    found = [(row["population"], row["cohort"]) for row in rows(results / "round_cost.csv")]
+    assert found == [("10", "1"), ("10", "2"), ("10", "2"), ("20", "2")]

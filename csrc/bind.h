@@ -85,6 +85,13 @@ void shift(T*& data, bool shared, int64_t first) {
     if (data && !shared) data += first;
   }
 }
+template <typename T>
+void shift(Terms<T>& terms, bool shared, int64_t first) {
+  for (int j = 0; j < terms.count; ++j) {
+    shift(terms.d[j], shared, first);
+    shift(terms.c[j], shared, first);
+  }
+}
 inline void shift(Bytes& bytes, bool, int64_t first) {
   if (bytes.data) bytes.data += first * bytes.stride;
 }

@@ -17,7 +17,9 @@ Shape shape_of(const Part& part, const Rows<P>& p) {
 }
 
 template <typename T>
-using PerturbRows = Rows<Perturb<T>>;
+struct PerturbRows : Rows<Perturb<T>> {
+  Bank<const T> radii;
+};
 template <typename T>
 using StepRows = Rows<Step<T>>;
 template <typename T>
@@ -40,14 +42,16 @@ using FeedOf = Feed;
 void bind_rows(py::module_& m) {
   bind<PerturbRows>(
       m, "perturb",
-      FIELDS(PerturbRows, field("S", &P::size), field("R", &P::layers), F(w), F(terms), F(rho),
-             F(alpha), F(eps), F(adaptive), F(norm), F(segments), F(out)),
-      [](const Part& part, const auto& p) { perturb(shape_of(part, p), p); }, false);
-  bind<StepRows>(
-      m, "step",
-      FIELDS(StepRows, field("S", &P::size), F(w), F(terms), F(eta), F(w_ref), F(lam),
-             F(weight_decay), F(clip_norm), F(momentum), F(nesterov), F(m), F(out)),
-      [](const Part& part, const auto& p) { step(shape_of(part, p), p); }, false);
+      FIELDS(PerturbRows, field("S", &P::size), field("R", &P::layers), F(w), F(terms),
+             field("rho", &P::radii), F(alpha), F(eps), F(adaptive), F(norm), F(segments), F(out)),
+      [](const Part& part, auto& p) {
+        p.rho = p.radii.data;
+        perturb(shape_of(part, p), p);
+      });
+  bind<StepRows>(m, "step",
+                 FIELDS(StepRows, field("S", &P::size), F(w), F(terms), F(eta), F(w_ref), F(lam),
+                        F(weight_decay), F(clip_norm), F(momentum), F(nesterov), F(m), F(out)),
+                 [](const Part& part, const auto& p) { step(shape_of(part, p), p); });
   bind<StatsRows>(m, "stats",
                   FIELDS(StatsRows, field("S", &P::size), F(x), F(y), F(x_ref), F(y_ref),
                          F(segments), field("out", &P::sums)),

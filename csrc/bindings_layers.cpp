@@ -44,8 +44,14 @@ void bind_layers(py::module_& m) {
       m, "linear_backward",
       FIELDS(LinearBackward, batch("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),
              F(x), F(weight), F(out), F(dout), field("activation", &P::act), F(dx), F(dweight),
-             F(dbias), F(alpha), F(beta), F(base_weight), F(base_bias)),
+             F(dbias), F(alpha), F(beta), F(base_weight), F(base_bias), F(gamma), F(add_weight),
+             F(add_bias)),
       RUN(linear_backward));
+  bind<Joined>(
+      m, "joined",
+      FIELDS(Joined, batch("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs), F(x),
+             F(d), F(ones), F(add_weight), F(add_bias), F(known), F(added), F(limit), F(squares)),
+      RUN(joined));
   bind<Ghost>(m, "ghost",
               FIELDS(Ghost, batch("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs),
                      F(x), F(d), F(ones), F(gram), F(squares)),

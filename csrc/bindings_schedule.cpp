@@ -15,7 +15,7 @@ T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
-Lines lines_of(int64_t clients, int64_t steps, int64_t width, Address offsets) {
+DrawnLines lines_of(int64_t clients, int64_t steps, int64_t width, Address offsets) {
   return {clients, steps, width, at<const int64_t>(offsets)};
 }
 
@@ -45,10 +45,10 @@ std::unique_ptr<Held> cohort(py::object kept, uint64_t seed, uint32_t round, Add
 
 int64_t drawn(const Held& held) { return dynamic_cast<const CohortDraw&>(*held.task.draw).count; }
 
-std::unique_ptr<Held> batches(py::object kept, uint64_t seed, uint32_t round, const Lines& lines,
-                              int64_t batch, bool whole, Address clients, Address sizes,
-                              Address epochs, Address first, Address order, Address rows,
-                              Address count) {
+std::unique_ptr<Held> batches(py::object kept, uint64_t seed, uint32_t round,
+                              const DrawnLines& lines, int64_t batch, bool whole, Address clients,
+                              Address sizes, Address epochs, Address first, Address order,
+                              Address rows, Address count) {
   auto draw = std::make_unique<BatchDraw>();
   draw->streams = {seed, round};
   draw->lines = lines;
@@ -64,7 +64,7 @@ std::unique_ptr<Held> batches(py::object kept, uint64_t seed, uint32_t round, co
   return std::make_unique<Held>(std::move(draw), std::move(kept));
 }
 
-std::unique_ptr<Held> crops(py::object kept, uint64_t seed, uint32_t round, const Lines& lines,
+std::unique_ptr<Held> crops(py::object kept, uint64_t seed, uint32_t round, const DrawnLines& lines,
                             Address clients, Address taken, int64_t pad, double chance,
                             bool mirrors, bool per_batch, Address offset, Address flip) {
   auto draw = std::make_unique<CropDraw>();
@@ -81,7 +81,7 @@ std::unique_ptr<Held> crops(py::object kept, uint64_t seed, uint32_t round, cons
   return std::make_unique<Held>(std::move(draw), std::move(kept));
 }
 
-std::unique_ptr<Held> seeds(py::object kept, uint64_t seed, uint32_t round, const Lines& lines,
+std::unique_ptr<Held> seeds(py::object kept, uint64_t seed, uint32_t round, const DrawnLines& lines,
                             Address clients, Address taken, Address out) {
   auto draw = std::make_unique<SeedDraw>();
   draw->streams = {seed, round};
@@ -144,7 +144,7 @@ class Given {
 }  // namespace
 
 void bind_schedule(py::module_& m) {
-  py::class_<Lines>(m, "Lines").def(py::init(&lines_of));
+  py::class_<DrawnLines>(m, "DrawnLines").def(py::init(&lines_of));
   py::class_<Held>(m, "Draw").def("run", &run).def("count", &drawn);
   m.def("draw_cohort", &cohort);
   m.def("draw_batches", &batches);

@@ -24,7 +24,7 @@ struct LinearForward {
   Bank<T> out;  // [K, B, O]
 };
 
-// dout *= act'(out); dx = dout W; dweight = beta base + alpha dout^T x; dbias likewise.
+// dout *= act'(out); dx = dout W; dweight = beta base + alpha dout^T x + gamma add; dbias likewise.
 template <typename T>
 struct LinearBackward {
   int64_t batch = 0, inputs = 0, outputs = 0;
@@ -41,6 +41,9 @@ struct LinearBackward {
   Bank<T> dx;                 // [K, B, I] or none
   Bank<T> dweight;            // [K, O, I] or none; may be weight or base_weight
   Bank<T> dbias;              // [K, O] or none; may be base_bias
+  const T* gamma = nullptr;   // [K]
+  Bank<const T> add_weight;   // [K, O, I] or none
+  Bank<const T> add_bias;     // [K, O] or none
 };
 
 // gram = x x^T + ones; squares = sum gram o (d d^T) = |d^T x|^2 + ones |sum_B d|^2.
@@ -50,6 +53,32 @@ struct Ghost {
   Bank<const T> x, d;  // [K, B, I], [K, B, O]
   T ones = 0;
   Bank<T> gram;          // [K, B, B]
+  Bank<double> squares;  // [K]
+};
+
+// Of each client `count` numbers, `step` apart.
+struct Slots {
+  Bank<const double> rows;
+  int64_t count = 0, step = 1;
+
+  double sum(int64_t k) const {
+    double total = 0;
+    for (int64_t i = 0; i < count; ++i) total += rows.row(k)[i * step];
+    return total;
+  }
+};
+
+// squares = |d^T x + add_weight|^2 + ones |sum_B d + add_bias|^2 where sqrt(known[1] +
+// (sqrt(known[0])
+// + sqrt(added))^2) is not at most the limit, else 0; of known and added the sums of their numbers.
+template <typename T>
+struct Joined {
+  int64_t batch = 0, inputs = 0, outputs = 0;
+  Bank<const T> x, d;  // [K, B, I], [K, B, O]
+  T ones = 0;
+  Bank<const T> add_weight, add_bias;  // [K, O, I], [K, O] or none
+  Slots known[2], added[2];            // the second may be empty
+  double limit = 0;
   Bank<double> squares;  // [K]
 };
 
@@ -64,12 +93,6 @@ struct LowRank {
   Bank<const T> base;        // [K, B, O]; may be out
   Act act = Act::none;
   Bank<T> out;  // [K, B, O]
-};
-
-// Of each client `count` numbers, `step` apart.
-struct Slots {
-  Bank<const double> rows;
-  int64_t count = 0, step = 1;
 };
 
 // out = min(rho / (sqrt(the sum of a client's squares) + eps), most).
@@ -135,6 +158,8 @@ template <typename T>
 void linear_backward(int64_t clients, int threads, const LinearBackward<T>& p);
 template <typename T>
 void ghost(int64_t clients, int threads, const Ghost<T>& p);
+template <typename T>
+void joined(int64_t clients, int threads, const Joined<T>& p);
 template <typename T>
 void lowrank(int64_t clients, int threads, const LowRank<T>& p);
 template <typename T>

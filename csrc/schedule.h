@@ -44,7 +44,7 @@ struct CohortDraw final : Draw {
 };
 
 // Where step s of client k lies: in line offsets[s] + k, or k T + s without offsets.
-struct Lines {
+struct DrawnLines {
   int64_t clients = 0, steps = 0, width = 0;  // K, T, B
   const int64_t* offsets = nullptr;           // [T + 1], or none
 
@@ -60,7 +60,7 @@ class Shuffle;  // draws.cpp
 // Fresh permutations of each client's samples, one per epoch, cut into batches.
 struct BatchDraw final : Draw {
   Streams streams;
-  Lines lines;
+  DrawnLines lines;
   int64_t batch = 0;                 // samples of a batch, at most B
   bool whole = false;                // narrower batches are left out
   const int64_t* clients = nullptr;  // [K] ids
@@ -80,7 +80,7 @@ struct BatchDraw final : Draw {
 // How images are moved and mirrored.
 struct CropDraw final : Draw {
   Streams streams;
-  Lines lines;
+  DrawnLines lines;
   const int64_t* clients = nullptr;  // [K] ids
   const int64_t* taken = nullptr;    // [K] steps
   int64_t pad = 0;
@@ -96,7 +96,7 @@ struct CropDraw final : Draw {
 // 63-bit seeds of each step's random layers.
 struct SeedDraw final : Draw {
   Streams streams;
-  Lines lines;
+  DrawnLines lines;
   const int64_t* clients = nullptr;  // [K] ids
   const int64_t* taken = nullptr;    // [K] steps
   int64_t* seeds = nullptr;          // [lines]

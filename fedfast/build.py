@@ -6,6 +6,7 @@ The only place that calls the constructors of executors, evaluators and the engi
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,8 @@ from .programs.evaluator import evaluator_bytes, evaluator_for
 from .programs.verify import Subject, difference
 from .row_tiers import SHARES, RowNeed, RowTier, choose
 from .torch_settings import usual_modes
+
+PER_CLIENT = 16  # bytes: its number and its samples, for the schedule
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def row_tier(design: Design) -> RowTier:
         free = budget - rest - memories.data_bytes(design.data)
     widths = memories.row_widths(layout, algorithm)
     what = widths, design.dtype, design.device
-    need = RowNeed(*what, population, rounds, cohort, expected, max(0, free))
+    if free < 0:  # the rest has no room either, of which `memory_plan` tells
+        free = sys.maxsize
+    need = RowNeed(*what, population, rounds, cohort, expected, free)
     dtype = None if given.client_rows_dtype is None else getattr(torch, given.client_rows_dtype)
     folder = None if given.client_rows_folder is None else Path(given.client_rows_folder)
     return choose(given.client_rows, dtype, folder, need)
@@ -118,9 +123,9 @@ def _server_bytes(design: Design) -> int:
 
 
 def _beside(design: Design) -> int:
-    """Bytes of models that a round keeps to its end, and of evaluation."""
+    """Bytes of models that a round keeps to its end, of evaluation, and of numbers by client."""
     cohort = memories.cohort_bytes(design.layout, design.algorithm, design.cohort)
-    return cohort + _evaluation_bytes(design)
+    return cohort + _evaluation_bytes(design) + PER_CLIENT * design.data.num_clients
 
 
 def _activation_bytes(design: Design) -> int:

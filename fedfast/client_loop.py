@@ -20,6 +20,7 @@ from torch import Tensor
 from . import kernels
 from .algorithms.hooks import Clients
 from .batches import ChunkBatches, Minibatch
+from .correction import Correction, correction_of
 from .design import Design
 from .executor import ClipBound, Executor, Fold, LocalStep
 from .fusion_rules import fusions_for, recorder_for
@@ -30,6 +31,9 @@ from .phases import timed
 from .programs.cuda_graph import RecordedInputs, Replay
 from .random import DROPOUT, keys64
 from .read_only import class_names
+
+
+CLIP_EPS = 1e-6  # as `kernels.step`, and torch's clip_grad_norm_
 
 
 class LocalTrainer:
@@ -44,9 +48,8 @@ class LocalTrainer:
         self.live = LiveBuffers(self.layout, self.algorithm, chunk, pipeline.device)
         self.fusions = fusions_for(self.algorithm, clip, can)
         self.gradient = LocalGradient(self.algorithm, executor, self.live, self.fusions)
-        folds = self.fusions.folds
-        self.bound = ClipBound(clip, self.live.g) if folds and clip is not None else None
         self.watched, self.plain = self.algorithm.watched, self.algorithm.plain
+        self.corrects = self.fusions.folds and not self.plain
         # Recorded steps have the round's rate, not one for each client.
         steady = design.client_decay == 1.0
         recorder = recorder_for(self.algorithm, can) if steady else None
@@ -115,19 +118,34 @@ class LocalTrainer:
     def _all_steps(self, at: Clients, batches: ChunkBatches, lr: float | Tensor) -> Tensor:
         """Client after client instead of step after step; the same to the bit."""
         rows = self.live.active(len(at))
-        step = LocalStep(ascent=self.gradient.sam(at), fold=self._fold(lr, at.w))
+        added = self._correction(at)
+        fold, begin = self._fold(lr, at.w, added), None
+        if added and added.shared:  # of one row nothing is done client by client
+            added.apply(self.options.backend)
+        elif added and added.terms:
+            begin = added
+        step = LocalStep(ascent=self.gradient.sam(at), fold=fold, begin=begin)
         total = self.executor.descend(step, rows.models, self.pipeline.plain, batches)
         at.w = rows.w
         return total
 
-    def _fold(self, lr: float | Tensor, base: Tensor) -> Fold:
-        alpha, beta = -lr, 1.0 - lr * self.options.weight_decay
+    def _correction(self, at: Clients) -> Correction | None:
+        """What is added to the gradient in all steps of the round, of algorithms that do."""
+        if not self.corrects:
+            return None
+        return correction_of(self.algorithm.direction(at), at, self.live.addend)
+
+    def _fold(self, lr: float | Tensor, base: Tensor, added: Correction | None) -> Fold:
+        share, decay = (1.0, 0.0) if added is None else (added.share, added.weight_decay)
+        alpha, beta = -lr * share, 1.0 - lr * (self.options.weight_decay + decay)
         if isinstance(alpha, Tensor) and self.executor.capabilities.plans:
             alpha, beta = (
                 held[: len(base)].copy_(t)  # a plan reads them from where they lie
                 for held, t in zip(self.live.factors, (alpha, beta), strict=True)
             )
-        return Fold(alpha, beta, base, self.bound)
+        clip, addend = self.options.clip_norm, added.row if added and added.terms else None
+        bound = None if clip is None else ClipBound(clip / share, self.live.g, CLIP_EPS / share)
+        return Fold(alpha, beta, base, bound, addend)
 
     def _starts(self, at: Clients) -> Tensor:
         """The models before the first step: their own where the algorithm gives them some."""
@@ -160,7 +178,10 @@ class LocalTrainer:
         batch = self.batch(s, len(at), batches)
         lr = self.algorithm.rate(at) if given is None else given
         if self.fusions.folds and (given is not None or _steady(at, lr)):
-            self.gradient.take(at, batch, rows.w, self._fold(lr, at.w))
+            added = self._correction(at)
+            if added and added.terms:
+                added.apply(self.options.backend)
+            self.gradient.take(at, batch, rows.w, self._fold(lr, at.w, added))
         else:
             self.gradient.take(at, batch, at.g)
             self._descend(at, lr, rows)

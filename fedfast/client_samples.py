@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .data import FederatedData
 from .random import Ints
+from .round_lines import Owned
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,13 @@ class ClientSamples:
     def rows(self, clients: Ints, index: Tensor) -> Tensor:
         """See `FederatedData.rows`."""
         return self.data.rows(torch.from_numpy(self._places(clients)), index)
+
+    def owned(self, clients: Ints) -> Owned | None:
+        """Where the samples of `clients` [K] lie; None where that is not on the CPU."""
+        data = self.data
+        if data.order.device.type != "cpu":
+            return None
+        return Owned(data.offsets[torch.from_numpy(self._places(clients))], data.order)
 
     def _places(self, clients: Ints) -> Ints:
         if self.ids is None:

@@ -116,6 +116,11 @@ class Schedule:
         return self._source.rounds
 
     @property
+    def drawn(self) -> bool:
+        """Whether rounds are drawn from a seed."""
+        return isinstance(self._source, Drawn)
+
+    @property
     def width(self) -> int:
         """B, the widest batch of the schedule: the last dimension of every `Round.batches`."""
         return self._source.width

@@ -309,6 +309,10 @@ class ClientState:
         """Copies of the rows of clients `ids`, who have some, as they are stored. [K, width]"""
         return self._store.tables.read(name, self.slot[ids])
 
+    def flush(self) -> None:
+        """Wait until all rows are where they are kept. Raises OSError where that failed."""
+        self._store.tables.flush()
+
     def kept_ids(self) -> Tensor:
         """Who has taken part, ascending. [U]"""
         return self.slot.nonzero()[:, 0]

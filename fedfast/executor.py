@@ -21,25 +21,38 @@ from .kernels._args import Coefficient
 
 @dataclass(frozen=True)
 class ClipBound:
-    """The largest norm of a step's gradient, and workspace `[K, >= trained]` for gradients."""
+    """The largest norm of a step's gradient, and workspace `[K, >= trained]` for gradients.
+
+    eps  joins the norm, as in torch's `clip_grad_norm_`
+    """
 
     norm: float
     g: Tensor
+    eps: float = 1e-6
+
+    @property
+    def limit(self) -> float:
+        """Up to which norm nothing is clipped."""
+        return self.norm - self.eps
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A plain SGD step folded into the weight gradients: `out = beta * base + alpha * g`.
+    """An SGD step folded into the weight gradients: `out = beta * base + alpha * (g + addend)`.
 
     alpha, beta  numbers or `[K]`; a plan reads tensors of the rows' dtype anew in every run
     base   `[K, >= trained]`, row stride 0 where all clients start from one model
-    bound  if given, g is clipped
+    bound  if given, g + addend is clipped
+    addend `[K, >= trained]`, what corrects the gradient; row stride 0 where it is the same for all
+    known  whether addend is what it was in the step before, so that its norm is known
     """
 
     alpha: Coefficient
     beta: Coefficient
     base: Tensor
     bound: ClipBound | None = None
+    addend: Tensor | None = None
+    known: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ class ScaledAscent:
 
 
 class RowUpdate(Protocol):
-    """Operations on rows that follow a gradient in the same pass: an optimizer's step."""
+    """Operations on rows in the pass of a gradient, such as an optimizer's step behind it."""
 
     @property
     def key(self) -> tuple[Hashable, ...]:
@@ -91,6 +104,7 @@ class LocalStep:
     keep_buffers  whether running statistics stay as they are
     objective     a loss in the place of the run's
     update        what follows in the same pass; executors that fold nothing have none of it
+    begin         of `Executor.descend`: what precedes a client's first step
     """
 
     ascent: SamAscent | ScaledAscent | None = None
@@ -99,6 +113,7 @@ class LocalStep:
     keep_buffers: bool = False
     objective: Objective | None = None
     update: RowUpdate | None = None
+    begin: RowUpdate | None = None
 
 
 @dataclass(frozen=True)

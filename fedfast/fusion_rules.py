@@ -34,8 +34,10 @@ def fusions_for(algorithm: Algorithm, clip_norm: float | None, can: Capabilities
     local, clips = algorithm.local, clip_norm is not None
     # Both passes in one leave `ahead` half written, which hooks of the user's may look at.
     hidden = not runs_user_code(algorithm)
-    simple = algorithm.plain and not local.momentum and hidden
-    folds = simple and can.folds and (can.clips or not clips)
+    simple = algorithm.constant and not local.momentum and hidden
+    # A clip that acts on a term which moves with the model leaves no constant to be added.
+    inside = clips and not algorithm.plain and getattr(algorithm.drift, "clip", "") == "whole"
+    folds = simple and can.folds and (can.clips or not clips) and not inside
     sam = can.sam and hidden and is_plain_sam(local)
     # Only what nobody looks at between the two passes may be left out of them.
     plain = local.layered and not local.keeps and not overrides(local, "terms", Optimizer)

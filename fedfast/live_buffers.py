@@ -33,6 +33,7 @@ class LiveBuffers:
     w        [K, S], the models
     g        [K, trained], the step's gradient; ahead: where it is taken, for those that ascend
     first    the gradient at w itself, for optimizers that keep it; m: local momentum
+    addend   what corrects the gradient all round, for algorithms that do
     own      client rows by name that are gathered, scratch: rows that hold nothing between rounds
     places   [2, K] int64, where clients' other rows lie: as they came, as they will be kept
     factors  [2, K], of the gradient and of the model in steps of unequal learning rates
@@ -50,6 +51,7 @@ class LiveBuffers:
         self.ahead = trained() if local.ascends else None
         self.first = trained() if local.keeps else None
         self.m = trained() if local.momentum else None
+        self.addend = trained() if algorithm.constant and not algorithm.plain else self.g[:0]
         self.own = {
             name: layout.bank(clients, device, full=kind == "model")
             for name, kind in algorithm.client_rows().items()

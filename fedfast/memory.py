@@ -58,6 +58,7 @@ def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
     """Bytes one client adds to the live buffers: w, g, and what the algorithm has beside them."""
     local = algorithm.local
     rows = 2 + int(local.ascends) + int(local.keeps) + int(local.momentum > 0)
+    rows += int(algorithm.constant and not algorithm.plain)
     gathered = len(algorithm.client_rows()) - len(placed_rows(algorithm))
     rows += gathered + len(algorithm.scratch_rows())
     rows += 2 * int(algorithm.drift.full_gradient)  # what sums of changes compare

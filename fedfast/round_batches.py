@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from .ahead import WORTH, Ahead
 from .batches import ChunkBatches, Packing
 from .client_loop import LocalTrainer
 from .client_samples import ClientSamples
 from .client_sampling import Round
 from .phases import timed
+from .round_lines import LineBatches, packed_lines
 
 
 class RoundBatches:
@@ -19,16 +22,36 @@ class RoundBatches:
 
     def __init__(self, data: ClientSamples, width: int) -> None:
         self.data, self.width = data, width
+        self.ahead: Ahead | None = None
 
     @timed("schedule")
     def __call__(
         self, trainer: LocalTrainer, t: int, plan: Round, chosen: np.ndarray
     ) -> ChunkBatches:
         """Of the clients at the positions `chosen` of a round."""
-        index, count, packing = plan.packed(chosen)
-        # The executor's buffers hold the run's width, which `plan` may not fill.
-        index = pad(index, (0, self.width - plan.width))
-        return self._made(trainer, t, plan.clients[chosen], index, count, packing)
+        ahead, clients = self.ahead, plan.clients[chosen]
+        found = None if ahead is None else ahead.take(plan, chosen)
+        found = found or self.drawing(plan, chosen)
+        rows, count = found.made()
+        if ahead is not None and rows.numel() >= WORTH:
+            ahead.prepare(plan, chosen, len(trainer.live.w))
+        packing = found.packing
+        assert packing is not None
+        if self.data.data.order.device.type != "cpu":
+            rows = self._rows(clients, rows, packing)
+        return self._made(trainer, t, clients, rows, count, packing)
+
+    def drawing(self, plan: Round, chosen: np.ndarray) -> LineBatches:
+        """See `Ahead`; the index is of the data's rows on the CPU, of clients' own elsewhere."""
+        packing = Packing.of(plan.steps[chosen])
+        lines = packed_lines(len(chosen), packing, self.width)
+        made = plan.fill(chosen, lines, self.data.owned(plan.clients[chosen]))
+        return replace(made, packing=packing)
+
+    def written(self) -> tuple[int, ...]:
+        """See `Taker`."""
+        data = self.data.data
+        return id(data), data.order._version, data.offsets._version
 
     @timed("schedule")
     def everything(
@@ -45,20 +68,27 @@ class RoundBatches:
         slot = first[:, None] + np.arange(width)
         index = np.where(slot < own[:, None], slot, 0)
         count = np.clip(own - first, 0, width).astype(np.int32)
-        rows = torch.from_numpy(index), torch.from_numpy(count)
-        return self._made(trainer, t, clients, *rows, packing)
+        rows = self._rows(clients, torch.from_numpy(index), packing)
+        return self._made(trainer, t, clients, rows, torch.from_numpy(count), packing)
+
+    def _rows(self, clients: np.ndarray, index: Tensor, packing: Packing) -> Tensor:
+        """The data's rows of clients' own places [n, B]."""
+        if self.data.data.order.is_cuda:  # the host goes on while it is copied
+            index = index.pin_memory().to(self.data.data.order.device, non_blocking=True)
+        return self.data.rows(clients[packing.client], index[:, None])[:, 0]
 
     def _made(
         self,
         trainer: LocalTrainer,
         t: int,
         clients: np.ndarray,
-        index: Tensor,
+        rows: Tensor,
         count: Tensor,
         packing: Packing,
     ) -> ChunkBatches:
-        whose = clients[packing.client]
-        rows = self.data.rows(whose, index[:, None])[:, 0]
-        draws = trainer.pipeline.draw(t, whose, packing.step, index.shape[1])
-        seeds = trainer.seeds(t, whose, packing.step)
+        draws = seeds = None
+        if trainer.pipeline.augment is not None or trainer.executor.random:
+            whose = clients[packing.client]
+            draws = trainer.pipeline.draw(t, whose, packing.step, rows.shape[1])
+            seeds = trainer.seeds(t, whose, packing.step)
         return ChunkBatches(t, clients, rows, count, packing, draws, seeds)

@@ -30,11 +30,13 @@ class LineBatches:
 
     index  int64 [lines, B], count int32 [lines]
     draw   what writes them; None: they are written
+    packing  where each client's are, of packed ones
     """
 
     index: Tensor
     count: Tensor
     draw: Draw | None = None
+    packing: Packing | None = None
 
     def made(self) -> tuple[Tensor, Tensor]:
         """(index, count), drawn now if they are not yet."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .ahead import preparing
 from .build import Components
 from .client_sampling import Round
 from .client_scores import ClientScores
@@ -66,6 +67,12 @@ def _following(parts: Components, t: int) -> np.ndarray | None:
     design = parts.design
     last = t + 1 == design.rounds
     return None if last or not parts.fetches else design.schedule.round(t + 1).clients
+
+
+def draws_ahead(parts: Components) -> AbstractContextManager[None]:
+    """Inside, a thread draws what the next round trains on; it ends with the block."""
+    engine = parts.engine
+    return preparing(parts.design.schedule, engine.batches, engine.algorithm.server.rehearses)
 
 
 @contextmanager

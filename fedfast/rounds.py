@@ -31,12 +31,14 @@ class Round:
     clients  int64 [C], the cohort in processing order
     steps    int64 [C], the number of local steps of each
     width    B, the widest batch of the whole schedule
+    place    (round, exchange) in a schedule that is drawn
     """
 
     clients: Ints
     steps: Ints
     width: int
     fill: Fill = field(repr=False)
+    place: tuple[int, int] | None = None
 
     def batches(self, positions: ArrayLike) -> tuple[Tensor, Tensor]:
         """The batches of the clients at `positions` `[K]` of the cohort.
@@ -182,7 +184,8 @@ class Drawn:
         else:
             clients = draws.toss(self.seed, t, self.eligible, self.chance, self.largest)
         key = t + exchange * EXCHANGE
-        return drawn_round(self.seed, key, clients, self.sizes[clients], self.cut)
+        made = drawn_round(self.seed, key, clients, self.sizes[clients], self.cut)
+        return replace(made, place=(t, exchange))
 
     def single(self) -> str:
         """Who meets a batch of one sample, "" if nobody does."""

@@ -9,6 +9,7 @@ is what was written. A round that is broken off has written to spare places only
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from weakref import finalize
@@ -76,6 +77,9 @@ class StagedTables:
         self.stores: dict[str, MemoryRows | FileRows] = {
             name: _store(tier, width, stored, shape.device) for name, width in shape.widths.items()
         }
+        # Copies go beside the kernels that train, which the default stream has.
+        cuda = shape.device.type == "cuda"
+        self._stream = torch.cuda.Stream(shape.device) if cuda else None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="client-rows")
         finalize(self, self._worker.shutdown, wait=False)
         self.tables: dict[str, Tensor] = {}
@@ -164,9 +168,18 @@ class StagedTables:
             done.record()
         self._writes[side].append(self._worker.submit(self._write, kept, rows, done))
 
+    def flush(self) -> None:
+        """Wait until all that was complete is stored. Raises OSError where that failed."""
+        for side in (0, 1):
+            self._finish(side)
+
     def _read(self, places: Tensor, at: Tensor) -> None:
-        for name, store in self.stores.items():
-            self._bring(partial(store.read, places), name, at)
+        with self._beside():
+            for name, store in self.stores.items():
+                self._bring(partial(store.read, places), name, at)
+
+    def _beside(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
     def _bring(self, read: partial[None], name: str, at: Tensor) -> None:
         whole = self._whole[name]
@@ -179,14 +192,15 @@ class StagedTables:
         torch.cuda.current_stream(whole.device).synchronize()
 
     def _write(self, kept: Tensor, rows: Tensor, done: torch.cuda.Event | None) -> None:
-        for name, store in self.stores.items():
-            source, at = self._whole[name], rows
-            if done is not None:
-                done.synchronize()
-            if source.device != store.device:
-                source = self._pinned(name, len(at)).copy_(source[at.to(source.device)])
-                at = torch.arange(len(at))
-            store.write(kept, source, at)
+        if done is not None:
+            done.synchronize()
+        with self._beside():
+            for name, store in self.stores.items():
+                source, at = self._whole[name], rows
+                if source.device != store.device:
+                    source = self._pinned(name, len(at)).copy_(source[at.to(source.device)])
+                    at = torch.arange(len(at))
+                store.write(kept, source, at)
 
     def _pinned(self, name: str, count: int) -> Tensor:
         """Host memory that a device copies to and from at full speed."""

@@ -50,6 +50,9 @@ class RowTables(Protocol):
     def written(self, side: int, rows: Tensor, kept: Tensor) -> None:
         """Rows of `tables` are complete: they belong to the places `kept`."""
 
+    def flush(self) -> None:
+        """Wait until all that was complete is stored. Raises OSError where that failed."""
+
     def read(self, name: str, places: Tensor) -> Tensor:
         """A copy in the dtype that rows are stored in. [n, width]"""
 
@@ -88,6 +91,9 @@ class DirectTables:
 
     def written(self, side: int, rows: Tensor, kept: Tensor) -> None:
         """They are where they belong."""
+
+    def flush(self) -> None:
+        """Nothing is on its way."""
 
     def read(self, name: str, places: Tensor) -> Tensor:
         """A copy, [n, width]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -82,8 +83,10 @@ class RowNeed:
         return each * (self.expected + self.cohort + 1)
 
     def work(self, stored: torch.dtype) -> int:
-        """Bytes of the copies that four cohorts are worked on in, and of what is rounded."""
-        own = (4 * self.cohort + 1) * _bytes(self.widths, self.dtype)
+        """Bytes of the copies that are worked on: the new rows of two rounds, those that come back
+        in two, a blank one; and of what is rounded."""
+        back = math.ceil(self.cohort * self.expected / self.population)
+        own = (2 * self.cohort + 2 * back + 1) * _bytes(self.widths, self.dtype)
         return own + (self.cohort * _bytes(self.widths, stored) if stored != self.dtype else 0)
 
 

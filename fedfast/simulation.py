@@ -113,11 +113,16 @@ class Simulation:
         self._stopping = False
         self.stop_reason = ""
         if self.crew is not None and not self.crew.ranks.first:
-            yield from self.crew.rounds()
+            with round_loop.draws_ahead(self._components):
+                yield from self.crew.rounds()
             return
         if not self._goes_on():
             return
-        with callbacks.following(self.callbacks, self, self.info), self._leading() as train:
+        with (
+            callbacks.following(self.callbacks, self, self.info),
+            round_loop.draws_ahead(self._components),
+            self._leading() as train,
+        ):
             while self._goes_on():
                 row = train()
                 for callback in self.callbacks:
@@ -230,7 +235,8 @@ class Simulation:
 
         The simulation must be made with the same arguments. Free are `rounds`, `callbacks`,
         `eval_every`, `eval_last`, `metric`, `verify`, `empty_clients`, and `device`, `backend`,
-        `threads`, `chunk`, `memory`; a callable `lr` must return what it did for the rounds done.
+        `threads`, `chunk`, `memory`, `client_rows`, `client_rows_folder`; a callable `lr` must
+        return what it did for the rounds done.
         Taken on to more rounds, what only the earlier end has brought is gone: tuned models, and
         figures of rounds that are not evaluated otherwise.
         Raises ValueError naming the file, and all that differs, where it is of another run or no

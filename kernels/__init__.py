@@ -22,7 +22,7 @@ from .group_norm import group_norm, group_norm_backward
 from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
 from .loss import cross_entropy
-from .lowrank import ghost, lowrank, reach
+from .lowrank import ghost, joined, lowrank, reach
 from .lstm import lstm, lstm_backward
 from .mix import mix
 from .perturb import perturb
@@ -88,6 +88,7 @@ __all__ = [
     "log_softmax_backward",
     "lstm",
     "lstm_backward",
+    "joined",
     "lowrank",
     "mix",
     "norms",

@@ -1,9 +1,10 @@
-"""`ghost`, `reach`, `lowrank`: a dense layer's gradient as a product of two thin factors.
+"""`ghost`, `joined`, `reach`, `lowrank`: a dense layer's gradient as a product of two thin factors.
 
 The gradient of `y = x W^T + b` is `dW = d^T x`, `db = sum_B d` with x `[B, I]` and d `[B, O]`: its
 rank is at most B, so that neither its norm nor a product with it needs it written down:
 
     ghost     gram = x x^T + ones;  squares = sum gram o (d d^T) = |dW|^2 + ones |db|^2
+    joined    squares = |dW + W1|^2 + ones |db + b1|^2, where sqrt(rest + (|g| + |a|)^2) > limit
     reach     out = min(rho / (sqrt(sum of squares) + eps), most)
     lowrank   out = act(base + scale (x u^T + ones) v)
 
@@ -11,7 +12,9 @@ Sharpness-aware minimisation evaluates a layer at `W + s dW`, `b + s db`: with X
 pass, `x (W + s dW)^T + b + s db = x W^T + b + s (x X^T + 1) d` and `d' (W + s dW) = d' W + s (d'
 d^T) X`, both a `lowrank`; for a first layer x is X, so `x W^T` and `X X^T + 1` are known already.
 Operations of a client: 2 B^2 (I + O) for ghost and for lowrank, 2 B^2 O where the Gram matrix is
-given. Bytes: those of the batch; none the size of a weight.
+given. Bytes: those of the batch; none the size of a weight. `joined` forms the gradient a few rows
+at a time: 2 B I O operations, and it reads W1, for the clients that are above the limit; the triangle
+inequality spares all others.
 Deterministic: a client is one thread's work and every element is added in one order; squares are
 added in float64. Where little of the sum is left because its terms cancel, `ghost` forms the
 gradient, a few rows at a time, and takes the norm of that. In Triton products are as exact as
@@ -93,6 +96,50 @@ def ghost(
     ones     1 if the layer has a bias, whose gradient then counts too, else 0
     gram     `[K, B, B]`, allocated if None
     squares  `[K]` float64 with any stride, allocated if None
+    Raises TypeError/ValueError naming the argument.
+    """
+
+
+@operation(
+    In("x", "K B I"),
+    In("d", "K B O"),
+    Number("ones"),
+    In("add_weight", "K O I"),
+    In("add_bias", "K O", optional=True),
+    In("known", check=_slots, using="x"),
+    In("added", check=_slots, using="x"),
+    Number("limit"),
+    Out("squares", "K", torch.float64, check=_norms, using="x"),
+    returns="squares",
+    moves="add_weight + add_bias + x + d, above the limit",
+)
+def joined(
+    x: Tensor,
+    d: Tensor,
+    *,
+    add_weight: Tensor,
+    add_bias: Tensor | None = None,
+    known: Sequence[Tensor],
+    added: Sequence[Tensor],
+    limit: float,
+    ones: float = 0.0,
+    squares: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Return the squared norm of `d^T x + W1` (and of `sum_B d + b1`) where it may matter, else 0.
+
+    It may where `sqrt(rest + (sqrt(sum of known[0]) + sqrt(sum of added))^2)` is not at most the
+    limit, rest the sum of known[1]: no norm of g + a over several layers is larger, g and a being
+    those that known[0] and added are the squares of.
+
+    x           `[K, B, I]`, the layer's input
+    d           `[K, B, O]`, the gradient of its output before the activation
+    add_weight  `[K, O, I]`, W1
+    add_bias    `[K, O]`, b1; None: 0
+    known, added  one or two tensors `[K, n]` float64 each, with any strides
+    limit       a number
+    ones        1 if the layer has a bias, whose gradient then counts too, else 0
+    squares     `[K]` float64 with any stride, allocated if None
     Raises TypeError/ValueError naming the argument.
     """
 

@@ -53,7 +53,7 @@ class Lines:
         place = 0
         if self.offsets is not None:
             place = _address("offsets", self.offsets, torch.int64, self.steps + 1)
-        return native.module.Lines(self.clients, self.steps, self.width, place)
+        return native.module.DrawnLines(self.clients, self.steps, self.width, place)
 
 
 def available() -> bool:

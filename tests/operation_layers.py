@@ -52,7 +52,8 @@ PRODUCTS = dict(
     ),
     large=((5, layer(64, 900, 33)), (1, layer(130, 170, 150))),
 )
-ALONE = "dx dbias squares base_weight base_bias"
+ADDENDS = "add_weight add_bias"
+ALONE = f"dx dbias squares base_weight base_bias {ADDENDS}"
 BASES = "base_weight_ih base_weight_hh base_bias_ih base_bias_hh"
 FACTORS = dict(
     small=(layer(1, 1, 1), layer(18, 33, 10)),
@@ -95,6 +96,9 @@ def wide(draw: Draw, columns: int) -> Tensor:
     return draw.numbers(draw.clients, columns).double().square()
 
 
+JOINED: Form = dict(
+    known=lambda d: [wide(d, 3), wide(d, 5)[:, 1:3]], added=lambda d: [wide(d, 2)], ones=1.0
+)
 LAYERS: dict[str, Cases] = {
     "activation": Cases({kind: dict(kind=kind, slope=0.2) for kind in KINDS}, **ELEMENTS),
     "activation_backward": Cases({kind: dict(kind=kind, slope=0.2) for kind in KINDS}, **ELEMENTS),
@@ -120,14 +124,25 @@ LAYERS: dict[str, Cases] = {
     ),
     "linear_backward": Cases(
         {
-            "folded": dict(activation="relu"),
-            "gradients": PLAIN | dict(activation="tanh", without="squares base_weight base_bias"),
+            "folded": dict(activation="relu", without=ADDENDS),
+            "corrected": dict(activation="relu", without="squares"),
+            "gradients": PLAIN
+            | dict(activation="tanh", without=f"squares base_weight base_bias {ADDENDS}"),
             "weight alone": PLAIN | dict(activation=None, without=ALONE),
             "input alone": PLAIN | dict(activation=None, without=f"{ALONE[3:]} dweight"),
         },
         **PRODUCTS,
     ),
     "ghost": Cases({"weight": dict(ones=0.0), "bias": dict(ones=1.0)}, **FACTORS),
+    "joined": Cases(
+        {
+            "above": JOINED | dict(limit=0.5),
+            "below": JOINED | dict(limit=1e6),
+            "some": JOINED | dict(limit=3.0, known=lambda d: [wide(d, 3)]),
+            "weight": JOINED | dict(limit=0.0, ones=0.0, without="add_bias"),
+        },
+        **FACTORS,
+    ),
     "lowrank": Cases(
         {
             "plain": dict(ones=0.0, activation=None, without="gram"),

@@ -1,12 +1,23 @@
 """Runs of every algorithm on tiny data, by as many ranks as the environment says; see
-`test_ranks.py`. `python rank_runs.py FOLDER`: rank 0 saves what it found there."""
+`test_ranks.py`. `python rank_runs.py FOLDER`: what they found is saved there.
+
+Processes are forked from one that has imported torch and run nothing.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import sys
 import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -14,11 +25,25 @@ import torch
 from torch import nn
 
 from fedfast import Simulation, algorithms
+from fedfast.checkpoint import container
 from fedfast.data import FederatedData
 from fedfast.models import Stochastic
 
 ROUNDS, CLIENTS = 3, 14
 NAMES = sorted(algorithms.names())
+RESUMED = ("scaffold", "fedala", "fedgloss")
+STAGE = {2: 1, 1: 2, 4: 3}  # processes: rounds that are done after them
+CONFIG = """
+data: {name: digits}
+partition: {name: iid, clients: 10}
+model: {name: mlp, hidden: [8]}
+algorithms: {fedavg: {}}
+rounds: 400
+participation: 0.4
+batch_size: 10
+threads: 1
+seed: 0
+"""
 
 
 def federation() -> FederatedData:
@@ -47,7 +72,8 @@ def simulation(name: str, ranks: str | None, **more: Any) -> Simulation:
         given |= dict(batch_size=None, local_epochs=1)
     draw = torch.Generator().manual_seed(0)
     test = torch.randn(20, 6, generator=draw), torch.randint(3, (20,), generator=draw)
-    return Simulation(model(name), federation(), algorithm=name, test=test, **given | more)
+    algorithm = algorithms.by_name(name, **more.pop("parameters", {}))
+    return Simulation(model(name), federation(), algorithm=algorithm, test=test, **given | more)
 
 
 def outcome(sim: Simulation) -> dict[str, Any]:
@@ -57,33 +83,118 @@ def outcome(sim: Simulation) -> dict[str, Any]:
         path = Path(folder) / "state"
         sim.save(path)
         state = None
-        if path.is_file():
-            from fedfast.checkpoint import container
-
+        if path.is_file():  # on rank 0
             manifest, tensors = container.read(path, None)
             tensors.pop("history")
             state = manifest["scalars"], tensors
-    scores = None if sim._engine.committed.scores is None else sim._engine.committed.scores
+    scores = None
+    with suppress(ValueError):  # pooled samples have no clients' test parts
+        scores = vars(sim.evaluate_clients())
     return dict(rows=rows, state=state, scores=scores)
 
 
-def main(folder: Path) -> None:
-    """Every algorithm; then one that keeps models for its clients, resumed."""
+def run_of(name: str, ranks: str | None, **more: Any) -> dict[str, Any]:
+    """A run to its end, and the personal model of client 5 where there is one."""
+    sim = simulation(name, ranks, **more)
+    sim.run(progress=False)
+    found = outcome(sim)
+    with suppress(ValueError):
+        found["personal"] = sim.client_state_dict(5)
+    return found
+
+
+def resumed(folder: Path, name: str, ranks: str | None, rounds: int) -> dict[str, Any]:
+    """A run taken on to so many rounds from where others have left it."""
+    path = folder / f"{name}.state"
+    sim = simulation(name, ranks, rounds=rounds)
+    if rounds > 1:
+        sim.load(path)
+    sim.run(progress=False)
+    sim.save(path)
+    return outcome(sim)
+
+
+def every(ranks: str | None) -> dict[str, Any]:
+    """What all algorithms come to, and what an option adds."""
+    found = {name: run_of(name, ranks) for name in NAMES}
+    found["kept models"] = run_of("fedavg", ranks, parameters={"keep_models": True})
+    found["tuned"] = run_of("fedavg-ft", ranks, participation=1.0)
+    found["decay per epoch"] = run_of("fedsam", ranks, lr_decay=0.9, lr_decay_per="client_epoch")
+    return found
+
+
+def member(folder: Path, size: int) -> None:
+    """One of `size` processes; rank 0 writes what it found."""
     import torch.distributed as dist
 
-    dist.init_process_group("gloo")
-    found = {}
-    for name in NAMES:
-        sim = simulation(name, "all")
-        sim.run(progress=False)
-        found[name] = outcome(sim)
-        try:
-            found[name]["personal"] = sim.client_state_dict(5)
-        except ValueError:
-            found[name]["personal"] = None
-    if dist.get_rank() == 0:
-        torch.save(found, folder / f"found{os.environ['WORLD_SIZE']}.pt")
+    if size > 1:
+        dist.init_process_group("gloo")
+    ranks = "all" if size > 1 else None
+    found = every(ranks) | {
+        f"resumed {name}": resumed(folder, name, ranks, STAGE[size]) for name in RESUMED
+    }
+    if os.environ["RANK"] == "0":
+        torch.save(found, folder / f"found{size}.pt")
+    if size > 1:
+        dist.barrier()
+
+
+def command(folder: Path, *more: str) -> int:
+    """`fedfast run` by two ranks, the second of which is killed once three rounds are done."""
+    from fedfast.cli import main
+
+    out = folder / "killed"
+    if os.environ.get("RANK") == "1":
+        Thread(target=killed_after, args=(out / "history.csv", 4), daemon=True).start()
+    return main(["run", str(folder / "killed.yaml"), "--out", str(out), *more])
+
+
+def killed_after(path: Path, lines: int) -> None:
+    """Ends this process as an administrator would."""
+    while not path.is_file() or path.read_text().count("\n") < lines:
+        time.sleep(0.005)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def forked(size: int, work: Callable[[], object], log: Path) -> list[int]:
+    """The wait statuses of `size` processes that do it: torch is imported already."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log.write_text("")
+    children = []
+    for rank in range(size):
+        child = os.fork()
+        if child == 0:
+            names = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=size, LOCAL_WORLD_SIZE=size)
+            os.environ.update({name: str(value) for name, value in names.items()})
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+            output = os.open(log, os.O_WRONLY | os.O_APPEND)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            status = 1
+            try:
+                status = int(work() or 0)  # type: ignore[call-overload]
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status)
+        children.append(child)
+    return [os.waitpid(child, 0)[1] for child in children]
+
+
+def main(folder: Path) -> int:
+    """Two processes, one, and four, which go on with each other's states; then one that dies."""
+    failed = 0
+    for size in STAGE:
+        failed += sum(forked(size, partial(member, folder, size), folder / f"log{size}.txt"))
+    (folder / "killed.yaml").write_text(CONFIG)
+    found = forked(2, partial(command, folder), folder / "killed.txt")
+    torch.save(found, folder / "statuses.pt")
+    return int(failed > 0)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main(Path(sys.argv[1])))

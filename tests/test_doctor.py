@@ -21,6 +21,23 @@ def test_a_model_that_becomes_a_program(capsys):
     assert "fc1       ok" in lines
 
 
+def test_where_rows_of_stateful_clients_are_kept(capsys, tmp_path):
+    given = ["--rounds", "3", "--client_rows", "disk", "--client_rows_folder", str(tmp_path)]
+    config = tmp_path / "config.yaml"
+    text = Path(QUICKSTART).read_text(encoding="utf-8")
+    config.write_text(text.replace("fedavg: {}", "fedavg: {}\n  scaffold: {}"), encoding="utf-8")
+    assert main(["doctor", str(config), *given]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [said] = [line for line in lines if "client rows" in line]
+    # 20 of 50 clients a round: 1 - 0.6^2 of them before the third
+    assert said.startswith("scaffold: client rows: ") and "rows of 32 of 50 clients" in said
+    assert f"kept on disk in {tmp_path}" in said
+    wrong = str(tmp_path / "none")
+    assert main(["doctor", str(config), *given[:-1], wrong]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("fedfast: ") and f"no folder {wrong} that can be written" in said
+
+
 def test_the_gpus_backend_has_layer_programs_too(capsys):
     assert main(["doctor", QUICKSTART, "--backend", "triton"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("layer program, K = ")

@@ -33,14 +33,18 @@ def test_a_run_takes_what_its_plan_says(budget: str) -> None:
 
 def test_rows_that_clients_keep_are_counted() -> None:
     layout = FlatLayout.of(nn.Linear(10, 10), torch.float32)
-    row = layout.trained * 4
-    assert memory.client_bytes(layout, FedAvg(), 1000, 9, 10) == 0
-    # the one round's own, and a blank one
-    assert memory.client_bytes(layout, SCAFFOLD(), 1000, 1, 10) == (10 + 1) * row
-    # 1 - 0.8^2 of the clients have taken part before the third round, which writes 30 rows
-    assert memory.client_bytes(layout, SCAFFOLD(), 150, 3, 30) == (54 + 30 + 1) * row
-    # never more places than clients and a cohort beside them
-    assert memory.client_bytes(layout, SCAFFOLD(), 150, 99, 30) == (150 + 30 + 1) * row
+    assert memory.row_widths(layout, FedAvg()) == {}
+    assert memory.row_widths(layout, SCAFFOLD()) == {"c_i": layout.trained}
+    assert memory.taking_part(1000, 1, 10) == 0
+    assert memory.taking_part(150, 3, 30) == 54  # 1 - 0.8^2 of them
+    assert memory.taking_part(150, 99, 30) == 150
+    draw = torch.Generator().manual_seed(0)
+    met = [set[int]() for _ in range(200)]
+    for own in met:
+        for _ in range(9):
+            own |= set(torch.randperm(50, generator=draw)[:10].tolist())
+    mean = sum(map(len, met)) / len(met)
+    assert abs(memory.taking_part(50, 10, 10) - mean) < 1
 
 
 def test_a_budget_too_small_says_for_what() -> None:

@@ -14,11 +14,11 @@ from fedfast.kernels import (
     cross_entropy,
     feed,
     gather,
+    gram,
     linear,
     linear_backward,
     mix,
     stats,
-    step,
     tally,
 )
 from layer_cases import block, poison, same, threads
@@ -162,7 +162,7 @@ def test_a_bad_index_is_reported_after_the_run() -> None:
 def test_what_cannot_be_recorded_raises_and_ends_the_recording() -> None:
     bank = block(1, K, 40)
     with pytest.raises(TypeError, match="cannot be part of a plan"):
-        recorded(lambda: step(bank, bank, 0.1))
+        recorded(lambda: gram(bank))
     with pytest.raises(TypeError, match="being recorded already"):
         recorded(lambda: _enter(Plan()))
     out = mix(bank, bank, 1.0, 1.0)

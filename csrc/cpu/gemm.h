@@ -25,7 +25,8 @@ struct Matrix {
   Matrix columns(int64_t first) const { return {data + first * col, row, col}; }
 };
 
-// c = beta * c0 + alpha * product; c0 is not read when beta is 0 and may be c itself.
+// c = beta * c0 + alpha * product + gamma * d; c0 is not read when beta is 0 and may be c itself;
+// d, whose rows are c's in length, may be absent.
 template <typename T>
 struct Sum {
   T* c = nullptr;
@@ -33,10 +34,16 @@ struct Sum {
   T alpha = 1, beta = 0;
   const T* c0 = nullptr;
   int64_t c0_row = 0;
+  T gamma = 0;
+  const T* d = nullptr;
+  int64_t d_row = 0;
 
   Sum at(int64_t i, int64_t j) const {
-    return {
-        c + i * c_row + j, c_row, alpha, beta, beta == 0 ? nullptr : c0 + i * c0_row + j, c0_row};
+    Sum part = *this;
+    part.c += i * c_row + j;
+    part.c0 = beta == 0 ? nullptr : c0 + i * c0_row + j;
+    if (d != nullptr) part.d += i * d_row + j;
+    return part;
   }
   // The same place, to which later pieces of k are added.
   Sum onto() const { return {c, c_row, alpha, T{1}, c, c_row}; }
@@ -267,7 +274,8 @@ int64_t rows_in_vectors(int64_t rows) {
 template <typename T>
 bool is_broad(int64_t width, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& b,
               const Sum<T>& sum) {
-  const bool simple = sum.alpha == 1 && (sum.beta == 0 || (sum.beta == 1 && sum.c0_row == 0));
+  const bool simple =
+      sum.alpha == 1 && sum.d == nullptr && (sum.beta == 0 || (sum.beta == 1 && sum.c0_row == 0));
   const int64_t lanes = gemm_kernels<T>().lanes, rows = rows_in_vectors<T>(width);
   const int64_t padded = (rows + lanes - 1) / lanes * lanes;
   if (10 * padded > 13 * rows && k < kBroadDepth) return false;
@@ -325,7 +333,7 @@ void gemm(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T>& 
   if (m <= 0 || n <= 0) return;
   width = std::max(width, m);
   const bool few = std::min(width, n) <= kDotRows;
-  if (few && a.col == 1 && b.row == 1) return dot(m, n, k, a, b, sum);
+  if (few && a.col == 1 && b.row == 1 && sum.d == nullptr) return dot(m, n, k, a, b, sum);
   if (width <= kStreamRows && b.col == 1) return stream(m, n, k, a, b, sum, width);
   if (is_broad(width, n, k, a, b, sum)) return broad(m, n, k, a, b, sum, width);
   if (b.col == 1 && k <= kShallow) return shallow(m, n, k, a, b, sum);

@@ -30,22 +30,40 @@ FEDFAST_TARGET FEDFAST_INLINE void fetch(const typename V::T* p) {
   for (int v = 0; v < N; ++v) __builtin_prefetch(p + v * V::lanes, 0, Near);
 }
 
-// c = alpha * acc, plus beta * c0.
-template <typename V, int N, bool Reads>
+// c = alpha * acc, plus beta * c0 and gamma * d where these are read.
+template <typename V, int N, bool Reads, bool Adds>
 FEDFAST_TARGET FEDFAST_INLINE void store_row(const typename V::Reg (&acc)[N], typename V::Mask mask,
                                              typename V::Reg alpha, typename V::Reg beta,
-                                             const typename V::T* c0, typename V::T* c) {
+                                             typename V::Reg gamma, const typename V::T* c0,
+                                             const typename V::T* d, typename V::T* c) {
   FEDFAST_UNROLL
   for (int v = 0; v < N - 1; ++v) {
     const int at = v * V::lanes;
     typename V::Reg x = V::mul(alpha, acc[v]);
+    if constexpr (Adds) x = V::fma(gamma, V::load(d + at), x);
     if constexpr (Reads) x = V::fma(beta, V::load(c0 + at), x);
     V::store(c + at, x);
   }
   constexpr int at = (N - 1) * V::lanes;
   typename V::Reg x = V::mul(alpha, acc[N - 1]);
+  if constexpr (Adds) x = V::fma(gamma, V::load(d + at, mask), x);
   if constexpr (Reads) x = V::fma(beta, V::load(c0 + at, mask), x);
   V::store(c + at, x, mask);
+}
+
+// All rows of a tile.
+template <typename V, int R, int N, bool Reads, bool Adds>
+FEDFAST_TARGET FEDFAST_INLINE void store_tile(const typename V::Reg (&acc)[R][N],
+                                              typename V::Mask mask,
+                                              const Sum<typename V::T>& sum) {
+  const typename V::Reg alpha = V::broadcast(sum.alpha), beta = V::broadcast(sum.beta);
+  const typename V::Reg gamma = V::broadcast(sum.gamma);
+  FEDFAST_UNROLL
+  for (int r = 0; r < R; ++r) {
+    const typename V::T* c0 = Reads ? sum.c0 + r * sum.c0_row : nullptr;
+    const typename V::T* d = Adds ? sum.d + r * sum.d_row : nullptr;
+    store_row<V, N, Reads, Adds>(acc[r], mask, alpha, beta, gamma, c0, d, sum.c + r * sum.c_row);
+  }
 }
 
 template <typename V, int R, int N>
@@ -61,6 +79,9 @@ FEDFAST_TARGET void tile(int64_t k, const typename V::T* a, const typename V::T*
   if (sum.beta != 0) {  // what the next tile to the right adds to
     for (int r = 0; r < R; ++r) fetch<V, N>(sum.c0 + r * sum.c0_row + N * V::lanes);
   }
+  if (sum.d != nullptr) {
+    for (int r = 0; r < R; ++r) fetch<V, N>(sum.d + r * sum.d_row + N * V::lanes);
+  }
   for (int64_t p = 0; p < k; ++p, a += R, b += b_step) {
     typename V::Reg bv[N];
     FEDFAST_UNROLL
@@ -74,19 +95,12 @@ FEDFAST_TARGET void tile(int64_t k, const typename V::T* a, const typename V::T*
       for (int v = 0; v < N; ++v) acc[r][v] = V::fma(ar, bv[v], acc[r][v]);
     }
   }
-  const typename V::Reg alpha = V::broadcast(sum.alpha), beta = V::broadcast(sum.beta);
   if (sum.beta == 0) {
-    FEDFAST_UNROLL
-    for (int r = 0; r < R; ++r) {
-      store_row<V, N, false>(acc[r], mask, alpha, beta, nullptr, sum.c + r * sum.c_row);
-    }
-  } else {
-    FEDFAST_UNROLL
-    for (int r = 0; r < R; ++r) {
-      const typename V::T* c0 = sum.c0 + r * sum.c0_row;
-      store_row<V, N, true>(acc[r], mask, alpha, beta, c0, sum.c + r * sum.c_row);
-    }
+    return sum.d == nullptr ? store_tile<V, R, N, false, false>(acc, mask, sum)
+                            : store_tile<V, R, N, false, true>(acc, mask, sum);
   }
+  sum.d == nullptr ? store_tile<V, R, N, true, false>(acc, mask, sum)
+                   : store_tile<V, R, N, true, true>(acc, mask, sum);
 }
 
 // Both operands contiguous along k, nothing packed: sums are spread over a vector's lanes and added

@@ -28,6 +28,11 @@ void fold(const LinearBackward<T>& p, const Matrix<T>& x, const Matrix<T>& dout,
     sum.c0 = p.base_weight.row(k);
     sum.c0_row = p.inputs;
   }
+  if (p.add_weight) {
+    sum.gamma = p.gamma[k];
+    sum.d = p.add_weight.row(k);
+    sum.d_row = p.inputs;
+  }
   gemm(outputs.size(), p.inputs, p.batch, dout.columns(outputs.start).transposed(), x,
        sum.at(outputs.start, 0), p.outputs);
 }
@@ -57,6 +62,11 @@ void backward(const LinearBackward<T>& p, int64_t k) {
   if (p.dbias) {
     const T* base = p.beta[k] == 0 ? nullptr : p.base_bias.row(k);
     add_rows(dout.data, p.batch, p.outputs, p.alpha[k], p.beta[k], base, p.dbias.row(k));
+    if (p.add_bias) {
+      const T* add = p.add_bias.row(k);
+      T* to = p.dbias.row(k);
+      for (int64_t o = 0; o < p.outputs; ++o) to[o] += p.gamma[k] * add[o];
+    }
   }
 }
 

@@ -15,6 +15,7 @@ namespace {
 constexpr double kCancelled = 1.0 / 512;
 constexpr int64_t kLanes = 16;
 constexpr int64_t kPanel = 8;           // rows of the gradient formed at a time
+constexpr int64_t kJoined = 28;         // the same where all of it is: two tiles
 constexpr int kGram = 2, kProduct = 3;  // slots of scratch memory that gemm leaves alone
 
 struct Sums {
@@ -87,6 +88,35 @@ void one_client(const Ghost<T>& p, int64_t k) {
   *p.squares.row(k) = fine ? s.signed_sum : formed(p, x, d);
 }
 
+// |d^T x + add_weight|^2 + ones |sum_B d + add_bias|^2, a few rows of it formed at a time.
+template <typename T>
+double formed(const Joined<T>& p, int64_t k) {
+  const T *x = p.x.row(k), *d = p.d.row(k), *add = p.add_weight.row(k);
+  T* rows = scratch<T>(kProduct, kJoined * p.inputs);
+  double sum = 0;
+  for (int64_t o = 0; o < p.outputs; o += kJoined) {
+    const int64_t count = std::min(kJoined, p.outputs - o);
+    const Matrix<T> part{d + o, p.outputs, 1};
+    gemm(count, p.inputs, p.batch, part.transposed(), Matrix<T>{x, p.inputs, 1},
+         Sum<T>{rows, p.inputs, T{1}, T{1}, add + o * p.inputs, p.inputs});
+    sum += inner(rows, rows, count * p.inputs).signed_sum;
+  }
+  for (int64_t o = 0; p.ones != 0 && o < p.outputs; ++o) {
+    double column = p.add_bias ? p.add_bias.row(k)[o] : T{0};
+    for (int64_t b = 0; b < p.batch; ++b) column += d[b * p.outputs + o];
+    sum += p.ones * column * column;
+  }
+  return sum;
+}
+
+template <typename T>
+void one_client(const Joined<T>& p, int64_t k) {
+  const double added = std::sqrt(p.added[0].sum(k) + p.added[1].sum(k));
+  const double waiting = std::sqrt(p.known[0].sum(k)) + added;
+  const double most = std::sqrt(p.known[1].sum(k) + waiting * waiting);
+  *p.squares.row(k) = most <= p.limit ? 0.0 : formed(p, k);
+}
+
 template <typename T>
 void one_client(const LowRank<T>& p, int64_t k) {
   const T* gram = p.gram ? p.gram.row(k) : nullptr;
@@ -121,6 +151,11 @@ void ghost(int64_t clients, int threads, const Ghost<T>& p) {
 }
 
 template <typename T>
+void joined(int64_t clients, int threads, const Joined<T>& p) {
+  each_client(clients, threads, p);
+}
+
+template <typename T>
 void lowrank(int64_t clients, int threads, const LowRank<T>& p) {
   each_client(clients, threads, p);
 }
@@ -129,9 +164,7 @@ template <typename T>
 void reach(int64_t clients, const Reach<T>& p) {
   for (int64_t k = 0; k < clients; ++k) {
     double squares = 0;
-    for (const Slots& slots : p.squares) {
-      for (int64_t i = 0; i < slots.count; ++i) squares += slots.rows.row(k)[i * slots.step];
-    }
+    for (const Slots& slots : p.squares) squares += slots.sum(k);
     const double scale = p.rho / (std::sqrt(squares) + p.eps);
     p.out[k] = static_cast<T>(scale > p.most ? p.most : scale);
   }
@@ -139,6 +172,8 @@ void reach(int64_t clients, const Reach<T>& p) {
 
 template void ghost(int64_t, int, const Ghost<float>&);
 template void ghost(int64_t, int, const Ghost<double>&);
+template void joined(int64_t, int, const Joined<float>&);
+template void joined(int64_t, int, const Joined<double>&);
 template void lowrank(int64_t, int, const LowRank<float>&);
 template void lowrank(int64_t, int, const LowRank<double>&);
 template void reach(int64_t, const Reach<float>&);

@@ -37,12 +37,13 @@ void backward(const Sizes& s, int64_t clients, int threads) {
   Rows<T> weight = block<T>(clients, size, 3), dweight = block<T>(clients, size, 4);
   Rows<T> out = block<T>(clients, n, 5), dout = block<T>(clients, n, 6), before = dout;
   Rows<T> base = block<T>(clients, s.outputs, 7), dbias = block<T>(clients, s.outputs, 8);
-  Memory<T> alpha(clients, 9), beta(clients, 10);
-  linear_backward(
-      clients, threads,
-      LinearBackward<T>{s.batch, s.inputs, s.outputs, x.read(), weight.read(), out.read(),
-                        dout.bank(), Act::relu, alpha.data(), beta.data(), weight.read(),
-                        base.read(), dx.bank(), dweight.bank(), dbias.bank()});
+  Rows<T> more = block<T>(clients, size, 11), other = block<T>(clients, s.outputs, 12);
+  Memory<T> alpha(clients, 9), beta(clients, 10), gamma(clients, 13);
+  linear_backward(clients, threads,
+                  LinearBackward<T>{s.batch, s.inputs, s.outputs, x.read(), weight.read(),
+                                    out.read(), dout.bank(), Act::relu, alpha.data(), beta.data(),
+                                    weight.read(), base.read(), dx.bank(), dweight.bank(),
+                                    dbias.bank(), gamma.data(), more.read(), other.read()});
   const auto pulled = [&](int64_t k, int64_t b, int64_t o) {
     return out.at(k, b * s.outputs + o) > 0 ? before.at(k, b * s.outputs + o) : 0.0;
   };
@@ -58,12 +59,12 @@ void backward(const Sizes& s, int64_t clients, int threads) {
     for (int64_t b = 0; b < s.batch; ++b) {
       sum += pulled(k, b, i / s.inputs) * x.at(k, b * s.inputs + i % s.inputs);
     }
-    return beta[k] * weight.at(k, i) + alpha[k] * sum;
+    return beta[k] * weight.at(k, i) + alpha[k] * sum + gamma[k] * more.at(k, i);
   });
   expect_block("linear dbias", dbias, clients, s.outputs, [&](int64_t k, int64_t o) {
     double sum = 0;
     for (int64_t b = 0; b < s.batch; ++b) sum += pulled(k, b, o);
-    return beta[k] * base.at(k, o) + alpha[k] * sum;
+    return beta[k] * base.at(k, o) + alpha[k] * sum + gamma[k] * other.at(k, o);
   });
 }
 

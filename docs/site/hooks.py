@@ -35,6 +35,7 @@ USING = (
     "install",
     "runs",
     "sweeps",
+    "many-processes",
     "scaling/index",
     "scaling/results",
     "comparing",
@@ -51,7 +52,15 @@ USING = (
     "from-fl-simulator",
     "algorithms",
 )
-INSIDE = ("architecture", "engine", "writing-algorithms", "writing-kernels", "ops", "facts")
+INSIDE = (
+    "architecture",
+    "engine",
+    "client-rows",
+    "writing-algorithms",
+    "writing-kernels",
+    "ops",
+    "facts",
+)
 LAST = ("benchmarks", "contributing", "changelog")
 MODULES = ("fedfast.callbacks", "fedfast.config")  # public besides those the package names itself
 origins: dict[str, str] = {}  # page -> the file of the repository that its links start from

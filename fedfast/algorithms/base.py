@@ -88,6 +88,12 @@ class Algorithm(Hooked):
         return simple and not overrides(self, "direction", Algorithm) and self.drift.plain
 
     @property
+    def constant(self) -> bool:
+        """Whether a step descends along the gradient at `ahead` and what is the same all round."""
+        own = overrides(self, "direction", Algorithm)
+        return self.plain or (self.local.single and self.drift.constant and not own)
+
+    @property
     def watched(self) -> bool:
         """Whether anything happens after each local step."""
         own = any(overrides(component, "after_step", Component) for component in self.components)

@@ -32,6 +32,9 @@ class Drift(Component):
 
     name: ClassVar[str] = "none"
     full_gradient: ClassVar[bool] = False  # it wants `scratch["full"]`: all local data's, at w
+    # What `correct` adds to the terms is the same rows, by the same numbers, in all steps of a
+    # round, `w_ref` and `lam` too: then it is asked once, and its sum rides on the folded step.
+    constant: ClassVar[bool] = False
 
     _derived: ClassVar[tuple[str, ...]] = ("plain",)
 

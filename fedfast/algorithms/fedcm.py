@@ -39,6 +39,7 @@ class ClientMomentum(Drift):
     steps: float | None = None
 
     server_rows: ClassVar[tuple[str, ...]] = ("m",)
+    constant: ClassVar[bool] = True
     extra: ClassVar[tuple[int, int]] = (1, 0)
 
     def __post_init__(self) -> None:

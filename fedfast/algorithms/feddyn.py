@@ -45,6 +45,7 @@ class Dual(Drift):
     adds: str = "all"
 
     server_rows: ClassVar[tuple[str, ...]] = ("h",)
+    constant: ClassVar[bool] = True
     in_place: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -99,6 +99,8 @@ class RehearsedSAM(ServerSAM):
 class EpochDual(Dual):
     """The dual as the authors' code has it: renewed after every local epoch, sigma by 1 / |S|."""
 
+    constant: ClassVar[bool] = False
+
     def scratch_rows(self) -> Sequence[str]:
         """The model at the start of the local epoch."""
         return ("anchor",)

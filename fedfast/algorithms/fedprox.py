@@ -26,6 +26,8 @@ class Prox(Drift):
     mu: float = 0.1
     clip: str = "linear"
 
+    constant: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_number("mu", self.mu)
         check_word("clip", self.clip, CLIPS)

@@ -44,6 +44,11 @@ class ExtraSAM(SAM):
         """Both gradients are needed unless one has no weight."""
         return self.alpha < 1.0
 
+    @property
+    def single(self) -> bool:
+        """With alpha 1 the second gradient is all."""
+        return not self.keeps
+
     def terms(self, at: Clients) -> TermsLike:
         """`(1 - alpha) g + alpha g'`."""
         if at.first is None:

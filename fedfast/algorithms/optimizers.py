@@ -75,6 +75,11 @@ class Optimizer(Component):
         return own and depth(self, "scales") <= depth(self, "ascend")
 
     @property
+    def single(self) -> bool:
+        """Whether the terms are the step's gradient and nothing else."""
+        return not overrides(self, "terms", Optimizer)
+
+    @property
     def keeps(self) -> bool:
         """Whether the gradient at `w` outlives the second one, in `first`."""
         return False

@@ -48,6 +48,7 @@ class ControlVariate(Drift):
     reset: bool = False
 
     server_rows: ClassVar[tuple[str, ...]] = ("c",)
+    constant: ClassVar[bool] = True
     in_place: ClassVar[bool] = True
 
     @property

@@ -73,10 +73,12 @@ def model(config: RunConfig, setting: Setting) -> list[str]:
     from .setting import simulation
 
     _, lines = _layers(setting.model, setting.data.train.take(slice(2)).inputs())
-    sim = simulation(config, setting, next(iter(config.algorithms)))
+    first = next(iter(config.algorithms))
+    sim = simulation(config, setting, first)
     lines.append(f"memory: {sim.memory}")
-    if str(sim.rows):
-        lines.append(str(sim.rows))
+    for label in config.algorithms:
+        rows = sim.rows if label == first else simulation(config, setting, label).rows
+        lines += [f"{label}: {rows}"] if str(rows) else []
     if sim.generic_because:
         return [*lines, f"module executor, slower: {sim.generic_because}"]
     return [*lines, f"layer program, K = {sim.chunk} clients at once"]

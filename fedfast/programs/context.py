@@ -116,7 +116,8 @@ class BatchContext:
         self.written.add(held)
         if fold is None:
             return Sink(out)
-        return Sink(out, alpha, fold.beta, self.workspace.views(fold.base)[held])
+        addend = None if fold.addend is None else self.workspace.views(fold.addend)[held]
+        return Sink(out, alpha, fold.beta, self.workspace.views(fold.base)[held], addend)
 
     def squares(self, v: int) -> Tensor | None:
         return None if self.grad_norms is None else self.grad_norms.of(v, self.clients)

@@ -142,10 +142,9 @@ class ProgramExecutor(Executor):
         chunk, fold = self._chunk, step.fold
         assert fold is not None
         chunk.write(rows, batches.count)
-        first, later = (
-            self._step_plan(step, Fold(fold.alpha, fold.beta, base, fold.bound), w, source, chunk)
-            for base in (fold.base, w[:, : self.layout.trained])
-        )
+        again = replace(fold, base=w[:, : self.layout.trained], known=True)
+        first = self._step_plan(step, fold, w, source, chunk)
+        later = self._step_plan(replace(step, begin=None), again, w, source, chunk)
         first.run_steps(later, batches.packing.offsets, self._plans.work, chunk.counted)
         return chunk.total[:, : w.shape[0]].clone()
 
@@ -156,6 +155,8 @@ class ProgramExecutor(Executor):
         clients = w.shape[0]
 
         def body() -> None:
+            if step.begin is not None:
+                step.begin.apply(self._steps.backend)
             with phase("gather"):
                 chunk.fetch(source)
             losses, batch = self._losses[:clients], chunk.batch.first(clients)
@@ -164,7 +165,8 @@ class ProgramExecutor(Executor):
             chunk.tally(losses)
 
         where = place(w, source.x, source.y, chunk.rows, self._losses)
-        key = "descend", *where, *ascent_key(step.ascent)
+        begin = () if step.begin is None else step.begin.key
+        key = "descend", *where, *ascent_key(step.ascent), *begin
         return self._plans.plan(folded_key(key, fold), clients, body)
 
     def _do(self, key: Hashable, batch: Minibatch, body: Callable[[], None]) -> None:

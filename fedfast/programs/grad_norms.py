@@ -28,7 +28,7 @@ class SpanNorms:
     """
 
     def __init__(self, layout: FlatLayout, held: Set[str], spec: BufferSpec) -> None:
-        self.spans, self.trained = _spans(layout, held), layout.trained
+        self.spans, self.trained = parts_without(layout, held), layout.trained
         starts = [start for start, _ in self.spans]
         lengths = [stop - start for start, stop in self.spans]
         self.segments = Segments.of(starts, lengths, device=spec.device)
@@ -81,7 +81,7 @@ class GradNorms:
         return self.squares[:clients]
 
 
-def _spans(layout: FlatLayout, held: Set[str]) -> Spans:
+def parts_without(layout: FlatLayout, held: Set[str]) -> Spans:
     """The parts of a row whose parameters are not `held`, neighbours joined."""
     found: Spans = []
     joined = False

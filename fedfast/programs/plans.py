@@ -116,8 +116,9 @@ def folded_key(where: tuple[Hashable, ...], fold: Fold | None) -> Hashable:
     numbers = _number(fold.alpha, fold.base), _number(fold.beta, fold.base)
     if None in numbers:
         return None
-    bound = () if fold.bound is None else (fold.bound.norm, *place(fold.bound.g))
-    return (*where, *numbers, *place(fold.base), *bound)
+    bound = () if fold.bound is None else (fold.bound.norm, fold.bound.eps, *place(fold.bound.g))
+    addend = () if fold.addend is None else (fold.known, *place(fold.addend))
+    return (*where, *numbers, *place(fold.base), *bound, *addend)
 
 
 def _number(value: Coefficient, rows: Tensor) -> Hashable:

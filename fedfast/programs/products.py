@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from .records import Arguments, ExecutionContext, Record, sink_arguments
+from .records import Arguments, ExecutionContext, Norms, Record, sink_arguments
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class ProductLayer(Record):
     def weights(self) -> tuple[str, ...]:
         """Weight and bias."""
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    @property
+    def adds(self) -> bool:
+        """Whether the operation adds what corrects the gradients."""
+        return False
 
     @property
     def remembers(self) -> tuple[int, ...]:
@@ -45,13 +50,18 @@ class ProductLayer(Record):
         return dict(backend=context.backend, precision=context.precision)
 
     def _sinks(self, context: ExecutionContext) -> Arguments:
-        sinks = sink_arguments(context, weight=self.weight, bias=self.bias)
+        sinks = sink_arguments(context, self.adds, weight=self.weight, bias=self.bias)
         return sinks | dict(squares=context.squares(self.output))
 
 
 @dataclass(frozen=True)
 class Linear(ProductLayer):
     """`y = act(x W^T + b)`."""
+
+    @property
+    def adds(self) -> bool:
+        """Where it stores the new weights."""
+        return True
 
     @property
     def overwrites(self) -> bool:
@@ -81,6 +91,24 @@ class Linear(ProductLayer):
             gram, squares = waiting.gram, waiting.squares
             kernels.ghost(x, d, ones=ones, gram=gram, squares=squares, backend=backend)
         return dx
+
+    def join(
+        self, context: ExecutionContext, addends: Mapping[str, Tensor], norms: Norms
+    ) -> None:
+        """The squares of a weight gradient that has waited, its addend added."""
+        d, biased = context.gradient(self.output), self.bias in self.parameters
+        kernels.joined(
+            context.value(self.inputs[0]),
+            d,
+            ones=float(biased),
+            add_weight=addends[self.weight],
+            add_bias=addends[str(self.bias)] if biased else None,
+            known=norms.known,
+            added=[norms.apart],
+            limit=norms.limit,
+            squares=norms.out,
+            backend=context.backend,
+        )
 
     def update(self, context: ExecutionContext) -> None:
         """The weight gradient that has waited; `descend` has left the activation's behind d."""

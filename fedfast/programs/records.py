@@ -25,13 +25,15 @@ class Sink:
     """Where a parameter's gradient goes: `out = beta * base + alpha * gradient`, all `[K, ...]`.
 
     Plain gradients have alpha 1, beta 0. A folded SGD step has alpha = -lr, beta = 1 - lr * decay,
-    base the weights the step starts from, out the weights after it.
+    base the weights the step starts from, out the weights after it. An addend corrects the
+    gradient; layers that cannot add it leave that to `addends.Addends`.
     """
 
     out: Tensor
     alpha: Coefficient = 1.0
     beta: Coefficient = 0.0
     base: Tensor | None = None
+    addend: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,22 @@ class Waiting:
 
     gram: Tensor  # [K, B, B], scratch
     squares: Tensor  # [K] float64
+
+
+@dataclass(frozen=True)
+class Norms:
+    """What a dense layer that waits is told of the others, where its gradient g has an addend a.
+
+    known  `[K, n]` float64 each: |g|^2 of the layers that wait, |g + a|^2 of the others
+    apart  `[K, n]` float64: |a|^2 of the layers that wait
+    limit  up to which norm of g + a nobody wants to know it
+    out    `[K]` float64, receives the layer's |g + a|^2; 0 where that cannot be above the limit
+    """
+
+    known: list[Tensor]
+    apart: Tensor
+    limit: float
+    out: Tensor
 
 
 @dataclass(frozen=True)
@@ -173,9 +191,12 @@ class Record(ABC):
         """From the gradient of the output: parameters' sinks, then the inputs' gradients."""
 
 
-def sink_arguments(context: ExecutionContext, **names: str | None) -> Arguments:
+def sink_arguments(
+    context: ExecutionContext, adds: bool = False, **names: str | None
+) -> Arguments:
     """The arguments of a backward operation for its parameters' gradients.
 
+    adds   whether it takes addends
     names  the operation's name for each parameter, and the parameter's name or None
     """
     sinks = {part: None if name is None else context.sink(name) for part, name in names.items()}
@@ -189,7 +210,11 @@ def sink_arguments(context: ExecutionContext, **names: str | None) -> Arguments:
                 sink.out.zero_()
     outs = {f"d{part}": None if sink is None else sink.out for part, sink in sinks.items()}
     bases = {f"base_{part}": None if sink is None else sink.base for part, sink in sinks.items()}
-    return outs | bases | dict(alpha=given.alpha, beta=given.beta)
+    found = outs | bases | dict(alpha=given.alpha, beta=given.beta)
+    if adds and given.addend is not None:
+        found["gamma"] = given.alpha
+        found |= {f"add_{part}": sink.addend for part, sink in sinks.items() if sink is not None}
+    return found
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from ..batches import Minibatch
 from ..executor import ClipBound, Fold, LocalStep, SamAscent, ScaledAscent, StepTensors
 from ..layout import FlatLayout
 from ..phases import phase
-from .clip import Clip
+from .addends import Addends
+from .clip import Clip, Corrected
 from .context import BatchContext
 from .grad_norms import GradNorms
 from .program import BufferSpec, Program
@@ -55,6 +56,10 @@ class StepExecutor:
     @cached_property
     def _clip(self) -> Clip:
         return Clip(self.program, self.layout, self.spec)
+
+    @cached_property
+    def _addends(self) -> Addends:
+        return Addends(self.program, self.layout)
 
     @cached_property
     def grad_norms(self) -> GradNorms:
@@ -131,6 +136,8 @@ class StepExecutor:
             return
         context.fold = fold
         self._run(context, records, losses)
+        if fold is not None and fold.addend is not None:
+            self._addends.join(context.g, fold.addend, fold.alpha, self.backend)
 
     def _clipped(
         self,
@@ -141,8 +148,13 @@ class StepExecutor:
         losses: Tensor,
     ) -> None:
         clip, out, g = self._clip, context.g, bound.g[: context.clients]
+        if fold.addend is not None and not fold.known:
+            clip.measure_addend(fold.addend, self.backend)
         self._run(replace(context, g=g, clip=clip), records, losses)
-        scale = clip.scale_of(bound, fold.alpha, context.clients, self.backend)
+        if fold.addend is not None:
+            to, parts = Corrected(fold.addend, bound.limit), self.workspace.views(fold.addend)
+            clip.correct(context, parts, g, to)
+        scale = clip.scale_of(bound, fold, context.clients, self.backend)
         late = replace(context, fold=replace(fold, alpha=scale))
         for record in clip.layers:
             record.update(late)

@@ -109,6 +109,12 @@ def folded(
         to.copy_(kept + a * gradient)
 
 
+def added(to: Tensor | None, addend: Tensor | None, gamma: Tensor) -> None:
+    """`to += gamma * addend`, if there are both. `[K, ...]`, gamma `[K]`"""
+    if to is not None and addend is not None:
+        to.add_(gamma.view(-1, *[1] * (to.ndim - 1)) * addend)
+
+
 def client(bank: Tensor | None, k: int) -> Tensor | None:
     return None if bank is None else bank[k]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .common import activated, derivative, folded, squared
+from .common import activated, added, derivative, folded, squared
 
 
 def linear(
@@ -35,12 +35,17 @@ def linear_backward(
     base_bias: Tensor | None,
     precision: str,
     squares: Tensor | None,
+    gamma: Tensor,
+    add_weight: Tensor | None,
+    add_bias: Tensor | None,
 ) -> None:
-    """`dx = dout W`, then `dweight = beta base + alpha dout^T x`, dbias likewise."""
+    """`dx = dout W`, `dweight = beta base + alpha dout^T x + gamma add`, dbias likewise."""
     if activation is not None:
         dout.mul_(derivative(out, out, activation))
     if dx is not None:
         dx.copy_(dout @ weight)
     folded(dweight, base_weight, dout.transpose(1, 2) @ x, alpha, beta)
     folded(dbias, base_bias, dout.sum(1), alpha, beta)
+    added(dweight, add_weight, gamma)
+    added(dbias, add_bias, gamma)
     squared(squares, dweight, dbias)

@@ -1,4 +1,4 @@
-"""`ghost`, `reach` and `lowrank` in plain torch."""
+"""`ghost`, `joined`, `reach` and `lowrank` in plain torch."""
 
 from __future__ import annotations
 
@@ -15,6 +15,32 @@ def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> N
     gram.copy_(x @ x.transpose(1, 2) + ones)
     weight, bias = (d.transpose(1, 2) @ x).double(), d.sum(1).double()
     squares.copy_(weight.square().sum((1, 2)) + ones * bias.square().sum(1))
+
+
+def joined(
+    x: Tensor,
+    d: Tensor,
+    ones: float,
+    add_weight: Tensor,
+    add_bias: Tensor | None,
+    known: Sequence[Tensor],
+    added: Sequence[Tensor],
+    limit: float,
+    squares: Tensor,
+) -> Tensor:
+    """`squares = |d^T x + W1|^2 + ones |sum_B d + b1|^2` above the limit, else 0."""
+    weight, bias = (d.transpose(1, 2) @ x + add_weight).double(), d.sum(1).double()
+    bias = bias if add_bias is None else bias + add_bias
+    both = weight.square().sum((1, 2)) + ones * bias.square().sum(1)
+    return squares.copy_(both.where(doubtful(known, added, limit), 0.0))
+
+
+def doubtful(known: Sequence[Tensor], added: Sequence[Tensor], limit: float) -> Tensor:
+    """Whether `sqrt(rest + (|g| + |a|)^2)` is not at most the limit. [K]"""
+    waiting, *others = (s.sum(1) for s in known)
+    rest = sum(others, torch.zeros_like(waiting))
+    own = waiting.sqrt() + sum((s.sum(1) for s in added), torch.zeros_like(waiting)).sqrt()
+    return ~((rest + own.square()).sqrt() <= limit)
 
 
 def reach(squares: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:

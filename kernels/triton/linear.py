@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .common import jit, launch, strided, tl
 from .functions import differentiate
+from .mix import mix
 from .products import multiply, programs
 from .sums import Squares, store_squares
 from .tiles import fold, multiple, unit
@@ -41,6 +43,9 @@ def linear_backward(
     base_bias: Tensor | None,
     precision: str,
     squares: Tensor | None,
+    gamma: Tensor,
+    add_weight: Tensor | None,
+    add_bias: Tensor | None,
 ) -> None:
     """`linear_backward` in Triton: dout and dbias, dx, dweight."""
     biases = 0 if dbias is None else -(-dbias.shape[1] // BIAS_TILE[1])
@@ -56,6 +61,10 @@ def linear_backward(
         own = partial.behind(biases)
         multiply(dout, x, dweight, precision, turned=(True, False), folded=folded, partial=own)
     partial.add_up(squares)
+    for to, addend in ((dweight, add_weight), (dbias, add_bias)):
+        if to is not None and addend is not None:
+            flat = to.flatten(1)
+            mix(flat, addend.flatten(1), torch.ones_like(gamma), gamma, flat)
 
 
 def through(

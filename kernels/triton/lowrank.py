@@ -1,12 +1,14 @@
-"""`ghost`, `reach` and `lowrank` in Triton: the products are `linear`'s, sums are one program's."""
+"""`ghost`, `joined`, `reach`, `lowrank` in Triton: products are `linear`'s, sums one program's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .._args import per_client
+from ..reference.lowrank import doubtful
 from .activation import elementwise
 from .common import jit, launch, strided, tl
 from .products import multiply
@@ -36,6 +38,38 @@ def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> N
         TILE=TILE,
         num_warps=WARPS,
     )
+
+
+def joined(
+    x: Tensor,
+    d: Tensor,
+    ones: float,
+    add_weight: Tensor,
+    add_bias: Tensor | None,
+    known: Sequence[Tensor],
+    added: Sequence[Tensor],
+    limit: float,
+    squares: Tensor,
+) -> Tensor:
+    """`joined` in Triton: gradients are formed whole, for all clients."""
+    clients, batch = x.shape[:2]
+    weight = x.new_empty(add_weight.shape)
+    one = per_client("alpha", 1.0, weight)
+    multiply(d, x, weight, "fp32", turned=(True, False), folded=(one, one, add_weight))
+    found = squared_norms(weight.flatten(1))
+    if ones != 0:
+        unit, bias = x.new_ones(1, batch, 1).expand(clients, -1, -1), x.new_empty(clients, d.shape[2])
+        base = None if add_bias is None else add_bias[..., None]
+        beta = one if base is not None else torch.zeros_like(one)
+        column = bias[..., None]
+        multiply(d, unit, column, "fp32", turned=(True, False), folded=(one, beta, base))
+        found = found + ones * squared_norms(bias)
+    return squares.copy_(found.where(doubtful(known, added, limit), 0.0))
+
+
+def squared_norms(rows: Tensor) -> Tensor:
+    """Their squared norms, [K] float64."""
+    return rows.double().square().sum(1)
 
 
 def reach(squares: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:

@@ -1,0 +1,93 @@
+"""What an algorithm adds to the gradient, where that is the same in all steps of a round.
+
+    d = sum_j c_j t_j + lam (v - w_ref) + wd v,  one t_j being the gradient g, the others constant
+      = share (g + addend) + (wd + lam) v
+    addend = (sum of the other c_j t_j - lam w_ref) / share
+
+One row for each client, written before its first step, is all that a folded step then reads beside
+its weights: see `executor.Fold`. A clip that acts on `lam v` too has no such form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from . import kernels
+from .algorithms.hooks import Clients, Direction, listed
+from .kernels.placed import PlacedRows, RowsLike
+
+Terms = tuple[tuple[RowsLike, float], ...]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """`share (g + addend) + weight_decay v`.
+
+    terms  constant rows [K, trained] or [trained] and what they are multiplied by in the addend
+    row    [K, trained], receives the addend; row stride 0 where it is the same for all clients
+    """
+
+    share: float
+    weight_decay: float
+    terms: Terms
+    row: Tensor
+
+    @property
+    def shared(self) -> bool:
+        """Whether the addend is one row."""
+        return bool(self.terms) and self.row.stride(0) == 0
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """See `RowUpdate`."""
+        terms = [number for t, c in self.terms for number in (*_place(t), c)]
+        return "addend", *_place(self.row), *terms
+
+    def apply(self, backend: str) -> None:
+        """Write the addend."""
+        (first, a), *others = self.terms
+        out = self.row[:1] if self.shared else self.row
+        terms = [*others, (first, a - 1.0)] if a != 1.0 or not others else others
+        kernels.step(first, terms, -1.0, out=out, backend=backend)
+
+
+def correction_of(direction: Direction, at: Clients, rows: Tensor) -> Correction | None:
+    """What `direction`, of the first step, adds to `at.g`; None where it adds nothing.
+
+    rows  [K, trained], memory for the addend
+    Raises ValueError for a direction that is not of this form.
+    """
+    share = 0.0
+    found: dict[tuple[int, ...], tuple[RowsLike, float]] = {}
+    constants = listed(direction.terms)
+    if direction.w_ref is not None:
+        constants.append((direction.w_ref, -direction.lam))
+    for t, c in constants:
+        if isinstance(c, Tensor):
+            raise ValueError("direction: expected numbers as coefficients of a constant correction")
+        if t is at.g:
+            share += c
+        else:
+            row, before = found.get(_place(t), (t, 0.0))
+            found[_place(t)] = row, before + c
+    if not share:
+        raise ValueError("direction: expected the gradient among the terms; got none of it")
+    if isinstance(direction.lam, Tensor):
+        raise ValueError("direction: expected a number for lam of a constant correction")
+    decay = direction.weight_decay + (0.0 if direction.w_ref is None else direction.lam)
+    terms = tuple((t, c / share) for t, c in found.values())
+    if not terms:
+        return None if share == 1.0 and not decay else Correction(share, decay, (), rows[:0])
+    shared = all(isinstance(t, Tensor) and t.ndim == 1 for t, _ in terms)
+    row = rows[:1].expand(len(at), -1) if shared else rows[: len(at)]
+    return Correction(share, decay, terms, row)
+
+
+def _place(rows: RowsLike) -> tuple[int, ...]:
+    """Where rows lie; what a plan reads anew at every run is not part of it."""
+    if isinstance(rows, PlacedRows):
+        return rows.table.data_ptr(), rows.table.stride(0), rows.places.data_ptr()
+    return rows.data_ptr(), rows.stride(0)
