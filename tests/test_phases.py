@@ -8,12 +8,12 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from fedfast.kernels.profile import OperationTotal
 
 import fedfast
 from fedfast import phases
 from fedfast.cli import main
 from fedfast.data import FederatedData, Samples
-from fedfast.kernels.profile import OperationTotal
 from fedfast.models import build
 from fedfast.phases import INDEX, PHASES, Profile, phase, recording, timed
 from fedfast.report import trace
