@@ -8,12 +8,12 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from fedfast.kernels.profile import OperationTotal
 
 import fedfast
 from fedfast import phases
 from fedfast.cli import main
 from fedfast.data import FederatedData, Samples
-from fedfast.kernels.profile import OperationTotal
 from fedfast.models import build
 from fedfast.phases import INDEX, PHASES, Profile, phase, recording, timed
 from fedfast.report import trace
@@ -139,8 +139,8 @@ def nested(events):
 @pytest.mark.parametrize("module", [False, True])
 def test_the_trace_is_one_that_perfetto_opens(module, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    text = TINY.replace("mlp, hidden: [8]", "own:net") if module else TINY
-    (tmp_path / "own.py").write_text(
+    text = TINY.replace("mlp, hidden: [8]", "traced:net") if module else TINY
+    (tmp_path / "traced.py").write_text(
         "from torch import nn\n"
         "def net(input_shape, classes):\n"
         "    layers = nn.Linear(64, 4), nn.Softshrink(), nn.Linear(4, 10)\n"

@@ -21,7 +21,7 @@ algorithms: {fedavg: {}, sharp: {name: fedsam, rho: 0.05}}
 rounds: 3
 participation: 0.5
 threads: 1
-callbacks: ["own:dies"]
+callbacks: ["dying:dies"]
 """
 OWN = """\
 import os, time
@@ -38,7 +38,7 @@ def dies(sim, row):
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(TINY)
-    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "dying.py").write_text(OWN)
     return tmp_path
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import fail, stopping
+from .numbers import number, numbers, positive, words
+from .prediction import predict
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -48,7 +50,6 @@ and rows of earlier calls count as well.
 CHOICES = {"launcher": ("local", "ray")}  # what TAB offers
 WIDE = 120  # characters
 SIZES = {"clients": "1000,10000", "cohort": "10,100", "ranks": "1"}
-ASKED = ("clients", "cohort", "ranks", "threads", "algorithm", "bandwidth", "flops", "call")
 
 
 def main(argv: list[str]) -> int:
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> int:
     try:
         ours, flags = _parser().parse_known_args(argv[1:])
         if ours.predict is not None:
-            return _predict(argv[0], ours)
+            return predict(argv[0], ours)
         draft = _draft(argv[0], flags, ours.algorithms)
         return _scale(draft, ours, " ".join(["fedfast scale", *argv]))
     except BrokenPipeError:  # nobody reads on, which is no mistake to be told
@@ -98,7 +99,7 @@ def _draft(path: str, flags: Sequence[str], algorithms: str | None) -> Draft:
         return draft
     known = draft.raw.get("algorithms")
     held = known if isinstance(known, dict) else {}
-    chosen = {name: held.get(name) for name in _words("--algorithms", algorithms)}
+    chosen = {name: held.get(name) for name in words("--algorithms", algorithms)}
     given = dict(draft.given)
     given.update({("algorithms", name): "--algorithms" for name in chosen})
     return replace(draft, raw={**draft.raw, "algorithms": chosen, "sweep": None}, given=given)
@@ -111,14 +112,14 @@ def _scale(draft: Draft, ours: argparse.Namespace, command: str) -> int:
 
     config = draft.config()
     out = Path(ours.out or f"runs/{draft.path.stem}-scale")
-    sizes = [_numbers(f"--{name}", getattr(ours, name)) for name in SIZES]
+    sizes = [numbers(f"--{name}", getattr(ours, name)) for name in SIZES]
     rows = grid(out, list(config.algorithms), *sizes)
     if not rows:
         raise ValueError(
             f"--cohort: expected a number from --ranks to --clients, found {ours.cohort}"
         )
-    rows += held_out(rows, _number("--held-out", ours.held_out, 0), config.seed)
-    limits = Limits(_number("--rounds", ours.rounds, 1), _seconds(ours.seconds))
+    rows += held_out(rows, number("--held-out", ours.held_out, 0), config.seed)
+    limits = Limits(number("--rounds", ours.rounds, 1), positive("--seconds", ours.seconds))
     launcher = _launcher(ours.launcher, config, out, sizes[2], limits)
     with study.claimed(out, config, command):
         print(f"{len(rows)} row{'s' * (len(rows) > 1)} -> {out}", flush=True)
@@ -190,87 +191,3 @@ def _launcher(
     cpus = max(r * (config.threads or max(1, cores() // r)) for r in ranks)
     gpus = float(max(ranks)) if str(config.device).startswith("cuda") else 0.0
     return RayPool(partial(run_row, limits=limits), out, cpus, gpus)
-
-
-def _predict(given: str, ours: argparse.Namespace) -> int:
-    """Prints what a round would take; needs neither torch nor data."""
-    from ..scaling.cost_model import load
-
-    folder = Path(ours.out or (given if Path(given).is_dir() else f"runs/{Path(given).stem}-scale"))
-    path = folder / "model.json"
-    if not path.exists():
-        raise ValueError(f"--predict: expected a model in {path}; `fedfast scale {given}` fits one")
-    model, asked = load(path), _asked(ours.predict)
-    labels = [asked.pop("algorithm")] if "algorithm" in asked else list(model.algorithms)
-    numbers = {name: _number(f"--predict {name}", asked.pop(name), 1) for name in _whole(asked)}
-    threads = numbers.get("threads") or max(1, model.machine.cores // numbers.get("ranks", 1))
-    rates = model.machine.of(threads * numbers.get("ranks", 1))
-    rates = replace(rates, **{k: _positive(f"--predict {k}", v) for k, v in asked.items()})
-    for label in labels:
-        found = model.predict(label, rates=rates, **numbers)
-        parts = sorted(found.phases.items(), key=lambda part: -part[1])
-        shown = ", ".join(f"{n} {1e3 * s:.4g}" for n, s in parts if s > 0.005 * found.seconds)
-        print(
-            f"{label}: {1e3 * found.seconds:.4g} ms a round, "
-            f"{numbers['cohort'] / found.seconds:,.0f} clients/s, {found.host / (1 << 20):,.0f} MiB"
-            f" resident\n  ms: {shown}"
-        )
-    return 0
-
-
-def _whole(asked: dict[str, str]) -> list[str]:
-    return [name for name in ASKED[:4] if name in asked]
-
-
-def _asked(text: str) -> dict[str, str]:
-    """`clients=1000,cohort=10` by name."""
-    found = {}
-    for part in text.split(","):
-        name, equals, value = part.strip().partition("=")
-        if name not in ASKED or not equals:
-            known = ", ".join(ASKED)
-            raise ValueError(f"--predict: expected NAME=VALUE of {known}; found {part!r}")
-        found[name] = value
-    for name in ("clients", "cohort"):
-        if name not in found:
-            raise ValueError(f"--predict: expected {name}=N, found {text!r}")
-    return found
-
-
-def _words(flag: str, text: str) -> list[str]:
-    found = [word.strip() for word in text.split(",")]
-    if not all(found) or len(set(found)) < len(found):
-        raise ValueError(f"{flag}: expected different values with commas between, found {text!r}")
-    return found
-
-
-def _numbers(flag: str, text: str) -> list[int]:
-    return [_number(flag, word, 1) for word in _words(flag, text)]
-
-
-def _number(flag: str, text: str, least: int) -> int:
-    from ..scaling.rows import MOST_CLIENTS
-
-    value = _float(flag, text)
-    if value != int(value) or not least <= value <= MOST_CLIENTS:
-        raise ValueError(f"{flag}: expected a whole number from {least} to 10^8, found {text!r}")
-    return int(value)
-
-
-def _positive(flag: str, text: str) -> float:
-    value = _float(flag, text)
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{flag}: expected a number above 0, found {text!r}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    return _positive("--seconds", text)
-
-
-def _float(flag: str, text: str) -> float:
-    try:
-        value = float(text)
-        return value if abs(value) < float("inf") else 0.5  # no whole number either
-    except ValueError:
-        raise ValueError(f"{flag}: expected a number, found {text!r}") from None

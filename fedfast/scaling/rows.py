@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-MOST_CLIENTS = 10**8
-
 
 @dataclass(frozen=True)
 class ScaleRow:
