@@ -86,7 +86,12 @@ def outcome(sim: Simulation) -> dict[str, Any]:
         if path.is_file():  # on rank 0
             manifest, tensors = container.read(path, None)
             tensors.pop("history")
-            state = manifest["scalars"], tensors
+            # Rows stay in the file, of which the name, the shape and the digest are known.
+            known = {
+                name: t if isinstance(t, torch.Tensor) else {**vars(t), "file": None}
+                for name, t in tensors.items()
+            }
+            state = manifest["scalars"], known
     scores = None
     with suppress(ValueError):  # pooled samples have no clients' test parts
         scores = vars(sim.evaluate_clients())

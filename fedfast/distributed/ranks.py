@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -117,6 +118,9 @@ class Ranks:
                 self._store.set(f"fedfast failed {self.rank}", what)
             raise
 
+    def _gone(self) -> list[str]:
+        return [name for i, name in enumerate(self.names) if i != self.rank and not _alive(name)]
+
     def _group(self, t: Tensor) -> Any:
         return None if t.device.type == "cuda" else self._control
 
@@ -135,7 +139,11 @@ class Ranks:
             for i, (name, key) in enumerate(zip(self.names, keys, strict=True)):
                 if i != self.rank and self._store.check([key]):
                     return f"{name}: {self._store.get(key).decode()}"
-        gone = [name for i, name in enumerate(self.names) if i != self.rank and not _alive(name)]
+        gone = self._gone()
+        deadline = time.monotonic() + PATIENCE.total_seconds()
+        while not gone and time.monotonic() < deadline:  # it may be on its way out
+            time.sleep(0.05)
+            gone = self._gone()
         return f"{', '.join(gone) or 'another rank'} is gone ({error.splitlines()[0][:120]})"
 
 
