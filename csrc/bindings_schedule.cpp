@@ -144,7 +144,7 @@ class Given {
 }  // namespace
 
 void bind_schedule(py::module_& m) {
-  py::class_<DrawnLines>(m, "Lines").def(py::init(&lines_of));
+  py::class_<DrawnLines>(m, "DrawnLines").def(py::init(&lines_of));
   py::class_<Held>(m, "Draw").def("run", &run).def("count", &drawn);
   m.def("draw_cohort", &cohort);
   m.def("draw_batches", &batches);

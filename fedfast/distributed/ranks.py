@@ -93,7 +93,7 @@ class Ranks:
         with self._talk():
             work = [dist.isend(t, to, group=self._group(t)) for to, t in send]
             work += [dist.irecv(t, source, group=self._group(t)) for source, t in receive]
-            for each in work:
+            for each in filter(None, work):
                 each.wait()
 
     def dismiss(self, status: int) -> None:
