@@ -139,7 +139,8 @@ class Personal:
                 keepers = np.maximum(state.owners.astype(np.int64), 0)
         found = ranks.gathered(self._only(keepers == ranks.rank)._own_figures(state, losses))
         right = np.stack([part[0] for part in found])[keepers, everybody]
-        loss = np.stack([part[1] for part in found])[keepers, everybody] if losses else None
+        lost = [loss for _, loss in found if loss is not None]
+        loss = np.stack(lost)[keepers, everybody] if lost else None
         whole = all(part[0].dtype.kind == "i" for part in found)
         return right.astype(np.int64) if whole else right, loss
 

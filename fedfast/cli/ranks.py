@@ -6,7 +6,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from . import fail
 from .setting import Setting, prepare, simulation
@@ -59,15 +59,15 @@ def _follow(ranks: Ranks, config: RunConfig) -> int:
     warnings.simplefilter("ignore")  # rank 0 warns of the same
     told = ranks.hear()
     while told[0] != "end":
-        label = told[1]
+        label = cast(str, told[1])
         setting = prepare(config) if setting is None else setting
         told = _train(config, setting, label)
         if told[0] == "leave":
             told = ranks.hear()
-    return int(told[1])
+    return cast(int, told[1])
 
 
-def _train(config: RunConfig, setting: Setting, label: str) -> tuple[Any, ...]:
+def _train(config: RunConfig, setting: Setting, label: str) -> tuple[object, ...]:
     sim = simulation(config, setting, label)
     assert sim.crew is not None
     return sim.crew.serve()

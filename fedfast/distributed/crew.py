@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,11 +21,31 @@ from torch import Tensor
 from .. import checkpoint, round_loop
 from ..build import Components
 from ..client_scores import ClientScores
+from ..clients import Kept
 from ..data._concatenate import check_client
 from ..history import Row
 from ..state import Committed, Tuned
 from .ranks import RankLost, Ranks
 from .rounds import NOBODY, kept
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What other ranks need of a state that rank 0 has read: all but the clients' rows."""
+
+    server: dict[str, Tensor]
+    scalars: dict[str, float]
+    tuned: Tuned | None
+    stopped: bool
+    rows: tuple[Row, ...]
+    owners: np.ndarray
+
+    @classmethod
+    def of(cls, state: Committed, owners: np.ndarray) -> Loaded:
+        """Of a committed state."""
+        server = {name: t.cpu() for name, t in state.server.tensors().items()}
+        scalars = dict(state.server.scalars)
+        return cls(server, scalars, state.tuned, state.stopped, state.rows, owners)
 
 
 class Crew:
@@ -61,7 +81,7 @@ class Crew:
         self._broken = False
         return row
 
-    def _tell(self, *command: Any) -> None:
+    def _tell(self, *command: object) -> None:
         if self._broken:
             raise RankLost("a round was broken off, after which the ranks cannot go on together")
         self.ranks.tell(*command)
@@ -74,7 +94,7 @@ class Crew:
             else:
                 self._obey(*told)
 
-    def serve(self) -> tuple[Any, ...]:
+    def serve(self) -> tuple[object, ...]:
         """Of other ranks: whatever rank 0 says, until it says "leave" or "end".
 
         Returns that.
@@ -94,7 +114,7 @@ class Crew:
             return
         found = self._together("save")
         if self.ranks.first:
-            checkpoint.save(self.parts, path, found)
+            checkpoint.save(self.parts, path, cast(Kept, found))
 
     def load(self, path: str | Path, all_figures: bool) -> None:
         """Rank 0 reads the file, and keeps all clients' rows until others train these."""
@@ -107,7 +127,7 @@ class Crew:
         owners = np.full(engine.data.num_clients, NOBODY, np.int16)
         owners[engine.clients.kept_ids().numpy()] = 0
         engine.committed = replace(engine.committed, owners=owners)
-        self._tell("load", *_content(engine.committed))
+        self._tell("load", Loaded.of(engine.committed, owners))
 
     def row(self, i: int) -> Tensor:
         """The personal model of client `i`, from the rank that keeps it; see `Personal.row`."""
@@ -115,15 +135,13 @@ class Crew:
         check_client(i, engine.data.num_clients)
         if engine.committed.tuned is not None or engine.algorithm.personal is None:
             return self.parts.personal.row(i)
-        found: Tensor = self._together("row", i)
-        return found
+        return cast(Tensor, self._together("row", i))
 
     def scores(self) -> ClientScores:
         """See `Simulation.evaluate_clients`."""
-        found: ClientScores = self._together("scores")
-        return found
+        return cast(ClientScores, self._together("scores"))
 
-    def _together(self, name: str, *given: Any) -> Any:
+    def _together(self, name: str, *given: object) -> object:
         """What all ranks do at once, when rank 0 says so."""
         if self.ranks.first:
             self._tell(name, *given)
@@ -138,44 +156,33 @@ class Crew:
             if told[0] == name:
                 return found
 
-    def _obey(self, name: str, *given: Any) -> Any:
-        engine, personal = self.parts.engine, self.parts.personal
+    def _obey(self, name: object, *given: object) -> object:
+        engine = self.parts.engine
         if name == "save":
             return kept(self.ranks, engine.clients)
-        if name == "load":
-            engine.committed = self._loaded(*given)
         if name == "scores":
             return round_loop.evaluate_clients(self.parts, engine.committed, True)
+        if name == "load":
+            engine.committed = self._loaded(cast(Loaded, given[0]))
         if name == "row":
-            keeper = max(0, int(engine.owners[given[0]]))
-            row = torch.empty_like(engine.state.row)
-            if keeper == self.ranks.rank:
-                row.copy_(personal.row(*given))
-            parts = [row if i == keeper else row[:0] for i in range(self.ranks.size)]
-            self.ranks.spread(parts)
-            return row
+            return self._row(cast(int, given[0]))
         return None
 
-    def _loaded(
-        self,
-        server: dict[str, Tensor],
-        scalars: dict[str, float],
-        tuned: Tuned | None,
-        after: Committed,
-    ) -> Committed:
+    def _row(self, i: int) -> Tensor:
         engine = self.parts.engine
+        keeper = max(0, int(engine.owners[i]))
+        row = torch.empty_like(engine.state.row)
+        if keeper == self.ranks.rank:
+            row.copy_(self.parts.personal.row(i))
+        self.ranks.spread([row if at == keeper else row[:0] for at in range(self.ranks.size)])
+        return row
+
+    def _loaded(self, found: Loaded) -> Committed:
+        engine, nobody = self.parts.engine, torch.zeros(0, dtype=torch.int64)
         state = engine.next
         for name, t in state.tensors().items():
-            t.copy_(server[name])
-        state.scalars = scalars
-        nobody = torch.zeros(0, dtype=torch.int64)
-        rows, values = engine.clients.export(nobody)
-        clients = engine.clients.holding(nobody, rows, values)
-        return replace(after, server=state, clients=clients, tuned=tuned)
-
-
-def _content(state: Committed) -> tuple[Any, ...]:
-    """What other ranks need of a state that rank 0 has read."""
-    server = {name: t.cpu() for name, t in state.server.tensors().items()}
-    bare: Any = replace(state, server=None, clients=None, tuned=None)  # type: ignore[arg-type]
-    return server, dict(state.server.scalars), state.tuned, bare
+            t.copy_(found.server[name])
+        state.scalars = found.scalars
+        clients = engine.clients.holding(nobody, *engine.clients.export(nobody))
+        made = Committed(state, clients, found.tuned, found.stopped, found.rows)
+        return replace(made, owners=found.owners)

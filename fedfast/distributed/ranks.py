@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -46,31 +46,30 @@ class Ranks:
         """Whether this is rank 0, which reads, writes and says what is done next."""
         return self.rank == 0
 
-    def tell(self, *command: Any) -> None:
+    def tell(self, *command: object) -> None:
         """Of rank 0: what all ranks do now."""
         with self._talk():
             dist.broadcast_object_list([command], src=0, group=self._control)
 
-    def hear(self) -> tuple[Any, ...]:
+    def hear(self) -> tuple[object, ...]:
         """Of other ranks: what rank 0 has told."""
-        told: list[Any] = [None]
+        told: list[tuple[object, ...]] = [()]
         with self._talk():
             dist.broadcast_object_list(told, src=0, group=self._control)
-        return tuple(told[0])
+        return told[0]
 
     def of_first(self, work: Callable[[], T]) -> T:
         """What `work` gives on rank 0, which alone does it."""
         if not self.first:
-            found: T = self.hear()[0]
-            return found
+            return cast("T", self.hear()[0])
         with self.told_of_errors():
             found = work()
         self.tell(found)
         return found
 
-    def gathered(self, own: Any) -> list[Any]:
+    def gathered(self, own: T) -> list[T]:
         """What every rank has given, in their order; tensors on the CPU."""
-        found: list[Any] = [None] * self.size
+        found = [own] * self.size
         with self._talk():
             dist.all_gather_object(found, own, group=self._control)
         return found
@@ -93,8 +92,9 @@ class Ranks:
         with self._talk():
             work = [dist.isend(t, to, group=self._group(t)) for to, t in send]
             work += [dist.irecv(t, source, group=self._group(t)) for source, t in receive]
-            for each in filter(None, work):
-                each.wait()
+            for each in work:
+                if each is not None:  # a rank outside of the group has nothing to wait for
+                    each.wait()
 
     def dismiss(self, status: int) -> None:
         """Of rank 0: the others may go. Where they cannot be told they find out by themselves."""
@@ -121,7 +121,7 @@ class Ranks:
     def _gone(self) -> list[str]:
         return [name for i, name in enumerate(self.names) if i != self.rank and not _alive(name)]
 
-    def _group(self, t: Tensor) -> Any:
+    def _group(self, t: Tensor) -> dist.ProcessGroup | None:
         return None if t.device.type == "cuda" else self._control
 
     @contextmanager
