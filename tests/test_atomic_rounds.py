@@ -55,8 +55,8 @@ PLACES = {
 def test_a_round_broken_off_leaves_the_round_before(kind, place, at, monkeypatch):
     whole = simulation(kind)
     after = [everything(whole)] + [everything(whole) for _ in whole]
-    sim = simulation(kind)
     failing(monkeypatch, *PLACES[place], at)
+    sim = simulation(kind)  # which hooks are there is asked when it is made
     with pytest.raises(Out):
         sim.run(progress=False)
     assert not differences(everything(sim), after[sim.round])
