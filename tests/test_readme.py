@@ -62,6 +62,7 @@ MODELS = {
     "LEAF's character LSTM": ["lstm"],
 }
 DATA = {
+    "`arrays`": ["arrays"],
     "scikit-learn's digits": ["digits"],
     "MNIST": ["mnist"],
     "Fashion-MNIST": ["fashion-mnist"],
@@ -82,7 +83,7 @@ PARTITIONS = {
     "pathological": ["pathological"],
     "natural clients": ["natural"],
 }
-UNLISTED = {"stochastic", "arrays"}  # FedCR's own encoder; files of one's own
+UNLISTED = {"stochastic"}  # FedCR's own encoder
 TRAINING = {
     "learning-rate decay or schedule": "lr_decay",
     "weight decay": "weight_decay",

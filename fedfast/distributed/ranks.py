@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -38,7 +38,7 @@ class Ranks:
         self._control = dist.new_group(backend="gloo", timeout=TIMEOUT)
         self._store = dist.distributed_c10d._get_default_store()
         self._talking = False
-        here = f"{socket.gethostname()}, process {os.getpid()}"
+        here = f"{platform.node()}, process {os.getpid()}"
         self.names = [f"rank {i} ({who})" for i, who in enumerate(self.gathered(here))]
 
     @property
@@ -150,7 +150,7 @@ class Ranks:
 def _alive(name: str) -> bool:
     """Whether a process of this machine still runs; those of others count as alive."""
     host, _, pid = name.partition("(")[2].rstrip(")").partition(", process ")
-    if host != socket.gethostname():
+    if host != platform.node():
         return True
     try:
         with open(f"/proc/{pid}/stat") as file:
