@@ -159,15 +159,16 @@ Soon soon_of(const SoonAt& at) {
 
 bool run_steps_of(const Plan& first, const Plan& rest, std::uintptr_t offsets, int64_t steps,
                   int threads, int64_t elements, std::uintptr_t count, int64_t width,
-                  const SoonAt& at) {
+                  const SoonAt& at, const Plan* last) {
   const Lines lines{reinterpret_cast<const int64_t*>(offsets), steps, counts_at(count, width),
                     width};
   check_lines(lines, std::min(first.lines(), rest.lines()));
   check_run(first, lines.clients(), threads, elements);
   check_run(rest, lines.clients(), threads, elements);
+  if (last) check_run(*last, lines.clients(), threads, elements);
   py::gil_scoped_release release;
   const profile::Run run;
-  return Plan::run_steps(first, rest, lines, threads, elements, soon_of(at));
+  return Plan::run_steps(first, rest, lines, threads, elements, soon_of(at), last);
 }
 
 void bind_plan(py::module_& m) {

@@ -80,10 +80,10 @@ class Plan {
   bool run(int64_t clients, int threads, int64_t elements, const int32_t* count = nullptr,
            int64_t width = 0) const;
 
-  // The same for all lines: `first` for step 0, `rest` for all others. A thread that is free takes
-  // the longest client left, and all of its steps (see `Sharing`).
+  // The same for all lines: `first` for step 0, `rest` for all others, `last` after a client's last
+  // one. A thread that is free takes the longest client left, and all of its steps (see `Sharing`).
   static bool run_steps(const Plan& first, const Plan& rest, const Lines& lines, int threads,
-                        int64_t elements, const Soon& soon = {});
+                        int64_t elements, const Soon& soon = {}, const Plan* last = nullptr);
 
   // Where this thread's operations are recorded instead of being done; null: they are done.
   static Plan*& recording();

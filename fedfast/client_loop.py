@@ -20,7 +20,7 @@ from torch import Tensor
 from . import kernels
 from .algorithms.hooks import Clients
 from .batches import ChunkBatches, Minibatch
-from .correction import Correction, correction_of
+from .correction import Correction, correction_of, renewal_of
 from .design import Design
 from .executor import ClipBound, Executor, Fold, LocalStep
 from .fusion_rules import fusions_for, recorder_for
@@ -60,11 +60,13 @@ class LocalTrainer:
         batches: ChunkBatches,
         at: Clients,
         everything: ChunkBatches | None = None,
+        renew: bool = False,
     ) -> Tensor:
         """Train a chunk from the row `start` [S]; the models are `live.w[:K]` afterwards.
 
         at          the chunk as the algorithm sees it, with its state gathered
         everything  all local samples once, where the algorithm wants the full gradient
+        renew       whether the drift's rows may be written behind each client's last step
         Returns the summed losses [2, K] float64: each step's mean loss times its samples; once.
         """
         models, trained = self.live.active(len(at)).models, self.layout.trained
@@ -81,7 +83,8 @@ class LocalTrainer:
             models[active[0] :] = start
         lr = self.algorithm.rate(at)
         if self._at_once(batches) and _steady(at, lr):
-            return self._all_steps(at, batches, lr)
+            # Who makes no step has no last one.
+            return self._all_steps(at, batches, lr, renew and active[0] == len(at))
         return self._step_by_step(start, batches, at, active)
 
     def read(self, x: Tensor, y: Tensor) -> None:
@@ -114,7 +117,9 @@ class LocalTrainer:
         """Whether nothing but folded steps happens between the first and the last."""
         return self.fusions.rounds and batches.draws is None and self.replay is None
 
-    def _all_steps(self, at: Clients, batches: ChunkBatches, lr: float | Tensor) -> Tensor:
+    def _all_steps(
+        self, at: Clients, batches: ChunkBatches, lr: float | Tensor, renew: bool
+    ) -> Tensor:
         """Client after client instead of step after step; the same to the bit."""
         rows = self.live.active(len(at))
         added = self._correction(at)
@@ -123,9 +128,11 @@ class LocalTrainer:
             added.apply(self.options.backend)
         elif added and added.terms:
             begin = added
-        step = LocalStep(ascent=self.gradient.sam(at), fold=fold, begin=begin)
+        ascent, at.w = self.gradient.sam(at), rows.w
+        end = renewal_of(self.algorithm.drift.renewal(at), self.live.shares) if renew else None
+        step = LocalStep(ascent=ascent, fold=fold, begin=begin, end=end)
         total = self.executor.descend(step, rows.models, self.pipeline.plain, batches)
-        at.w = rows.w
+        at.renewed = end is not None
         return total
 
     def _correction(self, at: Clients) -> Correction | None:

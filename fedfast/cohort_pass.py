@@ -157,7 +157,9 @@ class CohortPass:
         batches = run.batches(trainer, t, self.plan, chosen)
         at = self._gathered(trainer, slice(begin, begin + len(chosen)))
         held = run.hooks.guarded(at, {})
-        losses = trainer.train(self.sent, batches, at, self._everything(trainer, at))
+        # What is sent is what they end with, and nobody else's code looks at rows in between.
+        renew = self.sums is not None and not (run.hooks.uploads or run.hooks.foreign)
+        losses = trainer.train(self.sent, batches, at, self._everything(trainer, at), renew)
         held.check(run.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
         at = replace(at)  # recorded steps may hold on to the other
         del at.g  # fused steps leave it half written: no hook after them can take it for one

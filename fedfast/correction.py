@@ -11,11 +11,12 @@ its weights: see `executor.Fold`. A clip that acts on `lam v` too has no such fo
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from . import kernels
+from .algorithms.drift import Renewal
 from .algorithms.hooks import Clients, Direction, listed
 from .kernels.placed import PlacedRows, RowsLike
 
@@ -52,6 +53,41 @@ class Correction:
         out = self.row[:1] if self.shared else self.row
         terms = [*others, (first, a - 1.0)] if a != 1.0 or not others else others
         kernels.step(first, terms, -1.0, out=out, backend=backend)
+
+
+@dataclass(frozen=True)
+class RowRenewal:
+    """A drift's `Renewal` as an update in a plan: every operand lies where it will next round."""
+
+    renewal: Renewal
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """See `RowUpdate`."""
+        terms = [
+            number
+            for t, c in self.renewal.terms
+            for number in (*_place(t), *(_place(c) if isinstance(c, Tensor) else (c,)))
+        ]
+        return "renewal", *_place(self.renewal.came), *_place(self.renewal.kept), *terms
+
+    def apply(self, backend: str) -> None:
+        """Write the client's row."""
+        self.renewal.apply(backend)
+
+
+def renewal_of(renewal: Renewal | None, held: Tensor) -> RowRenewal | None:
+    """What a plan does behind a client's last step.
+
+    held  [J, K], memory for coefficients that differ between clients
+    """
+    if renewal is None:
+        return None
+    terms = [
+        (t, row[: len(c)].copy_(c) if isinstance(c, Tensor) else c)
+        for (t, c), row in zip(renewal.terms, held, strict=False)
+    ]
+    return RowRenewal(replace(renewal, terms=terms))
 
 
 def correction_of(direction: Direction, at: Clients, rows: Tensor) -> Correction | None:

@@ -104,7 +104,7 @@ class LocalStep:
     keep_buffers  whether running statistics stay as they are
     objective     a loss in the place of the run's
     update        what follows in the same pass; executors that fold nothing have none of it
-    begin         of `Executor.descend`: what precedes a client's first step
+    begin, end    of `Executor.descend`: what precedes a client's first step, and follows its last
     """
 
     ascent: SamAscent | ScaledAscent | None = None
@@ -114,6 +114,7 @@ class LocalStep:
     objective: Objective | None = None
     update: RowUpdate | None = None
     begin: RowUpdate | None = None
+    end: RowUpdate | None = None
 
 
 @dataclass(frozen=True)

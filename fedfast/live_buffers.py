@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .algorithms import Algorithm
 from .algorithms.in_place import placed_rows
+from .kernels._args import MAX_TERMS
 from .layout import FlatLayout
 
 
@@ -37,6 +38,7 @@ class LiveBuffers:
     own      client rows by name that are gathered, scratch: rows that hold nothing between rounds
     places   [2, K] int64, where clients' other rows lie: as they came, as they will be kept
     factors  [2, K], of the gradient and of the model in steps of unequal learning rates
+    shares   [8, K], of the terms of a client row that the last step renews
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class LiveBuffers:
         self.losses = torch.zeros(clients, dtype=layout.dtype, device=device)
         self.spare = torch.zeros_like(self.losses)
         self.factors = torch.zeros(2, clients, dtype=layout.dtype, device=device)
+        self.shares = torch.zeros(MAX_TERMS, clients, dtype=layout.dtype, device=device)
         self._active: dict[int, ActiveRows] = {}
 
     def active(self, clients: int) -> ActiveRows:

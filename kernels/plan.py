@@ -116,8 +116,9 @@ class Plan:
         elements: int,
         counted: Counted | None = None,
         soon: Soon | None = None,
+        last: Plan | None = None,
     ) -> None:
-        """Run this plan for step 0 of every client, then `rest` for its other steps.
+        """Run this plan for step 0 of every client, then `rest` for its other steps, then `last`.
 
         offsets   `[T + 1]` int64 on the CPU, of packed batches: step s of client k is line
                   `offsets[s] + k`, the first `offsets[s + 1] - offsets[s]` clients take it
@@ -130,6 +131,8 @@ class Plan:
         """
         if not isinstance(rest, Plan):
             raise TypeError(f"rest: expected a Plan; got {kind_of(rest)}")
+        if not isinstance(last, Plan | None):
+            raise TypeError(f"last: expected a Plan or None; got {kind_of(last)}")
         _table("offsets", offsets, torch.int64, 1)
         _dense("offsets", offsets, 0)
         if offsets.shape[0] == 0:
@@ -137,7 +140,8 @@ class Plan:
         given = offsets.data_ptr(), offsets.shape[0] - 1, torch.get_num_threads(), elements
         counts = _counts(counted, int(offsets[-1]))
         hints = _soon(soon, counts[1], offsets)
-        _check(native.module.run_steps(self._plan, rest._plan, *given, *counts, hints))
+        ends = None if last is None else last._plan
+        _check(native.module.run_steps(self._plan, rest._plan, *given, *counts, hints, ends))
 
 
 def _counts(counted: Counted | None, most: int) -> tuple[int, int]:

@@ -38,6 +38,15 @@ def run(algorithm, clip_norm=None, make=mlp, shape=(2, 2, 2), **options):
     return final(make(), federation([9, 4, 13, 1, 6], shape=shape), algorithm, **options)
 
 
+def rows_of_a_run(algorithm):
+    """What clients keep in the end, and the model."""
+    data, options = federation([9, 4, 13, 1, 6], shape=(2, 2, 2)), dict(rounds=3, lr=0.2)
+    sim = fedfast.Simulation(mlp(), data, algorithm, batch_size=4, participation=0.6, **options)
+    sim.run(progress=False)
+    _, rows, _ = sim._engine.clients.kept()
+    return [*rows.values(), *sim.state_dict().values()]
+
+
 def unfused(monkeypatch):
     monkeypatch.setattr(
         client_loop, "fusions_for", lambda a, c, _: fusions_for(a, c, Capabilities())
@@ -51,6 +60,16 @@ def test_a_run_is_the_unfused_run(name, clip_norm, monkeypatch):
     unfused(monkeypatch)
     plain = run(name, clip_norm)
     assert (ours - plain).norm() <= 1e-13 * plain.norm()
+
+
+@pytest.mark.parametrize("name", ["feddyn", "scaffold", "fedgamma", "fedspeed", "fedwmsam"])
+def test_a_row_renewed_behind_the_last_step_is_that_of_finish(name, monkeypatch):
+    """To the bit; the clients make unlike numbers of steps."""
+    ours = rows_of_a_run(name)
+    monkeypatch.setattr(client_loop, "renewal_of", lambda *_: None)
+    plain = rows_of_a_run(name)
+    assert len(ours) == len(plain) and ours[0].any()
+    assert all(torch.equal(a, b) for a, b in zip(ours, plain, strict=True))
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.5])

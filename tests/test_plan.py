@@ -115,9 +115,13 @@ def test_steps_run_client_by_client_each_as_many_as_it_has() -> None:
 
         return body
 
+    def end() -> None:
+        mix(seen, torch.ones(K, 1), 10.0, 7.0, out=seen)
+
     with threads(2):
-        recorded(one(1.0)).run_steps(recorded(one(2.0)), packing.offsets, 1 << 20)
-    assert seen[:, 0].tolist() == [122.0, 122.0, 12.0, 1.0, 0.0]
+        first, rest, last = recorded(one(1.0)), recorded(one(2.0)), recorded(end)
+        first.run_steps(rest, packing.offsets, 1 << 20, last=last)
+    assert seen[:, 0].tolist() == [1227.0, 1227.0, 127.0, 17.0, 0.0]
     for k, n in enumerate(steps):
         lines = [packing.begins[s] + k for s in range(n)]
         wanted = sum((losses[k].double() * counts[i] for i in lines), torch.zeros(()).double())

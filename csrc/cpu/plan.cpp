@@ -112,16 +112,18 @@ void expect(const Lines& lines, const Soon& soon, int64_t k, int64_t s, int64_t 
 }  // namespace
 
 bool Plan::run_steps(const Plan& first, const Plan& rest, const Lines& lines, int threads,
-                     int64_t elements, const Soon& soon) {
+                     int64_t elements, const Soon& soon, const Plan* last) {
   std::atomic<bool> fine{true};
+  const std::vector<int64_t> steps = lines.steps_each();
   const auto train = [&](int64_t k, int64_t begin, int64_t end, int each) {
     for (int64_t s = begin; s < end; ++s) {
       if (each == 1) expect(lines, soon, k, s, end, threads);
-      if (!(s == 0 ? first : rest).run_one(lines.part(k, s, each))) fine.store(false);
+      const Part part = lines.part(k, s, each);
+      if (!(s == 0 ? first : rest).run_one(part)) fine.store(false);
+      if (last && s + 1 == steps[k] && !last->run_one(part)) fine.store(false);
     }
     upcoming() = {};  // what it points to is the run's
   };
-  const std::vector<int64_t> steps = lines.steps_each();
   const int64_t clients = steps.size();
   threads = worth(threads, threads, clients * elements);
   const auto [head, own] = Sharing::of(steps, threads);

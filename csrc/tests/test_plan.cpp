@@ -35,11 +35,17 @@ void steps_in_order(const std::vector<int64_t>& steps, int threads) {
       return part.first != 2;
     };
   };
-  Plan first, rest;
+  Plan first, rest, last;
   first.record(action(0));
   rest.record(action(1));
+  std::vector<int64_t> ends(clients);
+  last.record([&](const Part& part) {
+    wrong[part.first] += part.clients != 1 || taken[part.first] != steps[part.first];
+    ++ends[part.first];
+    return true;
+  });
   const Lines lines{offsets.data(), static_cast<int64_t>(offsets.size()) - 1, count.data(), 4};
-  const bool fine = Plan::run_steps(first, rest, lines, threads, 1 << 20);
+  const bool fine = Plan::run_steps(first, rest, lines, threads, 1 << 20, {}, &last);
   const bool third = clients > 2 && steps[2] > 0;
   expect("plan, an index out of range", fine, !third, 0);
   // Clients without any step have no line.
@@ -48,6 +54,7 @@ void steps_in_order(const std::vector<int64_t>& steps, int threads) {
   for (int64_t k = 0; k < clients; ++k) {
     expect("plan, steps", taken[k], steps[k], 0);
     expect("plan, order", wrong[k], 0, 0);
+    expect("plan, ends", ends[k], steps[k] > 0, 0);
     if (k >= some || threads == 1) continue;
     expect("plan, steps of all threads", cut[k], k < shared.own ? shared.head[k] : steps[k], 0);
   }

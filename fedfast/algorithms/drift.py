@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from ..kernels._args import TermsLike
+from ..kernels import step
+from ..kernels._args import Coefficient, TermsLike
+from ..kernels.placed import RowsLike
 from ..registry import class_registry
 from ._hook_checks import base, overrides
 from ._parameter_checks import check_number
@@ -19,6 +22,19 @@ from .hooks import Clients, Cohort, Component, Composition, Direction, listed
 #   "whole"   the whole corrected direction
 # Without clipping both are the same.
 CLIPS = ("linear", "whole")
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """`kept <- came + sum_j c_j t_j`, rows [K, trained]; c_j a number or [K]."""
+
+    came: RowsLike
+    terms: Sequence[tuple[RowsLike, Coefficient]]
+    kept: RowsLike
+
+    def apply(self, backend: str) -> None:
+        """Write it."""
+        step(self.came, self.terms, -1.0, out=self.kept, backend=backend)
 
 
 DRIFTS = class_registry("drift correction", "Drift", lambda: Drift)
@@ -52,6 +68,13 @@ class Drift(Component):
     def correct(self, at: Clients, terms: TermsLike) -> Direction:
         """The direction, from the terms of the local optimizer's gradient."""
         return Direction(terms)
+
+    def renewal(self, at: Clients) -> Renewal | None:
+        """How a client's row follows from its last model `at.w`, where that is a sum of rows.
+
+        `finish` writes it unless `at.renewed`: the engine may have, behind each client's last step.
+        """
+        return None
 
 
 def pulled(at: Clients, terms: TermsLike, lam: float, clip: str) -> Direction:

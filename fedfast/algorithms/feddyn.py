@@ -22,11 +22,10 @@ from typing import ClassVar
 
 import torch
 
-from ..kernels import step
 from ..kernels._args import TermsLike
 from ._parameter_checks import check_number, check_word
 from .base import ALGORITHMS, Algorithm
-from .drift import CLIPS, DRIFTS, Drift, pulled
+from .drift import CLIPS, DRIFTS, Drift, Renewal, pulled
 from .hooks import Clients, Cohort, Direction, Rows, Sum, listed
 
 
@@ -61,10 +60,14 @@ class Dual(Drift):
         """`g + lam (h_i + v - w)`."""
         return pulled(at, [*listed(terms), (at.came["h_i"], self.lam)], self.lam, self.clip)
 
-    def finish(self, at: Clients) -> Rows:
+    def renewal(self, at: Clients) -> Renewal:
         """`h_i <- h_i + (v_K - w)`."""
-        moved = [(at.w, 1.0), (at.start, -1.0)]
-        step(at.came["h_i"], moved, -1.0, out=at.kept["h_i"], backend=at.backend)
+        return Renewal(at.came["h_i"], [(at.w, 1.0), (at.start, -1.0)], at.kept["h_i"])
+
+    def finish(self, at: Clients) -> Rows:
+        """Renew h_i."""
+        if not at.renewed:
+            self.renewal(at).apply(at.backend)
         return {}
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:

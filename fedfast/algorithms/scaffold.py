@@ -22,13 +22,12 @@ from typing import ClassVar
 
 import torch
 
-from ..kernels import step
 from ..kernels._args import TermsLike
 from ..lr_schedules import Schedulable
 from ._hook_checks import overrides
 from ._parameter_checks import check, check_flag, check_word
 from .base import ALGORITHMS, Algorithm
-from .drift import DRIFTS, Drift, check_steps, total_rate
+from .drift import DRIFTS, Drift, Renewal, check_steps, total_rate
 from .hooks import Clients, Cohort, Direction, Rows, Sum, listed
 from .optimizers import SAM, Optimizer
 
@@ -87,16 +86,21 @@ class ControlVariate(Drift):
             return Direction(terms)
         return Direction([*listed(terms), (at.server["c"], 1.0), (at.came["c_i"], -1.0)])
 
+    def renewal(self, at: Clients) -> Renewal | None:
+        """Option II."""
+        if self.full_gradient:
+            return None
+        came, inverse = at.came["c_i"], 1.0 / total_rate(at, self.steps)
+        old = (came, -1.0) if self.reset else (at.server["c"], -1.0)
+        return Renewal(came, [old, (at.start, inverse), (at.w, -inverse)], at.kept["c_i"])
+
     def finish(self, at: Clients) -> Rows:
         """Renew c_i."""
-        came, kept = at.came["c_i"], at.kept["c_i"]
-        if self.full_gradient:
-            kept.copy_(at.scratch["full"])
-            return {}
-        inverse = 1.0 / total_rate(at, self.steps)
-        moved = [(at.start, inverse), (at.w, -inverse)]
-        old = (came, -1.0) if self.reset else (at.server["c"], -1.0)
-        step(came, [old, *moved], -1.0, out=kept, backend=at.backend)
+        renewal = self.renewal(at)
+        if renewal is None:
+            at.kept["c_i"].copy_(at.scratch["full"])
+        elif not at.renewed:
+            renewal.apply(at.backend)
         return {}
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:

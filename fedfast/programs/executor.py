@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..batches import ChunkBatches, Minibatch
-from ..executor import Capabilities, Executor, Fold, LocalStep, ScaledAscent, StepTensors
+from ..executor import Capabilities, Executor, Fold, LocalStep, RowUpdate, ScaledAscent, StepTensors
 from ..input_pipeline import SampleSource
 from ..kernels import registry
 from ..layout import FlatLayout
@@ -145,10 +145,14 @@ class ProgramExecutor(Executor):
         again = replace(fold, base=w[:, : self.layout.trained], known=True)
         first = self._step_plan(step, fold, w, source, chunk)
         later = self._step_plan(replace(step, begin=None), again, w, source, chunk)
+        last = None if step.end is None else self._end_plan(step.end, clients)
         soon = kernels.Soon(source.x, chunk.rows, w[:, : self.layout.trained])
         offsets = batches.packing.offsets
-        first.run_steps(later, offsets, self._plans.work, chunk.counted, soon)
+        first.run_steps(later, offsets, self._plans.work, chunk.counted, soon, last)
         return chunk.total[:, : w.shape[0]].clone()
+
+    def _end_plan(self, end: RowUpdate, clients: int) -> kernels.Plan:
+        return self._plans.plan(end.key, clients, lambda: end.apply(self._steps.backend))
 
     def _step_plan(
         self, step: LocalStep, fold: Fold, w: Tensor, source: SampleSource, chunk: ChunkBuffers
