@@ -76,14 +76,14 @@ class Mean:
 
         Returns the positions [n] of models that are not finite: `sent` took their place.
         """
-        self.sum.keep(len(models), place)
+        self.sum.keep(models.shape[0], place)
         chunk = _Chunk(models, weights, sent, place, ending)
         squares = self._pass(chunk)
         # What is not finite leaves its mark in the squares: without one no model need be read.
         bad = torch.zeros(0, dtype=torch.int64, device=models.device)
-        if not bool(squares.isfinite().all()):
+        if not math.isfinite(float(squares.sum())):
             bad = nonfinite(models, self.backend).nonzero()[:, 0]
-        if len(bad):
+        if bad.shape[0]:
             models[bad] = sent
             self.sum.restore(len(models), place)
             if ending is not None:
@@ -122,10 +122,11 @@ class Mean:
             found = [self._region(chunk, slice(None))]
         else:
             found = [self._region(chunk, slice(t), ending.rule, ending.after.m, ending.after.v)]
-            if len(self.acc) > t:
+            if self.acc.shape[0] > t:
                 found.append(self._region(chunk, slice(t, None), kernels.Server()))
         self.norm = float(found[0][-1]) ** 0.5
-        return torch.cat([squares[:-1] for squares in found])
+        each = [squares[:-1] for squares in found]
+        return each[0] if len(each) == 1 else torch.cat(each)
 
     def _region(
         self,

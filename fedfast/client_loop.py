@@ -70,7 +70,8 @@ class LocalTrainer:
         Returns the summed losses [2, K] float64: each step's mean loss times its samples; once.
         """
         models, trained = self.live.active(len(at)).models, self.layout.trained
-        models[:, trained:] = start[trained:]
+        if models.shape[1] > trained:
+            models[:, trained:] = start[trained:]
         self.executor.count_batches(models, batches)
         if self.live.m is not None:
             self.live.m.zero_()

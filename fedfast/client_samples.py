@@ -41,7 +41,8 @@ class ClientSamples:
         data = self.data
         if data.order.device.type != "cpu":
             return None
-        return Owned(data.offsets[torch.from_numpy(self._places(clients))], data.order)
+        places = torch.from_numpy(self._places(clients))
+        return Owned(data.offsets.index_select(0, places), data.order)
 
     def _places(self, clients: Ints) -> Ints:
         if self.ids is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -161,7 +162,7 @@ class CohortPass:
         renew = self.sums is not None and not (run.hooks.uploads or run.hooks.foreign)
         losses = trainer.train(self.sent, batches, at, self._everything(trainer, at), renew)
         held.check(run.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
-        at = replace(at)  # recorded steps may hold on to the other
+        at = copy(at)  # recorded steps may hold on to the other
         del at.g  # fused steps leave it half written: no hook after them can take it for one
         at.train_loss = losses[0] / batches.seen.clamp(min=1).to(losses.device)
         return at, losses, int(batches.seen.sum())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,7 +44,7 @@ class RoundBatches:
         packing = Packing.of(plan.steps[chosen])
         lines = packed_lines(len(chosen), packing, self.width)
         made = plan.fill(chosen, lines, self.data.owned(plan.clients[chosen]))
-        return replace(made, packing=packing)
+        return LineBatches(made.index, made.count, made.draw, packing)
 
     def written(self) -> tuple[int, ...]:
         """See `Taker`."""

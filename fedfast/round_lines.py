@@ -47,7 +47,7 @@ class LineBatches:
 
 def packed_lines(clients: int, packing: Packing, width: int) -> Lines:
     """The lines of so many clients, step by step."""
-    return Lines(clients, len(packing.offsets) - 1, width, packing.offsets)
+    return Lines(clients, packing.offsets.shape[0] - 1, width, packing.offsets)
 
 
 def placed(

@@ -58,6 +58,8 @@ class RunningSum:
 
     def _changed(self, count: int, place: Place) -> list[Tensor]:
         order = self._order(count, place)
+        if order[0] == 0:  # nothing is there yet
+            return []
         return self.nodes(order[0])[summation.touched(order) :]
 
     def _order(self, count: int, place: Place) -> tuple[int, ...]:

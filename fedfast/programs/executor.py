@@ -136,20 +136,21 @@ class ProgramExecutor(Executor):
         self, step: LocalStep, w: Tensor, source: SampleSource, batches: ChunkBatches
     ) -> Tensor:
         """See `Executor.descend`."""
-        rows, clients = batches.rows.to(w.device), w.shape[0]
+        rows, clients, own = batches.rows.to(w.device), w.shape[0], w[:, : self.layout.trained]
         if self._chunk is None or not self._chunk.holds(clients, rows):
             self._chunk = ChunkBuffers(source, clients, rows)
         chunk, fold = self._chunk, step.fold
         assert fold is not None
         chunk.write(rows, batches.count)
-        again = replace(fold, base=w[:, : self.layout.trained], known=True)
+        again = Fold(fold.alpha, fold.beta, own, fold.bound, fold.addend, known=True)
+        rest = step if step.begin is None else replace(step, begin=None)
         first = self._step_plan(step, fold, w, source, chunk)
-        later = self._step_plan(replace(step, begin=None), again, w, source, chunk)
+        later = self._step_plan(rest, again, w, source, chunk)
         last = None if step.end is None else self._end_plan(step.end, clients)
-        soon = kernels.Soon(source.x, chunk.rows, w[:, : self.layout.trained])
+        soon = kernels.Soon(source.x, chunk.rows, own)
         offsets = batches.packing.offsets
         first.run_steps(later, offsets, self._plans.work, chunk.counted, soon, last)
-        return chunk.total[:, : w.shape[0]].clone()
+        return chunk.total[:, :clients].clone()
 
     def _end_plan(self, end: RowUpdate, clients: int) -> kernels.Plan:
         return self._plans.plan(end.key, clients, lambda: end.apply(self._steps.backend))

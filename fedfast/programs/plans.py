@@ -69,13 +69,14 @@ class ChunkBuffers:
     def holds(self, clients: int, rows: Tensor) -> bool:
         """Whether these fit."""
         lines, width = rows.shape
-        fits = clients <= len(self.now) and lines <= len(self.rows)
+        fits = clients <= self.now.shape[0] and lines <= self.rows.shape[0]
         return fits and width == self.rows.shape[1]
 
     def write(self, rows: Tensor, count: Tensor) -> None:
         """The chunk to work on."""
-        self.rows[: len(rows)] = rows
-        self.count[: len(rows)] = count
+        lines = rows.shape[0]
+        self.rows[:lines] = rows
+        self.count[:lines] = count
 
     @property
     def counted(self) -> kernels.Counted:
@@ -95,7 +96,7 @@ class ChunkBuffers:
 
 def place(*tensors: Tensor) -> tuple[int, ...]:
     """Where `[K, ...]` tensors lie."""
-    return tuple(number for t in tensors for number in (t.data_ptr(), t.stride(0)))
+    return *(t.data_ptr() for t in tensors), *(t.stride(0) for t in tensors)
 
 
 def ascent_key(ascent: SamAscent | ScaledAscent | None) -> tuple[Hashable, ...]:
