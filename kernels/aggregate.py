@@ -57,35 +57,37 @@ def _order(
 ) -> tuple[Tensor | None, Tensor]:
     """The nodes above `acc`, checked, and the order of additions."""
     count, alone = bank.shape[0], not of
-    at, of, begin = _place(count, at, of, begin)
+    at, of, begin = place(count, at, of, begin, server)
     found = order(count, at, of, begin, int(alone and not first))
-    if server is not None and (at + count != of or begin):
-        raise ValueError(
-            f"server: expected with the last chunk of all; got {begin}..{at + count} of {of}"
-        )
     above = max(found[0], found[-1]) - 1
-    if above > 0 and nodes is None:
-        raise ValueError(f"nodes: expected [{above}, {bank.shape[1]}] for a part; got None")
-    if nodes is not None:
-        if nodes.ndim != 2 or len(nodes) < above or nodes.shape[1] != bank.shape[1]:
-            raise ValueError(
-                f"nodes: expected at least [{above}, {bank.shape[1]}]; got {list(nodes.shape)}"
-            )
-        if nodes.dtype != torch.float64 or nodes.stride(1) != 1 or nodes.device != bank.device:
-            raise ValueError(
-                f"nodes: expected float64 on {bank.device}, contiguous in a row; "
-                f"got {nodes.dtype} on {nodes.device}, strides {nodes.stride()}"
-            )
+    check_nodes(nodes, bank, above)
     held = None if nodes is None or above <= 0 else nodes[:above]
     return held, order_tensor(found, bank.device)
 
 
-def _place(count: int, at: int, of: int, begin: int) -> tuple[int, int, int]:
+def check_nodes(nodes: Tensor | None, bank: Tensor, above: int) -> None:
+    """Raise ValueError unless these are `above` nodes or more, in memory for `bank`'s sums."""
+    if nodes is None:
+        if above > 0:
+            raise ValueError(f"nodes: expected [{above}, {bank.shape[1]}] for a part; got None")
+        return
+    if nodes.ndim != 2 or len(nodes) < above or nodes.shape[1] != bank.shape[1]:
+        raise ValueError(
+            f"nodes: expected at least [{above}, {bank.shape[1]}]; got {list(nodes.shape)}"
+        )
+    if nodes.dtype != torch.float64 or nodes.stride(1) != 1 or nodes.device != bank.device:
+        raise ValueError(
+            f"nodes: expected float64 on {bank.device}, contiguous in a row; "
+            f"got {nodes.dtype} on {nodes.device}, strides {nodes.stride()}"
+        )
+
+
+def place(count: int, at: int, of: int, begin: int, server: Server | None) -> tuple[int, int, int]:
     """at, of and begin, checked; `of` is `count` where there are no others."""
     for name, value in (("at", at), ("of", of), ("begin", begin)):
         if int(number(name, value)) != value or value < 0:
             raise ValueError(f"{name}: expected a whole number from 0 on; got {value!r}")
-    of = of or count
+    of = int(of) or count  # K may be a symbol while torch traces: no int is made of it
     if at + count > of:
         raise ValueError(f"of: expected at least {at + count}, the clients so far; got {of}")
     if begin > at or begin % leaf_size(of):
@@ -93,7 +95,11 @@ def _place(count: int, at: int, of: int, begin: int) -> tuple[int, int, int]:
             f"begin: expected a multiple of {leaf_size(of)}, the size of a leaf, up to {at}; "
             f"got {begin}"
         )
-    return int(at), int(of), int(begin)
+    if server is not None and (at + count != of or begin):
+        raise ValueError(
+            f"server: expected with the last chunk of all; got {begin}..{at + count} of {of}"
+        )
+    return int(at), of, int(begin)
 
 
 Rows = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor]

@@ -71,14 +71,14 @@ def public(
 ) -> Callable[P, R]:
     """`function` with its own signature and docstring, and the declared checks for a body.
 
-    instead   other helpers for the generated lines, as for the checks alone on tensors without
-              memory
+    instead   other helpers and checks (`_check_NAME`) for the generated lines, as for the checks
+              alone on tensors without memory
     """
     parameters = inspect.signature(function).parameters
     required = {name for name, p in parameters.items() if not accepts_none(p)}
     scope: dict[str, object] = dict(_HELPERS, _implementations=Implementations(operation))
-    scope |= instead or {}
     lines = [*_Checks(operation, scope, required), *_call(operation)]
+    scope |= instead or {}
     body = "".join(f"    {line}\n" for line in lines)
     made = compiled(operation.name, f"def {operation.name}({_head(parameters)}):\n{body}", scope)
     made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__

@@ -13,6 +13,7 @@ from fedfast.kernels import (
     embedding,
     embedding_backward,
     ghost,
+    joined,
     linear,
     linear_backward,
     lowrank,
@@ -73,6 +74,10 @@ def lowrank_forms(make: Make) -> Forms:
         yield named(ghost, x, v, ones=ones, gram=kept)
         for kind in FUSED:
             yield named(lowrank, x, x, v, 0.1, base=base, ones=ones, gram=kept, activation=kind)
+    weight, bias, limit = make(3, 68, 36), make(3, 68), 0.5
+    for ones, added in product((0.0, 1.0), (None, bias)):
+        more = dict(add_weight=weight, add_bias=added, ones=ones, limit=limit)
+        yield named(joined, x, v, known=[sums], added=[sums[:, 1:]], **more)
     for given in ([sums], [sums, sums[:, 1:]]):
         yield named(reach, given, 0.1, 0.0, out=make.dense(3))
         yield named(reach, given, 0.1, 1e-6, out=make.dense(3), most=1.0)

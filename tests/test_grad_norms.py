@@ -126,7 +126,7 @@ def test_a_run_by_recorded_squares_is_the_references_run(monkeypatch: Any, name:
     stats = kernels.stats
 
     def watched(x: Tensor, **options: Any) -> Tensor:
-        if "out" in options:  # the engine's own reports have none
+        if "out" in options and len(x) == K:  # the engine's own reports: no out, or one row
             read.append(options["segments"])
         return stats(x, **options)
 

@@ -24,10 +24,12 @@ pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 PLAIN = {
     "Column",
+    "Counted",
     "PlacedRows",
     "Plan",
     "Segments",
     "Server",
+    "Soon",
     "cosines",
     "feed",
     "norms",

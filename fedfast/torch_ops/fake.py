@@ -3,7 +3,8 @@
 They are generated from the same declaration as the public function, and end where that would call
 an implementation: what is returned has its shape, dtype, strides and device, and a wrong argument
 is refused with the same words. Tables that are kept from call to call (coefficients, the row as one
-segment) are left alone: what is made while torch traces must not outlive it.
+segment, the order of a sum) are left alone: what is made while torch traces must not outlive it,
+and K may be a symbol there. How many nodes a part of a sum needs is checked when it runs.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from ..kernels import Segments, generate
+from ..kernels import Segments, Server, generate
 from ..kernels._args import Coefficient, chosen, per_client, rows, within
 from ..kernels._scalars import number
+from ..kernels.aggregate import check_nodes, place
 from ..kernels.declaration import Operation
 from ..kernels.registry import BACKENDS
 
@@ -47,6 +49,21 @@ def _within(segments: Segments | None, bank: Tensor) -> Segments:
     return _ANY if segments is None else within(segments, bank)
 
 
+def _check_nodes_order(
+    bank: Tensor,
+    acc: Tensor,
+    nodes: Tensor | None,
+    first: bool,
+    at: int,
+    of: int,
+    begin: int,
+    server: Server | None,
+) -> tuple[Tensor | None, None]:
+    place(bank.shape[0], at, of, begin, server)
+    check_nodes(nodes, bank, 0)
+    return nodes, None
+
+
 def _choose(backend: str, like: Tensor) -> str | None:
     return chosen("backend", backend, BACKENDS)
 
@@ -56,4 +73,6 @@ def _nothing(*args: object) -> None:
 
 
 _NOTHING: defaultdict[str, Callable[..., None]] = defaultdict(lambda: _nothing)
-_INSTEAD: dict[str, object] = {f.__name__: f for f in (_per_client, _as_terms, _within, _choose)}
+_INSTEAD: dict[str, object] = {
+    f.__name__: f for f in (_per_client, _as_terms, _within, _check_nodes_order, _choose)
+}
