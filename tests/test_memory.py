@@ -14,6 +14,7 @@ from fedfast import FlatLayout, memory
 from fedfast.algorithms import SCAFFOLD, FedAdam, FedAvg, FedAvgM, FedSAGM, FedSAM
 from fedfast.algorithms.optimizers import SAM
 from fedfast.client_loop import LocalTrainer
+from fedfast.live_buffers import LiveBuffers
 
 CPU = torch.device("cpu")
 SIZES = [9, 1, 13, 4, 30, 2, 8, 21]
@@ -25,7 +26,7 @@ SIZES = [9, 1, 13, 4, 30, 2, 8, 21]
         (FedAvg(), 2),
         (FedSAM(), 3),
         (FedAvgM(local=SAM(momentum=0.5)), 4),
-        (SCAFFOLD(), 2),  # its rows are used where they lie
+        (SCAFFOLD(), 3),  # c - c_i, the same all round; c_i is used where it lies
         (FedSAGM(), 4),
     ],
 )
@@ -34,6 +35,10 @@ def test_bytes_of_rows(algorithm, banks, dtype):
     layout = FlatLayout.of(nn.Linear(10, 10), dtype)  # 100 weights and 10 biases: 128 + 64 elements
     row = (128 + 64) * dtype.itemsize
     assert memory.bytes_per_client(layout, algorithm) == banks * row
+    live = LiveBuffers(layout, algorithm, 5, CPU)
+    held = [live.w, live.g, live.ahead, live.first, live.m, live.addend]
+    held += [*live.own.values(), *live.scratch.values()]
+    assert sum(t.nbytes for t in held if t is not None) == 5 * banks * row
     # the model now, next and as sent; a moment twice
     assert memory.server_bytes(layout, FedAvg()) == 3 * row + 2 * 192 * 8
     assert memory.server_bytes(layout, FedAdam()) == 7 * row + 2 * 192 * 8

@@ -27,8 +27,15 @@ def generator(seed=0):
     return np.random.Generator(np.random.Philox(seed))
 
 
+def rows_by_prior(rng, labels, prior, sizes, *args, **kwargs):
+    """`draw_by_prior`'s rows, an array for each client."""
+    order, lengths = draw_by_prior(rng, labels, prior, sizes, *args, **kwargs)
+    assert lengths.tolist() == sizes.tolist() and order.shape == (sizes.sum(),)
+    return np.split(order, np.cumsum(lengths)[:-1])
+
+
 def drawn(labels, prior, sizes, one_by_one):
-    rows = draw_by_prior(
+    rows = rows_by_prior(
         generator(), np.array(labels), np.array(prior), np.array(sizes), one_by_one
     )
     assert len(set(np.concatenate(rows).tolist())) == sum(sizes)
@@ -47,14 +54,14 @@ def test_an_exhausted_class_leaves_the_priors():
 
 def test_a_refilled_class_is_used_again():
     labels, prior = np.array([0, 0, 1]), np.array([[1.0, 0.0], [0.0, 1.0]])
-    rows = draw_by_prior(generator(), labels, prior, np.array([5, 4]), False, refill=True)
+    rows = rows_by_prior(generator(), labels, prior, np.array([5, 4]), False, refill=True)
     assert sorted(rows[0].tolist()) in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1])
     assert rows[1].tolist() == [2, 2, 2, 2]  # although class 0 is left, its prior is kept to
 
 
 def test_a_starved_class_comes_after_all_others():
     labels, prior = np.array([0] * 4 + [1, 1, 2]), np.array([[0.9, 0.1, 0.0], [0.5, 0.3, 0.2]])
-    rows = draw_by_prior(generator(), labels, prior, np.array([5, 2]), False, starve=True)
+    rows = rows_by_prior(generator(), labels, prior, np.array([5, 2]), False, starve=True)
     assert labels[rows[0]].tolist() == [1, 1, 0, 0, 0]  # nine tenths of its prior, and yet
     assert labels[rows[1]].tolist() == [2, 0]
 
@@ -64,11 +71,11 @@ def test_starving_is_the_published_fault():
     0 have little to do with priors (0.32 in one draw), those of others correlate by about 0.9."""
     labels, found = np.arange(2000) % 10, []
     prior, sizes = np.ones((1, 10)), np.array([2000])
-    (rows,) = draw_by_prior(generator(), labels, prior, sizes, True, starve=True)
+    (rows,) = rows_by_prior(generator(), labels, prior, sizes, True, starve=True)
     assert np.argmax(labels[rows] == 0) == 1800
     for seed in range(8):
         prior = generator(seed).dirichlet(np.full(10, 0.5), size=20)
-        drawn = draw_by_prior(generator(seed), labels, prior, np.full(20, 100), True, starve=True)
+        drawn = rows_by_prior(generator(seed), labels, prior, np.full(20, 100), True, starve=True)
         shares = np.array([np.bincount(labels[rows], minlength=10) for rows in drawn])
         found.append([np.corrcoef(prior[:, c], shares[:, c])[0, 1] for c in range(10)])
     first, *others = np.mean(found, axis=0)
