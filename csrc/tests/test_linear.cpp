@@ -15,7 +15,7 @@ void forward(const Sizes& s, int64_t clients, int threads) {
   Rows<T> x = block<T>(clients, s.batch * s.inputs, 1);
   Rows<T> weight = block<T>(clients, s.outputs * s.inputs, 2);
   Rows<T> bias = block<T>(clients, s.outputs, 3), out = block<T>(clients, s.batch * s.outputs, 4);
-  LinearForward<T> p{s.batch,       s.inputs,    s.outputs, x.read(),
+  LinearForward<T> p{s.batch,       s.inputs,    s.outputs, 0,         x.read(),
                      weight.read(), bias.read(), Act::relu, out.bank()};
   linear(clients, threads, p);
   expect_block("linear", out, clients, s.batch * s.outputs, [&](int64_t k, int64_t i) {
@@ -40,7 +40,7 @@ void backward(const Sizes& s, int64_t clients, int threads) {
   Rows<T> more = block<T>(clients, size, 11), other = block<T>(clients, s.outputs, 12);
   Memory<T> alpha(clients, 9), beta(clients, 10), gamma(clients, 13);
   linear_backward(clients, threads,
-                  LinearBackward<T>{s.batch, s.inputs, s.outputs, x.read(), weight.read(),
+                  LinearBackward<T>{s.batch, s.inputs, s.outputs, 0, x.read(), weight.read(),
                                     out.read(), dout.bank(), Act::relu, alpha.data(), beta.data(),
                                     weight.read(), base.read(), dx.bank(), dweight.bank(),
                                     dbias.bank(), gamma.data(), more.read(), other.read()});
