@@ -15,9 +15,9 @@ it: runs are made in a process that does.
 Square roots are correctly rounded since `fedfast.square_root`: until then MKL computed some, whose
 last bit differs between makers of processors, and five digests could be had on one kind alone.
 
-Written anew when sums over a cohort became those of a fixed tree, corrections joined the folded step,
-and dense products of 17 to 64 rows took another order: 42 of 70 digests of AVX2 changed and 40 of
-AVX-512; the same runs in float64 ended within 5e-15 of the ones before (relative norm).
+Written anew when sums over a cohort became those of a fixed tree, corrections joined the folded
+step, and dense products of 17 to 64 rows took another order: 42 of 70 digests of AVX2 changed and
+40 of AVX-512; the same runs in float64 ended within 5e-15 of the ones before (relative norm).
 
 Written with torch 2.13.0, NumPy 2.4.6 and glibc 2.36, whose exponential and logarithm enter float64
 runs. Inputs are made of random whole numbers, which are the same everywhere; weights are torch's
