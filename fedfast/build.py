@@ -16,7 +16,7 @@ import torch
 
 from . import memory as memories
 from .client_loop import LocalTrainer
-from .data.pages import Ahead
+from .data.pages import PagesAhead
 from .design import Design
 from .engine import Engine
 from .evaluation import Evaluator
@@ -52,7 +52,7 @@ class Components:
     evaluator: Callable[[], Evaluator]
     engine: Engine
     personal: Personal
-    pages: Ahead
+    pages: PagesAhead
 
     @property
     def fetches(self) -> bool:
@@ -73,7 +73,7 @@ def build(design: Design) -> Components:
         warn_once(design.reason)
     engine = Engine(design, Halving(_trainer(design, executor), memory.chunk), tier)
     personal = Personal(engine, evaluator, design.data, design.loss)
-    pages = Ahead(design.data.x)
+    pages = PagesAhead(design.data.x)
     return Components(design, memory, tier, executor, evaluator, engine, personal, pages)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
 from types import TracebackType
@@ -107,19 +107,6 @@ class Profile:
         return others
 
 
-class _Nothing:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
-
-
 class _Timed:
     """One phase of one thread."""
 
@@ -148,7 +135,7 @@ class _Timed:
         self.profile.keep(self.name, self.begin, end)
 
 
-_NOTHING = _Nothing()
+_NOTHING = nullcontext()
 _profile: Profile | None = None
 
 

@@ -108,10 +108,10 @@ def test_nothing_is_read_before_it_is_trained_on(bank, monkeypatch):
 @pytest.mark.skipif(native.module is None, reason="the compiled module is not there")
 def test_rows_are_asked_for_ahead(bank):
     file, data = bank / "train" / "x.npy", load("arrays", bank)
-    ahead = pages.Ahead(data.train.x)
+    ahead = pages.PagesAhead(data.train.x)
     ahead.ask(torch.tensor([2000, 5, 6, 7, 1000]))
     assert ahead.wait() == 3  # rows 5 to 7 are one range: 400 bytes each, a page of 4096
-    assert pages.Ahead(data.train.x[:5].clone()).file is None
+    assert pages.PagesAhead(data.train.x[:5].clone()).file is None
     assert file.exists()
 
 

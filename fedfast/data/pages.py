@@ -57,7 +57,7 @@ def spread_rows(t: Tensor) -> Tensor:
     return t[torch.linspace(0, len(t) - 1, count, dtype=torch.float64).long()]
 
 
-class Ahead:
+class PagesAhead:
     """Has rows of `x` [n, ...] read from its file by the time that they are gathered.
 
     Does nothing where `x` is memory. A thread asks for them, for that can take as long as a round.
