@@ -5,9 +5,11 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <tuple>
 
 #include "dealing.h"
 #include "pages.h"
+#include "rounded_rows.h"
 
 namespace py = pybind11;
 
@@ -69,6 +71,24 @@ int64_t will_need_of(std::uintptr_t base, int64_t row_bytes, std::uintptr_t rows
 
 void any_order_of(std::uintptr_t base, int64_t bytes) { any_order(at<const char>(base), bytes); }
 
+// A table as (address, elements from row to row, address of the rows' numbers).
+using Table = std::tuple<std::uintptr_t, int64_t, std::uintptr_t>;
+
+template <typename T>
+SomeRows<T> rows_of(const Table& table) {
+  return {at<T>(std::get<0>(table)), std::get<1>(table), at<const int64_t>(std::get<2>(table))};
+}
+
+void round_of(const Table& from, const Table& to, int64_t n, int64_t width) {
+  py::gil_scoped_release release;
+  round_rows(rows_of<const float>(from), rows_of<uint16_t>(to), n, width);
+}
+
+void widen_of(const Table& from, const Table& to, int64_t n, int64_t width) {
+  py::gil_scoped_release release;
+  widen_rows(rows_of<const uint16_t>(from), rows_of<float>(to), n, width);
+}
+
 }  // namespace
 
 void bind_data(py::module_& m) {
@@ -78,6 +98,8 @@ void bind_data(py::module_& m) {
   m.def("spread_classes", &spread_of);
   m.def("will_need", &will_need_of);
   m.def("any_order", &any_order_of);
+  m.def("round_rows", &round_of);
+  m.def("widen_rows", &widen_of);
 }
 
 }  // namespace fedfast
