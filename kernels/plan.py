@@ -9,6 +9,9 @@ A run takes one client through all operations before the next: its weights and a
 the core's caches, where operation by operation all clients' would pass through memory. One call
 replaces all of them, and one barrier. Results are the operations' own, to the bit, since none
 depends on how many clients it is given.
+
+`Plan(whole=True)` keeps operations as they were called, on all their clients, whichever they are:
+`run_whole()` saves what it takes to look at arguments again.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ class Recorded(Protocol):
     def begin(self) -> None: ...
     def end(self) -> None: ...
     def run(self, clients: int, threads: int, elements: int, count: int, width: int) -> bool: ...
+    def run_whole(self, threads: int) -> bool: ...
 
 
 class Counted(NamedTuple):
@@ -73,12 +77,13 @@ class Soon(NamedTuple):
 class Plan:
     """What was called within `with`, for the same buffers; these stay alive as long as the plan.
 
-    Only native operations on `[K, ...]` blocks, `mix`, `adam` and `stats` can be recorded; others
-    raise TypeError. What torch computes in between is computed then and there, once.
+    Only native operations on `[K, ...]` blocks, `mix`, `adam` and `stats` can be recorded, unless
+    it is a plan of `whole` calls; others raise TypeError. What torch computes in between is
+    computed then and there, once.
     """
 
-    def __init__(self) -> None:
-        self._plan: Recorded = native.module.Plan()
+    def __init__(self, whole: bool = False) -> None:
+        self._plan: Recorded = native.module.Plan(whole)
         self._kept: list[Tensor] = []
 
     def __enter__(self) -> Plan:
@@ -108,6 +113,13 @@ class Plan:
         """
         how = torch.get_num_threads(), elements
         _check(self._plan.run(clients, *how, *_counts(counted, clients)))
+
+    def run_whole(self) -> None:
+        """Run operations one after another, each as it was called.
+
+        Raises IndexError if one found an index out of range.
+        """
+        _check(self._plan.run_whole(torch.get_num_threads()))
 
     def run_steps(
         self,
