@@ -149,9 +149,11 @@ class Plan:
         _dense("offsets", offsets, 0)
         if offsets.shape[0] == 0:
             raise ValueError("offsets: expected shape [T + 1]; got [0]")
-        given = offsets.data_ptr(), offsets.shape[0] - 1, torch.get_num_threads(), elements
-        counts = _counts(counted, int(offsets[-1]))
-        hints = _soon(soon, counts[1], offsets)
+        begins = offsets.numpy()  # whose numbers cost less than a tensor's
+        lines, clients = int(begins[-1]), int(begins[1]) if len(begins) > 1 else 0
+        given = offsets.data_ptr(), len(begins) - 1, torch.get_num_threads(), elements
+        counts = _counts(counted, lines)
+        hints = _soon(soon, counts[1], lines, clients)
         ends = None if last is None else last._plan
         _check(native.module.run_steps(self._plan, rest._plan, *given, *counts, hints, ends))
 
@@ -168,19 +170,18 @@ def _counts(counted: Counted | None, most: int) -> tuple[int, int]:
     return count.data_ptr(), counted.width
 
 
-def _soon(soon: Soon | None, width: int, offsets: Tensor) -> tuple[int, ...]:
+def _soon(soon: Soon | None, width: int, lines: int, clients: int) -> tuple[int, ...]:
     """The compiled module's `Soon`: addresses and strides in bytes."""
     if soon is None:
         return 0, 0, 0, 0, 0, 0
     samples, rows, models = soon
-    clients, lines = int(offsets[1]) if len(offsets) > 1 else 0, int(offsets[-1])
     _table("soon.rows", rows, torch.int64, 2)
     _dense("soon.rows", rows, 0)
     if rows.shape[0] < lines or rows.shape[1] != width:
         raise ValueError(f"soon.rows: expected at least [{lines}, {width}]; got {list(rows.shape)}")
     if models.shape[0] < clients:
         raise ValueError(f"soon.models: expected at least {clients} rows; got {models.shape[0]}")
-    sample = samples[:1].numel() * samples.element_size()
+    sample = samples.stride(0) * samples.element_size()
     size = models.element_size()
     at = models.data_ptr(), models.stride(0) * size, models.shape[1] * size
     return samples.data_ptr(), sample, rows.data_ptr(), *at
