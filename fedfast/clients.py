@@ -111,8 +111,6 @@ class ClientState:
         store = self._store
         if not store.default:
             return {}
-        if not store.default:
-            return {}
         at = self.slot[ids].to(store.device)
         return {name: held[at] for name, held in store.values.items()}
 
