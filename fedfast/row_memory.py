@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from weakref import finalize
 
 import numpy as np
@@ -53,18 +54,22 @@ def pitch(width: int, dtype: torch.dtype) -> int:
 
 
 class MemoryRows:
-    """Rows [places, width] in the memory of a device, in a dtype of their own."""
+    """Rows [places, width] in the memory of a device, in a dtype of their own.
+
+    A thread may write rows while another one makes room for more.
+    """
 
     def __init__(self, places: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype, self.width, self.device = dtype, width, device
-        self._rows = reserved((places, width), dtype, device)
+        self._rows, self._lock = reserved((places, width), dtype, device), Lock()
 
     def allocate(self, places: int) -> None:
         """Make sure of the first `places`."""
         if places > len(self._rows):
             grown = reserved((2 * places, self.width), self.dtype, self.device)
-            grown[: len(self._rows)] = self._rows
-            self._rows = grown
+            with self._lock:  # what is written meanwhile would stay behind
+                grown[: len(self._rows)] = self._rows
+                self._rows = grown
 
     def read(self, places: Tensor, into: Tensor, at: Tensor) -> None:
         """`into[at] = rows[places]`, in the dtype of `into` [n, pitch]."""
@@ -72,7 +77,8 @@ class MemoryRows:
 
     def write(self, places: Tensor, source: Tensor, at: Tensor) -> None:
         """`rows[places] = source[at]`, rounded to the nearest of their dtype."""
-        copy_rows(source[:, : self.width], at, self._rows, places)
+        with self._lock:
+            copy_rows(source[:, : self.width], at, self._rows, places)
 
 
 class FileRows:
