@@ -18,6 +18,7 @@ from .client_rows import ClientRows, no_ids
 from .kernels import PlacedRows
 from .phases import timed
 from .row_blocks import Part, blocks_of
+from .row_memory import CPU, reserved
 from .row_tiers import RowTier
 
 Kept = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]
@@ -67,7 +68,7 @@ class ClientState:
         tier = RowTier() if tier is None else tier
         self._store = ClientRows(rows, values, row, trained, population, tier)
         # Zeros that nobody has written take no memory.
-        self._set(torch.zeros(population, dtype=torch.int64), no_ids(), 1)
+        self._set(reserved((population,), torch.int64, CPU), no_ids(), 1)
         # A state of nothing has no other: there is nothing to write beside it.
         self._other, self._side = self, 0
         if rows or values:
@@ -82,7 +83,8 @@ class ClientState:
     def _twin(self) -> ClientState:
         made = ClientState.__new__(ClientState)
         made._store, made._other, made._side = self._store, self, 1 - self._side
-        slot = self.slot.clone() if self.top > 1 else torch.zeros_like(self.slot)
+        same = self.top > 1
+        slot = self.slot.clone() if same else reserved((len(self.slot),), torch.int64, CPU)
         made._set(slot, self.free, self.top)
         return made
 
