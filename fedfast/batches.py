@@ -85,6 +85,10 @@ class Packing:
         """Which step of a client's each line is, [n]."""
         return np.repeat(np.arange(len(self.active)), self.active)
 
+    def steps(self, clients: int) -> np.ndarray:
+        """That each of so many clients takes, [K] int64."""
+        return np.bincount(self.client, minlength=clients).astype(np.int64)
+
     def at(self, s: int, active: int) -> slice:
         """Lines of step s of the first `active` clients."""
         return slice(self.begins[s], self.begins[s] + active)
