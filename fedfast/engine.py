@@ -27,6 +27,7 @@ from .client_sampling import Round
 from .clients import ClientState
 from .cohort_pass import CohortModels, CohortPass, RunParts, Tally
 from .design import Design
+from .distributed.peers import Peers
 from .distributed.rounds import NOBODY, complete, joined, spread_rows, take_over, values_of
 from .distributed.shares import Shares
 from .hook_calls import HookCalls
@@ -128,6 +129,7 @@ class Engine:
     ) -> None:
         self.trainers, self.data = trainers, replace(design.data, test=None)
         self.ranks = design.ranks
+        self.peers: Peers | None = None  # the ranks, where they read each other's memory
         self.options, self.client_decay = design.options, design.client_decay
         self.algorithm, self.backend = design.algorithm, design.options.backend
         row = design.row
@@ -238,7 +240,7 @@ class Engine:
         own = torch.from_numpy(ids[shares.part(self.ranks.rank)])
         if not self.clients.kinds():
             return self.clients.begin(own, start), owners
-        away = take_over(self.ranks, self.clients, owners, ids, new)
+        away = take_over(self.ranks, self.peers, self.clients, owners, ids, new)
         clients, owners = self.clients.begin(own, start), owners.copy()
         clients.drop(away)
         owners[ids] = new
@@ -252,6 +254,8 @@ class Engine:
         own = replace(cohort, ending=None, part=shares.part(ranks.rank), tally=Tally())
         with ranks.told_of_errors():
             tally = own.train()
+            if self.peers is not None:
+                cohort.clients.seal()
         found = joined(ranks, tally, cohort.sent.device)
         sums = [] if cohort.sums is None else [s for s in cohort.sums.own if s is not None]
         complete(ranks, [self.mean.sum, *sums], shares)
@@ -339,7 +343,7 @@ class Engine:
         if self.ranks is None:
             values = self.clients.values_of(torch.from_numpy(ids))
         else:
-            values = values_of(self.ranks, self.clients, self.owners, ids)
+            values = values_of(self.ranks, self.peers, self.clients, self.owners, ids)
         return replace(cohort, lr_total=self.algorithm.lr_total(cohort, values))
 
     def _send(self, state: ServerState, t: int, rehearsed: Tensor | None) -> Tensor:

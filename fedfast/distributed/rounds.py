@@ -13,21 +13,27 @@ from ..cohort_pass import Tally
 from ..kernels.summation import join_all, largest_nodes
 from ..phases import timed
 from ..running_sum import RunningSum
+from .peers import Peers
 from .ranks import Ranks
 from .shares import Shares
 
 NOBODY = -1
+Moved = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]  # ids [n], rows and values by name
 
 
 @timed("state")
 def values_of(
-    ranks: Ranks, clients: ClientState, owners: np.ndarray, ids: np.ndarray
+    ranks: Ranks, peers: Peers | None, clients: ClientState, owners: np.ndarray, ids: np.ndarray
 ) -> dict[str, Tensor]:
     """Values of clients [K] by name, each from the rank that keeps it."""
     own = clients.values_of(torch.from_numpy(ids))
     if not own:
         return own
-    parts = ranks.gathered({name: t.cpu() for name, t in own.items()})
+    if peers is None:
+        parts = ranks.gathered({name: t.cpu() for name, t in own.items()})
+    else:
+        others, every = peers.at(clients.generation), torch.from_numpy(ids)
+        parts = [others[i].values(every) if i in others else own for i in range(ranks.size)]
     who, place = np.maximum(owners[ids].astype(np.int64), 0), np.arange(len(ids))
     pick = torch.from_numpy(who), torch.from_numpy(place)
     return {n: torch.stack([p[n] for p in parts])[pick].to(t.device) for n, t in own.items()}
@@ -35,7 +41,12 @@ def values_of(
 
 @timed("state")
 def take_over(
-    ranks: Ranks, clients: ClientState, owners: np.ndarray, ids: np.ndarray, new: np.ndarray
+    ranks: Ranks,
+    peers: Peers | None,
+    clients: ClientState,
+    owners: np.ndarray,
+    ids: np.ndarray,
+    new: np.ndarray,
 ) -> Tensor:
     """Rows of clients `ids` [C] move to the ranks `new` [C] that train them, ahead of a round.
 
@@ -43,24 +54,50 @@ def take_over(
     """
     old = owners[ids]
     away = (old != new) & (old != NOBODY)
+    if peers is not None:
+        moved = _read(peers, clients, ids, old, away & (new == ranks.rank))
+    else:
+        moved = _exchanged(ranks, clients, ids, old, np.where(away, new, old))
+    none = torch.zeros(0, dtype=torch.int64)
+    parts: list[Moved] = [(none, *clients.export(none)), *moved]
+    rows = {name: torch.cat([held[name] for _, held, _ in parts]) for name in parts[0][1]}
+    values = {name: torch.cat([held[name] for _, _, held in parts]) for name in parts[0][2]}
+    clients.adopt(torch.cat([who for who, *_ in parts]), rows, values)
+    return torch.from_numpy(ids[away & (old == ranks.rank)])
+
+
+def _read(
+    peers: Peers, clients: ClientState, ids: np.ndarray, old: np.ndarray, wanted: np.ndarray
+) -> list[Moved]:
+    """What the ranks `old` [C] keep of the clients that are `wanted` [C], from their memory."""
+    found, made = peers.at(clients.generation), []
+    for source in np.unique(old[wanted]).tolist():
+        who, peer = torch.from_numpy(ids[wanted & (old == source)]), found[source]
+        rows = {name: peer.rows(name, who) for name in clients.row_kinds()}
+        made.append((who, rows, peer.values(who)))
+    return made
+
+
+def _exchanged(
+    ranks: Ranks, clients: ClientState, ids: np.ndarray, old: np.ndarray, new: np.ndarray
+) -> list[Moved]:
+    """What other ranks send of clients that leave `old` [C] for `new` [C], this rank."""
     send: list[tuple[int, Tensor]] = []
     receive: list[tuple[int, Tensor]] = []
-    rows, values = clients.export(torch.zeros(0, dtype=torch.int64))
-    kinds, parts = {**rows, **values}, []
-    for source, to in sorted({(int(a), int(b)) for a, b in zip(old[away], new[away], strict=True)}):
-        who = torch.from_numpy(ids[away & (old == source) & (new == to)])
+    kinds, made = clients.export(torch.zeros(0, dtype=torch.int64)), []
+    pairs = zip(old[old != new], new[old != new], strict=True)
+    for source, to in sorted({(int(a), int(b)) for a, b in pairs}):
+        who = torch.from_numpy(ids[(old == source) & (new == to)])
         if source == ranks.rank:
-            given = clients.export(who)
-            send += [(to, t.contiguous()) for t in {**given[0], **given[1]}.values()]
+            send += [(to, t.contiguous()) for of in clients.export(who) for t in of.values()]
         elif to == ranks.rank:
-            made = {n: t.new_empty(len(who), *t.shape[1:]) for n, t in kinds.items()}
-            receive += [(source, t) for t in made.values()]
-            parts.append((who, made))
+            rows, values = (
+                {n: t.new_empty(len(who), *t.shape[1:]) for n, t in of.items()} for of in kinds
+            )
+            receive += [(source, t) for of in (rows, values) for t in of.values()]
+            made.append((who, rows, values))
     ranks.moved(send, receive)
-    joined = {n: torch.cat([kinds[n], *(made[n] for _, made in parts)]) for n in kinds}
-    here = torch.cat([torch.zeros(0, dtype=torch.int64), *(who for who, _ in parts)])
-    clients.adopt(here, {n: joined[n] for n in rows}, {n: joined[n] for n in values})
-    return torch.from_numpy(ids[away & (old == ranks.rank)])
+    return made
 
 
 @timed("aggregate")
@@ -99,28 +136,3 @@ LISTS = ("losses", "step_losses", "train_losses", "start_losses")
 def spread_rows(ranks: Ranks, rows: Tensor, shares: Shares) -> None:
     """Rows [C, ...] in processing order, of which each rank has its part, become all."""
     ranks.spread([rows[shares.part(rank)] for rank in range(ranks.size)])
-
-
-def kept(ranks: Ranks, clients: ClientState) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """On rank 0 what clients of all ranks keep, as `ClientState.kept`; elsewhere its own part."""
-    ids, rows, values = clients.kept()
-    tensors = {**rows, **values}
-    counts = ranks.gathered(len(ids))
-    if not ranks.first:
-        send = [(0, t.contiguous()) for t in (ids, *tensors.values())] if len(ids) else []
-        ranks.moved(send, [])
-        return ids, rows, values
-    receive: list[tuple[int, Tensor]] = []
-    for rank, count in enumerate(counts):
-        if rank and count:
-            own = (ids, *tensors.values())
-            receive += [(rank, t.new_empty(count, *t.shape[1:])) for t in own]
-    ranks.moved([], receive)
-    width = 1 + len(tensors)
-    parts = [[t for _, t in receive[i : i + width]] for i in range(0, len(receive), width)]
-    every, *others = (
-        torch.cat(part) for part in zip((ids, *tensors.values()), *parts, strict=True)
-    )
-    order = every.argsort()
-    found = {name: t[order.to(t.device)] for name, t in zip(tensors, others, strict=True)}
-    return every[order], {n: found[n] for n in rows}, {n: found[n] for n in values}
