@@ -256,9 +256,12 @@ class Engine:
             tally = own.train()
             if self.peers is not None:
                 cohort.clients.seal()
-        found = joined(ranks, tally, cohort.sent.device)
-        sums = [] if cohort.sums is None else [s for s in cohort.sums.own if s is not None]
-        complete(ranks, [self.mean.sum, *sums], shares)
+        more = [] if cohort.sums is None else [s for s in cohort.sums.own if s is not None]
+        sums, peers = [self.mean.sum, *more], self.peers
+        count = len(shares.nodes(ranks.rank))
+        offered = peers is not None and peers.offer([s.nodes(count) for s in sums])
+        found = joined(peers or ranks, tally, cohort.sent.device)
+        complete(ranks, peers if offered else None, sums, shares)
         if self.models.wanted:
             self.models.store(slice(0, 0), cohort.sent.expand(0, -1), shares.clients)
             spread_rows(ranks, self.models.first(shares.clients), shares)

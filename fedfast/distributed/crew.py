@@ -55,7 +55,6 @@ class Crew:
     alone  whether this rank saves in the place of rank 0, which is gone
     """
 
-    peers: Peers | None = None
     alone = False
 
     def __init__(self, ranks: Ranks, parts: Components) -> None:
@@ -67,8 +66,9 @@ class Crew:
         engine = self.parts.engine
         if self.ranks.local:
             with self.ranks.told_of_errors():
-                peers = Peers(self.ranks, engine.clients, len(engine.committed.rows))
-            self.peers, engine.peers = peers, peers if peers.keeps else None
+                rounds, size = len(engine.committed.rows), len(engine.state.row)
+                peers = Peers(self.ranks, engine.clients, rounds, size)
+            engine.peers = peers if peers.usable else None
 
     @contextmanager
     def leading(self) -> Iterator[None]:
@@ -94,8 +94,8 @@ class Crew:
         self._broken = True
         with self.ranks.told_of_errors():
             row = round_loop.next_round(self.parts)
-            if self.peers is not None:
-                self.peers.committed(row.round)
+            if (peers := self.parts.engine.peers) is not None:
+                peers.committed(row.round)
         self._broken = False
         return row
 
@@ -126,7 +126,8 @@ class Crew:
 
     def save(self, path: str | Path) -> None:
         """Rank 0 writes the one file; see `checkpoint.save`."""
-        if self.parts.engine.peers is not None or not self.parts.engine.clients.kinds():
+        peers = self.parts.engine.peers
+        if (peers is not None and peers.keeps) or not self.parts.engine.clients.kinds():
             if self.ranks.first or self.alone:
                 self._keep(path)
             return

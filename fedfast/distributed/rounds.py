@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..clients import ClientState
 from ..cohort_pass import Tally
-from ..kernels.summation import join_all, largest_nodes
+from ..kernels.summation import join_all
 from ..phases import timed
 from ..running_sum import RunningSum
 from .peers import Peers
@@ -29,7 +29,7 @@ def values_of(
     own = clients.values_of(torch.from_numpy(ids))
     if not own:
         return own
-    if peers is None:
+    if peers is None or not peers.keeps:
         parts = ranks.gathered({name: t.cpu() for name, t in own.items()})
     else:
         others, every = peers.at(clients.generation), torch.from_numpy(ids)
@@ -54,7 +54,7 @@ def take_over(
     """
     old = owners[ids]
     away = (old != new) & (old != NOBODY)
-    if peers is not None:
+    if peers is not None and peers.keeps:
         moved = _read(peers, clients, ids, old, away & (new == ranks.rank))
     else:
         moved = _exchanged(ranks, clients, ids, old, np.where(away, new, old))
@@ -101,21 +101,45 @@ def _exchanged(
 
 
 @timed("aggregate")
-def complete(ranks: Ranks, sums: Sequence[RunningSum], shares: Shares) -> None:
-    """Make each rank's part of the sums the whole."""
-    nodes = [largest_nodes(*shares.run(rank), shares.leaves) for rank in range(ranks.size)]
+def complete(ranks: Ranks, peers: Peers | None, sums: Sequence[RunningSum], shares: Shares) -> None:
+    """Make each rank's part of the sums the whole.
+
+    peers  where all have offered their nodes, and know that the others have
+    """
+    nodes = [shares.nodes(rank) for rank in range(ranks.size)]
     places = [node for own in nodes for node in own]
-    begin = sum(map(len, nodes[: ranks.rank]))
-    for total in sums:
-        rows = total.lowest.new_empty(len(places), *total.lowest.shape)
-        for row, own in zip(rows[begin:], total.nodes(len(nodes[ranks.rank])), strict=False):
-            row.copy_(own)
-        ranks.spread(rows.split([len(own) for own in nodes]))
-        total.lowest.copy_(join_all(list(rows), places, shares.leaves))
+    ours = [peers is None or rank == ranks.rank for rank, own in enumerate(nodes) for _ in own]
+    for i, total in enumerate(sums):
+        if peers is None:
+            rows = _spread(ranks, total, [len(own) for own in nodes])
+        else:
+            rows = _offered(ranks, peers, i, total, [len(own) for own in nodes])
+        total.lowest.copy_(join_all(rows, places, shares.leaves, ours))
+
+
+def _spread(ranks: Ranks, total: RunningSum, counts: Sequence[int]) -> list[Tensor]:
+    """Nodes of all ranks, which have so many each: copies."""
+    rows = total.lowest.new_empty(sum(counts), *total.lowest.shape)
+    parts = rows.split(list(counts))
+    for row, own in zip(parts[ranks.rank], total.nodes(counts[ranks.rank]), strict=True):
+        row.copy_(own)
+    ranks.spread(parts)
+    return list(rows)
+
+
+def _offered(
+    ranks: Ranks, peers: Peers, i: int, total: RunningSum, counts: Sequence[int]
+) -> list[Tensor]:
+    """Nodes of all ranks of sum `i`: where each has them."""
+    found = [
+        total.nodes(count) if rank == ranks.rank else peers.offered(rank, i, total.lowest, count)
+        for rank, count in enumerate(counts)
+    ]
+    return [row for part in found for row in part]
 
 
 @timed("aggregate")
-def joined(ranks: Ranks, tally: Tally, device: torch.device) -> Tally:
+def joined(ranks: Ranks | Peers, tally: Tally, device: torch.device) -> Tally:
     """The tally of the whole cohort, clients in processing order, from each rank's part."""
     own = {name: [t.cpu() for t in getattr(tally, name)] for name in LISTS}
     numbers = {name: t.cpu() for name, t in tally.joined().items()}
