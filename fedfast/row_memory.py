@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .shared_memory import MAP_NORESERVE, PAGE, PlacedFile, SharedMemory
+
 CPU = torch.device("cpu")
-PAGE = 4096  # bytes; rows of a file begin at multiples, which direct input and output asks for
 Transfer = Callable[[int, Sequence[memoryview], int], int]  # os.preadv, os.pwritev
-MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python names it from 3.13 on
 
 
 def reserved(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -45,17 +45,39 @@ def _anonymous(size: int) -> mmap.mmap:
 
 
 def pitch(width: int, dtype: torch.dtype) -> int:
-    """Elements from one row of `width` to the next, where rows begin at pages."""
+    """Elements from one row of `width` to the next, where rows begin at pages, which direct input
+    and output asks for."""
     each = PAGE // dtype.itemsize
     return -(-width // each) * each
 
 
 class MemoryRows:
-    """Rows [places, width] in the memory of a device, in a dtype of their own."""
+    """Rows [places, width] in the memory of a device, in a dtype of their own.
 
-    def __init__(self, places: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
+    shared  whether other processes may open it; there is no room for more `places` then
+    """
+
+    def __init__(
+        self,
+        places: int,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        shared: bool = False,
+    ) -> None:
         self.dtype, self.width, self.device = dtype, width, device
-        self._rows = reserved((places, width), dtype, device)
+        self._shared = SharedMemory((places, width), dtype) if shared else None
+        held = self._shared
+        self._rows = reserved((places, width), dtype, device) if held is None else held.tensor
+
+    def file(self) -> PlacedFile | None:
+        """Where other processes find the rows."""
+        held = self._shared
+        return (
+            None
+            if held is None
+            else PlacedFile(held.about.number, self.width * self.dtype.itemsize)
+        )
 
     def allocate(self, places: int) -> None:
         """Make sure of the first `places`."""
@@ -84,6 +106,10 @@ class FileRows:
         self._file = tempfile.TemporaryFile(dir=folder, prefix=".client-rows-", buffering=0)
         finalize(self, self._file.close)
         self._direct = _past_the_cache(self._file.fileno())
+
+    def file(self) -> PlacedFile | None:
+        """Where other processes find the rows."""
+        return PlacedFile(self._file.fileno(), self.pitch * self.dtype.itemsize)
 
     def allocate(self, places: int) -> None:
         """Make sure of the disk's space for the first `places`. Raises OSError naming the option.
