@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from weakref import finalize
 
 import numpy as np
@@ -55,6 +56,8 @@ def pitch(width: int, dtype: torch.dtype) -> int:
 class MemoryRows:
     """Rows [places, width] in the memory of a device, in a dtype of their own.
 
+    A thread may write rows while another one makes room for more.
+
     shared  whether other processes may open it; there is no room for more `places` then
     """
 
@@ -67,25 +70,23 @@ class MemoryRows:
         shared: bool = False,
     ) -> None:
         self.dtype, self.width, self.device = dtype, width, device
-        self._shared = SharedMemory((places, width), dtype) if shared else None
+        self._shared, self._lock = SharedMemory((places, width), dtype) if shared else None, Lock()
         held = self._shared
         self._rows = reserved((places, width), dtype, device) if held is None else held.tensor
 
     def file(self) -> PlacedFile | None:
         """Where other processes find the rows."""
-        held = self._shared
-        return (
-            None
-            if held is None
-            else PlacedFile(held.about.number, self.width * self.dtype.itemsize)
-        )
+        if self._shared is None:
+            return None
+        return PlacedFile(self._shared.about.number, self.width * self.dtype.itemsize)
 
     def allocate(self, places: int) -> None:
         """Make sure of the first `places`."""
         if places > len(self._rows):
             grown = reserved((2 * places, self.width), self.dtype, self.device)
-            grown[: len(self._rows)] = self._rows
-            self._rows = grown
+            with self._lock:  # what is written meanwhile would stay behind
+                grown[: len(self._rows)] = self._rows
+                self._rows = grown
 
     def read(self, places: Tensor, into: Tensor, at: Tensor) -> None:
         """`into[at] = rows[places]`, in the dtype of `into` [n, pitch]."""
@@ -93,7 +94,8 @@ class MemoryRows:
 
     def write(self, places: Tensor, source: Tensor, at: Tensor) -> None:
         """`rows[places] = source[at]`, rounded to the nearest of their dtype."""
-        copy_rows(source[:, : self.width], at, self._rows, places)
+        with self._lock:
+            copy_rows(source[:, : self.width], at, self._rows, places)
 
 
 class FileRows:

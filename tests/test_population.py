@@ -166,7 +166,7 @@ def test_matrices_of_rows_are_clients_and_are_copied():
         ([0, 3, 2], [0, 1], "that do not fall"),
         ([0, 3], [0, 1], "offsets: expected to end at 2, the length of order; got 3"),
         ([0, 9], None, "offsets: expected at most 4, the samples; got 9"),
-        ([0, 1, 3], [0, 1, 4], r"client 1: expected rows in \[0, 4\); got 1..4"),
+        ([0, 1, 3], [0, 1, 4], r"order: client 1: expected rows in \[0, 4\); got 4 at 2"),
         ([0.0, 1.0], None, r"offsets: expected integers \[m\]; got float64 \[2\]"),
         ([0, 0], [], "at least one sample"),
     ],
@@ -223,6 +223,13 @@ def test_repeated_clients_have_the_rows_of_the_ones_they_repeat():
     rows = many.rows(np.array([6, 2]), torch.tensor([[[1, 0]], [[2, 1]]]))
     assert rows.tolist() == [[[1, 4]], [[5, 2]]]
     assert len(base.repeated(2).owned()) == 2
+
+
+def test_more_repeated_clients_than_memory_holds_are_refused(monkeypatch):
+    monkeypatch.setattr("fedfast.data.size_limits.available_memory", lambda: 10**9)
+    base = FederatedData.from_index(samples_of(np.arange(6)), [[4, 1], [], [0, 2, 5]])
+    with pytest.raises(ValueError, match="clients: expected what fits into memory, 0.9 GiB free"):
+        base.repeated(10**8)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.99])

@@ -29,7 +29,9 @@ FIELDS = (
     "clients_per_second", "samples_per_second", "host_bytes", "device_bytes", "disk_bytes",
     "setup_seconds", "chunk", "predicted_seconds",
 )  # fmt: skip
-SHORT = {"forward_backward": "forward/ backward"}
+SHORT = {
+    "schedule": "sched.", "forward_backward": "fwd/bwd", "aggregate": "aggr.", "evaluate": "eval.",
+}  # fmt: skip
 ALIKE = 0.05  # of the faster time: what two times may differ by
 VISIBLE = 0.01  # of the round: phases below it in every row have no column
 
@@ -201,7 +203,7 @@ def _phases(done: Sequence[Result], machine: Machine) -> Table:
             for name in taken
         ]
         table.add_row(*_head(one), *cells)
-    table.caption = "ms (of the FLOP rate: forward/backward, evaluate; of the bandwidth: others)"
+    table.caption = "ms (of the FLOP rate: fwd/bwd, eval.; of the bandwidth: others)"
     return table
 
 
@@ -228,8 +230,8 @@ def _table(*columns: str) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("algorithm")
-    table.add_column("cohort")
+    for name in ("algorithm", "cohort"):  # on a narrow terminal numbers may fold, never these
+        table.add_column(name, no_wrap=True)
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     return table

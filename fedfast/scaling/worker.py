@@ -25,6 +25,7 @@ from ..config import RunConfig
 from ..files import atomic
 from ..history import Row
 from ..phases import Profile, recording
+from .launchers import ends_with_its_parent
 from .machine import cores
 from .memory_use import Peak
 from .rows import ScaleRow
@@ -78,7 +79,10 @@ def main(argv: list[str]) -> int:
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--held-out", action="store_true", dest="held_out")
+    parser.add_argument("--watched", action="store_true")
     given = parser.parse_args(argv)
+    if given.watched:
+        ends_with_its_parent()
     size = given.clients, given.cohort, given.ranks
     row = ScaleRow(given.study, given.algorithm, *size, given.held_out)
     try:
