@@ -82,6 +82,8 @@ void bind_rows(py::module_& m) {
       FIELDS(FeedOf, field("R", &P::lines), field("B", &P::width), shared("rows", &P::rows),
              shared("count", &P::count), F(rows_now), F(count_now)),
       [](const Part& part, const auto& p) { feed(part, p); });
+  bind<Turn>(m, "turn", FIELDS(Turn, field("T", &P::steps), shared("table", &P::table), F(now)),
+             [](const Part& part, const auto& p) { turn(part, p); });
   bind<Tally>(m, "tally", FIELDS(Tally, F(losses), F(count), F(total)),
               [](const Part& part, const auto& p) { tally(part, p); });
 }

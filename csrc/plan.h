@@ -136,7 +136,17 @@ struct Tally {
   double* total = nullptr;         // [K]
 };
 
+// At each step: now = table[step], the last number where there are fewer.
+template <typename T>
+struct Turn {
+  int64_t steps = 0;         // T
+  const T* table = nullptr;  // [T]
+  T* now = nullptr;          // [K]
+};
+
 void feed(const Part& part, const Feed& p);
+template <typename T>
+void turn(const Part& part, const Turn<T>& p);
 template <typename T>
 void tally(const Part& part, const Tally<T>& p);
 

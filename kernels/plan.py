@@ -44,6 +44,7 @@ TALLY = Operation(
     (In("losses", "K"), In("count", "K", _INT), InOut("total", "K", _DOUBLE)),
     like="losses",
 )
+TURN = Operation("turn", "plan", (In("table", "T"), Out("now", "K")), like="now")
 
 
 class Recorded(Protocol):
@@ -213,20 +214,40 @@ def feed(rows: Tensor, count: Tensor, rows_now: Tensor, count_now: Tensor) -> No
     native.called(FEED)(rows, count, rows_now, count_now)
 
 
+def turn(table: Tensor, now: Tensor) -> None:
+    """In a plan: `now = table[step]`, the last number where there are fewer steps. `[T]`, `[K]`
+
+    Both float32 or float64, and contiguous.
+    Raises TypeError/ValueError naming the argument.
+    """
+    _numbers("table", table)
+    if not len(table):
+        raise ValueError("table: expected [T] with T > 0; got [0]")
+    _table("now", now, table.dtype, 1)
+    for name, t in ("table", table), ("now", now):
+        _dense(name, t, 0)
+    native.called(TURN)(table, now)
+
+
 def tally(losses: Tensor, count: Tensor, total: Tensor) -> None:
     """In a plan: `total += losses count`, from 0 at step 0. `[K]`: any float, int32, float64.
 
     Raises TypeError/ValueError naming the argument.
     """
-    if not isinstance(losses, Tensor) or losses.dtype not in native.DTYPES:
-        found = losses.dtype if isinstance(losses, Tensor) else kind_of(losses)
-        raise TypeError(f"losses: expected a float32 or float64 tensor [K]; got {found}")
-    _table("losses", losses, losses.dtype, 1)
+    _numbers("losses", losses)
     _table("count", count, torch.int32, 1, losses.shape)
     _table("total", total, torch.float64, 1, losses.shape)
     for name, t in ("losses", losses), ("count", count), ("total", total):
         _dense(name, t, 0)
     native.called(TALLY)(losses, count, total)
+
+
+def _numbers(name: str, value: object) -> None:
+    """Raise unless `value` is a float32 or float64 tensor on the CPU of one dimension."""
+    if not isinstance(value, Tensor) or value.dtype not in native.DTYPES:
+        found = value.dtype if isinstance(value, Tensor) else kind_of(value)
+        raise TypeError(f"{name}: expected a float32 or float64 tensor [K]; got {found}")
+    _table(name, value, value.dtype, 1)
 
 
 def _table(
