@@ -217,8 +217,8 @@ def test_mistakes_are_refused_before_memory_is_touched():
         schedule.batches(0, 0, lines, ones, np.ones(3, dtype=np.int64), ones)
     with pytest.raises(TypeError):
         schedule.batches(0, 0, lines, ones, ones, np.ones(2, dtype=np.int32))
-    with pytest.raises(ValueError, match="owners: expected with begins and order"):
-        schedule.batches(0, 0, lines, ones, ones, ones, owners=ones)
+    with pytest.raises(ValueError, match="order: expected 0 contiguous numbers of torch.int64"):
+        schedule.batches(0, 0, lines, *[ones] * 3, owned=(ones, tensor([0, 1]), torch.ones(3)))
     with pytest.raises(ValueError, match=r"offsets: expected \[4\]; got \[3\]"):
         schedule.Lines(2, 3, 4, tensor([0, 2, 3]))
     with pytest.raises(ValueError, match=r"client: expected values in \[0, 2\^32\)"):
