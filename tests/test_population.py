@@ -21,6 +21,7 @@ from fedfast.data import (
     pathological,
     shards,
 )
+from fedfast.data._fixed_sizes import _after, _shares, draw_by_prior
 from fedfast.random import SPLIT, keys64
 
 FORMS = {
@@ -248,3 +249,28 @@ def test_a_hopeless_draw_is_given_up_soon():
     labels = np.zeros(4000, dtype=np.int64)
     with pytest.raises(ValueError, match="alpha: 4 draws with alpha 0.1 left some"):
         dirichlet(samples_of(labels), 2000, 0.1)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 40), st.integers(0, 3000))
+def test_generators_are_moved_as_by_drawing(seed, before, draws):
+    rng = np.random.Generator(np.random.Philox(seed))
+    rng.random(before)
+    ahead = _after(rng, draws)
+    rng.random(draws)
+    assert rng.random(9).tolist() == ahead.random(9).tolist()
+
+
+@pytest.mark.skipif(not dealing.AVAILABLE, reason="the compiled module is not there")
+def test_classes_by_bits_are_priors_alike():
+    rng = np.random.Generator(np.random.Philox(3))
+    labels, sizes = rng.integers(0, 9, 4000), rng.integers(0, 12, 600)
+    owned = rng.integers(1, 2**9, 600).astype(np.uint64)
+    for refill, starve in ((False, False), (True, False), (False, True)):
+        if starve:
+            owned |= np.uint64(2)  # another class than 0
+        options = sizes, True, refill, starve
+        ours, theirs = (
+            draw_by_prior(np.random.Generator(np.random.Philox(1)), labels, prior, *options)[0]
+            for prior in (owned, _shares(owned, 9))
+        )
+        assert ours.tolist() == theirs.tolist()

@@ -32,6 +32,7 @@ FIELDS = (
 SHORT = {
     "schedule": "sched.", "forward_backward": "fwd/bwd", "aggregate": "aggr.", "evaluate": "eval.",
 }  # fmt: skip
+ALIKE = 0.05  # of the faster time: what two times may differ by
 VISIBLE = 0.01  # of the round: phases below it in every row have no column
 
 
@@ -40,6 +41,7 @@ class Found:
     """What a worker has written; see `worker.Measured`."""
 
     seconds: float
+    repeats: Sequence[float]
     samples: float
     rounds: int
     threads: int
@@ -52,6 +54,11 @@ class Found:
     disk: int
     phases: Mapping[str, float]
     work: Workload
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two fastest times that the row was measured are alike."""
+        return len(self.repeats) > 1 and self.repeats[1] < self.repeats[0] * (1 + ALIKE)
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,8 @@ class Result:
         found, row = self.found, self.row
         if found is None:
             return None
-        size = Size(row.clients, row.cohort, row.ranks, found.threads, found.chunk)
+        rounds = found.rounds + 1  # the first is not timed
+        size = Size(row.clients, row.cohort, row.ranks, found.threads, found.chunk, rounds)
         numbers = found.seconds, found.phases, float(found.host), float(found.each)
         return Point(row.algorithm, size, *numbers, found.work)
 
@@ -117,6 +125,11 @@ def earlier(study: Path, rows: Sequence[ScaleRow]) -> list[Result]:
 def is_done(row: ScaleRow) -> bool:
     """Whether it was measured before."""
     return row.result.exists() and read(row).status == "done"
+
+
+def unsure(one: Result, turn: int) -> bool:
+    """Whether it was measured `turn` times, and its two fastest times are not alike."""
+    return one.found is not None and len(one.found.repeats) == turn and not one.found.agrees
 
 
 def write(results: Sequence[Result], machine: Machine, path: Path) -> None:
