@@ -33,8 +33,8 @@ from fedfast.models import Stochastic
 ROUNDS, CLIENTS = 3, 14
 NAMES = sorted(algorithms.names())
 # By four processes, in turns with and without memory that they share: rows and values of clients,
-# sums beside the mean, two exchanges, models of the whole cohort, personal models, a module.
-SOME = ["fedavg", "feddyn", "fedala", "fedcr", "fedgh", "fedgloss", "fedsmoo", "scaffold"]
+# sums beside the mean, two exchanges, models of the whole cohort, personal models.
+SOME = ["fedala", "feddyn", "fedgh", "fedgloss", "fedsmoo", "scaffold"]
 RESUMED = ("scaffold", "fedala", "fedgloss")
 STAGE = {2: 1, 1: 2, 4: 3}  # processes: rounds that are done after them
 CONFIG = """
