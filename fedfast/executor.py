@@ -83,6 +83,20 @@ class ScaledAscent:
     ahead: Tensor
 
 
+@dataclass(frozen=True)
+class RowAscent:
+    """The gradient at `ahead`, which `first` writes at a client's first step, `later` at others.
+
+    g      `[>= K, >= trained]`, receives the gradient at w before that; None where none is taken
+    ahead  `[>= K, >= trained]`
+    """
+
+    first: RowUpdate
+    later: RowUpdate
+    g: Tensor | None
+    ahead: Tensor
+
+
 class RowUpdate(Protocol):
     """Operations on rows in the pass of a gradient, such as an optimizer's step behind it."""
 
@@ -98,7 +112,8 @@ class RowUpdate(Protocol):
 class LocalStep:
     """Where a step's gradient is taken, and what the same pass does with it.
 
-    ascent        None: at `w`; else SAM's, whose second pass keeps the running statistics
+    ascent        None: at `w`; else SAM's, whose second pass keeps the running statistics;
+                  `RowAscent` in `Executor.descend` alone
     fold          if given, `out` receives the weights after an SGD step instead of the gradient
     norms         whether `Executor.squares` will be asked for the gradient's
     keep_buffers  whether running statistics stay as they are
@@ -107,7 +122,7 @@ class LocalStep:
     begin, end    of `Executor.descend`: what precedes a client's first step, and follows its last
     """
 
-    ascent: SamAscent | ScaledAscent | None = None
+    ascent: SamAscent | ScaledAscent | RowAscent | None = None
     fold: Fold | None = None
     norms: bool = False
     keep_buffers: bool = False

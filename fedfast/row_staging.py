@@ -120,6 +120,8 @@ class StagedTables:
         self._finish(side)
         if len(came) > self._cohort:
             self._finish(1 - side)
+            if self._expected is not None:  # it is read into tables that have another layout
+                self._expected.ready.result()
             self._make_room(2 * len(came))
         rows = self._coming(side, came.numpy())
         new = torch.arange(len(kept)) + 1 + side * self._cohort
@@ -217,7 +219,8 @@ class StagedTables:
     def read(self, name: str, places: Tensor) -> Tensor:
         """A copy in the stores' dtype, on the CPU, once all is written. [n, width]"""
         store = self.stores[name]
-        out = torch.empty(len(places), pitch(store.width, store.dtype), dtype=store.dtype)
+        # Pages of its own: others cannot be read past the cache.
+        out = reserved((len(places), pitch(store.width, store.dtype)), store.dtype, CPU)
         self._worker.submit(store.read, places, out, torch.arange(len(places))).result()
         return out[:, : store.width]
 

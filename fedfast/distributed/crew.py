@@ -22,7 +22,7 @@ from .. import checkpoint, round_loop
 from ..build import Components
 from ..client_scores import ClientScores
 from ..data._concatenate import check_client
-from ..history import Row
+from ..history import Row, Rows
 from ..state import Committed, Tuned
 from .kept import OwnRows, joined, sent
 from .peers import Peers
@@ -38,7 +38,7 @@ class Loaded:
     scalars: dict[str, float]
     tuned: Tuned | None
     stopped: bool
-    rows: tuple[Row, ...]
+    rows: Rows
     owners: np.ndarray
 
     @classmethod

@@ -15,7 +15,16 @@ from torch import Tensor
 
 from .. import kernels
 from ..batches import ChunkBatches, Minibatch
-from ..executor import Capabilities, Executor, Fold, LocalStep, RowUpdate, ScaledAscent, StepTensors
+from ..executor import (
+    Capabilities,
+    Executor,
+    Fold,
+    LocalStep,
+    RowAscent,
+    RowUpdate,
+    ScaledAscent,
+    StepTensors,
+)
 from ..input_pipeline import SampleSource
 from ..kernels import registry
 from ..layout import FlatLayout
@@ -143,7 +152,9 @@ class ProgramExecutor(Executor):
         assert fold is not None
         chunk.write(rows, batches.count)
         again = Fold(fold.alpha, fold.beta, own, fold.bound, fold.addend, known=True)
-        rest = step if step.begin is None else replace(step, begin=None)
+        rest = replace(step, begin=None)
+        if isinstance(step.ascent, RowAscent):
+            rest = replace(rest, ascent=replace(step.ascent, first=step.ascent.later))
         first = self._step_plan(step, fold, w, source, chunk)
         later = self._step_plan(rest, again, w, source, chunk)
         last = None if step.end is None else self._end_plan(step.end, clients)
