@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from .kernels.rounded_rows import copy_rows
+from .shared_memory import MAP_NORESERVE, PAGE, PlacedFile, SharedMemory
 
 CPU = torch.device("cpu")
-PAGE = 4096  # bytes; rows of a file begin at multiples, which direct input and output asks for
 Transfer = Callable[[int, Sequence[memoryview], int], int]  # os.preadv, os.pwritev
-MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python names it from 3.13 on
 
 
 def reserved(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -48,7 +47,8 @@ def _anonymous(size: int) -> mmap.mmap:
 
 
 def pitch(width: int, dtype: torch.dtype) -> int:
-    """Elements from one row of `width` to the next, where rows begin at pages."""
+    """Elements from one row of `width` to the next, where rows begin at pages, which direct input
+    and output asks for."""
     each = PAGE // dtype.itemsize
     return -(-width // each) * each
 
@@ -57,11 +57,28 @@ class MemoryRows:
     """Rows [places, width] in the memory of a device, in a dtype of their own.
 
     A thread may write rows while another one makes room for more.
+
+    shared  whether other processes may open it; there is no room for more `places` then
     """
 
-    def __init__(self, places: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        places: int,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        shared: bool = False,
+    ) -> None:
         self.dtype, self.width, self.device = dtype, width, device
-        self._rows, self._lock = reserved((places, width), dtype, device), Lock()
+        self._shared, self._lock = SharedMemory((places, width), dtype) if shared else None, Lock()
+        held = self._shared
+        self._rows = reserved((places, width), dtype, device) if held is None else held.tensor
+
+    def file(self) -> PlacedFile | None:
+        """Where other processes find the rows."""
+        if self._shared is None:
+            return None
+        return PlacedFile(self._shared.about.number, self.width * self.dtype.itemsize)
 
     def allocate(self, places: int) -> None:
         """Make sure of the first `places`."""
@@ -93,6 +110,10 @@ class FileRows:
         finalize(self, self._file.close)
         self._direct = _past_the_cache(self._file.fileno())
         self._rounded = torch.empty(0, self.pitch, dtype=dtype)
+
+    def file(self) -> PlacedFile | None:
+        """Where other processes find the rows."""
+        return PlacedFile(self._file.fileno(), self.pitch * self.dtype.itemsize)
 
     def allocate(self, places: int) -> None:
         """Make sure of the disk's space for the first `places`. Raises OSError naming the option.

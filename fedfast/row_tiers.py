@@ -35,6 +35,7 @@ class RowTier:
     folder  of the disk's file
     work    bytes on the device that rows in work take beside those kept, kept: bytes of these
     why     one line for people
+    shared  whether other processes of this machine read the rows, and what belongs to them
     """
 
     name: str = "device"
@@ -45,6 +46,7 @@ class RowTier:
     work: int = 0
     kept: int = 0
     why: str = ""
+    shared: bool = False
 
     def staged(self, dtype: torch.dtype) -> bool:
         """Whether rows worked on in `dtype` are copies of what is kept."""

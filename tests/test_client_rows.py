@@ -40,7 +40,8 @@ def simulation(name: str = "feddyn", **kwargs: object) -> fedfast.Simulation:
 
 def everything(sim: fedfast.Simulation) -> list[Tensor]:
     """The model, and every client's rows and values."""
-    ids, rows, values = sim._engine.clients.kept()
+    ids = sim._engine.clients.kept_ids()
+    rows, values = sim._engine.clients.export(ids)
     return [flat(sim.state_dict()), ids, *rows.values(), *values.values()]
 
 
@@ -67,7 +68,7 @@ def test_rounded_rows_are_the_same_on_any_tier_and_in_any_chunk(name: str, tmp_p
     half = dict(client_rows_dtype="bfloat16", client_rows_folder=str(tmp_path))
     plain = simulation(name, **half)
     plain.run(progress=False)
-    assert all(t.dtype == torch.bfloat16 for t in plain._engine.clients.kept()[1].values())
+    assert all(t.dtype == torch.bfloat16 for t in plain._engine.clients.row_kinds().values())
     for how in (dict(client_rows="disk"), dict(chunk=1), dict(client_rows="disk", chunk=3)):
         sim = simulation(name, **half, **how)
         sim.run(progress=False)

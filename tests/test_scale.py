@@ -12,6 +12,7 @@ import time
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from rich.console import Console
 from torch import nn
 
 from fedfast.cli import main
-from fedfast.scaling import cost_model, figures, launchers, machine, results, rows
+from fedfast.scaling import cost_model, figures, launchers, machine, results, rows, worker
 from fedfast.scaling.cost_model import CostModel, Fitted, Point
 from fedfast.scaling.features import PHASE_NAMES, Size, memory_terms, terms
 from fedfast.scaling.launchers import Limits, outcome
@@ -227,6 +228,20 @@ def test_how_a_row_ended_is_one_line(code, said, expected, tmp_path):
     row.output.write_text(said)
     found = outcome(row, code)
     assert (found.status, found.error) == ("failed", expected)
+
+
+@pytest.mark.parametrize("diverged", [1, 2, 5])
+def test_a_row_that_diverges_says_so(diverged):
+    """In the round that is not counted, a timed one, or one that is timed phase by phase."""
+    rounds = [
+        SimpleNamespace(round=t, status="diverged" if t == diverged else "ok", seconds=1.0)
+        for t in range(1, diverged + 1)
+    ]
+    going = iter(rounds)
+    with pytest.raises(ValueError, match=f"round {diverged}: diverged; lower lr"):
+        worker._profiled(going, 1)
+        list(worker._timed(going, 3, 9.0))
+        worker._profiled(going, 2)
 
 
 def test_ranks_are_started_by_torch(tmp_path):
