@@ -79,8 +79,9 @@ def deal(
     draws, turns, again  generators that say which class, whose turn (None: client after client),
              and what is drawn again where an exhausted class begins anew (None: it does not)
     """
-    prior = np.ascontiguousarray(prior)
-    of_prior = (prior.ctypes.data, 0) if prior.ndim == 2 else (0, prior.ctypes.data)
+    shares = np.ascontiguousarray(prior)
+    at = shares.ctypes.data
+    of_prior = (at, 0) if shares.ndim == 2 else (0, at)
     given = [np.ascontiguousarray(part) for part in (offsets, room.stacks, first, room.order)]
     # NumPy's large arrays have huge pages, which clients in random order need.
     turn = len(prior) if turns is not None else 0

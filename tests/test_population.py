@@ -21,7 +21,7 @@ from fedfast.data import (
     pathological,
     shards,
 )
-from fedfast.data._fixed_sizes import _after, _shares, draw_by_prior
+from fedfast.data._fixed_sizes import _after, draw_by_prior, prior_of
 from fedfast.random import SPLIT, keys64
 
 FORMS = {
@@ -271,6 +271,6 @@ def test_classes_by_bits_are_priors_alike():
         options = sizes, True, refill, starve
         ours, theirs = (
             draw_by_prior(np.random.Generator(np.random.Philox(1)), labels, prior, *options)[0]
-            for prior in (owned, _shares(owned, 9))
+            for prior in (owned, prior_of(owned, 9))
         )
         assert ours.tolist() == theirs.tolist()

@@ -51,7 +51,7 @@ def draw_by_prior(
     one_by_one  a random client that is not full draws next; else client after client
     """
     if not dealing.AVAILABLE or labels.size >= dealing.MOST:
-        shares = prior if prior.ndim == 2 else _shares(prior, int(labels.max()) + 1)
+        shares = prior_of(prior, int(labels.max()) + 1)
         stacks, first = _stacks(rng, labels, shares.shape[1])
         given = sizes, one_by_one, refill, starve
         return _drawn_in_python(rng, stacks, first, shares, *given), sizes
@@ -66,8 +66,11 @@ def draw_by_prior(
     return room.index(), sizes
 
 
-def _shares(owned: NDArray[np.uint64], classes: int) -> Floats:
-    """The priors [N, classes] of clients that draw from the classes of their bits alike."""
+def prior_of(prior: Floats | NDArray[np.uint64], classes: int) -> Floats:
+    """Priors [N, classes], also of clients that draw from the classes of their bits alike."""
+    if prior.ndim == 2:
+        return cast(Floats, prior)
+    owned = cast("NDArray[np.uint64]", prior)
     has = (owned[:, None] >> np.arange(classes, dtype=np.uint64)) & np.uint64(1) == 1
     return np.where(has, 1 / has.sum(axis=1, keepdims=True), 0.0)
 
