@@ -2,6 +2,7 @@
 
 import csv
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,15 @@ def test_a_folder_that_nodes_do_not_share_is_said(tmp_path):
     ray_pool.remote(place, done.append, "row")
     os.chdir(here)
     assert done == ["row"]
+
+
+def test_a_cluster_that_nobody_listens_for_is_said_at_once(monkeypatch):
+    with socket.socket() as bound:  # which does not listen
+        bound.bind(("127.0.0.1", 0))
+        for address in (f"127.0.0.1:{bound.getsockname()[1]}", "ray://127.0.0.1:99999"):
+            monkeypatch.setenv("RAY_ADDRESS", address)
+            with pytest.raises(ValueError, match=f"cannot reach the cluster at {address}: "):
+                ray_pool._connected(1)
 
 
 def test_without_ray_the_extra_is_named(folder, monkeypatch, capsys):

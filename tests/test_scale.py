@@ -431,6 +431,8 @@ def test_wrong_predictions_are_one_line(study, capsys):
         "clients=5": "--predict: expected cohort=N",
         "clients=5,cohort=6": "cohort: expected at most clients = 5; got 6",
         "clients=5,cohort=1,algorithm=x": "algorithm: expected one of sharp; got 'x'",
+        "clients=5,cohort=2,ranks=3": "ranks: expected at most cohort = 2; got 3",
+        "clients=5,cohort=1,clients=6": "--predict: expected clients once",
         "clients=5,cohort=1,speed=2": "expected NAME=VALUE of clients",
     }.items():
         assert main(["scale", str(folder), "--predict", asked]) == 2

@@ -50,6 +50,8 @@ def _asked(text: str) -> dict[str, str]:
         if name not in ASKED or not equals:
             known = ", ".join(ASKED)
             raise ValueError(f"--predict: expected NAME=VALUE of {known}; found {part!r}")
+        if name in found:
+            raise ValueError(f"--predict: expected {name} once, found {text!r}")
         found[name] = value
     for name in ("clients", "cohort"):
         if name not in found:

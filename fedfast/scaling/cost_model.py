@@ -95,6 +95,8 @@ class CostModel:
                 raise ValueError(f"{name}: expected at least 1; got {value}")
         if cohort > clients:
             raise ValueError(f"cohort: expected at most clients = {clients}; got {cohort}")
+        if ranks > cohort:
+            raise ValueError(f"ranks: expected at most cohort = {cohort}; got {ranks}")
         if threads is None:
             threads = max(1, self.machine.cores // ranks)
         size = Size(clients, cohort, ranks, threads, fitted.chunk or cohort, rounds)

@@ -182,8 +182,8 @@ class Study:
             if off:
                 middle = off[len(off) // 2]
                 lines.append(
-                    f"{len(off)} rows {what}: the model is {middle:.1%} off in the median, "
-                    f"{off[-1]:.1%} at most"
+                    f"{len(off)} row{'s' * (len(off) > 1)} {what}: the model is {middle:.1%} off "
+                    f"in the median, {off[-1]:.1%} at most"
                 )
         return lines
 

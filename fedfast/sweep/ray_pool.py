@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from joblib import cpu_count
 from .outcome import Outcome, R
 
 LOOK = 0.25  # seconds between two states of the view
+REACHED = 10.0  # seconds that a cluster has to answer
 ENDING = 120.0  # seconds that rows have to keep their states
 MISSING = 'launcher: ray is not installed; pip install "fedfast[ray]"'
 
@@ -152,6 +154,8 @@ def _connected(cpus: int) -> ModuleType:
         raise ValueError(MISSING) from error
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it warns that it will
     address = os.environ.get("RAY_ADDRESS")
+    if address:
+        _check_listens(address)
     here = None if address else max(cpus, int(cpu_count()))
     try:
         ray.init(
@@ -165,6 +169,17 @@ def _connected(cpus: int) -> ModuleType:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"RAY_ADDRESS: cannot reach the cluster at {address}: {why}") from error
     return ray
+
+
+def _check_listens(address: str) -> None:
+    """Raise ValueError where nobody answers at [ray://]host:port: Ray would try for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if not port.isdecimal():
+        return  # "auto", "local"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACHED).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"RAY_ADDRESS: cannot reach the cluster at {address}: {error}") from error
 
 
 def _check_room(nodes: Iterable[Mapping[str, dict[str, float]]], wanted: dict[str, float]) -> None:
