@@ -8,7 +8,7 @@ set -u
 config=$1 times=${2:-20} ranks=${3:-2}
 python -m fedfast run "$config" --out whole > whole.log 2>&1 || exit 1
 for i in $(seq "$times"); do
-    before=$(cat killed/history.csv 2> /dev/null | wc -l)
+    before=$({ cat killed/history.csv 2> /dev/null || echo; } | wc -l)
     torchrun --nproc-per-node="$ranks" -m fedfast run "$config" --out killed --resume > "kill$i.log" 2>&1 &
     launcher=$!
     while [ "$(cat killed/history.csv 2> /dev/null | wc -l)" -le "$before" ]; do sleep 0.1; done

@@ -67,7 +67,10 @@ def _following(ranks: Ranks, config: RunConfig) -> int:
         with ranks.told_of_errors():
             return work.follow()
     except RankLost as error:
-        return fail(work.rescued(error), 1) if ranks.outlives() else 1
+        said = ranks.leads() and not error.told
+        if ranks.outlives() and (text := work.rescued(error, said)):
+            fail(text)
+        return 1
     except (Exception, SystemExit):  # rank 0 has been told, and tells
         if os.environ.get("FEDFAST_TRACEBACK"):
             raise
@@ -98,19 +101,23 @@ class _Work:
                 told = self.ranks.hear()
         return cast(int, told[1])
 
-    def rescued(self, error: RankLost) -> str:
-        """Keep the last complete round where rank 0 has not; returns what to tell people."""
+    def rescued(self, error: RankLost, said: bool) -> str:
+        """Keep the last complete round where no rank before has; returns what to tell people.
+
+        said  whether they are told in any case
+        """
         from ..runs import open_folder
 
         sim = self.sim
         if sim is None or sim.crew is None or not sim.round:
-            return str(error)
+            return str(error) if said else ""
         sim.crew.alone = True
         text = f"failed in {self.label} after round {sim.round} of {sim.rounds}: {error}; "
         try:
             with open_folder(self.folder, self.config, mode="resume") as folder:
-                if len(folder.histories[self.label]) < sim.round:
-                    folder.take(self.label, sim)
+                if len(folder.histories[self.label]) >= sim.round:
+                    return text + folder.goes_on(self.label) if said else ""
+                folder.take(self.label, sim)
                 return text + folder.goes_on(self.label)
         except (RankLost, ValueError, OSError) as other:
             return f"{text}cannot keep it: {other}"

@@ -58,7 +58,7 @@ class Crew:
     alone = False
 
     def __init__(self, ranks: Ranks, parts: Components) -> None:
-        self.ranks, self.parts, self._broken = ranks, parts, False
+        self.ranks, self.parts = ranks, parts
         self._open()
 
     def _open(self) -> None:
@@ -79,30 +79,27 @@ class Crew:
             raise
         except BaseException:
             with suppress(RankLost):
-                self._tell("stop")
+                self.ranks.tell("stop")
             raise
         else:
-            self._tell("stop")
+            self.ranks.tell("stop")
 
     def round(self) -> Row:
         """Of rank 0: the next round, by all."""
-        self._tell("round")
+        self.ranks.tell("round")
         return self._round()
 
     def _round(self) -> Row:
         """What is broken off in a round leaves the ranks at different places."""
-        self._broken = True
-        with self.ranks.told_of_errors():
-            row = round_loop.next_round(self.parts)
-            if (peers := self.parts.engine.peers) is not None:
-                peers.committed(row.round)
-        self._broken = False
+        try:
+            with self.ranks.told_of_errors():
+                row = round_loop.next_round(self.parts)
+                if (peers := self.parts.engine.peers) is not None:
+                    peers.committed(row.round)
+        except BaseException:
+            self.ranks.broken = True
+            raise
         return row
-
-    def _tell(self, *command: object) -> None:
-        if self._broken:
-            raise RankLost("a round was broken off, after which the ranks cannot go on together")
-        self.ranks.tell(*command)
 
     def rounds(self) -> Generator[Row, None, None]:
         """Of other ranks: the rounds that rank 0 begins."""
@@ -134,11 +131,11 @@ class Crew:
         if not self.ranks.first:
             self._together("save")
             return
-        self._tell("save")
+        self.ranks.tell("save")
         try:
             checkpoint.save(self.parts, path, sent(self.ranks, self.parts.engine.clients))
         finally:
-            self._tell("saved")
+            self.ranks.tell("saved")
 
     def _keep(self, path: str | Path) -> None:
         """Write the last complete round without the other ranks, which may be gone."""
@@ -159,7 +156,7 @@ class Crew:
         owners = np.full(engine.data.num_clients, NOBODY, np.int16)
         owners[engine.clients.kept_ids().numpy()] = 0
         engine.committed = replace(engine.committed, owners=owners)
-        self._tell("load", Loaded.of(engine.committed, owners))
+        self.ranks.tell("load", Loaded.of(engine.committed, owners))
         self._open()
 
     def row(self, i: int) -> Tensor:
@@ -177,7 +174,7 @@ class Crew:
     def _together(self, name: str, *given: object) -> object:
         """What all ranks do at once, when rank 0 says so."""
         if self.ranks.first:
-            self._tell(name, *given)
+            self.ranks.tell(name, *given)
             return self._obey(name, *given)
         while True:
             told = self.ranks.hear()

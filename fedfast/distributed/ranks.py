@@ -29,7 +29,12 @@ T = TypeVar("T")
 
 
 class RankLost(RuntimeError):
-    """Another rank has failed, or is gone."""
+    """Another rank has failed, or is gone.
+
+    told  whether it has said why: rank 0 tells people
+    """
+
+    told = False
 
 
 class Ranks:
@@ -38,8 +43,11 @@ class Ranks:
     Small things travel over Gloo whatever the group's backend; tensors of a device over the
     group's own (NCCL on GPU).
 
-    local  whether each can open the memory of all others: they are on one machine
+    local   whether each can open the memory of all others: they are on one machine
+    broken  whether this one is done with the others, which are elsewhere: it talks no more
     """
+
+    broken = False
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
@@ -91,7 +99,7 @@ class Ranks:
             time.sleep(0 if now - begin < BRIEF else BRIEF)
             if now - look > GLANCE:
                 if self._gone() and not ready():
-                    raise RankLost(self._reason("its connections are closed"))
+                    raise self._lost("its connections are closed")
                 look = now
 
     def spread(self, parts: Sequence[Tensor]) -> None:
@@ -121,14 +129,18 @@ class Ranks:
         with suppress(RankLost):
             self.tell("end", status)
 
+    def leads(self) -> bool:
+        """Whether all ranks before this one are gone: one of those left tells people."""
+        return not any(map(_alive, self.names[: self.rank]))
+
     def outlives(self) -> bool:
         """Wait until all ranks before this one are gone; whether that came to pass.
 
-        One of those left keeps what they may have had no time to keep, and tells people.
+        One of those left keeps what they may have had no time to keep.
         """
-        before, deadline = self.names[: self.rank], time.monotonic() + GRACE
-        while any(map(_alive, before)):
-            if time.monotonic() > deadline or not all(map(_here, before)):
+        deadline = time.monotonic() + GRACE
+        while not self.leads():
+            if time.monotonic() > deadline or not all(map(_here, self.names[: self.rank])):
                 return False
             time.sleep(0.05)
         return True
@@ -166,19 +178,31 @@ class Ranks:
 
     @contextmanager
     def _talk(self) -> Iterator[None]:
+        if self.broken:
+            raise RankLost("a round was broken off, after which the ranks cannot go on together")
         try:
             yield
         except LOST as error:
-            raise RankLost(self._reason(str(error))) from error
+            raise self._lost(str(error)) from error
 
-    def _reason(self, error: str) -> str:
-        """Which rank has failed, in its words where it had time for some."""
+    def _lost(self, error: str) -> RankLost:
+        """Names the rank that has failed, in its words where it had time for some."""
+        self.broken = True
+        words = self._words()
+        made = RankLost(words or self._reason(error))
+        made.told = bool(words)
+        return made
+
+    def _words(self) -> str:
         with suppress(*LOST):
             self._store.set_timeout(PATIENCE)
             keys = [f"fedfast failed {i}" for i in range(self.size)]
             for i, (name, key) in enumerate(zip(self.names, keys, strict=True)):
                 if i != self.rank and self._store.check([key]):
                     return f"{name}: {self._store.get(key).decode()}"
+        return ""
+
+    def _reason(self, error: str) -> str:
         gone = self._gone()
         deadline = time.monotonic() + PATIENCE.total_seconds()
         while not gone and time.monotonic() < deadline:  # it may be on its way out

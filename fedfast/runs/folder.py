@@ -94,8 +94,12 @@ class RunFolder:
         """How the run goes on after the last round of the label, for people."""
         done = len(self.histories[label])
         saved = self._saved.get(label, done)  # not begun here: read from its state
-        where = "there" if saved >= done else f"round {saved}, which was saved last"
-        return f"`fedfast resume {self.path}` goes on from {where}"
+        command = f"`fedfast resume {self.path}`"
+        if saved < done and saved == 0:
+            return f"no state was saved, {command} begins again"
+        return (
+            f"{command} goes on from {'there' if saved >= done else f'round {saved}, saved last'}"
+        )
 
     def take(self, label: str, sim: Simulation) -> None:
         """Keep what `sim` has done of a label that a process which is gone has begun here."""

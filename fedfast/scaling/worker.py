@@ -189,19 +189,25 @@ def measure(config: RunConfig, row: ScaleRow, rounds: int, seconds: float) -> Me
 def _timed(going: Iterator[Row], rounds: int, seconds: float) -> Iterator[Row]:
     """Rounds until there are so many, or they have taken so long; at least three."""
     end = time.perf_counter() + seconds
-    for i, row in enumerate(going):
-        if row.status != "ok":
-            raise ValueError(f"round {row.round}: {row.status}; lower lr, or give other data")
+    for i, row in enumerate(_sound(going)):
         yield row
         late = time.perf_counter() > end
         if i + 1 >= rounds or (late and (i + 1 >= LEAST or row.seconds > seconds)):
             return
 
 
+def _sound(going: Iterator[Row]) -> Iterator[Row]:
+    """The rounds. Raises ValueError at one that is no training any more."""
+    for row in going:
+        if row.status != "ok":
+            raise ValueError(f"round {row.round}: {row.status}; lower lr, or give other data")
+        yield row
+
+
 def _profiled(going: Iterator[Row], rounds: int) -> dict[str, float]:
     """Seconds of each phase in a round, and "other"."""
     with recording(Profile()) as profile:
-        rows = list(islice(going, rounds))
+        rows = list(islice(_sound(going), rounds))
     found: dict[str, float] = {k: v / len(rows) for k, v in profile.seconds().items()}
     whole = sum(row.seconds for row in rows) / len(rows)
     del found["evaluate"]
