@@ -16,15 +16,18 @@ from fedfast.kernels import native
 from result_files import append, stamp
 from sizes import pick
 
-from fedfast import draws, random
+from fedfast import draws, random, step_draws
 from fedfast.batches import Packing
+from fedfast.data import Augment
 from fedfast.rounds import Cut, Round, drawn_round
 
-REPEATS = pick(50, 2)
+REPEATS = pick(20, 2)
 # clients, samples of each, batch size
 BATCHES = pick([(100, 500, 50), (1000, 20, 10), (10, 50_000, 100)], [(4, 20, 5)])
 # N, cohort
 COHORTS = pick([(10**3, 100), (10**6, 100), (10**6, 10**4)], [(100, 10)])
+TOSSES = pick([(10**6, 1e-4), (10**6, 0.01), (10**6, 0.5)], [(100, 0.1)])  # N, chance
+CROPS = pick([(100, 10, 50)], [(4, 2, 5)])  # clients, steps, batch size
 
 
 def best(work: Callable[[], object]) -> float:
@@ -71,13 +74,43 @@ def of_cohorts(population: int, cohort: int) -> dict[str, object]:
     }
 
 
+def of_tosses(population: int, chance: float) -> dict[str, object]:
+    """A row: each takes part with a chance."""
+    ids, most = np.arange(population), population
+    found = draws.toss(0, 1, ids, chance, most)
+    assert (found == random.toss(0, 1, ids, chance)).all()
+    return {
+        "what": f"each of {population} with chance {chance:g}",
+        "ms": best(lambda: draws.toss(0, 1, ids, chance, most)),
+        "numpy_ms": best(lambda: random.toss(0, 1, ids, chance)),
+    }
+
+
+def of_crops(clients: int, steps: int, batch: int) -> dict[str, object]:
+    """A row: how the images of all steps are moved and mirrored."""
+    ids, packing = np.arange(clients), Packing.of(np.full(clients, steps))
+    how = Augment(), (0, 1)
+    ours = step_draws.crops(*how, ids, packing, batch)
+    theirs = step_draws.crops_of(*how, ids[packing.client], packing.step, batch)
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.numpy() == other).all()
+    return {
+        "what": f"crops of {clients} clients x {steps} steps, B = {batch}",
+        "ms": best(lambda: step_draws.crops(*how, ids, packing, batch)),
+        "numpy_ms": best(
+            lambda: step_draws.crops_of(*how, ids[packing.client], packing.step, batch)
+        ),
+    }
+
+
 def main(given: Sequence[str] | None = None) -> None:
     """Times everything, one line each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true")
     write = parser.parse_args(given).write
     torch.set_num_threads(1)
-    for row in [of_batches(*size) for size in BATCHES] + [of_cohorts(*size) for size in COHORTS]:
+    kinds = (of_batches, BATCHES), (of_cohorts, COHORTS), (of_tosses, TOSSES), (of_crops, CROPS)
+    for row in (of(*size) for of, sizes in kinds for size in sizes):
         print(f"{row['what']}: {row['ms']} ms, NumPy {row['numpy_ms']} ms", flush=True)
         if write:
             append("schedule", stamp(1) | row)

@@ -100,7 +100,7 @@ def test_unlike_clients_beside_equal_ones(results: Path) -> None:
 
 def test_draws_beside_numpy(results: Path) -> None:
     bench_schedule.main(["--write"])
-    assert len(rows(results / "schedule.csv")) == 2
+    assert len(rows(results / "schedule.csv")) == 4
 
 
 def test_the_time_until_the_first_round(results: Path) -> None:
@@ -113,6 +113,8 @@ def test_the_cost_of_rounds(results: Path) -> None:
     bench_round_cost.main(["--write"])
     found = [(row["population"], row["cohort"]) for row in rows(results / "round_cost.csv")]
     assert found == [("10", "1"), ("10", "2"), ("10", "2"), ("20", "2")]
+    (fixed,) = rows(results / "round_fixed.csv")
+    assert float(fixed["median_ms"]) >= float(fixed["least_ms"]) > 0
 
 
 def test_what_the_number_of_clients_costs(results: Path) -> None:

@@ -133,7 +133,7 @@ def crops(
     mirrors: bool,
     per_batch: bool,
 ) -> Draw:
-    """How images are moved, and whether they are mirrored: see `fedfast.input_pipeline.draws`.
+    """How images are moved, and whether they are mirrored: see `fedfast.step_draws.crops`.
 
     clients, taken  `[K]` int64: ids, and steps of each
     offset          `[lines, B, 2]` int32 (y, x) in [-pad, pad], and flip `[lines, B]` bool: written

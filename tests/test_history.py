@@ -8,7 +8,7 @@ import pytest
 from federation import federation, mlp
 
 import fedfast
-from fedfast.history import FIELDS, History, Row, line, read_runs
+from fedfast.history import FIELDS, History, Row, Rows, line, read_runs
 
 ROWS = [
     Row(1, 0.1 + 0.2, 1 / 3, 2.5, 0.1, 10, 300, 1e-17, 0.25, 40.0),
@@ -116,3 +116,18 @@ def test_rounds_know_the_time_of_each_phase():
     for row in sim:
         assert 0 < row.server_seconds < row.seconds
         assert (row.evaluation_seconds > 0) == (row.round % 2 == 0)
+
+
+def test_rows_that_follow_others_leave_them_alone():
+    one = Rows([Row(1)])
+    two, other = one.followed_by(Row(2)), one.followed_by(Row(7))
+    three = two.followed_by(Row(3))
+    assert [[row.round for row in rows] for rows in (one, two, other, three)] == [
+        [1],
+        [1, 2],
+        [1, 7],
+        [1, 2, 3],
+    ]
+    assert two[-1] == Row(2) and three[1:] == (Row(2), Row(3)) and one[-1] == Row(1)
+    with pytest.raises(IndexError, match="expected a row below 2; got 2"):
+        two[2]

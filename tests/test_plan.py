@@ -11,6 +11,8 @@ import torch
 from fedfast.kernels import (
     Counted,
     Plan,
+    Server,
+    aggregate,
     cross_entropy,
     feed,
     gather,
@@ -175,3 +177,21 @@ def test_what_cannot_be_recorded_raises_and_ends_the_recording() -> None:
 
 def _enter(plan: Any) -> None:
     plan.__enter__()
+
+
+def test_a_plan_of_whole_calls_repeats_them_on_what_lies_there_then():
+    models, sent, out = block(3, 9, 700), block(4, 700), poison(700)
+    weights, sums = torch.full((9,), 1 / 9), torch.zeros(700, dtype=torch.float64)
+    with Plan(whole=True) as plan:
+        norms = aggregate(models, weights, sent, acc=sums, server=Server(), out=out)
+    for seed in (5, 6):
+        models.copy_(block(seed, 9, 700))
+        plan.run_whole()
+        expected, acc = poison(700), torch.zeros_like(sums)
+        found = aggregate(models, weights, sent, acc=acc, server=Server(), out=expected)
+        assert torch.equal(norms, found) and torch.equal(out, expected) and torch.equal(sums, acc)
+    with pytest.raises(TypeError, match="run by run_whole alone"):
+        plan.run(1, 700)
+    with Plan() as by_client, pytest.raises(TypeError, match="cannot be part of a plan"):
+        aggregate(models, weights, sent, acc=sums)
+    by_client.run(0, 1)
