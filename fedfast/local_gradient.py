@@ -89,8 +89,8 @@ class LocalGradient:
         """Where steps that are one call take their gradients."""
         if recorded is None or at.ahead is None:
             return self.sam(at)
-        g = at.g if self._looks else None
-        return RowAscent(recorded.first, recorded.later, g, at.ahead)
+        g = at.g if recorded.g is None else recorded.g
+        return RowAscent(recorded.first, recorded.later, g if self._looks else None, at.ahead)
 
     def _scaled(self, at: Clients, batch: Minibatch, rows: ActiveRows) -> ScaledAscent:
         """A first pass, and what the second makes of its norms."""

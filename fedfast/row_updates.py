@@ -42,6 +42,7 @@ class PlannedAscent:
 
     first: RowUpdates
     later: RowUpdates
+    g: Tensor | None
     begin: Sequence[RowUpdate]
     end: Sequence[RowUpdate]
 
@@ -90,7 +91,7 @@ class StepCoefficients:
             RowUpdates([*turned, *(call.with_numbers(now) for call in part)])
             for part in (recorded.first, recorded.later)
         )
-        return PlannedAscent(first, later, recorded.begin, recorded.end)
+        return PlannedAscent(first, later, recorded.g, recorded.begin, recorded.end)
 
     def _hold(self, count: int, steps: int) -> None:
         held, longest = self._tables.shape

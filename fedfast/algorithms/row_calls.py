@@ -67,11 +67,13 @@ class RecordedAscent:
     """An optimizer's part of a round, as calls that a plan repeats.
 
     first, later  at a client's first step, and at every other one: they write `ahead`
+    g             [K, trained], receives the gradient at the model before them; None: `Clients.g`
     begin, end    before a client's first step, and behind its last; what `begin` and `finish` do
     """
 
     first: Sequence[RowCall]
     later: Sequence[RowCall]
+    g: Tensor | None = None
     begin: Sequence[RowCall] = ()
     end: Sequence[RowCall] = ()
 
