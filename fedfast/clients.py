@@ -111,8 +111,6 @@ class ClientState:
         store = self._store
         if not store.default:
             return {}
-        if not store.default:
-            return {}
         at = self.slot[ids].to(store.device)
         return {name: held[at] for name, held in store.values.items()}
 
@@ -173,13 +171,13 @@ class ClientState:
     def placed(self, ids: Tensor, room: Tensor) -> tuple[dict[str, PlacedRows], ...]:
         """(rows that clients `ids` [K] came with, rows that they will keep), by name.
 
-        room  [2, K] int64 on the device, which holds the places
+        room  [2, K or more] int64 on the device, which holds the places
         """
         if not self.tables:
             return {}, {}
         cohort, made = self.cohort(), []
         at = cohort.at(ids)
-        for where, places in zip((cohort.came, cohort.kept), room, strict=True):
+        for where, places in zip((cohort.came, cohort.kept), room[:, : len(ids)], strict=True):
             places.copy_(where[at.to(where.device)])
             made.append({n: PlacedRows.known(t, places) for n, t in self.tables.items()})
         return tuple(made)

@@ -9,6 +9,9 @@ A run takes one client through all operations before the next: its weights and a
 the core's caches, where operation by operation all clients' would pass through memory. One call
 replaces all of them, and one barrier. Results are the operations' own, to the bit, since none
 depends on how many clients it is given.
+
+`Plan(whole=True)` keeps operations as they were called, on all their clients, whichever they are:
+`run_whole()` saves what it takes to look at arguments again.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ class Recorded(Protocol):
     def begin(self) -> None: ...
     def end(self) -> None: ...
     def run(self, clients: int, threads: int, elements: int, count: int, width: int) -> bool: ...
+    def run_whole(self, threads: int) -> bool: ...
 
 
 class Counted(NamedTuple):
@@ -74,12 +78,13 @@ class Soon(NamedTuple):
 class Plan:
     """What was called within `with`, for the same buffers; these stay alive as long as the plan.
 
-    Only native operations on `[K, ...]` blocks, `mix`, `adam` and `stats` can be recorded; others
-    raise TypeError. What torch computes in between is computed then and there, once.
+    Only native operations on `[K, ...]` blocks, `mix`, `adam` and `stats` can be recorded, unless
+    it is a plan of `whole` calls; others raise TypeError. What torch computes in between is
+    computed then and there, once.
     """
 
-    def __init__(self) -> None:
-        self._plan: Recorded = native.module.Plan()
+    def __init__(self, whole: bool = False) -> None:
+        self._plan: Recorded = native.module.Plan(whole)
         self._kept: list[Tensor] = []
 
     def __enter__(self) -> Plan:
@@ -110,6 +115,13 @@ class Plan:
         how = torch.get_num_threads(), elements
         _check(self._plan.run(clients, *how, *_counts(counted, clients)))
 
+    def run_whole(self) -> None:
+        """Run operations one after another, each as it was called.
+
+        Raises IndexError if one found an index out of range.
+        """
+        _check(self._plan.run_whole(torch.get_num_threads()))
+
     def run_steps(
         self,
         rest: Plan,
@@ -138,9 +150,11 @@ class Plan:
         _dense("offsets", offsets, 0)
         if offsets.shape[0] == 0:
             raise ValueError("offsets: expected shape [T + 1]; got [0]")
-        given = offsets.data_ptr(), offsets.shape[0] - 1, torch.get_num_threads(), elements
-        counts = _counts(counted, int(offsets[-1]))
-        hints = _soon(soon, counts[1], offsets)
+        begins = offsets.numpy()  # whose numbers cost less than a tensor's
+        lines, clients = int(begins[-1]), int(begins[1]) if len(begins) > 1 else 0
+        given = offsets.data_ptr(), len(begins) - 1, torch.get_num_threads(), elements
+        counts = _counts(counted, lines)
+        hints = _soon(soon, counts[1], lines, clients)
         ends = None if last is None else last._plan
         _check(native.module.run_steps(self._plan, rest._plan, *given, *counts, hints, ends))
 
@@ -157,19 +171,18 @@ def _counts(counted: Counted | None, most: int) -> tuple[int, int]:
     return count.data_ptr(), counted.width
 
 
-def _soon(soon: Soon | None, width: int, offsets: Tensor) -> tuple[int, ...]:
+def _soon(soon: Soon | None, width: int, lines: int, clients: int) -> tuple[int, ...]:
     """The compiled module's `Soon`: addresses and strides in bytes."""
     if soon is None:
         return 0, 0, 0, 0, 0, 0
     samples, rows, models = soon
-    clients, lines = int(offsets[1]) if len(offsets) > 1 else 0, int(offsets[-1])
     _table("soon.rows", rows, torch.int64, 2)
     _dense("soon.rows", rows, 0)
     if rows.shape[0] < lines or rows.shape[1] != width:
         raise ValueError(f"soon.rows: expected at least [{lines}, {width}]; got {list(rows.shape)}")
     if models.shape[0] < clients:
         raise ValueError(f"soon.models: expected at least {clients} rows; got {models.shape[0]}")
-    sample = samples[:1].numel() * samples.element_size()
+    sample = samples.stride(0) * samples.element_size()
     size = models.element_size()
     at = models.data_ptr(), models.stride(0) * size, models.shape[1] * size
     return samples.data_ptr(), sample, rows.data_ptr(), *at

@@ -19,7 +19,7 @@ from .._messages import path_of
 from ..build import Components
 from ..clients import Kept
 from ..files import atomic, locked, sweep, written
-from ..history import Row
+from ..history import Rows
 from ..row_blocks import Part
 from . import container, format1
 from .container import Damaged
@@ -77,7 +77,7 @@ def load(parts: Components, path: str | Path, all_figures: bool = False) -> None
         raise ValueError(f"{where}: {error}") from error
 
 
-def history(path: Path) -> tuple[Row, ...]:
+def history(path: Path) -> Rows:
     """The rows of a saved simulation, the rest of it unread. Raises as `load` does."""
     return _newest(path, {HISTORY})[1].rows
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..build import Components
 from ..clients import ClientState, Kept
-from ..history import FIELDS, READ, Row
+from ..history import FIELDS, READ, Row, Rows
 from ..row_blocks import ROWS, Damaged, Part, RowsInBlocks
 from ..state import Committed, Tuned
 
@@ -39,7 +39,7 @@ class Contents:
 
     identity: dict[str, object] | None
     span: tuple[int, int, int] | None
-    rows: tuple[Row, ...]
+    rows: Rows
     stopped: bool
     scalars: dict[str, float]
     tensors: dict[str, Tensor]
@@ -98,7 +98,7 @@ def named(
     return found | {f"clients value {name}": t for name, t in values.items()}
 
 
-def history_part(rows: tuple[Row, ...]) -> Tensor:
+def history_part(rows: Rows) -> Tensor:
     """The rows as bytes of JSON; numbers that JSON lacks as text."""
     cells = [
         [repr(v) if isinstance(v, float) and not math.isfinite(v) else v for v in astuple(row)]
@@ -108,13 +108,13 @@ def history_part(rows: tuple[Row, ...]) -> Tensor:
     return torch.frombuffer(bytearray(text), dtype=torch.uint8)
 
 
-def history_of(part: Tensor) -> tuple[Row, ...]:
+def history_of(part: Tensor) -> Rows:
     """The rows that `history_part` wrote. Raises Damaged."""
     try:
         names, cells = json.loads(bytes(part.numpy()))
         made = [dict(zip(names, row, strict=True)) for row in cells]
         # Columns that came later are left at what they are where nothing is known.
-        return tuple(Row(**{n: _cell(n, v) for n, v in row.items()}) for row in made)
+        return Rows(Row(**{n: _cell(n, v) for n, v in row.items()}) for row in made)
     except (ValueError, TypeError, KeyError) as error:
         raise Damaged(f"not rows of a history: {error}") from error
 
@@ -248,7 +248,7 @@ def _taken_on(parts: Components, state: Committed, found: Contents, all_figures:
         if parts.engine.algorithm.personal is not None and parts.personal.test is not None:
             untuned = parts.personal.scores(replace(state, tuned=None)).columns()
         rows[-1] = replace(rows[-1], **untuned)
-    return replace(state, rows=tuple(rows), tuned=None)
+    return replace(state, rows=Rows(rows), tuned=None)
 
 
 def _was_late(parts: Components, t: int, found: Contents) -> bool:

@@ -23,7 +23,7 @@ from ..build import Components
 from ..client_scores import ClientScores
 from ..clients import Kept
 from ..data._concatenate import check_client
-from ..history import Row
+from ..history import Row, Rows
 from ..state import Committed, Tuned
 from .ranks import RankLost, Ranks
 from .rounds import NOBODY, kept
@@ -37,7 +37,7 @@ class Loaded:
     scalars: dict[str, float]
     tuned: Tuned | None
     stopped: bool
-    rows: tuple[Row, ...]
+    rows: Rows
     owners: np.ndarray
 
     @classmethod

@@ -78,7 +78,7 @@ def complete(ranks: Ranks, sums: Sequence[RunningSum], shares: Shares) -> None:
 
 
 @timed("aggregate")
-def joined(ranks: Ranks, tally: Tally, device: torch.device) -> Tally:
+def whole_tally(ranks: Ranks, tally: Tally, device: torch.device) -> Tally:
     """The tally of the whole cohort, clients in processing order, from each rank's part."""
     own = {name: [t.cpu() for t in getattr(tally, name)] for name in LISTS}
     numbers = {name: t.cpu() for name, t in tally.joined().items()}
