@@ -20,6 +20,7 @@ from fedfast.kernels import (
     mix,
     stats,
     tally,
+    turn,
 )
 from layer_cases import block, poison, same, threads
 from torch import Tensor
@@ -130,6 +131,24 @@ def test_steps_run_client_by_client_each_as_many_as_it_has() -> None:
             same(x[k], bank[rows[lines[-1]]])
         else:
             assert total[k].isnan() and not x[k].any()
+
+
+def test_each_step_has_its_number_and_those_behind_the_last_its_own() -> None:
+    packing, table = packed([4, 2, 1]), torch.tensor([1.0, 2.0, 3.0])
+    now, seen = poison(3), torch.zeros(3, 1)
+
+    def body() -> None:
+        turn(table, now)
+        mix(seen, torch.ones(3, 1), 10.0, now, out=seen)
+
+    plan = recorded(body)
+    plan.run_steps(plan, packing.offsets, 1)
+    assert seen[:, 0].tolist() == [1233.0, 12.0, 1.0]
+    for bad, message in ((torch.zeros(0), "T > 0"), (torch.zeros(2, 2), "1 dim")):
+        with pytest.raises(ValueError, match=f"table.*{message}"):
+            turn(bad, now)
+    with pytest.raises(TypeError, match="now: expected dtype torch.float32"):
+        turn(table, now.double())
 
 
 @pytest.mark.parametrize("workers", [1, 2])
