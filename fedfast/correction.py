@@ -47,6 +47,15 @@ class Correction:
         terms = [number for t, c in self.terms for number in (*_place(t), c)]
         return "addend", *_place(self.row), *terms
 
+    @property
+    def alike(self) -> Tensor | None:
+        """See `RowFill`: whose rows lie at the same places, as of all who never took part."""
+        placed = [t for t, _ in self.terms if isinstance(t, PlacedRows)]
+        own = any(isinstance(t, Tensor) and t.ndim == 2 and t.stride(0) for t, _ in self.terms)
+        if own or not placed or any(t.places is not placed[0].places for t in placed):
+            return None
+        return placed[0].places
+
     def apply(self, backend: str) -> None:
         """Write the addend."""
         (first, a), *others = self.terms
