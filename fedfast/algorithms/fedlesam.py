@@ -83,7 +83,8 @@ class LESAM(Optimizer):
         first, later = (RowCall(mix, (w, e), out) for w in (at.w, own))
         # w - 0 (-w): a copy, of zeros' signs too.
         kept = RowCall(step, (at.start, [(at.start, -1.0)], 0.0), dict(out=at.kept["w_old"]))
-        return RecordedAscent([first], [later], begin=[self._offset(at)], end=[kept])
+        begin = [self._offset(at)]
+        return RecordedAscent([first], [later], lanes=[e], begin=begin, end=[kept])
 
     def finish(self, at: Clients) -> Rows:
         """`w_old <- w`."""

@@ -89,14 +89,15 @@ class ConsensusSAM(SAM):
         """The same; e, which the last step leaves, is written at every one, over g."""
         if at.ahead is None:
             return None
-        out, g = at.ahead, at.scratch.get("e", at.g)
+        out, e = at.ahead, at.scratch.get("e")
+        g = at.g if e is None else e
         calls: list[list[RowCall]] = []
         for w, mu in ((at.w, at.came["mu_i"]), (own, at.kept["mu_i"])):
             calls.append(self._moves(at, w, mu, g, out))
             if "e" in at.scratch:
                 calls[-1].append(RowCall(mix, (out, w, 1.0, -1.0), dict(out=g)))
         first, later = calls
-        return RecordedAscent(first, later, g, end=self._sent(at))
+        return RecordedAscent(first, later, e, end=self._sent(at))
 
     def _sent(self, at: Clients) -> list[RowCall]:
         """`mu_i - e_K` in e's place."""
