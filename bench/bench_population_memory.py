@@ -1,11 +1,11 @@
 """Memory that runs of large populations were said to take, and took:
 `python bench/bench_population_memory.py`.
 
-Stateless rounds of 1,000,000 clients and stateful ones of 100,000, cohorts of 100, an MLP
-784-200-10. Each is a process of its own: resident memory at its peak, less what was resident just
-before the simulation was made (interpreter, torch, samples, the clients' index), after a tiny run
-that loads what is loaded once. "auto" tiers keep rows in memory here; "disk" in a file, whose pages
-are not the process's.
+Stateless rounds of 1,000,000 and 10,000,000 clients and stateful ones of 100,000, cohorts of 100,
+an MLP 784-200-10. Each is a process of its own: resident memory at its peak, less what was resident
+just before the simulation was made (interpreter, torch, samples, the clients' index), after a tiny
+run that loads what is loaded once. "auto" tiers keep rows in memory here; "disk" in a file, whose
+pages are not the process's.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from fedfast.algorithms import by_name
 
 CASES = (
     ("fedavg", 1_000_000, 10, "auto"),
+    ("fedavg", 10_000_000, 10, "auto"),
     ("fedsam", 1_000_000, 10, "auto"),
     ("feddyn", 100_000, 40, "auto"),
     ("scaffold", 100_000, 40, "auto"),

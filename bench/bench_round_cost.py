@@ -6,7 +6,9 @@ cohorts  10 to 10,000 of N = 20,000: milliseconds a client, and a round's fixed 
          of a least-squares line through the seconds of cohorts of 10 to 100
 N        10^3 to 10^6 at cohorts of 10 and 100: rounds of all N in turns, `ratio` to those of the
          least N
---write keeps rows in results/round_cost.csv.
+fixed    what a round costs beside training: two clients of a model of 170 numbers, a step each, on
+         one thread; the median, the fastest in twenty, and the fastest
+--fixed measures that alone. --write keeps rows in results/round_cost.csv and round_fixed.csv.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ import numpy as np
 import torch
 from result_files import append, stamp
 from sizes import pick
+from torch import nn
 from workloads import BY_NAME
 
 from fedfast import FederatedData, Row, Simulation
+from fedfast.data import Samples
 
 THREADS = 2
 COHORTS = pick((10, 20, 50, 100, 1000, 10_000), (1, 2))
@@ -31,6 +35,7 @@ POPULATION = pick(20_000, 10)
 POPULATIONS = pick((10**3, 10**4, 10**5, 10**6), (10, 20))
 FEW = pick((10, 100), (2,))
 WORK = BY_NAME["W3"]
+ROUNDS = pick((300, 3000), (1, 3))  # not counted, and counted
 
 
 def data(population: int) -> FederatedData:
@@ -57,6 +62,21 @@ def seconds(runs: Sequence[Iterator[Row]], count: int) -> list[float]:
             next(run)
             own.append(time.perf_counter() - begin)
     return [float(np.median(own[1:])) for own in times]
+
+
+def fixed() -> list[dict[str, object]]:
+    """A row: rounds of next to no training."""
+    x, y = torch.randn(200, 16), torch.randint(10, (200,))
+    clients = FederatedData.from_index(Samples(x, y), np.arange(200).reshape(10, 20))
+    model, batch = nn.Sequential(nn.Linear(16, 10)), dict(local_epochs=1, batch_size=20)
+    how = dict(rounds=10**6, participation=0.2, lr=0.01, threads=1, **batch)
+    run, times = iter(Simulation(model, clients, "fedavg", **how)), []
+    for _ in range(sum(ROUNDS)):
+        begin = time.perf_counter()
+        next(run)
+        times.append(1e3 * (time.perf_counter() - begin))
+    shown = np.percentile(times[ROUNDS[0] :], (50, 5, 0)).round(4)
+    return [dict(zip(("median_ms", "twentieth_ms", "least_ms"), shown.tolist(), strict=True))]
 
 
 def by_cohort() -> list[dict[str, object]]:
@@ -95,14 +115,16 @@ def _row(n: int, cohort: int, each: float, fixed: float, ratio: float) -> dict[s
 def main(given: Sequence[str] | None = None) -> None:
     """One line for each case."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fixed", action="store_true")
     parser.add_argument("--write", action="store_true")
-    write = parser.parse_args(given).write
-    torch.set_num_threads(THREADS)
-    for rows in (by_cohort(), by_population()):
-        for row in rows:
+    chosen = parser.parse_args(given)
+    for rows in (fixed,) if chosen.fixed else (fixed, by_cohort, by_population):
+        threads, file = (1, "round_fixed") if rows is fixed else (THREADS, "round_cost")
+        torch.set_num_threads(threads)
+        for row in rows():
             print(" ".join(f"{name}={value}" for name, value in row.items()), flush=True)
-            if write:
-                append("round_cost", stamp(THREADS) | row)
+            if chosen.write:
+                append(file, stamp(threads) | row)
 
 
 if __name__ == "__main__":

@@ -213,7 +213,8 @@ class BoundTo final : public Bound {
       }
     };
     if (Plan* plan = Plan::recording()) {
-      if (!plans_ && !plan->whole()) throw pybind11::type_error("this operation cannot be part of a plan");
+      if (!plans_ && !plan->whole())
+        throw pybind11::type_error("this operation cannot be part of a plan");
       plan->record(action, clients, lines_of(p));
       Py_RETURN_TRUE;
     }

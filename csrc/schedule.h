@@ -37,7 +37,9 @@ struct CohortDraw final : Draw {
 
  private:
   template <typename Use>
-  void each_key(const Use& use) const;
+  void each_block(const Use& use) const;
+  template <typename Wanted>
+  void take(int64_t begin, const uint64_t* keys, int64_t n, const Wanted& wanted);
   void choose_few();
   void choose_many();
   void toss();
@@ -51,8 +53,8 @@ struct DrawnLines {
   int64_t at(int64_t k, int64_t s) const {
     return offsets == nullptr ? k * steps + s : offsets[s] + k;
   }
-  // Steps [0, steps_of) of client k have a line.
-  int64_t steps_of(int64_t k, int64_t taken) const { return offsets == nullptr ? steps : taken; }
+  // Steps [0, steps_of) of a client that takes so many have a line.
+  int64_t steps_of(int64_t taken) const { return offsets == nullptr ? steps : taken; }
 };
 
 class Shuffle;  // draws.cpp

@@ -14,10 +14,11 @@ from typing import Protocol
 
 import numpy as np
 
-from .client_sampling import Round, Schedule
+from .client_sampling import Round
 from .kernels import schedule as draws
 from .random import Ints
 from .round_lines import LineBatches
+from .rounds_once import RoundsOnce
 
 WORTH = 8192  # samples of a chunk: drawing fewer takes less than handing them over does
 
@@ -50,8 +51,8 @@ class Ahead:
     rehearses  whether every round has a first exchange
     """
 
-    def __init__(self, schedule: Schedule, taker: Taker, rehearses: bool) -> None:
-        self.schedule, self.taker, self.rehearses = schedule, taker, rehearses
+    def __init__(self, rounds: RoundsOnce, taker: Taker, rehearses: bool) -> None:
+        self.rounds, self.taker, self.rehearses = rounds, taker, rehearses
         self._worker, self._held = draws.Worker(), list[Prepared]()
 
     def take(self, plan: Round, chosen: Ints) -> LineBatches | None:
@@ -100,19 +101,19 @@ class Ahead:
             return plan, order[end : end + chunk]
         t, exchange = plan.place
         t, exchange = (t, 0) if exchange else (t + 1, int(self.rehearses))
-        if t == self.schedule.rounds:
+        if t == self.rounds.schedule.rounds:
             return None
-        plan = self.schedule.round(t, exchange)
+        plan = self.rounds.round(t, exchange)
         return plan, np.argsort(-plan.steps, kind="stable")[:chunk]
 
 
 @contextmanager
-def preparing(schedule: Schedule, taker: Taker, rehearses: bool) -> Iterator[None]:
-    """Inside, `taker` has an `Ahead`, if `schedule` is drawn by the compiled module."""
-    if not (schedule.drawn and draws.available()):
+def preparing(rounds: RoundsOnce, taker: Taker, rehearses: bool) -> Iterator[None]:
+    """Inside, `taker` has an `Ahead`, if the rounds are drawn by the compiled module."""
+    if not (rounds.schedule.drawn and draws.available()):
         yield
         return
-    taker.ahead = ahead = Ahead(schedule, taker, rehearses)
+    taker.ahead = ahead = Ahead(rounds, taker, rehearses)
     try:
         yield
     finally:

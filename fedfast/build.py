@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from .personalization import Personal
 from .programs import ProgramExecutor, bytes_per_client
 from .programs.evaluator import evaluator_bytes, evaluator_for
 from .programs.verify import Subject, difference
+from .rounds_once import RoundsOnce
 from .row_tiers import SHARES, RowNeed, RowTier, choose
 from .torch_settings import usual_modes
 
@@ -43,6 +44,7 @@ class Components:
     executor   of the module: that of the rounds where there is no program
     evaluator  made when it is first needed
     pages      of the clients' samples, where they are a file
+    schedule   the run's, which draws no round twice
     """
 
     design: Design
@@ -53,6 +55,7 @@ class Components:
     engine: Engine
     personal: Personal
     pages: PagesAhead
+    schedule: RoundsOnce
 
     @property
     def fetches(self) -> bool:
@@ -74,7 +77,8 @@ def build(design: Design) -> Components:
     engine = Engine(design, Halving(_trainer(design, executor), memory.chunk), tier)
     personal = Personal(engine, evaluator, design.data, design.loss)
     pages = PagesAhead(design.data.x)
-    return Components(design, memory, tier, executor, evaluator, engine, personal, pages)
+    once = RoundsOnce(design.schedule)
+    return Components(design, memory, tier, executor, evaluator, engine, personal, pages, once)
 
 
 def row_tier(design: Design) -> RowTier:
@@ -98,7 +102,9 @@ def row_tier(design: Design) -> RowTier:
     need = RowNeed(*what, population, rounds, cohort, expected, free)
     dtype = None if given.client_rows_dtype is None else getattr(torch, given.client_rows_dtype)
     folder = None if given.client_rows_folder is None else Path(given.client_rows_folder)
-    return choose(given.client_rows, dtype, folder, need)
+    found = choose(given.client_rows, dtype, folder, need)
+    ranks = design.ranks
+    return replace(found, shared=ranks is not None and ranks.local and design.device.type == "cpu")
 
 
 def memory_plan(design: Design, tier: RowTier) -> MemoryPlan:

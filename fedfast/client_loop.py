@@ -19,7 +19,7 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms.hooks import Clients
-from .batches import ChunkBatches, Minibatch
+from .batches import ChunkBatches, Minibatch, Packing
 from .correction import Correction, correction_of, renewal_of
 from .design import Design
 from .executor import ClipBound, Executor, Fold, LocalStep
@@ -29,9 +29,9 @@ from .live_buffers import ActiveRows, LiveBuffers
 from .local_gradient import LocalGradient
 from .phases import timed
 from .programs.cuda_graph import RecordedInputs, Replay
-from .random import DROPOUT, keys64
 from .read_only import class_names
 from .row_updates import PlannedAscent, all_of, fills_of
+from .step_draws import seeds, seeds_of
 
 CLIP_EPS = 1e-6  # as `kernels.step`, and torch's clip_grad_norm_
 
@@ -249,18 +249,22 @@ class LocalTrainer:
         source = self.pipeline.source(batches.draws, lines)
         return self.executor.batch(source, rows, batches.count[lines], seeds)
 
-    def seeds(self, round: int, clients: np.ndarray, steps: np.ndarray) -> Tensor | None:
-        """A 63-bit seed for the random layers of each batch [n]; None for modules without any.
+    def seeds(self, round: int, clients: np.ndarray, packing: Packing) -> Tensor | None:
+        """A 63-bit seed for the random layers of each packed batch of the `clients` [K]; None for
+        modules without any.
 
-        clients, steps  [n], whose batches and which of each client's
         Both passes of SAM draw the same dropout masks.
         """
         if not self.executor.random:
             return None
-        purposes = DROPOUT + 256 * steps
-        keys = keys64(self.options.seed, round, clients, purposes, 1)[..., 0]
-        seeds = torch.from_numpy((keys >> np.uint64(1)).astype(np.int64))
-        return seeds.to(self.pipeline.device)
+        return seeds((self.options.seed, round), clients, packing).to(self.pipeline.device)
+
+    def seeds_at(self, round: int, clients: np.ndarray, step: int) -> Tensor | None:
+        """The same of a batch of each client, counted as its step `step`."""
+        if not self.executor.random:
+            return None
+        found = seeds_of((self.options.seed, round), clients, np.full(len(clients), step))
+        return found.to(self.pipeline.device)
 
 
 def _steady(at: Clients, lr: float | Tensor) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from . import random
 from .kernels import schedule
 from .random import Ints
@@ -38,9 +36,8 @@ def batches(
     owned    where their samples lie: the index is of the data's rows then
     Raises ValueError for ids that are no words.
     """
-    drawing = partial(schedule.batches, *streams, lines, *who, batch=cut[0], whole=cut[1])
-    if owned is not None:
-        where = dict(begins=owned.begins, order=owned.order)
-        drawing = partial(drawing, owners=owned.owners, **where)
-    draw, index, count = drawing()
+    where = None if owned is None else (owned.owners, owned.begins, owned.order)
+    batch, whole = cut
+    made = schedule.batches(*streams, lines, *who, batch=batch, whole=whole, owned=where)
+    draw, index, count = made
     return LineBatches(index, count, draw)

@@ -27,6 +27,7 @@ from .client_sampling import Round
 from .clients import ClientState
 from .cohort_pass import CohortModels, CohortPass, RunParts, Tally, joined
 from .design import Design
+from .distributed.peers import Peers
 from .distributed.rounds import NOBODY, complete, spread_rows, take_over, values_of, whole_tally
 from .distributed.shares import Shares
 from .frozen import changed
@@ -129,6 +130,7 @@ class Engine:
     ) -> None:
         self.trainers, self.data = trainers, replace(design.data, test=None)
         self.ranks = design.ranks
+        self.peers: Peers | None = None  # the ranks, where they read each other's memory
         self.options, self.client_decay = design.options, design.client_decay
         self.algorithm, self.backend = design.algorithm, design.options.backend
         row = design.row
@@ -239,7 +241,7 @@ class Engine:
         own = torch.from_numpy(ids[shares.part(self.ranks.rank)])
         if not self.clients.kinds():
             return self.clients.begin(own, start), owners
-        away = take_over(self.ranks, self.clients, owners, ids, new)
+        away = take_over(self.ranks, self.peers, self.clients, owners, ids, new)
         clients, owners = self.clients.begin(own, start), owners.copy()
         clients.drop(away)
         owners[ids] = new
@@ -253,9 +255,14 @@ class Engine:
         own = replace(cohort, ending=None, part=shares.part(ranks.rank), tally=Tally())
         with ranks.told_of_errors():
             tally = own.train()
-        found = whole_tally(ranks, tally, cohort.sent.device)
-        sums = [] if cohort.sums is None else [s for s in cohort.sums.own if s is not None]
-        complete(ranks, [self.mean.sum, *sums], shares)
+            if self.peers is not None:
+                cohort.clients.seal()
+        more = [] if cohort.sums is None else [s for s in cohort.sums.own if s is not None]
+        sums, peers = [self.mean.sum, *more], self.peers
+        count = len(shares.nodes(ranks.rank))
+        offered = peers is not None and peers.offer([s.nodes(count) for s in sums])
+        found = whole_tally(peers or ranks, tally, cohort.sent.device)
+        complete(ranks, peers if offered else None, sums, shares)
         if self.models.wanted:
             self.models.store(slice(0, 0), cohort.sent.expand(0, -1), shares.clients)
             spread_rows(ranks, self.models.first(shares.clients), shares)
@@ -340,7 +347,7 @@ class Engine:
         if self.ranks is None:
             values = self.clients.values_of(torch.from_numpy(ids))
         else:
-            values = values_of(self.ranks, self.clients, self.owners, ids)
+            values = values_of(self.ranks, self.peers, self.clients, self.owners, ids)
         return changed(cohort, lr_total=self.algorithm.lr_total(cohort, values))
 
     def _send(self, state: ServerState, t: int, rehearsed: Tensor | None) -> Tensor:

@@ -37,7 +37,7 @@ class GradientSampler:
         trainer, clients = self.trainer, len(ids)
         rows = self.data.rows(ids, torch.from_numpy(index)[:, None])
         counts = torch.from_numpy(count.astype(np.int32))
-        seeds = trainer.seeds(self.round, ids, np.full(clients, DRAWS + draw))
+        seeds = trainer.seeds_at(self.round, ids, DRAWS + draw)
         packing = Packing.of(np.ones(clients, dtype=np.int64))
         batches = ChunkBatches(self.round, ids, rows[:, 0], counts, packing, seeds=seeds)
         active = trainer.live.active(clients)

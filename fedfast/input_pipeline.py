@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from . import kernels
-from .batches import Draws, Minibatch
+from .batches import Draws, Minibatch, Packing
 from .data import Augment, FederatedData, Normalize
-from .random import AUGMENT, Ints, Words, keys64
+from .random import Ints
+from .step_draws import crops
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ class InputPipeline:
         """From now on samples are those of x, y: of the type and shape of the ones before."""
         self.plain = replace(self.plain, x=x, y=y)
 
-    def draw(self, round: int, clients: Ints, steps: Ints, width: int) -> Draws | None:
-        """The draws of `width` slots of each batch: of client `clients[i]` at step `steps[i]`."""
+    def draw(self, round: int, clients: Ints, packing: Packing, width: int) -> Draws | None:
+        """The draws of `width` slots of each packed batch of the `clients` [K]."""
         if self.augment is None:
             return None
-        made = draws(self.augment, self.seed, round, clients, steps, width)
-        return Draws(*(torch.from_numpy(part).to(self.device) for part in made))
+        offset, flip = crops(self.augment, (self.seed, round), clients, packing, width)
+        return Draws(offset.to(self.device), flip.to(self.device))
 
     def source(self, drawn: Draws | None, lines: slice) -> SampleSource:
         """What the batches `lines` are read from."""
@@ -90,28 +90,3 @@ class InputPipeline:
             return self.plain
         own = dict(offset=drawn.offset[lines], flip=drawn.flip[lines])
         return replace(self.plain, transform={**self.plain.transform, **own})
-
-
-def draws(
-    augment: Augment, seed: int, round: int, clients: Ints, steps: Ints, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """offset [n, B, 2] int32 (y, x) in [-pad, pad] and flip [n, B] bool, of B = `width` slots.
-
-    clients, steps  [n], whose batches and which of each client's
-    Of each 64-bit key 24 bits move the image down, 24 right, 15 decide whether, 1 mirrors it.
-    """
-    slots = 1 if augment.per_batch else width
-    keys = keys64(seed, round, clients, AUGMENT + 256 * np.asarray(steps), slots)  # [n, slots]
-    reach = 2 * augment.pad + 1
-    moves = np.stack([_scaled(keys, 0, 24, reach), _scaled(keys, 24, 24, reach)], -1) - augment.pad
-    whether = _scaled(keys, 48, 15, 1 << 15) < augment.crop_chance * (1 << 15)
-    offset = np.where(whether[..., None], moves, 0).astype(np.int32)
-    flip = (keys >> np.uint64(63)).astype(bool) & augment.flip
-    shape = (*keys.shape[:-1], width)
-    return np.broadcast_to(offset, (*shape, 2)).copy(), np.broadcast_to(flip, shape).copy()
-
-
-def _scaled(keys: Words, at: int, bits: int, count: int) -> Ints:
-    """An integer in [0, count) from `bits` bits of each key."""
-    part = (keys >> np.uint64(at)) & np.uint64((1 << bits) - 1)
-    return ((part * np.uint64(count)) >> np.uint64(bits)).astype(np.int64)

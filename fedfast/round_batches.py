@@ -86,7 +86,6 @@ class RoundBatches:
     ) -> ChunkBatches:
         draws = seeds = None
         if trainer.pipeline.augment is not None or trainer.executor.random:
-            whose = clients[packing.client]
-            draws = trainer.pipeline.draw(t, whose, packing.step, rows.shape[1])
-            seeds = trainer.seeds(t, whose, packing.step)
+            draws = trainer.pipeline.draw(t, clients, packing, rows.shape[1])
+            seeds = trainer.seeds(t, clients, packing)
         return ChunkBatches(t, clients, rows, count, packing, draws, seeds)

@@ -31,7 +31,7 @@ from .torch_settings import rounding, torch_threads, usual, usual_modes
 
 def next_round(parts: Components) -> Row:
     """Train the next round. Its last statement but one commits it: until then nothing changes."""
-    engine, schedule = parts.engine, parts.design.schedule
+    engine, schedule = parts.engine, parts.schedule
     t = len(engine.committed.rows)
     lr = parts.design.lr(t)
     forget_recording()
@@ -52,27 +52,26 @@ def next_round(parts: Components) -> Row:
 
 def _read_ahead(parts: Components, t: int) -> None:
     """Have the samples of the next round read, where they lie in a file, while `t` is trained."""
-    pages, data, schedule = parts.pages, parts.design.data, parts.design.schedule
+    pages, data = parts.pages, parts.design.data
     if pages.file is None:
         return
     for round in (t, t + 1) if t == 0 else (t + 1,):
-        if round < schedule.rounds:
-            clients = schedule.round(round).clients
+        if round < parts.design.schedule.rounds:
+            clients = parts.schedule.round(round).clients
             first = data.offsets[torch.from_numpy(clients)].numpy()
             pages.ask(data.order[torch.from_numpy(spans(first, data.sizes[clients]))])
 
 
 def _following(parts: Components, t: int) -> np.ndarray | None:
     """The clients of the round after `t`, where their rows have to be fetched."""
-    design = parts.design
-    last = t + 1 == design.rounds
-    return None if last or not parts.fetches else design.schedule.round(t + 1).clients
+    last = t + 1 == parts.design.rounds
+    return None if last or not parts.fetches else parts.schedule.round(t + 1).clients
 
 
 def draws_ahead(parts: Components) -> AbstractContextManager[None]:
     """Inside, a thread draws what the next round trains on; it ends with the block."""
     engine = parts.engine
-    return preparing(parts.design.schedule, engine.batches, engine.algorithm.server.rehearses)
+    return preparing(parts.schedule, engine.batches, engine.algorithm.server.rehearses)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from .round_lines import LineBatches, Owned, packed_lines, placed
 # (positions [K] in the cohort, lines, where samples lie) -> samples of clients, or rows of the data
 Fill = Callable[[Ints, Lines, Owned | None], LineBatches]
 EXCHANGE = 1 << 31  # from one exchange of a round to the next, in the key of its batches
+LOOKED_AT = 1 << 16  # clients whose sizes are looked at at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,12 +190,15 @@ class Drawn:
 
     def single(self) -> str:
         """Who meets a batch of one sample, "" if nobody does."""
-        sizes = self.sizes[self.eligible]
-        last = np.full_like(sizes, self.width) if self.whole else (sizes - 1) % self.width + 1
-        found = self.eligible[(last == 1) | ((self.width == 1) & (sizes > 0))]
-        if found.size == 0:
-            return ""
-        return f"client {found[0]} ({self.sizes[found[0]]} samples in batches of {self.width})"
+        for begin in range(0, self.eligible.size, LOOKED_AT):
+            own = self.eligible[begin : begin + LOOKED_AT]
+            sizes = self.sizes[own]
+            last = np.full_like(sizes, self.width) if self.whole else (sizes - 1) % self.width + 1
+            found = own[(last == 1) | ((self.width == 1) & (sizes > 0))]
+            if found.size:
+                some = f"{self.sizes[found[0]]} samples in batches of {self.width}"
+                return f"client {found[0]} ({some})"
+        return ""
 
     def check(self, sizes: Ints) -> None:
         """Raise ValueError unless the data has the sizes the schedule was drawn for."""

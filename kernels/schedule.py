@@ -94,28 +94,23 @@ def batches(
     *,
     batch: int | None = None,
     whole: bool = False,
-    owners: Ints | None = None,
-    begins: Tensor | None = None,
-    order: Tensor | None = None,
+    owned: tuple[Ints, Tensor, Tensor] | None = None,
 ) -> tuple[Draw, Tensor, Tensor]:
     """Fresh permutations of each client's samples, one per epoch, cut into batches.
 
     clients, sizes, epochs  `[K]` int64 each
     batch   samples of each, B by default and at most; whole: narrower ones are left out
-    owners  `[K]`, whose samples they are: those of owner o are rows order[begins[o]] and on, both
-            int64 on the CPU. Without the three, places from 0 on
+    owned   (owners `[K]`, begins, order): whose samples they are; those of owner o are rows
+            order[begins[o]] and on, int64 on the CPU. None: places from 0 on
     Returns the draw, to be made, and what it writes: rows `[lines, B]` int64, padding being a
     client's sample 0, and count `[lines]` int32, how many of a batch are real.
     See `fedfast.random.permutations`. Raises TypeError/ValueError naming the argument.
     """
-    where = 0, 0
-    if owners is not None:
-        if begins is None or order is None:
-            raise ValueError("owners: expected with begins and order")
-        where = (
-            _address("begins", begins, torch.int64, 0),
-            _address("order", order, torch.int64, 0),
-        )
+    owners, begins, order = (None, None, None) if owned is None else owned
+    where = [
+        0 if t is None else _address(name, t, torch.int64, 0)
+        for name, t in (("begins", begins), ("order", order))
+    ]
     kept, cut = (lines.offsets, begins, order), (batch or lines.width, whole)
     size = lines.clients, lines.steps, lines.width, lines.place, lines.total
     who = clients, sizes, epochs, owners

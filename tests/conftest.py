@@ -1,12 +1,18 @@
 """Before anything imports triton: without a GPU its kernels run in the interpreter."""
 
 import os
+from importlib.util import find_spec
 
 import pytest
 import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+if os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton"):
+    import interpreter
+
+    interpreter.hasten()
 
 
 @pytest.fixture

@@ -27,18 +27,23 @@ from torch import nn
 from fedfast import Simulation, algorithms
 from fedfast.checkpoint import container
 from fedfast.data import FederatedData
+from fedfast.distributed import shared
 from fedfast.models import Stochastic
 
 ROUNDS, CLIENTS = 3, 14
 NAMES = sorted(algorithms.names())
+# By four processes, in turns with and without memory that they share: rows and values of clients,
+# sums beside the mean, two exchanges, models of the whole cohort, personal models.
+SOME = ["fedala", "feddyn", "fedgh", "fedgloss", "fedsmoo", "scaffold"]
 RESUMED = ("scaffold", "fedala", "fedgloss")
 STAGE = {2: 1, 1: 2, 4: 3}  # processes: rounds that are done after them
 CONFIG = """
 data: {name: digits}
 partition: {name: iid, clients: 10}
 model: {name: mlp, hidden: [8]}
-algorithms: {fedavg: {}}
+algorithms: {scaffold: {}}
 rounds: 400
+save_seconds: 1000
 participation: 0.4
 batch_size: 10
 threads: 1
@@ -119,9 +124,13 @@ def resumed(folder: Path, name: str, ranks: str | None, rounds: int) -> dict[str
     return outcome(sim)
 
 
-def every(ranks: str | None) -> dict[str, Any]:
-    """What all algorithms come to, and what an option adds."""
-    found = {name: run_of(name, ranks) for name in NAMES}
+def every(size: int) -> dict[str, Any]:
+    """What algorithms come to, and what an option adds."""
+    ranks, found = "all" if size > 1 else None, {}
+    for i, name in enumerate(NAMES if size < 4 else SOME):
+        if size == 4:
+            shared().local = i % 2 == 0
+        found[name] = run_of(name, ranks)
     found["kept models"] = run_of("fedavg", ranks, parameters={"keep_models": True})
     found["tuned"] = run_of("fedavg-ft", ranks, participation=1.0)
     found["decay per epoch"] = run_of("fedsam", ranks, lr_decay=0.9, lr_decay_per="client_epoch")
@@ -135,7 +144,7 @@ def member(folder: Path, size: int) -> None:
     if size > 1:
         dist.init_process_group("gloo")
     ranks = "all" if size > 1 else None
-    found = every(ranks) | {
+    found = every(size) | {
         f"resumed {name}": resumed(folder, name, ranks, STAGE[size]) for name in RESUMED
     }
     if os.environ["RANK"] == "0":
@@ -144,14 +153,22 @@ def member(folder: Path, size: int) -> None:
         dist.barrier()
 
 
-def command(folder: Path, *more: str) -> int:
-    """`fedfast run` by two ranks, the second of which is killed once three rounds are done."""
+def command(folder: Path, victim: int) -> int:
+    """`fedfast run` by two ranks, of which one is killed once three rounds are done."""
     from fedfast.cli import main
 
-    out = folder / "killed"
-    if os.environ.get("RANK") == "1":
+    out = folder / f"killed{victim}"
+    if os.environ.get("RANK") == str(victim):
         Thread(target=killed_after, args=(out / "history.csv", 4), daemon=True).start()
-    return main(["run", str(folder / "killed.yaml"), "--out", str(out), *more])
+    return main(["run", str(folder / "killed.yaml"), "--out", str(out)])
+
+
+def differing(folder: Path) -> int:
+    """`fedfast run` by two ranks that were given different configs."""
+    from fedfast.cli import main
+
+    batch = ["--batch_size", "20"] if os.environ["RANK"] == "1" else []
+    return main(["run", str(folder / "killed.yaml"), "--out", str(folder / "none"), *batch])
 
 
 def killed_after(path: Path, lines: int) -> None:
@@ -191,12 +208,15 @@ def forked(size: int, work: Callable[[], object], log: Path) -> list[int]:
 
 
 def main(folder: Path) -> int:
-    """Two processes, one, and four, which go on with each other's states; then one that dies."""
+    """Two processes, one, and four, which go on with each other's states; then some that fail."""
     failed = 0
     for size in STAGE:
         failed += sum(forked(size, partial(member, folder, size), folder / f"log{size}.txt"))
     (folder / "killed.yaml").write_text(CONFIG)
-    found = forked(2, partial(command, folder), folder / "killed.txt")
+    found = {}
+    for victim in (0, 1):
+        found[victim] = forked(2, partial(command, folder, victim), folder / f"killed{victim}.txt")
+    found["differing"] = forked(2, partial(differing, folder), folder / "differing.txt")
     torch.save(found, folder / "statuses.pt")
     return int(failed > 0)
 

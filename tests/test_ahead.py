@@ -11,6 +11,7 @@ from torch import nn
 from fedfast import FederatedData, Schedule, Simulation, round_batches, round_loop
 from fedfast.ahead import Ahead
 from fedfast.data import Samples
+from fedfast.rounds import Drawn
 
 SIZES = [9, 4, 12, 7, 1, 5, 8, 30]
 
@@ -146,3 +147,14 @@ def test_written_schedules_have_no_thread(taken):
     torch.manual_seed(1)
     Simulation(nn.Sequential(nn.Linear(6, 3)), data(), schedule=written).run(progress=False)
     assert not taken
+
+
+@pytest.mark.parametrize("options", [{}, dict(algorithm="scaffold", client_rows="disk")])
+def test_every_round_is_drawn_once(options, monkeypatch, taken, tmp_path):
+    asked, of_source = [], Drawn.round
+    monkeypatch.setattr(Drawn, "round", lambda *args: asked.append(args[1:]) or of_source(*args))
+    folder = dict(client_rows_folder=str(tmp_path)) if options else {}
+    sim = simulation(**options, **folder)
+    asked.clear()  # what was looked at when it was built
+    sim.run(progress=False)
+    assert asked == [(t, 0) for t in range(5)]

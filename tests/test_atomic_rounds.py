@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from functools import lru_cache
 from unittest.mock import Mock
 
 import pytest
@@ -23,6 +24,13 @@ from fedfast.programs.evaluator import ProgramEvaluator
 
 class Out(Exception):
     """What somebody raises."""
+
+
+@lru_cache
+def undisturbed(kind):
+    """`everything` before the first round and after each of a run that nobody breaks off."""
+    sim = simulation(kind)
+    return [everything(sim)] + [everything(sim) for _ in sim]
 
 
 def failing(monkeypatch, where, name, at):
@@ -53,8 +61,7 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("at", [1, 2, 4])
 def test_a_round_broken_off_leaves_the_round_before(kind, place, at, monkeypatch):
-    whole = simulation(kind)
-    after = [everything(whole)] + [everything(whole) for _ in whole]
+    after = undisturbed(kind)
     failing(monkeypatch, *PLACES[place], at)
     sim = simulation(kind)  # which hooks are there is asked when it is made
     with pytest.raises(Out):

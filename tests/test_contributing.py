@@ -75,7 +75,8 @@ EXISTING = (
     "tests/test_algorithm_tables.py",
     "tests/test_config.py::test_every_partition_can_be_written_and_takes_what_its_function_takes",
 )
-HELPERS = ("tests/conftest.py", "tests/federation.py", "tests/test_oracles.py", "tests/oracles")
+SET_UP = "tests/conftest.py", "tests/interpreter.py"
+HELPERS = (*SET_UP, "tests/federation.py", "tests/test_oracles.py", "tests/oracles")
 COPIED = (*HELPERS, "examples", *(test.partition("::")[0] for test in EXISTING))
 
 
@@ -134,7 +135,7 @@ def test_their_own_tests_pass_and_they_are_found_by_name(tmp_path):
 
 
 def test_an_operation(tmp_path):
-    folder = changed(tmp_path, {"operation"}, "csrc", "tests/conftest.py")
+    folder = changed(tmp_path, {"operation"}, "csrc", *SET_UP)
     # The compiled module of this tree lacks the operation, which an import would refuse.
     (folder / "fedfast" / "_fedfast.py").write_text("raise ImportError('not compiled here')")
     for module in (folder / "fedfast").glob("_fedfast.*.so"):

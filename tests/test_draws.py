@@ -7,13 +7,13 @@ from fedfast.kernels import native, schedule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedfast import draws, random
+from fedfast import draws, random, step_draws
 from fedfast.batches import Packing
 from fedfast.data import Augment
-from fedfast.input_pipeline import draws as crops
 from fedfast.random import DROPOUT, keys64
 from fedfast.round_lines import Owned, packed_lines
 from fedfast.rounds import Cut, drawn_round, written_round
+from fedfast.step_draws import crops_of
 
 SEEDS = st.integers(0, 2**64 - 1)
 ROUNDS = st.integers(0, 2**32 - 1)
@@ -132,7 +132,8 @@ def test_crops_and_seeds_are_those_of_numpy(ids, seed, key, data):
     augment = Augment(
         pad=data.draw(st.integers(0, 6)), flip=flip, crop_chance=chance, per_batch=per_batch
     )
-    offset, mirrored = crops(augment, seed, key, np.array(ids)[:, None], np.arange(steps), width)
+    each = np.array(ids)[:, None], np.arange(steps)
+    offset, mirrored = crops_of(augment, (seed, key), *each, width)
     taken = [max(1, taken[0]), *taken[1:]]
     for lines in (
         schedule.Lines(len(ids), steps, width),
@@ -162,6 +163,21 @@ def test_crops_and_seeds_are_those_of_numpy(ids, seed, key, data):
                 assert flips[at].tolist() == mirrored[k, s].tolist()
                 keys = keys64(seed, key, ids[k], DROPOUT + 256 * s, 1)
                 assert seeds[at] == int(keys[0] >> np.uint64(1))
+
+
+@pytest.mark.parametrize("per_batch", [True, False])
+def test_what_steps_draw_is_the_same_without_the_module(per_batch, monkeypatch):
+    augment = Augment(pad=3, flip=True, crop_chance=0.6, per_batch=per_batch)
+    ids, packing = np.array([8, 2**32 - 1, 5, 0]), Packing.of(np.array([3, 3, 1, 0]))
+
+    def drawn():
+        moves = step_draws.crops(augment, (2**64 - 1, 9), ids, packing, 7)
+        return *moves, step_draws.seeds((2**64 - 1, 9), ids, packing)
+
+    ours = drawn()
+    monkeypatch.setattr(native, "module", None)
+    for a, b in zip(ours, drawn(), strict=True):
+        assert a.dtype == b.dtype and torch.equal(a, b)
 
 
 def made_batches(round):
@@ -201,8 +217,8 @@ def test_mistakes_are_refused_before_memory_is_touched():
         schedule.batches(0, 0, lines, ones, np.ones(3, dtype=np.int64), ones)
     with pytest.raises(TypeError):
         schedule.batches(0, 0, lines, ones, ones, np.ones(2, dtype=np.int32))
-    with pytest.raises(ValueError, match="owners: expected with begins and order"):
-        schedule.batches(0, 0, lines, ones, ones, ones, owners=ones)
+    with pytest.raises(ValueError, match="order: expected 0 contiguous numbers of torch.int64"):
+        schedule.batches(0, 0, lines, *[ones] * 3, owned=(ones, tensor([0, 1]), torch.ones(3)))
     with pytest.raises(ValueError, match=r"offsets: expected \[4\]; got \[3\]"):
         schedule.Lines(2, 3, 4, tensor([0, 2, 3]))
     with pytest.raises(ValueError, match=r"client: expected values in \[0, 2\^32\)"):

@@ -9,7 +9,7 @@ from torch import nn
 
 import fedfast
 from fedfast.data import AUGMENTS, Augment, Normalize
-from fedfast.input_pipeline import draws
+from fedfast.step_draws import crops_of
 
 LOOK = Normalize((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 SIZES = [9, 1, 13, 4, 7]
@@ -43,38 +43,38 @@ def grid(clients, steps):
 
 def test_a_draw_depends_on_client_round_step_and_slot_alone():
     given = Augment(crop_chance=0.7)
-    offset, flip = draws(given, 3, 8, *grid([4, 9, 2], 5), width=6)
+    offset, flip = crops_of(given, (3, 8), *grid([4, 9, 2], 5), width=6)
     assert offset.shape == (3, 5, 6, 2) and flip.shape == (3, 5, 6)
-    alone = draws(given, 3, 8, *grid([9], 2), width=3)
+    alone = crops_of(given, (3, 8), *grid([9], 2), width=3)
     np.testing.assert_array_equal(alone[0], offset[1:2, :2, :3])
     np.testing.assert_array_equal(alone[1], flip[1:2, :2, :3])
     # Seed, round and client each change the draws; three in ten stay at the same place, uncropped.
     for other in (
-        draws(given, 4, 8, *grid([4, 9, 2], 5), 6),
-        draws(given, 3, 7, *grid([4, 9, 2], 5), 6),
-        draws(given, 3, 8, *grid([5, 1, 3], 5), 6),
+        crops_of(given, (4, 8), *grid([4, 9, 2], 5), 6),
+        crops_of(given, (3, 7), *grid([4, 9, 2], 5), 6),
+        crops_of(given, (3, 8), *grid([5, 1, 3], 5), 6),
     ):
         assert (other[0] == offset).all(-1).mean() < 0.4 and (other[1] == flip).mean() < 0.8
     assert len({offset[0, s].tobytes() for s in range(5)}) == 5
 
 
 def test_draws_are_uniform_and_independent():
-    offset, flip = draws(Augment(pad=2), 0, 0, *grid(range(100), 10), width=25)
+    offset, flip = crops_of(Augment(pad=2), (0, 0), *grid(range(100), 10), width=25)
     place = (offset[..., 0] + 2) * 5 + offset[..., 1] + 2  # 25 places
     table = np.bincount((2 * place + flip).ravel(), minlength=50)
     expected = 25_000 / 50
     chi2 = ((table - expected) ** 2 / expected).sum()
     assert chi2 < 49 + 5 * (2 * 49) ** 0.5
-    half = draws(AUGMENTS["crop-flip-half"], 0, 0, *grid(range(100), 10), 25)[0]
+    half = crops_of(AUGMENTS["crop-flip-half"], (0, 0), *grid(range(100), 10), 25)[0]
     stays = 0.5 + 0.5 / 81
     assert abs((half == 0).all(-1).mean() - stays) < 5 * (0.25 / 25_000) ** 0.5
 
 
 def test_one_draw_per_batch_and_what_is_switched_off():
-    offset, flip = draws(AUGMENTS["crop-flip-batch"], 0, 0, *grid(range(4), 6), 10)
+    offset, flip = crops_of(AUGMENTS["crop-flip-batch"], (0, 0), *grid(range(4), 6), 10)
     assert (offset == offset[:, :, :1]).all() and (flip == flip[:, :, :1]).all()
     assert len(np.unique(offset.reshape(24, -1), axis=0)) > 12
-    offset, flip = draws(Augment(pad=0, flip=False), 0, 0, *grid(range(4), 6), 10)
+    offset, flip = crops_of(Augment(pad=0, flip=False), (0, 0), *grid(range(4), 6), 10)
     assert not offset.any() and not flip.any()
 
 
@@ -103,7 +103,7 @@ def test_an_augmented_batch_is_the_padded_image_cut_and_mirrored():
     sim = simulation(augment="crop-flip", participation=0.2)
     engine, plan = sim._engine, sim.schedule.round(0)
     work = engine.batches(engine.trainer, 0, plan, np.array([0]))
-    offset, flip = draws(Augment(), 5, 0, plan.clients, np.array([1]), work.rows.shape[1])
+    offset, flip = crops_of(Augment(), (5, 0), plan.clients, np.array([1]), work.rows.shape[1])
     batch = engine.trainer.batch(1, 1, work)
     for b in range(int(batch.count[0])):
         image = engine.data.x[work.rows[1, b]]

@@ -19,10 +19,12 @@ from fedfast.kernels.summation import leaf_size
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedfast import checkpoint
 from fedfast.cli import main
 from fedfast.distributed.shares import Shares
 
-CASES = [*rank_runs.NAMES, "kept models", "tuned", "decay per epoch"]
+MORE = ["kept models", "tuned", "decay per epoch"]
+CASES = {2: [*rank_runs.NAMES, *MORE], 4: [*rank_runs.SOME, *MORE]}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def same(a: Any, b: Any, where: str) -> None:
 @pytest.mark.parametrize("size", [2, 4])
 def test_ranks_are_one_process_to_the_bit(found: Path, size: int) -> None:
     one, several = read(found, 1), read(found, size)
-    for name in CASES:
+    for name in CASES[size]:
         same(several[name], one[name], f"{size} ranks, {name}")
 
 
@@ -77,25 +79,40 @@ def test_a_run_goes_on_with_another_number_of_ranks(found: Path, name: str) -> N
     same(parts, whole, name)
 
 
-def test_a_killed_rank_ends_the_run_with_its_last_round(found: Path, tmp_path: Path) -> None:
-    first, second = torch.load(found / "statuses.pt", weights_only=False)
-    said = (found / "killed.txt").read_text()
-    assert os.waitstatus_to_exitcode(second) == -signal.SIGKILL
-    assert os.waitstatus_to_exitcode(first) == 1
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_ends_the_run_with_its_last_round(
+    found: Path, tmp_path: Path, victim: int
+) -> None:
+    """Also where clients keep rows (SCAFFOLD): nothing was saved before."""
+    statuses = torch.load(found / "statuses.pt", weights_only=False)[victim]
+    folder, said = found / f"killed{victim}", (found / f"killed{victim}.txt").read_text()
+    assert os.waitstatus_to_exitcode(statuses[victim]) == -signal.SIGKILL
+    assert os.waitstatus_to_exitcode(statuses[1 - victim]) == 1
     last = [line for line in said.splitlines() if line.startswith("fedfast: ")][-1]
-    assert "rank 1 (" in last and "is gone" in last and "fedfast resume" in last
+    assert f"rank {victim} (" in last and "is gone" in last and "goes on from there" in last
     assert "Traceback" not in said
-    kept = pd.read_csv(found / "killed" / "history.csv")
+    kept = pd.read_csv(folder / "history.csv")
     assert 3 <= len(kept) < 400
+    assert len(checkpoint.history(folder / "checkpoint" / "scaffold.state")) == len(kept)
     rounds = str(len(kept) + 1)
-    assert main(["resume", str(found / "killed"), "--rounds", rounds]) == 0
+    assert main(["resume", str(folder), "--rounds", rounds]) == 0
     config = str(found / "killed.yaml")
     assert main(["run", config, "--rounds", rounds, "--out", str(tmp_path / "whole")]) == 0
-    folders = tmp_path / "whole", found / "killed"
+    folders = tmp_path / "whole", folder
     whole, resumed = (pd.read_csv(folder / "history.csv") for folder in folders)
     columns = ["round", "train_loss", "update_norm", "accuracy"]
     last_rows = whole[columns].tail(1).to_numpy(), resumed[columns].tail(1).to_numpy()
     np.testing.assert_array_equal(*last_rows)
+
+
+def test_ranks_with_different_configs_are_told(found: Path) -> None:
+    statuses = torch.load(found / "statuses.pt", weights_only=False)["differing"]
+    assert [os.waitstatus_to_exitcode(status) for status in statuses] == [2, 2]
+    said = (found / "differing.txt").read_text().splitlines()
+    assert said == [
+        "fedfast: rank 1: expected the config of rank 0, batch_size 10; got batch_size 20"
+    ]
+    assert not (found / "none").exists()
 
 
 @given(

@@ -297,7 +297,7 @@ def test_files_that_are_of_no_run_are_not_touched(run, name, flag, capsys):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        ([], "expected a run folder first, found no path"),
+        ([], "expected a run folder first, found nothing"),
         (["nowhere"], "nowhere: expected a run folder, found no config.yaml in it"),
         (["runs/run", "--roundz", "3"], "--roundz: unknown field, nearest: rounds"),
     ],

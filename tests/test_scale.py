@@ -5,19 +5,25 @@ import io
 import json
 import math
 import os
+import random
 import subprocess
 import sys
+import time
 from contextlib import redirect_stdout
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from rich.console import Console
 from torch import nn
 
 from fedfast.cli import main
-from fedfast.scaling import cost_model, figures, launchers, machine, rows
+from fedfast.scaling import cost_model, figures, launchers, machine, results, rows, worker
 from fedfast.scaling.cost_model import CostModel, Fitted, Point
 from fedfast.scaling.features import PHASE_NAMES, Size, memory_terms, terms
 from fedfast.scaling.launchers import Limits, outcome
@@ -25,6 +31,7 @@ from fedfast.scaling.machine import Machine, Rates
 from fedfast.scaling.memory_use import Peak
 from fedfast.scaling.rows import ScaleRow, grid, held_out
 from fedfast.scaling.work import Workload, flops_of, fractions
+from fedfast.scaling.worker import Measured, fastest
 
 TINY = """\
 data: {name: digits}
@@ -102,6 +109,47 @@ def test_a_known_model_is_found_again(cohort, spread, ranks):
         )
         assert ours.seconds == pytest.approx(theirs.seconds, rel=1e-6)
         assert ours.host == pytest.approx(theirs.host, rel=1e-6)
+
+
+@pytest.mark.parametrize("rounds", [1, 7, 60])
+def test_clients_that_are_new_are_counted(rounds):
+    size = Size(clients=50, cohort=8, ranks=1, threads=1, chunk=8, rounds=2 * rounds)
+    draw, seen, new = random.Random(rounds), [], []
+    for _ in range(1000):
+        known = set()
+        for i in range(2 * rounds):
+            cohort = set(draw.sample(range(50), 8))
+            if i == rounds:
+                new.append(len(cohort - known) / 8)
+            known |= cohort
+        seen.append(len(known))
+    assert size.new == pytest.approx(sum(new) / 1000, abs=0.02)
+    assert size.seen == pytest.approx(sum(seen) / 1000, rel=0.02)
+
+
+def test_pages_of_new_rows_are_told_from_other_work():
+    truth = _truth()
+    truth.algorithms["a"].coefficients["forward_backward"]["rows first written"] = 6.0
+    sizes = [(n, c, r) for n in (1000, 10**4, 10**6) for c in (10, 100, 1000) for r in (3, 23)]
+    points = [
+        Point("a", Size(n, c, 1, 2, c, r), p.seconds, p.phases, p.host, 1e6, WORK)
+        for n, c, r in sizes
+        for p in [truth.predict("a", n, c, rounds=r)]
+    ]
+    model = cost_model.fit(points, MACHINE)
+    early, late = (model.predict("a", 1000, 900, rounds=r).seconds for r in (2, 40))
+    pages = (0.1 - 0.1**20) * 900 * WORK.row  # bytes that are written first in the first one only
+    assert early - late == pytest.approx(6.0 * pages / MACHINE.of(2).bandwidth, rel=1e-6)
+
+
+def test_ranks_cost_the_same_where_they_were_not_measured():
+    sizes = [(10**5, c, g) for c in (10, 100, 1000, 10_000) for g in (1, 2)]
+    points = [_point(*size) for size in sizes]
+    alone = [replace(p, algorithm="b") for p in points if p.size.ranks == 1]
+    model = cost_model.fit([*points, *alone], MACHINE)
+    for cohort in (50, 5000):
+        ours, theirs = (model.predict(name, 10**5, cohort, ranks=2) for name in "ab")
+        assert theirs.seconds == pytest.approx(ours.seconds, rel=1e-6)
 
 
 def test_a_row_that_was_held_up_changes_little():
@@ -182,11 +230,92 @@ def test_how_a_row_ended_is_one_line(code, said, expected, tmp_path):
     assert (found.status, found.error) == ("failed", expected)
 
 
+@pytest.mark.parametrize("diverged", [1, 2, 5])
+def test_a_row_that_diverges_says_so(diverged):
+    """In the round that is not counted, a timed one, or one that is timed phase by phase."""
+    rounds = [
+        SimpleNamespace(round=t, status="diverged" if t == diverged else "ok", seconds=1.0)
+        for t in range(1, diverged + 1)
+    ]
+    going = iter(rounds)
+    with pytest.raises(ValueError, match=f"round {diverged}: diverged; lower lr"):
+        worker._profiled(going, 1)
+        list(worker._timed(going, 3, 9.0))
+        worker._profiled(going, 2)
+
+
 def test_ranks_are_started_by_torch(tmp_path):
     row = ScaleRow(tmp_path, "a", 10, 2, 2)
     words = launchers.command(row, Limits(3, 1.0))
     assert words[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     assert words[5:7] == ["-m", "fedfast.scaling.worker"]
+
+
+ORPHAN = """
+import sys, time
+from pathlib import Path
+from fedfast.scaling import launchers
+from fedfast.scaling.rows import ScaleRow
+code = (
+    "from fedfast.scaling.launchers import ends_with_its_parent; import time;"
+    "ends_with_its_parent(); print('up', flush=True); time.sleep(60)"
+)
+launchers.command = lambda row, limits: [sys.executable, "-c", code]
+row = ScaleRow(Path(sys.argv[1]), "a", 10, 2, 1)
+process = launchers.start(row, launchers.Limits(1, 1.0))
+while row.output.read_text() != "up\\n":
+    time.sleep(0.01)
+print(process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_study_leaves_no_process(tmp_path):
+    """One that went on would slow down the rows of the next call, and write one of them."""
+    command = [sys.executable, "-c", ORPHAN, str(tmp_path)]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    os.kill(worker, 0)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    ended = time.monotonic() + 10
+    while time.monotonic() < ended and _runs(worker):
+        time.sleep(0.01)
+    assert not _runs(worker)
+
+
+def _runs(process):
+    """A process that nobody waits for has ended too."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("low, high", [(3e8, 4e8), (2e-3, 9e-3), (1.5e3, 9e3), (1e2, 1e6)])
+def test_axes_have_two_numbers_at_least(low, high):
+    ax = Figure().subplots()
+    ax.plot([low, high], [low, high])
+    figures._logarithmic(ax)
+    ax.get_figure().draw_without_rendering()
+    for axis in (ax.xaxis, ax.yaxis):
+        first, last = axis.get_view_interval()
+        ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        seen = [t for t in ticks if t.label1.get_text() and first <= t.get_loc() <= last]
+        assert 2 <= len(seen) <= 6
+
+
+def test_tables_name_every_row_on_80_columns(study):
+    folder, _ = study
+    held = [results.read(row) for row in grid(folder, ["sharp"], [1000], [5, 8], [1])]
+    wide = [replace(one, row=replace(one.row, clients=10**6, cohort=10**4)) for one in held]
+    with redirect_stdout(io.StringIO()) as out:
+        for table in results.tables(wide, MACHINE):
+            Console(width=80).print(table)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in out.getvalue()
+    assert sum("sharp      10,000/1,000,000 " in line for line in lines) == 4
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +325,7 @@ def study(tmp_path_factory):
     (folder / "tiny.yaml").write_text(TINY)
     command = ["scale", "tiny.yaml", "--clients", "1000", "--cohort", "5,8", "--out", "s"]
     command += ["--algorithms", "sharp", "--held-out", "0", "--rounds", "2", "--seconds", "0.1"]
+    command += ["--repeats", "1"]
     said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -233,6 +363,30 @@ def test_a_study_says_what_its_rows_took(study):
     assert {"cohort.png", "throughput.png", "model.png"} <= {p.name for p in folder.iterdir()}
 
 
+def test_the_fastest_of_several_times_counts(study):
+    folder, _ = study
+    path = folder / "rows" / "sharp" / "clients-1000-cohort-5-ranks-1.json"
+    text = path.read_text()
+    kept = json.loads(text)
+    held = kept.pop("held_out")
+    row = ScaleRow(folder, "sharp", 1000, 5, 1)
+    for factor, agrees in ((1.2, False), (1.04, True), (0.9, False)):
+        before = json.loads(path.read_text())["repeats"]
+        now = replace(Measured(**kept), seconds=kept["seconds"] * factor, chunk=4)
+        best = fastest(path, now)
+        assert best.seconds == min(now.seconds, kept["seconds"])
+        assert best.chunk == (4 if factor < 1 else kept["chunk"])  # all of one time
+        assert best.repeats == sorted([*before, now.seconds])
+        path.write_text(json.dumps({**asdict(best), "held_out": held}))
+        one = results.read(row)
+        assert one.found.agrees is agrees
+        assert results.unsure(one, len(before) + 1) is not agrees
+        assert not results.unsure(one, len(before))
+    path.write_text("{")
+    assert fastest(path, now) == now
+    path.write_text(text)
+
+
 def test_predictions_need_no_torch(study, capsys):
     folder, _ = study
     program = (
@@ -254,6 +408,7 @@ MISTAKES = [
     (["--ranks", "1,1"], "--ranks: expected different values with commas between, found '1,1'"),
     (["--launcher", "slurm"], "--launcher: expected local or ray, found 'slurm'"),
     (["--seconds", "-1"], "--seconds: expected a number above 0, found '-1'"),
+    (["--seconds", "nan"], "--seconds: expected a number above 0, found 'nan'"),
     (["--algorithms", "fedavk"], "unknown name 'fedavk'; did you mean 'fedavg'?"),
     (["--nonsense", "1"], "--nonsense"),
     (["--predict", "clients=5,cohort=1"], "--predict: expected a model in"),

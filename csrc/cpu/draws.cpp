@@ -41,6 +41,24 @@ uint64_t keys_below(double chance) {
   return low;
 }
 
+constexpr int64_t kBlock = 128;  // keys drawn at a time: they stay in the first cache
+
+// Of a block of keys: how many are below a limit, and the least of all.
+struct Looked {
+  int64_t below = 0;
+  uint64_t least = ~uint64_t{0};
+};
+
+FEDFAST_CLONES Looked look(const uint64_t* keys, int64_t n, uint64_t limit) {
+  int64_t below = 0;
+  uint64_t least = ~uint64_t{0};
+  for (int64_t i = 0; i < n; ++i) {
+    below += keys[i] < limit;
+    least = std::min(least, keys[i]);
+  }
+  return {below, least};
+}
+
 struct Tagged {
   uint64_t key;
   int64_t place;
@@ -76,16 +94,15 @@ void Streams::keys(uint32_t client, uint32_t purpose, int64_t count, uint64_t* k
   fill(seed, {0, purpose, client, round}, even(count) / 2, keys);
 }
 
-// Calls use(i, key) for the keys of the cohort's stream, while it returns true.
+// Calls use(begin, keys, n) for the keys of everybody, block by block, while it returns true.
 template <typename Use>
-void CohortDraw::each_key(const Use& use) const {
-  constexpr int64_t kBlocks = 64;
-  uint64_t keys[2 * kBlocks];
-  for (int64_t block = 0;; block += kBlocks) {
-    fill(streams.seed, {static_cast<uint32_t>(block), kCohort, 0, streams.round}, kBlocks, keys);
-    for (int64_t i = 0; i < 2 * kBlocks; ++i) {
-      if (!use(2 * block + i, keys[i])) return;
-    }
+void CohortDraw::each_block(const Use& use) const {
+  uint64_t keys[kBlock];
+  for (int64_t begin = 0; begin < population; begin += kBlock) {
+    const int64_t n = std::min(kBlock, population - begin);
+    const Words counter{static_cast<uint32_t>(begin / 2), kCohort, 0, streams.round};
+    fill(streams.seed, counter, even(n) / 2, keys);
+    if (!use(begin, keys, n)) return;
   }
 }
 
@@ -101,16 +118,19 @@ void CohortDraw::choose_few() {
   const uint64_t mask = (uint64_t{1} << bits) - 1;
   std::vector<int64_t> seen(mask + 1, -1);  // open addressing
   const auto n = static_cast<uint64_t>(population);
+  uint64_t keys[kBlock];
   int64_t found = 0;
-  if (exact == 0) return;
-  each_key([&](int64_t, uint64_t key) {
-    const auto place = static_cast<int64_t>(key % n);
+  for (int64_t next = 0; found < exact; ++next) {
+    if (next % kBlock == 0) {
+      const Words counter{static_cast<uint32_t>(next / 2), kCohort, 0, streams.round};
+      fill(streams.seed, counter, kBlock / 2, keys);
+    }
+    const auto place = static_cast<int64_t>(keys[next % kBlock] % n);
     uint64_t at = static_cast<uint64_t>(place) * 0x9E3779B97F4A7C15 >> (64 - bits);
     while (seen[at] >= 0 && seen[at] != place) at = (at + 1) & mask;
     if (seen[at] != place) out[found++] = eligible[place];
     seen[at] = place;
-    return found < exact;
-  });
+  }
 }
 
 // The clients of the smallest keys.
@@ -125,21 +145,37 @@ void CohortDraw::choose_many() {
   for (int64_t i = 0; i < exact; ++i) out[i] = eligible[sorted[i].place];
 }
 
-// Where nobody would take part the likeliest one does.
+// Every client is asked, a block at a time: what costs is the keys. Where nobody would take part
+// the likeliest one does.
 void CohortDraw::toss() {
   const uint64_t limit = keys_below(chance);
   uint64_t least = ~uint64_t{0};
   count = 0;
-  each_key([&](int64_t i, uint64_t key) {
-    least = std::min(least, key);
-    if (key < limit) out[count++] = eligible[i];
-    return i + 1 < population && count < most;
+  each_block([&](int64_t begin, const uint64_t* keys, int64_t n) {
+    const Looked looked = look(keys, n, limit);
+    least = std::min(least, looked.least);
+    if (looked.below > 0) take(begin, keys, n, [limit](uint64_t key) { return key < limit; });
+    return count < most;
   });
   if (count > 0 || most == 0) return;
-  each_key([&](int64_t i, uint64_t key) {
-    if (uniform(key) == uniform(least)) out[count++] = eligible[i];
-    return i + 1 < population && count < most;
+  each_block([&](int64_t begin, const uint64_t* keys, int64_t n) {
+    take(begin, keys, n, [least](uint64_t key) { return uniform(key) == uniform(least); });
+    return count < most;
   });
+}
+
+// The ids of a block's clients whose key is `wanted`; no branch depends on a key.
+template <typename Wanted>
+void CohortDraw::take(int64_t begin, const uint64_t* keys, int64_t n, const Wanted& wanted) {
+  int64_t kept[kBlock];
+  int64_t found = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    kept[found] = eligible[begin + i];
+    found += wanted(keys[i]);
+  }
+  found = std::min(found, most - count);
+  std::copy_n(kept, found, out + count);
+  count += found;
 }
 
 void BatchDraw::run() {
@@ -173,7 +209,7 @@ void BatchDraw::one_client(int64_t k, Shuffle& shuffle) {
             });
   }
   const int64_t taken = epochs[k] * per_epoch;
-  for (int64_t s = taken; s < lines.steps_of(k, taken); ++s) write(s, 0, nullptr, 0);
+  for (int64_t s = taken; s < lines.steps_of(taken); ++s) write(s, 0, nullptr, 0);
 }
 
 // Of each key 24 bits move the image down, 24 right, 15 decide whether, 1 mirrors it.
@@ -185,7 +221,7 @@ void CropDraw::run() {
     return static_cast<int32_t>(static_cast<int64_t>((bits & 0xFFFFFF) * reach >> 24) - pad);
   };
   for (int64_t k = 0; k < lines.clients; ++k) {
-    for (int64_t s = 0; s < lines.steps_of(k, taken[k]); ++s) {
+    for (int64_t s = 0; s < lines.steps_of(taken[k]); ++s) {
       const uint32_t purpose = kAugment + kNext * static_cast<uint32_t>(s);
       streams.keys(static_cast<uint32_t>(clients[k]), purpose, draws, keys.data());
       for (int64_t i = 0; i < width; ++i) {
@@ -202,7 +238,7 @@ void CropDraw::run() {
 
 void SeedDraw::run() {
   for (int64_t k = 0; k < lines.clients; ++k) {
-    for (int64_t s = 0; s < lines.steps_of(k, taken[k]); ++s) {
+    for (int64_t s = 0; s < lines.steps_of(taken[k]); ++s) {
       const uint32_t purpose = kDropout + kNext * static_cast<uint32_t>(s);
       const uint64_t key = first_key(streams, static_cast<uint32_t>(clients[k]), purpose);
       seeds[lines.at(k, s)] = static_cast<int64_t>(key >> 1);

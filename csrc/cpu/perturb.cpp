@@ -1,6 +1,6 @@
 // A norm pass over the (stretched) direction, then an apply pass; with the norm given, the second
-// alone. A direction of several terms is left in `out` by the first pass, where that is no memory of
-// w's or of a term's: the second then reads one row for all of them.
+// alone. A direction of several terms is left in `out` by the first pass, where that is no memory
+// of w's or of a term's: the second then reads one row for all of them.
 #include <cmath>
 
 #include "cpu/direction.h"

@@ -79,6 +79,7 @@ void test_adam();
 void test_gram();
 void test_sensitivity();
 void test_philox();
+void test_draws();
 void test_linear();
 void test_conv();
 void test_conv_pool();

@@ -10,6 +10,7 @@ int main() {
   fedfast::tests::test_gram();
   fedfast::tests::test_sensitivity();
   fedfast::tests::test_philox();
+  fedfast::tests::test_draws();
   fedfast::tests::test_linear();
   fedfast::tests::test_conv();
   fedfast::tests::test_conv_pool();

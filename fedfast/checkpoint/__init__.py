@@ -34,10 +34,11 @@ HISTORY = "history"
 def save(parts: Components, path: str | Path, kept: Kept | None = None) -> None:
     """Write the state of a simulation; what was at `path` becomes `PATH.previous`.
 
-    kept  what clients keep, if not all of it is in this process
+    kept  by clients of all processes, if not all of it is in this one
     Raises OSError naming the file where it cannot be written; the old state is still there then.
     """
     path = path_of("path", path)
+    kept = parts.engine.clients.kept() if kept is None else kept
     found = taken(parts, identity(parts.design, len(parts.engine.committed.rows)), kept)
     manifest = {
         "identity": found.identity,

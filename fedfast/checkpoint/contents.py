@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ..build import Components
-from ..clients import ClientState, Kept
+from ..clients import Kept
 from ..history import FIELDS, READ, Row, Rows
-from ..row_blocks import ROWS, Damaged, Part, RowsInBlocks
+from ..row_blocks import ROWS, Damaged, Part
 from ..state import Committed, Tuned
 
 PERSONAL = ("personal_accuracy", "personal_pooled", "personal_std", "personal_worst")
@@ -51,10 +51,9 @@ class Contents:
         return {**self.tensors, **self.streamed}
 
 
-def taken(parts: Components, identity: dict[str, object], kept: Kept | None) -> Contents:
-    """The state after the last complete round; kept: by clients, if not all is in this process."""
-    state = parts.engine.committed
-    ids, gathered, values = _kept(state.clients) if kept is None else kept
+def taken(parts: Components, identity: dict[str, object], kept: Kept) -> Contents:
+    """The state after the last complete round, with what clients keep."""
+    state, (ids, rows, values) = parts.engine.committed, kept
     found = named(state.server.tensors(), ids, {}, values)
     if state.tuned is not None:
         slot = torch.from_numpy(state.tuned.slot)
@@ -64,26 +63,8 @@ def taken(parts: Components, identity: dict[str, object], kept: Kept | None) -> 
     scalars = dict(state.server.scalars)
     given = parts.design.options
     span = parts.design.rounds, given.eval_every, given.eval_last
-    rows = {f"{ROWS}{name}": part for name, part in gathered.items()}
-    return Contents(identity, span, state.rows, state.stopped, scalars, tensors, rows)
-
-
-def _kept(clients: ClientState) -> tuple[Tensor, Mapping[str, Part], Mapping[str, Tensor]]:
-    """(ids, rows, values) of this process's clients."""
-    ids = clients.kept_ids()
-    return ids, _rows(clients, ids), clients.values_of(ids)
-
-
-def _rows(clients: ClientState, ids: Tensor) -> dict[str, Part]:
-    """The rows of clients `ids`, which no memory may hold at once."""
-
-    def part(name: str, like: Tensor) -> RowsInBlocks:
-        def read(begin: int, end: int) -> Tensor:
-            return clients.rows_of(name, ids[begin:end]).cpu()
-
-        return RowsInBlocks(like.dtype, torch.Size((len(ids), *like.shape)), read)
-
-    return {name: part(name, like) for name, like in clients.row_kinds().items()}
+    streamed = {f"{ROWS}{name}": part for name, part in rows.items()}
+    return Contents(identity, span, state.rows, state.stopped, scalars, tensors, streamed)
 
 
 def named(

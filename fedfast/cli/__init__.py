@@ -79,6 +79,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def opening(argv: Sequence[str], usage: str, first: str) -> int | None:
+    """The exit status of a command that is asked for help alone, or not told its `first` argument:
+    "the path of a config file"; None where it goes on."""
+    if not argv or argv[0].startswith("-"):
+        helped = bool(argv) and argv[0] in ("-h", "--help")
+        print(usage, end="", file=sys.stdout if helped else sys.stderr)
+        found = repr(argv[0]) if argv else "nothing"
+        return 0 if helped else fail(f"expected {first} first, found {found}")
+    if {"-h", "--help"} & set(argv):
+        print(usage)
+    return None
+
+
 def launched() -> bool:
     """Whether this process is one of several that torchrun, or a scheduler like it, has started."""
     ranked = all(name in os.environ for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"))

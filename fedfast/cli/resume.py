@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from . import fail, sweep
+from . import fail, opening, sweep
 
 USAGE = """\
 usage: fedfast resume RUN [--field value ...]
@@ -24,10 +23,8 @@ def main(argv: list[str]) -> int:
     """Runs the command; see `fedfast.cli.main` for the exit status."""
     from .. import config as configs
 
-    if not argv or argv[0].startswith("-"):
-        helped = bool(argv) and argv[0] in ("-h", "--help")
-        print(USAGE, end="", file=sys.stdout if helped else sys.stderr)
-        return 0 if helped else fail("expected a run folder first, found no path")
+    if (status := opening(argv, USAGE, "a run folder")) is not None:
+        return status
     path = Path(argv[0])
     if any(word.split("=")[0] == "--out" for word in argv):
         return fail("--out: a run goes on in its own folder")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail
+from . import fail, opening
 
 if TYPE_CHECKING:
     from ..runs.opening import Mode
@@ -31,12 +30,8 @@ def main(argv: list[str]) -> int:
 
     if argv and argv[0] in ("-h", "--help"):
         return _fields()
-    if not argv or argv[0].startswith("-"):
-        print(USAGE, end="", file=sys.stderr)
-        found = repr(argv[0]) if argv else "nothing"
-        return fail(f"expected the path of a config file first, found {found}")
-    if "--help" in argv or "-h" in argv:
-        print(USAGE)
+    if (status := opening(argv, USAGE, "the path of a config file")) is not None:
+        return status
     flags = [word for word in argv[1:] if word not in SWITCHES]
     if {"--resume", "--fresh"} <= set(argv):
         return fail("--resume, --fresh: expected one of the two, found both")

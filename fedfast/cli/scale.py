@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail, stopping
+from . import fail, opening, stopping
 from .numbers import number, numbers, positive, words
 from .prediction import predict
 from .setting import USER
@@ -37,15 +36,18 @@ and rows of earlier calls count as well.
   --ranks A,B             processes of a run, by torch.distributed (default 1)
   --algorithms A,B        labels of the config, or names (default: all of the config)
   --held-out N            rows of other sizes that the model is checked against (default 6)
-  --rounds N              rounds that are timed at most (default 20)
-  --seconds S             no more are begun after so many (default 2)
+  --rounds N              rounds that are timed at most, of few clients more (default 20)
+  --seconds S             no more are begun after so many (default 1)
+  --repeats N             a row is measured again, after all others, until its two fastest times
+                          agree within 5 %; so often at most (default 4)
   --launcher local|ray    here (default), or a Ray cluster: RAY_ADDRESS, or one started here
   --out FOLDER            where rows are kept (default runs/<name of CONFIG>-scale)
   --field value           as of `fedfast run`: --threads 2, --batch_size 20, ...
 
   --predict SIZE          what a round would take, by the model of an earlier call. SIZE is
-                          clients=N,cohort=C and perhaps algorithm=A, ranks=G, threads=T; another
-                          machine by bandwidth=BYTES/S, flops=FLOP/S, call=SECONDS
+                          clients=N,cohort=C and perhaps algorithm=A, ranks=G, threads=T,
+                          rounds=R (of the run, 20); another machine by bandwidth=BYTES/S,
+                          flops=FLOP/S, call=SECONDS
 """
 CHOICES = {"launcher": ("local", "ray")}  # what TAB offers
 WIDE = 120  # characters
@@ -56,13 +58,8 @@ def main(argv: list[str]) -> int:
     """Runs the command; 0, 1 where a row failed, 2 for wrong use, 130 or 143 when stopped."""
     from ..config import ConfigError
 
-    if not argv or argv[0].startswith("-"):
-        help = bool(argv) and argv[0] in ("-h", "--help")
-        print(USAGE, end="", file=sys.stdout if help else sys.stderr)
-        found = repr(argv[0]) if argv else "nothing"
-        return 0 if help else fail(f"expected the path of a config file first, found {found}")
-    if "--help" in argv:
-        print(USAGE)
+    if (status := opening(argv, USAGE, "the path of a config file")) is not None:
+        return status
     try:
         ours, flags = _parser().parse_known_args(argv[1:])
         if ours.predict is not None:
@@ -85,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}")
     parser.add_argument("--held-out", default="6", dest="held_out")
     parser.add_argument("--rounds", default="20")
-    parser.add_argument("--seconds", default="2")
+    parser.add_argument("--seconds", default="1")
+    parser.add_argument("--repeats", default="4")
     parser.add_argument("--launcher", default="local")
     return parser
 
@@ -120,6 +118,7 @@ def _scale(draft: Draft, ours: argparse.Namespace, command: str) -> int:
         )
     rows += held_out(rows, number("--held-out", ours.held_out, 0), config.seed)
     limits = Limits(number("--rounds", ours.rounds, 1), positive("--seconds", ours.seconds))
+    repeats = number("--repeats", ours.repeats, 1)
     launcher = _launcher(ours.launcher, config, out, sizes[2], limits)
     with study.claimed(out, config, command):
         print(f"{len(rows)} row{'s' * (len(rows) > 1)} -> {out}", flush=True)
@@ -130,7 +129,7 @@ def _scale(draft: Draft, ours: argparse.Namespace, command: str) -> int:
                 f"{rates.flops / 1e9:.1f} GFLOP/s, {rates.call * 1e6:.2f} us a call",
                 flush=True,
             )
-        return _measure(study.Study(out, machine, rows, launcher))
+        return _measure(study.Study(out, machine, rows, launcher, repeats))
 
 
 def _measure(study: Study) -> int:

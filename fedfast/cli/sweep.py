@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail, stopping
+from . import fail, opening, stopping
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -57,13 +56,8 @@ def main(argv: list[str]) -> int:
     """Runs the command; 0, 1 where a row failed, 2 for wrong use, 130 or 143 when stopped."""
     from ..config import ConfigError
 
-    if not argv or argv[0].startswith("-"):
-        help = bool(argv) and argv[0] in ("-h", "--help")
-        print(USAGE, end="", file=sys.stdout if help else sys.stderr)
-        found = repr(argv[0]) if argv else "nothing"
-        return 0 if help else fail(f"expected the path of a config file first, found {found}")
-    if "--help" in argv:
-        print(USAGE)
+    if (status := opening(argv, USAGE, "the path of a config file")) is not None:
+        return status
     try:
         draft = _draft(argv[0], argv[1:])
         config = draft.config()

@@ -70,9 +70,13 @@ def check_single_samples(
     whole  whether all samples of a client are also taken beside the schedule, in batches as wide
     """
     who, width = schedule.single(), schedule.width
-    rest = np.flatnonzero((sizes > 0) & ((sizes - 1) % width == 0))
-    if not who and whole and len(rest):
-        who = f"client {rest[0]} ({sizes[rest[0]]} samples in batches of {width})"
+    if not who and whole:
+        rest = np.flatnonzero((sizes > 0) & ((sizes - 1) % width == 0))
+        who = (
+            f"client {rest[0]} ({sizes[rest[0]]} samples in batches of {width})"
+            if len(rest)
+            else ""
+        )
     problem = single_sample_trouble(module, x) if who else ""
     if problem:
         raise ValueError(
