@@ -66,37 +66,37 @@ struct Rows : P {
 
 // Fields of a part's clients.
 template <typename T>
-void shift(T&, bool, int64_t) {}
+void shift(T&, bool, const Part&) {}
 template <typename T>
-void shift(Bank<T>& bank, bool, int64_t first) {
-  if (bank.data) bank.data += first * bank.stride;
+void shift(Bank<T>& bank, bool, const Part& part) {
+  if (bank.data) bank.data += part.row_at(bank.data) * bank.stride;
 }
 template <typename T>
-void shift(Placed<T>& bank, bool, int64_t first) {
+void shift(Placed<T>& bank, bool, const Part& part) {
   if (bank.places) {
-    bank.places += first;
+    bank.places += part.first;
   } else if (bank.data) {
-    bank.data += first * bank.stride;
+    bank.data += part.row_at(bank.data) * bank.stride;
   }
 }
 template <typename T>
-void shift(T*& data, bool shared, int64_t first) {
+void shift(T*& data, bool shared, const Part& part) {
   if constexpr (!std::is_void_v<T>) {
-    if (data && !shared) data += first;
+    if (data && !shared) data += part.first;
   }
 }
 template <typename T>
-void shift(Terms<T>& terms, bool shared, int64_t first) {
+void shift(Terms<T>& terms, bool shared, const Part& part) {
   for (int j = 0; j < terms.count; ++j) {
-    shift(terms.d[j], shared, first);
-    shift(terms.c[j], shared, first);
+    shift(terms.d[j], shared, part);
+    shift(terms.c[j], shared, part);
   }
 }
-inline void shift(Bytes& bytes, bool, int64_t first) {
-  if (bytes.data) bytes.data += first * bytes.stride;
+inline void shift(Bytes& bytes, bool, const Part& part) {
+  if (bytes.data) bytes.data += part.first * bytes.stride;
 }
-inline void shift(Slots (&slots)[2], bool shared, int64_t first) {
-  for (Slots& each : slots) shift(each.rows, shared, first);
+inline void shift(Slots (&slots)[2], bool shared, const Part& part) {
+  for (Slots& each : slots) shift(each.rows, shared, part);
 }
 
 // Packed batches that an operation has numbers for.
@@ -201,7 +201,7 @@ class BoundTo final : public Bound {
       keep_width(own);
       each(list(T{}), [&](const auto& field, int) {
         auto& value = field.of(own);
-        shift(value, field.shared(), part.first);
+        shift(value, field.shared(), part);
         if constexpr (std::is_same_v<decltype(value), int64_t&>) {
           if (field.scope == Scope::batch) value = part.of(value);
         }

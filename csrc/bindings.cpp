@@ -1,4 +1,6 @@
 // The module `fedfast._fedfast`: operations on rows of S elements, and plans.
+#include <pybind11/stl.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -162,16 +164,22 @@ Soon soon_of(const SoonAt& at) {
 
 bool run_steps_of(const Plan& first, const Plan& rest, std::uintptr_t offsets, int64_t steps,
                   int threads, int64_t elements, std::uintptr_t count, int64_t width,
-                  const SoonAt& at, const Plan* last) {
+                  const SoonAt& at, const Plan* last, const Plan* before,
+                  const std::vector<std::pair<std::uintptr_t, int64_t>>& lanes,
+                  std::uintptr_t alike) {
   const Lines lines{reinterpret_cast<const int64_t*>(offsets), steps, counts_at(count, width),
                     width};
   check_lines(lines, std::min(first.lines(), rest.lines()));
   check_run(first, lines.clients(), threads, elements);
   check_run(rest, lines.clients(), threads, elements);
-  if (last) check_run(*last, lines.clients(), threads, elements);
+  for (const Plan* each : {before, last}) {
+    if (each) check_run(*each, lines.clients(), threads, elements);
+  }
+  Around around{last, before, {}, reinterpret_cast<const int64_t*>(alike)};
+  for (const auto& [data, bytes] : lanes) around.lanes.rows.push_back({data, bytes});
   py::gil_scoped_release release;
   const profile::Run run;
-  return Plan::run_steps(first, rest, lines, threads, elements, soon_of(at), last);
+  return Plan::run_steps(first, rest, lines, threads, elements, soon_of(at), around);
 }
 
 bool run_whole_of(const Plan& plan, int threads) {

@@ -14,12 +14,37 @@
 
 namespace fedfast {
 
+// Memory with a row for each thread of a run: where an operand `[K, ...]` begins in the first of
+// such rows, it is in a plan not the client's row that is meant, but that of the thread which works
+// on the client. So few rows stay in the threads' caches, where K rows would pass through memory.
+struct Lanes {
+  // The first row of each such memory.
+  struct Row {
+    std::uintptr_t data = 0;
+    int64_t bytes = 0;
+  };
+  std::vector<Row> rows;
+
+  bool hold(const void* p) const {
+    const auto at = reinterpret_cast<std::uintptr_t>(p);
+    for (const Row& row : rows) {
+      if (at - row.data < static_cast<std::uintptr_t>(row.bytes)) return true;
+    }
+    return false;
+  }
+};
+
 // The clients [first, first + clients) of an operation's K, at one of their local steps.
 struct Part {
   int64_t first = 0, clients = 0;
   int threads = 1;
   int64_t step = 0, line = 0;   // line: of the packed batches
   int64_t rows = 0, width = 0;  // samples that count, of so many in a batch; 0 of 0: all of them
+  const Lanes* lanes = nullptr;
+  int64_t lane = 0;  // the thread's
+
+  // Which row of an operand that begins at p.
+  int64_t row_at(const void* p) const { return lanes && lanes->hold(p) ? lane : first; }
 
   // What is left of `size` numbers, the same for each of a batch's samples.
   int64_t of(int64_t size) const { return rows == width ? size : size / width * rows; }
@@ -49,6 +74,20 @@ struct Soon {
   const int64_t* rows = nullptr;  // [lines, width]
   char* models = nullptr;
   int64_t stride = 0, written = 0;
+};
+
+class Plan;
+
+// What `Plan::run_steps` does around a client's steps.
+//   last    after its last step
+//   before  as a thread takes a client: before its first step, and again where another thread goes
+//           on with it; fills the thread's row of `lanes`. It is left out where `alike` [K], if
+//           given, says that the row would be the one which is there: a client's number is the last
+struct Around {
+  const Plan* last = nullptr;
+  const Plan* before = nullptr;
+  Lanes lanes = {};
+  const int64_t* alike = nullptr;
 };
 
 class Plan {
@@ -86,10 +125,10 @@ class Plan {
   // Operations of a whole plan, as they were called; whether all were fine.
   bool run_whole(int threads) const;
 
-  // The same for all lines: `first` for step 0, `rest` for all others, `last` after a client's last
-  // one. A thread that is free takes the longest client left, and all of its steps (see `Sharing`).
+  // The same for all lines: `first` for step 0, `rest` for all others. A thread that is free takes
+  // the longest client left, and all of its steps (see `Sharing`).
   static bool run_steps(const Plan& first, const Plan& rest, const Lines& lines, int threads,
-                        int64_t elements, const Soon& soon = {}, const Plan* last = nullptr);
+                        int64_t elements, const Soon& soon = {}, const Around& around = {});
 
   // Where this thread's operations are recorded instead of being done; null: they are done.
   static Plan*& recording();

@@ -30,7 +30,7 @@ from .local_gradient import LocalGradient
 from .phases import timed
 from .programs.cuda_graph import RecordedInputs, Replay
 from .read_only import class_names
-from .row_updates import PlannedAscent, all_of
+from .row_updates import PlannedAscent, all_of, fills_of
 from .step_draws import seeds, seeds_of
 
 CLIP_EPS = 1e-6  # as `kernels.step`, and torch's clip_grad_norm_
@@ -140,7 +140,7 @@ class LocalTrainer:
         elif added and added.terms:
             correct = added
         ascent, at.w = self.gradient.ascent(at, recorded), rows.w
-        begin, end = all_of(correct, *(recorded.begin if recorded else ())), None
+        begin, end = fills_of(correct, *(recorded.begin if recorded else ())), None
         if renew:
             renewal = renewal_of(self.algorithm.drift.renewal(at), self.live.shares)
             end = all_of(renewal, *(recorded.end if recorded else ()))

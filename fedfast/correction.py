@@ -19,7 +19,7 @@ from . import kernels
 from .algorithms.drift import Renewal
 from .algorithms.hooks import Clients, Direction, listed
 from .algorithms.row_calls import place_of
-from .kernels.placed import RowsLike
+from .kernels.placed import PlacedRows, RowsLike
 
 Terms = tuple[tuple[RowsLike, float], ...]
 
@@ -47,6 +47,15 @@ class Correction:
         """See `RowUpdate`."""
         terms = [number for t, c in self.terms for number in (*place_of(t), c)]
         return "addend", *place_of(self.row), *terms
+
+    @property
+    def alike(self) -> Tensor | None:
+        """See `RowFill`: whose rows lie at the same places, as of all who never took part."""
+        placed = [t for t, _ in self.terms if isinstance(t, PlacedRows)]
+        own = any(isinstance(t, Tensor) and t.ndim == 2 and t.stride(0) for t, _ in self.terms)
+        if own or not placed or any(t.places is not placed[0].places for t in placed):
+            return None
+        return placed[0].places
 
     def apply(self, backend: str) -> None:
         """Write the addend."""

@@ -7,7 +7,7 @@ take into the pass beside the gradient is their `Capabilities`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,12 +89,15 @@ class RowAscent:
 
     g      `[>= K, >= trained]`, receives the gradient at w before that; None where none is taken
     ahead  `[>= K, >= trained]`
+    lanes  `[>= K, >= trained]` each, of these rows those that only a client's steps need: they may
+           be the rows of the thread that works on it
     """
 
     first: RowUpdate
     later: RowUpdate
     g: Tensor | None
     ahead: Tensor
+    lanes: Sequence[Tensor]
 
 
 class RowUpdate(Protocol):
@@ -108,6 +111,14 @@ class RowUpdate(Protocol):
         """Do it, with the gradient (or what it was folded into) where the step wrote it."""
 
 
+class RowFill(RowUpdate, Protocol):
+    """What writes a row for each client that its steps then read."""
+
+    @property
+    def alike(self) -> Tensor | None:
+        """[K] int64: clients of the same number have the same row. None: each its own."""
+
+
 @dataclass(frozen=True)
 class LocalStep:
     """Where a step's gradient is taken, and what the same pass does with it.
@@ -119,7 +130,8 @@ class LocalStep:
     keep_buffers  whether running statistics stay as they are
     objective     a loss in the place of the run's
     update        what follows in the same pass; executors that fold nothing have none of it
-    begin, end    of `Executor.descend`: what precedes a client's first step, and follows its last
+    begin, end    of `Executor.descend`: what writes `fold.addend` as a thread takes a client (it
+                  may then be the thread's row), and what follows a client's last step
     """
 
     ascent: SamAscent | ScaledAscent | RowAscent | None = None
@@ -128,7 +140,7 @@ class LocalStep:
     keep_buffers: bool = False
     objective: Objective | None = None
     update: RowUpdate | None = None
-    begin: RowUpdate | None = None
+    begin: RowFill | None = None
     end: RowUpdate | None = None
 
 

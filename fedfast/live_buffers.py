@@ -11,6 +11,7 @@ from .algorithms import Algorithm
 from .algorithms.in_place import placed_rows
 from .kernels._args import MAX_TERMS
 from .layout import FlatLayout
+from .row_memory import reserved
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class LiveBuffers:
     w        [K, S], the models
     g        [K, trained], the step's gradient; ahead: where it is taken, for those that ascend
     first    the gradient at w itself, for optimizers that keep it; m: local momentum
-    addend   what corrects the gradient all round, for algorithms that do
+    addend   what corrects the gradient all round, for algorithms that do: of each client, or
+             where `Executor.descend` runs all its steps of the thread that works on it
     own      client rows by name that are gathered, scratch: rows that hold nothing between rounds
     places   [2, K] int64, where clients' other rows lie: as they came, as they will be kept
     factors  [2, K], of the gradient and of the model in steps of unequal learning rates
@@ -53,7 +55,9 @@ class LiveBuffers:
         self.ahead = trained() if local.ascends else None
         self.first = trained() if local.keeps else None
         self.m = trained() if local.momentum else None
-        self.addend = trained() if algorithm.constant and not algorithm.plain else self.g[:0]
+        # Where rounds run from plans its first rows are touched alone, one for each thread.
+        corrects = algorithm.constant and not algorithm.plain
+        self.addend = reserved((clients if corrects else 0, self.trained), layout.dtype, device)
         self.own = {
             name: layout.bank(clients, device, full=kind == "model")
             for name, kind in algorithm.client_rows().items()

@@ -89,8 +89,11 @@ class LocalGradient:
         """Where steps that are one call take their gradients."""
         if recorded is None or at.ahead is None:
             return self.sam(at)
-        g = at.g if self._looks else None
-        return RowAscent(recorded.first, recorded.later, g, at.ahead)
+        g, lanes = recorded.g, [at.ahead, *recorded.lanes]
+        if self._looks and g is None:
+            g = at.g
+            lanes.append(g)
+        return RowAscent(recorded.first, recorded.later, g, at.ahead, lanes)
 
     def _scaled(self, at: Clients, batch: Minibatch, rows: ActiveRows) -> ScaledAscent:
         """A first pass, and what the second makes of its norms."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms.row_calls import RecordedAscent
-from .executor import RowUpdate
+from .executor import RowFill, RowUpdate
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,25 @@ class RowUpdates:
             part.apply(backend)
 
 
+@dataclass(frozen=True)
+class RowFills(RowUpdates):
+    """Of parts that are `RowFill`s."""
+
+    parts: Sequence[RowFill]
+
+    @property
+    def alike(self) -> Tensor | None:
+        """Where all parts go by the same numbers."""
+        found = [part.alike for part in self.parts]
+        return found[0] if all(numbers is found[0] for numbers in found) else None
+
+
+def fills_of(*parts: RowFill | None) -> RowFills | None:
+    """`all_of` for what fills rows."""
+    given = [part for part in parts if part is not None]
+    return RowFills(given) if given else None
+
+
 def all_of(*parts: RowUpdate | None) -> RowUpdates | None:
     """Those that are given; None of none."""
     given = [part for part in parts if part is not None]
@@ -42,7 +61,9 @@ class PlannedAscent:
 
     first: RowUpdates
     later: RowUpdates
-    begin: Sequence[RowUpdate]
+    g: Tensor | None
+    lanes: Sequence[Tensor]
+    begin: Sequence[RowFill]
     end: Sequence[RowUpdate]
 
 
@@ -90,7 +111,7 @@ class StepCoefficients:
             RowUpdates([*turned, *(call.with_numbers(now) for call in part)])
             for part in (recorded.first, recorded.later)
         )
-        return PlannedAscent(first, later, recorded.begin, recorded.end)
+        return PlannedAscent(first, later, recorded.g, recorded.lanes, recorded.begin, recorded.end)
 
     def _hold(self, count: int, steps: int) -> None:
         held, longest = self._tables.shape

@@ -27,7 +27,7 @@ from .lstm import lstm, lstm_backward
 from .mix import mix
 from .perturb import perturb
 from .placed import PlacedRows
-from .plan import FEED, TALLY, TURN, Counted, Plan, Soon, feed, tally, turn
+from .plan import FEED, TALLY, TURN, Counted, Lanes, Plan, Soon, feed, tally, turn
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .sensitivity import sensitivity
@@ -53,6 +53,7 @@ __all__ = [
     "OPERATIONS",
     "Column",
     "Counted",
+    "Lanes",
     "PlacedRows",
     "Plan",
     "Segments",

@@ -7,6 +7,8 @@
 Bytes per element of a client (f = element size, J = number of terms): norm pass reads J f (+ f for
 `w` when adaptive), apply pass reads (J + 1) f and writes f: (2 J + 2) f in all, 4 f = 16 bytes for
 SAM in float32; shared rows stay in cache and cost nothing. Given `norm`, one pass of (J + 2) f.
+The native operation leaves a direction of two terms or more in `out` on its way, which makes it
+(J + 4) f, unless `out` is `w` or a term.
 
 Deterministic: each norm adds fixed blocks in a fixed order, so a client's result depends on its own
 row alone.

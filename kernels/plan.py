@@ -16,6 +16,7 @@ depends on how many clients it is given.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
@@ -75,6 +76,23 @@ class Soon(NamedTuple):
     models: Tensor
 
 
+class Lanes(NamedTuple):
+    """Rows of threads: what is needed only while a client's steps run, and from then on again.
+
+    rows   each `[>= K, n]`: operands `[K, ...]` that begin in its first row mean, in plans that run
+           with it, the row of the thread at work instead of the client's. Rows behind the first so
+           many threads are never touched
+    fill   or None; run as a thread takes a client: before its first step, and again where another
+           thread goes on with it
+    alike  `[>= K]` int64, or None: clients of the same number would have the same row, which is
+           then not filled again for the second of them
+    """
+
+    rows: Sequence[Tensor]
+    fill: Plan | None
+    alike: Tensor | None = None
+
+
 class Plan:
     """What was called within `with`, for the same buffers; these stay alive as long as the plan.
 
@@ -130,6 +148,7 @@ class Plan:
         counted: Counted | None = None,
         soon: Soon | None = None,
         last: Plan | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         """Run this plan for step 0 of every client, then `rest` for its other steps, then `last`.
 
@@ -137,6 +156,7 @@ class Plan:
                   `offsets[s] + k`, the first `offsets[s + 1] - offsets[s]` clients take it
         elements  as in `run`, of one step
         counted   as in `run`, of all lines; soon needs its width
+        lanes     `Lanes`, or None
         A client takes all its steps on one thread, which takes the longest one left when it is
         done: no thread waits for another in between.
         Raises IndexError if an operation found an index out of range, TypeError/ValueError for
@@ -155,8 +175,9 @@ class Plan:
         given = offsets.data_ptr(), len(begins) - 1, torch.get_num_threads(), elements
         counts = _counts(counted, lines)
         hints = _soon(soon, counts[1], lines, clients)
-        ends = None if last is None else last._plan
-        _check(native.module.run_steps(self._plan, rest._plan, *given, *counts, hints, ends))
+        plans = (None if p is None else p._plan for p in (last, lanes and lanes.fill))
+        at = self._plan, rest._plan, *given, *counts, hints, *plans, *_lanes(lanes, clients)
+        _check(native.module.run_steps(*at))
 
 
 def _counts(counted: Counted | None, most: int) -> tuple[int, int]:
@@ -186,6 +207,25 @@ def _soon(soon: Soon | None, width: int, lines: int, clients: int) -> tuple[int,
     size = models.element_size()
     at = models.data_ptr(), models.stride(0) * size, models.shape[1] * size
     return samples.data_ptr(), sample, rows.data_ptr(), *at
+
+
+def _lanes(lanes: Lanes | None, clients: int) -> tuple[list[tuple[int, int]], int]:
+    """(address and bytes of each first row, where `alike` is); [], 0 for none."""
+    if lanes is None:
+        return [], 0
+    if not isinstance(lanes.fill, Plan | None):
+        raise TypeError(f"lanes.fill: expected a Plan or None; got {kind_of(lanes.fill)}")
+    for i, rows in enumerate(lanes.rows):
+        if rows.ndim != 2 or rows.shape[0] < clients or rows.stride(0) < rows.shape[1]:
+            raise ValueError(
+                f"lanes.rows[{i}]: expected [K, n] of at least {clients} clients, rows apart; got "
+                f"{list(rows.shape)}, strides {rows.stride()}"
+            )
+    if lanes.alike is not None:
+        _table("lanes.alike", lanes.alike, torch.int64, 1, (clients,))
+        _dense("lanes.alike", lanes.alike, 0)
+    same = 0 if lanes.alike is None else lanes.alike.data_ptr()
+    return [(t.data_ptr(), t.shape[1] * t.element_size()) for t in lanes.rows], same
 
 
 def forget_recording() -> None:

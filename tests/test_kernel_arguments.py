@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import Counted, Plan, Segments, Server, Soon, feed, gather, mix, native, tally
+from fedfast.kernels import (
+    Counted,
+    Lanes,
+    Plan,
+    Segments,
+    Server,
+    Soon,
+    feed,
+    gather,
+    mix,
+    native,
+    tally,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,6 +183,24 @@ def test_what_is_fetched_ahead_is_all_lines_and_clients(name: str, value: Any, e
     with pytest.raises(error, match=f"soon.{name}"):
         plan.run_steps(plan, LINES, 8, counted, soon._replace(**{name: value}))
     plan.run_steps(plan, LINES, 8, counted, soon)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("rows", [torch.zeros(K, 3), torch.zeros(K - 1, 3)], ValueError),
+        ("rows", [torch.zeros(3).expand(K, 3)], ValueError),
+        ("fill", lambda: None, TypeError),
+        ("alike", torch.zeros(K - 1, dtype=torch.int64), ValueError),
+        ("alike", torch.zeros(K), TypeError),
+    ],
+)
+def test_rows_of_threads_are_as_many_as_clients(name: str, value: Any, error: Any) -> None:
+    plan = recorded()[0]
+    lanes = Lanes([torch.zeros(K, 3)], None)
+    with pytest.raises(error, match=f"lanes.{name}"):
+        plan.run_steps(plan, LINES, 8, lanes=lanes._replace(**{name: value}))
+    plan.run_steps(plan, LINES, 8, lanes=lanes)
 
 
 @pytest.mark.parametrize("count", [None, torch.ones(K), torch.ones(K - 1, dtype=INT)])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fedfast.kernels import (
     Counted,
+    Lanes,
     Plan,
     Server,
     aggregate,
@@ -22,6 +23,7 @@ from fedfast.kernels import (
     mix,
     stats,
     tally,
+    turn,
 )
 from layer_cases import block, poison, same, threads
 from torch import Tensor
@@ -132,6 +134,62 @@ def test_steps_run_client_by_client_each_as_many_as_it_has() -> None:
             same(x[k], bank[rows[lines[-1]]])
         else:
             assert total[k].isnan() and not x[k].any()
+
+
+def test_each_step_has_its_number_and_those_behind_the_last_its_own() -> None:
+    packing, table = packed([4, 2, 1]), torch.tensor([1.0, 2.0, 3.0])
+    now, seen = poison(3), torch.zeros(3, 1)
+
+    def body() -> None:
+        turn(table, now)
+        mix(seen, torch.ones(3, 1), 10.0, now, out=seen)
+
+    plan = recorded(body)
+    plan.run_steps(plan, packing.offsets, 1)
+    assert seen[:, 0].tolist() == [1233.0, 12.0, 1.0]
+    for bad, message in ((torch.zeros(0), "T > 0"), (torch.zeros(2, 2), "1 dim")):
+        with pytest.raises(ValueError, match=f"table.*{message}"):
+            turn(bad, now)
+    with pytest.raises(TypeError, match="now: expected dtype torch.float32"):
+        turn(table, now.double())
+
+
+@pytest.mark.parametrize(("workers", "steps"), [(1, [2] * 5), (2, [2] * 5), (2, [9, 1, 1, 1, 1])])
+def test_rows_of_threads_are_filled_for_each_client(workers: int, steps: list[int]) -> None:
+    """As rows of clients would be; those behind the first so many threads are never touched."""
+    packing, own, seen = packed(steps), block(3, K, 7), torch.zeros(K, 7)
+    lanes, zero = torch.full((K, 7), torch.nan), torch.zeros(K, 7)
+
+    def fill() -> None:
+        mix(own, zero, out=lanes)
+
+    def add() -> None:
+        mix(seen, lanes, out=seen)
+
+    with threads(workers):
+        plan, filling = recorded(add), recorded(fill)
+        plan.run_steps(plan, packing.offsets, 1 << 20, lanes=Lanes([zero, lanes], filling))
+    same(seen, sum_of(own, steps))
+    assert lanes[workers:].isnan().all()
+
+
+def sum_of(own: Tensor, steps: list[int]) -> Tensor:
+    """Each row added up as often as there are steps, in float32 as `mix` does."""
+    total = torch.zeros_like(own)
+    for k, n in enumerate(steps):
+        for _ in range(n):
+            total[k] += own[k]
+    return total
+
+
+def test_a_row_that_would_be_alike_is_not_filled_again() -> None:
+    packing, own, seen = packed([1] * K), block(3, K, 7), torch.zeros(K, 7)
+    lanes, zero, alike = torch.zeros(K, 7), torch.zeros(K, 7), torch.tensor([3, 3, 4, 3, 3])
+    with threads(1):
+        filling = recorded(lambda: mix(own, zero, out=lanes))
+        plan = recorded(lambda: mix(lanes, zero, out=seen))
+        plan.run_steps(plan, packing.offsets, 1 << 20, lanes=Lanes([lanes], filling, alike))
+    same(seen, own[[0, 0, 2, 3, 3]])
 
 
 @pytest.mark.parametrize("workers", [1, 2])

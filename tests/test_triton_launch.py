@@ -25,6 +25,7 @@ pytest.importorskip("triton", reason="Triton is not installed on this platform")
 PLAIN = {
     "Column",
     "Counted",
+    "Lanes",
     "PlacedRows",
     "Plan",
     "Segments",

@@ -51,6 +51,25 @@ int64_t will_need(const char* base, int64_t row_bytes, const int64_t* rows, int6
   return asked;
 }
 
+bool is_touched(const void* p) {
+#ifdef __linux__
+  unsigned char there = 1;
+  const uintptr_t page = page_of(static_cast<const char*>(p));
+  return mincore(reinterpret_cast<void*>(page), 1, &there) != 0 || (there & 1);
+#else
+  return (void)p, true;
+#endif
+}
+
+void touch(void* p, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_POPULATE_WRITE)
+  const auto from = static_cast<const char*>(p);
+  advise(page_of(from), reinterpret_cast<uintptr_t>(from) + bytes, MADV_POPULATE_WRITE);
+#else
+  (void)p, (void)bytes;
+#endif
+}
+
 void any_order(const char* base, int64_t bytes) {
 #ifdef FEDFAST_ADVICE
   const uintptr_t from = page_of(base);

@@ -7,6 +7,8 @@
 #ifdef FEDFAST_STD_THREADS
 #include <thread>
 #include <vector>
+#elif defined(_OPENMP)
+#include <omp.h>
 #endif
 
 namespace fedfast {
@@ -55,7 +57,18 @@ inline int64_t parts_for(int threads, int64_t tasks, int64_t most) {
   return limit;
 }
 
-// Calls run(task) for each of [0, tasks) once: a thread that is free takes the first one left.
+#ifdef FEDFAST_STD_THREADS
+inline thread_local int thread_at = 0;
+inline int this_thread() { return thread_at; }
+#elif defined(_OPENMP)
+inline int this_thread() { return omp_get_thread_num(); }
+#else
+inline int this_thread() { return 0; }
+#endif
+
+// Calls run(task) for each of [0, tasks) once, on threads whose numbers `this_thread` are below
+// `threads`, and below `tasks` where there are fewer of these: a thread that is free takes the
+// first one left.
 template <typename Run>
 void in_turn(int threads, int64_t tasks, const Run& run) {
   if (threads <= 1) {
@@ -68,6 +81,7 @@ void in_turn(int threads, int64_t tasks, const Run& run) {
   std::vector<std::thread> pool;
   for (int t = 0; t < threads; ++t) {
     pool.emplace_back([&run, tasks, threads, t] {
+      thread_at = t;
       for (int64_t i = t; i < tasks; i += threads) run(i);
     });
   }

@@ -1,5 +1,6 @@
 // A norm pass over the (stretched) direction, then an apply pass; with the norm given, the second
-// alone.
+// alone. A direction of several terms is left in `out` by the first pass, where that is no memory
+// of w's or of a term's: the second then reads one row for all of them.
 #include <cmath>
 
 #include "cpu/direction.h"
@@ -42,8 +43,34 @@ bool stretched(const Perturb<T>& p, const Piece& piece) {
   return piece.segment != kPadding && p.segments.is_weight[piece.segment];
 }
 
+// Terms from which on a direction is worth being kept.
+constexpr int kKept = 2;
+
+template <typename T>
+bool keeps(const Perturb<T>& p, int64_t k) {
+  if (p.adaptive || p.terms.count < kKept || p.out.row(k) == p.w.row(k)) return false;
+  for (int j = 0; j < p.terms.count; ++j) {
+    if (p.out.row(k) == p.terms.d[j].row(k)) return false;
+  }
+  return true;
+}
+
+// The squares of a piece of the direction, which is left in `out`.
+template <typename T>
+double kept_squares(const Perturb<T>& p, int64_t k, const Piece& piece) {
+  const Direction<T> direction(p.terms, k);
+  double sum = 0;
+  strips(piece.start, piece.stop, [&](int64_t i, int64_t n) {
+    T* a = p.out.row(k) + i;
+    combine(direction, i, n, a);
+    sum += sum_squares(a, n);
+  });
+  return sum;
+}
+
 template <typename T>
 double block_squares(const Perturb<T>& p, int64_t k, const Piece& piece) {
+  if (keeps(p, k)) return kept_squares(p, k, piece);
   const Direction<T> direction(p.terms, k);
   const bool stretch = stretched(p, piece);
   alignas(64) T a[kStrip];
@@ -62,6 +89,13 @@ T scale_of(const Perturb<T>& p, int64_t k, const Piece& piece, double norm) {
   if (p.layers > 1 && piece.segment == kPadding) return 0;
   const double rho = p.rho[k * p.layers + (p.layers > 1 ? piece.segment : 0)];
   return static_cast<T>(rho / (norm + p.eps) - static_cast<double>(p.alpha[k]));
+}
+
+// From a direction that lies in `out`.
+template <typename T>
+void apply_kept(const Perturb<T>& p, int64_t k, const Piece& piece, double norm) {
+  T* out = p.out.row(k) + piece.start;
+  ascend(out, p.w.row(k) + piece.start, scale_of(p, k, piece, norm), out, piece.stop - piece.start);
 }
 
 template <typename T>
@@ -93,7 +127,9 @@ void perturb(const Shape& shape, const Perturb<T>& p) {
   }
   norm_then_apply(
       shape, pieces, [&](int64_t k, const Piece& piece) { return block_squares(p, k, piece); },
-      apply);
+      [&](int64_t k, const Piece& piece, double norm) {
+        keeps(p, k) ? apply_kept(p, k, piece, norm) : apply_block(p, k, piece, norm);
+      });
 }
 
 template void perturb(const Shape&, const Perturb<float>&);

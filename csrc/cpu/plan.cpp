@@ -117,18 +117,37 @@ void expect(const Lines& lines, const Soon& soon, int64_t k, int64_t s, int64_t 
   }
 }
 
+// What each thread's row was filled for.
+struct Filled {
+  std::vector<int64_t> number;
+
+  explicit Filled(int threads) : number(threads, -1) {}
+  // Whether it must be filled for a client; it counts as filled then.
+  bool stale(const Around& around, const Part& part) {
+    if (!around.before) return false;
+    if (!around.alike) return true;
+    return std::exchange(number[part.lane], around.alike[part.first]) != around.alike[part.first];
+  }
+};
+
 }  // namespace
 
 bool Plan::run_steps(const Plan& first, const Plan& rest, const Lines& lines, int threads,
-                     int64_t elements, const Soon& soon, const Plan* last) {
+                     int64_t elements, const Soon& soon, const Around& around) {
   std::atomic<bool> fine{true};
   const std::vector<int64_t> steps = lines.steps_each();
+  Filled filled(std::max(threads, 1));
   const auto train = [&](int64_t k, int64_t begin, int64_t end, int each) {
     for (int64_t s = begin; s < end; ++s) {
       if (each == 1) expect(lines, soon, k, s, end, threads);
-      const Part part = lines.part(k, s, each);
+      Part part = lines.part(k, s, each);
+      part.lanes = &around.lanes;
+      part.lane = each == 1 ? this_thread() : 0;
+      if (s == begin && filled.stale(around, part) && !around.before->run_one(part)) {
+        fine.store(false);
+      }
       if (!(s == 0 ? first : rest).run_one(part)) fine.store(false);
-      if (last && s + 1 == steps[k] && !last->run_one(part)) fine.store(false);
+      if (around.last && s + 1 == steps[k] && !around.last->run_one(part)) fine.store(false);
     }
     upcoming() = {};  // what it points to is the run's
   };

@@ -3,6 +3,8 @@
 #include "cpu/direction.h"
 #include "cpu/isa.h"
 #include "cpu/passes.h"
+#include "cpu/stream.h"
+#include "pages.h"
 
 namespace fedfast {
 namespace {
@@ -102,10 +104,24 @@ double block_squares(const Step<T>& p, int64_t k, const Piece& piece) {
   return sum;
 }
 
+// `out` past the caches: nobody reads it soon, and what it held is not fetched.
 template <typename T>
-void apply_block(const Step<T>& p, int64_t k, const Piece& piece, T shrink) {
+void stream_block(const Step<T>& p, int64_t k, const Piece& piece, const Rates<T>& rates) {
+  const Direction<T> direction(p.terms, k);
+  alignas(64) T d[kStrip], next[kStrip];
+  strips(piece.start, piece.stop, [&](int64_t i, int64_t n) {
+    correct(p, direction, k, i, n, d);
+    descend(d, p.w.row(k) + i, rates, next, n);
+    stream(next, n, p.out.row(k) + i);
+  });
+  streamed();
+}
+
+template <typename T>
+void apply_block(const Step<T>& p, int64_t k, const Piece& piece, T shrink, bool past) {
   const Direction<T> direction(p.terms, k);
   const Rates<T> rates{p.eta[k], p.lam[k], p.weight_decay[k], p.momentum[k], shrink};
+  if (past) return stream_block(p, k, piece, rates);
   if (p.terms.count == 1 && !p.w_ref && !p.m) {
     const int64_t i = piece.start, n = piece.stop - i;
     return descend_along(direction.d[0] + i, direction.c[0], p.w.row(k) + i, rates,
@@ -131,19 +147,37 @@ inline double shrink_to(double clip, double norm) {
   return ratio > 1 ? 1 : ratio;
 }
 
+// Whether client k's new row, one of a table that it keeps, is written past the caches: if the
+// table's pages are there. Pages that are not are made; this leaves them in the caches, all zeros.
+template <typename T>
+bool goes_past(const Shape& shape, const Step<T>& p, int64_t k) {
+  const int64_t bytes = shape.size * int64_t{sizeof(T)};
+  if (!p.out.places || p.m || bytes < kLeastStreamed) return false;
+  T* to = p.out.row(k);
+  bool read = to == p.w.row(k);
+  for (int j = 0; j < p.terms.count; ++j) read = read || to == p.terms.d[j].row(k);
+  if (read || !can_stream(to)) return false;
+  if (is_touched(to + shape.size / 2)) return true;
+  touch(to, bytes);
+  return false;
+}
+
 }  // namespace
 
 template <typename T>
 void step(const Shape& shape, const Step<T>& p) {
   const std::vector<Piece> pieces = cut_row(shape.size);
   if (p.clip_norm == nullptr) {
-    return each_piece(shape, pieces,
-                      [&](int64_t k, const Piece& piece) { apply_block(p, k, piece, T{1}); });
+    std::vector<char> past(shape.clients);
+    for (int64_t k = 0; k < shape.clients; ++k) past[k] = goes_past(shape, p, k);
+    return each_piece(shape, pieces, [&](int64_t k, const Piece& piece) {
+      apply_block(p, k, piece, T{1}, past[k]);
+    });
   }
   norm_then_apply(
       shape, pieces, [&](int64_t k, const Piece& piece) { return block_squares(p, k, piece); },
       [&](int64_t k, const Piece& piece, double norm) {
-        apply_block(p, k, piece, static_cast<T>(shrink_to(p.clip_norm[k], norm)));
+        apply_block(p, k, piece, static_cast<T>(shrink_to(p.clip_norm[k], norm)), false);
       });
 }
 

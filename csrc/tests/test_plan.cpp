@@ -45,7 +45,7 @@ void steps_in_order(const std::vector<int64_t>& steps, int threads) {
     return true;
   });
   const Lines lines{offsets.data(), static_cast<int64_t>(offsets.size()) - 1, count.data(), 4};
-  const bool fine = Plan::run_steps(first, rest, lines, threads, 1 << 20, {}, &last);
+  const bool fine = Plan::run_steps(first, rest, lines, threads, 1 << 20, {}, {&last});
   const bool third = clients > 2 && steps[2] > 0;
   expect("plan, an index out of range", fine, !third, 0);
   // Clients without any step have no line.

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..kernels import mix, perturb
+from ..kernels import mix, perturb, step
 from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check_number, check_schedule
 from .base import ALGORITHMS, Algorithm
@@ -81,11 +81,15 @@ class LESAM(Optimizer):
         """e before the first step, and an addition at each."""
         e, out = at.scratch["e"], dict(out=at.ahead)
         first, later = (RowCall(mix, (w, e), out) for w in (at.w, own))
-        return RecordedAscent([first], [later], begin=[self._offset(at)])
+        # w - 0 (-w): a copy, of zeros' signs too.
+        kept = RowCall(step, (at.start, [(at.start, -1.0)], 0.0), dict(out=at.kept["w_old"]))
+        begin = [self._offset(at)]
+        return RecordedAscent([first], [later], lanes=[e], begin=begin, end=[kept])
 
     def finish(self, at: Clients) -> Rows:
         """`w_old <- w`."""
-        at.kept["w_old"].copy_(at.start)
+        if not at.renewed:
+            at.kept["w_old"].copy_(at.start)
         return {}
 
 

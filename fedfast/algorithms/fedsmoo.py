@@ -89,21 +89,22 @@ class ConsensusSAM(SAM):
         """The same; e, which the last step leaves, is written at every one, over g."""
         if at.ahead is None:
             return None
-        out, g, calls = at.ahead, at.g, []
+        out, e = at.ahead, at.scratch.get("e")
+        g = at.g if e is None else e
+        calls: list[list[RowCall]] = []
         for w, mu in ((at.w, at.came["mu_i"]), (own, at.kept["mu_i"])):
             calls.append(self._moves(at, w, mu, g, out))
             if "e" in at.scratch:
-                e = at.scratch["e"]
-                calls[-1].append(RowCall(mix, (out, w, 1.0, -1.0), dict(out=e)))
+                calls[-1].append(RowCall(mix, (out, w, 1.0, -1.0), dict(out=g)))
         first, later = calls
-        return RecordedAscent(first, later, end=self._sent(at))
+        return RecordedAscent(first, later, e, end=self._sent(at))
 
     def _sent(self, at: Clients) -> list[RowCall]:
         """`mu_i - e_K` in e's place."""
         if "e" not in at.scratch:
             return []
         e = at.scratch["e"]
-        return [RowCall(step, (at.kept["mu_i"], e, 1.0), dict(out=e))]
+        return [RowCall(step, (at.kept["mu_i"], [e], 1.0), dict(out=e))]
 
     def finish(self, at: Clients) -> Rows:
         """Leave `mu_i - e_K` in e's place."""

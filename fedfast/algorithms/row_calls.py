@@ -6,7 +6,7 @@ recorded plan does these, client by client, while a client's rows are in the cac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -41,6 +41,16 @@ class RowCall:
         named = [part for name, value in self.options.items() for part in (name, *_key(value))]
         return self.operation, *_key(self.rows), *named
 
+    @property
+    def alike(self) -> Tensor | None:
+        """[K], the places of what it reads, if those say all: clients of one place get one row."""
+        read = list(_operands(self.rows))
+        places = [rows.places for rows in read if isinstance(rows, PlacedRows)]
+        own = any(isinstance(t, Tensor) and t.ndim > 1 and t.stride(0) for t in read)
+        if own or not places or any(each is not places[0] for each in places):
+            return None
+        return places[0]
+
     def step_numbers(self) -> list[StepNumbers]:
         """Those among its coefficients."""
         pairs = [pair for part in self.rows if isinstance(part, list) for pair in part]
@@ -67,11 +77,16 @@ class RecordedAscent:
     """An optimizer's part of a round, as calls that a plan repeats.
 
     first, later  at a client's first step, and at every other one: they write `ahead`
-    begin, end    before a client's first step, and behind its last; what `begin` and `finish` do
+    g             [K, trained], receives the gradient at the model before them; None: `Clients.g`
+    lanes         rows [K, trained] that nobody reads when a client's steps are done
+    begin, end    before a client's first step, and behind its last; what `begin` and `finish` do.
+                  `begin` fills `lanes` from rows that hold all round
     """
 
     first: Sequence[RowCall]
     later: Sequence[RowCall]
+    g: Tensor | None = None
+    lanes: Sequence[Tensor] = ()
     begin: Sequence[RowCall] = ()
     end: Sequence[RowCall] = ()
 
@@ -91,6 +106,14 @@ def _zeros(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 def origin(like: Tensor) -> Tensor:
     """A row of zeros [S] beside `like` [..., S], to be read; the same one for every round."""
     return _zeros(like.shape[-1], like.dtype, like.device)
+
+
+def _operands(value: object) -> Iterator[RowsLike]:
+    if isinstance(value, Tensor | PlacedRows):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _operands(each)
 
 
 def _stepwise(coefficient: object) -> bool:

@@ -152,19 +152,29 @@ class ProgramExecutor(Executor):
         assert fold is not None
         chunk.write(rows, batches.count)
         again = Fold(fold.alpha, fold.beta, own, fold.bound, fold.addend, known=True)
-        rest = replace(step, begin=None)
+        rest = step
         if isinstance(step.ascent, RowAscent):
-            rest = replace(rest, ascent=replace(step.ascent, first=step.ascent.later))
+            rest = replace(step, ascent=replace(step.ascent, first=step.ascent.later))
         first = self._step_plan(step, fold, w, source, chunk)
         later = self._step_plan(rest, again, w, source, chunk)
-        last = None if step.end is None else self._end_plan(step.end, clients)
+        last = None if step.end is None else self._row_plan(step.end, clients)
+        lanes = self._lanes(step, fold, clients)
         soon = kernels.Soon(source.x, chunk.rows, own)
-        offsets = batches.packing.offsets
-        first.run_steps(later, offsets, self._plans.work, chunk.counted, soon, last)
+        work, offsets = self._plans.work, batches.packing.offsets
+        first.run_steps(later, offsets, work, chunk.counted, soon, last, lanes)
         return chunk.total[:, :clients].clone()
 
-    def _end_plan(self, end: RowUpdate, clients: int) -> kernels.Plan:
-        return self._plans.plan(end.key, clients, lambda: end.apply(self._steps.backend))
+    def _lanes(self, step: LocalStep, fold: Fold, clients: int) -> kernels.Lanes | None:
+        """Rows that only a client's steps need: its thread has one for all its clients."""
+        rows = list(step.ascent.lanes) if isinstance(step.ascent, RowAscent) else []
+        if step.begin is None:
+            return kernels.Lanes(rows, None) if rows else None
+        if fold.addend is not None and fold.addend.stride(0):
+            rows.append(fold.addend)
+        return kernels.Lanes(rows, self._row_plan(step.begin, clients), step.begin.alike)
+
+    def _row_plan(self, update: RowUpdate, clients: int) -> kernels.Plan:
+        return self._plans.plan(update.key, clients, lambda: update.apply(self._steps.backend))
 
     def _step_plan(
         self, step: LocalStep, fold: Fold, w: Tensor, source: SampleSource, chunk: ChunkBuffers
@@ -173,8 +183,6 @@ class ProgramExecutor(Executor):
         clients = w.shape[0]
 
         def body() -> None:
-            if step.begin is not None:
-                step.begin.apply(self._steps.backend)
             with phase("gather"):
                 chunk.fetch(source)
             losses, batch = self._losses[:clients], chunk.batch.first(clients)
@@ -183,8 +191,7 @@ class ProgramExecutor(Executor):
             chunk.tally(losses)
 
         where = place(w, source.x, source.y, chunk.rows, self._losses)
-        begin = () if step.begin is None else step.begin.key
-        key = "descend", *where, *ascent_key(step.ascent), *begin
+        key = "descend", *where, *ascent_key(step.ascent)
         return self._plans.plan(folded_key(key, fold), clients, body)
 
     def _do(self, key: Hashable, batch: Minibatch, body: Callable[[], None]) -> None:
