@@ -32,9 +32,6 @@ from fedfast.models import Stochastic
 
 ROUNDS, CLIENTS = 3, 14
 NAMES = sorted(algorithms.names())
-# By four processes, in turns with and without memory that they share: rows and values of clients,
-# sums beside the mean, two exchanges, models of the whole cohort, personal models.
-SOME = ["fedala", "feddyn", "fedgh", "fedgloss", "fedsmoo", "scaffold"]
 RESUMED = ("scaffold", "fedala", "fedgloss")
 STAGE = {2: 1, 1: 2, 4: 3}  # processes: rounds that are done after them
 CONFIG = """
@@ -125,9 +122,12 @@ def resumed(folder: Path, name: str, ranks: str | None, rounds: int) -> dict[str
 
 
 def every(size: int) -> dict[str, Any]:
-    """What algorithms come to, and what an option adds."""
+    """What algorithms come to, and what an option adds.
+
+    Four processes share memory in every other run and send messages in the rest.
+    """
     ranks, found = "all" if size > 1 else None, {}
-    for i, name in enumerate(NAMES if size < 4 else SOME):
+    for i, name in enumerate(NAMES):
         if size == 4:
             shared().local = i % 2 == 0
         found[name] = run_of(name, ranks)
