@@ -3,7 +3,8 @@
 An MLP 784-200-10, 100,000 clients of 20 samples, 100 of them a round. Tiers take turns in one
 process, a few rounds each, so that what else the machine does meets all of them: seconds of a round
 (median of turns), and against "device", where rows are used in memory where they lie. A turn ends
-when all that it has to write is written: nobody works in another's time.
+when all that it has to write is written: nobody works in another's time. That wait, which a run
+has once, is a twentieth part of a write per round here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import nn
 import fedfast
 from fedfast.algorithms import by_name
 
-SAMPLES, BATCH, COHORT, TURN = 20, 10, 100, 5
+SAMPLES, BATCH, COHORT, TURN = 20, 10, 100, 20
 TIERS = (("device", None), ("disk", None), ("device", "bfloat16"), ("disk", "bfloat16"))
 
 
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--algorithm", default="fedgloss")
     parser.add_argument("--clients", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=80)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", help="on the disk that is measured; default: a temporary one")
     parser.add_argument("--alone", help="one tier only, as 'disk float32': nobody takes turns")

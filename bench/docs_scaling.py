@@ -18,11 +18,11 @@ FEW = """\
 fedfast scale docs/scaling/study.yaml --clients 1000,100000 --cohort 10,100,1000
     --algorithms fedavg,feddyn --held-out 4 --seconds 1 --out build/scaling"""
 STUDY = """\
-fedfast scale docs/scaling/study.yaml --clients 1000,10000,100000,1000000
-    --cohort 10,100,1000,10000 --held-out 9 --seconds 1 --out build/scaling"""
+fedfast scale docs/scaling/study.yaml --clients 1000,30000,1000000
+    --cohort 10,100,1000,10000 --held-out 9 --seconds 0.6 --repeats 3 --out build/scaling"""
 RANKS = """\
 fedfast scale docs/scaling/study.yaml --clients 100000 --cohort 100,1000,10000 --ranks 2
-    --algorithms fedavg --held-out 0 --seconds 1 --out build/scaling"""
+    --algorithms fedavg --held-out 1 --seconds 0.6 --repeats 3 --out build/scaling"""
 BUSY = (
     "\n**Measured while other processes were running: a first version, whose figures are rough.**\n"
 )

@@ -146,7 +146,8 @@ class Bound {
 
 // list   list(T{}) is the tuple of fields for that dtype
 // run    run(part, p) does the operation; what it returns, if anything: were all indices in range?
-// plans  whether it may be recorded in a plan; operations that spread a client over threads may not
+// plans  whether it may be recorded in a plan that goes client by client; operations that spread a
+//        client over threads may not
 template <template <typename> class P, typename List, typename Run>
 class BoundTo final : public Bound {
  public:
@@ -192,7 +193,7 @@ class BoundTo final : public Bound {
       decode(args[4 + i], field.of(p), field.shared(), memory);
     });
     if (memory.suspected(may_)) Py_RETURN_NONE;
-    const bool planned = Plan::recording() != nullptr;
+    const bool planned = Plan::recording() != nullptr && !Plan::recording()->whole();
     const auto action = [list = list_, run = run_, p, name = name_, phase = profile::phase(),
                          planned](const Part& part) {
       const profile::Timed timed(name, phase, planned);
@@ -212,7 +213,7 @@ class BoundTo final : public Bound {
       }
     };
     if (Plan* plan = Plan::recording()) {
-      if (!plans_) throw pybind11::type_error("this operation cannot be part of a plan");
+      if (!plans_ && !plan->whole()) throw pybind11::type_error("this operation cannot be part of a plan");
       plan->record(action, clients, lines_of(p));
       Py_RETURN_TRUE;
     }

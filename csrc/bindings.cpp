@@ -84,6 +84,8 @@ void bind_rows(py::module_& m) {
       FIELDS(FeedOf, field("R", &P::lines), field("B", &P::width), shared("rows", &P::rows),
              shared("count", &P::count), F(rows_now), F(count_now)),
       [](const Part& part, const auto& p) { feed(part, p); });
+  bind<Turn>(m, "turn", FIELDS(Turn, field("T", &P::steps), shared("table", &P::table), F(now)),
+             [](const Part& part, const auto& p) { turn(part, p); });
   bind<Tally>(m, "tally", FIELDS(Tally, F(losses), F(count), F(total)),
               [](const Part& part, const auto& p) { tally(part, p); });
 }
@@ -111,6 +113,7 @@ void check_run(const Plan& plan, int64_t clients, int threads, int64_t elements)
     throw py::value_error("elements: expected 0 to 2^40; got " + std::to_string(elements));
   }
   if (threads < 1) throw py::value_error("threads: expected at least 1");
+  if (plan.whole()) throw py::type_error("a plan of whole calls is run by run_whole alone");
 }
 
 const int32_t* counts_at(std::uintptr_t address, int64_t width) {
@@ -179,13 +182,19 @@ bool run_steps_of(const Plan& first, const Plan& rest, std::uintptr_t offsets, i
   return Plan::run_steps(first, rest, lines, threads, elements, soon_of(at), around);
 }
 
+bool run_whole_of(const Plan& plan, int threads) {
+  py::gil_scoped_release release;
+  return plan.run_whole(threads);
+}
+
 void bind_plan(py::module_& m) {
   m.def("forget_recording", &forget_recording);
   py::class_<Plan>(m, "Plan")
-      .def(py::init<>())
+      .def(py::init<bool>(), py::arg("whole") = false)
       .def("begin", &begin_recording)
       .def("end", &end_recording)
-      .def("run", &run_of);
+      .def("run", &run_of)
+      .def("run_whole", &run_whole_of);
   m.def("run_steps", &run_steps_of);
 }
 

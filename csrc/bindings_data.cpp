@@ -5,9 +5,11 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <tuple>
 
 #include "dealing.h"
 #include "pages.h"
+#include "rounded_rows.h"
 
 namespace py = pybind11;
 
@@ -23,23 +25,46 @@ T* at(std::uintptr_t address) {
   return reinterpret_cast<T*>(address);
 }
 
-void deal_of(std::array<int64_t, 2> sizes, std::array<std::uintptr_t, 5> arrays,
+void deal_of(std::array<int64_t, 2> sizes, std::array<std::uintptr_t, 8> arrays,
              const py::capsule& classes_of, const std::optional<py::capsule>& turns,
              const std::optional<py::capsule>& again, bool starve) {
   Deal p;
   p.clients = sizes[0];
   p.classes = sizes[1];
   p.prior = at<const double>(arrays[0]);
-  p.offsets = at<const int64_t>(arrays[1]);
-  p.stacks = at<const int32_t>(arrays[2]);
-  p.first = at<const int64_t>(arrays[3]);
-  p.order = at<int64_t>(arrays[4]);
+  p.owned = at<const uint64_t>(arrays[1]);
+  p.offsets = at<const int64_t>(arrays[2]);
+  p.stacks = at<const int32_t>(arrays[3]);
+  p.first = at<const int64_t>(arrays[4]);
+  p.order = at<int32_t>(arrays[5]);
+  p.filled = at<Filled>(arrays[6]);
+  p.waiting = at<int32_t>(arrays[7]);
   p.classes_of = &bits_of(classes_of);
   p.turns = turns ? &bits_of(*turns) : nullptr;
   p.again = again ? &bits_of(*again) : nullptr;
   p.starve = starve;
   py::gil_scoped_release release;
   deal(p);
+}
+
+void sort_of(int64_t samples, int64_t classes, std::uintptr_t labels, std::uintptr_t first,
+             std::uintptr_t stacks) {
+  py::gil_scoped_release release;
+  sort_by_class(samples, classes, at<const int64_t>(labels), at<const int64_t>(first),
+                at<int32_t>(stacks));
+}
+
+template <typename T>
+void place_of(int64_t clients, std::uintptr_t counts, std::uintptr_t rows, std::uintptr_t from,
+              std::uintptr_t order) {
+  py::gil_scoped_release release;
+  place(clients, at<const T>(counts), at<const int32_t>(rows), at<int64_t>(from),
+        at<int32_t>(order));
+}
+
+void widen_index_of(int64_t size, std::uintptr_t memory) {
+  py::gil_scoped_release release;
+  widen(size, at<int64_t>(memory));
 }
 
 void shuffle_of(const py::capsule& generator, int64_t size, std::uintptr_t values, bool narrow) {
@@ -69,15 +94,40 @@ int64_t will_need_of(std::uintptr_t base, int64_t row_bytes, std::uintptr_t rows
 
 void any_order_of(std::uintptr_t base, int64_t bytes) { any_order(at<const char>(base), bytes); }
 
+// A table as (address, elements from row to row, address of the rows' numbers).
+using Table = std::tuple<std::uintptr_t, int64_t, std::uintptr_t>;
+
+template <typename T>
+SomeRows<T> rows_of(const Table& table) {
+  return {at<T>(std::get<0>(table)), std::get<1>(table), at<const int64_t>(std::get<2>(table))};
+}
+
+void round_of(const Table& from, const Table& to, int64_t n, int64_t width) {
+  py::gil_scoped_release release;
+  round_rows(rows_of<const float>(from), rows_of<uint16_t>(to), n, width);
+}
+
+void widen_of(const Table& from, const Table& to, int64_t n, int64_t width) {
+  py::gil_scoped_release release;
+  widen_rows(rows_of<const uint16_t>(from), rows_of<float>(to), n, width);
+}
+
 }  // namespace
 
 void bind_data(py::module_& m) {
   m.def("deal", &deal_of);
+  m.def("sort_by_class", &sort_of);
+  m.def("place8", &place_of<uint8_t>);
+  m.def("place16", &place_of<uint16_t>);
+  m.def("place32", &place_of<uint32_t>);
+  m.def("widen", &widen_index_of);
   m.def("shuffle", &shuffle_of);
   m.def("choose_each", &choose_of);
   m.def("spread_classes", &spread_of);
   m.def("will_need", &will_need_of);
   m.def("any_order", &any_order_of);
+  m.def("round_rows", &round_of);
+  m.def("widen_rows", &widen_of);
 }
 
 }  // namespace fedfast

@@ -1,5 +1,12 @@
 // Draws of schedule.h, from addresses: kernels/schedule.py has checked what lies there.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <tuple>
 
 #include "ahead.h"
 
@@ -9,6 +16,7 @@ namespace fedfast {
 namespace {
 
 using Address = std::uintptr_t;
+using Ints = py::array_t<int64_t, py::array::c_style>;
 
 template <typename T>
 T* at(Address address) {
@@ -29,39 +37,87 @@ struct Held {
       : task(std::move(draw)), tensors(std::move(kept)) {}
 };
 
-std::unique_ptr<Held> cohort(py::object kept, uint64_t seed, uint32_t round, Address eligible,
-                             int64_t population, int64_t exact, double chance, int64_t most,
-                             Address out) {
-  auto draw = std::make_unique<CohortDraw>();
-  draw->streams = {seed, round};
-  draw->eligible = at<const int64_t>(eligible);
-  draw->population = population;
-  draw->exact = exact;
-  draw->chance = chance;
-  draw->most = most;
-  draw->out = at<int64_t>(out);
-  return std::make_unique<Held>(std::move(draw), std::move(kept));
+CohortDraw cohort_of(uint64_t seed, uint32_t round, const Ints& eligible, double chance,
+                     int64_t exact, int64_t most, Ints& out) {
+  CohortDraw draw;
+  draw.streams = {seed, round};
+  draw.eligible = eligible.data();
+  draw.population = eligible.size();
+  draw.exact = exact;
+  draw.chance = chance;
+  draw.most = most;
+  draw.out = out.mutable_data();
+  return draw;
 }
 
-int64_t drawn(const Held& held) { return dynamic_cast<const CohortDraw&>(*held.task.draw).count; }
+Ints chosen(uint64_t seed, uint32_t round, const Ints& eligible, int64_t exact) {
+  if (exact < 0 || exact > eligible.size()) {
+    throw py::value_error("m: expected 0 <= m <= " + std::to_string(eligible.size()) +
+                          ", the number of ids; got " + std::to_string(exact));
+  }
+  Ints out(exact);
+  CohortDraw draw = cohort_of(seed, round, eligible, 0, exact, exact, out);
+  const py::gil_scoped_release release;
+  draw.run();
+  return out;
+}
 
-std::unique_ptr<Held> batches(py::object kept, uint64_t seed, uint32_t round,
-                              const DrawnLines& lines, int64_t batch, bool whole, Address clients,
-                              Address sizes, Address epochs, Address first, Address order,
-                              Address rows, Address count) {
+Ints tossed(uint64_t seed, uint32_t round, const Ints& eligible, double chance, int64_t most) {
+  Ints out(std::max<int64_t>(most, 0));
+  CohortDraw draw = cohort_of(seed, round, eligible, chance, -1, out.size(), out);
+  {
+    const py::gil_scoped_release release;
+    draw.run();
+  }
+  out.resize({draw.count}, false);
+  return out;
+}
+
+void check_clients(const Ints& clients) {
+  const int64_t* id = clients.data();
+  for (int64_t k = 0; k < clients.size(); ++k) {
+    if (id[k] < 0 || id[k] >= int64_t{1} << 32) {
+      throw py::value_error("client: expected values in [0, 2^32); got " + std::to_string(id[k]));
+    }
+  }
+}
+
+void check_each(const char* name, const Ints& numbers, int64_t clients) {
+  if (numbers.ndim() == 1 && numbers.size() == clients) return;
+  throw py::value_error(std::string(name) + ": expected [" + std::to_string(clients) + "]; got " +
+                        std::to_string(numbers.size()) + " numbers in " +
+                        std::to_string(numbers.ndim()) + " dimensions");
+}
+
+// (the draw, rows, count): a draw of these clients' batches, and the arrays that it will write.
+py::tuple batches(const py::object& kept, uint64_t seed, uint32_t round, int64_t clients,
+                  int64_t steps, int64_t width, Address offsets, int64_t total,
+                  std::tuple<int64_t, bool> cut, const Ints& ids, const Ints& sizes,
+                  const Ints& epochs, const std::optional<Ints>& owners, Address begins,
+                  Address order) {
+  check_each("clients", ids, clients);
+  check_each("sizes", sizes, clients);
+  check_each("epochs", epochs, clients);
+  check_clients(ids);
+  Ints rows({total, width});
+  py::array_t<int32_t> count(total);
   auto draw = std::make_unique<BatchDraw>();
   draw->streams = {seed, round};
-  draw->lines = lines;
-  draw->batch = batch;
-  draw->whole = whole;
-  draw->clients = at<const int64_t>(clients);
-  draw->sizes = at<const int64_t>(sizes);
-  draw->epochs = at<const int64_t>(epochs);
-  draw->first = at<const int64_t>(first);
-  draw->order = at<const int64_t>(order);
-  draw->rows = at<int64_t>(rows);
-  draw->count = at<int32_t>(count);
-  return std::make_unique<Held>(std::move(draw), std::move(kept));
+  draw->lines = lines_of(clients, steps, width, offsets);
+  std::tie(draw->batch, draw->whole) = cut;
+  draw->clients = ids.data();
+  draw->sizes = sizes.data();
+  draw->epochs = epochs.data();
+  if (owners) {
+    check_each("owners", *owners, clients);
+    draw->owners = owners->data();
+    draw->begins = at<const int64_t>(begins);
+    draw->order = at<const int64_t>(order);
+  }
+  draw->rows = rows.mutable_data();
+  draw->count = count.mutable_data();
+  auto all = py::make_tuple(kept, ids, sizes, epochs, owners, rows, count);
+  return py::make_tuple(std::make_unique<Held>(std::move(draw), std::move(all)), rows, count);
 }
 
 std::unique_ptr<Held> crops(py::object kept, uint64_t seed, uint32_t round, const DrawnLines& lines,
@@ -145,9 +201,15 @@ class Given {
 
 void bind_schedule(py::module_& m) {
   py::class_<DrawnLines>(m, "DrawnLines").def(py::init(&lines_of));
-  py::class_<Held>(m, "Draw").def("run", &run).def("count", &drawn);
-  m.def("draw_cohort", &cohort);
-  m.def("draw_batches", &batches);
+  const auto ints = [](const char* name) { return py::arg(name).noconvert(); };
+  py::class_<Held>(m, "Draw").def("run", &run);
+  m.def("chosen", &chosen, py::arg("seed"), py::arg("round"), ints("eligible"), py::arg("m"));
+  m.def("tossed", &tossed, py::arg("seed"), py::arg("round"), ints("eligible"), py::arg("chance"),
+        py::arg("most"));
+  m.def("draw_batches", &batches, py::arg("kept"), py::arg("seed"), py::arg("round"),
+        py::arg("clients"), py::arg("steps"), py::arg("width"), py::arg("offsets"),
+        py::arg("total"), py::arg("cut"), ints("ids"), ints("sizes"), ints("epochs"),
+        ints("owners"), py::arg("begins"), py::arg("order"));
   m.def("draw_crops", &crops);
   m.def("draw_seeds", &seeds);
   py::class_<Given>(m, "DrawWorker")

@@ -17,14 +17,22 @@ struct BitGenerator {
   double uniform() const { return next_double(state); }
 };
 
+// Where a client's next sample goes, and where its samples end.
+struct Filled {
+  int32_t next, end;
+};
+
 // Samples dealt by priors over the classes, see `draw_by_prior`.
 struct Deal {
   int64_t clients = 0, classes = 0;  // N, C
-  const double* prior = nullptr;     // [N, C]
+  const double* prior = nullptr;     // [N, C], or null:
+  const uint64_t* owned = nullptr;   // [N], bit c: client i draws from class c, all of them alike
   const int64_t* offsets = nullptr;  // [N + 1]: client i gets order[offsets[i]:offsets[i + 1]]
   const int32_t* stacks = nullptr;   // the samples of class c from first[c] on, shuffled
   const int64_t* first = nullptr;    // [C + 1]
-  int64_t* order = nullptr;          // [offsets[N]], written
+  int32_t* order = nullptr;          // [offsets[N]], written
+  Filled* filled = nullptr;          // [N], room to work, where there are turns
+  int32_t* waiting = nullptr;        // [N], the same: clients that are not full
   const BitGenerator* classes_of = nullptr;  // which class the next draw takes
   const BitGenerator* turns = nullptr;       // whose turn it is; null: client after client
   const BitGenerator* again = nullptr;       // repeated draws; null: nothing is refilled
@@ -32,6 +40,17 @@ struct Deal {
 };
 
 void deal(const Deal& p);
+
+// The samples of each class in order, class c's from stacks + first[c] on.
+void sort_by_class(int64_t samples, int64_t classes, const int64_t* labels, const int64_t* first,
+                   int32_t* stacks);
+
+// The next counts[i] of `rows` for each client i, from order + at[i] on, which moves past them.
+template <typename T>
+void place(int64_t clients, const T* counts, const int32_t* rows, int64_t* at, int32_t* order);
+
+// The first `size` numbers of 32 bits in a memory become as many of 64 bits, in place.
+void widen(int64_t size, int64_t* memory);
 
 // numpy's Generator.shuffle of `size` values.
 template <typename T>

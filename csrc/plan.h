@@ -95,7 +95,8 @@ class Plan {
   // Does its operation for some clients; false where an index was out of range.
   using Action = std::function<bool(const Part&)>;
 
-  Plan() = default;
+  // whole: operations run one after another, each for all clients that it was recorded for.
+  explicit Plan(bool whole = false) : whole_(whole) {}
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
   ~Plan() {
@@ -105,6 +106,7 @@ class Plan {
   // An operation for `clients` clients that has numbers for `lines` packed batches.
   void record(Action action, int64_t clients = kAny, int64_t lines = kAny) {
     actions_.push_back(std::move(action));
+    recorded_.push_back(clients);
     clients_ = std::min(clients_, clients);
     lines_ = std::min(lines_, lines);
   }
@@ -113,11 +115,15 @@ class Plan {
   int64_t clients() const { return actions_.empty() ? 0 : clients_; }
   int64_t lines() const { return lines_; }
   int64_t size() const { return static_cast<int64_t>(actions_.size()); }
+  bool whole() const { return whole_; }
 
   // One step of clients [0, clients), a client being about `elements` numbers' work; whether all
   // were fine. count [clients], of batches of `width`: operations leave the rest of a batch out.
   bool run(int64_t clients, int threads, int64_t elements, const int32_t* count = nullptr,
            int64_t width = 0) const;
+
+  // Operations of a whole plan, as they were called; whether all were fine.
+  bool run_whole(int threads) const;
 
   // The same for all lines: `first` for step 0, `rest` for all others. A thread that is free takes
   // the longest client left, and all of its steps (see `Sharing`).
@@ -132,7 +138,9 @@ class Plan {
 
   static constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
 
+  bool whole_;
   std::vector<Action> actions_;
+  std::vector<int64_t> recorded_;  // clients of each
   int64_t clients_ = kAny, lines_ = kAny;
 };
 
@@ -167,7 +175,17 @@ struct Tally {
   double* total = nullptr;         // [K]
 };
 
+// At each step: now = table[step], the last number where there are fewer.
+template <typename T>
+struct Turn {
+  int64_t steps = 0;         // T
+  const T* table = nullptr;  // [T]
+  T* now = nullptr;          // [K]
+};
+
 void feed(const Part& part, const Feed& p);
+template <typename T>
+void turn(const Part& part, const Turn<T>& p);
 template <typename T>
 void tally(const Part& part, const Tally<T>& p);
 

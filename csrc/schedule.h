@@ -66,8 +66,9 @@ struct BatchDraw final : Draw {
   const int64_t* clients = nullptr;  // [K] ids
   const int64_t* sizes = nullptr;    // [K] samples
   const int64_t* epochs = nullptr;   // [K], each at most steps / batches of an epoch
-  const int64_t* first = nullptr;    // [K], where each client's samples begin in `order`, or none
-  const int64_t* order = nullptr;    // rows of the data set, or none: places from `first` on
+  const int64_t* owners = nullptr;   // [K], whose samples each client has in the data set, or none
+  const int64_t* begins = nullptr;   // where an owner's samples begin in `order`
+  const int64_t* order = nullptr;    // rows of the data set; all three none: places from 0 on
   int64_t* rows = nullptr;           // [lines, B]; padding is the client's sample 0
   int32_t* count = nullptr;          // [lines], how many of a batch are real
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,43 +16,16 @@ from torch import Tensor
 from . import kernels
 from .algorithms.hooks import Clients, Cohort, Sum, TrainedLayout
 from .clients import ClientState
-from .kernels._args import Coefficient
 from .kernels.placed import dense
+from .kernels.registry import capabilities
+from .mean_passes import Chunk, Ending, RecordedPasses
 from .phases import timed
 from .running_sum import Place, RunningSum
 from .state import ServerState
 from .tensor_norms import TensorNorms
 
 ROUNDING = 1e-15  # relative; weights computed along two ways differ by so much
-
-
-@dataclass(frozen=True)
-class Ending:
-    """The server's step at the end of a mean: `after.row` from `before.row` by `rule`."""
-
-    rule: kernels.Server
-    before: ServerState
-    after: ServerState
-
-    def renew(self) -> None:
-        """Take back what an earlier try left in the moments."""
-        for now, then in ((self.after.m, self.before.m), (self.after.v, self.before.v)):
-            if now is not None and then is not None:
-                now.copy_(then)
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """Models [K, S] with their weights; `ending` where the server's step follows.
-
-    place  None: added to a sum that is complete
-    """
-
-    models: Tensor
-    weights: Coefficient
-    sent: Tensor
-    place: Place | None
-    ending: Ending | None
+NOBODY = torch.zeros(0, dtype=torch.int64)
 
 
 class Mean:
@@ -67,6 +39,7 @@ class Mean:
         self.acc, self.layout, self.backend, self.norm = self.sum.lowest, layout, backend, math.nan
         self.trained = self.acc[: layout.trained]
         self._norms = TensorNorms(self.trained, layout.segments, backend)
+        self._passes = RecordedPasses(self._regions, capabilities(backend, like).plans)
 
     @timed("aggregate")
     def add(
@@ -77,12 +50,13 @@ class Mean:
         Returns the positions [n] of models that are not finite: `sent` took their place.
         """
         self.sum.keep(models.shape[0], place)
-        chunk = _Chunk(models, weights, sent, place, ending)
-        squares = self._pass(chunk)
+        above = self.sum.above(models.shape[0], place)
+        chunk = Chunk(models, weights, sent, place, above, ending)
+        total = self._pass(chunk)
         # What is not finite leaves its mark in the squares: without one no model need be read.
-        bad = torch.zeros(0, dtype=torch.int64, device=models.device)
-        if not math.isfinite(float(squares.sum())):
-            bad = nonfinite(models, self.backend).nonzero()[:, 0]
+        if math.isfinite(total):
+            return NOBODY.to(models.device)
+        bad = nonfinite(models, self.backend).nonzero()[:, 0]
         if bad.shape[0]:
             models[bad] = sent
             self.sum.restore(len(models), place)
@@ -110,42 +84,43 @@ class Mean:
 
         A client that did not move stands in for a last chunk: its weight is 0.
         """
-        self._pass(_Chunk(sent[None], 0.0, sent, None, ending))
+        self._pass(Chunk(sent[None], sent.new_zeros(1), sent, None, None, ending))
 
-    def _pass(self, chunk: _Chunk) -> Tensor:
-        """Add models up; the squared norms of their updates, [K], by region where it ends.
+    def _pass(self, chunk: Chunk) -> float:
+        """Add models up; the sum of the squared norms of their updates."""
+        squares = self._passes.run(chunk)
+        self.norm = float(squares[0][1]) ** 0.5
+        return sum(float(clients.sum()) for clients, _ in squares)
 
-        Buffers, behind the trained region, follow the plain mean.
+    def _regions(self, chunk: Chunk) -> list[Tensor]:
+        """[K + 1] of each region: the squared norms of the updates and that of the mean.
+
+        Buffers, behind the trained region, follow the plain mean: where it ends there are two.
         """
         t, ending = self.layout.trained, chunk.ending
         if ending is None:
-            found = [self._region(chunk, slice(None))]
-        else:
-            found = [self._region(chunk, slice(t), ending.rule, ending.after.m, ending.after.v)]
-            if self.acc.shape[0] > t:
-                found.append(self._region(chunk, slice(t, None), kernels.Server()))
-        self.norm = float(found[0][-1]) ** 0.5
-        each = [squares[:-1] for squares in found]
-        return each[0] if len(each) == 1 else torch.cat(each)
+            return [self._region(chunk, slice(None))]
+        found = [self._region(chunk, slice(t), ending.rule, ending.after.m, ending.after.v)]
+        if self.acc.shape[0] > t:
+            found.append(self._region(chunk, slice(t, None), kernels.Server()))
+        return found
 
     def _region(
         self,
-        chunk: _Chunk,
+        chunk: Chunk,
         where: slice,
         rule: kernels.Server | None = None,
         m: Tensor | None = None,
         v: Tensor | None = None,
     ) -> Tensor:
-        """[K + 1], the squared norms of the updates and that of the mean."""
-        ending, place = chunk.ending, chunk.place
-        above = None if place is None else self.sum.above(len(chunk.models), place)
-        at, of, begin = place or (0, 0, 0)
+        ending = chunk.ending
+        at, of, begin = chunk.place or (0, 0, 0)
         return kernels.aggregate(
             chunk.models[:, where],
             chunk.weights,
             chunk.sent[where],
             acc=self.acc[where],
-            nodes=None if above is None else above[:, where],
+            nodes=None if chunk.nodes is None else chunk.nodes[:, where],
             first=False,
             at=at,
             of=of,

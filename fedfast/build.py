@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -98,7 +98,9 @@ def row_tier(design: Design) -> RowTier:
     need = RowNeed(*what, population, rounds, cohort, expected, free)
     dtype = None if given.client_rows_dtype is None else getattr(torch, given.client_rows_dtype)
     folder = None if given.client_rows_folder is None else Path(given.client_rows_folder)
-    return choose(given.client_rows, dtype, folder, need)
+    found = choose(given.client_rows, dtype, folder, need)
+    ranks = design.ranks
+    return replace(found, shared=ranks is not None and ranks.local and design.device.type == "cpu")
 
 
 def memory_plan(design: Design, tier: RowTier) -> MemoryPlan:

@@ -31,6 +31,7 @@ from .phases import timed
 from .programs.cuda_graph import RecordedInputs, Replay
 from .random import DROPOUT, keys64
 from .read_only import class_names
+from .row_updates import PlannedAscent, all_of
 
 CLIP_EPS = 1e-6  # as `kernels.step`, and torch's clip_grad_norm_
 
@@ -78,14 +79,18 @@ class LocalTrainer:
         if everything is not None:
             at.start_loss = self._over_all(everything, at)
         at.w = self._starts(at)
+        lr = self.algorithm.rate(at)
+        at_once = self._at_once(batches) and _steady(at, lr)
+        recorded = self.gradient.recorded(at) if at_once else None
+        at.recorded = recorded is not None
         self.algorithm.begin(at)
         active = batches.active
         if active[0] < len(at):
             models[active[0] :] = start
-        lr = self.algorithm.rate(at)
-        if self._at_once(batches) and _steady(at, lr):
+        if at_once and self.gradient.at_once(recorded):
             # Who makes no step has no last one.
-            return self._all_steps(at, batches, lr, renew and active[0] == len(at))
+            renew = renew and active[0] == len(at)
+            return self._all_steps(at, batches, lr, recorded, renew)
         return self._step_by_step(start, batches, at, active)
 
     def read(self, x: Tensor, y: Tensor) -> None:
@@ -119,19 +124,27 @@ class LocalTrainer:
         return self.fusions.rounds and batches.draws is None and self.replay is None
 
     def _all_steps(
-        self, at: Clients, batches: ChunkBatches, lr: float | Tensor, renew: bool
+        self,
+        at: Clients,
+        batches: ChunkBatches,
+        lr: float | Tensor,
+        recorded: PlannedAscent | None,
+        renew: bool,
     ) -> Tensor:
         """Client after client instead of step after step; the same to the bit."""
         rows = self.live.active(len(at))
         added = self._correction(at)
-        fold, begin = self._fold(lr, at.w, added), None
+        fold, correct = self._fold(lr, at.w, added), None
         if added and added.shared:  # of one row nothing is done client by client
             added.apply(self.options.backend)
         elif added and added.terms:
-            begin = added
-        ascent, at.w = self.gradient.sam(at), rows.w
-        end = renewal_of(self.algorithm.drift.renewal(at), self.live.shares) if renew else None
-        step = LocalStep(ascent=ascent, fold=fold, begin=begin, end=end)
+            correct = added
+        ascent, at.w = self.gradient.ascent(at, recorded), rows.w
+        begin, end = all_of(*(recorded.begin if recorded else ())), None
+        if renew:
+            renewal = renewal_of(self.algorithm.drift.renewal(at), self.live.shares)
+            end = all_of(renewal, *(recorded.end if recorded else ()))
+        step = LocalStep(ascent=ascent, fold=fold, begin=begin, end=end, fill=correct)
         total = self.executor.descend(step, rows.models, self.pipeline.plain, batches)
         at.renewed = end is not None
         return total

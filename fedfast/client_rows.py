@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,8 +13,31 @@ from .row_memory import reserved
 from .row_staging import StagedTables
 from .row_tables import BLANK, DirectTables, RowShape, RowTables
 from .row_tiers import RowTier
+from .shared_memory import PlacedFile, SharedMemory, SharedTensor
 
 CPU = torch.device("cpu")
+NEVER = -1  # the generation of a state that is being written
+
+
+@dataclass(frozen=True)
+class SharedRows:
+    """Where other processes find what clients keep here.
+
+    process      that has the files
+    rows         name -> file of rows in the dtype `stored`, by place
+    values       name -> [places, ...]
+    slots        for each of the two states [N], clients' places
+    generations  [2], which generation each of them is of: how many rounds have renewed clients; -1
+                 while it is written
+    """
+
+    process: int
+    rows: dict[str, PlacedFile]
+    widths: Mapping[str, int]
+    stored: torch.dtype
+    values: dict[str, SharedTensor]
+    slots: tuple[SharedTensor, SharedTensor]
+    generations: SharedTensor
 
 
 class ClientRows:
@@ -42,21 +67,52 @@ class ClientRows:
         self._make()
 
     def _make(self) -> None:
+        try:
+            self._make_tables()
+        except OSError:  # no address space for memory that is shared, under `ulimit -v`
+            if not self.tier.shared:
+                raise
+            self.tier = replace(self.tier, shared=False)
+            self._make_tables()
+
+    def _make_tables(self) -> None:
         # No more are ever in use: everybody's, and a spare one for each of a cohort.
         places = 2 * self.population + 1
         if self.tier.staged(self.shape.dtype):
-            self.tables: RowTables = StagedTables(self.shape, self.tier)
+            self.tables: RowTables = StagedTables(self.shape, self.tier, places)
         else:
-            self.tables = DirectTables(self.shape, self.tier.places + 1, places)
+            shared = self.tier.shared
+            self.tables = DirectTables(self.shape, self.tier.places + 1, places, shared)
+        self._shared: dict[str, SharedMemory] = {}
         self.values = {
-            name: reserved((places, *v.shape), v.dtype, self.device)
+            name: self._memory(name, (places, *v.shape), v.dtype)
             for name, v in self.default.items()
         }
+        # Zeros that nobody has written take no memory.
+        self.slots = [self._memory(f"slot {i}", (self.population,), torch.int64) for i in (0, 1)]
+        self.generations = self._memory("generations", (2,), torch.int64).numpy()
+        self.generations[1] = NEVER
         for name, v in self.default.items():
             self.values[name][BLANK] = v
         for name, kind in self.first.items():
             if kind == "model" and self.initial is not None:
                 self.tables.tables[name][BLANK] = self.initial
+
+    def _memory(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Zeros, on the CPU where they are no values of clients."""
+        if self.tier.shared:
+            self._shared[name] = SharedMemory(shape, dtype)
+            return self._shared[name].tensor
+        return reserved(shape, dtype, self.device if name in self.default else CPU)
+
+    def places(self) -> SharedRows:
+        """What other processes have to know; of a tier that is shared."""
+        shared = {name: held.about for name, held in self._shared.items()}
+        values = {name: shared[name] for name in self.default}
+        slots, rows = (shared["slot 0"], shared["slot 1"]), self.tables.files()
+        widths = self.shape.widths
+        about = widths, self.stored, values, slots, shared["generations"]
+        return SharedRows(os.getpid(), rows, *about)
 
     def widen(self, population: int, empty: bool) -> None:
         """There may be so many clients; tables that hold nothing yet are reserved for them."""

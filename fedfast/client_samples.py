@@ -41,8 +41,7 @@ class ClientSamples:
         data = self.data
         if data.order.device.type != "cpu":
             return None
-        places = torch.from_numpy(self._places(clients))
-        return Owned(data.offsets.index_select(0, places), data.order)
+        return Owned(self._places(clients), data.offsets, data.order)
 
     def _places(self, clients: Ints) -> Ints:
         if self.ids is None:

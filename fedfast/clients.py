@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .client_rows import ClientRows, no_ids
+from .client_rows import NEVER, ClientRows, SharedRows, no_ids
 from .kernels import PlacedRows
 from .phases import timed
-from .row_blocks import Part, blocks_of
+from .row_blocks import Part, RowsInBlocks, blocks_of
 from .row_tiers import RowTier
 
-Kept = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]
+Kept = tuple[Tensor, Mapping[str, Part], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class ClientState:
     ) -> None:
         tier = RowTier() if tier is None else tier
         self._store = ClientRows(rows, values, row, trained, population, tier)
-        # Zeros that nobody has written take no memory.
-        self._set(torch.zeros(population, dtype=torch.int64), no_ids(), 1)
+        self._set(self._store.slots[0], no_ids(), 1)
+        self.generation = 0
         # A state of nothing has no other: there is nothing to write beside it.
         self._other, self._side = self, 0
         if rows or values:
@@ -82,8 +82,11 @@ class ClientState:
     def _twin(self) -> ClientState:
         made = ClientState.__new__(ClientState)
         made._store, made._other, made._side = self._store, self, 1 - self._side
-        slot = self.slot.clone() if self.top > 1 else torch.zeros_like(self.slot)
+        slot = self._store.slots[made._side]
+        if self.top > 1:
+            slot.copy_(self.slot)
         made._set(slot, self.free, self.top)
+        made.generation = NEVER
         return made
 
     @property
@@ -111,8 +114,6 @@ class ClientState:
         store = self._store
         if not store.default:
             return {}
-        if not store.default:
-            return {}
         at = self.slot[ids].to(store.device)
         return {name: held[at] for name, held in store.values.items()}
 
@@ -127,6 +128,8 @@ class ClientState:
         if self._other is self:
             return self
         after, store = self._other, self._store
+        store.generations[after._side] = NEVER
+        after.generation = self.generation + 1
         # Recorded before anything is written: where the two tables may differ.
         store.stale = torch.cat([store.stale, ids])
         after.slot[store.stale] = self.slot[store.stale]
@@ -173,13 +176,13 @@ class ClientState:
     def placed(self, ids: Tensor, room: Tensor) -> tuple[dict[str, PlacedRows], ...]:
         """(rows that clients `ids` [K] came with, rows that they will keep), by name.
 
-        room  [2, K] int64 on the device, which holds the places
+        room  [2, K or more] int64 on the device, which holds the places
         """
         if not self.tables:
             return {}, {}
         cohort, made = self.cohort(), []
         at = cohort.at(ids)
-        for where, places in zip((cohort.came, cohort.kept), room, strict=True):
+        for where, places in zip((cohort.came, cohort.kept), room[:, : len(ids)], strict=True):
             places.copy_(where[at.to(where.device)])
             made.append({n: PlacedRows.known(t, places) for n, t in self.tables.items()})
         return tuple(made)
@@ -313,14 +316,34 @@ class ClientState:
         """Wait until all rows are where they are kept. Raises OSError where that failed."""
         self._store.tables.flush()
 
+    @timed("state")
+    def seal(self) -> None:
+        """What a round has written is complete: other processes may take it from here."""
+        self.flush()
+        self._store.generations[self._side] = self.generation
+
+    def places(self) -> SharedRows | None:
+        """Where other processes find all this; None where the tier is not shared."""
+        return self._store.places() if self._store.tier.shared else None
+
     def kept_ids(self) -> Tensor:
         """Who has taken part, ascending. [U]"""
         return self.slot.nonzero()[:, 0]
 
     def kept(self) -> Kept:
-        """(ids [U], rows [U, width] by name, values [U, ...] by name) of who has any, by id."""
+        """(ids [U], rows [U, width] by name, values [U, ...] by name) of who has any, by id.
+
+        Rows come in blocks: no memory may hold them at once.
+        """
         ids = self.kept_ids()
-        return ids, *self._store.read(self.slot[ids])
+        rows = {name: self._in_blocks(name, ids, like) for name, like in self.row_kinds().items()}
+        return ids, rows, self.values_of(ids)
+
+    def _in_blocks(self, name: str, ids: Tensor, like: Tensor) -> RowsInBlocks:
+        def read(begin: int, end: int) -> Tensor:
+            return self.rows_of(name, ids[begin:end]).cpu()
+
+        return RowsInBlocks(like.dtype, torch.Size((len(ids), *like.shape)), read)
 
     def holding(
         self, ids: Tensor, rows: Mapping[str, Part], values: Mapping[str, Tensor]
@@ -331,9 +354,9 @@ class ClientState:
         """
         made = ClientState.__new__(ClientState)
         made._store = self._store.another()
-        slot, places = torch.zeros_like(self.slot), torch.arange(1, len(ids) + 1)
+        slot, places = made._store.slots[0], torch.arange(1, len(ids) + 1)
         slot[ids] = places
-        made._side = 0
+        made._side = made.generation = 0
         made._set(slot, no_ids(), len(ids) + 1)
         if len(ids):
             made._store.allocate(made.top)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar
@@ -19,6 +18,7 @@ from .client_loop import LocalTrainer
 from .client_samples import ClientSamples
 from .client_sampling import Round
 from .clients import ClientState
+from .frozen import changed
 from .gradient_sampler import GradientSampler
 from .hook_calls import HookCalls
 from .kernels.placed import PlacedRows
@@ -27,12 +27,19 @@ from .round_batches import RoundBatches
 from .running_sum import Place
 from .state import ServerState
 
-Shared = TypeVar("Shared", float | Tensor, int | Tensor)
+Shared = TypeVar("Shared", Tensor, float | Tensor, int | Tensor)
 
 
 def _own(number: Shared, part: slice) -> Shared:
-    """A number of all clients, or those of some of them."""
-    return number[part] if isinstance(number, Tensor) else number
+    """A number of all clients, or those of some of them: of all, as they are."""
+    if not isinstance(number, Tensor) or part == slice(0, len(number)):
+        return number
+    return number[part]
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """Those of all chunks. [C]"""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 @dataclass
@@ -50,7 +57,7 @@ class Tally:
     @property
     def train_loss(self) -> float:
         """Mean over the samples seen."""
-        return float(torch.cat(self.losses).sum()) / max(self.samples, 1)
+        return float(joined(self.losses).sum()) / max(self.samples, 1)
 
     def joined(self) -> dict[str, Tensor]:
         """Numbers of all chunks, [C] by name."""
@@ -162,10 +169,11 @@ class CohortPass:
         renew = self.sums is not None and not (run.hooks.uploads or run.hooks.foreign)
         losses = trainer.train(self.sent, batches, at, self._everything(trainer, at), renew)
         held.check(run.algorithm, "the hooks of local steps", "Write to at.own or at.w.")
-        at = copy(at)  # recorded steps may hold on to the other
+        seen = batches.seen.numpy()
+        mean = losses[0] / torch.from_numpy(np.maximum(seen, 1)).to(losses.device)
+        at = changed(at, train_loss=mean)  # recorded steps may hold on to the other
         del at.g  # fused steps leave it half written: no hook after them can take it for one
-        at.train_loss = losses[0] / batches.seen.clamp(min=1).to(losses.device)
-        return at, losses, int(batches.seen.sum())
+        return at, losses, int(seen.sum())
 
     def _everything(self, trainer: LocalTrainer, at: Clients) -> ChunkBatches | None:
         """All local samples, where the algorithm wants losses or gradients over them."""
@@ -182,18 +190,18 @@ class CohortPass:
         count = len(ids)
         own = NamedRows({name: rows[:count] for name, rows in live.own.items()})
         who = torch.from_numpy(ids)
-        came, kept = self.clients.placed(who, live.places[:, :count])
+        came, kept = self.clients.placed(who, live.places)
         return Clients(
             layout=run.layout,
             backend=cohort.backend,
             round=cohort.round,
             step=0,
             ids=ids,
-            sizes=cohort.sizes[part],
-            steps=cohort.steps[part],
+            sizes=_own(cohort.sizes, part),
+            steps=_own(cohort.steps, part),
             epochs=_own(cohort.epochs, part),
             lr=_own(cohort.lr, part),
-            lr_total=cohort.lr_total[part],
+            lr_total=_own(cohort.lr_total, part),
             seed=cohort.seed,
             start=start,
             w=start.expand(count, -1),
@@ -217,10 +225,10 @@ class CohortPass:
         run.hooks.upload(at, models)
         last = self.sums is not None and part.stop == len(self.order)
         ending = self.ending if last else None
-        weights = self.cohort.weights[part]
+        weights = _own(self.cohort.weights, part)
         place = Place(part.start, len(self.order), self.span[0])
         bad = run.mean.add(models, weights, self.sent, place, ending)
-        if len(bad):
+        if bad.shape[0]:
             self.tally.diverged += at.ids[bad.cpu().numpy()].tolist()
         if self.sums is not None:
             self.tally.numbers.append(run.hooks.finish(at, models))

@@ -18,7 +18,8 @@ from torch import Tensor
 from . import kernels
 from .algorithms.drift import Renewal
 from .algorithms.hooks import Clients, Direction, listed
-from .kernels.placed import PlacedRows, RowsLike
+from .algorithms.row_calls import place_of
+from .kernels.placed import RowsLike
 
 Terms = tuple[tuple[RowsLike, float], ...]
 
@@ -44,8 +45,8 @@ class Correction:
     @property
     def key(self) -> tuple[Hashable, ...]:
         """See `RowUpdate`."""
-        terms = [number for t, c in self.terms for number in (*_place(t), c)]
-        return "addend", *_place(self.row), *terms
+        terms = [number for t, c in self.terms for number in (*place_of(t), c)]
+        return "addend", *place_of(self.row), *terms
 
     @property
     def alike(self) -> Tensor | None:
@@ -76,9 +77,9 @@ class RowRenewal:
         terms = [
             number
             for t, c in self.renewal.terms
-            for number in (*_place(t), *(_place(c) if isinstance(c, Tensor) else (c,)))
+            for number in (*place_of(t), *(place_of(c) if isinstance(c, Tensor) else (c,)))
         ]
-        return "renewal", *_place(self.renewal.came), *_place(self.renewal.kept), *terms
+        return "renewal", *place_of(self.renewal.came), *place_of(self.renewal.kept), *terms
 
     def apply(self, backend: str) -> None:
         """Write the client's row."""
@@ -116,8 +117,8 @@ def correction_of(direction: Direction, at: Clients, rows: Tensor) -> Correction
         if t is at.g:
             share += c
         else:
-            row, before = found.get(_place(t), (t, 0.0))
-            found[_place(t)] = row, before + c
+            row, before = found.get(place_of(t), (t, 0.0))
+            found[place_of(t)] = row, before + c
     if not share:
         raise ValueError("direction: expected the gradient among the terms; got none of it")
     if isinstance(direction.lam, Tensor):
@@ -129,10 +130,3 @@ def correction_of(direction: Direction, at: Clients, rows: Tensor) -> Correction
     shared = all(isinstance(t, Tensor) and t.ndim == 1 for t, _ in terms)
     row = rows[:1].expand(len(at), -1) if shared else rows[: len(at)]
     return Correction(share, decay, terms, row)
-
-
-def _place(rows: RowsLike) -> tuple[int, ...]:
-    """Where rows lie; what a plan reads anew at every run is not part of it."""
-    if isinstance(rows, PlacedRows):
-        return rows.table.data_ptr(), rows.table.stride(0), rows.places.data_ptr()
-    return rows.data_ptr(), rows.stride(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from functools import partial
 
 from . import random
 from .kernels import schedule
@@ -12,23 +12,15 @@ from .round_lines import LineBatches, Owned
 
 def choose(seed: int, round: int, eligible: Ints, m: int) -> Ints:
     """See `random.choose`; costs O(m) up to m = N/2, O(N) above."""
-    if not schedule.available():
-        return random.choose(seed, round, eligible, m)
-    out = torch.empty(m, dtype=torch.int64)
-    schedule.cohort(seed, round, torch.from_numpy(eligible), out).run()
-    found: Ints = out.numpy()
-    return found
+    choosing = schedule.chosen if schedule.available() else random.choose
+    return choosing(seed, round, eligible, m)
 
 
 def toss(seed: int, round: int, eligible: Ints, chance: float, most: int) -> Ints:
     """See `random.toss`; the first `most` at most."""
-    if not schedule.available():
-        return random.toss(seed, round, eligible, chance)[:most]
-    out = torch.empty(most, dtype=torch.int64)
-    draw = schedule.cohort(seed, round, torch.from_numpy(eligible), out, chance)
-    draw.run()
-    found: Ints = out[: draw.count()].numpy()
-    return found
+    if schedule.available():
+        return schedule.tossed(seed, round, eligible, chance, most)
+    return random.toss(seed, round, eligible, chance)[:most]
 
 
 def batches(
@@ -46,24 +38,9 @@ def batches(
     owned    where their samples lie: the index is of the data's rows then
     Raises ValueError for ids that are no words.
     """
-    random.check_words("client", who[0])
-    index = torch.empty(lines.total, lines.width, dtype=torch.int64)
-    count = torch.empty(lines.total, dtype=torch.int32)
-    clients, sizes, epochs = (torch.from_numpy(part) for part in who)
-    (seed, key), (batch, whole) = streams, cut
-    first, order = (None, None) if owned is None else (owned.first, owned.order)
-    draw = schedule.batches(
-        seed,
-        key,
-        lines,
-        clients,
-        sizes,
-        epochs,
-        index,
-        count,
-        batch=batch,
-        whole=whole,
-        first=first,
-        order=order,
-    )
+    drawing = partial(schedule.batches, *streams, lines, *who, batch=cut[0], whole=cut[1])
+    if owned is not None:
+        where = dict(begins=owned.begins, order=owned.order)
+        drawing = partial(drawing, owners=owned.owners, **where)
+    draw, index, count = drawing()
     return LineBatches(index, count, draw)

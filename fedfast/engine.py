@@ -25,10 +25,12 @@ from .client_loop import LocalTrainer
 from .client_samples import ClientSamples
 from .client_sampling import Round
 from .clients import ClientState
-from .cohort_pass import CohortModels, CohortPass, RunParts, Tally
+from .cohort_pass import CohortModels, CohortPass, RunParts, Tally, joined
 from .design import Design
-from .distributed.rounds import NOBODY, complete, joined, spread_rows, take_over, values_of
+from .distributed.peers import Peers
+from .distributed.rounds import NOBODY, complete, spread_rows, take_over, values_of, whole_tally
 from .distributed.shares import Shares
+from .frozen import changed
 from .hook_calls import HookCalls
 from .memory import Halving
 from .phases import timed
@@ -128,6 +130,7 @@ class Engine:
     ) -> None:
         self.trainers, self.data = trainers, replace(design.data, test=None)
         self.ranks = design.ranks
+        self.peers: Peers | None = None  # the ranks, where they read each other's memory
         self.options, self.client_decay = design.options, design.client_decay
         self.algorithm, self.backend = design.algorithm, design.options.backend
         row = design.row
@@ -238,7 +241,7 @@ class Engine:
         own = torch.from_numpy(ids[shares.part(self.ranks.rank)])
         if not self.clients.kinds():
             return self.clients.begin(own, start), owners
-        away = take_over(self.ranks, self.clients, owners, ids, new)
+        away = take_over(self.ranks, self.peers, self.clients, owners, ids, new)
         clients, owners = self.clients.begin(own, start), owners.copy()
         clients.drop(away)
         owners[ids] = new
@@ -252,9 +255,14 @@ class Engine:
         own = replace(cohort, ending=None, part=shares.part(ranks.rank), tally=Tally())
         with ranks.told_of_errors():
             tally = own.train()
-        found = joined(ranks, tally, cohort.sent.device)
-        sums = [] if cohort.sums is None else [s for s in cohort.sums.own if s is not None]
-        complete(ranks, [self.mean.sum, *sums], shares)
+            if self.peers is not None:
+                cohort.clients.seal()
+        more = [] if cohort.sums is None else [s for s in cohort.sums.own if s is not None]
+        sums, peers = [self.mean.sum, *more], self.peers
+        count = len(shares.nodes(ranks.rank))
+        offered = peers is not None and peers.offer([s.nodes(count) for s in sums])
+        found = whole_tally(peers or ranks, tally, cohort.sent.device)
+        complete(ranks, peers if offered else None, sums, shares)
         if self.models.wanted:
             self.models.store(slice(0, 0), cohort.sent.expand(0, -1), shares.clients)
             spread_rows(ranks, self.models.first(shares.clients), shares)
@@ -313,15 +321,15 @@ class Engine:
         # A diverged client counts as one that did not move where the run goes on without it.
         tolerant = self.options.on_divergence == "continue"
         if finite and (tolerant or not tally.diverged):
-            after = replace(after, server=self.next, clients=done.clients, owners=done.owners)
+            after = changed(after, server=self.next, clients=done.clients, owners=done.owners)
         diverged = tuple(tally.diverged)
         norms, seconds = (norm, self.mean.norm_sum()), time.perf_counter() - begin
         return Outcome(tally.train_loss, *norms, tally.samples, diverged, finite, after, seconds)
 
     def _cohort(self, work: Work, order: np.ndarray) -> Cohort:
         device, ids = self.state.row.device, work.plan.clients[order]
-        sizes = torch.from_numpy(self.run.data.sizes(ids)).to(device, torch.float64)
-        counts = torch.from_numpy(work.plan.steps[order]).to(device, torch.float64)
+        sizes = torch.from_numpy(self.run.data.sizes(ids).astype(np.float64)).to(device)
+        counts = torch.from_numpy(work.plan.steps[order].astype(np.float64)).to(device)
         cohort = Cohort(
             round=work.t,
             lr=_in_order(work.lr, order, device),
@@ -339,8 +347,8 @@ class Engine:
         if self.ranks is None:
             values = self.clients.values_of(torch.from_numpy(ids))
         else:
-            values = values_of(self.ranks, self.clients, self.owners, ids)
-        return replace(cohort, lr_total=self.algorithm.lr_total(cohort, values))
+            values = values_of(self.ranks, self.peers, self.clients, self.owners, ids)
+        return changed(cohort, lr_total=self.algorithm.lr_total(cohort, values))
 
     def _send(self, state: ServerState, t: int, rehearsed: Tensor | None) -> Tensor:
         """The row that clients receive. [S]"""
@@ -359,12 +367,12 @@ class Engine:
         algorithm, after, numbers = self.algorithm, self.next, tally.joined()
         # Before the mean is reweighed: the clients' states follow from what they did themselves.
         sums.into(after, len(cohort) - len(tally.diverged))
-        starts = torch.cat(tally.start_losses) if tally.start_losses else None
-        losses = torch.cat(tally.train_losses)
-        cohort = replace(cohort, train_loss=losses, start_loss=starts, numbers=dict(numbers))
+        starts = joined(tally.start_losses) if tally.start_losses else None
+        losses = joined(tally.train_losses)
+        cohort = changed(cohort, train_loss=losses, start_loss=starts, numbers=dict(numbers))
         if algorithm.server.whole:
             numbers |= self._reweigh(cohort, sent, models)
-            cohort = replace(cohort, numbers=dict(numbers))
+            cohort = changed(cohort, numbers=dict(numbers))
             self.mean.end(sent, self._ending(done.state))
         self.layout.settle(after.row)
         algorithm.settle(after, cohort, numbers)

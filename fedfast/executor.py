@@ -83,6 +83,20 @@ class ScaledAscent:
     ahead: Tensor
 
 
+@dataclass(frozen=True)
+class RowAscent:
+    """The gradient at `ahead`, which `first` writes at a client's first step, `later` at others.
+
+    g      `[>= K, >= trained]`, receives the gradient at w before that; None where none is taken
+    ahead  `[>= K, >= trained]`
+    """
+
+    first: RowUpdate
+    later: RowUpdate
+    g: Tensor | None
+    ahead: Tensor
+
+
 class RowUpdate(Protocol):
     """Operations on rows in the pass of a gradient, such as an optimizer's step behind it."""
 
@@ -106,24 +120,27 @@ class RowFill(RowUpdate, Protocol):
 class LocalStep:
     """Where a step's gradient is taken, and what the same pass does with it.
 
-    ascent        None: at `w`; else SAM's, whose second pass keeps the running statistics
+    ascent        None: at `w`; else SAM's, whose second pass keeps the running statistics;
+                  `RowAscent` in `Executor.descend` alone
     fold          if given, `out` receives the weights after an SGD step instead of the gradient
     norms         whether `Executor.squares` will be asked for the gradient's
     keep_buffers  whether running statistics stay as they are
     objective     a loss in the place of the run's
     update        what follows in the same pass; executors that fold nothing have none of it
-    begin, end    of `Executor.descend`: what writes `fold.addend` as a thread takes a client (it
-                  may then be the thread's row), and what follows a client's last step
+    begin, end    of `Executor.descend`: what precedes a client's first step, and follows its last
+    fill          of `Executor.descend`: what writes `fold.addend`, which may then be one row of
+                  each thread; it may run more than once
     """
 
-    ascent: SamAscent | ScaledAscent | None = None
+    ascent: SamAscent | ScaledAscent | RowAscent | None = None
     fold: Fold | None = None
     norms: bool = False
     keep_buffers: bool = False
     objective: Objective | None = None
     update: RowUpdate | None = None
-    begin: RowFill | None = None
+    begin: RowUpdate | None = None
     end: RowUpdate | None = None
+    fill: RowFill | None = None
 
 
 @dataclass(frozen=True)

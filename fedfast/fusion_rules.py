@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .algorithms import Algorithm
-from .algorithms._hook_checks import is_foreign, overrides
+from .algorithms._hook_checks import depth, is_foreign, overrides
 from .algorithms.optimizers import ASAM, SAM, SGD, Optimizer
 from .executor import Capabilities
 from .programs.cuda_graph import CudaRecorder, Recorder
@@ -20,6 +20,7 @@ class Fusions:
     scaled  the second pass moves every tensor by a scale of its own
     norms   products write the squares that a clip needs
     rounds  nothing happens between the first step and the last: they are one call
+    ascent  the optimizer's ascent is operations that a plan repeats
     """
 
     folds: bool
@@ -27,6 +28,7 @@ class Fusions:
     scaled: bool
     norms: bool
     rounds: bool
+    ascent: bool
 
 
 def fusions_for(algorithm: Algorithm, clip_norm: float | None, can: Capabilities) -> Fusions:
@@ -39,11 +41,12 @@ def fusions_for(algorithm: Algorithm, clip_norm: float | None, can: Capabilities
     inside = clips and not algorithm.plain and getattr(algorithm.drift, "clip", "") == "whole"
     folds = simple and can.folds and (can.clips or not clips) and not inside
     sam = can.sam and hidden and is_plain_sam(local)
+    recorded = can.plans and hidden and records_ascent(local)
     # Only what nobody looks at between the two passes may be left out of them.
     plain = local.layered and not local.keeps and not overrides(local, "terms", Optimizer)
     alone = not algorithm.watched and not overrides(algorithm, "rate", Algorithm)
-    rounds = can.plans and folds and alone and (sam or not local.ascends)
-    return Fusions(folds, sam, can.sam and hidden and plain, clips and can.norms, rounds)
+    rounds = can.plans and folds and alone and (sam or recorded or not local.ascends)
+    return Fusions(folds, sam, can.sam and hidden and plain, clips and can.norms, rounds, recorded)
 
 
 def runs_user_code(algorithm: Algorithm) -> bool:
@@ -61,6 +64,15 @@ def is_plain_sam(local: Optimizer) -> bool:
         return False
     # `terms` of SAM's that keep no first gradient are `g` alone; `runs_user_code` finds others.
     return not any(overrides(local, name, SAM) for name in ("ascend", "objective", "scales"))
+
+
+def records_ascent(local: Optimizer) -> bool:
+    """Whether `Optimizer.recorded` stands for its other hooks, none of which is the user's."""
+    if not overrides(local, "recorded", Optimizer) or overrides(local, "objective", Optimizer):
+        return False
+    hooks = ("begin", "ascend", "finish")
+    older = all(depth(local, "recorded") <= depth(local, name) for name in hooks)
+    return older and not any(is_foreign(getattr(local, name)) for name in (*hooks, "recorded"))
 
 
 def recorder_for(algorithm: Algorithm, can: Capabilities) -> Recorder | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -57,6 +57,39 @@ class Row:
 FIELDS = tuple(field.name for field in fields(Row))
 LATER = FIELDS[FIELDS.index("scalars") + 1 :]  # files of older versions lack these
 READ = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Row)}
+
+
+class Rows(Sequence[Row]):
+    """Rows that do not change; others that follow them share their memory: a run's rounds would
+    copy all rows each otherwise."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self._shared = list(rows)
+        self._count = len(self._shared)
+
+    def followed_by(self, row: Row) -> Rows:
+        """These and one more."""
+        made = Rows.__new__(Rows)
+        # Where others follow these already, or a signal came in between, these are copied.
+        alone = len(self._shared) == self._count
+        made._shared = self._shared if alone else self._shared[: self._count]
+        made._shared.append(row)
+        made._count = self._count + 1
+        return made
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Row, ...]: ...
+    def __getitem__(self, at: int | slice) -> Row | tuple[Row, ...]:
+        if isinstance(at, slice):
+            return tuple(self._shared[: self._count][at])
+        if not -self._count <= at < self._count:
+            raise IndexError(f"expected a row below {self._count}; got {at}")
+        return self._shared[at % self._count]
 
 
 class History:

@@ -19,11 +19,20 @@ from .algorithms.hooks import Clients
 from .algorithms.objective import Objective
 from .algorithms.optimizers import SAM, Optimizer
 from .batches import Minibatch
-from .executor import Executor, Fold, LocalStep, SamAscent, ScaledAscent, StepTensors
+from .executor import (
+    Executor,
+    Fold,
+    LocalStep,
+    RowAscent,
+    SamAscent,
+    ScaledAscent,
+    StepTensors,
+)
 from .fusion_rules import Fusions
 from .live_buffers import ActiveRows, LiveBuffers
 from .lr_schedules import at_round
 from .phases import phase
+from .row_updates import PlannedAscent, StepCoefficients
 
 
 class LocalGradient:
@@ -39,6 +48,7 @@ class LocalGradient:
         # A class that has both `scales` and, below it, `ascend` means the scales.
         older = local.layered and depth(local, "scales") < depth(local, "ascend")
         self._ascend = partial(Optimizer.ascend, local) if older else local.ascend
+        self._coefficients = StepCoefficients(live.losses)
         self._plain = LocalStep(norms=fusions.norms)
 
     def take(self, at: Clients, batch: Minibatch, out: Tensor, fold: Fold | None = None) -> None:
@@ -63,6 +73,24 @@ class LocalGradient:
         if not self.fusions.sam or at.ahead is None or not isinstance(local, SAM):
             return None
         return SamAscent(at_round(local.rho, at.round), local.eps, at.g, at.ahead)
+
+    def recorded(self, at: Clients) -> PlannedAscent | None:
+        """The optimizer's ascent, begin and end, where those are operations that a plan repeats."""
+        if not self.fusions.ascent:
+            return None
+        found = self.local.recorded(at, self.live.active(len(at)).w)
+        return None if found is None else self._coefficients.placed(found, len(at))
+
+    def at_once(self, recorded: PlannedAscent | None) -> bool:
+        """Whether all steps are one call, given what the optimizer said of its ascent."""
+        return not self.local.ascends or self.fusions.sam or recorded is not None
+
+    def ascent(self, at: Clients, recorded: PlannedAscent | None) -> SamAscent | RowAscent | None:
+        """Where steps that are one call take their gradients."""
+        if recorded is None or at.ahead is None:
+            return self.sam(at)
+        g = at.g if self._looks else None
+        return RowAscent(recorded.first, recorded.later, g, at.ahead)
 
     def _scaled(self, at: Clients, batch: Minibatch, rows: ActiveRows) -> ScaledAscent:
         """A first pass, and what the second makes of its norms."""

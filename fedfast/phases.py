@@ -144,13 +144,16 @@ def phase(name: Phase) -> AbstractContextManager[None]:
     return _NOTHING if _profile is None else _Timed(_profile, name)
 
 
-@contextmanager
-def span(name: str) -> Iterator[None]:
+def span(name: str) -> AbstractContextManager[None]:
     """The block has a name in a trace; it is no phase."""
-    profile, begin = _profile, time.perf_counter_ns()
+    return _NOTHING if _profile is None else _spanned(_profile, name)
+
+
+@contextmanager
+def _spanned(profile: Profile, name: str) -> Iterator[None]:
+    begin = time.perf_counter_ns()
     yield
-    if profile is not None:
-        profile.keep(name, begin, time.perf_counter_ns())
+    profile.keep(name, begin, time.perf_counter_ns())
 
 
 def timed(name: Phase) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -15,13 +15,21 @@ from .random import Ints
 
 @dataclass(frozen=True)
 class Owned:
-    """Where K clients' samples lie on the CPU: sample i of client k is row order[first[k] + i].
+    """Where K clients' samples lie on the CPU: sample i of client k is row order[first[k] + i],
+    with first[k] = begins[owners[k]].
 
-    first [K], order [m], int64
+    owners [K], begins [N + 1], order [m], int64
     """
 
-    first: Tensor
+    owners: Ints
+    begins: Tensor
     order: Tensor
+
+    @property
+    def first(self) -> Ints:
+        """[K]"""
+        found: Ints = self.begins.numpy()[self.owners]
+        return found
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ def placed(
     index[np.repeat(line, sizes), _within(sizes)] = flat
     if owned is None:
         return LineBatches(torch.from_numpy(index), torch.from_numpy(count))
-    first = owned.first.numpy()
+    first = owned.first
     base = np.repeat(first[:, None], lines.steps, 1).reshape(-1)  # dense lines without a step too
     if lines.offsets is not None:
         base = np.empty(lines.total, dtype=np.int64)

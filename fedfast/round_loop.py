@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 
 import numpy as np
@@ -20,13 +19,14 @@ from .data import Samples
 from .data.client_parts import spans
 from .design import Design
 from .engine import Outcome
+from .frozen import changed
 from .history import Row
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_recording
 from .phases import span, timed
 from .random_state import kept_random_state, seed_all
 from .state import Committed
-from .torch_settings import rounding, torch_threads, usual_modes
+from .torch_settings import rounding, torch_threads, usual, usual_modes
 
 
 def next_round(parts: Components) -> Row:
@@ -46,7 +46,7 @@ def next_round(parts: Components) -> Row:
     seconds = time.perf_counter() - begin
     after = _concluded(parts, t, lr, outcome)
     row, scores = _row(parts, lr, cohort, outcome, after, seconds)
-    engine.committed = replace(after, rows=(*after.rows, row), scores=scores)
+    engine.committed = changed(after, rows=after.rows.followed_by(row), scores=scores)
     return row
 
 
@@ -81,14 +81,16 @@ def training(parts: Components) -> Iterator[None]:
     engine, design = parts.engine, parts.design
     # The flags are of CUDA's libraries; code of the user's may read them.
     own = design.program is not None and design.device.type == "cpu"
-    with (
-        usual_modes(),
-        torch_threads(design.threads),
-        kept_random_state() if engine.trainer.executor.random else nullcontext(),
-        nullcontext() if own else rounding(parts.executor.precision),
+    with ExitStack() as needed:
+        if not usual():
+            needed.enter_context(usual_modes())
+        needed.enter_context(torch_threads(design.threads))
+        if engine.trainer.executor.random:
+            needed.enter_context(kept_random_state())
+        if not own:
+            needed.enter_context(rounding(parts.executor.precision))
         # Buffers of the run do not overlap; what an algorithm of the user's hands over may.
-        apart_by_construction(not engine.hooks.foreign),
-    ):
+        needed.enter_context(apart_by_construction(not engine.hooks.foreign))
         yield
 
 
@@ -135,11 +137,11 @@ def _concluded(parts: Components, t: int, lr: float, outcome: Outcome) -> Commit
     stops = _status(outcome) != "ok" and design.options.on_divergence == "stop"
     after, last = outcome.after, t + 1 == design.rounds
     if stops != after.stopped or after.tuned is not None:
-        after = replace(after, stopped=stops, tuned=None)
+        after = changed(after, stopped=stops, tuned=None)
     if not last or stops or design.algorithm.fine_tune is None:
         return after
     with training(parts):
-        return replace(after, tuned=parts.personal.fine_tune(after.server.row, t + 1, lr))
+        return changed(after, tuned=parts.personal.fine_tune(after.server.row, t + 1, lr))
 
 
 def _row(

@@ -8,16 +8,18 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from weakref import finalize
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .kernels.rounded_rows import copy_rows
+from .shared_memory import MAP_NORESERVE, PAGE, PlacedFile, SharedMemory
+
 CPU = torch.device("cpu")
-PAGE = 4096  # bytes; rows of a file begin at multiples, which direct input and output asks for
 Transfer = Callable[[int, Sequence[memoryview], int], int]  # os.preadv, os.pwritev
-MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python names it from 3.13 on
 
 
 def reserved(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -45,32 +47,55 @@ def _anonymous(size: int) -> mmap.mmap:
 
 
 def pitch(width: int, dtype: torch.dtype) -> int:
-    """Elements from one row of `width` to the next, where rows begin at pages."""
+    """Elements from one row of `width` to the next, where rows begin at pages, which direct input
+    and output asks for."""
     each = PAGE // dtype.itemsize
     return -(-width // each) * each
 
 
 class MemoryRows:
-    """Rows [places, width] in the memory of a device, in a dtype of their own."""
+    """Rows [places, width] in the memory of a device, in a dtype of their own.
 
-    def __init__(self, places: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
+    A thread may write rows while another one makes room for more.
+
+    shared  whether other processes may open it; there is no room for more `places` then
+    """
+
+    def __init__(
+        self,
+        places: int,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        shared: bool = False,
+    ) -> None:
         self.dtype, self.width, self.device = dtype, width, device
-        self._rows = reserved((places, width), dtype, device)
+        self._shared, self._lock = SharedMemory((places, width), dtype) if shared else None, Lock()
+        held = self._shared
+        self._rows = reserved((places, width), dtype, device) if held is None else held.tensor
+
+    def file(self) -> PlacedFile | None:
+        """Where other processes find the rows."""
+        if self._shared is None:
+            return None
+        return PlacedFile(self._shared.about.number, self.width * self.dtype.itemsize)
 
     def allocate(self, places: int) -> None:
         """Make sure of the first `places`."""
         if places > len(self._rows):
             grown = reserved((2 * places, self.width), self.dtype, self.device)
-            grown[: len(self._rows)] = self._rows
-            self._rows = grown
+            with self._lock:  # what is written meanwhile would stay behind
+                grown[: len(self._rows)] = self._rows
+                self._rows = grown
 
     def read(self, places: Tensor, into: Tensor, at: Tensor) -> None:
         """`into[at] = rows[places]`, in the dtype of `into` [n, pitch]."""
-        into[at, : self.width] = self._rows[places].to(into.dtype)
+        copy_rows(self._rows, places, into[:, : self.width], at)
 
     def write(self, places: Tensor, source: Tensor, at: Tensor) -> None:
         """`rows[places] = source[at]`, rounded to the nearest of their dtype."""
-        self._rows[places] = source[at, : self.width].to(self.dtype)
+        with self._lock:
+            copy_rows(source[:, : self.width], at, self._rows, places)
 
 
 class FileRows:
@@ -84,6 +109,11 @@ class FileRows:
         self._file = tempfile.TemporaryFile(dir=folder, prefix=".client-rows-", buffering=0)
         finalize(self, self._file.close)
         self._direct = _past_the_cache(self._file.fileno())
+        self._rounded = torch.empty(0, self.pitch, dtype=dtype)
+
+    def file(self) -> PlacedFile | None:
+        """Where other processes find the rows."""
+        return PlacedFile(self._file.fileno(), self.pitch * self.dtype.itemsize)
 
     def allocate(self, places: int) -> None:
         """Make sure of the disk's space for the first `places`. Raises OSError naming the option.
@@ -114,19 +144,22 @@ class FileRows:
         for place, row, many in _runs(places, where):
             self._transfer(os.preadv, place, own[row : row + many])
         if own is not into:
-            into[at, : self.width] = own[:, : self.width].to(into.dtype)
+            copy_rows(own[:, : self.width], where, into[:, : self.width], at)
 
     def write(self, places: Tensor, source: Tensor, at: Tensor) -> None:
         """`rows[places] = source[at]`, rounded to the nearest of their dtype."""
         own, where = source, at
         if source.dtype != self.dtype:
             own, where = self._room(len(places)), torch.arange(len(places))
-            own[:, : self.width] = source[at, : self.width].to(self.dtype)
+            copy_rows(source[:, : self.width], at, own[:, : self.width], where)
         for place, row, many in _runs(places, where):
             self._transfer(os.pwritev, place, own[row : row + many])
 
     def _room(self, count: int) -> Tensor:
-        return reserved((count, self.pitch), self.dtype, CPU)
+        """For rows on their way, kept for the next ones: one call at a time uses it."""
+        if count > len(self._rounded):
+            self._rounded = reserved((count, self.pitch), self.dtype, CPU)
+        return self._rounded[:count]
 
     def _moved(self, call: Transfer, data: memoryview, start: int) -> int:
         try:

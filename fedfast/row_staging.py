@@ -21,6 +21,7 @@ from torch import Tensor
 from .row_memory import FileRows, MemoryRows, pitch, reserved
 from .row_tables import BLANK, RowShape
 from .row_tiers import RowTier
+from .shared_memory import PlacedFile
 
 CPU = torch.device("cpu")
 
@@ -58,24 +59,30 @@ class _Expected:
 
 
 def _store(
-    tier: RowTier, width: int, dtype: torch.dtype, device: torch.device
+    tier: RowTier, width: int, dtype: torch.dtype, device: torch.device, most: int
 ) -> MemoryRows | FileRows:
     if tier.folder is not None:
         return FileRows(tier.folder, width, dtype)
+    if tier.shared:
+        return MemoryRows(most, width, dtype, CPU, True)
     here = device if tier.name == "device" else CPU
     # On the CPU what is reserved costs nothing: there is room for more rounds than were planned.
     return MemoryRows(tier.places * (1 + 3 * (here == CPU)) + 1, width, dtype, here)
 
 
 class StagedTables:
-    """See `RowTables`. Four cohorts' rows are in the tables; the others where the tier has them."""
+    """See `RowTables`. Four cohorts' rows are in the tables; the others where the tier has them.
 
-    def __init__(self, shape: RowShape, tier: RowTier) -> None:
+    most  places that a tier of shared memory has room for
+    """
+
+    def __init__(self, shape: RowShape, tier: RowTier, most: int = 0) -> None:
         self.shape, self.tier = shape, tier
         stored = tier.dtype or shape.dtype
         self.exact = stored == shape.dtype
         self.stores: dict[str, MemoryRows | FileRows] = {
-            name: _store(tier, width, stored, shape.device) for name, width in shape.widths.items()
+            name: _store(tier, width, stored, shape.device, most)
+            for name, width in shape.widths.items()
         }
         # Copies go beside the kernels that train, which the default stream has.
         cuda = shape.device.type == "cuda"
@@ -113,6 +120,8 @@ class StagedTables:
         self._finish(side)
         if len(came) > self._cohort:
             self._finish(1 - side)
+            if self._expected is not None:  # it is read into tables that have another layout
+                self._expected.ready.result()
             self._make_room(2 * len(came))
         rows = self._coming(side, came.numpy())
         new = torch.arange(len(kept)) + 1 + side * self._cohort
@@ -210,7 +219,8 @@ class StagedTables:
     def read(self, name: str, places: Tensor) -> Tensor:
         """A copy in the stores' dtype, on the CPU, once all is written. [n, width]"""
         store = self.stores[name]
-        out = torch.empty(len(places), pitch(store.width, store.dtype), dtype=store.dtype)
+        # Pages of its own: others cannot be read past the cache.
+        out = reserved((len(places), pitch(store.width, store.dtype)), store.dtype, CPU)
         self._worker.submit(store.read, places, out, torch.arange(len(places))).result()
         return out[:, : store.width]
 
@@ -220,3 +230,8 @@ class StagedTables:
         held = reserved((len(rows), pitch(store.width, rows.dtype)), rows.dtype, CPU)
         held[:, : store.width] = rows
         self._worker.submit(store.write, places, held, torch.arange(len(rows))).result()
+
+    def files(self) -> dict[str, PlacedFile]:
+        """See `RowTables`."""
+        found = {name: store.file() for name, store in self.stores.items()}
+        return {name: file for name, file in found.items() if file is not None}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .row_memory import reserved
+from .shared_memory import PlacedFile, SharedMemory
 
 BLANK = 0  # the place of what clients hold that never took part
 
@@ -59,6 +60,9 @@ class RowTables(Protocol):
     def write(self, name: str, places: Tensor, rows: Tensor) -> None:
         """Rows from outside of a round, [n, width]."""
 
+    def files(self) -> dict[str, PlacedFile]:
+        """The files that other processes find the rows in; nothing where they are in none."""
+
 
 class DirectTables:
     """Rows worked on where they are stored: a place is a row of the table.
@@ -66,10 +70,20 @@ class DirectTables:
     On the CPU tables are reserved for `most` places, and take memory as they are written.
     Elsewhere, and where there is no address space for that, they are made for the places that are
     `expected`, and copied into larger ones where that was not enough.
+
+    shared  whether other processes may open them; there is no larger one then
     """
 
-    def __init__(self, shape: RowShape, expected: int, most: int) -> None:
+    def __init__(self, shape: RowShape, expected: int, most: int, shared: bool = False) -> None:
         self.shape = shape
+        self._shared: dict[str, SharedMemory] = {}
+        if shared:
+            self._shared = {
+                name: SharedMemory((most, width), shape.dtype)
+                for name, width in shape.widths.items()
+            }
+            self.tables = {name: held.tensor for name, held in self._shared.items()}
+            return
         try:
             self._make(most if shape.device.type == "cpu" else expected)
         except MemoryError:  # under `ulimit -v`, or where the system commits what is reserved
@@ -109,3 +123,10 @@ class DirectTables:
     def write(self, name: str, places: Tensor, rows: Tensor) -> None:
         """Rows from outside of a round, [n, width]."""
         self.tables[name][places.to(self.shape.device)] = rows.to(self.shape.device)
+
+    def files(self) -> dict[str, PlacedFile]:
+        """See `RowTables`."""
+        return {
+            name: PlacedFile(held.about.number, held.tensor.stride(0) * held.tensor.itemsize)
+            for name, held in self._shared.items()
+        }

@@ -35,6 +35,7 @@ class RowTier:
     folder  of the disk's file
     work    bytes on the device that rows in work take beside those kept, kept: bytes of these
     why     one line for people
+    shared  whether other processes of this machine read the rows, and what belongs to them
     """
 
     name: str = "device"
@@ -45,6 +46,7 @@ class RowTier:
     work: int = 0
     kept: int = 0
     why: str = ""
+    shared: bool = False
 
     def staged(self, dtype: torch.dtype) -> bool:
         """Whether rows worked on in `dtype` are copies of what is kept."""
@@ -77,10 +79,11 @@ class RowNeed:
     expected: int
     free: int
 
-    def kept(self, dtype: torch.dtype) -> int:
-        """Bytes of all rows, a spare one for each of a cohort and a blank one among them."""
+    def kept(self, dtype: torch.dtype, file: bool = False) -> int:
+        """Bytes of all rows, a spare one for each of a cohort and a blank one among them; rows of a
+        file are whole pages."""
         each = sum(self.widths.values()) * dtype.itemsize
-        return each * (self.expected + self.cohort + 1)
+        return (_bytes(self.widths, dtype) if file else each) * (self.expected + self.cohort + 1)
 
     def work(self, stored: torch.dtype) -> int:
         """Bytes of the copies that are worked on: the new rows of two rounds, those that come back
@@ -106,13 +109,17 @@ def choose(name: str, dtype: torch.dtype | None, folder: Path | None, need: RowN
         asked = tuple(dict.fromkeys("device" if n == "host" else n for n in asked))
     lacking: list[str] = []
     for each in asked:
+        if each == "disk" and folder is not None and not _writable(folder):
+            raise ValueError(
+                f"client_rows_folder: expected a folder that can be written; got {folder}"
+            )
         tier = _tier(each, dtype, folder or _folder(), need)
         lacks = _lacks(tier, need)
         if not lacks:
             return _explained(tier, need, lacking)
         lacking.append(lacks)
     raise ValueError(
-        f"client_rows: expected room for {_rows(need, dtype or need.dtype)}; got "
+        f"client_rows: expected room for {_rows(need, tier.kept, dtype or need.dtype)}; got "
         f"{', '.join(lacking)}: {REMEDIES}"
     )
 
@@ -120,7 +127,7 @@ def choose(name: str, dtype: torch.dtype | None, folder: Path | None, need: RowN
 def _tier(name: str, dtype: torch.dtype | None, folder: Path, need: RowNeed) -> RowTier:
     stored = dtype or need.dtype
     staged = name != "device" or stored != need.dtype
-    places, kept = need.expected + need.cohort, need.kept(stored)
+    places, kept = need.expected + need.cohort, need.kept(stored, name == "disk")
     where = folder if name == "disk" else None
     work = need.work(stored) if staged else 0
     return RowTier(name, dtype, places, need.cohort, where, work, kept)
@@ -136,16 +143,21 @@ def _lacks(tier: RowTier, need: RowNeed) -> str:
         return ""
     if not hasattr(os, "posix_fallocate"):
         return "a system without posix_fallocate, which the disk tier needs"
-    if not tier.folder.is_dir() or not os.access(tier.folder, os.W_OK):
+    if not _writable(tier.folder):
         return f"no folder {tier.folder} that can be written"
     free = shutil.disk_usage(tier.folder).free
     return "" if tier.kept <= SHARES["disk"] * free else f"{binary_size(free)} on {tier.folder}"
 
 
+def _writable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
 def _explained(tier: RowTier, need: RowNeed, lacking: list[str]) -> RowTier:
     places = {"device": f"in memory of {need.device}", "host": "in main memory"}
     where = places.get(tier.name, f"on disk in {tier.folder}")
-    text = f"client rows: {_rows(need, tier.dtype or need.dtype)}, kept {where}"
+    rows = _rows(need, tier.kept, tier.dtype or need.dtype)
+    text = f"client rows: {rows}, kept {where}"
     if tier.work:
         text += f", {binary_size(tier.work)} of memory for those in work"
     if lacking:
@@ -153,8 +165,8 @@ def _explained(tier: RowTier, need: RowNeed, lacking: list[str]) -> RowTier:
     return RowTier(**{**tier.__dict__, "why": text})
 
 
-def _rows(need: RowNeed, dtype: torch.dtype) -> str:
-    size, kind = binary_size(need.kept(dtype)), str(dtype).removeprefix("torch.")
+def _rows(need: RowNeed, kept: int, dtype: torch.dtype) -> str:
+    size, kind = binary_size(kept), str(dtype).removeprefix("torch.")
     many = f"{need.expected:,} of {need.population:,} clients"
     return f"{size} of {kind}, rows of {many} in {need.rounds:,} rounds"
 

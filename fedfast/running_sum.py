@@ -42,6 +42,8 @@ class RunningSum:
 
     def keep(self, count: int, place: Place) -> None:
         """Copy what adding `count` clients there will change, for `restore`."""
+        if place.at == place.begin:  # nothing is there yet
+            return
         nodes = self._changed(count, place)
         self._former = _grown(self._former, len(nodes))
         for node, copy in zip(nodes, self._former, strict=False):
@@ -58,7 +60,7 @@ class RunningSum:
 
     def _changed(self, count: int, place: Place) -> list[Tensor]:
         order = self._order(count, place)
-        if order[0] == 0:  # nothing is there yet
+        if order[0] == 0:
             return []
         return self.nodes(order[0])[summation.touched(order) :]
 

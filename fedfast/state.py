@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from .algorithms.hooks import ServerView
 from .client_scores import ClientScores
 from .clients import ClientState
-from .history import Row
+from .history import Rows
 from .kernels import Server as Rule
 
 
@@ -44,7 +44,7 @@ class Committed:
     clients: ClientState
     tuned: Tuned | None = None
     stopped: bool = False
-    rows: tuple[Row, ...] = ()
+    rows: Rows = field(default_factory=Rows)
     scores: ClientScores | None = None
     owners: np.ndarray | None = None
 

@@ -26,12 +26,21 @@ def torch_threads(count: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
+def usual() -> bool:
+    """Whether torch is outside of these modes already."""
+    other = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+    return torch.is_grad_enabled() and not torch.is_inference_mode_enabled() and not other
+
+
 @contextmanager
 def usual_modes() -> Iterator[None]:
     """As outside of `no_grad`, `inference_mode` and `autocast`, wherever the caller is.
 
     Precision is an option of its own; gradients are taken whatever surrounds a server loop.
     """
+    if usual():  # nearly always, and every round
+        yield
+        return
     changes: list[AbstractContextManager[object]] = []
     if torch.is_inference_mode_enabled():
         changes.append(torch.inference_mode(False))
@@ -42,9 +51,6 @@ def usual_modes() -> Iterator[None]:
         for kind in ("cpu", "cuda")
         if torch.is_autocast_enabled(kind)
     ]
-    if not changes:  # nearly always, and every round
-        yield
-        return
     with ExitStack() as modes:
         for change in changes:
             modes.enter_context(change)

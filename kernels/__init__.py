@@ -27,7 +27,7 @@ from .lstm import lstm, lstm_backward
 from .mix import mix
 from .perturb import perturb
 from .placed import PlacedRows
-from .plan import FEED, TALLY, Counted, Lanes, Plan, Soon, feed, tally
+from .plan import FEED, TALLY, TURN, Counted, Lanes, Plan, Soon, feed, tally, turn
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .sensitivity import sensitivity
@@ -44,7 +44,7 @@ for _declared in declaration.OPERATIONS.values():
     _module = sys.modules[f"{__name__}.{_declared.module}"]
     globals()[_declared.name] = getattr(_module, _declared.name)
 
-native.compare_all((*declaration.OPERATIONS.values(), FEED, TALLY))
+native.compare_all((*declaration.OPERATIONS.values(), FEED, TALLY, TURN))
 
 # On whole models: rows [K, S]. `fedfast.torch_ops` makes these known to torch.
 OPERATIONS = ("perturb", "step", "adam", "stats", "aggregate", "mix", "gram", "sensitivity")
@@ -102,4 +102,5 @@ __all__ = [
     "stats",
     "step",
     "tally",
+    "turn",
 ]

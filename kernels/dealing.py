@@ -24,30 +24,71 @@ def shuffle(rng: Rng, values: NDArray[np.int32] | Ints) -> None:
     native.module.shuffle(_capsule(rng), values.size, values.ctypes.data, narrow)
 
 
+class Room:
+    """An index of `size` rows while it is made, in the memory that it will have.
+
+    order   int32 [size], the lower half: rows of every client, one after another
+    stacks  int32 [samples], the upper half: the samples of every class, one after another
+    """
+
+    def __init__(self, size: int, samples: int) -> None:
+        self._memory = np.empty(max(size, -(-(size + samples) // 2)), dtype=np.int64)
+        narrow = self._memory.view(np.int32)
+        self.order, self.stacks = narrow[:size], narrow[size : size + samples]
+
+    def index(self) -> Ints:
+        """`order` in 64 bits. The room is gone."""
+        native.module.widen(self.order.size, self._memory.ctypes.data)
+        return self._memory[: self.order.size]
+
+
+def sort_by_class(labels: Ints, first: Ints, stacks: NDArray[np.int32]) -> None:
+    """stacks[first[c]:first[c + 1]] become the samples with label c, in order."""
+    given = np.ascontiguousarray(labels)
+    addresses = [part.ctypes.data for part in (given, first, stacks)]
+    native.module.sort_by_class(given.size, first.size - 1, *addresses)
+
+
+def place(
+    counts: NDArray[np.integer], rows: NDArray[np.int32], at: Ints, order: NDArray[np.int32]
+) -> None:
+    """The next counts[i] of `rows` to order[at[i]:] for each client i; `at` moves past them.
+
+    counts  unsigned, of 8, 16 or 32 bits
+    """
+    run = getattr(native.module, f"place{8 * counts.itemsize}")
+    run(counts.size, *(part.ctypes.data for part in (counts, rows, at, order)))
+
+
 def deal(
-    prior: NDArray[np.float64],
+    prior: NDArray[np.float64] | NDArray[np.uint64],
     offsets: Ints,
-    stacks: NDArray[np.int32],
+    room: Room,
     first: Ints,
     draws: Rng,
     turns: Rng | None,
     again: Rng | None,
     starve: bool,
-) -> Ints:
-    """Rows of every client, one after another: int64 `[offsets[N]]`, see `draw_by_prior`.
+) -> None:
+    """Rows of every client into `room.order`, see `draw_by_prior`.
 
-    prior    [N, C], each client's shares of the classes
+    prior    float64 [N, C], each client's shares of the classes; or uint64 [N]: those of which bits
+             are set, all alike
     offsets  [N + 1], where each client's rows begin
-    stacks   the shuffled samples of class c at first[c]:first[c + 1], taken from the end
+    room     the shuffled samples of class c at stacks[first[c]:first[c + 1]], taken from the end
     draws, turns, again  generators that say which class, whose turn (None: client after client),
              and what is drawn again where an exhausted class begins anew (None: it does not)
     """
-    order = np.empty(int(offsets[-1]), dtype=np.int64)
-    given = [np.ascontiguousarray(part) for part in (prior, offsets, stacks, first)]
-    addresses = [part.ctypes.data for part in (*given, order)]
+    prior = np.ascontiguousarray(prior)
+    of_prior = (prior.ctypes.data, 0) if prior.ndim == 2 else (0, prior.ctypes.data)
+    given = [np.ascontiguousarray(part) for part in (offsets, room.stacks, first, room.order)]
+    # NumPy's large arrays have huge pages, which clients in random order need.
+    turn = len(prior) if turns is not None else 0
+    work = np.empty((turn, 2), dtype=np.int32), np.empty(turn, dtype=np.int32)
+    addresses = [*of_prior, *(part.ctypes.data for part in (*given, *work))]
     others = [None if rng is None else _capsule(rng) for rng in (turns, again)]
-    native.module.deal(list(prior.shape), addresses, _capsule(draws), *others, starve)
-    return order
+    sizes = [len(prior), first.size - 1]
+    native.module.deal(sizes, addresses, _capsule(draws), *others, starve)
 
 
 def choose_each(rng: Rng, clients: int, classes: int, each: int) -> NDArray[np.int32]:

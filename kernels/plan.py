@@ -9,6 +9,9 @@ A run takes one client through all operations before the next: its weights and a
 the core's caches, where operation by operation all clients' would pass through memory. One call
 replaces all of them, and one barrier. Results are the operations' own, to the bit, since none
 depends on how many clients it is given.
+
+`Plan(whole=True)` keeps operations as they were called, on all their clients, whichever they are:
+`run_whole()` saves what it takes to look at arguments again.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ TALLY = Operation(
     (In("losses", "K"), In("count", "K", _INT), InOut("total", "K", _DOUBLE)),
     like="losses",
 )
+TURN = Operation("turn", "plan", (In("table", "T"), Out("now", "K")), like="now")
 
 
 class Recorded(Protocol):
@@ -50,6 +54,7 @@ class Recorded(Protocol):
     def begin(self) -> None: ...
     def end(self) -> None: ...
     def run(self, clients: int, threads: int, elements: int, count: int, width: int) -> bool: ...
+    def run_whole(self, threads: int) -> bool: ...
 
 
 class Counted(NamedTuple):
@@ -91,12 +96,13 @@ class Lanes(NamedTuple):
 class Plan:
     """What was called within `with`, for the same buffers; these stay alive as long as the plan.
 
-    Only native operations on `[K, ...]` blocks, `mix`, `adam` and `stats` can be recorded; others
-    raise TypeError. What torch computes in between is computed then and there, once.
+    Only native operations on `[K, ...]` blocks, `mix`, `adam` and `stats` can be recorded, unless
+    it is a plan of `whole` calls; others raise TypeError. What torch computes in between is
+    computed then and there, once.
     """
 
-    def __init__(self) -> None:
-        self._plan: Recorded = native.module.Plan()
+    def __init__(self, whole: bool = False) -> None:
+        self._plan: Recorded = native.module.Plan(whole)
         self._kept: list[Tensor] = []
 
     def __enter__(self) -> Plan:
@@ -126,6 +132,13 @@ class Plan:
         """
         how = torch.get_num_threads(), elements
         _check(self._plan.run(clients, *how, *_counts(counted, clients)))
+
+    def run_whole(self) -> None:
+        """Run operations one after another, each as it was called.
+
+        Raises IndexError if one found an index out of range.
+        """
+        _check(self._plan.run_whole(torch.get_num_threads()))
 
     def run_steps(
         self,
@@ -157,12 +170,13 @@ class Plan:
         _dense("offsets", offsets, 0)
         if offsets.shape[0] == 0:
             raise ValueError("offsets: expected shape [T + 1]; got [0]")
-        given = offsets.data_ptr(), offsets.shape[0] - 1, torch.get_num_threads(), elements
-        counts = _counts(counted, int(offsets[-1]))
-        hints = _soon(soon, counts[1], offsets)
+        begins = offsets.numpy()  # whose numbers cost less than a tensor's
+        lines, clients = int(begins[-1]), int(begins[1]) if len(begins) > 1 else 0
+        given = offsets.data_ptr(), len(begins) - 1, torch.get_num_threads(), elements
+        counts = _counts(counted, lines)
+        hints = _soon(soon, counts[1], lines, clients)
         plans = (None if p is None else p._plan for p in (last, lanes and lanes.fill))
-        own = _lanes(lanes, offsets)
-        at = self._plan, rest._plan, *given, *counts, hints, *plans, *own
+        at = self._plan, rest._plan, *given, *counts, hints, *plans, *_lanes(lanes, clients)
         _check(native.module.run_steps(*at))
 
 
@@ -178,31 +192,29 @@ def _counts(counted: Counted | None, most: int) -> tuple[int, int]:
     return count.data_ptr(), counted.width
 
 
-def _soon(soon: Soon | None, width: int, offsets: Tensor) -> tuple[int, ...]:
+def _soon(soon: Soon | None, width: int, lines: int, clients: int) -> tuple[int, ...]:
     """The compiled module's `Soon`: addresses and strides in bytes."""
     if soon is None:
         return 0, 0, 0, 0, 0, 0
     samples, rows, models = soon
-    clients, lines = int(offsets[1]) if len(offsets) > 1 else 0, int(offsets[-1])
     _table("soon.rows", rows, torch.int64, 2)
     _dense("soon.rows", rows, 0)
     if rows.shape[0] < lines or rows.shape[1] != width:
         raise ValueError(f"soon.rows: expected at least [{lines}, {width}]; got {list(rows.shape)}")
     if models.shape[0] < clients:
         raise ValueError(f"soon.models: expected at least {clients} rows; got {models.shape[0]}")
-    sample = samples[:1].numel() * samples.element_size()
+    sample = samples.stride(0) * samples.element_size()
     size = models.element_size()
     at = models.data_ptr(), models.stride(0) * size, models.shape[1] * size
     return samples.data_ptr(), sample, rows.data_ptr(), *at
 
 
-def _lanes(lanes: Lanes | None, offsets: Tensor) -> tuple[list[tuple[int, int]], int]:
+def _lanes(lanes: Lanes | None, clients: int) -> tuple[list[tuple[int, int]], int]:
     """(address and bytes of each first row, where `alike` is); [], 0 for none."""
     if lanes is None:
         return [], 0
     if not isinstance(lanes.fill, Plan | None):
         raise TypeError(f"lanes.fill: expected a Plan or None; got {kind_of(lanes.fill)}")
-    clients = int(offsets[1]) if len(offsets) > 1 else 0
     for i, rows in enumerate(lanes.rows):
         if rows.ndim != 2 or rows.shape[0] < clients or rows.stride(0) < rows.shape[1]:
             raise ValueError(
@@ -242,20 +254,40 @@ def feed(rows: Tensor, count: Tensor, rows_now: Tensor, count_now: Tensor) -> No
     native.called(FEED)(rows, count, rows_now, count_now)
 
 
+def turn(table: Tensor, now: Tensor) -> None:
+    """In a plan: `now = table[step]`, the last number where there are fewer steps. `[T]`, `[K]`
+
+    Both float32 or float64, and contiguous.
+    Raises TypeError/ValueError naming the argument.
+    """
+    _numbers("table", table)
+    if not len(table):
+        raise ValueError("table: expected [T] with T > 0; got [0]")
+    _table("now", now, table.dtype, 1)
+    for name, t in ("table", table), ("now", now):
+        _dense(name, t, 0)
+    native.called(TURN)(table, now)
+
+
 def tally(losses: Tensor, count: Tensor, total: Tensor) -> None:
     """In a plan: `total += losses count`, from 0 at step 0. `[K]`: any float, int32, float64.
 
     Raises TypeError/ValueError naming the argument.
     """
-    if not isinstance(losses, Tensor) or losses.dtype not in native.DTYPES:
-        found = losses.dtype if isinstance(losses, Tensor) else kind_of(losses)
-        raise TypeError(f"losses: expected a float32 or float64 tensor [K]; got {found}")
-    _table("losses", losses, losses.dtype, 1)
+    _numbers("losses", losses)
     _table("count", count, torch.int32, 1, losses.shape)
     _table("total", total, torch.float64, 1, losses.shape)
     for name, t in ("losses", losses), ("count", count), ("total", total):
         _dense(name, t, 0)
     native.called(TALLY)(losses, count, total)
+
+
+def _numbers(name: str, value: object) -> None:
+    """Raise unless `value` is a float32 or float64 tensor on the CPU of one dimension."""
+    if not isinstance(value, Tensor) or value.dtype not in native.DTYPES:
+        found = value.dtype if isinstance(value, Tensor) else kind_of(value)
+        raise TypeError(f"{name}: expected a float32 or float64 tensor [K]; got {found}")
+    _table(name, value, value.dtype, 1)
 
 
 def _table(

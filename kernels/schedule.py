@@ -16,10 +16,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import native
+
+Ints = NDArray[np.int64]
 
 LIMIT = 1 << 24  # epochs, and steps: they ride above the purpose
 
@@ -30,9 +34,6 @@ class Draw(Protocol):
     def run(self) -> None:
         """Make it now, without Python's lock."""
 
-    def count(self) -> int:
-        """Of a cohort: how many clients were drawn."""
-
 
 class Lines:
     """Where the batches of `clients` clients lie: see the module's text.
@@ -41,19 +42,23 @@ class Lines:
     """
 
     def __init__(self, clients: int, steps: int, width: int, offsets: Tensor | None = None) -> None:
-        if offsets is not None and len(offsets) != steps + 1:
+        if offsets is not None and offsets.shape[0] != steps + 1:
             raise ValueError(f"offsets: expected [{steps + 1}]; got {list(offsets.shape)}")
         if not 0 <= steps < LIMIT:
             raise ValueError(f"steps: expected 0 to {LIMIT - 1}; got {steps}")
         self.clients, self.steps, self.width, self.offsets = clients, steps, width, offsets
-        self.total = clients * steps if offsets is None else int(offsets[-1])
+        self.total = clients * steps if offsets is None else int(offsets.numpy()[-1])
+
+    @property
+    def place(self) -> int:
+        """Where the offsets lie, 0 for none."""
+        if self.offsets is None:
+            return 0
+        return _address("offsets", self.offsets, torch.int64, self.steps + 1)
 
     def bound(self) -> object:
         """The same as the compiled module has it."""
-        place = 0
-        if self.offsets is not None:
-            place = _address("offsets", self.offsets, torch.int64, self.steps + 1)
-        return native.module.DrawnLines(self.clients, self.steps, self.width, place)
+        return native.module.DrawnLines(self.clients, self.steps, self.width, self.place)
 
 
 def available() -> bool:
@@ -61,64 +66,62 @@ def available() -> bool:
     return native.module is not None
 
 
-def cohort(
-    seed: int, round: int, eligible: Tensor, out: Tensor, chance: float | None = None
-) -> Draw:
-    """`len(out)` of the ids `eligible` `[N]` int64 without replacement, in the order drawn.
+def chosen(seed: int, round: int, eligible: Ints, m: int) -> Ints:
+    """`m` of the ids `eligible` `[N]` without replacement, in the order drawn: `[m]`.
 
-    chance  of each to take part instead, in their order; at most `len(out)` then
-    See `fedfast.random.choose` and `toss`.
+    See `fedfast.random.choose`. Raises ValueError for m beyond N.
     """
-    most, population = len(out), len(eligible)
-    if chance is None and most > population:
-        raise ValueError(f"out: expected at most [{population}], the number of ids; got [{most}]")
-    where = _address("eligible", eligible, torch.int64, population)
-    exact = most if chance is None else -1
-    to = _address("out", out, torch.int64, most)
-    tensors, how = (eligible, out), (exact, chance or 0.0, most)
-    draw: Draw = native.module.draw_cohort(tensors, seed, round, where, population, *how, to)
-    return draw
+    found: Ints = native.module.chosen(seed, round, eligible, m)
+    return found
+
+
+def tossed(seed: int, round: int, eligible: Ints, chance: float, most: int) -> Ints:
+    """Each of the ids `eligible` `[N]` with probability `chance`, in their order, `most` at most.
+
+    See `fedfast.random.toss`.
+    """
+    found: Ints = native.module.tossed(seed, round, eligible, chance, most)
+    return found
 
 
 def batches(
     seed: int,
     round: int,
     lines: Lines,
-    clients: Tensor,
-    sizes: Tensor,
-    epochs: Tensor,
-    rows: Tensor,
-    count: Tensor,
+    clients: Ints,
+    sizes: Ints,
+    epochs: Ints,
     *,
     batch: int | None = None,
     whole: bool = False,
-    first: Tensor | None = None,
+    owners: Ints | None = None,
+    begins: Tensor | None = None,
     order: Tensor | None = None,
-) -> Draw:
+) -> tuple[Draw, Tensor, Tensor]:
     """Fresh permutations of each client's samples, one per epoch, cut into batches.
 
     clients, sizes, epochs  `[K]` int64 each
-    rows   `[lines, B]` int64, written: order[first[k] + i] for the client's sample i, or
-           first[k] + i without `order`; padding is its sample 0
-    count  `[lines]` int32, written: how many of a batch are real
-    batch  samples of each, B by default and at most; whole: narrower ones are left out
-    See `fedfast.random.permutations`.
+    batch   samples of each, B by default and at most; whole: narrower ones are left out
+    owners  `[K]`, whose samples they are: those of owner o are rows order[begins[o]] and on, both
+            int64 on the CPU. Without the three, places from 0 on
+    Returns the draw, to be made, and what it writes: rows `[lines, B]` int64, padding being a
+    client's sample 0, and count `[lines]` int32, how many of a batch are real.
+    See `fedfast.random.permutations`. Raises TypeError/ValueError naming the argument.
     """
-    k, n = lines.clients, lines.total
-    own = [
-        0 if t is None else _address(name, t, torch.int64, k)
-        for name, t in dict(clients=clients, sizes=sizes, epochs=epochs, first=first).items()
-    ]
-    bank = 0 if order is None else _address("order", order, torch.int64, 0)
-    to = (
-        _address("rows", rows, torch.int64, n * lines.width),
-        _address("count", count, torch.int32, n),
-    )
-    tensors = clients, sizes, epochs, rows, count, first, order, lines.offsets
-    draw: Draw = native.module.draw_batches(
-        tensors, seed, round, lines.bound(), batch or lines.width, whole, *own, bank, *to
-    )
-    return draw
+    where = 0, 0
+    if owners is not None:
+        if begins is None or order is None:
+            raise ValueError("owners: expected with begins and order")
+        where = (
+            _address("begins", begins, torch.int64, 0),
+            _address("order", order, torch.int64, 0),
+        )
+    kept, cut = (lines.offsets, begins, order), (batch or lines.width, whole)
+    size = lines.clients, lines.steps, lines.width, lines.place, lines.total
+    who = clients, sizes, epochs, owners
+    made: Draw
+    made, rows, count = native.module.draw_batches(kept, seed, round, *size, cut, *who, *where)
+    return made, torch.from_numpy(rows), torch.from_numpy(count)
 
 
 def crops(

@@ -53,20 +53,27 @@ def largest_nodes(first: int, last: int, leaves: int) -> list[Node]:
     return nodes
 
 
-def join_all(rows: Sequence[Tensor], nodes: Sequence[Node], leaves: int) -> Tensor:
+def join_all(
+    rows: Sequence[Tensor],
+    nodes: Sequence[Node],
+    leaves: int,
+    ours: Sequence[bool] | None = None,
+) -> Tensor:
     """The sum of all leaves from nodes that cover them, from left to right.
 
-    rows   [n, S] float64, those nodes; overwritten
+    rows  [n, S] float64, those nodes
+    ours  which of them may be overwritten, by default all
     """
     places: list[Node] = []
-    waiting: list[Tensor] = []
-    for row, node in zip(rows, nodes, strict=True):
+    waiting: list[tuple[Tensor, bool]] = []
+    for row, node, own in zip(rows, nodes, ours or [True] * len(rows), strict=True):
         places.append(node)
-        waiting.append(row)
+        waiting.append((row, own))
         for _ in range(joined(places, leaves)):
-            right = waiting.pop()
-            waiting[-1].add_(right)
-    return waiting[0]
+            right, _ = waiting.pop()
+            left, own = waiting.pop()
+            waiting.append((left.add_(right) if own else left + right, True))
+    return waiting[0][0]
 
 
 @lru_cache(maxsize=4096)

@@ -74,7 +74,8 @@ def everything(sim: fedfast.Simulation) -> dict[str, Any]:
     """What outlives a run, without the clock."""
     engine = sim._engine
     found: dict[str, Any] = dict(engine.state.tensors())
-    ids, rows, values = engine.clients.kept()
+    ids = engine.clients.kept_ids()
+    rows, values = engine.clients.export(ids)
     found |= {f"row {k}": v for k, v in rows.items()} | {f"value {k}": v for k, v in values.items()}
     found |= {"ids": ids, "scalars": dict(engine.state.scalars), "stopped": sim.stopped}
     tuned = engine.committed.tuned

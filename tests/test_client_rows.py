@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from fedfast import algorithms as alg
 from fedfast import memory, row_memory, row_tiers
 from fedfast.clients import ClientState
 from fedfast.row_memory import FileRows, MemoryRows, pitch, reserved
+from fedfast.row_staging import StagedTables
+from fedfast.row_tables import RowShape
 from fedfast.row_tiers import RowNeed, RowTier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -37,7 +40,8 @@ def simulation(name: str = "feddyn", **kwargs: object) -> fedfast.Simulation:
 
 def everything(sim: fedfast.Simulation) -> list[Tensor]:
     """The model, and every client's rows and values."""
-    ids, rows, values = sim._engine.clients.kept()
+    ids = sim._engine.clients.kept_ids()
+    rows, values = sim._engine.clients.export(ids)
     return [flat(sim.state_dict()), ids, *rows.values(), *values.values()]
 
 
@@ -64,7 +68,7 @@ def test_rounded_rows_are_the_same_on_any_tier_and_in_any_chunk(name: str, tmp_p
     half = dict(client_rows_dtype="bfloat16", client_rows_folder=str(tmp_path))
     plain = simulation(name, **half)
     plain.run(progress=False)
-    assert all(t.dtype == torch.bfloat16 for t in plain._engine.clients.kept()[1].values())
+    assert all(t.dtype == torch.bfloat16 for t in plain._engine.clients.row_kinds().values())
     for how in (dict(client_rows="disk"), dict(chunk=1), dict(client_rows="disk", chunk=3)):
         sim = simulation(name, **half, **how)
         sim.run(progress=False)
@@ -251,6 +255,62 @@ def test_a_file_of_rows_is_a_table(data: st.DataObject, tmp_path_factory) -> Non
             assert torch.equal(back[at, :width], mirror[places])
 
 
+def test_rows_written_while_a_table_grows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a thread writes a round's rows when the next one takes more places than were reserved."""
+    table = MemoryRows(4, 3, torch.bfloat16, CPU)
+    rows, at = torch.arange(12.0).view(4, 3), torch.arange(4)
+    write = threading.Thread(target=table.write, args=(at, rows, at))
+
+    class Grown(Tensor):
+        """Where the other thread writes as soon as the old rows are copied."""
+
+        def __setitem__(self, key: object, value: Tensor) -> None:
+            super().__setitem__(key, value)
+            if write.ident is None:
+                write.start()
+                write.join(0.1)
+
+    new = torch.zeros(10, 3, dtype=torch.bfloat16).as_subclass(Grown)
+    monkeypatch.setattr(row_memory, "reserved", lambda *_: new)
+    table.allocate(5)
+    write.join()
+    assert torch.equal(new.as_subclass(Tensor)[:4].float(), rows)
+
+
+def test_a_larger_cohort_waits_for_rows_that_are_being_read(tmp_path: Path) -> None:
+    """They would be read into tables that have another layout by then."""
+    shape = RowShape({"c": 1}, torch.float32, CPU)
+    tables = StagedTables(shape, RowTier("disk", cohort=2, folder=tmp_path))
+    tables.allocate(12)
+    where = torch.arange(1, 12)
+    tables.write("c", where, where[:, None].float())
+    started = threading.Event()
+    tables._worker.submit(started.wait)
+    tables.expect(torch.tensor([7, 8]))
+    threading.Timer(0.05, started.set).start()
+    _, kept = tables.begin(0, torch.zeros(8, dtype=torch.int64), where[:8])  # new clients
+    tables.tables["c"][kept] = -1.0
+    started.set()  # where the timer was slow
+    tables._worker.submit(int).result()
+    assert (tables.tables["c"][kept] == -1).all()
+
+
+def test_a_folder_for_rows_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "missing", tmp_path / "file"):
+        with pytest.raises(ValueError, match=f"client_rows_folder: expected .*; got {folder}"):
+            simulation(client_rows="disk", client_rows_folder=str(folder))
+
+
+def test_what_a_file_of_small_rows_takes_is_what_is_said(tmp_path: Path) -> None:
+    sim = simulation(client_rows="disk", client_rows_folder=str(tmp_path), rounds=30)
+    sim.run(progress=False)
+    (store,) = sim._engine.clients._store.tables.stores.values()
+    taken = os.fstat(store._file.fileno()).st_blocks * 512
+    assert 0.9 * sim.rows.kept <= taken <= sim.rows.kept
+    assert row_tiers.binary_size(sim.rows.kept) in str(sim.rows)
+
+
 def need(**kwargs: object) -> RowNeed:
     """1000 clients in 10 rounds of 10, of 4 KiB each; room for all on a GPU."""
     given = dict(widths={"c": 1024}, dtype=torch.float32, device=torch.device("cuda"))
@@ -277,7 +337,7 @@ def test_auto_takes_the_first_tier_with_room_and_says_why(
     assert small.name == "disk"
     with pytest.raises(ValueError, match=r"client_rows: expected room for 404 KiB .*fewer rounds"):
         row_tiers.choose("host", None, tmp_path, need())
-    with pytest.raises(ValueError, match=r"client_rows: expected room.* no folder .*nowhere"):
+    with pytest.raises(ValueError, match="client_rows_folder: expected .*nowhere"):
         row_tiers.choose("disk", None, tmp_path / "nowhere", need())
 
 

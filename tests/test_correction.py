@@ -43,7 +43,8 @@ def rows_of_a_run(algorithm):
     data, options = federation([9, 4, 13, 1, 6], shape=(2, 2, 2)), dict(rounds=3, lr=0.2)
     sim = fedfast.Simulation(mlp(), data, algorithm, batch_size=4, participation=0.6, **options)
     sim.run(progress=False)
-    _, rows, _ = sim._engine.clients.kept()
+    clients = sim._engine.clients
+    rows, _ = clients.export(clients.kept_ids())
     return [*rows.values(), *sim.state_dict().values()]
 
 

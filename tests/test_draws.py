@@ -107,7 +107,7 @@ def test_packed_batches_are_the_same_batches(compiled, monkeypatch):
         at = np.argsort(-turn.steps, kind="stable")[:4]  # the client of no sample is the last
         plain, count, packing = turn.packed(at)
         offsets = packing.offsets
-        owned = Owned(torch.from_numpy(first[at]), data)
+        owned = Owned(at, torch.from_numpy(first), data)
         rows = turn.packed(at, owned)[0]
         assert offsets.diff().tolist() == [
             int((turn.steps[at] > s).sum()) for s in range(turn.steps.max())
@@ -164,34 +164,45 @@ def test_crops_and_seeds_are_those_of_numpy(ids, seed, key, data):
                 assert seeds[at] == int(keys[0] >> np.uint64(1))
 
 
+def made_batches(round):
+    """A draw of three clients' batches, and what it writes."""
+    ids, sizes, epochs = np.arange(3), np.array([9, 5, 2]), np.ones(3, dtype=np.int64)
+    return schedule.batches(3, round, schedule.Lines(3, 2, 6), ids, sizes, epochs)
+
+
 def test_a_worker_makes_draws_in_order_and_ends():
-    worker, eligible = schedule.Worker(), torch.arange(1000)
-    outs = [torch.zeros(20, dtype=torch.int64) for _ in range(5)]
-    made = [schedule.cohort(3, t, eligible, out) for t, out in enumerate(outs)]
-    for draw in made:
+    worker = schedule.Worker()
+    made = [made_batches(t) for t in range(5)]
+    for draw, _, _ in made:
         worker.start(draw)
-    for t, out in enumerate(outs):
-        worker.finish(made[t])
-        assert out.tolist() == random.choose(3, t, eligible, 20).tolist()
+    for t, (draw, rows, count) in enumerate(made):
+        worker.finish(draw)
+        expected = random.permutations(3, t, [0], [9], 1)[0, 0]
+        assert rows[0].tolist() + rows[1, :3].tolist() == expected.tolist()
+        assert count.tolist() == [6, 3, 5, 0, 2, 0]
     with pytest.raises(ValueError, match="given to a worker already"):
-        made[0].run()
-    last = torch.zeros(20, dtype=torch.int64)
+        made[0][0].run()
+    last, rows, _ = made_batches(9)
     with pytest.raises(ValueError, match="was given to no worker"):
-        worker.finish(schedule.cohort(3, 9, eligible, last))
-    worker.start(schedule.cohort(3, 9, eligible, last))
+        worker.finish(last)
+    worker.start(last)
     worker.stop()  # which makes what is left
-    assert last.tolist() == random.choose(3, 9, eligible, 20).tolist()
+    expected = random.permutations(3, 9, [2], [2], 1)[0, 0]
+    assert rows[4, :2].tolist() == expected.tolist()
 
 
 def test_mistakes_are_refused_before_memory_is_touched():
-    with pytest.raises(ValueError, match=r"out: expected at most \[3\]"):
-        schedule.cohort(0, 0, torch.arange(3), tensor([0] * 4))
-    with pytest.raises(ValueError, match="eligible: expected 6 contiguous numbers of torch.int64"):
-        schedule.cohort(0, 0, torch.arange(12)[::2], tensor([0] * 4))
-    lines = schedule.Lines(2, 3, 4)
-    short = [torch.empty(23, dtype=torch.int64), torch.empty(6, dtype=torch.int32)]
-    with pytest.raises(ValueError, match="rows: expected 24 contiguous"):
-        schedule.batches(0, 0, lines, *[tensor([1, 1])] * 3, *short)
+    with pytest.raises(ValueError, match=r"m: expected 0 <= m <= 3, the number of ids; got 4"):
+        schedule.chosen(0, 0, np.arange(3), 4)
+    with pytest.raises(TypeError):  # every second number: not contiguous
+        schedule.chosen(0, 0, np.arange(12)[::2], 4)
+    lines, ones = schedule.Lines(2, 3, 4), np.ones(2, dtype=np.int64)
+    with pytest.raises(ValueError, match=r"sizes: expected \[2\]; got 3 numbers"):
+        schedule.batches(0, 0, lines, ones, np.ones(3, dtype=np.int64), ones)
+    with pytest.raises(TypeError):
+        schedule.batches(0, 0, lines, ones, ones, np.ones(2, dtype=np.int32))
+    with pytest.raises(ValueError, match="owners: expected with begins and order"):
+        schedule.batches(0, 0, lines, ones, ones, ones, owners=ones)
     with pytest.raises(ValueError, match=r"offsets: expected \[4\]; got \[3\]"):
         schedule.Lines(2, 3, 4, tensor([0, 2, 3]))
     with pytest.raises(ValueError, match=r"client: expected values in \[0, 2\^32\)"):

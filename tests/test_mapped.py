@@ -143,6 +143,32 @@ def test_large_files_are_told_apart_by_some_of_their_samples(whole, bank, monkey
     assert named() != first
 
 
+@linux
+def test_a_file_that_is_cut_short_ends_the_run_with_its_name(bank):
+    sim = simulation(load("arrays", bank), rounds=9)
+    rounds = iter(sim)
+    next(rounds)
+    path = bank / "train" / "x.npy"
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(OSError, match=r"x\.npy: expected the 1,200,128 bytes .* found 600,064"):
+        next(rounds)
+    assert len(sim.history) == 1
+
+
+def test_what_was_saved_before_is_not_read_as_part_of_other_data(whole, bank):
+    test, owner = bank / "test", bank / "train" / "owner.npy"
+    with pytest.raises(ValueError, match=f"folder: expected a new one; {test} is there"):
+        save_arrays(whole.train, bank)
+    alone = Data(Samples(whole.train.x, whole.train.y), whole.test, "alone", 10)
+    with pytest.raises(ValueError, match=f"folder: expected a new one; {owner} is there"):
+        save_arrays(alone, bank)
+    assert torch.equal(load("arrays", bank).train.owner, whole.train.owner)  # nothing was written
+    save_arrays(whole, bank)
+    owner.unlink()
+    save_arrays(alone, bank)
+    assert load("arrays", bank).train.owner is None
+
+
 @pytest.mark.parametrize(
     "damage, error, message",
     [

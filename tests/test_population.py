@@ -21,6 +21,7 @@ from fedfast.data import (
     pathological,
     shards,
 )
+from fedfast.data._fixed_sizes import _after, _shares, draw_by_prior
 from fedfast.random import SPLIT, keys64
 
 FORMS = {
@@ -165,7 +166,7 @@ def test_matrices_of_rows_are_clients_and_are_copied():
         ([0, 3, 2], [0, 1], "that do not fall"),
         ([0, 3], [0, 1], "offsets: expected to end at 2, the length of order; got 3"),
         ([0, 9], None, "offsets: expected at most 4, the samples; got 9"),
-        ([0, 1, 3], [0, 1, 4], r"client 1: expected rows in \[0, 4\); got 1..4"),
+        ([0, 1, 3], [0, 1, 4], r"order: client 1: expected rows in \[0, 4\); got 4 at 2"),
         ([0.0, 1.0], None, r"offsets: expected integers \[m\]; got float64 \[2\]"),
         ([0, 0], [], "at least one sample"),
     ],
@@ -224,6 +225,13 @@ def test_repeated_clients_have_the_rows_of_the_ones_they_repeat():
     assert len(base.repeated(2).owned()) == 2
 
 
+def test_more_repeated_clients_than_memory_holds_are_refused(monkeypatch):
+    monkeypatch.setattr("fedfast.data.size_limits.available_memory", lambda: 10**9)
+    base = FederatedData.from_index(samples_of(np.arange(6)), [[4, 1], [], [0, 2, 5]])
+    with pytest.raises(ValueError, match="clients: expected what fits into memory, 0.9 GiB free"):
+        base.repeated(10**8)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.99])
 def test_local_splits_set_aside_what_each_client_alone_would(share):
     rng, sizes = np.random.default_rng(2), [0, 1, 2, 7, 7, 7, 40, 3, 0, 7]
@@ -241,3 +249,28 @@ def test_a_hopeless_draw_is_given_up_soon():
     labels = np.zeros(4000, dtype=np.int64)
     with pytest.raises(ValueError, match="alpha: 4 draws with alpha 0.1 left some"):
         dirichlet(samples_of(labels), 2000, 0.1)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 40), st.integers(0, 3000))
+def test_generators_are_moved_as_by_drawing(seed, before, draws):
+    rng = np.random.Generator(np.random.Philox(seed))
+    rng.random(before)
+    ahead = _after(rng, draws)
+    rng.random(draws)
+    assert rng.random(9).tolist() == ahead.random(9).tolist()
+
+
+@pytest.mark.skipif(not dealing.AVAILABLE, reason="the compiled module is not there")
+def test_classes_by_bits_are_priors_alike():
+    rng = np.random.Generator(np.random.Philox(3))
+    labels, sizes = rng.integers(0, 9, 4000), rng.integers(0, 12, 600)
+    owned = rng.integers(1, 2**9, 600).astype(np.uint64)
+    for refill, starve in ((False, False), (True, False), (False, True)):
+        if starve:
+            owned |= np.uint64(2)  # another class than 0
+        options = sizes, True, refill, starve
+        ours, theirs = (
+            draw_by_prior(np.random.Generator(np.random.Philox(1)), labels, prior, *options)[0]
+            for prior in (owned, _shares(owned, 9))
+        )
+        assert ours.tolist() == theirs.tolist()

@@ -7,17 +7,21 @@ import math
 import os
 import subprocess
 import sys
+import time
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from rich.console import Console
 from torch import nn
 
 from fedfast.cli import main
-from fedfast.scaling import cost_model, figures, launchers, machine, rows
+from fedfast.scaling import cost_model, figures, launchers, machine, results, rows
 from fedfast.scaling.cost_model import CostModel, Fitted, Point
 from fedfast.scaling.features import PHASE_NAMES, Size, memory_terms, terms
 from fedfast.scaling.launchers import Limits, outcome
@@ -189,6 +193,73 @@ def test_ranks_are_started_by_torch(tmp_path):
     assert words[5:7] == ["-m", "fedfast.scaling.worker"]
 
 
+ORPHAN = """
+import sys, time
+from pathlib import Path
+from fedfast.scaling import launchers
+from fedfast.scaling.rows import ScaleRow
+code = (
+    "from fedfast.scaling.launchers import ends_with_its_parent; import time;"
+    "ends_with_its_parent(); print('up', flush=True); time.sleep(60)"
+)
+launchers.command = lambda row, limits: [sys.executable, "-c", code]
+row = ScaleRow(Path(sys.argv[1]), "a", 10, 2, 1)
+process = launchers.start(row, launchers.Limits(1, 1.0))
+while row.output.read_text() != "up\\n":
+    time.sleep(0.01)
+print(process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_study_leaves_no_process(tmp_path):
+    """One that went on would slow down the rows of the next call, and write one of them."""
+    command = [sys.executable, "-c", ORPHAN, str(tmp_path)]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    os.kill(worker, 0)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    ended = time.monotonic() + 10
+    while time.monotonic() < ended and _runs(worker):
+        time.sleep(0.01)
+    assert not _runs(worker)
+
+
+def _runs(process):
+    """A process that nobody waits for has ended too."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("low, high", [(3e8, 4e8), (2e-3, 9e-3), (1.5e3, 9e3), (1e2, 1e6)])
+def test_axes_have_two_numbers_at_least(low, high):
+    ax = Figure().subplots()
+    ax.plot([low, high], [low, high])
+    figures._logarithmic(ax)
+    ax.get_figure().draw_without_rendering()
+    for axis in (ax.xaxis, ax.yaxis):
+        first, last = axis.get_view_interval()
+        ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        seen = [t for t in ticks if t.label1.get_text() and first <= t.get_loc() <= last]
+        assert 2 <= len(seen) <= 6
+
+
+def test_tables_name_every_row_on_80_columns(study):
+    folder, _ = study
+    held = [results.read(row) for row in grid(folder, ["sharp"], [1000], [5, 8], [1])]
+    wide = [replace(one, row=replace(one.row, clients=10**6, cohort=10**4)) for one in held]
+    with redirect_stdout(io.StringIO()) as out:
+        for table in results.tables(wide, MACHINE):
+            Console(width=80).print(table)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in out.getvalue()
+    assert sum("sharp      10,000/1,000,000 " in line for line in lines) == 4
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A study of two rows, and what it printed the first and the second time."""
@@ -254,6 +325,7 @@ MISTAKES = [
     (["--ranks", "1,1"], "--ranks: expected different values with commas between, found '1,1'"),
     (["--launcher", "slurm"], "--launcher: expected local or ray, found 'slurm'"),
     (["--seconds", "-1"], "--seconds: expected a number above 0, found '-1'"),
+    (["--seconds", "nan"], "--seconds: expected a number above 0, found 'nan'"),
     (["--algorithms", "fedavk"], "unknown name 'fedavk'; did you mean 'fedavg'?"),
     (["--nonsense", "1"], "--nonsense"),
     (["--predict", "clients=5,cohort=1"], "--predict: expected a model in"),

@@ -148,7 +148,8 @@ void BatchDraw::run() {
 }
 
 void BatchDraw::one_client(int64_t k, Shuffle& shuffle) {
-  const int64_t size = sizes[k], from = first == nullptr ? 0 : first[k], width = lines.width;
+  const int64_t size = sizes[k], width = lines.width;
+  const int64_t from = owners == nullptr ? 0 : begins[owners[k]];
   const int64_t per_epoch = whole ? size / batch : (size + batch - 1) / batch;
   const auto row = [&](int64_t place) {
     return order == nullptr ? from + place : order[from + place];

@@ -92,6 +92,14 @@ bool Plan::run(int64_t clients, int threads, int64_t elements, const int32_t* co
   return run_steps(*this, *this, {offsets, 1, count, width}, threads, elements);
 }
 
+bool Plan::run_whole(int threads) const {
+  bool fine = true;
+  for (size_t i = 0; i < actions_.size(); ++i) {
+    fine = actions_[i]({0, recorded_[i], threads}) && fine;
+  }
+  return fine;
+}
+
 namespace {
 
 // Before a client's step s of `steps`, on one of `threads` threads: the batch that follows, and the
@@ -166,6 +174,11 @@ void feed(const Part& part, const Feed& p) {
 }
 
 template <typename T>
+void turn(const Part& part, const Turn<T>& p) {
+  if (p.steps > 0) std::fill_n(p.now, part.clients, p.table[std::min(part.step, p.steps - 1)]);
+}
+
+template <typename T>
 void tally(const Part& part, const Tally<T>& p) {
   for (int64_t k = 0; k < part.clients; ++k) {
     const double before = part.step == 0 ? 0 : p.total[k];
@@ -173,6 +186,8 @@ void tally(const Part& part, const Tally<T>& p) {
   }
 }
 
+template void turn(const Part&, const Turn<float>&);
+template void turn(const Part&, const Turn<double>&);
 template void tally(const Part&, const Tally<float>&);
 template void tally(const Part&, const Tally<double>&);
 

@@ -58,6 +58,7 @@ class Clients:
     decay        factor on a client's rate for each local epoch it has done
     train_loss   [K] float64, mean loss over the local steps; after the last one
     start_loss   [K] float64, loss of the model sent, on all local samples, for who reads it
+    recorded     whether the optimizer's `recorded` calls are done instead of `begin` and `ascend`
     renewed      whether the drift's `renewal` has been written, behind each client's last step
     """
 
@@ -89,6 +90,7 @@ class Clients:
     decay: float = 1.0
     train_loss: Tensor | None = None
     start_loss: Tensor | None = None
+    recorded: bool = False
     renewed: bool = False
 
     def __len__(self) -> int:

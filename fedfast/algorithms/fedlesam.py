@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ..kernels import mix, perturb
@@ -30,6 +29,7 @@ from .feddyn import Dual
 from .fedgloss import ServerSAM
 from .hooks import Clients, Composition, Rows
 from .optimizers import OPTIMIZERS, Optimizer
+from .row_calls import RecordedAscent, RowCall, origin
 from .scaffold import ControlVariate
 
 
@@ -42,6 +42,7 @@ class LESAM(Optimizer):
     eps: float = 1e-12
 
     looks: ClassVar[bool] = False
+    in_place: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,17 +65,27 @@ class LESAM(Optimizer):
 
     def begin(self, at: Clients) -> None:
         """`e = rho (w_old - w) / (|w_old - w| + eps)`."""
-        origin, rho = torch.zeros_like(at.start), at_round(self.rho, at.round)
-        terms = [(at.own["w_old"], 1.0), (at.start, -1.0)]
-        perturb(origin, terms, rho, out=at.scratch["e"], eps=self.eps, backend=at.backend)
+        if not at.recorded:
+            self._offset(at).apply(at.backend)
+
+    def _offset(self, at: Clients) -> RowCall:
+        terms = [(at.came["w_old"], 1.0), (at.start, -1.0)]
+        rows = origin(at.start), terms, at_round(self.rho, at.round)
+        return RowCall(perturb, rows, dict(out=at.scratch["e"], eps=self.eps))
 
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = v + e`."""
         mix(at.w, at.scratch["e"], out=out, backend=at.backend)
 
+    def recorded(self, at: Clients, own: Tensor) -> RecordedAscent:
+        """e before the first step, and an addition at each."""
+        e, out = at.scratch["e"], dict(out=at.ahead)
+        first, later = (RowCall(mix, (w, e), out) for w in (at.w, own))
+        return RecordedAscent([first], [later], begin=[self._offset(at)])
+
     def finish(self, at: Clients) -> Rows:
         """`w_old <- w`."""
-        at.own["w_old"].copy_(at.start)
+        at.kept["w_old"].copy_(at.start)
         return {}
 
 

@@ -22,13 +22,15 @@ import torch
 from torch import Tensor
 
 from ..kernels import mix, perturb, step
+from ..kernels.placed import RowsLike
 from ..lr_schedules import Schedulable, at_round
 from ._parameter_checks import check_word
 from .base import ALGORITHMS, Algorithm
 from .drift import Drift
 from .feddyn import Dual
-from .hooks import Clients, Cohort, Rows, ServerView, Sum
+from .hooks import Clients, Cohort, Rows, ServerView, Sum, keep_rows
 from .optimizers import OPTIMIZERS, SAM, Optimizer
+from .row_calls import RecordedAscent, RowCall
 
 
 @OPTIMIZERS.register("consensus-sam")
@@ -41,6 +43,7 @@ class ConsensusSAM(SAM):
 
     server_rows: ClassVar[tuple[str, ...]] = ("s",)
     extra: ClassVar[tuple[int, int]] = (1, 1)
+    in_place: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,22 +57,59 @@ class ConsensusSAM(SAM):
         """The last perturbation, which the paper's variant keeps."""
         return () if self.variant == "official" else ("e",)
 
+    def begin(self, at: Clients) -> None:
+        """Who makes no step keeps mu_i, and has perturbed nothing."""
+        idle = (at.steps == 0).nonzero()[:, 0]
+        if len(idle):
+            keep_rows(at, "mu_i", idle)
+            for e in at.scratch.values():
+                e[idle] = 0.0
+
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = w + rho q / (|q| + eps)`, `mu_i <- mu_i + e - s`."""
         assert g is not None
-        mu, s, backend = at.own["mu_i"], at.server["s"], at.backend
-        q = [(g, 1.0), (mu, -1.0), (s, -1.0)]
-        perturb(at.w, q, at_round(self.rho, at.round), out=out, eps=self.eps, backend=backend)
-        step(mu, [out, (at.w, -1.0), (s, -1.0)], -1.0, out=mu, backend=backend)
+        mu = at.came["mu_i"] if at.step == 0 else at.kept["mu_i"]
+        for call in self._moves(at, at.w, mu, g, out):
+            call.apply(at.backend)
         if "e" in at.scratch:
             last = slice(at.going, None)
-            mix(out[last], at.w[last], 1.0, -1.0, out=at.scratch["e"][last], backend=backend)
+            e = at.scratch["e"][last]
+            mix(out[last], at.w[last], 1.0, -1.0, out=e, backend=at.backend)
+
+    def _moves(self, at: Clients, w: Tensor, mu: RowsLike, g: Tensor, out: Tensor) -> list[RowCall]:
+        s, rho = at.server["s"], at_round(self.rho, at.round)
+        q = [(g, 1.0), (mu, -1.0), (s, -1.0)]
+        renewed = mu, [out, (w, -1.0), (s, -1.0)], -1.0
+        return [
+            RowCall(perturb, (w, q, rho), dict(out=out, eps=self.eps)),
+            RowCall(step, renewed, dict(out=at.kept["mu_i"])),
+        ]
+
+    def recorded(self, at: Clients, own: Tensor) -> RecordedAscent | None:
+        """The same; e, which the last step leaves, is written at every one, over g."""
+        if at.ahead is None:
+            return None
+        out, g, calls = at.ahead, at.g, []
+        for w, mu in ((at.w, at.came["mu_i"]), (own, at.kept["mu_i"])):
+            calls.append(self._moves(at, w, mu, g, out))
+            if "e" in at.scratch:
+                e = at.scratch["e"]
+                calls[-1].append(RowCall(mix, (out, w, 1.0, -1.0), dict(out=e)))
+        first, later = calls
+        return RecordedAscent(first, later, end=self._sent(at))
+
+    def _sent(self, at: Clients) -> list[RowCall]:
+        """`mu_i - e_K` in e's place."""
+        if "e" not in at.scratch:
+            return []
+        e = at.scratch["e"]
+        return [RowCall(step, (at.kept["mu_i"], e, 1.0), dict(out=e))]
 
     def finish(self, at: Clients) -> Rows:
         """Leave `mu_i - e_K` in e's place."""
-        if "e" in at.scratch:
-            mu, e = at.own["mu_i"], at.scratch["e"]
-            mix(mu, e, 1.0, -1.0, out=e, backend=at.backend)
+        if not at.renewed:
+            for call in self._sent(at):
+                call.apply(at.backend)
         return {}
 
     def sums(self, cohort: Cohort) -> Sequence[Sum]:

@@ -20,7 +20,7 @@ Client state c_k; server state w, M, c, alpha; one gradient per step; two model 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -35,6 +35,7 @@ from .base import ALGORITHMS, Algorithm
 from .drift import DRIFTS, Drift
 from .hooks import Clients, Cohort, Composition, Direction, Rows, ServerView, Sum, listed
 from .optimizers import OPTIMIZERS, Optimizer
+from .row_calls import RecordedAscent, RowCall, StepNumbers
 from .scaffold import ControlVariate
 
 Terms = list[tuple[RowsLike, float | Tensor]]
@@ -73,11 +74,28 @@ class GuidedSAM(Optimizer):
 
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = v + rho delta / (|delta| + eps)`."""
-        official = self.variant == "official"
-        moved = _delta(at, float(at.step) if official else -at.lr_so_far())
-        rho = at_round(self.rho, at.round) * (-1.0 if official else 1.0)
-        terms = [(at.start, 1.0), (at.w, -1.0), *moved]
-        perturb(at.w, terms, rho, out=out, eps=self.eps, backend=at.backend)
+        self._toward(at, at.w, self._moved(at), out).apply(at.backend)
+
+    def recorded(self, at: Clients, own: Tensor) -> RecordedAscent | None:
+        """The same, with how far the prediction has moved read anew at each step."""
+        if at.decay != 1.0 or isinstance(at.lr, Tensor) or at.ahead is None:
+            return None
+        each = [self._moved(replace(at, step=s)) for s in range(int(at.steps.max()))]
+        moved = [
+            (column[0][0], StepNumbers(tuple(c for _, c in column)))
+            for column in zip(*each, strict=True)
+        ]
+        first, later = (self._toward(at, w, moved, at.ahead) for w in (at.w, own))
+        return RecordedAscent([first], [later])
+
+    def _moved(self, at: Clients) -> Terms:
+        """What the prediction has moved by, with the step's own number."""
+        return _delta(at, float(at.step) if self.variant == "official" else -at.lr_so_far())
+
+    def _toward(self, at: Clients, w: Tensor, moved: Sequence[object], out: Tensor) -> RowCall:
+        rho = at_round(self.rho, at.round) * (-1.0 if self.variant == "official" else 1.0)
+        terms = [(at.start, 1.0), (w, -1.0), *moved]
+        return RowCall(perturb, (w, terms, rho), dict(out=out, eps=self.eps))
 
 
 @DRIFTS.register("weighted-momentum")
@@ -96,6 +114,7 @@ class WeightedMomentum(ControlVariate):
 
     server_rows: ClassVar[tuple[str, ...]] = ("c", "m")
     extra: ClassVar[tuple[int, int]] = (1, 0)
+    in_place: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

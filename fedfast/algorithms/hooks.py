@@ -126,6 +126,13 @@ class Component(Hooked):
         return {}
 
 
+def keep_rows(at: Clients, name: str, clients: Tensor) -> None:
+    """Some clients, by position [n] int64, keep a row that is used where it lies."""
+    came, kept = at.came[name], at.kept[name]
+    if isinstance(came, PlacedRows) and isinstance(kept, PlacedRows):
+        kept.only(clients).copy_(came.only(clients))
+
+
 def listed(terms: TermsLike) -> list[tuple[Tensor | PlacedRows, Coefficient]]:
     """Terms as a list of (rows, coefficient)."""
     many = [terms] if isinstance(terms, Tensor | PlacedRows) else terms

@@ -19,6 +19,7 @@ from ._hook_checks import base, depth, overrides
 from ._parameter_checks import check, check_flag, check_number, check_schedule
 from .hooks import Clients, Component, Composition
 from .objective import Objective
+from .row_calls import RecordedAscent
 
 OPTIMIZERS = class_registry("local optimizer", "Optimizer", lambda: Optimizer)
 
@@ -110,6 +111,14 @@ class Optimizer(Component):
         spans = [b for b, _ in at.layout.segments.spans]
         for i, (a, b) in enumerate(zip(spans, [*spans[1:], at.layout.trained], strict=True)):
             torch.addcmul(at.w[:, a:b], scales[:, i : i + 1], g[:, a:b], out=out[:, a:b])
+
+    def recorded(self, at: Clients, own: Tensor) -> RecordedAscent | None:
+        """What `begin`, `ascend` and `finish` do, where that is operations on rows alone.
+
+        own  [K, trained], the clients' models after their first step; `at.w` before it
+        A class that has it computes the same, to the bit, in both ways. None: ask the hooks.
+        """
+        return None
 
     def scales(self, at: Clients, length: Tensor) -> Tensor:
         """The s_l of those that are `layered` [K, L]; length: |g| [K] float64."""

@@ -19,7 +19,7 @@ from .._messages import path_of
 from ..build import Components
 from ..clients import Kept
 from ..files import atomic, locked, sweep, written
-from ..history import Row
+from ..history import Rows
 from ..row_blocks import Part
 from . import container, format1
 from .container import Damaged
@@ -34,10 +34,11 @@ HISTORY = "history"
 def save(parts: Components, path: str | Path, kept: Kept | None = None) -> None:
     """Write the state of a simulation; what was at `path` becomes `PATH.previous`.
 
-    kept  what clients keep, if not all of it is in this process
+    kept  by clients of all processes, if not all of it is in this one
     Raises OSError naming the file where it cannot be written; the old state is still there then.
     """
     path = path_of("path", path)
+    kept = parts.engine.clients.kept() if kept is None else kept
     found = taken(parts, identity(parts.design, len(parts.engine.committed.rows)), kept)
     manifest = {
         "identity": found.identity,
@@ -77,7 +78,7 @@ def load(parts: Components, path: str | Path, all_figures: bool = False) -> None
         raise ValueError(f"{where}: {error}") from error
 
 
-def history(path: Path) -> tuple[Row, ...]:
+def history(path: Path) -> Rows:
     """The rows of a saved simulation, the rest of it unread. Raises as `load` does."""
     return _newest(path, {HISTORY})[1].rows
 

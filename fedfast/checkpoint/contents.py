@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ..build import Components
-from ..clients import ClientState, Kept
-from ..history import FIELDS, READ, Row
-from ..row_blocks import ROWS, Damaged, Part, RowsInBlocks
+from ..clients import Kept
+from ..history import FIELDS, READ, Row, Rows
+from ..row_blocks import ROWS, Damaged, Part
 from ..state import Committed, Tuned
 
 PERSONAL = ("personal_accuracy", "personal_pooled", "personal_std", "personal_worst")
@@ -39,7 +39,7 @@ class Contents:
 
     identity: dict[str, object] | None
     span: tuple[int, int, int] | None
-    rows: tuple[Row, ...]
+    rows: Rows
     stopped: bool
     scalars: dict[str, float]
     tensors: dict[str, Tensor]
@@ -51,10 +51,9 @@ class Contents:
         return {**self.tensors, **self.streamed}
 
 
-def taken(parts: Components, identity: dict[str, object], kept: Kept | None) -> Contents:
-    """The state after the last complete round; kept: by clients, if not all is in this process."""
-    state = parts.engine.committed
-    ids, gathered, values = _kept(state.clients) if kept is None else kept
+def taken(parts: Components, identity: dict[str, object], kept: Kept) -> Contents:
+    """The state after the last complete round, with what clients keep."""
+    state, (ids, rows, values) = parts.engine.committed, kept
     found = named(state.server.tensors(), ids, {}, values)
     if state.tuned is not None:
         slot = torch.from_numpy(state.tuned.slot)
@@ -64,26 +63,8 @@ def taken(parts: Components, identity: dict[str, object], kept: Kept | None) -> 
     scalars = dict(state.server.scalars)
     given = parts.design.options
     span = parts.design.rounds, given.eval_every, given.eval_last
-    rows = {f"{ROWS}{name}": part for name, part in gathered.items()}
-    return Contents(identity, span, state.rows, state.stopped, scalars, tensors, rows)
-
-
-def _kept(clients: ClientState) -> tuple[Tensor, Mapping[str, Part], Mapping[str, Tensor]]:
-    """(ids, rows, values) of this process's clients."""
-    ids = clients.kept_ids()
-    return ids, _rows(clients, ids), clients.values_of(ids)
-
-
-def _rows(clients: ClientState, ids: Tensor) -> dict[str, Part]:
-    """The rows of clients `ids`, which no memory may hold at once."""
-
-    def part(name: str, like: Tensor) -> RowsInBlocks:
-        def read(begin: int, end: int) -> Tensor:
-            return clients.rows_of(name, ids[begin:end]).cpu()
-
-        return RowsInBlocks(like.dtype, torch.Size((len(ids), *like.shape)), read)
-
-    return {name: part(name, like) for name, like in clients.row_kinds().items()}
+    streamed = {f"{ROWS}{name}": part for name, part in rows.items()}
+    return Contents(identity, span, state.rows, state.stopped, scalars, tensors, streamed)
 
 
 def named(
@@ -98,7 +79,7 @@ def named(
     return found | {f"clients value {name}": t for name, t in values.items()}
 
 
-def history_part(rows: tuple[Row, ...]) -> Tensor:
+def history_part(rows: Rows) -> Tensor:
     """The rows as bytes of JSON; numbers that JSON lacks as text."""
     cells = [
         [repr(v) if isinstance(v, float) and not math.isfinite(v) else v for v in astuple(row)]
@@ -108,13 +89,13 @@ def history_part(rows: tuple[Row, ...]) -> Tensor:
     return torch.frombuffer(bytearray(text), dtype=torch.uint8)
 
 
-def history_of(part: Tensor) -> tuple[Row, ...]:
+def history_of(part: Tensor) -> Rows:
     """The rows that `history_part` wrote. Raises Damaged."""
     try:
         names, cells = json.loads(bytes(part.numpy()))
         made = [dict(zip(names, row, strict=True)) for row in cells]
         # Columns that came later are left at what they are where nothing is known.
-        return tuple(Row(**{n: _cell(n, v) for n, v in row.items()}) for row in made)
+        return Rows(Row(**{n: _cell(n, v) for n, v in row.items()}) for row in made)
     except (ValueError, TypeError, KeyError) as error:
         raise Damaged(f"not rows of a history: {error}") from error
 
@@ -248,7 +229,7 @@ def _taken_on(parts: Components, state: Committed, found: Contents, all_figures:
         if parts.engine.algorithm.personal is not None and parts.personal.test is not None:
             untuned = parts.personal.scores(replace(state, tuned=None)).columns()
         rows[-1] = replace(rows[-1], **untuned)
-    return replace(state, rows=tuple(rows), tuned=None)
+    return replace(state, rows=Rows(rows), tuned=None)
 
 
 def _was_late(parts: Components, t: int, found: Contents) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..build import Components
 from ..design import Design
-from ..history import Row
+from ..history import Row, Rows
 from ..layout import FlatLayout
 from ..layout_slots import Slot
 from .container import Damaged
@@ -145,7 +145,7 @@ def _contents(found: Saved) -> Contents:
         slot = found["slot"]
         ids = (slot >= 0).nonzero()[:, 0]
         tensors |= {"tuned ids": ids, "tuned rows": found["tuned"][slot[ids]]}
-    rows = tuple(Row(*cells) for cells in found["history"])
+    rows = Rows(Row(*cells) for cells in found["history"])
     state = found["stopped"], dict(found["scalars"]), tensors
     return Contents(None, None, rows, *state, run=dict(found["run"]))
 

@@ -37,6 +37,6 @@ def positive(flag: str, text: str) -> float:
 def _float(flag: str, text: str) -> float:
     try:
         value = float(text)
-        return value if abs(value) < float("inf") else 0.5  # no whole number either
+        return value if abs(value) < float("inf") else -0.5  # no whole number, nor above 0
     except ValueError:
         raise ValueError(f"{flag}: expected a number, found {text!r}") from None

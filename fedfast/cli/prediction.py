@@ -8,7 +8,8 @@ from pathlib import Path
 
 from .numbers import number, positive
 
-ASKED = ("clients", "cohort", "ranks", "threads", "algorithm", "bandwidth", "flops", "call")
+NUMBERS = ("clients", "cohort", "ranks", "threads", "rounds")
+ASKED = (*NUMBERS, "algorithm", "bandwidth", "flops", "call")
 
 
 def predict(given: str, ours: argparse.Namespace) -> int:
@@ -38,7 +39,7 @@ def predict(given: str, ours: argparse.Namespace) -> int:
 
 
 def _whole(asked: dict[str, str]) -> list[str]:
-    return [name for name in ASKED[:4] if name in asked]
+    return [name for name in NUMBERS if name in asked]
 
 
 def _asked(text: str) -> dict[str, str]:

@@ -37,15 +37,18 @@ and rows of earlier calls count as well.
   --ranks A,B             processes of a run, by torch.distributed (default 1)
   --algorithms A,B        labels of the config, or names (default: all of the config)
   --held-out N            rows of other sizes that the model is checked against (default 6)
-  --rounds N              rounds that are timed at most (default 20)
-  --seconds S             no more are begun after so many (default 2)
+  --rounds N              rounds that are timed at most, of few clients more (default 20)
+  --seconds S             no more are begun after so many (default 1)
+  --repeats N             a row is measured again, after all others, until its two fastest times
+                          agree within 5 %; so often at most (default 4)
   --launcher local|ray    here (default), or a Ray cluster: RAY_ADDRESS, or one started here
   --out FOLDER            where rows are kept (default runs/<name of CONFIG>-scale)
   --field value           as of `fedfast run`: --threads 2, --batch_size 20, ...
 
   --predict SIZE          what a round would take, by the model of an earlier call. SIZE is
-                          clients=N,cohort=C and perhaps algorithm=A, ranks=G, threads=T; another
-                          machine by bandwidth=BYTES/S, flops=FLOP/S, call=SECONDS
+                          clients=N,cohort=C and perhaps algorithm=A, ranks=G, threads=T,
+                          rounds=R (of the run, 20); another machine by bandwidth=BYTES/S,
+                          flops=FLOP/S, call=SECONDS
 """
 CHOICES = {"launcher": ("local", "ray")}  # what TAB offers
 WIDE = 120  # characters
@@ -85,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}")
     parser.add_argument("--held-out", default="6", dest="held_out")
     parser.add_argument("--rounds", default="20")
-    parser.add_argument("--seconds", default="2")
+    parser.add_argument("--seconds", default="1")
+    parser.add_argument("--repeats", default="4")
     parser.add_argument("--launcher", default="local")
     return parser
 
@@ -120,6 +124,7 @@ def _scale(draft: Draft, ours: argparse.Namespace, command: str) -> int:
         )
     rows += held_out(rows, number("--held-out", ours.held_out, 0), config.seed)
     limits = Limits(number("--rounds", ours.rounds, 1), positive("--seconds", ours.seconds))
+    repeats = number("--repeats", ours.repeats, 1)
     launcher = _launcher(ours.launcher, config, out, sizes[2], limits)
     with study.claimed(out, config, command):
         print(f"{len(rows)} row{'s' * (len(rows) > 1)} -> {out}", flush=True)
@@ -130,7 +135,7 @@ def _scale(draft: Draft, ours: argparse.Namespace, command: str) -> int:
                 f"{rates.flops / 1e9:.1f} GFLOP/s, {rates.call * 1e6:.2f} us a call",
                 flush=True,
             )
-        return _measure(study.Study(out, machine, rows, launcher))
+        return _measure(study.Study(out, machine, rows, launcher, repeats))
 
 
 def _measure(study: Study) -> int:

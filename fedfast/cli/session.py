@@ -140,7 +140,7 @@ class _Session:
         folder, labels = self.folder, self.folder.config.algorithms
         given = folder.config, self.setting, self.label
         if self.ranks is not None:
-            self.ranks.tell("train", self.label)
+            self.ranks.tell("train", self.label, str(folder.path))
         rounds = train(folder, *given, profile=self.profile)
         with (
             closing(rounds),
@@ -171,7 +171,7 @@ class _Session:
             return 0
         text = f"{ending}; "
         if folder.rounds:
-            text += f"`fedfast resume {folder.path}` goes on from there"
+            text += folder.goes_on(self.label)
         else:
             text += "no round was done"
         more = f"; traceback in {folder.path / 'error.txt'}" if folder.traceback else ""

@@ -78,6 +78,8 @@ def split_by_cuts(
     sizes = np.zeros(cuts[0].size, dtype=np.int64)
     for own in cuts:
         sizes += own
+    if dealing.AVAILABLE and labels.size < dealing.MOST:
+        return _placed(rng, labels, cuts, sizes), sizes
     order, at = np.empty(int(sizes.sum()), dtype=np.int64), ends(sizes)[:-1]
     small = labels.astype(np.min_scalar_type(len(cuts)))
     for c, own in enumerate(cuts):
@@ -90,6 +92,27 @@ def split_by_cuts(
             rows = rows[to.size :]
         at += own
     return order, sizes
+
+
+def _placed(rng: np.random.Generator, labels: Ints, cuts: Sequence[Counts], sizes: Ints) -> Ints:
+    """The same in C++, the rows of all classes in the memory of the index."""
+    at = ends(sizes)
+    room = dealing.Room(int(at[-1]), labels.size)
+    first = shuffled_by_class(rng, labels, len(cuts), room.stacks)
+    for c, own in enumerate(cuts):
+        dealing.place(own, room.stacks[first[c] :], at, room.order)
+    return room.index()
+
+
+def shuffled_by_class(
+    rng: np.random.Generator, labels: Ints, classes: int, stacks: NDArray[np.int32]
+) -> Ints:
+    """Where each class begins in `stacks` [n], which gets the shuffled samples of each. [C + 1]"""
+    first = ends(np.bincount(labels, minlength=classes))
+    dealing.sort_by_class(labels, first, stacks)
+    for c in range(classes):
+        shuffle(rng, stacks[first[c] : first[c + 1]])
+    return first
 
 
 def rows_of_class(labels: Counts, c: int) -> NDArray[np.int32] | Ints:

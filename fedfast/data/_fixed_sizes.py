@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from ..kernels import dealing
 from ..random import Ints
-from ._assign import rows_of_class, shuffle
+from ._assign import rows_of_class, shuffle, shuffled_by_class
 from .client_parts import ends
 
 Floats = NDArray[np.float64]
-_BLOCK = 1 << 20  # numbers that are drawn and thrown away at once
+_PER_BLOCK = 4  # numbers that Philox makes at once
 
 
 def client_sizes(rng: np.random.Generator, total: int, clients: int, sigma: float) -> Ints:
@@ -35,7 +35,7 @@ def client_sizes(rng: np.random.Generator, total: int, clients: int, sigma: floa
 def draw_by_prior(
     rng: np.random.Generator,
     labels: Ints,
-    prior: Floats,
+    prior: Floats | NDArray[np.uint64],
     sizes: Ints,
     one_by_one: bool,
     refill: bool = False,
@@ -44,20 +44,32 @@ def draw_by_prior(
     """(rows, client after client; `sizes`): draws of a class from each client's prior, each the
     next of that class.
 
-    prior       [N, classes], each client's shares; a class that is exhausted leaves every prior
+    prior       [N, classes], each client's shares, or uint64 [N]: those of which bits are set, all
+                alike; a class that is exhausted leaves every prior
     refill      an exhausted class begins anew when it is drawn, and the draw is repeated
     starve      class 0 is drawn by clients whose other classes are all exhausted, and only by them
     one_by_one  a random client that is not full draws next; else client after client
     """
-    stacks, first = _stacks(rng, labels, prior.shape[1])
     if not dealing.AVAILABLE or labels.size >= dealing.MOST:
-        return _drawn_in_python(rng, stacks, first, prior, sizes, one_by_one, refill, starve), sizes
+        shares = prior if prior.ndim == 2 else _shares(prior, int(labels.max()) + 1)
+        stacks, first = _stacks(rng, labels, shares.shape[1])
+        given = sizes, one_by_one, refill, starve
+        return _drawn_in_python(rng, stacks, first, shares, *given), sizes
+    classes = prior.shape[1] if prior.ndim == 2 else int(labels.max()) + 1
+    offsets = ends(sizes)
+    room = dealing.Room(int(offsets[-1]), labels.size)
+    first = shuffled_by_class(rng, labels, classes, room.stacks)
     # The loop draws all classes, then all turns, then what is repeated: as many streams.
-    total = int(sizes.sum())
-    turns = _after(rng, total) if one_by_one else None
-    again = _after(turns or rng, total) if refill else None
-    drawn = dealing.deal(prior, ends(sizes), stacks, first, rng, turns, again, starve)
-    return drawn, sizes
+    turns = _after(rng, room.order.size) if one_by_one else None
+    again = _after(turns or rng, room.order.size) if refill else None
+    dealing.deal(prior, offsets, room, first, rng, turns, again, starve)
+    return room.index(), sizes
+
+
+def _shares(owned: NDArray[np.uint64], classes: int) -> Floats:
+    """The priors [N, classes] of clients that draw from the classes of their bits alike."""
+    has = (owned[:, None] >> np.arange(classes, dtype=np.uint64)) & np.uint64(1) == 1
+    return np.where(has, 1 / has.sum(axis=1, keepdims=True), 0.0)
 
 
 def _stacks(rng: np.random.Generator, labels: Ints, classes: int) -> tuple[NDArray[np.int32], Ints]:
@@ -73,13 +85,22 @@ def _stacks(rng: np.random.Generator, labels: Ints, classes: int) -> tuple[NDArr
 
 
 def _after(rng: np.random.Generator, draws: int) -> np.random.Generator:
-    """Another generator, where this one will be after so many draws of `random`."""
+    """Another generator, where this one will be after so many draws of `random`.
+
+    Philox makes numbers by blocks of four, each from a counter of 256 bits (Salmon et al., 2011).
+    """
+    state = cast(np.random.Philox, rng.bit_generator).state
+    held = _PER_BLOCK - int(state["buffer_pos"])
+    if draws > held:
+        blocks, draws = divmod(draws - held, _PER_BLOCK)
+        count = int.from_bytes(state["state"]["counter"].astype("<u8").tobytes(), "little") + blocks
+        words = (count % (1 << 256)).to_bytes(32, "little")
+        state["state"]["counter"] = np.frombuffer(words, dtype="<u8").astype(np.uint64)
+        state["buffer_pos"] = _PER_BLOCK
     bits = np.random.Philox()
-    bits.state = cast(np.random.Philox, rng.bit_generator).state
+    bits.state = state
     made = np.random.Generator(bits)
-    scratch = np.empty(min(draws, _BLOCK))
-    for done in range(0, draws, _BLOCK):
-        made.random(out=scratch[: min(_BLOCK, draws - done)])
+    made.random(draws)
     return made
 
 

@@ -68,13 +68,17 @@ def _classes(path: Path, given: object, train: Samples, test: Samples | None) ->
 def save_arrays(data: Data | Samples, folder: str | Path) -> None:
     """Write `data` as the reader "arrays" reads it; Samples alone are a train part.
 
-    Raises TypeError for anything else, OSError naming the file that cannot be written.
+    Files of the same names are replaced. Raises TypeError for anything else, ValueError where the
+    folder has a part or owners that `data` has not, for these would be read with it; OSError naming
+    the file that cannot be written.
     """
     if not isinstance(data, Data | Samples):
         raise TypeError(f"data: expected Data or Samples; got {type(data).__name__}")
     top = path_of("folder", folder)
     train, test = (data.train, data.test) if isinstance(data, Data) else (data, None)
-    for name, part in zip(PARTS, (train, test), strict=True):
+    parts = dict(zip(PARTS, (train, test), strict=True))
+    _check_left(top, parts)
+    for name, part in parts.items():
         if part is not None:
             _write(top / name, part)
     meta: dict[str, object] = {} if isinstance(data, Samples) else {"classes": data.classes}
@@ -82,6 +86,14 @@ def save_arrays(data: Data | Samples, folder: str | Path) -> None:
         meta |= {"mean": train.normalize.mean, "std": train.normalize.std}
     text = json.dumps(meta)
     atomic(top / META, lambda new: new.write_text(text, encoding="utf-8"))
+
+
+def _check_left(top: Path, parts: Mapping[str, Samples | None]) -> None:
+    """ValueError naming a file of other data that would stay beside what is saved."""
+    for name, part in parts.items():
+        left = top / name if part is None else top / name / "owner.npy"
+        if left.exists() and (part is None or part.owner is None):
+            raise ValueError(f"folder: expected a new one; {left} is there, which data has not")
 
 
 def _write(folder: Path, part: Samples) -> None:

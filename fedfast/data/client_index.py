@@ -57,7 +57,13 @@ def csr_of(order: object, offsets: object, n: int) -> Index:
         raise ValueError(
             f"offsets: expected to end at {rows.size}, the length of order; got {ptr[-1]}"
         )
-    return _checked(rows, sizes, n)
+    if rows.size and not 0 <= rows.min() <= rows.max() < n:
+        wrong = int(np.argmax((rows < 0) | (rows >= n)))
+        client = int(np.searchsorted(ptr, wrong, side="right")) - 1
+        raise ValueError(
+            f"order: client {client}: expected rows in [0, {n}); got {rows[wrong]} at {wrong}"
+        )
+    return rows, sizes
 
 
 def _integers(name: str, value: object) -> Ints:

@@ -17,10 +17,11 @@ from ._concatenate import by_client, check_client, concatenate, shape, test_part
 from .client_index import csr_of, index_of
 from .client_parts import ClientParts, ends, joined, sizes_of, spans
 from .samples import Samples, as_samples, check_values, unchecked
-from .size_limits import check_table
+from .size_limits import check_memory, check_table
 from .transform import Normalize, stored
 
 COUNTED = 1 << 22  # samples, and entries of a table, that are counted at once
+REPEATED = 40  # bytes of a client of `repeated`, while it is made
 CHARTED, CHARTED_CLASSES = 30, 100  # clients and classes that a notebook shows a chart of
 
 
@@ -194,9 +195,10 @@ class FederatedData:
         """So many clients, client i with the rows of this data's client i mod N: no index is made.
 
         For studies of scale: what N clients cost does not depend on whose samples they have. Test
-        parts are left out.
+        parts are left out. Raises ValueError for more than fit into memory.
         """
         Count()("clients", clients)
+        check_memory("clients", REPEATED * clients)
         of = np.arange(clients) % self.num_clients
         sizes, first = self.sizes[of], self.offsets[torch.from_numpy(of)]
         offsets = torch.cat([first, first[-1:] + int(sizes[-1])])

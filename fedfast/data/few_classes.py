@@ -12,6 +12,7 @@ from ._fixed_sizes import client_sizes, draw_by_prior
 from .federated import FederatedData
 from .registries import PARTITIONS, Classes, Population, Refill
 
+BITS = 64  # of the number that says which classes a client has
 FLOYD = 10_000  # of more classes numpy chooses in another way
 
 
@@ -75,11 +76,26 @@ def pathological(
     present = np.flatnonzero(counts)
     check_classes_per_client(present.size, classes_per_client)
     boolean("refill", refill)
-    prior = np.zeros((clients, counts.size))
-    chosen = present[_choose_each(rng, clients, present.size, classes_per_client)]
-    np.put_along_axis(prior, chosen, 1 / classes_per_client, axis=1)
+    chosen = _choose_each(rng, clients, present.size, classes_per_client)
+    prior = _owned(present, chosen) if counts.size <= BITS else _alike(present, chosen)
     sizes = client_sizes(rng, len(pool), clients, 0.0)
     return FederatedData._of(pool, *draw_by_prior(rng, labels_of(pool), prior, sizes, True, refill))
+
+
+def _owned(present: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Bits of the classes present[chosen[i]] that each client draws from: uint64 [N]."""
+    bits = np.uint64(1) << present.astype(np.uint64)
+    made = np.zeros(len(chosen), dtype=np.uint64)
+    for one in chosen.T:
+        made |= bits[one]
+    return made
+
+
+def _alike(present: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The same as priors [N, classes]."""
+    prior = np.zeros((len(chosen), present[-1] + 1))
+    np.put_along_axis(prior, present[chosen], 1 / chosen.shape[1], axis=1)
+    return prior
 
 
 def _choose_each(rng: np.random.Generator, clients: int, classes: int, each: int) -> np.ndarray:

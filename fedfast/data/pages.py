@@ -7,6 +7,7 @@ count as memory.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,19 +68,41 @@ class PagesAhead:
         self._x, self._asked = x, Future[int]()
         self._each = x[:1].numel() * x.element_size()
         self.file = file_of(x) if hasattr(native.module, "will_need") else None
+        self._first = self._status()
         self._thread = ThreadPoolExecutor(1, "fedfast-pages") if self.file else None
         if self.file:  # else every page that is read brings its neighbours, which nobody asked for
             native.module.any_order(x.data_ptr(), x.numel() * x.element_size())
 
     def ask(self, rows: Tensor | np.ndarray) -> None:
-        """These rows [m] will be gathered soon: the first of them, as many as `AHEAD` bytes are."""
+        """These rows [m] will be gathered soon: the first of them, as many as `AHEAD` bytes are.
+
+        Raises OSError where the file was cut short: reading it would end the process (SIGBUS).
+        """
         if self._thread is not None:
+            self._check_size()
             few = rows[: AHEAD // max(1, self._each)]
             self._asked = self._thread.submit(self._ask, np.ascontiguousarray(few))
 
     def wait(self) -> int:
         """Until all rows have been asked for; how many ranges of the file the last ones were."""
         return self._asked.result()
+
+    def _status(self) -> os.stat_result | None:
+        """Of the file; None where there is none of that name any more, which harms nobody."""
+        try:
+            return os.stat(self.file) if self.file else None
+        except OSError:
+            return None
+
+    def _check_size(self) -> None:
+        now, first = self._status(), self._first
+        if now is None or first is None or (now.st_ino, now.st_dev) != (first.st_ino, first.st_dev):
+            return  # replaced: what is mapped is the file that was there
+        if now.st_size < first.st_size:
+            raise OSError(
+                f"{self.file}: expected the {first.st_size:,} bytes that it had when the run "
+                f"began; found {now.st_size:,}: it must stay as it is while it is read"
+            )
 
     def _ask(self, rows: np.ndarray) -> int:
         where = self._x.data_ptr(), self._each

@@ -21,12 +21,13 @@ from torch import Tensor
 from .. import checkpoint, round_loop
 from ..build import Components
 from ..client_scores import ClientScores
-from ..clients import Kept
 from ..data._concatenate import check_client
-from ..history import Row
+from ..history import Row, Rows
 from ..state import Committed, Tuned
+from .kept import OwnRows, joined, sent
+from .peers import Peers
 from .ranks import RankLost, Ranks
-from .rounds import NOBODY, kept
+from .rounds import NOBODY
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Loaded:
     scalars: dict[str, float]
     tuned: Tuned | None
     stopped: bool
-    rows: tuple[Row, ...]
+    rows: Rows
     owners: np.ndarray
 
     @classmethod
@@ -49,10 +50,25 @@ class Loaded:
 
 
 class Crew:
-    """The ranks of a simulation of these parts."""
+    """The ranks of a simulation of these parts. Made by all ranks at once.
+
+    alone  whether this rank saves in the place of rank 0, which is gone
+    """
+
+    alone = False
 
     def __init__(self, ranks: Ranks, parts: Components) -> None:
         self.ranks, self.parts, self._broken = ranks, parts, False
+        self._open()
+
+    def _open(self) -> None:
+        """Of all ranks at once: each opens the memory of the others, which are on one machine."""
+        engine = self.parts.engine
+        if self.ranks.local:
+            with self.ranks.told_of_errors():
+                rounds, size = len(engine.committed.rows), len(engine.state.row)
+                peers = Peers(self.ranks, engine.clients, rounds, size)
+            engine.peers = peers if peers.usable else None
 
     @contextmanager
     def leading(self) -> Iterator[None]:
@@ -78,6 +94,8 @@ class Crew:
         self._broken = True
         with self.ranks.told_of_errors():
             row = round_loop.next_round(self.parts)
+            if (peers := self.parts.engine.peers) is not None:
+                peers.committed(row.round)
         self._broken = False
         return row
 
@@ -108,13 +126,27 @@ class Crew:
 
     def save(self, path: str | Path) -> None:
         """Rank 0 writes the one file; see `checkpoint.save`."""
-        if not self.parts.engine.clients.kinds():  # the server's state is here
-            if self.ranks.first:
-                checkpoint.save(self.parts, path)
+        peers = self.parts.engine.peers
+        if (peers is not None and peers.keeps) or not self.parts.engine.clients.kinds():
+            if self.ranks.first or self.alone:
+                self._keep(path)
             return
-        found = self._together("save")
-        if self.ranks.first:
-            checkpoint.save(self.parts, path, cast(Kept, found))
+        if not self.ranks.first:
+            self._together("save")
+            return
+        self._tell("save")
+        try:
+            checkpoint.save(self.parts, path, sent(self.ranks, self.parts.engine.clients))
+        finally:
+            self._tell("saved")
+
+    def _keep(self, path: str | Path) -> None:
+        """Write the last complete round without the other ranks, which may be gone."""
+        peers, clients, kept = self.parts.engine.peers, self.parts.engine.clients, None
+        if peers is not None and clients.kinds():
+            others = peers.at(clients.generation).values()
+            kept = joined([OwnRows(clients), *others], clients.row_kinds())
+        checkpoint.save(self.parts, path, kept)
 
     def load(self, path: str | Path, all_figures: bool) -> None:
         """Rank 0 reads the file, and keeps all clients' rows until others train these."""
@@ -128,6 +160,7 @@ class Crew:
         owners[engine.clients.kept_ids().numpy()] = 0
         engine.committed = replace(engine.committed, owners=owners)
         self._tell("load", Loaded.of(engine.committed, owners))
+        self._open()
 
     def row(self, i: int) -> Tensor:
         """The personal model of client `i`, from the rank that keeps it; see `Personal.row`."""
@@ -159,11 +192,12 @@ class Crew:
     def _obey(self, name: object, *given: object) -> object:
         engine = self.parts.engine
         if name == "save":
-            return kept(self.ranks, engine.clients)
+            sent(self.ranks, engine.clients)
         if name == "scores":
             return round_loop.evaluate_clients(self.parts, engine.committed, True)
         if name == "load":
             engine.committed = self._loaded(cast(Loaded, given[0]))
+            self._open()
         if name == "row":
             return self._row(cast(int, given[0]))
         return None

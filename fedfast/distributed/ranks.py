@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,8 +16,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..shared_memory import SharedMemory, opened
+
 TIMEOUT = timedelta(minutes=30)  # for a machine that is gone without a word; longer than a round
 PATIENCE = timedelta(seconds=3)  # for the words of a rank that has failed
+GRACE = 60.0  # seconds that a rank may take to save and to end
+BRIEF = 1e-4  # seconds that a rank looks for others without a pause
+GLANCE = 0.1  # seconds between looks at whether others are alive
 LOST = (RuntimeError, ValueError, OSError)  # what torch raises where a connection has ended
 
 T = TypeVar("T")
@@ -31,6 +37,8 @@ class Ranks:
 
     Small things travel over Gloo whatever the group's backend; tensors of a device over the
     group's own (NCCL on GPU).
+
+    local  whether each can open the memory of all others: they are on one machine
     """
 
     def __init__(self) -> None:
@@ -40,6 +48,7 @@ class Ranks:
         self._talking = False
         here = f"{platform.node()}, process {os.getpid()}"
         self.names = [f"rank {i} ({who})" for i, who in enumerate(self.gathered(here))]
+        self.local = self._opens_memory()
 
     @property
     def first(self) -> bool:
@@ -74,6 +83,17 @@ class Ranks:
             dist.all_gather_object(found, own, group=self._control)
         return found
 
+    def wait(self, ready: Callable[[], bool]) -> None:
+        """Until it is, by what other ranks do without a word. Raises RankLost where one is gone."""
+        begin = look = time.monotonic()
+        while not ready():
+            now = time.monotonic()
+            time.sleep(0 if now - begin < BRIEF else BRIEF)
+            if now - look > GLANCE:
+                if self._gone() and not ready():
+                    raise RankLost(self._reason("its connections are closed"))
+                look = now
+
     def spread(self, parts: Sequence[Tensor]) -> None:
         """Part i of memory that all ranks have, contiguous, becomes what rank i has there."""
         with self._talk():
@@ -101,9 +121,17 @@ class Ranks:
         with suppress(RankLost):
             self.tell("end", status)
 
-    def speaks(self) -> bool:
-        """Whether all ranks before this one are gone: one of those left tells people."""
-        return not any(_alive(name) for name in self.names[: self.rank])
+    def outlives(self) -> bool:
+        """Wait until all ranks before this one are gone; whether that came to pass.
+
+        One of those left keeps what they may have had no time to keep, and tells people.
+        """
+        before, deadline = self.names[: self.rank], time.monotonic() + GRACE
+        while any(map(_alive, before)):
+            if time.monotonic() > deadline or not all(map(_here, before)):
+                return False
+            time.sleep(0.05)
+        return True
 
     @contextmanager
     def told_of_errors(self) -> Iterator[None]:
@@ -117,6 +145,18 @@ class Ranks:
             with suppress(*LOST):
                 self._store.set(f"fedfast failed {self.rank}", what)
             raise
+
+    def _opens_memory(self) -> bool:
+        mark = secrets.randbits(62)  # a number of another machine's process may be in use here
+        own: SharedMemory | None = None
+        with suppress(OSError):
+            own = SharedMemory((1,), torch.int64)
+            own.tensor[0] = mark
+        found = self.gathered(None if own is None else (os.getpid(), own.about, mark))
+        ready = False
+        with suppress(OSError):
+            ready = all(each and int(opened(*each[:2])[0]) == each[2] for each in found)
+        return all(self.gathered(ready))
 
     def _gone(self) -> list[str]:
         return [name for i, name in enumerate(self.names) if i != self.rank and not _alive(name)]
@@ -149,14 +189,18 @@ class Ranks:
 
 def _alive(name: str) -> bool:
     """Whether a process of this machine still runs; those of others count as alive."""
-    host, _, pid = name.partition("(")[2].rstrip(")").partition(", process ")
-    if host != platform.node():
+    if not _here(name):
         return True
     try:
-        with open(f"/proc/{pid}/stat") as file:
+        with open(f"/proc/{name.rpartition(' ')[2].rstrip(')')}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def _here(name: str) -> bool:
+    """Whether it is a process of this machine."""
+    return name.partition("(")[2].partition(", process ")[0] == platform.node()
 
 
 @cache

@@ -10,24 +10,30 @@ from torch import Tensor
 
 from ..clients import ClientState
 from ..cohort_pass import Tally
-from ..kernels.summation import join_all, largest_nodes
+from ..kernels.summation import join_all
 from ..phases import timed
 from ..running_sum import RunningSum
+from .peers import Peers
 from .ranks import Ranks
 from .shares import Shares
 
 NOBODY = -1
+Moved = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]  # ids [n], rows and values by name
 
 
 @timed("state")
 def values_of(
-    ranks: Ranks, clients: ClientState, owners: np.ndarray, ids: np.ndarray
+    ranks: Ranks, peers: Peers | None, clients: ClientState, owners: np.ndarray, ids: np.ndarray
 ) -> dict[str, Tensor]:
     """Values of clients [K] by name, each from the rank that keeps it."""
     own = clients.values_of(torch.from_numpy(ids))
     if not own:
         return own
-    parts = ranks.gathered({name: t.cpu() for name, t in own.items()})
+    if peers is None or not peers.keeps:
+        parts = ranks.gathered({name: t.cpu() for name, t in own.items()})
+    else:
+        others, every = peers.at(clients.generation), torch.from_numpy(ids)
+        parts = [others[i].values(every) if i in others else own for i in range(ranks.size)]
     who, place = np.maximum(owners[ids].astype(np.int64), 0), np.arange(len(ids))
     pick = torch.from_numpy(who), torch.from_numpy(place)
     return {n: torch.stack([p[n] for p in parts])[pick].to(t.device) for n, t in own.items()}
@@ -35,7 +41,12 @@ def values_of(
 
 @timed("state")
 def take_over(
-    ranks: Ranks, clients: ClientState, owners: np.ndarray, ids: np.ndarray, new: np.ndarray
+    ranks: Ranks,
+    peers: Peers | None,
+    clients: ClientState,
+    owners: np.ndarray,
+    ids: np.ndarray,
+    new: np.ndarray,
 ) -> Tensor:
     """Rows of clients `ids` [C] move to the ranks `new` [C] that train them, ahead of a round.
 
@@ -43,42 +54,92 @@ def take_over(
     """
     old = owners[ids]
     away = (old != new) & (old != NOBODY)
-    send: list[tuple[int, Tensor]] = []
-    receive: list[tuple[int, Tensor]] = []
-    rows, values = clients.export(torch.zeros(0, dtype=torch.int64))
-    kinds, parts = {**rows, **values}, []
-    for source, to in sorted({(int(a), int(b)) for a, b in zip(old[away], new[away], strict=True)}):
-        who = torch.from_numpy(ids[away & (old == source) & (new == to)])
-        if source == ranks.rank:
-            given = clients.export(who)
-            send += [(to, t.contiguous()) for t in {**given[0], **given[1]}.values()]
-        elif to == ranks.rank:
-            made = {n: t.new_empty(len(who), *t.shape[1:]) for n, t in kinds.items()}
-            receive += [(source, t) for t in made.values()]
-            parts.append((who, made))
-    ranks.moved(send, receive)
-    joined = {n: torch.cat([kinds[n], *(made[n] for _, made in parts)]) for n in kinds}
-    here = torch.cat([torch.zeros(0, dtype=torch.int64), *(who for who, _ in parts)])
-    clients.adopt(here, {n: joined[n] for n in rows}, {n: joined[n] for n in values})
+    if peers is not None and peers.keeps:
+        moved = _read(peers, clients, ids, old, away & (new == ranks.rank))
+    else:
+        moved = _exchanged(ranks, clients, ids, old, np.where(away, new, old))
+    none = torch.zeros(0, dtype=torch.int64)
+    parts: list[Moved] = [(none, *clients.export(none)), *moved]
+    rows = {name: torch.cat([held[name] for _, held, _ in parts]) for name in parts[0][1]}
+    values = {name: torch.cat([held[name] for _, _, held in parts]) for name in parts[0][2]}
+    clients.adopt(torch.cat([who for who, *_ in parts]), rows, values)
     return torch.from_numpy(ids[away & (old == ranks.rank)])
 
 
+def _read(
+    peers: Peers, clients: ClientState, ids: np.ndarray, old: np.ndarray, wanted: np.ndarray
+) -> list[Moved]:
+    """What the ranks `old` [C] keep of the clients that are `wanted` [C], from their memory."""
+    found, made = peers.at(clients.generation), []
+    for source in np.unique(old[wanted]).tolist():
+        who, peer = torch.from_numpy(ids[wanted & (old == source)]), found[source]
+        rows = {name: peer.rows(name, who) for name in clients.row_kinds()}
+        made.append((who, rows, peer.values(who)))
+    return made
+
+
+def _exchanged(
+    ranks: Ranks, clients: ClientState, ids: np.ndarray, old: np.ndarray, new: np.ndarray
+) -> list[Moved]:
+    """What other ranks send of clients that leave `old` [C] for `new` [C], this rank."""
+    send: list[tuple[int, Tensor]] = []
+    receive: list[tuple[int, Tensor]] = []
+    kinds, made = clients.export(torch.zeros(0, dtype=torch.int64)), []
+    pairs = zip(old[old != new], new[old != new], strict=True)
+    for source, to in sorted({(int(a), int(b)) for a, b in pairs}):
+        who = torch.from_numpy(ids[(old == source) & (new == to)])
+        if source == ranks.rank:
+            send += [(to, t.contiguous()) for of in clients.export(who) for t in of.values()]
+        elif to == ranks.rank:
+            rows, values = (
+                {n: t.new_empty(len(who), *t.shape[1:]) for n, t in of.items()} for of in kinds
+            )
+            receive += [(source, t) for of in (rows, values) for t in of.values()]
+            made.append((who, rows, values))
+    ranks.moved(send, receive)
+    return made
+
+
 @timed("aggregate")
-def complete(ranks: Ranks, sums: Sequence[RunningSum], shares: Shares) -> None:
-    """Make each rank's part of the sums the whole."""
-    nodes = [largest_nodes(*shares.run(rank), shares.leaves) for rank in range(ranks.size)]
+def complete(ranks: Ranks, peers: Peers | None, sums: Sequence[RunningSum], shares: Shares) -> None:
+    """Make each rank's part of the sums the whole.
+
+    peers  where all have offered their nodes, and know that the others have
+    """
+    nodes = [shares.nodes(rank) for rank in range(ranks.size)]
     places = [node for own in nodes for node in own]
-    begin = sum(map(len, nodes[: ranks.rank]))
-    for total in sums:
-        rows = total.lowest.new_empty(len(places), *total.lowest.shape)
-        for row, own in zip(rows[begin:], total.nodes(len(nodes[ranks.rank])), strict=False):
-            row.copy_(own)
-        ranks.spread(rows.split([len(own) for own in nodes]))
-        total.lowest.copy_(join_all(list(rows), places, shares.leaves))
+    ours = [peers is None or rank == ranks.rank for rank, own in enumerate(nodes) for _ in own]
+    for i, total in enumerate(sums):
+        if peers is None:
+            rows = _spread(ranks, total, [len(own) for own in nodes])
+        else:
+            rows = _offered(ranks, peers, i, total, [len(own) for own in nodes])
+        total.lowest.copy_(join_all(rows, places, shares.leaves, ours))
+
+
+def _spread(ranks: Ranks, total: RunningSum, counts: Sequence[int]) -> list[Tensor]:
+    """Nodes of all ranks, which have so many each: copies."""
+    rows = total.lowest.new_empty(sum(counts), *total.lowest.shape)
+    parts = rows.split(list(counts))
+    for row, own in zip(parts[ranks.rank], total.nodes(counts[ranks.rank]), strict=True):
+        row.copy_(own)
+    ranks.spread(parts)
+    return list(rows)
+
+
+def _offered(
+    ranks: Ranks, peers: Peers, i: int, total: RunningSum, counts: Sequence[int]
+) -> list[Tensor]:
+    """Nodes of all ranks of sum `i`: where each has them."""
+    found = [
+        total.nodes(count) if rank == ranks.rank else peers.offered(rank, i, total.lowest, count)
+        for rank, count in enumerate(counts)
+    ]
+    return [row for part in found for row in part]
 
 
 @timed("aggregate")
-def joined(ranks: Ranks, tally: Tally, device: torch.device) -> Tally:
+def whole_tally(ranks: Ranks | Peers, tally: Tally, device: torch.device) -> Tally:
     """The tally of the whole cohort, clients in processing order, from each rank's part."""
     own = {name: [t.cpu() for t in getattr(tally, name)] for name in LISTS}
     numbers = {name: t.cpu() for name, t in tally.joined().items()}
@@ -99,28 +160,3 @@ LISTS = ("losses", "step_losses", "train_losses", "start_losses")
 def spread_rows(ranks: Ranks, rows: Tensor, shares: Shares) -> None:
     """Rows [C, ...] in processing order, of which each rank has its part, become all."""
     ranks.spread([rows[shares.part(rank)] for rank in range(ranks.size)])
-
-
-def kept(ranks: Ranks, clients: ClientState) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """On rank 0 what clients of all ranks keep, as `ClientState.kept`; elsewhere its own part."""
-    ids, rows, values = clients.kept()
-    tensors = {**rows, **values}
-    counts = ranks.gathered(len(ids))
-    if not ranks.first:
-        send = [(0, t.contiguous()) for t in (ids, *tensors.values())] if len(ids) else []
-        ranks.moved(send, [])
-        return ids, rows, values
-    receive: list[tuple[int, Tensor]] = []
-    for rank, count in enumerate(counts):
-        if rank and count:
-            own = (ids, *tensors.values())
-            receive += [(rank, t.new_empty(count, *t.shape[1:])) for t in own]
-    ranks.moved([], receive)
-    width = 1 + len(tensors)
-    parts = [[t for _, t in receive[i : i + width]] for i in range(0, len(receive), width)]
-    every, *others = (
-        torch.cat(part) for part in zip((ids, *tensors.values()), *parts, strict=True)
-    )
-    order = every.argsort()
-    found = {name: t[order.to(t.device)] for name, t in zip(tensors, others, strict=True)}
-    return every[order], {n: found[n] for n in rows}, {n: found[n] for n in values}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.summation import leaf_size
+from ..kernels.summation import Node, largest_nodes, leaf_size
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Shares:
     def run(self, rank: int) -> tuple[int, int]:
         """[first, last) leaf of a rank."""
         return self.ends[rank], self.ends[rank + 1]
+
+    def nodes(self, rank: int) -> list[Node]:
+        """The largest nodes of the sums inside a rank's run."""
+        return largest_nodes(*self.run(rank), self.leaves)
 
     def part(self, rank: int) -> slice:
         """Its positions in the cohort."""

@@ -15,7 +15,16 @@ from torch import Tensor
 
 from .. import kernels
 from ..batches import ChunkBatches, Minibatch
-from ..executor import Capabilities, Executor, Fold, LocalStep, RowUpdate, ScaledAscent, StepTensors
+from ..executor import (
+    Capabilities,
+    Executor,
+    Fold,
+    LocalStep,
+    RowAscent,
+    RowUpdate,
+    ScaledAscent,
+    StepTensors,
+)
 from ..input_pipeline import SampleSource
 from ..kernels import registry
 from ..layout import FlatLayout
@@ -143,13 +152,16 @@ class ProgramExecutor(Executor):
         assert fold is not None
         chunk.write(rows, batches.count)
         again = Fold(fold.alpha, fold.beta, own, fold.bound, fold.addend, known=True)
+        rest = replace(step, begin=None)
+        if isinstance(step.ascent, RowAscent):
+            rest = replace(rest, ascent=replace(step.ascent, first=step.ascent.later))
         first = self._step_plan(step, fold, w, source, chunk)
-        later = self._step_plan(step, again, w, source, chunk)
+        later = self._step_plan(rest, again, w, source, chunk)
         last = None if step.end is None else self._row_plan(step.end, clients)
         lanes = None
-        if step.begin is not None and fold.addend is not None:
-            fill, alike = self._row_plan(step.begin, clients), step.begin.alike
-            lanes = kernels.Lanes([fold.addend], fill, alike)
+        if step.fill is not None and fold.addend is not None:
+            fill = self._row_plan(step.fill, clients)
+            lanes = kernels.Lanes([fold.addend], fill, step.fill.alike)
         soon = kernels.Soon(source.x, chunk.rows, own)
         work, offsets = self._plans.work, batches.packing.offsets
         first.run_steps(later, offsets, work, chunk.counted, soon, last, lanes)
@@ -165,6 +177,8 @@ class ProgramExecutor(Executor):
         clients = w.shape[0]
 
         def body() -> None:
+            if step.begin is not None:
+                step.begin.apply(self._steps.backend)
             with phase("gather"):
                 chunk.fetch(source)
             losses, batch = self._losses[:clients], chunk.batch.first(clients)
@@ -173,7 +187,8 @@ class ProgramExecutor(Executor):
             chunk.tally(losses)
 
         where = place(w, source.x, source.y, chunk.rows, self._losses)
-        key = "descend", *where, *ascent_key(step.ascent)
+        begin = () if step.begin is None else step.begin.key
+        key = "descend", *where, *ascent_key(step.ascent), *begin
         return self._plans.plan(folded_key(key, fold), clients, body)
 
     def _do(self, key: Hashable, batch: Minibatch, body: Callable[[], None]) -> None:

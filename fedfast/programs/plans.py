@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..executor import Fold, LocalStep, SamAscent, ScaledAscent
+from ..executor import Fold, LocalStep, RowAscent, SamAscent, ScaledAscent
 from ..input_pipeline import SampleSource
 from ..kernels import Plan
 from ..kernels._args import Coefficient
@@ -99,10 +99,13 @@ def place(*tensors: Tensor) -> tuple[int, ...]:
     return *(t.data_ptr() for t in tensors), *(t.stride(0) for t in tensors)
 
 
-def ascent_key(ascent: SamAscent | ScaledAscent | None) -> tuple[Hashable, ...]:
+def ascent_key(ascent: SamAscent | ScaledAscent | RowAscent | None) -> tuple[Hashable, ...]:
     """The buffers and numbers of where the gradient is taken; scales are read from memory."""
     if ascent is None:
         return ()
+    if isinstance(ascent, RowAscent):
+        g = () if ascent.g is None else place(ascent.g)
+        return "rows", *place(ascent.ahead), *g, *ascent.first.key
     where = place(ascent.g, ascent.ahead)
     if isinstance(ascent, SamAscent):
         rho = ascent.rho

@@ -13,7 +13,15 @@ from torch import Tensor
 
 from .. import kernels
 from ..batches import Minibatch
-from ..executor import ClipBound, Fold, LocalStep, SamAscent, ScaledAscent, StepTensors
+from ..executor import (
+    ClipBound,
+    Fold,
+    LocalStep,
+    RowAscent,
+    SamAscent,
+    ScaledAscent,
+    StepTensors,
+)
 from ..layout import FlatLayout
 from ..phases import phase
 from .addends import Addends
@@ -54,6 +62,11 @@ class StepExecutor:
         return SamBuffers(self.program, self.layout, self.spec, self.norms, scaled=True)
 
     @cached_property
+    def _spare(self) -> Tensor:
+        """Losses that nobody reads."""
+        return self.spec.zeros(dtype=self.layout.dtype)
+
+    @cached_property
     def _clip(self) -> Clip:
         return Clip(self.program, self.layout, self.spec)
 
@@ -79,6 +92,8 @@ class StepExecutor:
             with phase("perturb"):
                 self._sam.reach(g, ascent.rho, ascent.eps, self.backend)
             self._second(self._sam, ascent, step, tensors, batch)
+        elif isinstance(ascent, RowAscent):
+            self._ascended(ascent, step, tensors, batch)
         else:
             self._second(self._scaled, ascent, step, tensors, batch)
         if step.update is not None:
@@ -102,6 +117,23 @@ class StepExecutor:
     def scale(self, scales: Tensor) -> None:
         """Set the scale of each trained tensor, `[K, L]`, for the next `ScaledAscent`."""
         self._scaled.scales[:, : len(scales)] = scales.T
+
+    def _ascended(
+        self, ascent: RowAscent, step: LocalStep, tensors: StepTensors, batch: Minibatch
+    ) -> None:
+        """At the point that operations on rows write; losses and running statistics are those of
+        the first gradient that is taken."""
+        clients, buffers, losses = batch.x.shape[0], tensors.buffers, tensors.losses
+        if ascent.g is not None:
+            context = self._context(tensors, batch, ascent.g[:clients], buffers)
+            self._run(context, self.program.records, losses)
+            losses = self._spare[:clients]
+        with phase("perturb"):
+            ascent.first.apply(self.backend)
+        there = replace(tensors, w=ascent.ahead[:clients])
+        kept = None if ascent.g is not None else buffers
+        context = self._context(there, batch, tensors.out, kept)
+        self._last(context, step, self.program.records, losses)
 
     def _first(self, sam: SamBuffers, tensors: StepTensors, batch: Minibatch) -> None:
         context = self._context(tensors, batch, tensors.out, tensors.buffers)

@@ -90,6 +90,21 @@ class RunFolder:
             self._saved[label] = sim.round
             self.about[label] = abouts.begun(self.about[label], sim)
 
+    def goes_on(self, label: str) -> str:
+        """How the run goes on after the last round of the label, for people."""
+        done = len(self.histories[label])
+        saved = self._saved.get(label, done)  # not begun here: read from its state
+        where = "there" if saved >= done else f"round {saved}, which was saved last"
+        return f"`fedfast resume {self.path}` goes on from {where}"
+
+    def take(self, label: str, sim: Simulation) -> None:
+        """Keep what `sim` has done of a label that a process which is gone has begun here."""
+        new = sim.history.rows[len(self.histories[label]) :]
+        seconds = self.about[label].seconds + sum(row.seconds for row in new)
+        self.begin(label, sim)
+        self._saved[label] = 0
+        self.save(label, sim, seconds)
+
     def append(self, label: str, row: Row) -> None:
         """A round is done: its line is on disk when this returns."""
         with undisturbed():

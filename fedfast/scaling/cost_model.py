@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import atomic
-from .features import PHASE_NAMES, Size, memory_terms, terms
+from .features import BETWEEN, PHASE_NAMES, ROUNDS, Size, memory_terms, terms
 from .machine import Machine, Rates, machine_from
 from .work import Workload
 
@@ -75,22 +75,29 @@ class CostModel:
         ranks: int = 1,
         threads: int | None = None,
         rates: Rates | None = None,
+        rounds: int = ROUNDS,
     ) -> Prediction:
         """A round of that size.
 
         threads  of each rank; None: the machine's cores shared out
         rates    another machine's, of all threads together; None: those measured
+        rounds   of the run: the later, the fewer clients are new, whose rows are written first
         Raises ValueError for an algorithm that the model does not know, or impossible sizes.
         """
         fitted = self._of(algorithm)
-        for name, value in {"clients": clients, "cohort": cohort, "ranks": ranks}.items():
+        for name, value in {
+            "clients": clients,
+            "cohort": cohort,
+            "ranks": ranks,
+            "rounds": rounds,
+        }.items():
             if value < 1:
                 raise ValueError(f"{name}: expected at least 1; got {value}")
         if cohort > clients:
             raise ValueError(f"cohort: expected at most clients = {clients}; got {cohort}")
         if threads is None:
             threads = max(1, self.machine.cores // ranks)
-        size = Size(clients, cohort, ranks, threads, fitted.chunk or cohort)
+        size = Size(clients, cohort, ranks, threads, fitted.chunk or cohort, rounds)
         of = rates or self.machine.of(threads * ranks)
         found = terms(size, fitted.work, self.machine, of)
         phases = {name: _sum(fitted.coefficients[name], found[name]) for name in PHASE_NAMES}
@@ -129,7 +136,21 @@ def fit(points: Sequence[Point], machine: Machine) -> CostModel:
         raise ValueError("rows: expected at least one that was measured; got none")
     labels = dict.fromkeys(point.algorithm for point in points)
     each = {label: [p for p in points if p.algorithm == label] for label in labels}
-    return CostModel(machine, {label: _fitted(rows, machine) for label, rows in each.items()})
+    fitted = {label: _fitted(rows, machine) for label, rows in each.items()}
+    several = [label for label in labels if any(p.size.ranks > 1 for p in each[label])]
+    if several:
+        alone = {label: _with_ranks(one, fitted[several[0]]) for label, one in fitted.items()}
+        fitted |= {label: one for label, one in alone.items() if label not in several}
+    return CostModel(machine, fitted)
+
+
+def _with_ranks(alone: Fitted, other: Fitted) -> Fitted:
+    """A model of one rank, with what ranks of another algorithm cost: they send as much."""
+    merged = {
+        phase: {**found, **{name: other.coefficients[phase][name] for name in BETWEEN & {*found}}}
+        for phase, found in alone.coefficients.items()
+    }
+    return replace(alone, coefficients=merged)
 
 
 def errors(model: CostModel, points: Iterable[Point]) -> list[float]:
@@ -140,7 +161,8 @@ def errors(model: CostModel, points: Iterable[Point]) -> list[float]:
 def predicted(model: CostModel, point: Point) -> Prediction:
     """The point's size, by the model."""
     size = point.size
-    return model.predict(point.algorithm, size.clients, size.cohort, size.ranks, size.threads)
+    sizes = size.clients, size.cohort, size.ranks, size.threads
+    return model.predict(point.algorithm, *sizes, rounds=size.rounds)
 
 
 def _fitted(points: Sequence[Point], machine: Machine) -> Fitted:

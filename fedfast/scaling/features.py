@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from .machine import Machine, Rates
 from .work import Workload
 
+ROUNDS = 20  # of a run, unless it is said
 NODES = 64  # leaves of the sum over a cohort: ranks send no more partial sums than that
+BETWEEN = {"exchange", "sums sent"}  # terms that are 0 for one rank
 DRAWN = 8  # bytes of a client's number
 PHASE_NAMES = (
     "schedule", "gather", "forward_backward", "perturb", "step", "aggregate", "state", "other"
@@ -29,6 +31,7 @@ class Size:
 
     threads  of each rank
     chunk    clients trained together, at most
+    rounds   of the run: the one in its middle is meant
     """
 
     clients: int
@@ -36,6 +39,17 @@ class Size:
     ranks: int
     threads: int
     chunk: int
+    rounds: int = ROUNDS
+
+    @property
+    def new(self) -> float:
+        """Part of the cohort that never took part before, in the mean of all draws."""
+        return (1 - self.cohort / self.clients) ** (self.rounds / 2)
+
+    @property
+    def seen(self) -> float:
+        """Clients that have taken part at the end, in the mean."""
+        return self.clients * (1 - (1 - self.cohort / self.clients) ** self.rounds)
 
 
 def terms(
@@ -56,17 +70,24 @@ def terms(
         "exchange": sends * call,
         "sums sent": sends * 2 * min(NODES, size.cohort) * work.row * byte,
     }
+    # A client's first rows are pages that the system has to find and to clear.
+    first = {"rows first written": size.new * work.kinds * size.cohort * work.row * byte}
     begun = {"fixed": call, "chunks": chunks * call}
     calls = {"calls": chunks * work.steps * call}  # a step of a chunk is a few calls
     population = {"population": size.clients * DRAWN * byte}
     return {
         "schedule": {"fixed": call, "clients": own * call, **population},
         "gather": {**calls, "bytes": amounts["gather"] * byte},
-        "forward_backward": {**calls, "flops": amounts["forward_backward"] / rates.flops, **far},
+        "forward_backward": {
+            **calls,
+            "flops": amounts["forward_backward"] / rates.flops,
+            **far,
+            **first,
+        },
         "perturb": {**calls, "bytes": amounts["perturb"] * byte},
-        "step": {**calls, "bytes": amounts["step"] * byte},
-        "aggregate": {**begun, "bytes": amounts["aggregate"] * byte, **far, **exchange},
-        "state": {**begun, "bytes": amounts["state"] * byte, **far, **population},
+        "step": {**calls, "bytes": amounts["step"] * byte, **first},
+        "aggregate": {**begun, "bytes": amounts["aggregate"] * byte, **far, **first, **exchange},
+        "state": {**begun, "bytes": amounts["state"] * byte, **far, **first, **population},
         "other": {**begun, "clients": own * call, **population, "exchange": exchange["exchange"]},
     }
 
@@ -78,7 +99,7 @@ def memory_terms(size: Size, work: Workload, each: float) -> Mapping[str, float]
         "process": float(1 << 20),
         "clients": DRAWN * float(size.clients),
         "live": each * min(own, size.chunk),
-        "rows": own * work.row * work.kinds,
+        "rows": (own + size.seen / size.ranks) * work.row * work.kinds,
         "batches": DRAWN * own * work.samples,
     }
 

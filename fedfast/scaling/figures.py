@@ -21,7 +21,7 @@ from ..report.style import (
     save,
 )
 from .features import PHASE_NAMES
-from .results import SHORT, Result
+from .results import Result
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -74,7 +74,9 @@ def _memory(one: Result) -> float:
 def _by_cohort(grid: Sequence[Result], value: Callable[[Result], float]) -> Series:
     """At the largest population of each algorithm and number of ranks."""
     return {
-        label: [(one.row.cohort, value(one)) for one in rows if one.row.clients == largest]
+        f"{label}, of {largest:,} clients": [
+            (one.row.cohort, value(one)) for one in rows if one.row.clients == largest
+        ]
         for label, rows in _groups(grid).items()
         for largest in [max(one.row.clients for one in rows)]
     }
@@ -95,7 +97,7 @@ def _of_phases(grid: Sequence[Result]) -> dict[str, Series]:
     """algorithm -> phase -> its seconds at the largest population, on one rank."""
     return {
         label: {
-            SHORT.get(name, name).replace("/ ", "/"): [
+            name.replace("_", "/"): [
                 (one.row.cohort, one.found.phases[name])
                 for one in rows
                 if one.row.clients == largest and one.found and one.found.phases[name] > 1e-6
@@ -140,7 +142,7 @@ def _lines(series: Series, path: Path, across: str, up: str) -> Path | None:
 
 def _logarithmic(ax: Axes) -> None:
     """Both axes, a decade long at least: a flat line is to look flat, and noise small."""
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
     ax.set(xscale="log", yscale="log")
     for side in "xy":
@@ -149,7 +151,10 @@ def _logarithmic(ax: Axes) -> None:
         getattr(ax, f"set_{side}lim")(low / room, high * room)
         axis = getattr(ax, f"{side}axis")
         axis.set_major_locator(LogLocator(numticks=7))
-        axis.set_minor_formatter(NullFormatter())
+        # Between powers of ten where fewer than two of them are in sight.
+        few = math.floor(math.log10(high * room)) - math.ceil(math.log10(low / room)) < 1
+        some = LogFormatterSciNotation(minor_thresholds=(2, 0.4))
+        axis.set_minor_formatter(some if few else NullFormatter())
 
 
 def _agreement(done: Sequence[Result], path: Path) -> Path | None:

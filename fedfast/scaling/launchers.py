@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -44,16 +45,36 @@ def command(row: ScaleRow, limits: Limits) -> list[str]:
         f"--algorithm={row.algorithm}",
         *(f"--{name}={number}" for name, number in numbers.items()),
         *(["--held-out"] if row.held_out else []),
+        "--watched",
     ]
 
 
 def start(row: ScaleRow, limits: Limits) -> subprocess.Popen[bytes]:
-    """The process, deaf to the terminal's Ctrl-C, its output in the row's file."""
+    """The process, deaf to the terminal's Ctrl-C, its output in the row's file.
+
+    It ends with this one, see `ends_with_its_parent`: one that is left would slow other rows down.
+    """
     row.result.parent.mkdir(parents=True, exist_ok=True)
     with row.output.open("wb") as output:
         return subprocess.Popen(
-            command(row, limits), stdout=output, stderr=output, start_new_session=True
+            command(row, limits),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
+
+
+def ends_with_its_parent() -> None:
+    """Has this process end when standard input does: a pipe from the one that started it, which the
+    system closes however that one ends."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def outcome(row: ScaleRow, code: int) -> Outcome:
@@ -78,6 +99,12 @@ def stop(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(5)
+    _close(process)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def run_row(row: ScaleRow, limits: Limits) -> Outcome:
@@ -106,6 +133,7 @@ class OneByOne:
             while process.poll() is None:
                 look([row])
                 time.sleep(LOOK)
+            _close(process)
             del self.busy[process]
             yield row, outcome(row, process.returncode)
 

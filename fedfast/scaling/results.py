@@ -29,7 +29,10 @@ FIELDS = (
     "clients_per_second", "samples_per_second", "host_bytes", "device_bytes", "disk_bytes",
     "setup_seconds", "chunk", "predicted_seconds",
 )  # fmt: skip
-SHORT = {"forward_backward": "forward/ backward"}
+SHORT = {
+    "schedule": "sched.", "forward_backward": "fwd/bwd", "aggregate": "aggr.", "evaluate": "eval.",
+}  # fmt: skip
+ALIKE = 0.05  # of the faster time: what two times may differ by
 VISIBLE = 0.01  # of the round: phases below it in every row have no column
 
 
@@ -38,6 +41,7 @@ class Found:
     """What a worker has written; see `worker.Measured`."""
 
     seconds: float
+    repeats: Sequence[float]
     samples: float
     rounds: int
     threads: int
@@ -50,6 +54,11 @@ class Found:
     disk: int
     phases: Mapping[str, float]
     work: Workload
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two fastest times that the row was measured are alike."""
+        return len(self.repeats) > 1 and self.repeats[1] < self.repeats[0] * (1 + ALIKE)
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,8 @@ class Result:
         found, row = self.found, self.row
         if found is None:
             return None
-        size = Size(row.clients, row.cohort, row.ranks, found.threads, found.chunk)
+        rounds = found.rounds + 1  # the first is not timed
+        size = Size(row.clients, row.cohort, row.ranks, found.threads, found.chunk, rounds)
         numbers = found.seconds, found.phases, float(found.host), float(found.each)
         return Point(row.algorithm, size, *numbers, found.work)
 
@@ -115,6 +125,11 @@ def earlier(study: Path, rows: Sequence[ScaleRow]) -> list[Result]:
 def is_done(row: ScaleRow) -> bool:
     """Whether it was measured before."""
     return row.result.exists() and read(row).status == "done"
+
+
+def unsure(one: Result, turn: int) -> bool:
+    """Whether it was measured `turn` times, and its two fastest times are not alike."""
+    return one.found is not None and len(one.found.repeats) == turn and not one.found.agrees
 
 
 def write(results: Sequence[Result], machine: Machine, path: Path) -> None:
@@ -188,7 +203,7 @@ def _phases(done: Sequence[Result], machine: Machine) -> Table:
             for name in taken
         ]
         table.add_row(*_head(one), *cells)
-    table.caption = "ms (of the FLOP rate: forward/backward, evaluate; of the bandwidth: others)"
+    table.caption = "ms (of the FLOP rate: fwd/bwd, eval.; of the bandwidth: others)"
     return table
 
 
@@ -215,8 +230,8 @@ def _table(*columns: str) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("algorithm")
-    table.add_column("cohort")
+    for name in ("algorithm", "cohort"):  # on a narrow terminal numbers may fold, never these
+        table.add_column(name, no_wrap=True)
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     return table

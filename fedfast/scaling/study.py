@@ -2,7 +2,7 @@
 
 config.yaml                    the configuration; the same command goes on where it was stopped
 machine.json                   bandwidth, FLOP rate and cost of a call, measured at the start
-rows/ALGORITHM/...json         a file per row
+rows/ALGORITHM/...json         a file per row; flops.json: of a sample, counted once
 scale.csv, *.png, model.json   written at the end of every call
 .lock                          while a process works in it
 """
@@ -103,6 +103,7 @@ class Study:
     """Rows under way; `measure` measures what is missing.
 
     rows     of this call; those of earlier ones count as well
+    repeats  times that a row is measured at most
     results  by name, in the order of algorithms and sizes
     """
 
@@ -110,18 +111,25 @@ class Study:
     machine: Machine
     rows: Sequence[ScaleRow]
     launcher: Launcher[ScaleRow]
+    repeats: int = 1
     results: dict[str, Result] = field(default_factory=dict)
     model: cost_model.CostModel | None = None
     written: float = 0.0
 
     def measure(self, show: Progress) -> None:
-        """All rows that were not measured before."""
+        """All rows that were not measured before; then, after all, again those that are unsure."""
         done = [row for row in self.rows if results.is_done(row)]
         self.results = {one.row.name: one for one in results.earlier(self.path, self.rows)}
         self.results |= {row.name: Result(row, "waiting") for row in self.rows}
         self.results |= {row.name: results.read(row) for row in done}
         show.skip(len(done))
-        left = [row for row in self.rows if self.results[row.name].found is None]
+        self._turn([row for row in self.rows if self.results[row.name].found is None], show)
+        for turn in range(1, self.repeats):
+            left = [row for row in self.rows if results.unsure(self.results[row.name], turn)]
+            show.again(len(left))
+            self._turn(left, show)
+
+    def _turn(self, left: Sequence[ScaleRow], show: Progress) -> None:
         for row, outcome in self.launcher.run(left, self._look):
             self.results[row.name] = results.read(row, outcome.status, outcome.error)
             show.ended(self.results[row.name])
@@ -133,7 +141,8 @@ class Study:
         self.launcher.stop()
         for name, one in self.results.items():
             if one.status == "running":
-                self.results[name] = Result(one.row, "stopped")
+                kept = results.read(one.row)
+                self.results[name] = kept if kept.found else Result(one.row, "stopped")
         self.launcher.close()
         self.write()
 
@@ -194,6 +203,12 @@ class Progress:
         self.ended_rows += rows
         if rows:
             print(f"[{self.ended_rows}/{self.total}] measured before: {rows}", flush=True)
+
+    def again(self, rows: int) -> None:
+        """Rows follow whose times do not agree yet."""
+        self.total, self.ended_rows = rows, 0
+        if rows:
+            print(f"[0/{rows}] measured again: {rows}", flush=True)
 
     def ended(self, one: Result) -> None:
         """A row has ended."""

@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,17 +25,21 @@ from ..config import RunConfig
 from ..files import atomic
 from ..history import Row
 from ..phases import Profile, recording
+from .launchers import ends_with_its_parent
 from .machine import cores
 from .memory_use import Peak
 from .rows import ScaleRow
 from .work import Workload, flops_of
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from ..cli.setting import Setting
     from ..simulation import Simulation
 
 NEVER = 10**6
 LEAST, PROFILED = 3, 2  # rounds that are timed at least, and that are timed phase by phase
+MANY = 4000  # clients: rounds of few are short, and more of them are timed
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Measured:
     """What a row came to.
 
     seconds   of a round, the median of `rounds`; phases: of them, seconds, adding up to it
+    repeats   seconds of every time that the row was measured, of which this is the fastest
     samples   that all clients of a round train on; evaluation: seconds of one
     threads   of each rank; chunk: clients trained together
     setup     seconds that the population and the simulation took
@@ -50,6 +55,7 @@ class Measured:
     """
 
     seconds: float
+    repeats: list[float]
     rounds: int
     samples: float
     phases: dict[str, float]
@@ -73,7 +79,10 @@ def main(argv: list[str]) -> int:
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--held-out", action="store_true", dest="held_out")
+    parser.add_argument("--watched", action="store_true")
     given = parser.parse_args(argv)
+    if given.watched:
+        ends_with_its_parent()
     size = given.clients, given.cohort, given.ranks
     row = ScaleRow(given.study, given.algorithm, *size, given.held_out)
     try:
@@ -83,9 +92,25 @@ def main(argv: list[str]) -> int:
     except USER as error:
         return fail(str(error) or type(error).__name__)
     if found is not None:
-        text = json.dumps({**asdict(found), "held_out": row.held_out}, indent=1) + "\n"
+        kept = {**asdict(fastest(row.result, found)), "held_out": row.held_out}
+        text = json.dumps(kept, indent=1) + "\n"
         atomic(row.result, lambda to: to.write_text(text, encoding="utf-8"))
     return 0
+
+
+def fastest(path: Path, now: Measured) -> Measured:
+    """What was measured `now`, or earlier by the row's file where that was faster.
+
+    What other processes do to a row makes it slower, never faster.
+    """
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        del kept["held_out"]
+        before = Measured(**kept)
+    except (OSError, ValueError, KeyError, TypeError):
+        return now
+    repeats = sorted([*before.repeats, now.seconds])
+    return replace(min(before, now, key=lambda one: one.seconds), repeats=repeats)
 
 
 def of_row(config: RunConfig, row: ScaleRow, rounds: int) -> RunConfig:
@@ -93,7 +118,7 @@ def of_row(config: RunConfig, row: ScaleRow, rounds: int) -> RunConfig:
     alone = config.alone(row.algorithm, config.seed)
     return alone.model_copy(
         update={
-            "rounds": rounds + PROFILED + 2,  # never all of them
+            "rounds": sum(_rounds(rounds, row.cohort)) + 2,  # never all of them
             "participation": row.cohort / row.clients,
             "threads": config.threads or max(1, cores() // row.ranks),
             "local_test": None,
@@ -102,6 +127,11 @@ def of_row(config: RunConfig, row: ScaleRow, rounds: int) -> RunConfig:
             "eval_every": NEVER,
         }
     )
+
+
+def _rounds(rounds: int, cohort: int) -> tuple[int, int]:
+    """How many are timed as a whole, and phase by phase."""
+    return max(rounds, MANY // cohort), max(PROFILED, MANY // 10 // cohort)
 
 
 @contextmanager
@@ -119,7 +149,7 @@ def _group(ranks: int) -> Iterator[None]:
 
 
 def measure(config: RunConfig, row: ScaleRow, rounds: int, seconds: float) -> Measured | None:
-    """Times up to `rounds` rounds, fewer where they take longer than `seconds` in all.
+    """Times up to `rounds` rounds (more of few clients), fewer where they take over `seconds`.
 
     None on ranks other than the first, which train what that one begins.
     """
@@ -135,12 +165,14 @@ def measure(config: RunConfig, row: ScaleRow, rounds: int, seconds: float) -> Me
         return None
     with closing(iter(sim)) as going:
         _profiled(going, 1)  # records plans with the names of their phases
-        timed = list(_timed(going, rounds, seconds))
+        most, profiled = _rounds(rounds, row.cohort)
+        timed = list(_timed(going, most, seconds))
         taken = statistics.median(each.seconds for each in timed)
-        phases = _profiled(going, PROFILED if taken < seconds else 1)
+        phases = _profiled(going, profiled if taken < seconds else 1)
     evaluation = _evaluation(sim)
     return Measured(
         seconds=taken,
+        repeats=[taken],
         rounds=len(timed),
         samples=statistics.mean(each.samples for each in timed),
         phases=_scaled(phases, taken),
@@ -150,12 +182,12 @@ def measure(config: RunConfig, row: ScaleRow, rounds: int, seconds: float) -> Me
         each=sim.memory.each,
         setup=setup,
         **peak.bytes(sim.device),
-        workload=_workload(sim, setting, timed[-1]).as_json(),
+        workload=_workload(sim, setting, timed[-1], row.folder / "flops.json").as_json(),
     )
 
 
 def _timed(going: Iterator[Row], rounds: int, seconds: float) -> Iterator[Row]:
-    """Rounds until there are so many, or they have taken so long; at least two."""
+    """Rounds until there are so many, or they have taken so long; at least three."""
     end = time.perf_counter() + seconds
     for i, row in enumerate(going):
         if row.status != "ok":
@@ -192,14 +224,14 @@ def _evaluation(sim: Simulation) -> float:
     return time.perf_counter() - begin
 
 
-def _workload(sim: Simulation, setting: Setting, row: Row) -> Workload:
+def _workload(sim: Simulation, setting: Setting, row: Row, counted: Path) -> Workload:
     design = sim._design
     algorithm, layout, options = design.algorithm, design.layout, design.options
     sizes = setting.clients.sizes
     batch = options.batch_size or int(sizes.max())
     steps = options.local_epochs * -(-sizes // batch)
     x = design.trial
-    forward, backward = flops_of(design.module, x)
+    forward, backward = _flops(design.module, x, counted)
     kinds = len(algorithm.client_rows())
     return Workload(
         row=layout.trained * layout.dtype.itemsize,
@@ -213,6 +245,16 @@ def _workload(sim: Simulation, setting: Setting, row: Row) -> Workload:
         backward=backward,
         tested=0 if setting.data.test is None else len(setting.data.test),
     )
+
+
+def _flops(module: nn.Module, x: Tensor, counted: Path) -> tuple[float, float]:
+    """`flops_of`, whose imports take seconds: counted once for all rows of an algorithm."""
+    with suppress(OSError, ValueError):
+        forward, backward = json.loads(counted.read_text(encoding="ascii"))
+        return float(forward), float(backward)
+    found = flops_of(module, x)
+    atomic(counted, lambda to: to.write_text(json.dumps(found), encoding="ascii"))
+    return found
 
 
 if __name__ == "__main__":

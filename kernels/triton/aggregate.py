@@ -12,7 +12,7 @@ from .common import jit, launch, tl
 from .server import change, wide
 from .sums import slots, totals
 
-BLOCK, WARPS = 1024, 4
+BLOCK, WARPS = 512, 4
 MOST = 12  # nodes above the lowest that any run of at most 64 leaves has
 
 
@@ -95,20 +95,21 @@ def _columns(
     cols = block * BLOCK + tl.arange(0, BLOCK)
     mask = cols < size
     mean = tl.zeros((BLOCK,), tl.float64)
-    held = tl.load(order).to(tl.int64)
+    held = tl.load(order)
     if held > 0:
         mean = tl.load(_node(acc, nodes, node_stride, held) + cols, mask, other=0.0)
     start = wide(base, cols, mask)
     ahead = tl.load(client_rows + cols, mask, other=0.0)
-    last = tl.full((), clients, tl.int64) - 1
+    last = tl.full((), clients, tl.int32) - 1  # 64-bit numbers would take twice the registers
     for index in range(clients):
-        k = tl.full((), index, tl.int64)
+        k = tl.full((), index, tl.int32)
         here = ahead  # the next client's row is on its way while this one is added
-        ahead = tl.load(client_rows + tl.minimum(k + 1, last) * row_stride + cols, mask, other=0.0)
+        following = tl.minimum(k + 1, last).to(tl.int64) * row_stride
+        ahead = tl.load(client_rows + following + cols, mask, other=0.0)
         if not SHARED:
-            start = wide(base + k * base_stride, cols, mask)
+            start = wide(base + k.to(tl.int64) * base_stride, cols, mask)
         update = here.to(tl.float64) - start
-        node, then = tl.load(order + k + 1).to(tl.int64), tl.load(order + k + 2).to(tl.int64)
+        node, then = tl.load(order + k + 1), tl.load(order + k + 2)
         if node < 0:
             node = -node
             if node > 1:
@@ -116,15 +117,15 @@ def _columns(
                 tl.debug_barrier()
             mean = tl.zeros((BLOCK,), tl.float64)
         mean += tl.load(weights + k).to(tl.float64) * update
-        tl.store(partial + k * count + block, tl.sum(update * update, axis=0))
+        tl.store(partial + k.to(tl.int64) * count + block, tl.sum(update * update, axis=0))
         left = tl.where(then < 0, -then - 1, then)
         for _ in range(left, node):
             node -= 1
             mean = tl.load(_node(acc, nodes, node_stride, node) + cols, mask, other=0.0) + mean
-    held = tl.load(order + last + 2).to(tl.int64)
+    held = tl.load(order + last + 2)
     tl.store(_node(acc, nodes, node_stride, held) + cols, mean, mask)
     if RULE is not None:
-        tl.store(partial + (last + 1) * count + block, tl.sum(mean * mean, axis=0))
+        tl.store(partial + (last + 1).to(tl.int64) * count + block, tl.sum(mean * mean, axis=0))
         here = tl.load(w + cols, mask, other=0.0)
         move = change(mean, m, v, cols, mask, lr, beta1, beta2, tau, RULE)
         tl.store(out + cols, (here.to(tl.float64) + move).to(here.dtype), mask)
@@ -133,4 +134,4 @@ def _columns(
 @jit
 def _node(acc: tl.tensor, nodes: tl.tensor, stride: tl.tensor, node: tl.tensor) -> tl.tensor:
     """Where a node's columns are; 1 is the lowest."""
-    return tl.where(node == 1, acc, nodes + (node - 2) * stride)
+    return tl.where(node == 1, acc, nodes + (node - 2).to(tl.int64) * stride)
