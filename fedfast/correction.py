@@ -19,7 +19,7 @@ from . import kernels
 from .algorithms.drift import Renewal
 from .algorithms.hooks import Clients, Direction, listed
 from .algorithms.row_calls import place_of
-from .kernels.placed import RowsLike
+from .kernels.placed import PlacedRows, RowsLike
 
 Terms = tuple[tuple[RowsLike, float], ...]
 
