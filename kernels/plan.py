@@ -175,8 +175,9 @@ class Plan:
         given = offsets.data_ptr(), len(begins) - 1, torch.get_num_threads(), elements
         counts = _counts(counted, lines)
         hints = _soon(soon, counts[1], lines, clients)
+        own = _lanes(lanes, clients)
         plans = (None if p is None else p._plan for p in (last, lanes and lanes.fill))
-        at = self._plan, rest._plan, *given, *counts, hints, *plans, *_lanes(lanes, clients)
+        at = self._plan, rest._plan, *given, *counts, hints, *plans, *own
         _check(native.module.run_steps(*at))
 
 
