@@ -316,12 +316,12 @@ def test_rows_written_from_outside_are_those_that_a_cohort_comes_with(tmp_path: 
 @pytest.mark.parametrize("tier", ["disk", "host"])
 def test_rows_that_move_between_processes_are_the_latest(tier: str, tmp_path: Path) -> None:
     """Three processes that fetch ahead, as a run's rounds do; against a dict."""
-    where = RowTier(tier, torch.bfloat16, 9, 3, tmp_path if tier == "disk" else None)
+    where = RowTier(tier, torch.bfloat16, 9, 5, tmp_path if tier == "disk" else None)
     ranks = [ClientState({"c": "zeros"}, {}, 9, torch.zeros(8), 8, where) for _ in range(3)]
     draw, owner, mirror = np.random.default_rng(0), np.full(9, -1), np.zeros(9)
-    cohorts = [draw.choice(9, 5, replace=False) for _ in range(31)]
+    cohorts = [draw.choice(9, 4, replace=False) for _ in range(121)]
     for t, (ids, following) in enumerate(itertools.pairwise(cohorts)):
-        to = draw.integers(0, 3, 5)
+        to = draw.integers(0, 3, 4)
         sent = {(a, b): ids[(owner[ids] == a) & (to == b)] for a in range(3) for b in range(3)}
         rows = {pair: ranks[pair[0]].export(torch.from_numpy(who)) for pair, who in sent.items()}
         for b, state in enumerate(ranks):
