@@ -28,6 +28,7 @@ from fedfast import Simulation, algorithms
 from fedfast.checkpoint import container
 from fedfast.data import FederatedData
 from fedfast.distributed import shared
+from fedfast.distributed.ranks import RankLost
 from fedfast.models import Stochastic
 
 ROUNDS, CLIENTS = 3, 14
@@ -171,6 +172,33 @@ def differing(folder: Path) -> int:
     return main(["run", str(folder / "killed.yaml"), "--out", str(folder / "none"), *batch])
 
 
+class Fails(algorithms.SCAFFOLD):
+    """On rank 1, in its second round."""
+
+    def finish(self, at: Any) -> Any:
+        if os.environ["RANK"] == "1" and at.round == 1:
+            raise ValueError("of rank 1 alone")
+        return super().finish(at)
+
+
+def outlived(folder: Path) -> int:
+    """Two ranks, one of which fails and lives on until the other has said so."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    said, given = folder / "lost.txt", dict(rounds=3, batch_size=4, threads=1, ranks="all")
+    sim = Simulation(model("scaffold"), federation(), algorithm=Fails(), **given)
+    try:
+        sim.run(progress=False)
+    except RankLost as error:
+        said.write_text(str(error))
+    except ValueError:
+        end = time.monotonic() + 20
+        while not said.is_file() and time.monotonic() < end:
+            time.sleep(0.01)
+    return int(not said.is_file() or sim.round != 1)
+
+
 def killed_after(path: Path, lines: int) -> None:
     """Ends this process as an administrator would."""
     while not path.is_file() or path.read_text().count("\n") < lines:
@@ -217,6 +245,7 @@ def main(folder: Path) -> int:
     for victim in (0, 1):
         found[victim] = forked(2, partial(command, folder, victim), folder / f"killed{victim}.txt")
     found["differing"] = forked(2, partial(differing, folder), folder / "differing.txt")
+    found["outlived"] = forked(2, partial(outlived, folder), folder / "outlived.txt")
     torch.save(found, folder / "statuses.pt")
     return int(failed > 0)
 

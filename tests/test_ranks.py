@@ -104,6 +104,12 @@ def test_a_killed_rank_ends_the_run_with_its_last_round(
     np.testing.assert_array_equal(*last_rows)
 
 
+def test_a_rank_that_fails_and_lives_on_is_missed(found: Path) -> None:
+    statuses = torch.load(found / "statuses.pt", weights_only=False)["outlived"]
+    assert statuses == [0, 0], (found / "outlived.txt").read_text()
+    assert (found / "lost.txt").read_text().endswith("): ValueError: of rank 1 alone")
+
+
 def test_ranks_with_different_configs_are_told(found: Path) -> None:
     statuses = torch.load(found / "statuses.pt", weights_only=False)["differing"]
     assert [os.waitstatus_to_exitcode(status) for status in statuses] == [2, 2]

@@ -48,6 +48,7 @@ class Ranks:
     """
 
     broken = False
+    _said = False  # whether the store has words of this rank's on an error
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
@@ -92,13 +93,16 @@ class Ranks:
         return found
 
     def wait(self, ready: Callable[[], bool]) -> None:
-        """Until it is, by what other ranks do without a word. Raises RankLost where one is gone."""
+        """Until it is, by what other ranks do without a word.
+
+        Raises RankLost where one is gone, or has failed: its process may live on.
+        """
         begin = look = time.monotonic()
         while not ready():
             now = time.monotonic()
             time.sleep(0 if now - begin < BRIEF else BRIEF)
             if now - look > GLANCE:
-                if self._gone() and not ready():
+                if (self._gone() or self._failed()) and not ready():
                     raise self._lost("its connections are closed")
                 look = now
 
@@ -155,6 +159,7 @@ class Ranks:
         except BaseException as error:
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             with suppress(*LOST):
+                self._said = True
                 self._store.set(f"fedfast failed {self.rank}", what)
             raise
 
@@ -173,6 +178,13 @@ class Ranks:
     def _gone(self) -> list[str]:
         return [name for i, name in enumerate(self.names) if i != self.rank and not _alive(name)]
 
+    def _failed(self) -> bool:
+        """Whether another rank has said so."""
+        with suppress(*LOST):
+            others = (i for i in range(self.size) if i != self.rank)
+            return any(self._store.check([f"fedfast failed {i}"]) for i in others)
+        return False
+
     def _group(self, t: Tensor) -> dist.ProcessGroup | None:
         return None if t.device.type == "cuda" else self._control
 
@@ -181,6 +193,9 @@ class Ranks:
         if self.broken:
             raise RankLost("a round was broken off, after which the ranks cannot go on together")
         try:
+            if self._said:  # of an error that it has outlived: others would take it for a new one
+                self._store.delete_key(f"fedfast failed {self.rank}")
+                self._said = False
             yield
         except LOST as error:
             raise self._lost(str(error)) from error
