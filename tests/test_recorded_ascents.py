@@ -29,7 +29,8 @@ def ended(algorithm, clip_norm=None, **options):
     options |= dict(rounds=4, batch_size=4, participation=0.6, local_epochs=2, lr=0.2)
     sim = fedfast.Simulation(mlp(), data, algorithm, clip_norm=clip_norm, **options)
     sim.run(progress=False)
-    _, rows, _ = sim._engine.clients.kept()
+    clients = sim._engine.clients
+    rows, _ = clients.export(clients.kept_ids())
     return [*(rows[name] for name in sorted(rows)), *sim.state_dict().values()]
 
 
