@@ -164,7 +164,7 @@ class ClientState:
         if self._other is self or cohort is None:
             return
         away = ids[~torch.isin(ids, cohort.ids)]
-        places = self.slot[away]
+        places = self._other.slot[away]  # of those too whom another process keeps from now on: none
         self._store.tables.expect(places[places > 0])
 
     def cohort(self) -> CohortPlaces:

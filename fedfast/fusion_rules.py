@@ -41,7 +41,7 @@ def fusions_for(algorithm: Algorithm, clip_norm: float | None, can: Capabilities
     inside = clips and not algorithm.plain and getattr(algorithm.drift, "clip", "") == "whole"
     folds = simple and can.folds and (can.clips or not clips) and not inside
     sam = can.sam and hidden and is_plain_sam(local)
-    recorded = can.plans and hidden and records_ascent(local)
+    recorded = can.plans and hidden and records_ascent(local) and not looks_at_rows(algorithm)
     # Only what nobody looks at between the two passes may be left out of them.
     plain = local.layered and not local.keeps and not overrides(local, "terms", Optimizer)
     alone = not algorithm.watched and not overrides(algorithm, "rate", Algorithm)
@@ -56,6 +56,14 @@ def runs_user_code(algorithm: Algorithm) -> bool:
     within += [(algorithm.local, "terms"), (algorithm.drift, "correct")]
     within += [(algorithm, hook) for hook in ("after_step", "direction", "rate")]
     return any(is_foreign(getattr(part, hook)) for part, hook in within)
+
+
+def looks_at_rows(algorithm: Algorithm) -> bool:
+    """Whether code of the user's runs around the local steps: it may read or change `ahead` and
+    scratch rows, which recorded ascents fill themselves and in rows of threads, and sum them up."""
+    around = ("begin", "upload", "finish", "sums")
+    parts = algorithm, *algorithm.components
+    return any(is_foreign(getattr(part, hook)) for part in parts for hook in around)
 
 
 def is_plain_sam(local: Optimizer) -> bool:

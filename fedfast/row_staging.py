@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from weakref import finalize
 
@@ -45,16 +45,22 @@ class _Held:
         at = np.searchsorted(self.places, places).clip(max=len(self.places) - 1)
         return self.places[at] == places, self.rows[at]
 
+    def without(self, places: np.ndarray) -> _Held:
+        """The rest, where some are written elsewhere."""
+        rest = ~np.isin(self.places, places)
+        return self if rest.all() else _Held(self.places[rest], self.rows[rest])
+
 
 _NOTHING = _Held(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)
 class _Expected:
-    """Rows that are being read for the next cohort."""
+    """Rows that are being read for the next cohort, into the first `used` of a part."""
 
     held: _Held
     part: int
+    used: int
     ready: Future[None]
 
 
@@ -145,7 +151,7 @@ class StagedTables:
         if expected is not None:
             expected.ready.result()
             here, found = expected.held.find(came)
-            self._came, used = expected.part, len(expected.held.places)
+            self._came, used = expected.part, expected.used
             rows[missing & here] = found[missing & here]
             missing &= ~here
         if used + missing.sum() > self._cohort:
@@ -167,7 +173,7 @@ class StagedTables:
         part = 1 - self._came
         at = torch.arange(len(places)) + self._first(part)
         ready = self._worker.submit(self._read, places, at)
-        self._expected = _Expected(_Held.of(places, at), part, ready)
+        self._expected = _Expected(_Held.of(places, at), part, len(places), ready)
 
     def written(self, side: int, rows: Tensor, kept: Tensor) -> None:
         """Write them to where they are kept, while training goes on."""
@@ -226,10 +232,18 @@ class StagedTables:
 
     def write(self, name: str, places: Tensor, rows: Tensor) -> None:
         """Rows from outside of a round, [n, width]."""
+        self._forget(places.numpy())
         store = self.stores[name]
         held = reserved((len(rows), pitch(store.width, rows.dtype)), rows.dtype, CPU)
         held[:, : store.width] = rows
         self._worker.submit(store.write, places, held, torch.arange(len(rows))).result()
+
+    def _forget(self, places: np.ndarray) -> None:
+        """What was read from there, or left in the tables, is not what lies there any more."""
+        self._kept = [held.without(places) for held in self._kept]
+        if self._expected is not None:
+            held = self._expected.held.without(places)
+            self._expected = replace(self._expected, held=held)
 
     def files(self) -> dict[str, PlacedFile]:
         """See `RowTables`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from federation import federation, flat, mlp
@@ -293,6 +295,51 @@ def test_a_larger_cohort_waits_for_rows_that_are_being_read(tmp_path: Path) -> N
     started.set()  # where the timer was slow
     tables._worker.submit(int).result()
     assert (tables.tables["c"][kept] == -1).all()
+
+
+def test_rows_written_from_outside_are_those_that_a_cohort_comes_with(tmp_path: Path) -> None:
+    """Not what was read ahead from their places, nor what the last round has left for them."""
+    shape = RowShape({"c": 1}, torch.float32, CPU)
+    tables = StagedTables(shape, RowTier("disk", cohort=5, folder=tmp_path))
+    tables.allocate(12)
+    where, none = torch.arange(1, 9), torch.zeros(2, dtype=torch.int64)
+    tables.write("c", where, where[:, None].float())
+    _, kept = tables.begin(0, none, torch.tensor([1, 2]))
+    tables.tables["c"][kept] = torch.tensor([[-1.0], [-2.0]])
+    tables.written(0, kept, torch.tensor([1, 2]))
+    tables.expect(torch.tensor([4, 5, 6]))
+    tables.write("c", torch.tensor([2, 5]), torch.tensor([[20.0], [50.0]]))
+    came, _ = tables.begin(1, torch.tensor([1, 2, 4, 5, 6]), torch.arange(7, 12))
+    assert tables.tables["c"][came][:, 0].tolist() == [-1.0, 20.0, 4.0, 50.0, 6.0]
+
+
+@pytest.mark.parametrize("tier", ["disk", "host"])
+def test_rows_that_move_between_processes_are_the_latest(tier: str, tmp_path: Path) -> None:
+    """Three processes that fetch ahead, as a run's rounds do; against a dict."""
+    where = RowTier(tier, torch.bfloat16, 9, 3, tmp_path if tier == "disk" else None)
+    ranks = [ClientState({"c": "zeros"}, {}, 9, torch.zeros(8), 8, where) for _ in range(3)]
+    draw, owner, mirror = np.random.default_rng(0), np.full(9, -1), np.zeros(9)
+    cohorts = [draw.choice(9, 5, replace=False) for _ in range(31)]
+    for t, (ids, following) in enumerate(itertools.pairwise(cohorts)):
+        to = draw.integers(0, 3, 5)
+        sent = {(a, b): ids[(owner[ids] == a) & (to == b)] for a in range(3) for b in range(3)}
+        rows = {pair: ranks[pair[0]].export(torch.from_numpy(who)) for pair, who in sent.items()}
+        for b, state in enumerate(ranks):
+            mine, came = ids[to == b], [a for a in range(3) if a != b]
+            own = torch.from_numpy(mine)
+            moved = np.concatenate([sent[a, b] for a in came])
+            new = {"c": torch.cat([rows[a, b][0]["c"] for a in came])}
+            state.adopt(torch.from_numpy(moved), new, {})
+            after = state.begin(own, torch.zeros(8))
+            after.drop(torch.from_numpy(ids[(owner[ids] == b) & (to != b)]))
+            state.expect(torch.from_numpy(following))
+            found, kept = after.placed(own, torch.zeros(2, len(own), dtype=torch.int64))
+            assert found["c"].gathered()[:, 0].tolist() == mirror[mine].tolist()
+            mirror[mine] = 1 + (9 * t + mine) % 256  # exact in bfloat16
+            kept["c"].copy_(torch.from_numpy(mirror[mine]).float()[:, None].expand(-1, 8))
+            after.scatter(own, {}, {})
+            ranks[b] = after
+        owner[ids] = to
 
 
 def test_a_folder_for_rows_that_is_none_is_named(tmp_path: Path) -> None:

@@ -13,8 +13,11 @@ import fedfast
 from fedfast import client_loop
 from fedfast.aggregation import COLUMNS, _blocks
 from fedfast.algorithms import FedAvg, by_name
+from fedfast.algorithms.drift import Drift
 from fedfast.algorithms.feddyn import Dual
-from fedfast.algorithms.fedlesam import LESAM
+from fedfast.algorithms.fedlesam import LESAM, FedLESAM
+from fedfast.algorithms.hooks import Sum
+from fedfast.algorithms.servers import Average
 from fedfast.executor import Capabilities
 from fedfast.fusion_rules import fusions_for
 
@@ -88,6 +91,54 @@ def test_only_hooks_of_ours_are_recorded():
     for local in (Own(), Begins()):
         found = fusions_for(FedAvg(local=local, drift=Dual()), None, NETWORK)
         assert not found.ascent and not found.rounds
+
+
+class Begins(FedLESAM):
+    def begin(self, at):
+        super().begin(at)
+        at.scratch["e"].mul_(3.0)
+
+
+class Uploads(FedLESAM):
+    def upload(self, at):
+        at.w.add_(at.scratch["e"])
+
+
+class Finishes(Drift):
+    seen = []
+
+    def finish(self, at):
+        self.seen.append(at.scratch["e"].clone())
+        return {}
+
+
+class SumsUp(Average):
+    server_rows = ("mean",)
+
+    def sums(self, cohort):
+        return [Sum("mean", cohort.weights, keep=0.0, of="e")]
+
+    def added(self):
+        return {"mean": 1.0}
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        Begins(),
+        Uploads(),
+        FedAvg(local=LESAM(), drift=Finishes()),
+        FedAvg(local=LESAM(), server=SumsUp()),
+    ],
+    ids=lambda algorithm: type(algorithm).__name__,
+)
+def test_hooks_of_others_find_the_perturbation(algorithm, monkeypatch):
+    seen = Finishes.seen
+    seen.clear()
+    found = [*ended(algorithm), *seen]
+    seen.clear()
+    step_by_step(monkeypatch)
+    assert_same(found, [*ended(algorithm), *seen])
 
 
 def test_placed_rows_are_gathered_column_by_column():
