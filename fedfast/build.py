@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -44,7 +44,6 @@ class Components:
     executor   of the module: that of the rounds where there is no program
     evaluator  made when it is first needed
     pages      of the clients' samples, where they are a file
-    schedule   the run's, which draws no round twice
     """
 
     design: Design
@@ -55,7 +54,11 @@ class Components:
     engine: Engine
     personal: Personal
     pages: PagesAhead
-    schedule: RoundsOnce
+
+    @cached_property
+    def schedule(self) -> RoundsOnce:
+        """A simulation's rounds, none of which is drawn twice."""
+        return RoundsOnce(self.design.schedule)
 
     @property
     def fetches(self) -> bool:
@@ -77,8 +80,7 @@ def build(design: Design) -> Components:
     engine = Engine(design, Halving(_trainer(design, executor), memory.chunk), tier)
     personal = Personal(engine, evaluator, design.data, design.loss)
     pages = PagesAhead(design.data.x)
-    once = RoundsOnce(design.schedule)
-    return Components(design, memory, tier, executor, evaluator, engine, personal, pages, once)
+    return Components(design, memory, tier, executor, evaluator, engine, personal, pages)
 
 
 def row_tier(design: Design) -> RowTier:
@@ -88,7 +90,7 @@ def row_tier(design: Design) -> RowTier:
     expected = memories.taking_part(population, rounds, cohort)
     if given.schedule is not None:  # whose cohorts need not be drawn alike
         expected = min(population, (rounds - 1) * cohort)
-    each = memories.bytes_per_client(layout, algorithm) + _activation_bytes(design)
+    each = _bytes_per_client(design)
     rest = each + _server_bytes(design) + _beside(design)
     if given.memory == "auto":
         free = int(SHARES["device"] * memories.free_bytes(design.device)) - rest
@@ -113,12 +115,20 @@ def memory_plan(design: Design, tier: RowTier) -> MemoryPlan:
         design.options.memory,
         design.options.chunk,
         design.cohort,
-        memories.bytes_per_client(design.layout, design.algorithm) + _activation_bytes(design),
+        _bytes_per_client(design),
         _server_bytes(design),
         memories.data_bytes(design.data),
         design.device,
         tier.on_device + _beside(design),
     )
+
+
+def _bytes_per_client(design: Design) -> int:
+    """Bytes that one more client at once takes."""
+    rows = memories.bytes_per_client(design.layout, design.algorithm)
+    if design.device.type != "cpu":
+        rows += memories.addend_bytes(design.layout, design.algorithm)
+    return rows + _activation_bytes(design)
 
 
 def _server_bytes(design: Design) -> int:
@@ -129,9 +139,11 @@ def _server_bytes(design: Design) -> int:
 
 
 def _beside(design: Design) -> int:
-    """Bytes of models that a round keeps to its end, of evaluation, and of numbers by client."""
+    """Bytes of models that a round keeps to its end, of evaluation, of rows of threads, and of
+    numbers by client."""
     cohort = memories.cohort_bytes(design.layout, design.algorithm, design.cohort)
-    return cohort + _evaluation_bytes(design) + PER_CLIENT * design.data.num_clients
+    threads = design.threads * memories.addend_bytes(design.layout, design.algorithm)
+    return cohort + _evaluation_bytes(design) + threads + PER_CLIENT * design.data.num_clients
 
 
 def _activation_bytes(design: Design) -> int:

@@ -55,14 +55,21 @@ class MemoryPlan:
 
 
 def bytes_per_client(layout: FlatLayout, algorithm: Algorithm) -> int:
-    """Bytes one client adds to the live buffers: w, g, and what the algorithm has beside them."""
+    """Bytes one client adds to the live buffers: w, g, and what the algorithm has beside them; not
+    the addend, see `addend_bytes`."""
     local = algorithm.local
     rows = 2 + int(local.ascends) + int(local.keeps) + int(local.momentum > 0)
-    rows += int(algorithm.constant and not algorithm.plain)
     gathered = len(algorithm.client_rows()) - len(placed_rows(algorithm))
     rows += gathered + len(algorithm.scratch_rows())
     rows += 2 * int(algorithm.drift.full_gradient)  # what sums of changes compare
     return max(1, rows * layout.stride * layout.dtype.itemsize)
+
+
+def addend_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
+    """Bytes of one row of what corrects the gradient all round: each thread that trains from plans
+    on the CPU writes one; a device holds one for each client."""
+    wanted = algorithm.constant and not algorithm.plain
+    return layout.trained * layout.dtype.itemsize if wanted else 0
 
 
 def server_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:

@@ -31,6 +31,6 @@ size = ["--clients", "50", "--cohort", "5", "--held-out", "0", "--rounds", "2", 
 study = ["--algorithms", "fedavg", "--out", "scaled", "--launcher", "ray"]
 assert main(["scale", "tiny.yaml", *size, *study]) == 0
 threading.Thread(target=interrupt, daemon=True).start()
-long = ["--seeds", "0", "--rounds", "1000", "--out", "stopped", "--launcher", "ray"]
+long = ["--seeds", "0", "--rounds", "100000", "--out", "stopped", "--launcher", "ray"]
 assert main(["sweep", "tiny.yaml", *long]) == 130
 ray.shutdown_now()

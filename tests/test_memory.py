@@ -26,7 +26,7 @@ SIZES = [9, 1, 13, 4, 30, 2, 8, 21]
         (FedAvg(), 2),
         (FedSAM(), 3),
         (FedAvgM(local=SAM(momentum=0.5)), 4),
-        (SCAFFOLD(), 3),  # c - c_i, the same all round; c_i is used where it lies
+        (SCAFFOLD(), 2),  # c_i is used where it lies
         (FedSAGM(), 4),
     ],
 )
@@ -36,7 +36,9 @@ def test_bytes_of_rows(algorithm, banks, dtype):
     row = (128 + 64) * dtype.itemsize
     assert memory.bytes_per_client(layout, algorithm) == banks * row
     live = LiveBuffers(layout, algorithm, 5, CPU)
-    held = [live.w, live.g, live.ahead, live.first, live.m, live.addend]
+    assert live.addend.nbytes == 5 * memory.addend_bytes(layout, algorithm)
+    assert bool(live.addend.nbytes) == isinstance(algorithm, SCAFFOLD)  # c - c_i, all round
+    held = [live.w, live.g, live.ahead, live.first, live.m]
     held += [*live.own.values(), *live.scratch.values()]
     assert sum(t.nbytes for t in held if t is not None) == 5 * banks * row
     # the model now, next and as sent; a moment twice

@@ -35,6 +35,7 @@ PLAIN = {
     "feed",
     "norms",
     "tally",
+    "turn",
     "OPERATIONS",
 }
 MAKES = {"float32", "float64", "ones", "far"}
