@@ -82,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", help="on the disk that is measured; default: a temporary one")
     parser.add_argument("--alone", help="one tier only, as 'disk float32': nobody takes turns")
     given = parser.parse_args(argv)
+    if given.rounds < 2 * TURN:
+        parser.error(f"--rounds: expected at least {2 * TURN}, two turns; got {given.rounds}")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         what = given.algorithm, given.clients, given.rounds, given.threads, folder
         sims = simulations(*what)
