@@ -71,11 +71,9 @@ def _bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:
 
 
 def _mapped(number: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    count = int(np.prod(shape, dtype=np.int64))
+    if not count:
+        return torch.zeros(shape, dtype=dtype)
     flags = mmap.MAP_SHARED | MAP_NORESERVE
     memory = mmap.mmap(number, _bytes(shape, dtype), flags=flags)
-    count = int(np.prod(shape, dtype=np.int64))
-    return (
-        torch.frombuffer(memory, dtype=dtype, count=count).view(shape)
-        if count
-        else torch.zeros(shape, dtype=dtype)
-    )
+    return torch.frombuffer(memory, dtype=dtype, count=count).view(shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,33 +18,20 @@ class TensorNorms:
         self._row, self._segments, self._backend = row[None], segments, backend
         sums = torch.empty(1, segments.count, 5, dtype=torch.float64, device=row.device)
         self._sums, self._squares = sums, sums[0, :, kernels.Column.XX]
-        self._recorded: RecordedNorms | None = None
+        self._plan: kernels.Plan | None = None
 
     def sum(self) -> float:
         """The sum of the tensors' Euclidean norms."""
-        if self._recorded is not None:
-            return self._recorded.sum()
-        if capabilities(self._backend, self._row).plans:
+        if self._plan is not None:
+            self._plan.run_whole()
+        elif capabilities(self._backend, self._row).plans:
             with kernels.Plan(whole=True) as plan:
                 self._write()
-            self._recorded = RecordedNorms(plan, self._squares)
-            return self._recorded.sum()
-        self._write()
+            self._plan = plan  # complete: a signal may come before
+            return self.sum()
+        else:
+            self._write()
         return float(square_root(self._squares).sum())
 
     def _write(self) -> None:
         kernels.stats(self._row, segments=self._segments, out=self._sums, backend=self._backend)
-
-
-class RecordedNorms:
-    """plan: writes squares [L], on the CPU."""
-
-    def __init__(self, plan: kernels.Plan, squares: Tensor) -> None:
-        self._plan, self._squares, self._norms = plan, squares.numpy(), torch.empty_like(squares)
-        self._room = self._norms.numpy()
-
-    def sum(self) -> float:
-        """The sum of their roots."""
-        self._plan.run_whole()
-        np.sqrt(self._squares, out=self._room)  # as `square_root` has it
-        return float(self._norms.sum())

@@ -158,6 +158,11 @@ class Peers:
         what was there: two places are enough.
         """
         data = pickle.dumps(own)
+        if len(data) + 8 > MAIL:
+            raise ValueError(
+                f"ranks: expected at most {MAIL >> 20} MiB of numbers of clients in a round; got "
+                f"{len(data) >> 20}: smaller cohorts, or ranks on several machines"
+            )
         turn = self._turn = self._turn + 1
         self._mail[turn % 2, : len(data) + 8] = np.frombuffer(
             len(data).to_bytes(8, "little") + data, np.uint8
