@@ -10,6 +10,7 @@ import ray
 
 from fedfast.cli import main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started us with &
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
@@ -31,6 +32,6 @@ size = ["--clients", "50", "--cohort", "5", "--held-out", "0", "--rounds", "2", 
 study = ["--algorithms", "fedavg", "--out", "scaled", "--launcher", "ray"]
 assert main(["scale", "tiny.yaml", *size, *study]) == 0
 threading.Thread(target=interrupt, daemon=True).start()
-long = ["--seeds", "0", "--rounds", "100000", "--out", "stopped", "--launcher", "ray"]
+long = ["--seeds", "0", "--rounds", "1000", "--out", "stopped", "--launcher", "ray"]
 assert main(["sweep", "tiny.yaml", *long]) == 130
 ray.shutdown_now()

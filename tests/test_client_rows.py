@@ -354,7 +354,8 @@ def test_what_a_file_of_small_rows_takes_is_what_is_said(tmp_path: Path) -> None
     sim.run(progress=False)
     (store,) = sim._engine.clients._store.tables.stores.values()
     taken = os.fstat(store._file.fileno()).st_blocks * 512
-    assert 0.9 * sim.rows.kept <= taken <= sim.rows.kept
+    # Beside the rows the file system may need a block for the list of where they lie.
+    assert 0.9 * sim.rows.kept <= taken <= sim.rows.kept + os.fstat(store._file.fileno()).st_blksize
     assert row_tiers.binary_size(sim.rows.kept) in str(sim.rows)
 
 

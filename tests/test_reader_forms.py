@@ -72,6 +72,9 @@ def test_names_of_both_numpys_are_known():
             assert (module, function) in _NAMES
 
 
+EXIT = sys.exit
+
+
 class Evil:
     def __reduce__(self):
         return subprocess.check_output, (["true"],)
@@ -83,8 +86,10 @@ class Load:
 
 
 @pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("thing", [Evil(), Load(), {1, 2}, range(3), type, print, sys.exit])
-def test_programs_are_still_refused(tmp_path, protocol, thing):
+@pytest.mark.parametrize("thing", [Evil(), Load(), {1, 2}, range(3), type, print, EXIT])
+def test_programs_are_still_refused(tmp_path, protocol, thing, monkeypatch):
+    if thing is EXIT:
+        monkeypatch.setattr(sys, "exit", EXIT)  # wandb replaces it where a run has logged to it
     write(tmp_path / "p", pickle.dumps({"data": thing}, protocol))
     if isinstance(thing, set) and protocol >= 4:
         assert read_arrays(tmp_path / "p")["data"] == thing  # a plain container
