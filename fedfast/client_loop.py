@@ -22,7 +22,7 @@ from .algorithms.hooks import Clients
 from .batches import ChunkBatches, Minibatch, Packing
 from .correction import Correction, correction_of, renewal_of
 from .design import Design
-from .executor import ClipBound, Executor, Fold, LocalStep
+from .executor import ClipBound, Descent, Executor, Fold, LocalStep
 from .fusion_rules import fusions_for, recorder_for
 from .input_pipeline import InputPipeline
 from .live_buffers import ActiveRows, LiveBuffers
@@ -132,6 +132,23 @@ class LocalTrainer:
         renew: bool,
     ) -> Tensor:
         """Client after client instead of step after step; the same to the bit."""
+        models = self.live.active(len(at)).models
+        step = self._whole_step(at, lr, recorded, renew)
+        total = self.executor.descend(step, models, self.pipeline.plain, batches)
+        at.renewed = step.end is not None
+        return total
+
+    def prepared(self, at: Clients, rows: Tensor) -> Descent:
+        """See `Executor.prepared`: all steps of the chunk, from `at.start`."""
+        models = self.live.active(len(at)).models
+        at.w = at.start.expand_as(models[:, : self.layout.trained])
+        step = self._whole_step(at, self.algorithm.rate(at), None, False)
+        return self.executor.prepared(step, models, self.pipeline.plain, rows)
+
+    def _whole_step(
+        self, at: Clients, lr: float | Tensor, recorded: PlannedAscent | None, renew: bool
+    ) -> LocalStep:
+        """What is done at each step, and around a client's."""
         rows = self.live.active(len(at))
         added = self._correction(at)
         fold, correct = self._fold(lr, at.w, added), None
@@ -144,10 +161,7 @@ class LocalTrainer:
         if renew:
             renewal = renewal_of(self.algorithm.drift.renewal(at), self.live.shares)
             end = all_of(renewal, *(recorded.end if recorded else ()))
-        step = LocalStep(ascent=ascent, fold=fold, begin=begin, end=end)
-        total = self.executor.descend(step, rows.models, self.pipeline.plain, batches)
-        at.renewed = end is not None
-        return total
+        return LocalStep(ascent=ascent, fold=fold, begin=begin, end=end)
 
     def _correction(self, at: Clients) -> Correction | None:
         """What is added to the gradient in all steps of the round, of algorithms that do."""

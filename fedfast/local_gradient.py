@@ -74,6 +74,11 @@ class LocalGradient:
             return None
         return SamAscent(at_round(local.rho, at.round), local.eps, at.g, at.ahead)
 
+    def radius(self, t: int) -> float | None:
+        """That of SAM's in round `t`, where both of its passes are one call."""
+        sam = self.fusions.sam and isinstance(self.local, SAM)
+        return at_round(self.local.rho, t) if sam else None
+
     def recorded(self, at: Clients) -> PlannedAscent | None:
         """The optimizer's ascent, begin and end, where those are operations that a plan repeats."""
         if not self.fusions.ascent:
