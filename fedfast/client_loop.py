@@ -25,6 +25,7 @@ from .design import Design
 from .executor import ClipBound, Descent, Executor, Fold, LocalStep
 from .fusion_rules import fusions_for, recorder_for
 from .input_pipeline import InputPipeline
+from .kernels._args import Coefficient
 from .live_buffers import ActiveRows, LiveBuffers
 from .local_gradient import LocalGradient
 from .phases import timed
@@ -170,16 +171,26 @@ class LocalTrainer:
         return correction_of(self.algorithm.direction(at), at, self.live.addend)
 
     def _fold(self, lr: float | Tensor, base: Tensor, added: Correction | None) -> Fold:
-        share, decay = (1.0, 0.0) if added is None else (added.share, added.weight_decay)
-        alpha, beta = -lr * share, 1.0 - lr * (self.options.weight_decay + decay)
-        if isinstance(alpha, Tensor) and self.executor.capabilities.plans:
-            alpha, beta = (
-                held[: len(base)].copy_(t)  # a plan reads them from where they lie
-                for held, t in zip(self.live.factors, (alpha, beta), strict=True)
-            )
+        share, (alpha, beta) = 1.0 if added is None else added.share, self.factors(lr, base, added)
         clip, addend = self.options.clip_norm, added.row if added and added.terms else None
         bound = None if clip is None else ClipBound(clip / share, self.live.g, CLIP_EPS / share)
         return Fold(alpha, beta, base, bound, addend)
+
+    def factors(
+        self, lr: float | Tensor, base: Tensor, added: Correction | None = None
+    ) -> tuple[Coefficient, Coefficient]:
+        """Of the gradient and of `base` [K, ...] in a step at rate `lr`.
+
+        Plans read them from where they lie, so that another rate needs no other plan.
+        """
+        share, decay = (1.0, 0.0) if added is None else (added.share, added.weight_decay)
+        alpha, beta = -lr * share, 1.0 - lr * (self.options.weight_decay + decay)
+        if not self.executor.capabilities.plans:
+            return alpha, beta
+        held = self.live.active(len(base)).factors
+        for to, number in zip(held, (alpha, beta), strict=True):
+            to.copy_(number) if isinstance(number, Tensor) else to.fill_(number)
+        return held
 
     def _starts(self, at: Clients) -> Tensor:
         """The models before the first step: their own where the algorithm gives them some."""

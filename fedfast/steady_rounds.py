@@ -1,9 +1,9 @@
 """Small rounds in which nothing happens but training and the mean: prepared once, run again.
 
-Where neither clients nor server keep rows, and no hook does anything, a round of so many clients at
-the same rate takes the same steps in the same buffers as one before: it draws, runs recorded steps
-and the recorded mean, and looks at what came out. To the bit it is `Engine.round`, which everything
-else takes: other algorithms, code of the user's, rounds after which something is not finite.
+Where neither clients nor server keep rows, and no hook does anything, a round of so many clients
+takes the same steps in the same buffers as one before: it draws, runs recorded steps and the
+recorded mean, and looks at what came out. To the bit it is `Engine.round`, which everything else
+takes: other algorithms, code of the user's, rounds after which something is not finite.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Prepared:
 
     before: ServerState
     after: ServerState
+    models: Tensor
     epochs: Ints
     batches: WrittenBatches
     descent: Descent
@@ -87,8 +88,10 @@ class SteadyRounds:
             found = self._found(who, t, lr)
             whose = who.ids, who.sizes, found.epochs
             found.batches.write(drawn.seed, t, who.lines, *whose)
+        self._engine.trainer.factors(lr, found.models)
         found.after.follow(found.before)
-        found.descent.run(who.packing.offsets)
+        with phase("forward_backward"):
+            found.descent.run(who.packing.offsets)
         with phase("aggregate"):
             outcome = self._ended(found, who)
         return None if outcome is None else (len(who.ids), outcome)
@@ -106,21 +109,21 @@ class SteadyRounds:
 
     def _found(self, who: Who, t: int, lr: float) -> Prepared:
         """What was prepared for such a round, or is now."""
-        before, radius = self._engine.state, self._engine.trainer.gradient.radius(t)
-        key = len(who.ids), lr, radius, id(before)
+        before, trainer = self._engine.state, self._engine.trainer
+        models = trainer.live.active(len(who.ids)).models
+        key = len(who.ids), trainer.gradient.radius(t), id(before), id(models)
         found = self._held.get(key)
-        if found is None or found.before is not before or found.batches.room < who.lines.total:
+        if found is None or found.batches.room < who.lines.total:  # it holds what the ids are of
             if len(self._held) >= LATEST:
                 del self._held[next(iter(self._held))]
-            found = self._held[key] = self._made(who, t, lr)
+            found = self._held[key] = self._made(who, t, lr, models)
         return found
 
-    def _made(self, who: Who, t: int, lr: float) -> Prepared:
+    def _made(self, who: Who, t: int, lr: float, models: Tensor) -> Prepared:
         engine, drawn = self._engine, self._drawn
         assert drawn is not None
         data, before, after = engine.data, engine.state, engine.next
         clients, lines = len(who.ids), who.lines
-        models = engine.trainer.live.active(clients).models
         work = Work(t, self._schedule.round(t), lr, drawn.epochs, data.num_clients)
         rows = torch.empty(lines.total, lines.width, dtype=torch.int64)
         descent = engine.trainer.prepared(engine.gathered(work), rows)
@@ -129,6 +132,7 @@ class SteadyRounds:
         return Prepared(
             before,
             after,
+            models,
             np.full(clients, drawn.epochs),
             WrittenBatches(*own, drawn.width, drawn.whole),
             descent,

@@ -128,7 +128,10 @@ class WrittenBatches:
     ) -> None:
         self.room, self.width = rows.shape
         self._kept, self._cut = (rows, count, begins, order), (batch, whole)
-        to = _address("rows", rows, torch.int64, 0), _address("count", count, torch.int32, self.room)
+        to = (
+            _address("rows", rows, torch.int64, 0),
+            _address("count", count, torch.int32, self.room),
+        )
         self._at = *_where(begins, order), *to
 
     def write(
