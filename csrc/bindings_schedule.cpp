@@ -142,7 +142,8 @@ void write_batches(uint64_t seed, uint32_t round, std::tuple<int64_t, int64_t, i
                    Address begins, Address order, Address rows, Address count) {
   const auto [clients, steps, width] = size;
   const DrawnLines lines = lines_of(clients, steps, width, offsets);
-  BatchDraw draw = batches_of({seed, round}, lines, cut, {ids, sizes, epochs, owners}, begins, order);
+  BatchDraw draw =
+      batches_of({seed, round}, lines, cut, {ids, sizes, epochs, owners}, begins, order);
   draw.rows = at<int64_t>(rows);
   draw.count = at<int32_t>(count);
   const py::gil_scoped_release release;

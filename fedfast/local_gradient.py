@@ -76,8 +76,9 @@ class LocalGradient:
 
     def radius(self, t: int) -> float | None:
         """That of SAM's in round `t`, where both of its passes are one call."""
-        sam = self.fusions.sam and isinstance(self.local, SAM)
-        return at_round(self.local.rho, t) if sam else None
+        if not (self.fusions.sam and isinstance(self.local, SAM)):
+            return None
+        return at_round(self.local.rho, t)
 
     def recorded(self, at: Clients) -> PlannedAscent | None:
         """The optimizer's ascent, begin and end, where those are operations that a plan repeats."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .kernels.schedule import available
 from .algorithms import Algorithm
 from .algorithms._hook_checks import overrides
 from .algorithms.hooks import Component
 from .client_loop import LocalTrainer
 from .design import Design
 from .engine import Engine
+from .kernels.schedule import available
 
 # What a repeated round leaves out: hooks of an algorithm and its components, and its own methods.
 HOOKS = ("begin", "after_step", "upload", "finish", "sums", "settle", "added")
