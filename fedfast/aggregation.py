@@ -18,7 +18,7 @@ from .algorithms.hooks import Clients, Cohort, Sum, TrainedLayout
 from .clients import ClientState
 from .kernels.placed import PlacedRows, RowsLike
 from .kernels.registry import capabilities
-from .mean_passes import Chunk, Ending, RecordedPasses
+from .mean_passes import Chunk, Ending, RecordedPass, RecordedPasses
 from .phases import timed
 from .running_sum import Place, RunningSum
 from .state import ServerState
@@ -65,6 +65,11 @@ class Mean:
                 ending.renew()
             self._pass(chunk)
         return bad
+
+    def recorded(self, models: Tensor, sent: Tensor, ending: Ending) -> RecordedPass:
+        """The pass of a cohort of one chunk, models [C, S], with the server's step."""
+        weights, place = models.new_zeros(len(models)), Place(0, len(models))
+        return self._passes.recorded(Chunk(models, weights, sent, place, None, ending))
 
     def replace(self, models: Tensor, weights: Tensor, start: Tensor) -> None:
         """The trained region anew, from all models [C, trained] and weights [C] or [L, C]."""

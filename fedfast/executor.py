@@ -187,6 +187,20 @@ class Capabilities:
     runs_module: bool = False
 
 
+@dataclass(frozen=True)
+class Descent:
+    """All steps of a chunk of clients, ready to be run again and again: see `Executor.descend`.
+
+    rows   [n, B], count [n]: the batches, which whoever runs it writes; `run` takes their offsets
+    total  [2, K] float64, the summed losses after that
+    """
+
+    rows: Tensor
+    count: Tensor
+    total: Tensor
+    run: Callable[[Tensor], None]
+
+
 class Executor(Protocol):
     """Forward and backward passes of up to a chunk of clients.
 
@@ -230,6 +244,10 @@ class Executor(Protocol):
         Returns the clients' summed losses [2, K] float64: a step's mean times its count; its mean.
         Raises IndexError for rows or labels out of range.
         """
+        raise TypeError(f"{type(self).__name__} takes a step at a time")
+
+    def prepared(self, step: LocalStep, w: Tensor, source: SampleSource, rows: Tensor) -> Descent:
+        """`descend` for batches of `rows` [n, B], and for others that are no more."""
         raise TypeError(f"{type(self).__name__} takes a step at a time")
 
     def squares(self, g: Tensor) -> Tensor | None:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from .ahead import preparing
 from .build import Components
-from .client_sampling import Round
 from .client_scores import ClientScores
 from .data import Samples
 from .data.client_parts import spans
@@ -31,23 +30,29 @@ from .torch_settings import rounding, torch_threads, usual, usual_modes
 
 def next_round(parts: Components) -> Row:
     """Train the next round. Its last statement but one commits it: until then nothing changes."""
-    engine, schedule = parts.engine, parts.schedule
+    engine = parts.engine
     t = len(engine.committed.rows)
     lr = parts.design.lr(t)
     forget_recording()
     parts.executor.pool.wait()
     begin = time.perf_counter()
     with span(f"round {t + 1}"), training(parts):
-        cohort = schedule.round(t)
         _read_ahead(parts, t)
-        rehearses = engine.algorithm.server.rehearses
-        rehearsal = schedule.round(t, exchange=1) if rehearses else None
-        outcome = engine.round(t, cohort, lr, rehearsal, _following(parts, t))
+        clients, outcome = parts.steady.round(t, lr) or _round(parts, t, lr)
     seconds = time.perf_counter() - begin
     after = _concluded(parts, t, lr, outcome)
-    row, scores = _row(parts, lr, cohort, outcome, after, seconds)
+    row, scores = _row(parts, lr, clients, outcome, after, seconds)
     engine.committed = changed(after, rows=after.rows.followed_by(row), scores=scores)
     return row
+
+
+def _round(parts: Components, t: int, lr: float) -> tuple[int, Outcome]:
+    """(clients, what round `t` did) of any run."""
+    schedule, engine = parts.schedule, parts.engine
+    cohort, rehearses = schedule.round(t), engine.algorithm.server.rehearses
+    rehearsal = schedule.round(t, exchange=1) if rehearses else None
+    done = engine.round(t, cohort, lr, rehearsal, _following(parts, t))
+    return len(cohort.clients), done
 
 
 def _read_ahead(parts: Components, t: int) -> None:
@@ -144,10 +149,10 @@ def _concluded(parts: Components, t: int, lr: float, outcome: Outcome) -> Commit
 
 
 def _row(
-    parts: Components, lr: float, cohort: Round, outcome: Outcome, after: Committed, seconds: float
+    parts: Components, lr: float, clients: int, outcome: Outcome, after: Committed, seconds: float
 ) -> tuple[Row, ClientScores | None]:
     """The round's row, and the clients' scores where they are kept."""
-    t, clients = len(after.rows), len(cohort.clients)
+    t = len(after.rows)
     (down, up), (figures, scores) = traffic(parts.design), _evaluation(parts, t, after)
     row = Row(
         round=t + 1,

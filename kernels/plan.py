@@ -20,7 +20,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import native
@@ -170,25 +172,63 @@ class Plan:
         Raises IndexError if an operation found an index out of range, TypeError/ValueError for
         other tables, more clients than were recorded or more batches than `feed` has.
         """
+        begins = _offsets(offsets)
+        most = int(begins[-1]), int(begins[1]) if len(begins) > 1 else 0
+        StepsCall(self, rest, elements, most, counted, soon, last, lanes, models).run(offsets)
+
+
+class StepsCall:
+    """`Plan.run_steps` of one set of arguments, which are looked at once.
+
+    most  (lines, clients) that there will be
+    """
+
+    def __init__(
+        self,
+        first: Plan,
+        rest: Plan,
+        elements: int,
+        most: tuple[int, int],
+        counted: Counted | None = None,
+        soon: Soon | None = None,
+        last: Plan | None = None,
+        lanes: Lanes | None = None,
+        models: Tensor | None = None,
+    ) -> None:
         if not isinstance(rest, Plan):
             raise TypeError(f"rest: expected a Plan; got {kind_of(rest)}")
         if not isinstance(last, Plan | None):
             raise TypeError(f"last: expected a Plan or None; got {kind_of(last)}")
-        _table("offsets", offsets, torch.int64, 1)
-        _dense("offsets", offsets, 0)
-        if offsets.shape[0] == 0:
-            raise ValueError("offsets: expected shape [T + 1]; got [0]")
-        begins = offsets.numpy()  # whose numbers cost less than a tensor's
-        lines, clients = int(begins[-1]), int(begins[1]) if len(begins) > 1 else 0
-        given = offsets.data_ptr(), len(begins) - 1, torch.get_num_threads(), elements
+        lines, clients = self.most = most
         counts = _counts(counted, lines)
-        hints = _soon(soon, counts[1], lines, clients)
-        own = _lanes(lanes, clients)
+        hints, own = _soon(soon, counts[1], lines, clients), _lanes(lanes, clients)
         around = last, lanes and lanes.fill, lanes and lanes.form
         plans = (None if p is None else p._plan for p in around)
-        where = _models(models, clients)
-        at = self._plan, rest._plan, *given, *counts, hints, *plans, *own, where
-        _check(native.module.run_steps(*at))
+        self._kept = first, rest, counted, soon, last, lanes, models
+        self._plans, self._elements = (first._plan, rest._plan), elements
+        self._rest = *counts, hints, *plans, *own, _models(models, clients)
+
+    def run(self, offsets: Tensor) -> None:
+        """The steps of batches that lie so; see `Plan.run_steps`."""
+        begins = _offsets(offsets)
+        lines, clients = begins[-1], begins[1] if len(begins) > 1 else 0
+        if lines > self.most[0] or clients > self.most[1]:
+            raise ValueError(
+                f"offsets: expected at most {self.most[0]} batches of {self.most[1]} clients; got "
+                f"{lines} of {clients}"
+            )
+        at = offsets.data_ptr(), len(begins) - 1, torch.get_num_threads(), self._elements
+        _check(native.module.run_steps(*self._plans, *at, *self._rest))
+
+
+def _offsets(offsets: Tensor) -> NDArray[np.int64]:
+    """What lies in them, which costs less to read than from the tensor."""
+    _table("offsets", offsets, torch.int64, 1)
+    _dense("offsets", offsets, 0)
+    if offsets.shape[0] == 0:
+        raise ValueError("offsets: expected shape [T + 1]; got [0]")
+    begins: NDArray[np.int64] = offsets.numpy()
+    return begins
 
 
 def _counts(counted: Counted | None, most: int) -> tuple[int, int]:

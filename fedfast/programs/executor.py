@@ -17,6 +17,7 @@ from .. import kernels
 from ..batches import ChunkBatches, Minibatch
 from ..executor import (
     Capabilities,
+    Descent,
     Executor,
     Fold,
     LocalStep,
@@ -146,12 +147,19 @@ class ProgramExecutor(Executor):
         self, step: LocalStep, w: Tensor, source: SampleSource, batches: ChunkBatches
     ) -> Tensor:
         """See `Executor.descend`."""
-        rows, clients, own = batches.rows.to(w.device), w.shape[0], w[:, : self.layout.trained]
+        rows, clients = batches.rows.to(w.device), w.shape[0]
+        found = self.prepared(step, w, source, rows)
+        found.rows[: len(rows)], found.count[: len(rows)] = rows, batches.count
+        found.run(batches.packing.offsets)
+        return found.total[:, :clients].clone()
+
+    def prepared(self, step: LocalStep, w: Tensor, source: SampleSource, rows: Tensor) -> Descent:
+        """`descend` for batches of `rows` [n, B], and for others that are no more."""
+        clients, own = w.shape[0], w[:, : self.layout.trained]
         if self._chunk is None or not self._chunk.holds(clients, rows):
             self._chunk = ChunkBuffers(source, clients, rows)
         chunk, fold = self._chunk, step.fold
         assert fold is not None
-        chunk.write(rows, batches.count)
         again = Fold(fold.alpha, fold.beta, own, fold.bound, fold.addend, known=True)
         rest = step
         if isinstance(step.ascent, RowAscent):
@@ -161,9 +169,11 @@ class ProgramExecutor(Executor):
         last = None if step.end is None else self._row_plan(step.end, clients)
         lanes = self._lanes(step, fold, clients)
         soon = kernels.Soon(source.x, chunk.rows, own)
-        work, offsets = self._plans.work, batches.packing.offsets
-        first.run_steps(later, offsets, work, chunk.counted, soon, last, lanes, own)
-        return chunk.total[:, :clients].clone()
+        most = len(chunk.rows), clients
+        call = kernels.StepsCall(
+            first, later, self._plans.work, most, chunk.counted, soon, last, lanes, own
+        )
+        return Descent(chunk.rows, chunk.count, chunk.total, call.run)
 
     def _lanes(self, step: LocalStep, fold: Fold, clients: int) -> kernels.Lanes | None:
         """Rows that only a client's steps need: its thread has one for all its clients."""
