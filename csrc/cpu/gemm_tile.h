@@ -98,12 +98,11 @@ FEDFAST_TARGET FEDFAST_INLINE void store_joined(const typename V::Reg (&acc)[R][
 // Asks for the rows that the next tile to the right adds.
 template <typename V, int R, int N>
 FEDFAST_TARGET FEDFAST_INLINE void fetch_joining(const Sum<typename V::T>& sum) {
-  for (int r = 0; r < R; ++r) fetch<V, N>(sum.d + r * sum.d_row + N * V::lanes);
-  if (sum.formed == nullptr) return;
-  const std::ptrdiff_t from = sum.d - sum.formed->base + N * V::lanes;
-  for (int j = 0; j < sum.formed->count; ++j) {
-    for (int r = 0; r < R; ++r) fetch<V, N>(sum.formed->d[j] + from + r * sum.d_row);
+  if (sum.formed == nullptr) {
+    for (int r = 0; r < R; ++r) fetch<V, N>(sum.d + r * sum.d_row + N * V::lanes);
+    return;
   }
+  for (int r = R; r < 2 * R; ++r) fetch<V, N>(sum.d + r * sum.d_row);
 }
 
 template <typename V, int R, int N>
