@@ -22,6 +22,7 @@ from .frozen import changed
 from .history import Row
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_recording
+from .kernels.threads import thread_count
 from .phases import span, timed
 from .random_state import kept_random_state, seed_all
 from .state import Committed
@@ -83,18 +84,23 @@ def draws_ahead(parts: Components) -> AbstractContextManager[None]:
 def training(parts: Components) -> Iterator[None]:
     """Torch's threads, modes, random numbers and precision, as local steps need them."""
     engine, design = parts.engine, parts.design
+    executor, foreign = engine.trainer.executor, engine.hooks.foreign
     # The flags are of CUDA's libraries; code of the user's may read them.
     own = design.program is not None and design.device.type == "cpu"
     with ExitStack() as needed:
         if not usual():
             needed.enter_context(usual_modes())
-        needed.enter_context(torch_threads(design.threads))
-        if engine.trainer.executor.random:
+        # Torch's threads spin for milliseconds after an operation on a row, on cores that those of
+        # the compiled module are to have.
+        alone = executor.capabilities.plans and not foreign
+        needed.enter_context(torch_threads(1 if alone else design.threads))
+        needed.enter_context(thread_count(design.threads))
+        if executor.random:
             needed.enter_context(kept_random_state())
         if not own:
             needed.enter_context(rounding(parts.executor.precision))
         # Buffers of the run do not overlap; what an algorithm of the user's hands over may.
-        needed.enter_context(apart_by_construction(not engine.hooks.foreign))
+        needed.enter_context(apart_by_construction(not foreign))
         yield
 
 

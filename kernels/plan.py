@@ -28,6 +28,7 @@ from torch import Tensor
 from . import native
 from ._scalars import kind_of
 from .declaration import In, InOut, Operation, Out
+from .threads import threads
 
 _INT, _LONG, _DOUBLE = torch.int32, torch.int64, torch.float64
 FEED = Operation(
@@ -136,7 +137,7 @@ class Plan:
         Raises IndexError if an operation found an index out of range, ValueError for more clients
         than were recorded or elements beyond 2^40.
         """
-        how = torch.get_num_threads(), elements
+        how = threads(), elements
         _check(self._plan.run(clients, *how, *_counts(counted, clients)))
 
     def run_whole(self) -> None:
@@ -144,7 +145,7 @@ class Plan:
 
         Raises IndexError if one found an index out of range.
         """
-        _check(self._plan.run_whole(torch.get_num_threads()))
+        _check(self._plan.run_whole(threads()))
 
     def run_steps(
         self,
@@ -217,7 +218,7 @@ class StepsCall:
                 f"offsets: expected at most {self.most[0]} batches of {self.most[1]} clients; got "
                 f"{lines} of {clients}"
             )
-        at = offsets.data_ptr(), len(begins) - 1, torch.get_num_threads(), self._elements
+        at = offsets.data_ptr(), len(begins) - 1, threads(), self._elements
         _check(native.module.run_steps(*self._plans, *at, *self._rest))
 
 
