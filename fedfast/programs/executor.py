@@ -187,7 +187,8 @@ class ProgramExecutor(Executor):
             else:
                 begin = fills_of(step.correct, begin)
         fill = None if begin is None else self._row_plan(begin, clients)
-        return kernels.Lanes(rows, fill, begin and begin.alike, form) if rows else None
+        alike = None if begin is None else begin.alike
+        return kernels.Lanes(rows, fill, alike, form) if rows else None
 
     def _row_plan(self, update: RowUpdate, clients: int) -> kernels.Plan:
         return self._plans.plan(update.key, clients, lambda: update.apply(self._steps.backend))
