@@ -3,10 +3,10 @@
 import pytest
 import torch
 from federation import federation
+from fedfast.kernels import plan as plans
 from torch import nn
 
 import fedfast
-from fedfast.kernels import plan as plans
 from fedfast.programs.step_executor import StepExecutor
 
 NAMES = ("feddyn", "scaffold", "fedgamma", "fedspeed", "fedlesam-d")
