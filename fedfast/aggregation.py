@@ -179,7 +179,7 @@ class RoundSums:
             kernels.aggregate(
                 block,
                 weights,
-                base[..., where],
+                _columns(base, where),
                 acc=total.lowest[where],
                 nodes=None if above is None else above[:, where],
                 at=place.at,
@@ -227,16 +227,26 @@ def _blocks(rows: RowsLike) -> Iterator[tuple[Tensor, slice]]:
     size = rows.shape[1] if rows.is_cuda else COLUMNS
     for a in range(0, rows.shape[1], size):
         where = slice(a, a + size)
-        yield rows.table[:, where].index_select(0, rows.places), where
+        yield _columns(rows, where), where
 
 
-def _operands(rule: Sum, at: Clients, clients: ClientState) -> tuple[RowsLike, Tensor]:
+def _columns(base: RowsLike, where: slice) -> Tensor:
+    """The columns of rows [K, S], or of one for all."""
+    if isinstance(base, PlacedRows):
+        return base.table[:, where].index_select(0, base.places)
+    return base[..., where]
+
+
+def _operands(rule: Sum, at: Clients, clients: ClientState) -> tuple[RowsLike, RowsLike]:
     """(rows [K, trained], what they are measured from)."""
     if rule.of is None:
         return at.w, at.start
     rows = at.kept[rule.of] if rule.of in at.kept else at.scratch[rule.of]
     if not rule.change:
         return rows, torch.zeros_like(at.start)
+    came = at.came.get(rule.of)
+    if isinstance(rows, PlacedRows) and isinstance(came, PlacedRows):
+        return rows, came  # in the table still, for the round writes to other places
     before = torch.empty(rows.shape, dtype=rows.dtype, device=rows.device)
     clients.gather(torch.from_numpy(at.ids), {rule.of: before})
     return rows, before
