@@ -94,7 +94,10 @@ class SteadyRounds:
             found.descent.run(who.packing.offsets)
         with phase("aggregate"):
             outcome = self._ended(found, who)
-        return None if outcome is None else (len(who.ids), outcome)
+        if outcome is None:  # others of this run are likely to follow, and would be trained twice
+            self._drawn = None
+            return None
+        return len(who.ids), outcome
 
     @staticmethod
     def _who(drawn: Drawn, t: int) -> Who:
