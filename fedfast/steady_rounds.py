@@ -83,7 +83,8 @@ class SteadyRounds:
             return None
         with phase("schedule"):
             who = self._who(drawn, t)
-            if who.lines.total * who.lines.width >= WORTH:  # a thread draws them ahead
+            drawn_ahead = who.lines.total * who.lines.width >= WORTH
+            if drawn_ahead or len(who.ids) > self._engine.trainers.chunk:
                 return None
             found = self._found(who, t, lr)
             whose = who.ids, who.sizes, found.epochs
