@@ -26,6 +26,7 @@ from .tensor_norms import TensorNorms
 
 ROUNDING = 1e-15  # relative; weights computed along two ways differ by so much
 COLUMNS = 8192  # of placed rows at a time: those of a hundred clients fit into two cores' caches
+PIECE = 1 << 15  # elements of a row, and of sums in float64, that fit into a core's second cache
 NOBODY = torch.zeros(0, dtype=torch.int64)
 
 
@@ -190,9 +191,22 @@ class RoundSums:
     def into(self, server: ServerState, counted: int) -> None:
         """Apply every rule to its server row; `counted` clients did not diverge."""
         for rule, share, own in zip(self.rules, self.shares, self.own, strict=True):
-            row = server.rows[rule.row]
-            total = self.mean * (share or 0.0) if own is None else own.lowest
-            row.copy_(row.double() * (rule.keep - rule.fade * counted) + total)
+            row, keep = server.rows[rule.row], rule.keep - rule.fade * counted
+            if own is None:
+                _advance(row, keep, self.mean, share or 0.0)
+            else:
+                _advance(row, keep, own.lowest)
+
+
+def _advance(row: Tensor, keep: float, total: Tensor, share: float = 1.0) -> None:
+    """`row <- keep row + share total`, computed in float64; in pieces that stay in the caches."""
+    size = len(row) if row.is_cuda else PIECE
+    spare = total.new_empty(2, min(size, len(row)))
+    for a in range(0, len(row), size):
+        here, part = row[a : a + size], total[a : a + size]
+        old, added = spare[:, : len(here)]
+        torch.mul(part, share, out=added)
+        here.copy_(old.copy_(here).mul_(keep).add_(added))
 
 
 def _share(rule: Sum, weights: Tensor) -> float | None:

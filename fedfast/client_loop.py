@@ -158,11 +158,11 @@ class LocalTrainer:
         elif added and added.terms:
             correct = added
         ascent, at.w = self.gradient.ascent(at, recorded), rows.w
-        begin, end = fills_of(correct, *(recorded.begin if recorded else ())), None
+        begin, end = fills_of(*(recorded.begin if recorded else ())), None
         if renew:
             renewal = renewal_of(self.algorithm.drift.renewal(at), self.live.shares)
             end = all_of(renewal, *(recorded.end if recorded else ()))
-        return LocalStep(ascent=ascent, fold=fold, begin=begin, end=end)
+        return LocalStep(ascent=ascent, fold=fold, correct=correct, begin=begin, end=end)
 
     def _correction(self, at: Clients) -> Correction | None:
         """What is added to the gradient in all steps of the round, of algorithms that do."""

@@ -130,8 +130,10 @@ class LocalStep:
     keep_buffers  whether running statistics stay as they are
     objective     a loss in the place of the run's
     update        what follows in the same pass; executors that fold nothing have none of it
-    begin, end    of `Executor.descend`: what writes `fold.addend` as a thread takes a client (it
-                  may then be the thread's row), and what follows a client's last step
+    correct       of `Executor.descend`: what writes `fold.addend` where each client has its own; it
+                  may be the row of the thread that works on the client, or formed where it is added
+    begin, end    of `Executor.descend`: what is written as a thread takes a client, and what
+                  follows a client's last step
     """
 
     ascent: SamAscent | ScaledAscent | RowAscent | None = None
@@ -140,6 +142,7 @@ class LocalStep:
     keep_buffers: bool = False
     objective: Objective | None = None
     update: RowUpdate | None = None
+    correct: RowFill | None = None
     begin: RowFill | None = None
     end: RowUpdate | None = None
 

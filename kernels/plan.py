@@ -89,11 +89,15 @@ class Lanes(NamedTuple):
            thread goes on with it
     alike  `[>= K]` int64, or None: clients of the same number would have the same row, which is
            then not filled again for the second of them
+    form   or None; fills one of the rows too, which `linear_backward` alone reads, as what it adds.
+           Where that is one `step` by -1 along at most two terms, it is left out: the products
+           form what they read
     """
 
     rows: Sequence[Tensor]
     fill: Plan | None
     alike: Tensor | None = None
+    form: Plan | None = None
 
 
 class Plan:
@@ -152,6 +156,7 @@ class Plan:
         soon: Soon | None = None,
         last: Plan | None = None,
         lanes: Lanes | None = None,
+        models: Tensor | None = None,
     ) -> None:
         """Run this plan for step 0 of every client, then `rest` for its other steps, then `last`.
 
@@ -160,6 +165,9 @@ class Plan:
         elements  as in `run`, of one step
         counted   as in `run`, of all lines; soon needs its width
         lanes     `Lanes`, or None
+        models    `[>= K, n]`, or None: rows of which a step writes every element once. `last` then
+                  follows piece by piece what products with weights write there, if it consists of
+                  `step`s without a clip on rows of n elements
         A client takes all its steps on one thread, which takes the longest one left when it is
         done: no thread waits for another in between.
         Raises IndexError if an operation found an index out of range, TypeError/ValueError for
@@ -167,7 +175,7 @@ class Plan:
         """
         begins = _offsets(offsets)
         most = int(begins[-1]), int(begins[1]) if len(begins) > 1 else 0
-        StepsCall(self, rest, elements, most, counted, soon, last, lanes).run(offsets)
+        StepsCall(self, rest, elements, most, counted, soon, last, lanes, models).run(offsets)
 
 
 class StepsCall:
@@ -186,6 +194,7 @@ class StepsCall:
         soon: Soon | None = None,
         last: Plan | None = None,
         lanes: Lanes | None = None,
+        models: Tensor | None = None,
     ) -> None:
         if not isinstance(rest, Plan):
             raise TypeError(f"rest: expected a Plan; got {kind_of(rest)}")
@@ -194,10 +203,11 @@ class StepsCall:
         lines, clients = self.most = most
         counts = _counts(counted, lines)
         hints, own = _soon(soon, counts[1], lines, clients), _lanes(lanes, clients)
-        plans = (None if p is None else p._plan for p in (last, lanes and lanes.fill))
-        self._kept = first, rest, counted, soon, last, lanes
+        around = last, lanes and lanes.fill, lanes and lanes.form
+        plans = (None if p is None else p._plan for p in around)
+        self._kept = first, rest, counted, soon, last, lanes, models
         self._plans, self._elements = (first._plan, rest._plan), elements
-        self._rest = *counts, hints, *plans, *own
+        self._rest = *counts, hints, *plans, *own, _models(models, clients)
 
     def run(self, offsets: Tensor) -> None:
         """The steps of batches that lie so; see `Plan.run_steps`."""
@@ -251,12 +261,26 @@ def _soon(soon: Soon | None, width: int, lines: int, clients: int) -> tuple[int,
     return samples.data_ptr(), sample, rows.data_ptr(), *at
 
 
+def _models(models: Tensor | None, clients: int) -> tuple[int, int, int]:
+    """Address, stride and bytes of the rows; 0 for none."""
+    if models is None:
+        return 0, 0, 0
+    if models.ndim != 2 or models.shape[0] < clients or models.stride(1) != 1:
+        raise ValueError(
+            f"models: expected [K, n] of at least {clients} clients, contiguous rows; got "
+            f"{list(models.shape)}, strides {models.stride()}"
+        )
+    size = models.element_size()
+    return models.data_ptr(), models.stride(0) * size, models.shape[1] * size
+
+
 def _lanes(lanes: Lanes | None, clients: int) -> tuple[list[tuple[int, int]], int]:
     """(address and bytes of each first row, where `alike` is); [], 0 for none."""
     if lanes is None:
         return [], 0
-    if not isinstance(lanes.fill, Plan | None):
-        raise TypeError(f"lanes.fill: expected a Plan or None; got {kind_of(lanes.fill)}")
+    for name, plan in ("fill", lanes.fill), ("form", lanes.form):
+        if not isinstance(plan, Plan | None):
+            raise TypeError(f"lanes.{name}: expected a Plan or None; got {kind_of(plan)}")
     for i, rows in enumerate(lanes.rows):
         if rows.ndim != 2 or rows.shape[0] < clients or rows.stride(0) < rows.shape[1]:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 import os
@@ -23,13 +24,16 @@ from rich.console import Console
 from torch import nn
 
 from fedfast.cli import main
-from fedfast.scaling import cost_model, figures, launchers, machine, results, rows, worker
+from fedfast.phases import phase
+from fedfast.scaling import cost_model, figures, launchers, machine, results, rows, timing
 from fedfast.scaling.cost_model import CostModel, Fitted, Point
 from fedfast.scaling.features import PHASE_NAMES, Size, memory_terms, terms
 from fedfast.scaling.launchers import Limits, outcome
 from fedfast.scaling.machine import Machine, Rates
 from fedfast.scaling.memory_use import Peak
+from fedfast.scaling.results import Found, Result
 from fedfast.scaling.rows import ScaleRow, grid, held_out
+from fedfast.scaling.timing import InTurns
 from fedfast.scaling.work import Workload, flops_of, fractions
 from fedfast.scaling.worker import Measured, fastest
 
@@ -237,11 +241,30 @@ def test_a_row_that_diverges_says_so(diverged):
         SimpleNamespace(round=t, status="diverged" if t == diverged else "ok", seconds=1.0)
         for t in range(1, diverged + 1)
     ]
-    going = iter(rounds)
+    going = InTurns(iter(rounds), itertools.repeat(SimpleNamespace(seconds=0.1)), 2)
     with pytest.raises(ValueError, match=f"round {diverged}: diverged; lower lr"):
-        worker._profiled(going, 1)
-        list(worker._timed(going, 3, 9.0))
-        worker._profiled(going, 2)
+        timing.profiled(going, 1)
+        list(timing.timed(going, 3, 9.0))
+        timing.profiled(going, 2)
+
+
+def test_the_yardstick_is_timed_between_rounds_and_in_no_profile():
+    said = []
+
+    def rounds(name):
+        while True:
+            said.append(name)
+            with phase("step"):
+                time.sleep(0.002 if name == "yard" else 0.0)
+            yield SimpleNamespace(status="ok", seconds=1.0)
+
+    going = InTurns(rounds("row"), rounds("yard"), 2)
+    assert len(list(timing.timed(going, 3, 60.0))) == 3
+    phases = timing.profiled(going, 2)
+    turn = ["yard"] * timing.PULSES + ["row"] * 2
+    assert said == [*turn, *turn, *turn[:-1]]
+    assert going.pulses == [1.0] * 3 * timing.PULSES
+    assert phases["step"] < 0.002
 
 
 def test_ranks_are_started_by_torch(tmp_path):
@@ -363,28 +386,88 @@ def test_a_study_says_what_its_rows_took(study):
     assert {"cohort.png", "throughput.png", "model.png"} <= {p.name for p in folder.iterdir()}
 
 
-def test_the_fastest_of_several_times_counts(study):
+def test_visits_to_a_row_are_kept_and_the_fastest_described(study):
     folder, _ = study
-    path = folder / "rows" / "sharp" / "clients-1000-cohort-5-ranks-1.json"
-    text = path.read_text()
-    kept = json.loads(text)
-    held = kept.pop("held_out")
-    row = ScaleRow(folder, "sharp", 1000, 5, 1)
-    for factor, agrees in ((1.2, False), (1.04, True), (0.9, False)):
-        before = json.loads(path.read_text())["repeats"]
-        now = replace(Measured(**kept), seconds=kept["seconds"] * factor, chunk=4)
+    kept = json.loads(
+        (folder / "rows" / "sharp" / "clients-1000-cohort-5-ranks-1.json").read_text()
+    )
+    del kept["held_out"]
+    path, first = folder / "visits.json", Measured(**kept)
+    assert fastest(path, first) == first
+    path.write_text(json.dumps({**asdict(first), "held_out": False}))
+    for factor in (1.2, 0.9):
+        seconds = first.seconds * factor
+        now = replace(first, seconds=seconds, visits=[[seconds, 0.5]], chunk=4, host=first.host + 1)
         best = fastest(path, now)
-        assert best.seconds == min(now.seconds, kept["seconds"])
-        assert best.chunk == (4 if factor < 1 else kept["chunk"])  # all of one time
-        assert best.repeats == sorted([*before, now.seconds])
-        path.write_text(json.dumps({**asdict(best), "held_out": held}))
-        one = results.read(row)
-        assert one.found.agrees is agrees
-        assert results.unsure(one, len(before) + 1) is not agrees
-        assert not results.unsure(one, len(before))
+        assert best.visits == [*first.visits, [seconds, 0.5]] and best.host == first.host
+        assert best.seconds == min(seconds, first.seconds)
+        assert best.chunk == (4 if factor < 1 else first.chunk)  # all of one visit
     path.write_text("{")
     assert fastest(path, now) == now
-    path.write_text(text)
+    path.unlink()
+
+
+def _found(*visits):
+    phases = {**dict.fromkeys(PHASE_NAMES, 0.0), "step": visits[0][0] / 4}
+    return Found(visits[0][0], visits, 240.0, 3, 2, 10, 1, 0.1, 0.1, 1, 0, 0, phases, WORK)
+
+
+def test_rows_are_compared_at_one_speed_of_the_machine():
+    slow = _found((3.0, 0.15), (2.9, 0.1), (1.1, 0.1), (1.0, 0.3))  # by a third, and held up
+    assert slow.usual(0.1) == pytest.approx([1.1, 2.0, 2.9])
+    assert not slow.agrees(0.1) and slow.at(0.1).seconds == 1.1
+    assert slow.usual(1.0) == pytest.approx([1.0 / 0.3, 11.0, 20.0, 29.0])  # all are far off
+    even = _found((2.0, 0.1), (2.16, 0.106), (3.0, 0.1))
+    assert even.agrees(0.1) and even.at(0.1).seconds == pytest.approx((2 + 2.16 / 1.06) / 2)
+    assert even.at(0.1).phases["step"] == pytest.approx(
+        even.at(0.1).seconds / 4
+    )  # of which it is a quarter
+    assert not _found((2.0, 0.1)).agrees(0.1)
+    made = [Result(ScaleRow(Path(), "a", 9, c, 1), "done", found=_found((c, p))) for c, p in
+            ((1, 0.1), (2, 0.11), (8, 0.2))]  # fmt: skip
+    assert results.pulses(made) == {("a", 1): 0.11}
+    usual = [one.found.seconds for one in results.settled(made)]
+    assert usual == pytest.approx([1.1, 2.0, 4.4])
+    assert results.unsure(made[0], 1, results.pulses(made))
+    assert not results.unsure(made[0], 2, results.pulses(made))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_sizes_not_run_are_predicted_on_a_noisy_machine(seed):
+    """Speeds of two thirds to all for a while, bursts that hold up a visit, noise of 3 %."""
+    draw = random.Random(seed)
+    sizes = [(n, c, g) for n in (10**4, 10**6) for c in (10, 100, 1000, 10_000) for g in (1, 2)]
+    held = [(draw.randrange(10**4, 10**6), int(10 ** draw.uniform(1, 4)), 1 + i % 2)
+            for i in range(40)]  # fmt: skip
+    made = [Result(ScaleRow(Path(), "a", n, c, g, i >= len(sizes)), "done")
+            for i, (n, c, g) in enumerate([*sizes, *held])]  # fmt: skip
+    made = [_visited(draw, one) for one in made]
+    for turn in range(1, 5):
+        usual = results.pulses(made)
+        made = [_visited(draw, r) if results.unsure(r, turn, usual) else r for r in made]
+    points = [one.point() for one in results.settled(made)]
+    model = cost_model.fit(points[: len(sizes)], MACHINE)
+    off = [abs(error) for error in cost_model.errors(model, points[len(sizes) :])]
+    assert max(off) < 0.15
+    truth = _truth()
+    scale = [predicted.seconds / cost_model.predicted(truth, p).seconds
+             for p in points for predicted in [cost_model.predicted(model, p)]]  # fmt: skip
+    assert max(scale) / min(scale) < 1.3  # of one machine: the usual speed is the same for all
+
+
+def _visited(draw, one):
+    """The row after one more visit, on a machine whose speed no one knows."""
+    row = one.row
+    true = _truth().predict("a", row.clients, row.cohort, row.ranks)
+    factor = draw.choice([1.0, 1.05, 1.1, 1.5]) * math.exp(draw.gauss(0, 0.03))
+    pulse = 1e-3 * factor * math.exp(draw.gauss(0, 0.03))
+    burst = draw.choice([*[1.0] * 9, draw.uniform(1.2, 3.0)])
+    seconds = true.seconds * factor * burst
+    visits = [*(one.found.visits if one.found else ()), (seconds, pulse)]
+    phases = {name: taken * factor * burst for name, taken in true.phases.items()}
+    found = Found(seconds, visits, 24.0 * row.cohort, 20, 2 // row.ranks, row.cohort, 10**6, 0.1,
+                  0.1, int(true.host), 0, 0, phases, WORK)  # fmt: skip
+    return replace(one, found=found)
 
 
 def test_predictions_need_no_torch(study, capsys):

@@ -38,7 +38,7 @@ and rows of earlier calls count as well.
   --held-out N            rows of other sizes that the model is checked against (default 6)
   --rounds N              rounds that are timed at most, of few clients more (default 20)
   --seconds S             no more are begun after so many (default 1)
-  --repeats N             a row is measured again, after all others, until its two fastest times
+  --repeats N             a row is visited again, after all others, until its two fastest visits
                           agree within 5 %; so often at most (default 4)
   --launcher local|ray    here (default), or a Ray cluster: RAY_ADDRESS, or one started here
   --out FOLDER            where rows are kept (default runs/<name of CONFIG>-scale)

@@ -1,8 +1,8 @@
 """A cost model: fitted to the rows of a study, it says what other sizes and machines would take.
 
-For every algorithm and phase the coefficients of `features.terms` are found by non-negative least
-squares of errors relative to the round (scipy.optimize.nnls; Lawson and Hanson, 1974, chapter 23),
-reweighted as by Huber's loss (1964).
+For every algorithm the coefficients of `features.terms` are found by non-negative least squares of
+errors relative to the round (scipy.optimize.nnls; Lawson and Hanson, 1974, chapter 23), of rounds
+and of their phases, reweighted as by Huber's loss (1964).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .machine import Machine, Rates, machine_from
 from .work import Workload
 
 ROBUST = 10  # times that rows are weighed anew
+PARTS = 0.3  # weight of a phase beside that of the round
 USUAL = 0.05  # of a round: errors beyond it count linearly instead of squared
 Coefficients = dict[str, dict[str, float]]  # phase -> term -> value
 
@@ -172,22 +173,21 @@ def _fitted(points: Sequence[Point], machine: Machine) -> Fitted:
     held = [p.size.chunk for p in points if p.size.chunk < p.size.cohort / p.size.ranks]
     chunk = int(np.median(held)) if held else None
     points = [replace(p, size=replace(p.size, chunk=chunk or p.size.cohort)) for p in points]
-    weights = 1 / np.array([p.seconds for p in points])
-    rows = [_terms(p, machine) for p in points]
-    coefficients = {
-        name: _solve([r[name] for r in rows], [p.phases.get(name, 0.0) for p in points], weights)
-        for name in PHASE_NAMES
-    }
+    coefficients = _coefficients(points, [_terms(p, machine) for p in points])
     last = points[-1]
     work = replace(
         last.work,
         samples=float(np.mean([p.work.samples for p in points])),
         steps=float(np.mean([p.work.steps for p in points])),
     )
-    bytes_of = [memory_terms(p.size, p.work, p.each) for p in points]
-    host = [p.host for p in points]
-    memory = _solve(bytes_of, host, 1 / np.array(host))
-    return Fitted(work, last.each, chunk, coefficients, memory)
+    return Fitted(work, last.each, chunk, coefficients, _memory(points))
+
+
+def _memory(points: Sequence[Point]) -> dict[str, float]:
+    rows = [memory_terms(p.size, p.work, p.each) for p in points]
+    host = np.array([p.host for p in points])
+    found = _solve(np.array([list(row.values()) for row in rows]), host, 1 / host)
+    return {name: float(value) for name, value in zip(rows[0], found, strict=True)}
 
 
 def _terms(point: Point, machine: Machine) -> Mapping[str, Mapping[str, float]]:
@@ -195,23 +195,41 @@ def _terms(point: Point, machine: Machine) -> Mapping[str, Mapping[str, float]]:
     return terms(point.size, point.work, machine, rates)
 
 
-def _solve(
-    rows: Sequence[Mapping[str, float]], values: Sequence[float], weights: np.ndarray
-) -> dict[str, float]:
+def _coefficients(
+    points: Sequence[Point], rows: Sequence[Mapping[str, Mapping[str, float]]]
+) -> Coefficients:
+    """Those of all phases at once: rounds should add up, and so, less strictly, each phase.
+
+    Phases are timed in fewer rounds than the round as a whole.
+    """
+    seen = [n for n in PHASE_NAMES if any(p.phases.get(n, 0.0) for p in points)]
+    names = [(phase, term) for phase in seen for term in rows[0][phase]]
+    whole = np.array([[row[phase][term] for phase, term in names] for row in rows])
+    parts = [whole * [phase == one for phase, _ in names] for one in seen]
+    seconds = np.array([p.seconds for p in points])
+    values = [p.phases.get(one, 0.0) for one in seen for p in points]
+    trust = [1.0] + [PARTS] * len(seen)
+    weights = np.concatenate([t / seconds for t in trust])
+    found = _solve(np.concatenate([whole, *parts]), np.array([*seconds, *values]), weights)
+    made: Coefficients = {phase: dict.fromkeys(rows[0][phase], 0.0) for phase in PHASE_NAMES}
+    for (phase, term), value in zip(names, found, strict=True):
+        made[phase][term] = float(value)
+    return made
+
+
+def _solve(table: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The coefficients. Rows that are far off, which something held up, weigh less each time."""
     from scipy.optimize import nnls
 
-    names = list(rows[0])
-    table = np.array([[row[name] for name in names] for row in rows])
     scale = np.linalg.norm(table * weights[:, None], axis=0)  # terms of unlike sizes
-    used, found = scale > 0, np.zeros(len(names))
-    trust = np.ones(len(rows))
+    used, found = scale > 0, np.zeros(table.shape[1])
+    trust = np.ones(len(table))
     for _ in range(ROBUST if used.any() else 0):
         weighed = (weights * trust)[:, None] * table[:, used] / scale[used]
-        found[used] = nnls(weighed, np.array(values) * weights * trust)[0] / scale[used]
-        off = np.abs(table @ found - np.array(values)) * weights
+        found[used] = nnls(weighed, values * weights * trust)[0] / scale[used]
+        off = np.abs(table @ found - values) * weights
         trust = np.sqrt(np.minimum(1.0, USUAL / np.maximum(off, USUAL)))
-    return {name: float(value) for name, value in zip(names, found, strict=True)}
+    return found
 
 
 def _sum(coefficients: Mapping[str, float], values: Mapping[str, float]) -> float:

@@ -18,7 +18,7 @@ from .work import Workload
 
 ROUNDS = 20  # of a run, unless it is said
 NODES = 64  # leaves of the sum over a cohort: ranks send no more partial sums than that
-BETWEEN = {"exchange", "sums sent"}  # terms that are 0 for one rank
+BETWEEN = {"exchange", "sums sent", "waits", "shared out"}  # terms that are 0 for one rank
 DRAWN = 8  # bytes of a client's number
 PHASE_NAMES = (
     "schedule", "gather", "forward_backward", "perturb", "step", "aggregate", "state", "other"
@@ -66,9 +66,12 @@ def terms(
         "beyond the last level": _beyond(size.cohort * work.row, machine.shared) * byte,
     }
     sends = math.log2(size.ranks) if size.ranks > 1 else 0.0
+    # The round ends with the slower rank, whose clients are the same work.
+    several = float(size.ranks > 1)
     exchange = {
         "exchange": sends * call,
         "sums sent": sends * 2 * min(NODES, size.cohort) * work.row * byte,
+        "waits": several * amounts["forward_backward"] / rates.flops,
     }
     # A client's first rows are pages that the system has to find and to clear.
     first = {"rows first written": size.new * work.kinds * size.cohort * work.row * byte}
@@ -76,7 +79,12 @@ def terms(
     calls = {"calls": chunks * work.steps * call}  # a step of a chunk is a few calls
     population = {"population": size.clients * DRAWN * byte}
     return {
-        "schedule": {"fixed": call, "clients": own * call, **population},
+        "schedule": {
+            "fixed": call,
+            "clients": own * call,
+            "shared out": several * size.cohort * call,
+            **population,
+        },
         "gather": {**calls, "bytes": amounts["gather"] * byte},
         "forward_backward": {
             **calls,

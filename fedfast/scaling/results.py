@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,12 +28,14 @@ PHASES = (*PHASE_NAMES[:-1], "evaluate")
 FIELDS = (
     "algorithm", "clients", "cohort", "ranks", "threads", "held_out", "status", "rounds", "seconds",
     "clients_per_second", "samples_per_second", "host_bytes", "device_bytes", "disk_bytes",
-    "setup_seconds", "chunk", "predicted_seconds",
+    "setup_seconds", "chunk", "predicted_seconds", "visits",
+    "fastest_seconds",
 )  # fmt: skip
 SHORT = {
     "schedule": "sched.", "forward_backward": "fwd/bwd", "aggregate": "aggr.", "evaluate": "eval.",
 }  # fmt: skip
-ALIKE = 0.05  # of the faster time: what two times may differ by
+ALIKE = 0.05  # what two visits to a row may differ by
+SLOWEST = 1.6  # times as long as usual: what the speed of a machine makes of a round
 VISIBLE = 0.01  # of the round: phases below it in every row have no column
 
 
@@ -41,7 +44,7 @@ class Found:
     """What a worker has written; see `worker.Measured`."""
 
     seconds: float
-    repeats: Sequence[float]
+    visits: Sequence[tuple[float, float]]
     samples: float
     rounds: int
     threads: int
@@ -55,10 +58,28 @@ class Found:
     phases: Mapping[str, float]
     work: Workload
 
-    @property
-    def agrees(self) -> bool:
-        """Whether the two fastest times that the row was measured are alike."""
-        return len(self.repeats) > 1 and self.repeats[1] < self.repeats[0] * (1 + ALIKE)
+    def usual(self, pulse: float) -> list[float]:
+        """Seconds of each visit at the speed at which the yardstick's round takes `pulse`, sorted.
+
+        Where the yardstick was held up much longer it says nothing of the speed: such visits count
+        where there are no others.
+        """
+        near = [v for v in self.visits if abs(math.log(v[1] / pulse)) < math.log(SLOWEST)]
+        return sorted(seconds * pulse / its for seconds, its in near or self.visits)
+
+    def agrees(self, pulse: float) -> bool:
+        """Whether the two fastest visits are alike: what holds up a visit makes it slower."""
+        usual = self.usual(pulse)
+        return len(usual) > 1 and usual[1] < usual[0] * (1 + ALIKE)
+
+    def at(self, pulse: float) -> Found:
+        """The row at that speed: the mean of the two fastest visits, or the fastest where they are
+        not alike; phases in the same shares.
+        """
+        usual = self.usual(pulse)
+        seconds = sum(usual[:2]) / 2 if self.agrees(pulse) else usual[0]
+        phases = {name: taken * seconds / self.seconds for name, taken in self.phases.items()}
+        return replace(self, seconds=seconds, phases=phases)
 
 
 @dataclass(frozen=True)
@@ -127,9 +148,35 @@ def is_done(row: ScaleRow) -> bool:
     return row.result.exists() and read(row).status == "done"
 
 
-def unsure(one: Result, turn: int) -> bool:
-    """Whether it was measured `turn` times, and its two fastest times are not alike."""
-    return one.found is not None and len(one.found.repeats) == turn and not one.found.agrees
+def pulses(done: Sequence[Result]) -> dict[tuple[str, int], float]:
+    """Seconds of the yardstick's round at the machine's usual speed, by algorithm and ranks.
+
+    The median of all visits: those that a study makes to rows are spread over all of its time.
+    """
+    found: dict[tuple[str, int], list[float]] = {}
+    for one in done:
+        if one.found is not None:
+            each = found.setdefault((one.row.algorithm, one.row.ranks), [])
+            each += [pulse for _, pulse in one.found.visits]
+    return {key: statistics.median(each) for key, each in found.items()}
+
+
+def settled(done: Sequence[Result]) -> list[Result]:
+    """The rows at the machine's usual speed."""
+    usual = pulses(done)
+    return [
+        one
+        if one.found is None
+        else replace(one, found=one.found.at(usual[one.row.algorithm, one.row.ranks]))
+        for one in done
+    ]
+
+
+def unsure(one: Result, turn: int, usual: Mapping[tuple[str, int], float]) -> bool:
+    """Whether it was measured `turn` times, and no two of them are alike at the usual speed."""
+    if one.found is None or len(one.found.visits) != turn:
+        return False
+    return not one.found.agrees(usual[one.row.algorithm, one.row.ranks])
 
 
 def write(results: Sequence[Result], machine: Machine, path: Path) -> None:
@@ -153,7 +200,7 @@ def _cells(one: Result, machine: Machine) -> tuple[object, ...]:
         *(*sizes, found.threads, int(row.held_out), one.status, found.rounds),
         *map(_number, (found.seconds, row.cohort / found.seconds, found.samples / found.seconds)),
         *(found.host, found.device, found.disk, _number(found.setup), found.chunk),
-        _number(one.predicted),
+        *(_number(one.predicted), len(found.visits), _number(min(s for s, _ in found.visits))),
         *(_number(times[name]) for name in (*PHASES, "other")),
         *(_number(of.get(name, math.nan)) for name in PHASES if name != "schedule"),
         "",

@@ -44,6 +44,11 @@ class ScaleRow:
         return self.study / "rows" / f"{self.name}.json"
 
     @property
+    def counted(self) -> Path:
+        """FLOPs of a sample, counted once for all rows of the algorithm."""
+        return self.folder / "flops.json"
+
+    @property
     def output(self) -> Path:
         """What its process printed."""
         return self.study / "rows" / f"{self.name}.txt"

@@ -117,7 +117,10 @@ class Study:
     written: float = 0.0
 
     def measure(self, show: Progress) -> None:
-        """All rows that were not measured before; then, after all, again those that are unsure."""
+        """All rows that were not measured before; then, after all, again those that are unsure.
+
+        So the visits to a row are spread over the time that the study takes.
+        """
         done = [row for row in self.rows if results.is_done(row)]
         self.results = {one.row.name: one for one in results.earlier(self.path, self.rows)}
         self.results |= {row.name: Result(row, "waiting") for row in self.rows}
@@ -125,7 +128,8 @@ class Study:
         show.skip(len(done))
         self._turn([row for row in self.rows if self.results[row.name].found is None], show)
         for turn in range(1, self.repeats):
-            left = [row for row in self.rows if results.unsure(self.results[row.name], turn)]
+            usual = results.pulses(list(self.results.values()))
+            left = [r for r in self.rows if results.unsure(self.results[r.name], turn, usual)]
             show.again(len(left))
             self._turn(left, show)
 
@@ -150,7 +154,9 @@ class Study:
         """Fits the model, draws the figures; the files that were written."""
         from . import figures
 
-        done = [one for one in self.results.values() if one.found is not None]
+        settled = results.settled(list(self.results.values()))
+        self.results = {one.row.name: one for one in settled}
+        done = [one for one in settled if one.found is not None]
         points = [p for one in done if not one.row.held_out and (p := one.point())]
         if not points:
             return []

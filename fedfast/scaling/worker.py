@@ -11,10 +11,10 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,30 +24,32 @@ from ..cli.setting import USER, prepare, simulation
 from ..config import RunConfig
 from ..files import atomic
 from ..history import Row
-from ..phases import Profile, recording
+from .client_work import counted_flops, workload
 from .launchers import ends_with_its_parent
 from .machine import cores
 from .memory_use import Peak
 from .rows import ScaleRow
-from .work import Workload, flops_of
+from .timing import TOGETHER, InTurns, low, profiled, scaled, timed
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from ..cli.setting import Setting
     from ..simulation import Simulation
 
 NEVER = 10**6
-LEAST, PROFILED = 3, 2  # rounds that are timed at least, and that are timed phase by phase
-MANY = 4000  # clients: rounds of few are short, and more of them are timed
+PROFILED = 2  # rounds that are timed phase by phase, at least
+MANY, IN_PHASES = 4000, 1000  # clients: rounds of few are short, and more of them are timed
+YARD = 1e8  # FLOPs of the yardstick's round
+WARM = 3  # rounds of it that do not count
+STILL = 1e-6  # its learning rate: it never diverges
 
 
 @dataclass(frozen=True)
 class Measured:
     """What a row came to.
 
-    seconds   of a round, the median of `rounds`; phases: of them, seconds, adding up to it
-    repeats   seconds of every time that the row was measured, of which this is the fastest
+    seconds   of a round, the lower quartile of `rounds`; phases: of them, seconds, adding up to it
+    visits    (seconds, pulse) of every time that the row was measured; this is the fastest.
+              pulse: seconds of the yardstick's round beside it
     samples   that all clients of a round train on; evaluation: seconds of one
     threads   of each rank; chunk: clients trained together
     setup     seconds that the population and the simulation took
@@ -55,7 +57,7 @@ class Measured:
     """
 
     seconds: float
-    repeats: list[float]
+    visits: list[list[float]]
     rounds: int
     samples: float
     phases: dict[str, float]
@@ -87,8 +89,7 @@ def main(argv: list[str]) -> int:
     row = ScaleRow(given.study, given.algorithm, *size, given.held_out)
     try:
         config = of_row(configs.load_kept(given.study / "config.yaml"), row, given.rounds)
-        with _group(row.ranks):
-            found = measure(config, row, given.rounds, given.seconds)
+        found = measure(config, row, given.rounds, given.seconds)
     except USER as error:
         return fail(str(error) or type(error).__name__)
     if found is not None:
@@ -101,7 +102,8 @@ def main(argv: list[str]) -> int:
 def fastest(path: Path, now: Measured) -> Measured:
     """What was measured `now`, or earlier by the row's file where that was faster.
 
-    What other processes do to a row makes it slower, never faster.
+    What other processes do to a row makes it slower, never faster. In the first visit to a row of
+    an algorithm FLOPs are counted, whose modules are memory that no other visit has.
     """
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -109,8 +111,9 @@ def fastest(path: Path, now: Measured) -> Measured:
         before = Measured(**kept)
     except (OSError, ValueError, KeyError, TypeError):
         return now
-    repeats = sorted([*before.repeats, now.seconds])
-    return replace(min(before, now, key=lambda one: one.seconds), repeats=repeats)
+    best = min(before, now, key=lambda one: one.seconds)
+    host = min(before.host, now.host)
+    return replace(best, visits=[*before.visits, *now.visits], host=host)
 
 
 def of_row(config: RunConfig, row: ScaleRow, rounds: int) -> RunConfig:
@@ -131,7 +134,7 @@ def of_row(config: RunConfig, row: ScaleRow, rounds: int) -> RunConfig:
 
 def _rounds(rounds: int, cohort: int) -> tuple[int, int]:
     """How many are timed as a whole, and phase by phase."""
-    return max(rounds, MANY // cohort), max(PROFILED, MANY // 10 // cohort)
+    return max(rounds, MANY // cohort), max(PROFILED, IN_PHASES // cohort)
 
 
 @contextmanager
@@ -155,69 +158,64 @@ def measure(config: RunConfig, row: ScaleRow, rounds: int, seconds: float) -> Me
     """
     setting = prepare(config)
     peak = Peak.begun()
+    yard = _yardstick(config, setting, row)
     begin = time.perf_counter()
     setting = replace(setting, clients=setting.clients.repeated(row.clients))
-    sim = simulation(config, setting, row.algorithm)
-    setup = time.perf_counter() - begin
-    if int(os.environ.get("RANK", "0")) > 0:
-        for _ in sim:
-            pass
-        return None
-    with closing(iter(sim)) as going:
-        _profiled(going, 1)  # records plans with the names of their phases
-        most, profiled = _rounds(rounds, row.cohort)
-        timed = list(_timed(going, most, seconds))
-        taken = statistics.median(each.seconds for each in timed)
-        phases = _profiled(going, profiled if taken < seconds else 1)
-    evaluation = _evaluation(sim)
+    with _group(row.ranks), closing(yard):
+        sim = simulation(config, setting, row.algorithm)
+        setup = time.perf_counter() - begin
+        with closing(iter(sim)) as rounds_of:
+            going = InTurns(rounds_of, yard, max(1, TOGETHER // row.cohort))
+            if int(os.environ.get("RANK", "0")) > 0:
+                deque(going, maxlen=0)
+                return None
+            return _measured(going, sim, setting, row, (rounds, seconds), setup, peak)
+
+
+def _measured(
+    going: InTurns,
+    sim: Simulation,
+    setting: Setting,
+    row: ScaleRow,
+    limits: tuple[int, float],
+    setup: float,
+    peak: Peak,
+) -> Measured:
+    profiled(going, 1)  # records plans with the names of their phases
+    (most, in_phases), seconds = _rounds(limits[0], row.cohort), limits[1]
+    rows = list(timed(going, most, seconds))
+    taken = low([each.seconds for each in rows])
+    pulse = low(going.pulses)
+    phases = profiled(going, in_phases if taken < seconds else 1)
     return Measured(
         seconds=taken,
-        repeats=[taken],
-        rounds=len(timed),
-        samples=statistics.mean(each.samples for each in timed),
-        phases=_scaled(phases, taken),
-        evaluation=evaluation,
-        threads=int(config.threads or 1),
+        visits=[[taken, pulse]],
+        rounds=len(rows),
+        samples=statistics.mean(each.samples for each in rows),
+        phases=scaled(phases, taken),
+        evaluation=_evaluation(sim),
+        threads=int(sim.threads or 1),
         chunk=sim.chunk,
         each=sim.memory.each,
         setup=setup,
         **peak.bytes(sim.device),
-        workload=_workload(sim, setting, timed[-1], row.folder / "flops.json").as_json(),
+        workload=workload(sim, setting, rows[-1], row.counted).as_json(),
     )
 
 
-def _timed(going: Iterator[Row], rounds: int, seconds: float) -> Iterator[Row]:
-    """Rounds until there are so many, or they have taken so long; at least three."""
-    end = time.perf_counter() + seconds
-    for i, row in enumerate(_sound(going)):
-        yield row
-        late = time.perf_counter() > end
-        if i + 1 >= rounds or (late and (i + 1 >= LEAST or row.seconds > seconds)):
-            return
+def _yardstick(config: RunConfig, setting: Setting, row: ScaleRow) -> Generator[Row, None, None]:
+    """Rounds of one size for all rows of an algorithm: of the config's clients, this rank alone."""
+    import torch
 
-
-def _sound(going: Iterator[Row]) -> Iterator[Row]:
-    """The rounds. Raises ValueError at one that is no training any more."""
-    for row in going:
-        if row.status != "ok":
-            raise ValueError(f"round {row.round}: {row.status}; lower lr, or give other data")
-        yield row
-
-
-def _profiled(going: Iterator[Row], rounds: int) -> dict[str, float]:
-    """Seconds of each phase in a round, and "other"."""
-    with recording(Profile()) as profile:
-        rows = list(islice(_sound(going), rounds))
-    found: dict[str, float] = {k: v / len(rows) for k, v in profile.seconds().items()}
-    whole = sum(row.seconds for row in rows) / len(rows)
-    del found["evaluate"]
-    return {**found, "other": max(0.0, whole - sum(found.values()))}
-
-
-def _scaled(phases: dict[str, float], seconds: float) -> dict[str, float]:
-    """The same shares of `seconds`: timers take their time."""
-    whole = sum(phases.values())
-    return {name: taken * seconds / whole for name, taken in phases.items()}
+    clients = setting.clients
+    x = clients.samples.take(clients.order[:2]).inputs(getattr(torch, config.dtype))
+    of_client = sum(counted_flops(setting.model, x, row.counted)) * float(clients.sizes.mean())
+    cohort = min(clients.num_clients, max(1, round(YARD / max(1.0, of_client))))
+    small = {"rounds": NEVER, "participation": cohort / clients.num_clients, "lr": STILL}
+    yard = iter(simulation(config.model_copy(update=small), setting, row.algorithm))
+    for _ in range(WARM):
+        next(yard)
+    return yard
 
 
 def _evaluation(sim: Simulation) -> float:
@@ -228,39 +226,6 @@ def _evaluation(sim: Simulation) -> float:
     begin = time.perf_counter()
     sim.evaluate()
     return time.perf_counter() - begin
-
-
-def _workload(sim: Simulation, setting: Setting, row: Row, counted: Path) -> Workload:
-    design = sim._design
-    algorithm, layout, options = design.algorithm, design.layout, design.options
-    sizes = setting.clients.sizes
-    batch = options.batch_size or int(sizes.max())
-    steps = options.local_epochs * -(-sizes // batch)
-    x = design.trial
-    forward, backward = _flops(design.module, x, counted)
-    kinds = len(algorithm.client_rows())
-    return Workload(
-        row=layout.trained * layout.dtype.itemsize,
-        sample=x[0].numel() * x.element_size(),
-        samples=row.samples / row.clients,
-        steps=float(steps.mean()),
-        passes=algorithm.gradients,
-        kinds=kinds,
-        operands=kinds + int(algorithm.local.momentum > 0),
-        forward=forward,
-        backward=backward,
-        tested=0 if setting.data.test is None else len(setting.data.test),
-    )
-
-
-def _flops(module: nn.Module, x: Tensor, counted: Path) -> tuple[float, float]:
-    """`flops_of`, whose imports take seconds: counted once for all rows of an algorithm."""
-    with suppress(OSError, ValueError):
-        forward, backward = json.loads(counted.read_text(encoding="ascii"))
-        return float(forward), float(backward)
-    found = flops_of(module, x)
-    atomic(counted, lambda to: to.write_text(json.dumps(found), encoding="ascii"))
-    return found
 
 
 if __name__ == "__main__":
