@@ -201,6 +201,7 @@ def _trainer(design: Design, executor: ModuleExecutor) -> Callable[[int], LocalT
     given, program = design.options, design.program
     pipeline = InputPipeline(design.data, design.augment, given.seed, design.dtype, given.backend)
 
+    @usual_modes()  # whoever asks for it first: its buffers are written to in a round's modes
     def trainer(chunk: int) -> LocalTrainer:
         executor.forget()
         if program is None:

@@ -83,7 +83,8 @@ class SteadyRounds:
             return None
         with phase("schedule"):
             who = self._who(drawn, t)
-            if who.lines.total * who.lines.width >= WORTH:  # a thread draws them ahead
+            drawn_ahead = who.lines.total * who.lines.width >= WORTH
+            if drawn_ahead or len(who.ids) > self._engine.trainers.chunk:
                 return None
             found = self._found(who, t, lr)
             whose = who.ids, who.sizes, found.epochs
@@ -94,7 +95,10 @@ class SteadyRounds:
             found.descent.run(who.packing.offsets)
         with phase("aggregate"):
             outcome = self._ended(found, who)
-        return None if outcome is None else (len(who.ids), outcome)
+        if outcome is None:  # others of this run are likely to follow, and would be trained twice
+            self._drawn = None
+            return None
+        return len(who.ids), outcome
 
     @staticmethod
     def _who(drawn: Drawn, t: int) -> Who:

@@ -16,12 +16,16 @@ OWN = ("rate", "starts")
 
 
 def repeats(engine: Engine, design: Design) -> bool:
-    """Whether rounds are drawn, on the CPU, of all clients at once, and do nothing but train and
-    take the mean."""
+    """Whether rounds are drawn, on the CPU, and do nothing but train and take the mean."""
     drawn = design.schedule.drawing
     ours = drawn is not None and available() and design.data.order.device.type == "cpu"
-    here = ours and design.ranks is None and engine.trainers.chunk >= design.cohort
-    return here and _plain(design.algorithm) and _stateless(engine) and _trains(engine.trainer)
+    return (
+        ours
+        and design.ranks is None
+        and _plain(design.algorithm)
+        and _stateless(engine)
+        and _trains(engine.trainer)
+    )
 
 
 def _plain(algorithm: Algorithm) -> bool:

@@ -138,7 +138,8 @@ void Team::open(int room) {
   // Who falls asleep says so before it looks at the gate again: one of both sees the other.
   if (sleepers_.load() == 0) return;
   const std::lock_guard<std::mutex> lock(mutex_);
-  for (int i = std::min(room, sleepers_.load()); i > 0; --i) wake_.notify_one();
+  if (room >= sleepers_.load()) return wake_.notify_all();
+  for (int i = 0; i < room; ++i) wake_.notify_one();
 }
 
 void Team::close() {
