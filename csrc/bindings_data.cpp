@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -25,15 +26,16 @@ T* at(std::uintptr_t address) {
   return reinterpret_cast<T*>(address);
 }
 
-void deal_of(std::array<int64_t, 2> sizes, std::array<std::uintptr_t, 8> arrays,
+void deal_of(std::array<int64_t, 3> sizes, std::array<std::uintptr_t, 8> arrays,
              const py::capsule& classes_of, const std::optional<py::capsule>& turns,
-             const std::optional<py::capsule>& again, bool starve) {
+             const std::optional<py::capsule>& again, bool starve, const py::object& exact) {
   Deal p;
   p.clients = sizes[0];
   p.classes = sizes[1];
-  p.prior = at<const double>(arrays[0]);
+  p.total = sizes[2];
+  p.shares = at<const uint32_t>(arrays[0]);
   p.owned = at<const uint64_t>(arrays[1]);
-  p.offsets = at<const int64_t>(arrays[2]);
+  p.sizes = at<const int64_t>(arrays[2]);
   p.stacks = at<const int32_t>(arrays[3]);
   p.first = at<const int64_t>(arrays[4]);
   p.order = at<int32_t>(arrays[5]);
@@ -43,6 +45,11 @@ void deal_of(std::array<int64_t, 2> sizes, std::array<std::uintptr_t, 8> arrays,
   p.turns = turns ? &bits_of(*turns) : nullptr;
   p.again = again ? &bits_of(*again) : nullptr;
   p.starve = starve;
+  p.exact = [&](int64_t client, double* to) {
+    py::gil_scoped_acquire held;
+    const auto address = exact(client).cast<std::uintptr_t>();
+    std::copy_n(at<const double>(address), p.classes, to);
+  };
   py::gil_scoped_release release;
   deal(p);
 }

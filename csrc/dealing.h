@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 namespace fedfast {
 
@@ -24,15 +25,17 @@ struct Filled {
 
 // Samples dealt by priors over the classes, see `draw_by_prior`.
 struct Deal {
-  int64_t clients = 0, classes = 0;  // N, C
-  const double* prior = nullptr;     // [N, C], or null:
+  int64_t clients = 0, classes = 0, total = 0;  // N, C, sum of sizes
+  const uint32_t* shares = nullptr;  // [N, C], upper halves of the priors' float64, or null:
   const uint64_t* owned = nullptr;   // [N], bit c: client i draws from class c, all of them alike
-  const int64_t* offsets = nullptr;  // [N + 1]: client i gets order[offsets[i]:offsets[i + 1]]
-  const int32_t* stacks = nullptr;   // the samples of class c from first[c] on, shuffled
-  const int64_t* first = nullptr;    // [C + 1]
-  int32_t* order = nullptr;          // [offsets[N]], written
-  Filled* filled = nullptr;          // [N], room to work, where there are turns
-  int32_t* waiting = nullptr;        // [N], the same: clients that are not full
+  // Writes client i's prior [C], for the few draws that the upper halves do not decide.
+  std::function<void(int64_t, double*)> exact;
+  const int64_t* sizes = nullptr;   // [N]: samples of each client, which lie one after another
+  const int32_t* stacks = nullptr;  // the samples of class c from first[c] on, shuffled
+  const int64_t* first = nullptr;   // [C + 1]
+  int32_t* order = nullptr;         // [total], written
+  Filled* filled = nullptr;         // [N], room to work, where there are turns
+  int32_t* waiting = nullptr;       // [N], the same: clients that are not full
   const BitGenerator* classes_of = nullptr;  // which class the next draw takes
   const BitGenerator* turns = nullptr;       // whose turn it is; null: client after client
   const BitGenerator* again = nullptr;       // repeated draws; null: nothing is refilled

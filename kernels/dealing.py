@@ -6,12 +6,15 @@ is there; without it `fedfast.data` has loops that return the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from . import native
 
 AVAILABLE = hasattr(native.module, "deal")
+HIDDEN = np.uint32(1 << 31)  # what no number >= 0 begins with
 MOST = 1 << 31  # samples, clients and classes that are numbered by 32 bits
 
 Ints = NDArray[np.int64]
@@ -60,9 +63,35 @@ def place(
     run(counts.size, *(part.ctypes.data for part in (counts, rows, at, order)))
 
 
+class Shares:
+    """Priors [N, C] in half of their bits, for draws that those nearly always decide.
+
+    upper  uint32 [N, C], the upper halves of float64; HIDDEN where that is 0 and the number is not
+    exact  a client's prior [C], float64
+    """
+
+    def __init__(
+        self, upper: NDArray[np.uint32], exact: Callable[[int], NDArray[np.float64]]
+    ) -> None:
+        self.upper, self.exact = upper, exact
+
+    def address(self, client: int) -> int:
+        """Of the client's prior, until the next is asked for."""
+        self._prior = np.ascontiguousarray(self.exact(client))
+        return self._prior.ctypes.data
+
+
+def upper_halves(values: NDArray[np.float64]) -> NDArray[np.uint32]:
+    """Of each number >= 0, for `Shares`."""
+    bits = values.view(np.uint64)
+    upper = (bits >> np.uint64(32)).astype(np.uint32)
+    upper[(upper == 0) & (bits != 0)] = HIDDEN
+    return upper
+
+
 def deal(
-    prior: NDArray[np.float64] | NDArray[np.uint64],
-    offsets: Ints,
+    prior: Shares | NDArray[np.uint64],
+    sizes: Ints,
     room: Room,
     first: Ints,
     draws: Rng,
@@ -72,24 +101,25 @@ def deal(
 ) -> None:
     """Rows of every client into `room.order`, see `draw_by_prior`.
 
-    prior    float64 [N, C], each client's shares of the classes; or uint64 [N]: those of which bits
-             are set, all alike
-    offsets  [N + 1], where each client's rows begin
+    prior    each client's shares of the classes; or uint64 [N]: those of which bits are set, all
+             alike
+    sizes    [N], rows of each client
     room     the shuffled samples of class c at stacks[first[c]:first[c + 1]], taken from the end
     draws, turns, again  generators that say which class, whose turn (None: client after client),
              and what is drawn again where an exhausted class begins anew (None: it does not)
     """
-    shares = np.ascontiguousarray(prior)
-    at = shares.ctypes.data
-    of_prior = (at, 0) if shares.ndim == 2 else (0, at)
-    given = [np.ascontiguousarray(part) for part in (offsets, room.stacks, first, room.order)]
+    shares = prior if isinstance(prior, Shares) else None
+    of = np.ascontiguousarray(prior.upper if isinstance(prior, Shares) else prior)
+    of_prior = (of.ctypes.data, 0) if shares else (0, of.ctypes.data)
+    given = [np.ascontiguousarray(part) for part in (sizes, room.stacks, first, room.order)]
     # NumPy's large arrays have huge pages, which clients in random order need.
-    turn = len(prior) if turns is not None else 0
+    turn = len(of) if turns is not None else 0
     work = np.empty((turn, 2), dtype=np.int32), np.empty(turn, dtype=np.int32)
     addresses = [*of_prior, *(part.ctypes.data for part in (*given, *work))]
     others = [None if rng is None else _capsule(rng) for rng in (turns, again)]
-    sizes = [len(prior), first.size - 1]
-    native.module.deal(sizes, addresses, _capsule(draws), *others, starve)
+    counts = [len(of), first.size - 1, room.order.size]
+    exact = shares.address if shares else None
+    native.module.deal(counts, addresses, _capsule(draws), *others, starve, exact)
 
 
 def choose_each(rng: Rng, clients: int, classes: int, each: int) -> NDArray[np.int32]:

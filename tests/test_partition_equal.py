@@ -5,6 +5,7 @@ from math import exp, lgamma
 import numpy as np
 import pytest
 import torch
+from fedfast.kernels import dealing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_partition import LABELS, OWNED, OWNER, numbered, owned
@@ -20,7 +21,8 @@ from fedfast.data import (
     local_split,
     natural,
 )
-from fedfast.data._fixed_sizes import client_sizes, draw_by_prior
+from fedfast.data._fixed_sizes import _drawn_in_python, _stacks, client_sizes, draw_by_prior
+from fedfast.data._priors import DrawnPriors
 
 
 def generator(seed=0):
@@ -190,3 +192,63 @@ def test_a_description():
         "clients per class   1 to 1, mean 1.00, median 1",
         "without samples     1 clients",
     ]
+
+
+PRIORS = {
+    "equal": (0.3, {"one_by_one": True}),
+    "few classes": (0.02, {"one_by_one": True}),
+    "refilled": (0.1, {"one_by_one": True, "refill": True}),
+    "starved": (1.0, {"one_by_one": True, "starve": True}),
+    "client after client": (0.003, {"one_by_one": False}),
+}
+
+
+@pytest.mark.skipif(not dealing.AVAILABLE, reason="the compiled module is not there")
+@pytest.mark.parametrize("clients", [1, 511, 1300])
+@pytest.mark.parametrize("case", PRIORS)
+def test_priors_in_half_of_their_bits_deal_the_same(case, clients):
+    """As NumPy's float64 priors, drawn at once, in the loop in Python."""
+    concentration, options = PRIORS[case]
+    alpha = concentration * np.array([1, 0, 2, 1, 1])
+    labels = generator(9).choice(5, 8 * clients + 5, p=[0.1, 0.1, 0.5, 0.2, 0.1])
+    labels[-1] = 4
+    sizes = np.full(clients, 8)
+    ours, theirs = generator(clients), generator(clients)
+    found, _ = draw_by_prior(ours, labels, DrawnPriors(ours, alpha, clients), sizes, **options)
+    prior = np.zeros((clients, 5))
+    prior[:, alpha > 0] = theirs.dirichlet(alpha[alpha > 0], size=clients)
+    stacks, first = _stacks(theirs, labels, 5)
+    given = {"refill": False, "starve": False} | options
+    assert found.tolist() == _drawn_in_python(theirs, stacks, first, prior, sizes, **given).tolist()
+
+
+@pytest.mark.skipif(not dealing.AVAILABLE, reason="the compiled module is not there")
+def test_draws_at_the_end_of_a_class_take_the_whole_prior():
+    """Draws are multiples of 2^-53: a boundary at the very draw, or one bit above it."""
+    labels = np.arange(4000) % 2
+    draws = generator(3)
+    _stacks(draws, labels, 2)
+    at = draws.random(2000)
+    prior = np.stack([at, 1 - at], axis=1)
+    prior[::2, 0] = np.nextafter(at[::2], 2)
+    prior[:, 1] = 1 - prior[:, 0]
+    order, _ = draw_by_prior(generator(3), labels, prior, np.ones(2000, dtype=int), False)
+    stacks, first = _stacks(rng := generator(3), labels, 2)
+    expected = _drawn_in_python(
+        rng, stacks, first, prior, np.ones(2000, dtype=int), False, False, False
+    )
+    assert order.tolist() == expected.tolist()
+
+
+def test_priors_are_drawn_again_to_the_bit():
+    alpha, rng = np.array([0.01, 0.0, 0.3]), generator(5)
+    rng.integers(0, 9, 3)  # which leaves half a number behind
+    whole = np.zeros((1300, 3))
+    made = DrawnPriors(rng, alpha, 1300)
+    other = generator(5)
+    other.integers(0, 9, 3)
+    whole[:, [0, 2]] = other.dirichlet(alpha[[0, 2]], size=1300)
+    assert rng.random() == other.random()
+    assert np.array_equal(made.whole(), whole)
+    for client in [*range(0, 1300, 7), *range(1299, 0, -300)] * 3:  # all are kept in the end
+        assert np.array_equal(made.exact(client), whole[client])

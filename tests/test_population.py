@@ -21,7 +21,8 @@ from fedfast.data import (
     pathological,
     shards,
 )
-from fedfast.data._fixed_sizes import _after, draw_by_prior, prior_of
+from fedfast.data._fixed_sizes import _after, draw_by_prior
+from fedfast.data._priors import prior_of
 from fedfast.random import SPLIT, keys64
 
 FORMS = {

@@ -14,9 +14,12 @@
 namespace fedfast {
 namespace {
 
-constexpr int64_t kFew = 64;      // classes that are searched one by one
-constexpr int64_t kAhead = 16;    // random accesses that are under way at once
-constexpr int64_t kBlock = 4096;  // numbers that are widened at once
+constexpr int64_t kTurns = 256;         // that are drawn together
+constexpr double kNear = 0x1p-19;       // of a number: twice what its upper half may be off
+constexpr uint32_t kHidden = 1U << 31;  // a share that is not 0 though its upper half is
+constexpr double kLarge = 1e-290;       // beside which such shares, below 2^-1022, are nothing
+constexpr int64_t kAhead = 16;          // random accesses that are under way at once
+constexpr int64_t kBlock = 4096;        // numbers that are widened at once
 
 // An integer in [0, most], as numpy's random_bounded_uint64 draws it (Lemire 2019).
 uint64_t bounded(const BitGenerator& bits, uint64_t most) {
@@ -61,11 +64,24 @@ uint64_t interval(const BitGenerator& bits, uint64_t most) {
   return value;
 }
 
+// Turns that are drawn before any of them is dealt.
+struct Turns {
+  std::array<int32_t, kTurns> client, to;
+  std::array<double, kTurns> draw;
+  std::array<int32_t, kTurns> of;  // the class
+};
+
 // Which class a client's next draw takes, as classes run out.
 class Priors {
  public:
   explicit Priors(const Deal& p)
-      : p_(p), left_(p.classes), gone_(p.classes, kNever), here_(p.classes), reach_(p.classes) {
+      : p_(p),
+        left_(p.classes),
+        gone_(p.classes, kNever),
+        here_(p.classes),
+        reach_(p.classes),
+        prior_(p.classes),
+        tile_(p.owned == nullptr ? p.classes * kTurns : 0) {
     for (int64_t c = 0; c < p.classes; ++c) {
       left_[c] = p.first[c + 1] - p.first[c];
       if (left_[c] == 0) gone_[c] = 0;
@@ -81,28 +97,43 @@ class Priors {
     then_.push_back(left_);
   }
 
-  // Asks for what `take` will read of a client.
+  // Asks for what `draw` will read of a client.
   FEDFAST_INLINE void fetch(int64_t i) const {
     if (p_.owned != nullptr) return __builtin_prefetch(p_.owned + i);
-    const double* prior = p_.prior + i * p_.classes;
-    for (int64_t c = 0; c < p_.classes; c += 8) __builtin_prefetch(prior + c);
-    __builtin_prefetch(prior + p_.classes - 1);
+    const uint32_t* shares = p_.shares + i * p_.classes;
+    for (int64_t c = 0; c < p_.classes; c += 16) __builtin_prefetch(shares + c);
+    __builtin_prefetch(shares + p_.classes - 1);
   }
 
-  // The next sample for client i.
-  FEDFAST_INLINE int32_t take(int64_t i, double draw) {
-    int64_t c = p_.owned != nullptr ? of_alike(p_.owned[i], draw) : p_.classes;
-    if (c == p_.classes) {
-      cumulate(i);
-      c = of(draw);
+  // The class of each turn's draw in [0, 1), from turn `begin` on.
+  FEDFAST_INLINE void draw(Turns& turns, int64_t begin, int64_t count) {
+    if (p_.owned != nullptr) {
+      for (int64_t k = begin; k < count; ++k) {
+        const int64_t c = of_alike(p_.owned[turns.client[k]], turns.draw[k]);
+        turns.of[k] = static_cast<int32_t>(c < p_.classes ? c : of_exact(turns, k));
+      }
+      return;
     }
+    for (int64_t k = begin == 0 ? 0 : count; k < count; ++k) {
+      const uint32_t* shares = p_.shares + turns.client[k] * p_.classes;
+      for (int64_t c = 0; c < p_.classes; ++c) tile_[c * kTurns + k] = shares[c];
+    }
+    by_shares(turns);
+    for (int64_t k = begin; k < count; ++k) {
+      if (turns.of[k] < 0) turns.of[k] = static_cast<int32_t>(of_exact(turns, k));
+    }
+  }
+
+  // The next sample of class c, or of one that client i draws where c begins anew; *ended: whether
+  // a class has run out, so that classes drawn before no longer hold.
+  FEDFAST_INLINE int32_t take(int64_t i, int64_t c, bool* ended) {
     while (left_[c] == 0) {
       left_[c] = p_.first[c + 1] - p_.first[c];
-      cumulate(i);
-      c = of(p_.again->uniform());
+      c = of_exact(i, p_.again->uniform());
     }
     const int32_t row = p_.stacks[p_.first[c] + --left_[c]];
-    if (left_[c] == 0 && p_.again == nullptr) exhaust(c);
+    *ended = left_[c] == 0 && p_.again == nullptr;
+    if (*ended) exhaust(c);
     return row;
   }
 
@@ -117,29 +148,93 @@ class Priors {
     then_.push_back(left_);
   }
 
-  // The client's prior without the classes that have run out, summed up. A client that has lost
-  // all of its classes draws by what was left of each when its last one went.
-  FEDFAST_INLINE void cumulate(int64_t i) {
-    const double* prior = of_client(i);
-    double sum = 0;
-    for (int64_t c = 0; c < p_.classes; ++c) reach_[c] = sum += prior[c] * here_[c];
-    if (sum != 0) return;
-    int64_t lost = 0;
+  // All turns' classes by the upper halves h of the shares p: p (1 - 2^-20) < h <= p, so that sums
+  // and targets are as near. -1 of a draw that lies so near to the end of a class, and where the
+  // upper half of a share says nothing.
+  FEDFAST_INLINE void by_shares(Turns& turns) const {
+    std::array<double, kTurns> sum{}, reach{}, below, above;
+    std::array<int64_t, kTurns> surely{}, perhaps{};
+    std::array<uint32_t, kTurns> any{};
     for (int64_t c = 0; c < p_.classes; ++c) {
-      if (prior[c] != 0 && gone_[c] != kNever) lost = std::max(lost, gone_[c]);
+      const uint32_t* own = tile_.data() + c * kTurns;
+      for (int64_t k = 0; k < kTurns; ++k) {
+        sum[k] += share(own[k]) * here_[c];
+        any[k] |= own[k];
+      }
+    }
+    for (int64_t k = 0; k < kTurns; ++k) {
+      const double low = p_.starve ? share(tile_[k]) * here_[0] : 0.0;
+      const double target = low + turns.draw[k] * (sum[k] - low);
+      below[k] = target - target * kNear;
+      above[k] = target + target * kNear;
     }
     for (int64_t c = 0; c < p_.classes; ++c) {
-      reach_[c] = sum += static_cast<double>(then_[lost][c]) * here_[c];
+      const uint32_t* own = tile_.data() + c * kTurns;
+      for (int64_t k = 0; k < kTurns; ++k) {
+        reach[k] += share(own[k]) * here_[c];
+        surely[k] += reach[k] <= below[k];
+        perhaps[k] += reach[k] <= above[k];
+      }
+    }
+    for (int64_t k = 0; k < kTurns; ++k) {
+      const bool seen = any[k] < kHidden || sum[k] > kLarge;
+      const bool decided = seen && surely[k] == perhaps[k] && surely[k] < p_.classes;
+      turns.of[k] = decided ? static_cast<int32_t>(surely[k]) : -1;
     }
   }
 
-  const double* of_client(int64_t i) {
-    if (p_.owned == nullptr) return p_.prior + i * p_.classes;
-    const uint64_t owned = p_.owned[i];
-    const double share = 1.0 / static_cast<double>(__builtin_popcountll(owned));
-    for (int64_t c = 0; c < p_.classes; ++c)
-      alike_[c] = share * static_cast<double>((owned >> c) & 1);
-    return alike_.data();
+  static FEDFAST_INLINE double share(uint32_t upper) {
+    const uint64_t bits = uint64_t{upper} << 32;
+    double value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+  }
+
+  int64_t of_exact(const Turns& turns, int64_t k) {
+    return of_exact(turns.client[k], turns.draw[k]);
+  }
+
+  int64_t of_exact(int64_t i, double draw) {
+    if (p_.owned != nullptr) {
+      const uint64_t owned = p_.owned[i];
+      const double share = 1.0 / static_cast<double>(__builtin_popcountll(owned));
+      for (int64_t c = 0; c < p_.classes; ++c)
+        prior_[c] = share * static_cast<double>((owned >> c) & 1);
+    } else if (!lost(i)) {
+      p_.exact(i, prior_.data());
+    }
+    cumulate();
+    const double total = reach_.back(), low = p_.starve ? reach_[0] : 0.0;
+    const auto begin = reach_.begin(), end = reach_.end();
+    auto at = std::upper_bound(begin, end, low + draw * (total - low));
+    if (at == end) at = std::lower_bound(begin, end, total);  // rounded up to the end
+    return at - begin;
+  }
+
+  // Whether a client has lost all of its classes: then it is enough which they were.
+  bool lost(int64_t i) {
+    const uint32_t* shares = p_.shares + i * p_.classes;
+    bool none = true;
+    for (int64_t c = 0; c < p_.classes; ++c) {
+      prior_[c] = shares[c] != 0;
+      none = none && prior_[c] * here_[c] == 0;
+    }
+    return none;
+  }
+
+  // The prior without the classes that have run out, summed up. A client that has lost all of its
+  // classes draws by what was left of each when its last one went.
+  void cumulate() {
+    double sum = 0;
+    for (int64_t c = 0; c < p_.classes; ++c) reach_[c] = sum += prior_[c] * here_[c];
+    if (sum != 0) return;
+    int64_t last = 0;
+    for (int64_t c = 0; c < p_.classes; ++c) {
+      if (prior_[c] != 0 && gone_[c] != kNever) last = std::max(last, gone_[c]);
+    }
+    for (int64_t c = 0; c < p_.classes; ++c) {
+      reach_[c] = sum += static_cast<double>(then_[last][c]) * here_[c];
+    }
   }
 
   // Among classes that are all left and alike; the number of classes where that is not so.
@@ -154,72 +249,100 @@ class Priors {
     return p_.classes;
   }
 
-  FEDFAST_INLINE int64_t of(double draw) const {
-    const double total = reach_.back(), low = p_.starve ? reach_[0] : 0.0;
-    const auto begin = reach_.begin(), end = reach_.end();
-    const double target = low + draw * (total - low);
-    if (p_.classes <= kFew) {  // counted without a branch
-      const int64_t c = std::count_if(begin, end, [&](double up_to) { return up_to <= target; });
-      if (c < p_.classes) return c;
-    }
-    auto at = std::upper_bound(begin, end, target);
-    if (at == end) at = std::lower_bound(begin, end, total);  // rounded up to the end
-    return at - begin;
-  }
-
   const Deal& p_;
   std::vector<int64_t> left_;               // samples of each class
   std::vector<int64_t> gone_;               // the entry of `then_` from which on it has none
   std::vector<std::vector<int64_t>> then_;  // left_ at first and as each class ran out
   std::vector<double> here_;                // 1 of classes that are left, else 0
-  std::vector<double> reach_;
-  uint64_t here_bits_ = 0;                           // the same of up to 64 classes
+  std::vector<double> reach_, prior_;
+  std::vector<uint32_t> tile_;  // [C, kTurns]: what the turns' clients have of each class
+  uint64_t here_bits_ = 0;      // the same of up to 64 classes
   std::array<std::vector<double>, 65> alike_reach_;  // of clients with so many classes, all alike
-  std::array<double, 64> alike_{};  // the prior of a client that draws from its classes alike
 };
 
-FEDFAST_CLONES void in_order(const Deal& p, Priors& priors) {
-  for (int64_t i = 0; i < p.clients; ++i) {
-    for (int64_t at = p.offsets[i]; at < p.offsets[i + 1]; ++at) {
-      p.order[at] = priors.take(i, p.classes_of->uniform());
+// One client after another.
+class InOrder {
+ public:
+  InOrder(const Deal& p, const Priors&) : p_(p) {}
+
+  void next(int64_t count, Turns& turns) {
+    for (int64_t k = 0; k < count; ++k, ++at_) {
+      while (at_ == end_) end_ += p_.sizes[++client_];
+      turns.client[k] = static_cast<int32_t>(client_);
+      turns.to[k] = static_cast<int32_t>(at_);
+    }
+  }
+
+ private:
+  const Deal& p_;
+  int64_t client_ = -1, at_ = 0, end_ = 0;
+};
+
+// Each time any of the clients that are not full, all alike. What turns will read is fetched ahead
+// by guesses that change nothing: a client may be full by then.
+class AtRandom {
+ public:
+  AtRandom(const Deal& p, const Priors& priors) : p_(p), priors_(priors) {
+    int32_t begin = 0;
+    for (int64_t i = 0; i < p.clients; begin = p.filled[i++].end) {
+      p.filled[i] = {begin, begin + static_cast<int32_t>(p.sizes[i])};
+      if (p.filled[i].next < p.filled[i].end) p.waiting[waiting_++] = static_cast<int32_t>(i);
+    }
+  }
+
+  FEDFAST_INLINE void next(int64_t count, Turns& turns) {
+    const auto guess = [&](double draw) {
+      return p_.waiting + static_cast<int64_t>(draw * static_cast<double>(waiting_));
+    };
+    for (int64_t k = 0; k < count; ++k) {
+      turns.draw[k] = p_.turns->uniform();
+      __builtin_prefetch(guess(turns.draw[k]), 1);
+    }
+    for (int64_t k = 0; k < count; ++k) __builtin_prefetch(p_.filled + *guess(turns.draw[k]), 1);
+    for (int64_t k = 0; k < count; ++k) {
+      int32_t* at = guess(turns.draw[k]);
+      Filled& own = p_.filled[*at];
+      priors_.fetch(*at);
+      __builtin_prefetch(p_.order + own.next, 1);
+      turns.client[k] = *at;
+      turns.to[k] = own.next++;
+      if (own.next == own.end) *at = p_.waiting[--waiting_];
+    }
+  }
+
+ private:
+  const Deal& p_;
+  const Priors& priors_;
+  int64_t waiting_ = 0;
+};
+
+// Classes do not depend on what was dealt before until one of them has run out.
+template <typename Source>
+FEDFAST_INLINE void deal_from(const Deal& p) {
+  Priors priors(p);
+  Source source(p, priors);
+  Turns turns{};
+  for (int64_t left = p.total; left > 0;) {
+    const int64_t count = std::min(left, kTurns);
+    left -= count;
+    source.next(count, turns);
+    for (int64_t k = 0; k < count; ++k) turns.draw[k] = p.classes_of->uniform();
+    priors.draw(turns, 0, count);
+    for (int64_t k = 0; k < count; ++k) {
+      bool ended;
+      p.order[turns.to[k]] = priors.take(turns.client[k], turns.of[k], &ended);
+      if (ended) priors.draw(turns, k + 1, count);
     }
   }
 }
 
-// Each time any of the clients that are not full, all alike. What the coming turns will read is
-// fetched ahead by guesses that change nothing: a client may be full by then.
-FEDFAST_CLONES void by_turns(const Deal& p, Priors& priors) {
-  int64_t waiting = 0;
-  for (int64_t i = 0; i < p.clients; ++i) {
-    p.filled[i] = {static_cast<int32_t>(p.offsets[i]), static_cast<int32_t>(p.offsets[i + 1])};
-    if (p.filled[i].next < p.filled[i].end) p.waiting[waiting++] = static_cast<int32_t>(i);
-  }
-  std::array<double, kAhead> coming;
-  for (double& draw : coming) draw = p.turns->uniform();
-  const auto guess = [&](double draw) {
-    return p.waiting + static_cast<int64_t>(draw * static_cast<double>(waiting));
-  };
-  for (int64_t t = 0; waiting > 0; ++t) {
-    int32_t* at = guess(coming[t % kAhead]);
-    Filled& own = p.filled[*at];
-    p.order[own.next++] = priors.take(*at, p.classes_of->uniform());
-    if (own.next == own.end) *at = p.waiting[--waiting];
-    coming[t % kAhead] = p.turns->uniform();
-    __builtin_prefetch(guess(coming[t % kAhead]));
-    const int64_t soon = *guess(coming[(t + kAhead / 2) % kAhead]);
-    __builtin_prefetch(p.filled + soon, 1);
-    priors.fetch(soon);
-    const int64_t next = *guess(coming[(t + kAhead / 4) % kAhead]);
-    __builtin_prefetch(p.order + p.filled[next].next, 1);
-  }
-}
+FEDFAST_CLONES void in_order(const Deal& p) { deal_from<InOrder>(p); }
+
+FEDFAST_CLONES void by_turns(const Deal& p) { deal_from<AtRandom>(p); }
 
 }  // namespace
 
-void deal(const Deal& p) {
-  Priors priors(p);
-  p.turns == nullptr ? in_order(p, priors) : by_turns(p, priors);
-}
+void deal(const Deal& p) { p.turns == nullptr ? in_order(p) : by_turns(p); }
 
 void sort_by_class(int64_t samples, int64_t classes, const int64_t* labels, const int64_t* first,
                    int32_t* stacks) {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..kernels import dealing
 from ..random import Ints
 from ._assign import rows_of_class, shuffle, shuffled_by_class
+from ._priors import Bits, DrawnPriors, prior_of, shares_of
 from .client_parts import ends
 
 Floats = NDArray[np.float64]
@@ -35,7 +36,7 @@ def client_sizes(rng: np.random.Generator, total: int, clients: int, sigma: floa
 def draw_by_prior(
     rng: np.random.Generator,
     labels: Ints,
-    prior: Floats | NDArray[np.uint64],
+    prior: DrawnPriors | Floats | Bits,
     sizes: Ints,
     one_by_one: bool,
     refill: bool = False,
@@ -44,7 +45,7 @@ def draw_by_prior(
     """(rows, client after client; `sizes`): draws of a class from each client's prior, each the
     next of that class.
 
-    prior       [N, classes], each client's shares, or uint64 [N]: those of which bits are set, all
+    prior       each client's shares [N, classes], or uint64 [N]: those of which bits are set, all
                 alike; a class that is exhausted leaves every prior
     refill      an exhausted class begins anew when it is drawn, and the draw is repeated
     starve      class 0 is drawn by clients whose other classes are all exhausted, and only by them
@@ -55,24 +56,15 @@ def draw_by_prior(
         stacks, first = _stacks(rng, labels, shares.shape[1])
         given = sizes, one_by_one, refill, starve
         return _drawn_in_python(rng, stacks, first, shares, *given), sizes
-    classes = prior.shape[1] if prior.ndim == 2 else int(labels.max()) + 1
-    offsets = ends(sizes)
-    room = dealing.Room(int(offsets[-1]), labels.size)
+    kept = shares_of(prior)
+    classes = kept.upper.shape[1] if isinstance(kept, dealing.Shares) else int(labels.max()) + 1
+    room = dealing.Room(int(sizes.sum()), labels.size)
     first = shuffled_by_class(rng, labels, classes, room.stacks)
     # The loop draws all classes, then all turns, then what is repeated: as many streams.
     turns = _after(rng, room.order.size) if one_by_one else None
     again = _after(turns or rng, room.order.size) if refill else None
-    dealing.deal(prior, offsets, room, first, rng, turns, again, starve)
+    dealing.deal(kept, sizes, room, first, rng, turns, again, starve)
     return room.index(), sizes
-
-
-def prior_of(prior: Floats | NDArray[np.uint64], classes: int) -> Floats:
-    """Priors [N, classes], also of clients that draw from the classes of their bits alike."""
-    if prior.ndim == 2:
-        return cast(Floats, prior)
-    owned = cast("NDArray[np.uint64]", prior)
-    has = (owned[:, None] >> np.arange(classes, dtype=np.uint64)) & np.uint64(1) == 1
-    return np.where(has, 1 / has.sum(axis=1, keepdims=True), 0.0)
 
 
 def _stacks(rng: np.random.Generator, labels: Ints, classes: int) -> tuple[NDArray[np.int32], Ints]:

@@ -12,6 +12,7 @@ from ..validation.values import Number, boolean, integer
 from ._assign import assign_classes, class_counts, cut, draw_cuts, shuffle, split_by_cuts
 from ._checks import check_number, checked_samples, labels_of
 from ._fixed_sizes import client_sizes, draw_by_prior
+from ._priors import DrawnPriors
 from .client_parts import ClientParts, ends
 from .federated import FederatedData
 from .registries import PARTITIONS, Population, Refill, Spread
@@ -95,8 +96,7 @@ def dirichlet_equal(
     check_number("sigma", sigma)
     boolean("refill", refill)
     boolean("starve", starve)
-    classes = class_counts(pool).size
-    prior = rng.dirichlet(np.full(classes, alpha), size=clients)
+    prior = DrawnPriors(rng, np.full(class_counts(pool).size, alpha), clients)
     sizes = client_sizes(rng, len(pool), clients, sigma)
     drawn = draw_by_prior(rng, labels_of(pool), prior, sizes, True, refill, starve)
     return FederatedData._of(pool, *drawn)
@@ -123,9 +123,7 @@ def hsu(
     counts = class_counts(pool)
     if alpha == 0:
         return FederatedData._of(pool, *_one_class(rng, pool, counts, clients))
-    present = np.flatnonzero(counts)
-    prior = np.zeros((clients, counts.size))
-    prior[:, present] = rng.dirichlet(alpha * counts[present] / len(pool), size=clients)
+    prior = DrawnPriors(rng, alpha * counts / len(pool), clients)
     sizes = client_sizes(rng, len(pool), clients, 0.0)
     return FederatedData._of(pool, *draw_by_prior(rng, labels_of(pool), prior, sizes, False))
 
