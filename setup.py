@@ -29,7 +29,7 @@ class Build(build_ext):
 
 
 ParallelCompile("FEDFAST_JOBS", default=2).install()
-openmp = ["-fopenmp"] if system() == "Linux" else []
+threads = ["-fopenmp-simd", "-pthread"] if system() == "Linux" else []
 
 setup(
     package_dir={
@@ -61,9 +61,9 @@ setup(
                 "-ffp-contract=off",
                 "-fno-math-errno",
                 "-fno-trapping-math",
-                *openmp,
+                *threads,
             ],
-            extra_link_args=openmp,
+            extra_link_args=threads,
         )
     ],
     cmdclass={"build_ext": Build},

@@ -118,6 +118,16 @@ void keep_width(LinearBackward<T>& p) {
   p.width = p.batch;
 }
 
+// Whether it understands `Part::describe`.
+template <typename P>
+bool sums(const P&) {
+  return false;
+}
+template <typename T>
+bool sums(const Rows<Step<T>>&) {
+  return true;
+}
+
 class Bound {
  public:
   explicit Bound(const char* name) : name_(name) {}
@@ -215,7 +225,7 @@ class BoundTo final : public Bound {
     if (Plan* plan = Plan::recording()) {
       if (!plans_ && !plan->whole())
         throw pybind11::type_error("this operation cannot be part of a plan");
-      plan->record(action, clients, lines_of(p));
+      plan->record(action, clients, lines_of(p), sums(p));
       Py_RETURN_TRUE;
     }
     const Part all{0, clients, static_cast<int>(whole(args[2]))};

@@ -53,7 +53,11 @@ void bind_rows(py::module_& m) {
   bind<StepRows>(m, "step",
                  FIELDS(StepRows, field("S", &P::size), F(w), F(terms), F(eta), F(w_ref), F(lam),
                         F(weight_decay), F(clip_norm), F(momentum), F(nesterov), F(m), F(out)),
-                 [](const Part& part, const auto& p) { step(shape_of(part, p), p); });
+                 [](const Part& part, const auto& p) {
+                   if (part.describe) return describe(p.size, p, *part.describe);
+                   step(shape_of(part, p), p);
+                   return true;
+                 });
   bind<StatsRows>(m, "stats",
                   FIELDS(StatsRows, field("S", &P::size), F(x), F(y), F(x_ref), F(y_ref),
                          F(segments), field("out", &P::sums)),
@@ -162,20 +166,28 @@ Soon soon_of(const SoonAt& at) {
           reinterpret_cast<char*>(models),     stride, written};
 }
 
+// Models' fields: address, stride and bytes; address 0: none.
+using ModelsAt = std::tuple<std::uintptr_t, int64_t, int64_t>;
+
+Models models_of(const ModelsAt& at) {
+  const auto [data, stride, bytes] = at;
+  return {reinterpret_cast<char*>(data), stride, bytes};
+}
+
 bool run_steps_of(const Plan& first, const Plan& rest, std::uintptr_t offsets, int64_t steps,
                   int threads, int64_t elements, std::uintptr_t count, int64_t width,
-                  const SoonAt& at, const Plan* last, const Plan* before,
+                  const SoonAt& at, const Plan* last, const Plan* before, const Plan* form,
                   const std::vector<std::pair<std::uintptr_t, int64_t>>& lanes,
-                  std::uintptr_t alike) {
+                  std::uintptr_t alike, const ModelsAt& models) {
   const Lines lines{reinterpret_cast<const int64_t*>(offsets), steps, counts_at(count, width),
                     width};
   check_lines(lines, std::min(first.lines(), rest.lines()));
   check_run(first, lines.clients(), threads, elements);
   check_run(rest, lines.clients(), threads, elements);
-  for (const Plan* each : {before, last}) {
+  for (const Plan* each : {before, form, last}) {
     if (each) check_run(*each, lines.clients(), threads, elements);
   }
-  Around around{last, before, {}, reinterpret_cast<const int64_t*>(alike)};
+  Around around{last, before, {}, reinterpret_cast<const int64_t*>(alike), form, models_of(models)};
   for (const auto& [data, bytes] : lanes) around.lanes.rows.push_back({data, bytes});
   py::gil_scoped_release release;
   const profile::Run run;

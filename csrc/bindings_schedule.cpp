@@ -89,35 +89,65 @@ void check_each(const char* name, const Ints& numbers, int64_t clients) {
                         std::to_string(numbers.ndim()) + " dimensions");
 }
 
+// Whose batches are drawn.
+struct Who {
+  const Ints &ids, &sizes, &epochs;
+  const std::optional<Ints>& owners;
+};
+
+BatchDraw batches_of(const Streams& streams, const DrawnLines& lines,
+                     const std::tuple<int64_t, bool>& cut, const Who& who, Address begins,
+                     Address order) {
+  check_each("clients", who.ids, lines.clients);
+  check_each("sizes", who.sizes, lines.clients);
+  check_each("epochs", who.epochs, lines.clients);
+  check_clients(who.ids);
+  BatchDraw draw;
+  draw.streams = streams;
+  draw.lines = lines;
+  std::tie(draw.batch, draw.whole) = cut;
+  draw.clients = who.ids.data();
+  draw.sizes = who.sizes.data();
+  draw.epochs = who.epochs.data();
+  if (who.owners) {
+    check_each("owners", *who.owners, lines.clients);
+    draw.owners = who.owners->data();
+    draw.begins = at<const int64_t>(begins);
+    draw.order = at<const int64_t>(order);
+  }
+  return draw;
+}
+
 // (the draw, rows, count): a draw of these clients' batches, and the arrays that it will write.
 py::tuple batches(const py::object& kept, uint64_t seed, uint32_t round, int64_t clients,
                   int64_t steps, int64_t width, Address offsets, int64_t total,
                   std::tuple<int64_t, bool> cut, const Ints& ids, const Ints& sizes,
                   const Ints& epochs, const std::optional<Ints>& owners, Address begins,
                   Address order) {
-  check_each("clients", ids, clients);
-  check_each("sizes", sizes, clients);
-  check_each("epochs", epochs, clients);
-  check_clients(ids);
   Ints rows({total, width});
   py::array_t<int32_t> count(total);
-  auto draw = std::make_unique<BatchDraw>();
-  draw->streams = {seed, round};
-  draw->lines = lines_of(clients, steps, width, offsets);
-  std::tie(draw->batch, draw->whole) = cut;
-  draw->clients = ids.data();
-  draw->sizes = sizes.data();
-  draw->epochs = epochs.data();
-  if (owners) {
-    check_each("owners", *owners, clients);
-    draw->owners = owners->data();
-    draw->begins = at<const int64_t>(begins);
-    draw->order = at<const int64_t>(order);
-  }
+  const DrawnLines lines = lines_of(clients, steps, width, offsets);
+  auto draw = std::make_unique<BatchDraw>(
+      batches_of({seed, round}, lines, cut, {ids, sizes, epochs, owners}, begins, order));
   draw->rows = rows.mutable_data();
   draw->count = count.mutable_data();
   auto all = py::make_tuple(kept, ids, sizes, epochs, owners, rows, count);
   return py::make_tuple(std::make_unique<Held>(std::move(draw), std::move(all)), rows, count);
+}
+
+// The same, made at once, in memory that is there: rows and count have room for all lines.
+void write_batches(uint64_t seed, uint32_t round, std::tuple<int64_t, int64_t, int64_t> size,
+                   Address offsets, std::tuple<int64_t, bool> cut, const Ints& ids,
+                   const Ints& sizes, const Ints& epochs, const std::optional<Ints>& owners,
+                   Address begins, Address order, Address rows, Address count) {
+  const auto [clients, steps, width] = size;
+  const DrawnLines lines = lines_of(clients, steps, width, offsets);
+  BatchDraw draw =
+      batches_of({seed, round}, lines, cut, {ids, sizes, epochs, owners}, begins, order);
+  draw.rows = at<int64_t>(rows);
+  draw.count = at<int32_t>(count);
+  const py::gil_scoped_release release;
+  draw.run();
 }
 
 std::unique_ptr<Held> crops(py::object kept, uint64_t seed, uint32_t round, const DrawnLines& lines,
@@ -210,6 +240,9 @@ void bind_schedule(py::module_& m) {
         py::arg("clients"), py::arg("steps"), py::arg("width"), py::arg("offsets"),
         py::arg("total"), py::arg("cut"), ints("ids"), ints("sizes"), ints("epochs"),
         ints("owners"), py::arg("begins"), py::arg("order"));
+  m.def("write_batches", &write_batches, py::arg("seed"), py::arg("round"), py::arg("size"),
+        py::arg("offsets"), py::arg("cut"), ints("ids"), ints("sizes"), ints("epochs"),
+        ints("owners"), py::arg("begins"), py::arg("order"), py::arg("rows"), py::arg("count"));
   m.def("draw_crops", &crops);
   m.def("draw_seeds", &seeds);
   py::class_<Given>(m, "DrawWorker")

@@ -11,6 +11,8 @@
 
 namespace fedfast {
 
+struct RowSum;
+
 constexpr int kMaxTerms = 8;
 constexpr int kStatColumns = 5;  // XX, XY, YY, ABS_XY, NONFINITE
 
@@ -155,6 +157,10 @@ template <typename T>
 void perturb(const Shape& shape, const Perturb<T>& p);
 template <typename T>
 void step(const Shape& shape, const Step<T>& p);
+// The sum that the first client's row of `size` elements is after a step by -1 along few terms;
+// false for other steps. Both are equal to the bit where the base is finite.
+template <typename T>
+bool describe(int64_t size, const Step<T>& p, RowSum& to);
 template <typename T>
 void stats(const Shape& shape, const Stats<T>& p);
 template <typename T>

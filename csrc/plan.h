@@ -34,6 +34,19 @@ struct Lanes {
   }
 };
 
+// A client's row as a sum of others, base + sum_j c_j d_j, rounded after every operation.
+struct RowSum {
+  static constexpr int kMost = 4;
+
+  std::uintptr_t row = 0;
+  int64_t bytes = 0, item = 0;  // of the row, and of an element
+  bool past = false;            // whether it should be written past the caches
+  const void* base = nullptr;
+  int count = 0;  // J, from 1 on
+  const void* d[kMost] = {};
+  double c[kMost] = {};
+};
+
 // The clients [first, first + clients) of an operation's K, at one of their local steps.
 struct Part {
   int64_t first = 0, clients = 0;
@@ -42,6 +55,8 @@ struct Part {
   int64_t rows = 0, width = 0;  // samples that count, of so many in a batch; 0 of 0: all of them
   const Lanes* lanes = nullptr;
   int64_t lane = 0;  // the thread's
+  // Of operations that may be such a sum: where to describe it, instead of writing the row.
+  RowSum* describe = nullptr;
 
   // Which row of an operand that begins at p.
   int64_t row_at(const void* p) const { return lanes && lanes->hold(p) ? lane : first; }
@@ -76,6 +91,12 @@ struct Soon {
   int64_t stride = 0, written = 0;
 };
 
+// [K] rows of `bytes` bytes, `stride` bytes apart.
+struct Models {
+  char* data = nullptr;
+  int64_t stride = 0, bytes = 0;
+};
+
 class Plan;
 
 // What `Plan::run_steps` does around a client's steps.
@@ -83,11 +104,17 @@ class Plan;
 //   before  as a thread takes a client: before its first step, and again where another thread goes
 //           on with it; fills the thread's row of `lanes`. It is left out where `alike` [K], if
 //           given, says that the row would be the one which is there: a client's number is the last
+//   form    fills a row of `lanes` as `before` does, which products of steps read. Where it is one
+//           sum of few rows it is left out: products form what they read
+//   models  [K] rows that steps write each element of once, as products report: where `last` is
+//           sums of rows, it follows these reports
 struct Around {
   const Plan* last = nullptr;
   const Plan* before = nullptr;
   Lanes lanes = {};
   const int64_t* alike = nullptr;
+  const Plan* form = nullptr;
+  Models models = {};
 };
 
 class Plan {
@@ -104,7 +131,9 @@ class Plan {
   }
 
   // An operation for `clients` clients that has numbers for `lines` packed batches.
-  void record(Action action, int64_t clients = kAny, int64_t lines = kAny) {
+  // sums: whether it understands `Part::describe`
+  void record(Action action, int64_t clients = kAny, int64_t lines = kAny, bool sums = false) {
+    sums_ = sums_ && sums;
     actions_.push_back(std::move(action));
     recorded_.push_back(clients);
     clients_ = std::min(clients_, clients);
@@ -130,15 +159,18 @@ class Plan {
   static bool run_steps(const Plan& first, const Plan& rest, const Lines& lines, int threads,
                         int64_t elements, const Soon& soon = {}, const Around& around = {});
 
+  // Every operation for one part of the clients; whether all were fine.
+  bool run_one(const Part& part) const;
+  // What the operations write for a client, in their order; nothing where one is no sum of rows.
+  std::vector<RowSum> sums(const Part& part) const;
+
   // Where this thread's operations are recorded instead of being done; null: they are done.
   static Plan*& recording();
 
  private:
-  bool run_one(const Part& part) const;
-
   static constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
 
-  bool whole_;
+  bool whole_, sums_ = true;
   std::vector<Action> actions_;
   std::vector<int64_t> recorded_;  // clients of each
   int64_t clients_ = kAny, lines_ = kAny;

@@ -18,7 +18,7 @@ from .algorithms.hooks import Clients, Cohort, Sum, TrainedLayout
 from .clients import ClientState
 from .kernels.placed import PlacedRows, RowsLike
 from .kernels.registry import capabilities
-from .mean_passes import Chunk, Ending, RecordedPasses
+from .mean_passes import Chunk, Ending, RecordedPass, RecordedPasses
 from .phases import timed
 from .running_sum import Place, RunningSum
 from .state import ServerState
@@ -26,6 +26,7 @@ from .tensor_norms import TensorNorms
 
 ROUNDING = 1e-15  # relative; weights computed along two ways differ by so much
 COLUMNS = 8192  # of placed rows at a time: those of a hundred clients fit into two cores' caches
+PIECE = 1 << 15  # elements of a row, and of sums in float64, that fit into a core's second cache
 NOBODY = torch.zeros(0, dtype=torch.int64)
 
 
@@ -65,6 +66,11 @@ class Mean:
                 ending.renew()
             self._pass(chunk)
         return bad
+
+    def recorded(self, models: Tensor, sent: Tensor, ending: Ending) -> RecordedPass:
+        """The pass of a cohort of one chunk, models [C, S], with the server's step."""
+        weights, place = models.new_zeros(len(models)), Place(0, len(models))
+        return self._passes.recorded(Chunk(models, weights, sent, place, None, ending))
 
     def replace(self, models: Tensor, weights: Tensor, start: Tensor) -> None:
         """The trained region anew, from all models [C, trained] and weights [C] or [L, C]."""
@@ -173,7 +179,7 @@ class RoundSums:
             kernels.aggregate(
                 block,
                 weights,
-                base[..., where],
+                _columns(base, where),
                 acc=total.lowest[where],
                 nodes=None if above is None else above[:, where],
                 at=place.at,
@@ -185,9 +191,22 @@ class RoundSums:
     def into(self, server: ServerState, counted: int) -> None:
         """Apply every rule to its server row; `counted` clients did not diverge."""
         for rule, share, own in zip(self.rules, self.shares, self.own, strict=True):
-            row = server.rows[rule.row]
-            total = self.mean * (share or 0.0) if own is None else own.lowest
-            row.copy_(row.double() * (rule.keep - rule.fade * counted) + total)
+            row, keep = server.rows[rule.row], rule.keep - rule.fade * counted
+            if own is None:
+                _advance(row, keep, self.mean, share or 0.0)
+            else:
+                _advance(row, keep, own.lowest)
+
+
+def _advance(row: Tensor, keep: float, total: Tensor, share: float = 1.0) -> None:
+    """`row <- keep row + share total`, computed in float64; in pieces that stay in the caches."""
+    size = len(row) if row.is_cuda else PIECE
+    spare = total.new_empty(2, min(size, len(row)))
+    for a in range(0, len(row), size):
+        here, part = row[a : a + size], total[a : a + size]
+        old, added = spare[:, : len(here)]
+        torch.mul(part, share, out=added)
+        here.copy_(old.copy_(here).mul_(keep).add_(added))
 
 
 def _share(rule: Sum, weights: Tensor) -> float | None:
@@ -208,16 +227,26 @@ def _blocks(rows: RowsLike) -> Iterator[tuple[Tensor, slice]]:
     size = rows.shape[1] if rows.is_cuda else COLUMNS
     for a in range(0, rows.shape[1], size):
         where = slice(a, a + size)
-        yield rows.table[:, where].index_select(0, rows.places), where
+        yield _columns(rows, where), where
 
 
-def _operands(rule: Sum, at: Clients, clients: ClientState) -> tuple[RowsLike, Tensor]:
+def _columns(base: RowsLike, where: slice) -> Tensor:
+    """The columns of rows [K, S], or of one for all."""
+    if isinstance(base, PlacedRows):
+        return base.table[:, where].index_select(0, base.places)
+    return base[..., where]
+
+
+def _operands(rule: Sum, at: Clients, clients: ClientState) -> tuple[RowsLike, RowsLike]:
     """(rows [K, trained], what they are measured from)."""
     if rule.of is None:
         return at.w, at.start
     rows = at.kept[rule.of] if rule.of in at.kept else at.scratch[rule.of]
     if not rule.change:
         return rows, torch.zeros_like(at.start)
+    came = at.came.get(rule.of)
+    if isinstance(rows, PlacedRows) and isinstance(came, PlacedRows):
+        return rows, came  # in the table still, for the round writes to other places
     before = torch.empty(rows.shape, dtype=rows.dtype, device=rows.device)
     clients.gather(torch.from_numpy(at.ids), {rule.of: before})
     return rows, before

@@ -31,6 +31,7 @@ from .programs.evaluator import evaluator_bytes, evaluator_for
 from .programs.verify import Subject, difference
 from .rounds_once import RoundsOnce
 from .row_tiers import SHARES, RowNeed, RowTier, choose
+from .steady_rounds import SteadyRounds
 from .torch_settings import usual_modes
 
 PER_CLIENT = 16  # bytes: its number and its samples, for the schedule
@@ -59,6 +60,11 @@ class Components:
     def schedule(self) -> RoundsOnce:
         """A simulation's rounds, none of which is drawn twice."""
         return RoundsOnce(self.design.schedule)
+
+    @cached_property
+    def steady(self) -> SteadyRounds:
+        """Of its rounds, those that repeat the ones before."""
+        return SteadyRounds(self.engine, self.design, self.schedule)
 
     @property
     def fetches(self) -> bool:
@@ -195,6 +201,7 @@ def _trainer(design: Design, executor: ModuleExecutor) -> Callable[[int], LocalT
     given, program = design.options, design.program
     pipeline = InputPipeline(design.data, design.augment, given.seed, design.dtype, given.backend)
 
+    @usual_modes()  # whoever asks for it first: its buffers are written to in a round's modes
     def trainer(chunk: int) -> LocalTrainer:
         executor.forget()
         if program is None:

@@ -22,9 +22,10 @@ from .algorithms.hooks import Clients
 from .batches import ChunkBatches, Minibatch, Packing
 from .correction import Correction, correction_of, renewal_of
 from .design import Design
-from .executor import ClipBound, Executor, Fold, LocalStep
+from .executor import ClipBound, Descent, Executor, Fold, LocalStep
 from .fusion_rules import fusions_for, recorder_for
 from .input_pipeline import InputPipeline
+from .kernels._args import Coefficient
 from .live_buffers import ActiveRows, LiveBuffers
 from .local_gradient import LocalGradient
 from .phases import timed
@@ -132,6 +133,23 @@ class LocalTrainer:
         renew: bool,
     ) -> Tensor:
         """Client after client instead of step after step; the same to the bit."""
+        models = self.live.active(len(at)).models
+        step = self._whole_step(at, lr, recorded, renew)
+        total = self.executor.descend(step, models, self.pipeline.plain, batches)
+        at.renewed = step.end is not None
+        return total
+
+    def prepared(self, at: Clients, rows: Tensor) -> Descent:
+        """See `Executor.prepared`: all steps of the chunk, from `at.start`."""
+        models = self.live.active(len(at)).models
+        at.w = at.start.expand_as(models[:, : self.layout.trained])
+        step = self._whole_step(at, self.algorithm.rate(at), None, False)
+        return self.executor.prepared(step, models, self.pipeline.plain, rows)
+
+    def _whole_step(
+        self, at: Clients, lr: float | Tensor, recorded: PlannedAscent | None, renew: bool
+    ) -> LocalStep:
+        """What is done at each step, and around a client's."""
         rows = self.live.active(len(at))
         added = self._correction(at)
         fold, correct = self._fold(lr, at.w, added), None
@@ -140,14 +158,11 @@ class LocalTrainer:
         elif added and added.terms:
             correct = added
         ascent, at.w = self.gradient.ascent(at, recorded), rows.w
-        begin, end = fills_of(correct, *(recorded.begin if recorded else ())), None
+        begin, end = fills_of(*(recorded.begin if recorded else ())), None
         if renew:
             renewal = renewal_of(self.algorithm.drift.renewal(at), self.live.shares)
             end = all_of(renewal, *(recorded.end if recorded else ()))
-        step = LocalStep(ascent=ascent, fold=fold, begin=begin, end=end)
-        total = self.executor.descend(step, rows.models, self.pipeline.plain, batches)
-        at.renewed = end is not None
-        return total
+        return LocalStep(ascent=ascent, fold=fold, correct=correct, begin=begin, end=end)
 
     def _correction(self, at: Clients) -> Correction | None:
         """What is added to the gradient in all steps of the round, of algorithms that do."""
@@ -156,16 +171,26 @@ class LocalTrainer:
         return correction_of(self.algorithm.direction(at), at, self.live.addend)
 
     def _fold(self, lr: float | Tensor, base: Tensor, added: Correction | None) -> Fold:
-        share, decay = (1.0, 0.0) if added is None else (added.share, added.weight_decay)
-        alpha, beta = -lr * share, 1.0 - lr * (self.options.weight_decay + decay)
-        if isinstance(alpha, Tensor) and self.executor.capabilities.plans:
-            alpha, beta = (
-                held[: len(base)].copy_(t)  # a plan reads them from where they lie
-                for held, t in zip(self.live.factors, (alpha, beta), strict=True)
-            )
+        share, (alpha, beta) = 1.0 if added is None else added.share, self.factors(lr, base, added)
         clip, addend = self.options.clip_norm, added.row if added and added.terms else None
         bound = None if clip is None else ClipBound(clip / share, self.live.g, CLIP_EPS / share)
         return Fold(alpha, beta, base, bound, addend)
+
+    def factors(
+        self, lr: float | Tensor, base: Tensor, added: Correction | None = None
+    ) -> tuple[Coefficient, Coefficient]:
+        """Of the gradient and of `base` [K, ...] in a step at rate `lr`.
+
+        Plans read them from where they lie, so that another rate needs no other plan.
+        """
+        share, decay = (1.0, 0.0) if added is None else (added.share, added.weight_decay)
+        alpha, beta = -lr * share, 1.0 - lr * (self.options.weight_decay + decay)
+        if not self.executor.capabilities.plans:
+            return alpha, beta
+        held = self.live.active(len(base)).factors
+        for to, number in zip(held, (alpha, beta), strict=True):
+            to.copy_(number) if isinstance(number, Tensor) else to.fill_(number)
+        return held
 
     def _starts(self, at: Clients) -> Tensor:
         """The models before the first step: their own where the algorithm gives them some."""

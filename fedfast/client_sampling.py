@@ -121,6 +121,11 @@ class Schedule:
         return isinstance(self._source, Drawn)
 
     @property
+    def drawing(self) -> Drawn | None:
+        """What draws the rounds, if they are not written down."""
+        return self._source if isinstance(self._source, Drawn) else None
+
+    @property
     def width(self) -> int:
         """B, the widest batch of the schedule: the last dimension of every `Round.batches`."""
         return self._source.width

@@ -171,7 +171,7 @@ class CohortPass:
         """(a chunk after its steps, its summed losses [2, K], how many samples it saw)."""
         run, t = self.run, self.cohort.round
         batches = run.batches(trainer, t, self.plan, chosen)
-        at = self._gathered(trainer, slice(begin, begin + len(chosen)))
+        at = self.gathered(trainer, slice(begin, begin + len(chosen)))
         held = run.hooks.guarded(at, {})
         # What is sent is what they end with, and nobody else's code looks at rows in between.
         renew = self.sums is not None and not (run.hooks.uploads or run.hooks.foreign)
@@ -191,7 +191,7 @@ class CohortPass:
             return None
         return self.run.batches.everything(trainer, at.round, at.ids, self.plan.width)
 
-    def _gathered(self, trainer: LocalTrainer, part: slice) -> Clients:
+    def gathered(self, trainer: LocalTrainer, part: slice) -> Clients:
         """A chunk of the cohort with its state."""
         run, cohort, live = self.run, self.cohort, trainer.live
         ids, start = cohort.ids[part], self.sent[: run.layout.trained]

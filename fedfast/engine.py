@@ -19,7 +19,7 @@ from . import kernels
 from .aggregation import Ending, Mean, RoundSums, is_finite
 from .algorithms._hook_checks import overrides
 from .algorithms._return_checks import reweighed
-from .algorithms.hooks import Cohort, TrainedLayout
+from .algorithms.hooks import Clients, Cohort, TrainedLayout
 from .algorithms.servers import ServerRule
 from .client_loop import LocalTrainer
 from .client_samples import ClientSamples
@@ -283,6 +283,12 @@ class Engine:
         place = Place(0, len(models))
         self.mean.add(models, done.cohort.weights, done.sent, place, ending)
         return self._concluded(done, models)
+
+    def gathered(self, work: Work) -> Clients:
+        """The cohort as hooks see it before its first step, where all train at once."""
+        order = np.argsort(-work.plan.steps, kind="stable")
+        who = order, self._cohort(work, order), self.state.row, self.state, self.clients
+        return CohortPass(self.run, work.plan, *who).gathered(self.trainer, slice(0, len(order)))
 
     def read(self, samples: ClientSamples) -> None:
         """Train on these samples from now on, of the shapes and types of the run's own."""

@@ -130,8 +130,10 @@ class LocalStep:
     keep_buffers  whether running statistics stay as they are
     objective     a loss in the place of the run's
     update        what follows in the same pass; executors that fold nothing have none of it
-    begin, end    of `Executor.descend`: what writes `fold.addend` as a thread takes a client (it
-                  may then be the thread's row), and what follows a client's last step
+    correct       of `Executor.descend`: what writes `fold.addend` where each client has its own; it
+                  may be the row of the thread that works on the client, or formed where it is added
+    begin, end    of `Executor.descend`: what is written as a thread takes a client, and what
+                  follows a client's last step
     """
 
     ascent: SamAscent | ScaledAscent | RowAscent | None = None
@@ -140,6 +142,7 @@ class LocalStep:
     keep_buffers: bool = False
     objective: Objective | None = None
     update: RowUpdate | None = None
+    correct: RowFill | None = None
     begin: RowFill | None = None
     end: RowUpdate | None = None
 
@@ -182,6 +185,20 @@ class Capabilities:
     graphs: bool = False
     updates: bool = False
     runs_module: bool = False
+
+
+@dataclass(frozen=True)
+class Descent:
+    """All steps of a chunk of clients, ready to be run again and again: see `Executor.descend`.
+
+    rows   [n, B], count [n]: the batches, which whoever runs it writes; `run` takes their offsets
+    total  [2, K] float64, the summed losses after that
+    """
+
+    rows: Tensor
+    count: Tensor
+    total: Tensor
+    run: Callable[[Tensor], None]
 
 
 class Executor(Protocol):
@@ -227,6 +244,10 @@ class Executor(Protocol):
         Returns the clients' summed losses [2, K] float64: a step's mean times its count; its mean.
         Raises IndexError for rows or labels out of range.
         """
+        raise TypeError(f"{type(self).__name__} takes a step at a time")
+
+    def prepared(self, step: LocalStep, w: Tensor, source: SampleSource, rows: Tensor) -> Descent:
+        """`descend` for batches of `rows` [n, B], and for others that are no more."""
         raise TypeError(f"{type(self).__name__} takes a step at a time")
 
     def squares(self, g: Tensor) -> Tensor | None:

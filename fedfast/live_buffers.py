@@ -20,6 +20,7 @@ class ActiveRows:
 
     models  [K, S], whole rows; w: their trained region
     losses  [K] of the step, spare: losses that nobody reads, m: local momentum
+    factors [K] each, of the gradient and of the model
     """
 
     models: Tensor
@@ -27,6 +28,7 @@ class ActiveRows:
     losses: Tensor
     spare: Tensor
     m: Tensor | None
+    factors: tuple[Tensor, Tensor]
 
 
 class LiveBuffers:
@@ -39,7 +41,7 @@ class LiveBuffers:
              where `Executor.descend` runs all its steps of the thread that works on it
     own      client rows by name that are gathered, scratch: rows that hold nothing between rounds
     places   [2, K] int64, where clients' other rows lie: as they came, as they will be kept
-    factors  [2, K], of the gradient and of the model in steps of unequal learning rates
+    factors  [2, K], of the gradient and of the model in steps that plans repeat
     shares   [8, K], of the terms of a client row that the last step renews
     """
 
@@ -77,5 +79,7 @@ class LiveBuffers:
             models = self.w[:clients]
             m = None if self.m is None else self.m[:clients]
             losses = self.losses[:clients], self.spare[:clients]
-            self._active[clients] = ActiveRows(models, models[:, : self.trained], *losses, m)
+            factors = self.factors[0, :clients], self.factors[1, :clients]
+            own = models, models[:, : self.trained], *losses, m
+            self._active[clients] = ActiveRows(*own, factors)
         return self._active[clients]

@@ -74,6 +74,12 @@ class LocalGradient:
             return None
         return SamAscent(at_round(local.rho, at.round), local.eps, at.g, at.ahead)
 
+    def radius(self, t: int) -> float | None:
+        """That of SAM's in round `t`, where both of its passes are one call."""
+        if not (self.fusions.sam and isinstance(self.local, SAM)):
+            return None
+        return at_round(self.local.rho, t)
+
     def recorded(self, at: Clients) -> PlannedAscent | None:
         """The optimizer's ascent, begin and end, where those are operations that a plan repeats."""
         if not self.fusions.ascent:

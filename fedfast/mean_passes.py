@@ -62,7 +62,7 @@ Squares = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class RecordedPass:
     """A plan, the weights it reads, and the squares that it writes, by region."""
 
     plan: kernels.Plan
@@ -79,27 +79,32 @@ class RecordedPasses:
 
     def __init__(self, work: Callable[[Chunk], list[Tensor]], records: bool) -> None:
         self._work, self._records = work, records
-        self._kept: dict[Hashable, _Recorded] = {}
+        self._kept: dict[Hashable, RecordedPass] = {}
         self._models = 0  # where those lie whose passes are kept
 
     def run(self, chunk: Chunk) -> list[Squares]:
         """The squares; they are the next pass's to overwrite."""
         if not self._records:
             return self._done(chunk)
-        key = chunk.key
-        found = self._kept.get(key)
-        if found is None:
-            found = self._kept[key] = self._recorded(chunk)
+        found = self.recorded(chunk)
         found.weights.copy_(chunk.weights)
         found.plan.run_whole()
         return found.squares
 
-    def _recorded(self, chunk: Chunk) -> _Recorded:
+    def recorded(self, chunk: Chunk) -> RecordedPass:
+        """The pass, to be run for any weights."""
+        key = chunk.key
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = self._made(chunk)
+        return found
+
+    def _made(self, chunk: Chunk) -> RecordedPass:
         self._forget(chunk.models.untyped_storage().data_ptr())
         weights = torch.empty(len(chunk.models), dtype=chunk.models.dtype)
         with kernels.Plan(whole=True) as plan:
             squares = self._done(replace(chunk, weights=weights))
-        return _Recorded(plan, weights, squares)
+        return RecordedPass(plan, weights, squares)
 
     def _done(self, chunk: Chunk) -> list[Squares]:
         return [(each[:-1], each[-1]) for each in self._work(chunk)]

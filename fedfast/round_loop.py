@@ -13,7 +13,6 @@ from torch import Tensor
 
 from .ahead import preparing
 from .build import Components
-from .client_sampling import Round
 from .client_scores import ClientScores
 from .data import Samples
 from .data.client_parts import spans
@@ -23,6 +22,7 @@ from .frozen import changed
 from .history import Row
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_recording
+from .kernels.threads import thread_count
 from .phases import span, timed
 from .random_state import kept_random_state, seed_all
 from .state import Committed
@@ -31,23 +31,29 @@ from .torch_settings import rounding, torch_threads, usual, usual_modes
 
 def next_round(parts: Components) -> Row:
     """Train the next round. Its last statement but one commits it: until then nothing changes."""
-    engine, schedule = parts.engine, parts.schedule
+    engine = parts.engine
     t = len(engine.committed.rows)
     lr = parts.design.lr(t)
     forget_recording()
     parts.executor.pool.wait()
     begin = time.perf_counter()
     with span(f"round {t + 1}"), training(parts):
-        cohort = schedule.round(t)
         _read_ahead(parts, t)
-        rehearses = engine.algorithm.server.rehearses
-        rehearsal = schedule.round(t, exchange=1) if rehearses else None
-        outcome = engine.round(t, cohort, lr, rehearsal, _following(parts, t))
+        clients, outcome = parts.steady.round(t, lr) or _round(parts, t, lr)
     seconds = time.perf_counter() - begin
     after = _concluded(parts, t, lr, outcome)
-    row, scores = _row(parts, lr, cohort, outcome, after, seconds)
+    row, scores = _row(parts, lr, clients, outcome, after, seconds)
     engine.committed = changed(after, rows=after.rows.followed_by(row), scores=scores)
     return row
+
+
+def _round(parts: Components, t: int, lr: float) -> tuple[int, Outcome]:
+    """(clients, what round `t` did) of any run."""
+    schedule, engine = parts.schedule, parts.engine
+    cohort, rehearses = schedule.round(t), engine.algorithm.server.rehearses
+    rehearsal = schedule.round(t, exchange=1) if rehearses else None
+    done = engine.round(t, cohort, lr, rehearsal, _following(parts, t))
+    return len(cohort.clients), done
 
 
 def _read_ahead(parts: Components, t: int) -> None:
@@ -78,18 +84,23 @@ def draws_ahead(parts: Components) -> AbstractContextManager[None]:
 def training(parts: Components) -> Iterator[None]:
     """Torch's threads, modes, random numbers and precision, as local steps need them."""
     engine, design = parts.engine, parts.design
+    executor, foreign = engine.trainer.executor, engine.hooks.foreign
     # The flags are of CUDA's libraries; code of the user's may read them.
     own = design.program is not None and design.device.type == "cpu"
     with ExitStack() as needed:
         if not usual():
             needed.enter_context(usual_modes())
-        needed.enter_context(torch_threads(design.threads))
-        if engine.trainer.executor.random:
+        # Torch's threads spin for milliseconds after an operation on a row, on cores that those of
+        # the compiled module are to have.
+        alone = executor.capabilities.plans and not foreign
+        needed.enter_context(torch_threads(1 if alone else design.threads))
+        needed.enter_context(thread_count(design.threads))
+        if executor.random:
             needed.enter_context(kept_random_state())
         if not own:
             needed.enter_context(rounding(parts.executor.precision))
         # Buffers of the run do not overlap; what an algorithm of the user's hands over may.
-        needed.enter_context(apart_by_construction(not engine.hooks.foreign))
+        needed.enter_context(apart_by_construction(not foreign))
         yield
 
 
@@ -144,10 +155,10 @@ def _concluded(parts: Components, t: int, lr: float, outcome: Outcome) -> Commit
 
 
 def _row(
-    parts: Components, lr: float, cohort: Round, outcome: Outcome, after: Committed, seconds: float
+    parts: Components, lr: float, clients: int, outcome: Outcome, after: Committed, seconds: float
 ) -> tuple[Row, ClientScores | None]:
     """The round's row, and the clients' scores where they are kept."""
-    t, clients = len(after.rows), len(cohort.clients)
+    t = len(after.rows)
     (down, up), (figures, scores) = traffic(parts.design), _evaluation(parts, t, after)
     row = Row(
         round=t + 1,

@@ -178,12 +178,15 @@ class Drawn:
             "local epochs": f"{self.epochs:,}",
         }
 
+    def clients(self, t: int) -> Ints:
+        """The cohort of round `t`."""
+        if self.chance is None:
+            return draws.choose(self.seed, t, self.eligible, self.cohort)
+        return draws.toss(self.seed, t, self.eligible, self.chance, self.largest)
+
     def round(self, t: int, exchange: int = 0) -> Round:
         """Round `t`; another exchange has the same cohort and other batches."""
-        if self.chance is None:
-            clients = draws.choose(self.seed, t, self.eligible, self.cohort)
-        else:
-            clients = draws.toss(self.seed, t, self.eligible, self.chance, self.largest)
+        clients = self.clients(t)
         key = t + exchange * EXCHANGE
         made = drawn_round(self.seed, key, clients, self.sizes[clients], self.cut)
         return replace(made, place=(t, exchange))

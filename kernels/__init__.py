@@ -27,7 +27,7 @@ from .lstm import lstm, lstm_backward
 from .mix import mix
 from .perturb import perturb
 from .placed import PlacedRows
-from .plan import FEED, TALLY, TURN, Counted, Lanes, Plan, Soon, feed, tally, turn
+from .plan import FEED, TALLY, TURN, Counted, Lanes, Plan, Soon, StepsCall, feed, tally, turn
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .sensitivity import sensitivity
@@ -59,6 +59,7 @@ __all__ = [
     "Segments",
     "Server",
     "Soon",
+    "StepsCall",
     "activation",
     "activation_backward",
     "adam",

@@ -21,6 +21,7 @@ from ._source import compiled
 from .declaration import Argument, Choice, Layers, Operation, Squares, Terms, Written
 from .placed import PlacedRows, RowsLike
 from .reference.common import squared
+from .threads import threads
 
 module: Any = None  # it has no stub
 try:
@@ -158,7 +159,7 @@ def marshaller(operation: Operation) -> Callable[..., object]:
     _tell_aliases(operation, [name for name, _ in fields])
     scope: dict[str, object] = dict(
         call=getattr(module, operation.name),
-        threads=torch.get_num_threads,
+        threads=threads,
         float64=torch.float64,
         trust=overlap.trust,
         recording=recording,

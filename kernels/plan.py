@@ -20,12 +20,15 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import native
 from ._scalars import kind_of
 from .declaration import In, InOut, Operation, Out
+from .threads import threads
 
 _INT, _LONG, _DOUBLE = torch.int32, torch.int64, torch.float64
 FEED = Operation(
@@ -86,11 +89,15 @@ class Lanes(NamedTuple):
            thread goes on with it
     alike  `[>= K]` int64, or None: clients of the same number would have the same row, which is
            then not filled again for the second of them
+    form   or None; fills one of the rows too, which `linear_backward` alone reads, as what it adds.
+           Where that is one `step` by -1 along at most two terms, it is left out: the products
+           form what they read
     """
 
     rows: Sequence[Tensor]
     fill: Plan | None
     alike: Tensor | None = None
+    form: Plan | None = None
 
 
 class Plan:
@@ -130,7 +137,7 @@ class Plan:
         Raises IndexError if an operation found an index out of range, ValueError for more clients
         than were recorded or elements beyond 2^40.
         """
-        how = torch.get_num_threads(), elements
+        how = threads(), elements
         _check(self._plan.run(clients, *how, *_counts(counted, clients)))
 
     def run_whole(self) -> None:
@@ -138,7 +145,7 @@ class Plan:
 
         Raises IndexError if one found an index out of range.
         """
-        _check(self._plan.run_whole(torch.get_num_threads()))
+        _check(self._plan.run_whole(threads()))
 
     def run_steps(
         self,
@@ -149,6 +156,7 @@ class Plan:
         soon: Soon | None = None,
         last: Plan | None = None,
         lanes: Lanes | None = None,
+        models: Tensor | None = None,
     ) -> None:
         """Run this plan for step 0 of every client, then `rest` for its other steps, then `last`.
 
@@ -157,28 +165,71 @@ class Plan:
         elements  as in `run`, of one step
         counted   as in `run`, of all lines; soon needs its width
         lanes     `Lanes`, or None
+        models    `[>= K, n]`, or None: rows of which a step writes every element once. `last` then
+                  follows piece by piece what products with weights write there, if it consists of
+                  `step`s without a clip on rows of n elements
         A client takes all its steps on one thread, which takes the longest one left when it is
         done: no thread waits for another in between.
         Raises IndexError if an operation found an index out of range, TypeError/ValueError for
         other tables, more clients than were recorded or more batches than `feed` has.
         """
+        begins = _offsets(offsets)
+        most = int(begins[-1]), int(begins[1]) if len(begins) > 1 else 0
+        StepsCall(self, rest, elements, most, counted, soon, last, lanes, models).run(offsets)
+
+
+class StepsCall:
+    """`Plan.run_steps` of one set of arguments, which are looked at once.
+
+    most  (lines, clients) that there will be
+    """
+
+    def __init__(
+        self,
+        first: Plan,
+        rest: Plan,
+        elements: int,
+        most: tuple[int, int],
+        counted: Counted | None = None,
+        soon: Soon | None = None,
+        last: Plan | None = None,
+        lanes: Lanes | None = None,
+        models: Tensor | None = None,
+    ) -> None:
         if not isinstance(rest, Plan):
             raise TypeError(f"rest: expected a Plan; got {kind_of(rest)}")
         if not isinstance(last, Plan | None):
             raise TypeError(f"last: expected a Plan or None; got {kind_of(last)}")
-        _table("offsets", offsets, torch.int64, 1)
-        _dense("offsets", offsets, 0)
-        if offsets.shape[0] == 0:
-            raise ValueError("offsets: expected shape [T + 1]; got [0]")
-        begins = offsets.numpy()  # whose numbers cost less than a tensor's
-        lines, clients = int(begins[-1]), int(begins[1]) if len(begins) > 1 else 0
-        given = offsets.data_ptr(), len(begins) - 1, torch.get_num_threads(), elements
+        lines, clients = self.most = most
         counts = _counts(counted, lines)
-        hints = _soon(soon, counts[1], lines, clients)
-        own = _lanes(lanes, clients)
-        plans = (None if p is None else p._plan for p in (last, lanes and lanes.fill))
-        at = self._plan, rest._plan, *given, *counts, hints, *plans, *own
-        _check(native.module.run_steps(*at))
+        hints, own = _soon(soon, counts[1], lines, clients), _lanes(lanes, clients)
+        around = last, lanes and lanes.fill, lanes and lanes.form
+        plans = (None if p is None else p._plan for p in around)
+        self._kept = first, rest, counted, soon, last, lanes, models
+        self._plans, self._elements = (first._plan, rest._plan), elements
+        self._rest = *counts, hints, *plans, *own, _models(models, clients)
+
+    def run(self, offsets: Tensor) -> None:
+        """The steps of batches that lie so; see `Plan.run_steps`."""
+        begins = _offsets(offsets)
+        lines, clients = begins[-1], begins[1] if len(begins) > 1 else 0
+        if lines > self.most[0] or clients > self.most[1]:
+            raise ValueError(
+                f"offsets: expected at most {self.most[0]} batches of {self.most[1]} clients; got "
+                f"{lines} of {clients}"
+            )
+        at = offsets.data_ptr(), len(begins) - 1, threads(), self._elements
+        _check(native.module.run_steps(*self._plans, *at, *self._rest))
+
+
+def _offsets(offsets: Tensor) -> NDArray[np.int64]:
+    """What lies in them, which costs less to read than from the tensor."""
+    _table("offsets", offsets, torch.int64, 1)
+    _dense("offsets", offsets, 0)
+    if offsets.shape[0] == 0:
+        raise ValueError("offsets: expected shape [T + 1]; got [0]")
+    begins: NDArray[np.int64] = offsets.numpy()
+    return begins
 
 
 def _counts(counted: Counted | None, most: int) -> tuple[int, int]:
@@ -210,12 +261,26 @@ def _soon(soon: Soon | None, width: int, lines: int, clients: int) -> tuple[int,
     return samples.data_ptr(), sample, rows.data_ptr(), *at
 
 
+def _models(models: Tensor | None, clients: int) -> tuple[int, int, int]:
+    """Address, stride and bytes of the rows; 0 for none."""
+    if models is None:
+        return 0, 0, 0
+    if models.ndim != 2 or models.shape[0] < clients or models.stride(1) != 1:
+        raise ValueError(
+            f"models: expected [K, n] of at least {clients} clients, contiguous rows; got "
+            f"{list(models.shape)}, strides {models.stride()}"
+        )
+    size = models.element_size()
+    return models.data_ptr(), models.stride(0) * size, models.shape[1] * size
+
+
 def _lanes(lanes: Lanes | None, clients: int) -> tuple[list[tuple[int, int]], int]:
     """(address and bytes of each first row, where `alike` is); [], 0 for none."""
     if lanes is None:
         return [], 0
-    if not isinstance(lanes.fill, Plan | None):
-        raise TypeError(f"lanes.fill: expected a Plan or None; got {kind_of(lanes.fill)}")
+    for name, plan in ("fill", lanes.fill), ("form", lanes.form):
+        if not isinstance(plan, Plan | None):
+            raise TypeError(f"lanes.{name}: expected a Plan or None; got {kind_of(plan)}")
     for i, rows in enumerate(lanes.rows):
         if rows.ndim != 2 or rows.shape[0] < clients or rows.stride(0) < rows.shape[1]:
             raise ValueError(

@@ -107,16 +107,52 @@ def batches(
     See `fedfast.random.permutations`. Raises TypeError/ValueError naming the argument.
     """
     owners, begins, order = (None, None, None) if owned is None else owned
-    where = [
-        0 if t is None else _address(name, t, torch.int64, 0)
-        for name, t in (("begins", begins), ("order", order))
-    ]
     kept, cut = (lines.offsets, begins, order), (batch or lines.width, whole)
     size = lines.clients, lines.steps, lines.width, lines.place, lines.total
-    who = clients, sizes, epochs, owners
+    who, where = (clients, sizes, epochs, owners), _where(begins, order)
     made: Draw
     made, rows, count = native.module.draw_batches(kept, seed, round, *size, cut, *who, *where)
     return made, torch.from_numpy(rows), torch.from_numpy(count)
+
+
+class WrittenBatches:
+    """`batches`, drawn at once into memory that is there, again and again.
+
+    rows, count  as `batches` returns them, of the most lines that there will be
+    begins, order, batch, whole  see `batches`
+    Raises TypeError/ValueError naming the argument.
+    """
+
+    def __init__(
+        self, rows: Tensor, count: Tensor, begins: Tensor, order: Tensor, batch: int, whole: bool
+    ) -> None:
+        self.room, self.width = rows.shape
+        self._kept, self._cut = (rows, count, begins, order), (batch, whole)
+        to = (
+            _address("rows", rows, torch.int64, 0),
+            _address("count", count, torch.int32, self.room),
+        )
+        self._at = *_where(begins, order), *to
+
+    def write(
+        self, seed: int, round: int, lines: Lines, clients: Ints, sizes: Ints, epochs: Ints
+    ) -> None:
+        """The batches of `clients`, whose samples are their own."""
+        if lines.total > self.room or lines.width != self.width:
+            raise ValueError(
+                f"lines: expected at most {self.room} of {self.width}; got {lines.total} of "
+                f"{lines.width}"
+            )
+        size = lines.clients, lines.steps, lines.width
+        who = clients, sizes, epochs, clients
+        native.module.write_batches(seed, round, size, lines.place, self._cut, *who, *self._at)
+
+
+def _where(begins: Tensor | None, order: Tensor | None) -> tuple[int, int]:
+    """Addresses, 0 of nothing."""
+    named = ("begins", begins), ("order", order)
+    found = (0 if t is None else _address(name, t, torch.int64, 0) for name, t in named)
+    return next(found), next(found)
 
 
 def crops(

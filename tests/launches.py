@@ -95,7 +95,12 @@ def main(whole: bool) -> None:
     _LAUNCHES.extend(recorded())
     places = range(len(_LAUNCHES))
     used = set()
-    with TemporaryDirectory() as folder, ProcessPoolExecutor(2, get_context("fork")) as pool:
+    # Triton removes a folder for each of its thousands of files: milliseconds each on a disk.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with (
+        TemporaryDirectory(dir=memory) as folder,
+        ProcessPoolExecutor(2, get_context("fork")) as pool,
+    ):
         if not whole:  # Triton's own cache may not tell a first stage from a whole program
             os.environ["TRITON_CACHE_DIR"] = folder
         for row in pool.map(_launch, places, [whole] * len(places), chunksize=16):

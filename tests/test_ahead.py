@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedfast import FederatedData, Schedule, Simulation, round_batches, round_loop
+from fedfast import FederatedData, Schedule, Simulation, round_batches, round_loop, steady_rounds
 from fedfast.ahead import Ahead
 from fedfast.data import Samples
 from fedfast.rounds import Drawn
@@ -35,7 +35,8 @@ def simulation(clients=None, **options):
 def taken(monkeypatch):
     """Whether each chunk's batches had been drawn ahead."""
     found, take = [], Ahead.take
-    monkeypatch.setattr(round_batches, "WORTH", 0)
+    for small in (round_batches, steady_rounds):
+        monkeypatch.setattr(small, "WORTH", 0)
     monkeypatch.setattr(Ahead, "take", lambda *args: found.append(t := take(*args)) or t)
     return found
 

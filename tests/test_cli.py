@@ -13,10 +13,10 @@ import torch
 from fedfast import config, round_loop
 from fedfast.cli import main
 from fedfast.cli.setting import prepare, simulation
-from fedfast.engine import Engine
 from fedfast.history import read_runs
 from fedfast.runs import open_folder, train
 from fedfast.signals import undisturbed
+from fedfast.steady_rounds import SteadyRounds
 
 TINY = """\
 data: {name: digits}
@@ -149,16 +149,16 @@ def test_each_round_is_on_disk_when_it_is_over(tiny):
 
 def test_the_model_kept_is_that_of_the_round_not_of_later(tiny, monkeypatch, capfd):
     assert main(["run", str(tiny), "--rounds", "1", "--out", "one"]) == 0
-    whole, steps = Engine.round, []
+    whole, steps = SteadyRounds.round, []
 
-    def broken(engine, t, *more):
-        outcome = whole(engine, t, *more)  # the engine has gone on in its buffers ...
+    def broken(rounds, t, *more):
+        outcome = whole(rounds, t, *more)  # the engine has gone on in its buffers ...
         steps.append(t)
         if len(steps) == 2:
             raise KeyboardInterrupt  # ... and is interrupted
         return outcome
 
-    monkeypatch.setattr(Engine, "round", broken)
+    monkeypatch.setattr(SteadyRounds, "round", broken)
     assert main(["run", str(tiny)]) == 130
     one, kept = (
         torch.load(f"{folder}/checkpoint/fedavg.pt", weights_only=True)

@@ -10,7 +10,7 @@ import scripts.run
 import torch
 import torch.nn.functional as F
 from federation import arrays, batches_of, fedavg, norm
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from paired_runs import path, simulation
@@ -247,6 +247,7 @@ NAMED = [name for name, _ in made(ConvNet).named_parameters()]
 
 
 @given(st.sets(st.sampled_from(NAMED), max_size=len(NAMED) - 1))
+@example(set(NAMED) - {"a.bias"})  # in front of a batch norm: its gradient is zero but for rounding
 @hypothesis(max_examples=10, deadline=None)
 def test_whatever_is_frozen_the_rest_is_autograds_and_counted_alone(frozen):
     module = made(ConvNet, frozen)

@@ -12,6 +12,7 @@
 
 #include "cpu/gemm_kernels.h"
 #include "cpu/upcoming.h"
+#include "row_work.h"
 
 namespace fedfast {
 
@@ -27,7 +28,9 @@ struct Matrix {
 };
 
 // c = beta * c0 + alpha * product + gamma * d; c0 is not read when beta is 0 and may be c itself;
-// d, whose rows are c's in length, may be absent.
+// d, whose rows are c's in length, may be absent. `formed`, if given, says what d is the sum of: d
+// is where its base lies then.
+// reports: whether elements have their last value of the step, which is said of rows side by side.
 template <typename T>
 struct Sum {
   T* c = nullptr;
@@ -38,6 +41,8 @@ struct Sum {
   T gamma = 0;
   const T* d = nullptr;
   int64_t d_row = 0;
+  const Addend<T>* formed = nullptr;
+  bool reports = false;
 
   Sum at(int64_t i, int64_t j) const {
     Sum part = *this;
@@ -264,6 +269,7 @@ void shallow(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T
       soon.some();
       kernels.tile[r][vectors](k, packed, b.data + j, b.row, std::min(widest, n - j), sum.at(i, j));
     }
+    if (sum.reports) row_work().wrote(sum.c + i * sum.c_row, r * n * int64_t{sizeof(T)});
   });
 }
 

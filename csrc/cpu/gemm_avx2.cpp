@@ -28,7 +28,9 @@ struct Floats {
   FEDFAST_OP Reg load(const T* p, Mask m) { return _mm256_maskload_ps(p, m); }
   FEDFAST_OP void store(T* p, Reg x) { _mm256_storeu_ps(p, x); }
   FEDFAST_OP void store(T* p, Reg x, Mask m) { _mm256_maskstore_ps(p, m, x); }
+  FEDFAST_OP void stream(T* p, Reg x) { _mm256_stream_ps(p, x); }
   FEDFAST_OP Reg mul(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
+  FEDFAST_OP Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
 
   FEDFAST_OP Reg join(const T* p, int64_t step) {
@@ -65,7 +67,9 @@ struct Doubles {
   FEDFAST_OP Reg load(const T* p, Mask m) { return _mm256_maskload_pd(p, m); }
   FEDFAST_OP void store(T* p, Reg x) { _mm256_storeu_pd(p, x); }
   FEDFAST_OP void store(T* p, Reg x, Mask m) { _mm256_maskstore_pd(p, m, x); }
+  FEDFAST_OP void stream(T* p, Reg x) { _mm256_stream_pd(p, x); }
   FEDFAST_OP Reg mul(Reg a, Reg b) { return _mm256_mul_pd(a, b); }
+  FEDFAST_OP Reg add(Reg a, Reg b) { return _mm256_add_pd(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_pd(a, b, c); }
 
   FEDFAST_OP Reg join(const T* p, int64_t step) {

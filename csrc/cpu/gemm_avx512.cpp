@@ -30,7 +30,9 @@ struct Floats {
   FEDFAST_OP Reg load(const T* p, Mask m) { return _mm512_maskz_loadu_ps(m, p); }
   FEDFAST_OP void store(T* p, Reg x) { _mm512_storeu_ps(p, x); }
   FEDFAST_OP void store(T* p, Reg x, Mask m) { _mm512_mask_storeu_ps(p, m, x); }
+  FEDFAST_OP void stream(T* p, Reg x) { _mm512_stream_ps(p, x); }
   FEDFAST_OP Reg mul(Reg a, Reg b) { return _mm512_mul_ps(a, b); }
+  FEDFAST_OP Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
 
   // Masked broadcasts use the load ports, which shuffles would leave idle.
@@ -74,7 +76,9 @@ struct Doubles {
   FEDFAST_OP Reg load(const T* p, Mask m) { return _mm512_maskz_loadu_pd(m, p); }
   FEDFAST_OP void store(T* p, Reg x) { _mm512_storeu_pd(p, x); }
   FEDFAST_OP void store(T* p, Reg x, Mask m) { _mm512_mask_storeu_pd(p, m, x); }
+  FEDFAST_OP void stream(T* p, Reg x) { _mm512_stream_pd(p, x); }
   FEDFAST_OP Reg mul(Reg a, Reg b) { return _mm512_mul_pd(a, b); }
+  FEDFAST_OP Reg add(Reg a, Reg b) { return _mm512_add_pd(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_pd(a, b, c); }
 
   FEDFAST_OP Reg join(const T* p, int64_t step) {

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "plan.h"
+
 namespace fedfast {
 
 template <typename T>
@@ -35,6 +37,10 @@ using Dots = void (*)(int64_t k, const T* a, int64_t a_row, const T* b, int64_t 
 template <typename T>
 using Broad = void (*)(int64_t k, const T* a, int64_t a_row, const T* b, const T* start, T* c);
 
+// out = base + sum_j c_j d_j for n elements, rounded after every operation.
+template <typename T>
+using RowsSum = void (*)(const T* base, const T* const* d, const T* c, int64_t n, T* out);
+
 template <typename T>
 struct Kernels {
   int rows;                                             // most rows of a tile
@@ -48,6 +54,7 @@ struct Kernels {
   int broad_vectors;                                       // most vectors across a broad tile
   int broad_rows[kMaxBroadVectors + 1];                    // [vectors], most rows
   Broad<T> broad[kMaxTileRows + 1][kMaxBroadVectors + 1];  // [rows][vectors]
+  RowsSum<T> sum[RowSum::kMost + 1][2];                    // [J], and whether past the caches
 };
 
 enum class Isa { portable, avx2, avx512 };

@@ -2,6 +2,7 @@
 // floats or 4 x 4 doubles a tile.
 #define FEDFAST_TARGET
 #include "cpu/gemm_tile.h"
+#include "cpu/stream.h"
 
 namespace fedfast {
 namespace {
@@ -32,8 +33,12 @@ struct Small {
   static FEDFAST_INLINE void store(T* p, const Reg& r, Mask m) {
     for (int i = 0; i < lanes && i < m; ++i) p[i] = r.x[i];
   }
+  static FEDFAST_INLINE void stream(T* p, const Reg& r) { fedfast::stream(r.x, lanes, p); }
   static FEDFAST_INLINE Reg mul(const Reg& a, const Reg& b) {
     return each([&](int i) { return a.x[i] * b.x[i]; });
+  }
+  static FEDFAST_INLINE Reg add(const Reg& a, const Reg& b) {
+    return each([&](int i) { return a.x[i] + b.x[i]; });
   }
   static FEDFAST_INLINE Reg fma(const Reg& a, const Reg& b, const Reg& c) {
     return each([&](int i) { return a.x[i] * b.x[i] + c.x[i]; });

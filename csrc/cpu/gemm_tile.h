@@ -2,10 +2,10 @@
 // its vectors, and includes this once.
 //
 // V: T, Reg, Mask, lanes, rows (of the largest tile), mask(n), zero(), load(p), load(p, mask),
-// store(p, x), store(p, x, mask), broadcast(x), mul(a, b), fma(a, b, c), and for transposing:
-// group (elements of 16 bytes), join(p, step): 16 bytes from each of p, p + step, ..., and
-// in_group(t): the transpose of group x group elements in each 16 bytes. For dots: dot_rows, and
-// add_lanes(x, to): the sum of each of `group` vectors.
+// store(p, x), store(p, x, mask), stream(p, x): past the caches, p aligned, broadcast(x), mul(a,
+// b), add(a, b), fma(a, b, c), for transposing: group (elements of 16 bytes), join(p, step): 16
+// bytes from each of p, p + step, ..., and in_group(t): the transpose of group x group elements in
+// each 16 bytes. For dots: dot_rows, and add_lanes(x, to): the sum of each of `group` vectors.
 #pragma once
 
 #include <algorithm>
@@ -30,40 +30,79 @@ FEDFAST_TARGET FEDFAST_INLINE void fetch(const typename V::T* p) {
   for (int v = 0; v < N; ++v) __builtin_prefetch(p + v * V::lanes, 0, Near);
 }
 
+// What joins an element: nothing, gamma d, or gamma times a sum of one or two terms on a base.
+enum class Joins { nothing, row, one_term, two_terms };
+
+// d, or the sum that stands for it, from element `at` on. `mask...` is the last vector's.
+template <typename V, Joins J, typename... Mask>
+FEDFAST_TARGET FEDFAST_INLINE typename V::Reg joining(const typename V::T* d,
+                                                      const Addend<typename V::T>* formed,
+                                                      std::ptrdiff_t at, Mask... mask) {
+  const typename V::Reg base = V::load(d, mask...);
+  if constexpr (J == Joins::row) return base;
+  typename V::Reg sum = V::mul(V::broadcast(formed->c[0]), V::load(formed->d[0] + at, mask...));
+  if constexpr (J == Joins::two_terms) {
+    const typename V::Reg second = V::load(formed->d[1] + at, mask...);
+    sum = V::add(sum, V::mul(V::broadcast(formed->c[1]), second));
+  }
+  return V::add(base, sum);
+}
+
 // c = alpha * acc, plus beta * c0 and gamma * d where these are read.
-template <typename V, int N, bool Reads, bool Adds>
+template <typename V, int N, bool Reads, Joins J>
 FEDFAST_TARGET FEDFAST_INLINE void store_row(const typename V::Reg (&acc)[N], typename V::Mask mask,
-                                             typename V::Reg alpha, typename V::Reg beta,
-                                             typename V::Reg gamma, const typename V::T* c0,
-                                             const typename V::T* d, typename V::T* c) {
+                                             const Sum<typename V::T>& sum, int r) {
+  using T = typename V::T;
+  const typename V::Reg alpha = V::broadcast(sum.alpha), beta = V::broadcast(sum.beta);
+  const typename V::Reg gamma = V::broadcast(sum.gamma);
+  const T* c0 = Reads ? sum.c0 + r * sum.c0_row : nullptr;
+  const T* d = J == Joins::nothing ? nullptr : sum.d + r * sum.d_row;
+  const std::ptrdiff_t from = J > Joins::row ? d - sum.formed->base : 0;
+  T* c = sum.c + r * sum.c_row;
   FEDFAST_UNROLL
   for (int v = 0; v < N - 1; ++v) {
     const int at = v * V::lanes;
     typename V::Reg x = V::mul(alpha, acc[v]);
-    if constexpr (Adds) x = V::fma(gamma, V::load(d + at), x);
+    if constexpr (J != Joins::nothing) {
+      x = V::fma(gamma, joining<V, J>(d + at, sum.formed, from + at), x);
+    }
     if constexpr (Reads) x = V::fma(beta, V::load(c0 + at), x);
     V::store(c + at, x);
   }
   constexpr int at = (N - 1) * V::lanes;
   typename V::Reg x = V::mul(alpha, acc[N - 1]);
-  if constexpr (Adds) x = V::fma(gamma, V::load(d + at, mask), x);
+  if constexpr (J != Joins::nothing) {
+    x = V::fma(gamma, joining<V, J>(d + at, sum.formed, from + at, mask), x);
+  }
   if constexpr (Reads) x = V::fma(beta, V::load(c0 + at, mask), x);
   V::store(c + at, x, mask);
 }
 
 // All rows of a tile.
-template <typename V, int R, int N, bool Reads, bool Adds>
+template <typename V, int R, int N, bool Reads, Joins J>
 FEDFAST_TARGET FEDFAST_INLINE void store_tile(const typename V::Reg (&acc)[R][N],
                                               typename V::Mask mask,
                                               const Sum<typename V::T>& sum) {
-  const typename V::Reg alpha = V::broadcast(sum.alpha), beta = V::broadcast(sum.beta);
-  const typename V::Reg gamma = V::broadcast(sum.gamma);
   FEDFAST_UNROLL
-  for (int r = 0; r < R; ++r) {
-    const typename V::T* c0 = Reads ? sum.c0 + r * sum.c0_row : nullptr;
-    const typename V::T* d = Adds ? sum.d + r * sum.d_row : nullptr;
-    store_row<V, N, Reads, Adds>(acc[r], mask, alpha, beta, gamma, c0, d, sum.c + r * sum.c_row);
+  for (int r = 0; r < R; ++r) store_row<V, N, Reads, J>(acc[r], mask, sum, r);
+}
+
+template <typename V, int R, int N, Joins J>
+FEDFAST_TARGET FEDFAST_INLINE void store_joined(const typename V::Reg (&acc)[R][N],
+                                                typename V::Mask mask,
+                                                const Sum<typename V::T>& sum) {
+  sum.beta == 0 ? store_tile<V, R, N, false, J>(acc, mask, sum)
+                : store_tile<V, R, N, true, J>(acc, mask, sum);
+}
+
+// Asks for the rows that the next tile to the right adds.
+template <typename V, int R, int N>
+FEDFAST_TARGET FEDFAST_INLINE void fetch_joining(const Sum<typename V::T>& sum) {
+  if (sum.formed == nullptr) {
+    for (int r = 0; r < R; ++r) fetch<V, N>(sum.d + r * sum.d_row + N * V::lanes);
+    return;
   }
+  for (int r = R; r < 2 * R; ++r) fetch<V, N>(sum.d + r * sum.d_row);
 }
 
 template <typename V, int R, int N>
@@ -79,9 +118,7 @@ FEDFAST_TARGET void tile(int64_t k, const typename V::T* a, const typename V::T*
   if (sum.beta != 0) {  // what the next tile to the right adds to
     for (int r = 0; r < R; ++r) fetch<V, N>(sum.c0 + r * sum.c0_row + N * V::lanes);
   }
-  if (sum.d != nullptr) {
-    for (int r = 0; r < R; ++r) fetch<V, N>(sum.d + r * sum.d_row + N * V::lanes);
-  }
+  if (sum.d != nullptr) fetch_joining<V, R, N>(sum);
   for (int64_t p = 0; p < k; ++p, a += R, b += b_step) {
     typename V::Reg bv[N];
     FEDFAST_UNROLL
@@ -95,12 +132,10 @@ FEDFAST_TARGET void tile(int64_t k, const typename V::T* a, const typename V::T*
       for (int v = 0; v < N; ++v) acc[r][v] = V::fma(ar, bv[v], acc[r][v]);
     }
   }
-  if (sum.beta == 0) {
-    return sum.d == nullptr ? store_tile<V, R, N, false, false>(acc, mask, sum)
-                            : store_tile<V, R, N, false, true>(acc, mask, sum);
-  }
-  sum.d == nullptr ? store_tile<V, R, N, true, false>(acc, mask, sum)
-                   : store_tile<V, R, N, true, true>(acc, mask, sum);
+  if (sum.d == nullptr) return store_joined<V, R, N, Joins::nothing>(acc, mask, sum);
+  if (sum.formed == nullptr) return store_joined<V, R, N, Joins::row>(acc, mask, sum);
+  sum.formed->count == 1 ? store_joined<V, R, N, Joins::one_term>(acc, mask, sum)
+                         : store_joined<V, R, N, Joins::two_terms>(acc, mask, sum);
 }
 
 // Both operands contiguous along k, nothing packed: sums are spread over a vector's lanes and added
@@ -267,6 +302,50 @@ void pack(const typename V::T* from, int64_t along, int64_t deep, int64_t k, int
   pack_any(from, along, deep, k, count, width, to);
 }
 
+// A vector of the sum, from element i on; `mask` where it is not whole.
+template <typename V, int J, typename... Mask>
+FEDFAST_TARGET FEDFAST_INLINE typename V::Reg row_sum(const typename V::T* base,
+                                                      const typename V::T* const* d,
+                                                      const typename V::Reg (&c)[J], int64_t i,
+                                                      Mask... mask) {
+  typename V::Reg sum = V::mul(c[0], V::load(d[0] + i, mask...));
+  FEDFAST_UNROLL
+  for (int j = 1; j < J; ++j) sum = V::add(sum, V::mul(c[j], V::load(d[j] + i, mask...)));
+  return V::add(V::load(base + i, mask...), sum);
+}
+
+template <typename V, int J>
+FEDFAST_TARGET void row_sum_edge(const typename V::T* base, const typename V::T* const* d,
+                                 const typename V::Reg (&c)[J], int64_t i, int64_t count,
+                                 typename V::T* out) {
+  const typename V::Mask mask = V::mask(count);
+  V::store(out + i, row_sum<V, J>(base, d, c, i, mask), mask);
+}
+
+// Whole vectors go past the caches from where `out` is aligned.
+template <typename V, int J, bool Past>
+FEDFAST_TARGET void rows_sum(const typename V::T* base, const typename V::T* const* d,
+                             const typename V::T* c, int64_t n, typename V::T* out) {
+  using T = typename V::T;
+  typename V::Reg factor[J];
+  for (int j = 0; j < J; ++j) factor[j] = V::broadcast(c[j]);
+  constexpr int64_t bytes = V::lanes * sizeof(T);
+  const int64_t over = reinterpret_cast<std::uintptr_t>(out) % bytes / sizeof(T);
+  int64_t i = over == 0 ? 0 : std::min<int64_t>(n, V::lanes - over);
+  if (i > 0) row_sum_edge<V, J>(base, d, factor, 0, i, out);
+  for (; i + V::lanes <= n; i += V::lanes) {
+    const typename V::Reg x = row_sum<V, J>(base, d, factor, i);
+    Past ? V::stream(out + i, x) : V::store(out + i, x);
+  }
+  if (i < n) row_sum_edge<V, J>(base, d, factor, i, n - i, out);
+}
+
+template <typename V, int... J>
+void fill_sums(Kernels<typename V::T>& kernels, std::integer_sequence<int, J...>) {
+  ((kernels.sum[J + 1][0] = rows_sum<V, J + 1, false>), ...);
+  ((kernels.sum[J + 1][1] = rows_sum<V, J + 1, true>), ...);
+}
+
 template <typename V, int R, int... N>
 void fill_row(Kernels<typename V::T>& kernels, std::integer_sequence<int, N...>) {
   ((kernels.tile[R][N + 1] = tile<V, R, N + 1>), ...);
@@ -312,6 +391,7 @@ void fill(Kernels<typename V::T>& kernels) {
   kernels.broad_vectors = across;
   fill_broads<V>(kernels, std::make_integer_sequence<int, across>{});
   fill_tiles<V>(kernels, std::make_integer_sequence<int, V::rows>{});
+  fill_sums<V>(kernels, std::make_integer_sequence<int, RowSum::kMost>{});
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "cpu/add_rows.h"
 #include "cpu/gemm.h"
 #include "cpu/parallel.h"
+#include "row_work.h"
 
 namespace fedfast {
 namespace {
@@ -28,11 +29,17 @@ void fold(const LinearBackward<T>& p, const Matrix<T>& x, const Matrix<T>& dout,
     sum.c0 = p.base_weight.row(k);
     sum.c0_row = p.inputs;
   }
+  Addend<T> formed;
   if (p.add_weight) {
     sum.gamma = p.gamma[k];
     sum.d = p.add_weight.row(k);
     sum.d_row = p.inputs;
+    if (row_work().formed(sum.d, formed)) {
+      sum.d = formed.base;
+      sum.formed = &formed;
+    }
   }
+  sum.reports = sum.beta != 0;  // else it may be a gradient
   gemm(outputs.size(), p.inputs, p.batch, dout.columns(outputs.start).transposed(), x,
        sum.at(outputs.start, 0), p.outputs);
 }
@@ -65,7 +72,11 @@ void backward(const LinearBackward<T>& p, int64_t k) {
     if (p.add_bias) {
       const T* add = p.add_bias.row(k);
       T* to = p.dbias.row(k);
-      for (int64_t o = 0; o < p.outputs; ++o) to[o] += p.gamma[k] * add[o];
+      if (Addend<T> formed; row_work().formed(add, formed)) {
+        for (int64_t o = 0; o < p.outputs; ++o) to[o] += p.gamma[k] * formed[o];
+      } else {
+        for (int64_t o = 0; o < p.outputs; ++o) to[o] += p.gamma[k] * add[o];
+      }
     }
   }
 }

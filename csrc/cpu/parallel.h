@@ -7,8 +7,8 @@
 #ifdef FEDFAST_STD_THREADS
 #include <thread>
 #include <vector>
-#elif defined(_OPENMP)
-#include <omp.h>
+#elif defined(__linux__)
+#include "team.h"
 #endif
 
 namespace fedfast {
@@ -17,8 +17,8 @@ namespace fedfast {
 #define FEDFAST_SERIAL_ELEMENTS (1 << 18)
 #endif
 
-// Below this many elements waking a second thread costs more than it saves: its barrier takes some
-// 20 us on a quiet machine, and milliseconds where other processes are busy.
+// Below this many elements waking a second thread costs more than it saves: it begins some 20 to 50
+// us later, and who wakes it pays some of them.
 constexpr int64_t kSerialElements = FEDFAST_SERIAL_ELEMENTS;
 
 // Ranges handed to each thread in the mean: a thread that the machine holds up leaves its share to
@@ -60,8 +60,8 @@ inline int64_t parts_for(int threads, int64_t tasks, int64_t most) {
 #ifdef FEDFAST_STD_THREADS
 inline thread_local int thread_at = 0;
 inline int this_thread() { return thread_at; }
-#elif defined(_OPENMP)
-inline int this_thread() { return omp_get_thread_num(); }
+#elif defined(__linux__)
+inline int this_thread() { return team_number(); }
 #else
 inline int this_thread() { return 0; }
 #endif
@@ -76,8 +76,8 @@ void in_turn(int threads, int64_t tasks, const Run& run) {
     return;
   }
 #ifdef FEDFAST_STD_THREADS
-  // For ThreadSanitizer, which cannot see the barriers inside libgomp. Tasks are dealt out, not
-  // claimed: no counter orders the threads, and none is idle, so every race can be seen.
+  // For ThreadSanitizer: tasks are dealt out, not claimed, and no thread is idle, so that every
+  // race between tasks can be seen.
   std::vector<std::thread> pool;
   for (int t = 0; t < threads; ++t) {
     pool.emplace_back([&run, tasks, threads, t] {
@@ -86,8 +86,10 @@ void in_turn(int threads, int64_t tasks, const Run& run) {
     });
   }
   for (std::thread& thread : pool) thread.join();
+#elif defined(__linux__)
+  const auto task = [](const void* context, int64_t i) { (*static_cast<const Run*>(context))(i); };
+  run_on_team(threads, tasks, task, &run);
 #else
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
   for (int64_t i = 0; i < tasks; ++i) run(i);
 #endif
 }

@@ -7,6 +7,7 @@
 
 #include "cpu/parallel.h"
 #include "cpu/upcoming.h"
+#include "row_work.h"
 
 namespace fedfast {
 namespace {
@@ -86,6 +87,16 @@ bool Plan::run_one(const Part& part) const {
   return fine;
 }
 
+std::vector<RowSum> Plan::sums(const Part& part) const {
+  std::vector<RowSum> found(sums_ ? actions_.size() : 0);
+  Part asked = part;
+  for (size_t i = 0; i < found.size(); ++i) {
+    asked.describe = &found[i];
+    if (!actions_[i](asked)) return {};
+  }
+  return found;
+}
+
 bool Plan::run(int64_t clients, int threads, int64_t elements, const int32_t* count,
                int64_t width) const {
   const int64_t offsets[2] = {0, clients};
@@ -130,6 +141,30 @@ struct Filled {
   }
 };
 
+// What a thread does as it takes a client.
+bool enter(const Around& around, const Part& part, Filled& filled) {
+  bool fine = true;
+  if (filled.stale(around, part)) fine = around.before->run_one(part);
+  if (around.form && !row_work().form(*around.form, part))
+    fine = around.form->run_one(part) && fine;
+  return fine;
+}
+
+// A client's step, and what is done behind it, if anything.
+bool take(const Plan& step, const Plan* last, const Around& around, const Part& part) {
+  if (last == nullptr) return step.run_one(part);
+  const Models& models = around.models;
+  const bool follows = part.threads == 1 && models.data != nullptr &&
+                       row_work().follow(*last, part, models.data + part.first * models.stride);
+  bool fine = step.run_one(part);
+  if (follows) {
+    row_work().finish();
+  } else {
+    fine = last->run_one(part) && fine;
+  }
+  return fine;
+}
+
 }  // namespace
 
 bool Plan::run_steps(const Plan& first, const Plan& rest, const Lines& lines, int threads,
@@ -143,13 +178,13 @@ bool Plan::run_steps(const Plan& first, const Plan& rest, const Lines& lines, in
       Part part = lines.part(k, s, each);
       part.lanes = &around.lanes;
       part.lane = each == 1 ? this_thread() : 0;
-      if (s == begin && filled.stale(around, part) && !around.before->run_one(part)) {
-        fine.store(false);
-      }
-      if (!(s == 0 ? first : rest).run_one(part)) fine.store(false);
-      if (around.last && s + 1 == steps[k] && !around.last->run_one(part)) fine.store(false);
+      bool good = s > begin || enter(around, part, filled);
+      good = take(s == 0 ? first : rest, s + 1 == steps[k] ? around.last : nullptr, around, part) &&
+             good;
+      if (!good) fine.store(false);
     }
     upcoming() = {};  // what it points to is the run's
+    row_work() = {};
   };
   const int64_t clients = steps.size();
   threads = worth(threads, threads, clients * elements);

@@ -5,6 +5,7 @@
 #include "cpu/passes.h"
 #include "cpu/stream.h"
 #include "pages.h"
+#include "plan.h"
 
 namespace fedfast {
 namespace {
@@ -114,7 +115,6 @@ void stream_block(const Step<T>& p, int64_t k, const Piece& piece, const Rates<T
     descend(d, p.w.row(k) + i, rates, next, n);
     stream(next, n, p.out.row(k) + i);
   });
-  streamed();
 }
 
 template <typename T>
@@ -150,14 +150,14 @@ inline double shrink_to(double clip, double norm) {
 // Whether client k's new row, one of a table that it keeps, is written past the caches: if the
 // table's pages are there. Pages that are not are made; this leaves them in the caches, all zeros.
 template <typename T>
-bool goes_past(const Shape& shape, const Step<T>& p, int64_t k) {
-  const int64_t bytes = shape.size * int64_t{sizeof(T)};
+bool goes_past(int64_t size, const Step<T>& p, int64_t k) {
+  const int64_t bytes = size * int64_t{sizeof(T)};
   if (!p.out.places || p.m || bytes < kLeastStreamed) return false;
   T* to = p.out.row(k);
   bool read = to == p.w.row(k);
   for (int j = 0; j < p.terms.count; ++j) read = read || to == p.terms.d[j].row(k);
   if (read || !can_stream(to)) return false;
-  if (is_touched(to + shape.size / 2)) return true;
+  if (is_touched(to + size / 2)) return true;
   touch(to, bytes);
   return false;
 }
@@ -169,9 +169,10 @@ void step(const Shape& shape, const Step<T>& p) {
   const std::vector<Piece> pieces = cut_row(shape.size);
   if (p.clip_norm == nullptr) {
     std::vector<char> past(shape.clients);
-    for (int64_t k = 0; k < shape.clients; ++k) past[k] = goes_past(shape, p, k);
+    for (int64_t k = 0; k < shape.clients; ++k) past[k] = goes_past(shape.size, p, k);
     return each_piece(shape, pieces, [&](int64_t k, const Piece& piece) {
       apply_block(p, k, piece, T{1}, past[k]);
+      if (past[k]) streamed();
     });
   }
   norm_then_apply(
@@ -181,7 +182,24 @@ void step(const Shape& shape, const Step<T>& p) {
       });
 }
 
+template <typename T>
+bool describe(int64_t size, const Step<T>& p, RowSum& to) {
+  const bool sum = p.eta[0] == -1 && p.weight_decay[0] == 0 && !p.w_ref && !p.m && !p.clip_norm;
+  if (!sum || p.terms.count > RowSum::kMost) return false;
+  to = {reinterpret_cast<std::uintptr_t>(p.out.row(0)), size * int64_t{sizeof(T)}, sizeof(T)};
+  to.past = goes_past(size, p, 0);
+  to.base = p.w.row(0);
+  to.count = p.terms.count;
+  for (int j = 0; j < to.count; ++j) {
+    to.d[j] = p.terms.d[j].row(0);
+    to.c[j] = p.terms.c[j][0];
+  }
+  return true;
+}
+
 template void step(const Shape&, const Step<float>&);
 template void step(const Shape&, const Step<double>&);
+template bool describe(int64_t, const Step<float>&, RowSum&);
+template bool describe(int64_t, const Step<double>&, RowSum&);
 
 }  // namespace fedfast

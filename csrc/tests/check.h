@@ -70,6 +70,7 @@ void each_shape(const Test& test) {
   }
 }
 
+void test_team();
 void test_perturb();
 void test_step();
 void test_stats();

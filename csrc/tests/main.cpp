@@ -1,6 +1,7 @@
 #include "tests/check.h"
 
 int main() {
+  fedfast::tests::test_team();
   fedfast::tests::test_perturb();
   fedfast::tests::test_step();
   fedfast::tests::test_stats();

@@ -17,6 +17,7 @@ from .. import kernels
 from ..batches import ChunkBatches, Minibatch
 from ..executor import (
     Capabilities,
+    Descent,
     Executor,
     Fold,
     LocalStep,
@@ -29,6 +30,7 @@ from ..input_pipeline import SampleSource
 from ..kernels import registry
 from ..layout import FlatLayout
 from ..phases import phase, timed
+from ..row_updates import fills_of
 from ..square_root import square_root
 from .elementwise import Dropout
 from .plans import ChunkBuffers, PlanCache, ascent_key, folded_key, place, step_key
@@ -145,12 +147,19 @@ class ProgramExecutor(Executor):
         self, step: LocalStep, w: Tensor, source: SampleSource, batches: ChunkBatches
     ) -> Tensor:
         """See `Executor.descend`."""
-        rows, clients, own = batches.rows.to(w.device), w.shape[0], w[:, : self.layout.trained]
+        rows, clients = batches.rows.to(w.device), w.shape[0]
+        found = self.prepared(step, w, source, rows)
+        found.rows[: len(rows)], found.count[: len(rows)] = rows, batches.count
+        found.run(batches.packing.offsets)
+        return found.total[:, :clients].clone()
+
+    def prepared(self, step: LocalStep, w: Tensor, source: SampleSource, rows: Tensor) -> Descent:
+        """`descend` for batches of `rows` [n, B], and for others that are no more."""
+        clients, own = w.shape[0], w[:, : self.layout.trained]
         if self._chunk is None or not self._chunk.holds(clients, rows):
             self._chunk = ChunkBuffers(source, clients, rows)
         chunk, fold = self._chunk, step.fold
         assert fold is not None
-        chunk.write(rows, batches.count)
         again = Fold(fold.alpha, fold.beta, own, fold.bound, fold.addend, known=True)
         rest = step
         if isinstance(step.ascent, RowAscent):
@@ -160,18 +169,26 @@ class ProgramExecutor(Executor):
         last = None if step.end is None else self._row_plan(step.end, clients)
         lanes = self._lanes(step, fold, clients)
         soon = kernels.Soon(source.x, chunk.rows, own)
-        work, offsets = self._plans.work, batches.packing.offsets
-        first.run_steps(later, offsets, work, chunk.counted, soon, last, lanes)
-        return chunk.total[:, :clients].clone()
+        most = len(chunk.rows), clients
+        call = kernels.StepsCall(
+            first, later, self._plans.work, most, chunk.counted, soon, last, lanes, own
+        )
+        return Descent(chunk.rows, chunk.count, chunk.total, call.run)
 
     def _lanes(self, step: LocalStep, fold: Fold, clients: int) -> kernels.Lanes | None:
         """Rows that only a client's steps need: its thread has one for all its clients."""
         rows = list(step.ascent.lanes) if isinstance(step.ascent, RowAscent) else []
-        if step.begin is None:
-            return kernels.Lanes(rows, None) if rows else None
-        if fold.addend is not None and fold.addend.stride(0):
+        begin, form = step.begin, None
+        if step.correct is not None:
+            assert fold.addend is not None
             rows.append(fold.addend)
-        return kernels.Lanes(rows, self._row_plan(step.begin, clients), step.begin.alike)
+            if self._steps.adds_in_products(fold):
+                form = self._row_plan(step.correct, clients)
+            else:
+                begin = fills_of(step.correct, begin)
+        fill = None if begin is None else self._row_plan(begin, clients)
+        alike = None if begin is None else begin.alike
+        return kernels.Lanes(rows, fill, alike, form) if rows else None
 
     def _row_plan(self, update: RowUpdate, clients: int) -> kernels.Plan:
         return self._plans.plan(update.key, clients, lambda: update.apply(self._steps.backend))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..copies import copy_of
@@ -61,3 +62,19 @@ def gradients(module: nn.Module, layout: FlatLayout, loss: Tensor) -> dict[str, 
     grads = torch.autograd.grad(loss, list(learns.values()), allow_unused=True)
     pairs = zip(learns.items(), grads, strict=True)
     return {n: torch.zeros_like(p) if g is None else g for (n, p), g in pairs}
+
+
+def size_of_all(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    """The norm of the loss's gradient by all parameters of a copied module, frozen ones too.
+
+    0 for a module that itself writes into a frozen parameter, which then cannot have a gradient.
+    """
+    learns = [p for p in module.parameters() if p.is_floating_point()]
+    for parameter in learns:
+        parameter.requires_grad_(True)
+    try:
+        loss = F.cross_entropy(forward(module, x)[0], y)
+        found = torch.autograd.grad(loss, learns, allow_unused=True)
+    except RuntimeError:
+        return 0.0
+    return float(torch.stack([g.norm().double() for g in found if g is not None]).norm())

@@ -72,12 +72,6 @@ class ChunkBuffers:
         fits = clients <= self.now.shape[0] and lines <= self.rows.shape[0]
         return fits and width == self.rows.shape[1]
 
-    def write(self, rows: Tensor, count: Tensor) -> None:
-        """The chunk to work on."""
-        lines = rows.shape[0]
-        self.rows[:lines] = rows
-        self.count[:lines] = count
-
     @property
     def counted(self) -> kernels.Counted:
         """How many samples of each batch count."""

@@ -79,6 +79,10 @@ class StepExecutor:
         """Where products write the squares of all gradients."""
         return GradNorms(self.program, self.layout, self.spec)
 
+    def adds_in_products(self, fold: Fold) -> bool:
+        """Whether nothing reads the addend but products that store new weights."""
+        return fold.bound is None and not self._addends.spans
+
     def run(self, step: LocalStep, tensors: StepTensors, batch: Minibatch) -> None:
         """The gradient, or the step folded into it; see `executor.Executor.gradients`."""
         ascent = step.ascent

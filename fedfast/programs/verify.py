@@ -1,15 +1,16 @@
 """The verification of a layer program: its numbers against autograd's on the user's module.
 
 Weights are moved a little from where they start, so that layers which start at zero hide nothing;
-dropout takes the program's own masks on both sides.
-
-    |g_p - autograd_p| <= r |autograd_p| + a |autograd|      for each parameter p
+dropout takes the program's own masks on both sides. Gradients and statistics are compared tensor by
+tensor (`tolerance.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -25,12 +26,11 @@ from ..random_state import kept_random_state
 from .dropout_masks import SEED
 from .evaluator import ProgramEvaluator, evaluation_program
 from .executor import ProgramExecutor
-from .module_reference import forward, gradients, holding, moved
+from .module_reference import forward, gradients, holding, moved, size_of_all
 from .program import Program
+from .tolerance import apart
 
 SAMPLES = 8
-RELATIVE = {torch.float32: 1e-4, torch.float64: 1e-7}
-ABSOLUTE = {torch.float32: 2e-5, torch.float64: 1e-10}
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,23 @@ def _training(copied: nn.Module, program: Program, subject: Subject, y: Tensor) 
     statistics = [s.name for s in layout.slots if s.name in tensors and s not in layout.counters]
     buffers = {name: tensors[name].clone() for name in statistics}
     again, _ = forward(copied, subject.x)
-    if found := _apart("a second call's logits", again, logits):
+    if found := apart("a second call's logits", again, logits):
         return found
     value, g, after = _step(program, subject, y)
-    if found := _apart("the training loss", value, loss):
+    if found := apart("the training loss", value, loss):
         return found
     have = layout.views(g, trained_only=True)
     size = float(torch.stack([t.norm() for t in want.values()]).norm())
-    pairs = [(f"the gradient of {name}", g, want[name], size) for name, g in have.items()]
-    pairs += [(f"{name} after a step", after[name], t, 0.0) for name, t in buffers.items()]
-    return next(filter(None, (_apart(*pair) for pair in pairs)), "")
+
+    @cache
+    def whole() -> float:
+        return size_of_all(holding(subject.module, layout, subject.row).train(), subject.x, y)
+
+    gradient = (
+        apart(f"the gradient of {name}", g, want[name], size, whole) for name, g in have.items()
+    )
+    statistic = (apart(f"{name} after a step", after[name], t) for name, t in buffers.items())
+    return next(filter(None, chain(gradient, statistic)), "")
 
 
 def _step(
@@ -143,16 +150,4 @@ def _evaluation(copied: nn.Module, subject: Subject) -> str:
             return f"in evaluation {cause}"
         backend, width = subject.backend, len(x)
         evaluator = ProgramEvaluator(program, layout, F.cross_entropy, x, backend, width=width)
-        return _apart("logits in evaluation", evaluator.logits(row, x), logits)
-
-
-def _apart(what: str, have: Tensor, want: Tensor, size: float = 0.0) -> str:
-    """By how much two tensors differ, "" within tolerance or where the module is not finite."""
-    have, want = have.detach().double(), want.detach()
-    dtype, want = want.dtype, want.double()
-    if not bool(want.isfinite().all()):
-        return ""
-    off, norm = float((have - want).norm()), float(want.norm())
-    if off <= RELATIVE.get(dtype, 2e-2) * norm + ABSOLUTE.get(dtype, 1e-3) * (size or 1.0):
-        return ""
-    return f"{what} differs from the module's own by {off / (norm or 1):.1e} of its norm"
+        return apart("logits in evaluation", evaluator.logits(row, x), logits)
