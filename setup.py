@@ -12,7 +12,7 @@ except ImportError:
     from distutils.errors import CompileError
 
 NO_COMPILER = """
-fedfast could not build its compiled module: a C++17 compiler with OpenMP is needed.
+fedfast could not build its compiled module: a C++17 compiler is needed.
   Debian/Ubuntu  apt-get install g++          Fedora  dnf install gcc-c++
   macOS          xcode-select --install       conda   conda install cxx-compiler
 """

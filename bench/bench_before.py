@@ -23,6 +23,7 @@ from pathlib import Path
 from result_files import append, quantiles, stamp
 
 THREADS, HERE = 2, Path(__file__).resolve()
+PAUSE = 0.03  # seconds: OpenMP's threads of the tree that came before spin for milliseconds
 # (workload, algorithm) -> rounds: enough for ten seconds of each tree.
 ROUNDS = {
     ("W1", "fedavg"): 6,
@@ -83,6 +84,7 @@ def compare(tree: Path, name: str, algorithm: str, rounds: int) -> dict[str, obj
     times: dict[str, list[float]] = {p: [] for p in sides}
     for turn in range(rounds + 1):
         for p in list(sides)[:: 1 if turn % 2 else -1]:
+            time.sleep(PAUSE)
             times[p].append(sides[p].seconds())
     for side in sides.values():
         side.close()

@@ -3,7 +3,9 @@
 W3's clients (MLP 784-200-10, 50 samples, B = 10), drawn, one epoch, FedAvg, two threads.
 
 cohorts  10 to 10,000 of N = 20,000: milliseconds a client, and a round's fixed cost, the constant
-         of a least-squares line through the seconds of cohorts of 10 to 100
+         of a least-squares line through the seconds of cohorts of 10 to 100; each cohort is visited
+         again and again in turns with the others, as the machine is faster in one minute than in
+         the next
 N        10^3 to 10^6 at cohorts of 10 and 100: rounds of all N in turns, `ratio` to those of the
          least N
 fixed    what a round costs beside training: two clients of a model of 170 numbers, a step each, on
@@ -36,6 +38,7 @@ POPULATIONS = pick((10**3, 10**4, 10**5, 10**6), (10, 20))
 FEW = pick((10, 100), (2,))
 WORK = BY_NAME["W3"]
 ROUNDS = pick((300, 3000), (1, 3))  # not counted, and counted
+VISITS, CLIENTS = pick((8, 1000), (1, 2))  # a visit's rounds have so many clients, or are one
 
 
 def data(population: int) -> FederatedData:
@@ -81,10 +84,13 @@ def fixed() -> list[dict[str, object]]:
 
 def by_cohort() -> list[dict[str, object]]:
     """A row for each cohort."""
-    clients, found = data(POPULATION), {}
-    for cohort in COHORTS:
-        count = pick(max(2, min(200, 4000 // cohort)), 1)
-        (found[cohort],) = seconds([rounds(clients, cohort)], count)
+    clients = data(POPULATION)
+    runs = {cohort: rounds(clients, cohort) for cohort in COHORTS}
+    times: dict[int, list[float]] = {cohort: [] for cohort in COHORTS}
+    for _ in range(VISITS):
+        for cohort, run in runs.items():
+            times[cohort] += seconds([run], max(1, CLIENTS // cohort))
+    found = {cohort: float(np.median(own)) for cohort, own in times.items()}
     few = [cohort for cohort in COHORTS if cohort <= LINE]
     fixed = float(np.polyfit(few, [found[c] for c in few], 1)[1])
     return [_row(POPULATION, c, s, round(1e3 * fixed, 4), 1.0) for c, s in found.items()]
