@@ -36,7 +36,17 @@ def test_an_implementation_with_other_arguments_is_refused() -> None:
 
 def test_every_public_operation_is_declared() -> None:
     composed = {"layer_norm", "layer_norm_backward"}  # of group_norm
-    plain = {"Column", "Counted", "Lanes", "PlacedRows", "Plan", "Segments", "Server", "Soon"}
+    plain = {
+        "Column",
+        "Counted",
+        "Lanes",
+        "PlacedRows",
+        "Plan",
+        "Segments",
+        "Server",
+        "Soon",
+        "StepsCall",
+    }
     plain |= {"OPERATIONS", "cosines", "norms"}
     assert set(kernels.__all__) - plain - composed - {"feed", "tally", "turn"} == set(OPERATIONS)
     assert all(callable(getattr(kernels, name)) for name in OPERATIONS)

@@ -31,6 +31,7 @@ PLAIN = {
     "Segments",
     "Server",
     "Soon",
+    "StepsCall",
     "cosines",
     "feed",
     "norms",
