@@ -1,0 +1,35 @@
+"""What is measured of models: how right they are, how sharp, how far clients agree."""
+
+from .accuracy import (
+    CLASSES,
+    ELEMENTWISE,
+    METRICS,
+    MULTICLASS,
+    SHARES,
+    SIGNS,
+    Correct,
+    Custom,
+    Loss,
+    Metric,
+    find,
+    known,
+    metric_for,
+    no_accuracy,
+)
+
+__all__ = [
+    "CLASSES",
+    "ELEMENTWISE",
+    "METRICS",
+    "MULTICLASS",
+    "SHARES",
+    "SIGNS",
+    "Correct",
+    "Custom",
+    "Loss",
+    "Metric",
+    "find",
+    "known",
+    "metric_for",
+    "no_accuracy",
+]
