@@ -1,0 +1,101 @@
+"""Products with the Hessian by torch's double backward: any module, one model after another.
+
+    g = d loss / dw,    H v = d <g, v> / dw
+
+(Pearlmutter 1994, "Fast exact multiplication by the Hessian".)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ...copies import copy_of
+from ...data import Samples
+from ...layout import FlatLayout
+from ...losses import weight_of
+from ...random_state import kept_random_state, seed_all
+from ...torch_settings import usual_modes
+from ...worker_pool import WorkerPool
+from ..accuracy import Loss
+
+SEED = 0  # of modules that draw random numbers in evaluation: every product draws the same
+
+
+class ModuleProduct:
+    """`product.HessianProduct` of any module whose loss has second derivatives.
+
+    loss     (outputs, targets) -> scalar mean over the batch
+    samples  of each model
+    batch    samples that go through the module together
+    Threads take whole models, each on one intra-operation thread.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layout: FlatLayout,
+        loss: Loss,
+        rows: Tensor,
+        samples: Sequence[Samples],
+        batch: int,
+    ) -> None:
+        self.layout, self.loss, self.rows = layout, loss, rows.detach().clone()
+        self.samples, self.batch = list(samples), batch
+        self.models, self.trained, self.stride = len(rows), layout.trained, layout.stride
+        self._pool = WorkerPool(min(torch.get_num_threads(), self.models))
+        self._modules = [copy_of(module).eval() for _ in range(self._pool.workers)]
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """See `product.HessianProduct`."""
+        check_vectors(v, self.rows)
+        out, turns = torch.zeros_like(self.rows), itertools.count()
+
+        def work(worker: int) -> None:
+            with usual_modes():
+                while (k := next(turns)) < self.models:
+                    self._model(self._modules[worker], k, v[k], out[k])
+
+        with kept_random_state():
+            self._pool.each(work)
+        return out
+
+    def _model(self, module: nn.Module, k: int, v: Tensor, out: Tensor) -> None:
+        samples, parts = self.samples[k], []
+        for start in range(0, len(samples), self.batch):
+            part = samples.take(slice(start, start + self.batch))
+            parts.append((weight_of(self.loss, part.y), self._part(module, self.rows[k], part, v)))
+        views, total = self.layout.views(out), sum(weight for weight, _ in parts)
+        for name in parts[0][1]:
+            terms = [found[name].double() * (weight / total) for weight, found in parts if weight]
+            views[name].copy_(sum(terms[1:], terms[0]))
+
+    def _part(self, module: nn.Module, row: Tensor, part: Samples, v: Tensor) -> dict[str, Tensor]:
+        """The product of one batch's mean loss, by name."""
+        seed_all(SEED)
+        tensors = self.layout.tensors(row.clone())  # modules may write into what they are given
+        learns = list(self.layout.views(row, trained_only=True))
+        leaves = [tensors[name].detach().requires_grad_() for name in learns]
+        held = {**tensors, **dict(zip(learns, leaves, strict=True))}
+        outputs = functional_call(module, held, (part.inputs(self.layout.dtype).clone(),))
+        grad = partial(torch.autograd.grad, allow_unused=True, materialize_grads=True)
+        first = grad(self.loss(outputs, part.y), leaves, create_graph=True)
+        along = self.layout.views(v, trained_only=True)
+        inner = sum((g * along[name]).sum() for name, g in zip(learns, first, strict=True))
+        if not inner.requires_grad:  # the loss is linear in all parameters
+            return {name: torch.zeros_like(leaf) for name, leaf in zip(learns, leaves, strict=True)}
+        return dict(zip(learns, grad(inner, leaves), strict=True))
+
+
+def check_vectors(v: Tensor, rows: Tensor) -> None:
+    """Raise for vectors v that do not belong to the models `rows` [K, S]."""
+    if v.shape != rows.shape:
+        raise ValueError(f"v: expected {list(rows.shape)}; got {list(v.shape)}")
+    if v.dtype != rows.dtype or v.device != rows.device:
+        expected, found = f"{rows.dtype} on {rows.device}", f"{v.dtype} on {v.device}"
+        raise TypeError(f"v: expected {expected}; got {found}")

@@ -1,0 +1,88 @@
+"""Products `H v` of the Hessian of a mean loss, of K models at once.
+
+    H_k = (1 / n_k) sum_i  d^2 loss(f(x_i; w_k), y_i) / dw^2        over model k's n_k samples
+
+in evaluation mode: dropout keeps everything, batch normalisation takes running statistics, which
+are constants. Where the model is a layer program, products come from `program_product.py`; else
+from torch's double backward, `module_product.py`. A model's product does not depend, by a bit, on
+how many other models there are, on who they are, or on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..._messages import format_value
+from ...data import Samples
+from ...layout import FlatLayout
+from ..accuracy import Loss
+from .module_product import ModuleProduct
+
+
+class HessianProduct(Protocol):
+    """The Hessians of K models' mean losses, as functions of vectors.
+
+    models   K
+    layout   of rows; vectors have its dtype
+    trained  `layout.trained`: elements of a row that are parameters or padding between them
+    stride   `layout.stride`, S
+    """
+
+    models: int
+    layout: FlatLayout
+    trained: int
+    stride: int
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """`H_k v_k` `[K, S]` of v `[K, S]`: zero in padding and beyond `trained`.
+
+        What v holds there is not read. Raises ValueError/TypeError for another shape or dtype.
+        """
+
+
+def product_for(
+    module: nn.Module,
+    layout: FlatLayout,
+    loss: Loss | str,
+    rows: Tensor,
+    samples: Samples | Sequence[Samples],
+    *,
+    batch: int = 500,
+    backend: str = "auto",
+) -> HessianProduct:
+    """Products with the Hessians of the models `rows` [K, S] on their samples.
+
+    loss     "cross_entropy", or (outputs, targets) -> scalar mean over the batch
+    samples  one for each model, or one that all models share
+    batch    samples whose part of a product is computed at once; sums over batches are float64
+    backend  of the operations of layer programs
+    Raises ValueError/TypeError naming what is unfit.
+    """
+    own = _checked(layout, rows, samples)
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise ValueError(f"batch: expected an integer >= 1; got {format_value(batch)}")
+    if isinstance(loss, str) and loss != "cross_entropy":
+        raise ValueError(f"loss: expected 'cross_entropy' or a callable; got {format_value(loss)}")
+    criterion = F.cross_entropy if isinstance(loss, str) else loss
+    return ModuleProduct(module, layout, criterion, rows, own, batch)
+
+
+def _checked(
+    layout: FlatLayout, rows: Tensor, samples: Samples | Sequence[Samples]
+) -> list[Samples]:
+    """The samples of each model."""
+    if rows.ndim != 2 or rows.shape[0] < 1 or rows.shape[1] != layout.stride:
+        raise ValueError(f"rows: expected [K, {layout.stride}]; got {list(rows.shape)}")
+    if rows.dtype != layout.dtype:
+        raise TypeError(f"rows: expected {layout.dtype}; got {rows.dtype}")
+    own = [samples] * len(rows) if isinstance(samples, Samples) else list(samples)
+    if len(own) != len(rows):
+        raise ValueError(f"samples: expected one for each of {len(rows)} models; got {len(own)}")
+    for k, s in enumerate(own):
+        if len(s) == 0:
+            raise ValueError(f"samples: expected at least one for each model; model {k} has none")
+    return own
