@@ -92,4 +92,5 @@ class ModelLosses:
         return accuracies, losses
 
     def _native(self, x: Tensor) -> bool:
-        return registry.capabilities(self.backend, x.new_empty(0)).evaluates
+        like = x.new_empty(0, dtype=self.layout.dtype)  # of tokens the module's does not follow
+        return registry.capabilities(self.backend, like).evaluates
