@@ -151,3 +151,10 @@ def test_what_is_wrong_is_said(run, argv, message, capsys):
     few = [] if "--samples" in argv else ["--samples", "5"]
     assert main(["landscape", *(str(run) if a == "RUN" else a for a in argv), *few]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_report_has_what_was_measured(run, tmp_path):
+    assert main(["landscape", str(run), "--grid", "3", "--format", "png"]) == 0
+    assert main(["report", str(run), "--out", str(tmp_path), "--format", "png"]) == 0
+    assert {"landscape.png", "landscape-curves.png"} <= {path.name for path in tmp_path.iterdir()}
+    assert '<h2 id="landscapes">' in (tmp_path / "report.html").read_text()

@@ -60,7 +60,7 @@ def panels(run: RunModels, wanted: Wanted, progress: Progress = lambda *_: None)
     around = _around(run, "global model", run.global_row(), wanted)
     if wanted.clients:  # beside their own samples, those of all of them
         trained = few(run.data.samples, wanted)
-        yield _panel(run, around, trained, wanted, progress, "global model", "all train samples")
+        yield _panel(run, around, trained, wanted, progress, "global model", "train samples")
     yield _panel(run, around, drawn, wanted, progress, "global model", "test set")
     for i, row in zip(wanted.clients, run.local_rows(wanted.clients), strict=True):
         own, model = few(run.data.client(i), wanted), f"client {i}"

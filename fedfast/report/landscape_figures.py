@@ -28,6 +28,7 @@ LEVELS = 12
 COLOURS = "cividis"  # the same order of lightness with every kind of colour vision
 TITLE = 24  # characters of a line above one of two panels
 WIDE = 44  # above a panel that is alone
+SIDE = 0.25  # of the width: nearer to an edge, names are set inwards
 OUTLINE = 1.6  # points of white around text on colours
 
 
@@ -57,7 +58,7 @@ def contours(panels: Sequence[Panel]) -> Figure:
     bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=SMALL, colors=TEXT, length=2)
-    bar.set_label("loss (mean cross-entropy, nats)", fontsize=MEDIUM, color=TEXT)
+    bar.set_label("mean loss (of cross-entropy: nats)", fontsize=MEDIUM, color=TEXT)
     return figure
 
 
@@ -98,7 +99,7 @@ def _finish(ax: Axes, panel: Panel, width: int) -> None:
             (a, b),
             (0, 4 if above else -4),
             textcoords="offset points",
-            ha="center",
+            ha=_side(a, panel.axes[0]),
             va="bottom" if above else "top",
             fontsize=SMALL,
             color="black",
@@ -112,6 +113,12 @@ def _finish(ax: Axes, panel: Panel, width: int) -> None:
     unit = panel.unit if width == WIDE else short(panel.unit)
     ax.set_xlabel(f"first direction ({unit})", fontsize=SMALL, color=TEXT)
     ax.set_ylabel(f"second ({unit})", fontsize=SMALL, color=TEXT)
+
+
+def _side(a: float, axis: np.ndarray) -> str:
+    """Which way a name goes, so that it stays inside."""
+    at = (a - axis[0]) / (axis[-1] - axis[0])
+    return "left" if at < SIDE else "right" if at > 1 - SIDE else "center"
 
 
 def short(unit: str) -> str:
