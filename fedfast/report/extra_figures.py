@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..explain.class_accuracy import NAME as CLASSES
+from ..explain.class_accuracy import of_rows as classes_of
 from ..landscape import panels as landscapes
 from ..runs import measured_rows
-from . import landscape_figures
+from . import explain_figures, landscape_figures
 from .run_figures import Drawn, Groups
 
 
@@ -26,8 +28,17 @@ def _landscape(folder: Path, number: str) -> Iterator[Drawn]:
         yield Drawn(name, "Landscapes", text, landscape_figures.curves(along))
 
 
+def _classes(folder: Path, number: str) -> Iterator[Drawn]:
+    """Of `fedfast explain`."""
+    rows = measured_rows.read(folder, CLASSES)
+    for label, found in classes_of(rows).items():
+        text = f"Accuracy on each class of the test set, {label}. {folder.name}."
+        figure = explain_figures.classes(found, label)
+        yield Drawn(f"classes-{label}{number}", "Classes", text, figure)
+
+
 # (a run's folder, what tells its files from another run's) -> figures of what is there
-FIGURES: list[Callable[[Path, str], Iterator[Drawn]]] = [_landscape]
+FIGURES: list[Callable[[Path, str], Iterator[Drawn]]] = [_landscape, _classes]
 
 
 def figures(groups: Groups) -> Iterator[Drawn]:
