@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,7 @@ def _explain(options: argparse.Namespace) -> int:
     for name, figure in _figures(run, options):
         for kind in options.format.split(","):
             path = out / f"{name}-{run.label}.{kind}"
-            atomic(path, lambda to, figure=figure: save(figure, to))
+            atomic(path, partial(save, figure))
             print(path)
     return 0
 
