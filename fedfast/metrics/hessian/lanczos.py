@@ -1,0 +1,72 @@
+"""K Lanczos runs side by side, with full reorthogonalisation.
+
+    H q_j = beta_{j-1} q_{j-1} + alpha_j q_j + beta_j q_{j+1},    T = Q^T H Q tridiagonal
+
+Each model's vectors are worked on by themselves, so that company does not change a bit of them.
+(Golub, Van Loan, "Matrix Computations", 4th ed., section 10.3.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...torch_settings import torch_threads
+from .vectors import Products, normal
+
+EXHAUSTED = 1e-13  # of the largest coefficient: the Krylov space holds nothing more
+
+
+class Run:
+    """One model's basis and coefficients. start: a vector of norm 1 `[P]`."""
+
+    def __init__(self, start: Tensor, seed: int) -> None:
+        self.basis, self.alpha, self.beta = [start], list[float](), list[float]()
+        self._seed = seed
+
+    @property
+    def last(self) -> Tensor:
+        """The vector to be multiplied next."""
+        return self.basis[-1]
+
+    def take(self, product: Tensor) -> None:
+        """One step, from `H q_j` [P]."""
+        self.alpha.append(float(product @ self.last))
+        rest = self._apart(product)
+        norm, scale = float(rest.norm()), max(map(abs, [*self.alpha, *self.beta]))
+        if norm <= EXHAUSTED * scale or len(self.basis) >= len(product):
+            norm, rest = 0.0, self._fresh(len(product))
+        self.beta.append(norm)
+        length = rest.norm()
+        self.basis.append(rest / length if length > 0 else rest)
+
+    def solved(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Ritz values descending, residual bounds `beta_j |s_j|`, vectors of T in columns."""
+        off = torch.tensor(self.beta[:-1], dtype=torch.float64)
+        t = torch.diag(torch.tensor(self.alpha, dtype=torch.float64))
+        values, vectors = torch.linalg.eigh(t + torch.diag(off, 1) + torch.diag(off, -1))
+        values, vectors = values.flip(0), vectors.flip(1)
+        return values, self.beta[-1] * vectors[-1].abs(), vectors
+
+    def _apart(self, vector: Tensor) -> Tensor:
+        """What of it is orthogonal to the basis; twice is enough (Kahan, Parlett)."""
+        for _ in range(2):
+            for q in self.basis:
+                vector = vector - (q @ vector) * q
+        return vector
+
+    def _fresh(self, length: int) -> Tensor:
+        """A new direction, where an invariant space has been found; zero after P steps."""
+        if len(self.basis) >= length:
+            return torch.zeros(length, dtype=torch.float64)
+        return self._apart(normal(self._seed, 1_000_000 + len(self.basis), length))
+
+
+def multiply(products: Products, runs: list[Run], active: list[bool]) -> None:
+    """One step of the active runs, one for each model."""
+    pairs = zip(runs, active, strict=True)
+    found = products(torch.stack([r.last if on else torch.zeros_like(r.last) for r, on in pairs]))
+    with torch_threads(1):  # the order of a sum may depend on how many threads share it
+        for run, on, product in zip(runs, active, found, strict=True):
+            if on:
+                run.take(product)
