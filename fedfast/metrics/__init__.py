@@ -16,6 +16,7 @@ from .accuracy import (
     metric_for,
     no_accuracy,
 )
+from .hessian import Hessian
 
 __all__ = [
     "CLASSES",
@@ -26,6 +27,7 @@ __all__ = [
     "SIGNS",
     "Correct",
     "Custom",
+    "Hessian",
     "Loss",
     "Metric",
     "find",
