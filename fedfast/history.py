@@ -70,7 +70,7 @@ def columns_of(rows: Iterable[Row]) -> tuple[str, ...]:
     return (*FIELDS, *dict.fromkeys(name for row in rows for name in row.measured))
 
 
-def cells(row: Row, names: Iterable[str]) -> list[Any]:
+def cells(row: Row, names: Iterable[str]) -> list[object]:
     """A row's values in these columns, nan for a metric that it lacks."""
     return [getattr(row, n) if n in READ else row.measured.get(n, math.nan) for n in names]
 

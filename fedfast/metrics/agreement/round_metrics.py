@@ -1,11 +1,11 @@
 """What is measured of a round beside its row: functions found by name, each filling some columns.
 
-    @ROUND_METRICS.register("spread")
-    def spread(seen: SeenRound) -> float:          # one column, called "spread"
-        return float(seen.squares.max() - seen.squares.min())
+@ROUND_METRICS.register("spread")
+def spread(seen: SeenRound) -> float:          # one column, called "spread"
+    return float(seen.squares.max() - seen.squares.min())
 
-    @measures("near", "far", needs=("models",))    # two columns, from the clients' models
-    def distances(seen): return {"near": ..., "far": ...}
+@measures("near", "far", needs=("models",))    # two columns, from the clients' models
+def distances(seen): return {"near": ..., "far": ...}
 """
 
 from __future__ import annotations
@@ -131,8 +131,7 @@ def _instance(kind: type) -> object:
 def _check_column(name: object) -> None:
     if not isinstance(name, str) or not NAME_OF_COLUMN.fullmatch(name):
         raise ValueError(
-            "metrics: expected names of columns of letters, digits and _; got "
-            f"{format_value(name)}"
+            f"metrics: expected names of columns of letters, digits and _; got {format_value(name)}"
         )
     if name in (*FIELDS, "algorithm"):
         raise ValueError(f"metrics: {name!r} is a column of every history already")

@@ -36,6 +36,14 @@ def measured_clients(cohort: int, row_bytes: int) -> int:
     return min(cohort, max(2, KEPT // max(row_bytes, 1)))
 
 
+def watched_bytes(metrics: Sequence[RoundMetric], trained: int, row: Tensor, cohort: int) -> int:
+    """Bytes that metrics keep to a round's end: models, and the sum of directions."""
+    needs = {need for metric in metrics for need in metric.needs}
+    each = trained * row.element_size()
+    models = measured_clients(cohort, each) * each if "models" in needs else 0
+    return models + (8 * trained if "directions" in needs else 0)
+
+
 class Watch:
     """Of one engine: what its rounds' cohorts have shown so far.
 
