@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import recorded_rounds as rr
 
+from fedfast import run_records
 from fedfast.callbacks.loggers.values import numbers
 from fedfast.cli import main
 from fedfast.history import FIELDS, History, Row, read_runs
+from fedfast.report.run_figures import metric_drawings, styles_of
 from fedfast.report.summaries import number
 
 CONFIG = """\
@@ -169,3 +171,24 @@ def test_loggers_see_the_columns() -> None:
     found = numbers(row)
     assert found["cosine_global"] == row.measured["cosine_global"]
     assert "delta_eps" not in found  # nan
+
+
+def test_a_report_draws_each_column(config: Path) -> None:
+    """Of labels that have a value; one's own under its own name."""
+    flags = ["--metrics", "drift,delta_eps,measuring:longest", "--rounds", "4"]
+    assert main(["run", str(config), "--out", "runs/a", *flags]) == 0
+    assert main(["report", "runs/a", "--format", "png"]) == 0
+    page = Path("runs/a/report/report.html").read_text()
+    assert "Distance of the server" in page and "Column longest, per round" in page
+    groups = run_records.groups(run_records.records(["runs/a"]))
+    drawn = {d.name: d.figure for d in metric_drawings(groups, styles_of(groups))}
+    assert list(drawn) == [*(n.replace("_", "-") for n in MEASURED), "longest"]
+    frame = pd.read_csv("runs/a/history.csv").set_index("algorithm")
+    for name, labels in (("delta_eps", ["fedgloss"]), ("drift_mean", ["fedavg", "fedgloss"])):
+        (ax,) = drawn[name.replace("_", "-")].axes
+        lines = [line for line in ax.lines if len(line.get_xdata()) > 1]
+        assert len(lines) == len(labels)
+        for line, label in zip(lines, labels, strict=True):
+            assert line.get_ydata().tolist() == pytest.approx(frame.loc[label, name].dropna())
+        (low, high), values = ax.get_ylim(), frame.loc[labels, name].dropna()
+        assert low < values.min() and values.max() < high
