@@ -24,6 +24,7 @@ COMMANDS = {
         "fedfast.cli.compare",
         "runs beside each other: accuracies, rounds and bytes to a target",
     ),
+    "landscape": ("fedfast.cli.landscape", "the loss around and between a run's models"),
     "bench": ("fedfast.cli.bench", "what a round of every algorithm costs beside FedAvg's"),
     "examples": ("fedfast.cli.examples", "the configs and scripts that come with fedfast"),
     "doctor": ("fedfast.cli.doctor", "what this machine offers, and how a model will be trained"),

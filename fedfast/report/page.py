@@ -16,7 +16,7 @@ from .._messages import path_of, unknown
 from ..comparison.tables import Table
 from ..comparison.target import parse_target
 from ..files import atomic
-from . import partition_counts, run_facts, run_figures
+from . import extra_figures, partition_counts, run_facts, run_figures
 from .curve_panels import ACCURACIES
 from .run_figures import Drawn
 from .style import save
@@ -82,7 +82,7 @@ def write(
     aim = parse_target(target, measure) if measure in ACCURACIES else None
     counts, missing = partition_counts.of(groups)
     notes = dict.fromkeys([*(str(w.message) for w in caught), *missing, *found.notes])
-    drawn = list(run_figures.figures(groups, counts, aim))
+    drawn = [*run_figures.figures(groups, counts, aim), *extra_figures.figures(groups)]
     text = _text(title or _title(paths), groups, found, _sections(drawn, formats), list(notes))
     folder.mkdir(parents=True, exist_ok=True)
     files = [_saved(one, folder, name) for one in drawn for name in formats]

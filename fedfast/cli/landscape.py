@@ -1,0 +1,152 @@
+"""`fedfast landscape RUN...`: the loss around and between the models of finished runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import fail
+from .flag_parser import FlagParser
+from .setting import USER
+
+if TYPE_CHECKING:
+    from ..landscape.of_runs import Progress, Wanted
+    from ..landscape.panels import Panel
+
+USAGE = """\
+usage: fedfast landscape RUN... [options]
+
+Evaluates models on a grid around the global model of each label (filter-normalised random
+directions), around clients' models, or on the plane through given models. Writes landscape.csv
+into each run's folder, and figures: contours on shared levels, curves along the first direction.
+
+  --labels A,B       of the runs (default all)
+  --clients 0,3      also around these clients' local models, on their own samples and the test set
+  --plane NAMES      instead: through these models, global,3,7 (a plane) or global,3 (a line)
+  --line             one direction in place of two
+  --grid N           points along each direction (default 51)
+  --range R          how far: filter norms of random directions; of planes, room around the models
+                     in units of 0.3 of their extent (default 1)
+  --samples N        at most, of the test set and of each client (default 1000)
+  --seed N           of directions and samples (default 0)
+  --out DIR          where figures go (default the first RUN)
+  --format png,pdf   of figures
+  --html             also surfaces that turn, one self-contained page (extra fedfast[landscape])
+"""
+CHOICES = {"format": ("png", "pdf", "svg", "eps")}  # what TAB offers
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; 0, or 2 for runs or options that cannot be used."""
+    if argv and argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    try:
+        return _measure(_options(argv))
+    except (*USER, ModuleNotFoundError) as error:
+        return fail(str(error))
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = FlagParser("fedfast landscape", USAGE)
+    parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--labels", type=_names)
+    for name in ("--clients", "--plane"):
+        parser.add_argument(name, type=_names, default=())
+    for name, default in {"--grid": 51, "--samples": 1000, "--seed": 0}.items():
+        parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--range", type=float, default=1.0)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--format", type=_names, default=("png", "pdf"))
+    for name in ("--line", "--html"):
+        parser.add_argument(name, action="store_true")
+    options = parser.flags(argv)
+    if not options.runs:
+        raise ValueError("expected folders of runs, found nothing; see fedfast landscape --help")
+    return options
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _wanted(options: argparse.Namespace) -> Wanted:
+    from ..landscape.of_runs import Wanted
+
+    for name in options.clients:
+        if not name.isdecimal():
+            raise ValueError(f"--clients: expected numbers of clients; got {name!r}")
+    return Wanted(
+        clients=tuple(map(int, options.clients)),
+        plane=options.plane,
+        grid=options.grid,
+        reach=options.range,
+        samples=options.samples,
+        seed=options.seed,
+        dimensions=1 if options.line else 2,
+    )
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from ..landscape.panels import NAME
+    from ..report import landscape_page
+    from ..runs import measured_rows
+
+    wanted = _wanted(options)
+    if options.html:
+        landscape_page.plotly()  # said before the work, not after it
+    found: list[Panel] = []
+    for folder in options.runs:
+        own = _panels(folder, options.labels, wanted)
+        rows = [row for panel in own for row in panel.rows()]
+        print(measured_rows.write(folder, NAME, rows))
+        found += own
+    out = options.out or options.runs[0]
+    out.mkdir(parents=True, exist_ok=True)
+    paths = _drawn(found, out, options.format)
+    if options.html:
+        paths.append(landscape_page.write(found, out / "landscape.html"))
+    print(*paths, sep="\n")
+    return 0
+
+
+def _panels(folder: Path, labels: Sequence[str] | None, wanted: Wanted) -> list[Panel]:
+    """Of one run."""
+    from ..landscape.of_runs import panels
+    from ..runs.models_of import labels_of, open_run
+
+    return [
+        panel
+        for label in labels or labels_of(folder)
+        for panel in panels(open_run(folder, label), wanted, _progress(label))
+    ]
+
+
+def _progress(label: str) -> Progress:
+    """A line on a terminal that is written over; nothing elsewhere."""
+
+    def told(done: int, points: int) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if done == points else ""
+            print(f"\r{label}: {done:,} of {points:,} models", end=end, file=sys.stderr)
+
+    return told
+
+
+def _drawn(panels: Sequence[Panel], out: Path, formats: Sequence[str]) -> list[Path]:
+    from ..files import atomic
+    from ..report import landscape_figures
+    from ..report.style import save
+
+    figures = {"landscape-curves": landscape_figures.curves(panels)}
+    if len(panels[0].axes) == 2:
+        figures = {"landscape": landscape_figures.contours(panels)} | figures
+    paths = []
+    for name, figure in figures.items():
+        for kind in formats:
+            paths.append(out / f"{name}.{kind}")
+            atomic(paths[-1], lambda to, figure=figure: save(figure, to))
+    return paths

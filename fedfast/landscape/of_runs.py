@@ -1,0 +1,131 @@
+"""Landscapes of finished runs: which slices of which models, on which samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import Samples
+from ..layout import FlatLayout
+from ..runs.models_of import RunModels
+from .directions import line_between, plane_through, random_plane
+from .losses import ModelLosses
+from .panels import Panel
+from .slices import Slice
+from .surface import surface
+
+GLOBAL = "global"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for.
+
+    clients   whose local models' surroundings are shown too, on their own samples and on all
+    plane     names of two models (a line) or three (a plane): "global" or a client's number
+    grid, reach, dimensions  of slices, see `surface`
+    samples   at most, drawn without replacement
+    """
+
+    clients: tuple[int, ...] = ()
+    plane: tuple[str, ...] = ()
+    grid: int = 51
+    reach: float = 1.0
+    samples: int = 1000
+    seed: int = 0
+    dimensions: int = 2
+
+    def __post_init__(self) -> None:
+        if self.plane and len(self.plane) not in (2, 3):
+            raise ValueError(f"plane: expected two or three models; got {','.join(self.plane)}")
+        if self.samples < 1:
+            raise ValueError(f"samples: expected at least 1; got {self.samples}")
+
+
+def panels(run: RunModels, wanted: Wanted, progress: Progress = lambda *_: None) -> Iterator[Panel]:
+    """The panels of one label, one after the other.
+
+    Directions are drawn for the global model and normalised by the model that they start from;
+    all labels have the same ones, so that their landscapes can be compared.
+    """
+    drawn = few(_test(run), wanted)
+    if wanted.plane:
+        yield _panel(run, _through(run, wanted.plane), drawn, wanted, progress, "plane", "test set")
+        return
+    around = _around(run, "global model", run.global_row(), wanted)
+    if wanted.clients:  # beside their own samples, those of all of them
+        trained = few(run.data.samples, wanted)
+        yield _panel(run, around, trained, wanted, progress, "global model", "train samples")
+    yield _panel(run, around, drawn, wanted, progress, "global model", "test set")
+    for i, row in zip(wanted.clients, run.local_rows(wanted.clients), strict=True):
+        own, model = few(run.data.client(i), wanted), f"client {i}"
+        around = _around(run, model, row, wanted)
+        yield _panel(run, around, own, wanted, progress, model, "own samples")
+        yield _panel(run, around, drawn, wanted, progress, model, "test set")
+
+
+def few(samples: Samples, wanted: Wanted) -> Samples:
+    """At most so many of them, the same ones for one seed."""
+    if len(samples) <= wanted.samples:
+        return samples
+    drawn = np.random.default_rng(wanted.seed).choice(len(samples), wanted.samples, replace=False)
+    return samples.take(torch.from_numpy(np.sort(drawn)))
+
+
+def _test(run: RunModels) -> Samples:
+    """The test set; what all clients have where there is none."""
+    return run.data.samples if run.test is None else run.test
+
+
+def _around(run: RunModels, model: str, row: Tensor, wanted: Wanted) -> Slice:
+    return random_plane(run.layout, row, wanted.dimensions, wanted.seed, {model: row})
+
+
+def _through(run: RunModels, names: Sequence[str]) -> Slice:
+    numbers = [_number(name) for name in names if name != GLOBAL]
+    local = dict(zip(numbers, run.local_rows(numbers), strict=True))
+    models = {
+        name if name == GLOBAL else f"client {name}": (
+            run.global_row() if name == GLOBAL else local[_number(name)]
+        )
+        for name in names
+    }
+    if len(models) < len(names):
+        raise ValueError(f"plane: expected different models; got {','.join(names)}")
+    through: Callable[[FlatLayout, dict[str, Tensor]], Slice]
+    through = line_between if len(models) == 2 else plane_through
+    return through(run.layout, models)
+
+
+def _number(name: str) -> int:
+    if not name.isdecimal():
+        raise ValueError(f"plane: expected 'global' or numbers of clients; got {name!r}")
+    return int(name)
+
+
+def _panel(
+    run: RunModels,
+    of: Slice,
+    samples: Samples,
+    wanted: Wanted,
+    progress: Progress,
+    model: str,
+    data: str,
+) -> Panel:
+    design = run.simulation._components.design
+    losses = ModelLosses(
+        run.module,
+        run.layout,
+        samples,
+        loss=design.loss,
+        metric=design.metric,
+        threads=design.threads,
+        backend=design.options.backend,
+    )
+    found = surface(of, losses, wanted.grid, wanted.reach, progress)
+    return Panel.of(found, run.label, model, data)

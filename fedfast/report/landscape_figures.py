@@ -1,0 +1,157 @@
+"""Landscapes as figures of one column's width: contours on shared levels, and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..landscape.panels import Panel
+from .style import (
+    COLUMN,
+    MEDIUM,
+    SMALL,
+    TEXT,
+    figure_of,
+    label_text,
+    legend_below,
+    line_style,
+    plain_axes,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEVELS = 12
+COLOURS = "cividis"  # the same order of lightness with every kind of colour vision
+TITLE = 24  # characters of a line above one of two panels
+WIDE = 44  # above a panel that is alone
+SIDE = 0.25  # of the width: nearer to an edge, names are set inwards
+OUTLINE = 1.6  # points of white around text on colours
+
+
+def contours(panels: Sequence[Panel]) -> Figure:
+    """The loss of planes side by side, two in a row, on the same levels.
+
+    Levels are spaced by factors where losses span more than one order of magnitude. Points where
+    the loss is not finite stay white.
+    """
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    height = 3.0 if columns == 1 else 1.72
+    figure = figure_of((COLUMN, lines * height + 0.45))
+    drawn = figure.subplots(lines, columns, squeeze=False)
+    levels, norm = _levels([panel.loss for panel in panels])
+    for ax, panel in zip(drawn.flat, panels, strict=False):
+        shown = np.where(np.isfinite(panel.loss), panel.loss, np.nan)
+        how: dict[str, Any] = dict(levels=levels, norm=norm)
+        filled = ax.contourf(*panel.axes, shown.T, cmap=COLOURS, **how)
+        ax.contour(*panel.axes, shown.T, levels=levels, colors="white", linewidths=0.3, alpha=0.6)
+        _finish(ax, panel, WIDE if columns == 1 else TITLE)
+    for ax in drawn.flat[len(panels) :]:
+        ax.remove()
+    kept = list(drawn.flat[: len(panels)])
+    bar = figure.colorbar(filled, ax=kept, location="bottom", aspect=40, pad=0.02)
+    bar.set_ticks(levels[:: max(1, len(levels) // 5)])
+    bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(labelsize=SMALL, colors=TEXT, length=2)
+    bar.set_label("mean loss (of cross-entropy: nats)", fontsize=MEDIUM, color=TEXT)
+    return figure
+
+
+def _levels(losses: Sequence[np.ndarray]) -> tuple[np.ndarray, Any]:
+    """Values of contours, and how they become colours."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    known = np.concatenate([loss[np.isfinite(loss)] for loss in losses])
+    if not len(known):
+        raise ValueError("losses: expected a finite one; got none")
+    low, high = float(known.min()), float(known.max())
+    high = high if high > low else low + 1.0
+    if low > 0 and high > 10 * low:
+        levels, norm = np.geomspace(low, high, LEVELS + 1), LogNorm(low, high)
+    else:
+        levels, norm = np.linspace(low, high, LEVELS + 1), Normalize(low, high)
+    levels[[0, -1]] = np.nextafter([low, high], [-np.inf, np.inf])  # not a point falls off the ends
+    return levels, norm
+
+
+def _finish(ax: Axes, panel: Panel, width: int) -> None:
+    """Title, positions of models, axes of equal scale."""
+    from matplotlib.patheffects import withStroke
+
+    lines = (panel.label, f"{panel.model}, {panel.data}")
+    ax.set_title(
+        "\n".join(label_text(line, width) for line in lines), fontsize=SMALL, color=TEXT, pad=3
+    )
+    for i, (name, (a, b)) in enumerate(panel.marks.items()):
+        if not all(x[0] <= at <= x[-1] for at, x in zip((a, b), panel.axes, strict=True)):
+            continue
+        ax.plot([a], [b], "o", color="white", markeredgecolor="black", markersize=4)
+        if len(panel.marks) == 1:  # the title names it
+            continue
+        above = i > 0  # the second model lies beside the first: one name below, one above
+        ax.annotate(
+            label_text(name, 12),
+            (a, b),
+            (0, 4 if above else -4),
+            textcoords="offset points",
+            ha=_side(a, panel.axes[0]),
+            va="bottom" if above else "top",
+            fontsize=SMALL,
+            color="black",
+            path_effects=[withStroke(linewidth=OUTLINE, foreground="white")],
+        )
+    wide, tall = (float(axis[-1] - axis[0]) for axis in panel.axes)
+    if 0.4 < tall / wide < 2.5:
+        ax.set_aspect("equal")
+    ax.tick_params(labelsize=SMALL, colors=TEXT, length=2)
+    ax.locator_params(nbins=4)
+    unit = panel.unit if width == WIDE else short(panel.unit)
+    ax.set_xlabel(f"first direction ({unit})", fontsize=SMALL, color=TEXT)
+    ax.set_ylabel(f"second ({unit})", fontsize=SMALL, color=TEXT)
+
+
+def _side(a: float, axis: np.ndarray) -> str:
+    """Which way a name goes, so that it stays inside."""
+    at = (a - axis[0]) / (axis[-1] - axis[0])
+    return "left" if at < SIDE else "right" if at > 1 - SIDE else "center"
+
+
+def short(unit: str) -> str:
+    """A unit where there is room for few letters."""
+    return {"Euclidean distance": "distance", "filter norms": "norms"}.get(unit, unit)
+
+
+def title(panel: Panel) -> str:
+    """What a panel shows."""
+    return f"{panel.label}: {panel.model}, {panel.data}"
+
+
+def curves(panels: Sequence[Panel]) -> Figure:
+    """Loss and accuracy along the first direction, all panels on the same axes."""
+    figure = figure_of((COLUMN, 3.3))
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    lines = []
+    for i, panel in enumerate(panels):
+        loss, accuracy = panel.middle
+        style = line_style(i)
+        how: dict[str, Any] = dict(color=style.colour, linestyle=style.dash, linewidth=1.2)
+        how |= dict(marker=style.marker, markersize=3, markevery=max(1, len(loss) // 8))
+        lines += upper.plot(panel.axes[0], loss, **how)
+        lower.plot(panel.axes[0], 100 * accuracy, **how)
+    values = np.concatenate([panel.middle[0] for panel in panels])
+    values = values[np.isfinite(values)]
+    if len(values) and values.min() > 0 and values.max() > 10 * values.min():
+        upper.set_yscale("log")
+        upper.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    upper.set_ylabel("loss (nats)")
+    lower.set_ylabel("accuracy (%)")
+    lower.set_xlabel(f"first direction ({panels[0].unit})")
+    for ax in (upper, lower):
+        plain_axes(ax)
+    legend_below(figure, list(lines), [title(panel) for panel in panels])
+    return figure

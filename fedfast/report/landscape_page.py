@@ -1,0 +1,102 @@
+"""Landscapes as one interactive page: surfaces that turn, plotly within the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files import atomic
+from ..landscape.panels import Panel
+from .landscape_figures import title
+
+HEIGHT = 560  # pixels of a surface
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Loss landscapes</title></head>
+<body style="font-family:sans-serif;max-width:900px;margin:auto">
+<h1>Loss landscapes</h1>
+{parts}
+</body></html>
+"""
+
+
+def write(panels: Sequence[Panel], path: Path) -> Path:
+    """One surface per panel, all over the same range of losses, in a file that asks for no other.
+
+    Raises ModuleNotFoundError naming the extra where plotly is not installed, ValueError for lines.
+    """
+    go = plotly()
+    if any(len(panel.axes) != 2 for panel in panels):
+        raise ValueError("html: expected planes; got a line, whose curves are in the figures")
+    limits = _limits(panels)
+    parts = "\n".join(
+        f"<h2>{escape(title(panel))}</h2>"
+        + _figure(go, panel, limits).to_html(full_html=False, include_plotlyjs=i == 0)
+        for i, panel in enumerate(panels)
+    )
+    atomic(path, lambda to: to.write_text(PAGE.format(parts=parts), encoding="utf-8"))
+    return path
+
+
+def plotly() -> Any:
+    """Its graph objects. Raises ModuleNotFoundError naming the extra."""
+    try:
+        from plotly import graph_objects
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "html: interactive surfaces need plotly: pip install 'fedfast[landscape]'"
+        ) from error
+    return graph_objects
+
+
+def _limits(panels: Sequence[Panel]) -> tuple[float, float]:
+    known = np.concatenate([panel.loss[np.isfinite(panel.loss)] for panel in panels])
+    return float(known.min()), float(known.max())
+
+
+def _figure(go: Any, panel: Panel, limits: tuple[float, float]) -> Any:
+    a, b = panel.axes
+    surface = go.Surface(
+        x=a,
+        y=b,
+        z=panel.loss.T,
+        colorscale="Cividis",
+        cmin=limits[0],
+        cmax=limits[1],
+        customdata=panel.accuracy.T,
+        hovertemplate="(%{x:.3g}, %{y:.3g})<br>loss %{z:.4g}<br>accuracy %{customdata:.1%}",
+        colorbar=dict(title="loss (nats)"),
+        name="",
+    )
+    figure = go.Figure([surface, *_marks(go, panel)])
+    axes = dict(
+        xaxis_title=f"first ({panel.unit})",
+        yaxis_title=f"second ({panel.unit})",
+        zaxis_title="loss (nats)",
+    )
+    figure.update_layout(height=HEIGHT, margin=dict(l=0, r=0, t=0, b=0), scene=axes)
+    return figure
+
+
+def _marks(go: Any, panel: Panel) -> list[Any]:
+    """The models, on the point of the grid nearest to each."""
+    made = []
+    for name, place in panel.marks.items():
+        at = tuple(int(np.abs(x - p).argmin()) for x, p in zip(panel.axes, place, strict=True))
+        made.append(
+            go.Scatter3d(
+                x=[place[0]],
+                y=[place[1]],
+                z=[panel.loss[at]],
+                mode="markers+text",
+                text=[name],
+                textposition="top center",
+                marker=dict(size=5, color="white", line=dict(color="black", width=2)),
+                showlegend=False,
+                name=name,
+            )
+        )
+    return made

@@ -1,0 +1,44 @@
+"""What was measured of a run's models, as CSV files in its folder: `landscape.csv` and others."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..files import atomic
+
+LABEL = "label"
+
+
+def write(folder: Path, name: str, rows: Sequence[Mapping[str, object]]) -> Path:
+    """Put rows into `folder/name`; those of the same labels that were there make place.
+
+    rows  column -> value, each with a column `label`
+    """
+    labels = {str(row[LABEL]) for row in rows}
+    kept = [row for row in read(folder, name) if row[LABEL] not in labels]
+    whole = [*kept, *rows]
+    columns = list(dict.fromkeys(column for row in whole for column in row))
+
+    def put(to: Path) -> None:
+        with to.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(whole)
+
+    atomic(folder / name, put)
+    return folder / name
+
+
+def read(folder: Path, name: str) -> list[dict[str, str]]:
+    """The rows of `folder/name`; none where there is no file. Raises ValueError naming it."""
+    path = folder / name
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if LABEL not in (reader.fieldnames or []):
+        raise ValueError(f"{path}: expected a column {LABEL!r}; got {reader.fieldnames}")
+    return rows
