@@ -88,14 +88,16 @@ def pairs(updates: Floats) -> Floats:
 
 
 def conflict_shares(updates: Floats, spans: list[tuple[int, int]]) -> tuple[float, float]:
-    """(of whole models, mean over tensors); what is orthogonal up to rounding does not conflict."""
+    """(of whole models, mean over tensors)."""
+    each = [conflict_share(updates[:, a:b]) for a, b in spans]
+    return conflict_share(updates), float(np.mean(each))
 
-    def share(rows: Floats) -> float:
-        length = np.linalg.norm(rows, axis=1)
-        known = np.outer(length, length)[np.triu_indices(len(rows), 1)]
-        return float(np.mean(pairs(rows) < -1e-6 * known))
 
-    return share(updates), float(np.mean([share(updates[:, a:b]) for a, b in spans]))
+def conflict_share(updates: Floats) -> float:
+    """Of all pairs; what is orthogonal up to rounding does not conflict."""
+    length = np.linalg.norm(updates, axis=1)
+    known = np.outer(length, length)[np.triu_indices(len(updates), 1)]
+    return float(np.mean(pairs(updates) < -1e-6 * known))
 
 
 def harmonized(found: Round, granularity: str) -> Floats:

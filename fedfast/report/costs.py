@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -94,7 +94,11 @@ def _cells(cost: Cost) -> tuple[str, ...]:
 
 def table(costs: list[Cost]) -> str:
     """Aligned columns, the cheapest first."""
-    lines = [HEADS, *(_cells(cost) for cost in sorted(costs, key=lambda c: c.ratio))]
+    return aligned([HEADS, *(_cells(cost) for cost in sorted(costs, key=lambda c: c.ratio))])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells in columns: the first to the left, all others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in pairs).rstrip()

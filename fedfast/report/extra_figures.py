@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..landscape import panels as landscapes
+from ..metrics.agreement import of_runs as agreements
 from ..runs import measured_rows
-from . import landscape_figures
+from . import agreement_figures, landscape_figures
 from .run_figures import Drawn, Groups
 
 
@@ -26,8 +27,27 @@ def _landscape(folder: Path, number: str) -> Iterator[Drawn]:
         yield Drawn(name, "Landscapes", text, landscape_figures.curves(along))
 
 
+def _agreement(folder: Path, number: str) -> Iterator[Drawn]:
+    """Of `fedfast agreement`."""
+    found = agreements.of_rows(measured_rows.read(folder, agreements.NAME))
+    if found:
+        text = (
+            "Cosines between the updates that clients would send in the round after the last, and "
+            f"with their mean. {folder.name}."
+        )
+        figure = agreement_figures.matrices(found)
+        yield Drawn(f"agreement{number}", "Agreement", text, figure)
+    for i, one in enumerate(found):
+        text = (
+            "Pairs of clients whose updates have a negative inner product, and what harmonization "
+            f"of whole models or of each tensor leaves of them. {one.label}, {folder.name}."
+        )
+        name = f"agreement-tensors{number}" + (f"-{i + 1}" if i else "")
+        yield Drawn(name, "Agreement", text, agreement_figures.tensors(one))
+
+
 # (a run's folder, what tells its files from another run's) -> figures of what is there
-FIGURES: list[Callable[[Path, str], Iterator[Drawn]]] = [_landscape]
+FIGURES: list[Callable[[Path, str], Iterator[Drawn]]] = [_landscape, _agreement]
 
 
 def figures(groups: Groups) -> Iterator[Drawn]:
