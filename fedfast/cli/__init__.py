@@ -26,7 +26,8 @@ COMMANDS = {
         "runs beside each other: accuracies, rounds and bytes to a target",
     ),
     "landscape": ("fedfast.cli.landscape", "the loss around and between a run's models"),
-    "bench": ("fedfast.cli.bench", "what a round of every algorithm costs beside FedAvg's"),
+    "explain": ("fedfast.cli.explain", "where clients' models look, and which classes they know"),
+    "bench": ("fedfast.cli.bench", "what rounds cost: of every algorithm, with every metric"),
     "examples": ("fedfast.cli.examples", "the configs and scripts that come with fedfast"),
     "doctor": ("fedfast.cli.doctor", "what this machine offers, and how a model will be trained"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,5 +149,5 @@ def _drawn(panels: Sequence[Panel], out: Path, formats: Sequence[str]) -> list[P
     for name, figure in figures.items():
         for kind in formats:
             paths.append(out / f"{name}.{kind}")
-            atomic(paths[-1], lambda to, figure=figure: save(figure, to))
+            atomic(paths[-1], partial(save, figure))
     return paths

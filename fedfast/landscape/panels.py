@@ -58,8 +58,8 @@ class Panel:
             place = [float(axis[i]) for axis, i in zip(self.axes, at, strict=True)]
             figures = dict(loss=float(self.loss[at]), accuracy=float(self.accuracy[at]))
             yield head | _coordinates(place) | figures | dict(mark="")
-        for name, place in self.marks.items():
-            yield head | _coordinates(place) | dict(loss="", accuracy="", mark=name)
+        for name, spot in self.marks.items():
+            yield head | _coordinates(spot) | dict(loss="", accuracy="", mark=name)
 
 
 def _coordinates(place: Sequence[float]) -> dict[str, object]:

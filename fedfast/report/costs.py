@@ -45,14 +45,14 @@ class CostBenchmark:
         self.data = FederatedData.from_index(Samples(x, y), list(rows))
         self.module = build(model, input_shape=SHAPE, classes=CLASSES)
         self.rounds, self.threads = rounds, threads or torch.get_num_threads()
-        self.base = self._seconds(by_name("fedavg"))
+        self.base = self.seconds(by_name("fedavg"))
         next(self.base)  # the first round allocates
         self.about = (
             f"{model}, {CLIENTS} clients x {SAMPLES}, {COHORT} per round, B = {BATCH}, "
             f"{self.threads} threads, medians of {rounds} rounds"
         )
 
-    def _seconds(self, algorithm: Algorithm) -> Iterator[float]:
+    def seconds(self, algorithm: Algorithm, metrics: Sequence[str] = ()) -> Iterator[float]:
         """Seconds of one round after another, evaluation left out."""
         sim = Simulation(
             self.module,
@@ -64,6 +64,7 @@ class CostBenchmark:
             lr=LR,
             threads=self.threads,
             eval_every=10**6,
+            metrics=metrics,
         )
         begin = time.perf_counter()
         for row in sim:
@@ -75,7 +76,7 @@ class CostBenchmark:
     def measure(self, name: str) -> Cost:
         """One algorithm against FedAvg."""
         algorithm = by_name(name)
-        other = self._seconds(algorithm)
+        other = self.seconds(algorithm)
         next(other)
         pairs = [(next(self.base), next(other)) for _ in range(self.rounds)]
         ratios = [theirs / ours for ours, theirs in pairs]

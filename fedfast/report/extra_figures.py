@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..explain.class_accuracy import NAME as CLASSES
+from ..explain.class_accuracy import of_rows as classes_of
 from ..landscape import panels as landscapes
 from ..metrics.agreement import of_runs as agreements
 from ..runs import measured_rows
-from . import agreement_figures, landscape_figures
+from . import agreement_figures, explain_figures, landscape_figures
 from .run_figures import Drawn, Groups
 
 
@@ -46,8 +48,17 @@ def _agreement(folder: Path, number: str) -> Iterator[Drawn]:
         yield Drawn(name, "Agreement", text, agreement_figures.tensors(one))
 
 
+def _classes(folder: Path, number: str) -> Iterator[Drawn]:
+    """Of `fedfast explain`."""
+    rows = measured_rows.read(folder, CLASSES)
+    for label, found in classes_of(rows).items():
+        text = f"Accuracy on each class of the test set, {label}. {folder.name}."
+        figure = explain_figures.classes(found, label)
+        yield Drawn(f"classes-{label}{number}", "Classes", text, figure)
+
+
 # (a run's folder, what tells its files from another run's) -> figures of what is there
-FIGURES: list[Callable[[Path, str], Iterator[Drawn]]] = [_landscape, _agreement]
+FIGURES: list[Callable[[Path, str], Iterator[Drawn]]] = [_landscape, _agreement, _classes]
 
 
 def figures(groups: Groups) -> Iterator[Drawn]:

@@ -54,7 +54,7 @@ def contours(panels: Sequence[Panel]) -> Figure:
         ax.remove()
     kept = list(drawn.flat[: len(panels)])
     bar = figure.colorbar(filled, ax=kept, location="bottom", aspect=40, pad=0.02)
-    bar.set_ticks(levels[:: max(1, len(levels) // 5)])
+    bar.set_ticks(levels[:: max(1, len(levels) // 5)].tolist())
     bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=SMALL, colors=TEXT, length=2)
@@ -71,12 +71,13 @@ def _levels(losses: Sequence[np.ndarray]) -> tuple[np.ndarray, Any]:
         raise ValueError("losses: expected a finite one; got none")
     low, high = float(known.min()), float(known.max())
     high = high if high > low else low + 1.0
+    norm: type[Normalize]
     if low > 0 and high > 10 * low:
-        levels, norm = np.geomspace(low, high, LEVELS + 1), LogNorm(low, high)
+        levels, norm = np.geomspace(low, high, LEVELS + 1), LogNorm
     else:
-        levels, norm = np.linspace(low, high, LEVELS + 1), Normalize(low, high)
+        levels, norm = np.linspace(low, high, LEVELS + 1), Normalize
     levels[[0, -1]] = np.nextafter([low, high], [-np.inf, np.inf])  # not a point falls off the ends
-    return levels, norm
+    return levels, norm(low, high)
 
 
 def _finish(ax: Axes, panel: Panel, width: int) -> None:

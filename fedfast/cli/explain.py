@@ -1,0 +1,129 @@
+"""`fedfast explain RUN`: where models of a finished run look, and which classes they know."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import fail
+from .flag_parser import FlagParser
+from .setting import USER
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from ..data import Samples
+    from ..runs.models_of import RunModels
+
+USAGE = """\
+usage: fedfast explain RUN [options]
+
+Of the global model and of clients' models after local training: accuracy on each class of the test
+set (classes.csv and a heat map), and Grad-CAM of some of its images (extra fedfast[explain]; for
+models with convolutions).
+
+  --label NAME       of the run (default its only one)
+  --clients 0,1      whose local models (default none: the global model alone)
+  --images N         under Grad-CAM, drawn from the test set (default 4); 0: no Grad-CAM
+  --layer NAME       whose activations are weighed (default the last convolution)
+  --seed N           of the images (default 0)
+  --out DIR          where figures go (default RUN)
+  --format png,pdf   of figures
+"""
+CHOICES = {"format": ("png", "pdf", "svg", "eps")}  # what TAB offers
+GLOBAL = "global model"
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; 0, or 2 for runs or options that cannot be used."""
+    if argv and argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    try:
+        return _explain(_options(argv))
+    except (*USER, ModuleNotFoundError) as error:
+        return fail(str(error))
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = FlagParser("fedfast explain", USAGE)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--label")
+    parser.add_argument("--clients", default="")
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--layer")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--format", default="png,pdf")
+    options = parser.flags(argv)
+    if options.images < 0:
+        raise ValueError(f"--images: expected 0 or more; got {options.images}")
+    return options
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from ..files import atomic
+    from ..report.style import save
+    from ..runs.models_of import open_run
+
+    run = open_run(options.run, options.label)
+    out: Path = options.out or options.run
+    out.mkdir(parents=True, exist_ok=True)
+    for name, figure in _figures(run, options):
+        for kind in options.format.split(","):
+            path = out / f"{name}-{run.label}.{kind}"
+            atomic(path, partial(save, figure))
+            print(path)
+    return 0
+
+
+def _figures(run: RunModels, options: argparse.Namespace) -> Iterator[tuple[str, Figure]]:
+    from ..explain import class_accuracy
+    from ..explain.class_accuracy import NAME
+    from ..report import explain_figures
+    from ..runs import measured_rows
+
+    if run.test is None:
+        raise ValueError(f"{run.folder}: expected a run with a test set")
+    models = _models(run, options.clients)
+    parts = run.simulation._components
+    counts = class_accuracy(parts.evaluator(), models, run.test, parts.design.traits.classes)
+    print(measured_rows.write(run.folder, NAME, list(counts.rows(run.label))))
+    yield "classes", explain_figures.classes(counts, run.label)
+    if options.images:
+        images = _drawn(run.test, options.images, options.seed)
+        maps = {name: _map(run, row, images, options.layer) for name, row in models.items()}
+        yield "grad-cam", explain_figures.maps(images.x, images.y, maps)
+
+
+def _models(run: RunModels, clients: str) -> dict[str, Tensor]:
+    names = [name.strip() for name in clients.split(",") if name.strip()]
+    for name in names:
+        if not name.isdecimal():
+            raise ValueError(f"--clients: expected numbers of clients; got {name!r}")
+    ids = [int(name) for name in names]
+    local = zip(ids, run.local_rows(ids), strict=True)
+    return {GLOBAL: run.global_row()} | {f"client {i}": row for i, row in local}
+
+
+def _drawn(samples: Samples, number: int, seed: int) -> Samples:
+    """So many, drawn without replacement, at most all."""
+    import numpy as np
+    import torch
+
+    number = min(number, len(samples))
+    drawn = np.random.default_rng(seed).choice(len(samples), number, replace=False)
+    return samples.take(torch.from_numpy(np.sort(drawn)))
+
+
+def _map(run: RunModels, row: Tensor, images: Samples, layer: str | None) -> Tensor:
+    from ..copies import copy_of
+    from ..explain import grad_cam
+
+    module = copy_of(run.module)
+    run.layout.write(row, module)
+    return grad_cam(module, images.inputs(run.layout.dtype), images.y, layer)
