@@ -23,6 +23,7 @@ from .evaluation import Evaluator
 from .input_pipeline import InputPipeline
 from .lowering import warn_once
 from .memory import Halving, MemoryPlan
+from .metrics.agreement.watch import watched_bytes
 from .model_inspection import workers_for
 from .module_executor import ModuleExecutor
 from .personalization import Personal
@@ -148,6 +149,7 @@ def _beside(design: Design) -> int:
     """Bytes of models that a round keeps to its end, of evaluation, of rows of threads, and of
     numbers by client."""
     cohort = memories.cohort_bytes(design.layout, design.algorithm, design.cohort)
+    cohort += watched_bytes(design.round_metrics, design.layout.trained, design.row, design.cohort)
     threads = design.threads * memories.addend_bytes(design.layout, design.algorithm)
     return cohort + _evaluation_bytes(design) + threads + PER_CLIENT * design.data.num_clients
 

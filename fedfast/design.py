@@ -13,6 +13,7 @@ from .kernels import registry
 from .kernels.plan import forget_recording
 from .layout import FlatLayout
 from .lowering import program_for
+from .metrics.agreement.round_metrics import round_metrics
 from .options import SimulationOptions
 from .programs.verify import Subject, difference, spread
 from .torch_settings import torch_threads, usual_modes
@@ -31,6 +32,7 @@ class Design:
     module        a copy of the user's; `traits` is what a trial step found out about it
     tried         the loss on some of the data
     test          the global test set
+    round_metrics  what is measured beside each round
     layout, row   of the weights, and the initial ones [S]; numbers: how many a model sends
     program       the model as a layer program, None where there is none for the `reason`
     trial         [2, ...] samples
@@ -75,6 +77,7 @@ class Design:
         self.threads = usual() if given.threads is None else given.threads
         self.algorithm = run_checks.algorithm(given.algorithm)
         self.callbacks = run_checks.callbacks(given.callbacks)
+        self.round_metrics = round_metrics(given.metrics)
         self.algorithm.check_run(given.local_epochs, given.batch_size)
         per, decay = given.lr_decay_per, given.lr_decay
         self.client_decay = run_checks.client_decay(self.algorithm, per, decay)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -33,6 +34,7 @@ from .distributed.shares import Shares
 from .frozen import changed
 from .hook_calls import HookCalls
 from .memory import Halving
+from .metrics.agreement.watch import Watch, WatchedMean
 from .phases import timed
 from .round_batches import RoundBatches
 from .row_tiers import RowTier
@@ -53,6 +55,7 @@ class Outcome:
     finite       whether the new global model is
     after        what holds from now on, once it is committed
     server_seconds  after the last client's training
+    measured     columns of the run's metrics
     """
 
     train_loss: float
@@ -63,6 +66,7 @@ class Outcome:
     finite: bool
     after: Committed
     server_seconds: float = math.nan
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,15 @@ def _in_order(
     return number
 
 
+def _mean(design: Design, layout: TrainedLayout) -> tuple[Watch | None, Mean]:
+    """The mean of the rounds, and what watches it for the run's metrics, if it has any."""
+    backend = design.options.backend
+    if not design.round_metrics:
+        return None, Mean(design.row, layout, backend)
+    watch = Watch(design.round_metrics, layout, backend)
+    return watch, WatchedMean(design.row, layout, backend, watch)
+
+
 def _work(cohort: Cohort) -> np.ndarray:
     """Samples that each client sees in its local steps, about. [C]"""
     return (cohort.sizes * cohort.epochs).cpu().numpy()
@@ -141,7 +154,7 @@ class Engine:
         self.committed = Committed(server, self._new_clients(row, tier))
         sends = overrides(self.algorithm.server, "send", ServerRule)
         self.sent = torch.empty_like(row) if sends else None
-        self.mean = Mean(row, self.visible, self.backend)
+        self.watch, self.mean = _mean(design, self.visible)
         samples = ClientSamples(self.data)
         self.batches = RoundBatches(samples, design.width)
         self.hooks = HookCalls(self.algorithm, self.visible, row, self.client_decay)
@@ -250,6 +263,8 @@ class Engine:
     def _pass(self, cohort: CohortPass, shares: Shares | None) -> Tally:
         """The pass over the cohort, of which each rank trains its share."""
         ranks = self.ranks
+        if self.watch is not None:
+            self.watch.begin(cohort.cohort, self.state.row, self.models.wanted)
         if ranks is None or shares is None:
             return cohort.train()
         own = replace(cohort, ending=None, part=shares.part(ranks.rank), tally=Tally())
@@ -258,11 +273,14 @@ class Engine:
             if self.peers is not None:
                 cohort.clients.seal()
         more = [] if cohort.sums is None else [s for s in cohort.sums.own if s is not None]
-        sums, peers = [self.mean.sum, *more], self.peers
+        watched = [] if self.watch is None else self.watch.sums
+        sums, peers = [self.mean.sum, *more, *watched], self.peers
         count = len(shares.nodes(ranks.rank))
         offered = peers is not None and peers.offer([s.nodes(count) for s in sums])
         found = whole_tally(peers or ranks, tally, cohort.sent.device)
         complete(ranks, peers if offered else None, sums, shares)
+        if self.watch is not None:
+            self.watch.complete(ranks, shares)
         if self.models.wanted:
             self.models.store(slice(0, 0), cohort.sent.expand(0, -1), shares.clients)
             spread_rows(ranks, self.models.first(shares.clients), shares)
@@ -317,7 +335,16 @@ class Engine:
     def _concluded(self, done: Trained, models: Tensor) -> Outcome:
         begin = time.perf_counter()
         norm = self._conclude(done, models)
-        return self._outcome(done, norm, begin)
+        outcome = self._outcome(done, norm, begin)
+        return outcome if self.watch is None else self._measured(self.watch, done, outcome, begin)
+
+    def _measured(self, watch: Watch, done: Trained, outcome: Outcome, begin: float) -> Outcome:
+        """The outcome with the columns of metrics; of a round that came to nothing they are nan."""
+        if outcome.after.server is not self.next:
+            return changed(outcome, measured=watch.nothing())
+        who = self.algorithm, done.cohort, done.state, self.next, done.sent, self.mean.trained
+        columns = watch.columns(*who)
+        return changed(outcome, measured=columns, server_seconds=time.perf_counter() - begin)
 
     def _outcome(self, done: Trained, norm: float, begin: float) -> Outcome:
         tally = done.tally
@@ -373,6 +400,8 @@ class Engine:
         algorithm, after, numbers = self.algorithm, self.next, tally.joined()
         # Before the mean is reweighed: the clients' states follow from what they did themselves.
         sums.into(after, len(cohort) - len(tally.diverged))
+        if self.watch is not None:
+            self.watch.summed(self.mean.trained)
         starts = joined(tally.start_losses) if tally.start_losses else None
         losses = joined(tally.train_losses)
         cohort = changed(cohort, train_loss=losses, start_loss=starts, numbers=dict(numbers))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -46,6 +48,8 @@ class Row:
     local_worst: float = math.nan  # mean of the lowest tenth of them, rounded up to whole clients
     personal_std: float = math.nan  # the same of personal_accuracy
     personal_worst: float = math.nan
+    # What the run's `metrics` have measured, a column of the file for each.
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> bool:
@@ -54,9 +58,21 @@ class Row:
         return not all(map(math.isnan, figures))
 
 
-FIELDS = tuple(field.name for field in fields(Row))
+FIELDS = tuple(f.name for f in fields(Row) if f.name != "measured")
 LATER = FIELDS[FIELDS.index("scalars") + 1 :]  # files of older versions lack these
-READ = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(Row)}
+KINDS = {"int": int, "float": float, "str": str}
+READ = {f.name: KINDS[str(f.type)] for f in fields(Row) if f.name in FIELDS}
+NAME_OF_COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def columns_of(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The columns that a file of these rows has: `FIELDS`, then those of metrics."""
+    return (*FIELDS, *dict.fromkeys(name for row in rows for name in row.measured))
+
+
+def cells(row: Row, names: Iterable[str]) -> list[object]:
+    """A row's values in these columns, nan for a metric that it lacks."""
+    return [getattr(row, n) if n in READ else row.measured.get(n, math.nan) for n in names]
 
 
 class Rows(Sequence[Row]):
@@ -136,12 +152,17 @@ class History:
         return html.panel("History", f"{len(self)} rounds", {}, *parts)
 
     def column(self, name: str) -> list[Any]:
-        """One field over all rounds."""
-        if not isinstance(name, str) or name not in FIELDS:
+        """One field over all rounds, or one column of metrics, nan where a row lacks it."""
+        if not isinstance(name, str) or name not in self.columns:
             raise ValueError(
-                f"name: expected one of {', '.join(FIELDS)}, found {format_value(name)}"
+                f"name: expected one of {', '.join(self.columns)}, found {format_value(name)}"
             )
-        return [getattr(row, name) for row in self.rows]
+        return [cells(row, (name,))[0] for row in self.rows]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns: those of every history, then those of the run's metrics."""
+        return columns_of(self.rows)
 
     def scalar(self, name: str) -> list[float]:
         """One of the algorithm's own numbers over all rounds, nan where a row lacks it."""
@@ -175,7 +196,8 @@ class History:
 
     def csv(self) -> str:
         """What `to_csv` writes."""
-        return line(FIELDS) + "".join(line(astuple(row)) for row in self.rows)
+        names = self.columns
+        return line(names) + "".join(line(cells(row, names)) for row in self.rows)
 
     @classmethod
     def from_csv(cls, path: str | Path) -> History:
@@ -191,7 +213,7 @@ class History:
         """A DataFrame with one line per round, indexed by `round`."""
         import pandas as pd
 
-        columns = {name: self.column(name) for name in FIELDS}
+        columns = {name: self.column(name) for name in self.columns}
         return pd.DataFrame(columns).set_index("round")
 
     def plot(self, path: str | Path | None = None, label: str = "run") -> Figure:
@@ -248,13 +270,25 @@ def read_runs(path: str | Path) -> dict[str, History]:
     if missing:
         raise ValueError(f"{path}: expected columns {', '.join(FIELDS)}, lacks {missing}")
     runs: dict[str, History] = {}
-    for number, cells in enumerate(lines, start=2):
+    for number, found in enumerate(lines, start=2):
         try:
-            row = Row(**{name: _cell(name, cells[name]) for name in FIELDS if name in names})
+            known = {name: _cell(name, found[name]) for name in FIELDS if name in names}
+            row = Row(**known, measured=_measured(found))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}:{number}: not a row of a history: {error}") from error
-        runs.setdefault(cells.get("algorithm", path.stem), History()).append(row)
+        runs.setdefault(found.get("algorithm", path.stem), History()).append(row)
     return runs
+
+
+def _measured(cells: Mapping[str, str]) -> dict[str, float]:
+    """The columns that metrics have written. Other programs may have added columns of text, or
+    without a name; an empty cell is of a row that lacks the metric."""
+    made = {}
+    for name, text in cells.items():
+        if text and name not in (*FIELDS, "algorithm") and NAME_OF_COLUMN.fullmatch(name):
+            with suppress(ValueError):
+                made[name] = float(text)
+    return made
 
 
 def _cell(name: str, text: str) -> Any:  # of the field's own type

@@ -21,6 +21,7 @@ from .data import FederatedData
 from .declarations import check_all, declarations
 from .losses import Loss
 from .metrics import Metric
+from .metrics.agreement.round_metrics import Measure
 from .run_options import RunOptions
 from .validation.values import OneOf
 
@@ -62,6 +63,12 @@ class SimulationOptions(RunOptions):
         '(share of labels right), "none" (nan), or a callable (outputs, targets) -> [n] how right '
         "each sample is; see `fedfast.metrics`",
     ] = "auto"
+    metrics: Annotated[
+        Sequence[str | Measure],
+        'columns of the history measured beside each round: names ("cosine", "conflicts", '
+        '"delta_eps", "norm", "drift", "momentum", "package.module:Name") or functions of a '
+        "`SeenRound`; see `fedfast.metrics.agreement`. No result depends on them",
+    ] = ()
     schedule: Annotated[
         Schedule | None,
         "a `Schedule` with its own rounds and batches; None draws one from the seed",

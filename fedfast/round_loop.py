@@ -175,6 +175,7 @@ def _row(
         clients_per_second=clients / seconds,
         status=_status(outcome),
         server_seconds=outcome.server_seconds,
+        measured=outcome.measured,
         **figures,
         **(scores.columns() if scores else {}),
     )

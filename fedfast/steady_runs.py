@@ -22,6 +22,7 @@ def repeats(engine: Engine, design: Design) -> bool:
     return (
         ours
         and design.ranks is None
+        and not design.round_metrics
         and _plain(design.algorithm)
         and _stateless(engine)
         and _trains(engine.trainer)

@@ -71,6 +71,7 @@ def simulation(name: str, ranks: str | None, **more: Any) -> Simulation:
     """Three rounds of 9 clients, two at a time."""
     given = dict(rounds=ROUNDS, participation=0.65, batch_size=4, lr=0.1, seed=3, chunk=2)
     given |= dict(eval_every=1, local_epochs=2, threads=1, client_metrics=True, ranks=ranks)
+    given |= dict(metrics=("cosine", "conflicts", "delta_eps", "norm", "drift", "momentum"))
     if name == "fedsgd":
         given |= dict(batch_size=None, local_epochs=1)
     draw = torch.Generator().manual_seed(0)

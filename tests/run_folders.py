@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from pathlib import Path
 
 import yaml
 
 from fedfast import config as configs
-from fedfast.history import FIELDS, History, Row, line
+from fedfast.history import FIELDS, History, Row, cells, line
 
 DOWN, UP = 1000, 500  # bytes of a round
 
@@ -46,7 +45,7 @@ def write_run(folder: Path, runs: Mapping[str, History], **fields: object) -> Pa
     assert isinstance(options, Mapping)
     text = config_text(folder, {label: options.get(label, {}) for label in runs}, **fields)
     (folder / "config.yaml").write_text(text)
-    rows = [line((label, *astuple(row))) for label, found in runs.items() for row in found]
+    rows = [line((label, *cells(row, FIELDS))) for label, found in runs.items() for row in found]
     (folder / "history.csv").write_text(line(("algorithm", *FIELDS)) + "".join(rows))
     return folder
 

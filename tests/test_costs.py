@@ -7,6 +7,7 @@ import csv
 import pytest
 
 from fedfast.cli import main
+from fedfast.metrics.agreement import ROUND_METRICS
 from fedfast.report import costs
 
 
@@ -29,11 +30,24 @@ def test_every_named_algorithm_has_its_row(small, tmp_path, capsys):
     assert "times FedAvg" in capsys.readouterr().out
 
 
+def test_every_metric_has_its_row(small, tmp_path, capsys):
+    out = tmp_path / "made"
+    assert main(["bench", "metrics", "--rounds", "2", "--model", "mlp", "--out", str(out)]) == 0
+    rows = list(csv.DictReader((out / "metrics.csv").read_text().splitlines()))
+    assert [r["metric"] for r in rows] == [*ROUND_METRICS, "all"]
+    carried = {r["metric"]: r["algorithm"] for r in rows}
+    assert carried["delta_eps"] == "fedgloss" and carried["momentum"] == "fedcm"
+    for row in rows:
+        assert 0 < float(row["low"]) <= float(row["ratio"]) <= float(row["high"])
+    assert "ms without" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["operations"], "expected 'algorithms' first, found 'operations'"),
+        (["operations"], "expected 'algorithms' or 'metrics' first, found 'operations'"),
         (["algorithms", "--only", "fedsan"], "did you mean 'fedsam'"),
+        (["metrics", "--only", "cosin"], "metrics: unknown name 'cosin'; did you mean 'cosine'"),
         (["algorithms", "--rounds", "0"], "rounds: expected at least 1; got 0"),
     ],
 )

@@ -78,9 +78,9 @@ class Harmonized(ServerRule):
         segments = layout.segments if self.granularity == "tensor" else None
         gram = kernels.gram(models, start, segments=segments, backend=backend)
         table = gram.reshape(-1, *gram.shape[-2:]).cpu().numpy()
-        mixing, after = self._harmonize(table, cohort)
+        mixing, after = self.harmonize(table, cohort)
         weights = torch.from_numpy(cohort.weights.cpu().numpy() @ mixing).to(cohort.weights)
-        counts = (_conflicts(table), _conflicts(after))
+        counts = (conflicts(table), conflicts(after))
         numbers = {name: torch.tensor(float(c)) for name, c in zip(COUNTS, counts, strict=True)}
         return weights if segments is not None else weights[0], numbers
 
@@ -88,8 +88,11 @@ class Harmonized(ServerRule):
         """Keep the counts."""
         server.scalars.update({name: float(numbers[name]) for name in COUNTS})
 
-    def _harmonize(self, gram: np.ndarray, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
-        """(coefficients of the G in the D, Gram matrices of the G), both [L, C, C]."""
+    def harmonize(self, gram: np.ndarray, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
+        """(coefficients of the G in the D, Gram matrices of the G), both [L, C, C].
+
+        gram  [L, C, C] of the D; L is 1 where whole models are compared
+        """
         if self.reference == "original":
             return _averaged(gram)
         mixing = np.broadcast_to(np.eye(gram.shape[-1]), gram.shape).copy()
@@ -110,14 +113,15 @@ class Harmonized(ServerRule):
         yield from (tuple(pair) for pair in pairs.tolist())
 
 
-def _negative(gram: np.ndarray) -> np.ndarray:
+def conflicting(gram: np.ndarray) -> np.ndarray:
     """Which pairs conflict. [L, C, C] -> bool, same shape"""
     length = np.sqrt(np.diagonal(gram, axis1=1, axis2=2).clip(min=0.0))
     return gram < -ROUNDING * length[:, :, None] * length[:, None, :]
 
 
-def _conflicts(gram: np.ndarray) -> int:
-    return int(np.triu(_negative(gram), 1).sum())
+def conflicts(gram: np.ndarray) -> int:
+    """Pairs that conflict, over all matrices. [L, C, C]"""
+    return int(np.triu(conflicting(gram), 1).sum())
 
 
 def _project(mixing: np.ndarray, gram: np.ndarray, i: int, j: int, together: bool) -> None:
@@ -140,7 +144,7 @@ def _project(mixing: np.ndarray, gram: np.ndarray, i: int, j: int, together: boo
 
 def _averaged(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Every client less the mean of its projections on the updates it conflicts with."""
-    conflict = _negative(gram)
+    conflict = conflicting(gram)
     norms = np.diagonal(gram, axis1=1, axis2=2)[:, None, :]
     share = np.divide(gram, norms, out=np.zeros_like(gram), where=conflict)
     mean = share / conflict.sum(-1, keepdims=True).clip(min=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..build import Components
 from ..clients import Kept
-from ..history import FIELDS, READ, Row, Rows
+from ..history import READ, Row, Rows, cells, columns_of
 from ..row_blocks import ROWS, Damaged, Part
 from ..state import Committed, Tuned
 
@@ -81,28 +81,35 @@ def named(
 
 def history_part(rows: Rows) -> Tensor:
     """The rows as bytes of JSON; numbers that JSON lacks as text."""
-    cells = [
-        [repr(v) if isinstance(v, float) and not math.isfinite(v) else v for v in astuple(row)]
+    names = columns_of(rows)
+    table = [
+        [repr(v) if isinstance(v, float) and not math.isfinite(v) else v for v in cells(row, names)]
         for row in rows
     ]
-    text = json.dumps([FIELDS, cells], allow_nan=False).encode()
+    text = json.dumps([names, table], allow_nan=False).encode()
     return torch.frombuffer(bytearray(text), dtype=torch.uint8)
 
 
 def history_of(part: Tensor) -> Rows:
     """The rows that `history_part` wrote. Raises Damaged."""
     try:
-        names, cells = json.loads(bytes(part.numpy()))
-        made = [dict(zip(names, row, strict=True)) for row in cells]
+        names, table = json.loads(bytes(part.numpy()))
+        made = [dict(zip(names, row, strict=True)) for row in table]
         # Columns that came later are left at what they are where nothing is known.
-        return Rows(Row(**{n: _cell(n, v) for n, v in row.items()}) for row in made)
+        return Rows(_row({n: _cell(n, v) for n, v in row.items()}) for row in made)
     except (ValueError, TypeError, KeyError) as error:
         raise Damaged(f"not rows of a history: {error}") from error
 
 
+def _row(values: Mapping[str, Any]) -> Row:
+    """A row; what is no column of every history is of metrics."""
+    measured = {name: value for name, value in values.items() if name not in READ}
+    return Row(**{n: v for n, v in values.items() if n in READ}, measured=measured)
+
+
 def _cell(name: str, value: object) -> Any:
     """A value of its column's type. Raises ValueError."""
-    kind = READ[name]
+    kind = READ.get(name, float)
     if kind is float and (isinstance(value, float) or value in ("nan", "inf", "-inf")):
         return float(value)
     if kind is float or type(value) is not kind:

@@ -31,7 +31,7 @@ from .describe import CODE, class_code, describe, flat
 # Options that are free, and those that are recorded in another way.
 FREE = {"rounds", "eval_every", "eval_last", "callbacks", "empty_clients"}
 FREE |= {"device", "backend", "threads", "chunk", "memory", "metric", "verify", "client_metrics"}
-FREE |= {"client_rows", "client_rows_folder", "ranks"}
+FREE |= {"client_rows", "client_rows_folder", "ranks", "metrics"}
 ELSEWHERE = {"model", "clients", "algorithm", "test", "dtype", "schedule", "seed"}
 TORCHS = "model.held by torch "  # attributes of torch's modules: compared where both states have it
 READ = 1 << 30  # bytes of a mapped file that are read for a digest

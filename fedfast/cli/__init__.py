@@ -18,6 +18,7 @@ COMMANDS = {
     "sweep": ("fedfast.cli.sweep", "train a grid of settings under several seeds, or search one"),
     "scale": ("fedfast.cli.scale", "what rounds take as clients, cohorts and ranks grow"),
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
+    "agreement": ("fedfast.cli.agreement", "how far clients of finished runs agree"),
     "report": ("fedfast.cli.report", "figures of runs, and one page that holds them"),
     "reproduce": ("fedfast.cli.reproduce", "rows of published tables: theirs and ours"),
     "compare": (
@@ -26,7 +27,7 @@ COMMANDS = {
     ),
     "landscape": ("fedfast.cli.landscape", "the loss around and between a run's models"),
     "explain": ("fedfast.cli.explain", "where clients' models look, and which classes they know"),
-    "bench": ("fedfast.cli.bench", "what a round of every algorithm costs beside FedAvg's"),
+    "bench": ("fedfast.cli.bench", "what rounds cost: of every algorithm, with every metric"),
     "examples": ("fedfast.cli.examples", "the configs and scripts that come with fedfast"),
     "doctor": ("fedfast.cli.doctor", "what this machine offers, and how a model will be trained"),
 }

@@ -108,6 +108,7 @@ def simulation(
             dtype=getattr(torch, config.dtype),
             loss=named_losses.loss(config.loss.name, **config.loss.options()),
             metric=config.metric,
+            metrics=config.metrics,
             callbacks=[*config.callbacks, *config.loggers, *files],
             ranks=ranks,
             **options,

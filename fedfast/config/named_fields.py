@@ -20,6 +20,16 @@ def known_metric(name: str) -> str:
     return name
 
 
+def known_round_metrics(names: list[str]) -> list[str]:
+    """The names, each by itself where several stand in one text: "cosine,drift"."""
+    from ..metrics.agreement import round_metrics
+
+    each = [name for text in names for name in text.split(",")]
+    with _refused("metrics"):
+        round_metrics(each)
+    return each
+
+
 def known_callbacks(
     given: list[str | dict[str, object]],
 ) -> list[str | dict[str, object]]:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, create_model, model_validator
 
 from .._renamed_modules import names_of
 from ..run_options import RunOptions
-from .named_fields import known_callbacks, known_metric
+from .named_fields import known_callbacks, known_metric, known_round_metrics
 from .own_parameters import AlgorithmField
 from .paper import PaperSection, Section
 from .run_fields import run_fields
@@ -78,6 +78,11 @@ class RunConfig(RunFields):  # type: ignore[misc]
         "auto",
         description="what accuracies count: auto, multiclass, binary, multilabel, none, or "
         "package.module:Name",
+    )
+    metrics: Annotated[list[str], AfterValidator(known_round_metrics)] = Field(
+        [],
+        description="columns of history.csv measured beside each round: cosine, conflicts, "
+        "delta_eps, norm, drift, momentum, or package.module:Name",
     )
     callbacks: Callbacks = Field(
         [],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -45,14 +45,14 @@ class CostBenchmark:
         self.data = FederatedData.from_index(Samples(x, y), list(rows))
         self.module = build(model, input_shape=SHAPE, classes=CLASSES)
         self.rounds, self.threads = rounds, threads or torch.get_num_threads()
-        self.base = self._seconds(by_name("fedavg"))
+        self.base = self.seconds(by_name("fedavg"))
         next(self.base)  # the first round allocates
         self.about = (
             f"{model}, {CLIENTS} clients x {SAMPLES}, {COHORT} per round, B = {BATCH}, "
             f"{self.threads} threads, medians of {rounds} rounds"
         )
 
-    def _seconds(self, algorithm: Algorithm) -> Iterator[float]:
+    def seconds(self, algorithm: Algorithm, metrics: Sequence[str] = ()) -> Iterator[float]:
         """Seconds of one round after another, evaluation left out."""
         sim = Simulation(
             self.module,
@@ -64,6 +64,7 @@ class CostBenchmark:
             lr=LR,
             threads=self.threads,
             eval_every=10**6,
+            metrics=metrics,
         )
         begin = time.perf_counter()
         for row in sim:
@@ -75,7 +76,7 @@ class CostBenchmark:
     def measure(self, name: str) -> Cost:
         """One algorithm against FedAvg."""
         algorithm = by_name(name)
-        other = self._seconds(algorithm)
+        other = self.seconds(algorithm)
         next(other)
         pairs = [(next(self.base), next(other)) for _ in range(self.rounds)]
         ratios = [theirs / ours for ours, theirs in pairs]
@@ -94,7 +95,11 @@ def _cells(cost: Cost) -> tuple[str, ...]:
 
 def table(costs: list[Cost]) -> str:
     """Aligned columns, the cheapest first."""
-    lines = [HEADS, *(_cells(cost) for cost in sorted(costs, key=lambda c: c.ratio))]
+    return aligned([HEADS, *(_cells(cost) for cost in sorted(costs, key=lambda c: c.ratio))])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells in columns: the first to the left, all others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in pairs).rstrip()

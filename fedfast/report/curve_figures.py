@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TALL, LATE_TALL = 1.95, 1.3  # inches of a panel with its numbers
+DECADES = 30  # a metric that spans so much has a logarithmic axis
 EARLY = 1 / 8  # of the bytes, which a logarithmic axis would give half of its length
 
 
 def per_round(curves: Sequence[Curve], name: str, target: float | None = None) -> Figure:
-    """All rounds, and below the last 20 % of them where these are at least five points."""
-    start = late_start([curve.band for curve in curves])
+    """All rounds, and below the last 20 % of them where these are at least five points and the
+    measure is a loss or an accuracy."""
+    start = late_start([curve.band for curve in curves]) if name in panels.NAMES else None
     tall = [TALL] if start is None else [TALL, LATE_TALL]
     figure = figure_of((COLUMN, sum(tall)))
     axes = figure.subplots(len(tall), 1, squeeze=False, height_ratios=tall)[:, 0]
@@ -92,6 +94,9 @@ def _whole(curves: Sequence[Curve], name: str) -> tuple[Limits, bool]:
     if name in ACCURACIES:
         return padded(low, high), False
     least = min(float(b.mean.min()) for b in bands)
+    if name not in panels.NAMES:  # of a metric, which may rise as far as it likes
+        log = least > 0 and high > DECADES * least
+        return ((least / 1.15, high * 1.15) if log else padded(low, high)), log
     if panels.falls_far(curves):
         return (least / 1.15, loss_top(bands) * 1.15), True
     return padded(low, min(high, loss_top(bands) * 1.15)), False

@@ -28,7 +28,27 @@ NAMES = {
     "loss": "test loss",
     "train_loss": "training loss",
 }
+# Columns of metrics that come with fedfast; one's own are called as they are.
+MEASURED = {
+    "cosine_global": "client–mean cosine",
+    "cosine_pairs": "client–client cosine",
+    "conflicts": "conflicting pairs",
+    "conflicts_tensors": "conflicts by tensor",
+    "conflicts_after": "conflicts left",
+    "conflicts_tensors_after": "left by tensor",
+    "delta_eps": "perturbation error",
+    "delta_eps_cosine": "update cosine",
+    "model_norm": "parameter norm",
+    "drift_global": "drift from global",
+    "drift_mean": "drift from mean",
+    "momentum_cosine": "momentum cosine",
+}
 ACCURACIES = frozenset(name for name in NAMES if name.endswith("accuracy"))
+
+
+def name_of(column: str) -> str:
+    """What an axis calls a column."""
+    return NAMES.get(column) or MEASURED.get(column, column)
 
 
 @dataclass(frozen=True)
@@ -159,7 +179,7 @@ def value_axis(ax: Axes, name: str, limits: tuple[float, float], log: bool = Fal
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     share = name in ACCURACIES
-    ax.set_ylabel(f"{NAMES[name]}{' (%)' if share else ''}")
+    ax.set_ylabel(f"{name_of(name)}{' (%)' if share else ''}")
     if log:
         ax.set_yscale("log")
         _log_numbers(ax, limits)

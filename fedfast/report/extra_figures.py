@@ -8,8 +8,9 @@ from pathlib import Path
 from ..explain.class_accuracy import NAME as CLASSES
 from ..explain.class_accuracy import of_rows as classes_of
 from ..landscape import panels as landscapes
+from ..metrics.agreement import of_runs as agreements
 from ..runs import measured_rows
-from . import explain_figures, landscape_figures
+from . import agreement_figures, explain_figures, landscape_figures
 from .run_figures import Drawn, Groups
 
 
@@ -28,6 +29,25 @@ def _landscape(folder: Path, number: str) -> Iterator[Drawn]:
         yield Drawn(name, "Landscapes", text, landscape_figures.curves(along))
 
 
+def _agreement(folder: Path, number: str) -> Iterator[Drawn]:
+    """Of `fedfast agreement`."""
+    found = agreements.of_rows(measured_rows.read(folder, agreements.NAME))
+    if found:
+        text = (
+            "Cosines between the updates that clients would send in the round after the last, and "
+            f"with their mean. {folder.name}."
+        )
+        figure = agreement_figures.matrices(found)
+        yield Drawn(f"agreement{number}", "Agreement", text, figure)
+    for i, one in enumerate(found):
+        text = (
+            "Pairs of clients whose updates have a negative inner product, and what harmonization "
+            f"of whole models or of each tensor leaves of them. {one.label}, {folder.name}."
+        )
+        name = f"agreement-tensors{number}" + (f"-{i + 1}" if i else "")
+        yield Drawn(name, "Agreement", text, agreement_figures.tensors(one))
+
+
 def _classes(folder: Path, number: str) -> Iterator[Drawn]:
     """Of `fedfast explain`."""
     rows = measured_rows.read(folder, CLASSES)
@@ -38,7 +58,7 @@ def _classes(folder: Path, number: str) -> Iterator[Drawn]:
 
 
 # (a run's folder, what tells its files from another run's) -> figures of what is there
-FIGURES: list[Callable[[Path, str], Iterator[Drawn]]] = [_landscape, _classes]
+FIGURES: list[Callable[[Path, str], Iterator[Drawn]]] = [_landscape, _agreement, _classes]
 
 
 def figures(groups: Groups) -> Iterator[Drawn]:

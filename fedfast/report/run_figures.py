@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..history import FIELDS, columns_of
 from . import client_figure, curve_figures, time_figure
 from .bands import band, cumulative_bytes
 from .client_scores import GLOBAL, PERSONAL, Spread, last_scores
@@ -25,6 +26,22 @@ if TYPE_CHECKING:
 MEANING = {
     "local_accuracy": " (the global model on clients' own test parts, mean over clients)",
     "personal_accuracy": " (personal models on their clients' own test parts, mean over clients)",
+}
+METRICS = {
+    "cosine_global": "Cosine between a client's update and the mean update, mean over clients",
+    "cosine_pairs": "Cosine between two clients' updates, mean over pairs",
+    "conflicts": "Share of pairs of clients whose updates have a negative inner product",
+    "conflicts_tensors": "The same of single tensors of the updates, mean over tensors",
+    "conflicts_after": "Share of pairs in conflict once the server has harmonized the updates",
+    "conflicts_tensors_after": "The same of single tensors, mean over tensors",
+    "delta_eps": "Distance of the server's perturbation, along the pseudo-gradient of the round "
+    "before, from that along the present one",
+    "delta_eps_cosine": "Cosine between the present pseudo-gradient and that of the round before",
+    "model_norm": "Euclidean norm of the global model's parameters",
+    "drift_global": "Mean squared distance of the clients' models from the model they were sent",
+    "drift_mean": "Mean squared distance of the clients' models from their mean",
+    "momentum_cosine": "Cosine between a client's mean gradient and the momentum, mean over "
+    "clients",
 }
 STYLED = 12  # groups with a line style of their own; all others are thin and grey
 Groups = Mapping[str, Sequence["RunRecord"]]
@@ -57,6 +74,7 @@ def figures(
     """
     styles = styles_of(groups)
     yield from curve_drawings(groups, styles, target)
+    yield from metric_drawings(groups, styles)
     yield from _clients(groups, styles)
     for i, (title, numbers) in enumerate(counts.items()):
         text = f"Samples per client and class; areas are proportional to numbers. {title}."
@@ -103,6 +121,17 @@ def curve_drawings(
         yield _bytes(groups, first, measured[first], target)
 
 
+def metric_drawings(groups: Groups, styles: Mapping[str, LineStyle | None]) -> Iterator[Drawn]:
+    """Each column of metrics of which there is a value, per round."""
+    runs = [run for of in groups.values() for run in of]
+    names = dict.fromkeys(name for run in runs for name in columns_of(run.history)[len(FIELDS) :])
+    for name in names:
+        if curves := _curves(groups, name, styles):
+            text = f"{METRICS.get(name, f'Column {name}')}, per round{_over_seeds(curves)}"
+            figure = curve_figures.per_round(curves, name)
+            yield Drawn(name.replace("_", "-"), "Metrics", text, figure)
+
+
 def _bytes(groups: Groups, name: str, curves: list[Curve], target: float | None) -> Drawn:
     sent = [
         cumulative_bytes([run.history for run in groups[c.label]], c.band.rounds) for c in curves
@@ -119,7 +148,8 @@ def _bytes(groups: Groups, name: str, curves: list[Curve], target: float | None)
 def _curves(groups: Groups, name: str, styles: Mapping[str, LineStyle | None]) -> list[Curve]:
     """The groups of which the column `name` has a value."""
     made = []
-    for label, runs in groups.items():
+    for label, of in groups.items():
+        runs = [run for run in of if name in run.history.columns]
         broken = [i for i, run in enumerate(runs) if run.status == "stopped"]
         found = band([run.history for run in runs], name, broken).binned()
         if len(found):

@@ -14,7 +14,8 @@ LOSSES = ("loss", "train_loss")  # the lower the better
 def number(history: History, column: str, summary: str) -> float:
     """One number of a run; nan where it was not measured (yet).
 
-    column   a column of histories, or one of the algorithm's own scalars; accuracies in percent
+    column   a column of histories, of metrics too, or one of the algorithm's own scalars;
+             accuracies in percent
     summary  over the rounds in which the column has a value: "last"; "best", the largest (of a
              loss the smallest); "sum"; "mean-N", of the last N of them (or of all, where they are
              fewer); or "round-N", its value in round N
@@ -34,7 +35,7 @@ def tested(history: History, column: str) -> int:
 
 
 def _column(history: History, name: str) -> Sequence[float]:
-    return history.column(name) if name in FIELDS else history.scalar(name)
+    return history.column(name) if name in history.columns else history.scalar(name)
 
 
 def _summary(found: Sequence[float], rounds: Sequence[int], summary: str) -> float:

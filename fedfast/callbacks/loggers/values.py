@@ -19,10 +19,11 @@ NUMBERS = tuple(name for name, kind in READ.items() if kind is not str and name 
 
 
 def numbers(row: Row) -> dict[str, float]:
-    """name -> value of the columns that have one; the algorithm's own numbers as scalars/NAME."""
+    """name -> value of the columns that have one, of metrics too; the algorithm's own numbers as
+    scalars/NAME."""
     found = {name: float(getattr(row, name)) for name in NUMBERS}
     own = dict(pair.split("=") for pair in row.scalars.split())
-    found |= {f"scalars/{name}": float(value) for name, value in own.items()}
+    found |= {f"scalars/{name}": float(value) for name, value in own.items()} | dict(row.measured)
     return {name: value for name, value in found.items() if not math.isnan(value)}
 
 

@@ -1,0 +1,128 @@
+"""`fedfast agreement RUN...`: how far clients' updates agree at the end of finished runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import fail
+from .flag_parser import FlagParser
+from .setting import USER
+
+if TYPE_CHECKING:
+    from ..metrics.agreement.of_runs import Agreement
+
+USAGE = """\
+usage: fedfast agreement RUN... [options]
+
+Trains clients as the next round of each label would, and compares what they would send: cosines
+between clients and with their mean, pairs in conflict tensor by tensor, before and after FedGH's
+harmonization, drift. Prints a table; writes agreement.csv into each run's folder, and figures.
+The runs are left as they are.
+
+  --labels A,B       of the runs (default all)
+  --clients 0,3,7    which clients (default those of the next round, 100 at most)
+  --out DIR          where figures go (default the first RUN)
+  --format png,pdf   of figures
+"""
+CHOICES = {"format": ("png", "pdf", "svg", "eps")}  # what TAB offers
+HEADS = (
+    *("label", "round", "clients", "client-mean cosine", "client-client cosine"),
+    *("conflicts", "after (model)", "after (tensor)", "drift, global", "drift, mean"),
+)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; 0, or 2 for runs or options that cannot be used."""
+    if argv and argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    try:
+        return _measure(_options(argv))
+    except USER as error:
+        return fail(str(error))
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = FlagParser("fedfast agreement", USAGE)
+    parser.add_argument("runs", nargs="*", type=Path)
+    for name in ("--labels", "--clients"):
+        parser.add_argument(name, type=_names)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--format", type=_names, default=("png", "pdf"))
+    options = parser.flags(argv)
+    if not options.runs:
+        raise ValueError("expected folders of runs, found nothing; see fedfast agreement --help")
+    for name in options.clients or ():
+        if not name.isdecimal():
+            raise ValueError(f"--clients: expected numbers of clients; got {name!r}")
+    for kind in options.format:
+        if kind not in CHOICES["format"]:
+            raise ValueError(f"--format: expected {', '.join(CHOICES['format'])}; got {kind!r}")
+    return options
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from ..metrics.agreement.of_runs import NAME
+    from ..report.costs import aligned
+    from ..runs import measured_rows
+
+    clients = None if options.clients is None else list(map(int, options.clients))
+    found: list[Agreement] = []
+    files = []
+    for folder in options.runs:
+        own = _of_run(folder, options.labels, clients)
+        rows = [row for one in own for row in one.rows()]
+        files.append(measured_rows.write(folder, NAME, rows))
+        several = f"{folder.name} " if len(options.runs) > 1 else ""
+        found += [replace(one, label=f"{several}{one.label}") for one in own]
+    print(aligned([HEADS, *map(_cells, found)]))
+    out = options.out or options.runs[0]
+    out.mkdir(parents=True, exist_ok=True)
+    print(*files, *_drawn(found, out, options.format), sep="\n")
+    return 0
+
+
+def _of_run(
+    folder: Path, labels: Sequence[str] | None, clients: list[int] | None
+) -> list[Agreement]:
+    from ..metrics.agreement.of_runs import measure
+    from ..runs.models_of import labels_of, open_run
+
+    return [measure(open_run(folder, label), clients) for label in labels or labels_of(folder)]
+
+
+def _cells(one: Agreement) -> tuple[str, ...]:
+    figures = one.summary
+    shares = {name for name in figures if name.startswith("conflicts")}
+    texts = (f"{100 * v:.1f} %" if n in shares else f"{v:.4g}" for n, v in figures.items())
+    return one.label, str(one.round), str(len(one.ids)), *texts
+
+
+def _drawn(found: Sequence[Agreement], out: Path, formats: Sequence[str]) -> list[Path]:
+    from ..files import atomic
+    from ..report import agreement_figures
+    from ..report.style import save
+
+    figures = {"agreement": agreement_figures.matrices(found)}
+    for one in found:
+        name = (
+            "agreement-tensors"
+            if len(found) == 1
+            else f"agreement-tensors-{one.label.replace(' ', '-')}"
+        )
+        figures[name] = agreement_figures.tensors(one)
+    paths = []
+    for name, figure in figures.items():
+        for kind in formats:
+            paths.append(out / f"{name}.{kind}")
+            atomic(paths[-1], partial(save, figure))
+    return paths

@@ -1,0 +1,212 @@
+"""What round metrics need of a cohort, taken while its models are added up.
+
+    |u_k|^2                      read off the pass of the mean
+    sum_k l_k u_k / |u_k|        one more pass, in the mean's order of additions
+    v_k of the measured clients  copied, unless the cohort is one chunk
+
+In a run without metrics there is no `Watch`, and the mean is a plain `Mean`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ... import kernels
+from ...aggregation import Mean
+from ...algorithms import Algorithm
+from ...algorithms.hooks import Cohort, ServerView, TrainedLayout
+from ...distributed.ranks import Ranks
+from ...distributed.shares import Shares
+from ...kernels import Column
+from ...kernels.registry import capabilities
+from ...mean_passes import Chunk, Ending, RecordedPasses, Squares
+from ...running_sum import Place, RunningSum
+from .round_metrics import RoundMetric
+from .seen_round import SeenRound
+
+KEPT = 1 << 30  # bytes of models that are kept for metrics that read them
+
+
+def measured_clients(cohort: int, row_bytes: int) -> int:
+    """M, how many clients of a cohort have their models kept."""
+    return min(cohort, max(2, KEPT // max(row_bytes, 1)))
+
+
+def watched_bytes(metrics: Sequence[RoundMetric], trained: int, row: Tensor, cohort: int) -> int:
+    """Bytes that metrics keep to a round's end: models, and the sum of directions."""
+    needs = {need for metric in metrics for need in metric.needs}
+    each = trained * row.element_size()
+    models = measured_clients(cohort, each) * each if "models" in needs else 0
+    return models + (8 * trained if "directions" in needs else 0)
+
+
+class Watch:
+    """Of one engine: what its rounds' cohorts have shown so far.
+
+    squares  [C] float64
+    sums     running sums over the cohort, beside the mean's
+    """
+
+    def __init__(self, metrics: Sequence[RoundMetric], layout: TrainedLayout, backend: str) -> None:
+        self.metrics, self.layout, self.backend = tuple(metrics), layout, backend
+        needs = {need for metric in metrics for need in metric.needs}
+        self._directs, self._keeps = "directions" in needs, "models" in needs
+        self.plain = 0.0
+        self._sum: RunningSum | None = None
+        self._kept: Tensor | None = None
+        self._picked = np.zeros(0, np.int64)
+        self.squares = self.lengths = torch.zeros(0, dtype=torch.float64)
+
+    def begin(self, cohort: Cohort, row: Tensor, everybody: bool) -> None:
+        """Before the first chunk. everybody: the server's rule reads all models, and so do we."""
+        clients = len(cohort)
+        self.squares = torch.zeros(clients, dtype=torch.float64, device=row.device)
+        self.lengths, self._kept = torch.zeros_like(self.squares), None
+        if self._directs and self._sum is None:
+            self._sum = RunningSum(row[: self.layout.trained])
+        self._picked = np.zeros(0, np.int64)
+        if self._keeps:
+            bytes_each = self.layout.trained * row.element_size()
+            count = clients if everybody else measured_clients(clients, bytes_each)
+            spread = np.arange(count) * clients // count
+            self._picked = np.sort(np.argsort(cohort.ids, kind="stable")[spread])
+
+    @property
+    def sums(self) -> list[RunningSum]:
+        """Those that ranks complete."""
+        return [] if self._sum is None else [self._sum]
+
+    @property
+    def directions(self) -> Tensor | None:
+        """See `SeenRound.directions`."""
+        return None if self._sum is None else self._sum.lowest
+
+    @property
+    def measured(self) -> Tensor:
+        """Positions of the clients whose models are kept. [M]"""
+        return torch.from_numpy(self._picked)
+
+    @property
+    def models(self) -> Tensor | None:
+        """See `SeenRound.models`."""
+        return self._kept
+
+    def see(self, models: Tensor, squares: Tensor, sent: Tensor, place: Place) -> None:
+        """A chunk's models [K, S], their `|u_k|^2` [K]."""
+        part, trained = slice(place.at, place.at + len(models)), self.layout.trained
+        self.squares[part] = squares
+        if self._sum is not None:
+            self._direct(self._sum, models[:, :trained], squares, sent[:trained], place)
+        if self._keeps:
+            self._keep(models[:, :trained], part)
+
+    def summed(self, mean: Tensor) -> None:
+        """Before a rule reweighs the mean update [trained]."""
+        sums = kernels.stats(mean[None], backend=self.backend)
+        self.plain = float(sums[0, 0, Column.XX])
+
+    def complete(self, ranks: Ranks, shares: Shares) -> None:
+        """Take over what other ranks have seen, their sums aside."""
+        parts = [shares.part(rank) for rank in range(ranks.size)]
+        own = parts[ranks.rank]
+        found = ranks.gathered((self.squares[own].cpu(), self.lengths[own].cpu()))
+        for part, (squares, lengths) in zip(parts, found, strict=True):
+            self.squares[part], self.lengths[part] = squares, lengths
+        if self._keeps:
+            rows = self._room(self.layout.dtype, self.squares.device)
+            cuts = [np.searchsorted(self._picked, (p.start, p.stop)).tolist() for p in parts]
+            ranks.spread([rows[a:b] for a, b in cuts])
+
+    def columns(
+        self,
+        algorithm: Algorithm,
+        cohort: Cohort,
+        before: ServerView,
+        after: ServerView,
+        sent: Tensor,
+        mean: Tensor,
+    ) -> dict[str, float]:
+        """The columns of all metrics, once the server has made its step."""
+        trained = self.layout.trained
+        seen = SeenRound(
+            algorithm, self.layout, self.backend, cohort, before, after, sent[:trained], mean,
+            self.squares, self.plain, self.directions, self.lengths, self.models, self.measured,
+        )  # fmt: skip
+        return {name: v for metric in self.metrics for name, v in metric(seen).items()}
+
+    def nothing(self) -> dict[str, float]:
+        """The columns of a round that came to nothing."""
+        return {name: v for metric in self.metrics for name, v in metric.nothing().items()}
+
+    def _direct(
+        self, total: RunningSum, models: Tensor, squares: Tensor, sent: Tensor, place: Place
+    ) -> None:
+        # Rounded to the rows' type as the operation takes it, so that `lengths` is exact.
+        weights = torch.where(squares > 0.0, squares.rsqrt(), 0.0).to(models.dtype)
+        self.lengths[place.at : place.at + len(models)] = weights.double() * squares.sqrt()
+        kernels.aggregate(
+            models,
+            weights,
+            sent,
+            acc=total.lowest,
+            nodes=total.above(len(models), place),
+            at=place.at,
+            of=place.of,
+            begin=place.begin,
+            backend=self.backend,
+        )
+
+    def _keep(self, models: Tensor, part: slice) -> None:
+        first, last = np.searchsorted(self._picked, (part.start, part.stop))
+        if len(models) == len(self._picked) == len(self.squares):
+            self._kept = models  # the whole cohort in live buffers, until the next one trains
+            return
+        rows = self._room(models.dtype, models.device)
+        rows[first:last] = models[torch.from_numpy(self._picked[first:last] - part.start)]
+
+    def _room(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        if self._kept is None:
+            shape = len(self._picked), self.layout.trained
+            self._kept = torch.empty(shape, dtype=dtype, device=device)
+        return self._kept
+
+
+class _NotedPasses(RecordedPasses):
+    """Passes whose latest squares can be read once more."""
+
+    latest: list[Squares]
+
+    def run(self, chunk: Chunk) -> list[Squares]:
+        """See `RecordedPasses.run`."""
+        self.latest = super().run(chunk)
+        return self.latest
+
+
+class WatchedMean(Mean):
+    """A mean that shows every chunk to a `Watch`."""
+
+    def __init__(self, like: Tensor, layout: TrainedLayout, backend: str, watch: Watch) -> None:
+        super().__init__(like, layout, backend)
+        self._watch = watch
+        self._passes = self._noted = _NotedPasses(self._regions, capabilities(backend, like).plans)
+
+    def add(
+        self, models: Tensor, weights: Tensor, sent: Tensor, place: Place, ending: Ending | None
+    ) -> Tensor:
+        """See `Mean.add`."""
+        bad = super().add(models, weights, sent, place, ending)
+        self._watch.see(models, self._squares(models, sent), sent, place)
+        return bad
+
+    def _squares(self, models: Tensor, sent: Tensor) -> Tensor:
+        """`|u_k|^2` [K] of the trained region; with buffers behind it a pass has other regions in
+        the last chunk than in those before."""
+        trained = self.layout.trained
+        if models.shape[1] == trained:
+            return self._noted.latest[0][0]
+        sums = kernels.stats(models[:, :trained], x_ref=sent[:trained], backend=self.backend)
+        return sums[:, 0, Column.XX]
