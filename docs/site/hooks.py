@@ -40,6 +40,8 @@ USING = (
     "scaling/results",
     "comparing",
     "figures",
+    "landscape",
+    "explanations",
     "loggers",
     "flower",
     "own-parts",
