@@ -92,5 +92,5 @@ def test_mistakes_are_one_line(runs, capsys, argv, match):
 def test_help_names_every_flag(capsys):
     status, out, err = run(capsys, "--help")
     assert status == 0 and err == ""
-    for flag in ("--target", "--baseline", "--last", "--metric", "--format", "--out"):
+    for flag in ("--target", "--baseline", "--last", "--metric", "--format", "--out", "--equal"):
         assert flag in out

@@ -24,17 +24,19 @@ differ in nothing but their seeds are one line: final, best and mean of the last
 their standard deviations, rounds and bytes to a target accuracy, also relative to a baseline, and
 paired tests over seeds.
 
-  --target A       the accuracy, 0.8 or 80% (default: the highest that more than half of the seeds
-                   of every group reach)
+  --target A       the accuracy, 0.8 or 80%, or baseline: what the baseline comes to (default: the
+                   highest that more than half of the seeds of every group reach)
   --baseline NAME  a group, or a label of the configs (default: fedavg, or the first group)
   --last N         so many of the last tested rounds are averaged (default 10)
   --metric NAME    a column of history.csv (default accuracy)
+  --equal KIND     rounds, bytes or rounds,bytes: who is ahead where all runs have done, or sent,
+                   as much
   --format KIND    table, markdown, latex, csv or json (default: by the suffix of FILE, else table)
   --out FILE       write there instead of to the terminal
 """
 FORMATS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 KINDS = ("table", "markdown", "latex", "csv", "json")
-CHOICES = {"format": KINDS}  # what TAB offers
+CHOICES = {"format": KINDS, "equal": ("rounds", "bytes")}  # what TAB offers
 
 
 def main(argv: list[str]) -> int:
@@ -64,6 +66,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--baseline")
     parser.add_argument("--last", type=int, default=LAST)
     parser.add_argument("--metric", default="accuracy")
+    parser.add_argument("--equal", default="")
     parser.add_argument("--format")
     parser.add_argument("--out", type=Path)
     options = parser.flags(argv)
@@ -82,7 +85,12 @@ def _compare(options: argparse.Namespace) -> Comparison:
         warnings.simplefilter("always", UserWarning)
         try:
             return compare(
-                options.runs, options.target, options.baseline, options.last, options.metric
+                options.runs,
+                options.target,
+                options.baseline,
+                options.last,
+                options.metric,
+                options.equal,
             )
         finally:
             for warning in caught:

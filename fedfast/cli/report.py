@@ -18,10 +18,14 @@ report.html, that holds all of them with tables, environment and configurations.
 
   --out DIR          where to write (default RUN/report; of several runs runs/report)
   --format png,pdf   of the figures' files: png (300 dots per inch), pdf (fonts embedded), svg, eps
-  --target VALUE     an accuracy, 0.8 or 80%: marked in figures, and rounds and bytes until it
+  --target VALUE     an accuracy, 0.8 or 80%, or baseline, what the baseline comes to: marked in
+                     figures, and rounds and bytes until it
+  --baseline NAME    a group, or a label of the configs (default: fedavg, or the first group)
+  --equal KIND       rounds, bytes or rounds,bytes: who is ahead where all runs have done as much
+  --last N           so many of the last tested rounds are averaged (default 10)
   --title TEXT       of the page (default the names of the folders)
 """
-CHOICES = {"format": ("png", "pdf", "svg", "eps")}  # what TAB offers
+CHOICES = {"format": ("png", "pdf", "svg", "eps"), "equal": ("rounds", "bytes")}  # what TAB offers
 
 
 def main(argv: list[str]) -> int:
@@ -36,11 +40,16 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
+    from ..comparison import LAST
+
     parser = FlagParser("fedfast report", USAGE)
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--format", default="png,pdf")
     parser.add_argument("--target")
+    parser.add_argument("--baseline")
+    parser.add_argument("--equal", default="")
+    parser.add_argument("--last", type=int, default=LAST)
     parser.add_argument("--title")
     options = parser.flags(argv)
     if not options.runs:
@@ -55,7 +64,16 @@ def _write(options: argparse.Namespace) -> int:
 
     runs: list[Path] = options.runs
     out = options.out or (runs[0] if len(runs) == 1 else Path("runs")) / "report"
-    page, *figures = write(runs, out, options.format.split(","), options.target, options.title)
+    page, *figures = write(
+        runs,
+        out,
+        options.format.split(","),
+        options.target,
+        options.title,
+        options.baseline,
+        options.equal,
+        options.last,
+    )
     print(page)
     if figures:
         print("  " + "  ".join(path.name for path in figures))

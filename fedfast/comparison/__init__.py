@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import chain
 
 from .._messages import format_value, unknown
 from ..report.summaries import LOSSES, PERCENT, tested
 from ..validation.values import Count
-from .lines import baseline_of, block, with_correction
+from .baselines import baseline_of
+from .equal import parse_equal, with_equal
+from .lines import block, with_correction
 from .notes import notes
 from .result import Comparison
 from .samples import Group, Runs, by_problem, samples
@@ -24,16 +27,19 @@ def compare(
     baseline: str | None = None,
     last: int = LAST,
     metric: str = "accuracy",
+    equal: str | Sequence[str] = (),
 ) -> Comparison:
     """Compares runs: final and best values, mean of the last, rounds and bytes to a target.
 
     runs      folders of runs, found at any depth (see `fedfast.run_records`); or name -> History,
               or a list with one History of each seed, the same seeds in the same places
-    target    an accuracy, 0.8 or "80%", or a loss; without one the best value that more than half
-              of the seeds of every group reach. Only rounds in which the model was tested count
+    target    an accuracy, 0.8 or "80%", or a loss; "baseline", what the baseline comes to (its mean
+              of the last rounds over its seeds); without one the best value that more than half of
+              the seeds of every group reach. Only rounds in which the model was tested count
     baseline  the group, or the label, that others are compared with; fedavg or else the first
     last      so many of the last tested rounds are averaged
     metric    a column of histories: an accuracy or a loss
+    equal     "rounds", "bytes", or both: who is ahead where all runs have done, or sent, as much
 
     Groups that differ in data, partition or model have a target and a baseline of their own. Raises
     ValueError or TypeError naming the argument, or the folder without a run.
@@ -49,7 +55,7 @@ def compare(
         raise unknown("metric", metric, (*PERCENT, *LOSSES))
     if baseline is not None and not isinstance(baseline, str):
         raise TypeError(f"baseline: expected a name; got {format_value(baseline)}")
-    aim = parse_target(target, metric)
+    aim, kinds = parse_target(target, metric), parse_equal(equal)
     found = samples(runs)
     _check_measured(found, metric)
     blocks = by_problem(found)
@@ -57,6 +63,7 @@ def compare(
     made = with_correction(
         [block(name, of, bases[name], metric, last, aim) for name, of in blocks.items()]
     )
+    made = tuple(with_equal(one, kinds, metric, last) for one in made)
     return Comparison(metric, last, made, aim is not None, tuple(notes(made, metric, last)))
 
 

@@ -21,14 +21,20 @@ others."""
 def results(blocks: Sequence[Block], metric: str, given: bool) -> str:
     """Of the table of results; `given`: whether the target was."""
     what = metric.replace("_", " ").capitalize() + (" in %" if metric in PERCENT else "")
-    text = RESULTS.format(metric=what, target=_target(blocks, metric, given))
+    aim = _target(blocks, metric, given)
+    if whole := any(block.whole for block in blocks):
+        aim = f"what the baseline comes to, {aim}"
+    text = RESULTS.format(metric=what, target=aim)
     lines = [line for block in blocks for line in block.lines]
     if any(partly_reached(line) for line in lines):
         text += " (k of n): the seeds that reach it."
     if not all(line.middle for line in lines):
         text += " –: half of the seeds or more do not reach it."
     names = dict.fromkeys(block.baseline for block in blocks if block.baseline)
-    return text + (f" Relative to {', '.join(names)}." if names else "")
+    if not names:
+        return text
+    runs = ", whose line has its whole runs, of all their rounds and bytes" if whole else ""
+    return f"{text} Relative to {', '.join(names)}{runs}."
 
 
 def tests(blocks: Sequence[Block], metric: str, last: int) -> str:
@@ -44,7 +50,7 @@ def _target(blocks: Sequence[Block], metric: str, given: bool) -> str:
     aims = [(percent(block.target, metric), block.name) for block in blocks]
     best = "lowest" if metric in LOSSES else "highest"
     chosen = f"the {best} that more than half of the seeds of every group reach"
-    if given or len(aims) == 1:
+    if len(aims) == 1 or (given and len({aim for aim, _ in aims}) == 1):
         return aims[0][0] + ("" if given else f" ({chosen})")
     listed = ", ".join(f"{aim} ({name})" for aim, name in aims)
-    return f"{listed} (each {chosen} under that setting)"
+    return listed if given else f"{listed} (each {chosen} under that setting)"

@@ -53,6 +53,20 @@ def _row(block: Block, line: Line, scale: float) -> dict[str, object]:
         "relative_rounds": line.relative.round,
         "relative_bytes": line.relative.bytes,
         **_test(line),
+        **_equal(line),
+    }
+
+
+def _equal(line: Line) -> dict[str, object]:
+    return {
+        f"{name}_at_equal_{kind}": value
+        for kind, found in line.equal.items()
+        for name, value in {
+            "mean": found.late.mean,
+            "std": found.late.std,
+            "rounds": found.reached.round,
+            "bytes": found.reached.bytes,
+        }.items()
     }
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .._messages import unknown
-from ..report.summaries import number
+from ..report.summaries import PERCENT, number
 from .paired import PairedTest, corrected, paired
 from .samples import Group
-from .target import Reached, common_target, medians, reached
-
-DEFAULT_BASELINE = "fedavg"
+from .target import BASELINE, Aim, Reached, common_target, entire, medians, reached
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,18 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Equal:
+    """A group as far as every run of its block went, in rounds or in bytes.
+
+    late     mean of the last n tested values until there
+    reached  medians over the seeds of the last tested round until there, and of the bytes it took
+    """
+
+    late: Spread
+    reached: Reached
+
+
+@dataclass(frozen=True)
 class Line:
     """One group.
 
@@ -45,6 +54,7 @@ class Line:
     middle             medians of these over the seeds
     relative           middle over the baseline's, nan where one is infinite or there is none
     test               of `late` against the baseline's; None for the baseline itself
+    equal              "rounds" or "bytes" -> where all runs have done, or sent, as much
     """
 
     group: Group
@@ -55,6 +65,7 @@ class Line:
     middle: Reached
     relative: Reached = Reached(math.nan, math.nan)
     test: PairedTest | None = None
+    equal: Mapping[str, Equal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,12 +75,15 @@ class Block:
     name      what tells it from other blocks, `alpha=0.1`; "" where there are none
     target    an accuracy from 0 to 1, or a loss; nan where no run has a value
     baseline  the name of the group that the others are compared with; None where it has none
+    whole     whether the target is what the baseline comes to. Its own line then says what its
+              whole runs take, and `relative` is over these
     """
 
     name: str
     target: float
     baseline: str | None
     lines: tuple[Line, ...]
+    whole: bool = False
 
 
 def block(
@@ -78,16 +92,30 @@ def block(
     baseline: Group | None,
     metric: str,
     last: int,
-    target: float | None,
+    aim: Aim,
 ) -> Block:
-    """The numbers of one block; without a `target` the one that all groups reach."""
-    if target is None:
-        target = common_target([list(g.histories.values()) for g in groups], metric)
-    aim = math.nan if target is None else target
-    lines = {group.name: _line(group, metric, last, aim) for group in groups}
+    """The numbers of one block; without an `aim` the target is one that all groups reach."""
+    whole = aim == BASELINE
+    target = _target(groups, baseline, metric, last, aim)
+    lines = {
+        group.name: _line(group, metric, last, target, whole and group is baseline)
+        for group in groups
+    }
     base = lines[baseline.name] if baseline else None
     made = tuple(_against(line, base) for line in lines.values()) if base else tuple(lines.values())
-    return Block(name, aim, baseline.name if baseline else None, made)
+    return Block(name, target, baseline.name if baseline else None, made, whole)
+
+
+def _target(
+    groups: Sequence[Group], baseline: Group | None, metric: str, last: int, aim: Aim
+) -> float:
+    """The value to reach, nan where there is none."""
+    if aim == BASELINE:
+        late = _spread(baseline, metric, f"mean-{last}").mean if baseline else math.nan
+        return round(late / (100.0 if metric in PERCENT else 1.0), 4)
+    if aim is None:
+        aim = common_target([list(g.histories.values()) for g in groups], metric)
+    return math.nan if aim is None else float(aim)
 
 
 def with_correction(blocks: Sequence[Block]) -> tuple[Block, ...]:
@@ -99,41 +127,18 @@ def with_correction(blocks: Sequence[Block]) -> tuple[Block, ...]:
     )
 
 
-def baseline_of(blocks: Mapping[str, Sequence[Group]], name: str | None) -> dict[str, Group | None]:
-    """Block -> its baseline: the group of that name, or of that label where a block has only one.
-
-    Without a name FedAvg, or the first group where there is none. Raises ValueError for a name that
-    is none, or a label that is not enough.
-    """
-    if name is None:
-        return {key: _default(of) for key, of in blocks.items()}
-    groups = [group for of in blocks.values() for group in of]
-    label = next((group.label for group in groups if group.name == name), name)
-    if label not in {group.label for group in groups}:
-        raise unknown("baseline", name, {n for group in groups for n in (group.name, group.label)})
-    return {key: _named(of, name, label) for key, of in blocks.items()}
+def _line(group: Group, metric: str, last: int, target: float, whole: bool) -> Line:
+    """`whole`: the runs count as having reached the target in their last round."""
+    when = {
+        seed: entire(history) if whole else reached(history, metric, target)
+        for seed, history in group.histories.items()
+    }
+    final, best, late = (_spread(group, metric, s) for s in ("last", "best", f"mean-{last}"))
+    return Line(group, final, best, late, when, medians(when.values()))
 
 
-def _default(groups: Sequence[Group]) -> Group:
-    return next((g for g in groups if g.label.lower() == DEFAULT_BASELINE), groups[0])
-
-
-def _named(groups: Sequence[Group], name: str, label: str) -> Group | None:
-    exact = [group for group in groups if group.name == name]
-    found = exact or [group for group in groups if group.label == label]
-    if len(found) > 1:
-        names = ", ".join(repr(group.name) for group in found)
-        raise ValueError(f"baseline: expected one group, found several: {names}")
-    return found[0] if found else None
-
-
-def _line(group: Group, metric: str, last: int, target: float) -> Line:
-    def spread(summary: str) -> Spread:
-        return Spread({s: number(h, metric, summary) for s, h in group.histories.items()})
-
-    when = {seed: reached(history, metric, target) for seed, history in group.histories.items()}
-    late = spread(f"mean-{last}")
-    return Line(group, spread("last"), spread("best"), late, when, medians(when.values()))
+def _spread(group: Group, metric: str, summary: str) -> Spread:
+    return Spread({seed: number(h, metric, summary) for seed, h in group.histories.items()})
 
 
 def _against(line: Line, base: Line) -> Line:

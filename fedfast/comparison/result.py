@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..report.summaries import PERCENT
-from . import captions, data, formats, tables
+from . import captions, data, formats, paired_table, tables
+from .equal_tables import equal_tables
 from .lines import Block
 
 if TYPE_CHECKING:
@@ -57,14 +58,13 @@ class Comparison:
         return "\n\n".join([*made, *filter(None, [notes])]) + "\n"
 
     def to_latex(self, label: str = "tab:comparison") -> str:
-        r"""A `table` of results and one of tests, for a document with `\usepackage{booktabs}`.
+        r"""A `table` of each, results first, for a document with `\usepackage{booktabs}`.
 
         Seeds and rounds are in the caption where they are the same in all groups.
         """
-        names = (label, f"{label}-tests")
         made = [
-            formats.latex(table, caption, name)
-            for (table, caption), name in zip(self.brief(), names, strict=False)
+            formats.latex(table, caption, f"{label}-{table.name}" if table.name else label)
+            for table, caption in self.brief()
         ]
         return "\n".join(made) + "".join(f"% {note}\n" for note in self.notes)
 
@@ -102,7 +102,8 @@ class Comparison:
         """Each table with what its columns are."""
         found = tables.results(self.blocks, self.metric, self.last)
         yield found, captions.results(self.blocks, self.metric, self.given)
-        if tested := tables.tests(self.blocks, self.metric):
+        yield from equal_tables(self.blocks, self.metric, self.last)
+        if tested := paired_table.tests(self.blocks, self.metric):
             yield tested, captions.tests(self.blocks, self.metric, self.last)
 
     def brief(self) -> Iterator[tuple[tables.Table, str]]:

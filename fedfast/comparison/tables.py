@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from ..report.summaries import LOSSES, PERCENT
 from ..report.units import size
 from .lines import Block, Line, Spread
-from .paired import PairedTest
 from .target import sign
 
 NONE = "–"
@@ -22,6 +21,7 @@ class Table:
     optional  heads in the order in which columns are left out where there is no room
     best      (row, column) of the best values
     rules     rows above which a new block begins
+    name      what tells it from the comparison's other tables; "" of the first
     """
 
     heads: tuple[str, ...]
@@ -29,6 +29,7 @@ class Table:
     optional: tuple[str, ...] = ()
     best: Collection[tuple[int, int]] = ()
     rules: Collection[int] = ()
+    name: str = ""
 
     def without_constants(self, heads: Collection[str]) -> tuple[Table, dict[str, str]]:
         """The table without those of `heads` whose column has one value, and these values."""
@@ -64,22 +65,6 @@ def results(blocks: Sequence[Block], metric: str, last: int) -> Table:
     return Table(heads, rows, optional, best, set(starts[1:]))
 
 
-def tests(blocks: Sequence[Block], metric: str) -> Table | None:
-    """The paired tests; None where there is none with two pairs."""
-    found = [
-        (line.group.name, str(block.baseline), line.test)
-        for block in blocks
-        for line in block.lines
-        if line.test is not None and len(line.test.seeds) > 1
-    ]
-    if not found:
-        return None
-    names = ("group", "against", "pairs", "difference", "95% interval", "p (t-test)")
-    rows = [(name, base, *_test_cells(test, metric)) for name, base, test in found]
-    made = Table((*names, "p (Wilcoxon)"), rows, ("against", "p (Wilcoxon)", "95% interval"))
-    return made.without_constants(("against",))[0]  # the caption names it
-
-
 def percent(value: float, metric: str) -> str:
     """A target as it is printed: `76.38%`, or a loss."""
     if math.isnan(value):
@@ -93,7 +78,7 @@ def _cells(line: Line, metric: str) -> tuple[str, ...]:
         line.group.name,
         str(whole),
         _rounds(line),
-        *(_spread(part, metric) for part in (line.final, line.best, line.late)),
+        *(spread_text(part, metric) for part in (line.final, line.best, line.late)),
         _to_target(line),
         _ratio(line.relative.round),
         size(line.middle.bytes) if line.middle else NONE,
@@ -108,7 +93,8 @@ def _rounds(line: Line) -> str:
     return span if whole is None or done == [whole] else f"{span} of {whole}"
 
 
-def _spread(found: Spread, metric: str) -> str:
+def spread_text(found: Spread, metric: str) -> str:
+    """Mean ± standard deviation over seeds."""
     if math.isnan(found.mean):
         return NONE
     digits = _digits(metric)
@@ -134,29 +120,13 @@ def _ratio(value: float) -> str:
     return f"{value:.2f}×" if value >= 0.1 else f"{value:.2g}×"
 
 
-def _test_cells(test: PairedTest, metric: str) -> tuple[str, ...]:
-    return (
-        str(len(test.seeds)),
-        _signed(test.difference, metric),
-        f"{_signed(test.low, metric)} … {_signed(test.high, metric)}"
-        if test.low < test.high
-        else NONE,
-        _p(test.t_holm),
-        _p(test.wilcoxon_holm),
-    )
-
-
-def _signed(value: float, metric: str) -> str:
+def signed(value: float, metric: str) -> str:
+    """A difference with its sign: `+0.95`."""
     return f"{value:+.{_digits(metric)}f}".replace("-", "−")
 
 
 def _digits(metric: str) -> int:
     return 4 if metric in LOSSES else 2
-
-
-def _p(value: float) -> str:
-    """Two digits: `0.034`, `1.2e-05`."""
-    return NONE if math.isnan(value) else f"{value:.2g}"
 
 
 def _best(lines: Sequence[Line], metric: str) -> Iterator[tuple[int, int]]:
@@ -168,6 +138,11 @@ def _best(lines: Sequence[Line], metric: str) -> Iterator[tuple[int, int]]:
         6: [line.middle.round for line in lines],
         8: [line.middle.bytes for line in lines],
     }
-    for column, values in columns.items() if len(lines) > 1 else ():
-        least = min((v for v in values if math.isfinite(v)), default=math.nan)
-        yield from ((row, column) for row, value in enumerate(values) if value == least)
+    for column, values in columns.items():
+        yield from ((row, column) for row in best_of(values))
+
+
+def best_of(values: Sequence[float]) -> list[int]:
+    """Where the least of several values is; none of a single one."""
+    least = min((v for v in values if math.isfinite(v)), default=math.nan)
+    return [i for i, value in enumerate(values) if value == least and len(values) > 1]

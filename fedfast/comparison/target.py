@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median, median_low
+from typing import Final, Literal
 
 from .._messages import format_value
 from ..history import History
 from ..report.summaries import LOSSES, PERCENT
 
+Aim = float | Literal["baseline"] | None
+BASELINE: Final = "baseline"  # the target is what the baseline comes to
 STEP = 1e4  # a chosen target has four decimals: the one that is printed is the one that was used
 
 
@@ -44,6 +47,12 @@ def reached(history: History, metric: str, target: float) -> Reached:
     return Reached(math.inf, math.inf)
 
 
+def entire(history: History) -> Reached:
+    """The last round of a run, and all bytes."""
+    sent = sum(row.bytes_down + row.bytes_up for row in history)
+    return Reached(history.last().round, sent)
+
+
 def medians(runs: Iterable[Reached]) -> Reached:
     """Medians over seeds. A run that never reached the target counts as later than all others.
 
@@ -72,10 +81,13 @@ def _best(history: History, metric: str) -> float:
     return max(values, default=-math.inf)
 
 
-def parse_target(target: float | str | None, metric: str) -> float | None:
-    """0.8 from 0.8, "0.8" and "80%". Raises ValueError for what is no target of the metric."""
-    if target is None:
-        return None
+def parse_target(target: float | str | None, metric: str) -> Aim:
+    """0.8 from 0.8, "0.8" and "80%"; "baseline" and None as they are.
+
+    Raises ValueError for what is no target of the metric.
+    """
+    if target is None or target == BASELINE:
+        return target  # type: ignore[return-value]  # a str that is equal to the literal
     text = str(target).strip()
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
@@ -87,7 +99,7 @@ def parse_target(target: float | str | None, metric: str) -> float | None:
         or (text.endswith("%") and metric in LOSSES)
     ):
         kind = "a number" if metric in LOSSES else "an accuracy such as 0.8 or 80%"
-        raise ValueError(f"target: expected {kind}; got {format_value(target)}")
+        raise ValueError(f"target: expected {kind}, or {BASELINE}; got {format_value(target)}")
     if metric in PERCENT and not 0 <= value <= 1:
         hint = f"; did you mean {text}%?" if 1 < value <= 100 and not text.endswith("%") else ""
         raise ValueError(f"target: expected an accuracy from 0 to 1; got {text}{hint}")

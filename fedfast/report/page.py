@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from base64 import b64encode
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING
 from .. import comparison, run_records
 from .._messages import path_of, unknown
 from ..comparison.tables import Table
-from ..comparison.target import parse_target
 from ..files import atomic
 from . import extra_figures, partition_counts, run_facts, run_figures
 from .curve_panels import ACCURACIES
@@ -61,12 +61,17 @@ def write(
     formats: Sequence[str] = ("png", "pdf"),
     target: float | str | None = None,
     title: str | None = None,
+    baseline: str | None = None,
+    equal: str | Sequence[str] = (),
+    last: int = comparison.LAST,
 ) -> list[Path]:
     """Draws the runs below `paths` into the folder `out`; returns the files, the page first.
 
     formats  of the figures' files: png (300 dots per inch), pdf (fonts embedded), svg, eps
-    target   as of `fedfast.compare`; an accuracy is marked in the figures too
+    target   as of `fedfast.compare`; an accuracy is marked in the figures too, where it is the same
+             for all groups
     title    of the page; by default the names of the paths
+    baseline, equal, last  as of `fedfast.compare`
     The page holds everything: no file beside it, no script, no request. Raises ValueError or
     TypeError naming the argument or the folder without a run, OSError where `out` is not written.
     """
@@ -78,8 +83,8 @@ def write(
         warnings.simplefilter("always")
         groups = run_records.groups(run_records.records(paths))
         measure = run_figures.first_measure(groups)
-        found = comparison.compare(paths, target, metric=measure)
-    aim = parse_target(target, measure) if measure in ACCURACIES else None
+        found = comparison.compare(paths, target, baseline, last, measure, equal)
+    aim = _marked(found) if measure in ACCURACIES else None
     counts, missing = partition_counts.of(groups)
     notes = dict.fromkeys([*(str(w.message) for w in caught), *missing, *found.notes])
     drawn = [*run_figures.figures(groups, counts, aim), *extra_figures.figures(groups)]
@@ -97,6 +102,13 @@ def _folder(out: str | Path) -> Path:
         if above.exists() and not above.is_dir():
             raise ValueError(f"out: expected a folder, found a file: {above}")
     return folder
+
+
+def _marked(found: Comparison) -> float | None:
+    """The target that was asked for, if all groups have the same."""
+    aims = {block.target for block in found.blocks}
+    aim = aims.pop() if found.given and len(aims) == 1 else None
+    return aim if aim is not None and math.isfinite(aim) else None
 
 
 def _title(paths: Sequence[str | Path]) -> str:
