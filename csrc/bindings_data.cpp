@@ -28,7 +28,8 @@ T* at(std::uintptr_t address) {
 
 void deal_of(std::array<int64_t, 3> sizes, std::array<std::uintptr_t, 8> arrays,
              const py::capsule& classes_of, const std::optional<py::capsule>& turns,
-             const std::optional<py::capsule>& again, bool starve, const py::object& exact) {
+             const std::optional<py::capsule>& again, bool starve, const py::object& exact,
+             int threads) {
   Deal p;
   p.clients = sizes[0];
   p.classes = sizes[1];
@@ -45,6 +46,7 @@ void deal_of(std::array<int64_t, 3> sizes, std::array<std::uintptr_t, 8> arrays,
   p.turns = turns ? &bits_of(*turns) : nullptr;
   p.again = again ? &bits_of(*again) : nullptr;
   p.starve = starve;
+  p.threads = threads;
   p.exact = [&](int64_t client, double* to) {
     py::gil_scoped_acquire held;
     const auto address = exact(client).cast<std::uintptr_t>();

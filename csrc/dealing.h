@@ -40,6 +40,7 @@ struct Deal {
   const BitGenerator* turns = nullptr;       // whose turn it is; null: client after client
   const BitGenerator* again = nullptr;       // repeated draws; null: nothing is refilled
   bool starve = false;                       // class 0 last
+  int threads = 1;
 };
 
 void deal(const Deal& p);

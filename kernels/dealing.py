@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import native
+from .threads import threads
 
 AVAILABLE = hasattr(native.module, "deal")
 HIDDEN = np.uint32(1 << 31)  # what no number >= 0 begins with
@@ -119,7 +120,7 @@ def deal(
     others = [None if rng is None else _capsule(rng) for rng in (turns, again)]
     counts = [len(of), first.size - 1, room.order.size]
     exact = shares.address if shares else None
-    native.module.deal(counts, addresses, _capsule(draws), *others, starve, exact)
+    native.module.deal(counts, addresses, _capsule(draws), *others, starve, exact, threads())
 
 
 def choose_each(rng: Rng, clients: int, classes: int, each: int) -> NDArray[np.int32]:
