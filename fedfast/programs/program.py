@@ -51,7 +51,7 @@ class Program:
         held = {name: tensors[name].detach().contiguous() for name in names}
         return replace(self, constants=held)
 
-    @property
+    @cached_property
     def parameters(self) -> frozenset[str]:
         """Names of all trained parameters that the records read."""
         return frozenset(name for record in self.records for name in record.parameters)

@@ -42,7 +42,7 @@ def explain(
     if cause := hooked(module):
         return None, [Finding("module", cause)]
     given, module = module, copy_of(module).train()
-    still = {name for name, m in module.named_modules() if not m.training}
+    still = {name for name, m in module.named_modules() if not (m.training and training)}
     module.train(training)
     try:
         graph = _traced(module, training)

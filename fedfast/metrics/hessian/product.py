@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,6 +22,9 @@ from ...data import Samples
 from ...layout import FlatLayout
 from ..accuracy import Loss
 from .module_product import ModuleProduct
+from .program_product import MEMORY, ProgramProduct, program_of
+
+MODULE_BATCH = 500  # samples
 
 
 class HessianProduct(Protocol):
@@ -51,24 +55,32 @@ def product_for(
     rows: Tensor,
     samples: Samples | Sequence[Samples],
     *,
-    batch: int = 500,
+    batch: int | None = None,
     backend: str = "auto",
+    memory: int = MEMORY,
 ) -> HessianProduct:
     """Products with the Hessians of the models `rows` [K, S] on their samples.
 
     loss     "cross_entropy", or (outputs, targets) -> scalar mean over the batch
     samples  one for each model, or one that all models share
-    batch    samples whose part of a product is computed at once; sums over batches are float64
+    batch    samples whose part of a product is computed at once, None: as many as suit the caches;
+             sums over batches are float64
     backend  of the operations of layer programs
+    memory   bytes, about, that may be kept of what products of the same models have in common
     Raises ValueError/TypeError naming what is unfit.
     """
     own = _checked(layout, rows, samples)
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"batch: expected an integer >= 1; got {format_value(batch)}")
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        raise ValueError(f"batch: expected an integer >= 1 or None; got {format_value(batch)}")
     if isinstance(loss, str) and loss != "cross_entropy":
         raise ValueError(f"loss: expected 'cross_entropy' or a callable; got {format_value(loss)}")
     criterion = F.cross_entropy if isinstance(loss, str) else loss
-    return ModuleProduct(module, layout, criterion, rows, own, batch)
+    if criterion is F.cross_entropy and own[0].y.ndim == 1:
+        few = own[0].take(torch.arange(2) % len(own[0])).inputs(layout.dtype)
+        program = program_of(module, layout, few)
+        if program is not None:
+            return ProgramProduct(program, layout, rows, own, batch, backend, memory)
+    return ModuleProduct(module, layout, criterion, rows, own, batch or MODULE_BATCH)
 
 
 def _checked(
