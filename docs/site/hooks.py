@@ -40,6 +40,7 @@ USING = (
     "scaling/results",
     "comparing",
     "figures",
+    "agreement",
     "loggers",
     "flower",
     "own-parts",
