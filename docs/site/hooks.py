@@ -41,6 +41,8 @@ USING = (
     "comparing",
     "figures",
     "agreement",
+    "landscape",
+    "explanations",
     "loggers",
     "flower",
     "own-parts",

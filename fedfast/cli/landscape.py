@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._messages import unknown
 from . import fail
 from .flag_parser import FlagParser
 from .setting import USER
@@ -99,9 +100,10 @@ def _measure(options: argparse.Namespace) -> int:
     wanted = _wanted(options)
     if options.html:
         landscape_page.plotly()  # said before the work, not after it
+    labels = _labels(options.runs, options.labels)
     found: list[Panel] = []
     for folder in options.runs:
-        own = _panels(folder, options.labels, wanted)
+        own = _panels(folder, labels[folder], wanted)
         rows = [row for panel in own for row in panel.rows()]
         print(measured_rows.write(folder, NAME, rows))
         found += own
@@ -114,14 +116,32 @@ def _measure(options: argparse.Namespace) -> int:
     return 0
 
 
-def _panels(folder: Path, labels: Sequence[str] | None, wanted: Wanted) -> list[Panel]:
+def _labels(runs: Sequence[Path], chosen: Sequence[str] | None) -> dict[Path, list[str]]:
+    """Which labels of each run; ValueError for one that no run has, and runs that have none."""
+    from ..runs.models_of import labels_of
+
+    there = {folder: labels_of(folder) for folder in runs}
+    known = list(dict.fromkeys(label for labels in there.values() for label in labels))
+    for label in chosen or ():
+        if label not in known:
+            raise unknown("label", label, known)
+    found = {f: [x for x in labels if x in (chosen or known)] for f, labels in there.items()}
+    for folder, labels in found.items():
+        if not labels:
+            raise ValueError(
+                f"{folder}: expected one of --labels; it has {', '.join(there[folder])}"
+            )
+    return found
+
+
+def _panels(folder: Path, labels: Sequence[str], wanted: Wanted) -> list[Panel]:
     """Of one run."""
     from ..landscape.of_runs import panels
-    from ..runs.models_of import labels_of, open_run
+    from ..runs.models_of import open_run
 
     return [
         panel
-        for label in labels or labels_of(folder)
+        for label in labels
         for panel in panels(open_run(folder, label), wanted, _progress(label))
     ]
 

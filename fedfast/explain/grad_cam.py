@@ -8,7 +8,7 @@ A are the activations of a layer `[C, H, W]`, z_y the logit of class y (Selvaraj
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -53,11 +53,12 @@ def last_convolution(module: nn.Module) -> str:
     return names[-1]
 
 
-def _captum() -> Any:
+def _captum() -> ModuleType:
     try:
         from captum import attr
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "Grad-CAM needs captum: pip install 'fedfast[explain]'"
         ) from error
-    return attr
+    found: ModuleType = attr
+    return found

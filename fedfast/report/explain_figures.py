@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -83,8 +83,8 @@ def classes(found: ClassAccuracy, label: str) -> Figure:
     if columns <= WRITTEN:
         for i, j in np.argwhere(np.isfinite(shares)):
             ink = "black" if shares[i, j] > 55 else "white"
-            how: dict[str, Any] = dict(ha="center", va="center", fontsize=6.0, color=ink)
-            ax.text(j, i, f"{shares[i, j]:.0f}", **how)
+            text = ax.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", color=ink)
+            text.set_fontsize(6.0)
     bar = figure.colorbar(shown, ax=ax, location="bottom", aspect=45, pad=0.02)
     bar.ax.tick_params(labelsize=SMALL, colors=TEXT, length=2)
     bar.set_label("accuracy (%)", fontsize=MEDIUM, color=TEXT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from .style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
 LEVELS = 12
@@ -46,8 +47,7 @@ def contours(panels: Sequence[Panel]) -> Figure:
     levels, norm = _levels([panel.loss for panel in panels])
     for ax, panel in zip(drawn.flat, panels, strict=False):
         shown = np.where(np.isfinite(panel.loss), panel.loss, np.nan)
-        how: dict[str, Any] = dict(levels=levels, norm=norm)
-        filled = ax.contourf(*panel.axes, shown.T, cmap=COLOURS, **how)
+        filled = ax.contourf(*panel.axes, shown.T, cmap=COLOURS, levels=levels, norm=norm)
         ax.contour(*panel.axes, shown.T, levels=levels, colors="white", linewidths=0.3, alpha=0.6)
         _finish(ax, panel, WIDE if columns == 1 else TITLE)
     for ax in drawn.flat[len(panels) :]:
@@ -62,20 +62,20 @@ def contours(panels: Sequence[Panel]) -> Figure:
     return figure
 
 
-def _levels(losses: Sequence[np.ndarray]) -> tuple[np.ndarray, Any]:
+def _levels(losses: Sequence[np.ndarray]) -> tuple[np.ndarray, Normalize]:
     """Values of contours, and how they become colours."""
-    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib import colors
 
     known = np.concatenate([loss[np.isfinite(loss)] for loss in losses])
     if not len(known):
         raise ValueError("losses: expected a finite one; got none")
     low, high = float(known.min()), float(known.max())
     high = high if high > low else low + 1.0
-    norm: type[Normalize]
+    norm: type[colors.Normalize]
     if low > 0 and high > 10 * low:
-        levels, norm = np.geomspace(low, high, LEVELS + 1), LogNorm
+        levels, norm = np.geomspace(low, high, LEVELS + 1), colors.LogNorm
     else:
-        levels, norm = np.linspace(low, high, LEVELS + 1), Normalize
+        levels, norm = np.linspace(low, high, LEVELS + 1), colors.Normalize
     levels[[0, -1]] = np.nextafter([low, high], [-np.inf, np.inf])  # not a point falls off the ends
     return levels, norm(low, high)
 
@@ -140,10 +140,11 @@ def curves(panels: Sequence[Panel]) -> Figure:
     for i, panel in enumerate(panels):
         loss, accuracy = panel.middle
         style = line_style(i)
-        how: dict[str, Any] = dict(color=style.colour, linestyle=style.dash, linewidth=1.2)
-        how |= dict(marker=style.marker, markersize=3, markevery=max(1, len(loss) // 8))
-        lines += upper.plot(panel.axes[0], loss, **how)
-        lower.plot(panel.axes[0], 100 * accuracy, **how)
+        for ax, values in ((upper, loss), (lower, 100 * accuracy)):
+            (line,) = ax.plot(panel.axes[0], values, color=style.colour, linestyle=style.dash)
+            line.set(linewidth=1.2, marker=style.marker, markersize=3)
+            line.set_markevery(max(1, len(loss) // 8))
+        lines.append(line)
     values = np.concatenate([panel.middle[0] for panel in panels])
     values = values[np.isfinite(values)]
     if len(values) and values.min() > 0 and values.max() > 10 * values.min():

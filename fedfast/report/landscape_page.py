@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -33,15 +33,14 @@ def write(panels: Sequence[Panel], path: Path) -> Path:
         raise ValueError("html: expected planes; got a line, whose curves are in the figures")
     limits = _limits(panels)
     parts = "\n".join(
-        f"<h2>{escape(title(panel))}</h2>"
-        + _figure(go, panel, limits).to_html(full_html=False, include_plotlyjs=i == 0)
+        f"<h2>{escape(title(panel))}</h2>" + _surface(go, panel, limits, first=i == 0)
         for i, panel in enumerate(panels)
     )
     atomic(path, lambda to: to.write_text(PAGE.format(parts=parts), encoding="utf-8"))
     return path
 
 
-def plotly() -> Any:
+def plotly() -> ModuleType:
     """Its graph objects. Raises ModuleNotFoundError naming the extra."""
     try:
         from plotly import graph_objects
@@ -49,7 +48,8 @@ def plotly() -> Any:
         raise ModuleNotFoundError(
             "html: interactive surfaces need plotly: pip install 'fedfast[landscape]'"
         ) from error
-    return graph_objects
+    found: ModuleType = graph_objects
+    return found
 
 
 def _limits(panels: Sequence[Panel]) -> tuple[float, float]:
@@ -57,7 +57,8 @@ def _limits(panels: Sequence[Panel]) -> tuple[float, float]:
     return float(known.min()), float(known.max())
 
 
-def _figure(go: Any, panel: Panel, limits: tuple[float, float]) -> Any:
+def _surface(go: ModuleType, panel: Panel, limits: tuple[float, float], first: bool) -> str:
+    """The surface as HTML; the first brings plotly along."""
     a, b = panel.axes
     surface = go.Surface(
         x=a,
@@ -78,12 +79,13 @@ def _figure(go: Any, panel: Panel, limits: tuple[float, float]) -> Any:
         zaxis_title="loss (nats)",
     )
     figure.update_layout(height=HEIGHT, margin=dict(l=0, r=0, t=0, b=0), scene=axes)
-    return figure
+    html: str = figure.to_html(full_html=False, include_plotlyjs=first)
+    return html
 
 
-def _marks(go: Any, panel: Panel) -> list[Any]:
+def _marks(go: ModuleType, panel: Panel) -> list[object]:
     """The models, on the point of the grid nearest to each."""
-    made = []
+    made: list[object] = []
     for name, place in panel.marks.items():
         at = tuple(int(np.abs(x - p).argmin()) for x, p in zip(panel.axes, place, strict=True))
         made.append(
