@@ -40,6 +40,7 @@ USING = (
     "scaling/results",
     "comparing",
     "figures",
+    "agreement",
     "landscape",
     "explanations",
     "loggers",
