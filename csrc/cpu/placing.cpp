@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <numeric>
@@ -7,12 +8,14 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/parallel.h"
 #include "dealing.h"
 
 namespace fedfast {
 namespace {
 
-constexpr int64_t kAhead = 16;   // random accesses that are under way at once
+constexpr int64_t kAhead = 16;     // random accesses that are under way at once
+constexpr int64_t kTogether = 1 << 14;  // swaps that go from one thread to another at once
 constexpr int64_t kBlock = 4096;  // numbers that are widened at once
 
 // An integer in [0, most], as numpy's random_bounded_uint64 draws it (Lemire 2019).
@@ -66,20 +69,45 @@ void sort_by_class(int64_t samples, int64_t classes, const int64_t* labels, cons
   for (int64_t i = 0; i < samples; ++i) stacks[at[labels[i]]++] = static_cast<int32_t>(i);
 }
 
-template <typename T>
-void place(int64_t clients, const T* counts, const int32_t* rows, int64_t* at, int32_t* order) {
-  for (int64_t i = 0; i < clients; ++i) {
-    const int64_t count = counts[i];
-    int32_t* to = order + at[i];
-    for (int64_t k = 0; k < count; ++k) to[k] = rows[k];
-    rows += count;
-    at[i] += count;
+void cut(int64_t clients, const double* shares, int64_t count, uint32_t* sizes) {
+  const auto most = static_cast<double>(count);
+  double sum = 0;
+  int64_t before = 0;
+  for (int64_t i = 0; i + 1 < clients; ++i) {
+    sum += shares[i];
+    const auto reached = static_cast<int64_t>(std::min(most, std::floor(sum * most + 1e-9)));
+    sizes[i] = static_cast<uint32_t>(reached - before);
+    before = reached;
   }
+  sizes[clients - 1] = static_cast<uint32_t>(count - before);
 }
 
-template void place(int64_t, const uint8_t*, const int32_t*, int64_t*, int32_t*);
-template void place(int64_t, const uint16_t*, const int32_t*, int64_t*, int32_t*);
-template void place(int64_t, const uint32_t*, const int32_t*, int64_t*, int32_t*);
+template <typename T>
+void place(int threads, int64_t clients, const T* counts, const int32_t* rows, int64_t* at,
+           int32_t* order) {
+  const int64_t parts = threads * kRangesPerThread;
+  std::vector<int64_t> begin(parts + 1, 0);  // of each part's rows
+  in_turn(threads, parts, [&](int64_t part) {
+    const Range own = part_of(clients, 1, part, parts);
+    begin[part + 1] = std::accumulate(counts + own.start, counts + own.stop, int64_t{0});
+  });
+  std::partial_sum(begin.begin(), begin.end(), begin.begin());
+  in_turn(threads, parts, [&](int64_t part) {
+    const Range own = part_of(clients, 1, part, parts);
+    const int32_t* from = rows + begin[part];
+    for (int64_t i = own.start; i < own.stop; ++i) {
+      const int64_t count = counts[i];
+      int32_t* to = order + at[i];
+      for (int64_t k = 0; k < count; ++k) to[k] = from[k];
+      from += count;
+      at[i] += count;
+    }
+  });
+}
+
+template void place(int, int64_t, const uint8_t*, const int32_t*, int64_t*, int32_t*);
+template void place(int, int64_t, const uint16_t*, const int32_t*, int64_t*, int32_t*);
+template void place(int, int64_t, const uint32_t*, const int32_t*, int64_t*, int32_t*);
 
 void widen(int64_t size, int64_t* memory) {
   std::array<int32_t, kBlock> block;
@@ -92,8 +120,41 @@ void widen(int64_t size, int64_t* memory) {
   }
 }
 
+namespace {
+
+// What one thread draws while another swaps what was drawn before.
 template <typename T>
-void shuffle(const BitGenerator& bits, int64_t size, T* values) {
+void shuffle_by_two(const BitGenerator& bits, int64_t size, T* values) {
+  std::array<std::vector<uint32_t>, 2> partners;  // of i, i - 1, ...
+  for (auto& drawn : partners) drawn.resize(kTogether);
+  const auto block_of = [size](int64_t block) {  // of the steps from size - 1 down to 1
+    return Range{std::max<int64_t>(0, size - 1 - (block + 1) * kTogether),
+                 size - 1 - block * kTogether};
+  };
+  const int64_t blocks = (size - 1 + kTogether - 1) / kTogether;
+  for (int64_t block = 0; block <= blocks; ++block) {
+    in_turn(2, 2, [&](int64_t task) {
+      if (task == 0 && block > 0) {
+        const Range own = block_of(block - 1);
+        const uint32_t* drawn = partners[(block - 1) % 2].data();
+        for (int64_t k = 0, i = own.stop; i > own.start; --i, ++k) {
+          if (i - kAhead > own.start) __builtin_prefetch(values + drawn[k + kAhead], 1);
+          std::swap(values[i], values[drawn[k]]);
+        }
+      }
+      if (task == 1 && block < blocks) {
+        const Range own = block_of(block);
+        uint32_t* drawn = partners[block % 2].data();
+        for (int64_t i = own.stop; i > own.start; --i) {
+          *drawn++ = static_cast<uint32_t>(interval(bits, static_cast<uint64_t>(i)));
+        }
+      }
+    });
+  }
+}
+
+template <typename T>
+void shuffle_alone(const BitGenerator& bits, int64_t size, T* values) {
   std::array<int64_t, kAhead> coming;  // partners of i, i - 1, ...: drawn before they are swapped
   int64_t drawn = size - 1;
   const auto draw = [&] {
@@ -108,8 +169,17 @@ void shuffle(const BitGenerator& bits, int64_t size, T* values) {
   }
 }
 
-template void shuffle(const BitGenerator&, int64_t, int32_t*);
-template void shuffle(const BitGenerator&, int64_t, int64_t*);
+}  // namespace
+
+template <typename T>
+void shuffle(int threads, const BitGenerator& bits, int64_t size, T* values) {
+  const bool small = size <= std::numeric_limits<int32_t>::max();
+  if (small && worth(threads, 2, size) > 1) return shuffle_by_two(bits, size, values);
+  shuffle_alone(bits, size, values);
+}
+
+template void shuffle(int, const BitGenerator&, int64_t, int32_t*);
+template void shuffle(int, const BitGenerator&, int64_t, int64_t*);
 
 void choose_each(const BitGenerator& bits, int64_t clients, int64_t classes, int64_t each,
                  int32_t* chosen) {
