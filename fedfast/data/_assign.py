@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ def _cut(shares: Floats, count: int) -> Counts:
     reached *= count
     reached += 1e-9
     np.minimum(np.floor(reached, out=reached), count, out=reached)
-    return np.diff(reached.astype(np.int64), prepend=0, append=count)
+    return cast(Ints, np.diff(reached.astype(np.int64), prepend=0, append=count))
 
 
 def draw_cuts(
