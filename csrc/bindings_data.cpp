@@ -64,10 +64,10 @@ void sort_of(int64_t samples, int64_t classes, std::uintptr_t labels, std::uintp
 }
 
 template <typename T>
-void place_of(int64_t clients, std::uintptr_t counts, std::uintptr_t rows, std::uintptr_t from,
-              std::uintptr_t order) {
+void place_of(int threads, int64_t clients, std::uintptr_t counts, std::uintptr_t rows,
+              std::uintptr_t from, std::uintptr_t order) {
   py::gil_scoped_release release;
-  place(clients, at<const T>(counts), at<const int32_t>(rows), at<int64_t>(from),
+  place(threads, clients, at<const T>(counts), at<const int32_t>(rows), at<int64_t>(from),
         at<int32_t>(order));
 }
 
@@ -76,10 +76,17 @@ void widen_index_of(int64_t size, std::uintptr_t memory) {
   widen(size, at<int64_t>(memory));
 }
 
-void shuffle_of(const py::capsule& generator, int64_t size, std::uintptr_t values, bool narrow) {
+void cut_of(int64_t clients, std::uintptr_t shares, int64_t count, std::uintptr_t sizes) {
+  py::gil_scoped_release release;
+  cut(clients, at<const double>(shares), count, at<uint32_t>(sizes));
+}
+
+void shuffle_of(int threads, const py::capsule& generator, int64_t size, std::uintptr_t values,
+                bool narrow) {
   const BitGenerator& bits = bits_of(generator);
   py::gil_scoped_release release;
-  narrow ? shuffle(bits, size, at<int32_t>(values)) : shuffle(bits, size, at<int64_t>(values));
+  narrow ? shuffle(threads, bits, size, at<int32_t>(values))
+         : shuffle(threads, bits, size, at<int64_t>(values));
 }
 
 void choose_of(const py::capsule& generator, int64_t clients, int64_t classes, int64_t each,
@@ -126,6 +133,7 @@ void widen_of(const Table& from, const Table& to, int64_t n, int64_t width) {
 void bind_data(py::module_& m) {
   m.def("deal", &deal_of);
   m.def("sort_by_class", &sort_of);
+  m.def("cut", &cut_of);
   m.def("place8", &place_of<uint8_t>);
   m.def("place16", &place_of<uint16_t>);
   m.def("place32", &place_of<uint32_t>);

@@ -49,16 +49,20 @@ void deal(const Deal& p);
 void sort_by_class(int64_t samples, int64_t classes, const int64_t* labels, const int64_t* first,
                    int32_t* stacks);
 
+// How many of `count` samples each client gets by its share [N], as `_assign.cut` says: sizes [N].
+void cut(int64_t clients, const double* shares, int64_t count, uint32_t* sizes);
+
 // The next counts[i] of `rows` for each client i, from order + at[i] on, which moves past them.
 template <typename T>
-void place(int64_t clients, const T* counts, const int32_t* rows, int64_t* at, int32_t* order);
+void place(int threads, int64_t clients, const T* counts, const int32_t* rows, int64_t* at,
+           int32_t* order);
 
 // The first `size` numbers of 32 bits in a memory become as many of 64 bits, in place.
 void widen(int64_t size, int64_t* memory);
 
 // numpy's Generator.shuffle of `size` values.
 template <typename T>
-void shuffle(const BitGenerator& bits, int64_t size, T* values);
+void shuffle(int threads, const BitGenerator& bits, int64_t size, T* values);
 
 // numpy's Generator.choice(classes, each, replace=False) for each client: chosen [N, each].
 void choose_each(const BitGenerator& bits, int64_t clients, int64_t classes, int64_t each,

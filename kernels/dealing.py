@@ -25,7 +25,7 @@ Rng = np.random.Generator
 def shuffle(rng: Rng, values: NDArray[np.int32] | Ints) -> None:
     """`rng.shuffle(values)`, of contiguous int32 or int64 `[n]`."""
     narrow = values.dtype == np.int32
-    native.module.shuffle(_capsule(rng), values.size, values.ctypes.data, narrow)
+    native.module.shuffle(threads(), _capsule(rng), values.size, values.ctypes.data, narrow)
 
 
 class Room:
@@ -53,6 +53,13 @@ def sort_by_class(labels: Ints, first: Ints, stacks: NDArray[np.int32]) -> None:
     native.module.sort_by_class(given.size, first.size - 1, *addresses)
 
 
+def cut(shares: NDArray[np.float64], count: int) -> NDArray[np.uint32]:
+    """How many of `count` samples each client gets by its share [N]: see `fedfast.data._assign`."""
+    given, sizes = np.ascontiguousarray(shares), np.empty(shares.size, dtype=np.uint32)
+    native.module.cut(given.size, given.ctypes.data, count, sizes.ctypes.data)
+    return sizes
+
+
 def place(
     counts: NDArray[np.integer], rows: NDArray[np.int32], at: Ints, order: NDArray[np.int32]
 ) -> None:
@@ -61,7 +68,7 @@ def place(
     counts  unsigned, of 8, 16 or 32 bits
     """
     run = getattr(native.module, f"place{8 * counts.itemsize}")
-    run(counts.size, *(part.ctypes.data for part in (counts, rows, at, order)))
+    run(threads(), counts.size, *(part.ctypes.data for part in (counts, rows, at, order)))
 
 
 class Shares:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from fedfast.kernels import dealing
+from fedfast.kernels.threads import thread_count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import partition_loops as loops
@@ -21,8 +22,9 @@ from fedfast.data import (
     pathological,
     shards,
 )
+from fedfast.data._assign import _cut
 from fedfast.data._fixed_sizes import _after, draw_by_prior
-from fedfast.data._priors import prior_of
+from fedfast.data._priors import DrawnPriors, prior_of
 from fedfast.random import SPLIT, keys64
 
 FORMS = {
@@ -100,6 +102,43 @@ def test_the_compiled_shuffle_is_numpys(size):
         theirs.shuffle(expected)
         assert np.array_equal(values, expected)
         assert ours.random() == theirs.random()  # both have drawn equally much
+
+
+@pytest.mark.skipif(not dealing.AVAILABLE, reason="the compiled module is not there")
+@pytest.mark.parametrize("size", [1 << 18, (1 << 18) + 1, 20 << 14, 300_007])
+def test_a_shuffle_by_two_threads_is_numpys(size):
+    for kind in (np.int32, np.int64):
+        values, expected = (np.arange(size, dtype=kind) for _ in range(2))
+        ours, theirs = loops.generator(size), loops.generator(size)
+        with thread_count(2):
+            dealing.shuffle(ours, values)
+        theirs.shuffle(expected)
+        assert np.array_equal(values, expected)
+        assert ours.random() == theirs.random()
+
+
+@pytest.mark.skipif(not dealing.AVAILABLE, reason="the compiled module is not there")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_in_a_prior_comes_back(threads, monkeypatch):
+    def exact(prior, client):
+        raise MemoryError("no room for the prior")
+
+    monkeypatch.setattr(DrawnPriors, "exact", exact)
+    labels = np.arange(400_000) % 5
+    with thread_count(threads), pytest.raises(MemoryError, match="no room for the prior"):
+        dirichlet_equal(samples_of(labels), 20_000, 0.3, starve=True)
+
+
+@pytest.mark.skipif(not dealing.AVAILABLE, reason="the compiled module is not there")
+@given(
+    shares=st.lists(st.floats(0, 1), min_size=1, max_size=40),
+    count=st.integers(0, 1 << 20),
+)
+def test_cuts_are_those_of_numpy(shares, count):
+    own = np.array(shares) / max(sum(shares), 1e-300)
+    found = dealing.cut(own, count)
+    assert found.tolist() == _cut(own, count).tolist()
+    assert found.sum(dtype=np.int64) == count
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import dealing
+from ._beside import Beside
 from .client_parts import ends, spans
 from .samples import Samples
 
@@ -31,14 +34,18 @@ def class_counts(samples: Samples) -> Ints:
 
 def cut(shares: Floats, count: int) -> Counts:
     """How many of `count` samples each client gets by its share [N] of them."""
+    made = (dealing.cut if dealing.AVAILABLE and count < dealing.MOST else _cut)(shares, count)
+    return made.astype(np.min_scalar_type(int(made.max())))
+
+
+def _cut(shares: Floats, count: int) -> Counts:
     # Shares like 1/3 add up to slightly less than 1 in floating point: 1e-9 keeps that from moving
     # a sample. The last client takes what is left, so that the sum of the shares does not matter.
     reached = np.cumsum(shares)[:-1]
     reached *= count
     reached += 1e-9
     np.minimum(np.floor(reached, out=reached), count, out=reached)
-    sizes = np.diff(reached.astype(np.int64), prepend=0, append=count)
-    return sizes.astype(np.min_scalar_type(int(sizes.max())))
+    return cast(Ints, np.diff(reached.astype(np.int64), prepend=0, append=count))
 
 
 def draw_cuts(
@@ -55,13 +62,17 @@ def draw_cuts(
     """
     short: list[int] = []
     while len(short) < _ATTEMPTS and not (len(short) == _HOPELESS and min(short) > _SHORT):
-        cuts, kept, sizes = [], [], np.zeros(clients, dtype=np.int64)
-        for count in counts.tolist():
-            shares = rng.dirichlet(np.full(clients, alpha))
-            cuts.append(cut(shares, count))
-            sizes += cuts[-1]
-            if keep:
-                kept.append(shares)
+        kept: list[Floats] = []
+        # NumPy draws the shares of the next class while those of the last one are cut.
+        with Beside() as beside:
+            cutting = []
+            for count in counts.tolist():
+                shares = rng.dirichlet(np.full(clients, alpha))
+                cutting.append(beside.start(cut, shares, count))
+                if keep:
+                    kept.append(shares)
+            cuts = [made.result() for made in cutting]
+        sizes = sum_of(cuts)
         short.append(int((sizes < min_size).sum()))
         if short[-1] == 0:
             return cuts, kept
@@ -71,16 +82,56 @@ def draw_cuts(
     )
 
 
-def split_by_cuts(
-    rng: np.random.Generator, labels: Ints, cuts: Sequence[Counts]
-) -> tuple[Ints, Ints]:
-    """(rows, client after client, and how many each has): every class shuffled, then cut."""
+def sum_of(cuts: Sequence[Counts]) -> Ints:
+    """How many samples each client gets of all classes. [N]"""
     sizes = np.zeros(cuts[0].size, dtype=np.int64)
     for own in cuts:
         sizes += own
-    if dealing.AVAILABLE and labels.size < dealing.MOST:
-        return _placed(rng, labels, cuts, sizes), sizes
-    order, at = np.empty(int(sizes.sum()), dtype=np.int64), ends(sizes)[:-1]
+    return sizes
+
+
+class Stacks(NamedTuple):
+    """The samples of class c at room.stacks[first[c]:first[c + 1]], in order; first [C + 1]."""
+
+    room: dealing.Room
+    first: Ints
+
+    def shuffle(self, rng: np.random.Generator) -> None:
+        """Class after class."""
+        for a, b in itertools.pairwise(self.first.tolist()):
+            shuffle(rng, self.room.stacks[a:b])
+
+
+def stacks_of(labels: Ints, counts: Ints, size: int) -> Stacks | None:
+    """The samples of every class in the memory of an index of `size` rows; None without C++."""
+    if not dealing.AVAILABLE or labels.size >= dealing.MOST:
+        return None
+    made = Stacks(dealing.Room(size, labels.size), ends(counts))
+    dealing.sort_by_class(labels, made.first, made.room.stacks)
+    return made
+
+
+def split_by_cuts(
+    rng: np.random.Generator, labels: Ints, cuts: Sequence[Counts], stacks: Stacks | None
+) -> tuple[Ints, Ints]:
+    """(rows, client after client, and how many each has): every class shuffled, then cut.
+
+    stacks  of as many rows as there are samples
+    """
+    sizes = sum_of(cuts)
+    at = ends(sizes)
+    if stacks is not None:
+        stacks.shuffle(rng)
+        for c, own in enumerate(cuts):
+            dealing.place(own, stacks.room.stacks[stacks.first[c] :], at, stacks.room.order)
+        return stacks.room.index(), sizes
+    return _split_in_numpy(rng, labels, cuts, at), sizes
+
+
+def _split_in_numpy(
+    rng: np.random.Generator, labels: Ints, cuts: Sequence[Counts], at: Ints
+) -> Ints:
+    order, at = np.empty(int(at[-1]), dtype=np.int64), at[:-1]
     small = labels.astype(np.min_scalar_type(len(cuts)))
     for c, own in enumerate(cuts):
         rows = rows_of_class(small, c)
@@ -91,28 +142,7 @@ def split_by_cuts(
             order[to] = rows[: to.size]
             rows = rows[to.size :]
         at += own
-    return order, sizes
-
-
-def _placed(rng: np.random.Generator, labels: Ints, cuts: Sequence[Counts], sizes: Ints) -> Ints:
-    """The same in C++, the rows of all classes in the memory of the index."""
-    at = ends(sizes)
-    room = dealing.Room(int(at[-1]), labels.size)
-    first = shuffled_by_class(rng, labels, len(cuts), room.stacks)
-    for c, own in enumerate(cuts):
-        dealing.place(own, room.stacks[first[c] :], at, room.order)
-    return room.index()
-
-
-def shuffled_by_class(
-    rng: np.random.Generator, labels: Ints, classes: int, stacks: NDArray[np.int32]
-) -> Ints:
-    """Where each class begins in `stacks` [n], which gets the shuffled samples of each. [C + 1]"""
-    first = ends(np.bincount(labels, minlength=classes))
-    dealing.sort_by_class(labels, first, stacks)
-    for c in range(classes):
-        shuffle(rng, stacks[first[c] : first[c + 1]])
-    return first
+    return order
 
 
 def rows_of_class(labels: Counts, c: int) -> NDArray[np.int32] | Ints:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..kernels import dealing
 from ..random import Ints
-from ._assign import rows_of_class, shuffle, shuffled_by_class
+from ._assign import Stacks, rows_of_class, shuffle, stacks_of
 from ._priors import Bits, DrawnPriors, prior_of, shares_of
 from .client_parts import ends
 
@@ -41,6 +41,7 @@ def draw_by_prior(
     one_by_one: bool,
     refill: bool = False,
     starve: bool = False,
+    stacks: Stacks | None = None,
 ) -> tuple[Ints, Ints]:
     """(rows, client after client; `sizes`): draws of a class from each client's prior, each the
     next of that class.
@@ -50,16 +51,20 @@ def draw_by_prior(
     refill      an exhausted class begins anew when it is drawn, and the draw is repeated
     starve      class 0 is drawn by clients whose other classes are all exhausted, and only by them
     one_by_one  a random client that is not full draws next; else client after client
+    stacks      of sum(sizes) rows, if they have been sorted; their order changes
     """
     if not dealing.AVAILABLE or labels.size >= dealing.MOST:
         shares = prior_of(prior, int(labels.max()) + 1)
-        stacks, first = _stacks(rng, labels, shares.shape[1])
+        own, first = _stacks(rng, labels, shares.shape[1])
         given = sizes, one_by_one, refill, starve
-        return _drawn_in_python(rng, stacks, first, shares, *given), sizes
+        return _drawn_in_python(rng, own, first, shares, *given), sizes
     kept = shares_of(prior)
-    classes = kept.upper.shape[1] if isinstance(kept, dealing.Shares) else int(labels.max()) + 1
-    room = dealing.Room(int(sizes.sum()), labels.size)
-    first = shuffled_by_class(rng, labels, classes, room.stacks)
+    if stacks is None:
+        classes = kept.upper.shape[1] if isinstance(kept, dealing.Shares) else 0
+        counts = np.bincount(labels, minlength=classes)
+        stacks = cast(Stacks, stacks_of(labels, counts, int(sizes.sum())))
+    stacks.shuffle(rng)
+    room, first = stacks
     # The loop draws all classes, then all turns, then what is repeated: as many streams.
     turns = _after(rng, room.order.size) if one_by_one else None
     again = _after(turns or rng, room.order.size) if refill else None

@@ -9,7 +9,8 @@ import torch
 
 from .._messages import format_value
 from ..validation.values import Number, boolean, integer
-from ._assign import assign_classes, class_counts, cut, draw_cuts, shuffle, split_by_cuts
+from ._assign import assign_classes, class_counts, cut, draw_cuts, shuffle, split_by_cuts, stacks_of
+from ._beside import Beside
 from ._checks import check_number, checked_samples, labels_of
 from ._fixed_sizes import client_sizes, draw_by_prior
 from ._priors import DrawnPriors
@@ -48,8 +49,11 @@ def dirichlet(
             f" got {format_value(min_size)}"
         )
     counts = class_counts(pool)
-    cuts, shares = draw_cuts(rng, counts, clients, alpha, min_size, test is not None)
-    data = FederatedData._of(pool, *split_by_cuts(rng, labels_of(pool), cuts))
+    labels = labels_of(pool)
+    with Beside() as beside:
+        stacks = beside.start(stacks_of, labels, counts, len(pool))
+        cuts, shares = draw_cuts(rng, counts, clients, alpha, min_size, test is not None)
+    data = FederatedData._of(pool, *split_by_cuts(rng, labels, cuts, stacks.result()))
     return data if test is None else data.with_test(_split(rng, test, shares))
 
 
@@ -64,7 +68,8 @@ def _split(rng: np.random.Generator, test: object, shares: list[np.ndarray]) -> 
         )
     counts = np.bincount(pool.y.cpu().numpy(), minlength=len(shares))
     cuts = [cut(own, count) for own, count in zip(shares, counts.tolist(), strict=True)]
-    rows, sizes = split_by_cuts(rng, labels_of(pool), cuts)
+    labels = labels_of(pool)
+    rows, sizes = split_by_cuts(rng, labels, cuts, stacks_of(labels, counts, len(pool)))
     return ClientParts(pool.take(torch.from_numpy(rows)), ends(sizes))
 
 
@@ -96,9 +101,13 @@ def dirichlet_equal(
     check_number("sigma", sigma)
     boolean("refill", refill)
     boolean("starve", starve)
-    prior = DrawnPriors(rng, np.full(class_counts(pool).size, alpha), clients)
-    sizes = client_sizes(rng, len(pool), clients, sigma)
-    drawn = draw_by_prior(rng, labels_of(pool), prior, sizes, True, refill, starve)
+    counts, labels = class_counts(pool), labels_of(pool)
+    size = len(pool) if sigma else len(pool) // clients * clients
+    with Beside() as beside:
+        stacks = beside.start(stacks_of, labels, counts, size)
+        prior = DrawnPriors(rng, np.full(counts.size, alpha), clients)
+        sizes = client_sizes(rng, len(pool), clients, sigma)
+    drawn = draw_by_prior(rng, labels, prior, sizes, True, refill, starve, stacks.result())
     return FederatedData._of(pool, *drawn)
 
 
@@ -123,9 +132,13 @@ def hsu(
     counts = class_counts(pool)
     if alpha == 0:
         return FederatedData._of(pool, *_one_class(rng, pool, counts, clients))
-    prior = DrawnPriors(rng, alpha * counts / len(pool), clients)
+    labels = labels_of(pool)
+    with Beside() as beside:
+        stacks = beside.start(stacks_of, labels, counts, len(pool) // clients * clients)
+        prior = DrawnPriors(rng, alpha * counts / len(pool), clients)
     sizes = client_sizes(rng, len(pool), clients, 0.0)
-    return FederatedData._of(pool, *draw_by_prior(rng, labels_of(pool), prior, sizes, False))
+    drawn = draw_by_prior(rng, labels, prior, sizes, False, stacks=stacks.result())
+    return FederatedData._of(pool, *drawn)
 
 
 def _one_class(

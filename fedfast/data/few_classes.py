@@ -6,7 +6,8 @@ import numpy as np
 
 from ..kernels import dealing
 from ..validation.values import boolean
-from ._assign import assign_classes, class_counts, cut, split_by_cuts
+from ._assign import assign_classes, class_counts, cut, split_by_cuts, stacks_of
+from ._beside import Beside
 from ._checks import check_classes_per_client, checked_samples, labels_of
 from ._fixed_sizes import client_sizes, draw_by_prior
 from .federated import FederatedData
@@ -35,8 +36,11 @@ def shards(
             f"clients: {clients} clients of {classes_per_client} classes cannot hold all "
             f"{present.size}; raise clients or classes_per_client"
         )
-    cuts = _even_cuts(assign_classes(rng, counts, clients, classes_per_client), counts)
-    return FederatedData._of(pool, *split_by_cuts(rng, labels_of(pool), cuts))
+    labels = labels_of(pool)
+    with Beside() as beside:
+        stacks = beside.start(stacks_of, labels, counts, len(pool))
+        cuts = _even_cuts(assign_classes(rng, counts, clients, classes_per_client), counts)
+    return FederatedData._of(pool, *split_by_cuts(rng, labels, cuts, stacks.result()))
 
 
 def _even_cuts(holds: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
@@ -76,10 +80,14 @@ def pathological(
     present = np.flatnonzero(counts)
     check_classes_per_client(present.size, classes_per_client)
     boolean("refill", refill)
-    chosen = _choose_each(rng, clients, present.size, classes_per_client)
-    prior = _owned(present, chosen) if counts.size <= BITS else _alike(present, chosen)
-    sizes = client_sizes(rng, len(pool), clients, 0.0)
-    return FederatedData._of(pool, *draw_by_prior(rng, labels_of(pool), prior, sizes, True, refill))
+    labels = labels_of(pool)
+    with Beside() as beside:
+        stacks = beside.start(stacks_of, labels, counts, len(pool) // clients * clients)
+        chosen = _choose_each(rng, clients, present.size, classes_per_client)
+        prior = _owned(present, chosen) if counts.size <= BITS else _alike(present, chosen)
+        sizes = client_sizes(rng, len(pool), clients, 0.0)
+    drawn = draw_by_prior(rng, labels, prior, sizes, True, refill, stacks=stacks.result())
+    return FederatedData._of(pool, *drawn)
 
 
 def _owned(present: np.ndarray, chosen: np.ndarray) -> np.ndarray:
