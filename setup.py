@@ -45,7 +45,7 @@ setup(
     ],
     package_data={
         "fedfast": ["py.typed", "report/page.html.jinja"],
-        "fedfast.examples": ["**/*.yaml", "**/*.py", "**/*.md", "**/*.toml"],
+        "fedfast.examples": ["**/*.yaml", "**/*.py", "**/*.md", "**/*.toml", "**/*.csv"],
     },
     ext_modules=[
         Pybind11Extension(

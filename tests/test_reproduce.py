@@ -230,7 +230,7 @@ def test_a_config_without_a_paper_is_refused(paper, capsys):
     [
         ("gh: 3, dyn: null", "gh: 3", "paper: measures.1.published: expected one of each of"),
         ("mean-2", "mean-0", "expected last, best, sum, mean-N or round-N, found 'mean-0'"),
-        ("[50, 100]", "[1, 2, 3]", r"expected a number, \[number, std\] or null"),
+        ("[50, 100]", "[1, 2, 3]", r"expected a number, \[number, std\], null, X or –"),
         ("seeds: [3, 5]", "seeds: []", "paper.seeds"),
     ],
 )

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+DIVERGED, NEVER = "X", "–"  # as papers print them: did not converge; no value, or never reached
 SUMMARY = re.compile(r"last|best|sum|(?:mean|round)-[1-9]\d*")
 
 
@@ -24,12 +25,33 @@ def _summary(value: object) -> object:
     return value
 
 
+def _numbers(value: object) -> bool:
+    """Whether it is a list of two numbers."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+    )
+
+
 def _published(value: object) -> object:
-    """A number, or [number, its standard deviation], or null."""
+    """A number, or [number, its standard deviation], or null, or a mark."""
     pair = value if isinstance(value, list) else [value, 0.0]
-    number = [isinstance(v, int | float) and not isinstance(v, bool) for v in pair]
-    if value is not None and not (len(pair) == 2 and all(number)):
-        raise PydanticCustomError("pair", "Input should be a number, [number, std] or null")
+    if value not in (None, DIVERGED, NEVER) and not _numbers(pair):
+        message = f"Input should be a number, [number, std], null, {DIVERGED} or {NEVER}"
+        raise PydanticCustomError("pair", message)
+    return value
+
+
+def _mark(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _cost(value: object) -> object:
+    """[rounds, bytes], or null, or a mark."""
+    if value not in (None, DIVERGED, NEVER) and not _numbers(value):
+        message = f"Input should be [rounds, bytes], null, {DIVERGED} or {NEVER}"
+        raise PydanticCustomError("cost", message)
     return value
 
 
@@ -41,7 +63,8 @@ class Measure(Section):
         "last", description="last, best, sum, mean-N (of the last N tested rounds) or round-N"
     )
     published: dict[str, Annotated[object, BeforeValidator(_published)]] = Field(
-        description="label -> value or [value, std]; null = not at hand; accuracies in percent"
+        description="label -> value or [value, std]; null: not at hand; X: did not converge; –: "
+        "the paper has no value; accuracies in percent"
     )
 
     def of(self, label: str) -> tuple[float, float] | None:
@@ -51,6 +74,32 @@ class Measure(Section):
             return float(found[0]), float(found[1])
         return (float(found), 0.0) if isinstance(found, int | float) else None
 
+    def mark(self, label: str) -> str:
+        """What the paper prints of `label` instead of a number: X, – or nothing."""
+        return _mark(self.published[label])
+
+
+class Costs(Section):
+    """Rounds to the baseline's final accuracy, and bytes over those of its whole run."""
+
+    baseline: str = Field("fedavg", description="whose final accuracy is to be reached")
+    summary: Annotated[str, BeforeValidator(_summary)] = Field(
+        "mean-100", description="of its accuracies: last, best, mean-N or round-N"
+    )
+    published: dict[str, Annotated[object, BeforeValidator(_cost)]] = Field(
+        description="label -> [rounds, bytes / those of the baseline's whole run]; null: not at "
+        "hand; –: never; X: did not converge"
+    )
+
+    def of(self, label: str) -> tuple[float, float] | None:
+        """(rounds, relative bytes) published of `label`."""
+        found = self.published[label]
+        return (float(found[0]), float(found[1])) if isinstance(found, list) else None
+
+    def mark(self, label: str) -> str:
+        """As of `Measure`."""
+        return _mark(self.published[label])
+
 
 class PaperSection(Section):
     """What a published table reports of this run's algorithms."""
@@ -58,12 +107,18 @@ class PaperSection(Section):
     source: str = Field(description="paper and table")
     seeds: list[Seed] = Field(min_length=1, description="the seeds to run")
     measures: list[Measure] = Field(min_length=1, description="the table's columns")
+    costs: Costs | None = Field(None, description="the table of rounds and bytes to an accuracy")
     note: str = Field("", description="what the paper leaves open and how it was filled")
 
     def forgotten(self, labels: Collection[str]) -> str:
         """What is wrong with the published labels: every algorithm has a value, if only null."""
-        for i, measure in enumerate(self.measures):
-            if set(measure.published) != set(labels):
-                expected, found = ", ".join(labels), ", ".join(measure.published)
-                return f"measures.{i}.published: expected one of each of {expected}, found {found}"
+        tables = {f"measures.{i}": measure.published for i, measure in enumerate(self.measures)}
+        if self.costs is not None:
+            tables["costs"] = self.costs.published
+        for name, published in tables.items():
+            if set(published) != set(labels):
+                expected, found = ", ".join(labels), ", ".join(published)
+                return f"{name}.published: expected one of each of {expected}, found {found}"
+        if self.costs is not None and self.costs.baseline not in labels:
+            return f"costs.baseline: expected one of {', '.join(labels)}"
         return ""

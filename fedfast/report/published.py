@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..config.paper import DIVERGED, NEVER
 from ..history import History, Row
 from .markdown import markdown_table
+from .published_costs import costs_markdown
 from .run_table import duration
 from .summaries import number, tested
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ..reproduction import TableRow as PaperRow
 
 HEADS = ("row", "measure", "published", "ours", "difference", "within ±", "rounds", "time", "on")
+MARKS = {DIVERGED: "X (did not converge)", NEVER: NEVER}
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,17 @@ class PublishedTable:
         text = markdown_table(HEADS, cells, left=(0, 1, len(HEADS) - 1))
         image = f"\n![Curves of {paper.source}]({picture})\n" if picture and cells else ""
         note = f"\n{paper.note.strip()}\n" if paper.note else ""
-        return f"## {paper.source}\n{note}\n{text}\n{image}"
+        return f"## {paper.source}\n{note}\n{text}\n{self._costs()}{image}"
+
+    def _costs(self) -> str:
+        assert self.config.paper is not None
+        if self.config.paper.costs is None:
+            return ""
+        run = {
+            label: [h for r in rows if len(h := r.history())] for label, rows in self.rows.items()
+        }
+        text = costs_markdown(self.config, self.config.paper.costs, run)
+        return f"\n{text}" if text else ""
 
     def curves(self, path: Path) -> bool:
         """Draws the means over seeds; False where nothing was run."""
@@ -61,7 +74,7 @@ class PublishedTable:
         return [
             (label, f"{m.column}, {_summary_text(m, run)}", *_compare(m, label, run), *tail)
             for m in self.config.paper.measures
-            if m.of(label) or not all(math.isnan(_number(m, row)) for row in run)
+            if m.of(label) or m.mark(label) or not all(math.isnan(_number(m, row)) for row in run)
         ]
 
 
@@ -87,7 +100,7 @@ def _compare(measure: Measure, label: str, run: Sequence[PaperRow]) -> tuple[str
     shown = "–" if math.isnan(ours) else f"{ours:.5g}{spread}{seeds}"
     there = measure.of(label)
     if there is None:
-        return "not at hand", shown, "–", "–"
+        return MARKS.get(measure.mark(label), "not at hand"), shown, "–", "–"
     value, std = there
     published = f"{value:g}" + (f" ± {std:g}" if std else "")
     if math.isnan(ours):
