@@ -97,6 +97,13 @@ void bind_images(py::module_& m) {
   bind<ConvBackward>(m, "conv_pool_backward",
                      LISTS(ConvBackward, conv_gradients<P>(kDown, kAcross), pooled<P>()),
                      RUN(conv_backward));
+  bind<Pick>(
+      m, "pick",
+      LISTS(Pick, sides("P", "Q", &P::window),
+            std::make_tuple(
+                batch("B * C", &P::planes), field("windows.kernel[0]", &P::window, &Window::kh),
+                field("windows.kernel[1]", &P::window, &Window::kw), F(x), F(tap), F(out))),
+      RUN(pick));
   bind<Pool>(m, "pool", LISTS(Pool, pool_shape<P>(), std::make_tuple(F(x), F(out), F(argmax))),
              RUN(pool));
   bind<PoolBackward>(

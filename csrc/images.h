@@ -62,6 +62,16 @@ struct ConvBackward {
   Bank<const uint8_t> tap = {};               // or none
 };
 
+// out = of each window side by side over the planes the element at its tap.
+template <typename T>
+struct Pick {
+  int64_t planes = 0;       // B C
+  Window window;            // sizes only
+  Bank<const T> x;          // [K, planes, H, W]
+  Bank<const uint8_t> tap;  // as out
+  Bank<T> out;              // [K, planes, OH, OW]
+};
+
 enum class PoolKind { avg, max };
 
 // out = the largest element, or the mean, of each window of each plane.
@@ -142,6 +152,8 @@ template <typename T>
 void conv(int64_t clients, int threads, const Conv<T>& p);
 template <typename T>
 void conv_backward(int64_t clients, int threads, const ConvBackward<T>& p);
+template <typename T>
+void pick(int64_t clients, int threads, const Pick<T>& p);
 
 template <typename T>
 void pool(int64_t clients, int threads, const Pool<T>& p);

@@ -13,7 +13,7 @@ from .adam import adam
 from .aggregate import aggregate
 from .batch_norm import batch_norm, batch_norm_backward
 from .conv import conv, conv_backward
-from .conv_pool import conv_pool, conv_pool_backward
+from .conv_pool import conv_pool, conv_pool_backward, pick
 from .dropout import dropout
 from .embedding import embedding, embedding_backward
 from .gather import gather
@@ -96,6 +96,7 @@ __all__ = [
     "mix",
     "norms",
     "perturb",
+    "pick",
     "pool",
     "pool_backward",
     "reach",

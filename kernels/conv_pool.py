@@ -1,7 +1,8 @@
-"""`conv_pool` and `conv_pool_backward`: `conv`, then max pooling over windows side by side.
+"""`conv_pool`, `conv_pool_backward`: `conv`, then max pooling over windows side by side; `pick`.
 
     out = max over each window of act(x * w + b),  tap = which of its elements that is
     backward: `conv_backward` with dz = dout act'(out) at the maxima, 0 elsewhere
+    pick: out = x where the maxima of something else were, the tangent of max pooling
 
 Bytes: of the convolution's results only the maxima and a byte each are written and read again: for
 2 x 2 windows of float32 1.25 instead of 4 + 1 + 1 numbers a window each way. Operations: `conv`'s.
@@ -143,5 +144,39 @@ def conv_pool_backward(
     x, weight, out, tap   as given to, returned and written by `conv_pool`
     dout   as out; workspace: what it holds afterwards differs between backends
     dx, dweight, dbias, squares and all others   as in `conv_backward`
+    Raises TypeError/ValueError naming the argument.
+    """
+
+
+def _sides(x: Tensor) -> Pair:
+    return x.shape[3], x.shape[4]
+
+
+@operation(
+    In("x", "K B C H W"),
+    Made("planes", check=_sides, using="x", passed=False),
+    Argument("kernel", check=_kernel, using="planes", passed=False),
+    Made("P Q", check=_pooled, using="planes kernel", passed=False),
+    Made("windows", check=Windows, using="planes kernel"),
+    Out("out", "K B C P Q"),
+    In("tap", "K B C P Q", torch.uint8, check=_taps, using="out"),
+    returns="out",
+    moves="x + out + tap",
+)
+def pick(
+    x: Tensor,
+    *,
+    kernel: Ints,
+    tap: Tensor,
+    out: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Return of each window of x the element that `tap` names.
+
+    x        `[K, B, C, H, W]`
+    kernel   of a window, as in `conv_pool`
+    tap      uint8 `[K, B, C, H / vertical, W / horizontal]`, as `conv_pool` writes it: a place in
+             its window, row by row; which element one beyond the window is, is not defined
+    out      as tap, allocated if None
     Raises TypeError/ValueError naming the argument.
     """

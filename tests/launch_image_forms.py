@@ -20,6 +20,7 @@ from fedfast.kernels import (
     group_norm_backward,
     layer_norm,
     layer_norm_backward,
+    pick,
     pool,
     pool_backward,
 )
@@ -85,6 +86,7 @@ def pooled_forms(make: Make) -> Forms:
             for precision, kind in every:
                 options = dict(precision=precision, activation=kind, kernel=window, **geometry)
                 yield named(conv_pool, x, weight, bias, tap=tap, **options)
+                yield named(pick, make(3, 4, weight.shape[1], *places), kernel=window, tap=tap)
                 given = x, weight, out, tap, dout
                 yield named(conv_pool_backward, *given, dweight=weight, **options)
                 for sinks in scales(make, dict(dweight=weight, dbias=bias)):

@@ -102,6 +102,19 @@ POOLED = dict(
     large=((3, pooled((2, 2), 4, 12, (12, 12), (5, 5), B=70)),),
 )
 TAPS: Form = dict(tap=integers("kernel[0]*kernel[1]", "K B O P Q", torch.uint8))
+TAPS_OF_X: Form = dict(tap=integers("kernel[0]*kernel[1]", "K B C P Q", torch.uint8))
+
+
+def picked(kernel: Pair, image: Pair, **more: Any) -> Form:
+    P, Q = (s // k for s, k in zip(image, kernel, strict=True))
+    return dict(B=2, C=3, H=image[0], W=image[1], P=P, Q=Q, kernel=kernel) | more
+
+
+PICKED = dict(
+    small=(picked((2, 2), (7, 6)), picked((3, 2), (9, 9)), picked((1, 1), (2, 3), B=1)),
+    native=(picked((2, 2), (70, 68)), picked((2, 4), (6, 50))),
+    large=((3, picked((2, 2), (28, 28), B=30, C=9)),),
+)
 BACKWARD: dict[str, Form] = {
     "folded": dict(activation="relu"),
     "gradients": PLAIN | dict(activation="tanh", without="squares base_weight base_bias"),
@@ -192,6 +205,7 @@ IMAGES: dict[str, Cases] = {
     "conv_backward": Cases(BACKWARD, **CONVOLUTIONS),
     "conv_pool": Cases(FORWARD, **POOLED),
     "conv_pool_backward": Cases({n: f | TAPS for n, f in BACKWARD.items()}, **POOLED),
+    "pick": Cases({"at taps": TAPS_OF_X}, **PICKED),
     "pool": Cases(
         {"max": dict(kind="max")} | AVERAGES,
         **WINDOWS,

@@ -166,6 +166,9 @@ def calls() -> dict[str, dict[str, Any]]:
             tap=ints(K, 2, 3, 1, 1, dtype=torch.uint8), dx=f(*image), squares=f64(K), **turned,
             **ratio,
         ),
+        "pick": dict(
+            x=f(*image), kernel=2, tap=ints(K, 2, 2, 2, 2, dtype=torch.uint8), out=f(K, 2, 2, 2, 2)
+        ),
         "pool": dict(
             x=f(*image), kind="max", kernel=2, out=f(K, 2, 2, 2, 2),
             argmax=ints(K, 2, 2, 2, 2, dtype=torch.int32),

@@ -167,6 +167,11 @@ class ConvPool(Conv):
 
     window: tuple[int, int]
 
+    def planes(self, image: Sequence[int], kernel: Sequence[int]) -> list[int]:
+        """Sides of the convolution's results before they are pooled."""
+        moves = zip(image, kernel, self.stride, self.padding, self.dilation, strict=True)
+        return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in moves]
+
     def saved_elements(self, shapes: Sequence[tuple[int, ...]]) -> int:
         """A byte for every result, counted as a float's."""
         return -(-prod(shapes[self.output]) // torch.float32.itemsize)

@@ -6,7 +6,6 @@ y = x W^T + b:    Ry = x V^T + Rx W^T + Rb
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from .. import kernels
@@ -25,25 +24,24 @@ def _product(
 ) -> None:
     how: Arguments = record._how(t)
     if isinstance(record, ConvPool):
-        convolved_at(record, t, x, weight, bias, out)
+        _convolved_at(record, t, x, weight, bias, out)
     elif isinstance(record, Conv):
         kernels.conv(x, weight, bias, out=out, **how)
     else:
         kernels.linear(x, weight, bias, out=out, **how)
 
 
-def convolved_at(
+def _convolved_at(
     record: ConvPool, t: TangentPass, x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor
 ) -> None:
-    """The convolution where the maxima of the first pass are."""
+    """The convolution where the maxima of the first pass are; a client's planes at a time."""
     how = record._how(t)
     window, tap = how.pop("kernel"), how.pop("tap")
-    planes = kernels.conv(x, weight, bias, **how)
-    (height, width), (kh, kw) = planes.shape[-2:], window
-    for place in range(kh * kw):
-        rows = slice(place // kw, height // kh * kh, kh)
-        columns = slice(place % kw, width // kw * kw, kw)
-        torch.where(tap == place, planes[..., rows, columns], out, out=out)
+    planes = t.scratch(out[:1], *record.planes(x.shape[3:], weight.shape[3:]))
+    for k in range(t.clients):
+        own = slice(k, k + 1)
+        kernels.conv(x[own], weight[own], None if bias is None else bias[own], out=planes, **how)
+        kernels.pick(planes, kernel=window, tap=tap[own], out=out[own], backend=t.backend)
 
 
 def _product_forward(record: ProductLayer, t: TangentPass) -> None:

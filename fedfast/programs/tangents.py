@@ -55,10 +55,10 @@ class TangentPass(BatchContext):
         """What layers saved at w."""
         return self.at.saved(key, shape, dtype)
 
-    def scratch(self, like: Tensor) -> Tensor:
-        """A buffer of this shape until the record is done."""
-        key = f"scratch {tuple(like.shape[1:])}"
-        return self.workspace.saved(key, like.shape, like.dtype)
+    def scratch(self, like: Tensor, *sides: int) -> Tensor:
+        """A buffer of this shape, or of these last sides, until the record is done."""
+        shape = *like.shape[: like.ndim - len(sides)], *sides
+        return self.workspace.saved(f"scratch {shape[1:]}", shape, like.dtype)
 
     def moves(self, name: str | None) -> bool:
         """Whether v has a part for this parameter."""

@@ -61,3 +61,12 @@ def conv_pool_backward(
         planes[..., rows, columns] = dout.where(tap == t, 0.0)
     sinks = dweight, dbias, alpha, beta, base_weight, base_bias, precision, squares
     conv_backward(x, weight, planes, planes, geometry, None, dx, *sinks)
+
+
+def pick(x: Tensor, windows: Windows, out: Tensor, tap: Tensor) -> Tensor:
+    """Of each window the element at its tap, see `kernels.pick`."""
+    (height, width), (kh, kw) = windows.planes, windows.kernel
+    for t in range(kh * kw):
+        rows, columns = slice(t // kw, height // kh * kh, kh), slice(t % kw, width // kw * kw, kw)
+        out.copy_(x[..., rows, columns].where(tap == t, out))
+    return out

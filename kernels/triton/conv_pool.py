@@ -9,9 +9,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..geometry import Geometry, Windows
+from .common import jit, launch, tl
 from .conv import backward, forward
 from .conv_offsets import forward_sides
 from .conv_windows import Pooled
+from .pool_windows import place
+
+BLOCK, WARPS = 1024, 4  # picked elements of a program
 
 
 def conv_pool(
@@ -54,3 +58,43 @@ def conv_pool_backward(
     taken, planes = Pooled(tap, windows.kernel), windows.planes
     sinks = dx, dweight, dbias, alpha, beta, base_weight, base_bias, precision, squares
     backward(x, weight, out, dout, geometry, planes, activation, taken, *sinks)
+
+
+def pick(x: Tensor, windows: Windows, out: Tensor, tap: Tensor) -> Tensor:
+    """`pick` in Triton."""
+    size = out[:1].numel()
+    launch(
+        _pick,
+        out.shape[0] * -(-size // BLOCK),
+        out,
+        *(x, x.stride(0), tap, out, out.stride(0), out.shape[0], size),
+        PLANES=windows.planes,
+        KERNEL=windows.kernel,
+        BLOCK=BLOCK,
+        num_warps=WARPS,
+    )
+    return out
+
+
+@jit(do_not_specialize=["clients"])
+def _pick(
+    x: tl.tensor,  # [K, B, C, H, W]
+    x_stride: tl.tensor,
+    tap: tl.tensor,  # [K, B, C, P, Q] uint8
+    out: tl.tensor,  # [K, B, C, P, Q]
+    out_stride: tl.tensor,
+    clients: tl.tensor,
+    size: tl.tensor,  # B C P Q
+    PLANES: tl.constexpr,
+    KERNEL: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    k = (tl.program_id(0) % clients).to(tl.int64)
+    at = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)
+    plane, row, column = place(at, PLANES[0] // KERNEL[0], PLANES[1] // KERNEL[1])
+    taps = tl.load(tap + k * size + at, at < size, other=0).to(tl.int32)
+    y = row * KERNEL[0] + taps // KERNEL[1]
+    z = column * KERNEL[1] + taps % KERNEL[1]
+    image = x + k * x_stride + plane * (PLANES[0] * PLANES[1])
+    found = tl.load(image + y * PLANES[1] + z, at < size, other=0.0)
+    tl.store(out + k * out_stride + at, found, at < size)
