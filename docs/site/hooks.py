@@ -40,6 +40,7 @@ USING = (
     "scaling/results",
     "comparing",
     "figures",
+    "hessian",
     "landscape",
     "explanations",
     "loggers",
