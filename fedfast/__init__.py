@@ -20,7 +20,7 @@ from . import _renamed_modules
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import algorithms, data, kernels, loggers, models, optim, torch_ops
+    from . import algorithms, data, kernels, loggers, metrics, models, optim, torch_ops
     from .algorithms import ASAM, SAM, SGD
     from .averaging import aggregate
     from .client_sampling import Schedule
@@ -52,7 +52,7 @@ _HOME = {
     "aggregate": "averaging",
     "compare": "comparison",
 }
-_MODULES = ("algorithms", "data", "kernels", "loggers", "models", "optim", "torch_ops")
+_MODULES = ("algorithms", "data", "kernels", "loggers", "metrics", "models", "optim", "torch_ops")
 
 
 def __getattr__(name: str) -> object:
@@ -87,6 +87,7 @@ __all__ = [
     "data",
     "kernels",
     "loggers",
+    "metrics",
     "models",
     "optim",
     "torch_ops",

@@ -41,6 +41,7 @@ USING = (
     "comparing",
     "figures",
     "agreement",
+    "hessian",
     "landscape",
     "explanations",
     "loggers",

@@ -25,6 +25,7 @@ COMMANDS = {
         "fedfast.cli.compare",
         "runs beside each other: accuracies, rounds and bytes to a target",
     ),
+    "hessian": ("fedfast.cli.hessian", "how sharp a run's models are: eigenvalues of the Hessian"),
     "landscape": ("fedfast.cli.landscape", "the loss around and between a run's models"),
     "explain": ("fedfast.cli.explain", "where clients' models look, and which classes they know"),
     "bench": ("fedfast.cli.bench", "what rounds cost: of every algorithm, with every metric"),

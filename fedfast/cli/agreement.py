@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail
+from . import fail, measuring
 from .flag_parser import FlagParser
 from .setting import USER
 
@@ -29,7 +28,7 @@ The runs are left as they are.
   --out DIR          where figures go (default the first RUN)
   --format png,pdf   of figures
 """
-CHOICES = {"format": ("png", "pdf", "svg", "eps")}  # what TAB offers
+CHOICES = {"format": measuring.FORMATS}  # what TAB offers
 HEADS = (
     *("label", "round", "clients", "client-mean cosine", "client-client cosine"),
     *("conflicts", "after (model)", "after (tensor)", "drift, global", "drift, mean"),
@@ -51,23 +50,14 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = FlagParser("fedfast agreement", USAGE)
     parser.add_argument("runs", nargs="*", type=Path)
     for name in ("--labels", "--clients"):
-        parser.add_argument(name, type=_names)
+        parser.add_argument(name, type=measuring.names)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--format", type=_names, default=("png", "pdf"))
+    parser.add_argument("--format", type=measuring.names, default=("png", "pdf"))
     options = parser.flags(argv)
     if not options.runs:
         raise ValueError("expected folders of runs, found nothing; see fedfast agreement --help")
-    for name in options.clients or ():
-        if not name.isdecimal():
-            raise ValueError(f"--clients: expected numbers of clients; got {name!r}")
-    for kind in options.format:
-        if kind not in CHOICES["format"]:
-            raise ValueError(f"--format: expected {', '.join(CHOICES['format'])}; got {kind!r}")
+    measuring.check_formats(options.format)
     return options
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _measure(options: argparse.Namespace) -> int:
@@ -75,7 +65,7 @@ def _measure(options: argparse.Namespace) -> int:
     from ..report.costs import aligned
     from ..runs import measured_rows
 
-    clients = None if options.clients is None else list(map(int, options.clients))
+    clients = None if options.clients is None else measuring.clients_of(options.clients)
     found: list[Agreement] = []
     files = []
     for folder in options.runs:
@@ -86,13 +76,12 @@ def _measure(options: argparse.Namespace) -> int:
         found += [replace(one, label=f"{several}{one.label}") for one in own]
     print(aligned([HEADS, *map(_cells, found)]))
     out = options.out or options.runs[0]
-    out.mkdir(parents=True, exist_ok=True)
     print(*files, *_drawn(found, out, options.format), sep="\n")
     return 0
 
 
 def _of_run(
-    folder: Path, labels: Sequence[str] | None, clients: list[int] | None
+    folder: Path, labels: Sequence[str] | None, clients: Sequence[int] | None
 ) -> list[Agreement]:
     from ..metrics.agreement.of_runs import measure
     from ..runs.models_of import labels_of, open_run
@@ -108,9 +97,7 @@ def _cells(one: Agreement) -> tuple[str, ...]:
 
 
 def _drawn(found: Sequence[Agreement], out: Path, formats: Sequence[str]) -> list[Path]:
-    from ..files import atomic
     from ..report import agreement_figures
-    from ..report.style import save
 
     figures = {"agreement": agreement_figures.matrices(found)}
     for one in found:
@@ -120,9 +107,4 @@ def _drawn(found: Sequence[Agreement], out: Path, formats: Sequence[str]) -> lis
             else f"agreement-tensors-{one.label.replace(' ', '-')}"
         )
         figures[name] = agreement_figures.tensors(one)
-    paths = []
-    for name, figure in figures.items():
-        for kind in formats:
-            paths.append(out / f"{name}.{kind}")
-            atomic(paths[-1], partial(save, figure))
-    return paths
+    return measuring.saved(figures, out, formats)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._messages import unknown
-from . import fail
+from . import fail, measuring
 from .flag_parser import FlagParser
 from .setting import USER
 
@@ -38,7 +36,7 @@ into each run's folder, and figures: contours on shared levels, curves along the
   --format png,pdf   of figures
   --html             also surfaces that turn, one self-contained page (extra fedfast[landscape])
 """
-CHOICES = {"format": ("png", "pdf", "svg", "eps")}  # what TAB offers
+CHOICES = {"format": measuring.FORMATS}  # what TAB offers
 
 
 def main(argv: list[str]) -> int:
@@ -55,14 +53,14 @@ def main(argv: list[str]) -> int:
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = FlagParser("fedfast landscape", USAGE)
     parser.add_argument("runs", nargs="*", type=Path)
-    parser.add_argument("--labels", type=_names)
+    parser.add_argument("--labels", type=measuring.names)
     for name in ("--clients", "--plane"):
-        parser.add_argument(name, type=_names, default=())
+        parser.add_argument(name, type=measuring.names, default=())
     for name, default in {"--grid": 51, "--samples": 1000, "--seed": 0}.items():
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--range", type=float, default=1.0)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--format", type=_names, default=("png", "pdf"))
+    parser.add_argument("--format", type=measuring.names, default=("png", "pdf"))
     for name in ("--line", "--html"):
         parser.add_argument(name, action="store_true")
     options = parser.flags(argv)
@@ -71,18 +69,11 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
 def _wanted(options: argparse.Namespace) -> Wanted:
     from ..landscape.of_runs import Wanted
 
-    for name in options.clients:
-        if not name.isdecimal():
-            raise ValueError(f"--clients: expected numbers of clients; got {name!r}")
     return Wanted(
-        clients=tuple(map(int, options.clients)),
+        clients=measuring.clients_of(options.clients),
         plane=options.plane,
         grid=options.grid,
         reach=options.range,
@@ -100,7 +91,7 @@ def _measure(options: argparse.Namespace) -> int:
     wanted = _wanted(options)
     if options.html:
         landscape_page.plotly()  # said before the work, not after it
-    labels = _labels(options.runs, options.labels)
+    labels = measuring.labels_in(options.runs, options.labels)
     found: list[Panel] = []
     for folder in options.runs:
         own = _panels(folder, labels[folder], wanted)
@@ -108,30 +99,11 @@ def _measure(options: argparse.Namespace) -> int:
         print(measured_rows.write(folder, NAME, rows))
         found += own
     out = options.out or options.runs[0]
-    out.mkdir(parents=True, exist_ok=True)
     paths = _drawn(found, out, options.format)
     if options.html:
         paths.append(landscape_page.write(found, out / "landscape.html"))
     print(*paths, sep="\n")
     return 0
-
-
-def _labels(runs: Sequence[Path], chosen: Sequence[str] | None) -> dict[Path, list[str]]:
-    """Which labels of each run; ValueError for one that no run has, and runs that have none."""
-    from ..runs.models_of import labels_of
-
-    there = {folder: labels_of(folder) for folder in runs}
-    known = list(dict.fromkeys(label for labels in there.values() for label in labels))
-    for label in chosen or ():
-        if label not in known:
-            raise unknown("label", label, known)
-    found = {f: [x for x in labels if x in (chosen or known)] for f, labels in there.items()}
-    for folder, labels in found.items():
-        if not labels:
-            raise ValueError(
-                f"{folder}: expected one of --labels; it has {', '.join(there[folder])}"
-            )
-    return found
 
 
 def _panels(folder: Path, labels: Sequence[str], wanted: Wanted) -> list[Panel]:
@@ -158,16 +130,9 @@ def _progress(label: str) -> Progress:
 
 
 def _drawn(panels: Sequence[Panel], out: Path, formats: Sequence[str]) -> list[Path]:
-    from ..files import atomic
     from ..report import landscape_figures
-    from ..report.style import save
 
     figures = {"landscape-curves": landscape_figures.curves(panels)}
     if len(panels[0].axes) == 2:
         figures = {"landscape": landscape_figures.contours(panels)} | figures
-    paths = []
-    for name, figure in figures.items():
-        for kind in formats:
-            paths.append(out / f"{name}.{kind}")
-            atomic(paths[-1], partial(save, figure))
-    return paths
+    return measuring.saved(figures, out, formats)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ..data import Samples
 from ..layout import FlatLayout
+from ..runs.few_samples import few
 from ..runs.models_of import RunModels
 from .directions import line_between, plane_through, random_plane
 from .losses import ModelLosses
@@ -53,28 +52,20 @@ def panels(run: RunModels, wanted: Wanted, progress: Progress = lambda *_: None)
     Directions are drawn for the global model and normalised by the model that they start from;
     all labels have the same ones, so that their landscapes can be compared.
     """
-    drawn = few(_test(run), wanted)
+    drawn = few(_test(run), wanted.samples, wanted.seed)
     if wanted.plane:
         yield _panel(run, _through(run, wanted.plane), drawn, wanted, progress, "plane", "test set")
         return
     around = _around(run, "global model", run.global_row(), wanted)
     if wanted.clients:  # beside their own samples, those of all of them
-        trained = few(run.data.samples, wanted)
+        trained = few(run.data.samples, wanted.samples, wanted.seed)
         yield _panel(run, around, trained, wanted, progress, "global model", "train samples")
     yield _panel(run, around, drawn, wanted, progress, "global model", "test set")
     for i, row in zip(wanted.clients, run.local_rows(wanted.clients), strict=True):
-        own, model = few(run.data.client(i), wanted), f"client {i}"
+        own, model = few(run.data.client(i), wanted.samples, wanted.seed), f"client {i}"
         around = _around(run, model, row, wanted)
         yield _panel(run, around, own, wanted, progress, model, "own samples")
         yield _panel(run, around, drawn, wanted, progress, model, "test set")
-
-
-def few(samples: Samples, wanted: Wanted) -> Samples:
-    """At most so many of them, the same ones for one seed."""
-    if len(samples) <= wanted.samples:
-        return samples
-    drawn = np.random.default_rng(wanted.seed).choice(len(samples), wanted.samples, replace=False)
-    return samples.take(torch.from_numpy(np.sort(drawn)))
 
 
 def _test(run: RunModels) -> Samples:

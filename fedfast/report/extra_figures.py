@@ -9,8 +9,9 @@ from ..explain.class_accuracy import NAME as CLASSES
 from ..explain.class_accuracy import of_rows as classes_of
 from ..landscape import panels as landscapes
 from ..metrics.agreement import of_runs as agreements
+from ..metrics.hessian import of_runs as hessians
 from ..runs import measured_rows
-from . import agreement_figures, explain_figures, landscape_figures
+from . import agreement_figures, explain_figures, hessian_figures, landscape_figures
 from .run_figures import Drawn, Groups
 
 
@@ -27,6 +28,17 @@ def _landscape(folder: Path, number: str) -> Iterator[Drawn]:
         text = f"Loss and accuracy of models along the first direction ({unit}). {folder.name}."
         name = f"landscape-curves{number}" + (f"-{i + 1}" if i else "")
         yield Drawn(name, "Landscapes", text, landscape_figures.curves(along))
+
+
+def _hessian(folder: Path, number: str) -> Iterator[Drawn]:
+    """Of `fedfast hessian`."""
+    texts = {
+        "hessian": "Largest eigenvalues of the Hessian of the mean loss.",
+        "hessian-density": "Densities of the eigenvalues of the global models' Hessians.",
+    }
+    found = hessians.of_rows(measured_rows.read(folder, hessians.NAME))
+    for name, figure in (hessian_figures.figures(found) if found else {}).items():
+        yield Drawn(f"{name}{number}", "Sharpness", f"{texts[name]} {folder.name}.", figure)
 
 
 def _agreement(folder: Path, number: str) -> Iterator[Drawn]:
@@ -58,7 +70,7 @@ def _classes(folder: Path, number: str) -> Iterator[Drawn]:
 
 
 # (a run's folder, what tells its files from another run's) -> figures of what is there
-FIGURES: list[Callable[[Path, str], Iterator[Drawn]]] = [_landscape, _agreement, _classes]
+FIGURES: list[Callable[[Path, str], Iterator[Drawn]]] = [_landscape, _hessian, _agreement, _classes]
 
 
 def figures(groups: Groups) -> Iterator[Drawn]:

@@ -1,0 +1,128 @@
+"""`fedfast hessian RUN...`: how sharp the models of finished runs are."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import fail, measuring
+from .flag_parser import FlagParser
+from .setting import USER
+
+if TYPE_CHECKING:
+    from ..metrics.hessian.of_runs import Spectrum, Wanted
+
+USAGE = """\
+usage: fedfast hessian RUN... [options]
+
+Measures the Hessian of the mean loss: the largest eigenvalues of each label's global model on the
+training data, of clients' local models on their own samples and on the training data. Prints a
+table; writes hessian.csv into each run's folder, and figures. The runs are left as they are.
+
+  --labels A,B       of the runs (default all)
+  --top N            eigenvalues of each model (default 1)
+  --trace            also the trace of the global model's Hessian, with its standard error
+  --density          also the density of its eigenvalues
+  --clients 0,3,7    also these clients' models, as the next round would train them
+  --samples N        at most, of the training data and of each client (default 1000)
+  --steps N          of Lanczos runs, at most (default 100)
+  --seed N           of samples and random vectors (default 0)
+  --out DIR          where figures go (default the first RUN)
+  --format png,pdf   of figures
+"""
+CHOICES = {"format": measuring.FORMATS}  # what TAB offers
+UNSURE = "*"  # behind values of Lanczos runs that did not converge
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; 0, or 2 for runs or options that cannot be used."""
+    if argv and argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    try:
+        return _measure(_options(argv))
+    except USER as error:
+        return fail(str(error))
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = FlagParser("fedfast hessian", USAGE)
+    parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--labels", type=measuring.names)
+    parser.add_argument("--clients", type=measuring.names, default=())
+    for name, default in {"--top": 1, "--samples": 1000, "--steps": 100, "--seed": 0}.items():
+        parser.add_argument(name, type=int, default=default)
+    for name in ("--trace", "--density"):
+        parser.add_argument(name, action="store_true")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--format", type=measuring.names, default=("png", "pdf"))
+    options = parser.flags(argv)
+    if not options.runs:
+        raise ValueError("expected folders of runs, found nothing; see fedfast hessian --help")
+    measuring.check_formats(options.format)
+    return options
+
+
+def _wanted(options: argparse.Namespace) -> Wanted:
+    from ..metrics.hessian.of_runs import Wanted
+
+    return Wanted(
+        clients=measuring.clients_of(options.clients),
+        top=options.top,
+        trace=options.trace,
+        density=options.density,
+        samples=options.samples,
+        steps=options.steps,
+        seed=options.seed,
+    )
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from ..metrics.hessian.of_runs import NAME
+    from ..report import hessian_figures
+    from ..runs import measured_rows
+
+    wanted = _wanted(options)
+    found: list[Spectrum] = []
+    files = []
+    for folder, labels in measuring.labels_in(options.runs, options.labels).items():
+        own = _of_run(folder, labels, wanted)
+        files.append(measured_rows.write(folder, NAME, [row for one in own for row in one.rows()]))
+        several = f"{folder.name} " if len(options.runs) > 1 else ""
+        found += [replace(one, label=f"{several}{one.label}") for one in own]
+    print(_table(found, wanted))
+    figures = hessian_figures.figures(found)
+    out = options.out or options.runs[0]
+    print(*files, *measuring.saved(figures, out, options.format), sep="\n")
+    return 0
+
+
+def _of_run(folder: Path, labels: Sequence[str], wanted: Wanted) -> list[Spectrum]:
+    from ..metrics.hessian.of_runs import measure
+    from ..runs.models_of import open_run
+
+    return [one for label in labels for one in measure(open_run(folder, label), wanted)]
+
+
+def _table(found: Sequence[Spectrum], wanted: Wanted) -> str:
+    from ..report.costs import aligned
+
+    heads = ["label", "round", "model", "data", "samples"]
+    heads += [f"lambda_{i + 1}" for i in range(wanted.top)] + ["trace"] * wanted.trace
+    lines = [aligned([heads, *(_cells(one, wanted.trace) for one in found)])]
+    if not all(one.converged for one in found):
+        lines.append(f"{UNSURE} not converged: a lower bound; --steps allows more steps")
+    return "\n".join(lines)
+
+
+def _cells(one: Spectrum, trace: bool) -> list[str]:
+    mark = "" if one.converged else UNSURE
+    model = f"client {one.model}" if one.model.isdecimal() else one.model
+    cells = [one.label, str(one.round), model, one.data, str(one.samples)]
+    cells += [f"{value:.4g}{mark}" for value in one.values]
+    if trace:
+        cells.append("" if one.trace is None else f"{one.trace[0]:.4g} ± {one.trace[1]:.2g}")
+    return cells

@@ -1,0 +1,67 @@
+"""What commands that measure finished runs share: labels, lists in flags, files of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._messages import unknown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "pdf", "svg", "eps")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Of "a,b"."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def clients_of(given: Sequence[str]) -> tuple[int, ...]:
+    """Numbers of `--clients`. Raises ValueError for what is none."""
+    for name in given:
+        if not name.isdecimal():
+            raise ValueError(f"--clients: expected numbers of clients; got {name!r}")
+    return tuple(map(int, given))
+
+
+def check_formats(given: Sequence[str]) -> None:
+    """Raise ValueError for a kind of file that figures are not written as."""
+    for kind in given:
+        if kind not in FORMATS:
+            raise ValueError(f"--format: expected {', '.join(FORMATS)}; got {kind!r}")
+
+
+def labels_in(runs: Sequence[Path], chosen: Sequence[str] | None) -> dict[Path, list[str]]:
+    """Which labels of each run; ValueError for one that no run has, and runs that have none."""
+    from ..runs.models_of import labels_of
+
+    there = {folder: labels_of(folder) for folder in runs}
+    known = list(dict.fromkeys(label for labels in there.values() for label in labels))
+    for label in chosen or ():
+        if label not in known:
+            raise unknown("label", label, known)
+    found = {f: [x for x in labels if x in (chosen or known)] for f, labels in there.items()}
+    for folder, labels in found.items():
+        if not labels:
+            raise ValueError(
+                f"{folder}: expected one of --labels; it has {', '.join(there[folder])}"
+            )
+    return found
+
+
+def saved(figures: Mapping[str, Figure], out: Path, formats: Sequence[str]) -> list[Path]:
+    """Each figure as `out/NAME.FORMAT`, atomically; the paths."""
+    from ..files import atomic
+    from ..report.style import save
+
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in figures.items():
+        for kind in formats:
+            paths.append(out / f"{name}.{kind}")
+            atomic(paths[-1], partial(save, figure))
+    return paths
