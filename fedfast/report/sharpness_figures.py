@@ -66,6 +66,7 @@ def _panel(ax: Axes, found: Sequence[Sharpness], names: Sequence[str], panel: Pa
         ax.plot(values, at, MARKERS[i % len(MARKERS)], label=one.label, **style)
     ax.set_yticks(range(len(names)), [label_text(name, 30) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
     ax.ticklabel_format(axis="x", style="sci", scilimits=(-3, 3))
     ax.xaxis.get_offset_text().set_fontsize(MEDIUM - 1)
     ax.set_title(title, fontsize=MEDIUM, color=TEXT, pad=3)

@@ -23,7 +23,7 @@ def layer_sensitivity(
     The rule by which `fedfsa` selects layers (Xing et al. 2025, "Flexible sharpness-aware
     personalized federated learning"). Raises ValueError/TypeError for shapes that do not fit.
     """
-    _check(rows, start, layout)
+    _check(rows, layout, start=start)
     trained, segments = layout.trained, layout.segments(rows.device)
     given = rows[:, :trained], start[..., :trained]
     return kernels.sensitivity(*given, segments, normalize=normalize)
@@ -37,7 +37,7 @@ def flatness_distance(rows: Tensor, center: Tensor, layout: FlatLayout) -> Tenso
     one (Liu et al. 2026, "FedNSAM: consistency of local and global flatness").
     Raises ValueError for shapes that do not fit.
     """
-    _check(rows, center, layout)
+    _check(rows, layout, center=center)
     found = []
     with torch_threads(1):  # the order of a sum may depend on how many threads share it
         for row in rows:
@@ -47,8 +47,9 @@ def flatness_distance(rows: Tensor, center: Tensor, layout: FlatLayout) -> Tenso
     return torch.stack(found)
 
 
-def _check(rows: Tensor, center: Tensor, layout: FlatLayout) -> None:
+def _check(rows: Tensor, layout: FlatLayout, **others: Tensor) -> None:
     if rows.ndim != 2 or not len(rows) or rows.shape[1] != layout.stride:
         raise ValueError(f"rows: expected [K, {layout.stride}]; got {list(rows.shape)}")
-    if center.shape not in (rows.shape, rows.shape[1:]):
-        raise ValueError(f"start: expected [{layout.stride}]; got {list(center.shape)}")
+    for name, other in others.items():
+        if other.shape not in (rows.shape, rows.shape[1:]):
+            raise ValueError(f"{name}: expected [{layout.stride}]; got {list(other.shape)}")
