@@ -62,8 +62,8 @@ def _panel(ax: Axes, found: Sequence[Sharpness], names: Sequence[str], panel: Pa
         values = [one.mean(models, data, what, n) if n in known else np.nan for n in names]
         # Apart by a part of a line each, so that no marker hides another.
         at = np.arange(len(names)) + 0.5 * ((i + 0.5) / len(found) - 0.5)
-        style = {"color": COLOURS[i % len(COLOURS)], "markersize": 4, "clip_on": False}
-        ax.plot(values, at, MARKERS[i % len(MARKERS)], label=one.label, **style)
+        marker, colour = MARKERS[i % len(MARKERS)], COLOURS[i % len(COLOURS)]
+        ax.plot(values, at, marker, color=colour, markersize=4, label=one.label, clip_on=False)
     ax.set_yticks(range(len(names)), [label_text(name, 30) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))

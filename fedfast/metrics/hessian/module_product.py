@@ -82,7 +82,8 @@ class ModuleProduct:
         grad = partial(torch.autograd.grad, allow_unused=True, materialize_grads=True)
         first = grad(value, leaves, create_graph=True)
         along = self.layout.views(v, trained_only=True)
-        inner = sum((g * along[name]).sum() for name, g in zip(learns, first, strict=True))
+        terms = [(g * along[name]).sum() for name, g in zip(learns, first, strict=True)]
+        inner = sum(terms[1:], terms[0])
         if not inner.requires_grad:  # the loss is linear in all parameters
             return {name: torch.zeros_like(leaf) for name, leaf in held.items()}
         return dict(zip(learns, grad(inner, leaves), strict=True))

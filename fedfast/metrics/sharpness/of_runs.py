@@ -119,19 +119,10 @@ def _sharp(
     loss = run.simulation._components.design.loss
     losses = MeanLosses(run.module, samples, rows=rows, layout=run.layout, loss=loss)
     gap = surrogate_gap(losses, rho)
-    found = dict(
-        zip(
-            MEASURES,
-            (
-                losses.values(losses.rows),
-                gap if steps == 1 else sam_sharpness(losses, rho, steps),
-                gap,
-                adaptive_sharpness(losses, rho),
-            ),
-            strict=True,
-        )
-    )
-    values = {(n, data, w, ""): v for w, of in found.items() for n, v in _named(names, of)}
+    sharp = gap if steps == 1 else sam_sharpness(losses, rho, steps)
+    found = losses.values(losses.rows), sharp, gap, adaptive_sharpness(losses, rho)
+    named = zip(MEASURES, found, strict=True)
+    values = {(n, data, what, ""): v for what, of in named for n, v in _named(names, of)}
     return values | _layers(run, names, data, LAYER, layer_sharpness(losses, rho))
 
 
