@@ -19,6 +19,7 @@ COMMANDS = {
     "scale": ("fedfast.cli.scale", "what rounds take as clients, cohorts and ranks grow"),
     "partition": ("fedfast.cli.partition", "how a config's data are dealt to its clients"),
     "agreement": ("fedfast.cli.agreement", "how far clients of finished runs agree"),
+    "sharpness": ("fedfast.cli.sharpness", "how sharp models of finished runs are"),
     "report": ("fedfast.cli.report", "figures of runs, and one page that holds them"),
     "reproduce": ("fedfast.cli.reproduce", "rows of published tables: theirs and ours"),
     "compare": (

@@ -17,6 +17,15 @@ from .accuracy import (
     no_accuracy,
 )
 from .hessian import Hessian
+from .sharpness import (
+    MeanLosses,
+    adaptive_sharpness,
+    flatness_distance,
+    layer_sensitivity,
+    layer_sharpness,
+    sam_sharpness,
+    surrogate_gap,
+)
 
 __all__ = [
     "CLASSES",
@@ -29,9 +38,16 @@ __all__ = [
     "Custom",
     "Hessian",
     "Loss",
+    "MeanLosses",
     "Metric",
+    "adaptive_sharpness",
     "find",
+    "flatness_distance",
     "known",
+    "layer_sensitivity",
+    "layer_sharpness",
     "metric_for",
     "no_accuracy",
+    "sam_sharpness",
+    "surrogate_gap",
 ]

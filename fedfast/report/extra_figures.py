@@ -10,8 +10,15 @@ from ..explain.class_accuracy import of_rows as classes_of
 from ..landscape import panels as landscapes
 from ..metrics.agreement import of_runs as agreements
 from ..metrics.hessian import of_runs as hessians
+from ..metrics.sharpness import of_runs as sharpnesses
 from ..runs import measured_rows
-from . import agreement_figures, explain_figures, hessian_figures, landscape_figures
+from . import (
+    agreement_figures,
+    explain_figures,
+    hessian_figures,
+    landscape_figures,
+    sharpness_figures,
+)
 from .run_figures import Drawn, Groups
 
 
@@ -69,8 +76,25 @@ def _classes(folder: Path, number: str) -> Iterator[Drawn]:
         yield Drawn(f"classes-{label}{number}", "Classes", text, figure)
 
 
+def _sharpness(folder: Path, number: str) -> Iterator[Drawn]:
+    """Of `fedfast sharpness`."""
+    found = sharpnesses.of_rows(measured_rows.read(folder, sharpnesses.NAME))
+    if found:
+        text = (
+            "How far the loss rises where one tensor alone is perturbed, and how far clients' "
+            f"training moves it (FedFSA's score). Means over clients. {folder.name}."
+        )
+        yield Drawn(f"sharpness{number}", "Sharpness", text, sharpness_figures.layers(found))
+
+
 # (a run's folder, what tells its files from another run's) -> figures of what is there
-FIGURES: list[Callable[[Path, str], Iterator[Drawn]]] = [_landscape, _hessian, _agreement, _classes]
+FIGURES: list[Callable[[Path, str], Iterator[Drawn]]] = [
+    _landscape,
+    _hessian,
+    _agreement,
+    _classes,
+    _sharpness,
+]
 
 
 def figures(groups: Groups) -> Iterator[Drawn]:

@@ -121,7 +121,7 @@ def measure(run: RunModels, clients: Sequence[int] | None = None) -> Agreement:
     where an algorithm of two exchanges is asked for more clients than a cohort has.
     """
     engine = run.simulation._components.engine
-    ids = sorted(_next(run) if clients is None else clients)
+    ids = sorted(next_clients(run) if clients is None else clients)
     if len(ids) < 2:
         raise ValueError(f"clients: expected at least two; got {ids}")
     most = run.simulation.schedule.largest_cohort
@@ -153,7 +153,7 @@ def measure(run: RunModels, clients: Sequence[int] | None = None) -> Agreement:
     )
 
 
-def _next(run: RunModels) -> list[int]:
+def next_clients(run: RunModels) -> list[int]:
     """Clients of the run's next round, every so many of them where these are too many."""
     ids = np.sort(run.simulation.schedule.round(run.simulation.round).clients)
     count = min(MOST, len(ids))

@@ -77,20 +77,29 @@ class ModuleProduct:
 
     def _part(self, module: nn.Module, row: Tensor, part: Samples, v: Tensor) -> dict[str, Tensor]:
         """The product of one batch's mean loss, by name."""
-        seed_all(SEED)
-        tensors = self.layout.tensors(row.clone())  # modules may write into what they are given
-        learns = list(self.layout.views(row, trained_only=True))
-        leaves = [tensors[name].detach().requires_grad_() for name in learns]
-        held = {**tensors, **dict(zip(learns, leaves, strict=True))}
-        outputs = functional_call(module, held, (part.inputs(self.layout.dtype).clone(),))
+        value, held = loss_at(module, self.layout, self.loss, row, part)
+        learns, leaves = zip(*held.items(), strict=True)
         grad = partial(torch.autograd.grad, allow_unused=True, materialize_grads=True)
-        first = grad(self.loss(outputs, part.y), leaves, create_graph=True)
+        first = grad(value, leaves, create_graph=True)
         along = self.layout.views(v, trained_only=True)
-        parts = [(g * along[name]).sum() for name, g in zip(learns, first, strict=True)]
-        inner = sum(parts[1:], parts[0])
+        terms = [(g * along[name]).sum() for name, g in zip(learns, first, strict=True)]
+        inner = sum(terms[1:], terms[0])
         if not inner.requires_grad:  # the loss is linear in all parameters
-            return {name: torch.zeros_like(leaf) for name, leaf in zip(learns, leaves, strict=True)}
+            return {name: torch.zeros_like(leaf) for name, leaf in held.items()}
         return dict(zip(learns, grad(inner, leaves), strict=True))
+
+
+def loss_at(
+    module: nn.Module, layout: FlatLayout, loss: Loss, row: Tensor, part: Samples
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean loss of one batch at `row` [S], and the parameters by name, leaves of its graph."""
+    seed_all(SEED)
+    tensors = layout.tensors(row.clone())  # modules may write into what they are given
+    learns = layout.views(row, trained_only=True)
+    leaves = {name: tensors[name].detach().requires_grad_() for name in learns}
+    outputs = functional_call(module, {**tensors, **leaves}, (part.inputs(layout.dtype).clone(),))
+    value: Tensor = loss(outputs, part.y)
+    return value, leaves
 
 
 def check_vectors(v: Tensor, rows: Tensor) -> None:

@@ -69,12 +69,10 @@ def product_for(
     memory   bytes, about, that may be kept of what products of the same models have in common
     Raises ValueError/TypeError naming what is unfit.
     """
-    own = _checked(layout, rows, samples)
+    own = samples_of_each(layout, rows, samples)
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise ValueError(f"batch: expected an integer >= 1 or None; got {format_value(batch)}")
-    if isinstance(loss, str) and loss != "cross_entropy":
-        raise ValueError(f"loss: expected 'cross_entropy' or a callable; got {format_value(loss)}")
-    criterion = F.cross_entropy if isinstance(loss, str) else loss
+    criterion = criterion_of(loss)
     if criterion is F.cross_entropy and own[0].y.ndim == 1:
         few = own[0].take(torch.arange(2) % len(own[0])).inputs(layout.dtype)
         program = program_of(module, layout, few)
@@ -83,10 +81,17 @@ def product_for(
     return ModuleProduct(module, layout, criterion, rows, own, batch or MODULE_BATCH)
 
 
-def _checked(
+def criterion_of(loss: Loss | str) -> Loss:
+    """The loss as a function; ValueError for another name than "cross_entropy"."""
+    if isinstance(loss, str) and loss != "cross_entropy":
+        raise ValueError(f"loss: expected 'cross_entropy' or a callable; got {format_value(loss)}")
+    return F.cross_entropy if isinstance(loss, str) else loss
+
+
+def samples_of_each(
     layout: FlatLayout, rows: Tensor, samples: Samples | Sequence[Samples]
 ) -> list[Samples]:
-    """The samples of each model."""
+    """The samples of each model; ValueError/TypeError where rows or samples are unfit."""
     if rows.ndim != 2 or rows.shape[0] < 1 or rows.shape[1] != layout.stride:
         raise ValueError(f"rows: expected [K, {layout.stride}]; got {list(rows.shape)}")
     if rows.dtype != layout.dtype:

@@ -64,7 +64,7 @@ class Hessian:
         if top > min(steps, self._products.parameters):
             most = min(steps, self._products.parameters)
             raise ValueError(f"top: expected at most {most}, steps or parameters; got {top}")
-        _positive("tol", tol)
+        positive("tol", tol)
         return largest(self._products, top, tol, steps, self.seed)
 
     def trace(self, samples: int = 30, *, method: str = "hutch++") -> Trace:
@@ -87,7 +87,7 @@ class Hessian:
         """
         _counts(samples=samples, steps=steps)
         Count(ge=2)("points", points)
-        _positive("width", width)
+        positive("width", width)
         return quadrature(self._products, samples, steps, points, width, self.seed)
 
 
@@ -96,7 +96,8 @@ def _counts(**given: int) -> None:
         Count()(name, value)
 
 
-def _positive(name: str, value: float) -> None:
+def positive(name: str, value: float) -> None:
+    """TypeError/ValueError unless `value` is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name}: expected a number; got {format_value(value)}")
     if not 0 < value < float("inf"):

@@ -1,0 +1,132 @@
+"""`fedfast sharpness RUN...`: how far the loss rises around models of finished runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import fail
+from .flag_parser import FlagParser
+from .setting import USER
+
+if TYPE_CHECKING:
+    from ..metrics.sharpness.of_runs import Sharpness
+
+USAGE = """\
+usage: fedfast sharpness RUN... [options]
+
+Measures the global model of each label on samples of all clients, and clients' models, trained as
+the next round would, on their own samples and on those of all: SAM's and ASAM's sharpness, the
+surrogate gap, each tensor's, distances from the global model. Prints a table; writes sharpness.csv
+into each run's folder, and a figure of the tensors. The runs are left as they are.
+
+  --labels A,B       of the runs (default all)
+  --clients 0,3,7    which clients (default those of the next round, 100 at most)
+  --rho R            radius of perturbations (default 0.05)
+  --steps N          of the ascent that finds SAM's perturbation (default 1)
+  --samples N        at most, of all clients together and of each (default 1000)
+  --out DIR          where figures go (default the first RUN)
+  --format png,pdf   of figures
+"""
+CHOICES = {"format": ("png", "pdf", "svg", "eps")}  # what TAB offers
+HEADS = (
+    *("label", "round", "models", "samples", "loss", "sharpness", "surrogate gap"),
+    *("adaptive sharpness", "flatness distance"),
+)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; 0, or 2 for runs or options that cannot be used."""
+    if argv and argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    try:
+        return _measure(_options(argv))
+    except USER as error:
+        return fail(str(error))
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = FlagParser("fedfast sharpness", USAGE)
+    parser.add_argument("runs", nargs="*", type=Path)
+    for name in ("--labels", "--clients"):
+        parser.add_argument(name, type=_names)
+    parser.add_argument("--rho", type=float, default=0.05)
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--format", type=_names, default=("png", "pdf"))
+    options = parser.flags(argv)
+    if not options.runs:
+        raise ValueError("expected folders of runs, found nothing; see fedfast sharpness --help")
+    for name in options.clients or ():
+        if not name.isdecimal():
+            raise ValueError(f"--clients: expected numbers of clients; got {name!r}")
+    for kind in options.format:
+        if kind not in CHOICES["format"]:
+            raise ValueError(f"--format: expected {', '.join(CHOICES['format'])}; got {kind!r}")
+    return options
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from ..metrics.sharpness.of_runs import NAME
+    from ..report.costs import aligned
+    from ..runs import measured_rows
+
+    found: list[Sharpness] = []
+    files = []
+    for folder in options.runs:
+        own = _of_run(folder, options)
+        rows = [row for one in own for row in one.rows()]
+        files.append(measured_rows.write(folder, NAME, rows))
+        several = f"{folder.name} " if len(options.runs) > 1 else ""
+        found += [replace(one, label=f"{several}{one.label}") for one in own]
+    print(aligned([HEADS, *(line for one in found for line in _lines(one))]))
+    out = options.out or options.runs[0]
+    out.mkdir(parents=True, exist_ok=True)
+    print(*files, *_drawn(found, out, options.format), sep="\n")
+    return 0
+
+
+def _of_run(folder: Path, options: argparse.Namespace) -> list[Sharpness]:
+    from ..metrics.sharpness.of_runs import measure
+    from ..runs.models_of import labels_of, open_run
+
+    clients = None if options.clients is None else list(map(int, options.clients))
+    flags = {"steps": options.steps, "samples": options.samples}
+    labels = options.labels or labels_of(folder)
+    return [measure(open_run(folder, n), clients, rho=options.rho, **flags) for n in labels]
+
+
+def _lines(one: Sharpness) -> Iterator[tuple[str, ...]]:
+    """The global model's, and the means over clients."""
+    from ..metrics.sharpness.of_runs import ALL, FAR, GLOBAL, MEASURES, OWN
+
+    clients = one.clients
+    far = f"{one.mean(clients, '', FAR):.4g}"
+    parts = (([GLOBAL], ALL, GLOBAL, ""), (clients, OWN, "", far), (clients, ALL, "", far))
+    for models, data, name, apart in parts:
+        if models:
+            figures = [f"{one.mean(models, data, what):.4g}" for what in MEASURES]
+            who = name or f"{len(models)} clients"
+            yield one.label, str(one.round), who, data, *figures, apart
+
+
+def _drawn(found: Sequence[Sharpness], out: Path, formats: Sequence[str]) -> list[Path]:
+    from ..files import atomic
+    from ..report import sharpness_figures
+    from ..report.style import save
+
+    figure, paths = sharpness_figures.layers(found), []
+    for kind in formats:
+        paths.append(out / f"sharpness.{kind}")
+        atomic(paths[-1], partial(save, figure))
+    return paths
