@@ -8,6 +8,7 @@ from pathlib import Path
 import bench_before
 import bench_cohort
 import bench_ensemble
+import bench_hessian
 import bench_memory
 import bench_peers
 import bench_population
@@ -71,6 +72,11 @@ def test_memory_beside_its_plan(results: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_cohort_beside_a_simulation(results: Path) -> None:
     bench_cohort.main(["--only", "W2", "--rounds", "1", "--threads", "1", "--write"])
     assert [row["workload"] for row in rows(results / "cohort.csv")] == ["W2"]
+
+
+def test_products_with_hessians(results: Path) -> None:
+    bench_hessian.main(["--threads", "1", "--write"])
+    assert [row["workload"] for row in rows(results / "hessian.csv")] == ["W2"]
 
 
 def test_an_ensemble_beside_torch(
