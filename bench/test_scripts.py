@@ -8,6 +8,7 @@ from pathlib import Path
 import bench_before
 import bench_cohort
 import bench_ensemble
+import bench_hessian
 import bench_landscape
 import bench_memory
 import bench_peers
@@ -77,6 +78,11 @@ def test_a_cohort_beside_a_simulation(results: Path) -> None:
 def test_a_landscape_beside_a_script(results: Path) -> None:
     bench_landscape.main(["--write"])
     assert [row["grid"] for row in rows(results / "landscape.csv")] == ["3"]
+
+
+def test_products_with_hessians(results: Path) -> None:
+    bench_hessian.main(["--threads", "1", "--write"])
+    assert [row["workload"] for row in rows(results / "hessian.csv")] == ["W2"]
 
 
 def test_an_ensemble_beside_torch(

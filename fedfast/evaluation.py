@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .data import Samples
 from .losses import Loss, weight_of
-from .metrics import Metric
+from .metrics.accuracy import Metric
 
 WHOLE = 1 << 28  # numbers of a test set's outputs that may be kept to take the loss of at once
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._messages import format_value
-from .metrics import CLASSES, ELEMENTWISE, SHARES, SIGNS, Loss, known
+from .metrics.accuracy import CLASSES, ELEMENTWISE, SHARES, SIGNS, Loss, known
 
 EXPECTED = "expected (outputs, targets) -> a scalar tensor, the mean over the batch"
 

@@ -14,7 +14,7 @@ from .data import Samples
 from .evaluation import Jobs, Part, assess, pieces, starts_of, total
 from .layout import FlatLayout
 from .losses import Loss
-from .metrics import Metric
+from .metrics.accuracy import Metric
 from .random import EVALUATION, keys64
 from .random_state import kept_random_state, seed_all
 from .torch_settings import rounding

@@ -21,7 +21,7 @@ from .executor import Capabilities, Executor, LocalStep, StepTensors
 from .input_pipeline import SampleSource
 from .layout import FlatLayout
 from .losses import Loss
-from .metrics import MULTICLASS, Metric
+from .metrics.accuracy import MULTICLASS, Metric
 from .model_inspection import Traits, workers_for
 from .module_evaluator import ModuleEvaluator
 from .network import ModuleWithWeights, run_loss

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._messages import check_options
-from .metrics import Loss
+from .metrics.accuracy import Loss
 from .registry import Registry
 
 LOSSES = Registry[Callable[..., Tensor]](

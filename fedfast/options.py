@@ -20,7 +20,7 @@ from .client_sampling import Schedule
 from .data import FederatedData
 from .declarations import check_all, declarations
 from .losses import Loss
-from .metrics import Metric
+from .metrics.accuracy import Metric
 from .metrics.agreement.round_metrics import Measure
 from .run_options import RunOptions
 from .validation.values import OneOf

@@ -13,7 +13,7 @@ from .component_options import plain
 
 def known_metric(name: str) -> str:
     """The name, once there is a metric of it. The import loads torch, which --help does without."""
-    from ..metrics import find
+    from ..metrics.accuracy import find
 
     with _refused("metric"):
         find(name)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..evaluation import assess, total
-from ..metrics import metric_for
+from ..metrics.accuracy import metric_for
 from ..model_inspection import single_sample_trouble
 from ..random import DROPOUT, keys64
 from ..random_state import kept_random_state

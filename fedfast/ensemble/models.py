@@ -11,7 +11,7 @@ from torch import Tensor
 from ..algorithms import Optimizer
 from ..constants import cast
 from ..losses import Loss
-from ..metrics import Metric
+from ..metrics.accuracy import Metric
 from ..torch_settings import usual_modes
 from . import state as states
 from .adam import Adam

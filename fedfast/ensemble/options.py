@@ -11,7 +11,7 @@ from .._messages import format_value
 from ..algorithms import ASAM, SAM, SGD, Optimizer
 from ..kernels import registry
 from ..losses import Loss
-from ..metrics import Metric
+from ..metrics.accuracy import Metric
 from ..validation import run as run_checks
 from ..validation.values import Count, OneOf, boolean
 from .adam import Adam

@@ -16,7 +16,7 @@ from ..data import Samples
 from ..evaluation import Evaluator
 from ..kernels import registry
 from ..layout import FlatLayout
-from ..metrics import MULTICLASS, Loss, Metric
+from ..metrics.accuracy import MULTICLASS, Loss, Metric
 from ..model_inspection import inspect_model
 from ..module_executor import ModuleExecutor
 from ..programs.evaluator import evaluation_program

@@ -9,7 +9,7 @@ from ..batches import Minibatch
 from ..data import Samples
 from ..evaluation import Part, assess, total
 from ..layout import FlatLayout
-from ..metrics import Loss, Metric
+from ..metrics.accuracy import Loss, Metric
 from ..programs.context import BatchContext
 from ..programs.evaluator import elements_per_sample, width_of
 from ..programs.plans import PlanCache

@@ -18,7 +18,7 @@ from ..evaluation import Jobs, Part, assess, pieces, starts_of, total
 from ..kernels import registry
 from ..layout import FlatLayout
 from ..losses import Loss
-from ..metrics import MULTICLASS, Metric
+from ..metrics.accuracy import MULTICLASS, Metric
 from .context import BatchContext
 from .elementwise import Dropout
 from .plans import PlanCache

@@ -1,4 +1,4 @@
-"""Tangents of norms, LSTMs and log-softmax: by torch's forward mode over the vjp of a formula.
+"""Tangents of norms, LSTMs and log-softmax: by torch's double backward of a formula.
 
 A formula is a layer on one client's batch [B, ...], made of basic operations. A client at a time,
 so that its bits do not depend on its company.
@@ -7,11 +7,11 @@ so that its bits do not depend on its company.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp
 
 from .elementwise import LogSoftmax
 from .normalization import BatchNorm, GroupNorm, LayerNorm, Norm
@@ -83,41 +83,64 @@ FORMULAS: dict[type[Record], Callable[[Any, Tensor, Named], Tensor]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Point:
+    """A layer on client k's batch: leaves (input, then weights) and the tangents of those."""
+
+    leaves: list[Tensor]
+    along: list[Tensor]
+    y: Tensor
+
+    @classmethod
+    def of(cls, record: Record, t: TangentPass, k: int) -> _Point:
+        """With the graph of the layer's output."""
+        x = record.inputs[0]
+        held = {name: t.at.parameter(name)[k] for name in _names(record)}
+        leaves = {name: held[name].detach().requires_grad_() for name in record.parameters}
+        first = t.at.value(x)[k].detach().requires_grad_()
+        y = FORMULAS[type(record)](record, first, held | leaves)
+        along = [t.value(x)[k], *(t.parameter(name)[k] for name in record.parameters)]
+        return cls([first, *leaves.values()], along, y)
+
+    def gradients(self, of: Tensor, keep: bool = False) -> tuple[Tensor, ...]:
+        """By the leaves."""
+        return torch.autograd.grad(of, self.leaves, create_graph=keep, materialize_grads=True)
+
+    def inner(self, d: Tensor) -> Tensor:
+        """`<d y by the leaves along their tangents, d>`."""
+        parts = zip(self.gradients((self.y * d).sum(), keep=True), self.along, strict=True)
+        return torch.stack([(g * r).sum() for g, r in parts]).sum()
+
+
 def _names(record: Record) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*record.weights, *record.constants)))
 
 
-def _point(record: Record, t: TangentPass, k: int) -> tuple[Tensor, Named, Tensor, Named]:
-    """Client k's input and weights, and the tangents of both."""
-    x, v = record.inputs[0], record.parameters
-    w = {name: t.at.parameter(name)[k] for name in _names(record)}
-    along = {n: t.parameter(n)[k] if n in v else torch.zeros_like(w[n]) for n in w}
-    return t.at.value(x)[k], w, t.value(x)[k], along
-
-
+@torch.enable_grad()
 def _forward(record: Record, t: TangentPass) -> None:
-    formula, out = FORMULAS[type(record)], t.value(record.output)
+    """Ry is what `<Ry, d>` is linear in."""
+    out = t.value(record.output)
     for k in range(t.clients):
-        x, w, rx, rw = _point(record, t, k)
-        _, out[k] = jvp(lambda x, w: formula(record, x, w), (x, w), (rx, rw))
+        point = _Point.of(record, t, k)
+        d = torch.zeros_like(point.y, requires_grad=True)
+        (out[k],) = torch.autograd.grad(point.inner(d), d)
 
 
+@torch.enable_grad()
 def _backward(record: Record, t: TangentPass) -> None:
-    formula, dx = FORMULAS[type(record)], t.collect(record.inputs[0])
-    dy, rdy = t.at.gradient(record.output), t.gradient(record.output)
-    sinks = {name: t.sink(name) for name in record.parameters}
-
-    def gradients(x: Tensor, w: Named, d: Tensor) -> tuple[Tensor, Named]:
-        return vjp(lambda x, w: formula(record, x, w), x, w)[1](d)  # type: ignore[no-any-return]
-
+    """`R (f_u^T dy) = (R f_u)^T dy + f_u^T R dy`, u the input and the weights."""
+    dx = t.collect(record.inputs[0])
+    sinks = [t.sink(name) for name in record.parameters]
     for k in range(t.clients):
-        x, w, rx, rw = _point(record, t, k)
-        _, (rdx, rdw) = jvp(gradients, (x, w, dy[k]), (rx, rw, rdy[k]))
+        point = _Point.of(record, t, k)
+        curved = point.inner(t.at.gradient(record.output)[k])
+        straight = (point.y * t.gradient(record.output)[k]).sum()
+        rdx, *rdw = point.gradients(curved + straight)
         if dx is not None:
             dx[k] = rdx
-        for name, sink in sinks.items():
+        for part, sink in zip(rdw, sinks, strict=True):
             if sink is not None:  # a tied weight adds to what its other layer left
-                sink.out[k] = rdw[name] + sink.out[k] if sink.beta else rdw[name]
+                sink.out[k] = part + sink.out[k] if sink.beta else part
 
 
 FORMULA = Rule(_forward, _backward)

@@ -16,7 +16,7 @@ from ..copies import copy_of, refuse_hooks
 from ..data import FederatedData, Samples
 from ..data.client_parts import ClientParts
 from ..losses import Loss, Tried
-from ..metrics import Metric, metric_for
+from ..metrics.accuracy import Metric, metric_for
 from ..model_inspection import Traits, inspect_model, refused
 
 TRIED = 16  # samples a callable loss is tried on

@@ -19,7 +19,7 @@ from ...copies import copy_of
 from ...data import Samples
 from ...layout import FlatLayout
 from ...losses import weight_of
-from ...random_state import kept_random_state, seed_all
+from ...random_state import kept_random_state, same, seed_all, states
 from ...torch_settings import usual_modes
 from ...worker_pool import WorkerPool
 from ..accuracy import Loss
@@ -48,8 +48,17 @@ class ModuleProduct:
         self.layout, self.loss, self.rows = layout, loss, rows.detach().clone()
         self.samples, self.batch = list(samples), batch
         self.models, self.trained, self.stride = len(rows), layout.trained, layout.stride
-        self._pool = WorkerPool(min(torch.get_num_threads(), self.models))
+        threads = 1 if self._draws(module) else min(torch.get_num_threads(), self.models)
+        self._pool = WorkerPool(threads)
         self._modules = [copy_of(module).eval() for _ in range(self._pool.workers)]
+
+    def _draws(self, module: nn.Module) -> bool:
+        """Whether it draws random numbers in evaluation: there is one generator for all threads."""
+        with kept_random_state(), torch.no_grad():
+            before = states()
+            x = self.samples[0].take(slice(0, 2)).inputs(self.layout.dtype)
+            functional_call(copy_of(module).eval(), self.layout.tensors(self.rows[0].clone()), (x,))
+            return not same(before, states())
 
     def __call__(self, v: Tensor) -> Tensor:
         """See `product.HessianProduct`."""
@@ -72,8 +81,10 @@ class ModuleProduct:
             parts.append((weight_of(self.loss, part.y), self._part(module, self.rows[k], part, v)))
         views, total = self.layout.views(out), sum(weight for weight, _ in parts)
         for name in parts[0][1]:
-            terms = [found[name].double() * (weight / total) for weight, found in parts if weight]
-            views[name].copy_(sum(terms[1:], terms[0]))
+            joined = torch.zeros_like(views[name], dtype=torch.float64)
+            for weight, found in parts:  # a mean over nothing is no number
+                joined += found[name].double() * (weight / total) if weight else 0.0
+            views[name].copy_(joined if total else joined * torch.nan)
 
     def _part(self, module: nn.Module, row: Tensor, part: Samples, v: Tensor) -> dict[str, Tensor]:
         """The product of one batch's mean loss, by name."""
@@ -83,7 +94,7 @@ class ModuleProduct:
         first = grad(value, leaves, create_graph=True)
         along = self.layout.views(v, trained_only=True)
         terms = [(g * along[name]).sum() for name, g in zip(learns, first, strict=True)]
-        inner = sum(terms[1:], terms[0])
+        inner = torch.stack(terms).sum()
         if not inner.requires_grad:  # the loss is linear in all parameters
             return {name: torch.zeros_like(leaf) for name, leaf in held.items()}
         return dict(zip(learns, grad(inner, leaves), strict=True))
