@@ -54,17 +54,31 @@ class RowWork {
   // can.
   bool follow(const Plan& plan, const Part& part, const void* row);
 
+  // Whether what follows elements from p on may follow them in pieces of `tile` bytes of rows that
+  // are `pitch` bytes apart: where no cache line is in two pieces.
+  bool by_tiles(const void* p, int64_t pitch, int64_t tile) const;
+
+  // `rows` pieces of so many bytes, `pitch` bytes apart, have their last value of the step; of
+  // elements that `wrote` will report too.
+  void wrote_tile(const void* p, int64_t rows, int64_t pitch, int64_t bytes) {
+    renew(reinterpret_cast<std::uintptr_t>(p) - row_, rows, pitch, bytes);
+  }
+
   // The elements in these bytes have their last value of the step.
-  void wrote(const void* p, int64_t bytes) {
+  // tiles: whether `wrote_tile` reported them
+  void wrote(const void* p, int64_t bytes, bool tiles = false) {
     const auto offset = reinterpret_cast<std::uintptr_t>(p) - row_;
-    if (offset < static_cast<std::uintptr_t>(bytes_)) renew(offset, offset + bytes);
+    if (offset >= static_cast<std::uintptr_t>(bytes_)) return;
+    if (!tiles) renew(offset, 1, 0, bytes);
+    done(offset, offset + bytes);
   }
 
   // Whatever was not reported.
   void finish();
 
  private:
-  void renew(int64_t begin, int64_t end);
+  void renew(int64_t begin, int64_t rows, int64_t pitch, int64_t bytes);
+  void done(int64_t begin, int64_t end);
 
   RowSum formed_;
   std::vector<RowSum> following_;

@@ -262,14 +262,20 @@ void shallow(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T
   const int64_t widest = kernels.lanes * kernels.vectors;
   T* packed = scratch<T>(0, kernels.rows * k + kSlack);
   Upcoming& soon = upcoming();
+  RowWork& work = row_work();
+  constexpr int64_t size = sizeof(T);
+  const bool tiles = sum.reports && work.by_tiles(sum.c, sum.c_row * size, widest * size);
   each(Cut(m, kernels.rows), [&](int64_t i, int64_t r) {
     pack_rows_of(a)(0, k, i, r, r, packed);
     for (int64_t j = 0; j < n; j += widest) {
       const int64_t vectors = panel_width(kernels, n - j) / kernels.lanes;
+      const Sum<T> s = sum.at(i, j);
+      const int64_t columns = std::min(widest, n - j);
       soon.some();
-      kernels.tile[r][vectors](k, packed, b.data + j, b.row, std::min(widest, n - j), sum.at(i, j));
+      kernels.tile[r][vectors](k, packed, b.data + j, b.row, columns, s);
+      if (tiles) work.wrote_tile(s.c, r, sum.c_row * size, columns * size);
     }
-    if (sum.reports) row_work().wrote(sum.c + i * sum.c_row, r * n * int64_t{sizeof(T)});
+    if (sum.reports) work.wrote(sum.c + i * sum.c_row, r * n * size, tiles);
   });
 }
 

@@ -322,22 +322,36 @@ FEDFAST_TARGET void row_sum_edge(const typename V::T* base, const typename V::T*
   V::store(out + i, row_sum<V, J>(base, d, c, i, mask), mask);
 }
 
-// Whole vectors go past the caches from where `out` is aligned.
+// Elements [i, end). Whole vectors go past the caches from where `out` is aligned.
 template <typename V, int J, bool Past>
-FEDFAST_TARGET void rows_sum(const typename V::T* base, const typename V::T* const* d,
-                             const typename V::T* c, int64_t n, typename V::T* out) {
+FEDFAST_TARGET FEDFAST_INLINE void row_piece(const typename V::T* base,
+                                             const typename V::T* const* d,
+                                             const typename V::Reg (&c)[J], int64_t i, int64_t end,
+                                             typename V::T* out) {
   using T = typename V::T;
-  typename V::Reg factor[J];
-  for (int j = 0; j < J; ++j) factor[j] = V::broadcast(c[j]);
   constexpr int64_t bytes = V::lanes * sizeof(T);
-  const int64_t over = reinterpret_cast<std::uintptr_t>(out) % bytes / sizeof(T);
-  int64_t i = over == 0 ? 0 : std::min<int64_t>(n, V::lanes - over);
-  if (i > 0) row_sum_edge<V, J>(base, d, factor, 0, i, out);
-  for (; i + V::lanes <= n; i += V::lanes) {
-    const typename V::Reg x = row_sum<V, J>(base, d, factor, i);
+  const int64_t over = reinterpret_cast<std::uintptr_t>(out + i) % bytes / sizeof(T);
+  if (over != 0) {
+    const int64_t n = std::min<int64_t>(end - i, V::lanes - over);
+    row_sum_edge<V, J>(base, d, c, i, n, out);
+    i += n;
+  }
+  for (; i + V::lanes <= end; i += V::lanes) {
+    const typename V::Reg x = row_sum<V, J>(base, d, c, i);
     Past ? V::stream(out + i, x) : V::store(out + i, x);
   }
-  if (i < n) row_sum_edge<V, J>(base, d, factor, i, n - i, out);
+  if (i < end) row_sum_edge<V, J>(base, d, c, i, end - i, out);
+}
+
+template <typename V, int J, bool Past>
+FEDFAST_TARGET void rows_sum(const typename V::T* base, const typename V::T* const* d,
+                             const typename V::T* c, int64_t rows, int64_t step, int64_t n,
+                             typename V::T* out) {
+  typename V::Reg factor[J];
+  for (int j = 0; j < J; ++j) factor[j] = V::broadcast(c[j]);
+  for (int64_t i = 0; rows > 0; --rows, i += step) {
+    row_piece<V, J, Past>(base, d, factor, i, i + n, out);
+  }
 }
 
 template <typename V, int... J>

@@ -10,10 +10,13 @@ namespace {
 
 thread_local RowWork work;
 
-// Bytes [begin, end) of a row.
+constexpr std::uintptr_t kLine = 64;
+
+// `rows` pieces of so many bytes, `pitch` bytes apart, the first of them at `begin`.
 template <typename T>
-void write(const RowSum& sum, int64_t begin, int64_t end) {
-  const int64_t i = begin / int64_t{sizeof(T)}, n = (end - begin) / int64_t{sizeof(T)};
+void write(const RowSum& sum, int64_t begin, int64_t rows, int64_t pitch, int64_t bytes) {
+  constexpr int64_t size = sizeof(T);
+  const int64_t i = begin / size;
   const T* d[RowSum::kMost];
   T c[RowSum::kMost];
   for (int j = 0; j < sum.count; ++j) {
@@ -21,7 +24,8 @@ void write(const RowSum& sum, int64_t begin, int64_t end) {
     c[j] = static_cast<T>(sum.c[j]);
   }
   T* to = reinterpret_cast<T*>(sum.row) + i;
-  gemm_kernels<T>().sum[sum.count][sum.past](static_cast<const T*>(sum.base) + i, d, c, n, to);
+  gemm_kernels<T>().sum[sum.count][sum.past](static_cast<const T*>(sum.base) + i, d, c, rows,
+                                             pitch / size, bytes / size, to);
 }
 
 }  // namespace
@@ -44,10 +48,21 @@ bool RowWork::follow(const Plan& plan, const Part& part, const void* row) {
   return true;
 }
 
-void RowWork::renew(int64_t begin, int64_t end) {
+bool RowWork::by_tiles(const void* p, int64_t pitch, int64_t tile) const {
+  const auto offset = reinterpret_cast<std::uintptr_t>(p) - row_;
+  if (offset >= static_cast<std::uintptr_t>(bytes_) || pitch % kLine || tile % kLine) return false;
+  const auto whole = [offset](const RowSum& sum) { return (sum.row + offset) % kLine == 0; };
+  return std::all_of(following_.begin(), following_.end(), whole);
+}
+
+void RowWork::renew(int64_t begin, int64_t rows, int64_t pitch, int64_t bytes) {
   for (const RowSum& sum : following_) {
-    sum.item == sizeof(float) ? write<float>(sum, begin, end) : write<double>(sum, begin, end);
+    sum.item == sizeof(float) ? write<float>(sum, begin, rows, pitch, bytes)
+                              : write<double>(sum, begin, rows, pitch, bytes);
   }
+}
+
+void RowWork::done(int64_t begin, int64_t end) {
   if (!done_.empty() && done_.back().second == begin) {
     done_.back().second = end;
   } else {
@@ -61,7 +76,7 @@ void RowWork::finish() {
   done.emplace_back(bytes_, bytes_);
   int64_t at = 0;
   for (const auto& [begin, end] : done) {
-    if (at < begin) renew(at, begin);
+    if (at < begin) renew(at, 1, 0, begin - at);
     at = end;
   }
   bytes_ = 0;
