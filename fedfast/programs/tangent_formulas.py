@@ -20,6 +20,9 @@ from .sequences import Layer, Lstm
 from .tangents import Rule, TangentPass
 
 Named = dict[str, Tensor]
+# Versions of torch differ in what they say of the types of these.
+_jvp: Callable[..., Any] = jvp
+_vjp: Callable[..., Any] = vjp
 
 
 def _normal(x: Tensor, over: tuple[int, ...], eps: float) -> Tensor:
@@ -99,7 +102,7 @@ def _forward(record: Record, t: TangentPass) -> None:
     formula, out = FORMULAS[type(record)], t.value(record.output)
     for k in range(t.clients):
         x, w, rx, rw = _point(record, t, k)
-        _, out[k] = jvp(lambda x, w: formula(record, x, w), (x, w), (rx, rw))
+        _, out[k] = _jvp(lambda x, w: formula(record, x, w), (x, w), (rx, rw))
 
 
 def _backward(record: Record, t: TangentPass) -> None:
@@ -108,11 +111,13 @@ def _backward(record: Record, t: TangentPass) -> None:
     sinks = {name: t.sink(name) for name in record.parameters}
 
     def gradients(x: Tensor, w: Named, d: Tensor) -> tuple[Tensor, Named]:
-        return vjp(lambda x, w: formula(record, x, w), x, w)[1](d)  # type: ignore[no-any-return]
+        _, pulled = _vjp(lambda x, w: formula(record, x, w), x, w)
+        found: tuple[Tensor, Named] = pulled(d)
+        return found
 
     for k in range(t.clients):
         x, w, rx, rw = _point(record, t, k)
-        _, (rdx, rdw) = jvp(gradients, (x, w, dy[k]), (rx, rw, rdy[k]))
+        _, (rdx, rdw) = _jvp(gradients, (x, w, dy[k]), (rx, rw, rdy[k]))
         if dx is not None:
             dx[k] = rdx
         for name, sink in sinks.items():

@@ -9,7 +9,7 @@ from ..explain.class_accuracy import NAME as CLASSES
 from ..explain.class_accuracy import of_rows as classes_of
 from ..landscape import panels as landscapes
 from ..metrics.agreement import of_runs as agreements
-from ..metrics.hessian import of_runs as hessians
+from ..metrics.hessian import spectrum as hessians
 from ..runs import measured_rows
 from . import agreement_figures, explain_figures, hessian_figures, landscape_figures
 from .run_figures import Drawn, Groups
