@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from fedfast.cli import main
 from fedfast.data import Samples
-from fedfast.metrics.hessian import of_runs
+from fedfast.metrics.hessian import of_runs, spectrum
 from fedfast.report import hessian_figures
 from fedfast.runs import measured_rows
 from fedfast.runs.few_samples import few
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made / "run"
 
 
-def spectrum(run: RunModels, row: Tensor, samples: Samples) -> np.ndarray:
+def explicit(run: RunModels, row: Tensor, samples: Samples) -> np.ndarray:
     """All eigenvalues, descending: torch's Hessian of the module's loss in float64."""
     x, y = samples.inputs(torch.float64), samples.y
     module = run.module.double()
@@ -66,8 +66,8 @@ def spectrum(run: RunModels, row: Tensor, samples: Samples) -> np.ndarray:
 def test_the_file_holds_the_eigenvalues_of_the_explicit_matrix(folder: Path, label: str) -> None:
     chosen = ["--labels", label, "--clients", "2,7", "--top", "3", "--trace", "--density"]
     assert main(["hessian", str(folder), *chosen, *FLAGS]) == 0
-    rows = [row for row in measured_rows.read(folder, of_runs.NAME) if row["label"] == label]
-    read = {(one.model, one.data): one for one in of_runs.of_rows(rows)}
+    rows = [row for row in measured_rows.read(folder, spectrum.NAME) if row["label"] == label]
+    read = {(one.model, one.data): one for one in spectrum.of_rows(rows)}
     run = open_run(folder, label)
     train, local = few(run.data.samples, SAMPLES, 0), run.local_rows(CLIENTS)
     models = {("global", "train"): (run.global_row(), train)}
@@ -76,12 +76,12 @@ def test_the_file_holds_the_eigenvalues_of_the_explicit_matrix(folder: Path, lab
         models[str(i), "train"] = row, train
     assert read.keys() == models.keys()
     for key, (row, samples) in models.items():
-        expected = spectrum(open_run(folder, label), row, samples)
+        expected = explicit(open_run(folder, label), row, samples)
         assert read[key].values == pytest.approx(expected[:3], rel=1e-4), key
         assert read[key].converged and read[key].samples == len(samples) <= SAMPLES
         assert read[key].round == 2
     found = read["global", "train"]
-    expected = spectrum(open_run(folder, label), *models["global", "train"])
+    expected = explicit(open_run(folder, label), *models["global", "train"])
     assert found.trace is not None and found.density is not None
     assert found.trace[0] == pytest.approx(expected.sum(), abs=4 * found.trace[1])
     assert found.trace[1] < 0.2 * expected.sum()
@@ -95,10 +95,10 @@ def test_measuring_again_replaces_rows_of_the_label_and_leaves_the_run_alone(fol
     kept = {name: (folder / name).read_bytes() for name in ("history.csv", "config.yaml")}
     state = (folder / "checkpoint" / "fedgloss.state").read_bytes()
     assert main(["hessian", str(folder), "--clients", "1", "--top", "2", *FLAGS]) == 0
-    first = measured_rows.read(folder, of_runs.NAME)
+    first = measured_rows.read(folder, spectrum.NAME)
     assert len(first) == 2 * 3 * 2  # labels, models, eigenvalues
     assert main(["hessian", str(folder), "--labels", "fedavg", "--top", "2", *FLAGS]) == 0
-    second = measured_rows.read(folder, of_runs.NAME)
+    second = measured_rows.read(folder, spectrum.NAME)
     own = {label: [r for r in second if r["label"] == label] for label in ("fedavg", "fedgloss")}
     assert own["fedgloss"] == [row for row in first if row["label"] == "fedgloss"]
     assert own["fedavg"] == [row for row in first if row["label"] == "fedavg"][:2]  # no client's
@@ -118,7 +118,7 @@ def test_what_did_not_converge_is_marked(folder: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     assert main(["hessian", str(folder), "--labels", "fedavg", "--steps", "2", *FLAGS]) == 0
     said = capsys.readouterr().out
-    (row,) = [r for r in measured_rows.read(folder, of_runs.NAME) if r["label"] == "fedavg"]
+    (row,) = [r for r in measured_rows.read(folder, spectrum.NAME) if r["label"] == "fedavg"]
     assert row["converged"] == "False" and f"{float(row['value']):.4g}*\n" in said
     assert "* not converged" in said
     assert main(["hessian", str(folder), "--labels", "fedavg", *FLAGS]) == 0
@@ -134,9 +134,9 @@ def test_the_report_has_the_figures(folder: Path) -> None:
 
 
 def test_figures_show_what_was_measured() -> None:
-    def one(label: str, model: str, data: str, value: float) -> of_runs.Spectrum:
+    def one(label: str, model: str, data: str, value: float) -> spectrum.Spectrum:
         curve = np.array([[0.0, 1.0, 2.0], [1.0, value, 0.1]]) if model == "global" else None
-        return of_runs.Spectrum(label, 3, model, data, 9, (value,), (0.0,), True, density=curve)
+        return spectrum.Spectrum(label, 3, model, data, 9, (value,), (0.0,), True, density=curve)
 
     found = [one("a", "global", "train", 2), one("a", "0", "own", 50), one("a", "0", "train", 3)]
     found += [one("b", "global", "train", 4)]
@@ -177,7 +177,7 @@ def test_mistakes_are_a_line(
 
 def test_lines_of_another_command_are_refused() -> None:
     with pytest.raises(ValueError, match=r"hessian\.csv: expected what `fedfast hessian`"):
-        of_runs.of_rows([{"label": "a", "value": "1"}])
+        spectrum.of_rows([{"label": "a", "value": "1"}])
 
 
 def test_metrics_are_an_attribute_of_the_package() -> None:

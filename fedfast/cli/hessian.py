@@ -13,7 +13,8 @@ from .flag_parser import FlagParser
 from .setting import USER
 
 if TYPE_CHECKING:
-    from ..metrics.hessian.of_runs import Spectrum, Wanted
+    from ..metrics.hessian.of_runs import Wanted
+    from ..metrics.hessian.spectrum import Spectrum
 
 USAGE = """\
 usage: fedfast hessian RUN... [options]
@@ -81,7 +82,7 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from ..metrics.hessian.of_runs import NAME
+    from ..metrics.hessian.spectrum import NAME
     from ..report import hessian_figures
     from ..runs import measured_rows
 

@@ -9,7 +9,7 @@ from ..explain.class_accuracy import NAME as CLASSES
 from ..explain.class_accuracy import of_rows as classes_of
 from ..landscape import panels as landscapes
 from ..metrics.agreement import of_runs as agreements
-from ..metrics.hessian import of_runs as hessians
+from ..metrics.hessian import spectrum as hessians
 from ..metrics.sharpness import of_runs as sharpnesses
 from ..runs import measured_rows
 from . import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..metrics.hessian.of_runs import GLOBAL, OWN, TRAIN, Spectrum
+from ..metrics.hessian.spectrum import GLOBAL, OWN, TRAIN, Spectrum
 from .style import (
     COLOURS,
     COLUMN,
