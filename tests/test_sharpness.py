@@ -221,6 +221,18 @@ def test_distances_in_numpy() -> None:
     np.testing.assert_allclose(found, scaled, rtol=1e-12)
 
 
+def test_ignored_targets_are_no_part_of_the_mean() -> None:
+    """Whole batches of them, and all of a model's."""
+    case = small()
+    model, layout, rows, data = case
+    for k, ignored in ((0, slice(0, 5)), (1, slice(0, None))):
+        data[k][1][ignored] = -100
+    losses = MeanLosses(model, data, rows=rows, layout=layout, batch=5)
+    found, (sam, _, _) = sam_sharpness(losses, 0.2), direct(case, 0, 0.2)
+    assert found[0].item() == pytest.approx(sam, rel=1e-9)
+    assert found[1].isnan() and found[2].isfinite()
+
+
 def test_mistakes_are_named() -> None:
     model, layout, rows, data = small()
     losses = MeanLosses(model, data, rows=rows, layout=layout)
