@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .data import Samples
-from .losses import Loss, weight_of
-from .metrics import Metric
+from .metrics import Loss, Metric, weight_of
 
 WHOLE = 1 << 28  # numbers of a test set's outputs that may be kept to take the loss of at once
 

@@ -17,6 +17,7 @@ from .accuracy import (
     no_accuracy,
 )
 from .hessian import Hessian
+from .loss_weights import ignored, weight_of
 from .sharpness import (
     MeanLosses,
     adaptive_sharpness,
@@ -43,6 +44,7 @@ __all__ = [
     "adaptive_sharpness",
     "find",
     "flatness_distance",
+    "ignored",
     "known",
     "layer_sensitivity",
     "layer_sharpness",
@@ -50,4 +52,5 @@ __all__ = [
     "no_accuracy",
     "sam_sharpness",
     "surrogate_gap",
+    "weight_of",
 ]

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ...copies import copy_of
 from ...data.samples import Samples, as_samples
 from ...layout import FlatLayout
-from ...losses import weight_of
 from ...random_state import kept_random_state
 from ...torch_settings import usual_modes
 from ...validation.values import Count
@@ -19,6 +18,7 @@ from ...worker_pool import WorkerPool
 from ..accuracy import Loss
 from ..hessian.module_product import loss_at
 from ..hessian.product import criterion_of, samples_of_each
+from ..loss_weights import weight_of
 
 
 class MeanLosses:
