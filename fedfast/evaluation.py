@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .data import Samples
-from .losses import Loss, weight_of
-from .metrics.accuracy import Metric
+from .metrics.accuracy import Loss, Metric
+from .metrics.loss_weights import weight_of
 
 WHOLE = 1 << 28  # numbers of a test set's outputs that may be kept to take the loss of at once
 

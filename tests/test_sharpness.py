@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from fedfast.layout import FlatLayout
 from fedfast.metrics import (
+    Loss,
     MeanLosses,
     adaptive_sharpness,
     flatness_distance,
@@ -134,7 +137,7 @@ def small(dtype: torch.dtype = torch.float64) -> Case:
     return model, layout, rows, data
 
 
-def loss_of(case: Case, k: int, change: dict[str, Tensor] | None = None) -> float:
+def loss_of(case: Case, k: int, loss: Loss, change: dict[str, Tensor] | None = None) -> float:
     """The mean loss of all samples in one pass, weights moved by `change`."""
     model, layout, rows, data = case
     layout.write(rows[k], model.eval())
@@ -142,20 +145,22 @@ def loss_of(case: Case, k: int, change: dict[str, Tensor] | None = None) -> floa
         if change is not None:
             parameter.data.add_(change[name])
     with torch.no_grad():
-        return F.cross_entropy(model(data[k][0]), data[k][1]).item()
+        return loss(model(data[k][0]), data[k][1]).item()
 
 
-def direct(case: Case, k: int, rho: float) -> tuple[float, float, list[float]]:
+def direct(
+    case: Case, k: int, rho: float, loss: Loss = F.cross_entropy
+) -> tuple[float, float, list[float]]:
     """(SAM's, ASAM's, each tensor's) of model k, by backward() of one pass."""
     model, layout, rows, data = case
     layout.write(rows[k], model.eval())
     model.zero_grad()
-    F.cross_entropy(model(data[k][0]), data[k][1]).backward()
+    loss(model(data[k][0]), data[k][1]).backward()
     w = {n: p.detach().clone() for n, p in model.named_parameters()}
     g = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
     def rise(change: dict[str, Tensor]) -> float:
-        return loss_of(case, k, change) - loss_of(case, k)
+        return loss_of(case, k, loss, change) - loss_of(case, k, loss)
 
     def length(of: dict[str, Tensor]) -> float:
         return float(np.linalg.norm(np.concatenate([v.numpy().ravel() for v in of.values()])))
@@ -180,7 +185,7 @@ def test_models_against_direct_evaluation() -> None:
     layers, values = layer_sharpness(losses, 0.3), losses.values(losses.rows)
     for k in range(3):
         sam, asam, each = direct(case, k, 0.3)
-        assert values[k].item() == pytest.approx(loss_of(case, k), rel=1e-12)
+        assert values[k].item() == pytest.approx(loss_of(case, k, F.cross_entropy), rel=1e-12)
         assert found[0][k].item() == pytest.approx(sam, rel=1e-9)
         assert found[1][k].item() == pytest.approx(asam, rel=1e-9)
         assert layers[k].tolist() == pytest.approx(each, rel=1e-9)
@@ -219,6 +224,19 @@ def test_distances_in_numpy() -> None:
     scaled = [[((unit(r[a:b]) - unit(w[a:b])) ** 2).mean() for a, b in spans] for r in v]
     found = layer_sensitivity(rows[1:], rows[0], layout, normalize=True)
     np.testing.assert_allclose(found, scaled, rtol=1e-12)
+
+
+def test_ignored_targets_are_no_part_of_the_mean() -> None:
+    """Whole batches of them, and all of a model's."""
+    case = small()
+    model, layout, rows, data = case
+    for k, ignored in ((0, slice(0, 5)), (1, slice(0, None))):
+        data[k][1][ignored] = 2
+    loss = partial(F.cross_entropy, ignore_index=2)
+    losses = MeanLosses(model, data, rows=rows, layout=layout, loss=loss, batch=5)
+    found, (sam, _, _) = sam_sharpness(losses, 0.2), direct(case, 0, 0.2, loss)
+    assert found[0].item() == pytest.approx(sam, rel=1e-9)
+    assert found[1].isnan() and found[2].isfinite()
 
 
 def test_mistakes_are_named() -> None:

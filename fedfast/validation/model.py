@@ -17,6 +17,7 @@ from ..data import FederatedData, Samples
 from ..data.client_parts import ClientParts
 from ..losses import Loss, Tried
 from ..metrics.accuracy import Metric, metric_for
+from ..metrics.loss_weights import ignored
 from ..model_inspection import Traits, inspect_model, refused
 
 TRIED = 16  # samples a callable loss is tried on
@@ -70,7 +71,7 @@ def tried(
     found = Tried(loss_fn, outputs, False)
     found.check_labels("clients", data.y)
     _check_tests(found, data.test or [])
-    kept = part.y != losses.ignored(loss_fn) if part.y.ndim == 1 else slice(None)
+    kept = part.y != ignored(loss_fn) if part.y.ndim == 1 else slice(None)
     y, outputs = part.y[kept], outputs[kept]
     # Outputs that are not finite have no finite loss: the run reports that they diverged.
     if value != "cross_entropy" and len(y) and bool(outputs.isfinite().all()):

@@ -18,11 +18,11 @@ from torch.func import functional_call
 from ...copies import copy_of
 from ...data import Samples
 from ...layout import FlatLayout
-from ...losses import weight_of
 from ...random_state import kept_random_state, same, seed_all, states
 from ...torch_settings import usual_modes
 from ...worker_pool import WorkerPool
 from ..accuracy import Loss
+from ..loss_weights import weight_of
 
 SEED = 0  # of modules that draw random numbers in evaluation: every product draws the same
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ...copies import copy_of
 from ...data.samples import Samples, as_samples
 from ...layout import FlatLayout
-from ...losses import weight_of
 from ...random_state import kept_random_state
 from ...torch_settings import usual_modes
 from ...validation.values import Count
@@ -19,6 +18,7 @@ from ...worker_pool import WorkerPool
 from ..accuracy import Loss
 from ..hessian.module_product import loss_at
 from ..hessian.product import criterion_of, samples_of_each
+from ..loss_weights import weight_of
 
 
 class MeanLosses:
@@ -64,12 +64,16 @@ class MeanLosses:
         return len(self.rows)
 
     def values(self, rows: Tensor) -> Tensor:
-        """Mean losses `[K]` float64 at rows `[K, S]`, rounded to the models' dtype."""
+        """Mean losses `[K]` float64 at rows `[K, S]`, rounded to the models' dtype.
+
+        NaN where the loss ignores all targets of a model (`ignore_index`).
+        """
         found = torch.empty(len(self), dtype=torch.float64)
 
         def of_model(module: nn.Module, k: int) -> None:
             with torch.no_grad():
-                found[k] = sum(share * value for share, value, _ in self._parts(module, k, rows[k]))
+                terms = [share * value for share, value, _ in self._parts(module, k, rows[k])]
+                found[k] = sum(terms) if terms else torch.nan
 
         self._each(of_model)
         return found

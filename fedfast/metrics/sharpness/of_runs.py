@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...data import Samples
-from ...landscape.of_runs import Wanted, few
+from ...landscape.of_runs import Wanted
+from ...runs.few_samples import few
 from ...runs.models_of import RunModels
 from ..agreement.of_runs import next_clients
 from .distances import flatness_distance, layer_sensitivity
@@ -96,11 +97,11 @@ def measure(
     """
     wanted = Wanted(samples=samples)
     ids = sorted(next_clients(run) if clients is None else clients)
-    center, shared = run.global_row().cpu(), few(run.data.samples, wanted)
+    center, shared = run.global_row().cpu(), few(run.data.samples, wanted.samples, wanted.seed)
     values = _sharp(run, [GLOBAL], center[None], [shared], ALL, rho, steps)
     if ids:
         rows, names = run.local_rows(ids), [str(i) for i in ids]
-        own = [few(run.data.client(i), wanted) for i in ids]
+        own = [few(run.data.client(i), wanted.samples, wanted.seed) for i in ids]
         values |= _sharp(run, names, rows, own, OWN, rho, steps)
         values |= _sharp(run, names, rows, [shared] * len(ids), ALL, rho, steps)
         values |= _apart(run, names, rows, center)
