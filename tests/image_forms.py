@@ -17,7 +17,6 @@ from fedfast.kernels import (
     group_norm,
     group_norm_backward,
     layer_norm_backward,
-    pick,
 )
 
 Forms = Iterator[tuple[str, Callable[[], Any]]]
@@ -63,9 +62,6 @@ def pooled_forms(dtype: torch.dtype, layers: tuple[str, ...], precision: str) ->
             f"conv_pool {name} {precision}",
             partial(conv_pool, x, weight, bias, out=out, **options),
         )
-        planes, tap = torch.zeros(*out.shape[:3], 2 * side, 2 * side, dtype=dtype), options["tap"]
-        picking = dict(kernel=2, tap=tap, out=out, backend="triton")
-        yield f"pick {name} {precision}", partial(pick, planes, **picking)
         sinks = dict(dx=dx, dweight=weight, dbias=bias)
         backward = partial(conv_pool_backward, x, weight, out, dout=dout, **sinks, **options)
         yield f"conv_pool_backward {name} {precision}", backward

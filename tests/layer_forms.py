@@ -23,6 +23,7 @@ from fedfast.kernels import (
     log_softmax_backward,
     lstm,
     lstm_backward,
+    pick,
     pool,
     pool_backward,
     reach,
@@ -82,6 +83,8 @@ def pool_forms(dtype: torch.dtype, aligned: bool) -> Forms:
         options = dict(argmax=argmax, backend="triton", **window)
         yield f"pool {kind}", partial(pool, x, kind, out=out, **options)
         yield f"pool_backward {kind}", partial(pool_backward, out, kind, dx=x, **options)
+    tap = torch.zeros(*x.shape[:3], 4, x.shape[4] // 2, dtype=torch.uint8)
+    yield "pick", partial(pick, x, kernel=2, tap=tap, backend="triton")
     out = adaptive_avg(x, 3)
     yield "adaptive_avg", partial(adaptive_avg, x, 3, out=out, backend="triton")
     backward = partial(adaptive_avg_backward, out, dx=x, backend="triton")
