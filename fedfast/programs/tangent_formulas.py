@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,7 +73,7 @@ def _log_softmax(record: LogSoftmax, x: Tensor, w: Named) -> Tensor:
     return x - x.logsumexp(-1, keepdim=True)
 
 
-FORMULAS: dict[type[Record], Callable[[Any, Tensor, Named], Tensor]] = {
+FORMULAS: dict[type[Record], Callable[..., Tensor]] = {
     GroupNorm: _group_norm,
     LayerNorm: _layer_norm,
     BatchNorm: _batch_norm,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -84,5 +84,5 @@ class TangentPass(BatchContext):
 class Rule(NamedTuple):
     """How a record's tangents are formed."""
 
-    forward: Callable[[Any, TangentPass], None]
-    backward: Callable[[Any, TangentPass], None]
+    forward: Callable[..., None]  # (record of the layer, TangentPass)
+    backward: Callable[..., None]
