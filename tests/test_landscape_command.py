@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -158,3 +160,13 @@ def test_the_report_has_what_was_measured(run, tmp_path):
     assert main(["report", str(run), "--out", str(tmp_path), "--format", "png"]) == 0
     assert {"landscape.png", "landscape-curves.png"} <= {path.name for path in tmp_path.iterdir()}
     assert '<h2 id="landscapes">' in (tmp_path / "report.html").read_text()
+
+
+def test_the_state_before_the_newest_is_opened_where_that_is_gone(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    state = copy / "checkpoint" / "fedavg.state"
+    state.rename(state.with_name(f"{state.name}.previous"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = open_run(copy, "fedavg")
+    assert torch.equal(found.global_row(), open_run(run, "fedavg").global_row())

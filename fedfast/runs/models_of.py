@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import checkpoint
 from .. import config as configs
 from .._messages import path_of
 from ..config import RunConfig
@@ -127,7 +128,7 @@ def open_run(path: str | Path, label: str | None = None) -> RunModels:
         raise ValueError(f"label: expected one of {', '.join(labels)}; got {label!r}")
     label = label or labels[0]
     state = state_of(folder, label)
-    if not state.exists():
+    if not checkpoint.exists(state):
         raise ValueError(f"{folder}: kept no state of {label}")
     going_on = config.model_copy(update={"rounds": config.rounds + 1})
     found = simulation(going_on, prepare(config), label)
