@@ -3,6 +3,7 @@
 import pytest
 import torch
 from federation import federation
+from fedfast.kernels import native
 from fedfast.kernels import plan as plans
 from torch import nn
 
@@ -12,21 +13,24 @@ from fedfast.programs.step_executor import StepExecutor
 NAMES = ("feddyn", "scaffold", "fedgamma", "fedspeed", "fedlesam-d")
 
 
-def wide(frozen: bool = False) -> nn.Module:
+TILED = 320  # inputs whose rows are whole cache lines: client rows follow tile by tile
+
+
+def wide(frozen: bool = False, inputs: int = 300) -> nn.Module:
     """Rows of 80 KB, which go past the caches; 70 outputs: more than products take at once."""
     torch.manual_seed(0)
-    layers = nn.Linear(300, 70), nn.ReLU(), nn.Linear(70, 33), nn.Tanh(), nn.Linear(33, 4)
+    layers = nn.Linear(inputs, 70), nn.ReLU(), nn.Linear(70, 33), nn.Tanh(), nn.Linear(33, 4)
     module = nn.Sequential(nn.Flatten(), *layers)
     if frozen:
         module[3].requires_grad_(False)
     return module
 
 
-def rows_of_a_run(name, frozen=False, **options):
+def rows_of_a_run(name, frozen=False, inputs=300, **options):
     """What clients of unlike numbers of steps keep in the end, and the model."""
-    data = federation([9, 4, 13, 1, 6], shape=(300,))
+    data = federation([9, 4, 13, 1, 6], shape=(inputs,))
     how = dict(rounds=4, lr=0.1, batch_size=4, participation=0.6, weight_decay=0.01) | options
-    sim = fedfast.Simulation(wide(frozen), data, name, **how)
+    sim = fedfast.Simulation(wide(frozen, inputs), data, name, **how)
     sim.run(progress=False)
     clients = sim._engine.clients
     rows, _ = clients.export(clients.kept_ids())
@@ -65,3 +69,18 @@ def test_float32_rows_are_those_of_float64(name):
     ours, exact = rows_of_a_run(name), rows_of_a_run(name, dtype=torch.float64)
     for a, b in zip(ours, exact, strict=True):
         assert (a.double() - b).norm() <= 1e-4 * (1e-3 + b.norm())
+
+
+@pytest.mark.parametrize("isa", [0, 1, 2], ids=("portable", "avx2", "avx512"))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["feddyn", "scaffold"])
+def test_no_bit_differs_where_rows_follow_tile_by_tile(name, dtype, isa, monkeypatch):
+    native.module.gemm_limit(isa)
+    try:
+        inside = rows_of_a_run(name, inputs=TILED, dtype=dtype)
+        apart(monkeypatch)
+        passes = rows_of_a_run(name, inputs=TILED, dtype=dtype)
+    finally:
+        native.module.gemm_limit(2)
+    assert inside[0].any()
+    assert all(torch.equal(a, b) for a, b in zip(inside, passes, strict=True))
