@@ -165,7 +165,10 @@ def test_many_tensors_and_clients_can_be_read() -> None:
     [
         ([], "expected folders of runs, found nothing"),
         (["nowhere"], "nowhere: expected a run folder, found no run"),
-        (["RUN", "--labels", "fedsam"], "label: expected one of fedavg, fedgh"),
+        (
+            ["RUN", "--labels", "fedsam"],
+            "label: unknown name 'fedsam'; did you mean 'fednsam'? known: fedavg,",
+        ),
         (["RUN", "--clients", "1"], "clients: expected at least two; got [1]"),
         (["RUN", "--clients", "1,1"], "clients: expected each once"),
         (["RUN", "--clients", "1,12"], "clients: expected ids below 12; got 12"),

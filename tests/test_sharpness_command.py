@@ -110,7 +110,7 @@ def test_files_table_and_report(run: Path, capsys: pytest.CaptureFixture[str]) -
     [
         ([], "expected folders of runs, found nothing"),
         (["nowhere"], "nowhere: expected a run folder, found no run"),
-        (["RUN", "--labels", "fedgh"], "label: expected one of fedavg, fedsam; got 'fedgh'"),
+        (["RUN", "--labels", "fedgh"], "label: unknown name 'fedgh'; did you mean"),
         (["RUN", "--clients", "12"], "clients: expected ids below 12; got 12"),
         (["RUN", "--clients", "one"], "--clients: expected numbers of clients; got 'one'"),
         (["RUN", "--rho", "0"], "rho: expected a finite number above 0; got 0.0"),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import fail, measuring
-from .flag_parser import FlagParser
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -41,52 +40,29 @@ def main(argv: list[str]) -> int:
         print(USAGE, end="")
         return 0
     try:
-        return _measure(_options(argv))
+        return _measure(measuring.options_of(measuring.flags("agreement", USAGE), argv))
     except USER as error:
         return fail(str(error))
 
 
-def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = FlagParser("fedfast agreement", USAGE)
-    parser.add_argument("runs", nargs="*", type=Path)
-    for name in ("--labels", "--clients"):
-        parser.add_argument(name, type=measuring.names)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--format", type=measuring.names, default=("png", "pdf"))
-    options = parser.flags(argv)
-    if not options.runs:
-        raise ValueError("expected folders of runs, found nothing; see fedfast agreement --help")
-    measuring.check_formats(options.format)
-    return options
-
-
 def _measure(options: argparse.Namespace) -> int:
-    from ..metrics.agreement.of_runs import NAME
+    from ..metrics.agreement.of_runs import NAME, measure
     from ..report.costs import aligned
     from ..runs import measured_rows
+    from ..runs.models_of import open_run
 
-    clients = None if options.clients is None else measuring.clients_of(options.clients)
     found: list[Agreement] = []
     files = []
-    for folder in options.runs:
-        own = _of_run(folder, options.labels, clients)
+    for folder, labels in measuring.labels_in(options.runs, options.labels).items():
+        own = [measure(open_run(folder, label), options.clients) for label in labels]
         rows = [row for one in own for row in one.rows()]
         files.append(measured_rows.write(folder, NAME, rows))
-        several = f"{folder.name} " if len(options.runs) > 1 else ""
-        found += [replace(one, label=f"{several}{one.label}") for one in own]
+        before = measuring.before_labels(folder, options.runs)
+        found += [replace(one, label=f"{before}{one.label}") for one in own]
     print(aligned([HEADS, *map(_cells, found)]))
     out = options.out or options.runs[0]
     print(*files, *_drawn(found, out, options.format), sep="\n")
     return 0
-
-
-def _of_run(
-    folder: Path, labels: Sequence[str] | None, clients: Sequence[int] | None
-) -> list[Agreement]:
-    from ..metrics.agreement.of_runs import measure
-    from ..runs.models_of import labels_of, open_run
-
-    return [measure(open_run(folder, label), clients) for label in labels or labels_of(folder)]
 
 
 def _cells(one: Agreement) -> tuple[str, ...]:

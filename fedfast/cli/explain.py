@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail
+from . import fail, measuring
 from .flag_parser import FlagParser
 from .setting import USER
 
@@ -34,7 +33,7 @@ models with convolutions).
   --out DIR          where figures go (default RUN)
   --format png,pdf   of figures
 """
-CHOICES = {"format": ("png", "pdf", "svg", "eps")}  # what TAB offers
+CHOICES = {"format": measuring.FORMATS}  # what TAB offers
 GLOBAL = "global model"
 
 
@@ -53,31 +52,27 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = FlagParser("fedfast explain", USAGE)
     parser.add_argument("run", type=Path)
     parser.add_argument("--label")
-    parser.add_argument("--clients", default="")
+    parser.add_argument("--clients", type=measuring.names, default=())
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--layer")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--format", default="png,pdf")
+    parser.add_argument("--format", type=measuring.names, default=("png", "pdf"))
     options = parser.flags(argv)
+    measuring.check_formats(options.format)
+    options.clients = measuring.clients_of(options.clients)
     if options.images < 0:
         raise ValueError(f"--images: expected 0 or more; got {options.images}")
     return options
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from ..files import atomic
-    from ..report.style import save
     from ..runs.models_of import open_run
 
     run = open_run(options.run, options.label)
     out: Path = options.out or options.run
-    out.mkdir(parents=True, exist_ok=True)
     for name, figure in _figures(run, options):
-        for kind in options.format.split(","):
-            path = out / f"{name}-{run.label}.{kind}"
-            atomic(path, partial(save, figure))
-            print(path)
+        print(*measuring.saved({f"{name}-{run.label}": figure}, out, options.format), sep="\n")
     return 0
 
 
@@ -100,12 +95,7 @@ def _figures(run: RunModels, options: argparse.Namespace) -> Iterator[tuple[str,
         yield "grad-cam", explain_figures.maps(images.x, images.y, maps)
 
 
-def _models(run: RunModels, clients: str) -> dict[str, Tensor]:
-    names = [name.strip() for name in clients.split(",") if name.strip()]
-    for name in names:
-        if not name.isdecimal():
-            raise ValueError(f"--clients: expected numbers of clients; got {name!r}")
-    ids = [int(name) for name in names]
+def _models(run: RunModels, ids: Sequence[int]) -> dict[str, Tensor]:
     local = zip(ids, run.local_rows(ids), strict=True)
     return {GLOBAL: run.global_row()} | {f"client {i}": row for i, row in local}
 

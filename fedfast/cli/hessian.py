@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import fail, measuring
-from .flag_parser import FlagParser
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -50,28 +49,19 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = FlagParser("fedfast hessian", USAGE)
-    parser.add_argument("runs", nargs="*", type=Path)
-    parser.add_argument("--labels", type=measuring.names)
-    parser.add_argument("--clients", type=measuring.names, default=())
+    parser = measuring.flags("hessian", USAGE)
     for name, default in {"--top": 1, "--samples": 1000, "--steps": 100, "--seed": 0}.items():
         parser.add_argument(name, type=int, default=default)
     for name in ("--trace", "--density"):
         parser.add_argument(name, action="store_true")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--format", type=measuring.names, default=("png", "pdf"))
-    options = parser.flags(argv)
-    if not options.runs:
-        raise ValueError("expected folders of runs, found nothing; see fedfast hessian --help")
-    measuring.check_formats(options.format)
-    return options
+    return measuring.options_of(parser, argv)
 
 
 def _wanted(options: argparse.Namespace) -> Wanted:
     from ..metrics.hessian.of_runs import Wanted
 
     return Wanted(
-        clients=measuring.clients_of(options.clients),
+        clients=options.clients or (),
         top=options.top,
         trace=options.trace,
         density=options.density,
@@ -92,8 +82,8 @@ def _measure(options: argparse.Namespace) -> int:
     for folder, labels in measuring.labels_in(options.runs, options.labels).items():
         own = _of_run(folder, labels, wanted)
         files.append(measured_rows.write(folder, NAME, [row for one in own for row in one.rows()]))
-        several = f"{folder.name} " if len(options.runs) > 1 else ""
-        found += [replace(one, label=f"{several}{one.label}") for one in own]
+        before = measuring.before_labels(folder, options.runs)
+        found += [replace(one, label=f"{before}{one.label}") for one in own]
     print(_table(found, wanted))
     figures = hessian_figures.figures(found)
     out = options.out or options.runs[0]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import fail, measuring
-from .flag_parser import FlagParser
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -51,29 +50,21 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = FlagParser("fedfast landscape", USAGE)
-    parser.add_argument("runs", nargs="*", type=Path)
-    parser.add_argument("--labels", type=measuring.names)
-    for name in ("--clients", "--plane"):
-        parser.add_argument(name, type=measuring.names, default=())
+    parser = measuring.flags("landscape", USAGE)
+    parser.add_argument("--plane", type=measuring.names, default=())
     for name, default in {"--grid": 51, "--samples": 1000, "--seed": 0}.items():
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--range", type=float, default=1.0)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--format", type=measuring.names, default=("png", "pdf"))
     for name in ("--line", "--html"):
         parser.add_argument(name, action="store_true")
-    options = parser.flags(argv)
-    if not options.runs:
-        raise ValueError("expected folders of runs, found nothing; see fedfast landscape --help")
-    return options
+    return measuring.options_of(parser, argv)
 
 
 def _wanted(options: argparse.Namespace) -> Wanted:
     from ..landscape.of_runs import Wanted
 
     return Wanted(
-        clients=measuring.clients_of(options.clients),
+        clients=options.clients or (),
         plane=options.plane,
         grid=options.grid,
         reach=options.range,

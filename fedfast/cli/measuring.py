@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._messages import unknown
+from .flag_parser import FlagParser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +20,28 @@ FORMATS = ("png", "pdf", "svg", "eps")
 def names(text: str) -> tuple[str, ...]:
     """Of "a,b"."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def flags(command: str, usage: str) -> FlagParser:
+    """What all of them take: runs, --labels, --clients, --out, --format."""
+    parser = FlagParser(f"fedfast {command}", usage)
+    parser.add_argument("runs", nargs="*", type=Path)
+    for name in ("--labels", "--clients"):
+        parser.add_argument(name, type=names)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--format", type=names, default=("png", "pdf"))
+    return parser
+
+
+def options_of(parser: FlagParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Those of `flags` checked, before any work; clients are numbers, None where not given."""
+    options = parser.flags(argv)
+    if not options.runs:
+        raise ValueError(f"expected folders of runs, found nothing; see {parser.prog} --help")
+    check_formats(options.format)
+    if options.clients is not None:
+        options.clients = clients_of(options.clients)
+    return options
 
 
 def clients_of(given: Sequence[str]) -> tuple[int, ...]:
@@ -51,6 +75,11 @@ def labels_in(runs: Sequence[Path], chosen: Sequence[str] | None) -> dict[Path, 
                 f"{folder}: expected one of --labels; it has {', '.join(there[folder])}"
             )
     return found
+
+
+def before_labels(folder: Path, runs: Sequence[Path]) -> str:
+    """What tells the labels of one of several runs apart in tables and figures."""
+    return f"{folder.name} " if len(runs) > 1 else ""
 
 
 def saved(figures: Mapping[str, Figure], out: Path, formats: Sequence[str]) -> list[Path]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail
-from .flag_parser import FlagParser
+from . import fail, measuring
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ into each run's folder, and a figure of the tensors. The runs are left as they a
   --out DIR          where figures go (default the first RUN)
   --format png,pdf   of figures
 """
-CHOICES = {"format": ("png", "pdf", "svg", "eps")}  # what TAB offers
+CHOICES = {"format": measuring.FORMATS}  # what TAB offers
 HEADS = (
     *("label", "round", "models", "samples", "loss", "sharpness", "surrogate gap"),
     *("adaptive sharpness", "flatness distance"),
@@ -51,59 +49,40 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = FlagParser("fedfast sharpness", USAGE)
-    parser.add_argument("runs", nargs="*", type=Path)
-    for name in ("--labels", "--clients"):
-        parser.add_argument(name, type=_names)
+    parser = measuring.flags("sharpness", USAGE)
     parser.add_argument("--rho", type=float, default=0.05)
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--format", type=_names, default=("png", "pdf"))
-    options = parser.flags(argv)
-    if not options.runs:
-        raise ValueError("expected folders of runs, found nothing; see fedfast sharpness --help")
-    for name in options.clients or ():
-        if not name.isdecimal():
-            raise ValueError(f"--clients: expected numbers of clients; got {name!r}")
-    for kind in options.format:
-        if kind not in CHOICES["format"]:
-            raise ValueError(f"--format: expected {', '.join(CHOICES['format'])}; got {kind!r}")
-    return options
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    return measuring.options_of(parser, argv)
 
 
 def _measure(options: argparse.Namespace) -> int:
     from ..metrics.sharpness.of_runs import NAME
+    from ..report import sharpness_figures
     from ..report.costs import aligned
     from ..runs import measured_rows
 
     found: list[Sharpness] = []
     files = []
-    for folder in options.runs:
-        own = _of_run(folder, options)
+    for folder, labels in measuring.labels_in(options.runs, options.labels).items():
+        own = _of_run(folder, labels, options)
         rows = [row for one in own for row in one.rows()]
         files.append(measured_rows.write(folder, NAME, rows))
-        several = f"{folder.name} " if len(options.runs) > 1 else ""
-        found += [replace(one, label=f"{several}{one.label}") for one in own]
+        before = measuring.before_labels(folder, options.runs)
+        found += [replace(one, label=f"{before}{one.label}") for one in own]
     print(aligned([HEADS, *(line for one in found for line in _lines(one))]))
+    figures = {"sharpness": sharpness_figures.layers(found)}
     out = options.out or options.runs[0]
-    out.mkdir(parents=True, exist_ok=True)
-    print(*files, *_drawn(found, out, options.format), sep="\n")
+    print(*files, *measuring.saved(figures, out, options.format), sep="\n")
     return 0
 
 
-def _of_run(folder: Path, options: argparse.Namespace) -> list[Sharpness]:
+def _of_run(folder: Path, labels: Sequence[str], options: argparse.Namespace) -> list[Sharpness]:
     from ..metrics.sharpness.of_runs import measure
-    from ..runs.models_of import labels_of, open_run
+    from ..runs.models_of import open_run
 
-    clients = None if options.clients is None else list(map(int, options.clients))
-    flags = {"steps": options.steps, "samples": options.samples}
-    labels = options.labels or labels_of(folder)
-    return [measure(open_run(folder, n), clients, rho=options.rho, **flags) for n in labels]
+    given = {"rho": options.rho, "steps": options.steps, "samples": options.samples}
+    return [measure(open_run(folder, label), options.clients, **given) for label in labels]
 
 
 def _lines(one: Sharpness) -> Iterator[tuple[str, ...]]:
@@ -118,15 +97,3 @@ def _lines(one: Sharpness) -> Iterator[tuple[str, ...]]:
             figures = [f"{one.mean(models, data, what):.4g}" for what in MEASURES]
             who = name or f"{len(models)} clients"
             yield one.label, str(one.round), who, data, *figures, apart
-
-
-def _drawn(found: Sequence[Sharpness], out: Path, formats: Sequence[str]) -> list[Path]:
-    from ..files import atomic
-    from ..report import sharpness_figures
-    from ..report.style import save
-
-    figure, paths = sharpness_figures.layers(found), []
-    for kind in formats:
-        paths.append(out / f"sharpness.{kind}")
-        atomic(paths[-1], partial(save, figure))
-    return paths

@@ -56,12 +56,13 @@ def panels(run: RunModels, wanted: Wanted, progress: Progress = lambda *_: None)
     if wanted.plane:
         yield _panel(run, _through(run, wanted.plane), drawn, wanted, progress, "plane", "test set")
         return
+    local = run.local_rows(wanted.clients)  # first: clients that do not exist are told at once
     around = _around(run, "global model", run.global_row(), wanted)
     if wanted.clients:  # beside their own samples, those of all of them
         trained = few(run.data.samples, wanted.samples, wanted.seed)
         yield _panel(run, around, trained, wanted, progress, "global model", "train samples")
     yield _panel(run, around, drawn, wanted, progress, "global model", "test set")
-    for i, row in zip(wanted.clients, run.local_rows(wanted.clients), strict=True):
+    for i, row in zip(wanted.clients, local, strict=True):
         own, model = few(run.data.client(i), wanted.samples, wanted.seed), f"client {i}"
         around = _around(run, model, row, wanted)
         yield _panel(run, around, own, wanted, progress, model, "own samples")

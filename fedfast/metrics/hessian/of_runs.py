@@ -56,10 +56,11 @@ def measure(run: RunModels, wanted: Wanted) -> list[Spectrum]:
     A model's figures do not depend, by a bit, on which clients are asked for. Raises ValueError
     for clients that do not exist or take no step.
     """
+    local = run.local_rows(wanted.clients)  # first: clients that do not exist are told at once
     train, row = _few(run, run.data.samples, wanted), run.global_row().cpu()
     found = [*_spectra(run, wanted, [(GLOBAL, TRAIN, row, train)], True)]
     models = []
-    for i, row in zip(wanted.clients, run.local_rows(wanted.clients), strict=True):
+    for i, row in zip(wanted.clients, local, strict=True):
         own = _few(run, run.data.client(i), wanted)
         models += [(str(i), OWN, row, own), (str(i), TRAIN, row, train)]
     each = max(1, MEMORY // (8 * run.layout.trained * wanted.steps))

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...data import Samples
-from ...landscape.of_runs import Wanted
 from ...runs.few_samples import few
 from ...runs.models_of import RunModels
+from ...validation.values import Count
 from ..agreement.of_runs import next_clients
 from .distances import flatness_distance, layer_sensitivity
 from .mean_losses import MeanLosses
 from .rises import adaptive_sharpness, layer_sharpness, sam_sharpness, surrogate_gap
 
 NAME = "sharpness.csv"
+SEED = 0  # of samples where there are too many
 GLOBAL, OWN, ALL = "global", "own", "all"
 MEASURES = ("loss", "sharpness", "surrogate_gap", "adaptive_sharpness")
 LAYER, MOVED, FAR = "layer_sharpness", "layer_sensitivity", "flatness_distance"
@@ -95,13 +96,13 @@ def measure(
     samples  at most, of all clients together and of each
     Raises ValueError for clients that do not exist or take no step, and for other values unfit.
     """
-    wanted = Wanted(samples=samples)
+    Count()("samples", samples)
     ids = sorted(next_clients(run) if clients is None else clients)
-    center, shared = run.global_row().cpu(), few(run.data.samples, wanted.samples, wanted.seed)
+    rows, names = run.local_rows(ids), [str(i) for i in ids]  # first: tells who does not exist
+    center, shared = run.global_row().cpu(), few(run.data.samples, samples, SEED)
     values = _sharp(run, [GLOBAL], center[None], [shared], ALL, rho, steps)
     if ids:
-        rows, names = run.local_rows(ids), [str(i) for i in ids]
-        own = [few(run.data.client(i), wanted.samples, wanted.seed) for i in ids]
+        own = [few(run.data.client(i), samples, SEED) for i in ids]
         values |= _sharp(run, names, rows, own, OWN, rho, steps)
         values |= _sharp(run, names, rows, [shared] * len(ids), ALL, rho, steps)
         values |= _apart(run, names, rows, center)
