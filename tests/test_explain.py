@@ -117,7 +117,8 @@ def test_the_command_draws_maps(run, tmp_path):
 def test_what_is_wrong_is_said(run, argv, message, capsys, tmp_path):
     pytest.importorskip("captum")
     assert main(["explain", str(run), *argv, "--out", str(tmp_path)]) == 2
-    assert message in capsys.readouterr().err
+    found = capsys.readouterr()
+    assert message in found.err and not found.out  # nothing was written before
 
 
 def test_a_model_without_convolutions_has_no_maps():
@@ -125,3 +126,14 @@ def test_a_model_without_convolutions_has_no_maps():
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     with pytest.raises(ValueError, match="without"):
         grad_cam(module, torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.long))
+
+
+def test_the_command_leaves_maps_out_of_a_model_without_convolutions(tmp_path, capsys):
+    config = CONFIG.replace("name: cnn, channels: [3, 4], kernel: 3,", "name: mlp,")
+    (tmp_path / "c.yaml").write_text(config)
+    assert main(["run", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    assert main(["explain", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 0
+    assert "no Grad-CAM: the model has no convolutions" in capsys.readouterr().out
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"classes-fedavg.png", "classes-fedavg.pdf"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,14 +85,32 @@ def _figures(run: RunModels, options: argparse.Namespace) -> Iterator[tuple[str,
     if run.test is None:
         raise ValueError(f"{run.folder}: expected a run with a test set")
     models = _models(run, options.clients)
+    maps = _maps(run, models, options)  # first: a layer that does not fit is told at once
     parts = run.simulation._components
     counts = class_accuracy(parts.evaluator(), models, run.test, parts.design.traits.classes)
     print(measured_rows.write(run.folder, NAME, list(counts.rows(run.label))))
     yield "classes", explain_figures.classes(counts, run.label)
-    if options.images:
-        images = _drawn(run.test, options.images, options.seed)
-        maps = {name: _map(run, row, images, options.layer) for name, row in models.items()}
-        yield "grad-cam", explain_figures.maps(images.x, images.y, maps)
+    if maps is not None:
+        yield "grad-cam", maps
+
+
+def _maps(
+    run: RunModels, models: Mapping[str, Tensor], options: argparse.Namespace
+) -> Figure | None:
+    """Grad-CAM; None where none is asked for, or no layer is named and there are no convolutions."""
+    from ..explain import has_convolutions
+    from ..report import explain_figures
+
+    if run.test is None or not options.images:
+        return None
+    if options.layer is None and not has_convolutions(run.module):
+        print(
+            "no Grad-CAM: the model has no convolutions (--layer names another layer with places)"
+        )
+        return None
+    images = _drawn(run.test, options.images, options.seed)
+    maps = {name: _map(run, row, images, options.layer) for name, row in models.items()}
+    return explain_figures.maps(images.x, images.y, maps)
 
 
 def _models(run: RunModels, ids: Sequence[int]) -> dict[str, Tensor]:

@@ -45,6 +45,11 @@ def grad_cam(module: nn.Module, x: Tensor, classes: Tensor, layer: str | None = 
     return maps[:, 0]
 
 
+def has_convolutions(module: nn.Module) -> bool:
+    """Whether there is one that Grad-CAM takes by default."""
+    return any(isinstance(part, nn.Conv2d) for part in module.modules())
+
+
 def last_convolution(module: nn.Module) -> str:
     """The name of the last one. Raises ValueError where there is none."""
     names = [name for name, part in module.named_modules() if isinstance(part, nn.Conv2d)]
