@@ -97,7 +97,7 @@ def _figures(run: RunModels, options: argparse.Namespace) -> Iterator[tuple[str,
 def _maps(
     run: RunModels, models: Mapping[str, Tensor], options: argparse.Namespace
 ) -> Figure | None:
-    """Grad-CAM; None where it is not asked for, or there is neither a layer named nor a convolution."""
+    """Grad-CAM; None if not asked for, or if there is neither a layer named nor a convolution."""
     from ..explain import has_convolutions
     from ..report import explain_figures
 
