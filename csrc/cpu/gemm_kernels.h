@@ -37,8 +37,8 @@ using Dots = void (*)(int64_t k, const T* a, int64_t a_row, const T* b, int64_t 
 template <typename T>
 using Broad = void (*)(int64_t k, const T* a, int64_t a_row, const T* b, const T* start, T* c);
 
-// out = base + sum_j c_j d_j, rounded after every operation, for n elements of each of `rows` pieces
-// that begin `step` elements apart in all operands.
+// out = base + sum_j c_j d_j, rounded after every operation, for n elements of each of `rows`
+// pieces that begin `step` elements apart in all operands.
 template <typename T>
 using RowsSum = void (*)(const T* base, const T* const* d, const T* c, int64_t rows, int64_t step,
                          int64_t n, T* out);
