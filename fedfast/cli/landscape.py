@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +84,8 @@ def _measure(options: argparse.Namespace) -> int:
     labels = measuring.labels_in(options.runs, options.labels)
     found: list[Panel] = []
     for folder in options.runs:
-        own = _panels(folder, labels[folder], wanted)
+        with measuring.progress() as tell:
+            own = _panels(folder, labels[folder], wanted, tell)
         rows = [row for panel in own for row in panel.rows()]
         print(measured_rows.write(folder, NAME, rows))
         found += own
@@ -97,7 +97,9 @@ def _measure(options: argparse.Namespace) -> int:
     return 0
 
 
-def _panels(folder: Path, labels: Sequence[str], wanted: Wanted) -> list[Panel]:
+def _panels(
+    folder: Path, labels: Sequence[str], wanted: Wanted, tell: Callable[[str], None]
+) -> list[Panel]:
     """Of one run."""
     from ..landscape.of_runs import panels
     from ..runs.models_of import open_run
@@ -105,19 +107,12 @@ def _panels(folder: Path, labels: Sequence[str], wanted: Wanted) -> list[Panel]:
     return [
         panel
         for label in labels
-        for panel in panels(open_run(folder, label), wanted, _progress(label))
+        for panel in panels(open_run(folder, label), wanted, _counted(label, tell))
     ]
 
 
-def _progress(label: str) -> Progress:
-    """A line on a terminal that is written over; nothing elsewhere."""
-
-    def told(done: int, points: int) -> None:
-        if sys.stderr.isatty():
-            end = "\n" if done == points else ""
-            print(f"\r{label}: {done:,} of {points:,} models", end=end, file=sys.stderr)
-
-    return told
+def _counted(label: str, tell: Callable[[str], None]) -> Progress:
+    return lambda done, points: tell(f"{label}: {done:,} of {points:,} models")
 
 
 def _drawn(panels: Sequence[Panel], out: Path, formats: Sequence[str]) -> list[Path]:
