@@ -114,12 +114,17 @@ def test_what_is_done_is_not_run_again(paper, monkeypatch):
     assert main(few) == 0
 
 
-def test_a_dry_call_runs_nothing_and_reports_what_there_is(paper, tmp_path):
+def test_a_dry_call_runs_nothing_and_shows_what_was_published(paper, tmp_path, capsys):
     assert main(["reproduce", "somebody", "--dry"]) == 0
-    assert lines((tmp_path / "runs/reproduction/report.md").read_text()).keys() == {
-        ("row", "measure"),
-        ("---", "---"),
-    }
+    assert not list((tmp_path / "runs/reproduction").rglob("history.csv"))
+    shown = lines((tmp_path / "runs/reproduction/report.md").read_text())
+    mean, conflicts = "accuracy, mean of last 2", "conflicts_before, sum"
+    nothing = ["–", "–", "–", "0 of 5", "–", "–"]
+    assert list(shown)[2:] == [("fedavg", mean), ("gh", mean), ("gh", conflicts)]
+    assert shown["fedavg", mean] == ["50 ± 100", *nothing]
+    assert shown["gh", conflicts] == ["3", *nothing]
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["gh", *mean.split(), "99", "±", "0.1", "–", "0", "of", "5"] in told
 
 
 def ctrl_c():

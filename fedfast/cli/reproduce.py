@@ -29,7 +29,7 @@ ours, difference. What is done already is not run again; what was stopped goes o
   --only LABEL,...  these rows of each table only
   --out FOLDER      where runs are kept (default runs/reproduction)
   --report FILE     where the report goes (default FOLDER/report.md)
-  --dry             run nothing, report what there is
+  --dry             run nothing; print what was published, and what there is of ours
   --field value     as of `fedfast run`, for every config: --data.root DIR, --threads 1, ...
 """
 
@@ -156,6 +156,8 @@ def _report(
     for file, config, rows in tables:
         by_label = {r.label: [x for x in rows if x.label == r.label] for r in rows}
         table = PublishedTable(config, by_label)
+        if options.dry:
+            print(table.text())
         picture = path.parent / "-".join(filter(None, (file.parent.name, f"{file.stem}.png")))
         parts.append(table.markdown(picture.name if table.curves(picture) else ""))
     command = " ".join(["fedfast reproduce", *argv])
