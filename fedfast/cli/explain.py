@@ -125,9 +125,6 @@ def _drawn(samples: Samples, number: int, seed: int) -> Samples:
 
 
 def _map(run: RunModels, row: Tensor, images: Samples, layer: str | None) -> Tensor:
-    from ..copies import copy_of
     from ..explain import grad_cam
 
-    module = copy_of(run.module)
-    run.layout.write(row, module)
-    return grad_cam(module, images.inputs(run.layout.dtype), images.y, layer)
+    return grad_cam(run.filled(row), images.inputs(run.layout.dtype), images.y, layer)
