@@ -62,7 +62,7 @@ def test_local_models_make_the_next_round(run):
 def test_rows_hold_what_the_models_lose(run, capsys):
     argv = ["landscape", str(run), "--labels", "fedavg", "--grid", "5", "--plane", "global,0,3"]
     assert main([*argv, "--format", "png"]) == 0
-    panel = next(p for p in of_rows(measured_rows.read(run, NAME)) if p.model == "plane")
+    panel = next(p for p in of_rows(measured_rows.read(run, NAME)) if p.label == "fedavg")
     found = open_run(run, "fedavg")
     assert list(panel.marks) == ["global", "client 0", "client 3"]
     rows = dict(zip(panel.marks, [found.global_row(), *found.local_rows([0, 3])], strict=True))
@@ -75,38 +75,21 @@ def test_rows_hold_what_the_models_lose(run, capsys):
         row = g.double() + panel.axes[0][i] * u + panel.axes[1][j] * v
         loss = loss_of(found, row.float(), found.test)
         assert panel.loss[i, j] == pytest.approx(loss, rel=1e-5)
-    assert (run / "landscape-plane.png").stat().st_size > 5000
+    assert (run / "landscape.png").stat().st_size > 5000
 
 
 def test_a_label_measured_anew_takes_the_place_of_its_rows(run):
     for argv in (["--grid", "3"], ["--grid", "4", "--labels", "fedsam"]):
         assert main(["landscape", str(run), "--line", *argv, "--format", "png"]) == 0
-    panels = [p for p in of_rows(measured_rows.read(run, NAME)) if p.unit == "filter norms"]
+    panels = of_rows(measured_rows.read(run, NAME))
     assert {panel.label: len(panel.loss) for panel in panels} == {"fedavg": 3, "fedsam": 4}
-
-
-def test_planes_and_surroundings_of_a_label_do_not_replace_each_other(run, tmp_path):
-    few = ["--labels", "fedsam", "--grid", "3", "--samples", "20", "--format", "png"]
-    for kind in ([], ["--plane", "0,1,3"], ["--plane", "global,2"]):
-        assert main(["landscape", str(run), *kind, *few, "--out", str(tmp_path)]) == 0
-    panels = [p for p in of_rows(measured_rows.read(run, NAME)) if p.label == "fedsam"]
-    assert [(list(p.marks), len(p.axes)) for p in panels] == [
-        (["global model"], 2),
-        (["client 0", "client 1", "client 3"], 2),
-        (["global", "client 2"], 1),
-    ]
-    figures = {path.stem for path in tmp_path.iterdir()}
-    kinds = ("landscape", "landscape-plane", "landscape-line")
-    assert figures == {*kinds[:2], *(f"{kind}-curves" for kind in kinds)}
-    assert main(["report", str(run), "--out", str(tmp_path / "report"), "--format", "png"]) == 0
-    assert figures <= {path.stem for path in (tmp_path / "report").iterdir()}
 
 
 def test_clients_are_shown_on_their_own_samples_and_on_all(run, tmp_path):
     argv = ["landscape", str(run), "--labels", "fedavg", "--clients", "1", "--grid", "3"]
     assert main([*argv, "--out", str(tmp_path), "--samples", "2000"]) == 0
     found, panels = open_run(run, "fedavg"), of_rows(measured_rows.read(run, NAME))
-    panels = [p for p in panels if p.label == "fedavg" and p.unit == "filter norms"]
+    panels = [panel for panel in panels if panel.label == "fedavg"]
     names = [(panel.model, panel.data) for panel in panels]
     assert names[2:] == [("client 1", "own samples"), ("client 1", "test set")]
     (row,) = found.local_rows([1])
@@ -130,7 +113,7 @@ def _written(panel):
 
 def test_levels_are_shared_and_points_that_are_not_finite_stay_white(run):
     assert main(["landscape", str(run), "--grid", "4", "--format", "png"]) == 0
-    panels = [p for p in of_rows(measured_rows.read(run, NAME)) if p.unit == "filter norms"]
+    panels = of_rows(measured_rows.read(run, NAME))
     panels[0].loss[0, 0] = np.inf
     limits = {ax.collections[0].get_clim() for ax in contours(panels).axes[:2]}
     finite = np.concatenate([panel.loss[np.isfinite(panel.loss)] for panel in panels])
@@ -161,9 +144,8 @@ def test_the_page_asks_for_nothing(run, tmp_path):
         (["RUN", "--clients", "a"], "--clients: expected numbers of clients; got 'a'"),
         (["RUN", "--labels", "none"], "none"),
         (["RUN", "--grid", "1"], "grid: expected 2 or more; got 1"),
-        (["RUN", "--range", "0"], "--range: expected > 0; got 0.0"),
+        (["RUN", "--range", "0"], "reach: expected > 0; got 0.0"),
         (["RUN", "--samples", "0"], "samples: expected at least 1; got 0"),
-        (["RUN", "--plane", "0,1", "--html"], "--html: expected planes; got a line"),
         (["nowhere"], "nowhere: expected a run folder, found no run"),
     ],
 )

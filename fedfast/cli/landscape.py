@@ -23,7 +23,7 @@ into each run's folder, and figures: contours on shared levels, curves along the
 
   --labels A,B       of the runs (default all)
   --clients 0,3      also around these clients' local models, on their own samples and the test set
-  --plane NAMES      instead: through these models, global,3,7 or 0,3,7 (a plane), global,3 (a line)
+  --plane NAMES      instead: through these models, global,3,7 (a plane) or global,3 (a line)
   --line             one direction in place of two
   --grid N           points along each direction (default 51)
   --range R          how far: filter norms of random directions; of planes, room around the models
@@ -56,12 +56,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--range", type=float, default=1.0)
     for name in ("--line", "--html"):
         parser.add_argument(name, action="store_true")
-    options = measuring.options_of(parser, argv)
-    if not options.range > 0:
-        raise ValueError(f"--range: expected > 0; got {options.range}")
-    if options.html and (options.line or len(options.plane) == 2):
-        raise ValueError("--html: expected planes; got a line, whose curves are in the figures")
-    return options
+    return measuring.options_of(parser, argv)
 
 
 def _wanted(options: argparse.Namespace) -> Wanted:
@@ -79,7 +74,7 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from ..landscape.panels import NAME, SAME, by_figure
+    from ..landscape.panels import NAME
     from ..report import landscape_page
     from ..runs import measured_rows
 
@@ -92,13 +87,12 @@ def _measure(options: argparse.Namespace) -> int:
         with measuring.progress() as tell:
             own = _panels(folder, labels[folder], wanted, tell)
         rows = [row for panel in own for row in panel.rows()]
-        print(measured_rows.write(folder, NAME, rows, SAME))
+        print(measured_rows.write(folder, NAME, rows))
         found += own
     out = options.out or options.runs[0]
     paths = _drawn(found, out, options.format)
     if options.html:
-        (name,) = by_figure(found)
-        paths.append(landscape_page.write(found, out / f"{name}.html"))
+        paths.append(landscape_page.write(found, out / "landscape.html"))
     print(*paths, sep="\n")
     return 0
 
@@ -122,11 +116,9 @@ def _counted(label: str, tell: Callable[[str], None]) -> Progress:
 
 
 def _drawn(panels: Sequence[Panel], out: Path, formats: Sequence[str]) -> list[Path]:
-    from ..landscape.panels import by_figure
     from ..report import landscape_figures
 
-    (name,) = by_figure(panels)
-    figures = {f"{name}-curves": landscape_figures.curves(panels)}
+    figures = {"landscape-curves": landscape_figures.curves(panels)}
     if len(panels[0].axes) == 2:
-        figures = {name: landscape_figures.contours(panels)} | figures
+        figures = {"landscape": landscape_figures.contours(panels)} | figures
     return measuring.saved(figures, out, formats)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,6 @@ import numpy as np
 from .surface import Surface
 
 NAME = "landscape.csv"
-SAME = ("label", "unit")  # rows of a label make place for others of the same kind of slice
-# unit of the coordinates -> name of the figure
-FIGURES = {
-    "filter norms": "landscape",
-    "Euclidean distance": "landscape-plane",
-    "of the way": "landscape-line",
-}
 Row = Mapping[str, object]
 
 
@@ -67,14 +60,6 @@ class Panel:
             yield head | _coordinates(place) | figures | dict(mark="")
         for name, spot in self.marks.items():
             yield head | _coordinates(spot) | dict(loss="", accuracy="", mark=name)
-
-
-def by_figure(panels: Iterable[Panel]) -> dict[str, list[Panel]]:
-    """The panels that have coordinates of one kind, by the name of their figure."""
-    found: dict[str, list[Panel]] = {}
-    for panel in panels:
-        found.setdefault(FIGURES[panel.unit], []).append(panel)
-    return found
 
 
 def _coordinates(place: Sequence[float]) -> dict[str, object]:

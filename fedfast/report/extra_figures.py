@@ -25,16 +25,16 @@ from .run_figures import Drawn, Groups
 def _landscape(folder: Path, number: str) -> Iterator[Drawn]:
     """Of `fedfast landscape`."""
     found = landscapes.of_rows(measured_rows.read(folder, landscapes.NAME))
-    for name, panels in landscapes.by_figure(found).items():
-        planes = [panel for panel in panels if len(panel.axes) == 2]
-        if planes:
-            text = "Loss of models on planes in the space of weights, on shared levels. "
-            figure = landscape_figures.contours(planes)
-            yield Drawn(f"{name}{number}", "Landscapes", f"{text}{folder.name}.", figure)
-        unit = panels[0].unit
+    planes = [panel for panel in found if len(panel.axes) == 2]
+    if planes:
+        text = f"Loss of models on planes in the space of weights, on shared levels. {folder.name}."
+        figure = landscape_figures.contours(planes)
+        yield Drawn(f"landscape{number}", "Landscapes", text, figure)
+    for i, unit in enumerate(dict.fromkeys(panel.unit for panel in found)):
+        along = [panel for panel in found if panel.unit == unit]
         text = f"Loss and accuracy of models along the first direction ({unit}). {folder.name}."
-        curves = landscape_figures.curves(panels)
-        yield Drawn(f"{name}-curves{number}", "Landscapes", text, curves)
+        name = f"landscape-curves{number}" + (f"-{i + 1}" if i else "")
+        yield Drawn(name, "Landscapes", text, landscape_figures.curves(along))
 
 
 def _hessian(folder: Path, number: str) -> Iterator[Drawn]:

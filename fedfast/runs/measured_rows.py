@@ -11,19 +11,13 @@ from ..files import atomic
 LABEL = "label"
 
 
-def write(
-    folder: Path,
-    name: str,
-    rows: Sequence[Mapping[str, object]],
-    same: Sequence[str] = (LABEL,),
-) -> Path:
-    """Put rows into `folder/name`; those that were there and are of the same make place.
+def write(folder: Path, name: str, rows: Sequence[Mapping[str, object]]) -> Path:
+    """Put rows into `folder/name`; those of the same labels that were there make place.
 
     rows  column -> value, each with a column `label`
-    same  columns: rows that are equal in these are of the same
     """
-    new = {tuple(str(row[column]) for column in same) for row in rows}
-    kept = [r for r in read(folder, name) if tuple(r[column] for column in same) not in new]
+    labels = {str(row[LABEL]) for row in rows}
+    kept = [row for row in read(folder, name) if row[LABEL] not in labels]
     whole = [*kept, *rows]
     columns = list(dict.fromkeys(column for row in whole for column in row))
 
