@@ -24,7 +24,7 @@ Lines and planes measured before stay there; the same one of the same model is m
 
   --labels A,B       of the runs (default all)
   --clients 0,3      also around these clients' local models, on their own samples and the test set
-  --plane NAMES      instead: through these models, global,3,7 (a plane) or global,3 (a line)
+  --plane NAMES      instead: through these models, global,3,7 or 0,3,7 (a plane), global,3 (a line)
   --line             one direction in place of two
   --grid N           points along each direction (default 51)
   --range R          how far: filter norms of random directions; of planes, room around the models
@@ -57,7 +57,12 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--range", type=float, default=1.0)
     for name in ("--line", "--html"):
         parser.add_argument(name, action="store_true")
-    return measuring.options_of(parser, argv)
+    options = measuring.options_of(parser, argv)
+    if not options.range > 0:
+        raise ValueError(f"--range: expected > 0; got {options.range}")
+    if options.html and (options.line or len(options.plane) == 2):
+        raise ValueError("--html: expected planes; got a line, whose curves are in the figures")
+    return options
 
 
 def _wanted(options: argparse.Namespace) -> Wanted:
