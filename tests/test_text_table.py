@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedfast.report.run_table import fitting
-from fedfast.report.text_table import aligned
+from fedfast.report.text_table import aligned, listed
 
 WORD = st.text("abcdefgh", min_size=1, max_size=9)
 HEAD = st.lists(WORD, min_size=1, max_size=3).map(" ".join)
@@ -37,3 +37,10 @@ def test_a_column_that_must_be_shown_goes_last_even_without_values():
     assert fitting(heads, rows, 26, ("best", "final")) == [0, 2, 3]
     assert fitting(heads, rows, 20, ("best", "final")) == [0, 3]
     assert fitting(heads, rows, 10, ("best", "final")) == [0]
+
+
+@given(st.lists(st.from_regex(r"[a-z]{1,9}(-[a-z]{1,9}){0,2}", fullmatch=True)))
+def test_names_are_listed_whole_in_lines_that_fit(names):
+    lines = listed(names, 40).splitlines()
+    assert [name for line in lines for name in line.split()] == names
+    assert all(line.startswith("  ") and len(line) <= 40 for line in lines)

@@ -1,8 +1,9 @@
-"""Tables as lines of text, for a terminal or a file."""
+"""Tables and lists as lines of text, for a terminal or a file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 
 WIDTH = 80  # characters of a line, where a label alone does not need more
 GAP = "  "
@@ -18,6 +19,13 @@ def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int = WI
     if _width(columns) > width:
         columns = [(folded(head), *cells) for head, *cells in columns]
     return "\n\n".join("\n".join(_lines(block)) for block in _blocks(columns, width))
+
+
+def listed(names: Iterable[str], width: int = WIDTH) -> str:
+    """Names beside each other in indented lines, none of which is broken within a name."""
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    text = GAP.join(names)
+    return textwrap.fill(text, width, initial_indent=GAP, subsequent_indent=GAP, **whole)
 
 
 def folded(head: str) -> str:
