@@ -3,11 +3,12 @@
 import re
 import signal
 import statistics
+from pathlib import Path
 
 import pytest
 import yaml
 
-from fedfast import config, reproduction, round_loop
+from fedfast import config, example_files, reproduction, round_loop
 from fedfast.cli import main
 from fedfast.history import History
 from fedfast.runs import training
@@ -244,3 +245,20 @@ def test_a_paper_section_is_checked(paper, old, new, said):
     paper.write_text(PAPER.replace(old, new))
     with pytest.raises(config.ConfigError, match=said):
         config.load(paper)
+
+
+def test_a_name_that_ends_like_a_suffix_is_whole_in_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("alpha0", "alpha0.05"):
+        (tmp_path / "papers" / "somebody").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "papers" / "somebody" / f"{name}.yaml").write_text(PAPER)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(example_files, "root", lambda: tmp_path)
+    for name in ("alpha0", "alpha0.05"):
+        few = ["--only", "fedavg", "--rounds", "1", "--seeds", "3"]
+        assert main(["reproduce", f"papers/somebody/{name}", *few]) == 0
+        assert main(["run", f"papers/somebody/{name}", "--rounds", "1"]) == 0
+    made = {"alpha0", "alpha0.05"}
+    assert {path.name for path in Path("runs/reproduction/somebody").iterdir()} == made
+    assert {path.name for path in Path("runs").iterdir()} == {"reproduction", *made}
