@@ -23,9 +23,14 @@ def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int = WI
 
 def listed(names: Iterable[str], width: int = WIDTH) -> str:
     """Names beside each other in indented lines, none of which is broken within a name."""
-    whole = {"break_long_words": False, "break_on_hyphens": False}
-    text = GAP.join(names)
-    return textwrap.fill(text, width, initial_indent=GAP, subsequent_indent=GAP, **whole)
+    return textwrap.fill(
+        GAP.join(names),
+        width,
+        initial_indent=GAP,
+        subsequent_indent=GAP,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def folded(head: str) -> str:
