@@ -20,7 +20,18 @@ from . import _renamed_modules
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import algorithms, data, kernels, loggers, metrics, models, optim, torch_ops
+    from . import (
+        algorithms,
+        data,
+        explain,
+        kernels,
+        landscape,
+        loggers,
+        metrics,
+        models,
+        optim,
+        torch_ops,
+    )
     from .algorithms import ASAM, SAM, SGD
     from .averaging import aggregate
     from .client_sampling import Schedule
@@ -31,6 +42,7 @@ if TYPE_CHECKING:
     from .ensemble import Ensemble
     from .history import History, Row
     from .layout import FlatLayout
+    from .runs.models_of import open_run
     from .simulation import Simulation
 
 _renamed_modules.install()
@@ -51,8 +63,12 @@ _HOME = {
     "Simulation": "simulation",
     "aggregate": "averaging",
     "compare": "comparison",
+    "open_run": "runs.models_of",
 }
-_MODULES = ("algorithms", "data", "kernels", "loggers", "metrics", "models", "optim", "torch_ops")
+_MODULES = (
+    *("algorithms", "data", "explain", "kernels", "landscape", "loggers", "metrics", "models"),
+    *("optim", "torch_ops"),
+)
 
 
 def __getattr__(name: str) -> object:
@@ -85,10 +101,13 @@ __all__ = [
     "algorithms",
     "compare",
     "data",
+    "explain",
     "kernels",
+    "landscape",
     "loggers",
     "metrics",
     "models",
+    "open_run",
     "optim",
     "torch_ops",
 ]

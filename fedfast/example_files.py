@@ -49,6 +49,15 @@ def config_file(path: Path) -> Path:
     return names().get(path.as_posix(), path)
 
 
+def stem(given: str) -> str:
+    """The name of a config's file without its ending; what an example's name ends in is kept.
+
+    >>> stem("papers/fedgloss/table3-cnn-cifar10-alpha0.05")
+    'table3-cnn-cifar10-alpha0.05'
+    """
+    return config_file(Path(given)).stem
+
+
 def config_folder(path: Path) -> Path:
     """`path` if it exists, else the folder of examples of that name, else `path`."""
     folder = root() / path

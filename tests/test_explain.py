@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_the_command_draws_maps(run, tmp_path):
         (["--images", "-1"], "--images: expected 0 or more; got -1"),
         (["--layer", "conv3"], "conv3"),
         (["--layer", "fc1"], "fc1"),
-        (["--label", "none"], "label: expected one of fedavg; got 'none'"),
+        (["--labels", "none"], "label: unknown name 'none'"),
     ],
 )
 def test_what_is_wrong_is_said(run, argv, message, capsys, tmp_path):
@@ -137,3 +138,22 @@ def test_the_command_leaves_maps_out_of_a_model_without_convolutions(tmp_path, c
     assert "no Grad-CAM: the model has no convolutions" in capsys.readouterr().out
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"classes-fedavg.png", "classes-fedavg.pdf"}
+
+
+def test_all_labels_of_all_runs_are_explained(tmp_path, capsys):
+    config = CONFIG.replace("algorithms: {fedavg: {}}", "algorithms: {fedavg: {}, fedsam: {}}")
+    (tmp_path / "c.yaml").write_text(config)
+    runs = [str(tmp_path / name) for name in ("a", "b")]
+    for run in runs:
+        assert main(["run", str(tmp_path / "c.yaml"), "--out", run]) == 0
+    few = ["--images", "0", "--format", "png"]
+    assert main(["explain", *runs, "--out", str(tmp_path / "out"), *few]) == 0
+    assert {path.stem for path in (tmp_path / "out").iterdir()} == {
+        f"classes-{run}-{label}" for run in "ab" for label in ("fedavg", "fedsam")
+    }
+    for run in runs:
+        rows = measured_rows.read(Path(run), NAME)
+        assert [row["label"] for row in rows] == ["fedavg"] * 10 + ["fedsam"] * 10
+    for flag in ("--labels", "--label"):
+        assert main(["explain", runs[0], flag, "fedsam", "--out", str(tmp_path / flag), *few]) == 0
+        assert [path.stem for path in (tmp_path / flag).iterdir()] == ["classes-fedsam"]

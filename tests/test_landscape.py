@@ -175,7 +175,7 @@ def test_of_a_quadratic_the_surface_is_known():
     layout = FlatLayout.of(module)
     row = layout.flatten(module)
     plane = random_plane(layout, row, seed=5)
-    losses = ModelLosses(module, layout, Samples(x, y), loss=F.mse_loss)
+    losses = ModelLosses(module, layout, (x, y), loss=F.mse_loss)
     found = surface(plane, losses, grid=4, reach=2.0)
     w, u, v = (t[:6] for t in (row, *plane.axes))
     e, p, q = x @ w - y[:, 0], x @ u, x @ v

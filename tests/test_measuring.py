@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fedfast.cli import main
+from fedfast.cli import main, measuring
 from fedfast.landscape import losses
-from fedfast.metrics.hessian import solvers
+from fedfast.metrics.hessian import of_runs, solvers
 from fedfast.metrics.sharpness import mean_losses
+from fedfast.runs.models_of import open_run
 
 CONFIG = """\
 data: {name: digits}
@@ -54,3 +55,26 @@ def test_mistakes_are_told_before_the_work(run, idle, capsys, command, flags, to
     assert main([command, str(run), *flags]) == 2
     assert capsys.readouterr().err == f"fedfast: {told}\n"
     assert sorted(run.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["hessian", "landscape", "sharpness"])
+def test_a_terminal_is_told_what_is_measured(run, capsys, monkeypatch, command):
+    few = {"hessian": ["--density"], "landscape": ["--grid", "2"], "sharpness": []}[command]
+    arguments = [command, str(run), "--samples", "20", "--format", "png", *few]
+    assert main(arguments) == 0
+    assert not capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert main(arguments) == 0
+    told = capsys.readouterr().err
+    texts = [text for text in told.split(measuring.CLEAR) if text]
+    assert texts and all(text.startswith("fedavg") and "\n" not in text for text in texts)
+    assert told.endswith(measuring.CLEAR)  # the line is gone before the table
+
+
+def test_every_product_with_a_hessian_is_counted(run):
+    told: list[str] = []
+    wanted = of_runs.Wanted(top=1, trace=True, samples=20, steps=3)
+    of_runs.measure(open_run(run), wanted, told.append)
+    traces = [text for text in told if "trace" in text]
+    assert len([text for text in told if "eigenvalues" in text]) == 3  # --steps, of one product
+    assert len(traces) == 30 and traces[-1].endswith("trace, product 30 with the Hessian")

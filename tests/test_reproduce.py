@@ -3,11 +3,12 @@
 import re
 import signal
 import statistics
+from pathlib import Path
 
 import pytest
 import yaml
 
-from fedfast import config, reproduction, round_loop
+from fedfast import config, example_files, reproduction, round_loop
 from fedfast.cli import main
 from fedfast.history import History
 from fedfast.runs import training
@@ -114,12 +115,17 @@ def test_what_is_done_is_not_run_again(paper, monkeypatch):
     assert main(few) == 0
 
 
-def test_a_dry_call_runs_nothing_and_reports_what_there_is(paper, tmp_path):
+def test_a_dry_call_runs_nothing_and_shows_what_was_published(paper, tmp_path, capsys):
     assert main(["reproduce", "somebody", "--dry"]) == 0
-    assert lines((tmp_path / "runs/reproduction/report.md").read_text()).keys() == {
-        ("row", "measure"),
-        ("---", "---"),
-    }
+    assert not list((tmp_path / "runs/reproduction").rglob("history.csv"))
+    shown = lines((tmp_path / "runs/reproduction/report.md").read_text())
+    mean, conflicts = "accuracy, mean of last 2", "conflicts_before, sum"
+    nothing = ["–", "–", "–", "0 of 5", "–", "–"]
+    assert list(shown)[2:] == [("fedavg", mean), ("gh", mean), ("gh", conflicts)]
+    assert shown["fedavg", mean] == ["50 ± 100", *nothing]
+    assert shown["gh", conflicts] == ["3", *nothing]
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["gh", *mean.split(), "99", "±", "0.1", "–", "0", "of", "5"] in told
 
 
 def ctrl_c():
@@ -239,3 +245,20 @@ def test_a_paper_section_is_checked(paper, old, new, said):
     paper.write_text(PAPER.replace(old, new))
     with pytest.raises(config.ConfigError, match=said):
         config.load(paper)
+
+
+def test_a_name_that_ends_like_a_suffix_is_whole_in_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("alpha0", "alpha0.05"):
+        (tmp_path / "papers" / "somebody").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "papers" / "somebody" / f"{name}.yaml").write_text(PAPER)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(example_files, "root", lambda: tmp_path)
+    for name in ("alpha0", "alpha0.05"):
+        few = ["--only", "fedavg", "--rounds", "1", "--seeds", "3"]
+        assert main(["reproduce", f"papers/somebody/{name}", *few]) == 0
+        assert main(["run", f"papers/somebody/{name}", "--rounds", "1"]) == 0
+    made = {"alpha0", "alpha0.05"}
+    assert {path.name for path in Path("runs/reproduction/somebody").iterdir()} == made
+    assert {path.name for path in Path("runs").iterdir()} == {"reproduction", *made}

@@ -96,7 +96,7 @@ def test_files_table_and_report(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert [text.get_text() for text in top.get_yticklabels()] == names
     for i, one in enumerate(read.values()):
         shown = top.lines[i].get_xdata()
-        assert list(shown) == [one.values["global", "all", "layer_sharpness", n] for n in names]
+        assert list(shown) == [one.values["global", "train", "layer_sharpness", n] for n in names]
         for ax, data, what in ((below, "own", "layer_sharpness"), (moved, "", "layer_sensitivity")):
             each = [[one.values[c, data, what, n] for c in one.clients] for n in names]
             np.testing.assert_allclose(ax.lines[i].get_xdata(), np.mean(each, 1), rtol=1e-12)

@@ -29,9 +29,15 @@ The runs are left as they are.
 """
 CHOICES = {"format": measuring.FORMATS}  # what TAB offers
 HEADS = (
-    *("label", "round", "clients", "client-mean cosine", "client-client cosine"),
-    *("conflicts", "after (model)", "after (tensor)", "drift, global", "drift, mean"),
+    *("label", "round", "clients", "cosine with mean", "cosine of pairs"),
+    *("conflicts", "FedGH (models)", "FedGH (tensors)", "drift (global)", "drift (mean)"),
 )
+LEGEND = """\
+cosine: of clients' updates with their mean, of pairs of clients
+conflicts: share of pairs whose inner product is negative; FedGH: what its
+  harmonization leaves of them, by whole models, by single tensors
+drift: weighted mean of the squared distances of clients' models from the
+  global model, from their mean"""
 
 
 def main(argv: list[str]) -> int:
@@ -47,7 +53,7 @@ def main(argv: list[str]) -> int:
 
 def _measure(options: argparse.Namespace) -> int:
     from ..metrics.agreement.of_runs import NAME, measure
-    from ..report.costs import aligned
+    from ..report.text_table import aligned
     from ..runs import measured_rows
     from ..runs.models_of import open_run
 
@@ -59,7 +65,8 @@ def _measure(options: argparse.Namespace) -> int:
         files.append(measured_rows.write(folder, NAME, rows))
         before = measuring.before_labels(folder, options.runs)
         found += [replace(one, label=f"{before}{one.label}") for one in own]
-    print(aligned([HEADS, *map(_cells, found)]))
+    print(aligned(HEADS, list(map(_cells, found))))
+    print(LEGEND)
     out = options.out or options.runs[0]
     print(*files, *_drawn(found, out, options.format), sep="\n")
     return 0

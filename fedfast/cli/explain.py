@@ -1,4 +1,4 @@
-"""`fedfast explain RUN`: where models of a finished run look, and which classes they know."""
+"""`fedfast explain RUN...`: where models of finished runs look, and which classes they know."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import fail, measuring
-from .flag_parser import FlagParser
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -19,18 +18,18 @@ if TYPE_CHECKING:
     from ..runs.models_of import RunModels
 
 USAGE = """\
-usage: fedfast explain RUN [options]
+usage: fedfast explain RUN... [options]
 
 Of the global model and of clients' models after local training: accuracy on each class of the test
-set (classes.csv and a heat map), and Grad-CAM of some of its images (extra fedfast[explain]; for
-models with convolutions).
+set (classes.csv in each run's folder and a heat map), and Grad-CAM of some of its images (extra
+fedfast[explain]; for models with convolutions). The runs are left as they are.
 
-  --label NAME       of the run (default its only one)
+  --labels A,B       of the runs (default all)
   --clients 0,1      whose local models (default none: the global model alone)
   --images N         under Grad-CAM, drawn from the test set (default 4); 0: no Grad-CAM
   --layer NAME       whose activations are weighed (default the last convolution)
   --seed N           of the images (default 0)
-  --out DIR          where figures go (default RUN)
+  --out DIR          where figures go (default the first RUN)
   --format png,pdf   of figures
 """
 CHOICES = {"format": measuring.FORMATS}  # what TAB offers
@@ -49,18 +48,12 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = FlagParser("fedfast explain", USAGE)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--label")
-    parser.add_argument("--clients", type=measuring.names, default=())
+    parser = measuring.flags("explain", USAGE)
+    parser.add_argument("--label", dest="labels", type=measuring.names)  # as it was called before
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--layer")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--format", type=measuring.names, default=("png", "pdf"))
-    options = parser.flags(argv)
-    measuring.check_formats(options.format)
-    options.clients = measuring.clients_of(options.clients)
+    options = measuring.options_of(parser, argv)
     if options.images < 0:
         raise ValueError(f"--images: expected 0 or more; got {options.images}")
     return options
@@ -69,10 +62,13 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 def _explain(options: argparse.Namespace) -> int:
     from ..runs.models_of import open_run
 
-    run = open_run(options.run, options.label)
-    out: Path = options.out or options.run
-    for name, figure in _figures(run, options):
-        print(*measuring.saved({f"{name}-{run.label}": figure}, out, options.format), sep="\n")
+    out: Path = options.out or options.runs[0]
+    for folder, labels in measuring.labels_in(options.runs, options.labels).items():
+        before = measuring.before_labels(folder, options.runs).replace(" ", "-")
+        for label in labels:
+            for name, figure in _figures(open_run(folder, label), options):
+                figures = {f"{name}-{before}{label}": figure}
+                print(*measuring.saved(figures, out, options.format), sep="\n")
     return 0
 
 
@@ -84,7 +80,7 @@ def _figures(run: RunModels, options: argparse.Namespace) -> Iterator[tuple[str,
 
     if run.test is None:
         raise ValueError(f"{run.folder}: expected a run with a test set")
-    models = _models(run, options.clients)
+    models = _models(run, options.clients or ())
     maps = _maps(run, models, options)  # first: a layer that does not fit is told at once
     parts = run.simulation._components
     counts = class_accuracy(parts.evaluator(), models, run.test, parts.design.traits.classes)
@@ -129,9 +125,6 @@ def _drawn(samples: Samples, number: int, seed: int) -> Samples:
 
 
 def _map(run: RunModels, row: Tensor, images: Samples, layer: str | None) -> Tensor:
-    from ..copies import copy_of
     from ..explain import grad_cam
 
-    module = copy_of(run.module)
-    run.layout.write(row, module)
-    return grad_cam(module, images.inputs(run.layout.dtype), images.y, layer)
+    return grad_cam(run.filled(row), images.inputs(run.layout.dtype), images.y, layer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,7 +80,8 @@ def _measure(options: argparse.Namespace) -> int:
     found: list[Spectrum] = []
     files = []
     for folder, labels in measuring.labels_in(options.runs, options.labels).items():
-        own = _of_run(folder, labels, wanted)
+        with measuring.progress() as tell:
+            own = _of_run(folder, labels, wanted, tell)
         files.append(measured_rows.write(folder, NAME, [row for one in own for row in one.rows()]))
         before = measuring.before_labels(folder, options.runs)
         found += [replace(one, label=f"{before}{one.label}") for one in own]
@@ -91,19 +92,21 @@ def _measure(options: argparse.Namespace) -> int:
     return 0
 
 
-def _of_run(folder: Path, labels: Sequence[str], wanted: Wanted) -> list[Spectrum]:
+def _of_run(
+    folder: Path, labels: Sequence[str], wanted: Wanted, tell: Callable[[str], None]
+) -> list[Spectrum]:
     from ..metrics.hessian.of_runs import measure
     from ..runs.models_of import open_run
 
-    return [one for label in labels for one in measure(open_run(folder, label), wanted)]
+    return [one for label in labels for one in measure(open_run(folder, label), wanted, tell)]
 
 
 def _table(found: Sequence[Spectrum], wanted: Wanted) -> str:
-    from ..report.costs import aligned
+    from ..report.text_table import aligned
 
     heads = ["label", "round", "model", "data", "samples"]
     heads += [f"lambda_{i + 1}" for i in range(wanted.top)] + ["trace"] * wanted.trace
-    lines = [aligned([heads, *(_cells(one, wanted.trace) for one in found)])]
+    lines = [aligned(heads, [_cells(one, wanted.trace) for one in found])]
     if not all(one.converged for one in found):
         lines.append(f"{UNSURE} not converged: a lower bound; --steps allows more steps")
     return "\n".join(lines)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,11 @@ usage: fedfast landscape RUN... [options]
 Evaluates models on a grid around the global model of each label (filter-normalised random
 directions), around clients' models, or on the plane through given models. Writes landscape.csv
 into each run's folder, and figures: contours on shared levels, curves along the first direction.
+Lines and planes measured before stay there; the same one of the same model is measured anew.
 
   --labels A,B       of the runs (default all)
   --clients 0,3      also around these clients' local models, on their own samples and the test set
-  --plane NAMES      instead: through these models, global,3,7 (a plane) or global,3 (a line)
+  --plane NAMES      instead: through these models, global,3,7 or 0,3,7 (a plane), global,3 (a line)
   --line             one direction in place of two
   --grid N           points along each direction (default 51)
   --range R          how far: filter norms of random directions; of planes, room around the models
@@ -57,7 +57,12 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--range", type=float, default=1.0)
     for name in ("--line", "--html"):
         parser.add_argument(name, action="store_true")
-    return measuring.options_of(parser, argv)
+    options = measuring.options_of(parser, argv)
+    if not options.range > 0:
+        raise ValueError(f"--range: expected > 0; got {options.range}")
+    if options.html and (options.line or len(options.plane) == 2):
+        raise ValueError("--html: expected planes; got a line, whose curves are in the figures")
+    return options
 
 
 def _wanted(options: argparse.Namespace) -> Wanted:
@@ -75,7 +80,7 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from ..landscape.panels import NAME
+    from ..landscape.panels import HEAD, NAME
     from ..report import landscape_page
     from ..runs import measured_rows
 
@@ -85,19 +90,22 @@ def _measure(options: argparse.Namespace) -> int:
     labels = measuring.labels_in(options.runs, options.labels)
     found: list[Panel] = []
     for folder in options.runs:
-        own = _panels(folder, labels[folder], wanted)
+        with measuring.progress() as tell:
+            own = _panels(folder, labels[folder], wanted, tell)
         rows = [row for panel in own for row in panel.rows()]
-        print(measured_rows.write(folder, NAME, rows))
+        print(measured_rows.write(folder, NAME, rows, same=HEAD))
         found += own
     out = options.out or options.runs[0]
     paths = _drawn(found, out, options.format)
     if options.html:
-        paths.append(landscape_page.write(found, out / "landscape.html"))
+        paths.append(landscape_page.write(found, out / f"{found[0].stem}.html"))
     print(*paths, sep="\n")
     return 0
 
 
-def _panels(folder: Path, labels: Sequence[str], wanted: Wanted) -> list[Panel]:
+def _panels(
+    folder: Path, labels: Sequence[str], wanted: Wanted, tell: Callable[[str], None]
+) -> list[Panel]:
     """Of one run."""
     from ..landscape.of_runs import panels
     from ..runs.models_of import open_run
@@ -105,25 +113,19 @@ def _panels(folder: Path, labels: Sequence[str], wanted: Wanted) -> list[Panel]:
     return [
         panel
         for label in labels
-        for panel in panels(open_run(folder, label), wanted, _progress(label))
+        for panel in panels(open_run(folder, label), wanted, _counted(label, tell))
     ]
 
 
-def _progress(label: str) -> Progress:
-    """A line on a terminal that is written over; nothing elsewhere."""
-
-    def told(done: int, points: int) -> None:
-        if sys.stderr.isatty():
-            end = "\n" if done == points else ""
-            print(f"\r{label}: {done:,} of {points:,} models", end=end, file=sys.stderr)
-
-    return told
+def _counted(label: str, tell: Callable[[str], None]) -> Progress:
+    return lambda done, points: tell(f"{label}: {done:,} of {points:,} models")
 
 
 def _drawn(panels: Sequence[Panel], out: Path, formats: Sequence[str]) -> list[Path]:
     from ..report import landscape_figures
 
-    figures = {"landscape-curves": landscape_figures.curves(panels)}
+    stem = panels[0].stem
+    figures = {f"{stem}-curves": landscape_figures.curves(panels)}
     if len(panels[0].axes) == 2:
-        figures = {"landscape": landscape_figures.contours(panels)} | figures
+        figures = {stem: landscape_figures.contours(panels)} | figures
     return measuring.saved(figures, out, formats)

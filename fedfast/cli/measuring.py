@@ -1,9 +1,11 @@
-"""What commands that measure finished runs share: labels, lists in flags, files of figures."""
+"""What commands that measure finished runs share: labels, flags, a line of progress, figures."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "pdf", "svg", "eps")
+CLEAR = "\r\x1b[2K"  # to the beginning of the line; nothing on it
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -75,6 +78,24 @@ def labels_in(runs: Sequence[Path], chosen: Sequence[str] | None) -> dict[Path, 
                 f"{folder}: expected one of --labels; it has {', '.join(there[folder])}"
             )
     return found
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """A line on a terminal that says what is measured: each text takes the place of the last.
+
+    The line is gone at the end, before results are printed. Nothing is shown elsewhere.
+    """
+    shown = sys.stderr.isatty()
+
+    def tell(text: str) -> None:
+        if shown:
+            print(f"{CLEAR}{text}", end="", flush=True, file=sys.stderr)
+
+    try:
+        yield tell
+    finally:
+        tell("")
 
 
 def before_labels(folder: Path, runs: Sequence[Path]) -> str:

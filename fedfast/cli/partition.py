@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..example_files import stem
 from . import fail
 from .setting import USER, Setting, prepare
 
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         print(USAGE, end="", file=sys.stderr)
         return fail("expected the path of a config file, found nothing")
     try:
-        out, flags = _out(argv[1:], f"{Path(argv[0]).stem}-partition.png")
+        out, flags = _out(argv[1:], f"{stem(argv[0])}-partition.png")
         config = configs.load(argv[0], flags)
         setting = prepare(config)
     except (configs.ConfigError, *USER) as error:

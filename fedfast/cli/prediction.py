@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from ..example_files import stem
 from .numbers import number, positive
 
 NUMBERS = ("clients", "cohort", "ranks", "threads", "rounds")
@@ -16,7 +17,7 @@ def predict(given: str, ours: argparse.Namespace) -> int:
     """Prints what a round would take; needs neither torch nor data."""
     from ..scaling.cost_model import load
 
-    folder = Path(ours.out or (given if Path(given).is_dir() else f"runs/{Path(given).stem}-scale"))
+    folder = Path(ours.out or (given if Path(given).is_dir() else f"runs/{stem(given)}-scale"))
     path = folder / "model.json"
     if not path.exists():
         raise ValueError(f"--predict: expected a model in {path}; `fedfast scale {given}` fits one")

@@ -61,6 +61,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
 
 def _write(options: argparse.Namespace) -> int:
     from ..report.page import write
+    from ..report.text_table import listed
 
     runs: list[Path] = options.runs
     out = options.out or (runs[0] if len(runs) == 1 else Path("runs")) / "report"
@@ -76,5 +77,5 @@ def _write(options: argparse.Namespace) -> int:
     )
     print(page)
     if figures:
-        print("  " + "  ".join(path.name for path in figures))
+        print(listed(path.name for path in figures))
     return 0

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..example_files import config_folder
+from ..example_files import config_file, config_folder
 from . import fail, stopping
 from .setting import USER, Setting, prepare
 
@@ -29,7 +29,7 @@ ours, difference. What is done already is not run again; what was stopped goes o
   --only LABEL,...  these rows of each table only
   --out FOLDER      where runs are kept (default runs/reproduction)
   --report FILE     where the report goes (default FOLDER/report.md)
-  --dry             run nothing, report what there is
+  --dry             run nothing; print what was published, and what there is of ours
   --field value     as of `fedfast run`, for every config: --data.root DIR, --threads 1, ...
 """
 
@@ -75,7 +75,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     """The configs named, and those below the folders named."""
     if not paths:
         raise ValueError("expected configs or folders of them first, found none")
-    named = [config_folder(path) for path in paths]
+    named = [config_file(config_folder(path)) for path in paths]  # a name may end like a suffix
     found = [f for p in named for f in (sorted(p.rglob("*.yaml")) if p.is_dir() else [p])]
     if not found:
         raise ValueError(f"expected .yaml files below {', '.join(map(str, paths))}, found none")
@@ -119,6 +119,8 @@ def _train(rows: Sequence[TableRow], stop: stopping.Stop) -> int:
             with claimed(row) as folder:
                 if is_done(row, folder):
                     continue
+                if setting is None:
+                    print(row.name, flush=True)  # the lines of progress have no room for it
                 if setting is None or seed != row.config.seed:
                     setting, seed = prepare(row.config), row.config.seed
                 _run(row, folder, setting, stop)
@@ -135,7 +137,7 @@ def _run(row: TableRow, folder: RunFolder, setting: Setting, stop: stopping.Stop
     # Closed here: what is kept at its end is not left to a finalizer.
     with (
         closing(train(row, folder, setting)) as rounds,
-        Progress(row.rounds, f"{row.name} {row.label} seed {row.config.seed}") as show,
+        Progress(row.rounds, f"{row.label} seed {row.config.seed}") as show,
     ):
         for done in rounds:
             show(done)
@@ -156,6 +158,8 @@ def _report(
     for file, config, rows in tables:
         by_label = {r.label: [x for x in rows if x.label == r.label] for r in rows}
         table = PublishedTable(config, by_label)
+        if options.dry:
+            print(table.text())
         picture = path.parent / "-".join(filter(None, (file.parent.name, f"{file.stem}.png")))
         parts.append(table.markdown(picture.name if table.curves(picture) else ""))
     command = " ".join(["fedfast reproduce", *argv])

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import example_files
 from . import fail, opening
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> int:
     if config.sweep is not None:
         print(f"the config as it is; `fedfast sweep {argv[0]}` runs what its section `sweep` says")
         config = config.model_copy(update={"sweep": None})
-    name = Path(argv[0]).stem
+    name = example_files.stem(argv[0])
     command = " ".join(["fedfast run", *argv])
     return session.run(config, config.out or name, name, command, mode, "--profile" in argv)
 

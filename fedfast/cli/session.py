@@ -208,6 +208,7 @@ def _show(folder: RunFolder) -> None:
     from rich.text import Text
 
     from ..report import run_table
+    from ..report.text_table import listed
 
     folder.close()
     histories = {label: history for label, history in folder.histories.items() if len(history)}
@@ -218,7 +219,7 @@ def _show(folder: RunFolder) -> None:
     names = list(dict.fromkeys(_name(path.relative_to(folder.path)) for path in folder.files()))
     print(folder.path)
     for inside in (False, True):  # the checkpoints, which may be many, on a line of their own
-        print("  " + "  ".join(name for name in names if ("/" in name) == inside), flush=True)
+        print(listed(name for name in names if ("/" in name) == inside), flush=True)
 
 
 def _name(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: fedfast sharpness RUN... [options]
 
-Measures the global model of each label on samples of all clients, and clients' models, trained as
-the next round would, on their own samples and on those of all: SAM's and ASAM's sharpness, the
+Measures the global model of each label on the training data, and clients' models, trained as the
+next round would, on their own samples and on the training data: SAM's and ASAM's sharpness, the
 surrogate gap, each tensor's, distances from the global model. Prints a table; writes sharpness.csv
 into each run's folder, and a figure of the tensors. The runs are left as they are.
 
@@ -26,15 +26,23 @@ into each run's folder, and a figure of the tensors. The runs are left as they a
   --clients 0,3,7    which clients (default those of the next round, 100 at most)
   --rho R            radius of perturbations (default 0.05)
   --steps N          of the ascent that finds SAM's perturbation (default 1)
-  --samples N        at most, of all clients together and of each (default 1000)
+  --samples N        at most, of the training data and of each client (default 1000)
   --out DIR          where figures go (default the first RUN)
   --format png,pdf   of figures
 """
 CHOICES = {"format": measuring.FORMATS}  # what TAB offers
-HEADS = (
-    *("label", "round", "models", "samples", "loss", "sharpness", "surrogate gap"),
-    *("adaptive sharpness", "flatness distance"),
-)
+HEADS = ("label", "round", "models", "data", "loss")
+# Of `MEASURES` without the loss; the surrogate gap is SAM's sharpness of one step.
+MEASURED = {
+    "sharpness": "SAM sharpness",
+    "surrogate_gap": "surrogate gap",
+    "adaptive_sharpness": "ASAM sharpness",
+}
+APART = "flatness distance"
+LEGEND = """\
+data: training samples of all clients, or each client's own; clients: means
+SAM, ASAM sharpness: rise of the loss within rho = {options.rho:g}, each in its own scale
+flatness distance: of clients' models from the global model"""
 
 
 def main(argv: list[str]) -> int:
@@ -59,41 +67,54 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 def _measure(options: argparse.Namespace) -> int:
     from ..metrics.sharpness.of_runs import NAME
     from ..report import sharpness_figures
-    from ..report.costs import aligned
+    from ..report.text_table import aligned
     from ..runs import measured_rows
 
     found: list[Sharpness] = []
     files = []
     for folder, labels in measuring.labels_in(options.runs, options.labels).items():
-        own = _of_run(folder, labels, options)
+        with measuring.progress() as tell:
+            own = _of_run(folder, labels, options, tell)
         rows = [row for one in own for row in one.rows()]
         files.append(measured_rows.write(folder, NAME, rows))
         before = measuring.before_labels(folder, options.runs)
         found += [replace(one, label=f"{before}{one.label}") for one in own]
-    print(aligned([HEADS, *(line for one in found for line in _lines(one))]))
+    heads = [*HEADS, *(MEASURED[what] for what in _shown(options.steps)), APART]
+    print(aligned(heads, [line for one in found for line in _lines(one)]))
+    print(LEGEND.format(options=options))
     figures = {"sharpness": sharpness_figures.layers(found)}
     out = options.out or options.runs[0]
     print(*files, *measuring.saved(figures, out, options.format), sep="\n")
     return 0
 
 
-def _of_run(folder: Path, labels: Sequence[str], options: argparse.Namespace) -> list[Sharpness]:
+def _of_run(
+    folder: Path, labels: Sequence[str], options: argparse.Namespace, tell: Callable[[str], None]
+) -> list[Sharpness]:
     from ..metrics.sharpness.of_runs import measure
     from ..runs.models_of import open_run
 
     given = {"rho": options.rho, "steps": options.steps, "samples": options.samples}
-    return [measure(open_run(folder, label), options.clients, **given) for label in labels]
+    runs = (open_run(folder, label) for label in labels)
+    return [measure(run, options.clients, **given, tell=tell) for run in runs]
+
+
+def _shown(steps: int) -> list[str]:
+    """The measures that tell something of their own."""
+    return [what for what in MEASURED if steps > 1 or what != "surrogate_gap"]
 
 
 def _lines(one: Sharpness) -> Iterator[tuple[str, ...]]:
     """The global model's, and the means over clients."""
-    from ..metrics.sharpness.of_runs import ALL, FAR, GLOBAL, MEASURES, OWN
+    from ..metrics.sharpness.of_runs import FAR, GLOBAL, OWN, TRAIN
 
     clients = one.clients
     far = f"{one.mean(clients, '', FAR):.4g}"
-    parts = (([GLOBAL], ALL, GLOBAL, ""), (clients, OWN, "", far), (clients, ALL, "", far))
+    parts = (([GLOBAL], TRAIN, GLOBAL, ""), (clients, OWN, "", far), (clients, TRAIN, "", far))
     for models, data, name, apart in parts:
         if models:
-            figures = [f"{one.mean(models, data, what):.4g}" for what in MEASURES]
+            figures = [
+                f"{one.mean(models, data, what):.4g}" for what in ("loss", *_shown(one.steps))
+            ]
             who = name or f"{len(models)} clients"
             yield one.label, str(one.round), who, data, *figures, apart

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..report.markdown import markdown_table
 from ..report.run_table import fitting
+from ..report.text_table import folded
 from .tables import Table
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def tex(text: str) -> str:
 
 def latex(table: Table, caption: str, label: str) -> str:
     """A `table` environment with the rules of the package booktabs, its best values bold."""
-    folded = replace(table, heads=tuple(map(_stacked, table.heads)))
-    text: str = _styled(folded, tex).to_latex(
+    stacked = replace(table, heads=tuple(map(_stacked, table.heads)))
+    text: str = _styled(stacked, tex).to_latex(
         column_format="l" + "r" * (len(table.heads) - 1),
         hrules=True,
         caption=tex(caption),
@@ -66,7 +67,7 @@ def latex(table: Table, caption: str, label: str) -> str:
 
 def _stacked(head: str) -> str:
     """A head, on two lines where it has several words: tables in papers have little room."""
-    one, *two = _folded(head).split("\n")
+    one, *two = folded(head).split("\n")
     return rf"\shortstack[r]{{{tex(one)}\\{tex(two[0])}}}" if two else tex(one)
 
 
@@ -96,8 +97,8 @@ def terminal(table: Table, width: int) -> tuple[RichTable, list[str]]:
     from rich.markup import escape as literal
     from rich.table import Table as RichTable
 
-    heads = [_folded(head) for head in table.heads]
-    kept = fitting(heads, table.rows, width, [_folded(head) for head in table.optional])
+    heads = [folded(head) for head in table.heads]
+    kept = fitting(heads, table.rows, width, [folded(head) for head in table.optional])
     made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for i in kept:
         # Only names may be folded: a number cut in two is read as another.
@@ -112,10 +113,3 @@ def terminal(table: Table, width: int) -> tuple[RichTable, list[str]]:
 
 def _coloured(cell: str, best: bool) -> str:
     return f"[bold green]{cell}[/]" if best else cell
-
-
-def _folded(head: str) -> str:
-    """A head of several words on two lines, as even as they can be."""
-    words = head.split(" ")
-    ways = [" ".join(words[:i]) + "\n" + " ".join(words[i:]) for i in range(1, len(words))]
-    return min(ways, key=lambda way: max(map(len, way.split("\n"))), default=head)

@@ -55,16 +55,18 @@ class Data:
 def find_any(name: str, root: Path, files: Sequence[str], folders: Sequence[str]) -> Path:
     """The first of the `files`, names of the same content, in the first of the `folders` with one.
 
-    Raises FileNotFoundError that names all places.
+    Raises FileNotFoundError that names the folders, and the first of the files.
     """
     places = [root / folder / file for folder in folders for file in files]
     for place in places:
         if place.is_file():
             return place
-    looked = ", ".join(str(place) for place in places)
+    looked = ", ".join(str(root / folder) for folder in folders)
+    spelt = " (or under its other names)" if len(files) > 1 else ""
     raise FileNotFoundError(
-        f"root: data set {name!r} needs {files[0]}; found none of {looked}. "
-        "Nothing is downloaded: put the canonical files in one of these folders"
+        f"root: data set {name!r} needs {files[0]}{spelt}; it is in none of {looked}. Nothing is "
+        "downloaded: put the canonical files in one of these folders, or name the folder that "
+        "holds yours by root, --data.root DIR"
     )
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data import Samples
+from ..data.samples import as_samples
 from ..evaluation import Evaluator
 from ..kernels import registry
 from ..layout import FlatLayout
@@ -32,7 +32,7 @@ class ModelLosses:
     module   of the models, evaluated in evaluation mode: dropout off, batch normalisation by
              running statistics, those of the row
     layout   of rows `[S]`
-    samples  inputs and targets
+    samples  inputs and targets: samples or (x, y)
     loss     (outputs, targets) -> scalar mean over the batch
     metric   (outputs, targets) -> how right each sample's prediction is
     models   how many go through the layers together; leaves no trace in a bit
@@ -44,7 +44,7 @@ class ModelLosses:
         self,
         module: nn.Module,
         layout: FlatLayout,
-        samples: Samples,
+        samples: object,
         *,
         loss: Loss = F.cross_entropy,
         metric: Metric = MULTICLASS,
@@ -53,15 +53,16 @@ class ModelLosses:
         backend: str = "auto",
         program: bool = True,
     ) -> None:
-        if not len(samples):
+        own = as_samples(samples)
+        if not len(own):
             raise ValueError("samples: expected at least one; got none")
         if models < 1:
             raise ValueError(f"models: expected at least 1; got {models}")
-        self.layout, self.samples, self.models = layout, samples, models
+        self.layout, self.samples, self.models = layout, own, models
         self.threads, self.backend = threads or torch.get_num_threads(), backend
         self._module: Evaluator | None = None
         self._program: ProgramLosses | None = None
-        x = samples.take(slice(0, 2)).inputs(layout.dtype)
+        x = own.take(slice(0, 2)).inputs(layout.dtype)
         found = evaluation_program(module, layout, x) if program and self._native(x) else None
         if found is not None:
             self._program = ProgramLosses(found, layout, loss, metric, models, x, backend)

@@ -15,6 +15,7 @@ from ..algorithms import Algorithm, by_name
 from ..data import FederatedData, Samples
 from ..models import build
 from ..simulation import Simulation
+from .text_table import aligned
 
 CLIENTS, SAMPLES, COHORT, BATCH = 100, 500, 10, 50
 SHAPE, CLASSES, LR = (1, 28, 28), 10, 0.01
@@ -95,16 +96,7 @@ def _cells(cost: Cost) -> tuple[str, ...]:
 
 def table(costs: list[Cost]) -> str:
     """Aligned columns, the cheapest first."""
-    return aligned([HEADS, *(_cells(cost) for cost in sorted(costs, key=lambda c: c.ratio))])
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells in columns: the first to the left, all others to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in pairs).rstrip()
-        for pairs in (list(enumerate(zip(line, widths, strict=True))) for line in lines)
-    )
+    return aligned(HEADS, [_cells(cost) for cost in sorted(costs, key=lambda c: c.ratio)])
 
 
 def csv(costs: list[Cost]) -> str:

@@ -9,7 +9,8 @@ from statistics import median
 from ..algorithms import by_name
 from ..history import lines
 from ..metrics.agreement import ROUND_METRICS, round_metrics
-from .costs import CostBenchmark, aligned
+from .costs import CostBenchmark
+from .text_table import aligned
 
 # Metrics that other algorithms have nothing to measure for.
 CARRIERS = {"delta_eps": "fedgloss", "momentum": "fedcm"}
@@ -54,7 +55,7 @@ def measure(benchmark: CostBenchmark, name: str) -> MetricCost:
 
 def table(costs: Sequence[MetricCost]) -> str:
     """Aligned columns, in the order measured."""
-    return aligned([HEADS, *map(_cells, costs)])
+    return aligned(HEADS, list(map(_cells, costs)))
 
 
 def _cells(cost: MetricCost) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from .markdown import markdown_table
 from .published_costs import costs_markdown
 from .run_table import duration
 from .summaries import number, tested
+from .text_table import WIDTH, aligned
 
 if TYPE_CHECKING:
     from ..config import RunConfig
@@ -23,25 +25,36 @@ if TYPE_CHECKING:
     from ..reproduction import TableRow as PaperRow
 
 HEADS = ("row", "measure", "published", "ours", "difference", "within ±", "rounds", "time", "on")
+NONE = "–"
 MARKS = {DIVERGED: "X (did not converge)", NEVER: NEVER}
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """One config of a paper and its rows, label by label, as far as they were run."""
+    """One config of a paper and its rows, label by label, with what there is of each."""
 
     config: RunConfig
     rows: Mapping[str, Sequence[PaperRow]]
 
     def markdown(self, picture: str = "") -> str:
-        """Source and note, then a line per label and measure; labels never run are left out."""
+        """Source and note, then a line per label and measure, of those never run too."""
         paper = self.config.paper
         assert paper is not None
-        cells = [line for label in self.rows for line in self._lines(label)]
-        text = markdown_table(HEADS, cells, left=(0, 1, len(HEADS) - 1))
-        image = f"\n![Curves of {paper.source}]({picture})\n" if picture and cells else ""
+        text = markdown_table(HEADS, self._cells(), left=(0, 1, len(HEADS) - 1))
+        image = f"\n![Curves of {paper.source}]({picture})\n" if picture else ""
         note = f"\n{paper.note.strip()}\n" if paper.note else ""
         return f"## {paper.source}\n{note}\n{text}\n{self._costs()}{image}"
+
+    def text(self) -> str:
+        """Source, and as much of the table as a terminal has room for."""
+        assert self.config.paper is not None
+        kept = [HEADS.index(head) for head in ("row", "measure", "published", "ours", "rounds")]
+        cells = [[line[i] for i in kept] for line in self._cells()]
+        table = aligned([HEADS[i] for i in kept], cells)
+        return f"{fill(self.config.paper.source, WIDTH)}\n\n{table}\n"
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [line for label in self.rows for line in self._lines(label)]
 
     def _costs(self) -> str:
         assert self.config.paper is not None
@@ -67,10 +80,9 @@ class PublishedTable:
     def _lines(self, label: str) -> list[tuple[str, ...]]:
         assert self.config.paper is not None
         run = [row for row in self.rows[label] if len(row.history())]
-        if not run:
-            return []
         seconds = sum(row.about().seconds for row in run)
-        tail = (_rounds(run, self.config.rounds), duration(seconds), _devices(run))
+        rounds = _rounds(run, self.config.rounds)
+        tail = (rounds, duration(seconds), _devices(run)) if run else (rounds, NONE, NONE)
         return [
             (label, f"{m.column}, {_summary_text(m, run)}", *_compare(m, label, run), *tail)
             for m in self.config.paper.measures
@@ -87,30 +99,30 @@ def _summary_text(measure: Measure, run: Sequence[PaperRow]) -> str:
     kind, _, count = measure.summary.partition("-")
     if kind != "mean":
         return f"{kind} {count}".strip()
-    there = min(tested(row.history(), measure.column) for row in run)
+    there = min((tested(row.history(), measure.column) for row in run), default=int(count))
     return f"mean of last {count}" if there >= int(count) else f"mean of {there}, not {count}"
 
 
 def _compare(measure: Measure, label: str, run: Sequence[PaperRow]) -> tuple[str, str, str, str]:
     """published, ours, difference, within."""
     found = [_number(measure, row) for row in run]
-    ours = float(np.mean(found))
+    ours = float(np.mean(found)) if found else math.nan
     spread = f" ± {np.std(found, ddof=1):.3g}" if len(found) > 1 else ""
     seeds = f" ({len(found)} seed{'s' if len(found) > 1 else ''})"
-    shown = "–" if math.isnan(ours) else f"{ours:.5g}{spread}{seeds}"
+    shown = NONE if math.isnan(ours) else f"{ours:.5g}{spread}{seeds}"
     there = measure.of(label)
     if there is None:
-        return MARKS.get(measure.mark(label), "not at hand"), shown, "–", "–"
+        return MARKS.get(measure.mark(label), "not at hand"), shown, NONE, NONE
     value, std = there
     published = f"{value:g}" + (f" ± {std:g}" if std else "")
     if math.isnan(ours):
-        return published, shown, "–", "–"
+        return published, shown, NONE, NONE
     within = ("yes" if abs(ours - value) <= std else "no") if std else "no ± given"
     return published, shown, f"{ours - value:+.3g}", within
 
 
 def _rounds(run: Sequence[PaperRow], whole: int) -> str:
-    done = [len(row.history()) for row in run]
+    done = [len(row.history()) for row in run] or [0]
     span = f"{min(done)}" if min(done) == max(done) else f"{min(done)}–{max(done)}"
     ended = ", diverged" if any(row.about().stopped for row in run) else ""
     return f"{span} of {whole}{ended}"

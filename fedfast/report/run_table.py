@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HEADS = ("algorithm", "rounds", "accuracy", "best (round)", "loss", "time", "clients/s")
 # Of runs long enough; what many papers report instead of the last accuracy or the best.
 LATE, LONG = 100, "mean of last 100"
-# Left out in this order where a terminal is too narrow, after columns without any value.
+# Left out in this order where a terminal is too narrow, those without any value first.
 OPTIONAL = ("clients/s", "time", "rounds", "loss", LONG, "best (round)")
 LABEL = 24  # characters of a label that are not folded
 # Columns of runs whose clients have test parts of their own: the last means over clients.
@@ -87,7 +87,8 @@ def fitting(
 ) -> list[int]:
     """Which columns are shown in `width` characters: three between neighbours, one at each edge.
 
-    Left out where there is no room: columns without any value, then the `optional` in this order.
+    Left out where there is no room: `optional` columns without any value, the other `optional`
+    ones in this order, then what else has no value.
     """
     filled = list(zip(columns, *cells, strict=True))
     widths = [
@@ -95,7 +96,8 @@ def fitting(
     ]
     widths[0] = min(widths[0], LABEL + 3)
     kept = list(range(len(columns)))
-    for head in (*(c[0] for c in filled if set(c[1:]) <= {"–"}), *optional):
+    empty = [column[0] for column in filled if set(column[1:]) <= {"–"}]
+    for head in (*(head for head in optional if head in empty), *optional, *empty):
         if sum(widths[i] for i in kept) - 1 > width and head in columns:
             kept = [i for i in kept if columns[i] != head]
     return kept

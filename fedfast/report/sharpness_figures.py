@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..metrics.sharpness.of_runs import ALL, GLOBAL, LAYER, MOVED, OWN, Sharpness
+from ..metrics.sharpness.of_runs import GLOBAL, LAYER, MOVED, OWN, TRAIN, Sharpness
 from .style import (
     COLOURS,
     COLUMN,
@@ -28,7 +28,7 @@ LONGEST = 28  # tensors that are drawn; of more the sharpest of the first label'
 # what, data, whether of the global model, title
 Panel = tuple[str, str, bool, str]
 PANELS: tuple[Panel, ...] = (
-    (LAYER, ALL, True, "rise of the loss, global model"),
+    (LAYER, TRAIN, True, "rise of the loss, global model"),
     (LAYER, OWN, False, "rise of the loss, clients, own samples"),
     (MOVED, "", False, "mean squared change, clients"),
 )
@@ -50,7 +50,7 @@ def layers(found: Sequence[Sharpness]) -> Figure:
 def _names(found: Sequence[Sharpness]) -> list[str]:
     names = list(dict.fromkeys(name for one in found for name in one.tensors()))
     first = found[0].values
-    kept = sorted(names, key=lambda name: -first.get((GLOBAL, ALL, LAYER, name), 0.0))[:LONGEST]
+    kept = sorted(names, key=lambda name: -first.get((GLOBAL, TRAIN, LAYER, name), 0.0))[:LONGEST]
     return [name for name in names if name in kept]
 
 

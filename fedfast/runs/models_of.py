@@ -1,7 +1,9 @@
 """The models of a run, finished or stopped: the global one, and clients' after local training.
 
-run = open_run("runs/quickstart", "fedsam")
-run.local_rows([0, 3])      # as the run's next round would train them
+run = fedfast.open_run("runs/quickstart", "fedsam")
+run.model()                 # an nn.Module with the global model's weights
+run.local_models([0, 3])    # as the run's next round would train them
+run.local_rows([0, 3])      # the same as rows [2, S] of one tensor
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from .. import checkpoint
 from .. import config as configs
 from .._messages import path_of
 from ..config import RunConfig
+from ..copies import copy_of
 from ..engine import Work
 from ..kernels.plan import forget_recording
 from ..layout import FlatLayout
@@ -60,6 +63,14 @@ class RunModels:
         """The global test set."""
         return self.simulation._components.design.test
 
+    def model(self) -> nn.Module:
+        """The global model, a module of its own in evaluation mode."""
+        return self.filled(self.global_row())
+
+    def local_models(self, ids: Sequence[int]) -> list[nn.Module]:
+        """`local_rows` of these clients, each as a module of its own in evaluation mode."""
+        return [self.filled(row) for row in self.local_rows(ids)]
+
     def global_row(self) -> Tensor:
         """The global model, a copy `[S]`."""
         return self.simulation._components.engine.state.row.clone()
@@ -87,6 +98,12 @@ class RunModels:
         """The personal models of these clients `[K, S]`. Raises ValueError where none are kept."""
         personal = self.simulation._components.personal
         return torch.stack([personal.row(i).clone() for i in ids])
+
+    def filled(self, row: Tensor) -> nn.Module:
+        """A module of its own with the weights of a row `[S]`, in evaluation mode."""
+        module = copy_of(self.module)
+        self.layout.write(row, module)
+        return module.eval()
 
     def _trained(self, ids: np.ndarray) -> Tensor:
         parts = self.simulation._components

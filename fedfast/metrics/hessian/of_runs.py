@@ -10,7 +10,7 @@ lambda_1_g    at the same local model, of the training data
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from .density import Density
 from .solvers import Hessian
 from .spectrum import GLOBAL, OWN, TRAIN, Floats, Spectrum
 
+Tell = Callable[[str], None]
 MEMORY = 1 << 30  # bytes, about, of the Lanczos vectors of models that go together
 
 
@@ -50,22 +51,43 @@ class Wanted:
         Count(ge=0)("seed", self.seed)
 
 
-def measure(run: RunModels, wanted: Wanted) -> list[Spectrum]:
+class Stage:
+    """Tells how many products with Hessians a quantity of some models has taken so far."""
+
+    def __init__(self, tell: Tell, models: str) -> None:
+        self._tell, self._models = tell, models
+        self._what, self._done = "", 0
+
+    def begin(self, what: str) -> None:
+        """Products from now on are those of `what`."""
+        self._what, self._done = what, 0
+
+    def product(self) -> None:
+        """One more has been made."""
+        self._done += 1
+        self._tell(f"{self._models}: {self._what}, product {self._done} with the Hessian")
+
+
+def measure(run: RunModels, wanted: Wanted, tell: Tell = lambda _: None) -> list[Spectrum]:
     """The global model's spectrum, then each client's on its own samples and on the training data.
 
+    tell  is called with what is being done, a line of text, at every product with a Hessian
     A model's figures do not depend, by a bit, on which clients are asked for. Raises ValueError
     for clients that do not exist or take no step.
     """
     local = run.local_rows(wanted.clients)  # first: clients that do not exist are told at once
     train, row = _few(run, run.data.samples, wanted), run.global_row().cpu()
-    found = [*_spectra(run, wanted, [(GLOBAL, TRAIN, row, train)], True)]
+    stage = Stage(tell, f"{run.label}, global model")
+    found = [*_spectra(run, wanted, [(GLOBAL, TRAIN, row, train)], stage, True)]
     models = []
     for i, row in zip(wanted.clients, local, strict=True):
         own = _few(run, run.data.client(i), wanted)
         models += [(str(i), OWN, row, own), (str(i), TRAIN, row, train)]
     each = max(1, MEMORY // (8 * run.layout.trained * wanted.steps))
     for at in range(0, len(models), each):
-        found += _spectra(run, wanted, models[at : at + each], False)
+        part = models[at : at + each]
+        stage = Stage(tell, f"{run.label}, clients' models {at + 1} to {at + len(part)}")
+        found += _spectra(run, wanted, part, stage, False)
     return found
 
 
@@ -74,14 +96,28 @@ def _few(run: RunModels, samples: Samples, wanted: Wanted) -> Samples:
 
 
 def _spectra(
-    run: RunModels, wanted: Wanted, models: Sequence[tuple[str, str, Tensor, Samples]], whole: bool
+    run: RunModels,
+    wanted: Wanted,
+    models: Sequence[tuple[str, str, Tensor, Samples]],
+    stage: Stage,
+    whole: bool,
 ) -> Iterator[Spectrum]:
     """Of models that go together; whole: trace and density too, where they are wanted."""
     rows, samples = torch.stack([row for *_, row, _ in models]), [own for *_, own in models]
-    loss, seed = run.simulation._components.design.loss, wanted.seed
-    hessian = Hessian(run.module, samples, rows=rows, layout=run.layout, loss=loss, seed=seed)
+    hessian = Hessian(
+        run.module,
+        samples,
+        rows=rows,
+        layout=run.layout,
+        loss=run.simulation._components.design.loss,
+        seed=wanted.seed,
+        progress=stage.product,
+    )
+    stage.begin("eigenvalues")
     found = hessian.eigenvalues(wanted.top, steps=wanted.steps)
+    stage.begin("trace")
     trace = hessian.trace() if whole and wanted.trace else None
+    stage.begin("density")
     density = hessian.density(steps=wanted.steps) if whole and wanted.density else None
     for k, (model, data, _, own) in enumerate(models):
         yield Spectrum(

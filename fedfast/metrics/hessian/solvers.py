@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from ..._messages import format_value
@@ -11,11 +13,26 @@ from ...validation.values import Count, integer
 from ..accuracy import Loss
 from .density import Density, quadrature
 from .eigenvalues import Eigenvalues, largest
-from .product import product_for
+from .product import HessianProduct, product_for
 from .trace import Trace, hutch_plus_plus, hutchinson
 from .vectors import Products
 
 METHODS = {"hutchinson": hutchinson, "hutch++": hutch_plus_plus}
+
+
+class Followed:
+    """A product that calls `progress` each time it has been made."""
+
+    def __init__(self, product: HessianProduct, progress: Callable[[], None]) -> None:
+        self._product, self._progress = product, progress
+        self.models, self.layout = product.models, product.layout
+        self.trained, self.stride = product.trained, product.stride
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """See `HessianProduct`."""
+        found = self._product(v)
+        self._progress()
+        return found
 
 
 class Hessian:
@@ -24,13 +41,14 @@ class Hessian:
     hessian = Hessian(model, (x, y))
     hessian.eigenvalues(top=2).values       # [1, 2]
 
-    model   nn.Module, in evaluation mode: dropout off, batch normalisation by running statistics
-    data    samples or (x, y) that all models share; a list of them: one for each model
-    rows    `[K, S]`, flat weights of K models; None: those that `model` has
-    layout  of the rows, None: `FlatLayout.of(model)`
-    loss    "cross_entropy", or (outputs, targets) -> scalar mean over the batch
-    batch   samples whose part of a product is computed at once
-    seed    of random vectors, the same for every model
+    model     nn.Module, in evaluation mode: dropout off, batch norm by running statistics
+    data      samples or (x, y) that all models share; a list of them: one for each model
+    rows      `[K, S]`, flat weights of K models; None: those that `model` has
+    layout    of the rows, None: `FlatLayout.of(model)`
+    loss      "cross_entropy", or (outputs, targets) -> scalar mean over the batch
+    batch     samples whose part of a product is computed at once
+    seed      of random vectors, the same for every model
+    progress  called after every product with the K Hessians
     A model's figures do not depend, by a bit, on the other models or on the number of threads.
     Raises ValueError/TypeError naming what is unfit.
     """
@@ -45,6 +63,7 @@ class Hessian:
         loss: Loss | str = "cross_entropy",
         batch: int = 500,
         seed: int = 0,
+        progress: Callable[[], None] | None = None,
     ) -> None:
         layout = FlatLayout.of(model) if layout is None else layout
         rows = layout.flatten(model)[None] if rows is None else rows
@@ -52,7 +71,8 @@ class Hessian:
         samples = [as_samples(own, "data") for own in given]
         integer("seed", seed)
         self.layout, self.seed = layout, seed
-        self._products = Products(product_for(model, layout, loss, rows, samples, batch=batch))
+        product = product_for(model, layout, loss, rows, samples, batch=batch)
+        self._products = Products(product if progress is None else Followed(product, progress))
 
     def eigenvalues(self, top: int = 1, *, tol: float = 1e-4, steps: int = 100) -> Eigenvalues:
         """The `top` largest eigenvalues (not magnitudes) of each, with vectors, by Lanczos.

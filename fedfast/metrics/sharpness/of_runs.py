@@ -1,13 +1,13 @@
 """How sharp the models of a finished run are: the global one, and clients' after local training.
 
-The global model on samples of all clients; each client's model on its own ("own") and on the same
-samples of all ("all"): flat on the one need not be flat on the other.
+The global model on training samples of all clients ("train"); each client's model on its own
+("own") and on those of all: flat on the one need not be flat on the other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -23,7 +23,7 @@ from .rises import adaptive_sharpness, layer_sharpness, sam_sharpness, surrogate
 
 NAME = "sharpness.csv"
 SEED = 0  # of samples where there are too many
-GLOBAL, OWN, ALL = "global", "own", "all"
+GLOBAL, OWN, TRAIN = "global", "own", "train"  # the names of `hessian.csv`
 MEASURES = ("loss", "sharpness", "surrogate_gap", "adaptive_sharpness")
 LAYER, MOVED, FAR = "layer_sharpness", "layer_sensitivity", "flatness_distance"
 Key = tuple[str, str, str, str]  # model, data, what, tensor
@@ -90,21 +90,26 @@ def measure(
     rho: float = 0.05,
     steps: int = 1,
     samples: int = 1000,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Sharpness:
     """Of the global model and of these clients' (by default those of the run's next round).
 
     samples  at most, of all clients together and of each
+    tell     is called with what is done next, a line of text
     Raises ValueError for clients that do not exist or take no step, and for other values unfit.
     """
     Count()("samples", samples)
     ids = sorted(next_clients(run) if clients is None else clients)
     rows, names = run.local_rows(ids), [str(i) for i in ids]  # first: tells who does not exist
     center, shared = run.global_row().cpu(), few(run.data.samples, samples, SEED)
-    values = _sharp(run, [GLOBAL], center[None], [shared], ALL, rho, steps)
+    tell(f"{run.label}: global model")
+    values = _sharp(run, [GLOBAL], center[None], [shared], TRAIN, rho, steps)
     if ids:
         own = [few(run.data.client(i), samples, SEED) for i in ids]
+        tell(f"{run.label}: {len(ids)} clients on their own samples")
         values |= _sharp(run, names, rows, own, OWN, rho, steps)
-        values |= _sharp(run, names, rows, [shared] * len(ids), ALL, rho, steps)
+        tell(f"{run.label}: {len(ids)} clients on the training data")
+        values |= _sharp(run, names, rows, [shared] * len(ids), TRAIN, rho, steps)
         values |= _apart(run, names, rows, center)
     return Sharpness(run.label, run.simulation.round, rho, steps, values)
 
