@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -104,13 +105,18 @@ def _table(found: Sequence[Spectrum], wanted: Wanted) -> str:
     heads = ["label", "round", "model", "data", "samples"]
     heads += [f"lambda_{i + 1}" for i in range(wanted.top)] + ["trace"] * wanted.trace
     lines = [aligned([heads, *(_cells(one, wanted.trace) for one in found)])]
-    if not all(one.converged for one in found):
+    if any(map(_unsure, found)):
         lines.append(f"{UNSURE} not converged: a lower bound; --steps allows more steps")
     return "\n".join(lines)
 
 
+def _unsure(one: Spectrum) -> bool:
+    """Whether more steps would tell more: of a model that has diverged there is nothing to tell."""
+    return not one.converged and not math.isnan(one.values[0])
+
+
 def _cells(one: Spectrum, trace: bool) -> list[str]:
-    mark = "" if one.converged else UNSURE
+    mark = UNSURE if _unsure(one) else ""
     model = f"client {one.model}" if one.model.isdecimal() else one.model
     cells = [one.label, str(one.round), model, one.data, str(one.samples)]
     cells += [f"{value:.4g}{mark}" for value in one.values]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .._messages import format_value
 from ..layout import FlatLayout
+from ..torch_settings import torch_threads
 from .slices import Slice
 
 PARALLEL = 1e-6  # of a difference's length: what is left of it beside another is rounding
@@ -106,7 +107,8 @@ def _check_dimensions(dimensions: int) -> None:
 
 
 def _product(layout: FlatLayout, x: Tensor, y: Tensor) -> float:
-    return float(x[: layout.trained].double() @ y[: layout.trained].double())
+    with torch_threads(1):  # the order of a sum may depend on how many threads share it
+        return float(x[: layout.trained].double() @ y[: layout.trained].double())
 
 
 def _length(layout: FlatLayout, x: Tensor) -> float:
