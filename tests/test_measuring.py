@@ -8,6 +8,8 @@ from fedfast.cli import main
 from fedfast.landscape import losses
 from fedfast.metrics.hessian import solvers
 from fedfast.metrics.sharpness import mean_losses
+from fedfast.runs import measured_rows
+from fedfast.runs.models_of import open_run
 
 CONFIG = """\
 data: {name: digits}
@@ -54,3 +56,35 @@ def test_mistakes_are_told_before_the_work(run, idle, capsys, command, flags, to
     assert main([command, str(run), *flags]) == 2
     assert capsys.readouterr().err == f"fedfast: {told}\n"
     assert sorted(run.iterdir()) == before
+
+
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory):
+    """A run in whose first and next rounds every client diverges."""
+    folder = tmp_path_factory.mktemp("diverged")
+    (folder / "c.yaml").write_text(CONFIG + "lr: 1.0e+38\n")
+    assert main(["run", str(folder / "c.yaml"), "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_clients_that_diverge_are_measured_as_what_they_are(diverged, capsys, command):
+    flags = {"landscape": ["--grid", "3"], "explain": ["--images", "0"]}.get(command, [])
+    given = ["--clients", "0,1", "--format", "png", *flags]
+    assert main([command, str(diverged), *given]) == 0, capsys.readouterr().err
+    name = {"explain": "classes"}.get(command, command)
+    lines = measured_rows.read(diverged, f"{name}.csv")
+    if command in ("hessian", "sharpness"):
+        own = [row["value"] for row in lines if row["model"] == "0"]
+        assert own and set(own) == {"nan"}
+        assert "nan" not in {row["value"] for row in lines if row["model"] == "global"}
+    if command == "landscape":
+        losses = {row["loss"] for row in lines if row["model"] == "client 0" and not row["mark"]}
+        assert losses == {"nan"}
+    if command == "agreement":  # they count as clients that stay, as in columns of the history
+        assert {row["value"] for row in lines if row["what"] == "norm"} == {"0.0"}
+
+
+def test_models_that_diverge_are_nan(diverged):
+    run = open_run(diverged)
+    assert run.local_rows([0, 2]).isnan().all() and run.global_row().isfinite().all()

@@ -6,6 +6,7 @@ Garipov et al. 2018, "Loss Surfaces, Mode Connectivity", section 5 (planes throu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -98,6 +99,9 @@ def plane_through(layout: FlatLayout, models: Mapping[str, Tensor]) -> Slice:
 def _so_many(models: Mapping[str, Tensor], number: int) -> list[tuple[str, Tensor]]:
     if len(models) != number:
         raise ValueError(f"models: expected {number}; got {format_value(list(models))}")
+    for name, row in models.items():
+        if not row.isfinite().all():
+            raise ValueError(f"models: expected finite ones; {name} is not")
     return list(models.items())
 
 
@@ -116,7 +120,14 @@ def _length(layout: FlatLayout, x: Tensor) -> float:
 
 
 def _projected(layout: FlatLayout, step: Tensor, axes: Tensor) -> tuple[float, ...]:
-    """The coordinates of the point of the slice nearest to origin + step."""
-    inner = axes[:, : layout.trained].double().cpu()
-    found = torch.linalg.solve(inner @ inner.T, inner @ step[: layout.trained].double().cpu())
+    """The coordinates of the point of the slice nearest to origin + step; nan if that is nowhere.
+
+    Of several (directions that are 0 or parallel, of a model whose weights are 0) the smallest.
+    """
+    inner, far = axes[:, : layout.trained].double().cpu(), step[: layout.trained].double().cpu()
+    if not (inner.isfinite().all() and far.isfinite().all()):
+        return (math.nan,) * len(axes)
+    with torch_threads(1):
+        gram = inner @ inner.T
+        found = torch.linalg.pinv(gram, hermitian=True) @ (inner @ far)
     return tuple(found.tolist())
