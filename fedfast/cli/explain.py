@@ -61,15 +61,19 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     options = parser.flags(argv)
     measuring.check_formats(options.format)
     options.clients = measuring.clients_of(options.clients)
-    if options.images < 0:
-        raise ValueError(f"--images: expected 0 or more; got {options.images}")
+    for name in ("images", "seed"):
+        if (value := getattr(options, name)) < 0:
+            raise ValueError(f"--{name}: expected 0 or more; got {value}")
     return options
 
 
 def _explain(options: argparse.Namespace) -> int:
+    from ..explain.class_accuracy import NAME
+    from ..runs import measured_rows
     from ..runs.models_of import open_run
 
     run = open_run(options.run, options.label)
+    measured_rows.check(run.folder, NAME)  # before the work
     out: Path = options.out or options.run
     for name, figure in _figures(run, options):
         print(*measuring.saved({f"{name}-{run.label}": figure}, out, options.format), sep="\n")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from . import fail, measuring
@@ -73,30 +72,17 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 def _measure(options: argparse.Namespace) -> int:
+    from ..metrics.hessian.of_runs import measure
     from ..metrics.hessian.spectrum import NAME
     from ..report import hessian_figures
-    from ..runs import measured_rows
 
     wanted = _wanted(options)
-    found: list[Spectrum] = []
-    files = []
-    for folder, labels in measuring.labels_in(options.runs, options.labels).items():
-        own = _of_run(folder, labels, wanted)
-        files.append(measured_rows.write(folder, NAME, [row for one in own for row in one.rows()]))
-        before = measuring.before_labels(folder, options.runs)
-        found += [replace(one, label=f"{before}{one.label}") for one in own]
+    found, files = measuring.measured(options, NAME, partial(measure, wanted=wanted))
     print(_table(found, wanted))
     figures = hessian_figures.figures(found)
     out = options.out or options.runs[0]
     print(*files, *measuring.saved(figures, out, options.format), sep="\n")
     return 0
-
-
-def _of_run(folder: Path, labels: Sequence[str], wanted: Wanted) -> list[Spectrum]:
-    from ..metrics.hessian.of_runs import measure
-    from ..runs.models_of import open_run
-
-    return [one for label in labels for one in measure(open_run(folder, label), wanted)]
 
 
 def _table(found: Sequence[Spectrum], wanted: Wanted) -> str:

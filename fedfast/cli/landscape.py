@@ -75,38 +75,23 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 def _measure(options: argparse.Namespace) -> int:
+    from ..landscape.of_runs import panels
     from ..landscape.panels import NAME
     from ..report import landscape_page
-    from ..runs import measured_rows
 
     wanted = _wanted(options)
     if options.html:
         landscape_page.plotly()  # said before the work, not after it
-    labels = measuring.labels_in(options.runs, options.labels)
-    found: list[Panel] = []
-    for folder in options.runs:
-        own = _panels(folder, labels[folder], wanted)
-        rows = [row for panel in own for row in panel.rows()]
-        print(measured_rows.write(folder, NAME, rows))
-        found += own
+    found, files = measuring.measured(
+        options, NAME, lambda run: panels(run, wanted, _progress(run.label))
+    )
+    print(*files, sep="\n")
     out = options.out or options.runs[0]
     paths = _drawn(found, out, options.format)
     if options.html:
         paths.append(landscape_page.write(found, out / "landscape.html"))
     print(*paths, sep="\n")
     return 0
-
-
-def _panels(folder: Path, labels: Sequence[str], wanted: Wanted) -> list[Panel]:
-    """Of one run."""
-    from ..landscape.of_runs import panels
-    from ..runs.models_of import open_run
-
-    return [
-        panel
-        for label in labels
-        for panel in panels(open_run(folder, label), wanted, _progress(label))
-    ]
 
 
 def _progress(label: str) -> Progress:

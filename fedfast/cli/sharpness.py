@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import fail, measuring
@@ -57,32 +55,19 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from ..metrics.sharpness.of_runs import NAME
+    from ..metrics.sharpness.of_runs import NAME, measure
     from ..report import sharpness_figures
     from ..report.costs import aligned
-    from ..runs import measured_rows
 
-    found: list[Sharpness] = []
-    files = []
-    for folder, labels in measuring.labels_in(options.runs, options.labels).items():
-        own = _of_run(folder, labels, options)
-        rows = [row for one in own for row in one.rows()]
-        files.append(measured_rows.write(folder, NAME, rows))
-        before = measuring.before_labels(folder, options.runs)
-        found += [replace(one, label=f"{before}{one.label}") for one in own]
+    given = {"rho": options.rho, "steps": options.steps, "samples": options.samples}
+    found, files = measuring.measured(
+        options, NAME, lambda run: [measure(run, options.clients, **given)]
+    )
     print(aligned([HEADS, *(line for one in found for line in _lines(one))]))
     figures = {"sharpness": sharpness_figures.layers(found)}
     out = options.out or options.runs[0]
     print(*files, *measuring.saved(figures, out, options.format), sep="\n")
     return 0
-
-
-def _of_run(folder: Path, labels: Sequence[str], options: argparse.Namespace) -> list[Sharpness]:
-    from ..metrics.sharpness.of_runs import measure
-    from ..runs.models_of import open_run
-
-    given = {"rho": options.rho, "steps": options.steps, "samples": options.samples}
-    return [measure(open_run(folder, label), options.clients, **given) for label in labels]
 
 
 def _lines(one: Sharpness) -> Iterator[tuple[str, ...]]:

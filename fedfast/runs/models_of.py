@@ -72,11 +72,11 @@ class RunModels:
         ValueError for clients that do not exist or take no step.
         """
         design = self.simulation._components.design
-        who = np.asarray(list(ids), dtype=np.int64)
         clients = self.data.num_clients
-        for i in who.tolist():
+        for i in ids:
             if not 0 <= i < clients:
                 raise ValueError(f"clients: expected ids below {clients}; got {i}")
+        who = np.asarray(list(ids), dtype=np.int64)
         if len(set(who.tolist())) < len(who):
             raise ValueError(f"clients: expected each once; got {who.tolist()}")
         if not len(who):
