@@ -190,6 +190,13 @@ def figures(hessian: Hessian) -> list[Tensor]:
     return [e.values, e.bounds, e.vectors, e.steps, d.grid, d.values, *pairs]
 
 
+def test_a_model_without_second_derivatives_is_named() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Hardsigmoid(), nn.Linear(4, 2))
+    data = torch.randn(5, 3), torch.randint(2, (5,))
+    with pytest.raises(ValueError, match="model: expected one with second derivatives; .*hardsig"):
+        Hessian(model, data).eigenvalues()
+
+
 def test_wrong_arguments_are_named() -> None:
     hessian, _ = quadratic(SPECTRUM)
     with pytest.raises(ValueError, match="top: expected at most 8"):

@@ -126,7 +126,7 @@ def measure(run: RunModels, clients: Sequence[int] | None = None) -> Agreement:
     engine = run.simulation._components.engine
     ids = sorted(next_clients(run) if clients is None else clients)
     if len(ids) < 2:
-        raise ValueError(f"clients: expected at least two; got {ids}")
+        raise ValueError(f"{run.label}: clients: expected at least two; got {ids}")
     most = run.simulation.schedule.largest_cohort
     if engine.algorithm.server.rehearses and len(ids) > most:
         raise ValueError(
