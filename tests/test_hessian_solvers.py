@@ -94,6 +94,51 @@ def test_repeated_eigenvalues_are_all_found() -> None:
     np.testing.assert_allclose(found.values[0], np.linalg.eigvalsh(matrix)[::-1], atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("top", [2, 3, 5])
+def test_repeated_eigenvalues_are_found_as_often_as_they_are_there(
+    dtype: torch.dtype, top: int
+) -> None:
+    # At zero weights all classes are alike: H = X^T X / n (x) (I - 1 / C) / C.
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Linear(6, 4)).to(dtype)
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    x, y = torch.randn(20, 6).double(), torch.randint(4, (20,))
+    wide = np.column_stack([x.numpy(), np.ones(20)])
+    classes = (np.eye(4) - 1 / 4) / 4
+    expected = np.linalg.eigvalsh(np.kron(classes, wide.T @ wide / 20))[::-1]
+    data = [(x[:7].to(dtype), y[:7]), (x.to(dtype), y)]
+    rows = FlatLayout.of(model).flatten(model).repeat(2, 1)
+    found = Hessian(model, data, rows=rows).eigenvalues(top)
+    assert found.converged.all()
+    np.testing.assert_allclose(found.values[1], expected[:top], rtol=1e-6)
+    inner = found.vectors[1] @ found.vectors[1].T
+    torch.testing.assert_close(inner, torch.eye(top, dtype=torch.float64), rtol=0, atol=1e-9)
+    alone = Hessian(model, data[1:], rows=rows[1:]).eigenvalues(top)
+    assert torch.equal(alone.values[0], found.values[1])
+    assert torch.equal(alone.steps[0], found.steps[1])
+
+
+def test_a_multiple_of_the_identity() -> None:
+    hessian, _ = quadratic([2.0] * 12)
+    found = hessian.eigenvalues(4)
+    assert found.converged.all()
+    np.testing.assert_allclose(found.values[0], [2.0] * 4, rtol=1e-12)
+
+
+def test_a_model_that_has_diverged_leaves_the_others_alone() -> None:
+    model, layout, rows, data = small()
+    whole = figures(Hessian(model, data, rows=rows, layout=layout))
+    rows[1, 0] = float("nan")
+    found = figures(Hessian(model, data, rows=rows, layout=layout))
+    assert found[0][1].isnan().all() and found[5][1].isnan().all()  # eigenvalues, density
+    for a, b in zip(found, whole, strict=True):
+        assert torch.equal(a[[0, 2]], b[[0, 2]])
+    done = Hessian(model, data, rows=rows, layout=layout).eigenvalues().converged
+    assert done.tolist() == [True, False, True]
+
+
 @pytest.mark.parametrize("method", ["hutchinson", "hutch++"])
 def test_traces_are_within_their_errors(method: str) -> None:
     hessian, matrix = quadratic([1 / (i + 1) for i in range(40)])
@@ -143,6 +188,13 @@ def figures(hessian: Hessian) -> list[Tensor]:
     traces = [hessian.trace(9, method=m) for m in ("hutchinson", "hutch++")]
     pairs = [t for trace in traces for t in (trace.values, trace.errors)]
     return [e.values, e.bounds, e.vectors, e.steps, d.grid, d.values, *pairs]
+
+
+def test_a_model_without_second_derivatives_is_named() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Hardsigmoid(), nn.Linear(4, 2))
+    data = torch.randn(5, 3), torch.randint(2, (5,))
+    with pytest.raises(ValueError, match="model: expected one with second derivatives; .*hardsig"):
+        Hessian(model, data).eigenvalues()
 
 
 def test_wrong_arguments_are_named() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -194,3 +196,57 @@ def test_what_cannot_be_evaluated_is_said(options):
         surface(plane, ModelLosses(module, layout, images()), **options)
     with pytest.raises(ValueError, match="dimensions"):
         random_plane(layout, layout.flatten(module), dimensions=3)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_around_a_model_of_zeros_the_loss_is_constant(dimensions):
+    module, samples = cnn(), images(n=9)
+    for parameter in module.parameters():
+        torch.nn.init.zeros_(parameter)
+    layout = FlatLayout.of(module)
+    plane = random_plane(layout, layout.flatten(module), dimensions)
+    assert plane.marks == {"origin": (0.0,) * dimensions}
+    found = surface(plane, ModelLosses(module, layout, samples), grid=2)
+    torch.testing.assert_close(found.loss, torch.full_like(found.loss, math.log(4)))
+
+
+def test_directions_that_are_parallel_have_marks():
+    module = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
+    layout = FlatLayout.of(module)
+    row = layout.flatten(module)
+    plane = random_plane(layout, row, 2, 1, {"here": row, "there": 2 * row})
+    axes = plane.axes[:, : layout.trained]
+    there = torch.tensor(plane.marks["there"], dtype=torch.float64) @ axes
+    expected = torch.linalg.lstsq(axes.T, row[: layout.trained, None], driver="gelsd").solution
+    assert plane.marks["here"] == (0.0, 0.0)
+    torch.testing.assert_close(there, (axes.T @ expected)[:, 0])
+
+
+def test_models_that_are_not_finite_span_nothing():
+    module = cnn()
+    layout = FlatLayout.of(module)
+    row = layout.flatten(module)
+    models = {"one": row, "two": row * math.nan, "three": 2 * row}
+    with pytest.raises(ValueError, match="models: expected finite ones; two is not"):
+        plane_through(layout, models)
+    with pytest.raises(ValueError, match="two is not"):
+        line_between(layout, {"one": row, "two": row * math.inf})
+    around = random_plane(layout, models["two"])
+    assert all(map(math.isnan, around.marks["origin"]))
+
+
+def test_no_bit_of_a_plane_depends_on_the_threads():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(400, 1000))
+    layout = FlatLayout.of(module)
+    row = layout.flatten(module)
+    g = torch.Generator().manual_seed(4)
+    models = {name: row + torch.randn(len(row), generator=g) for name in "abc"}
+    found = []
+    before = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        plane = plane_through(layout, models)
+        found.append((plane.axes, plane.marks, random_plane(layout, row, marks=models).marks))
+    torch.set_num_threads(before)
+    for axes, *marks in found[1:]:
+        assert torch.equal(axes, found[0][0]) and marks == list(found[0][1:])

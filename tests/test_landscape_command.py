@@ -181,7 +181,7 @@ def test_the_page_asks_for_nothing(run, tmp_path):
         (["RUN", "--clients", "a"], "--clients: expected numbers of clients; got 'a'"),
         (["RUN", "--labels", "none"], "none"),
         (["RUN", "--grid", "1"], "grid: expected 2 or more; got 1"),
-        (["RUN", "--range", "0"], "--range: expected > 0; got 0.0"),
+        (["RUN", "--range", "0"], "--range: expected a finite number > 0; got 0.0"),
         (["RUN", "--samples", "0"], "samples: expected at least 1; got 0"),
         (["RUN", "--plane", "0,1", "--html"], "--html: expected planes; got a line"),
         (["RUN", "--line", "--html"], "--html: expected planes; got a line"),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
+from matplotlib.figure import Figure
 
 from fedfast.cli import main, measuring
 from fedfast.landscape import losses
-from fedfast.metrics.hessian import of_runs, solvers
-from fedfast.metrics.sharpness import mean_losses
+from fedfast.metrics.hessian import of_runs as hessian_runs
+from fedfast.metrics.hessian import solvers
+from fedfast.metrics.sharpness import mean_losses, of_runs
+from fedfast.report import landscape_figures
+from fedfast.runs import measured_rows
 from fedfast.runs.models_of import open_run
 
 CONFIG = """\
@@ -46,6 +52,7 @@ def idle(monkeypatch):
     ("flags", "told"),
     [
         (("--clients", "0,6"), "clients: expected ids below 6; got 6"),
+        (("--clients", f"0,{10**20}"), f"clients: expected ids below 6; got {10**20}"),
         (("--clients", "0,one"), "--clients: expected numbers of clients; got 'one'"),
         (("--format", "png,gif"), "--format: expected png, pdf, svg, eps; got 'gif'"),
     ],
@@ -73,8 +80,101 @@ def test_a_terminal_is_told_what_is_measured(run, capsys, monkeypatch, command):
 
 def test_every_product_with_a_hessian_is_counted(run):
     told: list[str] = []
-    wanted = of_runs.Wanted(top=1, trace=True, samples=20, steps=3)
-    of_runs.measure(open_run(run), wanted, told.append)
+    wanted = hessian_runs.Wanted(top=1, trace=True, samples=20, steps=3)
+    hessian_runs.measure(open_run(run), wanted, told.append)
     traces = [text for text in told if "trace" in text]
     assert len([text for text in told if "eigenvalues" in text]) == 3  # --steps, of one product
     assert len(traces) == 30 and traces[-1].endswith("trace, product 30 with the Hessian")
+
+
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory):
+    """A run in whose first and next rounds every client diverges."""
+    folder = tmp_path_factory.mktemp("diverged")
+    (folder / "c.yaml").write_text(CONFIG + "lr: 1.0e+38\n")
+    assert main(["run", str(folder / "c.yaml"), "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_clients_that_diverge_are_measured_as_what_they_are(diverged, capsys, command):
+    flags = {"landscape": ["--grid", "3"], "explain": ["--images", "0"]}.get(command, [])
+    given = ["--clients", "0,1", "--format", "png", *flags]
+    assert main([command, str(diverged), *given]) == 0, capsys.readouterr().err
+    name = {"explain": "classes"}.get(command, command)
+    lines = measured_rows.read(diverged, f"{name}.csv")
+    if command in ("hessian", "sharpness"):
+        own = [row["value"] for row in lines if row["model"] == "0"]
+        assert own and set(own) == {"nan"}
+        assert "nan" not in {row["value"] for row in lines if row["model"] == "global"}
+    if command == "landscape":
+        losses = {row["loss"] for row in lines if row["model"] == "client 0" and not row["mark"]}
+        assert losses == {"nan"}
+    if command == "agreement":  # they count as clients that stay, as in columns of the history
+        assert {row["value"] for row in lines if row["what"] == "norm"} == {"0.0"}
+
+
+def test_models_that_diverge_are_nan(diverged):
+    run = open_run(diverged)
+    assert run.local_rows([0, 2]).isnan().all() and run.global_row().isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "told"),
+    [
+        ("landscape", ("--range", "inf"), "--range: expected a finite number > 0; got inf"),
+        ("landscape", ("--grid", "1"), "grid: expected 2 or more; got 1"),
+        ("landscape", ("--seed", "-1"), "seed: expected at least 0; got -1"),
+        (
+            "landscape",
+            ("--plane", "0,1", "--clients", "2"),
+            "plane: expected no clients beside it; it names its models itself",
+        ),
+        ("explain", ("--seed", "-1"), "--seed: expected 0 or more; got -1"),
+    ],
+)
+def test_mistakes_of_one_command(run, idle, capsys, command, flags, told):
+    assert main([command, str(run), *flags]) == 2
+    assert capsys.readouterr().err == f"fedfast: {told}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_files_that_cannot_be_written_are_told_before_the_work(run, idle, capsys, command):
+    path = run / f"{'classes' if command == 'explain' else command}.csv"
+    path.write_text("other,columns\n1,2\n")
+    try:
+        assert main([command, str(run)]) == 2
+        said = f"fedfast: {path}: expected a column 'label'; got ['other', 'columns']\n"
+        assert capsys.readouterr().err == said
+        assert path.read_text() == "other,columns\n1,2\n"
+    finally:
+        path.unlink()
+
+
+def test_labels_that_were_measured_before_an_interruption_are_kept(tmp_path, monkeypatch):
+    text = CONFIG.replace("{fedavg: {}}", "{fedavg: {}, fedsam: {}}")
+    (tmp_path / "c.yaml").write_text(text)
+    assert main(["run", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]) == 0
+    measure = of_runs.measure
+
+    def interrupted(run, *given, **options):
+        if run.label == "fedsam":
+            raise KeyboardInterrupt
+        return measure(run, *given, **options)
+
+    monkeypatch.setattr(of_runs, "measure", interrupted)
+    assert main(["sharpness", str(tmp_path / "run"), "--clients", "0"]) == 130
+    rows = measured_rows.read(tmp_path / "run", "sharpness.csv")
+    assert rows and {row["label"] for row in rows} == {"fedavg"}
+
+
+def test_labels_of_two_runs_are_told_apart_in_every_figure(run, tmp_path, monkeypatch):
+    copy = shutil.copytree(run, tmp_path / "again")
+    seen = []
+    monkeypatch.setattr(
+        landscape_figures, "curves", lambda panels: seen.extend(p.label for p in panels) or Figure()
+    )
+    given = ["--line", "--grid", "2", "--samples", "9", "--out", str(tmp_path)]
+    assert main(["landscape", str(run), str(copy), *given]) == 0
+    assert seen == ["run fedavg", "again fedavg"]
+    assert {row["label"] for row in measured_rows.read(copy, "landscape.csv")} == {"fedavg"}

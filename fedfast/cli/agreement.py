@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,17 +53,8 @@ def main(argv: list[str]) -> int:
 def _measure(options: argparse.Namespace) -> int:
     from ..metrics.agreement.of_runs import NAME, measure
     from ..report.text_table import aligned
-    from ..runs import measured_rows
-    from ..runs.models_of import open_run
 
-    found: list[Agreement] = []
-    files = []
-    for folder, labels in measuring.labels_in(options.runs, options.labels).items():
-        own = [measure(open_run(folder, label), options.clients) for label in labels]
-        rows = [row for one in own for row in one.rows()]
-        files.append(measured_rows.write(folder, NAME, rows))
-        before = measuring.before_labels(folder, options.runs)
-        found += [replace(one, label=f"{before}{one.label}") for one in own]
+    found, files = measuring.measured(options, NAME, lambda run, _: [measure(run, options.clients)])
     print(aligned(HEADS, list(map(_cells, found))))
     print(LEGEND)
     out = options.out or options.runs[0]

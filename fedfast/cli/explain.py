@@ -54,16 +54,22 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--layer")
     parser.add_argument("--seed", type=int, default=0)
     options = measuring.options_of(parser, argv)
-    if options.images < 0:
-        raise ValueError(f"--images: expected 0 or more; got {options.images}")
+    for name in ("images", "seed"):
+        if (value := getattr(options, name)) < 0:
+            raise ValueError(f"--{name}: expected 0 or more; got {value}")
     return options
 
 
 def _explain(options: argparse.Namespace) -> int:
+    from ..explain.class_accuracy import NAME
+    from ..runs import measured_rows
     from ..runs.models_of import open_run
 
     out: Path = options.out or options.runs[0]
-    for folder, labels in measuring.labels_in(options.runs, options.labels).items():
+    there = measuring.labels_in(options.runs, options.labels)
+    for folder in there:
+        measured_rows.check(folder, NAME)  # before the work
+    for folder, labels in there.items():
         before = measuring.before_labels(folder, options.runs).replace(" ", "-")
         for label in labels:
             for name, figure in _figures(open_run(folder, label), options):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from . import fail, measuring
@@ -72,33 +71,17 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 def _measure(options: argparse.Namespace) -> int:
+    from ..metrics.hessian.of_runs import measure
     from ..metrics.hessian.spectrum import NAME
     from ..report import hessian_figures
-    from ..runs import measured_rows
 
     wanted = _wanted(options)
-    found: list[Spectrum] = []
-    files = []
-    for folder, labels in measuring.labels_in(options.runs, options.labels).items():
-        with measuring.progress() as tell:
-            own = _of_run(folder, labels, wanted, tell)
-        files.append(measured_rows.write(folder, NAME, [row for one in own for row in one.rows()]))
-        before = measuring.before_labels(folder, options.runs)
-        found += [replace(one, label=f"{before}{one.label}") for one in own]
+    found, files = measuring.measured(options, NAME, lambda run, tell: measure(run, wanted, tell))
     print(_table(found, wanted))
     figures = hessian_figures.figures(found)
     out = options.out or options.runs[0]
     print(*files, *measuring.saved(figures, out, options.format), sep="\n")
     return 0
-
-
-def _of_run(
-    folder: Path, labels: Sequence[str], wanted: Wanted, tell: Callable[[str], None]
-) -> list[Spectrum]:
-    from ..metrics.hessian.of_runs import measure
-    from ..runs.models_of import open_run
-
-    return [one for label in labels for one in measure(open_run(folder, label), wanted, tell)]
 
 
 def _table(found: Sequence[Spectrum], wanted: Wanted) -> str:
@@ -107,13 +90,18 @@ def _table(found: Sequence[Spectrum], wanted: Wanted) -> str:
     heads = ["label", "round", "model", "data", "samples"]
     heads += [f"lambda_{i + 1}" for i in range(wanted.top)] + ["trace"] * wanted.trace
     lines = [aligned(heads, [_cells(one, wanted.trace) for one in found])]
-    if not all(one.converged for one in found):
+    if any(map(_unsure, found)):
         lines.append(f"{UNSURE} not converged: a lower bound; --steps allows more steps")
     return "\n".join(lines)
 
 
+def _unsure(one: Spectrum) -> bool:
+    """Whether more steps would tell more: of a model that has diverged there is nothing to tell."""
+    return not one.converged and not math.isnan(one.values[0])
+
+
 def _cells(one: Spectrum, trace: bool) -> list[str]:
-    mark = "" if one.converged else UNSURE
+    mark = UNSURE if _unsure(one) else ""
     model = f"client {one.model}" if one.model.isdecimal() else one.model
     cells = [one.label, str(one.round), model, one.data, str(one.samples)]
     cells += [f"{value:.4g}{mark}" for value in one.values]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,8 +59,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     for name in ("--line", "--html"):
         parser.add_argument(name, action="store_true")
     options = measuring.options_of(parser, argv)
-    if not options.range > 0:
-        raise ValueError(f"--range: expected > 0; got {options.range}")
+    if not 0 < options.range < math.inf:
+        raise ValueError(f"--range: expected a finite number > 0; got {options.range}")
     if options.html and (options.line or len(options.plane) == 2):
         raise ValueError("--html: expected planes; got a line, whose curves are in the figures")
     return options
@@ -80,41 +81,26 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 def _measure(options: argparse.Namespace) -> int:
+    from ..landscape.of_runs import panels
     from ..landscape.panels import HEAD, NAME
     from ..report import landscape_page
-    from ..runs import measured_rows
 
     wanted = _wanted(options)
     if options.html:
         landscape_page.plotly()  # said before the work, not after it
-    labels = measuring.labels_in(options.runs, options.labels)
-    found: list[Panel] = []
-    for folder in options.runs:
-        with measuring.progress() as tell:
-            own = _panels(folder, labels[folder], wanted, tell)
-        rows = [row for panel in own for row in panel.rows()]
-        print(measured_rows.write(folder, NAME, rows, same=HEAD))
-        found += own
+    found, files = measuring.measured(
+        options,
+        NAME,
+        lambda run, tell: panels(run, wanted, _counted(run.label, tell)),
+        same=HEAD,
+    )
+    print(*files, sep="\n")
     out = options.out or options.runs[0]
     paths = _drawn(found, out, options.format)
     if options.html:
         paths.append(landscape_page.write(found, out / f"{found[0].stem}.html"))
     print(*paths, sep="\n")
     return 0
-
-
-def _panels(
-    folder: Path, labels: Sequence[str], wanted: Wanted, tell: Callable[[str], None]
-) -> list[Panel]:
-    """Of one run."""
-    from ..landscape.of_runs import panels
-    from ..runs.models_of import open_run
-
-    return [
-        panel
-        for label in labels
-        for panel in panels(open_run(folder, label), wanted, _counted(label, tell))
-    ]
 
 
 def _counted(label: str, tell: Callable[[str], None]) -> Progress:

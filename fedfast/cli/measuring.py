@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .._messages import unknown
 from .flag_parser import FlagParser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ..runs.models_of import RunModels
 
 FORMATS = ("png", "pdf", "svg", "eps")
 CLEAR = "\r\x1b[2K"  # to the beginning of the line; nothing on it
@@ -101,6 +104,50 @@ def progress() -> Iterator[Callable[[str], None]]:
 def before_labels(folder: Path, runs: Sequence[Path]) -> str:
     """What tells the labels of one of several runs apart in tables and figures."""
     return f"{folder.name} " if len(runs) > 1 else ""
+
+
+class Measured(Protocol):
+    """What is measured of a label: a dataclass whose rows go into a CSV file."""
+
+    label: str
+
+    def rows(self) -> Iterable[Mapping[str, object]]:
+        """column -> value, each with a column `label`."""
+
+
+M = TypeVar("M", bound=Measured)
+
+
+def measured(
+    options: argparse.Namespace,
+    name: str,
+    measure: Callable[[RunModels, Callable[[str], None]], Iterable[M]],
+    same: Sequence[str] = ("label",),
+) -> tuple[list[M], list[Path]]:
+    """What `measure` finds of each label, and the files `RUN/name` that hold it.
+
+    A label's rows are written as soon as they are there: an interrupted command loses none. Labels
+    of several runs are told apart by the name of the run's folder.
+
+    measure  of a run's models, and what shows a line of progress
+    same     see `measured_rows.write`
+    """
+    from ..runs import measured_rows
+    from ..runs.models_of import open_run
+
+    there = labels_in(options.runs, options.labels)
+    for folder in there:  # what cannot be written is told before the work
+        measured_rows.check(folder, name)
+    (options.out or options.runs[0]).mkdir(parents=True, exist_ok=True)
+    found: list[M] = []
+    for folder, label in ((run, label) for run in there for label in there[run]):
+        with progress() as tell:
+            own = list(measure(open_run(folder, label), tell))
+        rows = [row for one in own for row in one.rows()]
+        measured_rows.write(folder, name, rows, same=same)
+        before = before_labels(folder, options.runs)
+        found += [replace(one, label=f"{before}{one.label}") for one in own]  # type: ignore[type-var]
+    return found, [folder / name for folder in there]
 
 
 def saved(figures: Mapping[str, Figure], out: Path, formats: Sequence[str]) -> list[Path]:

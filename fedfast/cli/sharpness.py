@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from . import fail, measuring
@@ -65,20 +63,14 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from ..metrics.sharpness.of_runs import NAME
+    from ..metrics.sharpness.of_runs import NAME, measure
     from ..report import sharpness_figures
     from ..report.text_table import aligned
-    from ..runs import measured_rows
 
-    found: list[Sharpness] = []
-    files = []
-    for folder, labels in measuring.labels_in(options.runs, options.labels).items():
-        with measuring.progress() as tell:
-            own = _of_run(folder, labels, options, tell)
-        rows = [row for one in own for row in one.rows()]
-        files.append(measured_rows.write(folder, NAME, rows))
-        before = measuring.before_labels(folder, options.runs)
-        found += [replace(one, label=f"{before}{one.label}") for one in own]
+    given = {"rho": options.rho, "steps": options.steps, "samples": options.samples}
+    found, files = measuring.measured(
+        options, NAME, lambda run, tell: [measure(run, options.clients, **given, tell=tell)]
+    )
     heads = [*HEADS, *(MEASURED[what] for what in _shown(options.steps)), APART]
     print(aligned(heads, [line for one in found for line in _lines(one)]))
     print(LEGEND.format(options=options))
@@ -86,17 +78,6 @@ def _measure(options: argparse.Namespace) -> int:
     out = options.out or options.runs[0]
     print(*files, *measuring.saved(figures, out, options.format), sep="\n")
     return 0
-
-
-def _of_run(
-    folder: Path, labels: Sequence[str], options: argparse.Namespace, tell: Callable[[str], None]
-) -> list[Sharpness]:
-    from ..metrics.sharpness.of_runs import measure
-    from ..runs.models_of import open_run
-
-    given = {"rho": options.rho, "steps": options.steps, "samples": options.samples}
-    runs = (open_run(folder, label) for label in labels)
-    return [measure(run, options.clients, **given, tell=tell) for run in runs]
 
 
 def _shown(steps: int) -> list[str]:

@@ -6,6 +6,7 @@ Garipov et al. 2018, "Loss Surfaces, Mode Connectivity", section 5 (planes throu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from .._messages import format_value
 from ..layout import FlatLayout
+from ..torch_settings import torch_threads
 from .slices import Slice
 
 PARALLEL = 1e-6  # of a difference's length: what is left of it beside another is rounding
@@ -97,6 +99,9 @@ def plane_through(layout: FlatLayout, models: Mapping[str, Tensor]) -> Slice:
 def _so_many(models: Mapping[str, Tensor], number: int) -> list[tuple[str, Tensor]]:
     if len(models) != number:
         raise ValueError(f"models: expected {number}; got {format_value(list(models))}")
+    for name, row in models.items():
+        if not row.isfinite().all():
+            raise ValueError(f"models: expected finite ones; {name} is not")
     return list(models.items())
 
 
@@ -106,7 +111,8 @@ def _check_dimensions(dimensions: int) -> None:
 
 
 def _product(layout: FlatLayout, x: Tensor, y: Tensor) -> float:
-    return float(x[: layout.trained].double() @ y[: layout.trained].double())
+    with torch_threads(1):  # the order of a sum may depend on how many threads share it
+        return float(x[: layout.trained].double() @ y[: layout.trained].double())
 
 
 def _length(layout: FlatLayout, x: Tensor) -> float:
@@ -114,7 +120,14 @@ def _length(layout: FlatLayout, x: Tensor) -> float:
 
 
 def _projected(layout: FlatLayout, step: Tensor, axes: Tensor) -> tuple[float, ...]:
-    """The coordinates of the point of the slice nearest to origin + step."""
-    inner = axes[:, : layout.trained].double().cpu()
-    found = torch.linalg.solve(inner @ inner.T, inner @ step[: layout.trained].double().cpu())
+    """The coordinates of the point of the slice nearest to origin + step; nan if that is nowhere.
+
+    Of several (directions that are 0 or parallel, of a model whose weights are 0) the smallest.
+    """
+    inner, far = axes[:, : layout.trained].double().cpu(), step[: layout.trained].double().cpu()
+    if not (inner.isfinite().all() and far.isfinite().all()):
+        return (math.nan,) * len(axes)
+    with torch_threads(1):
+        gram = inner @ inner.T
+        found = torch.linalg.pinv(gram, hermitian=True) @ (inner @ far)
     return tuple(found.tolist())

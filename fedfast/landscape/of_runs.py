@@ -11,11 +11,12 @@ from ..data import Samples
 from ..layout import FlatLayout
 from ..runs.few_samples import few
 from ..runs.models_of import RunModels
+from ..validation.values import Count
 from .directions import line_between, plane_through, random_plane
 from .losses import ModelLosses
 from .panels import RANDOM, Panel
 from .slices import Slice
-from .surface import surface
+from .surface import check_grid, surface
 
 GLOBAL = "global"
 Progress = Callable[[int, int], None]
@@ -42,8 +43,11 @@ class Wanted:
     def __post_init__(self) -> None:
         if self.plane and len(self.plane) not in (2, 3):
             raise ValueError(f"plane: expected two or three models; got {','.join(self.plane)}")
-        if self.samples < 1:
-            raise ValueError(f"samples: expected at least 1; got {self.samples}")
+        if self.plane and self.clients:
+            raise ValueError("plane: expected no clients beside it; it names its models itself")
+        Count()("samples", self.samples)
+        Count(ge=0)("seed", self.seed)
+        check_grid(self.grid, self.reach)
 
     @property
     def slice(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,11 +43,9 @@ def surface(
     reach     of random directions: from -reach to reach. Between models: how many times MARGIN of
               their extent lies around them
     progress  told (points done, all points)
-    Raises ValueError for fewer than two points or a reach that is not above 0.
+    Raises ValueError for fewer than two points or a reach that is not finite and above 0.
     """
-    if grid < 2 or not reach > 0:
-        name, value = ("grid", grid) if grid < 2 else ("reach", reach)
-        raise ValueError(f"{name}: expected {'2 or more' if grid < 2 else '> 0'}; got {value}")
+    check_grid(grid, reach)
     axes = tuple(torch.linspace(*span, grid, dtype=torch.float64) for span in spans(of, reach))
     at = torch.cartesian_prod(*axes).reshape(-1, of.dimensions)
     rows = of.layout.bank(losses.models, of.origin.device)
@@ -59,6 +58,14 @@ def surface(
         torch.cat(parts).view([grid] * of.dimensions) for parts in zip(*found, strict=True)
     )
     return Surface(of, axes, accuracy, loss)
+
+
+def check_grid(grid: int, reach: float) -> None:
+    """ValueError for what `surface` does not evaluate."""
+    if grid < 2:
+        raise ValueError(f"grid: expected 2 or more; got {grid}")
+    if not 0 < reach < math.inf:
+        raise ValueError(f"reach: expected a finite number > 0; got {reach}")
 
 
 def spans(of: Slice, reach: float) -> list[tuple[float, float]]:

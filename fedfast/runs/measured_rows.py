@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..files import atomic
 
 LABEL = "label"
+
+
+def check(folder: Path, name: str) -> None:
+    """Raise where `write` would, before there is anything to lose: OSError for a folder that cannot
+    be written to, ValueError for a file of other rows."""
+    read(folder, name)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder}: expected to write {name} there; it is read-only")
 
 
 def write(

@@ -79,15 +79,15 @@ class RunModels:
         """The models of these clients `[K, S]` after the local steps of the run's next round.
 
         They start from what the server sends, with the state that the run keeps of each client.
-        A client's model does not depend on the others. Raises ValueError for clients that do not
-        exist or take no step.
+        A client's model does not depend on the others; where it diverges, all of it is nan. Raises
+        ValueError for clients that do not exist or take no step.
         """
         design = self.simulation._components.design
-        who = np.asarray(list(ids), dtype=np.int64)
         clients = self.data.num_clients
-        for i in who.tolist():
+        for i in ids:
             if not 0 <= i < clients:
                 raise ValueError(f"clients: expected ids below {clients}; got {i}")
+        who = np.asarray(list(ids), dtype=np.int64)
         if len(set(who.tolist())) < len(who):
             raise ValueError(f"clients: expected each once; got {who.tolist()}")
         if not len(who):
@@ -126,6 +126,8 @@ class RunModels:
             done = engine.train(work, engine.state)
         found = torch.empty(len(ids), self.layout.stride, dtype=self.layout.dtype)
         found[torch.from_numpy(done.order)] = engine.models_of(done).cpu()
+        # The engine puts what was sent in the place of a model that is not finite.
+        found[torch.from_numpy(np.isin(ids, done.tally.diverged))] = torch.nan
         return found
 
 

@@ -7,6 +7,8 @@ conflicts         share of pairs with a negative inner product: of whole models 
                   and of each tensor; and what FedGH leaves of them, which harmonizes whole
                   models or every tensor by itself, whether the run's own rule does or not
 drift             as the columns `drift_global` and `drift_mean`, by the weights p_k
+
+A client that diverges counts as one that does not move, as in these columns.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ... import kernels
@@ -123,7 +126,7 @@ def measure(run: RunModels, clients: Sequence[int] | None = None) -> Agreement:
     engine = run.simulation._components.engine
     ids = sorted(next_clients(run) if clients is None else clients)
     if len(ids) < 2:
-        raise ValueError(f"clients: expected at least two; got {ids}")
+        raise ValueError(f"{run.label}: clients: expected at least two; got {ids}")
     most = run.simulation.schedule.largest_cohort
     if engine.algorithm.server.rehearses and len(ids) > most:
         raise ValueError(
@@ -134,6 +137,7 @@ def measure(run: RunModels, clients: Sequence[int] | None = None) -> Agreement:
     sent = engine.state.row if engine.sent is None else engine.sent
     trained, segments = run.layout.trained, engine.visible.segments
     rows, sent = rows[:, :trained].to(sent.device), sent[:trained]
+    rows = torch.where(rows.isnan().all(1, keepdim=True), sent, rows)  # who diverges, stays
     gram = kernels.gram(rows, sent, segments=segments, backend=engine.backend).cpu().numpy()
     weights = cohort.weights.cpu().numpy()
     whole, share = gram.sum(axis=0), weights / weights.sum()

@@ -23,7 +23,10 @@ MARGIN = 5  # standard deviations of the smoothing that the grid goes beyond the
 
 @dataclass(frozen=True)
 class Density:
-    """Of K models, each on a grid of its own: grid, values `[K, G]` float64; integral 1."""
+    """Of K models, each on a grid of its own: grid, values `[K, G]` float64; integral 1.
+
+    nan of a model whose products are not finite.
+    """
 
     grid: Tensor
     values: Tensor
@@ -38,14 +41,21 @@ def quadrature(
         start = normal(seed, i, products.parameters)
         runs = [Run(start, seed + 1 + i) for _ in range(products.models)]
         for _ in range(min(steps, products.parameters)):
-            multiply(products, runs, [True] * products.models)
+            multiply(products, runs, [not run.lost for run in runs])
         for own, run in zip(nodes, runs, strict=True):
-            values, _, vectors = run.solved()
-            own.append((values, vectors[0] ** 2 / samples))
+            own.append(_nodes(run, samples))
     with torch_threads(1):
         found = [_smooth(own, points, width) for own in nodes]
     grid, values = (torch.stack(part) for part in zip(*found, strict=True))
     return Density(grid, values)
+
+
+def _nodes(run: Run, samples: int) -> tuple[Tensor, Tensor]:
+    """Ritz values and weights; nan where a product was not finite."""
+    if run.lost:
+        return (torch.full((1,), torch.nan, dtype=torch.float64),) * 2
+    values, _, vectors = run.solved()
+    return values, vectors[0] ** 2 / samples
 
 
 def _smooth(nodes: list[tuple[Tensor, Tensor]], points: int, width: float) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .lanczos import Run, multiply
+from .lanczos import Run
+from .repeated import add_repeated
+from .ritz import Found, Search
 from .vectors import Products, normal
 
 
@@ -18,7 +20,9 @@ class Eigenvalues:
     values     `[K, top]` float64
     bounds     `[K, top]`: some eigenvalue is within this distance of each, up to rounding
     vectors    `[K, top, P]` float64, of norm 1, over the parameters without padding
-    steps      `[K]` Lanczos steps; converged `[K]`: whether all bounds are below the tolerance
+    steps      `[K]` Lanczos steps; converged `[K]`: whether all bounds are below the tolerance, and
+               eigenvalues that H has several times are known to be here as often
+    A model whose products are not finite has nan, and is not converged.
     """
 
     values: Tensor
@@ -30,33 +34,26 @@ class Eigenvalues:
 
 def largest(products: Products, top: int, tol: float, steps: int, seed: int) -> Eigenvalues:
     """See `Hessian.eigenvalues`."""
+    search = Search(products, tol, steps, seed)
     start = normal(seed, 0, products.parameters)
     runs = [Run(start, seed) for _ in range(products.models)]
-    active = [True] * products.models
-    for step in range(1, min(steps, products.parameters) + 1):
-        multiply(products, runs, active)
-        if step >= top:
-            for k, run in enumerate(runs):
-                active[k] = active[k] and not _converged(run, top, tol)
-        if not any(active):
-            break
-    found = [_ritz(run, top) for run in runs]
-    counts = torch.tensor([len(run.alpha) for run in runs])
-    done = torch.tensor([_converged(run, top, tol) for run in runs])
-    values, bounds, vectors = (torch.stack(part) for part in zip(*found, strict=True))
+    search.run(runs, [True] * len(runs), lambda _, run: _converged(run, top, tol))
+    found = [Found(run, top, _converged(run, top, tol)) for run in runs]
+    del runs  # and their bases
+    if top > 1:
+        add_repeated(search, found)
+    parts = [(one.values, one.bounds, one.vectors) for one in found]
+    values, bounds, vectors = (torch.stack(part) for part in zip(*parts, strict=True))
+    counts, done = (torch.tensor([getattr(one, n) for one in found]) for n in ("steps", "done"))
     return Eigenvalues(values, bounds, vectors, counts, done)
 
 
 def _converged(run: Run, top: int, tol: float) -> bool:
+    if run.lost or len(run.alpha) < top:
+        return False
+    if run.complete:
+        return True
     values, bounds, _ = run.solved()
-    if len(run.alpha) == len(run.last):
-        return True  # T has all eigenvalues
     # An exhausted Krylov space bounds nothing: copies of an eigenvalue may be outside of it.
     scale = float(values.abs().max())
     return run.beta[-1] > 0 and bool((bounds[:top] <= tol * scale).all())
-
-
-def _ritz(run: Run, top: int) -> tuple[Tensor, Tensor, Tensor]:
-    values, bounds, inner = run.solved()
-    vectors = inner.T[:top] @ torch.stack(run.basis[: len(run.alpha)])
-    return values[:top], bounds[:top], vectors

@@ -2,11 +2,14 @@
 
     H q_j = beta_{j-1} q_{j-1} + alpha_j q_j + beta_j q_{j+1},    T = Q^T H Q tridiagonal
 
-Each model's vectors are worked on by themselves, so that company does not change a bit of them.
+Each model's vectors are worked on by themselves, in memory of their own, so that company does not
+change a bit of them: where an array begins decides in which order BLAS adds up.
 (Golub, Van Loan, "Matrix Computations", 4th ed., section 10.3.)
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,11 +21,29 @@ EXHAUSTED = 1e-13  # of the largest coefficient: the Krylov space holds nothing 
 
 
 class Run:
-    """One model's basis and coefficients. start: a vector of norm 1 `[P]`."""
+    """One model's basis and coefficients.
 
-    def __init__(self, start: Tensor, seed: int) -> None:
-        self.basis, self.alpha, self.beta = [start], list[float](), list[float]()
-        self._seed = seed
+    start   a vector of norm 1 `[P]`
+    beside  orthonormal vectors `[P]` that the basis is orthogonal to: what is found is the spectrum
+            of H between them
+    lost    whether a product was not finite: the model has no spectrum
+    """
+
+    def __init__(self, start: Tensor, seed: int, beside: Sequence[Tensor] = ()) -> None:
+        self.alpha, self.beta, self.lost = list[float](), list[float](), False
+        self._seed, self._beside = seed, [vector.clone() for vector in beside]
+        self.basis = list[Tensor]()
+        self.basis.append(_unit(self._apart(start)) if beside else start)
+
+    @property
+    def room(self) -> int:
+        """How many vectors the basis can have."""
+        return len(self.basis[0]) - len(self._beside)
+
+    @property
+    def complete(self) -> bool:
+        """Whether T has all eigenvalues."""
+        return len(self.alpha) == self.room
 
     @property
     def last(self) -> Tensor:
@@ -31,14 +52,16 @@ class Run:
 
     def take(self, product: Tensor) -> None:
         """One step, from `H q_j` [P]."""
+        self.lost = not bool(product.isfinite().all())
+        if self.lost:
+            return
         self.alpha.append(float(product @ self.last))
         rest = self._apart(product)
         norm, scale = float(rest.norm()), max(map(abs, [*self.alpha, *self.beta]))
-        if norm <= EXHAUSTED * scale or len(self.basis) >= len(product):
+        if norm <= EXHAUSTED * scale or len(self.basis) >= self.room:
             norm, rest = 0.0, self._fresh(len(product))
         self.beta.append(norm)
-        length = rest.norm()
-        self.basis.append(rest / length if length > 0 else rest)
+        self.basis.append(_unit(rest))
 
     def solved(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ritz values descending, residual bounds `beta_j |s_j|`, vectors of T in columns."""
@@ -51,22 +74,29 @@ class Run:
     def _apart(self, vector: Tensor) -> Tensor:
         """What of it is orthogonal to the basis; twice is enough (Kahan, Parlett)."""
         for _ in range(2):
-            for q in self.basis:
+            for q in (*self._beside, *self.basis):
                 vector = vector - (q @ vector) * q
         return vector
 
     def _fresh(self, length: int) -> Tensor:
-        """A new direction, where an invariant space has been found; zero after P steps."""
-        if len(self.basis) >= length:
+        """A new direction, where an invariant space has been found; zero after the last."""
+        if len(self.basis) >= self.room:
             return torch.zeros(length, dtype=torch.float64)
         return self._apart(normal(self._seed, 1_000_000 + len(self.basis), length))
 
 
+def _unit(vector: Tensor) -> Tensor:
+    """Of length 1; zero stays zero."""
+    length = vector.norm()
+    return vector / length if length > 0 else vector
+
+
 def multiply(products: Products, runs: list[Run], active: list[bool]) -> None:
-    """One step of the active runs, one for each model."""
+    """One step of the active runs, one for each model. A run that is lost is not active."""
     pairs = zip(runs, active, strict=True)
     found = products(torch.stack([r.last if on else torch.zeros_like(r.last) for r, on in pairs]))
     with torch_threads(1):  # the order of a sum may depend on how many threads share it
         for run, on, product in zip(runs, active, found, strict=True):
             if on:
-                run.take(product)
+                run.take(product.clone())
+    active[:] = [on and not run.lost for run, on in zip(runs, active, strict=True)]

@@ -24,6 +24,7 @@ from ...worker_pool import WorkerPool
 from ..accuracy import Loss
 from ..loss_weights import weight_of
 
+NO_DERIVATIVE = "is not implemented"  # torch's words for an operation without one
 SEED = 0  # of modules that draw random numbers in evaluation: every product draws the same
 
 
@@ -33,7 +34,8 @@ class ModuleProduct:
     loss     (outputs, targets) -> scalar mean over the batch
     samples  of each model
     batch    samples that go through the module together
-    Threads take whole models, each on one intra-operation thread.
+    Threads take whole models, each on one intra-operation thread. Calls raise ValueError for models
+    or losses without second derivatives.
     """
 
     def __init__(
@@ -97,7 +99,12 @@ class ModuleProduct:
         inner = torch.stack(terms).sum()
         if not inner.requires_grad:  # the loss is linear in all parameters
             return {name: torch.zeros_like(leaf) for name, leaf in held.items()}
-        return dict(zip(learns, grad(inner, leaves), strict=True))
+        try:
+            return dict(zip(learns, grad(inner, leaves), strict=True))
+        except RuntimeError as error:
+            if NO_DERIVATIVE not in str(error):
+                raise
+            raise ValueError(f"model: expected one with second derivatives; {error}") from error
 
 
 def loss_at(

@@ -78,7 +78,8 @@ class Hessian:
         """The `top` largest eigenvalues (not magnitudes) of each, with vectors, by Lanczos.
 
         tol    a model is done once its bounds are below `tol` times its largest magnitude
-        steps  at most, of one product each; every step keeps `[K, P]` float64
+        steps  at most in a Lanczos run, of one product each; every step keeps `[K, P]` float64.
+               Of two and more eigenvalues, a further run looks for those that H has several times
         """
         _counts(top=top, steps=steps)
         if top > min(steps, self._products.parameters):

@@ -54,8 +54,9 @@ def hutch_plus_plus(products: Products, samples: int, seed: int) -> Trace:
 def _quadratic(products: Products, v: Tensor) -> Tensor:
     """`v_k^T H_k v_k` [K]."""
     found = products(v)
-    with torch_threads(1):  # the order of a sum may depend on how many threads share it
-        return torch.stack([p @ own for p, own in zip(found, v, strict=True)])
+    # The order of a sum may depend on how many threads share it; that of BLAS on where rows begin.
+    with torch_threads(1):
+        return torch.stack([(p * own).sum() for p, own in zip(found, v, strict=True)])
 
 
 def _summed(parts: list[Tensor]) -> Trace:
