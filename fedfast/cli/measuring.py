@@ -83,7 +83,9 @@ def labels_in(runs: Sequence[Path], chosen: Sequence[str] | None) -> dict[Path, 
 class Measured(Protocol):
     """What is measured of a label: a dataclass whose rows go into a CSV file."""
 
-    label: str
+    @property
+    def label(self) -> str:
+        """Of a run."""
 
     def rows(self) -> Iterable[Mapping[str, object]]:
         """column -> value, each with a column `label`."""
