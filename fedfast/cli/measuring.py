@@ -109,7 +109,9 @@ def before_labels(folder: Path, runs: Sequence[Path]) -> str:
 class Measured(Protocol):
     """What is measured of a label: a dataclass whose rows go into a CSV file."""
 
-    label: str
+    @property
+    def label(self) -> str:
+        """Of a run."""
 
     def rows(self) -> Iterable[Mapping[str, object]]:
         """column -> value, each with a column `label`."""
