@@ -62,7 +62,7 @@ def test_local_models_make_the_next_round(run):
 def test_rows_hold_what_the_models_lose(run, capsys):
     argv = ["landscape", str(run), "--labels", "fedavg", "--grid", "5", "--plane", "global,0,3"]
     assert main([*argv, "--format", "png"]) == 0
-    panel = next(p for p in of_rows(measured_rows.read(run, NAME)) if p.label == "fedavg")
+    (panel,) = (p for p in of_rows(measured_rows.read(run, NAME)) if p.slice.startswith("plane"))
     found = open_run(run, "fedavg")
     assert list(panel.marks) == ["global", "client 0", "client 3"]
     rows = dict(zip(panel.marks, [found.global_row(), *found.local_rows([0, 3])], strict=True))
@@ -75,21 +75,58 @@ def test_rows_hold_what_the_models_lose(run, capsys):
         row = g.double() + panel.axes[0][i] * u + panel.axes[1][j] * v
         loss = loss_of(found, row.float(), found.test)
         assert panel.loss[i, j] == pytest.approx(loss, rel=1e-5)
-    assert (run / "landscape.png").stat().st_size > 5000
+    assert (run / "landscape-plane-global-0-3.png").stat().st_size > 5000
 
 
 def test_a_label_measured_anew_takes_the_place_of_its_rows(run):
     for argv in (["--grid", "3"], ["--grid", "4", "--labels", "fedsam"]):
         assert main(["landscape", str(run), "--line", *argv, "--format", "png"]) == 0
-    panels = of_rows(measured_rows.read(run, NAME))
-    assert {panel.label: len(panel.loss) for panel in panels} == {"fedavg": 3, "fedsam": 4}
+    panels = [p for p in of_rows(measured_rows.read(run, NAME)) if p.slice == "random line"]
+    assert [(panel.label, len(panel.loss)) for panel in panels] == [("fedavg", 3), ("fedsam", 4)]
+
+
+SLICES = {  # flags -> the slice, the stem of its figures
+    "": ("random plane", "landscape"),
+    "--seed 1": ("random plane, seed 1", "landscape-plane-seed-1"),
+    "--line": ("random line", "landscape-line"),
+    "--plane global,0,3": ("plane global,0,3", "landscape-plane-global-0-3"),
+    "--plane 0,3": ("line 0,3", "landscape-line-0-3"),
+}
+
+
+def test_slices_of_a_model_live_side_by_side(run, tmp_path):
+    """Whatever else was measured before, its rows and figures stay as they were."""
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("landscape*"))
+    argv = ["landscape", str(copy), "--grid", "3", "--labels", "fedavg", "--format", "png"]
+    written: dict[str, bytes] = {}
+    for flags in SLICES:
+        before = (copy / NAME).read_text() if written else ""
+        assert main([*argv, *flags.split()]) == 0
+        assert (copy / NAME).read_text().startswith(before)
+        assert {p.name: p.read_bytes() for p in copy.glob("*.png")}.items() >= written.items()
+        written = {p.name: p.read_bytes() for p in copy.glob("landscape*.png")}
+    panels = of_rows(measured_rows.read(copy, NAME))
+    assert {panel.slice: panel.stem for panel in panels} == dict(SLICES.values())
+    assert main([*argv, "--clients", "1"]) == 0  # its global panel on the test set is measured anew
+    found = [p for p in of_rows(measured_rows.read(copy, NAME)) if p.slice == "random plane"]
+    assert len(found) == len({(p.model, p.data) for p in found}) == 4
+    assert main(["report", str(copy), "--out", str(tmp_path / "r"), "--format", "png"]) == 0
+    assert {p.name for p in (tmp_path / "r").glob("landscape*")} == set(written)
+
+
+def test_curves_say_where_the_models_of_a_line_lie(run):
+    argv = ["landscape", str(run), "--grid", "3", "--plane", "global,3", "--format", "png"]
+    assert main(argv) == 0
+    panels = [p for p in of_rows(measured_rows.read(run, NAME)) if p.slice == "line global,3"]
+    upper, _ = curves(panels).axes
+    assert {t.get_text(): t.xy[0] for t in upper.texts} == {"global": 0.0, "client 3": 1.0}
 
 
 def test_clients_are_shown_on_their_own_samples_and_on_all(run, tmp_path):
     argv = ["landscape", str(run), "--labels", "fedavg", "--clients", "1", "--grid", "3"]
     assert main([*argv, "--out", str(tmp_path), "--samples", "2000"]) == 0
     found, panels = open_run(run, "fedavg"), of_rows(measured_rows.read(run, NAME))
-    panels = [panel for panel in panels if panel.label == "fedavg"]
+    panels = [p for p in panels if (p.label, p.slice) == ("fedavg", "random plane")]
     names = [(panel.model, panel.data) for panel in panels]
     assert names[2:] == [("client 1", "own samples"), ("client 1", "test set")]
     (row,) = found.local_rows([1])
@@ -113,7 +150,7 @@ def _written(panel):
 
 def test_levels_are_shared_and_points_that_are_not_finite_stay_white(run):
     assert main(["landscape", str(run), "--grid", "4", "--format", "png"]) == 0
-    panels = of_rows(measured_rows.read(run, NAME))
+    panels = [p for p in of_rows(measured_rows.read(run, NAME)) if p.slice == "random plane"][:2]
     panels[0].loss[0, 0] = np.inf
     limits = {ax.collections[0].get_clim() for ax in contours(panels).axes[:2]}
     finite = np.concatenate([panel.loss[np.isfinite(panel.loss)] for panel in panels])

@@ -21,6 +21,7 @@ usage: fedfast landscape RUN... [options]
 Evaluates models on a grid around the global model of each label (filter-normalised random
 directions), around clients' models, or on the plane through given models. Writes landscape.csv
 into each run's folder, and figures: contours on shared levels, curves along the first direction.
+Lines and planes measured before stay there; the same one of the same model is measured anew.
 
   --labels A,B       of the runs (default all)
   --clients 0,3      also around these clients' local models, on their own samples and the test set
@@ -75,7 +76,7 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from ..landscape.panels import NAME
+    from ..landscape.panels import HEAD, NAME
     from ..report import landscape_page
     from ..runs import measured_rows
 
@@ -87,12 +88,12 @@ def _measure(options: argparse.Namespace) -> int:
     for folder in options.runs:
         own = _panels(folder, labels[folder], wanted)
         rows = [row for panel in own for row in panel.rows()]
-        print(measured_rows.write(folder, NAME, rows))
+        print(measured_rows.write(folder, NAME, rows, same=HEAD))
         found += own
     out = options.out or options.runs[0]
     paths = _drawn(found, out, options.format)
     if options.html:
-        paths.append(landscape_page.write(found, out / "landscape.html"))
+        paths.append(landscape_page.write(found, out / f"{found[0].stem}.html"))
     print(*paths, sep="\n")
     return 0
 
@@ -123,7 +124,8 @@ def _progress(label: str) -> Progress:
 def _drawn(panels: Sequence[Panel], out: Path, formats: Sequence[str]) -> list[Path]:
     from ..report import landscape_figures
 
-    figures = {"landscape-curves": landscape_figures.curves(panels)}
+    stem = panels[0].stem
+    figures = {f"{stem}-curves": landscape_figures.curves(panels)}
     if len(panels[0].axes) == 2:
-        figures = {"landscape": landscape_figures.contours(panels)} | figures
+        figures = {stem: landscape_figures.contours(panels)} | figures
     return measuring.saved(figures, out, formats)

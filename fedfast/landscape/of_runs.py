@@ -13,7 +13,7 @@ from ..runs.few_samples import few
 from ..runs.models_of import RunModels
 from .directions import line_between, plane_through, random_plane
 from .losses import ModelLosses
-from .panels import Panel
+from .panels import RANDOM, Panel
 from .slices import Slice
 from .surface import surface
 
@@ -45,6 +45,14 @@ class Wanted:
         if self.samples < 1:
             raise ValueError(f"samples: expected at least 1; got {self.samples}")
 
+    @property
+    def slice(self) -> str:
+        """The line or plane, as `Panel.slice` names it."""
+        if self.plane:
+            return f"{'plane' if len(self.plane) == 3 else 'line'} {','.join(self.plane)}"
+        kind = RANDOM if self.dimensions == 2 else "random line"
+        return f"{kind}, seed {self.seed}" if self.seed else kind
+
 
 def panels(run: RunModels, wanted: Wanted, progress: Progress = lambda *_: None) -> Iterator[Panel]:
     """The panels of one label, one after the other.
@@ -54,7 +62,8 @@ def panels(run: RunModels, wanted: Wanted, progress: Progress = lambda *_: None)
     """
     drawn = few(_test(run), wanted.samples, wanted.seed)
     if wanted.plane:
-        yield _panel(run, _through(run, wanted.plane), drawn, wanted, progress, "plane", "test set")
+        model, through = ", ".join(wanted.plane), _through(run, wanted.plane)
+        yield _panel(run, through, drawn, wanted, progress, model, "test set")
         return
     local = run.local_rows(wanted.clients)  # first: clients that do not exist are told at once
     around = _around(run, "global model", run.global_row(), wanted)
@@ -120,4 +129,4 @@ def _panel(
         backend=design.options.backend,
     )
     found = surface(of, losses, wanted.grid, wanted.reach, progress)
-    return Panel.of(found, run.label, model, data)
+    return Panel.of(found, run.label, wanted.slice, model, data)

@@ -25,16 +25,15 @@ from .run_figures import Drawn, Groups
 def _landscape(folder: Path, number: str) -> Iterator[Drawn]:
     """Of `fedfast landscape`."""
     found = landscapes.of_rows(measured_rows.read(folder, landscapes.NAME))
-    planes = [panel for panel in found if len(panel.axes) == 2]
-    if planes:
-        text = f"Loss of models on planes in the space of weights, on shared levels. {folder.name}."
-        figure = landscape_figures.contours(planes)
-        yield Drawn(f"landscape{number}", "Landscapes", text, figure)
-    for i, unit in enumerate(dict.fromkeys(panel.unit for panel in found)):
-        along = [panel for panel in found if panel.unit == unit]
-        text = f"Loss and accuracy of models along the first direction ({unit}). {folder.name}."
-        name = f"landscape-curves{number}" + (f"-{i + 1}" if i else "")
-        yield Drawn(name, "Landscapes", text, landscape_figures.curves(along))
+    for stem, panels in landscapes.by_slice(found).items():
+        slices, unit = panels[0].slice, panels[0].unit
+        if len(panels[0].axes) == 2:
+            text = f"Loss of models on a plane of weights ({slices}), on shared levels."
+            figure = landscape_figures.contours(panels)
+            yield Drawn(f"{stem}{number}", "Landscapes", f"{text} {folder.name}.", figure)
+        text = f"Loss and accuracy of models along the first direction ({slices}; unit: {unit})."
+        figure = landscape_figures.curves(panels)
+        yield Drawn(f"{stem}-curves{number}", "Landscapes", f"{text} {folder.name}.", figure)
 
 
 def _hessian(folder: Path, number: str) -> Iterator[Drawn]:

@@ -10,6 +10,7 @@ import numpy as np
 from ..landscape.panels import Panel
 from .style import (
     COLUMN,
+    FAINT,
     MEDIUM,
     SMALL,
     TEXT,
@@ -155,5 +156,22 @@ def curves(panels: Sequence[Panel]) -> Figure:
     lower.set_xlabel(f"first direction ({panels[0].unit})")
     for ax in (upper, lower):
         plain_axes(ax)
+    _models_along(upper, lower, panels)
     legend_below(figure, list(lines), [title(panel) for panel in panels])
     return figure
+
+
+def _models_along(upper: Axes, lower: Axes, panels: Sequence[Panel]) -> None:
+    """Where the models lie that all panels have in the same places along the first axis."""
+    common = set.intersection(*(set(panel.marks.items()) for panel in panels))
+    along = {name: at[0] for name, at in common if not any(at[1:])}
+    if len(along) < 2:  # one alone is the model that the figure is of, at 0
+        return
+    for name, a in along.items():
+        for ax in (upper, lower):
+            ax.axvline(a, color=FAINT, linewidth=0.7, zorder=1.5)
+        side = _side(a, panels[0].axes[0])
+        upper.annotate(
+            label_text(name, 16), (a, 1.0), (0, 1), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha=side, va="bottom", fontsize=SMALL, color=TEXT,
+        )  # fmt: skip

@@ -11,13 +11,20 @@ from ..files import atomic
 LABEL = "label"
 
 
-def write(folder: Path, name: str, rows: Sequence[Mapping[str, object]]) -> Path:
-    """Put rows into `folder/name`; those of the same labels that were there make place.
+def write(
+    folder: Path,
+    name: str,
+    rows: Sequence[Mapping[str, object]],
+    same: Sequence[str] = (LABEL,),
+) -> Path:
+    """Put rows into `folder/name`; those that were there and measured the same make place.
 
     rows  column -> value, each with a column `label`
+    same  the columns that say what a row measures: rows that agree in them are replaced
     """
-    labels = {str(row[LABEL]) for row in rows}
-    kept = [row for row in read(folder, name) if row[LABEL] not in labels]
+    anew = {tuple(str(row[column]) for column in same) for row in rows}
+    before = read(folder, name)
+    kept = [row for row in before if tuple(row.get(column, "") for column in same) not in anew]
     whole = [*kept, *rows]
     columns = list(dict.fromkeys(column for row in whole for column in row))
 
