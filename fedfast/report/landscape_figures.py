@@ -144,7 +144,8 @@ def curves(panels: Sequence[Panel]) -> Figure:
         for ax, values in ((upper, loss), (lower, 100 * accuracy)):
             (line,) = ax.plot(panel.axes[0], values, color=style.colour, linestyle=style.dash)
             line.set(linewidth=1.2, marker=style.marker, markersize=3)
-            line.set_markevery(max(1, len(loss) // 8))
+            step = max(1, len(loss) // 8)  # those of neighbours beside each other
+            line.set_markevery((i * max(1, step // 3) % step, step))
         lines.append(line)
     values = np.concatenate([panel.middle[0] for panel in panels])
     values = values[np.isfinite(values)]
@@ -156,8 +157,13 @@ def curves(panels: Sequence[Panel]) -> Figure:
     lower.set_xlabel(f"first direction ({panels[0].unit})")
     for ax in (upper, lower):
         plain_axes(ax)
+    lower.locator_params(axis="x", nbins=5)
     _models_along(upper, lower, panels)
-    legend_below(figure, list(lines), [title(panel) for panel in panels])
+    whose = {f"{panel.model}, {panel.data}" for panel in panels}
+    if len(whose) == 1:  # said once
+        lower.set_title(whose.pop(), fontsize=SMALL, color=TEXT, pad=3)
+    names = [title(panel) if whose else panel.label for panel in panels]
+    legend_below(figure, list(lines), names)
     return figure
 
 
