@@ -31,6 +31,8 @@ COLOURS = "cividis"  # the same order of lightness with every kind of colour vis
 TITLE = 24  # characters of a line above one of two panels
 WIDE = 44  # above a panel that is alone
 SIDE = 0.25  # of the width: nearer to an edge, names are set inwards
+FLAT = 0.4  # heights of panels by their widths are between this and its inverse
+TOP = 0.75  # of the height: above it names are set below their models
 OUTLINE = 1.6  # points of white around text on colours
 
 
@@ -42,9 +44,10 @@ def contours(panels: Sequence[Panel]) -> Figure:
     """
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
-    height = 3.0 if columns == 1 else 1.72
-    figure = figure_of((COLUMN, lines * height + 0.45))
-    drawn = figure.subplots(lines, columns, squeeze=False)
+    tall = [max(map(_height, panels[i : i + 2])) for i in range(0, len(panels), 2)]
+    tall = [2.4 * high + 0.6 if columns == 1 else 1.1 * high + 0.78 for high in tall]
+    figure = figure_of((COLUMN, sum(tall) + 0.45))
+    drawn = figure.subplots(lines, columns, squeeze=False, height_ratios=tall)
     levels, norm = _levels([panel.loss for panel in panels])
     for ax, panel in zip(drawn.flat, panels, strict=False):
         shown = np.where(np.isfinite(panel.loss), panel.loss, np.nan)
@@ -61,6 +64,12 @@ def contours(panels: Sequence[Panel]) -> Figure:
     bar.ax.tick_params(labelsize=SMALL, colors=TEXT, length=2)
     bar.set_label("mean loss (of cross-entropy: nats)", fontsize=MEDIUM, color=TEXT)
     return figure
+
+
+def _height(panel: Panel) -> float:
+    """Of a panel, as a part of its width: that of its coordinates, where this can be drawn."""
+    wide, tall = (float(axis[-1] - axis[0]) for axis in panel.axes)
+    return tall / wide if FLAT < tall / wide < 1 / FLAT else 1.0
 
 
 def _levels(losses: Sequence[np.ndarray]) -> tuple[np.ndarray, Normalize]:
@@ -95,7 +104,8 @@ def _finish(ax: Axes, panel: Panel, width: int) -> None:
         ax.plot([a], [b], "o", color="white", markeredgecolor="black", markersize=4)
         if len(panel.marks) == 1:  # the title names it
             continue
-        above = i > 0  # the second model lies beside the first: one name below, one above
+        # The second model lies beside the first: one name below, one above, where there is room.
+        above = i > 0 and b < panel.axes[1][0] + TOP * (panel.axes[1][-1] - panel.axes[1][0])
         ax.annotate(
             label_text(name, 12),
             (a, b),
@@ -108,10 +118,11 @@ def _finish(ax: Axes, panel: Panel, width: int) -> None:
             path_effects=[withStroke(linewidth=OUTLINE, foreground="white")],
         )
     wide, tall = (float(axis[-1] - axis[0]) for axis in panel.axes)
-    if 0.4 < tall / wide < 2.5:
+    if FLAT < tall / wide < 1 / FLAT:
         ax.set_aspect("equal")
     ax.tick_params(labelsize=SMALL, colors=TEXT, length=2)
-    ax.locator_params(nbins=4)
+    ax.locator_params(axis="x", nbins=4 if width == WIDE else 3)
+    ax.locator_params(axis="y", nbins=4)
     unit = panel.unit if width == WIDE else short(panel.unit)
     ax.set_xlabel(f"first direction ({unit})", fontsize=SMALL, color=TEXT)
     ax.set_ylabel(f"second ({unit})", fontsize=SMALL, color=TEXT)
@@ -161,7 +172,7 @@ def curves(panels: Sequence[Panel]) -> Figure:
     _models_along(upper, lower, panels)
     whose = {f"{panel.model}, {panel.data}" for panel in panels}
     if len(whose) == 1:  # said once
-        lower.set_title(whose.pop(), fontsize=SMALL, color=TEXT, pad=3)
+        figure.suptitle(whose.pop(), fontsize=SMALL, color=TEXT)
     names = [title(panel) if whose else panel.label for panel in panels]
     legend_below(figure, list(lines), names)
     return figure
