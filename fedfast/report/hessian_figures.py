@@ -49,8 +49,8 @@ def eigenvalues(found: Sequence[Spectrum]) -> Figure:
             # Apart by a quarter of a line each, so that no kind hides another.
             at = [labels.index(one.label) + 0.24 * (i - 1) for one in own]
             values = [one.values[0] for one in own]
-            (points,) = ax.plot(values, at, MARKERS[i], color=COLOURS[i], markersize=4.4, label=text)
-            points.set(markeredgecolor="white", markeredgewidth=0.4)  # clients that are alike
+            (points,) = ax.plot(values, at, MARKERS[i], color=COLOURS[i], label=text)
+            points.set(markersize=4.4, markeredgecolor="white", markeredgewidth=0.4)
     logarithmic(ax, [one.values[0] for one in found])
     ax.set_yticks(range(len(labels)), [label_text(label, 24) for label in labels])
     ax.set_ylim(len(labels) - 0.4, -0.6)

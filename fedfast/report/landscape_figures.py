@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-LEVELS = 12
+LEVELS, MORE, MOST = 12, 8, 32  # contours; more for each order of magnitude above the first
 COLOURS = "cividis"  # the same order of lightness with every kind of colour vision
-TITLE = 24  # characters of a line above one of two panels
+TITLE = 27  # characters of a line above one of two panels
 WIDE = 44  # above a panel that is alone
 SIDE = 0.25  # of the width: nearer to an edge, names are set inwards
 FLAT = 0.4  # heights of panels by their widths are between this and its inverse
@@ -83,7 +83,8 @@ def _levels(losses: Sequence[np.ndarray]) -> tuple[np.ndarray, Normalize]:
     high = high if high > low else low + 1.0
     norm: type[colors.Normalize]
     if low > 0 and high > 10 * low:
-        levels, norm = np.geomspace(low, high, LEVELS + 1), colors.LogNorm
+        count = min(MOST, LEVELS + int(MORE * np.log10(high / low / 10)))
+        levels, norm = np.geomspace(low, high, count + 1), colors.LogNorm
     else:
         levels, norm = np.linspace(low, high, LEVELS + 1), colors.Normalize
     levels[[0, -1]] = np.nextafter([low, high], [-np.inf, np.inf])  # not a point falls off the ends

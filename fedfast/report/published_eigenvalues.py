@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HEADS = ("row", "model", "data", "published", "ours")
 CAPTION = """\
 Largest eigenvalue of the Hessian. Of clients' models: mean (lowest … highest); the paper's \
-clients are not ours. Ours: what `fedfast hessian` has measured in the rows' folders, of all seeds."""
+clients are not ours. Ours: what `fedfast hessian` has measured in the rows' folders, all seeds."""
 # Field of the config -> (whether of the global model, data) and how a line names both.
 LINES = {
     "global_model": (True, spectrum.TRAIN, "global", "train"),
