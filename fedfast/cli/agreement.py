@@ -12,7 +12,7 @@ from . import fail, measuring
 from .setting import USER
 
 if TYPE_CHECKING:
-    from ..metrics.agreement.of_runs import Agreement
+    from ..metrics.agreement.agreement_rows import Agreement
 
 USAGE = """\
 usage: fedfast agreement RUN... [options]
@@ -46,7 +46,8 @@ def main(argv: list[str]) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from ..metrics.agreement.of_runs import NAME, measure
+    from ..metrics.agreement.agreement_rows import NAME
+    from ..metrics.agreement.of_runs import measure
     from ..report.costs import aligned
     from ..runs import measured_rows
     from ..runs.models_of import open_run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..metrics.agreement.of_runs import KINDS, Agreement
+from ..metrics.agreement.agreement_rows import KINDS, Agreement
 from .style import (
     COLOURS,
     COLUMN,
