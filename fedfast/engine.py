@@ -34,7 +34,8 @@ from .distributed.shares import Shares
 from .frozen import changed
 from .hook_calls import HookCalls
 from .memory import Halving
-from .metrics.agreement.watch import Watch, WatchedMean
+from .metrics.agreement.watch import Watch
+from .metrics.agreement.watched_mean import WatchedMean
 from .phases import timed
 from .round_batches import RoundBatches
 from .row_tiers import RowTier

@@ -18,7 +18,7 @@ from .copies import copy_of
 from .declarations import documentation, takes
 from .design import Design
 from .distributed.crew import Crew
-from .history import History, Row
+from .history import FIELDS, History, Row
 from .options import SimulationOptions
 from .validation import data as data_checks
 from .validation.values import boolean
@@ -97,6 +97,11 @@ class Simulation:
     def has_tests(self) -> bool:
         """Whether models are tested: on a global test set or the clients' own test parts."""
         return self._design.test is not None or self._personal.test is not None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that the history has or will have: those of every run, then of its `metrics`."""
+        return *FIELDS, *(name for m in self._design.round_metrics for name in m.columns)
 
     @property
     def traffic(self) -> tuple[int, int]:

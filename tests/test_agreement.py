@@ -19,7 +19,8 @@ import fedfast
 from fedfast.algorithms.hooks import TrainedLayout
 from fedfast.layout import FlatLayout
 from fedfast.metrics.agreement import ROUND_METRICS, SeenRound, measures, round_metrics, watch
-from fedfast.metrics.agreement.watch import Watch, WatchedMean
+from fedfast.metrics.agreement.watch import Watch
+from fedfast.metrics.agreement.watched_mean import WatchedMean
 from fedfast.running_sum import Place
 
 NAMES = ["fedavg", "fedgh", "fedgloss", "fedwmsam", "scaffold", "fedavgm", "fedcm", "fedsgd"]

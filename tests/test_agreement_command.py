@@ -11,7 +11,7 @@ import pytest
 import recorded_rounds as rr
 
 from fedfast.cli import main
-from fedfast.metrics.agreement import of_runs
+from fedfast.metrics.agreement import agreement_rows, of_runs
 from fedfast.report import agreement_figures
 from fedfast.runs import measured_rows
 from fedfast.runs.models_of import open_run
@@ -94,8 +94,8 @@ def test_files_hold_what_was_measured_and_the_run_is_left_alone(runs: Path) -> N
     assert main(["agreement", str(folder), "--labels", "fedavg", "--clients", "1,3,5"]) == 0
     assert (folder / "history.csv").read_bytes() == history
     assert (folder / "checkpoint" / "fedgh.state").read_bytes() == state
-    rows = measured_rows.read(folder, of_runs.NAME)
-    read = {one.label: one for one in of_runs.of_rows(rows)}
+    rows = measured_rows.read(folder, agreement_rows.NAME)
+    read = {one.label: one for one in agreement_rows.of_rows(rows)}
     assert list(read) == ["fedgh", "fedavg"]
     made = of_runs.measure(open_run(folder, "fedgh"))
     np.testing.assert_array_equal(read["fedgh"].cosines, _unit_diagonal(made.cosines))
@@ -188,4 +188,4 @@ def test_mistakes_are_a_line(
 
 def test_lines_of_another_command_are_refused() -> None:
     with pytest.raises(ValueError, match=r"agreement\.csv: expected what `fedfast agreement`"):
-        of_runs.of_rows([{"label": "a", "value": "1"}])
+        agreement_rows.of_rows([{"label": "a", "value": "1"}])

@@ -301,3 +301,30 @@ def test_objects_that_follow_nothing_are_refused():
     ):
         with pytest.raises((TypeError, ValueError), match=f"callback.*{says}"):
             simulation(callbacks=[wrong])
+
+
+def growth(seen) -> float:
+    """A metric of one's own: the mean squared length of the updates."""
+    return float(seen.squares.mean())
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "sign"),
+    [("cosine_global", "auto", 1), ("drift_mean", "auto", -1), ("growth", "max", 1)],
+)
+def test_columns_of_metrics_stop_a_run_and_choose_a_model(metric, mode, sign):
+    metrics, best = ["cosine", "drift", growth], KeepBest(metric=metric, mode=mode)
+    whole = simulation(rounds=6, metrics=metrics, callbacks=[best])
+    values = [sign * value for value in whole.run(progress=False).column(metric)]
+    assert best.round == 1 + values.index(max(values))
+    stop = EarlyStopping(metric, patience=2, min_delta=1e9, mode=mode)  # the first stays best
+    sim = simulation(rounds=6, metrics=metrics, callbacks=[stop])
+    sim.run(progress=False)
+    assert sim.round == 3 and f"{metric} {sign * values[0]:.5g} of round 1" in sim.stop_reason
+
+
+def test_a_column_that_a_run_lacks_is_told_before_round_1():
+    sim = simulation(metrics=["drift"], callbacks=[EarlyStopping("cosine_global")])
+    with pytest.raises(ValueError, match="metric: unknown name 'cosine_global'; .*drift_mean"):
+        sim.run(progress=False)
+    assert sim.round == 0

@@ -438,3 +438,24 @@ def test_a_note_lists_no_names_that_say_its_values_themselves():
     assert _by_value([low, high], "lr") == "0.1, 0.2"
     other = Group("b", "b", {}, {"lr": 0.3})
     assert _by_value([low, high, other], "lr") == "0.1 (a lr=0.1), 0.2 (a lr=0.2), 0.3 (b)"
+
+
+@pytest.mark.parametrize(("column", "more"), [("cosine_pairs", True), ("drift_mean", False)])
+def test_columns_of_metrics_are_compared_by_their_own_direction(column, more):
+    """Two seeds each: the target is reached where the column is as high, or as low."""
+    values = {"fedavg": [[3.0, 2.0, 1.0]] * 2, "fedsam": [[1.0, 2.0, 3.0]] * 2}
+    runs = {
+        label: [
+            fedfast.History(
+                fedfast.Row(t + 1, bytes_up=1, measured={column: v}) for t, v in enumerate(of)
+            )
+            for of in seeds
+        ]
+        for label, seeds in values.items()
+    }
+    found = fedfast.compare(runs, metric=column, target=2.0, last=1).to_pandas()
+    assert found["best"].tolist() == ([3.0, 3.0] if more else [1.0, 1.0])
+    assert found["final"].tolist() == [1.0, 3.0]  # no percentages
+    assert found["rounds_to_target"].tolist() == ([1, 2] if more else [2, 1])
+    with pytest.raises(ValueError, match="unknown name 'conflicts'; .*" + column):
+        fedfast.compare(runs, metric="conflicts")

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 
 from fedfast.cli import main
 from fedfast.landscape.panels import NAME, of_rows
-from fedfast.report.landscape_figures import contours, curves
+from fedfast.report.landscape_curves import curves
+from fedfast.report.landscape_figures import contours
 from fedfast.runs import measured_rows
 from fedfast.runs.models_of import open_run
 

@@ -1,6 +1,5 @@
 """FedGloSS's tables: typed a second time, and against each other."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -124,29 +123,30 @@ def test_table6_agrees_with_itself_and_with_the_accuracies(papers, name, whole):
             assert final is None or final[0] < accuracy.of("fedavg")[0], label
 
 
-def test_eigenvalues():
-    with (ROOT / "eigenvalues.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    table1 = {
-        (r["data"], r["method"], r["client"] + r["class"], r["on"]): r["value"]
-        for r in rows
-        if r["table"] == "1"
-    }
-    assert len(table1) == 2 * 6 * 5 * 2
-    assert table1["cifar-10", "fedavg", "2cat", "own"] == "424.2"
-    assert table1["cifar-10", "feddyn+sam", "3bird", "all"] == "12.0"
-    assert table1["cifar-10", "fedgloss", "5frog", "all"] == "4.1"
-    assert table1["cifar-100", "fedsmoo", "5possum", "all"] == "90.9"
-    assert table1["cifar-100", "feddyn", "1sea", "own"] == DIVERGED
-    assert table1["cifar-100", "feddyn+sam", "1sea", "all"] == NEVER
+def test_eigenvalues(papers):
+    """Tables 1 and 7, single values typed a second time."""
+    cifar10 = papers["table3-cnn-cifar10-alpha0"].eigenvalues
+    cifar100 = papers["table3-cnn-cifar100-alpha0"].eigenvalues
+    for found in (cifar10, cifar100):
+        for values in (found.clients_own, found.clients_train):
+            assert len(values) == 6
+            assert all(v in (DIVERGED, NEVER) or len(v) == 5 for v in values.values())
+    assert cifar10.clients_own["fedavg"][1] == 424.2  # cat
+    assert cifar10.clients_train["feddyn+sam"][2] == 12.0  # bird
+    assert cifar10.clients_train["fedgloss"][4] == 4.1  # frog
+    assert cifar100.clients_train["fedsmoo"][4] == 90.9  # possum
+    assert cifar100.clients_own["feddyn"] == DIVERGED
+    assert cifar100.clients_train["feddyn+sam"] == NEVER
     # What Table 1 is for: on all data FedGloSS's clients have the flattest models.
-    for (data, method, client, on), value in table1.items():
-        if on == "all" and method != "fedgloss" and value not in (DIVERGED, NEVER):
-            assert float(value) > float(table1[data, "fedgloss", client, "all"])
-    said_of = {(r["table"], r["data"], r["alpha"], r["method"]): r["value"] for r in rows}
-    assert said_of["7", "cifar-10", "0", "fedgloss"] == "2.03"
-    assert said_of["7", "cifar-100", "0.5", "naive-fedgloss"] == "15.84"
-    assert said_of["text", "cifar-10", "0", "fedsmoo"] == "15.37"
+    for found in (cifar10.clients_train, cifar100.clients_train):
+        for method, values in found.items():
+            if method != "fedgloss" and values not in (DIVERGED, NEVER):
+                assert all(map(float.__gt__, values, found["fedgloss"]))
+    assert cifar10.global_model == {"fedgloss": 2.03, "fedsmoo": 15.37}
+    table7 = papers["table7-cnn-cifar10-alpha0"].eigenvalues.global_model
+    assert table7["fedgloss"] == [2.03, 0.05]
+    table7 = papers["table7-cnn-cifar100-alpha0.5"].eigenvalues.global_model
+    assert table7["naive-fedgloss"] == [15.84, 0.62]
 
 
 def test_the_whole_folder_is_reported_dry(tmp_path, monkeypatch):

@@ -116,7 +116,7 @@ def test_the_end_of_every_curve_is_within_the_axes(name):
     exploding = [replace(row, loss=10.0**row.round) for row in run(12, 5)]
     runs["exploding"] = [History(exploding)]
     curves = curves_of(runs, name)
-    whole, late = curve_figures.per_round(curves, name).axes
+    whole, *_, late = curve_figures.per_round(curves, name).axes
     for curve in curves:
         low, high = whole.get_ylim()
         assert any(low <= value <= high for value in curve.band.mean), curve.label
@@ -284,7 +284,29 @@ def test_single_points_stand_side_by_side_within_the_axes():
 
 
 def test_of_curves_that_coincide_the_one_with_more_gaps_is_above():
-    runs = {label: [run(20)] for label in ("a", "b", "c", "d", "e", "f")}
-    lines = curve_figures.per_round(curves_of(runs), "accuracy").axes[0].lines
+    ax = style.figure_of((3.5, 2)).subplots()
+    curve_figures.all_rounds(ax, curves_of({label: [run(20)] for label in "abcdef"}), "accuracy")
+    lines = ax.lines
     solid, dashed, dotted, _, _, again = (line.get_zorder() for line in lines)
     assert solid == again < dashed < dotted
+
+
+def test_curves_on_each_other_have_a_panel_each_with_the_others_behind():
+    runs = {label: [run(40, 3, top=0.8 + 0.001 * i)] for i, label in enumerate("abcd")}
+    curves = curves_of(runs | {"far": [run(40, 3, top=0.2)]})
+    figure = curve_figures.per_round(curves, "accuracy")
+    *small, late = figure.axes
+    assert [ax.get_title() for ax in small] == ["a", "b", "c", "d", "far"]
+    assert late.get_title(loc="left").startswith("last 20 %")
+    for curve, ax in zip(curves, small, strict=True):
+        *behind, own = ax.lines
+        assert own.get_color() == curve.style.colour and len(behind) == len(curves)
+        np.testing.assert_array_equal(own.get_ydata(), curve.band.mean)
+        assert (ax.get_xlim(), ax.get_ylim()) == (small[0].get_xlim(), small[0].get_ylim())
+    assert not overlapping(figure) and not outside(figure)
+
+
+def test_curves_apart_share_a_panel():
+    """Two on each other are told apart by their dashes; a third one far away changes nothing."""
+    runs = {"a": [run(40, 3)], "b": [run(40, 3)], "c": [run(40, 3, top=0.2)]}
+    assert len(curve_figures.per_round(curves_of(runs), "accuracy").axes) == 2

@@ -46,7 +46,8 @@ def trained(tmp_path, monkeypatch):
 
     def result(row, status, error=""):
         status = "diverged" if row.config.lr < 2e-3 else status
-        one = Row(1, accuracy=accuracy(row.config), loss=1.0, seconds=0.0)
+        reached = accuracy(row.config)
+        one = Row(1, accuracy=reached, loss=1.0, seconds=0.0, measured={"drift_mean": reached})
         return results.Result(row, status, error, History([one]))
 
     monkeypatch.setattr(pool.Pool, "run", run)
@@ -153,3 +154,16 @@ def test_what_may_be_chosen(trained, given, kind, values):
     assert type(made).__name__ == kind
     bounds = made.choices if kind.startswith("C") else (made.low, made.high)
     assert bounds == values and getattr(made, "log", False) == given.endswith("log")
+
+
+@pytest.mark.parametrize(("mode", "best"), [("auto", min), ("max", max)])
+def test_a_search_looks_at_a_column_of_a_metric(trained, capsys, mode, best):
+    """Of drift less is better unless the mode says otherwise; its unit is its own."""
+    flags = ["--metrics", "drift", "--metric", "drift_mean:best", "--mode", mode]
+    main([*SEARCH, "--trials", "8", "--jobs", "2", *flags])
+    shown = capsys.readouterr().out
+    for label in ("fedavg", "sharp"):
+        line = re.search(rf"{label}: best of 8 trials is .*drift_mean:best ([\d.]+)", shown)
+        ended = [row for row in trained if row.label == label and 2e-3 <= row.config.lr <= 0.8]
+        found = best(accuracy(row.config) for row in ended)
+        assert float(line[1]) == pytest.approx(found, abs=1e-4)

@@ -40,6 +40,7 @@ USING = (
     "scaling/results",
     "comparing",
     "figures",
+    "gallery/README",
     "agreement",
     "hessian",
     "landscape",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .._messages import path_of
 from ..files import atomic
 from ..history import Row
-from .base import CALLBACKS, Callback, RunInfo
-from .best_so_far import BestSoFar, direction
+from .base import CALLBACKS, RunInfo
+from .best_so_far import BestSoFar, OfColumn
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 
 @CALLBACKS.register("keep_best")
-class KeepBest(Callback):
+class KeepBest(OfColumn):
     """Keeps a copy of the global model whenever a column of the history is better than ever.
 
     path    of a file for it; null = checkpoint/<label>.best.pt of the run folder, if there is one
-    metric  a column of history.csv; of accuracy and loss only tested rounds have values
+    metric  a column of history.csv, of the run's metrics too; of accuracy and loss only tested
+            rounds have values
     mode    whether more is better: max, min, or auto by the column's name
 
     The file is written when the simulation is saved and when the run ends: {"round", "value",
@@ -33,8 +34,7 @@ class KeepBest(Callback):
     def __init__(
         self, path: str | Path | None = None, metric: str = "accuracy", mode: str = "auto"
     ) -> None:
-        self.sign = direction(metric, mode)
-        self.metric, self.mode = metric, mode
+        super().__init__(metric, mode)
         self.path = None if path is None else path_of("path", path)
         self._best = BestSoFar(metric, self.sign)
         self._model: dict[str, Tensor] | None = None  # of the best row, once it is known
@@ -62,6 +62,7 @@ class KeepBest(Callback):
 
     def on_start(self, sim: Sim, run: RunInfo) -> None:
         """Goes on from the rounds done before, and from the file where it holds their best."""
+        super().on_start(sim, run)
         default = run.folder and run.folder / "checkpoint" / f"{run.label}.best.pt"
         self._to = self.path or default
         self._best = BestSoFar(self.metric, self.sign).see_all(sim.history)
@@ -83,7 +84,7 @@ class KeepBest(Callback):
             return
         import torch
 
-        value = getattr(self._best.row, self.metric)
+        value = self._best.value(self._best.row)
         model = {name: tensor.cpu() for name, tensor in self._model.items()}
         made = {"round": self.round, "value": value, "metric": self.metric, "model": model}
         self._to.parent.mkdir(parents=True, exist_ok=True)

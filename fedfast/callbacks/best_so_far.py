@@ -9,27 +9,47 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from .. import better
 from .._messages import unknown
-from ..history import READ, Row
+from ..history import Row, cells
+from .base import Callback, RunInfo
 
-COLUMNS = tuple(name for name, kind in READ.items() if kind is float)
-MODES = ("auto", "max", "min")
+if TYPE_CHECKING:
+    from .base import Sim
+
+MODES = {"auto": 0, "max": 1, "min": -1}
 # Columns that only tests of models fill in.
 SPREAD = {"local_std", "personal_std"}
-MORE = {name for name in COLUMNS if name.endswith(("accuracy", "pooled", "worst"))}
-TESTED = MORE | SPREAD | {"loss"}
+TESTED = {name for name in better.COLUMNS if name.endswith(better.MORE)} | SPREAD | {"loss"}
 
 
-def direction(metric: object, mode: object) -> float:
-    """1 where more is better, -1 where less is. Raises ValueError for what is neither."""
-    if metric not in COLUMNS:
-        raise unknown("metric", metric, COLUMNS)
-    if mode not in MODES:
-        raise unknown("mode", mode, MODES)
-    if mode == "auto":
-        return 1.0 if metric in MORE or metric == "clients_per_second" else -1.0
-    return 1.0 if mode == "max" else -1.0
+class OfColumn(Callback):
+    """A callback that looks at one column of the history.
+
+    metric  a column of every history, or of the run's metrics
+    mode    whether more is better: max, min, or auto by the column's name
+    sign    1 where more is better, -1 where less is
+    Raises ValueError/TypeError naming the argument; a column that no run has is told by a config,
+    or before round 1.
+    """
+
+    def __init__(self, metric: str, mode: str) -> None:
+        if not isinstance(metric, str):
+            better.check_column("metric", metric, ())
+        if mode not in MODES:
+            raise unknown("mode", mode, MODES)
+        self.metric, self.mode = metric, mode
+        self.sign = MODES[mode] or better.sign(metric)
+
+    def check_column(self, columns: Iterable[str]) -> None:
+        """Raises ValueError unless the metric is one of the columns of a run."""
+        better.check_column("metric", self.metric, columns)
+
+    def on_start(self, sim: Sim, run: RunInfo) -> None:
+        """Raises ValueError for a column that the history will not have."""
+        self.check_column(sim.columns)
 
 
 @dataclass
@@ -50,14 +70,20 @@ class BestSoFar:
 
     def see(self, row: Row) -> bool:
         """Whether this row is better than all before it; one without a value counts for nothing."""
-        value = getattr(row, self.metric)
+        value = self.value(row)
         if math.isnan(value):
             return False
-        if self.row is None or self.sign * (value - getattr(self.row, self.metric)) > self.delta:
+        if self.row is None or self.sign * (value - self.value(self.row)) > self.delta:
             self.row, self.since = row, 0
             return True
         self.since += 1
         return False
+
+    def value(self, row: Row) -> float:
+        """A row's value, nan where it has none."""
+        found = cells(row, (self.metric,))[0]
+        assert isinstance(found, float)
+        return found
 
     def see_all(self, rows: Iterable[Row]) -> BestSoFar:
         """The same of several rows, oldest first."""

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 
 from ..history import Row
 from ..validation.values import Count, Number
-from .base import CALLBACKS, Callback, RunInfo
-from .best_so_far import TESTED, BestSoFar, direction
+from .base import CALLBACKS, RunInfo
+from .best_so_far import TESTED, BestSoFar, OfColumn
 
 if TYPE_CHECKING:
     from .base import Sim
 
 
 @CALLBACKS.register("early_stopping")
-class EarlyStopping(Callback):
+class EarlyStopping(OfColumn):
     """Ends a run once `patience` values of a column in a row were no better than the best before.
 
-    metric     a column of history.csv; of accuracy and loss only tested rounds have values
+    metric     a column of history.csv, of the run's metrics too; of accuracy and loss only tested
+               rounds have values
     patience   so many values in a row without a better one end the run
     min_delta  a value is better if it is so by more than this
     mode       whether more is better: max, min, or auto by the column's name
@@ -34,14 +35,15 @@ class EarlyStopping(Callback):
         min_delta: float = 0.0,
         mode: str = "auto",
     ) -> None:
-        self.sign = direction(metric, mode)
+        super().__init__(metric, mode)
         Count()("patience", patience)
         Number(ge=0)("min_delta", min_delta)
-        self.metric, self.patience, self.min_delta, self.mode = metric, patience, min_delta, mode
+        self.patience, self.min_delta = patience, min_delta
         self._best = self._nothing()
 
     def on_start(self, sim: Sim, run: RunInfo) -> None:
         """The rounds done before count. Raises ValueError where there will be no values."""
+        super().on_start(sim, run)
         if self.metric in TESTED and not sim.has_tests:
             raise ValueError(
                 f"early_stopping: metric: expected a column with values; {self.metric} is nan: the "
@@ -69,5 +71,5 @@ class EarlyStopping(Callback):
     def _stop(self, sim: Sim) -> None:
         best = self._best
         if best.row is not None and best.since >= self.patience:
-            value = f"{getattr(best.row, self.metric):.5g}"
+            value = f"{best.value(best.row):.5g}"
             sim.stop(f"early stopping: {self.metric} {value} of round {best.row.round} stays best")

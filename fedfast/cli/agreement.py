@@ -11,7 +11,7 @@ from . import fail, measuring
 from .setting import USER
 
 if TYPE_CHECKING:
-    from ..metrics.agreement.of_runs import Agreement
+    from ..metrics.agreement.agreement_rows import Agreement
 
 USAGE = """\
 usage: fedfast agreement RUN... [options]
@@ -51,7 +51,8 @@ def main(argv: list[str]) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from ..metrics.agreement.of_runs import NAME, measure
+    from ..metrics.agreement.agreement_rows import NAME
+    from ..metrics.agreement.of_runs import measure
     from ..report.text_table import aligned
 
     found, files = measuring.measured(options, NAME, lambda run, _: [measure(run, options.clients)])

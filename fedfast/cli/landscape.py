@@ -108,10 +108,10 @@ def _counted(label: str, tell: Callable[[str], None]) -> Progress:
 
 
 def _drawn(panels: Sequence[Panel], out: Path, formats: Sequence[str]) -> list[Path]:
-    from ..report import landscape_figures
+    from ..report import landscape_curves, landscape_figures
 
     stem = panels[0].stem
-    figures = {f"{stem}-curves": landscape_figures.curves(panels)}
+    figures = {f"{stem}-curves": landscape_curves.curves(panels)}
     if len(panels[0].axes) == 2:
         figures = {stem: landscape_figures.contours(panels)} | figures
     return measuring.saved(figures, out, formats)

@@ -38,15 +38,17 @@ Instead of a grid, a search by Optuna (pip install "fedfast[search]"), each algo
                           what it may choose; may be given several times
   --trials N              how many settings it tries (default 20)
   --metric COLUMN[:SUMMARY]
-                          what it looks at: accuracy (default), accuracy:best, loss:mean-10, ...
+                          what it looks at: accuracy (default), accuracy:best, loss:mean-10, a
+                          column of the run's metrics, ...
+  --mode max|min          whether more of it is better (default: by the column's name)
   --storage sqlite:///FILE
                           where Optuna keeps the search (default: in the process)
 
 All of these may also be a section of the config:
   sweep: {seeds: [0, 1, 2], grid: {partition.alpha: [0.1, 0.5]}}
 """
-CHOICES = {"launcher": ("local", "ray")}  # what TAB offers
-OWN = ("seeds", "jobs", "launcher", "trials", "metric", "storage")
+CHOICES = {"launcher": ("local", "ray"), "mode": ("auto", "max", "min")}  # what TAB offers
+OWN = ("seeds", "jobs", "launcher", "trials", "metric", "mode", "storage")
 NOTHING = (
     "nothing to sweep: expected --seeds, --grid or --search, or a section `sweep` in the config"
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import chain
 
-from .._messages import format_value, unknown
-from ..report.summaries import LOSSES, PERCENT, tested
+from .. import better
+from .._messages import format_value
+from ..history import FIELDS
+from ..report.summaries import tested
 from ..validation.values import Count
 from .baselines import baseline_of
 from .equal import parse_equal, with_equal
@@ -38,7 +39,8 @@ def compare(
               the seeds of every group reach. Only rounds in which the model was tested count
     baseline  the group, or the label, that others are compared with; fedavg or else the first
     last      so many of the last tested rounds are averaged
-    metric    a column of histories: an accuracy or a loss
+    metric    a column of histories, of metrics too. More is better of accuracies and cosines, less
+              of all others
     equal     "rounds", "bytes", or both: who is ahead where all runs have done, or sent, as much
 
     Groups that differ in data, partition or model have a target and a baseline of their own. Raises
@@ -51,13 +53,11 @@ def compare(
     [3, 2]
     """
     Count()("last", last)
-    if metric not in (*PERCENT, *LOSSES):
-        raise unknown("metric", metric, (*PERCENT, *LOSSES))
     if baseline is not None and not isinstance(baseline, str):
         raise TypeError(f"baseline: expected a name; got {format_value(baseline)}")
-    aim, kinds = parse_target(target, metric), parse_equal(equal)
-    found = samples(runs)
+    kinds, found = parse_equal(equal), samples(runs)
     _check_measured(found, metric)
+    aim = parse_target(target, metric)
     blocks = by_problem(found)
     bases = baseline_of(blocks, baseline)
     made = with_correction(
@@ -70,11 +70,10 @@ def compare(
 def _check_measured(groups: list[Group], metric: str) -> None:
     """Raises ValueError where no run has a value, naming the columns that have some."""
     histories = list(chain.from_iterable(group.histories.values() for group in groups))
+    columns = list(dict.fromkeys(chain.from_iterable(h.columns for h in histories)))
+    better.check_column("metric", metric, columns)
     if any(tested(history, metric) for history in histories):
         return
-    there = [
-        column
-        for column in (*PERCENT, *LOSSES)
-        if not all(math.isnan(v) for history in histories for v in history.column(column))
-    ]
+    numbers = [c for c in columns if c in better.COLUMNS or c not in FIELDS]
+    there = [c for c in numbers if any(tested(history, c) for history in histories)]
     raise ValueError(f"metric: no run has {metric}; they have {', '.join(there) or 'none at all'}")

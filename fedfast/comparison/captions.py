@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..report.summaries import LOSSES, PERCENT
+from ..better import sign
+from ..report.summaries import PERCENT
 from .lines import Block
 from .tables import partly_reached, percent
 
@@ -41,14 +42,14 @@ def tests(blocks: Sequence[Block], metric: str, last: int) -> str:
     """Of the table of paired tests."""
     bases = {block.baseline for block in blocks if block.baseline}
     base = bases.pop() if len(bases) == 1 else "baselines"
-    unit = "" if metric in LOSSES else ", in percentage points"
+    unit = ", in percentage points" if metric in PERCENT else ""
     return TESTS.format(base=base, unit=unit, last=last)
 
 
 def _target(blocks: Sequence[Block], metric: str, given: bool) -> str:
     """The target, or those of several blocks, and how it was chosen."""
     aims = [(percent(block.target, metric), block.name) for block in blocks]
-    best = "lowest" if metric in LOSSES else "highest"
+    best = "lowest" if sign(metric) < 0 else "highest"
     chosen = f"the {best} that more than half of the seeds of every group reach"
     if len(aims) == 1 or (given and len({aim for aim, _ in aims}) == 1):
         return aims[0][0] + ("" if given else f" ({chosen})")

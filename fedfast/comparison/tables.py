@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ..report.summaries import LOSSES, PERCENT
+from ..report.summaries import PERCENT
 from ..report.units import size
 from .lines import Block, Line, Spread
 from .target import sign
@@ -126,7 +126,7 @@ def signed(value: float, metric: str) -> str:
 
 
 def _digits(metric: str) -> int:
-    return 4 if metric in LOSSES else 2
+    return 2 if metric in PERCENT else 4
 
 
 def _best(lines: Sequence[Line], metric: str) -> Iterator[tuple[int, int]]:

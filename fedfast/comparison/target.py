@@ -9,8 +9,9 @@ from statistics import median, median_low
 from typing import Final, Literal
 
 from .._messages import format_value
+from ..better import sign
 from ..history import History
-from ..report.summaries import LOSSES, PERCENT
+from ..report.summaries import PERCENT
 
 Aim = float | Literal["baseline"] | None
 BASELINE: Final = "baseline"  # the target is what the baseline comes to
@@ -30,11 +31,6 @@ class Reached:
 
     def __bool__(self) -> bool:
         return math.isfinite(self.round)
-
-
-def sign(metric: str) -> int:
-    """1 where more is better, -1 for losses."""
-    return -1 if metric in LOSSES else 1
 
 
 def reached(history: History, metric: str, target: float) -> Reached:
@@ -96,9 +92,9 @@ def parse_target(target: float | str | None, metric: str) -> Aim:
     if (
         isinstance(target, bool)
         or not math.isfinite(value)
-        or (text.endswith("%") and metric in LOSSES)
+        or (text.endswith("%") and metric not in PERCENT)
     ):
-        kind = "a number" if metric in LOSSES else "an accuracy such as 0.8 or 80%"
+        kind = "an accuracy such as 0.8 or 80%" if metric in PERCENT else "a number"
         raise ValueError(f"target: expected {kind}, or {BASELINE}; got {format_value(target)}")
     if metric in PERCENT and not 0 <= value <= 1:
         hint = f"; did you mean {text}%?" if 1 < value <= 100 and not text.endswith("%") else ""

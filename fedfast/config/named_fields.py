@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
 
+from pydantic import ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from .component_options import plain
@@ -31,17 +32,22 @@ def known_round_metrics(names: list[str]) -> list[str]:
 
 
 def known_callbacks(
-    given: list[str | dict[str, object]],
+    given: list[str | dict[str, object]], info: ValidationInfo
 ) -> list[str | dict[str, object]]:
-    """The names, or mappings of a name and options with every default filled in."""
-    from ..callbacks import callback, find
+    """The names, or mappings of a name and options with every default filled in.
 
+    info  of the fields before: the run's metrics, whose columns a callback may look at
+    """
+    from ..callbacks import callback, find
+    from ..callbacks.best_so_far import OfColumn
+    from ..metrics.agreement import round_metrics
+
+    columns = [c for metric in round_metrics(info.data.get("metrics", ())) for c in metric.columns]
     with _refused("callback"):
         for one in given:
-            if isinstance(one, str):
-                find(one)
-            else:
-                callback(one)
+            made = find(one) if isinstance(one, str) else callback(one)
+            if isinstance(made, OfColumn):
+                made.check_column(columns)
     return [one if isinstance(one, str) else _filled(one) for one in given]
 
 

@@ -47,6 +47,16 @@ def _mark(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _eigenvalue(value: object) -> object:
+    """A number, or a list of one or more, or null, or a mark."""
+    found = value if isinstance(value, list) and value else [value]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in found)
+    if value not in (None, DIVERGED, NEVER) and not numbers:
+        message = f"Input should be a number, a list of numbers, null, {DIVERGED} or {NEVER}"
+        raise PydanticCustomError("eigenvalues", message)
+    return value
+
+
 def _cost(value: object) -> object:
     """[rounds, bytes], or null, or a mark."""
     if value not in (None, DIVERGED, NEVER) and not _numbers(value):
@@ -101,6 +111,30 @@ class Costs(Section):
         return _mark(self.published[label])
 
 
+Published = Annotated[object, BeforeValidator(_published)]
+OfClients = Annotated[object, BeforeValidator(_eigenvalue)]
+
+
+class Eigenvalues(Section):
+    """Largest eigenvalues of the Hessian, label by label, as `fedfast hessian` measures them."""
+
+    global_model: dict[str, Published] = Field(
+        {}, description="of the global model on the training data: value, [value, std] or a mark"
+    )
+    clients_own: dict[str, OfClients] = Field(
+        {}, description="of clients' models on their own samples: a value for each, or a mark"
+    )
+    clients_train: dict[str, OfClients] = Field(
+        {}, description="of clients' models on the training data: a value for each, or a mark"
+    )
+
+    @property
+    def tables(self) -> dict[str, dict[str, object]]:
+        """Name of the field -> its values."""
+        names = ("global_model", "clients_own", "clients_train")
+        return {name: getattr(self, name) for name in names}
+
+
 class PaperSection(Section):
     """What a published table reports of this run's algorithms."""
 
@@ -108,6 +142,7 @@ class PaperSection(Section):
     seeds: list[Seed] = Field(min_length=1, description="the seeds to run")
     measures: list[Measure] = Field(min_length=1, description="the table's columns")
     costs: Costs | None = Field(None, description="the table of rounds and bytes to an accuracy")
+    eigenvalues: Eigenvalues | None = Field(None, description="a table of largest eigenvalues")
     note: str = Field("", description="what the paper leaves open and how it was filled")
 
     def forgotten(self, labels: Collection[str]) -> str:
@@ -119,6 +154,10 @@ class PaperSection(Section):
             if set(published) != set(labels):
                 expected, found = ", ".join(labels), ", ".join(published)
                 return f"{name}.published: expected one of each of {expected}, found {found}"
+        for name, values in (self.eigenvalues.tables if self.eigenvalues else {}).items():
+            if others := set(values) - set(labels):
+                found = ", ".join(sorted(others))
+                return f"eigenvalues.{name}: expected some of {', '.join(labels)}, found {found}"
         if self.costs is not None and self.costs.baseline not in labels:
             return f"costs.baseline: expected one of {', '.join(labels)}"
         return ""

@@ -5,12 +5,10 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from ..better import sign
+from ..history import NAME_OF_COLUMN
 from .paper import SUMMARY, Section, Seed
 
-MAXIMIZED = (
-    "accuracy", "personal_accuracy", "personal_pooled", "local_accuracy", "pooled_accuracy"
-)  # fmt: skip
-MINIMIZED = ("loss", "train_loss")
 Positive = Annotated[int, Field(ge=1, lt=1 << 31)]
 
 
@@ -31,10 +29,9 @@ def _seeds(found: object) -> object:
 
 def _metric(found: object) -> object:
     column, colon, summary = str(found).partition(":")
-    known = *MAXIMIZED, *MINIMIZED
-    if column not in known or (colon and not SUMMARY.fullmatch(summary)):
-        why = "Input should be one of {known}, perhaps followed by :best, :mean-N or :round-N"
-        raise PydanticCustomError("metric", why, {"known": ", ".join(known)})
+    if not NAME_OF_COLUMN.fullmatch(column) or (colon and not SUMMARY.fullmatch(summary)):
+        why = "Input should be a column, perhaps followed by :best, :mean-N or :round-N"
+        raise PydanticCustomError("metric", why)
     return found
 
 
@@ -52,7 +49,11 @@ class SweepSection(Section):
     )
     trials: Positive = Field(20, description="how many settings a search tries for each label")
     metric: Annotated[str, BeforeValidator(_metric)] = Field(
-        "accuracy", description="what a search looks at: a column, or column:summary"
+        "accuracy",
+        description="what a search looks at: a column, of the run's metrics too, or column:summary",
+    )
+    mode: Literal["auto", "max", "min"] = Field(
+        "auto", description="whether more of it is better: max, min, or auto by the column's name"
     )
     storage: str | None = Field(
         None, description="where Optuna keeps a search: sqlite:///FILE; null = in the process"
@@ -67,4 +68,6 @@ class SweepSection(Section):
     @property
     def maximized(self) -> bool:
         """Whether more of the metric is better."""
-        return self.metric.partition(":")[0] in MAXIMIZED
+        if self.mode == "auto":
+            return sign(self.metric.partition(":")[0]) > 0
+        return self.mode == "max"

@@ -71,7 +71,7 @@ def line_between(layout: FlatLayout, models: Mapping[str, Tensor]) -> Slice:
     axis = (end - start)[None]
     if not _length(layout, axis[0]):
         raise ValueError(f"models: expected two that differ; {first} and {second} are the same")
-    return Slice(layout, start, axis, "of the way", {first: (0.0,), second: (1.0,)})
+    return Slice(layout, start, axis, "share of the way", {first: (0.0,), second: (1.0,)})
 
 
 def plane_through(layout: FlatLayout, models: Mapping[str, Tensor]) -> Slice:

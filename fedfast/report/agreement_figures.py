@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..metrics.agreement.of_runs import KINDS, Agreement
+from ..metrics.agreement.agreement_rows import KINDS, Agreement
 from .style import (
     COLOURS,
     COLUMN,
@@ -81,13 +81,13 @@ def tensors(one: Agreement) -> Figure:
         most = set(sorted(names, key=lambda name: -before[name])[:LONGEST])
         names = [name for name in names if name in most]
     lines = ["", *names]
-    figure = figure_of((COLUMN, 0.75 + 0.16 * len(lines)))
+    figure = figure_of((COLUMN, 0.75 + 0.2 * len(lines)))
     ax = figure.subplots()
     for i, (kind, text) in enumerate(NAMES.items()):
         values = [100 * one.conflicts[kind][name] for name in lines]
-        # Apart by a quarter of a line each, so that no marker hides another.
-        at = np.arange(len(lines)) + 0.24 * (i - 1)
-        ax.plot(values, at, MARKERS[i], color=COLOURS[i], markersize=4, label=text, clip_on=False)
+        # Apart by a part of a line each, so that no marker hides another.
+        at = np.arange(len(lines)) + 0.28 * (i - 1)
+        ax.plot(values, at, MARKERS[i], color=COLOURS[i], markersize=3.6, label=text, clip_on=False)
     ax.set_yticks(range(len(lines)), ["whole model", *(label_text(n, 30) for n in names)])
     ax.set_ylim(len(lines) - 0.4, -0.6)
     ax.set_xlim(left=0)

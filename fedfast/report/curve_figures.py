@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import curve_panels as panels
+from . import small_multiples
 from .bands import Floats
 from .curve_panels import ACCURACIES, Curve
 from .limits import Limits, late_limits, late_start, loss_top, padded
-from .style import COLUMN, TEXT, figure_of, legend_below, plain_axes
+from .style import COLUMN, MEDIUM, TEXT, figure_of, legend_below, plain_axes
 from .units import size
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ EARLY = 1 / 8  # of the bytes, which a logarithmic axis would give half of its l
 
 def per_round(curves: Sequence[Curve], name: str, target: float | None = None) -> Figure:
     """All rounds, and below the last 20 % of them where these are at least five points and the
-    measure is a loss or an accuracy."""
+    measure is a loss or an accuracy. Curves that lie on each other have a panel each."""
     start = late_start([curve.band for curve in curves]) if name in panels.NAMES else None
+    if small_multiples.crowded(curves, *_whole(curves, name)):
+        return _one_by_one(curves, name, target, start)
     tall = [TALL] if start is None else [TALL, LATE_TALL]
     figure = figure_of((COLUMN, sum(tall)))
     axes = figure.subplots(len(tall), 1, squeeze=False, height_ratios=tall)[:, 0]
@@ -37,6 +40,27 @@ def per_round(curves: Sequence[Curve], name: str, target: float | None = None) -
         last_rounds(axes[1], curves, name, start)
         figure.align_ylabels()
     _legend(figure, curves, name, target)
+    return figure
+
+
+def _one_by_one(
+    curves: Sequence[Curve], name: str, target: float | None, start: float | None
+) -> Figure:
+    """Small panels of all rounds, one for each curve, above that of the last rounds of all."""
+    lines, across = small_multiples.rows_of(curves), small_multiples.ACROSS
+    tall = [small_multiples.TALL] * lines + ([] if start is None else [LATE_TALL])
+    figure = figure_of((COLUMN, sum(tall) + 0.35))
+    grid = figure.add_gridspec(len(tall), across, height_ratios=tall)
+    small = [[figure.add_subplot(grid[i, j]) for j in range(across)] for i in range(lines)]
+    small_multiples.draw(np.array(small), curves, name, _whole(curves, name), start is None)
+    for ax in figure.axes:
+        _target(ax, name, target)
+    figure.supylabel(panels.axis_text(name), fontsize=MEDIUM, color=TEXT)
+    if start is not None:
+        ax = figure.add_subplot(grid[lines, :])
+        last_rounds(ax, curves, name, start)
+        ax.set_ylabel("")
+    _legend(figure, curves, name, target, named=start is not None)
     return figure
 
 
@@ -113,10 +137,16 @@ def _target(ax: Axes, name: str, target: float | None) -> None:
         ax.axhline(target, color=TEXT, linewidth=0.7, linestyle=(0, (2, 2)), zorder=1.8)
 
 
-def _legend(figure: Figure, curves: Sequence[Curve], name: str, target: float | None) -> None:
+def _legend(
+    figure: Figure, curves: Sequence[Curve], name: str, target: float | None, named: bool = True
+) -> None:
+    """named: whether each curve has a line; titles name those that have panels of their own."""
     from matplotlib.lines import Line2D
 
     handles, labels = panels.legend_entries(curves)
+    if not named:
+        own = sum(curve.style is not None for curve in curves)
+        handles, labels = handles[own:], labels[own:]
     if target is not None and name in ACCURACIES:
         handles.append(Line2D([], [], color=TEXT, linewidth=0.8, linestyle=(0, (2, 2))))
         labels.append(f"target {100 * target:g} %")

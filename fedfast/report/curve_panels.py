@@ -32,15 +32,15 @@ NAMES = {
 MEASURED = {
     "cosine_global": "client–mean cosine",
     "cosine_pairs": "client–client cosine",
-    "conflicts": "conflicting pairs",
-    "conflicts_tensors": "conflicts by tensor",
-    "conflicts_after": "conflicts left",
-    "conflicts_tensors_after": "left by tensor",
+    "conflicts": "conflicting pairs (share)",
+    "conflicts_tensors": "conflicts by tensor (share)",
+    "conflicts_after": "conflicts left (share)",
+    "conflicts_tensors_after": "left by tensor (share)",
     "delta_eps": "perturbation error",
     "delta_eps_cosine": "update cosine",
     "model_norm": "parameter norm",
-    "drift_global": "drift from global",
-    "drift_mean": "drift from mean",
+    "drift_global": "squared drift from global",
+    "drift_mean": "squared drift from mean",
     "momentum_cosine": "momentum cosine",
 }
 ACCURACIES = frozenset(name for name in NAMES if name.endswith("accuracy"))
@@ -49,6 +49,11 @@ ACCURACIES = frozenset(name for name in NAMES if name.endswith("accuracy"))
 def name_of(column: str) -> str:
     """What an axis calls a column."""
     return NAMES.get(column) or MEASURED.get(column, column)
+
+
+def axis_text(column: str) -> str:
+    """The same with its unit."""
+    return f"{name_of(column)}{' (%)' if column in ACCURACIES else ''}"
 
 
 @dataclass(frozen=True)
@@ -179,12 +184,12 @@ def value_axis(ax: Axes, name: str, limits: tuple[float, float], log: bool = Fal
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     share = name in ACCURACIES
-    ax.set_ylabel(f"{name_of(name)}{' (%)' if share else ''}")
+    ax.set_ylabel(axis_text(name))
     if log:
         ax.set_yscale("log")
         _log_numbers(ax, limits)
     else:
-        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
     if share:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{round(100 * y, 6):g}"))
         limits = max(-0.005, limits[0]), min(1.005, limits[1])

@@ -19,6 +19,7 @@ LINE = 0.19  # inches of a line of the heat map
 WRITTEN = 12  # classes, up to which cells hold their numbers
 NAMED = 12  # characters beside a line
 MAPS, SHARES = "inferno", "cividis"
+OPAQUE = 0.9  # where a map is largest: the image is seen through it
 
 
 def maps(images: Tensor, classes: Tensor, found: Mapping[str, Tensor]) -> Figure:
@@ -40,10 +41,9 @@ def maps(images: Tensor, classes: Tensor, found: Mapping[str, Tensor]) -> Figure
         for i, (name, own) in enumerate(found.items(), start=1):
             _plain(drawn[i, j], name if j == 0 else "")
             drawn[i, j].imshow(picture, cmap="gray")
-            high = float(own[j].max()) or 1.0
-            shown = drawn[i, j].imshow(
-                own[j].cpu().numpy() / high, cmap=MAPS, alpha=0.6, vmin=0, vmax=1
-            )
+            share = own[j].cpu().numpy() / (float(own[j].max()) or 1.0)
+            # Opaque as far as it says something: what is large has the colours of the bar.
+            shown = drawn[i, j].imshow(share, cmap=MAPS, alpha=OPAQUE * share**0.5, vmin=0, vmax=1)
     if shown is not None:
         bar = figure.colorbar(shown, ax=drawn, location="bottom", aspect=45, pad=0.01)
         bar.ax.tick_params(labelsize=SMALL, colors=TEXT, length=2)

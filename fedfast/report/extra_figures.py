@@ -8,7 +8,7 @@ from pathlib import Path
 from ..explain.class_accuracy import NAME as CLASSES
 from ..explain.class_accuracy import of_rows as classes_of
 from ..landscape import panels as landscapes
-from ..metrics.agreement import of_runs as agreements
+from ..metrics.agreement import agreement_rows as agreements
 from ..metrics.hessian import spectrum as hessians
 from ..metrics.sharpness import of_runs as sharpnesses
 from ..runs import measured_rows
@@ -16,6 +16,7 @@ from . import (
     agreement_figures,
     explain_figures,
     hessian_figures,
+    landscape_curves,
     landscape_figures,
     sharpness_figures,
 )
@@ -32,7 +33,7 @@ def _landscape(folder: Path, number: str) -> Iterator[Drawn]:
             figure = landscape_figures.contours(panels)
             yield Drawn(f"{stem}{number}", "Landscapes", f"{text} {folder.name}.", figure)
         text = f"Loss and accuracy of models along the first direction ({slices}; unit: {unit})."
-        figure = landscape_figures.curves(panels)
+        figure = landscape_curves.curves(panels)
         yield Drawn(f"{stem}-curves{number}", "Landscapes", f"{text} {folder.name}.", figure)
 
 

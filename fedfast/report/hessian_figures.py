@@ -14,11 +14,11 @@ from .style import (
     label_text,
     legend_below,
     line_style,
+    logarithmic,
     plain_axes,
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # (whether the global model, data) -> what a legend calls it
@@ -27,7 +27,6 @@ KINDS = {
     (False, OWN): "clients' models, own samples",
     (False, TRAIN): "clients' models, training data",
 }
-WIDEST = 10.0  # ratio of eigenvalues from which their axis is logarithmic
 DEPTH = 1e-6  # of the highest density, where its axis begins
 
 
@@ -50,26 +49,15 @@ def eigenvalues(found: Sequence[Spectrum]) -> Figure:
             # Apart by a quarter of a line each, so that no kind hides another.
             at = [labels.index(one.label) + 0.24 * (i - 1) for one in own]
             values = [one.values[0] for one in own]
-            ax.plot(values, at, MARKERS[i], color=COLOURS[i], markersize=4, label=text)
-    largest = [one.values[0] for one in found]
-    if min(largest) > 0 and max(largest) > WIDEST * min(largest):
-        _logarithmic(ax)
+            (points,) = ax.plot(values, at, MARKERS[i], color=COLOURS[i], label=text)
+            points.set(markersize=4.4, markeredgecolor="white", markeredgewidth=0.4)
+    logarithmic(ax, [one.values[0] for one in found])
     ax.set_yticks(range(len(labels)), [label_text(label, 24) for label in labels])
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.set_xlabel("largest eigenvalue of the Hessian")
     plain_axes(ax)
     legend_below(figure, *ax.get_legend_handles_labels())
     return figure
-
-
-def _logarithmic(ax: Axes) -> None:
-    """1, 2, 5, 10, ... below the axis."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def density(found: Sequence[Spectrum]) -> Figure:

@@ -1,4 +1,4 @@
-"""Landscapes as figures of one column's width: contours on shared levels, and curves."""
+"""Landscapes as figures of one column's width: contours on shared levels."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ import numpy as np
 from ..landscape.panels import Panel
 from .style import (
     COLUMN,
-    FAINT,
     MEDIUM,
     SMALL,
     TEXT,
     figure_of,
     label_text,
-    legend_below,
-    line_style,
-    plain_axes,
 )
 
 if TYPE_CHECKING:
@@ -26,11 +22,13 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-LEVELS = 12
+LEVELS, MORE, MOST = 12, 8, 32  # contours; more for each order of magnitude above the first
 COLOURS = "cividis"  # the same order of lightness with every kind of colour vision
-TITLE = 24  # characters of a line above one of two panels
+TITLE = 27  # characters of a line above one of two panels
 WIDE = 44  # above a panel that is alone
 SIDE = 0.25  # of the width: nearer to an edge, names are set inwards
+FLAT = 0.4  # heights of panels by their widths are between this and its inverse
+TOP = 0.75  # of the height: above it names are set below their models
 OUTLINE = 1.6  # points of white around text on colours
 
 
@@ -42,9 +40,10 @@ def contours(panels: Sequence[Panel]) -> Figure:
     """
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
-    height = 3.0 if columns == 1 else 1.72
-    figure = figure_of((COLUMN, lines * height + 0.45))
-    drawn = figure.subplots(lines, columns, squeeze=False)
+    tall = [max(map(_height, panels[i : i + 2])) for i in range(0, len(panels), 2)]
+    tall = [2.4 * high + 0.6 if columns == 1 else 1.1 * high + 0.78 for high in tall]
+    figure = figure_of((COLUMN, sum(tall) + 0.45))
+    drawn = figure.subplots(lines, columns, squeeze=False, height_ratios=tall)
     levels, norm = _levels([panel.loss for panel in panels])
     for ax, panel in zip(drawn.flat, panels, strict=False):
         shown = np.where(np.isfinite(panel.loss), panel.loss, np.nan)
@@ -63,6 +62,12 @@ def contours(panels: Sequence[Panel]) -> Figure:
     return figure
 
 
+def _height(panel: Panel) -> float:
+    """Of a panel, as a part of its width: that of its coordinates, where this can be drawn."""
+    wide, tall = (float(axis[-1] - axis[0]) for axis in panel.axes)
+    return tall / wide if FLAT < tall / wide < 1 / FLAT else 1.0
+
+
 def _levels(losses: Sequence[np.ndarray]) -> tuple[np.ndarray, Normalize]:
     """Values of contours, and how they become colours."""
     from matplotlib import colors
@@ -74,7 +79,8 @@ def _levels(losses: Sequence[np.ndarray]) -> tuple[np.ndarray, Normalize]:
     high = high if high > low else low + 1.0
     norm: type[colors.Normalize]
     if low > 0 and high > 10 * low:
-        levels, norm = np.geomspace(low, high, LEVELS + 1), colors.LogNorm
+        count = min(MOST, LEVELS + int(MORE * np.log10(high / low / 10)))
+        levels, norm = np.geomspace(low, high, count + 1), colors.LogNorm
     else:
         levels, norm = np.linspace(low, high, LEVELS + 1), colors.Normalize
     levels[[0, -1]] = np.nextafter([low, high], [-np.inf, np.inf])  # not a point falls off the ends
@@ -95,29 +101,31 @@ def _finish(ax: Axes, panel: Panel, width: int) -> None:
         ax.plot([a], [b], "o", color="white", markeredgecolor="black", markersize=4)
         if len(panel.marks) == 1:  # the title names it
             continue
-        above = i > 0  # the second model lies beside the first: one name below, one above
+        # The second model lies beside the first: one name below, one above, where there is room.
+        above = i > 0 and b < panel.axes[1][0] + TOP * (panel.axes[1][-1] - panel.axes[1][0])
         ax.annotate(
             label_text(name, 12),
             (a, b),
             (0, 4 if above else -4),
             textcoords="offset points",
-            ha=_side(a, panel.axes[0]),
+            ha=side_of(a, panel.axes[0]),
             va="bottom" if above else "top",
             fontsize=SMALL,
             color="black",
             path_effects=[withStroke(linewidth=OUTLINE, foreground="white")],
         )
     wide, tall = (float(axis[-1] - axis[0]) for axis in panel.axes)
-    if 0.4 < tall / wide < 2.5:
+    if FLAT < tall / wide < 1 / FLAT:
         ax.set_aspect("equal")
     ax.tick_params(labelsize=SMALL, colors=TEXT, length=2)
-    ax.locator_params(nbins=4)
+    ax.locator_params(axis="x", nbins=4 if width == WIDE else 3)
+    ax.locator_params(axis="y", nbins=4)
     unit = panel.unit if width == WIDE else short(panel.unit)
     ax.set_xlabel(f"first direction ({unit})", fontsize=SMALL, color=TEXT)
     ax.set_ylabel(f"second ({unit})", fontsize=SMALL, color=TEXT)
 
 
-def _side(a: float, axis: np.ndarray) -> str:
+def side_of(a: float, axis: np.ndarray) -> str:
     """Which way a name goes, so that it stays inside."""
     at = (a - axis[0]) / (axis[-1] - axis[0])
     return "left" if at < SIDE else "right" if at > 1 - SIDE else "center"
@@ -131,47 +139,3 @@ def short(unit: str) -> str:
 def title(panel: Panel) -> str:
     """What a panel shows."""
     return f"{panel.label}: {panel.model}, {panel.data}"
-
-
-def curves(panels: Sequence[Panel]) -> Figure:
-    """Loss and accuracy along the first direction, all panels on the same axes."""
-    figure = figure_of((COLUMN, 3.3))
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    lines = []
-    for i, panel in enumerate(panels):
-        loss, accuracy = panel.middle
-        style = line_style(i)
-        for ax, values in ((upper, loss), (lower, 100 * accuracy)):
-            (line,) = ax.plot(panel.axes[0], values, color=style.colour, linestyle=style.dash)
-            line.set(linewidth=1.2, marker=style.marker, markersize=3)
-            line.set_markevery(max(1, len(loss) // 8))
-        lines.append(line)
-    values = np.concatenate([panel.middle[0] for panel in panels])
-    values = values[np.isfinite(values)]
-    if len(values) and values.min() > 0 and values.max() > 10 * values.min():
-        upper.set_yscale("log")
-        upper.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    upper.set_ylabel("loss (nats)")
-    lower.set_ylabel("accuracy (%)")
-    lower.set_xlabel(f"first direction ({panels[0].unit})")
-    for ax in (upper, lower):
-        plain_axes(ax)
-    _models_along(upper, lower, panels)
-    legend_below(figure, list(lines), [title(panel) for panel in panels])
-    return figure
-
-
-def _models_along(upper: Axes, lower: Axes, panels: Sequence[Panel]) -> None:
-    """Where the models lie that all panels have in the same places along the first axis."""
-    common = set.intersection(*(set(panel.marks.items()) for panel in panels))
-    along = {name: at[0] for name, at in common if not any(at[1:])}
-    if len(along) < 2:  # one alone is the model that the figure is of, at 0
-        return
-    for name, a in along.items():
-        for ax in (upper, lower):
-            ax.axvline(a, color=FAINT, linewidth=0.7, zorder=1.5)
-        side = _side(a, panels[0].axes[0])
-        upper.annotate(
-            label_text(name, 16), (a, 1.0), (0, 1), xycoords=("data", "axes fraction"),
-            textcoords="offset points", ha=side, va="bottom", fontsize=SMALL, color=TEXT,
-        )  # fmt: skip

@@ -69,36 +69,30 @@ def _surface(go: ModuleType, panel: Panel, limits: tuple[float, float], first: b
         cmax=limits[1],
         customdata=panel.accuracy.T,
         hovertemplate="(%{x:.3g}, %{y:.3g})<br>loss %{z:.4g}<br>accuracy %{customdata:.1%}",
-        colorbar=dict(title="loss (nats)"),
+        colorbar=dict(title=dict(text="loss (nats)", side="right"), len=0.8),
         name="",
     )
-    figure = go.Figure([surface, *_marks(go, panel)])
-    axes = dict(
+    figure = go.Figure(surface)
+    scene = dict(
         xaxis_title=f"first ({panel.unit})",
         yaxis_title=f"second ({panel.unit})",
-        zaxis_title="loss (nats)",
+        zaxis=dict(title="loss (nats)", range=limits),
+        aspectmode="cube",  # the same scale for all, and nothing is cut off
+        camera=dict(eye=dict(x=1.5, y=1.5, z=1.1)),
+        annotations=_marks(panel),
     )
-    figure.update_layout(height=HEIGHT, margin=dict(l=0, r=0, t=0, b=0), scene=axes)
-    html: str = figure.to_html(full_html=False, include_plotlyjs=first)
+    figure.update_layout(height=HEIGHT, margin=dict(l=0, r=0, t=0, b=0), scene=scene)
+    html: str = figure.to_html(
+        full_html=False, include_plotlyjs=first, config={"displaylogo": False}
+    )
     return html
 
 
-def _marks(go: ModuleType, panel: Panel) -> list[object]:
-    """The models, on the point of the grid nearest to each."""
-    made: list[object] = []
+def _marks(panel: Panel) -> list[dict[str, object]]:
+    """The models, on the point of the grid nearest to each; no surface hides their names."""
+    made: list[dict[str, object]] = []
     for name, place in panel.marks.items():
         at = tuple(int(np.abs(x - p).argmin()) for x, p in zip(panel.axes, place, strict=True))
-        made.append(
-            go.Scatter3d(
-                x=[place[0]],
-                y=[place[1]],
-                z=[panel.loss[at]],
-                mode="markers+text",
-                text=[name],
-                textposition="top center",
-                marker=dict(size=5, color="white", line=dict(color="black", width=2)),
-                showlegend=False,
-                name=name,
-            )
-        )
+        where = dict(x=place[0], y=place[1], z=float(panel.loss[at]), ax=0, ay=-40)
+        made.append(dict(**where, text=escape(name), bgcolor="white", opacity=0.85))
     return made

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +16,7 @@ from ..comparison.tables import Table
 from ..files import atomic
 from . import extra_figures, partition_counts, run_facts, run_figures
 from .curve_panels import ACCURACIES
+from .page_sections import Section, sections
 from .run_figures import Drawn
 from .style import save
 
@@ -28,31 +27,6 @@ if TYPE_CHECKING:
 FORMATS = ("png", "pdf", "svg", "eps")
 PAGE, TEMPLATE = "report.html", "page.html.jinja"
 SEVERAL = 3  # paths whose names make a title
-ZOOM = 144  # pixels of the page per inch of a figure: text of 7 points is read as one of 14 pixels
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A figure as the page has it: base64 of its PNG, pixels, caption and file names."""
-
-    png: str
-    width: int
-    height: int
-    caption: str
-    files: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """Figures under one heading."""
-
-    title: str
-    figures: list[Shown]
-
-    @property
-    def id(self) -> str:
-        """What links to it name."""
-        return self.title.lower().replace(" ", "-")
 
 
 def write(
@@ -88,7 +62,7 @@ def write(
     counts, missing = partition_counts.of(groups)
     notes = dict.fromkeys([*(str(w.message) for w in caught), *missing, *found.notes])
     drawn = [*run_figures.figures(groups, counts, aim), *extra_figures.figures(groups)]
-    text = _text(title or _title(paths), groups, found, _sections(drawn, formats), list(notes))
+    text = _text(title or _title(paths), groups, found, sections(drawn, formats), list(notes))
     folder.mkdir(parents=True, exist_ok=True)
     files = [_saved(one, folder, name) for one in drawn for name in formats]
     atomic(folder / PAGE, lambda to: to.write_text(text, encoding="utf-8"))
@@ -123,20 +97,6 @@ def _saved(drawn: Drawn, folder: Path, kind: str) -> Path:
     else:
         atomic(path, lambda to: save(drawn.figure, to))
     return path
-
-
-def _sections(drawn: Sequence[Drawn], formats: Sequence[str]) -> list[Section]:
-    """The figures by their sections, in the order of the figures."""
-    made: dict[str, list[Shown]] = {}
-    for one in drawn:
-        made.setdefault(one.section, []).append(_shown(one, formats))
-    return [Section(title, figures) for title, figures in made.items()]
-
-
-def _shown(drawn: Drawn, formats: Sequence[str]) -> Shown:
-    wide, tall = (round(ZOOM * inches) for inches in drawn.figure.get_size_inches())
-    files = ", ".join(f"{drawn.name}.{kind}" for kind in formats)
-    return Shown(b64encode(drawn.png).decode(), wide, tall, drawn.caption, files)
 
 
 def _text(

@@ -15,6 +15,7 @@ from ..config.paper import DIVERGED, NEVER
 from ..history import History, Row
 from .markdown import markdown_table
 from .published_costs import costs_markdown
+from .published_eigenvalues import eigenvalues_markdown
 from .run_table import duration
 from .summaries import number, tested
 from .text_table import WIDTH, aligned
@@ -43,7 +44,8 @@ class PublishedTable:
         text = markdown_table(HEADS, self._cells(), left=(0, 1, len(HEADS) - 1))
         image = f"\n![Curves of {paper.source}]({picture})\n" if picture else ""
         note = f"\n{paper.note.strip()}\n" if paper.note else ""
-        return f"## {paper.source}\n{note}\n{text}\n{self._costs()}{image}"
+        more = f"{self._costs()}{self._eigenvalues()}"
+        return f"## {paper.source}\n{note}\n{text}\n{more}{image}"
 
     def text(self) -> str:
         """Source, and as much of the table as a terminal has room for."""
@@ -64,6 +66,15 @@ class PublishedTable:
             label: [h for r in rows if len(h := r.history())] for label, rows in self.rows.items()
         }
         text = costs_markdown(self.config, self.config.paper.costs, run)
+        return f"\n{text}" if text else ""
+
+    def _eigenvalues(self) -> str:
+        assert self.config.paper is not None
+        run = {
+            label: [row.folder for row in rows if len(row.history())]
+            for label, rows in self.rows.items()
+        }
+        text = eigenvalues_markdown(self.config.paper.eigenvalues, run)
         return f"\n{text}" if text else ""
 
     def curves(self, path: Path) -> bool:

@@ -17,6 +17,7 @@ from .style import (
     figure_of,
     label_text,
     legend_below,
+    logarithmic,
     plain_axes,
 )
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LONGEST = 28  # tensors that are drawn; of more the sharpest of the first label's global model
+LINE, EACH = 0.13, 0.055  # inches of a tensor's line, and of a label's marker in it
 # what, data, whether of the global model, title
 Panel = tuple[str, str, bool, str]
 PANELS: tuple[Panel, ...] = (
@@ -39,7 +41,8 @@ def layers(found: Sequence[Sharpness]) -> Figure:
     names = _names(found)
     several = any(one.clients for one in found)
     panels = PANELS if several else PANELS[:1]
-    figure = figure_of((COLUMN, len(panels) * (0.75 + 0.13 * len(names))))
+    line = max(LINE, EACH * len(found))
+    figure = figure_of((COLUMN, len(panels) * (0.55 + line * len(names))))
     drawn = figure.subplots(len(panels), 1, squeeze=False)
     for ax, panel in zip(drawn.flat, panels, strict=True):
         _panel(ax, found, names, panel)
@@ -56,18 +59,21 @@ def _names(found: Sequence[Sharpness]) -> list[str]:
 
 def _panel(ax: Axes, found: Sequence[Sharpness], names: Sequence[str], panel: Panel) -> None:
     what, data, whole, title = panel
+    shown: list[float] = []
     for i, one in enumerate(found):
         models = [GLOBAL] if whole else one.clients
         known = set(one.tensors())
         values = [one.mean(models, data, what, n) if n in known else np.nan for n in names]
+        shown += [value for value in values if np.isfinite(value)]
         # Apart by a part of a line each, so that no marker hides another.
-        at = np.arange(len(names)) + 0.5 * ((i + 0.5) / len(found) - 0.5)
+        at = np.arange(len(names)) + 0.8 * ((i + 0.5) / len(found) - 0.5)
         marker, colour = MARKERS[i % len(MARKERS)], COLOURS[i % len(COLOURS)]
-        ax.plot(values, at, marker, color=colour, markersize=4, label=one.label, clip_on=False)
+        ax.plot(values, at, marker, color=colour, markersize=3.2, label=one.label, clip_on=False)
     ax.set_yticks(range(len(names)), [label_text(name, 30) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
-    ax.ticklabel_format(axis="x", style="sci", scilimits=(-3, 3))
-    ax.xaxis.get_offset_text().set_fontsize(MEDIUM - 1)
+    if not shown or not logarithmic(ax, shown):
+        ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
+        ax.ticklabel_format(axis="x", style="sci", scilimits=(-3, 3))
+        ax.xaxis.get_offset_text().set_fontsize(MEDIUM - 1)
     ax.set_title(title, fontsize=MEDIUM, color=TEXT, pad=3)
     plain_axes(ax)

@@ -31,6 +31,7 @@ COLUMN = 3.5  # inches
 SMALL, MEDIUM = 7.0, 8.0  # points of numbers and legends, and of labels of axes
 DPI = 300
 LINES = 3  # of a label
+WIDEST = 10.0  # ratio of values from which an axis of points is logarithmic
 # Columns and characters of a legend, the first that fits: few characters are for wide letters.
 LEGENDS = ((4, 48), (3, 48), (2, 48), (1, 48), (1, 38), (1, 30), (1, 24))
 _SAVING = Lock()  # matplotlib keeps the kind of fonts in a global
@@ -67,6 +68,21 @@ def plain_axes(ax: Axes, small: float = SMALL, medium: float = MEDIUM) -> None:
     for side, spine in ax.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color("#999999")
+
+
+def logarithmic(ax: Axes, values: Sequence[float]) -> bool:
+    """A logarithmic x-axis where positive values span more than `WIDEST`; whether there is one."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = min(values), max(values)
+    if not low > 0 or not high > WIDEST * low:
+        return False
+    ax.set_xscale("log")
+    subs = (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
+    ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    return True
 
 
 def label_text(label: str, width: int = LEGENDS[0][1]) -> str:

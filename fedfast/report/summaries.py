@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ..better import sign
 from ..history import FIELDS, History
 
 PERCENT = tuple(n for n in FIELDS if n.startswith(("accuracy", "personal_", "local_", "pooled_")))
-LOSSES = ("loss", "train_loss")  # the lower the better
 
 
 def number(history: History, column: str, summary: str) -> float:
@@ -16,16 +16,16 @@ def number(history: History, column: str, summary: str) -> float:
 
     column   a column of histories, of metrics too, or one of the algorithm's own scalars;
              accuracies in percent
-    summary  over the rounds in which the column has a value: "last"; "best", the largest (of a
-             loss the smallest); "sum"; "mean-N", of the last N of them (or of all, where they are
-             fewer); or "round-N", its value in round N
+    summary  over the rounds in which the column has a value: "last"; "best", the largest (the
+             smallest where less is better, see `better.sign`); "sum"; "mean-N", of the last N of
+             them (or of all, where they are fewer); or "round-N", its value in round N
     """
     values = _column(history, column)
     rounds = [row.round for row, v in zip(history, values, strict=True) if not math.isnan(v)]
     found = [v for v in values if not math.isnan(v)]
     scale = 100.0 if column in PERCENT else 1.0
-    if summary == "best" and column in LOSSES:
-        return min(found, default=math.nan)
+    if summary == "best" and column in history.columns and sign(column) < 0:
+        return scale * min(found, default=math.nan)
     return scale * _summary(found, rounds, summary) if found else math.nan
 
 

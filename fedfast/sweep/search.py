@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..better import check_column
 from ..config import ConfigError, RunConfig
 from ..config.draft import Draft
 from ..config.fields import Loc
 from ..config.sweep_section import SweepSection
 from ..config.yaml_reader import value
+from ..metrics.agreement import round_metrics
 from .grid import Axis, SweepRow, axis, check_values, checked, names, row, text
 from .results import Result
 from .runner import Runner
@@ -130,7 +132,17 @@ class Search:
 
     def __post_init__(self) -> None:
         require()
+        self._check_metric()
         check_values(self.draft, [one.axis for one in self.choices])
+
+    def _check_metric(self) -> None:
+        """Raises ConfigError for a column that these runs do not have."""
+        measured = [c for metric in round_metrics(self.config.metrics) for c in metric.columns]
+        place = self.draft.given.get(("sweep", "metric"), "sweep.metric")
+        try:
+            check_column(place, self.section.metric.partition(":")[0], measured)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     @property
     def seeds(self) -> Sequence[int]:
