@@ -50,13 +50,6 @@ class Wanted:
         check_grid(self.grid, self.reach)
 
     @property
-    def slice(self) -> str:
-        """The line or plane, as `Panel.slice` names it."""
-        if self.plane:
-            return f"{'plane' if len(self.plane) == 3 else 'line'} {','.join(self.plane)}"
-        kind = RANDOM if self.dimensions == 2 else "random line"
-        return f"{kind}, seed {self.seed}" if self.seed else kind
-
     @property
     def slice(self) -> str:
         """The line or plane, as `Panel.slice` names it."""
