@@ -44,7 +44,7 @@ def rows() -> Iterator[dict[str, object]]:
         for launch in list(aot.launches(torch.float32, True, forms(precision))):
             cubin = aot.launched(launch, 90).asm["cubin"]
             used = aot.resources(cubin)
-            loop = max(machine_code.loops(cubin), key=lambda l: l.instructions, default=None)
+            loop = max(machine_code.loops(cubin), key=lambda one: one.instructions, default=None)
             yield dict(
                 form=launch.form,
                 precision=precision,

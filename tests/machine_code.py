@@ -14,7 +14,7 @@ _LINE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)([
 
 @dataclass(frozen=True)
 class Loop:
-    """From the target of a jump back to the jump: addresses, and how often each operation occurs."""
+    """From the target of a jump back to the jump: addresses, and how often operations occur."""
 
     begin: int
     end: int
