@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import bench_before
@@ -19,10 +21,12 @@ import bench_round_cost
 import bench_schedule
 import bench_start
 import bench_uneven
+import gpu
 import pytest
 import result_files
 import sizes
 import torch
+from fedfast.kernels.declaration import OPERATIONS
 
 pytestmark = pytest.mark.skipif(not sizes.SMOKE, reason="runs with --smoke only")
 
@@ -135,3 +139,21 @@ def test_what_the_number_of_clients_costs(results: Path) -> None:
     written = rows(results / "population.csv")
     assert {row["kind"] for row in written} == {"build", "round"}
     assert {row["clients"] for row in written} == {"200", "400"}
+
+
+def test_the_campaign_is_rehearsed(tmp_path: Path) -> None:
+    """Every section runs to its end without a GPU, and no row holds a time or a rate."""
+    script = Path(__file__).with_name("gpu.py")
+    command = [sys.executable, str(script), "--rehearse", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = rows(tmp_path / "gpu.csv")
+    assert {row["run"] for row in found} == {"rehearsal"}
+    ended = {row["section"]: row["value"] for row in found if row["measure"] == "section"}
+    assert ended == dict.fromkeys(gpu.SHARES, "done")
+    assert [row for row in found if row["measure"] == "failed"] == []
+    units = {"s", "ms", "us", "min", "GB/s", "TFLOP/s", "1/s", "times", "of round"}
+    timed = [row for row in found if row["unit"] in units]
+    assert timed and {row["value"] for row in timed} == {""}
+    checked = [row for row in found if row["unit"] == "of bar"]
+    assert len(checked) == len(OPERATIONS) and all(float(row["value"]) <= 1 for row in checked)

@@ -143,4 +143,6 @@ _SMALLEST = tuple(
     if w.name in ("W1b", "W2", "W3")  # models that take little time to prepare
 )
 WORKLOADS = pick(_FULL, _SMALLEST)
+# What Triton's interpreter trains in a second.
+TINY = Workload("tiny", "mlp", (1, 4, 4), 3, 4, 2, 2, 1, {"hidden": (6,)})
 BY_NAME = {w.name: w for w in WORKLOADS}

@@ -18,8 +18,10 @@ if not torch.cuda.is_available():
 
 if os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton"):
     import interpreter
+    import kernel_accesses
 
     interpreter.hasten()
+    kernel_accesses.install()
 
 
 @pytest.fixture

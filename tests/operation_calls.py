@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from fedfast.kernels import PlacedRows
+from fedfast.kernels import PlacedRows, Segments
 from fedfast.kernels.declaration import OPERATIONS, Argument, Base, InOut, Out, PerClient, Squares
 from fedfast.kernels.placed import dense
 from operation_inputs import BEFORE, GAP, Draw, Form, in_rows, poison_of
@@ -74,6 +74,19 @@ class Call:
         self.written = {n: v for n in self.written if (v := self.arguments[n]) is not None}
         return self
 
+    def on(self, device: torch.device) -> Call:
+        """The call there: what shares memory shares it again, and lies in it alike."""
+        memory: dict[int, Tensor] = {}
+        moved = {id(t): _there(t, device, memory) for t in self._memory()}
+        self.arguments = {n: _replaced(v, moved) for n, v in self.arguments.items()}
+        self.written = {n: _replaced(v, moved) for n, v in self.written.items()}
+        self.guards = {n: _replaced(v, moved) for n, v in self.guards.items()}
+        return self
+
+    def _memory(self) -> Iterator[Tensor]:
+        for value in (*self.arguments.values(), *self.written.values(), *self.guards.values()):
+            yield from tensors(value)
+
     def alias(self, to: str, operand: str) -> None:
         """Write `to` into the memory of an operand."""
         memory = self.arguments[operand]
@@ -114,11 +127,35 @@ def tensors(value: Any) -> Iterator[Tensor]:
     """Every tensor inside an argument."""
     if isinstance(value, PlacedRows):
         yield from (value.table, value.places)
+    elif isinstance(value, Segments):
+        yield from (value.offset, value.length, value.is_weight)
     elif isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from tensors(item)
+
+
+def _there(t: Tensor, device: torch.device, memory: dict[int, Tensor]) -> Tensor:
+    """`t` on the device, a view of all its memory there."""
+    storage = t.untyped_storage()
+    if storage.data_ptr() not in memory:
+        memory[storage.data_ptr()] = torch.empty(0, dtype=t.dtype).set_(storage).to(device)
+    whole = memory[storage.data_ptr()]
+    return whole.as_strided(t.shape, t.stride(), t.storage_offset())
+
+
+def _replaced(value: Any, moved: dict[int, Tensor]) -> Any:
+    """An argument with other tensors in it."""
+    if isinstance(value, Tensor):
+        return moved[id(value)]
+    if isinstance(value, PlacedRows):
+        return PlacedRows(moved[id(value.table)], moved[id(value.places)])
+    if isinstance(value, Segments):
+        return Segments(*(moved[id(t)] for t in (value.offset, value.length, value.is_weight)))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replaced(item, moved) for item in value)
+    return value
 
 
 def make(

@@ -49,6 +49,12 @@ SMALL: dict[str, Form] = {
     "stride and dilation": layer(
         4, 6, (9, 12), stride=(4, 2), dilation=(2, 4), padding=(2, 3), B=1
     ),
+    "tap by tap": layer(17, 18, (5, 6), padding=(1, 1), B=1),
+    "tap by tap, grouped": layer(
+        34, 36, (6, 5), (2, 3), groups=2, stride=(2, 1), dilation=(1, 2), padding=(1, 2), B=1
+    ),
+    "pixels in parts": layer(1, 5, (24, 24), B=1),
+    "depthwise in parts": layer(2, 2, (26, 26), groups=2, B=4),
 }
 # One for each way in which the compiled operation forms products.
 NATIVE: dict[str, Form] = {
@@ -90,6 +96,8 @@ POOLED = dict(
         pooled((2, 2), 2, 3, (7, 6), padding=1),
         pooled((3, 2), 4, 10, (9, 9), groups=2, stride=(1, 2), B=1),
         pooled((4, 2), 2, 5, (8, 8), (1, 1), B=1),
+        pooled((2, 2), 17, 18, (6, 6), padding=1, B=1),
+        pooled((2, 2), 1, 3, (34, 34), B=1),
     ),
     native=(
         pooled((2, 2), 1, 8, (28, 28), (5, 5), padding=2, B=3),

@@ -19,17 +19,12 @@ from hypothesis import given as given_by
 from hypothesis import settings
 from hypothesis import strategies as st
 from layer_cases import same, threads
-from operation_calls import Call, make
+from operation_calls import make
+from operation_checks import SCRATCH, TOLERANCE, counted, errors, of_clients, results
 from operation_forms import CASES, ROW_CASES
 from operation_inputs import Form
 from torch import Tensor
 
-TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-13}
-# float64 results of float32 operands whose arithmetic is float64 throughout
-WIDE = {"stats", "aggregate", "sensitivity"}
-# overwritten with what the backend needs
-SCRATCH = {"lstm_backward": {"gates", "cells"}, "conv_pool_backward": {"dout"}}
-WIGGLE = 2.0**-20
 ALL = [(operation, form) for operation, cases in CASES.items() for form in cases.forms]
 
 # Interpreted, a layer keeps its promises in its first form; the others are only compared.
@@ -66,64 +61,19 @@ def example(operation: str, form: str, backend: str) -> Form:
     return sizes[min(1, len(sizes) - 1)]
 
 
-def results(call: Call, backend: str) -> dict[str, Tensor]:
-    """What counts of a call."""
-    return counted(call.draw.operation.name, call.guarded_run(backend))
-
-
-def counted(operation: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {n: v for n, v in found.items() if n not in SCRATCH.get(operation, set())}
-
-
 @lru_cache(maxsize=4)
 def untouched(operation: str, form: str, backend: str) -> dict[str, Tensor]:
     """Results of the example for three clients; tests of one form come one behind the other."""
     return make(operation, example(operation, form, backend), 3).guarded_run(backend)
 
 
-def of_clients(operation: str, call: Call, found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What is said of each client alone, `[K, ...]`."""
-    if operation == "gram":
-        return {"squares": found["returned"].diagonal(dim1=-2, dim2=-1).movedim(-1, 0)}
-    if operation == "aggregate":
-        return {"squares": found["returned"][:-1]}
-    return found
-
-
-def norms(value: Tensor) -> Tensor:
-    """Of each client's part, [K], or of the only one."""
-    return value.double().nan_to_num(0.0).flatten(1 if value.ndim > 1 else 0).norm(dim=-1)
-
-
-def expected(
-    operation: str, form: Form, clients: int, dtype: torch.dtype, **layout: Any
-) -> dict[str, Any]:
-    """(result, what rounding is relative to) by the reference in float64.
-
-    An error is compared with the result and with what small relative changes of all operands do.
-    """
-    wide: dict[str, Any] = dict(dtype=torch.float64, rounding=dtype, **layout)
-    exact = results(make(operation, form, clients, **wide), "reference")
-    sizes = {name: norms(value) for name, value in exact.items()}
-    for change in (WIGGLE, WIGGLE / 2):
-        moved = results(make(operation, form, clients, wiggle=change, **wide), "reference")
-        for name, value in moved.items():
-            size = norms(exact[name]) + norms(value - exact[name]) / change
-            sizes[name] = torch.maximum(sizes[name], size)
-    return {name: (value, sizes[name]) for name, value in exact.items()}
-
-
 def compare(
     operation: str, form: Form, clients: int, dtype: torch.dtype, backend: str, **layout: Any
 ) -> None:
     """The backend's results with the reference's."""
-    found = results(make(operation, form, clients, dtype, **layout), backend)
-    for name, (value, size) in expected(operation, form, clients, dtype, **layout).items():
-        own = found[name]
-        assert torch.equal(own.isnan(), value.isnan()), f"{name}: NaN elsewhere"
-        kind = own.dtype if operation in WIDE else dtype
-        error = norms(own.double() - value)
-        assert (error <= TOLERANCE[kind] * size + 1e-300).all(), f"{name}: {error}"
+    call = make(operation, form, clients, dtype, **layout)
+    found = errors(operation, form, clients, call, dtype, backend, **layout)
+    assert {name: error for name, error in found.items() if not error[0] <= error[1]} == {}
 
 
 @every_backend

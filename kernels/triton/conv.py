@@ -100,8 +100,8 @@ def backward(
     groups, biases = geometry.groups, 0 if dbias is None else dbias.shape[1]
     partial = Squares()
     if squares is not None:
-        pooled = taken is not None
-        weights = 0 if dweight is None else programs(dweight, groups, precision, pooled)
+        pooled, pixels = taken is not None, x.shape[1] * prod(planes)
+        weights = 0 if dweight is None else programs(dweight, groups, precision, pooled, pixels)
         partial = Squares.of(x, biases + weights)
     if activation is not None or dbias is not None:
         through(out, dout, activation, dbias, base_bias, alpha, beta, partial)

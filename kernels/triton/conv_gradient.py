@@ -1,7 +1,10 @@
 """The weight gradient of a convolution as an implicit matrix product.
 
-A program owns a tile of the gradient and adds all pixels of the client in one order: sums are not
-split, so that a client's bits follow from the shapes alone.
+A program owns a tile of the gradient and adds pixels of the client in one order. Where a client has
+few tiles, its pixels are cut into parts, each with programs and memory of its own; another launch
+adds the parts in their order. How many there are follows from the shapes alone, not from how many
+clients are trained, so that a client's bits do too. Where a group has many channels, a tile
+is of one tap: whether it falls into the margin is asked once for a pixel then.
 """
 
 from __future__ import annotations
@@ -9,11 +12,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from .common import jit, launch, strided, tl
-from .conv_correlate import NARROW, WARPS
+from .conv_correlate import NARROW, WARPS, chunks
 from .conv_offsets import Side, covering, pointwise, unfolded, within
 from .conv_windows import Pooled, put_back
 from .sums import Squares, store_squares
 from .tiles import ROUGH, dot, dot_precision, fold, multiple, unit
+
+FEW = 27  # programs of a client: five clients fill the 132 multiprocessors of an H100
+LEAST = 8  # blocks of pixels that a part has at least
+ADDED = 512  # elements of the parts that a program adds
 
 
 def weight_gradient(
@@ -35,31 +42,74 @@ def weight_gradient(
     rows = outputs // groups
     places = down.places * across.places
     tile = _tile(to, groups, precision, taken is not None)
+    parts = _parts(to, groups, tile, x.shape[1] * places)
     tap, tap_stride = strided(None if taken is None else taken.tap)
+    sinks = (to, base, alpha, beta, tuple(partial))
+    sums = to if parts == 1 else to.new_empty(clients, parts, *to.shape[1:])
     launch(
         _weight_gradient,
-        clients * programs(to, groups, precision, taken is not None),
+        clients * parts * _tiles(to, groups, tile),
         x,
-        *(x, dz, tap, to, base, alpha, beta, tuple(partial)),
-        (*(t.stride(0) for t in (x, dz, to, base)), tap_stride),
+        *(x, dz, tap, sums, *sinks[1:]),
+        (*(t.stride(0) for t in (x, dz, sums, base)), tap_stride),
         *((groups, channels, rows), (down.extent * across.extent, places)),
         None if taken is None else tuple(taken.tap.shape[3:]),
         *(x.shape[1], down[:8], across[:8]),
         TAPS_H=down.taps,
         TAPS_W=across.taps,
+        CHUNKS=_chunks(to, tile["BLOCK_R"]),
+        PARTS=parts,
         POINTWISE=pointwise(sides),
         TAKEN=None if taken is None else taken.sides,
         UNIT=unit(x, places) if taken is not None else min(unit(t, places) for t in (x, dz)),
         PRECISION=dot_precision(precision, x),
         **tile,
     )
+    if parts > 1:
+        _add(sums, *sinks)
 
 
-def programs(to: Tensor, groups: int, precision: str, pooled: bool) -> int:
-    """How many of `_weight_gradient` write a client's gradient `[K, O, C / groups, kh, kw]`."""
+def _add(
+    sums: Tensor, to: Tensor, base: Tensor, alpha: Tensor, beta: Tensor, partial: tuple[object, ...]
+) -> None:
+    """to = `beta base + alpha` the sum of the parts `[K, parts, ...]`, in their order."""
+    clients, parts, size = len(to), sums.shape[1], to[0].numel()
+    strides = sums.stride(0), to.stride(0), base.stride(0)
+    launch(
+        _add_parts,
+        clients * -(-size // ADDED),
+        to,
+        *(sums, to, base, alpha, beta, partial, strides, size),
+        PARTS=parts,
+        BLOCK=ADDED,
+        num_warps=WARPS,
+    )
+
+
+def programs(to: Tensor, groups: int, precision: str, pooled: bool, pixels: int) -> int:
+    """How many write a client's gradient `[K, O, C / groups, kh, kw]`, of so many pixels."""
     tile = _tile(to, groups, precision, pooled)
-    rows, terms = to.shape[1] // groups, to[0, 0].numel()
-    return groups * -(-rows // tile["BLOCK_M"]) * -(-terms // tile["BLOCK_R"])
+    if _parts(to, groups, tile, pixels) > 1:
+        return -(-to[0].numel() // ADDED)
+    return _tiles(to, groups, tile)
+
+
+def _tiles(to: Tensor, groups: int, tile: dict[str, int]) -> int:
+    """Of a client's gradient."""
+    taps, columns = to[0, 0, 0].numel(), -(-to[0, 0].numel() // tile["BLOCK_R"])
+    columns = taps * _chunks(to, tile["BLOCK_R"]) or columns
+    return groups * -(-to.shape[1] // groups // tile["BLOCK_M"]) * columns
+
+
+def _parts(to: Tensor, groups: int, tile: dict[str, int], pixels: int) -> int:
+    """How often a client's pixels are cut: as often as its programs are fewer than `FEW`."""
+    wanted = FEW // _tiles(to, groups, tile)
+    return max(1, min(wanted, pixels // (LEAST * tile["BLOCK_P"])))
+
+
+def _chunks(to: Tensor, block: int) -> int:
+    """Pieces of so many channels that a tap is taken in; 0: tiles have terms of several taps."""
+    return chunks(to.shape[2], block) if to[0, 0, 0].numel() > 1 else 0
 
 
 def _tile(to: Tensor, groups: int, precision: str, pooled: bool) -> dict[str, int]:
@@ -67,7 +117,8 @@ def _tile(to: Tensor, groups: int, precision: str, pooled: bool) -> dict[str, in
 
     Places of windows take registers of their own: wider tiles would spill.
     """
-    rows, terms, precision = to.shape[1] // groups, to[0, 0].numel(), dot_precision(precision, to)
+    rows, precision = to.shape[1] // groups, dot_precision(precision, to)
+    terms = to.shape[2] if _chunks(to, 1) else to[0, 0].numel()
     if rows <= NARROW:
         return dict(BLOCK_M=1, BLOCK_R=16, BLOCK_P=128, num_warps=WARPS)
     height, width = covering(rows, (16, 32, 64)), covering(terms, (32,) if pooled else (32, 64))
@@ -94,6 +145,8 @@ def _weight_gradient(
     across: tl.tuple,
     TAPS_H: tl.constexpr,
     TAPS_W: tl.constexpr,
+    CHUNKS: tl.constexpr,  # see `_chunks`
+    PARTS: tl.constexpr,  # of the pixels; `to` is [K, PARTS, ...] where there are several
     POINTWISE: tl.constexpr,
     TAKEN: tl.constexpr,  # sides of dz's windows, see `conv_windows`
     UNIT: tl.constexpr,
@@ -111,13 +164,25 @@ def _weight_gradient(
     pixels = batch * places
     terms = channels * TAPS_H * TAPS_W
     row_tiles = tl.cdiv(rows, BLOCK_M)
-    tiles = row_tiles * tl.cdiv(terms, BLOCK_R)
+    taps: tl.constexpr = TAPS_H * TAPS_W
+    tiles = row_tiles * (tl.cdiv(terms, BLOCK_R) if CHUNKS == 0 else taps * CHUNKS)
     tile = tl.program_id(0) % tiles
     g = tl.program_id(0) // tiles % groups
-    k = (tl.program_id(0) // (tiles * groups)).to(tl.int64)
+    part = tl.program_id(0) // (tiles * groups) % PARTS
+    k = (tl.program_id(0) // (tiles * groups * PARTS)).to(tl.int64)
     m = tile % row_tiles * BLOCK_M + tl.arange(0, BLOCK_M)
-    r = tile // row_tiles * BLOCK_R + tl.arange(0, BLOCK_R)
-    offset, tap_y, tap_x = unfolded(r, area, down, across, TAPS_H, TAPS_W)
+    if CHUNKS == 0:
+        r = tile // row_tiles * BLOCK_R + tl.arange(0, BLOCK_R)
+        offset, tap_y, tap_x = unfolded(r, area, down, across, TAPS_H, TAPS_W)
+        held = r < terms
+    else:
+        tap = tile // row_tiles // CHUNKS
+        c = tile // row_tiles % CHUNKS * BLOCK_R + tl.arange(0, BLOCK_R)
+        tap_y = tap // TAPS_W * down[3]
+        tap_x = tap % TAPS_W * across[3]
+        offset = c * area + (tap_y * across[0] + tap_x)
+        r = c * taps + tap
+        held = c < channels
     channel = g * rows + m
     given = dz + k * strides[1] + (channel * places)[:, None]
     values = source + k * strides[0] + g * channels * area + offset[:, None]
@@ -125,7 +190,9 @@ def _weight_gradient(
         (BLOCK_R if BLOCK_M == 1 else BLOCK_M, BLOCK_P if BLOCK_M == 1 else BLOCK_R),
         source.dtype.element_ty,
     )
-    for start in range(0, pixels, BLOCK_P):
+    # Parts are whole blocks of pixels.
+    length = tl.cdiv(tl.cdiv(pixels, BLOCK_P), PARTS) * BLOCK_P
+    for start in range(part * length, tl.minimum(part * length + length, pixels), BLOCK_P):
         p = start + tl.arange(0, BLOCK_P)
         image = (p // places).to(tl.int64)
         place = p % places
@@ -134,8 +201,11 @@ def _weight_gradient(
         y = row * down[1] + down[2]
         x = column * across[1] + across[2]
         pixel = place if POINTWISE else y * across[0] + x
-        mask = (r < terms)[:, None] & (p < pixels)[None, :]
-        if not POINTWISE:
+        inside = p < pixels
+        if CHUNKS > 0:
+            inside &= within(y, x, tap_y, tap_x, down, across)
+        mask = held[:, None] & inside[None, :]
+        if CHUNKS == 0 and not POINTWISE:
             mask &= within(y[None, :], x[None, :], tap_y[:, None], tap_x[:, None], down, across)
         here = image * (groups * channels) * area + pixel
         terms_of = tl.load(values + here[None, :], mask, other=0.0)
@@ -164,8 +234,41 @@ def _weight_gradient(
     else:
         gradient = sums
     place = (channel * terms)[:, None] + r[None, :]
-    kept = (m < rows)[:, None] & (r < terms)[None, :]
-    here = base + k * strides[3] + place
-    result = fold(gradient, here, kept, tl.load(alpha + k), tl.load(beta + k))
-    store_squares(partial, k, g * tiles + tile, result, kept)
-    tl.store(to + k * strides[2] + place, result, kept)
+    kept = (m < rows)[:, None] & held[None, :]
+    if PARTS > 1:
+        own = to + k * strides[2] + part * (groups * rows * terms)
+        tl.store(own + place, gradient, kept)
+    else:
+        here = base + k * strides[3] + place
+        result = fold(gradient, here, kept, tl.load(alpha + k), tl.load(beta + k))
+        store_squares(partial, k, g * tiles + tile, result, kept)
+        tl.store(to + k * strides[2] + place, result, kept)
+
+
+@jit
+def _add_parts(
+    sums: tl.tensor,  # [K, PARTS, size]
+    to: tl.tensor,  # [K, size]
+    base: tl.tensor,  # the same
+    alpha: tl.tensor,  # [K]
+    beta: tl.tensor,  # [K]
+    partial: tl.tuple,  # see `store_squares`
+    strides: tl.tuple,  # over K, of sums, to, base
+    size: tl.tensor,
+    PARTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """A block of `beta base + alpha sum_j sums_j`."""
+    blocks = tl.cdiv(size, BLOCK)
+    block = tl.program_id(0) % blocks
+    k = (tl.program_id(0) // blocks).to(tl.int64)
+    cols = block * BLOCK + tl.arange(0, BLOCK)
+    mask = cols < size
+    own = sums + k * strides[0] + cols
+    gradient = tl.load(own, mask, other=0.0)
+    for j in range(1, PARTS):
+        gradient += tl.load(own + j * size, mask, other=0.0)
+    here = base + k * strides[2] + cols
+    result = fold(gradient, here, mask, tl.load(alpha + k), tl.load(beta + k))
+    store_squares(partial, k, block, result, mask)
+    tl.store(to + k * strides[1] + cols, result, mask)

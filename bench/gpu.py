@@ -1,0 +1,146 @@
+"""Everything that only a GPU can tell, in one process: `python bench/gpu.py --budget 480`.
+
+    --sections a,b   some of them, in the order given; by default all
+    --budget 480     seconds in all; a section that has spent its share ends, and the next begins
+    --out FOLDER     where gpu.csv goes: a row for each figure, written as soon as it is known
+    --rehearse       without a GPU: tiny sizes in Triton's interpreter, each action once. Rows are
+                     marked "rehearsal" and hold no time; they are not kept in results/
+    --write          keep the rows in results/gpu.csv
+
+sections  machine     versions, and what was built
+          operations  every form of every operation launched once, beside the reference in float64;
+                      each client alone to the bit
+          runs        recorded steps are the eager run to the bit; algorithms beside the CPU's runs
+          ceilings    copies, products by precision, an empty launch and graph
+          kernels     operations and layers from memory, beside cuDNN's grouped convolution, a loop
+          rounds      W1 to W5 beside a script of torch and vmap, and what the host takes of a round
+          long        FedGloSS for 200 rounds; the mean of 1,000 models of 0.8 M parameters
+
+The last lines are a short table. See docs/gpu.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+SHARES = {
+    "machine": 0.02,
+    "operations": 0.2,
+    "runs": 0.2,
+    "ceilings": 0.04,
+    "kernels": 0.2,
+    "rounds": 0.24,
+    "long": 0.1,
+}
+
+
+WIDTHS = (10, 44, 22, 9, 8)  # of the last table's columns
+
+
+class OutOfTime(Exception):
+    """A section has spent its share."""
+
+
+def _stop(*_: object) -> None:
+    raise OutOfTime
+
+
+@contextmanager
+def limit(seconds: float) -> Iterator[None]:
+    """Raises OutOfTime within, between two instructions of Python, when the time is over."""
+    signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sections", default=",".join(SHARES))
+    parser.add_argument("--budget", type=float, default=480.0)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--rehearse", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args(argv)
+    given.sections = given.sections.split(",")
+    if unknown := sorted(set(given.sections) - set(SHARES)):
+        parser.error(f"--sections: expected some of {', '.join(SHARES)}; got {', '.join(unknown)}")
+    if given.write and given.rehearse:
+        parser.error("--write keeps what a GPU gave; got --rehearse beside it")
+    return given
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """1 where a section failed; time that ran out is no failure."""
+    given = arguments(argv)
+    if given.rehearse:
+        os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it as it is imported
+    import torch
+    from gpu_sections import machine
+    from gpu_sections.campaign import Campaign
+
+    if not given.rehearse and not torch.cuda.is_available():
+        print("gpu.py: no GPU here; --rehearse tries everything without one", file=sys.stderr)
+        return 2
+    folder = given.out or Path(tempfile.mkdtemp(prefix="fedfast-gpu-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cpu" if given.rehearse else "cuda")
+    campaign = Campaign(device, folder / "gpu.csv", given.rehearse, machine.stamp(given.rehearse))
+    failed = _run(given, campaign)
+    if given.write:
+        _keep(campaign.path)
+    print(f"rows: {campaign.path}")
+    for line in campaign.headlines:
+        print("  ".join(f"{text:<{width}}" for text, width in zip(line, WIDTHS, strict=True)))
+    return int(failed)
+
+
+def _run(given: argparse.Namespace, campaign) -> bool:
+    """All sections, each within its share of what is left of the budget; whether one failed."""
+    end, failed = time.monotonic() + given.budget, False
+    for i, name in enumerate(given.sections):
+        share = SHARES[name] / sum(SHARES[n] for n in given.sections[i:])
+        seconds = share * (end - time.monotonic())
+        campaign.section, campaign.until = name, time.monotonic() + seconds
+        begin = time.monotonic()
+        try:
+            with limit(seconds):
+                import_module(f"gpu_sections.{name}").run(campaign)
+            how = "done"
+        except OutOfTime:
+            how = "out of time"
+        except Exception as error:  # the next section may still give its figures
+            traceback.print_exc()
+            how, failed = f"{type(error).__name__}: {error}".splitlines()[0], True
+        campaign.row(name, "section", how, headline=True)
+        print(f"{name}: {how}, {time.monotonic() - begin:.0f} s", flush=True)
+    return failed
+
+
+def _keep(path: Path) -> None:
+    """Rows behind those of earlier campaigns."""
+    kept = Path(__file__).parent / "results" / "gpu.csv"
+    if not kept.exists():
+        shutil.copy(path, kept)
+        return
+    with kept.open("a") as file:
+        file.writelines(path.read_text().splitlines(keepends=True)[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

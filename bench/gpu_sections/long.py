@@ -1,0 +1,51 @@
+"""Section `long`: 200 rounds of FedGloSS on images of CIFAR-10's shape; the mean of 1,000 models.
+
+Table 3 of FedGloSS has 10,000 rounds of the CNN: fifty times as many.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from workloads import BY_NAME, LR, TINY
+
+from fedfast import Simulation, kernels
+from gpu_sections.campaign import Campaign, normal, rate, ratio
+from gpu_sections.ceilings import copy_rate, scaled
+
+
+def run(campaign: Campaign) -> None:
+    """Both."""
+    _mean(campaign)
+    _fedgloss(campaign)
+
+
+def _fedgloss(campaign: Campaign) -> None:
+    work, count = TINY if campaign.rehearsal else BY_NAME["W4"], campaign.pick(200, 1)
+    options = dict(device=campaign.device.type, backend="triton", precision="tf32", lr=LR)
+    sim = Simulation(
+        work.module(), work.data(), "fedgloss", schedule=work.schedule(count), **options
+    )
+    rounds = iter(sim)
+    next(rounds)
+    begin = time.perf_counter()
+    for _ in range(count):
+        next(rounds)
+    spent = None if campaign.rehearsal else time.perf_counter() - begin
+    campaign.row("FedGloSS, CNN", "round", scaled(spent, 1e-3 * count), "ms", headline=True)
+    campaign.row("FedGloSS, CNN", "10,000 rounds", scaled(spent, 60 * count / 1e4), "min", True)
+
+
+def _mean(campaign: Campaign) -> None:
+    clients, size = campaign.pick(1000, 3), campaign.pick(800_000, 64)
+    rows, start = normal(campaign, clients, size), normal(campaign, size)
+    total = torch.zeros(size, dtype=torch.float64, device=campaign.device)
+
+    def mean(_: int) -> None:
+        kernels.aggregate(rows, 1.0 / clients, start, acc=total, backend="triton")
+
+    found = rate(4.0 * clients * size, campaign.seconds(mean))
+    subject = f"mean of {clients} x {size}"
+    campaign.row(subject, "rate", scaled(found, 1e9), "GB/s")
+    campaign.row(subject, "share", ratio(found, copy_rate(campaign)), "of copy", headline=True)

@@ -1,0 +1,78 @@
+"""Section `operations`: every form of every operation, as the tests call it, on the device.
+
+Each is launched once in float32 and float64, its results compared with the reference's in float64,
+and a client alone with the same client in company, to the bit. Forms and comparison are those of
+`tests/`; a row has the worst of an operation's errors as a share of what the tests permit.
+"""
+
+from __future__ import annotations
+
+import sys
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpu_sections.campaign import Campaign
+
+sys.path.append(str(Path(__file__).parents[2] / "tests"))
+
+DTYPES = (torch.float32, torch.float64)
+
+
+def run(campaign: Campaign) -> None:
+    """All operations; what fails is a row, and the next one follows."""
+    from operation_forms import CASES
+
+    for operation in CASES:
+        _operation(campaign, operation)
+
+
+def _operation(campaign: Campaign, operation: str) -> None:
+    failed, apart, worst, calls = [], 0, 0.0, 0
+    for name, form in _forms(operation, campaign.rehearsal):
+        for dtype in DTYPES:
+            try:
+                worst = max(worst, _share(campaign, operation, form, dtype))
+                apart += _alone(campaign, operation, form, dtype)
+                calls += 1
+            except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+                failed.append(f"{name} {str(dtype)[6:]}: {error}".splitlines()[0])
+    campaign.row(operation, "calls", float(calls))
+    campaign.row(operation, "error", worst, "of bar", headline=worst > 1)
+    campaign.row(operation, "not alike alone", float(apart), "", headline=apart > 0)
+    for what in failed:
+        campaign.row(operation, "failed", what, headline=True)
+
+
+def _forms(operation: str, rehearsal: bool) -> list[tuple[str, dict[str, Any]]]:
+    """Every form in its small sizes, and in those of compiled backends; one where interpreted."""
+    from operation_forms import CASES
+
+    cases = CASES[operation]
+    sizes = cases.small[:1] if rehearsal else cases.small + cases.native
+    forms = list(cases.forms.items())[: 1 if rehearsal else None]
+    return [(name, form | size) for name, form in forms for size in sizes]
+
+
+def _share(campaign: Campaign, operation: str, form: dict[str, Any], dtype: torch.dtype) -> float:
+    """The largest error, in units of the permitted one."""
+    from operation_calls import make
+    from operation_checks import errors
+
+    call = make(operation, form, 3, dtype).on(campaign.device)
+    found = errors(operation, form, 3, call, dtype, "triton")
+    return max(error / bar for error, bar in found.values())
+
+
+def _alone(campaign: Campaign, operation: str, form: dict[str, Any], dtype: torch.dtype) -> int:
+    """How many results of the last of three clients differ from those of the client alone."""
+    from operation_calls import equal, make
+    from operation_checks import of_clients, results
+
+    drawn = make(operation, form, 3, dtype)
+    call, one = deepcopy(drawn).on(campaign.device), drawn.client(2).on(campaign.device)
+    company = of_clients(operation, call, results(call, "triton"))
+    alone = of_clients(operation, one, one.run("triton"))
+    return sum(not equal(v[0], company[n][2]) for n, v in alone.items() if n in company)

@@ -1,0 +1,65 @@
+"""What convolutions of real size become on Hopper: programs, registers, instructions of the loop.
+
+Run as a script without TRITON_INTERPRET: prints a JSON row per launch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from functools import partial
+
+import aot
+import machine_code
+import torch
+from fedfast.kernels import conv, conv_backward
+
+# B, C, side, O, kernel, padding: those of `bench/bench_conv.py`
+LAYERS = {
+    "W1 first": (50, 1, 28, 32, 5, 2),
+    "W1 second": (50, 32, 14, 64, 5, 2),
+    "W4 second": (64, 64, 14, 64, 5, 0),
+    "ResNet 3x3": (32, 64, 16, 64, 3, 1),
+}
+CLIENTS = 5
+
+
+def forms(precision: str) -> aot.Forms:
+    """Forward and backward of every layer."""
+    for name, (batch, channels, side, outputs, taps, padding) in LAYERS.items():
+        x = torch.zeros(CLIENTS, batch, channels, side, side)
+        weight = torch.zeros(CLIENTS, outputs, channels, taps, taps)
+        sides = [side + 2 * padding - taps + 1] * 2
+        out, dout = torch.zeros(2, CLIENTS, batch, outputs, *sides)
+        options = dict(padding=padding, precision=precision, backend="triton")
+        yield f"{name} forward", partial(conv, x, weight, out=out, **options)
+        sinks = dict(dx=torch.zeros_like(x), dweight=torch.zeros_like(weight))
+        yield f"{name} backward", partial(conv_backward, x, weight, out, dout, **sinks, **options)
+
+
+def rows() -> Iterator[dict[str, object]]:
+    """One per launch."""
+    for precision in ("fp32", "tf32"):
+        for launch in list(aot.launches(torch.float32, True, forms(precision))):
+            cubin = aot.launched(launch, 90).asm["cubin"]
+            used = aot.resources(cubin)
+            loop = max(machine_code.loops(cubin), key=lambda one: one.instructions, default=None)
+            yield dict(
+                form=launch.form,
+                precision=precision,
+                kernel=launch.name,
+                programs=launch.programs,
+                registers=used["REG"],
+                local=used["STACK"] + used["LOCAL"],
+                instructions=0 if loop is None else loop.instructions,
+                products=0 if loop is None else loop.of("HMMA", "HGMMA"),
+                fused=0 if loop is None else loop.of("FFMA"),
+            )
+
+
+if __name__ == "__main__":
+    if os.environ.get("TRITON_INTERPRET"):
+        raise SystemExit("TRITON_INTERPRET must not be set here")
+    for row in rows():
+        print(json.dumps(row), flush=True)

@@ -1,0 +1,65 @@
+"""Machine code of compiled kernels: how many instructions the loops have, and of which kinds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+_LINE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)([^;]*);")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """From the target of a jump back to the jump: addresses, and how often operations occur."""
+
+    begin: int
+    end: int
+    operations: Counter[str]
+
+    @property
+    def instructions(self) -> int:
+        """All of them."""
+        return sum(self.operations.values())
+
+    def of(self, *names: str) -> int:
+        """How many begin with one of the names, e.g. "HMMA"."""
+        return sum(n for name, n in self.operations.items() if name.startswith(names))
+
+
+def sass(cubin: bytes) -> list[tuple[int, str, str]]:
+    """(address, operation, operands) of every instruction, by the cuobjdump of Triton's wheel."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [str(tool), "-sass", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = (_LINE.match(line) for line in text.splitlines())
+    return [(int(m[1], 16), m[2], m[3]) for m in found if m]
+
+
+def loops(cubin: bytes) -> list[Loop]:
+    """Those that have no other loop within, the longest first."""
+    code = sass(cubin)
+    jumps = [
+        (int(target[1], 16), address)
+        for address, operation, operands in code
+        if operation.startswith("BRA") and (target := re.search(r"0x([0-9a-f]+)", operands))
+    ]
+    back = [(to, at) for to, at in jumps if to < at]
+    inner = [
+        (to, at)
+        for to, at in back
+        if not any((to, at) != (a, b) and to <= a and b <= at for a, b in back)
+    ]
+    found = [
+        Loop(to, at, Counter(name for address, name, _ in code if to <= address <= at))
+        for to, at in inner
+    ]
+    return sorted(found, key=lambda loop: -loop.instructions)

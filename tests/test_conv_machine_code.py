@@ -1,0 +1,71 @@
+"""Convolutions of real size on Hopper, compiled without one: what their machine code may take.
+
+Compilation runs in a process of its own without TRITON_INTERPRET, see `conv_machine_code.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not installed on this platform")
+
+MULTIPROCESSORS = 132
+# Instructions of the longest inner loop, by kernel and precision: with many channels, with few.
+# Where all taps are taken together addresses and margins cost more, but there are few terms.
+CEILINGS = {
+    ("_correlate", "fp32"): (740, 600),
+    ("_correlate", "tf32"): (330, 330),
+    ("_weight_gradient", "fp32"): (930, 525),
+    ("_weight_gradient", "tf32"): (460, 480),
+}
+# Fills four fifths of them with five clients: 25 taps of 32 channels each. Parts would be 16
+# blocks of pixels, and the launch that adds them takes longer than the idle fifth.
+FEWER = {("W1 second backward", "_weight_gradient"): 125}
+FEWER |= {("W4 second backward", "_weight_gradient"): 125, ("W1 first backward", "_add_parts"): 10}
+SPILLED = {("W4 second backward", "fp32", "_correlate"): 16}  # bytes
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRITON_INTERPRET")}
+    script = Path(__file__).with_name("conv_machine_code.py")
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_instructions_of_a_loop_stay_below_their_ceilings(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        many, few = CEILINGS.get((row["kernel"], row["precision"]), (0, 0))
+        ceiling = few if row["form"].startswith("W1 first") else many
+        assert row["instructions"] <= ceiling, row
+
+
+def test_products_are_formed_where_the_precision_says(rows: list[dict[str, Any]]) -> None:
+    """By tensor cores under TF32, by fused multiply-adds in float32."""
+    for row in (r for r in rows if r["kernel"] in ("_correlate", "_weight_gradient")):
+        vectors = row["form"] == "W1 first backward" and row["kernel"] == "_correlate"
+        if not vectors:  # the gradient of one channel needs no matrix product
+            assert (row["products"] > 0) == (row["precision"] == "tf32"), row
+            assert (row["fused"] >= 128) == (row["precision"] == "fp32"), row
+
+
+def test_nothing_is_kept_in_local_memory(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        key = row["form"], row["precision"], row["kernel"]
+        assert row["local"] <= SPILLED.get(key, 0), row
+
+
+def test_five_clients_fill_the_chip(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        key = row["form"], row["kernel"]
+        assert row["programs"] >= FEWER.get(key, MULTIPROCESSORS), row
