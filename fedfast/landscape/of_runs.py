@@ -50,7 +50,6 @@ class Wanted:
         check_grid(self.grid, self.reach)
 
     @property
-    @property
     def slice(self) -> str:
         """The line or plane, as `Panel.slice` names it."""
         if self.plane:
