@@ -169,6 +169,9 @@ def test_the_page_asks_for_nothing(run, tmp_path):
     page = (tmp_path / "landscape.html").read_text()
     assert "Plotly.newPlot" in page and page.count("<h2>") == 2
     assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", page)
+    scales = re.findall(r'"zaxis":{"title":{"text":"loss \(nats\)"},"range":\[([^\]]+)\]', page)
+    assert len(scales) == 2 and scales[0] == scales[1]
+    assert page.count('"text":"global model"') == 2
 
 
 @pytest.mark.parametrize(

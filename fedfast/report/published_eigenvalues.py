@@ -62,7 +62,8 @@ def _published(value: object, whole: bool) -> str:
     """As `Eigenvalues` has it; of the global model a second number is a standard deviation."""
     if value is None or isinstance(value, str):
         return value or "not at hand"
-    numbers = value if isinstance(value, list) else [value]
+    assert isinstance(value, int | float | list)
+    numbers: list[float] = value if isinstance(value, list) else [value]
     if whole and len(numbers) == 2:
         return f"{numbers[0]:g} ± {numbers[1]:g}"
     return _range(numbers)
