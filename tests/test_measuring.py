@@ -12,7 +12,7 @@ from fedfast.landscape import losses
 from fedfast.metrics.hessian import of_runs as hessian_runs
 from fedfast.metrics.hessian import solvers
 from fedfast.metrics.sharpness import mean_losses, of_runs
-from fedfast.report import landscape_figures
+from fedfast.report import landscape_curves
 from fedfast.runs import measured_rows
 from fedfast.runs.models_of import open_run
 
@@ -172,7 +172,7 @@ def test_labels_of_two_runs_are_told_apart_in_every_figure(run, tmp_path, monkey
     copy = shutil.copytree(run, tmp_path / "again")
     seen = []
     monkeypatch.setattr(
-        landscape_figures, "curves", lambda panels: seen.extend(p.label for p in panels) or Figure()
+        landscape_curves, "curves", lambda panels: seen.extend(p.label for p in panels) or Figure()
     )
     given = ["--line", "--grid", "2", "--samples", "9", "--out", str(tmp_path)]
     assert main(["landscape", str(run), str(copy), *given]) == 0
