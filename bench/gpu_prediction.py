@@ -96,7 +96,10 @@ def activations(work: Workload) -> int:
 
 def step(work: Workload, algorithm: str) -> Step:
     """Of a full batch."""
-    passes, weights = 1 + (algorithm == "fedsam"), sum(p.numel() for p in work.module().parameters())
+    passes, weights = (
+        1 + (algorithm == "fedsam"),
+        sum(p.numel() for p in work.module().parameters()),
+    )
     one = replace(work, cohort=1, samples=work.batch)
     touched = PASSES[algorithm] * weights + passes * TOUCHES * work.batch * activations(work)
     return Step(launches(work, algorithm), passes * one.flops(), 4.0 * touched)

@@ -20,16 +20,16 @@ MULTIPROCESSORS = 132
 # Instructions of the longest inner loop, by kernel and precision: with many channels, with few.
 # Where all taps are taken together addresses and margins cost more, but there are few terms.
 CEILINGS = {
-    ("_correlate", "fp32"): (740, 600),
-    ("_correlate", "tf32"): (330, 330),
+    ("_correlate", "fp32"): (700, 600),
+    ("_correlate", "tf32"): (290, 320),
     ("_weight_gradient", "fp32"): (930, 525),
-    ("_weight_gradient", "tf32"): (460, 480),
+    ("_weight_gradient", "tf32"): (500, 480),
 }
-# Fills four fifths of them with five clients: 25 taps of 32 channels each. Parts would be 16
-# blocks of pixels, and the launch that adds them takes longer than the idle fifth.
+# Fills all but seven of them with five clients: 25 taps of 32 channels each, and parts would add
+# the sums of 50 images for the sake of a twentieth. What moves little needs few.
 FEWER = {("W1 second backward", "_weight_gradient"): 125}
-FEWER |= {("W4 second backward", "_weight_gradient"): 125, ("W1 first backward", "_add_parts"): 10}
-SPILLED = {("W4 second backward", "fp32", "_correlate"): 16}  # bytes
+FEWER |= {("W4 second backward", "_weight_gradient"): 125}
+FEWER |= {("W1 first backward", "_add_parts"): 10, ("W1 first backward", "_pack"): 5}
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,7 @@ def test_products_are_formed_where_the_precision_says(rows: list[dict[str, Any]]
 
 
 def test_nothing_is_kept_in_local_memory(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        key = row["form"], row["precision"], row["kernel"]
-        assert row["local"] <= SPILLED.get(key, 0), row
+    assert [row for row in rows if row["local"]] == []
 
 
 def test_five_clients_fill_the_chip(rows: list[dict[str, Any]]) -> None:

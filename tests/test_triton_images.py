@@ -15,6 +15,7 @@ pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 PRODUCTS = {"_correlate", "_weight_gradient"}
 NORMS = {"_normalise", "_pull", "_affine"}
+TAPS = {"_pack", "_add_parts"}
 Rows = list[dict[str, Any]]
 
 
@@ -36,7 +37,7 @@ def of(rows: Rows, form: str, *kernels: str) -> Rows:
 
 
 def test_every_kernel_is_covered(rows: Rows) -> None:
-    assert {r["kernel"] for r in rows} == PRODUCTS | NORMS | {"_slope", "totals"}
+    assert {r["kernel"] for r in rows} == PRODUCTS | NORMS | TAPS | {"_slope", "totals"}
     assert {r["arch"] for r in rows} == {80, 90}
     assert {r["dtype"] for r in rows} == {"fp32", "fp64"}
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from .common import jit, launch, strided, tl
 from .conv_offsets import Side, covering, pointwise, unfolded, within
+from .conv_taps import chunks, packed, padded
 from .conv_windows import Pooled, in_windows, largest, put_back
 from .functions import activate
 from .tiles import ROUGH, dot, dot_precision, multiple, unit
 
 NARROW = 4  # channels of a group up to which sums of vectors replace padded matrix products
 WARPS = 4
-MANY = 16  # channels of a group from which on terms are taken tap by tap
 
 
 def correlate(
@@ -47,13 +47,17 @@ def correlate(
     pooled = taken or given
     first = down.tap * steps[3] + across.tap * steps[4]
     used = (*steps[:3], steps[3] * down.apart, steps[4] * across.apart, first)
+    tapped = channels if down.taps * across.taps > 1 else 0
+    if chunks(tapped, 1):
+        weight = packed(weight, sizes, (down.taps, across.taps), used)
+        width = padded(channels)
+        used = (down.taps * across.taps * rows * width, width, 1, rows * width, 0, 0)
     strides = source.stride(0), weight.stride(0), 0 if bias is None else bias.stride(0)
     tap, tap_stride = strided(None if pooled is None else pooled.tap)
     windows = None if pooled is None else tuple(pooled.tap.shape[3:])
     area = down.extent * across.extent if taken is None else taken.windows
     out_area = down.out_extent * across.out_extent if given is None else given.windows
     precision = dot_precision(options[1], source)
-    tapped = channels if down.taps * across.taps > 1 else 0
     tile = _tile(rows, batch * places, tapped, precision)
     launch(
         _correlate,
@@ -94,11 +98,6 @@ def _tile(rows: int, pixels: int, tapped: int, precision: str) -> dict[str, int]
     return dict(BLOCK_M=height, BLOCK_P=width, BLOCK_R=depth, num_warps=WARPS)
 
 
-def chunks(channels: int, block: int) -> int:
-    """Pieces of so many channels that a tap is taken in; 0: all taps are taken together."""
-    return 0 if channels < MANY else -(-channels // block)
-
-
 @jit
 def _correlate(
     source: tl.tensor,  # [K, B, groups * channels, height, width]
@@ -113,7 +112,7 @@ def _correlate(
     batch: tl.tensor,
     down: tl.tuple,  # the first eight numbers of `Side`
     across: tl.tuple,
-    steps: tl.tuple,  # of the weight: group, row, channel, tap down, tap right; its first tap
+    steps: tl.tuple,  # of the weight: group, row, channel, tap down (or next), right; its first tap
     TAPS_H: tl.constexpr,
     TAPS_W: tl.constexpr,
     DENSE_WEIGHT: tl.constexpr,  # rows of (channel, tap) are contiguous
@@ -161,7 +160,8 @@ def _correlate(
     pixel = place if POINTWISE else y * across[0] + x
     plane = (image * groups + g) * channels * area
     base = source + k * strides[0] + plane + pixel
-    own = weight + k * strides[1] + g * steps[0] + steps[5]
+    own = weight + k * multiple(strides[1], 4 if CHUNKS > 0 else 1) + steps[5]
+    own += g * multiple(steps[0], 4 if CHUNKS > 0 else 1)
     total = tl.zeros((BLOCK_M, BLOCK_P), source.dtype.element_ty)
     if CHUNKS > 0:
         tap = 0
@@ -186,10 +186,10 @@ def _correlate(
             else:
                 here = base + (tap_y * across[0] + tap_x)
                 values = tl.load(here[None, :] + (c * area)[:, None], mask, other=0.0)
-            at = tap // TAPS_W * steps[3] + tap % TAPS_W * steps[4]
-            kept = (m < rows)[:, None] & (c < channels)[None, :]
-            there = own + at + (m * steps[1])[:, None]
-            factors = tl.load(there + (c * steps[2])[None, :], kept, other=0.0)
+            width = multiple(steps[1], 4)
+            kept = (m < rows)[:, None] & (c < width)[None, :]
+            there = own + tap * (rows * width) + (m * width)[:, None]
+            factors = tl.load(there + c[None, :], kept, other=0.0)
             total = _added(factors, values, total, PRECISION)
             first += BLOCK_R
             tap += tl.where(first < channels, 0, 1)

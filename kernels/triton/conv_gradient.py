@@ -2,7 +2,8 @@
 
 A program owns a tile of the gradient and adds pixels of the client in one order. Where a client has
 few tiles, its pixels are cut into parts, each with programs and memory of its own; another launch
-adds the parts in their order. How many there are follows from the shapes alone, not from how many
+adds the parts in their order, and puts a gradient that was summed tap by tap into the weight's
+order. How many there are follows from the shapes alone, not from how many
 clients are trained, so that a client's bits do too. Where a group has many channels, a tile
 is of one tap: whether it falls into the margin is asked once for a pixel then.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from .common import jit, launch, strided, tl
-from .conv_correlate import NARROW, WARPS, chunks
+from .conv_correlate import NARROW, WARPS
 from .conv_offsets import Side, covering, pointwise, unfolded, within
+from .conv_taps import chunks, padded
 from .conv_windows import Pooled, put_back
 from .sums import Squares, store_squares
 from .tiles import ROUGH, dot, dot_precision, fold, multiple, unit
@@ -45,7 +47,10 @@ def weight_gradient(
     parts = _parts(to, groups, tile, x.shape[1] * places)
     tap, tap_stride = strided(None if taken is None else taken.tap)
     sinks = (to, base, alpha, beta, tuple(partial))
-    sums = to if parts == 1 else to.new_empty(clients, parts, *to.shape[1:])
+    tapped = _chunks(to, 1) > 0
+    size = to[0].numel() // channels * (padded(channels) if tapped else channels)
+    apart = parts > 1 or tapped
+    sums = to.new_empty(clients, parts, size) if apart else to
     launch(
         _weight_gradient,
         clients * parts * _tiles(to, groups, tile),
@@ -65,22 +70,34 @@ def weight_gradient(
         PRECISION=dot_precision(precision, x),
         **tile,
     )
-    if parts > 1:
-        _add(sums, *sinks)
+    if apart:
+        _add(sums, *sinks, rows if tapped else 0)
 
 
 def _add(
-    sums: Tensor, to: Tensor, base: Tensor, alpha: Tensor, beta: Tensor, partial: tuple[object, ...]
+    sums: Tensor,
+    to: Tensor,
+    base: Tensor,
+    alpha: Tensor,
+    beta: Tensor,
+    partial: tuple[object, ...],
+    rows: int,
 ) -> None:
-    """to = `beta base + alpha` the sum of the parts `[K, parts, ...]`, in their order."""
+    """to = `beta base + alpha` the sum of the parts `[K, parts, ...]`, in their order.
+
+    rows  of a group, if the parts are tap by tap
+    """
     clients, parts, size = len(to), sums.shape[1], to[0].numel()
-    strides = sums.stride(0), to.stride(0), base.stride(0)
+    strides = sums.stride(0), to.stride(0), base.stride(0), sums.stride(1)
+    taps, channels = to[0, 0, 0].numel(), to.shape[2]
     launch(
         _add_parts,
         clients * -(-size // ADDED),
         to,
         *(sums, to, base, alpha, beta, partial, strides, size),
+        (rows, channels, padded(channels)),
         PARTS=parts,
+        TAPS=taps if rows else 0,
         BLOCK=ADDED,
         num_warps=WARPS,
     )
@@ -89,7 +106,7 @@ def _add(
 def programs(to: Tensor, groups: int, precision: str, pooled: bool, pixels: int) -> int:
     """How many write a client's gradient `[K, O, C / groups, kh, kw]`, of so many pixels."""
     tile = _tile(to, groups, precision, pooled)
-    if _parts(to, groups, tile, pixels) > 1:
+    if _chunks(to, 1) or _parts(to, groups, tile, pixels) > 1:
         return -(-to[0].numel() // ADDED)
     return _tiles(to, groups, tile)
 
@@ -146,7 +163,7 @@ def _weight_gradient(
     TAPS_H: tl.constexpr,
     TAPS_W: tl.constexpr,
     CHUNKS: tl.constexpr,  # see `_chunks`
-    PARTS: tl.constexpr,  # of the pixels; `to` is [K, PARTS, ...] where there are several
+    PARTS: tl.constexpr,  # of the pixels; `to` is [K, PARTS, ...] where there are several or CHUNKS
     POINTWISE: tl.constexpr,
     TAKEN: tl.constexpr,  # sides of dz's windows, see `conv_windows`
     UNIT: tl.constexpr,
@@ -181,7 +198,7 @@ def _weight_gradient(
         tap_y = tap // TAPS_W * down[3]
         tap_x = tap % TAPS_W * across[3]
         offset = c * area + (tap_y * across[0] + tap_x)
-        r = c * taps + tap
+        r = c
         held = c < channels
     channel = g * rows + m
     given = dz + k * strides[1] + (channel * places)[:, None]
@@ -235,7 +252,14 @@ def _weight_gradient(
         gradient = sums
     place = (channel * terms)[:, None] + r[None, :]
     kept = (m < rows)[:, None] & held[None, :]
-    if PARTS > 1:
+    if CHUNKS > 0:
+        width = tl.cdiv(channels, 4) * 4
+        kept = (m < rows)[:, None] & (r < width)[None, :]
+        size = groups * taps * rows * width
+        own = to + k * multiple(strides[2], 4) + part * multiple(size, 4)
+        line = ((g * taps + tap) * rows + m) * width
+        tl.store(own + line[:, None] + r[None, :], gradient, kept)
+    elif PARTS > 1:
         own = to + k * strides[2] + part * (groups * rows * terms)
         tl.store(own + place, gradient, kept)
     else:
@@ -253,9 +277,11 @@ def _add_parts(
     alpha: tl.tensor,  # [K]
     beta: tl.tensor,  # [K]
     partial: tl.tuple,  # see `store_squares`
-    strides: tl.tuple,  # over K, of sums, to, base
+    strides: tl.tuple,  # over K, of sums, to, base; over parts
     size: tl.tensor,
+    sizes: tl.tuple,  # rows of a group, channels, those with padding
     PARTS: tl.constexpr,
+    TAPS: tl.constexpr,  # if the parts are tap by tap, else 0
     BLOCK: tl.constexpr,
 ) -> None:
     """A block of `beta base + alpha sum_j sums_j`."""
@@ -264,10 +290,16 @@ def _add_parts(
     k = (tl.program_id(0) // blocks).to(tl.int64)
     cols = block * BLOCK + tl.arange(0, BLOCK)
     mask = cols < size
-    own = sums + k * strides[0] + cols
+    at = cols
+    if TAPS > 0:
+        rows, channels, width = sizes
+        channel = cols // (channels * TAPS)
+        line = (channel // rows * TAPS + cols % TAPS) * rows + channel % rows
+        at = line * width + cols // TAPS % channels
+    own = sums + k * strides[0] + at
     gradient = tl.load(own, mask, other=0.0)
     for j in range(1, PARTS):
-        gradient += tl.load(own + j * size, mask, other=0.0)
+        gradient += tl.load(own + j * strides[3], mask, other=0.0)
     here = base + k * strides[2] + cols
     result = fold(gradient, here, mask, tl.load(alpha + k), tl.load(beta + k))
     store_squares(partial, k, block, result, mask)
