@@ -242,7 +242,8 @@ def test_slices_hold_every_sample_once_in_order(counts: list[int], most: int) ->
     for chunk in chunks:
         assert len(chunk.slices) <= most
         assert {s.width for s in chunk.slices} == {chunk.width}
-    assert all(n <= width_of(n, 64) <= max(8, n + n // 2) for n in range(1, 65))
+    assert all(n <= width_of(n, 999) <= max(8, n + 1, n + n // 16) for n in range(1, 999))
+    assert len({width_of(n, 999) for n in range(1, 999)}) <= 96
 
 
 @pytest.mark.parametrize(
