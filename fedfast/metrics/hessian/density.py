@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...torch_settings import torch_threads
-from .lanczos import Run, multiply
+from .lanczos import Runs
 from .vectors import Products, normal
 
 MARGIN = 5  # standard deviations of the smoothing that the grid goes beyond the nodes
@@ -35,11 +35,10 @@ def quadrature(
     """See `Hessian.density`."""
     nodes: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(products.models)]
     for i in range(samples):
-        start = normal(seed, i, products.parameters)
-        runs = [Run(start, seed + 1 + i) for _ in range(products.models)]
+        runs = Runs(products, normal(seed, i, products.parameters), seed + 1 + i)
         for _ in range(min(steps, products.parameters)):
-            multiply(products, runs, [True] * products.models)
-        for own, run in zip(nodes, runs, strict=True):
+            runs.multiply([True] * products.models)
+        for own, run in zip(nodes, runs.each, strict=True):
             values, _, vectors = run.solved()
             own.append((values, vectors[0] ** 2 / samples))
     with torch_threads(1):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .lanczos import Run, multiply
+from .lanczos import Run, Runs
 from .vectors import Products, normal
 
 
@@ -30,19 +30,18 @@ class Eigenvalues:
 
 def largest(products: Products, top: int, tol: float, steps: int, seed: int) -> Eigenvalues:
     """See `Hessian.eigenvalues`."""
-    start = normal(seed, 0, products.parameters)
-    runs = [Run(start, seed) for _ in range(products.models)]
+    runs = Runs(products, normal(seed, 0, products.parameters), seed)
     active = [True] * products.models
     for step in range(1, min(steps, products.parameters) + 1):
-        multiply(products, runs, active)
+        runs.multiply(active)
         if step >= top:
-            for k, run in enumerate(runs):
+            for k, run in enumerate(runs.each):
                 active[k] = active[k] and not _converged(run, top, tol)
         if not any(active):
             break
-    found = [_ritz(run, top) for run in runs]
-    counts = torch.tensor([len(run.alpha) for run in runs])
-    done = torch.tensor([_converged(run, top, tol) for run in runs])
+    found = [_ritz(run, top) for run in runs.each]
+    counts = torch.tensor([len(run.alpha) for run in runs.each])
+    done = torch.tensor([_converged(run, top, tol) for run in runs.each])
     values, bounds, vectors = (torch.stack(part) for part in zip(*found, strict=True))
     return Eigenvalues(values, bounds, vectors, counts, done)
 
@@ -58,5 +57,5 @@ def _converged(run: Run, top: int, tol: float) -> bool:
 
 def _ritz(run: Run, top: int) -> tuple[Tensor, Tensor, Tensor]:
     values, bounds, inner = run.solved()
-    vectors = inner.T[:top] @ torch.stack(run.basis[: len(run.alpha)])
+    vectors = run.basis.combined(inner.T[:top])
     return values[:top], bounds[:top], vectors

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -25,25 +27,35 @@ def signs(seed: int, stream: int, length: int) -> Tensor:
 
 
 class Products:
-    """`H v` in float64 `[K, P]`: the P parameters of a row, without padding.
+    """`H v` of K models, of vectors of the P parameters of a row, without padding.
 
-    models  K; parameters: P
+    models  K; parameters: P; dtype: of the models, to which vectors are rounded
     """
 
     def __init__(self, product: HessianProduct) -> None:
         self._product, self.models = product, product.models
-        mask = torch.zeros(product.stride, dtype=product.layout.dtype)
-        for view in product.layout.views(mask, trained_only=True).values():
-            view.fill_(1)
-        self._at = mask.nonzero().squeeze(1)
-        self.parameters = len(self._at)
+        layout = product.layout
+        self.parameters, self.dtype = layout.parameters, layout.dtype
+        self._spans = [(slot.offset, slot.stop) for slot in layout.slots if slot.trained]
+        self._rows = torch.zeros(self.models, product.stride, dtype=self.dtype)
 
-    def __call__(self, v: Tensor) -> Tensor:
-        """The products of v `[K, P]`, rounded to the models' dtype on the way."""
-        rows = torch.zeros(self.models, self._product.stride, dtype=self._product.layout.dtype)
-        rows[:, self._at] = v.to(rows.dtype)
-        return self._product(rows)[:, self._at].double()
+    def rows(self, vectors: Iterable[Tensor]) -> Tensor:
+        """The products of K vectors `[P]`, as rows `[K, S]`."""
+        for row, vector in zip(self._rows, vectors, strict=True):
+            parts = vector.split([stop - start for start, stop in self._spans])
+            for (start, stop), part in zip(self._spans, parts, strict=True):
+                row[start:stop] = part
+        return self._product(self._rows)
 
-    def of_all(self, vector: Tensor) -> Tensor:
-        """The products of one vector `[P]` with every model's Hessian `[K, P]`."""
-        return self(vector.expand(self.models, -1))
+    def vector(self, row: Tensor) -> Tensor:
+        """A row [S] as a float64 vector [P]."""
+        return torch.cat([row[start:stop] for start, stop in self._spans]).double()
+
+    def __call__(self, v: Iterable[Tensor]) -> list[Tensor]:
+        """The products of K vectors `[P]`, float64."""
+        # Each in memory of its own: sums over rows of one may depend on where the row begins.
+        return [self.vector(row) for row in self.rows(v)]
+
+    def of_all(self, vector: Tensor) -> list[Tensor]:
+        """The products of one vector `[P]` with every model's Hessian."""
+        return self([vector] * self.models)
