@@ -30,9 +30,17 @@ class Density:
 
 
 def quadrature(
-    products: Products, samples: int, steps: int, points: int, width: float, seed: int
+    products: Products,
+    samples: int,
+    steps: int,
+    points: int,
+    width: float,
+    seed: int,
+    outside: int = 0,
 ) -> Density:
-    """See `Hessian.density`."""
+    """See `Hessian.density`. outside: so many more eigenvalues are 0."""
+    share = products.parameters / (products.parameters + outside)
+    zero = torch.zeros(1, dtype=torch.float64), torch.full((1,), 1 - share, dtype=torch.float64)
     nodes: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(products.models)]
     for i in range(samples):
         runs = Runs(products, normal(seed, i, products.parameters), seed + 1 + i)
@@ -40,7 +48,9 @@ def quadrature(
             runs.multiply([True] * products.models)
         for own, run in zip(nodes, runs.each, strict=True):
             values, _, vectors = run.solved()
-            own.append((values, vectors[0] ** 2 / samples))
+            own.append((values, share * vectors[0] ** 2 / samples))
+    if outside:
+        nodes = [[*own, zero] for own in nodes]
     with torch_threads(1):
         found = [_smooth(own, points, width) for own in nodes]
     grid, values = (torch.stack(part) for part in zip(*found, strict=True))

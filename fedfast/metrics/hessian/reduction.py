@@ -102,7 +102,7 @@ def reduce(
         for k, (_, q) in enumerate(pairs):
             to[weight][k] = (given[weight][k].cpu().double() @ q.T).to(to[weight])
     shapes = [(size,) if program.root(v) == 0 else s for v, s in enumerate(program.shapes)]
-    spare = (size - max(map(len, samples))) * to[weight].shape[1]
+    spare = to[weight].shape[1]  # of one coordinate beyond the samples: as in any company
     spans = [q for _, q in pairs]
     changed = replace(program, shapes=tuple(shapes))
     return Reduction(
