@@ -7,6 +7,7 @@ from torch import Tensor
 
 BLOCK = 16  # vectors that share memory
 DROP = 0.7  # of the norm: what is left of a vector that lost more must be cleaned again
+PART = 1 << 14  # elements of a sum
 PASSES = 3  # at most; two are enough but for the rounding of the first (Kahan, Parlett)
 
 
@@ -36,20 +37,29 @@ class Basis:
         last = self._count - BLOCK * (len(self._blocks) - 1)
         return [*self._blocks[:-1], self._blocks[-1][:last]]
 
-    def apart(self, vector: Tensor) -> tuple[Tensor, float]:
-        """What of a vector is orthogonal to all, and its norm; in the vector's memory."""
-        norm = float(vector.norm(dtype=torch.float64))
+    def apart(self, vector: Tensor) -> float:
+        """Make a vector orthogonal to all, in place; the norm of what is left of it."""
+        norm = 0.0
         for _ in range(PASSES):
+            taken = 0.0
             for block in self._filled():
-                vector.addmv_(block.T, block @ vector, alpha=-1)
-            before, norm = norm, float(vector.norm(dtype=torch.float64))
-            if norm >= DROP * before:
+                shares = block @ vector
+                vector.addmv_(block.T, shares, alpha=-1)
+                taken += dot(shares, shares)
+            norm = dot(vector, vector) ** 0.5
+            if norm >= DROP * (norm**2 + taken) ** 0.5:
                 break
-        return vector, norm
+        return norm
 
     def combined(self, weights: Tensor) -> Tensor:
-        """Sums of the first vectors, float64: weights `[T, n]` give `[T, P]`."""
-        total = weights.new_zeros(len(weights), len(self[0]))
-        for i in range(weights.shape[1]):
-            total.addr_(weights[:, i], self[i].double())
+        """Sums of the first vectors: weights `[T, n]` give `[T, P]`, in the vectors' dtype."""
+        total = self[0].new_zeros(len(weights), len(self[0]))
+        parts = weights.to(total.dtype).split(BLOCK, 1)
+        for part, block in zip(parts, self._blocks, strict=False):
+            total.addmm_(part, block[: part.shape[1]])
         return total
+
+
+def dot(a: Tensor, b: Tensor) -> float:
+    """The sum of products; long sums of float32 in parts, whose sum is float64."""
+    return sum(float(x @ y) for x, y in zip(a.split(PART), b.split(PART), strict=True))

@@ -39,7 +39,7 @@ def largest(products: Products, top: int, tol: float, steps: int, seed: int) -> 
                 active[k] = active[k] and not _converged(run, top, tol)
         if not any(active):
             break
-    found = [_ritz(run, top) for run in runs.each]
+    found = [_ritz(products, run, top) for run in runs.each]
     counts = torch.tensor([len(run.alpha) for run in runs.each])
     done = torch.tensor([_converged(run, top, tol) for run in runs.each])
     values, bounds, vectors = (torch.stack(part) for part in zip(*found, strict=True))
@@ -48,14 +48,14 @@ def largest(products: Products, top: int, tol: float, steps: int, seed: int) -> 
 
 def _converged(run: Run, top: int, tol: float) -> bool:
     values, bounds, _ = run.solved()
-    if len(run.alpha) == len(run.last):
+    if len(run.alpha) == run.size:
         return True  # T has all eigenvalues
     # An exhausted Krylov space bounds nothing: copies of an eigenvalue may be outside of it.
     scale = float(values.abs().max())
     return run.beta[-1] > 0 and bool((bounds[:top] <= tol * scale).all())
 
 
-def _ritz(run: Run, top: int) -> tuple[Tensor, Tensor, Tensor]:
+def _ritz(products: Products, run: Run, top: int) -> tuple[Tensor, Tensor, Tensor]:
     values, bounds, inner = run.solved()
-    vectors = run.basis.combined(inner.T[:top])
+    vectors = products.vectors(run.basis.combined(inner.T[:top]))
     return values[:top], bounds[:top], vectors

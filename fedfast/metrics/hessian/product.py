@@ -42,10 +42,14 @@ class HessianProduct(Protocol):
     trained: int
     stride: int
 
-    def __call__(self, v: Tensor) -> Tensor:
+    def __call__(
+        self, v: Tensor, *, out: Tensor | None = None, active: Sequence[bool] | None = None
+    ) -> Tensor:
         """`H_k v_k` `[K, S]` of v `[K, S]`: zero in padding and beyond `trained`.
 
-        What v holds there is not read. Raises ValueError/TypeError for another shape or dtype.
+        out     `[K, S]`, receives them; new memory if None
+        active  of each model, whether its product is wanted; other rows may hold anything finite
+        What v holds in padding is not read. Raises ValueError/TypeError for another shape or dtype.
         """
 
 

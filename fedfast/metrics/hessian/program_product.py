@@ -88,12 +88,16 @@ class ProgramProduct:
         chunk.run()
 
     @torch.no_grad()
-    def __call__(self, v: Tensor) -> Tensor:
+    def __call__(
+        self, v: Tensor, *, out: Tensor | None = None, active: Sequence[bool] | None = None
+    ) -> Tensor:
         """See `product.HessianProduct`."""
         check_vectors(v, self.rows)
-        out = torch.empty_like(self.rows)
+        out = torch.empty_like(self.rows) if out is None else out
         total = {k: out.new_zeros(self.stride, dtype=torch.float64) for k in self._joined}
         for chunk, kept in self._passes:
+            if active is not None and not any(active[k] for k in chunk.chunk.models):
+                continue
             if not kept:
                 self._run(chunk)
             self._part(chunk, v, out, total)

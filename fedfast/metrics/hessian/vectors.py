@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,34 +27,47 @@ def signs(seed: int, stream: int, length: int) -> Tensor:
 
 
 class Products:
-    """`H v` of K models, of vectors of the P parameters of a row, without padding.
+    """`H v` of K models.
 
-    models  K; parameters: P; dtype: of the models, to which vectors are rounded
+    models  K; parameters: P, the length of vectors without the padding of rows
+    trained  T, the length of vectors with it; dtype: of rows, to which vectors are rounded
     """
 
     def __init__(self, product: HessianProduct) -> None:
         self._product, self.models = product, product.models
         layout = product.layout
-        self.parameters, self.dtype = layout.parameters, layout.dtype
-        self._spans = [(slot.offset, slot.stop) for slot in layout.slots if slot.trained]
-        self._rows = torch.zeros(self.models, product.stride, dtype=self.dtype)
+        self.parameters, self.trained, self.dtype = layout.parameters, layout.trained, layout.dtype
+        self._slots = [slot for slot in layout.slots if slot.trained]
 
-    def rows(self, vectors: Iterable[Tensor]) -> Tensor:
-        """The products of K vectors `[P]`, as rows `[K, S]`."""
-        for row, vector in zip(self._rows, vectors, strict=True):
-            parts = vector.split([stop - start for start, stop in self._spans])
-            for (start, stop), part in zip(self._spans, parts, strict=True):
-                row[start:stop] = part
-        return self._product(self._rows)
+    def rows(self, vectors: Sequence[Tensor]) -> Tensor:
+        """K vectors `[P]` as rows `[K, S]`, zero in padding."""
+        rows = torch.zeros(self.models, self._product.stride, dtype=self.dtype)
+        for row, vector in zip(rows, vectors, strict=True):
+            self._spread(vector, row)
+        return rows
 
-    def vector(self, row: Tensor) -> Tensor:
-        """A row [S] as a float64 vector [P]."""
-        return torch.cat([row[start:stop] for start, stop in self._spans]).double()
+    def row(self, vector: Tensor) -> Tensor:
+        """A vector `[P]` as a row `[T]`."""
+        return self._spread(vector, torch.zeros(self.trained, dtype=self.dtype))
 
-    def __call__(self, v: Iterable[Tensor]) -> list[Tensor]:
+    def _spread(self, vector: Tensor, row: Tensor) -> Tensor:
+        parts = vector.split([slot.length for slot in self._slots])
+        for slot, part in zip(self._slots, parts, strict=True):
+            row[slot.offset : slot.stop] = part
+        return row
+
+    def vectors(self, rows: Tensor) -> Tensor:
+        """Rows `[..., T]`, or longer, as float64 vectors `[..., P]`."""
+        return torch.cat([rows[..., s.offset : s.stop] for s in self._slots], -1).double()
+
+    def of_rows(self, rows: Tensor, out: Tensor, active: Sequence[bool]) -> None:
+        """The products of rows `[K, S]` of the active models, to out; others may have any."""
+        self._product(rows, out=out, active=active)
+
+    def __call__(self, v: Sequence[Tensor]) -> list[Tensor]:
         """The products of K vectors `[P]`, float64."""
         # Each in memory of its own: sums over rows of one may depend on where the row begins.
-        return [self.vector(row) for row in self.rows(v)]
+        return [self.vectors(row) for row in self._product(self.rows(v))]
 
     def of_all(self, vector: Tensor) -> list[Tensor]:
         """The products of one vector `[P]` with every model's Hessian."""
