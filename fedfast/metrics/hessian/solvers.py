@@ -106,6 +106,8 @@ class Hessian:
 
     def _joined(self, found: list[Found]) -> Found:
         """What was found in each space, in the order of the models."""
+        if len(found) == 1:
+            return found[0]
         order = torch.tensor([k for space in self._spaces for k in space.models]).argsort()
         parts = [[getattr(own, f.name) for own in found] for f in fields(found[0])]
         return type(found[0])(*(torch.cat(part)[order] for part in parts))
