@@ -16,7 +16,7 @@ from fedfast.data import Samples
 from fedfast.layout import FlatLayout
 from fedfast.metrics.hessian import product_for
 from fedfast.metrics.hessian.module_product import ModuleProduct
-from fedfast.metrics.hessian.program_product import ProgramProduct
+from fedfast.metrics.hessian.program_product import ProgramProduct, elements_of_a_pass
 from fedfast.metrics.hessian.slices import chunks_of, width_of
 
 WIDE, MODELS = torch.float64, 3
@@ -204,6 +204,19 @@ def test_symmetric(problem: Problem) -> None:
     v = problem.v * problem.learns
     left, right = (u * product(v)).sum(1), (v * product(u)).sum(1)
     torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-12)
+
+
+def test_memory_is_what_buffers_take(problem: Problem) -> None:
+    product = problem.product(batch=8)
+    assert isinstance(product, ProgramProduct)
+    (found, _), *_ = product._passes
+    held, program = found.first.workspace, found.given.program
+    buffers = [*held.values.values(), *held.gradients.values(), held.spare, found.batch.x]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in buffers}
+    rows = len(found.chunk.slices) * found.chunk.width
+    saved = sum(record.saved_elements(program.shapes) for record in program.records)
+    taken = sum(storages.values()) / rows / WIDE.itemsize + saved
+    assert elements_of_a_pass(program) == pytest.approx(taken)
 
 
 def test_a_loss_of_ones_own_is_the_modules() -> None:

@@ -19,7 +19,7 @@ from ...programs.apart import apart
 from ...programs.program import Program
 from ...programs.tangent_rules import covered
 from ...programs.trace import trace
-from ...programs.workspace import Workspace, bytes_per_client
+from ...programs.workspace import Workspace, places, sizes
 from .chunk_pass import ChunkPass, Given
 from .module_product import check_vectors
 from .slices import Chunk, chunks_of
@@ -51,7 +51,7 @@ class ProgramProduct:
         self.layout, self.rows = layout, rows.detach().clone()
         self.models, self.trained, self.stride = len(rows), layout.trained, layout.stride
         self.given = Given(program, layout, self.rows, samples, registry.choose(backend, rows))
-        each = bytes_per_client(program, 1, layout.dtype.itemsize)
+        each = layout.dtype.itemsize * elements_of_a_pass(program)
         batch = max(1, min(WIDEST, LARGEST // each)) if batch is None else batch
         most = max(1, memory // 4 // (each * batch))
         self._gaps = _gaps(layout)
@@ -124,6 +124,14 @@ class ProgramProduct:
                 total[k] += row
             else:
                 out[k] = row
+
+
+def elements_of_a_pass(program: Program) -> int:
+    """Of a sample: its input, values, their gradients and what layers save."""
+    where = places(program, reuse=False)
+    gradients = program.elements(*(program.learning & where.keys())) + program.widest_join
+    saved = sum(record.saved_elements(program.shapes) for record in program.records)
+    return program.elements(0) + sum(sizes(program, where)) + gradients + saved
 
 
 def _gaps(layout: FlatLayout) -> list[tuple[int, int]]:

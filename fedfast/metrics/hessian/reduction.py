@@ -22,6 +22,7 @@ from ...programs.products import Linear
 from ...programs.program import Program
 from ...programs.records import Reshape
 from ...torch_settings import torch_threads
+from ...worker_pool import WorkerPool
 from .slices import width_of
 
 WORTH = 0.75  # of d: up to which r coordinates are worth what it takes to find them
@@ -88,11 +89,7 @@ def reduce(
     """The problem of models `rows` in `size` coordinates, more than any has samples."""
     weight = layout.aliases.get(layer.weight, layer.weight)
     small = _with_inputs(layout, weight, size)
-    found: dict[int, tuple[Samples, Tensor]] = {}
-    for own in samples:  # which models may share
-        if id(own) not in found:
-            found[id(own)] = _span(own, layout.dtype, size)
-    pairs = [found[id(own)] for own in samples]
+    pairs = _spans(samples, layout.dtype, size)
     narrow = small.bank(len(rows), rows.device)
     to, given = small.views(narrow), layout.views(rows)
     for name, view in to.items():
@@ -110,13 +107,28 @@ def reduce(
     )
 
 
+def _spans(
+    samples: Sequence[Samples], dtype: torch.dtype, size: int
+) -> list[tuple[Samples, Tensor]]:
+    """`_span` of each, side by side; of samples that models share once."""
+    each = {id(own): own for own in samples}
+    found, turns = dict[int, tuple[Samples, Tensor]](), iter(list(each))
+    pool = WorkerPool(min(torch.get_num_threads(), len(each)))
+
+    def work(_: int) -> None:
+        for at in turns:
+            found[at] = _span(each[at], dtype, size)
+
+    pool.each(work)
+    return [found[id(own)] for own in samples]
+
+
 def _span(samples: Samples, dtype: torch.dtype, size: int) -> tuple[Samples, Tensor]:
     """Samples in coordinates, and Q. Householder's reflections: orthonormal whatever the rank."""
     x = samples.inputs(dtype).flatten(1).cpu().double()
     columns = x.new_zeros(x.shape[1], size)
     columns[:, : len(x)] = x.T
-    with torch_threads(1):  # as in any company
-        q, upper = torch.linalg.qr(columns)
+    q, upper = torch.linalg.qr(columns)
     lower = upper[:, : len(x)].T.contiguous().to(dtype)
     return Samples(lower, samples.y.cpu()), q.T.contiguous()
 
