@@ -32,7 +32,7 @@ from bench_hessian import Vectors, batched, gradients
 from power_iteration import largest
 from result_files import append, quantiles, stamp
 from sizes import pick
-from torch import Tensor, nn
+from torch import nn
 from workloads import BY_NAME, CLASSES, Workload
 
 from fedfast.data import Samples
@@ -102,7 +102,9 @@ def _fitted(module: nn.Module, samples: Samples, steps: int) -> nn.Module:
     return module
 
 
-def measure(work: Workload, samples: int, top: int, options: argparse.Namespace) -> dict[str, object]:
+def measure(
+    work: Workload, samples: int, top: int, options: argparse.Namespace
+) -> dict[str, object]:
     """The row of one workload."""
     clients = Clients(work, samples, options.trained)
     actions = {

@@ -95,7 +95,9 @@ def test_traces_and_densities_count_the_zeros() -> None:
             distance = abs(float(found.values[k]) - np.trace(matrix))
             assert distance < 5 * float(found.errors[k]) + 1e-6
     found = hessian.density(40, steps=60, points=4001, width=0.01)
-    for grid, values, matrix in zip(found.grid.numpy(), found.values.numpy(), matrices, strict=True):
+    for grid, values, matrix in zip(
+        found.grid.numpy(), found.values.numpy(), matrices, strict=True
+    ):
         mean = np.trapezoid(values * grid, grid)
         # A random direction's v^T H v has standard deviation <= sqrt(2) |H|_F / P.
         spread = 2**0.5 * np.linalg.norm(matrix) / len(matrix) / 40**0.5

@@ -102,9 +102,7 @@ def reduce(
     spare = to[weight].shape[1]  # of one coordinate beyond the samples: as in any company
     spans = [q for _, q in pairs]
     changed = replace(program, shapes=tuple(shapes))
-    return Reduction(
-        changed, small, narrow, [s for s, _ in pairs], weight, spare, spans, layout
-    )
+    return Reduction(changed, small, narrow, [s for s, _ in pairs], weight, spare, spans, layout)
 
 
 def _spans(
