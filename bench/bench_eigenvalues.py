@@ -93,9 +93,10 @@ def _kept(module: nn.Module, samples: Samples) -> Callable[[Vectors], Vectors]:
 
 
 def _fitted(module: nn.Module, samples: Samples, steps: int) -> nn.Module:
+    generator = torch.Generator().manual_seed(2)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
     for _ in range(steps):
-        part = samples.take(torch.randint(len(samples), (50,)))
+        part = samples.take(torch.randint(len(samples), (50,), generator=generator))
         optimizer.zero_grad()
         F.cross_entropy(module(part.x), part.y).backward()
         optimizer.step()

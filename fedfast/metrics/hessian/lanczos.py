@@ -78,8 +78,8 @@ class Runs:
         def work(_: int) -> None:
             while (k := next(turns)) < len(active):
                 if active[k]:
-                    rows = (t[k, : self.products.trained] for t in places)
-                    self.each[k].take(*rows, self._fresh)
+                    product, last, before = (t[k, : self.products.trained] for t in places)
+                    self.each[k].take(product, last, before, self._fresh)
 
         places = self._next, self._last, self._before
         self._pool.each(work)

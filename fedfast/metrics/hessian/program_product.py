@@ -26,6 +26,9 @@ from .slices import Chunk, chunks_of
 
 LARGEST = 1 << 26  # bytes, about, of a slice's buffers of one pass
 WIDEST = 1024
+# Bytes, about, of a chunk's slices, unless threads would idle. More gain nothing, and products of
+# models that need none are left out chunk by chunk.
+TOGETHER = 1 << 24
 MEMORY = 1 << 30
 
 
@@ -53,7 +56,9 @@ class ProgramProduct:
         self.given = Given(program, layout, self.rows, samples, registry.choose(backend, rows))
         each = layout.dtype.itemsize * elements_of_a_pass(program)
         batch = max(1, min(WIDEST, LARGEST // each)) if batch is None else batch
-        most = max(1, memory // 4 // (each * batch))
+        slice_bytes = each * min(batch, max(map(len, samples)))
+        most = max(torch.get_num_threads(), TOGETHER // slice_bytes)
+        most = max(1, min(most, memory // 4 // slice_bytes))
         self._gaps = _gaps(layout)
         self._once = [len(s) <= batch for s in samples]
         self._shared: dict[tuple[str, int], Workspace] = {}

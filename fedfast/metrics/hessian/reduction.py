@@ -63,9 +63,9 @@ def entry(program: Program, layout: FlatLayout) -> Linear | None:
         for record in program.records
         if not isinstance(record, Reshape) and any(program.root(v) == 0 for v in record.inputs)
     ]
-    if len(readers) != 1 or not isinstance(readers[0], Linear):
+    record = readers[0] if len(readers) == 1 else None
+    if not isinstance(record, Linear):
         return None
-    (record,) = readers
     names = [layout.aliases.get(n, n) for r in program.records for n in r.weights]
     alone = names.count(layout.aliases.get(record.weight, record.weight)) == 1
     flat = len(program.shapes[record.inputs[0]]) == 1
