@@ -174,6 +174,18 @@ def test_company_and_threads_change_no_bit(problem: Problem, batch: int | None) 
             assert torch.equal(alone(problem.v[k : k + 1])[0], together[k])
 
 
+@pytest.mark.parametrize("batch", [None, 4])
+def test_only_products_that_are_wanted(problem: Problem, batch: int | None) -> None:
+    product, active = problem.product(batch=batch), [False, True, True]
+    expected, out = product(problem.v), torch.ones_like(problem.v)
+    assert product(problem.v, out=out, active=active) is out
+    assert torch.equal(out[1:], expected[1:]) and out.isfinite().all()
+    given = problem.module, problem.layout, F.cross_entropy, problem.rows, problem.samples
+    one = ModuleProduct(*given, batch or 500)
+    found = one(problem.v, out=out, active=active)
+    assert torch.equal(found[1:], one(problem.v)[1:]) and not found[0].any()
+
+
 def test_float32_is_near_float64(problem: Problem) -> None:
     wide = problem.product(batch=4)(problem.v)
     module, layout = problem.module.float(), replace(problem.layout, dtype=torch.float32)
