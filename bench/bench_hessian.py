@@ -6,12 +6,15 @@
     --threads 2       of torch
     --write           keep a row per workload and number of samples in results/hessian.csv
 
-fedfast  the products of all clients of a cohort at once
+fedfast  the products of all clients of a cohort at once, as `Hessian` makes them for its solvers
+vector   the same of vectors over the parameters: slower where solvers work in the coordinates of
+         the samples' span (`fedfast.metrics.hessian.reduction`)
 loop     client after client, batch after batch of the workload's size: forward, backward, double
          backward, as PyHessian does with `dataloader=`
 kept     client after client, all samples in one batch whose graph is kept from product to product,
          as PyHessian does with `data=`; a client's graph is made outside of the time
-A ratio is over the median of fedfast.
+A ratio is over the median of fedfast. With one thread times are its own, which do not count what
+other processes take.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from workloads import BY_NAME, CLASSES, Workload
 from fedfast.data import Samples
 from fedfast.layout import FlatLayout
 from fedfast.metrics.hessian import product_for
+from fedfast.metrics.hessian.spaces import Problem
 
 Vectors = list[Tensor]  # a part for each parameter
 Product = Callable[[], object]
@@ -76,9 +80,14 @@ def contestants(work: Workload, clients: int, samples: int) -> dict[str, Product
         for g, (module, _, part) in zip(graphs, each, strict=True):
             torch.autograd.grad(g, list(module.parameters()), part, retain_graph=True)
 
-    product = product_for(modules[0], layout, "cross_entropy", rows, own)
+    problem = Problem(modules[0], layout, "cross_entropy", rows, own, batch=500)
+    (space,), vector = problem.spaces(), product_for(modules[0], layout, "cross_entropy", rows, own)
+    products = space.products
+    some = torch.randn(clients, products.parameters, generator=generator)
+    along, active = products.rows(list(some)), [True] * clients
     return {
-        "fedfast": partial(product, v),
+        "fedfast": partial(products.of_rows, along, torch.empty_like(along), active),
+        "vector": partial(vector, v),
         "loop": lambda: [batched(module, s, work.batch, part) for module, s, part in each],
         "kept": kept,
     }
@@ -89,7 +98,8 @@ def measure(work: Workload, samples: int, rounds: int) -> dict[str, object]:
     clients = pick(work.cohort, 2)
     made = contestants(work, clients, samples)
     before = Usage.now()
-    seconds = alternate(made, rounds, clock=time.perf_counter)
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    seconds = alternate(made, rounds, clock=clock)
     found: dict[str, object] = {"workload": work.name, "clients": clients, "samples": samples}
     found |= {"batch": work.batch, "rounds": rounds}
     base = statistics.median(seconds["fedfast"])

@@ -94,6 +94,11 @@ def activations(work: Workload) -> int:
     return sum(found)
 
 
+def parameters(work: Workload) -> int:
+    """Of the model."""
+    return sum(p.numel() for p in work.module().parameters())
+
+
 def step(work: Workload, algorithm: str) -> Step:
     """Of a full batch."""
     passes, weights = (
@@ -101,15 +106,16 @@ def step(work: Workload, algorithm: str) -> Step:
         sum(p.numel() for p in work.module().parameters()),
     )
     one = replace(work, cohort=1, samples=work.batch)
-    touched = PASSES[algorithm] * weights + passes * TOUCHES * work.batch * activations(work)
+    touched = PASSES[algorithm] * parameters(work) + passes * TOUCHES * work.batch * activations(
+        work
+    )
     return Step(launches(work, algorithm), passes * one.flops(), 4.0 * touched)
 
 
 def rounds(work: Workload, algorithm: str, device: Device, own: Step) -> float:
     """Seconds."""
     steps = -(-work.samples // work.batch)
-    weights = sum(p.numel() for p in work.module().parameters())
-    mean = 4.0 * work.cohort * weights / (COPY * device.memory)
+    mean = 4.0 * work.cohort * parameters(work) / (COPY * device.memory)
     return steps * own.seconds(work.cohort, device) + mean + HOST
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import bench_before
 import bench_cohort
+import bench_eigenvalues
 import bench_ensemble
 import bench_hessian
 import bench_landscape
@@ -22,6 +23,7 @@ import bench_schedule
 import bench_start
 import bench_uneven
 import gpu
+import power_iteration
 import pytest
 import result_files
 import sizes
@@ -87,6 +89,23 @@ def test_a_landscape_beside_a_script(results: Path) -> None:
 def test_products_with_hessians(results: Path) -> None:
     bench_hessian.main(["--threads", "1", "--write"])
     assert [row["workload"] for row in rows(results / "hessian.csv")] == ["W2"]
+
+
+def test_eigenvalues_beside_power_iteration(results: Path) -> None:
+    bench_eigenvalues.main(["--threads", "1", "--top", "1", "--write"])
+    (row,) = rows(results / "eigenvalues.csv")
+    assert float(row["fedfast_error"]) < 1e-3 and float(row["kept_error"]) < 0.1
+
+
+def test_power_iteration_finds_the_largest_magnitudes() -> None:
+    basis = torch.linalg.qr(torch.randn(9, 9, generator=torch.Generator().manual_seed(0)))[0]
+    matrix = basis @ torch.diag(torch.tensor([5.0, -3, 2, 1, 0.5, 0, 0, 0, 0])) @ basis.T
+
+    def product(v: list[torch.Tensor]) -> list[torch.Tensor]:
+        return list((matrix @ torch.cat(v)).split([4, 5]))
+
+    values, products = power_iteration.largest(product, [torch.zeros(4), torch.zeros(5)], 3, 1e-6)
+    assert values == pytest.approx([5, -3, 2], rel=1e-3) and products < 100
 
 
 def test_an_ensemble_beside_torch(

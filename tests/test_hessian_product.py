@@ -16,7 +16,7 @@ from fedfast.data import Samples
 from fedfast.layout import FlatLayout
 from fedfast.metrics.hessian import product_for
 from fedfast.metrics.hessian.module_product import ModuleProduct
-from fedfast.metrics.hessian.program_product import ProgramProduct
+from fedfast.metrics.hessian.program_product import ProgramProduct, elements_of_a_pass
 from fedfast.metrics.hessian.slices import chunks_of, width_of
 
 WIDE, MODELS = torch.float64, 3
@@ -174,6 +174,18 @@ def test_company_and_threads_change_no_bit(problem: Problem, batch: int | None) 
             assert torch.equal(alone(problem.v[k : k + 1])[0], together[k])
 
 
+@pytest.mark.parametrize("batch", [None, 4])
+def test_only_products_that_are_wanted(problem: Problem, batch: int | None) -> None:
+    product, active = problem.product(batch=batch), [False, True, True]
+    expected, out = product(problem.v), torch.ones_like(problem.v)
+    assert product(problem.v, out=out, active=active) is out
+    assert torch.equal(out[1:], expected[1:]) and out.isfinite().all()
+    given = problem.module, problem.layout, F.cross_entropy, problem.rows, problem.samples
+    one = ModuleProduct(*given, batch or 500)
+    found = one(problem.v, out=out, active=active)
+    assert torch.equal(found[1:], one(problem.v)[1:]) and not found[0].any()
+
+
 def test_float32_is_near_float64(problem: Problem) -> None:
     wide = problem.product(batch=4)(problem.v)
     module, layout = problem.module.float(), replace(problem.layout, dtype=torch.float32)
@@ -204,6 +216,19 @@ def test_symmetric(problem: Problem) -> None:
     v = problem.v * problem.learns
     left, right = (u * product(v)).sum(1), (v * product(u)).sum(1)
     torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-12)
+
+
+def test_memory_is_what_buffers_take(problem: Problem) -> None:
+    product = problem.product(batch=8)
+    assert isinstance(product, ProgramProduct)
+    (found, _), *_ = product._passes
+    held, program = found.first.workspace, found.given.program
+    buffers = [*held.values.values(), *held.gradients.values(), held.spare, found.batch.x]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in buffers}
+    rows = len(found.chunk.slices) * found.chunk.width
+    saved = sum(record.saved_elements(program.shapes) for record in program.records)
+    taken = sum(storages.values()) / rows / WIDE.itemsize + saved
+    assert elements_of_a_pass(program) == pytest.approx(taken)
 
 
 def test_a_loss_of_ones_own_is_the_modules() -> None:
@@ -242,7 +267,8 @@ def test_slices_hold_every_sample_once_in_order(counts: list[int], most: int) ->
     for chunk in chunks:
         assert len(chunk.slices) <= most
         assert {s.width for s in chunk.slices} == {chunk.width}
-    assert all(n <= width_of(n, 64) <= max(8, n + n // 2) for n in range(1, 65))
+    assert all(n <= width_of(n, 999) <= max(8, n + 1, n + n // 16) for n in range(1, 999))
+    assert len({width_of(n, 999) for n in range(1, 999)}) <= 96
 
 
 @pytest.mark.parametrize(

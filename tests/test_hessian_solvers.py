@@ -120,11 +120,32 @@ def test_repeated_eigenvalues_are_found_as_often_as_they_are_there(
     assert torch.equal(alone.steps[0], found.steps[1])
 
 
-def test_a_multiple_of_the_identity() -> None:
-    hessian, _ = quadratic([2.0] * 12)
-    found = hessian.eigenvalues(4)
+@pytest.mark.parametrize("value", [2.0, 0.0, -3.0])
+@pytest.mark.parametrize("top", [1, 4])
+def test_a_multiple_of_the_identity(value: float, top: int) -> None:
+    hessian, _ = quadratic([value] * 12)
+    found = hessian.eigenvalues(top, steps=6)  # a Krylov space is exhausted by one
     assert found.converged.all()
-    np.testing.assert_allclose(found.values[0], [2.0] * 4, rtol=1e-12)
+    np.testing.assert_allclose(found.values[0], [value] * top, rtol=1e-12)
+
+
+@pytest.mark.parametrize("top", [1, 3, 6])
+def test_zeros_beyond_a_low_rank(top: int) -> None:
+    spectrum = [4.0, 4.0, 2.0, *[0.0] * 40, -1.0]
+    hessian, _ = quadratic(spectrum)
+    found = hessian.eigenvalues(top, steps=12)
+    assert found.converged.all()
+    np.testing.assert_allclose(found.values[0], sorted(spectrum)[::-1][:top], atol=1e-9)
+
+
+def test_progress_is_told_of_every_product() -> None:
+    told: list[int] = []
+    hessian, _ = quadratic(SPECTRUM, progress=lambda: told.append(1))
+    assert len(told) == 0
+    hessian.trace(7, method="hutchinson")
+    assert len(told) == 7
+    steps = int(hessian.eigenvalues().steps[0])
+    assert len(told) == 7 + steps
 
 
 def test_a_model_that_has_diverged_leaves_the_others_alone() -> None:

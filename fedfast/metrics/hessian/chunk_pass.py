@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -55,11 +56,18 @@ class ChunkPass:
         w = chunk.rows(given.rows)
         self.first = FirstPass(workspace, given.backend, "fp32", self.batch, w, None, w)
 
-    @property
+    @cached_property
     def _columns(self) -> Tensor:
         """1 / n of each slice's model, 0 beyond its samples. [L, B, 1]"""
         real = torch.arange(self.chunk.width, device=self._of.device) < self.batch.count[:, None]
         return (real / self._of[:, None])[..., None].to(self.first.w.dtype)
+
+    @cached_property
+    def _still(self) -> Minibatch:
+        """The batch's tangent: words as they are, since layers take their weights' tangents."""
+        x = self.batch.x
+        still = x.new_zeros(1, *x.shape[1:]).expand_as(x) if x.is_floating_point() else x
+        return Minibatch(still, self.batch.y, self.batch.count)
 
     def run(self) -> None:
         """Forward and backward at w."""
@@ -81,12 +89,8 @@ class ChunkPass:
 
     def tangents(self, v: Tensor, out: Tensor, workspace: Workspace) -> None:
         """This chunk's part of H v: v, out `[L, S]`, a row for each slice."""
-        program, x = self.given.program, self.batch.x
-        still = x.new_zeros(1, *x.shape[1:]).expand_as(x) if x.is_floating_point() else x
-        batch = Minibatch(still, self.batch.y, self.batch.count)
-        t = TangentPass(
-            workspace, self.first.backend, "fp32", batch, v, None, out, first=self.first
-        )
+        program, how = self.given.program, (self.first.backend, "fp32", self._still)
+        t = TangentPass(workspace, *how, v, None, out, first=self.first)
         for record in program.records:
             if t.needs(record.output):
                 RULES[type(record)].forward(record, t)

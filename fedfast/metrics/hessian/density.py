@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...torch_settings import torch_threads
-from .lanczos import Run, multiply
+from .lanczos import Run, Runs
 from .vectors import Products, normal
 
 MARGIN = 5  # standard deviations of the smoothing that the grid goes beyond the nodes
@@ -33,29 +33,39 @@ class Density:
 
 
 def quadrature(
-    products: Products, samples: int, steps: int, points: int, width: float, seed: int
+    products: Products,
+    samples: int,
+    steps: int,
+    points: int,
+    width: float,
+    seed: int,
+    outside: int = 0,
 ) -> Density:
-    """See `Hessian.density`."""
+    """See `Hessian.density`. outside: so many more eigenvalues are 0."""
+    share = products.parameters / (products.parameters + outside)
+    zero = torch.zeros(1, dtype=torch.float64), torch.full((1,), 1 - share, dtype=torch.float64)
     nodes: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(products.models)]
     for i in range(samples):
-        start = normal(seed, i, products.parameters)
-        runs = [Run(start, seed + 1 + i) for _ in range(products.models)]
+        runs = Runs(products, normal(seed, i, products.parameters), seed + 1 + i)
         for _ in range(min(steps, products.parameters)):
-            multiply(products, runs, [not run.lost for run in runs])
-        for own, run in zip(nodes, runs, strict=True):
-            own.append(_nodes(run, samples))
+            runs.multiply([not run.lost for run in runs.each])
+        for own, run in zip(nodes, runs.each, strict=True):
+            own.append(_nodes(run, share / samples))
+    if outside:
+        nodes = [[*own, zero] for own in nodes]
     with torch_threads(1):
         found = [_smooth(own, points, width) for own in nodes]
     grid, values = (torch.stack(part) for part in zip(*found, strict=True))
     return Density(grid, values)
 
 
-def _nodes(run: Run, samples: int) -> tuple[Tensor, Tensor]:
-    """Ritz values and weights; nan where a product was not finite."""
+def _nodes(run: Run, share: float) -> tuple[Tensor, Tensor]:
+    """Ritz values, and weights whose sum is `share`; nan where a product was not finite."""
     if run.lost:
         return (torch.full((1,), torch.nan, dtype=torch.float64),) * 2
-    values, _, vectors = run.solved()
-    return values, vectors[0] ** 2 / samples
+    with torch_threads(1):
+        values, _, vectors = run.solved()
+    return values, share * vectors[0] ** 2
 
 
 def _smooth(nodes: list[tuple[Tensor, Tensor]], points: int, width: float) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .lanczos import Run
+from .lanczos import Run, Runs
 from .repeated import add_repeated
-from .ritz import Found, Search
+from .ritz import Found, Search, orthonormal
 from .vectors import Products, normal
 
 
@@ -35,14 +35,13 @@ class Eigenvalues:
 def largest(products: Products, top: int, tol: float, steps: int, seed: int) -> Eigenvalues:
     """See `Hessian.eigenvalues`."""
     search = Search(products, tol, steps, seed)
-    start = normal(seed, 0, products.parameters)
-    runs = [Run(start, seed) for _ in range(products.models)]
-    search.run(runs, [True] * len(runs), lambda _, run: _converged(run, top, tol))
-    found = [Found(run, top, _converged(run, top, tol)) for run in runs]
+    runs = Runs(products, normal(seed, 0, products.parameters), seed)
+    search.run(runs, [True] * products.models, lambda _, run: _converged(run, top, tol))
+    found = [Found(products, run, top, _converged(run, top, tol)) for run in runs.each]
     del runs  # and their bases
     if top > 1:
         add_repeated(search, found)
-    parts = [(one.values, one.bounds, one.vectors) for one in found]
+    parts = [(one.values, one.bounds, orthonormal(one.vectors)) for one in found]
     values, bounds, vectors = (torch.stack(part) for part in zip(*parts, strict=True))
     counts, done = (torch.tensor([getattr(one, n) for one in found]) for n in ("steps", "done"))
     return Eigenvalues(values, bounds, vectors, counts, done)
@@ -54,6 +53,5 @@ def _converged(run: Run, top: int, tol: float) -> bool:
     if run.complete:
         return True
     values, bounds, _ = run.solved()
-    # An exhausted Krylov space bounds nothing: copies of an eigenvalue may be outside of it.
-    scale = float(values.abs().max())
-    return run.beta[-1] > 0 and bool((bounds[:top] <= tol * scale).all())
+    # Of an exhausted Krylov space these are exact; others are looked for beside them.
+    return bool((bounds[:top] <= tol * float(values.abs().max())).all())

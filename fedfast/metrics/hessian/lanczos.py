@@ -2,101 +2,130 @@
 
     H q_j = beta_{j-1} q_{j-1} + alpha_j q_j + beta_j q_{j+1},    T = Q^T H Q tridiagonal
 
-Each model's vectors are worked on by themselves, in memory of their own, so that company does not
-change a bit of them: where an array begins decides in which order BLAS adds up.
+Vectors have the models' dtype, as products have; coefficients are float64. Each model's vectors are
+worked on by themselves, on one thread, so that company does not change a bit of them.
 (Golub, Van Loan, "Matrix Computations", 4th ed., section 10.3.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ...torch_settings import torch_threads
+from ...worker_pool import WorkerPool
+from .basis import Basis, dot
 from .vectors import Products, normal
 
 EXHAUSTED = 1e-13  # of the largest coefficient: the Krylov space holds nothing more
+Fresh = Callable[[int], Tensor]
+SHARED = 1 << 16  # numbers of all models' vectors that are worth a second thread
 
 
 class Run:
     """One model's basis and coefficients.
 
-    start   a vector of norm 1 `[P]`
-    beside  orthonormal vectors `[P]` that the basis is orthogonal to: what is found is the spectrum
-            of H between them
-    lost    whether a product was not finite: the model has no spectrum
+    start   a row `[T]`, is made orthogonal to `beside` and of norm 1 in place
+    size    P
+    beside  orthonormal rows that the basis is orthogonal to: what is found is the spectrum of H
+            between them
+    lost    whether a product was not finite, or too large for its dtype: there is no spectrum
     """
 
-    def __init__(self, start: Tensor, seed: int, beside: Sequence[Tensor] = ()) -> None:
+    def __init__(self, start: Tensor, size: int, beside: Sequence[Tensor] = ()) -> None:
         self.alpha, self.beta, self.lost = list[float](), list[float](), False
-        self._seed, self._beside = seed, [vector.clone() for vector in beside]
-        self.basis = list[Tensor]()
-        self.basis.append(_unit(self._apart(start)) if beside else start)
-
-    @property
-    def room(self) -> int:
-        """How many vectors the basis can have."""
-        return len(self.basis[0]) - len(self._beside)
+        self._size, self._beside, self._basis = size, len(beside), Basis(beside)
+        start.div_(self._basis.apart(start))
+        self._basis.append(start)
 
     @property
     def complete(self) -> bool:
         """Whether T has all eigenvalues."""
-        return len(self.alpha) == self.room
+        return len(self.alpha) == self._size - self._beside
 
-    @property
-    def last(self) -> Tensor:
-        """The vector to be multiplied next."""
-        return self.basis[-1]
+    def take(self, product: Tensor, last: Tensor, before: Tensor, fresh: Fresh) -> None:
+        """One step, from `H q_j`, q_j and q_{j-1}, rows [T]; q_{j+1} takes the product's place."""
+        alpha = dot(product, last)
+        product.sub_(last, alpha=alpha)
+        if self.beta:
+            product.sub_(before, alpha=self.beta[-1])
+        norm = self._basis.apart(product)
+        self.lost = not (math.isfinite(alpha) and math.isfinite(norm))
+        if not self.lost:
+            self.alpha.append(alpha)
+            self._go_on(product, norm, fresh)
 
-    def take(self, product: Tensor) -> None:
-        """One step, from `H q_j` [P]."""
-        self.lost = not bool(product.isfinite().all())
-        if self.lost:
-            return
-        self.alpha.append(float(product @ self.last))
-        rest = self._apart(product)
-        norm, scale = float(rest.norm()), max(map(abs, [*self.alpha, *self.beta]))
-        if norm <= EXHAUSTED * scale or len(self.basis) >= self.room:
-            norm, rest = 0.0, self._fresh(len(product))
-        self.beta.append(norm)
-        self.basis.append(_unit(rest))
+    def _go_on(self, rest: Tensor, norm: float, fresh: Fresh) -> None:
+        """With what is left of the product, of norm beta_j; where that is 0, a new direction."""
+        scale = max(map(abs, [*self.alpha, *self.beta]))
+        if self.complete or norm <= EXHAUSTED * scale:
+            self.beta.append(0.0)  # there is no direction after the last
+            rest.copy_(torch.zeros_like(rest) if self.complete else fresh(len(self._basis)))
+            norm = self._basis.apart(rest)
+        else:
+            self.beta.append(norm)
+        rest.div_(norm if norm > 0 else 1.0)
+        self._basis.append(rest)
 
     def solved(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ritz values descending, residual bounds `beta_j |s_j|`, vectors of T in columns."""
-        off = torch.tensor(self.beta[:-1], dtype=torch.float64)
-        t = torch.diag(torch.tensor(self.alpha, dtype=torch.float64))
-        values, vectors = torch.linalg.eigh(t + torch.diag(off, 1) + torch.diag(off, -1))
+        t = np.diag(self.alpha)
+        t.flat[len(t) :: len(t) + 1] = self.beta[:-1]  # the lower half is read alone
+        values, vectors = torch.linalg.eigh(torch.from_numpy(t))
         values, vectors = values.flip(0), vectors.flip(1)
         return values, self.beta[-1] * vectors[-1].abs(), vectors
 
-    def _apart(self, vector: Tensor) -> Tensor:
-        """What of it is orthogonal to the basis; twice is enough (Kahan, Parlett)."""
-        for _ in range(2):
-            for q in (*self._beside, *self.basis):
-                vector = vector - (q @ vector) * q
-        return vector
-
-    def _fresh(self, length: int) -> Tensor:
-        """A new direction, where an invariant space has been found; zero after the last."""
-        if len(self.basis) >= self.room:
-            return torch.zeros(length, dtype=torch.float64)
-        return self._apart(normal(self._seed, 1_000_000 + len(self.basis), length))
+    def combined(self, weights: Tensor) -> Tensor:
+        """Sums of the vectors multiplied so far: weights `[N, steps]` give rows `[N, T]`."""
+        return self._basis.combined(pad(weights, (self._beside, 0)))
 
 
-def _unit(vector: Tensor) -> Tensor:
-    """Of length 1; zero stays zero."""
-    length = vector.norm()
-    return vector / length if length > 0 else vector
+class Runs:
+    """A run of each model, from the same vector `start` [P] float64; beside: of each, see `Run`."""
 
+    def __init__(
+        self,
+        products: Products,
+        start: Tensor,
+        seed: int,
+        beside: Sequence[Sequence[Tensor]] | None = None,
+    ) -> None:
+        self.products, self._seed, trained = products, seed, products.trained
+        self._last = products.rows([start] * products.models)
+        self._before, self._next = (torch.zeros_like(self._last) for _ in range(2))
+        own = [()] * products.models if beside is None else beside
+        with torch_threads(1):  # the order of a sum may depend on how many threads share it
+            pairs = zip(self._last[:, :trained], own, strict=True)
+            self.each = [Run(row, products.parameters, vectors) for row, vectors in pairs]
+        large = products.models * trained >= SHARED
+        workers = min(torch.get_num_threads(), products.models) if large else 1
+        self._pool = WorkerPool(workers)
 
-def multiply(products: Products, runs: list[Run], active: list[bool]) -> None:
-    """One step of the active runs, one for each model. A run that is lost is not active."""
-    pairs = zip(runs, active, strict=True)
-    found = products(torch.stack([r.last if on else torch.zeros_like(r.last) for r, on in pairs]))
-    with torch_threads(1):  # the order of a sum may depend on how many threads share it
-        for run, on, product in zip(runs, active, found, strict=True):
-            if on:
-                run.take(product.clone())
-    active[:] = [on and not run.lost for run, on in zip(runs, active, strict=True)]
+    def multiply(self, active: list[bool]) -> None:
+        """One step of the active ones. A run that is lost is not active."""
+        for row, on in zip(self._last, active, strict=True):
+            if not on:  # products of products would overflow, or become slow denormal numbers
+                row.zero_()
+        self.products.of_rows(self._last, self._next, active)
+        turns = itertools.count()
+
+        def work(_: int) -> None:
+            while (k := next(turns)) < len(active):
+                if active[k]:
+                    product, last, before = (t[k, : self.products.trained] for t in places)
+                    self.each[k].take(product, last, before, self._fresh)
+
+        places = self._next, self._last, self._before
+        self._pool.each(work)
+        self._last, self._before, self._next = places
+
+    def _fresh(self, turn: int) -> Tensor:
+        """A random vector, where an invariant space has been found; the same for every model."""
+        drawn = normal(self._seed, 1_000_000 + turn, self.products.parameters)
+        return self.products.row(drawn)

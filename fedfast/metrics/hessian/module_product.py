@@ -62,15 +62,19 @@ class ModuleProduct:
             functional_call(copy_of(module).eval(), self.layout.tensors(self.rows[0].clone()), (x,))
             return not same(before, states())
 
-    def __call__(self, v: Tensor) -> Tensor:
+    def __call__(
+        self, v: Tensor, *, out: Tensor | None = None, active: Sequence[bool] | None = None
+    ) -> Tensor:
         """See `product.HessianProduct`."""
         check_vectors(v, self.rows)
-        out, turns = torch.zeros_like(self.rows), itertools.count()
+        out = torch.zeros_like(self.rows) if out is None else out.zero_()
+        turns = itertools.count()
 
         def work(worker: int) -> None:
             with usual_modes():
                 while (k := next(turns)) < self.models:
-                    self._model(self._modules[worker], k, v[k], out[k])
+                    if active is None or active[k]:
+                        self._model(self._modules[worker], k, v[k], out[k])
 
         with kept_random_state():
             self._pool.each(work)

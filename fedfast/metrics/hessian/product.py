@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..._messages import format_value
 from ...data import Samples
 from ...layout import FlatLayout
+from ...programs.program import Program
 from ..accuracy import Loss
 from .module_product import ModuleProduct
 from .program_product import MEMORY, ProgramProduct, program_of
@@ -41,10 +42,14 @@ class HessianProduct(Protocol):
     trained: int
     stride: int
 
-    def __call__(self, v: Tensor) -> Tensor:
+    def __call__(
+        self, v: Tensor, *, out: Tensor | None = None, active: Sequence[bool] | None = None
+    ) -> Tensor:
         """`H_k v_k` `[K, S]` of v `[K, S]`: zero in padding and beyond `trained`.
 
-        What v holds there is not read. Raises ValueError/TypeError for another shape or dtype.
+        out     `[K, S]`, receives them; new memory if None
+        active  of each model, whether its product is wanted; other rows may hold anything finite
+        What v holds in padding is not read. Raises ValueError/TypeError for another shape or dtype.
         """
 
 
@@ -72,13 +77,20 @@ def product_for(
     own = samples_of_each(layout, rows, samples)
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise ValueError(f"batch: expected an integer >= 1 or None; got {format_value(batch)}")
-    criterion = criterion_of(loss)
-    if criterion is F.cross_entropy and own[0].y.ndim == 1:
-        few = own[0].take(torch.arange(2) % len(own[0])).inputs(layout.dtype)
-        program = program_of(module, layout, few)
-        if program is not None:
-            return ProgramProduct(program, layout, rows, own, batch, backend, memory)
-    return ModuleProduct(module, layout, criterion, rows, own, batch or MODULE_BATCH)
+    program = program_with(module, layout, loss, own)
+    if program is not None:
+        return ProgramProduct(program, layout, rows, own, batch, backend, memory)
+    return ModuleProduct(module, layout, criterion_of(loss), rows, own, batch or MODULE_BATCH)
+
+
+def program_with(
+    module: nn.Module, layout: FlatLayout, loss: Loss | str, samples: Sequence[Samples]
+) -> Program | None:
+    """The layer program whose products are known with this loss on such samples, or None."""
+    if criterion_of(loss) is not F.cross_entropy or samples[0].y.ndim != 1:
+        return None
+    few = samples[0].take(torch.arange(2) % len(samples[0])).inputs(layout.dtype)
+    return program_of(module, layout, few)
 
 
 def criterion_of(loss: Loss | str) -> Loss:

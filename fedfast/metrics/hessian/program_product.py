@@ -19,13 +19,16 @@ from ...programs.apart import apart
 from ...programs.program import Program
 from ...programs.tangent_rules import covered
 from ...programs.trace import trace
-from ...programs.workspace import Workspace, bytes_per_client
+from ...programs.workspace import Workspace, places, sizes
 from .chunk_pass import ChunkPass, Given
 from .module_product import check_vectors
 from .slices import Chunk, chunks_of
 
 LARGEST = 1 << 26  # bytes, about, of a slice's buffers of one pass
 WIDEST = 1024
+# Bytes, about, of a chunk's slices, unless threads would idle. More gain nothing, and products of
+# models that need none are left out chunk by chunk.
+TOGETHER = 1 << 24
 MEMORY = 1 << 30
 
 
@@ -51,9 +54,11 @@ class ProgramProduct:
         self.layout, self.rows = layout, rows.detach().clone()
         self.models, self.trained, self.stride = len(rows), layout.trained, layout.stride
         self.given = Given(program, layout, self.rows, samples, registry.choose(backend, rows))
-        each = bytes_per_client(program, 1, layout.dtype.itemsize)
+        each = layout.dtype.itemsize * elements_of_a_pass(program)
         batch = max(1, min(WIDEST, LARGEST // each)) if batch is None else batch
-        most = max(1, memory // 4 // (each * batch))
+        slice_bytes = each * min(batch, max(map(len, samples)))
+        most = max(torch.get_num_threads(), TOGETHER // slice_bytes)
+        most = max(1, min(most, memory // 4 // slice_bytes))
         self._gaps = _gaps(layout)
         self._once = [len(s) <= batch for s in samples]
         self._shared: dict[tuple[str, int], Workspace] = {}
@@ -88,12 +93,16 @@ class ProgramProduct:
         chunk.run()
 
     @torch.no_grad()
-    def __call__(self, v: Tensor) -> Tensor:
+    def __call__(
+        self, v: Tensor, *, out: Tensor | None = None, active: Sequence[bool] | None = None
+    ) -> Tensor:
         """See `product.HessianProduct`."""
         check_vectors(v, self.rows)
-        out = torch.empty_like(self.rows)
+        out = torch.empty_like(self.rows) if out is None else out
         total = {k: out.new_zeros(self.stride, dtype=torch.float64) for k in self._joined}
         for chunk, kept in self._passes:
+            if active is not None and not any(active[k] for k in chunk.chunk.models):
+                continue
             if not kept:
                 self._run(chunk)
             self._part(chunk, v, out, total)
@@ -120,6 +129,14 @@ class ProgramProduct:
                 total[k] += row
             else:
                 out[k] = row
+
+
+def elements_of_a_pass(program: Program) -> int:
+    """Of a sample: its input, values, their gradients and what layers save."""
+    where = places(program, reuse=False)
+    gradients = program.elements(*(program.learning & where.keys())) + program.widest_join
+    saved = sum(record.saved_elements(program.shapes) for record in program.records)
+    return program.elements(0) + sum(sizes(program, where)) + gradients + saved
 
 
 def _gaps(layout: FlatLayout) -> list[tuple[int, int]]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ...torch_settings import torch_threads
-from .lanczos import Run
+from .lanczos import Run, Runs
 from .ritz import Found, Search
 from .vectors import normal
 
@@ -21,23 +20,22 @@ NEAR = 1e-2  # of the largest magnitude: a bound that tells whether a value is b
 
 def add_repeated(search: Search, found: list[Found]) -> None:
     """Run beside what each model has found until the largest of a run is none of the largest."""
-    size = search.products.parameters
-    beside = [list(one.vectors) for one in found]
+    products, size = search.products, search.products.parameters
+    beside = [[products.row(v) for v in one.vectors] for one in found]
     active = [one.done and not one.whole for one in found]
     for turn in range(size):
         active = [on and len(own) < size for on, own in zip(active, beside, strict=True)]
         if not any(active):
             return
         start = normal(search.seed, STREAM + turn, size)
-        with torch_threads(1):
-            own = [b if on else [] for b, on in zip(beside, active, strict=True)]
-            runs = [Run(start, search.seed, vectors) for vectors in own]
+        own = [b if on else [] for b, on in zip(beside, active, strict=True)]
+        runs = Runs(products, start, search.seed, own)
         search.run(runs, active, partial(_known, search.tol, found))
-        for k, run in enumerate(runs):
+        for k, run in enumerate(runs.each):
             if active[k]:
-                other = Found(run, 1, _known(search.tol, found, k, run))
+                other = Found(products, run, 1, _known(search.tol, found, k, run))
                 active[k] = found[k].take(other) and other.done
-                beside[k].append(other.vectors[0])
+                beside[k].append(products.row(other.vectors[0]))
 
 
 def _known(tol: float, found: list[Found], k: int, run: Run) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ...torch_settings import torch_threads
-from .lanczos import Run, multiply
+from .lanczos import Run, Runs
 from .vectors import Products
 
 
@@ -21,14 +22,16 @@ class Search:
     steps: int
     seed: int
 
-    def run(self, runs: list[Run], active: list[bool], done: Callable[[int, Run], bool]) -> None:
+    def run(self, runs: Runs, active: list[bool], done: Callable[[int, Run], bool]) -> None:
         """Until each active run is done, holds all eigenvalues or has made all its steps."""
         for _ in range(self.steps):
-            active = [on and not run.complete for on, run in zip(active, runs, strict=True)]
+            pairs = zip(active, runs.each, strict=True)
+            active = [on and not (run.complete or run.lost) for on, run in pairs]
             if not any(active):
                 return
-            multiply(self.products, runs, active)
-            active = [on and not done(k, runs[k]) for k, on in enumerate(active)]
+            runs.multiply(active)
+            with torch_threads(1):
+                active = [on and not done(k, runs.each[k]) for k, on in enumerate(active)]
 
 
 class Found:
@@ -38,15 +41,15 @@ class Found:
     whole  whether they are of all eigenvalues; done: whether they are known
     """
 
-    def __init__(self, run: Run, top: int, done: bool) -> None:
+    def __init__(self, products: Products, run: Run, top: int, done: bool) -> None:
         self.steps, self.whole, self.done, self.scale = len(run.alpha), run.complete, done, 0.0
         self.values = self.bounds = torch.full((top,), torch.nan, dtype=torch.float64)
-        self.vectors = self.values[:, None].expand(top, len(run.basis[0]))
+        self.vectors = self.values[:, None].expand(top, products.parameters)
         if run.lost:
             return
         with torch_threads(1):
             values, bounds, inner = run.solved()
-            self.vectors = inner.T[:top] @ torch.stack(run.basis[: self.steps])
+            self.vectors = products.vectors(run.combined(inner.T[:top]))
         self.values, self.bounds, self.scale = values[:top], bounds[:top], float(values.abs().max())
 
     def take(self, other: Found) -> bool:
@@ -61,3 +64,10 @@ class Found:
         self.values, self.bounds = values[kept], bounds[kept]
         self.vectors = torch.cat([self.vectors, other.vectors])[kept]
         return True
+
+
+def orthonormal(vectors: Tensor) -> Tensor:
+    """Vectors `[T, P]` float64, which are so up to rounding of the models' dtype; nan stays nan."""
+    with torch_threads(1):
+        lower = torch.linalg.cholesky_ex(vectors @ vectors.T).L
+        return torch.linalg.solve_triangular(lower, vectors, upper=False)

@@ -70,11 +70,12 @@ class Chunk:
 
 
 def width_of(count: int, batch: int) -> int:
-    """Rows of the buffer for so many samples: few different ones, at most half to spare."""
-    width = LEAST
-    while width < count:
-        width = width * 3 // 2 if width & (width - 1) == 0 else width * 4 // 3
-    return min(width, max(batch, LEAST))
+    """Rows of the buffer for so many samples: 16 widths between powers of two, in steps of 2 on.
+
+    Rows to spare cost as much as samples do; every width makes chunks of its own.
+    """
+    step = max(2, 1 << max(0, (count - 1).bit_length() - 5))
+    return min(max(LEAST, -(-count // step) * step), max(batch, LEAST))
 
 
 def chunks_of(counts: Sequence[int], batch: int, most: int) -> list[Chunk]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from ..._messages import format_value
@@ -13,26 +16,11 @@ from ...validation.values import Count, integer
 from ..accuracy import Loss
 from .density import Density, quadrature
 from .eigenvalues import Eigenvalues, largest
-from .product import HessianProduct, product_for
+from .spaces import Problem
 from .trace import Trace, hutch_plus_plus, hutchinson
-from .vectors import Products
 
+Found = TypeVar("Found", Eigenvalues, Trace, Density)
 METHODS = {"hutchinson": hutchinson, "hutch++": hutch_plus_plus}
-
-
-class Followed:
-    """A product that calls `progress` each time it has been made."""
-
-    def __init__(self, product: HessianProduct, progress: Callable[[], None]) -> None:
-        self._product, self._progress = product, progress
-        self.models, self.layout = product.models, product.layout
-        self.trained, self.stride = product.trained, product.stride
-
-    def __call__(self, v: Tensor) -> Tensor:
-        """See `HessianProduct`."""
-        found = self._product(v)
-        self._progress()
-        return found
 
 
 class Hessian:
@@ -48,7 +36,7 @@ class Hessian:
     loss      "cross_entropy", or (outputs, targets) -> scalar mean over the batch
     batch     samples whose part of a product is computed at once
     seed      of random vectors, the same for every model
-    progress  called after every product with the K Hessians
+    progress  called after every product with the Hessians of models that are solved side by side
     A model's figures do not depend, by a bit, on the other models or on the number of threads.
     Raises ValueError/TypeError naming what is unfit.
     """
@@ -63,7 +51,7 @@ class Hessian:
         loss: Loss | str = "cross_entropy",
         batch: int = 500,
         seed: int = 0,
-        progress: Callable[[], None] | None = None,
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
         layout = FlatLayout.of(model) if layout is None else layout
         rows = layout.flatten(model)[None] if rows is None else rows
@@ -71,22 +59,29 @@ class Hessian:
         samples = [as_samples(own, "data") for own in given]
         integer("seed", seed)
         self.layout, self.seed = layout, seed
-        product = product_for(model, layout, loss, rows, samples, batch=batch)
-        self._products = Products(product if progress is None else Followed(product, progress))
+        self._problem = Problem(model, layout, loss, rows, samples, batch, progress)
+        self._spaces = self._problem.spaces()
 
     def eigenvalues(self, top: int = 1, *, tol: float = 1e-4, steps: int = 100) -> Eigenvalues:
         """The `top` largest eigenvalues (not magnitudes) of each, with vectors, by Lanczos.
 
         tol    a model is done once its bounds are below `tol` times its largest magnitude
-        steps  at most in a Lanczos run, of one product each; every step keeps `[K, P]` float64.
+        steps  at most in a Lanczos run, of one product each; every step keeps vectors of K models.
                Of two and more eigenvalues, a further run looks for those that H has several times
         """
         _counts(top=top, steps=steps)
-        if top > min(steps, self._products.parameters):
-            most = min(steps, self._products.parameters)
+        if top > min(steps, self.layout.parameters):
+            most = min(steps, self.layout.parameters)
             raise ValueError(f"top: expected at most {most}, steps or parameters; got {top}")
         positive("tol", tol)
-        return largest(self._products, top, tol, steps, self.seed)
+        found = []
+        for space in self._spaces:
+            if space.spare is not None and top > space.spare:  # zeros may be missing among them
+                space = self._problem.whole(space.models)
+            own = largest(space.products, top, tol, steps, self.seed)
+            vectors = [space.lift(k, v) for k, v in enumerate(own.vectors)]
+            found.append(replace(own, vectors=torch.stack(vectors)))
+        return self._joined(found)
 
     def trace(self, samples: int = 30, *, method: str = "hutch++") -> Trace:
         """Unbiased estimates of the traces, with standard errors.
@@ -96,7 +91,8 @@ class Hessian:
         _counts(samples=samples)
         if method not in METHODS:
             raise ValueError(f"method: expected {' or '.join(METHODS)}; got {format_value(method)}")
-        return METHODS[method](self._products, samples, self.seed)
+        solve = METHODS[method]
+        return self._joined([solve(space.products, samples, self.seed) for space in self._spaces])
 
     def density(
         self, samples: int = 5, *, steps: int = 50, points: int = 1000, width: float = 0.01
@@ -109,7 +105,16 @@ class Hessian:
         _counts(samples=samples, steps=steps)
         Count(ge=2)("points", points)
         positive("width", width)
-        return quadrature(self._products, samples, steps, points, width, self.seed)
+        how = samples, steps, points, width, self.seed
+        return self._joined([quadrature(s.products, *how, s.outside) for s in self._spaces])
+
+    def _joined(self, found: list[Found]) -> Found:
+        """What was found in each space, in the order of the models."""
+        if len(found) == 1:
+            return found[0]
+        order = torch.tensor([k for space in self._spaces for k in space.models]).argsort()
+        parts = [[getattr(own, f.name) for own in found] for f in fields(found[0])]
+        return type(found[0])(*(torch.cat(part)[order] for part in parts))
 
 
 def _counts(**given: int) -> None:

@@ -28,7 +28,7 @@ class Trace:
 def hutchinson(products: Products, samples: int, seed: int) -> Trace:
     """From so many products."""
     drawn = [signs(seed, i, products.parameters) for i in range(samples)]
-    return _summed([_quadratic(products, v.expand(products.models, -1)) for v in drawn])
+    return _summed([_quadratic(products, [v] * products.models) for v in drawn])
 
 
 def hutch_plus_plus(products: Products, samples: int, seed: int) -> Trace:
@@ -39,19 +39,18 @@ def hutch_plus_plus(products: Products, samples: int, seed: int) -> Trace:
         bases = [torch.linalg.qr(torch.stack(own, 1))[0] for own in zip(*sketch, strict=True)]
     exact = torch.zeros(products.models, dtype=torch.float64)
     for i in range(bases[0].shape[1]):
-        v = torch.stack([q[:, i] for q in bases])
-        exact += _quadratic(products, v)
+        exact += _quadratic(products, [q[:, i].contiguous() for q in bases])
     rest = []
     for i in range(each):
         drawn = signs(seed, samples + i, size)
         with torch_threads(1):
-            apart = torch.stack([drawn - q @ (q.T @ drawn) for q in bases])
+            apart = [drawn - q @ (q.T @ drawn) for q in bases]
         rest.append(_quadratic(products, apart))
     found = _summed(rest)
     return Trace(exact + found.values, found.errors)
 
 
-def _quadratic(products: Products, v: Tensor) -> Tensor:
+def _quadratic(products: Products, v: list[Tensor]) -> Tensor:
     """`v_k^T H_k v_k` [K]."""
     found = products(v)
     # The order of a sum may depend on how many threads share it; that of BLAS on where rows begin.
@@ -60,8 +59,8 @@ def _quadratic(products: Products, v: Tensor) -> Tensor:
 
 
 def _summed(parts: list[Tensor]) -> Trace:
-    found = torch.stack(parts, 1)  # [K, samples]
-    deviation = torch.full_like(found[:, 0], torch.nan)
+    found = [torch.stack(own) for own in zip(*parts, strict=True)]  # each [samples]
+    deviation = torch.full_like(parts[0], torch.nan)
     if len(parts) > 1:
         deviation = torch.stack([one.std() for one in found])
     return Trace(torch.stack([one.mean() for one in found]), deviation / len(parts) ** 0.5)
