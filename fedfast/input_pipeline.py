@@ -84,9 +84,9 @@ class InputPipeline:
         offset, flip = crops(self.augment, (self.seed, round), clients, packing, width)
         return Draws(offset.to(self.device), flip.to(self.device))
 
-    def source(self, drawn: Draws | None, lines: slice) -> SampleSource:
-        """What the batches `lines` are read from."""
+    def source(self, drawn: Draws | None) -> SampleSource:
+        """What batches are read from that are augmented by these draws."""
         if drawn is None:
             return self.plain
-        own = dict(offset=drawn.offset[lines], flip=drawn.flip[lines])
+        own = dict(offset=drawn.offset, flip=drawn.flip)
         return replace(self.plain, transform={**self.plain.transform, **own})

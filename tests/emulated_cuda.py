@@ -11,13 +11,10 @@ code of the step's; it refuses what a capture refuses, and memory that went away
 
 from __future__ import annotations
 
-import pkgutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from typing import Any, Protocol
 from unittest import mock
 
@@ -27,10 +24,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-import fedfast.kernels.triton as kernels
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
-LAUNCH = common.launch
+START = common.start
 aten = torch.ops.aten
 # What makes the host wait: a number is read, or a size depends on values.
 WAITS = {
@@ -224,25 +220,21 @@ class Device(TorchDispatchMode):
             return t
         return same[id(t)] if id(t) in same else DeviceTensor(t)
 
-    def launch(self, kernel: Any, programs: int, tensor: Tensor, *args: Any, **meta: Any) -> None:
-        """In the place of `common.launch`."""
-        if programs <= 0:
-            return
+    def start(self, kernel: Any, programs: int, tensor: Tensor, args: Any, meta: Any) -> None:
+        """In the place of `common.start`."""
         for t in tree_flatten(args)[0]:
             assert not isinstance(t, Tensor) or isinstance(t, DeviceTensor), (kernel, t)
         self.note("launch", kernel.fn.__name__)
-        run, inner = partial(LAUNCH, kernel, programs, held(tensor)), held(args)
+        run, inner = partial(START, kernel, programs), held((tensor, args))
         if self.computes:
             with _disable_current_modes():
-                run(*inner, **meta)
+                run(*inner, meta)
         if self.capture is not None:
-            self.capture.add(run, inner, meta)
+            self.capture.add(run, (*inner, meta), {})
 
     @contextmanager
     def on(self) -> Iterator[Device]:
         """Within, there is a CUDA device, and this is it."""
-        for found in pkgutil.iter_modules(kernels.__path__):
-            import_module(f"{kernels.__name__}.{found.name}")
         with (
             mock.patch.multiple(
                 torch.cuda,
@@ -256,7 +248,7 @@ class Device(TorchDispatchMode):
             mock.patch.multiple(
                 torch, tensor=_copied_there(torch.tensor), as_tensor=_copied_there(torch.as_tensor)
             ),
-            _launches(self.launch),
+            mock.patch.object(common, "start", self.start),
             mock.patch.object(Tensor, "pin_memory", lambda t: self.pin(t.clone())),
             self,
         ):
@@ -273,17 +265,3 @@ def _copied_there(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return found if device is None else found.to(device)
 
     return made
-
-
-@contextmanager
-def _launches(launch: Callable[..., None]) -> Iterator[None]:
-    with mock.patch.object(common, "launch", launch):
-        modules = [m for name, m in sys.modules.items() if name.startswith(kernels.__name__)]
-        holding = [m for m in modules if getattr(m, "launch", None) is LAUNCH]
-        for module in holding:
-            module.launch = launch  # type: ignore[attr-defined]
-        try:
-            yield
-        finally:
-            for module in holding:
-                module.launch = LAUNCH  # type: ignore[attr-defined]

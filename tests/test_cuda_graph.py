@@ -17,7 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fedfast
 from fedfast import client_loop, fusion_rules
-from fedfast.algorithms import SCAFFOLD, Algorithm, FedAvg, FedAvgM, FedFSA, FedProx, FedSAM, Ramp
+from fedfast.algorithms import Algorithm, FedAvg, FedSAM, Ramp
+from fedfast.algorithms.base import ALGORITHMS as ALGORITHM_NAMES
+from fedfast.algorithms.hooks import Clients
 from fedfast.data import Augment, FederatedData
 from fedfast.programs.cuda_graph import Replay, Step
 
@@ -169,9 +171,9 @@ def test_replayed_steps_draw_masks_of_their_own(
     replays_alike(monkeypatch, algorithm, sentences([9, 4, 13, 1, 6]), net=next_word, chunk=3)
 
 
-def test_a_shape_runs_once_before_it_is_recorded_and_new_shapes_drop_recordings() -> None:
+def test_a_shape_runs_once_before_it_is_recorded_and_new_shapes_drop_none() -> None:
     frozen, ran = Frozen(), []
-    replay = Replay(frozen, 3)
+    replay = Replay(frozen)
 
     def run(shape: int, label: str) -> None:
         replay.run(shape, lambda: ran.append(label))
@@ -181,7 +183,10 @@ def test_a_shape_runs_once_before_it_is_recorded_and_new_shapes_drop_recordings(
     assert (ran, frozen.recordings) == (["a", "b", "b"], 1)
     run(1, "d")
     run(0, "e")
-    assert (ran, frozen.recordings) == (["a", "b", "b", "d", "e"], 2)
+    assert (ran, frozen.recordings) == (["a", "b", "b", "d", "b"], 1)
+    replay.forget()
+    run(0, "f")
+    assert ran[-1] == "f"
 
 
 def small_net() -> nn.Module:
@@ -223,23 +228,24 @@ def test_a_step_is_launches_and_nothing_else(
     assert context.replays > 0
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "recorded"),
-    [
-        (FedAvg(), True),
-        (FedSAM(), True),
-        (FedAvgM(), True),
-        (FedSAM(rho=Ramp(0.1, 0.2, 10)), False),
-        (FedProx(), False),
-        (SCAFFOLD(), False),
-        (FedFSA(), False),
-    ],
-    ids=lambda value: getattr(value, "name", str(value)),
-)
-def test_algorithms_whose_steps_depend_on_the_round_are_not_recorded(
-    algorithm: Algorithm, recorded: bool
-) -> None:
-    assert fusion_rules.is_steady(algorithm) == recorded
+class Halved(FedAvg):
+    """Code of the user's within a step: what it reads is not known."""
+
+    def after_step(self, at: Clients) -> None:
+        """Smaller models."""
+        at.w.mul_(0.5)
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHM_NAMES))
+def test_steps_of_every_algorithm_are_recorded(name: str) -> None:
+    made = fedfast.algorithms.by_name(name)
+    assert fusion_rules.eager_because(made, 1.0) == ""
+
+
+def test_code_of_the_users_in_a_step_is_not_recorded_and_the_reason_named() -> None:
+    assert "after_step of Halved" in fusion_rules.eager_because(Halved(), 1.0)
+    decayed = fusion_rules.eager_because(fedfast.algorithms.FedWMSAM(), 0.9)
+    assert "learning rates" in decayed
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="captures CUDA graphs")

@@ -96,7 +96,7 @@ class FSA(Optimizer):
         return self._radii(at) * (shrink / (length * shrink + self.eps))[:, None]
 
     def _radii(self, at: Clients) -> Tensor:
-        large, small = (at.w.new_tensor(r) for r in (self.rho_larger, self.rho_default))
+        large, small = (at.w.new_full((), r) for r in (self.rho_larger, self.rho_default))
         return torch.where(at.values["top"], large, small)
 
     def _shrink(self, length: Tensor) -> Tensor:
