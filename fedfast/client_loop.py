@@ -32,6 +32,7 @@ from .read_only import class_names
 from .recorded_steps import RecordedSteps, add_losses
 from .row_updates import PlannedAscent, all_of, fills_of
 from .step_draws import seeds, seeds_of
+from .transfers import sent_to
 
 CLIP_EPS = 1e-6  # as `kernels.step`, and torch's clip_grad_norm_
 
@@ -83,8 +84,9 @@ class LocalTrainer:
         at_once = self._at_once(batches) and _steady(at, lr)
         recorded = self.gradient.recorded(at) if at_once else None
         at.recorded = recorded is not None
-        self.algorithm.begin(at)
         active = batches.active
+        at.going = active[0]
+        self.algorithm.begin(at)
         if active[0] < len(at):
             models[active[0] :] = start
         if at_once and self.gradient.at_once(recorded):
@@ -219,6 +221,7 @@ class LocalTrainer:
         """See `LocalGradient.over_all`."""
         # Who is done repeats a sample, with no weight; twice, for BatchNorm takes no single one.
         least = min(2, everything.rows.shape[1])
+        everything = everything.to(at.w.device)
         count = everything.count
         padded = replace(everything, count=count.where(count > 0, least))
         lines = [everything.packing.at(s, n) for s, n in enumerate(everything.active)]
@@ -312,14 +315,14 @@ class LocalTrainer:
         """
         if not self.executor.random:
             return None
-        return seeds((self.options.seed, round), clients, packing).to(self.pipeline.device)
+        return sent_to(seeds((self.options.seed, round), clients, packing), self.pipeline.device)
 
     def seeds_at(self, round: int, clients: np.ndarray, step: int) -> Tensor | None:
         """The same of a batch of each client, counted as its step `step`."""
         if not self.executor.random:
             return None
         found = seeds_of((self.options.seed, round), clients, np.full(len(clients), step))
-        return found.to(self.pipeline.device)
+        return sent_to(found, self.pipeline.device)
 
 
 def _steady(at: Clients, lr: float | Tensor) -> bool:

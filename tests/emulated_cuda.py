@@ -164,7 +164,8 @@ class Device(TorchDispatchMode):
         if func.overloadpacket is aten._to_copy and ours and there:
             if kwargs.get("dtype") in (None, args[0].dtype):
                 return args[0]  # it is there
-        self._waits(func.overloadpacket, tensors, there, bool(kwargs.get("non_blocking")))
+        hurries = kwargs.get("non_blocking") or (func.overloadpacket is aten.copy_ and args[2:])
+        self._waits(func.overloadpacket, args, tensors, there, bool(hurries))
         cpu = [CPU if isinstance(x, torch.device) else held(x) for x in leaves]
         inner = tree_unflatten(cpu, spec)
         out = func(*inner[0], **inner[1])
@@ -175,11 +176,12 @@ class Device(TorchDispatchMode):
         self.pinned.add(t.untyped_storage().data_ptr())
         return t
 
-    def _waits(self, packet: Any, tensors: list[Tensor], there: bool, hurries: bool) -> None:
+    def _waits(self, packet: Any, args: Any, tensors: Any, there: bool, hurries: bool) -> None:
         """Note the copies and waits of an operation."""
+        indices = [t for t in args[1] if t is not None] if packet in MASKED else []
         if packet in WAITS:
             self.note("wait", str(packet))
-        if packet in MASKED and any(t.dtype in (torch.bool, torch.uint8) for t in tensors[1:]):
+        if packet in MASKED and any(t.dtype in (torch.bool, torch.uint8) for t in indices):
             self.note("wait", f"{packet} by a mask")
         hosts = [t for t in tensors if not isinstance(t, DeviceTensor)]
         moves = packet in (aten.copy_, aten._to_copy)
@@ -206,6 +208,8 @@ class Device(TorchDispatchMode):
             self.note("allocation", str(packet))
             if packet in BARE:
                 t.zero_()
+            elif not self.computes and t.is_floating_point():
+                t.nan_to_num_()  # what marks memory that nobody has written to
             if self.capture is not None:
                 self.capture.owns(t)
         written = any(id(t) in same for t in made)

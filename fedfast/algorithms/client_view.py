@@ -45,7 +45,8 @@ class Clients:
     round, step  from 0; where a step is recorded and repeated, `step` is a number in memory that
                  the device counts: hooks of ours compute with it, and decide by `fresh`
     fresh        whether this is the first local step
-    going        how many of the clients, from the first, take another step after this one
+    going        how many of the clients, from the first, take another step after this one; before
+                 the first, how many take one at all
     ids          [K] client ids
     sizes        [K] float64, samples of each
     steps        [K] float64, local steps of each in this round

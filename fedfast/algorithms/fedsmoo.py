@@ -60,8 +60,8 @@ class ConsensusSAM(SAM):
 
     def begin(self, at: Clients) -> None:
         """Who makes no step keeps mu_i, and has perturbed nothing."""
-        idle = (at.steps == 0).nonzero()[:, 0]
-        if len(idle):
+        if at.going < len(at):
+            idle = torch.arange(at.going, len(at), device=at.w.device)
             keep_rows(at, "mu_i", idle)
             for e in at.scratch.values():
                 e[idle] = 0.0

@@ -115,7 +115,8 @@ def _slots(t: Tensor | None) -> tuple[Tensor | None, int, int, int]:
 
 
 def _gram(x: Tensor, u: Tensor, ones: float, to: Tensor) -> None:
-    bias = None if ones == 0 else x.new_full((1, x.shape[1]), ones).expand(x.shape[:2])
+    # A row of as many numbers as a batch has samples, made once.
+    bias = None if ones == 0 else per_client("ones", ones, x[0]).expand(x.shape[:2])
     multiply(x, u, to, "fp32", turned=(False, True), bias=bias)
 
 
