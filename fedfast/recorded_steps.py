@@ -115,7 +115,9 @@ class RecordedChunk:
     own: bool
     read: Read
 
-    def run(self, s: int, count: int, going: int, step: Callable[[Clients, Minibatch], None]) -> None:
+    def run(
+        self, s: int, count: int, going: int, step: Callable[[Clients, Minibatch], None]
+    ) -> None:
         """Step `s` of the first `count` clients, of whom `going` go on.
 
         step  reads live buffers and what it is given alone; `at.w` it sets itself after the first

@@ -133,6 +133,7 @@ class Device(TorchDispatchMode):
         super().__init__()
         self.computes, self.capture = computes, None
         self.events, self.captured = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        self.graphs: list[int] = []  # launches of each that was captured
         self.pinned: set[int] = set()
 
     capture: Capture | None
@@ -249,6 +250,7 @@ class Device(TorchDispatchMode):
                 empty_cache=lambda: None,
                 get_device_name=lambda *_: "emulated",
             ),
+            mock.patch.object(torch.backends.cudnn, "is_acceptable", lambda _: False),
             mock.patch.multiple(
                 torch, tensor=_copied_there(torch.tensor), as_tensor=_copied_there(torch.as_tensor)
             ),

@@ -107,6 +107,7 @@ class Graphs:
         finally:
             device.capture = None
         self.captures.append(capture)
+        device.graphs.append(capture.kernels)
         done = device.events - before
         device.events = before
         for (kind, name), times in done.items():
