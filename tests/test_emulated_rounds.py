@@ -21,7 +21,10 @@ from fedfast import fusion_rules, recorded_steps
 from fedfast.algorithms import Algorithm, FedAvg, FedGloSS, FedSAM, Ramp, by_name
 from fedfast.algorithms.base import ALGORITHMS
 from fedfast.data import FederatedData
+from fedfast.evaluation import assess, total
 from fedfast.kernels import _args
+from fedfast.metrics.accuracy import MULTICLASS
+from fedfast.programs import evaluator
 from fedfast.recorded_steps import RecordedChunk
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
@@ -100,7 +103,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
 
 def emulated(monkeypatch: pytest.MonkeyPatch, computes: bool) -> Any:
     made = Device(computes)
-    monkeypatch.setattr(fusion_rules, "CudaRecorder", lambda: Graphs(made))
+    for module in (fusion_rules, evaluator):
+        monkeypatch.setattr(module, "CudaRecorder", lambda: Graphs(made))
     return made.on()
 
 
@@ -115,10 +119,12 @@ def simulation(net: nn.Module, data: Any, algorithm: Any, **options: Any) -> fed
     return sim
 
 
-def counts(device: Device, name: str, kind: str = "mlp", epochs: int = 1) -> Counts:
+def counts(
+    device: Device, name: str, kind: str = "mlp", epochs: int = 1, **options: Any
+) -> Counts:
     """Of the fourth round: the shapes of all its steps have been recorded."""
     net, data = MODELS[kind]
-    for row in simulation(net(), data(), name, local_epochs=epochs, rounds=5):
+    for row in simulation(net(), data(), name, local_epochs=epochs, rounds=5, **options):
         assert row.status == "ok"
         if row.round == 4:
             break
@@ -139,6 +145,40 @@ def test_a_step_is_one_launch_and_a_round_waits_twice(name: str, device: Device)
         return
     assert many.events == few.events
     assert many.events["wait"] <= MORE_WAITS.get(name, 2)
+
+
+def test_evaluation_is_one_graph_a_pass_and_one_wait(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluator, "width_of", lambda *_: 1)  # eight samples a pass
+    test = federation([21]).samples
+    plain, tested = (counts(device, "fedavg", test=samples) for samples in (None, test))
+    assert tested.graphs - plain.graphs == 3
+    assert tested.events["wait"] - plain.events["wait"] == 1
+
+
+def test_evaluation_on_the_device_is_that_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By replayed passes too; labels that count for nothing, in a part of their own, as well."""
+    test, found = federation([21]).samples, []
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 0.5, 0.0]), ignore_index=1)
+    for where in ("cpu", "cuda:0"):
+        with emulated(monkeypatch, computes=True):
+            sim = simulation(mlp(), federation([8] * 4), "fedavg", test=test, device=where)
+            rows = [row for row in sim]
+            found.append([(row.accuracy, row.loss) for row in rows])
+            parts = [assess(loss, MULTICLASS, *each, 8) for each in outputs_of(where)]
+            found[-1].append(total(loss, parts, test.y))
+    for (right, low), (expected, high) in zip(*found, strict=True):
+        assert right == expected
+        assert low == pytest.approx(high, rel=1e-5)
+
+
+def outputs_of(where: str) -> list[tuple[Tensor, Tensor]]:
+    """Logits and labels, one batch of which has labels of no weight alone."""
+    generator = torch.Generator().manual_seed(3)
+    z, y = torch.randn(21, 4, generator=generator), torch.arange(21) % 4
+    y[:8] = 1
+    return [(z[part].to(where), y[part].to(where)) for part in (slice(8), slice(8, 21))]
 
 
 @pytest.mark.parametrize(("kind", "name"), LAUNCHES)
