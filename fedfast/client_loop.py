@@ -300,7 +300,8 @@ class LocalTrainer:
         if draws is not None:
             draws = Draws(draws.offset[lines], draws.flip[lines])
         seeds = None if batches.seeds is None else batches.seeds[lines]
-        return self._read(rows, batches.count[lines], draws, seeds)
+        count = sent_to(batches.count[lines], self.pipeline.device)
+        return self._read(rows, count, draws, seeds)
 
     def _read(
         self, rows: Tensor, count: Tensor, draws: Draws | None, seeds: Tensor | None

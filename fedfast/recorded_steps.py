@@ -37,9 +37,12 @@ class RecordedSteps:
         self.replay, self.endings, self.losses = Replay(recorder), endings, losses
         device = losses.device
         self.held, self.numbers = HeldTensors(device), RoundNumbers(losses)
-        self._order = torch.arange(len(losses), device=device)
-        self.lines = self._order.clone()  # [K], where in the tables a client's next batch is
-        self.step = torch.zeros((), dtype=torch.float64, device=device)
+        # [K + 1]: where in the tables each client's next batch is, and which step comes next.
+        self._order = torch.arange(len(losses) + 1, device=device)
+        self._order[-1] = 0
+        self._counters = self._order.clone()
+        self.lines, self.step = self._counters[:-1], self._counters[-1]
+        self._moves: dict[int, Tensor] = {}
         self.total = torch.zeros(2, len(losses), dtype=torch.float64, device=device)
         self._placed: tuple[int, ...] = ()
 
@@ -52,8 +55,7 @@ class RecordedSteps:
 
         read  gives a step's batch
         """
-        self.lines.copy_(self._order)
-        self.step.zero_()
+        self._counters.copy_(self._order)
         self.total.zero_()
         self.numbers.renew(at.round)
         self._hold_batches(batches)
@@ -68,6 +70,14 @@ class RecordedSteps:
             self.replay.forget()
         self.held.moved, self._placed = False, placed
         return RecordedChunk(self, still, own, read)
+
+    def move_on(self, count: int) -> None:
+        """Step s of client k is line offsets[s] + k, and `count` clients have one each."""
+        if count not in self._moves:
+            moves = torch.full_like(self._counters, count)
+            moves[-1] = 1
+            self._moves[count] = moves
+        self._counters.add_(self._moves[count])
 
     def _hold_batches(self, batches: ChunkBatches) -> None:
         """One line per client and step: each table as long as the longest chunk so far."""
@@ -137,8 +147,7 @@ class RecordedChunk:
         batch = self._batch(count)
         step(now, batch)
         add_losses(steps.total[:, :count], steps.losses[:count], batch.count)
-        steps.lines.add_(count)  # step s of client k is line offsets[s] + k
-        steps.step.add_(1.0)
+        steps.move_on(count)
 
     def _batch(self, count: int) -> Minibatch:
         """The lines of the step at hand."""

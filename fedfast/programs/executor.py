@@ -88,6 +88,8 @@ class ProgramExecutor(Executor):
         """The samples `rows` [K, B], in one buffer until the next batch."""
         into = self._batch_buffers(source, *rows.shape)
         source.read(rows, into)
+        if not self.capabilities.plans:  # which know addresses
+            return Minibatch(into.x, into.y, count, seeds)
         into.count.copy_(count)
         return Minibatch(into.x, into.y, into.count, seeds)
 

@@ -53,7 +53,9 @@ def reach(
 ) -> Tensor:
     """`out = min(rho / (sqrt(sum of all squares) + eps), most)`."""
     total = sum(s.sum(1) for s in squares)
-    return out.copy_(((rho if radii is None else radii) / (torch.as_tensor(total).sqrt() + eps)).clamp(max=most))
+    return out.copy_(
+        ((rho if radii is None else radii) / (torch.as_tensor(total).sqrt() + eps)).clamp(max=most)
+    )
 
 
 def lowrank(
