@@ -101,10 +101,7 @@ def parameters(work: Workload) -> int:
 
 def step(work: Workload, algorithm: str) -> Step:
     """Of a full batch."""
-    passes, weights = (
-        1 + (algorithm == "fedsam"),
-        sum(p.numel() for p in work.module().parameters()),
-    )
+    passes = 2 if algorithm == "fedsam" else 1
     one = replace(work, cohort=1, samples=work.batch)
     touched = PASSES[algorithm] * parameters(work) + passes * TOUCHES * work.batch * activations(
         work

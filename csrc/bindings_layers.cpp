@@ -61,7 +61,7 @@ void bind_layers(py::module_& m) {
       FIELDS(LowRank, batch("B", &P::batch), field("I", &P::inputs), field("O", &P::outputs), F(x),
              F(u), F(v), F(scale), F(ones), F(gram), F(base), field("activation", &P::act), F(out)),
       RUN(lowrank));
-  bind<Reach>(m, "reach", FIELDS(Reach, F(squares), F(rho), F(eps), F(most), F(out)),
+  bind<Reach>(m, "reach", FIELDS(Reach, F(squares), F(rho), F(eps), F(most), F(radii), F(out)),
               [](const Part& part, const auto& p) { reach(part.clients, p); });
   bind<ActivationForward>(m, "activation",
                           FIELDS(ActivationForward, batch("rest", &P::size), F(x),

@@ -100,7 +100,8 @@ template <typename T>
 struct Reach {
   Slots squares[2];  // the second may be empty
   double rho = 0, eps = 0, most = 0;
-  T* out = nullptr;  // [K]
+  const double* radii = nullptr;  // [K] in the place of rho, or none
+  T* out = nullptr;               // [K]
 };
 
 // out = act(x), element by element.

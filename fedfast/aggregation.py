@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,11 +24,11 @@ from .phases import timed
 from .running_sum import Place, RunningSum
 from .state import ServerState
 from .tensor_norms import TensorNorms
+from .transfers import all_sent_to, numbers_of
 
 ROUNDING = 1e-15  # relative; weights computed along two ways differ by so much
 COLUMNS = 8192  # of placed rows at a time: those of a hundred clients fit into two cores' caches
 PIECE = 1 << 15  # elements of a row, and of sums in float64, that fit into a core's second cache
-NOBODY = torch.zeros(0, dtype=torch.int64)
 
 
 class Mean:
@@ -57,7 +58,7 @@ class Mean:
         total = self._pass(chunk)
         # What is not finite leaves its mark in the squares: without one no model need be read.
         if math.isfinite(total):
-            return NOBODY.to(models.device)
+            return models.new_empty(0, dtype=torch.int64)
         bad = nonfinite(models, self.backend).nonzero()[:, 0]
         if bad.shape[0]:
             models[bad] = sent
@@ -82,8 +83,8 @@ class Mean:
             acc = self.trained[a:b]
             kernels.aggregate(models[:, a:b], row, start[a:b], acc=acc, backend=self.backend)
 
-    def norm_sum(self) -> float:
-        """Sum over tensors of the norms of the mean."""
+    def norm_sum(self) -> Tensor:
+        """Sum over tensors of the norms of the mean, float64 []."""
         return self._norms.sum()
 
     def end(self, sent: Tensor, ending: Ending) -> None:
@@ -96,8 +97,9 @@ class Mean:
     def _pass(self, chunk: Chunk) -> float:
         """Add models up; the sum of the squared norms of their updates."""
         squares = self._passes.run(chunk)
-        self.norm = float(squares[0][1]) ** 0.5
-        return sum(float(clients.sum()) for clients, _ in squares)
+        square, *updates = numbers_of(squares[0][1], *(clients.sum() for clients, _ in squares))
+        self.norm = square**0.5
+        return sum(updates)
 
     def _regions(self, chunk: Chunk) -> list[Tensor]:
         """[K + 1] of each region: the squared norms of the updates and that of the mean.
@@ -146,21 +148,24 @@ def nonfinite(rows: Tensor, backend: str) -> Tensor:
     return kernels.stats(rows, backend=backend)[:, 0, kernels.Column.NONFINITE] > 0
 
 
-def is_finite(row: Tensor, backend: str) -> bool:
-    """Whether all of a row [S] is; a finite square proves it at once, its overflow does not."""
-    quick = math.isfinite(float(row.dot(row)))
-    return quick or not bool(nonfinite(row[None], backend).any())
+def is_finite(row: Tensor, square: float, backend: str) -> bool:
+    """Whether all of a row [S] is, whose square is given: a finite one proves it at once, its
+    overflow does not."""
+    return math.isfinite(square) or not bool(nonfinite(row[None], backend).any())
 
 
 class RoundSums:
     """The sums that server rows follow from: running float64 [trained], unless read off the mean.
 
-    mean  `Mean.trained`, complete when `into` is called
+    rules  with weights on the host, as those of the cohort
+    mean   `Mean.trained`, complete when `into` is called
     """
 
     def __init__(self, rules: Sequence[Sum], cohort: Cohort, mean: Tensor, backend: str) -> None:
-        self.rules, self.mean, self.backend = rules, mean, backend
+        self.mean, self.backend = mean, backend
         self.shares = [_share(rule, cohort.weights) for rule in rules]
+        weights = all_sent_to([rule.weights for rule in rules], mean.device)
+        self.rules = [replace(rule, weights=w) for rule, w in zip(rules, weights, strict=True)]
         self.own = [None if s is not None else RunningSum(mean) for s in self.shares]
 
     @timed("aggregate")

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .transfers import sent_to
+
 
 @dataclass(frozen=True)
 class Minibatch:
@@ -147,4 +149,6 @@ class ChunkBatches:
 
     def to(self, device: torch.device) -> ChunkBatches:
         """With rows and counts on `device`."""
-        return replace(self, rows=self.rows.to(device), count=self.count.to(device))
+        if self.rows.device == self.count.device == device:
+            return self
+        return replace(self, rows=sent_to(self.rows, device), count=sent_to(self.count, device))

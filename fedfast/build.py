@@ -192,7 +192,8 @@ def _evaluator(design: Design, executor: ModuleExecutor) -> Callable[[], Evaluat
             x = design.few().inputs(layout.dtype)
             if difference(Subject(module, layout, design.row, x, backend)):
                 return executor.evaluator
-        found = evaluator_for(module, layout, design.loss, design.trial, backend, design.metric)
+        how = backend, design.metric, design.options.precision
+        found = evaluator_for(module, layout, design.loss, design.trial, *how)
         return found or executor.evaluator
 
     return evaluator

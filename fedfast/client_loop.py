@@ -11,7 +11,6 @@ every buffer.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms.hooks import Clients
-from .batches import ChunkBatches, Minibatch, Packing
+from .batches import ChunkBatches, Draws, Minibatch, Packing
 from .correction import Correction, correction_of, renewal_of
 from .design import Design
 from .executor import ClipBound, Descent, Executor, Fold, LocalStep
@@ -29,10 +28,11 @@ from .kernels._args import Coefficient
 from .live_buffers import ActiveRows, LiveBuffers
 from .local_gradient import LocalGradient
 from .phases import timed
-from .programs.cuda_graph import RecordedInputs, Replay
 from .read_only import class_names
+from .recorded_steps import RecordedSteps, add_losses
 from .row_updates import PlannedAscent, all_of, fills_of
 from .step_draws import seeds, seeds_of
+from .transfers import sent_to
 
 CLIP_EPS = 1e-6  # as `kernels.step`, and torch's clip_grad_norm_
 
@@ -51,10 +51,10 @@ class LocalTrainer:
         self.gradient = LocalGradient(self.algorithm, executor, self.live, self.fusions)
         self.watched, self.plain = self.algorithm.watched, self.algorithm.plain
         self.corrects = self.fusions.folds and not self.plain
-        # Recorded steps have the round's rate, not one for each client.
-        steady = design.client_decay == 1.0
-        recorder = recorder_for(self.algorithm, can) if steady else None
-        self.replay = None if recorder is None else Replay(recorder, chunk)
+        recorder = recorder_for(self.algorithm, can, design.client_decay)
+        self.replay: RecordedSteps | None = None
+        if recorder is not None:
+            self.replay = RecordedSteps(recorder, self.live.losses, self.algorithm.local.ends)
 
     def train(
         self,
@@ -84,8 +84,9 @@ class LocalTrainer:
         at_once = self._at_once(batches) and _steady(at, lr)
         recorded = self.gradient.recorded(at) if at_once else None
         at.recorded = recorded is not None
-        self.algorithm.begin(at)
         active = batches.active
+        at.going = active[0]
+        self.algorithm.begin(at)
         if active[0] < len(at):
             models[active[0] :] = start
         if at_once and self.gradient.at_once(recorded):
@@ -104,21 +105,42 @@ class LocalTrainer:
     def _step_by_step(
         self, start: Tensor, batches: ChunkBatches, at: Clients, active: list[int]
     ) -> Tensor:
+        if self.replay is not None:
+            return self._repeated(self.replay, start, batches, at, active)
         w, losses = self.live.active(len(at)).w, self.live.losses
-        counts = batches.count.to(w.device)
-        times = torch.stack([counts, torch.ones_like(counts)])  # [2, n]
         total = torch.zeros(2, len(at), dtype=torch.float64, device=w.device)
-        recorded = None if self.replay is None else self.replay.begin(start, batches, at.lr)
+        fold, batches = self._alike(at), batches.to(w.device)
         for s, (count, going) in enumerate(zip(active, [*active[1:], 0], strict=True)):
-            if recorded is None:
-                now = at.prefix(count)
-                now.going = going
-                self._step(s, now, batches)
-            else:
-                recorded.run(s, count, partial(self._recorded, at.prefix(count), s == 0))
+            now = at.prefix(count)
+            now.step, now.going, now.fresh = s, going, s == 0
+            batch = self.batch(s, count, batches)
+            self._step(now, batch, fold)
             at.w = w
-            total[:, :count] += losses[:count].double() * times[:, batches.packing.at(s, count)]
+            add_losses(total[:, :count], losses[:count], batch.count)
         return total
+
+    def _repeated(
+        self,
+        steps: RecordedSteps,
+        start: Tensor,
+        batches: ChunkBatches,
+        at: Clients,
+        active: list[int],
+    ) -> Tensor:
+        """The same, by steps that are recorded once for each number of clients."""
+        rows, fold = self.live.active(len(at)), self._alike(at)
+        rate = self._rate(at, self.algorithm.rate(at))
+        chunk = steps.begin(start, batches, at, self._read)
+
+        def step(now: Clients, batch: Minibatch) -> None:
+            if not now.fresh:
+                now.w = self.live.active(len(now)).w
+            self._step(now, batch, fold, None if rate is None else rate[: len(now)])
+
+        for s, (count, going) in enumerate(zip(active, [*active[1:], 0], strict=True)):
+            chunk.run(s, count, going, step)
+            at.w = rows.w
+        return steps.total[:, : len(at)].clone()
 
     def _at_once(self, batches: ChunkBatches) -> bool:
         """Whether nothing but folded steps happens between the first and the last."""
@@ -181,12 +203,10 @@ class LocalTrainer:
     ) -> tuple[Coefficient, Coefficient]:
         """Of the gradient and of `base` [K, ...] in a step at rate `lr`.
 
-        Plans read them from where they lie, so that another rate needs no other plan.
+        Plans and graphs read them from where they lie: another rate needs no other recording.
         """
         share, decay = (1.0, 0.0) if added is None else (added.share, added.weight_decay)
         alpha, beta = -lr * share, 1.0 - lr * (self.options.weight_decay + decay)
-        if not self.executor.capabilities.plans:
-            return alpha, beta
         held = self.live.active(len(base)).factors
         for to, number in zip(held, (alpha, beta), strict=True):
             to.copy_(number) if isinstance(number, Tensor) else to.fill_(number)
@@ -201,6 +221,7 @@ class LocalTrainer:
         """See `LocalGradient.over_all`."""
         # Who is done repeats a sample, with no weight; twice, for BatchNorm takes no single one.
         least = min(2, everything.rows.shape[1])
+        everything = everything.to(at.w.device)
         count = everything.count
         padded = replace(everything, count=count.where(count > 0, least))
         lines = [everything.packing.at(s, n) for s, n in enumerate(everything.active)]
@@ -208,28 +229,34 @@ class LocalTrainer:
         batches = (self.batch(s, n, padded) for s, n in enumerate(padded.active))
         return self.gradient.over_all(at, batches, counts)
 
-    def _recorded(self, at: Clients, first: bool, inputs: RecordedInputs) -> None:
-        """A step that reads nothing but live buffers and `inputs`, and can be recorded."""
-        start = inputs.start[: self.layout.trained]
-        own = self.live.active(len(at)).w
-        at = replace(at, start=start, w=start.expand_as(own) if first else own)
-        self._step(0, at, inputs.batch, inputs.lr[: len(at)])
+    def _alike(self, at: Clients) -> Fold | None:
+        """What is folded into all steps of the round alike, with what it adds written down; None
+        where they are not."""
+        lr = self.algorithm.rate(at)
+        if not (self.fusions.folds and _steady(at, lr)):
+            return None
+        added = self._correction(at)
+        if added and added.terms:
+            added.apply(self.options.backend)
+        return self._fold(lr, at.w, added)
+
+    def _rate(self, at: Clients, lr: float | Tensor) -> Tensor | None:
+        """[K], where clients' rates are the same in all steps: of the rows' dtype, made once."""
+        if not _steady(at, lr):
+            return None
+        held = self.live.rate[: len(at)]
+        return held.copy_(lr) if isinstance(lr, Tensor) else held.fill_(lr)
 
     def _step(
-        self, s: int, at: Clients, batches: ChunkBatches, given: Tensor | None = None
+        self, at: Clients, batch: Minibatch, fold: Fold | None, lr: Tensor | None = None
     ) -> None:
-        """Step `s` of `batches`; given: the learning rate [K] where it is not the algorithm's."""
-        at.step, rows = s, self.live.active(len(at))
-        batch = self.batch(s, len(at), batches)
-        lr = self.algorithm.rate(at) if given is None else given
-        if self.fusions.folds and (given is not None or _steady(at, lr)):
-            added = self._correction(at)
-            if added and added.terms:
-                added.apply(self.options.backend)
-            self.gradient.take(at, batch, rows.w, self._fold(lr, at.w, added))
+        """One step; lr: the learning rate [K] where that is known."""
+        rows = self.live.active(len(at))
+        if fold is not None:
+            self.gradient.take(at, batch, rows.w, fold.first(at.w))
         else:
             self.gradient.take(at, batch, at.g)
-            self._descend(at, lr, rows)
+            self._descend(at, self.algorithm.rate(at) if lr is None else lr, rows)
         if self.watched:
             self._after_step(at, rows.w)
 
@@ -269,10 +296,17 @@ class LocalTrainer:
     def batch(self, s: int, active: int, batches: ChunkBatches) -> Minibatch:
         """The samples of step `s` of the first `active` clients."""
         lines = batches.packing.at(s, active)
-        rows = batches.rows[lines].to(self.pipeline.device)
+        rows, draws = batches.rows[lines].to(self.pipeline.device), batches.draws
+        if draws is not None:
+            draws = Draws(draws.offset[lines], draws.flip[lines])
         seeds = None if batches.seeds is None else batches.seeds[lines]
-        source = self.pipeline.source(batches.draws, lines)
-        return self.executor.batch(source, rows, batches.count[lines], seeds)
+        count = sent_to(batches.count[lines], self.pipeline.device)
+        return self._read(rows, count, draws, seeds)
+
+    def _read(
+        self, rows: Tensor, count: Tensor, draws: Draws | None, seeds: Tensor | None
+    ) -> Minibatch:
+        return self.executor.batch(self.pipeline.source(draws), rows, count, seeds)
 
     def seeds(self, round: int, clients: np.ndarray, packing: Packing) -> Tensor | None:
         """A 63-bit seed for the random layers of each packed batch of the `clients` [K]; None for
@@ -282,14 +316,14 @@ class LocalTrainer:
         """
         if not self.executor.random:
             return None
-        return seeds((self.options.seed, round), clients, packing).to(self.pipeline.device)
+        return sent_to(seeds((self.options.seed, round), clients, packing), self.pipeline.device)
 
     def seeds_at(self, round: int, clients: np.ndarray, step: int) -> Tensor | None:
         """The same of a batch of each client, counted as its step `step`."""
         if not self.executor.random:
             return None
         found = seeds_of((self.options.seed, round), clients, np.full(len(clients), step))
-        return found.to(self.pipeline.device)
+        return sent_to(found, self.pipeline.device)
 
 
 def _steady(at: Clients, lr: float | Tensor) -> bool:

@@ -14,6 +14,7 @@ from .row_staging import StagedTables
 from .row_tables import BLANK, DirectTables, RowShape, RowTables
 from .row_tiers import RowTier
 from .shared_memory import PlacedFile, SharedMemory, SharedTensor
+from .transfers import sent_to
 
 CPU = torch.device("cpu")
 NEVER = -1  # the generation of a state that is being written
@@ -157,7 +158,9 @@ class ClientRows:
 
     def write_values(self, places: Tensor, values: Mapping[str, Tensor]) -> None:
         """Small state at places [n]."""
-        at = places.to(self.device)
+        if not self.default:
+            return
+        at = sent_to(places, self.device)
         for name in self.default:
             self.values[name][at] = values[name].to(self.device)
 

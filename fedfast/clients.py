@@ -19,6 +19,7 @@ from .kernels import PlacedRows
 from .phases import timed
 from .row_blocks import Part, RowsInBlocks, blocks_of
 from .row_tiers import RowTier
+from .transfers import sent_to
 
 Kept = tuple[Tensor, Mapping[str, Part], Mapping[str, Tensor]]
 
@@ -183,7 +184,7 @@ class ClientState:
         cohort, made = self.cohort(), []
         at = cohort.at(ids)
         for where, places in zip((cohort.came, cohort.kept), room[:, : len(ids)], strict=True):
-            places.copy_(where[at.to(where.device)])
+            places.copy_(where[sent_to(at, where.device)])
             made.append({n: PlacedRows.known(t, places) for n, t in self.tables.items()})
         return tuple(made)
 
@@ -199,12 +200,12 @@ class ClientState:
         cohort = self.cohort()
         at = cohort.at(ids)
         if into:
-            rows = cohort.came[at.to(store.device)]
+            rows = cohort.came[sent_to(at, store.device)]
             for name, out in into.items():
                 torch.index_select(self.tables[name], 0, rows, out=out)
         if not store.default:
             return {}
-        held = cohort.held[at].to(store.device)
+        held = sent_to(cohort.held[at], store.device)
         return {name: v[held] for name, v in store.values.items()}
 
     @timed("state")
@@ -219,7 +220,7 @@ class ClientState:
             return
         cohort, store = self.cohort(), self._store
         at = cohort.at(ids)
-        kept, new = cohort.kept[at.to(store.device)], cohort.new[at]
+        kept, new = cohort.kept[sent_to(at, store.device)], cohort.new[at]
         for name, own in rows.items():
             self.tables[name].index_copy_(0, kept, own)
         store.write_values(new, values)

@@ -26,6 +26,7 @@ from .memory import Halving
 from .round_batches import RoundBatches
 from .running_sum import Place
 from .state import ServerState
+from .transfers import sent_to
 
 Shared = TypeVar("Shared", Tensor, float | Tensor, int | Tensor)
 
@@ -47,7 +48,7 @@ def _per_sample(sums: Tensor, seen: np.ndarray) -> Tensor:
     counts = np.maximum(seen, 1)
     if sums.device.type == "cpu":  # NumPy's small quotients take a third of torch's time
         return torch.from_numpy(sums.numpy() / counts)
-    return sums / torch.from_numpy(counts).to(sums.device)
+    return sums / sent_to(torch.from_numpy(counts), sums.device)
 
 
 @dataclass
@@ -63,9 +64,9 @@ class Tally:
     samples: int = 0
 
     @property
-    def train_loss(self) -> float:
-        """Mean over the samples seen."""
-        return float(joined(self.losses).sum()) / max(self.samples, 1)
+    def summed_loss(self) -> Tensor:
+        """Over the samples seen, float64 []."""
+        return joined(self.losses).sum()
 
     def joined(self) -> dict[str, Tensor]:
         """Numbers of all chunks, [C] by name."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import kernels
 from .aggregation import Ending, Mean, RoundSums, is_finite
+from .algorithms import Algorithm
 from .algorithms._hook_checks import overrides
 from .algorithms._return_checks import reweighed
 from .algorithms.hooks import Clients, Cohort, TrainedLayout
@@ -41,6 +42,7 @@ from .round_batches import RoundBatches
 from .row_tiers import RowTier
 from .running_sum import Place
 from .state import Committed, ServerState
+from .transfers import all_sent_to, numbers_of
 
 Shared = TypeVar("Shared", float, int)
 
@@ -110,13 +112,9 @@ class Trained:
     owners: np.ndarray | None = None
 
 
-def _in_order(
-    number: Shared | np.ndarray, order: np.ndarray, device: torch.device
-) -> Shared | Tensor:
+def _in_order(number: Shared | np.ndarray, order: np.ndarray) -> Shared | Tensor:
     """One number for all, or those of the clients in processing order."""
-    if isinstance(number, np.ndarray):
-        return torch.from_numpy(number[order]).to(device)
-    return number
+    return torch.from_numpy(number[order]) if isinstance(number, np.ndarray) else number
 
 
 def _mean(design: Design, layout: TrainedLayout) -> tuple[Watch | None, Mean]:
@@ -130,7 +128,7 @@ def _mean(design: Design, layout: TrainedLayout) -> tuple[Watch | None, Mean]:
 
 def _work(cohort: Cohort) -> np.ndarray:
     """Samples that each client sees in its local steps, about. [C]"""
-    return (cohort.sizes * cohort.epochs).cpu().numpy()
+    return (cohort.sizes * cohort.epochs).numpy()
 
 
 class Engine:
@@ -229,8 +227,9 @@ class Engine:
         """
         t, plan = work.t, work.plan
         order = np.argsort(-plan.steps, kind="stable")
-        cohort = self._cohort(work, order)
-        shares = None if self.ranks is None else Shares.of(_work(cohort), self.ranks.size)
+        host = self._cohort(work, order)
+        cohort = self._there(host)
+        shares = None if self.ranks is None else Shares.of(_work(host), self.ranks.size)
         sent = self._send(state, t, None)
         clients, owners = self._begin(cohort, shares, sent[: self.visible.trained])
         if work.following is not None:
@@ -239,7 +238,7 @@ class Engine:
             who = order, cohort, sent, state, clients
             self._pass(CohortPass(self.run, work.rehearsal, *who), shares)
             sent = self._send(state, t, self.mean.trained)
-        sums = RoundSums(self.algorithm.sums(cohort), cohort, self.mean.trained, self.backend)
+        sums = RoundSums(self.algorithm.sums(host), host, self.mean.trained, self.backend)
         who = order, cohort, sent, state, clients
         tally = self._pass(CohortPass(self.run, plan, *who, sums, ending), shares)
         return Trained(order, cohort, state, sent, clients, sums, tally, owners)
@@ -306,7 +305,8 @@ class Engine:
     def gathered(self, work: Work) -> Clients:
         """The cohort as hooks see it before its first step, where all train at once."""
         order = np.argsort(-work.plan.steps, kind="stable")
-        who = order, self._cohort(work, order), self.state.row, self.state, self.clients
+        cohort = self._there(self._cohort(work, order))
+        who = order, cohort, self.state.row, self.state, self.clients
         return CohortPass(self.run, work.plan, *who).gathered(self.trainer, slice(0, len(order)))
 
     def read(self, samples: ClientSamples) -> None:
@@ -349,40 +349,61 @@ class Engine:
 
     def _outcome(self, done: Trained, norm: float, begin: float) -> Outcome:
         tally = done.tally
-        tensors = self.next.tensors().values()  # [S], [trained], or a value of any shape
-        finite = math.isfinite(norm) and all(is_finite(t.view(-1), self.backend) for t in tensors)
+        rows = [t.view(-1) for t in self.next.tensors().values()]  # [S], [trained], or any shape
+        of_rows = (row.dot(row) for row in rows)
+        loss, norm_sum, *squares = numbers_of(tally.summed_loss, self.mean.norm_sum(), *of_rows)
+        known = zip(rows, squares, strict=True)
+        finite = math.isfinite(norm) and all(is_finite(*row, self.backend) for row in known)
         after = self.committed
         # A diverged client counts as one that did not move where the run goes on without it.
         tolerant = self.options.on_divergence == "continue"
         if finite and (tolerant or not tally.diverged):
             after = changed(after, server=self.next, clients=done.clients, owners=done.owners)
         diverged = tuple(tally.diverged)
-        norms, seconds = (norm, self.mean.norm_sum()), time.perf_counter() - begin
-        return Outcome(tally.train_loss, *norms, tally.samples, diverged, finite, after, seconds)
+        seconds, mean = time.perf_counter() - begin, loss / max(tally.samples, 1)
+        norms = norm, norm_sum
+        return Outcome(mean, *norms, tally.samples, diverged, finite, after, seconds)
 
     def _cohort(self, work: Work, order: np.ndarray) -> Cohort:
-        device, ids = self.state.row.device, work.plan.clients[order]
-        sizes = torch.from_numpy(self.run.data.sizes(ids).astype(np.float64)).to(device)
-        counts = torch.from_numpy(work.plan.steps[order].astype(np.float64)).to(device)
+        """The round's clients, with all numbers on the host."""
+        ids = work.plan.clients[order]
+        sizes = torch.from_numpy(self.run.data.sizes(ids).astype(np.float64))
+        counts = torch.from_numpy(work.plan.steps[order].astype(np.float64))
         cohort = Cohort(
             round=work.t,
-            lr=_in_order(work.lr, order, device),
+            lr=_in_order(work.lr, order),
             ids=ids,
             sizes=sizes,
             steps=counts,
             weights=self.algorithm.weights(sizes, self.options.aggregation == "samples"),
             lr_total=counts,
-            epochs=_in_order(work.epochs, order, device),
+            epochs=_in_order(work.epochs, order),
             population=work.population,
             seed=self.options.seed,
             backend=self.backend,
             decay=self.client_decay,
         )
-        if self.ranks is None:
-            values = self.clients.values_of(torch.from_numpy(ids))
+        return changed(cohort, lr_total=self.algorithm.lr_total(cohort, self._values(ids)))
+
+    def _values(self, ids: np.ndarray) -> dict[str, Tensor]:
+        """What `lr_total` may read of clients: their values, on the host."""
+        if self.ranks is not None:
+            found = values_of(self.ranks, self.peers, self.clients, self.owners, ids)
+        elif self.client_decay == 1.0 and not overrides(self.algorithm, "lr_total", Algorithm):
+            found = {}  # rates are the round's
         else:
-            values = values_of(self.ranks, self.peers, self.clients, self.owners, ids)
-        return changed(cohort, lr_total=self.algorithm.lr_total(cohort, values))
+            found = self.clients.values_of(torch.from_numpy(ids))
+        return {name: value.cpu() for name, value in found.items()}
+
+    def _there(self, host: Cohort) -> Cohort:
+        """The same clients, with all numbers on the device."""
+        device = self.state.row.device
+        if device.type == "cpu":
+            return host
+        names = "sizes", "steps", "weights", "lr_total", "lr", "epochs"
+        own = {name: getattr(host, name) for name in names}
+        own = {name: t.double() for name, t in own.items() if isinstance(t, Tensor)}
+        return changed(host, **dict(zip(own, all_sent_to([*own.values()], device), strict=True)))
 
     def _send(self, state: ServerState, t: int, rehearsed: Tensor | None) -> Tensor:
         """The row that clients receive. [S]"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from .data import Samples
 from .metrics.accuracy import Loss, Metric
 from .metrics.loss_weights import weight_of
+from .transfers import numbers_of
 
 WHOLE = 1 << 28  # numbers of a test set's outputs that may be kept to take the loss of at once
 
@@ -45,23 +46,46 @@ class Part:
     loss     its mean loss times `weight`, what that mean was divided by
     correct  how many predictions are right
     outputs  [n, ...] where the loss is taken of the whole set
+    Numbers of a device stay there, as tensors, until `settled` reads all at once.
     """
 
-    loss: float
-    weight: float
-    correct: float
+    loss: float | Tensor
+    weight: float | Tensor
+    correct: float | Tensor
     outputs: Tensor | None
 
 
 def assess(loss: Loss, metric: Metric, outputs: Tensor, y: Tensor, samples: int) -> Part:
     """The figures of a part of a test set of so many samples."""
-    correct = metric(outputs, y).sum().item()
+    there = outputs.device.type != "cpu"
+    right = metric(outputs, y).sum()
+    correct = right if there else right.item()
     # Means of parts make the mean of the whole only where all samples weigh alike, which is known
     # of the plain cross-entropy; other losses are taken of all outputs, as far as they fit.
     if loss is not F.cross_entropy and samples * outputs[0].numel() <= WHOLE:
         return Part(0.0, 0.0, correct, outputs.clone())
     weight = weight_of(loss, y)
-    return Part(float(loss(outputs, y)) * weight if weight else 0.0, weight, correct, None)
+    if isinstance(weight, Tensor):  # a mean over nothing is no number
+        summed = (loss(outputs, y).double() * weight).where(weight > 0, 0.0)
+        return Part(summed, weight, correct, None)
+    if not weight:
+        return Part(0.0, weight, correct, None)
+    mean = loss(outputs, y)
+    return Part((mean.double() if there else float(mean)) * weight, weight, correct, None)
+
+
+def settled(parts: Sequence[Part]) -> list[Part]:
+    """The same with numbers in the place of tensors; the host waits once."""
+    figures = [(part.loss, part.weight, part.correct) for part in parts]
+    pending = [t for figure in figures for t in figure if isinstance(t, Tensor)]
+    if not pending:
+        return list(parts)
+    read = iter(numbers_of(*pending))
+    known = [[next(read) if isinstance(t, Tensor) else t for t in figure] for figure in figures]
+    return [
+        replace(part, loss=loss, weight=weight, correct=correct)
+        for part, (loss, weight, correct) in zip(parts, known, strict=True)
+    ]
 
 
 def pieces(
@@ -84,9 +108,16 @@ def starts_of(jobs: Jobs) -> list[int]:
 
 def total(loss: Loss, parts: Sequence[Part], y: Tensor) -> tuple[float, float]:
     """(accuracy, loss) of the whole set of targets y [n, ...], whose parts come in order."""
-    accuracy = sum(part.correct for part in parts) / len(y)
+    parts = settled(parts)
+    accuracy = sum(float(part.correct) for part in parts) / len(y)
     outputs = [part.outputs for part in parts if part.outputs is not None]
     if outputs:
         return accuracy, float(loss(torch.cat(outputs), y))
-    weight = sum(part.weight for part in parts)
-    return accuracy, sum(part.loss for part in parts) / weight if weight else float("nan")
+    weight = sum(float(part.weight) for part in parts)
+    summed = sum(float(part.loss) for part in parts)
+    return accuracy, summed / weight if weight else float("nan")
+
+
+def settled_pieces(found: Sequence[tuple[int, Part]]) -> list[tuple[int, Part]]:
+    """`settled` of pieces (i, figures)."""
+    return [(i, part) for (i, _), part in zip(found, settled([p for _, p in found]), strict=True)]

@@ -8,7 +8,7 @@ take into the pass beside the gradient is their `Capabilities`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -54,6 +54,16 @@ class Fold:
     addend: Tensor | None = None
     known: bool = False
 
+    def first(self, base: Tensor) -> Fold:
+        """The same step of the first clients, from their models `base` [k, ...]."""
+        clients = len(base)
+
+        def cut(number: Coefficient) -> Coefficient:
+            return number[:clients] if isinstance(number, Tensor) else number
+
+        addend = None if self.addend is None else self.addend[:clients]
+        return replace(self, alpha=cut(self.alpha), beta=cut(self.beta), base=base, addend=addend)
+
 
 @dataclass(frozen=True)
 class SamAscent:
@@ -61,12 +71,14 @@ class SamAscent:
 
     rho       a number, or `[K]` of the rows' dtype, which a plan reads anew in every run
     g, ahead  workspace `[>= K, >= trained]` for the layers that need it; g may be the step's out
+    radii     `[K]` float64 in the place of rho, to the bit what the number would give
     """
 
     rho: Coefficient
     eps: float
     g: Tensor
     ahead: Tensor
+    radii: Tensor | None = None
 
 
 @dataclass(frozen=True)

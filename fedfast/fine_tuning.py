@@ -56,7 +56,7 @@ def _chunk(
     w[:] = row
     if b > trained:
         trainer.executor.count_batches(w, batches)
-    step = LocalStep(keep_buffers=b <= trained)
+    step, batches = LocalStep(keep_buffers=b <= trained), batches.to(row.device)
     for s, count in enumerate(batches.active):
         batch, active = trainer.batch(s, count, batches), trainer.live.active(count)
         g, part = trainer.live.g[:count], w[:count, a:last]

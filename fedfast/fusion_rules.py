@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from .algorithms import Algorithm
 from .algorithms._hook_checks import depth, is_foreign, overrides
-from .algorithms.optimizers import ASAM, SAM, SGD, Optimizer
+from .algorithms.optimizers import SAM, Optimizer
 from .executor import Capabilities
 from .programs.cuda_graph import CudaRecorder, Recorder
+
+# Hooks that are called between a client's first step and its last.
+WITHIN = "ascend", "scales", "objective", "terms", "correct", "direction", "rate", "after_step"
 
 
 @dataclass(frozen=True)
@@ -83,16 +86,21 @@ def records_ascent(local: Optimizer) -> bool:
     return older and not any(is_foreign(getattr(local, name)) for name in (*hooks, "recorded"))
 
 
-def recorder_for(algorithm: Algorithm, can: Capabilities) -> Recorder | None:
-    """What records steps on CUDA; None where a step would read more than `RecordedInputs`."""
-    return CudaRecorder() if can.graphs and is_steady(algorithm) else None
+def recorder_for(algorithm: Algorithm, can: Capabilities, client_decay: float) -> Recorder | None:
+    """What records steps on CUDA; None where a step reads what is not at an address that stays."""
+    return CudaRecorder() if can.graphs and not eager_because(algorithm, client_decay) else None
 
 
-def is_steady(algorithm: Algorithm) -> bool:
-    """Whether a step depends on nothing of the round but its model, batch and learning rate."""
-    local = algorithm.local
-    constant = isinstance(getattr(local, "rho", 0.0), (int, float))
-    own = any(overrides(algorithm, method, Algorithm) for method in ("rate", "starts"))
-    plain = type(local) in (SGD, SAM, ASAM) and constant
-    changed = any(overrides(local, name, type(local)) for name in ("ascend", "scales", "terms"))
-    return algorithm.plain and plain and not (own or changed or algorithm.watched)
+def eager_because(algorithm: Algorithm, client_decay: float) -> str:
+    """Why local steps are not recorded on CUDA, or "".
+
+    client_decay  factor on a client's rate per local epoch it has done
+    """
+    for part in (algorithm, *algorithm.components):
+        for hook in WITHIN:
+            found = getattr(part, hook, None)
+            if found is not None and is_foreign(found):
+                return f"{hook} of {type(part).__name__} is code of your own, which runs in a step"
+    if client_decay != 1.0 and algorithm.local.sums_rates:
+        return f"{algorithm.local.name} adds up learning rates, which decay with each local epoch"
+    return ""

@@ -17,6 +17,7 @@ from .batches import Draws, Minibatch, Packing
 from .data import Augment, FederatedData, Normalize
 from .random import Ints
 from .step_draws import crops
+from .transfers import sent_to
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,11 @@ class InputPipeline:
         if self.augment is None:
             return None
         offset, flip = crops(self.augment, (self.seed, round), clients, packing, width)
-        return Draws(offset.to(self.device), flip.to(self.device))
+        return Draws(sent_to(offset, self.device), sent_to(flip, self.device))
 
-    def source(self, drawn: Draws | None, lines: slice) -> SampleSource:
-        """What the batches `lines` are read from."""
+    def source(self, drawn: Draws | None) -> SampleSource:
+        """What batches are read from that are augmented by these draws."""
         if drawn is None:
             return self.plain
-        own = dict(offset=drawn.offset[lines], flip=drawn.flip[lines])
+        own = dict(offset=drawn.offset, flip=drawn.flip)
         return replace(self.plain, transform={**self.plain.transform, **own})

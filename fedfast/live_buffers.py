@@ -42,6 +42,7 @@ class LiveBuffers:
     own      client rows by name that are gathered, scratch: rows that hold nothing between rounds
     places   [2, K] int64, where clients' other rows lie: as they came, as they will be kept
     factors  [2, K], of the gradient and of the model in steps that plans repeat
+    rate     [K], of the clients' steps where it is the same in all of them
     shares   [8, K], of the terms of a client row that the last step renews
     """
 
@@ -70,6 +71,7 @@ class LiveBuffers:
         self.losses = torch.zeros(clients, dtype=layout.dtype, device=device)
         self.spare = torch.zeros_like(self.losses)
         self.factors = torch.zeros(2, clients, dtype=layout.dtype, device=device)
+        self.rate = torch.zeros_like(self.losses)
         self.shares = torch.zeros(MAX_TERMS, clients, dtype=layout.dtype, device=device)
         self._active: dict[int, ActiveRows] = {}
 

@@ -72,7 +72,8 @@ class LocalGradient:
         local = self.local
         if not self.fusions.sam or at.ahead is None or not isinstance(local, SAM):
             return None
-        return SamAscent(at_round(local.rho, at.round), local.eps, at.g, at.ahead)
+        rho, rows = at.of_round(local.rho, wide=True), (local.eps, at.g, at.ahead)
+        return SamAscent(0.0, *rows, rho) if isinstance(rho, Tensor) else SamAscent(rho, *rows)
 
     def radius(self, t: int) -> float | None:
         """That of SAM's in round `t`, where both of its passes are one call."""

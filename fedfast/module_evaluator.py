@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from .copies import copy_of
 from .data import Samples
-from .evaluation import Jobs, Part, assess, pieces, starts_of, total
+from .evaluation import Jobs, Part, assess, pieces, settled_pieces, starts_of, total
 from .layout import FlatLayout
 from .losses import Loss
 from .metrics.accuracy import Metric
@@ -82,7 +82,7 @@ class ModuleEvaluator:
         def look(j: int, outputs: Tensor, y: Tensor) -> list[tuple[int, Part]]:
             return list(pieces(loss, metric, outputs, y, starts[j], ends))
 
-        return [piece for found in self._each(jobs, look) for piece in found]
+        return settled_pieces([piece for found in self._each(jobs, look) for piece in found])
 
     def _each(self, jobs: Jobs, look: Callable[[int, Tensor, Tensor], T]) -> list[T]:
         """look(j, outputs, targets) of every job j."""

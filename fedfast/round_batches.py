@@ -71,8 +71,6 @@ class RoundBatches:
 
     def _rows(self, clients: np.ndarray, index: Tensor, packing: Packing) -> Tensor:
         """The data's rows of clients' own places [n, B]."""
-        if self.data.data.order.is_cuda:  # the host goes on while it is copied
-            index = index.pin_memory().to(self.data.data.order.device, non_blocking=True)
         return self.data.rows(clients[packing.client], index[:, None])[:, 0]
 
     def _made(

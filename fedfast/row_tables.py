@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .row_memory import reserved
 from .shared_memory import PlacedFile, SharedMemory
+from .transfers import sent_to
 
 BLANK = 0  # the place of what clients hold that never took part
 
@@ -105,7 +106,7 @@ class DirectTables:
 
     def begin(self, side: int, came: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
         """The places themselves."""
-        return came.to(self.shape.device), kept.to(self.shape.device)
+        return sent_to(came, self.shape.device), sent_to(kept, self.shape.device)
 
     def expect(self, places: Tensor) -> None:
         """Everything is here already."""

@@ -18,6 +18,7 @@ from .copies import copy_of
 from .declarations import documentation, takes
 from .design import Design
 from .distributed.crew import Crew
+from .fusion_rules import eager_because
 from .history import FIELDS, History, Row
 from .options import SimulationOptions
 from .validation import data as data_checks
@@ -32,7 +33,8 @@ class Simulation:
 {documentation(SimulationOptions)}
 
     Models that `fedfast.programs` can trace train layer by layer for K clients at once; others
-    train client by client, and `generic_because` is the reason ("" for a program).
+    train client by client, and `generic_because` is the reason ("" for a program). On CUDA a
+    program's step is one graph, unless `eager_because` says why not.
     Raises TypeError/ValueError naming the argument, before any training.
     """
 
@@ -46,6 +48,7 @@ class Simulation:
         self.algorithm, self.callbacks = design.algorithm, design.callbacks
         self.rounds, self.schedule = design.rounds, design.schedule
         self.generic_because, self.layout = design.reason, design.layout
+        self.eager_because = eager_because(design.algorithm, design.client_decay)
         self.crew = None if design.ranks is None else Crew(design.ranks, parts)
         self._history, self._stopping = History(), False
         self.info = callbacks.RunInfo(self.algorithm.name)

@@ -155,11 +155,11 @@ class SteadyRounds:
         if not math.isfinite(sum(float(each.sum()) for each in found.squares)):
             return None
         tensors = found.after.tensors().values()
-        if not all(is_finite(t, engine.backend) for t in tensors):
+        if not all(is_finite(t, float(t.dot(t)), engine.backend) for t in tensors):
             return None
         samples = int(found.counts[: who.lines.total].sum())
         losses, norm = float(found.losses.sum()), float(found.square) ** 0.5
-        norms, after = engine.mean.norm_sum(), changed(engine.committed, server=found.after)
+        norms, after = float(engine.mean.norm_sum()), changed(engine.committed, server=found.after)
         seconds = time.perf_counter() - begin
         return Outcome(losses / max(samples, 1), norm, norms, samples, (), True, after, seconds)
 

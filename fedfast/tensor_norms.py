@@ -20,8 +20,8 @@ class TensorNorms:
         self._sums, self._squares = sums, sums[0, :, kernels.Column.XX]
         self._plan: kernels.Plan | None = None
 
-    def sum(self) -> float:
-        """The sum of the tensors' Euclidean norms."""
+    def sum(self) -> Tensor:
+        """The sum of the tensors' Euclidean norms, float64 []."""
         if self._plan is not None:
             self._plan.run_whole()
         elif capabilities(self._backend, self._row).plans:
@@ -31,7 +31,7 @@ class TensorNorms:
             return self.sum()
         else:
             self._write()
-        return float(square_root(self._squares).sum())
+        return square_root(self._squares).sum()
 
     def _write(self) -> None:
         kernels.stats(self._row, segments=self._segments, out=self._sums, backend=self._backend)

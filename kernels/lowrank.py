@@ -149,6 +149,7 @@ def joined(
     Number("rho"),
     Number("eps"),
     Number("most"),
+    In("radii", "K", torch.float64, optional=True),
     Out("out", "K", check=_radii),
     like="out",
     returns="out",
@@ -161,12 +162,14 @@ def reach(
     *,
     out: Tensor,
     most: float = math.inf,
+    radii: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Return `out = min(rho / (sqrt(sum of all squares) + eps), most)`, computed in float64.
 
     squares  one or two tensors `[K, n]` float64 with any strides; added in the order given
     out      `[K]` contiguous
+    radii    `[K]` float64, each client's in the place of rho
     SAM's radius over the norm; the factor of a clip with `most` 1.
     Raises TypeError/ValueError naming the argument.
     """

@@ -81,6 +81,7 @@ def lowrank_forms(make: Make) -> Forms:
     for given in ([sums], [sums, sums[:, 1:]]):
         yield named(reach, given, 0.1, 0.0, out=make.dense(3))
         yield named(reach, given, 0.1, 1e-6, out=make.dense(3), most=1.0)
+        yield named(reach, given, 0.0, 1e-6, out=make.dense(3), radii=sums[:, 0].contiguous())
 
 
 def embedding_forms(make: Make) -> Forms:

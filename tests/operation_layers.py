@@ -96,6 +96,11 @@ def wide(draw: Draw, columns: int) -> Tensor:
     return draw.numbers(draw.clients, columns).double().square()
 
 
+def own_radii(draw: Draw) -> Tensor:
+    """A float64 number of each client."""
+    return wide(draw, 1)[:, 0].contiguous()
+
+
 JOINED: Form = dict(
     known=lambda d: [wide(d, 3), wide(d, 5)[:, 1:3]], added=lambda d: [wide(d, 2)], ones=1.0
 )
@@ -153,8 +158,16 @@ LAYERS: dict[str, Cases] = {
     ),
     "reach": Cases(
         {
-            "radius": dict(squares=lambda d: [wide(d, 3), wide(d, 5)[:, 1:3]], rho=0.3, eps=1e-3),
-            "clip": dict(squares=lambda d: [wide(d, 7)], rho=0.9, eps=1e-6, most=1.0),
+            "radius": dict(
+                squares=lambda d: [wide(d, 3), wide(d, 5)[:, 1:3]],
+                rho=0.3,
+                eps=1e-3,
+                without="radii",
+            ),
+            "clip": dict(
+                squares=lambda d: [wide(d, 7)], rho=0.9, eps=1e-6, most=1.0, without="radii"
+            ),
+            "radii": dict(squares=lambda d: [wide(d, 3)], rho=0.0, eps=1e-3, radii=own_radii),
         },
         small=({},),
     ),

@@ -17,7 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fedfast
 from fedfast import client_loop, fusion_rules
-from fedfast.algorithms import SCAFFOLD, Algorithm, FedAvg, FedAvgM, FedFSA, FedProx, FedSAM, Ramp
+from fedfast.algorithms import Algorithm, FedAvg, FedGloSS, FedSAM, Ramp, by_name
+from fedfast.algorithms.base import ALGORITHMS as ALGORITHM_NAMES
+from fedfast.algorithms.hooks import Clients
 from fedfast.data import Augment, FederatedData
 from fedfast.programs.cuda_graph import Replay, Step
 
@@ -123,9 +125,8 @@ def trained(
 ) -> tuple[Tensor, list[float]]:
     """The model and the losses after four rounds of partial participation and falling rates."""
     settings: dict[str, Any] = dict(rounds=4, participation=0.8, local_epochs=2, batch_size=4)
-    sim = fedfast.Simulation(
-        net(), data, algorithm, lr_decay=0.7, seed=5, dtype=dtype, **settings, **kwargs
-    )
+    settings |= dict(lr_decay=0.7, seed=5, dtype=dtype) | kwargs
+    sim = fedfast.Simulation(net(), data, algorithm, **settings)
     assert sim.generic_because == ""
     sim.run(progress=False)
     return flat(sim.state_dict()), [row.train_loss for row in sim.history]
@@ -139,27 +140,51 @@ def replays_alike(monkeypatch: pytest.MonkeyPatch, *args: Any, **options: Any) -
     found, replayed = trained(*args, **options)
     assert torch.equal(found, expected)
     assert replayed == losses
-    assert frozen.replays > 2 * frozen.recordings > 0
+    assert frozen.replays > frozen.recordings > 0
+
+
+# A loss of its own leads to the module executor, which a graph cannot hold.
+NAMES = sorted(set(ALGORITHM_NAMES) - {"fedcr", "fedsol", "fedsgd"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=("float32", "float64"))
+def test_replayed_steps_are_the_eager_runs_to_the_bit(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every algorithm: rates that fall, clients of unlike length, chunks of two."""
+    made = by_name(name)
+    replays_alike(monkeypatch, made, images(False), dtype, weight_decay=0.01, chunk=2)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        FedSAM(rho=Ramp(0.05, 0.5, 6)),
+        by_name("fedsmoo", rho=Ramp(0.05, 0.5, 6)),
+        by_name("fedfsa", lr_decay=0.8),
+        FedGloSS(variant="official", T_s=3, local=fedfast.SAM(rho=0.1)),
+        FedAvg(local=fedfast.SAM(rho=0.1, momentum=0.5)),
+    ],
+    ids=["ramp", "ramp of duals", "rates by epoch", "epochs", "momentum"],
+)
+def test_numbers_of_the_round_and_the_step_are_read_anew(
+    algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = dict(lr_decay=1.0) if algorithm.client_decay != 1.0 else {}
+    replays_alike(monkeypatch, algorithm, images(False), chunk=3, **options)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: a.name)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=("float32", "float64"))
 @pytest.mark.parametrize(
     "options",
-    [
-        dict(weight_decay=0.01),
-        dict(weight_decay=0.01, clip_norm=0.5, chunk=2),
-        dict(augment=Augment(pad=1), chunk=3),
-    ],
-    ids=("decay", "clip", "augment"),
+    [dict(weight_decay=0.01, clip_norm=0.5, chunk=2), dict(augment=Augment(pad=1), chunk=3)],
+    ids=("clip", "augment"),
 )
-def test_replayed_steps_are_the_eager_runs_to_the_bit(
-    algorithm: Algorithm,
-    dtype: torch.dtype,
-    options: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+def test_replayed_steps_are_clipped_and_augmented_alike(
+    algorithm: Algorithm, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replays_alike(monkeypatch, algorithm, images("augment" in options), dtype, **options)
+    replays_alike(monkeypatch, algorithm, images("augment" in options), **options)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS[:2], ids=lambda a: a.name)
@@ -169,9 +194,9 @@ def test_replayed_steps_draw_masks_of_their_own(
     replays_alike(monkeypatch, algorithm, sentences([9, 4, 13, 1, 6]), net=next_word, chunk=3)
 
 
-def test_a_shape_runs_once_before_it_is_recorded_and_new_shapes_drop_recordings() -> None:
+def test_a_shape_runs_once_before_it_is_recorded_and_new_shapes_drop_none() -> None:
     frozen, ran = Frozen(), []
-    replay = Replay(frozen, 3)
+    replay = Replay(frozen)
 
     def run(shape: int, label: str) -> None:
         replay.run(shape, lambda: ran.append(label))
@@ -181,7 +206,10 @@ def test_a_shape_runs_once_before_it_is_recorded_and_new_shapes_drop_recordings(
     assert (ran, frozen.recordings) == (["a", "b", "b"], 1)
     run(1, "d")
     run(0, "e")
-    assert (ran, frozen.recordings) == (["a", "b", "b", "d", "e"], 2)
+    assert (ran, frozen.recordings) == (["a", "b", "b", "d", "b"], 1)
+    replay.forget()
+    run(0, "f")
+    assert ran[-1] == "f"
 
 
 def small_net() -> nn.Module:
@@ -223,23 +251,24 @@ def test_a_step_is_launches_and_nothing_else(
     assert context.replays > 0
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "recorded"),
-    [
-        (FedAvg(), True),
-        (FedSAM(), True),
-        (FedAvgM(), True),
-        (FedSAM(rho=Ramp(0.1, 0.2, 10)), False),
-        (FedProx(), False),
-        (SCAFFOLD(), False),
-        (FedFSA(), False),
-    ],
-    ids=lambda value: getattr(value, "name", str(value)),
-)
-def test_algorithms_whose_steps_depend_on_the_round_are_not_recorded(
-    algorithm: Algorithm, recorded: bool
-) -> None:
-    assert fusion_rules.is_steady(algorithm) == recorded
+class Halved(FedAvg):
+    """Code of the user's within a step: what it reads is not known."""
+
+    def after_step(self, at: Clients) -> None:
+        """Smaller models."""
+        at.w.mul_(0.5)
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHM_NAMES))
+def test_steps_of_every_algorithm_are_recorded(name: str) -> None:
+    made = by_name(name)
+    assert fusion_rules.eager_because(made, 1.0) == ""
+
+
+def test_code_of_the_users_in_a_step_is_not_recorded_and_the_reason_named() -> None:
+    assert "after_step of Halved" in fusion_rules.eager_because(Halved(), 1.0)
+    decayed = fusion_rules.eager_because(fedfast.algorithms.FedWMSAM(), 0.9)
+    assert "learning rates" in decayed
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="captures CUDA graphs")

@@ -38,6 +38,15 @@ def test_where_rows_of_stateful_clients_are_kept(capsys, tmp_path):
     assert said.startswith("fedfast: client_rows_folder: expected a folder") and wrong in said
 
 
+def test_why_steps_are_no_graphs_on_cuda(capsys, tmp_path):
+    config = tmp_path / "config.yaml"
+    text = Path(QUICKSTART).read_text(encoding="utf-8")
+    config.write_text(text.replace("fedavg: {}", "fedavg: {}\n  fedwmsam: {}"), encoding="utf-8")
+    assert main(["doctor", str(config), "--lr_decay_per", "client_epoch"]) == 0
+    [said] = [line for line in capsys.readouterr().out.splitlines() if "no graph" in line]
+    assert said.startswith("fedwmsam: on CUDA no graph of a step: guided-sam adds up")
+
+
 def test_the_gpus_backend_has_layer_programs_too(capsys):
     assert main(["doctor", QUICKSTART, "--backend", "triton"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("layer program, K = ")

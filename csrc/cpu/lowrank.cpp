@@ -165,7 +165,7 @@ void reach(int64_t clients, const Reach<T>& p) {
   for (int64_t k = 0; k < clients; ++k) {
     double squares = 0;
     for (const Slots& slots : p.squares) squares += slots.sum(k);
-    const double scale = p.rho / (std::sqrt(squares) + p.eps);
+    const double scale = (p.radii ? p.radii[k] : p.rho) / (std::sqrt(squares) + p.eps);
     p.out[k] = static_cast<T>(scale > p.most ? p.most : scale);
   }
 }

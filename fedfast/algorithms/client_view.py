@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..kernels.placed import RowsLike
+from ..lr_schedules import Schedulable, at_round
 from ..random import generators
 from .objective import SampleGradients
 from .trained_layout import TrainedLayout
 
 Rows = Mapping[str, Tensor]
 PlacedByName = Mapping[str, RowsLike]
+
+
+class RoundNumbers(Protocol):
+    """Where recorded steps read what changes from round to round."""
+
+    def of(self, schedule: Schedulable, wide: bool) -> Tensor:
+        """A schedule's value, for each client of the largest chunk."""
 
 
 class NamedRows(dict[str, Tensor]):
@@ -33,8 +42,11 @@ class NamedRows(dict[str, Tensor]):
 class Clients:
     """K clients of a round, at one local step or between steps.
 
-    round, step  from 0
-    going        how many of the clients, from the first, take another step after this one
+    round, step  from 0; where a step is recorded and repeated, `step` is a number in memory that
+                 the device counts: hooks of ours compute with it, and decide by `fresh`
+    fresh        whether this is the first local step
+    going        how many of the clients, from the first, take another step after this one; before
+                 the first, how many take one at all
     ids          [K] client ids
     sizes        [K] float64, samples of each
     steps        [K] float64, local steps of each in this round
@@ -55,6 +67,7 @@ class Clients:
     server       server rows [trained] and values by name, and the rule's "moment"; read only
     scalars      server scalars by name, read only
     probe        gradients on samples of the component's own choice
+    numbers      of schedules, for `of_round` in recorded steps
     decay        factor on a client's rate for each local epoch it has done
     train_loss   [K] float64, mean loss over the local steps; after the last one
     start_loss   [K] float64, loss of the model sent, on all local samples, for who reads it
@@ -87,6 +100,8 @@ class Clients:
     came: PlacedByName = field(default_factory=dict)
     kept: PlacedByName = field(default_factory=dict)
     going: int = 0
+    fresh: bool = True
+    numbers: RoundNumbers | None = None
     decay: float = 1.0
     train_loss: Tensor | None = None
     start_loss: Tensor | None = None
@@ -127,6 +142,16 @@ class Clients:
         for name in _TABLES:
             cut[name] = NamedRows({row: t[:count] for row, t in getattr(self, name).items()})
         return replace(self, **cut)
+
+    def of_round(self, value: Schedulable, wide: bool = False) -> float | Tensor:
+        """A number, or what a schedule says in this round.
+
+        In recorded steps a schedule's is [K], in memory that every round writes anew: of the rows'
+        dtype, in float64 where it is `wide`.
+        """
+        if self.numbers is None or not callable(value):
+            return at_round(value, self.round)
+        return self.numbers.of(value, wide)[: len(self)]
 
     def lr_so_far(self) -> float | Tensor:
         """The learning rates of the steps before this one, summed: a number, or one per client."""

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from ..kernels import norms, perturb, sensitivity, stats
 from ..random import SELECT, keys64
+from ..transfers import sent_to
 from ._parameter_checks import check_count, check_flag, check_number, check_word
 from .base import ALGORITHMS, Algorithm
 from .drift import DRIFTS, Drift
@@ -96,7 +97,7 @@ class FSA(Optimizer):
         return self._radii(at) * (shrink / (length * shrink + self.eps))[:, None]
 
     def _radii(self, at: Clients) -> Tensor:
-        large, small = (at.w.new_tensor(r) for r in (self.rho_larger, self.rho_default))
+        large, small = (at.w.new_full((), r) for r in (self.rho_larger, self.rho_default))
         return torch.where(at.values["top"], large, small)
 
     def _shrink(self, length: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ class FSA(Optimizer):
     def finish(self, at: Clients) -> Rows:
         """Renew the Top list."""
         scores = self._scores(at)
-        scored = _scored(at.layout).to(scores.device)
+        scored = sent_to(_scored(at.layout), scores.device)
         best = scores.masked_fill(~scored, -torch.inf).nan_to_num(nan=-torch.inf, posinf=torch.inf)
         order = best.sort(dim=1, descending=True, stable=True).indices[:, : self.TopC]
         at.values["top"].zero_().scatter_(1, order, True)

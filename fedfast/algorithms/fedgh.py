@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..random import ORDER, keys64
+from ..transfers import sent_to
 from ._parameter_checks import check_number, check_word
 from .base import ALGORITHMS, Algorithm
 from .hooks import Cohort, Composition, Rows, ServerView, TrainedLayout
@@ -79,7 +80,8 @@ class Harmonized(ServerRule):
         gram = kernels.gram(models, start, segments=segments, backend=backend)
         table = gram.reshape(-1, *gram.shape[-2:]).cpu().numpy()
         mixing, after = self.harmonize(table, cohort)
-        weights = torch.from_numpy(cohort.weights.cpu().numpy() @ mixing).to(cohort.weights)
+        mixed = torch.from_numpy(cohort.weights.cpu().numpy() @ mixing)
+        weights = sent_to(mixed, cohort.weights.device)
         counts = (conflicts(table), conflicts(after))
         numbers = {name: torch.tensor(float(c)) for name, c in zip(COUNTS, counts, strict=True)}
         return weights if segments is not None else weights[0], numbers

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..kernels import perturb
 from ..kernels._args import TermsLike
-from ..lr_schedules import Schedulable, at_round
+from ..lr_schedules import Schedulable
 from ._parameter_checks import check_number, check_word
 from .base import ALGORITHMS, Algorithm
 from .hooks import Clients
@@ -47,7 +47,7 @@ class SAGM(SAM):
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = w + (rho / (|g| + eps) - alpha) g`."""
         assert g is not None
-        rho, shift = at_round(self.rho, at.round), self.alpha
+        rho, shift = at.of_round(self.rho), self.alpha
         perturb(at.w, g, rho, out=out, alpha=shift, eps=self.eps, backend=at.backend)
 
     def terms(self, at: Clients) -> TermsLike:

@@ -44,6 +44,7 @@ class ConsensusSAM(SAM):
     server_rows: ClassVar[tuple[str, ...]] = ("s",)
     extra: ClassVar[tuple[int, int]] = (1, 1)
     in_place: ClassVar[bool] = True
+    ends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,8 +60,8 @@ class ConsensusSAM(SAM):
 
     def begin(self, at: Clients) -> None:
         """Who makes no step keeps mu_i, and has perturbed nothing."""
-        idle = (at.steps == 0).nonzero()[:, 0]
-        if len(idle):
+        if at.going < len(at):
+            idle = torch.arange(at.going, len(at), device=at.w.device)
             keep_rows(at, "mu_i", idle)
             for e in at.scratch.values():
                 e[idle] = 0.0
@@ -68,7 +69,7 @@ class ConsensusSAM(SAM):
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = w + rho q / (|q| + eps)`, `mu_i <- mu_i + e - s`."""
         assert g is not None
-        mu = at.came["mu_i"] if at.step == 0 else at.kept["mu_i"]
+        mu = at.came["mu_i"] if at.fresh else at.kept["mu_i"]
         for call in self._moves(at, at.w, mu, g, out):
             call.apply(at.backend)
         if "e" in at.scratch:
@@ -77,7 +78,7 @@ class ConsensusSAM(SAM):
             mix(out[last], at.w[last], 1.0, -1.0, out=e, backend=at.backend)
 
     def _moves(self, at: Clients, w: Tensor, mu: RowsLike, g: Tensor, out: Tensor) -> list[RowCall]:
-        s, rho = at.server["s"], at_round(self.rho, at.round)
+        s, rho = at.server["s"], at.of_round(self.rho)
         q = [(g, 1.0), (mu, -1.0), (s, -1.0)]
         renewed = mu, [out, (w, -1.0), (s, -1.0)], -1.0
         return [

@@ -29,7 +29,7 @@ from torch import Tensor
 from ..kernels import Column, cosines, norms, perturb, stats
 from ..kernels._args import TermsLike
 from ..kernels.placed import RowsLike
-from ..lr_schedules import Schedulable, at_round
+from ..lr_schedules import Schedulable
 from ._parameter_checks import check, check_flag, check_number, check_schedule, check_word
 from .base import ALGORITHMS, Algorithm
 from .drift import DRIFTS, Drift
@@ -59,6 +59,7 @@ class GuidedSAM(Optimizer):
     variant: str = "paper"
 
     looks: ClassVar[bool] = False
+    sums_rates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,10 +91,10 @@ class GuidedSAM(Optimizer):
 
     def _moved(self, at: Clients) -> Terms:
         """What the prediction has moved by, with the step's own number."""
-        return _delta(at, float(at.step) if self.variant == "official" else -at.lr_so_far())
+        return _delta(at, 1.0 * at.step if self.variant == "official" else -at.lr_so_far())
 
     def _toward(self, at: Clients, w: Tensor, moved: Sequence[object], out: Tensor) -> RowCall:
-        rho = at_round(self.rho, at.round) * (-1.0 if self.variant == "official" else 1.0)
+        rho = at.of_round(self.rho) * (-1.0 if self.variant == "official" else 1.0)
         terms = [(at.start, 1.0), (w, -1.0), *moved]
         return RowCall(perturb, (w, terms, rho), dict(out=out, eps=self.eps))
 

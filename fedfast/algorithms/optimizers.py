@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..kernels import norms, perturb, stats
 from ..kernels._args import TermsLike
-from ..lr_schedules import Schedulable, at_round
+from ..lr_schedules import Schedulable
 from ..registry import class_registry
 from ._hook_checks import base, depth, overrides
 from ._parameter_checks import check, check_flag, check_number, check_schedule
@@ -36,6 +36,8 @@ class Optimizer(Component):
     momentum: float = 0.0
     nesterov: bool = False
 
+    sums_rates: ClassVar[bool] = False  # it asks for `lr_so_far`
+    ends: ClassVar[bool] = False  # `ascend` reads how many clients are `going` on
     by_class: ClassVar[bool] = False  # the objective reads targets as classes of the outputs
 
     _derived: ClassVar[tuple[str, ...]] = ("ascends", "layered", "own_loss")
@@ -157,8 +159,7 @@ class SAM(Optimizer):
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = w + rho g / (|g| + eps)`."""
         assert g is not None
-        rho = at_round(self.rho, at.round)
-        perturb(at.w, g, rho, out=out, eps=self.eps, backend=at.backend)
+        perturb(at.w, g, at.of_round(self.rho), out=out, eps=self.eps, backend=at.backend)
 
 
 @OPTIMIZERS.register("asam")
@@ -185,7 +186,7 @@ class ASAM(SAM):
         perturb(
             at.w,
             g,
-            at_round(self.rho, at.round),
+            at.of_round(self.rho),
             out=out,
             segments=at.layout.segments,
             eps=self.eps,

@@ -14,6 +14,9 @@ from .client_view import Rows
 class Cohort:
     """All clients of a round, in processing order.
 
+    In `sums` numbers are on the host, in hooks after the steps on the device.
+
+
     ids         [C] client ids
     sizes       [C] float64, samples of each
     steps       [C] float64, local steps of each

@@ -77,8 +77,10 @@ def model(config: RunConfig, setting: Setting) -> list[str]:
     sim = simulation(config, setting, first)
     lines.append(f"memory: {sim.memory}")
     for label in config.algorithms:
-        rows = sim.rows if label == first else simulation(config, setting, label).rows
-        lines += [f"{label}: {rows}"] if str(rows) else []
+        run = sim if label == first else simulation(config, setting, label)
+        lines += [f"{label}: {run.rows}"] if str(run.rows) else []
+        if run.eager_because and not run.generic_because:
+            lines.append(f"{label}: on CUDA no graph of a step: {run.eager_because}")
     if sim.generic_because:
         return [*lines, f"module executor, slower: {sim.generic_because}"]
     return [*lines, f"layer program, K = {sim.chunk} clients at once"]

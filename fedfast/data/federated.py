@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..transfers import sent_to
 from ..validation.values import Count
 from ._concatenate import by_client, check_client, concatenate, shape, test_parts
 from .client_index import csr_of, index_of
@@ -232,8 +233,8 @@ class FederatedData:
         indices, and the clients must have samples.
         """
         device = self.order.device
-        first = self.offsets[torch.as_tensor(clients, device=device)]
-        return self.order[first.view(-1, *[1] * (index.ndim - 1)) + index.to(device)]
+        first = self.offsets[sent_to(torch.as_tensor(clients), device)]
+        return self.order[first.view(-1, *[1] * (index.ndim - 1)) + sent_to(index, device)]
 
     def pooled(self) -> FederatedData:
         """One client that owns everybody's samples; test parts are left out."""

@@ -94,4 +94,4 @@ class ModelLosses:
 
     def _native(self, x: Tensor) -> bool:
         like = x.new_empty(0, dtype=self.layout.dtype)  # of tokens the module's does not follow
-        return registry.capabilities(self.backend, like).evaluates
+        return registry.capabilities(self.backend, like).plans

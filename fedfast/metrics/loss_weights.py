@@ -19,8 +19,11 @@ def ignored(loss: object) -> int:
     return int(getattr(inner, "ignore_index", -100) if found is None else found)
 
 
-def weight_of(loss: object, y: Tensor) -> float:
-    """What a mean over these targets is divided by: n, or the summed weights of the classes."""
+def weight_of(loss: object, y: Tensor) -> float | Tensor:
+    """What a mean over these targets is divided by: n, or the summed weights of the classes.
+
+    Of targets on a device a tensor there, float64 [], where they have to be looked at.
+    """
     inner = loss
     while isinstance(inner, partial):
         inner = inner.func
@@ -31,5 +34,9 @@ def weight_of(loss: object, y: Tensor) -> float:
     weight = getattr(inner, "weight", None)
     if isinstance(loss, partial):
         weight = loss.keywords.get("weight", weight)
-    kept = y[y != ignored(loss)]
+    counts = y != ignored(loss)
+    if y.device.type != "cpu":
+        own = counts if weight is None else weight[y.where(counts, 0)].where(counts, 0)
+        return own.sum(dtype=torch.float64)
+    kept = y[counts]
     return len(kept) if weight is None else float(weight[kept].sum(dtype=torch.float64))

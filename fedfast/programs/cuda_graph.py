@@ -1,25 +1,23 @@
-"""A local step as one captured graph, replayed with nothing changed but what its inputs hold.
+"""A local step as one captured graph, replayed with nothing changed but what lies in memory.
 
 On CUDA a step of a small model is mostly launches. So a step is captured once per shape (clients
 that train, first step or not) and replayed from then on. A replay repeats addresses and numbers as
-they were: whatever differs between steps (rows of the batch, counts, learning rate, the model sent,
-draws of augmentation, seeds of dropout) is copied to the same place before each, on the device, and
-the step reads it there.
+they were: whatever differs between steps lies at addresses that stay (`recorded_steps.py`), and the
+step reads it there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from ..batches import ChunkBatches, Draws, Packing
+from ..kernels.triton.common import keeping
 
 Step = Callable[[], None]
+MOST = 256  # recordings: each is some hundred nodes in the driver's and the device's memory
 
 
 class Recorder(Protocol):
@@ -34,102 +32,58 @@ class CudaRecorder:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        self._first: torch.cuda.CUDAGraph | None = None  # a pool lives as long as a graph of it
 
     def record(self, step: Step) -> Step:
-        """See `Recorder`; the step must have run before, so that nothing is compiled or made."""
+        """See `Recorder`; the step must have run before, so that nothing is compiled or made.
+
+        Other threads, which fetch rows and draw batches, may go on using the device.
+        """
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             step()
+        self._first = self._first or graph
         return graph.replay
 
 
-class RecordedInputs:
-    """What changes from one step to the next, at addresses that stay.
+@dataclass(frozen=True)
+class Recording:
+    """A recorded step.
 
-    start  [S], the model sent; lr [K] float64
-    batch  the batches of one step, packed: rows [K, B], counts, draws and seeds [K]
+    held  the tensors that its kernels were given, and the step with those that torch's operations
+          were: a graph repeats addresses, whoever else has forgotten what lies there
     """
 
-    def __init__(self, start: Tensor, batches: ChunkBatches, clients: int) -> None:
-        width = batches.rows.shape[1]
-        self.start = torch.empty_like(start)
-        self.lr = torch.zeros(clients, dtype=torch.float64, device=start.device)
-        rows = batches.rows.new_zeros(clients, width)
-        count = batches.count.new_zeros(clients)
-        seeds = None if batches.seeds is None else batches.seeds.new_zeros(clients)
-        draws = _empty_draws(batches.draws, rows)
-        packing = Packing.of(np.ones(clients, dtype=np.int64))
-        self.batch = replace(
-            batches, rows=rows, count=count, packing=packing, draws=draws, seeds=seeds
-        )
-
-    def advance(self, batches: ChunkBatches, s: int, active: int) -> None:
-        """Step `s` of the first `active` clients comes next."""
-        lines, own = batches.packing.at(s, active), self.batch
-        own.rows[:active].copy_(batches.rows[lines])
-        own.count[:active].copy_(batches.count[lines])
-        if batches.draws is not None and own.draws is not None:
-            own.draws.offset[:active].copy_(batches.draws.offset[lines])
-            own.draws.flip[:active].copy_(batches.draws.flip[lines])
-        if batches.seeds is not None and own.seeds is not None:
-            own.seeds[:active].copy_(batches.seeds[lines])
+    run: Step
+    held: tuple[object, ...]
 
 
 class Replay:
-    """Runs steps of up to `clients` clients: a shape's first one as it is, then recorded."""
+    """Runs steps: a shape's first one as it is, then recorded; no shape drops another's."""
 
-    def __init__(self, recorder: Recorder, clients: int) -> None:
-        self._recorder, self._clients = recorder, clients
-        self._inputs: RecordedInputs | None = None
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
         self._seen: set[Hashable] = set()
-        self._recorded: dict[Hashable, Step] = {}
-
-    def begin(self, start: Tensor, batches: ChunkBatches, lr: float | Tensor) -> RecordedChunk:
-        """A chunk from the row `start` [S]."""
-        on = batches.to(start.device)
-        if self._inputs is None or self._inputs.batch.rows.shape[1] != on.rows.shape[1]:
-            self._inputs = RecordedInputs(start, on, self._clients)
-            self._seen.clear()
-        self._inputs.start.copy_(start)
-        if isinstance(lr, Tensor):
-            self._inputs.lr[: len(lr)].copy_(lr)
-        else:
-            self._inputs.lr.fill_(lr)
-        return RecordedChunk(self, self._inputs, on)
+        self._recorded: dict[Hashable, Recording] = {}
 
     def forget(self) -> None:
-        """The samples lie elsewhere now: nothing recorded reads them."""
+        """What steps read lies elsewhere now: nothing recorded reads it."""
         self._seen.clear()
         self._recorded.clear()
 
     def run(self, shape: Hashable, step: Step) -> None:
         """Run `step`, or what a step of the same shape was recorded as."""
         if shape not in self._seen:
-            self._recorded.clear()  # this one may make buffers larger: their addresses are gone
             step()
-            self._seen.add(shape)  # not before: one that was broken off has not made them all
+            self._seen.add(shape)  # not before: one that was broken off has not made its buffers
             return
-        if shape not in self._recorded:
-            self._recorded[shape] = self._recorder.record(step)
-        self._recorded[shape]()
+        found = self._recorded.pop(shape, None) or self._record(step)
+        self._recorded[shape] = found  # the latest one used is the last
+        found.run()
 
-
-@dataclass(frozen=True)
-class RecordedChunk:
-    """A chunk in training; batches as given, on the device."""
-
-    replay: Replay
-    inputs: RecordedInputs
-    batches: ChunkBatches
-
-    def run(self, s: int, active: int, step: Callable[[RecordedInputs], None]) -> None:
-        """Step `s` of the first `active` clients; `step` reads live buffers and inputs alone."""
-        self.inputs.advance(self.batches, s, active)
-        self.replay.run((active, s == 0), lambda: step(self.inputs))
-
-
-def _empty_draws(draws: Draws | None, rows: Tensor) -> Draws | None:
-    """Draws for one step of `rows` [K, B]."""
-    if draws is None:
-        return None
-    return Draws(draws.offset.new_zeros(*rows.shape, 2), draws.flip.new_zeros(rows.shape))
+    def _record(self, step: Step) -> Recording:
+        if len(self._recorded) >= MOST:
+            del self._recorded[next(iter(self._recorded))]
+        with keeping() as held:
+            run = self._recorder.record(step)
+        return Recording(run, (step, *held))

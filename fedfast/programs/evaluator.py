@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from ..batches import Minibatch
 from ..data import Samples
-from ..evaluation import Jobs, Part, assess, pieces, starts_of, total
+from ..evaluation import Jobs, Part, assess, pieces, settled_pieces, starts_of, total
 from ..kernels import registry
 from ..layout import FlatLayout
 from ..losses import Loss
 from ..metrics.accuracy import MULTICLASS, Metric
 from .context import BatchContext
+from .cuda_graph import CudaRecorder, Replay
 from .elementwise import Dropout
 from .plans import PlanCache
 from .program import BufferSpec, Program
@@ -64,15 +65,17 @@ class ProgramEvaluator:
         backend: str,
         metric: Metric = MULTICLASS,
         width: int = WIDTH,
+        precision: str = "fp32",
     ) -> None:
         self.program, self.layout, self.loss, self.metric = program, layout, loss, metric
-        self.backend, self._like = backend, x
+        self.backend, self.precision, self._like = backend, precision, x
         sample = elements_per_sample(program)
         self.width = width_of(sample, width)
         read = layout.trained + sum(t.numel() for t in program.constants.values())
         self._plans = PlanCache(self.width * (read // 8 + sample))
         plain = not layout.ties and not program.reuses
-        self._plannable = plain and all(record.repeats for record in program.records)
+        can = registry.capabilities(backend, x.new_empty(0, dtype=layout.dtype))
+        self._plannable = plain and can.plans and all(r.repeats for r in program.records)
 
     @torch.no_grad()
     def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
@@ -97,7 +100,7 @@ class ProgramEvaluator:
             for z, y in self._passes(row(), samples):
                 found += pieces(self.loss, self.metric, z, y, at, ends)
                 at += len(y)
-        return found
+        return settled_pieces(found)
 
     @torch.no_grad()
     def logits(self, row: Tensor, x: Tensor) -> Tensor:
@@ -120,6 +123,8 @@ class ProgramEvaluator:
     def _forward(self, slices: int) -> None:
         if self._plannable:
             self._plans.plan((), SLICES, lambda: self._run(SLICES)).run(slices, self._plans.work)
+        elif self._replay is not None:
+            self._replay.run(slices, lambda: self._run(slices))
         else:
             self._run(slices)
 
@@ -127,9 +132,14 @@ class ProgramEvaluator:
         """What lies beyond the last sample is computed too, and read by nobody."""
         w, x = self._row.expand(slices, -1), self._x[:slices]
         batch = Minibatch(x, self._count, self._count)  # no loss is taken: labels are not read
-        context = BatchContext(self._workspace, self.backend, "fp32", batch, w, None, w)
+        context = BatchContext(self._workspace, self.backend, self.precision, batch, w, None, w)
         for record in self.program.records:
             record.forward(context)
+
+    @cached_property
+    def _replay(self) -> Replay | None:
+        """Of passes, which read and write the same buffers always."""
+        return Replay(CudaRecorder()) if self._like.is_cuda else None
 
     @cached_property
     def _workspace(self) -> Workspace:
@@ -162,18 +172,19 @@ def evaluator_for(
     x: Tensor,
     backend: str,
     metric: Metric = MULTICLASS,
+    precision: str = "fp32",
 ) -> ProgramEvaluator | None:
     """An evaluator of what `module` computes in evaluation mode; None where that is no program.
 
-    x  `[2, ...]` samples
-    On CUDA its own libraries evaluate: nothing of a step's buffers is at hand to gain from.
+    x          `[2, ...]` samples
+    precision  of products, as in training
     """
     if not registry.capabilities(backend, x.new_empty(0, dtype=layout.dtype)).evaluates:
         return None
     program = evaluation_program(module, layout, x)
     if program is None:
         return None
-    return ProgramEvaluator(program, layout, loss, x, backend, metric)
+    return ProgramEvaluator(program, layout, loss, x, backend, metric, precision=precision)
 
 
 def evaluation_program(module: nn.Module, layout: FlatLayout, x: Tensor) -> Program | None:

@@ -32,6 +32,7 @@ from ..layout import FlatLayout
 from ..phases import phase, timed
 from ..row_updates import fills_of
 from ..square_root import square_root
+from ..transfers import sent_to
 from .elementwise import Dropout
 from .plans import ChunkBuffers, PlanCache, ascent_key, folded_key, place, step_key
 from .program import BufferSpec, Program
@@ -87,15 +88,19 @@ class ProgramExecutor(Executor):
         """The samples `rows` [K, B], in one buffer until the next batch."""
         into = self._batch_buffers(source, *rows.shape)
         source.read(rows, into)
+        if not self.capabilities.plans:  # which know addresses
+            return Minibatch(into.x, into.y, count, seeds)
         into.count.copy_(count)
         return Minibatch(into.x, into.y, into.count, seeds)
 
     def _batch_buffers(self, source: SampleSource, clients: int, width: int) -> Minibatch:
+        """Of the most clients at first: recorded steps of fewer hold on to the same memory."""
         if clients not in self._batches:
             largest = self._batches.get(max(self._batches, default=0))
             if largest is None or len(largest.x) < clients:
-                largest = source.buffers(clients, width)
-                self._batches = {clients: largest}
+                most = max(clients, self._steps.spec.clients)
+                largest = source.buffers(most, width)
+                self._batches = {most: largest}
             self._batches[clients] = largest.first(clients)
         return self._batches[clients]
 
@@ -137,7 +142,7 @@ class ProgramExecutor(Executor):
     def count_batches(self, buffers: Tensor, batches: ChunkBatches) -> None:
         """No layer reads the counters, so that all steps are counted at once."""
         if self.layout.counters:
-            steps = batches.steps.to(buffers)
+            steps = sent_to(batches.steps.to(buffers.dtype), buffers.device)
             times = self.program.counters
             for slot in self.layout.counters:
                 buffers[:, slot.offset] += times[slot.name] * steps

@@ -103,7 +103,9 @@ def ascent_key(ascent: SamAscent | ScaledAscent | RowAscent | None) -> tuple[Has
     where = place(ascent.g, ascent.ahead)
     if isinstance(ascent, SamAscent):
         rho = ascent.rho
-        return "sam", *where, *(place(rho) if isinstance(rho, Tensor) else (rho,)), ascent.eps
+        radii = () if ascent.radii is None else place(ascent.radii)
+        own = place(rho) if isinstance(rho, Tensor) else (rho,)
+        return "sam", *where, *own, ascent.eps, *radii
     return "scaled", *where
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..kernels._args import Coefficient
+from ..executor import SamAscent
 from ..layout import FlatLayout
 from .grad_norms import GradNorms, SpanNorms
 from .products import Linear
@@ -123,11 +123,12 @@ class SamBuffers:
             squares.append(self.others.measure(g, backend))
         return squares
 
-    def reach(self, g: Tensor, rho: Coefficient, eps: float, backend: str) -> None:
+    def reach(self, g: Tensor, ascent: SamAscent, backend: str) -> None:
         """`s = rho / (|g| + eps)`, for all tensors."""
         squares, scale = self.measure(g, backend), self.scales[0, : g.shape[0]]
+        rho, eps, radii = ascent.rho, ascent.eps, ascent.radii
         if not isinstance(rho, Tensor):
-            kernels.reach(squares, rho, eps, out=scale, backend=backend)
+            kernels.reach(squares, rho, eps, radii=radii, out=scale, backend=backend)
             return
         kernels.reach(squares, 1.0, eps, out=scale, backend=backend)
         column = scale[:, None]

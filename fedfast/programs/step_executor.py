@@ -94,7 +94,7 @@ class StepExecutor:
             g = ascent.g[: batch.x.shape[0]]
             self._first(self._sam, replace(tensors, out=g), batch)
             with phase("perturb"):
-                self._sam.reach(g, ascent.rho, ascent.eps, self.backend)
+                self._sam.reach(g, ascent, self.backend)
             self._second(self._sam, ascent, step, tensors, batch)
         elif isinstance(ascent, RowAscent):
             self._ascended(ascent, step, tensors, batch)

@@ -43,10 +43,19 @@ def doubtful(known: Sequence[Tensor], added: Sequence[Tensor], limit: float) -> 
     return ~((rest + own.square()).sqrt() <= limit)
 
 
-def reach(squares: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:
+def reach(
+    squares: Sequence[Tensor],
+    rho: float,
+    eps: float,
+    most: float,
+    radii: Tensor | None,
+    out: Tensor,
+) -> Tensor:
     """`out = min(rho / (sqrt(sum of all squares) + eps), most)`."""
     total = sum(s.sum(1) for s in squares)
-    return out.copy_((rho / (torch.as_tensor(total).sqrt() + eps)).clamp(max=most))
+    return out.copy_(
+        ((rho if radii is None else radii) / (torch.as_tensor(total).sqrt() + eps)).clamp(max=most)
+    )
 
 
 def lowrank(

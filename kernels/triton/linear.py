@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from .._args import per_client
 from .common import jit, launch, strided, tl
 from .functions import differentiate
 from .mix import mix
@@ -64,7 +64,7 @@ def linear_backward(
     for to, addend in ((dweight, add_weight), (dbias, add_bias)):
         if to is not None and addend is not None:
             flat = to.flatten(1)
-            mix(flat, addend.flatten(1), torch.ones_like(gamma), gamma, flat)
+            mix(flat, addend.flatten(1), per_client("one", 1.0, gamma), gamma, flat)
 
 
 def through(

@@ -75,10 +75,17 @@ def squared_norms(rows: Tensor) -> Tensor:
     return rows.double().square().sum(1)
 
 
-def reach(squares: Sequence[Tensor], rho: float, eps: float, most: float, out: Tensor) -> Tensor:
+def reach(
+    squares: Sequence[Tensor],
+    rho: float,
+    eps: float,
+    most: float,
+    radii: Tensor | None,
+    out: Tensor,
+) -> Tensor:
     """`reach` in Triton."""
     first, second = (*squares, None)[:2]
-    given = *_slots(first), *_slots(second)
+    given = *_slots(first), *_slots(second), radii
     launch(_reach, out.shape[0], out, *given, rho, eps, most, out, LANES=64, num_warps=1)
     return out
 
@@ -108,7 +115,8 @@ def _slots(t: Tensor | None) -> tuple[Tensor | None, int, int, int]:
 
 
 def _gram(x: Tensor, u: Tensor, ones: float, to: Tensor) -> None:
-    bias = None if ones == 0 else x.new_full((1, x.shape[1]), ones).expand(x.shape[:2])
+    # A row of as many numbers as a batch has samples, made once.
+    bias = None if ones == 0 else per_client("ones", ones, x[0]).expand(x.shape[:2])
     multiply(x, u, to, "fp32", turned=(False, True), bias=bias)
 
 
@@ -191,6 +199,7 @@ def _reach(
     second_stride: tl.tensor,
     second_step: tl.tensor,
     second_count: tl.tensor,
+    radii: tl.tensor,  # [K] float64 in the place of rho, or none
     rho: tl.float64,
     eps: tl.float64,
     most: tl.float64,
@@ -210,6 +219,9 @@ def _reach(
             here = second + k * second_stride + n * second_step
             total += tl.load(here, n < second_count, other=0.0)
     norm = tl.sqrt(tl.sum(total, axis=0))
-    scale = rho / (norm + eps)
+    if radii is not None:
+        scale = tl.load(radii + k) / (norm + eps)
+    else:
+        scale = rho / (norm + eps)
     scale = tl.where(scale > most, most, scale)  # a norm that is no number stays one
     tl.store(out + k, scale.to(out.dtype.element_ty))

@@ -1,0 +1,172 @@
+"""What recorded steps of a chunk read, at addresses that stay (`programs/cuda_graph.py`).
+
+Once per chunk: its batches, the model sent, the server's rows and the numbers of the round are
+copied to their places. Within each step, and so recorded with it: the batch is found by a counter
+on the device, the losses are added up, and the counter moves on. Between two steps the host does
+nothing but ask for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from .algorithms.client_view import Clients, NamedRows
+from .batches import ChunkBatches, Draws, Minibatch
+from .held_tensors import HeldTensors, RoundNumbers
+from .kernels.placed import PlacedRows
+from .programs.cuda_graph import Recorder, Replay
+
+# (rows [K, B], counts [K], draws, seeds [K]) -> the batch
+Read = Callable[[Tensor, Tensor, Draws | None, Tensor | None], Minibatch]
+TABLES = ("rows", "count", "seeds", "offset", "flip")  # of packed batches, a line each
+
+
+class RecordedSteps:
+    """Of up to as many clients as `losses` [K] has.
+
+    endings  whether a step differs with the number of clients that go on after it
+    """
+
+    def __init__(self, recorder: Recorder, losses: Tensor, endings: bool) -> None:
+        self.replay, self.endings, self.losses = Replay(recorder), endings, losses
+        device = losses.device
+        self.held, self.numbers = HeldTensors(device), RoundNumbers(losses)
+        # [K + 1]: where in the tables each client's next batch is, and which step comes next.
+        self._order = torch.arange(len(losses) + 1, device=device)
+        self._order[-1] = 0
+        self._counters = self._order.clone()
+        self.lines, self.step = self._counters[:-1], self._counters[-1]
+        self._moves: dict[int, Tensor] = {}
+        self.total = torch.zeros(2, len(losses), dtype=torch.float64, device=device)
+        self._placed: tuple[int, ...] = ()
+
+    def forget(self) -> None:
+        """The samples lie elsewhere now."""
+        self.replay.forget()
+
+    def begin(self, start: Tensor, batches: ChunkBatches, at: Clients, read: Read) -> RecordedChunk:
+        """A chunk from the row `start` [S], after the hooks that come before its first step.
+
+        read  gives a step's batch
+        """
+        self._counters.copy_(self._order)
+        self.total.zero_()
+        self.numbers.renew(at.round)
+        self._hold_batches(batches)
+        own, still = at.w.data_ptr() != at.start.data_ptr(), self._still(start, at)
+        placed = tuple(
+            rows.table.data_ptr()
+            for named in (at.came, at.kept)
+            for rows in named.values()
+            if isinstance(rows, PlacedRows)
+        )
+        if self.held.moved or placed != self._placed:
+            self.replay.forget()
+        self.held.moved, self._placed = False, placed
+        return RecordedChunk(self, still, own, read)
+
+    def move_on(self, count: int) -> None:
+        """Step s of client k is line offsets[s] + k, and `count` clients have one each."""
+        if count not in self._moves:
+            moves = torch.full_like(self._counters, count)
+            moves[-1] = 1
+            self._moves[count] = moves
+        self._counters.add_(self._moves[count])
+
+    def _hold_batches(self, batches: ChunkBatches) -> None:
+        """One line per client and step: each table as long as the longest chunk so far."""
+        drawn = batches.draws
+        offset, flip = (None, None) if drawn is None else (drawn.offset, drawn.flip)
+        given = batches.rows, batches.count, batches.seeds, offset, flip
+        for name, table in zip(TABLES, given, strict=True):
+            if table is not None:
+                self.held.put(name, table)
+
+    def _still(self, start: Tensor, at: Clients) -> Clients:
+        """The same clients, with copies for whatever is another tensor or number in each round."""
+        room = len(self.losses)
+        put, each = partial(self.held.put, least=room), partial(self.held.each, room=room)
+        row = self.held.put("start", start)[: at.start.shape[0]]
+        names = "sizes", "steps", "lr_total", "epochs", "lr"
+        numbers = {name: each(name, getattr(at, name), len(at)) for name in names}
+        if at.start_loss is not None:
+            numbers["start_loss"] = put("start_loss", at.start_loss)
+        return replace(
+            at,
+            start=row,
+            values=NamedRows({n: put(f"value {n}", t) for n, t in at.values.items()}),
+            server={n: self.held.put(f"server {n}", t) for n, t in at.server.items()},
+            # Numbers of the server's, in its own precision; hooks compute with them as they are.
+            scalars=cast(
+                "dict[str, float]",
+                {n: self.held.number(f"scalar {n}", c) for n, c in at.scalars.items()},
+            ),
+            numbers=self.numbers,
+            **numbers,
+        )
+
+
+@dataclass(frozen=True)
+class RecordedChunk:
+    """A chunk in training.
+
+    at   its clients, as recorded steps see them
+    own  whether they start at models of their own
+    """
+
+    steps: RecordedSteps
+    at: Clients
+    own: bool
+    read: Read
+
+    def run(
+        self, s: int, count: int, going: int, step: Callable[[Clients, Minibatch], None]
+    ) -> None:
+        """Step `s` of the first `count` clients, of whom `going` go on.
+
+        step  reads live buffers and what it is given alone; `at.w` it sets itself after the first
+        """
+        fresh = s == 0
+        shape = count, fresh, self.own and fresh, going if self.steps.endings else 0
+        self.steps.replay.run(shape, partial(self._step, count, going, fresh, step))
+
+    def _step(
+        self, count: int, going: int, fresh: bool, step: Callable[[Clients, Minibatch], None]
+    ) -> None:
+        steps = self.steps
+        own = self.at.prefix(count)
+        now = replace(own, going=going, fresh=fresh, step=cast("int", steps.step))
+        if fresh and not self.own:
+            now.w = now.start.expand(count, -1)
+        batch = self._batch(count)
+        step(now, batch)
+        add_losses(steps.total[:, :count], steps.losses[:count], batch.count)
+        steps.move_on(count)
+
+    def _batch(self, count: int) -> Minibatch:
+        """The lines of the step at hand."""
+        now = {name: self._line(name, count) for name in TABLES if name in self.steps.held}
+        offset, flip = now.get("offset"), now.get("flip")
+        draws = None if offset is None or flip is None else Draws(offset, flip)
+        return self.read(now["rows"], now["count"], draws, now.get("seeds"))
+
+    def _line(self, name: str, count: int) -> Tensor:
+        held, lines = self.steps.held, self.steps.lines
+        table = held.whole(name)
+        out = held.beside(name, len(lines))[:count]
+        return torch.index_select(table, 0, lines[:count], out=out)
+
+
+def add_losses(total: Tensor, losses: Tensor, count: Tensor) -> None:
+    """Add a step's losses [K] to the sums [2, K] float64: times their samples [K]; once.
+
+    The products are exact in float64.
+    """
+    total[0].addcmul_(losses, count)
+    total[1].add_(losses)

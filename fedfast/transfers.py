@@ -1,0 +1,31 @@
+"""Copies between host and device: down without waiting, up in as few waits as there are questions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def staged(t: Tensor, device: torch.device) -> Tensor:
+    """`t`, in memory that `device` copies from while the host goes on."""
+    return t if device.type == "cpu" or t.device.type != "cpu" else t.pin_memory()
+
+
+def sent_to(t: Tensor, device: torch.device) -> Tensor:
+    """`t` on the device; the host does not wait until it is there."""
+    return t if t.device == device else staged(t, device).to(device, non_blocking=True)
+
+
+def all_sent_to(tensors: list[Tensor], device: torch.device) -> list[Tensor]:
+    """Tensors [C] of one dtype, in one copy."""
+    if device.type == "cpu" or not tensors:
+        return tensors
+    return list(sent_to(torch.stack(tensors), device).unbind())
+
+
+def numbers_of(*values: Tensor) -> list[float]:
+    """Tensors of one element each as numbers: the host waits once for all of them."""
+    if values[0].device.type == "cpu":
+        return [float(value) for value in values]
+    found: list[float] = torch.stack([value.double().view(()) for value in values]).tolist()
+    return found
