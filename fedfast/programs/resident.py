@@ -1,0 +1,188 @@
+"""The resident MLP: all local steps of K clients in one launch of `fedfast._fedfast_cuda`.
+
+A client's weights stay in the shared memory of a cluster of thread blocks: a round reads the model
+sent and writes the client's model once (docs/gpu.md). For dense, relu, dense under cross-entropy in
+float32. The module is built where nvcc is; without it, and for other models, steps run as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from itertools import product
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from ..batches import ChunkBatches
+from ..executor import Fold, LocalStep, SamAscent
+from ..input_pipeline import SampleSource
+from ..kernels._args import Coefficient
+from ..layout import FlatLayout
+from .products import Linear
+from .program import Program
+from .records import Reshape
+
+MODULE = "fedfast._fedfast_cuda"
+CAPABILITY = (9, 0)  # clusters of thread blocks
+
+
+class Compiled(Protocol):
+    """The compiled module. `given`: what csrc/cuda/bindings.cpp reads, tensors as addresses."""
+
+    device: str
+
+    def plan(self, given: Mapping[str, object]) -> dict[str, int] | None:
+        """Blocks of a cluster, hidden units of each, samples of a tile, bytes of a block."""
+
+    def clusters(self, given: Mapping[str, object]) -> int:
+        """How many clients the device trains at once."""
+
+    def train(self, given: Mapping[str, object], stream: int) -> None:
+        """All local steps."""
+
+
+@cache
+def compiled() -> Compiled | None:
+    """The module, None where it was not built."""
+    try:
+        return cast(Compiled, import_module(MODULE))
+    except ImportError:
+        return None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`relu(x W1^T + b1) W2^T + b2`, x [B, inputs]; where its tensors begin in a row."""
+
+    inputs: int
+    hidden: int
+    classes: int
+    w1: int
+    b1: int
+    w2: int
+    b2: int
+
+    def given(self, width: int, norms: bool, heavy: bool) -> dict[str, object]:
+        """Of batches of `width` samples; see `ResidentMLP.forms`."""
+        return {**vars(self), "width": width, "norms": norms, "heavy": heavy}
+
+
+def shape_of(program: Program, layout: FlatLayout) -> Shape | None:
+    """Of a program that is such an MLP, with weights and biases of its own, all of them trained."""
+    layers = [record for record in program.records if not isinstance(record, Reshape)]
+    if len(layers) != 2 or layout.dtype != torch.float32:
+        return None
+    first, last = layers
+    if not isinstance(first, Linear) or not isinstance(last, Linear):
+        return None
+    names = [*first.parameters, *last.parameters]
+    places = {slot.name: slot.offset for slot in layout.slots}
+    chained = program.root(first.inputs[0]) == 0 and program.root(last.inputs[0]) == first.output
+    if (first.activation, last.activation) != ("relu", None) or not chained:
+        return None
+    if len(names) != 4 or set(names) != places.keys() or layout.aliases:
+        return None
+    sizes = (program.elements(v) for v in (0, first.output, last.output))
+    return Shape(*sizes, *(places[name] for name in names))
+
+
+def resident_for(
+    program: Program, layout: FlatLayout, width: int, device: torch.device, precision: str
+) -> ResidentMLP | None:
+    """None where the module, the device, the model or its size does not allow it."""
+    module, shape = compiled(), shape_of(program, layout)
+    if module is None or shape is None or module.device != device.type or precision != "fp32":
+        return None
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < CAPABILITY:
+        return None
+    found = ResidentMLP(module, shape, width)
+    return found if found.forms else None
+
+
+class ResidentMLP:
+    """Trains models of one shape in batches of `width`.
+
+    forms  (norms, heavy) for which a cluster holds the model: gradients are measured, by SAM or a
+           clip; every weight has a velocity
+    """
+
+    def __init__(self, module: Compiled, shape: Shape, width: int) -> None:
+        self.module, self.shape, self.width = module, shape, width
+        each = product((False, True), repeat=2)
+        self.forms = frozenset(f for f in each if module.plan(shape.given(width, *f)))
+
+    def descend(
+        self, step: LocalStep, w: Tensor, source: SampleSource, batches: ChunkBatches
+    ) -> Tensor:
+        """See `Executor.descend`; a row or label out of range makes the loss NaN."""
+        fold, clients = step.fold, batches.active[0]
+        assert fold is not None
+        total = torch.zeros(2, len(w), dtype=torch.float64, device=w.device)
+        norms = step.ascent is not None or fold.bound is not None
+        # Tensors must outlive the call that takes their addresses.
+        lines = batches.to(w.device)
+        offsets = batches.packing.offsets.to(w.device)
+        numbers = [_column(c, w[:clients]) for c in (fold.alpha, fold.beta)]
+        rho = _column(step.ascent.rho, w[:clients]) if isinstance(step.ascent, SamAscent) else None
+        given = self.shape.given(self.width, norms, bool(fold.momentum)) | {
+            **_rows(fold, w),
+            **_samples(source),
+            "alpha": numbers[0].data_ptr(),
+            "beta": numbers[1].data_ptr(),
+            "rho": 0 if rho is None else rho.data_ptr(),
+            "eps": step.ascent.eps if isinstance(step.ascent, SamAscent) else 0.0,
+            "clip": fold.bound.norm if fold.bound else 0.0,
+            "clip_eps": fold.bound.eps if fold.bound else 0.0,
+            "momentum": fold.momentum,
+            "nesterov": fold.nesterov,
+            "clients": clients,
+            "steps": len(batches.active),
+            "rows": lines.rows.data_ptr(),
+            "count": lines.count.data_ptr(),
+            "offsets": offsets.data_ptr(),
+            "total": total.data_ptr(),
+            "total_stride": total.stride(0),
+        }
+        self.module.train(given, _stream(w))
+        return total
+
+
+def _rows(fold: Fold, w: Tensor) -> dict[str, object]:
+    addend = fold.addend
+    return {
+        "base": fold.base.data_ptr(),
+        "base_stride": fold.base.stride(0),
+        "out": w.data_ptr(),
+        "out_stride": w.stride(0),
+        "addend": 0 if addend is None else addend.data_ptr(),
+        "addend_stride": 0 if addend is None else addend.stride(0),
+    }
+
+
+def _samples(source: SampleSource) -> dict[str, object]:
+    scale, shift = source.transform.get("scale"), source.transform.get("shift")
+    inputs = source.x[0].numel()
+    return {
+        "x": source.x.data_ptr(),
+        "bytes": scale is not None,
+        "scale": 0 if scale is None else scale.data_ptr(),
+        "shift": 0 if shift is None else shift.data_ptr(),
+        "plane": inputs if scale is None else inputs // scale.numel(),
+        "y": source.y.data_ptr(),
+        "samples": len(source.x),
+    }
+
+
+def _column(number: Coefficient, rows: Tensor) -> Tensor:
+    """A number of each client, [K]."""
+    if isinstance(number, Tensor):
+        return number[: len(rows)].to(rows).expand(len(rows)).contiguous()
+    return rows.new_full((len(rows),), number)
+
+
+def _stream(w: Tensor) -> int:
+    return torch.cuda.current_stream(w.device).cuda_stream if w.is_cuda else 0
