@@ -44,6 +44,8 @@ void allow(const Plan& plan) {
   const int bytes = plan.shared.end * int(sizeof(float));
   const auto most = cudaFuncAttributeMaxDynamicSharedMemorySize;
   check(cudaFuncSetAttribute(kernel_for(plan), most, bytes));
+  const auto large = cudaFuncAttributeNonPortableClusterSizeAllowed;
+  check(cudaFuncSetAttribute(kernel_for(plan), large, plan.blocks > 8));
 }
 
 #endif

@@ -10,7 +10,7 @@ namespace fedfast::cuda {
 
 constexpr int kLanes = 32, kWarps = 8, kThreads = kLanes * kWarps;
 constexpr int kSharedBytes = 232448;  // that a block of compute capability 9.0 and 10.0 may have
-constexpr int kMostBlocks = 8;        // of a portable cluster
+constexpr int kMostBlocks = 16;       // of a cluster; beyond 8 the device may refuse
 
 // x [B, D] -> relu(x W1^T + b1) [B, H] -> h W2^T + b2 [B, C].
 struct Model {

@@ -113,14 +113,37 @@ class ResidentMLP:
     def __init__(self, module: Compiled, shape: Shape, width: int) -> None:
         self.module, self.shape, self.width = module, shape, width
         each = product((False, True), repeat=2)
-        self.forms = frozenset(f for f in each if module.plan(shape.given(width, *f)))
+        self.forms = frozenset(form for form in each if self.at_once(form))
+
+    def at_once(self, form: tuple[bool, bool]) -> int:
+        """How many clients the device trains side by side; 0 where a cluster cannot hold one."""
+        given = self.shape.given(self.width, *form)
+        return self.module.clusters(given) if self.module.plan(given) else 0
+
+    def takes(self, step: LocalStep) -> bool:
+        """Whether a launch does all that the steps do."""
+        fold, more = step.fold, (step.objective, step.update, step.begin, step.end)
+        if fold is None or any(part is not None for part in more):
+            return False
+        joined = fold.bound is not None and fold.addend is not None
+        return (step.ascent is None or isinstance(step.ascent, SamAscent)) and not joined
 
     def descend(
-        self, step: LocalStep, w: Tensor, source: SampleSource, batches: ChunkBatches
+        self,
+        step: LocalStep,
+        w: Tensor,
+        source: SampleSource,
+        batches: ChunkBatches,
+        backend: str = "auto",
     ) -> Tensor:
-        """See `Executor.descend`; a row or label out of range makes the loss NaN."""
+        """See `Executor.descend`; a row or label out of range makes the loss NaN.
+
+        backend  of what writes the addend
+        """
         fold, clients = step.fold, batches.active[0]
         assert fold is not None
+        if step.correct is not None:
+            step.correct.apply(backend)
         total = torch.zeros(2, len(w), dtype=torch.float64, device=w.device)
         norms = step.ascent is not None or fold.bound is not None
         # Tensors must outlive the call that takes their addresses.
