@@ -167,7 +167,9 @@ def by_autograd(
         losses += torch.stack([loss * len(y), loss])
         if rho is not None:
             reach = rho / (case.rows(g).norm() + EPS)
-            _, g = gradient([(p + reach * q).detach().requires_grad_() for p, q in zip(w, g, strict=True)], x, y)
+            _, g = gradient(
+                [(p + reach * q).detach().requires_grad_() for p, q in zip(w, g, strict=True)], x, y
+            )
         if clip is not None:
             g = [q * min(1.0, clip / (case.rows(g).norm() + EPS)) for q in g]
         if addend is not None:
