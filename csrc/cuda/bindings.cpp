@@ -19,12 +19,19 @@ Model model_of(const py::dict& g) {
   return {n("inputs"), n("hidden"), n("classes"), n("width"), on("norms"), on("heavy")};
 }
 
+// Whether rows of n numbers at `p`, each of `size` bytes, can be read four at a time.
+bool in_fours(const void* p, int64_t n, int size) {
+  return n % 4 == 0 && reinterpret_cast<uintptr_t>(p) % (4 * size) == 0;
+}
+
 void read_rows(const py::dict& g, Launch& p) {
   const auto offset = [&g](const char* name) { return g[name].cast<int64_t>(); };
   p.w1 = offset("w1"), p.b1 = offset("b1"), p.w2 = offset("w2"), p.b2 = offset("b2");
   p.base = address<const float>(g, "base"), p.base_stride = offset("base_stride");
   p.out = address<float>(g, "out"), p.out_stride = offset("out_stride");
   p.addend = address<const float>(g, "addend"), p.addend_stride = offset("addend_stride");
+  const bool even = (p.addend_stride | p.w1) % 4 == 0;
+  p.addend_wide = even && in_fours(p.addend, p.model.inputs, sizeof(float));
 }
 
 void read_numbers(const py::dict& g, Launch& p) {
@@ -36,6 +43,7 @@ void read_numbers(const py::dict& g, Launch& p) {
 
 void read_samples(const py::dict& g, Launch& p) {
   p.x = address<const void>(g, "x"), p.bytes = g["bytes"].cast<bool>();
+  p.wide = in_fours(p.x, p.model.inputs, p.bytes ? 1 : sizeof(float));
   p.scale = address<const float>(g, "scale"), p.shift = address<const float>(g, "shift");
   p.plane = g["plane"].cast<int>();
   p.y = address<const int64_t>(g, "y"), p.samples = g["samples"].cast<int64_t>();
@@ -66,6 +74,7 @@ py::object described(const py::dict& given) {
   if (!plan.blocks) return py::none();
   py::dict found;
   found["blocks"] = plan.blocks, found["units"] = plan.units, found["samples"] = plan.samples;
+  found["height"] = plan.height;
   found["bytes"] = plan.shared.end * int(sizeof(float));
   return found;
 }

@@ -121,7 +121,7 @@ struct Block {
   template <typename Four, typename T>
   FEDFAST_DEVICE void read(const T* from, bool known, float* to) const {
     const int inputs = p.model.inputs, lane = grid::thread() % kLanes;
-    if (inputs % 4 == 0) {
+    if (p.wide) {
 #pragma unroll 4
       for (int d = 4 * lane; d < inputs; d += 4 * kLanes) {
         const Four v = *reinterpret_cast<const Four*>(from + d);

@@ -49,43 +49,54 @@ FEDFAST_DEVICE void tile(const Rows& r, int i0, int j0, Emit emit) {
       for (int i = 0; i < N; ++i) sums[i * S + j] = dot4(left[i], right, sums[i * S + j]);
     }
   }
-  grid::sum_lanes<N * S>(sums, [&](int at, float sum) {
-    if (j0 + at % S < r.m) emit(i0 + at / S, j0 + at % S, sum);
-  });
+  grid::sum_lanes<N * S>(sums, [&](int at, float sum) { emit(i0 + at / S, j0 + at % S, sum); });
 }
 
-template <int S, typename Emit>
-FEDFAST_DEVICE void tile_of(int n, const Rows& r, int i0, int j0, Emit emit) {
-  switch (n) {
+// Of a height that is known when the kernel runs: any up to 8, or a power of two.
+template <int S, bool kAny, typename Emit>
+FEDFAST_DEVICE void tile_of(int height, const Rows& r, int i0, int j0, Emit emit) {
+  if constexpr (kAny) {
+    switch (height) {
+      case 3:
+        return tile<3, S>(r, i0, j0, emit);
+      case 5:
+        return tile<5, S>(r, i0, j0, emit);
+      case 6:
+        return tile<6, S>(r, i0, j0, emit);
+      case 7:
+        return tile<7, S>(r, i0, j0, emit);
+    }
+  }
+  switch (height) {
     case 1:
       return tile<1, S>(r, i0, j0, emit);
     case 2:
       return tile<2, S>(r, i0, j0, emit);
-    case 3:
-      return tile<3, S>(r, i0, j0, emit);
     case 4:
       return tile<4, S>(r, i0, j0, emit);
-    case 5:
-      return tile<5, S>(r, i0, j0, emit);
-    case 6:
-      return tile<6, S>(r, i0, j0, emit);
-    case 7:
-      return tile<7, S>(r, i0, j0, emit);
     default:
       return tile<8, S>(r, i0, j0, emit);
   }
 }
 
-// emit(i, j, a_i b_j) for all rows. Rows of a are cut so that every warp has as many, at most 8.
-template <int S, typename Emit>
-FEDFAST_DEVICE void multiply(const Rows& r, Emit emit) {
-  const int turns = (r.n + 8 * kWarps - 1) / (8 * kWarps);
-  const int height = (r.n + kWarps * turns - 1) / (kWarps * turns);
+// emit(i, j, a_i b_j) for all rows, in tiles of `height` <= n rows of a. The last tile begins early
+// enough to be a whole one.
+template <int S, bool kAny, typename Emit>
+FEDFAST_DEVICE void multiply(const Rows& r, int height, Emit emit) {
   const int across = (r.n + height - 1) / height, tiles = across * ((r.m + S - 1) / S);
   for (int t = grid::thread() / kLanes; t < tiles; t += kWarps) {
     const int i0 = t % across * height, j0 = t / across * S;
-    tile_of<S>(smaller(height, r.n - i0), r, i0, j0, emit);
+    tile_of<S, kAny>(height, r, smaller(i0, r.n - height), j0, [&](int i, int j, float sum) {
+      if (i >= i0 && j < r.m) emit(i, j, sum);
+    });
   }
+}
+
+// The same in tiles of 1, 2, 4 or 8 rows, a tile for each warp if there are few.
+template <int S, typename Emit>
+FEDFAST_DEVICE void multiply_few(const Rows& r, Emit emit) {
+  const int even = (r.n + kWarps - 1) / kWarps;
+  multiply<S, false>(r, even < 3 ? even : even < 5 ? 4 : 8, emit);
 }
 
 // e^x for x <= 0, within an ulp or two; 0 below -87. Cody and Waite's reduction, Taylor to r^7.

@@ -63,7 +63,10 @@ void train(const Launch& p, uint64_t stream) {
 }
 
 int clusters_at_once(const Plan& plan) {
-  int found = 0;
+  int device = 0, most = 0, found = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  if (plan.shared.end * int(sizeof(float)) > most) return 0;
   allow(plan);
   Config config(plan, 1);
   check(cudaOccupancyMaxActiveClusters(&found, kernel_for(plan), &config.launch));

@@ -41,7 +41,8 @@ struct Shared {
 struct Plan {
   int blocks;   // of a cluster; 0: the model does not fit
   int units;    // U, hidden units of each block but perhaps the last
-  int samples;  // of a tile of the products: 4, 8 or 10
+  int samples;  // of the batch in a tile of the products: 4, 8 or 10
+  int height;   // rows of W1 in such a tile, at most 8
   Shared shared;
 };
 
@@ -60,6 +61,7 @@ struct Launch {
   const float *alpha, *beta;  // [K], of gradient and model in a step
   const float* addend;        // [K, ...], joins the gradient; null: nothing does
   int64_t addend_stride;
+  bool addend_wide;       // whether it is read in fours
   const float* rho;       // [K], SAM's radius; null: no ascent
   double eps;             // joins SAM's norm
   double clip, clip_eps;  // largest norm, 0: any
@@ -67,6 +69,7 @@ struct Launch {
   bool nesterov;
 
   const void* x;               // [n, D] uint8 or float
+  bool wide;                   // whether x is read in fours: D and its address allow it
   bool bytes;                  // whether x is uint8: scale x + shift then
   const float *scale, *shift;  // [channels]
   int plane;                   // inputs of a channel

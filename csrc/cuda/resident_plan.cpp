@@ -7,6 +7,7 @@ namespace {
 
 int up4(int n) { return (n + 3) / 4 * 4; }
 int up(int a, int b) { return (a + b - 1) / b; }
+int smaller(int a, int b) { return a < b ? a : b; }
 
 Shared shared_for(const Model& m, int units) {
   Shared s{};
@@ -33,19 +34,25 @@ Shared shared_for(const Model& m, int units) {
   return s;
 }
 
-// What a tile of the products takes for each of its columns: shared memory gives a warp's 16 bytes
-// a lane in four cycles, which four warps' multiply-adds take too.
-int cost(int width, int samples) {
-  const int units = 7, reads = 4 * (units + samples), products = units * samples;
-  return up(width, samples) * (reads > products ? reads : products);
+// What the products of W1 and the batch take, for each column: shared memory gives a warp's 16
+// bytes a lane in four cycles, which are four warps' multiply-adds; warps take a tile each at a
+// time.
+int cost(int units, int width, int height, int samples) {
+  const int tiles = up(units, height) * up(width, samples);
+  const int reads = 4 * (height + samples), products = height * samples;
+  return up(tiles, kWarps) * (reads > products ? reads : products);
 }
 
-int tile_samples(int width) {
-  int best = 4;
-  for (const int samples : {8, 10}) {
-    if (cost(width, samples) <= cost(width, best)) best = samples;
+// The tile that takes least. Sums have the same order in all.
+void choose_tile(const Model& m, Plan& plan) {
+  int least = 0;
+  for (const int samples : {4, 8, 10}) {
+    for (int height = 1; height <= smaller(8, plan.units); ++height) {
+      const int found = cost(plan.units, m.width, height, samples);
+      if (least && found >= least) continue;
+      least = found, plan.samples = samples, plan.height = height;
+    }
   }
-  return best;
 }
 
 }  // namespace
@@ -53,11 +60,16 @@ int tile_samples(int width) {
 Plan plan_for(const Model& model) {
   for (int blocks = 1; blocks <= kMostBlocks; blocks *= 2) {
     const int units = up(model.hidden, blocks);
-    const Plan plan{blocks, units, tile_samples(model.width), shared_for(model, units)};
-    // Every block has units: sizes are int before that is known to fit.
+    // Sizes are int: what is far too large must not be computed.
     if (int64_t{units} * model.inputs > kSharedBytes) continue;
+    if (int64_t{units} * model.classes > kSharedBytes) continue;
+    if (int64_t{model.width} * (model.inputs + model.width) > kSharedBytes) continue;
+    Plan plan{blocks, units, 0, 0, shared_for(model, units)};
+    // Every block has units.
     const bool all = units * (blocks - 1) < model.hidden;
-    if (all && plan.shared.end * int64_t{4} <= kSharedBytes) return plan;
+    if (!all || plan.shared.end * int64_t{sizeof(float)} > kSharedBytes) continue;
+    choose_tile(model, plan);
+    return plan;
   }
   return {};
 }

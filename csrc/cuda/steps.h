@@ -69,7 +69,8 @@ struct Steps : Block {
   // z = x W1^T + b1, h = relu(z).
   FEDFAST_DEVICE void hidden() const {
     const Columns all{0, s.stride1 / 4};
-    multiply<S>({at(s.w1), units, at(s.x), count, s.stride1, all}, [&](int u, int b, float sum) {
+    const Rows rows{at(s.w1), units, at(s.x), count, s.stride1, all};
+    multiply<S, true>(rows, smaller(p.plan.height, units), [&](int u, int b, float sum) {
       const float z = sum + at(s.b1)[u];
       at(s.z)[b * s.stride2 + u] = z, at(s.h)[b * s.stride2 + u] = relu(z);
     });
@@ -94,8 +95,8 @@ struct Steps : Block {
     if (gram) part_of_gram(behind, wide);
     grid::sync();
     const Columns all{0, s.stride2 / 4};
-    multiply<S>({w2, classes, at(s.h), count, s.stride2, all},
-                [&](int c, int b, float sum) { bank()[b * s.logit_stride + c] = sum; });
+    multiply_few<S>({w2, classes, at(s.h), count, s.stride2, all},
+                    [&](int c, int b, float sum) { bank()[b * s.logit_stride + c] = sum; });
     grid::sync_cluster();
     each(count, classes, [&](int b, int c) {
       const int i = b * s.logit_stride + c;
@@ -115,8 +116,8 @@ struct Steps : Block {
   FEDFAST_DEVICE void part_of_gram(int behind, int wide) const {
     const int fours = s.stride1 / 4, each_block = (fours + p.plan.blocks - 1) / p.plan.blocks;
     const Columns own{smaller(rank * each_block, fours), smaller((rank + 1) * each_block, fours)};
-    multiply<S>({at(s.x), count, at(s.x), count, s.stride1, own},
-                [&](int i, int j, float sum) { bank()[behind + i * wide + j] = sum; });
+    multiply_few<S>({at(s.x), count, at(s.x), count, s.stride1, own},
+                    [&](int i, int j, float sum) { bank()[behind + i * wide + j] = sum; });
   }
 
   FEDFAST_DEVICE float softmax() const {
@@ -320,7 +321,7 @@ struct Steps : Block {
     const int inputs = p.model.inputs, left = inputs - 4 * q;
     const float* row = p.addend + client * p.addend_stride;
     const float* from = row + p.w1 + int64_t{first + u} * inputs + 4 * q;
-    if (inputs % 4 == 0) return load4(from);
+    if (p.addend_wide) return load4(from);
     return {from[0], left > 1 ? from[1] : 0.f, left > 2 ? from[2] : 0.f, left > 3 ? from[3] : 0.f};
   }
 };

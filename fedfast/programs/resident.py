@@ -8,6 +8,7 @@ float32. The module is built where nvcc is; without it, and for other models, st
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -146,14 +147,15 @@ class ResidentMLP:
             step.correct.apply(backend)
         total = torch.zeros(2, len(w), dtype=torch.float64, device=w.device)
         norms = step.ascent is not None or fold.bound is not None
-        # Tensors must outlive the call that takes their addresses.
-        lines = batches.to(w.device)
+        # Memory on the device outlives the launch by the order of the stream alone.
+        lines, samples = batches.to(w.device), _Samples.of(source)
+        rows, count = lines.rows.contiguous(), lines.count.contiguous()
         offsets = batches.packing.offsets.to(w.device)
         numbers = [_column(c, w[:clients]) for c in (fold.alpha, fold.beta)]
         rho = _column(step.ascent.rho, w[:clients]) if isinstance(step.ascent, SamAscent) else None
         given = self.shape.given(self.width, norms, bool(fold.momentum)) | {
             **_rows(fold, w),
-            **_samples(source),
+            **samples.given(),
             "alpha": numbers[0].data_ptr(),
             "beta": numbers[1].data_ptr(),
             "rho": 0 if rho is None else rho.data_ptr(),
@@ -164,14 +166,43 @@ class ResidentMLP:
             "nesterov": fold.nesterov,
             "clients": clients,
             "steps": len(batches.active),
-            "rows": lines.rows.data_ptr(),
-            "count": lines.count.data_ptr(),
+            "rows": rows.data_ptr(),
+            "count": count.data_ptr(),
             "offsets": offsets.data_ptr(),
             "total": total.data_ptr(),
             "total_stride": total.stride(0),
         }
-        self.module.train(given, _stream(w))
+        with torch.cuda.device(w.device) if w.is_cuda else nullcontext():
+            self.module.train(given, _stream(w))
         return total
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """A source's samples, side by side in memory."""
+
+    x: Tensor
+    y: Tensor
+    scale: Tensor | None
+    shift: Tensor | None
+
+    @classmethod
+    def of(cls, source: SampleSource) -> _Samples:
+        given = (source.transform.get(name) for name in ("scale", "shift"))
+        scale, shift = (t if t is None else t.contiguous() for t in given)
+        return cls(source.x.contiguous(), source.y.contiguous(), scale, shift)
+
+    def given(self) -> dict[str, object]:
+        inputs = self.x[0].numel()
+        return {
+            "x": self.x.data_ptr(),
+            "bytes": self.scale is not None,
+            "scale": 0 if self.scale is None else self.scale.data_ptr(),
+            "shift": 0 if self.shift is None else self.shift.data_ptr(),
+            "plane": inputs if self.scale is None else inputs // self.scale.numel(),
+            "y": self.y.data_ptr(),
+            "samples": len(self.x),
+        }
 
 
 def _rows(fold: Fold, w: Tensor) -> dict[str, object]:
@@ -183,20 +214,6 @@ def _rows(fold: Fold, w: Tensor) -> dict[str, object]:
         "out_stride": w.stride(0),
         "addend": 0 if addend is None else addend.data_ptr(),
         "addend_stride": 0 if addend is None else addend.stride(0),
-    }
-
-
-def _samples(source: SampleSource) -> dict[str, object]:
-    scale, shift = source.transform.get("scale"), source.transform.get("shift")
-    inputs = source.x[0].numel()
-    return {
-        "x": source.x.data_ptr(),
-        "bytes": scale is not None,
-        "scale": 0 if scale is None else scale.data_ptr(),
-        "shift": 0 if shift is None else shift.data_ptr(),
-        "plane": inputs if scale is None else inputs // scale.numel(),
-        "y": source.y.data_ptr(),
-        "samples": len(source.x),
     }
 
 
