@@ -176,8 +176,8 @@ class Capabilities:
     norms   `squares`: its products write the squares of their gradients
     plans   `descend`: all steps of a client run from a recorded plan
     graphs  a step only launches kernels, which a CUDA graph can repeat
-    resident     `descend` in one launch, without a plan, for these (norms, momentum): whether SAM or
-                 a clip measures gradients, whether weights have a velocity
+    resident     `descend` in one launch, without a plan, for these (norms, momentum): whether SAM
+                 or a clip measures gradients, whether weights have a velocity
     updates      `LocalStep.update`, `repeated`
     runs_module  the user's code runs: it may draw torch's random numbers and write into its inputs
     """

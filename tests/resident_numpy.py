@@ -1,6 +1,6 @@
 """The resident MLP in NumPy, float32, every sum in the order of docs/gpu.md: for its bits.
 
-One client; `blocks` parts of `units` hidden units each, as the cluster has them.
+One client of one hidden layer or two, their units shared between blocks as the cluster has them.
 """
 
 from __future__ import annotations
@@ -74,34 +74,30 @@ def exponential(x):
 
 @dataclass
 class Client:
-    """Tensors w1 [H, D], b1 [H], w2 [C, H], b2 [C], float32, which `step` moves."""
+    """Tensors W1 [H, D], b1, perhaps Wm [M, H], bm, and W2, b2, float32, which `step` moves."""
 
-    w1: np.ndarray
-    b1: np.ndarray
-    w2: np.ndarray
-    b2: np.ndarray
+    tensors: list[np.ndarray]
     blocks: int
-    units: int
     velocity: list[np.ndarray] = field(init=False)
 
     def __post_init__(self):
         self.velocity = [np.zeros_like(t) for t in self.tensors]
 
-    @property
-    def tensors(self):
-        return [self.w1, self.b1, self.w2, self.b2]
+    def parts(self, size):
+        """The units of each block."""
+        units = -(-size // self.blocks)
+        return [slice(units * r, min(units * (r + 1), size)) for r in range(self.blocks)]
 
-    @property
-    def parts(self):
-        ends = [min(self.units * (r + 1), len(self.b1)) for r in range(self.blocks)]
-        return [slice(self.units * r, end) for r, end in enumerate(ends)]
+    def over_blocks(self, h, w, b):
+        """h w^T + b, the inputs shared between blocks."""
+        total = np.zeros((len(h), len(b)), F32)
+        for part in self.parts(h.shape[1]):
+            total = total + products(w[:, part], h[:, part]).T
+        return total + b
 
     def output(self, h, w2, b2, y):
         """(gradient at the logits, mean loss)."""
-        logits = np.zeros((len(h), len(b2)), F32)
-        for part in self.parts:
-            logits = logits + products(w2[:, part], h[:, part]).T
-        logits = logits + b2
+        logits = self.over_blocks(h, w2, b2)
         most = logits.max(1, keepdims=True)
         e = exponential(logits - most)
         lanes = np.zeros((len(h), LANES), F32)
@@ -114,6 +110,18 @@ class Client:
         loss = sum((np.log(total.astype(F64)) + own).tolist()) / len(y)
         return (e / total[:, None] - hit) * (F32(1) / F32(len(y))), F32(loss)
 
+    def above(self, z, rest, y):
+        """From the first layer's z on: its d, the values h of all layers, their gradients, loss."""
+        zs, hs = [z], [np.maximum(z, 0)]
+        for w, b in zip(rest[:-2:2], rest[1:-2:2], strict=True):
+            zs.append(self.over_blocks(hs[-1], w, b))
+            hs.append(np.maximum(zs[-1], 0))
+        d, loss = self.output(hs[-1], *rest[-2:], y)
+        ds = [d]
+        for w, below in zip(rest[-2::-2], zs[::-1], strict=True):
+            ds.insert(0, np.where(below > 0, chain(ds[0], w), F32(0)))
+        return ds, hs, loss
+
     def gram(self, x):
         fours = -(-x.shape[1] // 4)
         each = -(-fours // self.blocks)
@@ -123,15 +131,24 @@ class Client:
             total = total + products(x, x, own)
         return total + F32(1)
 
-    def square(self, t, d, d2, g2):
-        """|g|^2, float64: threads, lanes, warps, blocks."""
+    def square(self, t, ds, gs):
+        """|g|^2, float64: threads, lanes, warps, blocks. gs: of the weights above the first."""
         whole = 0.0
-        for r, part in enumerate(self.parts):
+        sizes = [d.shape[1] for d in ds]
+        parts = [self.parts(size) for size in sizes[:-1]]
+        for r in range(self.blocks):
             own = np.zeros((WARPS, LANES))
-            terms = [t[:, part].astype(F64) * d[:, part], g2[:, part].astype(F64) ** 2]
+            low = parts[0][r]
+            terms = [t[:, low].astype(F64) * ds[0][:, low]]
+            terms += [g[:, part[r]].astype(F64) ** 2 for g, part in zip(gs, parts, strict=True)][
+                ::-1
+            ]
+            biases = [
+                over_batch(d[:, part[r]]) for d, part in zip(ds[1:-1], parts[1:], strict=True)
+            ]
             if r == 0:
-                terms.append(over_batch(d2)[None].astype(F64) ** 2)
-            for matrix in terms:
+                biases.append(over_batch(ds[-1]))
+            for matrix in terms + [b[None].astype(F64) ** 2 for b in biases]:
                 for i, row in enumerate(matrix):
                     for j, value in enumerate(row):
                         own[i % WARPS, j % LANES] += value
@@ -140,30 +157,30 @@ class Client:
 
     def step(self, x, y, alpha, beta, rho=None, eps=0.0, clip=None, momentum=0.0, nesterov=False):
         """One local step on x [B, D], y [B]; the loss before it."""
-        return self._step(x, y, F32(alpha), F32(beta), rho, eps, clip, F32(momentum), nesterov)
-
-    def _step(self, x, y, alpha, beta, rho, eps, clip, momentum, nesterov, addend=None):
-        z = products(self.w1, x).T + self.b1
-        h = np.maximum(z, 0)
-        d2, loss = self.output(h, self.w2, self.b2, y)
-        d = np.where(z > 0, chain(d2, self.w2), F32(0))
-        gram = self.gram(x)
+        w1, b1, *rest = self.tensors
+        z = products(w1, x).T + b1
+        ds, hs, loss = self.above(z, rest, y)
         if rho is not None:
-            t, g2 = chain(gram, d), chain(d2.T, h)
-            reach = F32(F64(F32(rho)) / (np.sqrt(self.square(t, d, d2, g2)) + eps))
-            z = fma(reach, t, z)
-            h, w2 = np.maximum(z, 0), fma(reach, g2, self.w2)
-            d2, _ = self.output(h, w2, fma(reach, over_batch(d2), self.b2), y)
-            d = np.where(z > 0, chain(d2, w2), F32(0))
-        g = [chain(d.T, x), over_batch(d), chain(d2.T, h), over_batch(d2)]
-        scale = F32(1)
+            t, gs = chain(self.gram(x), ds[0]), self.gradients(ds, hs)
+            reach = F32(F64(F32(rho)) / (np.sqrt(self.square(t, ds, gs)) + eps))
+            moved = [g for w, d in zip(gs, ds[1:], strict=True) for g in (w, over_batch(d))]
+            ahead = [fma(reach, g, w) for g, w in zip(moved, rest, strict=True)]
+            ds, hs, _ = self.above(fma(reach, t, z), ahead, y)
+        gs, scale = self.gradients(ds, hs), F32(1)
         if clip is not None:
-            norm = np.sqrt(self.square(chain(gram, d), d, d2, g[2]))
+            norm = np.sqrt(self.square(chain(self.gram(x), ds[0]), ds, gs))
             scale = F32(min(1.0, clip[0] / (norm + clip[1])))
-        self._move(g, alpha, beta, scale, momentum, nesterov)
+        whole = [chain(ds[0].T, x), *gs]
+        g = [part for w, d in zip(whole, ds, strict=True) for part in (w, over_batch(d))]
+        self.move(g, F32(alpha), F32(beta), scale, F32(momentum), nesterov)
         return loss
 
-    def _move(self, g, alpha, beta, scale, momentum, nesterov):
+    @staticmethod
+    def gradients(ds, hs):
+        """Of the weights above the first."""
+        return [chain(d.T, h) for d, h in zip(ds[1:], hs, strict=True)]
+
+    def move(self, g, alpha, beta, scale, momentum, nesterov):
         for w, v, part in zip(self.tensors, self.velocity, g, strict=True):
             whole = fma(scale, part, F32(0))
             if not momentum:

@@ -1,6 +1,8 @@
-"""Runs whose local steps are one launch of the resident MLP, on the host, beside runs without it."""
+"""Runs whose local steps are one launch of the resident MLP, beside runs without it."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import host_cuda
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 
 import fedfast
 from fedfast import algorithms as A
+from fedfast.cli import main
 from fedfast.programs import resident
 
 SIZES = [23, 9, 4, 14, 1]
@@ -74,6 +77,15 @@ def test_a_run_is_that_of_the_other_kernels(name, launched, monkeypatch):
     assert launched.launches == OPTIONS["rounds"]
 
 
+def test_two_hidden_layers(launched, monkeypatch):
+    model = fedfast.models.build("mlp", input_shape=(8,), classes=4, hidden=(9, 7))
+    found = final(model, federation(SIZES), A.FedSAM(rho=0.1), **OPTIONS)
+    assert launched.launches == OPTIONS["rounds"]
+    monkeypatch.setattr(resident, "compiled", lambda: None)
+    expected = final(model, federation(SIZES), A.FedSAM(rho=0.1), **OPTIONS)
+    assert (found - expected).norm() < 1e-5 * expected.norm()
+
+
 def test_losses_are_those_of_the_other_kernels(launched, monkeypatch):
     def losses():
         sim = fedfast.Simulation(mlp(), federation(SIZES), A.FedSAM(rho=0.2), **OPTIONS)
@@ -122,6 +134,9 @@ OTHERS = {
     "one layer": lambda: nn.Linear(8, 4),
     "relu behind": lambda: nn.Sequential(mlp(), nn.ReLU()),
     "tied": tied,
+    "four layers": lambda: nn.Sequential(
+        nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), mlp()
+    ),
     "too large": lambda: mlp(250_000),
 }
 
@@ -152,6 +167,19 @@ def test_frozen_weights_are_left_to_other_kernels(launched):
     model[1].requires_grad_(False)
     final(model, federation(SIZES), **OPTIONS | dict(rounds=1))
     assert launched.launches == 0
+
+
+def test_the_doctor_tells(launched, monkeypatch, capsys):
+    config = str(Path(__file__).parent.parent / "examples" / "quickstart.yaml")
+    assert main(["doctor", config]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "resident  here" in said
+    for label in ("fedavg", "fedsam"):
+        assert f"{label}: a client's local steps are one launch" in said
+    monkeypatch.setattr(resident, "compiled", lambda: None)
+    assert main(["doctor", config]) == 0
+    said = capsys.readouterr().out
+    assert "one launch" not in said and "resident  missing, built where nvcc is" in said
 
 
 def test_a_model_that_diverges_is_found(launched):

@@ -16,7 +16,8 @@ T* address(const py::dict& given, const char* name) {
 Model model_of(const py::dict& g) {
   const auto n = [&g](const char* name) { return g[name].cast<int>(); };
   const auto on = [&g](const char* name) { return g[name].cast<bool>(); };
-  return {n("inputs"), n("hidden"), n("classes"), n("width"), on("norms"), on("heavy")};
+  return {n("inputs"), n("hidden"), n("middle"), n("classes"),
+          n("width"),  on("norms"), on("heavy")};
 }
 
 // Whether rows of n numbers at `p`, each of `size` bytes, can be read four at a time.
@@ -27,6 +28,7 @@ bool in_fours(const void* p, int64_t n, int size) {
 void read_rows(const py::dict& g, Launch& p) {
   const auto offset = [&g](const char* name) { return g[name].cast<int64_t>(); };
   p.w1 = offset("w1"), p.b1 = offset("b1"), p.w2 = offset("w2"), p.b2 = offset("b2");
+  p.wm = offset("wm"), p.bm = offset("bm");
   p.base = address<const float>(g, "base"), p.base_stride = offset("base_stride");
   p.out = address<float>(g, "out"), p.out_stride = offset("out_stride");
   p.addend = address<const float>(g, "addend"), p.addend_stride = offset("addend_stride");

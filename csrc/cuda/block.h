@@ -13,12 +13,20 @@ FEDFAST_DEVICE void each(int rows, int columns, F f) {
   }
 }
 
+// A block's units of a hidden layer, [first, first + units), and their values.
+struct Layer : Values {
+  int first, units;
+
+  FEDFAST_DEVICE Layer(const Values& values, int rank, int each_block, int size)
+      : Values(values), first(rank * each_block), units(smaller(each_block, size - first)) {}
+};
+
 struct Block {
   const Launch& p;
   const Shared& s;
   float* const memory;
   const int client, rank;
-  const int first, units;  // its hidden units are [first, first + units)
+  const Layer low, top;  // the first hidden layer and the last, perhaps the same
   const float alpha, beta;
   int64_t lines[2];  // of the coming batch and of the one after it
   int coming = 0;    // samples of the coming batch
@@ -30,8 +38,9 @@ struct Block {
         memory(grid::shared()),
         client(grid::block() / launch.plan.blocks),
         rank(grid::block() % launch.plan.blocks),
-        first(rank * launch.plan.units),
-        units(smaller(launch.plan.units, launch.model.hidden - first)),
+        low(s.low, rank, launch.plan.units, launch.model.hidden),
+        top(s.top, rank, launch.model.middle ? launch.plan.middles : launch.plan.units,
+            launch.model.middle ? launch.model.middle : launch.model.hidden),
         alpha(launch.alpha[client]),
         beta(launch.beta[client]) {}
 
@@ -43,18 +52,31 @@ struct Block {
     return reinterpret_cast<int64_t*>(at(s.rows)) + step % 2 * p.model.width;
   }
 
-  // The four tensors: move(weight in shared memory, its place in a flat row).
+  // Where weights lie in a flat row: W1 from a unit's first column on, Wm and W2 at (row, unit).
+  FEDFAST_DEVICE int64_t place1(int u) const {
+    return p.w1 + int64_t{low.first + u} * p.model.inputs;
+  }
+  FEDFAST_DEVICE int64_t place_m(int m, int u) const {
+    return p.wm + int64_t{m} * p.model.hidden + low.first + u;
+  }
+  FEDFAST_DEVICE int64_t place2(int c, int u) const {
+    const int size = p.model.middle ? p.model.middle : p.model.hidden;
+    return p.w2 + int64_t{c} * size + top.first + u;
+  }
+
+  // All weights: move(weight in shared memory, its place in a flat row).
   template <typename F>
   FEDFAST_DEVICE void each_weight(F move) const {
     const Model& m = p.model;
-    each(units, m.inputs, [&](int u, int d) {
-      move(s.w1 + u * s.stride1 + d, p.w1 + int64_t{first + u} * m.inputs + d);
-    });
-    each(m.classes, units, [&](int c, int u) {
-      move(s.w2 + c * s.stride2 + u, p.w2 + int64_t{c} * m.hidden + first + u);
-    });
-    each(1, units, [&](int, int u) { move(s.b1 + u, p.b1 + first + u); });
-    each(1, m.classes, [&](int, int c) { move(s.b2 + c, p.b2 + c); });
+    each(low.units, m.inputs,
+         [&](int u, int d) { move(s.w1.w + u * s.stride1 + d, place1(u) + d); });
+    each(m.middle, low.units,
+         [&](int k, int u) { move(s.wm.w + k * low.stride + u, place_m(k, u)); });
+    each(m.classes, top.units,
+         [&](int c, int u) { move(s.w2.w + c * top.stride + u, place2(c, u)); });
+    each(1, low.units, [&](int, int u) { move(s.w1.b + u, p.b1 + low.first + u); });
+    if (m.middle) each(1, top.units, [&](int, int u) { move(s.wm.b + u, p.bm + top.first + u); });
+    each(1, m.classes, [&](int, int c) { move(s.w2.b + c, p.b2 + c); });
   }
 
   FEDFAST_DEVICE void load_model() const {

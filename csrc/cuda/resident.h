@@ -1,8 +1,8 @@
 // The resident MLP: all local steps of a client in one launch, its weights in shared memory.
 //
 // A cluster of thread blocks trains a client. Block c holds hidden units [c U, c U + U): their rows
-// of W1, their biases, their columns of W2. What it means, step by step, in the order of its sums:
-// docs/gpu.md.
+// of W1, their biases, their columns of the next layer. What it means, step by step, in the order
+// of its sums: docs/gpu.md.
 #pragma once
 #include <cstdint>
 
@@ -12,28 +12,44 @@ constexpr int kLanes = 32, kWarps = 8, kThreads = kLanes * kWarps;
 constexpr int kSharedBytes = 232448;  // that a block of compute capability 9.0 and 10.0 may have
 constexpr int kMostBlocks = 16;       // of a cluster; beyond 8 the device may refuse
 
-// x [B, D] -> relu(x W1^T + b1) [B, H] -> h W2^T + b2 [B, C].
+// x [B, D] -> h = relu(x W1^T + b1) [B, H], perhaps h = relu(h Wm^T + bm) [B, M], -> h W2^T + b2
+// [B, C].
 struct Model {
-  int inputs, hidden, classes, width;  // D, H, C, B
-  bool norms;                          // whether gradients are measured: SAM, clip
-  bool momentum;                       // whether each weight has a velocity
+  int inputs, hidden, middle, classes, width;  // D, H, M or 0, C, B
+  bool norms;                                  // whether gradients are measured: SAM, clip
+  bool momentum;                               // whether each weight has a velocity
+
+  int top() const { return middle ? middle : hidden; }
+};
+
+// A weight [rows, columns] and its bias; see `Shared`.
+struct Tensors {
+  int w, b;
+};
+
+// A hidden layer's [B, U]: before and after relu, gradient at z.
+struct Values {
+  int z, h, d, stride;
 };
 
 // Where the parts of a block's shared memory begin, in floats; each at a multiple of four.
 struct Shared {
-  int stride1, stride2;      // of rows over inputs, of rows over the block's units
-  int logit_stride;          // of rows over classes
-  int w1, b1, w2, b2;        // [U, D], [U], [C, U], [C]
-  int v1, vb1, v2, vb2;      // their velocities
-  int g2, ahead2, ahead_b2;  // SAM: gradient of W2 [C, U], W2 and b2 at the perturbed model
-  int x;                     // [B, D]
-  int z, h, d, t;            // [B, U]: before and after relu, gradient at z, gram d
-  int logits, d2;            // [B, C]
-  int gram;                  // [B, B], products of samples, 1 added for the bias
-  int exchange, part;        // two banks of `part` floats: what other blocks read
-  int sums;                  // doubles: one a warp, then two that other blocks read
-  int losses;                // [B] doubles
-  int rows, labels;          // [2, B] int64, [B] int32
+  int stride1, logit_stride;  // of rows over inputs, over classes
+  int middle_stride;          // of rows over all units of the second hidden layer
+  Values low, top;            // of the first hidden layer and of the last, perhaps the same
+  Tensors w1, wm, w2;         // [U, D], [M, U], [C, units of the last hidden layer]
+  Tensors v1, vm, v2;         // their velocities
+  Tensors ahead_m, ahead2;    // SAM: at the perturbed model
+  int gm, g2;                 // SAM: gradients of Wm and W2
+  int x;                      // [B, D]
+  int t;                      // [B, U]: (x x^T + 1) d of the first layer
+  int dm;                     // [B, M], gradient at z of all units of the second
+  int logits, d2;             // [B, C]
+  int gram;                   // [B, B], products of samples, 1 added for the bias
+  int exchange, part;         // two banks of `part` floats: what other blocks read
+  int sums;                   // doubles: one a warp, then two that other blocks read
+  int losses;                 // [B] doubles
+  int rows, labels;           // [2, B] int64, [B] int32
   int end;
 };
 
@@ -41,6 +57,7 @@ struct Shared {
 struct Plan {
   int blocks;   // of a cluster; 0: the model does not fit
   int units;    // U, hidden units of each block but perhaps the last
+  int middles;  // the same of the second hidden layer
   int samples;  // of the batch in a tile of the products: 4, 8 or 10
   int height;   // rows of W1 in such a tile, at most 8
   Shared shared;
@@ -48,11 +65,11 @@ struct Plan {
 
 Plan plan_for(const Model& model);
 
-// A launch. Rows of the models are flat: `w1`, `b1`, `w2`, `b2` are offsets in them.
+// A launch. Rows of the models are flat: `w1`, `b1`, ... are offsets in them.
 struct Launch {
   Model model;
   Plan plan;
-  int64_t w1, b1, w2, b2;
+  int64_t w1, b1, wm, bm, w2, b2;
 
   int clients, steps;  // K, the most steps T
   const float* base;   // [K, ...], where clients start from

@@ -52,10 +52,12 @@ struct Steps : Block {
     float loss = 0.f;
     for (int pass = 0; pass < (p.rho ? 2 : 1); ++pass) {
       if (pass) ascend();
-      const float* w2 = at(pass ? s.ahead2 : s.w2);
-      const float there = output(w2, at(pass ? s.ahead_b2 : s.b2), p.model.norms && !pass);
+      const Tensors &wm = pass ? s.ahead_m : s.wm, &w2 = pass ? s.ahead2 : s.w2;
+      if (p.model.middle) second(wm);
+      const float there = output(w2, p.model.norms && !pass);
       loss = pass ? loss : there;
       back(w2);
+      if (p.model.middle) back_second(wm);
     }
     const float scale = p.clip > 0 ? clipped() : 1.f;
     const Move move{alpha, beta, scale, p.momentum, p.nesterov};
@@ -66,17 +68,19 @@ struct Steps : Block {
     return loss;
   }
 
+  FEDFAST_DEVICE static float relu(float z) { return z < 0.f ? 0.f : z; }
+
+  FEDFAST_DEVICE void set_value(const Layer& layer, int b, int u, float z) const {
+    at(layer.z)[b * layer.stride + u] = z, at(layer.h)[b * layer.stride + u] = relu(z);
+  }
+
   // z = x W1^T + b1, h = relu(z).
   FEDFAST_DEVICE void hidden() const {
     const Columns all{0, s.stride1 / 4};
-    const Rows rows{at(s.w1), units, at(s.x), count, s.stride1, all};
-    multiply<S, true>(rows, smaller(p.plan.height, units), [&](int u, int b, float sum) {
-      const float z = sum + at(s.b1)[u];
-      at(s.z)[b * s.stride2 + u] = z, at(s.h)[b * s.stride2 + u] = relu(z);
-    });
+    const Rows rows{at(s.w1.w), low.units, at(s.x), count, s.stride1, all};
+    multiply<S, true>(rows, smaller(p.plan.height, low.units),
+                      [&](int u, int b, float sum) { set_value(low, b, u, sum + at(s.w1.b)[u]); });
   }
-
-  FEDFAST_DEVICE static float relu(float z) { return z < 0.f ? 0.f : z; }
 
   FEDFAST_DEVICE float* bank() const { return at(s.exchange) + exchanged % 2 * s.part; }
 
@@ -87,20 +91,34 @@ struct Steps : Block {
     return sum;
   }
 
-  // Logits of all blocks, their softmax, d2 = (softmax - y) / count; the mean loss. gram: x x^T
-  // too.
-  FEDFAST_DEVICE float output(const float* w2, const float* b2, bool gram) {
-    const int classes = p.model.classes, behind = p.model.width * s.logit_stride;
-    const int wide = (p.model.width + 3) / 4 * 4;
+  // A layer's product over the block's inputs of it, into the bank: h w^T, [B, n].
+  FEDFAST_DEVICE void share(const Layer& layer, int w, int n, int stride) const {
+    const Columns all{0, layer.stride / 4};
+    multiply_few<S>({at(w), n, at(layer.h), count, layer.stride, all},
+                    [&](int i, int b, float sum) { bank()[b * stride + i] = sum; });
+  }
+
+  // z = h Wm^T + bm, h = relu(z) of the second hidden layer.
+  FEDFAST_DEVICE void second(const Tensors& wm) {
+    grid::sync();
+    share(low, wm.w, p.model.middle, s.middle_stride);
+    grid::sync_cluster();
+    each(count, top.units, [&](int b, int u) {
+      set_value(top, b, u, over_blocks(b * s.middle_stride + top.first + u) + at(wm.b)[u]);
+    });
+    ++exchanged;
+  }
+
+  // Logits, their softmax, d2 = (softmax - y) / count; the mean loss. gram: x x^T + 1 too.
+  FEDFAST_DEVICE float output(const Tensors& w2, bool gram) {
+    const int behind = p.model.width * s.logit_stride, wide = (p.model.width + 3) / 4 * 4;
     if (gram) part_of_gram(behind, wide);
     grid::sync();
-    const Columns all{0, s.stride2 / 4};
-    multiply_few<S>({w2, classes, at(s.h), count, s.stride2, all},
-                    [&](int c, int b, float sum) { bank()[b * s.logit_stride + c] = sum; });
+    share(top, w2.w, p.model.classes, s.logit_stride);
     grid::sync_cluster();
-    each(count, classes, [&](int b, int c) {
+    each(count, p.model.classes, [&](int b, int c) {
       const int i = b * s.logit_stride + c;
-      at(s.logits)[i] = over_blocks(i) + b2[c];
+      at(s.logits)[i] = over_blocks(i) + at(w2.b)[c];
     });
     if (gram) {
       each(count, count, [&](int i, int j) {
@@ -146,56 +164,91 @@ struct Steps : Block {
     if (lane == 0) losses()[b] = log(double(sum)) + own;
   }
 
-  // d = d2 W2 where z > 0, else 0.
-  FEDFAST_DEVICE void back(const float* w2) const {
-    each(count, units, [&](int b, int u) {
+  // The sum over n rows of w of their gradient d times column u.
+  FEDFAST_DEVICE static float chain(const float* d, const float* w, int stride, int n, int u) {
+    float sum = 0.f;
+    for (int i = 0; i < n; ++i) sum = fmaf(d[i], w[i * stride + u], sum);
+    return sum;
+  }
+
+  // The gradient at the last hidden layer, d2 W2 where z > 0, else 0; other blocks may read it.
+  FEDFAST_DEVICE void back(const Tensors& w2) const {
+    each(count, top.units, [&](int b, int u) {
+      const int i = b * top.stride + u;
       const float* d2 = at(s.d2) + b * s.logit_stride;
-      float sum = 0.f;
-      for (int c = 0; c < p.model.classes; ++c) sum = fmaf(d2[c], w2[c * s.stride2 + u], sum);
-      at(s.d)[b * s.stride2 + u] = at(s.z)[b * s.stride2 + u] > 0.f ? sum : 0.f;
+      const float d = chain(d2, at(w2.w), top.stride, p.model.classes, u);
+      at(top.d)[i] = at(top.z)[i] > 0.f ? d : 0.f;
+      if (p.model.middle) bank()[i] = at(top.d)[i];
+    });
+    if (!p.model.middle) grid::sync();
+  }
+
+  // The gradient at all units of the second hidden layer, dm, and at those of the first, dm Wm.
+  FEDFAST_DEVICE void back_second(const Tensors& wm) {
+    const int each_block = p.plan.middles;
+    grid::sync_cluster();
+    each(count, p.model.middle, [&](int b, int k) {
+      const float* d = grid::peer(bank(), k / each_block) + b * top.stride;
+      at(s.dm)[b * s.middle_stride + k] = d[k % each_block];
+    });
+    ++exchanged;
+    grid::sync();
+    each(count, low.units, [&](int b, int u) {
+      const int i = b * low.stride + u;
+      const float* dm = at(s.dm) + b * s.middle_stride;
+      const float d = chain(dm, at(wm.w), low.stride, p.model.middle, u);
+      at(low.d)[i] = at(low.z)[i] > 0.f ? d : 0.f;
     });
     grid::sync();
   }
 
-  FEDFAST_DEVICE float over_batch(const float* rows, int stride, int i) const {
+  // Over the batch: sums of a bias's gradient, and of a weight's, d^T h.
+  FEDFAST_DEVICE float over_batch(int d, int stride, int i) const {
     float sum = 0.f;
-    for (int b = 0; b < count; ++b) sum += rows[b * stride + i];
+    for (int b = 0; b < count; ++b) sum += at(d)[b * stride + i];
     return sum;
   }
-
-  // The gradient of W2 at (c, u): d2^T h.
-  FEDFAST_DEVICE float gradient2(int c, int u) const {
+  FEDFAST_DEVICE float gradient(int d, int d_stride, int i, const Layer& layer, int u) const {
     float sum = 0.f;
     for (int b = 0; b < count; ++b) {
-      sum = fmaf(at(s.d2)[b * s.logit_stride + c], at(s.h)[b * s.stride2 + u], sum);
+      sum = fmaf(at(d)[b * d_stride + i], at(layer.h)[b * layer.stride + u], sum);
     }
     return sum;
+  }
+  FEDFAST_DEVICE float gradient2(int c, int u) const {
+    return gradient(s.d2, s.logit_stride, c, top, u);
+  }
+  FEDFAST_DEVICE float gradient_m(int k, int u) const {
+    return gradient(s.dm, s.middle_stride, k, low, u);
   }
 
   // |g|^2 over the whole model. t = (x x^T + 1) d, whose products with d are those of the gradient
-  // of W1 and b1 with itself. Leaves t and the gradient of W2.
+  // of W1 and b1 with itself. Leaves t and the gradients of the other weights.
   FEDFAST_DEVICE double square() {
-    const int wide = (p.model.width + 3) / 4 * 4;
-    double own = 0;
-    each(count, units, [&](int b, int u) {
-      float sum = 0.f;
-      for (int j = 0; j < count; ++j) {
-        sum = fmaf(at(s.gram)[b * wide + j], at(s.d)[j * s.stride2 + u], sum);
-      }
-      at(s.t)[b * s.stride2 + u] = sum;
-      own += double(sum) * at(s.d)[b * s.stride2 + u];
-    });
-    each(p.model.classes, units, [&](int c, int u) {
-      const float g = at(s.g2)[c * s.stride2 + u] = gradient2(c, u);
-      own += double(g) * g;
-    });
+    double own = squares_of_first();
+    const auto add = [&own](double g) { own += g * g; };
+    each(p.model.classes, top.units,
+         [&](int c, int u) { add(at(s.g2)[c * top.stride + u] = gradient2(c, u)); });
+    each(p.model.middle, low.units,
+         [&](int k, int u) { add(at(s.gm)[k * low.stride + u] = gradient_m(k, u)); });
+    if (p.model.middle) {
+      each(1, top.units, [&](int, int u) { add(over_batch(top.d, top.stride, u)); });
+    }
     if (rank == 0) {
-      each(1, p.model.classes, [&](int, int c) {
-        const double g = over_batch(at(s.d2), s.logit_stride, c);
-        own += g * g;
-      });
+      each(1, p.model.classes, [&](int, int c) { add(over_batch(s.d2, s.logit_stride, c)); });
     }
     return over_cluster(own);
+  }
+
+  FEDFAST_DEVICE double squares_of_first() const {
+    const int wide = (p.model.width + 3) / 4 * 4;
+    double own = 0;
+    each(count, low.units, [&](int b, int u) {
+      const float t = chain(at(s.gram) + b * wide, at(low.d), low.stride, count, u);
+      at(s.t)[b * low.stride + u] = t;
+      own += double(t) * at(low.d)[b * low.stride + u];
+    });
+    return own;
   }
 
   // A number of every thread added up: lanes, warps, blocks.
@@ -215,21 +268,31 @@ struct Steps : Block {
     return sum;
   }
 
-  // SAM: z, h, W2 and b2 at w + s g, s = rho / (|g| + eps). No W1 is written: x (s d^T x)^T = s t.
+  // SAM: z and h of the first layer and all other weights at w + s g, s = rho / (|g| + eps). No W1
+  // is written: x (s d^T x)^T = s t.
   FEDFAST_DEVICE void ascend() {
     const float reach = float(p.rho[client] / (sqrt(square()) + p.eps));
-    each(count, units, [&](int b, int u) {
-      const int i = b * s.stride2 + u;
-      at(s.z)[i] = fmaf(reach, at(s.t)[i], at(s.z)[i]), at(s.h)[i] = relu(at(s.z)[i]);
+    each(count, low.units, [&](int b, int u) {
+      const int i = b * low.stride + u;
+      set_value(low, b, u, fmaf(reach, at(s.t)[i], at(low.z)[i]));
     });
-    each(p.model.classes, units, [&](int c, int u) {
-      const int i = c * s.stride2 + u;
-      at(s.ahead2)[i] = fmaf(reach, at(s.g2)[i], at(s.w2)[i]);
+    const auto ahead = [&](int to, int from, int i, float g) {
+      at(to)[i] = fmaf(reach, g, at(from)[i]);
+    };
+    each(p.model.classes, top.units, [&](int c, int u) {
+      const int i = c * top.stride + u;
+      ahead(s.ahead2.w, s.w2.w, i, at(s.g2)[i]);
     });
-    each(1, p.model.classes, [&](int, int c) {
-      const float g = over_batch(at(s.d2), s.logit_stride, c);
-      at(s.ahead_b2)[c] = fmaf(reach, g, at(s.b2)[c]);
+    each(p.model.middle, low.units, [&](int k, int u) {
+      const int i = k * low.stride + u;
+      ahead(s.ahead_m.w, s.wm.w, i, at(s.gm)[i]);
     });
+    if (p.model.middle) {
+      each(1, top.units,
+           [&](int, int u) { ahead(s.ahead_m.b, s.wm.b, u, over_batch(top.d, top.stride, u)); });
+    }
+    each(1, p.model.classes,
+         [&](int, int c) { ahead(s.ahead2.b, s.w2.b, c, over_batch(s.d2, s.logit_stride, c)); });
   }
 
   // What the gradient is multiplied by so that its norm is at most `clip`.
@@ -238,14 +301,9 @@ struct Steps : Block {
     return most < 1 ? float(most) : 1.f;
   }
 
-  // The addend at a place of the flat row.
-  FEDFAST_DEVICE float added(int64_t there) const {
-    return p.addend ? p.addend[client * p.addend_stride + there] : 0.f;
-  }
-
   template <bool kHeavy>
   FEDFAST_DEVICE void set(const Move& move, int w, int v, float g, int64_t there) const {
-    const float a = added(there);
+    const float a = p.addend ? p.addend[client * p.addend_stride + there] : 0.f;
     if (kHeavy)
       memory[w] = move.heavy(memory[w], g, a, memory[v]);
     else
@@ -255,42 +313,70 @@ struct Steps : Block {
   // Every weight by its gradient, which nothing else holds.
   template <bool kHeavy>
   FEDFAST_DEVICE void update(const Move& move) const {
-    const Model& m = p.model;
-    each(m.classes, units, [&](int c, int u) {
-      const int i = c * s.stride2 + u;
-      const int64_t there = p.w2 + int64_t{c} * m.hidden + first + u;
-      set<kHeavy>(move, s.w2 + i, s.v2 + i, gradient2(c, u), there);
+    each(p.model.classes, top.units, [&](int c, int u) {
+      const int i = c * top.stride + u;
+      set<kHeavy>(move, s.w2.w + i, s.v2.w + i, gradient2(c, u), place2(c, u));
     });
-    for (int i = grid::thread(); i < units + m.classes; i += kThreads) {
-      const int c = i - units;
-      if (c < 0)
-        set<kHeavy>(move, s.b1 + i, s.vb1 + i, over_batch(at(s.d), s.stride2, i), p.b1 + first + i);
-      else
-        set<kHeavy>(move, s.b2 + c, s.vb2 + c, over_batch(at(s.d2), s.logit_stride, c), p.b2 + c);
+    update_biases<kHeavy>(move);
+    if (p.model.middle) {
+      update_matrix<kHeavy>(move, {s.wm.w, s.vm.w, low.stride, p.model.middle, low.units, s.dm,
+                                   s.middle_stride, low.h, place_m(0, 0), p.model.hidden, false});
     }
-    const int fours = s.stride1 / 4, tasks = (units + kTall - 1) / kTall * fours;
-    for (int t = grid::thread(); t < tasks; t += kThreads) {
-      update_tile<kHeavy>(move, t / fours * kTall, t % fours);
+    update_matrix<kHeavy>(move, {s.w1.w, s.v1.w, s.stride1, low.units, p.model.inputs, low.d,
+                                 low.stride, s.x, place1(0), p.model.inputs, p.addend_wide});
+  }
+
+  template <bool kHeavy>
+  FEDFAST_DEVICE void update_biases(const Move& move) const {
+    const int middles = p.model.middle ? top.units : 0;
+    const auto change = [&](const Tensors& w, const Tensors& v, int d, int stride, int i,
+                            int64_t there) {
+      set<kHeavy>(move, w.b + i, v.b + i, over_batch(d, stride, i), there);
+    };
+    for (int i = grid::thread(); i < low.units + middles + p.model.classes; i += kThreads) {
+      const int u = i - low.units, c = u - middles;
+      if (u < 0)
+        change(s.w1, s.v1, low.d, low.stride, i, p.b1 + low.first + i);
+      else if (c < 0)
+        change(s.wm, s.vm, top.d, top.stride, u, p.bm + top.first + u);
+      else
+        change(s.w2, s.v2, s.d2, s.logit_stride, c, p.b2 + c);
     }
   }
 
-  static constexpr int kTall = 8;  // units of a tile of W1, times four columns
+  // A weight [n, columns] and its velocity, its gradient's factors d [B, n] and x [B, columns],
+  // whose rows lie as the weight's do, and where row 0 lies in a flat row.
+  struct Matrix {
+    int w, v, stride, n, columns, d, d_stride, x;
+    int64_t there, there_stride;
+    bool wide;  // whether the addend is read in fours
+  };
 
-  // W1 <- W1 moved by d^T x.
+  static constexpr int kTall = 8;  // rows of a tile of a matrix, times four columns
+
   template <bool kHeavy>
-  FEDFAST_DEVICE void update_tile(const Move& move, int u0, int q) const {
+  FEDFAST_DEVICE void update_matrix(const Move& move, const Matrix& m) const {
+    const int fours = m.stride / 4, tasks = (m.n + kTall - 1) / kTall * fours;
+    for (int t = grid::thread(); t < tasks; t += kThreads) {
+      update_tile<kHeavy>(move, m, t / fours * kTall, t % fours);
+    }
+  }
+
+  // w <- w moved by d^T x.
+  template <bool kHeavy>
+  FEDFAST_DEVICE void update_tile(const Move& move, const Matrix& m, int i0, int q) const {
     float4 g[kTall] = {};
-    const float* d = at(s.d) + u0;
-    const float* x = at(s.x) + 4 * q;
-    for (int b = 0; b < count; ++b, d += s.stride2, x += s.stride1) {
-      const float4 four = load4(x), low = load4(d), high = load4(d + 4);
-      add(g[0], low.x, four), add(g[1], low.y, four), add(g[2], low.z, four);
-      add(g[3], low.w, four), add(g[4], high.x, four), add(g[5], high.y, four);
-      add(g[6], high.z, four), add(g[7], high.w, four);
+    const float* d = at(m.d) + i0;
+    const float* x = at(m.x) + 4 * q;
+    for (int b = 0; b < count; ++b, d += m.d_stride, x += m.stride) {
+      const float4 four = load4(x), first = load4(d), last = load4(d + 4);
+      add(g[0], first.x, four), add(g[1], first.y, four), add(g[2], first.z, four);
+      add(g[3], first.w, four), add(g[4], last.x, four), add(g[5], last.y, four);
+      add(g[6], last.z, four), add(g[7], last.w, four);
     }
 #pragma unroll
     for (int i = 0; i < kTall; ++i) {
-      if (u0 + i < units) set4<kHeavy>(move, u0 + i, q, g[i]);
+      if (i0 + i < m.n) set4<kHeavy>(move, m, i0 + i, q, g[i]);
     }
   }
 
@@ -300,11 +386,11 @@ struct Steps : Block {
   }
 
   template <bool kHeavy>
-  FEDFAST_DEVICE void set4(const Move& move, int u, int q, float4 g) const {
-    float* to = at(s.w1) + u * s.stride1 + 4 * q;
-    float4 w = load4(to), a = added4(u, q);
+  FEDFAST_DEVICE void set4(const Move& move, const Matrix& m, int i, int q, float4 g) const {
+    float* to = at(m.w) + i * m.stride + 4 * q;
+    float4 w = load4(to), a = added4(m, i, q);
     if (kHeavy) {
-      float* velocity = at(s.v1) + u * s.stride1 + 4 * q;
+      float* velocity = at(m.v) + i * m.stride + 4 * q;
       float4 v = load4(velocity);
       w.x = move.heavy(w.x, g.x, a.x, v.x), w.y = move.heavy(w.y, g.y, a.y, v.y);
       w.z = move.heavy(w.z, g.z, a.z, v.z), w.w = move.heavy(w.w, g.w, a.w, v.w);
@@ -316,12 +402,12 @@ struct Steps : Block {
     store4(to, w);
   }
 
-  FEDFAST_DEVICE float4 added4(int u, int q) const {
+  FEDFAST_DEVICE float4 added4(const Matrix& m, int i, int q) const {
     if (!p.addend) return {};
-    const int inputs = p.model.inputs, left = inputs - 4 * q;
-    const float* row = p.addend + client * p.addend_stride;
-    const float* from = row + p.w1 + int64_t{first + u} * inputs + 4 * q;
-    if (p.addend_wide) return load4(from);
+    const float* row = p.addend + client * p.addend_stride + m.there;
+    const float* from = row + i * m.there_stride + 4 * q;
+    if (m.wide) return load4(from);
+    const int left = m.columns - 4 * q;
     return {from[0], left > 1 ? from[1] : 0.f, left > 2 ? from[2] : 0.f, left > 3 ? from[3] : 0.f};
   }
 };
