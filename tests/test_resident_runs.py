@@ -182,6 +182,18 @@ def test_the_doctor_tells(launched, monkeypatch, capsys):
     assert "one launch" not in said and "resident  missing, built where nvcc is" in said
 
 
+def test_a_driver_that_is_too_old_is_no_error(launched, caplog):
+    def clusters(given):
+        raise RuntimeError("CUDA driver version is insufficient")
+
+    launched.clusters = clusters
+    resident.refused.cache_clear()
+    final(mlp(), federation(SIZES), **OPTIONS)
+    assert launched.launches == 0
+    said = [record.getMessage() for record in caplog.records]
+    assert said.count("no resident MLP: CUDA driver version is insufficient") == 1
+
+
 def test_a_model_that_diverges_is_found(launched):
     sim = fedfast.Simulation(mlp(), federation(SIZES), **OPTIONS | dict(lr=1e30))
     sim.run(progress=False)

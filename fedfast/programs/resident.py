@@ -1,12 +1,14 @@
 """The resident MLP: all local steps of K clients in one launch of `fedfast._fedfast_cuda`.
 
 A client's weights stay in the shared memory of a cluster of thread blocks: a round reads the model
-sent and writes the client's model once (docs/gpu.md). For dense, relu, dense under cross-entropy in
-float32. The module is built where nvcc is; without it, and for other models, steps run as ever.
+sent and writes the client's model once (docs/gpu.md). For MLPs of one hidden layer or two with relu,
+under the cross-entropy, in float32. The module is built where nvcc is; without it, and for other
+models, steps run as ever.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -53,6 +55,12 @@ def compiled() -> Compiled | None:
         return cast(Compiled, import_module(MODULE))
     except ImportError:
         return None
+
+
+@cache
+def refused(reason: str) -> None:
+    """Warn that the module is there and cannot be used; of the same reason once a process."""
+    logging.getLogger("fedfast").warning("no resident MLP: %s", reason)
 
 
 @dataclass(frozen=True)
@@ -124,9 +132,14 @@ class ResidentMLP:
         self.forms = frozenset(form for form in each if self.at_once(form))
 
     def at_once(self, form: tuple[bool, bool]) -> int:
-        """How many clients the device trains side by side; 0 where a cluster cannot hold one."""
+        """How many clients the device trains side by side; 0 where a cluster cannot hold one, or
+        CUDA's runtime refuses, an old driver for instance."""
         given = self.shape.given(self.width, *form)
-        return self.module.clusters(given) if self.module.plan(given) else 0
+        try:
+            return self.module.clusters(given) if self.module.plan(given) else 0
+        except RuntimeError as error:
+            refused(str(error))
+            return 0
 
     def takes(self, step: LocalStep) -> bool:
         """Whether a launch does all that the steps do."""
