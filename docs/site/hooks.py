@@ -60,6 +60,7 @@ USING = (
 INSIDE = (
     "architecture",
     "engine",
+    "gpu",
     "client-rows",
     "writing-algorithms",
     "writing-kernels",

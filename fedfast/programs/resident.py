@@ -1,7 +1,7 @@
 """The resident MLP: all local steps of K clients in one launch of `fedfast._fedfast_cuda`.
 
 A client's weights stay in the shared memory of a cluster of thread blocks: a round reads the model
-sent and writes the client's model once (docs/gpu.md). For MLPs of one hidden layer or two with relu,
+sent and writes the client's model once (docs/gpu.md). For MLPs of one or two hidden layers (relu),
 under the cross-entropy, in float32. The module is built where nvcc is; without it, and for other
 models, steps run as ever.
 """
