@@ -177,8 +177,7 @@ class LocalTrainer:
         clip, addend = self.options.clip_norm, added.row if added and added.terms else None
         bound = None if clip is None else ClipBound(clip / share, self.live.g, CLIP_EPS / share)
         local = self.algorithm.local
-        moment = dict(momentum=local.momentum, nesterov=local.nesterov) if local.momentum else {}
-        return Fold(alpha, beta, base, bound, addend, **moment)
+        return Fold(alpha, beta, base, bound, addend, False, local.momentum, local.nesterov)
 
     def factors(
         self, lr: float | Tensor, base: Tensor, added: Correction | None = None

@@ -155,6 +155,7 @@ def test_other_models_take_their_steps_as_ever(name, launched):
         (A.FedLESAM(), {}),
         (A.FedProx(), dict(clip_norm=0.1)),
         (A.FedAvg(), dict(dtype=torch.float64)),
+        (A.FedAvg(), dict(backend="reference")),
     ],
 )
 def test_other_steps_are_taken_as_ever(algorithm, more, launched):

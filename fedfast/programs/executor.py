@@ -73,7 +73,7 @@ class ProgramExecutor(Executor):
     ) -> None:
         self.program, self.layout = program, layout
         self.random = any(isinstance(record, Dropout) for record in program.records)
-        self._resident = resident_for(program, layout, width, device, precision)
+        self._resident = resident_for(program, layout, width, device, (backend, precision))
         can = capabilities_of(program, layout, backend, device)
         forms = self._resident.forms if self._resident else can.resident
         self.capabilities = replace(can, resident=forms)

@@ -107,11 +107,16 @@ def shape_of(program: Program, layout: FlatLayout) -> Shape | None:
 
 
 def resident_for(
-    program: Program, layout: FlatLayout, width: int, device: torch.device, precision: str
+    program: Program, layout: FlatLayout, width: int, device: torch.device, how: tuple[str, str]
 ) -> ResidentMLP | None:
-    """None where the module, the device, the model or its size does not allow it."""
+    """None where the module, the device, the model or its size does not allow it.
+
+    how  backend and precision: another backend that is named is what the user gets
+    """
     module, shape = compiled(), shape_of(program, layout)
-    if module is None or shape is None or module.device != device.type or precision != "fp32":
+    if module is None or shape is None or module.device != device.type:
+        return None
+    if how != ("auto", "fp32"):
         return None
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < CAPABILITY:
         return None
@@ -147,7 +152,12 @@ class ResidentMLP:
         if fold is None or any(part is not None for part in more):
             return False
         joined = fold.bound is not None and fold.addend is not None
-        return (step.ascent is None or isinstance(step.ascent, SamAscent)) and not joined
+        sam = step.ascent is None or isinstance(step.ascent, SamAscent)
+        return sam and not joined and self._form(step, fold) in self.forms
+
+    @staticmethod
+    def _form(step: LocalStep, fold: Fold) -> tuple[bool, bool]:
+        return step.ascent is not None or fold.bound is not None, bool(fold.momentum)
 
     def descend(
         self,
@@ -166,14 +176,13 @@ class ResidentMLP:
         if step.correct is not None:
             step.correct.apply(backend)
         total = torch.zeros(2, len(w), dtype=torch.float64, device=w.device)
-        norms = step.ascent is not None or fold.bound is not None
         # Memory on the device outlives the launch by the order of the stream alone.
         lines, samples = batches.to(w.device), _Samples.of(source)
         rows, count = lines.rows.contiguous(), lines.count.contiguous()
         offsets = batches.packing.offsets.to(w.device)
         numbers = [_column(c, w[:clients]) for c in (fold.alpha, fold.beta)]
         rho = _column(step.ascent.rho, w[:clients]) if isinstance(step.ascent, SamAscent) else None
-        given = self.shape.given(self.width, norms, bool(fold.momentum)) | {
+        given = self.shape.given(self.width, *self._form(step, fold)) | {
             **_rows(fold, w),
             **samples.given(),
             "alpha": numbers[0].data_ptr(),
