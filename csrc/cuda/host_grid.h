@@ -10,7 +10,6 @@
 #define FEDFAST_DEVICE inline
 #define __launch_bounds__(...)
 #define __grid_constant__
-#define __restrict__ __restrict
 
 struct alignas(16) float4 {
   float x, y, z, w;
