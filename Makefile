@@ -25,7 +25,7 @@ BIN := $(VENV)/bin
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNS := $(sort $(wildcard bench/results/*/*.json))
-CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/*.cpp csrc/cpu/*.h csrc/tests/*.cpp csrc/tests/*.h)
+CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/*.cpp csrc/cpu/*.h csrc/cuda/*.cpp csrc/cuda/*.cu csrc/cuda/*.h csrc/tests/*.cpp csrc/tests/*.h)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-triton36 test-flower141 lint docs docs-version dist try-dist format bench bench-smoke bench-compare sanitize clean

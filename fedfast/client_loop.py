@@ -50,11 +50,20 @@ class LocalTrainer:
         self.fusions = fusions_for(self.algorithm, clip, can)
         self.gradient = LocalGradient(self.algorithm, executor, self.live, self.fusions)
         self.watched, self.plain = self.algorithm.watched, self.algorithm.plain
+<<<<<<< HEAD
         self.corrects = self.fusions.folds and not self.plain
         recorder = recorder_for(self.algorithm, can, design.client_decay)
         self.replay: RecordedSteps | None = None
         if recorder is not None:
             self.replay = RecordedSteps(recorder, self.live.losses, self.algorithm.local.ends)
+=======
+        folds = self.fusions.folds or self.fusions.resident
+        self.corrects = folds and not self.plain
+        # Recorded steps have the round's rate, not one for each client.
+        steady = design.client_decay == 1.0
+        recorder = recorder_for(self.algorithm, can) if steady else None
+        self.replay = None if recorder is None else Replay(recorder, chunk)
+>>>>>>> resident
 
     def train(
         self,
@@ -90,8 +99,8 @@ class LocalTrainer:
         if active[0] < len(at):
             models[active[0] :] = start
         if at_once and self.gradient.at_once(recorded):
-            # Who makes no step has no last one.
-            renew = renew and active[0] == len(at)
+            # Who makes no step has no last one; a launch has no rows but the model's.
+            renew = renew and active[0] == len(at) and not self.fusions.resident
             return self._all_steps(at, batches, lr, recorded, renew)
         return self._step_by_step(start, batches, at, active)
 
@@ -144,7 +153,8 @@ class LocalTrainer:
 
     def _at_once(self, batches: ChunkBatches) -> bool:
         """Whether nothing but folded steps happens between the first and the last."""
-        return self.fusions.rounds and batches.draws is None and self.replay is None
+        planned = self.fusions.rounds and self.replay is None
+        return (planned or self.fusions.resident) and batches.draws is None
 
     def _all_steps(
         self,
@@ -196,7 +206,8 @@ class LocalTrainer:
         share, (alpha, beta) = 1.0 if added is None else added.share, self.factors(lr, base, added)
         clip, addend = self.options.clip_norm, added.row if added and added.terms else None
         bound = None if clip is None else ClipBound(clip / share, self.live.g, CLIP_EPS / share)
-        return Fold(alpha, beta, base, bound, addend)
+        local = self.algorithm.local
+        return Fold(alpha, beta, base, bound, addend, False, local.momentum, local.nesterov)
 
     def factors(
         self, lr: float | Tensor, base: Tensor, added: Correction | None = None

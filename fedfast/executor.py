@@ -45,6 +45,7 @@ class Fold:
     bound  if given, g + addend is clipped
     addend `[K, >= trained]`, what corrects the gradient; row stride 0 where it is the same for all
     known  whether addend is what it was in the step before, so that its norm is known
+    momentum, nesterov  of steps that `Capabilities.resident` covers, from velocities of zero
     """
 
     alpha: Coefficient
@@ -53,6 +54,8 @@ class Fold:
     bound: ClipBound | None = None
     addend: Tensor | None = None
     known: bool = False
+    momentum: float = 0.0
+    nesterov: bool = False
 
     def first(self, base: Tensor) -> Fold:
         """The same step of the first clients, from their models `base` [k, ...]."""
@@ -185,6 +188,8 @@ class Capabilities:
     norms   `squares`: its products write the squares of their gradients
     plans   `descend`: all steps of a client run from a recorded plan
     graphs  a step only launches kernels, which a CUDA graph can repeat
+    resident     `descend` in one launch, without a plan, for these (norms, momentum): whether SAM
+                 or a clip measures gradients, whether weights have a velocity
     updates      `LocalStep.update`, `repeated`
     runs_module  the user's code runs: it may draw torch's random numbers and write into its inputs
     """
@@ -195,6 +200,7 @@ class Capabilities:
     norms: bool = False
     plans: bool = False
     graphs: bool = False
+    resident: frozenset[tuple[bool, bool]] = frozenset()
     updates: bool = False
     runs_module: bool = False
 

@@ -24,6 +24,7 @@ class Fusions:
     norms   products write the squares that a clip needs
     rounds  nothing happens between the first step and the last: they are one call
     ascent  the optimizer's ascent is operations that a plan repeats
+    resident  all steps of a client are one launch
     """
 
     folds: bool
@@ -32,6 +33,7 @@ class Fusions:
     norms: bool
     rounds: bool
     ascent: bool
+    resident: bool = False
 
 
 def fusions_for(algorithm: Algorithm, clip_norm: float | None, can: Capabilities) -> Fusions:
@@ -39,7 +41,8 @@ def fusions_for(algorithm: Algorithm, clip_norm: float | None, can: Capabilities
     local, clips = algorithm.local, clip_norm is not None
     # Both passes in one leave `ahead` half written, which hooks of the user's may look at.
     hidden = not runs_user_code(algorithm)
-    simple = algorithm.constant and not local.momentum and hidden
+    constant = algorithm.constant and hidden
+    simple = constant and not local.momentum
     # A clip that acts on a term which moves with the model leaves no constant to be added.
     inside = clips and not algorithm.plain and getattr(algorithm.drift, "clip", "") == "whole"
     folds = simple and can.folds and (can.clips or not clips) and not inside
@@ -49,7 +52,11 @@ def fusions_for(algorithm: Algorithm, clip_norm: float | None, can: Capabilities
     plain = local.layered and not local.keeps and not overrides(local, "terms", Optimizer)
     alone = not algorithm.watched and not overrides(algorithm, "rate", Algorithm)
     rounds = can.plans and folds and alone and (sam or recorded or not local.ascends)
-    return Fusions(folds, sam, can.sam and hidden and plain, clips and can.norms, rounds, recorded)
+    form = clips or local.ascends, bool(local.momentum)
+    bare = algorithm.plain or not clips  # what joins the gradient is no part of a norm there
+    resident = form in can.resident and constant and alone and bare and (sam or not local.ascends)
+    scaled, norms = can.sam and hidden and plain, clips and can.norms
+    return Fusions(folds, sam, scaled, norms, rounds, recorded, resident)
 
 
 def runs_user_code(algorithm: Algorithm) -> bool:

@@ -79,6 +79,11 @@ class Simulation:
         return self._engine.trainers.chunk
 
     @property
+    def resident(self) -> bool:
+        """Whether all local steps of a client are one launch on the GPU (docs/gpu.md)."""
+        return self._engine.trainer.fusions.resident
+
+    @property
     def round(self) -> int:
         """Rounds done so far."""
         return len(self._engine.committed.rows)

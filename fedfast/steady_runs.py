@@ -50,5 +50,6 @@ def _stateless(engine: Engine) -> bool:
 def _trains(trainer: LocalTrainer) -> bool:
     """Whether all steps are one call that reads nothing but batches."""
     fusions, drawn = trainer.fusions, trainer.executor.random or trainer.pipeline.augment
-    at_once = fusions.rounds and not fusions.ascent and trainer.replay is None
+    planned = fusions.rounds and not (fusions.ascent or fusions.resident)
+    at_once = planned and trainer.replay is None
     return at_once and not (drawn or trainer.corrects or trainer.live.m is not None)

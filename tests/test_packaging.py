@@ -64,7 +64,7 @@ def test_the_sdist_is_the_whole_tree(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for folder in ("csrc", "examples", "docs", "tests", "fedfast", "kernels"):
-        for kind in ("*.py", "*.cpp", "*.h", "*.md", "*.yaml", "*.png", "Makefile"):
+        for kind in ("*.py", "*.cpp", "*.cu", "*.h", "*.md", "*.yaml", "*.png", "Makefile"):
             assert {f"{folder}/{name}" for name in files(ROOT / folder, kind)} <= names
     assert {"LICENSE", "CITATION.cff", "Makefile", "constraints.txt", "mkdocs.yml"} <= names
     assert not [name for name in names if name.endswith((".so", ".pyc")) or "/.venv" in name]

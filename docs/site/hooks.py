@@ -61,6 +61,7 @@ USING = (
 INSIDE = (
     "architecture",
     "engine",
+    "gpu",
     "client-rows",
     "writing-algorithms",
     "writing-kernels",

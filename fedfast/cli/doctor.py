@@ -55,6 +55,7 @@ def machine() -> list[str]:
 
     from ..kernels import native as _native
     from ..kernels.triton import common
+    from ..programs import resident
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     triton = "missing" if common.triton is None else common.triton.__version__
@@ -64,6 +65,7 @@ def machine() -> list[str]:
         f"torch     {torch.__version__}, {torch.get_num_threads()} of {os.cpu_count()} threads",
         f"native    {native}, {torch.backends.cpu.get_cpu_capability()}",
         f"triton    {triton}",
+        f"resident  {'here' if resident.compiled() else 'missing, built where nvcc is'}",
         f"gpu       {gpu}",
     ]
 
@@ -77,10 +79,16 @@ def model(config: RunConfig, setting: Setting) -> list[str]:
     sim = simulation(config, setting, first)
     lines.append(f"memory: {sim.memory}")
     for label in config.algorithms:
+<<<<<<< HEAD
         run = sim if label == first else simulation(config, setting, label)
         lines += [f"{label}: {run.rows}"] if str(run.rows) else []
         if run.eager_because and not run.generic_because:
             lines.append(f"{label}: on CUDA no graph of a step: {run.eager_because}")
+=======
+        own = sim if label == first else simulation(config, setting, label)
+        lines += [f"{label}: {own.rows}"] if str(own.rows) else []
+        lines += [f"{label}: a client's local steps are one launch"] if own.resident else []
+>>>>>>> resident
     if sim.generic_because:
         return [*lines, f"module executor, slower: {sim.generic_because}"]
     return [*lines, f"layer program, K = {sim.chunk} clients at once"]

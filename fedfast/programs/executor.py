@@ -36,6 +36,7 @@ from ..transfers import sent_to
 from .elementwise import Dropout
 from .plans import ChunkBuffers, PlanCache, ascent_key, folded_key, place, step_key
 from .program import BufferSpec, Program
+from .resident import resident_for
 from .step_executor import StepExecutor
 
 
@@ -73,7 +74,10 @@ class ProgramExecutor(Executor):
     ) -> None:
         self.program, self.layout = program, layout
         self.random = any(isinstance(record, Dropout) for record in program.records)
-        self.capabilities = capabilities_of(program, layout, backend, device)
+        self._resident = resident_for(program, layout, width, device, (backend, precision))
+        can = capabilities_of(program, layout, backend, device)
+        forms = self._resident.forms if self._resident else can.resident
+        self.capabilities = replace(can, resident=forms)
         spec, norms = BufferSpec(clients, width, device), self.capabilities.norms
         self._steps = StepExecutor(program, layout, spec, backend, precision, norms)
         read = layout.trained + sum(t.numel() for t in program.constants.values())
@@ -152,6 +156,8 @@ class ProgramExecutor(Executor):
         self, step: LocalStep, w: Tensor, source: SampleSource, batches: ChunkBatches
     ) -> Tensor:
         """See `Executor.descend`."""
+        if self._resident is not None and self._resident.takes(step):
+            return self._resident.descend(step, w, source, batches, self._steps.backend)
         rows, clients = batches.rows.to(w.device), w.shape[0]
         found = self.prepared(step, w, source, rows)
         found.rows[: len(rows)], found.count[: len(rows)] = rows, batches.count
