@@ -50,20 +50,12 @@ class LocalTrainer:
         self.fusions = fusions_for(self.algorithm, clip, can)
         self.gradient = LocalGradient(self.algorithm, executor, self.live, self.fusions)
         self.watched, self.plain = self.algorithm.watched, self.algorithm.plain
-<<<<<<< HEAD
-        self.corrects = self.fusions.folds and not self.plain
+        folds = self.fusions.folds or self.fusions.resident
+        self.corrects = folds and not self.plain
         recorder = recorder_for(self.algorithm, can, design.client_decay)
         self.replay: RecordedSteps | None = None
         if recorder is not None:
             self.replay = RecordedSteps(recorder, self.live.losses, self.algorithm.local.ends)
-=======
-        folds = self.fusions.folds or self.fusions.resident
-        self.corrects = folds and not self.plain
-        # Recorded steps have the round's rate, not one for each client.
-        steady = design.client_decay == 1.0
-        recorder = recorder_for(self.algorithm, can) if steady else None
-        self.replay = None if recorder is None else Replay(recorder, chunk)
->>>>>>> resident
 
     def train(
         self,

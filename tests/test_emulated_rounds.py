@@ -267,7 +267,7 @@ CASES: dict[str, tuple[Algorithm, dict[str, Any]]] = {
 def test_replayed_graphs_are_the_eager_run_to_the_bit(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replay repeats launches and addresses, none of the step's code; what it is given changes."""
+    """A replay repeats launches and addresses, none of the code; what it is given changes."""
     algorithm, options = CASES[case]
 
     def run(recorded: bool) -> tuple[Tensor, list[float]]:

@@ -79,16 +79,11 @@ def model(config: RunConfig, setting: Setting) -> list[str]:
     sim = simulation(config, setting, first)
     lines.append(f"memory: {sim.memory}")
     for label in config.algorithms:
-<<<<<<< HEAD
-        run = sim if label == first else simulation(config, setting, label)
-        lines += [f"{label}: {run.rows}"] if str(run.rows) else []
-        if run.eager_because and not run.generic_because:
-            lines.append(f"{label}: on CUDA no graph of a step: {run.eager_because}")
-=======
         own = sim if label == first else simulation(config, setting, label)
         lines += [f"{label}: {own.rows}"] if str(own.rows) else []
+        if own.eager_because and not own.generic_because:
+            lines.append(f"{label}: on CUDA no graph of a step: {own.eager_because}")
         lines += [f"{label}: a client's local steps are one launch"] if own.resident else []
->>>>>>> resident
     if sim.generic_because:
         return [*lines, f"module executor, slower: {sim.generic_because}"]
     return [*lines, f"layer program, K = {sim.chunk} clients at once"]
