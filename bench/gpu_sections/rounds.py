@@ -62,6 +62,8 @@ def _contestants(
     """Whoever trains this; the loop and vmap know FedAvg, the loop SAM as well."""
     rho = {"fedavg": None, "fedsam": RHO}.get(algorithm, RHO)
     found = {"fedfast": lambda: _fedfast(campaign, work, algorithm)}
+    if work.model == "mlp":  # a client's steps in one launch, where the CUDA module is
+        found["resident"] = lambda: _fedfast(campaign, work, algorithm, "auto", "fp32")
     if algorithm in ("fedavg", "fedsam"):
         found["loop"] = lambda: _loop(campaign, work, rho)
     if algorithm == "fedavg":
@@ -69,9 +71,15 @@ def _contestants(
     return found
 
 
-def _fedfast(campaign: Campaign, work: Workload, algorithm: str) -> Rounds:
+def _fedfast(
+    campaign: Campaign,
+    work: Workload,
+    algorithm: str,
+    backend: str = "triton",
+    precision: str = "tf32",
+) -> Rounds:
     device, count = campaign.device.type, campaign.pick(ROUNDS, 1)
-    options = dict(device=device, backend="triton", precision="tf32", lr=LR)
+    options = dict(device=device, backend=backend, precision=precision, lr=LR)
     schedule = work.schedule(count)
     sim = Simulation(work.module(), work.data(), algorithm, schedule=schedule, **options)
     rounds = iter(sim)
