@@ -13,8 +13,8 @@ from .row_memory import reserved
 from .row_staging import StagedTables
 from .row_tables import BLANK, DirectTables, RowShape, RowTables
 from .row_tiers import RowTier
-from .transfers import sent_to
 from .shared_memory import PlacedFile, SharedMemory, SharedTensor
+from .transfers import sent_to
 
 CPU = torch.device("cpu")
 NEVER = -1  # the generation of a state that is being written

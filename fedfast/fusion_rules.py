@@ -10,7 +10,6 @@ from .algorithms.optimizers import SAM, Optimizer
 from .executor import Capabilities
 from .programs.cuda_graph import CudaRecorder, Recorder
 
-
 # Hooks that are called between a client's first step and its last.
 WITHIN = "ascend", "scales", "objective", "terms", "correct", "direction", "rate", "after_step"
 

@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 START = common.start
 aten = torch.ops.aten
@@ -186,7 +185,7 @@ class Device(TorchDispatchMode):
             self.note("wait", f"{packet} by a mask")
         hosts = [t for t in tensors if not isinstance(t, DeviceTensor)]
         moves = packet in (aten.copy_, aten._to_copy)
-        if not there and not packet in WAITS:
+        if not there and packet not in WAITS:
             self._copied("to host", tensors[0], hurries)
         elif packet is aten.copy_ and hosts and hosts[0] is tensors[0]:
             self._copied("to host", hosts[0], hurries)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from federation import arrays, federation, flat, mlp, next_word, sentences
+from fedfast.kernels import _args
 from torch import Tensor, nn
 
 import fedfast
@@ -22,7 +23,6 @@ from fedfast.algorithms import Algorithm, FedAvg, FedGloSS, FedSAM, Ramp, by_nam
 from fedfast.algorithms.base import ALGORITHMS
 from fedfast.data import FederatedData
 from fedfast.evaluation import assess, total
-from fedfast.kernels import _args
 from fedfast.metrics.accuracy import MULTICLASS
 from fedfast.programs import evaluator
 from fedfast.recorded_steps import RecordedChunk
@@ -267,7 +267,7 @@ CASES: dict[str, tuple[Algorithm, dict[str, Any]]] = {
 def test_replayed_graphs_are_the_eager_run_to_the_bit(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replay repeats launches and addresses, none of the step's code; what it is given changes."""
+    """A replay repeats launches on addresses, none of the step's code."""
     algorithm, options = CASES[case]
 
     def run(recorded: bool) -> tuple[Tensor, list[float]]:
