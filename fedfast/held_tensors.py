@@ -81,7 +81,8 @@ class RoundNumbers:
             narrow = torch.zeros_like(self._like)
             self._held[id(schedule)] = schedule, narrow, narrow.double()
             self._fill(id(schedule))
-        return self._held[id(schedule)][1 + wide]
+        _, narrow, wider = self._held[id(schedule)]
+        return wider if wide else narrow
 
     def renew(self, t: int) -> None:
         """Round `t` comes next."""

@@ -93,13 +93,16 @@ class RecordedSteps:
         room = len(self.losses)
         put, each = partial(self.held.put, least=room), partial(self.held.each, room=room)
         row = self.held.put("start", start)[: at.start.shape[0]]
-        names = "sizes", "steps", "lr_total", "epochs", "lr"
-        numbers = {name: each(name, getattr(at, name), len(at)) for name in names}
-        if at.start_loss is not None:
-            numbers["start_loss"] = put("start_loss", at.start_loss)
+        loss = at.start_loss
         return replace(
             at,
             start=row,
+            sizes=each("sizes", at.sizes, len(at)),
+            steps=each("steps", at.steps, len(at)),
+            lr_total=each("lr_total", at.lr_total, len(at)),
+            epochs=each("epochs", at.epochs, len(at)),
+            lr=each("lr", at.lr, len(at)),
+            start_loss=None if loss is None else put("start_loss", loss),
             values=NamedRows({n: put(f"value {n}", t) for n, t in at.values.items()}),
             server={n: self.held.put(f"server {n}", t) for n, t in at.server.items()},
             # Numbers of the server's, in its own precision; hooks compute with them as they are.
@@ -108,7 +111,6 @@ class RecordedSteps:
                 {n: self.held.number(f"scalar {n}", c) for n, c in at.scalars.items()},
             ),
             numbers=self.numbers,
-            **numbers,
         )
 
 

@@ -1,4 +1,4 @@
-"""Copies between host and device: down without waiting, up in as few waits as questions."""
+"""Copies between host and device: to it without a wait, from it one wait for many numbers."""
 
 from __future__ import annotations
 

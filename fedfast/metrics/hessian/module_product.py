@@ -84,7 +84,8 @@ class ModuleProduct:
         samples, parts = self.samples[k], []
         for start in range(0, len(samples), self.batch):
             part = samples.take(slice(start, start + self.batch))
-            parts.append((weight_of(self.loss, part.y), self._part(module, self.rows[k], part, v)))
+            weight = float(weight_of(self.loss, part.y))
+            parts.append((weight, self._part(module, self.rows[k], part, v)))
         views, total = self.layout.views(out), sum(weight for weight, _ in parts)
         for name in parts[0][1]:
             joined = torch.zeros_like(views[name], dtype=torch.float64)

@@ -103,7 +103,7 @@ class MeanLosses:
             samples.take(slice(start, start + self.batch))
             for start in range(0, len(samples), self.batch)
         ]
-        weights = [weight_of(self.loss, part.y) for part in parts]
+        weights = [float(weight_of(self.loss, part.y)) for part in parts]
         for weight, part in zip(weights, parts, strict=True):
             if weight:  # a mean over nothing is nan
                 value, leaves = loss_at(module, self.layout, self.loss, row, part)
