@@ -267,11 +267,7 @@ CASES: dict[str, tuple[Algorithm, dict[str, Any]]] = {
 def test_replayed_graphs_are_the_eager_run_to_the_bit(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-<<<<<<< HEAD
-    """A replay repeats launches and addresses, none of the code; what it is given changes."""
-=======
     """A replay repeats launches on addresses, none of the step's code."""
->>>>>>> loop
     algorithm, options = CASES[case]
 
     def run(recorded: bool) -> tuple[Tensor, list[float]]:
