@@ -74,5 +74,6 @@ class VmappedLoop:
         for batch in rows.split(works[0].sizes, dim=1):
             self.step(self.stacked, self.x[batch], self.y[batch])
         for name, p in self.stacked.items():
-            weights = torch.tensor([work.weight for work in works]).to(p)
+            shares = [work.weight for work in works]
+            weights = torch.tensor(shares, dtype=p.dtype, device=p.device)
             self.mean[name].view(-1).addmv_(p.flatten(1).T, weights)
