@@ -15,6 +15,7 @@ import pytest
 import torch
 from federation import arrays, federation, flat, mlp, next_word, sentences
 from fedfast.kernels import _args
+from fedfast.kernels.triton import common
 from torch import Tensor, nn
 
 import fedfast
@@ -33,6 +34,9 @@ from emulated_cuda import Device  # noqa: E402
 from emulated_graphs import Graphs  # noqa: E402
 from test_cuda_graph import model  # noqa: E402
 
+pytestmark = pytest.mark.skipif(
+    not common.INTERPRETED, reason="kernels run in Triton's interpreter, on a device of its own"
+)
 OWN_LOSS = {"fedcr", "fedsol"}  # trained by the module: a loss of the algorithm's own
 ONE_STEP = {"fedsgd"}
 # Rounds whose rule itself computes on the host, or with two exchanges.
