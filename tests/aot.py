@@ -12,19 +12,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import fake_gpu
 import layer_forms
+import machine_code
 import torch
 from fedfast.kernels import (
     Segments,
@@ -161,15 +159,8 @@ def launched(launch: Launch, arch: int, whole: bool = True) -> Any:
 
 
 def resources(cubin: bytes) -> dict[str, int]:
-    """REG, STACK, SHARED and LOCAL of a cubin, by the cuobjdump that comes with Triton."""
-    import triton
-
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        command = [str(tool), "--dump-resource-usage", file.name]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    """REG, STACK, SHARED and LOCAL of a cubin."""
+    text = machine_code.cuobjdump(cubin, "--dump-resource-usage")
     return {name: int(n) for name, n in re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", text)}
 
 

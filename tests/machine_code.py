@@ -30,17 +30,21 @@ class Loop:
         return sum(n for name, n in self.operations.items() if name.startswith(names))
 
 
-def sass(cubin: bytes) -> list[tuple[int, str, str]]:
-    """(address, operation, operands) of every instruction, by the cuobjdump of Triton's wheel."""
+def cuobjdump(cubin: bytes, what: str) -> str:
+    """What the tool of Triton's wheel prints of a cubin."""
     import triton
 
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [str(tool), "-sass", file.name]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = (_LINE.match(line) for line in text.splitlines())
+        command = [str(tool), what, file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def sass(cubin: bytes) -> list[tuple[int, str, str]]:
+    """(address, operation, operands) of every instruction."""
+    found = (_LINE.match(line) for line in cuobjdump(cubin, "-sass").splitlines())
     return [(int(m[1], 16), m[2], m[3]) for m in found if m]
 
 

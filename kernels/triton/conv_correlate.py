@@ -58,7 +58,7 @@ def correlate(
     area = down.extent * across.extent if taken is None else taken.windows
     out_area = down.out_extent * across.out_extent if given is None else given.windows
     precision = dot_precision(options[1], source)
-    tile = _tile(rows, batch * places, tapped, precision)
+    tile = _tile(rows, batch * places, precision, chunks(tapped, 1) > 0)
     launch(
         _correlate,
         clients * groups * -(-rows // tile["BLOCK_M"]) * -(-batch * places // tile["BLOCK_P"]),
@@ -82,20 +82,21 @@ def correlate(
     )
 
 
-def _tile(rows: int, pixels: int, tapped: int, precision: str) -> dict[str, int]:
+def _tile(rows: int, pixels: int, precision: str, tapped: bool) -> dict[str, int]:
     """Sizes of a tile of `_correlate`, and warps: what covers a small result, else what fits.
 
-    More would spill: sums outside of the tensor cores take twice the registers. Of a tap's
-    channels, `tapped` if there are several taps, tensor cores take 32 at a time: a quarter fewer
-    instructions for each product than with 16.
+    More would spill: sums outside of the tensor cores take twice the registers. Pieces of 32 terms
+    have fewer instructions for a product under Triton 3.9, but more, and spills, under 3.6. A third
+    stage of loads would spill there too where the products of a tap are multiply-adds.
     """
     if rows <= NARROW:
         return dict(BLOCK_M=1, BLOCK_P=covering(pixels, (64, 128)), BLOCK_R=16, num_warps=WARPS)
     large = precision in ROUGH and rows > 32
     width = covering(pixels, (32, 64, 128) if large else (32, 64))
     height = covering(rows, (16, 32, 64))
-    depth = 32 if precision in ROUGH and tapped >= 32 else 16
-    return dict(BLOCK_M=height, BLOCK_P=width, BLOCK_R=depth, num_warps=WARPS)
+    stages = 2 if tapped and precision not in ROUGH else 3
+    tile = dict(BLOCK_M=height, BLOCK_P=width, BLOCK_R=16)
+    return tile | dict(num_warps=WARPS, num_stages=stages)
 
 
 @jit

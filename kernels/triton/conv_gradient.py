@@ -15,6 +15,7 @@ from torch import Tensor
 from .common import jit, launch, strided, tl
 from .conv_correlate import NARROW, WARPS
 from .conv_offsets import Side, covering, pointwise, unfolded, within
+from .conv_parts import ADDED, add_parts
 from .conv_taps import chunks, padded
 from .conv_windows import Pooled, put_back
 from .sums import Squares, store_squares
@@ -22,7 +23,6 @@ from .tiles import ROUGH, dot, dot_precision, fold, multiple, unit
 
 FEW = 27  # programs of a client: five clients fill the 132 multiprocessors of an H100
 LEAST = 8  # blocks of pixels that a part has at least
-ADDED = 512  # elements of the parts that a program adds
 
 
 def weight_gradient(
@@ -71,36 +71,7 @@ def weight_gradient(
         **tile,
     )
     if apart:
-        _add(sums, *sinks, rows if tapped else 0)
-
-
-def _add(
-    sums: Tensor,
-    to: Tensor,
-    base: Tensor,
-    alpha: Tensor,
-    beta: Tensor,
-    partial: tuple[object, ...],
-    rows: int,
-) -> None:
-    """to = `beta base + alpha` the sum of the parts `[K, parts, ...]`, in their order.
-
-    rows  of a group, if the parts are tap by tap
-    """
-    clients, parts, size = len(to), sums.shape[1], to[0].numel()
-    strides = sums.stride(0), to.stride(0), base.stride(0), sums.stride(1)
-    taps, channels = to[0, 0, 0].numel(), to.shape[2]
-    launch(
-        _add_parts,
-        clients * -(-size // ADDED),
-        to,
-        *(sums, to, base, alpha, beta, partial, strides, size),
-        (rows, channels, padded(channels)),
-        PARTS=parts,
-        TAPS=taps if rows else 0,
-        BLOCK=ADDED,
-        num_warps=WARPS,
-    )
+        add_parts(sums, *sinks, rows if tapped else 0)
 
 
 def programs(to: Tensor, groups: int, precision: str, pooled: bool, pixels: int) -> int:
@@ -267,40 +238,3 @@ def _weight_gradient(
         result = fold(gradient, here, kept, tl.load(alpha + k), tl.load(beta + k))
         store_squares(partial, k, g * tiles + tile, result, kept)
         tl.store(to + k * strides[2] + place, result, kept)
-
-
-@jit
-def _add_parts(
-    sums: tl.tensor,  # [K, PARTS, size]
-    to: tl.tensor,  # [K, size]
-    base: tl.tensor,  # the same
-    alpha: tl.tensor,  # [K]
-    beta: tl.tensor,  # [K]
-    partial: tl.tuple,  # see `store_squares`
-    strides: tl.tuple,  # over K, of sums, to, base; over parts
-    size: tl.tensor,
-    sizes: tl.tuple,  # rows of a group, channels, those with padding
-    PARTS: tl.constexpr,
-    TAPS: tl.constexpr,  # if the parts are tap by tap, else 0
-    BLOCK: tl.constexpr,
-) -> None:
-    """A block of `beta base + alpha sum_j sums_j`."""
-    blocks = tl.cdiv(size, BLOCK)
-    block = tl.program_id(0) % blocks
-    k = (tl.program_id(0) // blocks).to(tl.int64)
-    cols = block * BLOCK + tl.arange(0, BLOCK)
-    mask = cols < size
-    at = cols
-    if TAPS > 0:
-        rows, channels, width = sizes
-        channel = cols // (channels * TAPS)
-        line = (channel // rows * TAPS + cols % TAPS) * rows + channel % rows
-        at = line * width + cols // TAPS % channels
-    own = sums + k * strides[0] + at
-    gradient = tl.load(own, mask, other=0.0)
-    for j in range(1, PARTS):
-        gradient += tl.load(own + j * strides[3], mask, other=0.0)
-    here = base + k * strides[2] + cols
-    result = fold(gradient, here, mask, tl.load(alpha + k), tl.load(beta + k))
-    store_squares(partial, k, block, result, mask)
-    tl.store(to + k * strides[1] + cols, result, mask)
