@@ -20,7 +20,6 @@ other processes take. Samples are random, with labels that a linear map of them 
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +29,7 @@ import torch.nn.functional as F
 from alternate import Usage, alternate, torch_threads
 from bench_hessian import Vectors, batched, gradients
 from power_iteration import largest
-from result_files import append, quantiles, stamp
+from result_files import append, compared, stamp
 from sizes import pick
 from torch import nn
 from workloads import BY_NAME, CLASSES, Workload
@@ -121,10 +120,8 @@ def measure(
     found: dict[str, object] = {"workload": work.name, "clients": len(clients.modules)}
     found |= {"samples": samples, "batch": work.batch, "trained": options.trained, "top": top}
     found |= {"rounds": options.rounds}
-    base = statistics.median(seconds["fedfast"])
-    for name, times in seconds.items():
-        found |= quantiles(times, "ms", f"{name}_", 1)
-        found[f"{name}_ratio"] = f"{statistics.median(times) / base:.2f}"
+    found |= compared(seconds, 1)
+    for name in seconds:
         found[f"{name}_products"] = clients.products[name]
         found[f"{name}_error"] = f"{clients.error(name):.1e}"
     return found | {"elsewhere": f"{elsewhere:.2f}"}

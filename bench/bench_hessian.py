@@ -20,7 +20,6 @@ other processes take.
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +27,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from alternate import Usage, alternate, torch_threads
-from result_files import append, quantiles, stamp
+from result_files import append, compared, stamp
 from sizes import pick
 from torch import Tensor, nn
 from workloads import BY_NAME, CLASSES, Workload
@@ -102,11 +101,7 @@ def measure(work: Workload, samples: int, rounds: int) -> dict[str, object]:
     seconds = alternate(made, rounds, clock=clock)
     found: dict[str, object] = {"workload": work.name, "clients": clients, "samples": samples}
     found |= {"batch": work.batch, "rounds": rounds}
-    base = statistics.median(seconds["fedfast"])
-    for name, times in seconds.items():
-        found |= quantiles(times, "ms", f"{name}_", 2)
-        found[f"{name}_ratio"] = f"{statistics.median(times) / base:.2f}"
-    return found | {"elsewhere": f"{Usage.now().elsewhere(before):.2f}"}
+    return found | compared(seconds, 2) | {"elsewhere": f"{Usage.now().elsewhere(before):.2f}"}
 
 
 def main(argv: list[str] | None = None) -> None:

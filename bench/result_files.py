@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import platform
+import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,16 @@ def quantiles(
     scale = {"s": 1.0, "ms": 1e3}[unit]
     values = zip(("median", "p20", "p80"), np.percentile(seconds, [50, 20, 80]), strict=True)
     return {f"{prefix}{name}_{unit}": round(scale * float(v), digits) for name, v in values}
+
+
+def compared(seconds: Mapping[str, Sequence[float]], digits: int) -> dict[str, object]:
+    """`quantiles` in ms of each contestant, and `NAME_ratio`: its median over that of fedfast."""
+    found: dict[str, object] = {}
+    base = statistics.median(seconds["fedfast"])
+    for name, times in seconds.items():
+        found |= quantiles(times, "ms", f"{name}_", digits)
+        found[f"{name}_ratio"] = f"{statistics.median(times) / base:.2f}"
+    return found
 
 
 def append(name: str, *rows: Mapping[str, object]) -> None:

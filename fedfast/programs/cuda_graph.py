@@ -14,7 +14,7 @@ from typing import Protocol
 
 import torch
 
-from ..kernels.triton.common import keeping
+from ..kernels.recording import keeping
 
 Step = Callable[[], None]
 MOST = 256  # recordings: each is some hundred nodes in the driver's and the device's memory

@@ -11,9 +11,8 @@ neighbouring programs and stays in L2 whatever its length.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from threading import local
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..placed import PlacedRows, RowsLike
+from ..recording import keep
 
 try:
     import triton
@@ -35,25 +35,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Result = TypeVar("Result", covariant=True)
 MOST_ELEMENTS = 2**31 - 4096  # of a client: a kernel counts them, and its last block, in int32
-
-
-class Kept(local):
-    """Whether this thread keeps what its launches are given."""
-
-    arguments: list[object] | None = None
-
-
-_kept = Kept()
-
-
-@contextmanager
-def keeping() -> Iterator[list[object]]:
-    """Inside, what launches are given is kept in the list: a graph of them repeats addresses."""
-    before, _kept.arguments = _kept.arguments, []
-    try:
-        yield _kept.arguments
-    finally:
-        _kept.arguments = before
 
 
 class Kernel(Protocol[P, Result]):
@@ -102,8 +83,7 @@ def launch(
 ) -> None:
     """Run `kernel` with `programs` programs on the device of `tensor`; no programs, no launch."""
     if programs > 0:
-        if _kept.arguments is not None:
-            _kept.arguments.append(args)
+        keep(args)
         start(kernel, programs, tensor, args, meta)
 
 
