@@ -158,27 +158,23 @@ def launched(launch: Launch, arch: int, whole: bool = True) -> Any:
     return kept.binary
 
 
-def resources(cubin: bytes) -> dict[str, int]:
-    """REG, STACK, SHARED and LOCAL of a cubin."""
-    text = machine_code.cuobjdump(cubin, "--dump-resource-usage")
-    return {name: int(n) for name, n in re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", text)}
-
-
-def compiled(launch: Launch, arch: int) -> dict[str, Any]:
-    """One launch compiled for one architecture: registers, spills and access widths."""
+def compiled(launch: Launch, arch: int) -> tuple[dict[str, Any], bytes]:
+    """One launch compiled for one architecture: registers, spills, access widths; its code."""
     binary = launched(launch, arch)
     ptx = binary.asm["ptx"]
     copies = re.findall(r"cp\.async\.c[ag]\.\S+ \[[^\]]*\], \[[^\]]*\], (0x\w+)", ptx)
-    used = resources(binary.asm["cubin"])
-    return dict(
+    (used,) = machine_code.resources(binary.asm["cubin"]).values()
+    row = dict(
         form=launch.form,
         kernel=launch.name,
         dtype=launch.dtype,
         aligned=launch.aligned,
         arch=arch,
+        programs=launch.programs,
+        threads=32 * binary.metadata.num_warps,
         registers=used["REG"],
         spilled=used["STACK"] + used["LOCAL"],
-        shared=used["SHARED"],
+        shared=binary.metadata.shared,
         wide_loads=len(re.findall(r"ld\.global\S*\.(?:v4\.b32|v2\.b64)|cp\.async\.cg", ptx)),
         wide_stores=len(re.findall(r"st\.global\S*\.(?:v4\.b32|v2\.b64)", ptx)),
         stores=len(re.findall(r"st\.global", ptx)),
@@ -188,9 +184,10 @@ def compiled(launch: Launch, arch: int) -> dict[str, Any]:
         fused=len(re.findall(r"\bfma\.rn", ptx)),
         tensor_cores=len(re.findall(r"\b(?:mma|wgmma\.mma_async)\.sync", ptx)),
     )
+    return row, machine_code.texts(binary.asm["cubin"])[launch.name]
 
 
-def _compile(index: int, arch: int) -> dict[str, Any]:
+def _compile(index: int, arch: int) -> tuple[dict[str, Any], bytes]:
     return compiled(_LAUNCHES[index], arch)
 
 
@@ -216,10 +213,25 @@ def main(archs: list[int]) -> None:
 
 
 def show(tasks: list[tuple[int, int]]) -> None:
-    """Print a JSON row for every (place in `_LAUNCHES`, architecture)."""
+    """Print a JSON row for every (place in `_LAUNCHES`, architecture); see `rows`."""
+    for row in rows(tasks):
+        print(json.dumps(row))
+
+
+def rows(tasks: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    """What `compiled` finds of every (place in `_LAUNCHES`, architecture).
+
+    code  what `machine_code.counts` says, on Hopper of float32 in rows as in a run; else None
+    """
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
-        for row in pool.map(_compile, *zip(*tasks, strict=True)):
-            print(json.dumps(row), flush=True)
+        found = list(pool.map(_compile, *zip(*tasks, strict=True)))
+    read = [code for row, code in found if _is_read(row)]
+    counts = map(machine_code.counts, machine_code.disassembled(read))
+    return [row | dict(code=next(counts) if _is_read(row) else None) for row, _ in found]
+
+
+def _is_read(row: dict[str, Any]) -> bool:
+    return row["arch"] == 90 and row["dtype"] == "fp32" and row["aligned"]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from functools import partial
 
 import aot
-import machine_code
 import torch
 from fedfast.kernels import conv, conv_backward
 
@@ -40,22 +39,14 @@ def forms(precision: str) -> aot.Forms:
 
 def rows() -> Iterator[dict[str, object]]:
     """One per launch."""
+    precisions = []
     for precision in ("fp32", "tf32"):
-        for launch in list(aot.launches(torch.float32, True, forms(precision))):
-            cubin = aot.launched(launch, 90).asm["cubin"]
-            used = aot.resources(cubin)
-            loop = max(machine_code.loops(cubin), key=lambda one: one.instructions, default=None)
-            yield dict(
-                form=launch.form,
-                precision=precision,
-                kernel=launch.name,
-                programs=launch.programs,
-                registers=used["REG"],
-                local=used["STACK"] + used["LOCAL"],
-                instructions=0 if loop is None else loop.instructions,
-                products=0 if loop is None else loop.of("HMMA", "HGMMA"),
-                fused=0 if loop is None else loop.of("FFMA"),
-            )
+        for launch in aot.launches(torch.float32, True, forms(precision)):
+            aot._LAUNCHES.append(launch)
+            precisions.append(precision)
+    tasks = [(place, 90) for place in range(len(precisions))]
+    for row, precision in zip(aot.rows(tasks), precisions, strict=True):
+        yield row | dict(precision=precision)
 
 
 if __name__ == "__main__":

@@ -168,8 +168,19 @@ class Device(TorchDispatchMode):
         self._waits(func.overloadpacket, args, tensors, there, bool(hurries))
         cpu = [CPU if isinstance(x, torch.device) else held(x) for x in leaves]
         inner = tree_unflatten(cpu, spec)
-        out = func(*inner[0], **inner[1])
+        out = self.run(func, *inner)
         return self._result(func, inner, ours, out) if there else out
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What an operation of torch's makes of memory."""
+        return func(*args, **kwargs)
+
+    def clear(self, packet: Any, t: Tensor) -> None:
+        """Newly allocated: nothing is in memory that nobody has written to."""
+        if packet in BARE:
+            t.zero_()
+        elif not self.computes and t.is_floating_point():
+            t.nan_to_num_()  # what marks memory that nobody has written to
 
     def pin(self, t: Tensor) -> Tensor:
         """Memory that the device copies from while the host goes on."""
@@ -206,10 +217,7 @@ class Device(TorchDispatchMode):
         new = [t for t in made if t.untyped_storage().data_ptr() not in known]
         for t in new:
             self.note("allocation", str(packet))
-            if packet in BARE:
-                t.zero_()
-            elif not self.computes and t.is_floating_point():
-                t.nan_to_num_()  # what marks memory that nobody has written to
+            self.clear(packet, t)
             if self.capture is not None:
                 self.capture.owns(t)
         written = any(id(t) in same for t in made)

@@ -1,15 +1,21 @@
-"""Machine code of compiled kernels: how many instructions the loops have, and of which kinds."""
+"""Machine code of compiled kernels: what they take, how long loops are, and of which kinds."""
 
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _LINE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)([^;]*);")
+SIZE = 16  # bytes of an instruction
+TENSOR_CORES = "HMMA", "HGMMA", "DMMA"
+Instruction = tuple[int, str, str]  # address, operation, operands
+Code = list[Instruction]
 
 
 @dataclass(frozen=True)
@@ -30,33 +36,77 @@ class Loop:
         return sum(n for name, n in self.operations.items() if name.startswith(names))
 
 
-def cuobjdump(cubin: bytes, what: str) -> str:
-    """What the tool of Triton's wheel prints of a cubin."""
+def printed(tool: str, content: bytes, *options: str) -> str:
+    """What a tool of Triton's wheel prints of a file with this content."""
     import triton
 
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    path = Path(triton.__file__).parent / "backends/nvidia/bin" / tool
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+        file.write(content)
         file.flush()
-        command = [str(tool), what, file.name]
+        command = [str(path), *options, file.name]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def sass(cubin: bytes) -> list[tuple[int, str, str]]:
-    """(address, operation, operands) of every instruction."""
-    found = (_LINE.match(line) for line in cuobjdump(cubin, "-sass").splitlines())
-    return [(int(m[1], 16), m[2], m[3]) for m in found if m]
+def resources(cubin: bytes) -> dict[str, dict[str, int]]:
+    """REG, STACK, SHARED (1 KB of it the system's) and LOCAL of each kernel, by mangled name."""
+    text = printed("cuobjdump", cubin, "--dump-resource-usage")
+    used = re.findall(r"Function (\S+):\s+(.*)", text)
+    pairs = {name: re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", line) for name, line in used}
+    return {name: {key: int(n) for key, n in found} for name, found in pairs.items()}
 
 
-def loops(cubin: bytes) -> list[Loop]:
+def texts(cubin: bytes) -> dict[str, bytes]:
+    """The code of each kernel: the sections .text.NAME of a 64-bit ELF file."""
+    (table,) = struct.unpack_from("<Q", cubin, 0x28)
+    size, count, names = struct.unpack_from("<HHH", cubin, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQ", cubin, table + i * size) for i in range(count)]
+    found = {}
+    for name, _, _, _, offset, length in sections:
+        begin = sections[names][4] + name
+        title = cubin[begin : cubin.index(0, begin)].decode()
+        if title.startswith(".text."):
+            found[title.removeprefix(".text.")] = cubin[offset : offset + length]
+    return found
+
+
+def disassembled(parts: Sequence[bytes]) -> list[Code]:
+    """The instructions of each code of compute capability 9.0.
+
+    In one call, of which starting is what takes time. Jumps are relative, so that codes behind each
+    other are what they were; addresses are those of all together.
+    """
+    text = printed("nvdisasm", b"".join(parts), "--binary", "SM90") if parts else ""
+    found = (_LINE.match(line) for line in text.splitlines())
+    code = iter([(int(m[1], 16), m[2], m[3]) for m in found if m])
+    split = [[next(code) for _ in range(len(part) // SIZE)] for part in parts]
+    return [_trimmed(each) for each in split]
+
+
+def _trimmed(code: Code) -> Code:
+    """Without the jump to itself and what fills up behind it."""
+    while code and (code[-1][1] == "NOP" or _target(code[-1]) == code[-1][0]):
+        code.pop()
+    return code
+
+
+def _target(instruction: Instruction) -> int | None:
+    """Where a branch goes."""
+    _, operation, operands = instruction
+    found = re.search(r"0x([0-9a-f]+)", operands) if operation.startswith("BRA") else None
+    return int(found[1], 16) if found else None
+
+
+def _jumps_back(code: Code) -> Iterator[tuple[int, int]]:
+    for each in code:
+        to = _target(each)
+        if to is not None and to < each[0]:
+            yield to, each[0]
+
+
+def loops(code: Code) -> list[Loop]:
     """Those that have no other loop within, the longest first."""
-    code = sass(cubin)
-    jumps = [
-        (int(target[1], 16), address)
-        for address, operation, operands in code
-        if operation.startswith("BRA") and (target := re.search(r"0x([0-9a-f]+)", operands))
-    ]
-    back = [(to, at) for to, at in jumps if to < at]
+    back = list(_jumps_back(code))
     inner = [
         (to, at)
         for to, at in back
@@ -67,3 +117,22 @@ def loops(cubin: bytes) -> list[Loop]:
         for to, at in inner
     ]
     return sorted(found, key=lambda loop: -loop.instructions)
+
+
+def counts(code: Code) -> dict[str, int]:
+    """Instructions of a kernel and of its longest inner loop, and of which kinds they are.
+
+    calls  of functions within loops, whose instructions the loop's number lacks: divisions of 64
+           bits, square roots and quotients of float64 where numbers are out of the ordinary
+    """
+    inner = loops(code)
+    every = Counter(name for _, name, _ in code)
+    longest = inner[0] if inner else Loop(0, 0, Counter())
+    return dict(
+        code=len(code),
+        loop=longest.instructions,
+        products=longest.of(*TENSOR_CORES),
+        fused=longest.of("FFMA"),
+        calls=sum(loop.of("CALL") for loop in inner),
+        local=sum(n for name, n in every.items() if name.startswith(("LDL", "STL"))),
+    )

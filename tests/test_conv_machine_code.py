@@ -5,14 +5,9 @@ Compilation runs in a process of its own without TRITON_INTERPRET, see `conv_mac
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
+import compiled
 import pytest
+from compiled import Rows
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
@@ -33,37 +28,31 @@ FEWER |= {("W1 first backward", "_add_parts"): 10, ("W1 first backward", "_pack"
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[dict[str, Any]]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRITON_INTERPRET")}
-    script = Path(__file__).with_name("conv_machine_code.py")
-    done = subprocess.run(
-        [sys.executable, str(script)], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    return compiled.rows(tmp_path_factory, "conv_machine_code.py")
 
 
-def test_instructions_of_a_loop_stay_below_their_ceilings(rows: list[dict[str, Any]]) -> None:
+def test_instructions_of_a_loop_stay_below_their_ceilings(rows: Rows) -> None:
     for row in rows:
         many, few = CEILINGS.get((row["kernel"], row["precision"]), (0, 0))
         ceiling = few if row["form"].startswith("W1 first") else many
-        assert row["instructions"] <= ceiling, row
+        assert row["code"]["loop"] <= ceiling, row
 
 
-def test_products_are_formed_where_the_precision_says(rows: list[dict[str, Any]]) -> None:
+def test_products_are_formed_where_the_precision_says(rows: Rows) -> None:
     """By tensor cores under TF32, by fused multiply-adds in float32."""
     for row in (r for r in rows if r["kernel"] in ("_correlate", "_weight_gradient")):
         vectors = row["form"] == "W1 first backward" and row["kernel"] == "_correlate"
         if not vectors:  # the gradient of one channel needs no matrix product
-            assert (row["products"] > 0) == (row["precision"] == "tf32"), row
-            assert (row["fused"] >= 128) == (row["precision"] == "fp32"), row
+            assert (row["code"]["products"] > 0) == (row["precision"] == "tf32"), row
+            assert (row["code"]["fused"] >= 128) == (row["precision"] == "fp32"), row
 
 
-def test_nothing_is_kept_in_local_memory(rows: list[dict[str, Any]]) -> None:
-    assert [row for row in rows if row["local"]] == []
+def test_nothing_is_kept_in_local_memory(rows: Rows) -> None:
+    assert [row for row in rows if row["spilled"] or row["code"]["local"]] == []
 
 
-def test_five_clients_fill_the_chip(rows: list[dict[str, Any]]) -> None:
+def test_five_clients_fill_the_chip(rows: Rows) -> None:
     for row in rows:
         key = row["form"], row["kernel"]
         assert row["programs"] >= FEWER.get(key, MULTIPROCESSORS), row

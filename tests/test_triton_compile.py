@@ -5,14 +5,9 @@ Compilation runs in a process of its own without TRITON_INTERPRET, see `aot.py`.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
+import compiled
 import pytest
+from compiled import Rows
 
 triton = pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
@@ -34,56 +29,50 @@ SUMS = STEPS | {"_gather_words"}  # that hold products
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[dict[str, Any]]:
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """One row per kernel, form, dtype and architecture."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRITON_INTERPRET")}
-    script = Path(__file__).with_name("aot.py")
-    done = subprocess.run(
-        [sys.executable, str(script), "80", "90"], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return compiled.rows(tmp_path_factory, "aot.py", "80", "90")
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp64"])
-def typed(rows: list[dict[str, Any]], request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+def typed(rows: Rows, request: pytest.FixtureRequest) -> Rows:
     """The rows of one dtype with rows of memory a multiple of 64 elements apart, as in a run."""
     return [r for r in rows if r["dtype"] == request.param and r["aligned"]]
 
 
-def test_every_kernel_is_covered(rows: list[dict[str, Any]]) -> None:
+def test_every_kernel_is_covered(rows: Rows) -> None:
     known = BANKS | SMALL | BYTES | ELEMENTS | PRODUCTS | WINDOWS | GRAMS | ROWS | SUMS
     assert {r["kernel"] for r in rows} == known
     assert {r["arch"] for r in rows} == {80, 90}
     assert {r["aligned"] for r in rows} == {True, False}
 
 
-def test_nothing_spills(rows: list[dict[str, Any]]) -> None:
+def test_nothing_spills(rows: Rows) -> None:
     most = OLD_SPILLS if triton.__version__.startswith("3.6.") else {}
     assert [r for r in rows if r["spilled"] > most.get((r["form"], r["kernel"]), 0)] == []
 
 
-def test_no_product_is_fused_with_a_sum(rows: list[dict[str, Any]]) -> None:
+def test_no_product_is_fused_with_a_sum(rows: Rows) -> None:
     products = PRODUCTS | SUMS | ELEMENTS | ROWS  # and the device library's erf, log, float64 exp
     assert [r for r in rows if r["fused"] and r["kernel"] in BANKS | SMALL] == []
     assert {r["kernel"] for r in rows if r["fused"]} <= products | {"_cross_entropy", "_formed"}
 
 
-def test_streams_are_16_bytes_wide(typed: list[dict[str, Any]]) -> None:
+def test_streams_are_16_bytes_wide(typed: Rows) -> None:
     streaming = [r for r in typed if r["kernel"] in BANKS | ELEMENTS]
     assert [r for r in streaming if not r["wide_loads"]] == []
     writing = [r for r in typed if r["kernel"] in WRITING]
     assert [r for r in writing if r["stores"] - r["wide_stores"] > WRITING[r["kernel"]]] == []
 
 
-def test_elements_are_written_16_bytes_at_a_time(typed: list[dict[str, Any]]) -> None:
+def test_elements_are_written_16_bytes_at_a_time(typed: Rows) -> None:
     """All but the gradient of the bias."""
     written = [r for r in typed if r["kernel"] in ELEMENTS]
     bias = {"_derive": 2}  # and its squares
     assert [r for r in written if r["stores"] - r["wide_stores"] > bias.get(r["kernel"], 0)] == []
 
 
-def test_products_copy_16_bytes_at_a_time(typed: list[dict[str, Any]]) -> None:
+def test_products_copy_16_bytes_at_a_time(typed: Rows) -> None:
     """Rows of 36 and 68 floats too; Hopper turns TF32 operands on the way, one by one."""
     products = [r for r in typed if r["kernel"] in PRODUCTS and "lstm" not in r["form"]]
     turned = [r for r in products if r["form"] == "linear_backward tf32" and r["arch"] == 90]
@@ -94,14 +83,14 @@ def test_products_copy_16_bytes_at_a_time(typed: list[dict[str, Any]]) -> None:
     assert [r for r in large if r["stores"] != r["wide_stores"]] == []
 
 
-def test_sequences_are_read_and_written_16_bytes_at_a_time(typed: list[dict[str, Any]]) -> None:
+def test_sequences_are_read_and_written_16_bytes_at_a_time(typed: Rows) -> None:
     """Rows of 36 hidden units, 100 numbers of a vector, 1000 classes."""
     for row in (r for r in typed if r["kernel"] in ROWS | SUMS):
         assert row["wide_loads"] > 0 and row["stores"] == row["wide_stores"], row
         assert row["copies"] == row["wide_copies"], row
 
 
-def test_steps_of_a_sequence_use_tensor_cores_where_permitted(rows: list[dict[str, Any]]) -> None:
+def test_steps_of_a_sequence_use_tensor_cores_where_permitted(rows: Rows) -> None:
     """All but the first step forward and the last backward, which multiply nothing."""
     for kernel in STEPS:
         for row in (r for r in rows if r["kernel"] == kernel and r["dtype"] == "fp32"):
@@ -110,14 +99,14 @@ def test_steps_of_a_sequence_use_tensor_cores_where_permitted(rows: list[dict[st
         assert {r["arch"] for r in some if r["tensor_cores"]} == {80, 90}
 
 
-def test_tensor_cores_only_where_permitted(rows: list[dict[str, Any]]) -> None:
+def test_tensor_cores_only_where_permitted(rows: Rows) -> None:
     for row in (r for r in rows if r["kernel"] in PRODUCTS):
         exact = row["dtype"] == "fp32" and row["form"].endswith("fp32")
         assert (row["tensor_cores"] == 0) == exact, row
         assert row["fused"] > 0 or not exact, row
 
 
-def test_registers_leave_room_for_two_blocks_of_threads(typed: list[dict[str, Any]]) -> None:
+def test_registers_leave_room_for_two_blocks_of_threads(typed: Rows) -> None:
     """65536 registers: 2 programs of 256 threads fit up to 128 each, for up to eight terms."""
     if typed[0]["dtype"] == "fp32":
         assert max(r["registers"] for r in typed if r["kernel"] not in PRODUCTS | SUMS) <= 128

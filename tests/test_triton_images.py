@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
+import compiled
 import pytest
+from compiled import Rows
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 PRODUCTS = {"_correlate", "_weight_gradient"}
 NORMS = {"_normalise", "_pull", "_affine"}
 TAPS = {"_pack", "_add_parts"}
-Rows = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def rows() -> Rows:
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """One row per kernel, form, dtype and architecture."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRITON_INTERPRET")}
-    command = [sys.executable, str(Path(__file__).with_name("aot_images.py"))]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return compiled.rows(tmp_path_factory, "aot_images.py")
 
 
 def of(rows: Rows, form: str, *kernels: str) -> Rows:
