@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import host_cuda
 import sized_cuda
 import torch
 from occupancy import MULTIPROCESSORS
@@ -31,6 +33,7 @@ CLIENTS = 5, 10, 100
 # In 2.5 us, from one small kernel of a graph to the next, a program moves that much at its share
 # of 3.35 TB/s, 25 GB/s; a multiprocessor that is alone moves more.
 MOVED = 64 * 1024
+Plan = Callable[[dict[str, object]], "dict[str, int] | None"]  # of the compiled module
 PRODUCTS = {"_correlate", "_weight_gradient"}  # of convolutions: more arithmetic than bytes
 REASONS = {
     "depth": "A program sums the whole depth of a layer's product for a tile of up to 64 x 64 "
@@ -39,8 +42,7 @@ REASONS = {
     "formed": "One program a client, which makes what B x B numbers weigh together.",
     "taps": "A program sums a share of a batch's positions for all taps and some channels; more "
     "parts of the sum are more to write and to add.",
-    "planes": "Tiles of few positions: images are 4 x 4 or 12 x 12 here, and five clients' tiles "
-    "fill two thirds of the chip at least.",
+    "planes": "Images of 4 x 4 or 12 x 12 have few positions to make tiles of.",
     "shared": "Weights that all clients still share are packed once, before the first step; the "
     "buffer that is counted has room for all clients'.",
     "sums": "The last sums of partial squares: a program a client.",
@@ -90,6 +92,21 @@ def fewest() -> dict[Key, dict[int, int]]:
     return found
 
 
+def resident(plan: Plan) -> dict[Key, dict[int, int]]:
+    """The same of local steps that are one launch of the resident MLP, for SGD."""
+    found = {}
+    for name in ("W2", "W3"):
+        work = BY_NAME[name]
+        first, last = (m for m in work.module().modules() if isinstance(m, torch.nn.Linear))
+        sizes = dict(inputs=first.in_features, hidden=last.in_features, classes=last.out_features)
+        planned = plan({**sizes, "middle": 0, "width": work.batch, "norms": False, "heavy": False})
+        assert planned is not None, name
+        programs = {n: n * planned["blocks"] for n in CLIENTS}
+        key = Key(name, "step", "resident", "resident", "x".join(map(str, sizes.values())))
+        found[key] = {n: count for n, count in programs.items() if count < MULTIPROCESSORS}
+    return found
+
+
 def is_few(each: sized_cuda.Seen) -> bool:
     """Whether multiprocessors wait, and the launch is not bound by launching itself."""
     light = each.bytes <= MOVED * each.programs and each.name not in PRODUCTS
@@ -114,4 +131,5 @@ def written(found: Mapping[Key, Mapping[int, int]]) -> None:
 
 
 if __name__ == "__main__":
-    written(fewest())
+    with TemporaryDirectory() as folder:
+        written(fewest() | resident(host_cuda.module(Path(folder)).plan))

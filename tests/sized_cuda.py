@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from emulated_cuda import Device, aten, held
+from emulated_cuda import WAITS, Device, held
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
@@ -79,7 +79,7 @@ class Sized(Device):
         leaves, spec = tree_flatten((args, kwargs))
         tensors = [t for t in leaves if isinstance(t, Tensor)]
         makes = not tensors and "device" in kwargs
-        reads = func.is_view or func.overloadpacket is aten._local_scalar_dense
+        reads = func.is_view or func.overloadpacket in WAITS
         if reads or not (makes or any(map(_large, tensors))):
             return func(*args, **kwargs)
         shapes = [_shape(x) for x in leaves]

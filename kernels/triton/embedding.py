@@ -13,7 +13,7 @@ from .common import jit, launch, tl
 from .tiles import dot, fold, multiple, tile, unit
 
 COPIED = (16, 64)  # tokens, elements
-WORDS, TOKENS = 32, {4: 32, 8: 16}  # of a gradient's tile; tokens by element size
+WORDS, TOKENS = 32, 16  # of a gradient's tile: with more tokens half of the warps would fit
 SIDES, WARPS = (16, 32), 4  # elements of it: the first that covers, or the last
 
 
@@ -60,7 +60,7 @@ def embedding_backward(
         ),
         *(alpha, beta, clients, token[:1].numel(), words, size, padding),
         UNIT=min(unit(t, size) for t in (dout, dweight, base_weight)),
-        BLOCK=(WORDS, TOKENS[dout.element_size()], columns),
+        BLOCK=(WORDS, TOKENS, columns),
         num_warps=WARPS,
     )
 
