@@ -101,6 +101,13 @@ def test_thin_factors_are_read_16_bytes_at_a_time(typed: list[dict[str, Any]]) -
         assert row["wide_copies"] > 0 and row["stores"] == row["wide_stores"], row
 
 
+def test_logits_are_read_and_written_16_bytes_at_a_time(typed: list[dict[str, Any]]) -> None:
+    """Rows of 1000 classes, in parts: all stores but that of the part's loss."""
+    for row in (r for r in typed if r["form"] == "cross_entropy 1000"):
+        if row["kernel"] == "_cross_entropy":
+            assert row["wide_loads"] > 0 and row["stores"] == row["wide_stores"] + 1, row
+
+
 def test_sequences_are_read_and_written_16_bytes_at_a_time(typed: list[dict[str, Any]]) -> None:
     """Rows of 36 hidden units, 100 numbers of a vector, 1000 classes."""
     for row in (r for r in typed if r["kernel"] in (ROWS | SUMS) - THIN):
