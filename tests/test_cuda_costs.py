@@ -1,4 +1,4 @@
-"""When thin factors replace a gradient on CUDA: the model's launches are those made, its choices."""
+"""When thin factors replace a gradient on CUDA: launches and operations of the model, choices."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from fedfast.programs.cuda_costs import saved_by_factors, thin_factors, whole_gr
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 from emulated_cuda import Device  # noqa: E402
-from test_emulated_rounds import counts, emulated, pytestmark  # noqa: E402, F401
-from test_emulated_rounds import MODELS  # noqa: E402
+from test_emulated_rounds import MODELS, counts, emulated, pytestmark  # noqa: E402, F401
 
 
 def three_layers() -> nn.Module:

@@ -69,6 +69,26 @@ def test_no_product_is_fused_with_a_sum(rows: list[dict[str, Any]]) -> None:
     assert {r["kernel"] for r in rows if r["fused"]} <= products | {"_cross_entropy"}
 
 
+def test_pairs_are_products_of_float64_tensor_cores(rows: list[dict[str, Any]]) -> None:
+    found = [r for r in rows if r["kernel"] == "_tile_products"]
+    assert {r["side"] for r in found} == {8, 16, 32}
+    assert [r for r in found if not r["dmma"]] == []
+
+
+def test_tiles_of_every_size_add_columns_in_the_same_order(rows: list[dict[str, Any]]) -> None:
+    """One shape of instruction, as often as a tile's products need it: columns are never split.
+
+    Each element then has a chain of DEPTH / k of them, twice: in the main loop and behind it.
+    """
+    for arch in (80, 90):
+        found = [r for r in rows if r["kernel"] == "_tile_products" and r["arch"] == arch]
+        assert len({tuple(shape) for r in found for shape in r["shapes"]}) == 1
+        for row in found:
+            m, n, k = row["shapes"][0]
+            tile = max(row["side"], m) * max(row["side"], n) * row["depth"]
+            assert len(row["shapes"]) * row["warps"] * m * n * k == 2 * tile, row
+
+
 def test_streams_are_16_bytes_wide(typed: list[dict[str, Any]]) -> None:
     streaming = [r for r in typed if r["kernel"] in BANKS | ELEMENTS]
     assert [r for r in streaming if not r["wide_loads"]] == []
@@ -134,4 +154,7 @@ def test_tensor_cores_only_where_permitted(rows: list[dict[str, Any]]) -> None:
 def test_registers_leave_room_for_two_blocks_of_threads(typed: list[dict[str, Any]]) -> None:
     """65536 registers: 2 programs of 256 threads fit up to 128 each, for up to eight terms."""
     if typed[0]["dtype"] == "fp32":
-        assert max(r["registers"] for r in typed if r["kernel"] not in PRODUCTS | SUMS) <= 128
+        found = [r for r in typed if r["kernel"] not in PRODUCTS | SUMS]
+        pairs = [r for r in found if r["form"] == "gram many"]  # of 128 threads, three fit
+        assert max(r["registers"] for r in found if r not in pairs) <= 128
+        assert max(r["registers"] for r in pairs) <= 168

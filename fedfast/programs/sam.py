@@ -28,8 +28,9 @@ from .program import BufferSpec, Program
 from .records import Factors, Record
 from .sam_layers import FirstPass, SecondPass
 
-# Of a CPU, measured with `bench/bench_lowrank.py`, in multiply-adds of a large product: what one costs in a
-# product of a batch with itself, and what it costs to read or write a number of a weight's size.
+# Of a CPU, measured with `bench/bench_lowrank.py`, in multiply-adds of a large product: what one
+# costs in a product of a batch with itself, and what it costs to read or write a number of a
+# weight's size.
 GRAM_COST = 1.3
 NUMBER_COST = 5
 PASSES = 5  # over the weights: gradient written, read for the norm, read, w read, ahead written

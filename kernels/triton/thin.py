@@ -15,7 +15,7 @@ from .tiles import dot, dot_precision, multiple, tile, unit
 
 PROGRAMS = 16  # of a client, where it has so much work: ten clients fill 132 multiprocessors
 SIDES = {4: (16, 32), 8: (16,)}  # of a tile of the matrix, by element size: as in `products.py`
-DEPTHS = {4: 64, 8: 32}  # columns of a product; half where one is three: registers
+DEPTHS = {4: 64, 8: 32}  # columns of a product
 WARPS = 4
 
 
@@ -42,7 +42,7 @@ def gram_pieces(pairs: list[tuple[Tensor, Tensor]], precision: str) -> Pieces:
     clients, batch = like.shape[:2]
     how = dot_precision(precision, like)
     side, depth = covering(batch, SIDES[like.element_size()]), DEPTHS[like.element_size()]
-    depth //= 2 if how == "tf32x3" else 1
+    depth = min(depth, 1024 // side) if how == "tf32x3" else depth  # three products: registers
     across = -(-batch // side)
     widths = [a.shape[2] for a, _ in pairs]
     share = -(-sum(widths) * across * across // PROGRAMS)
