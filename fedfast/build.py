@@ -160,7 +160,7 @@ def _activation_bytes(design: Design) -> int:
     if design.program is None:
         return width * item * design.trial[0].numel()
     looks, clips = design.algorithm.local.looks, design.options.clip_norm is not None
-    return bytes_per_client(design.program, width, item, looks, clips)
+    return bytes_per_client(design.program, width, item, looks, clips, design.device.type)
 
 
 def _evaluation_bytes(design: Design) -> int:

@@ -6,8 +6,8 @@
 The largest logit of a row is subtracted first. Since rows beyond the count get a gradient of
 exactly 0, every layer below may run on the full batch.
 Bytes per element (f = element size): reads f, writes f. Operations: about 20 per logit.
-Deterministic: a client is one thread's or one program's work; its rows are added in one order, in
-float64.
+Deterministic: a client's rows are added in one order, in float64: one thread's or one program's
+work, in Triton several programs' where the batch is large, whose parts are added in their order.
 """
 
 from __future__ import annotations

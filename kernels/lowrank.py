@@ -15,10 +15,13 @@ Operations of a client: 2 B^2 (I + O) for ghost and for lowrank, 2 B^2 O where t
 given. Bytes: those of the batch; none the size of a weight. `joined` forms the gradient a few rows
 at a time: 2 B I O operations, and it reads W1, for the clients that are above the limit; the
 triangle inequality spares all others.
-Deterministic: a client is one thread's work and every element is added in one order; squares are
+Deterministic: a client is one thread's work and every element is added in one order; in Triton it
+is several programs', whose parts are added in their order; shapes alone decide which. Squares are
 added in float64. Where little of the sum is left because its terms cancel, `ghost` forms the
-gradient, a few rows at a time, and takes the norm of that. In Triton products are as exact as
-float32 allows, whatever `linear` is permitted.
+gradient, a few rows at a time, and takes the norm of that.
+Products may be rounded as `linear`'s (`precision`). With operands rounded to x~ and d~ the sum of
+`ghost` is the norm of `d~^T x~`, the gradient that `linear_backward` would form of them: sums are
+float32 and float64 all the same, and cancel as little.
 Source: Goodfellow 2015, "Efficient Per-Example Gradient Computations", for norms by Gram matrices.
 """
 
@@ -33,7 +36,7 @@ from torch import Tensor
 from ._args import Coefficient
 from ._scalars import kind_of
 from .declaration import In, Number, Out, PerClient
-from .linear import ACTIVATION
+from .linear import ACTIVATION, PRECISION
 from .operation import operation
 
 
@@ -77,6 +80,7 @@ def _float64(name: str, value: Tensor, dims: int, like: Tensor) -> Tensor:
     Number("ones"),
     Out("gram", "K B B"),
     Out("squares", "K", torch.float64, check=_norms, using="x"),
+    PRECISION,
     returns="gram squares",
     moves="x + d + gram",
 )
@@ -87,15 +91,17 @@ def ghost(
     ones: float = 0.0,
     gram: Tensor | None = None,
     squares: Tensor | None = None,
+    precision: str = "fp32",
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Return (gram, squares): `x x^T + ones` and the squared norm of `d^T x` (and of `sum_B d`).
 
-    x        `[K, B, I]`, the layer's input
-    d        `[K, B, O]`, the gradient of its output before the activation
-    ones     1 if the layer has a bias, whose gradient then counts too, else 0
-    gram     `[K, B, B]`, allocated if None
-    squares  `[K]` float64 with any stride, allocated if None
+    x          `[K, B, I]`, the layer's input
+    d          `[K, B, O]`, the gradient of its output before the activation
+    ones       1 if the layer has a bias, whose gradient then counts too, else 0
+    gram       `[K, B, B]`, allocated if None
+    squares    `[K]` float64 with any stride, allocated if None
+    precision  how far float32 products may be rounded, as in `linear`
     Raises TypeError/ValueError naming the argument.
     """
 
@@ -110,6 +116,7 @@ def ghost(
     In("added", check=_slots, using="x"),
     Number("limit"),
     Out("squares", "K", torch.float64, check=_norms, using="x"),
+    PRECISION,
     returns="squares",
     moves="add_weight + add_bias + x + d, above the limit",
 )
@@ -124,6 +131,7 @@ def joined(
     limit: float,
     ones: float = 0.0,
     squares: Tensor | None = None,
+    precision: str = "fp32",
     backend: str = "auto",
 ) -> Tensor:
     """Return the squared norm of `d^T x + W1` (and of `sum_B d + b1`) where it may matter, else 0.
@@ -140,6 +148,7 @@ def joined(
     limit       a number
     ones        1 if the layer has a bias, whose gradient then counts too, else 0
     squares     `[K]` float64 with any stride, allocated if None
+    precision   how far float32 products may be rounded, as in `linear`
     Raises TypeError/ValueError naming the argument.
     """
 
@@ -185,6 +194,7 @@ def reach(
     In("base", "K B O"),
     ACTIVATION,
     Out("out", "K B O", may="base"),
+    PRECISION,
     returns="out",
     moves="x + u + v + base + out, or gram for x and u",
 )
@@ -199,6 +209,7 @@ def lowrank(
     gram: Tensor | None = None,
     activation: str | None = None,
     out: Tensor | None = None,
+    precision: str = "fp32",
     backend: str = "auto",
 ) -> Tensor:
     """Return `out = act(base + scale (x u^T + ones) v)`.
@@ -210,5 +221,6 @@ def lowrank(
     gram        `[K, B, B]`, `x u^T + ones` where it is known; x, u and ones are not read then
     activation  None, "relu" or "tanh"
     out         `[K, B, O]`; may be base, nothing else; allocated if None
+    precision   how far float32 products may be rounded, as in `linear`
     Raises TypeError/ValueError naming the argument.
     """

@@ -146,7 +146,8 @@ class Blocks:
 
     table    [n, 5] int32: start, stop, edge, layer, is_weight. A block covers `start` up to `edge`
              (where the next segment starts) or its size; from `stop` on it is padding.
-    first    [L + 1] int32: segment l has the blocks first[l] .. first[l + 1]
+    first    [L + 1] int32: segment l has the blocks first[l] .. first[l + 1]; none has those of the
+             padding before the first segment
     aligned  every start and edge is a multiple of 16 elements, so that loads can be 16 bytes wide
     """
 
@@ -167,7 +168,7 @@ def blocks(segments: Segments, size: int, block: int, device: torch.device) -> B
     edges = [*starts[1:], size]
     head = starts[0] if starts else size
     table = [(s, 0, head, 0, 0) for s in range(0, head, block)]  # padding before the first segment
-    first = [0]
+    first = [len(table)]
     for layer, ((start, stop), edge) in enumerate(zip(segments.spans, edges, strict=False)):
         flag = int(segments.flags[layer])
         table += [(s, stop, edge, layer, flag) for s in range(start, edge, block)]

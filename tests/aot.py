@@ -115,6 +115,9 @@ def bank_forms(dtype: torch.dtype, size: int, segments: Segments) -> Forms:
         yield f"aggregate {rule}", partial(chunk, server=server, first=False, **moments)
     yield "gram rows", partial(gram, w, **call)
     yield "gram updates", partial(gram, w, shared, **layers)
+    many = torch.zeros(33, size, dtype=dtype)  # tiles of other sizes
+    yield "gram twelve", partial(gram, many[:12], **layers)
+    yield "gram many", partial(gram, many, shared, **layers)
     scores = partial(sensitivity, w, shared, segments, **call)
     yield "sensitivity", partial(scores, normalize=False)
     yield "sensitivity normalized", partial(scores, normalize=True)
@@ -164,7 +167,7 @@ def compiled(launch: Launch, arch: int) -> tuple[dict[str, Any], bytes]:
     ptx = binary.asm["ptx"]
     copies = re.findall(r"cp\.async\.c[ag]\.\S+ \[[^\]]*\], \[[^\]]*\], (0x\w+)", ptx)
     (used,) = machine_code.resources(binary.asm["cubin"]).values()
-    row = dict(
+    row = pair_products(launch, binary) | dict(
         form=launch.form,
         kernel=launch.name,
         dtype=launch.dtype,
@@ -185,6 +188,20 @@ def compiled(launch: Launch, arch: int) -> tuple[dict[str, Any], bytes]:
         tensor_cores=len(re.findall(r"\b(?:mma|wgmma\.mma_async)\.sync", ptx)),
     )
     return row, machine_code.texts(binary.asm["cubin"])[launch.name]
+
+
+def pair_products(launch: Launch, binary: Any) -> dict[str, Any]:
+    """Of `gram`: shapes of the float64 products of tensor cores, and the tile.
+
+    shapes  (rows, columns, depth) of each instruction of a warp
+    """
+    if launch.name != "_tile_products":
+        return {}
+    shapes = re.findall(r"mma\.sync\.aligned\.m(\d+)n(\d+)k(\d+)\S*f64", binary.asm["ptx"])
+    tile = dict(
+        side=launch.meta["TILE"], depth=launch.meta["DEPTH"], warps=launch.meta["num_warps"]
+    )
+    return tile | dict(shapes=[tuple(map(int, s)) for s in shapes])
 
 
 def _compile(index: int, arch: int) -> tuple[dict[str, Any], bytes]:

@@ -21,6 +21,7 @@ if os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton"):
     import kernel_accesses
 
     interpreter.hasten()
+    interpreter.in_order()
     kernel_accesses.install()
 
 

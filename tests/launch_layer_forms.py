@@ -74,10 +74,17 @@ def lowrank_forms(make: Make) -> Forms:
         yield named(ghost, x, v, ones=ones, gram=kept)
         for kind in FUSED:
             yield named(lowrank, x, x, v, 0.1, base=base, ones=ones, gram=kept, activation=kind)
+    wide, large = make(3, 40, 700), make(3, 40, 68)  # several pieces, tiles and strips
+    for precision in precisions(make):
+        yield named(ghost, wide, large, ones=1.0, precision=precision)
+        yield named(lowrank, wide, wide, large, 0.1, base=large, ones=1.0, precision=precision)
     weight, bias, limit = make(3, 68, 36), make(3, 68), 0.5
     for ones, added in product((0.0, 1.0), (None, bias)):
         more = dict(add_weight=weight, add_bias=added, ones=ones, limit=limit)
         yield named(joined, x, v, known=[sums], added=[sums[:, 1:]], **more)
+    for precision in precisions(make):
+        more = dict(add_weight=weight, add_bias=bias, ones=1.0, limit=limit, precision=precision)
+        yield named(joined, x, v, known=[sums, sums], added=[sums, sums], **more)
     for given in ([sums], [sums, sums[:, 1:]]):
         yield named(reach, given, 0.1, 0.0, out=make.dense(3))
         yield named(reach, given, 0.1, 1e-6, out=make.dense(3), most=1.0)

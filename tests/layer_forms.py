@@ -17,10 +17,12 @@ from fedfast.kernels import (
     embedding,
     embedding_backward,
     ghost,
+    joined,
     linear,
     linear_backward,
     log_softmax,
     log_softmax_backward,
+    lowrank,
     lstm,
     lstm_backward,
     pick,
@@ -91,12 +93,24 @@ def pool_forms(dtype: torch.dtype, aligned: bool) -> Forms:
     yield "adaptive_avg_backward", backward
 
 
+def thin_precisions(dtype: torch.dtype) -> tuple[str, ...]:
+    """Of float64 there is one."""
+    return ("fp32", "tf32x3", "tf32") if dtype == torch.float32 else ("fp32",)
+
+
 def lowrank_forms(dtype: torch.dtype, aligned: bool) -> Forms:
-    """The sums beside the products; the products are `linear`'s, exact (B = 12: aligned rows)."""
+    """Norms from Gram matrices and where these cancel, and what applies them (aligned rows)."""
     x, v = (torch.zeros(CLIENTS, 12, n, dtype=dtype) for n in (36, 68))
-    squares = torch.zeros(CLIENTS, 3, dtype=torch.float64)
+    weight, squares = torch.zeros(CLIENTS, 68, 36, dtype=dtype), torch.zeros(CLIENTS, 3).double()
+    for precision in thin_precisions(dtype) if aligned else ():
+        options = dict(ones=1.0, precision=precision, backend="triton")
+        yield f"ghost {precision}", partial(ghost, x, v, **options)
+        options |= dict(activation="tanh", out=v)
+        yield f"lowrank {precision}", partial(lowrank, x, x, v, 0.1, base=v, **options)
     if aligned:
-        yield "ghost fp32", partial(ghost, x, v, ones=1.0, backend="triton")
+        given = dict(add_weight=weight, add_bias=v[:, 0].contiguous(), limit=0.5, ones=1.0)
+        given |= dict(known=[squares], added=[squares[:, 1:]], backend="triton")
+        yield "joined fp32", partial(joined, x, v, **given)
         out = torch.zeros(CLIENTS, dtype=dtype)
         given = [squares, squares[:, 1:]], 0.1, 0.0
         yield "reach", partial(reach, *given, out=out, backend="triton")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from fedfast.kernels import conv, conv_backward, linear, linear_backward
+from fedfast.kernels import conv, conv_backward, ghost, joined, linear, linear_backward, lowrank
 from layer_cases import block
 from torch import Tensor
 from torch.nn import functional as F
@@ -50,6 +50,33 @@ def test_a_convolution_multiplies_rounded_operands() -> None:
         near(dw[k], conv2d_weight(own[0], w[k].shape, own[2], padding=1))
 
 
+@pytest.mark.parametrize("batch", [5, 40])
+def test_norms_are_those_of_the_gradient_of_rounded_factors(batch: int) -> None:
+    """Whether from Gram matrices or, where half of the batch cancels the other, formed."""
+    pytest.importorskip("triton", reason="Triton is not installed on this platform")
+    x, d = block(1, K, batch, 150), block(2, K, batch, 20)
+    options: dict[str, Any] = dict(precision="bf16", backend="triton")
+    for own, pull in (x, d), (torch.cat([x, x], 1), torch.cat([d, 2.0**-9 * d - d], 1)):
+        gram, squares = ghost(own, pull, **options)
+        weight = rounded(pull).transpose(1, 2) @ rounded(own)
+        near(gram, rounded(own) @ rounded(own).transpose(1, 2))
+        torch.testing.assert_close(squares, weight.square().sum((1, 2)), rtol=1e-5, atol=0)
+    w, b, far = block(3, K, 20, 150), block(4, K, 20), torch.full((K, 1), 9.0).double()
+    known = dict(known=[far], added=[far], limit=1.0)
+    found = joined(x, d, add_weight=w, add_bias=b, ones=1.0, **known, **options)
+    weight = rounded(d).transpose(1, 2) @ rounded(x) + w
+    near(found, weight.square().sum((1, 2)) + (d.double().sum(1) + b).square().sum(1))
+
+
+def test_what_thin_factors_add_multiplies_rounded_operands() -> None:
+    pytest.importorskip("triton", reason="Triton is not installed on this platform")
+    x, u, v = (block(i, K, 5, n) for i, n in ((1, 150), (2, 150), (3, 20)))
+    base = block(4, K, 5, 20)
+    out = lowrank(x, u, v, 0.5, base=base, ones=1.0, precision="bf16", backend="triton")
+    gram = rounded(x) @ rounded(u).transpose(1, 2) + 1.0
+    near(out, base + 0.5 * rounded(gram) @ rounded(v))
+
+
 def test_halfway_numbers_go_to_the_even_neighbour_and_nan_stays() -> None:
     pytest.importorskip("triton", reason="Triton is not installed on this platform")
     ulp = 2.0**-7
@@ -66,6 +93,8 @@ def test_halfway_numbers_go_to_the_even_neighbour_and_nan_stays() -> None:
 def test_the_cpu_never_rounds(backend: str) -> None:
     x, w = block(1, K, 5, 33), block(2, K, 20, 33)
     exact, permitted = (linear(x, w, precision=p, backend=backend) for p in ("fp32", "bf16"))
+    assert torch.equal(exact, permitted)
+    exact, permitted = (ghost(x, x, precision=p, backend=backend)[1] for p in ("fp32", "bf16"))
     assert torch.equal(exact, permitted)
 
 

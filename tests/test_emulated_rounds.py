@@ -88,13 +88,13 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
 # Launches in a step's graph, ours and torch's: 7 around the passes (batch, losses, counters).
 LAUNCHES = {
     ("mlp", "fedavg"): 15,
-    ("mlp", "fedsam"): 35,
+    ("mlp", "fedsam"): 27,
     ("cnn", "fedavg"): 19,
-    ("cnn", "fedsam"): 43,
+    ("cnn", "fedsam"): 38,
     ("lstm", "fedavg"): 35,
-    ("lstm", "fedsam"): 73,
+    ("lstm", "fedsam"): 68,
     ("residual", "fedavg"): 27,
-    ("residual", "fedsam"): 60,
+    ("residual", "fedsam"): 55,
 }
 
 

@@ -74,6 +74,22 @@ def test_a_pair_does_not_depend_on_the_others(backend: str) -> None:
         same(alone, company[pair][:, pair])
 
 
+def test_tiles_of_every_size_give_a_pair_the_same_bits() -> None:
+    """Triton takes 2 clients in one tile, 12 in a larger one, 41 in several of another size."""
+    rows, base = torch.randn(41, 1100), torch.randn(1100)
+    # Padding before, between and behind segments; spans of columns that are not full.
+    table = Segments.of([70, 450, 460], [333, 7, 600])
+    rows[:, 65:70] = torch.nan
+    rows[:, 403:450] = torch.nan
+    many = gram(rows, base, segments=table, backend="triton")
+    some = gram(rows[:12], base, segments=table, backend="triton")
+    two = gram(rows[[3, 11]], base, segments=table, backend="triton")
+    same(some, many[:, :12, :12])
+    same(two, many[:, [3, 11]][:, :, [3, 11]])
+    for layer, (start, stop) in enumerate(table.spans):
+        within(many[layer], (rows - base)[:, start:stop], 1e-6)
+
+
 @every_backend
 def test_a_broken_client_breaks_its_pairs_alone(backend: str) -> None:
     rows = torch.randn(4, 50)

@@ -59,6 +59,25 @@ def test_triton_against_autograd(
     check(logits, targets_of(2, batch, classes), count, "triton")
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=("float32", "float64"))
+def test_parts_of_a_large_batch_on_a_device(dtype: torch.dtype) -> None:
+    """Rows that several programs take: alone as in company, broken ones nobody else's."""
+    logits, targets = block(1, 4, 11, 600, dtype=dtype), targets_of(4, 11, 600)
+    count = torch.tensor([11, 5, 1, 11], dtype=torch.int32)
+    check(logits, targets, count, "triton")
+    losses, dlogits = cross_entropy(logits, targets, count, backend="triton")
+    alone = cross_entropy(logits[3:], targets[3:], count[3:], backend="triton")
+    same(alone[0], losses[3:])
+    same(alone[1], dlogits[3:])
+    count[0], targets[1, 3] = 0, 600
+    after, gradients = cross_entropy(logits, targets, count, backend="triton")
+    assert after.isnan().tolist() == [True, True, False, False]
+    assert (gradients[0] == 0).all() and gradients[1, 3].isnan().all()
+    same(after[2:], losses[2:])
+    same(gradients[2:], dlogits[2:])
+    same(gradients[1, :3], dlogits[1, :3])
+
+
 @every_backend
 def test_huge_logits_stay_finite(backend: str) -> None:
     logits = torch.tensor([[[1e4, -1e4, 0.0], [-3e38, 3e38, 3e38]]])

@@ -19,13 +19,13 @@ SMALL = {"totals", "_layer_sums", "_add_spans", "_layer_extents", "_layer_means"
 BYTES = {"_images"}  # reads of bytes, 4 a thread
 ELEMENTS = {"_activate_block", "_differentiate_block", "_derive", "_drop"}
 PRODUCTS = {"_product"}
-GRAMS = {"_inner", "_formed", "_reach"}
+THIN = {"_pieces", "_formed", "_apply"}  # products of thin factors
+GRAMS = {"_inner", "_settle", "_reach", "_doubtful"}
 WINDOWS = {"_pick", "_largest", "_mean", "_collect", "_cross_entropy"}
 ROWS = {"_subtract", "_pull", "_copy_rows"}  # of classes and of words
 STEPS = {"step_forward", "step_backward"}  # of sequences
-OLD_SPILLS = {("ghost fp32", "_formed"): 8, ("gram rows", "_tile_products"): 56}  # bytes, 3.6
-OLD_SPILLS |= {("squares fp32", "_product"): 8}
-SUMS = STEPS | {"_gather_words"}  # that hold products
+OLD_SPILLS = {("squares fp32", "_product"): 8}  # bytes, 3.6
+SUMS = STEPS | {"_gather_words"} | THIN  # that hold products
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,27 @@ def test_nothing_spills(rows: Rows) -> None:
 def test_no_product_is_fused_with_a_sum(rows: Rows) -> None:
     products = PRODUCTS | SUMS | ELEMENTS | ROWS  # and the device library's erf, log, float64 exp
     assert [r for r in rows if r["fused"] and r["kernel"] in BANKS | SMALL] == []
-    assert {r["kernel"] for r in rows if r["fused"]} <= products | {"_cross_entropy", "_formed"}
+    assert {r["kernel"] for r in rows if r["fused"]} <= products | {"_cross_entropy"}
+
+
+def test_pairs_are_products_of_float64_tensor_cores(rows: Rows) -> None:
+    found = [r for r in rows if r["kernel"] == "_tile_products"]
+    assert {r["side"] for r in found} == {8, 16, 32}
+    assert [r for r in found if not r["shapes"] or r["code"] and not r["code"]["products"]] == []
+
+
+def test_tiles_of_every_size_add_columns_in_the_same_order(rows: Rows) -> None:
+    """One shape of instruction, as often as a tile's products need it: columns are never split.
+
+    Each element then has a chain of DEPTH / k of them, twice: in the main loop and behind it.
+    """
+    for arch in (80, 90):
+        found = [r for r in rows if r["kernel"] == "_tile_products" and r["arch"] == arch]
+        assert len({tuple(shape) for r in found for shape in r["shapes"]}) == 1
+        for row in found:
+            m, n, k = row["shapes"][0]
+            tile = max(row["side"], m) * max(row["side"], n) * row["depth"]
+            assert len(row["shapes"]) * row["warps"] * m * n * k == 2 * tile, row
 
 
 def test_streams_are_16_bytes_wide(typed: Rows) -> None:
@@ -78,14 +98,28 @@ def test_products_copy_16_bytes_at_a_time(typed: Rows) -> None:
     turned = [r for r in products if r["form"] == "linear_backward tf32" and r["arch"] == 90]
     narrow = [r for r in products if not 0 < r["copies"] == r["wide_copies"]]
     assert [r for r in narrow if r not in turned] == []
-    # What `ghost` stores is B x B numbers, one or two for each thread.
-    large = [r for r in products if not r["form"].startswith(("ghost", "squares"))]
+    large = [r for r in products if not r["form"].startswith("squares")]
     assert [r for r in large if r["stores"] != r["wide_stores"]] == []
+
+
+def test_thin_factors_are_read_16_bytes_at_a_time(typed: Rows) -> None:
+    """Rows of 36 and 68 floats; of a Gram matrix of 12 samples each thread has a number or two."""
+    for row in (r for r in typed if r["kernel"] == "_pieces"):
+        assert 0 < row["copies"] == row["wide_copies"], row
+    for row in (r for r in typed if r["kernel"] == "_apply"):
+        assert row["wide_copies"] > 0 and row["stores"] == row["wide_stores"], row
+
+
+def test_logits_are_read_and_written_16_bytes_at_a_time(typed: Rows) -> None:
+    """Rows of 1000 classes, in parts: all stores but that of the part's loss."""
+    for row in (r for r in typed if r["form"] == "cross_entropy 1000"):
+        if row["kernel"] == "_cross_entropy":
+            assert row["wide_loads"] > 0 and row["stores"] == row["wide_stores"] + 1, row
 
 
 def test_sequences_are_read_and_written_16_bytes_at_a_time(typed: Rows) -> None:
     """Rows of 36 hidden units, 100 numbers of a vector, 1000 classes."""
-    for row in (r for r in typed if r["kernel"] in ROWS | SUMS):
+    for row in (r for r in typed if r["kernel"] in (ROWS | SUMS) - THIN):
         assert row["wide_loads"] > 0 and row["stores"] == row["wide_stores"], row
         assert row["copies"] == row["wide_copies"], row
 
@@ -100,7 +134,7 @@ def test_steps_of_a_sequence_use_tensor_cores_where_permitted(rows: Rows) -> Non
 
 
 def test_tensor_cores_only_where_permitted(rows: Rows) -> None:
-    for row in (r for r in rows if r["kernel"] in PRODUCTS):
+    for row in (r for r in rows if r["kernel"] in PRODUCTS | THIN):
         exact = row["dtype"] == "fp32" and row["form"].endswith("fp32")
         assert (row["tensor_cores"] == 0) == exact, row
         assert row["fused"] > 0 or not exact, row
@@ -109,4 +143,7 @@ def test_tensor_cores_only_where_permitted(rows: Rows) -> None:
 def test_registers_leave_room_for_two_blocks_of_threads(typed: Rows) -> None:
     """65536 registers: 2 programs of 256 threads fit up to 128 each, for up to eight terms."""
     if typed[0]["dtype"] == "fp32":
-        assert max(r["registers"] for r in typed if r["kernel"] not in PRODUCTS | SUMS) <= 128
+        found = [r for r in typed if r["kernel"] not in PRODUCTS | SUMS]
+        pairs = [r for r in found if r["form"] == "gram many"]  # of 128 threads, three fit
+        assert max(r["registers"] for r in found if r not in pairs) <= 128
+        assert max(r["registers"] for r in pairs) <= 168

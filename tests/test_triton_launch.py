@@ -42,6 +42,7 @@ PLAIN = {
 MAKES = {"float32", "float64", "ones", "far"}
 # Kernels that read and write only what is allocated in one piece for them.
 PIECES = {"_layer_sums", "_layer_extents", "_layer_means", "_add_spans", "totals", "_reach"}
+PIECES |= {"_doubtful", "_settle"}
 Rows = list[dict[str, Any]]
 
 
@@ -74,7 +75,8 @@ def test_every_kernel_takes_every_kind_of_operand(rows: Rows) -> None:
 
 
 def test_every_precision_is_launched(rows: Rows) -> None:
-    for operation in ("linear", "linear_backward", "conv", "conv_backward", "lstm"):
+    products = "linear", "linear_backward", "conv", "conv_backward", "lstm"
+    for operation in (*products, "ghost", "joined", "lowrank"):
         forms = [r["form"] for r in rows if r["operation"] == operation]
         for precision in PRECISIONS:
             assert any(f"precision={precision} " in f"{form} " for form in forms), operation

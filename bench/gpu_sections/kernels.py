@@ -1,4 +1,5 @@
-"""Section `kernels`: operations on rows, as shares of a copy's rate, then layers (`layers.py`).
+"""Section `kernels`: operations on rows, as shares of a copy's rate, then pairs and losses
+(`pairs.py`) and layers (`layers.py`).
 
 Operands come from memory: as many buffers as are larger than the caches take turns.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from fedfast import kernels
-from gpu_sections import layers
+from gpu_sections import layers, pairs
 from gpu_sections.campaign import Action, Campaign, normal, rate, ratio
 from gpu_sections.ceilings import copy_rate, scaled
 
@@ -19,6 +20,7 @@ def run(campaign: Campaign) -> None:
     """All of it; time that runs out ends it."""
     for clients in sorted({campaign.pick(k, 2) for k in (10, 100)}):
         _rows(campaign, clients)
+    pairs.run(campaign, campaign.pick(P, 64))
     for clients in sorted({campaign.pick(k, 2) for k in (5, 10, 100)}):
         layers.run(campaign, clients)
 

@@ -87,9 +87,8 @@ class Linear(ProductLayer):
         sinks = self._sinks(context) if waiting is None else {}
         kernels.linear_backward(x, weight, out, d, **how, **sinks)
         if waiting is not None:
-            ones, backend = float(self.bias in self.parameters), context.backend
-            gram, squares = waiting.gram, waiting.squares
-            kernels.ghost(x, d, ones=ones, gram=gram, squares=squares, backend=backend)
+            own = dict(ones=float(self.bias in self.parameters), gram=waiting.gram)
+            kernels.ghost(x, d, **own, squares=waiting.squares, **self._how(context))
         return dx
 
     def join(self, context: ExecutionContext, addends: Mapping[str, Tensor], norms: Norms) -> None:
@@ -105,7 +104,7 @@ class Linear(ProductLayer):
             added=[norms.apart],
             limit=norms.limit,
             squares=norms.out,
-            backend=context.backend,
+            **self._how(context),
         )
 
     def update(self, context: ExecutionContext) -> None:

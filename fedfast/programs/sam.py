@@ -21,26 +21,31 @@ from torch import Tensor
 from .. import kernels
 from ..executor import SamAscent
 from ..layout import FlatLayout
+from .cuda_costs import saved_by_factors
 from .grad_norms import GradNorms, SpanNorms
 from .products import Linear
 from .program import BufferSpec, Program
 from .records import Factors, Record
 from .sam_layers import FirstPass, SecondPass
 
-# Measured with `bench/bench_lowrank.py`, in multiply-adds of a large product: what one costs in a
-# product of a batch with itself, and what it costs to read or write a number of a weight's size.
+# Of a CPU, measured with `bench/bench_lowrank.py`, in multiply-adds of a large product: what one
+# costs in a product of a batch with itself, and what it costs to read or write a number of a
+# weight's size.
 GRAM_COST = 1.3
 NUMBER_COST = 5
 PASSES = 5  # over the weights: gradient written, read for the norm, read, w read, ahead written
 
 
-def is_thin(batch: int, inputs: int, outputs: int, samples: bool) -> bool:
-    """Whether a dense layer's gradient is better left as factors.
+def is_thin(batch: int, inputs: int, outputs: int, device: str = "cpu", *, samples: bool) -> bool:
+    """Whether a dense layer's gradient is better left as factors, by shapes alone.
 
+    device   its type: "cuda" has a threshold of its own, see `cuda_costs`
     samples  whether it reads the samples, the same in both passes: no product with its weights then
     The multiply-adds that factors take are weighed against those, and the passes over weights, that
     they save.
     """
+    if device == "cuda":
+        return saved_by_factors(batch, inputs, outputs, samples) > 0
     grams = batch * batch * (inputs + outputs)
     takes = grams + (batch * batch * outputs if samples else 2 * grams)
     weights = inputs * outputs
@@ -65,7 +70,8 @@ class SamBuffers:
         """
         self.scaled, width = scaled, spec.width
         # Layers that share a weight add their gradients up: no one layer's factors are its own.
-        thin = [] if layout.ties else thin_layers(program, width, scaled)
+        kind = spec.device.type
+        thin = [] if layout.ties else thin_layers(program, width, kind, scaled)
         self.thin = {record.output: i for i, record in enumerate(thin)}
         self.first = tuple(_replaced(r, FirstPass, self.thin) for r in program.records)
         # What leads to no parameter is the same in both passes, and still there.
@@ -141,22 +147,22 @@ class SamBuffers:
             kernels.mix(w[:, a:b], g[:, a:b], b=scale, out=to, backend=backend)
 
 
-def thin_layers(program: Program, width: int, scaled: bool = False) -> list[Linear]:
-    """The dense layers to be kept as factors; none where layers share weights."""
+def thin_layers(program: Program, width: int, device: str, scaled: bool = False) -> list[Linear]:
+    """The dense layers to be kept as factors; none where layers share weights. device: its type"""
     if program.reuses:
         return []
     found, size = [], program.elements
     for record in program.records:
         if isinstance(record, Linear) and record.weight in record.parameters:
             v, samples = record.inputs[0], program.root(record.inputs[0]) == 0 and not scaled
-            if is_thin(width, size(v), size(record.output), samples=samples):
+            if is_thin(width, size(v), size(record.output), device, samples=samples):
                 found.append(record)
     return found
 
 
-def elements_per_client(program: Program, width: int) -> int:
-    """Numbers that SAM's second pass keeps beside the first's, for one client."""
-    thin = thin_layers(program, width)
+def elements_per_client(program: Program, width: int, device: str) -> int:
+    """Numbers that SAM's second pass keeps beside the first's, for one client. device: its type"""
+    thin = thin_layers(program, width, device)
     copied = program.elements(*_copied_values(program, thin))
     outputs = program.elements(*(record.output for record in thin))
     return width * (copied + 2 * outputs + width * len(thin))

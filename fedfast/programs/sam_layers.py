@@ -34,7 +34,7 @@ class FirstPass(Linear):
             x, weight, out, d, activation=self.activation, dx=dx, **self._how(context)
         )
         to: dict[str, Tensor] = dict(gram=factors.gram, squares=factors.squares)
-        kernels.ghost(x, d, ones=factors.ones, backend=context.backend, **to)
+        kernels.ghost(x, d, ones=factors.ones, **to, **self._how(context))
         if factors.unit is not None and self.bias is not None and bias is not None:
             sink = context.sink(self.bias)
             assert sink is not None  # of a frozen bias there is no unit
@@ -62,7 +62,7 @@ class SecondPass(Linear):
             gram=None if factors.before is None else factors.gram,
             activation=self.activation,
             out=out,
-            backend=context.backend,
+            **self._how(context),
         )
 
     def backward(self, context: ExecutionContext) -> None:
@@ -70,6 +70,5 @@ class SecondPass(Linear):
         dx = self.descend(context)
         if dx is not None:
             d, factors = context.gradient(self.output), context.factors(self)
-            kernels.lowrank(
-                d, factors.d, factors.x, factors.scale, base=dx, out=dx, backend=context.backend
-            )
+            given = d, factors.d, factors.x, factors.scale
+            kernels.lowrank(*given, base=dx, out=dx, **self._how(context))

@@ -95,18 +95,24 @@ def sizes(program: Program, where: Mapping[int, int]) -> list[int]:
 
 
 def bytes_per_client(
-    program: Program, width: int, itemsize: int, ascends: bool = False, clips: bool = False
+    program: Program,
+    width: int,
+    itemsize: int,
+    ascends: bool = False,
+    clips: bool = False,
+    device: str = "cpu",
 ) -> int:
     """Bytes of activations, their gradients and what layers save for one client.
 
     ascends  whether SAM's second pass follows the first
     clips    whether steps are clipped
+    device   its type, which decides what SAM keeps
     """
     where = places(program, reuse=False)
     shared = program.elements(*where) - sum(sizes(program, where))
     elements_saved = program.elements(*program.values) - shared + program.widest_join
     elements_saved += sum(record.saved_elements(program.shapes) for record in program.records)
     learning = program.elements(*program.learning)
-    more = sam.elements_per_client(program, width) if ascends else 0
+    more = sam.elements_per_client(program, width, device) if ascends else 0
     more += clip.elements_per_client(program, width) if clips else 0
     return itemsize * (width * (elements_saved + 2 * learning) + more)

@@ -10,7 +10,7 @@ from torch import Tensor
 from .common import activated
 
 
-def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor) -> None:
+def ghost(x: Tensor, d: Tensor, ones: float, gram: Tensor, squares: Tensor, precision: str) -> None:
     """`gram = x x^T + ones`, `squares = |d^T x|^2 + ones |sum_B d|^2`, with the gradient formed."""
     gram.copy_(x @ x.transpose(1, 2) + ones)
     weight, bias = (d.transpose(1, 2) @ x).double(), d.sum(1).double()
@@ -27,6 +27,7 @@ def joined(
     added: Sequence[Tensor],
     limit: float,
     squares: Tensor,
+    precision: str,
 ) -> Tensor:
     """`squares = |d^T x + W1|^2 + ones |sum_B d + b1|^2` above the limit, else 0."""
     weight, bias = (d.transpose(1, 2) @ x + add_weight).double(), d.sum(1).double()
@@ -68,6 +69,7 @@ def lowrank(
     base: Tensor,
     activation: str | None,
     out: Tensor,
+    precision: str,
 ) -> Tensor:
     """`out = act(base + scale (x u^T + ones) v)`."""
     product = (x @ u.transpose(1, 2) + ones if gram is None else gram) @ v

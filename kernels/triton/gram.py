@@ -1,6 +1,14 @@
-"""`gram` in Triton: tiles of pairs over spans of columns, then the spans of a segment in order."""
+"""`gram` in Triton: tiles of pairs over spans of columns, then the spans of a segment in order.
+
+Products are float64 tensor cores' (DMMA). A pair's sum is the same to the bit whatever tile it is
+in: `tl.dot` takes columns in fours (or sixteens) one after another, `DEPTH` of them at a time,
+within a span; GROUP spans that lie side by side are added one after another, by the program that
+computes them or by `_add_spans`.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -8,30 +16,60 @@ from ..segments import Segments, blocks
 from .common import jit, launch, piece, strided, tl
 from .sums import slots
 
-# Pairs of a tile, columns of a product, slots of a row besides one per segment: none depends on K.
-TILE, DEPTH, SPANS, WARPS = 32, 32, 256, 4
+# Columns of a product; spans of a row, besides one per segment; spans side by side that are added
+# first. None depends on K.
+DEPTH, SPANS, GROUP = 32, 1024, 4
+LANES, WIDTH = 128, 16  # of the sums over spans: groups, columns of a tile
+
+
+class Tile(NamedTuple):
+    """What a program takes: SIDE x SIDE pairs over so many spans; stages of its pipeline."""
+
+    side: int
+    spans: int
+    warps: int
+    stages: int
+
+
+# Few clients: small tiles, so that the products of rows that do not exist cost less than reading
+# those that do, and many programs. Many clients: few partial sums.
+TILES = (Tile(8, 1, 1, 5), Tile(16, 1, 1, 4), Tile(32, GROUP, 4, 3))
 
 
 def gram(rows: Tensor, base: Tensor | None, segments: Segments, out: Tensor) -> Tensor:
     clients, size = rows.shape
+    own = next((t for t in TILES if clients <= t.side), TILES[-1])
     span = max(1, -(-size // (SPANS * DEPTH))) * DEPTH
-    cut = blocks(segments, size, span, rows.device)
-    across = -(-clients // TILE)
+    cut = blocks(segments, size, own.spans * span, rows.device)
+    across = -(-clients // own.side)
     tiles = across * (across + 1) // 2
-    partial = slots(rows, cut.count, tiles, TILE, TILE)
+    partial = slots(rows, cut.count, tiles, own.side, own.side)
     launch(
         _tile_products,
         tiles * cut.count,
         rows,
         *(*strided(rows), *strided(base), cut.table, clients, size, span, tiles, partial),
-        BASE=base is not None,
+        BASE="none" if base is None else "shared" if base.stride(0) == 0 else "own",
         ALIGNED=cut.aligned,
+        SPANS=own.spans,
+        ALONE=tiles == 1,
         DEPTH=DEPTH,
-        TILE=TILE,
-        num_warps=WARPS,
+        TILE=own.side,
+        num_warps=own.warps,
+        num_stages=own.stages,
     )
-    over = (partial, cut.first, clients, tiles, out)
-    launch(_add_spans, tiles * TILE * segments.count, rows, *over, TILE=TILE, num_warps=WARPS)
+    width = min(own.side, WIDTH)
+    launch(
+        _add_spans,
+        tiles * own.side * (own.side // width) * segments.count,
+        rows,
+        *(partial, cut.first, clients, tiles, out),
+        GROUP=GROUP // own.spans,
+        LANES=LANES,
+        TILE=own.side,
+        WIDTH=width,
+        num_warps=8,
+    )
     return out
 
 
@@ -48,23 +86,52 @@ def _place(index: tl.tensor) -> tuple[tl.tensor, ...]:
 
 @jit
 def _updates(
-    rows: tl.tensor,
-    row_stride: tl.tensor,
-    base: tl.tensor,
-    base_stride: tl.tensor,
+    bank: tl.tuple,
     k: tl.tensor,
     clients: tl.tensor,
     cols: tl.tensor,
-    edge: tl.tensor,
-    stop: tl.tensor,
+    end: tl.tensor,
     BASE: tl.constexpr,
+    WHOLE: tl.constexpr,
 ) -> tl.tensor:
-    """rows_k - base_k in float64, zeros from `stop` and K on. k: [TILE, 1] int64, cols: [1, n]."""
-    mask = (k < clients) & (cols < edge)
-    d = tl.load(rows + k * row_stride + cols, mask, other=0.0).to(tl.float64)
-    if BASE:
-        d -= tl.load(base + k * base_stride + cols, mask, other=0.0).to(tl.float64)
-    return tl.where(cols < stop, d, 0.0)
+    """rows_k - base_k in float64, zeros from K on. k: [TILE, 1] int64, cols: [1, n].
+
+    bank: rows, their stride, base, its stride; WHOLE: all cols lie below `end`, else zeros there
+    """
+    exists = k < clients
+    if not WHOLE:
+        exists = exists & (cols < end)
+    d = tl.load(bank[0] + k * bank[1] + cols, exists, other=0.0).to(tl.float64)
+    if BASE == "shared":
+        if WHOLE:
+            d -= tl.load(bank[2] + cols).to(tl.float64)
+        else:
+            d -= tl.load(bank[2] + cols, cols < end, other=0.0).to(tl.float64)
+    elif BASE == "own":
+        d -= tl.load(bank[2] + k * bank[3] + cols, exists, other=0.0).to(tl.float64)
+    return d
+
+
+@jit
+def _add_products(
+    sums: tl.tensor,
+    bank: tl.tuple,
+    i: tl.tensor,
+    j: tl.tensor,
+    clients: tl.tensor,
+    cols: tl.tensor,
+    end: tl.tensor,
+    BASE: tl.constexpr,
+    WHOLE: tl.constexpr,
+    ALONE: tl.constexpr,
+) -> tl.tensor:
+    """sums of pairs (i, j), and the products of these columns; ALONE: i is j."""
+    a = _updates(bank, i, clients, cols, end, BASE, WHOLE)
+    if ALONE:
+        b = a
+    else:
+        b = _updates(bank, j, clients, cols, end, BASE, WHOLE)
+    return tl.dot(a, tl.trans(b), sums, out_dtype=tl.float64)
 
 
 @jit(do_not_specialize=["clients", "tiles"])
@@ -81,26 +148,35 @@ def _tile_products(
     partial: tl.tensor,  # [count, tiles, TILE, TILE]
     BASE: tl.constexpr,
     ALIGNED: tl.constexpr,
+    SPANS: tl.constexpr,
+    ALONE: tl.constexpr,
     DEPTH: tl.constexpr,
     TILE: tl.constexpr,
 ) -> None:
-    """The pairs of one tile over one span of columns; one program each, tiles fastest."""
+    """The pairs of one tile over SPANS spans of columns; one program each, tiles fastest."""
     tile = tl.program_id(0) % tiles
     block = tl.program_id(0) // tiles
-    start, stop, edge, _, _ = piece(table, block, size, DEPTH, True, ALIGNED)
+    begin, stop, _, _, _ = piece(table, block, size, DEPTH, True, ALIGNED)
     row, column = _place(tile)
     lanes = tl.arange(0, TILE).to(tl.int64)[:, None]
     i, j = row * TILE + lanes, column * TILE + lanes
-    sums = tl.zeros((TILE, TILE), tl.float64)
-    edge = tl.minimum(start + span, edge)
-    for here in range(start, edge, DEPTH):
-        cols = here + tl.arange(0, DEPTH)[None, :]
-        a = _updates(rows, row_stride, base, base_stride, i, clients, cols, edge, stop, BASE)
-        b = _updates(rows, row_stride, base, base_stride, j, clients, cols, edge, stop, BASE)
-        sums = tl.dot(a, tl.trans(b), sums, out_dtype=tl.float64)
+    bank = rows, row_stride, base, base_stride
+    total = tl.zeros((TILE, TILE), tl.float64)
+    for index in range(SPANS):
+        start = begin + index * span
+        end = tl.minimum(start + span, stop)
+        last = start + tl.maximum(end - start, 0) // DEPTH * DEPTH
+        sums = tl.zeros((TILE, TILE), tl.float64)
+        for here in range(start, last, DEPTH):
+            cols = here + tl.arange(0, DEPTH)[None, :]
+            sums = _add_products(sums, bank, i, j, clients, cols, end, BASE, True, ALONE)
+        if last < end:
+            cols = last + tl.arange(0, DEPTH)[None, :]
+            sums = _add_products(sums, bank, i, j, clients, cols, end, BASE, False, ALONE)
+        total += sums
     places = lanes * TILE + tl.arange(0, TILE)[None, :]
-    slot = tl.program_id(0) // tiles * tiles + tile
-    tl.store(partial + slot.to(tl.int64) * TILE * TILE + places, sums)
+    slot = tl.program_id(0).to(tl.int64)
+    tl.store(partial + slot * TILE * TILE + places, total)
 
 
 @jit(do_not_specialize=["clients", "tiles"])
@@ -110,22 +186,33 @@ def _add_spans(
     clients: tl.tensor,
     tiles: tl.tensor,
     out: tl.tensor,  # [L, K, K]
+    GROUP: tl.constexpr,
+    LANES: tl.constexpr,
     TILE: tl.constexpr,
+    WIDTH: tl.constexpr,
 ) -> None:
-    """Adds a segment's spans in order and writes both triangles; a program per row of a tile."""
-    index = tl.program_id(0) % (tiles * TILE)
-    layer = (tl.program_id(0) // (tiles * TILE)).to(tl.int64)
-    row, column = _place(index // TILE)
+    """Adds a segment's slots, GROUP neighbours first, and writes both triangles.
+
+    A program has WIDTH columns of a tile's row.
+    """
+    index = tl.program_id(0) % (tiles * TILE * (TILE // WIDTH))
+    layer = (tl.program_id(0) // (tiles * TILE * (TILE // WIDTH))).to(tl.int64)
+    line = index // (TILE // WIDTH)  # of all tiles' rows
+    here = index % (TILE // WIDTH) * WIDTH + tl.arange(0, WIDTH)[None, :]
     end = tl.load(first + layer + 1)
-    j = tl.arange(0, TILE)
-    sums = tl.zeros((32, TILE), tl.float64)
-    for start in range(tl.load(first + layer), end, 32):
-        span = start + tl.arange(0, 32).to(tl.int64)[:, None]
-        place = (span * tiles * TILE + index) * TILE + j[None, :]
-        sums += tl.load(partial + place, span < end, other=0.0)
-    result = tl.sum(sums, axis=0)
-    i = (row * TILE + index % TILE).to(tl.int64)
-    j = column * TILE + j.to(tl.int64)
+    lanes = tl.arange(0, LANES).to(tl.int64)[:, None] * GROUP
+    sums = tl.zeros((LANES, WIDTH), tl.float64)
+    for start in range(tl.load(first + layer), end, LANES * GROUP):
+        group = tl.zeros((LANES, WIDTH), tl.float64)
+        for neighbour in tl.static_range(GROUP):
+            slot = start + lanes + neighbour
+            place = (slot * tiles * TILE + line) * TILE + here
+            group += tl.load(partial + place, slot < end, other=0.0)
+        sums += group
+    result = tl.sum(sums, axis=0)[None, :]
+    row, column = _place(line // TILE)
+    i = (row * TILE + line % TILE).to(tl.int64)
+    j = column * TILE + here.to(tl.int64)
     mask = j <= tl.where(i < clients, i, -1)
     square = out + layer * clients * clients
     tl.store(square + i * clients + j, result, mask)

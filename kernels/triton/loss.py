@@ -1,4 +1,4 @@
-"""`cross_entropy` in Triton: a program per client, its rows tile by tile."""
+"""`cross_entropy` in Triton: a program per client, or, of large batches, one per tile of rows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from torch import Tensor
 
 from .common import jit, launch, tl
 from .functions import exp_down, row_sums
+from .sums import slots, totals
+from .tiles import multiple, unit
 
 ELEMENTS, CLASSES, WARPS = 1024, 512, 4  # of a tile, and classes of it at most
+FEW = 4  # tiles that one program takes: adding up parts of the loss is a launch more
 
 
 def cross_entropy(
@@ -16,53 +19,69 @@ def cross_entropy(
     clients, batch, classes = logits.shape
     columns = min(1 << (classes - 1).bit_length(), CLASSES)
     rows = min(1 << max(batch - 1, 0).bit_length(), ELEMENTS // columns)
+    tiles = max(1, -(-batch // rows))
+    parts = 1 if tiles <= FEW else tiles
+    partial = losses if parts == 1 else slots(losses, clients, parts)
     launch(
         _cross_entropy,
-        clients,
+        clients * parts,
         logits,
-        *(logits, logits.stride(0), targets, count, losses, dlogits, dlogits.stride(0)),
-        *(batch, classes),
+        *(logits, logits.stride(0), targets, count, partial, dlogits, dlogits.stride(0)),
+        *(clients, batch, classes, parts),
+        SPAN=tiles // parts,
+        UNIT=min(unit(logits, classes), unit(dlogits, classes)),
         TILE=(rows, columns),
         num_warps=WARPS,
     )
+    if parts > 1:
+        launch(totals, clients, losses, partial, losses, 1, parts, num_warps=WARPS)
 
 
-@jit
+@jit(do_not_specialize=["clients", "parts"])
 def _cross_entropy(
     logits: tl.tensor,  # [K, B, C]
     logits_stride: tl.tensor,
     targets: tl.tensor,  # [K, B] int64
     count: tl.tensor,  # [K] int32
-    losses: tl.tensor,  # [K]
+    losses: tl.tensor,  # [K, parts]
     dlogits: tl.tensor,  # [K, B, C]
     dlogits_stride: tl.tensor,
+    clients: tl.tensor,
     batch: tl.tensor,
     classes: tl.tensor,
+    parts: tl.tensor,
+    SPAN: tl.constexpr,  # tiles of a part
+    UNIT: tl.constexpr,
     TILE: tl.constexpr,  # rows, classes
 ) -> None:
-    """One program per client; rows tile by tile, each read from cache again where C is large."""
-    k = tl.program_id(0).to(tl.int64)
+    """One program per client and part; rows tile by tile, each read from cache again."""
+    k = (tl.program_id(0) % clients).to(tl.int64)
+    part = tl.program_id(0) // clients
+    classes = multiple(classes, UNIT)
+    own_logits = logits + k * multiple(logits_stride, UNIT)
+    own_dlogits = dlogits + k * multiple(dlogits_stride, UNIT)
     n = tl.load(count + k)
     share = 1.0 / n.to(tl.float64)
     if (n < 0) | (n > batch):
         share = share * float("nan")
     loss = tl.zeros((TILE[0],), tl.float64)
-    for start in range(0, batch, TILE[0]):
-        rows = start + tl.arange(0, TILE[0])
+    for tile in range(part * SPAN, part * SPAN + SPAN):
+        rows = tile * TILE[0] + tl.arange(0, TILE[0])
         inside = rows < tl.minimum(n, batch)
         target = tl.load(targets + k * batch + rows, inside, other=0)
-        z = logits + k * logits_stride + rows[:, None] * classes
+        z = own_logits + rows[:, None] * classes
         top, total = row_sums(z, inside, classes, TILE)
         fine = (target >= 0) & (target < classes)
-        at = logits + k * logits_stride + rows * classes + target
+        at = own_logits + rows * classes + target
         picked = tl.load(at, inside & fine, other=0.0) - tl.where(inside, top, 0.0)
         own_share = tl.where(fine, share, float("nan"))
         own_loss = tl.log(total) - picked.to(tl.float64)
         loss += tl.where(inside, tl.where(fine, own_loss, float("nan")), 0.0)
         tl.debug_barrier()  # dlogits may be logits: every warp has read before one writes
-        d = dlogits + k * dlogits_stride + rows[:, None] * classes
+        d = own_dlogits + rows[:, None] * classes
         _write(z, d, rows < batch, inside, target, top, total, picked, own_share, classes, TILE)
-    tl.store(losses + k, tl.sum(loss, axis=0) * share)  # 0 inf without rows: NaN, as in torch
+    # 0 inf without rows: NaN, as in torch
+    tl.store(losses + k * parts + part, tl.sum(loss, axis=0) * share)
 
 
 @jit
