@@ -49,6 +49,7 @@ ROW = 64 * 160, Segments.of([0, 5024, 5056], [5000, 10, 5000], [True, False, Tru
 ODD = ((33, Segments.of([0, 7, 17], [5, 10, 15])), (1, Segments.of([0, 1], [1, 0])))
 FLOATS = {torch.float32: "fp32", torch.float64: "fp64", torch.int32: "i32"}
 FLOATS |= {torch.int64: "i64", torch.uint8: "u8"}
+STREAMS = {"_columns"}  # whose loads in flight are counted
 Forms = Iterator[tuple[str, Callable[[], Any]]]
 
 
@@ -186,6 +187,7 @@ def compiled(launch: Launch, arch: int) -> dict[str, Any]:
         copies=len(copies),
         wide_copies=copies.count("0x10"),
         fused=len(re.findall(r"\bfma\.rn", ptx)),
+        in_flight=machine_code.in_flight(binary.asm["cubin"]) if launch.name in STREAMS else 0,
         tensor_cores=len(re.findall(r"\b(?:mma|wgmma\.mma_async)\.sync", ptx)),
     )
 

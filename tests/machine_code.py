@@ -51,12 +51,7 @@ def sass(cubin: bytes) -> list[tuple[int, str, str]]:
 def loops(cubin: bytes) -> list[Loop]:
     """Those that have no other loop within, the longest first."""
     code = sass(cubin)
-    jumps = [
-        (int(target[1], 16), address)
-        for address, operation, operands in code
-        if operation.startswith("BRA") and (target := re.search(r"0x([0-9a-f]+)", operands))
-    ]
-    back = [(to, at) for to, at in jumps if to < at]
+    back = _jumps_back(code)
     inner = [
         (to, at)
         for to, at in back
@@ -67,3 +62,30 @@ def loops(cubin: bytes) -> list[Loop]:
         for to, at in inner
     ]
     return sorted(found, key=lambda loop: -loop.instructions)
+
+
+def _jumps_back(code: list[tuple[int, str, str]]) -> list[tuple[int, int]]:
+    """(target, address) of every jump to an instruction before it."""
+    jumps = [
+        (int(target[1], 16), address)
+        for address, operation, operands in code
+        if operation.startswith("BRA") and (target := re.search(r"0x([0-9a-f]+)", operands))
+    ]
+    return [(to, at) for to, at in jumps if to < at]
+
+
+def in_flight(cubin: bytes) -> int:
+    """In the longest loop: the most 16-byte loads from global memory that are begun before one's
+    result is used."""
+    code = sass(cubin)
+    begin, end = max(_jumps_back(code), key=lambda jump: jump[1] - jump[0])
+    waiting: list[int] = []
+    most = 0
+    for _, operation, operands in (line for line in code if begin <= line[0] <= end):
+        registers = [int(r) for r in re.findall(r"\bR(\d+)", operands)]
+        if any(first <= r < first + 4 for first in waiting for r in registers):
+            waiting = []
+        if operation.startswith("LDG") and operation.endswith(".128"):
+            waiting.append(registers[0])
+            most = max(most, len(waiting))
+    return most
