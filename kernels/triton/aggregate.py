@@ -18,10 +18,9 @@ from .four_clients import (
     is_chain,
     is_tree,
     nodes_of,
-    picked,
     store_four_squares,
     updates_of,
-    weights_of,
+    weighted,
 )
 from .node_stack import begun, joined, put, waiting
 from .server import change, wide
@@ -119,21 +118,25 @@ def _columns(
     ahead = four_rows(client_rows, row_stride, held * 0, last, cols, size)
     for index in range(0, clients, 4):
         k = tl.full((), index, tl.int32)
-        here = ahead  # the next four clients' rows are on their way while these are added
+        rows = ahead  # the next four clients' rows are on their way while these are added
         ahead = four_rows(client_rows, row_stride, k + 4, last, cols, size)
         starts = start, start, start, start
         if not SHARED:
             starts = four_rows(base, base_stride, k, last, cols, size)
-        places, shares = nodes_of(order, k, last), weights_of(weights, k, last)
-        updates = updates_of(here, starts)
+        places = nodes_of(order, k, last)
+        together = (k + 2 < last) & (is_chain(places) | is_tree(places))
+        updates = updates_of(rows, starts)
         store_four_squares(partial + block, count, k, last, updates)
-        if (k + 2 < last) & (is_chain(places) | is_tree(places)):
-            mean = all_four(stack, mean, places, shares, updates)
+        if together:
+            mean = all_four(stack, mean, places, weights + k, updates)
         else:
             for i in range(0, tl.minimum(last - k + 1, 4)):
                 node, then = tl.load(order + k + i + 1), tl.load(order + k + i + 2)
-                update = picked(updates, i)
-                mean = begun(stack, mean, node) + tl.load(weights + k + i).to(tl.float64) * update
+                # From the first cache: four updates in registers until then would be too many.
+                here = wide(client_rows + (k + i).to(tl.int64) * row_stride, cols, mask)
+                if not SHARED:
+                    start = wide(base + (k + i).to(tl.int64) * base_stride, cols, mask)
+                mean = begun(stack, mean, node) + weighted(weights + k + i, here - start)
                 mean = joined(stack, mean, tl.abs(node), then)
     put(stack, tl.load(order + last + 2), mean)
     if RULE is not None:

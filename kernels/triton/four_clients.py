@@ -61,17 +61,6 @@ def nodes_of(order: tl.tensor, k: tl.tensor, last: tl.tensor) -> tuple[tl.tensor
 
 
 @jit
-def weights_of(weights: tl.tensor, k: tl.tensor, last: tl.tensor) -> tuple[tl.tensor, ...]:
-    """Those of clients k to k + 3."""
-    return (
-        tl.load(weights + k),
-        tl.load(weights + k + 1, k < last, other=0.0),
-        tl.load(weights + k + 2, k + 1 < last, other=0.0),
-        tl.load(weights + k + 3, k + 2 < last, other=0.0),
-    )
-
-
-@jit
 def store_four_squares(
     slots: tl.tensor, count: tl.tensor, k: tl.tensor, last: tl.tensor, updates: tl.tuple
 ) -> None:
@@ -101,12 +90,12 @@ def is_tree(places: tl.tuple) -> tl.tensor:
 
 @jit
 def all_four(
-    stack: tl.tuple, top: tl.tensor, places: tl.tuple, weights: tl.tuple, updates: tl.tuple
+    stack: tl.tuple, top: tl.tensor, places: tl.tuple, weights: tl.tensor, updates: tl.tuple
 ) -> tl.tensor:
     """The node on top once four clients are in it, and joined with those before."""
     top = begun(stack, top, places[0])
-    top = top + weights[0].to(tl.float64) * updates[0] + weights[1].to(tl.float64) * updates[1]
-    two, three = weights[2].to(tl.float64) * updates[2], weights[3].to(tl.float64) * updates[3]
+    top = top + weighted(weights, updates[0]) + weighted(weights + 1, updates[1])
+    two, three = weighted(weights + 2, updates[2]), weighted(weights + 3, updates[3])
     if places[2] < 0:
         top = top + (0.0 + two + three)  # a leaf begins with a zero, which -0 added to it keeps
     else:
@@ -115,6 +104,6 @@ def all_four(
 
 
 @jit
-def picked(four: tl.tuple, i: tl.tensor) -> tl.tensor:
-    """The i-th."""
-    return tl.where(i < 2, tl.where(i == 0, four[0], four[1]), tl.where(i == 2, four[2], four[3]))
+def weighted(weight: tl.tensor, update: tl.tensor) -> tl.tensor:
+    """An update times the weight that lies there."""
+    return tl.load(weight).to(tl.float64) * update
