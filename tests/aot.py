@@ -49,6 +49,7 @@ ROW = 64 * 160, Segments.of([0, 5024, 5056], [5000, 10, 5000], [True, False, Tru
 ODD = ((33, Segments.of([0, 7, 17], [5, 10, 15])), (1, Segments.of([0, 1], [1, 0])))
 FLOATS = {torch.float32: "fp32", torch.float64: "fp64", torch.int32: "i32"}
 FLOATS |= {torch.int64: "i64", torch.uint8: "u8"}
+STREAMS = {"_columns"}  # whose loads in flight are counted
 Forms = Iterator[tuple[str, Callable[[], Any]]]
 
 
@@ -239,16 +240,25 @@ def rows(tasks: list[tuple[int, int]]) -> list[dict[str, Any]]:
     """What `compiled` finds of every (place in `_LAUNCHES`, architecture).
 
     code  what `machine_code.counts` says, on Hopper of float32 in rows as in a run; else None
+    in_flight  see `machine_code`: of kernels that stream, there
     """
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         found = list(pool.map(_compile, *zip(*tasks, strict=True)))
-    read = [code for row, code in found if _is_read(row)]
-    counts = map(machine_code.counts, machine_code.disassembled(read))
-    return [row | dict(code=next(counts) if _is_read(row) else None) for row, _ in found]
+    codes = iter(machine_code.disassembled([code for row, code in found if _is_read(row)]))
+    return [row | _read(row, next(codes) if _is_read(row) else []) for row, _ in found]
 
 
 def _is_read(row: dict[str, Any]) -> bool:
-    return row["arch"] == 90 and row["dtype"] == "fp32" and row["aligned"]
+    wanted = row["dtype"] == "fp32" or row["kernel"] in STREAMS
+    return row["arch"] == 90 and row["aligned"] and wanted
+
+
+def _read(row: dict[str, Any], code: machine_code.Code) -> dict[str, Any]:
+    streams = bool(code) and row["kernel"] in STREAMS
+    return dict(
+        code=machine_code.counts(code) if code and row["dtype"] == "fp32" else None,
+        in_flight=machine_code.in_flight(code) if streams else None,
+    )
 
 
 if __name__ == "__main__":

@@ -136,3 +136,19 @@ def counts(code: Code) -> dict[str, int]:
         calls=sum(loop.of("CALL") for loop in inner),
         local=sum(n for name, n in every.items() if name.startswith(("LDL", "STL"))),
     )
+
+
+def in_flight(code: Code) -> int:
+    """In the longest loop: the most 16-byte loads from global memory that are begun before one's
+    result is used."""
+    begin, end = max(_jumps_back(code), key=lambda jump: jump[1] - jump[0])
+    waiting: list[int] = []
+    most = 0
+    for _, operation, operands in (line for line in code if begin <= line[0] <= end):
+        registers = [int(r) for r in re.findall(r"\bR(\d+)", operands)]
+        if any(first <= r < first + 4 for first in waiting for r in registers):
+            waiting = []
+        if operation.startswith("LDG") and operation.endswith(".128"):
+            waiting.append(registers[0])
+            most = max(most, len(waiting))
+    return most

@@ -81,17 +81,18 @@ def test_chunks_and_runs_of_leaves_leave_no_trace(data, clients, backend) -> Non
     assert torch.equal(summation.join_all(found, nodes, leaves), whole)
 
 
-def test_triton_takes_the_same_order() -> None:
-    rows, weights, base = cohort(9)
-    stack = torch.full((5, SIZE), torch.nan, dtype=torch.float64)
-    for at, stop in ((0, 3), (3, 4), (4, 9)):
-        place = dict(at=at, of=9, nodes=stack[1:], backend="triton")
-        aggregate(rows[at:stop], weights[at:stop], base.double(), acc=stack[0], **place)
+# Leaves of 1, 2, 3, 4 and 5 clients: four of one leaf, of a tree, of neither; fewer than four.
+@pytest.mark.parametrize("clients", [1, 2, 3, 9, 64, 67, 130, 194, 257])
+def test_triton_takes_the_same_order(clients: int) -> None:
+    rows, weights, base = cohort(clients)
     whole = torch.empty(SIZE, dtype=torch.float64)
-    aggregate(rows, weights, base.double(), acc=whole, backend="triton")
-    assert torch.equal(stack[0], whole)
-    updates = [a * (row - base.double()) for a, row in zip(weights, rows, strict=True)]
-    assert torch.allclose(whole, recursion(updates), rtol=1e-14, atol=1e-13)
+    squares = aggregate(rows, weights, base.double(), acc=whole, backend="triton")
+    updates = rows - base.double()
+    weighted = [a * update for a, update in zip(weights, updates, strict=True)]
+    assert torch.equal(whole, recursion(weighted))
+    assert torch.allclose(squares[:-1], updates.square().sum(1), rtol=1e-14)
+    cuts = [4, 7, clients // 2]  # a chunk that begins between fours, one that ends there
+    assert torch.equal(added(clients, 0, clients, cuts, "triton")[0], whole)
 
 
 @pytest.mark.parametrize(

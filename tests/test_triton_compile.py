@@ -85,6 +85,13 @@ def test_streams_are_16_bytes_wide(typed: Rows) -> None:
     assert [r for r in writing if r["stores"] - r["wide_stores"] > WRITING[r["kernel"]]] == []
 
 
+def test_rows_of_four_clients_are_on_their_way_at_once(typed: Rows) -> None:
+    """One load each, two in float64, and the two of a node that is joined with others."""
+    rows = 4 if typed[0]["dtype"] == "fp32" else 8
+    for row in (r for r in typed if r["kernel"] == "_columns" and r["arch"] == 90):
+        assert row["in_flight"] >= rows + 2, row
+
+
 def test_elements_are_written_16_bytes_at_a_time(typed: Rows) -> None:
     """All but the gradient of the bias."""
     written = [r for r in typed if r["kernel"] in ELEMENTS]

@@ -1,6 +1,9 @@
 """`aggregate` in Triton: a program owns a block of columns and adds all clients in their order.
 
-The node on top of the stack is in registers, those below it in memory.
+Four clients are added in a pass of its loop, while the rows of the next four are on their way: a
+multiprocessor needs some 30 KB in flight to use its part of the memory's bandwidth, and four
+programs of 4 warps have 32 KB. Their squares are added up at once, so that threads wait for each
+other once in four clients. Bounds: docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -9,6 +12,17 @@ from torch import Tensor
 
 from ..server import Server
 from .common import jit, launch, tl
+from .four_clients import (
+    all_four,
+    four_rows,
+    is_chain,
+    is_tree,
+    nodes_of,
+    store_four_squares,
+    updates_of,
+    weighted,
+)
+from .node_stack import begun, joined, put, waiting
 from .server import change, wide
 from .sums import slots, totals
 
@@ -94,44 +108,39 @@ def _columns(
     block = tl.program_id(0)
     cols = block * BLOCK + tl.arange(0, BLOCK)
     mask = cols < size
+    stack = acc, nodes, node_stride, cols, mask
     mean = tl.zeros((BLOCK,), tl.float64)
     held = tl.load(order)
     if held > 0:
-        mean = tl.load(_node(acc, nodes, node_stride, held) + cols, mask, other=0.0)
+        mean = waiting(stack, held)
     start = wide(base, cols, mask)
-    ahead = tl.load(client_rows + cols, mask, other=0.0)
     last = tl.full((), clients, tl.int32) - 1  # 64-bit numbers would take twice the registers
-    for index in range(clients):
+    ahead = four_rows(client_rows, row_stride, held * 0, last, cols, size)
+    for index in range(0, clients, 4):
         k = tl.full((), index, tl.int32)
-        here = ahead  # the next client's row is on its way while this one is added
-        following = tl.minimum(k + 1, last).to(tl.int64) * row_stride
-        ahead = tl.load(client_rows + following + cols, mask, other=0.0)
+        rows = ahead  # the next four clients' rows are on their way while these are added
+        ahead = four_rows(client_rows, row_stride, k + 4, last, cols, size)
+        starts = start, start, start, start
         if not SHARED:
-            start = wide(base + k.to(tl.int64) * base_stride, cols, mask)
-        update = here.to(tl.float64) - start
-        node, then = tl.load(order + k + 1), tl.load(order + k + 2)
-        if node < 0:
-            node = -node
-            if node > 1:
-                tl.store(_node(acc, nodes, node_stride, node - 1) + cols, mean, mask)
-                tl.debug_barrier()
-            mean = tl.zeros((BLOCK,), tl.float64)
-        mean += tl.load(weights + k).to(tl.float64) * update
-        tl.store(partial + k.to(tl.int64) * count + block, tl.sum(update * update, axis=0))
-        left = tl.where(then < 0, -then - 1, then)
-        for _ in range(left, node):
-            node -= 1
-            mean = tl.load(_node(acc, nodes, node_stride, node) + cols, mask, other=0.0) + mean
-    held = tl.load(order + last + 2)
-    tl.store(_node(acc, nodes, node_stride, held) + cols, mean, mask)
+            starts = four_rows(base, base_stride, k, last, cols, size)
+        places = nodes_of(order, k, last)
+        together = (k + 2 < last) & (is_chain(places) | is_tree(places))
+        updates = updates_of(rows, starts)
+        store_four_squares(partial + block, count, k, last, updates)
+        if together:
+            mean = all_four(stack, mean, places, weights + k, updates)
+        else:
+            for i in range(0, tl.minimum(last - k + 1, 4)):
+                node, then = tl.load(order + k + i + 1), tl.load(order + k + i + 2)
+                # From the first cache: four updates in registers until then would be too many.
+                here = wide(client_rows + (k + i).to(tl.int64) * row_stride, cols, mask)
+                if not SHARED:
+                    start = wide(base + (k + i).to(tl.int64) * base_stride, cols, mask)
+                mean = begun(stack, mean, node) + weighted(weights + k + i, here - start)
+                mean = joined(stack, mean, tl.abs(node), then)
+    put(stack, tl.load(order + last + 2), mean)
     if RULE is not None:
         tl.store(partial + (last + 1).to(tl.int64) * count + block, tl.sum(mean * mean, axis=0))
         here = tl.load(w + cols, mask, other=0.0)
         move = change(mean, m, v, cols, mask, lr, beta1, beta2, tau, RULE)
         tl.store(out + cols, (here.to(tl.float64) + move).to(here.dtype), mask)
-
-
-@jit
-def _node(acc: tl.tensor, nodes: tl.tensor, stride: tl.tensor, node: tl.tensor) -> tl.tensor:
-    """Where a node's columns are; 1 is the lowest."""
-    return tl.where(node == 1, acc, nodes + (node - 2).to(tl.int64) * stride)
