@@ -104,9 +104,7 @@ class _Line:
         return self.values[COLUMNS.index(column)]
 
     def _refuse(self, column: str, expected: str) -> NoReturn:
-        raise ValueError(
-            f"{self.where}: {column}: expected {expected}; got {self._text(column)!r}"
-        )
+        raise ValueError(f"{self.where}: {column}: expected {expected}; got {self._text(column)!r}")
 
     def _named(self, column: str, names: Collection[str]) -> str:
         if self._text(column) not in names:

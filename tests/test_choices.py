@@ -31,7 +31,10 @@ PLAIN = dict.fromkeys(("taps", "stride", "padding", "dilation", "pool"), "") | d
 
 def written(folder: Path, *lines: dict[str, str]) -> Path:
     path = folder / "choices.csv"
-    rows = [choices_file.COLUMNS, *([line[name] for name in choices_file.COLUMNS] for line in lines)]
+    rows = [
+        choices_file.COLUMNS,
+        *([line[name] for name in choices_file.COLUMNS] for line in lines),
+    ]
     path.write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
@@ -123,7 +126,9 @@ def test_a_dense_layer_has_no_windows_and_no_convolution(tmp_path: Path) -> None
     dense = GOOD | PLAIN | dict(inputs="784", candidate="cublas-5")
     (row,) = choices_file.read(written(tmp_path, dense))
     assert row.shape == Shape(32, (784,), 64)
-    with pytest.raises(ValueError, match="stride: expected nothing, as for dense layers; got '1x1'"):
+    with pytest.raises(
+        ValueError, match="stride: expected nothing, as for dense layers; got '1x1'"
+    ):
         choices_file.read(written(tmp_path, dense | dict(stride="1x1")))
     with pytest.raises(ValueError, match="candidate: expected one of triton, cublas-1, cublas-5"):
         choices_file.read(written(tmp_path, dense | dict(candidate="cudnn-5")))

@@ -105,7 +105,9 @@ def test_a_library_sees_one_shape_whatever_k_is(candidate: str, operation: str) 
     cases, seen = CASES[operation], []
     for clients in (1, 3, 5, 7, 10):
         with Seen() as mode:
-            make(operation, next(iter(cases.forms.values())) | cases.small[-1], clients).run(candidate)
+            make(operation, next(iter(cases.forms.values())) | cases.small[-1], clients).run(
+                candidate
+            )
         seen.append(mode.products)
     assert seen[0] and all(found == seen[0] for found in seen)
 

@@ -98,7 +98,7 @@ class Unfolded:
         return dx, dweight
 
     def _folded(self, columns: Tensor, x: Tensor, weight: Tensor, g: Geometry) -> Tensor:
-        """Images `[clients, B, C, H, W]`: every element adds up what its windows' `columns` hold."""
+        """Images `[clients, B, C, H, W]`: an element adds up what its windows' `columns` hold."""
         size, batch, taps = self.how.clients, x.shape[1], weight.shape[3:]
         each = columns.view(size, x.shape[2] * taps.numel(), batch, -1).transpose(1, 2)
         images = F.fold(
