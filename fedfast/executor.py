@@ -268,6 +268,10 @@ class Executor(Protocol):
         """`descend` for batches of `rows` [n, B], and for others that are no more."""
         raise TypeError(f"{type(self).__name__} takes a step at a time")
 
+    def products(self) -> dict[str, str]:
+        """By layer, what forms its products where a table chooses (`kernels/choices.py`)."""
+        return {}
+
     def squares(self, g: Tensor) -> Tensor | None:
         """[K, n] float64 whose sum over n is |g|^2 of the last step that wanted norms.
 

@@ -84,6 +84,11 @@ class Simulation:
         return self._engine.trainer.fusions.resident
 
     @property
+    def products(self) -> dict[str, str]:
+        """By layer, what forms its products on CUDA: Triton or a library (docs/gpu.md)."""
+        return self._engine.trainer.executor.products()
+
+    @property
     def round(self) -> int:
         """Rounds done so far."""
         return len(self._engine.committed.rows)

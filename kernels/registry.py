@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 
+import torch
 from torch import Tensor
 
 from . import native
 from .declaration import Operation
+from .library import settings
+from .library.candidates import CANDIDATES, Candidate
 from .overlap import check_overlap
 from .triton import common
 
@@ -51,18 +54,23 @@ class Backend:
     capabilities: Capabilities = Capabilities()
 
 
-def folder(package: str) -> Callable[[Operation], Implementation]:
+def folder(package: str, how: Candidate | None = None) -> Callable[[Operation], Implementation]:
     """Finds implementations in modules of a package, looked up at first use.
 
+    how  what those of `kernels/library/` take first; ValueError where it has no such operation
     Operations of `linear.py` are in a `linear.py` there, or in `linear_backward.py`. Raises
     TypeError where their arguments are not the declared ones.
     """
 
     def find(operation: Operation) -> Implementation:
+        if how is not None and operation.name not in how.operations:
+            raise ValueError(f"backend: expected one that has {operation.name}; got {how.name!r}")
         module = f"{package}.{operation.module}"
         if operation.name.endswith("_backward") and find_spec(f"{module}_backward"):
             module += "_backward"
         implementation: Implementation = getattr(import_module(module), operation.name)
+        if how is not None:
+            implementation = partial(implementation, how)
         names = tuple(signature(implementation).parameters)
         if names != operation.names:
             raise TypeError(f"{module}.{operation.name}: takes {names}, declared {operation.names}")
@@ -100,7 +108,10 @@ register(Backend("native", native.called, ("cpu",), native.require, _NATIVE))
 register(Backend("triton", folder(f"{_HERE}.triton"), ("cuda",), common.require, _TRITON))
 register(Backend("reference", folder(f"{_HERE}.reference")))
 
-BACKENDS = ("auto", *_BACKENDS)
+BACKENDS = ("auto", *_BACKENDS)  # of runs; the others have some operations only
+for _how in CANDIDATES.values():
+    _find = folder(f"{_HERE}.library", _how)
+    register(Backend(_how.name, _find, (), common.require, _TRITON))
 
 
 class Implementations(dict[str, Implementation]):
@@ -126,10 +137,15 @@ def choose(backend: str, tensor: Tensor) -> str:
     chosen = _BACKENDS.get(backend) if isinstance(backend, str) else None
     if chosen is None:
         raise ValueError(
-            f"backend: expected one of {', '.join(('auto', *_BACKENDS))}; got {backend!r}"
+            f"backend: expected one of {', '.join(('auto', *_whole()))}; got {backend!r}"
         )
     chosen.require(tensor)
     return backend
+
+
+def _whole() -> list[str]:
+    """Names of the backends that have all operations."""
+    return [name for name in _BACKENDS if name not in CANDIDATES]
 
 
 def _of_device(device: str) -> str:
@@ -145,3 +161,9 @@ def _of_device(device: str) -> str:
 def capabilities(backend: str, tensor: Tensor) -> Capabilities:
     """What the backend that `choose` names for `tensor` can do; raises as `choose`."""
     return _BACKENDS[choose(backend, tensor)].capabilities
+
+
+def machine(device: torch.device) -> tuple[str, str]:
+    """(name of a CUDA device, libraries that choose algorithms for it): what results depend on."""
+    versions = f"torch {torch.__version__} cudnn {torch.backends.cudnn.version()}"
+    return torch.cuda.get_device_name(device), f"{versions} cublas {settings.fix_workspace()}"

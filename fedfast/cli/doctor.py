@@ -84,6 +84,8 @@ def model(config: RunConfig, setting: Setting) -> list[str]:
         if own.eager_because and not own.generic_because:
             lines.append(f"{label}: on CUDA no graph of a step: {own.eager_because}")
         lines += [f"{label}: a client's local steps are one launch"] if own.resident else []
+    if not sim.resident:
+        lines += [f"products of {layer}: {choice}" for layer, choice in sim.products.items()]
     if sim.generic_because:
         return [*lines, f"module executor, slower: {sim.generic_because}"]
     return [*lines, f"layer program, K = {sim.chunk} clients at once"]

@@ -33,6 +33,7 @@ from ..phases import phase, timed
 from ..row_updates import fills_of
 from ..square_root import square_root
 from ..transfers import sent_to
+from .choices import chosen, products_of
 from .elementwise import Dropout
 from .plans import ChunkBuffers, PlanCache, ascent_key, folded_key, place, step_key
 from .program import BufferSpec, Program
@@ -72,14 +73,16 @@ class ProgramExecutor(Executor):
         backend: str,
         precision: str = "fp32",
     ) -> None:
+        spec = BufferSpec(clients, width, device)
+        program = chosen(program, layout, spec, backend, precision)
         self.program, self.layout = program, layout
         self.random = any(isinstance(record, Dropout) for record in program.records)
         self._resident = resident_for(program, layout, width, device, (backend, precision))
         can = capabilities_of(program, layout, backend, device)
         forms = self._resident.forms if self._resident else can.resident
         self.capabilities = replace(can, resident=forms)
-        spec, norms = BufferSpec(clients, width, device), self.capabilities.norms
-        self._steps = StepExecutor(program, layout, spec, backend, precision, norms)
+        how = backend, precision, self.capabilities.norms
+        self._steps = StepExecutor(program, layout, spec, *how)
         read = layout.trained + sum(t.numel() for t in program.constants.values())
         self._plans = PlanCache(width * (read // 8 + program.elements(*program.values)))
         self._batches: dict[int, Minibatch] = {}  # by clients: views of one buffer
@@ -142,6 +145,12 @@ class ProgramExecutor(Executor):
         if not self.capabilities.norms:
             return None
         return self._steps.grad_norms.gathered(g, self._steps.backend)
+
+    def products(self) -> dict[str, str]:
+        """See `Executor.products`; on CUDA alone."""
+        given = self._steps
+        ours = given.spec.device.type == "cuda" and given.backend in ("auto", "triton")
+        return products_of(self.program) if ours else {}
 
     def count_batches(self, buffers: Tensor, batches: ChunkBatches) -> None:
         """No layer reads the counters, so that all steps are counted at once."""

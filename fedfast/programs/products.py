@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import torch
 from torch import Tensor
 
 from .. import kernels
+from ..kernels.choices import Choice
 from .records import Arguments, ExecutionContext, Norms, Record, sink_arguments
 
 
 @dataclass(frozen=True)
 class ProductLayer(Record):
-    """A layer with a weight, perhaps a bias, perhaps an activation fused behind it."""
+    """A layer with a weight, perhaps a bias, perhaps an activation fused behind it.
+
+    choice  which backends form its products, by the table (`choices.py`)
+    """
 
     weight: str
     bias: str | None
     activation: str | None
+    choice: Choice = field(default=Choice(), kw_only=True)
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -46,12 +51,30 @@ class ProductLayer(Record):
         bias = None if self.bias is None else context.parameter(self.bias)
         return context.value(self.inputs[0]), context.parameter(self.weight), bias
 
-    def _how(self, context: ExecutionContext) -> Arguments:
-        return dict(backend=context.backend, precision=context.precision)
+    def _how(self, context: ExecutionContext, backend: str = "") -> Arguments:
+        """backend: of the product at hand, if it is not the run's."""
+        return dict(backend=backend or context.backend, precision=context.precision)
 
     def _sinks(self, context: ExecutionContext) -> Arguments:
         sinks = sink_arguments(context, self.adds, weight=self.weight, bias=self.bias)
         return sinks | dict(squares=context.squares(self.output))
+
+    def _differentiate(
+        self,
+        context: ExecutionContext,
+        operation: Callable[..., object],
+        dx: Tensor | None,
+        sinks: Arguments,
+    ) -> None:
+        """dx and the parameters' gradients, in one call unless two backends form them."""
+        x, weight, _ = self._tensors(context)
+        given, d = (x, weight, context.value(self.output)), context.gradient(self.output)
+        choice, ahead = self.choice, dict(activation=self.activation)
+        if dx is not None and sinks and self.parameters and choice.data != choice.weight:
+            operation(*given, dout=d, dx=dx, **self._how(context, choice.data) | ahead)
+            dx, ahead = None, dict(activation=None)  # which the gradient is behind no more
+        one = choice.weight if dx is None else choice.data
+        operation(*given, dout=d, dx=dx, **self._how(context, one) | ahead | sinks)
 
 
 @dataclass(frozen=True)
@@ -72,7 +95,8 @@ class Linear(ProductLayer):
         """Fused with bias and activation."""
         x, weight, bias = self._tensors(context)
         out = context.value(self.output)
-        kernels.linear(x, weight, bias, activation=self.activation, out=out, **self._how(context))
+        how = self._how(context, self.choice.forward) | dict(activation=self.activation)
+        kernels.linear(x, weight, bias, out=out, **how)
 
     def backward(self, context: ExecutionContext) -> None:
         """dx = dy W, dW = dy^T x, db = sum dy."""
@@ -80,13 +104,11 @@ class Linear(ProductLayer):
 
     def descend(self, context: ExecutionContext) -> Tensor | None:
         """`backward`; returns dx, if anybody needs it. A weight gradient that waits is measured."""
-        x, weight, _ = self._tensors(context)
-        out, d = context.value(self.output), context.gradient(self.output)
         dx, waiting = context.collect(self.inputs[0]), context.waiting(self.output)
-        how = self._how(context) | dict(activation=self.activation, dx=dx)
         sinks = self._sinks(context) if waiting is None else {}
-        kernels.linear_backward(x, weight, out, d, **how, **sinks)
+        self._differentiate(context, kernels.linear_backward, dx, sinks)
         if waiting is not None:
+            x, d = context.value(self.inputs[0]), context.gradient(self.output)
             own = dict(ones=float(self.bias in self.parameters), gram=waiting.gram)
             kernels.ghost(x, d, **own, squares=waiting.squares, **self._how(context))
         return dx
@@ -111,7 +133,8 @@ class Linear(ProductLayer):
         """The weight gradient that has waited; `descend` has left the activation's behind d."""
         x, weight, _ = self._tensors(context)
         out, d = context.value(self.output), context.gradient(self.output)
-        kernels.linear_backward(x, weight, out, d, **self._how(context), **self._sinks(context))
+        how = self._how(context, self.choice.weight) | self._sinks(context)
+        kernels.linear_backward(x, weight, out, d, **how)
 
 
 @dataclass(frozen=True)
@@ -126,8 +149,8 @@ class Conv(ProductLayer):
     def _operations(self) -> tuple[Callable[..., object], Callable[..., object]]:
         return kernels.conv, kernels.conv_backward
 
-    def _how(self, context: ExecutionContext) -> Arguments:
-        return super()._how(context) | dict(
+    def _how(self, context: ExecutionContext, backend: str = "") -> Arguments:
+        return super()._how(context, backend) | dict(
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
@@ -139,21 +162,13 @@ class Conv(ProductLayer):
         """Fused with bias and activation."""
         x, weight, bias = self._tensors(context)
         out, (convolve, _) = context.value(self.output), self._operations()
-        convolve(x, weight, bias, out=out, **self._how(context))
+        convolve(x, weight, bias, out=out, **self._how(context, self.choice.forward))
 
     def backward(self, context: ExecutionContext) -> None:
         """Data gradient, then weight gradient."""
-        x, weight, _ = self._tensors(context)
-        out, (_, differentiate) = context.value(self.output), self._operations()
-        differentiate(
-            x,
-            weight,
-            out,
-            dout=context.gradient(self.output),
-            dx=context.collect(self.inputs[0]),
-            **self._how(context),
-            **self._sinks(context),
-        )
+        _, differentiate = self._operations()
+        dx = context.collect(self.inputs[0])
+        self._differentiate(context, differentiate, dx, self._sinks(context))
 
 
 @dataclass(frozen=True)
@@ -178,7 +193,7 @@ class ConvPool(Conv):
     def _operations(self) -> tuple[Callable[..., object], Callable[..., object]]:
         return kernels.conv_pool, kernels.conv_pool_backward
 
-    def _how(self, context: ExecutionContext) -> Arguments:
+    def _how(self, context: ExecutionContext, backend: str = "") -> Arguments:
         """With the memory for which of its window's elements each maximum is."""
         tap = context.saved(self.name, context.value(self.output).shape, torch.uint8)
-        return super()._how(context) | dict(kernel=self.window, tap=tap)
+        return super()._how(context, backend) | dict(kernel=self.window, tap=tap)

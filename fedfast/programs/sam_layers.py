@@ -21,7 +21,7 @@ class FirstPass(Linear):
         if before is None or self.activation is None:
             return super().forward(context)
         x, weight, bias = self._tensors(context)
-        kernels.linear(x, weight, bias, out=before, **self._how(context))
+        kernels.linear(x, weight, bias, out=before, **self._how(context, self.choice.forward))
         out = context.value(self.output)
         kernels.activation(before, self.activation, out=out, backend=context.backend)
 
@@ -30,9 +30,8 @@ class FirstPass(Linear):
         x, weight, bias = self._tensors(context)
         out, d = context.value(self.output), context.gradient(self.output)
         dx, factors = context.collect(self.inputs[0]), context.factors(self)
-        kernels.linear_backward(
-            x, weight, out, d, activation=self.activation, dx=dx, **self._how(context)
-        )
+        how = self._how(context, self.choice.data) | dict(activation=self.activation)
+        kernels.linear_backward(x, weight, out, d, dx=dx, **how)
         to: dict[str, Tensor] = dict(gram=factors.gram, squares=factors.squares)
         kernels.ghost(x, d, ones=factors.ones, **to, **self._how(context))
         if factors.unit is not None and self.bias is not None and bias is not None:
@@ -51,7 +50,7 @@ class SecondPass(Linear):
         x, weight, bias = self._tensors(context)
         out, factors = context.value(self.output), context.factors(self)
         if factors.before is None:
-            kernels.linear(x, weight, bias, out=out, **self._how(context))
+            kernels.linear(x, weight, bias, out=out, **self._how(context, self.choice.forward))
         kernels.lowrank(
             x,
             factors.x,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from .._args import per_client
@@ -48,8 +50,7 @@ def linear_backward(
     add_bias: Tensor | None,
 ) -> None:
     """`linear_backward` in Triton: dout and dbias, dx, dweight."""
-    biases = 0 if dbias is None else -(-dbias.shape[1] // BIAS_TILE[1])
-    partial = Squares()
+    biases, partial = biases_of(dbias), Squares()
     if squares is not None:
         partial = Squares.of(x, biases + (0 if dweight is None else programs(dweight)))
     if activation is not None or dbias is not None:
@@ -61,7 +62,17 @@ def linear_backward(
         own = partial.behind(biases)
         multiply(dout, x, dweight, precision, turned=(True, False), folded=folded, partial=own)
     partial.add_up(squares)
-    for to, addend in ((dweight, add_weight), (dbias, add_bias)):
+    correct(((dweight, add_weight), (dbias, add_bias)), gamma)
+
+
+def biases_of(dbias: Tensor | None) -> int:
+    """How many programs of `through` write a client's dbias."""
+    return 0 if dbias is None else -(-dbias.shape[1] // BIAS_TILE[1])
+
+
+def correct(pairs: Iterable[tuple[Tensor | None, Tensor | None]], gamma: Tensor) -> None:
+    """`to += gamma addend` of each pair that there is."""
+    for to, addend in pairs:
         if to is not None and addend is not None:
             flat = to.flatten(1)
             mix(flat, addend.flatten(1), per_client("one", 1.0, gamma), gamma, flat)
