@@ -76,7 +76,12 @@ def _measure(options: argparse.Namespace) -> int:
     from ..report import hessian_figures
 
     wanted = _wanted(options)
-    found, files = measuring.measured(options, NAME, lambda run, tell: measure(run, wanted, tell))
+    found, files = measuring.measured(
+        options,
+        NAME,
+        lambda run, tell: measure(run, wanted, tell),
+        clients=bool(options.clients),
+    )
     print(_table(found, wanted))
     figures = hessian_figures.figures(found)
     out = options.out or options.runs[0]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...data import Samples
 from ...runs.few_samples import few
-from ...runs.models_of import RunModels
+from ...runs.run_models import RunModels
 from ...validation.values import Count
 from .density import Density
 from .solvers import Hessian
