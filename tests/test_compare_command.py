@@ -6,6 +6,7 @@ import pytest
 from run_folders import history, write_run
 
 from fedfast.cli import main
+from fedfast.history import History, Row
 
 
 @pytest.fixture
@@ -59,6 +60,36 @@ def test_a_baseline_of_choice(runs, capsys):
     assert {group["baseline"] for group in found["groups"]} == {"fedsam"}
 
 
+def test_a_mode_says_whether_more_is_better(tmp_path, capsys):
+    """A loss that rises as accuracies do is compared as these are, once more of it is better."""
+    for seed in range(3):
+        rising = {
+            "fedavg": [0.1, 0.3, 0.6, 0.5 + seed / 50],
+            "fedsam": [0.2, 0.5, 0.7, 0.6 - seed / 50],
+        }
+        curves = {
+            label: History(Row(t, accuracy=a, loss=a) for t, a in enumerate(values, start=1))
+            for label, values in rising.items()
+        }
+        write_run(tmp_path / f"seed-{seed}", curves, seed=seed)
+
+    def found(*argv):
+        given = json.loads(run(capsys, tmp_path, *argv, "--last", 1, "--format", "json")[1])
+        return {group.pop("group"): group for group in given["groups"]}
+
+    usual, more = found("--metric", "accuracy"), found("--metric", "loss", "--mode", "max")
+    less = found("--metric", "loss", "--mode", "min")
+    assert less == found("--metric", "loss") == found("--metric", "loss", "--mode", "auto")
+    for label, group in more.items():
+        assert group["rounds_to_target"] == usual[label]["rounds_to_target"]
+        assert group["target"] == pytest.approx(usual[label]["target"] / 100)
+        assert group["best"] == pytest.approx(usual[label]["best"] / 100)
+        assert group["best"] > less[label]["best"]
+    text = run(capsys, tmp_path, "--metric", "loss", "--mode", "max", "--format", "latex")[1]
+    assert "(the highest that more than half" in text
+    assert r"\bfseries 0.7000" in text and r"\bfseries 0.6000" not in text
+
+
 @pytest.mark.parametrize(
     ("argv", "match"),
     [
@@ -70,6 +101,7 @@ def test_a_baseline_of_choice(runs, capsys):
         (["RUNS", "--last", "ten"], "--last: invalid int value: 'ten'"),
         (["RUNS", "--last", "0"], "last: expected at least 1"),
         (["RUNS", "--format", "markdwon"], "did you mean 'markdown'"),
+        (["RUNS", "--mode", "maximum"], "--mode: unknown name 'maximum'; did you mean 'max'?"),
         (["RUNS", "--baseline", "fedavgm"], "did you mean 'fedavg'"),
         (["RUNS", "--metric", "personal_accuracy"], "they have accuracy, loss"),
         (["RUNS", "--out", "RUNS"], "--out: cannot write RUNS: Is a dir"),
@@ -92,5 +124,6 @@ def test_mistakes_are_one_line(runs, capsys, argv, match):
 def test_help_names_every_flag(capsys):
     status, out, err = run(capsys, "--help")
     assert status == 0 and err == ""
-    for flag in ("--target", "--baseline", "--last", "--metric", "--format", "--out", "--equal"):
+    flags = "target", "baseline", "last", "metric", "mode", "format", "out", "equal"
+    for flag in (f"--{name}" for name in flags):
         assert flag in out

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from fedfast.cli import main, measuring
 from fedfast.landscape import losses
+from fedfast.metrics.agreement import of_runs as agreement_runs
 from fedfast.metrics.hessian import of_runs as hessian_runs
 from fedfast.metrics.hessian import solvers
 from fedfast.metrics.sharpness import mean_losses, of_runs
@@ -119,6 +120,48 @@ def test_models_that_diverge_are_nan(diverged):
     assert run.local_rows([0, 2]).isnan().all() and run.global_row().isfinite().all()
 
 
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory):
+    """A run that trains one model on the data of all clients, beside one that has clients."""
+    folder = tmp_path_factory.mktemp("pooled")
+    text = CONFIG.replace("{fedavg: {}}", "{fedavg: {}, upper: {name: centralized}}")
+    (folder / "c.yaml").write_text(text)
+    assert main(["run", str(folder / "c.yaml"), "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "plane"])
+def test_clients_of_a_label_that_has_none_are_refused_before_the_work(
+    pooled, idle, capsys, command
+):
+    flags = {"agreement": [], "plane": ["--plane", "global,0"]}.get(command, ["--clients", "0"])
+    name = "landscape" if command == "plane" else command
+    assert main([name, str(pooled), *flags]) == 2
+    why = "has none; it trains one model on the data of all"
+    said = f"fedfast: clients: upper of {pooled} {why}; --labels names those to measure\n"
+    assert capsys.readouterr().err == said
+
+
+def test_what_has_no_clients_is_named_in_python(pooled):
+    run = open_run(pooled, "upper")
+    for ask in (lambda: run.local_rows([0]), lambda: agreement_runs.measure(run)):
+        with pytest.raises(ValueError, match="clients: upper has none; it trains one model"):
+            ask()
+
+
+def test_the_model_of_all_data_has_a_sharpness_without_clients(pooled, capsys):
+    given = ["--samples", "30", "--format", "png"]
+    assert main(["sharpness", str(pooled), *given]) == 0
+    said = capsys.readouterr()
+    assert (
+        said.err == "fedfast: without clients: upper has none; it trains one model on the data "
+        "of all\n"
+    )
+    assert "3 clients" in said.out
+    lines = measured_rows.read(pooled, "sharpness.csv")
+    assert {row["model"] for row in lines if row["label"] == "upper"} == {"global"}
+
+
 @pytest.mark.parametrize(
     ("command", "flags", "told"),
     [
@@ -131,6 +174,8 @@ def test_models_that_diverge_are_nan(diverged):
             "plane: expected no clients beside it; it names its models itself",
         ),
         ("explain", ("--seed", "-1"), "--seed: expected 0 or more; got -1"),
+        ("sharpness", ("--asam-rho", "0"), "asam_rho: expected a finite number above 0; got 0.0"),
+        ("sharpness", ("--steps", "0"), "steps: expected at least 1; got 0"),
     ],
 )
 def test_mistakes_of_one_command(run, idle, capsys, command, flags, told):

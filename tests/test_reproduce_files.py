@@ -17,7 +17,7 @@ from fedfast import checkpoint, files, reproduction, round_loop, runs
 from fedfast.cli import main
 from fedfast.files import locked
 from fedfast.history import History, read_runs
-from fedfast.runs import about, folder, history_file
+from fedfast.runs import about, folder, history_file, kept_model
 from fedfast.runs.history_file import Appender
 from fedfast.simulation import Simulation
 
@@ -74,7 +74,7 @@ def test_a_process_killed_between_its_files_is_gone_on_from(after, paper, monkey
             if after == "sim.save":
                 dead.append(1)
 
-        for module in (about, folder, history_file):
+        for module in (about, folder, history_file, kept_model):
             patch.setattr(module, "atomic", atomic)
         patch.setattr(Simulation, "save", saves)
         patch.setattr(Appender, "append", lambda *row: None if dead else append(*row))

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from fedfast.cli import main
-from fedfast.metrics.sharpness import of_runs
+from fedfast.metrics import MeanLosses, adaptive_sharpness, sam_sharpness
+from fedfast.metrics.sharpness import of_runs, sharpness_rows
 from fedfast.report import sharpness_figures
 from fedfast.runs import measured_rows
 from fedfast.runs.models_of import RunModels, open_run
@@ -79,6 +80,28 @@ def test_a_client_does_not_depend_on_the_others(run: Path) -> None:
     )
 
 
+def test_asam_has_a_radius_of_its_own(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    opened = open_run(run, "fedsam")
+    found = of_runs.measure(opened, [2], rho=0.1, asam_rho=0.3)
+    losses = MeanLosses(
+        opened.module, opened.data.client(2), rows=opened.local_rows([2]), layout=opened.layout
+    )
+    for what, of, rho in (
+        ("sharpness", sam_sharpness, 0.1),
+        ("adaptive_sharpness", adaptive_sharpness, 0.3),
+    ):
+        assert found.values["2", "own", what, ""] == of(losses, rho).item()
+    one = ["sharpness", str(run), "--labels", "fedsam", "--clients", "2", "--format", "png"]
+    assert main([*one, "--rho", "0.1", "--asam-rho", "0.3"]) == 0
+    assert "rho = 0.1; ASAM sharpness: within\n  0.3," in capsys.readouterr().out
+    rows = measured_rows.read(run, sharpness_rows.NAME)
+    assert sharpness_rows.of_rows(rows) == [found]
+    older = [{k: v for k, v in row.items() if k != "asam_rho"} for row in rows]
+    assert sharpness_rows.of_rows(older)[0].ascent.asam_rho == 0.1  # there was one for both
+    assert main(one) == 0
+    assert {row["asam_rho"] for row in measured_rows.read(run, sharpness_rows.NAME)} == {"0.5"}
+
+
 def test_files_table_and_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = (run / "checkpoint" / "fedsam.state").read_bytes()
     assert main(["sharpness", str(run), "--labels", "fedavg", "--clients", "1,3"]) == 0
@@ -87,8 +110,10 @@ def test_files_table_and_report(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert (run / "checkpoint" / "fedsam.state").read_bytes() == state
     said = capsys.readouterr().out
     assert "2 clients" in said and "flatness distance" in said
-    read = {r.label: r for r in of_runs.of_rows(measured_rows.read(run, of_runs.NAME))}
-    assert list(read) == ["fedavg", "fedsam"] and read["fedsam"].steps == 3
+    read = {
+        r.label: r for r in sharpness_rows.of_rows(measured_rows.read(run, sharpness_rows.NAME))
+    }
+    assert list(read) == ["fedavg", "fedsam"] and read["fedsam"].ascent.steps == 3
     assert read["fedavg"] == of_runs.measure(open_run(run, "fedavg"), [1, 3])
     figure = sharpness_figures.layers(list(read.values()))
     top, below, moved = figure.axes
@@ -114,6 +139,7 @@ def test_files_table_and_report(run: Path, capsys: pytest.CaptureFixture[str]) -
         (["RUN", "--clients", "12"], "clients: expected ids below 12; got 12"),
         (["RUN", "--clients", "one"], "--clients: expected numbers of clients; got 'one'"),
         (["RUN", "--rho", "0"], "rho: expected a finite number above 0; got 0.0"),
+        (["RUN", "--asam-rho", "-1"], "asam_rho: expected a finite number above 0; got -1.0"),
         (["RUN", "--steps", "0"], "steps: expected"),
         (["RUN", "--samples", "0"], "samples: expected at least 1; got 0"),
         (["RUN", "--format", "gif"], "--format: expected png, pdf, svg, eps; got 'gif'"),
@@ -130,4 +156,4 @@ def test_mistakes_are_a_line(
 
 def test_lines_of_another_command_are_refused() -> None:
     with pytest.raises(ValueError, match=r"sharpness\.csv: expected what `fedfast sharpness`"):
-        of_runs.of_rows([{"label": "a", "value": "1"}])
+        sharpness_rows.of_rows([{"label": "a", "value": "1"}])

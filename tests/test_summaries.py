@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from fedfast.better import directed
 from fedfast.history import History, Row
 from fedfast.report.summaries import number
 
@@ -30,6 +31,9 @@ HISTORY = History(
         ("accuracy", "round-2", 50.0),
         ("loss", "last", 2.0),  # no percent
         ("loss", "sum", 6.0),
+        ("loss", "best", 1.0),
+        (directed("loss", "max"), "best", 3.0),
+        (directed("accuracy", "min"), "best", 50.0),
         ("update_norm", "round-3", 1.5),
         ("conflicts", "sum", 7.0),
         ("conflicts", "round-4", 0.0),

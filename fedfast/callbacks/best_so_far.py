@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .. import better
-from .._messages import unknown
 from ..history import Row, cells
 from .base import Callback, RunInfo
 
 if TYPE_CHECKING:
     from .base import Sim
 
-MODES = {"auto": 0, "max": 1, "min": -1}
 # Columns that only tests of models fill in.
 SPREAD = {"local_std", "personal_std"}
 TESTED = {name for name in better.COLUMNS if name.endswith(better.MORE)} | SPREAD | {"loss"}
@@ -38,10 +36,8 @@ class OfColumn(Callback):
     def __init__(self, metric: str, mode: str) -> None:
         if not isinstance(metric, str):
             better.check_column("metric", metric, ())
-        if mode not in MODES:
-            raise unknown("mode", mode, MODES)
         self.metric, self.mode = metric, mode
-        self.sign = MODES[mode] or better.sign(metric)
+        self.sign = better.sign(better.directed(metric, mode))
 
     def check_column(self, columns: Iterable[str]) -> None:
         """Raises ValueError unless the metric is one of the columns of a run."""

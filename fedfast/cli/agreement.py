@@ -55,7 +55,9 @@ def _measure(options: argparse.Namespace) -> int:
     from ..metrics.agreement.of_runs import measure
     from ..report.text_table import aligned
 
-    found, files = measuring.measured(options, NAME, lambda run, _: [measure(run, options.clients)])
+    found, files = measuring.measured(
+        options, NAME, lambda run, _: [measure(run, options.clients)], clients=True
+    )
     print(aligned(HEADS, list(map(_cells, found))))
     print(LEGEND)
     out = options.out or options.runs[0]

@@ -28,7 +28,8 @@ paired tests over seeds.
                    highest that more than half of the seeds of every group reach)
   --baseline NAME  a group, or a label of the configs (default: fedavg, or the first group)
   --last N         so many of the last tested rounds are averaged (default 10)
-  --metric NAME    a column of history.csv (default accuracy)
+  --metric NAME    a column of history.csv, of metrics too (default accuracy)
+  --mode max|min   whether more of it is better (default: by the column's name)
   --equal KIND     rounds, bytes or rounds,bytes: who is ahead where all runs have done, or sent,
                    as much
   --format KIND    table, markdown, latex, csv or json (default: by the suffix of FILE, else table)
@@ -36,7 +37,8 @@ paired tests over seeds.
 """
 FORMATS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 KINDS = ("table", "markdown", "latex", "csv", "json")
-CHOICES = {"format": KINDS, "equal": ("rounds", "bytes")}  # what TAB offers
+# What TAB offers.
+CHOICES = {"format": KINDS, "equal": ("rounds", "bytes"), "mode": ("auto", "max", "min")}
 
 
 def main(argv: list[str]) -> int:
@@ -58,6 +60,7 @@ def main(argv: list[str]) -> int:
 
 def _options(argv: list[str]) -> argparse.Namespace:
     from .._messages import unknown
+    from ..better import MODES
     from ..comparison import LAST
 
     parser = FlagParser("fedfast compare", USAGE)
@@ -66,6 +69,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--baseline")
     parser.add_argument("--last", type=int, default=LAST)
     parser.add_argument("--metric", default="accuracy")
+    parser.add_argument("--mode", default="auto")
     parser.add_argument("--equal", default="")
     parser.add_argument("--format")
     parser.add_argument("--out", type=Path)
@@ -74,6 +78,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
         raise ValueError("expected folders of runs, found nothing; see fedfast compare --help")
     if options.format is not None and options.format not in KINDS:
         raise unknown("--format", options.format, KINDS)
+    if options.mode not in MODES:
+        raise unknown("--mode", options.mode, MODES)
     return options
 
 
@@ -91,6 +97,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
                 options.last,
                 options.metric,
                 options.equal,
+                options.mode,
             )
         finally:
             for warning in caught:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..data import Samples
-    from ..runs.models_of import RunModels
+    from ..runs.run_models import RunModels
 
 USAGE = """\
 usage: fedfast explain RUN... [options]
@@ -67,6 +67,8 @@ def _explain(options: argparse.Namespace) -> int:
 
     out: Path = options.out or options.runs[0]
     there = measuring.labels_in(options.runs, options.labels)
+    if options.clients:
+        measuring.check_clients(there)
     for folder in there:
         measured_rows.check(folder, NAME)  # before the work
     for folder, labels in there.items():

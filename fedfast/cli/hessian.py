@@ -29,6 +29,8 @@ table; writes hessian.csv into each run's folder, and figures. The runs are left
   --samples N        at most, of the training data and of each client (default 1000)
   --steps N          of Lanczos runs, at most (default 100)
   --seed N           of samples and random vectors (default 0)
+  --batch-statistics N   norms take the statistics of batches of N samples, as in training, in
+                     place of running ones, and derivatives go through them
   --out DIR          where figures go (default the first RUN)
   --format png,pdf   of figures
 """
@@ -51,6 +53,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = measuring.flags("hessian", USAGE)
     for name, default in {"--top": 1, "--samples": 1000, "--steps": 100, "--seed": 0}.items():
         parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--batch-statistics", type=int)
     for name in ("--trace", "--density"):
         parser.add_argument(name, action="store_true")
     return measuring.options_of(parser, argv)
@@ -67,6 +70,7 @@ def _wanted(options: argparse.Namespace) -> Wanted:
         samples=options.samples,
         steps=options.steps,
         seed=options.seed,
+        batch_statistics=options.batch_statistics,
     )
 
 
@@ -76,7 +80,12 @@ def _measure(options: argparse.Namespace) -> int:
     from ..report import hessian_figures
 
     wanted = _wanted(options)
-    found, files = measuring.measured(options, NAME, lambda run, tell: measure(run, wanted, tell))
+    found, files = measuring.measured(
+        options,
+        NAME,
+        lambda run, tell: measure(run, wanted, tell),
+        clients=bool(options.clients),
+    )
     print(_table(found, wanted))
     figures = hessian_figures.figures(found)
     out = options.out or options.runs[0]
@@ -90,6 +99,8 @@ def _table(found: Sequence[Spectrum], wanted: Wanted) -> str:
     heads = ["label", "round", "model", "data", "samples"]
     heads += [f"lambda_{i + 1}" for i in range(wanted.top)] + ["trace"] * wanted.trace
     lines = [aligned(heads, [_cells(one, wanted.trace) for one in found])]
+    if wanted.batch_statistics is not None:
+        lines.append(f"norms: by the statistics of batches of {wanted.batch_statistics} samples")
     if any(map(_unsure, found)):
         lines.append(f"{UNSURE} not converged: a lower bound; --steps allows more steps")
     return "\n".join(lines)

@@ -93,6 +93,7 @@ def _measure(options: argparse.Namespace) -> int:
         NAME,
         lambda run, tell: panels(run, wanted, _counted(run.label, tell)),
         same=HEAD,
+        clients=bool(options.clients) or any(map(str.isdecimal, options.plane)),
     )
     print(*files, sep="\n")
     out = options.out or options.runs[0]

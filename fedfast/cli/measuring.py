@@ -17,7 +17,7 @@ from .flag_parser import FlagParser
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..runs.models_of import RunModels
+    from ..runs.run_models import RunModels
 
 FORMATS = ("png", "pdf", "svg", "eps")
 CLEAR = "\r\x1b[2K"  # to the beginning of the line; nothing on it
@@ -67,9 +67,9 @@ def check_formats(given: Sequence[str]) -> None:
 
 def labels_in(runs: Sequence[Path], chosen: Sequence[str] | None) -> dict[Path, list[str]]:
     """Which labels of each run; ValueError for one that no run has, and runs that have none."""
-    from ..runs.models_of import labels_of
+    from ..runs.models_of import config_of
 
-    there = {folder: labels_of(folder) for folder in runs}
+    there = {folder: list(config_of(folder).algorithms) for folder in runs}
     known = list(dict.fromkeys(label for labels in there.values() for label in labels))
     for label in chosen or ():
         if label not in known:
@@ -81,6 +81,22 @@ def labels_in(runs: Sequence[Path], chosen: Sequence[str] | None) -> dict[Path, 
                 f"{folder}: expected one of --labels; it has {', '.join(there[folder])}"
             )
     return found
+
+
+def check_clients(there: Mapping[Path, Sequence[str]]) -> None:
+    """Raise ValueError for labels that have no clients, where clients' models are asked for."""
+    from .. import algorithms
+    from ..runs.models_of import config_of
+
+    for folder, labels in there.items():
+        sections = config_of(folder).algorithms
+        for label in labels:
+            section = sections[label]
+            if algorithms.by_name(section.name, **section.options()).pools:
+                raise ValueError(
+                    f"clients: {label} of {folder} has none; it trains one model on the data of "
+                    "all; --labels names those to measure"
+                )
 
 
 @contextmanager
@@ -125,6 +141,7 @@ def measured(
     name: str,
     measure: Callable[[RunModels, Callable[[str], None]], Iterable[M]],
     same: Sequence[str] = ("label",),
+    clients: bool = False,
 ) -> tuple[list[M], list[Path]]:
     """What `measure` finds of each label, and the files `RUN/name` that hold it.
 
@@ -133,11 +150,14 @@ def measured(
 
     measure  of a run's models, and what shows a line of progress
     same     see `measured_rows.write`
+    clients  whether models of clients are asked for
     """
     from ..runs import measured_rows
     from ..runs.models_of import open_run
 
     there = labels_in(options.runs, options.labels)
+    if clients:
+        check_clients(there)
     for folder in there:  # what cannot be written is told before the work
         measured_rows.check(folder, name)
     (options.out or options.runs[0]).mkdir(parents=True, exist_ok=True)

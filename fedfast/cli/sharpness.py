@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from . import fail, measuring
 from .setting import USER
 
 if TYPE_CHECKING:
-    from ..metrics.sharpness.of_runs import Sharpness
+    from ..metrics.sharpness.sharpness_rows import Sharpness
+    from ..runs.run_models import RunModels
 
 USAGE = """\
 usage: fedfast sharpness RUN... [options]
@@ -23,6 +25,7 @@ into each run's folder, and a figure of the tensors. The runs are left as they a
   --labels A,B       of the runs (default all)
   --clients 0,3,7    which clients (default those of the next round, 100 at most)
   --rho R            radius of perturbations (default 0.05)
+  --asam-rho R       of ASAM's, in the scale of each weight (default 0.5)
   --steps N          of the ascent that finds SAM's perturbation (default 1)
   --samples N        at most, of the training data and of each client (default 1000)
   --out DIR          where figures go (default the first RUN)
@@ -39,7 +42,8 @@ MEASURED = {
 APART = "flatness distance"
 LEGEND = """\
 data: training samples of all clients, or each client's own; clients: means
-SAM, ASAM sharpness: rise of the loss within rho = {options.rho:g}, each in its own scale
+SAM sharpness: rise of the loss within rho = {options.rho:g}; ASAM sharpness: within
+  {options.asam_rho:g}, in the scale of each weight
 flatness distance: of clients' models from the global model"""
 
 
@@ -57,20 +61,27 @@ def main(argv: list[str]) -> int:
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = measuring.flags("sharpness", USAGE)
     parser.add_argument("--rho", type=float, default=0.05)
+    parser.add_argument("--asam-rho", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--samples", type=int, default=1000)
     return measuring.options_of(parser, argv)
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from ..metrics.sharpness.of_runs import NAME, measure
+    from ..metrics.sharpness.of_runs import measure
+    from ..metrics.sharpness.sharpness_rows import NAME
     from ..report import sharpness_figures
     from ..report.text_table import aligned
 
-    given = {"rho": options.rho, "steps": options.steps, "samples": options.samples}
-    found, files = measuring.measured(
-        options, NAME, lambda run, tell: [measure(run, options.clients, **given, tell=tell)]
-    )
+    names = "rho", "asam_rho", "steps", "samples"
+    given = {name: getattr(options, name) for name in names}
+
+    def one(run: RunModels, tell: Callable[[str], None]) -> list[Sharpness]:
+        if options.clients is None and run.no_local_models:
+            print(f"fedfast: without clients: {run.no_local_models}", file=sys.stderr)
+        return [measure(run, options.clients, **given, tell=tell)]
+
+    found, files = measuring.measured(options, NAME, one, clients=bool(options.clients))
     heads = [*HEADS, *(MEASURED[what] for what in _shown(options.steps)), APART]
     print(aligned(heads, [line for one in found for line in _lines(one)]))
     print(LEGEND.format(options=options))
@@ -87,7 +98,7 @@ def _shown(steps: int) -> list[str]:
 
 def _lines(one: Sharpness) -> Iterator[tuple[str, ...]]:
     """The global model's, and the means over clients."""
-    from ..metrics.sharpness.of_runs import FAR, GLOBAL, OWN, TRAIN
+    from ..metrics.sharpness.sharpness_rows import FAR, GLOBAL, OWN, TRAIN
 
     clients = one.clients
     far = f"{one.mean(clients, '', FAR):.4g}"
@@ -95,7 +106,8 @@ def _lines(one: Sharpness) -> Iterator[tuple[str, ...]]:
     for models, data, name, apart in parts:
         if models:
             figures = [
-                f"{one.mean(models, data, what):.4g}" for what in ("loss", *_shown(one.steps))
+                f"{one.mean(models, data, what):.4g}"
+                for what in ("loss", *_shown(one.ascent.steps))
             ]
             who = name or f"{len(models)} clients"
             yield one.label, str(one.round), who, data, *figures, apart

@@ -29,6 +29,7 @@ def compare(
     last: int = LAST,
     metric: str = "accuracy",
     equal: str | Sequence[str] = (),
+    mode: str = "auto",
 ) -> Comparison:
     """Compares runs: final and best values, mean of the last, rounds and bytes to a target.
 
@@ -39,9 +40,10 @@ def compare(
               the seeds of every group reach. Only rounds in which the model was tested count
     baseline  the group, or the label, that others are compared with; fedavg or else the first
     last      so many of the last tested rounds are averaged
-    metric    a column of histories, of metrics too. More is better of accuracies and cosines, less
-              of all others
+    metric    a column of histories, of metrics too
     equal     "rounds", "bytes", or both: who is ahead where all runs have done, or sent, as much
+    mode      whether more of the metric is better, "max" or "min"; "auto": more of accuracies,
+              cosines and speed, less of all others
 
     Groups that differ in data, partition or model have a target and a baseline of their own. Raises
     ValueError or TypeError naming the argument, or the folder without a run.
@@ -57,6 +59,7 @@ def compare(
         raise TypeError(f"baseline: expected a name; got {format_value(baseline)}")
     kinds, found = parse_equal(equal), samples(runs)
     _check_measured(found, metric)
+    metric = better.directed(metric, mode)
     aim = parse_target(target, metric)
     blocks = by_problem(found)
     bases = baseline_of(blocks, baseline)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from ..better import sign
+from ..better import directed, sign
 from ..history import NAME_OF_COLUMN
 from .paper import SUMMARY, Section, Seed
 
@@ -66,8 +66,11 @@ class SweepSection(Section):
     )
 
     @property
+    def column(self) -> str:
+        """The metric's column; `better.sign` tells whether more of it is better."""
+        return directed(self.metric.partition(":")[0], self.mode)
+
+    @property
     def maximized(self) -> bool:
         """Whether more of the metric is better."""
-        if self.mode == "auto":
-            return sign(self.metric.partition(":")[0]) > 0
-        return self.mode == "max"
+        return sign(self.column) > 0

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..data import Samples
 from ..layout import FlatLayout
 from ..runs.few_samples import few
-from ..runs.models_of import RunModels
+from ..runs.run_models import RunModels
 from ..validation.values import Count
 from .directions import line_between, plane_through, random_plane
 from .losses import ModelLosses

@@ -10,7 +10,7 @@ from ..explain.class_accuracy import of_rows as classes_of
 from ..landscape import panels as landscapes
 from ..metrics.agreement import agreement_rows as agreements
 from ..metrics.hessian import spectrum as hessians
-from ..metrics.sharpness import of_runs as sharpnesses
+from ..metrics.sharpness import sharpness_rows as sharpnesses
 from ..runs import measured_rows
 from . import (
     agreement_figures,

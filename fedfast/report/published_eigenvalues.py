@@ -55,6 +55,7 @@ def _measured(folders: Sequence[Path], label: str, whole: bool, data: str) -> li
         one.values[0]
         for one in found
         if (one.label, one.model == spectrum.GLOBAL, one.data) == (label, whole, data)
+        and one.batch_statistics is None
     ]
 
 

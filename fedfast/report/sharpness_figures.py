@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..metrics.sharpness.of_runs import GLOBAL, LAYER, MOVED, OWN, TRAIN, Sharpness
+from ..metrics.sharpness.sharpness_rows import GLOBAL, LAYER, MOVED, OWN, TRAIN, Sharpness
 from .style import (
     COLOURS,
     COLUMN,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,7 +16,7 @@ from ..files import atomic
 from ..history import History, Row
 from ..signals import undisturbed
 from . import about as abouts
-from . import history_file
+from . import history_file, kept_model
 from .about import About
 from .reading import read, state_of
 
@@ -129,7 +128,7 @@ class RunFolder:
             if self._saved[label] != sim.round:
                 self.state(label).parent.mkdir(exist_ok=True)
                 sim.save(self.state(label))
-                self._save_model(label, sim)
+                kept_model.write(self.path, label, sim)
                 self._saved[label] = sim.round
             self.about[label] = replace(
                 self.about[label],
@@ -168,15 +167,6 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):
             (self.path / "checkpoint").rmdir()
-
-    def _save_model(self, label: str, sim: Simulation) -> None:
-        import torch
-
-        model = {name: tensor.cpu() for name, tensor in sim.state_dict().items()}
-        content = io.BytesIO()
-        torch.save({"round": sim.round, "model": model}, content)
-        to = self.path / "checkpoint" / f"{label}.pt"
-        atomic(to, lambda to: to.write_bytes(content.getbuffer()))
 
     def _config_differs(self) -> bool:
         kept, _ = yaml_reader.read(self.path / "config.yaml")

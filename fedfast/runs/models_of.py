@@ -8,160 +8,48 @@ run.local_rows([0, 3])      # the same as rows [2, S] of one tensor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-import torch
-from torch import Tensor, nn
 
 from .. import checkpoint
 from .. import config as configs
 from .._messages import path_of
 from ..config import RunConfig
-from ..copies import copy_of
-from ..engine import Work
-from ..kernels.plan import forget_recording
-from ..layout import FlatLayout
-from ..round_loop import training
-from ..rounds import EXCHANGE, drawn_round
+from . import kept_model
 from .reading import holds_run, state_of
-
-if TYPE_CHECKING:
-    from ..data import FederatedData, Samples
-    from ..simulation import Simulation
-
-
-@dataclass(frozen=True, eq=False)
-class RunModels:
-    """A label of a run, its state loaded. Measuring leaves the run's folder and state alone."""
-
-    folder: Path
-    label: str
-    config: RunConfig
-    simulation: Simulation
-
-    @property
-    def layout(self) -> FlatLayout:
-        """Of the rows."""
-        return self.simulation.layout
-
-    @property
-    def module(self) -> nn.Module:
-        """The architecture; its weights are those before round 1."""
-        return self.simulation._components.design.module
-
-    @property
-    def data(self) -> FederatedData:
-        """What clients train on."""
-        return self.simulation._components.design.data
-
-    @property
-    def test(self) -> Samples | None:
-        """The global test set."""
-        return self.simulation._components.design.test
-
-    def model(self) -> nn.Module:
-        """The global model, a module of its own in evaluation mode."""
-        return self.filled(self.global_row())
-
-    def local_models(self, ids: Sequence[int]) -> list[nn.Module]:
-        """`local_rows` of these clients, each as a module of its own in evaluation mode."""
-        return [self.filled(row) for row in self.local_rows(ids)]
-
-    def global_row(self) -> Tensor:
-        """The global model, a copy `[S]`."""
-        return self.simulation._components.engine.state.row.clone()
-
-    def local_rows(self, ids: Sequence[int]) -> Tensor:
-        """The models of these clients `[K, S]` after the local steps of the run's next round.
-
-        They start from what the server sends, with the state that the run keeps of each client.
-        A client's model does not depend on the others; where it diverges, all of it is nan. Raises
-        ValueError for clients that do not exist or take no step.
-        """
-        design = self.simulation._components.design
-        clients = self.data.num_clients
-        for i in ids:
-            if not 0 <= i < clients:
-                raise ValueError(f"clients: expected ids below {clients}; got {i}")
-        who = np.asarray(list(ids), dtype=np.int64)
-        if len(set(who.tolist())) < len(who):
-            raise ValueError(f"clients: expected each once; got {who.tolist()}")
-        if not len(who):
-            return self.global_row().new_zeros(0, self.layout.stride)
-        return torch.cat([self._trained(part) for part in np.split(who, _cuts(who, design.cohort))])
-
-    def personal_rows(self, ids: Sequence[int]) -> Tensor:
-        """The personal models of these clients `[K, S]`. Raises ValueError where none are kept."""
-        personal = self.simulation._components.personal
-        return torch.stack([personal.row(i).clone() for i in ids])
-
-    def filled(self, row: Tensor) -> nn.Module:
-        """A module of its own with the weights of a row `[S]`, in evaluation mode."""
-        module = copy_of(self.module)
-        self.layout.write(row, module)
-        return module.eval()
-
-    def _trained(self, ids: np.ndarray) -> Tensor:
-        parts = self.simulation._components
-        engine, drawing = parts.engine, parts.design.schedule.drawing
-        if drawing is None:
-            raise ValueError("clients: expected a run whose rounds are drawn, not written down")
-        t, sizes = len(engine.committed.rows), drawing.sizes[ids]
-        plan = drawn_round(drawing.seed, t, ids, sizes, drawing.cut)
-        if not plan.steps.all():
-            i = int(ids[np.flatnonzero(plan.steps == 0)[0]])
-            raise ValueError(f"clients: client {i} takes no step: it has too few samples")
-        again = None
-        if engine.algorithm.server.rehearses:
-            again = drawn_round(drawing.seed, t + EXCHANGE, ids, sizes, drawing.cut)
-        lr, epochs = parts.design.lr(t), engine.options.local_epochs
-        engine.models.wanted = True
-        forget_recording()
-        with training(parts):
-            work = Work(t, plan, lr, epochs, self.data.num_clients, again)
-            done = engine.train(work, engine.state)
-        found = torch.empty(len(ids), self.layout.stride, dtype=self.layout.dtype)
-        found[torch.from_numpy(done.order)] = engine.models_of(done).cpu()
-        # The engine puts what was sent in the place of a model that is not finite.
-        found[torch.from_numpy(np.isin(ids, done.tally.diverged))] = torch.nan
-        return found
+from .run_models import RunModels
 
 
 def open_run(path: str | Path, label: str | None = None) -> RunModels:
-    """One label of the run in a folder.
+    """One label of the run in a folder: its state, or the global model where that alone was kept.
 
     label  None: its only one
-    Raises ValueError where there is no run, no such label, several, or no state was kept.
+    Raises ValueError where there is no run, no such label, several, or no model was kept.
     """
     from ..cli.setting import prepare, simulation
 
-    folder, labels = path_of("path", path), labels_of(path)
-    config = configs.load_kept(folder / "config.yaml")
+    folder, config = path_of("path", path), config_of(path)
+    labels = list(config.algorithms)
     if label is None and len(labels) > 1:
         raise ValueError(f"label: expected one of {', '.join(labels)}")
     if label is not None and label not in labels:
         raise ValueError(f"label: expected one of {', '.join(labels)}; got {label!r}")
     label = label or labels[0]
     state = state_of(folder, label)
-    if not checkpoint.exists(state):
-        raise ValueError(f"{folder}: kept no state of {label}")
+    model_only = not checkpoint.exists(state)
+    if model_only and not kept_model.path_in(folder, label).is_file():
+        raise ValueError(f"{folder}: kept neither a state nor a model of {label}")
     going_on = config.model_copy(update={"rounds": config.rounds + 1})
     found = simulation(going_on, prepare(config), label)
-    found._load(state, True)
-    return RunModels(folder, label, config, found)
+    if model_only:
+        kept_model.load(folder, label, found)
+    else:
+        found._load(state, True)
+    return RunModels(folder, label, config, found, model_only)
 
 
-def labels_of(path: str | Path) -> list[str]:
-    """The labels of the run in a folder. Raises ValueError where there is none."""
+def config_of(path: str | Path) -> RunConfig:
+    """The config of the run in a folder. Raises ValueError where there is none."""
     folder = path_of("path", path)
     if not holds_run(folder):
         raise ValueError(f"{folder}: expected a run folder, found no run")
-    return list(configs.load_kept(folder / "config.yaml").algorithms)
-
-
-def _cuts(ids: np.ndarray, cohort: int) -> list[int]:
-    return list(range(cohort, len(ids), cohort))
+    return configs.load_kept(folder / "config.yaml")

@@ -226,7 +226,7 @@ class Search:
         """The mean over seeds; the worst there is where one diverged, None where one failed."""
         if any(one.status not in ("done", "diverged") for one in found):
             return None
-        column, _, summary = self.section.metric.partition(":")
+        column, summary = self.section.column, self.section.metric.partition(":")[2]
         worst = -math.inf if self.section.maximized else math.inf
         values = [one.summary(column, summary or "last") for one in found]
         if any(one.status == "diverged" for one in found) or any(map(math.isnan, values)):

@@ -25,7 +25,7 @@ from ...algorithms.fedgh import Harmonized, conflicting
 from ...algorithms.hooks import Cohort
 from ...engine import Work
 from ...rounds import drawn_round
-from ...runs.models_of import RunModels
+from ...runs.run_models import RunModels
 from .agreement_rows import KINDS, Agreement, Floats
 
 MOST = 100  # clients by default: a matrix of more cannot be read
@@ -35,8 +35,11 @@ def measure(run: RunModels, clients: Sequence[int] | None = None) -> Agreement:
     """The agreement of these clients, by default of the run's next cohort (of at most 100).
 
     Raises ValueError for fewer than two clients, for those that do not exist or take no step, and
-    where an algorithm of two exchanges is asked for more clients than a cohort has.
+    where an algorithm of two exchanges is asked for more clients than a cohort has, or where
+    there are no local models (`RunModels.no_local_models`).
     """
+    if why := run.no_local_models:
+        raise ValueError(f"clients: {why}")
     engine = run.simulation._components.engine
     ids = sorted(next_clients(run) if clients is None else clients)
     if len(ids) < 2:

@@ -23,6 +23,7 @@ from ...torch_settings import usual_modes
 from ...worker_pool import WorkerPool
 from ..accuracy import Loss
 from ..loss_weights import weight_of
+from .batch_statistics import normalise_by_batches
 
 NO_DERIVATIVE = "is not implemented"  # torch's words for an operation without one
 SEED = 0  # of modules that draw random numbers in evaluation: every product draws the same
@@ -34,6 +35,7 @@ class ModuleProduct:
     loss     (outputs, targets) -> scalar mean over the batch
     samples  of each model
     batch    samples that go through the module together
+    by_batch whether norms take these samples' statistics, see `batch_statistics.py`
     Threads take whole models, each on one intra-operation thread. Calls raise ValueError for models
     or losses without second derivatives.
     """
@@ -46,6 +48,7 @@ class ModuleProduct:
         rows: Tensor,
         samples: Sequence[Samples],
         batch: int,
+        by_batch: bool = False,
     ) -> None:
         self.layout, self.loss, self.rows = layout, loss, rows.detach().clone()
         self.samples, self.batch = list(samples), batch
@@ -53,6 +56,8 @@ class ModuleProduct:
         threads = 1 if self._draws(module) else min(torch.get_num_threads(), self.models)
         self._pool = WorkerPool(threads)
         self._modules = [copy_of(module).eval() for _ in range(self._pool.workers)]
+        if by_batch:
+            self._modules = list(map(normalise_by_batches, self._modules))
 
     def _draws(self, module: nn.Module) -> bool:
         """Whether it draws random numbers in evaluation: there is one generator for all threads."""

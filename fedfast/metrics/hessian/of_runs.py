@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ...data import Samples
 from ...runs.few_samples import few
-from ...runs.models_of import RunModels
+from ...runs.run_models import RunModels
 from ...validation.values import Count
+from .batch_statistics import check
 from .density import Density
 from .solvers import Hessian
 from .spectrum import GLOBAL, OWN, TRAIN, Floats, Spectrum
@@ -35,6 +36,7 @@ class Wanted:
     clients  whose local models are measured besides the global one
     top      eigenvalues of each model; trace, density: whether of the global model
     samples  at most, drawn without replacement; steps: of Lanczos runs, at most
+    batch_statistics  see `Hessian`
     """
 
     clients: tuple[int, ...] = ()
@@ -44,11 +46,14 @@ class Wanted:
     samples: int = 1000
     steps: int = 100
     seed: int = 0
+    batch_statistics: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("top", "samples", "steps"):
             Count()(name, getattr(self, name))
         Count(ge=0)("seed", self.seed)
+        if self.batch_statistics is not None:
+            Count(ge=2)("batch_statistics", self.batch_statistics)
 
 
 class Stage:
@@ -76,13 +81,15 @@ def measure(run: RunModels, wanted: Wanted, tell: Tell = lambda _: None) -> list
     for clients that do not exist or take no step.
     """
     local = run.local_rows(wanted.clients)  # first: clients that do not exist are told at once
-    train, row = _few(run, run.data.samples, wanted), run.global_row().cpu()
-    stage = Stage(tell, f"{run.label}, global model")
-    found = [*_spectra(run, wanted, [(GLOBAL, TRAIN, row, train)], stage, True)]
+    train, center = _few(run, run.data.samples, wanted), run.global_row().cpu()
     models = []
     for i, row in zip(wanted.clients, local, strict=True):
         own = _few(run, run.data.client(i), wanted)
         models += [(str(i), OWN, row, own), (str(i), TRAIN, row, train)]
+    if wanted.batch_statistics is not None:
+        check(run.module, [train, *(own for *_, own in models)], wanted.batch_statistics)
+    stage = Stage(tell, f"{run.label}, global model")
+    found = [*_spectra(run, wanted, [(GLOBAL, TRAIN, center, train)], stage, True)]
     each = max(1, MEMORY // (8 * run.layout.trained * wanted.steps))
     for at in range(0, len(models), each):
         part = models[at : at + each]
@@ -112,6 +119,7 @@ def _spectra(
         loss=run.simulation._components.design.loss,
         seed=wanted.seed,
         progress=stage.product,
+        batch_statistics=wanted.batch_statistics,
     )
     stage.begin("eigenvalues")
     found = hessian.eigenvalues(wanted.top, steps=wanted.steps)
@@ -131,6 +139,7 @@ def _spectra(
             converged=bool(found.converged[k]),
             trace=None if trace is None else (float(trace.values[k]), float(trace.errors[k])),
             density=None if density is None else _curve(density, k),
+            batch_statistics=wanted.batch_statistics,
         )
 
 

@@ -3,9 +3,10 @@
     H_k = (1 / n_k) sum_i  d^2 loss(f(x_i; w_k), y_i) / dw^2        over model k's n_k samples
 
 in evaluation mode: dropout keeps everything, batch normalisation takes running statistics, which
-are constants. Where the model is a layer program, products come from `program_product.py`; else
-from torch's double backward, `module_product.py`. A model's product does not depend, by a bit, on
-how many other models there are, on who they are, or on the number of threads.
+are constants, unless those of batches are asked for (`batch_statistics.py`). Where the model is a
+layer program, products come from `program_product.py`; else from torch's double backward,
+`module_product.py`. A model's product does not depend, by a bit, on how many other models there
+are, on who they are, or on the number of threads.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ...data import Samples
 from ...layout import FlatLayout
 from ...programs.program import Program
 from ..accuracy import Loss
+from .batch_statistics import check
 from .module_product import ModuleProduct
 from .program_product import MEMORY, ProgramProduct, program_of
 
@@ -63,6 +65,7 @@ def product_for(
     batch: int | None = None,
     backend: str = "auto",
     memory: int = MEMORY,
+    batch_statistics: int | None = None,
 ) -> HessianProduct:
     """Products with the Hessians of the models `rows` [K, S] on their samples.
 
@@ -72,11 +75,17 @@ def product_for(
              sums over batches are float64
     backend  of the operations of layer programs
     memory   bytes, about, that may be kept of what products of the same models have in common
+    batch_statistics  samples, in order, over whose batches norms take their statistics; the last
+             batch may be smaller. None: norms take running statistics
     Raises ValueError/TypeError naming what is unfit.
     """
     own = samples_of_each(layout, rows, samples)
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise ValueError(f"batch: expected an integer >= 1 or None; got {format_value(batch)}")
+    if batch_statistics is not None:
+        check(module, own, batch_statistics)
+        how = criterion_of(loss), rows, own, batch_statistics
+        return ModuleProduct(module, layout, *how, by_batch=True)
     program = program_with(module, layout, loss, own)
     if program is not None:
         return ProgramProduct(program, layout, rows, own, batch, backend, memory)

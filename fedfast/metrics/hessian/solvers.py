@@ -37,6 +37,8 @@ class Hessian:
     batch     samples whose part of a product is computed at once
     seed      of random vectors, the same for every model
     progress  called after every product with the Hessians of models that are solved side by side
+    batch_statistics  None, or N: norms take the statistics of batches of N samples, in order, in
+              place of running ones, and derivatives go through these
     A model's figures do not depend, by a bit, on the other models or on the number of threads.
     Raises ValueError/TypeError naming what is unfit.
     """
@@ -52,6 +54,7 @@ class Hessian:
         batch: int = 500,
         seed: int = 0,
         progress: Callable[[], None] = lambda: None,
+        batch_statistics: int | None = None,
     ) -> None:
         layout = FlatLayout.of(model) if layout is None else layout
         rows = layout.flatten(model)[None] if rows is None else rows
@@ -59,7 +62,8 @@ class Hessian:
         samples = [as_samples(own, "data") for own in given]
         integer("seed", seed)
         self.layout, self.seed = layout, seed
-        self._problem = Problem(model, layout, loss, rows, samples, batch, progress)
+        how = batch, progress, batch_statistics
+        self._problem = Problem(model, layout, loss, rows, samples, *how)
         self._spaces = self._problem.spaces()
 
     def eigenvalues(self, top: int = 1, *, tol: float = 1e-4, steps: int = 100) -> Eigenvalues:

@@ -50,10 +50,13 @@ class Problem:
     samples: list[Samples]
     batch: int
     progress: Callable[[], None] = lambda: None
+    batch_statistics: int | None = None
 
     def spaces(self) -> list[Space]:
         """One for all models of as many coordinates."""
         own = samples_of_each(self.layout, self.rows, self.samples)
+        if self.batch_statistics is not None:
+            return [self.whole(range(len(own)))]
         program = program_with(self.module, self.layout, self.loss, own)
         layer = None if program is None else entry(program, self.layout)
         if program is None or layer is None:
@@ -76,5 +79,9 @@ class Problem:
     def whole(self, models: Sequence[int]) -> Space:
         """Some models in their parameters."""
         some = self.rows[list(models)], [self.samples[k] for k in models]
-        product = product_for(self.module, self.layout, self.loss, *some, batch=self.batch)
+        product = product_for(
+            *(self.module, self.layout, self.loss, *some),
+            batch=self.batch,
+            batch_statistics=self.batch_statistics,
+        )
         return Space(list(models), Products(product, self.progress))

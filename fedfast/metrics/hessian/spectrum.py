@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 NAME = "hessian.csv"
 GLOBAL, TRAIN, OWN = "global", "train", "own"  # of models and data
+BATCH = "batch_statistics"  # a column that came later
 HEAD = ("label", "round", "model", "data", "samples")
 
 
@@ -21,6 +22,7 @@ class Spectrum:
     model    "global" or a client's number; data: "train" or "own"; samples: how many
     values   eigenvalues, descending; bounds: some eigenvalue is within this distance of each
     trace    with its standard error; density `[2, G]`: grid and values
+    batch_statistics  of how many samples norms took the statistics; None: running ones
     """
 
     label: str
@@ -33,6 +35,7 @@ class Spectrum:
     converged: bool
     trace: tuple[float, float] | None = None
     density: Floats | None = None
+    batch_statistics: int | None = None
 
     def rows(self) -> list[dict[str, object]]:
         """Lines of `hessian.csv`: what, at (a rank, or a point of the grid), value, error."""
@@ -44,7 +47,7 @@ class Spectrum:
             made.append({"what": "trace", "value": self.trace[0], "error": self.trace[1]})
         if self.density is not None:
             made += [{"what": "density", "at": t, "value": v} for t, v in self.density.T.tolist()]
-        head = {name: getattr(self, name) for name in HEAD}
+        head = {name: getattr(self, name) for name in HEAD} | {BATCH: self.batch_statistics or ""}
         empty = {"at": "", "error": "", "converged": ""}
         return [{**head, "what": "", **empty, **row} for row in made]
 
@@ -79,4 +82,5 @@ def _of_model(head: tuple[str, ...], rows: Sequence[Mapping[str, str]]) -> Spect
         converged=all(row["converged"] == "True" for row in own["eigenvalue"]),
         trace=traces[0] if traces else None,
         density=np.array(density) if own["density"] else None,
+        batch_statistics=int(batch) if (batch := rows[0].get(BATCH)) else None,
     )
