@@ -27,7 +27,7 @@ from .metrics.agreement.watch import watched_bytes
 from .model_inspection import workers_for
 from .module_executor import ModuleExecutor
 from .personalization import Personal
-from .programs import ProgramExecutor, bytes_per_client
+from .programs import ProgramExecutor, bytes_per_client, scratch_bytes
 from .programs.evaluator import evaluator_bytes, evaluator_for
 from .programs.verify import Subject, difference
 from .rounds_once import RoundsOnce
@@ -160,7 +160,10 @@ def _activation_bytes(design: Design) -> int:
     if design.program is None:
         return width * item * design.trial[0].numel()
     looks, clips = design.algorithm.local.looks, design.options.clip_norm is not None
-    return bytes_per_client(design.program, width, item, looks, clips, design.device.type)
+    held = bytes_per_client(design.program, width, item, looks, clips, design.device.type)
+    if design.device.type != "cpu":
+        held += scratch_bytes(design.program, width, item)
+    return held
 
 
 def _evaluation_bytes(design: Design) -> int:

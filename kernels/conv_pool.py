@@ -6,6 +6,7 @@
 
 Bytes: of the convolution's results only the maxima and a byte each are written and read again: for
 2 x 2 windows of float32 1.25 instead of 4 + 1 + 1 numbers a window each way. Operations: `conv`'s.
+Triton's backward has dz of all results in memory for a while, see docs/writing-kernels.md.
 Deterministic as `conv` is; results are `conv`'s followed by `pool`'s to the bit (native: planes are
 pooled while they are in cache; Triton: a program owns whole windows, see `triton/conv_windows.py`).
 Source: `conv` and `pool`.

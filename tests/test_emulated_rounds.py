@@ -31,7 +31,7 @@ from fedfast.recorded_steps import RecordedChunk
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 from emulated_cuda import Device  # noqa: E402
-from emulated_graphs import Graphs  # noqa: E402
+from emulated_graphs import Capture, Graphs  # noqa: E402
 from test_cuda_graph import model  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
@@ -206,6 +206,34 @@ def test_launches_of_a_step(kind: str, name: str, device: Device) -> None:
     assert found.graphs == 2
     assert found.events["wait"] <= 2
     assert found.kernels == LAUNCHES[kind, name]
+
+
+def pooled() -> nn.Module:
+    """Convolutions whose results, 2 x 6 x 6 and 3 x 3 x 3, are pooled: of 9 places 4."""
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 3, 3, padding=1)
+    halved = nn.ReLU(), nn.MaxPool2d(2)
+    return nn.Sequential(first, *halved, second, *halved, nn.Flatten(), nn.Linear(3, 4))
+
+
+def test_gradients_put_back_to_maxima_are_planned_for(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step needs memory for the larger of both layers' results; so does the plan, on CUDA."""
+    allocated, owns = [], Capture.owns
+
+    def noted(self: Capture, t: Tensor) -> None:
+        allocated.append((tuple(t.shape), t.nbytes))
+        owns(self, t)
+
+    monkeypatch.setattr(Capture, "owns", noted)
+    sim = simulation(pooled(), images(8), "fedavg")
+    sim.run(progress=False)
+    put_back = {entry for entry in allocated if len(entry[0]) == 5}
+    largest = 3 * 4 * (2 * 6 * 6) * 4  # clients, batch, results, bytes
+    assert put_back == {((3, 4, 2, 6, 6), largest), ((3, 4, 3, 3, 3), 4 * 3 * 4 * 3 * 3 * 3)}
+    plain = simulation(pooled(), images(8), "fedavg", device="cpu")
+    assert 3 * (sim.memory.each - plain.memory.each) == largest
 
 
 def test_a_planted_wait_is_found(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:

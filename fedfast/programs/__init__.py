@@ -3,6 +3,6 @@
 from .executor import ProgramExecutor
 from .program import Program
 from .trace import explain, trace
-from .workspace import bytes_per_client
+from .workspace import bytes_per_client, scratch_bytes
 
-__all__ = ["Program", "ProgramExecutor", "bytes_per_client", "explain", "trace"]
+__all__ = ["Program", "ProgramExecutor", "bytes_per_client", "explain", "scratch_bytes", "trace"]

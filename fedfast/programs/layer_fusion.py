@@ -53,5 +53,5 @@ def _merged(last: Record | None, record: Record) -> Record | None:
             return replace(last, output=record.output, activation=record.kind)
     if isinstance(record, Pool) and type(last) is Conv and record.apart:
         own = {f.name: getattr(last, f.name) for f in fields(last)} | dict(output=record.output)
-        return ConvPool(**own, window=record.kernel)
+        return ConvPool(**own, window=record.kernel, convolved=last.output)
     return None

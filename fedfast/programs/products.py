@@ -176,10 +176,11 @@ class ConvPool(Conv):
     """A convolution and the largest elements of windows side by side over its results.
 
     Before or after a rising activation the largest is the same one: `window` is taken of its
-    results.
+    results, the value `convolved`, which is never in memory as a whole.
     """
 
     window: tuple[int, int]
+    convolved: int
 
     def planes(self, image: Sequence[int], kernel: Sequence[int]) -> list[int]:
         """Sides of the convolution's results before they are pooled."""
@@ -189,6 +190,10 @@ class ConvPool(Conv):
     def saved_elements(self, shapes: Sequence[tuple[int, ...]]) -> int:
         """A byte for every result, counted as a float's."""
         return -(-prod(shapes[self.output]) // torch.float32.itemsize)
+
+    def scratch_elements(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """The gradient of the convolution's results: on a GPU it is put back to the maxima."""
+        return prod(shapes[self.convolved])
 
     def _operations(self) -> tuple[Callable[..., object], Callable[..., object]]:
         return kernels.conv_pool, kernels.conv_pool_backward

@@ -182,6 +182,10 @@ class Record(ABC):
         """Elements of each sample that it saves from forward to backward, beside its value."""
         return 0
 
+    def scratch_elements(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Elements of each sample that its operations need for a while on a GPU."""
+        return 0
+
     @abstractmethod
     def forward(self, context: ExecutionContext) -> None:
         """Write `context.value(self.output)`."""

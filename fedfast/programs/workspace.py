@@ -116,3 +116,9 @@ def bytes_per_client(
     more = sam.elements_per_client(program, width, device) if ascends else 0
     more += clip.elements_per_client(program, width) if clips else 0
     return itemsize * (width * (elements_saved + 2 * learning) + more)
+
+
+def scratch_bytes(program: Program, width: int, itemsize: int) -> int:
+    """Bytes of one client that operations on a GPU allocate and free: of the layer with most."""
+    needs = (record.scratch_elements(program.shapes) for record in program.records)
+    return itemsize * width * max(needs, default=0)

@@ -16,7 +16,7 @@ from .conv_activation import through
 from .conv_correlate import correlate
 from .conv_gradient import programs, weight_gradient
 from .conv_offsets import Side, forward_sides, turned_sides
-from .conv_windows import Pooled
+from .conv_windows import Pooled, put_back
 from .sums import Squares
 
 
@@ -43,7 +43,7 @@ def forward(
     geometry: Geometry,
     sides: tuple[Side, Side],
     options: tuple[str | None, str],
-    given: Pooled | None = None,
+    pooled: Pooled | None = None,
 ) -> None:
     """The convolution; out takes its results, or the largest of each window."""
     groups, (channels, height, width) = geometry.groups, weight.shape[2:]
@@ -51,7 +51,7 @@ def forward(
     rows = weight.shape[1] // groups
     steps = (rows * channels * taps, channels * taps, taps, width, 1)
     sizes = groups, channels, rows
-    correlate(x, weight, bias, out, sizes, sides, steps, options, given=given)
+    correlate(x, weight, bias, out, sizes, sides, steps, options, pooled)
 
 
 def conv_backward(
@@ -72,9 +72,8 @@ def conv_backward(
     squares: Tensor | None,
 ) -> None:
     """`conv_backward` in Triton."""
-    planes = tuple(dout.shape[3:])
     sinks = dx, dweight, dbias, alpha, beta, base_weight, base_bias, precision, squares
-    backward(x, weight, out, dout, geometry, planes, activation, None, *sinks)
+    backward(x, weight, out, dout, geometry, None, activation, *sinks)
 
 
 def backward(
@@ -83,9 +82,8 @@ def backward(
     out: Tensor,
     dout: Tensor,
     geometry: Geometry,
-    planes: tuple[int, ...],
+    pooled: Pooled | None,
     activation: str | None,
-    taken: Pooled | None,
     dx: Tensor | None,
     dweight: Tensor | None,
     dbias: Tensor | None,
@@ -96,35 +94,30 @@ def backward(
     precision: str,
     squares: Tensor | None,
 ) -> None:
-    """planes: sides of the results; out and dout hold them or, `taken`, their largest elements."""
+    """out and dout hold the results or, `pooled`, the largest elements of their windows."""
     groups, biases = geometry.groups, 0 if dbias is None else dbias.shape[1]
+    planes = tuple(dout.shape[3:]) if pooled is None else pooled.planes
     partial = Squares()
     if squares is not None:
-        pooled, pixels = taken is not None, x.shape[1] * prod(planes)
-        weights = 0 if dweight is None else programs(dweight, groups, precision, pooled, pixels)
+        pixels = x.shape[1] * prod(planes)
+        weights = 0 if dweight is None else programs(dweight, groups, precision, pixels)
         partial = Squares.of(x, biases + weights)
     if activation is not None or dbias is not None:
         through(out, dout, activation, dbias, base_bias, alpha, beta, partial)
+    if pooled is not None and not (dx is None and dweight is None):
+        dout = put_back(dout, pooled)
     if dx is not None:
-        data_gradient(dout, weight, dx, planes, geometry, precision, taken)
+        data_gradient(dout, weight, dx, geometry, precision)
     if dweight is not None:
         sinks = dweight, dweight if base_weight is None else base_weight, alpha, beta
-        sides, more = forward_sides(x, weight, planes, geometry), (taken, partial.behind(biases))
-        weight_gradient(x, dout, *sinks, groups, sides, precision, *more)
+        sides = forward_sides(x, weight, planes, geometry)
+        weight_gradient(x, dout, *sinks, groups, sides, precision, partial.behind(biases))
     partial.add_up(squares)
 
 
-def data_gradient(
-    dout: Tensor,
-    weight: Tensor,
-    dx: Tensor,
-    planes: tuple[int, ...],
-    g: Geometry,
-    precision: str,
-    taken: Pooled | None = None,
-) -> None:
-    """dx; planes: sides of the results, dout holding them or, `taken`, their largest elements."""
-    sizes = zip(dx.shape[3:], weight.shape[3:], planes, strict=True)
+def data_gradient(dz: Tensor, weight: Tensor, dx: Tensor, g: Geometry, precision: str) -> None:
+    """`dx = dz * turned(w)`."""
+    sizes = zip(dx.shape[3:], weight.shape[3:], dz.shape[3:], strict=True)
     moves = zip(g.stride, g.padding, g.dilation, strict=True)
     vertical, horizontal = (
         turned_sides(*size, *move) for size, move in zip(sizes, moves, strict=True)
@@ -137,4 +130,4 @@ def data_gradient(
     for down in vertical:
         for across in horizontal:
             how = (g.groups, rows, channels), (down, across), steps, (None, precision)
-            correlate(dout, weight, None, dx, *how, taken=taken)
+            correlate(dz, weight, None, dx, *how)

@@ -15,7 +15,7 @@ from torch import Tensor
 from .common import jit, launch, strided, tl
 from .conv_offsets import Side, covering, pointwise, unfolded, within
 from .conv_taps import chunks, packed, padded
-from .conv_windows import Pooled, in_windows, largest, put_back
+from .conv_windows import Pooled, in_windows, largest
 from .functions import activate
 from .tiles import ROUGH, dot, dot_precision, multiple, unit
 
@@ -32,19 +32,16 @@ def correlate(
     sides: tuple[Side, Side],
     steps: tuple[int, ...],
     options: tuple[str | None, str],
-    taken: Pooled | None = None,
-    given: Pooled | None = None,
+    pooled: Pooled | None = None,
 ) -> None:
-    """One launch of `correlate`; steps of the weight over group, row, channel and taps.
+    """One launch of `_correlate`; steps of the weight over group, row, channel and taps.
 
-    taken  if given, the source holds the numbers of its planes' largest elements
-    given  if given, out takes the largest elements of the planes of results
+    pooled  if given, out takes the largest elements of the windows of results
     """
     down, across = sides
     clients, batch = source.shape[:2]
     groups, channels, rows = sizes
-    places = down.places * across.places if given is None else given.windows << given.steps
-    pooled = taken or given
+    places = down.places * across.places if pooled is None else pooled.windows << pooled.steps
     first = down.tap * steps[3] + across.tap * steps[4]
     used = (*steps[:3], steps[3] * down.apart, steps[4] * across.apart, first)
     tapped = channels if down.taps * across.taps > 1 else 0
@@ -55,8 +52,8 @@ def correlate(
     strides = source.stride(0), weight.stride(0), 0 if bias is None else bias.stride(0)
     tap, tap_stride = strided(None if pooled is None else pooled.tap)
     windows = None if pooled is None else tuple(pooled.tap.shape[3:])
-    area = down.extent * across.extent if taken is None else taken.windows
-    out_area = down.out_extent * across.out_extent if given is None else given.windows
+    area = down.extent * across.extent
+    out_area = down.out_extent * across.out_extent if pooled is None else pooled.windows
     precision = dot_precision(options[1], source)
     tile = _tile(rows, batch * places, precision, chunks(tapped, 1) > 0)
     launch(
@@ -71,9 +68,8 @@ def correlate(
         DENSE_WEIGHT=steps[2:] == (down.taps * across.taps, across.taps, 1),
         DENSE_OUT=down.out_step == across.out_step == 1,
         POINTWISE=pooled is None and pointwise(sides),
-        TAKEN=None if taken is None else taken.sides,
-        GIVEN=None if given is None else given.sides,
-        STEPS=0 if given is None else given.steps,
+        WINDOW=None if pooled is None else pooled.sides,
+        STEPS=0 if pooled is None else pooled.steps,
         CHUNKS=chunks(tapped, tile["BLOCK_R"]),
         UNIT=1 if pooled is not None else min(unit(t, places) for t in (source, out)),
         KIND=options[0],
@@ -105,11 +101,11 @@ def _correlate(
     weight: tl.tensor,  # [K, ...], addressed by `steps`
     bias: tl.tensor,  # [K, groups * rows] or None
     out: tl.tensor,  # [K, B, groups * rows, out height, out width]
-    which: tl.tensor,  # as source if TAKEN, as out if GIVEN, else None
+    places_of: tl.tensor,  # taps of maxima, as out, if it is pooled; else None
     strides: tl.tuple,  # over K, of these five
     sizes: tl.tuple,  # groups, channels and rows (of the result) in a group
     areas: tl.tuple,  # of a source image, of this launch's places, of an out image
-    windows: tl.tuple,  # down and across a plane, or None
+    windows: tl.tuple,  # down and across a plane of results, or None
     batch: tl.tensor,
     down: tl.tuple,  # the first eight numbers of `Side`
     across: tl.tuple,
@@ -119,8 +115,7 @@ def _correlate(
     DENSE_WEIGHT: tl.constexpr,  # rows of (channel, tap) are contiguous
     DENSE_OUT: tl.constexpr,  # this launch computes every place of the result
     POINTWISE: tl.constexpr,  # places are the source's own pixels
-    TAKEN: tl.constexpr,  # sides of the source's windows, see `conv_windows`
-    GIVEN: tl.constexpr,  # of the result's
+    WINDOW: tl.constexpr,  # sides of the results' windows, see `conv_windows`; else None
     STEPS: tl.constexpr,
     CHUNKS: tl.constexpr,  # see `chunks`
     UNIT: tl.constexpr,  # see `unit`, for runs of places
@@ -133,7 +128,7 @@ def _correlate(
     """A tile [rows, pixels] of one client's group: `act(weight @ unfolded source + bias)`."""
     groups, channels, rows = sizes
     area, places, out_area = areas
-    if DENSE_OUT and GIVEN is None:
+    if DENSE_OUT and WINDOW is None:
         places = multiple(places, UNIT)
         out_area = places
     if POINTWISE:
@@ -149,12 +144,12 @@ def _correlate(
     p = tile // row_tiles * BLOCK_P + tl.arange(0, BLOCK_P)
     image = (p // places).to(tl.int64)
     place = p % places
-    if GIVEN is None:
+    if WINDOW is None:
         row = place // across[4]
         column = place % across[4]
         held = p < pixels
     else:
-        row, column, held = in_windows(place, windows[1], GIVEN, STEPS)
+        row, column, held = in_windows(place, windows[1], WINDOW, STEPS)
         held &= p < pixels
     y = row * down[1] + down[2]
     x = column * across[1] + across[2]
@@ -173,20 +168,8 @@ def _correlate(
             tap_x = tap % TAPS_W * across[3]
             inside = held & within(y, x, tap_y, tap_x, down, across)
             mask = (c < channels)[:, None] & inside[None, :]
-            if TAKEN is not None:
-                values = put_back(
-                    source + k * strides[0],
-                    which + k * strides[4],
-                    plane[None, :] + (c * area)[:, None],
-                    (y + tap_y)[None, :],
-                    (x + tap_x)[None, :],
-                    windows,
-                    mask,
-                    TAKEN,
-                )
-            else:
-                here = base + (tap_y * across[0] + tap_x)
-                values = tl.load(here[None, :] + (c * area)[:, None], mask, other=0.0)
+            here = base + (tap_y * across[0] + tap_x)
+            values = tl.load(here[None, :] + (c * area)[:, None], mask, other=0.0)
             width = multiple(steps[1], 4)
             kept = (m < rows)[:, None] & (c < width)[None, :]
             there = own + tap * (rows * width) + (m * width)[:, None]
@@ -201,19 +184,6 @@ def _correlate(
             mask = (r < terms)[:, None] & held[None, :]
             if POINTWISE:
                 values = tl.load(base[None, :] + (r * area)[:, None], mask, other=0.0)
-            elif TAKEN is not None:
-                _, tap_y, tap_x = unfolded(r, area, down, across, TAPS_H, TAPS_W)
-                mask &= within(y[None, :], x[None, :], tap_y[:, None], tap_x[:, None], down, across)
-                values = put_back(
-                    source + k * strides[0],
-                    which + k * strides[4],
-                    plane[None, :] + (r // (TAPS_H * TAPS_W) * area)[:, None],
-                    y[None, :] + tap_y[:, None],
-                    x[None, :] + tap_x[:, None],
-                    windows,
-                    mask,
-                    TAKEN,
-                )
             else:
                 offset, tap_y, tap_x = unfolded(r, area, down, across, TAPS_H, TAPS_W)
                 mask &= within(y[None, :], x[None, :], tap_y[:, None], tap_x[:, None], down, across)
@@ -230,7 +200,7 @@ def _correlate(
     if bias is not None:
         total += tl.load(bias + k * strides[2] + channel, m < rows, other=0.0)[:, None]
     total = activate(total, 0.0, KIND)
-    if GIVEN is not None:
+    if WINDOW is not None:
         total, taps = largest(total, held[None, :], STEPS)
         p = tile // row_tiles * (BLOCK_P >> STEPS) + tl.arange(0, BLOCK_P >> STEPS)
         image = (p // out_area).to(tl.int64)
@@ -243,8 +213,8 @@ def _correlate(
     to = (image * (groups * rows) * out_area + target)[None, :] + (channel * out_area)[:, None]
     kept = (m < rows)[:, None] & (p < pixels)[None, :]
     tl.store(out + k * strides[3] + to, total, kept)
-    if GIVEN is not None:
-        tl.store(which + k * strides[4] + to, taps.to(tl.uint8), kept)
+    if WINDOW is not None:
+        tl.store(places_of + k * strides[4] + to, taps.to(tl.uint8), kept)
 
 
 @jit

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .common import jit, launch, strided, tl
+from .common import jit, launch, tl
 from .conv_correlate import NARROW, WARPS
 from .conv_offsets import Side, covering, pointwise, unfolded, within
 from .conv_parts import ADDED, add_parts
 from .conv_taps import chunks, padded
-from .conv_windows import Pooled, put_back
 from .sums import Squares, store_squares
 from .tiles import ROUGH, dot, dot_precision, fold, multiple, unit
 
@@ -35,17 +34,15 @@ def weight_gradient(
     groups: int,
     sides: tuple[Side, Side],
     precision: str,
-    taken: Pooled | None = None,
-    partial: Squares = Squares(),  # noqa: B008 (it is immutable)
+    partial: Squares,
 ) -> None:
-    """taken  if given, dz holds the numbers of its planes' largest elements"""
+    """to = `beta base + alpha` the gradient `[K, O, C / groups, kh, kw]`."""
     down, across = sides
     clients, outputs, channels, *_ = to.shape
     rows = outputs // groups
     places = down.places * across.places
-    tile = _tile(to, groups, precision, taken is not None)
+    tile = _tile(to, groups, precision)
     parts = _parts(to, groups, tile, x.shape[1] * places)
-    tap, tap_stride = strided(None if taken is None else taken.tap)
     sinks = (to, base, alpha, beta, tuple(partial))
     tapped = _chunks(to, 1) > 0
     size = to[0].numel() // channels * (padded(channels) if tapped else channels)
@@ -55,18 +52,16 @@ def weight_gradient(
         _weight_gradient,
         clients * parts * _tiles(to, groups, tile),
         x,
-        *(x, dz, tap, sums, *sinks[1:]),
-        (*(t.stride(0) for t in (x, dz, sums, base)), tap_stride),
+        *(x, dz, sums, *sinks[1:]),
+        tuple(t.stride(0) for t in (x, dz, sums, base)),
         *((groups, channels, rows), (down.extent * across.extent, places)),
-        None if taken is None else tuple(taken.tap.shape[3:]),
         *(x.shape[1], down[:8], across[:8]),
         TAPS_H=down.taps,
         TAPS_W=across.taps,
         CHUNKS=_chunks(to, tile["BLOCK_R"]),
         PARTS=parts,
         POINTWISE=pointwise(sides),
-        TAKEN=None if taken is None else taken.sides,
-        UNIT=unit(x, places) if taken is not None else min(unit(t, places) for t in (x, dz)),
+        UNIT=min(unit(t, places) for t in (x, dz)),
         PRECISION=dot_precision(precision, x),
         **tile,
     )
@@ -74,9 +69,9 @@ def weight_gradient(
         add_parts(sums, *sinks, rows if tapped else 0)
 
 
-def programs(to: Tensor, groups: int, precision: str, pooled: bool, pixels: int) -> int:
+def programs(to: Tensor, groups: int, precision: str, pixels: int) -> int:
     """How many write a client's gradient `[K, O, C / groups, kh, kw]`, of so many pixels."""
-    tile = _tile(to, groups, precision, pooled)
+    tile = _tile(to, groups, precision)
     if _chunks(to, 1) or _parts(to, groups, tile, pixels) > 1:
         return -(-to[0].numel() // ADDED)
     return _tiles(to, groups, tile)
@@ -100,16 +95,13 @@ def _chunks(to: Tensor, block: int) -> int:
     return chunks(to.shape[2], block) if to[0, 0, 0].numel() > 1 else 0
 
 
-def _tile(to: Tensor, groups: int, precision: str, pooled: bool) -> dict[str, int]:
-    """Sizes of a tile of `_weight_gradient`, and warps: what covers a small result, else most.
-
-    Places of windows take registers of their own: wider tiles would spill.
-    """
+def _tile(to: Tensor, groups: int, precision: str) -> dict[str, int]:
+    """Sizes of a tile of `_weight_gradient`, and warps: what covers a small result, else most."""
     rows, precision = to.shape[1] // groups, dot_precision(precision, to)
     terms = to.shape[2] if _chunks(to, 1) else to[0, 0].numel()
     if rows <= NARROW:
         return dict(BLOCK_M=1, BLOCK_R=16, BLOCK_P=128, num_warps=WARPS)
-    height, width = covering(rows, (16, 32, 64)), covering(terms, (32,) if pooled else (32, 64))
+    height, width = covering(rows, (16, 32, 64)), covering(terms, (32, 64))
     pixels = 32 if precision in ROUGH else 16
     return dict(BLOCK_M=height, BLOCK_R=width, BLOCK_P=pixels, num_warps=WARPS)
 
@@ -118,16 +110,14 @@ def _tile(to: Tensor, groups: int, precision: str, pooled: bool) -> dict[str, in
 def _weight_gradient(
     source: tl.tensor,  # [K, B, groups * channels, height, width]
     dz: tl.tensor,  # [K, B, groups * rows, out height, out width]
-    which: tl.tensor,  # as dz if TAKEN, else None
     to: tl.tensor,  # [K, groups * rows, channels * taps]
     base: tl.tensor,  # the same
     alpha: tl.tensor,  # [K]
     beta: tl.tensor,  # [K]
     partial: tl.tuple,  # see `store_squares`
-    strides: tl.tuple,  # over K, of source, dz, to, base, tap
+    strides: tl.tuple,  # over K, of these four
     sizes: tl.tuple,  # groups, channels and rows in a group
     areas: tl.tuple,  # of a source image, of an out image
-    windows: tl.tuple,  # down and across a plane, or None
     batch: tl.tensor,
     down: tl.tuple,  # the first eight numbers of `Side`
     across: tl.tuple,
@@ -136,7 +126,6 @@ def _weight_gradient(
     CHUNKS: tl.constexpr,  # see `_chunks`
     PARTS: tl.constexpr,  # of the pixels; `to` is [K, PARTS, ...] where there are several or CHUNKS
     POINTWISE: tl.constexpr,
-    TAKEN: tl.constexpr,  # sides of dz's windows, see `conv_windows`
     UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -198,21 +187,8 @@ def _weight_gradient(
         here = image * (groups * channels) * area + pixel
         terms_of = tl.load(values + here[None, :], mask, other=0.0)
         kept = (m < rows)[:, None] & (p < pixels)[None, :]
-        if TAKEN is None:
-            there = image * (groups * rows) * places + place
-            factors = tl.load(given + there[None, :], kept, other=0.0)
-        else:
-            plane = (image * (groups * rows))[None, :] + channel[:, None]
-            factors = put_back(
-                dz + k * strides[1],
-                which + k * strides[4],
-                plane * (windows[0] * windows[1]),
-                row[None, :],
-                column[None, :],
-                windows,
-                kept,
-                TAKEN,
-            )
+        there = image * (groups * rows) * places + place
+        factors = tl.load(given + there[None, :], kept, other=0.0)
         if BLOCK_M == 1:
             sums += factors * terms_of
         else:

@@ -1,7 +1,7 @@
 """`conv_pool` in Triton: `conv`'s kernels, whose tiles are pooled before they are stored.
 
-Backward, what was pooled is put back while tiles are loaded; nothing of the size of the results is
-ever in memory.
+Backward, gradients are put back to where the maxima were once, into memory of the results' size,
+for the kernels of `conv_backward`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ def conv_pool(
     precision: str,
 ) -> Tensor:
     """`conv_pool` in Triton."""
-    sides, given = forward_sides(x, weight, windows.planes, geometry), Pooled(tap, windows.kernel)
-    forward(x, weight, bias, out, geometry, sides, (activation, precision), given)
+    sides = forward_sides(x, weight, windows.planes, geometry)
+    pooled = Pooled(tap, windows.planes, windows.kernel)
+    forward(x, weight, bias, out, geometry, sides, (activation, precision), pooled)
     return out
 
 
@@ -55,9 +56,9 @@ def conv_pool_backward(
     squares: Tensor | None,
 ) -> None:
     """`conv_pool_backward` in Triton."""
-    taken, planes = Pooled(tap, windows.kernel), windows.planes
+    pooled = Pooled(tap, windows.planes, windows.kernel)
     sinks = dx, dweight, dbias, alpha, beta, base_weight, base_bias, precision, squares
-    backward(x, weight, out, dout, geometry, planes, activation, taken, *sinks)
+    backward(x, weight, out, dout, geometry, pooled, activation, *sinks)
 
 
 def pick(x: Tensor, windows: Windows, out: Tensor, tap: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the kernels of a pooled convolution share: places window by window, maxima, and back.
+"""What a pooled convolution needs beside a convolution: places window by window, maxima, and back.
 
 Elements of one window are neighbours in a tile, so that a program owns whole windows: a tile is
 halved, each element against its neighbour, until one of a window is left.
@@ -11,13 +11,17 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..geometry import Pair
-from .common import jit, tl
+from .common import jit, launch, require, tl
+from .pool_windows import place
+
+BLOCK, WARPS = 1024, 4  # elements of a program that puts back
 
 
 class Pooled(NamedTuple):
     """Windows of `sides` over planes, `tap` `[K, B, C, PH, PW]` uint8 of their largest elements."""
 
     tap: Tensor
+    planes: Pair
     sides: Pair
 
     @property
@@ -65,26 +69,47 @@ def largest(values: tl.tensor, held: tl.tensor, STEPS: tl.constexpr) -> tuple[tl
     return values, taps
 
 
-@jit
-def put_back(
-    maxima: tl.tensor,
-    tap: tl.tensor,
-    plane: tl.tensor,
-    y: tl.tensor,
-    x: tl.tensor,
-    sides: tl.tuple,
-    mask: tl.tensor,
-    SIDES: tl.constexpr,
-) -> tl.tensor:
-    """Elements (y, x) of planes: a window's number at its maximum, 0 elsewhere.
+def put_back(maxima: Tensor, pooled: Pooled) -> Tensor:
+    """`[K, B, C, H, W]`: each window's number of `maxima` at its largest element, 0 elsewhere."""
+    out = maxima.new_empty(*maxima.shape[:3], *pooled.planes)
+    require(out)  # it has more elements than anything that was given
+    size = out[0].numel()
+    launch(
+        _put_back,
+        len(out) * -(-size // BLOCK),
+        out,
+        *(maxima, maxima.stride(0), pooled.tap, maxima[0].numel(), out, len(out), size),
+        PLANES=pooled.planes,
+        SIDES=pooled.sides,
+        BLOCK=BLOCK,
+        num_warps=WARPS,
+    )
+    return out
 
-    maxima, tap: pointers to the first window of the client; plane: offsets of planes; sides:
-    windows down and across a plane
-    """
+
+@jit(do_not_specialize=["clients"])
+def _put_back(
+    maxima: tl.tensor,  # [K, B, C, PH, PW]
+    maxima_stride: tl.tensor,
+    tap: tl.tensor,  # [K, B, C, PH, PW] uint8
+    taps: tl.tensor,  # B C PH PW
+    out: tl.tensor,  # [K, B, C, H, W]
+    clients: tl.tensor,
+    size: tl.tensor,  # B C H W
+    PLANES: tl.constexpr,
+    SIDES: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    k = (tl.program_id(0) % clients).to(tl.int64)
+    at = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)
+    down: tl.constexpr = PLANES[0] // SIDES[0]
+    across: tl.constexpr = PLANES[1] // SIDES[1]
+    plane, y, x = place(at, PLANES[0], PLANES[1])
     row = y // SIDES[0]
     column = x // SIDES[1]
-    mask &= (row < sides[0]) & (column < sides[1])
-    at = plane + row * sides[1] + column
+    window = (plane * down + row) * across + column
+    pooled = (at < size) & (row < down) & (column < across)
     own = y % SIDES[0] * SIDES[1] + x % SIDES[1]
-    kept = tl.load(tap + at, mask, other=255).to(tl.int32) == own
-    return tl.load(maxima + at, mask & kept, other=0.0)
+    kept = tl.load(tap + k * taps + window, pooled, other=255).to(tl.int32) == own
+    values = tl.load(maxima + k * maxima_stride + window, pooled & kept, other=0.0)
+    tl.store(out + k * size + at, values, at < size)
