@@ -36,13 +36,15 @@ Key = tuple[str, str, int]  # form, kernel, the how manieth of the form's launch
 class Budget:
     """Of a launch.
 
-    code, loop  instructions of the kernel, and of one pass of its longest inner loop
+    code, loop  instructions of the kernel, and of one pass of its main loop
     products    those of the loop that use tensor cores
+    calls       of functions within loops
     """
 
     code: int
     loop: int
     products: int
+    calls: int
     registers: int
     shared: int
     threads: int
@@ -50,7 +52,7 @@ class Budget:
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Budget:
         """What a row of one of `SCRIPTS` says."""
-        code = (row["code"][name] for name in ("code", "loop", "products"))
+        code = (row["code"][name] for name in ("code", "loop", "products", "calls"))
         return cls(*code, row["registers"], row["shared"], row["threads"])
 
     @property
@@ -59,7 +61,7 @@ class Budget:
         return occupancy.resident_warps(self.registers, self.shared, self.threads)
 
     def broken(self, row: Mapping[str, Any]) -> list[str]:
-        """What a launch does that it should not; names of this class, "local", "calls"."""
+        """What a launch does that it should not; names of this class, or "local"."""
         found = Budget.of(row)
         wrong = {
             "code": found.code > most(self.code),
@@ -67,7 +69,7 @@ class Budget:
             "products": bool(found.products) != bool(self.products),
             "warps": found.warps < self.warps,
             "local": row["spilled"] + row["code"]["local"] > 0,
-            "calls": row["code"]["calls"] > 0,
+            "calls": found.calls > self.calls,
         }
         return [name for name, is_wrong in wrong.items() if is_wrong]
 

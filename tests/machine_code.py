@@ -119,22 +119,27 @@ def loops(code: Code) -> list[Loop]:
     return sorted(found, key=lambda loop: -loop.instructions)
 
 
+def _work(loop: Loop) -> tuple[int, int, int]:
+    return loop.of(*TENSOR_CORES), loop.of("FFMA"), loop.instructions
+
+
 def counts(code: Code) -> dict[str, int]:
-    """Instructions of a kernel and of its longest inner loop, and of which kinds they are.
+    """Instructions of a kernel and of its main loop, and of which kinds they are.
+
+    The main loop is the inner one that multiplies most, and the longest of those.
 
     calls  of functions within loops, whose instructions the loop's number lacks: divisions of 64
-           bits, square roots and quotients of float64 where numbers are out of the ordinary
+           bits, square roots and quotients where numbers are out of the ordinary
     """
     inner = loops(code)
-    every = Counter(name for _, name, _ in code)
-    longest = inner[0] if inner else Loop(0, 0, Counter())
+    main = max(inner, key=_work, default=Loop(0, 0, Counter()))
     return dict(
         code=len(code),
-        loop=longest.instructions,
-        products=longest.of(*TENSOR_CORES),
-        fused=longest.of("FFMA"),
+        loop=main.instructions,
+        products=main.of(*TENSOR_CORES),
+        fused=main.of("FFMA"),
         calls=sum(loop.of("CALL") for loop in inner),
-        local=sum(n for name, n in every.items() if name.startswith(("LDL", "STL"))),
+        local=sum(name.startswith(("LDL", "STL")) for _, name, _ in code),
     )
 
 

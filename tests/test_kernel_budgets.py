@@ -7,6 +7,7 @@ and its like hold.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import compiled
@@ -14,6 +15,7 @@ import pytest
 
 triton = pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
+import budget_tables  # noqa: E402
 import kernel_budgets  # noqa: E402
 import launches  # noqa: E402
 from kernel_budgets import SCRIPTS, Budget, Key  # noqa: E402
@@ -61,6 +63,11 @@ def test_no_launch_breaks_its_budget(found: tuple[Launches, dict[Key, Budget]]) 
 def test_budgets_are_near_what_is_measured(found: tuple[Launches, dict[Key, Budget]]) -> None:
     measured, budgets = found
     assert [key for key, row in measured.items() if budgets[key].outdated(row)] == []
+
+
+def test_the_page_has_the_tables() -> None:
+    page = (Path(__file__).parents[1] / "docs/gpu.md").read_text()
+    assert budget_tables.occupancy() in page and budget_tables.reasons() in page
 
 
 def test_every_kernel_has_a_budget() -> None:
@@ -116,8 +123,8 @@ def test_planted_faults_break_budgets(tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize("name", ["code", "loop"])
 def test_a_budget_that_holds_nothing_is_found(name: str) -> None:
-    budget = Budget(code=1000, loop=200, products=0, registers=32, shared=0, threads=128)
-    code = dict(code=1000, loop=200, products=0, local=0, calls=0)
+    budget = Budget(1000, 200, 0, 0, registers=32, shared=0, threads=128)
+    code = dict(code=1000, loop=200, products=0, calls=0, local=0)
     row = dict(code=code, registers=32, shared=0, threads=128, spilled=0)
     assert not budget.outdated(row) and not budget.broken(row)
     assert budget.outdated(row | dict(code=code | {name: code[name] * 4 // 5}))

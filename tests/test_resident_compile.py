@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
+import kernel_budgets
 import pytest
+import resident_code
+from resident_code import call
 
-ROOT = Path(__file__).parent.parent
-FLAGS = "-std=c++17 -O3 -fmad=false -arch=sm_90 -Icsrc -cubin csrc/cuda/resident.cu"
 SAMPLES = (4, 8, 10)  # of a tile of the products: a kernel for each
 HEIGHTS = range(1, 9)
 
-home = os.environ.get("CUDA_HOME")
-nvcc = shutil.which("nvcc", path=f"{home}/bin" if home else None)
 triton = find_spec("triton")
 TOOLS = Path(triton.origin).parent / "backends/nvidia/bin" if triton and triton.origin else Path()
 
 pytestmark = [
-    pytest.mark.skipif(nvcc is None, reason="nvcc is not installed"),
+    pytest.mark.skipif(resident_code.NVCC is None, reason="nvcc is not installed"),
     pytest.mark.skipif(not (TOOLS / "nvdisasm").exists(), reason="Triton's nvdisasm is not there"),
 ]
-
-
-def call(*command: object) -> str:
-    done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def cubin(tmp_path_factory):
     made = tmp_path_factory.mktemp("cubin") / "resident.cubin"
-    call(nvcc, *FLAGS.split(), "-o", made)
+    made.write_bytes(resident_code.cubin())
     return made
 
 
@@ -96,3 +86,14 @@ def test_products_read_shared_memory_16_bytes_at_a_time(kernels, samples):
     wanted = {(4 * h * samples, h + samples) for h in HEIGHTS if 4 * h * samples >= 100}
     assert wanted <= found
     assert (128, 12) in found  # of the weights' gradient: 8 x 4 sums, four samples
+
+
+def test_kernels_stay_within_their_budgets(cubin):
+    """Instructions of the kernels and of the products' loop; a block has its multiprocessor."""
+    if f"release {kernel_budgets.NVCC}," not in call(resident_code.NVCC, "--version"):
+        pytest.skip(f"budgets are those of nvcc {kernel_budgets.NVCC}")
+    rows = kernel_budgets.keyed(resident_code.rows(cubin.read_bytes()))
+    budgets = kernel_budgets.table("resident.cu")
+    assert rows.keys() == budgets.keys()
+    for key, row in rows.items():
+        assert budgets[key].broken(row) == [] and not budgets[key].outdated(row), key
