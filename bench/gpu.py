@@ -5,7 +5,7 @@
     --out FOLDER     where gpu.csv goes: a row for each figure, written as soon as it is known
     --rehearse       without a GPU: tiny sizes in Triton's interpreter, each action once. Rows are
                      marked "rehearsal" and hold no time; they are not kept in results/
-    --write          keep the rows in results/gpu.csv
+    --write          keep the rows in results/gpu.csv, those of choices.csv in kernels/
 
 sections  machine     versions, and what was built
           operations  every form of every operation launched once, beside the reference in float64;
@@ -13,6 +13,7 @@ sections  machine     versions, and what was built
           runs        recorded steps are the eager run to the bit; algorithms beside the CPU's runs
           ceilings    copies, products by precision, an empty launch and graph
           kernels     operations and layers from memory, beside cuDNN's grouped convolution, a loop
+          choices     where cuDNN or cuBLAS beats Triton with the same promises: rows of choices.csv
           rounds      W1 to W5 beside a script of torch and vmap, and what the host takes of a round
           long        FedGloSS for 200 rounds; the mean of 1,000 models of 0.8 M parameters
 
@@ -36,12 +37,13 @@ from pathlib import Path
 
 SHARES = {
     "machine": 0.02,
-    "operations": 0.2,
-    "runs": 0.2,
+    "operations": 0.18,
+    "runs": 0.18,
     "ceilings": 0.04,
-    "kernels": 0.2,
-    "rounds": 0.24,
-    "long": 0.1,
+    "kernels": 0.16,
+    "choices": 0.12,
+    "rounds": 0.22,
+    "long": 0.08,
 }
 
 
@@ -90,8 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = arguments(argv)
     if given.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it as it is imported
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch, before its first product
     import torch
-    from gpu_sections import machine
+    from gpu_sections import choices, machine
     from gpu_sections.campaign import Campaign
 
     if not given.rehearse and not torch.cuda.is_available():
@@ -104,6 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = _run(given, campaign)
     if given.write:
         _keep(campaign.path)
+    if given.write and "choices" in given.sections:
+        choices.keep(campaign)
     print(f"rows: {campaign.path}")
     for line in campaign.headlines:
         print("  ".join(f"{text:<{width}}" for text, width in zip(line, WIDTHS, strict=True)))
