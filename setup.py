@@ -113,6 +113,7 @@ setup(
     ],
     package_data={
         "fedfast": ["py.typed", "report/page.html.jinja"],
+        "fedfast.kernels": ["choices.csv"],
         "fedfast.examples": ["**/*.yaml", "**/*.py", "**/*.md", "**/*.toml", "**/*.csv"],
     },
     ext_modules=[

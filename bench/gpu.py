@@ -5,7 +5,7 @@
     --out FOLDER     where gpu.csv goes: a row for each figure, written as soon as it is known
     --rehearse       without a GPU: tiny sizes in Triton's interpreter, each action once. Rows are
                      marked "rehearsal" and hold no time; they are not kept in results/
-    --write          keep the rows in results/gpu.csv
+    --write          keep the rows in results/gpu.csv, those of choices.csv in kernels/
 
 sections  machine     versions, and what was built
           operations  every form of every operation launched once, beside the reference in float64;
@@ -14,6 +14,7 @@ sections  machine     versions, and what was built
           ceilings    copies, products by precision, an empty launch and graph
           kernels     operations and layers from memory, beside cuDNN's grouped convolution, a loop
           factors     SAM's dense layers, gradients written or kept as factors
+          choices     where cuDNN or cuBLAS beats Triton with the same promises: rows of choices.csv
           rounds      W1 to W5 beside a script of torch and vmap, and what the host takes of a round
           long        FedGloSS for 200 rounds; the mean of 1,000 models of 0.8 M parameters
 
@@ -37,13 +38,14 @@ from pathlib import Path
 
 SHARES = {
     "machine": 0.02,
-    "operations": 0.2,
-    "runs": 0.2,
+    "operations": 0.18,
+    "runs": 0.18,
     "ceilings": 0.04,
-    "kernels": 0.17,
-    "factors": 0.07,
+    "kernels": 0.14,
+    "factors": 0.06,
+    "choices": 0.1,
     "rounds": 0.2,
-    "long": 0.1,
+    "long": 0.08,
 }
 
 
@@ -92,8 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = arguments(argv)
     if given.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it as it is imported
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch, before its first product
     import torch
-    from gpu_sections import machine
+    from gpu_sections import choices, machine
     from gpu_sections.campaign import Campaign
 
     if not given.rehearse and not torch.cuda.is_available():
@@ -106,6 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = _run(given, campaign)
     if given.write:
         _keep(campaign.path)
+    if given.write and "choices" in given.sections:
+        choices.keep(campaign)
     print(f"rows: {campaign.path}")
     for line in campaign.headlines:
         print("  ".join(f"{text:<{width}}" for text, width in zip(line, WIDTHS, strict=True)))

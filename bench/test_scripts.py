@@ -30,6 +30,7 @@ import sizes
 import torch
 from fedfast.kernels.declaration import OPERATIONS
 
+TRIALS = {"tried", "refused"}
 pytestmark = pytest.mark.skipif(not sizes.SMOKE, reason="runs with --smoke only")
 
 
@@ -176,3 +177,5 @@ def test_the_campaign_is_rehearsed(tmp_path: Path) -> None:
     assert timed and {row["value"] for row in timed} == {""}
     checked = [row for row in found if row["unit"] == "of bar"]
     assert len(checked) == len(OPERATIONS) and all(float(row["value"]) <= 1 for row in checked)
+    tried = {row["measure"]: row["value"] for row in found if row["measure"] in TRIALS}
+    assert tried == {"tried": "alike"} and not (tmp_path / "choices.csv").exists()

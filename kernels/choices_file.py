@@ -77,11 +77,14 @@ class _Line:
         counts, expected = (2,), "VERTICALxHORIZONTAL"
         if len(inputs) == 1:
             counts, expected = (0,), "nothing, as for dense layers"
-        windows = [self._sides(c, counts, expected, int(c != "padding")) for c in WINDOW]
+        taps, stride, padding, dilation = (
+            self._sides(c, counts, expected, int(c != "padding")) for c in WINDOW
+        )
         pool = self._sides("pool", (0, *counts), f"{expected} or nothing")
         if inputs[0] % groups or outputs % groups:
             self._refuse("groups", f"a divisor of {inputs[0]} and of {outputs}")
-        return Shape(batch, inputs, outputs, *windows, groups, pool)
+        window = taps, stride, padding, dilation, groups
+        return Shape(batch, inputs, outputs, *window, pool)
 
     def _trials(self, candidate: str) -> tuple[Sides, float]:
         """K for which bits did not depend on it, and the gain."""

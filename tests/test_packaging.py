@@ -101,7 +101,8 @@ def test_its_wheel_installs_elsewhere_and_runs_an_example(sdist, tmp_path, monke
     kept |= {f"fedfast/examples/{name}" for name in files(ROOT / "examples", "*.yaml")}
     kinds = ("*.py", "*.jinja", "py.typed")
     kept |= {f"fedfast/{name}" for kind in kinds for name in files(ROOT / "fedfast", kind)}
-    kept |= {f"fedfast/kernels/{name}" for name in files(ROOT / "kernels", "*.py")}
+    data = files(ROOT / "kernels", "*.csv")
+    kept |= {f"fedfast/kernels/{name}" for name in files(ROOT / "kernels", "*.py") | data}
     assert kept <= names
     call(*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel), cwd=tmp_path)
     isolated = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n{PROGRAM}"

@@ -58,6 +58,10 @@ class Campaign:
         if headline:
             self.headlines.append((self.section, subject, measure, text, unit))
 
+    def beside(self, name: str) -> Path:
+        """A file in the folder of the rows."""
+        return self.path.with_name(name)
+
     def left(self) -> float:
         """Seconds until the section has to end."""
         return self.until - time.monotonic()

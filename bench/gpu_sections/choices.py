@@ -1,0 +1,119 @@
+"""Section `choices`: where cuDNN or cuBLAS beats Triton: rows of `kernels/choices.csv`.
+
+For every product of W1 to W5 and each of its parts all candidates are timed beside Triton, with
+operands from memory, for 10, then 5, then 100 clients; one that is not `MARGIN` times as fast for
+some K is not timed any further. The fastest at the least of its K is tried (`trials.py`); what is
+refused leaves its place to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fedfast.kernels import choices_file, registry
+from fedfast.kernels.choices import TRITON, Row, Table
+from fedfast.kernels.library.candidates import CANDIDATES
+
+from gpu_sections.campaign import Campaign, ratio
+from gpu_sections.products import Layer, Operands, layers
+from gpu_sections.trials import refused, several_tried
+
+PRECISIONS = ("fp32", "tf32")
+MARGIN = 1.05
+Part = tuple[str, str]  # (precision, part)
+
+
+def run(campaign: Campaign) -> None:
+    """All layers; a row is kept as soon as it is known."""
+    table = Table()
+    campaign.beside("choices.csv").unlink(missing_ok=True)
+    for layer in layers(campaign):
+        for row in _rows(campaign, layer):
+            table = table.joined([row])
+            campaign.beside("choices.csv").write_text(choices_file.text(table), encoding="utf-8")
+
+
+def keep(campaign: Campaign) -> None:
+    """The campaign's rows become the repository's."""
+    made = campaign.beside("choices.csv")
+    if made.exists():
+        joined = choices_file.read(choices_file.PATH).joined(choices_file.read(made))
+        choices_file.PATH.write_text(choices_file.text(joined), encoding="utf-8")
+
+
+def _rows(campaign: Campaign, layer: Layer) -> Iterator[Row]:
+    """Of the parts that a library is faster at."""
+    able = [c.name for c in CANDIDATES.values() if layer.shape.operation in c.operations]
+    precisions = PRECISIONS
+    if campaign.rehearsal:
+        able, precisions = [name for name in able if "-5" in name], PRECISIONS[:1]
+    gains: dict[Part, dict[str, float | None]] = {
+        (precision, part): dict.fromkeys(able) for precision in precisions for part in layer.parts
+    }
+    for clients in _several(campaign):
+        copies = campaign.copies(8.0 * clients * layer.numbers)
+        banks = [Operands(layer, clients, campaign.device) for _ in range(copies)]
+        for (precision, part), found in gains.items():
+            _timed(campaign, banks, precision, part, found)
+    for (precision, part), found in gains.items():
+        row = _row(campaign, banks[0], precision, part, found)
+        name = TRITON if row is None else row.candidate
+        subject = f"{layer.name} {part}, {precision}"
+        campaign.row(subject, "chosen", None if campaign.rehearsal else name, headline=True)
+        if row is not None:
+            yield row
+
+
+def _several(campaign: Campaign) -> tuple[int, ...]:
+    """Numbers of clients; the last has all that trials need."""
+    return (2,) if campaign.rehearsal else (10, 5, 100)
+
+
+def _timed(
+    campaign: Campaign,
+    banks: list[Operands],
+    precision: str,
+    part: str,
+    gains: dict[str, float | None],
+) -> None:
+    """Candidates that are not faster for this K too are dropped; the others' least gain is kept."""
+    layer, clients = banks[0].layer, len(banks[0].x)
+    for bank in banks:
+        bank.call("forward", TRITON, precision)
+
+    def seconds(backend: str) -> float | None:
+        return campaign.seconds(lambda i: banks[i].call(part, backend, precision), len(banks))
+
+    triton = seconds(TRITON) if gains else None
+    for name, before in list(gains.items()):
+        subject = f"{layer.name} {part}, {precision}, K = {clients}"
+        try:
+            gain = ratio(triton, seconds(name))
+        except RuntimeError as error:
+            campaign.row(f"{subject} {name}", "failed", f"{error}".splitlines()[0], headline=True)
+            del gains[name]
+            continue
+        campaign.row(subject, f"{name} beside triton", gain, "times")
+        if gain is not None and gain < MARGIN:
+            del gains[name]
+        elif gain is not None:
+            gains[name] = gain if before is None else min(gain, before)
+
+
+def _row(
+    campaign: Campaign,
+    operands: Operands,
+    precision: str,
+    part: str,
+    gains: dict[str, float | None],
+) -> Row | None:
+    """The fastest that passes its trials; a rehearsal tries all, and has no row."""
+    for name, gain in sorted(gains.items(), key=lambda pair: -(pair[1] or 0.0)):
+        several = several_tried(len(operands.x), CANDIDATES[name].clients)
+        why = refused(operands, precision, part, name, several)
+        subject = f"{operands.layer.name} {part}, {precision}, {name}"
+        campaign.row(subject, "refused" if why else "tried", why or "alike", headline=bool(why))
+        if gain is not None and not why:
+            machine = registry.machine(campaign.device)
+            return Row(*machine, precision, part, operands.layer.shape, name, several, gain)
+    return None
