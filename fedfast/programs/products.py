@@ -87,8 +87,9 @@ class Linear(ProductLayer):
         sinks = self._sinks(context) if waiting is None else {}
         kernels.linear_backward(x, weight, out, d, **how, **sinks)
         if waiting is not None:
-            own = dict(ones=float(self.bias in self.parameters), gram=waiting.gram)
-            kernels.ghost(x, d, **own, squares=waiting.squares, **self._how(context))
+            ones, to = float(self.bias in self.parameters), self._how(context)
+            gram, squares = waiting.gram, waiting.squares
+            kernels.ghost(x, d, ones=ones, gram=gram, squares=squares, **to)
         return dx
 
     def join(self, context: ExecutionContext, addends: Mapping[str, Tensor], norms: Norms) -> None:
