@@ -109,8 +109,8 @@ class Linear(ProductLayer):
         self._differentiate(context, kernels.linear_backward, dx, sinks)
         if waiting is not None:
             x, d = context.value(self.inputs[0]), context.gradient(self.output)
-            own = dict(ones=float(self.bias in self.parameters), gram=waiting.gram)
-            kernels.ghost(x, d, **own, squares=waiting.squares, **self._how(context))
+            ones, to = float(self.bias in self.parameters), self._how(context)
+            kernels.ghost(x, d, ones=ones, gram=waiting.gram, squares=waiting.squares, **to)
         return dx
 
     def join(self, context: ExecutionContext, addends: Mapping[str, Tensor], norms: Norms) -> None:

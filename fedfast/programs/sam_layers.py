@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from .. import kernels
 from .products import Linear
 from .records import ExecutionContext
@@ -32,8 +30,8 @@ class FirstPass(Linear):
         dx, factors = context.collect(self.inputs[0]), context.factors(self)
         how = self._how(context, self.choice.data) | dict(activation=self.activation)
         kernels.linear_backward(x, weight, out, d, dx=dx, **how)
-        to: dict[str, Tensor] = dict(gram=factors.gram, squares=factors.squares)
-        kernels.ghost(x, d, ones=factors.ones, **to, **self._how(context))
+        gram, squares, how = factors.gram, factors.squares, self._how(context)
+        kernels.ghost(x, d, ones=factors.ones, gram=gram, squares=squares, **how)
         if factors.unit is not None and self.bias is not None and bias is not None:
             sink = context.sink(self.bias)
             assert sink is not None  # of a frozen bias there is no unit

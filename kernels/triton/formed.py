@@ -36,7 +36,7 @@ def inner(pieces: Pieces, ones: float, gram: Tensor) -> Tensor:
         clients * count,
         gram,
         *(pieces.matrices, *strided(gram), sums, clients, size, ones),
-        COUNTS=(pieces.first, pieces.count),
+        COUNTS=(pieces.first, pieces.all),
         UNIT=unit(gram, size),
         BLOCK=BLOCK,
         num_warps=WARPS,

@@ -40,8 +40,12 @@ def doubtful(known: Sequence[Tensor], added: Sequence[Tensor], limit: float) -> 
 
 def _parts(squares: Sequence[Tensor]) -> tuple[Tensor | int | None, ...]:
     """One or two tensors `[K, n]`: each with its strides and n; None and zeros for the other."""
-    parts = ((t, *t.stride(), t.shape[1]) for t in squares)
-    return (*next(parts), *next(parts, (None, 0, 0, 0)))
+    first, second = (*squares, None)[:2]
+    return (*_part(first), *_part(second))
+
+
+def _part(t: Tensor | None) -> tuple[Tensor | None, int, int, int]:
+    return (None, 0, 0, 0) if t is None else (t, t.stride(0), t.stride(1), t.shape[1])
 
 
 @jit

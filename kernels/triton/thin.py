@@ -26,8 +26,8 @@ class Pieces(NamedTuple):
     first: int
 
     @property
-    def count(self) -> int:
-        """Of both pairs."""
+    def all(self) -> int:
+        """How many of both pairs."""
         return self.matrices.shape[1]
 
 
