@@ -25,11 +25,13 @@ from .executor import ClipBound, Descent, Executor, Fold, LocalStep
 from .fusion_rules import fusions_for, recorder_for
 from .input_pipeline import InputPipeline
 from .kernels._args import Coefficient
+from .kernels.packed import add_losses
+from .kernels.packing import Packed
 from .live_buffers import ActiveRows, LiveBuffers
 from .local_gradient import LocalGradient
 from .phases import timed
 from .read_only import class_names
-from .recorded_steps import RecordedSteps, add_losses
+from .recorded_steps import RecordedSteps
 from .row_updates import PlannedAscent, all_of, fills_of
 from .step_draws import seeds, seeds_of
 from .transfers import sent_to
@@ -55,7 +57,8 @@ class LocalTrainer:
         recorder = recorder_for(self.algorithm, can, design.client_decay)
         self.replay: RecordedSteps | None = None
         if recorder is not None:
-            self.replay = RecordedSteps(recorder, self.live.losses, self.algorithm.local.ends)
+            given = recorder, self.live.losses, self.algorithm.local.ends, self._fetch
+            self.replay = RecordedSteps(*given, design.options.backend)
 
     def train(
         self,
@@ -131,7 +134,7 @@ class LocalTrainer:
         """The same, by steps that are recorded once for each number of clients."""
         rows, fold = self.live.active(len(at)), self._alike(at)
         rate = self._rate(at, self.algorithm.rate(at))
-        chunk = steps.begin(start, batches, at, self._read)
+        chunk = steps.begin(start, batches, at)
 
         def step(now: Clients, batch: Minibatch) -> None:
             if not now.fresh:
@@ -304,12 +307,10 @@ class LocalTrainer:
             draws = Draws(draws.offset[lines], draws.flip[lines])
         seeds = None if batches.seeds is None else batches.seeds[lines]
         count = sent_to(batches.count[lines], self.pipeline.device)
-        return self._read(rows, count, draws, seeds)
-
-    def _read(
-        self, rows: Tensor, count: Tensor, draws: Draws | None, seeds: Tensor | None
-    ) -> Minibatch:
         return self.executor.batch(self.pipeline.source(draws), rows, count, seeds)
+
+    def _fetch(self, packed: Packed) -> Minibatch:
+        return self.executor.fetch(self.pipeline.plain, packed)
 
     def seeds(self, round: int, clients: np.ndarray, packing: Packing) -> Tensor | None:
         """A 63-bit seed for the random layers of each packed batch of the `clients` [K]; None for

@@ -17,6 +17,7 @@ from .algorithms.objective import Objective
 from .batches import ChunkBatches, Minibatch
 from .input_pipeline import SampleSource
 from .kernels._args import Coefficient
+from .kernels.packing import Packed
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,13 @@ class Executor(Protocol):
         self, source: SampleSource, rows: Tensor, count: Tensor, seeds: Tensor | None
     ) -> Minibatch:
         """The samples `rows` [K, B]; they may lie in buffers that the next batch overwrites."""
+
+    def fetch(self, source: SampleSource, packed: Packed) -> Minibatch:
+        """The next samples of each client, in buffers that the next batch overwrites.
+
+        Of executors with `Capabilities.graphs`.
+        """
+        raise TypeError(f"{type(self).__name__} records no steps")
 
     def gradients(self, step: LocalStep, tensors: StepTensors, batch: Minibatch) -> None:
         """Each client's mini-batch gradient, or folded step, and loss."""

@@ -18,7 +18,6 @@ class HeldTensors:
     def __init__(self, device: torch.device) -> None:
         self.device, self.moved = device, False
         self._held: dict[str, Tensor] = {}
-        self._beside: dict[str, Tensor] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._held
@@ -51,17 +50,9 @@ class HeldTensors:
         """All memory of that name, behind what was put too."""
         return self._held[name]
 
-    def beside(self, name: str, rows: int) -> Tensor:
-        """Memory [rows, ...] for some lines of what has that name."""
-        like, found = self._held[name], self._beside.get(name)
-        if found is None:
-            found = self._beside[name] = like.new_zeros(rows, *like.shape[1:])
-        return found
-
     def _make(self, name: str, t: Tensor, rows: int) -> Tensor:
         made = torch.zeros(rows, *t.shape[1:], dtype=t.dtype, device=self.device)
         self._held[name], self.moved = made, True
-        self._beside.pop(name, None)
         return made
 
 

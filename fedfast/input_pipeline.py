@@ -15,6 +15,7 @@ from torch import Tensor
 from . import kernels
 from .batches import Draws, Minibatch, Packing
 from .data import Augment, FederatedData, Normalize
+from .kernels.packing import Into, Packed, Tones
 from .random import Ints
 from .step_draws import crops
 from .transfers import sent_to
@@ -35,18 +36,24 @@ class SampleSource:
     backend: str
     transform: Mapping[str, Tensor]
 
-    def buffers(self, clients: int, width: int) -> Minibatch:
-        """Memory for a mini-batch of `width` samples of each client."""
+    def buffers(self, clients: int, width: int, random: bool = False) -> Minibatch:
+        """Memory for a mini-batch of `width` samples of each client; random: for seeds too."""
         shape = clients, width
         x = self.x.new_empty(*shape, *self.x.shape[1:], dtype=self.dtype)
         count = torch.empty(clients, dtype=torch.int32, device=self.y.device)
-        return Minibatch(x, self.y.new_empty(shape), count)
+        seeds = torch.empty(clients, dtype=torch.int64, device=self.y.device) if random else None
+        return Minibatch(x, self.y.new_empty(shape), count, seeds)
 
     def inputs(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
         """The samples `rows` [K, B] as the model is given them, [K, B, ...]."""
         if out is None:
             out = self.x.new_empty(*rows.shape, *self.x.shape[1:], dtype=self.dtype)
         return kernels.gather(self.x, rows, out=out, backend=self.backend, **self.transform)
+
+    def fetch(self, packed: Packed, into: Minibatch) -> None:
+        """The samples, labels, counts and seeds of each client's next line."""
+        given = Into(into.x, into.y, into.count, into.seeds)
+        kernels.fetch(self.x, self.y, packed, given, Tones(**self.transform), self.backend)
 
     def read(self, rows: Tensor, into: Minibatch) -> None:
         """Samples and labels of `rows` [K, B]."""

@@ -1,9 +1,9 @@
 """What recorded steps of a chunk read, at addresses that stay (`programs/cuda_graph.py`).
 
 Once per chunk: its batches, the model sent, the server's rows and the numbers of the round are
-copied to their places. Within each step, and so recorded with it: the batch is found by a counter
-on the device, the losses are added up, and the counter moves on. Between two steps the host does
-nothing but ask for the next.
+copied to their places. Within each step, and so recorded with it: its first launch fetches the
+batch that counters on the device name, its last one adds up the losses and moves the counters on.
+Between two steps the host does nothing but ask for the next.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from . import kernels
 from .algorithms.client_view import Clients, NamedRows
-from .batches import ChunkBatches, Draws, Minibatch
+from .batches import ChunkBatches, Minibatch
 from .held_tensors import HeldTensors, RoundNumbers
+from .kernels.packing import Packed, Tally
 from .kernels.placed import PlacedRows
 from .programs.cuda_graph import Recorder, Replay
 
-# (rows [K, B], counts [K], draws, seeds [K]) -> the batch
-Read = Callable[[Tensor, Tensor, Draws | None, Tensor | None], Minibatch]
+Fetch = Callable[[Packed], Minibatch]
 TABLES = ("rows", "count", "seeds", "offset", "flip")  # of packed batches, a line each
 
 
@@ -31,10 +32,14 @@ class RecordedSteps:
     """Of up to as many clients as `losses` [K] has.
 
     endings  whether a step differs with the number of clients that go on after it
+    fetch    a step's batch
     """
 
-    def __init__(self, recorder: Recorder, losses: Tensor, endings: bool) -> None:
+    def __init__(
+        self, recorder: Recorder, losses: Tensor, endings: bool, fetch: Fetch, backend: str
+    ) -> None:
         self.replay, self.endings, self.losses = Replay(recorder), endings, losses
+        self.fetch, self.backend = fetch, backend
         device = losses.device
         self.held, self.numbers = HeldTensors(device), RoundNumbers(losses)
         # [K + 1]: where in the tables each client's next batch is, and which step comes next.
@@ -42,7 +47,6 @@ class RecordedSteps:
         self._order[-1] = 0
         self._counters = self._order.clone()
         self.lines, self.step = self._counters[:-1], self._counters[-1]
-        self._moves: dict[int, Tensor] = {}
         self.total = torch.zeros(2, len(losses), dtype=torch.float64, device=device)
         self._placed: tuple[int, ...] = ()
 
@@ -50,11 +54,8 @@ class RecordedSteps:
         """The samples lie elsewhere now."""
         self.replay.forget()
 
-    def begin(self, start: Tensor, batches: ChunkBatches, at: Clients, read: Read) -> RecordedChunk:
-        """A chunk from the row `start` [S], after the hooks that come before its first step.
-
-        read  gives a step's batch
-        """
+    def begin(self, start: Tensor, batches: ChunkBatches, at: Clients) -> RecordedChunk:
+        """A chunk from the row `start` [S], after the hooks that come before its first step."""
         self._counters.copy_(self._order)
         self.total.zero_()
         self.numbers.renew(at.round)
@@ -69,15 +70,17 @@ class RecordedSteps:
         if self.held.moved or placed != self._placed:
             self.replay.forget()
         self.held.moved, self._placed = False, placed
-        return RecordedChunk(self, still, own, read)
+        return RecordedChunk(self, still, own)
 
-    def move_on(self, count: int) -> None:
-        """Step s of client k is line offsets[s] + k, and `count` clients have one each."""
-        if count not in self._moves:
-            moves = torch.full_like(self._counters, count)
-            moves[-1] = 1
-            self._moves[count] = moves
-        self._counters.add_(self._moves[count])
+    def batch(self, count: int) -> Minibatch:
+        """That of the step at hand, of the first `count` clients."""
+        held = {name: self.held.whole(name) for name in TABLES if name in self.held}
+        return self.fetch(Packed(lines=self.lines[:count], **held))
+
+    def end(self, count: int, seen: Tensor) -> None:
+        """Behind a step of the first `count` clients, on `seen` [K] samples each."""
+        own = self.losses[:count], seen, self.total[:, :count], self.lines[:count]
+        kernels.advance(Tally(*own, self.step), self.backend)
 
     def _hold_batches(self, batches: ChunkBatches) -> None:
         """One line per client and step: each table as long as the longest chunk so far."""
@@ -125,7 +128,6 @@ class RecordedChunk:
     steps: RecordedSteps
     at: Clients
     own: bool
-    read: Read
 
     def run(
         self, s: int, count: int, going: int, step: Callable[[Clients, Minibatch], None]
@@ -146,29 +148,6 @@ class RecordedChunk:
         now = replace(own, going=going, fresh=fresh, step=cast("int", steps.step))
         if fresh and not self.own:
             now.w = now.start.expand(count, -1)
-        batch = self._batch(count)
+        batch = steps.batch(count)
         step(now, batch)
-        add_losses(steps.total[:, :count], steps.losses[:count], batch.count)
-        steps.move_on(count)
-
-    def _batch(self, count: int) -> Minibatch:
-        """The lines of the step at hand."""
-        now = {name: self._line(name, count) for name in TABLES if name in self.steps.held}
-        offset, flip = now.get("offset"), now.get("flip")
-        draws = None if offset is None or flip is None else Draws(offset, flip)
-        return self.read(now["rows"], now["count"], draws, now.get("seeds"))
-
-    def _line(self, name: str, count: int) -> Tensor:
-        held, lines = self.steps.held, self.steps.lines
-        table = held.whole(name)
-        out = held.beside(name, len(lines))[:count]
-        return torch.index_select(table, 0, lines[:count], out=out)
-
-
-def add_losses(total: Tensor, losses: Tensor, count: Tensor) -> None:
-    """Add a step's losses [K] to the sums [2, K] float64: times their samples [K]; once.
-
-    The products are exact in float64.
-    """
-    total[0].addcmul_(losses, count)
-    total[1].add_(losses)
+        steps.end(count, batch.count)

@@ -25,6 +25,7 @@ from .loss import cross_entropy
 from .lowrank import ghost, joined, lowrank, reach
 from .lstm import lstm, lstm_backward
 from .mix import mix
+from .packed import advance, fetch
 from .perturb import perturb
 from .placed import PlacedRows
 from .plan import FEED, TALLY, TURN, Counted, Lanes, Plan, Soon, StepsCall, feed, tally, turn
@@ -65,6 +66,7 @@ __all__ = [
     "adam",
     "adaptive_avg",
     "adaptive_avg_backward",
+    "advance",
     "aggregate",
     "batch_norm",
     "batch_norm_backward",
@@ -78,6 +80,7 @@ __all__ = [
     "embedding",
     "embedding_backward",
     "feed",
+    "fetch",
     "gather",
     "ghost",
     "gram",

@@ -44,7 +44,7 @@ def _table(name: str, rows: object, bank: Tensor) -> Tensor:
     return integers(name, rows, rows.shape, torch.int64, bank)
 
 
-def _served(scale: Tensor | None, out: Tensor) -> Tensor:
+def served(scale: Tensor | None, out: Tensor) -> Tensor:
     """Copies of any dtype are served; where numbers are made, their dtype must be a backend's."""
     return out if scale is not None or out.dtype in DTYPES else out.new_empty(0, dtype=FLOAT)
 
@@ -75,7 +75,7 @@ def _out(name: str, out: object, bank: Tensor, rows: Tensor) -> Tensor:
 Look = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 
-def _look(
+def look(
     bank: Tensor,
     rows: Tensor,
     out: Tensor,
@@ -106,7 +106,7 @@ def _look(
     return scale, shift, margin, *(_moves(bank, rows, offset, flip) if moves else (None, None))
 
 
-def _sizes(bank: Tensor, scale: Tensor | None, offset: Tensor | None) -> tuple[int, int, int]:
+def sizes_of(bank: Tensor, scale: Tensor | None, offset: Tensor | None) -> tuple[int, int, int]:
     """(channels, height, width) of a sample; one row of pixels where it is seen as it is."""
     if offset is not None:
         return bank.shape[1], bank.shape[2], bank.shape[3]
@@ -146,7 +146,7 @@ def _moves(
     Out("out", "K B ...", check=_out, using="bank rows"),
     Made(
         "scale shift margin offset flip",
-        check=_look,
+        check=look,
         using="bank rows out scale shift margin offset flip",
         passed=False,
     ),
@@ -155,8 +155,8 @@ def _moves(
     In("margin", "C", optional=True, ready=True),
     In("offset", "K B 2", torch.int32, optional=True, ready=True),
     In("flip", "K B", torch.uint8, optional=True, ready=True),
-    Made("sizes", check=_sizes, using="bank scale offset"),
-    Made("served", check=_served, using="scale out", passed=False),
+    Made("sizes", check=sizes_of, using="bank scale offset"),
+    Made("served", check=served, using="scale out", passed=False),
     by="served",
     form="out",
     returns="out",

@@ -30,11 +30,13 @@ class Capabilities:
     squares_in_products  backward products write the squares of their gradients (`squares=`) while
                          these are in registers; elsewhere the squares take a pass of their own
     evaluates            programs of these operations evaluate models: no test needs torch's layers
+    graphs               operations only launch kernels, which a CUDA graph can repeat
     """
 
     plans: bool = False
     squares_in_products: bool = False
     evaluates: bool = False
+    graphs: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def register(backend: Backend) -> None:
 
 _HERE = __name__.rpartition(".")[0]
 _NATIVE = Capabilities(plans=True, evaluates=True)
-_TRITON = Capabilities(squares_in_products=True, evaluates=True)
+_TRITON = Capabilities(squares_in_products=True, evaluates=True, graphs=True)
 register(Backend("native", native.called, ("cpu",), native.require, _NATIVE))
 register(Backend("triton", folder(f"{_HERE}.triton"), ("cuda",), common.require, _TRITON))
 register(Backend("reference", folder(f"{_HERE}.reference")))

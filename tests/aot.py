@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from typing import Any
@@ -28,7 +28,9 @@ from fedfast.kernels import (
     Segments,
     Server,
     adam,
+    advance,
     aggregate,
+    fetch,
     gather,
     gram,
     mix,
@@ -39,6 +41,7 @@ from fedfast.kernels import (
     step,
 )
 from fedfast.kernels.declaration import OPERATIONS
+from fedfast.kernels.packing import Into, Packed, Tally, Tones
 from fedfast.kernels.triton import common, sums
 
 for declared in OPERATIONS.values():  # implementations are imported late: here before any change
@@ -129,6 +132,20 @@ def bank_forms(dtype: torch.dtype, size: int, segments: Segments) -> Forms:
     batch = dict(out=torch.zeros(K, 2, 3, side, side, dtype=dtype), **call)
     yield "gather images", partial(gather, images, rows, **batch)
     yield "gather crop", partial(gather, images, rows, flip=rows > 0, **batch)
+    lines, count = rows[:, 0].contiguous(), torch.zeros(K, dtype=torch.int32)
+    packed, beside = Packed(rows, count, lines), (rows.clone(), count.clone())
+    labels, copied = torch.zeros(9, dtype=torch.int64), torch.zeros(K, 2, size, dtype=dtype)
+    yield "fetch copy", partial(fetch, w, labels, packed, Into(copied, *beside), Tones(), **call)
+    moved = replace(packed, flip=rows > 0, offset=torch.zeros(K, 2, 2, dtype=torch.int32))
+    into = Into(batch["out"], *beside)
+    yield "fetch crop", partial(fetch, images, labels, moved, into, tones(dtype), **call)
+    tally = Tally(shared[:K], count, torch.zeros(2, K, dtype=torch.float64), lines, lines[0])
+    yield "advance", partial(advance, tally, **call)
+
+
+def tones(dtype: torch.dtype) -> Tones:
+    """Of three channels."""
+    return Tones(*torch.ones(3, 3, dtype=dtype))
 
 
 def launches(dtype: torch.dtype, aligned: bool, forms: Forms) -> Iterator[Launch]:

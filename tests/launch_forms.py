@@ -7,6 +7,7 @@ launched, so that their number is no matter.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
@@ -18,9 +19,11 @@ from fedfast.kernels import (
     Segments,
     Server,
     adam,
+    advance,
     aggregate,
     cross_entropy,
     dropout,
+    fetch,
     gather,
     gram,
     log_softmax,
@@ -31,6 +34,7 @@ from fedfast.kernels import (
     stats,
     step,
 )
+from fedfast.kernels.packing import Into, Packed, Tally, Tones
 from fedfast.kernels.server import RULES
 from torch import Tensor
 
@@ -145,6 +149,29 @@ def data_forms(make: Make) -> Forms:
         yield named(gather, images, rows, out=out, **look, **offset, **flip)
 
 
+def packed_forms(make: Make) -> Forms:
+    """`fetch`: copies and images, moved and not, with seeds and without; `advance`."""
+    rows, count = make.dense(7, 5, dtype=torch.int64), make.dense(7, dtype=torch.int32)
+    lines, labels = make.dense(3, dtype=torch.int64), make.dense(9, dtype=torch.int64)
+    y, counts = make.dense(3, 5, dtype=torch.int64), make.dense(3, dtype=torch.int32)
+    table, given = Packed(rows, count, lines), (y, counts)
+    seeds = dict(seeds=make.dense(7, dtype=torch.int64))
+    x = make(3, 5, 20)
+    drawn = x, *given, make.dense(3, dtype=torch.int64)
+    yield named(fetch, make.dense(9, 20), labels, table, Into(x, *given), Tones())
+    packed = replace(table, **seeds)
+    yield named(fetch, make.dense(9, 20), labels, packed, Into(*drawn), Tones())
+    images, tone = make.dense(9, 3, 8, 8, dtype=torch.uint8), make.dense(3)
+    offset = torch.zeros(*rows.shape, 2, dtype=torch.int32, device=make.device)
+    moves = dict(offset=offset, flip=rows > 0)
+    for packed in (table, replace(table, **moves)):
+        into = Into(make(3, 5, 3, 8, 8), *given)
+        yield named(fetch, images, labels, packed, into, Tones(tone, tone, tone))
+    total = make.dense(2, 3, dtype=torch.float64)
+    tally = Tally(make.dense(3), counts, total, lines, make.dense(1, dtype=torch.int64)[0])
+    yield named(advance, tally)
+
+
 def batch_forms(make: Make) -> Forms:
     """`cross_entropy`, `log_softmax`, `dropout`."""
     for batch, classes in (5, 10), (5, 600):
@@ -162,4 +189,4 @@ def batch_forms(make: Make) -> Forms:
     yield named(dropout, x, *numbers, span=np.int32(make.size(48)))
 
 
-FORMS = bank_forms, server_forms, data_forms, batch_forms
+FORMS = bank_forms, server_forms, data_forms, packed_forms, batch_forms

@@ -19,14 +19,14 @@ from fedfast.kernels.triton import common
 from torch import Tensor, nn
 
 import fedfast
-from fedfast import ahead, fusion_rules, recorded_steps, round_batches
+from fedfast import ahead, fusion_rules, round_batches
 from fedfast.algorithms import Algorithm, FedAvg, FedGloSS, FedSAM, Ramp, by_name
 from fedfast.algorithms.base import ALGORITHMS
 from fedfast.data import FederatedData
 from fedfast.evaluation import assess, total
 from fedfast.metrics.accuracy import MULTICLASS
 from fedfast.programs import evaluator
-from fedfast.recorded_steps import RecordedChunk
+from fedfast.recorded_steps import RecordedChunk, RecordedSteps
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
@@ -85,16 +85,16 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "lstm": (next_word, lambda: sentences([8, 8, 8, 8])),
     "residual": (residual, lambda: images(8)),
 }
-# Launches in a step's graph, ours and torch's: 7 around the passes (batch, losses, counters).
+# Launches in a step's graph, ours and torch's: 2 around the passes, the batch and the losses.
 LAUNCHES = {
-    ("mlp", "fedavg"): 15,
-    ("mlp", "fedsam"): 27,
-    ("cnn", "fedavg"): 19,
-    ("cnn", "fedsam"): 38,
-    ("lstm", "fedavg"): 35,
-    ("lstm", "fedsam"): 68,
-    ("residual", "fedavg"): 27,
-    ("residual", "fedsam"): 55,
+    ("mlp", "fedavg"): 10,
+    ("mlp", "fedsam"): 22,
+    ("cnn", "fedavg"): 14,
+    ("cnn", "fedsam"): 33,
+    ("lstm", "fedavg"): 29,
+    ("lstm", "fedsam"): 62,
+    ("residual", "fedavg"): 22,
+    ("residual", "fedsam"): 50,
 }
 
 
@@ -254,13 +254,13 @@ def test_a_planted_wait_is_found(device: Device, monkeypatch: pytest.MonkeyPatch
 def test_a_wait_within_a_captured_step_is_refused(
     reads: str, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after = recorded_steps.add_losses
+    after = RecordedSteps.end
 
-    def waits(total: Tensor, losses: Tensor, count: Tensor) -> None:
-        after(total, losses, count)
-        getattr(losses[:1], reads)()
+    def waits(self: RecordedSteps, *args: Any) -> None:
+        after(self, *args)
+        getattr(self.losses[:1], reads)()
 
-    monkeypatch.setattr(recorded_steps, "add_losses", waits)
+    monkeypatch.setattr(RecordedSteps, "end", waits)
     with pytest.raises(RuntimeError, match="within a capture"):
         counts(device, "fedavg")
 

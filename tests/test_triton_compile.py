@@ -15,7 +15,9 @@ BANKS = {"_adam", "_mix", "_norm_blocks", "_move", "_descend", "_block_sums", "_
 BANKS |= {"_tile_products", "_block_extents", "_block_changes"}
 WRITING = {"_mix": 0, "_move": 0, "_descend": 0, "_columns": 2, "_copy": 0, "_images": 0}
 # ... with so many partial sums
+BESIDE = {"fetch copy": 2, "fetch crop": 2}  # a label and a count
 SMALL = {"totals", "_layer_sums", "_add_spans", "_layer_extents", "_layer_means"}  # partial sums
+SMALL |= {"_advance"}  # a few numbers of each client
 BYTES = {"_images"}  # reads of bytes, 4 a thread
 ELEMENTS = {"_activate_block", "_differentiate_block", "_derive", "_drop"}
 PRODUCTS = {"_product"}
@@ -82,7 +84,9 @@ def test_streams_are_16_bytes_wide(typed: Rows) -> None:
     streaming = [r for r in typed if r["kernel"] in BANKS | ELEMENTS]
     assert [r for r in streaming if not r["wide_loads"]] == []
     writing = [r for r in typed if r["kernel"] in WRITING]
-    assert [r for r in writing if r["stores"] - r["wide_stores"] > WRITING[r["kernel"]]] == []
+    narrow = [(r, r["stores"] - r["wide_stores"]) for r in writing]
+    most = [WRITING[r["kernel"]] + BESIDE.get(r["form"], 0) for r in writing]
+    assert [r for (r, stores), n in zip(narrow, most, strict=True) if stores > n] == []
 
 
 def test_rows_of_four_clients_are_on_their_way_at_once(typed: Rows) -> None:

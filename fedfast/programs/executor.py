@@ -28,6 +28,7 @@ from ..executor import (
 )
 from ..input_pipeline import SampleSource
 from ..kernels import registry
+from ..kernels.packing import Packed
 from ..layout import FlatLayout
 from ..phases import phase, timed
 from ..row_updates import fills_of
@@ -55,7 +56,7 @@ def capabilities_of(
         sam=True,
         norms=alone and can.squares_in_products,
         plans=alone and can.plans and all(record.repeats for record in program.records),
-        graphs=device.type == "cuda",
+        graphs=device.type == "cuda" and can.graphs,
         updates=True,
     )
 
@@ -100,13 +101,19 @@ class ProgramExecutor(Executor):
         into.count.copy_(count)
         return Minibatch(into.x, into.y, into.count, seeds)
 
+    def fetch(self, source: SampleSource, packed: Packed) -> Minibatch:
+        """See `Executor.fetch`."""
+        into = self._batch_buffers(source, len(packed.lines), packed.rows.shape[1])
+        source.fetch(packed, into)
+        return into
+
     def _batch_buffers(self, source: SampleSource, clients: int, width: int) -> Minibatch:
         """Of the most clients at first: recorded steps of fewer hold on to the same memory."""
         if clients not in self._batches:
             largest = self._batches.get(max(self._batches, default=0))
             if largest is None or len(largest.x) < clients:
                 most = max(clients, self._steps.spec.clients)
-                largest = source.buffers(most, width)
+                largest = source.buffers(most, width, self.random)
                 self._batches = {most: largest}
             self._batches[clients] = largest.first(clients)
         return self._batches[clients]
