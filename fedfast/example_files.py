@@ -73,6 +73,14 @@ def nearest(path: Path) -> str:
     return by_stem[found[0]] if found else ""
 
 
+def nearest_folder(path: Path) -> str:
+    """The folder of example configs that a missing one may have meant, "" for none."""
+    folders = {name.rpartition("/")[0] for name, file in names().items() if file.suffix == ".yaml"}
+    by_stem = {name.rpartition("/")[2]: name for name in folders if name}
+    found = get_close_matches(path.name.lower(), by_stem, n=1)
+    return by_stem[found[0]] if found else ""
+
+
 def about(path: Path) -> str:
     """A script's docstring (first line) or title, or a config's comment (first sentence)."""
     text = path.read_text(encoding="utf-8")

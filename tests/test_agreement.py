@@ -18,7 +18,13 @@ from torch import nn
 import fedfast
 from fedfast.algorithms.hooks import TrainedLayout
 from fedfast.layout import FlatLayout
-from fedfast.metrics.agreement import ROUND_METRICS, SeenRound, measures, round_metrics, watch
+from fedfast.metrics.agreement import (
+    ROUND_METRICS,
+    SeenRound,
+    measured_models,
+    measures,
+    round_metrics,
+)
 from fedfast.metrics.agreement.watch import Watch
 from fedfast.metrics.agreement.watched_mean import WatchedMean
 from fedfast.running_sum import Place
@@ -167,7 +173,7 @@ def test_models_beyond_the_bound_are_left_out(monkeypatch: pytest.MonkeyPatch) -
     """Three of five: the first, the third and the fourth by id, wherever chunks are cut."""
     rounds, _ = rr.recorded("scaffold")
     row = rounds[0].updates.shape[1] * 4
-    monkeypatch.setattr(watch, "KEPT", 3 * row + 1)
+    monkeypatch.setattr(measured_models, "KEPT", 3 * row + 1)
     more = dict(metrics=["conflicts"])
     whole = measured("scaffold", **more)
     assert measured("scaffold", chunk=2, **more) == whole

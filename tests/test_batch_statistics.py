@@ -49,6 +49,12 @@ def images() -> nn.Module:
     return nn.Sequential(nn.Unflatten(1, (1, 3, 3)), *body, nn.Flatten(), nn.Linear(8, 3))
 
 
+def untracked() -> nn.Module:
+    """It keeps no running statistics, and takes those of batches in evaluation too."""
+    norm = nn.BatchNorm1d(4, track_running_stats=False)
+    return nn.Sequential(nn.Linear(5, 4), norm, nn.Tanh(), nn.Linear(4, 3))
+
+
 def custom() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 4, bias=False), Custom(4), nn.Tanh(), nn.Linear(4, 3))
 
@@ -59,6 +65,7 @@ CASES = {
     "batches": (dense, 5, 4),
     "images": (images, 9, 6),
     "custom": (custom, 5, 7),
+    "untracked": (untracked, 5, 4),
 }
 
 
@@ -149,6 +156,7 @@ def test_it_is_another_function_than_that_of_evaluation(problem):
     still = Hessian(problem.module, problem.samples, rows=problem.rows, layout=problem.layout)
     moving = Hessian(problem.module, problem.samples, **given(problem))
     a, b = (hessian.eigenvalues().values for hessian in (still, moving))
+    # Without running statistics the batches differ: in evaluation all samples are one here.
     assert ((a - b).abs() > 1e-2 * a.abs()).all()
 
 
@@ -186,7 +194,9 @@ def test_batches_without_statistics_are_refused(batch, told):
 def test_models_without_norms_are_refused():
     data = torch.randn(4, 5), torch.randint(3, (4,))
     module = nn.Sequential(nn.Linear(5, 3), nn.LayerNorm(3))
-    with pytest.raises(ValueError, match="expected a model with running statistics.*Sequential"):
+    with pytest.raises(
+        ValueError, match="expected a model with batch normalisation; got a Sequential"
+    ):
         Hessian(module, data, batch_statistics=2)
     with pytest.raises(TypeError, match="batch_statistics: expected an integer; got True"):
         Hessian(dense(), data, batch_statistics=True)

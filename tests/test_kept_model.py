@@ -14,7 +14,15 @@ from fedfast import checkpoint
 from fedfast.cli import main
 from fedfast.runs.reading import state_of
 
-LABELS = {"fedavg": {}, "dyn": {"name": "feddyn"}, "avgm": {"name": "fedavgm"}}
+LABELS = {
+    "fedavg": {},
+    "adam": {"name": "fedadam"},
+    "gh": {"name": "fedgh"},
+    "dyn": {"name": "feddyn"},
+    "nsam": {"name": "fednsam"},
+    "ahead": {"name": "fednsam-single"},
+    "wmsam": {"name": "fedwmsam"},
+}
 CONFIG = f"""\
 data: {{name: digits}}
 partition: {{name: dirichlet, clients: 6, alpha: 0.5}}
@@ -29,7 +37,7 @@ seed: 3
 paper:
   source: Somebody et al., Table 1
   seeds: [3]
-  measures: [{{summary: last, published: {{fedavg: 50, dyn: null, avgm: null}}}}]
+  measures: [{{summary: last, published: {dict.fromkeys(LABELS, 50)}}}]
 """
 MODULE = """\
 from torch import nn
@@ -41,7 +49,10 @@ class Net(nn.Sequential):
 """
 LOST = {
     "dyn": "its clients train from the server's h, clients' h_i too",
-    "avgm": "its clients train from the server's moment1 too",
+    "nsam": "its clients train from the server's momentum too",
+    "ahead": "its clients train from the server's momentum too",
+    # Its alpha is in the history.
+    "wmsam": "its clients train from the server's c, the server's m, clients' c_i too",
 }
 
 
@@ -72,10 +83,34 @@ def test_the_global_model_is_that_of_the_state(folders, label):
     assert kept.model()[2].running_mean.abs().max() > 0
 
 
-def test_clients_that_need_nothing_else_are_trained_as_from_the_state(folders):
+@pytest.mark.parametrize("label", sorted(LABELS.keys() - LOST.keys()))
+def test_clients_that_need_nothing_else_are_trained_as_from_the_state(folders, label):
+    """The rule's own momentum, and numbers that are in the history, are nothing to them."""
     whole, rows = folders
-    found = fedfast.open_run(rows["fedavg"]).local_rows([0, 4])
-    assert torch.equal(found, fedfast.open_run(whole, "fedavg").local_rows([0, 4]))
+    found = fedfast.open_run(rows[label]).local_rows([0, 4])
+    assert torch.equal(found, fedfast.open_run(whole, label).local_rows([0, 4]))
+
+
+def test_numbers_of_the_server_are_those_of_the_history(folders):
+    whole, rows = folders
+    for label in ("gh", "wmsam"):
+        kept, expected = fedfast.open_run(rows[label]), fedfast.open_run(whole, label)
+        found, theirs = (run.simulation._engine.state.scalars for run in (kept, expected))
+        assert (
+            found == theirs
+            and found.keys() >= {"gh": {"conflicts_before"}, "wmsam": {"alpha"}}[label]
+        )
+
+
+def test_a_momentum_that_others_components_may_read_is_lost(folders, monkeypatch):
+    kept = fedfast.open_run(folders[1]["adam"])
+    monkeypatch.setattr(kept.simulation._engine.hooks, "foreign", True)
+    with pytest.raises(ValueError, match="train from the server's momentum too"):
+        kept.local_rows([0])
+
+
+def test_there_are_no_personal_models(folders):
+    rows = folders[1]
     with pytest.raises(ValueError, match=r"checkpoint/fedavg\.pt holds the global model of fedavg"):
         fedfast.open_run(rows["fedavg"]).personal_rows([0])
 

@@ -56,6 +56,10 @@ def idle(monkeypatch):
         (("--clients", f"0,{10**20}"), f"clients: expected ids below 6; got {10**20}"),
         (("--clients", "0,one"), "--clients: expected numbers of clients; got 'one'"),
         (("--format", "png,gif"), "--format: expected png, pdf, svg, eps; got 'gif'"),
+        (("--format", ","), "argument --format: expected names divided by commas; got ','"),
+        (("--clients", ""), "argument --clients: expected names divided by commas; got ''"),
+        (("--labels", ","), "argument --labels: expected names divided by commas; got ','"),
+        (("--out", __file__), f"--out: expected a folder; got the file {__file__}"),
     ],
 )
 def test_mistakes_are_told_before_the_work(run, idle, capsys, command, flags, told):
@@ -167,6 +171,18 @@ def test_the_model_of_all_data_has_a_sharpness_without_clients(pooled, capsys):
     [
         ("landscape", ("--range", "inf"), "--range: expected a finite number > 0; got inf"),
         ("landscape", ("--grid", "1"), "grid: expected 2 or more; got 1"),
+        (
+            "landscape",
+            ("--plane", "a,0"),
+            "plane: expected 'global' or numbers of clients; got 'a'",
+        ),
+        ("landscape", ("--plane", "0,00"), "clients: expected each once; got [0, 0]"),
+        (
+            "landscape",
+            ("--plane", "0,1,2", "--line"),
+            "--line: expected no plane beside it; got 0,1,2",
+        ),
+        ("hessian", ("--top", "9", "--steps", "8"), "top: expected at most 8, the steps; got 9"),
         ("landscape", ("--seed", "-1"), "seed: expected at least 0; got -1"),
         (
             "landscape",

@@ -6,7 +6,7 @@ import pytest
 
 from fedfast import config
 from fedfast.cli import main
-from fedfast.config.paper import DIVERGED, NEVER
+from fedfast.config.paper_values import DIVERGED, NEVER
 
 ROOT = Path(__file__).parents[1] / "examples" / "papers" / "fedgloss"
 FILES = {path.stem: path for path in sorted(ROOT.glob("*.yaml"))}

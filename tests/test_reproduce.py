@@ -215,6 +215,9 @@ def test_a_diverged_row_says_so_and_is_not_tried_again(paper, tmp_path):
         (["somebody", "--rounds", "0"], "--rounds: expected at least 1, found 0"),
         (["somebody", "--only", "x"], "--only: expected some of dyn, fedavg, gh, found"),
         (["nowhere"], "cannot be read"),
+        (["fedglos"], "fedglos: found nothing there; did you mean the examples 'papers/fedgloss'?"),
+        (["somebody", "--seeds", "a"], "--seeds: expected numbers divided by commas; got 'a'"),
+        (["somebody", "--rounds", "x"], "fedfast: argument --rounds: invalid int value: 'x'\n"),
         (["somebody", "--lrr", "3"], "lrr"),
     ],
 )

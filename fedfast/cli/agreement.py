@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail, measuring
+from . import fail, measuring, measuring_flags
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ The runs are left as they are.
   --out DIR          where figures go (default the first RUN)
   --format png,pdf   of figures
 """
-CHOICES = {"format": measuring.FORMATS}  # what TAB offers
+CHOICES = {"format": measuring_flags.FORMATS}  # what TAB offers
 HEADS = (
     *("label", "round", "clients", "cosine with mean", "cosine of pairs"),
     *("conflicts", "FedGH (models)", "FedGH (tensors)", "drift (global)", "drift (mean)"),
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         print(USAGE, end="")
         return 0
     try:
-        return _measure(measuring.options_of(measuring.flags("agreement", USAGE), argv))
+        return _measure(measuring_flags.options_of(measuring_flags.flags("agreement", USAGE), argv))
     except USER as error:
         return fail(str(error))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail, measuring
+from . import fail, measuring, measuring_flags
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ fedfast[explain]; for models with convolutions). The runs are left as they are.
   --out DIR          where figures go (default the first RUN)
   --format png,pdf   of figures
 """
-CHOICES = {"format": measuring.FORMATS}  # what TAB offers
+CHOICES = {"format": measuring_flags.FORMATS}  # what TAB offers
 GLOBAL = "global model"
 
 
@@ -48,12 +48,14 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = measuring.flags("explain", USAGE)
-    parser.add_argument("--label", dest="labels", type=measuring.names)  # as it was called before
+    parser = measuring_flags.flags("explain", USAGE)
+    parser.add_argument(
+        "--label", dest="labels", type=measuring_flags.names
+    )  # as it was called before
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--layer")
     parser.add_argument("--seed", type=int, default=0)
-    options = measuring.options_of(parser, argv)
+    options = measuring_flags.options_of(parser, argv)
     for name in ("images", "seed"):
         if (value := getattr(options, name)) < 0:
             raise ValueError(f"--{name}: expected 0 or more; got {value}")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from . import fail, measuring
+from . import fail, measuring, measuring_flags
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ table; writes hessian.csv into each run's folder, and figures. The runs are left
   --out DIR          where figures go (default the first RUN)
   --format png,pdf   of figures
 """
-CHOICES = {"format": measuring.FORMATS}  # what TAB offers
+CHOICES = {"format": measuring_flags.FORMATS}  # what TAB offers
 UNSURE = "*"  # behind values of Lanczos runs that did not converge
 
 
@@ -50,13 +50,13 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = measuring.flags("hessian", USAGE)
+    parser = measuring_flags.flags("hessian", USAGE)
     for name, default in {"--top": 1, "--samples": 1000, "--steps": 100, "--seed": 0}.items():
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--batch-statistics", type=int)
     for name in ("--trace", "--density"):
         parser.add_argument(name, action="store_true")
-    return measuring.options_of(parser, argv)
+    return measuring_flags.options_of(parser, argv)
 
 
 def _wanted(options: argparse.Namespace) -> Wanted:

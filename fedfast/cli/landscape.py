@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail, measuring
+from . import fail, measuring, measuring_flags
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Lines and planes measured before stay there; the same one of the same model is m
   --format png,pdf   of figures
   --html             also surfaces that turn, one self-contained page (extra fedfast[landscape])
 """
-CHOICES = {"format": measuring.FORMATS}  # what TAB offers
+CHOICES = {"format": measuring_flags.FORMATS}  # what TAB offers
 
 
 def main(argv: list[str]) -> int:
@@ -51,16 +51,18 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = measuring.flags("landscape", USAGE)
-    parser.add_argument("--plane", type=measuring.names, default=())
+    parser = measuring_flags.flags("landscape", USAGE)
+    parser.add_argument("--plane", type=measuring_flags.names, default=())
     for name, default in {"--grid": 51, "--samples": 1000, "--seed": 0}.items():
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--range", type=float, default=1.0)
     for name in ("--line", "--html"):
         parser.add_argument(name, action="store_true")
-    options = measuring.options_of(parser, argv)
+    options = measuring_flags.options_of(parser, argv)
     if not 0 < options.range < math.inf:
         raise ValueError(f"--range: expected a finite number > 0; got {options.range}")
+    if options.line and len(options.plane) == 3:
+        raise ValueError(f"--line: expected no plane beside it; got {','.join(options.plane)}")
     if options.html and (options.line or len(options.plane) == 2):
         raise ValueError("--html: expected planes; got a line, whose curves are in the figures")
     return options

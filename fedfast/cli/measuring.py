@@ -1,4 +1,4 @@
-"""What commands that measure finished runs share: labels, flags, a line of progress, figures."""
+"""What commands that measure finished runs share: labels, a line of progress, files, figures."""
 
 from __future__ import annotations
 
@@ -12,57 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .._messages import unknown
-from .flag_parser import FlagParser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..runs.run_models import RunModels
 
-FORMATS = ("png", "pdf", "svg", "eps")
 CLEAR = "\r\x1b[2K"  # to the beginning of the line; nothing on it
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Of "a,b"."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def flags(command: str, usage: str) -> FlagParser:
-    """What all of them take: runs, --labels, --clients, --out, --format."""
-    parser = FlagParser(f"fedfast {command}", usage)
-    parser.add_argument("runs", nargs="*", type=Path)
-    for name in ("--labels", "--clients"):
-        parser.add_argument(name, type=names)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--format", type=names, default=("png", "pdf"))
-    return parser
-
-
-def options_of(parser: FlagParser, argv: Sequence[str]) -> argparse.Namespace:
-    """Those of `flags` checked, before any work; clients are numbers, None where not given."""
-    options = parser.flags(argv)
-    if not options.runs:
-        raise ValueError(f"expected folders of runs, found nothing; see {parser.prog} --help")
-    check_formats(options.format)
-    if options.clients is not None:
-        options.clients = clients_of(options.clients)
-    return options
-
-
-def clients_of(given: Sequence[str]) -> tuple[int, ...]:
-    """Numbers of `--clients`. Raises ValueError for what is none."""
-    for name in given:
-        if not name.isdecimal():
-            raise ValueError(f"--clients: expected numbers of clients; got {name!r}")
-    return tuple(map(int, given))
-
-
-def check_formats(given: Sequence[str]) -> None:
-    """Raise ValueError for a kind of file that figures are not written as."""
-    for kind in given:
-        if kind not in FORMATS:
-            raise ValueError(f"--format: expected {', '.join(FORMATS)}; got {kind!r}")
 
 
 def labels_in(runs: Sequence[Path], chosen: Sequence[str] | None) -> dict[Path, list[str]]:

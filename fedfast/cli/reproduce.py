@@ -9,8 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..example_files import config_file, config_folder
+from ..example_files import config_file, config_folder, nearest_folder
 from . import fail, stopping
+from .flag_parser import FlagParser
 from .setting import USER, Setting, prepare
 
 if TYPE_CHECKING:
@@ -50,9 +51,7 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        "fedfast reproduce", usage=USAGE[7:], add_help=False, allow_abbrev=False
-    )
+    parser = FlagParser("fedfast reproduce", USAGE)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seeds", type=_numbers, default=[])
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
@@ -68,7 +67,11 @@ def _options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        expected = f"expected numbers divided by commas; got {text!r}"
+        raise argparse.ArgumentTypeError(expected) from None
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -76,6 +79,9 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     if not paths:
         raise ValueError("expected configs or folders of them first, found none")
     named = [config_file(config_folder(path)) for path in paths]  # a name may end like a suffix
+    for path in named:
+        if not path.exists() and (near := nearest_folder(path)):
+            raise ValueError(f"{path}: found nothing there; did you mean the examples {near!r}?")
     found = [f for p in named for f in (sorted(p.rglob("*.yaml")) if p.is_dir() else [p])]
     if not found:
         raise ValueError(f"expected .yaml files below {', '.join(map(str, paths))}, found none")

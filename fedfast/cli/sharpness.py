@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from . import fail, measuring
+from . import fail, measuring, measuring_flags
 from .setting import USER
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ into each run's folder, and a figure of the tensors. The runs are left as they a
   --out DIR          where figures go (default the first RUN)
   --format png,pdf   of figures
 """
-CHOICES = {"format": measuring.FORMATS}  # what TAB offers
+CHOICES = {"format": measuring_flags.FORMATS}  # what TAB offers
 HEADS = ("label", "round", "models", "data", "loss")
 # Of `MEASURES` without the loss; the surrogate gap is SAM's sharpness of one step.
 MEASURED = {
@@ -59,12 +59,12 @@ def main(argv: list[str]) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = measuring.flags("sharpness", USAGE)
+    parser = measuring_flags.flags("sharpness", USAGE)
     parser.add_argument("--rho", type=float, default=0.05)
     parser.add_argument("--asam-rho", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--samples", type=int, default=1000)
-    return measuring.options_of(parser, argv)
+    return measuring_flags.options_of(parser, argv)
 
 
 def _measure(options: argparse.Namespace) -> int:

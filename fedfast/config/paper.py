@@ -1,78 +1,27 @@
 """The section of a config that names what a paper published of its algorithms."""
 
-import re
 from collections.abc import Collection
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field
 
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-DIVERGED, NEVER = "X", "–"  # as papers print them: did not converge; no value, or never reached
-SUMMARY = re.compile(r"last|best|sum|(?:mean|round)-[1-9]\d*")
+from . import paper_values
+from .base_section import Section, Seed
 
-
-class Section(BaseModel):
-    """A mapping of the file: unknown keys and wrong types are refused, never guessed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-def _summary(value: object) -> object:
-    if not isinstance(value, str) or not SUMMARY.fullmatch(value):
-        message = "Input should be last, best, sum, mean-N or round-N"
-        raise PydanticCustomError("summary", message)
-    return value
-
-
-def _numbers(value: object) -> bool:
-    """Whether it is a list of two numbers."""
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-    )
-
-
-def _published(value: object) -> object:
-    """A number, or [number, its standard deviation], or null, or a mark."""
-    pair = value if isinstance(value, list) else [value, 0.0]
-    if value not in (None, DIVERGED, NEVER) and not _numbers(pair):
-        message = f"Input should be a number, [number, std], null, {DIVERGED} or {NEVER}"
-        raise PydanticCustomError("pair", message)
-    return value
-
-
-def _mark(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _eigenvalue(value: object) -> object:
-    """A number, or a list of one or more, or null, or a mark."""
-    found = value if isinstance(value, list) and value else [value]
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in found)
-    if value not in (None, DIVERGED, NEVER) and not numbers:
-        message = f"Input should be a number, a list of numbers, null, {DIVERGED} or {NEVER}"
-        raise PydanticCustomError("eigenvalues", message)
-    return value
-
-
-def _cost(value: object) -> object:
-    """[rounds, bytes], or null, or a mark."""
-    if value not in (None, DIVERGED, NEVER) and not _numbers(value):
-        message = f"Input should be [rounds, bytes], null, {DIVERGED} or {NEVER}"
-        raise PydanticCustomError("cost", message)
-    return value
+Summary = Annotated[str, BeforeValidator(paper_values.summary)]
+Published = Annotated[object, BeforeValidator(paper_values.published)]
+OfClients = Annotated[object, BeforeValidator(paper_values.eigenvalue)]
+Cost = Annotated[object, BeforeValidator(paper_values.cost)]
 
 
 class Measure(Section):
     """One number of a run, and what a paper reports for it."""
 
     column: str = Field("accuracy", description="a column of history.csv, or one of its scalars")
-    summary: Annotated[str, BeforeValidator(_summary)] = Field(
+    summary: Summary = Field(
         "last", description="last, best, sum, mean-N (of the last N tested rounds) or round-N"
     )
-    published: dict[str, Annotated[object, BeforeValidator(_published)]] = Field(
+    published: dict[str, Published] = Field(
         description="label -> value or [value, std]; null: not at hand; X: did not converge; –: "
         "the paper has no value; accuracies in percent"
     )
@@ -86,17 +35,17 @@ class Measure(Section):
 
     def mark(self, label: str) -> str:
         """What the paper prints of `label` instead of a number: X, – or nothing."""
-        return _mark(self.published[label])
+        return paper_values.mark(self.published[label])
 
 
 class Costs(Section):
     """Rounds to the baseline's final accuracy, and bytes over those of its whole run."""
 
     baseline: str = Field("fedavg", description="whose final accuracy is to be reached")
-    summary: Annotated[str, BeforeValidator(_summary)] = Field(
+    summary: Summary = Field(
         "mean-100", description="of its accuracies: last, best, mean-N or round-N"
     )
-    published: dict[str, Annotated[object, BeforeValidator(_cost)]] = Field(
+    published: dict[str, Cost] = Field(
         description="label -> [rounds, bytes / those of the baseline's whole run]; null: not at "
         "hand; –: never; X: did not converge"
     )
@@ -108,11 +57,7 @@ class Costs(Section):
 
     def mark(self, label: str) -> str:
         """As of `Measure`."""
-        return _mark(self.published[label])
-
-
-Published = Annotated[object, BeforeValidator(_published)]
-OfClients = Annotated[object, BeforeValidator(_eigenvalue)]
+        return paper_values.mark(self.published[label])
 
 
 class Eigenvalues(Section):

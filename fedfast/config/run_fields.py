@@ -11,7 +11,7 @@ from ..declarations import Declaration, declarations
 from ..run_options import RunOptions
 from ..validation.values import Count, Number, OneOf
 from . import component_options
-from .paper import Seed
+from .base_section import Seed
 
 
 def run_fields() -> dict[str, tuple[object, object]]:

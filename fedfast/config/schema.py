@@ -10,9 +10,10 @@ from pydantic import AfterValidator, Field, create_model, model_validator
 
 from .._renamed_modules import names_of
 from ..run_options import RunOptions
+from .base_section import Section
 from .named_fields import known_callbacks, known_metric, known_round_metrics
 from .own_parameters import AlgorithmField
-from .paper import PaperSection, Section
+from .paper import PaperSection
 from .run_fields import run_fields
 from .sections import DataField, LossField, ModelField, PartitionField
 from .sweep_section import SweepSection

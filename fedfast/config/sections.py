@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny, create_
 from pydantic_core import PydanticCustomError
 
 from ..registry import Registry
-from .paper import Section, Seed
+from .base_section import Section, Seed
 from .signatures import Convert, converters, fields_of, takes_more
 
 Count = Annotated[int, Field(ge=1, lt=1 << 31)]

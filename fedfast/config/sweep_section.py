@@ -7,7 +7,8 @@ from pydantic_core import PydanticCustomError
 
 from ..better import directed, sign
 from ..history import NAME_OF_COLUMN
-from .paper import SUMMARY, Section, Seed
+from .base_section import Section, Seed
+from .paper_values import SUMMARY
 
 Positive = Annotated[int, Field(ge=1, lt=1 << 31)]
 

@@ -43,6 +43,11 @@ class Wanted:
     def __post_init__(self) -> None:
         if self.plane and len(self.plane) not in (2, 3):
             raise ValueError(f"plane: expected two or three models; got {','.join(self.plane)}")
+        for name in self.plane:
+            if name != GLOBAL and not name.isdecimal():
+                raise ValueError(f"plane: expected 'global' or numbers of clients; got {name!r}")
+        if self.plane.count(GLOBAL) > 1:
+            raise ValueError(f"plane: expected different models; got {','.join(self.plane)}")
         if self.plane and self.clients:
             raise ValueError("plane: expected no clients beside it; it names its models itself")
         Count()("samples", self.samples)
@@ -92,25 +97,17 @@ def _around(run: RunModels, model: str, row: Tensor, wanted: Wanted) -> Slice:
 
 
 def _through(run: RunModels, names: Sequence[str]) -> Slice:
-    numbers = [_number(name) for name in names if name != GLOBAL]
+    numbers = [int(name) for name in names if name != GLOBAL]
     local = dict(zip(numbers, run.local_rows(numbers), strict=True))
     models = {
         name if name == GLOBAL else f"client {name}": (
-            run.global_row() if name == GLOBAL else local[_number(name)]
+            run.global_row() if name == GLOBAL else local[int(name)]
         )
         for name in names
     }
-    if len(models) < len(names):
-        raise ValueError(f"plane: expected different models; got {','.join(names)}")
     through: Callable[[FlatLayout, dict[str, Tensor]], Slice]
     through = line_between if len(models) == 2 else plane_through
     return through(run.layout, models)
-
-
-def _number(name: str) -> int:
-    if not name.isdecimal():
-        raise ValueError(f"plane: expected 'global' or numbers of clients; got {name!r}")
-    return int(name)
 
 
 def _panel(

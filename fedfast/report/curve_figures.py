@@ -11,7 +11,9 @@ import numpy as np
 from . import curve_panels as panels
 from . import small_multiples
 from .bands import Floats
-from .curve_panels import ACCURACIES, Curve
+from .column_names import ACCURACIES, NAMES, axis_text
+from .curve_axes import falls_far, note, outside_text, round_axis, value_axis
+from .curve_panels import Curve
 from .limits import Limits, late_limits, late_start, loss_top, padded
 from .style import COLUMN, MEDIUM, TEXT, figure_of, legend_below, plain_axes
 from .units import size
@@ -28,7 +30,7 @@ EARLY = 1 / 8  # of the bytes, which a logarithmic axis would give half of its l
 def per_round(curves: Sequence[Curve], name: str, target: float | None = None) -> Figure:
     """All rounds, and below the last 20 % of them where these are at least five points and the
     measure is a loss or an accuracy. Curves that lie on each other have a panel each."""
-    start = late_start([curve.band for curve in curves]) if name in panels.NAMES else None
+    start = late_start([curve.band for curve in curves]) if name in NAMES else None
     if small_multiples.crowded(curves, *_whole(curves, name)):
         return _one_by_one(curves, name, target, start)
     tall = [TALL] if start is None else [TALL, LATE_TALL]
@@ -55,7 +57,7 @@ def _one_by_one(
     small_multiples.draw(np.array(small), curves, name, _whole(curves, name), start is None)
     for ax in figure.axes:
         _target(ax, name, target)
-    figure.supylabel(panels.axis_text(name), fontsize=MEDIUM, color=TEXT)
+    figure.supylabel(axis_text(name), fontsize=MEDIUM, color=TEXT)
     if start is not None:
         ax = figure.add_subplot(grid[lines, :])
         last_rounds(ax, curves, name, start)
@@ -68,19 +70,19 @@ def all_rounds(ax: Axes, curves: Sequence[Curve], name: str, target: float | Non
     """Every round; a loss that fell far on a logarithmic axis."""
     panels.draw(ax, curves)
     _target(ax, name, target)
-    panels.round_axis(ax, curves)
+    round_axis(ax, curves)
     limits, log = _whole(curves, name)
-    panels.value_axis(ax, name, limits, log)
+    value_axis(ax, name, limits, log)
 
 
 def last_rounds(ax: Axes, curves: Sequence[Curve], name: str, start: float) -> None:
     """The rounds from `start` on, by limits of their own."""
     late = [replace(curve, band=curve.band.after(start)) for curve in curves]
     panels.draw(ax, late)
-    panels.round_axis(ax, late, start)
+    round_axis(ax, late, start)
     limits, outside = late_limits([curve.band for curve in late])
-    panels.value_axis(ax, name, limits)
-    panels.note(ax, f"last 20 %{panels.outside_text(curves, outside)}")
+    value_axis(ax, name, limits)
+    note(ax, f"last 20 %{outside_text(curves, outside)}")
 
 
 def against_bytes(
@@ -102,7 +104,7 @@ def against_bytes(
     panels.draw(ax, cut, sent)
     _target(ax, name, target)
     limits, log = _whole(cut, name)
-    panels.value_axis(ax, name, _with(target if name in ACCURACIES else None, limits), log)
+    value_axis(ax, name, _with(target if name in ACCURACIES else None, limits), log)
     _byte_axis(ax, sent)
     _legend(figure, cut, name, target)
     return figure
@@ -118,10 +120,10 @@ def _whole(curves: Sequence[Curve], name: str) -> tuple[Limits, bool]:
     if name in ACCURACIES:
         return padded(low, high), False
     least = min(float(b.mean.min()) for b in bands)
-    if name not in panels.NAMES:  # of a metric, which may rise as far as it likes
+    if name not in NAMES:  # of a metric, which may rise as far as it likes
         log = least > 0 and high > DECADES * least
         return ((least / 1.15, high * 1.15) if log else padded(low, high)), log
-    if panels.falls_far(curves):
+    if falls_far(curves):
         return (least / 1.15, loss_top(bands) * 1.15), True
     return padded(low, min(high, loss_top(bands) * 1.15)), False
 

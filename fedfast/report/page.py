@@ -15,7 +15,7 @@ from .._messages import path_of, unknown
 from ..comparison.tables import Table
 from ..files import atomic
 from . import extra_figures, partition_counts, run_facts, run_figures
-from .curve_panels import ACCURACIES
+from .column_names import ACCURACIES
 from .page_sections import Section, sections
 from .run_figures import Drawn
 from .style import save

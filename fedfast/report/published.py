@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..config.paper import DIVERGED, NEVER
+from ..config.paper_values import DIVERGED, NEVER
 from ..history import History, Row
 from .markdown import markdown_table
 from .published_costs import costs_markdown

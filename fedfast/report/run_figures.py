@@ -14,7 +14,8 @@ from ..history import FIELDS, columns_of
 from . import client_figure, curve_figures, time_figure
 from .bands import band, cumulative_bytes
 from .client_scores import GLOBAL, PERSONAL, Spread, last_scores
-from .curve_panels import ACCURACIES, NAMES, Curve
+from .column_names import ACCURACIES, NAMES
+from .curve_panels import Curve
 from .partition_plot import PAPER, partition
 from .style import LineStyle, line_style, save
 

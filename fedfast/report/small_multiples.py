@@ -10,6 +10,7 @@ import numpy as np
 
 from . import curve_panels as panels
 from .bands import Band
+from .curve_axes import round_axis, value_axis
 from .curve_panels import Curve
 from .limits import Limits
 from .style import FAINT, SMALL, TEXT, label_text
@@ -60,8 +61,8 @@ def draw(
             ax.plot(other.band.rounds, other.band.mean, "-", color=FAINT, linewidth=0.4, alpha=0.6)
         panels.draw(ax, [curve])
         ax.lines[len(curves)].set(linestyle="-", marker="")  # alone it needs no signs
-        panels.round_axis(ax, curves)
-        panels.value_axis(ax, name, *axis)
+        round_axis(ax, curves)
+        value_axis(ax, name, *axis)
         ax.set_title(label_text(curve.label, WIDTH), fontsize=SMALL, color=TEXT, pad=2)
         _outer(ax, left=i % ACROSS == 0, below=i + ACROSS >= len(own))
     for ax in axes.flat[len(own) :]:

@@ -4,6 +4,7 @@ is gone, as of rows of `fedfast reproduce`."""
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..algorithms._hook_checks import overrides
+from ..algorithms.servers import ServerRule
 from ..copies import copy_of
 from ..files import atomic
 from ..history import Rows
@@ -37,7 +40,7 @@ def write(folder: Path, label: str, sim: Simulation) -> None:
 
 
 def load(folder: Path, label: str, sim: Simulation) -> None:
-    """Puts a new simulation after the label's last round: the history, and the model kept then.
+    """Puts a new simulation after the label's last round: history, its scalars, the model kept.
 
     Whatever else the state held is what it is before round 1; `lost` names it.
     Raises ValueError naming the file where it is damaged, or of another round or model.
@@ -57,6 +60,7 @@ def load(folder: Path, label: str, sim: Simulation) -> None:
     server = parts.engine.next
     server.follow(parts.engine.state)
     server.row.copy_(sim.layout.flatten(module))
+    server.scalars = {name: history.scalar(name)[-1] for name in server.scalars}
     made = replace(parts.engine.committed, server=server, rows=Rows(history), stopped=about.stopped)
     parts.engine.committed = made
 
@@ -64,9 +68,14 @@ def load(folder: Path, label: str, sim: Simulation) -> None:
 def lost(sim: Simulation) -> tuple[str, ...]:
     """What clients' training reads beside the global model, which `load` cannot bring back."""
     engine = sim._components.engine
-    server = {*engine.state.tensors(), *engine.state.scalars} - {"row"}
+    server, algorithm = engine.state, engine.algorithm
+    gone = {*server.rows, *server.values, *(n for n, v in server.scalars.items() if math.isnan(v))}
+    # A rule's momentum stays with it unless it is sent; what others' components read is not known.
+    sends = algorithm.traffic()[0] > 1 or overrides(algorithm.server, "send", ServerRule)
+    if server.m is not None and (sends or engine.hooks.foreign):
+        gone.add("momentum")
     clients = sorted(engine.clients.kinds())
-    return *(f"the server's {name}" for name in sorted(server)), *(f"clients' {n}" for n in clients)
+    return *(f"the server's {name}" for name in sorted(gone)), *(f"clients' {n}" for n in clients)
 
 
 def _read(path: Path) -> tuple[int, Mapping[str, Tensor]]:

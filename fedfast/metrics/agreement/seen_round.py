@@ -62,7 +62,7 @@ class SeenRound:
         """`v_k` [M, trained] of the clients at the positions `measured` [M] of the cohort.
 
         All of them where the server's rule reads all models, or where they take less than
-        `watch.KEPT` bytes; else as many as that, evenly spread over the ids.
+        `measured_models.KEPT` bytes; else as many as that, evenly spread over the ids.
         Raises ValueError where the metric does not say that it needs them.
         """
         return _known("models", self.models_or_none)

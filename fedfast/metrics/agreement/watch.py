@@ -22,15 +22,9 @@ from ...distributed.ranks import Ranks
 from ...distributed.shares import Shares
 from ...kernels import Column
 from ...running_sum import Place, RunningSum
+from .measured_models import MeasuredModels, measured_clients
 from .round_metrics import RoundMetric
 from .seen_round import SeenRound
-
-KEPT = 1 << 30  # bytes of models that are kept for metrics that read them
-
-
-def measured_clients(cohort: int, row_bytes: int) -> int:
-    """M, how many clients of a cohort have their models kept."""
-    return min(cohort, max(2, KEPT // max(row_bytes, 1)))
 
 
 def watched_bytes(metrics: Sequence[RoundMetric], trained: int, row: Tensor, cohort: int) -> int:
@@ -51,26 +45,21 @@ class Watch:
     def __init__(self, metrics: Sequence[RoundMetric], layout: TrainedLayout, backend: str) -> None:
         self.metrics, self.layout, self.backend = tuple(metrics), layout, backend
         needs = {need for metric in metrics for need in metric.needs}
-        self._directs, self._keeps = "directions" in needs, "models" in needs
+        self._directs = "directions" in needs
+        self._kept = MeasuredModels(layout.trained) if "models" in needs else None
         self.plain = 0.0
         self._sum: RunningSum | None = None
-        self._kept: Tensor | None = None
-        self._picked = np.zeros(0, np.int64)
         self.squares = self.lengths = torch.zeros(0, dtype=torch.float64)
 
     def begin(self, cohort: Cohort, row: Tensor, everybody: bool) -> None:
         """Before the first chunk. everybody: the server's rule reads all models, and so do we."""
         clients = len(cohort)
         self.squares = torch.zeros(clients, dtype=torch.float64, device=row.device)
-        self.lengths, self._kept = torch.zeros_like(self.squares), None
+        self.lengths = torch.zeros_like(self.squares)
         if self._directs and self._sum is None:
             self._sum = RunningSum(row[: self.layout.trained])
-        self._picked = np.zeros(0, np.int64)
-        if self._keeps:
-            bytes_each = self.layout.trained * row.element_size()
-            count = clients if everybody else measured_clients(clients, bytes_each)
-            spread = np.arange(count) * clients // count
-            self._picked = np.sort(np.argsort(cohort.ids, kind="stable")[spread])
+        if self._kept is not None:
+            self._kept.begin(cohort.ids, row, everybody)
 
     @property
     def sums(self) -> list[RunningSum]:
@@ -85,12 +74,13 @@ class Watch:
     @property
     def measured(self) -> Tensor:
         """Positions of the clients whose models are kept. [M]"""
-        return torch.from_numpy(self._picked)
+        picked = np.zeros(0, np.int64) if self._kept is None else self._kept.picked
+        return torch.from_numpy(picked)
 
     @property
     def models(self) -> Tensor | None:
         """See `SeenRound.models`."""
-        return self._kept
+        return None if self._kept is None else self._kept.models
 
     def see(self, models: Tensor, squares: Tensor, sent: Tensor, place: Place) -> None:
         """A chunk's models [K, S], their `|u_k|^2` [K]."""
@@ -98,8 +88,8 @@ class Watch:
         self.squares[part] = squares
         if self._sum is not None:
             self._direct(self._sum, models[:, :trained], squares, sent[:trained], place)
-        if self._keeps:
-            self._keep(models[:, :trained], part)
+        if self._kept is not None:
+            self._kept.keep(models[:, :trained], part)
 
     def summed(self, mean: Tensor) -> None:
         """Before a rule reweighs the mean update [trained]."""
@@ -113,10 +103,8 @@ class Watch:
         found = ranks.gathered((self.squares[own].cpu(), self.lengths[own].cpu()))
         for part, (squares, lengths) in zip(parts, found, strict=True):
             self.squares[part], self.lengths[part] = squares, lengths
-        if self._keeps:
-            rows = self._room(self.layout.dtype, self.squares.device)
-            cuts = [np.searchsorted(self._picked, (p.start, p.stop)).tolist() for p in parts]
-            ranks.spread([rows[a:b] for a, b in cuts])
+        if self._kept is not None:
+            self._kept.complete(ranks, parts, self.layout.dtype, self.squares.device)
 
     def columns(
         self,
@@ -156,17 +144,3 @@ class Watch:
             begin=place.begin,
             backend=self.backend,
         )
-
-    def _keep(self, models: Tensor, part: slice) -> None:
-        first, last = np.searchsorted(self._picked, (part.start, part.stop))
-        if len(models) == len(self._picked) == len(self.squares):
-            self._kept = models  # the whole cohort in live buffers, until the next one trains
-            return
-        rows = self._room(models.dtype, models.device)
-        rows[first:last] = models[torch.from_numpy(self._picked[first:last] - part.start)]
-
-    def _room(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        if self._kept is None:
-            shape = len(self._picked), self.layout.trained
-            self._kept = torch.empty(shape, dtype=dtype, device=device)
-        return self._kept

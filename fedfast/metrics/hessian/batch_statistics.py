@@ -24,8 +24,8 @@ def check(module: nn.Module, samples: Sequence[Samples], batch: int) -> None:
     Count(ge=2)("batch_statistics", batch)
     if not _norms(module):
         raise ValueError(
-            "batch_statistics: expected a model with running statistics, as batch normalisation "
-            f"has them; got a {type(module).__name__} without"
+            "batch_statistics: expected a model with batch normalisation; got a "
+            f"{type(module).__name__} without"
         )
     for own in samples:
         if len(own) % batch == 1:
@@ -43,9 +43,5 @@ def normalise_by_batches(module: nn.Module) -> nn.Module:
 
 
 def _norms(module: nn.Module) -> list[nn.Module]:
-    """Those that evaluation normalises by running statistics."""
-    return [
-        part
-        for part in module.modules()
-        if any(getattr(part, name, None) is not None for name in STATISTICS)
-    ]
+    """Those that may have running statistics; what has none takes those of batches anyway."""
+    return [part for part in module.modules() if any(hasattr(part, name) for name in STATISTICS)]

@@ -52,6 +52,8 @@ class Wanted:
         for name in ("top", "samples", "steps"):
             Count()(name, getattr(self, name))
         Count(ge=0)("seed", self.seed)
+        if self.top > self.steps:
+            raise ValueError(f"top: expected at most {self.steps}, the steps; got {self.top}")
         if self.batch_statistics is not None:
             Count(ge=2)("batch_statistics", self.batch_statistics)
 
