@@ -15,15 +15,24 @@ from .sums import Squares, store_squares
 from .tiles import dot, dot_precision, fold, multiple, tile, unit
 
 SIDES = {4: (16, 32, 64), 8: (16, 32)}  # of a tile, by element size: the first that covers, or last
+LONG = 32  # of a tile with a side of 16, at most: programs of 4 warps rather than half as many of 8
 DEPTHS = {4: (16, 32), 8: (16,)}  # of the pieces a product is summed in, likewise
 WARPS = 4
 
 
 def programs(out: Tensor) -> int:
     """How many of `_product` write a client's out [K, M, N]."""
+    height, width = _tile_of(out)
+    return -(-out.shape[1] // height) * -(-out.shape[2] // width)
+
+
+def _tile_of(out: Tensor) -> tuple[int, int]:
+    """Rows and columns of out [K, M, N] that a program writes."""
     sides = SIDES[out.element_size()]
     height, width = (_covering(size, sides) for size in out.shape[1:])
-    return -(-out.shape[1] // height) * -(-out.shape[2] // width)
+    if min(height, width) == sides[0]:
+        return min(height, LONG), min(width, LONG)
+    return height, width
 
 
 def multiply(
@@ -41,8 +50,7 @@ def multiply(
     """`out = a b` with a, b transposed where `turned`, and what `_product` does to the result."""
     clients, rows, columns = out.shape
     depth = a.shape[1] if turned[0] else a.shape[2]
-    sides, depths = SIDES[out.element_size()], DEPTHS[out.element_size()]
-    block = _covering(rows, sides), _covering(columns, sides), _covering(depth, depths)
+    block = *_tile_of(out), _covering(depth, DEPTHS[out.element_size()])
     alpha, beta, base = folded
     launch(
         _product,
