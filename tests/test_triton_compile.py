@@ -17,10 +17,10 @@ import pytest
 triton = pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 BANKS = {"_adam", "_mix", "_norm_blocks", "_move", "_descend", "_block_sums", "_columns", "_copy"}
-BANKS |= {"_tile_products", "_block_extents", "_block_changes"}
+BANKS |= {"tile_products", "_block_extents", "_block_changes"}
 WRITING = {"_mix": 0, "_move": 0, "_descend": 0, "_columns": 2, "_copy": 0, "_images": 0}
 # ... with so many partial sums
-SMALL = {"totals", "_layer_sums", "_add_spans", "_layer_extents", "_layer_means"}  # partial sums
+SMALL = {"totals", "_layer_sums", "add_spans", "_layer_extents", "_layer_means"}  # partial sums
 BYTES = {"_images"}  # reads of bytes, 4 a thread
 ELEMENTS = {"_activate_block", "_differentiate_block", "_derive", "_drop"}
 PRODUCTS = {"_product"}
@@ -70,7 +70,7 @@ def test_no_product_is_fused_with_a_sum(rows: list[dict[str, Any]]) -> None:
 
 
 def test_pairs_are_products_of_float64_tensor_cores(rows: list[dict[str, Any]]) -> None:
-    found = [r for r in rows if r["kernel"] == "_tile_products"]
+    found = [r for r in rows if r["kernel"] == "tile_products"]
     assert {r["side"] for r in found} == {8, 16, 32}
     assert [r for r in found if not r["dmma"]] == []
 
@@ -81,7 +81,7 @@ def test_tiles_of_every_size_add_columns_in_the_same_order(rows: list[dict[str, 
     Each element then has a chain of DEPTH / k of them, twice: in the main loop and behind it.
     """
     for arch in (80, 90):
-        found = [r for r in rows if r["kernel"] == "_tile_products" and r["arch"] == arch]
+        found = [r for r in rows if r["kernel"] == "tile_products" and r["arch"] == arch]
         assert len({tuple(shape) for r in found for shape in r["shapes"]}) == 1
         for row in found:
             m, n, k = row["shapes"][0]
