@@ -213,7 +213,7 @@ def pair_products(launch: Launch, binary: Any) -> dict[str, Any]:
 
     shapes  (rows, columns, depth) of each instruction of a warp
     """
-    if launch.name != "_tile_products":
+    if launch.name != "tile_products":
         return {}
     shapes = re.findall(r"mma\.sync\.aligned\.m(\d+)n(\d+)k(\d+)\S*f64", binary.asm["ptx"])
     tile = dict(

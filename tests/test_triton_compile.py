@@ -12,11 +12,11 @@ from compiled import Rows
 triton = pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 BANKS = {"_adam", "_mix", "_norm_blocks", "_move", "_descend", "_block_sums", "_columns", "_copy"}
-BANKS |= {"_tile_products", "_block_extents", "_block_changes"}
+BANKS |= {"tile_products", "_block_extents", "_block_changes"}
 WRITING = {"_mix": 0, "_move": 0, "_descend": 0, "_columns": 2, "_copy": 0, "_images": 0}
 # ... with so many partial sums
 BESIDE = {"fetch copy": 2, "fetch crop": 2}  # a label and a count
-SMALL = {"totals", "_layer_sums", "_add_spans", "_layer_extents", "_layer_means"}  # partial sums
+SMALL = {"totals", "_layer_sums", "add_spans", "_layer_extents", "_layer_means"}  # partial sums
 SMALL |= {"_advance"}  # a few numbers of each client
 BYTES = {"_images"}  # reads of bytes, 4 a thread
 ELEMENTS = {"_activate_block", "_differentiate_block", "_derive", "_drop"}
@@ -61,7 +61,7 @@ def test_no_product_is_fused_with_a_sum(rows: Rows) -> None:
 
 
 def test_pairs_are_products_of_float64_tensor_cores(rows: Rows) -> None:
-    found = [r for r in rows if r["kernel"] == "_tile_products"]
+    found = [r for r in rows if r["kernel"] == "tile_products"]
     assert {r["side"] for r in found} == {8, 16, 32}
     assert [r for r in found if not r["shapes"] or r["code"] and not r["code"]["products"]] == []
 
@@ -72,7 +72,7 @@ def test_tiles_of_every_size_add_columns_in_the_same_order(rows: Rows) -> None:
     Each element then has a chain of DEPTH / k of them, twice: in the main loop and behind it.
     """
     for arch in (80, 90):
-        found = [r for r in rows if r["kernel"] == "_tile_products" and r["arch"] == arch]
+        found = [r for r in rows if r["kernel"] == "tile_products" and r["arch"] == arch]
         assert len({tuple(shape) for r in found for shape in r["shapes"]}) == 1
         for row in found:
             m, n, k = row["shapes"][0]

@@ -41,7 +41,7 @@ PLAIN = {
 }
 MAKES = {"float32", "float64", "ones", "far"}
 # Kernels that read and write only what is allocated in one piece for them.
-PIECES = {"_layer_sums", "_layer_extents", "_layer_means", "_add_spans", "totals", "_reach"}
+PIECES = {"_layer_sums", "_layer_extents", "_layer_means", "add_spans", "totals", "_reach"}
 PIECES |= {"_doubtful", "_settle"}
 Rows = list[dict[str, Any]]
 

@@ -1,4 +1,4 @@
-"""Norms of dense layers' gradients in Triton: from Gram matrices, or formed where these cancel."""
+"""Norms of dense layers' gradients in Triton, formed where the sums of Gram matrices cancel."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 from .common import jit, launch, strided, tl
 from .sums import slots, total
-from .thin import PROGRAMS, Pieces, covering, piece_sum
-from .tiles import dot, dot_precision, multiple, tile, unit
+from .thin import PROGRAMS, covering
+from .tiles import dot, dot_precision, tile, unit
 
 CANCELLED = 1 / 512  # as in csrc/cpu/lowrank.cpp
 SIDES = {4: (16, 32, 64), 8: (16, 32)}  # of a tile of the gradient, by element size
-BLOCK, DEPTH, WARPS = 1024, 16, 4
+DEPTH, WARPS = 16, 4
 
 
 class Added(NamedTuple):
@@ -21,27 +21,6 @@ class Added(NamedTuple):
 
     weight: Tensor | None = None
     bias: Tensor | None = None
-
-
-def inner(pieces: Pieces, ones: float, gram: Tensor) -> Tensor:
-    """Write the first Gram matrix, `ones` added; sums with the second, and of magnitudes.
-
-    Returns `[2, K, n]` float64; a client's add up to those of the whole matrices.
-    """
-    clients, size = gram.shape[0], gram[0].numel()
-    count = -(-size // BLOCK)
-    sums = slots(gram, 2, clients, count)
-    launch(
-        _inner,
-        clients * count,
-        gram,
-        *(pieces.matrices, *strided(gram), sums, clients, size, ones),
-        COUNTS=(pieces.first, pieces.all),
-        UNIT=unit(gram, size),
-        BLOCK=BLOCK,
-        num_warps=WARPS,
-    )
-    return sums
 
 
 def formed(
@@ -56,7 +35,7 @@ def formed(
     sides = SIDES[x.element_size()]
     block = covering(outputs, sides), covering(inputs, sides), DEPTH
     down, across = -(-outputs // block[0]), -(-inputs // block[1])
-    span = -(-across * down // PROGRAMS)
+    span = max(1, -(-across * down // PROGRAMS))
     programs = down * -(-across // span)
     partial = slots(x, clients, programs)
     launch(
@@ -73,35 +52,6 @@ def formed(
     )
     given = sums, count, partial, programs, squares, squares.stride(0), clients
     launch(_settle, clients, x, *given, CANCELLED=CANCELLED, num_warps=WARPS)
-
-
-@jit(do_not_specialize=["clients"])
-def _inner(
-    pieces: tl.tensor,  # [K, COUNTS[1], B, B]
-    gram: tl.tensor,  # [K, B, B]
-    gram_stride: tl.tensor,
-    sums: tl.tensor,  # [2, K, n]
-    clients: tl.tensor,
-    size: tl.tensor,  # B B
-    ones: tl.float64,
-    COUNTS: tl.constexpr,  # pieces of the first matrix, of both
-    UNIT: tl.constexpr,
-    BLOCK: tl.constexpr,
-) -> None:
-    """One program per client and block of the matrices' elements."""
-    size = multiple(size, UNIT)
-    k = (tl.program_id(0) % clients).to(tl.int64)
-    block = tl.program_id(0) // clients
-    here = block * BLOCK + tl.arange(0, BLOCK)
-    inside = here < size
-    own = pieces + k * COUNTS[1] * size + here
-    a = piece_sum(own, size, inside, COUNTS[0]) + tl.full((), ones, gram.dtype.element_ty)
-    b = piece_sum(own + COUNTS[0] * size, size, inside, COUNTS[1] - COUNTS[0])
-    tl.store(gram + k * multiple(gram_stride, UNIT) + here, a, inside)
-    terms = tl.where(inside, a.to(tl.float64) * b.to(tl.float64), 0.0)
-    slot = sums + k * tl.cdiv(size, BLOCK) + block
-    tl.store(slot, tl.sum(terms, axis=0))
-    tl.store(slot + clients.to(tl.int64) * tl.cdiv(size, BLOCK), tl.sum(tl.abs(terms), axis=0))
 
 
 @jit

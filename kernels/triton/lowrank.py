@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .common import jit, launch, strided, tl
-from .formed import Added, formed, inner
+from .formed import Added, formed
 from .functions import activate
+from .inner import inner
 from .reach import doubtful, reach
 from .thin import covering, gram_pieces, piece_sum
 from .tiles import dot, dot_precision, multiple, tile, unit
