@@ -173,6 +173,16 @@ def test_a_backend_that_is_named_is_the_one_that_runs(
     assert set(sim.products.values()) == (every if backend == "triton" else set())
 
 
+def test_rows_hold_for_the_workspace_they_were_tried_with(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inject(monkeypatch, table_of(layers("cnn"), alike))
+    net, data = MODELS["cnn"]
+    assert "forward cudnn-5" in str(simulation(net(), data(), "fedavg").products)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    assert "forward cudnn-5" not in str(simulation(net(), data(), "fedavg").products)
+
+
 def test_other_models_and_widths_are_tritons(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from federation import federation, mlp
 from fedfast.kernels.library.candidates import CANDIDATES
 from fedfast.kernels.triton import common
 from layer_cases import same
@@ -22,6 +23,7 @@ from operation_inputs import Form
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import fedfast
 from fedfast import kernels
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
@@ -101,7 +103,7 @@ def _as_asked(given: Any) -> Any:
 
 @in_company
 def test_a_library_sees_one_shape_whatever_k_is(candidate: str, operation: str) -> None:
-    """Rows of 17 x 36 floats and of 70 x 17: none but multiples of 16 bytes are passed on."""
+    """Of 70 x 17 floats only every second client's would begin at a multiple of 16 bytes."""
     cases, seen = CASES[operation], []
     for clients in (1, 3, 5, 7, 10):
         with Seen() as mode:
@@ -144,3 +146,7 @@ def test_a_library_has_products_alone() -> None:
     with pytest.raises(ValueError, match="got 'cublas-7'") as error:
         kernels.linear(x, torch.ones(2, 5, 4), backend="cublas-7")
     assert "expected one of auto, native, triton, reference;" in str(error.value)
+    with pytest.raises(ValueError, match="backend: .*'cudnn-5'"):
+        fedfast.Ensemble(torch.nn.Linear(2, 3), K=2, backend="cudnn-5")
+    with pytest.raises(ValueError, match="backend: .*'cudnn-5'"):
+        fedfast.Simulation(mlp(), federation([4]), "fedavg", rounds=1, backend="cudnn-5")

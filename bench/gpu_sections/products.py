@@ -12,7 +12,7 @@ from math import prod
 
 import torch
 from fedfast.kernels.choices import PARTS, Shape
-from fedfast.kernels.library.blocks import rows
+from fedfast.kernels.library.blocks import ROW, rows
 from torch import Tensor, nn
 from workloads import BY_NAME
 
@@ -99,21 +99,21 @@ def _of_model(name: str, module: nn.Module, x: Tensor, width: int) -> Iterator[L
 
 
 class Operands:
-    """Of K clients, as they lie in runs: weights in rows, activations dense."""
+    """Of K clients, in rows that go on behind them, as those of models do."""
 
     def __init__(self, layer: Layer, clients: int, device: torch.device) -> None:
         self.layer, s = layer, layer.shape
-        like = torch.empty(0, device=device)
 
         def made(*shape: int) -> Tensor:
-            return torch.randn(clients, *shape, device=device)
+            like, length = torch.empty(0, device=device), prod(shape)
+            whole = rows(like, clients, (length + ROW,)).normal_()
+            return whole[:, :length].view(clients, *shape)
 
         self.x, self.dout = made(s.batch, *s.inputs), made(s.batch, *layer.outputs)
-        self.weight = rows(like, clients, layer.weight).normal_(std=prod(layer.weight[1:]) ** -0.5)
-        self.bias = rows(like, clients, (s.outputs,)).normal_() if layer.biased else None
+        self.weight = made(*layer.weight).mul_(prod(layer.weight[1:]) ** -0.5)
+        self.bias = made(s.outputs) if layer.biased else None
         self.out, self.dx = torch.empty_like(self.dout), torch.empty_like(self.x)
-        self.dweight = rows(like, clients, layer.weight)
-        self.dbias = rows(like, clients, (s.outputs,)) if layer.biased else None
+        self.dweight, self.dbias = torch.empty_like(self.weight), made(s.outputs)
         self.tap = torch.empty_like(self.out, dtype=torch.uint8) if s.pool else None
 
     def of(self, clients: slice, copied: bool = False) -> Operands:
@@ -139,7 +139,8 @@ class Operands:
             how |= dict(activation=self.layer.activation)
             getattr(kernels, s.operation)(self.x, self.weight, self.bias, out=self.out, **how)
             return (self.out,)
-        sinks = dict(dx=self.dx) if part == "data" else dict(dweight=self.dweight, dbias=self.dbias)
+        own = None if self.bias is None else self.dbias
+        sinks = dict(dx=self.dx) if part == "data" else dict(dweight=self.dweight, dbias=own)
         backward = getattr(kernels, f"{s.operation}_backward")
         backward(self.x, self.weight, self.out, dout=self.dout, **sinks, **how)
         return tuple(t for t in sinks.values() if t is not None)

@@ -56,6 +56,7 @@ class Options:
         Count()("K", count)
         boolean("verify", verify)
         OneOf(("fp32", "tf32x3", "tf32", "bf16"))("precision", precision)
+        OneOf(registry.BACKENDS)("backend", backend)
         loss = named_losses.loss(loss)
         if loss != "cross_entropy":
             losses.check(loss)

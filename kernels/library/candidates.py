@@ -1,6 +1,7 @@
 """Libraries' products that may take the place of a Triton kernel, each under a name.
 
-    cudnn-5        one grouped convolution of torch's for 5 clients, K groups in the place of one
+    cudnn-5        torch's convolution of 5 clients in 5 times the groups: cuDNN's, or torch's own
+                   where a group has one channel
     cudnn-5-last   the same, channels last
     cublas-10      batched products of 10 clients; of convolutions, their unfolded images
 
