@@ -38,8 +38,8 @@ PRODUCTS = {"_correlate", "_weight_gradient"}  # of convolutions: more arithmeti
 REASONS = {
     "depth": "A program sums the whole depth of a layer's product for a tile of up to 64 x 64 "
     "results; parts of it would have to be written, and added by another launch.",
-    "gram": "The B x B products of a batch with itself are one tile, whole in one program.",
-    "formed": "One program a client, which makes what B x B numbers weigh together.",
+    "pieces": "Products of thin factors are cut into 16 pieces a client; each is B x B numbers to "
+    "write and to add.",
     "taps": "A program sums a share of a batch's positions for all taps and some channels; more "
     "parts of the sum are more to write and to add.",
     "planes": "Images of 4 x 4 or 12 x 12 have few positions to make tiles of.",
