@@ -23,11 +23,14 @@ LAYERS = {
     "ResNet 3x3": (32, 64, 16, 64, 3, 1),
 }
 CLIENTS = 5
+PRODUCTS = ("_correlate", "_weight_gradient")
+PRECISIONS = {name: tuple(LAYERS) for name in ("fp32", "tf32", "tf32x3")} | {"bf16": ("W1 second",)}
 
 
 def forms(precision: str) -> aot.Forms:
     """Forward and backward of every layer."""
-    for name, (batch, channels, side, outputs, taps, padding) in LAYERS.items():
+    layers = {name: LAYERS[name] for name in PRECISIONS[precision]}
+    for name, (batch, channels, side, outputs, taps, padding) in layers.items():
         x = torch.zeros(CLIENTS, batch, channels, side, side)
         weight = torch.zeros(CLIENTS, outputs, channels, taps, taps)
         sides = [side + 2 * padding - taps + 1] * 2
@@ -40,8 +43,10 @@ def forms(precision: str) -> aot.Forms:
 
 def rows() -> Iterator[dict[str, object]]:
     """One per launch."""
-    for precision in ("fp32", "tf32"):
+    for precision in PRECISIONS:
         for launch in list(aot.launches(torch.float32, True, forms(precision))):
+            if precision != "fp32" and launch.name not in PRODUCTS:
+                continue  # they are told of none
             cubin = aot.launched(launch, 90).asm["cubin"]
             used = aot.resources(cubin)
             loop = max(machine_code.loops(cubin), key=lambda one: one.instructions, default=None)
@@ -52,10 +57,19 @@ def rows() -> Iterator[dict[str, object]]:
                 programs=launch.programs,
                 registers=used["REG"],
                 local=used["STACK"] + used["LOCAL"],
-                instructions=0 if loop is None else loop.instructions,
-                products=0 if loop is None else loop.of("HMMA", "HGMMA"),
+                products=0 if loop is None else loop.of("HMMA"),
+                group_products=0 if loop is None else loop.of("HGMMA"),
                 fused=0 if loop is None else loop.of("FFMA"),
+                instructions=per_product(launch, loop),
             )
+
+
+def per_product(launch: aot.Launch, loop: machine_code.Loop | None) -> float:
+    """Threads' instructions for each multiply-add of a tile."""
+    if loop is None or launch.name not in PRODUCTS:
+        return 0.0
+    elements = launch.meta["BLOCK_M"] * launch.meta["BLOCK_P"] * launch.meta["BLOCK_R"]
+    return loop.instructions * 32 * launch.meta["num_warps"] / elements
 
 
 if __name__ == "__main__":
