@@ -22,11 +22,14 @@ LAYERS = {
     "ResNet 3x3": (32, 64, 16, 64, 3, 1),
 }
 CLIENTS = 5
+PRODUCTS = ("_correlate", "_weight_gradient")
+PRECISIONS = {name: tuple(LAYERS) for name in ("fp32", "tf32", "tf32x3")} | {"bf16": ("W1 second",)}
 
 
 def forms(precision: str) -> aot.Forms:
     """Forward and backward of every layer."""
-    for name, (batch, channels, side, outputs, taps, padding) in LAYERS.items():
+    layers = {name: LAYERS[name] for name in PRECISIONS[precision]}
+    for name, (batch, channels, side, outputs, taps, padding) in layers.items():
         x = torch.zeros(CLIENTS, batch, channels, side, side)
         weight = torch.zeros(CLIENTS, outputs, channels, taps, taps)
         sides = [side + 2 * padding - taps + 1] * 2
@@ -39,14 +42,24 @@ def forms(precision: str) -> aot.Forms:
 
 def rows() -> Iterator[dict[str, object]]:
     """One per launch."""
-    precisions = []
-    for precision in ("fp32", "tf32"):
+    precisions: list[str] = []
+    for precision in PRECISIONS:
         for launch in aot.launches(torch.float32, True, forms(precision)):
-            aot._LAUNCHES.append(launch)
-            precisions.append(precision)
+            if precision == "fp32" or launch.name in PRODUCTS:  # others are told of none
+                aot._LAUNCHES.append(launch)
+                precisions.append(precision)
     tasks = [(place, 90) for place in range(len(precisions))]
-    for row, precision in zip(aot.rows(tasks), precisions, strict=True):
-        yield row | dict(precision=precision)
+    for row, launch, precision in zip(aot.rows(tasks), aot._LAUNCHES, precisions, strict=True):
+        instructions = per_product(launch, row["code"]["loop"])
+        yield row | dict(precision=precision, instructions=instructions)
+
+
+def per_product(launch: aot.Launch, loop: int) -> float:
+    """Threads' instructions for each multiply-add of a tile; loop: those of a pass."""
+    if launch.name not in PRODUCTS:
+        return 0.0
+    elements = launch.meta["BLOCK_M"] * launch.meta["BLOCK_P"] * launch.meta["BLOCK_R"]
+    return loop * 32 * launch.meta["num_warps"] / elements
 
 
 if __name__ == "__main__":

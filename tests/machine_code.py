@@ -128,6 +128,7 @@ def counts(code: Code) -> dict[str, int]:
 
     The main loop is the inner one that multiplies most, and the longest of those.
 
+    products, group_products  by tensor cores; of those by a group of four warps
     calls  of functions within loops, whose instructions the loop's number lacks: divisions of 64
            bits, square roots and quotients where numbers are out of the ordinary
     """

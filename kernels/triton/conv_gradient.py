@@ -14,11 +14,11 @@ from torch import Tensor
 
 from .common import jit, launch, tl
 from .conv_correlate import NARROW, WARPS
-from .conv_offsets import Side, covering, pointwise, unfolded, within
+from .conv_offsets import Side, covering, pointwise, side_by_side, unfolded, within
 from .conv_parts import ADDED, add_parts
 from .conv_taps import chunks, padded
 from .sums import Squares, store_squares
-from .tiles import ROUGH, dot, dot_precision, fold, multiple, unit
+from .tiles import dot, dot_precision, fold, multiple
 
 FEW = 27  # programs of a client: five clients fill the 132 multiprocessors of an H100
 LEAST = 8  # blocks of pixels that a part has at least
@@ -54,14 +54,13 @@ def weight_gradient(
         x,
         *(x, dz, sums, *sinks[1:]),
         tuple(t.stride(0) for t in (x, dz, sums, base)),
-        *((groups, channels, rows), (down.extent * across.extent, places)),
-        *(x.shape[1], down[:8], across[:8]),
-        TAPS_H=down.taps,
-        TAPS_W=across.taps,
+        *((groups, channels, rows), x.shape[1]),
+        DOWN=down[:9],
+        ACROSS=across[:9],
         CHUNKS=_chunks(to, tile["BLOCK_R"]),
+        EVEN=channels % tile["BLOCK_R"] == 0,
         PARTS=parts,
         POINTWISE=pointwise(sides),
-        UNIT=min(unit(t, places) for t in (x, dz)),
         PRECISION=dot_precision(precision, x),
         **tile,
     )
@@ -97,12 +96,14 @@ def _chunks(to: Tensor, block: int) -> int:
 
 def _tile(to: Tensor, groups: int, precision: str) -> dict[str, int]:
     """Sizes of a tile of `_weight_gradient`, and warps: what covers a small result, else most."""
-    rows, precision = to.shape[1] // groups, dot_precision(precision, to)
+    rows = to.shape[1] // groups
     terms = to.shape[2] if _chunks(to, 1) else to[0, 0].numel()
     if rows <= NARROW:
         return dict(BLOCK_M=1, BLOCK_R=16, BLOCK_P=128, num_warps=WARPS)
     height, width = covering(rows, (16, 32, 64)), covering(terms, (32, 64))
-    pixels = 32 if precision in ROUGH else 16
+    # Pixels cost divisions, which more terms share; three products of small tiles would spill.
+    exact, parts = (dot_precision(precision, to) == name for name in ("ieee", "tf32x3"))
+    pixels = 16 if exact else 32 if parts and height < 64 else 64
     return dict(BLOCK_M=height, BLOCK_R=width, BLOCK_P=pixels, num_warps=WARPS)
 
 
@@ -115,18 +116,15 @@ def _weight_gradient(
     alpha: tl.tensor,  # [K]
     beta: tl.tensor,  # [K]
     partial: tl.tuple,  # see `store_squares`
-    strides: tl.tuple,  # over K, of these four
+    strides: tl.tuple,  # over K, of source, dz, to, base
     sizes: tl.tuple,  # groups, channels and rows in a group
-    areas: tl.tuple,  # of a source image, of an out image
     batch: tl.tensor,
-    down: tl.tuple,  # the first eight numbers of `Side`
-    across: tl.tuple,
-    TAPS_H: tl.constexpr,
-    TAPS_W: tl.constexpr,
+    DOWN: tl.constexpr,  # the first nine numbers of `Side`
+    ACROSS: tl.constexpr,
     CHUNKS: tl.constexpr,  # see `_chunks`
+    EVEN: tl.constexpr,  # whether the last of them is whole
     PARTS: tl.constexpr,  # of the pixels; `to` is [K, PARTS, ...] where there are several or CHUNKS
     POINTWISE: tl.constexpr,
-    UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_R: tl.constexpr,
@@ -134,15 +132,13 @@ def _weight_gradient(
 ) -> None:
     """A tile [rows, (channel, tap)] of `beta base + alpha dz @ unfolded source^T`."""
     groups, channels, rows = sizes
-    area, places = areas
-    places = multiple(places, UNIT)
-    if POINTWISE:
-        area = places
-    pixels = batch * places
-    terms = channels * TAPS_H * TAPS_W
+    AREA: tl.constexpr = DOWN[0] * ACROSS[0]
+    PLACES: tl.constexpr = DOWN[4] * ACROSS[4]
+    TAPS: tl.constexpr = DOWN[8] * ACROSS[8]
+    pixels = batch * PLACES
+    terms = channels * TAPS
     row_tiles = tl.cdiv(rows, BLOCK_M)
-    taps: tl.constexpr = TAPS_H * TAPS_W
-    tiles = row_tiles * (tl.cdiv(terms, BLOCK_R) if CHUNKS == 0 else taps * CHUNKS)
+    tiles = row_tiles * (tl.cdiv(terms, BLOCK_R) if CHUNKS == 0 else TAPS * CHUNKS)
     tile = tl.program_id(0) % tiles
     g = tl.program_id(0) // tiles % groups
     part = tl.program_id(0) // (tiles * groups) % PARTS
@@ -150,19 +146,18 @@ def _weight_gradient(
     m = tile % row_tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     if CHUNKS == 0:
         r = tile // row_tiles * BLOCK_R + tl.arange(0, BLOCK_R)
-        offset, tap_y, tap_x = unfolded(r, area, down, across, TAPS_H, TAPS_W)
+        offset, tap_y, tap_x = unfolded(r, DOWN, ACROSS)
         held = r < terms
     else:
         tap = tile // row_tiles // CHUNKS
-        c = tile // row_tiles % CHUNKS * BLOCK_R + tl.arange(0, BLOCK_R)
-        tap_y = tap // TAPS_W * down[3]
-        tap_x = tap % TAPS_W * across[3]
-        offset = c * area + (tap_y * across[0] + tap_x)
-        r = c
-        held = c < channels
+        r = tile // row_tiles % CHUNKS * BLOCK_R + tl.arange(0, BLOCK_R)
+        tap_y = tap // ACROSS[8] * DOWN[3]
+        tap_x = tap % ACROSS[8] * ACROSS[3]
+        offset = r * AREA + (tap_y * ACROSS[0] + tap_x)
+        held = r < channels
     channel = g * rows + m
-    given = dz + k * strides[1] + (channel * places)[:, None]
-    values = source + k * strides[0] + g * channels * area + offset[:, None]
+    given = dz + k * strides[1] + (channel * PLACES)[:, None]
+    values = source + k * strides[0] + g * channels * AREA + offset[:, None]
     sums = tl.zeros(
         (BLOCK_R if BLOCK_M == 1 else BLOCK_M, BLOCK_P if BLOCK_M == 1 else BLOCK_R),
         source.dtype.element_ty,
@@ -171,24 +166,29 @@ def _weight_gradient(
     length = tl.cdiv(tl.cdiv(pixels, BLOCK_P), PARTS) * BLOCK_P
     for start in range(part * length, tl.minimum(part * length + length, pixels), BLOCK_P):
         p = start + tl.arange(0, BLOCK_P)
-        image = (p // places).to(tl.int64)
-        place = p % places
-        row = place // across[4]
-        column = place % across[4]
-        y = row * down[1] + down[2]
-        x = column * across[1] + across[2]
-        pixel = place if POINTWISE else y * across[0] + x
+        image = (p // PLACES).to(tl.int64)
+        place = p % PLACES
         inside = p < pixels
-        if CHUNKS > 0:
-            inside &= within(y, x, tap_y, tap_x, down, across)
-        mask = held[:, None] & inside[None, :]
-        if CHUNKS == 0 and not POINTWISE:
-            mask &= within(y[None, :], x[None, :], tap_y[:, None], tap_x[:, None], down, across)
-        here = image * (groups * channels) * area + pixel
-        terms_of = tl.load(values + here[None, :], mask, other=0.0)
-        kept = (m < rows)[:, None] & (p < pixels)[None, :]
-        there = image * (groups * rows) * places + place
+        kept = (m < rows)[:, None] & inside[None, :]
+        there = image * (groups * rows) * PLACES + place
         factors = tl.load(given + there[None, :], kept, other=0.0)
+        y = place // ACROSS[4] * DOWN[1] + DOWN[2]
+        x = place % ACROSS[4] * ACROSS[1] + ACROSS[2]
+        pixel = place
+        if not POINTWISE:
+            pixel = y * ACROSS[0] + x
+        if CHUNKS > 0:
+            inside &= within(y, x, tap_y, tap_x, DOWN, ACROSS)
+        mask = inside[None, :]
+        if CHUNKS == 0 or not EVEN:
+            mask &= held[:, None]
+        if CHUNKS == 0 and not POINTWISE:
+            mask &= within(y[None, :], x[None, :], tap_y[:, None], tap_x[:, None], DOWN, ACROSS)
+        here = image * (groups * channels) * AREA + pixel
+        if POINTWISE and PLACES % 4 == 0:
+            terms_of = tl.load(values + here[None, :], mask, other=0.0)
+        else:
+            terms_of = tl.load(side_by_side(values, here[None, :], 1), mask, other=0.0)
         if BLOCK_M == 1:
             sums += factors * terms_of
         else:
@@ -202,9 +202,9 @@ def _weight_gradient(
     if CHUNKS > 0:
         width = tl.cdiv(channels, 4) * 4
         kept = (m < rows)[:, None] & (r < width)[None, :]
-        size = groups * taps * rows * width
+        size = groups * TAPS * rows * width
         own = to + k * multiple(strides[2], 4) + part * multiple(size, 4)
-        line = ((g * taps + tap) * rows + m) * width
+        line = ((g * TAPS + tap) * rows + m) * width
         tl.store(own + line[:, None] + r[None, :], gradient, kept)
     elif PARTS > 1:
         own = to + k * strides[2] + part * (groups * rows * terms)

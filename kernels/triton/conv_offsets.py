@@ -12,7 +12,7 @@ from .common import jit, tl
 
 
 class Side(NamedTuple):
-    """One direction of a correlation; its first eight numbers are what the kernels read."""
+    """One direction of a correlation; the kernels know its first nine numbers as constants."""
 
     extent: int  # of the source
     stride: int  # between places, in the source
@@ -68,19 +68,28 @@ def covering(size: int, blocks: tuple[int, ...]) -> int:
 
 
 @jit
-def unfolded(
-    r: tl.tensor,
-    area: tl.tensor,
-    down: tl.tuple,
-    across: tl.tuple,
-    TAPS_H: tl.constexpr,
-    TAPS_W: tl.constexpr,
-) -> tuple[tl.tensor, ...]:
+def side_by_side(base: tl.tensor, offsets: tl.tensor, AXIS: tl.constexpr) -> tl.tensor:
+    """`base + offsets`, pointers that neighbouring threads are to use along AXIS.
+
+    A hint to the choice of a layout, which sees no order in places and taps behind divisions. It
+    may be wrong, at the end of a line or with a stride: nobody is told of an alignment beyond that
+    of an element, and so every access stays one element wide.
+    """
+    pointers = base + offsets
+    if AXIS == 0:
+        pointers = tl.multiple_of(tl.max_contiguous(pointers, (2, 1)), (4, 4))
+    else:
+        pointers = tl.multiple_of(tl.max_contiguous(pointers, (1, 2)), (4, 4))
+    return pointers
+
+
+@jit
+def unfolded(r: tl.tensor, DOWN: tl.constexpr, ACROSS: tl.constexpr) -> tuple[tl.tensor, ...]:
     """(offset, rows down, columns right) of unfolded row r = (channel, tap)."""
-    tap = r % (TAPS_H * TAPS_W)
-    y = tap // TAPS_W * down[3]
-    x = tap % TAPS_W * across[3]
-    return r // (TAPS_H * TAPS_W) * area + y * across[0] + x, y, x
+    tap = r % (DOWN[8] * ACROSS[8])
+    y = tap // ACROSS[8] * DOWN[3]
+    x = tap % ACROSS[8] * ACROSS[3]
+    return r // (DOWN[8] * ACROSS[8]) * (DOWN[0] * ACROSS[0]) + y * ACROSS[0] + x, y, x
 
 
 @jit
@@ -89,10 +98,10 @@ def within(
     x: tl.tensor,
     tap_y: tl.tensor,
     tap_x: tl.tensor,
-    down: tl.tuple,
-    across: tl.tuple,
+    DOWN: tl.constexpr,
+    ACROSS: tl.constexpr,
 ) -> tl.tensor:
     """Whether the taps of pixels (y, x) lie in the image."""
     row = y + tap_y
     column = x + tap_x
-    return (row >= 0) & (row < down[0]) & (column >= 0) & (column < across[0])
+    return (row >= 0) & (row < DOWN[0]) & (column >= 0) & (column < ACROSS[0])

@@ -37,7 +37,7 @@ class Pooled(NamedTuple):
 
 @jit
 def in_windows(
-    p: tl.tensor, columns: tl.tensor, SIDES: tl.constexpr, STEPS: tl.constexpr
+    p: tl.tensor, columns: tl.constexpr, SIDES: tl.constexpr, STEPS: tl.constexpr
 ) -> tuple[tl.tensor, ...]:
     """(window of all, row and column in its plane, whether it is one) of a tile's elements p.
 

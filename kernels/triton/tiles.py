@@ -11,7 +11,6 @@ from .common import INTERPRETED, jit, tl
 # bfloat16: rounded operands as float32 have the same products, exact in both.
 DOT = {"fp32": "ieee", "tf32x3": "tf32x3", "tf32": "tf32"}
 DOT |= {"bf16": "rounded" if INTERPRETED else "bf16"}
-ROUGH = ("tf32", "bf16", "rounded")  # one product of rounded operands: tiles may be larger
 
 
 def dot_precision(precision: str, like: Tensor) -> str:
@@ -37,6 +36,13 @@ def rounded(x: tl.tensor) -> tl.tensor:
 
 
 @jit
+def tf32(x: tl.tensor, HALF: tl.constexpr) -> tl.tensor:
+    """float32 x as TF32, 11 significant bits: cut off, or with HALF = 0x1000 the nearest one."""
+    bits = x.to(tl.int32, bitcast=True)
+    return ((bits + HALF) & -0x2000).to(tl.float32, bitcast=True)
+
+
+@jit
 def dot(a: tl.tensor, b: tl.tensor, acc: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
     """`acc + a b` of tiles [M, R] and [R, N], in the accumulator's dtype."""
     # Triton 3.6 takes float64 only with its `out_dtype` named.
@@ -44,6 +50,14 @@ def dot(a: tl.tensor, b: tl.tensor, acc: tl.tensor, PRECISION: tl.constexpr) -> 
         acc = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16), acc, out_dtype=acc.dtype)
     elif PRECISION == "rounded":
         acc = tl.dot(rounded(a), rounded(b), acc, input_precision="ieee", out_dtype=acc.dtype)
+    elif PRECISION == "tf32x3":
+        # Infinite operands give NaNs, and so do NaNs, some of which `tf32` takes for numbers.
+        high = tf32(a, 0x1000)
+        low = a - high
+        other = tf32(b, 0x1000)
+        part = tl.dot(low, other, input_precision="tf32", out_dtype=acc.dtype)
+        part = tl.dot(high, b - other, part, input_precision="tf32", out_dtype=acc.dtype)
+        acc += tl.dot(high, other, part, input_precision="tf32", out_dtype=acc.dtype)
     else:
         acc = tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=acc.dtype)
     return acc
