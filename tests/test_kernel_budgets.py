@@ -31,7 +31,8 @@ LEAST_WARPS = (
 FEWER = {
     "_cross_entropy": 8,  # a program has a client's whole batch of logits in registers
     "_pieces": 12,  # three products of TF32 parts; or four stages of 32 x 64 numbers twice
-    "_weight_gradient": 12,  # float32 sums of 64 x 64 by 128 threads
+    "_correlate": 8,  # three products of TF32 parts of 64 x 128 sums
+    "_weight_gradient": 8,  # a warp group's operands of four passes in shared memory
     "resident": 8,  # a block has all of a multiprocessor's shared memory
 }
 PRODUCTS = {"_product", "_correlate", "_weight_gradient", "_pieces", "_apply", "_formed"}

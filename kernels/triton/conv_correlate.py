@@ -116,10 +116,11 @@ def _correlate(
     groups, channels, rows = sizes
     AREA: tl.constexpr = DOWN[0] * ACROSS[0]
     TAPS: tl.constexpr = DOWN[8] * ACROSS[8]
-    if WINDOW is None:
-        PLACES: tl.constexpr = DOWN[4] * ACROSS[4]
-    else:
-        PLACES: tl.constexpr = (DOWN[4] // WINDOW[0] * (ACROSS[4] // WINDOW[1])) << STEPS
+    PLACES: tl.constexpr = (
+        DOWN[4] * ACROSS[4]
+        if WINDOW is None
+        else (DOWN[4] // WINDOW[0] * (ACROSS[4] // WINDOW[1])) << STEPS
+    )
     pixels = batch * PLACES
     row_tiles = tl.cdiv(rows, BLOCK_M)
     tiles = row_tiles * tl.cdiv(pixels, BLOCK_P)
@@ -193,15 +194,14 @@ def _correlate(
     if bias is not None:
         total += tl.load(bias + k * strides[2] + channel, m < rows, other=0.0)[None, :]
     total = tl.trans(activate(total, 0.0, KIND))
+    OUT_AREA: tl.constexpr = DOWN[7] * ACROSS[7] if WINDOW is None else PLACES >> STEPS
     if WINDOW is not None:
         total, taps = largest(total, held[None, :], STEPS)
-        OUT_AREA: tl.constexpr = PLACES >> STEPS
         p = tile // row_tiles * (BLOCK_P >> STEPS) + tl.arange(0, BLOCK_P >> STEPS)
         image = (p // OUT_AREA).to(tl.int64)
         target = p % OUT_AREA
         pixels = batch * OUT_AREA
     else:
-        OUT_AREA: tl.constexpr = DOWN[7] * ACROSS[7]
         target = row * DOWN[5] * ACROSS[7] + column * ACROSS[5] + (DOWN[6] * ACROSS[7] + ACROSS[6])
         if DOWN[5] * ACROSS[5] == 1:
             target = place
