@@ -160,6 +160,25 @@ def test_many_tensors_and_clients_can_be_read() -> None:
     assert len(ax.get_yticks()) == 10
 
 
+def test_clients_that_do_not_move_are_told() -> None:
+    names = ["", "a", "b"]
+    one = of_runs.Agreement(
+        label="still",
+        round=1,
+        ids=(0, 1, 2),
+        cosines=np.full((3, 3), np.nan),
+        along=np.full(3, np.nan),
+        norms=np.zeros(3),
+        conflicts=dict.fromkeys(of_runs.KINDS, dict.fromkeys(names, 0.0)),
+        drift_global=0.0,
+        drift_mean=0.0,
+    )
+    ax, *_ = agreement_figures.matrices([one]).axes
+    assert [text.get_text() for text in ax.texts] == ["no client moves"]
+    (ax,) = agreement_figures.tensors(one).axes
+    assert ax.get_xlim() == (0, 1)  # not a part of a percent
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [

@@ -16,6 +16,7 @@ from fedfast.explain.class_accuracy import NAME, of_rows
 from fedfast.report import explain_figures
 from fedfast.runs import measured_rows
 from fedfast.runs.models_of import open_run
+from fedfast.runs.run_models import RunModels
 
 CONFIG = """\
 data: {name: digits}
@@ -102,6 +103,20 @@ def test_the_command_draws_maps(run, tmp_path):
         f"{name}-fedavg.{kind}" for name in ("classes", "grad-cam") for kind in ("png", "pdf")
     }
     assert {row["model"] for row in measured_rows.read(run, NAME)} == {"global model", "client 0"}
+
+
+def test_a_client_that_diverges_has_an_empty_map(run, tmp_path, monkeypatch):
+    pytest.importorskip("captum")
+    found = []
+    maps = explain_figures.maps
+    monkeypatch.setattr(explain_figures, "maps", lambda *a: found.append(maps(*a)) or found[-1])
+    monkeypatch.setattr(
+        RunModels, "local_rows", lambda self, ids: torch.full_like(self.global_row()[None], np.nan)
+    )
+    argv = ["explain", str(run), "--clients", "0", "--images", "2", "--out", str(tmp_path)]
+    assert main([*argv, "--format", "png"]) == 0
+    said = [[text.get_text() for text in ax.texts] for ax in found[0].axes[:6]]
+    assert said == [[], [], [], [], ["not finite"], ["not finite"]]  # images, global, client
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import csv
 import re
 import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,7 +154,12 @@ def test_levels_are_shared_and_points_that_are_not_finite_stay_white(run):
     assert main(["landscape", str(run), "--grid", "4", "--format", "png"]) == 0
     panels = [p for p in of_rows(measured_rows.read(run, NAME)) if p.slice == "random plane"][:2]
     panels[0].loss[0, 0] = np.inf
-    limits = {ax.collections[0].get_clim() for ax in contours(panels).axes[:2]}
+    shown = contours(panels).axes[:2]
+    assert not any(ax.texts for ax in shown)
+    gone = replace(panels[1], loss=np.full_like(panels[1].loss, np.nan))
+    one, other = contours([panels[0], gone]).axes[:2]
+    assert not one.texts and [text.get_text() for text in other.texts] == ["not finite"]
+    limits = {ax.collections[0].get_clim() for ax in shown}
     finite = np.concatenate([panel.loss[np.isfinite(panel.loss)] for panel in panels])
     assert limits == {(finite.min(), finite.max())}
     upper, lower = curves(panels).axes

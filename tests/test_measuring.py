@@ -113,8 +113,11 @@ def test_clients_that_diverge_are_measured_as_what_they_are(diverged, capsys, co
         assert own and set(own) == {"nan"}
         assert "nan" not in {row["value"] for row in lines if row["model"] == "global"}
     if command == "landscape":
-        losses = {row["loss"] for row in lines if row["model"] == "client 0" and not row["mark"]}
-        assert losses == {"nan"}
+        own = [row for row in lines if row["model"] == "client 0" and not row["mark"]]
+        assert {(row["loss"], row["accuracy"]) for row in own} == {("nan", "nan")}
+    if command == "explain":  # whatever class such a model predicts
+        shares = {row["model"]: row["accuracy"] for row in lines}
+        assert shares["client 0"] == "nan" and 0 <= float(shares["global model"]) <= 1
     if command == "agreement":  # they count as clients that stay, as in columns of the history
         assert {row["value"] for row in lines if row["what"] == "norm"} == {"0.0"}
 

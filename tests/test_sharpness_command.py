@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from run_figures import outside, overlapping
 
 from fedfast.cli import main
 from fedfast.metrics import MeanLosses, adaptive_sharpness, sam_sharpness
@@ -128,6 +129,28 @@ def test_files_table_and_report(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert (run / "sharpness.pdf").stat().st_size > 1000
     assert main(["report", str(run), "--format", "png"]) == 0
     assert "one tensor alone is perturbed" in (run / "report" / "report.html").read_text()
+
+
+def of_tensors(values: list[float], clients: float) -> sharpness_rows.Sharpness:
+    """A label whose global model's tensors have these, and one client's all the other."""
+    kinds = (("global", "train", "layer_sharpness"), ("3", "own", "layer_sharpness"))
+    found = {("3", "", "flatness_distance", ""): clients}
+    for i, value in enumerate(values):
+        for key in (*kinds, ("3", "", "layer_sensitivity")):
+            found[(*key, f"t{i}")] = value if key[0] == "global" else clients
+    return sharpness_rows.Sharpness("a", 1, sharpness_rows.Ascent(), found)
+
+
+def test_numbers_of_an_axis_have_room() -> None:
+    figure = sharpness_figures.layers([of_tensors([0.00404, 0.0203, 0.0113], 0.0177)])
+    assert not overlapping(figure) and not outside(figure)
+    assert all(len(ax.get_xticks()) > 2 for ax in figure.axes)
+
+
+def test_a_panel_without_a_finite_value_says_so() -> None:
+    figure = sharpness_figures.layers([of_tensors([0.1, 0.2], np.nan)])
+    said = [[text.get_text() for text in ax.texts] for ax in figure.axes]
+    assert said == [[], ["not finite"], ["not finite"]]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def class_accuracy(
 ) -> ClassAccuracy:
     """Count each model's right predictions on the samples of each class.
 
-    models   name -> row `[S]`
+    models   name -> row `[S]`; counts of one that is not finite are nan
     Raises ValueError where targets are no class labels.
     """
     if samples.y.ndim != 1 or samples.y.is_floating_point():
@@ -59,6 +59,9 @@ def class_accuracy(
     jobs = [(partial(_same, row), samples) for row in models.values()]
     found = [right.double().cpu().numpy() for right in evaluator.correct(jobs)]
     counts = [np.bincount(y, right, minlength=classes) for right in found]
+    for own, row in zip(counts, models.values(), strict=True):
+        if not row.isfinite().all():  # its predictions are an accident
+            own[:] = np.nan
     return ClassAccuracy(tuple(models), np.stack(counts), np.bincount(y, minlength=classes))
 
 

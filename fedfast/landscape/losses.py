@@ -79,7 +79,8 @@ class ModelLosses:
     def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(accuracies, mean losses), each float64 `[K]`, of the models `rows` `[K, S]`.
 
-        A model's figures do not depend, by a bit, on the other models or on the threads.
+        A model's figures do not depend, by a bit, on the other models or on the threads; of one
+        whose weights are not finite they are nan.
         """
         with torch.no_grad(), torch_threads(self.threads):
             found: Sequence[tuple[float, float]]
@@ -89,7 +90,10 @@ class ModelLosses:
             else:
                 assert self._module is not None
                 found = [self._module.evaluate(row, self.samples) for row in rows]
-        accuracies, losses = torch.tensor(found, dtype=torch.float64).reshape(-1, 2).T
+        figures = torch.tensor(found, dtype=torch.float64).reshape(-1, 2)
+        # What such a model predicts is an accident of how the largest of NaN is found.
+        figures[~rows.isfinite().all(1).cpu()] = torch.nan
+        accuracies, losses = figures.T
         return accuracies, losses
 
     def _native(self, x: Tensor) -> bool:

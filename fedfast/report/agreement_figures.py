@@ -18,6 +18,7 @@ from .style import (
     figure_of,
     label_text,
     legend_below,
+    nothing_finite,
     plain_axes,
 )
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 MAP = "PuOr_r"  # orange against purple: told apart with every kind of colour vision
 NUMBERED = 12  # clients of which each has its number on the axes
 LONGEST = 28  # tensors that are drawn; of more those with the most conflicts
+LEAST = 1  # % that an axis goes to
 TITLE = 24  # characters above a panel
 NAMES = dict(zip(KINDS, ("before", "after, whole models", "after, each tensor"), strict=True))
 
@@ -59,6 +61,8 @@ def _matrix(ax: Axes, one: Agreement) -> AxesImage:
     table = np.hstack([one.cosines, gap, one.along[:, None]])
     colours = colormaps[MAP].with_extremes(bad="white")
     image = ax.imshow(table, cmap=colours, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    if not np.isfinite(one.cosines).any():
+        nothing_finite(ax, "no client moves")
     step = max(1, -(-clients // NUMBERED))
     at = list(range(0, clients, step))
     texts = [str(one.ids[i]) for i in at]
@@ -90,7 +94,7 @@ def tensors(one: Agreement) -> Figure:
         ax.plot(values, at, MARKERS[i], color=COLOURS[i], markersize=3.6, label=text, clip_on=False)
     ax.set_yticks(range(len(lines)), ["whole model", *(label_text(n, 30) for n in names)])
     ax.set_ylim(len(lines) - 0.4, -0.6)
-    ax.set_xlim(left=0)
+    ax.set_xlim(0, max(LEAST, ax.get_xlim()[1]))
     ax.set_xlabel("pairs of clients in conflict (%)")
     plain_axes(ax)
     legend_below(figure, *ax.get_legend_handles_labels())

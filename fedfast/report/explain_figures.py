@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ..explain.class_accuracy import ClassAccuracy
-from .style import COLUMN, MEDIUM, SMALL, TEXT, figure_of, label_text
+from .style import COLUMN, MEDIUM, SMALL, TEXT, figure_of, label_text, nothing_finite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,10 @@ def maps(images: Tensor, classes: Tensor, found: Mapping[str, Tensor]) -> Figure
         for i, (name, own) in enumerate(found.items(), start=1):
             _plain(drawn[i, j], name if j == 0 else "")
             drawn[i, j].imshow(picture, cmap="gray")
-            share = own[j].cpu().numpy() / (float(own[j].max()) or 1.0)
+            share = _share(own[j])
+            if share is None:
+                nothing_finite(drawn[i, j])
+                share = np.zeros(own[j].shape)
             # Opaque as far as it says something: what is large has the colours of the bar.
             shown = drawn[i, j].imshow(share, cmap=MAPS, alpha=OPAQUE * share**0.5, vmin=0, vmax=1)
     if shown is not None:
@@ -49,6 +52,12 @@ def maps(images: Tensor, classes: Tensor, found: Mapping[str, Tensor]) -> Figure
         bar.ax.tick_params(labelsize=SMALL, colors=TEXT, length=2)
         bar.set_label("Grad-CAM, share of the map's largest", fontsize=MEDIUM, color=TEXT)
     return figure
+
+
+def _share(own: Tensor) -> np.ndarray | None:
+    """A map `[H, W]` by its largest value; None of a model that is not finite."""
+    values = own.cpu().double().numpy()
+    return values / (values.max() or 1.0) if np.isfinite(values).all() else None
 
 
 def _picture(image: Tensor) -> np.ndarray:

@@ -15,6 +15,7 @@ from .style import (
     TEXT,
     figure_of,
     label_text,
+    nothing_finite,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def contours(panels: Sequence[Panel]) -> Figure:
     levels, norm = _levels([panel.loss for panel in panels])
     for ax, panel in zip(drawn.flat, panels, strict=False):
         shown = np.where(np.isfinite(panel.loss), panel.loss, np.nan)
+        if np.isnan(shown).all():
+            nothing_finite(ax)
         filled = ax.contourf(*panel.axes, shown.T, cmap=COLOURS, levels=levels, norm=norm)
         ax.contour(*panel.axes, shown.T, levels=levels, colors="white", linewidths=0.3, alpha=0.6)
         _finish(ax, panel, WIDE if columns == 1 else TITLE)

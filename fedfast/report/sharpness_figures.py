@@ -18,6 +18,7 @@ from .style import (
     label_text,
     legend_below,
     logarithmic,
+    nothing_finite,
     plain_axes,
 )
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LONGEST = 28  # tensors that are drawn; of more the sharpest of the first label's global model
+FEW = 5  # numbers on a linear axis, at most between them
 LINE, EACH = 0.13, 0.055  # inches of a tensor's line, and of a label's marker in it
 # what, data, whether of the global model, title
 Panel = tuple[str, str, bool, str]
@@ -71,8 +73,12 @@ def _panel(ax: Axes, found: Sequence[Sharpness], names: Sequence[str], panel: Pa
         ax.plot(values, at, marker, color=colour, markersize=3.2, label=one.label, clip_on=False)
     ax.set_yticks(range(len(names)), [label_text(name, 30) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
-    if not shown or not logarithmic(ax, shown):
+    if not shown:
+        nothing_finite(ax)
+        ax.set_xticks([])
+    elif not logarithmic(ax, shown):
         ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
+        ax.locator_params(axis="x", nbins=FEW)
         ax.ticklabel_format(axis="x", style="sci", scilimits=(-3, 3))
         ax.xaxis.get_offset_text().set_fontsize(MEDIUM - 1)
     ax.set_title(title, fontsize=MEDIUM, color=TEXT, pad=3)

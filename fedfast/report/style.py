@@ -85,6 +85,12 @@ def logarithmic(ax: Axes, values: Sequence[float]) -> bool:
     return True
 
 
+def nothing_finite(ax: Axes, text: str = "not finite") -> None:
+    """Says in the middle of axes why nothing is drawn."""
+    shown = ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center")
+    shown.set(fontsize=SMALL, color=TEXT)
+
+
 def label_text(label: str, width: int = LEGENDS[0][1]) -> str:
     """`label` in at most three lines of `width` characters, whatever it contains."""
     lines = wrap(label, width) or [""]
