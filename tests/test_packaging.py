@@ -171,7 +171,7 @@ def test_copies_never_replace_a_file(tmp_path, monkeypatch, capsys):
         (["examples", "copy"], "examples: expected nothing, a folder, or copy NAME; found 'copy'"),
         (["run", "quikstart"], "quikstart: cannot be read: No such file or directory; did"),
         (["run", "examples/quickstart.yml"], "examples/quickstart.yml: cannot be read: No such"),
-        (["reproduce", "papers/pa5"], "papers/pa5: cannot be read: No such file"),
+        (["reproduce", "papers/pa5"], "papers/pa5: found nothing there; did you mean"),
     ],
 )  # fmt: skip
 def test_wrong_names_are_one_line(arguments, says, tmp_path, monkeypatch, capsys):

@@ -10,7 +10,7 @@ pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 PRODUCTS = {"_correlate", "_weight_gradient"}
 NORMS = {"_normalise", "_pull", "_affine"}
-TAPS = {"_pack", "_add_parts"}
+TAPS = {"_pack", "_add_parts", "_put_back"}
 
 
 @pytest.fixture(scope="module")
