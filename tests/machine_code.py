@@ -138,6 +138,7 @@ def counts(code: Code) -> dict[str, int]:
         code=len(code),
         loop=main.instructions,
         products=main.of(*TENSOR_CORES),
+        group_products=main.of("HGMMA"),
         fused=main.of("FFMA"),
         calls=sum(loop.of("CALL") for loop in inner),
         local=sum(name.startswith(("LDL", "STL")) for _, name, _ in code),

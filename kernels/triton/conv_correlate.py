@@ -54,6 +54,11 @@ def correlate(
     tap, tap_stride = strided(None if pooled is None else pooled.tap)
     precision = dot_precision(options[1], source)
     tile = _tile(rows, batch * places, precision)
+    if tile["BLOCK_M"] == 32:  # where addresses, of places apart or of a third stage, would spill
+        if precision == "ieee" and down.out_step * across.out_step > 1:
+            tile["num_warps"] = 2 * WARPS
+        elif precision != "ieee" and chunks(tapped, tile["BLOCK_R"]):
+            tile["num_stages"] = 2
     launch(
         _correlate,
         clients * groups * -(-rows // tile["BLOCK_M"]) * -(-batch * places // tile["BLOCK_P"]),

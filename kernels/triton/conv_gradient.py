@@ -42,6 +42,8 @@ def weight_gradient(
     rows = outputs // groups
     places = down.places * across.places
     tile = _tile(to, groups, precision)
+    if tile["BLOCK_M"] == 64 and down.stride * across.stride > 1:
+        tile["num_warps"] = 2 * WARPS  # addresses of places that lie apart take registers too
     parts = _parts(to, groups, tile, x.shape[1] * places)
     sinks = (to, base, alpha, beta, tuple(partial))
     tapped = _chunks(to, 1) > 0
