@@ -54,8 +54,9 @@ def correlate(
     tap, tap_stride = strided(None if pooled is None else pooled.tap)
     precision = dot_precision(options[1], source)
     tile = _tile(rows, batch * places, precision)
-    if tile["BLOCK_M"] == 32:  # where addresses, of places apart or of a third stage, would spill
-        if precision == "ieee" and down.out_step * across.out_step > 1:
+    if tile["BLOCK_M"] == 32:  # where wide numbers, places apart or a third stage would spill
+        apart = down.out_step * across.out_step > 1 or source.element_size() == 8
+        if precision == "ieee" and apart:
             tile["num_warps"] = 2 * WARPS
         elif precision != "ieee" and chunks(tapped, tile["BLOCK_R"]):
             tile["num_stages"] = 2

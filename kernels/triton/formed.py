@@ -48,7 +48,7 @@ def formed(
         UNITS=(unit(x, inputs), unit(d, outputs)),
         PRECISION=dot_precision(precision, x),
         BLOCK=block,
-        num_warps=2 * WARPS if max(block) == 64 else WARPS,
+        num_warps=2 * WARPS if max(block) == sides[-1] else WARPS,
     )
     given = sums, count, partial, programs, squares, squares.stride(0), clients
     launch(_settle, clients, x, *given, CANCELLED=CANCELLED, num_warps=WARPS)
