@@ -26,7 +26,8 @@ GRAMS = {"_inner", "_settle", "_reach", "_doubtful"}
 WINDOWS = {"_pick", "_largest", "_mean", "_collect", "_cross_entropy"}
 ROWS = {"_subtract", "_pull", "_copy_rows"}  # of classes and of words
 STEPS = {"step_forward", "step_backward"}  # of sequences
-OLD_SPILLS = {("squares fp32", "_product"): 8}  # bytes, 3.6
+OLD_SPILLS = {("squares fp32", "_product"): 8, ("cross_entropy 10", "_cross_entropy"): 8}  # bytes,
+OLD_SPILLS |= {("ghost fp32", "_pieces"): 32, ("lowrank fp32", "_pieces"): 32}  # 3.6, of float64
 SUMS = STEPS | {"_gather_words"} | THIN  # that hold products
 
 
@@ -76,7 +77,8 @@ def test_tiles_of_every_size_add_columns_in_the_same_order(rows: Rows) -> None:
         assert len({tuple(shape) for r in found for shape in r["shapes"]}) == 1
         for row in found:
             m, n, k = row["shapes"][0]
-            tile = max(row["side"], m) * max(row["side"], n) * row["depth"]
+            least = 16 if triton.__version__.startswith("3.6.") else m  # rows that it fills up to
+            tile = max(row["side"], m, least) * max(row["side"], n) * row["depth"]
             assert len(row["shapes"]) * row["warps"] * m * n * k == 2 * tile, row
 
 
