@@ -117,7 +117,7 @@ def _memory(t: Any) -> Any:
 
 def _caller() -> tuple[str, str]:
     """(phase, operation) of the launch that is under way."""
-    frame, operation, phase = sys._getframe(2), "", "round"
+    frame, operation = sys._getframe(2), ""
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         if module.startswith("fedfast.kernels.triton."):
@@ -125,7 +125,7 @@ def _caller() -> tuple[str, str]:
         if module in PHASES:
             return PHASES[module], operation
         frame = frame.f_back
-    return phase, operation
+    return "round", operation
 
 
 @contextmanager

@@ -39,8 +39,8 @@ def test_every_reason_is_one_of_the_known_and_used() -> None:
 def test_a_planted_larger_tile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     key, least, _ = next(row for row in launch_programs.table() if row[0].workload == "W3")
     assert key == Key("W3", "step", "linear", "_product", "10x200")
-    monkeypatch.setattr(products, "SIDES", {4: (16, 128), 8: (16, 32)})
-    found = [each for each in launch_programs.seen.__wrapped__("W3", 10)]
+    monkeypatch.setattr(products, "LONG", 64)
+    found = launch_programs.seen.__wrapped__("W3", 10)
     few = [each.programs for each in found if launch_programs.is_few(each)]
     assert min(few) < least[10]
 
