@@ -14,11 +14,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from .common import jit, launch, strided, tl
-from .conv_offsets import Side, covering, pointwise, side_by_side, unfolded, within
+from .conv_offsets import Side, pointwise, side_by_side, unfolded, within
 from .conv_taps import chunks, packed, padded
 from .conv_windows import Pooled, in_windows, largest
 from .functions import activate
-from .tiles import dot, dot_precision, multiple, tf32
+from .tiles import covering, dot, dot_precision, multiple, tf32
 
 NARROW = 4  # channels of a group up to which sums of vectors replace padded matrix products
 WARPS = 4
@@ -53,13 +53,8 @@ def correlate(
     strides = source.stride(0), weight.stride(0), 0 if bias is None else bias.stride(0)
     tap, tap_stride = strided(None if pooled is None else pooled.tap)
     precision = dot_precision(options[1], source)
-    tile = _tile(rows, batch * places, precision)
-    if tile["BLOCK_M"] == 32:  # where wide numbers, places apart or a third stage would spill
-        apart = down.out_step * across.out_step > 1 or source.element_size() == 8
-        if precision == "ieee" and apart:
-            tile["num_warps"] = 2 * WARPS
-        elif precision != "ieee" and chunks(tapped, tile["BLOCK_R"]):
-            tile["num_stages"] = 2
+    wide = source.element_size() == 8 or down.out_step * across.out_step > 1
+    tile = _tile(rows, batch * places, precision, wide, chunks(tapped, 1) > 0)
     launch(
         _correlate,
         clients * groups * -(-rows // tile["BLOCK_M"]) * -(-batch * places // tile["BLOCK_P"]),
@@ -80,17 +75,23 @@ def correlate(
     )
 
 
-def _tile(rows: int, pixels: int, precision: str) -> dict[str, int]:
+def _tile(rows: int, pixels: int, precision: str, wide: bool, tapped: bool) -> dict[str, int]:
     """Sizes of a tile of `_correlate`, and warps: what covers a small result, else what fits.
 
-    Pixels are the first side of the products, and Hopper's tensor cores take 64 at a time. Sums of
-    multiply-adds in four warps would spill.
+    Pixels are the first side of the products, and Hopper's tensor cores take 64 at a time. What
+    four warps, or a third stage of the pipeline, would spill takes more of them, or two stages.
+
+    wide    whether numbers are of 8 bytes, or places lie apart in the result
+    tapped  whether terms are taken tap by tap
     """
     if rows <= NARROW:
         return dict(BLOCK_M=1, BLOCK_P=covering(pixels, (64, 128)), BLOCK_R=16, num_warps=WARPS)
     tile = dict(BLOCK_M=covering(rows, (16, 32, 64)), BLOCK_P=covering(pixels, (64, 128)))
-    warps = 2 * WARPS if precision == "ieee" and tile["BLOCK_M"] == 64 else WARPS
-    return tile | dict(BLOCK_R=16, num_warps=warps)
+    small, exact = tile["BLOCK_M"] == 32, precision == "ieee"
+    tile["num_warps"] = 2 * WARPS if exact and (tile["BLOCK_M"] == 64 or small and wide) else WARPS
+    if small and tapped and not exact:
+        tile["num_stages"] = 2
+    return tile | dict(BLOCK_R=16)
 
 
 @jit

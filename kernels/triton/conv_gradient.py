@@ -14,11 +14,11 @@ from torch import Tensor
 
 from .common import jit, launch, tl
 from .conv_correlate import NARROW, WARPS
-from .conv_offsets import Side, covering, pointwise, side_by_side, unfolded, within
+from .conv_offsets import Side, pointwise, side_by_side, unfolded, within
 from .conv_parts import ADDED, add_parts
 from .conv_taps import chunks, padded
 from .sums import Squares, store_squares
-from .tiles import dot, dot_precision, fold, multiple
+from .tiles import covering, dot, dot_precision, fold, multiple
 
 FEW = 27  # programs of a client: five clients fill the 132 multiprocessors of an H100
 LEAST = 8  # blocks of pixels that a part has at least
@@ -41,9 +41,7 @@ def weight_gradient(
     clients, outputs, channels, *_ = to.shape
     rows = outputs // groups
     places = down.places * across.places
-    tile = _tile(to, groups, precision)
-    if tile["BLOCK_M"] == 64 and down.stride * across.stride > 1:
-        tile["num_warps"] = 2 * WARPS  # addresses of places that lie apart take registers too
+    tile = _tile(to, groups, precision, down.stride * across.stride > 1)
     parts = _parts(to, groups, tile, x.shape[1] * places)
     sinks = (to, base, alpha, beta, tuple(partial))
     tapped = _chunks(to, 1) > 0
@@ -96,8 +94,11 @@ def _chunks(to: Tensor, block: int) -> int:
     return chunks(to.shape[2], block) if to[0, 0, 0].numel() > 1 else 0
 
 
-def _tile(to: Tensor, groups: int, precision: str) -> dict[str, int]:
-    """Sizes of a tile of `_weight_gradient`, and warps: what covers a small result, else most."""
+def _tile(to: Tensor, groups: int, precision: str, apart: bool = False) -> dict[str, int]:
+    """Sizes of a tile of `_weight_gradient`, and warps: what covers a small result, else most.
+
+    apart  whether places are no neighbours in the source: their addresses take registers too
+    """
     rows = to.shape[1] // groups
     terms = to.shape[2] if _chunks(to, 1) else to[0, 0].numel()
     if rows <= NARROW:
@@ -106,7 +107,8 @@ def _tile(to: Tensor, groups: int, precision: str) -> dict[str, int]:
     # Pixels cost divisions, which more terms share; three products of small tiles would spill.
     exact, parts = (dot_precision(precision, to) == name for name in ("ieee", "tf32x3"))
     pixels = 16 if exact else 32 if parts and height < 64 else 64
-    return dict(BLOCK_M=height, BLOCK_R=width, BLOCK_P=pixels, num_warps=WARPS)
+    warps = 2 * WARPS if apart and height == 64 else WARPS
+    return dict(BLOCK_M=height, BLOCK_R=width, BLOCK_P=pixels, num_warps=warps)
 
 
 @jit

@@ -62,11 +62,6 @@ def pointwise(sides: Sequence[Side]) -> bool:
     return all((s.taps, s.stride, s.first, s.places) == (1, 1, 0, s.extent) for s in sides)
 
 
-def covering(size: int, blocks: tuple[int, ...]) -> int:
-    """The smallest of ascending blocks that covers `size`, else the largest."""
-    return next((block for block in blocks if size <= block), blocks[-1])
-
-
 @jit
 def side_by_side(base: tl.tensor, offsets: tl.tensor, AXIS: tl.constexpr) -> tl.tensor:
     """`base + offsets`, pointers that neighbouring threads are to use along AXIS.

@@ -100,6 +100,7 @@ def _put_back(
     SIDES: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
+    """A program writes BLOCK elements of one client's planes."""
     k = (tl.program_id(0) % clients).to(tl.int64)
     at = tl.program_id(0) // clients * BLOCK + tl.arange(0, BLOCK)
     down: tl.constexpr = PLANES[0] // SIDES[0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .common import jit, launch, tl
-from .tiles import dot, fold, multiple, tile, unit
+from .tiles import covering, dot, fold, multiple, tile, unit
 
 COPIED = (16, 64)  # tokens, elements
 WORDS, TOKENS = 32, 16  # of a gradient's tile: with more tokens half of the warps would fit
@@ -44,7 +44,7 @@ def embedding_backward(
 ) -> None:
     """`embedding_backward` in Triton; tokens out of range add nothing."""
     clients, words, size = dweight.shape
-    columns = next((s for s in SIDES if size <= s), SIDES[-1])
+    columns = covering(size, SIDES)
     launch(
         _gather_words,
         clients * -(-words // WORDS) * -(-size // columns),

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from .common import jit, launch, strided, tl
 from .sums import slots, total
-from .thin import PROGRAMS, covering
-from .tiles import dot, dot_precision, tile, unit
+from .thin import PROGRAMS
+from .tiles import covering, dot, dot_precision, tile, unit
 
 CANCELLED = 1 / 512  # as in csrc/cpu/lowrank.cpp
 SIDES = {4: (16, 32, 64), 8: (16, 32)}  # of a tile of the gradient, by element size

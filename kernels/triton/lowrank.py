@@ -11,8 +11,8 @@ from .formed import Added, formed
 from .functions import activate
 from .inner import inner
 from .reach import doubtful, reach
-from .thin import covering, gram_pieces, piece_sum
-from .tiles import dot, dot_precision, multiple, tile, unit
+from .thin import gram_pieces, piece_sum
+from .tiles import covering, dot, dot_precision, multiple, tile, unit
 
 __all__ = ["ghost", "joined", "lowrank", "reach"]
 

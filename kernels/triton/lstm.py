@@ -15,7 +15,7 @@ from .common import Kernel, launch, strided
 from .linear import through
 from .lstm_steps import step_backward, step_forward
 from .products import multiply
-from .tiles import dot_precision, unit
+from .tiles import covering, dot_precision, unit
 
 SAMPLES, UNITS = (16, 32), 16  # of a tile; samples: the first that covers, or the last
 DEPTH, WARPS = {4: 32, 8: 16}, 4  # of the pieces a product is summed in, by element size
@@ -101,7 +101,7 @@ def _steps(
 ) -> None:
     """Launch the steps of a sequence in their order; like: `[K, B, T, H]`."""
     clients, batch, steps, hidden = like.shape
-    samples = next((s for s in SAMPLES if batch <= s), SAMPLES[-1])
+    samples = covering(batch, SAMPLES)
     programs = clients * -(-batch // samples) * -(-hidden // UNITS)
     given = tuple(part for operand in operands for part in strided(operand))
     meta = dict(

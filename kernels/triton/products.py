@@ -12,7 +12,7 @@ from torch import Tensor
 from .common import jit, launch, strided, tl
 from .functions import activate
 from .sums import Squares, store_squares
-from .tiles import dot, dot_precision, fold, multiple, tile, unit
+from .tiles import covering, dot, dot_precision, fold, multiple, tile, unit
 
 SIDES = {4: (16, 32, 64), 8: (16, 32)}  # of a tile, by element size: the first that covers, or last
 LONG = 32  # of a tile with a side of 16, at most: programs of 4 warps rather than half as many of 8
@@ -29,7 +29,7 @@ def programs(out: Tensor) -> int:
 def _tile_of(out: Tensor) -> tuple[int, int]:
     """Rows and columns of out [K, M, N] that a program writes."""
     sides = SIDES[out.element_size()]
-    height, width = (_covering(size, sides) for size in out.shape[1:])
+    height, width = (covering(size, sides) for size in out.shape[1:])
     if min(height, width) == sides[0]:
         return min(height, LONG), min(width, LONG)
     return height, width
@@ -50,7 +50,7 @@ def multiply(
     """`out = a b` with a, b transposed where `turned`, and what `_product` does to the result."""
     clients, rows, columns = out.shape
     depth = a.shape[1] if turned[0] else a.shape[2]
-    block = *_tile_of(out), _covering(depth, DEPTHS[out.element_size()])
+    block = *_tile_of(out), covering(depth, DEPTHS[out.element_size()])
     alpha, beta, base = folded
     launch(
         _product,
@@ -65,10 +65,6 @@ def multiply(
         BLOCK=block,
         num_warps=2 * WARPS if max(block[:2]) == 64 else WARPS,
     )
-
-
-def _covering(size: int, sides: tuple[int, ...]) -> int:
-    return next((s for s in sides if size <= s), sides[-1])
 
 
 @jit(do_not_specialize=["clients"])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .common import jit, launch, strided, tl
-from .tiles import dot, dot_precision, multiple, tile, unit
+from .tiles import covering, dot, dot_precision, multiple, tile, unit
 
 PROGRAMS = 16  # of a client, where it has so much work: ten clients fill 132 multiprocessors
 SIDES = {4: (16, 32), 8: (16,)}  # of a tile of the matrix, by element size: as in `products.py`
@@ -29,11 +29,6 @@ class Pieces(NamedTuple):
     def all(self) -> int:
         """How many of both pairs."""
         return self.matrices.shape[1]
-
-
-def covering(size: int, sides: tuple[int, ...]) -> int:
-    """The first that covers, or the last."""
-    return next((s for s in sides if size <= s), sides[-1])
 
 
 def gram_pieces(pairs: list[tuple[Tensor, Tensor]], precision: str) -> Pieces:

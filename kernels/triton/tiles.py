@@ -18,6 +18,11 @@ def dot_precision(precision: str, like: Tensor) -> str:
     return DOT[precision] if like.dtype == torch.float32 else "ieee"
 
 
+def covering(size: int, sides: tuple[int, ...]) -> int:
+    """The first of ascending sides of a tile that covers `size`, else the last."""
+    return next((side for side in sides if size <= side), sides[-1])
+
+
 def unit(t: Tensor, length: int) -> int:
     """`UNIT` for `multiple`: elements of a 16-byte access if runs of `length` and clients allow."""
     width = 16 // t.element_size()
