@@ -75,6 +75,10 @@ void bind_layers(py::module_& m) {
                      FIELDS(CrossEntropy, batch("B", &P::batch), field("C", &P::classes), F(logits),
                             F(targets), F(count), F(losses), F(dlogits)),
                      RUN(cross_entropy));
+  bind<KlGradient>(m, "kl_gradient",
+                   FIELDS(KlGradient, batch("B", &P::batch), field("C", &P::classes), F(logits),
+                          F(before), F(count), F(scale), F(out)),
+                   RUN(kl_gradient));
   bind<GatherSamples>(
       m, "gather",
       FIELDS(GatherSamples, field("N", &P::samples), batch("B", &P::batch),

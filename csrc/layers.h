@@ -135,6 +135,16 @@ struct CrossEntropy {
   Bank<T> dlogits;                 // [K, B, C]; may be logits
 };
 
+// out = (softmax(scale logits) - softmax(scale before)) scale / count, 0 beyond the count.
+template <typename T>
+struct KlGradient {
+  int64_t batch = 0, classes = 0;
+  Bank<const T> logits, before;    // [K, B, C]
+  const int32_t* count = nullptr;  // [K]
+  T scale = 1;                     // 1 / temperature
+  Bank<T> out;                     // [K, B, C]; may be logits
+};
+
 // out[k, b] = bank[rows[k, b]].
 struct Gather {
   int64_t samples = 0, batch = 0;               // n, B
@@ -173,6 +183,10 @@ void activation_backward(int64_t clients, int threads, const ActivationBackward<
 // Whether every target and count was in range; a client with one that is not is left unwritten.
 template <typename T>
 bool cross_entropy(int64_t clients, int threads, const CrossEntropy<T>& p);
+
+// Whether every count was in range; a client whose one is not is left unwritten.
+template <typename T>
+bool kl_gradient(int64_t clients, int threads, const KlGradient<T>& p);
 
 // Whether every row was in range; samples with one that is not are left unwritten.
 bool gather_bytes(int64_t clients, int threads, const Gather& p, const char* bank,

@@ -144,7 +144,8 @@ class LocalStep:
     fold          if given, `out` receives the weights after an SGD step instead of the gradient
     norms         whether `Executor.squares` will be asked for the gradient's
     keep_buffers  whether running statistics stay as they are
-    objective     a loss in the place of the run's
+    objective     a loss in the place of the run's; of layer programs a `Divergence`, whose value
+                  is not written to `StepTensors.losses`
     update        what follows in the same pass; executors that fold nothing have none of it
     correct       of `Executor.descend`: what writes `fold.addend` where each client has its own; it
                   may be the row of the thread that works on the client, or formed where it is added

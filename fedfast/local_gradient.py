@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import kernels
 from .algorithms import Algorithm
-from .algorithms._hook_checks import depth
+from .algorithms._hook_checks import depth, overrides
 from .algorithms.hooks import Clients
 from .algorithms.objective import Objective
 from .algorithms.optimizers import SAM, Optimizer
@@ -44,7 +44,7 @@ class LocalGradient:
         self.local = local = algorithm.local
         self.executor, self.live, self.fusions = executor, live, fusions
         # Asked at every step: what the class of the optimizer decides is decided once.
-        self._own_loss, self._looks = bool(local.own_loss), local.looks
+        self._own_loss, self._looks = overrides(local, "objective", Optimizer), local.looks
         # A class that has both `scales` and, below it, `ascend` means the scales.
         older = local.layered and depth(local, "scales") < depth(local, "ascend")
         self._ascend = partial(Optimizer.ascend, local) if older else local.ascend

@@ -14,6 +14,7 @@ from .aggregate import aggregate
 from .batch_norm import batch_norm, batch_norm_backward
 from .conv import conv, conv_backward
 from .conv_pool import conv_pool, conv_pool_backward, pick
+from .divergence import kl_gradient
 from .dropout import dropout
 from .embedding import embedding, embedding_backward
 from .gather import gather
@@ -95,6 +96,7 @@ __all__ = [
     "lstm",
     "lstm_backward",
     "joined",
+    "kl_gradient",
     "lowrank",
     "mix",
     "norms",

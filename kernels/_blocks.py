@@ -35,6 +35,14 @@ def floating(name: str, value: object, dims: str) -> Tensor:
     return _dense(name, value)
 
 
+def by_class(name: str, value: object) -> Tensor:
+    """`value` as logits: floating `[K, B, C]`, C > 0."""
+    logits = floating(name, value, "K, B, C")
+    if logits.shape[2] == 0:
+        raise ValueError(f"{name}: expected at least one class; got shape {list(logits.shape)}")
+    return logits
+
+
 def _dense(name: str, value: Tensor) -> Tensor:
     if not value.is_contiguous() and not _contiguous(value.shape[1:], value.stride()[1:]):
         raise ValueError(

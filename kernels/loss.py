@@ -15,18 +15,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._blocks import floating, written
+from ._blocks import by_class, written
 from .declaration import In, Out
 from .operation import operation
 
 OUT_OF_RANGE = "targets, count: expected targets in [0, C) and counts in [0, B]; one is not"
-
-
-def _classes(name: str, logits: Tensor) -> Tensor:
-    logits = floating(name, logits, "K, B, C")
-    if logits.shape[2] == 0:
-        raise ValueError(f"{name}: expected at least one class; got shape {list(logits.shape)}")
-    return logits
 
 
 def _contiguous(name: str, losses: Tensor | None, logits: Tensor) -> Tensor:
@@ -37,7 +30,7 @@ def _contiguous(name: str, losses: Tensor | None, logits: Tensor) -> Tensor:
 
 
 @operation(
-    In("logits", "K B C", check=_classes),
+    In("logits", "K B C", check=by_class),
     In("targets", "K B", torch.int64),
     In("count", "K", torch.int32),
     Out("losses", "K", check=_contiguous, using="logits"),

@@ -26,6 +26,7 @@ from fedfast.kernels import (
     fetch,
     gather,
     gram,
+    kl_gradient,
     log_softmax,
     log_softmax_backward,
     mix,
@@ -173,12 +174,14 @@ def packed_forms(make: Make) -> Forms:
 
 
 def batch_forms(make: Make) -> Forms:
-    """`cross_entropy`, `log_softmax`, `dropout`."""
+    """`cross_entropy`, `kl_gradient`, `log_softmax`, `dropout`."""
     for batch, classes in (5, 10), (5, 600):
         logits, count = make(3, batch, classes), make.dense(3, dtype=torch.int32)
         targets = make.dense(3, batch, dtype=torch.int64)
         for dlogits in (logits, None):
             yield named(cross_entropy, logits, targets, count, dlogits=dlogits)
+        for out in (logits, None):
+            yield named(kl_gradient, logits, make(3, batch, classes), count, 3.0, out=out)
         for out in (logits, None):
             yield named(log_softmax, logits, out=out)
             yield named(log_softmax_backward, logits, make(3, batch, classes), dx=out)

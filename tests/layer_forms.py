@@ -18,6 +18,7 @@ from fedfast.kernels import (
     embedding_backward,
     ghost,
     joined,
+    kl_gradient,
     linear,
     linear_backward,
     log_softmax,
@@ -74,6 +75,8 @@ def loss_forms(dtype: torch.dtype, aligned: bool) -> Forms:
             f"cross_entropy {classes}",
             partial(cross_entropy, logits, targets, count, backend="triton"),
         )
+        divergence = partial(kl_gradient, logits, torch.zeros_like(logits), count, 3.0)
+        yield f"kl_gradient {classes}", partial(divergence, backend="triton")
 
 
 def pool_forms(dtype: torch.dtype, aligned: bool) -> Forms:

@@ -172,6 +172,7 @@ LAYERS: dict[str, Cases] = {
         small=({},),
     ),
     "cross_entropy": Cases({"ragged": dict(targets=integers("C", "K B"), count=counts(0))}, **ROWS),
+    "kl_gradient": Cases({"ragged": dict(count=counts(0), temperature=3.0)}, **ROWS),
     "log_softmax": Cases({"rows": {}}, **{n: with_rest(s) for n, s in ROWS.items()}),
     "log_softmax_backward": Cases({"rows": {}}, **{n: with_rest(s) for n, s in ROWS.items()}),
     "embedding": Cases({"words": WORDS}, **TOKENS),

@@ -37,7 +37,7 @@ from test_cuda_graph import model  # noqa: E402
 pytestmark = pytest.mark.skipif(
     not common.INTERPRETED, reason="kernels run in Triton's interpreter, on a device of its own"
 )
-OWN_LOSS = {"fedcr", "fedsol"}  # trained by the module: a loss of the algorithm's own
+OWN_LOSS = {"fedcr"}  # trained by the module: a loss of the algorithm's own
 ONE_STEP = {"fedsgd"}
 # Rounds whose rule itself computes on the host, or with two exchanges.
 MORE_WAITS = {"fedwmsam": 3, "naive-fedgloss": 3, "fedgh": 5}

@@ -76,4 +76,10 @@ T largest(const T* row, int64_t n) {
   return top;
 }
 
+template <typename T>
+double sum_from(double sum, const T* row, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) sum += row[i];
+  return sum;
+}
+
 }  // namespace fedfast

@@ -22,13 +22,6 @@ FEDFAST_CLONES void less_share(const T* out, const T* dout, T sum, int64_t n, T*
   for (int64_t i = 0; i < n; ++i) dx[i] = dout[i] - exp_down(out[i]) * sum;
 }
 
-template <typename T>
-double sum_of(const T* row, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += row[i];
-  return sum;
-}
-
 constexpr int64_t kPiece = 256;  // exponentials held at a time, so that out may be x
 
 template <typename T>
@@ -39,7 +32,7 @@ void one_row(const T* x, int64_t classes, T* out) {
   for (int64_t c = 0; c < classes; c += kPiece) {
     const int64_t n = std::min(kPiece, classes - c);
     exp_less(x + c, top, n, e);
-    sum += sum_of(e, n);
+    sum += sum_from(0, e, n);
   }
   const T log_sum = static_cast<T>(std::log(sum));
   for (int64_t c = 0; c < classes; ++c) out[c] = (x[c] - top) - log_sum;
@@ -66,7 +59,7 @@ void log_softmax_backward(int64_t clients, int threads, const LogSoftmaxBackward
     for (; k < last; ++k) {
       for (int64_t r = 0; r < p.rows; ++r) {
         const T* dout = p.dout.row(k) + r * n;
-        const T sum = static_cast<T>(sum_of(dout, n));
+        const T sum = static_cast<T>(sum_from(0, dout, n));
         less_share(p.out.row(k) + r * n, dout, sum, n, p.dx.row(k) + r * n);
       }
     }

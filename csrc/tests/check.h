@@ -87,6 +87,7 @@ void test_conv_pool();
 void test_pool();
 void test_norm();
 void test_loss();
+void test_divergence();
 void test_gather();
 void test_plan();
 

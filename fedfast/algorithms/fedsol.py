@@ -18,17 +18,16 @@ epochs of batches of 50.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
 from ..kernels import norms, perturb, stats
-from ..lr_schedules import Schedulable, at_round
+from ..lr_schedules import Schedulable
+from ._hook_checks import overrides
 from ._parameter_checks import check_number, check_schedule, check_word
 from .base import ALGORITHMS, Algorithm
 from .hooks import Clients, Rows, TrainedLayout
-from .objective import Network, Objective
+from .objective import Divergence, Objective
 from .optimizers import OPTIMIZERS, Optimizer
 
 
@@ -47,8 +46,6 @@ class ProximalSAM(Optimizer):
     strength: str = "fixed"
     eps: float = 1e-12
 
-    own_loss: ClassVar[str] = "the algorithm ascends along a divergence from the sent model"
-
     def __post_init__(self) -> None:
         super().__post_init__()
         check_schedule("rho", self.rho)
@@ -56,6 +53,12 @@ class ProximalSAM(Optimizer):
         check_number("eps", self.eps)
         check_word("perturbed", self.perturbed, ("head", "all"))
         check_word("strength", self.strength, ("fixed", "adaptive"))
+
+    @property
+    def own_loss(self) -> str:
+        """Layer programs have the divergence; not what a class of one's own makes of it."""
+        own = overrides(self, "objective", ProximalSAM)
+        return "the algorithm has a loss of its own" if own else ""
 
     def client_values(self, layout: TrainedLayout) -> Rows:
         """Nothing; raises ValueError for a model without a head."""
@@ -72,24 +75,16 @@ class ProximalSAM(Optimizer):
 
     def objective(self, at: Clients, looking: bool) -> Objective | None:
         """The divergence for the first gradient, the run's loss for the second."""
-        return self._divergence(at.start) if looking else None
+        return Divergence(at.start, self.T, self._span(at)) if looking else None
 
-    def _divergence(self, sent: Tensor) -> Objective:
-        """A number whose gradient is that of the mean divergence on the batch."""
-
-        def loss(net: Network, x: Tensor, y: Tensor, k: int) -> Tensor:
-            logits = net(x)
-            with torch.no_grad():
-                before = net.holding(sent)(x)
-                gap = (logits / self.T).softmax(dim=1) - (before / self.T).softmax(dim=1)
-            return (logits * gap).sum() / (self.T * len(x))
-
-        return loss
+    def _span(self, at: Clients) -> tuple[int, int]:
+        """The columns that are perturbed."""
+        return at.layout.head if self.perturbed == "head" else (0, at.layout.trained)
 
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = w + rho s p / (|p| + eps)` on what is perturbed."""
         assert g is not None
-        a, b = at.layout.head if self.perturbed == "head" else (0, at.layout.trained)
+        a, b = self._span(at)
         p, length = g[:, a:b], None
         if self.strength == "adaptive":
             length = norms(stats(p, backend=at.backend))
@@ -98,7 +93,7 @@ class ProximalSAM(Optimizer):
         perturb(
             at.w[:, a:b],
             p,
-            at_round(self.rho, at.round),
+            at.of_round(self.rho),
             out=out[:, a:b],
             eps=self.eps,
             norm=length,

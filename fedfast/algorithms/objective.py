@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -27,6 +29,31 @@ class Network(Protocol):
 
 # (network, x [B, ...], y [B], position of the client in the chunk) -> scalar
 Objective = Callable[[Network, Tensor, Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Mean KL(softmax(z_w / T) || softmax(z / T)) of a batch's logits; layer programs know it.
+
+    z are the logits at the model, z_w those at `sent`. Called, it returns a number of that gradient,
+    exactly 0 where the models are one: a computed gradient of the divergence would be noise there.
+    sent         [>= trained], a row whose logits are constants
+    temperature  T
+    span         columns of the model whose gradient is wanted; others may be left unwritten
+    """
+
+    sent: Tensor
+    temperature: float
+    span: tuple[int, int]
+
+    def __call__(self, net: Network, x: Tensor, y: Tensor, k: int) -> Tensor:
+        """See `Objective`."""
+        logits = net(x)
+        with torch.no_grad():
+            before = net.holding(self.sent)(x)
+            gap = (logits / self.temperature).softmax(dim=1)
+            gap -= (before / self.temperature).softmax(dim=1)
+        return (logits * gap).sum() / (self.temperature * len(x))
 
 
 class SampleGradients(Protocol):

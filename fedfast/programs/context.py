@@ -34,6 +34,7 @@ class BatchContext:
     sam         the buffers of SAM's passes; the second pass also has `ahead`, the perturbed rows
     grad_norms  where products write the squares of their gradients, if anybody wants them
     clip        of a clipped step: whose dense layers' products wait for the norm
+    learning    values that gradients lead through, where those of some parameters are wanted alone
     collected   values whose gradient has a contribution already
     pending     (value, one part, other part) of gradients to be added up
     passed      value -> the one in whose buffer its gradient lies, unchanged
@@ -52,6 +53,7 @@ class BatchContext:
     ahead: Tensor | None = None
     grad_norms: GradNorms | None = None
     clip: Clip | None = None
+    learning: frozenset[int] | None = None
     collected: set[int] = field(default_factory=set)
     pending: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
     passed: dict[int, int] = field(default_factory=dict)
@@ -126,7 +128,7 @@ class BatchContext:
         return None if self.clip is None else self.clip.waiting(v, self.clients)
 
     def needs(self, v: int) -> bool:
-        return v in self.workspace.learning
+        return v in (self.workspace.learning if self.learning is None else self.learning)
 
     def own_gradient(self, v: int) -> Tensor:
         """The gradient buffer of v, about to be written whole."""

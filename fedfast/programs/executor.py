@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..algorithms.objective import Divergence
 from ..batches import ChunkBatches, Minibatch
 from ..executor import (
     Capabilities,
@@ -120,9 +121,9 @@ class ProgramExecutor(Executor):
 
     @timed("forward_backward")
     def gradients(self, step: LocalStep, tensors: StepTensors, batch: Minibatch) -> None:
-        """See `Executor.gradients`; of losses a program has the run's cross-entropy alone."""
-        if step.objective is not None:
-            raise ValueError("objective: a layer program computes the cross-entropy")
+        """See `Executor.gradients`; of losses a program has the cross-entropy and `Divergence`."""
+        if not isinstance(step.objective, Divergence | None):
+            raise ValueError("objective: a layer program has the cross-entropy and Divergence")
         if isinstance(step.ascent, ScaledAscent):
             self._steps.scale(step.ascent.scales)
         key = step_key(("gradients", *_places(tensors, batch)), step)

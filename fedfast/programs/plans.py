@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..algorithms.objective import Divergence
 from ..executor import Fold, LocalStep, RowAscent, SamAscent, ScaledAscent
 from ..input_pipeline import SampleSource
 from ..kernels import Plan
@@ -131,5 +132,8 @@ def _number(value: Coefficient, rows: Tensor) -> Hashable:
 
 def step_key(where: tuple[Hashable, ...], step: LocalStep) -> Hashable:
     """What a step's plan is kept under, None for no plan."""
-    after = () if step.update is None else step.update.key
-    return folded_key((*where, step.keep_buffers, *ascent_key(step.ascent), *after), step.fold)
+    after, loss = () if step.update is None else step.update.key, ()
+    if isinstance(step.objective, Divergence):
+        loss = *place(step.objective.sent), step.objective.temperature, step.objective.span
+    how = step.keep_buffers, *ascent_key(step.ascent), *after, *loss
+    return folded_key((*where, *how), step.fold)

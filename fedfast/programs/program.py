@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -120,8 +120,12 @@ class Program:
     @cached_property
     def learning(self) -> frozenset[int]:
         """Values whose gradient leads to a parameter."""
+        return self.leading_to(self.parameters)
+
+    def leading_to(self, names: Collection[str]) -> frozenset[int]:
+        """Values whose gradient leads to one of these parameters."""
         found: set[int] = set()
         for record in self.records:
-            if record.parameters or found.intersection(record.inputs):
+            if not set(record.parameters).isdisjoint(names) or found.intersection(record.inputs):
                 found.add(record.output)
         return frozenset(found)

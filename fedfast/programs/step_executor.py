@@ -11,7 +11,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from .. import kernels
+from ..algorithms.objective import Divergence
 from ..batches import Minibatch
 from ..executor import (
     ClipBound,
@@ -28,6 +28,7 @@ from .addends import Addends
 from .clip import Clip, Corrected
 from .context import BatchContext
 from .grad_norms import GradNorms
+from .passes import DivergencePass, cross_entropy
 from .program import BufferSpec, Program
 from .records import Record
 from .sam import SamBuffers
@@ -67,6 +68,10 @@ class StepExecutor:
         return self.spec.zeros(dtype=self.layout.dtype)
 
     @cached_property
+    def _divergence(self) -> DivergencePass:
+        return DivergencePass(self.program, self.layout, self.spec)
+
+    @cached_property
     def _clip(self) -> Clip:
         return Clip(self.program, self.layout, self.spec)
 
@@ -89,6 +94,9 @@ class StepExecutor:
         if ascent is None:
             buffers = None if step.keep_buffers else tensors.buffers
             context = self._context(tensors, batch, tensors.out, buffers)
+            if isinstance(step.objective, Divergence):
+                self._divergence.run(context, step.objective)
+                return
             self._last(context, step, self.program.records, tensors.losses)
         elif isinstance(ascent, SamAscent):
             g = ascent.g[: batch.x.shape[0]]
@@ -130,7 +138,7 @@ class StepExecutor:
         clients, buffers, losses = batch.x.shape[0], tensors.buffers, tensors.losses
         if ascent.g is not None:
             context = self._context(tensors, batch, ascent.g[:clients], buffers)
-            self._run(context, self.program.records, losses)
+            cross_entropy(context, self.program.records, losses)
             losses = self._spare[:clients]
         with phase("perturb"):
             ascent.first.apply(self.backend)
@@ -142,7 +150,7 @@ class StepExecutor:
     def _first(self, sam: SamBuffers, tensors: StepTensors, batch: Minibatch) -> None:
         context = self._context(tensors, batch, tensors.out, tensors.buffers)
         context.sam, context.grad_norms = sam, sam.grad_norms
-        self._run(context, sam.first, tensors.losses)
+        cross_entropy(context, sam.first, tensors.losses)
 
     def _second(
         self,
@@ -171,7 +179,7 @@ class StepExecutor:
             self._clipped(context, fold, fold.bound, records, losses)
             return
         context.fold = fold
-        self._run(context, records, losses)
+        cross_entropy(context, records, losses)
         if fold is not None and fold.addend is not None:
             self._addends.join(context.g, fold.addend, fold.alpha, self.backend)
 
@@ -186,7 +194,7 @@ class StepExecutor:
         clip, out, g = self._clip, context.g, bound.g[: context.clients]
         if fold.addend is not None and not fold.known:
             clip.measure_addend(fold.addend, self.backend)
-        self._run(replace(context, g=g, clip=clip), records, losses)
+        cross_entropy(replace(context, g=g, clip=clip), records, losses)
         if fold.addend is not None:
             to, parts = Corrected(fold.addend, bound.limit), self.workspace.views(fold.addend)
             clip.correct(context, parts, g, to)
@@ -195,24 +203,6 @@ class StepExecutor:
         for record in clip.layers:
             record.update(late)
         clip.move(fold.base, g, fold.beta, scale, out, self.backend)
-
-    def _run(self, context: BatchContext, records: Sequence[Record], losses: Tensor) -> None:
-        """Forward, loss, backward."""
-        for record in records:
-            record.forward(context)
-        output, batch = self.program.output, context.batch
-        kernels.cross_entropy(
-            context.value(output),
-            batch.y,
-            batch.count,
-            losses=losses,
-            dlogits=context.own_gradient(output),
-            backend=self.backend,
-        )
-        for record in reversed(records):
-            if context.needs(record.output):
-                record.backward(context)
-                context.settle()
 
     def _context(
         self, tensors: StepTensors, batch: Minibatch, g: Tensor, buffers: Tensor | None

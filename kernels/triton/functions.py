@@ -33,9 +33,16 @@ def exp_down(x: tl.tensor) -> tl.tensor:
 
 @jit
 def row_sums(
-    z: tl.tensor, inside: tl.tensor, classes: tl.tensor, TILE: tl.constexpr
+    z: tl.tensor,
+    inside: tl.tensor,
+    classes: tl.tensor,
+    TILE: tl.constexpr,
+    scale: tl.tensor | None = None,
 ) -> tuple[tl.tensor, ...]:
-    """Of each row at the pointers z `[rows, 1]`: the largest and, float64, sum exp(z - largest)."""
+    """Of each row at the pointers z `[rows, 1]`: the largest and, float64, sum exp(z - largest).
+
+    scale  a factor on the exponents, None for 1
+    """
     top = tl.full(TILE, float("-inf"), z.dtype.element_ty)
     for first in range(0, classes, TILE[1]):
         c = first + tl.arange(0, TILE[1])[None, :]
@@ -46,7 +53,10 @@ def row_sums(
     for first in range(0, classes, TILE[1]):
         c = first + tl.arange(0, TILE[1])[None, :]
         here = tl.load(z + c, inside[:, None] & (c < classes), other=float("-inf"))
-        total += exp_down(here - tl.where(inside, top, 0.0)[:, None]).to(tl.float64)
+        here -= tl.where(inside, top, 0.0)[:, None]
+        if scale is not None:
+            here *= scale
+        total += exp_down(here).to(tl.float64)
     return top, tl.sum(total, axis=1)
 
 

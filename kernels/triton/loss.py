@@ -9,7 +9,7 @@ from .functions import exp_down, row_sums
 from .sums import slots, totals
 from .tiles import multiple, unit
 
-ELEMENTS, CLASSES, WARPS = 1024, 512, 4  # of a tile, and classes of it at most
+ELEMENTS, CLASSES, WARPS = 512, 512, 4  # of a tile: larger ones fill the registers
 FEW = 4  # tiles that one program takes: adding up parts of the loss is a launch more
 
 
