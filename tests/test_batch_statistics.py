@@ -107,7 +107,9 @@ class Problem:
 
     def _explicit(self, k: int) -> Tensor:
         at = self.at(self.rows[k])
-        return torch.autograd.functional.hessian(lambda flat: self.loss(k, flat), at)
+        return torch.autograd.functional.hessian(
+            lambda flat: self.loss(k, flat), at, vectorize=True
+        )
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -58,7 +58,7 @@ def explicit(run: RunModels, row: Tensor, samples: Samples) -> np.ndarray:
         held = {n: p.reshape(s) for n, p, s in zip(names, parts, shapes, strict=True)}
         return F.cross_entropy(functional_call(module, held, (x,)), y)
 
-    matrix = torch.autograd.functional.hessian(loss, flat)
+    matrix = torch.autograd.functional.hessian(loss, flat, vectorize=True)
     return np.linalg.eigvalsh(matrix.numpy())[::-1]
 
 

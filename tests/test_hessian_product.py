@@ -243,7 +243,7 @@ def test_a_loss_of_ones_own_is_the_modules() -> None:
         outputs = torch.func.functional_call(problem.module, views, (problem.samples[2].x,))
         return smooth(outputs, problem.samples[2].y)
 
-    hessian = torch.autograd.functional.hessian(loss, problem.rows[2])
+    hessian = torch.autograd.functional.hessian(loss, problem.rows[2], vectorize=True)
     expected = problem.learns * (hessian @ (problem.learns * problem.v[2]))
     torch.testing.assert_close(product(problem.v)[2], expected, rtol=1e-9, atol=1e-12)
 

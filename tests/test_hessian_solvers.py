@@ -65,7 +65,7 @@ def explicit(
         return F.cross_entropy(torch.func.functional_call(model, held, (data[0],)), data[1])
 
     flat = torch.cat([p.detach().flatten() for p in params])
-    return torch.autograd.functional.hessian(loss, flat).numpy()  # type: ignore[no-untyped-call]
+    return torch.autograd.functional.hessian(loss, flat, vectorize=True).numpy()  # type: ignore[no-untyped-call]
 
 
 def test_eigenpairs_are_those_of_the_explicit_matrix() -> None:
