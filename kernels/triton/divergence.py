@@ -6,24 +6,22 @@ from torch import Tensor
 
 from .common import jit, launch, tl
 from .functions import exp_down, row_sums
-from .tiles import multiple, unit
+from .tiles import multiple, row_tile, unit
 
-ELEMENTS, CLASSES, WARPS = 512, 512, 4  # of a tile: larger ones fill the registers
+WARPS = 4
 
 
 def kl_gradient(logits: Tensor, before: Tensor, count: Tensor, scale: float, out: Tensor) -> Tensor:
     clients, batch, classes = logits.shape
-    columns = min(1 << (classes - 1).bit_length(), CLASSES)
-    rows = min(1 << max(batch - 1, 0).bit_length(), ELEMENTS // columns)
-    operands = logits, before, out
+    operands, tile = (logits, before, out), row_tile(batch, classes)
     launch(
         _kl_gradient,
-        clients * max(1, -(-batch // rows)),
+        clients * max(1, -(-batch // tile[0])),
         logits,
         *(*operands, tuple(t.stride(0) for t in operands), count, scale),
         *(clients, batch, classes),
         UNIT=min(unit(t, classes) for t in operands),
-        TILE=(rows, columns),
+        TILE=tile,
         num_warps=WARPS,
     )
     return out

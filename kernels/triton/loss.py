@@ -7,19 +7,18 @@ from torch import Tensor
 from .common import jit, launch, tl
 from .functions import exp_down, row_sums
 from .sums import slots, totals
-from .tiles import multiple, unit
+from .tiles import multiple, row_tile, unit
 
-ELEMENTS, CLASSES, WARPS = 512, 512, 4  # of a tile: larger ones fill the registers
-FEW = 4  # tiles that one program takes: adding up parts of the loss is a launch more
+WARPS = 4
+FEW = 8  # tiles that one program takes: adding up parts of the loss is a launch more
 
 
 def cross_entropy(
     logits: Tensor, targets: Tensor, count: Tensor, losses: Tensor, dlogits: Tensor
 ) -> None:
     clients, batch, classes = logits.shape
-    columns = min(1 << (classes - 1).bit_length(), CLASSES)
-    rows = min(1 << max(batch - 1, 0).bit_length(), ELEMENTS // columns)
-    tiles = max(1, -(-batch // rows))
+    tile = row_tile(batch, classes)
+    tiles = max(1, -(-batch // tile[0]))
     parts = 1 if tiles <= FEW else tiles
     partial = losses if parts == 1 else slots(losses, clients, parts)
     launch(
@@ -30,7 +29,7 @@ def cross_entropy(
         *(clients, batch, classes, parts),
         SPAN=tiles // parts,
         UNIT=min(unit(logits, classes), unit(dlogits, classes)),
-        TILE=(rows, columns),
+        TILE=tile,
         num_warps=WARPS,
     )
     if parts > 1:

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from .common import Kernel, jit, launch, tl
 from .functions import exp_down, row_sums
-from .tiles import multiple, unit
+from .tiles import multiple, row_tile, unit
 
-ELEMENTS, CLASSES, WARPS = 1024, 512, 4  # of a tile, and classes of it at most
+WARPS = 4
 
 
 def log_softmax(x: Tensor, out: Tensor) -> Tensor:
@@ -25,15 +25,14 @@ def _tiles(kernel: Kernel[..., None], *operands: Tensor) -> None:
     """Launch over tiles of each client's rows."""
     like = operands[0]
     clients, rows, classes = like.shape[0], like.shape[1:-1].numel(), like.shape[-1]
-    columns = min(1 << (classes - 1).bit_length(), CLASSES)
-    height = min(1 << max(rows - 1, 0).bit_length(), ELEMENTS // columns)
+    tile = row_tile(rows, classes)
     launch(
         kernel,
-        clients * -(-rows // height),
+        clients * -(-rows // tile[0]),
         like,
         *(*operands, tuple(t.stride(0) for t in operands), clients, rows, classes),
         UNIT=min(unit(t, classes) for t in operands),
-        TILE=(height, columns),
+        TILE=tile,
         num_warps=WARPS,
     )
 

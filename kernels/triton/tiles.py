@@ -23,6 +23,12 @@ def covering(size: int, sides: tuple[int, ...]) -> int:
     return next((side for side in sides if size <= side), sides[-1])
 
 
+def row_tile(rows: int, classes: int) -> tuple[int, int]:
+    """(rows, columns) of a tile of logits: more than 512 would fill the registers."""
+    columns = min(1 << (classes - 1).bit_length(), 512)
+    return min(1 << max(rows - 1, 0).bit_length(), 512 // columns), columns
+
+
 def unit(t: Tensor, length: int) -> int:
     """`UNIT` for `multiple`: elements of a 16-byte access if runs of `length` and clients allow."""
     width = 16 // t.element_size()
