@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ import fedfast
 from fedfast import FlatLayout, memory, steady_rounds
 from fedfast.algorithms import SCAFFOLD, FedAdam, FedAvg, FedAvgM, FedSAGM, FedSAM
 from fedfast.algorithms.optimizers import SAM
+from fedfast.cli import setting
 from fedfast.client_loop import LocalTrainer
+from fedfast.config import load
 from fedfast.live_buffers import LiveBuffers
 
 CPU = torch.device("cpu")
@@ -164,3 +167,22 @@ def test_what_caches_files_counts_as_free(monkeypatch, tmp_path):
     assert memory.free_bytes(CPU) == 4000 * 1024
     meminfo.unlink()
     assert 1 << 20 < memory.free_bytes(CPU) < 1 << 50
+
+
+@pytest.mark.parametrize("worth", [0, 1 << 40])
+def test_what_a_simulation_leaves_is_freed_before_the_next_where_that_is_worth_it(
+    worth, monkeypatch
+):
+    config = load(Path(__file__).parent.parent / "examples" / "quickstart.yaml")
+    found = setting.prepare(config)
+    monkeypatch.setattr(setting, "WORTH_COLLECTING", worth)
+    gc.collect()
+    gc.disable()
+    try:
+        sim = setting.simulation(config, found, "fedavg")
+        left = weakref.ref(sim._engine.committed.clients)  # tied to its other state
+        del sim
+        setting.simulation(config, found, "fedsam")
+        assert (left() is None) == (worth == 0)
+    finally:
+        gc.enable()

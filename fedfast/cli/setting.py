@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
     from ..config import RunConfig
     from ..config.sections import DataSection
     from ..data import Data, FederatedData
+    from ..memory import MemoryPlan
     from ..simulation import Simulation
+
+WORTH_COLLECTING = 1 << 26  # bytes of simulations that may still be held
+_made: list[MemoryPlan] = []  # since the last collection
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,6 @@ def simulation(
 
     folder  for clients' rows where they do not fit into memory
     """
-    import gc
-
     import torch
     import torch.distributed
 
@@ -88,7 +91,7 @@ def simulation(
     from ..run_options import RunOptions
     from ..simulation import Simulation
 
-    gc.collect()  # a simulation is part of cycles: the one before would hold its buffers still
+    _free_those_before()
     section = config.algorithms[label]
     options = config.model_dump(include={f.name for f in fields(RunOptions)})
     if isinstance(options["lr"], dict):
@@ -100,7 +103,7 @@ def simulation(
     )
     files = ["clients_csv"] if config.client_metrics else []
     with refused(""):
-        return Simulation(
+        made = Simulation(
             setting.model,
             setting.clients,
             algorithm=algorithms.by_name(section.name, **section.options()),
@@ -113,3 +116,15 @@ def simulation(
             ranks=ranks,
             **options,
         )
+    _made.append(made.memory)
+    return made
+
+
+def _free_those_before() -> None:
+    """Rows and buffers of simulations are parts of cycles, which would hold them still.
+
+    A collection walks through all objects, tenths of a second: small ones are not worth it.
+    """
+    if sum(plan.fixed + plan.chunk * plan.each for plan in _made) > WORTH_COLLECTING:
+        _made.clear()
+        gc.collect()

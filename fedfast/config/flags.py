@@ -38,6 +38,8 @@ def apply(
         description="Every field of the file is a flag; its value here goes before the file's.",
         args=list(tokens),
         use_underscores=True,
+        # Flags say what they mean themselves: reading source code for more takes a quarter second.
+        config=(tyro.conf.HelptextFromCommentsOff,),
     )
     for loc in given:
         raw = _set(raw, loc, _get(parsed, leaves, loc))
