@@ -5,6 +5,7 @@ cores, where this takes the time of those that have something to do: up to 2.7 t
 Without a GPU Triton's kernels run in the interpreter.
 """
 
+import gc
 import os
 from importlib.util import find_spec
 
@@ -23,6 +24,12 @@ if os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton"):
     interpreter.hasten()
     interpreter.in_order()
     kernel_accesses.install()
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests live to the end: no later collection walks through them, a tenth of all."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
