@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .aggregation import Ending, Mean, RoundSums
 from .algorithms import Algorithm
-from .algorithms.hooks import Clients, Cohort, NamedRows, TrainedLayout
+from .algorithms.hooks import Clients, Cohort, HostNumbers, NamedRows, TrainedLayout
 from .batches import ChunkBatches
 from .client_loop import LocalTrainer
 from .client_samples import ClientSamples
@@ -226,7 +226,13 @@ class CohortPass:
             scalars=MappingProxyType(self.server.scalars),
             decay=cohort.decay,
             probe=GradientSampler(trainer, run.data, cohort.round, run.batches.width),
+            known=self._on_host(part),
         )
+
+    def _on_host(self, part: slice) -> HostNumbers:
+        """What the host knows of a chunk of the cohort."""
+        host = self.cohort.on_host
+        return HostNumbers(*(_own(n, part) for n in (host.sizes, host.steps, host.epochs)))
 
     def _add_up(self, at: Clients, part: slice) -> None:
         """A chunk's part of the mean, the sums and the clients' state."""
