@@ -271,4 +271,5 @@ class CohortPass:
         values = self.clients.gather(torch.from_numpy(at.ids), former)
         for now, before in ((at.own, former), (at.values, values)):
             for name, t in now.items():
-                t[bad] = before[name][bad]
+                where = bad.to(t.device)
+                t[where] = before[name][where]

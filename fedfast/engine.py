@@ -182,7 +182,8 @@ class Engine:
         if self.client_decay != 1.0:
             values["epochs"] = torch.zeros((), dtype=torch.float64)  # local epochs done
         rows, population = self.algorithm.client_rows(), self.data.num_clients
-        return ClientState(rows, values, population, row, self.visible.trained, tier)
+        given = population, row, self.visible.trained, tier, self.algorithm.on_host
+        return ClientState(rows, values, *given)
 
     @property
     def state(self) -> ServerState:
