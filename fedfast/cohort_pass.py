@@ -232,7 +232,8 @@ class CohortPass:
     def _on_host(self, part: slice) -> HostNumbers:
         """What the host knows of a chunk of the cohort."""
         host = self.cohort.on_host
-        return HostNumbers(*(_own(n, part) for n in (host.sizes, host.steps, host.epochs)))
+        own = _own(host.sizes, part), _own(host.steps, part), _own(host.epochs, part)
+        return HostNumbers(*own)
 
     def _add_up(self, at: Clients, part: slice) -> None:
         """A chunk's part of the mean, the sums and the clients' state."""
