@@ -27,7 +27,7 @@ from fedfast.programs.cuda_costs import COPY, H100, H200, Device, Work, saved_by
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-HOST = 0.5e-3  # seconds of a round that no step hides: the mean, two waits, the next round's start
+HOST = 0.5e-3  # seconds of a round that no step hides: the mean, the wait, the next round's start
 SIZES = (("W1", 10), ("W1", 100), ("W2", 10), ("W3", 100), ("W4", 5), ("W5", 2))
 # Reads and writes of the weights in a step: forward, gradient of the input, step (two). SAM has
 # both passes, writes and reads a gradient, and writes and reads the model it ascends to.

@@ -34,15 +34,22 @@ PIECE = 1 << 15  # elements of a row, and of sums in float64, that fit into a co
 class Mean:
     """`acc = sum_k weights_k (v_K - sent)` over the whole row [S], float64.
 
-    norm  of the mean in the trained region, once it is ended
+    square  of the norm of the mean in the trained region, float64 [], once it is ended
+    late    whether models that are not finite are looked for when all are added, by `total`:
+            `add` makes the host wait for the device where it looks itself
     """
 
     def __init__(self, like: Tensor, layout: TrainedLayout, backend: str) -> None:
         self.sum = RunningSum(like)
-        self.acc, self.layout, self.backend, self.norm = self.sum.lowest, layout, backend, math.nan
-        self.trained = self.acc[: layout.trained]
+        self.acc, self.layout, self.backend = self.sum.lowest, layout, backend
+        self.trained, self.square = self.acc[: layout.trained], self.acc.new_tensor(math.nan)
+        self.late, self._updates = False, list[Tensor]()
         self._norms = TensorNorms(self.trained, layout.segments, backend)
         self._passes = RecordedPasses(self._regions, capabilities(backend, like).plans)
+
+    def begin(self, late: bool) -> None:
+        """A round begins; see `late`."""
+        self.late, self._updates = late, []
 
     @timed("aggregate")
     def add(
@@ -52,12 +59,14 @@ class Mean:
 
         Returns the positions [n] of models that are not finite: `sent` took their place.
         """
-        self.sum.keep(models.shape[0], place)
+        if not self.late:
+            self.sum.keep(models.shape[0], place)
         above = self.sum.above(models.shape[0], place)
         chunk = Chunk(models, weights, sent, place, above, ending)
-        total = self._pass(chunk)
+        updates = self._pass(chunk)
         # What is not finite leaves its mark in the squares: without one no model need be read.
-        if math.isfinite(total):
+        if self.late or math.isfinite(sum(numbers_of(*updates))):
+            self._updates += updates if self.late else []
             return models.new_empty(0, dtype=torch.int64)
         bad = nonfinite(models, self.backend).nonzero()[:, 0]
         if bad.shape[0]:
@@ -83,6 +92,11 @@ class Mean:
             acc = self.trained[a:b]
             kernels.aggregate(models[:, a:b], row, start[a:b], acc=acc, backend=self.backend)
 
+    def total(self) -> Tensor:
+        """The squared norms of the updates that nobody has looked at, summed: float64 []. It is
+        not finite where one of these models is not."""
+        return torch.stack(self._updates).sum() if self._updates else self.square.new_zeros(())
+
     def norm_sum(self) -> Tensor:
         """Sum over tensors of the norms of the mean, float64 []."""
         return self._norms.sum()
@@ -94,12 +108,11 @@ class Mean:
         """
         self._pass(Chunk(sent[None], sent.new_zeros(1), sent, None, None, ending))
 
-    def _pass(self, chunk: Chunk) -> float:
-        """Add models up; the sum of the squared norms of their updates."""
+    def _pass(self, chunk: Chunk) -> list[Tensor]:
+        """Add models up; the squared norms of their updates, summed by region."""
         squares = self._passes.run(chunk)
-        square, *updates = numbers_of(squares[0][1], *(clients.sum() for clients, _ in squares))
-        self.norm = square**0.5
-        return sum(updates)
+        self.square = squares[0][1]
+        return [clients.sum() for clients, _ in squares]
 
     def _regions(self, chunk: Chunk) -> list[Tensor]:
         """[K + 1] of each region: the squared norms of the updates and that of the mean.

@@ -14,18 +14,37 @@ from .transfers import sent_to
 
 
 @dataclass(frozen=True)
+class BatchNumbers:
+    """`count` and `seeds` of a mini-batch as numbers of the host's."""
+
+    count: list[int]
+    seeds: list[int] | None
+
+    @classmethod
+    def of(cls, count: Tensor, seeds: Tensor | None) -> BatchNumbers:
+        """Of tensors [K]; on a device they are waited for."""
+        return cls(count.tolist(), None if seeds is None else seeds.tolist())
+
+
+@dataclass(frozen=True)
 class Minibatch:
     """One local step's samples of K clients.
 
     x, y   [K, B, ...], [K, B]
     count  [K] int32, how many of a client's B samples are real, the first ones
     seeds  [K] int64, of each client's random layers; None where nothing is drawn
+    known  counts and seeds on the host, for executors that decide by them
     """
 
     x: Tensor
     y: Tensor
     count: Tensor
     seeds: Tensor | None = None
+    known: BatchNumbers | None = None
+
+    def numbers(self) -> BatchNumbers:
+        """Counts and seeds on the host."""
+        return self.known or BatchNumbers.of(self.count, self.seeds)
 
     def first(self, clients: int) -> Minibatch:
         """Views of the first clients' part."""
@@ -122,6 +141,7 @@ class ChunkBatches:
     packing  whose they are, and of which step
     draws    how each batch's images are augmented, if they are
     seeds    [n] int64 of each batch's random layers, if there are any
+    drawn    the same as they were drawn, on the host, of those that were sent to a device
     """
 
     round: int
@@ -131,11 +151,17 @@ class ChunkBatches:
     packing: Packing
     draws: Draws | None = None
     seeds: Tensor | None = None
+    drawn: ChunkBatches | None = None
 
     @property
     def active(self) -> list[int]:
         """How many clients train at each step: always the first ones."""
         return self.packing.active
+
+    def numbers(self, lines: slice) -> BatchNumbers:
+        """Counts and seeds of some batches, without a wait for the device."""
+        host = self.drawn or self
+        return BatchNumbers.of(host.count[lines], None if host.seeds is None else host.seeds[lines])
 
     @cached_property
     def steps(self) -> Tensor:
@@ -148,7 +174,9 @@ class ChunkBatches:
         return self.packing.sums(self.count, len(self.clients))
 
     def to(self, device: torch.device) -> ChunkBatches:
-        """With rows and counts on `device`."""
+        """With rows, counts and seeds on `device`."""
         if self.rows.device == self.count.device == device:
             return self
-        return replace(self, rows=sent_to(self.rows, device), count=sent_to(self.count, device))
+        rows, count = sent_to(self.rows, device), sent_to(self.count, device)
+        seeds = None if self.seeds is None else sent_to(self.seeds, device)
+        return replace(self, rows=rows, count=count, seeds=seeds, drawn=self)

@@ -226,12 +226,11 @@ class LocalTrainer:
     def _over_all(self, everything: ChunkBatches, at: Clients) -> Tensor:
         """See `LocalGradient.over_all`."""
         # Who is done repeats a sample, with no weight; twice, for BatchNorm takes no single one.
-        least = min(2, everything.rows.shape[1])
-        everything = everything.to(at.w.device)
-        count = everything.count
-        padded = replace(everything, count=count.where(count > 0, least))
+        least, count = min(2, everything.rows.shape[1]), everything.count
+        padded = replace(everything, count=count.where(count > 0, least)).to(at.w.device)
         lines = [everything.packing.at(s, n) for s, n in enumerate(everything.active)]
-        counts = (count[part] for part in lines)
+        sent = sent_to(count, at.w.device)
+        counts = (sent[part] for part in lines)
         batches = (self.batch(s, n, padded) for s, n in enumerate(padded.active))
         return self.gradient.over_all(at, batches, counts)
 
@@ -301,33 +300,35 @@ class LocalTrainer:
     @timed("gather")
     def batch(self, s: int, active: int, batches: ChunkBatches) -> Minibatch:
         """The samples of step `s` of the first `active` clients."""
-        lines = batches.packing.at(s, active)
-        rows, draws = batches.rows[lines].to(self.pipeline.device), batches.draws
+        lines, device = batches.packing.at(s, active), self.pipeline.device
+        rows, draws = sent_to(batches.rows[lines], device), batches.draws
         if draws is not None:
             draws = Draws(draws.offset[lines], draws.flip[lines])
-        seeds = None if batches.seeds is None else batches.seeds[lines]
-        count = sent_to(batches.count[lines], self.pipeline.device)
-        return self.executor.batch(self.pipeline.source(draws), rows, count, seeds)
+        seeds = None if batches.seeds is None else sent_to(batches.seeds[lines], device)
+        count = sent_to(batches.count[lines], device)
+        made = self.executor.batch(self.pipeline.source(draws), rows, count, seeds)
+        if not self.executor.capabilities.runs_module:
+            return made
+        return replace(made, known=batches.numbers(lines))
 
     def _fetch(self, packed: Packed) -> Minibatch:
         return self.executor.fetch(self.pipeline.plain, packed)
 
     def seeds(self, round: int, clients: np.ndarray, packing: Packing) -> Tensor | None:
-        """A 63-bit seed for the random layers of each packed batch of the `clients` [K]; None for
-        modules without any.
+        """A 63-bit seed for the random layers of each packed batch of the `clients` [K], on the
+        host; None for modules without any.
 
         Both passes of SAM draw the same dropout masks.
         """
         if not self.executor.random:
             return None
-        return sent_to(seeds((self.options.seed, round), clients, packing), self.pipeline.device)
+        return seeds((self.options.seed, round), clients, packing)
 
     def seeds_at(self, round: int, clients: np.ndarray, step: int) -> Tensor | None:
         """The same of a batch of each client, counted as its step `step`."""
         if not self.executor.random:
             return None
-        found = seeds_of((self.options.seed, round), clients, np.full(len(clients), step))
-        return sent_to(found, self.pipeline.device)
+        return seeds_of((self.options.seed, round), clients, np.full(len(clients), step))
 
 
 def _steady(at: Clients, lr: float | Tensor) -> bool:

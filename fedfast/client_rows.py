@@ -47,7 +47,7 @@ class ClientRows:
     first   name -> kind of the rows
     stored  the dtype rows are kept in
     stale   ids of clients whose places in the two tables may differ
-    values  name -> [places, ...]
+    values  name -> [places, ...], of those `on_host` on the CPU
     """
 
     def __init__(
@@ -58,10 +58,11 @@ class ClientRows:
         trained: int,
         population: int,
         tier: RowTier,
+        on_host: frozenset[str],
     ) -> None:
         self.first, self.device, self.stale, self.tier = dict(rows), row.device, no_ids(), tier
         self.initial = row.clone() if "model" in self.first.values() else None
-        self.default = {name: v.to(row.device) for name, v in values.items()}
+        self.default = {n: v if n in on_host else v.to(row.device) for n, v in values.items()}
         widths = {n: len(row) if kind == "model" else trained for n, kind in rows.items()}
         self.shape = RowShape(widths, row.dtype, row.device)
         self.population = population
@@ -100,11 +101,12 @@ class ClientRows:
                 self.tables.tables[name][BLANK] = self.initial
 
     def _memory(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Zeros, on the CPU where they are no values of clients."""
+        """Zeros, on the CPU where they are no values of clients on the device."""
         if self.tier.shared:
             self._shared[name] = SharedMemory(shape, dtype)
             return self._shared[name].tensor
-        return reserved(shape, dtype, self.device if name in self.default else CPU)
+        value = self.default.get(name)
+        return reserved(shape, dtype, CPU if value is None else value.device)
 
     def places(self) -> SharedRows:
         """What other processes have to know; of a tier that is shared."""
@@ -144,9 +146,18 @@ class ClientRows:
 
     def read(self, places: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Copies of the rows and values at places [n]."""
-        at = places.to(self.device)
         rows = {name: self.tables.read(name, places) for name in self.first}
-        return rows, {name: held[at] for name, held in self.values.items()}
+        return rows, self.values_at(places)
+
+    def values_at(self, places: Tensor) -> dict[str, Tensor]:
+        """Copies of the values at places [n], each where it is kept."""
+        if not self.values:
+            return {}
+        there = sent_to(places, self.device)
+        return {
+            name: held[places if held.device.type == "cpu" else there]
+            for name, held in self.values.items()
+        }
 
     def write(
         self, places: Tensor, rows: Mapping[str, Tensor], values: Mapping[str, Tensor]
@@ -160,9 +171,9 @@ class ClientRows:
         """Small state at places [n]."""
         if not self.default:
             return
-        at = sent_to(places, self.device)
-        for name in self.default:
-            self.values[name][at] = values[name].to(self.device)
+        there = sent_to(places, self.device)
+        for name, held in self.values.items():
+            held[places if held.device.type == "cpu" else there] = values[name].to(held.device)
 
     def another(self) -> ClientRows:
         """Of the same make, with nothing in it."""

@@ -52,6 +52,7 @@ class ClientState:
     values  name -> what every client starts with
     row     [S], the initial model
     tier    where rows are kept
+    on_host names of values that stay on the CPU
     Memory grows with the clients that have taken part, not with the population; a cohort's rows
     have a spare place each.
     """
@@ -64,9 +65,10 @@ class ClientState:
         row: Tensor,
         trained: int,
         tier: RowTier | None = None,
+        on_host: frozenset[str] = frozenset(),
     ) -> None:
         tier = RowTier() if tier is None else tier
-        self._store = ClientRows(rows, values, row, trained, population, tier)
+        self._store = ClientRows(rows, values, row, trained, population, tier, on_host)
         self._set(self._store.slots[0], no_ids(), 1)
         self.generation = 0
         # A state of nothing has no other: there is nothing to write beside it.
@@ -112,11 +114,7 @@ class ClientState:
 
     def values_of(self, ids: Tensor) -> dict[str, Tensor]:
         """The values of clients `ids` [K]: copies, [K, ...]."""
-        store = self._store
-        if not store.default:
-            return {}
-        at = self.slot[ids].to(store.device)
-        return {name: held[at] for name, held in store.values.items()}
+        return self._store.values_at(self.slot[ids])
 
     @timed("state")
     def begin(self, ids: Tensor, start: Tensor | None) -> ClientState:
@@ -203,10 +201,7 @@ class ClientState:
             rows = cohort.came[sent_to(at, store.device)]
             for name, out in into.items():
                 torch.index_select(self.tables[name], 0, rows, out=out)
-        if not store.default:
-            return {}
-        held = sent_to(cohort.held[at], store.device)
-        return {name: v[held] for name, v in store.values.items()}
+        return store.values_at(cohort.held[at])
 
     @timed("state")
     def scatter(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .aggregation import Ending, Mean, RoundSums
 from .algorithms import Algorithm
-from .algorithms.hooks import Clients, Cohort, NamedRows, TrainedLayout
+from .algorithms.hooks import Clients, Cohort, HostNumbers, NamedRows, TrainedLayout
 from .batches import ChunkBatches
 from .client_loop import LocalTrainer
 from .client_samples import ClientSamples
@@ -226,7 +226,14 @@ class CohortPass:
             scalars=MappingProxyType(self.server.scalars),
             decay=cohort.decay,
             probe=GradientSampler(trainer, run.data, cohort.round, run.batches.width),
+            known=self._on_host(part),
         )
+
+    def _on_host(self, part: slice) -> HostNumbers:
+        """What the host knows of a chunk of the cohort."""
+        host = self.cohort.on_host
+        own = _own(host.sizes, part), _own(host.steps, part), _own(host.epochs, part)
+        return HostNumbers(*own)
 
     def _add_up(self, at: Clients, part: slice) -> None:
         """A chunk's part of the mean, the sums and the clients' state."""
@@ -265,4 +272,5 @@ class CohortPass:
         values = self.clients.gather(torch.from_numpy(at.ids), former)
         for now, before in ((at.own, former), (at.values, values)):
             for name, t in now.items():
-                t[bad] = before[name][bad]
+                where = bad.to(t.device)
+                t[where] = before[name][where]

@@ -135,6 +135,8 @@ class Engine:
     """Runs rounds of chunks, clients and weights; users and files are its caller's.
 
     visible  the layout as algorithms see it
+    late     whether a round looks for models that are not finite when it ends, in the one wait for
+             the device that it ends with; a round that finds some is trained once more
     """
 
     def __init__(
@@ -157,6 +159,9 @@ class Engine:
         samples = ClientSamples(self.data)
         self.batches = RoundBatches(samples, design.width)
         self.hooks = HookCalls(self.algorithm, self.visible, row, self.client_decay)
+        # Hooks of the user's may not be called twice in a round, nor with models not finite.
+        alone = self.ranks is None and not self.hooks.foreign
+        self.late = row.device.type != "cpu" and alone
         self.models = CohortModels(row, self.algorithm.server.whole)
         shared = self.visible, self.batches, self.hooks, self.mean, self.models
         self.run = RunParts(trainers, samples, self.algorithm, *shared)
@@ -177,7 +182,8 @@ class Engine:
         if self.client_decay != 1.0:
             values["epochs"] = torch.zeros((), dtype=torch.float64)  # local epochs done
         rows, population = self.algorithm.client_rows(), self.data.num_clients
-        return ClientState(rows, values, population, row, self.visible.trained, tier)
+        given = population, row, self.visible.trained, tier, self.algorithm.on_host
+        return ClientState(rows, values, *given)
 
     @property
     def state(self) -> ServerState:
@@ -213,18 +219,32 @@ class Engine:
         A round whose new state is not finite leaves everything as it was.
         rehearsal, following  see `Work`
         """
-        self.next.follow(self.state)
         epochs, population = self.options.local_epochs, self.data.num_clients
         work = Work(t, plan, lr, epochs, population, rehearsal, following)
+        outcome = self._tried(work, late=True) if self.late else None
+        if outcome is not None:
+            return outcome
+        self.late = False  # who diverges is likely to do so again, and all would train twice
+        found = self._tried(work, late=False)
+        assert found is not None
+        return found
+
+    def _tried(self, work: Work, late: bool) -> Outcome | None:
+        """The round; None where models that it looked at `late` turned out not to be finite."""
+        self.next.follow(self.state)
         ending = None if self.algorithm.server.whole else self._ending(self.state)
-        done = self.train(work, self.state, ending)
+        done = self.train(work, self.state, ending, late)
         return self._concluded(done, self.models_of(done))
 
-    def train(self, work: Work, state: ServerState, ending: Ending | None = None) -> Trained:
+    def train(
+        self, work: Work, state: ServerState, ending: Ending | None = None, late: bool = False
+    ) -> Trained:
         """The cohort's local steps from `state`; nothing is committed.
 
         ending  the server's step, where it follows right away
+        late    see `Mean.late`
         """
+        self.mean.begin(late)
         t, plan = work.t, work.plan
         order = np.argsort(-plan.steps, kind="stable")
         host = self._cohort(work, order)
@@ -300,7 +320,9 @@ class Engine:
         ending = None if self.algorithm.server.whole else self._ending(done.state)
         place = Place(0, len(models))
         self.mean.add(models, done.cohort.weights, done.sent, place, ending)
-        return self._concluded(done, models)
+        outcome = self._concluded(done, models)
+        assert outcome is not None  # `train` has looked at all models
+        return outcome
 
     def gathered(self, work: Work) -> Clients:
         """The cohort as hooks see it before its first step, where all train at once."""
@@ -333,11 +355,13 @@ class Engine:
         return rows
 
     @timed("aggregate")
-    def _concluded(self, done: Trained, models: Tensor) -> Outcome:
+    def _concluded(self, done: Trained, models: Tensor) -> Outcome | None:
         begin = time.perf_counter()
-        norm = self._conclude(done, models)
-        outcome = self._outcome(done, norm, begin)
-        return outcome if self.watch is None else self._measured(self.watch, done, outcome, begin)
+        self._conclude(done, models)
+        outcome = self._outcome(done, begin)
+        if outcome is None or self.watch is None:
+            return outcome
+        return self._measured(self.watch, done, outcome, begin)
 
     def _measured(self, watch: Watch, done: Trained, outcome: Outcome, begin: float) -> Outcome:
         """The outcome with the columns of metrics; of a round that came to nothing they are nan."""
@@ -347,11 +371,16 @@ class Engine:
         columns = watch.columns(*who)
         return changed(outcome, measured=columns, server_seconds=time.perf_counter() - begin)
 
-    def _outcome(self, done: Trained, norm: float, begin: float) -> Outcome:
-        tally = done.tally
+    def _outcome(self, done: Trained, begin: float) -> Outcome | None:
+        """What the host reads of a round, in one wait; None where a model was not finite."""
+        tally, mean = done.tally, self.mean
         rows = [t.view(-1) for t in self.next.tensors().values()]  # [S], [trained], or any shape
         of_rows = (row.dot(row) for row in rows)
-        loss, norm_sum, *squares = numbers_of(tally.summed_loss, self.mean.norm_sum(), *of_rows)
+        of_mean = mean.total(), mean.square, mean.norm_sum()
+        loss, total, square, norm_sum, *squares = numbers_of(tally.summed_loss, *of_mean, *of_rows)
+        if not math.isfinite(total):
+            return None
+        norm = square**0.5
         known = zip(rows, squares, strict=True)
         finite = math.isfinite(norm) and all(is_finite(*row, self.backend) for row in known)
         after = self.committed
@@ -360,9 +389,9 @@ class Engine:
         if finite and (tolerant or not tally.diverged):
             after = changed(after, server=self.next, clients=done.clients, owners=done.owners)
         diverged = tuple(tally.diverged)
-        seconds, mean = time.perf_counter() - begin, loss / max(tally.samples, 1)
+        seconds, average = time.perf_counter() - begin, loss / max(tally.samples, 1)
         norms = norm, norm_sum
-        return Outcome(mean, *norms, tally.samples, diverged, finite, after, seconds)
+        return Outcome(average, *norms, tally.samples, diverged, finite, after, seconds)
 
     def _cohort(self, work: Work, order: np.ndarray) -> Cohort:
         """The round's clients, with all numbers on the host."""
@@ -403,7 +432,8 @@ class Engine:
         names = "sizes", "steps", "weights", "lr_total", "lr", "epochs"
         own = {name: getattr(host, name) for name in names}
         own = {name: t.double() for name, t in own.items() if isinstance(t, Tensor)}
-        return changed(host, **dict(zip(own, all_sent_to([*own.values()], device), strict=True)))
+        there = dict(zip(own, all_sent_to([*own.values()], device), strict=True))
+        return changed(host, known=host, **there)
 
     def _send(self, state: ServerState, t: int, rehearsed: Tensor | None) -> Tensor:
         """The row that clients receive. [S]"""
@@ -416,8 +446,8 @@ class Engine:
     def _ending(self, state: ServerState) -> Ending:
         return Ending(self.rule, state, self.next)
 
-    def _conclude(self, done: Trained, models: Tensor) -> float:
-        """The server's part: `next` from the state before; returns the norm of the mean update."""
+    def _conclude(self, done: Trained, models: Tensor) -> None:
+        """The server's part: `next` from the state before."""
         tally, sums, cohort, sent = done.tally, done.sums, done.cohort, done.sent
         algorithm, after, numbers = self.algorithm, self.next, tally.joined()
         # Before the mean is reweighed: the clients' states follow from what they did themselves.
@@ -437,7 +467,6 @@ class Engine:
         if added:
             w = after.w[None]
             kernels.step(w, added, -1.0, out=w, backend=self.backend)
-        return self.mean.norm
 
     def _reweigh(self, cohort: Cohort, sent: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """The mean anew, by weights that depend on all models; returns the rule's numbers."""

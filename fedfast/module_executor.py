@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .batches import Minibatch
+from .batches import BatchNumbers, Minibatch
 from .constants import Constants
 from .copies import copy_of, parameter_hooks
 from .executor import Capabilities, Executor, LocalStep, StepTensors
@@ -32,13 +32,12 @@ from .worker_pool import WorkerPool
 
 @dataclass(frozen=True)
 class _Job:
-    """One call of `gradients`; counts and seeds are read from the device once."""
+    """One call of `gradients`."""
 
     step: LocalStep
     tensors: StepTensors
     batch: Minibatch
-    count: list[int]
-    seeds: list[int] | None
+    numbers: BatchNumbers
 
 
 class ModuleExecutor(Executor):
@@ -102,23 +101,23 @@ class ModuleExecutor(Executor):
         """See `Executor.gradients`."""
         if any(part is not None for part in (step.ascent, step.fold, step.update)):
             raise ValueError("step: this executor takes gradients, and does nothing else with them")
-        seeds = None if batch.seeds is None else batch.seeds.tolist()
-        job = _Job(step, tensors, batch, batch.count.tolist(), seeds)
+        job = _Job(step, tensors, batch, batch.numbers())
         turns = itertools.count()  # a worker that is free takes the next client
 
         def work(worker: int) -> None:
             # Not `vmap`: the bits of its batched products differ between one client and two.
-            while (k := next(turns)) < len(job.count):
+            while (k := next(turns)) < len(job.numbers.count):
                 self._client(worker, k, job)
             self.constants[worker].check()
 
         self.pool.each(work)
 
     def _client(self, worker: int, k: int, job: _Job) -> None:
-        tensors, batch, count = job.tensors, job.batch, job.count[k]
+        tensors, batch, numbers = job.tensors, job.batch, job.numbers
+        count = numbers.count[k]
         buffers = self._buffers(self.row_views(tensors.buffers, k, False), job.step.keep_buffers)
         model = self._leaves(self.row_views(tensors.w, k, True))
-        seed = None if job.seeds is None else job.seeds[k]
+        seed = None if numbers.seeds is None else numbers.seeds[k]
         held = {**model, **buffers}
         net = ModuleWithWeights(self.replicas[worker], held, self.layout, self.loss, seed)
         loss = (job.step.objective or run_loss)(net, batch.x[k, :count], batch.y[k, :count], k)

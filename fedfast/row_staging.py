@@ -22,6 +22,7 @@ from .row_memory import FileRows, MemoryRows, pitch, reserved
 from .row_tables import BLANK, RowShape
 from .row_tiers import RowTier
 from .shared_memory import PlacedFile
+from .transfers import sent_to
 
 CPU = torch.device("cpu")
 
@@ -132,7 +133,7 @@ class StagedTables:
         rows = self._coming(side, came.numpy())
         new = torch.arange(len(kept)) + 1 + side * self._cohort
         self._kept[side] = _Held.of(kept, new) if self.exact else _NOTHING
-        return rows.to(self.shape.device), new.to(self.shape.device)
+        return sent_to(rows, self.shape.device), sent_to(new, self.shape.device)
 
     def _finish(self, side: int) -> None:
         """Wait for what a state has to write. Raises OSError where that failed."""

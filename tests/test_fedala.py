@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import fedfast
 from fedfast.algorithms import FedALA, FedAvg
+from fedfast.algorithms.adaptive_mixing import Slices, deviation
 
 SIZES, WIDTH, LR = [9, 4, 6], 4, 0.3
 COHORTS = [[0, 1, 2], [0, 1], [1, 2], [2, 0], [0, 1, 2]]
@@ -124,7 +125,8 @@ class Asked:
         width = 7
 
     def __init__(self, sizes, ids, round, seed=3):
-        self.sizes, self.ids = torch.tensor(sizes, dtype=torch.float64), np.array(ids)
+        self.on_host, self.ids = self, np.array(ids)
+        self.sizes = torch.tensor(sizes, dtype=torch.float64)
         self.round, self.seed = round, seed
 
 
@@ -136,15 +138,24 @@ class Asked:
 )
 def test_a_slice_is_contiguous_and_depends_on_its_client_alone(sizes, s, round):
     ids = list(range(10, 10 + len(sizes)))
-    index, count = FedALA(s=s)._slices(Asked(sizes, ids, round))
+    found = Slices.drawn(Asked(sizes, ids, round), s)
+    index, count = found.index, found.count
     for k, n in enumerate(sizes):
         rows = np.concatenate([index[k, t, :c] for t, c in enumerate(count[k])])
         assert len(rows) == max(1, int(n * s / 100))
         assert (np.diff(rows) == 1).all() and rows[0] >= 0 and rows[-1] < n
-        alone, _ = FedALA(s=s)._slices(Asked([n], [ids[k]], round))
+        alone = Slices.drawn(Asked([n], [ids[k]], round), s).index
         assert alone[0, 0, 0] == rows[0]
 
 
 def test_slices_begin_everywhere():
-    first = {int(FedALA(s=50)._slices(Asked([4], [0], t))[0][0, 0, 0]) for t in range(60)}
+    first = {int(Slices.drawn(Asked([4], [0], t), 50).index[0, 0, 0]) for t in range(60)}
     assert first == {0, 1, 2}
+
+
+def test_the_deviation_of_ten_losses_is_numpys_to_the_bit():
+    generator = np.random.default_rng(0)
+    losses = generator.lognormal(sigma=3.0, size=(10, 1000))
+    losses[:, ::7] = losses[0, ::7] + 1e-9 * generator.standard_normal((10, 143))  # cancellation
+    expected = [np.std(losses[:, k].tolist()) for k in range(1000)]
+    assert deviation(torch.from_numpy(losses)).tolist() == expected

@@ -49,6 +49,7 @@ class Algorithm(Hooked):
     official: ClassVar[tuple[int, int] | None] = None  # (down, up) of official code, if it differs
     verified: ClassVar[str] = "script"  # held to a "script" of its formula, or a "public run"
     pools: ClassVar[bool] = False  # all data belongs to one client
+    on_host: ClassVar[frozenset[str]] = frozenset()  # client values that stay on the CPU
 
     def __post_init__(self) -> None:
         self.compose()

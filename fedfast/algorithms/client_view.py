@@ -38,6 +38,24 @@ class NamedRows(dict[str, Tensor]):
             held.copy_(value)
 
 
+@dataclass(frozen=True)
+class HostNumbers:
+    """What the host knows of K clients: as in `Clients`, on the CPU."""
+
+    sizes: Tensor
+    steps: Tensor
+    epochs: int | Tensor
+
+    def first(self, count: int) -> HostNumbers:
+        """Of the first clients."""
+        epochs = self.epochs[:count] if isinstance(self.epochs, Tensor) else self.epochs
+        return HostNumbers(self.sizes[:count], self.steps[:count], epochs)
+
+    def epoch(self, step: int) -> Tensor:
+        """The local epoch that `step` belongs to, for each client. [K] float64"""
+        return (step * self.epochs / self.steps).floor()
+
+
 @dataclass
 class Clients:
     """K clients of a round, at one local step or between steps.
@@ -73,6 +91,7 @@ class Clients:
     start_loss   [K] float64, loss of the model sent, on all local samples, for who reads it
     recorded     whether the optimizer's `recorded` calls are done instead of `begin` and `ascend`
     renewed      whether the drift's `renewal` has been written, behind each client's last step
+    known        sizes, steps and epochs on the host; see `on_host`
     """
 
     layout: TrainedLayout
@@ -107,9 +126,15 @@ class Clients:
     start_loss: Tensor | None = None
     recorded: bool = False
     renewed: bool = False
+    known: HostNumbers | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def on_host(self) -> HostNumbers:
+        """Sizes, steps and epochs for decisions of the host's, which waits for no device."""
+        return self.known or HostNumbers(self.sizes, self.steps, self.epochs)
 
     def generators(self, purpose: int = 0) -> list[torch.Generator]:
         """A generator for each client, on the device of `w`: K of them.
@@ -141,6 +166,7 @@ class Clients:
             cut[name] = {row: t[:count] for row, t in getattr(self, name).items()}
         for name in _TABLES:
             cut[name] = NamedRows({row: t[:count] for row, t in getattr(self, name).items()})
+        cut["known"] = None if self.known is None else self.known.first(count)
         return replace(self, **cut)
 
     def of_round(self, value: Schedulable, wide: bool = False) -> float | Tensor:
@@ -162,7 +188,7 @@ class Clients:
 
     def epoch(self, step: int) -> Tensor:
         """The local epoch that `step` belongs to, for each client. [K] float64"""
-        return (step * self.epochs / self.steps).floor()
+        return HostNumbers(self.sizes, self.steps, self.epochs).epoch(step)
 
 
 _PER_CLIENT = ("ids", "sizes", "steps", "lr_total", "w", "g", "first", "ahead", "start_loss")

@@ -19,19 +19,17 @@ down, one up.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..random import SLICE, keys64
+from ..transfers import sent_to
 from ._parameter_checks import check_count, check_number
+from .adaptive_mixing import Learner, Mixing, Slices
 from .base import ALGORITHMS, Algorithm
 from .hooks import Clients, TrainedLayout
-
-RECENT = 10  # losses whose deviation decides convergence
-PASSES = 100  # a loss that noise (dropout) keeps from converging ends here
-PER_PASS = 1 << 13  # batches a pass may have before its random numbers repeat
 
 
 @ALGORITHMS.register("fedala")
@@ -46,6 +44,8 @@ class FedALA(Algorithm):
     Any local optimizer trains afterwards: `FedALA(local=FSA())` is FedFSA's combination (FSA scores
     the way from W_g, the mixing included).
     """
+
+    on_host: ClassVar[frozenset[str]] = frozenset({"begun"})
 
     eta: float = 1.0
     s: float = 80.0
@@ -67,89 +67,35 @@ class FedALA(Algorithm):
         """A on the last p tensors, and whether it has been learned once."""
         if self.p > len(layout.names):
             raise ValueError(f"p: expected at most {len(layout.names)} tensors; got {self.p}")
-        a = self._first(layout)
-        weights = torch.ones(layout.trained - a, dtype=layout.dtype)
+        span = self._span(layout)
+        weights = torch.ones(span.stop - span.start, dtype=layout.dtype)
         return super().client_values(layout) | {"A": weights, "begun": torch.tensor(False)}
 
     def starts(self, at: Clients, out: Tensor) -> bool:
-        """W, by adaptive local aggregation."""
+        """W, by adaptive local aggregation.
+
+        A device is waited for where a client may be in its first active call alone: once to know
+        which are active, then as in `Learner`.
+        """
         out.copy_(at.start)
-        first = slice(*at.layout.segments.spans[0])
-        moved = (at.own["W_l"][:, first] != at.start[first]).any(dim=1)
-        active = moved.cpu().numpy().nonzero()[0]
-        if len(active):
-            self._learn(at, out, active)
-            out.copy_(at.start)
-            out[torch.from_numpy(active), self._first(at.layout) :] = self._mixed(at, active)
+        first, span = slice(*at.layout.segments.spans[0]), self._span(at.layout)
+        active = (at.own["W_l"][:, first] != at.start[first]).any(dim=1)
+        begun, on_cpu = at.values["begun"].numpy(), out.device.type == "cpu"
+        live = np.arange(len(at))
+        if on_cpu or not begun.all():
+            live = active.cpu().numpy().nonzero()[0]
+        if not len(live):
+            return True
+        mixing = Mixing(at, span)
+        slices = Slices.drawn(at, self.s)
+        learner = Learner(at, out, mixing, slices, None if on_cpu else active.clone())
+        learner.learn(live, begun, self.eta, self.threshold)
+        begun[live] = True
+        rows, start = sent_to(torch.from_numpy(live), out.device), at.start[span]
+        out[:, span] = start
+        out[rows, span] = mixing.of(rows).where(active[rows, None], start)
         return True
 
-    def _first(self, layout: TrainedLayout) -> int:
-        """Where the last p tensors begin."""
-        return layout.segments.spans[-self.p][0]
-
-    def _gap(self, at: Clients, who: np.ndarray) -> tuple[Tensor, Tensor]:
-        """(W_l, W_g - W_l) of the clients at positions `who`, last p tensors. [k, n] each"""
-        a, b = self._first(at.layout), at.layout.trained
-        mine = at.own["W_l"][torch.from_numpy(who), a:b]
-        return mine, at.start[a:b] - mine
-
-    def _mixed(self, at: Clients, who: np.ndarray) -> Tensor:
-        """`W_l + (W_g - W_l) * A`. [k, n]"""
-        mine, gap = self._gap(at, who)
-        return mine + gap * at.values["A"][torch.from_numpy(who)]
-
-    def _learn(self, at: Clients, out: Tensor, active: np.ndarray) -> None:
-        """Passes over the slices, until every active client has converged or made its one."""
-        index, count = self._slices(at)
-        begun = at.values["begun"].cpu().numpy()
-        recent: dict[int, list[float]] = {int(k): [] for k in active}
-        live = active
-        for n in range(PASSES):
-            latest = self._pass(at, out, live, index, count, n)
-            for k, loss in zip(live.tolist(), latest.tolist(), strict=True):
-                recent[k].append(loss)
-            live = np.array([k for k in live if not begun[k] and not self._settled(recent[k])])
-            if not len(live):
-                break
-        at.values["begun"][torch.from_numpy(active)] = True
-
-    def _settled(self, losses: list[float]) -> bool:
-        """Whether the losses have converged, or diverged for good."""
-        enough = len(losses) > RECENT and float(np.std(losses[-RECENT:])) < self.threshold
-        return enough or not np.isfinite(losses[-1])
-
-    def _pass(
-        self,
-        at: Clients,
-        out: Tensor,
-        live: np.ndarray,
-        index: np.ndarray,
-        count: np.ndarray,
-        n: int,
-    ) -> np.ndarray:
-        """One pass over the slices of the clients `live`; the losses of their last batches."""
-        a, b = self._first(at.layout), at.layout.trained
-        latest = np.zeros(len(at))
-        for s in range(index.shape[1]):
-            now = live[count[live, s] > 0]
-            if not len(now):
-                break
-            # Whoever is left moves up: the rest of these rows is W_g for everybody.
-            w, g, rows = out[: len(now)], at.g[: len(now)], torch.from_numpy(now)
-            w[:, a:b] = self._mixed(at, now)
-            losses = at.probe(at.ids[now], index[now, s], count[now, s], w, g, n * PER_PASS + s)
-            latest[now] = losses.double().cpu().numpy()
-            descent = g[:, a:b] * self._gap(at, now)[1] * self.eta
-            at.values["A"][rows] = (at.values["A"][rows] - descent).clamp(0.0, 1.0)
-        return latest[live]
-
-    def _slices(self, at: Clients) -> tuple[np.ndarray, np.ndarray]:
-        """Each client's slice cut into batches: index [K, T, B], count [K, T]."""
-        sizes = at.sizes.cpu().numpy().astype(np.int64)
-        some = np.maximum(1, (sizes * self.s / 100).astype(np.int64))
-        key = keys64(at.seed, at.round, at.ids, SLICE, 1)[:, 0]
-        first = (key % (sizes - some + 1).astype(np.uint64)).astype(np.int64)
-        width = at.probe.width
-        slot = np.arange(-(-int(some.max()) // width) * width).reshape(-1, width)
-        real = slot[None] < some[:, None, None]
-        return np.where(real, first[:, None, None] + slot[None], 0), real.sum(-1)
+    def _span(self, layout: TrainedLayout) -> slice:
+        """Where the last p tensors lie."""
+        return slice(layout.segments.spans[-self.p][0], layout.trained)

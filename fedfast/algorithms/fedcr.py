@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..random import NOISE, keys64
+from ..transfers import sent_to
 from ._parameter_checks import check_count, check_number
 from .base import ALGORITHMS, Algorithm
 from .hooks import Clients, Cohort, Rows, ServerView, TrainedLayout
@@ -73,7 +74,8 @@ class BottleneckSGD(Optimizer):
 
     def objective(self, at: Clients, looking: bool) -> Objective:
         """CE + beta KL, each client with its own noise."""
-        last = (at.epoch(at.step) == at.epochs - 1).tolist()
+        host = at.on_host
+        last = (host.epoch(at.step) == host.epochs - 1).tolist()
         keys = keys64(at.seed, at.round, at.ids, NOISE + 256 * at.step, 1)[:, 0]
         seeds = (keys >> np.uint64(1)).astype(np.int64).tolist()
 
@@ -91,8 +93,8 @@ class BottleneckSGD(Optimizer):
 
     def _remember(self, at: Clients, k: int, mu: Tensor, sigma: Tensor, y: Tensor) -> None:
         """Multiply the samples' Gaussians to those of their classes."""
-        classes = at.values["precision"].shape[1]
-        member, precision = F.one_hot(y, classes).to(mu.dtype).T, sigma**-2
+        classes = torch.arange(at.values["precision"].shape[1], device=y.device)
+        member, precision = (y[:, None] == classes).to(mu.dtype).T, sigma**-2
         at.values["precision"][k] += member @ precision
         at.values["pull"][k] += member @ (mu * precision)
 
@@ -129,7 +131,7 @@ def gaussians(layout: TrainedLayout) -> tuple[int, int]:
 def noise(seed: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Standard normal numbers that depend on the seed alone."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
+    return sent_to(torch.randn(shape, generator=generator, dtype=like.dtype), like.device)
 
 
 def divergence(p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> Tensor:

@@ -79,8 +79,9 @@ class Harmonized(ServerRule):
         segments = layout.segments if self.granularity == "tensor" else None
         gram = kernels.gram(models, start, segments=segments, backend=backend)
         table = gram.reshape(-1, *gram.shape[-2:]).cpu().numpy()
-        mixing, after = self.harmonize(table, cohort)
-        mixed = torch.from_numpy(cohort.weights.cpu().numpy() @ mixing)
+        with np.errstate(invalid="ignore"):  # of models that are not finite; see `Engine.late`
+            mixing, after = self.harmonize(table, cohort)
+        mixed = torch.from_numpy(cohort.on_host.weights.cpu().numpy() @ mixing)
         weights = sent_to(mixed, cohort.weights.device)
         counts = (conflicts(table), conflicts(after))
         numbers = {name: torch.tensor(float(c)) for name, c in zip(COUNTS, counts, strict=True)}

@@ -17,6 +17,7 @@ from ..kernels import PlacedRows
 from ..kernels._args import Coefficient, TermsLike
 from ._hook_checks import Hooked, base
 from .client_view import Clients as Clients
+from .client_view import HostNumbers as HostNumbers
 from .client_view import NamedRows as NamedRows
 from .client_view import Rows as Rows
 from .composition import Composition as Composition

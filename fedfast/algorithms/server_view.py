@@ -14,8 +14,8 @@ from .client_view import Rows
 class Cohort:
     """All clients of a round, in processing order.
 
-    In `sums` numbers are on the host, in hooks after the steps on the device.
-
+    In `sums` numbers are on the host, in hooks after the steps on the device, and those that are
+    known before the steps in `on_host` too.
 
     ids         [C] client ids
     sizes       [C] float64, samples of each
@@ -31,6 +31,7 @@ class Cohort:
     train_loss  [C] float64, mean losses over the local steps; in `reweigh` and `settle`
     start_loss  [C] float64, losses of the model sent, on all local samples, for who reads it
     numbers     what `finish` returned, [C, ...] by name; in `reweigh` and `settle`
+    known       the same clients as they were before the steps, on the host
     """
 
     round: int
@@ -48,9 +49,15 @@ class Cohort:
     train_loss: Tensor | None = None
     start_loss: Tensor | None = None
     numbers: Rows = field(default_factory=dict)
+    known: Cohort | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def on_host(self) -> Cohort:
+        """The same with its numbers on the host: nobody waits for the device to read them."""
+        return self if self.known is None else self.known
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,249 @@
+"""Waits of the host for an emulated CUDA device, of whole rounds; and that looking late, or only at
+times, changes no result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from federation import federation, mlp
+from fedfast.kernels.triton import common
+from paired_runs import simulation as paired
+from test_client_state import STATEFUL, everything, with_a_bomb
+from torch import Tensor, nn
+
+from fedfast import models
+from fedfast.algorithms import FedALA, FedCR, FedSOL, adaptive_mixing
+from fedfast.algorithms.hooks import NamedRows
+from fedfast.batches import BatchNumbers, Minibatch
+from fedfast.engine import Engine
+from fedfast.transfers import sent_to
+
+pytest.importorskip("triton", reason="Triton is not installed on this platform")
+
+from emulated_cuda import Device  # noqa: E402
+from interrupts import differences  # noqa: E402
+from test_emulated_rounds import emulated, simulation  # noqa: E402
+
+pytestmark = pytest.mark.skipif(
+    not common.INTERPRETED, reason="kernels run in Triton's interpreter, on a device of its own"
+)
+
+
+def waits(
+    monkeypatch: pytest.MonkeyPatch, net: nn.Module, algorithm: Any, computes: bool, **options: Any
+) -> list[int]:
+    """Of each round."""
+    found = []
+    with emulated(monkeypatch, computes) as device:
+        for row in simulation(net, federation([8] * 4), algorithm, **options):
+            assert row.status == "ok"
+            found.append(device.count("wait"))
+            device.events.clear()
+    return found
+
+
+@pytest.mark.parametrize("name", ["fedavg", "naive-fedgloss", "scaffold", "fedwmsam", "fedgh"])
+def test_further_chunks_wait_no_more(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, single = (waits(monkeypatch, mlp(), name, False, chunk=chunk)[3] for chunk in (None, 1))
+    assert single == whole <= 2
+
+
+def stochastic() -> nn.Module:
+    return models.build("stochastic", input_shape=(8,), classes=4, seed=4, hidden=[7], dimZ=3)
+
+
+OWN_LOSS = {
+    "fedsol": (mlp, FedSOL(), 1),
+    "fedsol-adaptive": (mlp, FedSOL(strength="adaptive", perturbed="all", momentum=0.5), 1),
+    "fedcr": (stochastic, FedCR(L=2), 2),  # whose Gaussians are finite is a question of sizes
+}
+
+
+@pytest.mark.parametrize("case", OWN_LOSS)
+def test_steps_of_the_module_executor_wait_for_nothing(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Autograd, client by client: counts, seeds and epochs are known on the host."""
+    net, algorithm, most = OWN_LOSS[case]
+    few, many = (
+        waits(monkeypatch, net(), algorithm, False, local_epochs=epochs)[3] for epochs in (1, 3)
+    )
+    assert few == many == most
+
+
+def test_a_planted_read_of_the_module_executor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Minibatch, "numbers", lambda b: BatchNumbers.of(b.count, b.seeds))
+    found = waits(monkeypatch, mlp(), FedSOL(), False, local_epochs=1)[3]
+    assert found == 1 + 2 * 2  # steps, passes
+
+
+def test_random_layers_of_the_module_executor_wait_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = nn.Sequential(nn.Linear(8, 7), nn.Dropout(0.5), nn.Linear(7, 4))
+    assert waits(monkeypatch, net, FedSOL(), False, local_epochs=2)[3] == 1
+
+
+def test_fedala_waits_in_first_active_calls_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All four clients take part in every round, two at a time: all begin in the second."""
+    more = dict(chunk=2, participation=1.0, rounds=3, batch_size=8)
+    _, second, third = waits(monkeypatch, mlp(), FedALA(s=100, threshold=10.0), True, **more)
+    # Who is active, once more behind eleven passes; and what ends the round.
+    assert (second, third) == (2 * 2 + 1, 1)
+
+
+class Valleys:
+    """Losses `c |w - target|^2 / 2` of clients 0 to 5, some of which never settle.
+
+    calls  clients of each call
+    """
+
+    width = 3
+
+    def __init__(self, device: str) -> None:
+        self.calls: list[list[int]] = []
+        self.target = torch.linspace(-1.0, 1.0, 8).to(device)
+        self.c = torch.tensor([0.1, 0.3, 0.02, 1.0, 0.5, 0.7]).to(device)
+        self.noise = torch.tensor([0.0, 0.0, 0.0, 0.0, 5.0, 0.0]).to(device)
+        self.sound = torch.tensor([True, True, True, True, True, False]).to(device)
+
+    def __call__(
+        self, ids: Any, index: Any, count: Any, w: Tensor, out: Tensor, draw: int
+    ) -> Tensor:
+        self.calls.append(ids.tolist())
+        who = sent_to(torch.from_numpy(ids), w.device)
+        turn = draw // adaptive_mixing.PER_PASS
+        gap, c = w - self.target, self.c[who]
+        out.copy_(c[:, None] * gap)
+        losses = 0.5 * c * (gap * gap).sum(1) + self.noise[who] * (turn % 2)
+        return losses if turn <= 12 else losses.where(self.sound[who], torch.nan)
+
+
+class Asked(SimpleNamespace):
+    """Stands in for `Clients`: what `FedALA.starts` asks of them."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def valleys(device: str) -> Asked:
+    """Six clients with 3 to 8 samples; client 3 is still where the server is."""
+    generator = torch.Generator().manual_seed(5)
+    start, mine = torch.randn(8, generator=generator), torch.randn(6, 8, generator=generator)
+    mine[3, :4] = start[:4]
+    values = {"A": torch.ones(6, 4).to(device), "begun": torch.zeros(6, dtype=torch.bool)}
+    return Asked(
+        ids=np.arange(6), seed=0, round=1, start=start.to(device), own={"W_l": mine.to(device)},
+        layout=SimpleNamespace(segments=SimpleNamespace(spans=[(0, 4), (4, 8)]), trained=8),
+        on_host=SimpleNamespace(sizes=torch.arange(3.0, 9.0, dtype=torch.float64)),
+        g=torch.zeros(6, 8).to(device), values=NamedRows(values), probe=Valleys(device),
+    )  # fmt: skip
+
+
+class Learned(NamedTuple):
+    """A first call of `FedALA.starts`, and one in which everybody has begun.
+
+    tensors  models and weights after each of them
+    calls    clients of each gradient of the first
+    waits    in each of them
+    """
+
+    tensors: list[Tensor]
+    calls: list[list[int]]
+    waits: list[int]
+
+
+def learned(at: Asked, device: Device | None) -> Learned:
+    tensors, calls, counted = [], [], []
+    for again in (False, True):
+        at.values["begun"][3] |= again  # nothing has made that client active
+        out, at.probe.calls = torch.empty_like(at.g), []
+        before = device.count("wait") if device else 0
+        assert FedALA(s=100, p=1, threshold=1e-3).starts(at, out)
+        counted.append(device.count("wait") - before if device else 0)
+        tensors += [out.cpu(), at.values["A"].clone().cpu()]
+        calls.append(at.probe.calls)
+    assert at.values["begun"].all()
+    return Learned(tensors, calls[0], counted)
+
+
+@pytest.mark.parametrize("apart", [1, 10])
+def test_fedala_on_a_device_learns_what_the_cpu_learns(
+    apart: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit: who has settled is masked until the host looks, and who is not active."""
+    monkeypatch.setattr(adaptive_mixing, "APART", apart)
+    expected = learned(valleys("cpu"), None)
+    batches = [1, 2, 2, 2, 3, 3]
+    passes = [sum(k in who for who in expected.calls) / n for k, n in enumerate(batches)]
+    assert passes[3:] == [0, 100, 14]  # not active, never settled, not finite
+    assert sorted(passes[:3]) == sorted(set(passes[:3])) and 11 <= min(passes[:3]) < 100
+    with Device().on() as device:
+        found = learned(valleys("cuda:0"), device)
+    assert all(map(torch.equal, found.tensors, expected.tensors))
+    assert found.waits == [1 + 90 // apart, 0]
+    taken, needed = (sum(map(len, each.calls)) for each in (found, expected))
+    assert taken == needed if apart == 1 else taken > needed
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, algorithm: Any, late: bool, **options: Any
+) -> tuple[Any, list[str], list[int]]:
+    """(all that outlives the last round, rows, waits by round) of a run in which one diverges."""
+    made = Engine.__init__
+
+    def looks(self: Engine, *args: Any) -> None:
+        made(self, *args)
+        self.late &= late
+
+    monkeypatch.setattr(Engine, "__init__", looks)
+    rows, found = [], []
+    with emulated(monkeypatch, computes=True) as device:
+        sim = paired(with_a_bomb(), algorithm, device="cuda:0", backend="triton", **options)
+        for row in sim:
+            rows.append(repr((row.status, row.train_loss, row.update_norm, row.samples)))
+            found.append(device.count("wait"))
+            device.events.clear()
+        kept = [
+            {key: t.cpu() if isinstance(t, Tensor) else t for key, t in part.items()}
+            for part in everything(sim)
+        ]
+    monkeypatch.undo()
+    return kept, rows, found
+
+
+@pytest.mark.parametrize("name", ["scaffold", "fedwmsam", "fedgh-over-feddyn"])
+@pytest.mark.parametrize("divergence", ["continue", "stop"])
+def test_a_round_that_is_looked_at_late_is_the_one_looked_at_chunk_by_chunk(
+    name: str, divergence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained once more where a client has diverged, and from then on looked at right away."""
+    options = dict(on_divergence=divergence, chunk=2)
+    late = run(monkeypatch, STATEFUL[name], True, **options)
+    early = run(monkeypatch, STATEFUL[name], False, **options)
+    assert late[1] == early[1] and "diverged: client 1 non-finite" in late[1][1]
+    for one, other in zip(late[0], early[0], strict=True):
+        assert not differences(one, other)
+    if divergence == "continue":
+        assert late[2][2] == early[2][2]
+
+
+def test_hooks_of_the_users_are_not_called_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor shown models that are not finite."""
+    calls: Counter[int] = Counter()
+
+    class Counting(FedSOL):
+        def settle(self, server: Any, cohort: Any, numbers: Any) -> None:
+            calls[cohort.round] += 1
+
+    with emulated(monkeypatch, computes=True):
+        sim = paired(
+            with_a_bomb(), Counting(), device="cuda:0", backend="triton", on_divergence="continue"
+        )
+        assert [row.status[:8] for row in sim] == ["ok", "diverged", "ok"]
+    assert calls == {0: 1, 1: 1, 2: 1}
