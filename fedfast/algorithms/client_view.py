@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -20,11 +20,20 @@ Rows = Mapping[str, Tensor]
 PlacedByName = Mapping[str, RowsLike]
 
 
-class RoundNumbers(Protocol):
-    """Where recorded steps read what changes from round to round."""
+class Numbers(Protocol):
+    """Where recorded steps read numbers of the round, the chunk and the step.
+
+    All give one number, or row of them, for each client of the largest chunk.
+    """
 
     def of(self, schedule: Schedulable, wide: bool) -> Tensor:
-        """A schedule's value, for each client of the largest chunk."""
+        """A schedule's value."""
+
+    def by_step(self, numbers: NumberHook, at: Clients) -> Sequence[Tensor]:
+        """What `numbers` says of the step at hand."""
+
+    def by_chunk(self, numbers: NumberHook, at: Clients) -> Sequence[Tensor]:
+        """What `numbers` says of the chunk at hand."""
 
 
 class NamedRows(dict[str, Tensor]):
@@ -67,7 +76,7 @@ class Clients:
     server       server rows [trained] and values by name, and the rule's "moment"; read only
     scalars      server scalars by name, read only
     probe        gradients on samples of the component's own choice
-    numbers      of schedules, for `of_round` in recorded steps
+    numbers      for `of_round`, `by_step` and `by_chunk` in recorded steps
     decay        factor on a client's rate for each local epoch it has done
     train_loss   [K] float64, mean loss over the local steps; after the last one
     start_loss   [K] float64, loss of the model sent, on all local samples, for who reads it
@@ -101,7 +110,7 @@ class Clients:
     kept: PlacedByName = field(default_factory=dict)
     going: int = 0
     fresh: bool = True
-    numbers: RoundNumbers | None = None
+    numbers: Numbers | None = None
     decay: float = 1.0
     train_loss: Tensor | None = None
     start_loss: Tensor | None = None
@@ -153,6 +162,28 @@ class Clients:
             return at_round(value, self.round)
         return self.numbers.of(value, wide)[: len(self)]
 
+    def by_step(self, numbers: NumberHook) -> Sequence[float | Tensor]:
+        """`numbers(self)`: numbers that follow from `self.step`, each one number or [K].
+
+        numbers  a function, or a method of a component: the same one at every step. It computes
+                 with torch, element by element: in recorded steps it is asked once per chunk, with
+                 all steps [T, 1] float64 in the place of `step`, and may answer [T, K]
+        In recorded steps numbers are [K] of the rows' dtype, in memory that each step writes anew
+        for the next: they cost no launch.
+        """
+        if self.numbers is None:
+            return numbers(self)
+        return [n[: len(self)] for n in self.numbers.by_step(numbers, self)]
+
+    def by_chunk(self, numbers: NumberHook) -> Sequence[float | Tensor]:
+        """`numbers(self)`: numbers that are the same in all steps, each one number or [K, ...].
+
+        In recorded steps they are asked for once per chunk, and are [K, ...] of the rows' dtype.
+        """
+        if self.numbers is None:
+            return numbers(self)
+        return [n[: len(self)] for n in self.numbers.by_chunk(numbers, self)]
+
     def lr_so_far(self) -> float | Tensor:
         """The learning rates of the steps before this one, summed: a number, or one per client."""
         if self.decay == 1.0:
@@ -164,6 +195,8 @@ class Clients:
         """The local epoch that `step` belongs to, for each client. [K] float64"""
         return (step * self.epochs / self.steps).floor()
 
+
+NumberHook = Callable[[Clients], Sequence[float | Tensor]]
 
 _PER_CLIENT = ("ids", "sizes", "steps", "lr_total", "w", "g", "first", "ahead", "start_loss")
 _SHARED = ("epochs", "lr")  # numbers of all clients, or one for each
