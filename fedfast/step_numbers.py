@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .algorithms.client_view import Clients, NumberHook
+from .algorithms.client_view import Clients, NumberHook, numbers_of
 from .held_tensors import RoundNumbers
 from .kernels.packing import ByStep
 from .lr_schedules import Schedulable
@@ -46,7 +46,7 @@ class StepNumbers:
         self.step, self._length = 0, steps
         self._schedules.renew(at.round)
         for numbers, held in self._of_chunks.items():
-            _write([part[: len(at)] for part in held], numbers(at))
+            _write([part[: len(at)] for part in held], numbers_of(numbers, at))
         if steps > len(self._steps):
             self._lengthen(2 * steps)
         if self._of_steps:
@@ -68,7 +68,7 @@ class StepNumbers:
     def by_chunk(self, numbers: NumberHook, at: Clients) -> Sequence[Tensor]:
         """Those of the chunk at hand, each [K, ...] or more."""
         if numbers not in self._of_chunks:
-            found, room = numbers(at), len(self._like)
+            found, room = numbers_of(numbers, at), len(self._like)
             shapes = [x.shape[1:] if isinstance(x, Tensor) else () for x in found]
             held = tuple(self._like.new_zeros(room, *shape) for shape in shapes)
             _write([part[: len(at)] for part in held], found)
@@ -83,7 +83,7 @@ class StepNumbers:
 
     def _add(self, numbers: NumberHook, at: Clients) -> None:
         """Tables for new numbers, in the middle of a chunk; who is not in `at` is done with it."""
-        first, many = len(self._now), len(numbers(at))
+        first, many = len(self._now), len(numbers_of(numbers, at))
         more = self._tables.new_zeros(many, *self._tables.shape[1:])
         self._tables = torch.cat([self._tables, more])
         self._now = torch.cat([self._now, more.new_zeros(many, len(self._like))])
@@ -96,7 +96,8 @@ class StepNumbers:
     def _tabulate(self, numbers: NumberHook, rows: slice, at: Clients) -> None:
         """Those of all steps of the chunk."""
         every = replace(at, step=cast("int", self._steps[: self._length]))
-        _write(list(self._tables[rows, : self._length, : len(at)]), numbers(every))
+        to = list(self._tables[rows, : self._length, : len(at)])
+        _write(to, numbers_of(numbers, every))
 
     def _lengthen(self, steps: int) -> None:
         counted = torch.arange(steps, device=self._like.device)

@@ -132,7 +132,9 @@ def simulation(net: nn.Module, data: Any, algorithm: Any, **options: Any) -> fed
     return sim
 
 
-def counts(device: Device, name: str, kind: str = "mlp", epochs: int = 1, **options: Any) -> Counts:
+def counts(
+    device: Device, name: str | Algorithm, kind: str = "mlp", epochs: int = 1, **options: Any
+) -> Counts:
     """Of the fourth round: the shapes of all its steps have been recorded."""
     net, data = MODELS[kind]
     for row in simulation(net(), data(), name, local_epochs=epochs, rounds=5, **options):

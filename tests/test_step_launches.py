@@ -18,7 +18,13 @@ pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 from emulated_cuda import Device  # noqa: E402
 from federation import federation, mlp  # noqa: E402
-from test_emulated_rounds import RECORDED, emulated, pytestmark, simulation  # noqa: E402, F401
+from test_emulated_rounds import (  # noqa: E402
+    RECORDED,
+    counts,
+    emulated,
+    pytestmark,  # noqa: F401
+    simulation,
+)
 
 from fedfast.algorithms import (  # noqa: E402
     FedAvg,
@@ -116,6 +122,17 @@ def test_launches_of_a_step_and_torchs_among_them(name: str, device: Device) -> 
     found = steps(device, name)
     assert max(step.total() for step in found) == LAUNCHES[name]
     assert max(map(torchs, found)) == TORCH.get(name, 0), found
+
+
+@pytest.mark.parametrize(
+    "name", ["fedfsa, rates by epoch", "fedgloss, official", "fedwmsam, clipped"]
+)
+def test_more_steps_ask_nothing_more_of_the_host(name: str, device: Device) -> None:
+    """Numbers of three times the steps are as many launches, copies and allocations."""
+    algorithm, options = OTHERS[name]
+    few, many = (counts(device, algorithm, epochs=epochs, **options) for epochs in (1, 3))
+    assert many.graphs == 3 * few.graphs
+    assert many.events == few.events
 
 
 def test_an_operation_of_torchs_planted_in_a_hook_is_found(

@@ -133,3 +133,18 @@ def test_outside_of_recorded_steps_the_hook_is_asked() -> None:
     at = replace(clients([4, 2]), step=3)
     assert at.by_step(lambda at: (at.step, at.lr)) == (3, 0.1)
     assert at.by_chunk(lambda at: (at.round,)) == (0,)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_bare_tensor_is_no_answer(recorded: bool) -> None:
+    """Its clients would be taken for numbers."""
+    steps, at = Steps(torch.float32), clients([4, 2])
+    steps.begin(at)
+    now = steps.next(0) if recorded else at
+    for ask in (now.by_step, now.by_chunk):
+        with pytest.raises(TypeError, match="bare: expected a tuple of numbers; got Tensor"):
+            ask(bare)
+
+
+def bare(at: Clients) -> Any:
+    return at.steps

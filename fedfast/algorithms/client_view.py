@@ -52,7 +52,8 @@ class Clients:
     """K clients of a round, at one local step or between steps.
 
     round, step  from 0; where a step is recorded and repeated, `step` is a number in memory that
-                 the device counts: hooks of ours compute with it, and decide by `fresh`
+                 the device counts: hooks ask for what follows from it (`by_step`), and decide by
+                 `fresh`
     fresh        whether this is the first local step
     going        how many of the clients, from the first, take another step after this one; before
                  the first, how many take one at all
@@ -169,19 +170,20 @@ class Clients:
                  with torch, element by element: in recorded steps it is asked once per chunk, with
                  all steps [T, 1] float64 in the place of `step`, and may answer [T, K]
         In recorded steps numbers are [K] of the rows' dtype, in memory that each step writes anew
-        for the next: they cost no launch.
+        for the next: they cost no launch. Raises TypeError for answers that are no tuple or list.
         """
         if self.numbers is None:
-            return numbers(self)
+            return numbers_of(numbers, self)
         return [n[: len(self)] for n in self.numbers.by_step(numbers, self)]
 
     def by_chunk(self, numbers: NumberHook) -> Sequence[float | Tensor]:
         """`numbers(self)`: numbers that are the same in all steps, each one number or [K, ...].
 
         In recorded steps they are asked for once per chunk, and are [K, ...] of the rows' dtype.
+        Raises TypeError for answers that are no tuple or list.
         """
         if self.numbers is None:
-            return numbers(self)
+            return numbers_of(numbers, self)
         return [n[: len(self)] for n in self.numbers.by_chunk(numbers, self)]
 
     def lr_so_far(self) -> float | Tensor:
@@ -197,6 +199,16 @@ class Clients:
 
 
 NumberHook = Callable[[Clients], Sequence[float | Tensor]]
+
+
+def numbers_of(hook: NumberHook, at: Clients) -> Sequence[float | Tensor]:
+    """What it answers. Raises TypeError unless that is a tuple or a list."""
+    found = hook(at)
+    if not isinstance(found, tuple | list):
+        name = getattr(hook, "__qualname__", repr(hook))
+        raise TypeError(f"{name}: expected a tuple of numbers; got {type(found).__name__}")
+    return found
+
 
 _PER_CLIENT = ("ids", "sizes", "steps", "lr_total", "w", "g", "first", "ahead", "start_loss")
 _SHARED = ("epochs", "lr")  # numbers of all clients, or one for each
