@@ -293,7 +293,7 @@ def test_a_planted_allocation_and_a_planted_copy_are_found(
 
 # What differs between steps and rounds, each in one of them: rates of each client's own, radii by
 # round, masks, scalars and step numbers, duals where they lie, epochs, a clip's coefficients.
-CHUNKS = dict(local_epochs=2, chunk=2)  # of clients of unlike length
+CHUNKS = dict(local_epochs=2, chunk=2, rounds=3)  # of clients of unlike length
 CASES: dict[str, tuple[Algorithm, dict[str, Any]]] = {
     "rates by epoch": (by_name("fedfsa", lr_decay=0.9), dict(local_epochs=2, lr_decay=1.0)),
     "radii by round": (FedSAM(rho=Ramp(0.05, 0.5, 6)), dict(chunk=2)),
