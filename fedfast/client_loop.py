@@ -252,8 +252,11 @@ class LocalTrainer:
         held = self.live.rate[: len(at)]
         return held.copy_(lr) if isinstance(lr, Tensor) else held.fill_(lr)
 
+    def _rates(self, at: Clients) -> tuple[float | Tensor]:
+        return (self.algorithm.rate(at),)
+
     def _step(
-        self, at: Clients, batch: Minibatch, fold: Fold | None, lr: Tensor | None = None
+        self, at: Clients, batch: Minibatch, fold: Fold | None, lr: float | Tensor | None = None
     ) -> None:
         """One step; lr: the learning rate [K] where that is known."""
         rows = self.live.active(len(at))
@@ -261,7 +264,9 @@ class LocalTrainer:
             self.gradient.take(at, batch, rows.w, fold.first(at.w))
         else:
             self.gradient.take(at, batch, at.g)
-            self._descend(at, self.algorithm.rate(at) if lr is None else lr, rows)
+            if lr is None:
+                (lr,) = at.by_step(self._rates)
+            self._descend(at, lr, rows)
         if self.watched:
             self._after_step(at, rows.w)
 

@@ -1,8 +1,9 @@
 """What recorded steps of a chunk read, at addresses that stay (`programs/cuda_graph.py`).
 
-Once per chunk: its batches, the model sent, the server's rows and the numbers of the round are
-copied to their places. Within each step, and so recorded with it: its first launch fetches the
-batch that counters on the device name, its last one adds up the losses and moves the counters on.
+Once per chunk: its batches, the model sent, the server's rows and the numbers of the round and of
+all steps are copied to their places. Within each step, and so recorded with it: its first launch
+fetches the batch that counters on the device name, its last one adds up the losses and moves the
+counters on, and with them the numbers of the step (`step_numbers.py`).
 Between two steps the host does nothing but ask for the next.
 """
 
@@ -19,10 +20,11 @@ from torch import Tensor
 from . import kernels
 from .algorithms.client_view import Clients, NamedRows
 from .batches import ChunkBatches, Minibatch
-from .held_tensors import HeldTensors, RoundNumbers
+from .held_tensors import HeldTensors
 from .kernels.packing import Packed, Tally
 from .kernels.placed import PlacedRows
 from .programs.cuda_graph import Recorder, Replay
+from .step_numbers import StepNumbers
 
 Fetch = Callable[[Packed], Minibatch]
 TABLES = ("rows", "count", "seeds", "offset", "flip")  # of packed batches, a line each
@@ -41,7 +43,7 @@ class RecordedSteps:
         self.replay, self.endings, self.losses = Replay(recorder), endings, losses
         self.fetch, self.backend = fetch, backend
         device = losses.device
-        self.held, self.numbers = HeldTensors(device), RoundNumbers(losses)
+        self.held, self.numbers = HeldTensors(device), StepNumbers(losses)
         # [K + 1]: where in the tables each client's next batch is, and which step comes next.
         self._order = torch.arange(len(losses) + 1, device=device)
         self._order[-1] = 0
@@ -58,19 +60,26 @@ class RecordedSteps:
         """A chunk from the row `start` [S], after the hooks that come before its first step."""
         self._counters.copy_(self._order)
         self.total.zero_()
-        self.numbers.renew(at.round)
         self._hold_batches(batches)
         own, still = at.w.data_ptr() != at.start.data_ptr(), self._still(start, at)
+        self.numbers.begin(still, len(batches.active))
         placed = tuple(
             rows.table.data_ptr()
             for named in (at.came, at.kept)
             for rows in named.values()
             if isinstance(rows, PlacedRows)
         )
-        if self.held.moved or placed != self._placed:
+        if placed != self._placed:
             self.replay.forget()
-        self.held.moved, self._placed = False, placed
+        self._placed = placed
+        self.forget_moved()
         return RecordedChunk(self, still, own)
+
+    def forget_moved(self) -> None:
+        """Forget recordings where what they read lies elsewhere now."""
+        if self.held.moved or self.numbers.moved:
+            self.replay.forget()
+        self.held.moved = self.numbers.moved = False
 
     def batch(self, count: int) -> Minibatch:
         """That of the step at hand, of the first `count` clients."""
@@ -80,7 +89,7 @@ class RecordedSteps:
     def end(self, count: int, seen: Tensor) -> None:
         """Behind a step of the first `count` clients, on `seen` [K] samples each."""
         own = self.losses[:count], seen, self.total[:, :count], self.lines[:count]
-        kernels.advance(Tally(*own, self.step), self.backend)
+        kernels.advance(Tally(*own, self.step), self.numbers.turned(count), self.backend)
 
     def _hold_batches(self, batches: ChunkBatches) -> None:
         """One line per client and step: each table as long as the longest chunk so far."""
@@ -136,9 +145,10 @@ class RecordedChunk:
 
         step  reads live buffers and what it is given alone; `at.w` it sets itself after the first
         """
-        fresh = s == 0
+        fresh, self.steps.numbers.step = s == 0, s
         shape = count, fresh, self.own and fresh, going if self.steps.endings else 0
         self.steps.replay.run(shape, partial(self._step, count, going, fresh, step))
+        self.steps.forget_moved()
 
     def _step(
         self, count: int, going: int, fresh: bool, step: Callable[[Clients, Minibatch], None]

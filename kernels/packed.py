@@ -2,13 +2,15 @@
 
     fetch:    x[k, b] = samples[rows[lines[k], b]], looked at as by `gather`; y, count, seeds too
     advance:  total[0, k] += losses[k] count[k];  total[1, k] += losses[k];
-              lines[k] += K;  step += 1
+              lines[k] += K;  step += 1;  places[k] += n;  now[j, k] = tables[j][places[k]]
 
 A step of K clients lies in K lines of the tables, the clients in their order, so that a client's
-next line is K further. Nothing in either depends on the step but what lies in memory. Backends with
-`Capabilities.graphs` do each in one launch; for others it is `gather` and operations of torch's.
+next line is K further; numbers that differ from step to step lie n further, a line for each step.
+Nothing in either depends on the step but what lies in memory. Backends with `Capabilities.graphs`
+do each in one launch; for others it is `gather` and operations of torch's.
 
-Bytes of `fetch`: those of `gather` for inputs and for labels. `advance`: 60 a client.
+Bytes of `fetch`: those of `gather` for inputs and for labels. `advance`: 60 a client; 16 and two
+numbers more for every j.
 Deterministic: element-wise; sums of losses in float64, whose products are exact there.
 """
 
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from . import registry
 from .gather import served
+from .packing import ByStep as ByStep
 from .packing import Into as Into
 from .packing import Packed as Packed
 from .packing import Tally as Tally
@@ -46,9 +49,12 @@ def fetch(
         plain.fetch(samples, labels, packed, into, tones, backend)
 
 
-def advance(tally: Tally, backend: str = "auto") -> None:
-    """The step's losses added up, and on to the next step."""
+def advance(tally: Tally, by_step: ByStep | None = None, backend: str = "auto") -> None:
+    """The step's losses added up, and on to the next step.
+
+    by_step  numbers whose next ones the next step reads; behind the last step they stay
+    """
     if registry.capabilities(backend, tally.losses).graphs:
-        fused.advance(tally)
+        fused.advance(tally, by_step)
     else:
-        plain.advance(tally)
+        plain.advance(tally, by_step)

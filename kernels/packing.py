@@ -59,3 +59,17 @@ class Tally:
     total: Tensor
     lines: Tensor
     step: Tensor
+
+
+@dataclass(frozen=True)
+class ByStep:
+    """J numbers of each of K clients, which differ from step to step.
+
+    tables  [J, T, n], of every step; n >= K
+    now     [J, n], of the step at hand; of the tables' dtype, both contiguous
+    places  [K] int64, where in a table a client's number of the step at hand is: `step n + client`
+    """
+
+    tables: Tensor
+    now: Tensor
+    places: Tensor

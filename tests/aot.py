@@ -41,7 +41,7 @@ from fedfast.kernels import (
     step,
 )
 from fedfast.kernels.declaration import OPERATIONS
-from fedfast.kernels.packing import Into, Packed, Tally, Tones
+from fedfast.kernels.packing import ByStep, Into, Packed, Tally, Tones
 from fedfast.kernels.triton import common, sums
 
 for declared in OPERATIONS.values():  # implementations are imported late: here before any change
@@ -141,6 +141,8 @@ def bank_forms(dtype: torch.dtype, size: int, segments: Segments) -> Forms:
     yield "fetch crop", partial(fetch, images, labels, moved, into, tones(dtype), **call)
     tally = Tally(shared[:K], count, torch.zeros(2, K, dtype=torch.float64), lines, lines[0])
     yield "advance", partial(advance, tally, **call)
+    by_step = ByStep(torch.zeros(3, 5, K, dtype=dtype), torch.zeros(3, K, dtype=dtype), lines)
+    yield "advance numbers", partial(advance, tally, by_step, **call)
 
 
 def tones(dtype: torch.dtype) -> Tones:

@@ -133,6 +133,7 @@ class Device(TorchDispatchMode):
         self.computes, self.capture = computes, None
         self.events, self.captured = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         self.graphs: list[int] = []  # launches of each that was captured
+        self.launched: list[Counter[str]] = []  # the same by name: "aten" begins those of torch's
         self.pinned: set[int] = set()
 
     capture: Capture | None

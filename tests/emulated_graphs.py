@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -110,8 +111,9 @@ class Graphs:
         device.graphs.append(capture.kernels)
         done = device.events - before
         device.events = before
-        for (kind, name), times in done.items():
-            device.captured[kind, name] += times
+        device.captured.update(done)
+        names = {name: times for (kind, name), times in done.items() if kind == "launch"}
+        device.launched.append(Counter(names))
         first = [True]
 
         def replay() -> None:

@@ -35,7 +35,7 @@ from fedfast.kernels import (
     stats,
     step,
 )
-from fedfast.kernels.packing import Into, Packed, Tally, Tones
+from fedfast.kernels.packing import ByStep, Into, Packed, Tally, Tones
 from fedfast.kernels.server import RULES
 from torch import Tensor
 
@@ -171,6 +171,8 @@ def packed_forms(make: Make) -> Forms:
     total = make.dense(2, 3, dtype=torch.float64)
     tally = Tally(make.dense(3), counts, total, lines, make.dense(1, dtype=torch.int64)[0])
     yield named(advance, tally)
+    places = make.dense(3, dtype=torch.int64)
+    yield named(advance, tally, ByStep(make.dense(2, 4, 3), make.dense(2, 3), places))
 
 
 def batch_forms(make: Make) -> Forms:

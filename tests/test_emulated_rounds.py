@@ -20,7 +20,16 @@ from torch import Tensor, nn
 
 import fedfast
 from fedfast import ahead, fusion_rules, round_batches
-from fedfast.algorithms import Algorithm, FedAvg, FedGloSS, FedSAM, Ramp, by_name
+from fedfast.algorithms import (
+    Algorithm,
+    Exponential,
+    FedAvg,
+    FedGloSS,
+    FedSAM,
+    FineTune,
+    Ramp,
+    by_name,
+)
 from fedfast.algorithms.base import ALGORITHMS
 from fedfast.data import FederatedData
 from fedfast.evaluation import assess, total
@@ -124,7 +133,9 @@ def simulation(net: nn.Module, data: Any, algorithm: Any, **options: Any) -> fed
     return sim
 
 
-def counts(device: Device, name: str, kind: str = "mlp", epochs: int = 1, **options: Any) -> Counts:
+def counts(
+    device: Device, name: str | Algorithm, kind: str = "mlp", epochs: int = 1, **options: Any
+) -> Counts:
     """Of the fourth round: the shapes of all its steps have been recorded."""
     net, data = MODELS[kind]
     for row in simulation(net(), data(), name, local_epochs=epochs, rounds=5, **options):
@@ -283,13 +294,26 @@ def test_a_planted_allocation_and_a_planted_copy_are_found(
 
 # What differs between steps and rounds, each in one of them: rates of each client's own, radii by
 # round, masks, scalars and step numbers, duals where they lie, epochs, a clip's coefficients.
+CHUNKS = dict(local_epochs=2, chunk=2, rounds=3)  # of clients of unlike length
 CASES: dict[str, tuple[Algorithm, dict[str, Any]]] = {
     "rates by epoch": (by_name("fedfsa", lr_decay=0.9), dict(local_epochs=2, lr_decay=1.0)),
     "radii by round": (FedSAM(rho=Ramp(0.05, 0.5, 6)), dict(chunk=2)),
     "radii, kept gradient": (by_name("fedsagm", rho=Ramp(0.05, 0.5, 6)), {}),
     "step numbers": (by_name("fedwmsam"), dict(clip_norm=0.5)),
     "duals": (by_name("fedsmoo", rho=Ramp(0.05, 0.5, 6)), dict(chunk=2)),
+    "step numbers in chunks": (
+        by_name("fedwmsam", variant="official", rho=Ramp(0.05, 0.5, 6)),
+        dict(clip_norm=0.5, lr=Exponential(0.1, 0.8), lr_decay=1.0, **CHUNKS),
+    ),
+    "rates in chunks": (
+        by_name("fedfsa", lr_decay=0.9, variant="official", fine_tune=FineTune(epochs=1)),
+        dict(lr_decay=1.0, **CHUNKS),
+    ),
     "epochs": (FedGloSS(variant="official"), dict(local_epochs=2)),
+    "epochs in chunks": (
+        FedGloSS(local=fedfast.SAM(rho=0.1), T_s=5, variant="official"),
+        CHUNKS,
+    ),
     "variates": (by_name("scaffold"), dict(clip_norm=0.5, chunk=3)),
     "momentum": (FedAvg(local=fedfast.SAM(rho=0.1, momentum=0.5)), {}),
     "moment": (by_name("fednsam-single"), {}),

@@ -203,6 +203,36 @@ def test_a_rate_that_depends_on_the_step(generic):
     assert close(run(Warm(), generic), run(alg.FedAvg(), generic, schedule=short))
 
 
+class Growing(Drift):
+    """A pull that grows with the step and the epoch, by a client's size."""
+
+    def correct(self, at, terms):
+        return self.pulled(at, terms, self.pull(at))
+
+    def pull(self, at):
+        return 0.1 * at.step, (1.0 + at.epoch(at.step)) / at.sizes
+
+    def pulled(self, at, terms, numbers):
+        pull, more = numbers
+        return Direction([(terms, 1.0), (at.start, pull), (at.w, more)])
+
+
+class Declared(Growing):
+    def correct(self, at, terms):
+        (size,) = at.by_chunk(lambda at: (at.sizes,))
+        assert torch.equal(size, at.sizes)
+        return self.pulled(at, terms, at.by_step(self.pull))
+
+
+@pytest.mark.parametrize("generic", [False, True])
+def test_numbers_of_a_step_that_are_declared_are_those_of_the_step(generic):
+    found, expected = (
+        run(alg.Algorithm(drift=drift()), generic, local_epochs=2) for drift in (Declared, Growing)
+    )
+    assert torch.equal(found, expected)
+    assert not close(found, run(alg.FedAvg(), generic, local_epochs=2))
+
+
 class Watching(alg.FedAvg):
     def after_step(self, at):
         seen.append((at.g.norm(dim=1).min().item(), len(at)))

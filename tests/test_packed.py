@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from fedfast.kernels import advance, fetch, gather, registry
-from fedfast.kernels.packing import Into, Packed, Tally, Tones
+from fedfast.kernels.packing import ByStep, Into, Packed, Tally, Tones
 from layer_cases import poison, same
 from torch import Tensor
 
@@ -97,7 +99,7 @@ def test_losses_are_added_up_and_lines_move_on(
     count, total = drawn(9, clients, dtype=torch.int32), torch.rand(2, clients + 2).double()
     step, before = torch.tensor(41), (lines.clone(), total.clone())
     own = losses, count, total[:, :clients], lines[:clients], step
-    advance(Tally(*own), backend)
+    advance(Tally(*own), backend=backend)
     assert step == 42
     moved = torch.where(torch.arange(clients + 2) < clients, clients, 0)
     same(lines, before[0] + moved)
@@ -106,6 +108,33 @@ def test_losses_are_added_up_and_lines_move_on(
         exact = dtype == torch.float32
         assert total[:, k].tolist() == pytest.approx(expected, rel=0 if exact else 1e-15, abs=0)
     same(total[:, clients:], before[1][:, clients:])
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("clients", [1, 3, 200])
+@pytest.mark.parametrize("numbers", [1, 3])
+def test_numbers_of_the_next_step_are_those_of_its_line(
+    backend: str, dtype: torch.dtype, clients: int, numbers: int
+) -> None:
+    """Step after step; fewer clients go on, whose others keep theirs, all keep the last ones."""
+    steps, n = 4, clients + 2
+    tables = torch.rand(numbers, steps, n, dtype=dtype)
+    expected, places = tables[:, 0].clone(), torch.arange(clients)
+    by_step = ByStep(tables, expected.clone(), places)
+    for s, going in enumerate([clients, clients, (clients + 1) // 2, 1], start=1):
+        tally = Tally(
+            torch.rand(going, dtype=dtype),
+            drawn(9, going, dtype=torch.int32),
+            torch.zeros(2, going, dtype=torch.float64),
+            drawn(50, going),
+            torch.tensor(0),
+        )
+        advance(tally, replace(by_step, places=places[:going]), backend)
+        if s < steps:
+            expected[:, :going] = tables[:, s, :going]
+        same(by_step.now, expected)
+        assert places[:going].tolist() == [s * n + k for k in range(going)]
 
 
 def test_steps_are_recorded_by_backends_that_only_launch() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -20,11 +20,20 @@ Rows = Mapping[str, Tensor]
 PlacedByName = Mapping[str, RowsLike]
 
 
-class RoundNumbers(Protocol):
-    """Where recorded steps read what changes from round to round."""
+class Numbers(Protocol):
+    """Where recorded steps read numbers of the round, the chunk and the step.
+
+    All give one number, or row of them, for each client of the largest chunk.
+    """
 
     def of(self, schedule: Schedulable, wide: bool) -> Tensor:
-        """A schedule's value, for each client of the largest chunk."""
+        """A schedule's value."""
+
+    def by_step(self, numbers: NumberHook, at: Clients) -> Sequence[Tensor]:
+        """What `numbers` says of the step at hand."""
+
+    def by_chunk(self, numbers: NumberHook, at: Clients) -> Sequence[Tensor]:
+        """What `numbers` says of the chunk at hand."""
 
 
 class NamedRows(dict[str, Tensor]):
@@ -61,7 +70,8 @@ class Clients:
     """K clients of a round, at one local step or between steps.
 
     round, step  from 0; where a step is recorded and repeated, `step` is a number in memory that
-                 the device counts: hooks of ours compute with it, and decide by `fresh`
+                 the device counts: hooks ask for what follows from it (`by_step`), and decide by
+                 `fresh`
     fresh        whether this is the first local step
     going        how many of the clients, from the first, take another step after this one; before
                  the first, how many take one at all
@@ -85,7 +95,7 @@ class Clients:
     server       server rows [trained] and values by name, and the rule's "moment"; read only
     scalars      server scalars by name, read only
     probe        gradients on samples of the component's own choice
-    numbers      of schedules, for `of_round` in recorded steps
+    numbers      for `of_round`, `by_step` and `by_chunk` in recorded steps
     decay        factor on a client's rate for each local epoch it has done
     train_loss   [K] float64, mean loss over the local steps; after the last one
     start_loss   [K] float64, loss of the model sent, on all local samples, for who reads it
@@ -120,7 +130,7 @@ class Clients:
     kept: PlacedByName = field(default_factory=dict)
     going: int = 0
     fresh: bool = True
-    numbers: RoundNumbers | None = None
+    numbers: Numbers | None = None
     decay: float = 1.0
     train_loss: Tensor | None = None
     start_loss: Tensor | None = None
@@ -179,6 +189,29 @@ class Clients:
             return at_round(value, self.round)
         return self.numbers.of(value, wide)[: len(self)]
 
+    def by_step(self, numbers: NumberHook) -> Sequence[float | Tensor]:
+        """`numbers(self)`: numbers that follow from `self.step`, each one number or [K].
+
+        numbers  a function, or a method of a component: the same one at every step. It computes
+                 with torch, element by element: in recorded steps it is asked once per chunk, with
+                 all steps [T, 1] float64 in the place of `step`, and may answer [T, K]
+        In recorded steps numbers are [K] of the rows' dtype, in memory that each step writes anew
+        for the next: they cost no launch. Raises TypeError for answers that are no tuple or list.
+        """
+        if self.numbers is None:
+            return numbers_of(numbers, self)
+        return [n[: len(self)] for n in self.numbers.by_step(numbers, self)]
+
+    def by_chunk(self, numbers: NumberHook) -> Sequence[float | Tensor]:
+        """`numbers(self)`: numbers that are the same in all steps, each one number or [K, ...].
+
+        In recorded steps they are asked for once per chunk, and are [K, ...] of the rows' dtype.
+        Raises TypeError for answers that are no tuple or list.
+        """
+        if self.numbers is None:
+            return numbers_of(numbers, self)
+        return [n[: len(self)] for n in self.numbers.by_chunk(numbers, self)]
+
     def lr_so_far(self) -> float | Tensor:
         """The learning rates of the steps before this one, summed: a number, or one per client."""
         if self.decay == 1.0:
@@ -189,6 +222,18 @@ class Clients:
     def epoch(self, step: int) -> Tensor:
         """The local epoch that `step` belongs to, for each client. [K] float64"""
         return HostNumbers(self.sizes, self.steps, self.epochs).epoch(step)
+
+
+NumberHook = Callable[[Clients], Sequence[float | Tensor]]
+
+
+def numbers_of(hook: NumberHook, at: Clients) -> Sequence[float | Tensor]:
+    """What it answers. Raises TypeError unless that is a tuple or a list."""
+    found = hook(at)
+    if not isinstance(found, tuple | list):
+        name = getattr(hook, "__qualname__", repr(hook))
+        raise TypeError(f"{name}: expected a tuple of numbers; got {type(found).__name__}")
+    return found
 
 
 _PER_CLIENT = ("ids", "sizes", "steps", "lr_total", "w", "g", "first", "ahead", "start_loss")

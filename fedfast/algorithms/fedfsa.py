@@ -80,30 +80,35 @@ class FSA(Optimizer):
         assert g is not None
         length = norms(stats(g, backend=at.backend))
         shrink = self._shrink(length)
+        (radii,) = at.by_chunk(self._radii)
         perturb(
             at.w,
-            [(g, shrink)],
-            self._radii(at),
+            [(g, 1.0 if shrink is None else shrink)],
+            radii,
             out=out,
             segments=at.layout.segments,
             eps=self.eps,
-            norm=length * shrink,
+            norm=length if shrink is None else length * shrink,
             backend=at.backend,
         )
 
     def scales(self, at: Clients, length: Tensor) -> Tensor:
         """`rho_l shrink / (|u| + eps)`, `u = shrink g`."""
+        (radii,) = at.by_chunk(self._radii)
         shrink = self._shrink(length)
-        return self._radii(at) * (shrink / (length * shrink + self.eps))[:, None]
+        if shrink is None:
+            return radii * (length + self.eps).reciprocal()[:, None]
+        return radii * (shrink / (length * shrink + self.eps))[:, None]
 
-    def _radii(self, at: Clients) -> Tensor:
+    def _radii(self, at: Clients) -> tuple[Tensor]:
+        """rho_l. [K, L]"""
         large, small = (at.w.new_full((), r) for r in (self.rho_larger, self.rho_default))
-        return torch.where(at.values["top"], large, small)
+        return (torch.where(at.values["top"], large, small),)
 
-    def _shrink(self, length: Tensor) -> Tensor:
-        """What the clip leaves of a gradient of this length. [K] float64"""
+    def _shrink(self, length: Tensor) -> Tensor | None:
+        """What a clip leaves of a gradient of this length. [K] float64"""
         if self.clip_norm is None:
-            return torch.ones_like(length)
+            return None
         return (self.clip_norm / (length + 1e-6)).clamp(max=1.0)
 
     def finish(self, at: Clients) -> Rows:

@@ -116,9 +116,9 @@ class EpochDual(Dual):
 
     def after_step(self, at: Clients) -> None:
         """Clients at the end of an epoch: `h_i <- h_i + (v - anchor)`, `anchor <- v`."""
-        ends = (at.epoch(at.step + 1) > at.epoch(at.step)).to(torch.float64)
+        ends, kept = at.by_step(_ends_of_epochs)
         h, anchor = at.own["h_i"], at.scratch["anchor"]
-        moved = [(at.w, ends), (anchor, -ends)]
+        moved = [(at.w, ends), (anchor, kept)]
         for row in (h, anchor):
             step(row, moved, -1.0, out=row, backend=at.backend)
 
@@ -130,6 +130,12 @@ class EpochDual(Dual):
         """`h <- h + sum_S (v_K - w~) / (N |S|)`."""
         share = 1.0 / (cohort.population * len(cohort))
         return [Sum("h", torch.full_like(cohort.weights, share))]
+
+
+def _ends_of_epochs(at: Clients) -> tuple[Tensor, Tensor]:
+    """1 and -1 for clients whose step is the last of an epoch, 0 for others."""
+    ends = (at.epoch(at.step + 1) > at.epoch(at.step)).to(torch.float64)
+    return ends, -ends
 
 
 @dataclass(frozen=True)

@@ -38,15 +38,25 @@ from .optimizers import OPTIMIZERS, Optimizer
 from .row_calls import RecordedAscent, RowCall, StepNumbers
 from .scaffold import ControlVariate
 
+Numbers = Sequence[float | Tensor]
 Terms = list[tuple[RowsLike, float | Tensor]]
 VARIANTS = ("paper", "official")
 
 
-def _delta(at: Clients, scale: float | Tensor) -> Terms:
-    """`scale * Delta_k`, as terms."""
+def _shares(at: Clients, scale: float | Tensor) -> Numbers:
+    """Of M, c and c_k in `scale * Delta_k`."""
     alpha = at.scalars["alpha"]
     apart = scale * alpha / (1.0 - alpha)
-    return [(at.server["m"], scale), (at.server["c"], apart), (at.came["c_i"], -apart)]
+    return scale, apart, -apart
+
+
+def _delta(at: Clients, shares: Numbers) -> Terms:
+    """`scale * Delta_k`, as terms."""
+    return list(zip((at.server["m"], at.server["c"], at.came["c_i"]), shares, strict=True))
+
+
+def _is_one(share: float | Tensor) -> bool:
+    return not isinstance(share, Tensor) and share == 1.0
 
 
 @OPTIMIZERS.register("guided-sam")
@@ -90,11 +100,19 @@ class GuidedSAM(Optimizer):
         return RecordedAscent([first], [later])
 
     def _moved(self, at: Clients) -> Terms:
-        """What the prediction has moved by, with the step's own number."""
-        return _delta(at, 1.0 * at.step if self.variant == "official" else -at.lr_so_far())
+        """What the prediction has moved by, with the step's own numbers."""
+        return _delta(at, at.by_step(self._so_far))
+
+    def _so_far(self, at: Clients) -> Numbers:
+        """How far the prediction has moved, in units of M, c and c_k."""
+        return _shares(at, 1.0 * at.step if self.variant == "official" else -at.lr_so_far())
+
+    def _radius(self, at: Clients) -> Numbers:
+        """rho, away from the prediction where that is official."""
+        return (at.of_round(self.rho) * (-1.0 if self.variant == "official" else 1.0),)
 
     def _toward(self, at: Clients, w: Tensor, moved: Sequence[object], out: Tensor) -> RowCall:
-        rho = at.of_round(self.rho) * (-1.0 if self.variant == "official" else 1.0)
+        (rho,) = at.by_chunk(self._radius)
         terms = [(at.start, 1.0), (w, -1.0), *moved]
         return RowCall(perturb, (w, terms, rho), dict(out=out, eps=self.eps))
 
@@ -132,9 +150,14 @@ class WeightedMomentum(ControlVariate):
 
     def correct(self, at: Clients, terms: TermsLike) -> Direction:
         """`alpha g + (1 - alpha) Delta_k`."""
+        alpha, *shares = at.by_chunk(self._mixed)
+        own = [(t, alpha if _is_one(c) else at.scalars["alpha"] * c) for t, c in listed(terms)]
+        return Direction([*own, *_delta(at, shares)])
+
+    def _mixed(self, at: Clients) -> Numbers:
+        """alpha, and the shares of M, c and c_k in `(1 - alpha) Delta_k`."""
         alpha = at.scalars["alpha"]
-        own: Terms = [(t, alpha * c) for t, c in listed(terms)]
-        return Direction([*own, *_delta(at, 1.0 - alpha)])
+        return alpha, *_shares(at, 1.0 - alpha)
 
     def finish(self, at: Clients) -> Rows:
         """Renew c_k; how much D_k disagrees with M, 0 where one of them is zero."""

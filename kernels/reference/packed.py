@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..gather import gather
-from ..packing import Into, Packed, Tally, Tones
+from ..packing import ByStep, Into, Packed, Tally, Tones
 
 
 def fetch(
@@ -26,11 +26,20 @@ def fetch(
         torch.index_select(packed.seeds, 0, lines, out=into.seeds)
 
 
-def advance(tally: Tally) -> None:
+def advance(tally: Tally, by_step: ByStep | None) -> None:
     """The step's losses added up, and on to the next step."""
     add_losses(tally.total, tally.losses, tally.count)
     tally.lines.add_(len(tally.lines))
     tally.step.add_(1)
+    if by_step is not None:
+        _turn(by_step)
+
+
+def _turn(by_step: ByStep) -> None:
+    """Each client's numbers of its next step, where there is one."""
+    places = by_step.places.add_(by_step.now.shape[1])
+    going = (places < by_step.tables[0].numel()).nonzero()[:, 0]
+    by_step.now[:, going] = by_step.tables.flatten(1)[:, places[going]]
 
 
 def add_losses(total: Tensor, losses: Tensor, count: Tensor) -> None:
