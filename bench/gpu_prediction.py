@@ -5,8 +5,8 @@ bytes / (COPY * bandwidth), as in `fedfast/programs/cuda_costs.py`. A round adds
 of K models, and HOST. Launches are counted on the emulated device of the tests, on which kernels
 compute nothing; operations and bytes follow from the shapes. Under the default precision a product
 is three of TF32 parts; the times of one, under "tf32", stand beside. The four constants are
-assumptions that the first run of `gpu.py` can refute. Prints the tables of docs/gpu.md: rounds, and what SAM
-saves by leaving gradients of dense layers as factors.
+assumptions that the first run of `gpu.py` can refute. Prints the tables of docs/gpu.md: rounds, and
+what SAM saves by leaving gradients of dense layers as factors.
 """
 
 from __future__ import annotations

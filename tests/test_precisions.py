@@ -117,8 +117,7 @@ def test_a_run_folder_takes_another_word_and_is_compared_as_the_same(capsys, tmp
 
 def test_runs_under_words_for_float32_are_compared_as_one(tmp_path):
     for seed, word in enumerate(precisions.CHOICES):
-        folder = write_run(tmp_path / word, {"fedavg": history([0.1, 0.2])}, seed=seed)
-        config = folder / "config.yaml"
-        config.write_text(f"{config.read_text()}\nprecision: {word}\n")
+        run = {"fedavg": history([0.1, 0.2])}
+        write_run(tmp_path / word, run, seed=seed, precision=word)
     found = groups(records([tmp_path]))
     assert sorted(len(runs) for runs in found.values()) == [1, 1, 3]

@@ -215,7 +215,7 @@ def test_float32_loses_more_in_long_sums() -> None:
 
 def test_infinite_and_huge_operands_are_no_numbers() -> None:
     """As those of a diverged client: never a finite number in their place."""
-    for value in (torch.inf, -torch.inf, torch.nan):
+    for value in (torch.inf, -torch.inf, torch.nan, torch.finfo(torch.float32).max):
         x, w = torch.ones(16, 16), torch.ones(16, 16)
         x[0, 3] = value
         out = dense(x, w, "tf32x3")
