@@ -3,9 +3,10 @@
 A local step of K clients is a graph: seconds = launches * NODE + operations / (PRODUCT * peak) +
 bytes / (COPY * bandwidth), as in `fedfast/programs/cuda_costs.py`. A round adds the steps, the mean
 of K models, and HOST. Launches are counted on the emulated device of the tests, on which kernels
-compute nothing; operations and bytes follow from the shapes. The four constants are assumptions
-that the first run of `gpu.py` can refute. Prints the tables of docs/gpu.md: rounds, and what SAM
-saves by leaving gradients of dense layers as factors.
+compute nothing; operations and bytes follow from the shapes. Under the default precision a product
+is three of TF32 parts; the times of one, under "tf32", stand beside. The four constants are
+assumptions that the first run of `gpu.py` can refute. Prints the tables of docs/gpu.md: rounds, and
+what SAM saves by leaving gradients of dense layers as factors.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SIZES = (("W1", 10), ("W1", 100), ("W2", 10), ("W3", 100), ("W4", 5), ("W5", 2))
 PASSES = {"fedavg": 4, "fedsam": 11}
 TOUCHES = 5  # reads and writes of an activation in both passes
 DEVICES = (H100, H200)
+PRODUCTS = {"tf32x3": 3, "tf32": 1}  # on tensor cores, of one of float32: by precision
 
 
 def launches(work: Workload, algorithm: str) -> int:
@@ -49,7 +51,7 @@ def launches(work: Workload, algorithm: str) -> int:
         with device.on():
             sim = fedfast.Simulation(
                 small.module(), small.data(), algorithm, batch_size=work.batch, local_epochs=2,
-                rounds=2, device="cuda:0", precision="tf32", verify=False,
+                rounds=2, device="cuda:0", backend="triton", verify=False,
             )  # fmt: skip
             sim.run(progress=False)
     finally:
@@ -97,15 +99,18 @@ def row(work: Workload, algorithm: str) -> Sequence[str]:
     cells = [f"{work.name}, {algorithm}, K = {work.cohort}", str(own.launches)]
     cells += [f"{work.cohort * own.operations / 1e9:,.1f}", f"{work.cohort * own.bytes / 1e6:,.0f}"]
     for device in DEVICES:
-        cells += [f"{1e6 * own.seconds(work.cohort, device):,.0f}"]
-        cells += [f"{1e3 * rounds(work, algorithm, device, own):,.1f}"]
+        for products in PRODUCTS.values():
+            done = replace(own, operations=products * own.operations)
+            cells += [f"{1e6 * done.seconds(work.cohort, device):,.0f}"]
+            cells += [f"{1e3 * rounds(work, algorithm, device, done):,.1f}"]
     return cells
 
 
 def main() -> None:
     heads = ["", "launches a step", "GFLOP a step", "MB a step"]
     for device in DEVICES:
-        heads += [f"{device.name}: us a step", f"{device.name}: ms a round"]
+        for where in (device.name, f"{device.name}, TF32"):
+            heads += [f"{where}: us a step", f"{where}: ms a round"]
     print("|", " | ".join(heads), "|")
     print("|" + "---|" * len(heads))
     for name, cohort in SIZES:

@@ -181,7 +181,7 @@ def _module_executor(design: Design) -> ModuleExecutor:
         design.threads,
         design.traits,
         design.metric,
-        design.options.precision,
+        design.precision,
         design.options.seed,
     )
 
@@ -195,7 +195,7 @@ def _evaluator(design: Design, executor: ModuleExecutor) -> Callable[[], Evaluat
             x = design.few().inputs(layout.dtype)
             if difference(Subject(module, layout, design.row, x, backend)):
                 return executor.evaluator
-        how = backend, design.metric, design.options.precision
+        how = backend, design.metric, design.precision
         found = evaluator_for(module, layout, design.loss, design.trial, *how)
         return found or executor.evaluator
 
@@ -212,7 +212,7 @@ def _trainer(design: Design, executor: ModuleExecutor) -> Callable[[int], LocalT
         executor.forget()
         if program is None:
             return LocalTrainer(design, executor, pipeline, chunk)
-        where = design.device, given.backend, given.precision
+        where = design.device, given.backend, design.precision
         steps = ProgramExecutor(program, design.layout, chunk, design.width, *where)
         return LocalTrainer(design, steps, pipeline, chunk)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from . import precisions
 from .data import Samples
 from .distributed.ranks import shared
 from .distributed.ranks import threads as rank_threads
@@ -34,6 +35,7 @@ class Design:
     test          the global test set
     round_metrics  what is measured beside each round
     layout, row   of the weights, and the initial ones [S]; numbers: how many a model sends
+    precision     that is in force for float32 products
     program       the model as a layer program, None where there is none for the `reason`
     trial         [2, ...] samples
     cohort, width  the most clients that train at once, the widest batch
@@ -72,6 +74,7 @@ class Design:
     def _check_settings(self) -> None:
         given = self.options
         self.device, self.dtype = run_checks.device(given.device), run_checks.dtype(given.dtype)
+        self.precision = precisions.chosen(given.precision, self.device)
         self.ranks = shared() if given.ranks == "all" else None
         usual = torch.get_num_threads if self.ranks is None else rank_threads
         self.threads = usual() if given.threads is None else given.threads

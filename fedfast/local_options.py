@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+from .precisions import CHOICES
 from .validation.values import Count, Number, OneOf, folder_name, memory_budget
 
 if TYPE_CHECKING:
@@ -79,10 +80,11 @@ class LocalOptions:
     ] = "auto"
     precision: Annotated[
         str,
-        OneOf(("fp32", "tf32x3", "tf32", "bf16")),
-        "how far a GPU may round float32 products; the CPU never does",
-        "in training and evaluation; fp32 is not at all",
-    ] = "fp32"
+        OneOf(CHOICES),
+        "how far a GPU may round float32 products; auto: as float32 does",
+        "in training and evaluation. tf32x3: to 1e-6 as exact as fp32, on tensor cores; it is what "
+        "auto is on CUDA. tf32 and bf16 round operands. A CPU never does: there auto is fp32",
+    ] = "auto"
     chunk: Annotated[
         int | None, Count(), "clients trained together; None = what fits", "no result depends on it"
     ] = None

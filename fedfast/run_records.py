@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from . import run_files
 from ._messages import path_of, warn_user
 from .history import History
+from .precisions import meaning
 from .run_names import display_names
 from .runs import changes
 
@@ -65,6 +66,7 @@ class RunRecord:
         sections = {name: fields.pop(name) for name in SECTIONS}
         sections["data"].pop("root")
         own = self.config.algorithms[self.label].model_dump()
+        fields["precision"] = meaning(fields["precision"])
         return dict(_flat({"algorithm": own, **sections})) | fields
 
 

@@ -20,6 +20,7 @@ from .design import Design
 from .distributed.crew import Crew
 from .fusion_rules import eager_because
 from .history import FIELDS, History, Row
+from .kernels.choices import precision_of
 from .options import SimulationOptions
 from .validation import data as data_checks
 from .validation.values import boolean
@@ -69,6 +70,7 @@ class Simulation:
             "memory": str(self.memory),
             **({"client rows": str(self.rows)} if str(self.rows) else {}),
             "on": f"{self.device}, {str(self.dtype).removeprefix('torch.')}",
+            "precision": self.precision,
         }
         about = f"{self.round:,} of {self.rounds:,} rounds{', stopped' if self.stopped else ''}"
         return html.panel("Simulation", about, facts, *([done._repr_html_()] if done else []))
@@ -82,6 +84,14 @@ class Simulation:
     def resident(self) -> bool:
         """Whether all local steps of a client are one launch on the GPU (docs/gpu.md)."""
         return self._engine.trainer.fusions.resident
+
+    @property
+    def precision(self) -> str:
+        """How far float32 products are rounded: "fp32", "tf32x3", "tf32", "bf16" (docs/gpu.md).
+
+        "fp64" where weights are float64, whose products no option rounds.
+        """
+        return precision_of(self._design.precision, self.dtype)
 
     @property
     def products(self) -> dict[str, str]:
@@ -254,7 +264,7 @@ class Simulation:
         The simulation must be made with the same arguments. Free are `rounds`, `callbacks`,
         `eval_every`, `eval_last`, `metric`, `verify`, `empty_clients`, and `device`, `backend`,
         `threads`, `chunk`, `memory`, `client_rows`, `client_rows_folder`; a callable `lr` must
-        return what it did for the rounds done.
+        return what it did for the rounds done. Of `precision`, "auto", "fp32" and "tf32x3" are one.
         Taken on to more rounds, what only the earlier end has brought is gone: tuned models, and
         figures of rounds that are not evaluated otherwise.
         Raises ValueError naming the file, and all that differs, where it is of another run or no

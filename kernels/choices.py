@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 
 PARTS = ("forward", "data", "weight")
-PRECISIONS = ("fp32", "tf32", "fp64")
+PRECISIONS = ("fp32", "tf32x3", "tf32", "fp64")  # libraries form "tf32x3" in float32
 TRITON = "triton"
 Sides = tuple[int, ...]
 

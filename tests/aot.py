@@ -205,6 +205,7 @@ def compiled(launch: Launch, arch: int) -> tuple[dict[str, Any], bytes]:
         copies=len(copies),
         wide_copies=copies.count("0x10"),
         fused=len(re.findall(r"\bfma\.rn", ptx)),
+        rounded=len(re.findall(r"\bcvt\.rna", ptx)),
         tensor_cores=len(re.findall(r"\b(?:mma|wgmma\.mma_async)\.sync", ptx)),
     )
     return row, machine_code.texts(binary.asm["cubin"])[launch.name]

@@ -66,7 +66,7 @@ class Key(NamedTuple):
 
 @cache
 def seen(name: str, clients: int) -> tuple[sized_cuda.Seen, ...]:
-    """What a round of FedSAM launches, of two steps, under TF32, whose tiles are the largest."""
+    """What a round of FedSAM launches, of two steps, under the default precision."""
     work = replace(BY_NAME[name], clients=clients, cohort=clients)
     tested = SLICES * WIDTHS.get(name, WIDTH)
     count = max(clients * 2 * work.batch, tested)
@@ -75,7 +75,7 @@ def seen(name: str, clients: int) -> tuple[sized_cuda.Seen, ...]:
     data = FederatedData.from_index(samples, index.numpy())
     test = Samples(samples.x[:tested], samples.y[:tested])
     given = work.module(), data, "fedsam", work.batch
-    return tuple(sized_cuda.launches(*given, precision="tf32", test=test))
+    return tuple(sized_cuda.launches(*given, backend="triton", test=test))
 
 
 def fewest() -> dict[Key, dict[int, int]]:

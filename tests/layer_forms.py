@@ -96,7 +96,7 @@ def pool_forms(dtype: torch.dtype, aligned: bool) -> Forms:
     yield "adaptive_avg_backward", backward
 
 
-def thin_precisions(dtype: torch.dtype) -> tuple[str, ...]:
+def precisions(dtype: torch.dtype) -> tuple[str, ...]:
     """Of float64 there is one."""
     return ("fp32", "tf32x3", "tf32") if dtype == torch.float32 else ("fp32",)
 
@@ -105,7 +105,7 @@ def lowrank_forms(dtype: torch.dtype, aligned: bool) -> Forms:
     """Norms from Gram matrices and where these cancel, and what applies them (aligned rows)."""
     x, v = (torch.zeros(CLIENTS, 12, n, dtype=dtype) for n in (36, 68))
     weight, squares = torch.zeros(CLIENTS, 68, 36, dtype=dtype), torch.zeros(CLIENTS, 3).double()
-    for precision in thin_precisions(dtype) if aligned else ():
+    for precision in precisions(dtype) if aligned else ():
         options = dict(ones=1.0, precision=precision, backend="triton")
         yield f"ghost {precision}", partial(ghost, x, v, **options)
         options |= dict(activation="tanh", out=v)
@@ -154,7 +154,7 @@ def lstm_forms(dtype: torch.dtype, aligned: bool) -> Forms:
     w_ih, w_hh = (torch.zeros(*wide, n, dtype=dtype) for n in (inputs, hidden))
     b_ih, b_hh = torch.zeros(2, *wide, dtype=dtype)
     sinks = dict(dweight_ih=w_ih, dweight_hh=w_hh)
-    for precision in ("fp32", "tf32") if dtype == torch.float32 and aligned else ("fp32",):
+    for precision in precisions(dtype) if aligned else ("fp32",):
         options = dict(precision=precision, backend="triton")
         given = (x, w_ih, w_hh, b_ih, b_hh)
         forward = partial(lstm, *given, gates=gates, cells=cells, out=out, **options)

@@ -87,12 +87,12 @@ def test_rows_take_the_place_of_those_with_their_keys() -> None:
 
 
 def test_float64_is_a_precision_of_its_own() -> None:
-    assert precision_of("tf32", torch.float64) == "fp64"
+    assert precision_of("tf32", torch.float64) == precision_of("tf32x3", torch.float64) == "fp64"
     assert precision_of("tf32", torch.float32) == "tf32"
 
 
 BAD = [
-    ("precision", "tf33", "one of fp32, tf32, fp64"),
+    ("precision", "tf33", "one of fp32, tf32x3, tf32, fp64"),
     ("part", "backward", "one of forward, data, weight"),
     ("batch", "0", "a whole number of at least 1"),
     ("outputs", "64.0", "a whole number of at least 1"),

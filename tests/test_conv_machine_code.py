@@ -63,6 +63,18 @@ def test_products_are_formed_where_the_precision_says(rows: Rows) -> None:
             assert (code["products"] > code["group_products"]) == (not exact and key == SMALL), row
 
 
+def test_three_products_of_tf32_parts_stand_for_one(rows: Rows) -> None:
+    """Of a warp group's, of each launch."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for row in (row for row in rows if row["code"]["group_products"]):
+        key = row["precision"], f"{row['form']} {row['kernel']}"
+        found.setdefault(key, []).append(row["code"]["group_products"])
+    names = {name for precision, name in found if precision == "tf32"}
+    assert len(names) >= 9
+    for name in names:
+        assert found["tf32x3", name] == [3 * count for count in found["tf32", name]], name
+
+
 def test_nothing_is_kept_in_local_memory(rows: Rows) -> None:
     assert [row for row in rows if row["spilled"] or row["code"]["local"]] == []
 

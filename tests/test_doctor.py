@@ -17,7 +17,8 @@ def test_a_model_that_becomes_a_program(capsys):
     assert main(["doctor", QUICKSTART]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "layer program, K = 20 clients at once"
-    assert lines[-2].startswith("memory: K = 20 of 20 clients at once, ")
+    assert lines[-2] == "precision of products: fp32"
+    assert lines[-3].startswith("memory: K = 20 of 20 clients at once, ")
     assert "fc1       ok" in lines
 
 

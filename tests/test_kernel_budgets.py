@@ -30,6 +30,7 @@ LEAST_WARPS = (
 # Kernels that leave less room somewhere, and why.
 FEWER = {
     "_cross_entropy": 8,  # a program has a client's whole batch of logits in registers
+    "step_forward": 12,  # three products of TF32 parts for each of four gates
     "_pieces": 12,  # three products of TF32 parts; or four stages of 32 x 64 numbers twice
     "_correlate": 8,  # three products of TF32 parts of 64 x 128 sums
     "_weight_gradient": 8,  # a warp group's operands of four passes in shared memory
@@ -93,11 +94,11 @@ def _tightest() -> list[tuple[str, Budget]]:
 def test_steps_of_workloads_multiply_on_tensor_cores(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Under TF32, in the loops themselves, and nowhere else."""
+    """The three of the default precision, in the loops themselves, and nowhere else."""
     rows = compiled.rows(tmp_path_factory, "workload_code.py")
     products = [row for row in rows if row["kernel"] in PRODUCTS]
     for row in products:
-        assert row["code"]["products"] > 0 and row["code"]["fused"] < 64, row
+        assert row["code"]["products"] >= 3 and row["code"]["fused"] < 64, row
     assert {row["kernel"] for row in products} == PRODUCTS
 
 

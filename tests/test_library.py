@@ -114,7 +114,7 @@ def test_a_library_sees_one_shape_whatever_k_is(candidate: str, operation: str) 
     assert seen[0] and all(found == seen[0] for found in seen)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32x3", "tf32"])
 def test_algorithms_are_deterministic_and_rounding_is_permitted(
     precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ def test_a_file_has_the_same_options_and_defaults():
 
 def test_names_are_those_of_the_kernels_and_of_the_data():
     assert OPTIONS["backend"].check.names == registry.BACKENDS
-    assert OPTIONS["precision"].check.names == PRECISIONS
+    assert OPTIONS["precision"].check.names == ("auto", *PRECISIONS)
     assert all(f"'{name}'" in repr(RunConfig.model_fields["augment"]) for name in AUGMENTS)
 
 

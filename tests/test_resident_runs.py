@@ -73,6 +73,14 @@ def test_a_run_is_that_of_the_other_kernels(name, launched, monkeypatch):
     assert launched.launches == passes * OPTIONS["rounds"]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "tf32x3", "tf32", "bf16"])
+def test_it_serves_whoever_wants_results_as_exact_as_float32(precision, launched):
+    """Others have permitted what is faster on tensor cores."""
+    final(mlp(), federation(SIZES), precision=precision, **OPTIONS)
+    exact = precision in ("fp32", "tf32x3")
+    assert launched.launches == (OPTIONS["rounds"] if exact else 0)
+
+
 @pytest.mark.parametrize("name", sorted(STEPWISE))
 def test_other_algorithms_take_their_steps_as_ever(name, launched):
     final(mlp(), federation(SIZES), name, **OPTIONS | dict(rounds=1))

@@ -141,9 +141,23 @@ def test_steps_of_a_sequence_use_tensor_cores_where_permitted(rows: Rows) -> Non
     """All but the first step forward and the last backward, which multiply nothing."""
     for kernel in STEPS:
         for row in (r for r in rows if r["kernel"] == kernel and r["dtype"] == "fp32"):
-            assert row["tensor_cores"] == 0 or row["form"].endswith("tf32"), row
-        some = [r for r in rows if r["kernel"] == kernel and r["form"].endswith("tf32")]
-        assert {r["arch"] for r in some if r["tensor_cores"]} == {80, 90}
+            assert row["tensor_cores"] == 0 or not row["form"].endswith("fp32"), row
+        for precision in ("tf32x3", "tf32"):
+            some = [r for r in rows if r["kernel"] == kernel and r["form"].endswith(precision)]
+            assert {r["arch"] for r in some if r["tensor_cores"]} == {80, 90}
+
+
+def test_tensor_cores_cut_operands_off(rows: Rows) -> None:
+    """As `tensor_cores.py` does: nothing rounds them to TF32 on their way."""
+    assert [r for r in rows if r["rounded"]] == []
+
+
+@pytest.mark.parametrize("arch", [80, 90])
+def test_a_product_is_three_of_tf32_parts(rows: Rows, arch: int) -> None:
+    """No fewer; on Hopper, where warps share a tile of 64 rows, no more."""
+    both = {r["form"]: r for r in rows if r["arch"] == arch and r["kernel"] == "_product"}
+    three, one = (both[f"linear {name}"]["tensor_cores"] for name in ("tf32x3", "tf32"))
+    assert three >= 3 * one > 0 and (arch == 80 or three == 3 * one)
 
 
 def test_tensor_cores_only_where_permitted(rows: Rows) -> None:

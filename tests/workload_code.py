@@ -27,7 +27,8 @@ def specialized(value: Any) -> Hashable:
 
 
 def launches() -> Iterator[aot.Launch]:
-    """Those of a step of FedSAM, TF32, and around it, that compile differently."""
+    """Those of a step of FedSAM under the default precision, and around it, that compile
+    differently."""
     known = set()
     for name, clients in WORKLOADS.items():
         for seen in launch_programs.seen(name, clients):

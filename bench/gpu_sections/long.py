@@ -23,7 +23,7 @@ def run(campaign: Campaign) -> None:
 
 def _fedgloss(campaign: Campaign) -> None:
     work, count = TINY if campaign.rehearsal else BY_NAME["W4"], campaign.pick(200, 1)
-    options = dict(device=campaign.device.type, backend="triton", precision="tf32", lr=LR)
+    options = dict(device=campaign.device.type, backend="triton", lr=LR)
     sim = Simulation(
         work.module(), work.data(), "fedgloss", schedule=work.schedule(count), **options
     )

@@ -3,6 +3,7 @@
 Each is launched once in float32 and float64, its results compared with the reference's in float64,
 and a client alone with the same client in company, to the bit. Forms and comparison are those of
 `tests/`; a row has the worst of an operation's errors as a share of what the tests permit.
+Products of the default precision have to be as exact as float32, as docs/gpu.md states it.
 """
 
 from __future__ import annotations
@@ -14,19 +15,35 @@ from typing import Any
 
 import torch
 
-from gpu_sections.campaign import Campaign
+from fedfast import kernels
+from gpu_sections.campaign import Campaign, normal
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
 DTYPES = (torch.float32, torch.float64)
+ABOVE = 1e-6  # float32's error, as a share of the sum of the products' magnitudes: `test_tf32x3.py`
 
 
 def run(campaign: Campaign) -> None:
     """All operations; what fails is a row, and the next one follows."""
     from operation_forms import CASES
 
+    _exactness(campaign)
     for operation in CASES:
         _operation(campaign, operation)
+
+
+def _exactness(campaign: Campaign) -> None:
+    """Errors of products by precision, of numbers of one sign, whose sums are cut off most."""
+    batch, depth, outputs = campaign.pick(50, 5), campaign.pick(3136, 20), campaign.pick(512, 4)
+    x, w = normal(campaign, 2, batch, depth).abs(), normal(campaign, 2, outputs, depth).abs()
+    exact, found = x.double() @ w.double().mT, {}
+    for precision in ("fp32", "tf32x3", "tf32"):
+        out = kernels.linear(x, w, precision=precision, backend="triton")
+        found[precision] = float(((out.double() - exact) / exact).abs().max())
+        campaign.row(f"product {precision}", "error", found[precision], "of sum")
+    above = found["tf32x3"] - found["fp32"]
+    campaign.row("product tf32x3", "above float32", above, "of sum", headline=above > ABOVE)
 
 
 def _operation(campaign: Campaign, operation: str) -> None:

@@ -24,6 +24,7 @@ from ..data.pages import file_of, spread_rows
 from ..declarations import declarations
 from ..design import Design
 from ..options import SimulationOptions
+from ..precisions import meaning
 from ..rounds import Drawn, Explicit
 from .container import digest
 from .describe import CODE, class_code, describe, flat
@@ -62,7 +63,7 @@ def _options(design: Design) -> dict[str, object]:
     """The options that the identity is made of: a new one is, unless it is listed above."""
     named = (option.name for option in declarations(SimulationOptions))
     found = {n: getattr(design.options, n) for n in named if n not in FREE | ELSEWHERE}
-    return found | {"augment": design.augment}
+    return found | {"augment": design.augment, "precision": design.precision}
 
 
 def defaults(algorithm: Algorithm) -> dict[str, object]:
@@ -92,6 +93,7 @@ def differences(
 ) -> list[str]:
     """`name OURS, found SAVED` of every field that differs, in the order of `ours`."""
     saved = {**{name: default[name] for name in ours if name in default}, **saved}
+    saved, ours = _same_rounding(saved), _same_rounding(ours)
     names = [*ours, *(name for name in saved if name not in ours)]
     code = CODE.split(" under ")[0]
     found = []
@@ -107,6 +109,13 @@ def differences(
         elif expected != was:
             found.append(f"{name} {_differ(expected, was)}")
     return found
+
+
+def _same_rounding(state: Mapping[str, object]) -> dict[str, object]:
+    """With one word for all that mean float32's results: a run may go on on another device."""
+    return {
+        k: meaning(v) if k == "precision" and isinstance(v, str) else v for k, v in state.items()
+    }
 
 
 def _part(name: str) -> str:

@@ -77,7 +77,7 @@ def model(config: RunConfig, setting: Setting) -> list[str]:
     _, lines = _layers(setting.model, setting.data.train.take(slice(2)).inputs())
     first = next(iter(config.algorithms))
     sim = simulation(config, setting, first)
-    lines.append(f"memory: {sim.memory}")
+    lines += [f"memory: {sim.memory}", f"precision of products: {sim.precision}"]
     for label in config.algorithms:
         own = sim if label == first else simulation(config, setting, label)
         lines += [f"{label}: {own.rows}"] if str(own.rows) else []

@@ -71,7 +71,7 @@ class Ensemble(Stateful):
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "auto",
         backend: str = "auto",
-        precision: str = "fp32",
+        precision: str = "auto",
         verify: bool = True,
     ) -> None:
         how = device, backend, precision, verify

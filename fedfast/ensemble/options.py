@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import losses, named_losses
+from .. import losses, named_losses, precisions
 from .._messages import format_value
 from ..algorithms import ASAM, SAM, SGD, Optimizer
 from ..kernels import registry
@@ -27,7 +27,10 @@ NAMES: dict[str, Optimizer | Adam] = {
 
 @dataclass(frozen=True)
 class Options:
-    """Of K models; see `Ensemble`. Raises TypeError/ValueError naming the option that is wrong."""
+    """Of K models; see `Ensemble`. Raises TypeError/ValueError naming the option that is wrong.
+
+    precision  that is in force for float32 products
+    """
 
     count: int
     optimizer: Optimizer | Adam
@@ -55,15 +58,15 @@ class Options:
         """Checked."""
         Count()("K", count)
         boolean("verify", verify)
-        OneOf(("fp32", "tf32x3", "tf32", "bf16"))("precision", precision)
+        OneOf(precisions.CHOICES)("precision", precision)
         OneOf(registry.BACKENDS)("backend", backend)
         loss = named_losses.loss(loss)
         if loss != "cross_entropy":
             losses.check(loss)
         where, kind = run_checks.device(device), run_checks.dtype(dtype)
         registry.choose(backend, torch.empty(0, dtype=kind, device=where))
-        made = _optimizer(optimizer)
-        return cls(count, made, loss, metric, kind, where, backend, precision, verify)
+        made, rounded = _optimizer(optimizer), precisions.chosen(precision, where)
+        return cls(count, made, loss, metric, kind, where, backend, rounded, verify)
 
 
 def _optimizer(given: Optimizer | Adam | str) -> Optimizer | Adam:

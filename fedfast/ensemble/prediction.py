@@ -37,7 +37,8 @@ class ProgramPredictor:
 
     def __init__(self, program: Program, architecture: Architecture, count: int) -> None:
         self.program, self.layout, self.count = program, architecture.layout, count
-        self.backend, self._like = architecture.options.backend, architecture.x
+        given, self._like = architecture.options, architecture.x
+        self.backend, self.precision = given.backend, given.precision
         sample = elements_per_sample(program)
         self.width = width_of(sample * -(-count // 8))
         read = self.layout.trained + sum(t.numel() for t in program.constants.values())
@@ -67,7 +68,7 @@ class ProgramPredictor:
 
         def run() -> None:
             batch = Minibatch(x, self._count, self._count)  # no loss is taken: nobody reads labels
-            how = self._workspace, self.backend, "fp32"
+            how = self._workspace, self.backend, self.precision
             context = BatchContext(*how, batch, rows, None, rows)
             for record in self.program.records:
                 record.forward(context)

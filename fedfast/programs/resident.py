@@ -22,6 +22,7 @@ from ..batches import ChunkBatches
 from ..executor import Fold, LocalStep, SamAscent
 from ..input_pipeline import SampleSource
 from ..layout import FlatLayout
+from ..precisions import FLOAT32
 from .program import Program
 from .resident_launch import addresses, of_batches, of_rows, of_samples, of_steps
 from .resident_shape import Shape, shape_of
@@ -65,12 +66,14 @@ def resident_for(
 ) -> ResidentMLP | None:
     """None where the module, the device, the model or its size does not allow it.
 
-    how  backend and precision: another backend that is named is what the user gets
+    how  backend and precision: another backend that is named is what the user gets, and rounding
+         that is permitted what is fastest elsewhere
     """
     module, shape = compiled(), shape_of(program, layout)
     if module is None or shape is None or module.device != device.type:
         return None
-    if how != ("auto", "fp32"):
+    backend, precision = how
+    if backend != "auto" or precision not in FLOAT32:
         return None
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < CAPABILITY:
         return None

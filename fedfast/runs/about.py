@@ -27,7 +27,7 @@ class About:
     done      whether nothing is left of it
     stopped   whether it ended early because a model became non-finite
     ended     why it ended early otherwise: what `sim.stop` was told
-    device, versions  that it ran on last
+    device, versions  that it ran on last; precision: how far products were rounded there
     memory    the plan of its memory, for the summary
     history   SHA-256 of its rows, where they are all that is kept of it
     """
@@ -38,6 +38,7 @@ class About:
     ended: str = ""
     device: str = "?"
     versions: str = ""
+    precision: str = ""
     memory: str = ""
     history: str = ""
 
@@ -97,6 +98,7 @@ def begun(about: About, sim: Simulation) -> About:
         ended="",
         memory=str(sim.memory),
         device=torch.cuda.get_device_name(sim.device) if gpu else _cpu(sim.threads),
+        precision=sim.precision,
         versions=f"fedfast {__version__}, torch {torch.__version__}",
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from .. import checkpoint
 from ..config import RunConfig
 from ..history import History
+from ..precisions import alike
 
 # What no bit of a round depends on. Of a simulation's options, those that a saved one leaves free.
 FREE = checkpoint.FREE | {"out", "paper", "sweep", "loggers", "data.root"}
@@ -23,6 +24,8 @@ def check(path: Path, old: RunConfig, new: RunConfig, done: Mapping[str, History
         if label not in other.algorithms
     ]
     before, after = (_flat(_of_both(config, old, new)) for config in (old, new))
+    if alike(old.precision, new.precision):
+        del before["precision"], after["precision"]
     lines += [
         f"{path}: holds a run with {name} {before.get(name, 'not set')}, "
         f"not {after.get(name, 'not set')}"

@@ -51,6 +51,7 @@ def multiply(
     clients, rows, columns = out.shape
     depth = a.shape[1] if turned[0] else a.shape[2]
     block = *_tile_of(out), covering(depth, DEPTHS[out.element_size()])
+    warps = 2 * WARPS if max(block[:2]) == 64 else WARPS
     alpha, beta, base = folded
     launch(
         _product,
@@ -61,9 +62,9 @@ def multiply(
         TURNED=turned,
         UNITS=tuple(unit(t, t.shape[2]) for t in (a, b, out)),
         KIND=activation,
-        PRECISION=dot_precision(precision, out),
+        PRECISION=dot_precision(precision, out, warps),
         BLOCK=block,
-        num_warps=2 * WARPS if max(block[:2]) == 64 else WARPS,
+        num_warps=warps,
     )
 
 

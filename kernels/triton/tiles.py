@@ -13,9 +13,15 @@ DOT = {"fp32": "ieee", "tf32x3": "tf32x3", "tf32": "tf32"}
 DOT |= {"bf16": "rounded" if INTERPRETED else "bf16"}
 
 
-def dot_precision(precision: str, like: Tensor) -> str:
-    """`PRECISION` for `dot`: float64 has only its own."""
-    return DOT[precision] if like.dtype == torch.float32 else "ieee"
+def dot_precision(precision: str, like: Tensor, warps: int = 4) -> str:
+    """`PRECISION` for `dot` in programs of so many warps: float64 has only its own.
+
+    Of products in a chain Triton gives each warp rows of its own: of eight warps four would compute
+    the 64 rows of a tile a second time. Apart, they have as many sums more in registers.
+    """
+    if like.dtype != torch.float32:
+        return "ieee"
+    return "tf32x3 apart" if precision == "tf32x3" and warps == 8 else DOT[precision]
 
 
 def covering(size: int, sides: tuple[int, ...]) -> int:
@@ -61,14 +67,19 @@ def dot(a: tl.tensor, b: tl.tensor, acc: tl.tensor, PRECISION: tl.constexpr) -> 
         acc = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16), acc, out_dtype=acc.dtype)
     elif PRECISION == "rounded":
         acc = tl.dot(rounded(a), rounded(b), acc, input_precision="ieee", out_dtype=acc.dtype)
-    elif PRECISION == "tf32x3":
+    elif PRECISION == "tf32x3" or PRECISION == "tf32x3 apart":
         # Infinite operands give NaNs, and so do NaNs, some of which `tf32` takes for numbers.
         high = tf32(a, 0x1000)
         low = a - high
         other = tf32(b, 0x1000)
         part = tl.dot(low, other, input_precision="tf32", out_dtype=acc.dtype)
-        part = tl.dot(high, b - other, part, input_precision="tf32", out_dtype=acc.dtype)
-        acc += tl.dot(high, other, part, input_precision="tf32", out_dtype=acc.dtype)
+        if PRECISION == "tf32x3":
+            part = tl.dot(high, b - other, part, input_precision="tf32", out_dtype=acc.dtype)
+            acc += tl.dot(high, other, part, input_precision="tf32", out_dtype=acc.dtype)
+        else:
+            # Subtracted: what is added to a product becomes its accumulator, and a chain again.
+            part -= tl.dot(-high, b - other, input_precision="tf32", out_dtype=acc.dtype)
+            acc += part - tl.dot(-high, other, input_precision="tf32", out_dtype=acc.dtype)
     else:
         acc = tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=acc.dtype)
     return acc
