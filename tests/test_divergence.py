@@ -1,4 +1,4 @@
-"""`kl_gradient` against autograd in float64, over ragged batches; `Divergence` in layer programs."""
+"""`kl_gradient` against autograd in float64, over ragged batches."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def check(logits: Tensor, before: Tensor, count: Tensor, temperature: float, bac
     kind=st.sampled_from(["bank", "strided"]),
     data=st.data(),
 )
-def test_against_autograd(
-    backend, dtype, batch, classes, stretch, temperature, kind, data
-) -> None:
+def test_against_autograd(backend, dtype, batch, classes, stretch, temperature, kind, data) -> None:
     logits = block(1, 3, batch, classes, dtype=dtype, kind=kind).mul_(stretch)
     before = block(2, 3, batch, classes, dtype=dtype, kind=kind).mul_(stretch)
     count = torch.tensor([data.draw(st.integers(1, batch)) for _ in range(3)], dtype=torch.int32)

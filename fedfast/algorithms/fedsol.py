@@ -18,6 +18,7 @@ epochs of batches of 50.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 

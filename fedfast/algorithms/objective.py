@@ -35,7 +35,7 @@ Objective = Callable[[Network, Tensor, Tensor, int], Tensor]
 class Divergence:
     """Mean KL(softmax(z_w / T) || softmax(z / T)) of a batch's logits; layer programs know it.
 
-    z are the logits at the model, z_w those at `sent`. Called, it returns a number of that gradient,
+    z are the logits at the model, z_w those at `sent`. Called, it is a number of that gradient,
     exactly 0 where the models are one: a computed gradient of the divergence would be noise there.
     sent         [>= trained], a row whose logits are constants
     temperature  T
