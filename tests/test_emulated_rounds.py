@@ -128,8 +128,8 @@ def simulation(net: nn.Module, data: Any, algorithm: Any, **options: Any) -> fed
     )
     settings |= dict(seed=1, device="cuda:0", verify=False) | options
     sim = fedfast.Simulation(net, data, algorithm, **settings)
-    own_loss = sim._engine.algorithm.local.own_loss
-    assert own_loss in sim.generic_because if own_loss else sim.generic_because == ""
+    known = "" if options.get("loss") is None else "the loss is a callable"
+    assert sim.generic_because == (sim._engine.algorithm.local.own_loss or known)
     return sim
 
 

@@ -42,7 +42,8 @@ from fedfast.algorithms import (  # noqa: E402
 # second pass reads them. A clip of the ascent takes 5 more: 1e-6 + |g|, the bound over that (2), at
 # most 1, times |g|.
 FROM_NORMS, CLIPPED = 8, 13
-TORCH = {"fedfsa": FROM_NORMS, "fedfsa, rates by epoch": FROM_NORMS, "fedfsa, official": CLIPPED}
+TORCH = {"fedsol": 1}  # a copy of the model, whose head alone is moved
+TORCH |= {"fedfsa": FROM_NORMS, "fedfsa, rates by epoch": FROM_NORMS, "fedfsa, official": CLIPPED}
 LAUNCHES = {
     "centralized": 10,
     "fedadagrad": 10,
@@ -67,6 +68,7 @@ LAUNCHES = {
     "fedsagm": 21,
     "fedsam": 22,
     "fedsmoo": 26,
+    "fedsol": 21,
     "fedspeed": 26,
     "fedwmsam": 16,
     "fedyogi": 10,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..algorithms.objective import Divergence
+from ..algorithms.objective import Divergence, Objective
 from ..executor import Fold, LocalStep, RowAscent, SamAscent, ScaledAscent
 from ..input_pipeline import SampleSource
 from ..kernels import Plan
@@ -132,8 +132,12 @@ def _number(value: Coefficient, rows: Tensor) -> Hashable:
 
 def step_key(where: tuple[Hashable, ...], step: LocalStep) -> Hashable:
     """What a step's plan is kept under, None for no plan."""
-    after, loss = () if step.update is None else step.update.key, ()
-    if isinstance(step.objective, Divergence):
-        loss = *place(step.objective.sent), step.objective.temperature, step.objective.span
-    how = step.keep_buffers, *ascent_key(step.ascent), *after, *loss
+    after = () if step.update is None else step.update.key
+    how = step.keep_buffers, *ascent_key(step.ascent), *after, *_objective_key(step.objective)
     return folded_key((*where, *how), step.fold)
+
+
+def _objective_key(objective: Objective | None) -> tuple[Hashable, ...]:
+    if not isinstance(objective, Divergence):
+        return ()
+    return *place(objective.sent), objective.temperature, objective.span
