@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from federation import federation, mlp
 from fedfast.kernels.triton import common
 from paired_runs import simulation as paired
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from fedfast import models
 from fedfast.algorithms import FedALA, FedCR, FedSOL, adaptive_mixing
+from fedfast.algorithms.fedsol import ProximalSAM
 from fedfast.algorithms.hooks import NamedRows
 from fedfast.batches import BatchNumbers, Minibatch
 from fedfast.engine import Engine
@@ -33,9 +33,6 @@ from test_emulated_rounds import emulated, simulation  # noqa: E402
 pytestmark = pytest.mark.skipif(
     not common.INTERPRETED, reason="kernels run in Triton's interpreter, on a device of its own"
 )
-
-
-CALLABLE: dict[str, Any] = {"loss": F.cross_entropy}  # leads to the module executor
 
 
 def waits(
@@ -61,42 +58,48 @@ def stochastic() -> nn.Module:
     return models.build("stochastic", input_shape=(8,), classes=4, seed=4, hidden=[7], dimZ=3)
 
 
+by_module = pytest.mark.usefixtures("own_divergence")
+
+
+@pytest.fixture
+def own_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FedSOL as if its divergence were not known to layer programs."""
+    monkeypatch.setattr(ProximalSAM, "own_loss", "for the test")
+
+
 BY_MODULE = {
-    "fedsol": (mlp, FedSOL(), CALLABLE, 1),
-    "fedsol-adaptive": (
-        mlp,
-        FedSOL(strength="adaptive", perturbed="all", momentum=0.5),
-        CALLABLE,
-        1,
-    ),
-    "fedcr": (stochastic, FedCR(L=2), {}, 2),  # whether Gaussians are finite is a question of sizes
+    "fedsol": (mlp, FedSOL(), 1),
+    "fedsol-adaptive": (mlp, FedSOL(strength="adaptive", perturbed="all", momentum=0.5), 1),
+    "fedcr": (stochastic, FedCR(L=2), 2),  # whether Gaussians are finite is a question of sizes
 }
 
 
 @pytest.mark.parametrize("case", BY_MODULE)
+@by_module
 def test_steps_of_the_module_executor_wait_for_nothing(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Autograd, client by client: counts, seeds and epochs are known on the host."""
-    net, algorithm, options, most = BY_MODULE[case]
+    net, algorithm, most = BY_MODULE[case]
     few, many = (
-        waits(monkeypatch, net(), algorithm, False, local_epochs=epochs, **options)[3]
-        for epochs in (1, 3)
+        waits(monkeypatch, net(), algorithm, False, local_epochs=epochs)[3] for epochs in (1, 3)
     )
     assert few == many == most
 
 
+@by_module
 def test_a_planted_read_of_the_module_executor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Minibatch, "numbers", lambda b: BatchNumbers.of(b.count, b.seeds))
-    found = waits(monkeypatch, mlp(), FedSOL(), False, local_epochs=1, **CALLABLE)[3]
+    found = waits(monkeypatch, mlp(), FedSOL(), False, local_epochs=1)[3]
     assert found == 1 + 2 * 2  # steps, passes
 
 
+@by_module
 def test_random_layers_of_the_module_executor_wait_for_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     net = nn.Sequential(nn.Linear(8, 7), nn.Dropout(0.5), nn.Linear(7, 4))
-    assert waits(monkeypatch, net, FedSOL(), False, local_epochs=2, **CALLABLE)[3] == 1
+    assert waits(monkeypatch, net, FedSOL(), False, local_epochs=2)[3] == 1
 
 
 def test_fedala_waits_in_first_active_calls_alone(monkeypatch: pytest.MonkeyPatch) -> None:
