@@ -29,7 +29,6 @@ LEAST_WARPS = (
 )
 # Kernels that leave less room somewhere, and why.
 FEWER = {
-    "_cross_entropy": 8,  # a program has a client's whole batch of logits in registers
     "step_forward": 12,  # three products of TF32 parts for each of four gates
     "_pieces": 12,  # three products of TF32 parts; or four stages of 32 x 64 numbers twice
     "_correlate": 8,  # three products of TF32 parts of 64 x 128 sums
