@@ -330,7 +330,7 @@ def test_replayed_graphs_are_the_eager_run_to_the_bit(
         with emulated(monkeypatch, computes=True) as device:
             if not recorded:
                 monkeypatch.setattr(fusion_rules, "eager_because", lambda *_: "for the test")
-            sim = simulation(mlp(), federation([7, 4, 12, 9]), algorithm, **options)
+            sim = simulation(mlp(), federation([7, 4, 5, 3]), algorithm, **options)
             losses = [row.train_loss for row in sim]
             state = {name: t.cpu() for name, t in sim.state_dict().items()}
         assert bool(device.graphs) == recorded
