@@ -29,7 +29,7 @@ def shapes_of(module: nn.Module, x: Tensor, width: int) -> Iterator[Shape]:
 
 
 def table_of(
-    shapes: Iterator[Shape], pick: Callable[[Shape, str], str], precision: str = "fp32"
+    shapes: Iterator[Shape], pick: Callable[[Shape, str], str], precision: str = "tf32x3"
 ) -> Table:
     """For the CUDA device at hand, a row for each shape and part; pick: its candidate."""
     machine = registry.machine(CUDA)

@@ -108,7 +108,7 @@ def test_a_candidate_that_is_refused_leaves_its_place(
 
     monkeypatch.setattr(library, "filled", by_company)
     campaign = section(lambda backend, *_: times.get(backend, 1.0))
-    assert [row[:2] for row in written(campaign)] == [("fp32", "cublas-1"), ("tf32", "cublas-1")]
+    assert [row[:2] for row in written(campaign)] == [("tf32x3", "cublas-1"), ("tf32", "cublas-1")]
     with campaign.path.open(newline="") as file:
         found = [row for row in csv.DictReader(file) if row["measure"] == "refused"]
     assert "client 0 of 4 is not the client alone" in {row["value"] for row in found}

@@ -100,7 +100,7 @@ def trained(
     """The model after rounds of two steps; pick: candidates of the table."""
     with emulated(monkeypatch, computes=True):
         shapes = shapes_of(pooled(), torch.zeros(2, 1, 6, 6), WIDTH)
-        precision = "fp64" if dtype == torch.float64 else "fp32"
+        precision = "fp64" if dtype == torch.float64 else "tf32x3"
         inject(monkeypatch, table_of(shapes, pick, precision))
         options = dict(dtype=dtype, rounds=2) | options
         sim = simulation(pooled(dtype), images(8), algorithm, **options)

@@ -200,6 +200,9 @@ def calls() -> dict[str, dict[str, Any]]:
         ),
         "log_softmax": dict(x=f(*x), out=f(*x)),
         "log_softmax_backward": dict(out=f(*x), dout=f(*x), dx=f(*x)),
+        "kl_gradient": dict(
+            logits=f(*x), before=f(*x), count=torch.ones(K, dtype=torch.int32), out=f(*x)
+        ),
         "cross_entropy": dict(
             logits=f(*z), targets=ints(K, 4), count=ints(K, dtype=torch.int32), losses=f(K),
             dlogits=f(*z),

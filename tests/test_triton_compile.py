@@ -24,6 +24,7 @@ PRODUCTS = {"_product"}
 THIN = {"_pieces", "_formed", "_apply"}  # products of thin factors
 GRAMS = {"_inner", "_settle", "_reach", "_doubtful"}
 WINDOWS = {"_pick", "_largest", "_mean", "_collect", "_cross_entropy"}
+WINDOWS |= {"_kl_gradient"}
 ROWS = {"_subtract", "_pull", "_copy_rows"}  # of classes and of words
 STEPS = {"step_forward", "step_backward"}  # of sequences
 OLD_SPILLS = {("squares fp32", "_product"): 8, ("cross_entropy 10", "_cross_entropy"): 8}  # bytes,
@@ -58,7 +59,10 @@ def test_nothing_spills(rows: Rows) -> None:
 def test_no_product_is_fused_with_a_sum(rows: Rows) -> None:
     products = PRODUCTS | SUMS | ELEMENTS | ROWS  # and the device library's erf, log, float64 exp
     assert [r for r in rows if r["fused"] and r["kernel"] in BANKS | SMALL] == []
-    assert {r["kernel"] for r in rows if r["fused"]} <= products | {"_cross_entropy"}
+    assert {r["kernel"] for r in rows if r["fused"]} <= products | {
+        "_cross_entropy",
+        "_kl_gradient",
+    }
 
 
 def test_pairs_are_products_of_float64_tensor_cores(rows: Rows) -> None:
