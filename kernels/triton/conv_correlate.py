@@ -54,7 +54,8 @@ def correlate(
     tap, tap_stride = strided(None if pooled is None else pooled.tap)
     precision = dot_precision(options[1], source)
     wide = source.element_size() == 8 or down.out_step * across.out_step > 1
-    tile = _tile(rows, batch * places, precision, wide, chunks(tapped, 1) > 0)
+    by_tap = chunks(tapped, 1) > 0
+    tile = _tile(rows, batch * places, precision, wide, by_tap, taps != (1, 1) and not by_tap)
     launch(
         _correlate,
         clients * groups * -(-rows // tile["BLOCK_M"]) * -(-batch * places // tile["BLOCK_P"]),
@@ -75,7 +76,9 @@ def correlate(
     )
 
 
-def _tile(rows: int, pixels: int, precision: str, wide: bool, tapped: bool) -> dict[str, int]:
+def _tile(
+    rows: int, pixels: int, precision: str, wide: bool, tapped: bool, mixed: bool
+) -> dict[str, int]:
     """Sizes of a tile of `_correlate`, and warps: what covers a small result, else what fits.
 
     Pixels are the first side of the products, and Hopper's tensor cores take 64 at a time. What
@@ -83,11 +86,14 @@ def _tile(rows: int, pixels: int, precision: str, wide: bool, tapped: bool) -> d
 
     wide    whether numbers are of 8 bytes, or places lie apart in the result
     tapped  whether terms are taken tap by tap
+    mixed   whether all taps are taken together, whose offsets take registers too
     """
     if rows <= NARROW:
         return dict(BLOCK_M=1, BLOCK_P=covering(pixels, (64, 128)), BLOCK_R=16, num_warps=WARPS)
-    tile = dict(BLOCK_M=covering(rows, (16, 32, 64)), BLOCK_P=covering(pixels, (64, 128)))
-    small, exact = tile["BLOCK_M"] == 32, precision == "ieee"
+    height, three = covering(rows, (16, 32, 64)), precision == "tf32x3"
+    most = (64,) if three and mixed and height == 64 else (64, 128)
+    tile = dict(BLOCK_M=height, BLOCK_P=covering(pixels, most))
+    small, exact = height == 32, precision == "ieee"
     tile["num_warps"] = 2 * WARPS if exact and (tile["BLOCK_M"] == 64 or small and wide) else WARPS
     if small and tapped and not exact:
         tile["num_stages"] = 2
