@@ -49,7 +49,8 @@ def fusions_for(algorithm: Algorithm, clip_norm: float | None, can: Capabilities
     sam = can.sam and hidden and is_plain_sam(local)
     recorded = can.plans and hidden and records_ascent(local) and not looks_at_rows(algorithm)
     # Only what nobody looks at between the two passes may be left out of them.
-    plain = local.layered and not local.keeps and not overrides(local, "terms", Optimizer)
+    own = any(overrides(local, name, Optimizer) for name in ("terms", "objective"))
+    plain = local.layered and not local.keeps and not own
     alone = not algorithm.watched and not overrides(algorithm, "rate", Algorithm)
     rounds = can.plans and folds and alone and (sam or recorded or not local.ascends)
     form = clips or local.ascends, bool(local.momentum)

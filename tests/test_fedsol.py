@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from federation import add, arrays, federation, flat, mlp, norm
+from fedfast.kernels import perturb
 from torch import nn
 
 import fedfast
@@ -144,3 +145,28 @@ def test_a_loss_made_of_it_is_the_users_own():
     sim = fedfast.Simulation(mlp(), federation(SIZES), FedAvg(local=Doubled()), rounds=1)
     assert sim.generic_because == "the algorithm has a loss of its own"
     sim.run(progress=False)
+
+
+class AlongAll(ProximalSAM):
+    """Moves every tensor along the divergence's gradient, whatever is `perturbed`."""
+
+    def ascend(self, at, g, out):
+        perturb(at.w, g, self.rho, out=out, eps=self.eps, backend=at.backend)
+
+
+class ByTensor(ProximalSAM):
+    """As far in each tensor as its place says."""
+
+    def scales(self, at, length):
+        places = torch.arange(1, 1 + len(at.layout.shapes), dtype=length.dtype)
+        return self.rho * places / (length + self.eps)[:, None]
+
+
+@pytest.mark.parametrize("perturbed", ["head", "all"])
+@pytest.mark.parametrize("own", [AlongAll, ByTensor])
+def test_an_ascent_of_ones_own_has_the_whole_gradient_of_the_divergence(own, perturbed):
+    algorithm = FedAvg(local=own(rho=RHO, perturbed=perturbed))
+    program, sim = trained(algorithm)
+    module, _ = trained(algorithm, loss=F.cross_entropy)
+    assert sim.generic_because == ""
+    assert (program - module).abs().max() < 1e-11

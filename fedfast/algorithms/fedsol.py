@@ -76,7 +76,11 @@ class ProximalSAM(Optimizer):
 
     def objective(self, at: Clients, looking: bool) -> Objective | None:
         """The divergence for the first gradient, the run's loss for the second."""
-        return Divergence(at.start, self.T, self._span(at)) if looking else None
+        return Divergence(at.start, self.T, self._looked_at(at)) if looking else None
+
+    def _looked_at(self, at: Clients) -> tuple[int, int]:
+        """The columns of the first gradient that are read: by a class of one's own maybe all."""
+        return self._span(at) if type(self) is ProximalSAM else (0, at.layout.trained)
 
     def _span(self, at: Clients) -> tuple[int, int]:
         """The columns that are perturbed."""

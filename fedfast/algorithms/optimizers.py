@@ -96,7 +96,7 @@ class Optimizer(Component):
         return ""
 
     def objective(self, at: Clients, looking: bool) -> Objective | None:
-        """The loss whose gradient is taken, None for the run's; called with `own_loss` only.
+        """The loss whose gradient is taken, None for the run's; asked of classes that override it.
 
         looking  for the gradient that `ascend` is given, not the step's
         """
