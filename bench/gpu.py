@@ -52,8 +52,8 @@ SHARES = {
 WIDTHS = (10, 44, 22, 9, 8)  # of the last table's columns
 
 
-class OutOfTime(Exception):
-    """A section has spent its share."""
+class OutOfTime(BaseException):
+    """A section has spent its share. No Exception: what is tried and fails must not swallow it."""
 
 
 def _stop(*_: object) -> None:
@@ -64,7 +64,8 @@ def _stop(*_: object) -> None:
 def limit(seconds: float) -> Iterator[None]:
     """Raises OutOfTime within, between two instructions of Python, when the time is over."""
     signal.signal(signal.SIGALRM, _stop)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01))
+    # Again each second: one that is lost in a clean-up, which may raise errors of its own.
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), 1.0)
     try:
         yield
     finally:
@@ -119,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace, campaign) -> bool:
     """All sections, each within its share of what is left of the budget; whether one failed."""
+    from gpu_sections.campaign import DeviceLost
+
     end, failed = time.monotonic() + given.budget, False
     for i, name in enumerate(given.sections):
         share = SHARES[name] / sum(SHARES[n] for n in given.sections[i:])
@@ -131,6 +134,10 @@ def _run(given: argparse.Namespace, campaign) -> bool:
             how = "done"
         except OutOfTime:
             how = "out of time"
+        except DeviceLost as error:
+            campaign.row(name, "section", f"{error}", headline=True)
+            print(f"{error}\nto go on: --sections {','.join(given.sections[i + 1 :])}", flush=True)
+            return True
         except Exception as error:  # the next section may still give its figures
             traceback.print_exc()
             how, failed = f"{type(error).__name__}: {error}".splitlines()[0], True

@@ -89,12 +89,15 @@ def header(path: Path) -> list[str]:
 @functools.cache
 def commit() -> str:
     """The commit measured, + if the tree differed from it before this run appended rows."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError:  # no git here
+        return "unknown"
     return found.stdout.strip() or "unknown"
 
 

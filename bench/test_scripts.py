@@ -177,6 +177,6 @@ def test_the_campaign_is_rehearsed(tmp_path: Path) -> None:
     timed = [row for row in found if row["unit"] in units]
     assert timed and {row["value"] for row in timed} == {""}
     checked = [row for row in found if row["unit"] == "of bar"]
-    assert len(checked) == len(OPERATIONS) and all(float(row["value"]) <= 1 for row in checked)
+    assert len(checked) == 2 * len(OPERATIONS) and all(float(row["value"]) <= 1 for row in checked)
     tried = {row["measure"]: row["value"] for row in found if row["measure"] in TRIALS}
     assert tried == {"tried": "alike"} and not (tmp_path / "choices.csv").exists()

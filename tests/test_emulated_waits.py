@@ -38,8 +38,9 @@ pytestmark = pytest.mark.skipif(
 def waits(
     monkeypatch: pytest.MonkeyPatch, net: nn.Module, algorithm: Any, computes: bool, **options: Any
 ) -> list[int]:
-    """Of each round."""
+    """Of each round. One thread: the device is emulated for the one that asks for it."""
     found = []
+    options = dict(threads=1) | options
     with emulated(monkeypatch, computes) as device:
         for row in simulation(net, federation([8] * 4), algorithm, **options):
             assert row.status == "ok"

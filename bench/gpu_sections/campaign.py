@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -16,6 +17,10 @@ COLUMNS = ("run", "section", "subject", "measure", "value", "unit")
 CALLS, TURNS = 20, 7
 CACHE = 200e6  # bytes; buffers that take turns are larger than the second cache in all
 Action = Callable[[int], object]  # the number of the call: which of several buffers it takes
+
+
+class DeviceLost(BaseException):
+    """Nothing runs on the device any more in this process, as after an illegal access."""
 
 
 @dataclass
@@ -57,6 +62,23 @@ class Campaign:
             writer.writerow([*self.stamp.values(), *line])
         if headline:
             self.headlines.append((self.section, subject, measure, text, unit))
+
+    @contextmanager
+    def trying(self, subject: str) -> Iterator[None]:
+        """What fails within is a row, and whatever follows goes on.
+
+        Raises DeviceLost where the device answers no more.
+        """
+        try:
+            yield
+        except Exception as error:  # Triton's have no base of their own
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.row(subject, "failed", what, headline=True)
+            if self.device.type == "cuda":
+                try:
+                    torch.cuda.synchronize()
+                except Exception as lost:
+                    raise DeviceLost(f"{subject}: {what}") from lost
 
     def beside(self, name: str) -> Path:
         """A file in the folder of the rows."""

@@ -28,9 +28,11 @@ def run(campaign: Campaign) -> None:
     table = Table()
     campaign.beside("choices.csv").unlink(missing_ok=True)
     for layer in layers(campaign):
-        for row in _rows(campaign, layer):
-            table = table.joined([row])
-            campaign.beside("choices.csv").write_text(choices_file.text(table), encoding="utf-8")
+        with campaign.trying(layer.name):
+            for row in _rows(campaign, layer):
+                table = table.joined([row])
+                text = choices_file.text(table)
+                campaign.beside("choices.csv").write_text(text, encoding="utf-8")
 
 
 def keep(campaign: Campaign) -> None:
@@ -87,10 +89,10 @@ def _timed(
     triton = seconds(TRITON) if gains else None
     for name, before in list(gains.items()):
         subject = f"{layer.name} {part}, {precision}, K = {clients}"
-        try:
-            gain = ratio(triton, seconds(name))
-        except RuntimeError as error:
-            campaign.row(f"{subject} {name}", "failed", f"{error}".splitlines()[0], headline=True)
+        gain, failed = None, True
+        with campaign.trying(f"{subject} {name}"):
+            gain, failed = ratio(triton, seconds(name)), False
+        if failed:
             del gains[name]
             continue
         campaign.row(subject, f"{name} beside triton", gain, "times")

@@ -17,11 +17,13 @@ P = 1_663_424  # the CNN of McMahan et al. 2017, padded to whole cache lines
 
 
 def run(campaign: Campaign) -> None:
-    """All of it; time that runs out ends it."""
-    for clients in sorted({campaign.pick(k, 2) for k in (10, 100)}):
-        _rows(campaign, clients)
-    pairs.run(campaign, campaign.pick(P, 64))
-    for clients in sorted({campaign.pick(k, 2) for k in (5, 10, 100)}):
+    """All of it, headlines first: time that runs out ends it."""
+    for clients in dict.fromkeys(campaign.pick(k, 2) for k in (100, 10)):
+        with campaign.trying(f"rows, K = {clients}"):
+            _rows(campaign, clients)
+    with campaign.trying("pairs and losses"):
+        pairs.run(campaign, campaign.pick(P, 64))
+    for clients in dict.fromkeys(campaign.pick(k, 2) for k in (100, 10, 5)):
         layers.run(campaign, clients)
 
 

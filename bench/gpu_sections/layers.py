@@ -48,9 +48,11 @@ def run(campaign: Campaign, clients: int) -> None:
     """All layers of `clients` models."""
     small = campaign.rehearsal
     for name, size in list(DENSE.items())[: 1 if small else None]:
-        _dense(campaign, clients, name, *((3, 5, 4) if small else size))
+        with campaign.trying(f"{name}, K = {clients}"):
+            _dense(campaign, clients, name, *((3, 5, 4) if small else size))
     for name, sizes in list(CONVS.items())[: 1 if small else None]:
-        _conv(campaign, clients, name, Shape(2, 2, 6, 4, 3, 1) if small else Shape(*sizes))
+        with campaign.trying(f"{name}, K = {clients}"):
+            _conv(campaign, clients, name, Shape(2, 2, 6, 4, 3, 1) if small else Shape(*sizes))
 
 
 def _dense(

@@ -41,19 +41,18 @@ def _workload(campaign: Campaign, work: Workload, algorithm: str) -> None:
     subject = f"{work.name} {algorithm}, K = {work.cohort}"
     found = {}
     for name, make in _contestants(campaign, work, algorithm).items():
-        try:
+        with campaign.trying(f"{subject} {name}"):
             found[name] = _seconds(campaign, make())
-        except (RuntimeError, ValueError) as error:
-            campaign.row(f"{subject} {name}", "failed", f"{error}".splitlines()[0], headline=True)
-    ours, passes = found.get("fedfast"), 2 if algorithm != "fedavg" else 1
+    ours, passes = found.get("fedfast"), 2 if algorithm in ("fedsam", "fedfsa") else 1
     campaign.row(subject, "round", scaled(ours, 1e-3), "ms", headline=True)
     campaign.row(subject, "samples", rate(work.cohort * work.samples, ours), "1/s")
     share = ratio(rate(passes * work.flops(), ours), product_rate(campaign, "tf32x3"))
     campaign.row(subject, "share", share, "of tf32x3 product", headline=True)
     for name in found.keys() - {"fedfast"}:
         campaign.row(subject, f"beside {name}", ratio(found[name], ours), "times", headline=True)
-    busy = ratio(_busy(campaign, _fedfast(campaign, work, algorithm)), ours)
-    campaign.row(subject, "device busy", busy, "of round", headline=True)
+    with campaign.trying(f"{subject} busy"):
+        busy = ratio(_busy(campaign, _fedfast(campaign, work, algorithm)), ours)
+        campaign.row(subject, "device busy", busy, "of round", headline=True)
 
 
 def _contestants(
