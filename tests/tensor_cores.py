@@ -2,8 +2,10 @@
 
 An instruction takes `block` products at a time, with what was summed before: products are exact,
 all terms are cut off at `bits` bits below the largest exponent, the sum is exact and is cut off to
-float32. So found on devices: Khattak and Mikaitis, "Accurate Models of NVIDIA Tensor Cores",
-arXiv:2512.07004; Xie et al., "MMA-Sim", arXiv:2511.10909.
+float32. Such models have been found by tests on devices: Fasi et al., "Numerical behavior of NVIDIA
+tensor cores", PeerJ CS 2021; Khattak and Mikaitis, "Accurate Models of NVIDIA Tensor Cores",
+arXiv:2512.07004; Xie et al., "MMA-Sim", arXiv:2511.10909. Here nothing was tried on a device:
+`block` and `bits` are what bounds rest on, and section `operations` of the campaign measures.
 """
 
 from __future__ import annotations
