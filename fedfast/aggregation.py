@@ -93,8 +93,10 @@ class Mean:
             kernels.aggregate(models[:, a:b], row, start[a:b], acc=acc, backend=self.backend)
 
     def total(self) -> Tensor:
-        """The squared norms of the updates that nobody has looked at, summed: float64 []. It is
-        not finite where one of these models is not."""
+        """The squared norms of the updates that nobody has looked at, summed: float64 [].
+
+        Not finite where one of these models is not.
+        """
         return torch.stack(self._updates).sum() if self._updates else self.square.new_zeros(())
 
     def norm_sum(self) -> Tensor:

@@ -3,7 +3,7 @@
 Once per chunk: its batches, the model sent, the server's rows and the numbers of the round and of
 all steps are copied to their places. Within each step, and so recorded with it: its first launch
 fetches the batch that counters on the device name, its last one adds up the losses and moves the
-counters on, and with them the numbers of the step (`step_numbers.py`).
+counters on, and with them the numbers of the step (`hook_numbers.py`).
 Between two steps the host does nothing but ask for the next.
 """
 
@@ -21,10 +21,10 @@ from . import kernels
 from .algorithms.client_view import Clients, NamedRows
 from .batches import ChunkBatches, Minibatch
 from .held_tensors import HeldTensors
+from .hook_numbers import HookNumbers
 from .kernels.packing import Packed, Tally
 from .kernels.placed import PlacedRows
 from .programs.cuda_graph import Recorder, Replay
-from .step_numbers import StepNumbers
 
 Fetch = Callable[[Packed], Minibatch]
 TABLES = ("rows", "count", "seeds", "offset", "flip")  # of packed batches, a line each
@@ -43,7 +43,7 @@ class RecordedSteps:
         self.replay, self.endings, self.losses = Replay(recorder), endings, losses
         self.fetch, self.backend = fetch, backend
         device = losses.device
-        self.held, self.numbers = HeldTensors(device), StepNumbers(losses)
+        self.held, self.numbers = HeldTensors(device), HookNumbers(losses)
         # [K + 1]: where in the tables each client's next batch is, and which step comes next.
         self._order = torch.arange(len(losses) + 1, device=device)
         self._order[-1] = 0

@@ -11,6 +11,7 @@ from torch import nn
 import fedfast
 from fedfast import kernels, lowering
 from fedfast.algorithms import FedAvg, FedAvgM, FedSAM
+from fedfast.algorithms.objective import Divergence
 from fedfast.batches import Minibatch
 from fedfast.executor import Capabilities, Fold, LocalStep, StepTensors
 from fedfast.layout import FlatLayout
@@ -420,6 +421,9 @@ def test_an_executor_refuses_what_is_not_among_its_capabilities():
     tensors = StepTensors(w, w, torch.zeros_like(w), torch.zeros(3, dtype=torch.float64))
     with pytest.raises(ValueError, match="objective"):
         executor.gradients(LocalStep(objective=run_loss), tensors, batch)
+    divergence = Divergence(w[0], 1.0, (0, layout.trained))
+    with pytest.raises(ValueError, match="objective: Divergence is that of a first gradient"):
+        executor.gradients(LocalStep(objective=divergence, fold=Fold(-0.1, 1.0, w)), tensors, batch)
     traits = Traits(3, False, 0.0, frozenset())
     generic = ModuleExecutor(module, layout, F.cross_entropy, 1, traits)
     assert generic.capabilities == Capabilities(runs_module=True) and generic.squares(w) is None

@@ -38,19 +38,19 @@ from .optimizers import OPTIMIZERS, Optimizer
 from .row_calls import RecordedAscent, RowCall, StepNumbers
 from .scaffold import ControlVariate
 
-Numbers = Sequence[float | Tensor]
+Shares = Sequence[float | Tensor]
 Terms = list[tuple[RowsLike, float | Tensor]]
 VARIANTS = ("paper", "official")
 
 
-def _shares(at: Clients, scale: float | Tensor) -> Numbers:
+def _shares(at: Clients, scale: float | Tensor) -> Shares:
     """Of M, c and c_k in `scale * Delta_k`."""
     alpha = at.scalars["alpha"]
     apart = scale * alpha / (1.0 - alpha)
     return scale, apart, -apart
 
 
-def _delta(at: Clients, shares: Numbers) -> Terms:
+def _delta(at: Clients, shares: Shares) -> Terms:
     """`scale * Delta_k`, as terms."""
     return list(zip((at.server["m"], at.server["c"], at.came["c_i"]), shares, strict=True))
 
@@ -103,11 +103,11 @@ class GuidedSAM(Optimizer):
         """What the prediction has moved by, with the step's own numbers."""
         return _delta(at, at.by_step(self._so_far))
 
-    def _so_far(self, at: Clients) -> Numbers:
+    def _so_far(self, at: Clients) -> Shares:
         """How far the prediction has moved, in units of M, c and c_k."""
         return _shares(at, 1.0 * at.step if self.variant == "official" else -at.lr_so_far())
 
-    def _radius(self, at: Clients) -> Numbers:
+    def _radius(self, at: Clients) -> Shares:
         """rho, away from the prediction where that is official."""
         return (at.of_round(self.rho) * (-1.0 if self.variant == "official" else 1.0),)
 
@@ -154,7 +154,7 @@ class WeightedMomentum(ControlVariate):
         own = [(t, alpha if _is_one(c) else at.scalars["alpha"] * c) for t, c in listed(terms)]
         return Direction([*own, *_delta(at, shares)])
 
-    def _mixed(self, at: Clients) -> Numbers:
+    def _mixed(self, at: Clients) -> Shares:
         """alpha, and the shares of M, c and c_k in `(1 - alpha) Delta_k`."""
         alpha = at.scalars["alpha"]
         return alpha, *_shares(at, 1.0 - alpha)

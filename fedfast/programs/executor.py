@@ -124,6 +124,10 @@ class ProgramExecutor(Executor):
         """See `Executor.gradients`; of losses a program has the cross-entropy and `Divergence`."""
         if not isinstance(step.objective, Divergence | None):
             raise ValueError("objective: a layer program has the cross-entropy and Divergence")
+        if step.objective is not None and (step.fold is not None or step.ascent is not None):
+            raise ValueError(
+                "objective: Divergence is that of a first gradient, which nothing joins"
+            )
         if isinstance(step.ascent, ScaledAscent):
             self._steps.scale(step.ascent.scales)
         key = step_key(("gradients", *_places(tensors, batch)), step)

@@ -15,8 +15,8 @@ from fedfast.kernels.packing import Tally
 from torch import Tensor
 
 from fedfast.algorithms.hooks import Clients
+from fedfast.hook_numbers import HookNumbers
 from fedfast.layout import FlatLayout
-from fedfast.step_numbers import StepNumbers
 
 ROOM = 5  # clients of the largest chunk
 
@@ -70,7 +70,7 @@ class Steps:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.losses = torch.zeros(ROOM, dtype=dtype)
-        self.numbers = StepNumbers(self.losses)
+        self.numbers = HookNumbers(self.losses)
 
     def begin(self, at: Clients) -> None:
         self.at, self.taken = replace(at, numbers=self.numbers), at.steps

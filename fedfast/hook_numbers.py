@@ -21,7 +21,7 @@ from .kernels.packing import ByStep
 from .lr_schedules import Schedulable
 
 
-class StepNumbers:
+class HookNumbers:
     """Of up to as many clients as `losses` [K] has, whose dtype is the rows'.
 
     step   of the chunk, which is under way or comes next
