@@ -21,9 +21,9 @@ from .cohort_update import CohortUpdate
 from .data import FederatedData
 from .data._concatenate import check_client
 from .declarations import documentation, takes
-from .engine import Trained
 from .layout import FlatLayout
 from .random import Ints
+from .round_records import Trained
 from .validation.run import algorithm
 
 _TRAINING = Lock()  # torch's threads, random state and rounding are the whole process's

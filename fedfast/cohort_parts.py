@@ -17,11 +17,12 @@ from .cohort_samples import CallSamples
 from .cohort_state import StateRows
 from .cohort_update import CohortUpdate, Room, Summed, TrainedRows
 from .data import FederatedData
-from .engine import Engine, Trained, Work
+from .engine import Engine
 from .kernels.plan import forget_recording
 from .model_inspection import single_sample_trouble
 from .random import Ints
 from .round_loop import training
+from .round_records import Trained, Work
 from .state import ServerState
 
 

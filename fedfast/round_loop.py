@@ -17,7 +17,6 @@ from .client_scores import ClientScores
 from .data import Samples
 from .data.client_parts import spans
 from .design import Design
-from .engine import Outcome
 from .frozen import changed
 from .history import Row
 from .kernels.overlap import apart_by_construction
@@ -25,6 +24,7 @@ from .kernels.plan import forget_recording
 from .kernels.threads import thread_count
 from .phases import span, timed
 from .random_state import kept_random_state, seed_all
+from .round_records import Outcome
 from .state import Committed
 from .torch_settings import rounding, torch_threads, usual, usual_modes
 

@@ -21,7 +21,7 @@ from .aggregation import is_finite
 from .ahead import WORTH
 from .batches import Packing
 from .design import Design
-from .engine import Engine, Outcome, Work
+from .engine import Engine
 from .executor import Descent
 from .frozen import changed
 from .kernels.schedule import Lines, WrittenBatches
@@ -29,6 +29,7 @@ from .mean_passes import LATEST, Ending, RecordedPass
 from .phases import phase
 from .random import Ints
 from .round_lines import packed_lines
+from .round_records import Outcome, Work
 from .rounds import Drawn
 from .rounds_once import RoundsOnce
 from .state import ServerState

@@ -15,7 +15,8 @@ from scripts.run import gradient, total
 
 import fedfast
 from fedfast import algorithms as alg
-from fedfast.engine import Work
+from fedfast.round_cohort import cohort_of
+from fedfast.round_records import Work
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EPS = dict(eps=1e-7)
@@ -110,7 +111,7 @@ def test_6_two_opposite_updates_leave_nothing(reference):
     sim = simulation(run, alg.FedGH(reference=reference))
     engine, d = sim._engine, torch.randn(1, 31, dtype=torch.float64)
     models, start = torch.cat([d, -d]), torch.zeros(31, dtype=torch.float64)
-    cohort = engine._cohort(Work(0, sim.schedule.round(0), 0.1, 1, 2), np.arange(2))
+    cohort = cohort_of(engine, Work(0, sim.schedule.round(0), 0.1, 1, 2), np.arange(2))
     weights, _ = engine.algorithm.server.reweigh(models, start, cohort, engine.visible, "native")
     assert (weights @ models).abs().max() < 1e-15
 

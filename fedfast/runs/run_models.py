@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ..config import RunConfig
 from ..copies import copy_of
-from ..engine import Work
 from ..kernels.plan import forget_recording
 from ..layout import FlatLayout
 from ..round_loop import training
+from ..round_records import Work
 from ..rounds import EXCHANGE, drawn_round
 from .kept_model import lost, path_in
 

@@ -23,7 +23,7 @@ import torch
 from ... import kernels
 from ...algorithms.fedgh import Harmonized, conflicting
 from ...algorithms.hooks import Cohort
-from ...engine import Work
+from ...round_records import Work
 from ...rounds import drawn_round
 from ...runs.run_models import RunModels
 from .agreement_rows import KINDS, Agreement, Floats
