@@ -16,27 +16,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import kernels
 from .algorithms.hooks import Clients
 from .batches import ChunkBatches, Draws, Minibatch, Packing
-from .correction import Correction, correction_of, renewal_of
+from .correction import renewal_of
 from .design import Design
-from .executor import ClipBound, Descent, Executor, Fold, LocalStep
+from .executor import Descent, Executor, Fold, LocalStep
 from .fusion_rules import fusions_for, recorder_for
 from .input_pipeline import InputPipeline
-from .kernels._args import Coefficient
 from .kernels.packed import add_losses
 from .kernels.packing import Packed
-from .live_buffers import ActiveRows, LiveBuffers
+from .live_buffers import LiveBuffers
 from .local_gradient import LocalGradient
+from .local_update import LocalUpdate, steady
 from .phases import timed
-from .read_only import class_names
 from .recorded_steps import RecordedSteps
 from .row_updates import PlannedAscent, all_of, fills_of
 from .step_draws import seeds, seeds_of
 from .transfers import sent_to
-
-CLIP_EPS = 1e-6  # as `kernels.step`, and torch's clip_grad_norm_
 
 
 class LocalTrainer:
@@ -51,9 +47,7 @@ class LocalTrainer:
         self.live = LiveBuffers(self.layout, self.algorithm, chunk, pipeline.device)
         self.fusions = fusions_for(self.algorithm, clip, can)
         self.gradient = LocalGradient(self.algorithm, executor, self.live, self.fusions)
-        self.watched, self.plain = self.algorithm.watched, self.algorithm.plain
-        folds = self.fusions.folds or self.fusions.resident
-        self.corrects = folds and not self.plain
+        self.update = LocalUpdate(design, executor, self.live, self.fusions)
         recorder = recorder_for(self.algorithm, can, design.client_decay)
         self.replay: RecordedSteps | None = None
         if recorder is not None:
@@ -85,7 +79,7 @@ class LocalTrainer:
             at.start_loss = self._over_all(everything, at)
         at.w = self._starts(at)
         lr = self.algorithm.rate(at)
-        at_once = self._at_once(batches) and _steady(at, lr)
+        at_once = self._at_once(batches) and steady(at, lr)
         recorded = self.gradient.recorded(at) if at_once else None
         at.recorded = recorded is not None
         active = batches.active
@@ -113,7 +107,7 @@ class LocalTrainer:
             return self._repeated(self.replay, start, batches, at, active)
         w, losses = self.live.active(len(at)).w, self.live.losses
         total = torch.zeros(2, len(at), dtype=torch.float64, device=w.device)
-        fold, batches = self._alike(at), batches.to(w.device)
+        fold, batches = self.update.alike(at), batches.to(w.device)
         for s, (count, going) in enumerate(zip(active, [*active[1:], 0], strict=True)):
             now = at.prefix(count)
             now.step, now.going, now.fresh = s, going, s == 0
@@ -132,8 +126,8 @@ class LocalTrainer:
         active: list[int],
     ) -> Tensor:
         """The same, by steps that are recorded once for each number of clients."""
-        rows, fold = self.live.active(len(at)), self._alike(at)
-        rate = self._rate(at, self.algorithm.rate(at))
+        rows, fold = self.live.active(len(at)), self.update.alike(at)
+        rate = self.update.rate(at, self.algorithm.rate(at))
         chunk = steps.begin(start, batches, at)
 
         def step(now: Clients, batch: Minibatch) -> None:
@@ -178,8 +172,8 @@ class LocalTrainer:
     ) -> LocalStep:
         """What is done at each step, and around a client's."""
         rows = self.live.active(len(at))
-        added = self._correction(at)
-        fold, correct = self._fold(lr, at.w, added), None
+        added = self.update.correction(at)
+        fold, correct = self.update.fold(lr, at.w, added), None
         if added and added.shared:  # of one row nothing is done client by client
             added.apply(self.options.backend)
         elif added and added.terms:
@@ -190,33 +184,6 @@ class LocalTrainer:
             renewal = renewal_of(self.algorithm.drift.renewal(at), self.live.shares)
             end = all_of(renewal, *(recorded.end if recorded else ()))
         return LocalStep(ascent=ascent, fold=fold, correct=correct, begin=begin, end=end)
-
-    def _correction(self, at: Clients) -> Correction | None:
-        """What is added to the gradient in all steps of the round, of algorithms that do."""
-        if not self.corrects:
-            return None
-        return correction_of(self.algorithm.direction(at), at, self.live.addend)
-
-    def _fold(self, lr: float | Tensor, base: Tensor, added: Correction | None) -> Fold:
-        share, (alpha, beta) = 1.0 if added is None else added.share, self.factors(lr, base, added)
-        clip, addend = self.options.clip_norm, added.row if added and added.terms else None
-        bound = None if clip is None else ClipBound(clip / share, self.live.g, CLIP_EPS / share)
-        local = self.algorithm.local
-        return Fold(alpha, beta, base, bound, addend, False, local.momentum, local.nesterov)
-
-    def factors(
-        self, lr: float | Tensor, base: Tensor, added: Correction | None = None
-    ) -> tuple[Coefficient, Coefficient]:
-        """Of the gradient and of `base` [K, ...] in a step at rate `lr`.
-
-        Plans and graphs read them from where they lie: another rate needs no other recording.
-        """
-        share, decay = (1.0, 0.0) if added is None else (added.share, added.weight_decay)
-        alpha, beta = -lr * share, 1.0 - lr * (self.options.weight_decay + decay)
-        held = self.live.active(len(base)).factors
-        for to, number in zip(held, (alpha, beta), strict=True):
-            to.copy_(number) if isinstance(number, Tensor) else to.fill_(number)
-        return held
 
     def _starts(self, at: Clients) -> Tensor:
         """The models before the first step: their own where the algorithm gives them some."""
@@ -234,27 +201,6 @@ class LocalTrainer:
         batches = (self.batch(s, n, padded) for s, n in enumerate(padded.active))
         return self.gradient.over_all(at, batches, counts)
 
-    def _alike(self, at: Clients) -> Fold | None:
-        """What is folded into all steps of the round alike, with what it adds written down; None
-        where they are not."""
-        lr = self.algorithm.rate(at)
-        if not (self.fusions.folds and _steady(at, lr)):
-            return None
-        added = self._correction(at)
-        if added and added.terms:
-            added.apply(self.options.backend)
-        return self._fold(lr, at.w, added)
-
-    def _rate(self, at: Clients, lr: float | Tensor) -> Tensor | None:
-        """[K], where clients' rates are the same in all steps: of the rows' dtype, made once."""
-        if not _steady(at, lr):
-            return None
-        held = self.live.rate[: len(at)]
-        return held.copy_(lr) if isinstance(lr, Tensor) else held.fill_(lr)
-
-    def _rates(self, at: Clients) -> tuple[float | Tensor]:
-        return (self.algorithm.rate(at),)
-
     def _step(
         self, at: Clients, batch: Minibatch, fold: Fold | None, lr: float | Tensor | None = None
     ) -> None:
@@ -264,43 +210,9 @@ class LocalTrainer:
             self.gradient.take(at, batch, rows.w, fold.first(at.w))
         else:
             self.gradient.take(at, batch, at.g)
-            if lr is None:
-                (lr,) = at.by_step(self._rates)
-            self._descend(at, lr, rows)
-        if self.watched:
-            self._after_step(at, rows.w)
-
-    def _after_step(self, at: Clients, out: Tensor) -> None:
-        after = replace(at, w=out)
-        self.algorithm.after_step(after)
-        if after.w is not out:
-            raise ValueError(
-                f"at.w: expected to be changed in place in after_step of "
-                f"{class_names(self.algorithm)}; got another tensor, which nothing reads"
-            )
-
-    @timed("step")
-    def _descend(self, at: Clients, lr: float | Tensor, rows: ActiveRows) -> None:
-        options, local = self.options, self.algorithm.local
-        direction = self.algorithm.direction(at)
-        bare = direction.terms is at.g and direction.w_ref is None
-        # Hooks of one's own may have changed the gradient since its squares were written.
-        norms = self.fusions.norms and bare and self.plain
-        kernels.step(
-            at.w,
-            direction.terms,
-            lr,
-            out=rows.w,
-            w_ref=direction.w_ref,
-            lam=direction.lam,
-            weight_decay=options.weight_decay + direction.weight_decay,
-            clip_norm=options.clip_norm,
-            squares=self.executor.squares(at.g) if norms else None,
-            momentum=local.momentum,
-            nesterov=local.nesterov,
-            m=rows.m,
-            backend=options.backend,
-        )
+            self.update.descend(at, self.update.step_rate(at) if lr is None else lr, rows)
+        if self.update.watched:
+            self.update.after_step(at, rows.w)
 
     @timed("gather")
     def batch(self, s: int, active: int, batches: ChunkBatches) -> Minibatch:
@@ -334,8 +246,3 @@ class LocalTrainer:
         if not self.executor.random:
             return None
         return seeds_of((self.options.seed, round), clients, np.full(len(clients), step))
-
-
-def _steady(at: Clients, lr: float | Tensor) -> bool:
-    """Whether a client's learning rate is the same in all steps of a round."""
-    return isinstance(lr, float) or (isinstance(at.lr, Tensor) and at.decay == 1.0)

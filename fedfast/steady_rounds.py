@@ -90,7 +90,7 @@ class SteadyRounds:
             found = self._found(who, t, lr)
             whose = who.ids, who.sizes, found.epochs
             found.batches.write(drawn.seed, t, who.lines, *whose)
-        self._engine.trainer.factors(lr, found.models)
+        self._engine.trainer.update.factors(lr, found.models)
         found.after.follow(found.before)
         with phase("forward_backward"):
             found.descent.run(who.packing.offsets)

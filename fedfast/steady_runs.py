@@ -52,4 +52,4 @@ def _trains(trainer: LocalTrainer) -> bool:
     fusions, drawn = trainer.fusions, trainer.executor.random or trainer.pipeline.augment
     planned = fusions.rounds and not (fusions.ascent or fusions.resident)
     at_once = planned and trainer.replay is None
-    return at_once and not (drawn or trainer.corrects or trainer.live.m is not None)
+    return at_once and not (drawn or trainer.update.corrects or trainer.live.m is not None)

@@ -29,7 +29,9 @@ from .mix import mix
 from .packed import advance, fetch
 from .perturb import perturb
 from .placed import PlacedRows
-from .plan import FEED, TALLY, TURN, Counted, Lanes, Plan, Soon, StepsCall, feed, tally, turn
+from .plan import Lanes, Plan, StepsCall
+from .plan_arguments import Counted, Soon
+from .plan_operations import FEED, TALLY, TURN, feed, tally, turn
 from .pool import adaptive_avg, adaptive_avg_backward, pool, pool_backward
 from .segments import Segments
 from .sensitivity import sensitivity

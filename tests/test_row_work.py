@@ -40,7 +40,7 @@ def rows_of_a_run(name, frozen=False, inputs=300, **options):
 def apart(monkeypatch):
     """Every row in a pass of its own, before the steps and behind them."""
     monkeypatch.setattr(StepExecutor, "adds_in_products", lambda *_: False)
-    monkeypatch.setattr(plans, "_models", lambda *_: (0, 0, 0))
+    monkeypatch.setattr(plans, "models_of", lambda *_: (0, 0, 0))
 
 
 @pytest.mark.parametrize("frozen", [False, True])

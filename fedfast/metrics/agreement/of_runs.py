@@ -23,6 +23,7 @@ import torch
 from ... import kernels
 from ...algorithms.fedgh import Harmonized, conflicting
 from ...algorithms.hooks import Cohort
+from ...round_cohort import cohort_of
 from ...round_records import Work
 from ...rounds import drawn_round
 from ...runs.run_models import RunModels
@@ -90,7 +91,7 @@ def _cohort(run: RunModels, ids: Sequence[int]) -> Cohort:
     plan = drawn_round(drawing.seed, t, who, drawing.sizes[who], drawing.cut)
     epochs = parts.engine.options.local_epochs
     work = Work(t, plan, parts.design.lr(t), epochs, run.data.num_clients)
-    return parts.engine._cohort(work, np.arange(len(who)))
+    return cohort_of(parts.engine, work, np.arange(len(who)))
 
 
 def _conflicts(
