@@ -26,8 +26,8 @@ def chosen(precision: str, device: torch.device) -> str:
 
 
 def meaning(precision: str) -> str:
-    """The same word for those that mean the same results: "fp32" for "auto" and `FLOAT32`."""
-    return "fp32" if precision == "auto" or precision in FLOAT32 else precision
+    """What results are: "float32", which is none of the words, for "auto" and `FLOAT32`."""
+    return "float32" if precision == "auto" or precision in FLOAT32 else precision
 
 
 def alike(a: str, b: str) -> bool:

@@ -86,7 +86,7 @@ def test_a_run_goes_on_under_another_word_for_float32(word, tmp_path):
         sim = simulation(precision=other)
         sim.load(tmp_path / "state.pt")
         assert sim.round == 1
-    with pytest.raises(ValueError, match="precision bf16, found fp32"):
+    with pytest.raises(ValueError, match=f"precision bf16, found {word}"):
         simulation(precision="bf16").load(tmp_path / "state.pt")
 
 
@@ -120,4 +120,8 @@ def test_runs_under_words_for_float32_are_compared_as_one(tmp_path):
         run = {"fedavg": history([0.1, 0.2])}
         write_run(tmp_path / word, run, seed=seed, precision=word)
     found = groups(records([tmp_path]))
-    assert sorted(len(runs) for runs in found.values()) == [1, 1, 3]
+    assert {name: len(runs) for name, runs in found.items()} == {
+        "fedavg precision=float32": 3,
+        "fedavg precision=tf32": 1,
+        "fedavg precision=bf16": 1,
+    }

@@ -24,7 +24,7 @@ from ..data.pages import file_of, spread_rows
 from ..declarations import declarations
 from ..design import Design
 from ..options import SimulationOptions
-from ..precisions import meaning
+from ..precisions import alike
 from ..rounds import Drawn, Explicit
 from .container import digest
 from .describe import CODE, class_code, describe, flat
@@ -93,7 +93,7 @@ def differences(
 ) -> list[str]:
     """`name OURS, found SAVED` of every field that differs, in the order of `ours`."""
     saved = {**{name: default[name] for name in ours if name in default}, **saved}
-    saved, ours = _same_rounding(saved), _same_rounding(ours)
+    saved = _same_rounding(saved, ours)
     names = [*ours, *(name for name in saved if name not in ours)]
     code = CODE.split(" under ")[0]
     found = []
@@ -111,11 +111,11 @@ def differences(
     return found
 
 
-def _same_rounding(state: Mapping[str, object]) -> dict[str, object]:
-    """With one word for all that mean float32's results: a run may go on on another device."""
-    return {
-        k: meaning(v) if k == "precision" and isinstance(v, str) else v for k, v in state.items()
-    }
+def _same_rounding(saved: Mapping[str, object], ours: Mapping[str, object]) -> Mapping[str, object]:
+    """`saved` with our word for its precision where a run may go on under it, on another device."""
+    words = saved.get("precision"), ours.get("precision")
+    known = all(isinstance(word, str) for word in words)
+    return {**saved, "precision": words[1]} if known and alike(*map(str, words)) else saved
 
 
 def _part(name: str) -> str:
