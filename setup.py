@@ -4,8 +4,10 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
 from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,44 +59,51 @@ class Build(build_ext):
     """`build_ext` that says what to install when no compiler answers, and that knows nvcc."""
 
     def build_extensions(self) -> None:
-        with ThreadPoolExecutor(1) as beside:
-            self._objects = self._begin(beside)
+        with self._beside():
             try:
                 super().build_extensions()
             except (CompileError, FileNotFoundError) as error:
                 raise SystemExit(f"{NO_COMPILER}\nThe compiler said: {error}") from error
 
     def build_extension(self, ext: Pybind11Extension) -> None:
-        if ext.name == CUDA and self._objects is not None:
-            ext.extra_objects = self._objects.result()
+        if ext.name == CUDA and self._nvcc is not None:
+            if status := self._nvcc.wait():
+                raise CompileError(f"nvcc: exit status {status}")
+            ext.extra_objects = [str(self._kernels()), cudart(self._nvcc.args[0])]
         super().build_extension(ext)
 
-    def _begin(self, beside: ThreadPoolExecutor) -> "Future[list[str]] | None":
-        """nvcc's work, beside the C++ files: it takes one core a third as long as they do two."""
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """nvcc's work, beside the C++ files: it takes one core a third as long as they do two.
+
+        Where they fail nvcc ends at once: what the compiler said must not wait for it.
+        """
         compiler = nvcc()
         old = any(ext.name == CUDA and self._is_old(ext) for ext in self.extensions)
-        return beside.submit(self._cuda_objects, compiler) if compiler and old else None
-
-    def _cuda_objects(self, compiler: str) -> list[str]:
-        return [self._kernels(compiler), cudart(compiler)]
+        self._nvcc = self._begun(compiler) if compiler and old else None
+        try:
+            yield
+        finally:
+            if self._nvcc is not None and self._nvcc.poll() is None:
+                os.killpg(self._nvcc.pid, signal.SIGTERM)  # the compilers that it calls, too
+                self._nvcc.wait()
 
     def _is_old(self, ext: Pybind11Extension) -> bool:
         target = Path(self.get_ext_fullpath(ext.name))
         newest = max(os.stat(path).st_mtime for path in (*ext.sources, *ext.depends))
         return self.force or not target.exists() or target.stat().st_mtime < newest
 
-    def _kernels(self, compiler: str) -> str:
+    def _kernels(self) -> Path:
         """csrc/cuda/resident.cu as an object."""
-        out = Path(self.build_temp, "resident.o")
+        return Path(self.build_temp, "resident.o")
+
+    def _begun(self, compiler: str) -> "subprocess.Popen[bytes]":
+        out = self._kernels()
         out.parent.mkdir(parents=True, exist_ok=True)
         host = os.environ.get("CXX", "")
         with_host = ["-ccbin", host] if host and " " not in host else []
         call = [compiler, *with_host, *NVCC_FLAGS, "-Icsrc", "-c", "csrc/cuda/resident.cu"]
-        try:
-            subprocess.run([*call, "-o", str(out)], check=True)
-        except subprocess.CalledProcessError as error:
-            raise CompileError(f"nvcc: {error}") from error
-        return str(out)
+        return subprocess.Popen([*call, "-o", str(out)], start_new_session=True)
 
 
 ParallelCompile("FEDFAST_JOBS", default=2).install()

@@ -111,6 +111,42 @@ def test_its_wheel_installs_elsewhere_and_runs_an_example(sdist, tmp_path, monke
     assert (tmp_path / "first" / "history.csv").read_text().count("\n") == 3
 
 
+NVCC = """#!/bin/sh
+sleep 300 &
+echo $! > "$SLEEPER.new" && mv "$SLEEPER.new" "$SLEEPER"
+wait
+"""
+CXX = """#!/bin/sh
+while [ ! -e "$SLEEPER" ]; do sleep 0.1; done
+exit 1
+"""
+
+
+def ended(process):
+    """Whether a process is gone, or waits for nothing but to be forgotten."""
+    stat = Path("/proc", str(process), "stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nvcc is looked for on Linux alone")
+def test_what_a_compiler_says_does_not_wait_for_nvcc(tmp_path, monkeypatch):
+    """Which would take minutes here, with what it calls."""
+    for name, text in ("bin/nvcc", NVCC), ("g++", CXX):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setenv("SLEEPER", str(tmp_path / "sleeper"))
+    for name in ("CC", "CXX"):
+        monkeypatch.setenv(name, str(tmp_path / "g++"))
+    built = ("--build-temp", str(tmp_path / "temp"), "--build-lib", str(tmp_path / "lib"))
+    call = [sys.executable, "setup.py", "build_ext", "--force", *built]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode != 0 and "a C++17 compiler is needed" in done.stderr
+    assert ended((tmp_path / "sleeper").read_text().strip())
+
+
 def test_one_version_is_written_everywhere():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert cited["version"] == fedfast.__version__
