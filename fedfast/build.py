@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 
 from . import memory as memories
+from .algorithms._hook_checks import overrides
+from .algorithms.optimizers import Optimizer
 from .client_loop import LocalTrainer
 from .data.pages import PagesAhead
 from .design import Design
@@ -159,8 +161,10 @@ def _activation_bytes(design: Design) -> int:
     width, item = design.width, design.dtype.itemsize
     if design.program is None:
         return width * item * design.trial[0].numel()
-    looks, clips = design.algorithm.local.looks, design.options.clip_norm is not None
-    held = bytes_per_client(design.program, width, item, looks, clips, design.device.type)
+    local, clips = design.algorithm.local, design.options.clip_norm is not None
+    diverges = overrides(local, "objective", Optimizer)  # the one loss besides that programs have
+    passes = local.looks and not diverges, clips, design.device.type, diverges
+    held = bytes_per_client(design.program, width, item, *passes)
     if design.device.type != "cpu":
         held += scratch_bytes(design.program, width, item)
     return held

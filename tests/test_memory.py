@@ -1,6 +1,7 @@
 """How many clients fit a budget, counted by hand; and runs that run out of memory all the same."""
 
 import gc
+import warnings
 import weakref
 from pathlib import Path
 
@@ -8,16 +9,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from federation import federation, flat, mlp
+from test_programs import case
 from torch import nn
 
 import fedfast
 from fedfast import FlatLayout, memory, steady_rounds
 from fedfast.algorithms import SCAFFOLD, FedAdam, FedAvg, FedAvgM, FedSAGM, FedSAM
+from fedfast.algorithms.objective import Divergence
 from fedfast.algorithms.optimizers import SAM
 from fedfast.cli import setting
 from fedfast.client_loop import LocalTrainer
 from fedfast.config import load
+from fedfast.executor import LocalStep, StepTensors
 from fedfast.live_buffers import LiveBuffers
+from fedfast.programs import bytes_per_client
 
 CPU = torch.device("cpu")
 SIZES = [9, 1, 13, 4, 30, 2, 8, 21]
@@ -92,6 +97,36 @@ def test_a_run_keeps_to_its_budget():
     tight = simulation(memory=(fixed + 3 * each) / memory.GIB)
     assert (free.chunk, tight.chunk) == (8, 3)
     assert str(tight.memory).startswith("K = 3 of 8 clients at once")
+
+
+def allocated():
+    """Bytes of all tensors there are."""
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is looked at on the way
+        tensors = [t for t in gc.get_objects() if isinstance(t, torch.Tensor)]
+    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(held.values())
+
+
+def test_a_divergence_keeps_the_logits_of_the_model_sent():
+    _, layout, executor, w, batch = case("mlp", torch.float64)
+    tensors = StepTensors(w, w, torch.zeros_like(w), torch.zeros(3, dtype=torch.float64))
+    executor.gradients(LocalStep(), tensors, batch)
+    before = allocated()
+    step = LocalStep(objective=Divergence(w[0], 3.0, (0, layout.trained)))
+    executor.gradients(step, tensors, batch)
+    counted = (bytes_per_client(executor.program, 5, 8, diverges=d) for d in (False, True))
+    plain, both = counted
+    assert allocated() - before == 3 * (both - plain) > 0
+
+
+def test_fedsol_is_planned_with_them_and_without_buffers_of_sam():
+    """Beside FedAvg a row, the perturbed model, and logits [4, 4] in float32."""
+    settings = dict(rounds=1, batch_size=4)
+    plain = fedfast.Simulation(mlp(), federation(SIZES), "fedavg", **settings).memory
+    fedsol = fedfast.Simulation(mlp(), federation(SIZES), "fedsol", **settings).memory
+    assert fedsol.each - plain.each == 192 * 4 + 4 * 4 * 4
 
 
 @pytest.mark.parametrize("given", [0, -1.0, "much", True, float("nan")])

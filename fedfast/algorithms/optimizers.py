@@ -55,7 +55,11 @@ class Optimizer(Component):
     @property
     def own_loss(self) -> str:
         """Why gradients are not those of the run's loss alone, or ""."""
-        own = overrides(self, "objective", Optimizer)
+        return self._loss_beside(Optimizer)
+
+    def _loss_beside(self, known: type[Optimizer]) -> str:
+        """The same where layer programs have the objective of the class `known`."""
+        own = overrides(self, "objective", known)
         return "the algorithm has a loss of its own" if own else ""
 
     @property
