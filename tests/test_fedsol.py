@@ -1,15 +1,17 @@
 """FedSOL against a plain autograd script."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from federation import add, arrays, federation, flat, mlp, norm
 from fedfast.kernels import perturb
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fedfast
 from fedfast.algorithms import FedAvg, FedSOL
-from fedfast.algorithms.fedsol import ProximalSAM
+from fedfast.algorithms.fedsol import ProximalSAM, _added_in_pairs
 
 SIZES, LR, RHO, DECAY = [9, 4, 6], 0.2, 0.7, 0.01
 COHORTS = [[0, 1, 2], [2, 0]]
@@ -114,17 +116,19 @@ def images(sizes=SIZES):
 
 def trained(algorithm, **options):
     torch.manual_seed(3)
-    settings = dict(rounds=3, local_epochs=2, batch_size=3, lr=LR, dtype=torch.float64, seed=1)
+    settings = dict(rounds=3, participation=1.0, local_epochs=2, batch_size=3, lr=LR, seed=1)
+    settings |= dict(dtype=torch.float64)
     sim = fedfast.Simulation(Convolutions(), images(), algorithm, **settings | options)
     sim.run(progress=False)
     return flat(sim.state_dict()), sim
 
 
+@pytest.mark.parametrize("strength", ["fixed", "adaptive"])
 @pytest.mark.parametrize("perturbed", ["head", "all"])
-def test_a_layer_program_gives_what_autograd_gives(perturbed):
+def test_a_layer_program_gives_what_autograd_gives(perturbed, strength):
     """The batch statistics of the sent model are its own, the running ones those of the client's
     first pass; a head is not the last layer."""
-    algorithm = FedSOL(rho=RHO, perturbed=perturbed)
+    algorithm = FedSOL(rho=RHO, perturbed=perturbed, strength=strength)
     program, sim = trained(algorithm)
     module, other = trained(algorithm, loss=F.cross_entropy)
     assert sim.generic_because == "" and "callable" in other.generic_because
@@ -132,6 +136,51 @@ def test_a_layer_program_gives_what_autograd_gives(perturbed):
     alone = trained(algorithm, chunk=1)[0]
     assert torch.equal(alone, program)
     assert (trained("fedavg")[0] - program).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 13])
+def test_sums_of_pairs(n):
+    """In float32 beside NumPy's in float64; a client's own does not depend on its company."""
+    x = torch.rand(6, n, 4, generator=torch.Generator().manual_seed(n))
+    found = _added_in_pairs(x.clone())
+    expected = x.numpy().astype(np.float64).sum(axis=1, keepdims=True)
+    assert found.shape == (6, 1, 4)
+    assert np.abs(found.numpy() - expected).max() <= 4 * np.finfo(np.float32).eps * expected.max()
+    assert torch.equal(_added_in_pairs(x[2:3].clone()), found[2:3])
+
+
+class Counted(TorchDispatchMode):
+    """How many operations torch was asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("perturbed", ["head", "all"])
+def test_the_adaptive_strength_takes_no_more_operations_for_more_clients(perturbed, monkeypatch):
+    seen, scaled = [], ProximalSAM._scaled
+
+    def counted(self, at, g, span):
+        with Counted() as mode:
+            found = scaled(self, at, g, span)
+        seen.append((len(at), mode.count))
+        for k in range(len(at)):  # beside the paper's formula, client by client
+            for (a, b), shape in zip(at.layout.segments.spans, at.layout.shapes, strict=True):
+                moved = (at.w[k, a:b] - at.start[a:b]).abs().view(shape)
+                wanted = F.normalize(moved, dim=0).flatten() * g[k, a:b]
+                inside = perturbed == "all" or a >= at.layout.head[0]
+                assert torch.equal(found[k, a:b], wanted if inside else torch.zeros_like(wanted))
+        return found
+
+    monkeypatch.setattr(ProximalSAM, "_scaled", counted)
+    trained(FedSOL(rho=RHO, perturbed=perturbed, strength="adaptive"), dtype=torch.float32)
+    counts = dict(seen)
+    assert len(counts) > 1 and len(set(counts.values())) == 1
 
 
 def test_a_loss_made_of_it_is_the_users_own():

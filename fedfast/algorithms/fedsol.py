@@ -24,12 +24,13 @@ from torch import Tensor
 
 from ..kernels import norms, perturb, stats
 from ..lr_schedules import Schedulable
-from ._hook_checks import overrides
 from ._parameter_checks import check_number, check_schedule, check_word
 from .base import ALGORITHMS, Algorithm
 from .hooks import Clients, Rows, TrainedLayout
 from .objective import Divergence, Objective
 from .optimizers import OPTIMIZERS, Optimizer
+
+FLAT = 1e-12  # the least length that divides, as in torch's `normalize`
 
 
 @OPTIMIZERS.register("proximal-sam")
@@ -58,8 +59,7 @@ class ProximalSAM(Optimizer):
     @property
     def own_loss(self) -> str:
         """Layer programs have the divergence; not what a class of one's own makes of it."""
-        own = overrides(self, "objective", ProximalSAM)
-        return "the algorithm has a loss of its own" if own else ""
+        return self._loss_beside(ProximalSAM)
 
     def client_values(self, layout: TrainedLayout) -> Rows:
         """Nothing; raises ValueError for a model without a head."""
@@ -106,19 +106,32 @@ class ProximalSAM(Optimizer):
         )
 
     def _scaled(self, at: Clients, g: Tensor, span: tuple[int, int]) -> Tensor:
-        """`g` times |v - w| normalised along each tensor's first dimension.
-
-        Client by client: torch's sums along a dimension depend on how many rows they are part of.
-        """
+        """`g` times |v - w| normalised along each tensor's first dimension."""
         out = at.scratch["scaled"].zero_()
-        for k in range(len(at)):
-            moved = (at.w[k] - at.start).abs()
-            for (begin, end), shape in zip(at.layout.segments.spans, at.layout.shapes, strict=True):
-                if span[0] <= begin < span[1]:
-                    part = slice(begin, end)
-                    scale = torch.nn.functional.normalize(moved[part].view(shape), dim=0)
-                    out[k, part] = scale.flatten() * g[k, part]
+        for (begin, end), shape in zip(at.layout.segments.spans, at.layout.shapes, strict=True):
+            if span[0] <= begin < min(end, span[1]):
+                part = out[:, begin:end]
+                torch.sub(at.w[:, begin:end], at.start[begin:end], out=part).abs_()
+                columns = part.view(len(at), shape[0] if shape else 1, -1)
+                columns.div_(_lengths(columns).clamp_min_(FLAT))
+                part.mul_(g[:, begin:end])
         return out
+
+
+def _lengths(x: Tensor) -> Tensor:
+    """`|x[k, :, j]|`, of each client the same whatever K. [K, n, m] -> [K, 1, m]"""
+    if x.device.type == "cpu":
+        return torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return _added_in_pairs(x.square()).sqrt()  # torch's own order there depends on K
+
+
+def _added_in_pairs(x: Tensor) -> Tensor:
+    """The sum along dimension 1, which it keeps, level by level; `x` is overwritten."""
+    while (n := x.shape[1]) > 1:
+        half = (n + 1) // 2
+        x[:, : n - half] += x[:, half:]
+        x = x[:, :half]
+    return x
 
 
 @ALGORITHMS.register("fedsol")
