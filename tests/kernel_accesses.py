@@ -39,21 +39,30 @@ class Launch:
 
     def load(self, pointers: np.ndarray, mask: np.ndarray) -> None:
         """Of a tile, by the program at hand."""
-        self.loads.append((self.program, pointers[mask].ravel()))
-        access = Access.of(pointers, mask)
-        self._ordered(None if access is None else self.order.load(access), "reads", "written")
+        access = self._kept(self.loads, pointers, mask)
+        if access is not None:
+            self._in_order(self.order.load(access), "reads", "written")
 
     def store(self, pointers: np.ndarray, mask: np.ndarray) -> None:
         """Of a tile, by the program at hand."""
-        self.stores.append((self.program, pointers[mask].ravel()))
-        access = Access.of(pointers, mask)
-        self._ordered(None if access is None else self.order.store(access), "writes", "read")
+        access = self._kept(self.stores, pointers, mask)
+        if access is not None:
+            self._in_order(self.order.store(access), "writes", "read")
 
-    def _ordered(self, early: int | None, does: str, before: str) -> None:
-        assert early is None, (
-            f"{self.name}: program {self.program} {does} what its other threads may not yet have "
-            f"{before}, {self._place(early)}"
-        )
+    def _kept(self, to: Accesses, pointers: np.ndarray, mask: np.ndarray) -> Access | None:
+        """None where all is masked."""
+        touched = pointers[mask].ravel()
+        to.append((self.program, touched))
+        if not len(touched):
+            return None
+        return Access(pointers, mask, int(touched.min()), int(touched.max()))
+
+    def _in_order(self, early: int | None, does: str, before: str) -> None:
+        if early is not None:
+            raise AssertionError(
+                f"{self.name}: program {self.program} {does} what its other threads may not yet "
+                f"have {before}, {self._place(early)}"
+            )
 
     def check(self) -> None:
         """Raises AssertionError naming kernel, programs and element."""

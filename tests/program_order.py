@@ -18,26 +18,25 @@ import numpy as np
 class Access(NamedTuple):
     """Of one load or store.
 
-    addresses  of all elements of the tile, -1 where it is masked
-    low, high  of those that are not, the least and the largest
+    pointers, mask  of all elements of the tile, and which of them are touched
+    low, high       of those, the least and the largest
     """
 
-    addresses: np.ndarray
+    pointers: np.ndarray
+    mask: np.ndarray
     low: int
     high: int
 
-    @classmethod
-    def of(cls, pointers: np.ndarray, mask: np.ndarray) -> Access | None:
-        """None: nothing is touched."""
-        addresses = np.where(mask, pointers.astype(np.int64), -1)
-        touched = addresses[addresses >= 0]
-        return cls(addresses, int(touched.min()), int(touched.max())) if len(touched) else None
-
-    def meets(self, other: Access) -> np.ndarray:
-        """Which of this one's elements the other touches, as a mask of its tile."""
+    def meets(self, other: Access) -> np.ndarray | None:
+        """Which of this one's elements the other touches, as a mask of its tile; None: none."""
         if self.high < other.low or other.high < self.low:
-            return np.zeros(self.addresses.shape, dtype=bool)
-        return (self.addresses >= 0) & np.isin(self.addresses, other.addresses)
+            return None
+        met = self.mask & np.isin(self.pointers, other.pointers[other.mask])
+        return met if met.any() else None
+
+    def same(self, other: Access) -> np.ndarray | bool:
+        """Whether an element of the other's tile has the same address: a mask of this one's."""
+        return self.pointers.shape == other.pointers.shape and self.pointers == other.pointers
 
 
 class Program:
@@ -55,20 +54,19 @@ class Program:
     def load(self, access: Access) -> int | None:
         """An address that is read too early; None where all is well."""
         self.reads.append(access)
-        return next((int(access.addresses[m][0]) for m in self._met(access, self.writes)), None)
+        for write in self.writes:
+            met = access.meets(write)
+            if met is not None:
+                return int(access.pointers[met][0])
+        return None
 
     def store(self, access: Access) -> int | None:
-        """An address that is written too early."""
+        """An address that is written too early; None where all is well."""
         self.writes.append(access)
-        times = np.zeros(access.addresses.shape, dtype=np.int64)
+        times = np.zeros(access.pointers.shape, dtype=np.int64)
         for read in self.reads:
             met = access.meets(read)
-            if met.any():
-                times += met
-                alike = read.addresses.shape == access.addresses.shape
-                times += met & (read.addresses != access.addresses) if alike else met
-        return int(access.addresses[times > 1][0]) if (times > 1).any() else None
-
-    @staticmethod
-    def _met(access: Access, others: list[Access]) -> list[np.ndarray]:
-        return [met for met in map(access.meets, others) if met.any()]
+            if met is not None:
+                times += met + (met & ~np.asarray(access.same(read)))
+        early = access.pointers[times > 1]
+        return int(early[0]) if len(early) else None
