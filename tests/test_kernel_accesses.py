@@ -77,3 +77,58 @@ def test_programs_of_their_own_pass() -> None:
 def test_faults_are_found(kernel: Callable[..., None], found: str) -> None:
     with pytest.raises(Exception, match=found):
         launch(kernel)
+
+
+@common.jit
+def _normalised(x: tl.tensor, out: tl.tensor, size: tl.tensor, BLOCK: tl.constexpr) -> None:
+    """Writes what other threads of the program read for their sum."""
+    cols = tl.arange(0, BLOCK)
+    last = tl.load(x + size - 1)
+    tl.store(out + cols, tl.load(x + cols, cols < size, other=0.0) / last, cols < size)
+
+
+@common.jit
+def _ordered(x: tl.tensor, out: tl.tensor, size: tl.tensor, BLOCK: tl.constexpr) -> None:
+    """The same, behind a barrier."""
+    cols = tl.arange(0, BLOCK)
+    last = tl.load(x + size - 1)
+    tl.debug_barrier()
+    tl.store(out + cols, tl.load(x + cols, cols < size, other=0.0) / last, cols < size)
+
+
+@common.jit
+def _turned(x: tl.tensor, out: tl.tensor, size: tl.tensor, BLOCK: tl.constexpr) -> None:
+    """Reads back what other threads of the program have written."""
+    cols = tl.arange(0, BLOCK)
+    tl.store(out + cols, tl.load(x + cols, cols < size, other=0.0), cols < size)
+    back = tl.load(out + (size - 1 - cols), cols < size, other=0.0)
+    tl.store(x + cols, back, cols < size)
+
+
+def in_place(kernel: Any, size: int = 8) -> torch.Tensor:
+    """By one program, on itself."""
+    x = torch.arange(1.0, size + 1)
+    common.launch(kernel, 1, x, x, x, size, BLOCK=16)
+    return x
+
+
+def test_a_program_may_write_what_it_has_read() -> None:
+    """Element by element, or behind a barrier; in another tensor always."""
+    assert torch.equal(in_place(_double), 2 * torch.arange(1.0, 9))
+    assert torch.equal(in_place(_ordered), torch.arange(1.0, 9) / 8)
+    x, out = torch.arange(1.0, 9), torch.zeros(8)
+    common.launch(_normalised, 1, x, x, out, 8, BLOCK=16)
+    assert torch.equal(out, x / 8)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "found"),
+    [
+        (_normalised, "program 0 writes what its other threads may not yet have read, element 7"),
+        (_turned, "program 0 reads what its other threads may not yet have written, element 7"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_missing_barrier_is_found(kernel: Callable[..., None], found: str) -> None:
+    with pytest.raises(Exception, match=found):
+        in_place(kernel)
