@@ -54,7 +54,7 @@ class LocalTrainer:
         self.watched, self.plain = self.algorithm.watched, self.algorithm.plain
         folds = self.fusions.folds or self.fusions.resident
         self.corrects = folds and not self.plain
-        recorder = recorder_for(self.algorithm, can, design.client_decay)
+        recorder = recorder_for(self.algorithm, can)
         self.replay: RecordedSteps | None = None
         if recorder is not None:
             given = recorder, self.live.losses, self.algorithm.local.ends, self._fetch
