@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -35,6 +35,7 @@ from .distributed.shares import Shares
 from .frozen import changed
 from .hook_calls import HookCalls
 from .memory import Halving
+from .metrics.agreement.readings import Readings
 from .metrics.agreement.watch import Watch
 from .metrics.agreement.watched_mean import WatchedMean
 from .phases import timed
@@ -42,7 +43,7 @@ from .round_batches import RoundBatches
 from .row_tiers import RowTier
 from .running_sum import Place
 from .state import Committed, ServerState
-from .transfers import all_sent_to, numbers_of
+from .transfers import all_sent_to, arrays_of
 
 Shared = TypeVar("Shared", float, int)
 
@@ -358,18 +359,7 @@ class Engine:
     def _concluded(self, done: Trained, models: Tensor) -> Outcome | None:
         begin = time.perf_counter()
         self._conclude(done, models)
-        outcome = self._outcome(done, begin)
-        if outcome is None or self.watch is None:
-            return outcome
-        return self._measured(self.watch, done, outcome, begin)
-
-    def _measured(self, watch: Watch, done: Trained, outcome: Outcome, begin: float) -> Outcome:
-        """The outcome with the columns of metrics; of a round that came to nothing they are nan."""
-        if outcome.after.server is not self.next:
-            return changed(outcome, measured=watch.nothing())
-        who = self.algorithm, done.cohort, done.state, self.next, done.sent, self.mean.trained
-        columns = watch.columns(*who)
-        return changed(outcome, measured=columns, server_seconds=time.perf_counter() - begin)
+        return self._outcome(done, begin)
 
     def _outcome(self, done: Trained, begin: float) -> Outcome | None:
         """What the host reads of a round, in one wait; None where a model was not finite."""
@@ -377,21 +367,42 @@ class Engine:
         rows = [t.view(-1) for t in self.next.tensors().values()]  # [S], [trained], or any shape
         of_rows = (row.dot(row) for row in rows)
         of_mean = mean.total(), mean.square, mean.norm_sum()
-        loss, total, square, norm_sum, *squares = numbers_of(tally.summed_loss, *of_mean, *of_rows)
+        pending, readings = self.next.pending, self._readings(done)
+        figures = tally.summed_loss, *of_mean, *of_rows, *pending.values()
+        found = arrays_of(*figures, *readings.tensors)
+        numbers, measured = [float(x) for x in found[: len(figures)]], found[len(figures) :]
+        loss, total, square, norm_sum, *squares = numbers
         if not math.isfinite(total):
             return None
+        self.next.scalars.update(zip(pending, squares[len(rows) :], strict=True))
         norm = square**0.5
-        known = zip(rows, squares, strict=True)
+        known = zip(rows, squares[: len(rows)], strict=True)
         finite = math.isfinite(norm) and all(is_finite(*row, self.backend) for row in known)
         after = self.committed
         # A diverged client counts as one that did not move where the run goes on without it.
         tolerant = self.options.on_divergence == "continue"
         if finite and (tolerant or not tally.diverged):
             after = changed(after, server=self.next, clients=done.clients, owners=done.owners)
+        columns = self._columns(readings, measured, after.server is self.next)
         diverged = tuple(tally.diverged)
         seconds, average = time.perf_counter() - begin, loss / max(tally.samples, 1)
         norms = norm, norm_sum
-        return Outcome(average, *norms, tally.samples, diverged, finite, after, seconds)
+        return Outcome(average, *norms, tally.samples, diverged, finite, after, seconds, columns)
+
+    def _readings(self, done: Trained) -> Readings:
+        """What the run's metrics ask of a round."""
+        if self.watch is None:
+            return Readings(())
+        who = self.algorithm, done.cohort, done.state, self.next, done.sent, self.mean.trained
+        return self.watch.readings(*who)
+
+    def _columns(
+        self, readings: Readings, found: Sequence[np.ndarray], counts: bool
+    ) -> Mapping[str, float]:
+        """The columns of the run's metrics; of a round that came to nothing they are nan."""
+        if self.watch is None:
+            return {}
+        return readings.columns(found) if counts else self.watch.nothing()
 
     def _cohort(self, work: Work, order: np.ndarray) -> Cohort:
         """The round's clients, with all numbers on the host."""
