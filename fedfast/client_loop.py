@@ -48,7 +48,7 @@ class LocalTrainer:
         self.fusions = fusions_for(self.algorithm, clip, can)
         self.gradient = LocalGradient(self.algorithm, executor, self.live, self.fusions)
         self.update = LocalUpdate(design, executor, self.live, self.fusions)
-        recorder = recorder_for(self.algorithm, can, design.client_decay)
+        recorder = recorder_for(self.algorithm, can)
         self.replay: RecordedSteps | None = None
         if recorder is not None:
             given = recorder, self.live.losses, self.algorithm.local.ends, self._fetch

@@ -14,6 +14,7 @@ from .distributed.rounds import spread_rows
 from .distributed.shares import Shares
 from .engine import Engine
 from .executor import LocalStep, StepTensors
+from .transfers import sent_to
 
 
 def tune(
@@ -43,7 +44,7 @@ def tune(
     if ranks is not None and shares is not None:
         spread_rows(ranks, found, shares)
     tuned = torch.empty_like(found)
-    tuned[torch.from_numpy(order).to(row.device)] = found
+    tuned[sent_to(torch.from_numpy(order), row.device)] = found
     return tuned
 
 
@@ -71,6 +72,6 @@ def _chunk(
             clip_norm=options.clip_norm,
             backend=options.backend,
         )
-    bad = ~w[:, a:b].isfinite().all(dim=1)
-    w[bad] = row
-    return w[:, a:b]
+    found = w[:, a:b]
+    sound = found.isfinite().all(dim=1, keepdim=True)  # a mask as an index would be waited for
+    return torch.where(sound, found, row[a:b], out=found)

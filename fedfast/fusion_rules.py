@@ -94,21 +94,16 @@ def records_ascent(local: Optimizer) -> bool:
     return older and not any(is_foreign(getattr(local, name)) for name in (*hooks, "recorded"))
 
 
-def recorder_for(algorithm: Algorithm, can: Capabilities, client_decay: float) -> Recorder | None:
+def recorder_for(algorithm: Algorithm, can: Capabilities) -> Recorder | None:
     """What records steps on CUDA; None where a step reads what is not at an address that stays."""
-    return CudaRecorder() if can.graphs and not eager_because(algorithm, client_decay) else None
+    return CudaRecorder() if can.graphs and not eager_because(algorithm) else None
 
 
-def eager_because(algorithm: Algorithm, client_decay: float) -> str:
-    """Why local steps are not recorded on CUDA, or "".
-
-    client_decay  factor on a client's rate per local epoch it has done
-    """
+def eager_because(algorithm: Algorithm) -> str:
+    """Why local steps are not recorded on CUDA, or ""."""
     for part in (algorithm, *algorithm.components):
         for hook in WITHIN:
             found = getattr(part, hook, None)
             if found is not None and is_foreign(found):
                 return f"{hook} of {type(part).__name__} is code of your own, which runs in a step"
-    if client_decay != 1.0 and algorithm.local.sums_rates:
-        return f"{algorithm.local.name} adds up learning rates, which decay with each local epoch"
     return ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from torch import Tensor
 
 from . import kernels
@@ -14,11 +16,11 @@ from .algorithms.hooks import Cohort
 from .cohort_pass import joined
 from .engine_parts import EngineParts
 from .frozen import changed
-from .metrics.agreement.watch import Watch
+from .metrics.agreement.readings import Readings
 from .phases import timed
 from .round_records import Outcome, Trained
 from .state import ServerState
-from .transfers import numbers_of
+from .transfers import arrays_of
 
 
 def ending_of(engine: EngineParts, state: ServerState) -> Ending:
@@ -34,10 +36,7 @@ def concluded(engine: EngineParts, done: Trained, models: Tensor) -> Outcome | N
     """
     begin = time.perf_counter()
     _conclude(engine, done, models)
-    outcome = _outcome(engine, done, begin)
-    if outcome is None or engine.watch is None:
-        return outcome
-    return _measured(engine, engine.watch, done, outcome, begin)
+    return _outcome(engine, done, begin)
 
 
 def _conclude(engine: EngineParts, done: Trained, models: Tensor) -> None:
@@ -79,29 +78,41 @@ def _outcome(engine: EngineParts, done: Trained, begin: float) -> Outcome | None
     rows = [t.view(-1) for t in engine.next.tensors().values()]  # [S], [trained], or any shape
     of_rows = (row.dot(row) for row in rows)
     of_mean = mean.total(), mean.square, mean.norm_sum()
-    loss, total, square, norm_sum, *squares = numbers_of(tally.summed_loss, *of_mean, *of_rows)
+    pending, readings = engine.next.pending, _readings(engine, done)
+    figures = tally.summed_loss, *of_mean, *of_rows, *pending.values()
+    found = arrays_of(*figures, *readings.tensors)
+    numbers, measured = [float(x) for x in found[: len(figures)]], found[len(figures) :]
+    loss, total, square, norm_sum, *squares = numbers
     if not math.isfinite(total):
         return None
+    engine.next.scalars.update(zip(pending, squares[len(rows) :], strict=True))
     norm = square**0.5
-    known = zip(rows, squares, strict=True)
+    known = zip(rows, squares[: len(rows)], strict=True)
     finite = math.isfinite(norm) and all(is_finite(*row, engine.backend) for row in known)
     after = engine.committed
     # A diverged client counts as one that did not move where the run goes on without it.
     tolerant = engine.options.on_divergence == "continue"
     if finite and (tolerant or not tally.diverged):
         after = changed(after, server=engine.next, clients=done.clients, owners=done.owners)
+    columns = _columns(engine, readings, measured, after.server is engine.next)
     diverged = tuple(tally.diverged)
     seconds, average = time.perf_counter() - begin, loss / max(tally.samples, 1)
     norms = norm, norm_sum
-    return Outcome(average, *norms, tally.samples, diverged, finite, after, seconds)
+    return Outcome(average, *norms, tally.samples, diverged, finite, after, seconds, columns)
 
 
-def _measured(
-    engine: EngineParts, watch: Watch, done: Trained, outcome: Outcome, begin: float
-) -> Outcome:
-    """The outcome with the columns of metrics; of a round that came to nothing they are nan."""
-    if outcome.after.server is not engine.next:
-        return changed(outcome, measured=watch.nothing())
+def _readings(engine: EngineParts, done: Trained) -> Readings:
+    """What the run's metrics ask of a round."""
+    if engine.watch is None:
+        return Readings(())
     who = engine.algorithm, done.cohort, done.state, engine.next, done.sent, engine.mean.trained
-    columns = watch.columns(*who)
-    return changed(outcome, measured=columns, server_seconds=time.perf_counter() - begin)
+    return engine.watch.readings(*who)
+
+
+def _columns(
+    engine: EngineParts, readings: Readings, found: Sequence[np.ndarray], counts: bool
+) -> Mapping[str, float]:
+    """The columns of the run's metrics; of a round that came to nothing they are nan."""
+    if engine.watch is None:
+        return {}
+    return readings.columns(found) if counts else engine.watch.nothing()

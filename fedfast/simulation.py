@@ -49,7 +49,7 @@ class Simulation:
         self.algorithm, self.callbacks = design.algorithm, design.callbacks
         self.rounds, self.schedule = design.rounds, design.schedule
         self.generic_because, self.layout = design.reason, design.layout
-        self.eager_because = eager_because(design.algorithm, design.client_decay)
+        self.eager_because = eager_because(design.algorithm)
         self.crew = None if design.ranks is None else Crew(design.ranks, parts)
         self._history, self._stopping = History(), False
         self.info = callbacks.RunInfo(self.algorithm.name)

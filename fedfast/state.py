@@ -65,7 +65,7 @@ class ServerState(ServerView):
         self.m = torch.zeros_like(self.w) if rule.moments > 0 else None
         self.v = torch.full_like(self.w, rule.tau**2) if rule.moments > 1 else None
         self.rows = {name: torch.zeros_like(self.w) for name in rows}
-        self.scalars = dict(scalars or {})
+        self.scalars, self.pending = dict(scalars or {}), {}
         self.values = {name: v.to(row.device, copy=True) for name, v in (values or {}).items()}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -85,7 +85,7 @@ class ServerState(ServerView):
         for name, t in self.tensors().items():
             if t is not self.row:
                 t.copy_(theirs[name])
-        self.scalars = dict(other.scalars)
+        self.scalars, self.pending = dict(other.scalars), {}
 
     def at(self, row: Tensor) -> ServerState:
         """The same state with another model, `row` [S]: not a copy."""
@@ -102,5 +102,5 @@ class ServerState(ServerView):
         made.v = None if self.v is None else torch.empty_like(self.v)
         made.rows = {name: torch.empty_like(t) for name, t in self.rows.items()}
         made.values = {name: torch.empty_like(t) for name, t in self.values.items()}
-        made.scalars = {}
+        made.scalars, made.pending = {}, {}
         return made

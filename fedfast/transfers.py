@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,3 +30,13 @@ def numbers_of(*values: Tensor) -> list[float]:
         return [float(value) for value in values]
     found: list[float] = torch.stack([value.double().view(()) for value in values]).tolist()
     return found
+
+
+def arrays_of(*values: Tensor) -> list[np.ndarray]:
+    """Tensors of any shapes as arrays in float64: the host waits once for all of them."""
+    if not values or values[0].device.type == "cpu":
+        return [value.double().numpy() for value in values]
+    flat = torch.cat([value.double().reshape(-1) for value in values]).cpu().numpy()
+    ends = np.cumsum([value.numel() for value in values])
+    parts = np.split(flat, ends[:-1])
+    return [part.reshape(value.shape) for part, value in zip(parts, values, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from fedfast.metrics.agreement import (
 from fedfast.metrics.agreement.watch import Watch
 from fedfast.metrics.agreement.watched_mean import WatchedMean
 from fedfast.running_sum import Place
+from fedfast.transfers import arrays_of
 
 NAMES = ["fedavg", "fedgh", "fedgloss", "fedwmsam", "scaffold", "fedavgm", "fedcm", "fedsgd"]
 NAMES += ["naive-fedgloss"]
@@ -214,7 +216,8 @@ def test_sums_are_those_of_the_gram_matrix(data: st.DataObject, clients: int) ->
         at = part.stop
     watched.summed(mean.trained)
     server = type("Server", (), {"rows": {}, "m": None, "w": sent})()
-    found = watched.columns(algorithm, cohort, server, server, sent, mean.trained)
+    readings = watched.readings(algorithm, cohort, server, server, sent, mean.trained)
+    found = readings.columns(arrays_of(*readings.tensors))
     gram = updates @ updates.T
     length = np.sqrt(np.diag(gram))
     moved = length > 0
@@ -257,6 +260,25 @@ def test_a_client_that_diverges_counts_as_one_that_stays() -> None:
 def extremes(seen: SeenRound) -> dict[str, float]:
     """The longest and the shortest update."""
     return {"largest": seen.squares.max().sqrt(), "smallest": seen.squares.min().sqrt()}
+
+
+@measures("furthest", "others")
+def in_two_reads(seen: SeenRound) -> Iterator[Any]:
+    """The longest update; the sum of all others."""
+    (squares,) = yield [seen.squares]
+    left = torch.arange(len(squares)) != int(squares.argmax())
+    (rest, weights) = yield [seen.squares[left], seen.cohort.weights]
+    assert len(weights) == len(squares)
+    return {"furthest": squares.max() ** 0.5, "others": rest.sum()}
+
+
+def test_a_function_of_ones_own_that_yields_is_sent_numbers_until_it_returns() -> None:
+    rounds, history = rr.recorded("fedavg", metrics=["norm", in_two_reads, "drift"])
+    for found, row in zip(rounds, history, strict=True):
+        squares = np.sort((found.updates**2).sum(axis=1))
+        assert row.measured["furthest"] == pytest.approx(squares[-1] ** 0.5)
+        assert row.measured["others"] == pytest.approx(squares[:-1].sum())
+        assert {"model_norm", "drift_mean"} < set(row.measured)
 
 
 def count(seen: SeenRound) -> int:

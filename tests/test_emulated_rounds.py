@@ -48,10 +48,11 @@ pytestmark = pytest.mark.skipif(
 )
 OWN_LOSS = {"fedcr"}  # trained by the module: a loss of the algorithm's own
 ONE_STEP = {"fedsgd"}
-# Rounds that wait twice: alpha is a number of the host's, which history rows hold; pairs of clients
-# are projected in turn, by a table that the host goes through.
-TWICE = {"fedwmsam", "fedgh"}
+# Rounds that wait twice: pairs of clients are projected in turn, by a table that the host goes
+# through.
+TWICE = {"fedgh"}
 RECORDED = sorted(set(ALGORITHMS) - OWN_LOSS - ONE_STEP)
+SIX = ["cosine", "conflicts", "delta_eps", "norm", "drift", "momentum"]
 
 
 class Counts(NamedTuple):
@@ -90,6 +91,7 @@ class Block(nn.Module):
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "mlp": (mlp, lambda: federation([8, 8, 8, 8])),
+    "wide": (mlp, lambda: federation([24] * 4)),
     "cnn": (model, lambda: images(8)),
     "lstm": (next_word, lambda: sentences([8, 8, 8, 8])),
     "residual": (residual, lambda: images(8)),
@@ -158,6 +160,42 @@ def test_a_step_is_one_launch_and_a_round_waits_once(name: str, device: Device) 
     assert (few.graphs, many.graphs) == (steps * exchanges, 3 * steps * exchanges)
     assert many.events == few.events
     assert many.events["wait"] == 1 + (name in TWICE)
+
+
+def test_a_single_step_on_all_samples_is_a_graph(device: Device) -> None:
+    """FedSGD's: one replay and one wait, whatever the clients hold."""
+    few, many = (counts(device, "fedsgd", kind, batch_size=None) for kind in ("mlp", "wide"))
+    assert few.graphs == many.graphs == 1
+    assert many.events == few.events
+    assert few.events["wait"] == 1
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedgloss", "fedwmsam", "fedavgm"])
+def test_metrics_are_read_with_the_round(name: str, device: Device) -> None:
+    """All six, and a test set: one wait for the round, one for the test."""
+    test = federation([21]).samples
+    assert counts(device, name, metrics=SIX, test=test).events["wait"] == 2
+
+
+def test_metrics_on_the_device_are_those_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for where in ("cpu", "cuda:0"):
+        with emulated(monkeypatch, computes=True):
+            sim = simulation(mlp(), federation([8] * 4), "fedavgm", metrics=SIX, device=where)
+            found.append([list(row.measured.values()) for row in sim])
+    assert len(found[0][-1]) == 12
+    for expected, columns in zip(*found, strict=True):
+        assert columns == pytest.approx(expected, rel=1e-4, abs=1e-6, nan_ok=True)
+
+
+def test_fine_tuning_behind_the_last_round_waits_for_nothing(device: Device) -> None:
+    net, data = MODELS["mlp"]
+    sim = simulation(net(), data(), "fedavg-ft", rounds=2)
+    waits = []
+    for _ in sim:
+        waits.append(device.count("wait"))
+        device.events.clear()
+    assert waits[-1] == 1
 
 
 def test_evaluation_is_one_graph_a_pass_and_one_wait(
@@ -304,6 +342,7 @@ CASES: dict[str, tuple[Algorithm, dict[str, Any]]] = {
         by_name("fedwmsam", variant="official", rho=Ramp(0.05, 0.5, 6)),
         dict(clip_norm=0.5, lr=Exponential(0.1, 0.8), lr_decay=1.0, **CHUNKS),
     ),
+    "rates by epoch, summed": (by_name("fedwmsam"), dict(lr_decay_per="client_epoch", **CHUNKS)),
     "rates in chunks": (
         by_name("fedfsa", lr_decay=0.9, variant="official", fine_tune=FineTune(epochs=1)),
         dict(lr_decay=1.0, **CHUNKS),

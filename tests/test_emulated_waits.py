@@ -17,7 +17,7 @@ from test_client_state import STATEFUL, everything, with_a_bomb
 from torch import Tensor, nn
 
 from fedfast import models
-from fedfast.algorithms import FedALA, FedCR, FedSOL, adaptive_mixing
+from fedfast.algorithms import FedALA, FedCR, FedSOL, adaptive_mixing, fedcr
 from fedfast.algorithms.fedsol import ProximalSAM
 from fedfast.algorithms.hooks import NamedRows
 from fedfast.batches import BatchNumbers, Minibatch
@@ -71,7 +71,7 @@ def own_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
 BY_MODULE = {
     "fedsol": (mlp, FedSOL(), 1),
     "fedsol-adaptive": (mlp, FedSOL(strength="adaptive", perturbed="all", momentum=0.5), 1),
-    "fedcr": (stochastic, FedCR(L=2), 2),  # whether Gaussians are finite is a question of sizes
+    "fedcr": (stochastic, FedCR(L=2), 1),
 }
 
 
@@ -101,6 +101,19 @@ def test_random_layers_of_the_module_executor_wait_for_nothing(
 ) -> None:
     net = nn.Sequential(nn.Linear(8, 7), nn.Dropout(0.5), nn.Linear(7, 4))
     assert waits(monkeypatch, net, FedSOL(), False, local_epochs=2)[3] == 1
+
+
+def test_gaussians_of_diverged_clients_are_left_out_without_a_wait() -> None:
+    """As they are on the CPU, which drops them."""
+    sums = torch.randn(4, 2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    sums[1, 0, 2, 2], sums[3, 1, 0, 0] = torch.nan, torch.inf
+    with Device().on() as device:
+        there = sums.to("cuda:0")
+        device.events.clear()
+        found = fedcr._of_finite(there).sum(0)
+        assert device.count("wait") == 0
+        assert torch.equal(found.cpu(), sums[0] + sums[2])
+    assert torch.equal(fedcr._of_finite(sums), sums[[0, 2]])
 
 
 def test_fedala_waits_in_first_active_calls_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,7 @@ LAUNCHES = {
     "fedgloss, official": 13,
     "fedwmsam, official": 16,
     "fedwmsam, clipped": 16,
+    "fedwmsam, rates by epoch": 13,
     "fedsam, radii by round": 25,
     "momentum": 23,
 }
@@ -92,6 +93,7 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "fedgloss, official": (FedGloSS(variant="official"), {}),
     "fedwmsam, official": (FedWMSAM(variant="official", rho=Ramp(0.05, 0.5, 6)), {}),
     "fedwmsam, clipped": (FedWMSAM(rho=Ramp(0.05, 0.5, 6)), dict(clip_norm=0.5)),
+    "fedwmsam, rates by epoch": (FedWMSAM(), dict(lr_decay_per="client_epoch")),
     "fedsam, radii by round": (FedSAM(rho=Ramp(0.05, 0.5, 6)), dict(clip_norm=0.5)),
     "momentum": (FedAvg(local=optimizers.SAM(rho=0.1, momentum=0.5)), {}),
 }
@@ -127,7 +129,13 @@ def test_launches_of_a_step_and_torchs_among_them(name: str, device: Device) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["fedfsa, rates by epoch", "fedgloss, official", "fedwmsam, clipped"]
+    "name",
+    [
+        "fedfsa, rates by epoch",
+        "fedgloss, official",
+        "fedwmsam, clipped",
+        "fedwmsam, rates by epoch",
+    ],
 )
 def test_more_steps_ask_nothing_more_of_the_host(name: str, device: Device) -> None:
     """Numbers of three times the steps are as many launches, copies and allocations."""

@@ -213,9 +213,15 @@ class Clients:
         return [n[: len(self)] for n in self.numbers.by_chunk(numbers, self)]
 
     def lr_so_far(self) -> float | Tensor:
-        """The learning rates of the steps before this one, summed: a number, or one per client."""
+        """The learning rates of the steps before this one, summed: a number, or one per client.
+
+        Of all steps of a chunk (`by_step`), from the first on: [T, K].
+        """
         if self.decay == 1.0:
             return self.lr * self.step
+        if isinstance(self.step, Tensor):
+            rates = self.decay ** (self.values["epochs"] + self.epoch(self.step))
+            return self.lr * torch.cat([torch.zeros_like(rates[:1]), rates[:-1].cumsum(0)])
         epochs = [self.values["epochs"] + self.epoch(s) for s in range(self.step)]
         return self.lr * sum((self.decay**e for e in epochs), torch.zeros_like(self.steps))
 

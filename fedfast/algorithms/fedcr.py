@@ -105,7 +105,7 @@ class BottleneckSGD(Optimizer):
     def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """`r <- (1 - beta2) r + beta2 N(0, 1) prod_k r_k`."""
         sums = torch.stack([numbers["precision"], numbers["pull"]], dim=1).double()
-        sums = sums[sums.isfinite().flatten(1).all(dim=1)]  # not those of diverged clients
+        sums = _of_finite(sums)
         precision, pull = sums.sum(dim=0)
         held = (precision > 0).any(dim=1, keepdim=True)
         total = 1.0 + precision
@@ -113,6 +113,15 @@ class BottleneckSGD(Optimizer):
             old = server.values[name].double()
             mixed = (1.0 - self.beta2) * old + self.beta2 * new
             server.values[name].copy_(torch.where(held, mixed, old))
+
+
+def _of_finite(sums: Tensor) -> Tensor:
+    """Those of clients [C, ...] that have not diverged; on a device, which tells no sizes without
+    a wait, others are 0."""
+    finite = sums.isfinite().flatten(1).all(dim=1)
+    if sums.device.type == "cpu":
+        return sums[finite]
+    return sums.where(finite.view(-1, *[1] * (sums.ndim - 1)), 0.0)
 
 
 def gaussians(layout: TrainedLayout) -> tuple[int, int]:

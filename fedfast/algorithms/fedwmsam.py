@@ -69,7 +69,6 @@ class GuidedSAM(Optimizer):
     variant: str = "paper"
 
     looks: ClassVar[bool] = False
-    sums_rates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,8 +172,9 @@ class WeightedMomentum(ControlVariate):
 
     def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """`alpha <- (1 - lambda) alpha + lambda clip(mean, 0.1, 0.9)`."""
-        found = min(max(float(numbers["disagreement"].mean()), 0.1), 0.9)
-        server.scalars["alpha"] = (1 - self.lam) * server.scalars["alpha"] + self.lam * found
+        found = numbers["disagreement"].mean().clamp(0.1, 0.9)
+        kept = (1 - self.lam) * server.scalars["alpha"]
+        server.settle_scalar("alpha", kept + self.lam * found)
 
 
 @ALGORITHMS.register("fedwmsam")

@@ -36,7 +36,6 @@ class Optimizer(Component):
     momentum: float = 0.0
     nesterov: bool = False
 
-    sums_rates: ClassVar[bool] = False  # it asks for `lr_so_far`
     ends: ClassVar[bool] = False  # `ascend` reads how many clients are `going` on
     by_class: ClassVar[bool] = False  # the objective reads targets as classes of the outputs
 

@@ -86,6 +86,7 @@ class ServerView:
     rows     [trained] by name
     values   small tensors by name
     scalars  numbers by name
+    pending  those of the device's that are read when the round ends; see `settle_scalar`
     """
 
     w: Tensor
@@ -93,3 +94,12 @@ class ServerView:
     rows: dict[str, Tensor]
     values: dict[str, Tensor]
     scalars: dict[str, float]
+    pending: dict[str, Tensor]
+
+    def settle_scalar(self, name: str, value: Tensor) -> None:
+        """Set a scalar to `value` []. One of a device's is read together with all that the host
+        reads of the round: nobody waits for it before."""
+        if value.device.type == "cpu":
+            self.scalars[name] = float(value)
+        else:
+            self.pending[name] = value

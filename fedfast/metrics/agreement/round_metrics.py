@@ -40,9 +40,9 @@ class RoundMetric:
     needs: tuple[str, ...]
     measure: Measure
 
-    def __call__(self, seen: SeenRound) -> dict[str, float]:
-        """column -> value. Raises TypeError or ValueError for what are no values of the columns."""
-        found = self.measure(seen)
+    def named(self, found: object) -> dict[str, float]:
+        """column -> value, of what it answered. Raises TypeError or ValueError for what are no
+        values of its columns."""
         if not isinstance(found, Mapping):
             found = {self.columns[0]: found} if len(self.columns) == 1 else {}
         if set(found) != set(self.columns):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from ... import kernels
@@ -27,7 +28,7 @@ class SeenRound:
     sent     [trained], the model that clients received (FedGloSS: perturbed)
     mean     [trained] float64, the mean update that the server's rule took (FedGH: harmonized)
     squares  [C] float64, `|u_k|^2`
-    plain    `|sum_k p_k u_k|^2`, before a rule reweighed it
+    plain_square  [] float64, what `plain` reads
     directions_or_none, lengths  see `directions`
     models_or_none, measured     see `models`
     """
@@ -41,7 +42,7 @@ class SeenRound:
     sent: Tensor
     mean: Tensor
     squares: Tensor
-    plain: float
+    plain_square: Tensor
     directions_or_none: Tensor | None
     lengths: Tensor
     models_or_none: Tensor | None
@@ -67,15 +68,26 @@ class SeenRound:
         """
         return _known("models", self.models_or_none)
 
+    @property
+    def plain(self) -> float:
+        """`|sum_k p_k u_k|^2`, before a rule reweighed it."""
+        return float(self.plain_square)
+
     def dots(self, a: Tensor, b: Tensor) -> tuple[float, float, float]:
         """(aa, ab, bb) of two rows [trained], in float64 and in a fixed order."""
-        rows = (a.double()[None], b.double()[None])
-        sums = kernels.stats(*rows, backend=self.backend)[0, 0]
-        return float(sums[Column.XX]), float(sums[Column.XY]), float(sums[Column.YY])
+        return dots_in(self.sums(a, b).cpu().numpy())
+
+    def sums(self, a: Tensor, b: Tensor) -> Tensor:
+        """What `dots_in` finds them in, where the rows are. [columns] float64"""
+        return kernels.stats(a.double()[None], b.double()[None], backend=self.backend)[0, 0]
 
     def square(self, a: Tensor) -> float:
         """`|a|^2` of a row [trained], in float64 and in a fixed order."""
-        return float(kernels.stats(a[None], backend=self.backend)[0, 0, Column.XX])
+        return float(self.square_of(a))
+
+    def square_of(self, a: Tensor) -> Tensor:
+        """The same, where the row is. [] float64"""
+        return kernels.stats(a[None], backend=self.backend)[0, 0, Column.XX]
 
     def gram(self) -> Tensor:
         """Inner products of the updates of `models`, tensor by tensor. [L, M, M] float64"""
@@ -86,6 +98,11 @@ class SeenRound:
     def total(numbers: Tensor) -> float:
         """The sum of numbers of all clients [C], in an order that no thread changes."""
         return float(numbers.cpu().numpy().sum())
+
+
+def dots_in(sums: np.ndarray) -> tuple[float, float, float]:
+    """(aa, ab, bb) of the rows that `SeenRound.sums` was given."""
+    return float(sums[Column.XX]), float(sums[Column.XY]), float(sums[Column.YY])
 
 
 def _known(name: str, value: Tensor | None) -> Tensor:

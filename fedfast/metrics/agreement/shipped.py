@@ -27,18 +27,20 @@ from torch import Tensor
 from ...algorithms.fedgh import Harmonized, conflicting
 from ...algorithms.fedgloss import ServerSAM
 from ...lr_schedules import at_round
+from .readings import Read
 from .round_metrics import ROUND_METRICS, measures
-from .seen_round import SeenRound, cosine
+from .seen_round import SeenRound, cosine, dots_in
 
 
 @ROUND_METRICS.register("cosine")
 @measures("cosine_global", "cosine_pairs", needs=("directions",))
-def cosines(seen: SeenRound) -> dict[str, float]:
+def cosines(seen: SeenRound) -> Read:
     """How far updates point along their mean, and along each other: means over clients, pairs."""
-    nn, nd, dd = seen.dots(seen.directions, seen.mean)
-    total, own = seen.total(seen.lengths), seen.total(seen.lengths.square())
+    sums, lengths = yield seen.sums(seen.directions, seen.mean), seen.lengths
+    nn, nd, dd = dots_in(sums)
+    total, own = float(lengths.sum()), float((lengths * lengths).sum())
     pairs = total**2 - own
-    known = int((seen.lengths > 0).sum()) > 1
+    known = int((lengths > 0).sum()) > 1
     return {
         "cosine_global": nd / (total * math.sqrt(dd)) if total * dd > 0 else math.nan,
         "cosine_pairs": (nn - own) / pairs if known else math.nan,
@@ -50,12 +52,12 @@ BEFORE, AFTER = ("conflicts", "conflicts_tensors"), ("conflicts_after", "conflic
 
 @ROUND_METRICS.register("conflicts")
 @measures(*BEFORE, *AFTER, needs=("models",))
-def conflicts(seen: SeenRound) -> dict[str, float]:
+def conflicts(seen: SeenRound) -> Read:
     """Shares of pairs with a negative inner product (course report on FedGH, Fig. 9).
 
     The pairs of `seen.models`: of all clients, or of as many as fit into a bounded memory.
     """
-    gram, rule = seen.gram().cpu().numpy(), seen.algorithm.server
+    (gram,), rule = (yield (seen.gram(),)), seen.algorithm.server
     found = dict(zip(BEFORE, shares(gram), strict=True))
     after = (math.nan, math.nan)
     if isinstance(rule, Harmonized):
@@ -80,7 +82,7 @@ def shares(gram: np.ndarray) -> tuple[float, float]:
 
 @ROUND_METRICS.register("delta_eps")
 @measures("delta_eps", "delta_eps_cosine")
-def delta_eps(seen: SeenRound) -> dict[str, float]:
+def delta_eps(seen: SeenRound) -> Read:
     """FedGloSS' error of the server's perturbation (Caldarola et al., Eq. 6, Fig. 5).
 
     The server ascends along the pseudo-gradient it has, that of the round before:
@@ -96,7 +98,8 @@ def delta_eps(seen: SeenRound) -> dict[str, float]:
     rule, last = seen.algorithm.server, seen.before.rows.get("update")
     if not isinstance(rule, ServerSAM) or last is None:
         return {"delta_eps": math.nan, "delta_eps_cosine": math.nan}
-    aa, ab, bb = seen.dots(seen.after.rows["update"], last)
+    (sums,) = yield (seen.sums(seen.after.rows["update"], last),)
+    aa, ab, bb = dots_in(sums)
     turn, rho = cosine(aa, ab, bb), at_round(rule.rho, seen.cohort.round)
     # Rounding may take the cosine past 1; nan, of a pseudo-gradient that is 0, stays nan.
     return {"delta_eps": rho * math.sqrt(2.0 - 2.0 * min(turn, 1.0)), "delta_eps_cosine": turn}
@@ -104,24 +107,26 @@ def delta_eps(seen: SeenRound) -> dict[str, float]:
 
 @ROUND_METRICS.register("norm")
 @measures("model_norm")
-def norm(seen: SeenRound) -> float:
+def norm(seen: SeenRound) -> Read:
     """Euclidean norm of all trained parameters (FedGloSS, Fig. 8)."""
-    return math.sqrt(seen.square(seen.after.w))
+    (square,) = yield (seen.square_of(seen.after.w),)
+    return math.sqrt(square)
 
 
 @ROUND_METRICS.register("drift")
 @measures("drift_global", "drift_mean")
-def drift(seen: SeenRound) -> dict[str, float]:
+def drift(seen: SeenRound) -> Read:
     """Mean squared distance of the clients' models from the model sent, and from their own mean;
     means by the weights p_k of the round."""
-    whole = seen.total(seen.cohort.weights)  # 1, but for FedSGD's sum
-    far = seen.total(seen.cohort.weights * seen.squares) / whole
-    return {"drift_global": far, "drift_mean": max(0.0, far - seen.plain / whole**2)}
+    weights, squares, plain = yield seen.cohort.weights, seen.squares, seen.plain_square
+    whole = float(weights.sum())  # 1, but for FedSGD's sum
+    far = float((weights * squares).sum()) / whole
+    return {"drift_global": far, "drift_mean": max(0.0, far - float(plain) / whole**2)}
 
 
 @ROUND_METRICS.register("momentum")
 @measures("momentum_cosine", needs=("directions",))
-def momentum(seen: SeenRound) -> float:
+def momentum(seen: SeenRound) -> Read:
     """How far clients' gradients `-u_k` point along the momentum they came with: 1 - this, clipped
     to [0.1, 0.9], is what FedWMSAM's alpha follows.
 
@@ -131,8 +136,8 @@ def momentum(seen: SeenRound) -> float:
     gradient = remembered(seen)
     if gradient is None:
         return math.nan
-    nn, nm, mm = seen.dots(seen.directions, gradient)
-    total = seen.total(seen.lengths)
+    sums, lengths = yield seen.sums(seen.directions, gradient), seen.lengths
+    (_, nm, mm), total = dots_in(sums), float(lengths.sum())
     return -nm / (total * math.sqrt(mm)) if total * mm > 0 else math.nan
 
 

@@ -23,6 +23,7 @@ from ...distributed.shares import Shares
 from ...kernels import Column
 from ...running_sum import Place, RunningSum
 from .measured_models import MeasuredModels, measured_clients
+from .readings import Reading, Readings
 from .round_metrics import RoundMetric
 from .seen_round import SeenRound
 
@@ -47,7 +48,7 @@ class Watch:
         needs = {need for metric in metrics for need in metric.needs}
         self._directs = "directions" in needs
         self._kept = MeasuredModels(layout.trained) if "models" in needs else None
-        self.plain = 0.0
+        self.plain = torch.zeros((), dtype=torch.float64)
         self._sum: RunningSum | None = None
         self.squares = self.lengths = torch.zeros(0, dtype=torch.float64)
 
@@ -93,8 +94,7 @@ class Watch:
 
     def summed(self, mean: Tensor) -> None:
         """Before a rule reweighs the mean update [trained]."""
-        sums = kernels.stats(mean[None], backend=self.backend)
-        self.plain = float(sums[0, 0, Column.XX])
+        self.plain = kernels.stats(mean[None], backend=self.backend)[0, 0, Column.XX]
 
     def complete(self, ranks: Ranks, shares: Shares) -> None:
         """Take over what other ranks have seen, their sums aside."""
@@ -106,7 +106,7 @@ class Watch:
         if self._kept is not None:
             self._kept.complete(ranks, parts, self.layout.dtype, self.squares.device)
 
-    def columns(
+    def readings(
         self,
         algorithm: Algorithm,
         cohort: Cohort,
@@ -114,14 +114,14 @@ class Watch:
         after: ServerView,
         sent: Tensor,
         mean: Tensor,
-    ) -> dict[str, float]:
-        """The columns of all metrics, once the server has made its step."""
+    ) -> Readings:
+        """All metrics, once the server has made its step: what they read of the device."""
         trained = self.layout.trained
         seen = SeenRound(
             algorithm, self.layout, self.backend, cohort, before, after, sent[:trained], mean,
             self.squares, self.plain, self.directions, self.lengths, self.models, self.measured,
         )  # fmt: skip
-        return {name: v for metric in self.metrics for name, v in metric(seen).items()}
+        return Readings([Reading(metric, seen) for metric in self.metrics])
 
     def nothing(self) -> dict[str, float]:
         """The columns of a round that came to nothing."""
