@@ -61,7 +61,7 @@ def _rows(campaign: Campaign, layer: Layer) -> Iterator[Row]:
         row = _row(campaign, banks[0], precision, part, found)
         name = TRITON if row is None else row.candidate
         subject = f"{layer.name} {part}, {precision}"
-        campaign.row(subject, "chosen", None if campaign.rehearsal else name, headline=True)
+        campaign.row(subject, "chosen", name if campaign.timed else None, headline=True)
         if row is not None:
             yield row
 

@@ -79,10 +79,10 @@ def run(campaign: Campaign) -> None:
 
 def _compare(campaign: Campaign, name: str) -> None:
     rounds = campaign.pick(4, 1)
-    ours, losses = trained(name, campaign.device.type, "triton", rounds)
-    if not campaign.rehearsal:
+    ours, losses = trained(name, str(campaign.device), "triton", rounds)
+    if campaign.timed:
         with eager():
-            plain, plain_losses = trained(name, campaign.device.type, "triton", rounds)
+            plain, plain_losses = trained(name, str(campaign.device), "triton", rounds)
         alike = torch.equal(ours, plain) and np.array_equal(losses, plain_losses)
         campaign.row(name, "recorded is eager", str(alike), headline=not alike)
     cpu, _ = trained(name, "cpu", "auto", rounds)
