@@ -195,7 +195,7 @@ class TunedLoop:
         torch._foreach_add_(parameters, self.direction(parameters, g), alpha=-self.lr)
 
     def _ascent(self, g: Sequence[Tensor], rho: float) -> tuple[Sequence[Tensor], float]:
-        """(tensors, factor) of `rho g / |g|`: a pass less on a CPU, no wait of the host for CUDA."""
+        """(tensors, factor) of `rho g / |g|`: a pass less on a CPU, no wait for CUDA."""
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(g)))
         if not norm.is_cuda:
             return g, rho / (float(norm) + EPS)

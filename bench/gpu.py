@@ -36,6 +36,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from subprocess import Popen
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from gpu_sections.campaign import Campaign
 
 SHARES = {
     "machine": 0.02,
@@ -51,6 +57,7 @@ SHARES = {
 }
 
 
+QUIET = ("rounds", "long")  # sections that time the host: nothing compiles beside them
 WIDTHS = (10, 44, 22, 9, 8)  # of columns of headlines
 BARS = (36, 28, 10, 16, 12)  # of columns of the bars
 
@@ -100,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it as it is imported
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch, before its first product
     import torch
-    from gpu_sections import bars, choices, machine
+    from gpu_sections import bars, choices, compiling, machine
     from gpu_sections.campaign import Campaign
 
     if not given.rehearse and not torch.cuda.is_available():
@@ -109,8 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = given.out or Path(tempfile.mkdtemp(prefix="fedfast-gpu-"))
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cpu") if given.rehearse else torch.device("cuda", 0)
+    compilers = _compilers(given, device, folder)
     campaign = Campaign(device, folder / "gpu.csv", given.rehearse, machine.stamp(device))
-    failed = _run(given, campaign)
+    try:
+        failed = _run(given, campaign, compilers)
+    finally:
+        compiling.end(compilers)
     judged = bars.judged(campaign)
     if given.write:
         _keep(campaign.path)
@@ -123,8 +134,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(failed)
 
 
-def _run(given: argparse.Namespace, campaign) -> bool:
+def _compilers(given: argparse.Namespace, device: torch.device, folder: Path) -> list[Popen]:
+    """Processes that compile for the device what the sections are going to launch."""
+    import torch
+    from gpu_sections import compiling
+
+    if device.type != "cuda":
+        return []
+    major, minor = torch.cuda.get_device_capability(device)
+    return compiling.processes(given.sections, 10 * major + minor, folder)
+
+
+def _run(given: argparse.Namespace, campaign: Campaign, compilers: Sequence[Popen] = ()) -> bool:
     """All sections, each within its share of what is left of the budget; whether one failed."""
+    from gpu_sections import compiling
     from gpu_sections.campaign import DeviceLost
 
     end, failed = time.monotonic() + given.budget, False
@@ -133,6 +156,8 @@ def _run(given: argparse.Namespace, campaign) -> bool:
         seconds = share * (end - time.monotonic())
         campaign.section, campaign.until = name, time.monotonic() + seconds
         begin = time.monotonic()
+        if name in QUIET and (late := compiling.end(compilers)):
+            campaign.row("compilers", "stopped", float(late))
         try:
             with limit(seconds):
                 import_module(f"gpu_sections.{name}").run(campaign)

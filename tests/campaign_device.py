@@ -142,9 +142,9 @@ def profiled(activities: list[ProfilerActivity]) -> profile:
 
 
 @contextmanager
-def campaign_device() -> Iterator[CampaignDevice]:
+def campaign_device(device: CampaignDevice | None = None) -> Iterator[CampaignDevice]:
     """Within, there is such a device, and torch.cuda's functions ask it."""
-    device, cuda = CampaignDevice(), torch.cuda
+    device, cuda = device or CampaignDevice(), torch.cuda
     asked = dict(
         synchronize=lambda *_: None,
         get_device_name=lambda *_: "emulated",

@@ -77,6 +77,13 @@ def run(campaign: Campaign) -> None:
             _compare(campaign, name)
 
 
+def launches(campaign: Campaign) -> None:
+    """What a campaign launches here, for `compiling.py`."""
+    for name in REHEARSED if campaign.rehearsal else ALGORITHMS:
+        with campaign.trying(name):
+            trained(name, str(campaign.device), "triton", campaign.pick(4, 1))
+
+
 def _compare(campaign: Campaign, name: str) -> None:
     rounds = campaign.pick(4, 1)
     ours, losses = trained(name, str(campaign.device), "triton", rounds)
