@@ -187,14 +187,20 @@ class TunedLoop:
 
     def _step(self, replica, parameters, x: Tensor, y: Tensor, g: Sequence[Tensor]) -> None:
         if self.rho is not None:
-            ascent = g
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(g)))
-            scale = self.rho / (float(norm) + EPS)
+            ascent, scale = self._ascent(g, self.rho)
             torch._foreach_add_(parameters, ascent, alpha=scale)
             with torch.enable_grad():
                 g = torch.autograd.grad(F.cross_entropy(replica(x), y), parameters)
             torch._foreach_sub_(parameters, ascent, alpha=scale)
         torch._foreach_add_(parameters, self.direction(parameters, g), alpha=-self.lr)
+
+    def _ascent(self, g: Sequence[Tensor], rho: float) -> tuple[Sequence[Tensor], float]:
+        """(tensors, factor) of `rho g / |g|`: a pass less on a CPU, no wait for CUDA."""
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(g)))
+        if not norm.is_cuda:
+            return g, rho / (float(norm) + EPS)
+        torch._foreach_mul_(g, rho / (norm + EPS))
+        return g, 1.0
 
     def direction(self, parameters: list[nn.Parameter], g: Sequence[Tensor]) -> Sequence[Tensor]:
         """What a method makes of the gradient before a step: the same."""

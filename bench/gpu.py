@@ -16,9 +16,10 @@ sections  machine     versions, and what was built
           factors     SAM's dense layers, gradients written or kept as factors
           choices     where cuDNN or cuBLAS beats Triton with the same promises: rows of choices.csv
           rounds      W1 to W5 beside a script of torch and vmap, and what the host takes of a round
+          memory      the most that runs allocate, beside their plan
           long        FedGloSS for 200 rounds; the mean of 1,000 models of 0.8 M parameters
 
-The last lines are a short table. See docs/gpu.md.
+The last lines are a short table, and what has to be reached. See docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -31,10 +32,16 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from subprocess import Popen
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from gpu_sections.campaign import Campaign
 
 SHARES = {
     "machine": 0.02,
@@ -45,11 +52,14 @@ SHARES = {
     "factors": 0.06,
     "choices": 0.1,
     "rounds": 0.2,
+    "memory": 0.03,
     "long": 0.08,
 }
 
 
-WIDTHS = (10, 44, 22, 9, 8)  # of the last table's columns
+QUIET = ("rounds", "long")  # sections that time the host: nothing compiles beside them
+WIDTHS = (10, 44, 22, 9, 8)  # of columns of headlines
+BARS = (36, 28, 10, 16, 12)  # of columns of the bars
 
 
 class OutOfTime(BaseException):
@@ -97,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it as it is imported
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch, before its first product
     import torch
-    from gpu_sections import choices, machine
+    from gpu_sections import bars, choices, compiling, machine
     from gpu_sections.campaign import Campaign
 
     if not given.rehearse and not torch.cuda.is_available():
@@ -105,21 +115,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     folder = given.out or Path(tempfile.mkdtemp(prefix="fedfast-gpu-"))
     folder.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cpu" if given.rehearse else "cuda")
-    campaign = Campaign(device, folder / "gpu.csv", given.rehearse, machine.stamp(given.rehearse))
-    failed = _run(given, campaign)
+    device = torch.device("cpu") if given.rehearse else torch.device("cuda", 0)
+    compilers = _compilers(given, device, folder)
+    campaign = Campaign(device, folder / "gpu.csv", given.rehearse, machine.stamp(device))
+    try:
+        failed = _run(given, campaign, compilers)
+    finally:
+        compiling.end(compilers)
+    judged = bars.judged(campaign)
     if given.write:
         _keep(campaign.path)
     if given.write and "choices" in given.sections:
         choices.keep(campaign)
     print(f"rows: {campaign.path}")
-    for line in campaign.headlines:
-        print("  ".join(f"{text:<{width}}" for text, width in zip(line, WIDTHS, strict=True)))
+    _show(campaign.headlines, WIDTHS)
+    print("\nbars")
+    _show(judged, BARS)
     return int(failed)
 
 
-def _run(given: argparse.Namespace, campaign) -> bool:
+def _compilers(given: argparse.Namespace, device: torch.device, folder: Path) -> list[Popen]:
+    """Processes that compile for the device what the sections are going to launch."""
+    import torch
+    from gpu_sections import compiling
+
+    if device.type != "cuda":
+        return []
+    major, minor = torch.cuda.get_device_capability(device)
+    return compiling.processes(given.sections, 10 * major + minor, folder)
+
+
+def _run(given: argparse.Namespace, campaign: Campaign, compilers: Sequence[Popen] = ()) -> bool:
     """All sections, each within its share of what is left of the budget; whether one failed."""
+    from gpu_sections import compiling
     from gpu_sections.campaign import DeviceLost
 
     end, failed = time.monotonic() + given.budget, False
@@ -128,6 +156,8 @@ def _run(given: argparse.Namespace, campaign) -> bool:
         seconds = share * (end - time.monotonic())
         campaign.section, campaign.until = name, time.monotonic() + seconds
         begin = time.monotonic()
+        if name in QUIET and (late := compiling.end(compilers)):
+            campaign.row("compilers", "stopped", float(late))
         try:
             with limit(seconds):
                 import_module(f"gpu_sections.{name}").run(campaign)
@@ -144,6 +174,12 @@ def _run(given: argparse.Namespace, campaign) -> bool:
         campaign.row(name, "section", how, headline=True)
         print(f"{name}: {how}, {time.monotonic() - begin:.0f} s", flush=True)
     return failed
+
+
+def _show(lines: Iterable[Sequence[str]], widths: Sequence[int]) -> None:
+    """A table."""
+    for line in lines:
+        print("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)))
 
 
 def _keep(path: Path) -> None:

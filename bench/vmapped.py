@@ -7,17 +7,18 @@ from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
-from baselines import ClientWork
+from baselines import EPS, ClientWork
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 
 class VmappedLoop:
-    """FedAvg over stacked parameters `[K, ...]`, one `vmap(grad)` per local step.
+    """FedAvg over stacked parameters `[K, ...]`, one `vmap(grad)` per local step; FedSAM, two.
 
     Clients must have batches of the same sizes.
     chunk     K, clients at once, a divisor of the cohort; None takes all
     compiled  the whole step under `torch.compile`
+    rho       SAM's radius
     """
 
     SETTINGS = (10, None)
@@ -30,6 +31,7 @@ class VmappedLoop:
         lr: float,
         chunk: int | None = None,
         compiled: bool = False,
+        rho: float | None = None,
     ) -> None:
         self.x, self.y, self.chunk = x, y, chunk
         self.start = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -42,6 +44,8 @@ class VmappedLoop:
 
         def step(stacked: dict[str, Tensor], x: Tensor, y: Tensor) -> None:
             g = vmap(grad(loss))(stacked, x, y)
+            if rho is not None:
+                g = vmap(grad(loss))(_ascended(stacked, g, rho), x, y)
             for name, p in stacked.items():
                 p.sub_(g[name], alpha=lr)
 
@@ -77,3 +81,10 @@ class VmappedLoop:
             shares = [work.weight for work in works]
             weights = torch.tensor(shares, dtype=p.dtype, device=p.device)
             self.mean[name].view(-1).addmv_(p.flatten(1).T, weights)
+
+
+def _ascended(stacked: dict[str, Tensor], g: dict[str, Tensor], rho: float) -> dict[str, Tensor]:
+    """`w + rho g / |g|`, each client with its own norm."""
+    norms = torch.stack([t.flatten(1).norm(dim=1) for t in g.values()]).norm(dim=0)
+    scale = rho / (norms + EPS)
+    return {k: w.addcmul(g[k], scale.view(-1, *[1] * (w.ndim - 1))) for k, w in stacked.items()}

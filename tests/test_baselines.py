@@ -35,7 +35,8 @@ def baseline(name, module, data, rho):
     if name == "typical":
         return baselines.TypicalLoop(module, data.x, data.y, LR, rho)
     if name.startswith("vmap"):
-        return vmapped.VmappedLoop(module, data.x, data.y, LR, int(name[4:]) if name[4:] else None)
+        chunk = int(name[4:]) if name[4:] else None
+        return vmapped.VmappedLoop(module, data.x, data.y, LR, chunk, rho=rho)
     workers, threads = (int(part) for part in name.removeprefix("tuned").split("x"))
     return baselines.TunedLoop(module, data.x, data.y, LR, rho, workers, threads)
 
@@ -71,10 +72,24 @@ def test_loops_end_at_fedfasts_weights(name, model, rho, dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("rho", [None, 0.1], ids=["fedavg", "fedsam"])
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", ["vmap", "vmap1"])
-def test_vmap_ends_at_fedfasts_weights(name, model, dtype):
-    assert distance(name, model, [10, 10, 10, 10], None, dtype) < TOLERANCE[dtype]
+def test_vmap_ends_at_fedfasts_weights(name, model, rho, dtype):
+    assert distance(name, model, [10, 10, 10, 10], rho, dtype) < TOLERANCE[dtype]
+
+
+def test_sams_ascent_is_the_same_in_both_forms(monkeypatch):
+    """On CUDA, where no number may come to the host, and on a CPU."""
+    loop = baselines.TunedLoop(mlp(), torch.zeros(1, 8), torch.zeros(1).long(), LR, 0.1)
+    g = [p.detach().clone() for p in mlp().parameters()]
+    near = [scale * t for found, scale in [loop._ascent(g, 0.1)] for t in found]
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "is_cuda", True)
+        patch.setattr(torch.Tensor, "__float__", None)
+        far, scale = loop._ascent([t.clone() for t in g], 0.1)
+    assert scale == 1.0
+    torch.testing.assert_close(list(far), near)
 
 
 def test_vmap_says_that_it_needs_equal_clients():

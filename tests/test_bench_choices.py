@@ -41,6 +41,11 @@ class Clocked(Campaign):
 
     times: Times = lambda *_: 1.0
 
+    @property
+    def timed(self) -> bool:
+        """Times are made up, and wanted."""
+        return True
+
     def seconds(self, action: Any, copies: int = 1) -> float:
         before = list(CALLS)
         action(0)
@@ -73,6 +78,7 @@ def section(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Times]
     monkeypatch.setattr(choices, "_several", lambda _: (6, 12))
     monkeypatch.setattr(Clocked, "copies", lambda *_: 1)
     monkeypatch.setattr(choices_file, "PATH", tmp_path / "kept.csv")
+    choices_file.PATH.write_text(choices_file.text(choices_file.Table()), encoding="utf-8")
     return run
 
 
@@ -91,7 +97,9 @@ def test_the_fastest_at_its_least_gain_is_chosen(section: Callable[[Times], Cloc
         return fast.get((backend, clients), 1.0) if precision == "tf32" else 1.0
 
     campaign = section(times)
-    assert written(campaign) == [("tf32", "cublas-5", (1, 4, 5, 6, 9, 10, 11, 12), 1.25)]
+    several = (1, 4, 5, 6, 9, 10, 11, 12)
+    triton = "tf32x3", "triton", (), 1.0
+    assert written(campaign) == [triton, ("tf32", "cublas-5", several, 1.25)]
     with campaign.path.open(newline="") as file:
         chosen = [row["value"] for row in csv.DictReader(file) if row["measure"] == "chosen"]
     assert chosen == ["triton", "cublas-5"]
@@ -115,9 +123,7 @@ def test_a_candidate_that_is_refused_leaves_its_place(
 
 
 def test_rows_join_the_repositorys(section: Callable[[Times], Clocked]) -> None:
-    """Those of other devices stay; nothing faster leaves no file."""
-    choices_file.PATH.write_text(choices_file.text(choices_file.Table()), encoding="utf-8")
-    assert written(section(lambda *_: 1.0)) == []
+    """Those of other devices stay."""
     campaign = section(lambda backend, *_: 0.5 if backend == "cublas-1" else 1.0)
     choices.keep(campaign)
     kept = choices_file.PATH.read_text(encoding="utf-8")
@@ -129,6 +135,25 @@ def test_rows_join_the_repositorys(section: Callable[[Times], Clocked]) -> None:
         *"".join(other).splitlines(),
         *kept.splitlines()[1:],
     ]
+
+
+def test_a_second_call_goes_on_where_the_first_one_ended(
+    section: Callable[[Times], Clocked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is timed again that has a row here or in the repository, Triton's among them."""
+    campaign = section(lambda backend, *_: 0.5 if backend == "cublas-1" else 1.0)
+    first, timed = written(campaign), len(CALLS)
+    choices.keep(section(lambda *_: 1.0))
+    assert len(CALLS) == timed and written(campaign) == first
+    campaign.beside("choices.csv").unlink()
+    assert written(section(lambda *_: 1.0)) == [] and len(CALLS) == timed
+    choices_file.PATH.write_text(choices_file.text(choices_file.Table()), encoding="utf-8")
+    slow = [("tf32x3", "triton", (), 1.0), ("tf32", "triton", (), 1.0)]
+    assert written(section(lambda *_: 1.0)) == slow and len(CALLS) > timed
+    timed = len(CALLS)
+    assert written(section(lambda *_: 0.1)) == slow and len(CALLS) == timed
+    monkeypatch.setattr(registry, "machine", lambda _: ("some GPU", "other versions"))
+    assert len(written(section(lambda *_: 1.0))) == 4 and len(CALLS) > timed
 
 
 PLANTED = {

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from traceback import format_exception
 
 import torch
 
@@ -29,9 +30,10 @@ class Campaign:
 
     device     what everything runs on
     path       the file of rows; each is written as soon as it is known
-    rehearsal  no GPU: sizes are tiny, every action runs once, and no time is written
+    rehearsal  sizes are tiny; without a GPU every action runs once, and no time is written
     stamp      the first columns of every row: date, commit, device, versions
     until      seconds of `time.monotonic` at which the section ends
+    figures    the numbers of all rows, by (subject, measure)
     """
 
     device: torch.device
@@ -41,6 +43,7 @@ class Campaign:
     section: str = ""
     until: float = math.inf
     headlines: list[tuple[str, ...]] = field(default_factory=list)
+    figures: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def row(
         self,
@@ -52,6 +55,8 @@ class Campaign:
     ) -> None:
         """One figure; None where a rehearsal has none. Headlines come again in the last table."""
         text = "" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
+        if isinstance(value, float):
+            self.figures[subject, measure] = value
         run = "rehearsal" if self.rehearsal else "gpu"
         line = (run, self.section, subject, measure, text, unit)
         new = not self.path.exists()
@@ -63,9 +68,14 @@ class Campaign:
         if headline:
             self.headlines.append((self.section, subject, measure, text, unit))
 
+    @property
+    def timed(self) -> bool:
+        """Whether there is a device whose times are wanted."""
+        return self.device.type == "cuda"
+
     @contextmanager
     def trying(self, subject: str) -> Iterator[None]:
-        """What fails within is a row, and whatever follows goes on.
+        """What fails within is a row, and whatever follows goes on; errors.txt has where.
 
         Raises DeviceLost where the device answers no more.
         """
@@ -74,11 +84,17 @@ class Campaign:
         except Exception as error:  # Triton's have no base of their own
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             self.row(subject, "failed", what, headline=True)
-            if self.device.type == "cuda":
+            self.failed(subject, error)
+            if self.timed:
                 try:
                     torch.cuda.synchronize()
                 except Exception as lost:
                     raise DeviceLost(f"{subject}: {what}") from lost
+
+    def failed(self, subject: str, error: Exception) -> None:
+        """Where an error came from, in a file beside the rows."""
+        with self.beside("errors.txt").open("a", encoding="utf-8") as file:
+            file.writelines([f"{self.section}, {subject}\n", *format_exception(error), "\n"])
 
     def beside(self, name: str) -> Path:
         """A file in the folder of the rows."""
@@ -100,7 +116,7 @@ class Campaign:
         """
         for i in range(copies):
             action(i)
-        if self.rehearsal:
+        if not self.timed:
             return None
         torch.cuda.synchronize()
         calls = -(-CALLS // copies) * copies

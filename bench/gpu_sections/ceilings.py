@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 
 import torch
+from fedfast.kernels.library.settings import rounding
 from torch import Tensor
 
 from gpu_sections.campaign import Campaign, rate
@@ -15,15 +15,9 @@ from gpu_sections.campaign import Campaign, rate
 PRODUCTS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
+def tf32(allowed: bool) -> AbstractContextManager[None]:
     """Whether torch's products and convolutions of float32 may round their operands to TF32."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    return rounding("tf32" if allowed else "fp32")
 
 
 @cache
@@ -76,7 +70,7 @@ def scaled(value: float | None, unit: float) -> float | None:
 
 def _host(campaign: Campaign, little: Tensor) -> float | None:
     """Seconds of the host for one of torch's launches."""
-    if campaign.rehearsal:
+    if not campaign.timed:
         return None
     torch.cuda.synchronize()
     begin = time.perf_counter()

@@ -3,15 +3,17 @@
 For every product of W1 to W5 and each of its parts all candidates are timed beside Triton, with
 operands from memory, for 10, then 5, then 100 clients; one that is not `MARGIN` times as fast for
 some K is not timed any further. The fastest at the least of its K is tried (`trials.py`); what is
-refused leaves its place to the next.
+refused leaves its place to the next. Where Triton stays the fastest it gets a row too: products that
+have a row for this device, precision and these libraries, in the repository or beside the campaign's
+rows, are not timed again, so that a second call goes on where the first one ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from fedfast.kernels import choices_file, registry
-from fedfast.kernels.choices import TRITON, Row, Table
+from fedfast.kernels.choices import TRITON, Row, Shape, Table
 from fedfast.kernels.library.candidates import CANDIDATES
 
 from gpu_sections.campaign import Campaign, ratio
@@ -21,18 +23,45 @@ from gpu_sections.trials import refused, several_tried
 PRECISIONS = ("tf32x3", "tf32")  # what a run has by default, and the fastest
 MARGIN = 1.05
 Part = tuple[str, str]  # (precision, part)
+Key = tuple[str, str, Shape]  # (precision, part, layer)
 
 
 def run(campaign: Campaign) -> None:
     """All layers; a row is kept as soon as it is known."""
-    table = Table()
-    campaign.beside("choices.csv").unlink(missing_ok=True)
+    table, known = _begun(campaign), _known(campaign)
     for layer in layers(campaign):
         with campaign.trying(layer.name):
-            for row in _rows(campaign, layer):
+            for row in _rows(campaign, layer, known):
                 table = table.joined([row])
                 text = choices_file.text(table)
                 campaign.beside("choices.csv").write_text(text, encoding="utf-8")
+
+
+def _begun(campaign: Campaign) -> Table:
+    """What an earlier call has left beside the campaign's rows."""
+    made = campaign.beside("choices.csv")
+    return choices_file.read(made) if made.exists() else Table()
+
+
+def _known(campaign: Campaign) -> set[Key]:
+    """What has a row for this device and these libraries."""
+    if not campaign.timed:
+        return set()
+    machine = registry.machine(campaign.device)
+    table = choices_file.read(choices_file.PATH).joined(_begun(campaign))
+    rows = (row for row in table if (row.device, row.libraries) == machine)
+    return {(row.precision, row.part, row.shape) for row in rows}
+
+
+def launches(campaign: Campaign) -> None:
+    """What Triton launches here, for `compiling.py`."""
+    for layer in layers(campaign):
+        for clients in _several(campaign):
+            operands = Operands(layer, clients, campaign.device)
+            for precision in PRECISIONS:
+                for part in dict.fromkeys(("forward", *layer.parts)):
+                    with campaign.trying(layer.name):
+                        operands.call(part, TRITON, precision)
 
 
 def keep(campaign: Campaign) -> None:
@@ -43,16 +72,19 @@ def keep(campaign: Campaign) -> None:
         choices_file.PATH.write_text(choices_file.text(joined), encoding="utf-8")
 
 
-def _rows(campaign: Campaign, layer: Layer) -> Iterator[Row]:
-    """Of the parts that a library is faster at."""
+def _rows(campaign: Campaign, layer: Layer, known: Set[Key]) -> Iterator[Row]:
+    """Of the parts that are not known."""
     able = [c.name for c in CANDIDATES.values() if layer.shape.operation in c.operations]
     precisions = PRECISIONS
     if campaign.rehearsal:
         able, precisions = [name for name in able if "-5" in name], PRECISIONS[:1]
     gains: dict[Part, dict[str, float | None]] = {
-        (precision, part): dict.fromkeys(able) for precision in precisions for part in layer.parts
+        (precision, part): dict.fromkeys(able)
+        for precision in precisions
+        for part in layer.parts
+        if (precision, part, layer.shape) not in known
     }
-    for clients in _several(campaign):
+    for clients in _several(campaign) if gains else ():
         copies = campaign.copies(8.0 * clients * layer.numbers)
         banks = [Operands(layer, clients, campaign.device) for _ in range(copies)]
         for (precision, part), found in gains.items():
@@ -61,9 +93,10 @@ def _rows(campaign: Campaign, layer: Layer) -> Iterator[Row]:
         row = _row(campaign, banks[0], precision, part, found)
         name = TRITON if row is None else row.candidate
         subject = f"{layer.name} {part}, {precision}"
-        campaign.row(subject, "chosen", None if campaign.rehearsal else name, headline=True)
-        if row is not None:
-            yield row
+        campaign.row(subject, "chosen", name if campaign.timed else None, headline=True)
+        if row is not None or campaign.timed:
+            machine = registry.machine(campaign.device)
+            yield row or Row(*machine, precision, part, layer.shape, TRITON)
 
 
 def _several(campaign: Campaign) -> tuple[int, ...]:

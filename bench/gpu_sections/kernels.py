@@ -13,7 +13,14 @@ from gpu_sections import layers, pairs
 from gpu_sections.campaign import Action, Campaign, normal, rate, ratio
 from gpu_sections.ceilings import copy_rate, scaled
 
+# Ours, each with its row beside the copy.
+OPERATIONS = ("step", "step with momentum", "perturb", "mix", "aggregate")
 P = 1_663_424  # the CNN of McMahan et al. 2017, padded to whole cache lines
+
+
+def operation(name: str, clients: int) -> str:
+    """The subject of its rows."""
+    return f"{name}, K = {clients}"
 
 
 def run(campaign: Campaign) -> None:
@@ -66,7 +73,7 @@ def _rows(campaign: Campaign, clients: int) -> None:
     }
     for name, (bytes_, action) in actions.items():
         found = rate(bytes_ * clients * size, campaign.seconds(action, copies))
-        subject = f"{name}, K = {clients}"
+        subject = operation(name, clients)
         campaign.row(subject, "rate", scaled(found, 1e9), "GB/s")
         share, many = ratio(found, copy_rate(campaign)), clients == campaign.pick(100, 2)
         campaign.row(subject, "share", share, "of copy", headline=many)

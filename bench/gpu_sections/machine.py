@@ -14,12 +14,12 @@ from result_files import commit, processor
 from gpu_sections.campaign import Campaign
 
 
-def stamp(rehearsal: bool) -> dict[str, str]:
+def stamp(device: torch.device) -> dict[str, str]:
     """The first columns of every row."""
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
         "commit": commit(),
-        "device": processor() if rehearsal else torch.cuda.get_device_name(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "torch": torch.__version__,
         "triton": triton_version(),
     }
@@ -45,9 +45,9 @@ def run(campaign: Campaign) -> None:
     for module in ("_fedfast", "_fedfast_cuda"):
         found = find_spec(f"fedfast.{module}") is not None
         campaign.row(module, "built", "yes" if found else "no", headline=True)
-    if campaign.rehearsal:
+    if not campaign.timed:
         return
-    about = torch.cuda.get_device_properties(0)
+    about = torch.cuda.get_device_properties(campaign.device)
     campaign.row("device", "multiprocessors", float(about.multi_processor_count))
     campaign.row("device", "memory", about.total_memory / 2**30, "GiB")
     campaign.row("device", "second cache", about.L2_cache_size / 2**20, "MiB")

@@ -12,12 +12,14 @@ import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from inspect import signature
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fedfast import kernels
+from gpu_sections import compiling
 from gpu_sections.campaign import Campaign, normal
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
@@ -28,15 +30,33 @@ ABOVE = 1e-6  # float32's error, as a share of the sum of the products' magnitud
 
 def run(campaign: Campaign) -> None:
     """One form of every operation in float32 before all others; what fails is a row."""
-    from operation_forms import CASES
+    with compiling.counted(campaign):
+        with campaign.trying("products"):
+            _exactness(campaign)
+        for first in (True, False):
+            for operation in order():
+                _operation(campaign, operation, first)
+
+
+def launches(campaign: Campaign) -> None:
+    """What a campaign launches here, for `compiling.py`."""
+    from operation_calls import make
 
     with campaign.trying("products"):
         _exactness(campaign)
-    # Those of most code first, since compiling is what takes time.
-    order = sorted(CASES, key=lambda operation: not operation.startswith("conv"))
     for first in (True, False):
-        for operation in order:
-            _operation(campaign, operation, first)
+        for operation in order():
+            for name, form, dtype in _cases(operation, campaign.rehearsal, first):
+                with campaign.trying(f"{operation} {name}"):
+                    make(operation, form, 3, dtype).on(campaign.device).run("triton")
+                    make(operation, form, 3, dtype).client(2).on(campaign.device).run("triton")
+
+
+def order() -> list[str]:
+    """Operations, those of most code first, since compiling is what takes time."""
+    from operation_forms import CASES
+
+    return sorted(CASES, key=lambda operation: not operation.startswith("conv"))
 
 
 def _exactness(campaign: Campaign) -> None:
@@ -55,8 +75,7 @@ def _exactness(campaign: Campaign) -> None:
 def _operation(campaign: Campaign, operation: str, first: bool) -> None:
     subject = f"{operation}, first form" if first else operation
     apart, worst, calls = 0, 0.0, 0
-    cases = list(_cases(operation, campaign.rehearsal))
-    for name, form, dtype in cases[:1] if first else cases[1:]:
+    for name, form, dtype in _cases(operation, campaign.rehearsal, first):
         with campaign.trying(f"{operation} {name} {str(dtype)[6:]}"):
             worst = max(worst, _share(campaign, operation, form, dtype))
             apart += _alone(campaign, operation, form, dtype)
@@ -66,7 +85,15 @@ def _operation(campaign: Campaign, operation: str, first: bool) -> None:
     campaign.row(subject, "not alike alone", float(apart), "", headline=apart > 0)
 
 
-def _cases(operation: str, rehearsal: bool) -> Iterator[tuple[str, dict[str, Any], torch.dtype]]:
+def _cases(
+    operation: str, rehearsal: bool, first: bool
+) -> Iterator[tuple[str, dict[str, Any], torch.dtype]]:
+    """The first case, or all others."""
+    every = _every(operation, rehearsal)
+    yield from islice(every, 1) if first else islice(every, 1, None)
+
+
+def _every(operation: str, rehearsal: bool) -> Iterator[tuple[str, dict[str, Any], torch.dtype]]:
     """Every form in its small sizes, and in those of compiled backends; one where interpreted.
 
     Products in the default precision too, which no float64 has.

@@ -1,14 +1,17 @@
 """Section `rounds`: the federations of `workloads.py`, beside a loop in torch and vmap.
 
 All with data on the device, on the same batches; the loop is the best eager one of `baselines.py`,
-client after client. A round's time is the host's, from a synchronised stream to
+client after client. Both rivals have cuDNN look for its fastest algorithms, and train once in
+float32 and once with their operands rounded to TF32; ours stand beside them likewise, under the
+default precision and under "tf32". A round's time is the host's, from a synchronised stream to
 a synchronised stream; what the device was busy is the sum over its kernels, by torch's profiler.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from statistics import median
 
@@ -18,106 +21,143 @@ from torch.profiler import ProfilerActivity, profile
 from vmapped import VmappedLoop
 from workloads import BY_NAME, LR, RHO, TINY, Workload
 
-from fedfast import Simulation
-from gpu_sections.campaign import Campaign, rate, ratio
-from gpu_sections.ceilings import product_rate, scaled
+from fedfast import FederatedData, Simulation
+from gpu_sections.campaign import Campaign, rate, ratio, shortest
+from gpu_sections.ceilings import product_rate, scaled, tf32
 
 ROUNDS = 6  # the first two are not counted: what is compiled and captured is by then
 ALGORITHMS = ("fedavg", "fedsam", "fedgloss", "fedfsa")
 # (workload, clients of a round): W1 with as many as fill the chip
-SIZES = (("W2", 10), ("W3", 100), ("W1", 10), ("W1", 100), ("W4", 5), ("W5", 2), ("W1b", 10))
+SIZES = (("W2", 10), ("W3", 100), ("W1", 10), ("W1", 100), ("W5", 10), ("W4", 5), ("W5", 2))
+SIZES += (("W1b", 10),)
+RIVALS = ("loop", "vmap")
+OWN = {"fedfast": ("triton", "auto"), "tf32": ("triton", "tf32"), "resident": ("auto", "auto")}
 Rounds = Callable[[int], object]
+
+
+def subject(name: str, algorithm: str, cohort: int) -> str:
+    """Of rows."""
+    return f"{name} {algorithm}, K = {cohort}"
 
 
 def run(campaign: Campaign) -> None:
     """Every workload; a contestant that fails is a row."""
+    for contest in contests(campaign):
+        contest.hold()
+
+
+def contests(campaign: Campaign) -> Iterator[Contest]:
+    """Those of `SIZES`; a tiny one in a rehearsal."""
     sizes = [replace(BY_NAME[name], cohort=cohort) for name, cohort in SIZES]
     for work in [TINY] if campaign.rehearsal else sizes:
+        data = work.data()  # seconds
         for algorithm in ALGORITHMS if work.model == "mlp" else ALGORITHMS[:2]:
-            _workload(campaign, work, algorithm)
+            yield Contest(campaign, work, algorithm, data)
 
 
-def _workload(campaign: Campaign, work: Workload, algorithm: str) -> None:
-    subject = f"{work.name} {algorithm}, K = {work.cohort}"
-    found = {}
-    for name, make in _contestants(campaign, work, algorithm).items():
-        with campaign.trying(f"{subject} {name}"):
-            found[name] = _seconds(campaign, make())
-    ours, passes = found.get("fedfast"), 2 if algorithm in ("fedsam", "fedfsa") else 1
-    campaign.row(subject, "round", scaled(ours, 1e-3), "ms", headline=True)
-    campaign.row(subject, "samples", rate(work.cohort * work.samples, ours), "1/s")
-    share = ratio(rate(passes * work.flops(), ours), product_rate(campaign, "tf32x3"))
-    campaign.row(subject, "share", share, "of tf32x3 product", headline=True)
-    for name in found.keys() - {"fedfast"}:
-        campaign.row(subject, f"beside {name}", ratio(found[name], ours), "times", headline=True)
-    with campaign.trying(f"{subject} busy"):
-        busy = ratio(_busy(campaign, _fedfast(campaign, work, algorithm)), ours)
-        campaign.row(subject, "device busy", busy, "of round", headline=True)
+def launches(campaign: Campaign) -> None:
+    """What a campaign launches here, for `compiling.py`."""
+    for contest in contests(campaign):
+        for name in ("fedfast", "tf32"):
+            with campaign.trying(f"{contest.subject} {name}"):
+                run_round = contest.own(name)
+                for t in range(3):
+                    run_round(t)
 
 
-def _contestants(
-    campaign: Campaign, work: Workload, algorithm: str
-) -> dict[str, Callable[[], Rounds]]:
-    """Whoever trains this; the loop and vmap know FedAvg, the loop SAM as well.
+class Contest:
+    """All who train one workload by one algorithm."""
 
-    "fedfast" has the default precision, "tf32" operands rounded to TF32.
-    """
-    rho = {"fedavg": None, "fedsam": RHO}.get(algorithm, RHO)
-    found = {"fedfast": lambda: _fedfast(campaign, work, algorithm)}
-    found["tf32"] = lambda: _fedfast(campaign, work, algorithm, precision="tf32")
-    if work.model == "mlp":  # a client's steps in one launch, where the CUDA module is
-        found["resident"] = lambda: _fedfast(campaign, work, algorithm, "auto")
-    if algorithm in ("fedavg", "fedsam"):
-        found["loop"] = lambda: _loop(campaign, work, rho)
-    if algorithm == "fedavg":
-        found["vmap"] = lambda: _vmap(campaign, work)
-    return found
+    def __init__(
+        self, campaign: Campaign, work: Workload, algorithm: str, data: FederatedData
+    ) -> None:
+        self.campaign, self.work, self.algorithm = campaign, work, algorithm
+        self.count = ROUNDS if campaign.timed else 1
+        self.subject = subject(work.name, algorithm, work.cohort)
+        self.data, self.schedule = data, work.schedule(self.count)
+
+    def hold(self) -> None:
+        """Seconds of all, and what follows from them."""
+        found: dict[str, float | None] = {}
+        for name, make in self.contestants().items():
+            with self.campaign.trying(f"{self.subject} {name}"):
+                with rounding(name):
+                    found[name] = seconds(self.campaign, make(), self.count)
+        self._rows(found)
+        with self.campaign.trying(f"{self.subject} busy"):
+            busy = ratio(_busy(self.campaign, self.own("fedfast")), found.get("fedfast"))
+            self.campaign.row(self.subject, "device busy", busy, "of round", headline=True)
+
+    def contestants(self) -> dict[str, Callable[[], Rounds]]:
+        """Whoever trains this; the loop and vmap know FedAvg and SAM.
+
+        "resident": a client's steps in one launch, where the CUDA module is.
+        """
+        names = [n for n in OWN if n != "resident" or self.work.model == "mlp"]
+        found = {name: lambda name=name: self.own(name) for name in names}
+        if self.algorithm in ("fedavg", "fedsam"):
+            for name in RIVALS:
+                found[name] = found[f"{name} tf32"] = lambda name=name: self._rival(name)
+        return found
+
+    def own(self, name: str) -> Rounds:
+        """Ours."""
+        backend, precision = OWN[name]
+        options = dict(device=str(self.campaign.device), backend=backend, precision=precision)
+        options |= dict(lr=LR, schedule=self.schedule)
+        rounds = iter(Simulation(self.work.module(), self.data, self.algorithm, **options))
+        return lambda _: next(rounds)
+
+    def _rival(self, name: str) -> Rounds:
+        """A baseline, given samples and batches on the device."""
+        data, device = self.data, self.campaign.device
+        plans = [client_work(data, self.schedule.round(t)) for t in range(self.count + 1)]
+        on = [[replace(own, rows=own.rows.to(device)) for own in plan] for plan in plans]
+        rho = RHO if self.algorithm == "fedsam" else None
+        make = {"loop": TunedLoop, "vmap": VmappedLoop}[name]
+        module = self.work.module().to(device)
+        loop = make(module, data.x.to(device), data.y.to(device), LR, rho=rho)
+        return lambda t: loop.round(on[t])
+
+    def _rows(self, found: dict[str, float | None]) -> None:
+        work, row = self.work, self.campaign.row
+        passes = 2 if self.algorithm in ("fedsam", "fedfsa") else 1
+        for name, precision in (("fedfast", "tf32x3"), ("tf32", "tf32")):
+            ours, of = found.get(name), f"of {precision} product"
+            word = "" if name == "fedfast" else f" {name}"
+            row(self.subject, f"round{word}", scaled(ours, 1e-3), "ms", headline=not word)
+            row(self.subject, f"samples{word}", rate(work.cohort * work.samples, ours), "1/s")
+            share = ratio(rate(passes * work.flops(), ours), product_rate(self.campaign, precision))
+            row(self.subject, f"share{word}", share, of, headline=True)
+        default = shortest([found.get("fedfast"), found.get("resident")])
+        for name in found.keys() - {"fedfast"}:
+            own = found.get("tf32") if name.endswith(" tf32") else found.get("fedfast")
+            times = ratio(found[name], own)
+            row(self.subject, f"beside {name}", times, "times", headline=True)
+            if name in RIVALS:
+                times = ratio(found[name], default)
+                row(self.subject, f"default beside {name}", times, "times")
 
 
-def _fedfast(
-    campaign: Campaign,
-    work: Workload,
-    algorithm: str,
-    backend: str = "triton",
-    precision: str = "auto",
-) -> Rounds:
-    device, count = campaign.device.type, campaign.pick(ROUNDS, 1)
-    options = dict(device=device, backend=backend, precision=precision, lr=LR)
-    schedule = work.schedule(count)
-    sim = Simulation(work.module(), work.data(), algorithm, schedule=schedule, **options)
-    rounds = iter(sim)
-    return lambda _: next(rounds)
+@contextmanager
+def rounding(name: str) -> Iterator[None]:
+    """Torch's switches for the rivals: products in float32, or of operands rounded to TF32."""
+    cudnn = torch.backends.cudnn
+    before, cudnn.benchmark = cudnn.benchmark, name.split()[0] in RIVALS
+    try:
+        with tf32(name.endswith(" tf32")):
+            yield
+    finally:
+        cudnn.benchmark = before
 
 
-def _given(campaign: Campaign, work: Workload) -> tuple:
-    """(samples, targets) on the device, and the batches of every round."""
-    data, count = work.data(), campaign.pick(ROUNDS, 1)
-    schedule = work.schedule(count)
-    plans = [client_work(data, schedule.round(t)) for t in range(count + 1)]
-    on = [[replace(own, rows=own.rows.to(campaign.device)) for own in plan] for plan in plans]
-    return data.x.to(campaign.device), data.y.to(campaign.device), on
-
-
-def _loop(campaign: Campaign, work: Workload, rho: float | None) -> Rounds:
-    """The best eager loop, client after client."""
-    x, y, plans = _given(campaign, work)
-    loop = TunedLoop(work.module().to(campaign.device), x, y, LR, rho)
-    return lambda t: loop.round(plans[t])
-
-
-def _vmap(campaign: Campaign, work: Workload) -> Rounds:
-    x, y, plans = _given(campaign, work)
-    loop = VmappedLoop(work.module().to(campaign.device), x, y, LR)
-    return lambda t: loop.round(plans[t])
-
-
-def _seconds(campaign: Campaign, run_round: Rounds) -> float | None:
+def seconds(campaign: Campaign, run_round: Rounds, count: int) -> float | None:
     """The middle of the rounds that count."""
     run_round(0)
-    if campaign.rehearsal:
+    if not campaign.timed:
         return None
     spent = []
-    for t in range(1, ROUNDS):
+    for t in range(1, count):
         torch.cuda.synchronize()
         begin = time.perf_counter()
         run_round(t)
@@ -128,7 +168,7 @@ def _seconds(campaign: Campaign, run_round: Rounds) -> float | None:
 
 def _busy(campaign: Campaign, run_round: Rounds) -> float | None:
     """Seconds that kernels of one round took."""
-    if campaign.rehearsal:
+    if not campaign.timed:
         return None
     for t in range(3):
         run_round(t)

@@ -77,12 +77,19 @@ def run(campaign: Campaign) -> None:
             _compare(campaign, name)
 
 
+def launches(campaign: Campaign) -> None:
+    """What a campaign launches here, for `compiling.py`."""
+    for name in REHEARSED if campaign.rehearsal else ALGORITHMS:
+        with campaign.trying(name):
+            trained(name, str(campaign.device), "triton", campaign.pick(4, 1))
+
+
 def _compare(campaign: Campaign, name: str) -> None:
     rounds = campaign.pick(4, 1)
-    ours, losses = trained(name, campaign.device.type, "triton", rounds)
-    if not campaign.rehearsal:
+    ours, losses = trained(name, str(campaign.device), "triton", rounds)
+    if campaign.timed:
         with eager():
-            plain, plain_losses = trained(name, campaign.device.type, "triton", rounds)
+            plain, plain_losses = trained(name, str(campaign.device), "triton", rounds)
         alike = torch.equal(ours, plain) and np.array_equal(losses, plain_losses)
         campaign.row(name, "recorded is eager", str(alike), headline=not alike)
     cpu, _ = trained(name, "cpu", "auto", rounds)

@@ -1,0 +1,133 @@
+"""The campaign on an emulated GPU: what only a device executes, section by section, at the sizes
+of a rehearsal."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from fedfast.kernels.triton import common
+
+pytest.importorskip("triton", reason="Triton is not installed on this platform")
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+
+import gpu  # noqa: E402
+import operation_forms  # noqa: E402
+from campaign_device import LAUNCH, CampaignDevice, campaign_device, profiled  # noqa: E402
+from gpu_sections import bars, ceilings, machine, rounds, runs  # noqa: E402
+from gpu_sections import campaign as gpu_campaign  # noqa: E402
+from gpu_sections.campaign import Campaign  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not common.INTERPRETED, reason="a device is there")
+# Calls, turns, algorithms and operations by the dozen would take minutes and execute no more lines.
+LESS = (
+    (gpu_campaign, "CALLS", 2),
+    (gpu_campaign, "TURNS", 1),
+    (rounds, "ALGORITHMS", ("fedsam",)),
+    (rounds, "ROUNDS", 4),
+    (runs, "REHEARSED", ("fedavg", "fedcr")),
+    (operation_forms, "CASES", {n: operation_forms.CASES[n] for n in ("conv", "mix", "gram")}),
+)
+DEVICE = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[CampaignDevice]:
+    monkeypatch.setattr(rounds, "profile", profiled)
+    ceilings._measured.cache_clear()
+    with campaign_device() as made:
+        yield made
+
+
+def campaign(folder: Path) -> Campaign:
+    return Campaign(DEVICE, folder / "gpu.csv", True, machine.stamp(DEVICE))
+
+
+def rows(made: Campaign) -> list[dict[str, str]]:
+    with made.path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("section", gpu.SHARES)
+def test_sections_run(
+    section: str, device: CampaignDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To their end, without an error, and all figures are known."""
+    made = campaign(tmp_path)
+    for module, name, value in LESS:
+        monkeypatch.setattr(module, name, value)
+    failed = gpu._run(argparse.Namespace(sections=[section], budget=600.0), made)
+    assert not failed, made.beside("errors.txt").read_text()
+    found = rows(made)
+    assert not made.beside("errors.txt").exists(), made.beside("errors.txt").read_text()
+    assert [row for row in found if row["value"] == ""] == []
+    assert {row["device"] for row in found} == {"emulated"}
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_seconds_of_a_call(copies: int, device: CampaignDevice, tmp_path: Path) -> None:
+    """Each of three launches takes `LAUNCH`, in a graph and where a call cannot be captured."""
+    made, x = campaign(tmp_path), torch.zeros(4, device=DEVICE)
+    seen: list[int] = []
+
+    def action(i: int) -> None:
+        seen.append(i)
+        for _ in range(3):
+            x.add_(1.0)
+
+    def waits(i: int) -> None:
+        action(i)
+        x.sum().item()
+
+    assert made.seconds(action, copies) == pytest.approx(3 * LAUNCH)
+    calls = 20 if copies == 1 else 21
+    assert seen == [*range(copies), *(list(range(copies)) * (calls // copies))]
+    assert made.seconds(waits, copies) == pytest.approx(4 * LAUNCH)
+
+
+def test_bars_have_figures(
+    device: CampaignDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sections write what the bars read: rounds that are held, measures that a contest has."""
+    monkeypatch.setattr(rounds, "ROUNDS", 4)
+    made, held = (
+        campaign(tmp_path),
+        {rounds.subject(name, a, k) for name, k in rounds.SIZES for a in rounds.ALGORITHMS[:2]},
+    )
+    contest = next(rounds.contests(made))
+    contest.hold()
+    measures = {measure for _, measure in made.figures}
+    wanted = [figure for bar in bars.BARS for figure in bar.figures if figure[0] in held]
+    assert len(wanted) >= 6 and {measure for _, measure in wanted} - {"peak"} <= measures
+
+
+@pytest.mark.parametrize(
+    ("values", "worst", "whether"),
+    [
+        ([1.04, 0.97], "1.04", "reached"),
+        ([1.04, 0.94], "0.94", "not reached"),
+        ([1.04], "1.04", "1 of 2 not measured"),
+        ([], "", "not measured"),
+    ],
+)
+def test_bars_are_judged_by_the_worst(
+    values: list[float],
+    worst: str,
+    whether: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = (("a", "peak"), ("b", "peak"))
+    monkeypatch.setattr(bars, "BARS", (bars.Bar("plan", names, "", 0.95, 1.05, bars._farthest),))
+    made = Campaign(torch.device("cpu"), tmp_path / "gpu.csv", False, {})
+    for (subject, measure), value in zip(names, values, strict=False):
+        made.row(subject, measure, value)
+    ((name, wanted, figure, _, judged),) = bars.judged(made)
+    assert (name, wanted) == ("plan", "at least 0.95, at most 1.05")
+    assert (figure, judged) == (worst, whether)
+    assert [row["value"] for row in rows(made)][-1] == whether
