@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from fedfast.kernels import kl_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import DTYPES, TOLERANCE, block, poison, same
+from layer_cases import TOLERANCE, block, poison, same
+from logit_cases import LOGITS, counts, every_backend, every_dtype, tiles
 from torch import Tensor
-
-every_backend = pytest.mark.parametrize("backend", ["reference", "native", "triton"])
 
 
 def expected(logits: Tensor, before: Tensor, temperature: float) -> Tensor:
@@ -33,29 +32,19 @@ def check(logits: Tensor, before: Tensor, count: Tensor, temperature: float, bac
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    backend=st.sampled_from(["reference", "native"]),
-    dtype=st.sampled_from(DTYPES),
-    batch=st.integers(1, 70),
-    classes=st.integers(2, 600),
-    stretch=st.sampled_from([1e-3, 1.0, 30.0]),
-    temperature=st.sampled_from([0.5, 1.0, 3.0]),
-    kind=st.sampled_from(["bank", "strided"]),
-    data=st.data(),
-)
+@given(**LOGITS, classes=st.integers(2, 600), temperature=st.sampled_from([0.5, 1.0, 3.0]))
 def test_against_autograd(backend, dtype, batch, classes, stretch, temperature, kind, data) -> None:
     logits = block(1, 3, batch, classes, dtype=dtype, kind=kind).mul_(stretch)
     before = block(2, 3, batch, classes, dtype=dtype, kind=kind).mul_(stretch)
-    count = torch.tensor([data.draw(st.integers(1, batch)) for _ in range(3)], dtype=torch.int32)
+    count = counts(data, batch)
     check(logits, before, count, temperature, backend)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=("float32", "float64"))
-@pytest.mark.parametrize("batch, classes, stretch", [(1, 1, 1), (7, 10, 1e-3), (5, 700, 30)])
+@every_dtype
+@tiles
 def test_triton_against_autograd(
     batch: int, classes: int, stretch: float, dtype: torch.dtype
 ) -> None:
-    """One tile and several, along the batch and along the classes."""
     logits = block(1, 2, batch, classes, dtype=dtype, kind="strided").mul_(stretch)
     before = block(2, 2, batch, classes, dtype=dtype, kind="strided").mul_(stretch)
     count = torch.tensor([batch, (batch + 1) // 2], dtype=torch.int32)

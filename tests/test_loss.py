@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from fedfast.kernels import cross_entropy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import DTYPES, TOLERANCE, block, close, poison, same
+from layer_cases import TOLERANCE, block, close, poison, same
+from logit_cases import LOGITS, counts, every_backend, every_dtype, tiles
 from torch import Tensor
-
-every_backend = pytest.mark.parametrize("backend", ["reference", "native", "triton"])
 
 
 def targets_of(clients: int, batch: int, classes: int) -> Tensor:
@@ -33,33 +32,24 @@ def check(logits: Tensor, targets: Tensor, count: Tensor, backend: str) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    backend=st.sampled_from(["reference", "native"]),
-    dtype=st.sampled_from(DTYPES),
-    batch=st.integers(1, 70),
-    classes=st.integers(2, 130),
-    stretch=st.sampled_from([1e-3, 1.0, 30.0]),
-    kind=st.sampled_from(["bank", "strided"]),
-    data=st.data(),
-)
+@given(**LOGITS, classes=st.integers(2, 130))
 def test_against_autograd(backend, dtype, batch, classes, stretch, kind, data) -> None:
     logits = block(1, 3, batch, classes, dtype=dtype, kind=kind).mul_(stretch)
-    count = torch.tensor([data.draw(st.integers(1, batch)) for _ in range(3)], dtype=torch.int32)
+    count = counts(data, batch)
     check(logits, targets_of(3, batch, classes), count, backend)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=("float32", "float64"))
-@pytest.mark.parametrize("batch, classes, stretch", [(1, 1, 1), (7, 10, 1e-3), (5, 700, 30)])
+@every_dtype
+@tiles
 def test_triton_against_autograd(
     batch: int, classes: int, stretch: float, dtype: torch.dtype
 ) -> None:
-    """One tile and several, along the batch and along the classes."""
     logits = block(1, 2, batch, classes, dtype=dtype, kind="strided").mul_(stretch)
     count = torch.tensor([batch, (batch + 1) // 2], dtype=torch.int32)
     check(logits, targets_of(2, batch, classes), count, "triton")
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=("float32", "float64"))
+@every_dtype
 def test_parts_of_a_large_batch_on_a_device(dtype: torch.dtype) -> None:
     """Rows that several programs take: alone as in company, broken ones nobody else's."""
     logits, targets = block(1, 4, 11, 600, dtype=dtype), targets_of(4, 11, 600)
