@@ -78,7 +78,17 @@ def _launch(index: int, whole: bool) -> dict[str, Any]:
         form=launch.form,
         kernel=f"{launch.kernel.fn.__module__}.{launch.name}",
         wide="i64" in kinds,
+        variable=variable(launch),
     )
+
+
+def variable(launch: aot.Launch) -> list[str]:
+    """What a launch names, and Triton's binder takes for an argument like others.
+
+    Many a kernel compiles without one of its `tl.constexpr`, to slower code.
+    """
+    constants = {p.name: p.is_constexpr for p in launch.kernel.params}
+    return [name for name in launch.meta if not constants.get(name, True)]
 
 
 def types(signature: Iterable[Any]) -> Iterator[str]:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import compiled
 import pytest
 import torch
 from fedfast.kernels._args import PRECISIONS
@@ -87,6 +88,19 @@ def test_strides_above_31_bits_stay_whole(rows: Rows) -> None:
     wide = {r["kernel"] for r in rows if r["make"] == "far" and r["wide"]}
     every = {r["kernel"] for r in rows}
     assert {name.rsplit(".")[-1] for name in every - wide} <= PIECES
+
+
+def test_what_launches_name_are_constants(rows: Rows) -> None:
+    """Sizes of tiles, forms, precisions: all but tensors and the numbers that differ by call."""
+    assert [r for r in rows if r["variable"]] == []
+
+
+def test_a_missing_constexpr_is_found() -> None:
+    """Of every kernel, each of its own: it does not compile, or it does, and is noticed."""
+    planted = compiled.parsed(compiled.printed("planted_constants.py"))
+    assert {r["refused"] for r in planted} == {True, False}
+    assert [r for r in planted if not r["refused"] and r["variable"] != [r["constant"]]] == []
+    assert {r["kernel"] for r in planted} >= {"_product", "_descend", "_cross_entropy", "_advance"}
 
 
 def test_nothing_is_launched_for_nothing() -> None:

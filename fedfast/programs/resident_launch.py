@@ -10,6 +10,7 @@ from ..batches import ChunkBatches
 from ..executor import Fold, LocalStep, SamAscent
 from ..input_pipeline import SampleSource
 from ..kernels._args import Coefficient
+from ..transfers import sent_to
 
 Given = dict[str, object]  # numbers, tensors, and None for tensors that are not there
 
@@ -65,7 +66,7 @@ def of_batches(batches: ChunkBatches, total: Tensor) -> Given:
         "steps": len(batches.active),
         "rows": on.rows.contiguous(),
         "count": on.count.contiguous(),
-        "offsets": batches.packing.offsets.to(total.device),
+        "offsets": sent_to(batches.packing.offsets, total.device),
         "total": total,
         "total_stride": total.stride(0),
     }

@@ -25,10 +25,10 @@ def adam(
 ) -> Tensor:
     clients, size = out.shape
     first, second = (1 - beta ** t.double() for beta in (beta1, beta2))
-    rate, unroot = (eta / first).to(w), (1 / second.sqrt()).to(w)
-    numbers = w.new_tensor([beta1, 1 - beta1, beta2, 1 - beta2, eps])
+    rate, unroot = (eta / first).to(w.dtype), (1 / second.sqrt()).to(w.dtype)
+    numbers = beta1, 1 - beta1, beta2, 1 - beta2, eps
     rows = [given for bank in (w, g, m, v, out) for given in (bank, bank.stride(0))]
-    scalars = rate, unroot, eta, weight_decay, numbers, clients, size
+    scalars = rate, unroot, eta, weight_decay, *numbers, clients, size
     programs = clients * -(-size // BLOCK)
     meta = dict(DECOUPLED=decoupled, BLOCK=BLOCK, num_warps=WARPS)
     launch(_adam, programs, out, *rows, *scalars, **meta)
@@ -51,7 +51,11 @@ def _adam(
     unroot: tl.tensor,  # [K]
     eta: tl.tensor,  # [K]
     weight_decay: tl.tensor,  # [K]
-    numbers: tl.tensor,  # beta1, 1 - beta1, beta2, 1 - beta2, eps in the rows' dtype
+    beta1: tl.float64,
+    rest1: tl.float64,  # 1 - beta1
+    beta2: tl.float64,
+    rest2: tl.float64,
+    eps: tl.float64,
     clients: tl.tensor,
     size: tl.tensor,
     DECOUPLED: tl.constexpr,
@@ -69,11 +73,12 @@ def _adam(
     else:
         start = here
         d += decay * here
+    own = w.dtype.element_ty
     old = tl.load(m + k * m_stride + cols, mask, other=0.0)
-    first = tl.load(numbers) * old + tl.load(numbers + 1) * d
+    first = tl.full((), beta1, own) * old + tl.full((), rest1, own) * d
     tl.store(m + k * m_stride + cols, first, mask)
     old = tl.load(v + k * v_stride + cols, mask, other=0.0)
-    second = tl.load(numbers + 2) * old + tl.load(numbers + 3) * d * d
+    second = tl.full((), beta2, own) * old + tl.full((), rest2, own) * d * d
     tl.store(v + k * v_stride + cols, second, mask)
-    length = tl.sqrt(second) * tl.load(unroot + k) + tl.load(numbers + 4)
+    length = tl.sqrt(second) * tl.load(unroot + k) + tl.full((), eps, own)
     tl.store(out + k * out_stride + cols, start - tl.load(rate + k) * first / length, mask)
