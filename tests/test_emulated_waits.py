@@ -88,6 +88,11 @@ def test_steps_of_the_module_executor_wait_for_nothing(
     assert few == many == most
 
 
+def test_a_test_set_is_one_wait_more_of_fedcr(monkeypatch: pytest.MonkeyPatch) -> None:
+    test = federation([21]).samples
+    assert waits(monkeypatch, stochastic(), FedCR(L=2), False, test=test)[3] == 2
+
+
 @by_module
 def test_a_planted_read_of_the_module_executor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Minibatch, "numbers", lambda b: BatchNumbers.of(b.count, b.seeds))
