@@ -12,12 +12,12 @@ what SAM saves by leaving gradients of dense layers as factors.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from gpu_sections.factors import BATCHES, LAYERS
+from gpu_sections.factors import BATCHES, LAYERS, PRODUCTS
 from torch import nn
 from workloads import BY_NAME, Workload
 
@@ -35,7 +35,6 @@ SIZES = (("W1", 10), ("W1", 100), ("W2", 10), ("W3", 100), ("W4", 5), ("W5", 2))
 PASSES = {"fedavg": 4, "fedsam": 11}
 TOUCHES = 5  # reads and writes of an activation in both passes
 DEVICES = (H100, H200)
-PRODUCTS = {"tf32x3": 3, "tf32": 1}  # on tensor cores, of one of float32: by precision
 
 
 def launches(work: Workload, algorithm: str) -> int:
@@ -107,20 +106,31 @@ def row(work: Workload, algorithm: str) -> Sequence[str]:
 
 
 def main() -> None:
+    """Print both tables."""
+    print("\n".join([*table(), "", *saved()]))
+
+
+def table() -> Iterator[str]:
+    """Lines of rounds."""
     heads = ["", "launches a step", "GFLOP a step", "MB a step"]
     for device in DEVICES:
         for where in (device.name, f"{device.name}, TF32"):
             heads += [f"{where}: us a step", f"{where}: ms a round"]
-    print("|", " | ".join(heads), "|")
-    print("|" + "---|" * len(heads))
+    yield f"| {' | '.join(heads)} |"
+    yield "|" + "---|" * len(heads)
     for name, cohort in SIZES:
         for algorithm in PASSES:
-            print("|", " | ".join(row(replace(BY_NAME[name], cohort=cohort), algorithm)), "|")
-    print("\n| microseconds that factors save |", " | ".join(f"B = {b}" for b in BATCHES), "|")
-    print("|" + "---|" * (1 + len(BATCHES)))
+            cells = row(replace(BY_NAME[name], cohort=cohort), algorithm)
+            yield f"| {' | '.join(cells)} |"
+
+
+def saved() -> Iterator[str]:
+    """Lines of what thin factors save, in microseconds."""
+    yield f"|  | {' | '.join(f'B = {b}' for b in BATCHES)} |"
+    yield "|" + "---|" * (1 + len(BATCHES))
     for layer in LAYERS:
-        saved = (saved_by_factors(b, *layer) for b in BATCHES)
-        print("|", layer.name, "|", " | ".join(f"{1e6 * s:.1f}" for s in saved), "|")
+        cells = [f"{1e6 * saved_by_factors(b, *layer):.1f}" for b in BATCHES]
+        yield f"| {' | '.join([layer.name, *cells])} |"
 
 
 if __name__ == "__main__":

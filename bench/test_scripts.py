@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,17 @@ def test_what_the_number_of_clients_costs(results: Path) -> None:
     written = rows(results / "population.csv")
     assert {row["kind"] for row in written} == {"build", "round"}
     assert {row["clients"] for row in written} == {"200", "400"}
+
+
+def test_predicted_rounds_are_the_pages() -> None:
+    """In a process in which Triton is interpreted."""
+    script = Path(__file__).with_name("gpu_prediction.py")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    page = (script.parents[1] / "docs" / "gpu.md").read_text(encoding="utf-8")
+    tables = done.stdout.strip().split("\n\n")
+    assert len(tables) == 2 and all(table in page for table in tables)
 
 
 def test_the_campaign_is_rehearsed(tmp_path: Path) -> None:

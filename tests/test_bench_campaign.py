@@ -16,6 +16,7 @@ sys.path.append(str(BENCH))
 
 import gpu  # noqa: E402
 import result_files  # noqa: E402
+from gpu_sections import compiling  # noqa: E402
 from gpu_sections.campaign import Campaign  # noqa: E402
 
 
@@ -79,3 +80,39 @@ def test_rows_have_a_commit_without_git(monkeypatch: pytest.MonkeyPatch) -> None
         assert result_files.commit() == "unknown"
     finally:
         result_files.commit.cache_clear()
+
+
+def test_sections_that_fail_or_last_too_long_are_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next one follows; compilers are stopped before those that time the host."""
+    stopped: list[object] = []
+
+    def broken(_: Campaign) -> None:
+        raise ValueError("no such layer")
+
+    def slow(_: Campaign) -> None:
+        while True:
+            [None for _ in range(1000)]
+
+    does = {"gpu_sections.kernels": broken, "gpu_sections.rounds": slow}
+    monkeypatch.setattr(gpu, "import_module", lambda name: SimpleNamespace(run=does[name]))
+    monkeypatch.setattr(compiling, "end", lambda started: stopped.extend(started) or len(started))
+    made = campaign(tmp_path)
+    given = argparse.Namespace(sections=["kernels", "rounds"], budget=0.2)
+    assert gpu._run(given, made, ["compiler"])
+    ended = [row["value"] for row in rows(made) if row["measure"] in ("section", "stopped")]
+    assert ended == ["ValueError: no such layer", "1", "out of time"] and stopped == ["compiler"]
+    assert "no such layer" in capsys.readouterr().err
+
+
+def test_calls_that_make_no_sense_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given in (["--sections", "machine,rooms"], ["--rehearse", "--write"]):
+        with pytest.raises(SystemExit):
+            gpu.main(given)
+        assert ("rooms" if given[0] == "--sections" else "--rehearse") in capsys.readouterr().err
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main(["--sections", "machine"]) == 2

@@ -8,9 +8,11 @@ import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+from fedfast.kernels import choices_file
 from fedfast.kernels.triton import common
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
@@ -19,7 +21,17 @@ sys.path.append(str(Path(__file__).parents[1] / "bench"))
 import gpu  # noqa: E402
 import operation_forms  # noqa: E402
 from campaign_device import LAUNCH, CampaignDevice, campaign_device, profiled  # noqa: E402
-from gpu_sections import bars, ceilings, machine, rounds, runs  # noqa: E402
+from gpu_sections import (  # noqa: E402
+    bars,
+    ceilings,
+    choices,
+    compiling,
+    machine,
+    operations,
+    products,
+    rounds,
+    runs,
+)
 from gpu_sections import campaign as gpu_campaign  # noqa: E402
 from gpu_sections.campaign import Campaign  # noqa: E402
 
@@ -67,6 +79,25 @@ def test_sections_run(
     assert not made.beside("errors.txt").exists(), made.beside("errors.txt").read_text()
     assert [row for row in found if row["value"] == ""] == []
     assert {row["device"] for row in found} == {"emulated"}
+
+
+@pytest.mark.parametrize("section", [operations, runs, choices, rounds], ids=lambda m: m.__name__)
+def test_what_is_compiled_ahead_is_launched(
+    section: ModuleType, device: CampaignDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = campaign(tmp_path)
+    for module, name, value in LESS:
+        monkeypatch.setattr(module, name, value)
+    section.launches(made)
+    assert not made.beside("errors.txt").exists(), made.beside("errors.txt").read_text()
+    assert sum(n for (kind, name), n in device.events.items() if kind == "launch") > 9
+
+
+def test_products_of_all_workloads_are_known(tmp_path: Path) -> None:
+    """W3's are W2's of another batch; a layer that two models have comes once."""
+    made = Campaign(torch.device("cpu"), tmp_path / "gpu.csv", False, {})
+    found = [layer.name.split()[0] for layer in products.layers(made)]
+    assert list(dict.fromkeys(found)) == ["W1", "W2", "W3", "W4", "W5"]
 
 
 @pytest.mark.parametrize("copies", [1, 3])
@@ -131,3 +162,32 @@ def test_bars_are_judged_by_the_worst(
     assert (name, wanted) == ("plan", "at least 0.95, at most 1.05")
     assert (figure, judged) == (worst, whether)
     assert [row["value"] for row in rows(made)][-1] == whether
+
+
+def test_rows_are_kept(
+    device: CampaignDevice,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`--write` adds a call's rows to those of earlier ones; bars end what is printed."""
+    begun: list[tuple[list[str], int]] = []
+    monkeypatch.setattr(
+        compiling, "processes", lambda names, capability, _: begun.append((names, capability)) or []
+    )
+    monkeypatch.setattr(gpu, "__file__", str(tmp_path / "gpu.py"))
+    monkeypatch.setattr(choices_file, "PATH", tmp_path / "choices.csv")
+    monkeypatch.setattr(choices, "layers", lambda _: iter(()))
+    choices_file.PATH.write_text(choices_file.text(choices_file.Table()), encoding="utf-8")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    (tmp_path / "results").mkdir()
+    for count in (1, 2):
+        out = tmp_path / f"out{count}"
+        assert gpu.main(["--sections", "machine,choices", "--out", str(out), "--write"]) == 0
+        lines = (tmp_path / "results" / "gpu.csv").read_text().splitlines()
+        own = (out / "gpu.csv").read_text().splitlines()
+        assert lines[0] == own[0] and len(lines) == 1 + count * (len(own) - 1)
+    assert begun == [(["machine", "choices"], 90)] * 2
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed[printed.index("bars") + 1 :]) > len(bars.BARS)
+    assert all(line.endswith("not measured") for line in (x.rstrip() for x in printed[-3:]))

@@ -3,9 +3,10 @@
 For every product of W1 to W5 and each of its parts all candidates are timed beside Triton, with
 operands from memory, for 10, then 5, then 100 clients; one that is not `MARGIN` times as fast for
 some K is not timed any further. The fastest at the least of its K is tried (`trials.py`); what is
-refused leaves its place to the next. Where Triton stays the fastest it gets a row too: products that
-have a row for this device, precision and these libraries, in the repository or beside the campaign's
-rows, are not timed again, so that a second call goes on where the first one ended.
+refused leaves its place to the next. Where Triton stays the fastest it gets a row too.
+
+Products that have a row for this device, precision and these libraries, in the repository or beside
+the rows of the campaign, are not timed again: a second call goes on where the first one ended.
 """
 
 from __future__ import annotations

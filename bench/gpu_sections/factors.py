@@ -7,6 +7,7 @@ sides of its threshold, which a wrong sign of `saved` refutes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,9 @@ from fedfast.programs.sam import is_thin
 from gpu_sections.campaign import Campaign, normal
 from gpu_sections.ceilings import scaled
 
-PRECISION = "tf32"  # that of the prediction
+# Products of TF32 parts that one takes: under the default precision, and under that which the
+# threshold supposes.
+PRODUCTS = {"tf32x3": 3, "tf32": 1}
 BATCHES = (10, 50, 200)
 
 
@@ -48,7 +51,9 @@ LAYERS = (
 class Both:
     """The same layer of K clients in both forms."""
 
-    def __init__(self, campaign: Campaign, clients: int, batch: int, layer: Layer) -> None:
+    def __init__(
+        self, campaign: Campaign, clients: int, batch: int, layer: Layer, precision: str
+    ) -> None:
         self.layer, inputs, outputs = layer, layer.inputs, layer.outputs
         self.x, self.x2 = (normal(campaign, clients, batch, inputs) for _ in range(2))
         self.d, self.d2 = (normal(campaign, clients, batch, outputs) for _ in range(2))
@@ -56,7 +61,7 @@ class Both:
         self.g, self.ahead = torch.zeros_like(self.w), torch.zeros_like(self.w)
         self.out, self.dx = torch.zeros_like(self.d), torch.zeros_like(self.x)
         self.gram = torch.zeros(clients, batch, batch, device=self.x.device)
-        self.scale, self.how = normal(campaign, clients), dict(precision=PRECISION)
+        self.scale, self.how = normal(campaign, clients), dict(precision=precision)
         self.how |= dict(backend="triton")
         self.squares = torch.zeros(clients, dtype=torch.float64, device=self.x.device)
 
@@ -88,16 +93,17 @@ def run(campaign: Campaign) -> None:
     for clients in sorted({campaign.pick(k, 2) for k in (10, 100)}):
         for layer in (Layer(5, 4, True), Layer(5, 4, False)) if small else LAYERS:
             for batch in (3,) if small else BATCHES:
-                _compare(campaign, clients, batch, layer)
+                for precision in PRODUCTS:
+                    _compare(campaign, clients, batch, layer, precision)
 
 
-def _compare(campaign: Campaign, clients: int, batch: int, layer: Layer) -> None:
-    both, subject = (
-        Both(campaign, clients, batch, layer),
-        f"{layer.name}, B = {batch}, K = {clients}",
-    )
+def _compare(campaign: Campaign, clients: int, batch: int, layer: Layer, precision: str) -> None:
+    both = Both(campaign, clients, batch, layer, precision)
+    subject = f"{layer.name}, B = {batch}, K = {clients}, {precision}"
     whole, factors = campaign.seconds(both.whole), campaign.seconds(both.factors)
-    expected = [f(batch, *layer).seconds(clients, H100) for f in (whole_gradient, thin_factors)]
+    forms = [form(batch, *layer) for form in (whole_gradient, thin_factors)]
+    forms = [replace(f, operations=PRODUCTS[precision] * f.operations) for f in forms]
+    expected = [form.seconds(clients, H100) for form in forms]
     saved = None if whole is None or factors is None else whole - factors
     guess = expected[0] - expected[1] if campaign.timed else None
     campaign.row(subject, "written", scaled(whole, 1e-6), "us")
