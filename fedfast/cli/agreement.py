@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail, measuring, measuring_flags
-from .setting import USER
+from . import measuring, measuring_flags
+from .flag_parser import answered
 
 if TYPE_CHECKING:
     from ..metrics.agreement.agreement_rows import Agreement
@@ -41,13 +41,11 @@ drift: weighted mean of the squared distances of clients' models from the
 
 def main(argv: list[str]) -> int:
     """Runs the command; 0, or 2 for runs or options that cannot be used."""
-    if argv and argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        return 0
-    try:
-        return _measure(measuring_flags.options_of(measuring_flags.flags("agreement", USAGE), argv))
-    except USER as error:
-        return fail(str(error))
+    return answered(argv, USAGE, lambda: _measure(_options(argv)))
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    return measuring_flags.options_of(measuring_flags.flags("agreement", USAGE), argv)
 
 
 def _measure(options: argparse.Namespace) -> int:

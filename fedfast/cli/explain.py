@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail, measuring, measuring_flags
-from .setting import USER
+from . import measuring, measuring_flags
+from .flag_parser import answered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,13 +38,7 @@ GLOBAL = "global model"
 
 def main(argv: list[str]) -> int:
     """Runs the command; 0, or 2 for runs or options that cannot be used."""
-    if argv and argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        return 0
-    try:
-        return _explain(_options(argv))
-    except (*USER, ModuleNotFoundError) as error:
-        return fail(str(error))
+    return answered(argv, USAGE, lambda: _explain(_options(argv)), ModuleNotFoundError)
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

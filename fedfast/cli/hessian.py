@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from . import fail, measuring, measuring_flags
-from .setting import USER
+from . import measuring, measuring_flags
+from .flag_parser import answered
 
 if TYPE_CHECKING:
     from ..metrics.hessian.of_runs import Wanted
@@ -40,13 +40,7 @@ UNSURE = "*"  # behind values of Lanczos runs that did not converge
 
 def main(argv: list[str]) -> int:
     """Runs the command; 0, or 2 for runs or options that cannot be used."""
-    if argv and argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        return 0
-    try:
-        return _measure(_options(argv))
-    except USER as error:
-        return fail(str(error))
+    return answered(argv, USAGE, lambda: _measure(_options(argv)))
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import fail, measuring, measuring_flags
-from .setting import USER
+from . import measuring, measuring_flags
+from .flag_parser import answered
 
 if TYPE_CHECKING:
     from ..landscape.of_runs import Progress, Wanted
@@ -41,13 +41,7 @@ CHOICES = {"format": measuring_flags.FORMATS}  # what TAB offers
 
 def main(argv: list[str]) -> int:
     """Runs the command; 0, or 2 for runs or options that cannot be used."""
-    if argv and argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        return 0
-    try:
-        return _measure(_options(argv))
-    except (*USER, ModuleNotFoundError) as error:
-        return fail(str(error))
+    return answered(argv, USAGE, lambda: _measure(_options(argv)), ModuleNotFoundError)
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import fail
-from .flag_parser import FlagParser
-from .setting import USER
+from .flag_parser import FlagParser, answered
 
 USAGE = """\
 usage: fedfast report RUN... [options]
@@ -30,13 +28,7 @@ CHOICES = {"format": ("png", "pdf", "svg", "eps"), "equal": ("rounds", "bytes")}
 
 def main(argv: list[str]) -> int:
     """Runs the command; 0, or 2 for runs or options that cannot be used."""
-    if argv and argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        return 0
-    try:
-        return _write(_options(argv))
-    except USER as error:
-        return fail(str(error))
+    return answered(argv, USAGE, lambda: _write(_options(argv)))
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
