@@ -12,18 +12,17 @@ Any other metric is called behind that wait, and waits for what it reads itself.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import isgeneratorfunction
+from typing import cast
 
 import numpy as np
 from torch import Tensor
 
 from ...transfers import arrays_of
-from .round_metrics import RoundMetric
+from .round_metrics import Read, RoundMetric
 from .seen_round import SeenRound
-
-Read = Generator[Sequence[Tensor], Sequence[np.ndarray], "float | Mapping[str, float]"]
 
 
 class Reading:
@@ -38,7 +37,7 @@ class Reading:
         self._found: object = None
         self.tensors: Sequence[Tensor] = ()
         if isgeneratorfunction(metric.measure):
-            self._run = metric.measure(seen)
+            self._run = cast("Read", metric.measure(seen))
             self.tensors = self._next(None)
 
     def columns(self, found: Sequence[np.ndarray]) -> dict[str, float]:

@@ -11,10 +11,13 @@ def distances(seen): return {"near": ..., "far": ...}
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import numpy as np
+from torch import Tensor
 
 from ..._messages import format_value
 from ...history import FIELDS, NAME_OF_COLUMN
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from .seen_round import SeenRound
 
 NEEDS = ("directions", "models")  # what costs a pass of its own; see `SeenRound`
-Measure = Callable[["SeenRound"], "float | Mapping[str, float]"]
+# Of a metric that yields the tensors that it reads; see `readings`.
+Read = Generator[Sequence[Tensor], Sequence[np.ndarray], "float | Mapping[str, float]"]
+Measure = Callable[["SeenRound"], "float | Mapping[str, float] | Read"]
 F = TypeVar("F", bound=Measure)
 ROUND_METRICS = Registry[Measure](
     "metrics", "a function (seen: SeenRound) -> a number, or {column: number}", callable
@@ -45,13 +50,14 @@ class RoundMetric:
         values of its columns."""
         if not isinstance(found, Mapping):
             found = {self.columns[0]: found} if len(self.columns) == 1 else {}
-        if set(found) != set(self.columns):
+        values = cast("Mapping[str, float]", found)
+        if set(values) != set(self.columns):
             raise ValueError(
                 f"metrics: {self.name}: expected {', '.join(self.columns)}; "
-                f"got {', '.join(map(str, found)) or 'a number'}"
+                f"got {', '.join(map(str, values)) or 'a number'}"
             )
         try:
-            return {name: float(found[name]) for name in self.columns}
+            return {name: float(values[name]) for name in self.columns}
         except (TypeError, ValueError) as error:
             raise TypeError(f"metrics: {self.name}: expected numbers; {error}") from error
 

@@ -27,8 +27,7 @@ from torch import Tensor
 from ...algorithms.fedgh import Harmonized, conflicting
 from ...algorithms.fedgloss import ServerSAM
 from ...lr_schedules import at_round
-from .readings import Read
-from .round_metrics import ROUND_METRICS, measures
+from .round_metrics import ROUND_METRICS, Read, measures
 from .seen_round import SeenRound, cosine, dots_in
 
 
