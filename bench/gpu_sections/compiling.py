@@ -107,7 +107,14 @@ def main(
     from compiling_device import Ahead, Compiling
 
     fake_gpu.use(capability, whole)
-    device = Compiling(lambda *launch: share(*launch, count) == index)
+    campaign = os.getppid()
+
+    def own(*launch: Any) -> bool:
+        if os.getppid() != campaign:  # it was killed, and cannot end this one
+            raise SystemExit("the campaign is gone")
+        return share(*launch, count) == index
+
+    device = Compiling(own)
     with campaign_device(device), counted() as found:
         for name in sections.split(","):
             section = import_module(f"gpu_sections.{name}")
