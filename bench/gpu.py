@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -118,13 +117,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = torch.device("cpu") if given.rehearse else torch.device("cuda", 0)
     compilers = _compilers(given, device, folder)
     campaign = Campaign(device, folder / "gpu.csv", given.rehearse, machine.stamp(device))
+    before = campaign.known()
     try:
         failed = _run(given, campaign, compilers)
     finally:
         compiling.end(compilers)
     judged = bars.judged(campaign)
     if given.write:
-        _keep(campaign.path)
+        _keep(campaign.path, before)
     if given.write and "choices" in given.sections:
         choices.keep(campaign)
     print(f"rows: {campaign.path}")
@@ -182,14 +182,13 @@ def _show(lines: Iterable[Sequence[str]], widths: Sequence[int]) -> None:
         print("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)))
 
 
-def _keep(path: Path) -> None:
-    """Rows behind those of earlier campaigns."""
+def _keep(path: Path, before: int) -> None:
+    """Rows but the first `before` of them, behind those of earlier campaigns."""
     kept = Path(__file__).parent / "results" / "gpu.csv"
-    if not kept.exists():
-        shutil.copy(path, kept)
-        return
+    head, *rows = path.read_text().splitlines(keepends=True)
+    new = not kept.exists()
     with kept.open("a") as file:
-        file.writelines(path.read_text().splitlines(keepends=True)[1:])
+        file.writelines([head] * new + rows[before:])
 
 
 if __name__ == "__main__":

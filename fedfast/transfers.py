@@ -33,10 +33,16 @@ def numbers_of(*values: Tensor) -> list[float]:
 
 
 def arrays_of(*values: Tensor) -> list[np.ndarray]:
-    """Tensors of any shapes as arrays in float64: the host waits once for all of them."""
-    if not values or values[0].device.type == "cpu":
-        return [value.double().numpy() for value in values]
+    """Tensors of any shapes as arrays in float64, copies: the host waits once for all of them."""
+    values = tuple(value.detach() for value in values)
+    there = iter(_arrays_of_device([value for value in values if value.device.type != "cpu"]))
+    near = (value.double().numpy().copy() for value in values if value.device.type == "cpu")
+    return [next(near if value.device.type == "cpu" else there) for value in values]
+
+
+def _arrays_of_device(values: list[Tensor]) -> list[np.ndarray]:
+    if not values:
+        return []
     flat = torch.cat([value.double().reshape(-1) for value in values]).cpu().numpy()
-    ends = np.cumsum([value.numel() for value in values])
-    parts = np.split(flat, ends[:-1])
+    parts = np.split(flat, np.cumsum([value.numel() for value in values])[:-1])
     return [part.reshape(value.shape) for part, value in zip(parts, values, strict=True)]

@@ -281,6 +281,60 @@ def test_a_function_of_ones_own_that_yields_is_sent_numbers_until_it_returns() -
         assert {"model_norm", "drift_mean"} < set(row.measured)
 
 
+@measures("spoiled")
+def spoils_its_own(seen: SeenRound) -> Iterator[Any]:
+    """Changes the numbers that it is sent."""
+    (squares,) = yield [seen.squares]
+    squares *= 0.0
+    return squares.sum()
+
+
+def test_what_a_metric_is_sent_is_its_own() -> None:
+    _, alone = rr.recorded("fedavg", metrics=["drift"])
+    _, beside = rr.recorded("fedavg", metrics=[spoils_its_own, "drift"])
+    for row, other in zip(alone, beside, strict=True):
+        assert row.measured["drift_global"] == other.measured["drift_global"] > 0.0
+        assert other.measured["spoiled"] == 0.0
+
+
+@measures("length")
+class Lengths:
+    """One's own that yields, as a class."""
+
+    def __call__(self, seen: SeenRound) -> Iterator[Any]:
+        (squares,) = yield (seen.squares,)
+        return squares.sum()
+
+
+def test_an_object_that_yields_is_sent_numbers_too() -> None:
+    rounds, history = rr.recorded("fedavg", metrics=[Lengths])
+    for found, row in zip(rounds, history, strict=True):
+        assert row.measured["length"] == pytest.approx((found.updates**2).sum())
+
+
+@pytest.mark.parametrize("answer", ["seen.squares", "None", "[seen.plain]"])
+def test_a_metric_that_yields_no_list_of_tensors_is_named(answer: str) -> None:
+    def odd(seen: SeenRound) -> Iterator[Any]:
+        yield eval(answer)
+
+    with pytest.raises(TypeError, match="metrics: odd: expected it to yield lists of tensors; got"):
+        rr.simulation("fedavg", metrics=[measures("odd")(odd)]).run(progress=False)
+
+
+def test_a_round_that_comes_to_nothing_calls_no_metric_of_ones_own() -> None:
+    called = []
+
+    @measures("seen")
+    def noted(seen: SeenRound) -> Iterator[Any]:
+        called.append(seen)
+        (squares,) = yield [seen.squares]
+        return squares.sum()
+
+    sim = rr.simulation("fedavg", metrics=[noted, "norm"], lr=3e38)
+    row = sim.run(progress=False)[0]
+    assert math.isnan(row.measured["seen"]) and not called
+
+
 def count(seen: SeenRound) -> int:
     return len(seen.cohort)
 

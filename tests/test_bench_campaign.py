@@ -45,6 +45,24 @@ def test_what_fails_is_a_row_and_the_next_follows(tmp_path: Path) -> None:
     assert row["value"] == "OutOfResources: shared memory" and done == ["two"]
 
 
+def test_a_second_call_has_the_figures_of_the_first_and_keeps_its_own_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = campaign(tmp_path)
+    first.row("W2", "round", 1.5, "ms")
+    first.row("machine", "GPU", "some")
+    monkeypatch.setattr(gpu, "__file__", str(tmp_path / "bench" / "gpu.py"))
+    kept = tmp_path / "bench" / "results" / "gpu.csv"
+    kept.parent.mkdir(parents=True)
+    gpu._keep(first.path, 0)
+    second = campaign(tmp_path)
+    before = second.known()
+    second.row("W3", "round", 2.5, "ms")
+    gpu._keep(second.path, before)
+    assert second.figures == {("W2", "round"): 1.5, ("W3", "round"): 2.5}
+    assert kept.read_text() == second.path.read_text()
+
+
 def test_time_that_runs_out_is_not_swallowed_by_what_is_tried(tmp_path: Path) -> None:
     made = campaign(tmp_path)
     with pytest.raises(gpu.OutOfTime), gpu.limit(0.05):

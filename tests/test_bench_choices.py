@@ -122,6 +122,20 @@ def test_a_candidate_that_is_refused_leaves_its_place(
     assert "client 0 of 4 is not the client alone" in {row["value"] for row in found}
 
 
+def test_parts_in_which_a_candidate_could_not_run_stay_open(
+    section: Callable[[Times], Clocked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where memory was short: another campaign tries them again."""
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+
+    def times(backend: str, clients: int, precision: str) -> float:
+        if backend == "cublas-5" and precision == "tf32":
+            raise RuntimeError("out of memory")
+        return 1.0
+
+    assert written(section(times)) == [("tf32x3", "triton", (), 1.0)]
+
+
 def test_rows_join_the_repositorys(section: Callable[[Times], Clocked]) -> None:
     """Those of other devices stay."""
     campaign = section(lambda backend, *_: 0.5 if backend == "cublas-1" else 1.0)

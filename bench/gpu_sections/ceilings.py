@@ -8,7 +8,6 @@ from functools import cache
 
 import torch
 from fedfast.kernels.library.settings import rounding
-from torch import Tensor
 
 from gpu_sections.campaign import Campaign, rate
 
@@ -60,7 +59,6 @@ def run(campaign: Campaign) -> None:
     little = torch.zeros(1, device=campaign.device)
     seconds = campaign.seconds(lambda _: little.add_(1.0))
     campaign.row("node of a graph", "time", scaled(seconds, 1e-6), "us", headline=True)
-    campaign.row("launch of torch's", "time", scaled(_host(campaign, little), 1e-6), "us")
 
 
 def scaled(value: float | None, unit: float) -> float | None:
@@ -68,10 +66,16 @@ def scaled(value: float | None, unit: float) -> float | None:
     return None if value is None else value / unit
 
 
-def _host(campaign: Campaign, little: Tensor) -> float | None:
-    """Seconds of the host for one of torch's launches."""
+def launch(campaign: Campaign) -> None:
+    """A row: what the host takes for one of torch's launches."""
+    campaign.row("launch of torch's", "time", scaled(_host(campaign), 1e-6), "us")
+
+
+def _host(campaign: Campaign) -> float | None:
+    """Seconds."""
     if not campaign.timed:
         return None
+    little = torch.zeros(1, device=campaign.device)
     torch.cuda.synchronize()
     begin = time.perf_counter()
     for _ in range(1000):

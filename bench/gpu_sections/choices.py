@@ -85,17 +85,19 @@ def _rows(campaign: Campaign, layer: Layer, known: Set[Key]) -> Iterator[Row]:
         for part in layer.parts
         if (precision, part, layer.shape) not in known
     }
+    failed: set[Part] = set()  # whose table stays open: another campaign tries again
     for clients in _several(campaign) if gains else ():
         copies = campaign.copies(8.0 * clients * layer.numbers)
         banks = [Operands(layer, clients, campaign.device) for _ in range(copies)]
         for (precision, part), found in gains.items():
-            _timed(campaign, banks, precision, part, found)
+            if not _timed(campaign, banks, precision, part, found):
+                failed.add((precision, part))
     for (precision, part), found in gains.items():
         row = _row(campaign, banks[0], precision, part, found)
         name = TRITON if row is None else row.candidate
         subject = f"{layer.name} {part}, {precision}"
         campaign.row(subject, "chosen", name if campaign.timed else None, headline=True)
-        if row is not None or campaign.timed:
+        if row is not None or (campaign.timed and (precision, part) not in failed):
             machine = registry.machine(campaign.device)
             yield row or Row(*machine, precision, part, layer.shape, TRITON)
 
@@ -111,8 +113,11 @@ def _timed(
     precision: str,
     part: str,
     gains: dict[str, float | None],
-) -> None:
-    """Candidates that are not faster for this K too are dropped; the others' least gain is kept."""
+) -> bool:
+    """Candidates that are not faster for this K too are dropped; the others' least gain is kept.
+
+    False where one could not run.
+    """
     layer, clients = banks[0].layer, len(banks[0].x)
     for bank in banks:
         bank.call("forward", TRITON, precision)
@@ -120,7 +125,7 @@ def _timed(
     def seconds(backend: str) -> float | None:
         return campaign.seconds(lambda i: banks[i].call(part, backend, precision), len(banks))
 
-    triton = seconds(TRITON) if gains else None
+    triton, all_ran = seconds(TRITON) if gains else None, True
     for name, before in list(gains.items()):
         subject = f"{layer.name} {part}, {precision}, K = {clients}"
         gain, failed = None, True
@@ -128,12 +133,14 @@ def _timed(
             gain, failed = ratio(triton, seconds(name)), False
         if failed:
             del gains[name]
+            all_ran = False
             continue
         campaign.row(subject, f"{name} beside triton", gain, "times")
         if gain is not None and gain < MARGIN:
             del gains[name]
         elif gain is not None:
             gains[name] = gain if before is None else min(gain, before)
+    return all_ran
 
 
 def _row(

@@ -29,12 +29,14 @@ BENCH = Path(__file__).parents[1]
 SECTIONS = ("operations", "runs", "kernels", "factors", "choices", "rounds", "long")
 COMMAND = [sys.executable, __file__]
 SPARE = 1  # cores that the campaign's own process has
+MOST = 16  # processes: a container may have fewer cores than it shows
 
 
 def processes(sections: Sequence[str], capability: int, folder: Path) -> list[subprocess.Popen]:
     """Begin; what they print goes to a file in `folder`."""
     wanted = [name for name in sections if name in SECTIONS]
-    count = max(1, len(os.sched_getaffinity(0)) - SPARE) if wanted else 0
+    cores = min(MOST, len(os.sched_getaffinity(0)))
+    count = max(1, cores - SPARE) if wanted else 0
     hidden = dict(CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1")
     started = []
     for index in range(count):
@@ -91,7 +93,7 @@ def _form(value: Any) -> Any:
         return str(value.dtype), value.data_ptr() % 16 == 0
     if type(value) is int and value > 1:
         return "int", value % 16 == 0, value.bit_length() > 31
-    return repr(value)
+    return "float" if isinstance(value, float) else repr(value)
 
 
 def main(

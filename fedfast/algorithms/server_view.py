@@ -97,9 +97,18 @@ class ServerView:
     pending: dict[str, Tensor]
 
     def settle_scalar(self, name: str, value: Tensor) -> None:
-        """Set a scalar to `value` []. One of a device's is read together with all that the host
-        reads of the round: nobody waits for it before."""
+        """Set a scalar to `value`, a tensor of one element.
+
+        One of a device's is read together with all that the host reads of the round: nobody waits
+        for it before, and until then `scalars` does not have it. Raises ValueError for a name that
+        is no scalar of the server's and for other tensors.
+        """
+        if name not in (*self.scalars, *self.pending):
+            raise ValueError(f"name: expected one of {', '.join(self.scalars)}; got {name!r}")
+        if value.numel() != 1:
+            raise ValueError(f"value: expected one number; got a tensor of {tuple(value.shape)}")
         if value.device.type == "cpu":
             self.scalars[name] = float(value)
         else:
-            self.pending[name] = value
+            self.scalars.pop(name, None)
+            self.pending[name] = value.reshape(())

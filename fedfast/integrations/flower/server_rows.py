@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +21,7 @@ class ServerRows(ServerView):
     rows: dict[str, Tensor]
     values: dict[str, Tensor]
     scalars: dict[str, float]
+    pending: dict[str, Tensor] = field(default_factory=dict)
 
     def copy(self, w: Tensor) -> ServerRows:
         """The same around another model [trained]."""

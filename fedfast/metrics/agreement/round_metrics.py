@@ -45,6 +45,11 @@ class RoundMetric:
     needs: tuple[str, ...]
     measure: Measure
 
+    @property
+    def shipped(self) -> bool:
+        """Whether it is one of fedfast."""
+        return getattr(self.measure, "__module__", "").split(".")[0] == "fedfast"
+
     def named(self, found: object) -> dict[str, float]:
         """column -> value, of what it answered. Raises TypeError or ValueError for what are no
         values of its columns."""
