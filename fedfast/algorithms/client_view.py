@@ -221,9 +221,8 @@ class Clients:
             return self.lr * self.step
         if isinstance(self.step, Tensor):
             rates = self.decay ** (self.values["epochs"] + self.epoch(self.step))
-            # One client alone: torch would add up a single column in another order on CUDA.
-            columns = rates.expand(-1, max(2, rates.shape[1]))[:-1]
-            summed = columns.cumsum(0)[:, : rates.shape[1]]
+            # Twice beside itself: a single column torch adds up in another order on CUDA.
+            summed = torch.cat([rates, rates], dim=-1).cumsum(0)[..., : rates.shape[-1]][:-1]
             return self.lr * torch.cat([torch.zeros_like(rates[:1]), summed])
         epochs = [self.values["epochs"] + self.epoch(s) for s in range(self.step)]
         return self.lr * sum((self.decay**e for e in epochs), torch.zeros_like(self.steps))
