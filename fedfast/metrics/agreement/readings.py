@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import isgenerator
+from typing import cast
 
 import numpy as np
 from torch import Tensor
@@ -57,8 +58,8 @@ class Reading:
         if not isgenerator(answer):
             self._found = answer
             return ()
-        self._run = answer
-        return self._next(answer, None)
+        self._run = cast("Read", answer)
+        return self._next(self._run, None)
 
     def _next(self, run: Read, found: Sequence[np.ndarray] | None) -> Sequence[Tensor]:
         """What it reads next; nothing at its end."""
