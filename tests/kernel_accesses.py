@@ -4,7 +4,6 @@ The interpreter runs programs one after another, so that a race looks right ther
 address of every load and store is kept with its program; behind the launch it is an error if
 
 - two programs wrote one element, or one program read what another wrote: their order is nobody's;
-- within a program, a barrier is missing (`program_order.py`);
 - an address lies in no tensor that the launch was given;
 - a sum was atomic: its order would change bits from run to run.
 
@@ -18,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from program_order import Access, Program
 from triton.runtime import interpreter
 
 Accesses = list[tuple[int, np.ndarray]]  # (program, addresses of elements)
@@ -29,40 +27,9 @@ class Launch:
 
     def __init__(self, name: str, tensors: list[tuple[str, torch.Tensor]]) -> None:
         self.name, self.tensors = name, tensors
-        self.program, self.order = 0, Program()
+        self.program = 0
         self.loads: Accesses = []
         self.stores: Accesses = []
-
-    def begin(self, program: int) -> None:
-        """What follows is the program's."""
-        self.program, self.order = program, Program()
-
-    def load(self, pointers: np.ndarray, mask: np.ndarray) -> None:
-        """Of a tile, by the program at hand."""
-        access = self._kept(self.loads, pointers, mask)
-        if access is not None:
-            self._in_order(self.order.load(access), "reads", "written")
-
-    def store(self, pointers: np.ndarray, mask: np.ndarray) -> None:
-        """Of a tile, by the program at hand."""
-        access = self._kept(self.stores, pointers, mask)
-        if access is not None:
-            self._in_order(self.order.store(access), "writes", "read")
-
-    def _kept(self, to: Accesses, pointers: np.ndarray, mask: np.ndarray) -> Access | None:
-        """None where all is masked."""
-        touched = pointers[mask].ravel()
-        to.append((self.program, touched))
-        if not len(touched):
-            return None
-        return Access(pointers, mask, int(touched.min()), int(touched.max()))
-
-    def _in_order(self, early: int | None, does: str, before: str) -> None:
-        if early is not None:
-            raise AssertionError(
-                f"{self.name}: program {self.program} {does} what its other threads may not yet "
-                f"have {before}, {self._place(early)}"
-            )
 
     def check(self) -> None:
         """Raises AssertionError naming kernel, programs and element."""
@@ -153,7 +120,7 @@ class Watch:
 
         def moved(x: int, y: int, z: int) -> None:
             if self.launch is not None:
-                self.launch.begin(x)
+                self.launch.program = x
             move(x, y, z)
 
         return moved
@@ -163,7 +130,7 @@ class Watch:
 
         def loaded(ptrs: Any, mask: Any, *rest: Any) -> Any:
             if self.launch is not None:
-                self.launch.load(ptrs.data, mask.data)
+                self.launch.loads.append((self.launch.program, ptrs.data[mask.data].ravel()))
             return call(ptrs, mask, *rest)
 
         return loaded
@@ -173,15 +140,10 @@ class Watch:
 
         def stored(ptrs: Any, value: Any, mask: Any, *rest: Any) -> Any:
             if self.launch is not None:
-                self.launch.store(ptrs.data, mask.data)
+                self.launch.stores.append((self.launch.program, ptrs.data[mask.data].ravel()))
             return call(ptrs, value, mask, *rest)
 
         return stored
-
-    def barrier(self) -> None:
-        """Of all threads of the program at hand."""
-        if self.launch is not None:
-            self.launch.order.barrier()
 
 
 def _no_atomics(*_: Any, **__: Any) -> Any:
@@ -194,6 +156,5 @@ def install() -> None:
     builder.set_grid_idx = watch.at(builder.set_grid_idx)
     builder.create_masked_load = watch.load(builder.create_masked_load)
     builder.create_masked_store = watch.store(builder.create_masked_store)
-    builder.create_barrier = watch.barrier
     builder.create_atomic_rmw = builder.create_atomic_cas = _no_atomics
     interpreter.GridExecutor.__call__ = watch.around(interpreter.GridExecutor.__call__)

@@ -51,6 +51,8 @@ DEVICE = torch.device("cuda", 0)
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[CampaignDevice]:
     monkeypatch.setattr(rounds, "profile", profiled)
+    # Other threads would compute outside of the emulation.
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     ceilings._measured.cache_clear()
     with campaign_device() as made:
         yield made

@@ -39,13 +39,25 @@ def test_where_rows_of_stateful_clients_are_kept(capsys, tmp_path):
     assert said.startswith("fedfast: client_rows_folder: expected a folder") and wrong in said
 
 
-def test_why_steps_are_no_graphs_on_cuda(capsys, tmp_path):
+HALVING = """
+from fedfast.algorithms import FedAvg
+
+class Halving(FedAvg):
+    def after_step(self, at):
+        at.w.mul_(0.5)
+"""
+
+
+def test_why_steps_are_no_graphs_on_cuda(capsys, tmp_path, monkeypatch):
     config = tmp_path / "config.yaml"
     text = Path(QUICKSTART).read_text(encoding="utf-8")
-    config.write_text(text.replace("fedavg: {}", "fedavg: {}\n  fedwmsam: {}"), encoding="utf-8")
-    assert main(["doctor", str(config), "--lr_decay_per", "client_epoch"]) == 0
+    own = "fedavg: {}\n  halving: {name: halving:Halving}"
+    config.write_text(text.replace("fedavg: {}", own), encoding="utf-8")
+    (tmp_path / "halving.py").write_text(HALVING, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["doctor", str(config)]) == 0
     [said] = [line for line in capsys.readouterr().out.splitlines() if "no graph" in line]
-    assert said.startswith("fedwmsam: on CUDA no graph of a step: guided-sam adds up")
+    assert said.startswith("halving: on CUDA no graph of a step: after_step of Halving is code of")
 
 
 def test_the_gpus_backend_has_layer_programs_too(capsys):

@@ -79,4 +79,4 @@ def test_evaluation_by_the_module_waits_once(monkeypatch: pytest.MonkeyPatch) ->
             for _ in sim:
                 found.append(device.count("wait"))
                 device.events.clear()
-    assert found[1] == found[3] == 2 + 1
+    assert found[1] == found[3] == 1 + 1
