@@ -58,6 +58,14 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[CampaignDevice]:
         yield made
 
 
+@pytest.fixture
+def brief(device: CampaignDevice, monkeypatch: pytest.MonkeyPatch) -> CampaignDevice:
+    """The same, for sections with less to do."""
+    for module, name, value in LESS:
+        monkeypatch.setattr(module, name, value)
+    return device
+
+
 def campaign(folder: Path) -> Campaign:
     return Campaign(DEVICE, folder / "gpu.csv", True, machine.stamp(DEVICE))
 
@@ -68,13 +76,9 @@ def rows(made: Campaign) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("section", gpu.SHARES)
-def test_sections_run(
-    section: str, device: CampaignDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sections_run(section: str, brief: CampaignDevice, tmp_path: Path) -> None:
     """To their end, without an error, and all figures are known."""
     made = campaign(tmp_path)
-    for module, name, value in LESS:
-        monkeypatch.setattr(module, name, value)
     failed = gpu._run(argparse.Namespace(sections=[section], budget=600.0), made)
     assert not failed, made.beside("errors.txt").read_text()
     found = rows(made)
@@ -85,14 +89,12 @@ def test_sections_run(
 
 @pytest.mark.parametrize("section", [operations, runs, choices, rounds], ids=lambda m: m.__name__)
 def test_what_is_compiled_ahead_is_launched(
-    section: ModuleType, device: CampaignDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    section: ModuleType, brief: CampaignDevice, tmp_path: Path
 ) -> None:
     made = campaign(tmp_path)
-    for module, name, value in LESS:
-        monkeypatch.setattr(module, name, value)
     section.launches(made)
     assert not made.beside("errors.txt").exists(), made.beside("errors.txt").read_text()
-    assert sum(n for (kind, name), n in device.events.items() if kind == "launch") > 9
+    assert sum(n for (kind, name), n in brief.events.items() if kind == "launch") > 9
 
 
 def test_products_of_all_workloads_are_known(tmp_path: Path) -> None:
