@@ -80,20 +80,13 @@ def counted(campaign: Campaign | None = None) -> Iterator[Counter[str]]:
 
 
 def share(kernel: Any, args: Any, meta: dict[str, Any], count: int) -> int:
-    """Whose a launch is: the same for all that Triton compiles once."""
-    text = repr((kernel.fn.__name__, _form(args), sorted((k, _form(v)) for k, v in meta.items())))
+    """Whose a launch is: the same for all that Triton compiles once, as its own binder has it."""
+    from triton.runtime import driver
+
+    *_, bind = kernel.device_caches[driver.active.get_current_device()]
+    _, specialization, options = bind(*args, **meta)
+    text = f"{kernel.fn.__name__} {specialization} {sorted(options.items())}"
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % count
-
-
-def _form(value: Any) -> Any:
-    """What a kernel is compiled for: types, alignment, and numbers that Triton looks at."""
-    if isinstance(value, tuple | list):
-        return [_form(item) for item in value]
-    if hasattr(value, "data_ptr"):
-        return str(value.dtype), value.data_ptr() % 16 == 0
-    if type(value) is int and value > 1:
-        return "int", value % 16 == 0, value.bit_length() > 31
-    return "float" if isinstance(value, float) else repr(value)
 
 
 def main(
