@@ -1,7 +1,7 @@
 """How many clients fit a budget, counted by hand; and runs that run out of memory all the same."""
 
 import gc
-import warnings
+import types
 import weakref
 from pathlib import Path
 
@@ -99,27 +99,32 @@ def test_a_run_keeps_to_its_budget():
     assert str(tight.memory).startswith("K = 3 of 8 clients at once")
 
 
-def allocated():
-    """Address -> bytes of all tensors there are."""
-    gc.collect()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what is looked at on the way
-        tensors = [t for t in gc.get_objects() if isinstance(t, torch.Tensor)]
-        tensors = [t for t in tensors if t.layout == torch.strided]  # not what other tests made
-    return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+def held_by(owner):
+    """Address -> bytes of all tensors that an object keeps, its modules' and functions' apart."""
+    found, seen, left = {}, set(), [owner]
+    while left:
+        item = left.pop()
+        if id(item) in seen or isinstance(item, (type, types.ModuleType, types.FunctionType)):
+            continue
+        seen.add(id(item))
+        if isinstance(item, torch.Tensor):
+            found[item.untyped_storage().data_ptr()] = item.untyped_storage().nbytes()
+        else:
+            left += gc.get_referents(item)
+    return found
 
 
 def test_a_divergence_keeps_the_logits_of_the_model_sent():
     _, layout, executor, w, batch = case("mlp", torch.float64)
     tensors = StepTensors(w, w, torch.zeros_like(w), torch.zeros(3, dtype=torch.float64))
     executor.gradients(LocalStep(), tensors, batch)
-    before = allocated()
+    before = held_by(executor)
     step = LocalStep(objective=Divergence(w[0], 3.0, (0, layout.trained)))
     executor.gradients(step, tensors, batch)
     counted = (bytes_per_client(executor.program, 5, 8, diverges=d) for d in (False, True))
     plain, both = counted
-    new = {at: size for at, size in allocated().items() if at not in before}
-    assert sum(new.values()) == 3 * (both - plain) > 0
+    new = {at: size for at, size in held_by(executor).items() if at not in before}
+    assert before and sum(new.values()) == 3 * (both - plain) > 0
 
 
 def test_fedsol_is_planned_with_them_and_without_buffers_of_sam():
