@@ -4,6 +4,7 @@ The interpreter runs programs one after another, so that a race looks right ther
 address of every load and store is kept with its program; behind the launch it is an error if
 
 - two programs wrote one element, or one program read what another wrote: their order is nobody's;
+- within a program, a barrier is missing (`program_order.py`);
 - an address lies in no tensor that the launch was given;
 - a sum was atomic: its order would change bits from run to run.
 
@@ -17,22 +18,61 @@ from typing import Any
 
 import numpy as np
 import torch
+import value_origins
+from program_order import Access, Program, access
 from triton.runtime import interpreter
+from value_origins import Origins, origins
 
+WARPS = 4  # of a program, where a launch says nothing
 Accesses = list[tuple[int, np.ndarray]]  # (program, addresses of elements)
 
 
 class Launch:
     """The loads and stores of one launch."""
 
-    def __init__(self, name: str, tensors: list[tuple[str, torch.Tensor]]) -> None:
-        self.name, self.tensors = name, tensors
-        self.program = 0
+    def __init__(self, name: str, tensors: list[tuple[str, torch.Tensor]], threads: int) -> None:
+        self.name, self.tensors, self.threads = name, tensors, threads
+        self.program, self.order = 0, Program(threads)
         self.loads: Accesses = []
         self.stores: Accesses = []
 
+    def begin(self, program: int) -> None:
+        """What follows is the program's; the one before is over."""
+        self._end()
+        self.program, self.order = program, Program(self.threads)
+
+    def load(self, pointers: np.ndarray, mask: np.ndarray) -> Access | None:
+        """Of a tile, by the program at hand."""
+        load = self._kept(self.loads, pointers, mask)
+        if load is not None:
+            self._in_order(self.order.load(load), "reads", "written")
+        return load
+
+    def store(self, pointers: np.ndarray, mask: np.ndarray, origins: Origins) -> None:
+        """Of a tile, by the program at hand; `origins`: of all that it takes."""
+        store = self._kept(self.stores, pointers, mask)
+        if store is not None:
+            self.order.store(store, origins)
+
+    def _end(self) -> None:
+        self._in_order(self.order.early(), "writes", "read")
+
+    def _kept(self, to: Accesses, pointers: np.ndarray, mask: np.ndarray) -> Access | None:
+        """None where all is masked."""
+        touched = pointers[mask].ravel()
+        to.append((self.program, touched))
+        return access(pointers, mask, touched)
+
+    def _in_order(self, early: int | None, does: str, before: str) -> None:
+        if early is not None:
+            raise AssertionError(
+                f"{self.name}: program {self.program} {does} what its other threads may not yet "
+                f"have {before}, {self._place(early)}"
+            )
+
     def check(self) -> None:
         """Raises AssertionError naming kernel, programs and element."""
+        self._end()
         read, reader = _joined(self.loads)
         written, writer = _joined(self.stores)
         self._inside(read, reader, "reads")
@@ -106,7 +146,8 @@ class Watch:
         def checked(grid: Any, *args: Any, **kwargs: Any) -> None:
             named = [*zip(grid.arg_names, args, strict=False), *kwargs.items()]
             found = [pair for name, value in named for pair in _tensors(name, value)]
-            self.launch = Launch(grid.fn.__name__, found)
+            threads = 32 * kwargs.get("num_warps", WARPS)
+            self.launch = Launch(grid.fn.__name__, found, threads)
             try:
                 call(grid, *args, **kwargs)
                 self.launch.check()
@@ -120,7 +161,7 @@ class Watch:
 
         def moved(x: int, y: int, z: int) -> None:
             if self.launch is not None:
-                self.launch.program = x
+                self.launch.begin(x)
             move(x, y, z)
 
         return moved
@@ -128,10 +169,13 @@ class Watch:
     def load(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """Masked loads; all loads are."""
 
-        def loaded(ptrs: Any, mask: Any, *rest: Any) -> Any:
-            if self.launch is not None:
-                self.launch.loads.append((self.launch.program, ptrs.data[mask.data].ravel()))
-            return call(ptrs, mask, *rest)
+        def loaded(ptrs: Any, mask: Any, other: Any, *rest: Any) -> Any:
+            value = call(ptrs, mask, other, *rest)
+            load = None if self.launch is None else self.launch.load(ptrs.data, mask.data)
+            value.origins = origins(ptrs, mask, other)
+            if load is not None:
+                value.origins = Origins(*(loads | {load.number} for loads in value.origins))
+            return value
 
         return loaded
 
@@ -140,10 +184,15 @@ class Watch:
 
         def stored(ptrs: Any, value: Any, mask: Any, *rest: Any) -> Any:
             if self.launch is not None:
-                self.launch.stores.append((self.launch.program, ptrs.data[mask.data].ravel()))
+                self.launch.store(ptrs.data, mask.data, origins(ptrs, value, mask))
             return call(ptrs, value, mask, *rest)
 
         return stored
+
+    def barrier(self) -> None:
+        """Of all threads of the program at hand."""
+        if self.launch is not None:
+            self.launch.order.barrier()
 
 
 def _no_atomics(*_: Any, **__: Any) -> Any:
@@ -156,5 +205,7 @@ def install() -> None:
     builder.set_grid_idx = watch.at(builder.set_grid_idx)
     builder.create_masked_load = watch.load(builder.create_masked_load)
     builder.create_masked_store = watch.store(builder.create_masked_store)
+    builder.create_barrier = watch.barrier
+    value_origins.install()
     builder.create_atomic_rmw = builder.create_atomic_cas = _no_atomics
     interpreter.GridExecutor.__call__ = watch.around(interpreter.GridExecutor.__call__)

@@ -76,6 +76,7 @@ EXISTING = (
     "tests/test_config.py::test_every_partition_can_be_written_and_takes_what_its_function_takes",
 )
 SET_UP = "tests/conftest.py", "tests/interpreter.py", "tests/kernel_accesses.py"
+SET_UP += "tests/program_order.py", "tests/value_origins.py"
 HELPERS = (*SET_UP, "tests/federation.py", "tests/test_oracles.py", "tests/oracles")
 COPIED = (*HELPERS, "examples", *(test.partition("::")[0] for test in EXISTING))
 

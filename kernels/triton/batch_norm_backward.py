@@ -101,6 +101,7 @@ def _pull(
                 pull = pull - shift - (value - centre) * scale * tilt
             pull = tl.where(e < counted, pull * factor, 0.0)
             tl.store(dx + k * strides[5] + place, pull, e < batch * size)
+        tl.debug_barrier()  # dweight may be weight: every thread has read before one writes
     one = channel >= 0
     scales = alpha, beta, k
     folded(dweight, strides[6], base_weight, strides[8], channel, *scales, turn, one)

@@ -66,6 +66,7 @@ def store_squares(
     slots: (`[K, count]` or None, count, this launch's first); place: the program's
     """
     if slots[0] is not None:
+        tl.debug_barrier()  # x goes where it came from: every thread has read before one writes
         wide = tl.where(mask, x, 0.0).to(tl.float64)
         tl.store(slots[0] + k * slots[1] + slots[2] + place, tl.sum(wide * wide))
 
