@@ -23,6 +23,7 @@ from .design import Design
 from .engine import Engine
 from .evaluation import Evaluator
 from .input_pipeline import InputPipeline
+from .kernels.choices import precision_of
 from .lowering import warn_once
 from .memory import Halving, MemoryPlan
 from .metrics.agreement.watch import watched_bytes
@@ -163,7 +164,8 @@ def _activation_bytes(design: Design) -> int:
         return width * item * design.trial[0].numel()
     local, clips = design.algorithm.local, design.options.clip_norm is not None
     diverges = overrides(local, "objective", Optimizer)  # the one loss besides that programs have
-    passes = local.looks and not diverges, clips, design.device.type, diverges
+    where = design.device.type, precision_of(design.precision, design.dtype)
+    passes = local.looks and not diverges, clips, *where, diverges
     held = bytes_per_client(design.program, width, item, *passes)
     if design.device.type != "cpu":
         held += scratch_bytes(design.program, width, item)
