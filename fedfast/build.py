@@ -137,8 +137,15 @@ def _bytes_per_client(design: Design) -> int:
     """Bytes that one more client at once takes."""
     rows = memories.bytes_per_client(design.layout, design.algorithm)
     if design.device.type != "cpu":
-        rows += memories.addend_bytes(design.layout, design.algorithm)
+        rows += memories.addend_bytes(design.layout, design.algorithm) + _table_bytes(design)
     return rows + _activation_bytes(design)
+
+
+def _table_bytes(design: Design) -> int:
+    """Bytes of the tables that the steps of one client read."""
+    sizes = design.longest, design.width
+    drawn = design.augment is not None, design.traits.random
+    return memories.table_bytes(design.layout, design.algorithm, *sizes, *drawn)
 
 
 def _server_bytes(design: Design) -> int:
