@@ -42,7 +42,7 @@ test: setup ## all tests
 	$(BIN)/pytest -q $(PARALLEL) tests
 
 test-triton36: $(TRITON_VENV)/built ## the Triton kernels, launched under the oldest Triton
-	PYTHONPATH=$(TRITON_VENV) $(BIN)/pytest -q $(PARALLEL) --dist loadfile tests/test_triton_launch.py tests/test_triton_compile.py tests/test_triton_images.py
+	PYTHONPATH=$(TRITON_VENV) $(BIN)/pytest -q $(PARALLEL) --dist loadfile tests/test_triton_launch.py tests/test_triton_compile.py tests/test_triton_images.py tests/test_kernel_budgets.py
 
 test-flower141: $(FLOWER_VENV)/built ## the Flower integration under the oldest Flower
 	PYTHONPATH=$(FLOWER_VENV) $(BIN)/pytest -q $(PARALLEL) tests/test_flower*.py

@@ -6,7 +6,7 @@ of K models, and HOST. Launches are counted on the emulated device of the tests,
 compute nothing; operations and bytes follow from the shapes. Under the default precision a product
 is three of TF32 parts; the times of one, under "tf32", stand beside. The four constants are
 assumptions that the first run of `gpu.py` can refute. Prints the tables of docs/gpu.md: rounds, and
-what SAM saves by leaving gradients of dense layers as factors.
+what SAM saves by leaving gradients of dense layers as factors, under the default precision.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from gpu_sections.factors import BATCHES, LAYERS, PRODUCTS
+from gpu_sections.factors import BATCHES, LAYERS, PRECISIONS
 from torch import nn
 from workloads import BY_NAME, Workload
 
@@ -98,8 +98,8 @@ def row(work: Workload, algorithm: str) -> Sequence[str]:
     cells = [f"{work.name}, {algorithm}, K = {work.cohort}", str(own.launches)]
     cells += [f"{work.cohort * own.operations / 1e9:,.1f}", f"{work.cohort * own.bytes / 1e6:,.0f}"]
     for device in DEVICES:
-        for products in PRODUCTS.values():
-            done = replace(own, operations=products * own.operations)
+        for precision in PRECISIONS:
+            done = own.under(precision)
             cells += [f"{1e6 * done.seconds(work.cohort, device):,.0f}"]
             cells += [f"{1e3 * rounds(work, algorithm, device, done):,.1f}"]
     return cells
@@ -129,7 +129,7 @@ def saved() -> Iterator[str]:
     yield f"|  | {' | '.join(f'B = {b}' for b in BATCHES)} |"
     yield "|" + "---|" * (1 + len(BATCHES))
     for layer in LAYERS:
-        cells = [f"{1e6 * saved_by_factors(b, *layer):.1f}" for b in BATCHES]
+        cells = [f"{1e6 * saved_by_factors(b, *layer, PRECISIONS[0]):.1f}" for b in BATCHES]
         yield f"| {' | '.join([layer.name, *cells])} |"
 
 

@@ -23,6 +23,7 @@ from .design import Design
 from .engine import Engine
 from .evaluation import Evaluator
 from .input_pipeline import InputPipeline
+from .kernels.choices import precision_of
 from .lowering import warn_once
 from .memory import Halving, MemoryPlan
 from .metrics.agreement.watch import watched_bytes
@@ -136,8 +137,15 @@ def _bytes_per_client(design: Design) -> int:
     """Bytes that one more client at once takes."""
     rows = memories.bytes_per_client(design.layout, design.algorithm)
     if design.device.type != "cpu":
-        rows += memories.addend_bytes(design.layout, design.algorithm)
+        rows += memories.addend_bytes(design.layout, design.algorithm) + _table_bytes(design)
     return rows + _activation_bytes(design)
+
+
+def _table_bytes(design: Design) -> int:
+    """Bytes of the tables that the steps of one client read."""
+    sizes = design.longest, design.width
+    drawn = design.augment is not None, design.traits.random
+    return memories.table_bytes(design.layout, design.algorithm, *sizes, *drawn)
 
 
 def _server_bytes(design: Design) -> int:
@@ -163,7 +171,8 @@ def _activation_bytes(design: Design) -> int:
         return width * item * design.trial[0].numel()
     local, clips = design.algorithm.local, design.options.clip_norm is not None
     diverges = overrides(local, "objective", Optimizer)  # the one loss besides that programs have
-    passes = local.looks and not diverges, clips, design.device.type, diverges
+    where = design.device.type, precision_of(design.precision, design.dtype)
+    passes = local.looks and not diverges, clips, *where, diverges
     held = bytes_per_client(design.program, width, item, *passes)
     if design.device.type != "cpu":
         held += scratch_bytes(design.program, width, item)

@@ -131,6 +131,11 @@ class Schedule:
         return self._source.width
 
     @property
+    def longest(self) -> int:
+        """The most local steps that a client takes in a round."""
+        return self._source.longest
+
+    @property
     def largest_cohort(self) -> int:
         """C, the most clients that train in one round."""
         return self._source.largest

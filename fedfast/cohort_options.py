@@ -63,7 +63,7 @@ class CohortOptions(LocalOptions):
 class CohortDesign(Design):
     """A design without a schedule: every call has clients and batches of its own.
 
-    `cohort` and `width` are the largest so far.
+    `cohort`, `width` and `longest` are the largest so far.
     """
 
     def __init__(self, options: CohortOptions, samples: FederatedData) -> None:
@@ -88,7 +88,7 @@ class CohortDesign(Design):
 
     def _check_schedule(self) -> None:
         # Padding is computed with: only what a call needs makes batches wider.
-        self.cohort = self.width = 1
+        self.cohort = self.width = self.longest = 1
         self.rounds = 1  # what clients keep grows with those who take part, nobody knows how far
 
 

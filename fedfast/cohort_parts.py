@@ -90,7 +90,7 @@ class CohortParts:
     def train(self, call: Call, samples: ClientSamples, before: ServerState) -> Trained | None:
         """Local steps of those who take any; None where nobody does. Nothing is committed."""
         plan, active = call.plan, call.active
-        self._make_room(len(call.ids), plan.width)
+        self._make_room(len(call.ids), plan.width, int(plan.steps.max(initial=0)))
         forget_recording()
         self.parts.executor.pool.wait()
         if not len(active):
@@ -137,9 +137,13 @@ class CohortParts:
             raise ArithmeticError("step: the new global model is not finite; nothing has changed")
         self.engine.committed = outcome.after
 
-    def _make_room(self, clients: int, width: int) -> None:
-        """Buffers for so many clients at once, where memory has it, and batches as wide."""
+    def _make_room(self, clients: int, width: int, steps: int) -> None:
+        """Buffers for so many clients at once, where memory has it, and batches as wide.
+
+        More steps change what the next plan counts; their tables grow by themselves.
+        """
         design, engine = self.design, self.engine
+        design.longest = max(steps, design.longest)
         if clients <= design.cohort and width <= design.width:
             return
         design.cohort, design.width = max(clients, design.cohort), max(width, design.width)

@@ -38,7 +38,7 @@ class Design:
     precision     that is in force for float32 products
     program       the model as a layer program, None where there is none for the `reason`
     trial         [2, ...] samples
-    cohort, width  the most clients that train at once, the widest batch
+    cohort, width, longest  the most clients that train at once, the widest batch, the most steps
     identity      of the run, filled in by `checkpoint` when it is first asked for
     Raises TypeError/ValueError naming the option that is wrong.
     """
@@ -109,6 +109,7 @@ class Design:
         one = data.samples.take(data.order[:1]).inputs(self.dtype)
         check_single_samples(self.module, one, self.schedule, data.sizes, whole)
         self.width, self.cohort = self.schedule.width, self.schedule.largest_cohort
+        self.longest = self.schedule.longest
         self.rounds = given.rounds if given.schedule is None else self.schedule.rounds
         self.lr(self.rounds - 1)  # a schedule that ends too early is refused before round 1
 

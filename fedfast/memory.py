@@ -14,6 +14,7 @@ from torch import nn
 
 from .algorithms import Algorithm
 from .algorithms.in_place import placed_rows
+from .algorithms.trained_layout import TrainedLayout
 from .data import FederatedData
 from .data.pages import resident_bytes
 from .data.size_limits import available_memory
@@ -35,7 +36,7 @@ class MemoryPlan:
 
     chunk   K, clients trained together
     cohort  the most that train in one round
-    each    bytes per client: live rows, activations, its batch
+    each    bytes per client: live rows, activations, its batch; on a device the tables of its steps
     fixed   bytes whatever K is: the server's rows, copies of the model, the clients' own, and the
             samples where `memory` was a number
     budget  bytes all of that should fit in
@@ -70,6 +71,27 @@ def addend_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:
     on the CPU writes one; a device holds one for each client."""
     wanted = algorithm.constant and not algorithm.plain
     return layout.trained * layout.dtype.itemsize if wanted else 0
+
+
+def table_bytes(
+    layout: FlatLayout,
+    algorithm: Algorithm,
+    steps: int,
+    width: int,
+    augments: bool = False,
+    draws: bool = False,
+) -> int:
+    """Bytes of one client of what a device's steps read beside its rows and samples.
+
+    A line for each of its `steps`: the places of `width` samples and their number; a seed where
+    layers draw, how each is moved where images are augmented. And the numbers of recorded steps:
+    the rate and what hooks ask for by step, with room for twice the steps beside those at hand,
+    and what they ask for by chunk.
+    """
+    line = 8 * width + 4 + 8 * draws + (2 * 4 + 1) * width * augments
+    by_step, by_chunk = algorithm.held_numbers(TrainedLayout.of(layout))
+    numbers = (1 + by_step) * (2 * steps + 1) + by_chunk
+    return steps * line + layout.dtype.itemsize * numbers
 
 
 def server_bytes(layout: FlatLayout, algorithm: Algorithm) -> int:

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from .copies import copy_of
 from .data import Samples
 from .evaluation import Jobs, Part, assess, pieces, settled_pieces, starts_of, total
+from .first_use import FirstUse
 from .layout import FlatLayout
 from .losses import Loss
 from .metrics.accuracy import Metric
@@ -44,7 +45,7 @@ class ModuleEvaluator:
         self.layout, self.loss, self.metric = layout, loss, metric
         self.pool, self.random, self.precision = pool, random, precision
         self.seed = int(keys64(seed, 0, 0, EVALUATION, 1)[0] >> 1)
-        self.modules = [copy_of(module).eval() for _ in range(pool.workers)]
+        self._modules = FirstUse(lambda: [copy_of(module).eval() for _ in range(pool.workers)])
 
     @torch.no_grad()
     def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
@@ -108,4 +109,4 @@ class ModuleEvaluator:
         if self.random:
             seed_all(self.seed ^ start)
         x = samples.inputs(self.layout.dtype).clone()  # forward may write into it: the set stays
-        return functional_call(self.modules[worker], tensors, (x,))
+        return functional_call(self._modules()[worker], tensors, (x,))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from .batches import BatchNumbers, Minibatch
 from .constants import Constants
 from .copies import copy_of, parameter_hooks
 from .executor import Capabilities, Executor, LocalStep, StepTensors
+from .first_use import FirstUse
 from .input_pipeline import SampleSource
 from .layout import FlatLayout
 from .losses import Loss
@@ -40,10 +42,22 @@ class _Job:
     numbers: BatchNumbers
 
 
+class _Replica(NamedTuple):
+    """A worker's copy of the module."""
+
+    module: nn.Module
+    constants: Constants
+
+
+def _replica(module: nn.Module, layout: FlatLayout) -> _Replica:
+    copied = copy_of(module).train()
+    return _Replica(copied, Constants(copied, frozenset(slot.name for slot in layout.slots)))
+
+
 class ModuleExecutor(Executor):
     """Gradients of a module whose tensors lie in rows.
 
-    module   any `nn.Module`; it is copied, twice per worker
+    module   any `nn.Module`; it is copied, twice per worker, when the copies are first used
     loss     (logits, targets) -> scalar mean over the batch
     threads  for clients side by side, each on one intra-operation thread
     traits   what `inspect_model` found out about the module
@@ -68,9 +82,10 @@ class ModuleExecutor(Executor):
     ) -> None:
         self.layout, self.loss, self.random, self.precision = layout, loss, traits.random, precision
         self.hooks, self.pool = parameter_hooks(module), WorkerPool(workers_for(traits, threads))
-        self.replicas = [copy_of(module).train() for _ in range(self.pool.workers)]
-        names = frozenset(slot.name for slot in layout.slots)
-        self.constants = [Constants(replica, names) for replica in self.replicas]
+        # Where a layer program trains nobody may ever ask for them.
+        self._replicas = FirstUse(
+            lambda: [_replica(module, layout) for _ in range(self.pool.workers)]
+        )
         how = metric, self.pool, traits.random, precision, seed
         self.evaluator = ModuleEvaluator(module, layout, loss, *how)
         self._views: dict[tuple[int, int, int, bool], dict[str, Tensor]] = {}
@@ -108,7 +123,7 @@ class ModuleExecutor(Executor):
             # Not `vmap`: the bits of its batched products differ between one client and two.
             while (k := next(turns)) < len(job.numbers.count):
                 self._client(worker, k, job)
-            self.constants[worker].check()
+            self._replicas()[worker].constants.check()
 
         self.pool.each(work)
 
@@ -119,7 +134,7 @@ class ModuleExecutor(Executor):
         model = self._leaves(self.row_views(tensors.w, k, True))
         seed = None if numbers.seeds is None else numbers.seeds[k]
         held = {**model, **buffers}
-        net = ModuleWithWeights(self.replicas[worker], held, self.layout, self.loss, seed)
+        net = ModuleWithWeights(self._replicas()[worker].module, held, self.layout, self.loss, seed)
         loss = (job.step.objective or run_loss)(net, batch.x[k, :count], batch.y[k, :count], k)
         tensors.losses[k] = loss.detach()
         self._backward(loss, model, self.row_views(tensors.out, k, True))

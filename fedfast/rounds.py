@@ -167,6 +167,11 @@ class Drawn:
         """How every client's samples are cut."""
         return Cut(self.epochs, self.width, self.whole)
 
+    @property
+    def longest(self) -> int:
+        """The most steps that a client takes in a round."""
+        return int(self.cut.steps(self.sizes.max(keepdims=True))[0])
+
     def facts(self) -> dict[str, str]:
         """What the schedule follows from, for people."""
         n, p = f"{self.eligible.size:,}", self.chance
@@ -244,6 +249,11 @@ class Explicit:
     def largest(self) -> int:
         """Clients of the largest round."""
         return max(ids.size for ids in self.cohorts)
+
+    @property
+    def longest(self) -> int:
+        """Steps of the client that takes most of them in a round."""
+        return max(len(steps) for written in self.batches for steps in written)
 
     def facts(self) -> dict[str, str]:
         """What there is to say of it, for people."""

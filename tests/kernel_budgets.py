@@ -2,9 +2,11 @@
 
 A row is what was measured of a launch, compiled by the Triton and the nvcc that `TRITON` and `NVCC`
 name; a launch may take a twentieth more. Its registers, shared memory and threads are no limits of
-their own: what they leave room for is, the warps that a multiprocessor holds.
+their own: what they leave room for is, the warps that a multiprocessor holds. Under the oldest
+Triton a step's launches have a table of their own.
 
     python tests/kernel_budgets.py > new.csv    # what is measured now, to put in the table's place
+    PYTHONPATH=.venv-triton36 python tests/kernel_budgets.py > new.csv    # the other one
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,9 @@ import compiled
 import occupancy
 import resident_code
 
-TRITON, NVCC = "3.9.", "13.0"
-TABLE = Path(__file__).with_name("kernel_budgets.csv")
+TRITON, OLD_TRITON, NVCC = "3.9.", "3.6.", "13.0"
+TABLES = {TRITON: "kernel_budgets.csv", OLD_TRITON: "kernel_budgets36.csv"}
+OLD_SCRIPTS = ("workload_code.py",)
 SCRIPTS: dict[str, tuple[str, ...]] = {
     "aot.py": ("80", "90"),
     "aot_images.py": (),
@@ -94,9 +98,14 @@ def keyed(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Mapping[str, Any]]:
     return found
 
 
-def table(script: str) -> dict[Key, Budget]:
-    """Budgets of what a script compiles."""
-    with TABLE.open() as file:
+def is_old() -> bool:
+    """Whether the Triton at hand is the oldest."""
+    return version("triton").startswith(OLD_TRITON)
+
+
+def table(script: str, triton: str = TRITON) -> dict[Key, Budget]:
+    """Budgets of what a script compiles; triton: a key of `TABLES`."""
+    with Path(__file__).with_name(TABLES[triton]).open() as file:
         rows = [row for row in csv.DictReader(file) if row["script"] == script]
     keys = [(row["form"], row["kernel"], int(row["nth"])) for row in rows]
     budgets = [Budget(*(int(row[name]) for name in Budget.__annotations__)) for row in rows]
@@ -105,9 +114,12 @@ def table(script: str) -> dict[Key, Budget]:
 
 def measured() -> Iterator[tuple[str, Key, Budget]]:
     """(script, launch, what it takes) of everything."""
-    for script, arguments in SCRIPTS.items():
+    for script in OLD_SCRIPTS if is_old() else SCRIPTS:
+        arguments = SCRIPTS[script]
         for key, row in keyed(compiled.parsed(compiled.printed(script, *arguments))).items():
             yield script, key, Budget.of(row)
+    if is_old():
+        return
     for key, row in keyed(resident_code.rows(resident_code.cubin())).items():
         yield "resident.cu", key, Budget.of(row)
 

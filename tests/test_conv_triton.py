@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import torch
 from fedfast.kernels import conv, conv_backward
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from images import close, poison
 from layer_cases import same
 from test_conv import SHAPES, Layer, check, run
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
+
+from fedfast.kernels.triton.conv_offsets import Side, margins, turned_sides  # noqa: E402
 
 # Beside shapes of their own the small ones of the other backends; the interpreter is slow.
 LAYERS = {
@@ -96,3 +98,28 @@ def test_any_shape(data: st.DataObject) -> None:
         dtype=torch.float64,
     )
     check(layer, "triton")
+
+
+@given(
+    size=st.integers(1, 7),
+    taps=st.integers(1, 4),
+    stride=st.integers(1, 4),
+    padding=st.integers(0, 3),
+    dilation=st.integers(1, 3),
+)
+def test_where_no_tap_lies_outside_nothing_is_asked(
+    size: int, taps: int, stride: int, padding: int, dilation: int
+) -> None:
+    """By enumeration of all taps of all places, of the convolution and of its data gradient."""
+    reach = size + 2 * padding - dilation * (taps - 1)
+    assume(reach > 0)
+    out = -(-reach // stride)
+    forward = Side(size, stride, -padding, dilation, out, 1, 0, out, taps)
+    for side in [forward, *turned_sides(size, taps, out, stride, padding, dilation)]:
+        read = {
+            side.first + place * side.stride + tap * side.step
+            for place in range(side.places)
+            for tap in range(side.taps)
+        }
+        within = Side(1, 1, 0, 1, 1, 1, 0, 1, 1)
+        assert margins([side, within]) == (not read <= set(range(side.extent)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedfast.programs import bytes_per_client, sam, trace
-from fedfast.programs.cuda_costs import saved_by_factors, thin_factors, whole_gradient
+from fedfast.programs.cuda_costs import PRECISIONS, saved_by_factors, thin_factors, whole_gradient
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
@@ -71,8 +72,8 @@ def test_operations_of_the_model_are_those_of_the_products(samples: bool) -> Non
 
 
 def test_the_threshold_of_cuda_is_its_own() -> None:
-    def thin(*size: int, samples: bool) -> bool:
-        return sam.is_thin(*size, "cuda", samples=samples)
+    def thin(*size: int, samples: bool, precision: str = "tf32x3") -> bool:
+        return sam.is_thin(*size, "cuda", precision, samples=samples)
 
     assert thin(50, 784, 200, samples=True) and thin(50, 3136, 512, samples=False)
     # A weight that takes a microsecond to write is not worth six launches; on the CPU it is.
@@ -80,15 +81,67 @@ def test_the_threshold_of_cuda_is_its_own() -> None:
     assert not thin(10, 784, 10, samples=True) and sam.is_thin(10, 784, 10, samples=True)
     # Larger weights are in favour of factors, larger batches in favour of the gradient.
     for samples in (True, False):
-        by_weight = [saved_by_factors(32, n, n, samples) for n in (128, 512, 2048)]
-        by_batch = [saved_by_factors(b, 512, 512, samples) for b in (16, 128, 512)]
-        assert by_weight == sorted(by_weight) and by_batch == sorted(by_batch, reverse=True)
+        for word in PRECISIONS:
+            by_weight = [saved_by_factors(32, n, n, samples, word) for n in (128, 512, 2048)]
+            by_batch = [saved_by_factors(b, 512, 512, samples, word) for b in (64, 256, 1024)]
+            assert by_weight == sorted(by_weight) and by_batch == sorted(by_batch, reverse=True)
+    # A second forward product that is saved counts three times under tf32x3, as do the products of
+    # a batch with itself that are not.
+    assert thin(200, 784, 200, samples=True) and not thin(50, 512, 512, samples=False)
+    assert not thin(200, 784, 200, samples=True, precision="tf32")
+
+
+@pytest.mark.parametrize("precision", [*PRECISIONS])
+def test_an_operation_costs_what_the_precision_takes(precision: str) -> None:
+    """Ten clients of 784 to 200, B = 200: what differs from TF32 is the operations' time alone."""
+    size = 200, 784, 200, True
+    rates = {"tf32": 495, "tf32x3": 495 / 3, "bf16": 989, "fp32": 67, "fp64": 67}  # TFLOP/s
+    weights, gram = 784 * 200, 200 * 200
+    operations = 4 * 200 * weights - 2 * gram * (784 + 200) - 2 * gram * 200
+    numbers = 5 * weights - 200 * 984 - 5 * gram - gram - 5 * 200 * 200
+    byte = 8 if precision == "fp64" else 4
+    expected = 10 * operations / (0.25e12 * rates[precision])
+    expected += 10 * byte * numbers / (0.85 * 3.35e12) - 3 * 2.5e-6
+    assert saved_by_factors(*size, precision) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        (dict(precision="tf32"), False),
+        (dict(), False),  # tf32x3
+        (dict(precision="fp32"), True),
+        (dict(dtype=torch.float64), True),
+    ],
+    ids=["tf32", "default", "fp32", "float64"],
+)
+def test_a_run_keeps_what_its_own_precision_is_in_favour_of(
+    options: dict[str, Any],
+    kept: bool,
+    device: Device,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """512 to 512 in batches of 10: worth it where products are slow or numbers large."""
+
+    def wide() -> nn.Module:
+        layers = nn.Linear(8, 512), nn.Tanh(), nn.Linear(512, 512), nn.Tanh(), nn.Linear(512, 4)
+        return nn.Sequential(*layers).to(options.get("dtype", torch.float32))
+
+    monkeypatch.setitem(MODELS, "512", (wide, lambda: federation([20] * 4)))
+    settings = options | dict(batch_size=10)
+    made = [counts(device, "fedsam", "512", **settings).kernels]
+    for square in (True, False):
+        device.graphs.clear()
+        monkeypatch.setattr(sam, "is_thin", lambda _, i, o, *__, samples, s=square: s and i == o)
+        made.append(counts(device, "fedsam", "512", **settings).kernels)
+    own, thin, written = made
+    assert thin != written and own == (thin if kept else written)
 
 
 def test_memory_is_planned_for_the_layers_that_are_thin_there() -> None:
     program, _ = trace(nn.Sequential(nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10)), SAMPLE)
     width, kinds = 10, ("cpu", "cuda")
-    thin = {kind: sam.thin_layers(program, width, kind) for kind in kinds}
+    thin = {kind: sam.thin_layers(program, width, kind, "tf32x3") for kind in kinds}
     needs = {k: bytes_per_client(program, width, 4, ascends=True, device=k) for k in kinds}
     assert len(thin["cpu"]) == 1 and thin["cuda"] == []
     assert needs["cpu"] > needs["cuda"] == bytes_per_client(program, width, 4)

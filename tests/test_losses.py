@@ -217,8 +217,8 @@ def test_tf32_is_as_precision_has_it_and_the_users_flags_come_back(precision, al
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = mine
         sim = simulation("cross_entropy", model, precision=precision, threads=1)
         executor = sim._engine.trainer.executor
-        evaluates = sim._components.evaluator().modules
-        for module in (*executor.replicas, *evaluates):
+        evaluates = sim._components.evaluator()._modules()
+        for module in (*(r.module for r in executor._replicas()), *evaluates):
             module.seen = seen = []
             sim.evaluate() if module in evaluates else sim.run(progress=False)
             assert seen and set(seen) == {(allowed, allowed)}

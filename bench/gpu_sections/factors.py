@@ -7,7 +7,6 @@ sides of its threshold, which a wrong sign of `saved` refutes.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -18,9 +17,7 @@ from fedfast.programs.sam import is_thin
 from gpu_sections.campaign import Campaign, normal
 from gpu_sections.ceilings import scaled
 
-# Products of TF32 parts that one takes: under the default precision, and under that which the
-# threshold supposes.
-PRODUCTS = {"tf32x3": 3, "tf32": 1}
+PRECISIONS = "tf32x3", "tf32"  # the default, and the one with a third of its products
 BATCHES = (10, 50, 200)
 
 
@@ -93,7 +90,7 @@ def run(campaign: Campaign) -> None:
     for clients in sorted({campaign.pick(k, 2) for k in (10, 100)}):
         for layer in (Layer(5, 4, True), Layer(5, 4, False)) if small else LAYERS:
             for batch in (3,) if small else BATCHES:
-                for precision in PRODUCTS:
+                for precision in PRECISIONS:
                     _compare(campaign, clients, batch, layer, precision)
 
 
@@ -101,8 +98,7 @@ def _compare(campaign: Campaign, clients: int, batch: int, layer: Layer, precisi
     both = Both(campaign, clients, batch, layer, precision)
     subject = f"{layer.name}, B = {batch}, K = {clients}, {precision}"
     whole, factors = campaign.seconds(both.whole), campaign.seconds(both.factors)
-    forms = [form(batch, *layer) for form in (whole_gradient, thin_factors)]
-    forms = [replace(f, operations=PRODUCTS[precision] * f.operations) for f in forms]
+    forms = [form(batch, *layer).under(precision) for form in (whole_gradient, thin_factors)]
     expected = [form.seconds(clients, H100) for form in forms]
     saved = None if whole is None or factors is None else whole - factors
     guess = expected[0] - expected[1] if campaign.timed else None
@@ -110,5 +106,5 @@ def _compare(campaign: Campaign, clients: int, batch: int, layer: Layer, precisi
     campaign.row(subject, "factors", scaled(factors, 1e-6), "us")
     campaign.row(subject, "saved", scaled(saved, 1e-6), "us", headline=clients == 10)
     campaign.row(subject, "saved, predicted", scaled(guess, 1e-6), "us")
-    chosen = is_thin(batch, *layer[:2], "cuda", samples=layer.samples)
+    chosen = is_thin(batch, *layer[:2], "cuda", precision, samples=layer.samples)
     campaign.row(subject, "chosen", "factors" if chosen else "written")

@@ -1,9 +1,9 @@
 // Matrix products of one thread: c = beta * c0 + alpha * a b.
 //
 // Letters: a [m, k], b [k, n], c and c0 [m, n] with unit column stride. Every element of c is added
-// in one order that depends on (m, n, k), on which way the operands lie, and on the instruction set
-// alone: never on threads, alignment or strides. Instruction sets may differ in the last bits,
-// since products are fused into sums.
+// in one order that depends on (m, n, k) and on which way the operands lie alone: never on threads,
+// alignment or strides. It is the same under AVX2 and AVX-512. Where there is neither, products are
+// not fused into sums, dots have fewer lanes, and last bits may differ.
 #pragma once
 
 #include <algorithm>
@@ -76,6 +76,10 @@ constexpr int64_t kShallow = 256;  // up to this depth too, whatever the rows
 constexpr int64_t kThin = 128;     // up to this many rows, all of a stays in the second cache
 constexpr int64_t kBlockBytes = 1 << 20;  // of b otherwise, in the second-level cache
 constexpr int64_t kSlack = 64;            // elements packing may write past a panel's end
+// Elements of the widest vector: what depends on how many rows fill one is chosen by it whatever
+// the instruction set, so that orders of additions are the same.
+template <typename T>
+constexpr int64_t kWidest = 64 / sizeof(T);
 
 // [start, stop) of piece i when `size` is cut evenly into `pieces`.
 struct Cut {
@@ -282,8 +286,8 @@ void shallow(int64_t m, int64_t n, int64_t k, const Matrix<T>& a, const Matrix<T
 // Of so many rows those that lie in vectors; the others, which would fill few lanes, are dots.
 template <typename T>
 int64_t rows_in_vectors(int64_t rows) {
-  const int64_t lanes = gemm_kernels<T>().lanes, rest = rows % lanes;
-  return 4 * rest <= lanes ? rows - rest : rows;
+  const int64_t rest = rows % kWidest<T>;
+  return 4 * rest <= kWidest<T> ? rows - rest : rows;
 }
 
 // Whether `broad` serves: few rows, both operands contiguous along k, at most a row to add to; and
@@ -293,8 +297,8 @@ bool is_broad(int64_t width, int64_t n, int64_t k, const Matrix<T>& a, const Mat
               const Sum<T>& sum) {
   const bool simple =
       sum.alpha == 1 && sum.d == nullptr && (sum.beta == 0 || (sum.beta == 1 && sum.c0_row == 0));
-  const int64_t lanes = gemm_kernels<T>().lanes, rows = rows_in_vectors<T>(width);
-  const int64_t padded = (rows + lanes - 1) / lanes * lanes;
+  const int64_t rows = rows_in_vectors<T>(width);
+  const int64_t padded = (rows + kWidest<T> - 1) / kWidest<T> * kWidest<T>;
   if (10 * padded > 13 * rows && k < kBroadDepth) return false;
   return width <= kStreamRows && a.col == 1 && b.row == 1 && simple && sum.c_row == n;
 }

@@ -16,7 +16,7 @@ struct Floats {
   using T = float;
   using Reg = __m256;
   using Mask = __m256i;
-  static constexpr int lanes = 8, rows = 6, group = 4, dot_rows = 2;
+  static constexpr int lanes = 8, rows = 6, group = 4;
 
   FEDFAST_OP Mask mask(int64_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
@@ -46,9 +46,14 @@ struct Floats {
     t[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
     t[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
   }
-  FEDFAST_OP void add_lanes(const Reg (&x)[4], T* to) {
-    const Reg f = _mm256_hadd_ps(_mm256_hadd_ps(x[0], x[1]), _mm256_hadd_ps(x[2], x[3]));
-    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(f), _mm256_extractf128_ps(f, 1)));
+  // In each 16 bytes [x, y, ., .]: the sums of theirs in x and in y, even elements first.
+  FEDFAST_OP Reg add_in_group(Reg x, Reg y) {
+    const Reg pairs = _mm256_add_ps(_mm256_unpacklo_ps(x, y), _mm256_unpackhi_ps(x, y));
+    return _mm256_add_ps(pairs, _mm256_permute_ps(pairs, 0x4e));
+  }
+  FEDFAST_OP void add_groups(Reg x, T* to) {
+    const __m128 sum = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    _mm_storel_pi(reinterpret_cast<__m64*>(to), sum);
   }
 };
 
@@ -56,7 +61,7 @@ struct Doubles {
   using T = double;
   using Reg = __m256d;
   using Mask = __m256i;
-  static constexpr int lanes = 4, rows = 6, group = 2, dot_rows = 5;
+  static constexpr int lanes = 4, rows = 6, group = 2;
 
   FEDFAST_OP Mask mask(int64_t n) {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
@@ -80,16 +85,45 @@ struct Doubles {
     t[1] = _mm256_unpackhi_pd(t[0], t[1]);
     t[0] = low;
   }
+  FEDFAST_OP Reg add_in_group(Reg x, Reg y) {
+    return _mm256_add_pd(_mm256_unpacklo_pd(x, y), _mm256_unpackhi_pd(x, y));
+  }
+  FEDFAST_OP void add_groups(Reg x, T* to) {
+    _mm_storeu_pd(to, _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1)));
+  }
+};
+
+// Two vectors in the place of one of AVX-512, whose lanes are added up in the same order.
+template <typename V>
+struct Pair {
+  using T = typename V::T;
+  struct Reg {
+    typename V::Reg low, high;
+  };
+  struct Mask {
+    typename V::Mask low, high;
+  };
+  static constexpr int lanes = 2 * V::lanes, group = 2, dot_rows = 3;
+
+  FEDFAST_OP Mask mask(int64_t n) { return {V::mask(n), V::mask(n - V::lanes)}; }
+  FEDFAST_OP Reg zero() { return {V::zero(), V::zero()}; }
+  FEDFAST_OP Reg load(const T* p) { return {V::load(p), V::load(p + V::lanes)}; }
+  FEDFAST_OP Reg load(const T* p, Mask m) {
+    return {V::load(p, m.low), V::load(p + V::lanes, m.high)};
+  }
+  FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) {
+    return {V::fma(a.low, b.low, c.low), V::fma(a.high, b.high, c.high)};
+  }
   FEDFAST_OP void add_lanes(const Reg (&x)[2], T* to) {
-    const Reg f = _mm256_hadd_pd(x[0], x[1]);
-    _mm_storeu_pd(to, _mm_add_pd(_mm256_castpd256_pd128(f), _mm256_extractf128_pd(f, 1)));
+    const typename V::Reg low = V::add_in_group(x[0].low, x[1].low);
+    V::add_groups(V::add(low, V::add_in_group(x[0].high, x[1].high)), to);
   }
 };
 
 }  // namespace
 
-bool avx2_kernels(Kernels<float>& kernels) { return fill<Floats>(kernels), true; }
-bool avx2_kernels(Kernels<double>& kernels) { return fill<Doubles>(kernels), true; }
+bool avx2_kernels(Kernels<float>& kernels) { return fill<Floats, Pair<Floats>>(kernels), true; }
+bool avx2_kernels(Kernels<double>& kernels) { return fill<Doubles, Pair<Doubles>>(kernels), true; }
 
 }  // namespace fedfast
 #else

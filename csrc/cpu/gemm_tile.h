@@ -5,7 +5,8 @@
 // store(p, x), store(p, x, mask), stream(p, x): past the caches, p aligned, broadcast(x), mul(a,
 // b), add(a, b), fma(a, b, c), for transposing: group (elements of 16 bytes), join(p, step): 16
 // bytes from each of p, p + step, ..., and in_group(t): the transpose of group x group elements in
-// each 16 bytes. For dots: dot_rows, and add_lanes(x, to): the sum of each of `group` vectors.
+// each 16 bytes. Dots ask a V of T, Reg, Mask, lanes, mask, zero, load and fma, group (how many
+// columns), dot_rows, and add_lanes(x, to): the sum of each of `group` vectors.
 #pragma once
 
 #include <algorithm>
@@ -392,15 +393,16 @@ void fill_broads(Kernels<typename V::T>& kernels, std::integer_sequence<int, N..
   (fill_broad<V, N + 1>(kernels, std::make_integer_sequence<int, broad_rows<V>(N + 1)>{}), ...);
 }
 
-template <typename V>
+// D: the vectors of dots, whose lanes are the order of their sums.
+template <typename V, typename D = V>
 void fill(Kernels<typename V::T>& kernels) {
   kernels.rows = V::rows;
   kernels.lanes = V::lanes;
   kernels.vectors = kMaxTileVectors;
   kernels.pack = pack<V>;
-  kernels.dot_rows = V::dot_rows;
-  kernels.dot_columns = V::group;
-  fill_dots<V>(kernels, std::make_integer_sequence<int, V::dot_rows>{});
+  kernels.dot_rows = D::dot_rows;
+  kernels.dot_columns = D::group;
+  fill_dots<D>(kernels, std::make_integer_sequence<int, D::dot_rows>{});
   constexpr int across = V::rows > 8 ? kMaxBroadVectors : kMaxBroadVectors - 1;
   kernels.broad_vectors = across;
   fill_broads<V>(kernels, std::make_integer_sequence<int, across>{});

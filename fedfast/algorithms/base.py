@@ -148,6 +148,11 @@ class Algorithm(Hooked):
         """Scratch rows of all components."""
         return tuple(dict.fromkeys(name for p in self.components for name in p.scratch_rows()))
 
+    def held_numbers(self, layout: TrainedLayout) -> tuple[int, int]:
+        """Numbers of a client by step and by chunk that hooks of all components ask for."""
+        found = [p.held_numbers(layout) for p in self.components]
+        return sum(by_step for by_step, _ in found), sum(by_chunk for _, by_chunk in found)
+
     def client_values(self, layout: TrainedLayout) -> dict[str, Tensor]:
         """Client values of all components."""
         each = [named(p, "client_values", p.client_values(layout)) for p in self.components]

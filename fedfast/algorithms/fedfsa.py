@@ -75,6 +75,10 @@ class FSA(Optimizer):
             raise ValueError(f"TopC: expected {many}; got {self.TopC}")
         return {"top": torch.zeros(len(layout.names), dtype=torch.bool)}
 
+    def held_numbers(self, layout: TrainedLayout) -> tuple[int, int]:
+        """rho_l."""
+        return 0, len(layout.names)
+
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = w + rho_l u / (|u| + eps)`."""
         assert g is not None

@@ -32,7 +32,17 @@ from ._parameter_checks import check, check_count, check_number, check_schedule,
 from .base import ALGORITHMS, Algorithm
 from .drift import DRIFTS, Drift
 from .feddyn import Dual
-from .hooks import Clients, Cohort, Composition, Direction, Rows, ServerView, Sum, listed
+from .hooks import (
+    Clients,
+    Cohort,
+    Composition,
+    Direction,
+    Rows,
+    ServerView,
+    Sum,
+    TrainedLayout,
+    listed,
+)
 from .optimizers import SAM, Optimizer
 from .servers import SERVER_RULES, ServerRule
 
@@ -104,6 +114,10 @@ class EpochDual(Dual):
     def scratch_rows(self) -> Sequence[str]:
         """The model at the start of the local epoch."""
         return ("anchor",)
+
+    def held_numbers(self, layout: TrainedLayout) -> tuple[int, int]:
+        """Whether an epoch ends, twice."""
+        return 2, 0
 
     def begin(self, at: Clients) -> None:
         """The first anchor is the model that was sent."""

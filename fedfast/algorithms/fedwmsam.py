@@ -33,7 +33,17 @@ from ..lr_schedules import Schedulable
 from ._parameter_checks import check, check_flag, check_number, check_schedule, check_word
 from .base import ALGORITHMS, Algorithm
 from .drift import DRIFTS, Drift
-from .hooks import Clients, Cohort, Composition, Direction, Rows, ServerView, Sum, listed
+from .hooks import (
+    Clients,
+    Cohort,
+    Composition,
+    Direction,
+    Rows,
+    ServerView,
+    Sum,
+    TrainedLayout,
+    listed,
+)
 from .optimizers import OPTIMIZERS, Optimizer
 from .row_calls import RecordedAscent, RowCall, StepNumbers
 from .scaffold import ControlVariate
@@ -81,6 +91,10 @@ class GuidedSAM(Optimizer):
         if not isinstance(algorithm.drift, WeightedMomentum):
             return f"guided-sam predicts from weighted-momentum; drift is {algorithm.drift.name}"
         return super().refuses(algorithm)
+
+    def held_numbers(self, layout: TrainedLayout) -> tuple[int, int]:
+        """The shares of M, c and c_k; rho."""
+        return 3, 1
 
     def ascend(self, at: Clients, g: Tensor | None, out: Tensor) -> None:
         """`out = v + rho delta / (|delta| + eps)`."""
@@ -146,6 +160,10 @@ class WeightedMomentum(ControlVariate):
     def server_scalars(self) -> Mapping[str, float]:
         """alpha."""
         return {"alpha": self.alpha}
+
+    def held_numbers(self, layout: TrainedLayout) -> tuple[int, int]:
+        """alpha, and the shares of M, c and c_k."""
+        return 0, 4
 
     def correct(self, at: Clients, terms: TermsLike) -> Direction:
         """`alpha g + (1 - alpha) Delta_k`."""

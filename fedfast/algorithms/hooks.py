@@ -81,6 +81,13 @@ class Component(Hooked):
         """Rows [K, trained] needed during a round only, found in `Clients.scratch`."""
         return ()
 
+    def held_numbers(self, layout: TrainedLayout) -> tuple[int, int]:
+        """How many numbers of a client its hooks ask for with `by_step` and with `by_chunk`.
+
+        For the memory plan of a run on CUDA alone: room is made for whatever is asked for.
+        """
+        return 0, 0
+
     def client_values(self, layout: TrainedLayout) -> Rows:
         """Small state kept for every client: name -> what all start with. Checks the layout."""
         return {}

@@ -15,11 +15,11 @@ from .fx_nodes import Numbers, Unsupported, given, place
 from .records import Record
 
 
-def record_of(graph: fx.GraphModule, node: fx.Node, numbers: Numbers) -> Record:
-    """The record of one node; raises Unsupported with the reason."""
+def record_of(root: nn.Module, node: fx.Node, numbers: Numbers) -> Record:
+    """The record of one node of `root`'s graph; raises Unsupported with the reason."""
     if node.op == "get_attr":
         raise Unsupported("it reads a tensor of the module directly")
-    module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+    module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
     called = node.target if module is None else type(module)
     if called in ACTIVATIONS:
         return Activation(*place(node, numbers), kind=ACTIVATIONS[called])

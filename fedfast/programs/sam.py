@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..executor import SamAscent
+from ..kernels.choices import precision_of
 from ..layout import FlatLayout
 from .cuda_costs import saved_by_factors
 from .grad_norms import GradNorms, SpanNorms
@@ -36,16 +37,25 @@ NUMBER_COST = 5
 PASSES = 5  # over the weights: gradient written, read for the norm, read, w read, ahead written
 
 
-def is_thin(batch: int, inputs: int, outputs: int, device: str = "cpu", *, samples: bool) -> bool:
-    """Whether a dense layer's gradient is better left as factors, by shapes alone.
+def is_thin(
+    batch: int,
+    inputs: int,
+    outputs: int,
+    device: str = "cpu",
+    precision: str = "fp32",
+    *,
+    samples: bool,
+) -> bool:
+    """Whether a dense layer's gradient is better left as factors, by shapes and precision alone.
 
     device   its type: "cuda" has a threshold of its own, see `cuda_costs`
+    precision  of products there, or "fp64"
     samples  whether it reads the samples, the same in both passes: no product with its weights then
     The multiply-adds that factors take are weighed against those, and the passes over weights, that
     they save.
     """
     if device == "cuda":
-        return saved_by_factors(batch, inputs, outputs, samples) > 0
+        return saved_by_factors(batch, inputs, outputs, samples, precision) > 0
     grams = batch * batch * (inputs + outputs)
     takes = grams + (batch * batch * outputs if samples else 2 * grams)
     weights = inputs * outputs
@@ -61,17 +71,19 @@ class SamBuffers:
         program: Program,
         layout: FlatLayout,
         spec: BufferSpec,
+        precision: str = "fp32",
         norms: bool = False,
         scaled: bool = False,
     ) -> None:
         """
+        precision  of float32 products
         norms   whether products write the squares of their gradients
         scaled  whether each tensor has a scale of its own
         """
         self.scaled, width = scaled, spec.width
         # Layers that share a weight add their gradients up: no one layer's factors are its own.
-        kind = spec.device.type
-        thin = [] if layout.ties else thin_layers(program, width, kind, scaled)
+        where = spec.device.type, precision_of(precision, layout.dtype)
+        thin = [] if layout.ties else thin_layers(program, width, *where, scaled)
         self.thin = {record.output: i for i, record in enumerate(thin)}
         self.first = tuple(_replaced(r, FirstPass, self.thin) for r in program.records)
         # What leads to no parameter is the same in both passes, and still there.
@@ -147,22 +159,28 @@ class SamBuffers:
             kernels.mix(w[:, a:b], g[:, a:b], b=scale, out=to, backend=backend)
 
 
-def thin_layers(program: Program, width: int, device: str, scaled: bool = False) -> list[Linear]:
-    """The dense layers to be kept as factors; none where layers share weights. device: its type"""
+def thin_layers(
+    program: Program, width: int, device: str, precision: str, scaled: bool = False
+) -> list[Linear]:
+    """The dense layers to be kept as factors; none where layers share weights.
+
+    device, precision, scaled   as of `is_thin` and `SamBuffers`
+    """
     if program.reuses:
         return []
     found, size = [], program.elements
     for record in program.records:
         if isinstance(record, Linear) and record.weight in record.parameters:
             v, samples = record.inputs[0], program.root(record.inputs[0]) == 0 and not scaled
-            if is_thin(width, size(v), size(record.output), device, samples=samples):
+            sides = size(v), size(record.output)
+            if is_thin(width, *sides, device, precision, samples=samples):
                 found.append(record)
     return found
 
 
-def elements_per_client(program: Program, width: int, device: str) -> int:
-    """Numbers that SAM's second pass keeps beside the first's, for one client. device: its type"""
-    thin = thin_layers(program, width, device)
+def elements_per_client(program: Program, width: int, device: str, precision: str) -> int:
+    """Numbers that SAM's second pass keeps beside the first's, for one client; as `is_thin`."""
+    thin = thin_layers(program, width, device, precision)
     copied = program.elements(*_copied_values(program, thin))
     outputs = program.elements(*(record.output for record in thin))
     return width * (copied + 2 * outputs + width * len(thin))

@@ -54,13 +54,17 @@ class StepExecutor:
         self.backend, self.precision, self.norms = backend, precision, norms
         self.workspace = Workspace(program, layout, spec)
 
+    @property
+    def _sam_sizes(self) -> tuple[Program, FlatLayout, BufferSpec, str, bool]:
+        return self.program, self.layout, self.spec, self.precision, self.norms
+
     @cached_property
     def _sam(self) -> SamBuffers:
-        return SamBuffers(self.program, self.layout, self.spec, self.norms)
+        return SamBuffers(*self._sam_sizes)
 
     @cached_property
     def _scaled(self) -> SamBuffers:
-        return SamBuffers(self.program, self.layout, self.spec, self.norms, scaled=True)
+        return SamBuffers(*self._sam_sizes, scaled=True)
 
     @cached_property
     def _spare(self) -> Tensor:

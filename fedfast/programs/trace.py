@@ -50,18 +50,20 @@ def explain(
         raise  # says nothing about the model
     except Exception as error:  # the user's own code may raise anything
         return None, [Finding("module", f"torch.fx cannot trace it ({error})")]
-    modes = [(m, m.training) for m in graph.modules()]
+    modes = [(m, m.training) for m in module.modules()]
     # Functional dropout draws in every mode: shapes must not cost the user random numbers.
     try:
         with torch.no_grad(), kept_random_state():
-            Shapes(graph.eval()).run(x.clone())  # forward may write into its input
+            for m, _ in modes:  # not `eval`, which would ask the `train` of the user's
+                m.training = False
+            Shapes(module, graph=graph).run(x.clone())  # forward may write into its input
     except (MemoryError, torch.OutOfMemoryError):
         raise  # says nothing about the model
     except Exception as error:  # a gradient taken inside of forward, for one
         return None, [Finding("module", f"its graph does not run without gradients ({error})")]
-    for m, mode in modes:  # `graph.train` would not ask the `train` of the user's
+    for m, mode in modes:
         m.training = mode
-    program, findings = _collect(graph, still)
+    program, findings = _collect(module, graph, still)
     return None if program is None else program.holding(given), findings
 
 
@@ -108,12 +110,15 @@ class ThreadTracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
-def _traced(module: nn.Module, training: bool) -> fx.GraphModule:
-    """torch.fx patches `nn.Module` for all threads: two traces at once would leave it patched."""
+def _traced(module: nn.Module, training: bool) -> fx.Graph:
+    """torch.fx patches `nn.Module` for all threads: two traces at once would leave it patched.
+
+    A graph alone: a `GraphModule` of it would write and compile its code, which nobody runs.
+    """
     with TRACING, kept_random_state(), torch.set_grad_enabled(training):
         held = {name: vars(nn.Module)[name] for name in PATCHED}
         try:
-            return fx.GraphModule(module, ThreadTracer().trace(module))
+            return ThreadTracer().trace(module)
         finally:
             # torch.fx undoes its patches one after another; a signal amid that leaves the rest.
             for name, method in held.items():
@@ -127,13 +132,15 @@ def trace(module: nn.Module, x: Tensor, training: bool = True) -> tuple[Program 
     return program, reasons[0] if reasons else ""
 
 
-def _collect(graph: fx.GraphModule, still: Set[str]) -> tuple[Program | None, list[Finding]]:
+def _collect(
+    module: nn.Module, graph: fx.Graph, still: Set[str]
+) -> tuple[Program | None, list[Finding]]:
     """still: names of the modules that stay in evaluation mode while the model trains."""
     numbers: dict[fx.Node, int] = {}
     records: list[Record] = []
     shapes: list[tuple[int, ...]] = []
     findings: list[Finding] = []
-    for node in graph.graph.nodes:
+    for node in graph.nodes:
         if node.op == "output" or node.meta.get("type") in SIZES or _silent(node):
             continue
         numbers[node] = len(shapes)
@@ -141,8 +148,8 @@ def _collect(graph: fx.GraphModule, still: Set[str]) -> tuple[Program | None, li
         if node.op == "placeholder":
             continue
         try:
-            _check_in_place(graph, node)
-            records.append(record_of(graph, node, numbers))
+            _check_in_place(module, node)
+            records.append(record_of(module, node, numbers))
             _check_statistics(records[-1], str(node.target) in still)
             findings.append(Finding(_label(node), None))
         except Unsupported as reason:
@@ -167,25 +174,25 @@ def _check_statistics(record: Record, still: bool) -> None:
         raise Unsupported("batch normalisation by running statistics that training moves")
 
 
-def _check_in_place(graph: fx.GraphModule, node: fx.Node) -> None:
+def _check_in_place(module: nn.Module, node: fx.Node) -> None:
     """Records never overwrite their input: in-place layers pass only where nobody else reads it."""
     if node.op == "call_module":
-        writes = getattr(graph.get_submodule(str(node.target)), "inplace", False)
+        writes = getattr(module.get_submodule(str(node.target)), "inplace", False)
     else:
         writes = node.target is operator.iadd or bool(node.kwargs.get("inplace", False))
     if writes and any(len(source.users) > 1 for source in node.all_input_nodes[:1]):
         raise Unsupported("it overwrites a value that another layer reads")
 
 
-def _inputs(graph: fx.GraphModule) -> list[Finding]:
-    count = sum(node.op == "placeholder" for node in graph.graph.nodes)
+def _inputs(graph: fx.Graph) -> list[Finding]:
+    count = sum(node.op == "placeholder" for node in graph.nodes)
     if count == 1 and isinstance(_output(graph), fx.Node):
         return []
     return [Finding("forward", "it does not take one tensor and return one")]
 
 
-def _output(graph: fx.GraphModule) -> fx.Node:
-    return next(node for node in graph.graph.nodes if node.op == "output").args[0]
+def _output(graph: fx.Graph) -> fx.Node:
+    return next(node for node in graph.nodes if node.op == "output").args[0]
 
 
 def _label(node: fx.Node) -> str:

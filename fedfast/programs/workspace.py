@@ -101,13 +101,14 @@ def bytes_per_client(
     ascends: bool = False,
     clips: bool = False,
     device: str = "cpu",
+    precision: str = "fp32",
     diverges: bool = False,
 ) -> int:
     """Bytes of activations, their gradients and what layers save for one client.
 
     ascends  whether SAM's second pass follows the first
     clips    whether steps are clipped
-    device   its type, which decides what SAM keeps
+    device, precision   its type and that of products, or "fp64", which decide what SAM keeps
     diverges  whether the first gradient is of a `Divergence`, which keeps the sent model's logits
     """
     where = places(program, reuse=False)
@@ -115,7 +116,7 @@ def bytes_per_client(
     elements_saved = program.elements(*program.values) - shared + program.widest_join
     elements_saved += sum(record.saved_elements(program.shapes) for record in program.records)
     learning = program.elements(*program.learning)
-    more = sam.elements_per_client(program, width, device) if ascends else 0
+    more = sam.elements_per_client(program, width, device, precision) if ascends else 0
     more += clip.elements_per_client(program, width) if clips else 0
     more += width * prod(program.shapes[program.output]) if diverges else 0
     return itemsize * (width * (elements_saved + 2 * learning) + more)

@@ -3,8 +3,8 @@
 A pixel's address in the source is base(pixel) + offset(channel, tap): an element of the unfolded
 matrix costs one addition. Where a group has many channels, terms are taken tap by tap: whether a
 tap falls into the margin is asked once for a pixel then. Of few channels, all taps are taken
-together, and the test needs both. Sizes are constants of the compiled kernel: divisions by them are
-cheap, and channels lie at constant distances.
+together, and the test needs both. Without a margin nothing is asked. Sizes are constants of the
+compiled kernel: divisions by them are cheap, and channels lie at constant distances.
 A program owns a tile of the result and adds its terms in one order. Clients are the slowest part
 of the grid: programs side by side read the same images and weights.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .common import jit, launch, strided, tl
-from .conv_offsets import Side, pointwise, side_by_side, unfolded, within
+from .conv_offsets import Side, margins, pointwise, side_by_side, unfolded, within
 from .conv_taps import chunks, packed, padded
 from .conv_windows import Pooled, in_windows, largest
 from .functions import activate
@@ -55,7 +55,8 @@ def correlate(
     precision = dot_precision(options[1], source)
     wide = source.element_size() == 8 or down.out_step * across.out_step > 1
     by_tap = chunks(tapped, 1) > 0
-    tile = _tile(rows, batch * places, precision, wide, by_tap, taps != (1, 1) and not by_tap)
+    outside, mixed = margins(sides), taps != (1, 1) and not by_tap
+    tile = _tile(rows, batch * places, precision, wide, by_tap, mixed, outside)
     launch(
         _correlate,
         clients * groups * -(-rows // tile["BLOCK_M"]) * -(-batch * places // tile["BLOCK_P"]),
@@ -65,6 +66,7 @@ def correlate(
         DOWN=down[:9],
         ACROSS=across[:9],
         DENSE_WEIGHT=steps[2:] == (taps[0] * taps[1], taps[1], 1),
+        MARGINS=outside,
         POINTWISE=pooled is None and pointwise(sides),
         WINDOW=None if pooled is None else pooled.sides,
         STEPS=0 if pooled is None else pooled.steps,
@@ -77,7 +79,13 @@ def correlate(
 
 
 def _tile(
-    rows: int, pixels: int, precision: str, wide: bool, tapped: bool, mixed: bool
+    rows: int,
+    pixels: int,
+    precision: str,
+    wide: bool,
+    tapped: bool,
+    mixed: bool,
+    outside: bool,
 ) -> dict[str, int]:
     """Sizes of a tile of `_correlate`, and warps: what covers a small result, else what fits.
 
@@ -86,16 +94,18 @@ def _tile(
 
     wide    whether numbers are of 8 bytes, or places lie apart in the result
     tapped  whether terms are taken tap by tap
-    mixed   whether all taps are taken together, whose offsets take registers too
+    mixed   whether several taps are taken together
+    outside  whether some lie outside of the source: which of those together do takes registers too
     """
     if rows <= NARROW:
         return dict(BLOCK_M=1, BLOCK_P=covering(pixels, (64, 128)), BLOCK_R=16, num_warps=WARPS)
     height, three = covering(rows, (16, 32, 64)), precision == "tf32x3"
-    most = (64,) if three and mixed and height == 64 else (64, 128)
+    most = (64,) if three and mixed and outside and height == 64 else (64, 128)
     tile = dict(BLOCK_M=height, BLOCK_P=covering(pixels, most))
     small, exact = height == 32, precision == "ieee"
     tile["num_warps"] = 2 * WARPS if exact and (tile["BLOCK_M"] == 64 or small and wide) else WARPS
-    if small and tapped and not exact:
+    inner = mixed and not outside
+    if (small and tapped and not exact) or (height == 64 and inner and exact):
         tile["num_stages"] = 2
     return tile | dict(BLOCK_R=16)
 
@@ -114,6 +124,7 @@ def _correlate(
     DOWN: tl.constexpr,  # the first nine numbers of `Side`
     ACROSS: tl.constexpr,
     DENSE_WEIGHT: tl.constexpr,  # rows of (channel, tap) are contiguous
+    MARGINS: tl.constexpr,  # some taps lie outside of the source
     POINTWISE: tl.constexpr,  # places are the source's own pixels
     WINDOW: tl.constexpr,  # sides of the results' windows, see `conv_windows`; else None
     STEPS: tl.constexpr,
@@ -169,7 +180,9 @@ def _correlate(
             tap_y = tap // ACROSS[8] * DOWN[3]
             tap_x = tap % ACROSS[8] * ACROSS[3]
             here = base + (first * AREA + tap_y * ACROSS[0] + tap_x)
-            mask = (held & within(y, x, tap_y, tap_x, DOWN, ACROSS))[:, None]
+            mask = held[:, None]
+            if MARGINS:
+                mask &= within(y, x, tap_y, tap_x, DOWN, ACROSS)[:, None]
             kept = (m < rows)[:, None]
             if not EVEN:
                 mask &= (first + r < channels)[None, :]
@@ -187,7 +200,7 @@ def _correlate(
             term = start + r
             offset, tap_y, tap_x = unfolded(term[None, :], DOWN, ACROSS)
             mask = held[:, None] & (term < terms)[None, :]
-            if not POINTWISE:
+            if MARGINS:
                 mask &= within(y[:, None], x[:, None], tap_y, tap_x, DOWN, ACROSS)
             if POINTWISE and PLACES % 4 == 0:
                 values = tl.load(base[:, None] + offset, mask, other=0.0)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .common import jit, launch, tl
 from .conv_correlate import NARROW, WARPS
-from .conv_offsets import Side, pointwise, side_by_side, unfolded, within
+from .conv_offsets import Side, margins, pointwise, side_by_side, unfolded, within
 from .conv_parts import ADDED, add_parts
 from .conv_taps import chunks, padded
 from .sums import Squares, store_squares
@@ -60,6 +60,7 @@ def weight_gradient(
         CHUNKS=_chunks(to, tile["BLOCK_R"]),
         EVEN=channels % tile["BLOCK_R"] == 0,
         PARTS=parts,
+        MARGINS=margins(sides),
         POINTWISE=pointwise(sides),
         PRECISION=dot_precision(precision, x),
         **tile,
@@ -128,6 +129,7 @@ def _weight_gradient(
     CHUNKS: tl.constexpr,  # see `_chunks`
     EVEN: tl.constexpr,  # whether the last of them is whole
     PARTS: tl.constexpr,  # of the pixels; `to` is [K, PARTS, ...] where there are several or CHUNKS
+    MARGINS: tl.constexpr,  # some taps lie outside of the source
     POINTWISE: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -150,7 +152,8 @@ def _weight_gradient(
     m = tile % row_tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     if CHUNKS == 0:
         r = tile // row_tiles * BLOCK_R + tl.arange(0, BLOCK_R)
-        offset, tap_y, tap_x = unfolded(r, DOWN, ACROSS)
+        # Terms beyond the last are the last again, and not stored: products ask of none.
+        offset, tap_y, tap_x = unfolded(tl.minimum(r, terms - 1), DOWN, ACROSS)
         held = r < terms
     else:
         tap = tile // row_tiles // CHUNKS
@@ -181,12 +184,12 @@ def _weight_gradient(
         pixel = place
         if not POINTWISE:
             pixel = y * ACROSS[0] + x
-        if CHUNKS > 0:
+        if CHUNKS > 0 and MARGINS:
             inside &= within(y, x, tap_y, tap_x, DOWN, ACROSS)
         mask = inside[None, :]
-        if CHUNKS == 0 or not EVEN:
+        if BLOCK_M == 1 or (CHUNKS > 0 and not EVEN):
             mask &= held[:, None]
-        if CHUNKS == 0 and not POINTWISE:
+        if CHUNKS == 0 and MARGINS:
             mask &= within(y[None, :], x[None, :], tap_y[:, None], tap_x[:, None], DOWN, ACROSS)
         here = image * (groups * channels) * AREA + pixel
         if POINTWISE and PLACES % 4 == 0:

@@ -62,6 +62,16 @@ def pointwise(sides: Sequence[Side]) -> bool:
     return all((s.taps, s.stride, s.first, s.places) == (1, 1, 0, s.extent) for s in sides)
 
 
+def margins(sides: Sequence[Side]) -> bool:
+    """Whether some tap of some place lies outside of the source."""
+    for side in sides:
+        reach = sorted((0, (side.taps - 1) * side.step))
+        last = side.first + (side.places - 1) * side.stride
+        if side.first + reach[0] < 0 or last + reach[1] >= side.extent:
+            return True
+    return False
+
+
 @jit
 def side_by_side(base: tl.tensor, offsets: tl.tensor, AXIS: tl.constexpr) -> tl.tensor:
     """`base + offsets`, pointers that neighbouring threads are to use along AXIS.
