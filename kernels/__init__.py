@@ -20,6 +20,7 @@ from .embedding import embedding, embedding_backward
 from .gather import gather
 from .gram import gram
 from .group_norm import group_norm, group_norm_backward
+from .harmonize import harmonize
 from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
 from .loss import cross_entropy
@@ -89,6 +90,7 @@ __all__ = [
     "gram",
     "group_norm",
     "group_norm_backward",
+    "harmonize",
     "layer_norm",
     "layer_norm_backward",
     "linear",

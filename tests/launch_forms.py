@@ -26,6 +26,7 @@ from fedfast.kernels import (
     fetch,
     gather,
     gram,
+    harmonize,
     kl_gradient,
     log_softmax,
     log_softmax_backward,
@@ -81,7 +82,7 @@ def named(call: Callable[..., Any], *args: Any, **options: Any) -> tuple[str, Ca
 
 
 def bank_forms(make: Make) -> Forms:
-    """`mix`, `adam`, `perturb`, `step`, `stats`, `gram`, `sensitivity`."""
+    """`mix`, `adam`, `perturb`, `step`, `stats`, `gram`, `harmonize`, `sensitivity`."""
     size = make.size(400)
     w, g, m = (make(3, 400) for _ in range(3))
     row, given = make.dense(400), make.dense(3)
@@ -111,6 +112,9 @@ def bank_forms(make: Make) -> Forms:
     for y, x_ref, cuts in product((None, g), (None, row), (dict(), layers)):
         yield named(stats, w, y, x_ref=x_ref, y_ref=None if y is None else m, **cuts)
         yield named(gram, w, x_ref, **cuts)
+    table, share = make.dense(2, 3, 3, dtype=torch.float64), make.dense(3, dtype=torch.float64)
+    pairs = make.dense(3, 2, dtype=torch.int32)
+    yield named(harmonize, table, share, pairs, True)
     for before, normalize in product((g, row), (False, True)):
         yield named(sensitivity, w, before, cut, normalize=normalize)
     assert w.shape[1] == size

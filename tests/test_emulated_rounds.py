@@ -48,9 +48,6 @@ pytestmark = pytest.mark.skipif(
 )
 OWN_LOSS = {"fedcr"}  # trained by the module: a loss of the algorithm's own
 ONE_STEP = {"fedsgd"}
-# Rounds that wait twice: pairs of clients are projected in turn, by a table that the host goes
-# through.
-TWICE = {"fedgh"}
 RECORDED = sorted(set(ALGORITHMS) - OWN_LOSS - ONE_STEP)
 SIX = ["cosine", "conflicts", "delta_eps", "norm", "drift", "momentum"]
 
@@ -159,7 +156,7 @@ def test_a_step_is_one_launch_and_a_round_waits_once(name: str, device: Device) 
     steps = 8 if name == "centralized" else 2
     assert (few.graphs, many.graphs) == (steps * exchanges, 3 * steps * exchanges)
     assert many.events == few.events
-    assert many.events["wait"] == 1 + (name in TWICE)
+    assert many.events["wait"] == 1
 
 
 def test_a_single_step_on_all_samples_is_a_graph(device: Device) -> None:

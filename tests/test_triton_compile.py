@@ -17,7 +17,7 @@ WRITING = {"_mix": 0, "_move": 0, "_descend": 0, "_columns": 2, "_copy": 0, "_im
 # ... with so many partial sums
 BESIDE = {"fetch copy": 2, "fetch crop": 2}  # a label and a count
 SMALL = {"totals", "_layer_sums", "add_spans", "_layer_extents", "_layer_means"}  # partial sums
-SMALL |= {"_advance"}  # a few numbers of each client
+SMALL |= {"_advance", "_harmonize"}  # a few numbers of each client, or pair of them
 BYTES = {"_images"}  # reads of bytes, 4 a thread
 ELEMENTS = {"_activate_block", "_differentiate_block", "_derive", "_drop"}
 PRODUCTS = {"_product"}
