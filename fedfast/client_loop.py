@@ -21,7 +21,7 @@ from .batches import ChunkBatches, Draws, Minibatch, Packing
 from .correction import renewal_of
 from .design import Design
 from .executor import Descent, Executor, Fold, LocalStep
-from .fusion_rules import fusions_for, recorder_for
+from .fusion_rules import fusions_for, recorder_for, tuning_recorder
 from .input_pipeline import InputPipeline
 from .kernels.packed import add_losses
 from .kernels.packing import Packed
@@ -29,6 +29,7 @@ from .live_buffers import LiveBuffers
 from .local_gradient import LocalGradient
 from .local_update import LocalUpdate, steady
 from .phases import timed
+from .programs.cuda_graph import Recorder
 from .recorded_steps import RecordedSteps
 from .row_updates import PlannedAscent, all_of, fills_of
 from .step_draws import seeds, seeds_of
@@ -48,11 +49,9 @@ class LocalTrainer:
         self.fusions = fusions_for(self.algorithm, clip, can)
         self.gradient = LocalGradient(self.algorithm, executor, self.live, self.fusions)
         self.update = LocalUpdate(design, executor, self.live, self.fusions)
-        recorder = recorder_for(self.algorithm, can)
-        self.replay: RecordedSteps | None = None
-        if recorder is not None:
-            given = recorder, self.live.losses, self.algorithm.local.ends, self._fetch
-            self.replay = RecordedSteps(*given, design.options.backend)
+        self.replay = self._recorded(recorder_for(self.algorithm, can), self.algorithm.local.ends)
+        tunes = self.algorithm.fine_tune is not None
+        self.tuning = self._recorded(tuning_recorder(can) if tunes else None, False)
 
     def train(
         self,
@@ -96,8 +95,10 @@ class LocalTrainer:
     def read(self, x: Tensor, y: Tensor) -> None:
         """Train on samples x, y from now on; see `InputPipeline.read`."""
         held = self.pipeline.plain
-        if (held.x is not x or held.y is not y) and self.replay is not None:
-            self.replay.forget()
+        if held.x is not x or held.y is not y:
+            for steps in (self.replay, self.tuning):
+                if steps is not None:
+                    steps.forget()
         self.pipeline.read(x, y)
 
     def _step_by_step(
@@ -227,6 +228,12 @@ class LocalTrainer:
         if not self.executor.capabilities.runs_module:
             return made
         return replace(made, known=batches.numbers(lines))
+
+    def _recorded(self, recorder: Recorder | None, endings: bool) -> RecordedSteps | None:
+        if recorder is None:
+            return None
+        given = recorder, self.live.losses, endings, self._fetch
+        return RecordedSteps(*given, self.options.backend)
 
     def _fetch(self, packed: Packed) -> Minibatch:
         return self.executor.fetch(self.pipeline.plain, packed)

@@ -58,9 +58,7 @@ class RecordedSteps:
 
     def begin(self, start: Tensor, batches: ChunkBatches, at: Clients) -> RecordedChunk:
         """A chunk from the row `start` [S], after the hooks that come before its first step."""
-        self._counters.copy_(self._order)
-        self.total.zero_()
-        self._hold_batches(batches)
+        self._rewind(batches)
         own, still = at.w.data_ptr() != at.start.data_ptr(), self._still(start, at)
         self.numbers.begin(still, len(batches.active))
         placed = tuple(
@@ -74,6 +72,21 @@ class RecordedSteps:
         self._placed = placed
         self.forget_moved()
         return RecordedChunk(self, still, own)
+
+    def begin_tuning(self, batches: ChunkBatches) -> None:
+        """A chunk whose steps read its batches alone, beside what stays where it is."""
+        self._rewind(batches)
+        self.forget_moved()
+
+    def tune(self, count: int, step: Callable[[Minibatch], None]) -> None:
+        """The next step of the first `count` clients of such a chunk."""
+
+        def work() -> None:
+            batch = self.batch(count)
+            step(batch)
+            self.end(count, batch.count)
+
+        self.replay.run(count, work)
 
     def forget_moved(self) -> None:
         """Forget recordings where what they read lies elsewhere now."""
@@ -90,6 +103,12 @@ class RecordedSteps:
         """Behind a step of the first `count` clients, on `seen` [K] samples each."""
         own = self.losses[:count], seen, self.total[:, :count], self.lines[:count]
         kernels.advance(Tally(*own, self.step), self.numbers.turned(count), self.backend)
+
+    def _rewind(self, batches: ChunkBatches) -> None:
+        """To the first step of a chunk with these batches."""
+        self._counters.copy_(self._order)
+        self.total.zero_()
+        self._hold_batches(batches)
 
     def _hold_batches(self, batches: ChunkBatches) -> None:
         """One line per client and step: each table as long as the longest chunk so far."""

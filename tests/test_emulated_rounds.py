@@ -19,11 +19,12 @@ from fedfast.kernels.triton import common
 from torch import Tensor, nn
 
 import fedfast
-from fedfast import ahead, fusion_rules, round_batches
+from fedfast import ahead, client_loop, fusion_rules, round_batches
 from fedfast.algorithms import (
     Algorithm,
     Exponential,
     FedAvg,
+    FedAvgFT,
     FedGloSS,
     FedSAM,
     FineTune,
@@ -193,6 +194,47 @@ def test_fine_tuning_behind_the_last_round_waits_for_nothing(device: Device) -> 
         waits.append(device.count("wait"))
         device.events.clear()
     assert waits[-1] == 1
+
+
+def test_a_step_of_fine_tuning_is_one_launch(device: Device) -> None:
+    """Four clients in chunks of three and one, two steps an epoch; a shape's first one is eager."""
+    found = []
+    for epochs in (2, 5):
+        for _ in simulation(mlp(), federation([8] * 4), FedAvgFT(epochs=epochs), rounds=2, chunk=3):
+            events, _ = Counter(device.events), device.events.clear()
+        found.append((events.pop(("launch", "graph")), events))
+    (few, some), (many, others) = found
+    assert others == some  # no copy, wait or allocation
+    assert many - few == 2 * 2 * 3
+    assert (
+        few == 2 * 2 * 2 - 2 + 2
+    )  # the round's own: the second step of both of its chunks' shapes
+
+
+@pytest.mark.parametrize("layers", ["last", "all"])
+def test_recorded_fine_tuning_is_the_eager_one_to_the_bit(
+    layers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Running statistics, dropout, a clip, clients of unlike length in chunks; whoever goes on."""
+    found = []
+    for recorded in (True, False):
+        with emulated(monkeypatch, computes=True):
+            if not recorded:
+                monkeypatch.setattr(client_loop, "tuning_recorder", lambda _: None)
+            algorithm, options = FedAvgFT(epochs=3, layers=layers), dict(rounds=2, chunk=2)
+            sim = simulation(noisy(), federation([7, 4, 6, 3]), algorithm, clip_norm=0.5, **options)
+            sim.run(progress=False)
+            models = [sim.client_state_dict(i) for i in range(4)]
+            found.append([flat({n: t.cpu() for n, t in m.items()}) for m in models])
+            common = flat({n: t.cpu() for n, t in sim.state_dict().items()})
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other) and not torch.equal(one, common)
+
+
+def noisy() -> nn.Module:
+    torch.manual_seed(0)
+    layers = nn.Linear(8, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Dropout(0.3), nn.Linear(7, 4)
+    return nn.Sequential(*layers)
 
 
 def test_evaluation_is_one_graph_a_pass_and_one_wait(
