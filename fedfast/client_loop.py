@@ -113,6 +113,7 @@ class LocalTrainer:
             now = at.prefix(count)
             now.step, now.going, now.fresh = s, going, s == 0
             batch = self.batch(s, count, batches)
+            now.noise = self._drawn(now, batches, batches.packing.at(s, count))
             self._step(now, batch, fold)
             at.w = w
             add_losses(total[:, :count], losses[:count], batch.count)
@@ -129,7 +130,8 @@ class LocalTrainer:
         """The same, by steps that are recorded once for each number of clients."""
         rows, fold = self.live.active(len(at)), self.update.alike(at)
         rate = self.update.rate(at, self.algorithm.rate(at))
-        chunk = steps.begin(start, batches, at)
+        drawn = self._drawn(at, batches, slice(0, batches.packing.lines), there=False)
+        chunk = steps.begin(start, batches, at, drawn)
 
         def step(now: Clients, batch: Minibatch) -> None:
             if not now.fresh:
@@ -139,7 +141,20 @@ class LocalTrainer:
         for s, (count, going) in enumerate(zip(active, [*active[1:], 0], strict=True)):
             chunk.run(s, count, going, step)
             at.w = rows.w
+        for name in self.algorithm.local.step_values:
+            at.values[name].copy_(chunk.at.values[name])
         return steps.total[:, : len(at)].clone()
+
+    def _drawn(
+        self, at: Clients, batches: ChunkBatches, lines: slice, there: bool = True
+    ) -> Tensor | None:
+        """What the optimizer draws for these batches; there: on the device."""
+        local, packing, host = self.algorithm.local, batches.packing, batches.drawn or batches
+        if local.sampling is None:
+            return None
+        whose = packing.client[lines], packing.step[lines], host.count[lines]
+        found = local.drawn(at, *whose, batches.rows.shape[1])
+        return sent_to(found, at.w.device) if there and found is not None else found
 
     def _at_once(self, batches: ChunkBatches) -> bool:
         """Whether nothing but folded steps happens between the first and the last."""

@@ -51,14 +51,24 @@ class RecordedSteps:
         self.lines, self.step = self._counters[:-1], self._counters[-1]
         self.total = torch.zeros(2, len(losses), dtype=torch.float64, device=device)
         self._placed: tuple[int, ...] = ()
+        self._noise: Tensor | None = None  # of the step at hand
 
     def forget(self) -> None:
         """The samples lie elsewhere now."""
         self.replay.forget()
 
-    def begin(self, start: Tensor, batches: ChunkBatches, at: Clients) -> RecordedChunk:
-        """A chunk from the row `start` [S], after the hooks that come before its first step."""
+    def begin(
+        self, start: Tensor, batches: ChunkBatches, at: Clients, drawn: Tensor | None = None
+    ) -> RecordedChunk:
+        """A chunk from the row `start` [S], after the hooks that come before its first step.
+
+        drawn  [n, ...], what the optimizer has drawn for each batch
+        """
         self._rewind(batches)
+        if drawn is not None:
+            table = self.held.put("noise", drawn)
+            if self._noise is None:
+                self._noise = table.new_zeros(len(self.losses), *table.shape[1:])
         own, still = at.w.data_ptr() != at.start.data_ptr(), self._still(start, at)
         self.numbers.begin(still, len(batches.active))
         placed = tuple(
@@ -98,6 +108,15 @@ class RecordedSteps:
         """That of the step at hand, of the first `count` clients."""
         held = {name: self.held.whole(name) for name in TABLES if name in self.held}
         return self.fetch(Packed(lines=self.lines[:count], **held))
+
+    def noise(self, count: int) -> Tensor | None:
+        """What was drawn for the step at hand of the first `count` clients. [K, ...]"""
+        if self._noise is None:
+            return None
+        table, out = self.held.whole("noise").flatten(1), self._noise[:count]
+        lines, into = self.lines[:count, None], out.view(count, 1, -1)
+        kernels.gather(table, lines, out=into, backend=self.backend)
+        return out
 
     def end(self, count: int, seen: Tensor) -> None:
         """Behind a step of the first `count` clients, on `seen` [K] samples each."""
@@ -177,6 +196,6 @@ class RecordedChunk:
         now = replace(own, going=going, fresh=fresh, step=cast("int", steps.step))
         if fresh and not self.own:
             now.w = now.start.expand(count, -1)
-        batch = steps.batch(count)
+        batch, now.noise = steps.batch(count), steps.noise(count)
         step(now, batch)
         steps.end(count, batch.count)

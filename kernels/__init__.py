@@ -18,6 +18,7 @@ from .divergence import kl_gradient
 from .dropout import dropout
 from .embedding import embedding, embedding_backward
 from .gather import gather
+from .gaussian import sample_gaussian, sample_gaussian_backward, sum_gaussians
 from .gram import gram
 from .group_norm import group_norm, group_norm_backward
 from .harmonize import harmonize
@@ -109,9 +110,12 @@ __all__ = [
     "pool",
     "pool_backward",
     "reach",
+    "sample_gaussian",
+    "sample_gaussian_backward",
     "sensitivity",
     "stats",
     "step",
+    "sum_gaussians",
     "tally",
     "turn",
 ]

@@ -19,7 +19,7 @@ from fedfast.kernels.triton import common
 from torch import Tensor, nn
 
 import fedfast
-from fedfast import ahead, client_loop, fusion_rules, round_batches
+from fedfast import ahead, client_loop, fusion_rules, models, round_batches
 from fedfast.algorithms import (
     Algorithm,
     Exponential,
@@ -47,9 +47,8 @@ from test_cuda_graph import model  # noqa: E402
 pytestmark = pytest.mark.skipif(
     not common.INTERPRETED, reason="kernels run in Triton's interpreter, on a device of its own"
 )
-OWN_LOSS = {"fedcr"}  # trained by the module: a loss of the algorithm's own
 ONE_STEP = {"fedsgd"}
-RECORDED = sorted(set(ALGORITHMS) - OWN_LOSS - ONE_STEP)
+RECORDED = sorted(set(ALGORITHMS) - ONE_STEP)
 SIX = ["cosine", "conflicts", "delta_eps", "norm", "drift", "momentum"]
 
 
@@ -87,8 +86,14 @@ class Block(nn.Module):
         return self.head(torch.relu(self.norm(self.b(x)) + x).flatten(1))
 
 
+def stochastic() -> nn.Module:
+    """What FedCR trains."""
+    return models.build("stochastic", input_shape=(8,), classes=4, seed=4, hidden=[7], dimZ=3)
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "mlp": (mlp, lambda: federation([8, 8, 8, 8])),
+    "stochastic": (stochastic, lambda: federation([8, 8, 8, 8])),
     "wide": (mlp, lambda: federation([24] * 4)),
     "cnn": (model, lambda: images(8)),
     "lstm": (next_word, lambda: sentences([8, 8, 8, 8])),
@@ -136,7 +141,7 @@ def counts(
     device: Device, name: str | Algorithm, kind: str = "mlp", epochs: int = 1, **options: Any
 ) -> Counts:
     """Of the fourth round: the shapes of all its steps have been recorded."""
-    net, data = MODELS[kind]
+    net, data = MODELS["stochastic" if name == "fedcr" else kind]
     for row in simulation(net(), data(), name, local_epochs=epochs, rounds=5, **options):
         assert row.status == "ok"
         if row.round == 4:
@@ -394,6 +399,8 @@ CASES: dict[str, tuple[Algorithm, dict[str, Any]]] = {
     "variates": (by_name("scaffold"), dict(clip_norm=0.5, chunk=3)),
     "momentum": (FedAvg(local=fedfast.SAM(rho=0.1, momentum=0.5)), {}),
     "moment": (by_name("fednsam-single"), {}),
+    "noise": (by_name("fedcr", L=3, beta=0.2, alpha=0.3), dict(local_epochs=2, clip_norm=0.5)),
+    "noise in chunks": (by_name("fedcr", L=2, beta=0.2), CHUNKS),
 }
 
 
@@ -408,7 +415,8 @@ def test_replayed_graphs_are_the_eager_run_to_the_bit(
         with emulated(monkeypatch, computes=True) as device:
             if not recorded:
                 monkeypatch.setattr(fusion_rules, "eager_because", lambda *_: "for the test")
-            sim = simulation(mlp(), federation([7, 4, 5, 3]), algorithm, **options)
+            net = stochastic() if algorithm.name == "fedcr" else mlp()
+            sim = simulation(net, federation([7, 4, 5, 3]), algorithm, **options)
             losses = [row.train_loss for row in sim]
             state = {name: t.cpu() for name, t in sim.state_dict().items()}
         assert bool(device.graphs) == recorded

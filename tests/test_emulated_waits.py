@@ -17,9 +17,9 @@ from test_client_state import STATEFUL, everything, with_a_bomb
 from torch import Tensor, nn
 
 import fedfast
-from fedfast import models
 from fedfast.algorithms import FedALA, FedAvg, FedCR, FedSOL, adaptive_mixing, fedcr
 from fedfast.algorithms.base import ALGORITHMS
+from fedfast.algorithms.fedcr import BottleneckSGD
 from fedfast.algorithms.fedsol import ProximalSAM
 from fedfast.algorithms.hooks import NamedRows
 from fedfast.batches import BatchNumbers, Minibatch
@@ -34,7 +34,7 @@ pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 from emulated_cuda import Device  # noqa: E402
 from interrupts import differences  # noqa: E402
-from test_emulated_rounds import emulated, simulation  # noqa: E402
+from test_emulated_rounds import emulated, simulation, stochastic  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     not common.INTERPRETED, reason="kernels run in Triton's interpreter, on a device of its own"
@@ -61,17 +61,14 @@ def test_further_chunks_wait_no_more(name: str, monkeypatch: pytest.MonkeyPatch)
     assert single == whole == 1
 
 
-def stochastic() -> nn.Module:
-    return models.build("stochastic", input_shape=(8,), classes=4, seed=4, hidden=[7], dimZ=3)
-
-
 by_module = pytest.mark.usefixtures("own_divergence")
 
 
 @pytest.fixture
 def own_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FedSOL as if its divergence were not known to layer programs."""
-    monkeypatch.setattr(ProximalSAM, "own_loss", "for the test")
+    """FedSOL and FedCR as if their losses were not known to layer programs."""
+    for known in (ProximalSAM, BottleneckSGD):
+        monkeypatch.setattr(known, "own_loss", "for the test")
 
 
 BY_MODULE = {
