@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .algorithms._hook_checks import overrides
 from .algorithms.hooks import Clients
+from .algorithms.optimizers import Optimizer
 from .batches import ChunkBatches, Draws, Minibatch, Packing
 from .correction import renewal_of
 from .design import Design
@@ -50,6 +52,7 @@ class LocalTrainer:
         self.gradient = LocalGradient(self.algorithm, executor, self.live, self.fusions)
         self.update = LocalUpdate(design, executor, self.live, self.fusions)
         self.replay = self._recorded(recorder_for(self.algorithm, can), self.algorithm.local.ends)
+        self._draws = overrides(self.algorithm.local, "drawn", Optimizer)
         tunes = self.algorithm.fine_tune is not None
         self.tuning = self._recorded(tuning_recorder(can) if tunes else None, False)
 
@@ -149,11 +152,11 @@ class LocalTrainer:
         self, at: Clients, batches: ChunkBatches, lines: slice, there: bool = True
     ) -> Tensor | None:
         """What the optimizer draws for these batches; there: on the device."""
-        local, packing, host = self.algorithm.local, batches.packing, batches.drawn or batches
-        if local.sampling is None:
+        if not self._draws:
             return None
+        packing, host = batches.packing, batches.drawn or batches
         whose = packing.client[lines], packing.step[lines], host.count[lines]
-        found = local.drawn(at, *whose, batches.rows.shape[1])
+        found = self.algorithm.local.drawn(at, *whose, batches.rows.shape[1])
         return sent_to(found, at.w.device) if there and found is not None else found
 
     def _at_once(self, batches: ChunkBatches) -> bool:

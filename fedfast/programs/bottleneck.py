@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,32 +26,35 @@ def elements_per_client(head: SampledHead, width: int) -> int:
 
 
 class BottleneckPass:
-    """Of `program`, which has a head. Without an objective all samples are the means themselves.
-
-    plain  that objective, whose tensors plans read others from too
-    """
+    """Of `program`, which has a head."""
 
     def __init__(self, program: Program, layout: FlatLayout, spec: BufferSpec) -> None:
         assert program.head is not None
         self.program, self.head = program, program.head
-        rows = spec.width * self.head.sampling.samples
-        size, classes = self.head.size, self.head.classes
-        self._z, self._dz, noise = (spec.zeros(rows, size, dtype=layout.dtype) for _ in range(3))
-        self._logits = spec.zeros(rows, classes, dtype=layout.dtype)
+        rows, dtype = spec.width * self.head.sampling.samples, layout.dtype
+        self._z, self._dz = (spec.zeros(rows, self.head.size, dtype=dtype) for _ in range(2))
+        self._logits = spec.zeros(rows, self.head.classes, dtype=dtype)
         self._labels = spec.zeros(rows, dtype=torch.int64)
         self._counts = spec.zeros(dtype=torch.int32)
-        mean = noise.new_zeros(classes, size)
-        nothing = spec.zeros(dtype=layout.dtype), mean[None], mean[None]
-        prior = mean, torch.ones_like(mean)
-        self.plain = Bottleneck(self.head.sampling, 0.0, noise, *prior, *nothing)
-        self._held: Bottleneck | None = None
+
+    @cached_property
+    def _plain(self) -> Bottleneck:
+        """The model's own loss: all samples are the means themselves."""
+        return self._made()
+
+    @cached_property
+    def _held(self) -> Bottleneck:
+        """At addresses that stay."""
+        return self._made()
+
+    def _made(self) -> Bottleneck:
+        noise, like = torch.zeros_like(self._z), self._z
+        mean = like.new_zeros(self.head.classes, self.head.size)
+        nothing = like.new_zeros(len(like)), mean[None], mean[None]
+        return Bottleneck(self.head.sampling, 0.0, noise, mean, torch.ones_like(mean), *nothing)
 
     def held(self, objective: Bottleneck, clients: int) -> Bottleneck:
         """The same with its tensors copied to addresses that stay, for plans."""
-        plain = self.plain
-        if self._held is None:
-            noise, mean, spread = (t.clone() for t in (plain.noise, plain.mean, plain.spread))
-            self._held = replace(plain, noise=noise, mean=mean, spread=spread)
         own = self._held
         own.noise[:clients].copy_(objective.noise)
         own.mean.copy_(objective.mean)
@@ -60,7 +64,7 @@ class BottleneckPass:
 
     def run(self, context: BatchContext, objective: Bottleneck | None, losses: Tensor) -> None:
         """Losses [K] and gradients."""
-        at, many, batch = objective or self.plain, context.clients, context.batch
+        at, many, batch = objective or self._plain, context.clients, context.batch
         alpha, backend = self.head.sampling.alpha, context.backend
         h, noise = forward(context, self.program.records), at.noise[:many]
         into: Arguments = dict(z=self._z[:many], counts=self._counts[:many])
