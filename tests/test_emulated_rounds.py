@@ -34,6 +34,7 @@ from fedfast.algorithms import (
 from fedfast.algorithms.base import ALGORITHMS
 from fedfast.data import FederatedData
 from fedfast.evaluation import assess, total
+from fedfast.held_tensors import HeldTensors
 from fedfast.metrics.accuracy import MULTICLASS
 from fedfast.programs import evaluator
 from fedfast.recorded_steps import RecordedChunk, RecordedSteps
@@ -240,6 +241,27 @@ def noisy() -> nn.Module:
     torch.manual_seed(0)
     layers = nn.Linear(8, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Dropout(0.3), nn.Linear(7, 4)
     return nn.Sequential(*layers)
+
+
+def test_noise_that_is_drawn_ahead_is_planned_for(device: Device) -> None:
+    """FedCR's, of all steps of a chunk: its table on the device, and what the plan counts of it."""
+    each, tables, put = [], [], HeldTensors.put
+
+    def noted(self: HeldTensors, name: str, t: Tensor, least: int = 0) -> Tensor:
+        if name == "noise":
+            tables.append(t.nbytes)
+        return put(self, name, t, least)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HeldTensors, "put", noted)
+        for epochs in (1, 3):
+            settings = dict(local_epochs=epochs, rounds=1)
+            sim = simulation(stochastic(), federation([8] * 4), "fedcr", **settings)
+            sim.run(progress=False)
+            each.append(sim.memory.each)
+    clients, step = 3, 4 * 15 * 3 * 4  # batch, samples, dimensions, bytes
+    assert tables == [clients * 2 * step, clients * 6 * step]
+    assert each[1] - each[0] == 4 * step
 
 
 def test_evaluation_is_one_graph_a_pass_and_one_wait(

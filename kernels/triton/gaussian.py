@@ -75,11 +75,14 @@ def sum_gaussians(
 def _softplus(x: tl.tensor) -> tl.tensor:
     """torch's; `log(1 + e)` without the digits that 1 + e loses.
 
-    In float64: the hardware's float32 logarithm has an absolute error, which small sigma lack.
+    In float64 always: the hardware's float32 logarithm has an absolute error, and sigma is small.
     """
     e = exp_down(-tl.abs(x)).to(tl.float64)
     one = 1.0 + e
-    rest = tl.where(one == 1.0, e, tl.log(one) * (e / tl.where(one == 1.0, 1.0, one - 1.0)))
+    if x.dtype == tl.float64:
+        rest = tl.where(one == 1.0, e, tl.log(one) * (e / tl.where(one == 1.0, 1.0, one - 1.0)))
+    else:
+        rest = tl.where(e < 1e-8, e, tl.log(one))  # within float32's rounding either way
     return tl.where(x > 20.0, x, tl.where(x > 0, x, 0.0) + rest.to(x.dtype))
 
 
